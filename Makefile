@@ -1,0 +1,64 @@
+# Every target does its own set-up: a virtual environment in .venv, filled through constraints.txt.
+#   make demo    the main job on the packaged sample study
+#   make test    the tests
+#   make check   format, lint, types and tests
+#   make bench   speed, as ratios
+#   make clean   remove what the targets made
+# On Linux, torch with CUDA is large; PIP_FLAGS="--extra-index-url ..." takes the CPU build from PyTorch's own index.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/.ready
+PIP := $(PYTHON) -m pip --disable-pip-version-check -qq
+PIP_FLAGS ?=
+WORKERS ?= 2
+DEMO_OUTPUT ?= demo-output
+
+.PHONY: help setup demo test lint types check bench clean
+
+help:
+	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
+
+setup: $(READY)
+
+$(PYTHON):
+	@for candidate in python3 python3.13 python3.12 python3.11 python; do \
+	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found="$$candidate"; break; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then echo "no Python 3.11 or newer with venv was found on PATH; install one (python3, python3-venv)" >&2; exit 1; fi; \
+	echo "creating $(VENV) with $$("$$found" --version)" >&2; \
+	"$$found" -m venv $(VENV)
+
+# torch comes first and alone, so that an extra index given in PIP_FLAGS decides its build.
+$(READY): pyproject.toml constraints.txt | $(PYTHON)
+	@echo "installing biopercept and its tools into $(VENV) (the first time takes minutes)" >&2
+	@$(PIP) install $(PIP_FLAGS) -c constraints.txt torch
+	@$(PIP) install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	@$(PYTHON) -m biopercept.cli demo -o $(DEMO_OUTPUT)
+
+# One thread a worker: the workers are the parallelism.
+test: $(READY)
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS)
+
+lint: $(READY)
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m ruff check .
+
+types: $(READY)
+	@$(PYTHON) -m mypy -p biopercept -p cli
+
+check: lint types test
+
+bench: $(READY)
+	@$(PYTHON) -m pytest tests/benchmarks --benchmark-enable --benchmark-only
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks $(DEMO_OUTPUT) bench-output
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,247 @@
+"""Run jobs in child processes, so that one that crashes, hangs or eats all memory costs itself and nothing else.
+
+Children are spawned, not forked; each has one thread for numerical libraries, takes one job at a time, ignores
+Ctrl-C (the parent decides) and ends when its parent dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Context = TypeVar("Context")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_THREAD_COUNTS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+ONE_THREAD = dict.fromkeys(_THREAD_COUNTS, "1")
+"""Environment under which a numerical library uses one thread, and so gives the same sums everywhere."""
+
+_START_SECONDS = 120.0
+_END_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one job may use.
+
+    Attributes
+    ----------
+    seconds : float
+        Wall-clock time of one job, not counting the start of its process.
+    memory_bytes : int or None
+        Address space of a child process; None takes nine tenths of the machine's memory.
+    """
+
+    seconds: float = 1800.0
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What comes back for a job whose process died or was stopped.
+
+    Attributes
+    ----------
+    reason : str
+        Half a sentence: "the process that read it was killed (signal 9)".
+    """
+
+    reason: str
+
+
+def run_in_children(
+    work: Callable[[Context, Job], Result],
+    context: Context,
+    jobs: Sequence[Job],
+    *,
+    n_processes: int,
+    limits: Limits,
+) -> Iterator[tuple[int, Result | Lost]]:
+    """Yield the index of each job and its result, as they come.
+
+    Parameters
+    ----------
+    work : callable
+        A function of a module, ``work(context, job)``. It raises nothing that matters: an exception is a result.
+    context : object
+        Handed to every process once.
+    jobs : sequence
+    n_processes : int
+        How many run at a time.
+    limits : Limits
+
+    Yields
+    ------
+    index : int
+    result : what ``work`` returned, or Lost
+        Lost where the process died, ran out of time, or ``work`` raised.
+    """
+    from multiprocessing.connection import wait
+
+    waiting = deque(enumerate(jobs))
+    children: list[_Child] = []
+    try:
+        while waiting or any(child.index is not None for child in children):
+            while waiting and len(children) < n_processes:
+                children.append(_Child(work, context, limits))
+            for child in children:
+                if child.index is None and waiting:
+                    child.give(*waiting.popleft())
+            busy = [child for child in children if child.index is not None]
+            pause = max(0.0, min(child.deadline for child in busy) - time.monotonic())
+            wait([child.connection for child in busy], timeout=pause)
+            for child in busy:
+                answer = child.answer()
+                if answer is not None:
+                    yield answer
+                    if not child.is_alive:
+                        children.remove(child)
+        for child in children:
+            child.dismiss()
+    finally:
+        for child in children:
+            child.kill()
+
+
+class _Child:
+    """A process that waits for jobs."""
+
+    def __init__(self, work: Callable[[Any, Any], Any], context: Any, limits: Limits) -> None:
+        from multiprocessing import get_context
+
+        spawning = get_context("spawn")
+        self.connection, inner = spawning.Pipe()
+        memory = _memory_limit(limits)
+        self._process = spawning.Process(target=_serve, args=(inner, work, context, memory), daemon=True)
+        self._limits = limits
+        self._has_answered = False
+        self.index: int | None = None
+        self.deadline = 0.0
+        self.is_alive = True
+        with _environment(ONE_THREAD):
+            self._process.start()
+        inner.close()
+
+    def give(self, index: int, job: Any) -> None:
+        """Hand over one job."""
+        self.index = index
+        self.deadline = time.monotonic() + self._limits.seconds + (0.0 if self._has_answered else _START_SECONDS)
+        with contextlib.suppress(OSError):  # it died already: answer() says so
+            self.connection.send(job)
+
+    def answer(self) -> tuple[int, Any] | None:
+        """Return what became of the job, or None while it is worked on."""
+        index = self.index
+        if index is None:
+            return None
+        if self.connection.poll():
+            try:
+                result = self.connection.recv()
+            except (EOFError, OSError):
+                return index, self._lost_because()
+            self.index, self._has_answered = None, True
+            return index, result
+        if time.monotonic() >= self.deadline:
+            self.kill()
+            return index, Lost(f"it took longer than {self._limits.seconds:g} s and was stopped")
+        return None
+
+    def _lost_because(self) -> Lost:
+        self._process.join(_END_SECONDS)
+        code = self._process.exitcode
+        self.kill()
+        if code is not None and code < 0:
+            return Lost(f"the process that worked on it was ended by signal {-code}")
+        return Lost(f"the process that worked on it ended with code {code}")
+
+    def dismiss(self) -> None:
+        """Let the process end by itself."""
+        with contextlib.suppress(OSError):
+            self.connection.send(None)
+        self._process.join(_END_SECONDS)
+
+    def kill(self) -> None:
+        """End the process now."""
+        self.is_alive = False
+        self.index = None
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+
+def _serve(connection: Any, work: Callable[[Any, Any], Any], context: Any, memory_bytes: int) -> None:
+    """Answer jobs until the parent has no more, in the child process."""
+    import signal
+    import threading
+    import warnings
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore")  # third-party warnings; what matters comes back as notes
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _limit_memory(memory_bytes)
+    while True:
+        try:
+            job = connection.recv()
+        except (EOFError, OSError):
+            return
+        if job is None:
+            return
+        try:
+            result = work(context, job)
+        except MemoryError:
+            result = Lost(f"it needs more than the {memory_bytes / 1e9:.0f} GB of memory that a process may use")
+        except Exception as fault:
+            result = Lost(f"it met {type(fault).__name__}: {fault}")
+        connection.send(result)
+
+
+def _end_with_parent() -> None:
+    from multiprocessing import parent_process
+    from multiprocessing.connection import wait
+
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _memory_limit(limits: Limits) -> int:
+    if limits.memory_bytes is not None:
+        return limits.memory_bytes
+    return int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _limit_memory(memory_bytes: int) -> None:
+    import resource
+
+    with contextlib.suppress(ValueError, OSError):  # not every system has this limit
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

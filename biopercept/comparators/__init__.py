@@ -1,0 +1,1 @@
+"""The other systems, one file each, behind the same interface as the Perceiver."""

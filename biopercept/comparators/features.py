@@ -1,0 +1,98 @@
+"""Feature baselines: a linear model and one of trees, on the Perceiver's own windows, features and normalisation.
+
+On wearable stress data linear models, LDA and boosted trees tie (Schmidt et al. 2018,
+doi:10.1145/3242969.3242985, and our own runs), so one of each kind is enough.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.learning.fitting import FitRequest
+from biopercept.learning.normalisation import FloatArray
+from biopercept.learning.training import cell_weights
+from biopercept.learning.windows import IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class FittedFeatureModel:
+    """A scikit-learn classifier with the feature matrix it answers from.
+
+    Attributes
+    ----------
+    estimator : a fitted scikit-learn classifier or pipeline
+    values : float64 array, shape (n_windows, n_columns)
+        Normalised features of every window of the study.
+    n_classes : int
+    n_parameters : int
+    """
+
+    estimator: Any
+    values: FloatArray
+    n_classes: int
+    n_parameters: int
+
+    def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
+        """Return class probabilities of the windows at ``rows``, (len(rows), n_classes); 0 for an untrained class."""
+        known = np.asarray(self.estimator.classes_, dtype=np.int64)
+        answers = np.zeros((len(rows), self.n_classes))
+        if len(rows):
+            answers[:, known] = self.estimator.predict_proba(self.values[rows])
+        return answers
+
+
+def fit_logistic(request: FitRequest) -> FittedFeatureModel:
+    """Return a ridge-penalised multinomial logistic regression on the features.
+
+    Missing features take the training windows' median; columns are scaled by the training windows. Subjects, and
+    classes within a subject, weigh the same.
+    """
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    values, target, weights = _training_data(request)
+    values = values[:, _columns_with_data(values, request.fitting)]
+    pipeline = make_pipeline(
+        SimpleImputer(strategy="median"), StandardScaler(), LogisticRegression(C=0.05, max_iter=2000, random_state=0)
+    )
+    pipeline.fit(values[request.fitting], target, logisticregression__sample_weight=weights)
+    linear = pipeline[-1]
+    return FittedFeatureModel(
+        pipeline, values, request.inputs.windows.n_classes, int(linear.coef_.size + linear.intercept_.size)
+    )
+
+
+def fit_boosting(request: FitRequest) -> FittedFeatureModel:
+    """Return gradient-boosted trees on the features; missing values go their own way in each tree."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    values, target, weights = _training_data(request)
+    values = values[:, _columns_with_data(values, request.fitting)]
+    trees = HistGradientBoostingClassifier(
+        max_iter=150, learning_rate=0.05, max_leaf_nodes=8, min_samples_leaf=30, l2_regularization=1.0,
+        early_stopping=False, random_state=request.seed % 2**31,
+    )  # fmt: skip
+    trees.fit(values[request.fitting], target, sample_weight=weights)
+    n_leaves = sum(tree.get_n_leaf_nodes() for stage in trees._predictors for tree in stage)
+    return FittedFeatureModel(trees, values, request.inputs.windows.n_classes, int(n_leaves))
+
+
+def _training_data(request: FitRequest) -> tuple[FloatArray, IntArray, FloatArray]:
+    """Return all windows' normalised features, and target and weights of the fitting windows (weights average 1)."""
+    windows = request.inputs.windows
+    rows = request.fitting
+    values = request.inputs.features(request.inputs.fit(request.fitting_subjects))
+    weights = cell_weights(windows.subject[rows], windows.target[rows]).numpy()
+    return values, windows.target[rows], weights / weights.mean()
+
+
+def _columns_with_data(values: FloatArray, rows: IntArray) -> NDArray[np.bool_]:
+    """Return which columns have at least one value among the training windows."""
+    present = np.isfinite(values[rows]).any(axis=0)
+    return np.asarray(present, dtype=bool)

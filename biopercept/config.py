@@ -1,0 +1,287 @@
+"""All settings joined: presets and YAML files in, checked settings dataclasses out, every fault named at once.
+
+Each room keeps its settings beside the code that reads them; here they only meet. YAML
+values arrive as text and are read by the type of the field they name, so that ``1e-3`` is a
+number and ``no`` is never a truth value unless a field asks for one.
+"""
+
+from __future__ import annotations
+
+import json
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from biopercept import __version__
+from biopercept.errors import SettingsError
+from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.field_values import did_you_mean, read_value
+from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.training import TrainingSettings
+from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.tokens import TokenSettings
+from biopercept.preprocessing.settings import CleaningSettings
+from biopercept.preprocessing.windows import WindowSettings
+from biopercept.resources import preset_names, preset_text
+from biopercept.studies.yaml_text import parse_yaml_text, read_yaml_text
+
+DEFAULT_PRESET = "general"
+_PRESET_KEY, _VERSION_KEY = "preset", "biopercept"
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of every step, in the order in which data meets them.
+
+    Attributes
+    ----------
+    windows : WindowSettings
+        How recordings are cut.
+    cleaning : CleaningSettings
+        What is masked, filtered and detected.
+    normalisation : NormalisationSettings
+        How inputs are scaled, and from what.
+    tokens : TokenSettings
+        What of the signals the model sees.
+    model : PerceiverSettings
+        Sizes of the network.
+    training : TrainingSettings
+        How it is fitted.
+    evaluation : EvaluationSettings
+        How it is scored.
+    """
+
+    windows: WindowSettings = field(default_factory=WindowSettings)
+    cleaning: CleaningSettings = field(default_factory=CleaningSettings)
+    normalisation: NormalisationSettings = field(default_factory=NormalisationSettings)
+    tokens: TokenSettings = field(default_factory=TokenSettings)
+    model: PerceiverSettings = field(default_factory=PerceiverSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+
+
+class SettingsFaults(SettingsError):  # noqa: N818 - several of them, not one
+    """Several faults in one configuration.
+
+    Attributes
+    ----------
+    faults : tuple of str
+        One sentence for each.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(self.faults))
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A value as it was given, and the words that say where."""
+
+    given: Any
+    where: str
+
+
+_Section = dict[str, _Value]
+_Hints = dict[str, dict[str, Any]]
+
+
+def load_config(name_or_file: str | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Return the settings of a preset or a YAML file, with single values replaced.
+
+    What a file does not mention is taken from the preset that its ``preset:`` key names, and
+    what that does not mention from ``general``.
+
+    Parameters
+    ----------
+    name_or_file : str, optional
+        Name of a packaged preset, or path of a YAML file. None is ``general``.
+    overrides : sequence of str
+        ``section.key=value``, applied last, in order.
+
+    Raises
+    ------
+    SettingsError
+        Where there is no such preset or file, the file is not plain YAML or was written by a
+        newer biopercept, a key is unknown or given twice, or a value has the wrong type or lies
+        outside its range. Several faults come as one :class:`SettingsFaults`.
+    """
+    faults: list[str] = []
+    sections: dict[str, _Section] = {}
+    for layer in _layers(name_or_file, faults):
+        for name, section in layer.items():
+            sections.setdefault(name, {}).update(section)
+    for override in overrides:
+        _apply_override(override, sections, faults)
+    return _build(sections, faults)
+
+
+def config_from_dict(settings: Mapping[str, Any], where: str) -> Config:
+    """Return the settings in a plain dict such as :func:`config_dict` gives, checked as a file would be.
+
+    Parameters
+    ----------
+    settings : mapping
+        Section name to a mapping of setting to value.
+    where : str
+        What faults call it, such as the name of the file it came from.
+
+    Raises
+    ------
+    SettingsError
+        As :func:`load_config`.
+    """
+    faults: list[str] = []
+    return _build(_checked_sections(settings, {}, where, faults), faults)
+
+
+def config_dict(config: Config) -> dict[str, dict[str, Any]]:
+    """Return the settings as plain dicts, lists, numbers and text, ready for JSON or YAML."""
+    plain: dict[str, dict[str, Any]] = json.loads(json.dumps(asdict(config)))
+    return plain
+
+
+def config_text(config: Config) -> str:
+    """Return the settings as a YAML file that :func:`load_config` reads back to an equal Config."""
+    import yaml
+
+    body = yaml.safe_dump(config_dict(config), sort_keys=False, allow_unicode=True, default_flow_style=False)
+    return f'{_VERSION_KEY}: "{__version__}"\n{body}'
+
+
+def _layers(name_or_file: str | None, faults: list[str]) -> list[dict[str, _Section]]:
+    """Return what each layer sets, the general preset first."""
+    chosen = name_or_file or DEFAULT_PRESET
+    if chosen in preset_names():
+        names, own = dict.fromkeys((DEFAULT_PRESET, chosen)), []
+    else:
+        path = Path(chosen)
+        if not path.is_file():
+            raise SettingsError(f"there is neither a preset nor a file called {chosen!r}; {_presets_like(chosen)}")
+        content, lines = read_yaml_text(path, faults)
+        base = str(content.pop(_PRESET_KEY, DEFAULT_PRESET))
+        own = [_checked_sections(content, lines, path.name, faults)]
+        if base not in preset_names():
+            faults.append(
+                f"{path.name} line {lines[(_PRESET_KEY,)]}: no preset is called {base!r}; {_presets_like(base)}"
+            )
+            base = DEFAULT_PRESET
+        names = dict.fromkeys((DEFAULT_PRESET, base))
+    return [_preset_layer(name, faults) for name in names] + own
+
+
+def _preset_layer(name: str, faults: list[str]) -> dict[str, _Section]:
+    content, lines = parse_yaml_text(preset_text(name), f"{name}.yaml", faults)
+    return _checked_sections(content, lines, f"{name}.yaml", faults)
+
+
+def _presets_like(word: str) -> str:
+    return f"presets are {', '.join(preset_names())}{did_you_mean(word, preset_names())}"
+
+
+def _checked_sections(
+    content: Mapping[str, Any], lines: Mapping[tuple[str, ...], int], name: str, faults: list[str]
+) -> dict[str, _Section]:
+    """Return the sections whose keys exist; every other key adds a fault."""
+    hints = _hints()
+    sections: dict[str, _Section] = {}
+    for key, value in content.items():
+        where = _where(name, lines.get((key,)))
+        if key == _VERSION_KEY:
+            _check_version(str(value), where, faults)
+        elif key not in hints:
+            hint = did_you_mean(key, hints) or f"; known are {', '.join(hints)}"
+            faults.append(f"{where}: the section {key!r} is unknown{hint}")
+        elif not isinstance(value, Mapping):
+            if value not in ("", None):  # a section whose lines are all commented out
+                faults.append(f"{where}: the section {key!r} needs 'setting: value' lines below it, not {value!r}")
+        else:
+            sections[key] = {
+                setting: _Value(given, _where(name, lines.get((key, setting))))
+                for setting, given in value.items()
+                if _is_known(key, setting, _where(name, lines.get((key, setting))), faults)
+            }
+    return sections
+
+
+def _where(name: str, line: int | None) -> str:
+    return name if line is None else f"{name} line {line}"
+
+
+def _is_known(section: str, setting: str, where: str, faults: list[str]) -> bool:
+    hints = _hints()
+    if setting in hints[section]:
+        return True
+    everywhere = [f"{other}.{known}" for other, settings in hints.items() for known in settings]
+    at_home = [f"{section}.{known}" for known in hints[section]]
+    hint = did_you_mean(f"{section}.{setting}", at_home)
+    if not hint:
+        moved = [path for path in everywhere if path.endswith(f".{setting}")]
+        hint = f"; did you mean {moved[0]}?" if moved else f"; known are {', '.join(hints[section])}"
+    faults.append(f"{where}: the setting {section}.{setting} is unknown{hint}")
+    return False
+
+
+def _check_version(wanted: str, where: str, faults: list[str]) -> None:
+    """Refuse a file that a newer version wrote: its settings may mean something else here."""
+    try:
+        is_newer = _release(wanted) > _release(__version__)
+    except ValueError:
+        faults.append(f"{where}: {_VERSION_KEY} is {wanted!r}; a version such as {__version__} is needed")
+        return
+    if is_newer:
+        faults.append(f"{where}: written by biopercept {wanted}, this is {__version__}; install {wanted} or newer")
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
+def _apply_override(override: str, sections: dict[str, _Section], faults: list[str]) -> None:
+    path, has_value, value = override.partition("=")
+    section, has_key, setting = path.strip().partition(".")
+    if not (has_value and has_key and section and setting):
+        faults.append(f"--set {override}: section.key=value is needed, such as windows.length_seconds=30")
+        return
+    hints = _hints()
+    if section not in hints:
+        faults.append(f"--set {override}: the section {section!r} is unknown{did_you_mean(section, hints)}")
+        return
+    if not _is_known(section, setting, f"--set {override}", faults):
+        return
+    found, _ = parse_yaml_text(f"value: {value}", f"--set {override}", faults)
+    if "value" in found:
+        sections.setdefault(section, {})[setting] = _Value(found["value"], f"--set {override}")
+
+
+def _hints() -> _Hints:
+    """Return the type of every setting by section and name, in the order of the dataclasses."""
+    return {name: _field_hints(kind) for name, kind in typing.get_type_hints(Config).items()}
+
+
+def _field_hints(kind: type) -> dict[str, Any]:
+    resolved = typing.get_type_hints(kind)
+    return {row.name: resolved[row.name] for row in fields(kind)}
+
+
+def _build(sections: Mapping[str, _Section], faults: list[str]) -> Config:
+    """Return the Config with every value read by its field's type, or raise all faults at once."""
+    hints = _hints()
+    built: dict[str, Any] = {}
+    for name, kind in typing.get_type_hints(Config).items():
+        before = len(faults)
+        given = sections.get(name, {})
+        values = {
+            key: read_value(value.given, hints[name][key], f"{value.where}: {name}.{key}", faults)
+            for key, value in given.items()
+        }
+        if len(faults) == before:
+            try:
+                built[name] = kind(**values)
+            except SettingsError as fault:
+                faults.append(str(fault))
+    if faults:
+        raise SettingsError(faults[0]) if len(faults) == 1 else SettingsFaults(faults)
+    return Config(**built)

@@ -1,0 +1,66 @@
+"""The errors users can meet, one tree, each with the exit code its command ends with.
+
+::
+
+    BioperceptError            anything we can explain in one sentence      2
+    |-- RecordingError         a file or a signal in it cannot be used      1
+    |-- StudyError             a study folder or one of its tables          2
+    |-- SettingsError          a configuration value or an option           2
+    |-- StoreError             the HDF5 store of a prepared study           2
+    |-- CheckpointError        a saved model                                2
+    |-- TrainingError          training met non-finite numbers              4
+    |-- OutputError            a result could not be written                74
+    `-- BusyError              another process holds the output             75
+
+A message is one sentence: what was found, where (file, subject, channel), what is
+allowed, what to do. Errors of lower libraries are caught at one door per library and
+raised again ``from`` their cause.
+"""
+
+from __future__ import annotations
+
+
+class BioperceptError(Exception):
+    """Something that the user can understand and mend; the message is one sentence."""
+
+    exit_code: int = 2
+
+
+class RecordingError(BioperceptError):
+    """A recording's file, or a signal in it, cannot be used."""
+
+    exit_code = 1
+
+
+class StudyError(BioperceptError):
+    """A study folder, or one of its tables, is wrong."""
+
+
+class SettingsError(BioperceptError):
+    """A setting or an option has a value that is not allowed."""
+
+
+class StoreError(BioperceptError):
+    """A store is missing, damaged, of another schema, or lacks what was asked for."""
+
+
+class CheckpointError(BioperceptError):
+    """A saved model is missing, damaged, of another schema, or does not fit the data."""
+
+
+class TrainingError(BioperceptError):
+    """Training stopped on numbers that are not finite."""
+
+    exit_code = 4
+
+
+class OutputError(BioperceptError):
+    """A result could not be written; what was there before is unharmed."""
+
+    exit_code = 74
+
+
+class BusyError(BioperceptError):
+    """Another process is writing to the same output."""
+
+    exit_code = 75

@@ -1,0 +1,1 @@
+"""Cross-validation and metrics that cannot leak."""

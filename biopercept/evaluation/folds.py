@@ -1,0 +1,149 @@
+"""One fold: fitted anew on its own subjects, in this process or in a worker, kept as a file when it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.comparators.catalogue import fitter_named
+from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
+from biopercept.learning.engine import engine_for, seed_for
+from biopercept.learning.fitting import FitRequest
+from biopercept.learning.splits import Fold
+from biopercept.store import open_store
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, eq=False)
+class FoldResult:
+    """Predictions of one fold's test subjects.
+
+    Attributes
+    ----------
+    fold : Fold
+    rows : int64 array, shape (n_test,)
+        Rows of the window table.
+    probabilities : float64 array, shape (n_test, n_classes)
+        Mean over the repetitions.
+    n_parameters : int
+    seconds : float
+        Wall-clock time of fitting and predicting.
+    history : list
+        Per repetition, (epoch, training loss, validation loss) of each epoch.
+    """
+
+    fold: Fold
+    rows: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    n_parameters: int
+    seconds: float
+    history: list[list[tuple[int, float, float | None]]]
+
+
+def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
+    """Return one fold's predictions; they depend on the plan and the fold's subjects, not on what ran before."""
+    import torch
+
+    request, windows = plan.request, plan.windows
+    torch.set_num_threads(request.evaluation.n_threads)
+    engine = engine_for(request.device, request.fit.training.precision)
+    started = time.perf_counter()
+    rows = windows.rows_of(fold.test)
+    answers, histories, n_parameters = [], [], 0
+    for repetition in range(request.evaluation.n_seeds):
+        history: list[tuple[int, float, float | None]] = []
+
+        def keep(epoch: int, loss: float, validation: float, into: list[Any] = history) -> None:
+            into.append((epoch, loss, validation if validation == validation else None))
+
+        fitted = fitter_named(request.model)(
+            FitRequest(
+                plan.inputs,
+                windows.rows_of(fold.training),
+                windows.rows_of(fold.validation),
+                request.fit,
+                engine,
+                seed_for(request.seed, fold.name, repetition),
+                keep,
+            )
+        )
+        answers.append(fitted.probabilities(rows))
+        histories.append(history)
+        n_parameters = fitted.n_parameters
+    seconds = time.perf_counter() - started
+    return FoldResult(fold, rows, np.mean(answers, axis=0), n_parameters, seconds, histories)
+
+
+def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[Fold, FoldResult]]:
+    """Give each fold's result as it is done.
+
+    Parameters
+    ----------
+    plan : Plan
+    folds : sequence of Fold
+    n_jobs : int
+        Folds fitted at once, each in a process of its own; results do not depend on it.
+    """
+    if n_jobs == 1 or len(folds) < 2:
+        for fold in folds:
+            yield fold, fit_fold(plan, fold)
+        return
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(
+        min(n_jobs, len(folds)), mp_context=get_context("spawn"), initializer=_open_worker, initargs=(plan.request,)
+    ) as pool:
+        waiting = {pool.submit(_fit_in_worker, fold): fold for fold in folds}
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_worker_plan: Plan | None = None
+
+
+def _open_worker(request: EvaluationRequest) -> None:
+    """Make the plan once per worker process; it is the same in each."""
+    global _worker_plan
+    _worker_plan = plan_evaluation(open_store(request.store), request)
+
+
+def _fit_in_worker(fold: Fold) -> FoldResult:
+    if _worker_plan is None:
+        raise RuntimeError("the worker process was not opened")
+    return fit_fold(_worker_plan, fold)
+
+
+def fold_to_json(result: FoldResult) -> dict[str, Any]:
+    """Return a fold's result as plain values."""
+    return {
+        "schema": SCHEMA,
+        "fold": result.fold.name,
+        "rows": result.rows.tolist(),
+        "probabilities": result.probabilities.tolist(),
+        "n_parameters": result.n_parameters,
+        "seconds": result.seconds,
+        "history": result.history,
+    }
+
+
+def fold_from_json(document: dict[str, Any], fold: Fold) -> FoldResult:
+    """Return the result that :func:`fold_to_json` wrote."""
+    return FoldResult(
+        fold,
+        np.asarray(document["rows"], dtype=np.int64),
+        np.asarray(document["probabilities"], dtype=np.float64),
+        document["n_parameters"],
+        document["seconds"],
+        document["history"],
+    )

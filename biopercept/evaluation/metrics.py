@@ -1,0 +1,173 @@
+"""Scores per subject and over subjects, with bootstrap intervals whose unit is the subject.
+
+Metrics come from scikit-learn; a metric that is not defined (one class only) is None, never 0 or 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Probabilities = NDArray[np.float64]
+Targets = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SubjectScores:
+    """Scores of one subject's windows; None where not defined.
+
+    ``brier`` is half the mean squared distance of the probabilities from the label (0 is perfect, 1 worst;
+    for two classes the usual Brier score).
+    """
+
+    subject: str
+    n_windows: int
+    balanced_accuracy: float | None
+    macro_f1: float | None
+    auroc: float | None
+    brier: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A score over subjects.
+
+    Attributes
+    ----------
+    mean, median, sd, worst : float or None
+        Over subjects for whom the score is defined; ``sd`` with n - 1.
+    ci95 : tuple of two floats, or None
+        Percentile bootstrap over subjects.
+    n_subjects : int
+        Subjects for whom it is defined.
+    below_chance : int
+        Subjects below 1 / number of classes.
+    """
+
+    mean: float | None
+    ci95: tuple[float, float] | None
+    sd: float | None
+    median: float | None
+    worst: float | None
+    n_subjects: int
+    below_chance: int
+
+
+def score_subject(subject: str, target: Targets, probabilities: Probabilities) -> SubjectScores:
+    """Return the scores of one subject.
+
+    Parameters
+    ----------
+    subject : str
+    target : int64 array, shape (n_windows,)
+        Class index of each window.
+    probabilities : float64 array, shape (n_windows, n_classes)
+    """
+    from sklearn.metrics import f1_score, recall_score
+
+    predicted = probabilities.argmax(axis=1)
+    present = np.unique(target)
+    if len(present) < 2:
+        return SubjectScores(subject, len(target), None, None, None, brier_score(target, probabilities))
+    recalls = recall_score(target, predicted, labels=present, average=None, zero_division=0)
+    f1 = f1_score(target, predicted, labels=present, average="macro", zero_division=0)
+    return SubjectScores(
+        subject,
+        len(target),
+        float(np.mean(recalls)),
+        float(f1),
+        auroc_score(target, probabilities),
+        brier_score(target, probabilities),
+    )
+
+
+def auroc_score(target: Targets, probabilities: Probabilities) -> float | None:
+    """Return the area under the ROC curve; over more than two classes the mean of each class against the rest."""
+    from sklearn.metrics import roc_auc_score
+
+    n_classes = probabilities.shape[1]
+    classes = [1] if n_classes == 2 else range(n_classes)
+    areas = [
+        float(roc_auc_score(target == k, probabilities[:, k])) for k in classes if 0 < np.sum(target == k) < len(target)
+    ]
+    return float(np.mean(areas)) if areas else None
+
+
+def brier_score(target: Targets, probabilities: Probabilities) -> float:
+    """Return half the mean squared distance between probabilities and one-hot labels, in [0, 1]."""
+    labels = np.eye(probabilities.shape[1])[target]
+    return float(0.5 * np.mean(np.sum((probabilities - labels) ** 2, axis=1)))
+
+
+def calibration_error(target: Targets, probabilities: Probabilities, *, n_bins: int = 15) -> float:
+    """Return the expected calibration error of the top class, bins of equal mass (Guo 2017, arXiv:1706.04599)."""
+    confidence = probabilities.max(axis=1)
+    is_right = (probabilities.argmax(axis=1) == target).astype(np.float64)
+    order = np.argsort(confidence, kind="stable")
+    bins = [part for part in np.array_split(order, n_bins) if len(part)]
+    gaps = [len(part) * abs(confidence[part].mean() - is_right[part].mean()) for part in bins]
+    return float(np.sum(gaps) / len(target))
+
+
+def summarise(values: Sequence[float | None], *, chance: float, seed: int, n_bootstrap: int = 2000) -> Summary:
+    """Return mean, interval, spread and worst of one score over subjects.
+
+    Parameters
+    ----------
+    values : sequence of float or None
+        One per subject; None where not defined.
+    chance : float
+        Level that ``below_chance`` counts against.
+    seed : int
+        Of the bootstrap.
+    n_bootstrap : int
+        Resamples of the subjects.
+    """
+    defined = np.array([v for v in values if v is not None and math.isfinite(v)], dtype=np.float64)
+    if not len(defined):
+        return Summary(None, None, None, None, None, 0, 0)
+    interval = bootstrap_interval(defined, seed=seed, n_bootstrap=n_bootstrap) if len(defined) > 1 else None
+    return Summary(
+        float(defined.mean()),
+        interval,
+        float(defined.std(ddof=1)) if len(defined) > 1 else None,
+        float(np.median(defined)),
+        float(defined.min()),
+        len(defined),
+        int(np.sum(defined < chance)),
+    )
+
+
+def bootstrap_interval(values: NDArray[np.float64], *, seed: int, n_bootstrap: int = 2000) -> tuple[float, float]:
+    """Return the 2.5 and 97.5 percentiles of the mean over resampled subjects."""
+    generator = np.random.default_rng(seed)
+    draws = generator.integers(0, len(values), size=(n_bootstrap, len(values)))
+    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def chance_levels(subject: NDArray[np.str_], target: Targets, n_classes: int, *, seed: int) -> dict[str, float]:
+    """Return what costs nothing to reach.
+
+    Returns
+    -------
+    dict
+        ``majority``: accuracy of always answering the most frequent class; ``dummy``: mean per-subject
+        balanced accuracy of answers drawn from the class shares (100 draws).
+    """
+    counts = np.bincount(target, minlength=n_classes)
+    shares = counts / counts.sum()
+    generator = np.random.default_rng(seed)
+    draws = generator.choice(n_classes, size=(100, len(target)), p=shares)
+    per_subject = []
+    for name in np.unique(subject):
+        rows = subject == name
+        present = np.unique(target[rows])
+        if len(present) > 1:
+            hits = draws[:, rows] == target[rows]
+            per_subject.append(np.mean([hits[:, target[rows] == k].mean() for k in present]))
+    return {"majority": float(shares.max()), "dummy": float(np.mean(per_subject)) if per_subject else 1.0 / n_classes}

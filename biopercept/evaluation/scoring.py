@@ -1,0 +1,170 @@
+"""From the folds' predictions to the result files: predictions.csv, scores.csv, scores.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.errors import StudyError
+from biopercept.evaluation.folds import SCHEMA, FoldResult
+from biopercept.evaluation.metrics import (
+    SubjectScores,
+    Summary,
+    auroc_score,
+    brier_score,
+    calibration_error,
+    chance_levels,
+    score_subject,
+    summarise,
+)
+from biopercept.evaluation.planning import Plan
+from biopercept.files import write_json, write_table
+from biopercept.learning.checkpoint import versions
+
+FEW_SUBJECTS = 10
+
+
+def write_scores(plan: Plan, results: Sequence[FoldResult], output: Path) -> dict[str, Any]:
+    """Score all folds together, write the three files and return the content of ``scores.json``.
+
+    Raises
+    ------
+    StudyError
+        Where a window was predicted twice or not at all.
+    OutputError
+        Where a file cannot be written.
+    """
+    probabilities, fold_names = joined(plan, results)
+    windows = plan.windows
+    per_subject = [
+        score_subject(subject, windows.target[rows], probabilities[rows])
+        for subject in windows.subjects
+        for rows in [windows.rows_of([subject])]
+    ]
+    scores = _scores_document(plan, results, probabilities, per_subject)
+    fold_of = {subject: result.fold.name for result in results for subject in result.fold.test}
+    columns = ("participant_id", "n_windows", "balanced_accuracy", "macro_f1", "auroc", "brier", "fold")
+    write_table(
+        output / "scores.csv",
+        columns,
+        [
+            (s.subject, s.n_windows, s.balanced_accuracy, s.macro_f1, s.auroc, s.brier, fold_of[s.subject])
+            for s in per_subject
+        ],
+    )
+    _write_predictions(plan, probabilities, fold_names, output / "predictions.csv")
+    write_json(output / "scores.json", scores)
+    return scores
+
+
+def joined(plan: Plan, results: Sequence[FoldResult]) -> tuple[NDArray[np.float64], list[str]]:
+    """Return the probabilities of every window, (n_windows, n_classes), and the fold that tested it.
+
+    Raises
+    ------
+    StudyError
+        Where a window was predicted twice or not at all.
+    """
+    windows = plan.windows
+    probabilities = np.full((len(windows), windows.n_classes), np.nan)
+    names = [""] * len(windows)
+    for result in results:
+        for row, answer in zip(result.rows, result.probabilities, strict=True):
+            if names[row]:
+                raise StudyError(
+                    f"window {row} was tested in folds {names[row]} and {result.fold.name}; start anew with --overwrite"
+                )
+            names[row], probabilities[row] = result.fold.name, answer
+    if "" in names:
+        raise StudyError(f"{names.count('')} windows were tested in no fold; start anew with --overwrite")
+    return probabilities, names
+
+
+def _scores_document(
+    plan: Plan, results: Sequence[FoldResult], probabilities: NDArray[np.float64], per_subject: Sequence[SubjectScores]
+) -> dict[str, Any]:
+    windows, request = plan.windows, plan.request
+    evaluation = request.evaluation
+    chance = 1.0 / windows.n_classes
+
+    def over_subjects(name: str) -> dict[str, Any]:
+        values = [getattr(s, name) for s in per_subject]
+        return _summary_document(
+            summarise(values, chance=chance, seed=request.seed, n_bootstrap=evaluation.n_bootstrap)
+        )
+
+    auroc = over_subjects("auroc")
+    auroc["pooled"] = auroc_score(windows.target, probabilities)
+    return {
+        "schema": SCHEMA,
+        "model": request.model,
+        "task": plan.task.name,
+        "classes": list(windows.classes),
+        "split": evaluation.split,
+        "n_subjects": len(windows.subjects),
+        "n_windows": len(windows),
+        "n_folds": len(plan.folds),
+        "window_seconds": windows.length_seconds,
+        "step_seconds": plan.inputs.step_seconds,
+        "normalisation": plan.normalisation.mode,
+        "transductive": plan.normalisation.is_transductive,
+        "seeds": evaluation.n_seeds,
+        "seed": request.seed,
+        "parameters": max(r.n_parameters for r in results),
+        "seconds": round(sum(r.seconds for r in results), 1),
+        "balanced_accuracy": over_subjects("balanced_accuracy"),
+        "macro_f1": over_subjects("macro_f1"),
+        "auroc": auroc,
+        "brier": brier_score(windows.target, probabilities),
+        "ece": calibration_error(windows.target, probabilities),
+        "chance": chance_levels(windows.subject, windows.target, windows.n_classes, seed=request.seed),
+        "n_windows_left_out": dict(windows.left_out),
+        "warnings": [*plan.warnings, *_score_warnings(per_subject)],
+        "fingerprint": {"store": plan.store_fingerprint, **versions()},
+    }
+
+
+def _summary_document(summary: Summary) -> dict[str, Any]:
+    document = asdict(summary)
+    document["subjects_below_chance"] = document.pop("below_chance")
+    document["ci95"] = None if summary.ci95 is None else list(summary.ci95)
+    return document
+
+
+def _score_warnings(per_subject: Sequence[SubjectScores]) -> list[str]:
+    found = []
+    undefined = [s.subject for s in per_subject if s.balanced_accuracy is None]
+    if undefined:
+        found.append(f"{len(undefined)} subjects have windows of one class only and no score: {', '.join(undefined)}")
+    if len(per_subject) < FEW_SUBJECTS:
+        found.append(f"only {len(per_subject)} subjects: intervals are rough and small differences mean nothing")
+    return found
+
+
+def _write_predictions(plan: Plan, probabilities: NDArray[np.float64], folds: Sequence[str], path: Path) -> None:
+    windows = plan.windows
+    quality = windows.quality()
+    columns = ("participant_id", "session", "recording", "onset", "duration", "label", "predicted")
+    rows = []
+    for index in range(len(windows)):
+        recording = windows.recordings[windows.recording[index]]
+        rows.append(
+            (
+                recording.subject,
+                recording.session,
+                recording.recording,
+                float(windows.onset[index]),
+                windows.length_seconds,
+                windows.classes[windows.target[index]],
+                windows.classes[int(probabilities[index].argmax())],
+                *(round(float(p), 6) for p in probabilities[index]),
+                folds[index],
+                round(float(quality[index]), 4) if np.isfinite(quality[index]) else None,
+            )
+        )
+    write_table(path, (*columns, *(f"probability_{c}" for c in windows.classes), "fold", "quality"), rows)

@@ -1,0 +1,162 @@
+"""Files that are there whole or not at all: write beside the target, sync, rename; and one writer at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from biopercept.errors import BusyError, OutputError
+
+_CHUNK = 1 << 20
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``target`` that becomes ``target`` when the block ends well.
+
+    The temporary file is synced to disk and renamed over the target, so that a reader sees the
+    old file or the new one and never part of one. It is removed where the block fails.
+
+    Raises
+    ------
+    OutputError
+        Where the folder cannot be written to or the disk is full.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        temporary.replace(target)
+        _sync(target.parent)
+    except OSError as fault:
+        raise OutputError(
+            f"cannot write {target.name} in {target.parent}: {fault.strerror or fault}; nothing was changed"
+        ) from fault
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes(target: Path, content: bytes) -> None:
+    """Write a whole file or nothing. Raises OutputError where it cannot be written."""
+    with replacing(target) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(target: Path, content: str) -> None:
+    """Write a whole UTF-8 text file or nothing. Raises OutputError where it cannot be written."""
+    write_bytes(target, content.encode("utf-8"))
+
+
+def write_json(target: Path, content: Any) -> None:
+    """Write a whole JSON file or nothing; NaN is refused. Raises OutputError where it cannot be written."""
+    write_text(target, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, or of a folder's file names and bytes, as 64 hex digits."""
+    digest = hashlib.sha256()
+    members = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for member in members:
+        if member != path:
+            digest.update(str(member.relative_to(path)).encode("utf-8", "surrogateescape") + b"\0")
+        with member.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def only_writer(target: Path) -> Iterator[None]:
+    """Hold the right to write ``target`` (a file or a folder) while the block runs.
+
+    The lock is the operating system's and ends with the process, so a dead owner never blocks.
+
+    Raises
+    ------
+    BusyError
+        Where another process holds it.
+    OutputError
+        Where the folder cannot be written to.
+    """
+    import fcntl
+
+    lock = target.with_name(f".{target.name}.lock")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as fault:
+        raise OutputError(f"cannot write in {target.parent}: {fault.strerror}; choose another output") from fault
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as fault:
+            raise BusyError(
+                f"another process is writing {target.name}; wait for it or choose another output"
+            ) from fault
+        yield
+    finally:
+        os.close(handle)
+
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def guarded_cell(text: str) -> str:
+    """Return text for a CSV or TSV cell that no spreadsheet runs as a formula; :func:`plain_cell` undoes it.
+
+    Text that starts with ``= + - @`` TAB or CR gets an apostrophe in front. Numbers must be written as they
+    are, not through here.
+    """
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULA_STARTS) else text
+
+
+def plain_cell(cell: str) -> str:
+    """Return the text that :func:`guarded_cell` was given."""
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA_STARTS) else cell
+
+
+def safe_cell(value: object) -> str:
+    """Return a table cell that no spreadsheet reads as a formula; numbers stay as they are, None is empty.
+
+    >>> safe_cell("=1+1"), safe_cell(-2.5), safe_cell(None)
+    ("'=1+1", '-2.5', '')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return repr(float(value)) if value == value else ""
+    return str(value) if isinstance(value, int) else guarded_cell(str(value))
+
+
+def write_table(
+    target: Path, columns: Sequence[str], rows: Iterable[Sequence[object]], *, delimiter: str = ","
+) -> None:
+    """Write a whole table or nothing: a header and rows, missing values empty, formulas disarmed.
+
+    Raises
+    ------
+    OutputError
+        Where it cannot be written.
+    """
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    writer.writerow([safe_cell(column) for column in columns])
+    writer.writerows([safe_cell(value) for value in row] for row in rows)
+    write_text(target, text.getvalue())

@@ -1,0 +1,155 @@
+"""What is installed beside biopercept and what this machine offers, read from package metadata and torch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from biopercept import __version__
+
+CORE = "core"
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One package that biopercept asks for.
+
+    Attributes
+    ----------
+    name : str
+        As pip knows it.
+    wanted : str
+        Version range; empty for any.
+    installed : str or None
+        The version that is there; None where it is missing.
+    is_met : bool
+        Whether the installed version lies in the range.
+    """
+
+    name: str
+    wanted: str
+    installed: str | None
+    is_met: bool
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Versions, device and requirements.
+
+    Attributes
+    ----------
+    versions : dict
+        biopercept, Python and the platform.
+    n_cores : int
+        Processor cores that this process may use.
+    device : str
+        What ``--device auto`` takes.
+    devices : tuple of str
+        Every device with its name and memory.
+    groups : dict of str to tuple of Requirement
+        "core", and one group for each extra.
+    """
+
+    versions: dict[str, str]
+    n_cores: int
+    device: str
+    devices: tuple[str, ...]
+    groups: dict[str, tuple[Requirement, ...]]
+
+    @property
+    def is_broken(self) -> bool:
+        """Return whether something that biopercept cannot do without is missing or of another version."""
+        return not all(row.is_met for row in self.groups[CORE])
+
+    def install_line(self, group: str) -> str | None:
+        """Return the command that installs what a group lacks, or None where it lacks nothing."""
+        if all(row.is_met for row in self.groups[group]):
+            return None
+        name = "biopercept" if group == CORE else f"biopercept[{group}]"
+        return f'{"python" if os.name == "nt" else "python3"} -m pip install --upgrade "{name}"'
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain dicts, lists and text."""
+        return {
+            "versions": self.versions,
+            "cores": self.n_cores,
+            "device": self.device,
+            "devices": list(self.devices),
+            "packages": {
+                group: {"install": self.install_line(group), "requirements": [asdict(row) for row in rows]}
+                for group, rows in self.groups.items()
+            },
+        }
+
+    def lines(self) -> list[str]:
+        """Return everything as lines to read."""
+        words = [f"{name} {version}" for name, version in self.versions.items()]
+        text = [", ".join(words), f"{self.n_cores} cores; device {self.device} ({'; '.join(self.devices)})"]
+        for group, rows in self.groups.items():
+            text += ["", "core packages" if group == CORE else f"extra [{group}]"]
+            text += [f"  {_mark(row)} {row.name} {row.installed or 'missing'}{_wanted(row)}" for row in rows]
+            if line := self.install_line(group):
+                text.append(f"  to install: {line}")
+        return text
+
+
+def describe_installation() -> Installation:
+    """Return what is installed and what this machine offers."""
+    device, devices = _devices()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    versions = {
+        "biopercept": __version__,
+        "Python": platform.python_version(),
+        platform.system(): f"{platform.release()} {platform.machine()}",
+    }
+    return Installation(versions, cores, device, devices, _groups())
+
+
+def _groups() -> dict[str, tuple[Requirement, ...]]:
+    """Return what the package's own metadata asks for, so that no second list has to be kept."""
+    from packaging.requirements import Requirement as Wanted
+
+    metadata = importlib.metadata.metadata("biopercept")
+    extras = sorted(metadata.get_all("Provides-Extra") or [])
+    groups: dict[str, list[Requirement]] = {CORE: [], **{extra: [] for extra in extras}}
+    for text in metadata.get_all("Requires-Dist") or []:
+        wanted = Wanted(text)
+        for group, rows in groups.items():
+            is_here = wanted.marker is None or wanted.marker.evaluate({"extra": "" if group == CORE else group})
+            is_own = group == CORE or (wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}))
+            if is_here and is_own:
+                rows.append(_requirement(wanted.name, str(wanted.specifier)))
+    return {group: tuple(rows) for group, rows in groups.items()}
+
+
+def _requirement(name: str, wanted: str) -> Requirement:
+    from packaging.specifiers import SpecifierSet
+
+    try:
+        installed = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return Requirement(name, wanted, None, is_met=False)
+    return Requirement(name, wanted, installed, is_met=SpecifierSet(wanted).contains(installed, prereleases=True))
+
+
+def _devices() -> tuple[str, tuple[str, ...]]:
+    """Return what ``--device auto`` takes, and a line on every device."""
+    try:
+        import torch
+    except ImportError:
+        return "none", ("torch is missing",)
+    if not torch.cuda.is_available():
+        return "cpu", (f"cpu with {torch.get_num_threads()} threads",)
+    rows = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return "cuda", tuple(f"cuda:{i} {row.name}, {row.total_memory / 2**30:.0f} GiB" for i, row in enumerate(rows))
+
+
+def _mark(row: Requirement) -> str:
+    return "ok     " if row.is_met else "MISSING" if row.installed is None else "OTHER  "
+
+
+def _wanted(row: Requirement) -> str:
+    return f" (wanted {row.wanted})" if row.wanted and not row.is_met else ""

@@ -1,0 +1,1 @@
+"""Splits, normalisation, data for the model, training and checkpoints."""

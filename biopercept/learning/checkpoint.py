@@ -1,0 +1,188 @@
+"""A saved model: a folder of weights (safetensors) and all that their use needs (JSON), self-checking, no pickle."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from biopercept import __version__
+from biopercept.errors import CheckpointError
+from biopercept.files import content_hash, replacing, write_json, write_text
+from biopercept.learning.normalisation import NormalisationSettings, Population
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
+from biopercept.model.tokens import TokenSettings, TokenVocabulary
+from biopercept.studies.tasks import Task
+
+SCHEMA = 1
+WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.json", "card.md"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A trained model with all that its use needs.
+
+    Attributes
+    ----------
+    network : BiosignalPerceiver
+        In evaluation mode, on the CPU.
+    task : Task
+        What it answers; class order is that of ``task.classes``.
+    feature_names : tuple of str
+        Feature columns it was trained with.
+    population : Population
+        Statistics of its training subjects.
+    normalisation, tokens, model
+        Settings of inputs and network.
+    prepare : dict
+        Window and cleaning settings as plain values: ``predict`` prepares recordings with these.
+    training : dict
+        Subjects, windows, seed, epochs, store fingerprint and scores as plain values.
+    """
+
+    network: BiosignalPerceiver
+    task: Task
+    feature_names: tuple[str, ...]
+    population: Population
+    normalisation: NormalisationSettings
+    tokens: TokenSettings
+    model: PerceiverSettings
+    vocabulary: TokenVocabulary
+    prepare: dict[str, Any]
+    training: dict[str, Any]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    import numpy
+    import scipy
+    import sklearn
+
+    return {
+        "biopercept": __version__,
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "scipy": scipy.__version__,
+        "scikit-learn": sklearn.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def save_checkpoint(checkpoint: Checkpoint, folder: Path, card: str) -> None:
+    """Write a model folder; each file whole or not at all, the description (with the weights' hash) last.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    folder : Path
+        Created where absent.
+    card : str
+        The model card, Markdown.
+
+    Raises
+    ------
+    OutputError
+        Where a file cannot be written.
+    """
+    from dataclasses import asdict
+
+    from safetensors.torch import save_file
+
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file({k: v.contiguous().cpu() for k, v in checkpoint.network.state_dict().items()}, temporary)
+    write_text(folder / CARD, card)
+    description = {
+        "schema": SCHEMA,
+        "kind": "perceiver-io",
+        "task": checkpoint.task.to_json(),
+        "feature_names": list(checkpoint.feature_names),
+        "normalisation": asdict(checkpoint.normalisation),
+        "tokens": asdict(checkpoint.tokens),
+        "model": asdict(checkpoint.model),
+        "vocabulary": checkpoint.vocabulary.to_json(),
+        "prepare": checkpoint.prepare,
+        "population": checkpoint.population.to_json(),
+        "calibration": None,
+        "training": checkpoint.training,
+        "versions": versions(),
+        "weights_sha256": content_hash(folder / WEIGHTS),
+    }
+    write_json(folder / DESCRIPTION, description)
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Return a saved model.
+
+    Raises
+    ------
+    CheckpointError
+        Where the folder is no model, is damaged, or is of a newer schema.
+    """
+    description = _read_description(folder)
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise CheckpointError(f"{folder} has no {WEIGHTS}; the model is incomplete: train it again")
+    if content_hash(weights) != description["weights_sha256"]:
+        raise CheckpointError(
+            f"{weights.name} in {folder} is damaged (not the SHA-256 that {DESCRIPTION} gives); train the model again"
+        )
+    try:
+        task = Task.from_json(description["task"])
+        tokens = TokenSettings(**description["tokens"])
+        model = PerceiverSettings(**description["model"])
+        vocabulary = TokenVocabulary.from_json(description["vocabulary"])
+        network = BiosignalPerceiver(model, tokens, vocabulary, len(task.classes))
+        network.load_state_dict(_read_weights(weights))
+        checkpoint = Checkpoint(
+            network=network.eval(),
+            task=task,
+            feature_names=tuple(description["feature_names"]),
+            population=Population.from_json(description["population"]),
+            normalisation=NormalisationSettings(**description["normalisation"]),
+            tokens=tokens,
+            model=model,
+            vocabulary=vocabulary,
+            prepare=description["prepare"],
+            training=description["training"],
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as fault:
+        raise CheckpointError(
+            f"{DESCRIPTION} in {folder} does not describe its weights ({fault}); train the model again"
+        ) from fault
+    if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
+        raise CheckpointError(f"{weights.name} in {folder} holds numbers that are not finite; train the model again")
+    return checkpoint
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except SafetensorError as fault:
+        raise CheckpointError(
+            f"{path.name} in {path.parent} is not a safetensors file ({fault}); train the model again"
+        ) from fault
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise CheckpointError(f"{folder} is not a model: it has no {DESCRIPTION}; give the folder that train wrote")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as fault:
+        raise CheckpointError(f"{DESCRIPTION} in {folder} is not JSON ({fault}); train the model again") from fault
+    if not isinstance(description, dict) or description.get("kind") != "perceiver-io":
+        raise CheckpointError(f"{DESCRIPTION} in {folder} is not a biopercept model; give the folder that train wrote")
+    if description.get("schema") != SCHEMA:
+        raise CheckpointError(
+            f"{DESCRIPTION} in {folder} has schema {description.get('schema')!r} and this biopercept reads {SCHEMA}; "
+            f"it was written by biopercept {description.get('versions', {}).get('biopercept', 'of another version')}"
+        )
+    return description

@@ -1,0 +1,173 @@
+"""Train the final model on every wanted subject of a store and save it with a model card."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from biopercept.errors import SettingsError
+from biopercept.learning.checkpoint import Checkpoint, save_checkpoint
+from biopercept.learning.engine import engine_for, seed_for
+from biopercept.learning.fitting import FitSettings
+from biopercept.learning.inputs import WindowInputs, vocabulary_of
+from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.splits import choose_validation
+from biopercept.learning.training import EpochReport, FittedPerceiver, fit_perceiver
+from biopercept.studies.tasks import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Provenance:
+    """Where the training data came from, and what is known of the model's scores.
+
+    Attributes
+    ----------
+    study : str
+    store_fingerprint : str
+    prepare : dict
+        Window and cleaning settings of the store.
+    modalities : tuple of str
+        Measured modalities of the training recordings.
+    scores : dict or None
+        Content of the ``scores.json`` of a cross-validation with the same settings, for the card.
+    warnings : tuple of str
+    """
+
+    study: str
+    store_fingerprint: str
+    prepare: dict[str, Any]
+    modalities: tuple[str, ...]
+    scores: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def train_final(
+    inputs: WindowInputs,
+    task: Task,
+    normalisation: NormalisationSettings,
+    settings: FitSettings,
+    provenance: Provenance,
+    output: Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    on_epoch: EpochReport | None = None,
+) -> FittedPerceiver:
+    """Fit on the windows of all subjects in ``inputs`` and write the model folder.
+
+    A few subjects (``training.validation_fraction``) are held out for early stopping; they are named in the card.
+
+    Raises
+    ------
+    SettingsError
+        Where there are fewer than 2 subjects.
+    TrainingError
+        Where the loss is not finite.
+    OutputError
+        Where the model cannot be written.
+    """
+    windows = inputs.windows
+    if len(windows.subjects) < 2:
+        raise SettingsError("one subject has labelled windows; a model for unseen people needs at least 2 to train on")
+    engine = engine_for(device, settings.training.precision)
+    validation = choose_validation(windows.subjects, settings.training.validation_fraction, seed)
+    training = [s for s in windows.subjects if s not in validation]
+    started = time.perf_counter()
+    fitted = fit_perceiver(
+        inputs,
+        windows.rows_of(training),
+        windows.rows_of(validation),
+        tokens=settings.tokens,
+        model=settings.model,
+        settings=settings.training,
+        engine=engine,
+        seed=seed_for(seed, "final"),
+        on_epoch=on_epoch,
+    )
+    description = {
+        "study": provenance.study,
+        "store": provenance.store_fingerprint,
+        "modalities": list(provenance.modalities),
+        "subjects": training,
+        "validation_subjects": list(validation),
+        "n_windows": len(windows),
+        "windows_per_class": {c: int((windows.target == k).sum()) for k, c in enumerate(windows.classes)},
+        "n_windows_left_out": dict(windows.left_out),
+        "step_seconds": inputs.step_seconds,
+        "settings": asdict(settings.training),
+        "seed": seed,
+        "best_epoch": fitted.best_epoch,
+        "history": [[e, a, b if b == b else None] for e, a, b in fitted.history],
+        "seconds": round(time.perf_counter() - started, 1),
+        "parameters": fitted.n_parameters,
+        "scores": provenance.scores,
+        "warnings": list(provenance.warnings),
+    }
+    checkpoint = Checkpoint(
+        network=fitted.network,
+        task=task,
+        feature_names=windows.feature_names,
+        population=fitted.population,
+        normalisation=normalisation,
+        tokens=settings.tokens,
+        model=settings.model,
+        vocabulary=vocabulary_of(windows.feature_names),
+        prepare=provenance.prepare,
+        training=description,
+    )
+    save_checkpoint(checkpoint, output, model_card(checkpoint))
+    return fitted
+
+
+def measured_modalities(recordings: Collection[Any]) -> tuple[str, ...]:
+    """Return the measured modalities of prepared recordings, sorted."""
+    return tuple(sorted({s.modality for r in recordings for s in r.signals if not s.derived_from}))
+
+
+def model_card(checkpoint: Checkpoint) -> str:
+    """Return the model card: data, subjects, scores with intervals, limits, intended use (Markdown)."""
+    training, task = checkpoint.training, checkpoint.task
+    counts = ", ".join(f"{name} {n}" for name, n in training["windows_per_class"].items())
+    lines = [
+        f"# {task.name}: a Perceiver IO for {', '.join(training['modalities'])}",
+        "",
+        "## Intended use",
+        "Research on human factors. It is no medical device; nobody should be judged, diagnosed or hired by it.",
+        "",
+        "## What it answers",
+        f"One of {', '.join(task.classes)} for each window of {checkpoint.prepare['windows']['length_seconds']:g} s.",
+        f"Inputs are scaled by the `{checkpoint.normalisation.mode}` rung of the normalisation ladder.",
+        "",
+        "## Data",
+        f"Study {training['study']}: {len(training['subjects'])} training subjects, "
+        f"{len(training['validation_subjects'])} more for early stopping; {training['n_windows']} windows ({counts}).",
+        *(f"- left out: {n} windows, {reason}" for reason, n in training["n_windows_left_out"].items()),
+        "",
+        "## Scores",
+        _scores_sentence(training["scores"]),
+        "",
+        "## Limits",
+        "Known for the devices, protocol and people of its study only. Exercise, other devices and other "
+        "stressors were not seen unless the study had them. Scores of a fixed protocol may rest on its order: read the "
+        "clock-only probe beside them.",
+        *(f"- {warning}" for warning in training["warnings"]),
+        "",
+        f"{training['parameters']} parameters, seed {training['seed']}, best epoch {training['best_epoch']}, "
+        f"{training['seconds']} s of training.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _scores_sentence(scores: dict[str, Any] | None) -> str:
+    if scores is None:
+        return "Not evaluated: this model was trained on everybody it was given. Run `cross-validate` for its scores."
+    accuracy = scores["balanced_accuracy"]
+    interval = "" if accuracy["ci95"] is None else f" [{accuracy['ci95'][0]:.3f}, {accuracy['ci95'][1]:.3f}]"
+    return (
+        f"Cross-validated over {scores['n_subjects']} subjects ({scores['split']}, {scores['n_folds']} folds): balanced "
+        f"balanced accuracy {accuracy['mean']:.3f}{interval} (mean over subjects, 95% bootstrap over subjects), "
+        f"worst subject {accuracy['worst']:.3f}."
+    )

@@ -1,0 +1,292 @@
+"""From windows to what models read: normalised features, and batches of token inputs for the Perceiver.
+
+A :class:`Normaliser` is fitted on the recordings of training subjects alone; a change in any
+other subject leaves it, and everything trained on it, unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from biopercept.learning.normalisation import (
+    UNSEEN,
+    Affine,
+    FloatArray,
+    Moments,
+    NormalisationSettings,
+    Population,
+    Statistics,
+    affine_of,
+    cumulative_moments,
+    moments_until,
+    population_statistics,
+)
+from biopercept.learning.signals import N_CHANNEL_CODES, SignalBank, bank_moments, build_banks
+from biopercept.learning.windows import IntArray, WindowTable
+from biopercept.modalities import MODALITIES
+from biopercept.model.tokens import FeatureGroup, SensorPatches, TokenInputs, TokenSettings, TokenVocabulary
+
+MIN_REAL_FRACTION = 0.5
+"""A patch is a token where at least this part of its samples is real."""
+
+
+@dataclass(frozen=True, eq=False)
+class WindowInputs:
+    """The inputs of a window table: features, signal banks and what each window may know of its own recording.
+
+    Nothing here is fitted; :meth:`fit` fits the population part of the normalisation on training recordings.
+    """
+
+    windows: WindowTable
+    settings: NormalisationSettings
+    step_seconds: float
+    raw: bool = True
+    derived: bool = True
+
+    @cached_property
+    def banks(self) -> tuple[SignalBank, ...]:
+        """Return the signal banks, read once."""
+        return build_banks(self.windows.recordings, raw=self.raw, derived=self.derived)
+
+    @cached_property
+    def bank_moments(self) -> tuple[tuple[Moments, Moments], ...]:
+        """Return per bank the moments of the windows' own recordings."""
+        mode, seconds = self.settings.mode, self.settings.reference_seconds
+        return tuple(bank_moments(bank, self.windows, mode, seconds) for bank in self.banks)
+
+    @cached_property
+    def raw_features(self) -> FloatArray:
+        """Return the un-normalised features (n_windows, n_features)."""
+        return self.windows.raw_features()
+
+    @cached_property
+    def feature_moments(self) -> tuple[Moments, Moments]:
+        """Return the moments of the features over each recording's grid windows, as for signals."""
+        return _feature_moments(self.windows, self.settings)
+
+    def fit(self, training_subjects: Collection[str]) -> Population:
+        """Return the population's statistics, from the recordings of these subjects alone."""
+        chosen = np.array([r.subject in set(training_subjects) for r in self.windows.recordings], dtype=bool)
+        found: dict[str, tuple[list[float], list[float]]] = {}
+        for bank, (_, whole) in zip(self.banks, self.bank_moments, strict=True):
+            for column, channel in enumerate(bank.channels):
+                means, variances = found.setdefault(f"{bank.modality}/{channel.name}", ([], []))
+                has = chosen & (whole.count[:, column] > 0)
+                means.extend(whole.mean[has, column])
+                variances.extend(whole.variance[has, column])
+        signals = {key: population_statistics(np.array(m), np.array(v)) for key, (m, v) in found.items() if m}
+        _, whole = self.feature_moments
+        features: dict[str, Statistics] = {}
+        for column, name in enumerate(self.windows.feature_names):
+            has = chosen & (whole.count[:, column] > 0)
+            if has.any():
+                features[name] = population_statistics(whole.mean[has, column], whole.variance[has, column])
+        return Population(signals, features)
+
+    def features(self, population: Population) -> FloatArray:
+        """Return normalised features (n_windows, n_features), NaN where undefined, clipped (not in mode ``raw``)."""
+        own, _ = self.feature_moments
+        statistics = [population.features.get(name, UNSEEN) for name in self.windows.feature_names]
+        prior = self.settings.prior_seconds / self.step_seconds
+        affine = affine_of(self.settings.mode, own, statistics, prior_count=prior)
+        values = (self.raw_features - affine.centre) / affine.spread
+        return values if self.settings.mode == "raw" else np.clip(values, -self.settings.clip, self.settings.clip)
+
+    def signal_affine(self, index: int, population: Population) -> Affine:
+        """Return the affine map of every window and channel of bank ``index``."""
+        bank, (own, _) = self.banks[index], self.bank_moments[index]
+        statistics = [population.of_channel(bank.modality, channel.name) for channel in bank.channels]
+        prior = self.settings.prior_seconds * bank.sampling_rate
+        return affine_of(self.settings.mode, own, statistics, prior_count=prior)
+
+
+def _feature_moments(windows: WindowTable, settings: NormalisationSettings) -> tuple[Moments, Moments]:
+    """Return moments of features over grid windows: those that have ended by each window's end, and all of them."""
+    n_features = len(windows.feature_names)
+    own = Moments(*(np.zeros((len(windows), n_features)) for _ in range(3)))
+    whole = Moments(*(np.zeros((len(windows.recordings), n_features)) for _ in range(3)))
+    for index, recording in enumerate(windows.recordings):
+        table = recording.windows
+        grid = np.flatnonzero(~np.asarray(table.is_labelled))
+        grid = grid[np.argsort(np.asarray(table.onset)[grid], kind="stable")]
+        ends = np.asarray(table.onset)[grid] + windows.length_seconds
+        values = np.asarray(table.features, dtype=np.float64)[grid]
+        rows = np.flatnonzero(windows.recording == index)
+        known = _grid_known(ends, windows.onset[rows] + windows.length_seconds, settings)
+        for column in range(n_features):
+            is_real = np.isfinite(values[:, column])
+            running = cumulative_moments(np.where(is_real, values[:, column], 0.0), is_real)
+            for into, at, stop in ((own, rows, known), (whole, np.array([index]), np.array([len(grid)]))):
+                found = moments_until(running, stop)
+                into.count[at, column], into.mean[at, column] = found.count, found.mean
+                into.variance[at, column] = found.variance
+    return own, whole
+
+
+def _grid_known(grid_ends: FloatArray, window_ends: FloatArray, settings: NormalisationSettings) -> IntArray:
+    """Return, per window, how many grid windows (in time order) it may know."""
+    if settings.mode == "recording":
+        return np.full(len(window_ends), len(grid_ends), dtype=np.int64)
+    limits = np.full(len(window_ends), settings.reference_seconds) if settings.mode == "reference" else window_ends
+    # Half a millisecond of grace: onsets are sums of floats.
+    return np.searchsorted(grid_ends, limits + 5e-4, side="right").astype(np.int64)
+
+
+class TokenSource:
+    """Batches of token inputs for a table's windows, normalised with statistics of the training subjects.
+
+    Sensors that no training subject had are left out: the network has never seen them.
+
+    Parameters
+    ----------
+    inputs : WindowInputs
+    population : Population
+        Fitted on the training subjects.
+    tokens : TokenSettings
+        Which kinds of tokens are built.
+    device : torch.device
+        Where samples lie and batches are made.
+    """
+
+    def __init__(
+        self, inputs: WindowInputs, population: Population, tokens: TokenSettings, device: torch.device
+    ) -> None:
+        self.device = device
+        self._clip = inputs.settings.clip
+        self._length = inputs.windows.length_seconds
+        self._banks: list[_PreparedBank] = []
+        for index, bank in enumerate(inputs.banks):
+            if population.has_modality(bank.modality):
+                affine = inputs.signal_affine(index, population)
+                self._banks.append(_PreparedBank(bank, affine, inputs.windows, device))
+        self._groups: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+        if tokens.features:
+            values = inputs.features(population)
+            for name, columns in feature_groups(inputs.windows.feature_names).items():
+                part = values[:, columns]
+                is_real = np.isfinite(part)
+                filled = torch.from_numpy(np.where(is_real, part, 0.0).astype(np.float32)).to(device)
+                self._groups.append((name, filled, torch.from_numpy(is_real).to(device)))
+
+    def batch(self, rows: IntArray) -> TokenInputs:
+        """Return the token inputs of the windows at ``rows`` of the table."""
+        at = torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(self.device)
+        sensors = tuple(bank.patches(at, self._length, self._clip) for bank in self._banks)
+        groups = tuple(FeatureGroup(name, values[at], is_real[at]) for name, values, is_real in self._groups)
+        present = tuple(sensor for sensor in sensors if bool(sensor.is_real.any()))
+        measured = tuple(group for group in groups if bool(group.is_real.any()))
+        if not present and not measured:
+            return TokenInputs(sensors, groups)  # nothing is real: the network answers from its query alone
+        return TokenInputs(present, measured)
+
+    def has_tokens(self, rows: IntArray, *, batch_size: int = 256) -> NDArray[np.bool_]:
+        """Return which of the windows at ``rows`` have at least one real token, (len(rows),)."""
+        found = [torch.zeros(0, dtype=torch.bool)]
+        for start in range(0, len(rows), batch_size):
+            batch = self.batch(rows[start : start + batch_size])
+            real = [s.is_real.flatten(1).any(1) for s in batch.sensors] + [g.is_real.any(1) for g in batch.features]
+            found.append(torch.stack(real).any(0).cpu())
+        return np.asarray(torch.cat(found).numpy(), dtype=bool)
+
+
+def feature_groups(names: Sequence[str]) -> dict[str, list[int]]:
+    """Return the columns of each feature group ("group/name"), in order of appearance.
+
+    >>> feature_groups(["heart/mean", "eda/scl", "heart/sd"])
+    {'heart': [0, 2], 'eda': [1]}
+    """
+    groups: dict[str, list[int]] = {}
+    for column, name in enumerate(names):
+        groups.setdefault(name.split("/", 1)[0], []).append(column)
+    return groups
+
+
+def vocabulary_of(feature_names: Sequence[str]) -> TokenVocabulary:
+    """Return what a model must be able to read: every modality at its model rate, and these feature groups.
+
+    It does not depend on which sensors a study happens to have.
+    """
+    return TokenVocabulary(
+        patch_samples={name: row.patch_samples for name, row in MODALITIES.items()},
+        feature_groups={name: len(columns) for name, columns in feature_groups(feature_names).items()},
+        n_channel_codes=N_CHANNEL_CODES,
+    )
+
+
+class _PreparedBank:
+    """A bank on its device with the windows' sample indices and affine maps as tensors."""
+
+    def __init__(self, bank: SignalBank, affine: Affine, windows: WindowTable, device: torch.device) -> None:
+        self.bank = bank.to(device)
+        self.modality = MODALITIES[bank.modality]
+        first, begin = bank.window_starts(windows)
+        as_tensor = torch.from_numpy
+        self.first = as_tensor(first).to(device)
+        self.begin = as_tensor(begin).to(device)
+        self.length = as_tensor(bank.n_samples[windows.recording]).to(device)
+        self.centre = as_tensor(affine.centre.astype(np.float32)).to(device)
+        self.spread = as_tensor(affine.spread.astype(np.float32)).to(device)
+        self.quality_begin = as_tensor(bank.quality_offset[windows.recording]).to(device)
+        self.quality_length = as_tensor(bank.n_quality[windows.recording]).to(device)
+        self.positions = bank.positions().to(device)
+        self.codes = bank.codes().to(device)
+
+    def patches(self, at: torch.Tensor, length_seconds: float, clip: float) -> SensorPatches:
+        """Return the patches of the windows at ``at``: gather, normalise, cut, bring to the model's patch length."""
+        n_native = max(1, round(self.modality.patch_seconds * self.bank.sampling_rate))
+        n_patches = max(1, int(length_seconds * self.bank.sampling_rate + 1e-6) // n_native)
+        index = self.first[at][..., None] + torch.arange(n_patches * n_native, device=at.device)  # (B, C, T)
+        inside = (index >= 0) & (index < self.length[at][..., None]) & (self.begin[at][..., None] >= 0)
+        flat = torch.where(inside, index + self.begin[at][..., None], torch.zeros_like(index))
+        is_real = inside & self.bank.is_real[flat]
+        values = (self.bank.samples[flat] - self.centre[at][..., None]) / self.spread[at][..., None]
+        values = values.clamp(-clip, clip).reshape(*index.shape[:2], n_patches, n_native)  # (B, C, P, L)
+        is_real = is_real.reshape(values.shape)
+        fraction = is_real.float().mean(dim=-1)
+        values = _resized(_filled(values, is_real), self.modality.patch_samples)
+        is_token = fraction >= MIN_REAL_FRACTION
+        n_windows, n_channels = is_token.shape[:2]
+        seconds = n_native / self.bank.sampling_rate
+        times = (torch.arange(n_patches, device=at.device, dtype=torch.float32) + 0.5) * seconds
+        return SensorPatches(
+            modality=self.modality.name,
+            patches=values * is_token[..., None],
+            is_real=is_token,
+            times=times.expand(n_windows, -1),
+            positions=self.positions.expand(n_windows, -1, -1),
+            channels=self.codes.expand(n_windows, n_channels),
+            rate=torch.full((n_windows,), self.bank.sampling_rate, device=at.device),
+            quality=fraction * self._quality(at, times),
+        )
+
+    def _quality(self, at: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        """Return the stored quality at the centre of each patch, (B, C, P); 1 where none was measured."""
+        n_seconds = self.quality_length[at][..., None]
+        second = (self.first[at][..., None] / self.bank.sampling_rate + times).floor().long()
+        is_known = (second >= 0) & (second < n_seconds)
+        if not len(self.bank.quality):
+            return torch.ones(second.shape, device=at.device)
+        index = torch.where(is_known, second + self.quality_begin[at][..., None], torch.zeros_like(second))
+        return torch.where(is_known, self.bank.quality[index].nan_to_num(0.0), torch.ones((), device=at.device))
+
+
+def _filled(values: torch.Tensor, is_real: torch.Tensor) -> torch.Tensor:
+    """Return patches whose missing samples hold the mean of their real ones, so that filling adds no shape."""
+    real = is_real.to(values.dtype)
+    mean = (values * real).sum(-1, keepdim=True) / real.sum(-1, keepdim=True).clamp(min=1.0)
+    return torch.where(is_real, values, mean)
+
+
+def _resized(patches: torch.Tensor, n_samples: int) -> torch.Tensor:
+    """Return patches brought to ``n_samples`` by linear interpolation; a no-op at the modality's own rate."""
+    if patches.shape[-1] == n_samples:
+        return patches
+    flat = patches.reshape(-1, 1, patches.shape[-1])
+    resized = torch.nn.functional.interpolate(flat, size=n_samples, mode="linear", align_corners=False)
+    return resized.reshape(*patches.shape[:-1], n_samples)

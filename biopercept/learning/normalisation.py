@@ -1,0 +1,207 @@
+"""The normalisation ladder: raw, global, causal, reference, recording; chosen at learning time from stored raw data.
+
+Every rung is one affine map per window and channel, ``(value - centre) / spread``, so
+windows stay slices of the continuous signal and nothing is copied:
+
+* ``raw``: no map.
+* ``global``: mean and spread of the training subjects.
+* ``causal`` (default): mean and spread of this recording from its start to the *end of the
+  window*, nothing later. The spread of a short past is pulled toward the training subjects'
+  mean within-recording spread, as if ``prior_seconds`` of it had been seen.
+* ``reference``: mean and spread of the first ``reference_seconds``; windows there are not scored.
+* ``recording``: mean and spread of the whole recording: transductive, flagged in every output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.errors import SettingsError
+
+MODES = ("raw", "global", "causal", "reference", "recording")
+PER_RECORDING_MODES = ("causal", "reference", "recording")
+"""Rungs that use statistics of the recording itself; where the file is the label they leak it."""
+
+FloatArray = NDArray[np.float64]
+Running = tuple[FloatArray, FloatArray, FloatArray, float]
+
+
+@dataclass(frozen=True)
+class NormalisationSettings:
+    """How inputs are scaled before a model sees them.
+
+    Attributes
+    ----------
+    mode : str
+        raw, global, causal, reference or recording.
+    reference_seconds : float
+        Length of the reference at the start of a recording (mode ``reference``).
+    prior_seconds : float
+        Weight of the training subjects' spread in a recording's own, as seconds of data.
+    clip : float
+        Normalised values beyond plus or minus this many spreads are set to it.
+    """
+
+    mode: str = "causal"
+    reference_seconds: float = 180.0
+    prior_seconds: float = 120.0
+    clip: float = 8.0
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise SettingsError(f"normalisation.mode is {self.mode!r}; allowed are {', '.join(MODES)}")
+        for name in ("reference_seconds", "prior_seconds", "clip"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value > 0):
+                raise SettingsError(f"normalisation.{name} is {value}; it must be a number above 0")
+
+    @property
+    def is_transductive(self) -> bool:
+        """Return whether a window is scaled by parts of its recording that come after it."""
+        return self.mode == "recording"
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Count, mean and variance of what each window may know of its own recording, per channel.
+
+    All arrays have shape (n_windows, n_channels); the mean is NaN where the count is 0.
+    """
+
+    count: FloatArray
+    mean: FloatArray
+    variance: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """``(value - centre) / spread`` for each window and channel; arrays of shape (n_windows, n_channels)."""
+
+    centre: FloatArray
+    spread: FloatArray
+
+
+def cumulative_moments(values: FloatArray, is_real: NDArray[np.bool_]) -> Running:
+    """Return running count, sum and sum of squares, each (n + 1,), and the offset the sums are taken about.
+
+    The offset (the first real value, so that nothing later enters) keeps the sums of squares exact for signals
+    far from zero; it shifts the sums and cancels in :func:`moments_until`.
+    """
+    real = values[is_real]
+    offset = float(real[0]) if len(real) else 0.0
+    shifted = np.where(is_real, values - offset, 0.0)
+    return (
+        np.concatenate([[0.0], np.cumsum(is_real, dtype=np.float64)]),
+        np.concatenate([[0.0], np.cumsum(shifted)]),
+        np.concatenate([[0.0], np.cumsum(shifted**2)]),
+        offset,
+    )
+
+
+def moments_until(running: Running, stop: NDArray[np.int64]) -> Moments:
+    """Return the moments of the values before each index in ``stop``, arrays of shape (len(stop),)."""
+    count, total, squares, offset = running
+    n = count[stop]
+    mean = np.divide(total[stop], n, out=np.full(len(stop), np.nan), where=n > 0)
+    variance = np.divide(squares[stop], n, out=np.zeros(len(stop)), where=n > 0) - np.nan_to_num(mean) ** 2
+    return Moments(n, mean + offset, np.maximum(variance, 0.0))
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the training subjects say of one channel or feature.
+
+    Attributes
+    ----------
+    centre : float
+        Mean over recordings of each recording's mean; every recording weighs the same.
+    within : float
+        Mean variance within a recording.
+    spread : float
+        Standard deviation over everything: within and between recordings.
+    """
+
+    centre: float
+    within: float
+    spread: float
+
+
+UNSEEN = Statistics(0.0, 1.0, 1.0)
+"""Statistics of something that no training recording has."""
+
+
+@dataclass(frozen=True)
+class Population:
+    """The fitted part of the normalisation: training subjects' statistics, by "modality/channel" and by feature."""
+
+    signals: dict[str, Statistics]
+    features: dict[str, Statistics]
+
+    def of_channel(self, modality: str, channel: str) -> Statistics:
+        """Return the statistics of a channel; where it was never seen, the mean of its modality's channels."""
+        if (known := self.signals.get(f"{modality}/{channel}")) is not None:
+            return known
+        relatives = [s for key, s in self.signals.items() if key.startswith(f"{modality}/")]
+        if not relatives:
+            return UNSEEN
+        columns = np.array([(s.centre, s.within, s.spread) for s in relatives]).mean(axis=0)
+        return Statistics(*(float(v) for v in columns))
+
+    def has_modality(self, modality: str) -> bool:
+        """Return whether a training subject had this modality."""
+        return any(key.startswith(f"{modality}/") for key in self.signals)
+
+    def to_json(self) -> dict[str, dict[str, list[float]]]:
+        """Return plain lists [centre, within, spread] by name."""
+        return {
+            kind: {name: [s.centre, s.within, s.spread] for name, s in getattr(self, kind).items()}
+            for kind in ("signals", "features")
+        }
+
+    @staticmethod
+    def from_json(document: dict[str, dict[str, list[float]]]) -> Population:
+        """Return the population that :meth:`to_json` wrote."""
+        parts = {
+            kind: {name: Statistics(*map(float, row)) for name, row in document[kind].items()}
+            for kind in ("signals", "features")
+        }
+        return Population(**parts)
+
+
+def population_statistics(means: FloatArray, variances: FloatArray) -> Statistics:
+    """Return the statistics of one channel from the mean and variance of each training recording that has it."""
+    if not len(means):
+        return UNSEEN
+    within, between = float(np.mean(variances)), float(np.var(means))
+    total = within + between
+    return Statistics(float(np.mean(means)), within if within > 0 else 1.0, float(np.sqrt(total)) if total > 0 else 1.0)
+
+
+def affine_of(mode: str, own: Moments, population: Sequence[Statistics], *, prior_count: float) -> Affine:
+    """Return the affine map of every window and channel under one rung of the ladder.
+
+    Parameters
+    ----------
+    mode : str
+        A rung.
+    own : Moments
+        What each window may know of its recording; shape (n_windows, n_channels).
+    population : sequence of Statistics
+        Of each channel, from the training subjects.
+    prior_count : float
+        Weight of the training subjects' spread in a recording's own, as a number of values.
+    """
+    shape = own.mean.shape
+    if mode == "raw":
+        return Affine(np.zeros(shape), np.ones(shape))
+    centre = np.array([s.centre for s in population])
+    within = np.array([s.within for s in population])
+    if mode == "global":
+        spread = np.array([s.spread for s in population])
+        return Affine(np.broadcast_to(centre, shape), np.broadcast_to(spread, shape))
+    variance = (own.count * own.variance + prior_count * within) / (own.count + prior_count)
+    return Affine(np.where(own.count > 0, own.mean, centre), np.sqrt(variance))

@@ -1,0 +1,102 @@
+"""Which subjects train, stop training early, and are tested; decided by identity alone, before anything is fitted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from biopercept.errors import SettingsError
+
+SUBJECT = "subject"
+K_FOLD = "k-fold"
+SPLITS = (SUBJECT, K_FOLD)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One division of the subjects; the three groups share nobody.
+
+    Attributes
+    ----------
+    name : str
+        Name of the fold, used for its files.
+    training, validation, test : tuple of str
+        Subjects that weights are fitted on, that early stopping looks at, and that are scored.
+    """
+
+    name: str
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        groups = (*self.training, *self.validation, *self.test)
+        if len(set(groups)) != len(groups):
+            raise SettingsError(f"fold {self.name} has a subject on two sides; subjects must be on one side only")
+
+    @property
+    def fitting(self) -> tuple[str, ...]:
+        """Return training and validation subjects: everybody whose data may touch the model."""
+        return tuple(sorted((*self.training, *self.validation)))
+
+
+def identity_rank(subject: str, salt: str) -> str:
+    """Return a hash that orders subjects at random but depends on nothing except the subject and the salt."""
+    return hashlib.sha256(f"{salt}\0{subject}".encode()).hexdigest()
+
+
+def make_folds(
+    subjects: Sequence[str], split: str, *, n_folds: int = 5, seed: int = 0, validation_fraction: float = 0.15
+) -> tuple[Fold, ...]:
+    """Return the folds; their test groups together are every subject once.
+
+    Parameters
+    ----------
+    subjects : sequence of str
+    split : str
+        ``subject`` (leave one subject out) or ``k-fold`` (whole subjects, dealt at random by identity).
+    n_folds : int
+        Number of folds of ``k-fold``.
+    seed : int
+        Salt of the random order.
+    validation_fraction : float
+        Part of the fold's remaining subjects that early stopping looks at; at least one, 0 for none.
+
+    Raises
+    ------
+    SettingsError
+        Where the split is unknown or there are too few subjects for it.
+    """
+    everyone = sorted(set(subjects))
+    if split not in SPLITS:
+        raise SettingsError(f"split is {split!r}; allowed are {', '.join(SPLITS)}")
+    if len(everyone) < 3:
+        raise SettingsError(
+            f"{len(everyone)} subjects with labelled windows; cross-validation over subjects needs at least 3"
+        )
+    if split == SUBJECT:
+        groups = [(subject, [subject]) for subject in everyone]
+    else:
+        if not 2 <= n_folds <= len(everyone):
+            raise SettingsError(f"{n_folds} folds for {len(everyone)} subjects; allowed are 2 to {len(everyone)}")
+        ranked = sorted(everyone, key=lambda s: identity_rank(s, f"fold-{seed}"))
+        groups = [(f"{i + 1:02d}-of-{n_folds:02d}", sorted(ranked[i::n_folds])) for i in range(n_folds)]
+    folds = []
+    for name, test in groups:
+        rest = [s for s in everyone if s not in test]
+        validation = choose_validation(rest, validation_fraction, seed)
+        folds.append(Fold(name, tuple(s for s in rest if s not in validation), validation, tuple(test)))
+    return tuple(folds)
+
+
+def choose_validation(subjects: Sequence[str], fraction: float, seed: int) -> tuple[str, ...]:
+    """Return the subjects that early stopping looks at, chosen by identity from the training side.
+
+    At least one where ``fraction`` is above 0, never so many that fewer than one is left to train on.
+    """
+    if fraction <= 0 or len(subjects) < 2:
+        return ()
+    n = min(max(1, round(fraction * len(subjects))), len(subjects) - 1)
+    ranked = sorted(subjects, key=lambda s: identity_rank(s, f"validation-{seed}"))
+    return tuple(sorted(ranked[:n]))

@@ -1,0 +1,192 @@
+"""The windows of prepared recordings that a task labels, as one table; every window left out is counted.
+
+A row names a window by recording and position in that recording's own window table, so
+nothing is copied. The onset stays in this table for scores and timelines; no model sees it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.errors import StudyError
+from biopercept.studies.tasks import Task
+from biopercept.windowed import WindowedRecording
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class WindowTable:
+    """Windows chosen for learning or prediction.
+
+    Attributes
+    ----------
+    recordings : tuple of WindowedRecording
+        The recordings that rows point into.
+    classes : tuple of str
+        Names of the classes; ``target`` counts in this order. Empty for prediction without labels.
+    length_seconds : float
+        Length of every window.
+    feature_names : tuple of str
+        Names of the feature columns, "group/name".
+    recording, row : int64 arrays, shape (n_windows,)
+        Index into ``recordings``, and row in that recording's window table.
+    onset : float64 array, shape (n_windows,)
+        Seconds on the recording's clock.
+    subject : array of str, shape (n_windows,)
+    target : int64 array, shape (n_windows,)
+        Class index; -1 where the window has no label.
+    label : array of str, shape (n_windows,)
+        The stage's own word (``trial_type``); empty where there is none.
+    left_out : mapping of str to int
+        Windows not in the table, by reason.
+    """
+
+    recordings: tuple[WindowedRecording, ...]
+    classes: tuple[str, ...]
+    length_seconds: float
+    feature_names: tuple[str, ...]
+    recording: IntArray
+    row: IntArray
+    onset: NDArray[np.float64]
+    subject: NDArray[np.str_]
+    target: IntArray
+    label: NDArray[np.str_]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.recording)
+
+    @property
+    def n_classes(self) -> int:
+        """Return the number of classes."""
+        return len(self.classes)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Return the subjects that have at least one window, sorted."""
+        return tuple(sorted({str(s) for s in self.subject}))
+
+    def rows_of(self, subjects: Collection[str]) -> IntArray:
+        """Return the positions of the windows of these subjects, in order."""
+        return np.flatnonzero(np.isin(self.subject, sorted(subjects))).astype(np.int64)
+
+    def raw_features(self) -> NDArray[np.float64]:
+        """Return the un-normalised features, (n_windows, n_features), NaN where undefined."""
+        return self._gather("features")
+
+    def quality(self) -> NDArray[np.float64]:
+        """Return the mean signal quality of each window in [0, 1], (n_windows,); NaN where no signal is present."""
+        values = [_row_means(np.asarray(r.windows.quality, dtype=np.float64)) for r in self.recordings]
+        return self._pick(values)
+
+    def _gather(self, column: str) -> NDArray[np.float64]:
+        return self._pick([np.asarray(getattr(r.windows, column), dtype=np.float64) for r in self.recordings])
+
+    def _pick(self, values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Return the rows of this table from one array per recording."""
+        if not len(self):
+            return np.empty((0, *values[0].shape[1:])) if values else np.empty(0)
+        starts = np.concatenate([[0], np.cumsum([len(v) for v in values])])
+        picked: NDArray[np.float64] = np.concatenate(values)[starts[self.recording] + self.row]
+        return picked
+
+
+def _row_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of the finite values of each row; NaN for a row without one."""
+    is_finite = np.isfinite(values)
+    counts = is_finite.sum(axis=1)
+    sums = np.where(is_finite, values, 0.0).sum(axis=1)
+    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
+    return means
+
+
+def labelled_windows(
+    recordings: Sequence[WindowedRecording],
+    task: Task,
+    *,
+    length_seconds: float,
+    feature_names: Sequence[str],
+    unscored_seconds: float = 0.0,
+) -> WindowTable:
+    """Return the windows that the task gives a class.
+
+    Parameters
+    ----------
+    recordings : sequence of WindowedRecording
+    task : Task
+        A classification task.
+    length_seconds : float
+        Length of the windows.
+    feature_names : sequence of str
+        Names of the feature columns.
+    unscored_seconds : float
+        Windows that begin before this time are left out ("reference period"): they fitted the
+        ``reference`` normalisation.
+
+    Raises
+    ------
+    StudyError
+        Where no window is left, or only one class.
+    """
+    classes = tuple(task.classes)
+    left_out: Counter[str] = Counter()
+    rows: list[tuple[int, int, int]] = []
+    for index, recording in enumerate(recordings):
+        windows = recording.windows
+        for row in np.flatnonzero(np.asarray(windows.is_labelled)):
+            label = str(windows.label[row])
+            name = task.class_of(label)
+            if name is None:
+                left_out[f"label {label!r} is ignored by the task"] += 1
+            elif float(windows.onset[row]) < unscored_seconds:
+                left_out["inside the reference period"] += 1
+            else:
+                rows.append((index, int(row), classes.index(name)))
+    if not rows:
+        raise StudyError(f"no window has a label of task {task.name!r}; check events.tsv and the classes in study.yaml")
+    if len({target for _, _, target in rows}) < 2:
+        only = classes[rows[0][2]]
+        raise StudyError(f"all {len(rows)} windows of task {task.name!r} are {only!r}; two classes are needed")
+    return _table(recordings, rows, classes, length_seconds, feature_names, left_out)
+
+
+def grid_windows(
+    recordings: Sequence[WindowedRecording], *, length_seconds: float, feature_names: Sequence[str]
+) -> WindowTable:
+    """Return the windows that cover every recording from its start, labels or not: predictions are made for them."""
+    rows = [
+        (index, int(row), -1)
+        for index, recording in enumerate(recordings)
+        for row in np.flatnonzero(~np.asarray(recording.windows.is_labelled))
+    ]
+    return _table(recordings, rows, (), length_seconds, feature_names, {})
+
+
+def _table(
+    recordings: Sequence[WindowedRecording],
+    rows: Sequence[tuple[int, int, int]],
+    classes: tuple[str, ...],
+    length_seconds: float,
+    feature_names: Sequence[str],
+    left_out: Mapping[str, int],
+) -> WindowTable:
+    columns = np.asarray(rows, dtype=np.int64).reshape(-1, 3)
+    return WindowTable(
+        recordings=tuple(recordings),
+        classes=classes,
+        length_seconds=length_seconds,
+        feature_names=tuple(feature_names),
+        recording=columns[:, 0],
+        row=columns[:, 1],
+        onset=np.array([float(recordings[i].windows.onset[j]) for i, j, _ in rows], dtype=np.float64),
+        subject=np.array([recordings[i].subject for i, _, _ in rows], dtype=np.str_),
+        target=columns[:, 2],
+        label=np.array([str(recordings[i].windows.label[j]) for i, j, _ in rows], dtype=np.str_),
+        left_out=dict(left_out),
+    )

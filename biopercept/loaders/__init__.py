@@ -1,0 +1,1 @@
+"""File formats: one file per family, each giving a Recording."""

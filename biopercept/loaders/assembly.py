@@ -1,0 +1,279 @@
+"""From the channels of a file to the signals of a recording: recognised, grouped, converted, named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from biopercept.modalities import MODALITIES, UNKNOWN
+from biopercept.recording import Channel, FloatArray, SampleReader, Signal
+
+from .montage import electrode_position
+from .recognition import (
+    STUDY,
+    SignalOverride,
+    convert_unit,
+    eeg_electrode,
+    is_cap_grid,
+    is_grid_socket,
+    override_for,
+    recognise,
+    tidy_label,
+)
+from .units import Conversion, is_mangled, tidy_unit
+
+BlockReader = Callable[[Sequence[int], int, int], FloatArray]
+"""``reader(keys, start, stop)`` gives samples of channels: (len(keys), stop - start), NaN where missing."""
+
+LONGEST_NAME = 64
+_AXIS = re.compile(r"(?i)^(?P<stem>.*?)(?P<joint>[ _.\-]*)(?P<axis>[xyz])(?P<tail>[ _.\-].*)?$")
+
+
+@dataclass(frozen=True, eq=False)
+class RawChannel:
+    """One channel as a file holds it.
+
+    Attributes
+    ----------
+    label, unit : str
+        As the file gives them.
+    sampling_rate, start_seconds : float
+        Hz; seconds on the recording's clock.
+    n_samples : int
+    key : int
+        What ``block`` calls this channel.
+    block : callable
+        Reads this channel and the others of the same block, in the file's unit.
+    source : str
+        Name of the file.
+    modality, recognised_by : str
+        Set where the format itself says what the channel is; otherwise empty.
+    times : array (n_samples,) or None
+        Seconds on the recording's clock, for irregular samples.
+    """
+
+    label: str
+    unit: str
+    sampling_rate: float
+    start_seconds: float
+    n_samples: int
+    key: int
+    block: BlockReader
+    source: str
+    modality: str = ""
+    recognised_by: str = ""
+    times: FloatArray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """A channel after recognition: what it is, how to convert it, where it belongs."""
+
+    raw: RawChannel
+    name: str
+    modality: str
+    recognised_by: str
+    unit: str
+    conversion: Conversion
+    group: str = ""
+
+
+def assemble_signals(
+    channels: Sequence[RawChannel], overrides: Mapping[str, SignalOverride] | None = None
+) -> tuple[tuple[Signal, ...], tuple[str, ...]]:
+    """Return the signals that a file's channels make up, and notes on what was guessed or not understood.
+
+    EEG channels of one rate become one signal "EEG", the axes of one accelerometer one signal
+    "ACC"; every other channel is a signal of its own.
+
+    Parameters
+    ----------
+    channels : sequence of RawChannel
+        In the file's order.
+    overrides : mapping of pattern to SignalOverride, or None
+        What the study says; goes before the label and the unit.
+
+    Returns
+    -------
+    signals : tuple of Signal
+        In the modality's own unit wherever the table of units knows the way.
+    notes : tuple of str
+    """
+    notes: list[str] = []
+    on_grid = is_cap_grid(tuple(channel.label for channel in channels))
+    known = [_recognised(channel, overrides, on_grid, notes) for channel in channels]
+    notes.extend(_unit_notes(known))
+    if on_grid:
+        notes.append(
+            "labels number the sockets of a cap (A1, B1, ...), so C3 or F4 is not taken for the 10-20 electrode"
+        )
+    strangers = [one.name for one in known if one.modality == UNKNOWN]
+    if strangers:
+        notes.append(f"not recognised and not used: {_listed(strangers)}")
+    signals: list[Signal] = []
+    for group in _grouped(known):
+        signals.append(_signal(group, {signal.name for signal in signals}))
+    return tuple(signals), tuple(notes)
+
+
+def _recognised(
+    channel: RawChannel, overrides: Mapping[str, SignalOverride] | None, on_grid: bool, notes: list[str]
+) -> _Known:
+    """Return what a channel is; say so in ``notes`` where its unit is not understood."""
+    override = override_for(channel.label, overrides)
+    unit = override.unit if override is not None and override.unit is not None else channel.unit
+    modality, how = channel.modality, channel.recognised_by
+    if not modality:
+        modality, how = recognise(channel.label, unit, channel.sampling_rate)
+        if on_grid and is_grid_socket(channel.label):
+            modality, how = UNKNOWN, ""
+    if override is not None and override.modality is not None:
+        modality, how = override.modality, STUDY
+    name = tidy_label(channel.label) or f"channel {channel.key + 1}"
+    if modality == UNKNOWN:
+        return _Known(channel, name, UNKNOWN, how, tidy_unit(unit), Conversion(1.0))
+    wanted = MODALITIES[modality].unit
+    conversion = convert_unit(unit, wanted)
+    if conversion is None:
+        return _Known(channel, name, modality, how, tidy_unit(unit), Conversion(1.0))
+    if is_mangled(unit):
+        notes.append(f"{name}: unit {unit.strip()!r} was read as {tidy_unit(unit)}")
+    return _Known(channel, name, modality, how, wanted, conversion)
+
+
+def _unit_notes(known: Sequence[_Known]) -> list[str]:
+    """Return a note for each unit that could not be turned into its modality's, with the channels that have it."""
+    strange: dict[tuple[str, str], list[str]] = {}
+    for one in known:
+        if one.modality != UNKNOWN and one.unit != MODALITIES[one.modality].unit:
+            strange.setdefault((one.modality, one.unit), []).append(one.name)
+    return [
+        f"{_listed(names)}: {f'unit {unit!r}' if unit else 'no unit'} in the file, which cannot be turned into"
+        f" {MODALITIES[modality].unit} for {modality}; not used until the study says it"
+        f" (signals: {{{names[0]}: {{unit: ...}}}})"
+        for (modality, unit), names in strange.items()
+    ]
+
+
+def _grouped(known: Sequence[_Known]) -> list[list[_Known]]:
+    """Return channels gathered into signals, in order of their first channel."""
+    groups: dict[object, list[_Known]] = {}
+    for position, one in enumerate(known):
+        stem = {"eeg": "EEG", "acc": _axis_stem(one.name)}.get(one.modality)
+        key: object = position
+        if stem is not None and one.raw.times is None:
+            raw = one.raw
+            key = (one.modality, stem, one.unit, raw.sampling_rate, raw.start_seconds, raw.n_samples, id(raw.block))
+        groups.setdefault(key, []).append(replace(one, group=stem or ""))
+    return [_in_axis_order(group) for group in groups.values()]
+
+
+def _axis_stem(name: str) -> str | None:
+    """Return an accelerometer label without its axis ("chest_ACC_x" gives "chest_ACC"); None where it names no axis."""
+    match = _AXIS.match(name)
+    if match is None:
+        return None
+    return f"{match['stem']}{match['tail'] or ''}" or "ACC"
+
+
+def _in_axis_order(group: list[_Known]) -> list[_Known]:
+    if group[0].modality != "acc" or not group[0].group:
+        return group
+    return sorted(group, key=lambda one: _axis_of(one.name))
+
+
+def _axis_of(name: str) -> str:
+    match = _AXIS.match(name)
+    return match["axis"].lower() if match else name
+
+
+def _signal(group: list[_Known], taken: set[str]) -> Signal:
+    """Return one signal of the channels of a group, under a name not yet taken."""
+    first = group[0]
+    is_axes = first.modality == "acc" and bool(first.group)
+    if first.modality == "eeg":
+        wanted = "EEG"
+    elif is_axes:
+        wanted = "ACC" if first.group.lower() in ("a", "acc", "accel", "accelerometer", "acceleration") else first.group
+    else:
+        wanted = first.name
+    channels = tuple(Channel(_axis_of(one.name) if is_axes else one.name, _position(one)) for one in group)
+    return Signal(
+        name=_unique(_plain_name(wanted), taken),
+        modality=first.modality,
+        unit=first.unit,
+        sampling_rate=first.raw.sampling_rate,
+        start_seconds=first.raw.start_seconds,
+        channels=_distinct(channels),
+        n_samples=first.raw.n_samples,
+        reader=_reader(group),
+        times=first.raw.times,
+        source=first.raw.source,
+        recognised_by=first.recognised_by,
+    )
+
+
+def _position(one: _Known) -> tuple[float, float, float] | None:
+    electrode = eeg_electrode(one.raw.label) if one.modality == "eeg" else None
+    return None if electrode is None else electrode_position(electrode)
+
+
+def _reader(group: Sequence[_Known]) -> SampleReader:
+    """Return the reader of a group: its channels in one pass, converted, with infinities as missing."""
+    keys = [one.raw.key for one in group]
+    block = group[0].raw.block
+    scale = np.array([[one.conversion.scale] for one in group])
+    offset = np.array([[one.conversion.offset] for one in group])
+
+    def read(start: int, stop: int) -> FloatArray:
+        with np.errstate(over="ignore", invalid="ignore"):
+            samples: FloatArray = block(keys, start, stop) * scale + offset
+        samples[~np.isfinite(samples)] = np.nan
+        return samples
+
+    return read
+
+
+def _plain_name(name: str) -> str:
+    """Return a name that can stand in a file or an HDF5 group: no slash, no control characters, not too long."""
+    plain = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in name).strip()[:LONGEST_NAME]
+    return plain if plain.strip(".") else "_"
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """Return the name, or the name with the first number that is free, comparing without case."""
+    lower = {one.lower() for one in taken}
+    if name.lower() not in lower:
+        return name
+    number = 2
+    while f"{name}_{number}".lower() in lower:
+        number += 1
+    return f"{name}_{number}"
+
+
+def _distinct(channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
+    """Return channels whose names differ, numbering repeated ones."""
+    taken: set[str] = set()
+    distinct = []
+    for channel in channels:
+        name = _unique(channel.name, taken)
+        taken.add(name)
+        distinct.append(replace(channel, name=name))
+    return tuple(distinct)
+
+
+def _listed(names: Sequence[str], most: int = 12) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def held_block(samples: FloatArray) -> BlockReader:
+    """Return a block reader over samples held in memory, shape (n_channels, n_samples)."""
+
+    def read(keys: Sequence[int], start: int, stop: int) -> FloatArray:
+        return np.asarray(samples[list(keys), start:stop], dtype=np.float64)
+
+    return read

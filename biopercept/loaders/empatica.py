@@ -1,0 +1,228 @@
+"""Empatica E4 exports: the folder or the zip that the E4 web site gives, each sensor at its own rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from biopercept.errors import RecordingError
+from biopercept.modalities import MODALITIES
+from biopercept.recording import FloatArray, Interval, Recording
+
+from .assembly import RawChannel, assemble_signals, held_block
+from .empatica_files import Members, member_content, open_members, sensor_of
+from .numbers import read_numbers
+from .recognition import FORMAT, SignalOverride
+
+# File -> modality, unit, columns.
+_SENSORS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "EDA": ("eda", "uS", ("EDA",)),
+    "BVP": ("bvp", "a.u.", ("BVP",)),
+    "ACC": ("acc", "1/64 g", ("x", "y", "z")),
+    "TEMP": ("temp", "degC", ("TEMP",)),
+    "HR": ("hr", "bpm", ("HR",)),
+}
+_CLOCK = ("EDA", "BVP", "ACC", "TEMP")
+"""The sensors that run from the start; HR and IBI are computed by the device and come later."""
+
+_EARLIEST, _LATEST = 1e9, 4e9  # unix seconds, 2001 to 2096: anything else is not a time in seconds
+_FASTEST = 1000.0
+_LONGEST_APART = 86400.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Sensor:
+    """One sensor's file: start in unix seconds, rate in Hz, samples (n_channels, n_samples)."""
+
+    started: float
+    sampling_rate: float
+    samples: FloatArray
+
+
+def is_empatica_folder(path: Path) -> bool:
+    """Return whether a folder holds at least one file that looks like an E4 sensor's."""
+    return any(_looks_like_sensor(file) for file in path.iterdir() if sensor_of(file.name) in _SENSORS)
+
+
+def is_empatica_file(path: Path, first_bytes: bytes) -> bool:
+    """Return whether a single file is an E4 sensor's, by its name and its first two lines."""
+    return sensor_of(path.name) in _SENSORS and _is_head(first_bytes)
+
+
+def _looks_like_sensor(file: Path) -> bool:
+    try:
+        if not file.is_file():
+            return False
+        with file.open("rb") as stream:
+            return _is_head(stream.read(256))
+    except OSError:
+        return False
+
+
+def _is_head(first_bytes: bytes) -> bool:
+    first = first_bytes.split(b"\n", 1)[0].split(b",")[0]
+    try:
+        return _EARLIEST < float(first) < _LATEST * 1000
+    except ValueError:
+        return False
+
+
+def load_empatica(path: Path, *, overrides: Mapping[str, SignalOverride] | None = None) -> Recording:
+    """Return the recording of an E4 folder, zip, or single sensor file.
+
+    Second zero is the earliest start of EDA, BVP, ACC and TEMP; heart rate and inter-beat
+    intervals lie at their own times. Acceleration is turned from 1/64 g into g. Presses of
+    the button become intervals "tag" of duration 0. Members of a zip are read by name in
+    memory and never written to disk.
+
+    Parameters
+    ----------
+    path : Path
+    overrides : mapping or None
+        What the study says about signals.
+
+    Raises
+    ------
+    RecordingError
+        Where no sensor's file can be used, or a zip is damaged or too large.
+    """
+    notes: list[str] = []
+    with open_members(path) as members:
+        sensors = {name: sensor for name in _SENSORS if (sensor := _sensor(members, name, notes)) is not None}
+        ibi = _ibi(members, notes)
+        tags = _tags(members, notes)
+    zero = min((sensors[name].started for name in _CLOCK if name in sensors), default=None)
+    if zero is None:
+        zero = min((sensor.started for sensor in sensors.values()), default=None if ibi is None else ibi[0])
+    if zero is None:
+        detail = "; ".join(notes) or "it has no ACC, BVP, EDA, TEMP, HR or IBI file"
+        raise RecordingError(f"{path.name}: no Empatica sensor can be used ({detail})")
+    channels = [channel for name, sensor in sensors.items() for channel in _channels(name, sensor, zero, notes)]
+    if ibi is not None:
+        channels.append(_ibi_channel(ibi, zero))
+    signals, more = assemble_signals(channels, overrides)
+    end = max((signal.end_seconds for signal in signals), default=0.0)
+    intervals = _tag_intervals(tags, zero, end, notes)
+    started_at = datetime.fromtimestamp(zero, tz=UTC)
+    return Recording(
+        "", "", path.name.removesuffix(".zip").removesuffix(".csv"), signals, intervals, started_at, (*notes, *more)
+    )
+
+
+def _sensor(members: Members, name: str, notes: list[str]) -> _Sensor | None:
+    """Return one sensor, or None with a note where its file cannot be used."""
+    content = member_content(members, name, notes)
+    if content is None:
+        if name not in members and len(members) > 1:
+            notes.append(f"{name}: no file")
+        return None
+    columns = len(_SENSORS[name][2])
+    values, remarks = read_numbers(content, columns)
+    if len(values) < 3:
+        notes.append(f"{name}: the file holds no samples and is left out")
+        return None
+    started, rate = float(values[0, 0]), float(values[1, 0])
+    if not _EARLIEST < started < _LATEST:
+        notes.append(f"{name}: the first line ({started:g}) is not a unix time in seconds; the file is left out")
+        return None
+    if not 0 < rate <= _FASTEST:
+        notes.append(f"{name}: the second line ({rate:g}) is not a sampling rate in Hz; the file is left out")
+        return None
+    notes.extend(f"{name}: {remark}" for remark in remarks)
+    return _Sensor(started, rate, np.ascontiguousarray(values[2:].T))
+
+
+def _channels(name: str, sensor: _Sensor, zero: float, notes: list[str]) -> list[RawChannel]:
+    modality, unit, labels = _SENSORS[name]
+    if sensor.started - zero > _LONGEST_APART:
+        notes.append(f"{name}: starts {(sensor.started - zero) / 3600:.1f} h after the other sensors; left out")
+        return []
+    if name == "EDA" and sensor.samples[0, 0] == 0 and (sensor.samples[0, 1:2] > 0).all():
+        notes.append("EDA: the first sample is 0, which the device writes before it measures")
+    samples = sensor.samples / 64 if unit == "1/64 g" else sensor.samples
+    block = held_block(samples)
+    return [
+        RawChannel(
+            label=label,
+            unit=MODALITIES[modality].unit,
+            sampling_rate=sensor.sampling_rate,
+            start_seconds=sensor.started - zero,
+            n_samples=samples.shape[1],
+            key=key,
+            block=block,
+            source=f"{name}.csv",
+            modality=modality,
+            recognised_by=FORMAT,
+        )
+        for key, label in enumerate(labels)
+    ]
+
+
+def _ibi(members: Members, notes: list[str]) -> tuple[float, FloatArray] | None:
+    """Return the start in unix seconds and (time since it, interval) of every beat, in order, or None."""
+    content = member_content(members, "IBI", notes)
+    if content is None:
+        return None
+    head, _, rest = content.partition(b"\n")
+    try:
+        started = float(head.split(b",")[0])
+    except ValueError:
+        started = np.nan
+    if not _EARLIEST < started < _LATEST:
+        notes.append("IBI: the first line is not a unix time in seconds; the file is left out")
+        return None
+    beats, remarks = read_numbers(rest, 2)
+    notes.extend(f"IBI: {remark}" for remark in remarks)
+    beats = beats[np.isfinite(beats).all(axis=1)]
+    is_later = (
+        np.concatenate([[True], np.diff(np.maximum.accumulate(beats[:, 0])) > 0]) if len(beats) else np.ones(0, bool)
+    )
+    if not is_later.all():
+        notes.append(f"IBI: {int((~is_later).sum())} beats do not come after the one before and are left out")
+    beats = beats[is_later]
+    if not len(beats):
+        notes.append("IBI: no beats")
+        return None
+    return started, beats
+
+
+def _ibi_channel(ibi: tuple[float, FloatArray], zero: float) -> RawChannel:
+    started, beats = ibi
+    times = beats[:, 0] + (started - zero)
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
+    return RawChannel(
+        label="IBI",
+        unit="s",
+        sampling_rate=1 / step,
+        start_seconds=float(times[0]),
+        n_samples=len(times),
+        key=0,
+        block=held_block(beats[:, 1][None, :]),
+        source="IBI.csv",
+        modality="ibi",
+        recognised_by=FORMAT,
+        times=times,
+    )
+
+
+def _tags(members: Members, notes: list[str]) -> FloatArray:
+    content = member_content(members, "tags", notes)
+    if not content:
+        return np.zeros(0)
+    values, _ = read_numbers(content, 1)
+    return np.sort(values[np.isfinite(values)])
+
+
+def _tag_intervals(tags: FloatArray, zero: float, end: float, notes: list[str]) -> tuple[Interval, ...]:
+    onsets = tags - zero
+    is_inside = (onsets >= 0) & (onsets <= end)
+    if not is_inside.all():
+        far = float(onsets[~is_inside][0])
+        notes.append(
+            f"{int((~is_inside).sum())} tags lie outside the recording (the first at {far:.0f} s) and are left out"
+        )
+    return tuple(Interval(float(onset), 0.0, "tag") for onset in onsets[is_inside])

@@ -1,0 +1,1 @@
+"""The Perceiver IO: arrays only, no files."""

@@ -1,0 +1,279 @@
+"""Multi-head attention over a masked set of tokens, plain, fused (SDPA) and folded.
+
+Masks are bool with True = real. A sample in which no token is real gives an attention output
+of exactly zero (before the output projection), as the original Perceiver IO code does: a mean
+over padding would let absent data speak.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
+
+
+def random_hits(
+    shape: tuple[int, ...], probability: float, device: torch.device, generator: torch.Generator | None
+) -> tuple[Tensor, float]:
+    """Return independent random events and their exact probability.
+
+    One random byte decides each event: several times quicker on a CPU than a random float each, at the
+    price of probabilities in steps of 1/256.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    probability : float
+        Rounded to a multiple of 1/256.
+    device : torch.device
+    generator : torch.Generator or None
+        Source of the draws, on ``device``; None: torch's global one.
+
+    Returns
+    -------
+    hits : bool Tensor of ``shape``
+    probability : float
+        After rounding.
+    """
+    n_events = math.prod(shape)
+    words = torch.empty((n_events + 7) // 8, dtype=torch.int64, device=device)
+    words.random_(-(2**63), None, generator=generator)  # the default range would leave one bit in 64 unset
+    threshold = round(256 * probability)
+    return (words.view(torch.uint8)[:n_events] < threshold).view(shape), threshold / 256
+
+
+def drop(values: Tensor, probability: float, training: bool, generator: torch.Generator | None = None) -> Tensor:
+    """Return ``values`` with elements zeroed at random and the rest scaled up, as dropout does.
+
+    Parameters
+    ----------
+    values : Tensor, any shape
+    probability : float
+        Chance of an element to be zeroed, rounded to a multiple of 1/256.
+    training : bool
+        False returns ``values`` itself.
+    generator : torch.Generator or None
+        Where the draws come from; must live on the device of ``values``. None: torch's global one.
+
+    Returns
+    -------
+    Tensor of the same shape.
+    """
+    if not training or probability == 0.0:
+        return values
+    hits, chance = random_hits(tuple(values.shape), probability, values.device, generator)
+    return values * (~hits).to(values.dtype).mul_(1.0 / (1.0 - chance))
+
+
+def hide_keys(
+    n_queries: int, tokens: Tensor, mask: Tensor | None, probability: float, generator: torch.Generator | None
+) -> Tensor:
+    """Return which tokens each query may read when some are hidden from it at random.
+
+    Hiding keys before the softmax is the attention dropout used here: what is left still sums to
+    one, and the fused kernel can be used in training. Heads share the draw. A query from which all
+    real tokens would be hidden keeps them all.
+
+    Parameters
+    ----------
+    n_queries : int
+    tokens : Tensor (B, N, C)
+    mask : bool Tensor (B, N), True = real, or None for all real
+    probability : float
+    generator : torch.Generator or None
+
+    Returns
+    -------
+    bool Tensor (B, L, N), True = may be read
+
+    References
+    ----------
+    B. Li et al., "DropKey for Vision Transformer", CVPR 2023, doi:10.1109/CVPR52729.2023.02174.
+    """
+    shape = (len(tokens), n_queries, tokens.shape[1])
+    hidden, _ = random_hits(shape, probability, tokens.device, generator)
+    kept = ~hidden if mask is None else mask[:, None] & ~hidden
+    is_left = kept.any(-1, keepdim=True)
+    return kept | (~is_left if mask is None else ~is_left & mask[:, None])
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Return the weighted sums of ``value``, by the fused kernel, without ever holding the weights.
+
+    Parameters
+    ----------
+    query : Tensor (B, H, L, d)
+    key : Tensor (B, H, N, d)
+    value : Tensor (B, H, N, e)
+    mask : bool Tensor (B, N), or (B, L, N) where queries may read different tokens; True = read. None for all.
+    scale : float
+
+    Returns
+    -------
+    Tensor (B, H, L, e); zero where there is no token to read.
+    """
+    if mask is None:
+        return F.scaled_dot_product_attention(query, key, value, scale=scale)
+    readable = _by_query(mask)
+    is_empty = ~readable.any(-1, keepdim=True)
+    # Not every kernel gives zeros for a row without a key: score such a row as if full, then wipe it.
+    keys = (readable | is_empty).expand(-1, -1, query.shape[-2], -1)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=keys, scale=scale).masked_fill(is_empty, 0.0)
+
+
+def attend_plainly(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Return what :func:`attend` returns, and the weights (B, H, L, N), zero at tokens not read."""
+    scores = query @ key.transpose(-1, -2) * scale
+    if mask is None:
+        weights = scores.softmax(-1)
+    else:
+        readable = _by_query(mask)
+        is_empty = ~readable.any(-1, keepdim=True)
+        weights = scores.masked_fill(~readable & ~is_empty, -math.inf).softmax(-1).masked_fill(~readable, 0.0)
+    return weights @ value, weights
+
+
+def _by_query(mask: Tensor) -> Tensor:
+    """Return a mask (B, N) or (B, L, N) as (B, 1, 1 or L, N)."""
+    return mask[:, None, None] if mask.ndim == 2 else mask[:, None]
+
+
+class MultiHeadAttention(nn.Module):
+    """Multi-head attention with query/key and value widths of their own.
+
+    Parameters
+    ----------
+    query_width, input_width : int
+        Widths of the array that asks and of the array that is read.
+    qk_width, v_width : int
+        Widths of queries/keys and of values, all heads together.
+    output_width : int
+    n_heads : int
+        Must divide ``qk_width`` and ``v_width``.
+    dropout : float
+        Chance of a token to be hidden from a query in training (see :func:`hide_keys`).
+
+    Raises
+    ------
+    ValueError
+        Where ``n_heads`` does not divide a width.
+    """
+
+    def __init__(
+        self,
+        query_width: int,
+        input_width: int,
+        *,
+        qk_width: int,
+        v_width: int,
+        output_width: int,
+        n_heads: int,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if qk_width % n_heads or v_width % n_heads:
+            raise ValueError(
+                f"{n_heads} attention heads do not divide the query/key width {qk_width} and the value width "
+                f"{v_width}; choose widths that are multiples of the number of heads."
+            )
+        self.n_heads = n_heads
+        self.dropout = dropout
+        self.scale = 1.0 / math.sqrt(qk_width // n_heads)
+        self.to_query = nn.Linear(query_width, qk_width)
+        self.to_key = nn.Linear(input_width, qk_width)
+        self.to_value = nn.Linear(input_width, v_width)
+        self.to_output = nn.Linear(v_width, output_width)
+
+    def forward(
+        self, queries: Tensor, inputs: Tensor, mask: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return what ``queries`` read from ``inputs``.
+
+        Parameters
+        ----------
+        queries : Tensor (B, L, query_width), or (1, L, query_width) where all samples ask the same
+        inputs : Tensor (B, N, input_width)
+        mask : bool Tensor (B, N), True = real, or None
+        generator : torch.Generator or None
+            Source of the dropout draws in training.
+
+        Returns
+        -------
+        Tensor (B, L, output_width)
+        """
+        query, key, value = self._heads_of(queries, inputs)
+        return self._output(attend(query, key, value, self._read_mask(queries, inputs, mask, generator), self.scale))
+
+    def read_with_weights(self, queries: Tensor, inputs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the output and the weights behind it, the plain way, without dropout.
+
+        Shapes as in :meth:`forward`; the weights are (B, H, L, N).
+        """
+        query, key, value = self._heads_of(queries, inputs)
+        summed, weights = attend_plainly(query, key, value, mask, self.scale)
+        return self._output(summed), weights
+
+    def read_folded(
+        self, queries: Tensor, inputs: Tensor, mask: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return the same as :meth:`forward` for queries that all samples share, without keys or values.
+
+        The key projection moves into the queries and the value projection behind the weighted sum,
+        so nothing of size N x width is made. Exact: the key bias adds one number to every score of a
+        row, which softmax ignores; weights sum to one, so the value bias is added once, or to an empty sample never.
+
+        Parameters
+        ----------
+        queries : Tensor (1, L, query_width)
+        inputs, mask, generator
+            As in :meth:`forward`.
+
+        Returns
+        -------
+        Tensor (B, L, output_width)
+        """
+        n_samples, n_heads, n_latents = len(inputs), self.n_heads, queries.shape[1]
+        query = self.to_query(queries[0]).view(n_latents, n_heads, -1).transpose(0, 1)  # (H, L, d)
+        key_maps = self.to_key.weight.view(n_heads, -1, inputs.shape[-1])  # (H, d, C)
+        folded = (query @ key_maps).flatten(0, 1).expand(n_samples, 1, -1, -1)  # (B, 1, H L, C)
+        tokens = inputs[:, None]  # (B, 1, N, C)
+        readable = self._read_mask(queries, inputs, mask, generator)
+        if readable is not None and readable.ndim == 3:
+            readable = readable.repeat(1, n_heads, 1)  # (B, H L, N)
+        summed = attend(folded, tokens, tokens, readable, self.scale)  # (B, 1, H L, C)
+        value_maps = self.to_value.weight.view(n_heads, -1, inputs.shape[-1])  # (H, e, C)
+        value_bias = self.to_value.bias.view(n_heads, 1, -1)  # (H, 1, e)
+        heads = summed.view(n_samples, n_heads, n_latents, -1) @ value_maps.transpose(1, 2)  # (B, H, L, e)
+        # The key bias has no effect; it keeps its (zero) gradient, as in the plain way.
+        value_bias = value_bias + 0.0 * self.to_key.bias.sum()
+        if mask is None:
+            return self._output(heads + value_bias)
+        return self._output(heads + value_bias * mask.any(-1)[:, None, None, None])
+
+    def prefers_folding(self, n_latents: int) -> bool:
+        """Return whether folding takes fewer multiplications per token than keys and values do."""
+        input_width = self.to_key.in_features
+        projected = self.to_key.out_features + self.to_value.out_features
+        return 2 * self.n_heads * n_latents * input_width < (input_width + n_latents) * projected
+
+    def _read_mask(
+        self, queries: Tensor, inputs: Tensor, mask: Tensor | None, generator: torch.Generator | None
+    ) -> Tensor | None:
+        if not self.training or self.dropout == 0.0:
+            return mask
+        return hide_keys(queries.shape[1], inputs, mask, self.dropout, generator)
+
+    def _heads_of(self, queries: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = (
+            projected.view(*projected.shape[:2], self.n_heads, -1).transpose(1, 2)
+            for projected in (self.to_query(queries), self.to_key(inputs), self.to_value(inputs))
+        )
+        return query.expand(len(inputs), -1, -1, -1), key, value
+
+    def _output(self, summed: Tensor) -> Tensor:
+        output: Tensor = self.to_output(summed.transpose(1, 2).flatten(2))  # (B, H, L, e) -> (B, L, H e)
+        return output

@@ -1,0 +1,199 @@
+"""What the model can read and is given: patches of signals and groups of features, of any subset of sensors.
+
+Absolute or session time has no field here, so it cannot reach the model: in stress studies the
+time since the recording began predicts the label by the protocol's fixed order alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from biopercept.errors import CheckpointError
+from biopercept.modalities import MODALITIES
+
+
+@dataclass(frozen=True, eq=False)
+class SensorPatches:
+    """Patches of one signal (or of several of one modality) in a batch of windows.
+
+    A batch may mix recordings of different rates, durations and montages: pad with ``is_real`` False.
+
+    Attributes
+    ----------
+    modality : str
+        A name in ``MODALITY_NAMES``.
+    patches : float32 Tensor (B, C, P, L)
+        Normalised samples, 0 where missing. A patch lasts the modality's ``patch_seconds``; a signal sampled
+        more slowly than the model reads it is interpolated within its patches to the vocabulary's L.
+    is_real : bool Tensor (B, C, P)
+        False: nothing was measured in this patch (gap, padding, absent channel).
+    times : float32 Tensor (B, P)
+        Centre of each patch, seconds from the start of the window.
+    positions : float32 Tensor (B, C, 3)
+        Electrode positions in head coordinates, metres; NaN where unknown.
+    channels : int64 Tensor (B, C)
+        Learned channel code, read where the position is unknown.
+    rate : float32 Tensor (B,)
+        Rate at which the signal was sampled, Hz (lower than L / ``patch_seconds`` where it was interpolated).
+    quality : float32 Tensor (B, C, P)
+        Signal quality in [0, 1].
+    source : str
+        For a derived series: the measured modality it was computed from, with which it is dropped
+        in training. Empty: judged from the modalities present (see ``sensor_dropout``).
+    """
+
+    modality: str
+    patches: Tensor
+    is_real: Tensor
+    times: Tensor
+    positions: Tensor
+    channels: Tensor
+    rate: Tensor
+    quality: Tensor
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.patches.ndim != 4:
+            raise ValueError(
+                f"The {self.modality} patches have shape {tuple(self.patches.shape)}; they must be (samples of "
+                "the batch, channels, patches, samples of a patch)."
+            )
+        b, c, p, _ = self.patches.shape
+        wanted = {"is_real": (b, c, p), "times": (b, p), "positions": (b, c, 3), "channels": (b, c), "rate": (b,)}
+        for name, shape in {**wanted, "quality": (b, c, p)}.items():
+            _check_shape(f"{name} of the {self.modality} patches", getattr(self, name), shape)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureGroup:
+    """Features of one group ("heart", "eda", ...) in a batch of windows; one token.
+
+    Attributes
+    ----------
+    name : str
+    values : float32 Tensor (B, F)
+        Normalised, 0 where missing.
+    is_real : bool Tensor (B, F)
+        False: the feature is undefined in this window. No real feature: no token.
+    """
+
+    name: str
+    values: Tensor
+    is_real: Tensor
+
+    def __post_init__(self) -> None:
+        _check_shape(f"is_real of the {self.name} features", self.is_real, tuple(self.values.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class TokenInputs:
+    """Everything the model is given of a batch of windows: any subset of sensors and feature groups."""
+
+    sensors: tuple[SensorPatches, ...] = ()
+    features: tuple[FeatureGroup, ...] = ()
+
+    def __post_init__(self) -> None:
+        counts = {len(s.patches) for s in self.sensors} | {len(g.values) for g in self.features}
+        if len(counts) > 1:
+            raise ValueError(
+                f"The sensors and feature groups hold {sorted(counts)} samples; they must hold the same number."
+            )
+
+    @property
+    def n_samples(self) -> int:
+        """Return B, the number of windows in the batch (0 where it holds no sensor and no feature)."""
+        for sensor in self.sensors:
+            return len(sensor.patches)
+        return len(self.features[0].values) if self.features else 0
+
+    def to(self, device: torch.device | str) -> TokenInputs:
+        """Return the same inputs on another device."""
+        return TokenInputs(
+            tuple(_mapped(s, lambda t: t.to(device)) for s in self.sensors),
+            tuple(_mapped(g, lambda t: t.to(device)) for g in self.features),
+        )
+
+    def rows(self, index: Tensor | slice) -> TokenInputs:
+        """Return the inputs of some samples of the batch, in the order of ``index``."""
+        return TokenInputs(
+            tuple(_mapped(s, lambda t: t[index]) for s in self.sensors),
+            tuple(_mapped(g, lambda t: t[index]) for g in self.features),
+        )
+
+
+@dataclass(frozen=True)
+class TokenVocabulary:
+    """What the model can read; fixed when it is made and saved with it.
+
+    Attributes
+    ----------
+    patch_samples : mapping of str to int
+        Samples of one patch, by modality.
+    feature_groups : mapping of str to int
+        Number of features, by group.
+    n_channel_codes : int
+        Learned codes for channels without a known position.
+    """
+
+    patch_samples: Mapping[str, int]
+    feature_groups: Mapping[str, int]
+    n_channel_codes: int
+
+    def to_json(self) -> dict[str, object]:
+        """Return the vocabulary as an object that JSON can hold."""
+        return {
+            "patch_samples": dict(self.patch_samples),
+            "feature_groups": dict(self.feature_groups),
+            "n_channel_codes": self.n_channel_codes,
+        }
+
+    @staticmethod
+    def from_json(held: Mapping[str, object]) -> TokenVocabulary:
+        """Return the vocabulary that :meth:`to_json` wrote.
+
+        Raises
+        ------
+        CheckpointError
+            Where a key is missing or unknown, a modality is unknown, or a count is not a whole number above 0.
+        """
+        names = {field.name for field in fields(TokenVocabulary)}
+        if set(held) != names:
+            raise CheckpointError(
+                f"The token vocabulary of the model has the keys {sorted(held)}; it must have {sorted(names)}."
+            )
+        patches = _counts(held["patch_samples"], "patch_samples")
+        for modality in patches:
+            if modality not in MODALITIES:
+                raise CheckpointError(
+                    f"The token vocabulary of the model names the modality {modality!r}, which this version of "
+                    f"biopercept does not know; it knows {', '.join(MODALITIES)}."
+                )
+        n_codes = _counts({"n_channel_codes": held["n_channel_codes"]}, "n_channel_codes")["n_channel_codes"]
+        return TokenVocabulary(patches, _counts(held["feature_groups"], "feature_groups"), n_codes)
+
+
+_Held = TypeVar("_Held", SensorPatches, FeatureGroup)
+
+
+def _mapped(held: _Held, change: Callable[[Tensor], Tensor]) -> _Held:
+    tensors = {field.name: getattr(held, field.name) for field in fields(held)}
+    changed: dict[str, Any] = {name: change(value) for name, value in tensors.items() if isinstance(value, Tensor)}
+    return replace(held, **changed)
+
+
+def _check_shape(what: str, found: Tensor, wanted: tuple[int, ...]) -> None:
+    if tuple(found.shape) != wanted:
+        raise ValueError(f"The {what} have shape {tuple(found.shape)}; they must have shape {wanted}.")
+
+
+def _counts(held: object, name: str) -> dict[str, int]:
+    if not isinstance(held, Mapping) or any(type(n) is not int or n < 1 for n in held.values()):
+        raise CheckpointError(
+            f"The token vocabulary of the model has {name} = {held!r}; it must hold whole numbers above 0."
+        )
+    return {str(key): int(n) for key, n in held.items()}

@@ -1,0 +1,255 @@
+"""Early fusion: patches and features of every sensor become tokens of one array, with one mask.
+
+This is the one place where sensors meet. A token is the sum of linear codes of what was
+measured (normalised shape, mean, spread, quality), when (seconds within the window), where
+(electrode or channel), by what (modality) and how fast (sampling rate). A missing sensor is
+absent tokens and nothing else: leaving it out equals masking it. Absolute or session time has
+no field here, so it cannot reach the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+from biopercept.errors import CheckpointError, SettingsError
+from biopercept.modalities import MODALITIES
+from biopercept.model.encodings import ChannelEncoding, ModalityEncoding, RateEncoding, TimeEncoding
+from biopercept.model.sensor_dropout import TokenLayout, drop_tokens, sensors_of
+from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
+
+__all__ = [
+    "EarlyFusion",
+    "FeatureGroup",
+    "SensorPatches",
+    "TokenInputs",
+    "TokenSettings",
+    "TokenVocabulary",
+]
+
+
+@dataclass(frozen=True)
+class TokenSettings:
+    """What becomes a token, how it is encoded, and what is hidden in training.
+
+    Attributes
+    ----------
+    raw : bool
+        Patches of measured signals.
+    derived : bool
+        Patches of derived series (heart rate, tonic EDA, ...).
+    features : bool
+        One token per feature group.
+    time_bands : int
+        Frequencies of the time code.
+    longest_seconds : float
+        Period of the slowest wave of the time code, seconds: at least the window length.
+    highest_hz : float
+        Fastest wave of the time code, Hz; half the rate of the shortest patches.
+    position_bands : int
+        Frequencies per axis of the electrode code.
+    shape_floor : float
+        Spread (in normalised units) below which a patch is no longer blown up to unit spread, so that
+        noise on a flat stretch does not look like signal.
+    modality_dropout : float
+        Chance that a training sample loses sensors; then 1 to all but one of those it has, each number
+        equally likely. A sensor goes with all derived from it: raw, derived series, features.
+    channel_dropout : float
+        Chance that a channel, a series or a feature token of a training sample is hidden.
+    time_dropout : float
+        Mean share of each sensor's time that is hidden, as one stretch, in training.
+    token_dropout : float
+        Chance that a single token is hidden in training.
+    """
+
+    raw: bool = True
+    derived: bool = True
+    features: bool = True
+    time_bands: int = 16
+    longest_seconds: float = 120.0
+    highest_hz: float = 0.5
+    position_bands: int = 4
+    shape_floor: float = 0.1
+    modality_dropout: float = 0.3
+    channel_dropout: float = 0.15
+    time_dropout: float = 0.1
+    token_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (self.raw or self.derived or self.features):
+            raise SettingsError(
+                "The token settings raw, derived and features are all false; at least one must be true."
+            )
+        for name in (field.name for field in fields(self) if field.name.endswith("dropout")):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise SettingsError(
+                    f"The token setting {name} is {getattr(self, name)}; it must be at least 0 and below 1."
+                )
+        for name in ("time_bands", "position_bands", "longest_seconds", "highest_hz", "shape_floor"):
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"The token setting {name} is {getattr(self, name)}; it must be above 0.")
+
+    def reads(self, modality: str) -> bool:
+        """Return whether signals of this modality become tokens."""
+        return self.derived if MODALITIES[modality].is_derived else self.raw
+
+
+class EarlyFusion(nn.Module):
+    """Make one array of tokens and one mask from everything that was measured.
+
+    Parameters
+    ----------
+    width : int
+        Width of a token.
+    settings : TokenSettings
+    vocabulary : TokenVocabulary
+
+    Raises
+    ------
+    SettingsError
+        Where the settings leave nothing of the vocabulary to read.
+    """
+
+    def __init__(self, width: int, settings: TokenSettings, vocabulary: TokenVocabulary) -> None:
+        super().__init__()
+        self.settings = settings
+        self.vocabulary = vocabulary
+        read = {m: length for m, length in vocabulary.patch_samples.items() if settings.reads(m)}
+        groups = dict(vocabulary.feature_groups) if settings.features else {}
+        if not read and not groups:
+            signals, named = ", ".join(vocabulary.patch_samples), ", ".join(vocabulary.feature_groups)
+            raise SettingsError(
+                f"The token settings leave nothing to read of the signals ({signals}) and the feature groups "
+                f"({named}); switch raw, derived or features on."
+            )
+        self.shapes = nn.ModuleDict({m: nn.Linear(length, width, bias=False) for m, length in read.items()})
+        self.amplitudes = nn.ModuleDict({m: nn.Linear(3, width) for m in read})
+        self.features = nn.ModuleDict({group: nn.Linear(2 * n, width) for group, n in groups.items()})
+        if read:
+            self.time = TimeEncoding(width, settings.time_bands, settings.longest_seconds, settings.highest_hz)
+            self.channel = ChannelEncoding(width, settings.position_bands, vocabulary.n_channel_codes)
+            self.modality = ModalityEncoding(width)
+            self.rate = RateEncoding(width)
+
+    def forward(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Return the tokens and which of them are real.
+
+        Parameters
+        ----------
+        inputs : TokenInputs
+            Any subset of the vocabulary; what the settings do not read is left aside.
+        generator : torch.Generator or None
+            In training: source of the dropout draws (None: torch's global one).
+
+        Returns
+        -------
+        tokens : Tensor (B, N, width), finite everywhere
+        mask : bool Tensor (B, N), True = real
+
+        Raises
+        ------
+        CheckpointError
+            Where a modality, a patch length or a feature group is not in the vocabulary.
+        ValueError
+            Where the inputs hold nothing that the settings read.
+        """
+        sensors = tuple(s for s in inputs.sensors if self.settings.reads(s.modality))
+        features = inputs.features if self.settings.features else ()
+        self._check(sensors, features)
+        tokens = [self._patch_tokens(s) for s in sensors] + [self._feature_token(g) for g in features]
+        masks = [s.is_real.flatten(1) for s in sensors] + [g.is_real.any(-1, keepdim=True) for g in features]
+        mask = torch.cat(masks, 1)
+        if self.training:
+            mask = self._hide(sensors, features, mask, generator)
+        return torch.cat(tokens, 1), mask
+
+    def _patch_tokens(self, sensor: SensorPatches) -> Tensor:
+        """Return (B, C * P, width), finite whatever a masked place holds."""
+        absent = ~sensor.is_real[..., None]  # (B, C, P, 1)
+        # One pass gives the normalised shape, the mean and 1 / sqrt(variance + floor^2).
+        floor = self.settings.shape_floor**2
+        shape, mean, steepness = torch.native_layer_norm(sensor.patches, sensor.patches.shape[-1:], None, None, floor)
+        shape = shape.masked_fill_(absent, 0.0)
+        amplitude = torch.cat((mean, -steepness.log(), sensor.quality[..., None]), -1)
+        rate = sensor.rate.masked_fill(~sensor.is_real.any(2).any(1), 1.0)  # (B,)
+        seconds = sensor.times.masked_fill(~sensor.is_real.any(1), 0.0)
+        channels = sensor.channels.masked_fill(~sensor.is_real.any(2), 0)
+        patch_rate = torch.full_like(rate, 1.0 / MODALITIES[sensor.modality].patch_seconds)
+        time = self.time(seconds, patch_rate)  # (B, P, D)
+        channel = self.channel(sensor.positions, channels)  # (B, C, D)
+        signal = self.modality(sensor.modality) + self.rate(rate)  # (B, D)
+        context = time[:, None] + (channel + signal[:, None])[:, :, None]  # (B, C, P, D)
+        measured = self.shapes[sensor.modality](shape)
+        measured = measured + self.amplitudes[sensor.modality](amplitude.masked_fill_(absent, 0.0))
+        tokens: Tensor = (measured + context).flatten(1, 2)
+        return tokens
+
+    def _feature_token(self, group: FeatureGroup) -> Tensor:
+        """Return (B, 1, width)."""
+        values = group.values.masked_fill(~group.is_real, 0.0)
+        token: Tensor = self.features[group.name](torch.cat((values, group.is_real.to(values.dtype)), -1))
+        return token[:, None]
+
+    def _hide(
+        self,
+        sensors: tuple[SensorPatches, ...],
+        features: tuple[FeatureGroup, ...],
+        mask: Tensor,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        s = self.settings
+        probabilities = (s.modality_dropout, s.channel_dropout, s.time_dropout, s.token_dropout)
+        if not any(probabilities):
+            return mask
+        return drop_tokens(
+            mask,
+            _layout(sensors, features, mask),
+            modality_dropout=s.modality_dropout,
+            channel_dropout=s.channel_dropout,
+            time_dropout=s.time_dropout,
+            token_dropout=s.token_dropout,
+            generator=generator,
+        )
+
+    def _check(self, sensors: tuple[SensorPatches, ...], features: tuple[FeatureGroup, ...]) -> None:
+        if not sensors and not features:
+            raise ValueError("The inputs hold no signal and no features that the token settings read.")
+        for sensor in sensors:
+            length = self.vocabulary.patch_samples.get(sensor.modality)
+            if sensor.patches.shape[-1] != length:
+                known = ", ".join(f"{m} ({n} samples)" for m, n in self.vocabulary.patch_samples.items())
+                raise CheckpointError(
+                    f"The model was given {sensor.modality} patches of {sensor.patches.shape[-1]} samples; it reads "
+                    f"{known}. Leave the signal out or cut it to the patch length the model was made for."
+                )
+        for group in features:
+            if self.vocabulary.feature_groups.get(group.name) != group.values.shape[-1]:
+                known = ", ".join(f"{g} ({n})" for g, n in self.vocabulary.feature_groups.items())
+                raise CheckpointError(
+                    f"The model was given {group.values.shape[-1]} features of the group {group.name}; it reads "
+                    f"{known}. Leave the group out or compute the features the model was made for."
+                )
+
+
+def _layout(sensors: tuple[SensorPatches, ...], features: tuple[FeatureGroup, ...], mask: Tensor) -> TokenLayout:
+    of_signals, of_groups = sensors_of([(s.modality, s.source) for s in sensors], [g.name for g in features])
+    names = tuple(dict.fromkeys(of_signals + of_groups))
+    sensor: list[int] = []
+    channel: list[int] = []
+    seconds: list[Tensor] = []
+    n_channels = 0
+    for signal, name in zip(sensors, of_signals, strict=True):
+        _, c, p = signal.is_real.shape
+        sensor += [names.index(name)] * (c * p)
+        channel += [n_channels + number for number in range(c) for _ in range(p)]
+        seconds.append(signal.times[:, None].expand(-1, c, -1).flatten(1))
+        n_channels += c
+    for name in of_groups:
+        sensor.append(names.index(name))
+        channel.append(n_channels)
+        n_channels += 1
+    seconds.append(mask.new_full((len(mask), len(features)), torch.nan, dtype=torch.float32))
+    index = torch.tensor([sensor, channel], device=mask.device)
+    return TokenLayout(len(names), n_channels, index[0], index[1], torch.cat(seconds, 1))

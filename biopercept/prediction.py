@@ -1,0 +1,249 @@
+"""A saved model applied to prepared recordings: a probability for every window, or a reason why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.errors import RecordingError
+from biopercept.files import write_json, write_table
+from biopercept.learning.checkpoint import Checkpoint
+from biopercept.learning.engine import Engine
+from biopercept.learning.inputs import TokenSource, WindowInputs
+from biopercept.learning.training import predict_probabilities
+from biopercept.learning.windows import WindowTable, grid_windows
+from biopercept.recording import Interval
+from biopercept.windowed import WindowedRecording
+
+NO_SIGNAL = "no usable signal of a sensor that the model knows"
+IN_REFERENCE = "inside the reference period"
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedRecording:
+    """The answers for one recording.
+
+    Attributes
+    ----------
+    subject, session, recording : str
+    key : str
+        Unique among the recordings of a study and safe in file names.
+    classes : tuple of str
+    onset : float64 array, shape (n_windows,)
+        Start of each window, seconds on the recording's clock.
+    length_seconds : float
+    probabilities : float64 array, shape (n_windows, n_classes)
+        NaN where withheld.
+    quality : float64 array, shape (n_windows,)
+        Mean signal quality in [0, 1]; NaN where no signal is present.
+    label : tuple of str
+        Class of the labelled interval that a window lies wholly inside; empty where there is none.
+    reason : tuple of str
+        Why a window's answer is withheld; empty where it is given.
+    used, ignored : tuple of str
+        Modalities of the recording that the model read, and those it was not trained with.
+    notes : tuple of str
+    """
+
+    subject: str
+    session: str
+    recording: str
+    key: str
+    classes: tuple[str, ...]
+    onset: NDArray[np.float64]
+    length_seconds: float
+    probabilities: NDArray[np.float64]
+    quality: NDArray[np.float64]
+    label: tuple[str, ...]
+    reason: tuple[str, ...]
+    used: tuple[str, ...]
+    ignored: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def predicted(self) -> tuple[str, ...]:
+        """Return the most probable class of each window; empty where withheld."""
+        best = np.nan_to_num(self.probabilities, nan=-1.0).argmax(axis=1)
+        return tuple("" if why else self.classes[k] for k, why in zip(best, self.reason, strict=True))
+
+
+def predict_recording(
+    checkpoint: Checkpoint,
+    recording: WindowedRecording,
+    engine: Engine,
+    *,
+    intervals: tuple[Interval, ...] = (),
+) -> PredictedRecording:
+    """Return a model's answers for one recording that was prepared with the model's own settings.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    recording : WindowedRecording
+        With windows, cleaning and features as ``checkpoint.prepare`` says.
+    engine : Engine
+    intervals : tuple of Interval
+        Labelled stretches, where known: only to write the truth beside the answer.
+
+    Raises
+    ------
+    RecordingError
+        Where the recording is shorter than a window, or has no sensor that the model was trained with.
+    """
+    length = float(checkpoint.prepare["windows"]["length_seconds"])
+    windows = grid_windows([recording], length_seconds=length, feature_names=checkpoint.feature_names)
+    if not len(windows):
+        raise RecordingError(
+            f"{recording.key} lasts {recording.duration_seconds:.1f} s, less than the model's window of {length:g} s"
+        )
+    used, ignored = _sensors(checkpoint, recording)
+    if not used:
+        raise RecordingError(
+            f"{recording.key} has {', '.join(ignored) or 'no sensor'} and the model was trained with "
+            f"{', '.join(checkpoint.training['modalities'])}; they share none"
+        )
+    step = float(checkpoint.prepare["windows"]["step_seconds"])
+    tokens = checkpoint.tokens
+    inputs = WindowInputs(windows, checkpoint.normalisation, step, raw=tokens.raw, derived=tokens.derived)
+    source = TokenSource(inputs, checkpoint.population, tokens, engine.device)
+    rows = np.arange(len(windows), dtype=np.int64)
+    reasons = _reasons(checkpoint, windows, source.has_tokens(rows))
+    network = checkpoint.network.to(engine.device)
+    probabilities = predict_probabilities(network, source, rows)
+    probabilities[[bool(why) for why in reasons]] = np.nan
+    return PredictedRecording(
+        recording.subject,
+        recording.session,
+        recording.recording,
+        recording.key,
+        tuple(checkpoint.task.classes),
+        windows.onset,
+        length,
+        probabilities,
+        windows.quality(),
+        _known_labels(checkpoint, windows.onset, length, intervals),
+        reasons,
+        used,
+        ignored,
+        recording.notes,
+    )
+
+
+def _sensors(checkpoint: Checkpoint, recording: WindowedRecording) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the measured modalities that the model knows, and those it does not."""
+    present = sorted({s.modality for s in recording.signals if not s.derived_from})
+    known = set(checkpoint.training["modalities"])
+    return tuple(m for m in present if m in known), tuple(m for m in present if m not in known)
+
+
+def _reasons(checkpoint: Checkpoint, windows: WindowTable, has_tokens: NDArray[np.bool_]) -> tuple[str, ...]:
+    """Return why each window's answer is withheld; empty where it is given."""
+    settings = checkpoint.normalisation
+    is_reference = (settings.mode == "reference") & (windows.onset < settings.reference_seconds)
+    return tuple(
+        IN_REFERENCE if early else ("" if real else NO_SIGNAL)
+        for early, real in zip(is_reference, has_tokens, strict=True)
+    )
+
+
+def _known_labels(
+    checkpoint: Checkpoint, onsets: NDArray[np.float64], length: float, intervals: tuple[Interval, ...]
+) -> tuple[str, ...]:
+    """Return the class of the interval each window lies wholly inside; empty where there is none."""
+    labels = []
+    for onset in onsets:
+        inside = [i for i in intervals if i.onset_seconds <= onset + 1e-6 and onset + length <= i.end_seconds + 1e-6]
+        names = {checkpoint.task.class_of(i.label) for i in inside} - {None}
+        labels.append(str(names.pop()) if len(names) == 1 else "")
+    return tuple(labels)
+
+
+def write_prediction(predicted: PredictedRecording, folder: Path, model: str) -> Path:
+    """Write ``SUBJECT_SESSION_RECORDING_predictions.tsv`` with its JSON sidecar and return the table's path.
+
+    Raises
+    ------
+    OutputError
+        Where they cannot be written.
+    """
+    path = folder / f"{predicted.key}_predictions.tsv"
+    classes = predicted.classes
+    columns = ("onset", "duration", "predicted", *(f"probability_{c}" for c in classes), "quality", "reason", "label")
+    rows = [
+        (
+            float(predicted.onset[i]),
+            predicted.length_seconds,
+            predicted.predicted[i],
+            *(None if np.isnan(p) else round(float(p), 6) for p in predicted.probabilities[i]),
+            None if np.isnan(predicted.quality[i]) else round(float(predicted.quality[i]), 4),
+            predicted.reason[i],
+            predicted.label[i],
+        )
+        for i in range(len(predicted.onset))
+    ]
+    sidecar = {
+        "participant_id": predicted.subject,
+        "session": predicted.session,
+        "recording": predicted.recording,
+        "model": model,
+        "classes": list(classes),
+        "modalities_used": list(predicted.used),
+        "modalities_ignored": list(predicted.ignored),
+        "notes": list(predicted.notes),
+        "columns": {
+            "onset": "start of the window, seconds from the recording's start",
+            "duration": "length of the window, seconds",
+            "predicted": "most probable class; empty where withheld",
+            "quality": "mean signal quality, 0 (useless) to 1",
+            "reason": "why no answer is given; empty where one is",
+            "label": "class of the labelled interval the window lies wholly inside, where known",
+        },
+    }
+    write_json(path.with_suffix(".json"), sidecar)
+    write_table(path, columns, rows, delimiter="\t")
+    return path
+
+
+_COUNTS = ("windows", "withheld", "modalities_used", "modalities_ignored")
+SUMMARY_COLUMNS = ("participant_id", "session", "recording", *_COUNTS)
+
+
+def summary_row(predicted: PredictedRecording) -> tuple[object, ...]:
+    """Return the recording's row of ``summary.csv``: counts, sensors, each class's share and mean probability."""
+    given = np.array([not why for why in predicted.reason])
+    n_given = int(given.sum())
+    names = np.array(predicted.predicted)
+    shares = [round(float((names[given] == c).mean()), 4) if n_given else None for c in predicted.classes]
+    means = (
+        [round(float(v), 4) for v in predicted.probabilities[given].mean(axis=0)] if n_given else [None] * len(shares)
+    )
+    return (
+        predicted.subject,
+        predicted.session,
+        predicted.recording,
+        len(given),
+        len(given) - n_given,
+        " ".join(predicted.used),
+        " ".join(predicted.ignored),
+        *shares,
+        *means,
+    )
+
+
+def write_summary(
+    folder: Path, classes: tuple[str, ...], rows: list[tuple[object, ...]], failures: list[tuple[str, str]]
+) -> None:
+    """Write ``summary.csv`` and ``failures.csv`` (recording, message).
+
+    Raises
+    ------
+    OutputError
+        Where they cannot be written.
+    """
+    shares = [f"share_{c}" for c in classes]
+    means = [f"mean_probability_{c}" for c in classes]
+    write_table(folder / "summary.csv", (*SUMMARY_COLUMNS, *shares, *means), rows)
+    write_table(folder / "failures.csv", ("recording", "message"), failures)

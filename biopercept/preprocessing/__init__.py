@@ -1,0 +1,1 @@
+"""Cleaning, quality, windows and features: one file per modality group."""

@@ -1,0 +1,269 @@
+"""Derived series: what the body did, at 4 Hz, computed from the cleaned signals of one recording.
+
+Every series starts at second zero and covers the whole recording; it is NaN wherever its source
+gives no ground for a value. Where several signals could give one series, the choice is noted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from biopercept.modalities import DERIVED_RATE, MODALITIES
+from biopercept.preprocessing import beats as beat_series
+from biopercept.preprocessing.beats import Beats, no_beats
+from biopercept.preprocessing.brain import BANDS, band_power
+from biopercept.preprocessing.cardiac import bvp_beats, checked_against_device, device_beats, ecg_beats
+from biopercept.preprocessing.electrodermal import (
+    SkinResponses,
+    log_tonic,
+    no_responses,
+    skin_responses,
+    tonic_and_phasic,
+)
+from biopercept.preprocessing.gaps import BoolArray, on_grid
+from biopercept.preprocessing.motion import log_activity
+from biopercept.preprocessing.muscle import log_envelope
+from biopercept.preprocessing.respiration import rate_and_amplitude
+from biopercept.preprocessing.settings import CleaningSettings
+from biopercept.recording import Channel, FloatArray, Signal
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One measured signal on its way: screened at its own rate, and cleaned as it will be stored."""
+
+    original: Signal
+    screened: FloatArray
+    cleaned: Signal
+
+
+@dataclass
+class Derived:
+    """What was derived from one recording; filled group by group."""
+
+    signals: list[Signal] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    beats: Beats = field(default_factory=no_beats)
+    responses: SkinResponses = field(default_factory=no_responses)
+    is_understood: dict[str, BoolArray] = field(default_factory=dict)
+    """By name of a measured signal: where, on the grid, the rhythm it should carry was found."""
+
+    def add(self, modality: str, series: FloatArray, source: str, channels: tuple[Channel, ...] | None = None) -> None:
+        """Append one series, unless it has no value at all, which is noted."""
+        series = np.atleast_2d(series)
+        low, high = MODALITIES[modality].plausible
+        with np.errstate(invalid="ignore"):
+            series = np.where((series >= low) & (series <= high), series, np.nan)
+        if not np.isfinite(series).any():
+            self.notes.append(f"{modality}: not derived, {source} gives no usable value.")
+            return
+        self.signals.append(
+            Signal.from_samples(
+                modality,
+                modality,
+                MODALITIES[modality].unit,
+                DERIVED_RATE,
+                series,
+                channels=channels or (Channel(modality),),
+                recognised_by="derived",
+                derived_from=source,
+            )
+        )
+
+
+def derive(measured: list[Measured], times: FloatArray, settings: CleaningSettings) -> Derived:
+    """Return every series that the measured signals allow, on grid ``times`` (seconds, from zero, 4 Hz)."""
+    derived = Derived()
+    _heart(derived, measured, times, settings)
+    _skin(derived, measured, times, settings)
+    _breathing(derived, measured, times, settings)
+    _muscle(derived, measured, times, settings)
+    _movement(derived, measured, times, settings)
+    _brain(derived, measured, times, settings)
+    return derived
+
+
+def _of(measured: list[Measured], modality: str) -> list[Measured]:
+    return [one for one in measured if one.original.modality == modality]
+
+
+def _best(derived: Derived, candidates: list[Measured], purpose: str) -> tuple[Measured, int] | None:
+    """Return the signal and channel with the largest valid share (the first of equals); note the choice."""
+    shares = [
+        (float(np.isfinite(row).sum()) / one.original.sampling_rate, -i, -c)
+        for i, one in enumerate(candidates)
+        for c, row in enumerate(one.screened)
+    ]
+    if not shares:
+        return None
+    _, i, c = max(shares)
+    one = candidates[-i]
+    if len(shares) > 1:
+        derived.notes.append(
+            f"{purpose}: taken from {one.original.name}, channel {one.original.channel_names[-c]}, "
+            f"the most complete of {len(shares)} channels."
+        )
+    return one, -c
+
+
+def _is_measured(one: Measured, channel: int, times: FloatArray) -> BoolArray:
+    """Return whether the screened channel has a sample at each time."""
+    index = np.round((times - one.original.start_seconds) * one.original.sampling_rate).astype(np.int64)
+    inside = (index >= 0) & (index < one.screened.shape[1])
+    out = np.zeros(len(times), dtype=bool)
+    out[inside] = np.isfinite(one.screened[channel, index[inside]])
+    return out
+
+
+def _heart(derived: Derived, measured: list[Measured], times: FloatArray, settings: CleaningSettings) -> None:
+    """Heart rate from ECG, else pulse checked by the device's rate; holes from device intervals, then device rate."""
+    device_rate, device_name = _device_rate(measured, times)
+    layers: list[tuple[FloatArray, str]] = []
+    found: list[tuple[Beats, BoolArray]] = []
+    amplitude: FloatArray | None = None
+    ecg = _best(derived, _of(measured, "ecg"), "heart_rate")
+    if ecg is not None:
+        one, channel = ecg
+        beats, notes = ecg_beats(one.screened[channel], one.original, settings)
+        derived.notes.extend(notes)
+        is_measured = _is_measured(one, channel, times)
+        found.append((beats, is_measured))
+        layers.append((beat_series.rate_series(beats, is_measured, times, settings), one.original.name))
+        derived.is_understood[one.original.name] = np.isfinite(layers[-1][0])
+    bvp = _best(derived, _of(measured, "bvp"), "pulse_amplitude")
+    if bvp is not None:
+        one, channel = bvp
+        beats, notes = bvp_beats(one.screened[channel], one.original, settings)
+        derived.notes.extend(notes)
+        beats = checked_against_device(beats, device_rate, times, settings)
+        is_measured = _is_measured(one, channel, times)
+        found.append((beats, is_measured))
+        layers.append((beat_series.rate_series(beats, is_measured, times, settings), one.original.name))
+        derived.is_understood[one.original.name] = np.isfinite(layers[-1][0])
+        amplitude = beat_series.amplitude_series(beats, is_measured, times, settings)
+    for one in _of(measured, "ibi"):
+        beats = device_beats(one.original, one.screened[0], settings)
+        is_measured = np.ones(len(times), dtype=bool)  # a device's silence shows as a hole between its beats
+        found.append((beats, is_measured))
+        layers.append((beat_series.rate_series(beats, is_measured, times, settings), one.original.name))
+    if device_name:
+        layers.append((device_rate, device_name))
+    _add_rate(derived, layers, times)
+    _add_variability(derived, found, times, settings, has_ecg=ecg is not None)
+    if bvp is not None and amplitude is not None:
+        derived.add("pulse_amplitude", amplitude, bvp[0].original.name)
+
+
+def _device_rate(measured: list[Measured], times: FloatArray) -> tuple[FloatArray, str]:
+    for one in _of(measured, "hr"):
+        signal = one.original
+        return on_grid(one.screened[:1], signal.sampling_rate, signal.start_seconds, times)[0], signal.name
+    return np.full(len(times), np.nan), ""
+
+
+def _add_rate(derived: Derived, layers: list[tuple[FloatArray, str]], times: FloatArray) -> None:
+    """Add heart rate: the first layer, its holes filled from the next, and so on."""
+    if not layers:
+        return
+    rate = np.full(len(times), np.nan)
+    used: list[str] = []
+    for series, name in layers:
+        is_filled = np.isnan(rate) & np.isfinite(series)
+        if is_filled.any():
+            rate[is_filled] = series[is_filled]
+            used.append(name)
+    derived.add("heart_rate", rate, "+".join(used) or "+".join(name for _, name in layers))
+
+
+def _add_variability(
+    derived: Derived,
+    found: list[tuple[Beats, BoolArray]],
+    times: FloatArray,
+    settings: CleaningSettings,
+    *,
+    has_ecg: bool,
+) -> None:
+    """Add beat-to-beat variability from one source alone: ECG, else the source with most accepted intervals."""
+    if not found:
+        return
+    best = found[0] if has_ecg else max(found, key=lambda one: int(np.isfinite(one[0].intervals).sum()))
+    derived.beats = best[0]
+    variability = beat_series.variability_series(derived.beats, best[1], times, settings)
+    derived.add("heart_variability", variability, derived.beats.source)
+
+
+def _skin(derived: Derived, measured: list[Measured], times: FloatArray, settings: CleaningSettings) -> None:
+    best = _best(derived, _of(measured, "eda"), "tonic and phasic")
+    if best is None:
+        return
+    one, channel = best
+    signal = one.cleaned
+    tonic, phasic = tonic_and_phasic(signal.read()[channel], signal.sampling_rate, settings)
+    derived.responses = skin_responses(phasic, signal.sampling_rate, signal.start_seconds, settings)
+    both = on_grid(np.stack([log_tonic(tonic), phasic]), signal.sampling_rate, signal.start_seconds, times)
+    derived.add("tonic", both[0], signal.name)
+    derived.add("phasic", both[1], signal.name)
+
+
+def _breathing(derived: Derived, measured: list[Measured], times: FloatArray, settings: CleaningSettings) -> None:
+    best = _best(derived, _of(measured, "resp"), "resp_rate")
+    if best is None:
+        return
+    one, channel = best
+    signal = one.cleaned
+    rate, amplitude = rate_and_amplitude(
+        signal.read()[channel], signal.sampling_rate, times, signal.start_seconds, settings
+    )
+    derived.is_understood[signal.name] = np.isfinite(rate)
+    derived.add("resp_rate", rate, signal.name)
+    derived.add("resp_amplitude", amplitude, signal.name)
+
+
+def _muscle(derived: Derived, measured: list[Measured], times: FloatArray, settings: CleaningSettings) -> None:
+    parts = [
+        (log_envelope(one.cleaned.read(), one.cleaned.sampling_rate, times, one.cleaned.start_seconds, settings), one)
+        for one in _of(measured, "emg")
+    ]
+    if parts:
+        channels = tuple(channel for _, one in parts for channel in one.cleaned.channels)
+        source = "+".join(one.cleaned.name for _, one in parts)
+        derived.add("emg_envelope", np.concatenate([series for series, _ in parts]), source, channels)
+
+
+def _movement(derived: Derived, measured: list[Measured], times: FloatArray, settings: CleaningSettings) -> None:
+    candidates = _of(measured, "acc")
+    if not candidates:
+        return
+    best = _best(Derived(), candidates, "activity")
+    one = best[0] if best is not None else candidates[0]
+    # Axes may come as one signal of three channels or as three signals of one device and rate.
+    same = [c for c in candidates if c.original.n_channels == 1] if one.original.n_channels == 1 else [one]
+    signal = one.cleaned
+    axes = [c.cleaned.read() for c in same if _same_clock(c.cleaned, signal)]
+    activity = log_activity(np.concatenate(axes), signal.sampling_rate, times, signal.start_seconds, settings)
+    derived.add("activity", activity, "+".join(c.cleaned.name for c in same if _same_clock(c.cleaned, signal)))
+
+
+def _same_clock(a: Signal, b: Signal) -> bool:
+    return (a.sampling_rate, a.start_seconds, a.n_samples) == (b.sampling_rate, b.start_seconds, b.n_samples)
+
+
+def _brain(derived: Derived, measured: list[Measured], times: FloatArray, settings: CleaningSettings) -> None:
+    signals = [one.cleaned for one in _of(measured, "eeg")]
+    for modality, band in BANDS.items():
+        series: list[FloatArray] = []
+        used: list[Signal] = []
+        for signal in signals:
+            power = band_power(signal.read(), signal.sampling_rate, band, times, signal.start_seconds, settings)
+            if power is None:
+                derived.notes.append(
+                    f"{modality}: not derived from {signal.name}, {signal.sampling_rate:g} Hz is too low."
+                )
+                continue
+            series.append(power)
+            used.append(signal)
+        if used:
+            channels = tuple(channel for signal in used for channel in signal.channels)
+            derived.add(modality, np.concatenate(series), "+".join(signal.name for signal in used), channels)

@@ -1,0 +1,226 @@
+"""Gaps: runs of valid samples, filters that never cross a long gap, and series on the derived grid.
+
+The rule of the whole room: a missing or masked sample is NaN before and after. Gaps up to a
+stated length are bridged by a straight line so that a filter need not restart, and are masked
+again afterwards; at longer gaps every stretch is filtered on its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.modalities import DERIVED_RATE
+from biopercept.recording import FloatArray
+
+BoolArray = NDArray[np.bool_]
+
+
+def runs_of(is_true: BoolArray) -> list[tuple[int, int]]:
+    """Return (start, stop) of every run of True in a one-dimensional array.
+
+    Examples
+    --------
+    >>> runs_of(np.array([True, True, False, True]))
+    [(0, 2), (3, 4)]
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], is_true, [False])).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def long_runs(is_true: BoolArray, min_samples: int) -> BoolArray:
+    """Return a mask that keeps only runs of True of at least ``min_samples``."""
+    kept = np.zeros(len(is_true), dtype=bool)
+    for start, stop in runs_of(is_true):
+        if stop - start >= min_samples:
+            kept[start:stop] = True
+    return kept
+
+
+def stretches(samples: FloatArray, max_gap_samples: int, min_samples: int) -> list[tuple[int, int]]:
+    """Return (start, stop) of the stretches of one channel that may be filtered as one.
+
+    Gaps (NaN) of up to ``max_gap_samples`` do not end a stretch; stretches with fewer than
+    ``min_samples`` are not returned. A stretch starts and ends on a valid sample.
+    """
+    merged: list[tuple[int, int]] = []
+    for start, stop in runs_of(np.isfinite(samples)):
+        if merged and start - merged[-1][1] <= max_gap_samples:
+            merged[-1] = (merged[-1][0], stop)
+        else:
+            merged.append((start, stop))
+    return [(start, stop) for start, stop in merged if stop - start >= max(min_samples, 1)]
+
+
+def bridged(samples: FloatArray) -> FloatArray:
+    """Return one channel with every NaN replaced by the straight line between its neighbours."""
+    is_valid = np.isfinite(samples)
+    if is_valid.all() or not is_valid.any():
+        return samples.copy()
+    index = np.arange(len(samples))
+    return np.interp(index, index[is_valid], samples[is_valid])
+
+
+def apply_by_stretch(
+    samples: FloatArray,
+    work: Callable[[FloatArray], FloatArray],
+    *,
+    max_gap_samples: int,
+    min_samples: int,
+) -> FloatArray:
+    """Return ``work`` applied to every stretch of every channel, NaN elsewhere.
+
+    Parameters
+    ----------
+    samples : array, shape (n_channels, n_samples)
+        NaN where missing.
+    work : callable
+        Takes and returns one gap-free stretch, shape (n,).
+    max_gap_samples : int
+        Longer gaps end a stretch; shorter ones are bridged for ``work`` and masked again.
+    min_samples : int
+        A shorter stretch becomes NaN.
+    """
+    out = np.full(samples.shape, np.nan)
+    for channel, row in enumerate(samples):
+        for start, stop in stretches(row, max_gap_samples, min_samples):
+            out[channel, start:stop] = work(bridged(row[start:stop]))
+    out[~np.isfinite(samples)] = np.nan
+    return out
+
+
+def filter_sections(
+    sampling_rate: float, low_hz: float | None, high_hz: float | None, order: int = 4
+) -> FloatArray | None:
+    """Return Butterworth sections for a band, or None where there is nothing to filter.
+
+    A low-pass edge at or above 0.45 of the sampling rate is not needed and is dropped; the
+    caller must not ask for a high-pass edge there (see :func:`band_fits`).
+    """
+    from scipy.signal import butter
+
+    if high_hz is not None and high_hz >= 0.45 * sampling_rate:
+        high_hz = None
+    if low_hz is None and high_hz is None:
+        return None
+    if low_hz is None:
+        sections = butter(order, high_hz, "lowpass", fs=sampling_rate, output="sos")
+    elif high_hz is None:
+        sections = butter(order, low_hz, "highpass", fs=sampling_rate, output="sos")
+    else:
+        sections = butter(order, (low_hz, high_hz), "bandpass", fs=sampling_rate, output="sos")
+    return np.asarray(sections, dtype=np.float64)
+
+
+def band_fits(sampling_rate: float, low_hz: float | None) -> bool:
+    """Return whether a signal of that rate has anything above the high-pass edge."""
+    return low_hz is None or low_hz < 0.4 * sampling_rate
+
+
+def filtered(
+    samples: FloatArray,
+    sampling_rate: float,
+    low_hz: float | None,
+    high_hz: float | None,
+    *,
+    bridge_seconds: float,
+    order: int = 4,
+) -> FloatArray:
+    """Return the channels band-passed without phase shift, stretch by stretch.
+
+    A stretch too short for the filter (three periods of the high-pass edge, at most 5 s, or the
+    filter's own padding) becomes NaN. A constant offset is removed before a high-pass, which makes
+    the edges of a stretch calm.
+    """
+    from scipy.signal import sosfiltfilt
+
+    sections = filter_sections(sampling_rate, low_hz, high_hz, order)
+    if sections is None:
+        return samples.copy()
+    padding = 3 * (2 * len(sections) + 1)
+    shortest = padding + 1
+    if low_hz is not None:
+        shortest = max(shortest, math.ceil(min(3.0 / low_hz, 5.0) * sampling_rate))
+
+    def work(stretch: FloatArray) -> FloatArray:
+        # sosfiltfilt's own padding is a few samples; a low edge needs padding of about one period.
+        edge = low_hz if low_hz is not None else high_hz
+        wanted = int(sampling_rate / edge) if edge else padding
+        pad = min(max(padding, wanted), len(stretch) - 1)
+        offset = np.median(stretch) if low_hz is not None else 0.0
+        return np.asarray(sosfiltfilt(sections, stretch - offset, padlen=pad), dtype=np.float64)
+
+    gap = int(bridge_seconds * sampling_rate)
+    return apply_by_stretch(samples, work, max_gap_samples=gap, min_samples=shortest)
+
+
+def at_rate(samples: FloatArray, sampling_rate: float, new_rate: float) -> FloatArray:
+    """Return the channels at a lower rate, low-passed first; NaN wherever a masked sample lay.
+
+    Gaps are bridged for the resampling only: an output sample is valid where the input samples
+    on both sides of its time are.
+    """
+    from scipy.signal import resample_poly
+
+    if new_rate >= sampling_rate:
+        return samples.copy()
+    ratio = Fraction(new_rate / sampling_rate).limit_denominator(10_000)
+    n_out = math.ceil(samples.shape[1] * ratio)
+    out = np.full((len(samples), n_out), np.nan)
+    position = np.arange(n_out) / new_rate * sampling_rate
+    before = np.clip(np.floor(position).astype(int), 0, samples.shape[1] - 1)
+    after = np.clip(np.ceil(position - 1e-9).astype(int), 0, samples.shape[1] - 1)
+    for channel, row in enumerate(samples):
+        is_valid = np.isfinite(row)
+        if not is_valid.any():
+            continue
+        slower = resample_poly(bridged(row), ratio.numerator, ratio.denominator, padtype="line")[:n_out]
+        is_kept = is_valid[before] & is_valid[after]
+        out[channel, is_kept] = slower[is_kept]
+    return out
+
+
+def moving_mean(samples: FloatArray, n_samples: int) -> FloatArray:
+    """Return the centred moving mean over valid samples along the last axis; NaN where a sample is NaN."""
+    from scipy.ndimage import uniform_filter1d
+
+    size = max(int(n_samples), 1)
+    is_valid = np.isfinite(samples)
+    total = uniform_filter1d(np.where(is_valid, samples, 0.0), size, axis=-1, mode="constant")
+    share = uniform_filter1d(is_valid.astype(np.float64), size, axis=-1, mode="constant")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = total / share
+    mean[~is_valid] = np.nan
+    return np.asarray(mean, dtype=np.float64)
+
+
+def grid_times(duration_seconds: float) -> FloatArray:
+    """Return the times of the derived grid: every 1/4 s from second zero to the end of the recording."""
+    return np.arange(math.ceil(duration_seconds * DERIVED_RATE - 1e-9)) / DERIVED_RATE
+
+
+def on_grid(samples: FloatArray, sampling_rate: float, start_seconds: float, times: FloatArray) -> FloatArray:
+    """Return regular channels read at grid ``times`` by linear interpolation: (n_channels, n_times).
+
+    NaN outside the signal and where either neighbouring sample is NaN. The caller low-passes first
+    where the signal is faster than the grid.
+    """
+    n = samples.shape[1]
+    out = np.full((len(samples), len(times)), np.nan)
+    if n == 0:
+        return out
+    position = (times - start_seconds) * sampling_rate
+    # Half a sample of grace at the end: the last sample stands for its whole period.
+    inside = (position >= -1e-6) & (position <= n - 1 + 0.999)
+    position = np.clip(position[inside], 0, n - 1)
+    before = np.floor(position + 1e-9).astype(int)
+    after = np.minimum(before + 1, n - 1)
+    weight = np.clip(position - before, 0.0, 1.0)
+    # A weight of zero must not drag in a NaN neighbour.
+    after = np.where(weight < 1e-9, before, after)
+    out[:, inside] = samples[:, before] * (1 - weight) + samples[:, after] * weight
+    return out

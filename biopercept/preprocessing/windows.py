@@ -1,0 +1,163 @@
+"""Windows: where a recording is cut, and what was left out and why.
+
+Two kinds lie in one table. *Labelled* windows start at an interval's onset, follow each other
+every step and lie wholly inside that one interval. *Grid* windows cover the recording from
+second zero every step, labels or not; they carry the causal normalisation and the predictions.
+A window is only an onset: no sample is copied.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.errors import SettingsError
+from biopercept.recording import Interval
+
+_TOLERANCE_SECONDS = 1e-6  # onsets are read from text files; a rounding error must not cost a window
+
+NO_DURATION = "interval without a duration"
+TOO_SHORT = "interval shorter than one window"
+BEFORE_START = "window before the start of the recording"
+AFTER_END = "window after the end of the recording"
+RECORDING_TOO_SHORT = "recording shorter than one window"
+NOT_FINITE = "interval whose onset or duration is not a number"
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """How recordings are cut.
+
+    Attributes
+    ----------
+    length_seconds : float
+        Length of a window, seconds.
+    step_seconds : float
+        Time from one window's onset to the next, seconds.
+    """
+
+    length_seconds: float = 60.0
+    step_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Refuse a window or a step of no length.
+
+        Raises
+        ------
+        SettingsError
+            Names the setting and its value.
+        """
+        for name, value in (("length_seconds", self.length_seconds), ("step_seconds", self.step_seconds)):
+            if not (math.isfinite(value) and value > 0):
+                raise SettingsError(f"windows.{name} is {value!r}; it must be a positive number of seconds.")
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """The windows of one recording: labelled ones first, then the grid, each in time order.
+
+    Attributes
+    ----------
+    onset : array of float64, shape (n,)
+        Seconds on the recording's clock.
+    label : array of str, shape (n,)
+        The interval's label; "" for a grid window.
+    stage : array of int64, shape (n,)
+        Index of the interval the window lies in; -1 for a grid window.
+    is_labelled : array of bool, shape (n,)
+        True for a labelled window, False for a grid window.
+    left_out : mapping of str to int
+        Why something was left out, and how many windows (or intervals, as the words say) it cost.
+    """
+
+    onset: NDArray[np.float64]
+    label: NDArray[np.str_]
+    stage: NDArray[np.int64]
+    is_labelled: NDArray[np.bool_]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return the number of windows of both kinds."""
+        return len(self.onset)
+
+
+def cut_windows(intervals: Sequence[Interval], duration_seconds: float, settings: WindowSettings) -> Windows:
+    """Return the windows of a recording that lasts ``duration_seconds``.
+
+    Intervals may overlap (several tasks on one recording); each is cut on its own.
+
+    Examples
+    --------
+    >>> windows = cut_windows([Interval(10.0, 100.0, "task")], 120.0, WindowSettings())
+    >>> windows.onset.tolist(), windows.is_labelled.tolist()
+    ([10.0, 40.0, 0.0, 30.0, 60.0], [True, True, False, False, False])
+    """
+    left_out: dict[str, int] = {}
+    onsets: list[float] = []
+    labels: list[str] = []
+    stages: list[int] = []
+    for stage, interval in sorted(enumerate(intervals), key=lambda row: (_sortable(row[1].onset_seconds), row[0])):
+        inside = _inside_interval(interval, duration_seconds, settings, left_out)
+        onsets.extend(inside)
+        labels.extend([interval.label] * len(inside))
+        stages.extend([stage] * len(inside))
+    grid = _onsets(0.0, duration_seconds, settings) if math.isfinite(duration_seconds) else []
+    if not grid:
+        left_out[RECORDING_TOO_SHORT] = 1
+    n_labelled = len(onsets)
+    return Windows(
+        onset=np.array([*onsets, *grid], dtype=np.float64),
+        label=np.array([*labels, *([""] * len(grid))], dtype=np.str_),
+        stage=np.array([*stages, *([-1] * len(grid))], dtype=np.int64),
+        is_labelled=np.arange(n_labelled + len(grid)) < n_labelled,
+        left_out=left_out,
+    )
+
+
+def _sortable(seconds: float) -> float:
+    return seconds if math.isfinite(seconds) else math.inf
+
+
+def _onsets(start: float, end: float, settings: WindowSettings) -> list[float]:
+    """Return every onset from ``start`` whose window ends by ``end``."""
+    room = end - start - settings.length_seconds + _TOLERANCE_SECONDS
+    if room < 0:
+        return []
+    n = int(room // settings.step_seconds) + 1
+    return [start + k * settings.step_seconds for k in range(n)]
+
+
+def _inside_interval(
+    interval: Interval, duration_seconds: float, settings: WindowSettings, left_out: dict[str, int]
+) -> list[float]:
+    """Return the onsets inside one interval and count what is lost, by reason."""
+
+    def count(reason: str, n: int = 1) -> None:
+        if n:
+            left_out[reason] = left_out.get(reason, 0) + n
+
+    if not (math.isfinite(interval.onset_seconds) and math.isfinite(interval.duration_seconds)):
+        count(NOT_FINITE)
+        return []
+    if interval.duration_seconds <= 0:
+        count(NO_DURATION)
+        return []
+    # An interval may claim to last for ever; only what overlaps the recording is walked.
+    end = min(interval.end_seconds, duration_seconds + 10 * settings.length_seconds)
+    planned = _onsets(interval.onset_seconds, end, settings)
+    if not planned:
+        count(TOO_SHORT if interval.duration_seconds < settings.length_seconds else AFTER_END)
+        return []
+    early = [t for t in planned if t < -_TOLERANCE_SECONDS]
+    late = [t for t in planned if t + settings.length_seconds > duration_seconds + _TOLERANCE_SECONDS]
+    count(BEFORE_START, len(early))
+    count(AFTER_END, len([t for t in late if t >= -_TOLERANCE_SECONDS]))
+    return [
+        t
+        for t in planned
+        if t >= -_TOLERANCE_SECONDS and t + settings.length_seconds <= duration_seconds + _TOLERANCE_SECONDS
+    ]

@@ -1,0 +1,238 @@
+"""A recording: signals that each keep their own rate, start and unit, and labelled intervals.
+
+Nothing here knows a file format. Times are seconds on the recording's own clock (zero is
+the recording's start), amplitudes are in the unit that the signal names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+SampleReader = Callable[[int, int], FloatArray]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel of a signal.
+
+    Attributes
+    ----------
+    name : str
+        Name as the source gives it, tidied ("Fp1", "x", "ECG").
+    position : tuple of three floats, or None
+        Electrode position in head coordinates, metres (mne's ``head`` frame); None where it is not known.
+    """
+
+    name: str
+    position: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A labelled stretch of a recording.
+
+    Attributes
+    ----------
+    onset_seconds, duration_seconds : float
+        Seconds on the recording's clock.
+    label : str
+        The ``trial_type`` of the stretch, as the study names it.
+    """
+
+    onset_seconds: float
+    duration_seconds: float
+    label: str
+
+    @property
+    def end_seconds(self) -> float:
+        """Return the end of the stretch in seconds on the recording's clock."""
+        return self.onset_seconds + self.duration_seconds
+
+
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """Channels of one sensor that share a sampling rate, a start and a unit.
+
+    Samples are read when they are asked for; a missing sample is NaN, never a filled value.
+
+    Attributes
+    ----------
+    name : str
+        Unique within the recording ("BVP", "EEG", "ACC").
+    modality : str
+        A key of :data:`biopercept.modalities.MODALITIES`; "unknown" where it was not recognised.
+    unit : str
+        Unit of the samples; the modality's own unit once a loader has converted them.
+    sampling_rate : float
+        Hz. For an irregular signal the median rate, for information only.
+    start_seconds : float
+        Time of the first sample on the recording's clock, seconds.
+    channels : tuple of Channel
+    n_samples : int
+        Samples per channel.
+    reader : callable
+        ``reader(start, stop)`` gives samples ``start`` to ``stop`` of every channel, shape
+        (n_channels, stop - start), float64, NaN where missing.
+    times : array of float64, shape (n_samples,), or None
+        Seconds on the recording's clock of each sample of an *irregular* signal (inter-beat
+        intervals); None for a regular one.
+    source : str
+        Name of the file that the signal came from (no folder).
+    recognised_by : str
+        How the modality was found ("label", "unit", "study", "format", "derived"); shown by ``inspect``.
+    derived_from : str
+        Name of the signal this one was computed from; empty for a measured signal.
+    """
+
+    name: str
+    modality: str
+    unit: str
+    sampling_rate: float
+    start_seconds: float
+    channels: tuple[Channel, ...]
+    n_samples: int
+    reader: SampleReader = field(repr=False)
+    times: FloatArray | None = field(default=None, repr=False)
+    source: str = ""
+    recognised_by: str = ""
+    derived_from: str = ""
+
+    @property
+    def n_channels(self) -> int:
+        """Return the number of channels."""
+        return len(self.channels)
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Return the names of the channels, in order."""
+        return tuple(channel.name for channel in self.channels)
+
+    @property
+    def is_regular(self) -> bool:
+        """Return whether samples come at a fixed rate."""
+        return self.times is None
+
+    @property
+    def duration_seconds(self) -> float:
+        """Return the time from the first sample to the end of the last, seconds."""
+        if self.times is not None:
+            return float(self.times[-1] - self.times[0]) if len(self.times) else 0.0
+        return self.n_samples / self.sampling_rate
+
+    @property
+    def end_seconds(self) -> float:
+        """Return the end of the last sample in seconds on the recording's clock."""
+        if self.times is not None:
+            return float(self.times[-1]) if len(self.times) else self.start_seconds
+        return self.start_seconds + self.duration_seconds
+
+    def read(self, start: int = 0, stop: int | None = None) -> FloatArray:
+        """Return samples ``start`` to ``stop``: (n_channels, n) float64, NaN where missing.
+
+        Bounds outside the signal are clipped to it.
+        """
+        last = self.n_samples if stop is None else min(stop, self.n_samples)
+        first = min(max(start, 0), last)
+        return self.reader(first, last)
+
+    def sample_times(self) -> FloatArray:
+        """Return the time of every sample, seconds on the recording's clock: (n_samples,)."""
+        if self.times is not None:
+            return self.times
+        return self.start_seconds + np.arange(self.n_samples) / self.sampling_rate
+
+    def shifted(self, seconds: float) -> Signal:
+        """Return the same signal moved by ``seconds`` on the recording's clock."""
+        times = None if self.times is None else self.times + seconds
+        return replace(self, start_seconds=self.start_seconds + seconds, times=times)
+
+    @staticmethod
+    def from_samples(
+        name: str,
+        modality: str,
+        unit: str,
+        sampling_rate: float,
+        samples: NDArray[np.floating],
+        *,
+        start_seconds: float = 0.0,
+        channels: tuple[Channel, ...] | None = None,
+        times: FloatArray | None = None,
+        source: str = "",
+        recognised_by: str = "",
+        derived_from: str = "",
+    ) -> Signal:
+        """Return a signal that holds ``samples``, shape (n_channels, n_samples) or (n_samples,), in memory."""
+        held = np.atleast_2d(np.asarray(samples, dtype=np.float64))
+        if channels is None:
+            names = (name,) if len(held) == 1 else tuple(f"{name}{i + 1}" for i in range(len(held)))
+            channels = tuple(Channel(n) for n in names)
+        return Signal(
+            name=name,
+            modality=modality,
+            unit=unit,
+            sampling_rate=float(sampling_rate),
+            start_seconds=float(start_seconds),
+            channels=channels,
+            n_samples=held.shape[1],
+            reader=lambda start, stop: held[:, start:stop],
+            times=times,
+            source=source,
+            recognised_by=recognised_by,
+            derived_from=derived_from,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """Everything that was measured on one subject in one go, on one clock.
+
+    Attributes
+    ----------
+    subject, session, name : str
+        Whose recording, which session (may be empty), and the recording's own name.
+    signals : tuple of Signal
+    intervals : tuple of Interval
+        Labelled stretches, in time order; may be empty.
+    started_at : datetime or None
+        Wall-clock time of second zero, used only to place several files on one clock; with a zone where the
+        format gives absolute time (E4, unix stamps), without one where it gives the device's local time (EDF,
+        WFDB): the two cannot be placed on each other. It is never written to any output.
+    notes : tuple of str
+        What a careful reader must know: gaps, guesses, repairs refused, labels left out.
+    """
+
+    subject: str
+    session: str
+    name: str
+    signals: tuple[Signal, ...]
+    intervals: tuple[Interval, ...] = ()
+    started_at: datetime | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def duration_seconds(self) -> float:
+        """Return the time from second zero to the end of the last signal."""
+        return max((signal.end_seconds for signal in self.signals), default=0.0)
+
+    def signals_of(self, modality: str) -> tuple[Signal, ...]:
+        """Return the signals of one modality, in order."""
+        return tuple(signal for signal in self.signals if signal.modality == modality)
+
+    def signal(self, name: str) -> Signal:
+        """Return the signal of that name.
+
+        Raises
+        ------
+        KeyError
+            Where no signal has the name; the message lists the names there are.
+        """
+        for signal in self.signals:
+            if signal.name == name:
+                return signal
+        raise KeyError(f"no signal {name!r}; there are: {', '.join(s.name for s in self.signals)}")

@@ -1,0 +1,86 @@
+"""Finding the results in a folder: one cross-validation, one folder of predictions, or a parent of several."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from biopercept.errors import StudyError
+
+from .prediction_files import SUFFIX, load_predictions
+from .reading import read_table
+from .results import PrepareLog, Results
+from .score_files import load_cross_validation
+
+_DEEPEST = 3
+_MOST_FOLDERS = 5000
+LOG_SUFFIX = ".log.csv"
+
+
+def load_results(folder: Path) -> Results:
+    """Return every result in a folder and up to three levels below it; links are not followed.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder of ``cross-validate`` or ``predict``, one that holds a store's log, or a parent of such folders.
+
+    Raises
+    ------
+    StudyError
+        Where there is no such folder, nothing in it is a result, or a result is damaged.
+    """
+    if not folder.is_dir():
+        raise StudyError(f"there is no folder {folder}; give one that cross-validate, predict or demo has written")
+    validations, predictions, logs, unfinished = [], [], [], []
+    for place in _folders(folder):
+        name = place.relative_to(folder).as_posix() if place != folder else folder.resolve().name
+        if (place / "scores.json").is_file():
+            validations.append(load_cross_validation(place, name))
+        elif (place / "folds.json").is_file():
+            unfinished.append(name)
+        if any(place.glob(f"*{SUFFIX}")) or ((place / "summary.csv").is_file() and (place / "failures.csv").is_file()):
+            predictions.append(load_predictions(place, name))
+        for path in sorted(place.glob(f"*{LOG_SUFFIX}")):
+            logs.append(PrepareLog(path.relative_to(folder).as_posix(), read_table(path)))
+    if not (validations or predictions or logs or unfinished):
+        raise StudyError(
+            f"{folder} holds no results; a report needs scores.json (cross-validate), summary.csv with "
+            f"failures.csv (predict) or a {LOG_SUFFIX} table (prepare), there or up to {_DEEPEST} folders below"
+        )
+    if unfinished and not (validations or predictions or logs):
+        raise StudyError(
+            f"the cross-validation in {folder / unfinished[0] if unfinished[0] != folder.resolve().name else folder} "
+            "has not finished (no scores.json); run the same cross-validate command again, it goes on where it stopped"
+        )
+    return Results(
+        name=folder.resolve().name,
+        cross_validations=tuple(sorted(validations, key=lambda held: (held.is_probe, held.model, held.name))),
+        predictions=tuple(predictions),
+        logs=tuple(logs),
+        unfinished=tuple(unfinished),
+    )
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """Give the folder and those below it, sorted, no link followed and no hidden folder entered."""
+    pending = [(root, 0)]
+    seen = 0
+    while pending:
+        place, depth = pending.pop(0)
+        yield place
+        seen += 1
+        if seen > _MOST_FOLDERS:
+            raise StudyError(f"{root} holds more than {_MOST_FOLDERS} folders; give the folder of the results itself")
+        if depth < _DEEPEST:
+            pending += [(below, depth + 1) for below in _below(place)]
+
+
+def _below(place: Path) -> list[Path]:
+    try:
+        with os.scandir(place) as entries:
+            names = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith("."))
+    except OSError as fault:
+        raise StudyError(f"cannot look into {place}: {fault.strerror or fault}") from fault
+    return [place / name for name in names]

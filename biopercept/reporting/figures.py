@@ -1,0 +1,87 @@
+"""Which figures a folder of results gets, in order; and writing them to its ``figures`` folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from biopercept.files import write_bytes
+
+from .drawing import Drawing
+from .results import CrossValidation, PredictionFolder, Predictions, RecordingKey
+from .score_figures import confusion_figure, reliability_figure, subjects_figure
+from .score_files import load_cross_validation
+from .text import score
+from .time_figures import overview_figure, quality_figure, timeline_figure
+
+MOST_TIMELINES = 6
+"""Timelines of new recordings that a page shows."""
+
+
+def data_figures(held: CrossValidation) -> tuple[Drawing, ...]:
+    """Return the figures of what was scored: labels over time, and quality where it is known."""
+    drawn = (overview_figure(held.predictions) if len(held.predictions) else None, quality_figure(held.predictions))
+    return tuple(figure for figure in drawn if figure)
+
+
+def score_figures(held: CrossValidation) -> tuple[Drawing, ...]:
+    """Return the figures of scores: subjects, confusion matrix, reliability."""
+    drawn = (subjects_figure(held), confusion_figure(held), reliability_figure(held))
+    return tuple(figure for figure in drawn if figure)
+
+
+def subject_timelines(held: CrossValidation) -> tuple[Drawing, ...]:
+    """Return timelines of the worst, the median and the best subject, so that the choice flatters nobody.
+
+    Of a subject with several recordings the one with most windows is drawn.
+    """
+    rows = sorted(
+        (s for s in held.subjects if s.balanced_accuracy is not None),
+        key=lambda s: (s.balanced_accuracy or 0.0, s.participant),
+    )
+    if not rows:
+        return ()
+    chosen = {rows[-1]: "Best", rows[len(rows) // 2]: "Median", rows[0]: "Worst"}
+    figures = []
+    for subject, word in reversed(chosen.items()):
+        key = _longest(held.predictions, subject.participant)
+        if key is not None:
+            note = f"{word} subject by balanced accuracy ({score(subject.balanced_accuracy)}), {held.model}: "
+            figures.append(timeline_figure(held.predictions.of_recording(key), f"timeline-{word.lower()}", note))
+    return tuple(figures)
+
+
+def _longest(predictions: Predictions, participant: str) -> RecordingKey | None:
+    keys = [key for key in predictions.recordings if key[0] == participant]
+    return max(keys, key=lambda key: (predictions.keys.count(key), key), default=None)
+
+
+def prediction_timelines(folder: PredictionFolder) -> tuple[Drawing, ...]:
+    """Return timelines of the first recordings of a folder of ``predict`` that have any window."""
+    held = [windows for _, windows in folder.recordings if len(windows)][:MOST_TIMELINES]
+    return tuple(
+        timeline_figure(windows.of_recording(windows.keys[0]), f"timeline-{number}")
+        for number, windows in enumerate(held, 1)
+    )
+
+
+def figures_of(held: CrossValidation) -> tuple[Drawing, ...]:
+    """Return every figure of one cross-validation."""
+    return (*score_figures(held), *data_figures(held), *subject_timelines(held))
+
+
+def write_figures(folder: Path) -> tuple[Path, ...]:
+    """Draw the figures of a finished cross-validation into ``folder/figures`` (SVG) and return their paths.
+
+    Raises
+    ------
+    StudyError
+        Where the folder is not a finished cross-validation.
+    OutputError
+        Where a figure cannot be written; those written before stay whole.
+    """
+    paths = []
+    for figure in figures_of(load_cross_validation(folder)):
+        path = folder / "figures" / f"{figure.name}.svg"
+        write_bytes(path, figure.svg)
+        paths.append(path)
+    return tuple(paths)

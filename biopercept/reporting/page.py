@@ -1,0 +1,270 @@
+"""One self-contained HTML page from a folder of results: opens offline, runs no script, shows data as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from biopercept import __version__
+from biopercept.errors import OutputError
+from biopercept.files import write_text
+
+from .cautions import cautions_of, same_data
+from .discovery import load_results
+from .drawing import Drawing
+from .figures import MOST_TIMELINES, data_figures, prediction_timelines, score_figures, subject_timelines, write_figures
+from .methods import methods_text
+from .preparation import preparations_of
+from .results import CrossValidation, Estimate, PredictionFolder, PrepareLog, Results
+from .score_figures import models_figure
+from .tables import Table, class_table, file_table, run_table, score_table, subject_table, turned
+from .text import count, listed, score, shown
+from .time_figures import missing_figure
+
+__all__ = ["render", "sections_of", "write_figures", "write_report"]
+
+_MOST_TURNED = 6
+_MAIN_MODEL = "perceiver-io"
+
+
+@dataclass(frozen=True)
+class KeyNumber:
+    """One number in large type: what it is, its value, and what to read it with."""
+
+    name: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: its title, an opening sentence, figures, tables and quoted text, in that order.
+
+    ``numbers`` come first, ``folded`` (title and text) last and closed.
+    """
+
+    anchor: str
+    title: str
+    lead: tuple[str, ...] = ()
+    numbers: tuple[KeyNumber, ...] = ()
+    figures: tuple[Drawing, ...] = ()
+    tables: tuple[Table, ...] = ()
+    folded: tuple[tuple[str, str], ...] = ()
+
+
+def write_report(folder: Path, output: Path | None = None) -> Path:
+    """Write the page of a folder of results and return its path.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder of ``cross-validate`` or ``predict``, one with a store's log, or a parent of several.
+    output : Path, or None
+        The page; ``folder/report.html`` where None. An existing file is replaced.
+
+    Raises
+    ------
+    StudyError
+        Where the folder holds no results or a result is damaged.
+    OutputError
+        Where the page cannot be written; an older one is then unharmed.
+    """
+    target = folder / "report.html" if output is None else output
+    if target.is_dir():
+        fault = OutputError(f"{target} is a folder; give the name of a file that ends in .html")
+        fault.exit_code = 2
+        raise fault
+    write_text(target, render(load_results(folder)))
+    return target
+
+
+def render(results: Results) -> str:
+    """Return the HTML page of results."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    def finalize(value: object) -> object:
+        return value if isinstance(value, Markup) else shown(value)
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, finalize=finalize, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals["image"] = lambda figure: Markup(figure.data_uri)  # noqa: S704 - base64 of our own bytes
+    template = environment.from_string(
+        files("biopercept.reporting").joinpath("report.html").read_text(encoding="utf-8")
+    )
+    return template.render(
+        name=results.name,
+        summary=_summary(results),
+        cautions=cautions_of(results),
+        sections=sections_of(results),
+        version=__version__,
+    )
+
+
+def _summary(results: Results) -> str:
+    parts = [
+        (len(results.cross_validations), "cross-validation"),
+        (sum(len(folder.recordings) for folder in results.predictions), "predicted recording"),
+        (sum(len(log.table) for log in results.logs), "prepared recording"),
+    ]
+    return ", ".join(count(n, noun) for n, noun in parts if n)
+
+
+def sections_of(results: Results) -> tuple[Section, ...]:
+    """Return the parts of the page, in reading order."""
+    questions = _questions(results.cross_validations)
+    sections: list[Section] = []
+    for number, rivals in enumerate(questions, 1):
+        suffix = f": {rivals[0].task}" if len(questions) > 1 else ""
+        sections += _score_sections(rivals, f"-{number}" if number > 1 else "", suffix)
+    for number, folder in enumerate(results.predictions, 1):
+        sections.append(_prediction_section(folder, number))
+    if results.logs:
+        sections.append(_preparation_section(results.logs))
+    for number, rivals in enumerate(questions, 1):
+        suffix = f": {rivals[0].task}" if len(questions) > 1 else ""
+        sections += _method_sections(rivals, f"-{number}" if number > 1 else "", suffix)
+    return tuple(sections)
+
+
+def _questions(validations: Sequence[CrossValidation]) -> list[list[CrossValidation]]:
+    """Return cross-validations grouped by the question they answer, the main model first in each group."""
+    groups: list[list[CrossValidation]] = []
+    for held in sorted(validations, key=lambda held: (held.is_probe, held.model != _MAIN_MODEL)):
+        group = next((group for group in groups if same_data(group[0], held)), None)
+        if group is None:
+            groups.append([held])
+        else:
+            group.append(held)
+    return groups
+
+
+def _score_sections(rivals: Sequence[CrossValidation], anchor: str, suffix: str) -> list[Section]:
+    main = rivals[0]
+    table = score_table(rivals)
+    compared = Section(
+        f"scores{anchor}",
+        ("Models side by side" if len(rivals) > 1 else "Scores") + suffix,
+        figures=(models_figure(rivals),) if len(rivals) > 1 else (),
+        tables=(turned(table) if len(rivals) <= _MOST_TURNED else table,),
+    )
+    by_class = class_table(main)
+    return [
+        Section(f"key{anchor}", f"Key numbers{suffix}", lead=(_claim(main),), numbers=_key_numbers(main, rivals)),
+        compared,
+        Section(f"data{anchor}", f"Data{suffix}", figures=data_figures(main), tables=_left_out_tables(main)),
+        Section(
+            f"model{anchor}",
+            f"{main.model} in detail{suffix}",
+            figures=score_figures(main),
+            tables=(subject_table(main), *((by_class,) if by_class else ())),
+        ),
+        Section(
+            f"timelines{anchor}",
+            f"Predictions over time{suffix}",
+            lead=("The worst, the median and the best held-out subject.",),
+            figures=subject_timelines(main),
+        ),
+    ]
+
+
+def _claim(main: CrossValidation) -> str:
+    return (
+        f"{main.model} on task {main.task} ({', '.join(main.classes)}), {count(main.n_windows, 'window')} of "
+        f"{count(main.n_subjects, 'subject')}, normalisation {main.normalisation}"
+        f"{', TRANSDUCTIVE' if main.is_transductive else ''}. Intervals are 95 % bootstrap intervals over subjects."
+    )
+
+
+def _key_numbers(main: CrossValidation, rivals: Sequence[CrossValidation]) -> tuple[KeyNumber, ...]:
+    scores, n = main.balanced_accuracy, count(main.n_subjects, "subject")
+    below = scores.subjects_below_chance
+    numbers = [
+        KeyNumber("Balanced accuracy", score(scores.mean), f"{_interval(scores.ci95)}, n = {n}"),
+        KeyNumber(
+            "AUROC per subject",
+            score(main.auroc.mean),
+            f"{_interval(main.auroc.ci95)}, pooled {score(main.auroc.pooled)}{_defined(main.auroc, main)}",
+        ),
+        KeyNumber("Macro-F1", score(main.macro_f1.mean), f"{_interval(main.macro_f1.ci95)}, n = {n}"),
+        KeyNumber(
+            "Worst subject", score(scores.worst), f"median {score(scores.median)}, SD {score(scores.sd)} over subjects"
+        ),
+        KeyNumber(
+            "Below chance", "n/a" if below is None else str(below), f"of {n}; guessing gives {score(main.chance_level)}"
+        ),
+    ]
+    clock = next((rival for rival in rivals if rival.model == "clock-only"), None)
+    if clock is not None and clock is not main:
+        reached = clock.balanced_accuracy
+        numbers.append(KeyNumber("Clock alone", score(reached.mean), f"{_interval(reached.ci95)}, no sensor used"))
+    else:
+        numbers.append(KeyNumber("Calibration error", score(main.ece), f"Brier score {score(main.brier)}; 0 is best"))
+    return tuple(numbers)
+
+
+def _defined(held: Estimate, main: CrossValidation) -> str:
+    """Return over how many subjects a score is defined, where that is not all of them."""
+    n = held.n_subjects
+    return "" if n is None or n == main.n_subjects else f", defined for {count(n, 'subject')}"
+
+
+def _interval(ci95: tuple[float, float] | None) -> str:
+    return "no interval" if ci95 is None else f"95 % CI {score(ci95[0])} to {score(ci95[1])}"
+
+
+def _left_out_tables(main: CrossValidation) -> tuple[Table, ...]:
+    if not main.left_out:
+        return ()
+    rows = tuple((reason, f"{n:,}") for reason, n in main.left_out.items())
+    return (Table("Windows that were not scored", ("Reason", "Windows"), rows, (False, True)),)
+
+
+def _prediction_section(folder: PredictionFolder, number: int) -> Section:
+    windows = [held for _, held in folder.recordings]
+    n, withheld = sum(len(held) for held in windows), sum(not name for held in windows for name in held.predicted)
+    cut = f" The first {MOST_TIMELINES} are drawn." if len(windows) > MOST_TIMELINES else ""
+    lead = (
+        f"{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld:,} of them withheld for their "
+        "quality; "
+        f"{count(len(folder.failures), 'recording')} failed.{cut}"
+    )
+    tables = [file_table(folder.summary, f"Summary of {count(len(folder.summary), 'recording')}")]
+    if len(folder.failures):
+        tables.insert(0, file_table(folder.failures, f"{count(len(folder.failures), 'failure')}"))
+    return Section(
+        f"predictions-{number}",
+        f"New recordings: {folder.name}",
+        (lead,),
+        (),
+        prediction_timelines(folder),
+        tuple(tables),
+    )
+
+
+def _preparation_section(logs: Sequence[PrepareLog]) -> Section:
+    rows = [row for log in logs for row in preparations_of(log)]
+    figure = missing_figure(rows)
+    failed = [" ".join(part for part in row.key if part) for row in rows if row.is_failed]
+    lead = f"{count(len(rows), 'recording')}, {len(failed)} failed{f': {listed(failed)}' if failed else ''}."
+    tables = tuple(file_table(log.table, f"{log.name}: {count(len(log.table), 'recording')}") for log in logs)
+    return Section(
+        "preparation", "Preparation: what was kept and what was lost", (lead,), (), (figure,) if figure else (), tables
+    )
+
+
+def _method_sections(rivals: Sequence[CrossValidation], anchor: str, suffix: str) -> list[Section]:
+    main = rivals[0]
+    folded = (("Effective settings of " + main.name, main.config_text),) if main.config_text else ()
+    return [
+        Section(f"methods{anchor}", f"Methods{suffix}", lead=(" ".join(methods_text(main)),)),
+        Section(
+            f"provenance{anchor}",
+            f"Provenance{suffix}",
+            tables=tuple(run_table(held) for held in rivals[:1]),
+            folded=folded,
+        ),
+    ]

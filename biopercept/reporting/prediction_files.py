@@ -1,0 +1,139 @@
+"""Reading tables of predictions: ``predictions.csv`` of a cross-validation and the folder that ``predict`` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.errors import StudyError
+
+from .reading import ResultTable, read_json, read_table
+from .results import PredictionFolder, Predictions, RecordingKey
+
+PREFIX = "probability_"
+SUFFIX = "_predictions.tsv"
+_SUM_TOLERANCE = 1e-3
+_EMPTY = ("", "n/a")
+
+
+def predictions_of(
+    table: ResultTable,
+    classes: tuple[str, ...] | None = None,
+    *,
+    needs_labels: bool = False,
+    key: RecordingKey | None = None,
+) -> Predictions:
+    """Return the windows of a table of predictions.
+
+    Parameters
+    ----------
+    table : ResultTable
+        Columns onset, duration, predicted, one ``probability_CLASS`` per class; optionally label,
+        quality, reason; and participant_id, session, recording unless ``key`` is given.
+    classes : tuple of str, or None
+        Classes in their order; None to take them from the columns.
+    needs_labels : bool
+        Refuse a table without true classes.
+    key : (participant, session, recording), or None
+        Whose windows they are, for a table of one recording.
+
+    Raises
+    ------
+    StudyError
+        Where a column is missing, a class is not one of ``classes``, or probabilities are not probabilities.
+    """
+    if classes is None:
+        classes = tuple(name[len(PREFIX) :] for name in table.columns if name.startswith(PREFIX))
+    if not classes:
+        raise StudyError(f"{table.path} has no column named {PREFIX}CLASS; run the command that writes it again")
+    if key is None:
+        sessions = table.texts("session", "")
+        keys = tuple(zip(table.texts("participant_id"), sessions, table.texts("recording"), strict=True))
+    else:
+        keys = (key,) * len(table)
+    predicted = _classes_of(table, "predicted", classes, is_required=True)
+    return Predictions(
+        classes=classes,
+        keys=keys,
+        onset=_known(table, "onset"),
+        duration=_known(table, "duration"),
+        label=_classes_of(table, "label", classes, is_required=needs_labels),
+        predicted=predicted,
+        probabilities=_probabilities(table, classes, predicted),
+        quality=table.numbers("quality", optional=True),
+        reason=table.texts("reason", ""),
+    )
+
+
+def _classes_of(table: ResultTable, column: str, classes: tuple[str, ...], *, is_required: bool) -> tuple[str, ...]:
+    cells = table.texts(column, None if is_required else "")
+    names = tuple("" if cell in _EMPTY and cell not in classes else cell for cell in cells)
+    strangers = sorted(set(names) - set(classes) - {""})
+    if strangers:
+        raise StudyError(
+            f"{table.path} has {strangers[0]!r} in column {column!r}; the classes are: {', '.join(classes)}"
+        )
+    return names
+
+
+def _known(table: ResultTable, column: str) -> NDArray[np.float64]:
+    values = table.numbers(column)
+    if np.isnan(values).any():
+        raise StudyError(
+            f"{table.path} has no {column} in row {int(np.argmax(np.isnan(values))) + 1}; seconds are needed"
+        )
+    return values
+
+
+def _probabilities(table: ResultTable, classes: tuple[str, ...], predicted: tuple[str, ...]) -> NDArray[np.float64]:
+    """Return probabilities, shape (n, K); NaN in the rows whose prediction was withheld."""
+    columns = np.stack([table.numbers(f"{PREFIX}{name}") for name in classes], axis=1)
+    is_given = np.array([bool(name) for name in predicted], dtype=bool)
+    with np.errstate(invalid="ignore"):
+        is_wrong = ~((columns >= 0).all(axis=1) & (columns <= 1).all(axis=1))
+        is_wrong |= ~(np.abs(columns.sum(axis=1) - 1) <= _SUM_TOLERANCE)
+    bad = np.flatnonzero(is_wrong & is_given)
+    if len(bad):
+        raise StudyError(
+            f"{table.path} has probabilities in row {int(bad[0]) + 1} that are not between 0 and 1 with sum 1; "
+            "run the command that writes it again"
+        )
+    return np.where(is_given[:, None], columns, np.nan)
+
+
+def load_predictions(folder: Path, name: str = "") -> PredictionFolder:
+    """Return what ``predict`` wrote: a table per recording, the summary and the failures.
+
+    Raises
+    ------
+    StudyError
+        Where ``summary.csv`` or ``failures.csv`` is missing, or a table is damaged.
+    """
+    recordings = []
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        key = _key_of(path)
+        recordings.append((key, predictions_of(read_table(path), key=key)))
+    return PredictionFolder(
+        name=name or folder.resolve().name,
+        folder=folder,
+        recordings=tuple(recordings),
+        summary=read_table(folder / "summary.csv"),
+        failures=read_table(folder / "failures.csv"),
+    )
+
+
+def _key_of(path: Path) -> RecordingKey:
+    """Return whose predictions a file holds: from its JSON sidecar, or from its name where that is silent."""
+    stem = path.name[: -len(SUFFIX)]
+    sidecar = path.with_suffix(".json")
+    held = read_json(sidecar) if sidecar.is_file() else {}
+    subject = held.get("participant_id", held.get("subject"))
+    if not isinstance(subject, str):
+        return (stem, "", "")
+    return (subject, _text(held.get("session")), _text(held.get("recording")))
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,174 @@
+"""The door to files of results: bounded reading of JSON, YAML and tables, every fault one sentence."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.errors import StudyError
+from biopercept.files import plain_cell
+
+_LARGEST_BYTES = 512 << 20
+_MISSING = frozenset({"", "n/a", "nan", "NaN"})
+
+
+def read_text(path: Path) -> str:
+    """Return a whole UTF-8 text file, without its byte order mark.
+
+    Raises
+    ------
+    StudyError
+        Where it is missing, not a plain file, over 512 MiB, unreadable or not UTF-8.
+    """
+    if not path.is_file():
+        raise StudyError(f"{path} is missing; run the command that writes this folder again")
+    try:
+        size = path.stat().st_size
+        if size > _LARGEST_BYTES:
+            raise StudyError(f"{path} has {size:,} bytes; a result file has at most {_LARGEST_BYTES:,}")
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as fault:
+        raise StudyError(f"cannot read {path}: {fault.strerror or fault}") from fault
+    except UnicodeDecodeError as fault:
+        raise StudyError(f"{path} is not UTF-8 text (byte {fault.start}); result files are written in UTF-8") from fault
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object that a file holds.
+
+    Raises
+    ------
+    StudyError
+        Where the file cannot be read, is not JSON, or holds something other than an object.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except ValueError as fault:
+        raise StudyError(f"{path} is not valid JSON ({fault}); run the command that writes it again") from fault
+    except RecursionError as fault:
+        raise StudyError(f"{path} is nested too deeply to be a result file") from fault
+    if not isinstance(content, dict):
+        raise StudyError(f"{path} holds a JSON {type(content).__name__}; an object with named values is needed")
+    return content
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the mapping that a YAML file of settings holds, empty where the file is; no tag is ever run.
+
+    Raises
+    ------
+    StudyError
+        Where the file cannot be read, is not YAML, or holds something other than a mapping.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(read_text(path))
+    except (yaml.YAMLError, RecursionError, ValueError) as fault:
+        line = getattr(getattr(fault, "problem_mark", None), "line", None)
+        where = "" if line is None else f" (line {line + 1})"
+        raise StudyError(f"{path} is not valid YAML{where}; run the command that writes it again") from fault
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise StudyError(f"{path} holds no settings; a mapping of names to values is needed")
+    return content
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """A table of a result folder, every cell as text.
+
+    Attributes
+    ----------
+    path : Path
+    columns : tuple of str
+        Names of the columns, in the file's order.
+    rows : tuple of tuple of str
+        Cells as they were before they were written (the guard against spreadsheet formulas taken off).
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.rows)
+
+    def has(self, column: str) -> bool:
+        """Return whether there is such a column."""
+        return column in self.columns
+
+    def texts(self, column: str, default: str | None = None) -> tuple[str, ...]:
+        """Return a column as text; ``default`` for every row where the column is optional and absent.
+
+        Raises
+        ------
+        StudyError
+            Where the column is absent and there is no default.
+        """
+        if column not in self.columns:
+            if default is not None:
+                return (default,) * len(self.rows)
+            raise StudyError(f"{self.path} has no column {column!r}; it has: {', '.join(self.columns)}")
+        place = self.columns.index(column)
+        return tuple(row[place] for row in self.rows)
+
+    def numbers(self, column: str, *, optional: bool = False) -> NDArray[np.float64]:
+        """Return a column as float64, shape (n_rows,), NaN where a cell is empty or "n/a".
+
+        Raises
+        ------
+        StudyError
+            Where a cell is not a finite number, or the column is absent and not ``optional``.
+        """
+        cells = self.texts(column, "" if optional else None)
+        values = np.full(len(cells), np.nan)
+        for row, cell in enumerate(cells):
+            if cell not in _MISSING:
+                values[row] = self._number(cell, column, row)
+        return values
+
+    def _number(self, cell: str, column: str, row: int) -> float:
+        try:
+            value = float(cell)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or "_" in cell:
+            raise StudyError(f"{self.path} has {cell!r} in column {column!r}, row {row + 1}; a number is needed")
+        return value
+
+
+def read_table(path: Path) -> ResultTable:
+    """Return a table of a result folder: commas in ``.csv``, tabs in ``.tsv``.
+
+    Raises
+    ------
+    StudyError
+        Where it is missing, empty, has a column twice, or a row of another length than the header.
+    """
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
+    try:
+        rows = [tuple(plain_cell(cell) for cell in row) for row in reader if row]
+    except csv.Error as fault:
+        raise StudyError(f"{path} cannot be read as a table: {fault} in line {reader.line_num}") from fault
+    if not rows:
+        raise StudyError(f"{path} is empty; a header line is needed")
+    columns = rows[0]
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise StudyError(f"{path} has the column {twice[0]!r} twice; each name must be used once")
+    for number, row in enumerate(rows[1:], start=1):
+        if len(row) != len(columns):
+            raise StudyError(f"{path} has {len(row)} cells in row {number}; its header has {len(columns)}")
+    return ResultTable(path, columns, tuple(rows[1:]))

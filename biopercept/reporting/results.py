@@ -1,0 +1,280 @@
+"""What a folder of results holds, as frozen dataclasses: scores, predictions, logs of preparation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .reading import ResultTable
+
+PROBES: tuple[str, ...] = ("dummy", "clock-only", "motion-only", "quality-only")
+"""Models that must not be good: what they reach is not physiology."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score over subjects.
+
+    Attributes
+    ----------
+    mean : float or None
+        Mean over subjects; None where the score is not defined.
+    ci95 : tuple of two floats, or None
+        95 % bootstrap interval over subjects.
+    sd, median, worst : float or None
+        Spread, median and lowest score over subjects.
+    subjects_below_chance : int or None
+    pooled : float or None
+        The score over all windows of all subjects at once.
+    n_subjects : int or None
+        Subjects for whom the score is defined, where the file says so.
+    """
+
+    mean: float | None = None
+    ci95: tuple[float, float] | None = None
+    sd: float | None = None
+    median: float | None = None
+    worst: float | None = None
+    subjects_below_chance: int | None = None
+    pooled: float | None = None
+    n_subjects: int | None = None
+
+
+@dataclass(frozen=True)
+class SubjectScore:
+    """The scores of one held-out subject: a row of ``scores.csv``.
+
+    Attributes
+    ----------
+    participant, fold : str
+    n_windows : int
+        Scored windows.
+    balanced_accuracy, macro_f1, auroc, brier : float or None
+        None where the score is not defined (one class only).
+    ci95 : tuple of two floats, or None
+        Interval of the balanced accuracy, where the file gives one
+        (columns ``balanced_accuracy_low`` and ``balanced_accuracy_high``).
+    """
+
+    participant: str
+    fold: str
+    n_windows: int
+    balanced_accuracy: float | None
+    macro_f1: float | None = None
+    auroc: float | None = None
+    brier: float | None = None
+    ci95: tuple[float, float] | None = None
+
+
+RecordingKey = tuple[str, str, str]
+"""Participant, session, recording."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Windows with what was predicted for them; one entry per window in every field.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        K classes, in the order of the columns of ``probabilities``.
+    keys : tuple of (participant, session, recording)
+    onset, duration : array of float64, shape (n,)
+        Seconds on the recording's clock.
+    label : tuple of str
+        True class; empty where it is not known.
+    predicted : tuple of str
+        Predicted class; empty where the prediction was withheld.
+    probabilities : array of float64, shape (n, K)
+        NaN where withheld.
+    quality : array of float64, shape (n,)
+        In [0, 1]; NaN where it is not known.
+    reason : tuple of str
+        Why a prediction was withheld; empty otherwise.
+    """
+
+    classes: tuple[str, ...]
+    keys: tuple[RecordingKey, ...]
+    onset: NDArray[np.float64]
+    duration: NDArray[np.float64]
+    label: tuple[str, ...]
+    predicted: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+    quality: NDArray[np.float64]
+    reason: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return len(self.keys)
+
+    @property
+    def recordings(self) -> tuple[RecordingKey, ...]:
+        """Return the recordings, in the order in which they first appear."""
+        return tuple(dict.fromkeys(self.keys))
+
+    @property
+    def has_labels(self) -> bool:
+        """Return whether any window's true class is known."""
+        return any(self.label)
+
+    def of_recording(self, key: RecordingKey) -> Predictions:
+        """Return the windows of one recording, in time order."""
+        rows = np.array([place for place, held in enumerate(self.keys) if held == key], dtype=np.int64)
+        rows = rows[np.argsort(self.onset[rows], kind="stable")]
+        return replace(
+            self,
+            keys=tuple(self.keys[row] for row in rows),
+            onset=self.onset[rows],
+            duration=self.duration[rows],
+            label=tuple(self.label[row] for row in rows),
+            predicted=tuple(self.predicted[row] for row in rows),
+            probabilities=self.probabilities[rows],
+            quality=self.quality[rows],
+            reason=tuple(self.reason[row] for row in rows),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """A finished folder of ``cross-validate``.
+
+    Attributes
+    ----------
+    name : str
+        The folder's path below the folder that is reported.
+    folder : Path
+    model, task, split, normalisation : str
+    classes : tuple of str
+    n_subjects, n_windows, n_folds, seeds : int
+    is_transductive : bool
+        The inputs were scaled with statistics of the tested subject's whole recording.
+    is_label_the_file : bool
+        Each file has one label, so that any statistic of a file gives the label away.
+    parameters : int or None
+        Trained numbers of the model.
+    seconds : float or None
+        Wall-clock time of the whole cross-validation.
+    balanced_accuracy, macro_f1, auroc : Estimate
+    window_seconds, step_seconds : float or None
+        Length of a window and distance between two, seconds.
+    brier, ece : float or None
+    chance : mapping of name to score
+    warnings : tuple of str
+        What the cross-validation itself warned of.
+    left_out : mapping of reason to number of windows
+    by_class : mapping of class to (mapping of score name to value)
+    fingerprint : mapping of name to text
+        SHA-256 of the store, versions.
+    subjects : tuple of SubjectScore
+    predictions : Predictions
+    config_text : str
+        The effective settings, as YAML; empty where the file is missing.
+    config : mapping
+        The same, parsed.
+    """
+
+    name: str
+    folder: Path
+    model: str
+    task: str
+    classes: tuple[str, ...]
+    split: str
+    n_subjects: int
+    n_windows: int
+    n_folds: int
+    normalisation: str
+    is_transductive: bool
+    seeds: int
+    balanced_accuracy: Estimate
+    macro_f1: Estimate
+    auroc: Estimate
+    subjects: tuple[SubjectScore, ...]
+    predictions: Predictions
+    is_label_the_file: bool = False
+    parameters: int | None = None
+    seconds: float | None = None
+    window_seconds: float | None = None
+    step_seconds: float | None = None
+    brier: float | None = None
+    ece: float | None = None
+    chance: Mapping[str, float | None] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    by_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
+    config_text: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_probe(self) -> bool:
+        """Return whether the model is a probe, which must not be good."""
+        return self.model in PROBES
+
+    @property
+    def chance_level(self) -> float:
+        """Return the balanced accuracy of guessing: one over the number of classes."""
+        return 1.0 / len(self.classes)
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionFolder:
+    """A folder of ``predict``: one table per recording, a summary and the failures.
+
+    Attributes
+    ----------
+    name : str
+        The folder's path below the folder that is reported.
+    folder : Path
+    recordings : tuple of (key, Predictions)
+        One per ``*_predictions.tsv``, in the order of file names.
+    summary, failures : ResultTable
+    """
+
+    name: str
+    folder: Path
+    recordings: tuple[tuple[RecordingKey, Predictions], ...]
+    summary: ResultTable
+    failures: ResultTable
+
+
+@dataclass(frozen=True, eq=False)
+class PrepareLog:
+    """The log table that ``prepare`` writes beside a store: a row per recording.
+
+    Attributes
+    ----------
+    name : str
+        The file's path below the folder that is reported.
+    table : ResultTable
+    """
+
+    name: str
+    table: ResultTable
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """Everything found in a folder of results.
+
+    Attributes
+    ----------
+    name : str
+        Name of the folder.
+    cross_validations : tuple of CrossValidation
+        The models proper first, in alphabetical order, then the probes.
+    predictions : tuple of PredictionFolder
+    logs : tuple of PrepareLog
+    unfinished : tuple of str
+        Cross-validations below the folder that have begun and not ended.
+    """
+
+    name: str
+    cross_validations: tuple[CrossValidation, ...] = ()
+    predictions: tuple[PredictionFolder, ...] = ()
+    logs: tuple[PrepareLog, ...] = ()
+    unfinished: tuple[str, ...] = ()

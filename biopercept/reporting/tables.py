@@ -1,0 +1,236 @@
+"""Tables of results, once for the terminal and the page: every number with its unit, its n and its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from biopercept.errors import StudyError
+
+from .reading import ResultTable
+from .results import CrossValidation, Estimate
+from .text import NOT_DEFINED, count, duration, score, shown, with_interval
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+SPLITS = {
+    "subject": "leave one subject out",
+    "k-fold": "k-fold over subjects",
+    "time": "by time within each subject",
+}
+"""What the values of ``split`` mean."""
+
+CHANCE = {"majority": "Chance: majority (accuracy)", "dummy": "Chance: class shares"}
+"""Headings of the chance levels that a cross-validation measures."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text, ready to be shown.
+
+    Attributes
+    ----------
+    title : str
+        What the rows are, with n.
+    columns : tuple of str
+        Headings; the first names the row.
+    rows : tuple of tuple of str
+        Cells, not yet escaped for any medium.
+    numeric : tuple of bool
+        Whether a column is set to the right.
+    fold_above : int
+        A page shows the table closed where it has more rows.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[bool, ...]
+    fold_above: int = 60
+
+
+def score_table(validations: Sequence[CrossValidation]) -> Table:
+    """Return a row per cross-validation: scores with 95 % intervals, chance, split and scaling."""
+    levels = tuple(dict.fromkeys(name for held in validations for name in held.chance))
+    columns = (
+        "Model",
+        "Balanced accuracy",
+        "Macro-F1",
+        "AUROC per subject",
+        "AUROC pooled",
+        "Median subject",
+        "Worst subject",
+        "Subjects below chance",
+        "Chance: guessing",
+        *(CHANCE.get(name, f"Chance: {name}") for name in levels),
+        "Brier score",
+        "Calibration error",
+        "Normalisation",
+        "Split",
+        "Subjects",
+        "Windows",
+    )
+    rows = tuple(_score_row(held, _label(held, validations), levels) for held in validations)
+    title = "Scores: mean over subjects [95 % bootstrap interval over subjects]"
+    return Table(title, columns, rows, (False,) + (True,) * (10 + len(levels)) + (False, False, True, True))
+
+
+def _score_row(held: CrossValidation, label: str, levels: Sequence[str]) -> tuple[str, ...]:
+    below = held.balanced_accuracy.subjects_below_chance
+    return (
+        label,
+        estimate(held.balanced_accuracy),
+        estimate(held.macro_f1),
+        estimate(held.auroc),
+        score(held.auroc.pooled),
+        score(held.balanced_accuracy.median),
+        score(held.balanced_accuracy.worst),
+        NOT_DEFINED if below is None else f"{below} of {held.n_subjects}",
+        score(held.chance_level),
+        *(score(held.chance.get(name)) for name in levels),
+        score(held.brier),
+        score(held.ece),
+        normalisation(held),
+        SPLITS.get(held.split, held.split),
+        f"{held.n_subjects:,}",
+        f"{held.n_windows:,}",
+    )
+
+
+def _label(held: CrossValidation, among: Sequence[CrossValidation]) -> str:
+    """Return the model's name, with its folder where two share it, and marked where it is a probe."""
+    name = f"{held.model} ({held.name})" if sum(other.model == held.model for other in among) > 1 else held.model
+    return f"{name} (probe)" if held.is_probe else name
+
+
+def labels_of(validations: Sequence[CrossValidation]) -> tuple[str, ...]:
+    """Return a name for each cross-validation that no other one has."""
+    return tuple(_label(held, validations) for held in validations)
+
+
+def estimate(held: Estimate) -> str:
+    """Return "mean [low, high]" of a score over subjects."""
+    return with_interval(held.mean, held.ci95)
+
+
+def normalisation(held: CrossValidation) -> str:
+    """Return the normalisation, flagged where it is transductive."""
+    return f"{held.normalisation} (TRANSDUCTIVE)" if held.is_transductive else held.normalisation
+
+
+def subject_table(held: CrossValidation) -> Table:
+    """Return a row per subject of a cross-validation, the lowest balanced accuracy first."""
+    order = sorted(
+        held.subjects,
+        key=lambda row: (row.balanced_accuracy is None, row.balanced_accuracy or 0.0, row.participant),
+    )
+    rows = tuple(
+        (
+            row.participant,
+            with_interval(row.balanced_accuracy, row.ci95),
+            score(row.macro_f1),
+            score(row.auroc),
+            score(row.brier),
+            f"{row.n_windows:,}",
+            row.fold,
+        )
+        for row in order
+    )
+    columns = ("Subject", "Balanced accuracy", "Macro-F1", "AUROC", "Brier score", "Windows", "Fold")
+    title = f"Scores of {count(len(rows), 'held-out subject')}, lowest first"
+    return Table(title, columns, rows, (False, True, True, True, True, True, True))
+
+
+def class_table(held: CrossValidation) -> Table | None:
+    """Return a row per class with the scores that the file gives by class; None where it gives none."""
+    if not held.by_class:
+        return None
+    names = tuple(dict.fromkeys(name for row in held.by_class.values() for name in row))
+    rows = tuple((label, *(_plain_number(row.get(name)) for name in names)) for label, row in held.by_class.items())
+    headings = tuple(_heading(name) for name in names)
+    return Table("Scores by class", ("Class", *headings), rows, (False,) + (True,) * len(names))
+
+
+def _plain_number(value: float | None) -> str:
+    """Return a count as a whole number and a score with three decimals."""
+    if value is not None and value > 1 and float(value).is_integer():
+        return f"{value:,.0f}"
+    return score(value)
+
+
+def file_table(table: ResultTable, title: str) -> Table:
+    """Return a table of a result folder as it is, headings in words, without columns that are empty throughout."""
+    used = [place for place in range(len(table.columns)) if any(row[place] for row in table.rows) or not table.rows]
+    headings = tuple(_heading(table.columns[place]) for place in used)
+    numeric = tuple(all(_reads_as_number(row[place]) for row in table.rows) for place in used)
+    rows = tuple(tuple(row[place] for place in used) for row in table.rows)
+    return Table(title, headings, rows, numeric, fold_above=12)
+
+
+def _heading(column: str) -> str:
+    words = column.replace("_", " ").replace("participant id", "subject")
+    return words[:1].upper() + words[1:]
+
+
+def _reads_as_number(cell: str) -> bool:
+    return cell.replace(".", "", 1).replace("-", "", 1).isdigit() or cell in ("", NOT_DEFINED)
+
+
+def run_table(held: CrossValidation) -> Table:
+    """Return what was run: settings that fix the scores, versions and fingerprints."""
+    rows = [
+        ("Folder", held.name),
+        ("Model", held.model),
+        ("Task", held.task),
+        ("Classes", ", ".join(held.classes)),
+        ("Split", f"{SPLITS.get(held.split, held.split)}, {count(held.n_folds, 'fold')}"),
+        ("Normalisation", normalisation(held)),
+        ("Seeds", str(held.seeds)),
+        ("Trained parameters", NOT_DEFINED if held.parameters is None else f"{held.parameters:,}"),
+        ("Wall-clock time", duration(held.seconds)),
+        *((f"{name} (fingerprint)" if name == "store" else name, value) for name, value in held.fingerprint.items()),
+    ]
+    return Table("What was run", ("Item", "Value"), tuple(rows), (False, False))
+
+
+def turned(table: Table) -> Table:
+    """Return the table with its rows as columns: right for many scores of a few models."""
+    heads = ("", *(row[0] for row in table.rows))
+    rows = tuple((name, *(row[place] for row in table.rows)) for place, name in enumerate(table.columns) if place)
+    return Table(table.title, heads, rows, (False,) * len(heads))
+
+
+def terminal_table(table: Table) -> RichTable:
+    """Return a table for the terminal, no markup read from any cell."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(title=Text(shown(table.title)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for head, is_right in zip(table.columns, table.numeric, strict=True):
+        drawn.add_column(Text(shown(head)), justify="right" if is_right else "left", overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*(Text(shown(cell)) for cell in row))
+    return drawn
+
+
+def print_scores(folder: Path) -> None:
+    """Print the score table of a finished cross-validation, or of every one in a parent folder, to stdout.
+
+    Raises
+    ------
+    StudyError
+        Where the folder holds no finished cross-validation, or one that is damaged.
+    """
+    from rich.console import Console
+
+    from .discovery import load_results
+
+    found = load_results(folder).cross_validations
+    if not found:
+        raise StudyError(f"{folder} holds no finished cross-validation; scores.json is needed")
+    console = Console(markup=False, highlight=False, emoji=False)
+    console.print(terminal_table(turned(score_table(found))))

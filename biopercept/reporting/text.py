@@ -1,0 +1,80 @@
+"""Words and numbers as a reader sees them: names from data made harmless, numbers with their interval."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from pathlib import Path
+
+NOT_DEFINED = "n/a"
+"""What stands where a figure has no value (one class only, no window)."""
+
+_HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+def shown(text: object) -> str:
+    r"""Return text from a file with every invisible character spelt out, so that two names never look alike.
+
+    Control characters, direction marks, line breaks, lone surrogates and unassigned code points
+    become their escape (``\x1b``, ``\u202e``); everything else stays. The user's home folder is
+    written ``~``, so that no page carries a login name.
+
+    Examples
+    --------
+    >>> shown("S1\x1b[31m")
+    'S1\\x1b[31m'
+    """
+    raw = str(text)
+    home = str(Path.home())
+    if len(home) > 1:
+        raw = raw.replace(home + "/", "~/")
+    return "".join(c if unicodedata.category(c) not in _HIDDEN else ascii(c)[1:-1] for c in raw)
+
+
+def shortened(text: object, length: int = 24) -> str:
+    """Return :func:`shown` text of at most ``length`` characters, its middle replaced by one ellipsis."""
+    whole = shown(text)
+    if len(whole) <= length:
+        return whole
+    head = (length - 1) * 2 // 3
+    return f"{whole[:head]}…{whole[len(whole) - (length - 1 - head) :]}"
+
+
+def score(value: float | None, digits: int = 3) -> str:
+    """Return a score with ``digits`` decimals, or "n/a" where it is None or not finite."""
+    if value is None or not math.isfinite(value):
+        return NOT_DEFINED
+    return f"{value:.{digits}f}"
+
+
+def with_interval(mean: float | None, interval: tuple[float, float] | None, digits: int = 3) -> str:
+    """Return "mean [low, high]"; only the mean where no interval is known."""
+    if mean is None or interval is None:
+        return score(mean, digits)
+    return f"{score(mean, digits)} [{score(interval[0], digits)}, {score(interval[1], digits)}]"
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """Return a number with its noun ("1 subject", "3,161 windows").
+
+    Examples
+    --------
+    >>> count(3161, "window")
+    '3,161 windows'
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration in the unit that reads best: "45 s", "13.5 min", "2.1 h"."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOT_DEFINED
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def listed(names: list[str] | tuple[str, ...], limit: int = 6) -> str:
+    """Return names joined by commas, cut after ``limit`` with the number of those left out."""
+    head = ", ".join(shown(name) for name in names[:limit])
+    return head if len(names) <= limit else f"{head} and {len(names) - limit} more"

@@ -1,0 +1,210 @@
+"""A BIDS data set as a study: recordings are found by the entities in their file names, events lie beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from biopercept.recording import Interval
+from biopercept.studies.definition import Definition, read_definition
+from biopercept.studies.plain import interval_of, ordered, read_participants
+from biopercept.studies.structure import Entry, Participant, Study, StudyFile
+from biopercept.studies.tables import name_fault, read_table
+from biopercept.studies.tasks import Task
+
+_DATATYPES = ("eeg", "beh", "physio", "emg", "ecg", "motion", "func", "meg", "ieeg", "nirs")
+_RECORDED = frozenset({"eeg", "physio", "emg", "ecg", "motion"})
+_SUFFIXES = (".edf", ".bdf", ".vhdr", ".set", ".tsv.gz", ".tsv", ".csv", ".csv.gz")
+_ENTITY = re.compile(r"([a-z]+)-([0-9A-Za-z+]+)")
+
+Group = tuple[str, str, str]
+"""Subject, session, and task with run as "task-X_run-Y"."""
+
+
+@dataclass
+class _Found:
+    """What was found of one recording."""
+
+    files: dict[tuple[str, str], Path] = field(default_factory=dict)
+    events: list[Path] = field(default_factory=list)
+    task: str = ""
+
+
+def is_bids(folder: Path) -> bool:
+    """Return whether a folder looks like the top of a BIDS data set."""
+    return (folder / "dataset_description.json").is_file() or any(p.is_dir() for p in folder.glob("sub-*"))
+
+
+def read_bids(folder: Path, faults: list[str]) -> Study:
+    """Return the study that a BIDS data set is; faults are added to ``faults``.
+
+    ``study.yaml`` at the top, where there is one, gives the tasks. A recording whose ``task-`` entity is a label of
+    such a task has it as its condition. Events whose ``trial_type`` is "n/a" are left out and counted in the notes.
+    """
+    root = folder.resolve()
+    definition = Definition()
+    if (root / "study.yaml").is_file():
+        definition = read_definition(root / "study.yaml", faults)
+    name, licence = _description(root, faults)
+    found = _find(root, faults)
+    notes: list[str] = []
+    if not found:
+        faults.append(
+            "no recording found; sub-ID/[ses-ID/]eeg|physio|beh/..._eeg.edf or ..._physio.tsv.gz with its .json "
+            "are looked for"
+        )
+    if not definition.tasks:
+        notes.append("no study.yaml at the top of the data set, so it has no tasks; training needs one")
+    return Study(
+        folder=root,
+        name=definition.name or name or root.name,
+        description=definition.description,
+        licence=definition.licence or licence,
+        participants=_participants(root, found, faults),
+        entries=tuple(_entry(root, group, parts, definition.tasks, faults, notes) for group, parts in found.items()),
+        tasks=definition.tasks,
+        overrides=definition.overrides,
+        notes=tuple(notes),
+    )
+
+
+def _description(root: Path, faults: list[str]) -> tuple[str, str]:
+    path = root / "dataset_description.json"
+    if not path.is_file():
+        return "", ""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        return str(document.get("Name", "")), str(document.get("License", ""))
+    except (OSError, ValueError, AttributeError, RecursionError) as fault:
+        faults.append(f"dataset_description.json cannot be read ({type(fault).__name__}); it must be a JSON object")
+        return "", ""
+
+
+def _participants(root: Path, found: dict[Group, _Found], faults: list[str]) -> tuple[Participant, ...]:
+    path = root / "participants.tsv"
+    if path.is_file():
+        people = read_participants(path, faults)
+        return tuple(Participant(p.subject.removeprefix("sub-"), p.columns) for p in people)
+    return tuple(Participant(subject) for subject in dict.fromkeys(subject for subject, _, _ in found))
+
+
+def _folders(root: Path) -> Iterator[tuple[str, str, Path]]:
+    """Give subject, session and folder of every place where recordings may lie; a fixed depth, so no link can loop."""
+    for person in sorted(root.glob("sub-*")):
+        subject = person.name.removeprefix("sub-")
+        homes = [("", person), *((s.name.removeprefix("ses-"), s) for s in sorted(person.glob("ses-*")))]
+        for session, home in homes:
+            for datatype in _DATATYPES:
+                if (home / datatype).is_dir():
+                    yield subject, session, home / datatype
+
+
+def _find(root: Path, faults: list[str]) -> dict[Group, _Found]:
+    found: dict[Group, _Found] = {}
+    events: list[tuple[Group, Path]] = []
+    for subject, session, place in _folders(root):
+        for path in sorted(place.iterdir()):
+            stem, suffix = _split(path.name)
+            entities = dict(_ENTITY.findall(stem))
+            kind = stem.rpartition("_")[2]
+            if kind not in _RECORDED and kind != "events":
+                continue
+            if entities.get("sub") != subject or entities.get("ses", "") != session:
+                faults.append(f"{path.relative_to(root)}: its name says another subject or session than its folders")
+                continue
+            group = (subject, session, _recording_name(entities))
+            if kind == "events":
+                if suffix == ".tsv":
+                    events.append((group, path))
+            elif suffix in _SUFFIXES and _is_usable(root, path, suffix, faults):
+                _add(root, found.setdefault(group, _Found(task=entities.get("task", ""))), path, kind, entities, faults)
+    for group, path in events:
+        if group in found:
+            found[group].events.append(path)
+    return dict(sorted(found.items()))
+
+
+def _split(name: str) -> tuple[str, str]:
+    for suffix in sorted(_SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)], suffix
+    return name.rpartition(".")[0], ""
+
+
+def _recording_name(entities: dict[str, str]) -> str:
+    return "_".join(f"{key}-{entities[key]}" for key in ("task", "run") if key in entities) or "recording"
+
+
+def _is_usable(root: Path, path: Path, suffix: str, faults: list[str]) -> bool:
+    shown = path.relative_to(root)
+    if not path.exists():
+        faults.append(f"{shown}: a link whose target is not there; fetch the data first")
+        return False
+    if not path.resolve().is_relative_to(root):
+        faults.append(
+            f"{shown}: a link that leads out of the data set; use a study folder with an absolute path for it"
+        )
+        return False
+    if not os.access(path, os.R_OK):
+        faults.append(f"{shown}: may not be read; check its permissions")
+        return False
+    sidecar = path.with_name(_split(path.name)[0] + ".json")
+    if suffix in (".tsv", ".tsv.gz") and not sidecar.is_file():
+        faults.append(
+            f"{shown}: {sidecar.name} is missing beside it; it gives SamplingFrequency, StartTime and Columns"
+        )
+        return False
+    return True
+
+
+def _add(root: Path, found: _Found, path: Path, kind: str, entities: dict[str, str], faults: list[str]) -> None:
+    key = (kind, entities.get("recording", ""))
+    if key in found.files:
+        faults.append(
+            f"{path.relative_to(root)} and {found.files[key].name} are two {kind} files of one subject, session, task "
+            "and run; give them different run- entities, or recording- entities if they were recorded together"
+        )
+        return
+    found.files[key] = path
+
+
+def _entry(
+    root: Path, group: Group, found: _Found, tasks: dict[str, Task], faults: list[str], notes: list[str]
+) -> Entry:
+    for value, what in zip(group, ("participant_id", "session", "recording"), strict=True):
+        if value and (problem := name_fault(value, what)):
+            faults.append(problem)
+    # BIDS counts a physio file's StartTime from the recording's first sample, so its clock is the recording's.
+    files = tuple(
+        StudyFile(path, 0.0 if kind in ("physio", "motion") else None) for (kind, _), path in found.files.items()
+    )
+    is_label = any(task.knows(found.task) for task in tasks.values())
+    return Entry(
+        *group,
+        files=files,
+        condition=found.task if is_label else None,
+        intervals=_intervals(root, found.events, faults, notes),
+    )
+
+
+def _intervals(root: Path, tables: list[Path], faults: list[str], notes: list[str]) -> tuple[Interval, ...]:
+    intervals: dict[Interval, None] = {}
+    for path in tables:
+        shown = str(path.relative_to(root))
+        table = read_table(path, ("onset", "duration"), faults, name=shown)
+        if table.columns and "trial_type" not in table.columns:
+            notes.append(f"{shown} has no trial_type column; its events are not labels")
+            continue
+        n_missing = 0
+        for row in table:
+            if any(row.is_missing(column) for column in ("onset", "duration", "trial_type")):
+                n_missing += 1
+            elif interval := interval_of(row, faults):
+                intervals[interval] = None
+        if n_missing:
+            notes.append(f"{shown}: {n_missing} events left out, their onset, duration or trial_type is n/a")
+    return ordered(list(intervals))

@@ -1,0 +1,152 @@
+"""study.yaml: the name of a study, its tasks, and what it states about its signals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from biopercept.errors import SettingsError
+from biopercept.loaders.recognition import SignalOverride
+from biopercept.studies.tables import MISSING
+from biopercept.studies.tasks import Task
+from biopercept.studies.yaml_text import Lines, read_yaml_text
+
+_TOP = ("name", "description", "licence", "citation", "tasks", "signals")
+_TASK = ("kind", "classes", "ignore", "column")
+_SIGNAL = ("modality", "unit")
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What study.yaml says."""
+
+    name: str = ""
+    description: str = ""
+    licence: str = ""
+    tasks: dict[str, Task] = field(default_factory=dict)
+    overrides: dict[str, SignalOverride] = field(default_factory=dict)
+
+
+def read_definition(path: Path, faults: list[str]) -> Definition:
+    """Return what a study.yaml says; faults are added to ``faults``, each with its line."""
+    data, lines = read_yaml_text(path, faults)
+    reader = _Reader(path.name, lines, faults)
+    reader.refuse_unknown(data, (), _TOP)
+    texts = {key: reader.text(data, (), key) for key in ("name", "description", "licence")}
+    tasks = {name: reader.task(name, body) for name, body in reader.mapping(data, (), "tasks").items()}
+    signals = reader.mapping(data, (), "signals")
+    return Definition(
+        **texts,
+        tasks={name: task for name, task in tasks.items() if task is not None},
+        overrides={pattern: reader.override(pattern, body) for pattern, body in signals.items()},
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Takes values out of the parsed file and tells every fault with its line."""
+
+    name: str
+    lines: Lines
+    faults: list[str]
+
+    def fault(self, path: tuple[str, ...], sentence: str) -> None:
+        self.faults.append(f"{self.name} line {self.lines.get(path, 1)}: {sentence}")
+
+    def refuse_unknown(self, data: Mapping[str, Any], path: tuple[str, ...], allowed: tuple[str, ...]) -> None:
+        for key in data:
+            if key not in allowed:
+                close = get_close_matches(key, allowed, 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(allowed)}"
+                self.fault((*path, key), f"unknown key {'.'.join((*path, key))!r}; {hint}")
+
+    def text(self, data: Mapping[str, Any], path: tuple[str, ...], key: str) -> str:
+        value = data.get(key, "")
+        if not isinstance(value, str):
+            self.fault((*path, key), f"{'.'.join((*path, key))} must be text")
+            return ""
+        return value.strip()
+
+    def mapping(self, data: Mapping[str, Any], path: tuple[str, ...], key: str) -> dict[str, Any]:
+        value = data.get(key, {})
+        if value == "":
+            return {}
+        if not isinstance(value, dict):
+            self.fault((*path, key), f"{'.'.join((*path, key))} must hold 'name: ...' lines")
+            return {}
+        return value
+
+    def labels(self, value: Any, path: tuple[str, ...]) -> tuple[str, ...]:
+        """Return a list of labels; one label alone may stand without brackets."""
+        listed = [value] if isinstance(value, str) and value else value
+        if listed == "":
+            listed = []
+        if not isinstance(listed, list) or not all(isinstance(label, str) for label in listed):
+            self.fault(path, f"{'.'.join(path)} must be a list of labels such as [baseline, relax]")
+            return ()
+        for label in listed:
+            if label.lower() in MISSING:
+                self.fault(path, f"{'.'.join(path)} holds the label {label!r}, which stands for a missing value")
+        return tuple(listed)
+
+    def task(self, name: str, body: Any) -> Task | None:
+        path = ("tasks", name)
+        if not isinstance(body, dict):
+            self.fault(path, f"the task {name!r} needs 'classes:' (or 'kind: regression' and 'column:')")
+            return None
+        self.refuse_unknown(body, path, _TASK)
+        kind = self.text(body, path, "kind") or "classification"
+        ignore = self.labels(body.get("ignore", []), (*path, "ignore"))
+        if kind == "regression":
+            return self._regression(name, body, ignore)
+        if kind != "classification":
+            self.fault(
+                (*path, "kind"), f"the kind of task {name!r} is {kind!r}; allowed are classification, regression"
+            )
+            return None
+        return self._classification(name, body, ignore)
+
+    def _regression(self, name: str, body: dict[str, Any], ignore: tuple[str, ...]) -> Task | None:
+        column = self.text(body, ("tasks", name), "column")
+        if not column:
+            self.fault(("tasks", name), f"the regression task {name!r} needs 'column:', the numeric column to predict")
+            return None
+        return Task(name, kind="regression", column=column, ignore=ignore)
+
+    def _classification(self, name: str, body: dict[str, Any], ignore: tuple[str, ...]) -> Task:
+        path = ("tasks", name)
+        given = self.mapping(body, path, "classes")
+        classes = {label: self.labels(value, (*path, "classes", label)) for label, value in given.items()}
+        if len(classes) < 2:
+            self.fault(path, f"the task {name!r} has {len(classes)} classes; at least two are needed")
+        for label, members in classes.items():
+            if not members:
+                self.fault((*path, "classes", label), f"the class {label!r} of task {name!r} has no labels")
+        self._refuse_shared(name, {**classes, "ignore": ignore})
+        return Task(name, classes=classes, ignore=ignore)
+
+    def _refuse_shared(self, name: str, groups: dict[str, tuple[str, ...]]) -> None:
+        seen: dict[str, str] = {}
+        for group, members in groups.items():
+            for label in members:
+                if label in seen:
+                    self.fault(
+                        ("tasks", name), f"task {name!r} lists the label {label!r} under {seen[label]} and {group}"
+                    )
+                seen.setdefault(label, group)
+
+    def override(self, pattern: str, body: Any) -> SignalOverride:
+        path = ("signals", pattern)
+        if not isinstance(body, dict):
+            self.fault(path, f"the signal pattern {pattern!r} needs 'modality:', 'unit:' or both")
+            return SignalOverride(modality=None, unit=None)
+        self.refuse_unknown(body, path, _SIGNAL)
+        unit = self.text(body, path, "unit") or None
+        try:
+            return SignalOverride(modality=self.text(body, path, "modality") or None, unit=unit)
+        except SettingsError as fault:
+            self.fault((*path, "modality"), str(fault))
+            return SignalOverride(unit=unit)

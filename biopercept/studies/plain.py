@@ -1,0 +1,176 @@
+"""The tables of a plain study folder: participants.tsv, recordings.tsv and events.tsv into entries."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from biopercept.recording import Interval
+from biopercept.studies.places import Places
+from biopercept.studies.structure import Entry, Participant, StudyFile
+from biopercept.studies.tables import Row, Table, name_fault, read_table, seconds_in
+
+Key = tuple[str, str, str]
+"""Subject, session, recording."""
+
+
+def read_participants(path: Path, faults: list[str]) -> tuple[Participant, ...]:
+    """Return the people that participants.tsv lists."""
+    table = read_table(path, ("participant_id",), faults)
+    people: dict[str, Participant] = {}
+    for row in table:
+        subject = row.get("participant_id")
+        problem = name_fault(subject, "participant_id")
+        if problem:
+            faults.append(f"{row.where}: {problem}")
+        elif subject in people:
+            faults.append(f"{row.where}: the participant {subject!r} is listed twice")
+        else:
+            people[subject] = Participant(subject, {k: v for k, v in row.cells.items() if k != "participant_id"})
+    return tuple(people.values())
+
+
+def read_entries(folder: Path, faults: list[str]) -> tuple[Entry, ...]:
+    """Return one entry per recording of recordings.tsv, with the intervals of events.tsv where there is one."""
+    files, conditions, named = _read_recordings(folder, faults)
+    intervals: dict[Key, list[Interval]] = {}
+    events = folder / "events.tsv"
+    if events.is_file():
+        needed = ("participant_id", "recording", "onset", "duration", "trial_type")
+        intervals = _read_events(read_table(events, needed, faults), named, faults)
+    return tuple(
+        Entry(*key, files=tuple(listed), condition=conditions.get(key), intervals=ordered(intervals.get(key, [])))
+        for key, listed in files.items()
+    )
+
+
+def ordered(intervals: list[Interval]) -> tuple[Interval, ...]:
+    """Return the intervals in time order."""
+    return tuple(sorted(intervals, key=lambda i: (i.onset_seconds, i.duration_seconds, i.label)))
+
+
+def _key(row: Row, faults: list[str]) -> Key | None:
+    """Return whose and which recording a row is about; None, with a fault, where an id cannot be used."""
+    # An empty or "n/a" session is no session; the other two must be there.
+    session = "" if row.is_missing("session") else row.get("session")
+    key = (row.get("participant_id"), session, row.get("recording"))
+    problems = [
+        name_fault(value, what)
+        for value, what in zip(key, ("participant_id", "session", "recording"), strict=True)
+        if what != "session" or value
+    ]
+    found = [problem for problem in problems if problem]
+    faults.extend(f"{row.where}: {problem}" for problem in found)
+    return None if found else key
+
+
+def _read_recordings(folder: Path, faults: list[str]) -> tuple[dict[Key, list[StudyFile]], dict[Key, str], set[Key]]:
+    """Return the files and the condition of each recording, and every recording that a row names, sound or not."""
+    files: dict[Key, list[StudyFile]] = {}
+    conditions: dict[Key, str] = {}
+    named: set[Key] = set()
+    finder = _Finder(folder)
+    for row in read_table(folder / "recordings.tsv", ("participant_id", "recording", "path"), faults):
+        key = _key(row, faults)
+        path = finder.path(row, faults)
+        offset = None if row.is_missing("offset_seconds") else seconds_in(row, "offset_seconds", faults)
+        if key is not None:
+            named.add(key)
+        if key is None or path is None:
+            continue
+        if any(finder.is_same(file.path, path) for file in files.get(key, [])):
+            faults.append(f"{row.where}: the file {row.get('path')!r} is listed twice for {_title(key)}")
+            continue
+        files.setdefault(key, []).append(StudyFile(path, offset))
+        if not row.is_missing("condition"):
+            _add_condition(row, key, conditions, faults)
+    return files, conditions, named
+
+
+def _title(key: Key) -> str:
+    return " ".join(part for part in key if part)
+
+
+def _add_condition(row: Row, key: Key, conditions: dict[Key, str], faults: list[str]) -> None:
+    condition = row.get("condition").strip()
+    if not condition.isprintable():
+        faults.append(f"{row.where}: condition {condition!a} holds characters that cannot be shown")
+    first = conditions.setdefault(key, condition)
+    if condition != first:
+        faults.append(f"{row.where}: the condition {condition!r} differs from {first!r} of the same recording")
+
+
+class _Finder:
+    """Finds the files that recordings.tsv names, within the study or by an absolute path."""
+
+    def __init__(self, folder: Path) -> None:
+        self._root = folder.resolve()
+        self._places = Places()
+
+    def is_same(self, first: Path, second: Path) -> bool:
+        return self._places.real(first) == self._places.real(second)
+
+    def path(self, row: Row, faults: list[str]) -> Path | None:
+        """Return the absolute path of a row's file; None, with a fault, where it cannot be used."""
+        text = row.get("path").strip()
+        if row.is_missing("path") or not text.isprintable():
+            faults.append(f"{row.where}: the path is {text!r}; the path of a recording is needed")
+            return None
+        # The name that the study uses is kept: the suffix and the files beside it belong to it.
+        path = self._root / text
+        try:
+            problem = self._problem(path, is_relative=not Path(text).is_absolute())
+        except (OSError, RuntimeError) as fault:
+            problem = f"cannot be followed ({type(fault).__name__})"
+        if problem:
+            faults.append(f"{row.where}: the file {text!r} {problem}")
+            return None
+        return path
+
+    def _problem(self, path: Path, *, is_relative: bool) -> str:
+        real = self._places.real(path)
+        if is_relative and not real.is_relative_to(self._root):
+            return "leads out of the study folder; write it as an absolute path"
+        if not real.exists():
+            return "" if _is_wfdb_name(path) else "is not there"
+        return "" if os.access(real, os.R_OK) else "may not be read; check its permissions"
+
+
+def _is_wfdb_name(path: Path) -> bool:
+    """Return whether the path is a WFDB record name, which stands for name.hea and its data files."""
+    return path.with_name(path.name + ".hea").is_file()
+
+
+def _read_events(table: Table, named: set[Key], faults: list[str]) -> dict[Key, list[Interval]]:
+    intervals: dict[Key, list[Interval]] = {}
+    seen: dict[tuple[Key, Interval], str] = {}
+    for row in table:
+        key = _key(row, faults)
+        interval = interval_of(row, faults)
+        if key is None or interval is None:
+            continue
+        if key not in named:
+            faults.append(f"{row.where}: no recording {_title(key)!r} in recordings.tsv")
+            continue
+        if (key, interval) in seen:
+            faults.append(f"{row.where}: the same row as {seen[key, interval]}")
+            continue
+        seen[key, interval] = row.where
+        intervals.setdefault(key, []).append(interval)
+    return intervals
+
+
+def interval_of(row: Row, faults: list[str]) -> Interval | None:
+    """Return the labelled stretch that an events row states, or None with its faults added."""
+    onset = seconds_in(row, "onset", faults)
+    duration = seconds_in(row, "duration", faults, at_least=0.0)
+    label = row.get("trial_type").strip()
+    if row.is_missing("trial_type"):
+        faults.append(f"{row.where}: trial_type is {label!r}; a label is needed, or remove the row")
+        return None
+    if not label.isprintable():
+        faults.append(f"{row.where}: trial_type {label!a} holds characters that cannot be shown")
+        return None
+    if onset is None or duration is None:
+        return None
+    return Interval(onset, duration, label)

@@ -1,0 +1,146 @@
+"""Tab-separated tables read with their line numbers, every cell as text, every fault told at once."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
+
+from biopercept.studies.yaml_text import read_text
+
+MAX_BYTES = 256 << 20
+MAX_NAME = 64
+MISSING = frozenset({"", "n/a", "nan"})
+"""Words (in lower case) that BIDS and common tools write for a missing value; "none" may be a label."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: where it stands and its cells by column."""
+
+    where: str
+    cells: dict[str, str]
+
+    def get(self, column: str) -> str:
+        """Return the cell's text, empty where the table lacks the column."""
+        return self.cells.get(column, "")
+
+    def is_missing(self, column: str) -> bool:
+        """Return whether the cell is empty or says so in the words of BIDS ("n/a")."""
+        return self.get(column).strip().lower() in MISSING
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's columns and rows."""
+
+    name: str
+    columns: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = field(default=(), repr=False)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+
+def read_table(path: Path, needed: tuple[str, ...], faults: list[str], *, name: str = "") -> Table:
+    """Return the rows of a .tsv file; faults are added to ``faults``, and rows that have one are left out.
+
+    Parameters
+    ----------
+    path : Path
+    needed : tuple of str
+        Columns that must be there.
+    faults : list of str
+        Receives one sentence per fault.
+    name : str
+        How messages call the table; the file's name where empty.
+    """
+    title = name or path.name
+    text = read_text(path, MAX_BYTES, faults)
+    if text is None:
+        return Table(title)
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    columns = tuple(cell.strip() for cell in lines[0].split("\t"))
+    if not _check_header(columns, needed, title, faults):
+        return Table(title)
+    rows = []
+    for number, line in enumerate(lines[1:], 2):
+        if not line.strip():
+            continue
+        cells = line.split("\t")
+        where = f"{title} line {number}"
+        if len(cells) != len(columns):
+            faults.append(
+                f"{where}: {len(cells)} cells where the header has {len(columns)}; cells are separated by tabs"
+            )
+        else:
+            rows.append(Row(where, dict(zip(columns, cells, strict=True))))
+    if not rows:
+        faults.append(f"{title} has no rows below its header")
+    return Table(title, columns, tuple(rows))
+
+
+def _check_header(columns: tuple[str, ...], needed: tuple[str, ...], title: str, faults: list[str]) -> bool:
+    if columns == ("",):
+        faults.append(f"{title} is empty; its first line must name the columns {', '.join(needed)}")
+        return False
+    if len(columns) == 1 and any(mark in columns[0] for mark in ",; ") and len(needed) > 1:
+        faults.append(f"{title} line 1: the columns are not separated by tabs; save the table as tab-separated text")
+        return False
+    twice = sorted({column for column in columns if columns.count(column) > 1})
+    if twice:
+        faults.append(f"{title} line 1: the column {', '.join(twice)} is there twice")
+        return False
+    absent = [column for column in needed if column not in columns]
+    for column in absent:
+        close = get_close_matches(column, columns, 1)
+        hint = f"; did you mean {close[0]!r}" if close else ""
+        faults.append(f"{title} line 1: the column {column!r} is missing (there are: {', '.join(columns)}){hint}")
+    return not absent
+
+
+def seconds_in(row: Row, column: str, faults: list[str], *, at_least: float | None = None) -> float | None:
+    """Return a cell as finite seconds, or None with a fault added."""
+    text = row.get(column).strip()
+    try:
+        # float() would take "1_000" and other scripts' digits: a table means neither.
+        if "_" in text or not text.isascii():
+            raise ValueError(text)
+        value = float(text)
+    except ValueError:
+        faults.append(f"{row.where}: {column} is {text!r}; a number of seconds is needed")
+        return None
+    if not math.isfinite(value) or (at_least is not None and value < at_least):
+        allowed = "a finite number" if at_least is None else f"a finite number of at least {at_least:g}"
+        faults.append(f"{row.where}: {column} is {text!r}; {allowed} is needed")
+        return None
+    return value
+
+
+@lru_cache(maxsize=1 << 16)
+def name_fault(value: str, what: str) -> str | None:
+    """Return what is wrong with an id (subject, session, recording), or None where it can be used everywhere.
+
+    Ids end up in file names on any system, so they must be 1 to 64 visible characters without separators.
+    """
+    shown = ascii(value if len(value) <= MAX_NAME else value[:20] + "...")
+    if value.strip().lower() in MISSING:
+        return f"the {what} is missing ({shown})"
+    if value != value.strip():
+        return f"the {what} {shown} has blanks around it; remove them"
+    if len(value) > MAX_NAME:
+        return f"the {what} {shown} has {len(value)} characters; {MAX_NAME} are allowed"
+    if value in (".", "..") or value[0] == "-" or any(c in '/\\:*?"<>|' or not c.isprintable() for c in value):
+        return f"the {what} {shown} cannot be part of a file name; use letters, digits, '_', '.' and '-' (not first)"
+    if unicodedata.normalize("NFC", value) != value:
+        return f"the {what} {shown} is not in composed Unicode form (NFC); retype it"
+    return None
+
+
+def folded(value: str) -> str:
+    """Return the form in which two ids count as the same: on disks that do not tell case, and to the eye."""
+    return unicodedata.normalize("NFKC", value).casefold()

@@ -1,0 +1,98 @@
+"""Write a study folder: the three tables and study.yaml, each whole or not at all, and a page on what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from biopercept.errors import StudyError
+from biopercept.files import write_text
+
+Cells = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """What an import wrote.
+
+    Attributes
+    ----------
+    n_subjects, n_recordings : int
+    left_out : tuple of str
+        One sentence for each subject, recording or label that is not in the study, with the reason.
+    notes : tuple of str
+        Disagreements and assumptions that a careful reader must know.
+    """
+
+    n_subjects: int
+    n_recordings: int
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class StudyTables:
+    """Rows of a study folder to be, gathered subject by subject."""
+
+    participants: list[Cells] = field(default_factory=list)
+    recordings: list[Cells] = field(default_factory=list)
+    events: list[Cells] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def write(self, output: Path, definition: Mapping[str, Any]) -> ImportSummary:
+        """Write the folder and return what is in it.
+
+        Raises
+        ------
+        StudyError
+            Where no recording is left.
+        OutputError
+            Where a file cannot be written.
+        """
+        import yaml
+
+        if not self.recordings:
+            reasons = " ".join(self.left_out[:3])
+            raise StudyError(f"no recording can be used, so no study was written in {output}: {reasons}")
+        write_text(output / "participants.tsv", table_text(self.participants))
+        write_text(output / "recordings.tsv", table_text(self.recordings))
+        if self.events:
+            write_text(output / "events.tsv", table_text(self.events))
+        else:
+            (output / "events.tsv").unlink(missing_ok=True)
+        write_text(output / "import_report.txt", self._report())
+        text = yaml.safe_dump(dict(definition), sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+        write_text(output / "study.yaml", text)
+        names = {(row["participant_id"], row.get("session", ""), row["recording"]) for row in self.recordings}
+        return ImportSummary(len(self.participants), len(names), tuple(self.left_out), tuple(self.notes))
+
+    def _report(self) -> str:
+        parts = [("Left out", self.left_out), ("Notes", self.notes)]
+        return "\n".join(
+            line for title, lines in parts for line in (f"{title}: {len(lines)}", *(f"- {text}" for text in lines), "")
+        )
+
+
+def table_text(rows: Sequence[Cells]) -> str:
+    r"""Return rows as tab-separated text; columns in order of first use, None and absent cells as "n/a".
+
+    Examples
+    --------
+    >>> table_text([{"participant_id": "S01", "age": 31}, {"participant_id": "S02"}])
+    'participant_id\tage\nS01\t31\nS02\tn/a\n'
+    """
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
+    return "".join("\t".join(line) + "\n" for line in lines)
+
+
+def _cell(value: object) -> str:
+    if value is None or value == "":
+        return "n/a"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    # A tab or a line break inside a cell would break the table.
+    return " ".join(str(value).split())

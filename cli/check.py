@@ -1,0 +1,85 @@
+"""The command `check`: a study and its settings validated without running anything, every fault at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import AsJson, ConfigName, Debug, Overrides
+from .terminal import print_json, print_text, safe_text
+
+if TYPE_CHECKING:
+    from biopercept.studies.study import Study
+
+
+def check(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study folder or a BIDS data set.")],
+    config: ConfigName = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Validate a study and settings without running; all faults are listed at once. Exit code 2 where there is one."""
+    from biopercept.config import load_config
+    from biopercept.errors import SettingsError, StudyError
+    from biopercept.studies.agreement import training_faults
+    from biopercept.studies.study import StudyFaults, load_study
+
+    faults: list[str] = []
+    loaded = None
+    try:
+        loaded = load_study(study)
+        faults.extend(training_faults(loaded))
+    except StudyFaults as found:
+        faults.extend(found.faults)
+    except StudyError as fault:
+        faults.append(str(fault))
+    try:
+        load_config(config, overrides or ())
+    except SettingsError as fault:
+        faults.append(f"settings: {fault}")
+    report = _report(loaded)
+    if as_json:
+        print_json({"study": str(study), "faults": faults, **report})
+    else:
+        _print(study, faults, report)
+    if faults:
+        raise typer.Exit(2)
+
+
+def _report(study: Study | None) -> dict[str, Any]:
+    """Return what a readable study holds as plain values."""
+    from biopercept.studies.agreement import class_counts
+
+    if study is None:
+        return {}
+    return {
+        "name": study.name,
+        "n_subjects": len(study.subjects),
+        "n_recordings": len(study.entries),
+        "n_files": sum(len(entry.files) for entry in study.entries),
+        "tasks": {
+            name: {label: class_counts(study, task)[label] for label in task.class_names}
+            for name, task in study.tasks.items()
+        },
+        "notes": list(study.notes),
+    }
+
+
+def _print(study: Path, faults: list[str], report: dict[str, Any]) -> None:
+    if report:
+        print_text(
+            f"{safe_text(report['name'])}: {report['n_subjects']} subjects, {report['n_recordings']} recordings, "
+            f"{report['n_files']} files"
+        )
+        for task, counts in report["tasks"].items():
+            shown = ", ".join(f"{label} in {count}" for label, count in counts.items())
+            print_text(safe_text(f"task {task}: {shown or 'a number to predict'}{' subjects' if shown else ''}"))
+        for note in report["notes"]:
+            print_text(f"note: {safe_text(note)}")
+    for fault in faults:
+        print_text(f"fault: {safe_text(fault)}")
+    count = {0: "no fault", 1: "1 fault"}.get(len(faults), f"{len(faults)} faults")
+    print_text(f"{count} in {safe_text(study)}")

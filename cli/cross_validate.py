@@ -1,0 +1,122 @@
+"""``cross-validate``: honest scores of a model, every fold resumable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options
+from .terminal import print_json, progress, say
+
+if TYPE_CHECKING:
+    from biopercept.config import Config
+    from biopercept.evaluation.planning import EvaluationRequest
+
+
+def cross_validate(
+    store: Annotated[Path, typer.Argument(help="A store that prepare wrote.")],
+    output: options.Output,
+    model: Annotated[
+        str, typer.Option("--model", metavar="NAME", help="perceiver-io, logistic, boosting, clock-only or dummy.")
+    ] = "perceiver-io",
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="subject|k-fold", help="Leave one subject out, or grouped folds.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option("--folds", min=2, help="Number of folds of k-fold.")] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Repetitions that are averaged.")] = None,
+    task: options.TaskName = None,
+    normalisation: options.Normalisation = None,
+    config: options.ConfigName = None,
+    overrides: options.Overrides = None,
+    subjects: options.Subjects = None,
+    exclude_subjects: options.ExcludeSubjects = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    jobs: options.Jobs = 1,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Score a model on subjects it was not trained on.
+
+    An interrupted run goes on where it stopped.
+    """
+    from biopercept.config import config_text
+    from biopercept.evaluation.crossvalidation import clear_results
+    from biopercept.evaluation.crossvalidation import cross_validate as run
+    from biopercept.reporting.page import write_figures
+    from biopercept.reporting.tables import print_scores
+
+    settings = _settings(config, overrides, split, folds, seeds, normalisation)
+    request = _request(store, model, task, settings, normalisation, subjects, exclude_subjects, seed, device)
+    if overwrite:
+        clear_results(output)
+    with progress(quiet=quiet) as bar:
+        line = bar.add_task(f"{model}: folds", total=None)
+
+        def tell(fold: Any, was_done: bool, n_folds: int) -> None:
+            bar.update(line, total=n_folds, advance=1)
+            if bar.disable:
+                say(f"fold {fold.name} of {n_folds} {'was done before' if was_done else 'done'}", quiet=quiet)
+
+        scores = run(request, output, n_jobs=jobs, config_text=config_text(settings), on_fold=tell)
+    write_figures(output)
+    for warning in scores["warnings"]:
+        say(f"warning: {warning}", quiet=quiet)
+    if as_json:
+        print_json(scores)
+    else:
+        print_scores(output)
+
+
+def _settings(
+    config: str | None,
+    overrides: list[str] | None,
+    split: str | None,
+    folds: int | None,
+    seeds: int | None,
+    normalisation: str | None,
+) -> Config:
+    """Return the effective settings: the file's, then ``--set``, then the options that have a name of their own."""
+    from biopercept.config import load_config
+
+    named = {
+        "evaluation.split": split,
+        "evaluation.n_folds": folds,
+        "evaluation.n_seeds": seeds,
+        "normalisation.mode": normalisation,
+    }
+    chosen = [f"{key}={value}" for key, value in named.items() if value is not None]
+    return load_config(config, [*(overrides or []), *chosen])
+
+
+def _request(
+    store: Path,
+    model: str,
+    task: str | None,
+    settings: Config,
+    normalisation: str | None,
+    subjects: str | None,
+    exclude_subjects: str | None,
+    seed: int,
+    device: str,
+) -> EvaluationRequest:
+    from biopercept.evaluation.planning import EvaluationRequest
+    from biopercept.learning.fitting import FitSettings
+
+    return EvaluationRequest(
+        store,
+        model,
+        task,
+        FitSettings(settings.tokens, settings.model, settings.training),
+        settings.normalisation,
+        settings.evaluation,
+        normalisation is not None,
+        options.listed(subjects),
+        options.listed(exclude_subjects) or (),
+        seed,
+        device,
+    )

@@ -1,0 +1,46 @@
+"""The command `datasets`: public data sets that biopercept knows, where to get them, how they must lie on disk."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .options import AsJson, Debug
+from .terminal import console, print_json
+
+
+def datasets(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show one data set in full.")] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List the public data sets we know: content, licence, where to get them, the folder layout expected."""
+    from biopercept.studies.catalogue import DATASETS, dataset_named
+
+    chosen = list(DATASETS.values()) if name is None else [dataset_named(name)]
+    if as_json:
+        print_json([row.to_json() for row in chosen])
+        return
+    if name is None:
+        from rich.table import Table
+
+        table = Table("name", "content", "licence", box=None, pad_edge=False)
+        for row in chosen:
+            table.add_row(row.name, row.content, row.licence)
+        console().print(table)
+        console().print("\n'biopercept datasets NAME' tells where to get one and how it must lie on disk.")
+        return
+    row = chosen[0]
+    fields = {
+        "title": row.title,
+        "content": row.content,
+        "labels": row.labels,
+        "licence": row.licence,
+        "cite": row.citation,
+        "get it from": row.where,
+        "layout of SOURCE": "\n" + "\n".join(f"  {line}" for line in row.layout),
+        "then": f"biopercept import {row.name} SOURCE -o STUDY",
+    }
+    for title, value in fields.items():
+        console().print(f"{title}: {value}", soft_wrap=True)

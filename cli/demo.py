@@ -1,0 +1,132 @@
+"""``biopercept demo``: the main job end to end on the packaged sample study, by the commands a user would give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .options import Debug, Jobs, OptionalOutput, Overwrite, Quiet
+from .terminal import print_text, say
+
+MODELS = ("perceiver-io", "logistic", "dummy")
+N_FOLDS = 5
+WINDOWS = ["windows.length_seconds=30", "windows.step_seconds=10"]
+"""The sample study's stages last a minute: with the usual windows there would be one in each."""
+UNSEEN = ("S09", "S10")
+"""Subjects that the final model is not trained on and then predicts."""
+
+
+def demo(
+    output: OptionalOutput = None,
+    jobs: Jobs = 2,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run the main job on a made sample study, from recordings to a report.
+
+    Writes to demo-output unless --output says otherwise. When interrupted, the same command goes on where it was.
+    """
+    from .check import check
+    from .cross_validate import cross_validate
+    from .predict import predict
+    from .prepare import prepare
+    from .report import report
+
+    folder = output or Path("demo-output")
+    study, store, model, predictions = folder / "study", folder / "study.h5", folder / "model", folder / "predictions"
+    if overwrite:
+        _clear(folder)
+
+    def step(number: int, words: str, command: str) -> None:
+        say("", quiet=quiet)
+        say(f"[{number}/6] {words}", quiet=quiet)
+        say(f"      biopercept {command}", quiet=quiet)
+
+    sets = "".join(f" --set {change}" for change in WINDOWS)
+    _copy_study(study)
+    step(1, "check the study: six kinds of sensor, two devices on each person", f"check {study}")
+    check(study)
+    step(2, "clean, cut and store every recording", f"prepare {study} -o {store} --jobs {jobs}{sets}")
+    prepare(study, store, jobs=jobs, overrides=WINDOWS, quiet=quiet)
+    for name in MODELS:
+        scores = folder / "scores" / name
+        options = f"--model {name} --split k-fold --folds {N_FOLDS}"
+        step(3, f"score {name} on people it has not seen", f"cross-validate {store} -o {scores} {options}")
+        cross_validate(store, scores, model=name, split="k-fold", folds=N_FOLDS, jobs=jobs, quiet=quiet)
+    unseen = ",".join(UNSEEN)
+    step(4, f"train on everybody but {unseen}", f"train {store} -o {model} --exclude-subjects {unseen}")
+    _train_once(store, model, folder / "scores" / MODELS[0], unseen, quiet=quiet)
+    step(5, f"predict {unseen}", f"predict {model} {study} -o {predictions} --subjects {unseen}")
+    predict(model, [study], predictions, subjects=unseen, overwrite=True, quiet=quiet)
+    step(6, "write the report", f"report {folder}")
+    report(folder, overwrite=True, quiet=True)
+    _say_where(folder, quiet=quiet)
+
+
+def _copy_study(target: Path) -> None:
+    """Put the packaged study where the user can look at it; a copy that is already there is kept.
+
+    Raises
+    ------
+    OutputError
+        Where it cannot be written.
+    """
+    import shutil
+
+    from biopercept.errors import OutputError
+    from biopercept.resources import sample_study
+
+    if (target / "study.yaml").is_file():
+        return
+    unfinished = target.with_name(f".{target.name}.copying")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        with sample_study() as source:
+            shutil.copytree(source, unfinished)
+        unfinished.rename(target)
+    except OSError as fault:
+        raise OutputError(f"the sample study cannot be copied to {target}: {fault.strerror or fault}") from fault
+
+
+def _train_once(store: Path, model: Path, scores: Path, unseen: str, *, quiet: bool) -> None:
+    """Train unless the model folder already holds a model of this very store."""
+    from biopercept.errors import CheckpointError
+    from biopercept.learning.checkpoint import load_checkpoint
+    from biopercept.store import open_store
+
+    from .train import train
+
+    try:
+        trained_on = load_checkpoint(model).training.get("store")
+    except CheckpointError:
+        trained_on = None
+    with open_store(store) as opened:
+        is_done = trained_on == opened.fingerprint()
+    if is_done:
+        say(f"{model} was trained before", quiet=quiet)
+    else:
+        train(store, model, scores=scores, exclude_subjects=unseen, overwrite=True, quiet=quiet)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier demo wrote, and only that."""
+    import shutil
+
+    for name in ("study", "study.h5.parts", "scores", "model", "predictions"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("study.h5", "study.log.csv", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _say_where(folder: Path, *, quiet: bool) -> None:
+    places = {
+        "report.html": "everything on one page; open it in any browser",
+        "scores/perceiver-io/scores.json": "the scores, for a program",
+        "predictions/summary.csv": "what the model said of two people it had never seen",
+        "model/card.md": "what the model is, what it was trained on, and its limits",
+        "study/": "the made recordings and tables, an example for a study of your own",
+    }
+    say("", quiet=quiet)
+    say("Where to look:", quiet=quiet)
+    for name, words in places.items():
+        print_text(f"  {folder / name}  {words}")

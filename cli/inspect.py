@@ -1,0 +1,203 @@
+"""``biopercept inspect``: what is in recordings, and what of it would be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from biopercept.errors import BioperceptError, RecordingError
+
+from .options import AsJson, Debug
+from .terminal import console, print_json, safe_text, say
+
+if TYPE_CHECKING:
+    from biopercept.recording import Recording, Signal
+
+_CHUNK = 1 << 20
+_PLAIN_WIDTH = 140
+
+
+def inspect(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Recordings or study folders.", show_default=False)
+    ],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show every signal of recordings: what it is, how that was told, its rate, range and gaps, and what would be used.
+
+    A path is a file (EDF, BDF, CSV, TSV, WFDB header, Empatica zip), a folder (Empatica, WFDB)
+    or a study folder. A recording that cannot be read is named on stderr, the others are
+    shown, and the exit code is 1.
+    """
+    reports: list[dict[str, Any]] = []
+    n_failed = 0
+    for path in paths:
+        for recording in _recordings(path):
+            report = _report(path, recording)
+            if isinstance(report, BioperceptError):
+                n_failed += 1
+                say(f"biopercept: {report}")
+                continue
+            reports.append(report)
+            if not as_json:
+                _show(report)
+    if as_json:
+        print_json({"schema": 1, "recordings": reports, "n_failed": n_failed})
+    if n_failed:
+        raise typer.Exit(1)
+
+
+def _recordings(path: Path) -> Iterator[Recording | BioperceptError]:
+    """Give the recordings of a path, or the error in the place of one that cannot be read."""
+    from biopercept.loaders.loading import load_recording
+
+    if not (path.is_dir() and _is_study(path)):
+        try:
+            yield load_recording(path)
+        except BioperceptError as fault:
+            yield fault
+        return
+    from biopercept.studies.study import load_entry, load_study
+
+    try:
+        study = load_study(path)
+    except BioperceptError as fault:
+        yield fault
+        return
+    for entry in study.entries:
+        try:
+            yield load_entry(study, entry)
+        except BioperceptError as fault:
+            yield RecordingError(f"{entry.subject} {entry.recording}: {fault}")
+
+
+def _is_study(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("study.yaml", "recordings.tsv", "dataset_description.json"))
+
+
+def _report(path: Path, recording: Recording | BioperceptError) -> dict[str, Any] | BioperceptError:
+    """Return everything that is shown about a recording; the samples are read here, so an error may come of it."""
+    if isinstance(recording, BioperceptError):
+        return recording
+    try:
+        signals = [_signal_report(signal) for signal in recording.signals]
+    except BioperceptError as fault:
+        return fault
+    return {
+        "path": str(path),
+        "subject": recording.subject,
+        "session": recording.session,
+        "recording": recording.name,
+        "duration_seconds": round(recording.duration_seconds, 3),
+        "signals": signals,
+        "labels": _labels(recording),
+        "notes": list(recording.notes),
+    }
+
+
+def _signal_report(signal: Signal) -> dict[str, Any]:
+    from biopercept.modalities import MODALITIES
+
+    low, high, n_missing = _range(signal)
+    row = MODALITIES.get(signal.modality)
+    if row is None:
+        reason = "not recognised"
+    elif signal.unit != row.unit:
+        reason = f"unit {signal.unit or 'unknown'}, not {row.unit}"
+    elif signal.modality != "ibi" and not signal.is_regular:
+        reason = "irregular times"
+    elif low is None:
+        reason = "no samples"
+    else:
+        reason = ""
+    return {
+        "name": signal.name,
+        "modality": signal.modality,
+        "recognised_by": signal.recognised_by,
+        "unit": signal.unit,
+        "sampling_rate": signal.sampling_rate,
+        "is_regular": signal.is_regular,
+        "start_seconds": signal.start_seconds,
+        "duration_seconds": signal.duration_seconds,
+        "channels": list(signal.channel_names),
+        "n_samples": signal.n_samples,
+        "minimum": low,
+        "maximum": high,
+        "missing_percent": 100.0 * n_missing / max(signal.n_samples * signal.n_channels, 1),
+        "source": signal.source,
+        "is_used": not reason,
+        "reason": reason,
+    }
+
+
+def _range(signal: Signal) -> tuple[float | None, float | None, int]:
+    """Return the lowest and highest sample (None where all are missing) and the count of missing ones, in pieces."""
+    import numpy as np
+
+    low, high, n_missing = np.inf, -np.inf, 0
+    step = max(_CHUNK // max(signal.n_channels, 1), 1)
+    for start in range(0, signal.n_samples, step):
+        samples = signal.read(start, start + step)
+        is_missing = np.isnan(samples)
+        n_missing += int(is_missing.sum())
+        low = min(low, float(np.min(samples, where=~is_missing, initial=np.inf)))
+        high = max(high, float(np.max(samples, where=~is_missing, initial=-np.inf)))
+    return (low, high, n_missing) if low <= high else (None, None, n_missing)
+
+
+def _labels(recording: Recording) -> list[dict[str, Any]]:
+    """Return per label how often it occurs and how long in all, in order of first occurrence."""
+    found: dict[str, dict[str, Any]] = {}
+    for interval in recording.intervals:
+        entry = found.setdefault(interval.label, {"label": interval.label, "count": 0, "seconds": 0.0})
+        entry["count"] += 1
+        entry["seconds"] += interval.duration_seconds
+    return list(found.values())
+
+
+def _show(report: dict[str, Any]) -> None:
+    """Print one recording as a table, its labels and its notes, as plain text from data."""
+    from rich.table import Table
+    from rich.text import Text
+
+    screen = console()
+    if not screen.is_terminal:
+        screen.width = _PLAIN_WIDTH  # a pipe or a file has no width to fit
+    who = " ".join(part for part in (report["subject"], report["session"], report["recording"]) if part)
+    screen.print(Text(safe_text(f"{who}  ({report['path']}), {report['duration_seconds']:g} s"), style="bold"))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("signal", "modality", "unit", "Hz", "start s", "length s", "range", "gaps", "used"):
+        justify: Literal["left", "right"] = "right" if title in ("Hz", "start s", "length s", "gaps") else "left"
+        table.add_column(title, justify=justify, no_wrap=title in ("modality", "unit", "Hz", "start s", "length s"))
+    for signal in report["signals"]:
+        table.add_row(*(Text(safe_text(cell)) for cell in _row(signal)))
+    if any(not signal["is_regular"] for signal in report["signals"]):
+        table.caption = "* irregular: a typical rate"
+    screen.print(table)
+    labels = [f"{one['label']} ({one['count']}x, {one['seconds']:.0f} s)" for one in report["labels"]]
+    if labels:
+        more = f" and {len(labels) - 20} more" if len(labels) > 20 else ""
+        screen.print(Text(safe_text("labels: " + ", ".join(labels[:20]) + more)))
+    for note in report["notes"]:
+        screen.print(Text(safe_text(f"note: {note}")))
+    screen.print()
+
+
+def _row(signal: dict[str, Any]) -> tuple[str, ...]:
+    n_channels = len(signal["channels"])
+    is_known = signal["minimum"] is not None
+    return (
+        signal["name"] + (f" x {n_channels}" if n_channels > 1 else ""),
+        signal["modality"] + (f" ({signal['recognised_by']})" if signal["recognised_by"] else ""),
+        signal["unit"],
+        f"{signal['sampling_rate']:.6g}" + ("" if signal["is_regular"] else "*"),
+        f"{signal['start_seconds']:.1f}",
+        f"{signal['duration_seconds']:.1f}",
+        f"{signal['minimum']:.4g} to {signal['maximum']:.4g}" if is_known else "",
+        f"{signal['missing_percent']:.1f} %",
+        "yes" if signal["is_used"] else f"no: {signal['reason']}",
+    )

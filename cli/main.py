@@ -1,0 +1,192 @@
+"""The door of the command line: every command by its name, and every outcome turned into a sentence and an exit code.
+
+Command modules import nothing heavy at their top, so that ``--help`` is instant. Exit codes: 0 well; 1 some recordings
+failed; 2 the user's mistake; 4 training met non-finite numbers; 70 a bug of ours; 74 a write failed; 75 another process
+holds the output; 130 interrupted (Ctrl-C); 141 the reader of our output went away; 143 told to stop (SIGTERM, SIGHUP,
+SIGUSR1).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import FrameType, TracebackType
+
+import typer
+
+from biopercept import __version__
+from biopercept.errors import BioperceptError
+
+from .terminal import say
+
+COMMANDS: tuple[tuple[str, str, str], ...] = (
+    # command, module, function
+    ("demo", "demo", "demo"),
+    ("inspect", "inspect", "inspect"),
+    ("datasets", "datasets", "datasets"),
+    ("import", "import_study", "import_study"),
+    ("check", "check", "check"),
+    ("prepare", "prepare", "prepare"),
+    ("train", "train", "train"),
+    ("cross-validate", "cross_validate", "cross_validate"),
+    ("predict", "predict", "predict"),
+    ("report", "report", "report"),
+    ("doctor", "doctor", "doctor"),
+)
+
+_BUG, _WRITE_FAILED, _INTERRUPTED, _READER_GONE, _TOLD_TO_STOP = 70, 74, 130, 141, 143
+_FULL_OR_FROZEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)  # noqa: T201
+        raise typer.Exit()
+
+
+def _root(
+    version: bool = typer.Option(False, "--version", is_eager=True, callback=_show_version, help="Print the version."),
+) -> None:
+    """Turn recordings of the body into predictions of human factors, with scores that can be trusted."""
+
+
+def build_app() -> typer.Typer:
+    """Return the command-line application with every command registered."""
+    app = typer.Typer(
+        name="biopercept",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    )
+    app.callback()(_root)
+    for command, module, function in COMMANDS:
+        app.command(command)(getattr(import_module(f"biopercept.cli.{module}"), function))
+    config = import_module("biopercept.cli.config")
+    app.add_typer(config.app, name="config")
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with the exit code of the outcome."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    with _stops_as_interrupts() as stops:
+        code = _run(words, is_debugging="--debug" in words)
+        if code == _INTERRUPTED:
+            code = _TOLD_TO_STOP if stops else _INTERRUPTED
+            say("biopercept: stopped; what was finished is kept")
+    sys.exit(_after_flushing(code))
+
+
+@contextmanager
+def _stops_as_interrupts() -> Iterator[list[int]]:
+    """Let SIGTERM, SIGHUP and SIGUSR1 end work the way Ctrl-C does; give the list of those that came."""
+    received: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup and the like asked to be left alone
+                before[number] = signal.signal(number, stop)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(words: list[str], *, is_debugging: bool) -> int:
+    """Run one command and return its exit code, having said what went wrong."""
+    try:
+        build_app()(args=words, prog_name="biopercept")
+    except SystemExit as leaving:
+        return _code_of(leaving)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BioperceptError as error:
+        if is_debugging:
+            traceback.print_exc()
+        _say_error(error)
+        return error.exit_code
+    except Exception as fault:
+        if is_debugging:
+            traceback.print_exc()
+        if isinstance(fault, OSError) and fault.errno in _FULL_OR_FROZEN:
+            say(f"biopercept: a write failed ({fault.strerror}); make room or choose another output and run it again")
+            return _WRITE_FAILED
+        log = _write_crash_log(fault)
+        say(f"biopercept: a bug of ours ({type(fault).__name__}: {fault}); please report it with the log {log}")
+        return _BUG
+    return 0
+
+
+def _code_of(leaving: SystemExit) -> int:
+    cause = leaving.__context__
+    if isinstance(cause, OSError) and cause.errno == errno.EPIPE:
+        return _READER_GONE
+    return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+
+
+def _say_error(error: BioperceptError) -> None:
+    """Say the error: one line, or where it carries several faults one line for each."""
+    faults: Sequence[str] = getattr(error, "faults", ())
+    if len(faults) < 2:
+        say(f"biopercept: {error}")
+        return
+    say(f"biopercept: {len(faults)} faults")
+    for fault in faults:
+        say(f"  - {fault}")
+
+
+def _after_flushing(code: int) -> int:
+    """Return the exit code once everything printed is out, or the code of why it could not be."""
+    try:
+        sys.stdout.flush()
+    except OSError as fault:
+        # What is still buffered would fail again, loudly, when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if fault.errno == errno.EPIPE:
+            return _READER_GONE
+        say(f"biopercept: the results could not be written to the standard output ({fault.strerror})")
+        return _WRITE_FAILED
+    return code
+
+
+def _write_crash_log(fault: BaseException) -> str:
+    """Write where it happened to a file in the temporary folder and return its path.
+
+    The log holds code lines only: messages of exceptions can carry samples, names or header text of a recording.
+    """
+    import platform
+    import tempfile
+
+    lines = [f"biopercept {__version__}, Python {platform.python_version()}, {platform.system()}"]
+    seen: BaseException | None = fault
+    while seen is not None:
+        lines += [type(seen).__name__, *_frames(seen.__traceback__), ""]
+        seen = seen.__cause__ or seen.__context__
+    handle, path = tempfile.mkstemp(prefix="biopercept-crash-", suffix=".log")
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.write("\n".join(lines))
+    return path
+
+
+def _frames(trace: TracebackType | None) -> list[str]:
+    """Return one line for each frame, with the last folders of its file only: a full path names the user."""
+    return [
+        f"  {'/'.join(Path(frame.filename).parts[-3:])}:{frame.lineno} in {frame.name}: {frame.line}"
+        for frame in traceback.extract_tb(trace)
+    ]

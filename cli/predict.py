@@ -1,0 +1,102 @@
+"""``predict``: recordings or a study in, timelines of predictions out; one that fails costs one row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+from .terminal import print_json, progress, refuse_existing, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from biopercept.recording import Recording
+
+    Named = tuple[str, Callable[[], Recording]]
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model folder that train wrote.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or a study folder.")],
+    output: options.Output,
+    subjects: options.Subjects = None,
+    exclude_subjects: options.ExcludeSubjects = None,
+    device: options.Device = "auto",
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write a table of predictions for every recording, with a summary."""
+    from biopercept.errors import BioperceptError
+    from biopercept.learning.checkpoint import load_checkpoint
+    from biopercept.learning.engine import engine_for
+    from biopercept.prediction import predict_recording, summary_row, write_prediction, write_summary
+    from biopercept.prepare_recording import PrepareSettings, prepare_recording
+
+    checkpoint = load_checkpoint(model)
+    engine = engine_for(device)
+    refuse_existing(output, overwrite=overwrite)
+    if overwrite:
+        _clear(output)
+    settings = PrepareSettings.from_plain_values(checkpoint.prepare)
+    named = list(_recordings(paths, options.listed(subjects), options.listed(exclude_subjects) or ()))
+    rows: list[tuple[object, ...]] = []
+    failures: list[tuple[str, str]] = []
+    with progress(quiet=quiet) as bar:
+        line = bar.add_task("predicting: recordings", total=len(named))
+        for name, load in named:
+            try:
+                recording = load()
+                prepared = prepare_recording(recording, settings)
+                predicted = predict_recording(checkpoint, prepared, engine, intervals=recording.intervals)
+                write_prediction(predicted, output, model.resolve().name)
+                rows.append(summary_row(predicted))
+                if bar.disable:
+                    say(f"{name}: {len(predicted.onset)} windows", quiet=quiet)
+            except BioperceptError as fault:
+                if fault.exit_code not in (1, 2):
+                    raise
+                failures.append((name, str(fault)))
+                say(f"{name}: {fault}")
+            bar.update(line, advance=1)
+    write_summary(output, tuple(checkpoint.task.classes), rows, failures)
+    if as_json:
+        print_json({"output": str(output), "n_recordings": len(rows), "n_failed": len(failures)})
+    else:
+        typer.echo(str(output / "summary.csv"))
+    if failures:
+        raise typer.Exit(1)
+
+
+def _recordings(paths: list[Path], subjects: tuple[str, ...] | None, excluded: tuple[str, ...]) -> Iterator[Named]:
+    """Give each recording's name and how to load it; a study folder gives all of its recordings."""
+    from functools import partial
+
+    from biopercept.loaders.loading import load_recording
+    from biopercept.studies.study import is_study, load_entry, load_study
+
+    for path in paths:
+        if not is_study(path):
+            yield path.name, partial(load_recording, path, subject=_stem(path), name=_stem(path))
+            continue
+        study = load_study(path)
+        for entry in study.entries:
+            if (subjects is None or entry.subject in subjects) and entry.subject not in excluded:
+                yield entry.title, partial(load_entry, study, entry)
+
+
+def _stem(path: Path) -> str:
+    """Return the name of a file or folder up to its first dot."""
+    return path.resolve().name.split(".")[0]
+
+
+def _clear(output: Path) -> None:
+    """Remove what an earlier predict wrote, and only that."""
+    for pattern in ("*_predictions.tsv", "*_predictions.json", "summary.csv", "failures.csv", "report.html"):
+        for path in output.glob(pattern):
+            path.unlink()

@@ -1,0 +1,87 @@
+"""The command `prepare`: a study loaded, cleaned, cut and stored in one HDF5 file; run it again to go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import ConfigName, Debug, ExcludeSubjects, Jobs, Output, Overrides, Quiet, Subjects, listed
+from .terminal import print_text, progress, safe_text, say
+
+if TYPE_CHECKING:
+    from biopercept.prepare import PrepareSummary
+    from biopercept.prepare_log import LogRow
+
+
+def prepare(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study folder or a BIDS data set.")],
+    output: Output,
+    jobs: Jobs = 1,
+    restart: Annotated[bool, typer.Option("--restart", help="Use nothing that an earlier run prepared.")] = False,
+    config: ConfigName = None,
+    overrides: Overrides = None,
+    subjects: Subjects = None,
+    exclude_subjects: ExcludeSubjects = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Load, clean, cut and measure a whole study into one store; run again to go on where a run stopped.
+
+    Exit code 1 where some recordings failed: they are named here and in STORE.log.csv, and the others are stored.
+    """
+    from biopercept.config import load_config
+    from biopercept.prepare import PrepareSettings, prepare_study
+    from biopercept.studies.study import load_study
+
+    loaded = load_study(study)
+    settings = load_config(config, overrides or ())
+    with progress(quiet=quiet) as bar:
+        task = bar.add_task("preparing", total=None)
+
+        def show(n_done: int, n_all: int, row: LogRow) -> None:
+            bar.update(task, completed=n_done, total=n_all, description=safe_text(row.title))
+            line = f"[{n_done}/{n_all}] {_line(row)}"
+            if row.status == "failed" and bar.disable:
+                say(line)
+            elif row.status == "failed":
+                bar.console.print(safe_text(line), style="red", soft_wrap=True)
+            elif row.status == "prepared" and bar.disable:
+                say(line, quiet=quiet)
+
+        summary = prepare_study(
+            loaded,
+            output,
+            PrepareSettings(settings.windows, settings.cleaning),
+            subjects=listed(subjects),
+            exclude_subjects=listed(exclude_subjects),
+            n_jobs=jobs,
+            restart=restart,
+            on_progress=show,
+        )
+    _print(summary)
+    if summary.count("failed"):
+        raise typer.Exit(1)
+
+
+def _line(row: LogRow) -> str:
+    if row.status == "failed":
+        return f"failed: {row.message}"
+    windows = f"{row.windows_labelled} labelled and {row.windows_grid} grid windows"
+    return f"{row.title}: {windows}, {len(row.signals)} signals, {row.seconds:.1f} s"
+
+
+def _print(summary: PrepareSummary) -> None:
+    counts = ", ".join(f"{summary.count(status)} {status}" for status in ("prepared", "reused", "failed"))
+    print_text(f"{len(summary.rows)} recordings: {counts}; {summary.seconds:.1f} s")
+    left_out: dict[str, int] = {}
+    for row in summary.rows:
+        for reason, n in row.left_out.items():
+            left_out[reason] = left_out.get(reason, 0) + n
+    for reason, n in sorted(left_out.items()):
+        print_text(safe_text(f"left out: {reason}: {n}"))
+    if summary.store is None:
+        print_text(f"no store was written: not one recording could be prepared; see {safe_text(summary.log)}")
+    else:
+        print_text(f"store: {safe_text(summary.store)}; log: {safe_text(summary.log)}")

@@ -1,0 +1,33 @@
+"""``biopercept report``: one self-contained HTML page from a folder of results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Debug, OptionalOutput, Overwrite, Quiet
+from .terminal import print_text, refuse_existing, say
+
+
+def report(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="What cross-validate, predict, prepare or demo wrote, or a parent of several."
+        ),
+    ],
+    output: OptionalOutput = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write one HTML page that opens offline: warnings, scores with intervals, figures, methods, provenance."""
+    from biopercept.reporting.page import write_report
+
+    target = folder / "report.html" if output is None else output
+    refuse_existing(target, overwrite=overwrite)
+    path = write_report(folder, target)
+    say("written; open it in any browser", quiet=quiet)
+    print_text(str(path))

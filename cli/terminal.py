@@ -1,0 +1,85 @@
+"""What commands share about the terminal: results to stdout, words and progress to stderr, names made safe."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from biopercept.errors import OutputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+def safe_text(text: object) -> str:
+    """Return text from a file without control characters or direction marks, so that a terminal shows it as it is."""
+    return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs") else " " for c in str(text))
+
+
+def say(message: str, *, quiet: bool = False) -> None:
+    """Print one plain line to stderr."""
+    if not quiet:
+        print(safe_text(message), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def print_text(line: str) -> None:
+    """Print one plain line of a result to stdout."""
+    print(line)  # noqa: T201
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document to stdout."""
+    print(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))  # noqa: T201
+
+
+def console() -> Console:
+    """Return a console for results on stdout that reads no markup from data."""
+    from rich.console import Console
+
+    return Console(markup=False, highlight=False, emoji=False, soft_wrap=False)
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Progress]:
+    """Give a progress bar on stderr: drawn on a terminal, silent elsewhere (commands `say` plain lines there)."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    screen = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=screen, disable=quiet or not screen.is_terminal) as bar:
+        yield bar
+
+
+def refuse_existing(output: Path, *, overwrite: bool) -> None:
+    """Refuse an output that exists and is not empty.
+
+    Raises
+    ------
+    OutputError
+        With exit code 2 where it does and ``overwrite`` is not set.
+    """
+    is_taken = output.is_file() or (output.is_dir() and any(output.iterdir()))
+    if is_taken and not overwrite:
+        fault = OutputError(f"{output} exists and is not empty; choose another output or add --overwrite")
+        fault.exit_code = 2
+        raise fault

@@ -1,0 +1,1 @@
+"""The packaged sample study: made data, see README.md."""

@@ -1,0 +1,107 @@
+"""`datasets`, `import` and `check` answer on stdout, explain on stderr, and leave with the agreed exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from biopercept.cli.check import check
+from biopercept.cli.datasets import datasets
+from biopercept.cli.import_study import import_study
+from biopercept.errors import OutputError, StudyError
+from biopercept.resources import sample_study
+
+
+def run(*words: str) -> Result:
+    app = typer.Typer()
+    app.command("datasets")(datasets)
+    app.command("import")(import_study)
+    app.command("check")(check)
+    return CliRunner().invoke(app, words)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "eegmat"
+    folder.mkdir()
+    for name in ("Subject00_1.edf", "Subject00_2.edf", "Subject01_2.edf"):
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_datasets_lists_every_data_set_and_shows_one_in_full() -> None:
+    assert all(name in run("datasets").stdout for name in ("stress-predict", "eegmat", "noneeg"))
+    one = run("datasets", "noneeg").stdout
+    assert "ODC-BY 1.0" in one
+    assert "SubjectN_AccTempEDA" in one
+    assert json.loads(run("datasets", "--json").stdout)[1]["name"] == "eegmat"
+
+
+def test_import_writes_tables_and_says_what_was_left_out(source: Path, tmp_path: Path) -> None:
+    result = run("import", "eegmat", str(source), "-o", str(tmp_path / "study"))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("1 subjects, 2 recordings -> ")
+    assert "left out: Subject01: Subject01_1.edf is not there" in result.stderr
+    assert sorted(path.name for path in (tmp_path / "study").iterdir()) == [
+        "import_report.txt",
+        "participants.tsv",
+        "recordings.tsv",
+        "study.yaml",
+    ]
+
+
+def test_import_as_json_prints_one_document(source: Path, tmp_path: Path) -> None:
+    result = run("import", "eegmat", str(source), "-o", str(tmp_path / "study"), "--json")
+    assert json.loads(result.stdout)["n_recordings"] == 2
+
+
+def test_import_refuses_an_output_that_is_not_empty(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "mine.txt").write_text("precious")
+    result = run("import", "eegmat", str(source), "-o", str(tmp_path / "study"))
+    assert isinstance(result.exception, OutputError)
+    assert result.exception.exit_code == 2
+    assert run("import", "eegmat", str(source), "-o", str(tmp_path / "study"), "--overwrite").exit_code == 0
+    assert (tmp_path / "study" / "mine.txt").read_text() == "precious"
+
+
+def test_import_of_an_unknown_data_set_names_the_known_ones(tmp_path: Path) -> None:
+    result = run("import", "wesad", str(tmp_path), "-o", str(tmp_path / "study"))
+    assert isinstance(result.exception, StudyError)
+    assert "known are stress-predict, eegmat, noneeg" in str(result.exception)
+
+
+def test_check_of_the_sample_study_finds_no_fault_and_counts_people_per_class() -> None:
+    with sample_study() as folder:
+        result = run("check", str(folder))
+    assert result.exit_code == 0, result.output
+    assert "sample: 10 subjects, 10 recordings, 20 files" in result.stdout
+    assert "task stress: rest in 10, stress in 10 subjects" in result.stdout
+
+
+def test_check_lists_all_faults_of_study_and_settings_at_once_and_leaves_with_2(tmp_path: Path) -> None:
+    (tmp_path / "recordings.tsv").write_text("participant_id\trecording\tpath\nS01\ta\tgone.edf\n")
+    result = run("check", str(tmp_path), "--set", "windows.length_secnds=3", "--json")
+    assert result.exit_code == 2
+    faults = json.loads(result.stdout)["faults"]
+    assert faults[:3] == [
+        "study.yaml is missing; it gives the study's name and tasks",
+        "participants.tsv is missing; it lists every participant_id",
+        "recordings.tsv line 2: the file 'gone.edf' is not there",
+    ]
+    assert faults[3].startswith("settings: ")
+    assert "length_seconds" in faults[3]
+
+
+def test_check_tells_of_a_class_that_nobody_has(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("name: x\ntasks: {t: {classes: {a: [a], b: [b]}}}\n")
+    (tmp_path / "participants.tsv").write_text("participant_id\nS01\n")
+    (tmp_path / "recordings.tsv").write_text("participant_id\trecording\tpath\tcondition\nS01\tr\tx.csv\ta\n")
+    (tmp_path / "x.csv").write_text("time,EDA\n0,1\n")
+    result = run("check", str(tmp_path))
+    assert result.exit_code == 2
+    assert "fault: task 't': the class 'b' has no labelled stretch in any recording" in result.stdout

@@ -1,0 +1,188 @@
+"""A whole cross-validation: resumed equals uninterrupted, and nothing of a test subject reaches its model."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from biopercept.comparators.catalogue import MODELS
+from biopercept.errors import SettingsError, StudyError
+from biopercept.evaluation import crossvalidation
+from biopercept.evaluation.crossvalidation import clear_results, cross_validate
+from biopercept.evaluation.folds import fit_fold
+from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
+from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.learning.fitting import FitSettings
+from biopercept.learning.normalisation import MODES, NormalisationSettings
+from biopercept.learning.training import TrainingSettings
+from biopercept.model.biosignals import PerceiverSettings
+from biopercept.store import open_store
+from biopercept.studies.tasks import Task
+
+SMALL = FitSettings(
+    model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),
+    training=TrainingSettings(n_epochs=2, batch_size=32, learning_rate=3e-3),
+)
+
+
+def request(store: Path, model: str = "logistic", **changes: object) -> EvaluationRequest:
+    evaluation = EvaluationSettings(split="k-fold", n_folds=3, n_bootstrap=200)
+    return EvaluationRequest(store, model, fit=SMALL, evaluation=evaluation, **changes)
+
+
+@pytest.fixture(scope="module")
+def store(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made.store(tmp_path_factory.mktemp("store") / "made.h5", made.study(6))
+
+
+def without_times(folder: Path) -> dict[str, object]:
+    scores = json.loads((folder / "scores.json").read_text())
+    del scores["seconds"]
+    tables = {name: (folder / name).read_text() for name in ("scores.csv", "predictions.csv", "folds.json")}
+    return {"scores": scores, **tables}
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+def test_every_model_writes_the_files_of_the_interface(store: Path, tmp_path: Path, model: str) -> None:
+    scores = cross_validate(request(store, model), tmp_path / "cv", config_text="windows: {}\n")
+    assert {p.name for p in (tmp_path / "cv").iterdir()} >= {
+        "scores.json", "scores.csv", "predictions.csv", "folds.json", "config.yaml", "log.jsonl",
+    }  # fmt: skip
+    assert (scores["n_subjects"], scores["n_folds"], scores["model"]) == (6, 3, model)
+    with (tmp_path / "cv" / "predictions.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == scores["n_windows"]
+    assert all(abs(float(r["probability_rest"]) + float(r["probability_stress"]) - 1) < 2e-6 for r in rows)
+
+
+def test_models_of_physiology_find_the_planted_effect_and_the_dummy_does_not(store: Path, tmp_path: Path) -> None:
+    found = {
+        m: cross_validate(request(store, m), tmp_path / m)["balanced_accuracy"]["mean"] for m in ("logistic", "dummy")
+    }
+    assert found["logistic"] > 0.8
+    assert found["dummy"] == 0.5
+
+
+def test_a_run_killed_between_folds_goes_on_and_ends_the_same(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cross_validate(request(store, "perceiver-io"), tmp_path / "straight")
+    fits = []
+
+    def failing(plan, folds, n_jobs):
+        for fold in folds:
+            if len(fits) == 2:
+                raise KeyboardInterrupt
+            fits.append(fold.name)
+            yield fold, fit_fold(plan, fold)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(crossvalidation, "fit_folds", failing)
+        cross_validate(request(store, "perceiver-io"), tmp_path / "stopped")
+    assert not (tmp_path / "stopped" / "scores.json").exists()
+    told = []
+    cross_validate(request(store, "perceiver-io"), tmp_path / "stopped", on_fold=lambda f, was, n: told.append(was))
+    assert told == [True, True, False]
+    assert without_times(tmp_path / "stopped") == without_times(tmp_path / "straight")
+
+
+def test_the_number_of_jobs_changes_nothing(store: Path, tmp_path: Path) -> None:
+    for jobs in (1, 2):
+        cross_validate(request(store, "perceiver-io"), tmp_path / str(jobs), n_jobs=jobs)
+    assert without_times(tmp_path / "1") == without_times(tmp_path / "2")
+
+
+@pytest.mark.parametrize("model", ["perceiver-io", "logistic", "boosting"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_test_subjects_future_and_labels_never_change_what_another_subject_is_told(
+    made: ModuleType, tmp_path: Path, model: str, mode: str
+) -> None:
+    """Subjects of one test fold get the same answers whatever the data and labels of another in the same fold."""
+    recordings = made.study(6)
+    settings = {
+        "normalisation": NormalisationSettings(mode=mode, reference_seconds=30.0),
+        "is_normalisation_chosen": True,
+    }
+    plain = made.store(tmp_path / "plain.h5", recordings)
+    with open_store(plain) as opened:
+        plan = plan_evaluation(opened, request(plain, model, **settings))
+        fold = plan.folds[0]
+        before = fit_fold(plan, fold)
+        kept = plan.windows.subject[before.rows] == fold.test[0]
+    strange = made.recording(fold.test[1], seed=99, offset=300.0)
+    strange.windows.label[strange.windows.is_labelled] = "stroop"
+    changed = made.store(tmp_path / "changed.h5", [strange if r.subject == fold.test[1] else r for r in recordings])
+    with open_store(changed) as opened:
+        plan = plan_evaluation(opened, request(changed, model, **settings))
+        assert plan.folds[0] == fold
+        after = fit_fold(plan, fold)
+        kept_after = plan.windows.subject[after.rows] == fold.test[0]
+    assert np.array_equal(before.probabilities[kept], after.probabilities[kept_after])
+
+
+def test_a_folder_of_another_run_is_refused_with_what_differs_and_overwrite_starts_anew(
+    store: Path, tmp_path: Path
+) -> None:
+    cross_validate(request(store), tmp_path / "cv")
+    with pytest.raises(SettingsError, match="holds a run with another seed; choose another output"):
+        cross_validate(request(store, seed=1), tmp_path / "cv")
+    clear_results(tmp_path / "cv")
+    assert cross_validate(request(store, seed=1), tmp_path / "cv")["seed"] == 1
+
+
+def test_overwrite_removes_results_and_nothing_else(store: Path, tmp_path: Path) -> None:
+    cross_validate(request(store), tmp_path / "cv")
+    (tmp_path / "cv" / "my-notes.txt").write_text("keep me")
+    clear_results(tmp_path / "cv")
+    assert [p.name for p in (tmp_path / "cv").iterdir()] == ["my-notes.txt"]
+
+
+def test_a_label_that_is_the_file_is_scored_with_global_normalisation_and_says_so(
+    made: ModuleType, tmp_path: Path
+) -> None:
+    task = Task("stress", classes=dict(made.TASK.classes), ignore=("break",), label_is_file=True)
+    path = made.store(tmp_path / "file.h5", made.study(5), task=task)
+    scores = cross_validate(request(path), tmp_path / "cv")
+    assert scores["normalisation"] == "global"
+    assert any("normalisation was set to global" in w for w in scores["warnings"])
+    chosen = request(path, normalisation=NormalisationSettings("causal"), is_normalisation_chosen=True)
+    assert any(w.startswith("LEAK: causal") for w in cross_validate(chosen, tmp_path / "leak")["warnings"])
+
+
+def test_transductive_normalisation_stamps_the_result(store: Path, tmp_path: Path) -> None:
+    asked = request(store, normalisation=NormalisationSettings("recording"), is_normalisation_chosen=True)
+    scores = cross_validate(asked, tmp_path / "cv")
+    assert scores["transductive"] is True
+    assert any(w.startswith("transductive") for w in scores["warnings"])
+
+
+def test_a_class_of_one_subject_is_refused_before_training(made: ModuleType, tmp_path: Path) -> None:
+    recordings = made.study(5)
+    for held in recordings[1:]:
+        held.windows.label[held.windows.label == "stroop"] = "break"
+    path = made.store(tmp_path / "one.h5", recordings)
+    with pytest.raises(SettingsError, match=r"class 'stress' has windows of P01 only; each class needs at least 2"):
+        cross_validate(request(path), tmp_path / "cv")
+
+
+def test_unknown_task_model_and_subject_are_refused_with_what_there_is(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"task 'joy' is not in study 'made'; it has: stress"):
+        cross_validate(request(store, task="joy"), tmp_path / "a")
+    with pytest.raises(SettingsError, match=r"model is 'svm'; allowed are perceiver-io, logistic"):
+        cross_validate(request(store, "svm"), tmp_path / "b")
+    with pytest.raises(StudyError, match=r"no recording of subject P77 in the store; it has: P01, P02"):
+        cross_validate(request(store, subjects=("P01", "P77")), tmp_path / "c")
+
+
+def test_a_damaged_set_of_folds_is_never_scored_as_a_whole_study(store: Path, tmp_path: Path) -> None:
+    cross_validate(request(store), tmp_path / "cv")
+    folds = tmp_path / "cv" / "folds"
+    shutil.copy(folds / "001.json", folds / "002.json")
+    with pytest.raises(StudyError, match=r"was tested in folds"):
+        cross_validate(request(store), tmp_path / "cv")

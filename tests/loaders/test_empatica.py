@@ -1,0 +1,174 @@
+"""Empatica E4: folder and zip give the same, every sensor at its own time, damage costs the sensor it hit."""
+
+from __future__ import annotations
+
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from biopercept.errors import RecordingError
+from biopercept.loaders.loading import load_recording
+
+from .conftest import START
+
+
+def test_values_equal_plain_parsing_and_acceleration_is_in_g(e4_folder: Path) -> None:
+    recording = load_recording(e4_folder)
+    raw = np.loadtxt(e4_folder / "ACC.csv", delimiter=",", skiprows=2)
+    np.testing.assert_allclose(recording.signal("ACC").read(), raw.T / 64)
+    assert (recording.signal("ACC").unit, recording.signal("ACC").channel_names) == ("g", ("x", "y", "z"))
+    for name in ("BVP", "EDA", "TEMP", "HR"):
+        np.testing.assert_array_equal(
+            recording.signal(name).read()[0], np.loadtxt(e4_folder / f"{name}.csv", skiprows=2)
+        )
+
+
+def test_second_zero_is_the_start_of_the_sensors_and_heart_rate_lies_later(e4_folder: Path) -> None:
+    recording = load_recording(e4_folder)
+    assert recording.started_at == datetime.fromtimestamp(START, tz=UTC)
+    starts = {signal.name: signal.start_seconds for signal in recording.signals}
+    assert starts == {"EDA": 0, "BVP": 0, "ACC": 0, "TEMP": 0, "HR": 10, "IBI": 3.5}
+    np.testing.assert_allclose(recording.signal("IBI").sample_times(), [3.5, 4.4, 9.0])
+    np.testing.assert_allclose(recording.signal("IBI").read(), [[0.8, 0.9, 0.85]])
+    assert [(i.onset_seconds, i.duration_seconds, i.label) for i in recording.intervals] == [(5.0, 0.0, "tag")]
+
+
+def test_an_artefact_at_the_first_sample_is_left_and_noted(e4_folder: Path) -> None:
+    recording = load_recording(e4_folder)
+    assert recording.signal("EDA").read(0, 1)[0, 0] == 0
+    assert any("first sample is 0" in note for note in recording.notes)
+
+
+def test_a_zip_gives_what_the_folder_gives(e4_folder: Path, e4_zip: Path) -> None:
+    one, other = load_recording(e4_folder), load_recording(e4_zip)
+    assert one.name == other.name == "S01"
+    for signal in one.signals:
+        np.testing.assert_array_equal(other.signal(signal.name).read(), signal.read())
+
+
+def test_file_names_in_any_case_and_tags_named_after_the_subject_are_found(e4_folder: Path) -> None:
+    (e4_folder / "EDA.csv").rename(e4_folder / "eda.CSV")
+    (e4_folder / "tags.csv").rename(e4_folder / "tags_S01.csv")
+    recording = load_recording(e4_folder)
+    assert recording.signal("EDA").n_samples == 80
+    assert len(recording.intervals) == 1
+
+
+def test_a_real_session_starts_where_its_authors_say(reference_data: Path) -> None:
+    recording = load_recording(reference_data / "stress-predict" / "Raw_data" / "S02")
+    assert recording.started_at == datetime.fromtimestamp(1644227574, tz=UTC)
+    assert recording.signal("HR").start_seconds == 10
+    assert recording.signal("ACC").sampling_rate == 32
+    # At rest on a wrist the acceleration is that of gravity.
+    magnitude = np.sqrt((recording.signal("ACC").read() ** 2).sum(axis=0))
+    assert np.median(magnitude) == pytest.approx(1.0, abs=0.1)
+
+
+def test_tags_far_from_the_recording_are_left_out_and_counted(reference_data: Path) -> None:
+    recording = load_recording(reference_data / "stress-predict" / "Raw_data" / "S17")
+    assert len(recording.intervals) == 5  # of seven; two were stamped twelve hours early
+    assert any("2 tags lie outside the recording" in note for note in recording.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "note"),
+    [
+        ("EDA.csv", "", "EDA: the file holds no samples"),
+        ("EDA.csv", "abc\n4\n1\n", "EDA: the first line (nan) is not a unix time"),
+        ("EDA.csv", f"{START * 1000}\n4.0\n1.0\n", "is not a unix time in seconds"),
+        ("EDA.csv", f"{START}\n0\n1.0\n", "EDA: the second line (0) is not a sampling rate"),
+        ("EDA.csv", f"{START}\n-4\n1.0\n", "EDA: the second line (-4) is not a sampling rate"),
+        ("IBI.csv", f"{START}, IBI\n", "IBI: no beats"),
+        ("IBI.csv", "x, IBI\n1,2\n", "IBI: the first line is not a unix time"),
+    ],
+)
+def test_a_damaged_sensor_is_left_out_by_name_and_the_others_stay(
+    e4_folder: Path, name: str, text: str, note: str
+) -> None:
+    (e4_folder / name).write_text(text)
+    recording = load_recording(e4_folder)
+    assert name[:3] not in [signal.name for signal in recording.signals]
+    assert {"BVP", "ACC", "TEMP"} <= {signal.name for signal in recording.signals}
+    assert any(note in one for one in recording.notes)
+
+
+def test_a_missing_sensor_is_noted(e4_folder: Path) -> None:
+    (e4_folder / "BVP.csv").unlink()
+    assert "BVP: no file" in load_recording(e4_folder).notes
+
+
+def test_a_line_that_is_no_number_keeps_its_place_as_missing(e4_folder: Path) -> None:
+    lines = (e4_folder / "TEMP.csv").read_text().splitlines()
+    lines[12], lines[20] = "31,2", "hot"
+    (e4_folder / "TEMP.csv").write_text("\n".join(lines) + "\n")
+    recording = load_recording(e4_folder)
+    samples = recording.signal("TEMP").read()[0]
+    assert len(samples) == 80
+    assert np.flatnonzero(np.isnan(samples)).tolist() == [10, 18]
+    assert any("TEMP: 2 lines" in note for note in recording.notes)
+
+
+def test_a_file_cut_inside_its_last_number_loses_that_number(e4_folder: Path) -> None:
+    content = (e4_folder / "TEMP.csv").read_text()
+    (e4_folder / "TEMP.csv").write_text(content[:-4])
+    recording = load_recording(e4_folder)
+    assert recording.signal("TEMP").n_samples == 79
+    assert any("TEMP: the last line" in note for note in recording.notes)
+
+
+def test_beats_that_do_not_follow_each_other_are_left_out(e4_folder: Path) -> None:
+    (e4_folder / "IBI.csv").write_text(f"{START}, IBI\n3,0.8\n2,0.7\n5,nan\n6,0.9\n6,0.9\n7,1.0\n")
+    recording = load_recording(e4_folder)
+    assert recording.signal("IBI").sample_times().tolist() == [3, 6, 7]
+    assert any("IBI: 2 beats" in note for note in recording.notes)
+
+
+def test_a_damaged_member_of_a_zip_costs_that_member(e4_zip: Path) -> None:
+    with zipfile.ZipFile(e4_zip) as archive:
+        at = archive.getinfo("BVP.csv").header_offset + 200
+    content = bytearray(e4_zip.read_bytes())
+    content[at : at + 20] = bytes(20)
+    e4_zip.write_bytes(bytes(content))
+    recording = load_recording(e4_zip)
+    assert "BVP" not in [signal.name for signal in recording.signals]
+    assert any(note.startswith("BVP: the file") for note in recording.notes)
+
+
+def test_members_with_paths_out_of_the_folder_are_read_by_name_only(tmp_path: Path, e4_files: dict[str, str]) -> None:
+    path = tmp_path / "in" / "S.zip"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../../EDA.csv", e4_files["EDA.csv"])
+        archive.writestr("/etc/cron.d/BVP.csv", e4_files["BVP.csv"])
+    assert {signal.name for signal in load_recording(path).signals} == {"EDA", "BVP"}
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["S.zip"]
+
+
+def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import biopercept.loaders.empatica_files as empatica_files
+
+    monkeypatch.setattr(empatica_files, "LARGEST_MEMBER", 1 << 20)
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("EDA.csv", "0" * (1 << 24))
+    with pytest.raises(RecordingError, match=r"bomb.zip: .*larger than 1 MB unpacked"):
+        load_recording(path)
+
+
+def test_a_zip_of_sixty_thousand_members_and_two_sessions_in_one_are_refused(
+    tmp_path: Path, e4_files: dict[str, str]
+) -> None:
+    many, two = tmp_path / "many.zip", tmp_path / "two.zip"
+    with zipfile.ZipFile(many, "w") as archive:
+        for number in range(1500):
+            archive.writestr(f"f{number}", "")
+    with zipfile.ZipFile(two, "w") as archive:
+        archive.writestr("a/EDA.csv", e4_files["EDA.csv"])
+        archive.writestr("b/EDA.csv", e4_files["EDA.csv"])
+    with pytest.raises(RecordingError, match=r"many.zip: 1500 members"):
+        load_recording(many)
+    with pytest.raises(RecordingError, match=r"two.zip: more than one file for EDA"):
+        load_recording(two)

@@ -1,0 +1,57 @@
+"""The door: what is not a recording is refused in one sentence that names it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from biopercept.errors import RecordingError
+from biopercept.loaders.loading import load_recording
+
+
+def test_what_is_no_regular_file_is_refused_without_being_opened(tmp_path: Path) -> None:
+    pipe, dangling, loop = tmp_path / "pipe.edf", tmp_path / "dangling.edf", tmp_path / "loop.edf"
+    os.mkfifo(pipe)
+    dangling.symlink_to(tmp_path / "gone.edf")
+    loop.symlink_to(loop)
+    empty, folder = tmp_path / "empty.edf", tmp_path / "folder"
+    empty.touch()
+    folder.mkdir()
+    for path, fault in [
+        (pipe, "pipe.edf: not a regular file"),
+        (Path("/dev/zero"), "zero: not a regular file"),
+        (dangling, "dangling.edf: a link that leads nowhere"),
+        (loop, "loop.edf: cannot be reached"),
+        (empty, "empty.edf: the file is empty"),
+        (folder, "folder: a folder with neither Empatica E4 files nor WFDB records"),
+        (tmp_path / "gone.edf", "gone.edf: no such file or folder"),
+        (tmp_path / ("x" * 300), "xxx: cannot be re(ached|ad)"),
+    ]:
+        with pytest.raises(RecordingError, match=fault):
+            load_recording(path)
+
+
+@pytest.mark.parametrize("address", ["https://example.org/a.edf", "simplecache::http://example.org/a.edf"])
+def test_addresses_are_not_opened(address: str) -> None:
+    with pytest.raises(RecordingError, match="addresses are not opened"):
+        load_recording(Path(address))
+
+
+@pytest.mark.parametrize(
+    ("first", "title"),
+    [(b"\x89HDF\r\n\x1a\n", "HDF5"), (b"\x93NUMPY", "NumPy"), (b"\x80\x04\x95", "a Python pickle"), (b"XDF:", "XDF")],
+)
+def test_formats_that_are_not_read_are_named(tmp_path: Path, first: bytes, title: str) -> None:
+    path = tmp_path / "other.csv"
+    path.write_bytes(first + bytes(100))
+    with pytest.raises(RecordingError, match=f"other.csv: {title} files are not read; read are EDF"):
+        load_recording(path)
+
+
+def test_a_name_that_looks_like_an_option_or_holds_markup_is_just_a_name(tmp_path: Path) -> None:
+    for name in ("-rf.csv", "[bold]x.csv", "a\nb.csv", "%s{}.csv"):
+        path = tmp_path / name
+        path.write_text("time,EDA (uS)\n" + "".join(f"{i},{i}\n" for i in range(10)))
+        assert load_recording(path).name == name.removesuffix(".csv")

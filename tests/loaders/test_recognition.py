@@ -1,0 +1,138 @@
+"""Labels and units: what is told from them, and what is not guessed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from biopercept.errors import SettingsError
+from biopercept.loaders.montage import electrode_position
+from biopercept.loaders.recognition import SignalOverride, override_for, recognise
+from biopercept.loaders.units import convert_unit, is_mangled, tidy_unit
+
+
+@pytest.mark.parametrize(
+    ("label", "unit", "modality"),
+    [
+        ("EEG Fp1", "uV", "eeg"),
+        ("EEG Fpz-Cz", "uV", "eeg"),
+        ("FP2-A1", "uV", "eeg"),
+        ("T5", "uV", "eeg"),
+        ("EEG A2-A1", "uV", "unknown"),
+        ("M1", "uV", "unknown"),
+        ("ECG ECG", "mV", "ecg"),
+        ("EEG EKG1-REF", "uV", "ecg"),
+        ("MLII", "mV", "ecg"),
+        ("V5", "mV", "ecg"),
+        ("V5", "", "unknown"),
+        ("PLETH", "NU", "bvp"),
+        ("foot GSR", "mV", "eda"),
+        ("Skin Conductance", "uS", "eda"),
+        ("channel 7", "uS", "eda"),
+        ("Resp oro-nasal", "", "resp"),
+        ("EOG horizontal", "uV", "eog"),
+        ("VEOG", "uV", "eog"),
+        ("EMG submental", "uV", "emg"),
+        ("Temp rectal", "DegC", "temp"),
+        ("battery temperature", "degC", "unknown"),
+        ("Accelerometer_X", "mg", "acc"),
+        ("AccZ", "g", "acc"),
+        ("ay", "NU", "acc"),
+        ("x", "m/s^2", "acc"),
+        ("x", "", "unknown"),
+        ("hr", "bpm", "hr"),
+        ("Heart Rate", "", "hr"),
+        ("heart rate variability", "", "unknown"),
+        ("ECG_Rate", "", "unknown"),
+        ("EDA_Phasic", "uS", "unknown"),
+        ("SpO2", "%", "spo2"),
+        ("ABP", "mmHg", "unknown"),
+        ("marker", "mV", "unknown"),
+        ("Photosensor", "", "unknown"),
+        ("", "", "unknown"),
+    ],
+)
+def test_a_modality_is_told_from_label_and_unit(label: str, unit: str, modality: str) -> None:
+    assert recognise(label, unit, 100.0)[0] == modality
+
+
+def test_pulse_is_a_wave_or_a_rate_by_its_unit_and_rate() -> None:
+    assert recognise("Pulse", "bpm", 64.0)[0] == "hr"
+    assert recognise("Pulse", "", 1.0)[0] == "hr"
+    assert recognise("Pulse", "", 64.0)[0] == "bvp"
+
+
+@pytest.mark.parametrize(
+    ("unit", "target", "value", "expected"),
+    [
+        ("uV", "mV", 1500.0, 1.5),
+        ("µV", "uV", 3.0, 3.0),
+        ("\u03bcV", "uV", 3.0, 3.0),
+        ("Â\u00b5V", "uV", 3.0, 3.0),
+        ("\ufffdV", "uV", 3.0, 3.0),
+        ("nV", "uV", 3000.0, 3.0),
+        ("V", "mV", 0.001, 1.0),
+        ("microSiemens", "uS", 2.0, 2.0),
+        ("S", "uS", 2e-6, 2.0),
+        ("degF", "degC", 98.6, 37.0),
+        ("K", "degC", 310.15, 37.0),
+        ("m/s^2", "g", 9.80665, 1.0),
+        ("mg", "g", 500.0, 0.5),
+        ("Hz", "bpm", 1.0, 60.0),
+        ("ms", "s", 850.0, 0.85),
+        ("anything", "a.u.", 5.0, 5.0),
+    ],
+)
+def test_units_are_converted(unit: str, target: str, value: float, expected: float) -> None:
+    conversion = convert_unit(unit, target)
+    assert conversion is not None
+    assert value * conversion.scale + conversion.offset == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("unit", "target"),
+    [("NU", "uS"), ("", "mV"), ("MV", "mV"), ("ms", "uS"), ("mV", "uS"), ("kOhm", "uS"), (".V", "mV")],
+)
+def test_a_unit_that_does_not_fit_is_not_guessed(unit: str, target: str) -> None:
+    assert convert_unit(unit, target) is None
+
+
+def test_a_lost_micro_sign_is_known_as_such() -> None:
+    assert tidy_unit("\ufffdV") == "uV"
+    assert is_mangled("\ufffdV")
+    assert not is_mangled("µV")
+    assert not is_mangled("uV")
+
+
+def test_electrodes_sit_where_mne_puts_them_in_the_head_frame() -> None:
+    x, _, z = electrode_position("Cz") or (0.0, 0.0, 0.0)
+    assert abs(x) < 0.01
+    assert z > 0.09
+    left, right = electrode_position("T7"), electrode_position("T8")
+    assert left is not None
+    assert right is not None
+    assert left[0] < -0.06 < 0.06 < right[0]
+    np.testing.assert_allclose(np.linalg.norm(left), 0.095, atol=0.02)
+
+
+@pytest.mark.parametrize(("old", "new"), [("T3", "T7"), ("T4", "T8"), ("T5", "P7"), ("t6", "P8")])
+def test_old_names_are_the_same_places(old: str, new: str) -> None:
+    assert electrode_position(old) == electrode_position(new) is not None
+
+
+@pytest.mark.parametrize("label", ["A1", "M2", "ECG", "", "Fp9"])
+def test_what_is_no_electrode_has_no_place(label: str) -> None:
+    assert electrode_position(label) is None
+
+
+def test_overrides_match_labels_by_pattern_in_any_case_first_one_first() -> None:
+    overrides = {"eeg fp*": SignalOverride(modality="eog"), "*": SignalOverride(unit="uV")}
+    assert override_for("EEG Fp1", overrides) == SignalOverride(modality="eog")
+    assert override_for("other", overrides) == SignalOverride(unit="uV")
+    assert override_for("other", None) is None
+
+
+def test_an_override_takes_aliases_and_refuses_what_is_no_modality() -> None:
+    assert SignalOverride(modality="GSR").modality == "eda"
+    with pytest.raises(SettingsError, match="unknown modality 'mood'; known are: ecg"):
+        SignalOverride(modality="mood")

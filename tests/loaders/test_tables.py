@@ -1,0 +1,256 @@
+"""CSV and TSV: sidecar or time column, the oddities of spreadsheets, and never a wrong value in silence."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from biopercept.errors import RecordingError
+from biopercept.loaders.loading import load_recording
+from biopercept.loaders.recognition import SignalOverride
+
+Write = Callable[..., Path]
+
+SIDECAR: dict[str, object] = {
+    "SamplingFrequency": 50,
+    "StartTime": 2.5,
+    "EDA": {"Units": "µS"},
+    "belt": {"Units": "V", "Modality": "respiration"},
+}
+
+
+def rows(n: int = 200, rate: float = 50.0, delimiter: str = ",", decimal: str = ".") -> str:
+    lines = [f"{i / rate:.6f}{delimiter}{2 + np.sin(i / 20):.6f}" for i in range(n)]
+    return "".join(line.replace(".", decimal) + "\n" for line in lines)
+
+
+def test_a_sidecar_gives_rate_start_unit_and_modality(write_table: Write) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"EDA": np.linspace(1, 2, 100), "belt": np.arange(100.0), "x1": 7.0})
+    recording = load_recording(write_table(frame.to_csv(index=False), SIDECAR))
+    found = {s.name: (s.modality, s.unit, s.recognised_by, s.sampling_rate, s.start_seconds) for s in recording.signals}
+    assert found == {
+        "EDA": ("eda", "uS", "label", 50.0, 2.5),
+        "belt": ("resp", "a.u.", "sidecar", 50.0, 2.5),
+        "x1": ("unknown", "", "", 50.0, 2.5),
+    }
+    np.testing.assert_allclose(recording.signal("EDA").read()[0], frame["EDA"], rtol=1e-14)
+
+
+def test_a_headerless_gzipped_bids_file_takes_its_names_from_the_sidecar(write_table: Write) -> None:
+    sidecar = {"SamplingFrequency": 10.0, "StartTime": -1.0, "Columns": ["cardiac", "EDA"], "EDA": {"Units": "uS"}}
+    text = "".join(f"{i}\t{i / 10}\n" for i in range(30))
+    recording = load_recording(write_table(gzip.compress(text.encode()), sidecar, name="made.tsv.gz"))
+    np.testing.assert_allclose(recording.signal("EDA").read()[0], np.arange(30) / 10)
+    assert recording.signal("EDA").start_seconds == -1.0
+    assert recording.name == "made"
+
+
+def test_a_time_column_in_seconds_places_the_rows_on_the_recordings_clock(write_table: Write) -> None:
+    recording = load_recording(write_table("time,EDA [uS]\n" + "".join(f"{3 + i / 4},{i}\n" for i in range(40))))
+    eda = recording.signal("EDA")
+    assert (eda.unit, eda.sampling_rate, eda.start_seconds, recording.started_at) == ("uS", 4.0, 3.0, None)
+    np.testing.assert_array_equal(eda.read()[0], np.arange(40))
+
+
+@pytest.mark.parametrize("scale", [1, 1_000, 1_000_000, 1_000_000_000])
+def test_unix_stamps_are_read_in_the_unit_that_their_size_tells(write_table: Write, scale: int) -> None:
+    start = 1_600_000_000
+    text = "timestamp,EDA (uS)\n" + "".join(f"{start * scale + i * scale // 4},{i}\n" for i in range(40))
+    recording = load_recording(write_table(text))
+    assert recording.started_at == datetime.fromtimestamp(start, tz=UTC)
+    assert recording.signal("EDA").sampling_rate == pytest.approx(4.0)
+    assert any("unix times in" in note for note in recording.notes) == (scale > 1)
+
+
+@pytest.mark.parametrize("zone", ["", "Z", "+02:00"])
+def test_iso_stamps_are_taken_as_utc_unless_they_say_a_zone(write_table: Write, zone: str) -> None:
+    text = "timestamp,EDA (uS)\n" + "".join(f"2024-03-01T12:00:{i:02d}.500{zone},{i}\n" for i in range(40))
+    recording = load_recording(write_table(text))
+    hour = 10 if zone == "+02:00" else 12
+    assert recording.started_at == datetime(2024, 3, 1, hour, 0, 0, 500000, tzinfo=UTC)
+    assert recording.signal("EDA").sampling_rate == 1.0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ("time,EDA\n" + rows()).encode("utf-8-sig"),
+        ("time,EDA\n" + rows()).replace("\n", "\r\n").encode(),
+        ("time,EDA\n" + rows()).encode("utf-16"),
+        ("time;EDA\n" + rows(delimiter=";", decimal=",")).encode(),
+        ("time\tEDA\n" + rows(delimiter="\t", decimal=",")).encode(),
+        ("time;EDA\n" + rows(delimiter=";")).encode(),
+        ("sep=;\r\ntime;EDA\r\n" + rows(delimiter=";", decimal=",")).encode(),
+        ('"time","EDA"\n' + rows()).encode(),
+        ("time,EDA\n" + rows() + "\n\n").encode(),
+    ],
+    ids=["bom", "crlf", "utf16", "semicolon-comma", "tab-comma", "semicolon", "excel", "quoted", "blank-lines"],
+)
+def test_dialects_of_spreadsheets_give_the_same_samples(write_table: Write, content: bytes) -> None:
+    recording = load_recording(write_table(content), overrides={"EDA": SignalOverride(unit="uS")})
+    eda = recording.signal("EDA")
+    assert eda.sampling_rate == pytest.approx(50)
+    np.testing.assert_allclose(eda.read()[0], 2 + np.sin(np.arange(200) / 20), atol=1e-6)
+
+
+def test_latin_1_is_read_with_a_note(write_table: Write) -> None:
+    recording = load_recording(write_table(("time,EDA (µS)\n" + rows()).encode("latin-1")))
+    assert recording.signal("EDA").unit == "uS"
+    assert any("Latin-1" in note for note in recording.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("0.1,0.2\n0.3,0.4\n", "first line holds numbers and no column names"),
+        ("EDA,ECG\n1,2\n2,3\n", "no time column .* and no sampling rate"),
+        ("time,EDA\n0,1\n1,2,3\n2,3\n", "lines cannot be divided into 2 columns"),
+        ('time,EDA\n0,"1\n1,2\n2,3\n', "lines cannot be divided into 2 columns"),
+        ("time,EDA\n", "no readable time|no column of numbers|fewer than two rows"),
+        ("time,EDA\n5,1\n", "fewer than two rows"),
+        ("time,EDA\n5,1\n5,2\n", "fewer than two rows"),
+        ("time,label\n0,rest\n1,rest\n", "no column of numbers beside the time"),
+        ("time,timestamp,EDA\n0,0,1\n1,1,2\n", "more than one time column"),
+        ("timestamp,EDA\n0,1\n1,2\n", "neither unix times nor ISO dates"),
+        ("timestamp,EDA\nmonday,1\ntuesday,2\n", "'monday', which is neither a number nor an ISO date"),
+        ("time,ECG (mV)\n" + "".join(f"{i * 4},{i}\n" for i in range(50)), "ECG as ecg would have 0.25 Hz"),
+        ("nothing", "."),
+    ],
+)
+def test_a_table_that_cannot_be_trusted_is_refused_by_name(write_table: Write, text: str, fault: str) -> None:
+    with pytest.raises(RecordingError, match=f"made.csv: .*({fault})"):
+        load_recording(write_table(text))
+
+
+def test_milliseconds_are_taken_where_the_column_says_so(write_table: Write) -> None:
+    text = "time (ms),ECG (mV)\n" + "".join(f"{i * 4},{i % 3}\n" for i in range(500))
+    assert load_recording(write_table(text)).signal("ECG").sampling_rate == pytest.approx(250)
+
+
+def test_words_among_numbers_are_missing_and_counted(write_table: Write) -> None:
+    text = "time,EDA (uS)\n" + "".join(f"{i},{'off' if i == 7 else i}\n" for i in range(20))
+    recording = load_recording(write_table(text))
+    assert np.flatnonzero(np.isnan(recording.signal("EDA").read()[0])).tolist() == [7]
+    assert any("EDA (uS): 1 cells are not numbers ('off' the first)" in note for note in recording.notes)
+
+
+def test_short_lines_are_missing_and_counted(write_table: Write) -> None:
+    text = "time,EDA (uS)\n" + "".join(f"{i},{i}\n" if i != 7 else "7\n" for i in range(20))
+    recording = load_recording(write_table(text))
+    assert np.flatnonzero(np.isnan(recording.signal("EDA").read()[0])).tolist() == [7]
+    assert any("1 lines have fewer than 2 cells" in note for note in recording.notes)
+
+
+def test_a_file_cut_inside_its_last_number_loses_its_last_row(write_table: Write) -> None:
+    recording = load_recording(write_table("time,EDA (uS)\n0,10\n1,11\n2,12\n3,1"))
+    assert recording.signal("EDA").read()[0].tolist() == [10, 11, 12]
+    assert any("no line end" in note for note in recording.notes)
+
+
+def test_columns_of_one_name_are_kept_apart_and_called_out(write_table: Write) -> None:
+    recording = load_recording(write_table("time,EDA (uS),EDA (uS)\n" + "".join(f"{i},{i},{-i}\n" for i in range(20))))
+    assert [signal.name for signal in recording.signals] == ["EDA", "EDA_2"]
+    assert any("columns of the same name" in note for note in recording.notes)
+
+
+def test_a_sparse_column_has_its_own_rate(write_table: Write) -> None:
+    text = "time,BVP,TEMP (C)\n" + "".join(
+        f"{i / 32},{i % 7},{30 + i / 1000 if i % 8 == 0 else ''}\n" for i in range(640)
+    )
+    recording = load_recording(write_table(text))
+    assert recording.signal("BVP").sampling_rate == pytest.approx(32)
+    temperature = recording.signal("TEMP")
+    assert (temperature.sampling_rate, temperature.unit) == (pytest.approx(4), "degC")
+    np.testing.assert_allclose(temperature.read()[0], 30 + np.arange(0, 640, 8) / 1000)
+
+
+def test_beat_intervals_stand_at_their_own_times(write_table: Write) -> None:
+    beats = np.cumsum(np.random.default_rng(1).uniform(0.6, 1.0, 60))
+    text = "time,ibi (ms)\n" + "".join(
+        f"{t:.4f},{1000 * i:.1f}\n" for t, i in zip(beats[1:], np.diff(beats), strict=True)
+    )
+    ibi = load_recording(write_table(text)).signal("ibi")
+    assert not ibi.is_regular
+    np.testing.assert_allclose(ibi.sample_times(), beats[1:], atol=1e-4)
+    np.testing.assert_allclose(ibi.read()[0], np.diff(beats), atol=1e-4)
+    assert (ibi.unit, ibi.modality) == ("s", "ibi")
+
+
+def test_the_study_goes_before_the_sidecar(write_table: Write) -> None:
+    path = write_table("EDA,belt\n" + "1,2\n" * 100, SIDECAR)
+    recording = load_recording(
+        path, overrides={"BEL*": SignalOverride(modality="ppg"), "eda": SignalOverride(unit="mS")}
+    )
+    assert (recording.signal("belt").modality, recording.signal("belt").recognised_by) == ("bvp", "study")
+    np.testing.assert_allclose(recording.signal("EDA").read()[0], 1000)
+
+
+def test_the_times_go_before_the_sidecars_rate_and_the_difference_is_said(write_table: Write) -> None:
+    text = "time,EDA (uS)\n" + "".join(f"{i / 4},1\n" for i in range(100))
+    recording = load_recording(write_table(text, {"SamplingFrequency": 5}))
+    assert recording.signal("EDA").sampling_rate == 4
+    assert any("sidecar says 5 Hz, the times say 4 Hz" in note for note in recording.notes)
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "fault"),
+    [
+        ("{", "not valid JSON"),
+        ("[1]", "one JSON object"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"SamplingFrequency": 0}', "SamplingFrequency is 0"),
+        ('{"SamplingFrequency": -4}', "SamplingFrequency is -4"),
+        ('{"SamplingFrequency": NaN}', "SamplingFrequency is nan"),
+        ('{"SamplingFrequency": "fast"}', "SamplingFrequency is 'fast'"),
+        ('{"SamplingFrequency": 4, "Columns": ["a"]}', "names 1 columns"),
+        ('{"SamplingFrequency": 4, "EDA": {"Modality": "mood"}}', "unknown modality 'mood'"),
+    ],
+)
+def test_a_sidecar_that_cannot_be_is_refused(write_table: Write, sidecar: str, fault: str) -> None:
+    path = write_table("EDA,ECG\n" + "1,2\n" * 20)
+    path.with_suffix(".json").write_text(sidecar)
+    with pytest.raises(RecordingError, match=f"made.*{fault}"):
+        load_recording(path)
+
+
+def test_a_gzip_bomb_is_refused(write_table: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    import biopercept.loaders.text_tables as text_tables
+
+    monkeypatch.setattr(text_tables, "LARGEST_TEXT", 1 << 20)
+    path = write_table(gzip.compress(b"time,EDA\n" + b"0,1\n" * (1 << 20)), name="bomb.csv.gz")
+    with pytest.raises(RecordingError, match=r"bomb.csv.gz: more than 1 MB of text"):
+        load_recording(path)
+
+
+def test_a_cut_gzip_file_is_refused(write_table: Write) -> None:
+    content = gzip.compress(("time,EDA\n" + rows()).encode())
+    with pytest.raises(RecordingError, match="the gzip file is cut"):
+        load_recording(write_table(content[:-20], name="made.csv.gz"))
+
+
+def test_a_real_table_is_read_with_its_sidecar(reference_data: Path, tmp_path: Path) -> None:
+    import pandas as pd
+
+    source = reference_data / "formats" / "neurokit_csv" / "bio_resting_8min_100hz.csv"
+    path = tmp_path / "rest.csv"
+    path.write_bytes(source.read_bytes())
+    path.with_suffix(".json").write_text(json.dumps({"SamplingFrequency": 100, "ECG": {"Units": "mV"}}))
+    recording = load_recording(path)
+    expected = pd.read_csv(source)["ECG"].to_numpy()
+    np.testing.assert_array_equal(recording.signal("ECG").read()[0], expected[: recording.signal("ECG").n_samples])
+    assert {s.name: s.modality for s in recording.signals} == {
+        "ECG": "ecg",
+        "RSP": "resp",
+        "EDA": "eda",
+        "PhotoSensor": "unknown",
+    }
+    assert recording.signal("EDA").unit == ""
+    assert any(note.startswith("EDA: no unit") for note in recording.notes)

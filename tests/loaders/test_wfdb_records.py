@@ -1,0 +1,153 @@
+"""WFDB: held to the wfdb library's own reading, several rates, several records, notes as intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wfdb
+
+from biopercept.errors import RecordingError
+from biopercept.loaders.loading import load_recording
+from biopercept.loaders.recognition import SignalOverride
+
+
+def test_samples_of_every_rate_equal_the_librarys(wfdb_record: Path) -> None:
+    theirs = wfdb.rdrecord(str(wfdb_record.with_suffix("")), smooth_frames=False).e_p_signal
+    ours = load_recording(wfdb_record)
+    assert [(s.name, s.modality, s.unit, s.sampling_rate) for s in ours.signals] == [
+        ("ECG", "ecg", "mV", 256.0),
+        ("RESP", "resp", "a.u.", 32.0),
+        ("TEMP", "temp", "degC", 8.0),
+    ]
+    for signal, expected in zip(ours.signals, theirs, strict=True):
+        np.testing.assert_allclose(signal.read()[0], expected)
+
+
+def test_notes_become_intervals_that_last_to_the_next(wfdb_record: Path) -> None:
+    found = [(i.onset_seconds, i.duration_seconds, i.label) for i in load_recording(wfdb_record).intervals]
+    assert found == [(0.5, 3.5, "Relax"), (4.0, 6.0, "Stress")]
+
+
+def test_several_records_of_one_person_are_one_recording(reference_data: Path) -> None:
+    recording = load_recording(
+        reference_data / "noneeg" / "Dataset" / "Subject1",
+        overrides={"a[xyz]": SignalOverride(unit="g"), "eda": SignalOverride(unit="uS")},
+    )
+    assert [(s.name, s.modality, s.unit, s.sampling_rate, s.channel_names) for s in recording.signals] == [
+        ("ACC", "acc", "g", 8.0, ("x", "y", "z")),
+        ("temp", "temp", "degC", 8.0, ("temp",)),
+        ("EDA", "eda", "uS", 8.0, ("EDA",)),
+        ("SpO2", "spo2", "%", 1.0, ("SpO2",)),
+        ("hr", "hr", "bpm", 1.0, ("hr",)),
+    ]
+    folder = reference_data / "noneeg" / "Dataset"
+    theirs = wfdb.rdrecord(str(folder / "Subject1_AccTempEDA")).p_signal
+    np.testing.assert_allclose(recording.signal("ACC").read(), theirs[:, :3].T)
+    np.testing.assert_allclose(recording.signal("EDA").read()[0], theirs[:, 4])
+    assert [i.label for i in recording.intervals][:3] == ["Relax", "PhysicalStress", "Relax"]
+    assert recording.name == "Subject1"
+
+
+def test_the_unit_nu_is_not_guessed(reference_data: Path) -> None:
+    recording = load_recording(reference_data / "noneeg" / "Dataset" / "Subject1_AccTempEDA.hea")
+    assert recording.signal("EDA").unit == "NU"
+    assert recording.signal("EDA").modality == "eda"
+    assert any(note.startswith("EDA: unit 'NU'") for note in recording.notes)
+
+
+def test_a_folder_of_one_persons_records_is_read_and_of_many_is_refused(reference_data: Path, tmp_path: Path) -> None:
+    source = reference_data / "noneeg" / "Dataset"
+    for file in source.glob("Subject3_*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert len(load_recording(tmp_path).signals) == 5
+    with pytest.raises(RecordingError, match="records of 20 names"):
+        load_recording(source)
+
+
+def test_real_records_of_several_rates_equal_the_librarys(reference_data: Path) -> None:
+    path = reference_data / "formats" / "wfdb_multifreq_drivedb" / "drive17a"
+    theirs = wfdb.rdrecord(str(path), smooth_frames=False)
+    ours = load_recording(path.with_suffix(".hea"))
+    for name, expected in zip(theirs.sig_name, theirs.e_p_signal, strict=True):
+        np.testing.assert_allclose(ours.signal(name).read()[0], expected)
+    assert ours.signal("ECG").sampling_rate == 480
+    assert ours.signal("foot GSR").unit == "mV"  # not a conductance: kept and called out
+    assert any("foot GSR" in note and "cannot be turned into uS" in note for note in ours.notes)
+
+
+def test_segments_follow_each_other_and_a_missing_one_is_missing_samples(reference_data: Path, tmp_path: Path) -> None:
+    source = reference_data / "formats" / "wfdb_samples"
+    for file in source.glob("041s*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    whole = load_recording(tmp_path / "041s.hea").signal("III").read()[0]
+    parts = [load_recording(source / f"041s0{n}.hea").signal("III").read()[0] for n in (1, 2)]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+    (tmp_path / "041s01.hea").unlink()
+    recording = load_recording(tmp_path / "041s.hea")
+    damaged = recording.signal("III").read()[0]
+    assert np.isnan(damaged[:4000]).all()
+    np.testing.assert_array_equal(damaged[4000:], parts[1])
+    assert any("segment 041s01 cannot be used" in note for note in recording.notes)
+
+
+def test_a_cut_signal_file_is_used_as_far_as_it_goes(wfdb_record: Path) -> None:
+    whole = load_recording(wfdb_record).signal("ECG").read()[0]
+    data = wfdb_record.with_suffix(".dat")
+    data.write_bytes(data.read_bytes()[:-101])
+    recording = load_recording(wfdb_record)
+    part = recording.signal("ECG").read()[0]
+    assert 0 < len(part) < len(whole)
+    np.testing.assert_array_equal(part, whole[: len(part)])
+    assert any("is cut: 78 of 80 frames" in note for note in recording.notes)
+
+
+@pytest.mark.parametrize("name", ["../secret.dat", "/etc/passwd", "sub/x.dat", "..", "http://a/x.dat"])
+def test_a_signal_file_outside_the_folder_is_not_opened(wfdb_record: Path, name: str) -> None:
+    wfdb_record.write_text(wfdb_record.read_text().replace("p1_all.dat", name))
+    with pytest.raises(RecordingError, match=r"p1_all.hea"):
+        load_recording(wfdb_record)
+
+
+def test_a_record_that_is_its_own_segment_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "loop.hea").write_text("loop/2 1 100 200\nloop 100\nloop 100\n")
+    with pytest.raises(RecordingError, match="loop"):
+        load_recording(tmp_path / "loop.hea")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "note"),
+    [
+        ("1000.0(0)/mV", "", "gives no gain for ECG"),
+        ("1000.0(0)/mV", "0/mV", "gives no gain for ECG"),
+        ("1000.0(0)/mV", "1000.0", "gives no unit for ECG; mV by the WFDB standard"),
+        ("p1_all 3", "other 3", "calls the record 'other'"),
+    ],
+)
+def test_a_doubtful_header_is_called_out(wfdb_record: Path, old: str, new: str, note: str) -> None:
+    text = wfdb_record.read_text()
+    assert old in text
+    if not new:  # a gain cannot be left out with the fields after it in place
+        lines = text.splitlines()
+        lines[1] = "p1_all.dat 16x32"
+        text = "\n".join(lines) + "\n"
+    wfdb_record.write_text(text.replace(old, new))
+    recording = load_recording(wfdb_record)
+    assert any(note in one.replace("signal 1", "ECG") for one in recording.notes)
+
+
+@pytest.mark.parametrize(
+    "line", ["", "p1_all", "p1_all x 8 80", "p1_all 3 0 80", "p1_all 3 -8 80", "p1_all 99999 8 80"]
+)
+def test_a_record_line_that_cannot_be_is_refused(wfdb_record: Path, line: str) -> None:
+    lines = wfdb_record.read_text().splitlines()
+    wfdb_record.write_text("\n".join([line, *lines[1:]]) + "\n")
+    with pytest.raises(RecordingError, match="p1_all"):
+        load_recording(wfdb_record)
+
+
+def test_a_missing_signal_file_is_refused_by_name(wfdb_record: Path) -> None:
+    wfdb_record.with_suffix(".dat").unlink()
+    with pytest.raises(RecordingError, match=r"p1_all.dat is missing"):
+        load_recording(wfdb_record)

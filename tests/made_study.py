@@ -1,0 +1,100 @@
+"""Small prepared studies with a planted effect, made in memory for the tests of learning and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from biopercept.recording import Channel
+from biopercept.store_writing import StoreHeader, write_recording_part, write_store
+from biopercept.studies.tasks import Task
+from biopercept.windowed import PreparedRecording, StoredSignal, StoredWindows
+
+LENGTH, STEP, RATE = 20.0, 10.0, 4.0
+FEATURES = ("heart/hr_mean", "eda/scl_mean", "eda/phasic_sd")
+TASK = Task("stress", classes={"rest": ("baseline",), "stress": ("stroop",)}, ignore=("break",))
+STAGES = ("baseline", "stroop", "baseline", "break", "stroop", "baseline")
+STAGE_SECONDS = 60.0
+
+
+def recording(
+    subject: str, *, seed: int, effect: float = 1.0, missing: Sequence[str] = (), offset: float = 0.0
+) -> PreparedRecording:
+    """Return a recording at 4 Hz whose levels rise with stress, around a level of the subject's own."""
+    random = np.random.default_rng([seed, *subject.encode()])
+    n = int(len(STAGES) * STAGE_SECONDS * RATE)
+    stage = np.repeat(STAGES, int(STAGE_SECONDS * RATE))
+    level = np.where(stage == "stroop", effect, 0.0)
+    made = {
+        "heart_rate": 70 + 8 * random.normal() + 6 * level + 4 * random.normal(size=n),
+        "tonic": random.normal() + 0.5 * level + 0.3 * random.normal(size=n),
+        "EDA": 3 + random.normal() + 0.5 * level + 0.3 * random.normal(size=n),
+    }
+    modality = {"heart_rate": "heart_rate", "tonic": "tonic", "EDA": "eda"}
+    origin = {"heart_rate": "ECG", "tonic": "EDA", "EDA": ""}
+    present = {name: values + offset for name, values in made.items() if name not in missing}
+    signals = tuple(
+        StoredSignal(name, modality[name], "a.u.", RATE, RATE, 0.0, (Channel(name),), n, origin[name])
+        for name in present
+    )
+    samples = {name: values[None].astype(np.float32) for name, values in present.items()}
+    masks = {name: np.ones((1, n), dtype=bool) for name in present}
+    return PreparedRecording(
+        subject=subject,
+        session="",
+        recording="protocol",
+        duration_seconds=n / RATE,
+        signals=signals,
+        samples=samples,
+        masks=masks,
+        windows=_windows(present, n / RATE, len(signals)),
+        quality={name: np.ones((1, int(n / RATE)), dtype=np.float32) for name in present},
+    )
+
+
+def _windows(signals: dict[str, np.ndarray], duration: float, n_signals: int) -> StoredWindows:
+    labelled = [
+        (start + k * STEP, label, stage)
+        for stage, (start, label) in enumerate(zip(np.arange(len(STAGES)) * STAGE_SECONDS, STAGES, strict=True))
+        for k in range(int((STAGE_SECONDS - LENGTH) // STEP) + 1)
+    ]
+    grid = [(onset, "", -1) for onset in np.arange(0, duration - LENGTH + 1e-9, STEP)]
+    rows = labelled + grid
+    features = np.full((len(rows), len(FEATURES)), np.nan, dtype=np.float32)
+    for row, (onset, _, _) in enumerate(rows):
+        cut = slice(int(onset * RATE), int((onset + LENGTH) * RATE))
+        if "heart_rate" in signals:
+            features[row, 0] = signals["heart_rate"][cut].mean()
+        if "EDA" in signals:
+            features[row, 1:] = signals["EDA"][cut].mean(), signals["EDA"][cut].std()
+    return StoredWindows(
+        onset=np.array([r[0] for r in rows], dtype=np.float64),
+        label=np.array([r[1] for r in rows], dtype=np.str_),
+        stage=np.array([r[2] for r in rows], dtype=np.int32),
+        is_labelled=np.array([r[2] >= 0 for r in rows], dtype=bool),
+        features=features,
+        quality=np.ones((len(rows), n_signals), dtype=np.float32),
+    )
+
+
+def study(n_subjects: int = 6, *, seed: int = 0, effect: float = 1.0) -> tuple[PreparedRecording, ...]:
+    """Return the recordings of subjects P01, P02, ...; the last one has no EDA."""
+    last = f"P{n_subjects:02d}"
+    return tuple(
+        recording(name, seed=seed, effect=effect, missing=("EDA", "tonic") if name == last else ())
+        for name in (f"P{i + 1:02d}" for i in range(n_subjects))
+    )
+
+
+def store(path: Path, recordings: Sequence[PreparedRecording], *, task: Task = TASK) -> Path:
+    """Write the recordings as a store at ``path`` and return it."""
+    sources = []
+    for held in recordings:
+        part = path.parent / f"{path.stem}-{held.key}.part.h5"
+        write_recording_part(part, held, source_hash="0" * 64, settings_hash="0" * 64)
+        sources.append((held.key, part))
+    settings = {"windows": {"length_seconds": LENGTH, "step_seconds": STEP}, "cleaning": {}}
+    write_store(path, StoreHeader("made", (task,), settings, FEATURES), sources)
+    return path

@@ -1,0 +1,122 @@
+"""Filters equal scipy called plainly, and no gap is filled or crossed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.signal import butter, resample_poly, sosfiltfilt
+
+from biopercept.preprocessing.gaps import at_rate, bridged, filtered, grid_times, moving_mean, on_grid, stretches
+
+RNG = np.random.default_rng(1)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.5, 8.0), (None, 1.0), (2.0, None)])
+def test_a_filter_equals_scipy_called_plainly(low: float | None, high: float | None) -> None:
+    samples = RNG.normal(size=(2, 3000)) + 7
+    kind, edges = {
+        (True, True): ("bandpass", (low, high)),
+        (False, True): ("lowpass", high),
+        (True, False): ("highpass", low),
+    }[(low is not None, high is not None)]
+    sections = butter(4, edges, kind, fs=64.0, output="sos")
+    expected = sosfiltfilt(sections, samples, axis=1)
+    got = filtered(samples, 64.0, low, high, bridge_seconds=0.0)
+    # Away from the rims, where padding differs.
+    np.testing.assert_allclose(got[:, 600:-600], expected[:, 600:-600], atol=1e-4)
+
+
+def test_each_stretch_beside_a_long_gap_is_filtered_as_if_alone() -> None:
+    samples = RNG.normal(size=(1, 4000))
+    samples[0, 1500:1700] = np.nan
+    whole = filtered(samples, 64.0, 0.5, 8.0, bridge_seconds=1.0)
+    np.testing.assert_array_equal(whole[:, :1500], filtered(samples[:, :1500], 64.0, 0.5, 8.0, bridge_seconds=1.0))
+    np.testing.assert_array_equal(whole[:, 1700:], filtered(samples[:, 1700:], 64.0, 0.5, 8.0, bridge_seconds=1.0))
+
+
+@pytest.mark.parametrize("gap", [5, 200])
+def test_missing_samples_stay_missing_and_only_those_when_the_gap_is_bridged(gap: int) -> None:
+    samples = RNG.normal(size=(1, 4000))
+    samples[0, 1500 : 1500 + gap] = np.nan
+    got = filtered(samples, 64.0, 0.5, 8.0, bridge_seconds=0.25)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(samples))
+
+
+def test_what_lies_in_a_gap_cannot_reach_the_other_side() -> None:
+    samples = RNG.normal(size=(1, 4000))
+    samples[0, 1500:1700] = np.nan
+    louder = samples.copy()
+    louder[0, :1500] *= 100
+    a, b = (filtered(x, 64.0, 0.5, 8.0, bridge_seconds=1.0) for x in (samples, louder))
+    np.testing.assert_array_equal(a[:, 1700:], b[:, 1700:])
+
+
+def test_a_stretch_too_short_for_the_filter_is_masked() -> None:
+    samples = np.full((1, 1000), np.nan)
+    samples[0, 100:120] = 1.0
+    assert np.isnan(filtered(samples, 64.0, 0.5, 8.0, bridge_seconds=0.25)).all()
+
+
+def test_a_low_pass_above_what_the_rate_holds_changes_nothing() -> None:
+    samples = RNG.normal(size=(1, 100))
+    np.testing.assert_array_equal(filtered(samples, 4.0, None, 15.0, bridge_seconds=1.0), samples)
+
+
+def test_resampling_equals_scipy_and_keeps_time() -> None:
+    samples = np.sin(2 * np.pi * 3 * np.arange(5000) / 500)[None]
+    got = at_rate(samples, 500.0, 128.0)
+    np.testing.assert_allclose(got[0], resample_poly(samples[0], 32, 125, padtype="line"))
+    t = np.arange(got.shape[1]) / 128
+    np.testing.assert_allclose(got[0, 30:-30], np.sin(2 * np.pi * 3 * t)[30:-30], atol=0.01)
+
+
+def test_an_odd_rate_keeps_time_over_an_hour() -> None:
+    rate, n = 256.41, round(256.41 * 3600)
+    samples = np.sin(2 * np.pi * 0.5 * np.arange(n) / rate)[None]
+    got = at_rate(samples, rate, 4.0)
+    np.testing.assert_allclose(
+        got[0, -200:-100], np.sin(2 * np.pi * 0.5 * np.arange(got.shape[1]) / 4.0)[-200:-100], atol=0.01
+    )
+
+
+def test_resampling_never_fills_a_gap() -> None:
+    samples = RNG.normal(size=(1, 5000))
+    samples[0, 1000:1500] = np.nan
+    got = at_rate(samples, 500.0, 128.0)
+    t = np.arange(got.shape[1]) / 128
+    assert np.isnan(got[0, (t >= 2.0) & (t < 3.0)]).all()
+    assert np.isfinite(got[0, (t < 1.99) | (t > 3.01)]).all()
+
+
+def test_the_grid_starts_at_zero_and_reads_by_time() -> None:
+    times = grid_times(10.1)
+    assert times[0] == 0 and times[-1] == 10.0 and len(times) == 41
+    signal = np.arange(20, dtype=float)[None]
+    got = on_grid(signal, 2.0, 1.0, times)
+    assert np.isnan(got[0, times < 1.0]).all()
+    np.testing.assert_allclose(got[0, (times >= 1) & (times <= 10)], (times[(times >= 1) & (times <= 10)] - 1.0) * 2)
+
+
+def test_the_grid_is_missing_wherever_a_neighbour_is() -> None:
+    signal = np.ones((1, 10))
+    signal[0, 4] = np.nan
+    got = on_grid(signal, 1.0, 0.0, grid_times(10.0))[0]
+    times = grid_times(10.0)
+    np.testing.assert_array_equal(np.isnan(got), (times > 3) & (times < 5))
+
+
+def test_stretches_join_over_short_gaps_only() -> None:
+    row = np.ones(100)
+    row[20:23] = np.nan
+    row[50:60] = np.nan
+    assert stretches(row, 3, 1) == [(0, 50), (60, 100)]
+    assert stretches(row, 2, 25) == [(23, 50), (60, 100)]
+
+
+def test_a_bridge_is_a_straight_line() -> None:
+    np.testing.assert_allclose(bridged(np.array([1.0, np.nan, np.nan, 4.0])), [1, 2, 3, 4])
+
+
+def test_a_moving_mean_counts_valid_samples_only() -> None:
+    row = np.array([[1.0, 2.0, np.nan, 4.0, 5.0]])
+    np.testing.assert_allclose(moving_mean(row, 3)[0], [1.5, 1.5, np.nan, 4.5, 4.5])

@@ -1,0 +1,120 @@
+"""A BIDS data set is a study: recordings are found by entities, several physio files are one recording."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from biopercept.recording import Interval
+from biopercept.studies.study import StudyFaults, load_entry, load_study
+
+TASKS = "tasks: {load: {classes: {rest: [rest], work: [arithmetic]}}}\n"
+
+
+def write_physio(path: Path, column: str, value: float, start: float = 0.0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name(path.name + ".tsv.gz").write_bytes(gzip.compress(f"{value}\n".encode() * 400, mtime=0))
+    sidecar = {
+        "SamplingFrequency": 4,
+        "StartTime": start,
+        "Columns": [column],
+        column: {"Units": "uS", "Modality": "eda"},
+    }
+    path.with_name(path.name + ".json").write_text(json.dumps(sidecar))
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "dataset_description.json").write_text('{"Name": "Pilot", "License": "CC0", "BIDSVersion": "1.10.0"}')
+    (root / "participants.tsv").write_text("participant_id\tage\nsub-01\t30\nsub-02\tn/a\n")
+    for number, subject in enumerate(("01", "02"), 1):
+        home = root / f"sub-{subject}" / "ses-a" / "beh"
+        stem = f"sub-{subject}_ses-a_task-lab_run-1"
+        write_physio(home / f"{stem}_recording-left_physio", "EDA", number)
+        write_physio(home / f"{stem}_recording-right_physio", "EDA", number + 0.5, start=-3.0)
+        (home / f"{stem}_events.tsv").write_text(
+            "onset\tduration\ttrial_type\n0\t50\trest\n50\t50\tarithmetic\n99\tn/a\tbeep\n"
+        )
+    return root
+
+
+def test_recordings_are_found_by_their_entities(dataset: Path) -> None:
+    study = load_study(dataset)
+    assert (study.name, study.licence) == ("Pilot", "CC0")
+    assert [(e.subject, e.session, e.recording) for e in study.entries] == [
+        ("01", "a", "task-lab_run-1"),
+        ("02", "a", "task-lab_run-1"),
+    ]
+    assert [file.path.name for file in study.entries[0].files] == [
+        "sub-01_ses-a_task-lab_run-1_recording-left_physio.tsv.gz",
+        "sub-01_ses-a_task-lab_run-1_recording-right_physio.tsv.gz",
+    ]
+    assert study.entries[0].intervals == (Interval(0, 50, "rest"), Interval(50, 50, "arithmetic"))
+    assert any("1 events left out, their onset, duration or trial_type is n/a" in note for note in study.notes)
+    assert study.participants[0].columns == {"age": "30"}
+
+
+def test_two_physio_files_are_one_recording_on_one_clock(dataset: Path) -> None:
+    study = load_study(dataset)
+    recording = load_entry(study, study.entries[1])
+    assert [(s.start_seconds, float(s.read(0, 1)[0, 0])) for s in recording.signals] == [(0.0, 2.0), (-3.0, 2.5)]
+
+
+def test_study_yaml_at_the_top_gives_tasks_and_its_labels_are_checked(dataset: Path) -> None:
+    (dataset / "study.yaml").write_text(TASKS)
+    assert load_study(dataset).tasks["load"].class_of("arithmetic") == "work"
+    (dataset / "study.yaml").write_text(TASKS.replace("[rest]", "[relax]"))
+    with pytest.raises(StudyFaults, match=r"the label 'rest' \(2 recordings\) is under no class of task 'load'"):
+        load_study(dataset)
+
+
+def test_a_task_entity_that_is_a_label_is_the_condition_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(TASKS)
+    for number, task in enumerate(("rest", "arithmetic")):
+        write_physio(tmp_path / "sub-1" / "physio" / f"sub-1_task-{task}_physio", "EDA", number)
+    study = load_study(tmp_path)
+    assert {entry.recording: entry.condition for entry in study.entries} == {
+        "task-arithmetic": "arithmetic",
+        "task-rest": "rest",
+    }
+    assert study.tasks["load"].label_is_file
+    assert study.subjects == ("1",)
+
+
+def test_all_faults_of_a_data_set_are_told_at_once(dataset: Path) -> None:
+    home = dataset / "sub-01" / "ses-a" / "beh"
+    (home / "sub-01_ses-a_task-lab_run-1_recording-left_physio.json").unlink()
+    write_physio(home / "sub-02_ses-a_task-x_physio", "EDA", 9)
+    (home / "sub-01_ses-a_task-gone_eeg.edf").symlink_to(dataset / "gone.edf")
+    (home / "sub-01_ses-a_task-out_eeg.edf").symlink_to(__file__)
+    (dataset / "participants.tsv").write_text("participant_id\nsub-01\n")
+    with pytest.raises(StudyFaults) as caught:
+        load_study(dataset)
+    found = "\n".join(caught.value.faults)
+    assert (
+        "recording-left_physio.tsv.gz: sub-01_ses-a_task-lab_run-1_recording-left_physio.json is missing beside it"
+        in found
+    )
+    assert "sub-02_ses-a_task-x_physio.tsv.gz: its name says another subject or session than its folders" in found
+    assert "task-gone_eeg.edf: a link whose target is not there; fetch the data first" in found
+    assert "task-out_eeg.edf: a link that leads out of the data set" in found
+    assert "recordings of '02', who is not in participants.tsv" in found
+
+
+def test_two_files_that_cannot_be_told_apart_are_refused(dataset: Path) -> None:
+    write_physio(
+        dataset / "sub-01" / "ses-a" / "physio" / "sub-01_ses-a_task-lab_run-1_recording-left_physio", "EDA", 7
+    )
+    with pytest.raises(StudyFaults, match="are two physio files of one subject, session, task and run"):
+        load_study(dataset)
+
+
+def test_a_link_to_the_parent_is_not_followed_round_and_round(dataset: Path) -> None:
+    (dataset / "sub-01" / "ses-loop").symlink_to(dataset)
+    (dataset / "sub-01" / "ses-a" / "eeg").symlink_to(dataset)
+    assert len(load_study(dataset).entries) == 2
