@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -153,8 +154,11 @@ def prepare_study(
                 progress.take(jobs[index], result)
             if progress.sources:
                 _write_if_changed(output, _header(context), progress.sources)
-        finally:
-            write_log(log_path(output), progress.rows())
+        except BaseException:
+            with contextlib.suppress(OutputError):  # what ended the run is what the user must read
+                write_log(log_path(output), progress.rows())
+            raise
+        write_log(log_path(output), progress.rows())
         if progress.sources:
             shutil.rmtree(parts)
     store = output if progress.sources else None

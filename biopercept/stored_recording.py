@@ -102,7 +102,13 @@ class StoredRecording:
 
     @cached_property
     def windows(self) -> StoredWindows:
-        """The windows, with features and quality in memory."""
+        """The windows, with features and quality in memory.
+
+        Raises
+        ------
+        StoreError
+            Where their columns do not fit together.
+        """
         columns = child(self._group, "windows", is_group=True)
         windows = StoredWindows(
             onset=self._array(columns, "onset").astype(np.float64),

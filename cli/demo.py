@@ -48,14 +48,18 @@ def demo(
     check(study)
     step(2, "clean, cut and store every recording", f"prepare {study} -o {store} --jobs {jobs}{sets}")
     prepare(study, store, jobs=jobs, overrides=WINDOWS, quiet=quiet)
+    fingerprint = _fingerprint(store)
     for name in MODELS:
         scores = folder / "scores" / name
         options = f"--model {name} --split k-fold --folds {N_FOLDS}"
         step(3, f"score {name} on people it has not seen", f"cross-validate {store} -o {scores} {options}")
-        cross_validate(store, scores, model=name, split="k-fold", folds=N_FOLDS, jobs=jobs, quiet=quiet)
+        is_stale = _scored_store(scores) not in (None, fingerprint)
+        cross_validate(
+            store, scores, model=name, split="k-fold", folds=N_FOLDS, jobs=jobs, overwrite=is_stale, quiet=quiet
+        )
     unseen = ",".join(UNSEEN)
     step(4, f"train on everybody but {unseen}", f"train {store} -o {model} --exclude-subjects {unseen}")
-    _train_once(store, model, folder / "scores" / MODELS[0], unseen, quiet=quiet)
+    _train_once(store, fingerprint, model, folder / "scores" / MODELS[0], unseen, quiet=quiet)
     step(5, f"predict {unseen}", f"predict {model} {study} -o {predictions} --subjects {unseen}")
     predict(model, [study], predictions, subjects=unseen, overwrite=True, quiet=quiet)
     step(6, "write the report", f"report {folder}")
@@ -88,11 +92,32 @@ def _copy_study(target: Path) -> None:
         raise OutputError(f"the sample study cannot be copied to {target}: {fault.strerror or fault}") from fault
 
 
-def _train_once(store: Path, model: Path, scores: Path, unseen: str, *, quiet: bool) -> None:
+def _fingerprint(store: Path) -> str:
+    from biopercept.store import open_store
+
+    with open_store(store) as opened:
+        return opened.fingerprint()
+
+
+def _scored_store(scores: Path) -> str | None:
+    """Return the fingerprint of the store that a cross-validation was begun on, or None where none was begun.
+
+    A newer biopercept may prepare the sample study otherwise; its old scores are then of another store.
+    """
+    import json
+
+    try:
+        return str(json.loads((scores / "folds.json").read_text(encoding="utf-8"))["run"]["store"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return "unreadable"
+
+
+def _train_once(store: Path, fingerprint: str, model: Path, scores: Path, unseen: str, *, quiet: bool) -> None:
     """Train unless the model folder already holds a model of this very store."""
     from biopercept.errors import CheckpointError
     from biopercept.learning.checkpoint import load_checkpoint
-    from biopercept.store import open_store
 
     from .train import train
 
@@ -100,9 +125,7 @@ def _train_once(store: Path, model: Path, scores: Path, unseen: str, *, quiet: b
         trained_on = load_checkpoint(model).training.get("store")
     except CheckpointError:
         trained_on = None
-    with open_store(store) as opened:
-        is_done = trained_on == opened.fingerprint()
-    if is_done:
+    if trained_on == fingerprint:
         say(f"{model} was trained before", quiet=quiet)
     else:
         train(store, model, scores=scores, exclude_subjects=unseen, overwrite=True, quiet=quiet)

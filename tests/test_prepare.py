@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import typer
@@ -31,7 +32,7 @@ SUBJECTS = ("S01", "S02", "S03")
 
 
 def write_study(folder: Path, subjects: tuple[str, ...] = SUBJECTS) -> Path:
-    """Write a study of EDA and skin temperature at 4 Hz, 150 s each, with two labelled stretches, and return its folder."""
+    """Write a study of EDA and skin temperature at 4 Hz, 150 s each, with two labelled stretches; return it."""
     (folder / "data").mkdir(parents=True, exist_ok=True)
     tasks = "tasks: {stress: {classes: {rest: [rest], stress: [task]}}}\n"
     (folder / "study.yaml").write_text(f"name: tiny\ndescription: made\nlicence: CC0\n{tasks}")
@@ -199,7 +200,7 @@ def test_where_every_recording_fails_the_old_store_stays(study: Path, tmp_path: 
     run(study, tmp_path / "made.h5")
     before = (tmp_path / "made.h5").read_bytes()
     for subject in SUBJECTS:
-        (study / "data" / f"{subject}.csv").write_text("")
+        (study / "data" / f"{subject}.csv").write_text(f"nothing of {subject}")
     summary = run(study, tmp_path / "made.h5")
     assert (summary.store, statuses(summary)) == (None, ["failed"] * 3)
     assert (tmp_path / "made.h5").read_bytes() == before
@@ -227,7 +228,8 @@ def test_damaged_foreign_and_leftover_files_among_the_parts_are_not_used(
     stop_after(study, output, 2)
     first, second = sorted((tmp_path / "made.h5.parts").glob("S*.h5"))
     content = bytearray(first.read_bytes())
-    content[-100] ^= 1
+    with h5py.File(first) as part:
+        content[part["recordings/S01__lab/signals/EDA"].id.get_offset()] ^= 1
     first.write_bytes(content)
     second.write_bytes(bytes(content))  # another recording's part under this name
     (tmp_path / "made.h5.parts" / ".x.h5.99.tmp").write_bytes(b"left by a dead run")
@@ -259,6 +261,19 @@ def test_an_interrupt_keeps_what_is_finished_and_says_what_is_not(
     assert output.read_bytes() == uninterrupted
 
 
+def test_a_full_disk_ends_the_run_with_its_own_reason(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_path: Path, _content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match=r"cannot write S01__lab-\w+\.h5 in .*: No space left on device"):
+        run(study, tmp_path / "made.h5")
+    monkeypatch.undo()
+    assert statuses(run(study, tmp_path / "made.h5")) == ["prepared"] * 3
+
+
 _PREPARE = """
 import sys
 from pathlib import Path
@@ -285,7 +300,8 @@ def test_kill_9_at_any_moment_and_the_same_command_again_gives_the_uninterrupted
             process.stdout.readline()
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
-    assert output.read_bytes() == uninterrupted if output.exists() else True
+    if output.exists():
+        assert output.read_bytes() == uninterrupted
     summary = run(study, output)
     assert summary.count("reused") >= min(n_lines, 3)
     assert output.read_bytes() == uninterrupted

@@ -167,7 +167,7 @@ def _scores_sentence(scores: dict[str, Any] | None) -> str:
     accuracy = scores["balanced_accuracy"]
     interval = "" if accuracy["ci95"] is None else f" [{accuracy['ci95'][0]:.3f}, {accuracy['ci95'][1]:.3f}]"
     return (
-        f"Cross-validated over {scores['n_subjects']} subjects ({scores['split']}, {scores['n_folds']} folds): balanced "
+        f"Cross-validated over {scores['n_subjects']} subjects ({scores['split']}, {scores['n_folds']} folds): "
         f"balanced accuracy {accuracy['mean']:.3f}{interval} (mean over subjects, 95% bootstrap over subjects), "
         f"worst subject {accuracy['worst']:.3f}."
     )

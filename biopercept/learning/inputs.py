@@ -240,15 +240,18 @@ class _PreparedBank:
     def patches(self, at: torch.Tensor, length_seconds: float, clip: float) -> SensorPatches:
         """Return the patches of the windows at ``at``: gather, normalise, cut, bring to the model's patch length."""
         n_native = max(1, round(self.modality.patch_seconds * self.bank.sampling_rate))
-        n_patches = max(1, int(length_seconds * self.bank.sampling_rate + 1e-6) // n_native)
-        index = self.first[at][..., None] + torch.arange(n_patches * n_native, device=at.device)  # (B, C, T)
+        n_window = max(1, int(length_seconds * self.bank.sampling_rate + 1e-6))
+        n_patches = max(1, n_window // n_native)
+        step = torch.arange(n_patches * n_native, device=at.device)
+        index = self.first[at][..., None] + step  # (B, C, T)
         inside = (index >= 0) & (index < self.length[at][..., None]) & (self.begin[at][..., None] >= 0)
+        inside &= step < n_window  # a window shorter than a patch: nothing after its end is read
         flat = torch.where(inside, index + self.begin[at][..., None], torch.zeros_like(index))
         is_real = inside & self.bank.is_real[flat]
         values = (self.bank.samples[flat] - self.centre[at][..., None]) / self.spread[at][..., None]
         values = values.clamp(-clip, clip).reshape(*index.shape[:2], n_patches, n_native)  # (B, C, P, L)
         is_real = is_real.reshape(values.shape)
-        fraction = is_real.float().mean(dim=-1)
+        fraction = is_real.float().sum(dim=-1) / min(n_native, n_window)
         values = _resized(_filled(values, is_real), self.modality.patch_samples)
         is_token = fraction >= MIN_REAL_FRACTION
         n_windows, n_channels = is_token.shape[:2]

@@ -95,8 +95,8 @@ def bad_channels(samples: FloatArray, sampling_rate: float, settings: CleaningSe
 def _deviating(spread: FloatArray, good: list[int], settings: CleaningSettings) -> dict[int, str]:
     logs = np.log(spread[good])
     centre = np.median(logs)
-    # A quiet montage has nearly equal channels; a floor keeps ordinary differences from counting.
-    scale = max(1.4826 * float(np.median(np.abs(logs - centre))), 0.25)
+    # The floor keeps ordinary differences, such as strong alpha at the back, from counting.
+    scale = max(1.4826 * float(np.median(np.abs(logs - centre))), 0.35)
     return {
         channel: f"amplitude {np.exp(value - centre):.3g} times the median channel's"
         for channel, value in zip(good, logs, strict=True)

@@ -28,7 +28,7 @@ from biopercept.preprocessing.derived import Derived, Measured, derive
 from biopercept.preprocessing.electrodermal import SkinResponses, without_jumps
 from biopercept.preprocessing.gaps import at_rate, band_fits, filtered, grid_times
 from biopercept.preprocessing.quality import recording_quality
-from biopercept.preprocessing.screening import screened
+from biopercept.preprocessing.screening import MIN_REPORTED_SHARE, screened
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray, Recording, Signal
 
@@ -78,7 +78,8 @@ def clean_recording(recording: Recording, settings: CleaningSettings | None = No
     """
     settings = settings or CleaningSettings()
     notes: list[str] = []
-    times = grid_times(recording.duration_seconds)
+    duration_seconds = _duration(recording)
+    times = grid_times(duration_seconds)
     measured: list[Measured] = []
     for signal in recording.signals:
         reason = _why_left_out(signal)
@@ -94,8 +95,16 @@ def clean_recording(recording: Recording, settings: CleaningSettings | None = No
     notes.extend(derived.notes)
     signals = tuple(one.cleaned for one in measured) + tuple(_unique(derived, measured))
     cleaned = replace(recording, signals=signals, notes=(*recording.notes, *notes))
-    quality = recording_quality(cleaned, derived.is_understood, settings, recording.duration_seconds)
+    quality = recording_quality(cleaned, derived.is_understood, settings, duration_seconds)
     return CleanRecording(cleaned, quality, tuple(notes), derived.beats, derived.responses)
+
+
+def _duration(recording: Recording) -> float:
+    """Return the recording's length, seconds; a signal whose rate is no rate has none."""
+    timed = (
+        s for s in recording.signals if not s.is_regular or (math.isfinite(s.sampling_rate) and s.sampling_rate > 0)
+    )
+    return max((signal.end_seconds for signal in timed), default=0.0)
 
 
 def _why_left_out(signal: Signal) -> str:
@@ -146,6 +155,7 @@ def _clean_signal(signal: Signal, times: FloatArray, settings: CleaningSettings)
     low, high = modality.band_hz
     samples = without_hum(raw, rate, settings) if signal.modality in _NOTCHED else raw
     samples = filtered(samples, rate, low, high, bridge_seconds=bridge)
+    notes += _short_stretches(raw, samples, signal)
     samples, more = _empty_masked(raw, samples, signal, settings)
     notes += more
     if signal.modality == "eda":
@@ -182,6 +192,14 @@ def _regular_intervals(signal: Signal, raw: FloatArray, times: FloatArray, setti
         source=signal.source,
         recognised_by=signal.recognised_by,
     )
+
+
+def _short_stretches(raw: FloatArray, samples: FloatArray, signal: Signal) -> tuple[str, ...]:
+    """Return a note on the samples that no filter could be run over."""
+    share = float((np.isfinite(raw) & ~np.isfinite(samples)).mean())
+    if share < MIN_REPORTED_SHARE:
+        return ()
+    return (f"{signal.name}: {100 * share:.1f} % masked, in stretches too short to be filtered.",)
 
 
 def _empty_masked(

@@ -200,8 +200,9 @@ def _skin(derived: Derived, measured: list[Measured], times: FloatArray, setting
         return
     one, channel = best
     signal = one.cleaned
-    tonic, phasic = tonic_and_phasic(signal.read()[channel], signal.sampling_rate, settings)
-    derived.responses = skin_responses(phasic, signal.sampling_rate, signal.start_seconds, settings)
+    skin = signal.read()[channel]
+    tonic, phasic = tonic_and_phasic(skin, signal.sampling_rate, settings)
+    derived.responses = skin_responses(skin, signal.sampling_rate, signal.start_seconds, settings)
     both = on_grid(np.stack([log_tonic(tonic), phasic]), signal.sampling_rate, signal.start_seconds, times)
     derived.add("tonic", both[0], signal.name)
     derived.add("phasic", both[1], signal.name)

@@ -98,18 +98,20 @@ def tonic_and_phasic(
 
 
 def skin_responses(
-    phasic: FloatArray, sampling_rate: float, start_seconds: float, settings: CleaningSettings
+    cleaned: FloatArray, sampling_rate: float, start_seconds: float, settings: CleaningSettings
 ) -> SkinResponses:
-    """Return the responses in one phasic channel: peaks that rise at least ``scr_min_us`` in 0.5-10 s.
+    """Return the responses in one low-passed channel: peaks that rise at least ``scr_min_us`` in 0.5-10 s.
 
-    Peaks are looked for in each unbroken run, so none can lie in, or span, a gap.
+    They are looked for in the signal itself, not in its phasic part: a high-pass answers every large
+    response with a rebound that looks like a small one. Peaks are looked for in each unbroken run, so
+    none can lie in, or span, a gap.
     """
     from scipy.signal import find_peaks
 
     times: list[FloatArray] = []
     amplitudes: list[FloatArray] = []
-    for start, stop in runs_of(np.isfinite(phasic)):
-        run = phasic[start:stop]
+    for start, stop in runs_of(np.isfinite(cleaned)):
+        run = cleaned[start:stop]
         if stop - start < 3:
             continue
         reach = max(int(2 * _MAX_RISE_SECONDS * sampling_rate) | 1, 3)

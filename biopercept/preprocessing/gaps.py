@@ -168,7 +168,7 @@ def at_rate(samples: FloatArray, sampling_rate: float, new_rate: float) -> Float
 
     if new_rate >= sampling_rate:
         return samples.copy()
-    ratio = Fraction(new_rate / sampling_rate).limit_denominator(10_000)
+    ratio = Fraction(new_rate / sampling_rate).limit_denominator(50_000)
     n_out = math.ceil(samples.shape[1] * ratio)
     out = np.full((len(samples), n_out), np.nan)
     position = np.arange(n_out) / new_rate * sampling_rate

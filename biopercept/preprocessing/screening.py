@@ -12,7 +12,8 @@ from biopercept.recording import FloatArray, Signal
 _MAY_STAND_STILL = frozenset({"temp", "hr", "spo2", "ibi", "acc"})
 _SATURATES = frozenset({"ecg", "bvp", "emg", "eeg", "eog"})
 MISSING = "missing"
-_MIN_REPORTED_SHARE = 0.001
+MIN_REPORTED_SHARE = 0.001
+"""Share of a channel's samples below which masking is not worth a sentence."""
 
 
 def screened(samples: FloatArray, signal: Signal, settings: CleaningSettings) -> tuple[FloatArray, tuple[str, ...]]:
@@ -39,7 +40,7 @@ def screened(samples: FloatArray, signal: Signal, settings: CleaningSettings) ->
                 is_bad = is_bad & np.isfinite(row)  # a sample is counted under the first reason only
             share = float(is_bad.mean())
             row[is_bad] = np.nan
-            if share >= _MIN_REPORTED_SHARE:
+            if share >= MIN_REPORTED_SHARE:
                 shares.setdefault(reason, {})[name] = share
     return out, tuple(_note(signal, reason, by_channel) for reason, by_channel in shares.items())
 

@@ -26,7 +26,7 @@ def test_cross_attention(benchmark: Benchmark, kind: str) -> None:
     mask = torch.rand(32, 512, generator=random) > 0.2
     with torch.no_grad():
         if kind == "ours":
-            ours = MultiHeadAttention(64, 64, n_heads=4).eval()
+            ours = MultiHeadAttention(64, 64, qk_width=64, v_width=64, output_width=64, n_heads=4).eval()
             benchmark(ours, latents, tokens, mask)
         else:
             plain = nn.MultiheadAttention(64, 4, batch_first=True).eval()

@@ -111,6 +111,22 @@ def test_a_slower_signal_is_brought_to_the_models_patch_length(made: ModuleType)
     assert abs(float(patches[0, 0, 1].mean()) - (60 * 2 + 10 + 4.5)) < 1e-3
 
 
+def test_a_window_shorter_than_a_patch_reads_nothing_after_its_end(made: ModuleType) -> None:
+    batches = []
+    for later in (0.0, 77.0):
+        held = made.recording("P01", seed=0)
+        held.samples["EDA"][:, int(63 * made.RATE) :] += later
+        windows = labelled_windows(
+            (held, *made.study(3)[1:]), made.TASK, length_seconds=3.0, feature_names=made.FEATURES
+        )
+        inputs = WindowInputs(windows, NormalisationSettings("causal"), made.STEP)
+        source = TokenSource(inputs, inputs.fit(["P02"]), TokenSettings(features=False), CPU)
+        row = int(np.flatnonzero((windows.subject == "P01") & (windows.onset == 60.0))[0])
+        batches.append(sensor(source.batch(np.array([row])), "eda"))
+    assert batches[0].is_real.all()
+    assert torch.equal(batches[0].patches, batches[1].patches)
+
+
 def test_channel_codes_depend_on_the_name_alone() -> None:
     assert channel_code("x") == channel_code(" X ")
     assert len({channel_code(n) for n in ("x", "y", "z")}) == 3

@@ -90,8 +90,8 @@ def made_eeg(eeg_channels: tuple[Channel, ...]) -> Samples:
     rng = np.random.default_rng(3)
     n = 60 * 256
     t = np.arange(n) / 256
-    shared = np.cumsum(rng.normal(size=n)) * 0.5
-    own = np.cumsum(rng.normal(size=(len(eeg_channels), n)), axis=1) * 0.5
+    shared = np.cumsum(rng.normal(size=n)) * 2.0
+    own = np.cumsum(rng.normal(size=(len(eeg_channels), n)), axis=1) * 1.5
     out = rng.uniform(0.5, 1.5, (len(eeg_channels), 1)) * shared + own
     out += rng.normal(0, 2.0, out.shape)
     back = [i for i, channel in enumerate(eeg_channels) if channel.name in ("O1", "O2", "P3", "P4", "Pz")]

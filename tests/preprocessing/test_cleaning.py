@@ -1,0 +1,264 @@
+"""A whole recording is cleaned once; nothing is filled, and what is left out is said."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from biopercept.errors import RecordingError, SettingsError
+from biopercept.modalities import DERIVED_RATE, MODALITIES
+from biopercept.preprocessing.cleaning import CleaningSettings, clean_recording
+from biopercept.preprocessing.features import compute_features
+from biopercept.preprocessing.quality import window_quality
+from biopercept.recording import Channel, Recording, Signal
+
+Maker = Callable[..., Signal]
+RecordingMaker = Callable[..., Recording]
+
+
+@pytest.fixture(scope="module")
+def everything(
+    make_signal: Maker,
+    make_ecg: Callable[..., np.ndarray],
+    make_pulse: Callable[..., np.ndarray],
+    make_beats: Callable[..., np.ndarray],
+    made_eeg: np.ndarray,
+    eeg_channels: tuple[Channel, ...],
+) -> Recording:
+    """Return 60 s with every sensor there is."""
+    rng = np.random.default_rng(0)
+    beats = make_beats(60)
+    t4 = np.arange(240) / 4
+    signals = (
+        make_signal("ecg", 250.0, make_ecg(beats, 60, 250.0)),
+        make_signal("bvp", 64.0, make_pulse(beats, 60, 64.0)),
+        make_signal("ibi", 4.0, np.diff(beats), times=beats[1:]),
+        make_signal("hr", 1.0, np.full(60, 70.0)),
+        make_signal("eda", 4.0, 3 + 0.2 * np.sin(2 * np.pi * 0.08 * t4) + 0.001 * rng.normal(size=240)),
+        make_signal("temp", 4.0, 33 + 0.001 * t4),
+        make_signal("resp", 25.0, np.sin(2 * np.pi * 0.25 * np.arange(1500) / 25)),
+        make_signal("emg", 1000.0, rng.normal(0, 0.05, 60_000)),
+        make_signal("acc", 32.0, rng.normal(0, 0.1, (3, 1920)) + np.array([[0], [0], [1]])),
+        make_signal("eeg", 256.0, made_eeg, channels=eeg_channels),
+        make_signal("eog", 256.0, rng.normal(0, 30, 256 * 60).cumsum() * 0.1),
+        make_signal("spo2", 1.0, np.full(60, 97.0)),
+    )
+    return Recording("S1", "", "all", signals)
+
+
+def test_every_sensor_is_cleaned_and_every_series_derived(everything: Recording) -> None:
+    clean = clean_recording(everything)
+    assert clean.notes == ()
+    names = [s.name for s in clean.recording.signals]
+    assert names[:12] == [s.name for s in everything.signals]
+    assert set(names[12:]) == {name for name, row in MODALITIES.items() if row.is_derived}
+    for signal in clean.recording.signals:
+        assert signal.is_regular and signal.unit == MODALITIES[signal.modality].unit
+        assert signal.sampling_rate <= MODALITIES[signal.modality].model_rate
+        assert np.isfinite(signal.read()).mean() > 0.8, signal.name
+        assert clean.quality[signal.name].shape == (signal.n_channels, 60)
+        if MODALITIES[signal.modality].is_derived:
+            assert (signal.sampling_rate, signal.start_seconds, signal.n_samples) == (DERIVED_RATE, 0.0, 240)
+            assert signal.derived_from and signal.recognised_by == "derived"
+
+
+def test_heart_rate_comes_from_the_ecg_first(everything: Recording) -> None:
+    clean = clean_recording(everything)
+    assert clean.recording.signal("heart_rate").derived_from.split("+")[0] == "ECG"
+    assert clean.recording.signal("heart_variability").derived_from == clean.beats.source == "ECG"
+
+
+def test_without_ecg_and_pulse_the_device_speaks(everything: Recording) -> None:
+    for left, expected in ((("IBI", "HR"), "IBI"), (("HR",), "HR")):
+        some = replace(everything, signals=tuple(s for s in everything.signals if s.name in left))
+        assert clean_recording(some).recording.signal("heart_rate").derived_from.split("+")[0] == expected
+
+
+def test_cleaning_one_sensor_does_not_depend_on_the_others(everything: Recording) -> None:
+    together = clean_recording(everything)
+    for name, derived in (("EDA", "phasic"), ("RESP", "resp_rate"), ("ACC", "activity")):
+        alone = clean_recording(replace(everything, signals=(everything.signal(name),)))
+        for each in (name, derived):
+            np.testing.assert_array_equal(alone.recording.signal(each).read(), together.recording.signal(each).read())
+
+
+def test_the_same_recording_gives_the_same_numbers(everything: Recording) -> None:
+    first, second = clean_recording(everything), clean_recording(everything)
+    for a, b in zip(first.recording.signals, second.recording.signals, strict=True):
+        assert a.read().tobytes() == b.read().tobytes()
+
+
+def test_missing_samples_are_never_filled(everything: Recording) -> None:
+    """A 10 s gap in every regular signal stays a gap in it and in what is derived from it."""
+    cut = []
+    for signal in everything.signals:
+        if not signal.is_regular:
+            continue
+        samples = signal.read().copy()
+        samples[:, round(20 * signal.sampling_rate) : round(30 * signal.sampling_rate)] = np.nan
+        cut.append(
+            Signal.from_samples(
+                signal.name, signal.modality, signal.unit, signal.sampling_rate, samples, channels=signal.channels
+            )
+        )
+    clean = clean_recording(replace(everything, signals=tuple(cut)))
+    for signal in clean.recording.signals:
+        times = signal.sample_times()
+        inside = (times >= 20) & (times < 30)
+        assert np.isnan(signal.read()[:, inside]).all(), signal.name
+    assert not ((clean.beats.times >= 20) & (clean.beats.times < 30)).any()
+
+
+@pytest.mark.parametrize(
+    ("signal", "reason"),
+    [
+        ({"modality": "unknown"}, "what it measures was not recognised"),
+        ({"unit": "V"}, "its unit is 'V' and skin conductance needs 'uS'"),
+        ({"unit": ""}, "its unit is 'not given' and"),
+        ({"sampling_rate": math.nan}, "its sampling rate is nan Hz"),
+        ({"sampling_rate": 0.0}, "its sampling rate is 0.0 Hz"),
+        ({"modality": "heart_rate", "unit": "bpm"}, "instantaneous heart rate is computed here, not read from a file"),
+        ({"modality": "emg", "unit": "mV"}, "electromyogram is looked for above 20 Hz and it is sampled at only 4 Hz"),
+    ],
+)
+def test_what_cannot_be_used_is_left_out_with_a_note(
+    signal: dict[str, object], reason: str, make_signal: Maker, make_recording: RecordingMaker
+) -> None:
+    good = make_signal("temp", 4.0, 33 + 0.001 * np.arange(400))
+    bad = replace(make_signal("eda", 4.0, 3 + np.sin(np.arange(400) / 30), name="odd"), **signal)  # type: ignore[arg-type]
+    clean = clean_recording(make_recording(good, bad))
+    assert [s.name for s in clean.recording.signals] == ["TEMP"]
+    expected = reason.replace("skin conductance", MODALITIES["eda"].title).replace("'not given'", "'not given'")
+    assert any(note.startswith("odd: left out, ") and expected in note for note in clean.notes), clean.notes
+    assert set(clean.notes) <= set(clean.recording.notes)
+
+
+def test_an_error_says_why_nothing_is_left(make_signal: Maker, make_recording: RecordingMaker) -> None:
+    message = (
+        "Nothing is left of S1 after cleaning: no signal has a valid sample. "
+        "ECG: 100.0 % masked, outside the plausible -20 to 20 mV."
+    )
+    with pytest.raises(RecordingError, match=f"^{re.escape(message)}"):
+        clean_recording(make_recording(make_signal("ecg", 250.0, np.full(5000, 1e6))))
+    with pytest.raises(RecordingError, match="It has no signals"):
+        clean_recording(make_recording())
+
+
+def test_bad_settings_are_refused_by_name() -> None:
+    with pytest.raises(
+        SettingsError, match=re.escape("cleaning.flat_seconds is -1; it must be a number of zero or more.")
+    ):
+        CleaningSettings(flat_seconds=-1)
+    with pytest.raises(
+        SettingsError, match=re.escape("cleaning.powerline_hz is 55; allowed are 50, 60, or 0 for no notch.")
+    ):
+        CleaningSettings(powerline_hz=55)
+
+
+def test_settings_reach_the_cleaner(make_signal: Maker, make_recording: RecordingMaker) -> None:
+    skin = 0.05 + 0.01 * np.sin(np.arange(400) / 30)
+    recording = make_recording(make_signal("eda", 4.0, skin))
+    assert np.isfinite(clean_recording(recording).recording.signal("EDA").read()).all()
+    with pytest.raises(RecordingError, match=re.escape("below 0.1 uS")):
+        clean_recording(recording, CleaningSettings(eda_min_us=0.1))
+
+
+RATES = {
+    "ecg": (128.0, 500.0),
+    "bvp": (64.0,),
+    "eda": (4.0, 64.0),
+    "resp": (25.0,),
+    "emg": (256.0, 1000.0),
+    "eeg": (128.0,),
+    "temp": (4.0,),
+    "acc": (32.0,),
+    "spo2": (1.0,),
+    "hr": (1.0,),
+    "eog": (128.0,),
+}
+
+
+def _hostile(modality: str, rate: float, seconds: float) -> Iterator[tuple[str, np.ndarray]]:
+    n = max(round(rate * seconds), 1)
+    rng = np.random.default_rng(n)
+    offset = {"eda": 3.0, "temp": 33.0, "spo2": 96.0, "hr": 70.0}.get(modality, 0.0)
+    scale = {"eeg": 20.0, "eog": 50.0, "bvp": 50.0}.get(modality, 0.3)
+    t = np.arange(n) / rate
+    good = offset + scale * (np.sin(2 * np.pi * 1.1 * t) ** 8 + 0.05 * rng.normal(size=n))
+    yield "noise", offset + scale * rng.normal(size=n)
+    yield "walk", offset + scale * 0.1 * np.cumsum(rng.normal(size=n))
+    yield "hum", offset + scale * np.sin(2 * np.pi * 50 * t)
+    yield "constant", np.full(n, 5.0)
+    yield "zeros", np.zeros(n)
+    yield "half flat", np.where(t < seconds / 2, good, 5.0)
+    yield "clipped", np.clip(good, *np.quantile(good, [0.1, 0.9]))
+    yield "one NaN", np.where(np.arange(n) == n // 3, np.nan, good)
+    yield "a fifth NaN", np.where(rng.random(n) < 0.2, np.nan, good)
+    yield "all NaN", np.full(n, np.nan)
+    yield "infinite", np.where(np.arange(n) == n // 3, -np.inf, good)
+    yield "huge", np.full(n, 1e308) * np.where(np.arange(n) % 2, 1, -1)
+    yield "a million times", good * 1e6
+    yield "a billionth", good * 1e-9
+    yield "integers", np.round(good * 10)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 2.0, 10.0, 60.0])
+@pytest.mark.parametrize("modality", RATES)
+def test_no_signal_however_bad_brings_the_cleaners_down(
+    modality: str, seconds: float, make_signal: Maker, make_recording: RecordingMaker
+) -> None:
+    """Either a sentence, or numbers that are finite or missing, with a quality between 0 and 1."""
+    for rate in RATES[modality]:
+        for kind, samples in _hostile(modality, rate, seconds):
+            try:
+                clean = clean_recording(make_recording(make_signal(modality, rate, samples)))
+            except RecordingError as error:
+                assert str(error).startswith("Nothing is left of S1 after cleaning")
+                assert "%" in str(error) or "masked" in str(error) or "no samples" in str(error)
+                continue
+            if kind in ("all NaN", "huge", "zeros") and modality not in ("temp", "acc", "bvp", "resp", "hr"):
+                pytest.fail(f"{modality} of {kind} passed")
+            features = compute_features(clean, [0.0], max(seconds, 1.0))
+            assert not np.isinf(features).any()
+            quality = window_quality(clean, [0.0], max(seconds, 1.0))
+            assert (quality >= 0).all() and (quality <= 1).all()
+            for signal in clean.recording.signals:
+                values = signal.read()
+                assert not np.isinf(values).any()
+                bound = max(abs(edge) for edge in MODALITIES[signal.modality].plausible)
+                assert np.nanmax(np.abs(values), initial=0.0) <= 3 * bound
+
+
+@pytest.mark.parametrize("modality", ["ecg", "bvp", "resp"])
+@pytest.mark.parametrize("kind", ["noise", "hum", "constant", "zeros"])
+def test_no_rate_comes_from_what_has_no_rhythm(
+    modality: str, kind: str, make_signal: Maker, make_recording: RecordingMaker
+) -> None:
+    for rate in RATES[modality]:
+        samples = dict(_hostile(modality, rate, 60.0))[kind]
+        steady = make_signal("temp", 4.0, 33 + 0.001 * np.arange(240))
+        clean = clean_recording(make_recording(make_signal(modality, rate, samples), steady))
+        assert not [s.name for s in clean.recording.signals if s.modality in ("heart_rate", "resp_rate")]
+        assert clean.quality[modality.upper()].mean() < 0.05
+        assert [note for note in clean.notes if note.startswith((modality.upper(), "heart_rate", "resp_rate"))]
+
+
+@pytest.mark.realdata
+def test_real_ecg_gives_a_rate_but_where_it_nearly_vanishes(reference_data: Path) -> None:
+    edfio = pytest.importorskip("edfio")
+    for name, has_rate in (("Subject00_1", True), ("Subject04_2", True), ("Subject13_1", False)):
+        edf = edfio.read_edf(reference_data / "eegmat" / f"{name}.edf")
+        ecg = next(s for s in edf.signals if "ECG" in s.label)
+        signal = Signal.from_samples("ECG", "ecg", "mV", ecg.sampling_frequency, ecg.data)
+        clean = clean_recording(Recording(name, "", name, (signal,)))
+        rates = clean.recording.signals_of("heart_rate")
+        assert bool(rates) == has_rate, name
+        if has_rate:
+            values = rates[0].read()
+            assert np.isfinite(values).mean() > 0.95 and 50 < np.nanmean(values) < 110

@@ -1,0 +1,153 @@
+"""Features are what plain numpy gives, missing where undefined, and blind to the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import neurokit2
+import numpy as np
+import pytest
+
+from biopercept.preprocessing import summaries
+from biopercept.preprocessing.beats import Beats
+from biopercept.preprocessing.brain_features import region_of
+from biopercept.preprocessing.cleaning import clean_recording
+from biopercept.preprocessing.features import FEATURE_GROUPS, FEATURE_NAMES, compute_features
+from biopercept.preprocessing.heart_features import NAMES, interval_features
+from biopercept.recording import Channel, Recording, Signal
+
+Maker = Callable[..., Signal]
+
+
+def _column(table: np.ndarray, name: str) -> np.ndarray:
+    return table[:, FEATURE_NAMES.index(name)]
+
+
+def test_feature_names_are_unique_grouped_and_in_order() -> None:
+    assert len(set(FEATURE_NAMES)) == len(FEATURE_NAMES) == 85
+    groups = [name.split("/")[0] for name in FEATURE_NAMES]
+    assert (
+        list(dict.fromkeys(groups)) == list(FEATURE_GROUPS) == ["heart", "eda", "resp", "temp", "motion", "emg", "eeg"]
+    )
+    assert groups == sorted(groups, key=FEATURE_GROUPS.index)
+    assert FEATURE_NAMES[0] == "heart/rate_mean" and FEATURE_NAMES[-1] == "eeg/alpha_asymmetry"
+
+
+def test_summaries_equal_plain_numpy() -> None:
+    rng = np.random.default_rng(0)
+    series = rng.normal(size=400)
+    onsets = np.array([0.0, 30.0])
+    windows = summaries.windowed(series, onsets, 60.0)
+    for row, start in enumerate((0, 120)):
+        cut = series[start : start + 240]
+        t = np.arange(240) / 4 / 60
+        assert summaries.level(windows)[row] == pytest.approx(cut.mean())
+        assert summaries.spread(windows)[row] == pytest.approx(cut.std())
+        assert summaries.trend(windows)[row] == pytest.approx(np.polyfit(t, cut, 1)[0])
+        assert summaries.roughness(windows)[row] == pytest.approx(np.abs(np.diff(cut)).mean())
+        assert (summaries.lowest(windows)[row], summaries.highest(windows)[row]) == (cut.min(), cut.max())
+
+
+def test_a_trend_over_a_gap_is_that_of_the_valid_samples() -> None:
+    series = 3.0 * np.arange(240) / 4 / 60
+    series[50:100] = np.nan
+    assert summaries.trend(summaries.windowed(series, np.zeros(1), 60.0))[0] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6])
+def test_a_summary_needs_half_of_its_window(share: float) -> None:
+    series = np.full(240, np.nan)
+    series[: int(share * 240)] = 1.0
+    windows = summaries.windowed(series, np.zeros(1), 60.0)
+    for summary in (summaries.level, summaries.spread, summaries.trend, summaries.roughness, summaries.lowest):
+        assert np.isfinite(summary(windows)[0]) == (share > 0.5)
+
+
+def test_interval_features_equal_those_of_neurokit(make_beats: Callable[..., np.ndarray]) -> None:
+    times = make_beats(61.0) + np.random.default_rng(0).normal(0, 0.03, len(make_beats(61.0)))
+    intervals = np.concatenate(([np.nan], np.diff(times)))
+    got = dict(
+        zip(NAMES, interval_features(Beats(times, intervals, times * np.nan, "x"), np.zeros(1), 61.0)[0], strict=True)
+    )
+    peaks = np.round(times * 10_000).astype(int)
+    expected = neurokit2.hrv_time(peaks, sampling_rate=10_000).iloc[0]
+    assert got["mean_nn"] == pytest.approx(expected["HRV_MeanNN"], rel=1e-4)
+    assert np.exp(got["log_rmssd"]) - 1 == pytest.approx(expected["HRV_RMSSD"], rel=0.02)
+    assert np.exp(got["log_sdnn"]) - 1 == pytest.approx(expected["HRV_SDNN"], rel=0.02)
+    assert 100 * got["pnn50"] == pytest.approx(expected["HRV_pNN50"], abs=2.0)
+
+
+def test_slow_and_fast_variability_fall_into_their_bands() -> None:
+    for hertz, sign in ((0.1, 1), (0.25, -1)):
+        times = [0.5]
+        while times[-1] < 119:
+            times.append(times[-1] + 0.8 + 0.05 * np.sin(2 * np.pi * hertz * times[-1]))
+        at = np.array(times)
+        beats = Beats(at, np.concatenate(([np.nan], np.diff(at))), at * np.nan, "x")
+        table = interval_features(beats, np.zeros(1), 120.0)
+        assert sign * table[0, NAMES.index("log_lf_hf")] > 1
+
+
+def test_spectra_are_missing_in_windows_under_a_minute(make_beats: Callable[..., np.ndarray]) -> None:
+    times = make_beats(60)
+    beats = Beats(times, np.concatenate(([np.nan], np.diff(times))), times * np.nan, "x")
+    table = interval_features(beats, np.zeros(1), 59.0)[0]
+    assert np.isnan(table[[NAMES.index(n) for n in ("log_lf", "log_hf", "log_lf_hf")]]).all()
+    assert np.isfinite(table[NAMES.index("mean_nn")])
+
+
+def test_an_absent_sensor_is_missing_and_not_zero(make_signal: Maker, make_recording: Callable[..., Recording]) -> None:
+    clean = clean_recording(make_recording(make_signal("temp", 4.0, 33 + np.arange(480) * 1e-3)))
+    table = compute_features(clean, [0.0, 30.0], 60.0)
+    assert table.dtype == np.float32 and table.shape == (2, len(FEATURE_NAMES))
+    known = {name for name in FEATURE_NAMES if np.isfinite(_column(table, name)).all()}
+    assert known == {"temp/mean", "temp/slope", "temp/sd"}
+    np.testing.assert_allclose(_column(table, "temp/slope"), 0.24, rtol=0.05)
+
+
+def test_no_feature_knows_when_in_the_recording_its_window_lies(
+    make_signal: Maker, make_recording: Callable[..., Recording]
+) -> None:
+    """A recording that repeats itself every minute gives every minute the same features."""
+    rng = np.random.default_rng(0)
+    eda = np.tile(3 + 0.5 * np.hanning(240) + 0.001 * rng.normal(size=240), 8)
+    acc = np.tile(rng.normal(0, 0.1, (3, 60 * 32)), 8)
+    hr = np.tile(70 + 5 * np.hanning(60), 8)
+    temp = np.tile(33 + 0.1 * np.hanning(240), 8)
+    signals = [
+        make_signal(m, r, x) for m, r, x in (("eda", 4, eda), ("acc", 32, acc), ("hr", 1, hr), ("temp", 4, temp))
+    ]
+    table = compute_features(clean_recording(make_recording(*signals)), np.arange(120.0, 300.0, 60.0), 60.0)
+    known = np.isfinite(table).all(axis=0)
+    assert known.sum() > 20
+    np.testing.assert_allclose(table[1:, known], np.broadcast_to(table[:1, known], table[1:, known].shape), atol=2e-3)
+
+
+def test_windows_beyond_the_recording_are_missing(make_signal: Maker, make_recording: Callable[..., Recording]) -> None:
+    clean = clean_recording(make_recording(make_signal("temp", 4.0, 33 + np.arange(480) * 1e-3)))
+    assert np.isnan(compute_features(clean, [500.0, -100.0], 60.0)).all()
+
+
+def test_regions_are_read_from_the_names_of_any_montage() -> None:
+    expected = {
+        "frontal": ("Fp1", "AF7", "F3", "Fz", "EEG F8-Ref"),
+        "central": ("C3", "Cz", "FC5", "EEG C4"),
+        "temporal": ("T3", "T8", "TP9", "FT10"),
+        "parietal": ("P7", "Pz", "CP1"),
+        "occipital": ("O1", "Oz", "PO8", "EEG O2-A1"),
+    }
+    for region, names in expected.items():
+        assert {region_of(name) for name in names} == {region}
+    assert {region_of(name) for name in ("ECG", "A2-A1", "EOG1", "X3", "")} == {None}
+
+
+def test_eeg_features_find_the_alpha_where_it_was_planted(
+    made_eeg: np.ndarray,
+    eeg_channels: tuple[Channel, ...],
+    make_signal: Maker,
+    make_recording: Callable[..., Recording],
+) -> None:
+    clean = clean_recording(make_recording(make_signal("eeg", 256.0, made_eeg, channels=eeg_channels)))
+    table = compute_features(clean, [0.0], 60.0)
+    assert _column(table, "eeg/alpha_occipital")[0] > _column(table, "eeg/alpha_frontal")[0] + 1
+    assert np.isfinite(table[:, [n.startswith("eeg/") for n in FEATURE_NAMES]]).all()
