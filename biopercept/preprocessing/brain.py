@@ -95,8 +95,9 @@ def bad_channels(samples: FloatArray, sampling_rate: float, settings: CleaningSe
 def _deviating(spread: FloatArray, good: list[int], settings: CleaningSettings) -> dict[int, str]:
     logs = np.log(spread[good])
     centre = np.median(logs)
-    # The floor keeps ordinary differences, such as strong alpha at the back, from counting.
-    scale = max(1.4826 * float(np.median(np.abs(logs - centre))), 0.35)
+    # The floor keeps ordinary differences, such as strong alpha at the back, from counting; the ceiling keeps
+    # a montage of loud and quiet regions from hiding a channel that is far louder than any.
+    scale = float(np.clip(1.4826 * np.median(np.abs(logs - centre)), 0.35, 0.4))
     return {
         channel: f"amplitude {np.exp(value - centre):.3g} times the median channel's"
         for channel, value in zip(good, logs, strict=True)

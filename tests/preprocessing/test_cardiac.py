@@ -168,3 +168,34 @@ def test_pulse_intervals_that_contradict_the_device_are_dropped(
     checked = checked_against_device(found, rate, times, SETTINGS)
     np.testing.assert_array_equal(checked.intervals[found.times < 59], found.intervals[found.times < 59])
     assert np.isnan(checked.intervals[found.times > 61]).all()
+
+
+def test_a_beat_in_a_gap_short_enough_to_bridge_is_not_found(
+    make_ecg: Samples, make_beats: Samples, make_signal: Maker
+) -> None:
+    planted = make_beats(60)
+    samples = make_ecg(planted, 60, 250.0)
+    t = np.arange(len(samples)) / 250.0
+    # Only the samples at the peak itself are lost: the bridge leaves enough of the wave to find.
+    samples[np.abs(t - planted[30]) < 0.005] = np.nan
+    found, _ = ecg_beats(samples, make_signal("ecg", 250.0, samples), SETTINGS)
+    assert np.abs(found.times - planted[30]).min() > 0.004
+    assert np.abs(found.times[:, None] - np.delete(planted, 30)[None]).min(axis=0).max() < 0.008
+
+
+def test_an_interval_unlike_its_neighbours_is_not_accepted() -> None:
+    intervals = np.full(40, 0.8)
+    intervals[20] = 1.15
+    times = np.cumsum(intervals)
+    kept = series.accepted_intervals(times, intervals, SETTINGS)
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(kept)), [20])
+    assert np.isnan(series.accepted_intervals(times, np.where(intervals > 1, 9.0, intervals), SETTINGS)[20])
+
+
+def test_lonely_intervals_are_not_accepted_but_a_devices_are() -> None:
+    intervals = np.full(200, np.nan)
+    times = np.arange(200) * 0.8
+    intervals[100:105] = 0.8
+    assert np.isnan(series.accepted_intervals(times, intervals, SETTINGS)).all()
+    alone = series.accepted_intervals(times, intervals, SETTINGS, needs_coverage=False)
+    assert np.isfinite(alone[100:105]).all()

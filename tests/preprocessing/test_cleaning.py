@@ -88,6 +88,41 @@ def test_cleaning_one_sensor_does_not_depend_on_the_others(everything: Recording
             np.testing.assert_array_equal(alone.recording.signal(each).read(), together.recording.signal(each).read())
 
 
+def test_holes_of_the_pulse_rate_are_filled_by_the_device_and_nowhere_else(
+    make_signal: Maker,
+    make_recording: RecordingMaker,
+    make_pulse: Callable[..., np.ndarray],
+    make_beats: Callable[..., np.ndarray],
+) -> None:
+    samples = make_pulse(make_beats(120), 120, 64.0)
+    samples[64 * 40 : 64 * 80] = np.nan
+    pulse, device = make_signal("bvp", 64.0, samples), make_signal("hr", 1.0, np.full(120, 71.5))
+    times = np.arange(480) / 4
+    alone = clean_recording(make_recording(pulse)).recording.signal("heart_rate").read()[0]
+    both = clean_recording(make_recording(pulse, device)).recording.signal("heart_rate")
+    assert both.derived_from == "BVP+HR"
+    known = np.isfinite(alone)
+    assert not known[(times >= 40) & (times < 80)].any()
+    np.testing.assert_array_equal(both.read()[0, known], alone[known])
+    np.testing.assert_allclose(both.read()[0, (times >= 40) & (times < 80)], 71.5)
+
+
+def test_a_bad_eeg_channel_is_masked_named_and_kept_out_of_the_reference(
+    made_eeg: np.ndarray, eeg_channels: tuple[Channel, ...], make_signal: Maker, make_recording: RecordingMaker
+) -> None:
+    eeg = made_eeg.copy()
+    eeg[4] = np.random.default_rng(9).normal(0, 15, eeg.shape[1])
+    clean = clean_recording(make_recording(make_signal("eeg", 256.0, eeg, channels=eeg_channels)))
+    samples = clean.recording.signal("EEG").read()
+    assert np.isnan(samples[4]).all()
+    np.testing.assert_allclose(np.delete(samples, 4, axis=0).mean(axis=0), 0, atol=1e-6)
+    assert len(clean.notes) == 1 and clean.notes[0].startswith(
+        "EEG, channel C3: masked as bad, correlates with no other"
+    )
+    assert clean.quality["EEG"][4].max() == 0 and clean.quality["EEG"][5].min() > 0.4
+    assert np.isnan(clean.recording.signal("eeg_alpha").read()[4]).all()
+
+
 def test_the_same_recording_gives_the_same_numbers(everything: Recording) -> None:
     first, second = clean_recording(everything), clean_recording(everything)
     for a, b in zip(first.recording.signals, second.recording.signals, strict=True):

@@ -84,3 +84,11 @@ def test_a_jump_faster_than_skin_is_masked() -> None:
 
 def test_the_log_of_nothing_is_bounded_and_missing_stays_missing() -> None:
     np.testing.assert_allclose(log_tonic(np.array([1.0, 0.0, -1.0, np.nan])), [0, np.log(1e-3), np.log(1e-3), np.nan])
+
+
+def test_a_rise_too_steep_for_skin_is_no_response() -> None:
+    skin = np.full(200, 3.0)
+    skin[100] = 3.1
+    assert len(skin_responses(skin, RATE, 0.0, SETTINGS).times) == 0
+    skin[97:104] = 3 + 0.1 * np.hanning(7)
+    assert len(skin_responses(skin, RATE, 0.0, SETTINGS).times) == 1

@@ -72,3 +72,10 @@ def test_channels_with_the_same_fault_share_one_note(make_signal: Callable[..., 
     samples[:2, :200] = np.nan
     _, notes = screened(samples, make_signal("eeg", 250.0, samples), SETTINGS)
     assert notes == ("EEG, channel EEG1, EEG2: up to 10.0 % masked, missing.",)
+
+
+def test_a_sample_is_counted_under_one_reason_only(make_signal: Callable[..., Signal]) -> None:
+    """A constant is flat, and at its own rail too: one sentence is enough."""
+    samples = np.full((1, 2000), 5.0)
+    _, notes = screened(samples, make_signal("ecg", 250.0, samples), SETTINGS)
+    assert notes == ("ECG: 100.0 % masked, flat for 1 s or more.",)
