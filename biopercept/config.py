@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from biopercept import __version__
 from biopercept.errors import SettingsError
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.field_values import did_you_mean, read_value
@@ -26,6 +25,7 @@ from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.resources import preset_names, preset_text
 from biopercept.studies.yaml_text import parse_yaml_text, read_yaml_text
+from biopercept.version import __version__
 
 DEFAULT_PRESET = "general"
 _PRESET_KEY, _VERSION_KEY = "preset", "biopercept"

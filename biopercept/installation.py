@@ -8,7 +8,7 @@ import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from biopercept import __version__
+from biopercept.version import __version__
 
 CORE = "core"
 

@@ -14,10 +14,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from biopercept import __version__
 from biopercept.files import content_hash
 from biopercept.store_layout import SCHEMA
 from biopercept.studies.structure import Entry, Study
+from biopercept.version import __version__
 
 _ROOMS = ("biopercept", "biopercept.loaders", "biopercept.preprocessing")
 _MODULES = ("modalities.py", "prepare_recording.py", "recording.py")

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept import __version__
 from biopercept.errors import StoreError
 from biopercept.files import replacing, write_bytes
 from biopercept.hdf5_writing import hdf5_writer
@@ -33,6 +32,7 @@ from biopercept.store_layout import (
     read_attributes,
 )
 from biopercept.studies.tasks import Task
+from biopercept.version import __version__
 from biopercept.windowed import PreparedRecording, StoredSignal, link_name
 
 

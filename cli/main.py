@@ -22,8 +22,8 @@ from types import FrameType, TracebackType
 
 import typer
 
-from biopercept import __version__
 from biopercept.errors import BioperceptError
+from biopercept.version import __version__
 
 from .terminal import say
 

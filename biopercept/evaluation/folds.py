@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from biopercept.comparators.catalogue import fitter_named
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
-from biopercept.learning.engine import engine_for, seed_for
+from biopercept.learning.engine import engine_for, seed_for, threads
 from biopercept.learning.fitting import FitRequest
 from biopercept.learning.splits import Fold
 from biopercept.store import open_store
@@ -48,10 +48,7 @@ class FoldResult:
 
 def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
     """Return one fold's predictions; they depend on the plan and the fold's subjects, not on what ran before."""
-    import torch
-
     request, windows = plan.request, plan.windows
-    torch.set_num_threads(request.evaluation.n_threads)
     engine = engine_for(request.device, request.fit.training.precision)
     started = time.perf_counter()
     rows = windows.rows_of(fold.test)
@@ -62,18 +59,19 @@ def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
         def keep(epoch: int, loss: float, validation: float, into: list[Any] = history) -> None:
             into.append((epoch, loss, validation if validation == validation else None))
 
-        fitted = fitter_named(request.model)(
-            FitRequest(
-                plan.inputs,
-                windows.rows_of(fold.training),
-                windows.rows_of(fold.validation),
-                request.fit,
-                engine,
-                seed_for(request.seed, fold.name, repetition),
-                keep,
+        with threads(request.fit.training.n_threads):
+            fitted = fitter_named(request.model)(
+                FitRequest(
+                    plan.inputs,
+                    windows.rows_of(fold.training),
+                    windows.rows_of(fold.validation),
+                    request.fit,
+                    engine,
+                    seed_for(request.seed, fold.name, repetition),
+                    keep,
+                )
             )
-        )
-        answers.append(fitted.probabilities(rows))
+            answers.append(fitted.probabilities(rows))
         histories.append(history)
         n_parameters = fitted.n_parameters
     seconds = time.perf_counter() - started

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from biopercept import __version__
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
@@ -17,6 +16,7 @@ from biopercept.learning.splits import Fold, make_folds
 from biopercept.learning.windows import WindowTable, labelled_windows
 from biopercept.store import StudyStore
 from biopercept.studies.tasks import Task
+from biopercept.version import __version__
 from biopercept.windowed import WindowedRecording
 
 

@@ -22,19 +22,16 @@ class EvaluationSettings:
         Repetitions whose probabilities are averaged before scoring.
     n_bootstrap : int
         Resamples of the subjects for intervals.
-    n_threads : int
-        Threads of one fit. Results are promised equal only for equal threads; ``--jobs`` runs several fits at once.
     """
 
     split: str = "subject"
     n_folds: int = 5
     n_seeds: int = 1
     n_bootstrap: int = 2000
-    n_threads: int = 1
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise SettingsError(f"evaluation.split is {self.split!r}; allowed are {', '.join(SPLITS)}")
-        for name, least in (("n_folds", 2), ("n_seeds", 1), ("n_bootstrap", 100), ("n_threads", 1)):
+        for name, least in (("n_folds", 2), ("n_seeds", 1), ("n_bootstrap", 100)):
             if getattr(self, name) < least:
                 raise SettingsError(f"evaluation.{name} is {getattr(self, name)}; it must be at least {least}")

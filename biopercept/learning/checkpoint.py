@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from biopercept import __version__
 from biopercept.errors import CheckpointError
 from biopercept.files import content_hash, replacing, write_json, write_text
 from biopercept.learning.normalisation import NormalisationSettings, Population
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings, TokenVocabulary
 from biopercept.studies.tasks import Task
+from biopercept.version import __version__
 
 SCHEMA = 1
 WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.json", "card.md"

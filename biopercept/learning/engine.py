@@ -68,6 +68,20 @@ def seeded(seed: int) -> Iterator[torch.Generator]:
         yield torch.Generator().manual_seed(seed)
 
 
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Let torch and the numerical libraries use ``number`` threads while the block runs."""
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        with threadpool_limits(limits=number):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def seed_for(*parts: object) -> int:
     """Return a seed that depends on all the parts (run seed, fold, repetition) and on nothing else."""
     import hashlib

@@ -10,7 +10,7 @@ from typing import Any
 
 from biopercept.errors import SettingsError
 from biopercept.learning.checkpoint import Checkpoint, save_checkpoint
-from biopercept.learning.engine import engine_for, seed_for
+from biopercept.learning.engine import engine_for, seed_for, threads
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.inputs import WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import NormalisationSettings
@@ -76,17 +76,18 @@ def train_final(
     validation = choose_validation(windows.subjects, settings.training.validation_fraction, seed)
     training = [s for s in windows.subjects if s not in validation]
     started = time.perf_counter()
-    fitted = fit_perceiver(
-        inputs,
-        windows.rows_of(training),
-        windows.rows_of(validation),
-        tokens=settings.tokens,
-        model=settings.model,
-        settings=settings.training,
-        engine=engine,
-        seed=seed_for(seed, "final"),
-        on_epoch=on_epoch,
-    )
+    with threads(settings.training.n_threads):
+        fitted = fit_perceiver(
+            inputs,
+            windows.rows_of(training),
+            windows.rows_of(validation),
+            tokens=settings.tokens,
+            model=settings.model,
+            settings=settings.training,
+            engine=engine,
+            seed=seed_for(seed, "final"),
+            on_epoch=on_epoch,
+        )
     description = {
         "study": provenance.study,
         "store": provenance.store_fingerprint,

@@ -50,6 +50,8 @@ class TrainingSettings:
         Part of the training side's subjects that early stopping looks at.
     precision : str
         float32 or bfloat16.
+    n_threads : int
+        Processor threads of one fit. Weights are promised equal only for equal threads.
     """
 
     n_epochs: int = 16
@@ -63,9 +65,10 @@ class TrainingSettings:
     average_decay: float = 0.98
     validation_fraction: float = 0.15
     precision: str = "float32"
+    n_threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("n_epochs", "batch_size", "patience"):
+        for name in ("n_epochs", "batch_size", "patience", "n_threads"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("learning_rate", "gradient_clip"):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from biopercept import __version__
 from biopercept.errors import OutputError
 from biopercept.files import write_text
+from biopercept.version import __version__
 
 from .cautions import cautions_of, same_data
 from .discovery import load_results
