@@ -193,7 +193,7 @@ def resolve_normalisation(task: Task, request: EvaluationRequest) -> tuple[Norma
 
 
 def check_classes_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
-    """Refuse folds whose training subjects lack a class: no model could learn it, and its windows would score as errors.
+    """Refuse folds whose training subjects lack a class: no model could learn it.
 
     Raises
     ------

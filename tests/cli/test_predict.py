@@ -46,3 +46,10 @@ def test_scores_that_no_cross_validation_wrote_are_refused_before_training(tmp_p
     words = ["train", str(tmp_path / "no.h5"), "-o", str(tmp_path / "model"), "--scores", str(tmp_path)]
     fault = CliRunner().invoke(build_app(), words).exception
     assert str(fault) == f"{tmp_path} has no readable scores.json; give what cross-validate wrote"
+
+
+def test_prepare_into_the_folder_one_stands_in_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with sample_study() as study:
+        fault = CliRunner().invoke(build_app(), ["prepare", str(study), "-o", "."]).exception
+    assert str(fault) == f". is a folder; name the store's file, for example {tmp_path.name}.h5"

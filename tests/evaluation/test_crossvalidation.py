@@ -226,7 +226,7 @@ def test_the_folder_one_stands_in_can_be_the_output(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    cross_validate(request(store.resolve()), Path("."))
+    cross_validate(request(store.resolve()), Path())
     assert (tmp_path / "here" / "scores.json").is_file()
 
 
