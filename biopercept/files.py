@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ def replacing(target: Path) -> Iterator[Path]:
             f"cannot write {target.name} in {target.parent}: {fault.strerror or fault}; nothing was changed"
         ) from fault
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder itself may be what cannot be written
+            temporary.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:
@@ -94,9 +95,12 @@ def only_writer(target: Path) -> Iterator[None]:
     """
     import fcntl
 
-    lock = target.with_name(f".{target.name}.lock")
+    place = target.resolve()  # ".", and a link to the target, are the target
+    if not place.name:
+        raise OutputError(f"cannot write {target}: it is the root of the disk; choose another output")
+    lock = place.with_name(f".{place.name}.lock")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as fault:
         raise OutputError(f"cannot write in {target.parent}: {fault.strerror}; choose another output") from fault

@@ -22,7 +22,7 @@ from biopercept.files import only_writer
 from biopercept.prepare_job import PrepareContext, PrepareJob, Unwritable, failed_row, prepare_one
 from biopercept.prepare_log import LogRow, log_path, write_log
 from biopercept.prepare_recording import PrepareSettings, prepare_recording
-from biopercept.prepare_reuse import Reusable, part_path, parts_folder, refuse_dropping, reused_row
+from biopercept.prepare_reuse import Reusable, part_path, parts_folder, refuse_dropping, refuse_other_file, reused_row
 from biopercept.prepare_sources import SourceFiles, settings_hash, source_hash
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.preprocessing.windows import cut_windows
@@ -143,6 +143,7 @@ def prepare_study(
     settings = settings or PrepareSettings()
     cut_windows((), 0.0, settings.windows)  # refuses lengths that cannot be used before any work
     chosen = select_subjects(study, subjects, exclude_subjects)
+    refuse_other_file(output)
     with only_writer(output), parts_folder(output, restart=restart) as parts:
         context = PrepareContext(chosen, settings, _settings_hash(settings))
         reusable = Reusable(output, parts, context.settings_hash, restart=restart)

@@ -85,7 +85,7 @@ class Reusable:
 
     def _keys_of(self, store: Path, restart: bool) -> frozenset[str]:
         """Return the keys that the store holds, none where it is absent, damaged or to be replaced."""
-        _refuse_other_file(store)
+        refuse_other_file(store)
         if not store.exists() or restart:
             return frozenset()
         try:
@@ -163,9 +163,10 @@ def _ids(group: object) -> tuple[str, str, str]:
     return subject, session, recording
 
 
-def _refuse_other_file(store: Path) -> None:
+def refuse_other_file(store: Path) -> None:
+    """Refuse an output that is there and is something else than a store. Raises StoreError."""
     if store.is_dir():
-        raise StoreError(f"{store} is a folder; name the store's file, for example {store.name}.h5")
+        raise StoreError(f"{store} is a folder; name the store's file, for example {store.resolve().name}.h5")
     if store.exists() and not store.is_file():
         raise StoreError(f"{store} is not a regular file; choose another output")
     if store.exists() and store.stat().st_size:

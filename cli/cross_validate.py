@@ -45,15 +45,12 @@ def cross_validate(
     An interrupted run goes on where it stopped.
     """
     from biopercept.config import config_text
-    from biopercept.evaluation.crossvalidation import clear_results
     from biopercept.evaluation.crossvalidation import cross_validate as run
     from biopercept.reporting.page import write_figures
     from biopercept.reporting.tables import print_scores
 
     settings = _settings(config, overrides, split, folds, seeds, normalisation)
     request = _request(store, model, task, settings, normalisation, subjects, exclude_subjects, seed, device)
-    if overwrite:
-        clear_results(output)
     with progress(quiet=quiet) as bar:
         line = bar.add_task(f"{model}: folds", total=None)
 
@@ -62,7 +59,7 @@ def cross_validate(
             if bar.disable:
                 say(f"fold {fold.name} of {n_folds} {'was done before' if was_done else 'done'}", quiet=quiet)
 
-        scores = run(request, output, n_jobs=jobs, config_text=config_text(settings), on_fold=tell)
+        scores = run(request, output, n_jobs=jobs, config_text=config_text(settings), overwrite=overwrite, on_fold=tell)
     write_figures(output)
     for warning in scores["warnings"]:
         say(f"warning: {warning}", quiet=quiet)

@@ -41,10 +41,10 @@ def predict(
     checkpoint = load_checkpoint(model)
     engine = engine_for(device)
     refuse_existing(output, overwrite=overwrite)
+    settings = PrepareSettings.from_plain_values(checkpoint.prepare)
+    named = _recordings(paths, options.listed(subjects), options.listed(exclude_subjects) or ())
     if overwrite:
         _clear(output)
-    settings = PrepareSettings.from_plain_values(checkpoint.prepare)
-    named = list(_recordings(paths, options.listed(subjects), options.listed(exclude_subjects) or ()))
     rows: list[tuple[object, ...]] = []
     failures: list[tuple[str, str]] = []
     with progress(quiet=quiet) as bar:
@@ -73,21 +73,51 @@ def predict(
         raise typer.Exit(1)
 
 
-def _recordings(paths: list[Path], subjects: tuple[str, ...] | None, excluded: tuple[str, ...]) -> Iterator[Named]:
-    """Give each recording's name and how to load it; a study folder gives all of its recordings."""
+def _recordings(paths: list[Path], subjects: tuple[str, ...] | None, excluded: tuple[str, ...]) -> list[Named]:
+    """Return the name of each recording that is wanted, and how to load it.
+
+    Raises
+    ------
+    SettingsError
+        Where a named subject has no recording, nothing is left, or two recordings would share an output file.
+    """
+    from biopercept.errors import SettingsError
+
+    found = list(_found(paths))
+    known = {subject for subject, _, _, _ in found}
+    if unknown := sorted((set(subjects or ()) | set(excluded)) - known):
+        raise SettingsError(f"no recording of subject {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+    wanted = [row for row in found if (subjects is None or row[0] in subjects) and row[0] not in excluded]
+    if not wanted:
+        raise SettingsError("no recording is left; check --subjects and --exclude-subjects")
+    taken: dict[str, str] = {}
+    for _, key, name, _ in wanted:
+        if key.lower() in taken:
+            raise SettingsError(
+                f"{taken[key.lower()]} and {name} would both be written to {key}_predictions.tsv; "
+                "rename one, or predict them into two outputs"
+            )
+        taken[key.lower()] = name
+    return [(name, load) for _, _, name, load in wanted]
+
+
+def _found(paths: list[Path]) -> Iterator[tuple[str, str, str, Callable[[], Recording]]]:
+    """Give subject, key, name and loader of each recording; a study folder gives all of its recordings."""
     from functools import partial
 
     from biopercept.loaders.loading import load_recording
     from biopercept.studies.study import is_study, load_entry, load_study
+    from biopercept.windowed import recording_key
 
     for path in paths:
         if not is_study(path):
-            yield path.name, partial(load_recording, path, subject=_stem(path), name=_stem(path))
+            stem = _stem(path)
+            yield stem, recording_key(stem, "", stem), str(path), partial(load_recording, path, subject=stem, name=stem)
             continue
         study = load_study(path)
         for entry in study.entries:
-            if (subjects is None or entry.subject in subjects) and entry.subject not in excluded:
-                yield entry.title, partial(load_entry, study, entry)
+            key = recording_key(entry.subject, entry.session, entry.recording)
+            yield entry.subject, key, entry.title, partial(load_entry, study, entry)
 
 
 def _stem(path: Path) -> str:

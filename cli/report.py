@@ -27,7 +27,7 @@ def report(
     from biopercept.reporting.page import write_report
 
     target = folder / "report.html" if output is None else output
-    refuse_existing(target, overwrite=overwrite)
+    refuse_existing(target, overwrite=overwrite, is_folder=False)
     path = write_report(folder, target)
     say("written; open it in any browser", quiet=quiet)
     print_text(str(path))

@@ -70,8 +70,8 @@ def progress(*, quiet: bool = False) -> Iterator[Progress]:
         yield bar
 
 
-def refuse_existing(output: Path, *, overwrite: bool) -> None:
-    """Refuse an output that exists and is not empty.
+def refuse_existing(output: Path, *, overwrite: bool, is_folder: bool = True) -> None:
+    """Refuse an output that exists and is not empty, or is a file where a folder is written.
 
     Raises
     ------
@@ -81,5 +81,9 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
     is_taken = output.is_file() or (output.is_dir() and any(output.iterdir()))
     if is_taken and not overwrite:
         fault = OutputError(f"{output} exists and is not empty; choose another output or add --overwrite")
+        fault.exit_code = 2
+        raise fault
+    if is_folder and output.is_file():
+        fault = OutputError(f"{output} is a file; choose a folder for the results")
         fault.exit_code = 2
         raise fault

@@ -37,7 +37,7 @@ def train(
     from biopercept.errors import StudyError
     from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
     from biopercept.files import only_writer
-    from biopercept.learning.final import Provenance, measured_modalities, train_final
+    from biopercept.learning.final import Provenance, measured_modalities, model_scores_sentence, train_final
     from biopercept.learning.fitting import FitSettings
     from biopercept.store import open_store
 
@@ -60,7 +60,8 @@ def train(
     if scores is not None:
         try:
             known_scores = json.loads((scores / "scores.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as fault:
+            model_scores_sentence(known_scores)
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as fault:
             raise StudyError(f"{scores} has no readable scores.json; give what cross-validate wrote") from fault
     with open_store(store) as opened, only_writer(output), progress(quiet=quiet) as bar:
         plan = plan_evaluation(opened, request, needs_folds=False)

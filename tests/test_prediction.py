@@ -149,6 +149,18 @@ def test_another_programs_or_a_newer_model_is_refused(tmp_path: Path, content: s
         load_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("lost", ["weights_sha256", "task", "prepare", "training", "population"])
+def test_a_description_that_lacks_a_part_is_a_sentence(model: Path, tmp_path: Path, lost: str) -> None:
+    import shutil
+
+    copy = shutil.copytree(model, tmp_path / "copy")
+    description = json.loads((copy / DESCRIPTION).read_text())
+    for broken in ({**description, lost: {}}, {k: v for k, v in description.items() if k != lost}):
+        (copy / DESCRIPTION).write_text(json.dumps(broken))
+        with pytest.raises(CheckpointError, match="train the model again"):
+            load_checkpoint(copy)
+
+
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"is not a model: it has no model\.json; give the folder that train wrote"

@@ -21,6 +21,7 @@ from biopercept.evaluation.folds import SCHEMA, FoldResult, fit_folds, fold_from
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.scoring import write_scores
 from biopercept.files import only_writer, write_json, write_text
+from biopercept.learning.engine import engine_for
 from biopercept.learning.splits import Fold
 from biopercept.store import open_store
 
@@ -34,6 +35,7 @@ def cross_validate(
     *,
     n_jobs: int = 1,
     config_text: str = "",
+    overwrite: bool = False,
     on_fold: FoldDone | None = None,
 ) -> dict[str, Any]:
     """Run or resume a cross-validation and return the content of its ``scores.json``.
@@ -47,19 +49,25 @@ def cross_validate(
         Folds fitted at once, each in a process of its own; results do not depend on it.
     config_text : str
         Effective settings (YAML), kept beside the results.
+    overwrite : bool
+        Remove the results of an earlier run, once it is sure that this one can begin.
     on_fold : callable, optional
         Told ``(fold, was_done_before, n_folds)`` as folds finish.
 
     Raises
     ------
     SettingsError
-        Where the folder holds folds of other settings or data, or a class has too few subjects.
+        Where the folder holds something else or folds of other settings or data, or a class has too few subjects.
     BusyError
         Where another process is writing there.
     """
     fitter_named(request.model)
     with open_store(request.store) as store, only_writer(output):
         plan = plan_evaluation(store, request)
+        engine_for(request.device)
+        _require_own(output, overwrite=overwrite)
+        if overwrite:
+            clear_results(output)
         _begin(plan, output)
         write_text(output / "config.yaml", config_text)
         results = _all_folds(plan, output, n_jobs, on_fold or (lambda fold, was_done, n: None))
@@ -77,18 +85,32 @@ def _all_folds(plan: Plan, output: Path, n_jobs: int, on_fold: FoldDone) -> tupl
     for fold, result in fit_folds(plan, waiting, n_jobs):
         write_json(paths[fold], fold_to_json(result))
         on_fold(fold, False, len(plan.folds))
-    return tuple(fold_from_json(json.loads(paths[fold].read_text(encoding="utf-8")), fold) for fold in plan.folds)
+    return tuple(_read_fold(paths[fold], fold) for fold in plan.folds)
+
+
+def _read_fold(path: Path, fold: Fold) -> FoldResult:
+    try:
+        return fold_from_json(json.loads(path.read_text(encoding="utf-8")), fold)
+    except (ValueError, KeyError, TypeError) as fault:
+        raise SettingsError(f"{path} is damaged; delete it and run the same command again to fit this fold") from fault
+
+
+def _require_own(output: Path, *, overwrite: bool) -> None:
+    """Refuse an output that is a file, or a folder with something in it that no cross-validation began."""
+    if output.is_file():
+        raise SettingsError(f"{output} is a file; choose a folder for the results")
+    is_begun = (output / FOLDS_FILE).is_file() or not output.is_dir()
+    if not is_begun and not overwrite and any(not path.name.startswith(".") for path in output.iterdir()):
+        raise SettingsError(
+            f"{output} is not empty and holds no cross-validation; choose another output or add --overwrite"
+        )
 
 
 def _begin(plan: Plan, output: Path) -> None:
     """Write the folds before training, or check that those of an earlier run are the same."""
     path = output / FOLDS_FILE
-    document = {
-        "schema": SCHEMA,
-        "run": plan.identity(),
-        "folds": [asdict(fold) for fold in plan.folds],
-    }
-    document = json.loads(json.dumps(document))
+    folds = [asdict(fold) for fold in plan.folds]
+    document = json.loads(json.dumps({"schema": SCHEMA, "run": plan.identity(), "folds": folds}))
     if not path.is_file():
         write_json(path, document)
         return
@@ -97,8 +119,8 @@ def _begin(plan: Plan, output: Path) -> None:
     except ValueError as fault:
         raise SettingsError(f"{path} is not JSON ({fault}); choose another output or add --overwrite") from fault
     if earlier != document:
-        was, now = earlier.get("run", {}), document["run"]
-        changed = [key for key in now if was.get(key) != now[key]] or ["folds"]
+        was, now = earlier.get("run") if isinstance(earlier, dict) else None, document["run"]
+        changed = [key for key in now if isinstance(was, dict) and was.get(key) != now[key]] or ["folds"]
         raise SettingsError(
             f"{output} holds a run with another {', '.join(changed)}; choose another output, "
             "or add --overwrite to start anew"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.comparators.catalogue import fitter_named
+from biopercept.errors import SettingsError
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
 from biopercept.learning.engine import engine_for, seed_for, threads
 from biopercept.learning.fitting import FitRequest
@@ -87,13 +88,19 @@ def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[
     folds : sequence of Fold
     n_jobs : int
         Folds fitted at once, each in a process of its own; results do not depend on it.
+
+    Raises
+    ------
+    SettingsError
+        Where a worker process was killed.
     """
     if n_jobs == 1 or len(folds) < 2:
         for fold in folds:
             yield fold, fit_fold(plan, fold)
         return
     from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import active_children, get_context
 
     with ProcessPoolExecutor(
         min(n_jobs, len(folds)), mp_context=get_context("spawn"), initializer=_open_worker, initargs=(plan.request,)
@@ -102,7 +109,14 @@ def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[
         try:
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
+        except BrokenProcessPool as fault:
+            raise SettingsError(
+                "a worker process ended before its fold was done, perhaps for want of memory; run the same command "
+                "again with fewer --jobs (finished folds are kept)"
+            ) from fault
         except BaseException:
+            for worker in active_children():  # the pool itself would wait for the folds that have begun
+                worker.terminate()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 

@@ -45,7 +45,7 @@ class Summary:
     n_subjects : int
         Subjects for whom it is defined.
     below_chance : int
-        Subjects below 1 / number of classes.
+        Subjects below the chance level given to :func:`summarise`.
     """
 
     mean: float | None

@@ -113,7 +113,6 @@ def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_fold
     evaluation = request.evaluation
     folds: tuple[Fold, ...] = ()
     if needs_folds:
-        check_subjects_per_class(windows)
         folds = make_folds(
             windows.subjects,
             evaluation.split,
@@ -121,6 +120,8 @@ def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_fold
             seed=request.seed,
             validation_fraction=request.fit.training.validation_fraction,
         )
+        check_subjects_per_class(windows)
+        check_classes_per_fold(windows, folds)
     return Plan(request, task, normalisation, inputs, folds, warnings, store.fingerprint())
 
 
@@ -189,6 +190,24 @@ def resolve_normalisation(task: Task, request: EvaluationRequest) -> tuple[Norma
     if settings.is_transductive:
         warnings.append("transductive: each test recording was scaled by the whole of itself, its future included")
     return settings, tuple(warnings)
+
+
+def check_classes_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
+    """Refuse folds whose training subjects lack a class: no model could learn it.
+
+    Raises
+    ------
+    SettingsError
+        Naming the first such fold and class.
+    """
+    for fold in folds:
+        trained = set(windows.target[windows.rows_of(fold.training)].tolist())
+        for index, name in enumerate(windows.classes):
+            if index not in trained:
+                raise SettingsError(
+                    f"fold {fold.name} has no training subject with class {name!r}; use --split subject or more folds, "
+                    "another --seed, or set training.validation_fraction=0"
+                )
 
 
 def check_subjects_per_class(windows: WindowTable) -> None:

@@ -90,10 +90,10 @@ def _scores_document(
 ) -> dict[str, Any]:
     windows, request = plan.windows, plan.request
     evaluation = request.evaluation
-    chance = 1.0 / windows.n_classes
 
     def over_subjects(name: str) -> dict[str, Any]:
         values = [getattr(s, name) for s in per_subject]
+        chance = 0.5 if name == "auroc" else 1.0 / windows.n_classes
         return _summary_document(
             summarise(values, chance=chance, seed=request.seed, n_bootstrap=evaluation.n_bootstrap)
         )

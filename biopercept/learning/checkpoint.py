@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from biopercept.errors import CheckpointError
+from biopercept.errors import CheckpointError, SettingsError, StudyError
 from biopercept.files import content_hash, replacing, write_json, write_text
 from biopercept.learning.normalisation import NormalisationSettings, Population
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
@@ -126,7 +126,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise CheckpointError(f"{folder} has no {WEIGHTS}; the model is incomplete: train it again")
-    if content_hash(weights) != description["weights_sha256"]:
+    if content_hash(weights) != description.get("weights_sha256"):
         raise CheckpointError(
             f"{weights.name} in {folder} is damaged (not the SHA-256 that {DESCRIPTION} gives); train the model again"
         )
@@ -149,13 +149,23 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             prepare=description["prepare"],
             training=description["training"],
         )
-    except (KeyError, TypeError, ValueError, RuntimeError) as fault:
+        _require_use(checkpoint)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StudyError, SettingsError) as fault:
         raise CheckpointError(
             f"{DESCRIPTION} in {folder} does not describe its weights ({fault}); train the model again"
         ) from fault
     if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
         raise CheckpointError(f"{weights.name} in {folder} holds numbers that are not finite; train the model again")
     return checkpoint
+
+
+def _require_use(checkpoint: Checkpoint) -> None:
+    """Raise KeyError or TypeError where the free parts of a description lack what predictions need."""
+    windows = checkpoint.prepare["windows"]
+    for name in ("length_seconds", "step_seconds"):
+        float(windows[name])
+    if not checkpoint.training["modalities"]:
+        raise KeyError("modalities")
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -176,6 +186,8 @@ def _read_description(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} is not a model: it has no {DESCRIPTION}; give the folder that train wrote")
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise CheckpointError(f"{path} cannot be read: {fault.strerror}") from fault
     except (ValueError, RecursionError) as fault:
         raise CheckpointError(f"{DESCRIPTION} in {folder} is not JSON ({fault}); train the model again") from fault
     if not isinstance(description, dict) or description.get("kind") != "perceiver-io":

@@ -148,7 +148,7 @@ def model_card(checkpoint: Checkpoint) -> str:
         *(f"- left out: {n} windows, {reason}" for reason, n in training["n_windows_left_out"].items()),
         "",
         "## Scores",
-        _scores_sentence(training["scores"]),
+        model_scores_sentence(training["scores"]),
         "",
         "## Limits",
         "Known for the devices, protocol and people of its study only. Exercise, other devices and other "
@@ -162,10 +162,13 @@ def model_card(checkpoint: Checkpoint) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _scores_sentence(scores: dict[str, Any] | None) -> str:
+def model_scores_sentence(scores: dict[str, Any] | None) -> str:
+    """Return what the card says of a ``scores.json``; None for a model that was not evaluated."""
     if scores is None:
         return "Not evaluated: this model was trained on everybody it was given. Run `cross-validate` for its scores."
     accuracy = scores["balanced_accuracy"]
+    if accuracy["mean"] is None:
+        return "Not evaluated: no subject of the cross-validation had windows of two classes."
     interval = "" if accuracy["ci95"] is None else f" [{accuracy['ci95'][0]:.3f}, {accuracy['ci95'][1]:.3f}]"
     return (
         f"Cross-validated over {scores['n_subjects']} subjects ({scores['split']}, {scores['n_folds']} folds): "

@@ -6,6 +6,7 @@ other subject leaves it, and everything trained on it, unchanged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -141,7 +142,7 @@ def _grid_known(grid_ends: FloatArray, window_ends: FloatArray, settings: Normal
 class TokenSource:
     """Batches of token inputs for a table's windows, normalised with statistics of the training subjects.
 
-    Sensors that no training subject had are left out: the network has never seen them.
+    Sensors and features that no training subject had are left out: the network has never seen them.
 
     Parameters
     ----------
@@ -158,7 +159,7 @@ class TokenSource:
         self, inputs: WindowInputs, population: Population, tokens: TokenSettings, device: torch.device
     ) -> None:
         self.device = device
-        self._clip = inputs.settings.clip
+        self._clip = inputs.settings.clip if inputs.settings.mode != "raw" else math.inf
         self._length = inputs.windows.length_seconds
         self._banks: list[_PreparedBank] = []
         for index, bank in enumerate(inputs.banks):
@@ -170,7 +171,8 @@ class TokenSource:
             values = inputs.features(population)
             for name, columns in feature_groups(inputs.windows.feature_names).items():
                 part = values[:, columns]
-                is_real = np.isfinite(part)
+                is_known = np.array([inputs.windows.feature_names[c] in population.features for c in columns])
+                is_real = np.isfinite(part) & is_known
                 filled = torch.from_numpy(np.where(is_real, part, 0.0).astype(np.float32)).to(device)
                 self._groups.append((name, filled, torch.from_numpy(is_real).to(device)))
 

@@ -73,7 +73,8 @@ def make_folds(
         raise SettingsError(f"split is {split!r}; allowed are {', '.join(SPLITS)}")
     if len(everyone) < 3:
         raise SettingsError(
-            f"{len(everyone)} subjects with labelled windows; cross-validation over subjects needs at least 3"
+            f"{len(everyone)} subject{'s' * (len(everyone) != 1)} with labelled windows; "
+            "cross-validation over subjects needs at least 3"
         )
     if split == SUBJECT:
         groups = [(subject, [subject]) for subject in everyone]

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from biopercept.comparators.catalogue import MODELS
-from biopercept.errors import SettingsError, StudyError
+from biopercept.errors import BusyError, SettingsError, StudyError
 from biopercept.evaluation import crossvalidation
 from biopercept.evaluation.crossvalidation import clear_results, cross_validate
 from biopercept.evaluation.folds import fit_fold
 from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
+from biopercept.evaluation.scoring import write_scores
 from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.files import only_writer
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.normalisation import MODES, NormalisationSettings
 from biopercept.learning.training import TrainingSettings
@@ -186,3 +188,69 @@ def test_a_damaged_set_of_folds_is_never_scored_as_a_whole_study(store: Path, tm
     shutil.copy(folds / "001.json", folds / "002.json")
     with pytest.raises(StudyError, match=r"was tested in folds"):
         cross_validate(request(store), tmp_path / "cv")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"rows": [1]}'])
+def test_a_fold_file_cut_short_is_named_with_what_to_do(store: Path, tmp_path: Path, content: str) -> None:
+    cross_validate(request(store), tmp_path / "cv")
+    (tmp_path / "cv" / "folds" / "002.json").write_text(content)
+    with pytest.raises(SettingsError, match=r"002\.json is damaged; delete it and run the same command again"):
+        cross_validate(request(store), tmp_path / "cv")
+
+
+def test_overwrite_removes_nothing_until_the_run_can_begin(store: Path, tmp_path: Path) -> None:
+    output = tmp_path / "cv"
+    cross_validate(request(store), output)
+    before = without_times(output)
+    for wrong in (request(store, "svm"), request(store, task="joy"), request(store, device="abacus")):
+        with pytest.raises((SettingsError, StudyError)):
+            cross_validate(wrong, output, overwrite=True)
+    with only_writer(output), pytest.raises(BusyError):
+        cross_validate(request(store, seed=1), output, overwrite=True)
+    assert without_times(output) == before
+    assert cross_validate(request(store, seed=1), output, overwrite=True)["seed"] == 1
+
+
+def test_a_folder_of_other_things_and_a_file_are_refused_as_output(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("keep me")
+    with pytest.raises(SettingsError, match=r"mine is not empty and holds no cross-validation; choose another output"):
+        cross_validate(request(store), tmp_path / "mine")
+    with pytest.raises(SettingsError, match=r"thesis\.txt is a file; choose a folder"):
+        cross_validate(request(store), tmp_path / "mine" / "thesis.txt", overwrite=True)
+    assert [p.name for p in (tmp_path / "mine").iterdir() if not p.name.startswith(".")] == ["thesis.txt"]
+
+
+def test_the_folder_one_stands_in_can_be_the_output(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    cross_validate(request(store.resolve()), Path())
+    assert (tmp_path / "here" / "scores.json").is_file()
+
+
+def test_a_fold_that_could_not_learn_a_class_is_refused_before_training(made: ModuleType, tmp_path: Path) -> None:
+    recordings = made.study(5)
+    for held in recordings[2:]:
+        held.windows.label[held.windows.label == "stroop"] = "break"
+    path = made.store(tmp_path / "two.h5", recordings)
+    asked = request(path, subjects=("P01", "P02", "P03"))
+    with pytest.raises(SettingsError, match=r"fold .* has no training subject with class 'stress'; use --split"):
+        cross_validate(asked, tmp_path / "cv")
+    assert not (tmp_path / "cv").exists()
+
+
+def test_chance_of_the_area_under_the_curve_is_a_half_however_many_classes(made: ModuleType, tmp_path: Path) -> None:
+    task = Task("stage", classes={name: (name,) for name in ("baseline", "stroop", "break")})
+    path = made.store(tmp_path / "three.h5", made.study(5), task=task)
+    with open_store(path) as opened:
+        plan = plan_evaluation(opened, request(path, "dummy"))
+        results = [fit_fold(plan, fold) for fold in plan.folds]
+        for result in results:
+            wrong = np.eye(3)[(plan.windows.target[result.rows] + 1) % 3]
+            wrong[np.arange(len(wrong)) % 3 > 0] = 1 / 3
+            result.probabilities[:] = 0.2 + 0.4 * wrong / wrong.sum(axis=1, keepdims=True)
+        auroc = write_scores(plan, results, tmp_path)["auroc"]
+    assert 1 / 3 < auroc["mean"] < 0.5
+    assert auroc["subjects_below_chance"] == 5

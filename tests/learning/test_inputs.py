@@ -69,6 +69,22 @@ def test_an_absent_sensor_is_absent_tokens(made: ModuleType) -> None:
     assert {g.name for g in alone.features} == {"heart"}
 
 
+def test_features_that_no_training_subject_had_are_absent_tokens(made: ModuleType) -> None:
+    recordings = made.study(3)
+    inputs, _ = source_of(made, recordings)
+    source = TokenSource(inputs, inputs.fit(["P03"]), TokenSettings(), CPU)  # P03 has no EDA
+    batch = source.batch(np.arange(len(inputs.windows)))
+    assert {s.modality for s in batch.sensors} == {"heart_rate"}
+    assert {g.name for g in batch.features} == {"heart"}
+
+
+def test_raw_signals_are_not_clipped(made: ModuleType) -> None:
+    windows = labelled_windows(made.study(3), made.TASK, length_seconds=made.LENGTH, feature_names=made.FEATURES)
+    inputs = WindowInputs(windows, NormalisationSettings("raw"), made.STEP)
+    source = TokenSource(inputs, inputs.fit(["P01"]), TokenSettings(), CPU)
+    assert float(sensor(source.batch(np.arange(len(windows))), "heart_rate").patches.max()) > 60
+
+
 def test_the_time_of_a_window_in_its_session_has_no_way_into_a_batch(made: ModuleType) -> None:
     """The same minutes, once at the start of a session and once an hour later, give equal batches."""
     early = made.recording("P01", seed=0)
