@@ -86,18 +86,19 @@ def make_folds(
     folds = []
     for name, test in groups:
         rest = [s for s in everyone if s not in test]
-        validation = choose_validation(rest, validation_fraction, seed)
+        validation = choose_validation(rest, validation_fraction, f"{seed}-{name}")
         folds.append(Fold(name, tuple(s for s in rest if s not in validation), validation, tuple(test)))
     return tuple(folds)
 
 
-def choose_validation(subjects: Sequence[str], fraction: float, seed: int) -> tuple[str, ...]:
+def choose_validation(subjects: Sequence[str], fraction: float, salt: object) -> tuple[str, ...]:
     """Return the subjects that early stopping looks at, chosen by identity from the training side.
 
-    At least one where ``fraction`` is above 0, never so many that fewer than one is left to train on.
+    At least one where ``fraction`` is above 0, never so many that fewer than one is left to train on. Folds use
+    salts of their own, so that not the same few people are kept from training in all of them.
     """
     if fraction <= 0 or len(subjects) < 2:
         return ()
     n = min(max(1, round(fraction * len(subjects))), len(subjects) - 1)
-    ranked = sorted(subjects, key=lambda s: identity_rank(s, f"validation-{seed}"))
+    ranked = sorted(subjects, key=lambda s: identity_rank(s, f"validation-{salt}"))
     return tuple(sorted(ranked[:n]))
