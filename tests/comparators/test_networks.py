@@ -68,7 +68,10 @@ def everything() -> TokenInputs:
 
 def made(name: str, settings: PerceiverSettings = SMALL, **changes) -> nn.Module:
     torch.manual_seed(1)
-    return NETWORKS[name](settings, TokenSettings(**changes), VOCABULARY, 2).eval()
+    network = NETWORKS[name](settings, TokenSettings(**changes), VOCABULARY, 2).eval()
+    for parameter in network.parameters():  # biases are zero at the start and would hide what they add to nothing
+        parameter.data += 0.05 * torch.randn(parameter.shape)
+    return network
 
 
 def masked(held):
@@ -235,6 +238,15 @@ def test_the_lstm_ignores_padding_after_the_window_and_order_matters_within_it()
     assert torch.allclose(network(TokenInputs((tonic,))), network(TokenInputs((longer,))), atol=1e-6)
     turned = replace(tonic, patches=tonic.patches.flip(2))
     assert not torch.allclose(network(TokenInputs((tonic,))), network(TokenInputs((turned,))), atol=1e-4)
+
+
+def test_the_lstm_reads_a_window_that_ends_early_at_its_own_end() -> None:
+    network, tonic = made("lstm"), sensor("tonic", n_samples=2)
+    tonic.is_real[0, :, 2:] = False
+    alone = replace(tonic, **{k: v[:1] for k, v in vars(tonic).items() if torch.is_tensor(v)})
+    cut = {name: getattr(alone, name)[:, :, :2] for name in ("patches", "is_real", "quality")}
+    short = replace(alone, times=alone.times[:, :2], **cut)
+    assert torch.allclose(network(TokenInputs((tonic,)))[:1], network(TokenInputs((short,))), atol=1e-6)
 
 
 def test_steps_of_the_lstm_are_means_over_a_second_at_the_patchs_own_time() -> None:
