@@ -19,7 +19,14 @@ def cross_validate(
     store: Annotated[Path, typer.Argument(help="A store that prepare wrote.")],
     output: options.Output,
     model: Annotated[
-        str, typer.Option("--model", metavar="NAME", help="perceiver-io, logistic, boosting, clock-only or dummy.")
+        str,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="perceiver-io, perceiver, transformer, ecg-transformer, informer, lstm, cnn-late-fusion, hourglass, "
+            "majority-vote, probability-mean, stacking, bagging, boosting, logistic, lda; or a probe: clock-only, "
+            "motion-only, quality-only, dummy.",
+        ),
     ] = "perceiver-io",
     split: Annotated[
         str | None, typer.Option("--split", metavar="subject|k-fold", help="Leave one subject out, or grouped folds.")

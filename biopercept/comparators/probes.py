@@ -1,4 +1,4 @@
-"""Probes that no honest model should need: a guess from class shares, and a clock that reads only the time."""
+"""Probes that no honest model should need: class shares, the time, movement alone, and signal quality alone."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.comparators.features import FittedFeatureModel
+from biopercept.comparators.features import FittedFeatureModel, columns_with_data, training_data
 from biopercept.learning.fitting import FitRequest
+from biopercept.learning.normalisation import FloatArray
 from biopercept.learning.training import cell_weights
-from biopercept.learning.windows import IntArray
+from biopercept.learning.windows import IntArray, WindowTable
+from biopercept.modalities import MODALITY_NAMES
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +20,7 @@ class FittedDummy:
     """The same probabilities for every window: the class shares of the training windows."""
 
     shares: NDArray[np.float64]
+    operations_per_window: None = None
 
     @property
     def n_parameters(self) -> int:
@@ -42,10 +45,52 @@ def fit_clock(request: FitRequest) -> FittedFeatureModel:
     Where it scores well the protocol's order gives the label away, and any model that can tell the time
     (by drift, by position) looks better than it is.
     """
+    return _fit_trees(request, request.inputs.windows.onset[:, None])
+
+
+def fit_motion(request: FitRequest) -> FittedFeatureModel | FittedDummy:
+    """Return boosted trees on the features of movement alone; the class shares where a study has none.
+
+    Where it scores well people moved differently in the classes (sat, stood, typed), and a model may tell the
+    postures apart and not the states of mind.
+    """
+    names = request.inputs.windows.feature_names
+    columns = [i for i, name in enumerate(names) if name.startswith("motion/")]
+    values = training_data(request)[0][:, columns]
+    values = values[:, columns_with_data(values, request.fitting)]
+    return _fit_trees(request, values) if values.shape[1] else fit_dummy(request)
+
+
+def fit_quality(request: FitRequest) -> FittedFeatureModel | FittedDummy:
+    """Return boosted trees on the quality of each modality's signals, and on which are absent; no sample is read.
+
+    Where it scores well the recordings of the classes were made differently, or differently well.
+    """
+    values = quality_by_modality(request.inputs.windows)
+    values = values[:, columns_with_data(values, request.fitting)]
+    return _fit_trees(request, values) if values.shape[1] else fit_dummy(request)
+
+
+def quality_by_modality(windows: WindowTable) -> FloatArray:
+    """Return the mean quality of each modality's signals, (n_windows, n_modalities); NaN where it is absent."""
+    values = np.full((len(windows), len(MODALITY_NAMES)), np.nan)
+    for index, recording in enumerate(windows.recordings):
+        at = np.flatnonzero(windows.recording == index)
+        held = np.asarray(recording.windows.quality, dtype=np.float64)[windows.row[at]]  # (n, n_signals)
+        for modality in {s.modality for s in recording.signals}:
+            part = held[:, [s.modality == modality for s in recording.signals]]
+            known = np.isfinite(part)
+            total, n_known = np.where(known, part, 0.0).sum(axis=1), known.sum(axis=1)
+            mean = np.divide(total, n_known, out=np.full(len(at), np.nan), where=n_known > 0)
+            values[at, MODALITY_NAMES.index(modality)] = mean
+    return values
+
+
+def _fit_trees(request: FitRequest, values: FloatArray) -> FittedFeatureModel:
+    """Return boosted trees that see only ``values``, (n_windows, n_columns)."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     windows, rows = request.inputs.windows, request.fitting
-    values = windows.onset[:, None]
     weights = cell_weights(windows.subject[rows], windows.target[rows]).numpy()
     trees = HistGradientBoostingClassifier(max_iter=100, learning_rate=0.1, early_stopping=False, random_state=0)
     trees.fit(values[rows], windows.target[rows], sample_weight=weights / weights.mean())

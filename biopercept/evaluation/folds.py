@@ -37,6 +37,8 @@ class FoldResult:
         Wall-clock time of fitting and predicting.
     history : list
         Per repetition, (epoch, training loss, validation loss) of each epoch.
+    operations_per_window : int or None
+        Multiply-adds of one answer; None where the model is no network.
     """
 
     fold: Fold
@@ -45,6 +47,7 @@ class FoldResult:
     n_parameters: int
     seconds: float
     history: list[list[tuple[int, float, float | None]]]
+    operations_per_window: int | None = None
 
 
 def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
@@ -76,7 +79,8 @@ def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
         histories.append(history)
         n_parameters = fitted.n_parameters
     seconds = time.perf_counter() - started
-    return FoldResult(fold, rows, np.mean(answers, axis=0), n_parameters, seconds, histories)
+    operations = fitted.operations_per_window
+    return FoldResult(fold, rows, np.mean(answers, axis=0), n_parameters, seconds, histories, operations)
 
 
 def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[Fold, FoldResult]]:
@@ -146,6 +150,7 @@ def fold_to_json(result: FoldResult) -> dict[str, Any]:
         "n_parameters": result.n_parameters,
         "seconds": result.seconds,
         "history": result.history,
+        "operations_per_window": result.operations_per_window,
     }
 
 
@@ -158,4 +163,5 @@ def fold_from_json(document: dict[str, Any], fold: Fold) -> FoldResult:
         document["n_parameters"],
         document["seconds"],
         document["history"],
+        document.get("operations_per_window"),
     )

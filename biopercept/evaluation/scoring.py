@@ -116,6 +116,7 @@ def _scores_document(
         "seeds": evaluation.n_seeds,
         "seed": request.seed,
         "parameters": max(r.n_parameters for r in results),
+        "operations_per_window": max((r.operations_per_window or 0 for r in results), default=0) or None,
         "seconds": round(sum(r.seconds for r in results), 1),
         "balanced_accuracy": over_subjects("balanced_accuracy"),
         "macro_f1": over_subjects("macro_f1"),

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from biopercept.learning.engine import Engine
 from biopercept.learning.inputs import TokenSource, WindowInputs
+from biopercept.learning.operations import operations_per_window
 from biopercept.learning.training import (
     EpochReport,
-    FittedPerceiver,
+    FittedNetwork,
     TrainingSettings,
-    fit_perceiver,
+    fit_network,
     predict_probabilities,
 )
 from biopercept.learning.windows import IntArray
-from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.tokens import TokenSettings
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
+from biopercept.model.tokens import TokenSettings, TokenVocabulary
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,11 @@ class Fitted(Protocol):
         """Return the number of fitted numbers."""
         ...
 
+    @property
+    def operations_per_window(self) -> int | None:
+        """Return the multiply-adds that answering one window takes; None where the model is no network."""
+        ...
+
     def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
         """Return class probabilities of the windows at ``rows``, (len(rows), n_classes); rows sum to 1."""
         ...
@@ -83,41 +91,65 @@ class Fitted(Protocol):
 Fitter = Callable[[FitRequest], Fitted]
 
 
-@dataclass(frozen=True, eq=False)
-class PerceiverOnStudy:
-    """A fitted Perceiver with the batches of the study it is asked about."""
+NetworkFactory = Callable[[PerceiverSettings, TokenSettings, TokenVocabulary, int], nn.Module]
+"""Makes a network from the model and token settings, what it must be able to read, and the number of classes."""
 
-    fitted: FittedPerceiver
+
+@dataclass(frozen=True, eq=False)
+class NetworkOnStudy:
+    """A fitted network with the batches of the study it is asked about.
+
+    Attributes
+    ----------
+    fitted : FittedNetwork
+    source : TokenSource
+    rows : int64 array
+        Windows it was fitted on.
+    """
+
+    fitted: FittedNetwork[nn.Module]
     source: TokenSource
+    rows: IntArray
 
     @property
     def n_parameters(self) -> int:
-        """Return the number of trained numbers."""
-        return self.fitted.n_parameters
+        """Return the number of trained numbers; parts for sensors that the study lacks do not count."""
+        return self.fitted.n_trained
+
+    @cached_property
+    def operations_per_window(self) -> int:
+        """Return the multiply-adds of one window, counted on training windows."""
+        return operations_per_window(self.fitted.network, self.source, self.rows)
 
     def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
         """Return class probabilities of the windows at ``rows``, (len(rows), n_classes)."""
         return predict_probabilities(self.fitted.network, self.source, rows)
 
 
-def fit_perceiver_io(request: FitRequest) -> PerceiverOnStudy:
-    """Return a Perceiver IO fitted as the request says.
+def network_fitter(network: NetworkFactory) -> Fitter:
+    """Return the function that fits this kind of network by the one training loop."""
 
-    Raises
-    ------
-    TrainingError
-        Where the loss is not finite.
-    """
-    fitted = fit_perceiver(
-        request.inputs,
-        request.training,
-        request.validation,
-        tokens=request.settings.tokens,
-        model=request.settings.model,
-        settings=request.settings.training,
-        engine=request.engine,
-        seed=request.seed,
-        on_epoch=request.on_epoch,
-    )
-    source = TokenSource(request.inputs, fitted.population, request.settings.tokens, request.engine.device)
-    return PerceiverOnStudy(fitted, source)
+    def fit(request: FitRequest) -> NetworkOnStudy:
+        settings = request.settings
+
+        def make(vocabulary: TokenVocabulary, n_classes: int) -> nn.Module:
+            return network(settings.model, settings.tokens, vocabulary, n_classes)
+
+        fitted = fit_network(
+            request.inputs,
+            request.training,
+            request.validation,
+            make,
+            tokens=settings.tokens,
+            settings=settings.training,
+            engine=request.engine,
+            seed=request.seed,
+            on_epoch=request.on_epoch,
+        )
+        source = TokenSource(request.inputs, fitted.population, settings.tokens, request.engine.device)
+        return NetworkOnStudy(fitted, source, request.fitting)
+
+    return fit
+
+
+fit_perceiver_io = network_fitter(BiosignalPerceiver)

@@ -1,10 +1,11 @@
-"""Fit a Perceiver IO on the windows of some subjects, stopping early on others; short, seeded, one loop."""
+"""Fit a network on the windows of some subjects, stopping early on others; short, seeded, one loop for all networks."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -15,11 +16,13 @@ from biopercept.errors import SettingsError, TrainingError
 from biopercept.learning.engine import Engine, seeded
 from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import Population
+from biopercept.learning.optimisation import RunningMean, make_optimiser
 from biopercept.learning.windows import IntArray
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
-from biopercept.model.tokens import TokenSettings
+from biopercept.model.tokens import TokenSettings, TokenVocabulary
 
 EpochReport = Callable[[int, float, float], None]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,12 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class FittedPerceiver:
+class FittedNetwork(Generic[Network]):
     """A trained network, and how its training went.
 
     Attributes
     ----------
-    network : BiosignalPerceiver
+    network : nn.Module
         In evaluation mode.
     population : Population
         Statistics of training and validation subjects that scaled its inputs.
@@ -95,17 +98,23 @@ class FittedPerceiver:
         The validation loss is NaN where no subject was set aside.
     best_epoch : int
         Epoch whose weights are kept.
+    n_trained : int
+        Numbers that training ever touched: parts for sensors that the study lacks are not among them.
     """
 
-    network: BiosignalPerceiver
+    network: Network
     population: Population
     history: tuple[tuple[int, float, float], ...]
     best_epoch: int
+    n_trained: int
 
     @property
     def n_parameters(self) -> int:
-        """Return the number of trained numbers."""
-        return self.network.n_parameters
+        """Return the number of all numbers of the network, trained or not."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+
+FittedPerceiver = FittedNetwork[BiosignalPerceiver]
 
 
 def fit_perceiver(
@@ -120,6 +129,42 @@ def fit_perceiver(
     seed: int,
     on_epoch: EpochReport | None = None,
 ) -> FittedPerceiver:
+    """Return a Perceiver IO fitted by :func:`fit_network`; ``model`` are its settings.
+
+    Raises
+    ------
+    TrainingError
+        Where the loss is not finite.
+    """
+
+    def make(vocabulary: TokenVocabulary, n_classes: int) -> BiosignalPerceiver:
+        return BiosignalPerceiver(model, tokens, vocabulary, n_classes)
+
+    return fit_network(
+        inputs,
+        training,
+        validation,
+        make,
+        tokens=tokens,
+        settings=settings,
+        engine=engine,
+        seed=seed,
+        on_epoch=on_epoch,
+    )
+
+
+def fit_network(
+    inputs: WindowInputs,
+    training: IntArray,
+    validation: IntArray,
+    make: Callable[[TokenVocabulary, int], Network],
+    *,
+    tokens: TokenSettings,
+    settings: TrainingSettings,
+    engine: Engine,
+    seed: int,
+    on_epoch: EpochReport | None = None,
+) -> FittedNetwork[Network]:
     """Return a network fitted on the windows ``training``, kept at the epoch that is best on ``validation``.
 
     Parameters
@@ -127,8 +172,11 @@ def fit_perceiver(
     inputs : WindowInputs
     training, validation : int64 arrays
         Rows of the window table; their subjects must not overlap. ``validation`` may be empty.
-    tokens, model, settings
-        What is read, the network, and how it is fitted.
+    make : callable
+        Gives a new network for a vocabulary and a number of classes. The network maps ``(TokenInputs, generator)``
+        to logits (B, n_classes) by a last linear layer called ``head``, and takes its draws from the generator.
+    tokens, settings
+        What is read, and how it is fitted.
     engine : Engine
         Device and precision.
     seed : int
@@ -146,15 +194,19 @@ def fit_perceiver(
     source = TokenSource(inputs, population, tokens, engine.device)
     target = torch.from_numpy(inputs.windows.target).to(engine.device)
     with seeded(seed) as generator:
-        network = BiosignalPerceiver(
-            model, tokens, vocabulary_of(inputs.windows.feature_names), inputs.windows.n_classes
-        )
+        network = make(vocabulary_of(inputs.windows.feature_names), inputs.windows.n_classes)
         network.to(engine.device)
         noise = torch.Generator(engine.device).manual_seed(seed)
         weights = cell_weights(inputs.windows.subject[training], inputs.windows.target[training])
         n_steps = max(1, math.ceil(len(training) / settings.batch_size))
-        optimiser, schedule = _optimiser(network, settings, n_steps * settings.n_epochs)
-        average = _RunningMean(network, settings.average_decay)
+        optimiser, schedule = make_optimiser(
+            network,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            warmup_fraction=settings.warmup_fraction,
+            n_steps=n_steps * settings.n_epochs,
+        )
+        average = RunningMean(network, settings.average_decay)
         history: list[tuple[int, float, float]] = []
         best: tuple[float, int, dict[str, torch.Tensor]] | None = None
         for epoch in range(1, settings.n_epochs + 1):
@@ -181,7 +233,8 @@ def fit_perceiver(
     assert best is not None  # n_epochs >= 1
     network.load_state_dict(best[2])
     network.eval()
-    return FittedPerceiver(network, population, tuple(history), best[1])
+    n_trained = sum(parameter.numel() for parameter in network.parameters() if parameter in optimiser.state)
+    return FittedNetwork(network, population, tuple(history), best[1], n_trained)
 
 
 def cell_weights(subject: NDArray[np.str_], target: IntArray) -> torch.Tensor:
@@ -197,7 +250,7 @@ def cell_weights(subject: NDArray[np.str_], target: IntArray) -> torch.Tensor:
 
 
 def predict_probabilities(
-    network: BiosignalPerceiver, source: TokenSource, rows: IntArray, *, batch_size: int = 256
+    network: nn.Module, source: TokenSource, rows: IntArray, *, batch_size: int = 256
 ) -> NDArray[np.float64]:
     """Return class probabilities of the windows at ``rows``, (len(rows), n_classes).
 
@@ -209,11 +262,11 @@ def predict_probabilities(
         for start in range(0, len(rows), batch_size):
             logits = network(source.batch(rows[start : start + batch_size]))
             parts.append(torch.softmax(logits.double(), dim=-1).cpu().numpy())
-    return np.concatenate(parts) if parts else np.empty((0, network.head.out_features))
+    return np.concatenate(parts) if parts else np.empty((0, cast(nn.Linear, network.head).out_features))
 
 
 def _training_step(
-    network: BiosignalPerceiver,
+    network: nn.Module,
     source: TokenSource,
     rows: IntArray,
     target: torch.Tensor,
@@ -233,45 +286,8 @@ def _training_step(
     return float(loss.detach())
 
 
-def _optimiser(
-    network: nn.Module, settings: TrainingSettings, n_steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    decayed = [p for p in network.parameters() if p.ndim >= 2]
-    plain = [p for p in network.parameters() if p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate)
-    warmup = max(1, round(settings.warmup_fraction * n_steps))
-
-    def rate(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, n_steps - warmup)))
-
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
-
-
-class _RunningMean:
-    """Exponential running mean of the weights, corrected for its short start."""
-
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self._decay = decay
-        self._seen = 0
-        self._mean = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
-
-    def update(self, network: nn.Module) -> None:
-        self._seen += 1
-        with torch.no_grad():
-            state = network.state_dict()
-            names = list(state)
-            torch._foreach_lerp_([self._mean[n] for n in names], [state[n] for n in names], 1.0 - self._decay)
-
-    def state(self) -> dict[str, torch.Tensor]:
-        correction = 1.0 - self._decay**self._seen
-        return {name: value / correction for name, value in self._mean.items()}
-
-
 def _validation_loss(
-    network: BiosignalPerceiver,
+    network: nn.Module,
     state: dict[str, torch.Tensor],
     source: TokenSource,
     rows: IntArray,

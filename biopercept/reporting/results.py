@@ -157,6 +157,8 @@ class CrossValidation:
         Each file has one label, so that any statistic of a file gives the label away.
     parameters : int or None
         Trained numbers of the model.
+    operations : int or None
+        Multiply-adds of one window's answer, where the model is a network.
     seconds : float or None
         Wall-clock time of the whole cross-validation.
     balanced_accuracy, macro_f1, auroc : Estimate
@@ -197,6 +199,7 @@ class CrossValidation:
     predictions: Predictions
     is_label_the_file: bool = False
     parameters: int | None = None
+    operations: int | None = None
     seconds: float | None = None
     window_seconds: float | None = None
     step_seconds: float | None = None

@@ -144,6 +144,7 @@ def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
         predictions=predictions,
         is_label_the_file=scores.flag("label_is_file", default=False),
         parameters=scores.whole("parameters", optional=True),
+        operations=scores.whole("operations_per_window", optional=True),
         seconds=scores.number("seconds"),
         window_seconds=scores.number("window_seconds"),
         step_seconds=scores.number("step_seconds"),

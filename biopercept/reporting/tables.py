@@ -190,6 +190,7 @@ def run_table(held: CrossValidation) -> Table:
         ("Normalisation", normalisation(held)),
         ("Seeds", str(held.seeds)),
         ("Trained parameters", NOT_DEFINED if held.parameters is None else f"{held.parameters:,}"),
+        ("Multiply-adds per window", NOT_DEFINED if held.operations is None else f"{held.operations:,}"),
         ("Wall-clock time", duration(held.seconds)),
         *((f"{name} (fingerprint)" if name == "store" else name, value) for name, value in held.fingerprint.items()),
     ]

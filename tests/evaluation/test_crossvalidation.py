@@ -60,6 +60,9 @@ def test_every_model_writes_the_files_of_the_interface(store: Path, tmp_path: Pa
     with (tmp_path / "cv" / "predictions.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == scores["n_windows"]
+    is_network = model in list(MODELS)[: list(MODELS).index("majority-vote")]
+    assert scores["parameters"] > 0
+    assert (scores["operations_per_window"] or 0) > 0 if is_network else scores["operations_per_window"] is None
     assert all(abs(float(r["probability_rest"]) + float(r["probability_stress"]) - 1) < 2e-6 for r in rows)
 
 
@@ -100,8 +103,12 @@ def test_the_number_of_jobs_changes_nothing(store: Path, tmp_path: Path) -> None
     assert without_times(tmp_path / "1") == without_times(tmp_path / "2")
 
 
-@pytest.mark.parametrize("model", ["perceiver-io", "logistic", "boosting"])
-@pytest.mark.parametrize("mode", MODES)
+# Every model under the default normalisation; one of each kind of input under every other.
+CASES = [(model, "causal") for model in MODELS]
+CASES += [(model, mode) for model in ("perceiver-io", "logistic", "boosting") for mode in MODES if mode != "causal"]
+
+
+@pytest.mark.parametrize(("model", "mode"), CASES)
 def test_a_test_subjects_future_and_labels_never_change_what_another_subject_is_told(
     made: ModuleType, tmp_path: Path, model: str, mode: str
 ) -> None:
@@ -176,7 +183,7 @@ def test_a_class_of_one_subject_is_refused_before_training(made: ModuleType, tmp
 def test_unknown_task_model_and_subject_are_refused_with_what_there_is(store: Path, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"task 'joy' is not in study 'made'; it has: stress"):
         cross_validate(request(store, task="joy"), tmp_path / "a")
-    with pytest.raises(SettingsError, match=r"model is 'svm'; allowed are perceiver-io, logistic"):
+    with pytest.raises(SettingsError, match=r"model is 'svm'; allowed are perceiver-io, perceiver, transformer, "):
         cross_validate(request(store, "svm"), tmp_path / "b")
     with pytest.raises(StudyError, match=r"no recording of subject P77 in the store; it has: P01, P02"):
         cross_validate(request(store, subjects=("P01", "P77")), tmp_path / "c")

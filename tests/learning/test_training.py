@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 
 import numpy as np
@@ -9,12 +10,12 @@ import pytest
 import torch
 
 from biopercept.errors import SettingsError, TrainingError
-from biopercept.learning.engine import Engine, engine_for
-from biopercept.learning.inputs import TokenSource, WindowInputs
+from biopercept.learning.engine import Engine, engine_for, seeded
+from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.training import TrainingSettings, cell_weights, fit_perceiver, predict_probabilities
 from biopercept.learning.windows import labelled_windows
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 
 SMALL = PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2)
@@ -118,3 +119,41 @@ def test_settings_out_of_range_name_the_key_the_value_and_what_is_allowed() -> N
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(SettingsError, match="device is 'tpu'; allowed are auto, cpu, cuda and cuda:N"):
         engine_for("tpu")
+
+
+def test_the_loop_is_the_plain_one_of_the_textbook_weight_for_weight(made: ModuleType) -> None:
+    """The Perceiver IO through the loop for all networks, against the same steps written out plainly."""
+    settings = TrainingSettings(n_epochs=2, batch_size=32, learning_rate=3e-3, average_decay=0.0)
+    inputs, found = fitted(made, made.study(5), settings=settings, seed=4, validation=())
+    rows = inputs.windows.rows_of(("P01", "P02", "P03"))
+    source = TokenSource(inputs, inputs.fit(("P01", "P02", "P03")), TokenSettings(), torch.device("cpu"))
+    with seeded(4) as generator:
+        network = BiosignalPerceiver(SMALL, TokenSettings(), vocabulary_of(made.FEATURES), 2).train()
+        noise = torch.Generator().manual_seed(4)
+        groups = [[p for p in network.parameters() if p.ndim >= 2], [p for p in network.parameters() if p.ndim < 2]]
+        optimiser = torch.optim.AdamW(
+            [{"params": g, "weight_decay": d} for g, d in zip(groups, (0.05, 0.0), strict=True)], lr=3e-3
+        )
+        weight = cell_weights(inputs.windows.subject[rows], inputs.windows.target[rows])
+        per_epoch = math.ceil(len(rows) / 32)
+        warmup = max(1, round(0.1 * 2 * per_epoch))
+        for step in range(2 * per_epoch):
+            rise = (step + 1) / warmup
+            fall = 0.5 * (1 + math.cos(math.pi * (step - warmup) / (2 * per_epoch - warmup)))
+            for part in optimiser.param_groups:
+                part["lr"] = 3e-3 * (rise if step < warmup else fall)
+            drawn = rows[torch.multinomial(weight, 32, replacement=True, generator=generator).numpy()]
+            target = torch.from_numpy(inputs.windows.target[drawn])
+            loss = torch.nn.functional.cross_entropy(network(source.batch(drawn), noise), target, label_smoothing=0.05)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+    assert all(torch.equal(value, found.network.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+def test_numbers_of_sensors_that_the_study_lacks_are_not_counted_as_trained(made: ModuleType) -> None:
+    _, found = fitted(made, made.study(5))
+    absent = [p for name, p in found.network.named_parameters() if ".ecg." in name or ".temp." in name]
+    assert absent
+    assert 0 < found.n_trained <= found.n_parameters - sum(p.numel() for p in absent)
