@@ -116,10 +116,11 @@ def _permutation_part(found: Mapping[str, Any]) -> str:
     words = """
 ## Permutation
 
-Each network is fitted anew on raw inputs and on inputs in one fixed random order. *Permuted*: values and position codes
-together, as in the original experiment; *relabelled*: values alone, under codes left in place. The CNN takes order for
-neighbourhood; the Perceiver reads a set. Mean accuracy over seeds, and the paired difference from raw. In `windows` each
-token is one sample of a standardised window of 64, the class is the sensor, and test subjects are unseen in training.
+Each network is fitted anew on raw inputs and on inputs in one fixed random order. *Permuted*: values and position
+codes together, as in the original experiment; *relabelled*: values alone, under codes left in place. The CNN takes
+order for neighbourhood; the Perceiver reads a set. Mean accuracy over seeds, and the paired difference from raw. In
+`windows` each token is one sample of a standardised window of 64, the class is the sensor, and test subjects are
+unseen in training.
 """
     rows = [
         (
@@ -144,7 +145,7 @@ def _architecture_part(found: Sequence[Mapping[str, Any]]) -> str:
 ## One architecture
 
 One class, `PerceiverIO`, at one width, with as many latents and layers, on four kinds of input. Intervals: Wilson's
-for accuracy; bootstrap over subjects for the study, whose subjects are each tested once by a network that never saw them.
+for accuracy; bootstrap over subjects for the study, whose subjects are each tested once, by a network new to them.
 """
     rows = [
         (
