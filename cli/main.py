@@ -39,6 +39,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("cross-validate", "cross_validate", "cross_validate"),
     ("predict", "predict", "predict"),
     ("report", "report", "report"),
+    ("benchmark", "benchmark", "benchmark"),
     ("doctor", "doctor", "doctor"),
 )
 

@@ -13,90 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
+from biopercept.model.dropout import hide_keys
+from biopercept.model.streaming import read_normalised
 
-def random_hits(
-    shape: tuple[int, ...], probability: float, device: torch.device, generator: torch.Generator | None
-) -> tuple[Tensor, float]:
-    """Return independent random events and their exact probability.
-
-    One random byte decides each event: several times quicker on a CPU than a random float each, at the
-    price of probabilities in steps of 1/256.
-
-    Parameters
-    ----------
-    shape : tuple of int
-    probability : float
-        Rounded to a multiple of 1/256.
-    device : torch.device
-    generator : torch.Generator or None
-        Source of the draws, on ``device``; None: torch's global one.
-
-    Returns
-    -------
-    hits : bool Tensor of ``shape``
-    probability : float
-        After rounding.
-    """
-    n_events = math.prod(shape)
-    words = torch.empty((n_events + 7) // 8, dtype=torch.int64, device=device)
-    words.random_(-(2**63), None, generator=generator)  # the default range would leave one bit in 64 unset
-    threshold = round(256 * probability)
-    return (words.view(torch.uint8)[:n_events] < threshold).view(shape), threshold / 256
-
-
-def drop(values: Tensor, probability: float, training: bool, generator: torch.Generator | None = None) -> Tensor:
-    """Return ``values`` with elements zeroed at random and the rest scaled up, as dropout does.
-
-    Parameters
-    ----------
-    values : Tensor, any shape
-    probability : float
-        Chance of an element to be zeroed, rounded to a multiple of 1/256.
-    training : bool
-        False returns ``values`` itself.
-    generator : torch.Generator or None
-        Where the draws come from; must live on the device of ``values``. None: torch's global one.
-
-    Returns
-    -------
-    Tensor of the same shape.
-    """
-    if not training or probability == 0.0:
-        return values
-    hits, chance = random_hits(tuple(values.shape), probability, values.device, generator)
-    return values * (~hits).to(values.dtype).mul_(1.0 / (1.0 - chance))
-
-
-def hide_keys(
-    n_queries: int, tokens: Tensor, mask: Tensor | None, probability: float, generator: torch.Generator | None
-) -> Tensor:
-    """Return which tokens each query may read when some are hidden from it at random.
-
-    Hiding keys before the softmax is the attention dropout used here: what is left still sums to
-    one, and the fused kernel can be used in training. Heads share the draw. A query from which all
-    real tokens would be hidden keeps them all.
-
-    Parameters
-    ----------
-    n_queries : int
-    tokens : Tensor (B, N, C)
-    mask : bool Tensor (B, N), True = real, or None for all real
-    probability : float
-    generator : torch.Generator or None
-
-    Returns
-    -------
-    bool Tensor (B, L, N), True = may be read
-
-    References
-    ----------
-    B. Li et al., "DropKey for Vision Transformer", CVPR 2023, doi:10.1109/CVPR52729.2023.02174.
-    """
-    shape = (len(tokens), n_queries, tokens.shape[1])
-    hidden, _ = random_hits(shape, probability, tokens.device, generator)
-    kept = ~hidden if mask is None else mask[:, None] & ~hidden
-    is_left = kept.any(-1, keepdim=True)
-    return kept | (~is_left if mask is None else ~is_left & mask[:, None])
+_COST_OF_A_NUMBER = 160
+"""Multiplications that writing one number of a key or a value and reading it again costs (measured on CPUs)."""
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
@@ -140,6 +61,11 @@ def attend_plainly(
 def _by_query(mask: Tensor) -> Tensor:
     """Return a mask (B, N) or (B, L, N) as (B, 1, 1 or L, N)."""
     return mask[:, None, None] if mask.ndim == 2 else mask[:, None]
+
+
+def _is_any(mask: Tensor | None, n_axes: int = 3) -> Tensor | float:
+    """Return 1 for samples with a real token and 0 for others, (B, 1, ...) with ``n_axes`` axes."""
+    return 1.0 if mask is None else mask.any(-1).view(-1, *[1] * (n_axes - 1))
 
 
 class MultiHeadAttention(nn.Module):
@@ -236,29 +162,66 @@ class MultiHeadAttention(nn.Module):
         -------
         Tensor (B, L, output_width)
         """
-        n_samples, n_heads, n_latents = len(inputs), self.n_heads, queries.shape[1]
-        query = self.to_query(queries[0]).view(n_latents, n_heads, -1).transpose(0, 1)  # (H, L, d)
-        key_maps = self.to_key.weight.view(n_heads, -1, inputs.shape[-1])  # (H, d, C)
-        folded = (query @ key_maps).flatten(0, 1).expand(n_samples, 1, -1, -1)  # (B, 1, H L, C)
-        tokens = inputs[:, None]  # (B, 1, N, C)
         readable = self._read_mask(queries, inputs, mask, generator)
         if readable is not None and readable.ndim == 3:
-            readable = readable.repeat(1, n_heads, 1)  # (B, H L, N)
-        summed = attend(folded, tokens, tokens, readable, self.scale)  # (B, 1, H L, C)
-        value_maps = self.to_value.weight.view(n_heads, -1, inputs.shape[-1])  # (H, e, C)
-        value_bias = self.to_value.bias.view(n_heads, 1, -1)  # (H, 1, e)
-        heads = summed.view(n_samples, n_heads, n_latents, -1) @ value_maps.transpose(1, 2)  # (B, H, L, e)
+            readable = readable.repeat(1, self.n_heads, 1)  # (B, H L, N)
+        folded = self._folded(queries).expand(len(inputs), 1, -1, -1)  # (B, 1, H L, C)
+        tokens = inputs[:, None]  # (B, 1, N, C)
+        return self._unfolded(attend(folded, tokens, tokens, readable, self.scale)[:, 0], mask)
+
+    def read_streamed(
+        self,
+        queries: Tensor,
+        inputs: Tensor,
+        norm: nn.LayerNorm,
+        mask: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return the same as :meth:`read_folded` of ``norm(inputs)``, without a normalised copy of the inputs.
+
+        The norm's scale moves into the queries and behind the weighted sum; its offset adds one number to every
+        score of a row, which softmax ignores, and is added once behind the sum.
+
+        Parameters
+        ----------
+        queries : Tensor (1, L, query_width)
+        inputs : Tensor (B, N, input_width)
+            Not normalised.
+        norm : nn.LayerNorm
+        mask, generator
+            As in :meth:`forward`.
+
+        Returns
+        -------
+        Tensor (B, L, output_width)
+        """
+        readable = self._read_mask(queries, inputs, mask, generator)
+        asked = self._folded(queries) * (norm.weight * self.scale)
+        summed = read_normalised(asked, inputs, readable, norm.eps) * norm.weight  # (B, H L, C)
+        return self._unfolded(summed + norm.bias * _is_any(mask), mask)
+
+    def _folded(self, queries: Tensor) -> Tensor:
+        """Return the queries (1, L, query_width) of all heads with the key projection in them: (H L, C)."""
+        query = self.to_query(queries[0]).view(queries.shape[1], self.n_heads, -1).transpose(0, 1)  # (H, L, d)
+        key_maps = self.to_key.weight.view(self.n_heads, -1, self.to_key.in_features)  # (H, d, C)
+        folded: Tensor = (query @ key_maps).flatten(0, 1)
+        return folded
+
+    def _unfolded(self, summed: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the output (B, L, output_width) from weighted sums of inputs (B, H L, C): the value projection."""
+        value_maps = self.to_value.weight.view(self.n_heads, -1, self.to_value.in_features)  # (H, e, C)
+        value_bias = self.to_value.bias.view(self.n_heads, 1, -1)  # (H, 1, e)
+        heads = torch.unflatten(summed, 1, (self.n_heads, -1)) @ value_maps.transpose(1, 2)  # (B, H, L, e)
         # The key bias has no effect; it keeps its (zero) gradient, as in the plain way.
         value_bias = value_bias + 0.0 * self.to_key.bias.sum()
-        if mask is None:
-            return self._output(heads + value_bias)
-        return self._output(heads + value_bias * mask.any(-1)[:, None, None, None])
+        return self._output(heads + value_bias * _is_any(mask, 4))
 
     def prefers_folding(self, n_latents: int) -> bool:
-        """Return whether folding takes fewer multiplications per token than keys and values do."""
+        """Return whether folding costs less per token than making and reading keys and values does."""
         input_width = self.to_key.in_features
         projected = self.to_key.out_features + self.to_value.out_features
-        return 2 * self.n_heads * n_latents * input_width < (input_width + n_latents) * projected
+        plain = (input_width + n_latents + _COST_OF_A_NUMBER) * projected
+        return 2 * self.n_heads * n_latents * input_width < plain
 
     def _read_mask(
         self, queries: Tensor, inputs: Tensor, mask: Tensor | None, generator: torch.Generator | None
@@ -268,10 +231,14 @@ class MultiHeadAttention(nn.Module):
         return hide_keys(queries.shape[1], inputs, mask, self.dropout, generator)
 
     def _heads_of(self, queries: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value = (
-            projected.view(*projected.shape[:2], self.n_heads, -1).transpose(1, 2)
-            for projected in (self.to_query(queries), self.to_key(inputs), self.to_value(inputs))
-        )
+        layers = (self.to_query, self.to_key, self.to_value)
+        if queries is inputs:  # one product for all three
+            widths = [layer.out_features for layer in layers]
+            joined = torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
+            parts = torch.split(F.linear(inputs, *joined), widths, -1)
+        else:
+            parts = (self.to_query(queries), self.to_key(inputs), self.to_value(inputs))
+        query, key, value = (torch.unflatten(part, -1, (self.n_heads, -1)).transpose(1, 2) for part in parts)
         return query.expand(len(inputs), -1, -1, -1), key, value
 
     def _output(self, summed: Tensor) -> Tensor:

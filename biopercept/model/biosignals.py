@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from biopercept.errors import SettingsError
-from biopercept.model.attention import drop
+from biopercept.model.dropout import drop
 from biopercept.model.layers import LearnedArray, initialise
 from biopercept.model.perceiver import CoreSettings, PerceiverIO, refuse_out_of_range
 from biopercept.model.tokens import EarlyFusion, TokenInputs, TokenSettings, TokenVocabulary

@@ -18,8 +18,8 @@ References
 A. Jaegle et al., "Perceiver: General Perception with Iterative Attention", ICML 2021,
 doi:10.48550/arXiv.2103.03206. A. Jaegle et al., "Perceiver IO: A General Architecture for
 Structured Inputs & Outputs", ICLR 2022, doi:10.48550/arXiv.2107.14795. Equal to the authors'
-code within 1e-5 (tested). Added here: dropped residual paths, and folding; attention dropout hides
-keys instead of dropping weights (see ``attention``).
+code within 1e-5 (tested). Added here: dropped residual paths, folding and reading in stretches (see
+``attention`` and ``streaming``); attention dropout hides keys instead of dropping weights (see ``dropout``).
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from biopercept.model.attention import MultiHeadAttention, drop, hide_keys, random_hits
+from biopercept.model.attention import MultiHeadAttention
+from biopercept.model.dropout import drop, hide_keys, random_hits
 
 
 @pytest.fixture
@@ -150,3 +151,24 @@ def test_heads_that_do_not_divide_a_width_are_refused() -> None:
         ValueError, match="5 attention heads do not divide the query/key width 12 and the value width 9"
     ):
         MultiHeadAttention(10, 6, qk_width=12, v_width=9, output_width=7, n_heads=5)
+
+
+def test_self_attention_in_one_product_equals_three() -> None:
+    torch.manual_seed(5)
+    attention = MultiHeadAttention(10, 10, qk_width=12, v_width=9, output_width=7, n_heads=3).double()
+    x = torch.randn(2, 5, 10, dtype=torch.float64)
+    got = []
+    for inputs in (x, x.clone()):  # the same array, or one that only equals it
+        attention.zero_grad()
+        output = attention(x, inputs)
+        output.square().sum().backward()
+        got.append([output.detach(), *(p.grad.clone() for p in attention.parameters())])
+    for one, three in zip(*got, strict=True):
+        torch.testing.assert_close(one, three, rtol=1e-12, atol=1e-12)
+    assert torch.unique(torch.stack([p.abs().sum() for p in got[0][1:] if p.ndim == 2])).numel() == 4
+
+
+def test_folding_pays_for_its_size_at_equal_multiplications() -> None:
+    # 4 heads x 64 latents over 64 channels: as many multiplications either way, but no keys and values to write.
+    attention = MultiHeadAttention(128, 64, qk_width=128, v_width=128, output_width=128, n_heads=4)
+    assert attention.prefers_folding(64)

@@ -1,0 +1,1 @@
+"""What the network costs: its speed and memory beside other implementations, and its operations counted."""

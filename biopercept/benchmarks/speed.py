@@ -1,0 +1,109 @@
+"""Speed of this network beside other implementations: interleaved rounds in one process, CPU time, medians.
+
+Each round calls every implementation once, in turn, so that what else the machine does falls on all alike; ratios are
+taken within a round. CPU time adds up all threads.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from biopercept.benchmarks.memory import peak_growth, step
+from biopercept.benchmarks.peers import N_CHANNELS, N_SAMPLES, OURS
+
+TOKENS = (256, 1024, 4096, 16384)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One implementation at one size.
+
+    Attributes
+    ----------
+    name : str
+    n_parameters : int
+    n_tokens : int
+        Of each of the batch's samples.
+    is_training : bool
+        Forward and backward, or forward alone.
+    cpu_ms : float
+        CPU time of a call, all threads together, milliseconds; median of the rounds.
+    times_ours : float
+        Median over rounds of the ratio to ours in the same round.
+    peak_mib : float or None
+        Growth of peak memory by one call, MiB; None: not measured.
+    """
+
+    name: str
+    n_parameters: int
+    n_tokens: int
+    is_training: bool
+    cpu_ms: float
+    times_ours: float
+    peak_mib: float | None
+
+
+def measure(
+    modules: Mapping[str, nn.Module],
+    *,
+    tokens: Iterable[int] = TOKENS,
+    n_rounds: int = 7,
+    memory_at: Iterable[int] = (16384,),
+) -> list[Speed]:
+    """Return the speed of each implementation at each size, forward and in training.
+
+    Parameters
+    ----------
+    modules : mapping of str to nn.Module
+        By name (see ``peers``), ours among them.
+    tokens : iterable of int
+        Tokens per sample; batches hold 16.
+    n_rounds : int
+        After one that does not count.
+    memory_at : iterable of int
+        Sizes at which memory is measured, each in a process of its own.
+    """
+    with_memory = set(memory_at)
+    found = []
+    for is_training in (False, True):
+        for n_tokens in tokens:
+            given = torch.randn(N_SAMPLES, n_tokens, N_CHANNELS, generator=torch.Generator().manual_seed(n_tokens))
+            rounds: dict[str, list[float]] = {name: [] for name in modules}
+            for number in range(n_rounds + 1):
+                for name, module in modules.items():
+                    module.train(is_training)
+                    start = time.process_time()
+                    step(module, given, is_training=is_training)
+                    if number:
+                        rounds[name].append(1000.0 * (time.process_time() - start))
+            for name, module in modules.items():
+                peak = peak_growth(name, n_tokens, is_training=is_training) if n_tokens in with_memory else None
+                ratio = statistics.median(a / b for a, b in zip(rounds[name], rounds[OURS], strict=True))
+                size = sum(p.numel() for p in module.parameters())
+                cpu_ms = statistics.median(rounds[name])
+                found.append(Speed(name, size, n_tokens, is_training, cpu_ms, ratio, peak))
+    return found
+
+
+def table(found: list[Speed]) -> str:
+    """Return the speeds as Markdown: a row for each implementation, CPU ms (times ours), and peak memory."""
+    sizes = sorted({s.n_tokens for s in found})
+    parts = []
+    for is_training, title in ((False, "Forward"), (True, "Forward and backward")):
+        rows = [s for s in found if s.is_training == is_training]
+        heads = ["", "parameters", *(f"{n} tokens" for n in sizes), "peak MiB"]
+        lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
+        for name in dict.fromkeys(s.name for s in rows):
+            own = {s.n_tokens: s for s in rows if s.name == name}
+            cells = [f"{own[n].cpu_ms:.0f} ms ({own[n].times_ours:.2f}x)" if n in own else "" for n in sizes]
+            peaks = [f"{s.peak_mib:.0f} at {n}" for n, s in own.items() if s.peak_mib is not None]
+            size = next(iter(own.values())).n_parameters
+            lines.append("| " + " | ".join([name, f"{size:,}", *cells, ", ".join(peaks)]) + " |")
+        parts.append(f"{title}: CPU time of a call, batch {N_SAMPLES} (times ours)\n\n" + "\n".join(lines))
+    return "\n\n".join(parts)

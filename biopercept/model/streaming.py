@@ -1,0 +1,149 @@
+"""The first cross-attention over many tokens, a stretch at a time: no normalised copy, keys, values or scores.
+
+Latents that all samples share are folded into the width of the tokens (see ``attention``), so what is left to
+compute is the softmax-weighted sum of layer-normalised tokens. Each stretch is normalised while it lies in the
+processor's cache, read by the fused kernel and forgotten; two numbers per latent and head (the sum of its weights, as
+a logarithm) join the stretches exactly. Masked tokens are left out rather than scored. Training keeps only those sums
+and goes through the stretches once more.
+
+References
+----------
+Online softmax and recomputation in the backward pass: T. Dao et al., "FlashAttention", NeurIPS 2022,
+doi:10.48550/arXiv.2205.14135. Here queries are shared by the samples, keys and values are one array, and the layer
+norm is part of the pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+STRETCH_VALUES = 2**18
+"""Numbers in one stretch of tokens: one MiB of float32. Training's way back, which holds scores, takes a quarter."""
+
+_LEAST_VALUES = 2**20  # below this the whole input lies in the cache anyway, and one call for all is quicker
+_LEAST_TOKENS = 1024
+
+
+def pays(tokens: Tensor, queries: Tensor) -> bool:
+    """Return whether reading in stretches is possible here and quicker than one call for all tokens.
+
+    Parameters
+    ----------
+    tokens : Tensor (B, N, C)
+    queries : Tensor
+        Of the same attention; both must be float32 or float64 on a CPU, outside autocast and graph capture.
+    """
+    if tokens.device.type != "cpu" or tokens.dtype not in (torch.float32, torch.float64):
+        return False
+    if tokens.dtype != queries.dtype or tokens.shape[1] < _LEAST_TOKENS or tokens.numel() < _LEAST_VALUES:
+        return False
+    return not (torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
+
+
+def read_normalised(queries: Tensor, tokens: Tensor, readable: Tensor | None, eps: float) -> Tensor:
+    """Return the attention-weighted sums of the layer-normalised tokens (without the norm's scale and offset).
+
+    Parameters
+    ----------
+    queries : Tensor (R, C)
+        One row per head and latent, the attention's scale and the norm's scale already in it.
+    tokens : Tensor (B, N, C)
+        Finite everywhere, also where not readable.
+    readable : bool Tensor (B, N), or (B, L, N) with R a multiple of L, or None
+        True = may be read.
+    eps : float
+        Of the layer norm.
+
+    Returns
+    -------
+    Tensor (B, R, C); exactly zero for samples without a token to read. Differentiable once, in queries and tokens.
+    """
+    summed: Tensor = _ReadNormalised.apply(queries, tokens, readable, eps)  # type: ignore[no-untyped-call]
+    return summed
+
+
+class _ReadNormalised(torch.autograd.Function):
+    """The weighted sums, and their gradients by a second pass over the stretches."""
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, tokens: Tensor, readable: Tensor | None, eps: float) -> Tensor:
+        n_samples, n_rows, width = len(tokens), *queries.shape
+        summed = queries.new_zeros(n_samples, n_rows, width)
+        level = queries.new_zeros(n_samples, n_rows, 1)  # log of the sum of exponentiated scores
+        asked = queries[None, None]
+        for sample in range(n_samples):
+            is_first = True
+            for stretch, _, mask in _stretches(tokens[sample], readable, sample, n_rows, STRETCH_VALUES):
+                given = torch.native_layer_norm(stretch, (width,), None, None, eps)[0][None, None]
+                bias = None if mask is None else given.new_zeros(mask.shape).masked_fill_(~mask, -torch.inf)
+                read, log_sum = _fused(asked, given, bias)
+                if is_first:
+                    summed[sample], level[sample] = read, log_sum
+                else:
+                    joined = torch.logaddexp(level[sample], log_sum)
+                    summed[sample].mul_((level[sample] - joined).exp_()).addcmul_(read, (log_sum - joined).exp_())
+                    level[sample] = joined
+                is_first = False
+        ctx.save_for_backward(queries, tokens, readable, summed, level)
+        ctx.eps = eps
+        return summed
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        queries, tokens, readable, summed, level = ctx.saved_tensors
+        n_rows, width = queries.shape
+        shared = (gradient * summed).sum(-1, keepdim=True)  # (B, R, 1): what softmax takes from every score
+        of_queries = -(shared * summed).sum(0)
+        of_tokens = torch.zeros_like(tokens) if ctx.needs_input_grad[1] else None
+        for sample in range(len(tokens)):
+            forth = torch.cat((queries, gradient[sample]))  # (2 R, C)
+            back = torch.cat((gradient[sample] - shared[sample] * queries, queries))
+            for stretch, place, mask in _stretches(tokens[sample], readable, sample, n_rows, STRETCH_VALUES // 4):
+                given, mean, steepness = torch.native_layer_norm(stretch, (width,), None, None, ctx.eps)
+                both = forth @ given.T  # scores and gradients of the weights: (2 R, n)
+                weights = both[:n_rows].sub_(level[sample])
+                if mask is not None:
+                    weights.masked_fill_(~mask, -torch.inf)
+                weights.exp_()
+                weighted = both[n_rows:].mul_(weights)
+                of_queries.addmm_(weighted, given)
+                if of_tokens is not None:
+                    of_tokens[sample, place] = torch.ops.aten.native_layer_norm_backward(
+                        both.T @ back, stretch, (width,), mean, steepness, None, None, (True, False, False)
+                    )[0]
+        return of_queries, of_tokens, None, None
+
+
+def _fused(asked: Tensor, given: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the weighted sums (R, C) and the logarithms (R, 1) of the sums of exponentiated scores."""
+    read, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        asked, given, given, 0.0, False, attn_mask=bias, scale=1.0
+    )
+    return read[0, 0], log_sum[0, 0, :, None].to(read.dtype)
+
+
+def _stretches(
+    tokens: Tensor, readable: Tensor | None, sample: int, n_rows: int, n_values: int
+) -> Iterator[tuple[Tensor, slice | Tensor, Tensor | None]]:
+    """Give the readable tokens (n, C) of a sample, where they lie in it, and which of them each row (R, n) may read.
+
+    Where queries read different tokens there is one stretch, so that no row of it is empty.
+    """
+    if readable is not None and readable.ndim == 3:
+        of_latents = readable[sample]
+        if of_latents.any():
+            yield tokens, slice(None), of_latents.repeat(n_rows // len(of_latents), 1)
+        return
+    n = max(1, n_values // tokens.shape[-1])
+    if readable is None or bool(readable[sample].all()):
+        for start in range(0, len(tokens), n):
+            yield tokens[start : start + n], slice(start, start + n), None
+        return
+    for places in torch.split(readable[sample].nonzero()[:, 0], n):
+        if len(places):
+            yield tokens.index_select(0, places), places, None
