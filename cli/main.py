@@ -35,6 +35,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("import", "import_study", "import_study"),
     ("check", "check", "check"),
     ("prepare", "prepare", "prepare"),
+    ("pretrain", "pretrain", "pretrain"),
     ("train", "train", "train"),
     ("cross-validate", "cross_validate", "cross_validate"),
     ("predict", "predict", "predict"),

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from biopercept.learning.engine import Engine
+from biopercept.learning.engine import Engine, seed_for
 from biopercept.learning.inputs import TokenSource, WindowInputs
+from biopercept.learning.pretext import PretrainingSettings
+from biopercept.learning.pretraining import pretrained_weights
+from biopercept.learning.starting import load_start
 from biopercept.learning.training import (
     EpochReport,
     FittedPerceiver,
@@ -25,11 +30,23 @@ from biopercept.model.tokens import TokenSettings
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What is read, the network, and how it is fitted; models take what concerns them."""
+    """What is read, the network, and how it is fitted; models take what concerns them.
+
+    Attributes
+    ----------
+    tokens, model, training
+        Settings.
+    pretraining : PretrainingSettings or None
+        How the network is pretrained, without labels, on each fit's own training subjects; None: not.
+    start_from : str
+        Folder of a model whose weights a network starts from; empty: from new ones.
+    """
 
     tokens: TokenSettings = field(default_factory=TokenSettings)
     model: PerceiverSettings = field(default_factory=PerceiverSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    pretraining: PretrainingSettings | None = None
+    start_from: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +124,8 @@ def fit_perceiver_io(request: FitRequest) -> PerceiverOnStudy:
     ------
     TrainingError
         Where the loss is not finite.
+    CheckpointError
+        Where the model to start from cannot be read, or has nothing in common with the network.
     """
     fitted = fit_perceiver(
         request.inputs,
@@ -117,7 +136,35 @@ def fit_perceiver_io(request: FitRequest) -> PerceiverOnStudy:
         settings=request.settings.training,
         engine=request.engine,
         seed=request.seed,
+        start_from=starting_weights(request),
         on_epoch=request.on_epoch,
     )
     source = TokenSource(request.inputs, fitted.population, request.settings.tokens, request.engine.device)
     return PerceiverOnStudy(fitted, source)
+
+
+def starting_weights(request: FitRequest) -> dict[str, torch.Tensor] | None:
+    """Return the weights that the request's network starts from; None for new ones.
+
+    With ``pretraining`` set they are pretrained here and now on the signals of the training subjects alone: validation
+    and test subjects stay unseen.
+
+    Raises
+    ------
+    CheckpointError
+        Where the model to start from cannot be read.
+    """
+    settings = request.settings
+    start = dict(load_start(Path(settings.start_from)).weights) if settings.start_from else None
+    if settings.pretraining is None:
+        return start
+    return pretrained_weights(
+        request.inputs,
+        {str(s) for s in request.inputs.windows.subject[request.training]},
+        tokens=settings.tokens,
+        model=settings.model,
+        settings=settings.pretraining,
+        engine=request.engine,
+        seed=seed_for(request.seed, "pretraining"),
+        start_from=start,
+    )

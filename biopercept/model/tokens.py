@@ -205,7 +205,7 @@ class EarlyFusion(nn.Module):
             return mask
         return drop_tokens(
             mask,
-            _layout(sensors, features, mask),
+            layout_of(sensors, features, mask),
             modality_dropout=s.modality_dropout,
             channel_dropout=s.channel_dropout,
             time_dropout=s.time_dropout,
@@ -233,7 +233,8 @@ class EarlyFusion(nn.Module):
                 )
 
 
-def _layout(sensors: tuple[SensorPatches, ...], features: tuple[FeatureGroup, ...], mask: Tensor) -> TokenLayout:
+def layout_of(sensors: tuple[SensorPatches, ...], features: tuple[FeatureGroup, ...], mask: Tensor) -> TokenLayout:
+    """Return where each token comes from, in the order of :class:`EarlyFusion`; ``mask`` is (B, N)."""
     of_signals, of_groups = sensors_of([(s.modality, s.source) for s in sensors], [g.name for g in features])
     names = tuple(dict.fromkeys(of_signals + of_groups))
     sensor: list[int] = []
