@@ -18,6 +18,7 @@ from biopercept.errors import SettingsError
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.field_values import did_you_mean, read_value
 from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.pretext import PretrainingSettings
 from biopercept.learning.training import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
@@ -49,6 +50,8 @@ class Config:
         Sizes of the network.
     training : TrainingSettings
         How it is fitted.
+    pretraining : PretrainingSettings
+        How it is pretrained on unlabelled windows, where that is asked for.
     evaluation : EvaluationSettings
         How it is scored.
     """
@@ -59,6 +62,7 @@ class Config:
     tokens: TokenSettings = field(default_factory=TokenSettings)
     model: PerceiverSettings = field(default_factory=PerceiverSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    pretraining: PretrainingSettings = field(default_factory=PretrainingSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
 
 

@@ -13,6 +13,7 @@ from .terminal import print_json, progress, say
 if TYPE_CHECKING:
     from biopercept.config import Config
     from biopercept.evaluation.planning import EvaluationRequest
+    from biopercept.learning.fitting import FitSettings
 
 
 def cross_validate(
@@ -33,6 +34,10 @@ def cross_validate(
     ] = None,
     folds: Annotated[int | None, typer.Option("--folds", min=2, help="Number of folds of k-fold.")] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Repetitions that are averaged.")] = None,
+    start_from: options.StartFrom = None,
+    pretrain: Annotated[
+        bool, typer.Option("--pretrain", help="Pretrain inside each fold, on its training subjects' signals alone.")
+    ] = False,
     task: options.TaskName = None,
     normalisation: options.Normalisation = None,
     config: options.ConfigName = None,
@@ -53,11 +58,19 @@ def cross_validate(
     """
     from biopercept.config import config_text
     from biopercept.evaluation.crossvalidation import cross_validate as run
+    from biopercept.learning.fitting import FitSettings
     from biopercept.reporting.page import write_figures
     from biopercept.reporting.tables import print_scores
 
     settings = _settings(config, overrides, split, folds, seeds, normalisation)
-    request = _request(store, model, task, settings, normalisation, subjects, exclude_subjects, seed, device)
+    fit = FitSettings(
+        settings.tokens,
+        settings.model,
+        settings.training,
+        settings.pretraining if pretrain else None,
+        "" if start_from is None else str(start_from),
+    )
+    request = _request(store, model, task, settings, fit, normalisation, subjects, exclude_subjects, seed, device)
     with progress(quiet=quiet) as bar:
         line = bar.add_task(f"{model}: folds", total=None)
 
@@ -102,6 +115,7 @@ def _request(
     model: str,
     task: str | None,
     settings: Config,
+    fit: FitSettings,
     normalisation: str | None,
     subjects: str | None,
     exclude_subjects: str | None,
@@ -109,13 +123,12 @@ def _request(
     device: str,
 ) -> EvaluationRequest:
     from biopercept.evaluation.planning import EvaluationRequest
-    from biopercept.learning.fitting import FitSettings
 
     return EvaluationRequest(
         store,
         model,
         task,
-        FitSettings(settings.tokens, settings.model, settings.training),
+        fit,
         settings.normalisation,
         settings.evaluation,
         normalisation is not None,

@@ -27,6 +27,12 @@ Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Worker processes
 TaskName = Annotated[
     str | None, typer.Option("--task", metavar="NAME", help="The study's task; needed if it has several.")
 ]
+StartFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--start-from", metavar="MODEL", help="Begin with the weights of this model that fit by name and shape."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More detail on stderr.")]

@@ -19,6 +19,7 @@ def train(
         Path | None, typer.Option("--scores", metavar="DIR", help="A cross-validation whose scores go in the card.")
     ] = None,
     normalisation: options.Normalisation = None,
+    start_from: options.StartFrom = None,
     config: options.ConfigName = None,
     overrides: options.Overrides = None,
     subjects: options.Subjects = None,
@@ -44,7 +45,9 @@ def train(
     refuse_existing(output, overwrite=overwrite)
     chosen = [] if normalisation is None else [f"normalisation.mode={normalisation}"]
     settings = load_config(config, [*(overrides or []), *chosen])
-    fit = FitSettings(settings.tokens, settings.model, settings.training)
+    fit = FitSettings(
+        settings.tokens, settings.model, settings.training, start_from="" if start_from is None else str(start_from)
+    )
     request = EvaluationRequest(
         store,
         task=task,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from biopercept.evaluation.metrics import score_subject, summarise
 from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
 from biopercept.learning.engine import Engine, engine_for, seed_for, threads
-from biopercept.learning.fitting import FitRequest, FitSettings, PerceiverOnStudy, fit_perceiver_io
+from biopercept.learning.fitting import FitRequest, FitSettings, NetworkOnStudy, fit_perceiver_io
 from biopercept.learning.inputs import TokenSource, WindowInputs, feature_groups
 from biopercept.learning.splits import Fold
 from biopercept.learning.training import predict_probabilities
@@ -180,10 +180,10 @@ def _fit_fold(
     fit: FitSettings,
     engine: Engine,
     seed: int,
-) -> dict[str, dict[str, PerceiverOnStudy]]:
+) -> dict[str, dict[str, NetworkOnStudy]]:
     """Return the fold's fitted models: early fusion's one, and late fusion's by sensor."""
 
-    def fitted(read: WindowInputs, name: str) -> PerceiverOnStudy:
+    def fitted(read: WindowInputs, name: str) -> NetworkOnStudy:
         training, validation = inputs.windows.rows_of(fold.training), inputs.windows.rows_of(fold.validation)
         return fit_perceiver_io(FitRequest(read, training, validation, fit, engine, seed_for(seed, fold.name, name)))
 
@@ -192,7 +192,7 @@ def _fit_fold(
 
 
 def _mean_answer(
-    models: Mapping[str, PerceiverOnStudy],
+    models: Mapping[str, NetworkOnStudy],
     views: Mapping[str, WindowInputs],
     name: str,
     way: str,

@@ -20,8 +20,8 @@ from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
 from biopercept.comparators.masked_layers import FeatureCode, hidden
 from biopercept.errors import SettingsError
-from biopercept.model.attention import drop
 from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.dropout import drop
 from biopercept.model.layers import initialise
 from biopercept.model.tokens import SensorPatches, TokenInputs, TokenSettings, TokenVocabulary
 

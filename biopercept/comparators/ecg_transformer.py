@@ -27,8 +27,8 @@ from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 from biopercept.comparators.masked_layers import full_attention, hidden, masked_mean
 from biopercept.errors import SettingsError
 from biopercept.modalities import MODALITIES
-from biopercept.model.attention import drop
 from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.dropout import drop
 from biopercept.model.layers import initialise
 from biopercept.model.tokens import SensorPatches, TokenInputs, TokenSettings, TokenVocabulary
 

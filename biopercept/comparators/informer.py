@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
 from biopercept.comparators.masked_layers import SelfAttentionLayer, masked_mean
-from biopercept.model.attention import MultiHeadAttention, attend, drop, hide_keys
+from biopercept.model.attention import MultiHeadAttention, attend
 from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.dropout import drop, hide_keys
 from biopercept.model.layers import initialise
 from biopercept.model.tokens import EarlyFusion, TokenInputs, TokenSettings, TokenVocabulary
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from biopercept.comparators.masked_layers import FeatureCode, hidden
 from biopercept.errors import SettingsError
 from biopercept.modalities import DERIVED_RATE, MODALITIES
-from biopercept.model.attention import drop
 from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.dropout import drop
 from biopercept.model.layers import initialise
 from biopercept.model.tokens import SensorPatches, TokenInputs, TokenSettings, TokenVocabulary
 

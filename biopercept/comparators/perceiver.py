@@ -16,8 +16,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from biopercept.model.attention import drop
 from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.dropout import drop
 from biopercept.model.layers import initialise
 from biopercept.model.perceiver import PerceiverIO
 from biopercept.model.tokens import EarlyFusion, TokenInputs, TokenSettings, TokenVocabulary

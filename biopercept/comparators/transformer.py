@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from biopercept.comparators.masked_layers import SelfAttentionLayer, masked_mean
-from biopercept.model.attention import drop
 from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.dropout import drop
 from biopercept.model.layers import initialise
 from biopercept.model.tokens import EarlyFusion, TokenInputs, TokenSettings, TokenVocabulary
 

@@ -10,10 +10,12 @@ from typing import Any
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
-from biopercept.learning.inputs import WindowInputs
+from biopercept.learning.inputs import WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import PER_RECORDING_MODES, NormalisationSettings
 from biopercept.learning.splits import Fold, make_folds
+from biopercept.learning.starting import load_start
 from biopercept.learning.windows import WindowTable, labelled_windows
+from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.store import StudyStore
 from biopercept.studies.tasks import Task
 from biopercept.version import __version__
@@ -57,7 +59,14 @@ class EvaluationRequest:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Everything settled: what the folds are and what they read."""
+    """Everything settled: what the folds are and what they read.
+
+    Attributes
+    ----------
+    request, task, normalisation, inputs, folds, warnings, store_fingerprint
+    start : dict or None
+        Where the network's weights begin, as plain values; None for new ones.
+    """
 
     request: EvaluationRequest
     task: Task
@@ -66,6 +75,7 @@ class Plan:
     folds: tuple[Fold, ...]
     warnings: tuple[str, ...]
     store_fingerprint: str
+    start: dict[str, Any] | None = None
 
     @property
     def windows(self) -> WindowTable:
@@ -75,16 +85,22 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for finished folds of an earlier run to be used again."""
         request = self.request
+        fit = asdict(request.fit)
+        del fit["start_from"]  # the weights count, not the folder they lie in
+        if request.fit.pretraining is None:
+            del fit["pretraining"]
+        begun = {} if self.start is None else {"start_from": self.start}
         return {
             "store": self.store_fingerprint,
             "model": request.model,
             "task": self.task.name,
             "subjects": list(self.windows.subjects),
             "normalisation": asdict(self.normalisation),
-            "fit": asdict(request.fit),
+            "fit": fit,
             "split": asdict(request.evaluation),
             "seed": request.seed,
             "version": __version__,
+            **begun,
         }
 
 
@@ -96,7 +112,9 @@ def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_fold
     StudyError
         Where the task is unknown, or windows or subjects do not suffice for it.
     SettingsError
-        Where the split does not fit the subjects.
+        Where the split does not fit the subjects, or a model cannot start from another's weights.
+    CheckpointError
+        Where the model to start from cannot be read.
     """
     task = choose_task(store, request.task)
     recordings = choose_recordings(store.recordings, request.subjects, request.excluded)
@@ -122,7 +140,41 @@ def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_fold
         )
         check_subjects_per_class(windows)
         check_classes_per_fold(windows, folds)
-    return Plan(request, task, normalisation, inputs, folds, warnings, store.fingerprint())
+    start, more = describe_start(store, request, windows, is_tested=needs_folds)
+    return Plan(request, task, normalisation, inputs, folds, (*warnings, *more), store.fingerprint(), start)
+
+
+def describe_start(
+    store: StudyStore, request: EvaluationRequest, windows: WindowTable, *, is_tested: bool
+) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """Return where the network's weights begin (None: new ones), and a warning where they have seen who is tested.
+
+    Raises
+    ------
+    SettingsError
+        Where the model is not the Perceiver, which alone can start from weights.
+    CheckpointError
+        Where the model to start from cannot be read.
+    """
+    fit = request.fit
+    if not fit.start_from and fit.pretraining is None:
+        return None, ()
+    if request.model != "perceiver-io":
+        raise SettingsError(f"--start-from and --pretrain are for perceiver-io; the model is {request.model}")
+    inside = None if fit.pretraining is None else fit.pretraining.objective
+    if not fit.start_from:
+        return {"pretrained_in_each_fold": inside}, ()
+    start = load_start(Path(fit.start_from))
+    vocabulary = vocabulary_of(windows.feature_names)
+    described = start.described(BiosignalPerceiver(fit.model, fit.tokens, vocabulary, windows.n_classes))
+    seen = start.overlap(store.name, store.fingerprint(), windows.subjects) if is_tested else ()
+    warnings: tuple[str, ...] = ()
+    if seen:
+        warnings = (
+            f"LEAK: the weights started from had seen {len(seen)} of the {len(windows.subjects)} test subjects "
+            f"({', '.join(seen)}); pretrain inside each fold with --pretrain instead",
+        )
+    return {**described, "pretrained_in_each_fold": inside}, warnings
 
 
 def choose_task(store: StudyStore, name: str | None) -> Task:

@@ -125,6 +125,7 @@ def _scores_document(
         "ece": calibration_error(windows.target, probabilities),
         "chance": chance_levels(windows.subject, windows.target, windows.n_classes, seed=request.seed),
         "n_windows_left_out": dict(windows.left_out),
+        **({} if plan.start is None else {"start_from": plan.start}),
         "warnings": [*plan.warnings, *_score_warnings(per_subject)],
         "fingerprint": {"store": plan.store_fingerprint, **versions()},
     }

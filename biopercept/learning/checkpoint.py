@@ -19,6 +19,7 @@ from biopercept.studies.tasks import Task
 from biopercept.version import __version__
 
 SCHEMA = 1
+TRAINED, PRETRAINED = "perceiver-io", "pretrained"
 WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.json", "card.md"
 
 
@@ -97,7 +98,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, card: str) -> None:
     write_text(folder / CARD, card)
     description = {
         "schema": SCHEMA,
-        "kind": "perceiver-io",
+        "kind": TRAINED,
         "task": checkpoint.task.to_json(),
         "feature_names": list(checkpoint.feature_names),
         "normalisation": asdict(checkpoint.normalisation),
@@ -122,21 +123,17 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     CheckpointError
         Where the folder is no model, is damaged, or is of a newer schema.
     """
-    description = _read_description(folder)
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise CheckpointError(f"{folder} has no {WEIGHTS}; the model is incomplete: train it again")
-    if content_hash(weights) != description.get("weights_sha256"):
-        raise CheckpointError(
-            f"{weights.name} in {folder} is damaged (not the SHA-256 that {DESCRIPTION} gives); train the model again"
-        )
+    description = read_description(folder)
+    if description["kind"] == PRETRAINED:
+        raise CheckpointError(f"{folder} was pretrained and answers no task yet; give it to train with --start-from")
+    weights = read_weights(folder, description)
     try:
         task = Task.from_json(description["task"])
         tokens = TokenSettings(**description["tokens"])
         model = PerceiverSettings(**description["model"])
         vocabulary = TokenVocabulary.from_json(description["vocabulary"])
         network = BiosignalPerceiver(model, tokens, vocabulary, len(task.classes))
-        network.load_state_dict(_read_weights(weights))
+        network.load_state_dict(weights)
         checkpoint = Checkpoint(
             network=network.eval(),
             task=task,
@@ -155,7 +152,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             f"{DESCRIPTION} in {folder} does not describe its weights ({fault}); train the model again"
         ) from fault
     if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
-        raise CheckpointError(f"{weights.name} in {folder} holds numbers that are not finite; train the model again")
+        raise CheckpointError(f"{WEIGHTS} in {folder} holds numbers that are not finite; train the model again")
     return checkpoint
 
 
@@ -168,10 +165,24 @@ def _require_use(checkpoint: Checkpoint) -> None:
         raise KeyError("modalities")
 
 
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+def read_weights(folder: Path, description: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the weights of a model folder by name, once their hash is the one that the description gives.
+
+    Raises
+    ------
+    CheckpointError
+        Where the file is missing or damaged.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no {WEIGHTS}; the model is incomplete: train it again")
+    if content_hash(path) != description.get("weights_sha256"):
+        raise CheckpointError(
+            f"{path.name} in {folder} is damaged (not the SHA-256 that {DESCRIPTION} gives); train the model again"
+        )
     try:
         return dict(load_file(path))
     except SafetensorError as fault:
@@ -180,7 +191,14 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         ) from fault
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return what a model folder says of itself, of a trained model or a pretrained network.
+
+    Raises
+    ------
+    CheckpointError
+        Where the folder is no model, is damaged, or is of another schema.
+    """
     path = folder / DESCRIPTION
     if not path.is_file():
         raise CheckpointError(f"{folder} is not a model: it has no {DESCRIPTION}; give the folder that train wrote")
@@ -190,7 +208,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read: {fault.strerror}") from fault
     except (ValueError, RecursionError) as fault:
         raise CheckpointError(f"{DESCRIPTION} in {folder} is not JSON ({fault}); train the model again") from fault
-    if not isinstance(description, dict) or description.get("kind") != "perceiver-io":
+    if not isinstance(description, dict) or description.get("kind") not in (TRAINED, PRETRAINED):
         raise CheckpointError(f"{DESCRIPTION} in {folder} is not a biopercept model; give the folder that train wrote")
     if description.get("schema") != SCHEMA:
         raise CheckpointError(

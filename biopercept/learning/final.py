@@ -15,6 +15,7 @@ from biopercept.learning.fitting import FitSettings
 from biopercept.learning.inputs import WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.splits import choose_validation
+from biopercept.learning.starting import load_start
 from biopercept.learning.training import EpochReport, FittedPerceiver, fit_perceiver
 from biopercept.studies.tasks import Task
 
@@ -64,6 +65,8 @@ def train_final(
     ------
     SettingsError
         Where there are fewer than 2 subjects.
+    CheckpointError
+        Where the model to start from cannot be read, or has nothing in common with the network.
     TrainingError
         Where the loss is not finite.
     OutputError
@@ -73,6 +76,7 @@ def train_final(
     if len(windows.subjects) < 2:
         raise SettingsError("one subject has labelled windows; a model for unseen people needs at least 2 to train on")
     engine = engine_for(device, settings.training.precision)
+    start = load_start(Path(settings.start_from)) if settings.start_from else None
     validation = choose_validation(windows.subjects, settings.training.validation_fraction, seed)
     training = [s for s in windows.subjects if s not in validation]
     started = time.perf_counter()
@@ -86,6 +90,7 @@ def train_final(
             settings=settings.training,
             engine=engine,
             seed=seed_for(seed, "final"),
+            start_from=None if start is None else start.weights,
             on_epoch=on_epoch,
         )
     description = {
@@ -106,6 +111,7 @@ def train_final(
         "parameters": fitted.n_parameters,
         "scores": provenance.scores,
         "warnings": list(provenance.warnings),
+        "start_from": None if start is None else {**start.described(fitted.network), "seen": list(start.studies)},
     }
     checkpoint = Checkpoint(
         network=fitted.network,
@@ -146,6 +152,7 @@ def model_card(checkpoint: Checkpoint) -> str:
         f"Study {training['study']}: {len(training['subjects'])} training subjects, "
         f"{len(training['validation_subjects'])} more for early stopping; {training['n_windows']} windows ({counts}).",
         *(f"- left out: {n} windows, {reason}" for reason, n in training["n_windows_left_out"].items()),
+        *_start_sentence(training.get("start_from")),
         "",
         "## Scores",
         model_scores_sentence(training["scores"]),
@@ -160,6 +167,15 @@ def model_card(checkpoint: Checkpoint) -> str:
         f"{training['seconds']} s of training.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _start_sentence(start: dict[str, Any] | None) -> list[str]:
+    if start is None:
+        return []
+    return [
+        f"It started from the weights of a {start['kind']} network ({start['n_taken']} taken by name and shape, "
+        f"{len(start['new'])} new) that had seen signals of {', '.join(start['studies'])}."
+    ]
 
 
 def model_scores_sentence(scores: dict[str, Any] | None) -> str:

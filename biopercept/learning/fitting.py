@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from biopercept.learning.engine import Engine
+from biopercept.learning.engine import Engine, seed_for
 from biopercept.learning.inputs import TokenSource, WindowInputs
 from biopercept.learning.operations import operations_per_window
+from biopercept.learning.pretext import PretrainingSettings
+from biopercept.learning.pretraining import pretrained_weights
+from biopercept.learning.starting import load_start
 from biopercept.learning.training import (
     EpochReport,
     FittedNetwork,
@@ -28,11 +33,23 @@ from biopercept.model.tokens import TokenSettings, TokenVocabulary
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What is read, the network, and how it is fitted; models take what concerns them."""
+    """What is read, the network, and how it is fitted; models take what concerns them.
+
+    Attributes
+    ----------
+    tokens, model, training
+        Settings.
+    pretraining : PretrainingSettings or None
+        How the network is pretrained, without labels, on each fit's own training subjects; None: not.
+    start_from : str
+        Folder of a model whose weights a network starts from; empty: from new ones.
+    """
 
     tokens: TokenSettings = field(default_factory=TokenSettings)
     model: PerceiverSettings = field(default_factory=PerceiverSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    pretraining: PretrainingSettings | None = None
+    start_from: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +143,7 @@ class NetworkOnStudy:
         return predict_probabilities(self.fitted.network, self.source, rows)
 
 
-def network_fitter(network: NetworkFactory) -> Fitter:
+def network_fitter(network: NetworkFactory) -> Callable[[FitRequest], NetworkOnStudy]:
     """Return the function that fits this kind of network by the one training loop."""
 
     def fit(request: FitRequest) -> NetworkOnStudy:
@@ -144,12 +161,40 @@ def network_fitter(network: NetworkFactory) -> Fitter:
             settings=settings.training,
             engine=request.engine,
             seed=request.seed,
+            start_from=starting_weights(request),
             on_epoch=request.on_epoch,
         )
         source = TokenSource(request.inputs, fitted.population, settings.tokens, request.engine.device)
         return NetworkOnStudy(fitted, source, request.fitting)
 
     return fit
+
+
+def starting_weights(request: FitRequest) -> dict[str, torch.Tensor] | None:
+    """Return the weights that the request's network starts from; None for new ones.
+
+    With ``pretraining`` set they are pretrained here and now on the signals of the training subjects alone: validation
+    and test subjects stay unseen.
+
+    Raises
+    ------
+    CheckpointError
+        Where the model to start from cannot be read.
+    """
+    settings = request.settings
+    start = dict(load_start(Path(settings.start_from)).weights) if settings.start_from else None
+    if settings.pretraining is None:
+        return start
+    return pretrained_weights(
+        request.inputs,
+        {str(s) for s in request.inputs.windows.subject[request.training]},
+        tokens=settings.tokens,
+        model=settings.model,
+        settings=settings.pretraining,
+        engine=request.engine,
+        seed=seed_for(request.seed, "pretraining"),
+        start_from=start,
+    )
 
 
 fit_perceiver_io = network_fitter(BiosignalPerceiver)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
@@ -17,6 +17,7 @@ from biopercept.learning.engine import Engine, seeded
 from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import Population
 from biopercept.learning.optimisation import RunningMean, make_optimiser
+from biopercept.learning.starting import take_weights
 from biopercept.learning.windows import IntArray
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings, TokenVocabulary
@@ -127,6 +128,7 @@ def fit_perceiver(
     settings: TrainingSettings,
     engine: Engine,
     seed: int,
+    start_from: Mapping[str, torch.Tensor] | None = None,
     on_epoch: EpochReport | None = None,
 ) -> FittedPerceiver:
     """Return a Perceiver IO fitted by :func:`fit_network`; ``model`` are its settings.
@@ -149,6 +151,7 @@ def fit_perceiver(
         settings=settings,
         engine=engine,
         seed=seed,
+        start_from=start_from,
         on_epoch=on_epoch,
     )
 
@@ -163,6 +166,7 @@ def fit_network(
     settings: TrainingSettings,
     engine: Engine,
     seed: int,
+    start_from: Mapping[str, torch.Tensor] | None = None,
     on_epoch: EpochReport | None = None,
 ) -> FittedNetwork[Network]:
     """Return a network fitted on the windows ``training``, kept at the epoch that is best on ``validation``.
@@ -181,6 +185,8 @@ def fit_network(
         Device and precision.
     seed : int
         Of initialisation, sampling, dropout; the same seed on the same machine gives the same weights.
+    start_from : mapping of str to Tensor, optional
+        Weights to begin with, where name and shape agree.
     on_epoch : callable, optional
         Told ``(epoch, training_loss, validation_loss)`` after each epoch.
 
@@ -188,6 +194,8 @@ def fit_network(
     ------
     TrainingError
         Where the loss is not finite.
+    CheckpointError
+        Where ``start_from`` has nothing in common with the network.
     """
     subjects = sorted({str(s) for s in inputs.windows.subject[np.concatenate([training, validation])]})
     population = inputs.fit(subjects)
@@ -195,6 +203,8 @@ def fit_network(
     target = torch.from_numpy(inputs.windows.target).to(engine.device)
     with seeded(seed) as generator:
         network = make(vocabulary_of(inputs.windows.feature_names), inputs.windows.n_classes)
+        if start_from is not None:
+            take_weights(network, start_from)
         network.to(engine.device)
         noise = torch.Generator(engine.device).manual_seed(seed)
         weights = cell_weights(inputs.windows.subject[training], inputs.windows.target[training])

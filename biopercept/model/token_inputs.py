@@ -98,10 +98,10 @@ class TokenInputs:
     features: tuple[FeatureGroup, ...] = ()
 
     def __post_init__(self) -> None:
-        counts = {len(s.patches) for s in self.sensors} | {len(g.values) for g in self.features}
-        if len(counts) > 1:
+        counts = [s.patches.shape[0] for s in self.sensors] + [g.values.shape[0] for g in self.features]
+        if any(count != counts[0] for count in counts):  # a set would fix the batch size of an exported network
             raise ValueError(
-                f"The sensors and feature groups hold {sorted(counts)} samples; they must hold the same number."
+                f"The sensors and feature groups hold {sorted(set(counts))} samples; they must hold the same number."
             )
 
     @property

@@ -1,0 +1,117 @@
+"""A pretrained network as a model folder: weights, settings, and whom they have seen; it answers no task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from biopercept.errors import CheckpointError
+from biopercept.files import content_hash, replacing, write_json, write_text
+from biopercept.learning.checkpoint import (
+    CARD,
+    DESCRIPTION,
+    PRETRAINED,
+    SCHEMA,
+    WEIGHTS,
+    read_description,
+    read_weights,
+    versions,
+)
+from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.pretext import ALIGNMENT, SUMMARY, PretrainingSettings
+from biopercept.learning.pretraining import PretrainedNetwork
+from biopercept.learning.starting import StartingPoint
+from biopercept.model.answering import QueryPerceiver
+from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.queries import TaskSpec
+from biopercept.model.tokens import TokenSettings, TokenVocabulary
+
+
+def save_pretrained(
+    done: PretrainedNetwork,
+    folder: Path,
+    *,
+    tokens: TokenSettings,
+    model: PerceiverSettings,
+    normalisation: NormalisationSettings,
+    settings: PretrainingSettings,
+    studies: Sequence[dict[str, Any]],
+    seed: int,
+    start: StartingPoint | None = None,
+) -> None:
+    """Write a pretrained network as a model folder of kind ``pretrained``, for ``--start-from``.
+
+    Parameters
+    ----------
+    done : PretrainedNetwork
+    folder : Path
+        Created where absent.
+    tokens, model, normalisation, settings
+        The settings it was pretrained with.
+    studies : sequence of dict
+        Per study: ``study``, ``store`` (fingerprint), ``subjects``, ``n_windows``, ``prepare`` (settings).
+    seed : int
+    start : StartingPoint, optional
+        What it began with; whom that has seen is handed on.
+
+    Raises
+    ------
+    OutputError
+        Where a file cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file({k: v.contiguous() for k, v in done.weights.items()}, temporary)
+    names = ", ".join(f"{row['study']} ({len(row['subjects'])} subjects)" for row in studies)
+    card = (
+        f"# A network pretrained without labels ({settings.objective})\n\nIt answers no task. Its weights have seen "
+        f"signals of {names}: scores on these people are no scores on unseen people.\n"
+    )
+    write_text(folder / CARD, card)
+    seen = [] if start is None else [{**row, "n_windows": None, "prepare": None} for row in start.studies]
+    description = {
+        "schema": SCHEMA,
+        "kind": PRETRAINED,
+        "normalisation": asdict(normalisation),
+        "tokens": asdict(tokens),
+        "model": asdict(model),
+        "vocabulary": done.vocabulary.to_json(),
+        "pretraining": asdict(settings),
+        "studies": [*studies, *seen],
+        "start_from": None if start is None else start.described(done.network),
+        "seed": seed,
+        "history": [list(row) for row in done.history],
+        "versions": versions(),
+        "weights_sha256": content_hash(folder / WEIGHTS),
+    }
+    write_json(folder / DESCRIPTION, description)
+
+
+def load_pretrained(folder: Path) -> PretrainedNetwork:
+    """Return a pretrained network with its queries, for generation of signals or further pretraining.
+
+    Raises
+    ------
+    CheckpointError
+        Where the folder holds no pretrained network or is damaged.
+    """
+    description = read_description(folder)
+    if description["kind"] != PRETRAINED:
+        raise CheckpointError(f"{folder} holds a trained model; a pretrained network is needed: run pretrain")
+    weights = read_weights(folder, description)
+    try:
+        model = PerceiverSettings(**description["model"])
+        vocabulary = TokenVocabulary.from_json(description["vocabulary"])
+        is_aligned = description["pretraining"]["objective"] == ALIGNMENT
+        tasks = (TaskSpec(SUMMARY, "regression", model.width),) if is_aligned else ()
+        network = QueryPerceiver(model, TokenSettings(**description["tokens"]), vocabulary, tasks)
+        network.load_state_dict(weights)
+        history = tuple((int(epoch), float(loss)) for epoch, loss in description["history"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as fault:
+        raise CheckpointError(
+            f"{DESCRIPTION} in {folder} does not describe its weights ({fault}); pretrain the network again"
+        ) from fault
+    return PretrainedNetwork(network.eval(), vocabulary, history)

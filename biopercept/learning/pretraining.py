@@ -1,0 +1,230 @@
+"""Pretrain a network on unlabelled windows of several studies at once; seeded, one loop.
+
+Windows are those that cover every recording from its start, labelled or not, and no label is read.
+Each study is normalised by the statistics of its own subjects. To keep test subjects out, give only
+the training subjects of a fold (:func:`pretrained_weights` does): a network that was pretrained on
+everybody has seen the test subjects' signals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from biopercept.errors import SettingsError, StudyError, TrainingError
+from biopercept.learning.engine import Engine, seeded
+from biopercept.learning.inputs import TokenSource, WindowInputs, feature_groups, vocabulary_of
+from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.pretext import PretextNetwork, PretrainingSettings
+from biopercept.learning.starting import take_weights
+from biopercept.learning.windows import grid_windows
+from biopercept.model.answering import QueryPerceiver
+from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.tokens import TokenSettings, TokenVocabulary
+from biopercept.windowed import WindowedRecording
+
+LossReport = Callable[[int, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class PretrainedNetwork:
+    """A network that has learnt from unlabelled windows, and how it went.
+
+    Attributes
+    ----------
+    network : QueryPerceiver
+        In evaluation mode, on the CPU.
+    vocabulary : TokenVocabulary
+    history : tuple of (epoch, loss)
+    """
+
+    network: QueryPerceiver
+    vocabulary: TokenVocabulary
+    history: tuple[tuple[int, float], ...]
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return its weights by name."""
+        return dict(self.network.state_dict())
+
+
+def unlabelled_inputs(
+    recordings: Sequence[WindowedRecording],
+    normalisation: NormalisationSettings,
+    tokens: TokenSettings,
+    *,
+    length_seconds: float,
+    step_seconds: float,
+    feature_names: Sequence[str],
+) -> WindowInputs:
+    """Return the inputs of the windows that cover these recordings, labels or not.
+
+    Raises
+    ------
+    StudyError
+        Where there is none.
+    """
+    windows = grid_windows(recordings, length_seconds=length_seconds, feature_names=feature_names)
+    if not len(windows):
+        raise StudyError(f"the {len(recordings)} recordings have no window of {length_seconds:g} s to pretrain on")
+    return WindowInputs(windows, normalisation, step_seconds, raw=tokens.raw, derived=tokens.derived)
+
+
+def pretrain(
+    studies: Sequence[WindowInputs],
+    *,
+    tokens: TokenSettings,
+    model: PerceiverSettings,
+    settings: PretrainingSettings,
+    engine: Engine,
+    seed: int,
+    start_from: Mapping[str, torch.Tensor] | None = None,
+    on_epoch: LossReport | None = None,
+) -> PretrainedNetwork:
+    """Return a network pretrained on the windows of these studies; every subject in them is used.
+
+    Parameters
+    ----------
+    studies : sequence of WindowInputs
+        One for each study, of :func:`unlabelled_inputs`.
+    tokens, model, settings
+        Settings of inputs, network and objective.
+    engine : Engine
+    seed : int
+        Of initialisation, sampling, hiding and dropout.
+    start_from : mapping of str to Tensor, optional
+        Weights to begin with, where name and shape agree.
+    on_epoch : callable, optional
+        Told ``(epoch, loss)`` after each epoch.
+
+    Raises
+    ------
+    SettingsError
+        Where studies disagree on the features of a group.
+    TrainingError
+        Where the loss is not finite.
+    CheckpointError
+        Where ``start_from`` has nothing in common with the network.
+    """
+    vocabulary = joint_vocabulary(studies)
+    sources = [TokenSource(s, s.fit(s.windows.subjects), tokens, engine.device) for s in studies]
+    chances = [_subject_weights(s) for s in studies]
+    sizes = torch.tensor([float(len(s.windows)) for s in studies])
+    n_steps = max(1, math.ceil(float(sizes.sum()) / settings.batch_size))
+    history = []
+    with seeded(seed) as generator:
+        pretext = PretextNetwork(model, tokens, vocabulary, settings).to(engine.device).train()
+        if start_from is not None:
+            take_weights(pretext.network, start_from)
+        noise = torch.Generator(engine.device).manual_seed(seed)
+        optimiser, schedule = _optimiser(pretext, settings, n_steps * settings.n_epochs)
+        for epoch in range(1, settings.n_epochs + 1):
+            total = 0.0
+            for step in range(n_steps):
+                study = int(torch.multinomial(sizes, 1, generator=generator))
+                n_rows = min(settings.batch_size, len(studies[study].windows))
+                rows = torch.multinomial(chances[study], n_rows, generator=generator).numpy()  # none twice in a batch
+                with engine.autocast():
+                    loss = pretext(sources[study].batch(rows), noise)
+                if not math.isfinite(float(loss.detach())):
+                    raise TrainingError(
+                        f"the pretraining loss is not finite at epoch {epoch}, step {step + 1}; "
+                        "lower pretraining.learning_rate or look at the recordings with inspect"
+                    )
+                optimiser.zero_grad(set_to_none=True)
+                engine.backward(loss)
+                nn.utils.clip_grad_norm_(pretext.parameters(), settings.gradient_clip)
+                optimiser.step()
+                schedule.step()
+                total += float(loss.detach())
+            history.append((epoch, total / n_steps))
+            if on_epoch is not None:
+                on_epoch(*history[-1])
+    return PretrainedNetwork(pretext.network.cpu().eval(), vocabulary, tuple(history))
+
+
+def pretrained_weights(
+    inputs: WindowInputs,
+    subjects: Collection[str],
+    *,
+    tokens: TokenSettings,
+    model: PerceiverSettings,
+    settings: PretrainingSettings,
+    engine: Engine,
+    seed: int,
+    start_from: Mapping[str, torch.Tensor] | None = None,
+) -> dict[str, torch.Tensor]:
+    """Return weights pretrained inside a fold: on the recordings of its training subjects alone.
+
+    Parameters
+    ----------
+    inputs : WindowInputs
+        Of the whole study; only recordings of ``subjects`` are read.
+    subjects : collection of str
+        The fold's training subjects.
+    tokens, model, settings, engine, seed, start_from
+        As in :func:`pretrain`.
+    """
+    windows = inputs.windows
+    own = unlabelled_inputs(
+        tuple(r for r in windows.recordings if r.subject in set(subjects)),
+        inputs.settings,
+        tokens,
+        length_seconds=windows.length_seconds,
+        step_seconds=inputs.step_seconds,
+        feature_names=windows.feature_names,
+    )
+    done = pretrain(
+        [own], tokens=tokens, model=model, settings=settings, engine=engine, seed=seed, start_from=start_from
+    )
+    return done.weights
+
+
+def joint_vocabulary(studies: Sequence[WindowInputs]) -> TokenVocabulary:
+    """Return what a network must be able to read for all studies.
+
+    Raises
+    ------
+    SettingsError
+        Where two studies have another number of features in one group.
+    """
+    counts: dict[str, int] = {}
+    names: dict[str, None] = {}
+    for study in studies:
+        for group, columns in feature_groups(study.windows.feature_names).items():
+            if counts.setdefault(group, len(columns)) != len(columns):
+                raise SettingsError(
+                    f"the stores have {counts[group]} and {len(columns)} features of the group {group!r}; "
+                    "prepare the studies with one version of biopercept"
+                )
+        names.update(dict.fromkeys(study.windows.feature_names))
+    found = vocabulary_of(tuple(names))
+    return TokenVocabulary(found.patch_samples, counts, found.n_channel_codes)
+
+
+def _subject_weights(study: WindowInputs) -> torch.Tensor:
+    """Return weights under which every subject is drawn equally often."""
+    _, owner, count = np.unique(study.windows.subject, return_inverse=True, return_counts=True)
+    return torch.from_numpy(1.0 / count[owner])
+
+
+def _optimiser(
+    network: nn.Module, settings: PretrainingSettings, n_steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    decayed = [p for p in network.parameters() if p.ndim >= 2]
+    plain = [p for p in network.parameters() if p.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate)
+    warmup = max(1, round(settings.warmup_fraction * n_steps))
+
+    def rate(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, n_steps - warmup)))
+
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, rate)

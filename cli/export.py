@@ -1,0 +1,43 @@
+"""``export``: a trained model as one ONNX file for other programs, checked before it is called done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+from .terminal import print_json, refuse_existing, say
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder that train wrote.")],
+    output: options.Output,
+    modalities: Annotated[
+        str | None,
+        typer.Option("--modalities", metavar="NAME,NAME...", help="Signals the file shall read; all if left out."),
+    ] = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write a model as ONNX; needs the extra onnx."""
+    from biopercept.errors import OutputError
+    from biopercept.learning.checkpoint import load_checkpoint
+    from biopercept.onnx_export import TOLERANCE, check_export, export_onnx
+
+    refuse_existing(output, overwrite=overwrite)
+    checkpoint = load_checkpoint(model)
+    chosen = options.listed(modalities)
+    say("exporting; this takes a minute", quiet=quiet)
+    names = export_onnx(checkpoint, output, chosen)
+    difference = check_export(checkpoint, output, chosen)
+    if not difference <= TOLERANCE:
+        output.unlink()
+        raise OutputError(f"the exported file answers differently by {difference:g}; it was removed, please report it")
+    if as_json:
+        print_json({"file": str(output), "inputs": list(names), "largest_difference": difference})
+    else:
+        typer.echo(str(output))

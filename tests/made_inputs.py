@@ -1,0 +1,36 @@
+"""Made inputs of two signals and a feature group on one time axis, for tests of queries and what reads them."""
+
+from __future__ import annotations
+
+import torch
+
+from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.tokens import FeatureGroup, SensorPatches, TokenInputs, TokenSettings, TokenVocabulary
+
+VOCABULARY = TokenVocabulary({"eda": 8, "temp": 6, "acc": 10}, {"heart": 4}, n_channel_codes=6)
+SMALL = PerceiverSettings(width=32, n_latents=6, n_layers=2)
+OPEN = TokenSettings(modality_dropout=0.0, channel_dropout=0.0, time_dropout=0.0, token_dropout=0.0)
+
+
+def signal(modality: str, n_windows: int = 2, n_channels: int = 1, n_patches: int = 6, seed: int = 0) -> SensorPatches:
+    """Return random patches of a signal, all real, back to back from the window's start."""
+    g = torch.Generator().manual_seed(seed + 10 * list(VOCABULARY.patch_samples).index(modality))
+    seconds = {"eda": 5.0, "temp": 10.0, "acc": 2.0}[modality]
+    shape = (n_windows, n_channels, n_patches)
+    return SensorPatches(
+        modality=modality,
+        patches=torch.randn(*shape, VOCABULARY.patch_samples[modality], generator=g),
+        is_real=torch.ones(shape, dtype=torch.bool),
+        times=((torch.arange(n_patches) + 0.5) * seconds).expand(n_windows, -1).clone(),
+        positions=torch.full((n_windows, n_channels, 3), torch.nan),
+        channels=(torch.arange(n_channels) + 1).expand(n_windows, -1).clone(),
+        rate=torch.full((n_windows,), 4.0),
+        quality=torch.rand(shape, generator=g),
+    )
+
+
+def inputs(n_windows: int = 2) -> TokenInputs:
+    """Return 30 s of two channels of EDA and one of temperature, with features of the heart."""
+    g = torch.Generator().manual_seed(9)
+    heart = FeatureGroup("heart", torch.randn(n_windows, 4, generator=g), torch.ones(n_windows, 4, dtype=torch.bool))
+    return TokenInputs((signal("eda", n_windows, 2), signal("temp", n_windows, n_patches=3)), (heart,))

@@ -1,0 +1,211 @@
+"""Every kind of query through the one decoder: tasks, traces, patches, next steps; and what cannot reach them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from made_inputs import OPEN, SMALL, VOCABULARY, inputs, signal
+
+from biopercept.errors import CheckpointError, SettingsError
+from biopercept.model.answering import QueryPerceiver
+from biopercept.model.biosignals import BiosignalPerceiver
+from biopercept.model.queries import TaskSpec, queries_of, queries_on_a_grid
+from biopercept.model.tokens import TokenInputs, TokenSettings
+
+TASKS = (TaskSpec("stress", "classification", 3), TaskSpec("effort", "ordinal", 4), TaskSpec("age", "regression", 1))
+TIMES = torch.tensor([[0.5, 7.5, 29.5], [1.0, 2.0, 3.0]])
+
+
+@pytest.fixture
+def model() -> QueryPerceiver:
+    torch.manual_seed(0)
+    made = QueryPerceiver(SMALL, OPEN, VOCABULARY, TASKS)
+    made.asked.tasks.values.data.normal_()  # so that answers depend strongly on what is read
+    return made.eval()
+
+
+def test_several_tasks_traces_and_patches_are_answered_by_one_call_of_one_decoder(
+    model: QueryPerceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    decode = model.core.decode
+    monkeypatch.setattr(model.core, "decode", lambda *a: calls.append(a[1].shape) or decode(*a))
+    asked = (queries_of(signal("eda", n_channels=2)), queries_on_a_grid("acc", 2, 30.0, 1, 32.0))
+    found = model(inputs(), traces={"stress": TIMES}, patches=asked)
+    assert calls == [(2, 3 + 3 + 12 + 15, 32)]
+    assert {name: tuple(t.shape) for name, t in found.tasks.items()} == {
+        "stress": (2, 3),
+        "effort": (2, 4),
+        "age": (2, 1),
+    }
+    assert found.traces["stress"].shape == (2, 3, 3)
+    assert [tuple(p.shape) for p in found.patches] == [(2, 12, 8), (2, 15, 10)]
+
+
+def test_an_answer_does_not_depend_on_what_else_is_asked(model: QueryPerceiver) -> None:
+    asked = (queries_of(signal("eda", n_channels=2)), queries_on_a_grid("acc", 2, 30.0, 1, 32.0))
+    together = model(inputs(), traces={"stress": TIMES, "age": TIMES}, patches=asked)
+    alone = model(inputs(), patches=asked[1:]).patches[0]
+    torch.testing.assert_close(together.patches[1], alone, rtol=0, atol=2e-6)
+    torch.testing.assert_close(together.tasks["effort"], model(inputs()).tasks["effort"], rtol=0, atol=2e-6)
+    one_time = model(inputs(), traces={"stress": TIMES[:, 1:2]}).traces["stress"]
+    torch.testing.assert_close(together.traces["stress"][:, 1:2], one_time, rtol=0, atol=2e-6)
+
+
+def test_traces_follow_time_and_each_sample_its_own(model: QueryPerceiver) -> None:
+    found = model(inputs(), traces={"stress": TIMES}).traces["stress"]
+    assert (found[:, 1:] - found[:, :1]).abs().amin(0).amax() > 1e-4
+    swapped = TIMES.clone()
+    swapped[1] = 20.0
+    moved = (model(inputs(), traces={"stress": swapped}).traces["stress"] - found).abs().amax((1, 2))
+    assert moved[0] == 0
+    assert moved[1] > 1e-4
+
+
+def test_a_trace_a_second_can_tell_neighbouring_seconds_apart(model: QueryPerceiver) -> None:
+    seconds = torch.arange(30.0).add(0.5).expand(2, -1)
+    codes = model.asked.of_task_at("stress", seconds)[0]
+    distance = (codes[:, None] - codes[None]).norm(dim=-1) + 10.0 * torch.eye(30)
+    assert distance.min() > 0.1
+
+
+@pytest.mark.parametrize("change", ["times", "channels", "rate", "positions"])
+def test_each_code_of_a_patch_query_reaches_the_answer(model: QueryPerceiver, change: str) -> None:
+    asked = queries_of(signal("eda", n_channels=2))
+    moved = {"times": asked.times + 3.0, "channels": asked.channels + 2, "rate": asked.rate * 4, "positions": None}
+    if change == "positions":
+        moved["positions"] = torch.full_like(asked.positions, 0.05)
+    other = replace(asked, **{change: moved[change]})
+    difference = model(inputs(), patches=(other,)).patches[0] - model(inputs(), patches=(asked,)).patches[0]
+    assert difference.abs().amax((1, 2)).min() > 1e-4
+
+
+def test_what_stands_where_nothing_is_asked_changes_nothing_and_harms_nothing(model: QueryPerceiver) -> None:
+    asked = queries_of(signal("eda", n_channels=2))
+    idle = replace(asked, is_asked=asked.is_asked.clone().index_fill_(1, torch.tensor([3]), False))
+    idle.is_asked[1] = False
+    junk = replace(
+        idle,
+        times=idle.times.masked_fill(~idle.is_asked, torch.nan),
+        channels=idle.channels.masked_fill(~idle.is_asked, 10**6),
+        rate=torch.tensor([4.0, torch.nan]),
+    )
+    one, other = (model(inputs(), patches=(a,)).patches[0] for a in (idle, junk))
+    assert torch.equal(one, other)
+    assert other.isfinite().all()
+
+
+def test_a_sensor_that_is_absent_can_be_generated_from_the_others(model: QueryPerceiver) -> None:
+    only_eda = TokenInputs(inputs().sensors[:1])
+    told = model(only_eda, patches=(queries_on_a_grid("temp", 2, 30.0, 1, 4.0),)).patches[0]
+    assert told.shape == (2, 3, 6)
+    other = TokenInputs((signal("eda", n_channels=2, seed=5),))
+    assert (model(other, patches=(queries_on_a_grid("temp", 2, 30.0, 1, 4.0),)).patches[0] - told).abs().max() > 1e-4
+
+
+def test_queries_of_places_are_the_places_of_the_patches() -> None:
+    sensor = signal("eda", n_channels=2)
+    sensor.is_real[0, 1, 2] = False
+    asked = queries_of(sensor, torch.tensor([[8, 0], [5, 11]]))
+    assert asked.times.tolist() == [[12.5, 2.5], [27.5, 27.5]]
+    assert asked.channels.tolist() == [[2, 1], [1, 2]]
+    assert asked.is_asked.tolist() == [[False, True], [True, True]]
+
+
+def test_the_next_patch_is_told_from_what_ended_before_it_and_from_nothing_else(model: QueryPerceiver) -> None:
+    before = model.next_patches(inputs(), "eda")
+    assert before.shape == (2, 2, 6, 8)
+    for changed, moves_from in (("eda", 3), ("temp", 4)):  # patch 2 of EDA ends at 15 s, patch 1 of temperature at 20 s
+        later = inputs()
+        for sensor in later.sensors:
+            if sensor.modality == changed:
+                first = {"eda": 2, "temp": 1}[changed]
+                sensor.patches[:, :, first:] += 3.0
+                sensor.quality[:, :, first:] = 0.0
+        moved = (model.next_patches(later, "eda") - before).abs().amax((0, 1, 3))
+        assert (moved[:moves_from] == 0).all(), changed
+        assert (moved[moves_from:] > 1e-5).all(), changed
+
+
+def test_features_of_the_whole_window_do_not_reach_a_next_step(model: QueryPerceiver) -> None:
+    changed = inputs()
+    changed.features[0].values[:] += 9.0
+    assert torch.equal(model.next_patches(changed, "eda"), model.next_patches(inputs(), "eda"))
+
+
+def test_teacher_forced_steps_equal_steps_told_one_by_one(model: QueryPerceiver) -> None:
+    whole = inputs()
+    together = model.next_patches(whole, "eda")
+    for step in (2, 4):
+        eda, temp = (replace(s, is_real=s.is_real.clone()) for s in whole.sensors)
+        eda.is_real[:, :, step:] = False
+        temp.is_real[:, :, step // 2 :] = False
+        asked = queries_of(signal("eda", n_channels=2), torch.tensor([[step, 6 + step]] * 2))
+        alone = model(TokenInputs((eda, temp)), patches=(asked,)).patches[0]
+        torch.testing.assert_close(together[:, :, step], alone, rtol=0, atol=2e-6)
+
+
+def test_a_forecast_begins_with_the_next_patch_and_reads_its_own_answers(model: QueryPerceiver) -> None:
+    told = model.forecast(inputs(), "eda", 3)
+    assert told.shape == (2, 2, 3, 8)
+    longer = inputs()
+    eda = longer.sensors[0]
+    next_place = replace(
+        eda,
+        patches=torch.cat((eda.patches, torch.zeros(2, 2, 1, 8)), 2),
+        is_real=torch.cat((eda.is_real, torch.ones(2, 2, 1, dtype=torch.bool)), 2),
+        times=torch.cat((eda.times, eda.times[:, -1:] + 5.0), 1),
+        quality=torch.cat((eda.quality, torch.ones(2, 2, 1)), 2),
+    )
+    forced = model.next_patches(TokenInputs((next_place, longer.sensors[1])), "eda")
+    torch.testing.assert_close(told[:, :, 0], forced[:, :, -1], rtol=0, atol=2e-6)
+    fed = replace(next_place, patches=torch.cat((eda.patches, told[:, :, :1]), 2))
+    again = model.forecast(TokenInputs((fed, longer.sensors[1])), "eda", 2)
+    torch.testing.assert_close(told[:, :, 1:], again, rtol=0, atol=2e-6)
+
+
+def test_weights_of_the_shared_parts_have_the_names_and_shapes_of_the_classifier(model: QueryPerceiver) -> None:
+    single = BiosignalPerceiver(SMALL, OPEN, VOCABULARY, 2).state_dict()
+    shared = {k: v.shape for k, v in model.state_dict().items() if k.startswith(("core.", "fusion."))}
+    assert shared == {k: v.shape for k, v in single.items() if k.startswith(("core.", "fusion."))}
+
+
+def test_gradients_reach_every_parameter(model: QueryPerceiver) -> None:
+    asked = (
+        queries_of(replace(signal("eda"), positions=torch.rand(2, 1, 3))),
+        queries_of(signal("temp")),
+        queries_of(signal("acc")),
+    )
+    whole = inputs()
+    whole = TokenInputs((*whole.sensors, replace(signal("acc"), positions=torch.rand(2, 1, 3))), whole.features)
+    found = model(whole, traces={"age": TIMES}, patches=asked)
+    parts = (*found.tasks.values(), *found.traces.values(), *found.patches)
+    sum(p.square().sum() for p in parts).backward()
+    still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().any()]
+    assert [name for name in still if "to_key.bias" not in name] == []
+
+
+def test_what_cannot_be_asked_or_answered_is_refused(model: QueryPerceiver) -> None:
+    with pytest.raises(CheckpointError, match=r"asked for patches of ecg; it can tell eda, temp, acc\."):
+        model(inputs(), patches=(queries_on_a_grid("ecg", 2, 30.0, 1, 128.0),))
+    with pytest.raises(CheckpointError, match="have no acc to go on with; they have eda, temp"):
+        model.next_patches(inputs(), "acc")
+    with pytest.raises(SettingsError, match=r"Two of the tasks a, a have one name"):
+        QueryPerceiver(SMALL, TokenSettings(), VOCABULARY, [TaskSpec("a", "regression", 1)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (("a b", "regression", 1), "A task is called 'a b'; letters, digits, _ and - are allowed"),
+        (("a", "ranking", 1), "is a 'ranking'; allowed are classification, ordinal, regression"),
+        (("a", "classification", 1), "The classification a has 1 outputs; it must have at least 2"),
+        (("a", "ordinal", 0), "The ordinal a has 0 outputs; it must have at least 1"),
+        (("a", "ordinal", 2, 0.0), r"has the weight 0\.0; it must be a number above 0"),
+    ],
+)
+def test_an_impossible_task_is_refused(values: tuple, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        TaskSpec(*values)
