@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,6 +42,50 @@ def replacing(target: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the folder itself may be what cannot be written
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder beside ``target`` that becomes ``target``, files and all, when the block ends well.
+
+    What was there before goes only when the new folder is whole, and stays where the block fails; files in it that
+    the new folder does not write itself are carried over.
+
+    Raises
+    ------
+    OutputError
+        Where the folder cannot be written to or the disk is full.
+    """
+    fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    former = target.with_name(f".{target.name}.{os.getpid()}.old")
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        yield fresh
+        if target.is_dir():
+            _carry_over(target, fresh)
+        _sync(fresh)
+        if target.exists():
+            target.replace(former)
+        fresh.replace(target)
+        _sync(target.parent)
+    except OSError as fault:
+        raise OutputError(
+            f"cannot write {target.name} in {target.parent}: {fault.strerror or fault}; nothing was changed"
+        ) from fault
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if former.exists() and not target.exists():
+            former.replace(target)
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def _carry_over(source: Path, target: Path) -> None:
+    """Copy what ``target`` lacks of the folder ``source``."""
+    for member in source.iterdir():
+        if not (target / member.name).exists():
+            copy = shutil.copytree if member.is_dir() and not member.is_symlink() else shutil.copy2
+            copy(member, target / member.name)
 
 
 def _sync(path: Path) -> None:

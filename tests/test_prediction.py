@@ -128,6 +128,17 @@ def test_a_flipped_bit_in_the_weights_is_an_error(made: ModuleType, tmp_path: Pa
         load_checkpoint(copy)
 
 
+def test_a_changed_number_in_the_description_is_an_error(tmp_path: Path, model: Path) -> None:
+    import shutil
+
+    copy = shutil.copytree(model, tmp_path / "copy")
+    description = json.loads((copy / DESCRIPTION).read_text())
+    description["population"]["signals"]["eda/EDA"][0] += 1e-9
+    (copy / DESCRIPTION).write_text(json.dumps(description))
+    with pytest.raises(CheckpointError, match=r"model\.json in .*copy is damaged or was edited"):
+        load_checkpoint(copy)
+
+
 def test_a_model_is_three_files_without_pickle_and_its_card_says_what_it_is_for(model: Path) -> None:
     assert sorted(p.name for p in model.iterdir()) == sorted([WEIGHTS, DESCRIPTION, CARD])
     card = (model / CARD).read_text()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import torch
 
 from biopercept.errors import CheckpointError, SettingsError, StudyError
-from biopercept.files import content_hash, replacing, write_json, write_text
+from biopercept.files import content_hash, replacing_folder, write_json, write_text
 from biopercept.learning.normalisation import NormalisationSettings, Population
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings, TokenVocabulary
@@ -74,7 +76,7 @@ def versions() -> dict[str, str]:
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path, card: str) -> None:
-    """Write a model folder; each file whole or not at all, the description (with the weights' hash) last.
+    """Write a trained model as a folder, whole or not at all.
 
     Parameters
     ----------
@@ -91,11 +93,6 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, card: str) -> None:
     """
     from dataclasses import asdict
 
-    from safetensors.torch import save_file
-
-    with replacing(folder / WEIGHTS) as temporary:
-        save_file({k: v.contiguous().cpu() for k, v in checkpoint.network.state_dict().items()}, temporary)
-    write_text(folder / CARD, card)
     description = {
         "schema": SCHEMA,
         "kind": TRAINED,
@@ -109,10 +106,43 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, card: str) -> None:
         "population": checkpoint.population.to_json(),
         "calibration": None,
         "training": checkpoint.training,
-        "versions": versions(),
-        "weights_sha256": content_hash(folder / WEIGHTS),
     }
-    write_json(folder / DESCRIPTION, description)
+    write_model_folder(folder, checkpoint.network.state_dict(), description, card)
+
+
+def write_model_folder(
+    folder: Path, weights: Mapping[str, torch.Tensor], description: dict[str, Any], card: str
+) -> None:
+    """Write a model folder; an older one is replaced when the new one is whole, and the user's own files in it stay.
+
+    Parameters
+    ----------
+    folder : Path
+    weights : mapping of str to Tensor
+    description : dict
+        Plain values; versions and the SHA-256 of the weights and of the description itself are added.
+    card : str
+        The model card, Markdown.
+
+    Raises
+    ------
+    OutputError
+        Where the folder cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    with replacing_folder(folder) as fresh:
+        save_file({name: value.contiguous().cpu() for name, value in weights.items()}, fresh / WEIGHTS)
+        write_text(fresh / CARD, card)
+        held = {**description, "versions": versions(), "weights_sha256": content_hash(fresh / WEIGHTS)}
+        held = json.loads(json.dumps(held))
+        write_json(fresh / DESCRIPTION, {**held, "description_sha256": _description_hash(held)})
+
+
+def _description_hash(description: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a description, its own hash left out."""
+    held = {key: value for key, value in description.items() if key != "description_sha256"}
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -214,5 +244,9 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{DESCRIPTION} in {folder} has schema {description.get('schema')!r} and this biopercept reads {SCHEMA}; "
             f"it was written by biopercept {description.get('versions', {}).get('biopercept', 'of another version')}"
+        )
+    if description.get("description_sha256") != _description_hash(description):
+        raise CheckpointError(
+            f"{DESCRIPTION} in {folder} is damaged or was edited (not the SHA-256 it gives); train the model again"
         )
     return description

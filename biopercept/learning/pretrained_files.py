@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from biopercept.errors import CheckpointError
-from biopercept.files import content_hash, replacing, write_json, write_text
 from biopercept.learning.checkpoint import (
-    CARD,
     DESCRIPTION,
     PRETRAINED,
     SCHEMA,
-    WEIGHTS,
     read_description,
     read_weights,
-    versions,
+    write_model_folder,
 )
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.pretext import ALIGNMENT, SUMMARY, PretrainingSettings
@@ -61,16 +58,11 @@ def save_pretrained(
     OutputError
         Where a file cannot be written.
     """
-    from safetensors.torch import save_file
-
-    with replacing(folder / WEIGHTS) as temporary:
-        save_file({k: v.contiguous() for k, v in done.weights.items()}, temporary)
     names = ", ".join(f"{row['study']} ({len(row['subjects'])} subjects)" for row in studies)
     card = (
         f"# A network pretrained without labels ({settings.objective})\n\nIt answers no task. Its weights have seen "
         f"signals of {names}: scores on these people are no scores on unseen people.\n"
     )
-    write_text(folder / CARD, card)
     seen = [] if start is None else [{**row, "n_windows": None, "prepare": None} for row in start.studies]
     description = {
         "schema": SCHEMA,
@@ -84,10 +76,8 @@ def save_pretrained(
         "start_from": None if start is None else start.described(done.network),
         "seed": seed,
         "history": [list(row) for row in done.history],
-        "versions": versions(),
-        "weights_sha256": content_hash(folder / WEIGHTS),
     }
-    write_json(folder / DESCRIPTION, description)
+    write_model_folder(folder, done.weights, description, card)
 
 
 def load_pretrained(folder: Path) -> PretrainedNetwork:
