@@ -1,8 +1,9 @@
-"""``biopercept benchmark``: speed and memory beside other implementations, and operations as the input grows."""
+"""``biopercept benchmark``: speed and memory beside other implementations, operations, and the talk's claims."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,10 @@ from .terminal import print_json, print_text, refuse_existing, say
 def benchmark(
     peers: Annotated[bool, typer.Option("--peers", help="Only speed and memory, with the installed peers.")] = False,
     scaling: Annotated[bool, typer.Option("--scaling", help="Only operations and growth with the input.")] = False,
+    claims: Annotated[
+        bool, typer.Option("--claims", help="Only the claims: permutation, one architecture, fusion; needs --output.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="With --claims: a trial of seconds, no result.")] = False,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of one call each; medians are shown.")] = 7,
     largest: Annotated[int, typer.Option("--largest", min=256, help="Largest number of tokens to time.")] = 16384,
     as_json: AsJson = False,
@@ -29,6 +34,9 @@ def benchmark(
 
     if output is not None:
         refuse_existing(output, overwrite=overwrite)
+    if claims:
+        _run_claims(output, quick=quick, as_json=as_json)
+        return
     document: dict[str, Any] = {}
     parts: list[str] = []
     if peers or not scaling:
@@ -58,3 +66,23 @@ def benchmark(
         print_json(document)
     else:
         print_text(text)
+
+
+def _run_claims(output: Path | None, *, quick: bool, as_json: bool) -> None:
+    """Run the claims' experiments into a folder and print the page's path, or everything as JSON.
+
+    Raises
+    ------
+    SettingsError
+        Where no folder is given.
+    """
+    from biopercept.claims.pages import run_claims
+    from biopercept.errors import SettingsError
+
+    if output is None:
+        raise SettingsError("--claims writes a page and a store; give a folder with --output")
+    document = run_claims(output, seed=0, quick=quick)
+    if as_json:
+        print_json(document)
+    else:
+        print_text(str(output / "claims.md"))

@@ -50,6 +50,7 @@ def cross_validate(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:
     """Score a model on subjects it was not trained on.
@@ -76,8 +77,10 @@ def cross_validate(
 
         def tell(fold: Any, was_done: bool, n_folds: int) -> None:
             bar.update(line, total=n_folds, advance=1)
-            if bar.disable:
-                say(f"fold {fold.name} of {n_folds} {'was done before' if was_done else 'done'}", quiet=quiet)
+            if bar.disable or verbose:
+                aside = f"; set aside for early stopping: {', '.join(fold.validation)}" if verbose else ""
+                state = "was done before" if was_done else "done"
+                say(f"fold {fold.name} {state} ({n_folds} in all){aside}", quiet=quiet)
 
         scores = run(request, output, n_jobs=jobs, config_text=config_text(settings), overwrite=overwrite, on_fold=tell)
     write_figures(output)

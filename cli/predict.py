@@ -29,6 +29,7 @@ def predict(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:
     """Write a table of predictions for every recording, with a summary."""
@@ -56,8 +57,10 @@ def predict(
                 predicted = predict_recording(checkpoint, prepared, engine, intervals=recording.intervals)
                 write_prediction(predicted, output, model.resolve().name)
                 rows.append(summary_row(predicted))
-                if bar.disable:
+                if bar.disable or verbose:
                     say(f"{name}: {len(predicted.onset)} windows", quiet=quiet)
+                for note in predicted.notes if verbose else ():
+                    say(f"{name}: {note}", quiet=quiet)
             except BioperceptError as fault:
                 if fault.exit_code not in (1, 2):
                     raise

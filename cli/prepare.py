@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import ConfigName, Debug, ExcludeSubjects, Jobs, Output, Overrides, Quiet, Subjects, listed
-from .terminal import print_text, progress, safe_text, say
+from .options import (
+    AsJson,
+    ConfigName,
+    Debug,
+    ExcludeSubjects,
+    Jobs,
+    Output,
+    Overrides,
+    Quiet,
+    Subjects,
+    Verbose,
+    listed,
+)
+from .terminal import print_json, print_text, progress, safe_text, say
 
 if TYPE_CHECKING:
     from biopercept.prepare import PrepareSummary
@@ -24,7 +36,9 @@ def prepare(
     overrides: Overrides = None,
     subjects: Subjects = None,
     exclude_subjects: ExcludeSubjects = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Load, clean, cut and measure a whole study into one store; run again to go on where a run stopped.
@@ -47,8 +61,9 @@ def prepare(
                 say(line)
             elif row.status == "failed":
                 bar.console.print(safe_text(line), style="red", soft_wrap=True)
-            elif row.status == "prepared" and bar.disable:
-                say(line, quiet=quiet)
+            elif verbose or (row.status == "prepared" and bar.disable):
+                note = f"; {row.message}" if verbose and row.message else ""
+                say(f"{line}{note}", quiet=quiet)
 
         summary = prepare_study(
             loaded,
@@ -60,7 +75,10 @@ def prepare(
             restart=restart,
             on_progress=show,
         )
-    _print(summary)
+    if as_json:
+        print_json(_document(summary))
+    else:
+        _print(summary)
     if summary.count("failed"):
         raise typer.Exit(1)
 
@@ -72,14 +90,30 @@ def _line(row: LogRow) -> str:
     return f"{row.title}: {windows}, {len(row.signals)} signals, {row.seconds:.1f} s"
 
 
-def _print(summary: PrepareSummary) -> None:
-    counts = ", ".join(f"{summary.count(status)} {status}" for status in ("prepared", "reused", "failed"))
-    print_text(f"{len(summary.rows)} recordings: {counts}; {summary.seconds:.1f} s")
+def _document(summary: PrepareSummary) -> dict[str, Any]:
+    """Return what was done as plain values: counts by status, what was left out by reason, and who failed why."""
+    return {
+        "store": None if summary.store is None else str(summary.store),
+        "log": str(summary.log),
+        "seconds": round(summary.seconds, 1),
+        "recordings": {status: summary.count(status) for status in ("prepared", "reused", "failed")},
+        "left_out": _left_out(summary),
+        "failures": {row.title: row.message for row in summary.rows if row.status == "failed"},
+    }
+
+
+def _left_out(summary: PrepareSummary) -> dict[str, int]:
     left_out: dict[str, int] = {}
     for row in summary.rows:
         for reason, n in row.left_out.items():
             left_out[reason] = left_out.get(reason, 0) + n
-    for reason, n in sorted(left_out.items()):
+    return dict(sorted(left_out.items()))
+
+
+def _print(summary: PrepareSummary) -> None:
+    counts = ", ".join(f"{summary.count(status)} {status}" for status in ("prepared", "reused", "failed"))
+    print_text(f"{len(summary.rows)} recordings: {counts}; {summary.seconds:.1f} s")
+    for reason, n in _left_out(summary).items():
         print_text(safe_text(f"left out: {reason}: {n}"))
     if summary.store is None:
         print_text(f"no store was written: not one recording could be prepared; see {safe_text(summary.log)}")

@@ -29,6 +29,7 @@ def train(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:
     """Train the final model and save it as a folder."""
@@ -80,7 +81,7 @@ def train(
 
         def tell(epoch: int, loss: float, validation: float) -> None:
             bar.update(line, advance=1)
-            if bar.disable:
+            if bar.disable or verbose:
                 say(f"epoch {epoch}: training loss {loss:.4f}, validation loss {validation:.4f}", quiet=quiet)
 
         fitted = train_final(
