@@ -20,6 +20,7 @@ from biopercept.errors import SettingsError, StudyError, TrainingError
 from biopercept.learning.engine import Engine, seeded
 from biopercept.learning.inputs import TokenSource, WindowInputs, feature_groups, vocabulary_of
 from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.optimisation import make_optimiser
 from biopercept.learning.pretext import PretextNetwork, PretrainingSettings
 from biopercept.learning.starting import take_weights
 from biopercept.learning.windows import grid_windows
@@ -122,7 +123,13 @@ def pretrain(
         if start_from is not None:
             take_weights(pretext.network, start_from)
         noise = torch.Generator(engine.device).manual_seed(seed)
-        optimiser, schedule = _optimiser(pretext, settings, n_steps * settings.n_epochs)
+        optimiser, schedule = make_optimiser(
+            pretext,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            warmup_fraction=settings.warmup_fraction,
+            n_steps=n_steps * settings.n_epochs,
+        )
         for epoch in range(1, settings.n_epochs + 1):
             total = 0.0
             for step in range(n_steps):
@@ -211,20 +218,3 @@ def _subject_weights(study: WindowInputs) -> torch.Tensor:
     """Return weights under which every subject is drawn equally often."""
     _, owner, count = np.unique(study.windows.subject, return_inverse=True, return_counts=True)
     return torch.from_numpy(1.0 / count[owner])
-
-
-def _optimiser(
-    network: nn.Module, settings: PretrainingSettings, n_steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    decayed = [p for p in network.parameters() if p.ndim >= 2]
-    plain = [p for p in network.parameters() if p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate)
-    warmup = max(1, round(settings.warmup_fraction * n_steps))
-
-    def rate(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, n_steps - warmup)))
-
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
