@@ -45,7 +45,9 @@ def test_memory_is_measured_in_a_process_of_its_own() -> None:
     small, large = (peak_growth(OURS, n, is_training=False) for n in (16, 8192))
     if small is None or large is None:
         pytest.skip("this system does not tell a process's peak memory")
-    assert 0 <= small < large < 200
+    # Which of the two is larger is noise: the network reads its tokens in stretches and keeps next to nothing of them.
+    assert 0 <= small < 200
+    assert 0 <= large < 200
     with pytest.raises(BioperceptError, match="The memory of nobody at 16 tokens could not be measured: KeyError"):
         peak_growth("nobody", 16, is_training=False)
 
