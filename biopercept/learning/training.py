@@ -233,6 +233,10 @@ def fit_network(
                 total += loss
             state = average.state()
             score = _validation_loss(network, state, source, validation, inputs) if len(validation) else math.nan
+            if len(validation) and not math.isfinite(score):
+                raise TrainingError(
+                    f"the validation loss is not finite after epoch {epoch}; lower training.learning_rate"
+                )
             history.append((epoch, total / n_steps, score))
             if on_epoch is not None:
                 on_epoch(*history[-1])

@@ -56,6 +56,8 @@ def test_a_gap_is_a_mask_and_what_lies_in_it_changes_nothing(made: ModuleType) -
     assert batches[0].is_real[0, 0].tolist() == [False, True, True, True]
     np.testing.assert_allclose(batches[0].quality[0, 0].numpy(), [0.0, 0.8, 1.0, 1.0], atol=1e-6)
     assert torch.equal(batches[0].patches, batches[1].patches)
+    half = batches[0].patches[0, 0, 1]  # its first second lies in the gap: filled with the mean of the rest
+    torch.testing.assert_close(half[:4], half[4:].mean().expand(4))
 
 
 def test_an_absent_sensor_is_absent_tokens(made: ModuleType) -> None:

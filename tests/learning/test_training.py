@@ -157,3 +157,9 @@ def test_numbers_of_sensors_that_the_study_lacks_are_not_counted_as_trained(made
     absent = [p for name, p in found.network.named_parameters() if ".ecg." in name or ".temp." in name]
     assert absent
     assert 0 < found.n_trained <= found.n_parameters - sum(p.numel() for p in absent)
+
+
+def test_a_validation_loss_that_is_not_finite_stops_training(made: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("biopercept.learning.training._validation_loss", lambda *_: float("nan"))
+    with pytest.raises(TrainingError, match="the validation loss is not finite after epoch 1"):
+        fitted(made, made.study(5))
