@@ -45,7 +45,7 @@ def fit_clock(request: FitRequest) -> FittedFeatureModel:
     Where it scores well the protocol's order gives the label away, and any model that can tell the time
     (by drift, by position) looks better than it is.
     """
-    return _fit_trees(request, request.inputs.windows.onset[:, None])
+    return fit_trees(request, request.inputs.windows.onset[:, None])
 
 
 def fit_motion(request: FitRequest) -> FittedFeatureModel | FittedDummy:
@@ -58,7 +58,7 @@ def fit_motion(request: FitRequest) -> FittedFeatureModel | FittedDummy:
     columns = [i for i, name in enumerate(names) if name.startswith("motion/")]
     values = training_data(request)[0][:, columns]
     values = values[:, columns_with_data(values, request.fitting)]
-    return _fit_trees(request, values) if values.shape[1] else fit_dummy(request)
+    return fit_trees(request, values) if values.shape[1] else fit_dummy(request)
 
 
 def fit_quality(request: FitRequest) -> FittedFeatureModel | FittedDummy:
@@ -68,7 +68,7 @@ def fit_quality(request: FitRequest) -> FittedFeatureModel | FittedDummy:
     """
     values = quality_by_modality(request.inputs.windows)
     values = values[:, columns_with_data(values, request.fitting)]
-    return _fit_trees(request, values) if values.shape[1] else fit_dummy(request)
+    return fit_trees(request, values) if values.shape[1] else fit_dummy(request)
 
 
 def quality_by_modality(windows: WindowTable) -> FloatArray:
@@ -86,7 +86,7 @@ def quality_by_modality(windows: WindowTable) -> FloatArray:
     return values
 
 
-def _fit_trees(request: FitRequest, values: FloatArray) -> FittedFeatureModel:
+def fit_trees(request: FitRequest, values: FloatArray) -> FittedFeatureModel:
     """Return boosted trees that see only ``values``, (n_windows, n_columns)."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 

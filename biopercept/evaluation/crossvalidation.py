@@ -17,7 +17,7 @@ from typing import Any
 
 from biopercept.comparators.catalogue import fitter_named
 from biopercept.errors import SettingsError
-from biopercept.evaluation.folds import SCHEMA, FoldResult, fit_folds, fold_from_json, fold_to_json
+from biopercept.evaluation.folds import SCHEMA, FoldResult, fit_fold, fit_folds, fold_from_json, fold_to_json
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.scoring import write_scores
 from biopercept.files import only_writer, write_json, write_text
@@ -82,7 +82,7 @@ def _all_folds(plan: Plan, output: Path, n_jobs: int, on_fold: FoldDone) -> tupl
     for fold in plan.folds:
         if fold not in waiting:
             on_fold(fold, True, len(plan.folds))
-    for fold, result in fit_folds(plan, waiting, n_jobs):
+    for fold, result in fit_folds(plan, waiting, n_jobs, fit_fold):
         write_json(paths[fold], fold_to_json(result))
         on_fold(fold, False, len(plan.folds))
     return tuple(_read_fold(paths[fold], fold) for fold in plan.folds)

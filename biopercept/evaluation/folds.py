@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from biopercept.learning.splits import Fold
 from biopercept.store import open_store
 
 SCHEMA = 1
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,9 @@ def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
     return FoldResult(fold, rows, np.mean(answers, axis=0), n_parameters, seconds, histories, operations)
 
 
-def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[Fold, FoldResult]]:
+def fit_folds(
+    plan: Plan, folds: Sequence[Fold], n_jobs: int, fit: Callable[[Plan, Fold], Result]
+) -> Iterator[tuple[Fold, Result]]:
     """Give each fold's result as it is done.
 
     Parameters
@@ -92,6 +95,8 @@ def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[
     folds : sequence of Fold
     n_jobs : int
         Folds fitted at once, each in a process of its own; results do not depend on it.
+    fit : callable
+        What is done with a fold, such as :func:`fit_fold`; a function at the top of a module.
 
     Raises
     ------
@@ -100,7 +105,7 @@ def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[
     """
     if n_jobs == 1 or len(folds) < 2:
         for fold in folds:
-            yield fold, fit_fold(plan, fold)
+            yield fold, fit(plan, fold)
         return
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
@@ -109,7 +114,7 @@ def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[
     with ProcessPoolExecutor(
         min(n_jobs, len(folds)), mp_context=get_context("spawn"), initializer=_open_worker, initargs=(plan.request,)
     ) as pool:
-        waiting = {pool.submit(_fit_in_worker, fold): fold for fold in folds}
+        waiting = {pool.submit(_fit_in_worker, fit, fold): fold for fold in folds}
         try:
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
@@ -134,10 +139,10 @@ def _open_worker(request: EvaluationRequest) -> None:
     _worker_plan = plan_evaluation(open_store(request.store), request)
 
 
-def _fit_in_worker(fold: Fold) -> FoldResult:
+def _fit_in_worker(fit: Callable[[Plan, Fold], Result], fold: Fold) -> Result:
     if _worker_plan is None:
         raise RuntimeError("the worker process was not opened")
-    return fit_fold(_worker_plan, fold)
+    return fit(_worker_plan, fold)
 
 
 def fold_to_json(result: FoldResult) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from biopercept.errors import StudyError
 
 from .reading import ResultTable
-from .results import CrossValidation, Estimate
+from .results import Audit, CrossValidation, Estimate
 from .text import NOT_DEFINED, count, duration, score, shown, with_interval
 
 if TYPE_CHECKING:
@@ -177,6 +177,24 @@ def _heading(column: str) -> str:
 
 def _reads_as_number(cell: str) -> bool:
     return cell.replace(".", "", 1).replace("-", "", 1).isdigit() or cell in ("", NOT_DEFINED)
+
+
+def audit_table(held: Audit) -> Table:
+    """Return a row per probe of an audit, the worst verdicts first, each with its sentence."""
+    order = {"leak": 0, "warning": 1, "ok": 2}
+    rows = tuple(
+        (
+            row.probe,
+            row.verdict,
+            with_interval(row.score, row.ci95),
+            "" if row.chance is None else score(row.chance),
+            row.sentence,
+        )
+        for row in sorted(held.findings, key=lambda row: order[row.verdict])
+    )
+    rows += tuple((probe, "not made", "", "", f"{reason}.") for probe, reason in held.skipped)
+    title = f"Audit of task {held.task}: {count(len(held.findings), 'probe')}, {count(held.n_subjects, 'subject')}"
+    return Table(title, ("Probe", "Verdict", "Score", "Guessing", "What it means"), rows, (False,) * 5)
 
 
 def run_table(held: CrossValidation) -> Table:

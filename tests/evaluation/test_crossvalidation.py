@@ -80,7 +80,7 @@ def test_a_run_killed_between_folds_goes_on_and_ends_the_same(
     cross_validate(request(store, "perceiver-io"), tmp_path / "straight")
     fits = []
 
-    def failing(plan, folds, n_jobs):
+    def failing(plan, folds, n_jobs, fit):
         for fold in folds:
             if len(fits) == 2:
                 raise KeyboardInterrupt
