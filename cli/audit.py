@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .terminal import console, print_json, progress, say
+from .terminal import print_json, progress, say
 
 if TYPE_CHECKING:
     from biopercept.auditing.audit import AuditRequest
@@ -55,7 +55,7 @@ def audit(
     from biopercept.config import config_text, load_config
     from biopercept.files import only_writer, write_text
     from biopercept.reporting.audit_files import load_audit
-    from biopercept.reporting.tables import audit_table, terminal_table
+    from biopercept.reporting.tables import print_audit
 
     named = [] if normalisation is None else [f"normalisation.mode={normalisation}"]
     settings = load_config(config, [*(overrides or []), *named])
@@ -80,7 +80,7 @@ def audit(
     if as_json:
         print_json(document)
     else:
-        console().print(terminal_table(audit_table(load_audit(output))))
+        print_audit(load_audit(output))
     if strict and result.verdict != OK:
         raise typer.Exit(1)
 

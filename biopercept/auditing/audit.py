@@ -171,7 +171,7 @@ def _probes(
     yield from design
     tell("time and identity in the features")
     tie = subject_tells_label(material)
-    yield probe_time(material, FEATURES, material.fold_features, clock)
+    yield probe_time(material, FEATURES, material.fold_features, clock, reference)
     everybody = FoldValues(np.empty(0, dtype=np.int64), np.arange(len(material.windows)), material.features)
     yield probe_identity(material, FEATURES, [everybody], tie)
     tell("permuted labels")
@@ -191,12 +191,12 @@ def _of_model(material: Material, model: _Model, clock: LabelScore, tie: LabelSc
     yield probe_folds(material, model.outputs)
     probabilities = model.outputs.probabilities
     folds = [_given(fold, logits_of(probabilities)) for fold in material.fold_features]
-    yield probe_time(material, OUTPUTS, folds, clock)
+    yield probe_time(material, OUTPUTS, folds, clock, model.score)
     yield probe_clock_agreement(material, probabilities, material.answers(fit_clock), clock)
     everybody = FoldValues(np.empty(0, dtype=np.int64), np.arange(len(material.windows)), logits_of(probabilities))
     yield probe_identity(material, OUTPUTS, [everybody], tie)
     if model.latents:
-        yield probe_time(material, LATENTS, model.latents, clock)
+        yield probe_time(material, LATENTS, model.latents, clock, model.score)
         yield probe_identity(material, LATENTS, model.latents, tie)
 
 

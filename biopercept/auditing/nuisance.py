@@ -22,7 +22,8 @@ from biopercept.learning.fitting import FitRequest, Fitted
 from biopercept.learning.normalisation import FloatArray
 from biopercept.reporting.text import score, with_interval
 
-_TOLERANCE = 0.02
+TOLERANCE = 0.02
+"""Balanced accuracy below a model's by which a probe still counts as reaching it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class _Nuisance:
     meaning: str
     columns: Callable[[Material], FloatArray]
     can_leak: bool
+    meaning_in_files: str = ""
 
 
 def clock_columns(material: Material) -> FloatArray:
@@ -98,6 +100,13 @@ def file_columns(material: Material) -> FloatArray:
     return columns
 
 
+def has_one_label_per_file(material: Material) -> bool:
+    """Return whether no recording holds windows of two classes."""
+    windows = material.windows
+    pairs = {(int(r), int(t)) for r, t in zip(windows.recording, windows.target, strict=True)}
+    return len(pairs) == len({recording for recording, _ in pairs})
+
+
 PROBES: tuple[_Nuisance, ...] = (
     _Nuisance(
         "clock-only",
@@ -106,6 +115,7 @@ PROBES: tuple[_Nuisance, ...] = (
         "reading the state of the body",
         clock_columns,
         False,
+        "recordings of the classes differ in length, or in when the condition begins",
     ),
     _Nuisance(
         "position-only",
@@ -200,11 +210,13 @@ def _finding(
     material: Material, nuisance: _Nuisance, reached: LabelScore, rival: LabelScore, rival_name: str
 ) -> Finding:
     is_told = reached.is_above_chance(material.settings.margin)
-    reaches_rival = is_told and reached.value >= rival.value - _TOLERANCE
+    reaches_rival = is_told and reached.value >= rival.value - TOLERANCE
     verdict = OK if not is_told else (LEAK if reaches_rival and nuisance.can_leak else WARNING)
-    lead = lead_of(rival, reached, material)
-    ahead = "" if lead is None else f", ahead by {with_interval(*lead)}"
-    beside = f"{rival_name} reaches {with_interval(rival.value, rival.ci95)} on the same windows{ahead}"
+    lead = lead_of(reached, rival, material)
+    paired = "" if lead is None else f" (this probe less {rival_name}, paired by subject: {with_interval(*lead)})"
+    beside = f"{rival_name} reaches {with_interval(rival.value, rival.ci95)} on the same windows{paired}"
+    meaning = nuisance.meaning_in_files if has_one_label_per_file(material) else nuisance.meaning
+    meaning = meaning or nuisance.meaning
     if not is_told:
         bar = reached.chance + material.settings.margin
         sentence = (
@@ -213,11 +225,11 @@ def _finding(
         )
     elif reaches_rival:
         sentence = (
-            f"{nuisance.seen} tells the label with {accuracy(reached)}, and {beside}: {nuisance.meaning}; the "
+            f"{nuisance.seen} tells the label with {accuracy(reached)}, and {beside}: {meaning}; the "
             "model's score is no evidence of anything more until this is ruled out."
         )
     else:
-        sentence = f"{nuisance.seen} tells the label with {accuracy(reached)}: {nuisance.meaning}; {beside}."
+        sentence = f"{nuisance.seen} tells the label with {accuracy(reached)}: {meaning}; {beside}."
     return Finding(
         nuisance.name,
         "design",

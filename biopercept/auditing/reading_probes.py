@@ -14,6 +14,7 @@ import numpy as np
 from biopercept.auditing.findings import LEAK, OK, WARNING, Finding, Skipped
 from biopercept.auditing.identity_reading import Recognition, recognise
 from biopercept.auditing.material import FoldValues, LabelScore, Material
+from biopercept.auditing.nuisance import TOLERANCE
 from biopercept.auditing.time_reading import Association, associate, read_time
 from biopercept.auditing.wording import accuracy, correlation, recognition
 from biopercept.learning.normalisation import FloatArray
@@ -37,7 +38,9 @@ OUTPUTS = Readable("outputs", "the model's outputs", "model")
 LATENTS = Readable("latents", "the model's latents", "model")
 
 
-def probe_time(material: Material, what: Readable, folds: Sequence[FoldValues], clock: LabelScore) -> Finding | Skipped:
+def probe_time(
+    material: Material, what: Readable, folds: Sequence[FoldValues], clock: LabelScore, rival: LabelScore
+) -> Finding | Skipped:
     """Return whether session time can be read beyond the label, and whether that tells the label.
 
     Parameters
@@ -47,6 +50,8 @@ def probe_time(material: Material, what: Readable, folds: Sequence[FoldValues], 
     folds : sequence of FoldValues
     clock : LabelScore
         How well time alone tells the label.
+    rival : LabelScore
+        What a model of the features reaches.
     """
     name = f"time-in-{what.name}"
     found, readings = read_time(material, folds)
@@ -54,7 +59,7 @@ def probe_time(material: Material, what: Readable, folds: Sequence[FoldValues], 
         return Skipped(name, "too few windows share a recording and a label")
     is_readable = found.is_readable(material.settings.association)
     path = _path_score(material, folds, readings) if is_readable else None
-    verdict, rest = _time_verdict(material, what, clock, is_readable, path)
+    verdict, rest = _time_verdict(material, what, clock, rival, path)
     most = _most_timely(material, found) if what is FEATURES and is_readable else ()
     carriers = f" (most from {', '.join(most)})" if most else ""
     sentence = (
@@ -83,11 +88,11 @@ def probe_time(material: Material, what: Readable, folds: Sequence[FoldValues], 
 
 
 def _time_verdict(
-    material: Material, what: Readable, clock: LabelScore, is_readable: bool, path: LabelScore | None
+    material: Material, what: Readable, clock: LabelScore, rival: LabelScore, path: LabelScore | None
 ) -> tuple[str, str]:
-    """Return the verdict on time that is readable or not, and the end of the sentence."""
+    """Return the verdict on time that is readable (``path``: how well its direction tells the label) or not (None)."""
     margin = material.settings.margin
-    if not is_readable:
+    if path is None:
         return OK, "no leak of time is shown."
     if not clock.is_above_chance(margin):
         return WARNING, (
@@ -97,15 +102,13 @@ def _time_verdict(
     told = f"time alone tells the label with {with_interval(clock.value, clock.ci95)}"
     if what is not FEATURES:
         return LEAK, f"{told}, so part of the score can come from reading the time and not the body."
-    if path is not None and path.is_above_chance(margin):
-        return LEAK, (
-            f"{told}, and the direction that was learnt from time alone tells the label with {accuracy(path)}: a "
-            "model of these features can score that high by reading the time."
-        )
-    return WARNING, (
-        f"{told}, but the direction that was learnt from time alone does not tell the label "
-        f"({score(None if path is None else path.value)})."
-    )
+    through = f"the direction that was learnt from time alone tells the label with {accuracy(path)}"
+    beside = f"a model of the features reaches {with_interval(rival.value, rival.ci95)}"
+    if path.is_above_chance(margin) and path.value >= rival.value - TOLERANCE:
+        return LEAK, f"{told}, and {through} where {beside}: its score could come from reading the time alone."
+    if path.is_above_chance(margin):
+        return WARNING, f"{told}, and {through} where {beside}: a part of its score could come from reading the time."
+    return WARNING, f"{told}, but {through}: little of the score ({beside}) can come that way."
 
 
 def _path_score(material: Material, folds: Sequence[FoldValues], readings: Sequence[FloatArray]) -> LabelScore:

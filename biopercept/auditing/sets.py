@@ -15,10 +15,11 @@ from biopercept.comparators.probes import fit_trees
 from biopercept.errors import StudyError
 from biopercept.reporting.text import count, listed, shown
 from biopercept.studies.tables import read_table
-from biopercept.windowed import WindowedRecording
+from biopercept.windowed import StoredSignal, WindowedRecording
 
 _MOST_LEVELS = 12
 _RECORDED = ("session", "sensors")
+_EVENTS = ("ibi",)  # a beat at a time: its rate is the heart's and not the device's
 _NO_VALUE = "n/a"
 
 
@@ -45,8 +46,12 @@ def sets_of(material: Material, participants: Mapping[str, Mapping[str, str]]) -
 
 def sensors_of(recording: WindowedRecording) -> str:
     """Return the measured sensors of a recording with their rates: recordings of one device have the same."""
-    measured = sorted(f"{s.modality} {s.native_sampling_rate:g} Hz" for s in recording.signals if not s.derived_from)
-    return ", ".join(measured)
+    measured = [s for s in recording.signals if not s.derived_from]
+    return ", ".join(sorted(s.modality if s.modality in _EVENTS else _with_rate(s) for s in measured))
+
+
+def _with_rate(signal: StoredSignal) -> str:
+    return f"{signal.modality} {signal.native_sampling_rate:.4g} Hz"
 
 
 def read_participants(path: Path) -> dict[str, dict[str, str]]:

@@ -51,7 +51,8 @@ def load_results(folder: Path) -> Results:
     if not (validations or predictions or logs or audits or unfinished):
         raise StudyError(
             f"{folder} holds no results; a report needs scores.json (cross-validate), {AUDIT_FILE} (audit), "
-            f"summary.csv with failures.csv (predict) or a {LOG_SUFFIX} table (prepare), there or up to {_DEEPEST} folders below"
+            f"summary.csv with failures.csv (predict) or a {LOG_SUFFIX} table (prepare), there or up to {_DEEPEST} "
+            "folders below"
         )
     if unfinished and not (validations or predictions or logs or audits):
         raise StudyError(

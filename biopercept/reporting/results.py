@@ -310,6 +310,12 @@ class Audit:
     findings: tuple[AuditFinding, ...]
     skipped: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def worst_first(self) -> tuple[AuditFinding, ...]:
+        """Return the findings by verdict: leak, warning, ok."""
+        order = ("leak", "warning", "ok")
+        return tuple(sorted(self.findings, key=lambda row: order.index(row.verdict)))
+
 
 @dataclass(frozen=True, eq=False)
 class Results:
