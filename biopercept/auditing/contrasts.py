@@ -55,7 +55,8 @@ def probe_permutation(material: Material) -> Finding:
     low, high = (float(v) for v in np.percentile(null, [2.5, 97.5]))
     mean = float(np.mean(null))
     p_value = (1 + sum(v >= truth.value for v in null)) / (1 + len(null))
-    is_learnt = mean > truth.chance + material.settings.margin
+    doubt = 1.96 * float(np.std(null, ddof=1)) / np.sqrt(len(null))  # of the mean over draws
+    is_learnt = mean - doubt > truth.chance + material.settings.margin
     is_better = p_value < 0.05
     drawn = f"{with_interval(mean, (low, high))} over {count(len(null), 'draw')} (guessing: {score(truth.chance)})"
     if is_learnt:

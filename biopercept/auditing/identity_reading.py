@@ -110,6 +110,7 @@ def _named(windows: WindowTable, group: FoldValues, known: IntArray, asked: IntA
         return {str(s): 1.0 / len(np.unique(windows.subject[asked])) for s in np.unique(windows.subject[asked])}
     values = _without_label(values, windows.target, known, windows.subject)
     owners = windows.subject[known]
+    values = values / _spread_within(values[known], owners)  # shrinkage must not drown a column in which all are still
     n = len(np.unique(owners))
     line = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1, priors=np.full(n, 1.0 / n))
     with warnings.catch_warnings():
@@ -117,6 +118,14 @@ def _named(windows: WindowTable, group: FoldValues, known: IntArray, asked: IntA
         named = line.fit(values[known], owners).predict(values[asked])
     is_right = named == windows.subject[asked]
     return {str(s): float(is_right[windows.subject[asked] == s].mean()) for s in np.unique(windows.subject[asked])}
+
+
+def _spread_within(values: FloatArray, owners: NDArray[np.str_]) -> FloatArray:
+    """Return the standard deviation of each column within owners, (n_columns,)."""
+    left = values.copy()
+    for name in np.unique(owners):
+        left[owners == name] -= left[owners == name].mean(axis=0)
+    return np.maximum(left.std(axis=0), 1e-3)
 
 
 def _without_label(values: FloatArray, target: IntArray, known: IntArray, subject: NDArray[np.str_]) -> FloatArray:

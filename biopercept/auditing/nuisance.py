@@ -22,9 +22,6 @@ from biopercept.learning.fitting import FitRequest, Fitted
 from biopercept.learning.normalisation import FloatArray
 from biopercept.reporting.text import score, with_interval
 
-TOLERANCE = 0.02
-"""Balanced accuracy below a model's by which a probe still counts as reaching it."""
-
 
 @dataclass(frozen=True)
 class _Nuisance:
@@ -197,6 +194,11 @@ def _reached(material: Material, nuisance: _Nuisance, columns: FloatArray) -> La
     return material.score(material.answers(fit))
 
 
+def reaches(probe: LabelScore, rival: LabelScore, material: Material) -> bool:
+    """Return whether a probe is as good as a model, or within the margin of it."""
+    return probe.value >= rival.value - material.settings.margin
+
+
 def lead_of(one: LabelScore, other: LabelScore, material: Material) -> tuple[float, tuple[float, float]] | None:
     """Return by how much ``one`` is ahead of ``other``, paired by subject, with its interval; None where unpaired."""
     shared = sorted(set(one.per_subject) & set(other.per_subject))
@@ -210,7 +212,7 @@ def _finding(
     material: Material, nuisance: _Nuisance, reached: LabelScore, rival: LabelScore, rival_name: str
 ) -> Finding:
     is_told = reached.is_above_chance(material.settings.margin)
-    reaches_rival = is_told and reached.value >= rival.value - TOLERANCE
+    reaches_rival = is_told and reaches(reached, rival, material)
     verdict = OK if not is_told else (LEAK if reaches_rival and nuisance.can_leak else WARNING)
     lead = lead_of(reached, rival, material)
     paired = "" if lead is None else f" (this probe less {rival_name}, paired by subject: {with_interval(*lead)})"

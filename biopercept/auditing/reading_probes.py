@@ -14,7 +14,7 @@ import numpy as np
 from biopercept.auditing.findings import LEAK, OK, WARNING, Finding, Skipped
 from biopercept.auditing.identity_reading import Recognition, recognise
 from biopercept.auditing.material import FoldValues, LabelScore, Material
-from biopercept.auditing.nuisance import TOLERANCE
+from biopercept.auditing.nuisance import reaches
 from biopercept.auditing.time_reading import Association, associate, read_time
 from biopercept.auditing.wording import accuracy, correlation, recognition
 from biopercept.learning.normalisation import FloatArray
@@ -104,7 +104,7 @@ def _time_verdict(
         return LEAK, f"{told}, so part of the score can come from reading the time and not the body."
     through = f"the direction that was learnt from time alone tells the label with {accuracy(path)}"
     beside = f"a model of the features reaches {with_interval(rival.value, rival.ci95)}"
-    if path.is_above_chance(margin) and path.value >= rival.value - TOLERANCE:
+    if path.is_above_chance(margin) and reaches(path, rival, material):
         return LEAK, f"{told}, and {through} where {beside}: its score could come from reading the time alone."
     if path.is_above_chance(margin):
         return WARNING, f"{told}, and {through} where {beside}: a part of its score could come from reading the time."
