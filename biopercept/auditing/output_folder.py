@@ -23,7 +23,7 @@ def claim(output: Path, *, overwrite: bool) -> None:
         With exit code 2 where the output is a file, or a folder that holds something else and ``overwrite`` is not set.
     """
     reason = ""
-    if output.is_file():
+    if output.is_file():  # not even --overwrite replaces a file by a folder
         reason = f"{output} is a file; choose a folder for the results"
     elif output.is_dir() and not overwrite:
         is_own = (output / JSON_FILE).is_file() or (output / FOLDER).is_dir()

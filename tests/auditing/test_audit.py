@@ -1,0 +1,106 @@
+"""A whole audit: clean studies pass under several seeds, and each planted leak is caught by the probe made for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from biopercept.auditing.audit import AuditRequest
+from biopercept.auditing.findings import Finding
+from biopercept.auditing.writing import write_audit
+from biopercept.errors import SettingsError
+from biopercept.evaluation.planning import EvaluationRequest
+from biopercept.reporting.page import write_report
+
+CAUGHT = [
+    # plant, normalisation, probe, verdict
+    ("drift", "global", "time-in-features", "leak"),
+    ("drift", "causal", "time-in-features", "leak"),
+    ("drift", "global", "clock-only", "warning"),
+    ("drift", "global", "label-order", "warning"),
+    ("order", "global", "clock-only", "warning"),
+    ("order", "global", "time-in-features", "ok"),
+    ("offset", "global", "identity-in-features", "warning"),
+    ("offset", "causal", "identity-in-features", "ok"),
+    ("constant", "global", "identity-in-features", "leak"),
+    ("constant", "global", "constant-label-per-subject", "warning"),
+    ("length", "global", "file-only", "leak"),
+    ("length", "global", "label-equals-file", "warning"),
+    ("length", "causal", "label-equals-file", "leak"),
+    ("gaps", "global", "missingness-only", "leak"),
+    ("motion", "global", "motion-only", "warning"),
+    ("copy", "global", "duplicates", "leak"),
+]
+
+
+def by_probe(findings: tuple[Finding, ...]) -> dict[str, Finding]:
+    return {finding.probe: finding for finding in findings}
+
+
+@pytest.mark.parametrize("mode", ["causal", "global"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_clean_study_passes(audited, seed: int, mode: str) -> None:
+    result = audited("", mode=mode, seed=seed)
+    assert {f.probe: f.sentence for f in result.findings if f.verdict != "ok"} == {}
+    assert result.verdict == "ok"
+    assert len(result.findings) >= 14
+
+
+@pytest.mark.parametrize(("plant", "mode", "probe", "verdict"), CAUGHT)
+def test_a_planted_leak_is_caught_by_its_probe(audited, plant: str, mode: str, probe: str, verdict: str) -> None:
+    assert by_probe(audited(plant, mode=mode).findings)[probe].verdict == verdict
+
+
+def test_a_probe_that_is_not_made_is_no_ok(audited) -> None:
+    result = audited("")
+    assert {s.probe: s.reason for s in result.skipped} == {
+        "set-session": "everybody has the same",
+        "set-sensors": "everybody has the same",
+        "quality-only": "the study has nothing of it that varies",
+    }
+    assert not {s.probe for s in result.skipped} & set(by_probe(result.findings))
+
+
+def test_sentences_carry_their_numbers(audited) -> None:
+    findings = by_probe(audited("drift").findings)
+    clock = findings["clock-only"]
+    assert clock.sentence.startswith(
+        "Time since the recording began, and nothing else, tells the label with a balanced accuracy of "
+        f"{clock.score:.3f} [{clock.ci95[0]:.3f}, {clock.ci95[1]:.3f}] in 12 subjects (guessing: 0.500)"
+    )
+    assert "temp/mean" in findings["time-in-features"].sentence
+    assert findings["random-split-contrast"].sentence.startswith("DIAGNOSTIC, NOT A RESULT")
+    assert all(f.sentence.endswith(".") for f in findings.values())
+
+
+def test_the_files_hold_every_probe_and_the_page_shows_them(audited, tmp_path: Path) -> None:
+    result = audited("drift")
+    document = write_audit(result, tmp_path / "audit")
+    assert json.loads((tmp_path / "audit" / "audit.json").read_text()) == json.loads(json.dumps(document))
+    assert document["verdict"] == "leak"
+    assert document["counts"]["leak"] == sum(f.verdict == "leak" for f in result.findings)
+    page = (tmp_path / "audit" / "audit.md").read_text()
+    html = write_report(tmp_path / "audit").read_text()
+    for row in document["findings"]:
+        assert f"**{row['probe']}**" in page
+        assert row["probe"] in html
+        assert set(row) >= {"score", "ci95", "verdict", "sentence", "n_subjects"}
+    assert "Audit, time-in-features: Within one label, session time can be read from" in html
+
+
+def test_the_same_seed_gives_the_same_audit(planted_store: Callable[..., Path], audited, tmp_path: Path) -> None:
+    from conftest import request_of  # type: ignore[import-not-found]
+
+    from biopercept.auditing.audit import audit
+
+    again = audit(request_of(planted_store("drift")), tmp_path)
+    assert [f.to_json() for f in again.findings] == [f.to_json() for f in audited("drift").findings]
+
+
+def test_two_models_at_once_are_refused(tmp_path: Path, audited) -> None:
+    request = audited("").material.plan.request
+    with pytest.raises(SettingsError, match="audit one model at a time"):
+        AuditRequest(EvaluationRequest(request.store), audited("").material.settings, tmp_path, fits=True)
