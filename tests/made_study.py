@@ -138,7 +138,8 @@ def _planted_recording(
 ) -> PreparedRecording:
     duration = len(labels) * STAGE_SECONDS
     n = int(duration * RATE)
-    eda = 5 + np.random.default_rng(sample_seed).normal(size=n).cumsum() * 0.01
+    eda = 5 + np.random.default_rng(sample_seed).normal(size=n).cumsum() * 0.05
+    mask = np.repeat(random.random(n // 20 + 1) > 0.02, 20)[None, :n]  # gaps of five seconds, whatever the label
     signal = StoredSignal("EDA", "eda", "uS", RATE, RATE, 0.0, (Channel("EDA"),), n, "")
     rows = [
         (start * STAGE_SECONDS + k * STEP, label, start)
@@ -150,8 +151,9 @@ def _planted_recording(
     is_stress = np.array([labels[min(int(t // STAGE_SECONDS), len(labels) - 1)] == "stroop" for t in onset])
     features = random.normal(size=(len(rows), len(AUDIT_FEATURES)))
     features[:, :2] += random.normal(0.8, 0.3) * is_stress[:, None]
-    features[:, 4] += offset + (onset / 30.0 if plant == "drift" else 0.0)
+    features[:, 4] += offset + (onset / 10.0 if plant == "drift" else 0.0)
     features[:, 5] += 4.0 * is_stress if plant == "motion" else 0.0
+    features[random.random(features.shape) < 0.03] = np.nan
     if plant == "gaps":
         features[is_stress, 3] = np.nan
     return PreparedRecording(
@@ -160,15 +162,15 @@ def _planted_recording(
         recording=name,
         duration_seconds=duration,
         signals=(signal,),
-        samples={"EDA": eda[None].astype(np.float32)},
-        masks={"EDA": np.ones((1, n), dtype=bool)},
+        samples={"EDA": np.where(mask, eda, 0.0).astype(np.float32)},
+        masks={"EDA": mask},
         windows=StoredWindows(
             onset=onset.astype(np.float64),
             label=np.array([r[1] for r in rows], dtype=np.str_),
             stage=np.array([r[2] for r in rows], dtype=np.int32),
             is_labelled=np.array([r[2] >= 0 for r in rows], dtype=bool),
             features=features.astype(np.float32),
-            quality=np.ones((len(rows), 1), dtype=np.float32),
+            quality=random.uniform(0.7, 1.0, size=(len(rows), 1)).astype(np.float32),
         ),
         quality={"EDA": np.ones((1, int(duration)), dtype=np.float32)},
     )

@@ -104,7 +104,7 @@ def _named(windows: WindowTable, group: FoldValues, known: IntArray, asked: IntA
     """Return per subject the share of ``asked`` windows whose owner is named, learnt from the ``known`` windows."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    values = filled_and_scaled(FoldValues(known, asked, group.values))
+    values = filled_and_scaled(FoldValues(known, asked, _filled_by_owner(group.values, known, windows.subject)))
     values = values[:, values[known].std(axis=0) > 0]
     if not values.shape[1]:
         return {str(s): 1.0 / len(np.unique(windows.subject[asked])) for s in np.unique(windows.subject[asked])}
@@ -120,12 +120,26 @@ def _named(windows: WindowTable, group: FoldValues, known: IntArray, asked: IntA
     return {str(s): float(is_right[windows.subject[asked] == s].mean()) for s in np.unique(windows.subject[asked])}
 
 
+def _filled_by_owner(values: FloatArray, known: IntArray, subject: NDArray[np.str_]) -> FloatArray:
+    """Return values whose gaps in the known windows hold the owner's median, so that gaps widen nobody's spread."""
+    filled = values.copy()
+    for name in np.unique(subject[known]):
+        rows = known[subject[known] == name]
+        own = values[rows]
+        has = np.isfinite(own).any(axis=0)
+        middle = np.full(own.shape[1], np.nan)
+        middle[has] = np.nanmedian(own[:, has], axis=0)
+        filled[rows] = np.where(np.isfinite(own), own, middle)
+    return filled
+
+
 def _spread_within(values: FloatArray, owners: NDArray[np.str_]) -> FloatArray:
     """Return the standard deviation of each column within owners, (n_columns,)."""
     left = values.copy()
     for name in np.unique(owners):
         left[owners == name] -= left[owners == name].mean(axis=0)
-    return np.maximum(left.std(axis=0), 1e-3)
+    spread: FloatArray = np.maximum(left.std(axis=0), 1e-3)
+    return spread
 
 
 def _without_label(values: FloatArray, target: IntArray, known: IntArray, subject: NDArray[np.str_]) -> FloatArray:

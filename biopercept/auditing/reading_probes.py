@@ -58,13 +58,18 @@ def probe_time(
     if found is None:
         return Skipped(name, "too few windows share a recording and a label")
     is_readable = found.is_readable(material.settings.association)
+    is_trace = found.is_readable(material.settings.trace)
     path = _path_score(material, folds, readings) if is_readable else None
-    verdict, rest = _time_verdict(material, what, clock, rival, path)
+    if is_readable or not is_trace:
+        verdict, rest = _time_verdict(material, what, clock, rival, path)
+    else:
+        verdict, rest = _trace_verdict(material, clock)
+    can = "can" if is_readable else ("can faintly" if is_trace else "cannot reliably")
     most = _most_timely(material, found) if what is FEATURES and is_readable else ()
     carriers = f" (most from {', '.join(most)})" if most else ""
     sentence = (
-        f"Within one label, session time {'can' if is_readable else 'cannot reliably'} be read from {what.words}"
-        f"{carriers}: {correlation(found)}, read out on people held out; {rest}"
+        f"Within one label, session time {can} be read from {what.words}{carriers}: {correlation(found)}, read out on "
+        f"people held out; {rest}"
     )
     details = {
         "p_value": found.p_value,
@@ -100,8 +105,13 @@ def _time_verdict(
             "raised by it, but answers will drift over a session."
         )
     told = f"time alone tells the label with {with_interval(clock.value, clock.ci95)}"
-    if what is not FEATURES:
-        return LEAK, f"{told}, so part of the score can come from reading the time and not the body."
+    if what is LATENTS:
+        return WARNING, f"{told}, and the network has it at hand; time-in-outputs says whether its answers show it."
+    if what is OUTPUTS:
+        return LEAK, (
+            f"{told}, so a part of the score can come from reading the time and not the body, unless the body itself "
+            "changes that way within a condition, which only another order of conditions would show."
+        )
     through = f"the direction that was learnt from time alone tells the label with {accuracy(path)}"
     beside = f"a model of the features reaches {with_interval(rival.value, rival.ci95)}"
     if path.is_above_chance(margin) and reaches(path, rival, material):
@@ -109,6 +119,14 @@ def _time_verdict(
     if path.is_above_chance(margin):
         return WARNING, f"{told}, and {through} where {beside}: a part of its score could come from reading the time."
     return WARNING, f"{told}, but {through}: little of the score ({beside}) can come that way."
+
+
+def _trace_verdict(material: Material, clock: LabelScore) -> tuple[str, str]:
+    """Return the verdict on time that can be read, but faintly."""
+    told = f"time alone tells the label with {with_interval(clock.value, clock.ci95)}"
+    if clock.is_above_chance(material.settings.margin):
+        return WARNING, f"{told}; a trace of time is there, too weak to carry the score."
+    return OK, "time does not tell the label here, so this trace of it does no harm."
 
 
 def _path_score(material: Material, folds: Sequence[FoldValues], readings: Sequence[FloatArray]) -> LabelScore:
@@ -148,16 +166,18 @@ def probe_clock_agreement(
     if found is None:
         return Skipped(name, "too few windows share a recording and a label")
     is_following = found.is_readable(material.settings.association)
+    is_trace = found.is_readable(material.settings.trace)
     is_told = clock.is_above_chance(material.settings.margin)
-    verdict = OK if not is_following else (LEAK if is_told else WARNING)
-    end = (
-        "the model answers as a clock would where the label gives no reason to."
-        if is_following
-        else "no sign that the model answers by the clock."
-    )
+    if is_following:
+        verdict, word = (LEAK if is_told else WARNING), "go"
+        end = "the model answers as a clock would where the label gives no reason to."
+    elif is_trace and is_told:
+        verdict, word, end = WARNING, "go faintly", "a trace of a clock's answers, too weak to carry the score."
+    else:
+        verdict, word, end = OK, "do not reliably go", "no sign that the model answers by the clock."
     sentence = (
-        f"Within one label, the model's probabilities {'go' if is_following else 'do not reliably go'} with those of "
-        f"a clock that sees no sensor: {correlation(found)}; {end}"
+        f"Within one label, the model's probabilities {word} with those of a "
+        f"clock that sees no sensor: {correlation(found)}; {end}"
     )
     return Finding(
         name,

@@ -21,6 +21,8 @@ class AuditSettings:
         Balanced accuracy above guessing that a probe's whole interval must pass before it counts.
     association : float
         Correlation within label and subject that the whole interval must pass before time counts as readable.
+    trace : float
+        The same, for a trace of time that is too weak to carry a score.
     identity : float
         Chance-corrected share of windows whose owner is recognised, from which identity alone is a warning.
     small_spread, large_spread : float
@@ -37,6 +39,7 @@ class AuditSettings:
     fit_folds: int = 3
     margin: float = 0.05
     association: float = 0.15
+    trace: float = 0.05
     identity: float = 0.5
     small_spread: float = 0.03
     large_spread: float = 0.25
@@ -49,7 +52,7 @@ class AuditSettings:
         for name, allowed in least.items():
             if getattr(self, name) < allowed:
                 raise SettingsError(f"audit.{name} is {getattr(self, name)}; it must be at least {allowed}")
-        for name in ("margin", "association", "identity", "small_spread", "large_spread"):
+        for name in ("margin", "association", "trace", "identity", "small_spread", "large_spread"):
             if not 0 < getattr(self, name) < 1:
                 raise SettingsError(f"audit.{name} is {getattr(self, name)}; it must be above 0 and below 1")
         if self.small_spread >= self.large_spread:

@@ -30,6 +30,12 @@ def request_of(store: Path, *, mode: str = "global", seed: int = 0) -> AuditRequ
 
 
 @pytest.fixture(scope="session")
+def asked() -> Callable[..., AuditRequest]:
+    """Gives the request of a quick audit of a store."""
+    return request_of
+
+
+@pytest.fixture(scope="session")
 def planted_store(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Gives the store of a made study with one planted leak."""
 

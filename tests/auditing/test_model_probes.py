@@ -1,4 +1,4 @@
-"""Probes of a model: one that answers by the clock is caught, an honest one passes, torn folds are named, fits resume."""
+"""Probes of a model: one that answers by the clock is caught, an honest one passes, and stopped fits go on."""
 
 from __future__ import annotations
 
@@ -36,8 +36,6 @@ from biopercept.learning.training import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.store import open_store
 
-from conftest import request_of  # type: ignore[import-not-found] # isort: skip
-
 NETWORK = FitSettings(
     model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),
     training=TrainingSettings(n_epochs=1, batch_size=64),
@@ -53,7 +51,7 @@ def by_probe(findings) -> dict[str, Finding]:
     return {finding.probe: finding for finding in findings}
 
 
-@pytest.mark.parametrize(("by_clock", "verdict"), [(0.0, "ok"), (2.0, "leak")])
+@pytest.mark.parametrize(("by_clock", "verdict"), [(0.0, "ok"), (0.4, "warning"), (2.0, "leak")])
 def test_answers_that_follow_the_time_are_a_leak_where_time_tells_the_label(
     gathered, by_clock: float, verdict: str
 ) -> None:
@@ -66,6 +64,11 @@ def test_answers_that_follow_the_time_are_a_leak_where_time_tells_the_label(
     folds = [replace(fold, values=logits_of(probabilities)) for fold in material.fold_features]
     found = probe_time(material, OUTPUTS, folds, clock, material.score(probabilities))
     assert found.verdict == verdict, found.sentence
+    held = probe_time(material, LATENTS, folds, clock, material.score(probabilities))
+    assert held.verdict == ("ok" if verdict == "ok" else "warning")  # at hand is not used
+    nothing_told = replace(clock, ci95=(0.4, 0.6))
+    found = probe_time(material, OUTPUTS, folds, nothing_told, material.score(probabilities))
+    assert found.verdict == ("warning" if by_clock == 2.0 else "ok")
 
 
 def test_answers_of_a_clock_are_caught_where_its_answers_vary_within_a_label(gathered) -> None:
@@ -122,9 +125,9 @@ def scored(planted_store: Callable[..., Path], tmp_path_factory: pytest.TempPath
 
 
 def test_scores_of_a_cross_validation_are_audited_window_by_window(
-    planted_store: Callable[..., Path], scored: Path, tmp_path: Path
+    planted_store: Callable[..., Path], asked, scored: Path, tmp_path: Path
 ) -> None:
-    request = replace(request_of(planted_store("")), model_scores=scored)
+    request = replace(asked(planted_store("")), model_scores=scored)
     found = by_probe(audit(request, tmp_path).findings)
     assert {"folds-of-model", "time-in-outputs", "outputs-follow-clock", "identity-in-outputs"} <= set(found)
     assert {p: f.sentence for p, f in found.items() if f.verdict != "ok"} == {}
@@ -136,16 +139,18 @@ def test_scores_of_a_cross_validation_are_audited_window_by_window(
     assert material.score(outputs.probabilities).per_subject == pytest.approx(expected)
 
 
-def test_scores_of_another_store_are_refused(planted_store: Callable[..., Path], scored: Path, tmp_path: Path) -> None:
+def test_scores_of_another_store_are_refused(
+    planted_store: Callable[..., Path], asked, scored: Path, tmp_path: Path
+) -> None:
     with pytest.raises(SettingsError, match="was scored on another store; cross-validate on this store again"):
-        audit(replace(request_of(planted_store("order")), model_scores=scored), tmp_path)
+        audit(replace(asked(planted_store("order")), model_scores=scored), tmp_path)
 
 
 def test_a_fit_that_was_stopped_goes_on_and_other_settings_are_refused(
-    made: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: ModuleType, asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = made.store(tmp_path / "made.h5", made.planted(n_subjects=6), features=made.AUDIT_FEATURES)
-    request = request_of(store)
+    request = asked(store)
     request = replace(request, evaluation=replace(request.evaluation, fit=NETWORK), fits=True)
     output = tmp_path / "audit"
     fits = []

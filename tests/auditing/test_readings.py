@@ -35,9 +35,8 @@ def test_the_association_is_the_mean_over_subjects_of_correlations_within_cells(
         left = []
         for label in np.unique(windows.label):
             rows = (windows.subject == subject) & (windows.label == label)
-            left.append(
-                np.stack([values[rows] - values[rows].mean(), windows.onset[rows] - windows.onset[rows].mean()])
-            )
+            both = np.stack([values[rows], windows.onset[rows]])
+            left.append(both - both.mean(axis=1, keepdims=True))
         expected.append(np.corrcoef(np.concatenate(left, axis=1))[0, 1])
     assert found.value == pytest.approx(np.mean(expected))
     assert found.is_readable(0.15)

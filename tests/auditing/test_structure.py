@@ -128,11 +128,12 @@ def test_shares_of_real_samples_are_those_of_the_mask(made, gathered) -> None:
     windows = material.windows
     shares = real_shares(material)
     assert shares.shape == (len(windows), 1)
-    row = 7
+    row = int(shares[:, 0].argmin())
     recording = windows.recordings[windows.recording[row]]
     first = int(windows.onset[row] * made.RATE)
     mask = recording.read("EDA", first, first + int(made.LENGTH * made.RATE))[1]
-    assert shares[row, 0] == mask.mean() == 1.0
+    assert shares[row, 0] == pytest.approx(mask.mean())
+    assert 0.9 < shares.mean() < 1.0
 
 
 def test_the_worst_verdict_counts() -> None:
