@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from biopercept.auditing.identity_reading import halves_of, recognise
+from biopercept.auditing.identity_reading import _without_label, halves_of, recognise
 from biopercept.auditing.material import FoldValues
 from biopercept.auditing.time_reading import associate, cells_of, read_time, within_cells
 
@@ -67,7 +69,10 @@ def test_within_cells_takes_off_the_mean_and_nothing_else() -> None:
 
 
 def test_halves_do_not_overlap_in_time(gathered) -> None:
-    windows = gathered("").windows
+    whole = gathered("").windows
+    kept = np.flatnonzero(np.arange(len(whole)) % 40 > 0)  # without the first window, halves end inside a stage
+    columns = ("recording", "row", "onset", "subject", "target", "label")
+    windows = replace(whole, **{name: getattr(whole, name)[kept] for name in columns})
     early, late = halves_of(windows)
     for recording in np.unique(windows.recording):
         for label in np.unique(windows.label):
@@ -75,6 +80,16 @@ def test_halves_do_not_overlap_in_time(gathered) -> None:
             a, b = early[own[early]], late[own[late]]
             assert len(a) and len(b)
             assert windows.onset[a].max() + windows.length_seconds <= windows.onset[b].min() + 1e-6
+
+
+def test_what_the_label_explains_within_people_is_taken_off_and_nothing_else() -> None:
+    subject = np.repeat(["a", "b"], 40)
+    target = np.concatenate([np.repeat([0, 1], [30, 10]), np.repeat([0, 1], [10, 30])])
+    level = np.where(subject == "a", 0.0, 100.0)
+    values = (level + 5.0 * target)[:, None]
+    left = _without_label(values, target, np.arange(80), subject)
+    np.testing.assert_allclose(left[:, 0], level, atol=1e-9)
+    np.testing.assert_array_equal(_without_label(values, (subject == "a").astype(int), np.arange(80), subject), values)
 
 
 def test_people_are_recognised_by_an_offset_and_not_by_noise_or_label(gathered) -> None:
