@@ -9,7 +9,7 @@ import pytest
 
 from biopercept.auditing.identity_reading import _without_label, halves_of, recognise
 from biopercept.auditing.material import FoldValues
-from biopercept.auditing.time_reading import associate, cells_of, read_time, within_cells
+from biopercept.auditing.time_reading import Association, associate, cells_of, read_time, within_cells
 
 NOBODY = np.empty(0, dtype=np.int64)
 
@@ -44,6 +44,12 @@ def test_the_association_is_the_mean_over_subjects_of_correlations_within_cells(
     assert found.is_readable(0.15)
 
 
+def test_time_is_readable_only_where_the_whole_interval_and_the_shifts_agree() -> None:
+    assert Association(0.3, (0.2, 0.4), 0.01, 12, 480, {}).is_readable(0.15)
+    assert not Association(0.3, (0.1, 0.5), 0.01, 12, 480, {}).is_readable(0.15)
+    assert not Association(0.3, (0.2, 0.4), 0.2, 12, 480, {}).is_readable(0.15)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_time_is_not_read_from_what_each_subject_drifts_by_alone(gathered, seed: int) -> None:
     """Smooth drifts, of another direction in each subject: large correlations that agree with nothing."""
@@ -70,7 +76,7 @@ def test_within_cells_takes_off_the_mean_and_nothing_else() -> None:
 
 def test_halves_do_not_overlap_in_time(gathered) -> None:
     whole = gathered("").windows
-    kept = np.flatnonzero(np.arange(len(whole)) % 40 > 0)  # without the first window, halves end inside a stage
+    kept = np.flatnonzero(np.arange(len(whole)) % 40 > 1)  # without two windows, halves end inside a stage
     columns = ("recording", "row", "onset", "subject", "target", "label")
     windows = replace(whole, **{name: getattr(whole, name)[kept] for name in columns})
     early, late = halves_of(windows)
@@ -107,3 +113,17 @@ def test_people_are_recognised_by_an_offset_and_not_by_noise_or_label(gathered) 
     assert reached(offset) == 1.0
     assert reached(noise) < 0.2
     assert reached(gathered("").windows.target + 0.01 * noise) < 0.2
+
+
+def test_people_are_not_recognised_by_having_more_of_one_label(gathered) -> None:
+    material = gathered("")
+    windows = material.windows
+    random = np.random.default_rng(4)
+    rare = {"P01": 1, "P02": 0}
+    kept = [windows.subject == s for s in rare]
+    is_rare = np.array([rare.get(str(s), -1) == t for s, t in zip(windows.subject, windows.target, strict=True)])
+    rows = np.flatnonzero((kept[0] | kept[1]) & (~is_rare | (random.random(len(windows)) < 0.3)))
+    values = windows.target[:, None] + 0.01 * random.normal(size=(len(windows), 1))
+    found = recognise(material, [FoldValues(NOBODY, rows, values)])
+    assert found.chance == 0.5
+    assert found.value < 0.65
