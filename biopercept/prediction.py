@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from biopercept.learning.checkpoint import Checkpoint
 from biopercept.learning.engine import Engine
 from biopercept.learning.inputs import TokenSource, WindowInputs
 from biopercept.learning.training import predict_probabilities
-from biopercept.learning.windows import WindowTable, grid_windows
+from biopercept.learning.windows import grid_windows
 from biopercept.recording import Interval
 from biopercept.windowed import WindowedRecording
 
@@ -76,6 +77,7 @@ def predict_recording(
     engine: Engine,
     *,
     intervals: tuple[Interval, ...] = (),
+    before: Sequence[WindowedRecording] = (),
 ) -> PredictedRecording:
     """Return a model's answers for one recording that was prepared with the model's own settings.
 
@@ -87,6 +89,9 @@ def predict_recording(
     engine : Engine
     intervals : tuple of Interval
         Labelled stretches, where known: only to write the truth beside the answer.
+    before : sequence of WindowedRecording
+        Earlier recordings of the same session; read where the model's normalisation reaches over the session. Each,
+        and ``recording``, must then know its ``place``.
 
     Raises
     ------
@@ -94,7 +99,9 @@ def predict_recording(
         Where the recording is shorter than a window, or has no sensor that the model was trained with.
     """
     length = float(checkpoint.prepare["windows"]["length_seconds"])
-    windows = grid_windows([recording], length_seconds=length, feature_names=checkpoint.feature_names)
+    windows = grid_windows(
+        [*before, recording], length_seconds=length, feature_names=checkpoint.feature_names, n_before=len(before)
+    )
     if not len(windows):
         raise RecordingError(
             f"{recording.key} lasts {recording.duration_seconds:.1f} s, less than the model's window of {length:g} s"
@@ -110,7 +117,7 @@ def predict_recording(
     inputs = WindowInputs(windows, checkpoint.normalisation, step, raw=tokens.raw, derived=tokens.derived)
     source = TokenSource(inputs, checkpoint.population, tokens, engine.device)
     rows = np.arange(len(windows), dtype=np.int64)
-    reasons = _reasons(checkpoint, windows, source.has_tokens(rows))
+    reasons = _reasons(checkpoint, inputs, source.has_tokens(rows))
     network = checkpoint.network.to(engine.device)
     probabilities = predict_probabilities(network, source, rows)
     probabilities[[bool(why) for why in reasons]] = np.nan
@@ -139,10 +146,10 @@ def _sensors(checkpoint: Checkpoint, recording: WindowedRecording) -> tuple[tupl
     return tuple(m for m in present if m in known), tuple(m for m in present if m not in known)
 
 
-def _reasons(checkpoint: Checkpoint, windows: WindowTable, has_tokens: NDArray[np.bool_]) -> tuple[str, ...]:
+def _reasons(checkpoint: Checkpoint, inputs: WindowInputs, has_tokens: NDArray[np.bool_]) -> tuple[str, ...]:
     """Return why each window's answer is withheld; empty where it is given."""
-    settings = checkpoint.normalisation
-    is_reference = (settings.mode == "reference") & (windows.onset < settings.reference_seconds)
+    ends = inputs.reference_ends[inputs.windows.recording]
+    is_reference = (checkpoint.normalisation.mode == "reference") & (inputs.windows.onset < ends)
     return tuple(
         IN_REFERENCE if early else ("" if real else NO_SIGNAL)
         for early, real in zip(is_reference, has_tokens, strict=True)

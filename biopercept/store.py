@@ -85,6 +85,9 @@ class StudyStore:
         The version that wrote it.
     recordings : tuple of StoredRecording
         In the order of their keys.
+    order : tuple of str
+        Keys of the recordings in the order in which the study lists them; empty in stores of versions that did not
+        keep it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -116,6 +119,7 @@ class StudyStore:
         self.tasks: dict[str, Task] = {task.name: task for task in tasks}
         self.settings: Mapping[str, Any] = MappingProxyType(json.loads(read_attribute(root, "settings")))
         self.feature_names: tuple[str, ...] = tuple(json.loads(read_attribute(root, "feature_names")))
+        self.order: tuple[str, ...] = tuple(json.loads(read_attribute(root, "order"))) if "order" in root.attrs else ()
         self.window_length_seconds = float(self.settings["windows"]["length_seconds"])
         self.step_seconds = float(self.settings["windows"]["step_seconds"])
         group = child(root, "recordings", is_group=True)
@@ -185,7 +189,15 @@ class StudyStore:
         """
         rows = [[r.key, r.content_hash] for r in self.recordings]
         tasks = [task.to_json() for task in self.tasks.values()]
-        held = [SCHEMA, self.name, tasks, dict(self.settings), self.feature_names, rows]
+        held = [
+            SCHEMA,
+            self.name,
+            tasks,
+            dict(self.settings),
+            self.feature_names,
+            rows,
+            *[list(self.order)][: bool(self.order)],
+        ]
         return hashlib.sha256(json.dumps(held, sort_keys=True).encode("utf-8")).hexdigest()
 
     def verify(self) -> None:

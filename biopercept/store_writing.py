@@ -48,12 +48,15 @@ class StoreHeader:
     settings : mapping
         Settings by section ("windows", "cleaning") as plain values.
     feature_names : tuple of str
+    order : tuple of str
+        Keys of the recordings in the order in which the study lists them.
     """
 
     study: str
     tasks: tuple[Task, ...]
     settings: Mapping[str, Any]
     feature_names: tuple[str, ...]
+    order: tuple[str, ...] = ()
 
     def attributes(self) -> dict[str, str | int]:
         """Return the attributes of the store's root."""
@@ -64,6 +67,7 @@ class StoreHeader:
             "tasks": json.dumps([task.to_json() for task in self.tasks]),
             "settings": json.dumps(self.settings, sort_keys=True),
             "feature_names": json.dumps(self.feature_names),
+            "order": json.dumps(self.order),
         }
 
 

@@ -20,6 +20,7 @@ class OpenFile(Protocol):
     """What a recording needs of the store it lies in."""
 
     feature_names: tuple[str, ...]
+    order: tuple[str, ...]
 
     def hdf5(self) -> Any:
         """Return the open HDF5 file; StoreError where it was closed."""
@@ -57,6 +58,11 @@ class StoredRecording:
     def recording(self) -> str:
         """The recording's own name."""
         return str(read_attribute(self._group, "recording"))
+
+    @property
+    def place(self) -> int | None:
+        """Place among the study's recordings in the order it lists them; None in stores that do not say."""
+        return self._store.order.index(self.key) if self.key in self._store.order else None
 
     @cached_property
     def duration_seconds(self) -> float:

@@ -121,6 +121,10 @@ class WindowedRecording(Protocol):
         """The recording's own name."""
 
     @property
+    def place(self) -> int | None:
+        """Place among the study's recordings in the order it lists them; None where that is not known."""
+
+    @property
     def duration_seconds(self) -> float:
         """Time from second zero to the end of the last signal, seconds."""
 
@@ -166,6 +170,8 @@ class PreparedRecording:
     left_out : mapping of str to int
         Windows left out, by reason.
     notes : tuple of str
+    place : int or None
+        Place among the study's recordings, in the order in which the study lists them.
     """
 
     subject: str
@@ -179,6 +185,7 @@ class PreparedRecording:
     quality: Mapping[str, FloatSamples] = field(default_factory=dict, repr=False)
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    place: int | None = None
 
     @property
     def key(self) -> str:

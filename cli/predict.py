@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from biopercept.recording import Recording
+    from biopercept.windowed import PreparedRecording
 
     Named = tuple[str, Callable[[], Recording]]
 
@@ -33,6 +34,8 @@ def predict(
     debug: options.Debug = False,
 ) -> None:
     """Write a table of predictions for every recording, with a summary."""
+    from dataclasses import replace
+
     from biopercept.errors import BioperceptError
     from biopercept.learning.checkpoint import load_checkpoint
     from biopercept.learning.engine import engine_for
@@ -48,13 +51,19 @@ def predict(
         _clear(output)
     rows: list[tuple[object, ...]] = []
     failures: list[tuple[str, str]] = []
+    sessions: dict[tuple[str, str], list[PreparedRecording]] = {}
     with progress(quiet=quiet) as bar:
         line = bar.add_task("predicting: recordings", total=len(named))
         for name, load in named:
             try:
                 recording = load()
-                prepared = prepare_recording(recording, settings)
-                predicted = predict_recording(checkpoint, prepared, engine, intervals=recording.intervals)
+                before = sessions.setdefault((recording.subject, recording.session), [])
+                prepared = replace(prepare_recording(recording, settings), place=len(before))
+                predicted = predict_recording(
+                    checkpoint, prepared, engine, intervals=recording.intervals, before=before
+                )
+                if checkpoint.normalisation.scope == "session":
+                    before.append(prepared)
                 write_prediction(predicted, output, model.resolve().name)
                 rows.append(summary_row(predicted))
                 if bar.disable or verbose:

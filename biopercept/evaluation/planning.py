@@ -12,6 +12,7 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.inputs import WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import PER_RECORDING_MODES, NormalisationSettings
+from biopercept.learning.sessions import Sessions
 from biopercept.learning.splits import Fold, make_folds
 from biopercept.learning.starting import load_start
 from biopercept.learning.windows import WindowTable, labelled_windows
@@ -124,7 +125,7 @@ def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_fold
         task,
         length_seconds=store.window_length_seconds,
         feature_names=store.feature_names,
-        unscored_seconds=normalisation.reference_seconds if normalisation.mode == "reference" else 0.0,
+        unscored_seconds=_unscored_seconds(recordings, normalisation),
     )
     tokens = request.fit.tokens
     inputs = WindowInputs(windows, normalisation, store.step_seconds, raw=tokens.raw, derived=tokens.derived)
@@ -222,6 +223,14 @@ def choose_recordings(
     return tuple(r for r in recordings if r.subject in wanted)
 
 
+def _unscored_seconds(recordings: Sequence[WindowedRecording], settings: NormalisationSettings) -> list[float]:
+    """Return how much of each recording's start is reference and therefore not scored, seconds."""
+    if settings.mode != "reference":
+        return [0.0] * len(recordings)
+    ends = Sessions.of(recordings, settings.scope).reference_ends(recordings, settings.reference_seconds)
+    return [float(end) for end in ends]
+
+
 def resolve_normalisation(task: Task, request: EvaluationRequest) -> tuple[NormalisationSettings, tuple[str, ...]]:
     """Return the normalisation that will be used, and the warnings every output carries.
 
@@ -234,7 +243,12 @@ def resolve_normalisation(task: Task, request: EvaluationRequest) -> tuple[Norma
         warnings.append(
             f"the label of task {task.name!r} is constant within each file: it cannot be told from file effects"
         )
-        if settings.mode in PER_RECORDING_MODES and not request.is_normalisation_chosen:
+        if settings.mode in PER_RECORDING_MODES and settings.scope == "session":
+            warnings.append(
+                f"{settings.mode} normalisation reaches over the recordings of a session: where one label always comes "
+                "first, drift over the session can pass for the label"
+            )
+        elif settings.mode in PER_RECORDING_MODES and not request.is_normalisation_chosen:
             settings = replace(settings, mode="global")
             warnings.append("normalisation was set to global, because per-file statistics would give the label away")
         elif settings.mode in PER_RECORDING_MODES:

@@ -112,7 +112,7 @@ def labelled_windows(
     *,
     length_seconds: float,
     feature_names: Sequence[str],
-    unscored_seconds: float = 0.0,
+    unscored_seconds: float | Sequence[float] = 0.0,
 ) -> WindowTable:
     """Return the windows that the task gives a class.
 
@@ -125,7 +125,7 @@ def labelled_windows(
         Length of the windows.
     feature_names : sequence of str
         Names of the feature columns.
-    unscored_seconds : float
+    unscored_seconds : float, or one for each recording
         Windows that begin before this time are left out ("reference period"): they fitted the
         ``reference`` normalisation.
 
@@ -135,6 +135,7 @@ def labelled_windows(
         Where no window is left, or only one class.
     """
     classes = tuple(task.classes)
+    unscored = np.broadcast_to(np.asarray(unscored_seconds, dtype=np.float64), len(recordings))
     left_out: Counter[str] = Counter()
     rows: list[tuple[int, int, int]] = []
     for index, recording in enumerate(recordings):
@@ -144,7 +145,7 @@ def labelled_windows(
             name = task.class_of(label)
             if name is None:
                 left_out[f"label {label!r} is ignored by the task"] += 1
-            elif float(windows.onset[row]) < unscored_seconds:
+            elif float(windows.onset[row]) < unscored[index]:
                 left_out["inside the reference period"] += 1
             else:
                 rows.append((index, int(row), classes.index(name)))
@@ -157,13 +158,21 @@ def labelled_windows(
 
 
 def grid_windows(
-    recordings: Sequence[WindowedRecording], *, length_seconds: float, feature_names: Sequence[str]
+    recordings: Sequence[WindowedRecording],
+    *,
+    length_seconds: float,
+    feature_names: Sequence[str],
+    n_before: int = 0,
 ) -> WindowTable:
-    """Return the windows that cover every recording from its start, labels or not: predictions are made for them."""
+    """Return the windows that cover every recording from its start, labels or not: predictions are made for them.
+
+    The first ``n_before`` recordings give no windows: they are there for what came before in the session.
+    """
     rows = [
         (index, int(row), -1)
         for index, recording in enumerate(recordings)
         for row in np.flatnonzero(~np.asarray(recording.windows.is_labelled))
+        if index >= n_before
     ]
     return _table(recordings, rows, (), length_seconds, feature_names, {})
 
