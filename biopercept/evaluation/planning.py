@@ -90,6 +90,9 @@ class Plan:
         if request.fit.pretraining is None:
             del fit["pretraining"]
         begun = {} if self.start is None else {"start_from": self.start}
+        split = asdict(request.evaluation)
+        share = split.pop("label_share")
+        labels = {} if share == 1 else {"label_share": share}
         return {
             "store": self.store_fingerprint,
             "model": request.model,
@@ -97,11 +100,16 @@ class Plan:
             "subjects": list(self.windows.subjects),
             "normalisation": asdict(self.normalisation),
             "fit": fit,
-            "split": asdict(request.evaluation),
+            "split": split,
             "seed": request.seed,
             "version": __version__,
+            **labels,
             **begun,
         }
+
+    def labels(self) -> dict[str, Any]:
+        """Return the share of labels asked for, and lowest and highest number of subjects over the folds."""
+        return {"share": self.request.evaluation.label_share, **count_labels(self.folds)}
 
 
 def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_folds: bool = True) -> Plan:
@@ -137,11 +145,40 @@ def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_fold
             n_folds=evaluation.n_folds,
             seed=request.seed,
             validation_fraction=request.fit.training.validation_fraction,
+            label_share=evaluation.label_share,
         )
         check_subjects_per_class(windows)
         check_classes_per_fold(windows, folds)
     start, more = describe_start(store, request, windows, is_tested=needs_folds)
-    return Plan(request, task, normalisation, inputs, folds, (*warnings, *more), store.fingerprint(), start)
+    warnings = (*warnings, *few_labels(request, folds), *more)
+    return Plan(request, task, normalisation, inputs, folds, warnings, store.fingerprint(), start)
+
+
+def count_labels(folds: Sequence[Fold]) -> dict[str, list[int]]:
+    """Return lowest and highest number over the folds of labelled, all training-side, and early-stopping subjects."""
+    counts = {
+        "subjects_labelled": [len(fold.fitting) for fold in folds],
+        "subjects_of_training_side": [len(fold.fitting) + len(fold.unlabelled) for fold in folds],
+        "subjects_for_early_stopping": [len(fold.validation) for fold in folds],
+    }
+    return {name: [min(found), max(found)] for name, found in counts.items() if found}
+
+
+def few_labels(request: EvaluationRequest, folds: Sequence[Fold]) -> tuple[str, ...]:
+    """Return what every output says where only part of the labels is used."""
+    share = request.evaluation.label_share
+    if share == 1 or not folds:
+        return ()
+    counts = count_labels(folds)
+    labelled, everybody, aside = (
+        str(low) if low == high else f"{low} to {high}"
+        for low, high in (counts[f"subjects_{name}"] for name in ("labelled", "of_training_side", "for_early_stopping"))
+    )
+    said = f"labels of {labelled} of {everybody} training subjects per fold were used (label share {share:g})"
+    if request.fit.pretraining is not None:
+        said += "; pretraining read the signals of the others too"
+    stopping = f"{aside} of them for early stopping" if aside != "0" else "too few to set any aside for early stopping"
+    return (f"{said}; {stopping}",)
 
 
 def describe_start(
@@ -258,7 +295,7 @@ def check_classes_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
             if index not in trained:
                 raise SettingsError(
                     f"fold {fold.name} has no training subject with class {name!r}; use --split subject or more folds, "
-                    "another --seed, or set training.validation_fraction=0"
+                    "another --seed, a larger --label-share, or set training.validation_fraction=0"
                 )
 
 
