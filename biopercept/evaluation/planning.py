@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from biopercept.errors import SettingsError, StudyError
+from biopercept.evaluation.label_counts import count_labels, few_labels
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.inputs import WindowInputs, vocabulary_of
@@ -150,35 +151,12 @@ def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_fold
         check_subjects_per_class(windows)
         check_classes_per_fold(windows, folds)
     start, more = describe_start(store, request, windows, is_tested=needs_folds)
-    warnings = (*warnings, *few_labels(request, folds), *more)
-    return Plan(request, task, normalisation, inputs, folds, warnings, store.fingerprint(), start)
-
-
-def count_labels(folds: Sequence[Fold]) -> dict[str, list[int]]:
-    """Return lowest and highest number over the folds of labelled, all training-side, and early-stopping subjects."""
-    counts = {
-        "subjects_labelled": [len(fold.fitting) for fold in folds],
-        "subjects_of_training_side": [len(fold.fitting) + len(fold.unlabelled) for fold in folds],
-        "subjects_for_early_stopping": [len(fold.validation) for fold in folds],
-    }
-    return {name: [min(found), max(found)] for name, found in counts.items() if found}
-
-
-def few_labels(request: EvaluationRequest, folds: Sequence[Fold]) -> tuple[str, ...]:
-    """Return what every output says where only part of the labels is used."""
-    share = request.evaluation.label_share
-    if share == 1 or not folds:
-        return ()
-    counts = count_labels(folds)
-    labelled, everybody, aside = (
-        str(low) if low == high else f"{low} to {high}"
-        for low, high in (counts[f"subjects_{name}"] for name in ("labelled", "of_training_side", "for_early_stopping"))
+    warnings = (
+        *warnings,
+        *few_labels(evaluation.label_share, folds, is_pretrained=request.fit.pretraining is not None),
+        *more,
     )
-    said = f"labels of {labelled} of {everybody} training subjects per fold were used (label share {share:g})"
-    if request.fit.pretraining is not None:
-        said += "; pretraining read the signals of the others too"
-    stopping = f"{aside} of them for early stopping" if aside != "0" else "too few to set any aside for early stopping"
-    return (f"{said}; {stopping}",)
+    return Plan(request, task, normalisation, inputs, folds, warnings, store.fingerprint(), start)
 
 
 def describe_start(
