@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from biopercept.errors import SettingsError
-from biopercept.evaluation import generation
+from biopercept.evaluation import generation, generation_folds
 from biopercept.evaluation.fillers import FILLERS, fit_fillers
 from biopercept.evaluation.generation import score_generation
 from biopercept.evaluation.generation_errors import subject_errors
@@ -186,6 +186,24 @@ def test_one_test_subject_never_changes_what_is_told_of_another(made: ModuleType
     subjects = [r.subject for r in recordings]
     assert rows("test", subjects.index(kept["test"][1])) == plain
     assert rows("training", subjects.index(kept["training"][0])) != plain
+
+
+def test_each_sensor_is_hidden_with_all_that_comes_from_it(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[set[str], set[str], set[str]]] = []
+
+    def look(network, shown, hidden, fillers, rows):
+        given = shown.batch(rows)
+        told = {s.modality for s in hidden.batch(rows).sensors}
+        seen.append(({s.modality for s in given.sensors}, {g.name for g in given.features}, told))
+        return []
+
+    monkeypatch.setattr(generation_folds, "subject_errors", look)
+    with open_store(store) as opened:
+        plan = plan_generation(opened, request(store, subjects=("P01", "P02", "P03", "P04")))
+        fit_generation_fold(plan, plan.folds[0])
+    heart, skin = ({"heart_rate"}, {"heart"}, {"eda", "tonic"}), ({"eda", "tonic"}, {"eda"}, {"heart_rate"})
+    assert plan.sensors == ("ecg", "eda")
+    assert seen == [skin] * len(plan.folds[0].test) + [heart] * len(plan.folds[0].test)
 
 
 def test_labels_play_no_part_and_a_stopped_run_goes_on_to_the_same_end(
