@@ -72,7 +72,7 @@ def generation_page(found: Mapping[str, Any]) -> str:
     """Return the Markdown page of what was found."""
     signals = found["signals"]
     counts = {word: sum(row["verdict"] == word for row in signals) for word in (BETTER, LEVEL, WORSE)}
-    fillers = "; ".join(f"*{name}*, {words}" for name, words in FILLERS.items())
+    fillers = "\n".join(f"- *{name}*: {words}" for name, words in FILLERS.items())
     head = f"""# A hidden sensor, told from the others
 
 Study {found["study"]}: {found["n_subjects"]} subjects, {found["n_windows"]} windows of {found["window_seconds"]:g} s,
@@ -82,10 +82,12 @@ training subjects alone; then each sensor, with all computed from it, was hidden
 asked for. {found["seconds"]:.0f} s in all.
 
 Errors are computed within each test subject and averaged over subjects; brackets are 95 % bootstrap intervals over
-subjects; differences are paired, network minus the strongest filler, below 0 where the network is better. The fillers,
-fitted on training subjects: {fillers}. The strongest is picked on these same test subjects, in the fillers' favour. The
-scale of the window (centre and spread, by its normalisation) is given to network and fillers alike, so nothing here
-says that the level of a person never measured can be told. The phase of a raw waveform cannot be known from others.
+subjects; differences are paired, network minus the strongest filler, below 0 where the network is better. The
+strongest is picked on these same test subjects, in the fillers' favour. The scale of the window (centre and spread, by
+its normalisation) is given to network and fillers alike, so nothing here says that the level of a person never measured
+can be told. The phase of a raw waveform cannot be known from others. Fillers, fitted on training subjects:
+
+{fillers}
 
 By RMSE the network is better than the strongest filler for {counts[BETTER]} of {len(signals)} signals, no difference is
 shown for {counts[LEVEL]}, and it is worse for {counts[WORSE]}.
