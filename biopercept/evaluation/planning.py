@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from biopercept.errors import SettingsError, StudyError
+from biopercept.evaluation.label_counts import count_labels, few_labels
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.inputs import WindowInputs, vocabulary_of
@@ -91,6 +92,9 @@ class Plan:
         if request.fit.pretraining is None:
             del fit["pretraining"]
         begun = {} if self.start is None else {"start_from": self.start}
+        split = asdict(request.evaluation)
+        share = split.pop("label_share")
+        labels = {} if share == 1 else {"label_share": share}
         return {
             "store": self.store_fingerprint,
             "model": request.model,
@@ -98,11 +102,16 @@ class Plan:
             "subjects": list(self.windows.subjects),
             "normalisation": asdict(self.normalisation),
             "fit": fit,
-            "split": asdict(request.evaluation),
+            "split": split,
             "seed": request.seed,
             "version": __version__,
+            **labels,
             **begun,
         }
+
+    def labels(self) -> dict[str, Any]:
+        """Return the share of labels asked for, and lowest and highest number of subjects over the folds."""
+        return {"share": self.request.evaluation.label_share, **count_labels(self.folds)}
 
 
 def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_folds: bool = True) -> Plan:
@@ -138,11 +147,17 @@ def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_fold
             n_folds=evaluation.n_folds,
             seed=request.seed,
             validation_fraction=request.fit.training.validation_fraction,
+            label_share=evaluation.label_share,
         )
         check_subjects_per_class(windows)
         check_classes_per_fold(windows, folds)
     start, more = describe_start(store, request, windows, is_tested=needs_folds)
-    return Plan(request, task, normalisation, inputs, folds, (*warnings, *more), store.fingerprint(), start)
+    warnings = (
+        *warnings,
+        *few_labels(evaluation.label_share, folds, is_pretrained=request.fit.pretraining is not None),
+        *more,
+    )
+    return Plan(request, task, normalisation, inputs, folds, warnings, store.fingerprint(), start)
 
 
 def describe_start(
@@ -272,7 +287,7 @@ def check_classes_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
             if index not in trained:
                 raise SettingsError(
                     f"fold {fold.name} has no training subject with class {name!r}; use --split subject or more folds, "
-                    "another --seed, or set training.validation_fraction=0"
+                    "another --seed, a larger --label-share, or set training.validation_fraction=0"
                 )
 
 

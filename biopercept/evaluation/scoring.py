@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StudyError
-from biopercept.evaluation.folds import SCHEMA, FoldResult
+from biopercept.evaluation.folds import FoldResult
 from biopercept.evaluation.metrics import (
     SubjectScores,
     Summary,
@@ -23,6 +23,7 @@ from biopercept.evaluation.metrics import (
     summarise,
 )
 from biopercept.evaluation.planning import Plan
+from biopercept.evaluation.run_folder import SCHEMA
 from biopercept.files import write_json, write_table
 from biopercept.learning.checkpoint import versions
 
@@ -109,6 +110,7 @@ def _scores_document(
         "n_subjects": len(windows.subjects),
         "n_windows": len(windows),
         "n_folds": len(plan.folds),
+        "labels": plan.labels(),
         "window_seconds": windows.length_seconds,
         "step_seconds": plan.inputs.step_seconds,
         "normalisation": plan.normalisation.mode,

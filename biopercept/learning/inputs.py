@@ -159,6 +159,25 @@ def _ended_by(ends: FloatArray, times: FloatArray) -> IntArray:
     return np.searchsorted(ends, times + 5e-4, side="right").astype(np.int64)
 
 
+@dataclass(frozen=True, eq=False)
+class ScaledPatches:
+    """Patches of one signal in B windows, and how their C channels were scaled.
+
+    Attributes
+    ----------
+    channels : tuple of str
+    patches : SensorPatches
+        Normalised.
+    centre, spread : float32 Tensor (B, C)
+        In the signal's unit: a value is ``centre + spread * normalised``, unless it was clipped.
+    """
+
+    channels: tuple[str, ...]
+    patches: SensorPatches
+    centre: torch.Tensor
+    spread: torch.Tensor
+
+
 class TokenSource:
     """Batches of token inputs for a table's windows, normalised with statistics of the training subjects.
 
@@ -206,6 +225,19 @@ class TokenSource:
         if not present and not measured:
             return TokenInputs(sensors, groups)  # nothing is real: the network answers from its query alone
         return TokenInputs(present, measured)
+
+    def scaled(self, rows: IntArray) -> tuple[ScaledPatches, ...]:
+        """Return every signal's patches in the windows at ``rows`` with their scale, absent signals too."""
+        at = torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(self.device)
+        return tuple(
+            ScaledPatches(
+                tuple(channel.name for channel in bank.bank.channels),
+                bank.patches(at, self._length, self._clip),
+                bank.centre[at],
+                bank.spread[at],
+            )
+            for bank in self._banks
+        )
 
     def has_tokens(self, rows: IntArray, *, batch_size: int = 256) -> NDArray[np.bool_]:
         """Return which of the windows at ``rows`` have at least one real token, (len(rows),)."""

@@ -215,3 +215,10 @@ def affine_of(mode: str, own: Moments, population: Sequence[Statistics], *, prio
         return Affine(np.broadcast_to(centre, shape), np.broadcast_to(spread, shape))
     variance = (own.count * own.variance + prior_count * within) / (own.count + prior_count)
     return Affine(np.where(own.count > 0, own.mean, centre), np.sqrt(variance))
+
+
+def affine_without_own(mode: str, population: Statistics) -> tuple[float, float]:
+    """Return centre and spread of a channel that the recording lacks: those of the training subjects."""
+    nothing = Moments(np.zeros((1, 1)), np.full((1, 1), np.nan), np.zeros((1, 1)))
+    found = affine_of(mode, nothing, [population], prior_count=1.0)
+    return float(found.centre[0, 0]), float(found.spread[0, 0])

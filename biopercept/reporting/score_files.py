@@ -13,7 +13,7 @@ from biopercept.errors import StudyError
 
 from .prediction_files import predictions_of
 from .reading import ResultTable, read_json, read_settings, read_table, read_text
-from .results import CrossValidation, Estimate, SubjectScore
+from .results import CrossValidation, Estimate, Labels, SubjectScore
 
 SCHEMA = 1
 
@@ -155,9 +155,20 @@ def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
         left_out=_left_out(scores),
         by_class=_by_class(scores),
         fingerprint={key: str(value) for key, value in scores.part("fingerprint", optional=True).content.items()},
+        labels=_labels(scores),
         config_text=read_text(folder / "config.yaml"),
         config=read_settings(folder / "config.yaml"),
     )
+
+
+def _labels(scores: _Fields) -> Labels | None:
+    held = scores.part("labels", optional=True)
+    names = ("subjects_labelled", "subjects_of_training_side", "subjects_for_early_stopping")
+    share, spans = held.number("share"), [held.interval(name) for name in names]
+    if share is None or None in spans:
+        return None
+    labelled, everybody, aside = ((int(span[0]), int(span[1])) for span in spans if span is not None)
+    return Labels(share, labelled, everybody, aside)
 
 
 def _left_out(scores: _Fields) -> dict[str, int]:
