@@ -28,6 +28,7 @@ from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.preprocessing.windows import cut_windows
 from biopercept.store_writing import StoreHeader, says, write_store
 from biopercept.studies.structure import Entry, Study
+from biopercept.studies.task_values import labels_of
 from biopercept.windowed import recording_key
 
 __all__ = ["PrepareSettings", "PrepareSummary", "prepare_recording", "prepare_study", "select_subjects"]
@@ -226,7 +227,9 @@ def _settings_hash(settings: PrepareSettings) -> str:
 
 def _header(context: PrepareContext) -> StoreHeader:
     study = context.study
-    return StoreHeader(study.name, tuple(study.tasks.values()), context.settings.as_plain_values(), FEATURE_NAMES)
+    labels = {_key(entry): labels_of(study, entry) for entry in study.entries}
+    said = {key: held for key, held in labels.items() if not held.is_empty()}
+    return StoreHeader(study.name, tuple(study.tasks.values()), context.settings.as_plain_values(), FEATURE_NAMES, said)
 
 
 def _results(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def train_final(
         "windows_per_class": {c: int((windows.target == k).sum()) for k, c in enumerate(windows.classes)},
         "n_windows_left_out": dict(windows.left_out),
         "step_seconds": inputs.step_seconds,
-        "settings": asdict(settings.training),
+        "settings": settings.training.described(),
         "seed": seed,
         "best_epoch": fitted.best_epoch,
         "history": [[e, a, b if b == b else None] for e, a, b in fitted.history],
