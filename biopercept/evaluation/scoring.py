@@ -65,7 +65,9 @@ def write_scores(plan: Plan, results: Sequence[FoldResult], output: Path) -> dic
 
 
 def joined(plan: Plan, results: Sequence[FoldResult]) -> tuple[NDArray[np.float64], list[str]]:
-    """Return the probabilities of every window, (n_windows, n_classes) or (n_windows, 1) of numbers, and the fold that tested it.
+    """Return the probabilities of every window, (n_windows, n_classes), and the fold that tested it.
+
+    Of a regression the numbers, (n_windows, 1).
 
     Raises
     ------

@@ -107,7 +107,7 @@ def _document(
 ) -> dict[str, Any]:
     windows, request = plan.windows, plan.request
     guessed = _error_of_the_mean(plan, per_subject)
-    better = sum(s.mae < error for s, error in zip(per_subject, guessed, strict=True))
+    better = sum(s.mae < error * (1 - 1e-9) for s, error in zip(per_subject, guessed, strict=True))
     return {
         "schema": SCHEMA,
         "kind": plan.task.kind,

@@ -228,10 +228,14 @@ def print_scores(folder: Path) -> None:
     """
     from rich.console import Console
 
-    from .discovery import load_results
+    from .discovery import load_numbers, load_results
+    from .number_results import number_table
 
-    found = load_results(folder).cross_validations
-    if not found:
+    found, numbers = load_results(folder).cross_validations, load_numbers(folder)
+    if not (found or numbers):
         raise StudyError(f"{folder} holds no finished cross-validation; scores.json is needed")
     console = Console(markup=False, highlight=False, emoji=False)
-    console.print(terminal_table(turned(score_table(found))))
+    if found:
+        console.print(terminal_table(turned(score_table(found))))
+    if numbers:
+        console.print(terminal_table(turned(number_table(numbers))))
