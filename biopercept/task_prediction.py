@@ -205,10 +205,10 @@ def _traces(
     for output in checkpoint.outputs:
         values = told[output.task.name][is_inside]  # (n_inside, K)
         sums = [np.bincount(place[is_inside], weights=column) for column in values.T]
-        mean = np.asarray(np.stack(sums, axis=1)[given] / number[given][:, None], dtype=np.float64)
+        mean: FloatArray = np.stack(sums, axis=1)[given] / number[given][:, None]
         classes = tuple(output.task.classes)
         traces[output.task.name] = Trace(
-            recording.key, classes, every, given * every, np.asarray(mean, dtype=np.float64), number[given]
+            recording.key, classes, every, np.asarray(given * every, dtype=np.float64), mean, number[given]
         )
     return traces
 

@@ -98,7 +98,7 @@ def _card(checkpoint: TaskCheckpoint) -> str:
         " and ".join(output.task.name for output in checkpoint.outputs),
         "\n".join([f"For each window of {length:g} s:", *answers]),
         ", ".join(f"{name} {n}" for name, n in training["windows_per_task"].items()),
-        _scores(training["scores"]),
+        _scores(training["scores"], checkpoint),
         checkpoint.normalisation.mode,
         training,
     )
@@ -111,8 +111,9 @@ def _answer(output: TaskOutput) -> str:
     return f"one of {', '.join(task.classes)}{', in order' if task.kind == 'ordinal' else ''}"
 
 
-def _scores(scores: dict[str, Any] | None) -> str:
+def _scores(scores: dict[str, Any] | None, checkpoint: TaskCheckpoint) -> str:
     """Return what the card says of the scores of one task, or of each of several by name."""
     if scores is None or "tasks" not in scores:
         return model_scores_sentence(scores)
-    return "\n".join(f"- {name}: {model_scores_sentence(held)}" for name, held in scores["tasks"].items())
+    names = [output.task.name for output in checkpoint.outputs]
+    return "\n".join(f"- {name}: {model_scores_sentence(scores['tasks'].get(name))}" for name in names)
