@@ -61,7 +61,7 @@ def cross_validate(
     from biopercept.evaluation.crossvalidation import cross_validate as run
     from biopercept.learning.fitting import FitSettings
     from biopercept.reporting.page import write_figures
-    from biopercept.reporting.tables import print_scores
+    from biopercept.reporting.printing import print_scores
 
     settings = _settings(config, overrides, split, folds, seeds, normalisation)
     fit = FitSettings(

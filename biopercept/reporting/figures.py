@@ -7,7 +7,8 @@ from pathlib import Path
 from biopercept.files import write_bytes
 
 from .drawing import Drawing
-from .number_results import NumberLine, is_of_numbers, line_figure, load_lines, load_number_validation, number_figure
+from .number_results import NumberLine, is_of_numbers, load_lines, load_number_validation
+from .number_views import line_figure, number_figure
 from .results import CrossValidation, PredictionFolder, Predictions, RecordingKey
 from .score_figures import confusion_figure, reliability_figure, subjects_figure
 from .score_files import load_cross_validation

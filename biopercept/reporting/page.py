@@ -16,7 +16,8 @@ from .discovery import load_numbers, load_results
 from .drawing import Drawing
 from .figures import MOST_TIMELINES, data_figures, prediction_timelines, score_figures, subject_timelines, write_figures
 from .methods import methods_text
-from .number_results import NumberValidation, number_cautions, number_figure, number_table, subject_numbers
+from .number_results import NumberValidation
+from .number_views import number_cautions, number_figure, number_table, subject_numbers
 from .preparation import preparations_of
 from .results import CrossValidation, Estimate, PredictionFolder, PrepareLog, Results
 from .score_figures import models_figure

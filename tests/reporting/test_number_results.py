@@ -16,9 +16,10 @@ from biopercept.learning.training import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.reporting.discovery import load_numbers, load_results
 from biopercept.reporting.figures import write_figures
-from biopercept.reporting.number_results import load_lines, load_number_validation, number_cautions, number_table
+from biopercept.reporting.number_results import load_lines, load_number_validation
+from biopercept.reporting.number_views import number_cautions, number_table
 from biopercept.reporting.page import write_report
-from biopercept.reporting.tables import print_scores
+from biopercept.reporting.printing import print_scores
 
 FIT = FitSettings(
     model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),
