@@ -90,6 +90,12 @@ def test_several_tasks_have_a_folder_each_and_go_on_where_they_stopped(store: Pa
         found = {path.name for path in (tmp_path / "cv" / name).iterdir()}
         assert found == {"scores.json", "scores.csv", "predictions.csv", "config.yaml"}
     assert (first["tasks"]["stress"]["n_windows"], first["tasks"]["load"]["n_windows"]) == (150, 150)
+    with (tmp_path / "cv" / "load" / "predictions.csv").open() as stream:
+        written = {round(float(row["predicted"]), 3) for row in csv.DictReader(stream)}
+    fold = json.loads((tmp_path / "cv" / "folds" / "001.json").read_text())
+    assert {len(answers) for answers in fold["probabilities"]} == {3}  # rest, stress, and the number
+    assert written & {round(answers[2], 3) for answers in fold["probabilities"]}
+    assert not written & {round(answers[0], 3) for answers in fold["probabilities"]}
     told = []
     again = cross_validate(asked, tmp_path / "cv", on_fold=lambda fold, was, n: told.append(was))
     assert told == [True, True, True]
