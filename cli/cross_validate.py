@@ -25,8 +25,8 @@ def cross_validate(
             "--model",
             metavar="NAME",
             help="perceiver-io, perceiver, transformer, ecg-transformer, informer, lstm, cnn-late-fusion, hourglass, "
-            "majority-vote, probability-mean, stacking, bagging, boosting, logistic, lda; or a probe: clock-only, "
-            "motion-only, quality-only, dummy.",
+            "majority-vote, probability-mean, stacking, bagging, boosting, logistic, lda, ridge (numbers); or a probe: "
+            "clock-only, motion-only, quality-only, dummy.",
         ),
     ] = "perceiver-io",
     split: Annotated[

@@ -114,5 +114,5 @@ def _scores(folder: Path) -> dict[str, Any]:
     try:
         names = tasks_with_folder(folder)
         return {"tasks": {name: read(folder / name) for name in names}} if names else read(folder)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as fault:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as fault:
         raise StudyError(f"{folder} has no readable scores.json; give what cross-validate wrote") from fault
