@@ -28,6 +28,7 @@ from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.preprocessing.windows import cut_windows
 from biopercept.store_writing import StoreHeader, says, write_store
 from biopercept.studies.structure import Entry, Study
+from biopercept.studies.task_values import labels_of
 from biopercept.windowed import recording_key
 
 __all__ = ["PrepareSettings", "PrepareSummary", "prepare_recording", "prepare_study", "select_subjects"]
@@ -229,7 +230,9 @@ def _header(context: PrepareContext, held: Collection[str]) -> StoreHeader:
     study = context.study
     order = tuple(key for key in map(_key, study.entries) if key in held)
     settings = context.settings.as_plain_values()
-    return StoreHeader(study.name, tuple(study.tasks.values()), settings, FEATURE_NAMES, order)
+    labels = {_key(entry): labels_of(study, entry) for entry in study.entries}
+    said = {key: labels_held for key, labels_held in labels.items() if not labels_held.is_empty()}
+    return StoreHeader(study.name, tuple(study.tasks.values()), settings, FEATURE_NAMES, order, said)
 
 
 def _results(

@@ -25,8 +25,8 @@ def cross_validate(
             "--model",
             metavar="NAME",
             help="perceiver-io, perceiver, transformer, ecg-transformer, informer, lstm, cnn-late-fusion, hourglass, "
-            "majority-vote, probability-mean, stacking, bagging, boosting, logistic, lda; or a probe: clock-only, "
-            "motion-only, quality-only, dummy.",
+            "majority-vote, probability-mean, stacking, bagging, boosting, logistic, lda, ridge (numbers); or a probe: "
+            "clock-only, motion-only, quality-only, dummy.",
         ),
     ] = "perceiver-io",
     split: Annotated[
@@ -65,7 +65,7 @@ def cross_validate(
     from biopercept.evaluation.crossvalidation import cross_validate as run
     from biopercept.learning.fitting import FitSettings
     from biopercept.reporting.page import write_figures
-    from biopercept.reporting.tables import print_scores
+    from biopercept.reporting.printing import print_scores
 
     settings = _settings(config, overrides, split, folds, seeds, label_share, normalisation)
     fit = FitSettings(

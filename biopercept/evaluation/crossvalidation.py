@@ -9,15 +9,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from biopercept.comparators.catalogue import fitter_named
+from biopercept.comparators.catalogue import require_known
 from biopercept.evaluation.folds import FoldResult, fit_folds, fold_from_json, fold_to_json
 from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.run_folder import FoldDone, RunFolder
-from biopercept.evaluation.scoring import write_scores
+from biopercept.evaluation.task_scoring import write_all_scores
 from biopercept.files import only_writer, write_text
 from biopercept.learning.engine import engine_for
 from biopercept.store import open_store
@@ -35,6 +36,8 @@ def cross_validate(
     on_fold: FoldDone | None = None,
 ) -> dict[str, Any]:
     """Run or resume a cross-validation and return the content of its ``scores.json``.
+
+    Of several tasks each has its own in a folder of its name; all of them are returned.
 
     Parameters
     ----------
@@ -57,7 +60,7 @@ def cross_validate(
     BusyError
         Where another process is writing there.
     """
-    fitter_named(request.model)
+    require_known(request.model)
     with open_store(request.store) as store, only_writer(output):
         plan = plan_evaluation(store, request)
         engine_for(request.device)
@@ -69,7 +72,7 @@ def cross_validate(
         write_text(output / "config.yaml", config_text)
         results = kept.results(plan.folds, lambda waiting: fit_folds(plan, waiting, n_jobs), on_fold)
         _write_log(output, results)
-        return write_scores(plan, results, output)
+        return write_all_scores(plan, results, output, config_text=config_text)
 
 
 def _run_folder(output: Path) -> RunFolder[FoldResult]:
@@ -78,6 +81,24 @@ def _run_folder(output: Path) -> RunFolder[FoldResult]:
 
 def clear_results(output: Path) -> None:
     """Remove the files of an earlier run, and only those, so that a run starts anew."""
+    for name in tasks_with_folder(output):
+        if (output / name).is_dir() and not (output / name).is_symlink():
+            _remove_results(output / name)
+            if not any((output / name).iterdir()):
+                (output / name).rmdir()
+    _remove_results(output)
+
+
+def tasks_with_folder(output: Path) -> tuple[str, ...]:
+    """Return the tasks that a cross-validation of several tasks writes a folder for; none for one task."""
+    try:
+        names = json.loads((output / FOLDS_FILE).read_text(encoding="utf-8"))["run"]["tasks"]
+        return tuple(name for name in names if re.fullmatch(r"[\w-]+", name))
+    except (OSError, ValueError, LookupError, TypeError):
+        return ()
+
+
+def _remove_results(output: Path) -> None:
     files = ("scores.json", "scores.csv", "predictions.csv", "config.yaml", "log.jsonl", "report.html")
     _run_folder(output).clear(files, ("figures",))
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.comparators.catalogue import fitter_named
+from biopercept.comparators.catalogue import fitter_for
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.run_folder import SCHEMA
 from biopercept.evaluation.workers import each_fold
@@ -30,7 +30,7 @@ class FoldResult:
     rows : int64 array, shape (n_test,)
         Rows of the window table.
     probabilities : float64 array, shape (n_test, n_classes)
-        Mean over the repetitions.
+        Mean over the repetitions. Of a regression its number, of several tasks their answers side by side.
     n_parameters : int
     seconds : float
         Wall-clock time of fitting and predicting.
@@ -63,7 +63,7 @@ def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
             into.append((epoch, loss, validation if validation == validation else None))
 
         with threads(request.fit.training.n_threads):
-            fitted = fitter_named(request.model)(
+            fitted = fitter_for(request.model, windows, request.fit.training)(
                 FitRequest(
                     plan.inputs,
                     windows.rows_of(fold.training),

@@ -104,7 +104,10 @@ class Fitted(Protocol):
         ...
 
     def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
-        """Return class probabilities of the windows at ``rows``, (len(rows), n_classes); rows sum to 1."""
+        """Return class probabilities of the windows at ``rows``, (len(rows), n_classes); rows sum to 1.
+
+        Of a regression the number of each, (len(rows), 1); of several tasks their answers side by side.
+        """
         ...
 
 

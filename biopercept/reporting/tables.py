@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from biopercept.errors import StudyError
 
 from .reading import ResultTable
 from .results import CrossValidation, Estimate
@@ -227,22 +224,3 @@ def terminal_table(table: Table) -> RichTable:
     for row in table.rows:
         drawn.add_row(*(Text(shown(cell)) for cell in row))
     return drawn
-
-
-def print_scores(folder: Path) -> None:
-    """Print the score table of a finished cross-validation, or of every one in a parent folder, to stdout.
-
-    Raises
-    ------
-    StudyError
-        Where the folder holds no finished cross-validation, or one that is damaged.
-    """
-    from rich.console import Console
-
-    from .discovery import load_results
-
-    found = load_results(folder).cross_validations
-    if not found:
-        raise StudyError(f"{folder} holds no finished cross-validation; scores.json is needed")
-    console = Console(markup=False, highlight=False, emoji=False)
-    console.print(terminal_table(turned(score_table(found))))
