@@ -232,7 +232,7 @@ def _header(context: PrepareContext, held: Collection[str]) -> StoreHeader:
     settings = context.settings.as_plain_values()
     labels = {_key(entry): labels_of(study, entry) for entry in study.entries}
     said = {key: labels_held for key, labels_held in labels.items() if not labels_held.is_empty()}
-    return StoreHeader(study.name, tuple(study.tasks.values()), settings, FEATURE_NAMES, order, said)
+    return StoreHeader(study.name, tuple(study.tasks.values()), settings, FEATURE_NAMES, said, order)
 
 
 def _results(

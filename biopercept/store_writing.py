@@ -49,18 +49,18 @@ class StoreHeader:
     settings : mapping
         Settings by section ("windows", "cleaning") as plain values.
     feature_names : tuple of str
-    order : tuple of str
-        Keys of the recordings in the order in which the study lists them.
     labels : mapping of str to RecordingLabels
         What the study says of each recording, by key.
+    order : tuple of str
+        Keys of the recordings in the order in which the study lists them.
     """
 
     study: str
     tasks: tuple[Task, ...]
     settings: Mapping[str, Any]
     feature_names: tuple[str, ...]
-    order: tuple[str, ...] = ()
     labels: Mapping[str, RecordingLabels] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
 
     def attributes(self) -> dict[str, str | int]:
         """Return the attributes of the store's root."""
