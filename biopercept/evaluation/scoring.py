@@ -118,6 +118,7 @@ def _scores_document(
         "window_seconds": windows.length_seconds,
         "step_seconds": plan.inputs.step_seconds,
         "normalisation": plan.normalisation.mode,
+        "normalisation_scope": plan.normalisation.scope,
         "transductive": plan.normalisation.is_transductive,
         "seeds": evaluation.n_seeds,
         "seed": request.seed,

@@ -122,6 +122,7 @@ def _document(
         "window_seconds": windows.length_seconds,
         "step_seconds": plan.inputs.step_seconds,
         "normalisation": plan.normalisation.mode,
+        "normalisation_scope": plan.normalisation.scope,
         "transductive": plan.normalisation.is_transductive,
         "seeds": request.evaluation.n_seeds,
         "seed": request.seed,
