@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from biopercept.files import write_json, write_table
 from biopercept.learning.checkpoint import Checkpoint
 from biopercept.learning.engine import Engine
 from biopercept.learning.inputs import TokenSource, WindowInputs
+from biopercept.learning.task_checkpoint import TaskCheckpoint
 from biopercept.learning.training import predict_probabilities
 from biopercept.learning.windows import WindowTable, grid_windows
 from biopercept.recording import Interval
+from biopercept.studies.tasks import Task
 from biopercept.windowed import WindowedRecording
 
 NO_SIGNAL = "no usable signal of a sensor that the model knows"
@@ -76,6 +79,7 @@ def predict_recording(
     engine: Engine,
     *,
     intervals: tuple[Interval, ...] = (),
+    before: Sequence[WindowedRecording] = (),
 ) -> PredictedRecording:
     """Return a model's answers for one recording that was prepared with the model's own settings.
 
@@ -87,6 +91,51 @@ def predict_recording(
     engine : Engine
     intervals : tuple of Interval
         Labelled stretches, where known: only to write the truth beside the answer.
+    before : sequence of WindowedRecording
+        Earlier recordings of the same session; read where the model's normalisation reaches over the session. Each,
+        and ``recording``, must then know its ``place``.
+
+    Raises
+    ------
+    RecordingError
+        Where the recording is shorter than a window, or has no sensor that the model was trained with.
+    """
+    read = read_for(checkpoint, recording, engine, before)
+    network = checkpoint.network.to(engine.device)
+    probabilities = predict_probabilities(network, read.source, np.arange(len(read.windows), dtype=np.int64))
+    return predicted_classes(read, recording, checkpoint.task, probabilities, intervals)
+
+
+@dataclass(frozen=True, eq=False)
+class ReadRecording:
+    """A recording as a model reads it.
+
+    Attributes
+    ----------
+    windows : WindowTable
+        Its grid.
+    source : TokenSource
+        Batches of these windows.
+    reasons : tuple of str
+        Why a window's answer is withheld; empty where it is given.
+    used, ignored : tuple of str
+        Modalities that the model reads, and those it was not trained with.
+    """
+
+    windows: WindowTable
+    source: TokenSource
+    reasons: tuple[str, ...]
+    used: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+def read_for(
+    checkpoint: Checkpoint | TaskCheckpoint,
+    recording: WindowedRecording,
+    engine: Engine,
+    before: Sequence[WindowedRecording] = (),
+) -> ReadRecording:
+    """Return a recording as a model reads it; ``before`` as for :func:`predict_recording`.
 
     Raises
     ------
@@ -94,7 +143,9 @@ def predict_recording(
         Where the recording is shorter than a window, or has no sensor that the model was trained with.
     """
     length = float(checkpoint.prepare["windows"]["length_seconds"])
-    windows = grid_windows([recording], length_seconds=length, feature_names=checkpoint.feature_names)
+    windows = grid_windows(
+        [*before, recording], length_seconds=length, feature_names=checkpoint.feature_names, n_before=len(before)
+    )
     if not len(windows):
         raise RecordingError(
             f"{recording.key} lasts {recording.duration_seconds:.1f} s, less than the model's window of {length:g} s"
@@ -110,39 +161,52 @@ def predict_recording(
     inputs = WindowInputs(windows, checkpoint.normalisation, step, raw=tokens.raw, derived=tokens.derived)
     source = TokenSource(inputs, checkpoint.population, tokens, engine.device)
     rows = np.arange(len(windows), dtype=np.int64)
-    reasons = _reasons(checkpoint, windows, source.has_tokens(rows))
-    network = checkpoint.network.to(engine.device)
-    probabilities = predict_probabilities(network, source, rows)
-    probabilities[[bool(why) for why in reasons]] = np.nan
+    return ReadRecording(windows, source, _reasons(checkpoint, inputs, source.has_tokens(rows)), used, ignored)
+
+
+def predicted_classes(
+    read: ReadRecording,
+    recording: WindowedRecording,
+    task: Task,
+    probabilities: NDArray[np.float64],
+    intervals: tuple[Interval, ...],
+) -> PredictedRecording:
+    """Return probabilities of a recording's windows, (n_windows, n_classes), with all that is written beside them."""
+    windows, length = read.windows, read.windows.length_seconds
+    probabilities[[bool(why) for why in read.reasons]] = np.nan
     return PredictedRecording(
         recording.subject,
         recording.session,
         recording.recording,
         recording.key,
-        tuple(checkpoint.task.classes),
+        tuple(task.classes),
         windows.onset,
         length,
         probabilities,
         windows.quality(),
-        _known_labels(checkpoint, windows.onset, length, intervals),
-        reasons,
-        used,
-        ignored,
+        _known_labels(task, windows.onset, length, intervals),
+        read.reasons,
+        read.used,
+        read.ignored,
         recording.notes,
     )
 
 
-def _sensors(checkpoint: Checkpoint, recording: WindowedRecording) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _sensors(
+    checkpoint: Checkpoint | TaskCheckpoint, recording: WindowedRecording
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the measured modalities that the model knows, and those it does not."""
     present = sorted({s.modality for s in recording.signals if not s.derived_from})
     known = set(checkpoint.training["modalities"])
     return tuple(m for m in present if m in known), tuple(m for m in present if m not in known)
 
 
-def _reasons(checkpoint: Checkpoint, windows: WindowTable, has_tokens: NDArray[np.bool_]) -> tuple[str, ...]:
+def _reasons(
+    checkpoint: Checkpoint | TaskCheckpoint, inputs: WindowInputs, has_tokens: NDArray[np.bool_]
+) -> tuple[str, ...]:
     """Return why each window's answer is withheld; empty where it is given."""
-    settings = checkpoint.normalisation
-    is_reference = (settings.mode == "reference") & (windows.onset < settings.reference_seconds)
+    ends = inputs.reference_ends[inputs.windows.recording]
+    is_reference = (checkpoint.normalisation.mode == "reference") & (inputs.windows.onset < ends)
     return tuple(
         IN_REFERENCE if early else ("" if real else NO_SIGNAL)
         for early, real in zip(is_reference, has_tokens, strict=True)
@@ -150,13 +214,13 @@ def _reasons(checkpoint: Checkpoint, windows: WindowTable, has_tokens: NDArray[n
 
 
 def _known_labels(
-    checkpoint: Checkpoint, onsets: NDArray[np.float64], length: float, intervals: tuple[Interval, ...]
+    task: Task, onsets: NDArray[np.float64], length: float, intervals: tuple[Interval, ...]
 ) -> tuple[str, ...]:
     """Return the class of the interval each window lies wholly inside; empty where there is none."""
     labels = []
     for onset in onsets:
         inside = [i for i in intervals if i.onset_seconds <= onset + 1e-6 and onset + length <= i.end_seconds + 1e-6]
-        names = {checkpoint.task.class_of(i.label) for i in inside} - {None}
+        names = {task.class_of(i.label) for i in inside} - {None}
         labels.append(str(names.pop()) if len(names) == 1 else "")
     return tuple(labels)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.preprocessing.windows import cut_windows
 from biopercept.store_writing import StoreHeader, says, write_store
 from biopercept.studies.structure import Entry, Study
+from biopercept.studies.task_values import labels_of
 from biopercept.windowed import recording_key
 
 __all__ = ["PrepareSettings", "PrepareSummary", "prepare_recording", "prepare_study", "select_subjects"]
@@ -154,7 +155,7 @@ def prepare_study(
             for index, result in _results(context, jobs, n_jobs, isolate, limits):
                 progress.take(jobs[index], result)
             if progress.sources:
-                _write_if_changed(output, _header(context), progress.sources)
+                _write_if_changed(output, _header(context, progress.sources), progress.sources)
         except BaseException:
             with contextlib.suppress(OutputError):  # what ended the run is what the user must read
                 write_log(log_path(output), progress.rows())
@@ -224,9 +225,14 @@ def _settings_hash(settings: PrepareSettings) -> str:
     return settings_hash(settings.as_plain_values(), FEATURE_NAMES)
 
 
-def _header(context: PrepareContext) -> StoreHeader:
+def _header(context: PrepareContext, held: Collection[str]) -> StoreHeader:
+    """Return the header of a store that will hold these recordings."""
     study = context.study
-    return StoreHeader(study.name, tuple(study.tasks.values()), context.settings.as_plain_values(), FEATURE_NAMES)
+    order = tuple(key for key in map(_key, study.entries) if key in held)
+    settings = context.settings.as_plain_values()
+    labels = {_key(entry): labels_of(study, entry) for entry in study.entries}
+    said = {key: labels_held for key, labels_held in labels.items() if not labels_held.is_empty()}
+    return StoreHeader(study.name, tuple(study.tasks.values()), settings, FEATURE_NAMES, said, order)
 
 
 def _results(

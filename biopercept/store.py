@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StoreError, StudyError
+from biopercept.recording_labels import RecordingLabels, labels_from_text, labels_text
 from biopercept.store_layout import SCHEMA, child, read_attribute
 from biopercept.stored_recording import StoredRecording
 from biopercept.studies.tasks import Task
@@ -85,6 +86,11 @@ class StudyStore:
         The version that wrote it.
     recordings : tuple of StoredRecording
         In the order of their keys.
+    order : tuple of str
+        Keys of the recordings in the order in which the study lists them; empty in stores of versions that did not
+        keep it.
+    labels : mapping of str to RecordingLabels
+        What the study says of each recording, by key; empty in a store of an older version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -116,8 +122,11 @@ class StudyStore:
         self.tasks: dict[str, Task] = {task.name: task for task in tasks}
         self.settings: Mapping[str, Any] = MappingProxyType(json.loads(read_attribute(root, "settings")))
         self.feature_names: tuple[str, ...] = tuple(json.loads(read_attribute(root, "feature_names")))
+        self.order: tuple[str, ...] = tuple(json.loads(read_attribute(root, "order"))) if "order" in root.attrs else ()
         self.window_length_seconds = float(self.settings["windows"]["length_seconds"])
         self.step_seconds = float(self.settings["windows"]["step_seconds"])
+        text = str(read_attribute(root, "labels")) if "labels" in root.attrs else "{}"
+        self.labels: Mapping[str, RecordingLabels] = MappingProxyType(labels_from_text(text))
         group = child(root, "recordings", is_group=True)
         self.recordings: tuple[StoredRecording, ...] = tuple(StoredRecording(self, key) for key in sorted(group))
 
@@ -181,11 +190,16 @@ class StudyStore:
     def fingerprint(self) -> str:
         """Return the SHA-256 (64 hex digits) over study, tasks, settings and every recording's content hash.
 
-        It does not depend on when, where or by how many processes the store was prepared.
+        It does not depend on when, where or by how many processes the store was prepared. Numbers that regression
+        tasks predict are in it; labelled stretches are, through each recording's own hashes.
         """
         rows = [[r.key, r.content_hash] for r in self.recordings]
         tasks = [task.to_json() for task in self.tasks.values()]
-        held = [SCHEMA, self.name, tasks, dict(self.settings), self.feature_names, rows]
+        order = [list(self.order)] if self.order else []
+        held = [SCHEMA, self.name, tasks, dict(self.settings), self.feature_names, rows, *order]
+        numbered = {key: labels for key, labels in self.labels.items() if labels.values or any(labels.interval_values)}
+        if numbered:
+            held.append(labels_text(numbered))
         return hashlib.sha256(json.dumps(held, sort_keys=True).encode("utf-8")).hexdigest()
 
     def verify(self) -> None:

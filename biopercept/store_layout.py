@@ -2,7 +2,7 @@
 
 ::
 
-    /                     attributes: schema, biopercept_version, study, tasks, settings, feature_names
+    /                     attributes: schema, biopercept_version, study, tasks, settings, feature_names, labels
       recordings/KEY      attributes: subject, session, recording, duration_seconds, signal_names, left_out, notes,
                           source_hash, settings_hash, content_hash
         signals/NAME      float32 (n_channels, n_samples), contiguous; attributes: name, modality, unit, rates, ...

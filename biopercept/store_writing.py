@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from biopercept.errors import StoreError
 from biopercept.files import replacing, write_bytes
 from biopercept.hdf5_writing import hdf5_writer
+from biopercept.recording_labels import RecordingLabels, labels_text
 from biopercept.store_layout import (
     FORMAT,
     SCHEMA,
@@ -48,12 +49,18 @@ class StoreHeader:
     settings : mapping
         Settings by section ("windows", "cleaning") as plain values.
     feature_names : tuple of str
+    labels : mapping of str to RecordingLabels
+        What the study says of each recording, by key.
+    order : tuple of str
+        Keys of the recordings in the order in which the study lists them.
     """
 
     study: str
     tasks: tuple[Task, ...]
     settings: Mapping[str, Any]
     feature_names: tuple[str, ...]
+    labels: Mapping[str, RecordingLabels] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
 
     def attributes(self) -> dict[str, str | int]:
         """Return the attributes of the store's root."""
@@ -64,6 +71,8 @@ class StoreHeader:
             "tasks": json.dumps([task.to_json() for task in self.tasks]),
             "settings": json.dumps(self.settings, sort_keys=True),
             "feature_names": json.dumps(self.feature_names),
+            "order": json.dumps(self.order),
+            **({"labels": labels_text(self.labels)} if self.labels else {}),
         }
 
 

@@ -12,14 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StoreError
+from biopercept.recording_labels import RecordingLabels
 from biopercept.store_layout import channels_from_json, child, is_intact, read_attribute
-from biopercept.windowed import FloatSamples, Mask, StoredSignal, StoredWindows, clipped, link_name, require_signal
+from biopercept.windowed import (
+    FloatSamples,
+    Mask,
+    StoredSignal,
+    StoredWindows,
+    clipped,
+    labels_of_windows,
+    link_name,
+    require_signal,
+)
 
 
 class OpenFile(Protocol):
     """What a recording needs of the store it lies in."""
 
     feature_names: tuple[str, ...]
+    order: tuple[str, ...]
+    labels: Mapping[str, RecordingLabels]
+    window_length_seconds: float
 
     def hdf5(self) -> Any:
         """Return the open HDF5 file; StoreError where it was closed."""
@@ -58,6 +71,11 @@ class StoredRecording:
         """The recording's own name."""
         return str(read_attribute(self._group, "recording"))
 
+    @property
+    def place(self) -> int | None:
+        """Place among the study's recordings in the order it lists them; None in stores that do not say."""
+        return self._store.order.index(self.key) if self.key in self._store.order else None
+
     @cached_property
     def duration_seconds(self) -> float:
         """Time from second zero to the end of the last signal, seconds."""
@@ -82,6 +100,12 @@ class StoredRecording:
     def notes(self) -> tuple[str, ...]:
         """What a careful reader must know about the recording."""
         return tuple(str(note) for note in self._json("notes"))
+
+    @cached_property
+    def labels(self) -> RecordingLabels:
+        """What the study says of the recording; what its windows tell, in a store that does not hold the labels."""
+        held = self._store.labels.get(self.key)
+        return labels_of_windows(self.windows, self._store.window_length_seconds) if held is None else held
 
     @cached_property
     def left_out(self) -> Mapping[str, int]:

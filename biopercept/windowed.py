@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StoreError
-from biopercept.recording import Channel
+from biopercept.recording import Channel, Interval
+from biopercept.recording_labels import RecordingLabels
 
 FloatSamples = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -121,6 +122,10 @@ class WindowedRecording(Protocol):
         """The recording's own name."""
 
     @property
+    def place(self) -> int | None:
+        """Place among the study's recordings in the order it lists them; None where that is not known."""
+
+    @property
     def duration_seconds(self) -> float:
         """Time from second zero to the end of the last signal, seconds."""
 
@@ -131,6 +136,10 @@ class WindowedRecording(Protocol):
     @property
     def windows(self) -> StoredWindows:
         """The windows."""
+
+    @property
+    def labels(self) -> RecordingLabels:
+        """What the study says of the recording."""
 
     @property
     def left_out(self) -> Mapping[str, int]:
@@ -166,6 +175,10 @@ class PreparedRecording:
     left_out : mapping of str to int
         Windows left out, by reason.
     notes : tuple of str
+    place : int or None
+        Place among the study's recordings, in the order in which the study lists them.
+    labels : RecordingLabels
+        What the study says of it, where that is known.
     """
 
     subject: str
@@ -179,6 +192,8 @@ class PreparedRecording:
     quality: Mapping[str, FloatSamples] = field(default_factory=dict, repr=False)
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    place: int | None = None
+    labels: RecordingLabels = field(default_factory=RecordingLabels, repr=False)
 
     @property
     def key(self) -> str:
@@ -220,6 +235,24 @@ class PreparedRecording:
         """
         signal = require_signal(self, signal_name)
         return self.quality.get(signal_name, np.zeros((signal.n_channels, 0), dtype=np.float32))
+
+
+def labels_of_windows(windows: StoredWindows, length_seconds: float) -> RecordingLabels:
+    """Return the labelled stretches that windows were cut from, as far as windows cover them.
+
+    Parameters
+    ----------
+    windows : StoredWindows
+    length_seconds : float
+        Of every window.
+    """
+    found: dict[int, Interval] = {}
+    for row in np.flatnonzero(np.asarray(windows.is_labelled)):
+        stage, onset = int(windows.stage[row]), float(windows.onset[row])
+        begin = min(found[stage].onset_seconds, onset) if stage in found else onset
+        end = max(found[stage].end_seconds if stage in found else onset, onset + length_seconds)
+        found[stage] = Interval(begin, end - begin, str(windows.label[row]))
+    return RecordingLabels(tuple(found[stage] for stage in sorted(found)))
 
 
 def recording_key(subject: str, session: str, recording: str) -> str:

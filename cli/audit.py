@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -71,8 +71,8 @@ def audit(
             if bar.disable:
                 say(f"looking at: {name}", quiet=quiet)
 
-        def tell_fold(name: str, was_done: bool, n_folds: int) -> None:
-            tell(f"perceiver-io, fold {name} {'was done before' if was_done else 'done'} ({n_folds} in all)")
+        def tell_fold(fold: Any, was_done: bool, n_folds: int) -> None:
+            tell(f"perceiver-io, fold {fold.name} {'was done before' if was_done else 'done'} ({n_folds} in all)")
 
         result = run(request, output, n_jobs=jobs, on_probe=tell, on_fold=tell_fold)
         write_text(output / "config.yaml", config_text(settings))

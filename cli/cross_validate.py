@@ -25,8 +25,8 @@ def cross_validate(
             "--model",
             metavar="NAME",
             help="perceiver-io, perceiver, transformer, ecg-transformer, informer, lstm, cnn-late-fusion, hourglass, "
-            "majority-vote, probability-mean, stacking, bagging, boosting, logistic, lda; or a probe: clock-only, "
-            "motion-only, quality-only, dummy.",
+            "majority-vote, probability-mean, stacking, bagging, boosting, logistic, lda, ridge (numbers); or a probe: "
+            "clock-only, motion-only, quality-only, dummy.",
         ),
     ] = "perceiver-io",
     split: Annotated[
@@ -38,6 +38,10 @@ def cross_validate(
     pretrain: Annotated[
         bool, typer.Option("--pretrain", help="Pretrain inside each fold, on its training subjects' signals alone.")
     ] = False,
+    label_share: Annotated[
+        float | None,
+        typer.Option("--label-share", metavar="SHARE", help="Part of the training subjects whose labels are used."),
+    ] = None,
     task: options.TaskName = None,
     normalisation: options.Normalisation = None,
     config: options.ConfigName = None,
@@ -61,9 +65,9 @@ def cross_validate(
     from biopercept.evaluation.crossvalidation import cross_validate as run
     from biopercept.learning.fitting import FitSettings
     from biopercept.reporting.page import write_figures
-    from biopercept.reporting.tables import print_scores
+    from biopercept.reporting.printing import print_scores
 
-    settings = _settings(config, overrides, split, folds, seeds, normalisation)
+    settings = _settings(config, overrides, split, folds, seeds, label_share, normalisation)
     fit = FitSettings(
         settings.tokens,
         settings.model,
@@ -78,7 +82,8 @@ def cross_validate(
         def tell(fold: Any, was_done: bool, n_folds: int) -> None:
             bar.update(line, total=n_folds, advance=1)
             if bar.disable or verbose:
-                aside = f"; set aside for early stopping: {', '.join(fold.validation)}" if verbose else ""
+                aside = f"; set aside for early stopping: {', '.join(fold.validation) or 'nobody'}" if verbose else ""
+                aside += f"; labels of {', '.join(fold.fitting)}" if verbose and fold.unlabelled else ""
                 state = "was done before" if was_done else "done"
                 say(f"fold {fold.name} {state} ({n_folds} in all){aside}", quiet=quiet)
 
@@ -98,6 +103,7 @@ def _settings(
     split: str | None,
     folds: int | None,
     seeds: int | None,
+    label_share: float | None,
     normalisation: str | None,
 ) -> Config:
     """Return the effective settings: the file's, then ``--set``, then the options that have a name of their own."""
@@ -107,6 +113,7 @@ def _settings(
         "evaluation.split": split,
         "evaluation.n_folds": folds,
         "evaluation.n_seeds": seeds,
+        "evaluation.label_share": label_share,
         "normalisation.mode": normalisation,
     }
     chosen = [f"{key}={value}" for key, value in named.items() if value is not None]

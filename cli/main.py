@@ -39,6 +39,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("train", "train", "train"),
     ("cross-validate", "cross_validate", "cross_validate"),
     ("audit", "audit", "audit"),
+    ("score-generation", "score_generation", "score_generation"),
     ("predict", "predict", "predict"),
     ("export", "export", "export"),
     ("report", "report", "report"),

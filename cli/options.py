@@ -25,7 +25,7 @@ Normalisation = Annotated[
 ]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Worker processes.")]
 TaskName = Annotated[
-    str | None, typer.Option("--task", metavar="NAME", help="The study's task; needed if it has several.")
+    str | None, typer.Option("--task", metavar="NAME[,NAME]", help="The study's task, or several learnt at once.")
 ]
 StartFrom = Annotated[
     Path | None,

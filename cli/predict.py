@@ -14,9 +14,18 @@ from .terminal import print_json, progress, refuse_existing, say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from biopercept.learning.checkpoint import Checkpoint
+    from biopercept.learning.engine import Engine
+    from biopercept.learning.task_checkpoint import TaskCheckpoint
+    from biopercept.prediction import PredictedRecording
     from biopercept.recording import Recording
+    from biopercept.recording_labels import RecordingLabels
+    from biopercept.studies.study import Entry, Study
+    from biopercept.task_prediction import PredictedNumbers, Trace
+    from biopercept.windowed import PreparedRecording
 
-    Named = tuple[str, Callable[[], Recording]]
+    Loaded = tuple[Recording, RecordingLabels]
+    Named = tuple[str, Callable[[], Loaded]]
 
 
 def predict(
@@ -25,6 +34,12 @@ def predict(
     output: options.Output,
     subjects: options.Subjects = None,
     exclude_subjects: options.ExcludeSubjects = None,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            "--every", metavar="SECONDS", help="Also answer at times this far apart (densely trained models)."
+        ),
+    ] = None,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
@@ -32,34 +47,46 @@ def predict(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:
-    """Write a table of predictions for every recording, with a summary."""
-    from biopercept.errors import BioperceptError
-    from biopercept.learning.checkpoint import load_checkpoint
-    from biopercept.learning.engine import engine_for
-    from biopercept.prediction import predict_recording, summary_row, write_prediction, write_summary
-    from biopercept.prepare_recording import PrepareSettings, prepare_recording
+    """Write a table of predictions for every recording, with a summary; of several tasks in a folder for each."""
+    from dataclasses import replace
 
-    checkpoint = load_checkpoint(model)
+    from biopercept.errors import BioperceptError
+    from biopercept.learning.engine import engine_for
+    from biopercept.learning.task_checkpoint import load_model
+    from biopercept.prepare_recording import PrepareSettings, prepare_recording
+    from biopercept.task_prediction import require_dense
+
+    checkpoint = load_model(model)
+    if every is not None:
+        require_dense(checkpoint, model, every)
     engine = engine_for(device)
     refuse_existing(output, overwrite=overwrite)
     settings = PrepareSettings.from_plain_values(checkpoint.prepare)
     named = _recordings(paths, options.listed(subjects), options.listed(exclude_subjects) or ())
+    folders = _folders(checkpoint, output)
     if overwrite:
-        _clear(output)
-    rows: list[tuple[object, ...]] = []
+        for folder in (output, *folders.values()):
+            _clear(folder)
+    rows: dict[str, list[tuple[object, ...]]] = {name: [] for name in folders}
     failures: list[tuple[str, str]] = []
+    sessions: dict[tuple[str, str], list[PreparedRecording]] = {}
     with progress(quiet=quiet) as bar:
         line = bar.add_task("predicting: recordings", total=len(named))
         for name, load in named:
             try:
-                recording = load()
-                prepared = prepare_recording(recording, settings)
-                predicted = predict_recording(checkpoint, prepared, engine, intervals=recording.intervals)
-                write_prediction(predicted, output, model.resolve().name)
-                rows.append(summary_row(predicted))
+                recording, labels = load()
+                before = sessions.setdefault((recording.subject, recording.session), [])
+                prepared = replace(prepare_recording(recording, settings), place=len(before))
+                predicted = _predicted(checkpoint, prepared, before, engine, labels, every)
+                found = _written(predicted, folders, model.resolve().name)
+                if checkpoint.normalisation.scope == "session":
+                    before.append(prepared)
+                for task, row in found.items():
+                    rows[task].append(row)
                 if bar.disable or verbose:
-                    say(f"{name}: {len(predicted.onset)} windows", quiet=quiet)
-                for note in predicted.notes if verbose else ():
+                    n_grid = int((~prepared.windows.is_labelled).sum())
+                    say(f"{name}: {n_grid} windows", quiet=quiet)
+                for note in prepared.notes if verbose else ():
                     say(f"{name}: {note}", quiet=quiet)
             except BioperceptError as fault:
                 if fault.exit_code not in (1, 2):
@@ -67,13 +94,88 @@ def predict(
                 failures.append((name, str(fault)))
                 say(f"{name}: {fault}")
             bar.update(line, advance=1)
-    write_summary(output, tuple(checkpoint.task.classes), rows, failures)
+    _write_summaries(checkpoint, folders, rows, failures)
     if as_json:
-        print_json({"output": str(output), "n_recordings": len(rows), "n_failed": len(failures)})
+        n_done = len(next(iter(rows.values())))
+        print_json({"output": str(output), "n_recordings": n_done, "n_failed": len(failures)})
     else:
-        typer.echo(str(output / "summary.csv"))
+        for folder in folders.values():
+            typer.echo(str(folder / "summary.csv"))
     if failures:
         raise typer.Exit(1)
+
+
+def _folders(checkpoint: Checkpoint | TaskCheckpoint, output: Path) -> dict[str, Path]:
+    """Return the folder of each task's answers: the output itself where there is one task."""
+    from biopercept.learning.checkpoint import Checkpoint
+
+    if isinstance(checkpoint, Checkpoint):
+        return {checkpoint.task.name: output}
+    names = [told.task.name for told in checkpoint.outputs]
+    return {names[0]: output} if len(names) == 1 else {name: output / name for name in names}
+
+
+def _predicted(
+    checkpoint: Checkpoint | TaskCheckpoint,
+    prepared: PreparedRecording,
+    before: list[PreparedRecording],
+    engine: Engine,
+    labels: RecordingLabels,
+    every: float | None,
+) -> dict[str, tuple[PredictedRecording | PredictedNumbers, Trace | None]]:
+    """Return each task's answers for one recording, and its trace where one is asked for."""
+    from biopercept.learning.checkpoint import Checkpoint
+    from biopercept.prediction import predict_recording
+    from biopercept.task_prediction import predict_tasks
+
+    if isinstance(checkpoint, Checkpoint):
+        told = predict_recording(checkpoint, prepared, engine, intervals=labels.intervals, before=before)
+        return {checkpoint.task.name: (told, None)}
+    found = predict_tasks(checkpoint, prepared, engine, labels=labels, every_seconds=every, before=before)
+    return {answer.task.name: (answer.windows, answer.trace) for answer in found}
+
+
+def _written(
+    predicted: dict[str, tuple[PredictedRecording | PredictedNumbers, Trace | None]],
+    folders: dict[str, Path],
+    model: str,
+) -> dict[str, tuple[object, ...]]:
+    """Write the answers for one recording and return its row of each task's summary."""
+    from biopercept.prediction import PredictedRecording, summary_row, write_prediction
+    from biopercept.task_prediction import number_row, write_numbers, write_trace
+
+    rows = {}
+    for task, (told, trace) in predicted.items():
+        if isinstance(told, PredictedRecording):
+            write_prediction(told, folders[task], model)
+            rows[task] = summary_row(told)
+        else:
+            write_numbers(told, folders[task], model)
+            rows[task] = number_row(told)
+        if trace is not None:
+            write_trace(trace, folders[task], model)
+    return rows
+
+
+def _write_summaries(
+    checkpoint: Checkpoint | TaskCheckpoint,
+    folders: dict[str, Path],
+    rows: dict[str, list[tuple[object, ...]]],
+    failures: list[tuple[str, str]],
+) -> None:
+    from biopercept.files import write_table
+    from biopercept.learning.checkpoint import Checkpoint
+    from biopercept.prediction import write_summary
+    from biopercept.task_prediction import NUMBER_COLUMNS
+
+    tasks = [checkpoint.task] if isinstance(checkpoint, Checkpoint) else [told.task for told in checkpoint.outputs]
+    for task in tasks:
+        folder = folders[task.name]
+        if task.is_regression:
+            write_table(folder / "summary.csv", NUMBER_COLUMNS, rows[task.name])
+            write_table(folder / "failures.csv", ("recording", "message"), failures)
+        else:
+            write_summary(folder, tuple(task.classes), rows[task.name], failures)
 
 
 def _recordings(paths: list[Path], subjects: tuple[str, ...] | None, excluded: tuple[str, ...]) -> list[Named]:
@@ -104,23 +206,43 @@ def _recordings(paths: list[Path], subjects: tuple[str, ...] | None, excluded: t
     return [(name, load) for _, _, name, load in wanted]
 
 
-def _found(paths: list[Path]) -> Iterator[tuple[str, str, str, Callable[[], Recording]]]:
+def _found(paths: list[Path]) -> Iterator[tuple[str, str, str, Callable[[], Loaded]]]:
     """Give subject, key, name and loader of each recording; a study folder gives all of its recordings."""
     from functools import partial
 
-    from biopercept.loaders.loading import load_recording
-    from biopercept.studies.study import is_study, load_entry, load_study
+    from biopercept.studies.study import is_study, load_study
     from biopercept.windowed import recording_key
 
     for path in paths:
         if not is_study(path):
             stem = _stem(path)
-            yield stem, recording_key(stem, "", stem), str(path), partial(load_recording, path, subject=stem, name=stem)
+            yield stem, recording_key(stem, "", stem), str(path), partial(_load_file, path, stem)
             continue
         study = load_study(path)
         for entry in study.entries:
             key = recording_key(entry.subject, entry.session, entry.recording)
-            yield entry.subject, key, entry.title, partial(load_entry, study, entry)
+            yield entry.subject, key, entry.title, partial(_load_entry, study, entry)
+
+
+def _load_file(path: Path, stem: str) -> Loaded:
+    from biopercept.loaders.loading import load_recording
+    from biopercept.recording_labels import RecordingLabels
+
+    recording = load_recording(path, subject=stem, name=stem)
+    return recording, RecordingLabels(recording.intervals)
+
+
+def _load_entry(study: Study, entry: Entry) -> Loaded:
+    """Return a study's recording with the labels on its own clock, and the numbers that the study's tasks name."""
+    from dataclasses import replace
+
+    from biopercept.studies.study import load_entry
+    from biopercept.studies.task_values import labels_of
+
+    recording = load_entry(study, entry)
+    labels = labels_of(study, entry)
+    extra = tuple(i for i in recording.intervals if i not in labels.intervals)  # the condition
+    return recording, replace(labels, intervals=(*labels.intervals, *extra), interval_values=labels.interval_values)
 
 
 def _stem(path: Path) -> str:
@@ -130,6 +252,14 @@ def _stem(path: Path) -> str:
 
 def _clear(output: Path) -> None:
     """Remove what an earlier predict wrote, and only that."""
-    for pattern in ("*_predictions.tsv", "*_predictions.json", "summary.csv", "failures.csv", "report.html"):
+    for pattern in (
+        "*_predictions.tsv",
+        "*_predictions.json",
+        "*_trace.tsv",
+        "*_trace.json",
+        "summary.csv",
+        "failures.csv",
+        "report.html",
+    ):
         for path in output.glob(pattern):
             path.unlink()

@@ -83,6 +83,7 @@ def pretrain(
                     "subjects": list(inputs.windows.subjects),
                     "n_windows": len(inputs.windows),
                     "prepare": dict(store.settings),
+                    "population": inputs.fit(inputs.windows.subjects).to_json(),
                 }
             )
         done = run(

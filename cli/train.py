@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import options
 from .terminal import print_json, progress, refuse_existing, say
+
+if TYPE_CHECKING:
+    from biopercept.learning.training import FittedNetwork
 
 
 def train(
@@ -32,15 +35,14 @@ def train(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train the final model and save it as a folder."""
-    import json
-
+    """Train the final model, of one task or several, and save it as a folder."""
     from biopercept.config import load_config
-    from biopercept.errors import StudyError
     from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
     from biopercept.files import only_writer
-    from biopercept.learning.final import Provenance, measured_modalities, model_scores_sentence, train_final
+    from biopercept.learning.final import Provenance, measured_modalities, train_final
     from biopercept.learning.fitting import FitSettings
+    from biopercept.learning.task_final import train_tasks
+    from biopercept.learning.task_fitting import needs_queries
     from biopercept.store import open_store
 
     refuse_existing(output, overwrite=overwrite)
@@ -60,13 +62,7 @@ def train(
         seed=seed,
         device=device,
     )
-    known_scores = None
-    if scores is not None:
-        try:
-            known_scores = json.loads((scores / "scores.json").read_text(encoding="utf-8"))
-            model_scores_sentence(known_scores)
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as fault:
-            raise StudyError(f"{scores} has no readable scores.json; give what cross-validate wrote") from fault
+    known_scores = None if scores is None else _scores(scores)
     with open_store(store) as opened, only_writer(output), progress(quiet=quiet) as bar:
         plan = plan_evaluation(opened, request, needs_folds=False)
         provenance = Provenance(
@@ -84,12 +80,39 @@ def train(
             if bar.disable or verbose:
                 say(f"epoch {epoch}: training loss {loss:.4f}, validation loss {validation:.4f}", quiet=quiet)
 
-        fitted = train_final(
-            plan.inputs, plan.task, plan.normalisation, fit, provenance, output, seed=seed, device=device, on_epoch=tell
-        )
+        fitted: FittedNetwork[Any]
+        if needs_queries(plan.windows, settings.training):
+            fitted = train_tasks(
+                plan.inputs, plan.normalisation, fit, provenance, output, seed=seed, device=device, on_epoch=tell
+            ).fitted
+        else:
+            fitted = train_final(
+                plan.inputs, plan.task, plan.normalisation, fit, provenance, output,
+                seed=seed, device=device, on_epoch=tell,
+            )  # fmt: skip
     for warning in plan.warnings:
         say(f"warning: {warning}", quiet=quiet)
     if as_json:
         print_json({"model": str(output), "parameters": fitted.n_parameters, "best_epoch": fitted.best_epoch})
     else:
         typer.echo(str(output))
+
+
+def _scores(folder: Path) -> dict[str, Any]:
+    """Return the scores that a cross-validation wrote, of several tasks under ``tasks`` by name."""
+    import json
+
+    from biopercept.errors import StudyError
+    from biopercept.evaluation.crossvalidation import tasks_with_folder
+    from biopercept.learning.final import model_scores_sentence
+
+    def read(place: Path) -> dict[str, Any]:
+        held: dict[str, Any] = json.loads((place / "scores.json").read_text(encoding="utf-8"))
+        model_scores_sentence(held)
+        return held
+
+    try:
+        names = tasks_with_folder(folder)
+        return {"tasks": {name: read(folder / name) for name in names}} if names else read(folder)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as fault:
+        raise StudyError(f"{folder} has no readable scores.json; give what cross-validate wrote") from fault

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from biopercept.recording import Channel
+from biopercept.recording import Channel, Interval
+from biopercept.recording_labels import RecordingLabels
 from biopercept.store_writing import StoreHeader, write_recording_part, write_store
 from biopercept.studies.tasks import Task
 from biopercept.windowed import PreparedRecording, StoredSignal, StoredWindows
@@ -17,6 +19,8 @@ FEATURES = ("heart/hr_mean", "eda/scl_mean", "eda/phasic_sd")
 TASK = Task("stress", classes={"rest": ("baseline",), "stress": ("stroop",)}, ignore=("break",))
 STAGES = ("baseline", "stroop", "baseline", "break", "stroop", "baseline")
 STAGE_SECONDS = 60.0
+LOAD = Task("load", kind="regression", column="load")
+LEVEL = Task("level", kind="ordinal", classes={"low": ("baseline",), "middle": ("break",), "high": ("stroop",)})
 
 
 def recording(
@@ -77,6 +81,18 @@ def _windows(signals: dict[str, np.ndarray], duration: float, n_signals: int) ->
         features=features,
         quality=np.ones((len(rows), n_signals), dtype=np.float32),
     )
+
+
+def numbered(recordings: Sequence[PreparedRecording]) -> tuple[PreparedRecording, ...]:
+    """Return the recordings with their stretches, and in each but the breaks a ``load``: about 50, or 80 in stress."""
+    random = np.random.default_rng(1)
+    intervals = tuple(Interval(i * STAGE_SECONDS, STAGE_SECONDS, label) for i, label in enumerate(STAGES))
+    known = []
+    for held in recordings:
+        loads = [{"baseline": 50.0, "stroop": 80.0}.get(label) for label in STAGES]
+        numbers = tuple({} if load is None else {"load": load + round(random.normal(), 3)} for load in loads)
+        known.append(replace(held, labels=RecordingLabels(intervals, numbers)))
+    return tuple(known)
 
 
 def study(n_subjects: int = 6, *, seed: int = 0, effect: float = 1.0) -> tuple[PreparedRecording, ...]:
@@ -177,7 +193,11 @@ def _planted_recording(
 
 
 def store(
-    path: Path, recordings: Sequence[PreparedRecording], *, task: Task = TASK, features: Sequence[str] = FEATURES
+    path: Path,
+    recordings: Sequence[PreparedRecording],
+    *,
+    task: Task | Sequence[Task] = TASK,
+    features: Sequence[str] = FEATURES,
 ) -> Path:
     """Write the recordings as a store at ``path`` and return it."""
     sources = []
@@ -186,5 +206,7 @@ def store(
         write_recording_part(part, held, source_hash="0" * 64, settings_hash="0" * 64)
         sources.append((held.key, part))
     settings = {"windows": {"length_seconds": LENGTH, "step_seconds": STEP}, "cleaning": {}}
-    write_store(path, StoreHeader("made", (task,), settings, tuple(features)), sources)
+    tasks = (task,) if isinstance(task, Task) else tuple(task)
+    labels = {held.key: held.labels for held in recordings if not held.labels.is_empty()}
+    write_store(path, StoreHeader("made", tasks, settings, tuple(features), labels), sources)
     return path

@@ -16,7 +16,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up. A room may import rooms of lower floors, and of its own floor as long as no circle closes.
-_GROUND = "errors recording modalities resources files child_processes windowed installation field_values model version"
+_GROUND = (
+    "errors recording recording_labels modalities resources files child_processes windowed installation field_values "
+    "model version"
+)
 _STORE = "store_layout hdf5_writing stored_recording store_writing store"
 _PREPARE = "prepare_recording prepare_sources prepare_reuse prepare_log prepare_job prepare"
 FLOORS: tuple[tuple[str, ...], ...] = (
@@ -24,7 +27,18 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("loaders", "studies", "preprocessing"),
     tuple(_STORE.split()),
     (*_PREPARE.split(), "learning", "evaluation", "comparators"),
-    ("prediction", "explanation", "onnx_export", "live", "reporting", "claims", "benchmarks", "auditing"),
+    (
+        "prediction",
+        "task_prediction",
+        "generation",
+        "explanation",
+        "onnx_export",
+        "live",
+        "reporting",
+        "claims",
+        "benchmarks",
+        "auditing",
+    ),
     ("config",),
     ("cli", "configs", "sample_data", ""),
 )

@@ -51,10 +51,10 @@ def test_the_presets_are_these() -> None:
     assert preset_names() == ("general", "stress-chest", "stress-wrist", "workload-eeg")
 
 
-def test_the_eeg_preset_cuts_short_windows_and_never_scales_by_the_recording() -> None:
+def test_the_eeg_preset_cuts_short_windows_and_never_scales_by_a_file_alone() -> None:
     config = load_config("workload-eeg")
     assert (config.windows.length_seconds, config.windows.step_seconds) == (10.0, 5.0)
-    assert config.normalisation.mode == "global"
+    assert (config.normalisation.mode, config.normalisation.scope) == ("causal", "session")
 
 
 def test_every_setting_is_read_somewhere() -> None:
@@ -76,7 +76,7 @@ def test_every_setting_is_read_somewhere() -> None:
 def test_a_file_is_laid_over_the_preset_it_names(tmp_path: Path) -> None:
     config = load_config(_file(tmp_path, "preset: workload-eeg\nwindows:\n  step_seconds: 2.5\n"))
     assert (config.windows.length_seconds, config.windows.step_seconds) == (10.0, 2.5)
-    assert config.normalisation.mode == "global"
+    assert config.normalisation.scope == "session"
 
 
 def test_an_override_wins_over_the_file_and_the_last_over_the_first(tmp_path: Path) -> None:

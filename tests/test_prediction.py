@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -30,10 +31,10 @@ SETTINGS = FitSettings(
 )
 
 
-def trained(made: ModuleType, folder: Path, mode: str = "causal") -> Checkpoint:
+def trained(made: ModuleType, folder: Path, mode: str = "causal", scope: str = "recording") -> Checkpoint:
     recordings = made.study(6)
     windows = labelled_windows(recordings, made.TASK, length_seconds=made.LENGTH, feature_names=made.FEATURES)
-    normalisation = NormalisationSettings(mode, reference_seconds=40.0)
+    normalisation = NormalisationSettings(mode, reference_seconds=40.0, scope=scope)
     prepare = {"windows": {"length_seconds": made.LENGTH, "step_seconds": made.STEP}, "cleaning": {}}
     provenance = Provenance("made", "0" * 64, prepare, measured_modalities(recordings))
     inputs = WindowInputs(windows, normalisation, made.STEP)
@@ -89,6 +90,18 @@ def test_the_reference_stretch_is_withheld(made: ModuleType, tmp_path: Path) -> 
     checkpoint = trained(made, tmp_path / "m", "reference")
     found = predict_recording(checkpoint, made.recording("NEW", seed=5), ENGINE)
     assert [r == IN_REFERENCE for r in found.reason] == (found.onset < 40.0).tolist()
+
+
+def test_a_model_that_knows_sessions_reads_the_recordings_before(made: ModuleType, tmp_path: Path) -> None:
+    checkpoint = trained(made, tmp_path / "m", scope="session")
+    first, second = (replace(made.recording("NEW", seed=k), recording=f"part{k}", place=k) for k in (0, 1))
+    higher = replace(made.recording("NEW", seed=0, offset=20.0), recording="part0", place=0)
+    alone, after, after_higher = (
+        predict_recording(checkpoint, second, ENGINE, before=before) for before in ((), (first,), (higher,))
+    )
+    assert alone.onset.tolist() == after.onset.tolist()
+    assert not np.allclose(alone.probabilities, after.probabilities, atol=1e-3)
+    assert not np.allclose(after_higher.probabilities, after.probabilities, atol=1e-3)
 
 
 def test_part_of_the_sensors_is_enough_and_a_stranger_to_all_is_refused(made: ModuleType, model: Path) -> None:

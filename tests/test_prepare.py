@@ -125,6 +125,14 @@ def test_a_store_prepared_by_one_or_two_child_processes_has_the_same_bytes(
         assert (tmp_path / f"{n_jobs}.h5").read_bytes() == uninterrupted
 
 
+def test_a_store_keeps_the_order_in_which_the_study_lists_its_recordings(study: Path, tmp_path: Path) -> None:
+    header, *rows = (study / "recordings.tsv").read_text().splitlines()
+    (study / "recordings.tsv").write_text("\n".join([header, *reversed(rows)]) + "\n")
+    run(study, tmp_path / "made.h5")
+    with open_store(tmp_path / "made.h5") as store:
+        assert [(r.subject, r.place) for r in store.recordings] == [("S01", 2), ("S02", 1), ("S03", 0)]
+
+
 def test_a_second_run_prepares_nothing_and_writes_nothing_new(study: Path, tmp_path: Path) -> None:
     assert statuses(run(study, tmp_path / "made.h5")) == ["prepared"] * 3
     before = (tmp_path / "made.h5").stat()

@@ -34,10 +34,11 @@ from biopercept.errors import SettingsError
 from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.learning.engine import threads
 from biopercept.learning.normalisation import FloatArray
+from biopercept.learning.splits import Fold
 from biopercept.store import open_store
 
 Told = Callable[[str], None]
-FoldDone = Callable[[str, bool, int], None]
+FoldDone = Callable[[Fold, bool, int], None]
 REFERENCE = "logistic"
 """The model of the features that probes are compared with where no other is given."""
 
@@ -139,9 +140,8 @@ def audit(
             outputs = read_outputs(request.model_scores, material)
             model = _Model(outputs, material.score(outputs.probabilities))
         elif request.fits:
-            tell = on_fold or (lambda fold, was_done, n: None)
             outputs, latents = fit_model(
-                store, request.evaluation, request.settings, material, output, n_jobs=n_jobs, on_fold=tell
+                store, request.evaluation, request.settings, material, output, n_jobs=n_jobs, on_fold=on_fold
             )
             model = _Model(outputs, material.score(outputs.probabilities), latents)
         participants = {} if request.participants is None else read_participants(request.participants)

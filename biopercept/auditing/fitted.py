@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,21 +13,20 @@ from numpy.typing import NDArray
 from biopercept.auditing.material import FoldValues, Material
 from biopercept.auditing.model_outputs import ModelOutputs
 from biopercept.auditing.settings import AuditSettings
-from biopercept.errors import SettingsError
-from biopercept.evaluation.folds import fit_folds
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
-from biopercept.files import write_bytes, write_json
+from biopercept.evaluation.run_folder import RunFolder
+from biopercept.evaluation.workers import each_fold
 from biopercept.learning.engine import engine_for, seed_for, threads
 from biopercept.learning.fitting import FitRequest, fit_perceiver_io
 from biopercept.learning.splits import K_FOLD, Fold
-from biopercept.store import StudyStore
+from biopercept.store import StudyStore, open_store
 
 if TYPE_CHECKING:
     from biopercept.learning.inputs import TokenSource
     from biopercept.model.biosignals import BiosignalPerceiver
 
 MODEL = "perceiver-io"
-FOLDER, RUN_FILE = "model-folds", "run.json"
+FOLDER = "model-folds"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +93,7 @@ def fit_model(
     output: Path,
     *,
     n_jobs: int,
-    on_fold: Callable[[str, bool, int], None],
+    on_fold: Callable[[Fold, bool, int], None] | None = None,
 ) -> tuple[ModelOutputs, tuple[FoldValues, ...]]:
     """Fit a Perceiver in each of few folds, or take up what an earlier run left, and return answers and latents.
 
@@ -109,7 +105,7 @@ def fit_model(
         Folds are kept in ``output/model-folds``.
     n_jobs : int
         Folds fitted at once.
-    on_fold : callable
+    on_fold : callable, optional
         Told ``(fold, was_done_before, n_folds)``.
 
     Raises
@@ -118,63 +114,40 @@ def fit_model(
         Where the folder holds folds of other settings or data, or one that is damaged.
     """
     n_folds = min(settings.fit_folds, len(material.windows.subjects))
-    evaluation = replace(request.evaluation, split=K_FOLD, n_folds=n_folds, n_seeds=1)
-    plan = plan_evaluation(store, replace(request, model=MODEL, evaluation=evaluation))
-    folder = output / FOLDER
-    _begin(plan, folder)
-    paths = {fold.name: folder / f"{index:03d}.npz" for index, fold in enumerate(plan.folds, 1)}
-    waiting = [fold for fold in plan.folds if not paths[fold.name].is_file()]
-    for fold in plan.folds:
-        if fold not in waiting:
-            on_fold(fold.name, True, len(plan.folds))
-    for fold, result in fit_folds(plan, waiting, n_jobs, fit_with_latents):
-        _write(paths[fold.name], result)
-        on_fold(fold.name, False, len(plan.folds))
-    held = {fold: _read(paths[fold.name], plan) for fold in plan.folds}
+    training = replace(request.fit.training, dense_weight=0.0)
+    evaluation = replace(request.evaluation, split=K_FOLD, n_folds=n_folds, n_seeds=1, label_share=1.0)
+    fit = replace(request.fit, training=training)
+    plan = plan_evaluation(store, replace(request, model=MODEL, evaluation=evaluation, fit=fit))
+    kept = RunFolder(output / FOLDER, "fitted model", "folds.json", "folds", _to_json, _from_json)
+    kept.begin(plan.identity(), plan.folds)
+
+    def work(waiting: Sequence[Fold]) -> Iterator[tuple[Fold, FoldLatents]]:
+        return each_fold(waiting, n_jobs, fit_with_latents, plan=plan, make_plan=_plan_of, request=plan.request)
+
+    held = kept.results(plan.folds, work, on_fold)
     windows = plan.windows
     probabilities = np.full((len(windows), windows.n_classes), np.nan)
     names = np.full(len(windows), "", dtype=object)
     values = []
-    for fold, result in held.items():
+    for fold, result in zip(plan.folds, held, strict=True):
         rows = windows.rows_of(fold.test)
         probabilities[rows], names[rows] = result.probabilities[rows], fold.name
         values.append(FoldValues(windows.rows_of(fold.fitting), rows, result.latents.astype(np.float64)))
-    training = {fold.name: fold.fitting for fold in plan.folds}
-    return ModelOutputs(MODEL, probabilities, tuple(names.tolist()), training), tuple(values)
+    fitted_on = {fold.name: fold.fitting for fold in plan.folds}
+    return ModelOutputs(MODEL, probabilities, tuple(names.tolist()), fitted_on), tuple(values)
 
 
-def _begin(plan: Plan, folder: Path) -> None:
-    """Write what the folds are of, or check that those of an earlier run are the same."""
-    path = folder / RUN_FILE
-    document = json.loads(json.dumps({"run": plan.identity(), "folds": [asdict(fold) for fold in plan.folds]}))
-    if not path.is_file():
-        write_json(path, document)
-        return
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as fault:
-        raise SettingsError(f"{path} is damaged; add --overwrite to start anew") from fault
-    if earlier != document:
-        raise SettingsError(
-            f"{folder.parent} holds a model fitted with other settings or data; choose another output, or add "
-            "--overwrite to start anew"
-        )
+def _plan_of(request: EvaluationRequest) -> Plan:
+    return plan_evaluation(open_store(request.store), request)
 
 
-def _write(path: Path, result: FoldLatents) -> None:
-    content = io.BytesIO()
-    np.savez(content, probabilities=result.probabilities, latents=result.latents)
-    write_bytes(path, content.getvalue())
+def _to_json(result: FoldLatents) -> dict[str, Any]:
+    return {"probabilities": result.probabilities.tolist(), "latents": result.latents.tolist()}
 
 
-def _read(path: Path, plan: Plan) -> FoldLatents:
-    n_windows, n_classes = len(plan.windows), plan.windows.n_classes
-    try:
-        with np.load(path, allow_pickle=False) as held:
-            result = FoldLatents(held["probabilities"], held["latents"])
-        is_whole = result.probabilities.shape == (n_windows, n_classes) and len(result.latents) == n_windows
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        is_whole = False
-    if not is_whole:
-        raise SettingsError(f"{path} is damaged; delete it and run the same command again to fit this fold")
-    return result
+def _from_json(document: dict[str, Any], _fold: Fold) -> FoldLatents:
+    probabilities = np.asarray(document["probabilities"], dtype=np.float64)
+    latents = np.asarray(document["latents"], dtype=np.float32)
+    if probabilities.ndim != 2 or latents.ndim != 2 or len(probabilities) != len(latents):
+        raise ValueError("rows are missing")
+    return FoldLatents(probabilities, latents)

@@ -10,12 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.auditing.settings import AuditSettings
-from biopercept.errors import SettingsError
+from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.metrics import bootstrap_interval, score_subject
-from biopercept.evaluation.planning import EvaluationRequest, Plan, check_classes_per_fold, plan_evaluation
+from biopercept.evaluation.planning import (
+    EvaluationRequest,
+    Plan,
+    check_classes_per_fold,
+    choose_tasks,
+    plan_evaluation,
+)
 from biopercept.learning.engine import Engine, engine_for, seed_for
 from biopercept.learning.fitting import FitRequest, Fitter
 from biopercept.learning.normalisation import FloatArray
+from biopercept.learning.sessions import Sessions
 from biopercept.learning.splits import K_FOLD, Fold, make_folds
 from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.store import StudyStore
@@ -109,6 +116,17 @@ class Material:
     def recordings(self) -> tuple[WindowedRecording, ...]:
         """Return the recordings that have at least one labelled window, in order."""
         return tuple(self.windows.recordings[i] for i in np.unique(self.windows.recording))
+
+    @cached_property
+    def session_onset(self) -> FloatArray | None:
+        """Return the seconds of recording in a window's session before it; None where recordings have no order."""
+        try:
+            earlier = Sessions.of(self.windows.recordings, "session").earlier
+        except StudyError:
+            return None
+        spent = [sum(self.windows.recordings[i].duration_seconds for i in before) for before in earlier]
+        onset: FloatArray = self.windows.onset + np.array(spent, dtype=np.float64)[self.windows.recording]
+        return onset
 
     @cached_property
     def features(self) -> FloatArray:
@@ -212,8 +230,13 @@ def gather(store: StudyStore, request: EvaluationRequest, settings: AuditSetting
     SettingsError
         Where there are too few subjects, or all subjects of a class fall into one fold.
     """
+    tasks = choose_tasks(store, request.task)
+    if len(tasks) > 1:
+        raise StudyError(f"--task {request.task} names {len(tasks)} tasks; audit one at a time")
+    if tasks[0].is_regression:
+        raise StudyError(f"task {tasks[0].name!r} predicts a number; an audit looks at classes and levels")
     fit = replace(request.fit, tokens=replace(request.fit.tokens, raw=False, derived=False, features=True))
-    evaluation = replace(request.evaluation, split=K_FOLD, n_seeds=1)
+    evaluation = replace(request.evaluation, split=K_FOLD, n_seeds=1, label_share=1.0)
     plan = plan_evaluation(store, replace(request, fit=fit, evaluation=evaluation), needs_folds=False)
     return Material(replace(plan, folds=_folds(plan, settings.n_folds)), settings)
 

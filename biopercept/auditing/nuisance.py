@@ -41,10 +41,13 @@ def clock_columns(material: Material) -> FloatArray:
 
 
 def position_columns(material: Material) -> FloatArray:
-    """Return where in its recording a window lies, as a share of the recording and in seconds to its end."""
+    """Return where a window lies: share of its recording, seconds to its end, and seconds since its session began."""
     windows = material.windows
     length = np.array([r.duration_seconds for r in windows.recordings])[windows.recording]
-    return np.stack([windows.onset / np.maximum(length, 1e-9), length - windows.onset], axis=1)
+    places = [windows.onset / np.maximum(length, 1e-9), length - windows.onset]
+    if material.session_onset is not None:
+        places.append(material.session_onset)
+    return np.stack(places, axis=1)
 
 
 def motion_columns(material: Material) -> FloatArray:
@@ -116,8 +119,8 @@ PROBES: tuple[_Nuisance, ...] = (
     ),
     _Nuisance(
         "position-only",
-        "The place of a window within its recording, and nothing else,",
-        "where in a recording a condition lies gives the label away",
+        "The place of a window within its recording and session, and nothing else,",
+        "where in a recording or session a condition lies gives the label away",
         position_columns,
         False,
     ),

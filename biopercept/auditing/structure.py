@@ -43,9 +43,15 @@ def label_is_file(material: Material) -> Finding:
     windows = material.windows
     held = {int(i): np.unique(windows.target[windows.recording == i]) for i in np.unique(windows.recording)}
     share = float(np.mean([len(labels) == 1 for labels in held.values()]))
-    mode = material.plan.normalisation.mode
+    mode, scope = material.plan.normalisation.mode, material.plan.normalisation.scope
     is_tied = share == 1.0
-    if is_tied and mode in PER_RECORDING_MODES:
+    if is_tied and mode in PER_RECORDING_MODES and scope == "session":
+        verdict = WARNING
+        end = (
+            f"normalisation {mode} reaches over the recordings of a session, so that order and drift over the session "
+            "can pass for the label, as can every other difference between files."
+        )
+    elif is_tied and mode in PER_RECORDING_MODES:
         verdict = LEAK
         end = f"normalisation {mode} uses statistics of a file, which are statistics of its label; use global."
     elif is_tied:
@@ -67,7 +73,7 @@ def fixed_order(material: Material) -> Finding | Skipped:
     orders = _orders(material)
     if len(orders) < _LEAST_SUBJECTS:
         return Skipped(
-            "label-order", f"{len(orders)} subjects have several labels in one recording; at least 5 are needed"
+            "label-order", f"{len(orders)} subjects have several labels in a known order; at least 5 are needed"
         )
     (order, n_same), n = Counter(orders.values()).most_common(1)[0], len(orders)
     interval = binomtest(n_same, n).proportion_ci(0.95, method="wilson")
@@ -98,12 +104,18 @@ def fixed_order(material: Material) -> Finding | Skipped:
 
 
 def _orders(material: Material) -> dict[str, tuple[str, ...]]:
-    """Return per subject the classes in the order of time, runs counted once, from their longest mixed recording."""
+    """Return per subject the classes in the order of time, runs counted once, from the session with most of them.
+
+    Where a study does not say how its recordings follow each other, each recording stands for itself.
+    """
     windows = material.windows
+    time = windows.onset if material.session_onset is None else material.session_onset
+    sessions = [r.key if material.session_onset is None else f"{r.subject}\0{r.session}" for r in windows.recordings]
+    session = np.array(sessions)[windows.recording]
     found: dict[str, tuple[str, ...]] = {}
-    for index in np.unique(windows.recording):
-        rows = np.flatnonzero(windows.recording == index)
-        rows = rows[np.argsort(windows.onset[rows], kind="stable")]
+    for name in np.unique(session):
+        rows = np.flatnonzero(session == name)
+        rows = rows[np.argsort(time[rows], kind="stable")]
         target = windows.target[rows]
         runs = target[np.concatenate([[True], target[1:] != target[:-1]])]
         subject = str(windows.subject[rows[0]])

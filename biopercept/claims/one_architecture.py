@@ -17,7 +17,7 @@ import numpy as np
 from biopercept.claims.classification import FitSchedule, LabelledTokens, fit_network, score_network
 from biopercept.claims.networks import NetworkSettings, PerceiverOnTokens
 from biopercept.claims.samples import N_SOUND_PATCHES, digit_tokens, shape_tokens, sound_tokens
-from biopercept.evaluation.folds import fit_fold, fit_folds
+from biopercept.evaluation.folds import fit_folds
 from biopercept.evaluation.metrics import chance_levels, score_subject, summarise
 from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
@@ -122,7 +122,7 @@ def _fit_study(store: StudyStore, *, seed: int, n_folds: int, n_epochs: int) -> 
     )
     plan = plan_evaluation(store, request)
     windows = plan.windows
-    results = [result for _, result in fit_folds(plan, plan.folds, 1, fit_fold)]
+    results = [result for _, result in fit_folds(plan, plan.folds, 1)]
     scores: list[float | None] = []
     for result in results:
         for who in result.fold.test:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from biopercept.comparators.bagging import fit_bagging
 from biopercept.comparators.cnn_late_fusion import CnnLateFusion
 from biopercept.comparators.ecg_transformer import EcgTransformer
-from biopercept.comparators.features import fit_boosting, fit_lda, fit_logistic
+from biopercept.comparators.features import fit_boosted_numbers, fit_boosting, fit_lda, fit_logistic, fit_ridge
 from biopercept.comparators.hourglass import Hourglass
 from biopercept.comparators.informer import Informer
 from biopercept.comparators.late_fusion import fit_by_rule, fit_stacking, majority_vote, probability_mean
 from biopercept.comparators.lstm import LongShortTermMemory
 from biopercept.comparators.perceiver import Perceiver
-from biopercept.comparators.probes import fit_clock, fit_dummy, fit_motion, fit_quality
+from biopercept.comparators.probes import fit_clock, fit_dummy, fit_mean, fit_motion, fit_quality
 from biopercept.comparators.transformer import Transformer
 from biopercept.errors import SettingsError
 from biopercept.learning.fitting import Fitter, fit_perceiver_io, network_fitter
+from biopercept.learning.task_fitting import fit_tasks, needs_queries
+from biopercept.learning.training import TrainingSettings
+from biopercept.learning.windows import WindowTable
 
 MODELS: dict[str, Fitter] = {
     "perceiver-io": fit_perceiver_io,
@@ -37,7 +40,18 @@ MODELS: dict[str, Fitter] = {
     "quality-only": fit_quality,
     "dummy": fit_dummy,
 }
-"""Name -> function that fits the model."""
+"""Name -> function that fits the model to classes."""
+
+REGRESSORS: dict[str, Fitter] = {
+    "perceiver-io": fit_tasks,
+    "ridge": fit_ridge,
+    "boosting": fit_boosted_numbers,
+    "clock-only": fit_clock,
+    "motion-only": fit_motion,
+    "quality-only": fit_quality,
+    "dummy": fit_mean,
+}
+"""Name -> function that fits the model to a number."""
 
 PROBES = ("clock-only", "motion-only", "quality-only", "dummy")
 """Models that read nothing of what the question is about."""
@@ -52,5 +66,33 @@ def fitter_named(name: str) -> Fitter:
         Where no model has the name.
     """
     if name not in MODELS:
-        raise SettingsError(f"model is {name!r}; allowed are {', '.join(MODELS)}")
+        hint = f"; {', '.join(REGRESSORS)} predict a number" if name in REGRESSORS else ""
+        raise SettingsError(f"model is {name!r}; allowed are {', '.join(MODELS)}{hint}")
     return MODELS[name]
+
+
+def require_known(name: str) -> None:
+    """Refuse a name that no model has, of classes or of numbers. Raises SettingsError."""
+    if name not in REGRESSORS:
+        fitter_named(name)
+
+
+def fitter_for(name: str, windows: WindowTable, training: TrainingSettings) -> Fitter:
+    """Return the function that fits a model to what the windows' tasks ask for.
+
+    Raises
+    ------
+    SettingsError
+        Where no model has the name, or it cannot answer these tasks.
+    """
+    require_known(name)
+    tasks = [column.task for column in windows.columns]
+    if len(tasks) > 1 and name != "perceiver-io":
+        raise SettingsError(f"{name} answers one task at a time; give --task one name, or use --model perceiver-io")
+    if tasks and tasks[0].is_regression and name not in REGRESSORS:
+        raise SettingsError(
+            f"{name} cannot predict the number that task {tasks[0].name!r} asks for; use {', '.join(REGRESSORS)}"
+        )
+    if name == "perceiver-io" and tasks and needs_queries(windows, training):
+        return fit_tasks
+    return REGRESSORS[name] if tasks and tasks[0].is_regression else fitter_named(name)

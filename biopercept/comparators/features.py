@@ -119,6 +119,78 @@ def fit_boosting(request: FitRequest) -> FittedFeatureModel:
     return FittedFeatureModel(trees, values, request.inputs.windows.n_classes, int(n_leaves))
 
 
+@dataclass(frozen=True, eq=False)
+class FittedRegressor:
+    """A scikit-learn regressor with the feature matrix it answers from.
+
+    Attributes
+    ----------
+    estimator : a fitted scikit-learn regressor or pipeline
+    values : float64 array, shape (n_windows, n_columns)
+        Normalised features of every window of the study.
+    n_parameters : int
+    operations_per_window : None
+        Counted for networks only.
+    """
+
+    estimator: Any
+    values: FloatArray
+    n_parameters: int
+    operations_per_window: None = None
+
+    def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
+        """Return the number of each of the windows at ``rows``, (len(rows), 1), in the unit of the study's column."""
+        answers = self.estimator.predict(self.values[rows]) if len(rows) else np.zeros(0)
+        return np.asarray(answers, dtype=np.float64)[:, None]
+
+
+def fit_ridge(request: FitRequest) -> FittedRegressor:
+    """Return a ridge regression of a number on the features, its penalty chosen within the training subjects.
+
+    Missing features take the training windows' median; columns are scaled by the training windows. Subjects weigh the
+    same. The penalty is the best of a few by the error on whole training subjects left out in turn.
+    """
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import Ridge
+    from sklearn.model_selection import GridSearchCV, GroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    values, number, weights = regression_data(request)
+    values = values[:, columns_with_data(values, request.fitting)]
+    line = make_pipeline(SimpleImputer(strategy="median"), StandardScaler(), Ridge())
+    owners = request.inputs.windows.subject[request.fitting]
+    n_groups = min(5, len(np.unique(owners)))
+    if n_groups > 1:
+        penalties = {"ridge__alpha": [1.0, 10.0, 100.0, 1000.0]}
+        line = GridSearchCV(line, penalties, scoring="neg_mean_absolute_error", cv=GroupKFold(n_groups))
+        line.fit(values[request.fitting], number, groups=owners, ridge__sample_weight=weights)
+        line = line.best_estimator_
+    else:
+        line.fit(values[request.fitting], number, ridge__sample_weight=weights)
+    return FittedRegressor(line, values, int(line[-1].coef_.size + 1))
+
+
+def fit_boosted_numbers(request: FitRequest) -> FittedRegressor:
+    """Return gradient-boosted regression trees on the features; settings as of ``boosting``."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    values, number, weights = regression_data(request)
+    values = values[:, columns_with_data(values, request.fitting)]
+    trees = HistGradientBoostingRegressor(
+        max_iter=150, learning_rate=0.05, max_leaf_nodes=8, min_samples_leaf=30, l2_regularization=1.0,
+        early_stopping=False, random_state=request.seed % 2**31,
+    )  # fmt: skip
+    trees.fit(values[request.fitting], number, sample_weight=weights)
+    return FittedRegressor(trees, values, sum(tree.get_n_leaf_nodes() for stage in trees._predictors for tree in stage))
+
+
+def regression_data(request: FitRequest) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return all windows' normalised features, and number and weights of the fitting windows (weights average 1)."""
+    values, _, weights = training_data(request)
+    return values, request.inputs.windows.columns[0].value[request.fitting], weights
+
+
 def training_data(request: FitRequest) -> tuple[FloatArray, IntArray, FloatArray]:
     """Return all windows' normalised features, and target and weights of the fitting windows (weights average 1)."""
     windows = request.inputs.windows

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.comparators.features import FittedFeatureModel, columns_with_data, training_data
+from biopercept.comparators.features import (
+    FittedFeatureModel,
+    FittedRegressor,
+    columns_with_data,
+    regression_data,
+    training_data,
+)
 from biopercept.learning.fitting import FitRequest
 from biopercept.learning.normalisation import FloatArray
 from biopercept.learning.training import cell_weights
@@ -17,7 +23,7 @@ from biopercept.modalities import MODALITY_NAMES
 
 @dataclass(frozen=True, eq=False)
 class FittedDummy:
-    """The same probabilities for every window: the class shares of the training windows."""
+    """The same answer for every window: the class shares, or the mean number, of the training windows."""
 
     shares: NDArray[np.float64]
     operations_per_window: None = None
@@ -39,7 +45,13 @@ def fit_dummy(request: FitRequest) -> FittedDummy:
     return FittedDummy(counts / counts.sum())
 
 
-def fit_clock(request: FitRequest) -> FittedFeatureModel:
+def fit_mean(request: FitRequest) -> FittedDummy:
+    """Return the guesser that always answers the mean number of the training windows, subjects weighing the same."""
+    _, number, weights = regression_data(request)
+    return FittedDummy(np.array([np.average(number, weights=weights)]))
+
+
+def fit_clock(request: FitRequest) -> FittedFeatureModel | FittedRegressor:
     """Return boosted trees that see only the seconds since the recording began.
 
     Where it scores well the protocol's order gives the label away, and any model that can tell the time
@@ -48,7 +60,7 @@ def fit_clock(request: FitRequest) -> FittedFeatureModel:
     return fit_trees(request, request.inputs.windows.onset[:, None])
 
 
-def fit_motion(request: FitRequest) -> FittedFeatureModel | FittedDummy:
+def fit_motion(request: FitRequest) -> FittedFeatureModel | FittedRegressor | FittedDummy:
     """Return boosted trees on the features of movement alone; the class shares where a study has none.
 
     Where it scores well people moved differently in the classes (sat, stood, typed), and a model may tell the
@@ -58,17 +70,17 @@ def fit_motion(request: FitRequest) -> FittedFeatureModel | FittedDummy:
     columns = [i for i, name in enumerate(names) if name.startswith("motion/")]
     values = training_data(request)[0][:, columns]
     values = values[:, columns_with_data(values, request.fitting)]
-    return fit_trees(request, values) if values.shape[1] else fit_dummy(request)
+    return fit_trees(request, values) if values.shape[1] else _guesser(request)
 
 
-def fit_quality(request: FitRequest) -> FittedFeatureModel | FittedDummy:
+def fit_quality(request: FitRequest) -> FittedFeatureModel | FittedRegressor | FittedDummy:
     """Return boosted trees on the quality of each modality's signals, and on which are absent; no sample is read.
 
     Where it scores well the recordings of the classes were made differently, or differently well.
     """
     values = quality_by_modality(request.inputs.windows)
     values = values[:, columns_with_data(values, request.fitting)]
-    return fit_trees(request, values) if values.shape[1] else fit_dummy(request)
+    return fit_trees(request, values) if values.shape[1] else _guesser(request)
 
 
 def quality_by_modality(windows: WindowTable) -> FloatArray:
@@ -86,12 +98,22 @@ def quality_by_modality(windows: WindowTable) -> FloatArray:
     return values
 
 
-def fit_trees(request: FitRequest, values: FloatArray) -> FittedFeatureModel:
+def _guesser(request: FitRequest) -> FittedDummy:
+    """Return what answers where a probe has nothing to read."""
+    return fit_mean(request) if request.inputs.windows.columns[0].task.is_regression else fit_dummy(request)
+
+
+def fit_trees(request: FitRequest, values: FloatArray) -> FittedFeatureModel | FittedRegressor:
     """Return boosted trees that see only ``values``, (n_windows, n_columns)."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     windows, rows = request.inputs.windows, request.fitting
     weights = cell_weights(windows.subject[rows], windows.target[rows]).numpy()
+    if windows.columns and windows.columns[0].task.is_regression:
+        grown = HistGradientBoostingRegressor(max_iter=100, learning_rate=0.1, early_stopping=False, random_state=0)
+        grown.fit(values[rows], windows.columns[0].value[rows], sample_weight=weights / weights.mean())
+        n_grown = sum(tree.get_n_leaf_nodes() for stage in grown._predictors for tree in stage)
+        return FittedRegressor(grown, values, int(n_grown))
     trees = HistGradientBoostingClassifier(max_iter=100, learning_rate=0.1, early_stopping=False, random_state=0)
     trees.fit(values[rows], windows.target[rows], sample_weight=weights / weights.mean())
     n_leaves = sum(tree.get_n_leaf_nodes() for stage in trees._predictors for tree in stage)

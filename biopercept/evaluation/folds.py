@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.comparators.catalogue import fitter_named
-from biopercept.errors import SettingsError
+from biopercept.comparators.catalogue import fitter_for
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
+from biopercept.evaluation.run_folder import SCHEMA
+from biopercept.evaluation.workers import each_fold
 from biopercept.learning.engine import engine_for, seed_for, threads
 from biopercept.learning.fitting import FitRequest
 from biopercept.learning.splits import Fold
 from biopercept.store import open_store
-
-SCHEMA = 1
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +30,7 @@ class FoldResult:
     rows : int64 array, shape (n_test,)
         Rows of the window table.
     probabilities : float64 array, shape (n_test, n_classes)
-        Mean over the repetitions.
+        Mean over the repetitions. Of a regression its number, of several tasks their answers side by side.
     n_parameters : int
     seconds : float
         Wall-clock time of fitting and predicting.
@@ -65,7 +63,7 @@ def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
             into.append((epoch, loss, validation if validation == validation else None))
 
         with threads(request.fit.training.n_threads):
-            fitted = fitter_named(request.model)(
+            fitted = fitter_for(request.model, windows, request.fit.training)(
                 FitRequest(
                     plan.inputs,
                     windows.rows_of(fold.training),
@@ -74,6 +72,7 @@ def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
                     engine,
                     seed_for(request.seed, fold.name, repetition),
                     keep,
+                    fold.unlabelled,
                 )
             )
             answers.append(fitted.probabilities(rows))
@@ -84,65 +83,13 @@ def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
     return FoldResult(fold, rows, np.mean(answers, axis=0), n_parameters, seconds, histories, operations)
 
 
-def fit_folds(
-    plan: Plan, folds: Sequence[Fold], n_jobs: int, fit: Callable[[Plan, Fold], Result]
-) -> Iterator[tuple[Fold, Result]]:
-    """Give each fold's result as it is done.
-
-    Parameters
-    ----------
-    plan : Plan
-    folds : sequence of Fold
-    n_jobs : int
-        Folds fitted at once, each in a process of its own; results do not depend on it.
-    fit : callable
-        What is done with a fold, such as :func:`fit_fold`; a function at the top of a module.
-
-    Raises
-    ------
-    SettingsError
-        Where a worker process was killed.
-    """
-    if n_jobs == 1 or len(folds) < 2:
-        for fold in folds:
-            yield fold, fit(plan, fold)
-        return
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import active_children, get_context
-
-    with ProcessPoolExecutor(
-        min(n_jobs, len(folds)), mp_context=get_context("spawn"), initializer=_open_worker, initargs=(plan.request,)
-    ) as pool:
-        waiting = {pool.submit(_fit_in_worker, fit, fold): fold for fold in folds}
-        try:
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
-        except BrokenProcessPool as fault:
-            raise SettingsError(
-                "a worker process ended before its fold was done, perhaps for want of memory; run the same command "
-                "again with fewer --jobs (finished folds are kept)"
-            ) from fault
-        except BaseException:
-            for worker in active_children():  # the pool itself would wait for the folds that have begun
-                worker.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[Fold, FoldResult]]:
+    """Give each fold's result as it is done, ``n_jobs`` folds at once; see :func:`~.workers.each_fold`."""
+    return each_fold(folds, n_jobs, fit_fold, plan=plan, make_plan=_plan_of, request=plan.request)
 
 
-_worker_plan: Plan | None = None
-
-
-def _open_worker(request: EvaluationRequest) -> None:
-    """Make the plan once per worker process; it is the same in each."""
-    global _worker_plan
-    _worker_plan = plan_evaluation(open_store(request.store), request)
-
-
-def _fit_in_worker(fit: Callable[[Plan, Fold], Result], fold: Fold) -> Result:
-    if _worker_plan is None:
-        raise RuntimeError("the worker process was not opened")
-    return fit(_worker_plan, fold)
+def _plan_of(request: EvaluationRequest) -> Plan:
+    return plan_evaluation(open_store(request.store), request)
 
 
 def fold_to_json(result: FoldResult) -> dict[str, Any]:

@@ -7,14 +7,21 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from biopercept.comparators.catalogue import fitter_for
 from biopercept.errors import SettingsError, StudyError
+from biopercept.evaluation.label_counts import count_labels, few_labels
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.inputs import WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import PER_RECORDING_MODES, NormalisationSettings
+from biopercept.learning.sessions import Sessions
 from biopercept.learning.splits import Fold, make_folds
 from biopercept.learning.starting import load_start
+from biopercept.learning.task_fitting import needs_queries
+from biopercept.learning.task_objective import TaskOutput
+from biopercept.learning.task_windows import joint_windows, of_task
 from biopercept.learning.windows import WindowTable, labelled_windows
+from biopercept.model.answering import QueryPerceiver
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.store import StudyStore
 from biopercept.studies.tasks import Task
@@ -32,7 +39,7 @@ class EvaluationRequest:
     model : str
         A name of :data:`biopercept.comparators.catalogue.MODELS`.
     task : str or None
-        The study's task; None where the study has only one.
+        The study's task, or several with commas between them; None where the study has only one.
     fit, normalisation, evaluation
         Settings.
     is_normalisation_chosen : bool
@@ -66,6 +73,8 @@ class Plan:
     request, task, normalisation, inputs, folds, warnings, store_fingerprint
     start : dict or None
         Where the network's weights begin, as plain values; None for new ones.
+
+    ``task`` is the first of several.
     """
 
     request: EvaluationRequest
@@ -85,23 +94,32 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for finished folds of an earlier run to be used again."""
         request = self.request
-        fit = asdict(request.fit)
+        fit = {**asdict(request.fit), "training": request.fit.training.described()}
         del fit["start_from"]  # the weights count, not the folder they lie in
         if request.fit.pretraining is None:
             del fit["pretraining"]
         begun = {} if self.start is None else {"start_from": self.start}
+        split = asdict(request.evaluation)
+        share = split.pop("label_share")
+        labels = {} if share == 1 else {"label_share": share}
         return {
             "store": self.store_fingerprint,
             "model": request.model,
-            "task": self.task.name,
+            "task": ",".join(column.task.name for column in self.windows.columns),
             "subjects": list(self.windows.subjects),
             "normalisation": asdict(self.normalisation),
             "fit": fit,
-            "split": asdict(request.evaluation),
+            "split": split,
             "seed": request.seed,
             "version": __version__,
+            **labels,
             **begun,
+            **({"tasks": [c.task.name for c in self.windows.columns]} if len(self.windows.columns) > 1 else {}),
         }
+
+    def labels(self) -> dict[str, Any]:
+        """Return the share of labels asked for, and lowest and highest number of subjects over the folds."""
+        return {"share": self.request.evaluation.label_share, **count_labels(self.folds)}
 
 
 def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_folds: bool = True) -> Plan:
@@ -116,16 +134,24 @@ def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_fold
     CheckpointError
         Where the model to start from cannot be read.
     """
-    task = choose_task(store, request.task)
+    tasks = choose_tasks(store, request.task)
     recordings = choose_recordings(store.recordings, request.subjects, request.excluded)
-    normalisation, warnings = resolve_normalisation(task, request)
-    windows = labelled_windows(
-        recordings,
-        task,
-        length_seconds=store.window_length_seconds,
-        feature_names=store.feature_names,
-        unscored_seconds=normalisation.reference_seconds if normalisation.mode == "reference" else 0.0,
-    )
+    normalisation, warnings = normalisation_of_all(tasks, request)
+    unscored = _unscored_seconds(recordings, normalisation)
+    tables = [
+        labelled_windows(
+            recordings,
+            task,
+            length_seconds=store.window_length_seconds,
+            feature_names=store.feature_names,
+            unscored_seconds=unscored,
+        )
+        for task in tasks
+    ]
+    is_dense = request.model == "perceiver-io" and request.fit.training.dense_weight > 0
+    windows = joint_windows(tables, with_grid=is_dense) if is_dense or len(tables) > 1 else tables[0]
+    fitter_for(request.model, windows, request.fit.training)
+    check_task_settings(tasks, windows, request)
     tokens = request.fit.tokens
     inputs = WindowInputs(windows, normalisation, store.step_seconds, raw=tokens.raw, derived=tokens.derived)
     evaluation = request.evaluation
@@ -137,11 +163,20 @@ def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_fold
             n_folds=evaluation.n_folds,
             seed=request.seed,
             validation_fraction=request.fit.training.validation_fraction,
+            label_share=evaluation.label_share,
         )
-        check_subjects_per_class(windows)
-        check_classes_per_fold(windows, folds)
+        for number in range(len(tasks)):
+            own = of_task(windows, number)[0]
+            check_subjects_per_class(own)
+            check_classes_per_fold(own, folds)
+            check_numbers_per_fold(own, folds)
     start, more = describe_start(store, request, windows, is_tested=needs_folds)
-    return Plan(request, task, normalisation, inputs, folds, (*warnings, *more), store.fingerprint(), start)
+    warnings = (
+        *warnings,
+        *few_labels(evaluation.label_share, folds, is_pretrained=request.fit.pretraining is not None),
+        *more,
+    )
+    return Plan(request, tasks[0], normalisation, inputs, folds, warnings, store.fingerprint(), start)
 
 
 def describe_start(
@@ -166,7 +201,13 @@ def describe_start(
         return {"pretrained_in_each_fold": inside}, ()
     start = load_start(Path(fit.start_from))
     vocabulary = vocabulary_of(windows.feature_names)
-    described = start.described(BiosignalPerceiver(fit.model, fit.tokens, vocabulary, windows.n_classes))
+    network: BiosignalPerceiver | QueryPerceiver
+    if needs_queries(windows, fit.training):
+        specs = [TaskOutput(column.task).spec for column in windows.columns]
+        network = QueryPerceiver(fit.model, fit.tokens, vocabulary, specs)
+    else:
+        network = BiosignalPerceiver(fit.model, fit.tokens, vocabulary, windows.n_classes)
+    described = start.described(network)
     seen = start.overlap(store.name, store.fingerprint(), windows.subjects) if is_tested else ()
     warnings: tuple[str, ...] = ()
     if seen:
@@ -177,26 +218,67 @@ def describe_start(
     return {**described, "pretrained_in_each_fold": inside}, warnings
 
 
+def choose_tasks(store: StudyStore, names: str | None) -> tuple[Task, ...]:
+    """Return the named tasks, in the order given; without a name the only one.
+
+    Raises
+    ------
+    StudyError
+        Where a name is unknown or given twice, or several tasks exist and none is named.
+    """
+    if names is None or names in store.tasks or "," not in names:
+        return (choose_task(store, names),)
+    asked = [name.strip() for name in names.split(",") if name.strip()]
+    if len(set(asked)) < len(asked):
+        raise StudyError(f"--task {names} names a task twice; name each once")
+    return tuple(choose_task(store, name) for name in asked)
+
+
+def check_task_settings(tasks: Sequence[Task], windows: WindowTable, request: EvaluationRequest) -> None:
+    """Refuse weights of tasks that are not learnt, and names that no network of several answers can bear.
+
+    Raises
+    ------
+    SettingsError
+        Naming the task.
+    """
+    weights = request.fit.training.weight_by_task()
+    known = [task.name for task in tasks]
+    for name in weights:
+        if name not in known:
+            raise SettingsError(
+                f"training.task_weights weighs the task {name!r}, which is not learnt; learnt are {', '.join(known)}"
+            )
+    if request.model == "perceiver-io" and needs_queries(windows, request.fit.training):
+        for task in tasks:
+            _ = TaskOutput(task).spec
+
+
+def normalisation_of_all(
+    tasks: Sequence[Task], request: EvaluationRequest
+) -> tuple[NormalisationSettings, tuple[str, ...]]:
+    """Return the normalisation that suits every task, and the warnings of all; see :func:`resolve_normalisation`."""
+    found = [resolve_normalisation(task, request) for task in tasks]
+    strictest = next((s for s, _ in found if s != request.normalisation), request.normalisation)
+    return strictest, tuple(dict.fromkeys(warning for _, warnings in found for warning in warnings))
+
+
 def choose_task(store: StudyStore, name: str | None) -> Task:
     """Return the named task, or the only one.
 
     Raises
     ------
     StudyError
-        Where the name is unknown, several tasks exist and none is named, or the task is no classification.
+        Where the name is unknown, or several tasks exist and none is named.
     """
     tasks = store.tasks
     if not tasks:
         raise StudyError(f"study {store.name!r} has no task; add tasks to its study.yaml and prepare again")
     if name is None and len(tasks) > 1:
-        raise StudyError(f"study {store.name!r} has {len(tasks)} tasks; choose one with --task: {', '.join(tasks)}")
+        raise StudyError(f"study {store.name!r} has {len(tasks)} tasks; choose with --task: {', '.join(tasks)}")
     chosen = next(iter(tasks)) if name is None else name
     if chosen not in tasks:
         raise StudyError(f"task {chosen!r} is not in study {store.name!r}; it has: {', '.join(tasks)}")
-    if tasks[chosen].kind != "classification":
-        raise StudyError(
-            f"task {chosen!r} is a {tasks[chosen].kind}; only classification can be trained by this version"
-        )
     return tasks[chosen]
 
 
@@ -222,6 +304,14 @@ def choose_recordings(
     return tuple(r for r in recordings if r.subject in wanted)
 
 
+def _unscored_seconds(recordings: Sequence[WindowedRecording], settings: NormalisationSettings) -> list[float]:
+    """Return how much of each recording's start is reference and therefore not scored, seconds."""
+    if settings.mode != "reference":
+        return [0.0] * len(recordings)
+    ends = Sessions.of(recordings, settings.scope).reference_ends(recordings, settings.reference_seconds)
+    return [float(end) for end in ends]
+
+
 def resolve_normalisation(task: Task, request: EvaluationRequest) -> tuple[NormalisationSettings, tuple[str, ...]]:
     """Return the normalisation that will be used, and the warnings every output carries.
 
@@ -234,7 +324,12 @@ def resolve_normalisation(task: Task, request: EvaluationRequest) -> tuple[Norma
         warnings.append(
             f"the label of task {task.name!r} is constant within each file: it cannot be told from file effects"
         )
-        if settings.mode in PER_RECORDING_MODES and not request.is_normalisation_chosen:
+        if settings.mode in PER_RECORDING_MODES and settings.scope == "session":
+            warnings.append(
+                f"{settings.mode} normalisation reaches over the recordings of a session: where one label always comes "
+                "first, drift over the session can pass for the label"
+            )
+        elif settings.mode in PER_RECORDING_MODES and not request.is_normalisation_chosen:
             settings = replace(settings, mode="global")
             warnings.append("normalisation was set to global, because per-file statistics would give the label away")
         elif settings.mode in PER_RECORDING_MODES:
@@ -258,8 +353,27 @@ def check_classes_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
             if index not in trained:
                 raise SettingsError(
                     f"fold {fold.name} has no training subject with class {name!r}; use --split subject or more folds, "
-                    "another --seed, or set training.validation_fraction=0"
+                    "another --seed, a larger --label-share, or set training.validation_fraction=0"
                 )
+
+
+def check_numbers_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
+    """Refuse folds of a regression whose training subjects all have one number: nothing could be learnt.
+
+    Raises
+    ------
+    SettingsError
+        Naming the first such fold.
+    """
+    column = windows.columns[0]
+    if not column.task.is_regression:
+        return
+    for fold in folds:
+        if len(set(column.value[windows.rows_of(fold.training)].tolist())) < 2:
+            raise SettingsError(
+                f"the training subjects of fold {fold.name} have fewer than two numbers for task {column.task.name!r}; "
+                "use more folds, another --seed, or set training.validation_fraction=0"
+            )
 
 
 def check_subjects_per_class(windows: WindowTable) -> None:

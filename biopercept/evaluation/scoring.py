@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StudyError
-from biopercept.evaluation.folds import SCHEMA, FoldResult
+from biopercept.evaluation.folds import FoldResult
 from biopercept.evaluation.metrics import (
     SubjectScores,
     Summary,
@@ -23,8 +23,11 @@ from biopercept.evaluation.metrics import (
     summarise,
 )
 from biopercept.evaluation.planning import Plan
+from biopercept.evaluation.regression_metrics import levels_document
+from biopercept.evaluation.run_folder import SCHEMA
 from biopercept.files import write_json, write_table
 from biopercept.learning.checkpoint import versions
+from biopercept.studies.tasks import ORDINAL
 
 FEW_SUBJECTS = 10
 
@@ -65,13 +68,15 @@ def write_scores(plan: Plan, results: Sequence[FoldResult], output: Path) -> dic
 def joined(plan: Plan, results: Sequence[FoldResult]) -> tuple[NDArray[np.float64], list[str]]:
     """Return the probabilities of every window, (n_windows, n_classes), and the fold that tested it.
 
+    Of a regression the numbers, (n_windows, 1).
+
     Raises
     ------
     StudyError
         Where a window was predicted twice or not at all.
     """
     windows = plan.windows
-    probabilities = np.full((len(windows), windows.n_classes), np.nan)
+    probabilities = np.full((len(windows), windows.columns[0].n_answers), np.nan)
     names = [""] * len(windows)
     for result in results:
         for row, answer in zip(result.rows, result.probabilities, strict=True):
@@ -109,9 +114,11 @@ def _scores_document(
         "n_subjects": len(windows.subjects),
         "n_windows": len(windows),
         "n_folds": len(plan.folds),
+        "labels": plan.labels(),
         "window_seconds": windows.length_seconds,
         "step_seconds": plan.inputs.step_seconds,
         "normalisation": plan.normalisation.mode,
+        "normalisation_scope": plan.normalisation.scope,
         "transductive": plan.normalisation.is_transductive,
         "seeds": evaluation.n_seeds,
         "seed": request.seed,
@@ -125,10 +132,26 @@ def _scores_document(
         "ece": calibration_error(windows.target, probabilities),
         "chance": chance_levels(windows.subject, windows.target, windows.n_classes, seed=request.seed),
         "n_windows_left_out": dict(windows.left_out),
+        **_levels(plan, probabilities),
         **({} if plan.start is None else {"start_from": plan.start}),
         "warnings": [*plan.warnings, *_score_warnings(per_subject)],
         "fingerprint": {"store": plan.store_fingerprint, **versions()},
     }
+
+
+def _levels(plan: Plan, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+    """Return what an ordinal task has beside the scores of its classes."""
+    if plan.task.kind != ORDINAL:
+        return {}
+    windows, request = plan.windows, plan.request
+    found = levels_document(
+        windows.subject,
+        windows.target,
+        probabilities,
+        seed=request.seed,
+        n_bootstrap=request.evaluation.n_bootstrap,
+    )
+    return {"kind": plan.task.kind, **found}
 
 
 def _summary_document(summary: Summary) -> dict[str, Any]:

@@ -22,12 +22,16 @@ class EvaluationSettings:
         Repetitions whose probabilities are averaged before scoring.
     n_bootstrap : int
         Resamples of the subjects for intervals.
+    label_share : float
+        Part of each fold's training subjects whose labels are used (at least 2 subjects); pretraining inside a fold
+        reads the signals of the others too.
     """
 
     split: str = "subject"
     n_folds: int = 5
     n_seeds: int = 1
     n_bootstrap: int = 2000
+    label_share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -35,3 +39,5 @@ class EvaluationSettings:
         for name, least in (("n_folds", 2), ("n_seeds", 1), ("n_bootstrap", 100)):
             if getattr(self, name) < least:
                 raise SettingsError(f"evaluation.{name} is {getattr(self, name)}; it must be at least {least}")
+        if not 0 < self.label_share <= 1:
+            raise SettingsError(f"evaluation.label_share is {self.label_share}; it must be above 0 and at most 1")

@@ -21,7 +21,7 @@ from biopercept.studies.tasks import Task
 from biopercept.version import __version__
 
 SCHEMA = 1
-TRAINED, PRETRAINED = "perceiver-io", "pretrained"
+TRAINED, PRETRAINED, ANSWERING = "perceiver-io", "pretrained", "perceiver-io-tasks"
 WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.json", "card.md"
 
 
@@ -156,6 +156,11 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     description = read_description(folder)
     if description["kind"] == PRETRAINED:
         raise CheckpointError(f"{folder} was pretrained and answers no task yet; give it to train with --start-from")
+    if description["kind"] == ANSWERING:
+        raise CheckpointError(
+            f"{folder} answers several tasks, ordered levels, numbers or single times; here a model of one "
+            "classification of whole windows is needed"
+        )
     weights = read_weights(folder, description)
     try:
         task = Task.from_json(description["task"])
@@ -176,22 +181,27 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             prepare=description["prepare"],
             training=description["training"],
         )
-        _require_use(checkpoint)
+        require_use(checkpoint.prepare, checkpoint.training)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StudyError, SettingsError) as fault:
         raise CheckpointError(
             f"{DESCRIPTION} in {folder} does not describe its weights ({fault}); train the model again"
         ) from fault
-    if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
-        raise CheckpointError(f"{WEIGHTS} in {folder} holds numbers that are not finite; train the model again")
+    require_finite(network, folder)
     return checkpoint
 
 
-def _require_use(checkpoint: Checkpoint) -> None:
+def require_finite(network: torch.nn.Module, folder: Path) -> None:
+    """Refuse weights that are not finite. Raises CheckpointError."""
+    if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
+        raise CheckpointError(f"{WEIGHTS} in {folder} holds numbers that are not finite; train the model again")
+
+
+def require_use(prepare: Mapping[str, Any], training: Mapping[str, Any]) -> None:
     """Raise KeyError or TypeError where the free parts of a description lack what predictions need."""
-    windows = checkpoint.prepare["windows"]
+    windows = prepare["windows"]
     for name in ("length_seconds", "step_seconds"):
         float(windows[name])
-    if not checkpoint.training["modalities"]:
+    if not training["modalities"]:
         raise KeyError("modalities")
 
 
@@ -238,7 +248,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read: {fault.strerror}") from fault
     except (ValueError, RecursionError) as fault:
         raise CheckpointError(f"{DESCRIPTION} in {folder} is not JSON ({fault}); train the model again") from fault
-    if not isinstance(description, dict) or description.get("kind") not in (TRAINED, PRETRAINED):
+    if not isinstance(description, dict) or description.get("kind") not in (TRAINED, PRETRAINED, ANSWERING):
         raise CheckpointError(f"{DESCRIPTION} in {folder} is not a biopercept model; give the folder that train wrote")
     if description.get("schema") != SCHEMA:
         raise CheckpointError(

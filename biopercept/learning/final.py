@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from biopercept.learning.fitting import FitSettings
 from biopercept.learning.inputs import WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.splits import choose_validation
-from biopercept.learning.starting import load_start
-from biopercept.learning.training import EpochReport, FittedPerceiver, fit_perceiver
+from biopercept.learning.starting import StartingPoint, load_start
+from biopercept.learning.training import EpochReport, FittedNetwork, FittedPerceiver, fit_perceiver
 from biopercept.studies.tasks import Task
 
 
@@ -57,7 +57,7 @@ def train_final(
     device: str = "auto",
     on_epoch: EpochReport | None = None,
 ) -> FittedPerceiver:
-    """Fit on the windows of all subjects in ``inputs`` and write the model folder.
+    """Fit on the windows of all subjects in ``inputs`` and write the model folder of one classification.
 
     A few subjects (``training.validation_fraction``) are held out for early stopping; they are named in the card.
 
@@ -93,26 +93,9 @@ def train_final(
             start_from=None if start is None else start.weights,
             on_epoch=on_epoch,
         )
-    description = {
-        "study": provenance.study,
-        "store": provenance.store_fingerprint,
-        "modalities": list(provenance.modalities),
-        "subjects": training,
-        "validation_subjects": list(validation),
-        "n_windows": len(windows),
-        "windows_per_class": {c: int((windows.target == k).sum()) for k, c in enumerate(windows.classes)},
-        "n_windows_left_out": dict(windows.left_out),
-        "step_seconds": inputs.step_seconds,
-        "settings": asdict(settings.training),
-        "seed": seed,
-        "best_epoch": fitted.best_epoch,
-        "history": [[e, a, b if b == b else None] for e, a, b in fitted.history],
-        "seconds": round(time.perf_counter() - started, 1),
-        "parameters": fitted.n_parameters,
-        "scores": provenance.scores,
-        "warnings": list(provenance.warnings),
-        "start_from": None if start is None else {**start.described(fitted.network), "seen": list(start.studies)},
-    }
+    description = training_description(
+        inputs, settings, provenance, fitted, training, validation, seed=seed, started=started, start=start
+    )
     checkpoint = Checkpoint(
         network=fitted.network,
         task=task,
@@ -129,6 +112,45 @@ def train_final(
     return fitted
 
 
+def training_description(
+    inputs: WindowInputs,
+    settings: FitSettings,
+    provenance: Provenance,
+    fitted: FittedNetwork[Any],
+    training: Sequence[str],
+    validation: Sequence[str],
+    *,
+    seed: int,
+    started: float,
+    start: StartingPoint | None,
+) -> dict[str, Any]:
+    """Return what a model folder says of its training, as plain values.
+
+    ``training`` and ``validation`` are subjects; ``started`` is ``time.perf_counter()`` before the fit.
+    """
+    windows = inputs.windows
+    return {
+        "study": provenance.study,
+        "store": provenance.store_fingerprint,
+        "modalities": list(provenance.modalities),
+        "subjects": training,
+        "validation_subjects": list(validation),
+        "n_windows": len(windows),
+        "windows_per_class": {c: int((windows.target == k).sum()) for k, c in enumerate(windows.classes)},
+        "n_windows_left_out": dict(windows.left_out),
+        "step_seconds": inputs.step_seconds,
+        "settings": settings.training.described(),
+        "seed": seed,
+        "best_epoch": fitted.best_epoch,
+        "history": [[e, a, b if b == b else None] for e, a, b in fitted.history],
+        "seconds": round(time.perf_counter() - started, 1),
+        "parameters": fitted.n_parameters,
+        "scores": provenance.scores,
+        "warnings": list(provenance.warnings),
+        "start_from": None if start is None else {**start.described(fitted.network), "seen": list(start.studies)},
+    }
+
+
 def measured_modalities(recordings: Collection[Any]) -> tuple[str, ...]:
     """Return the measured modalities of prepared recordings, sorted."""
     return tuple(sorted({s.modality for r in recordings for s in r.signals if not s.derived_from}))
@@ -137,16 +159,43 @@ def measured_modalities(recordings: Collection[Any]) -> tuple[str, ...]:
 def model_card(checkpoint: Checkpoint) -> str:
     """Return the model card: data, subjects, scores with intervals, limits, intended use (Markdown)."""
     training, task = checkpoint.training, checkpoint.task
-    counts = ", ".join(f"{name} {n}" for name, n in training["windows_per_class"].items())
+    return card_text(
+        task.name,
+        f"One of {', '.join(task.classes)} for each window of {checkpoint.prepare['windows']['length_seconds']:g} s.",
+        ", ".join(f"{name} {n}" for name, n in training["windows_per_class"].items()),
+        model_scores_sentence(training["scores"]),
+        checkpoint.normalisation.mode,
+        training,
+    )
+
+
+def card_text(title: str, answers: str, counts: str, scores: str, mode: str, training: dict[str, Any]) -> str:
+    """Return a model card (Markdown) of any model.
+
+    Parameters
+    ----------
+    title : str
+        What it answers, in a word.
+    answers : str
+        What it answers, in sentences.
+    counts : str
+        Windows by class or task.
+    scores : str
+        What is known of its scores.
+    mode : str
+        Rung of the normalisation ladder.
+    training : dict
+        Of :func:`training_description`.
+    """
     lines = [
-        f"# {task.name}: a Perceiver IO for {', '.join(training['modalities'])}",
+        f"# {title}: a Perceiver IO for {', '.join(training['modalities'])}",
         "",
         "## Intended use",
         "Research on human factors. It is no medical device; nobody should be judged, diagnosed or hired by it.",
         "",
         "## What it answers",
-        f"One of {', '.join(task.classes)} for each window of {checkpoint.prepare['windows']['length_seconds']:g} s.",
-        f"Inputs are scaled by the `{checkpoint.normalisation.mode}` rung of the normalisation ladder.",
+        answers,
+        f"Inputs are scaled by the `{mode}` rung of the normalisation ladder.",
         "",
         "## Data",
         f"Study {training['study']}: {len(training['subjects'])} training subjects, "
@@ -155,7 +204,7 @@ def model_card(checkpoint: Checkpoint) -> str:
         *_start_sentence(training.get("start_from")),
         "",
         "## Scores",
-        model_scores_sentence(training["scores"]),
+        scores,
         "",
         "## Limits",
         "Known for the devices, protocol and people of its study only. Exercise, other devices and other "
@@ -182,6 +231,15 @@ def model_scores_sentence(scores: dict[str, Any] | None) -> str:
     """Return what the card says of a ``scores.json``; None for a model that was not evaluated."""
     if scores is None:
         return "Not evaluated: this model was trained on everybody it was given. Run `cross-validate` for its scores."
+    if scores.get("kind") == "regression":
+        error, agreement = scores["mae"], scores["ccc"]
+        return (
+            f"Cross-validated over {scores['n_subjects']} subjects ({scores['split']}, {scores['n_folds']} folds): "
+            f"mean absolute error {_with_interval(error)} in the unit of {scores['column']} (mean over subjects, 95% "
+            "bootstrap over subjects; always answering the training mean has "
+            f"{scores['chance']['training_mean_mae']:.3f}), pooled concordance {_number(agreement['pooled'])}, "
+            f"worst subject {error['worst']:.3f}."
+        )
     accuracy = scores["balanced_accuracy"]
     if accuracy["mean"] is None:
         return "Not evaluated: no subject of the cross-validation had windows of two classes."
@@ -191,3 +249,12 @@ def model_scores_sentence(scores: dict[str, Any] | None) -> str:
         f"balanced accuracy {accuracy['mean']:.3f}{interval} (mean over subjects, 95% bootstrap over subjects), "
         f"worst subject {accuracy['worst']:.3f}."
     )
+
+
+def _with_interval(score: dict[str, Any]) -> str:
+    interval = "" if score["ci95"] is None else f" [{score['ci95'][0]:.3f}, {score['ci95'][1]:.3f}]"
+    return f"{_number(score['mean'])}{interval}"
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"

@@ -66,6 +66,8 @@ class FitRequest:
     engine : Engine
     seed : int
     on_epoch : callable or None
+    unlabelled : tuple of str
+        More subjects whose signals, and nothing else, pretraining may read.
     """
 
     inputs: WindowInputs
@@ -75,6 +77,7 @@ class FitRequest:
     engine: Engine
     seed: int
     on_epoch: EpochReport | None = None
+    unlabelled: tuple[str, ...] = ()
 
     @property
     def fitting(self) -> IntArray:
@@ -101,7 +104,10 @@ class Fitted(Protocol):
         ...
 
     def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
-        """Return class probabilities of the windows at ``rows``, (len(rows), n_classes); rows sum to 1."""
+        """Return class probabilities of the windows at ``rows``, (len(rows), n_classes); rows sum to 1.
+
+        Of a regression the number of each, (len(rows), 1); of several tasks their answers side by side.
+        """
         ...
 
 
@@ -173,8 +179,8 @@ def network_fitter(network: NetworkFactory) -> Callable[[FitRequest], NetworkOnS
 def starting_weights(request: FitRequest) -> dict[str, torch.Tensor] | None:
     """Return the weights that the request's network starts from; None for new ones.
 
-    With ``pretraining`` set they are pretrained here and now on the signals of the training subjects alone: validation
-    and test subjects stay unseen.
+    With ``pretraining`` set they are pretrained here and now on the signals of the training subjects, labelled or not:
+    validation and test subjects stay unseen.
 
     Raises
     ------
@@ -187,7 +193,7 @@ def starting_weights(request: FitRequest) -> dict[str, torch.Tensor] | None:
         return start
     return pretrained_weights(
         request.inputs,
-        {str(s) for s in request.inputs.windows.subject[request.training]},
+        {str(s) for s in request.inputs.windows.subject[request.training]} | set(request.unlabelled),
         tokens=settings.tokens,
         model=settings.model,
         settings=settings.pretraining,

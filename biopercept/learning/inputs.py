@@ -28,6 +28,7 @@ from biopercept.learning.normalisation import (
     moments_until,
     population_statistics,
 )
+from biopercept.learning.sessions import Sessions
 from biopercept.learning.signals import N_CHANNEL_CODES, SignalBank, bank_moments, build_banks
 from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.modalities import MODALITIES
@@ -58,8 +59,24 @@ class WindowInputs:
     @cached_property
     def bank_moments(self) -> tuple[tuple[Moments, Moments], ...]:
         """Return per bank the moments of the windows' own recordings."""
-        mode, seconds = self.settings.mode, self.settings.reference_seconds
-        return tuple(bank_moments(bank, self.windows, mode, seconds) for bank in self.banks)
+        found = []
+        for bank in self.banks:
+            own, whole, reference = bank_moments(bank, self.windows, self.settings.mode, self.reference_ends)
+            found.append((self._of_session(own, whole, reference), whole))
+        return tuple(found)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """Return which recordings came before which, as far as the normalisation asks."""
+        return Sessions.of(self.windows.recordings, self.settings.scope)
+
+    @cached_property
+    def reference_ends(self) -> FloatArray:
+        """Return where the reference ends in each recording, seconds (n_recordings,)."""
+        return self.sessions.reference_ends(self.windows.recordings, self.settings.reference_seconds)
+
+    def _of_session(self, own: Moments, whole: Moments, reference: Moments) -> Moments:
+        return self.sessions.known(self.settings.mode, own, whole, reference, self.windows.recording)
 
     @cached_property
     def raw_features(self) -> FloatArray:
@@ -69,7 +86,8 @@ class WindowInputs:
     @cached_property
     def feature_moments(self) -> tuple[Moments, Moments]:
         """Return the moments of the features over each recording's grid windows, as for signals."""
-        return _feature_moments(self.windows, self.settings)
+        own, whole, reference = _feature_moments(self.windows, self.settings.mode, self.reference_ends)
+        return self._of_session(own, whole, reference), whole
 
     def fit(self, training_subjects: Collection[str]) -> Population:
         """Return the population's statistics, from the recordings of these subjects alone."""
@@ -107,11 +125,12 @@ class WindowInputs:
         return affine_of(self.settings.mode, own, statistics, prior_count=prior)
 
 
-def _feature_moments(windows: WindowTable, settings: NormalisationSettings) -> tuple[Moments, Moments]:
-    """Return moments of features over grid windows: those that have ended by each window's end, and all of them."""
+def _feature_moments(windows: WindowTable, mode: str, reference_ends: FloatArray) -> tuple[Moments, Moments, Moments]:
+    """Return moments of features over grid windows: those ended by each window's end, all, those of the reference."""
     n_features = len(windows.feature_names)
     own = Moments(*(np.zeros((len(windows), n_features)) for _ in range(3)))
-    whole = Moments(*(np.zeros((len(windows.recordings), n_features)) for _ in range(3)))
+    shape = (len(windows.recordings), n_features)
+    whole, reference = (Moments(*(np.zeros(shape) for _ in range(3))) for _ in range(2))
     for index, recording in enumerate(windows.recordings):
         table = recording.windows
         grid = np.flatnonzero(~np.asarray(table.is_labelled))
@@ -119,24 +138,44 @@ def _feature_moments(windows: WindowTable, settings: NormalisationSettings) -> t
         ends = np.asarray(table.onset)[grid] + windows.length_seconds
         values = np.asarray(table.features, dtype=np.float64)[grid]
         rows = np.flatnonzero(windows.recording == index)
-        known = _grid_known(ends, windows.onset[rows] + windows.length_seconds, settings)
+        limit = reference_ends[index : index + 1]
+        until = np.repeat(limit, len(rows)) if mode == "reference" else windows.onset[rows] + windows.length_seconds
+        known = np.full(len(rows), len(ends)) if mode == "recording" else _ended_by(ends, until)
+        at = np.array([index])
         for column in range(n_features):
             is_real = np.isfinite(values[:, column])
             running = cumulative_moments(np.where(is_real, values[:, column], 0.0), is_real)
-            for into, at, stop in ((own, rows, known), (whole, np.array([index]), np.array([len(grid)]))):
+            parts = ((own, rows, known), (whole, at, np.array([len(grid)])), (reference, at, _ended_by(ends, limit)))
+            for into, where, stop in parts:
                 found = moments_until(running, stop)
-                into.count[at, column], into.mean[at, column] = found.count, found.mean
-                into.variance[at, column] = found.variance
-    return own, whole
+                into.count[where, column], into.mean[where, column] = found.count, found.mean
+                into.variance[where, column] = found.variance
+    return own, whole, reference
 
 
-def _grid_known(grid_ends: FloatArray, window_ends: FloatArray, settings: NormalisationSettings) -> IntArray:
-    """Return, per window, how many grid windows (in time order) it may know."""
-    if settings.mode == "recording":
-        return np.full(len(window_ends), len(grid_ends), dtype=np.int64)
-    limits = np.full(len(window_ends), settings.reference_seconds) if settings.mode == "reference" else window_ends
+def _ended_by(ends: FloatArray, times: FloatArray) -> IntArray:
+    """Return how many windows (in time order) have ended by each time."""
     # Half a millisecond of grace: onsets are sums of floats.
-    return np.searchsorted(grid_ends, limits + 5e-4, side="right").astype(np.int64)
+    return np.searchsorted(ends, times + 5e-4, side="right").astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledPatches:
+    """Patches of one signal in B windows, and how their C channels were scaled.
+
+    Attributes
+    ----------
+    channels : tuple of str
+    patches : SensorPatches
+        Normalised.
+    centre, spread : float32 Tensor (B, C)
+        In the signal's unit: a value is ``centre + spread * normalised``, unless it was clipped.
+    """
+
+    channels: tuple[str, ...]
+    patches: SensorPatches
+    centre: torch.Tensor
+    spread: torch.Tensor
 
 
 class TokenSource:
@@ -186,6 +225,19 @@ class TokenSource:
         if not present and not measured:
             return TokenInputs(sensors, groups)  # nothing is real: the network answers from its query alone
         return TokenInputs(present, measured)
+
+    def scaled(self, rows: IntArray) -> tuple[ScaledPatches, ...]:
+        """Return every signal's patches in the windows at ``rows`` with their scale, absent signals too."""
+        at = torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(self.device)
+        return tuple(
+            ScaledPatches(
+                tuple(channel.name for channel in bank.bank.channels),
+                bank.patches(at, self._length, self._clip),
+                bank.centre[at],
+                bank.spread[at],
+            )
+            for bank in self._banks
+        )
 
     def has_tokens(self, rows: IntArray, *, batch_size: int = 256) -> NDArray[np.bool_]:
         """Return which of the windows at ``rows`` have at least one real token, (len(rows),)."""

@@ -10,6 +10,9 @@ windows stay slices of the continuous signal and nothing is copied:
   mean within-recording spread, as if ``prior_seconds`` of it had been seen.
 * ``reference``: mean and spread of the first ``reference_seconds``; windows there are not scored.
 * ``recording``: mean and spread of the whole recording: transductive, flagged in every output.
+
+With ``scope: session`` a recording's own statistics are those of its session: the recordings of one subject
+and session, one after the other as the study lists them (see ``sessions``).
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from numpy.typing import NDArray
 
 from biopercept.errors import SettingsError
 
+SCOPES = ("recording", "session")
 MODES = ("raw", "global", "causal", "reference", "recording")
 PER_RECORDING_MODES = ("causal", "reference", "recording")
 """Rungs that use statistics of the recording itself; where the file is the label they leak it."""
@@ -42,6 +46,9 @@ class NormalisationSettings:
         Length of the reference at the start of a recording (mode ``reference``).
     prior_seconds : float
         Weight of the training subjects' spread in a recording's own, as seconds of data.
+    scope : str
+        recording, or session: whether the past, the reference or the whole is that of a recording, or of all
+        recordings of the session in their order.
     clip : float
         Normalised values beyond plus or minus this many spreads are set to it.
     """
@@ -50,10 +57,13 @@ class NormalisationSettings:
     reference_seconds: float = 180.0
     prior_seconds: float = 120.0
     clip: float = 8.0
+    scope: str = "recording"
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise SettingsError(f"normalisation.mode is {self.mode!r}; allowed are {', '.join(MODES)}")
+        if self.scope not in SCOPES:
+            raise SettingsError(f"normalisation.scope is {self.scope!r}; allowed are {', '.join(SCOPES)}")
         for name in ("reference_seconds", "prior_seconds", "clip"):
             value = getattr(self, name)
             if not (np.isfinite(value) and value > 0):
@@ -205,3 +215,10 @@ def affine_of(mode: str, own: Moments, population: Sequence[Statistics], *, prio
         return Affine(np.broadcast_to(centre, shape), np.broadcast_to(spread, shape))
     variance = (own.count * own.variance + prior_count * within) / (own.count + prior_count)
     return Affine(np.where(own.count > 0, own.mean, centre), np.sqrt(variance))
+
+
+def affine_without_own(mode: str, population: Statistics) -> tuple[float, float]:
+    """Return centre and spread of a channel that the recording lacks: those of the training subjects."""
+    nothing = Moments(np.zeros((1, 1)), np.full((1, 1), np.nan), np.zeros((1, 1)))
+    found = affine_of(mode, nothing, [population], prior_count=1.0)
+    return float(found.centre[0, 0]), float(found.spread[0, 0])

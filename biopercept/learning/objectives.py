@@ -30,7 +30,9 @@ def masked_mean(values: Tensor, mask: Tensor | None, weight: Tensor | None = Non
     return (values * share).sum() / share.sum().clamp_min(torch.finfo(values.dtype).tiny)
 
 
-def task_losses(spec: TaskSpec, outputs: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
+def task_losses(
+    spec: TaskSpec, outputs: Tensor, truth: Tensor, mask: Tensor | None = None, *, label_smoothing: float = 0.0
+) -> Tensor:
     """Return the loss of each answer of one task, not yet averaged; where masked, of a harmless stand-in.
 
     Parameters
@@ -40,6 +42,8 @@ def task_losses(spec: TaskSpec, outputs: Tensor, truth: Tensor, mask: Tensor | N
     truth : Tensor
         Class or level, int64 (...); or values, float (..., n_outputs).
     mask : bool Tensor (...), or None for all known
+    label_smoothing : float
+        Of a classification: probability moved from the label to the other classes.
 
     Returns
     -------
@@ -57,7 +61,10 @@ def task_losses(spec: TaskSpec, outputs: Tensor, truth: Tensor, mask: Tensor | N
         hidden = ~mask if truth.ndim == mask.ndim else (~mask)[..., None]
         truth = truth.masked_fill(hidden, 0)
     if spec.kind == CLASSIFICATION:
-        return F.cross_entropy(outputs.flatten(0, -2), truth.flatten(), reduction="none").view(truth.shape)
+        losses = F.cross_entropy(
+            outputs.flatten(0, -2), truth.flatten(), reduction="none", label_smoothing=label_smoothing
+        )
+        return losses.view(truth.shape)
     if spec.kind == ORDINAL:
         above = truth[..., None] > torch.arange(spec.n_outputs, device=truth.device)
         return F.binary_cross_entropy_with_logits(outputs, above.float(), reduction="none").mean(-1)
@@ -70,6 +77,8 @@ def joint_loss(
     truths: Mapping[str, Tensor],
     masks: Mapping[str, Tensor] | None = None,
     weights: Mapping[str, Tensor] | None = None,
+    *,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Return the sum over tasks of each task's weight times its masked mean loss.
 
@@ -82,12 +91,14 @@ def joint_loss(
         Where each task's truth is known; a task without a mask is known everywhere.
     weights : mapping of str to float Tensor, optional
         Weight of each answer within its task.
+    label_smoothing : float
+        As in :func:`task_losses`.
     """
     total = torch.zeros((), device=next(iter(outputs.values())).device)
     for spec in specs:
         if spec.name in outputs and spec.name in truths:
             mask = (masks or {}).get(spec.name)
-            losses = task_losses(spec, outputs[spec.name], truths[spec.name], mask)
+            losses = task_losses(spec, outputs[spec.name], truths[spec.name], mask, label_smoothing=label_smoothing)
             total = total + spec.weight * masked_mean(losses, mask, (weights or {}).get(spec.name))
     return total
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from biopercept.learning.checkpoint import (
     read_weights,
     write_model_folder,
 )
-from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.normalisation import NormalisationSettings, Population
 from biopercept.learning.pretext import ALIGNMENT, SUMMARY, PretrainingSettings
 from biopercept.learning.pretraining import PretrainedNetwork
 from biopercept.learning.starting import StartingPoint
@@ -24,6 +24,34 @@ from biopercept.model.answering import QueryPerceiver
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.queries import TaskSpec
 from biopercept.model.tokens import TokenSettings, TokenVocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class PretrainedModel:
+    """A pretrained network with all it takes to ask it about a new recording.
+
+    Attributes
+    ----------
+    network : QueryPerceiver
+        In evaluation mode, on the CPU.
+    objective : str
+    tokens : TokenSettings
+    normalisation : NormalisationSettings
+    study : str
+        Whose preparation and population these are.
+    prepare : dict
+        Window and cleaning settings of the study's store.
+    population : Population
+        Statistics of the study's subjects.
+    """
+
+    network: QueryPerceiver
+    objective: str
+    tokens: TokenSettings
+    normalisation: NormalisationSettings
+    study: str
+    prepare: dict[str, Any]
+    population: Population
 
 
 def save_pretrained(
@@ -48,7 +76,8 @@ def save_pretrained(
     tokens, model, normalisation, settings
         The settings it was pretrained with.
     studies : sequence of dict
-        Per study: ``study``, ``store`` (fingerprint), ``subjects``, ``n_windows``, ``prepare`` (settings).
+        Per study: ``study``, ``store`` (fingerprint), ``subjects``, ``n_windows``, ``prepare`` (settings) and
+        ``population`` (what scaled its inputs, :meth:`Population.to_json`).
     seed : int
     start : StartingPoint, optional
         What it began with; whom that has seen is handed on.
@@ -63,7 +92,8 @@ def save_pretrained(
         f"# A network pretrained without labels ({settings.objective})\n\nIt answers no task. Its weights have seen "
         f"signals of {names}: scores on these people are no scores on unseen people.\n"
     )
-    seen = [] if start is None else [{**row, "n_windows": None, "prepare": None} for row in start.studies]
+    unknown = {"n_windows": None, "prepare": None, "population": None}
+    seen = [] if start is None else [{**row, **unknown} for row in start.studies]
     description = {
         "schema": SCHEMA,
         "kind": PRETRAINED,
@@ -105,3 +135,40 @@ def load_pretrained(folder: Path) -> PretrainedNetwork:
             f"{DESCRIPTION} in {folder} does not describe its weights ({fault}); pretrain the network again"
         ) from fault
     return PretrainedNetwork(network.eval(), vocabulary, history)
+
+
+def load_pretrained_model(folder: Path, study: str | None = None) -> PretrainedModel:
+    """Return a pretrained network with the preparation and the scale of one of its studies.
+
+    Parameters
+    ----------
+    folder : Path
+    study : str, optional
+        One of those it was pretrained on; None: the first.
+
+    Raises
+    ------
+    CheckpointError
+        Where the folder holds no pretrained network, is damaged, lacks the study, or does not keep its scale.
+    """
+    network, description = load_pretrained(folder).network, read_description(folder)
+    held = {row["study"]: row for row in reversed(description["studies"]) if row.get("population")}
+    if not held:
+        raise CheckpointError(f"{folder} does not keep the scale of its studies; pretrain the network again")
+    first = next(row["study"] for row in description["studies"] if row.get("population"))
+    if (name := study or first) not in held:
+        raise CheckpointError(f"{folder} was not pretrained on {name!r}; it was on {', '.join(held)}")
+    try:
+        return PretrainedModel(
+            network,
+            description["pretraining"]["objective"],
+            TokenSettings(**description["tokens"]),
+            NormalisationSettings(**description["normalisation"]),
+            name,
+            dict(held[name]["prepare"]),
+            Population.from_json(held[name]["population"]),
+        )
+    except (KeyError, TypeError, ValueError) as fault:
+        raise CheckpointError(
+            f"{DESCRIPTION} in {folder} does not describe its study ({fault}); pretrain the network again"
+        ) from fault

@@ -177,9 +177,18 @@ class _Stretches:
 
 
 def bank_moments(
-    bank: SignalBank, windows: WindowTable, mode: str, reference_seconds: float
-) -> tuple[Moments, Moments]:
-    """Return what each window may know of its own recording, and the moments of every recording.
+    bank: SignalBank, windows: WindowTable, mode: str, reference_ends: FloatArray
+) -> tuple[Moments, Moments, Moments]:
+    """Return what each window may know of its own recording, and the moments of every recording and its reference.
+
+    Parameters
+    ----------
+    bank : SignalBank
+    windows : WindowTable
+    mode : str
+        A rung of the normalisation ladder.
+    reference_ends : float64 array (n_recordings,)
+        Where the reference ends in each recording, seconds.
 
     Returns
     -------
@@ -188,10 +197,12 @@ def bank_moments(
         use no own statistics), the reference stretch for ``reference``, all for ``recording``.
     whole : Moments
         Shape (n_recordings, n_channels).
+    reference : Moments
+        Of the values up to ``reference_ends``, shape (n_recordings, n_channels).
     """
     n_windows, n_recordings, n_channels = len(windows), len(windows.recordings), bank.n_channels
     own = Moments(*(np.zeros((n_windows, n_channels)) for _ in range(3)))
-    whole = Moments(*(np.zeros((n_recordings, n_channels)) for _ in range(3)))
+    whole, reference = (Moments(*(np.zeros((n_recordings, n_channels)) for _ in range(3))) for _ in range(2))
     samples, is_real = bank.samples.cpu().numpy(), bank.is_real.cpu().numpy()
     for index in range(n_recordings):
         rows = np.flatnonzero(windows.recording == index)
@@ -199,22 +210,21 @@ def bank_moments(
             begin, length = bank.offset[index, channel], bank.n_samples[index, channel]
             stretch = slice(begin, begin + length)
             running = cumulative_moments(samples[stretch].astype(np.float64), is_real[stretch])
-            known = _known_until(
-                bank, windows.onset[rows] + windows.length_seconds, index, channel, mode, reference_seconds
-            )
+            ends, limit = windows.onset[rows] + windows.length_seconds, reference_ends[index : index + 1]
+            seconds = np.repeat(limit, len(rows)) if mode == "reference" else ends
+            known = _samples_until(bank, seconds, index, channel)
+            if mode == "recording":
+                known = np.full(len(rows), length, dtype=np.int64)
             _place(own, rows, channel, moments_until(running, known))
-            _place(whole, np.array([index]), channel, moments_until(running, np.array([length])))
-    return own, whole
+            at = np.array([index])
+            _place(whole, at, channel, moments_until(running, np.array([length])))
+            _place(reference, at, channel, moments_until(running, _samples_until(bank, limit, index, channel)))
+    return own, whole, reference
 
 
-def _known_until(
-    bank: SignalBank, ends: FloatArray, index: int, channel: int, mode: str, reference_seconds: float
-) -> NDArray[np.int64]:
-    """Return, per window, how many samples of its recording it may know."""
+def _samples_until(bank: SignalBank, seconds: FloatArray, index: int, channel: int) -> NDArray[np.int64]:
+    """Return how many samples of a recording's channel lie before these times."""
     length = int(bank.n_samples[index, channel])
-    if mode == "recording":
-        return np.full(len(ends), length, dtype=np.int64)
-    seconds = np.full(len(ends), reference_seconds) if mode == "reference" else ends
     stop = np.floor((seconds - bank.start_seconds[index, channel]) * bank.sampling_rate).astype(np.int64)
     known: NDArray[np.int64] = np.clip(stop, 0, length)
     return known

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import Population
 from biopercept.learning.optimisation import RunningMean, make_optimiser
 from biopercept.learning.starting import take_weights
-from biopercept.learning.windows import IntArray
+from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings, TokenVocabulary
 
@@ -54,6 +54,10 @@ class TrainingSettings:
         Part of the training side's subjects that early stopping looks at.
     precision : str
         float32 or bfloat16.
+    task_weights : tuple of str
+        ``NAME=WEIGHT`` of each task's loss where several are learnt at once; a task not named weighs 1.
+    dense_weight : float
+        Weight of the loss of answers at single times, from windows that cross stretches; 0: not trained.
     n_threads : int
         Processor threads of one fit. Weights are promised equal only for equal threads.
     """
@@ -69,6 +73,8 @@ class TrainingSettings:
     average_decay: float = 0.98
     validation_fraction: float = 0.15
     precision: str = "float32"
+    task_weights: tuple[str, ...] = ()
+    dense_weight: float = 0.0
     n_threads: int = 1
 
     def __post_init__(self) -> None:
@@ -83,6 +89,38 @@ class TrainingSettings:
                 raise SettingsError(f"training.{name} is {getattr(self, name)}; it must be at least 0 and below 1")
         if self.precision not in ("float32", "bfloat16"):
             raise SettingsError(f"training.precision is {self.precision!r}; allowed are float32 and bfloat16")
+        if not (math.isfinite(self.dense_weight) and self.dense_weight >= 0):
+            raise SettingsError(f"training.dense_weight is {self.dense_weight}; it must be a number of at least 0")
+        self.weight_by_task()
+
+    def weight_by_task(self) -> dict[str, float]:
+        """Return the weights of ``task_weights`` by task.
+
+        Raises
+        ------
+        SettingsError
+            Where one is not written as NAME=WEIGHT with a weight above 0.
+        """
+        weights = {}
+        for text in self.task_weights:
+            name, _, value = text.rpartition("=")
+            try:
+                weights[name.strip()] = float(value)
+            except ValueError:
+                weights[name.strip()] = math.nan
+            if not (name.strip() and math.isfinite(weights[name.strip()]) and weights[name.strip()] > 0):
+                raise SettingsError(
+                    f"training.task_weights holds {text!r}; NAME=WEIGHT is needed, the weight above 0, such as load=0.5"
+                )
+        return weights
+
+    def described(self) -> dict[str, Any]:
+        """Return the settings as plain values; those of several tasks and of single times only where they are used."""
+        held = asdict(self)
+        for name, default in (("task_weights", ()), ("dense_weight", 0.0)):
+            if held[name] == default:
+                del held[name]
+        return held
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +154,53 @@ class FittedNetwork(Generic[Network]):
 
 
 FittedPerceiver = FittedNetwork[BiosignalPerceiver]
+
+
+class Objective(Protocol):
+    """What a fit makes small, and how it draws its windows."""
+
+    def sampling_weights(self, rows: IntArray) -> torch.Tensor:
+        """Return how often each of the training windows ``rows`` is drawn, (len(rows),)."""
+        ...
+
+    def loss(self, network: nn.Module, source: TokenSource, rows: IntArray, noise: torch.Generator) -> torch.Tensor:
+        """Return the loss of a batch of windows, with its graph."""
+        ...
+
+    def validation_loss(self, network: nn.Module, source: TokenSource, rows: IntArray) -> float:
+        """Return the loss that early stopping looks at."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ClassObjective:
+    """Cross-entropy of one classification; subjects, and classes within a subject, weigh the same.
+
+    Attributes
+    ----------
+    windows : WindowTable
+    label_smoothing : float
+    """
+
+    windows: WindowTable
+    label_smoothing: float
+
+    def sampling_weights(self, rows: IntArray) -> torch.Tensor:
+        """Return how often each window is drawn, (len(rows),)."""
+        return cell_weights(self.windows.subject[rows], self.windows.target[rows])
+
+    def loss(self, network: nn.Module, source: TokenSource, rows: IntArray, noise: torch.Generator) -> torch.Tensor:
+        """Return the mean cross-entropy of a batch."""
+        logits = network(source.batch(rows), noise)
+        labels = torch.from_numpy(self.windows.target[rows]).to(source.device)
+        return nn.functional.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+
+    def validation_loss(self, network: nn.Module, source: TokenSource, rows: IntArray) -> float:
+        """Return the log loss of the windows, every (subject, class) weighing the same."""
+        probabilities = predict_probabilities(network, source, rows)
+        target = self.windows.target[rows]
+        losses = -np.log(np.clip(probabilities[np.arange(len(rows)), target], 1e-7, 1.0))
+        return float(np.average(losses, weights=self.sampling_weights(rows).numpy()))
 
 
 def fit_perceiver(
@@ -168,6 +253,7 @@ def fit_network(
     seed: int,
     start_from: Mapping[str, torch.Tensor] | None = None,
     on_epoch: EpochReport | None = None,
+    objective: Objective | None = None,
 ) -> FittedNetwork[Network]:
     """Return a network fitted on the windows ``training``, kept at the epoch that is best on ``validation``.
 
@@ -189,6 +275,8 @@ def fit_network(
         Weights to begin with, where name and shape agree.
     on_epoch : callable, optional
         Told ``(epoch, training_loss, validation_loss)`` after each epoch.
+    objective : Objective, optional
+        What is made small; None: the cross-entropy of the table's classes.
 
     Raises
     ------
@@ -200,14 +288,14 @@ def fit_network(
     subjects = sorted({str(s) for s in inputs.windows.subject[np.concatenate([training, validation])]})
     population = inputs.fit(subjects)
     source = TokenSource(inputs, population, tokens, engine.device)
-    target = torch.from_numpy(inputs.windows.target).to(engine.device)
+    objective = objective or ClassObjective(inputs.windows, settings.label_smoothing)
     with seeded(seed) as generator:
         network = make(vocabulary_of(inputs.windows.feature_names), inputs.windows.n_classes)
         if start_from is not None:
             take_weights(network, start_from)
         network.to(engine.device)
         noise = torch.Generator(engine.device).manual_seed(seed)
-        weights = cell_weights(inputs.windows.subject[training], inputs.windows.target[training])
+        weights = objective.sampling_weights(training)
         n_steps = max(1, math.ceil(len(training) / settings.batch_size))
         optimiser, schedule = make_optimiser(
             network,
@@ -225,14 +313,14 @@ def fit_network(
             for step in range(n_steps):
                 drawn = torch.multinomial(weights, settings.batch_size, replacement=True, generator=generator)
                 rows = training[drawn.numpy()]
-                loss = _training_step(network, source, rows, target, optimiser, settings, engine, noise)
+                loss = _training_step(network, source, rows, objective, optimiser, settings, engine, noise)
                 if not math.isfinite(loss):
                     raise TrainingError(_not_finite(inputs, rows, epoch, step))
                 schedule.step()
                 average.update(network)
                 total += loss
             state = average.state()
-            score = _validation_loss(network, state, source, validation, inputs) if len(validation) else math.nan
+            score = _validation_loss(network, state, source, validation, objective) if len(validation) else math.nan
             if len(validation) and not math.isfinite(score):
                 raise TrainingError(
                     f"the validation loss is not finite after epoch {epoch}; lower training.learning_rate"
@@ -283,16 +371,14 @@ def _training_step(
     network: nn.Module,
     source: TokenSource,
     rows: IntArray,
-    target: torch.Tensor,
+    objective: Objective,
     optimiser: torch.optim.Optimizer,
     settings: TrainingSettings,
     engine: Engine,
     noise: torch.Generator,
 ) -> float:
     with engine.autocast():
-        logits = network(source.batch(rows), noise)
-        labels = target[torch.from_numpy(rows).to(target.device)]
-        loss = nn.functional.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+        loss = objective.loss(network, source, rows, noise)
     optimiser.zero_grad(set_to_none=True)
     engine.backward(loss)
     nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
@@ -305,17 +391,14 @@ def _validation_loss(
     state: dict[str, torch.Tensor],
     source: TokenSource,
     rows: IntArray,
-    inputs: WindowInputs,
+    objective: Objective,
 ) -> float:
-    """Return the log loss of averaged weights on the validation windows, every (subject, class) weighing the same."""
+    """Return the loss of averaged weights on the validation windows."""
     current = {name: value.clone() for name, value in network.state_dict().items()}
     network.load_state_dict(state)
-    probabilities = predict_probabilities(network, source, rows)
+    score = objective.validation_loss(network, source, rows)
     network.load_state_dict(current)
-    target = inputs.windows.target[rows]
-    weights = cell_weights(inputs.windows.subject[rows], target).numpy()
-    losses = -np.log(np.clip(probabilities[np.arange(len(rows)), target], 1e-7, 1.0))
-    return float(np.average(losses, weights=weights))
+    return score
 
 
 def _not_finite(inputs: WindowInputs, rows: IntArray, epoch: int, step: int) -> str:

@@ -51,12 +51,14 @@ def sensors_of(modalities: Sequence[tuple[str, str]], groups: Sequence[str]) -> 
     >>> sensors_of([("bvp", ""), ("heart_rate", ""), ("tonic", "")], ["heart", "motion"])
     (('bvp', 'bvp', 'eda'), ('bvp', 'acc'))
     """
-    possible = [(source,) if source else _possible(modality) for modality, source in modalities]
+    possible = [_possible(source or modality) for modality, source in modalities]
     possible += [FEATURE_SOURCES.get(group, (f"features {group}",)) for group in groups]
     present = {sources[0] for sources in possible if len(sources) == 1}
     present |= {modality for modality, _ in modalities if not MODALITIES[modality].is_derived}
-    chosen = tuple(next((s for s in sources if s in present), sources[0]) for sources in possible)
-    return chosen[: len(modalities)], chosen[len(modalities) :]
+    chosen = [next((s for s in sources if s in present), sources[0]) for sources in possible]
+    # Computed from what a device computed itself (features of a device's heart rate): the device's sensor.
+    chosen = [next((s for s in DEVICE_SOURCES.get(name, ()) if s in present), name) for name in chosen]
+    return tuple(chosen[: len(modalities)]), tuple(chosen[len(modalities) :])
 
 
 def _possible(modality: str) -> tuple[str, ...]:

@@ -10,8 +10,9 @@ from biopercept.errors import StudyError
 
 from .audit_files import FILE as AUDIT_FILE
 from .audit_files import load_audit
+from .number_results import NumberValidation, is_of_numbers, load_number_validation
 from .prediction_files import SUFFIX, load_predictions
-from .reading import read_table
+from .reading import read_json, read_table
 from .results import PrepareLog, Results
 from .score_files import load_cross_validation
 
@@ -39,8 +40,9 @@ def load_results(folder: Path) -> Results:
     for place in _folders(folder):
         name = place.relative_to(folder).as_posix() if place != folder else folder.resolve().name
         if (place / "scores.json").is_file():
-            validations.append(load_cross_validation(place, name))
-        elif (place / "folds.json").is_file():
+            if not is_of_numbers(place):
+                validations.append(load_cross_validation(place, name))
+        elif (place / "folds.json").is_file() and not _is_shared(place):
             unfinished.append(name)
         if any(place.glob(f"*{SUFFIX}")) or ((place / "summary.csv").is_file() and (place / "failures.csv").is_file()):
             predictions.append(load_predictions(place, name))
@@ -48,13 +50,14 @@ def load_results(folder: Path) -> Results:
             audits.append(load_audit(place, name))
         for path in sorted(place.glob(f"*{LOG_SUFFIX}")):
             logs.append(PrepareLog(path.relative_to(folder).as_posix(), read_table(path)))
-    if not (validations or predictions or logs or audits or unfinished):
+    numbers = load_numbers(folder)
+    if not (validations or predictions or logs or audits or unfinished or numbers):
         raise StudyError(
             f"{folder} holds no results; a report needs scores.json (cross-validate), {AUDIT_FILE} (audit), "
             f"summary.csv with failures.csv (predict) or a {LOG_SUFFIX} table (prepare), there or up to {_DEEPEST} "
             "folders below"
         )
-    if unfinished and not (validations or predictions or logs or audits):
+    if unfinished and not (validations or predictions or logs or audits or numbers):
         raise StudyError(
             f"the cross-validation in {folder / unfinished[0] if unfinished[0] != folder.resolve().name else folder} "
             "has not finished (no scores.json); run the same cross-validate command again, it goes on where it stopped"
@@ -67,6 +70,29 @@ def load_results(folder: Path) -> Results:
         audits=tuple(audits),
         unfinished=tuple(unfinished),
     )
+
+
+def load_numbers(folder: Path) -> tuple[NumberValidation, ...]:
+    """Return every cross-validation of a regression in a folder and up to three levels below it, probes last.
+
+    Raises
+    ------
+    StudyError
+        Where one is damaged.
+    """
+    places = [place for place in _folders(folder) if (place / "scores.json").is_file() and is_of_numbers(place)]
+    names = [p.relative_to(folder).as_posix() if p != folder else folder.resolve().name for p in places]
+    held = [load_number_validation(place, name) for place, name in zip(places, names, strict=True)]
+    return tuple(sorted(held, key=lambda one: (one.is_probe, one.task, one.model, one.name)))
+
+
+def _is_shared(place: Path) -> bool:
+    """Return whether a folder holds the folds of several tasks that have all been scored in folders of their own."""
+    run = read_json(place / "folds.json").get("run")
+    tasks = run.get("tasks") if isinstance(run, dict) else None
+    if not isinstance(tasks, list) or not all(isinstance(name, str) for name in tasks):
+        return False
+    return bool(tasks) and all((place / name / "scores.json").is_file() for name in tasks)
 
 
 def _folders(root: Path) -> Iterator[Path]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from biopercept.files import write_bytes
 
 from .drawing import Drawing
+from .number_results import NumberLine, is_of_numbers, load_lines, load_number_validation
+from .number_views import line_figure, number_figure
 from .results import CrossValidation, PredictionFolder, Predictions, RecordingKey
 from .score_figures import confusion_figure, reliability_figure, subjects_figure
 from .score_files import load_cross_validation
@@ -56,11 +58,15 @@ def _longest(predictions: Predictions, participant: str) -> RecordingKey | None:
 
 
 def prediction_timelines(folder: PredictionFolder) -> tuple[Drawing, ...]:
-    """Return timelines of the first recordings of a folder of ``predict`` that have any window."""
+    """Return timelines of the first recordings of a folder of ``predict``, and their numbers and traces."""
     held = [windows for _, windows in folder.recordings if len(windows)][:MOST_TIMELINES]
-    return tuple(
-        timeline_figure(windows.of_recording(windows.keys[0]), f"timeline-{number}")
-        for number, windows in enumerate(held, 1)
+    lines: tuple[NumberLine, ...] = load_lines(folder.folder, MOST_TIMELINES)
+    return (
+        *(
+            timeline_figure(windows.of_recording(windows.keys[0]), f"timeline-{number}")
+            for number, windows in enumerate(held, 1)
+        ),
+        *(line_figure(line, f"line-{number}") for number, line in enumerate(lines, 1)),
     )
 
 
@@ -72,6 +78,8 @@ def figures_of(held: CrossValidation) -> tuple[Drawing, ...]:
 def write_figures(folder: Path) -> tuple[Path, ...]:
     """Draw the figures of a finished cross-validation into ``folder/figures`` (SVG) and return their paths.
 
+    Of several tasks those of each, in the task's own folder.
+
     Raises
     ------
     StudyError
@@ -79,8 +87,16 @@ def write_figures(folder: Path) -> tuple[Path, ...]:
     OutputError
         Where a figure cannot be written; those written before stay whole.
     """
+    if not (folder / "scores.json").is_file():
+        below = sorted(path.parent for path in folder.glob("*/scores.json"))
+        if below:
+            return tuple(path for place in below for path in write_figures(place))
     paths = []
-    for figure in figures_of(load_cross_validation(folder)):
+    is_numbers = (folder / "scores.json").is_file() and is_of_numbers(folder)
+    drawn = (
+        (number_figure(load_number_validation(folder)),) if is_numbers else figures_of(load_cross_validation(folder))
+    )
+    for figure in drawn:
         path = folder / "figures" / f"{figure.name}.svg"
         write_bytes(path, figure.svg)
         paths.append(path)

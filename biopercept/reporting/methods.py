@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from .counting import N_BINS
 from .results import CrossValidation
-from .text import count, shown
+from .text import count, shown, span
 
 _SPLITS = {
     "subject": "Every subject was held out once and predicted by a model that was fitted on the others only",
@@ -33,6 +33,7 @@ def methods_text(held: CrossValidation) -> tuple[str, ...]:
         f"{_SPLITS.get(held.split, f'The split was {shown(held.split)}')} ({count(held.n_folds, 'fold')}"
         f"{'' if held.seeds == 1 else f', probabilities averaged over {held.seeds} seeds before scoring'}).",
         _NORMALISATIONS.get(held.normalisation, f"Normalisation: {shown(held.normalisation)}."),
+        *_labels(held),
         "Everything that is learnt (scaling, weights, when to stop) was learnt inside the training side of a "
         "fold: early stopping, "
         "where a model uses it, looked at validation subjects taken from the training subjects, never at the "
@@ -60,6 +61,22 @@ def _windows(held: CrossValidation) -> str:
         f"{count(held.n_windows, 'window')}{size}{every} of {count(held.n_subjects, 'subject')} were scored, each "
         "wholly inside one "
         f"labelled stretch.{out}"
+    )
+
+
+def _labels(held: CrossValidation) -> tuple[str, ...]:
+    """Say whose labels were used, where it is not everybody's."""
+    if held.labels is None or held.labels.share == 1:
+        return ()
+    aside = (
+        f"{span(held.labels.for_stopping)} of them for early stopping"
+        if held.labels.for_stopping[1]
+        else "too few to set any aside, so that training ran to its last epoch"
+    )
+    return (
+        f"In each fold the labels of {span(held.labels.labelled)} of {span(held.labels.everybody)} training subjects "
+        f"were used, drawn at random by identity (label share {held.labels.share:g}; {aside}); nothing else was fitted "
+        "on the others, except pretraining where it was asked for, which reads signals and no label.",
     )
 
 

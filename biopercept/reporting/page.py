@@ -12,11 +12,13 @@ from biopercept.files import write_text
 from biopercept.version import __version__
 
 from .audit_files import VERDICTS
-from .cautions import cautions_of, same_data
-from .discovery import load_results
+from .cautions import Caution, cautions_of, same_data
+from .discovery import load_numbers, load_results
 from .drawing import Drawing
 from .figures import MOST_TIMELINES, data_figures, prediction_timelines, score_figures, subject_timelines, write_figures
 from .methods import methods_text
+from .number_results import NumberValidation
+from .number_views import number_cautions, number_figure, number_table, subject_numbers
 from .preparation import preparations_of
 from .results import Audit, CrossValidation, Estimate, PredictionFolder, PrepareLog, Results
 from .score_figures import models_figure
@@ -77,12 +79,12 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
         fault = OutputError(f"{target} is a folder; give the name of a file that ends in .html")
         fault.exit_code = 2
         raise fault
-    write_text(target, render(load_results(folder)))
+    write_text(target, render(load_results(folder), load_numbers(folder)))
     return target
 
 
-def render(results: Results) -> str:
-    """Return the HTML page of results."""
+def render(results: Results, numbers: Sequence[NumberValidation] = ()) -> str:
+    """Return the HTML page of results, and of cross-validations of numbers."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -98,16 +100,33 @@ def render(results: Results) -> str:
     )
     return template.render(
         name=results.name,
-        summary=_summary(results),
-        cautions=cautions_of(results),
-        sections=sections_of(results),
+        summary=_summary(results, len(numbers)),
+        cautions=_cautions(results, numbers),
+        sections=(*_number_sections(numbers), *sections_of(results)),
         version=__version__,
     )
 
 
-def _summary(results: Results) -> str:
+def _cautions(results: Results, numbers: Sequence[NumberValidation]) -> tuple[Caution, ...]:
+    found = (*cautions_of(results), *(Caution(is_grave, text) for is_grave, text in number_cautions(numbers)))
+    return tuple(sorted(dict.fromkeys(found), key=lambda caution: not caution.is_grave))
+
+
+def _number_sections(numbers: Sequence[NumberValidation]) -> list[Section]:
+    if not numbers:
+        return []
+    tables = (number_table(numbers), *(subject_numbers(held) for held in numbers if not held.is_probe))
+    figures = tuple(number_figure(held) for held in numbers if not held.is_probe)
+    lead = (
+        "MAE is the mean absolute error in the unit of the study's column; CCC is Lin's concordance (1: equal, 0: no "
+        "agreement); R2 is 1 at best and 0 or less for answers no better than one number.",
+    )
+    return [Section("numbers", "Predicted numbers", lead=lead, figures=figures, tables=tables)]
+
+
+def _summary(results: Results, n_numbers: int = 0) -> str:
     parts = [
-        (len(results.cross_validations), "cross-validation"),
+        (len(results.cross_validations) + n_numbers, "cross-validation"),
         (sum(len(folder.recordings) for folder in results.predictions), "predicted recording"),
         (sum(len(log.table) for log in results.logs), "prepared recording"),
         (len(results.audits), "audit"),

@@ -113,8 +113,10 @@ def load_predictions(folder: Path, name: str = "") -> PredictionFolder:
     """
     recordings = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
-        key = _key_of(path)
-        recordings.append((key, predictions_of(read_table(path), key=key)))
+        table = read_table(path)
+        if any(name.startswith(PREFIX) for name in table.columns) or "predicted" not in table.columns:
+            key = _key_of(path)
+            recordings.append((key, predictions_of(table, key=key)))  # numbers are read by number_results
     return PredictionFolder(
         name=name or folder.resolve().name,
         folder=folder,

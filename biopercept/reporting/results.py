@@ -139,6 +139,24 @@ class Predictions:
         )
 
 
+@dataclass(frozen=True)
+class Labels:
+    """How many subjects of the training side kept their labels, lowest and highest over the folds.
+
+    Attributes
+    ----------
+    share : float
+        The share that was asked for; 1 is everybody.
+    labelled, everybody, for_stopping : tuple of two ints
+        Subjects with labels, of how many, and how many of those were set aside for early stopping.
+    """
+
+    share: float
+    labelled: tuple[int, int]
+    everybody: tuple[int, int]
+    for_stopping: tuple[int, int]
+
+
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
     """A finished folder of ``cross-validate``.
@@ -174,6 +192,8 @@ class CrossValidation:
         SHA-256 of the store, versions.
     subjects : tuple of SubjectScore
     predictions : Predictions
+    labels : Labels or None
+        Whose labels were used; None where the file does not say.
     config_text : str
         The effective settings, as YAML; empty where the file is missing.
     config : mapping
@@ -210,6 +230,7 @@ class CrossValidation:
     left_out: Mapping[str, int] = field(default_factory=dict)
     by_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     fingerprint: Mapping[str, str] = field(default_factory=dict)
+    labels: Labels | None = None
     config_text: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
 

@@ -13,12 +13,12 @@ from biopercept.errors import StudyError
 
 from .prediction_files import predictions_of
 from .reading import ResultTable, read_json, read_settings, read_table, read_text
-from .results import CrossValidation, Estimate, SubjectScore
+from .results import CrossValidation, Estimate, Labels, SubjectScore
 
 SCHEMA = 1
 
 
-class _Fields:
+class Fields:
     """The named values of ``scores.json``, each checked as it is taken."""
 
     def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
@@ -26,23 +26,27 @@ class _Fields:
         self.content = content
 
     def fault(self, name: str, wanted: str) -> StudyError:
+        """Return the error of a value that is absent or of another kind."""
         if name not in self.content:
             return StudyError(f"{self.path} has no {name!r}; {wanted} is needed, run cross-validate again")
         return StudyError(f"{self.path} has {self.content[name]!r} for {name!r}; {wanted} is needed")
 
     def text(self, name: str) -> str:
+        """Return a text. Raises StudyError where it is none."""
         value = self.content.get(name)
         if not isinstance(value, str):
             raise self.fault(name, "a text")
         return value
 
     def texts(self, name: str, *, optional: bool = False) -> tuple[str, ...]:
+        """Return a list of texts. Raises StudyError where it is none."""
         value = self.content.get(name, [] if optional else None)
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self.fault(name, "a list of texts")
         return tuple(value)
 
     def whole(self, name: str, *, optional: bool = False) -> int | None:
+        """Return a whole number of 0 or more. Raises StudyError where it is none."""
         value = self.content.get(name)
         if value is None and optional:
             return None
@@ -51,6 +55,7 @@ class _Fields:
         return value
 
     def number(self, name: str) -> float | None:
+        """Return a finite number; None where it is absent or null. Raises StudyError where it is none."""
         value = self.content.get(name)
         if value is None:
             return None
@@ -59,18 +64,21 @@ class _Fields:
         return float(value)
 
     def flag(self, name: str, *, default: bool) -> bool:
+        """Return a truth value. Raises StudyError where it is none."""
         value = self.content.get(name, default)
         if not isinstance(value, bool):
             raise self.fault(name, "true or false")
         return value
 
-    def part(self, name: str, *, optional: bool = False) -> _Fields:
+    def part(self, name: str, *, optional: bool = False) -> Fields:
+        """Return the named values of an object within. Raises StudyError where it is none."""
         value = self.content.get(name, {} if optional else None)
         if not isinstance(value, dict):
             raise self.fault(name, "an object with named values")
-        return _Fields(self.path, value)
+        return Fields(self.path, value)
 
     def estimate(self, name: str, *, optional: bool = False) -> Estimate:
+        """Return a score over subjects. Raises StudyError where it is none."""
         part = self.part(name, optional=optional)
         return Estimate(
             mean=part.number("mean"),
@@ -84,6 +92,7 @@ class _Fields:
         )
 
     def interval(self, name: str) -> tuple[float, float] | None:
+        """Return two numbers in order; None where they are absent. Raises StudyError where they are none."""
         value = self.content.get(name)
         if value is None or (isinstance(value, list) and len(value) == 2 and value == [None, None]):
             return None
@@ -96,6 +105,11 @@ class _Fields:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def read_scores(folder: Path) -> Fields:
+    """Return the named values of a folder's ``scores.json``. Raises StudyError where it cannot be read."""
+    return Fields(folder / "scores.json", read_json(folder / "scores.json"))
 
 
 def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
@@ -113,7 +127,7 @@ def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
     StudyError
         Where a file is missing, damaged, of another schema, or contradicts another.
     """
-    scores = _Fields(folder / "scores.json", read_json(folder / "scores.json"))
+    scores = read_scores(folder)
     schema = scores.content.get("schema")
     if schema != SCHEMA:
         raise StudyError(f"{scores.path} has schema {schema!r}; this version of biopercept reads schema {SCHEMA}")
@@ -155,17 +169,28 @@ def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
         left_out=_left_out(scores),
         by_class=_by_class(scores),
         fingerprint={key: str(value) for key, value in scores.part("fingerprint", optional=True).content.items()},
+        labels=_labels(scores),
         config_text=read_text(folder / "config.yaml"),
         config=read_settings(folder / "config.yaml"),
     )
 
 
-def _left_out(scores: _Fields) -> dict[str, int]:
+def _labels(scores: Fields) -> Labels | None:
+    held = scores.part("labels", optional=True)
+    names = ("subjects_labelled", "subjects_of_training_side", "subjects_for_early_stopping")
+    share, spans = held.number("share"), [held.interval(name) for name in names]
+    if share is None or None in spans:
+        return None
+    labelled, everybody, aside = ((int(span[0]), int(span[1])) for span in spans if span is not None)
+    return Labels(share, labelled, everybody, aside)
+
+
+def _left_out(scores: Fields) -> dict[str, int]:
     reasons = scores.part("n_windows_left_out", optional=True)
     return {reason: reasons.whole(reason) or 0 for reason in reasons.content}
 
 
-def _by_class(scores: _Fields) -> dict[str, dict[str, float | None]]:
+def _by_class(scores: Fields) -> dict[str, dict[str, float | None]]:
     """Return what ``scores_by_class`` holds: per class a number, or an object of numbers."""
     held = scores.part("scores_by_class", optional=True)
     table: dict[str, dict[str, float | None]] = {}

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from biopercept.errors import StudyError
 
 from .reading import ResultTable
 from .results import Audit, CrossValidation, Estimate
-from .text import NOT_DEFINED, count, duration, score, shown, with_interval
+from .text import NOT_DEFINED, count, duration, score, shown, span, with_interval
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -55,6 +52,7 @@ class Table:
 def score_table(validations: Sequence[CrossValidation]) -> Table:
     """Return a row per cross-validation: scores with 95 % intervals, chance, split and scaling."""
     levels = tuple(dict.fromkeys(name for held in validations for name in held.chance))
+    has_few_labels = any(held.labels is not None and held.labels.share < 1 for held in validations)
     columns = (
         "Model",
         "Balanced accuracy",
@@ -70,15 +68,17 @@ def score_table(validations: Sequence[CrossValidation]) -> Table:
         "Calibration error",
         "Normalisation",
         "Split",
+        *(("Labels of training subjects",) if has_few_labels else ()),
         "Subjects",
         "Windows",
     )
-    rows = tuple(_score_row(held, _label(held, validations), levels) for held in validations)
+    rows = tuple(_score_row(held, _label(held, validations), levels, has_few_labels) for held in validations)
     title = "Scores: mean over subjects [95 % bootstrap interval over subjects]"
-    return Table(title, columns, rows, (False,) + (True,) * (10 + len(levels)) + (False, False, True, True))
+    words = (False,) * (2 + has_few_labels)
+    return Table(title, columns, rows, (False,) + (True,) * (10 + len(levels)) + (*words, True, True))
 
 
-def _score_row(held: CrossValidation, label: str, levels: Sequence[str]) -> tuple[str, ...]:
+def _score_row(held: CrossValidation, label: str, levels: Sequence[str], has_few_labels: bool) -> tuple[str, ...]:
     below = held.balanced_accuracy.subjects_below_chance
     return (
         label,
@@ -95,6 +95,7 @@ def _score_row(held: CrossValidation, label: str, levels: Sequence[str]) -> tupl
         score(held.ece),
         normalisation(held),
         SPLITS.get(held.split, held.split),
+        *((labels_used(held),) if has_few_labels else ()),
         f"{held.n_subjects:,}",
         f"{held.n_windows:,}",
     )
@@ -104,6 +105,13 @@ def _label(held: CrossValidation, among: Sequence[CrossValidation]) -> str:
     """Return the model's name, with its folder where two share it, and marked where it is a probe."""
     name = f"{held.model} ({held.name})" if sum(other.model == held.model for other in among) > 1 else held.model
     return f"{name} (probe)" if held.is_probe else name
+
+
+def labels_used(held: CrossValidation) -> str:
+    """Return of how many training subjects per fold the labels were used, such as "3 of 33"."""
+    if held.labels is None:
+        return NOT_DEFINED
+    return f"{span(held.labels.labelled)} of {span(held.labels.everybody)}"
 
 
 def labels_of(validations: Sequence[CrossValidation]) -> tuple[str, ...]:
@@ -246,22 +254,3 @@ def terminal_table(table: Table) -> RichTable:
     for row in table.rows:
         drawn.add_row(*(Text(shown(cell)) for cell in row))
     return drawn
-
-
-def print_scores(folder: Path) -> None:
-    """Print the score table of a finished cross-validation, or of every one in a parent folder, to stdout.
-
-    Raises
-    ------
-    StudyError
-        Where the folder holds no finished cross-validation, or one that is damaged.
-    """
-    from rich.console import Console
-
-    from .discovery import load_results
-
-    found = load_results(folder).cross_validations
-    if not found:
-        raise StudyError(f"{folder} holds no finished cross-validation; scores.json is needed")
-    console = Console(markup=False, highlight=False, emoji=False)
-    console.print(terminal_table(turned(score_table(found))))

@@ -78,3 +78,13 @@ def listed(names: list[str] | tuple[str, ...], limit: int = 6) -> str:
     """Return names joined by commas, cut after ``limit`` with the number of those left out."""
     head = ", ".join(shown(name) for name in names[:limit])
     return head if len(names) <= limit else f"{head} and {len(names) - limit} more"
+
+
+def span(ends: tuple[int, int]) -> str:
+    """Return a lowest and a highest whole number as one word or three.
+
+    >>> span((3, 3)), span((3, 5))
+    ('3', '3 to 5')
+    """
+    low, high = ends
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

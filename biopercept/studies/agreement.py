@@ -13,6 +13,7 @@ from pathlib import Path
 from biopercept.studies.places import Places
 from biopercept.studies.structure import Entry, Study
 from biopercept.studies.tables import folded
+from biopercept.studies.task_values import check_values, is_constant_in_files, n_subjects_with_value
 from biopercept.studies.tasks import Task
 
 _HEAD = 1 << 20
@@ -31,21 +32,30 @@ def check_agreement(study: Study, faults: list[str]) -> None:
     _check_twins((person.subject for person in study.participants), "participant_id", faults)
     _check_twins(("_".join((e.subject, e.session, e.recording)) for e in study.entries), "recording", faults)
     _check_labels(study, faults)
+    check_values(study, faults)
     _check_same_recording(study.entries, faults)
 
 
 def with_file_labels(study: Study) -> Study:
-    """Return the study with ``label_is_file`` set for tasks in which no recording holds two classes."""
+    """Return the study with ``label_is_file`` set for tasks in which no recording holds two classes or numbers."""
     tasks = {
-        name: replace(task, label_is_file=_is_file_label(study.entries, task)) for name, task in study.tasks.items()
+        name: replace(
+            task,
+            label_is_file=is_constant_in_files(study, task.column or "")
+            if task.is_regression
+            else _is_file_label(study.entries, task),
+        )
+        for name, task in study.tasks.items()
     }
     return replace(study, tasks=tasks)
 
 
 def training_faults(study: Study) -> tuple[str, ...]:
-    """Return why a task cannot be learnt from the study: a class without any labelled stretch, or no label at all."""
+    """Return why a task cannot be learnt from the study: a class without any labelled stretch, or no number."""
     faults = []
     for task in study.tasks.values():
+        if task.is_regression and not n_subjects_with_value(study, task):
+            faults.append(f"task {task.name!r}: the column {task.column!r} has no number in any row")
         counts = class_counts(study, task)
         absent = [name for name in task.class_names if not counts[name]]
         for name in absent:
@@ -77,7 +87,7 @@ def _check_twins(names: Iterable[str], what: str, faults: list[str]) -> None:
 def _check_labels(study: Study, faults: list[str]) -> None:
     used = Counter(label for entry in study.entries for label in entry.labels)
     for task in study.tasks.values():
-        if task.kind != "classification":
+        if task.is_regression:
             continue
         known = (*task.labels, *task.ignore)
         for label, count in used.items():

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from biopercept.recording import Interval
 from biopercept.studies.definition import Definition, read_definition
-from biopercept.studies.plain import interval_of, ordered, read_participants
+from biopercept.studies.plain import cells_of, interval_of, ordered, read_participants
 from biopercept.studies.structure import Entry, Participant, Study, StudyFile
 from biopercept.studies.tables import name_fault, read_table
+from biopercept.studies.task_values import wanted_columns
 from biopercept.studies.tasks import Task
 
 _DATATYPES = ("eeg", "beh", "physio", "emg", "ecg", "motion", "func", "meg", "ieeg", "nirs")
@@ -183,15 +184,24 @@ def _entry(
         StudyFile(path, 0.0 if kind in ("physio", "motion") else None) for (kind, _), path in found.files.items()
     )
     is_label = any(task.knows(found.task) for task in tasks.values())
+    cells: dict[Interval, dict[str, str]] = {}
     return Entry(
         *group,
         files=files,
         condition=found.task if is_label else None,
-        intervals=_intervals(root, found.events, faults, notes),
+        intervals=_intervals(root, found.events, faults, notes, wanted_columns(tasks), cells),
+        interval_columns=cells,
     )
 
 
-def _intervals(root: Path, tables: list[Path], faults: list[str], notes: list[str]) -> tuple[Interval, ...]:
+def _intervals(
+    root: Path,
+    tables: list[Path],
+    faults: list[str],
+    notes: list[str],
+    columns: tuple[str, ...],
+    cells: dict[Interval, dict[str, str]],
+) -> tuple[Interval, ...]:
     intervals: dict[Interval, None] = {}
     for path in tables:
         shown = str(path.relative_to(root))
@@ -205,6 +215,8 @@ def _intervals(root: Path, tables: list[Path], faults: list[str], notes: list[st
                 n_missing += 1
             elif interval := interval_of(row, faults):
                 intervals[interval] = None
+                if held := cells_of(row, columns):
+                    cells[interval] = held
         if n_missing:
             notes.append(f"{shown}: {n_missing} events left out, their onset, duration or trial_type is n/a")
     return ordered(list(intervals))

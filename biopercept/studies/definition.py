@@ -11,7 +11,7 @@ from typing import Any
 from biopercept.errors import SettingsError
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.studies.tables import MISSING
-from biopercept.studies.tasks import Task
+from biopercept.studies.tasks import CLASSIFICATION, KINDS, ORDINAL, REGRESSION, Kind, Task
 from biopercept.studies.yaml_text import Lines, read_yaml_text
 
 _TOP = ("name", "description", "licence", "citation", "tasks", "signals")
@@ -98,25 +98,23 @@ class _Reader:
             self.fault(path, f"the task {name!r} needs 'classes:' (or 'kind: regression' and 'column:')")
             return None
         self.refuse_unknown(body, path, _TASK)
-        kind = self.text(body, path, "kind") or "classification"
+        kind = self.text(body, path, "kind") or CLASSIFICATION
         ignore = self.labels(body.get("ignore", []), (*path, "ignore"))
-        if kind == "regression":
+        if kind == REGRESSION:
             return self._regression(name, body, ignore)
-        if kind != "classification":
-            self.fault(
-                (*path, "kind"), f"the kind of task {name!r} is {kind!r}; allowed are classification, regression"
-            )
+        if kind not in KINDS:
+            self.fault((*path, "kind"), f"the kind of task {name!r} is {kind!r}; allowed are {', '.join(KINDS)}")
             return None
-        return self._classification(name, body, ignore)
+        return self._classes(name, body, ignore, ORDINAL if kind == ORDINAL else CLASSIFICATION)
 
     def _regression(self, name: str, body: dict[str, Any], ignore: tuple[str, ...]) -> Task | None:
         column = self.text(body, ("tasks", name), "column")
         if not column:
             self.fault(("tasks", name), f"the regression task {name!r} needs 'column:', the numeric column to predict")
             return None
-        return Task(name, kind="regression", column=column, ignore=ignore)
+        return Task(name, kind=REGRESSION, column=column, ignore=ignore)
 
-    def _classification(self, name: str, body: dict[str, Any], ignore: tuple[str, ...]) -> Task:
+    def _classes(self, name: str, body: dict[str, Any], ignore: tuple[str, ...], kind: Kind) -> Task:
         path = ("tasks", name)
         given = self.mapping(body, path, "classes")
         classes = {label: self.labels(value, (*path, "classes", label)) for label, value in given.items()}
@@ -126,7 +124,7 @@ class _Reader:
             if not members:
                 self.fault((*path, "classes", label), f"the class {label!r} of task {name!r} has no labels")
         self._refuse_shared(name, {**classes, "ignore": ignore})
-        return Task(name, classes=classes, ignore=ignore)
+        return Task(name, kind=kind, classes=classes, ignore=ignore)
 
     def _refuse_shared(self, name: str, groups: dict[str, tuple[str, ...]]) -> None:
         seen: dict[str, str] = {}

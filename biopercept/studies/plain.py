@@ -30,16 +30,28 @@ def read_participants(path: Path, faults: list[str]) -> tuple[Participant, ...]:
     return tuple(people.values())
 
 
-def read_entries(folder: Path, faults: list[str]) -> tuple[Entry, ...]:
-    """Return one entry per recording of recordings.tsv, with the intervals of events.tsv where there is one."""
-    files, conditions, named = _read_recordings(folder, faults)
+def read_entries(folder: Path, faults: list[str], columns: tuple[str, ...] = ()) -> tuple[Entry, ...]:
+    """Return one entry per recording of recordings.tsv, with the intervals of events.tsv where there is one.
+
+    Of the columns named the cells of both tables are kept.
+    """
+    kept: dict[Key, dict[str, str]] = {}
+    files, conditions, named = _read_recordings(folder, faults, columns, kept)
     intervals: dict[Key, list[Interval]] = {}
+    cells: dict[Key, dict[Interval, dict[str, str]]] = {}
     events = folder / "events.tsv"
     if events.is_file():
         needed = ("participant_id", "recording", "onset", "duration", "trial_type")
-        intervals = _read_events(read_table(events, needed, faults), named, faults)
+        intervals = _read_events(read_table(events, needed, faults), named, faults, columns, cells)
     return tuple(
-        Entry(*key, files=tuple(listed), condition=conditions.get(key), intervals=ordered(intervals.get(key, [])))
+        Entry(
+            *key,
+            files=tuple(listed),
+            condition=conditions.get(key),
+            intervals=ordered(intervals.get(key, [])),
+            columns=kept.get(key, {}),
+            interval_columns=cells.get(key, {}),
+        )
         for key, listed in files.items()
     )
 
@@ -64,7 +76,14 @@ def _key(row: Row, faults: list[str]) -> Key | None:
     return None if found else key
 
 
-def _read_recordings(folder: Path, faults: list[str]) -> tuple[dict[Key, list[StudyFile]], dict[Key, str], set[Key]]:
+def cells_of(row: Row, columns: tuple[str, ...]) -> dict[str, str]:
+    """Return a row's cells in these columns, those that the table has."""
+    return {column: row.cells[column] for column in columns if column in row.cells}
+
+
+def _read_recordings(
+    folder: Path, faults: list[str], columns: tuple[str, ...], kept: dict[Key, dict[str, str]]
+) -> tuple[dict[Key, list[StudyFile]], dict[Key, str], set[Key]]:
     """Return the files and the condition of each recording, and every recording that a row names, sound or not."""
     files: dict[Key, list[StudyFile]] = {}
     conditions: dict[Key, str] = {}
@@ -82,6 +101,7 @@ def _read_recordings(folder: Path, faults: list[str]) -> tuple[dict[Key, list[St
             faults.append(f"{row.where}: the file {row.get('path')!r} is listed twice for {_title(key)}")
             continue
         files.setdefault(key, []).append(StudyFile(path, offset))
+        _keep_cells(row, key, columns, kept, faults)
         if not row.is_missing("condition"):
             _add_condition(row, key, conditions, faults)
     return files, conditions, named
@@ -89,6 +109,15 @@ def _read_recordings(folder: Path, faults: list[str]) -> tuple[dict[Key, list[St
 
 def _title(key: Key) -> str:
     return " ".join(part for part in key if part)
+
+
+def _keep_cells(
+    row: Row, key: Key, columns: tuple[str, ...], kept: dict[Key, dict[str, str]], faults: list[str]
+) -> None:
+    for column, text in cells_of(row, columns).items():
+        first = kept.setdefault(key, {}).setdefault(column, text)
+        if text != first:
+            faults.append(f"{row.where}: the {column} {text!r} differs from {first!r} of the same recording")
 
 
 def _add_condition(row: Row, key: Key, conditions: dict[Key, str], faults: list[str]) -> None:
@@ -141,7 +170,13 @@ def _is_wfdb_name(path: Path) -> bool:
     return path.with_name(path.name + ".hea").is_file()
 
 
-def _read_events(table: Table, named: set[Key], faults: list[str]) -> dict[Key, list[Interval]]:
+def _read_events(
+    table: Table,
+    named: set[Key],
+    faults: list[str],
+    columns: tuple[str, ...],
+    cells: dict[Key, dict[Interval, dict[str, str]]],
+) -> dict[Key, list[Interval]]:
     intervals: dict[Key, list[Interval]] = {}
     seen: dict[tuple[Key, Interval], str] = {}
     for row in table:
@@ -157,6 +192,8 @@ def _read_events(table: Table, named: set[Key], faults: list[str]) -> dict[Key, 
             continue
         seen[key, interval] = row.where
         intervals.setdefault(key, []).append(interval)
+        if held := cells_of(row, columns):
+            cells.setdefault(key, {})[interval] = held
     return intervals
 
 

@@ -60,6 +60,10 @@ class Entry:
         Label of the whole recording.
     intervals : tuple of Interval
         Labelled stretches from events.tsv in time order; the condition is not among them.
+    columns : mapping of str to str
+        Cells of recordings.tsv in the columns that regression tasks name.
+    interval_columns : mapping of Interval to (mapping of str to str)
+        The same of events.tsv, for each stretch.
     """
 
     subject: str
@@ -68,6 +72,8 @@ class Entry:
     files: tuple[StudyFile, ...]
     condition: str | None = None
     intervals: tuple[Interval, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict, hash=False)
+    interval_columns: Mapping[Interval, Mapping[str, str]] = field(default_factory=dict, hash=False)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from biopercept.studies.definition import Definition, read_definition
 from biopercept.studies.entries import load_entry
 from biopercept.studies.plain import read_entries, read_participants
 from biopercept.studies.structure import Entry, Participant, Study, StudyFaults, StudyFile
+from biopercept.studies.task_values import wanted_columns
 
 __all__ = ["Entry", "Participant", "Study", "StudyFaults", "StudyFile", "is_study", "load_entry", "load_study"]
 
@@ -71,7 +72,7 @@ def _read_plain(folder: Path, faults: list[str]) -> Study:
         description=definition.description,
         licence=definition.licence,
         participants=people,
-        entries=read_entries(folder, faults),
+        entries=read_entries(folder, faults, wanted_columns(definition.tasks)),
         tasks=definition.tasks,
         overrides=definition.overrides,
     )

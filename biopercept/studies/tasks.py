@@ -1,4 +1,4 @@
-"""What is to be predicted in a study: a task maps the study's own labels to classes, or names a numeric column."""
+"""What is to be predicted in a study: a task maps the study's own labels to classes or levels, or names a column."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import Any, Literal
 
 from biopercept.errors import StudyError
 
-Kind = Literal["classification", "regression"]
+Kind = Literal["classification", "ordinal", "regression"]
+CLASSIFICATION: Kind = "classification"
+ORDINAL: Kind = "ordinal"
+REGRESSION: Kind = "regression"
+KINDS: tuple[Kind, ...] = (CLASSIFICATION, ORDINAL, REGRESSION)
 
 
 @dataclass(frozen=True)
@@ -19,17 +23,18 @@ class Task:
     ----------
     name : str
         Key under ``tasks`` in study.yaml.
-    kind : "classification" or "regression"
+    kind : "classification", "ordinal" (classes in order, the lowest first) or "regression"
     classes : dict of str to tuple of str
         Class name -> labels (``trial_type`` or ``condition``) that belong to it, in the order of the study file,
         which is the order of the model's outputs. Empty for a regression.
     ignore : tuple of str
         Labels that are known and left out of this task.
     column : str or None
-        Numeric column to predict; None for a classification.
+        Numeric column to predict, of events.tsv (a number of each stretch), recordings.tsv or participants.tsv;
+        None for classes.
     label_is_file : bool
-        True where every recording holds one class only, so that any statistic of a whole file gives the label
-        away; such a task is scored with ``global`` normalisation.
+        True where every recording holds one class (or number) only, so that any statistic of a whole file gives
+        the label away; such a task is scored with ``global`` normalisation.
 
     Examples
     --------
@@ -44,6 +49,11 @@ class Task:
     ignore: tuple[str, ...] = ()
     column: str | None = None
     label_is_file: bool = False
+
+    @property
+    def is_regression(self) -> bool:
+        """Return whether a number is predicted and no class."""
+        return self.kind == REGRESSION
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -88,7 +98,7 @@ class Task:
         """
         try:
             kind = document["kind"]
-            if kind not in ("classification", "regression"):
+            if kind not in KINDS:
                 raise ValueError(f"kind is {kind!r}")
             column = document["column"]
             return Task(

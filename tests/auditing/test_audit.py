@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
 
 from biopercept.auditing.audit import AuditRequest, audit
-from biopercept.auditing.findings import Finding
+from biopercept.auditing.findings import Finding, Skipped
+from biopercept.auditing.structure import fixed_order
 from biopercept.auditing.writing import write_audit
-from biopercept.errors import SettingsError
+from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.reporting.page import write_report
+from biopercept.studies.tasks import Task
 
 CAUGHT = [
     # plant, normalisation, probe, verdict
@@ -100,3 +105,31 @@ def test_two_models_at_once_are_refused(tmp_path: Path, audited) -> None:
     request = audited("").material.plan.request
     with pytest.raises(SettingsError, match="audit one model at a time"):
         AuditRequest(EvaluationRequest(request.store), audited("").material.settings, tmp_path, fits=True)
+
+
+def test_a_task_of_numbers_and_several_tasks_are_refused(made: ModuleType, asked, tmp_path: Path) -> None:
+    number = Task("load", kind="regression", column="load")
+    store = made.store(tmp_path / "made.h5", made.planted(n_subjects=3), task=(made.TASK, number))
+    request = asked(store)
+    for task, sentence in (
+        ("load", "task 'load' predicts a number; an audit looks at classes and levels"),
+        ("stress,load", "--task stress,load names 2 tasks; audit one at a time"),
+    ):
+        with pytest.raises(StudyError, match=sentence):
+            audit(replace(request, evaluation=replace(request.evaluation, task=task)), tmp_path / "audit")
+
+
+def test_the_order_over_a_session_is_seen_where_its_recordings_have_places(made: ModuleType, gathered) -> None:
+    """One label per file, rest always first: told by the order of the files, not by time within one."""
+    material = gathered("length")
+    assert isinstance(fixed_order(material), Skipped)  # nothing says which file came first
+    windows = material.windows
+    by_key = {r.key: replace(r, place=int(r.recording == "task")) for r in made.planted("length")}
+    placed = tuple(by_key[r.key] for r in windows.recordings)
+    inputs = replace(material.plan.inputs, windows=replace(windows, recordings=placed))
+    known = replace(material, plan=replace(material.plan, inputs=inputs))
+    found = fixed_order(known)
+    assert isinstance(found, Finding)
+    assert (found.verdict, found.score, found.details["order"]) == ("warning", 1.0, ["rest", "stress"])
+    is_task = np.array([windows.recordings[i].recording == "task" for i in windows.recording])
+    np.testing.assert_array_equal(known.session_onset, windows.onset + 240.0 * is_task)

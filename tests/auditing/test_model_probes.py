@@ -171,10 +171,10 @@ def test_a_fit_that_was_stopped_goes_on_and_other_settings_are_refused(
     straight = audit(request, tmp_path / "straight")
     assert [f.to_json() for f in result.findings] == [f.to_json() for f in straight.findings]
     assert {"time-in-latents", "identity-in-latents", "time-in-outputs"} <= set(by_probe(result.findings))
-    with pytest.raises(SettingsError, match="holds a model fitted with other settings or data"):
+    with pytest.raises(SettingsError, match="holds a run with another seed"):
         audit(replace(request, evaluation=replace(request.evaluation, seed=1)), output)
-    run = json.loads((output / "model-folds" / "run.json").read_text())
+    run = json.loads((output / "model-folds" / "folds.json").read_text())
     assert len(run["folds"]) == 3
-    (output / "model-folds" / "002.npz").write_bytes(b"not an archive")
-    with pytest.raises(SettingsError, match=r"002\.npz is damaged; delete it and run the same command again"):
+    (output / "model-folds" / "folds" / "002.json").write_text("{}")
+    with pytest.raises(SettingsError, match=r"002\.json is damaged; delete it and run the same command again"):
         audit(request, output)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from biopercept.claims.classification import Accuracy, FitSchedule, LabelledTokens, over_seeds
-from biopercept.claims.fusion import restricted, run_fusion, sensors_of_recording
+from biopercept.claims.fusion import run_fusion
 from biopercept.claims.one_architecture import SENSES, fit_sense, same_core
 from biopercept.claims.pages import claims_page, run_claims
 from biopercept.claims.permutation import CONTENDERS, Contender, digit_tokens, fit_and_score, permuted, summary_of
@@ -19,6 +19,7 @@ from biopercept.claims.samples import shape_tokens, sound_tokens, window_tokens
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.restriction import restricted, sensors_of_recording
 from biopercept.learning.training import TrainingSettings
 from biopercept.learning.windows import labelled_windows
 from biopercept.store import open_store

@@ -53,6 +53,7 @@ def test_two_studies_are_pretrained_on_and_a_model_and_a_score_start_from_it(
     description = json.loads((pre / "model.json").read_text())
     assert [row["subjects"] for row in description["studies"]] == [["P01", "P02", "P03", "P04"], ["B1", "B2"]]
     assert description["pretraining"]["objective"] == "alignment"
+    assert all("heart_rate/heart_rate" in row["population"]["signals"] for row in description["studies"])
     code, _, err = run(capsys, "train", store, "-o", model, "--start-from", pre, *SMALL)
     assert code == 0, err
     assert "started from the weights of a pretrained network" in (model / "card.md").read_text()

@@ -80,7 +80,7 @@ def test_a_run_killed_between_folds_goes_on_and_ends_the_same(
     cross_validate(request(store, "perceiver-io"), tmp_path / "straight")
     fits = []
 
-    def failing(plan, folds, n_jobs, fit):
+    def failing(plan, folds, n_jobs):
         for fold in folds:
             if len(fits) == 2:
                 raise KeyboardInterrupt
@@ -162,6 +162,11 @@ def test_a_label_that_is_the_file_is_scored_with_global_normalisation_and_says_s
     assert any("normalisation was set to global" in w for w in scores["warnings"])
     chosen = request(path, normalisation=NormalisationSettings("causal"), is_normalisation_chosen=True)
     assert any(w.startswith("LEAK: causal") for w in cross_validate(chosen, tmp_path / "leak")["warnings"])
+    over_sessions = NormalisationSettings("causal", scope="session")
+    scores = cross_validate(request(path, normalisation=over_sessions), tmp_path / "session")
+    assert (scores["normalisation"], scores["normalisation_scope"]) == ("causal", "session")
+    assert any("drift over the session can pass for the label" in w for w in scores["warnings"])
+    assert not any(w.startswith("LEAK") for w in scores["warnings"])
 
 
 def test_transductive_normalisation_stamps_the_result(store: Path, tmp_path: Path) -> None:

@@ -123,6 +123,9 @@ def test_every_series_and_group_goes_with_its_own_sensor() -> None:
     # With no raw signal among the inputs, the pulse amplitude still tells that there was a pulse sensor.
     assert sensors_of([("heart_rate", ""), ("pulse_amplitude", "")], [])[0] == ("bvp", "bvp")
     assert sensors_of([("spo2", ""), ("hr", "")], [])[0] == ("spo2", "spo2")
+    for source in ("hr", ""):  # computed from the oximeter's heart rate: it goes with the oximeter
+        signals = [("spo2", ""), ("hr", ""), ("heart_rate", source)]
+        assert sensors_of(signals, ["heart"]) == (("spo2", "spo2", "spo2"), ("spo2",))
     assert all(source in MODALITIES for sources in FEATURE_SOURCES.values() for source in sources)
 
 

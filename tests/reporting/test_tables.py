@@ -12,7 +12,8 @@ from rich.console import Console
 from biopercept.errors import StudyError
 from biopercept.reporting.cautions import cautions_of
 from biopercept.reporting.discovery import load_results
-from biopercept.reporting.tables import Table, print_scores, score_table, terminal_table, turned
+from biopercept.reporting.printing import print_scores
+from biopercept.reporting.tables import Table, score_table, terminal_table, turned
 from biopercept.reporting.text import listed, shortened, shown, with_interval
 
 

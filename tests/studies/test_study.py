@@ -93,7 +93,7 @@ def test_the_message_of_many_faults_is_one_line_and_says_how_many(write_study: W
         (
             "study",
             "tasks: {t: {kind: rank}}\n",
-            "the kind of task 't' is 'rank'; allowed are classification, regression",
+            "the kind of task 't' is 'rank'; allowed are classification, ordinal, regression",
         ),
         ("study", "tasks: {t: {kind: regression}}\n", "the regression task 't' needs 'column:'"),
         ("participants", "", "participants.tsv is empty; its first line must name the columns participant_id"),
