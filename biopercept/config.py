@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from biopercept.auditing.settings import AuditSettings
 from biopercept.errors import SettingsError
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.field_values import did_you_mean, read_value
@@ -54,6 +55,8 @@ class Config:
         How it is pretrained on unlabelled windows, where that is asked for.
     evaluation : EvaluationSettings
         How it is scored.
+    audit : AuditSettings
+        How leaks are looked for.
     """
 
     windows: WindowSettings = field(default_factory=WindowSettings)
@@ -64,6 +67,7 @@ class Config:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     pretraining: PretrainingSettings = field(default_factory=PretrainingSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)
 
 
 class SettingsFaults(SettingsError):  # noqa: N818 - several of them, not one

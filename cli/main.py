@@ -38,6 +38,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("pretrain", "pretrain", "pretrain"),
     ("train", "train", "train"),
     ("cross-validate", "cross_validate", "cross_validate"),
+    ("audit", "audit", "audit"),
     ("score-generation", "score_generation", "score_generation"),
     ("predict", "predict", "predict"),
     ("export", "export", "export"),

@@ -15,7 +15,7 @@ def report(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR", help="What cross-validate, predict, prepare or demo wrote, or a parent of several."
+            metavar="DIR", help="What cross-validate, audit, predict, prepare or demo wrote, or a parent of several."
         ),
     ],
     output: OptionalOutput = None,

@@ -104,7 +104,101 @@ def study(n_subjects: int = 6, *, seed: int = 0, effect: float = 1.0) -> tuple[P
     )
 
 
-def store(path: Path, recordings: Sequence[PreparedRecording], *, task: Task | Sequence[Task] = TASK) -> Path:
+AUDIT_FEATURES = ("heart/rate_mean", "heart/rate_sd", "eda/scl_mean", "eda/phasic_sd", "temp/mean", "motion/activity")
+PLANTS = ("", "order", "drift", "offset", "constant", "length", "gaps", "copy", "motion")
+
+
+def planted(plant: str = "", *, n_subjects: int = 12, seed: int = 0) -> tuple[PreparedRecording, ...]:
+    """Return a study of counterbalanced conditions, an honest effect, and one planted leak or confound.
+
+    Parameters
+    ----------
+    plant : str
+        "" (none); "order" (conditions in one order for all, nothing that tells the time); "drift" (the same, and the
+        temperature rises with time); "offset" (each subject has a temperature of their own); "constant" (the same,
+        and one label per subject); "length" (one label per file, stress files are longer); "gaps" (a feature is
+        missing under stress); "copy" (two subjects hold the same samples); "motion" (people move under stress).
+    n_subjects : int
+    seed : int
+    """
+    made = []
+    for i in range(n_subjects):
+        random = np.random.default_rng([seed, i])
+        offset = 40.0 * random.normal() if plant in ("offset", "constant") else 0.0
+        for name, labels in _protocol(plant, i, random):
+            samples_of = 0 if plant == "copy" and i == 1 else i
+            made.append(_planted_recording(f"P{i + 1:02d}", name, labels, plant, offset, random, [seed, samples_of]))
+    return tuple(made)
+
+
+def _protocol(plant: str, subject: int, random: np.random.Generator) -> list[tuple[str, list[str]]]:
+    """Return the recordings of a subject, each with the labels of its stages of one minute."""
+    balanced = ["baseline", "stroop"] * 4
+    if plant in ("order", "drift"):
+        return [("protocol", sorted(balanced))]
+    if plant == "constant":
+        return [("protocol", [balanced[subject % 2]] * 8)]
+    if plant == "length":
+        return [("rest", ["baseline"] * 4), ("task", ["stroop"] * 6)]
+    return [("protocol", [str(label) for label in random.permutation(balanced)])]
+
+
+def _planted_recording(
+    subject: str,
+    name: str,
+    labels: Sequence[str],
+    plant: str,
+    offset: float,
+    random: np.random.Generator,
+    sample_seed: Sequence[int],
+) -> PreparedRecording:
+    duration = len(labels) * STAGE_SECONDS
+    n = int(duration * RATE)
+    eda = 5 + np.random.default_rng(sample_seed).normal(size=n).cumsum() * 0.05
+    mask = np.repeat(random.random(n // 20 + 1) > 0.02, 20)[None, :n]  # gaps of five seconds, whatever the label
+    signal = StoredSignal("EDA", "eda", "uS", RATE, RATE, 0.0, (Channel("EDA"),), n, "")
+    rows = [
+        (start * STAGE_SECONDS + k * STEP, label, start)
+        for start, label in enumerate(labels)
+        for k in range(int((STAGE_SECONDS - LENGTH) // STEP) + 1)
+    ]
+    rows += [(onset, "", -1) for onset in np.arange(0, duration - LENGTH + 1e-9, STEP)]
+    onset = np.array([r[0] for r in rows])
+    is_stress = np.array([labels[min(int(t // STAGE_SECONDS), len(labels) - 1)] == "stroop" for t in onset])
+    features = random.normal(size=(len(rows), len(AUDIT_FEATURES)))
+    features[:, :2] += random.normal(0.8, 0.3) * is_stress[:, None]
+    features[:, 4] += offset + (onset / 10.0 if plant == "drift" else 0.0)
+    features[:, 5] += 4.0 * is_stress if plant == "motion" else 0.0
+    features[random.random(features.shape) < 0.03] = np.nan
+    if plant == "gaps":
+        features[is_stress, 3] = np.nan
+    return PreparedRecording(
+        subject=subject,
+        session="",
+        recording=name,
+        duration_seconds=duration,
+        signals=(signal,),
+        samples={"EDA": np.where(mask, eda, 0.0).astype(np.float32)},
+        masks={"EDA": mask},
+        windows=StoredWindows(
+            onset=onset.astype(np.float64),
+            label=np.array([r[1] for r in rows], dtype=np.str_),
+            stage=np.array([r[2] for r in rows], dtype=np.int32),
+            is_labelled=np.array([r[2] >= 0 for r in rows], dtype=bool),
+            features=features.astype(np.float32),
+            quality=random.uniform(0.7, 1.0, size=(len(rows), 1)).astype(np.float32),
+        ),
+        quality={"EDA": np.ones((1, int(duration)), dtype=np.float32)},
+    )
+
+
+def store(
+    path: Path,
+    recordings: Sequence[PreparedRecording],
+    *,
+    task: Task | Sequence[Task] = TASK,
+    features: Sequence[str] = FEATURES,
+) -> Path:
     """Write the recordings as a store at ``path`` and return it."""
     sources = []
     for held in recordings:
@@ -114,5 +208,5 @@ def store(path: Path, recordings: Sequence[PreparedRecording], *, task: Task | S
     settings = {"windows": {"length_seconds": LENGTH, "step_seconds": STEP}, "cleaning": {}}
     tasks = (task,) if isinstance(task, Task) else tuple(task)
     labels = {held.key: held.labels for held in recordings if not held.labels.is_empty()}
-    write_store(path, StoreHeader("made", tasks, settings, FEATURES, labels), sources)
+    write_store(path, StoreHeader("made", tasks, settings, tuple(features), labels), sources)
     return path

@@ -37,6 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "reporting",
         "claims",
         "benchmarks",
+        "auditing",
     ),
     ("config",),
     ("cli", "configs", "sample_data", ""),

@@ -57,7 +57,7 @@ def fit_clock(request: FitRequest) -> FittedFeatureModel | FittedRegressor:
     Where it scores well the protocol's order gives the label away, and any model that can tell the time
     (by drift, by position) looks better than it is.
     """
-    return _fit_trees(request, request.inputs.windows.onset[:, None])
+    return fit_trees(request, request.inputs.windows.onset[:, None])
 
 
 def fit_motion(request: FitRequest) -> FittedFeatureModel | FittedRegressor | FittedDummy:
@@ -70,7 +70,7 @@ def fit_motion(request: FitRequest) -> FittedFeatureModel | FittedRegressor | Fi
     columns = [i for i, name in enumerate(names) if name.startswith("motion/")]
     values = training_data(request)[0][:, columns]
     values = values[:, columns_with_data(values, request.fitting)]
-    return _fit_trees(request, values) if values.shape[1] else _guesser(request)
+    return fit_trees(request, values) if values.shape[1] else _guesser(request)
 
 
 def fit_quality(request: FitRequest) -> FittedFeatureModel | FittedRegressor | FittedDummy:
@@ -80,7 +80,7 @@ def fit_quality(request: FitRequest) -> FittedFeatureModel | FittedRegressor | F
     """
     values = quality_by_modality(request.inputs.windows)
     values = values[:, columns_with_data(values, request.fitting)]
-    return _fit_trees(request, values) if values.shape[1] else _guesser(request)
+    return fit_trees(request, values) if values.shape[1] else _guesser(request)
 
 
 def quality_by_modality(windows: WindowTable) -> FloatArray:
@@ -103,7 +103,7 @@ def _guesser(request: FitRequest) -> FittedDummy:
     return fit_mean(request) if request.inputs.windows.columns[0].task.is_regression else fit_dummy(request)
 
 
-def _fit_trees(request: FitRequest, values: FloatArray) -> FittedFeatureModel | FittedRegressor:
+def fit_trees(request: FitRequest, values: FloatArray) -> FittedFeatureModel | FittedRegressor:
     """Return boosted trees that see only ``values``, (n_windows, n_columns)."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 

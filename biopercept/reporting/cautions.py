@@ -48,7 +48,7 @@ def cautions_of(results: Results) -> tuple[Caution, ...]:
     found += _of_files(results.cross_validations)
     for held in results.cross_validations:
         found += [*_of_protocol(held), *_of_scores(held)]
-    found += [*_of_comparison(results.cross_validations), *_of_failures(results)]
+    found += [*_of_audits(results), *_of_comparison(results.cross_validations), *_of_failures(results)]
     return tuple(sorted(dict.fromkeys(found), key=lambda caution: not caution.is_grave))
 
 
@@ -206,6 +206,13 @@ def _of_comparison(validations: Sequence[CrossValidation]) -> Iterator[Caution]:
                     f"({held.n_windows:,} of {held.n_subjects} subjects, {other.n_windows:,} of "
                     f"{other.n_subjects}): do not compare them.",
                 )
+
+
+def _of_audits(results: Results) -> Iterator[Caution]:
+    for held in results.audits:
+        for row in held.findings:
+            if row.verdict != "ok":
+                yield Caution(row.verdict == "leak", f"Audit, {row.probe}: {row.sentence}")
 
 
 def _of_failures(results: Results) -> Iterator[Caution]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from biopercept.errors import StudyError
 
+from .audit_files import FILE as AUDIT_FILE
+from .audit_files import load_audit
 from .number_results import NumberValidation, is_of_numbers, load_number_validation
 from .prediction_files import SUFFIX, load_predictions
 from .reading import read_json, read_table
@@ -34,7 +36,7 @@ def load_results(folder: Path) -> Results:
     """
     if not folder.is_dir():
         raise StudyError(f"there is no folder {folder}; give one that cross-validate, predict or demo has written")
-    validations, predictions, logs, unfinished = [], [], [], []
+    validations, predictions, logs, audits, unfinished = [], [], [], [], []
     for place in _folders(folder):
         name = place.relative_to(folder).as_posix() if place != folder else folder.resolve().name
         if (place / "scores.json").is_file():
@@ -44,15 +46,18 @@ def load_results(folder: Path) -> Results:
             unfinished.append(name)
         if any(place.glob(f"*{SUFFIX}")) or ((place / "summary.csv").is_file() and (place / "failures.csv").is_file()):
             predictions.append(load_predictions(place, name))
+        if (place / AUDIT_FILE).is_file():
+            audits.append(load_audit(place, name))
         for path in sorted(place.glob(f"*{LOG_SUFFIX}")):
             logs.append(PrepareLog(path.relative_to(folder).as_posix(), read_table(path)))
     numbers = load_numbers(folder)
-    if not (validations or predictions or logs or unfinished or numbers):
+    if not (validations or predictions or logs or audits or unfinished or numbers):
         raise StudyError(
-            f"{folder} holds no results; a report needs scores.json (cross-validate), summary.csv with "
-            f"failures.csv (predict) or a {LOG_SUFFIX} table (prepare), there or up to {_DEEPEST} folders below"
+            f"{folder} holds no results; a report needs scores.json (cross-validate), {AUDIT_FILE} (audit), "
+            f"summary.csv with failures.csv (predict) or a {LOG_SUFFIX} table (prepare), there or up to {_DEEPEST} "
+            "folders below"
         )
-    if unfinished and not (validations or predictions or logs or numbers):
+    if unfinished and not (validations or predictions or logs or audits or numbers):
         raise StudyError(
             f"the cross-validation in {folder / unfinished[0] if unfinished[0] != folder.resolve().name else folder} "
             "has not finished (no scores.json); run the same cross-validate command again, it goes on where it stopped"
@@ -62,6 +67,7 @@ def load_results(folder: Path) -> Results:
         cross_validations=tuple(sorted(validations, key=lambda held: (held.is_probe, held.model, held.name))),
         predictions=tuple(predictions),
         logs=tuple(logs),
+        audits=tuple(audits),
         unfinished=tuple(unfinished),
     )
 

@@ -11,6 +11,7 @@ from biopercept.errors import OutputError
 from biopercept.files import write_text
 from biopercept.version import __version__
 
+from .audit_files import VERDICTS
 from .cautions import Caution, cautions_of, same_data
 from .discovery import load_numbers, load_results
 from .drawing import Drawing
@@ -19,9 +20,9 @@ from .methods import methods_text
 from .number_results import NumberValidation
 from .number_views import number_cautions, number_figure, number_table, subject_numbers
 from .preparation import preparations_of
-from .results import CrossValidation, Estimate, PredictionFolder, PrepareLog, Results
+from .results import Audit, CrossValidation, Estimate, PredictionFolder, PrepareLog, Results
 from .score_figures import models_figure
-from .tables import Table, class_table, file_table, run_table, score_table, subject_table, turned
+from .tables import Table, audit_table, class_table, file_table, run_table, score_table, subject_table, turned
 from .text import count, listed, score, shown
 from .time_figures import missing_figure
 
@@ -128,6 +129,7 @@ def _summary(results: Results, n_numbers: int = 0) -> str:
         (len(results.cross_validations) + n_numbers, "cross-validation"),
         (sum(len(folder.recordings) for folder in results.predictions), "predicted recording"),
         (sum(len(log.table) for log in results.logs), "prepared recording"),
+        (len(results.audits), "audit"),
     ]
     return ", ".join(count(n, noun) for n, noun in parts if n)
 
@@ -139,6 +141,8 @@ def sections_of(results: Results) -> tuple[Section, ...]:
     for number, rivals in enumerate(questions, 1):
         suffix = f": {rivals[0].task}" if len(questions) > 1 else ""
         sections += _score_sections(rivals, f"-{number}" if number > 1 else "", suffix)
+    for number, held in enumerate(results.audits, 1):
+        sections.append(_audit_section(held, number))
     for number, folder in enumerate(results.predictions, 1):
         sections.append(_prediction_section(folder, number))
     if results.logs:
@@ -262,6 +266,18 @@ def _prediction_section(folder: PredictionFolder, number: int) -> Section:
         prediction_timelines(folder),
         tuple(tables),
     )
+
+
+def _audit_section(held: Audit, number: int) -> Section:
+    counts = [(sum(row.verdict == verdict for row in held.findings), verdict) for verdict in VERDICTS]
+    what = f"the data and the answers of {held.model}" if held.model else "the data"
+    lead = (
+        f"Task {held.task}, {count(held.n_subjects, 'subject')}, {count(held.n_windows, 'window')}, normalisation "
+        f"{held.normalisation}; looked at: {what}. "
+        f"{', '.join(f'{n} {verdict}' for n, verdict in counts)}, {len(held.skipped)} not made. "
+        "A verdict of ok means that nothing was found, not that nothing is there."
+    )
+    return Section(f"audit-{number}", f"Audit: {held.name}", (lead,), tables=(audit_table(held),))
 
 
 def _preparation_section(logs: Sequence[PrepareLog]) -> Section:

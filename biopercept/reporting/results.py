@@ -281,6 +281,63 @@ class PrepareLog:
     table: ResultTable
 
 
+@dataclass(frozen=True)
+class AuditFinding:
+    """One probe of an audit.
+
+    Attributes
+    ----------
+    probe, verdict, sentence : str
+        ``verdict`` is ok, warning or leak.
+    score_name : str
+        What ``score`` is.
+    score : float or None
+    ci95 : tuple of two floats, or None
+    chance : float or None
+    n_subjects : int
+    """
+
+    probe: str
+    verdict: str
+    sentence: str
+    score_name: str = ""
+    score: float | None = None
+    ci95: tuple[float, float] | None = None
+    chance: float | None = None
+    n_subjects: int = 0
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit of a store, and perhaps of a model's answers, found.
+
+    Attributes
+    ----------
+    name, task : str
+    model : str or None
+        Whose answers were audited.
+    normalisation : str
+    n_subjects, n_windows : int
+    findings : tuple of AuditFinding
+    skipped : tuple of (probe, reason)
+    """
+
+    name: str
+    task: str
+    model: str | None
+    normalisation: str
+    n_subjects: int
+    n_windows: int
+    findings: tuple[AuditFinding, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def worst_first(self) -> tuple[AuditFinding, ...]:
+        """Return the findings by verdict: leak, warning, ok."""
+        order = ("leak", "warning", "ok")
+        return tuple(sorted(self.findings, key=lambda row: order.index(row.verdict)))
+
+
 @dataclass(frozen=True, eq=False)
 class Results:
     """Everything found in a folder of results.
@@ -293,6 +350,7 @@ class Results:
         The models proper first, in alphabetical order, then the probes.
     predictions : tuple of PredictionFolder
     logs : tuple of PrepareLog
+    audits : tuple of Audit
     unfinished : tuple of str
         Cross-validations below the folder that have begun and not ended.
     """
@@ -301,4 +359,5 @@ class Results:
     cross_validations: tuple[CrossValidation, ...] = ()
     predictions: tuple[PredictionFolder, ...] = ()
     logs: tuple[PrepareLog, ...] = ()
+    audits: tuple[Audit, ...] = ()
     unfinished: tuple[str, ...] = ()
