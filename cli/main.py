@@ -38,6 +38,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("pretrain", "pretrain", "pretrain"),
     ("train", "train", "train"),
     ("cross-validate", "cross_validate", "cross_validate"),
+    ("compare", "compare", "compare"),
     ("predict", "predict", "predict"),
     ("export", "export", "export"),
     ("report", "report", "report"),

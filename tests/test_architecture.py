@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("loaders", "studies", "preprocessing"),
     tuple(_STORE.split()),
     (*_PREPARE.split(), "learning", "evaluation", "comparators"),
-    ("prediction", "explanation", "onnx_export", "live", "reporting", "claims", "benchmarks"),
+    ("prediction", "explanation", "onnx_export", "live", "reporting", "comparing", "claims", "benchmarks"),
     ("config",),
     ("cli", "configs", "sample_data", ""),
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from biopercept.errors import StudyError
 
+from .comparison_files import COMPARISON_FILE, load_comparison
 from .prediction_files import SUFFIX, load_predictions
 from .reading import read_table
 from .results import PrepareLog, Results
@@ -24,7 +25,8 @@ def load_results(folder: Path) -> Results:
     Parameters
     ----------
     folder : Path
-        A folder of ``cross-validate`` or ``predict``, one that holds a store's log, or a parent of such folders.
+        A folder of ``cross-validate``, ``compare`` or ``predict``, one that holds a store's log, or a parent of
+        such folders.
 
     Raises
     ------
@@ -33,23 +35,26 @@ def load_results(folder: Path) -> Results:
     """
     if not folder.is_dir():
         raise StudyError(f"there is no folder {folder}; give one that cross-validate, predict or demo has written")
-    validations, predictions, logs, unfinished = [], [], [], []
+    validations, predictions, logs, unfinished, comparisons = [], [], [], [], []
     for place in _folders(folder):
         name = place.relative_to(folder).as_posix() if place != folder else folder.resolve().name
         if (place / "scores.json").is_file():
             validations.append(load_cross_validation(place, name))
         elif (place / "folds.json").is_file():
             unfinished.append(name)
+        if (place / COMPARISON_FILE).is_file():
+            comparisons.append(load_comparison(place, name))
         if any(place.glob(f"*{SUFFIX}")) or ((place / "summary.csv").is_file() and (place / "failures.csv").is_file()):
             predictions.append(load_predictions(place, name))
         for path in sorted(place.glob(f"*{LOG_SUFFIX}")):
             logs.append(PrepareLog(path.relative_to(folder).as_posix(), read_table(path)))
-    if not (validations or predictions or logs or unfinished):
+    if not (validations or predictions or logs or unfinished or comparisons):
         raise StudyError(
-            f"{folder} holds no results; a report needs scores.json (cross-validate), summary.csv with "
-            f"failures.csv (predict) or a {LOG_SUFFIX} table (prepare), there or up to {_DEEPEST} folders below"
+            f"{folder} holds no results; a report needs scores.json (cross-validate), {COMPARISON_FILE} (compare), "
+            f"summary.csv with failures.csv (predict) or a {LOG_SUFFIX} table (prepare), there or up to {_DEEPEST} "
+            "folders below"
         )
-    if unfinished and not (validations or predictions or logs):
+    if unfinished and not (validations or predictions or logs or comparisons):
         raise StudyError(
             f"the cross-validation in {folder / unfinished[0] if unfinished[0] != folder.resolve().name else folder} "
             "has not finished (no scores.json); run the same cross-validate command again, it goes on where it stopped"
@@ -60,6 +65,7 @@ def load_results(folder: Path) -> Results:
         predictions=tuple(predictions),
         logs=tuple(logs),
         unfinished=tuple(unfinished),
+        comparisons=tuple(comparisons),
     )
 
 

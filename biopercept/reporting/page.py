@@ -12,6 +12,9 @@ from biopercept.files import write_text
 from biopercept.version import __version__
 
 from .cautions import cautions_of, same_data
+from .comparison_figures import comparison_figures
+from .comparison_tables import contender_table, pair_table
+from .comparisons import Comparison
 from .discovery import load_results
 from .drawing import Drawing
 from .figures import MOST_TIMELINES, data_figures, prediction_timelines, score_figures, subject_timelines, write_figures
@@ -107,6 +110,7 @@ def render(results: Results) -> str:
 def _summary(results: Results) -> str:
     parts = [
         (len(results.cross_validations), "cross-validation"),
+        (len(results.comparisons), "comparison"),
         (sum(len(folder.recordings) for folder in results.predictions), "predicted recording"),
         (sum(len(log.table) for log in results.logs), "prepared recording"),
     ]
@@ -120,6 +124,7 @@ def sections_of(results: Results) -> tuple[Section, ...]:
     for number, rivals in enumerate(questions, 1):
         suffix = f": {rivals[0].task}" if len(questions) > 1 else ""
         sections += _score_sections(rivals, f"-{number}" if number > 1 else "", suffix)
+    sections += [_comparison_section(held, number) for number, held in enumerate(results.comparisons, 1)]
     for number, folder in enumerate(results.predictions, 1):
         sections.append(_prediction_section(folder, number))
     if results.logs:
@@ -221,6 +226,17 @@ def _left_out_tables(main: CrossValidation) -> tuple[Table, ...]:
         return ()
     rows = tuple((reason, f"{n:,}") for reason, n in main.left_out.items())
     return (Table("Windows that were not scored", ("Reason", "Windows"), rows, (False, True)),)
+
+
+def _comparison_section(held: Comparison, number: int) -> Section:
+    return Section(
+        f"comparison-{number}",
+        f"Which differences are established: {held.metric_words}",
+        lead=held.findings,
+        figures=comparison_figures(held),
+        tables=(contender_table(held), pair_table(held)),
+        folded=(("How it was compared", "\n".join(held.methods)),),
+    )
 
 
 def _prediction_section(folder: PredictionFolder, number: int) -> Section:

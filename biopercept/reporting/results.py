@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .comparisons import Comparison
 from .reading import ResultTable
 
 PROBES: tuple[str, ...] = ("dummy", "clock-only", "motion-only", "quality-only")
@@ -274,6 +275,7 @@ class Results:
     logs : tuple of PrepareLog
     unfinished : tuple of str
         Cross-validations below the folder that have begun and not ended.
+    comparisons : tuple of Comparison
     """
 
     name: str
@@ -281,3 +283,4 @@ class Results:
     predictions: tuple[PredictionFolder, ...] = ()
     logs: tuple[PrepareLog, ...] = ()
     unfinished: tuple[str, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()

@@ -2,100 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from biopercept.errors import StudyError
 
+from .fields import Fields
 from .prediction_files import predictions_of
 from .reading import ResultTable, read_json, read_settings, read_table, read_text
-from .results import CrossValidation, Estimate, SubjectScore
+from .results import CrossValidation, SubjectScore
 
 SCHEMA = 1
-
-
-class _Fields:
-    """The named values of ``scores.json``, each checked as it is taken."""
-
-    def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
-        self.path = path
-        self.content = content
-
-    def fault(self, name: str, wanted: str) -> StudyError:
-        if name not in self.content:
-            return StudyError(f"{self.path} has no {name!r}; {wanted} is needed, run cross-validate again")
-        return StudyError(f"{self.path} has {self.content[name]!r} for {name!r}; {wanted} is needed")
-
-    def text(self, name: str) -> str:
-        value = self.content.get(name)
-        if not isinstance(value, str):
-            raise self.fault(name, "a text")
-        return value
-
-    def texts(self, name: str, *, optional: bool = False) -> tuple[str, ...]:
-        value = self.content.get(name, [] if optional else None)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self.fault(name, "a list of texts")
-        return tuple(value)
-
-    def whole(self, name: str, *, optional: bool = False) -> int | None:
-        value = self.content.get(name)
-        if value is None and optional:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self.fault(name, "a whole number of 0 or more")
-        return value
-
-    def number(self, name: str) -> float | None:
-        value = self.content.get(name)
-        if value is None:
-            return None
-        if not _is_number(value):
-            raise self.fault(name, "a finite number or null")
-        return float(value)
-
-    def flag(self, name: str, *, default: bool) -> bool:
-        value = self.content.get(name, default)
-        if not isinstance(value, bool):
-            raise self.fault(name, "true or false")
-        return value
-
-    def part(self, name: str, *, optional: bool = False) -> _Fields:
-        value = self.content.get(name, {} if optional else None)
-        if not isinstance(value, dict):
-            raise self.fault(name, "an object with named values")
-        return _Fields(self.path, value)
-
-    def estimate(self, name: str, *, optional: bool = False) -> Estimate:
-        part = self.part(name, optional=optional)
-        return Estimate(
-            mean=part.number("mean"),
-            ci95=part.interval("ci95"),
-            sd=part.number("sd"),
-            median=part.number("median"),
-            worst=part.number("worst"),
-            subjects_below_chance=part.whole("subjects_below_chance", optional=True),
-            pooled=part.number("pooled"),
-            n_subjects=part.whole("n_subjects", optional=True),
-        )
-
-    def interval(self, name: str) -> tuple[float, float] | None:
-        value = self.content.get(name)
-        if value is None or (isinstance(value, list) and len(value) == 2 and value == [None, None]):
-            return None
-        if not isinstance(value, list) or len(value) != 2 or not all(_is_number(end) for end in value):
-            raise self.fault(name, "a list of two finite numbers or null")
-        if value[0] > value[1]:
-            raise self.fault(name, "an interval whose lower end comes first")
-        return float(value[0]), float(value[1])
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
@@ -113,7 +31,7 @@ def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
     StudyError
         Where a file is missing, damaged, of another schema, or contradicts another.
     """
-    scores = _Fields(folder / "scores.json", read_json(folder / "scores.json"))
+    scores = Fields(folder / "scores.json", read_json(folder / "scores.json"))
     schema = scores.content.get("schema")
     if schema != SCHEMA:
         raise StudyError(f"{scores.path} has schema {schema!r}; this version of biopercept reads schema {SCHEMA}")
@@ -160,12 +78,12 @@ def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
     )
 
 
-def _left_out(scores: _Fields) -> dict[str, int]:
+def _left_out(scores: Fields) -> dict[str, int]:
     reasons = scores.part("n_windows_left_out", optional=True)
     return {reason: reasons.whole(reason) or 0 for reason in reasons.content}
 
 
-def _by_class(scores: _Fields) -> dict[str, dict[str, float | None]]:
+def _by_class(scores: Fields) -> dict[str, dict[str, float | None]]:
     """Return what ``scores_by_class`` holds: per class a number, or an object of numbers."""
     held = scores.part("scores_by_class", optional=True)
     table: dict[str, dict[str, float | None]] = {}
