@@ -61,6 +61,14 @@ def test_holm_is_over_all_pairs_or_over_those_with_the_reference(three: Path) ->
     assert "each with logistic" in one.findings[0]
 
 
+def test_what_only_a_single_test_would_show_is_not_established(tmp_path: Path, run: Run) -> None:
+    for step, model in enumerate(("lstm", "lda", "boosting")):
+        run(tmp_path / "r" / model, [0.5 + 0.1 * step + 0.01 * step * i for i in range(6)], model=model)
+    held = compare([tmp_path / "r"])
+    assert [(p.p, p.p_holm, p.is_established) for p in held.pairs] == [(0.03125, 0.09375, False)] * 3
+    assert held.findings[1] == "No difference is established at the 0.05 level."
+
+
 @pytest.mark.parametrize("reference", ["fair", "logistic"])
 def test_a_reference_is_a_folders_name_or_a_model(three: Path, reference: str) -> None:
     assert compare([three], reference=reference).reference == "logistic"
@@ -113,7 +121,7 @@ def test_folds_of_k_fold_give_the_corrected_resampled_t(tmp_path: Path, run: Run
 def test_other_partitions_of_k_fold_are_compared_with_a_caution_and_without_that_test(tmp_path: Path, run: Run) -> None:
     other = [FOUR[0][:-1] + FOUR[1][-1:], FOUR[1][:-1] + FOUR[0][-1:], *FOUR[2:]]
     run(tmp_path / "r" / "a", FAIR, model="lstm", folds=FOUR)
-    run(tmp_path / "r" / "b", [v - 0.1 for v in FAIR], model="lda", folds=other)
+    run(tmp_path / "r" / "b", [v - 0.1 - 0.001 * i for i, v in enumerate(FAIR)], model="lda", folds=other)
     held = compare([tmp_path / "r"])
     assert any("divided into folds differently" in text for text in held.cautions)
     assert held.pairs[0].split_p is None and held.pairs[0].is_established

@@ -47,6 +47,10 @@ def test_power_is_that_of_gpowers_paired_t_test(dz: float, n: int, power: float)
     assert power_of_paired_t(-dz, n) == pytest.approx(power, abs=2e-4)
 
 
+def test_without_an_effect_the_power_is_the_level() -> None:
+    assert power_of_paired_t(0.0, 20) == pytest.approx(0.05)
+
+
 def test_the_smallest_detectable_difference_is_found_in_four_studies_of_five() -> None:
     sd, n = 0.07, 12
     least = smallest_detectable_difference(sd, n)
