@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from biopercept.errors import SettingsError
+from biopercept.learning.calibration import CalibrationSettings
 from biopercept.learning.splits import SPLITS
 
 
@@ -22,12 +23,24 @@ class EvaluationSettings:
         Repetitions whose probabilities are averaged before scoring.
     n_bootstrap : int
         Resamples of the subjects for intervals.
+    least_quality : float
+        Mean signal quality below which the gated risk-coverage curve answers last, 0 to 1.
+    calibration : str
+        How probabilities are calibrated on subjects that the model was not fitted on: none, temperature or isotonic.
+    calibration_folds : int
+        Inner folds over the training side that calibration uses; 0 uses the fold's validation subjects.
+    conformal_coverage : float
+        Share of windows whose prediction set shall hold the true class; 0 makes no sets.
     """
 
     split: str = "subject"
     n_folds: int = 5
     n_seeds: int = 1
     n_bootstrap: int = 2000
+    least_quality: float = 0.5
+    calibration: str = "none"
+    calibration_folds: int = 0
+    conformal_coverage: float = 0.0
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -35,3 +48,11 @@ class EvaluationSettings:
         for name, least in (("n_folds", 2), ("n_seeds", 1), ("n_bootstrap", 100)):
             if getattr(self, name) < least:
                 raise SettingsError(f"evaluation.{name} is {getattr(self, name)}; it must be at least {least}")
+        if not 0 <= self.least_quality <= 1:
+            raise SettingsError(f"evaluation.least_quality is {self.least_quality}; it must be from 0 to 1")
+        _ = self.calibrating
+
+    @property
+    def calibrating(self) -> CalibrationSettings:
+        """Return what concerns calibration and prediction sets."""
+        return CalibrationSettings(self.calibration, self.calibration_folds, self.conformal_coverage)
