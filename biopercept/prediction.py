@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
 from biopercept.files import write_json, write_table
+from biopercept.learning.calibration import set_words, undecided_words
 from biopercept.learning.checkpoint import Checkpoint
 from biopercept.learning.engine import Engine
 from biopercept.learning.inputs import TokenSource, WindowInputs
@@ -46,6 +47,8 @@ class PredictedRecording:
     used, ignored : tuple of str
         Modalities of the recording that the model read, and those it was not trained with.
     notes : tuple of str
+    sets : tuple of str
+        Classes in each window's prediction set, joined by `` | ``; empty where the model makes no sets.
     """
 
     subject: str
@@ -62,6 +65,7 @@ class PredictedRecording:
     used: tuple[str, ...]
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
+    sets: tuple[str, ...] = ()
 
     @property
     def predicted(self) -> tuple[str, ...]:
@@ -113,7 +117,7 @@ def predict_recording(
     reasons = _reasons(checkpoint, windows, source.has_tokens(rows))
     network = checkpoint.network.to(engine.device)
     probabilities = predict_probabilities(network, source, rows)
-    probabilities[[bool(why) for why in reasons]] = np.nan
+    probabilities, sets, reasons = _calibrated(checkpoint, probabilities, reasons)
     return PredictedRecording(
         recording.subject,
         recording.session,
@@ -129,7 +133,30 @@ def predict_recording(
         used,
         ignored,
         recording.notes,
+        sets,
     )
+
+
+def _calibrated(
+    checkpoint: Checkpoint, probabilities: NDArray[np.float64], reasons: tuple[str, ...]
+) -> tuple[NDArray[np.float64], tuple[str, ...], tuple[str, ...]]:
+    """Return calibrated probabilities, the prediction set of each window, and why answers are withheld.
+
+    Where the model makes sets, a set that is not one class is an abstention; its probabilities stay.
+    """
+    held, classes = checkpoint.calibration, tuple(checkpoint.task.classes)
+    is_withheld = np.array([bool(why) for why in reasons], dtype=bool)
+    given = probabilities if held is None else held.apply(probabilities)
+    given = np.where(is_withheld[:, None], np.nan, given)
+    if held is None or not held.coverage:
+        return given, (), reasons
+    members = held.sets(probabilities)
+    sets = tuple("" if no else set_words(classes, row) for no, row in zip(is_withheld, members, strict=True))
+    undecided = tuple(
+        why or ("" if n == 1 else undecided_words(words, held.coverage))
+        for why, n, words in zip(reasons, members.sum(axis=1).tolist(), sets, strict=True)
+    )
+    return given, sets, undecided
 
 
 def _sensors(checkpoint: Checkpoint, recording: WindowedRecording) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -172,6 +199,7 @@ def write_prediction(predicted: PredictedRecording, folder: Path, model: str) ->
     path = folder / f"{predicted.key}_predictions.tsv"
     classes = predicted.classes
     columns = ("onset", "duration", "predicted", *(f"probability_{c}" for c in classes), "quality", "reason", "label")
+    columns = (*columns, "prediction_set") if predicted.sets else columns
     rows = [
         (
             float(predicted.onset[i]),
@@ -181,6 +209,7 @@ def write_prediction(predicted: PredictedRecording, folder: Path, model: str) ->
             None if np.isnan(predicted.quality[i]) else round(float(predicted.quality[i]), 4),
             predicted.reason[i],
             predicted.label[i],
+            *((predicted.sets[i],) if predicted.sets else ()),
         )
         for i in range(len(predicted.onset))
     ]
@@ -200,6 +229,11 @@ def write_prediction(predicted: PredictedRecording, folder: Path, model: str) ->
             "quality": "mean signal quality, 0 (useless) to 1",
             "reason": "why no answer is given; empty where one is",
             "label": "class of the labelled interval the window lies wholly inside, where known",
+            **(
+                {"prediction_set": "classes that may be true; the answer is withheld unless it is one"}
+                if predicted.sets
+                else {}
+            ),
         },
     }
     write_json(path.with_suffix(".json"), sidecar)

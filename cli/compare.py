@@ -17,7 +17,7 @@ def compare(
     ],
     output: options.Output,
     metric: Annotated[
-        str, typer.Option("--metric", metavar="NAME", help="balanced_accuracy, macro_f1, auroc or brier.")
+        str, typer.Option("--metric", metavar="NAME", help="balanced_accuracy, macro_f1, auroc, mcc, brier or ece.")
     ] = "balanced_accuracy",
     reference: Annotated[
         str | None,

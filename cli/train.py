@@ -85,7 +85,16 @@ def train(
                 say(f"epoch {epoch}: training loss {loss:.4f}, validation loss {validation:.4f}", quiet=quiet)
 
         fitted = train_final(
-            plan.inputs, plan.task, plan.normalisation, fit, provenance, output, seed=seed, device=device, on_epoch=tell
+            plan.inputs,
+            plan.task,
+            plan.normalisation,
+            fit,
+            provenance,
+            output,
+            seed=seed,
+            device=device,
+            calibrating=settings.evaluation.calibrating,
+            on_epoch=tell,
         )
     for warning in plan.warnings:
         say(f"warning: {warning}", quiet=quiet)

@@ -45,7 +45,7 @@ def compare(
     folders : sequence of Path
         Folders of ``cross-validate``, or parents of several.
     metric : str
-        A column of ``scores.csv``: balanced_accuracy, macro_f1, auroc or brier.
+        A column of ``scores.csv``: balanced_accuracy, macro_f1, auroc, mcc, brier or ece.
     reference : str, optional
         Folder, name or model that all others are compared with; None compares all pairs.
     n_resamples : int

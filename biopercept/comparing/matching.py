@@ -18,7 +18,7 @@ from biopercept.reporting.results import CrossValidation
 from biopercept.reporting.tables import labels_of
 from biopercept.reporting.text import count, listed, shown
 
-METRICS = {"balanced_accuracy": True, "macro_f1": True, "auroc": True, "brier": False}
+METRICS = {"balanced_accuracy": True, "macro_f1": True, "auroc": True, "mcc": True, "brier": False, "ece": False}
 """Columns of ``scores.csv`` that can be compared, and whether more is better."""
 
 

@@ -97,7 +97,7 @@ class Plan:
             "subjects": list(self.windows.subjects),
             "normalisation": asdict(self.normalisation),
             "fit": fit,
-            "split": asdict(request.evaluation),
+            "split": request.evaluation.identity(),
             "seed": request.seed,
             "version": __version__,
             **begun,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from biopercept.errors import SettingsError
 from biopercept.learning.calibration import CalibrationSettings
@@ -51,6 +52,15 @@ class EvaluationSettings:
         if not 0 <= self.least_quality <= 1:
             raise SettingsError(f"evaluation.least_quality is {self.least_quality}; it must be from 0 to 1")
         _ = self.calibrating
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that folds depend on; those of calibration only where it is asked for."""
+        held = asdict(self)
+        del held["least_quality"]  # it changes how folds are scored, not what they are
+        if not self.calibrating.is_wanted:
+            for name in ("calibration", "calibration_folds", "conformal_coverage"):
+                del held[name]
+        return held
 
     @property
     def calibrating(self) -> CalibrationSettings:

@@ -1,12 +1,13 @@
 """Probabilities that can be read as chances, and sets that hold the truth as often as asked: learnt out of the fit.
 
-Temperature after Guo 2017 (arXiv:1706.04599); isotonic regression by class, rescaled to sum 1 (Zadrozny and Elkan 2002);
-prediction sets by hierarchical conformal prediction, whose exchangeable unit is the subject (Lee, Barber and Willett 2023,
-arXiv:2306.06342).
+Temperature after Guo 2017 (arXiv:1706.04599); isotonic regression by class, rescaled to sum 1 (Zadrozny and Elkan
+2002); prediction sets by hierarchical conformal prediction, whose exchangeable unit is the subject (Lee, Barber and
+Willett 2023, arXiv:2306.06342).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,7 +142,7 @@ def learn_calibration(
 ) -> Calibration:
     """Return the calibration and the sets' threshold learnt from answers about subjects outside the fit.
 
-    Every subject weighs the same. The threshold rests on the uncalibrated probabilities, so that no answer serves twice.
+    Every subject weighs the same. The threshold rests on the uncalibrated probabilities, so no answer serves twice.
 
     Parameters
     ----------
@@ -205,6 +206,24 @@ def _by_curves(probabilities: Floats, curves: tuple[Curve, ...]) -> Floats:
     columns = [np.interp(probabilities[:, place], *curve) for place, curve in enumerate(curves)]
     shares = np.clip(np.stack(columns, axis=1), _LEAST, 1.0)
     return np.asarray(shares / shares.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def set_words(classes: Sequence[str], members: NDArray[np.bool_]) -> str:
+    """Return the classes in a prediction set as one text, in the order of the classes.
+
+    Examples
+    --------
+    >>> set_words(("rest", "stress"), np.array([True, True]))
+    'rest | stress'
+    """
+    return " | ".join(name for name, is_in in zip(classes, members, strict=True) if is_in)
+
+
+def undecided_words(words: str, coverage: float) -> str:
+    """Return why an answer is withheld whose prediction set, given as :func:`set_words`, is not one class."""
+    if not words:
+        return f"undecided: no class is likely enough at {coverage:.0%} coverage"
+    return f"undecided between {words} at {coverage:.0%} coverage"
 
 
 def subject_threshold(wrongness: Floats, weights: Floats, n_subjects: int, coverage: float) -> float | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import SettingsError
+from biopercept.learning.calibration import Calibration, CalibrationSettings, learn_calibration
 from biopercept.learning.engine import seed_for
-from biopercept.learning.fitting import Fitted, Fitter, FitRequest, NetworkOnStudy
+from biopercept.learning.fitting import FitRequest, Fitted, Fitter, NetworkOnStudy
 from biopercept.learning.splits import K_FOLD, Fold, make_folds
-from biopercept.learning.windows import IntArray
+from biopercept.learning.windows import IntArray, WindowTable
 
 INNER, VALIDATION = "inner folds over the training side", "validation subjects"
 
@@ -87,3 +89,13 @@ def _require_classes(request: FitRequest, inner: FitRequest) -> None:
             f"an inner fold of calibration has no training subject with class {windows.classes[min(lacking)]!r}; "
             "change evaluation.calibration_folds"
         )
+
+
+def calibration_from(
+    windows: WindowTable, answers: Sequence[tuple[IntArray, NDArray[np.float64]]], settings: CalibrationSettings
+) -> Calibration:
+    """Return what is learnt from the answers of :func:`held_out_answers`, averaged over repetitions of the fit."""
+    rows = answers[0][0]
+    source = INNER if settings.n_folds else VALIDATION
+    mean = np.mean([probabilities for _, probabilities in answers], axis=0)
+    return learn_calibration(settings, windows.subject[rows], windows.target[rows], mean, source)

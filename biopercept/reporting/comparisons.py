@@ -161,6 +161,8 @@ METRIC_WORDS = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro-F1",
     "auroc": "AUROC",
+    "mcc": "Matthews correlation",
     "brier": "Brier score",
+    "ece": "calibration error",
 }
 """Names of scores as they stand in a sentence."""

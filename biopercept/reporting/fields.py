@@ -61,6 +61,13 @@ class Fields:
             raise self.fault(name, "a finite number or null")
         return float(value)
 
+    def numbers(self, name: str, *, optional: bool = False) -> tuple[float, ...]:
+        """Return a list of finite numbers; empty where it is ``optional`` and missing."""
+        value = self.content.get(name, [] if optional else None)
+        if not isinstance(value, list) or not all(_is_number(item) for item in value):
+            raise self.fault(name, "a list of finite numbers")
+        return tuple(float(item) for item in value)
+
     def known(self, name: str) -> float:
         """Return a finite number that must be there."""
         value = self.number(name)

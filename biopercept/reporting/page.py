@@ -25,6 +25,7 @@ from .score_figures import models_figure
 from .tables import Table, class_table, file_table, run_table, score_table, subject_table, turned
 from .text import count, listed, score, shown
 from .time_figures import missing_figure
+from .trust_figures import trust_sentences
 
 __all__ = ["render", "sections_of", "write_figures", "write_report"]
 
@@ -164,6 +165,7 @@ def _score_sections(rivals: Sequence[CrossValidation], anchor: str, suffix: str)
         Section(
             f"model{anchor}",
             f"{main.model} in detail{suffix}",
+            lead=trust_sentences(main),
             figures=score_figures(main),
             tables=(subject_table(main), *((by_class,) if by_class else ())),
         ),

@@ -12,6 +12,7 @@ from .fields import Fields
 from .prediction_files import predictions_of
 from .reading import ResultTable, read_json, read_settings, read_table, read_text
 from .results import CrossValidation, SubjectScore
+from .trust_files import trust_of
 
 SCHEMA = 1
 
@@ -58,6 +59,8 @@ def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
         balanced_accuracy=scores.estimate("balanced_accuracy"),
         macro_f1=scores.estimate("macro_f1", optional=True),
         auroc=scores.estimate("auroc", optional=True),
+        mcc=scores.estimate("mcc", optional=True),
+        trust=trust_of(scores),
         subjects=subjects,
         predictions=predictions,
         is_label_the_file=scores.flag("label_is_file", default=False),
@@ -101,7 +104,16 @@ def _subjects(table: ResultTable) -> tuple[SubjectScore, ...]:
     ids = table.texts("participant_id")
     folds = table.texts("fold", "")
     windows = table.numbers("n_windows")
-    names = ("balanced_accuracy", "macro_f1", "auroc", "brier", "balanced_accuracy_low", "balanced_accuracy_high")
+    names = (
+        "balanced_accuracy",
+        "macro_f1",
+        "auroc",
+        "brier",
+        "mcc",
+        "ece",
+        "balanced_accuracy_low",
+        "balanced_accuracy_high",
+    )
     columns = {name: table.numbers(name, optional=name != "balanced_accuracy") for name in names}
     rows = []
     for place, participant in enumerate(ids):
