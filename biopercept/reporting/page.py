@@ -246,8 +246,8 @@ def _prediction_section(folder: PredictionFolder, number: int) -> Section:
     n, withheld = sum(len(held) for held in windows), sum(not name for held in windows for name in held.predicted)
     cut = f" The first {MOST_TIMELINES} are drawn." if len(windows) > MOST_TIMELINES else ""
     lead = (
-        f"{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld:,} of them withheld for their "
-        "quality; "
+        f"{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld:,} of them withheld (the "
+        "table says why); "
         f"{count(len(folder.failures), 'recording')} failed.{cut}"
     )
     tables = [file_table(folder.summary, f"Summary of {count(len(folder.summary), 'recording')}")]

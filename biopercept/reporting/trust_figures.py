@@ -39,7 +39,7 @@ def risk_figure(held: CrossValidation) -> Drawing | None:
         axes.legend(loc="best")
 
     caption = (
-        f"{held.model}: {count(held.n_windows, 'held-out window')} of {count(held.n_subjects, 'subject')}; the left "
+        f"{held.model}: {count(held.n_windows, 'held-out window')} of {count(held.n_subjects, 'subject')}. The left "
         "end answers only the most trusted windows, the right end all. A curve that falls to the left says that trust is "
         "earned; a lower area is better. Over all windows, without interval."
     )
@@ -59,9 +59,10 @@ def trust_sentences(held: CrossValidation) -> tuple[str, ...]:
     if trust.sets is not None:
         sets = trust.sets
         found.append(
-            f"Prediction sets were asked to hold the true class in {sets.target:.0%} of a new person's windows and did "
-            f"in {with_interval(sets.coverage, sets.ci95)} (mean over {count(held.n_subjects, 'subject')}), with "
+            f"Prediction sets were asked to hold the true class in {sets.target:.0%} of a new person's windows. They "
+            f"did in {with_interval(sets.coverage, sets.ci95)} (mean over {count(held.n_subjects, 'subject')}), with "
             f"{sets.mean_size:.2f} classes each; {sets.answered:.0%} of windows were answered by one class, "
-            f"{score(sets.accuracy_of_answered)} of these rightly, the others abstained. Learnt from {sets.learnt_from}."
+            f"{score(sets.accuracy_of_answered)} of these rightly, the others abstained. Learnt from "
+            f"{sets.learnt_from}."
         )
     return tuple(found)
