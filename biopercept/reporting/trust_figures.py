@@ -40,8 +40,8 @@ def risk_figure(held: CrossValidation) -> Drawing | None:
 
     caption = (
         f"{held.model}: {count(held.n_windows, 'held-out window')} of {count(held.n_subjects, 'subject')}. The left "
-        "end answers only the most trusted windows, the right end all. A curve that falls to the left says that trust is "
-        "earned; a lower area is better. Over all windows, without interval."
+        "end answers only the most trusted windows, the right end all. A curve that falls to the left says "
+        "that trust is earned; a lower area is better. Over all windows, without interval."
     )
     return draw("risk-coverage", "Risk against coverage", caption, 3.4, paint)
 

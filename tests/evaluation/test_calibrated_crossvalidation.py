@@ -19,8 +19,11 @@ from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.engine import engine_for
 from biopercept.learning.fitting import FitRequest, FitSettings
+from biopercept.learning.inputs import WindowInputs
+from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.out_of_fold import held_out_answers, inner_folds
 from biopercept.learning.training import TrainingSettings
+from biopercept.learning.windows import labelled_windows
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.reporting.page import write_figures, write_report
 from biopercept.reporting.score_files import load_cross_validation
@@ -49,9 +52,15 @@ def first_fold(path: Path, asked: EvaluationRequest) -> tuple[FoldResult, np.nda
         return result, plan.windows.target[result.rows]
 
 
-@pytest.mark.parametrize("model", ["logistic", "perceiver-io"])
-@pytest.mark.parametrize("n_folds", [0, 2])
-@pytest.mark.parametrize("method", ["temperature", "isotonic"])
+@pytest.mark.parametrize(
+    ("model", "n_folds", "method"),
+    [
+        ("logistic", 0, "temperature"),
+        ("logistic", 2, "isotonic"),
+        ("perceiver-io", 0, "isotonic"),
+        ("perceiver-io", 2, "temperature"),
+    ],
+)
 def test_the_labels_and_data_of_those_tested_change_neither_calibration_nor_threshold(
     made: ModuleType, tmp_path: Path, model: str, n_folds: int, method: str
 ) -> None:
@@ -89,24 +98,24 @@ def test_the_labels_of_the_training_side_do_change_it(made: ModuleType, tmp_path
     assert after.calibration.threshold != before.calibration.threshold
 
 
-def fit_request(store: Path) -> FitRequest:
-    with open_store(store) as opened:
-        plan = plan_evaluation(opened, request(store))
-        fold, windows = plan.folds[0], plan.windows
-        rows = windows.rows_of(fold.training), windows.rows_of(fold.validation)
-        return FitRequest(plan.inputs, *rows, SMALL, engine_for("cpu"), 1)
+@pytest.fixture(scope="module")
+def asked(made: ModuleType) -> FitRequest:
+    """A fit on five subjects, P06 set aside for early stopping; P07 is nobody's business."""
+    windows = labelled_windows(made.study(7), made.TASK, length_seconds=made.LENGTH, feature_names=made.FEATURES)
+    inputs = WindowInputs(windows, NormalisationSettings(), made.STEP)
+    training = windows.rows_of([f"P{i:02d}" for i in range(1, 6)])
+    return FitRequest(inputs, training, windows.rows_of(["P06"]), SMALL, engine_for("cpu"), 1)
 
 
-def test_inner_folds_test_every_training_side_subject_once_and_nobody_else(store: Path) -> None:
-    asked = fit_request(store)
+def test_inner_folds_test_every_training_side_subject_once_and_nobody_else(asked: FitRequest) -> None:
     tested = [subject for fold in inner_folds(asked, 3) for subject in fold.test]
     assert sorted(tested) == sorted(asked.fitting_subjects) and len(tested) == len(set(tested))
     rows, answers = held_out_answers(asked, fitter_named("logistic"), fitter_named("logistic")(asked), 3)
     assert sorted(rows) == sorted(asked.fitting) and answers.shape == (len(rows), 2)
 
 
-def test_an_answer_is_of_a_fit_without_its_subject(store: Path) -> None:
-    asked, seen = fit_request(store), []
+def test_an_answer_is_of_a_fit_without_its_subject(asked: FitRequest) -> None:
+    seen = []
 
     def spying(inner: FitRequest):
         fitted = fitter_named("logistic")(inner)
@@ -124,8 +133,7 @@ def test_an_answer_is_of_a_fit_without_its_subject(store: Path) -> None:
     assert seen == [set()] * 4
 
 
-def test_a_network_is_not_fitted_again_for_its_validation_subjects(store: Path) -> None:
-    asked = fit_request(store)
+def test_a_network_is_not_fitted_again_for_its_validation_subjects(asked: FitRequest) -> None:
     fitted = fitter_named("perceiver-io")(asked)
 
     def refusing(inner: FitRequest):
@@ -136,15 +144,15 @@ def test_a_network_is_not_fitted_again_for_its_validation_subjects(store: Path) 
     assert np.array_equal(answers, fitted.probabilities(rows))
 
 
-def test_nobody_to_learn_from_is_one_sentence(store: Path) -> None:
-    asked = fit_request(store)
+def test_nobody_to_learn_from_is_one_sentence(asked: FitRequest) -> None:
     alone = replace(asked, validation=asked.validation[:0])
-    with pytest.raises(SettingsError, match="calibration needs validation subjects; set training.validation_fraction"):
+    with pytest.raises(
+        SettingsError, match=r"calibration needs validation subjects; set training\.validation_fraction"
+    ):
         held_out_answers(alone, fitter_named("logistic"), fitter_named("logistic")(alone), 0)
 
 
-def test_an_inner_fold_that_could_not_learn_a_class_is_refused(store: Path) -> None:
-    asked = fit_request(store)
+def test_an_inner_fold_that_could_not_learn_a_class_is_refused(asked: FitRequest) -> None:
     windows = asked.inputs.windows
     target = windows.target.copy()
     target[windows.subject != asked.fitting_subjects[0]] = 0

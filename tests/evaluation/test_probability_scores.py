@@ -66,6 +66,7 @@ def test_intervals_hold_the_values_and_draw_whole_subjects() -> None:
     assert found["brier"]["value"] == brier_score(target, probabilities)
     low, high = found["brier"]["ci95"]
     assert low < found["brier"]["value"] < high
+    assert found["ece"]["ci95"][0] < found["ece"]["ci95"][1]
     alone = np.array([f"{s}-{i}" for i, s in enumerate(subject)])
     narrow = pooled_probability_scores(alone, target, probabilities, seed=1, n_bootstrap=400)["brier"]["ci95"]
     assert high - low > 1.3 * (narrow[1] - narrow[0])  # windows of one person are not independent
