@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
 from biopercept.files import write_json, write_table
+from biopercept.learning.calibration import Calibration, set_words, undecided_words
 from biopercept.learning.checkpoint import Checkpoint
 from biopercept.learning.engine import Engine
 from biopercept.learning.inputs import TokenSource, WindowInputs
@@ -49,6 +50,8 @@ class PredictedRecording:
     used, ignored : tuple of str
         Modalities of the recording that the model read, and those it was not trained with.
     notes : tuple of str
+    sets : tuple of str
+        Classes in each window's prediction set, joined by `` | ``; empty where the model makes no sets.
     """
 
     subject: str
@@ -65,6 +68,7 @@ class PredictedRecording:
     used: tuple[str, ...]
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
+    sets: tuple[str, ...] = ()
 
     @property
     def predicted(self) -> tuple[str, ...]:
@@ -103,7 +107,7 @@ def predict_recording(
     read = read_for(checkpoint, recording, engine, before)
     network = checkpoint.network.to(engine.device)
     probabilities = predict_probabilities(network, read.source, np.arange(len(read.windows), dtype=np.int64))
-    return predicted_classes(read, recording, checkpoint.task, probabilities, intervals)
+    return predicted_classes(read, recording, checkpoint.task, probabilities, intervals, checkpoint.calibration)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,10 +174,11 @@ def predicted_classes(
     task: Task,
     probabilities: NDArray[np.float64],
     intervals: tuple[Interval, ...],
+    calibration: Calibration | None = None,
 ) -> PredictedRecording:
     """Return probabilities of a recording's windows, (n_windows, n_classes), with all that is written beside them."""
     windows, length = read.windows, read.windows.length_seconds
-    probabilities[[bool(why) for why in read.reasons]] = np.nan
+    probabilities, sets, reasons = _calibrated(calibration, tuple(task.classes), probabilities, read.reasons)
     return PredictedRecording(
         recording.subject,
         recording.session,
@@ -185,11 +190,36 @@ def predicted_classes(
         probabilities,
         windows.quality(),
         _known_labels(task, windows.onset, length, intervals),
-        read.reasons,
+        reasons,
         read.used,
         read.ignored,
         recording.notes,
+        sets,
     )
+
+
+def _calibrated(
+    held: Calibration | None,
+    classes: tuple[str, ...],
+    probabilities: NDArray[np.float64],
+    reasons: tuple[str, ...],
+) -> tuple[NDArray[np.float64], tuple[str, ...], tuple[str, ...]]:
+    """Return calibrated probabilities, the prediction set of each window, and why answers are withheld.
+
+    Where the model makes sets, a set that is not one class is an abstention; its probabilities stay.
+    """
+    is_withheld = np.array([bool(why) for why in reasons], dtype=bool)
+    given = probabilities if held is None else held.apply(probabilities)
+    given = np.where(is_withheld[:, None], np.nan, given)
+    if held is None or not held.coverage:
+        return given, (), reasons
+    members = held.sets(probabilities)
+    sets = tuple("" if no else set_words(classes, row) for no, row in zip(is_withheld, members, strict=True))
+    undecided = tuple(
+        why or ("" if n == 1 else undecided_words(words, held.coverage))
+        for why, n, words in zip(reasons, members.sum(axis=1).tolist(), sets, strict=True)
+    )
+    return given, sets, undecided
 
 
 def _sensors(
@@ -236,6 +266,7 @@ def write_prediction(predicted: PredictedRecording, folder: Path, model: str) ->
     path = folder / f"{predicted.key}_predictions.tsv"
     classes = predicted.classes
     columns = ("onset", "duration", "predicted", *(f"probability_{c}" for c in classes), "quality", "reason", "label")
+    columns = (*columns, "prediction_set") if predicted.sets else columns
     rows = [
         (
             float(predicted.onset[i]),
@@ -245,6 +276,7 @@ def write_prediction(predicted: PredictedRecording, folder: Path, model: str) ->
             None if np.isnan(predicted.quality[i]) else round(float(predicted.quality[i]), 4),
             predicted.reason[i],
             predicted.label[i],
+            *((predicted.sets[i],) if predicted.sets else ()),
         )
         for i in range(len(predicted.onset))
     ]
@@ -264,6 +296,11 @@ def write_prediction(predicted: PredictedRecording, folder: Path, model: str) ->
             "quality": "mean signal quality, 0 (useless) to 1",
             "reason": "why no answer is given; empty where one is",
             "label": "class of the labelled interval the window lies wholly inside, where known",
+            **(
+                {"prediction_set": "classes that may be true; the answer is withheld unless it is one"}
+                if predicted.sets
+                else {}
+            ),
         },
     }
     write_json(path.with_suffix(".json"), sidecar)

@@ -40,6 +40,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("cross-validate", "cross_validate", "cross_validate"),
     ("audit", "audit", "audit"),
     ("score-generation", "score_generation", "score_generation"),
+    ("compare", "compare", "compare"),
     ("predict", "predict", "predict"),
     ("export", "export", "export"),
     ("report", "report", "report"),

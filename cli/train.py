@@ -88,7 +88,7 @@ def train(
         else:
             fitted = train_final(
                 plan.inputs, plan.task, plan.normalisation, fit, provenance, output,
-                seed=seed, device=device, on_epoch=tell,
+                seed=seed, device=device, calibrating=settings.evaluation.calibrating, on_epoch=tell,
             )  # fmt: skip
     for warning in plan.warnings:
         say(f"warning: {warning}", quiet=quiet)

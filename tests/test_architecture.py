@@ -38,6 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "claims",
         "benchmarks",
         "auditing",
+        "comparing",
     ),
     ("config",),
     ("cli", "configs", "sample_data", ""),

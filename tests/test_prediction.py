@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from biopercept.errors import CheckpointError, RecordingError
+from biopercept.learning.calibration import CalibrationSettings
 from biopercept.learning.checkpoint import CARD, DESCRIPTION, WEIGHTS, Checkpoint, load_checkpoint
 from biopercept.learning.engine import Engine
 from biopercept.learning.final import Provenance, measured_modalities, train_final
@@ -31,14 +32,20 @@ SETTINGS = FitSettings(
 )
 
 
-def trained(made: ModuleType, folder: Path, mode: str = "causal", scope: str = "recording") -> Checkpoint:
+def trained(
+    made: ModuleType,
+    folder: Path,
+    mode: str = "causal",
+    scope: str = "recording",
+    calibrating: CalibrationSettings | None = None,
+) -> Checkpoint:
     recordings = made.study(6)
     windows = labelled_windows(recordings, made.TASK, length_seconds=made.LENGTH, feature_names=made.FEATURES)
     normalisation = NormalisationSettings(mode, reference_seconds=40.0, scope=scope)
     prepare = {"windows": {"length_seconds": made.LENGTH, "step_seconds": made.STEP}, "cleaning": {}}
     provenance = Provenance("made", "0" * 64, prepare, measured_modalities(recordings))
     inputs = WindowInputs(windows, normalisation, made.STEP)
-    train_final(inputs, made.TASK, normalisation, SETTINGS, provenance, folder, device="cpu")
+    train_final(inputs, made.TASK, normalisation, SETTINGS, provenance, folder, device="cpu", calibrating=calibrating)
     return load_checkpoint(folder)
 
 
@@ -190,3 +197,52 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
         CheckpointError, match=r"is not a model: it has no model\.json; give the folder that train wrote"
     ):
         load_checkpoint(tmp_path)
+
+
+def test_a_model_keeps_its_calibration_and_predict_applies_it(made: ModuleType, model: Path, tmp_path: Path) -> None:
+    settings = CalibrationSettings("temperature", n_folds=3, coverage=0.8)
+    checkpoint = trained(made, tmp_path / "m", calibrating=settings)
+    held = json.loads((tmp_path / "m" / DESCRIPTION).read_text())["calibration"]
+    assert (held["method"], held["n_windows"] > 0, held["source"]) == (
+        "temperature", True, "inner folds over the training side",
+    )  # fmt: skip
+    assert held["subjects"] == [f"P{i:02d}" for i in range(1, 7)]
+    assert checkpoint.calibration is not None and checkpoint.calibration.threshold == held["threshold"]
+    plain = predict_recording(load_checkpoint(model), made.recording("NEW", seed=5), ENGINE)
+    found = predict_recording(checkpoint, made.recording("NEW", seed=5), ENGINE)
+    np.testing.assert_allclose(found.probabilities, checkpoint.calibration.apply(plain.probabilities), atol=1e-9)
+    assert not np.allclose(found.probabilities, plain.probabilities, atol=1e-4)
+    assert "calibrated by temperature" in (tmp_path / "m" / CARD).read_text()
+    assert "None: read a probability as a score" in (model / CARD).read_text()
+
+
+def test_a_set_that_is_not_one_class_is_an_abstention_with_its_probabilities(made: ModuleType, tmp_path: Path) -> None:
+    checkpoint = trained(made, tmp_path / "m", calibrating=CalibrationSettings(n_folds=3, coverage=0.8))
+    assert checkpoint.calibration is not None
+    plain = predict_recording(replace(checkpoint, calibration=None), made.recording("NEW", seed=5), ENGINE)
+    middle = float(np.median(plain.probabilities.max(axis=1)))  # below it both classes are in the set
+    wide = replace(checkpoint, calibration=replace(checkpoint.calibration, threshold=middle))
+    found = predict_recording(wide, made.recording("NEW", seed=5), ENGINE)
+    unsure = plain.probabilities.max(axis=1) <= middle
+    assert unsure.any() and not unsure.all()
+    assert [not name for name in found.predicted] == unsure.tolist()
+    assert {found.reason[i] for i in np.flatnonzero(unsure)} == {"undecided between rest | stress at 80% coverage"}
+    assert np.array_equal(found.probabilities, plain.probabilities)
+    lines = write_prediction(found, tmp_path, "model").read_text().splitlines()
+    assert lines[0].split("\t")[-1] == "prediction_set"
+    assert [line.split("\t")[-1] for line in lines[1:]] == list(found.sets)
+    narrow = replace(checkpoint, calibration=replace(checkpoint.calibration, threshold=0.0))
+    empty = predict_recording(narrow, made.recording("NEW", seed=5), ENGINE)
+    assert set(empty.reason) == {"undecided: no class is likely enough at 80% coverage"}
+
+
+def test_a_damaged_calibration_is_an_error_of_the_model(made: ModuleType, tmp_path: Path) -> None:
+    from biopercept.learning.checkpoint import _description_hash
+
+    trained(made, tmp_path / "m", calibrating=CalibrationSettings("temperature"))
+    path = tmp_path / "m" / DESCRIPTION
+    held = json.loads(path.read_text())
+    held["calibration"]["temperature"] = -1
+    path.write_text(json.dumps({**held, "description_sha256": _description_hash(held)}))
+    with pytest.raises(CheckpointError, match="the calibration is damaged"):
+        load_checkpoint(tmp_path / "m")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ from biopercept.comparators.catalogue import fitter_for
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.run_folder import SCHEMA
 from biopercept.evaluation.workers import each_fold
+from biopercept.learning.calibration import Calibration
 from biopercept.learning.engine import engine_for, seed_for, threads
 from biopercept.learning.fitting import FitRequest
+from biopercept.learning.out_of_fold import calibration_from, held_out_answers
 from biopercept.learning.splits import Fold
 from biopercept.store import open_store
 
@@ -38,6 +40,10 @@ class FoldResult:
         Per repetition, (epoch, training loss, validation loss) of each epoch.
     operations_per_window : int or None
         Multiply-adds of one answer; None where the model is no network.
+    calibration : Calibration or None
+        What was learnt from answers about training-side subjects outside the fit; None where nothing was asked.
+    uncalibrated : float64 array, shape (n_test, n_classes), or None
+        Probabilities before calibration, on which the prediction sets rest.
     """
 
     fold: Fold
@@ -47,6 +53,8 @@ class FoldResult:
     seconds: float
     history: list[list[tuple[int, float, float | None]]]
     operations_per_window: int | None = None
+    calibration: Calibration | None = None
+    uncalibrated: NDArray[np.float64] | None = None
 
 
 def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
@@ -55,7 +63,8 @@ def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
     engine = engine_for(request.device, request.fit.training.precision)
     started = time.perf_counter()
     rows = windows.rows_of(fold.test)
-    answers, histories, n_parameters = [], [], 0
+    answers, held_out, histories, n_parameters = [], [], [], 0
+    settings, fitter = request.evaluation.calibrating, fitter_for(request.model, windows, request.fit.training)
     for repetition in range(request.evaluation.n_seeds):
         history: list[tuple[int, float, float | None]] = []
 
@@ -63,24 +72,29 @@ def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
             into.append((epoch, loss, validation if validation == validation else None))
 
         with threads(request.fit.training.n_threads):
-            fitted = fitter_for(request.model, windows, request.fit.training)(
-                FitRequest(
-                    plan.inputs,
-                    windows.rows_of(fold.training),
-                    windows.rows_of(fold.validation),
-                    request.fit,
-                    engine,
-                    seed_for(request.seed, fold.name, repetition),
-                    keep,
-                    fold.unlabelled,
-                )
+            wanted = FitRequest(
+                plan.inputs,
+                windows.rows_of(fold.training),
+                windows.rows_of(fold.validation),
+                request.fit,
+                engine,
+                seed_for(request.seed, fold.name, repetition),
+                keep,
+                fold.unlabelled,
             )
+            fitted = fitter(wanted)
             answers.append(fitted.probabilities(rows))
+            if settings.is_wanted:
+                held_out.append(held_out_answers(wanted, fitter, fitted, settings.n_folds))
         histories.append(history)
         n_parameters = fitted.n_parameters
     seconds = time.perf_counter() - started
-    operations = fitted.operations_per_window
-    return FoldResult(fold, rows, np.mean(answers, axis=0), n_parameters, seconds, histories, operations)
+    operations, probabilities = fitted.operations_per_window, np.mean(answers, axis=0)
+    plain = FoldResult(fold, rows, probabilities, n_parameters, seconds, histories, operations)
+    if not settings.is_wanted:
+        return plain
+    learnt = calibration_from(windows, held_out, settings)
+    return replace(plain, probabilities=learnt.apply(probabilities), calibration=learnt, uncalibrated=probabilities)
 
 
 def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[Fold, FoldResult]]:
@@ -103,17 +117,23 @@ def fold_to_json(result: FoldResult) -> dict[str, Any]:
         "seconds": result.seconds,
         "history": result.history,
         "operations_per_window": result.operations_per_window,
+        "calibration": None if result.calibration is None else result.calibration.to_json(),
+        "uncalibrated": None if result.uncalibrated is None else result.uncalibrated.tolist(),
     }
 
 
 def fold_from_json(document: dict[str, Any], fold: Fold) -> FoldResult:
     """Return the result that :func:`fold_to_json` wrote."""
+    rows = np.asarray(document["rows"], dtype=np.int64)
+    calibration, uncalibrated = document.get("calibration"), document.get("uncalibrated")
     return FoldResult(
         fold,
-        np.asarray(document["rows"], dtype=np.int64),
+        rows,
         np.asarray(document["probabilities"], dtype=np.float64),
         document["n_parameters"],
         document["seconds"],
         document["history"],
         document.get("operations_per_window"),
+        None if calibration is None else Calibration.from_json(calibration),
+        None if uncalibrated is None else np.asarray(uncalibrated, dtype=np.float64),
     )

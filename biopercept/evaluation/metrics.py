@@ -21,7 +21,8 @@ class SubjectScores:
     """Scores of one subject's windows; None where not defined.
 
     ``brier`` is half the mean squared distance of the probabilities from the label (0 is perfect, 1 worst;
-    for two classes the usual Brier score).
+    for two classes the usual Brier score). ``mcc`` is Matthews' correlation, ``ece`` the calibration error of the
+    predicted class, which is rough with few windows.
     """
 
     subject: str
@@ -30,6 +31,8 @@ class SubjectScores:
     macro_f1: float | None
     auroc: float | None
     brier: float
+    mcc: float | None
+    ece: float
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,9 @@ def score_subject(subject: str, target: Targets, probabilities: Probabilities) -
 
     predicted = probabilities.argmax(axis=1)
     present = np.unique(target)
+    brier, ece = brier_score(target, probabilities), calibration_error(target, probabilities)
     if len(present) < 2:
-        return SubjectScores(subject, len(target), None, None, None, brier_score(target, probabilities))
+        return SubjectScores(subject, len(target), None, None, None, brier, None, ece)
     recalls = recall_score(target, predicted, labels=present, average=None, zero_division=0)
     f1 = f1_score(target, predicted, labels=present, average="macro", zero_division=0)
     return SubjectScores(
@@ -81,8 +85,17 @@ def score_subject(subject: str, target: Targets, probabilities: Probabilities) -
         float(np.mean(recalls)),
         float(f1),
         auroc_score(target, probabilities),
-        brier_score(target, probabilities),
+        brier,
+        matthews_correlation(target, predicted),
+        ece,
     )
+
+
+def matthews_correlation(target: Targets, predicted: Targets) -> float | None:
+    """Return Matthews' correlation of classes, -1 to 1 (0 for one constant answer); None with one true class only."""
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(target, predicted)) if len(np.unique(target)) > 1 else None
 
 
 def auroc_score(target: Targets, probabilities: Probabilities) -> float | None:
@@ -99,8 +112,13 @@ def auroc_score(target: Targets, probabilities: Probabilities) -> float | None:
 
 def brier_score(target: Targets, probabilities: Probabilities) -> float:
     """Return half the mean squared distance between probabilities and one-hot labels, in [0, 1]."""
+    return float(squared_distances(target, probabilities).mean())
+
+
+def squared_distances(target: Targets, probabilities: Probabilities) -> NDArray[np.float64]:
+    """Return half the squared distance between each window's probabilities and its one-hot label, shape (n,)."""
     labels = np.eye(probabilities.shape[1])[target]
-    return float(0.5 * np.mean(np.sum((probabilities - labels) ** 2, axis=1)))
+    return np.asarray(0.5 * np.sum((probabilities - labels) ** 2, axis=1), dtype=np.float64)
 
 
 def calibration_error(target: Targets, probabilities: Probabilities, *, n_bins: int = 15) -> float:
@@ -108,12 +126,37 @@ def calibration_error(target: Targets, probabilities: Probabilities, *, n_bins: 
     confidence = probabilities.max(axis=1)
     is_right = (probabilities.argmax(axis=1) == target).astype(np.float64)
     order = np.argsort(confidence, kind="stable")
-    bins = [part for part in np.array_split(order, n_bins) if len(part)]
-    gaps = [len(part) * abs(confidence[part].mean() - is_right[part].mean()) for part in bins]
-    return float(np.sum(gaps) / len(target))
+    return binned_error(confidence[order], is_right[order], n_bins=n_bins)
 
 
-def summarise(values: Sequence[float | None], *, chance: float, seed: int, n_bootstrap: int = 2000) -> Summary:
+def binned_error(
+    said: NDArray[np.float64],
+    happened: NDArray[np.float64],
+    *,
+    weights: NDArray[np.float64] | None = None,
+    n_bins: int = 15,
+) -> float:
+    """Return the mean gap between what probabilities say and how often it happens, in bins of equal mass.
+
+    Parameters
+    ----------
+    said : float64 array, shape (n,)
+        Probabilities, sorted.
+    happened : float64 array, shape (n,)
+        0 or 1.
+    weights : float64 array, shape (n,), optional
+        Times that each window counts.
+    n_bins : int
+    """
+    mass = np.ones(len(said)) if weights is None else weights
+    middle = np.cumsum(mass) - 0.5 * mass
+    members = np.minimum((middle / mass.sum() * n_bins).astype(np.int64), n_bins - 1)
+    return float(np.abs(np.bincount(members, weights=mass * (said - happened))).sum() / mass.sum())
+
+
+def summarise(
+    values: Sequence[float | None], *, chance: float, seed: int, n_bootstrap: int = 2000, higher_is_better: bool = True
+) -> Summary:
     """Return mean, interval, spread and worst of one score over subjects.
 
     Parameters
@@ -126,6 +169,8 @@ def summarise(values: Sequence[float | None], *, chance: float, seed: int, n_boo
         Of the bootstrap.
     n_bootstrap : int
         Resamples of the subjects.
+    higher_is_better : bool
+        Whether the worst is the lowest.
     """
     defined = np.array([v for v in values if v is not None and math.isfinite(v)], dtype=np.float64)
     if not len(defined):
@@ -136,7 +181,7 @@ def summarise(values: Sequence[float | None], *, chance: float, seed: int, n_boo
         interval,
         float(defined.std(ddof=1)) if len(defined) > 1 else None,
         float(np.median(defined)),
-        float(defined.min()),
+        float(defined.min() if higher_is_better else defined.max()),
         len(defined),
         int(np.sum(defined < chance)),
     )

@@ -99,8 +99,7 @@ class Plan:
         if request.fit.pretraining is None:
             del fit["pretraining"]
         begun = {} if self.start is None else {"start_from": self.start}
-        split = asdict(request.evaluation)
-        share = split.pop("label_share")
+        share = request.evaluation.label_share
         labels = {} if share == 1 else {"label_share": share}
         return {
             "store": self.store_fingerprint,
@@ -109,7 +108,7 @@ class Plan:
             "subjects": list(self.windows.subjects),
             "normalisation": asdict(self.normalisation),
             "fit": fit,
-            "split": split,
+            "split": request.evaluation.identity(),
             "seed": request.seed,
             "version": __version__,
             **labels,

@@ -16,16 +16,17 @@ from biopercept.evaluation.metrics import (
     SubjectScores,
     Summary,
     auroc_score,
-    brier_score,
-    calibration_error,
     chance_levels,
+    matthews_correlation,
     score_subject,
     summarise,
 )
 from biopercept.evaluation.planning import Plan
 from biopercept.evaluation.regression_metrics import levels_document
 from biopercept.evaluation.run_folder import SCHEMA
+from biopercept.evaluation.trust_scoring import prediction_sets, trust_document, trust_warnings
 from biopercept.files import write_json, write_table
+from biopercept.learning.calibration import set_words
 from biopercept.learning.checkpoint import versions
 from biopercept.studies.tasks import ORDINAL
 
@@ -51,16 +52,15 @@ def write_scores(plan: Plan, results: Sequence[FoldResult], output: Path) -> dic
     ]
     scores = _scores_document(plan, results, probabilities, per_subject)
     fold_of = {subject: result.fold.name for result in results for subject in result.fold.test}
-    columns = ("participant_id", "n_windows", "balanced_accuracy", "macro_f1", "auroc", "brier", "fold")
+    names = ("n_windows", "balanced_accuracy", "macro_f1", "auroc", "brier")
+    columns = ("participant_id", *names, "fold", "mcc", "ece")
     write_table(
         output / "scores.csv",
         columns,
-        [
-            (s.subject, s.n_windows, s.balanced_accuracy, s.macro_f1, s.auroc, s.brier, fold_of[s.subject])
-            for s in per_subject
-        ],
+        [(s.subject, *(getattr(s, name) for name in names), fold_of[s.subject], s.mcc, s.ece) for s in per_subject],
     )
-    _write_predictions(plan, probabilities, fold_names, output / "predictions.csv")
+    sets = prediction_sets(plan, results)
+    _write_predictions(plan, probabilities, fold_names, sets, output / "predictions.csv")
     write_json(output / "scores.json", scores)
     return scores
 
@@ -98,13 +98,15 @@ def _scores_document(
 
     def over_subjects(name: str) -> dict[str, Any]:
         values = [getattr(s, name) for s in per_subject]
-        chance = 0.5 if name == "auroc" else 1.0 / windows.n_classes
+        chance = {"auroc": 0.5, "mcc": 0.0}.get(name, 1.0 / windows.n_classes)
         return _summary_document(
             summarise(values, chance=chance, seed=request.seed, n_bootstrap=evaluation.n_bootstrap)
         )
 
     auroc = over_subjects("auroc")
     auroc["pooled"] = auroc_score(windows.target, probabilities)
+    mcc = over_subjects("mcc")
+    mcc["pooled"] = matthews_correlation(windows.target, probabilities.argmax(axis=1))
     return {
         "schema": SCHEMA,
         "model": request.model,
@@ -128,13 +130,13 @@ def _scores_document(
         "balanced_accuracy": over_subjects("balanced_accuracy"),
         "macro_f1": over_subjects("macro_f1"),
         "auroc": auroc,
-        "brier": brier_score(windows.target, probabilities),
-        "ece": calibration_error(windows.target, probabilities),
+        "mcc": mcc,
+        **trust_document(plan, results, probabilities, per_subject),
         "chance": chance_levels(windows.subject, windows.target, windows.n_classes, seed=request.seed),
         "n_windows_left_out": dict(windows.left_out),
         **_levels(plan, probabilities),
         **({} if plan.start is None else {"start_from": plan.start}),
-        "warnings": [*plan.warnings, *_score_warnings(per_subject)],
+        "warnings": [*plan.warnings, *_score_warnings(per_subject), *trust_warnings(results)],
         "fingerprint": {"store": plan.store_fingerprint, **versions()},
     }
 
@@ -171,7 +173,13 @@ def _score_warnings(per_subject: Sequence[SubjectScores]) -> list[str]:
     return found
 
 
-def _write_predictions(plan: Plan, probabilities: NDArray[np.float64], folds: Sequence[str], path: Path) -> None:
+def _write_predictions(
+    plan: Plan,
+    probabilities: NDArray[np.float64],
+    folds: Sequence[str],
+    sets: NDArray[np.bool_] | None,
+    path: Path,
+) -> None:
     windows = plan.windows
     quality = windows.quality()
     columns = ("participant_id", "session", "recording", "onset", "duration", "label", "predicted")
@@ -190,6 +198,8 @@ def _write_predictions(plan: Plan, probabilities: NDArray[np.float64], folds: Se
                 *(round(float(p), 6) for p in probabilities[index]),
                 folds[index],
                 round(float(quality[index]), 4) if np.isfinite(quality[index]) else None,
+                *(() if sets is None else (set_words(windows.classes, sets[index]),)),
             )
         )
-    write_table(path, (*columns, *(f"probability_{c}" for c in windows.classes), "fold", "quality"), rows)
+    more = () if sets is None else ("prediction_set",)
+    write_table(path, (*columns, *(f"probability_{c}" for c in windows.classes), "fold", "quality", *more), rows)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from biopercept.errors import SettingsError
+from biopercept.learning.calibration import CalibrationSettings
 from biopercept.learning.splits import SPLITS
 
 
@@ -25,6 +27,14 @@ class EvaluationSettings:
     label_share : float
         Part of each fold's training subjects whose labels are used (at least 2 subjects); pretraining inside a fold
         reads the signals of the others too.
+    least_quality : float
+        Mean signal quality below which the gated risk-coverage curve answers last, 0 to 1.
+    calibration : str
+        How probabilities are calibrated on subjects that the model was not fitted on: none, temperature or isotonic.
+    calibration_folds : int
+        Inner folds over the training side that calibration uses; 0 uses the fold's validation subjects.
+    conformal_coverage : float
+        Share of windows whose prediction set shall hold the true class; 0 makes no sets.
     """
 
     split: str = "subject"
@@ -32,6 +42,10 @@ class EvaluationSettings:
     n_seeds: int = 1
     n_bootstrap: int = 2000
     label_share: float = 1.0
+    least_quality: float = 0.5
+    calibration: str = "none"
+    calibration_folds: int = 0
+    conformal_coverage: float = 0.0
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -41,3 +55,21 @@ class EvaluationSettings:
                 raise SettingsError(f"evaluation.{name} is {getattr(self, name)}; it must be at least {least}")
         if not 0 < self.label_share <= 1:
             raise SettingsError(f"evaluation.label_share is {self.label_share}; it must be above 0 and at most 1")
+        if not 0 <= self.least_quality <= 1:
+            raise SettingsError(f"evaluation.least_quality is {self.least_quality}; it must be from 0 to 1")
+        _ = self.calibrating
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that folds depend on; those of calibration only where it is asked for."""
+        held = asdict(self)
+        del held["least_quality"]  # it changes how folds are scored, not what they are
+        del held["label_share"]  # it stands by itself, where it is not 1
+        if not self.calibrating.is_wanted:
+            for name in ("calibration", "calibration_folds", "conformal_coverage"):
+                del held[name]
+        return held
+
+    @property
+    def calibrating(self) -> CalibrationSettings:
+        """Return what concerns calibration and prediction sets."""
+        return CalibrationSettings(self.calibration, self.calibration_folds, self.conformal_coverage)

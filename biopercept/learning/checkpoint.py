@@ -14,6 +14,7 @@ import torch
 
 from biopercept.errors import CheckpointError, SettingsError, StudyError
 from biopercept.files import content_hash, replacing_folder, write_json, write_text
+from biopercept.learning.calibration import Calibration
 from biopercept.learning.normalisation import NormalisationSettings, Population
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings, TokenVocabulary
@@ -45,6 +46,8 @@ class Checkpoint:
         Window and cleaning settings as plain values: ``predict`` prepares recordings with these.
     training : dict
         Subjects, windows, seed, epochs, store fingerprint and scores as plain values.
+    calibration : Calibration or None
+        Applied to its probabilities; None where it was trained without.
     """
 
     network: BiosignalPerceiver
@@ -57,6 +60,7 @@ class Checkpoint:
     vocabulary: TokenVocabulary
     prepare: dict[str, Any]
     training: dict[str, Any]
+    calibration: Calibration | None = None
 
 
 def versions() -> dict[str, str]:
@@ -104,7 +108,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, card: str) -> None:
         "vocabulary": checkpoint.vocabulary.to_json(),
         "prepare": checkpoint.prepare,
         "population": checkpoint.population.to_json(),
-        "calibration": None,
+        "calibration": None if checkpoint.calibration is None else checkpoint.calibration.to_json(),
         "training": checkpoint.training,
     }
     write_model_folder(folder, checkpoint.network.state_dict(), description, card)
@@ -163,6 +167,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         )
     weights = read_weights(folder, description)
     try:
+        held = description.get("calibration")
         task = Task.from_json(description["task"])
         tokens = TokenSettings(**description["tokens"])
         model = PerceiverSettings(**description["model"])
@@ -180,6 +185,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             vocabulary=vocabulary,
             prepare=description["prepare"],
             training=description["training"],
+            calibration=None if held is None else Calibration.from_json(held),
         )
         require_use(checkpoint.prepare, checkpoint.training)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StudyError, SettingsError) as fault:

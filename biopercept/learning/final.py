@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from biopercept.errors import SettingsError
+from biopercept.learning.calibration import Calibration, CalibrationSettings
 from biopercept.learning.checkpoint import Checkpoint, save_checkpoint
 from biopercept.learning.engine import engine_for, seed_for, threads
-from biopercept.learning.fitting import FitSettings
-from biopercept.learning.inputs import WindowInputs, vocabulary_of
+from biopercept.learning.fitting import FitRequest, FitSettings, NetworkOnStudy, fit_perceiver_io
+from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.out_of_fold import calibration_from, held_out_answers
 from biopercept.learning.splits import choose_validation
 from biopercept.learning.starting import StartingPoint, load_start
 from biopercept.learning.training import EpochReport, FittedNetwork, FittedPerceiver, fit_perceiver
@@ -55,16 +57,18 @@ def train_final(
     *,
     seed: int = 0,
     device: str = "auto",
+    calibrating: CalibrationSettings | None = None,
     on_epoch: EpochReport | None = None,
 ) -> FittedPerceiver:
     """Fit on the windows of all subjects in ``inputs`` and write the model folder of one classification.
 
-    A few subjects (``training.validation_fraction``) are held out for early stopping; they are named in the card.
+    A few subjects (``training.validation_fraction``) are held out for early stopping; they are named in the card. With
+    ``calibrating`` the model's answers are calibrated on subjects outside a fit: these few, or inner folds of all.
 
     Raises
     ------
     SettingsError
-        Where there are fewer than 2 subjects.
+        Where there are fewer than 2 subjects, or nobody to learn the calibration from.
     CheckpointError
         Where the model to start from cannot be read, or has nothing in common with the network.
     TrainingError
@@ -77,6 +81,7 @@ def train_final(
         raise SettingsError("one subject has labelled windows; a model for unseen people needs at least 2 to train on")
     engine = engine_for(device, settings.training.precision)
     start = load_start(Path(settings.start_from)) if settings.start_from else None
+    wished = calibrating or CalibrationSettings()
     validation = choose_validation(windows.subjects, settings.training.validation_fraction, seed)
     training = [s for s in windows.subjects if s not in validation]
     started = time.perf_counter()
@@ -93,6 +98,15 @@ def train_final(
             start_from=None if start is None else start.weights,
             on_epoch=on_epoch,
         )
+        request = FitRequest(
+            inputs,
+            windows.rows_of(training),
+            windows.rows_of(validation),
+            settings,
+            engine,
+            seed_for(seed, "final"),
+        )
+        calibration = _calibration(request, fitted, wished) if wished.is_wanted else None
     description = training_description(
         inputs, settings, provenance, fitted, training, validation, seed=seed, started=started, start=start
     )
@@ -107,6 +121,7 @@ def train_final(
         vocabulary=vocabulary_of(windows.feature_names),
         prepare=provenance.prepare,
         training=description,
+        calibration=calibration,
     )
     save_checkpoint(checkpoint, output, model_card(checkpoint))
     return fitted
@@ -151,6 +166,14 @@ def training_description(
     }
 
 
+def _calibration(request: FitRequest, fitted: FittedPerceiver, settings: CalibrationSettings) -> Calibration:
+    """Return what is learnt from answers about subjects outside the fit."""
+    source = TokenSource(request.inputs, fitted.population, request.settings.tokens, request.engine.device)
+    on_study = NetworkOnStudy(fitted, source, request.fitting)
+    answers = held_out_answers(request, fit_perceiver_io, on_study, settings.n_folds)
+    return calibration_from(request.inputs.windows, [answers], settings)
+
+
 def measured_modalities(recordings: Collection[Any]) -> tuple[str, ...]:
     """Return the measured modalities of prepared recordings, sorted."""
     return tuple(sorted({s.modality for r in recordings for s in r.signals if not s.derived_from}))
@@ -166,10 +189,19 @@ def model_card(checkpoint: Checkpoint) -> str:
         model_scores_sentence(training["scores"]),
         checkpoint.normalisation.mode,
         training,
+        checkpoint.calibration,
     )
 
 
-def card_text(title: str, answers: str, counts: str, scores: str, mode: str, training: dict[str, Any]) -> str:
+def card_text(
+    title: str,
+    answers: str,
+    counts: str,
+    scores: str,
+    mode: str,
+    training: dict[str, Any],
+    calibration: Calibration | None = None,
+) -> str:
     """Return a model card (Markdown) of any model.
 
     Parameters
@@ -186,6 +218,7 @@ def card_text(title: str, answers: str, counts: str, scores: str, mode: str, tra
         Rung of the normalisation ladder.
     training : dict
         Of :func:`training_description`.
+    calibration : Calibration, optional
     """
     lines = [
         f"# {title}: a Perceiver IO for {', '.join(training['modalities'])}",
@@ -202,6 +235,7 @@ def card_text(title: str, answers: str, counts: str, scores: str, mode: str, tra
         f"{len(training['validation_subjects'])} more for early stopping; {training['n_windows']} windows ({counts}).",
         *(f"- left out: {n} windows, {reason}" for reason, n in training["n_windows_left_out"].items()),
         *_start_sentence(training.get("start_from")),
+        *_calibration_sentence(calibration),
         "",
         "## Scores",
         scores,
@@ -225,6 +259,26 @@ def _start_sentence(start: dict[str, Any] | None) -> list[str]:
         f"It started from the weights of a {start['kind']} network ({start['n_taken']} taken by name and shape, "
         f"{len(start['new'])} new) that had seen signals of {', '.join(start['studies'])}."
     ]
+
+
+def _calibration_sentence(held: Calibration | None) -> list[str]:
+    if held is None:
+        return ["", "## Calibration", "None: read a probability as a score, not as a chance."]
+    learnt = f"learnt from {held.source} ({len(held.subjects)} subjects, {held.n_windows} windows)"
+    how = {
+        "none": "Probabilities are not calibrated",
+        "temperature": f"Probabilities are calibrated by temperature {held.temperature:.3f}",
+        "isotonic": "Probabilities are calibrated by isotonic regression",
+    }[held.method]
+    sets = ""
+    if held.coverage > 0 and held.threshold is None:
+        sets = f" The subjects were too few for prediction sets of {held.coverage:.0%} coverage: every window abstains."
+    elif held.coverage > 0:
+        sets = (
+            f" Prediction sets hold the true class in {held.coverage:.0%} of windows of people like these; a set of "
+            "more than one class, or of none, is an abstention."
+        )
+    return ["", "## Calibration", f"{how}, {learnt}.{sets}"]
 
 
 def model_scores_sentence(scores: dict[str, Any] | None) -> str:

@@ -23,7 +23,7 @@ from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings, TokenVocabulary
 
 EpochReport = Callable[[int, float, float], None]
-Network = TypeVar("Network", bound=nn.Module)
+Network = TypeVar("Network", bound=nn.Module, covariant=True)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ _SMALL_SPREAD = 0.03
 _LARGE_POOLING_GAP = 0.05
 _LARGE_CALIBRATION_ERROR = 0.10
 _GRAVE_WORDS = ("leak", "transductive")
-_PROBE_MEANING = {
+PROBE_MEANING = {
     "clock-only": "a clock that sees no sensor; the order of the protocol gives the label away, and a model may "
     "be using it",
     "motion-only": "movement alone; the model may be reading what the hands did, not the state of the body",
@@ -49,6 +49,8 @@ def cautions_of(results: Results) -> tuple[Caution, ...]:
     for held in results.cross_validations:
         found += [*_of_protocol(held), *_of_scores(held)]
     found += [*_of_audits(results), *_of_comparison(results.cross_validations), *_of_failures(results)]
+    found += [Caution(_is_grave(text), text) for held in results.comparisons for text in held.cautions]
+    found += [*_of_comparison(results.cross_validations), *_of_failures(results)]
     return tuple(sorted(dict.fromkeys(found), key=lambda caution: not caution.is_grave))
 
 
@@ -69,7 +71,7 @@ def _of_probes(held: Sequence[CrossValidation]) -> Iterator[Caution]:
         if not probe.is_probe or not rivals or reached is None:
             continue
         beaten = [other for other in rivals if (other.balanced_accuracy.mean or 0.0) <= reached]
-        meaning = _PROBE_MEANING[probe.model]
+        meaning = PROBE_MEANING[probe.model]
         if beaten:
             others = " and ".join(f"{other.model} reaches {estimate(other.balanced_accuracy)}" for other in beaten)
             yield Caution(
@@ -96,8 +98,11 @@ def _of_files(validations: Sequence[CrossValidation]) -> Iterator[Caution]:
         for warning in dict.fromkeys(held.warnings):
             models.setdefault(warning, []).append(held.model)
     for warning, names in models.items():
-        is_grave = any(word in warning.lower() for word in _GRAVE_WORDS)
-        yield Caution(is_grave, f"{warning[:1].upper()}{warning[1:]} ({', '.join(dict.fromkeys(names))}).")
+        yield Caution(_is_grave(warning), f"{warning[:1].upper()}{warning[1:]} ({', '.join(dict.fromkeys(names))}).")
+
+
+def _is_grave(text: str) -> bool:
+    return any(word in text.lower() for word in _GRAVE_WORDS)
 
 
 def _of_protocol(held: CrossValidation) -> Iterator[Caution]:

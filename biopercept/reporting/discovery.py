@@ -10,6 +10,7 @@ from biopercept.errors import StudyError
 
 from .audit_files import FILE as AUDIT_FILE
 from .audit_files import load_audit
+from .comparison_files import COMPARISON_FILE, load_comparison
 from .number_results import NumberValidation, is_of_numbers, load_number_validation
 from .prediction_files import SUFFIX, load_predictions
 from .reading import read_json, read_table
@@ -27,7 +28,8 @@ def load_results(folder: Path) -> Results:
     Parameters
     ----------
     folder : Path
-        A folder of ``cross-validate`` or ``predict``, one that holds a store's log, or a parent of such folders.
+        A folder of ``cross-validate``, ``compare`` or ``predict``, one that holds a store's log, or a parent of
+        such folders.
 
     Raises
     ------
@@ -36,7 +38,7 @@ def load_results(folder: Path) -> Results:
     """
     if not folder.is_dir():
         raise StudyError(f"there is no folder {folder}; give one that cross-validate, predict or demo has written")
-    validations, predictions, logs, audits, unfinished = [], [], [], [], []
+    validations, predictions, logs, audits, unfinished, comparisons = [], [], [], [], [], []
     for place in _folders(folder):
         name = place.relative_to(folder).as_posix() if place != folder else folder.resolve().name
         if (place / "scores.json").is_file():
@@ -44,6 +46,8 @@ def load_results(folder: Path) -> Results:
                 validations.append(load_cross_validation(place, name))
         elif (place / "folds.json").is_file() and not _is_shared(place):
             unfinished.append(name)
+        if (place / COMPARISON_FILE).is_file():
+            comparisons.append(load_comparison(place, name))
         if any(place.glob(f"*{SUFFIX}")) or ((place / "summary.csv").is_file() and (place / "failures.csv").is_file()):
             predictions.append(load_predictions(place, name))
         if (place / AUDIT_FILE).is_file():
@@ -51,13 +55,14 @@ def load_results(folder: Path) -> Results:
         for path in sorted(place.glob(f"*{LOG_SUFFIX}")):
             logs.append(PrepareLog(path.relative_to(folder).as_posix(), read_table(path)))
     numbers = load_numbers(folder)
-    if not (validations or predictions or logs or audits or unfinished or numbers):
+    if not (validations or predictions or logs or audits or unfinished or comparisons or numbers):
         raise StudyError(
             f"{folder} holds no results; a report needs scores.json (cross-validate), {AUDIT_FILE} (audit), "
+            f"{COMPARISON_FILE} (compare), "
             f"summary.csv with failures.csv (predict) or a {LOG_SUFFIX} table (prepare), there or up to {_DEEPEST} "
             "folders below"
         )
-    if unfinished and not (validations or predictions or logs or audits or numbers):
+    if unfinished and not (validations or predictions or logs or audits or comparisons or numbers):
         raise StudyError(
             f"the cross-validation in {folder / unfinished[0] if unfinished[0] != folder.resolve().name else folder} "
             "has not finished (no scores.json); run the same cross-validate command again, it goes on where it stopped"
@@ -69,6 +74,7 @@ def load_results(folder: Path) -> Results:
         logs=tuple(logs),
         audits=tuple(audits),
         unfinished=tuple(unfinished),
+        comparisons=tuple(comparisons),
     )
 
 

@@ -14,6 +14,7 @@ from .score_figures import confusion_figure, reliability_figure, subjects_figure
 from .score_files import load_cross_validation
 from .text import score
 from .time_figures import overview_figure, quality_figure, timeline_figure
+from .trust_figures import risk_figure
 
 MOST_TIMELINES = 6
 """Timelines of new recordings that a page shows."""
@@ -26,8 +27,8 @@ def data_figures(held: CrossValidation) -> tuple[Drawing, ...]:
 
 
 def score_figures(held: CrossValidation) -> tuple[Drawing, ...]:
-    """Return the figures of scores: subjects, confusion matrix, reliability."""
-    drawn = (subjects_figure(held), confusion_figure(held), reliability_figure(held))
+    """Return the figures of scores: subjects, confusion matrix, reliability, risk against coverage."""
+    drawn = (subjects_figure(held), confusion_figure(held), reliability_figure(held), risk_figure(held))
     return tuple(figure for figure in drawn if figure)
 
 

@@ -13,6 +13,9 @@ from biopercept.version import __version__
 
 from .audit_files import VERDICTS
 from .cautions import Caution, cautions_of, same_data
+from .comparison_figures import comparison_figures
+from .comparison_tables import contender_table, pair_table
+from .comparisons import Comparison
 from .discovery import load_numbers, load_results
 from .drawing import Drawing
 from .figures import MOST_TIMELINES, data_figures, prediction_timelines, score_figures, subject_timelines, write_figures
@@ -25,6 +28,7 @@ from .score_figures import models_figure
 from .tables import Table, audit_table, class_table, file_table, run_table, score_table, subject_table, turned
 from .text import count, listed, score, shown
 from .time_figures import missing_figure
+from .trust_figures import trust_sentences
 
 __all__ = ["render", "sections_of", "write_figures", "write_report"]
 
@@ -127,6 +131,7 @@ def _number_sections(numbers: Sequence[NumberValidation]) -> list[Section]:
 def _summary(results: Results, n_numbers: int = 0) -> str:
     parts = [
         (len(results.cross_validations) + n_numbers, "cross-validation"),
+        (len(results.comparisons), "comparison"),
         (sum(len(folder.recordings) for folder in results.predictions), "predicted recording"),
         (sum(len(log.table) for log in results.logs), "prepared recording"),
         (len(results.audits), "audit"),
@@ -143,6 +148,7 @@ def sections_of(results: Results) -> tuple[Section, ...]:
         sections += _score_sections(rivals, f"-{number}" if number > 1 else "", suffix)
     for number, held in enumerate(results.audits, 1):
         sections.append(_audit_section(held, number))
+    sections += [_comparison_section(held, number) for number, held in enumerate(results.comparisons, 1)]
     for number, folder in enumerate(results.predictions, 1):
         sections.append(_prediction_section(folder, number))
     if results.logs:
@@ -182,6 +188,7 @@ def _score_sections(rivals: Sequence[CrossValidation], anchor: str, suffix: str)
         Section(
             f"model{anchor}",
             f"{main.model} in detail{suffix}",
+            lead=trust_sentences(main),
             figures=score_figures(main),
             tables=(subject_table(main), *((by_class,) if by_class else ())),
         ),
@@ -246,13 +253,24 @@ def _left_out_tables(main: CrossValidation) -> tuple[Table, ...]:
     return (Table("Windows that were not scored", ("Reason", "Windows"), rows, (False, True)),)
 
 
+def _comparison_section(held: Comparison, number: int) -> Section:
+    return Section(
+        f"comparison-{number}",
+        f"Which differences are established: {held.metric_words}",
+        lead=held.findings,
+        figures=comparison_figures(held),
+        tables=(contender_table(held), pair_table(held)),
+        folded=(("How it was compared", "\n".join(held.methods)),),
+    )
+
+
 def _prediction_section(folder: PredictionFolder, number: int) -> Section:
     windows = [held for _, held in folder.recordings]
     n, withheld = sum(len(held) for held in windows), sum(not name for held in windows for name in held.predicted)
     cut = f" The first {MOST_TIMELINES} are drawn." if len(windows) > MOST_TIMELINES else ""
     lead = (
-        f"{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld:,} of them withheld for their "
-        "quality; "
+        f"{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld:,} of them withheld (the "
+        "table says why); "
         f"{count(len(folder.failures), 'recording')} failed.{cut}"
     )
     tables = [file_table(folder.summary, f"Summary of {count(len(folder.summary), 'recording')}")]

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .comparisons import Comparison
 from .reading import ResultTable
+from .trust_results import Trust
 
 PROBES: tuple[str, ...] = ("dummy", "clock-only", "motion-only", "quality-only")
 """Models that must not be good: what they reach is not physiology."""
@@ -54,7 +56,7 @@ class SubjectScore:
     participant, fold : str
     n_windows : int
         Scored windows.
-    balanced_accuracy, macro_f1, auroc, brier : float or None
+    balanced_accuracy, macro_f1, auroc, brier, mcc, ece : float or None
         None where the score is not defined (one class only).
     ci95 : tuple of two floats, or None
         Interval of the balanced accuracy, where the file gives one
@@ -68,6 +70,8 @@ class SubjectScore:
     macro_f1: float | None = None
     auroc: float | None = None
     brier: float | None = None
+    mcc: float | None = None
+    ece: float | None = None
     ci95: tuple[float, float] | None = None
 
 
@@ -179,7 +183,9 @@ class CrossValidation:
         Multiply-adds of one window's answer, where the model is a network.
     seconds : float or None
         Wall-clock time of the whole cross-validation.
-    balanced_accuracy, macro_f1, auroc : Estimate
+    balanced_accuracy, macro_f1, auroc, mcc : Estimate
+    trust : Trust
+        What is known of its probabilities.
     window_seconds, step_seconds : float or None
         Length of a window and distance between two, seconds.
     brier, ece : float or None
@@ -217,6 +223,8 @@ class CrossValidation:
     auroc: Estimate
     subjects: tuple[SubjectScore, ...]
     predictions: Predictions
+    mcc: Estimate = field(default_factory=Estimate)
+    trust: Trust = field(default_factory=Trust)
     is_label_the_file: bool = False
     parameters: int | None = None
     operations: int | None = None
@@ -353,6 +361,7 @@ class Results:
     audits : tuple of Audit
     unfinished : tuple of str
         Cross-validations below the folder that have begun and not ended.
+    comparisons : tuple of Comparison
     """
 
     name: str
@@ -361,3 +370,4 @@ class Results:
     logs: tuple[PrepareLog, ...] = ()
     audits: tuple[Audit, ...] = ()
     unfinished: tuple[str, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()

@@ -2,109 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from biopercept.errors import StudyError
 
+from .fields import Fields
 from .prediction_files import predictions_of
 from .reading import ResultTable, read_json, read_settings, read_table, read_text
-from .results import CrossValidation, Estimate, Labels, SubjectScore
+from .results import CrossValidation, Labels, SubjectScore
+from .trust_files import trust_of
 
 SCHEMA = 1
-
-
-class Fields:
-    """The named values of ``scores.json``, each checked as it is taken."""
-
-    def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
-        self.path = path
-        self.content = content
-
-    def fault(self, name: str, wanted: str) -> StudyError:
-        """Return the error of a value that is absent or of another kind."""
-        if name not in self.content:
-            return StudyError(f"{self.path} has no {name!r}; {wanted} is needed, run cross-validate again")
-        return StudyError(f"{self.path} has {self.content[name]!r} for {name!r}; {wanted} is needed")
-
-    def text(self, name: str) -> str:
-        """Return a text. Raises StudyError where it is none."""
-        value = self.content.get(name)
-        if not isinstance(value, str):
-            raise self.fault(name, "a text")
-        return value
-
-    def texts(self, name: str, *, optional: bool = False) -> tuple[str, ...]:
-        """Return a list of texts. Raises StudyError where it is none."""
-        value = self.content.get(name, [] if optional else None)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self.fault(name, "a list of texts")
-        return tuple(value)
-
-    def whole(self, name: str, *, optional: bool = False) -> int | None:
-        """Return a whole number of 0 or more. Raises StudyError where it is none."""
-        value = self.content.get(name)
-        if value is None and optional:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self.fault(name, "a whole number of 0 or more")
-        return value
-
-    def number(self, name: str) -> float | None:
-        """Return a finite number; None where it is absent or null. Raises StudyError where it is none."""
-        value = self.content.get(name)
-        if value is None:
-            return None
-        if not _is_number(value):
-            raise self.fault(name, "a finite number or null")
-        return float(value)
-
-    def flag(self, name: str, *, default: bool) -> bool:
-        """Return a truth value. Raises StudyError where it is none."""
-        value = self.content.get(name, default)
-        if not isinstance(value, bool):
-            raise self.fault(name, "true or false")
-        return value
-
-    def part(self, name: str, *, optional: bool = False) -> Fields:
-        """Return the named values of an object within. Raises StudyError where it is none."""
-        value = self.content.get(name, {} if optional else None)
-        if not isinstance(value, dict):
-            raise self.fault(name, "an object with named values")
-        return Fields(self.path, value)
-
-    def estimate(self, name: str, *, optional: bool = False) -> Estimate:
-        """Return a score over subjects. Raises StudyError where it is none."""
-        part = self.part(name, optional=optional)
-        return Estimate(
-            mean=part.number("mean"),
-            ci95=part.interval("ci95"),
-            sd=part.number("sd"),
-            median=part.number("median"),
-            worst=part.number("worst"),
-            subjects_below_chance=part.whole("subjects_below_chance", optional=True),
-            pooled=part.number("pooled"),
-            n_subjects=part.whole("n_subjects", optional=True),
-        )
-
-    def interval(self, name: str) -> tuple[float, float] | None:
-        """Return two numbers in order; None where they are absent. Raises StudyError where they are none."""
-        value = self.content.get(name)
-        if value is None or (isinstance(value, list) and len(value) == 2 and value == [None, None]):
-            return None
-        if not isinstance(value, list) or len(value) != 2 or not all(_is_number(end) for end in value):
-            raise self.fault(name, "a list of two finite numbers or null")
-        if value[0] > value[1]:
-            raise self.fault(name, "an interval whose lower end comes first")
-        return float(value[0]), float(value[1])
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def read_scores(folder: Path) -> Fields:
@@ -154,6 +64,8 @@ def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
         balanced_accuracy=scores.estimate("balanced_accuracy"),
         macro_f1=scores.estimate("macro_f1", optional=True),
         auroc=scores.estimate("auroc", optional=True),
+        mcc=scores.estimate("mcc", optional=True),
+        trust=trust_of(scores),
         subjects=subjects,
         predictions=predictions,
         is_label_the_file=scores.flag("label_is_file", default=False),
@@ -208,7 +120,16 @@ def _subjects(table: ResultTable) -> tuple[SubjectScore, ...]:
     ids = table.texts("participant_id")
     folds = table.texts("fold", "")
     windows = table.numbers("n_windows")
-    names = ("balanced_accuracy", "macro_f1", "auroc", "brier", "balanced_accuracy_low", "balanced_accuracy_high")
+    names = (
+        "balanced_accuracy",
+        "macro_f1",
+        "auroc",
+        "brier",
+        "mcc",
+        "ece",
+        "balanced_accuracy_low",
+        "balanced_accuracy_high",
+    )
     columns = {name: table.numbers(name, optional=name != "balanced_accuracy") for name in names}
     rows = []
     for place, participant in enumerate(ids):

@@ -52,6 +52,7 @@ class Table:
 def score_table(validations: Sequence[CrossValidation]) -> Table:
     """Return a row per cross-validation: scores with 95 % intervals, chance, split and scaling."""
     levels = tuple(dict.fromkeys(name for held in validations for name in held.chance))
+    has_mcc = any(held.mcc.mean is not None for held in validations)
     has_few_labels = any(held.labels is not None and held.labels.share < 1 for held in validations)
     columns = (
         "Model",
@@ -59,6 +60,7 @@ def score_table(validations: Sequence[CrossValidation]) -> Table:
         "Macro-F1",
         "AUROC per subject",
         "AUROC pooled",
+        *(("MCC",) if has_mcc else ()),
         "Median subject",
         "Worst subject",
         "Subjects below chance",
@@ -72,13 +74,17 @@ def score_table(validations: Sequence[CrossValidation]) -> Table:
         "Subjects",
         "Windows",
     )
-    rows = tuple(_score_row(held, _label(held, validations), levels, has_few_labels) for held in validations)
+    rows = tuple(
+        _score_row(held, _label(held, validations), levels, has_few_labels, has_mcc=has_mcc) for held in validations
+    )
     title = "Scores: mean over subjects [95 % bootstrap interval over subjects]"
     words = (False,) * (2 + has_few_labels)
-    return Table(title, columns, rows, (False,) + (True,) * (10 + len(levels)) + (*words, True, True))
+    return Table(title, columns, rows, (False,) + (True,) * (10 + has_mcc + len(levels)) + (*words, True, True))
 
 
-def _score_row(held: CrossValidation, label: str, levels: Sequence[str], has_few_labels: bool) -> tuple[str, ...]:
+def _score_row(
+    held: CrossValidation, label: str, levels: Sequence[str], has_few_labels: bool, *, has_mcc: bool
+) -> tuple[str, ...]:
     below = held.balanced_accuracy.subjects_below_chance
     return (
         label,
@@ -86,6 +92,7 @@ def _score_row(held: CrossValidation, label: str, levels: Sequence[str], has_few
         estimate(held.macro_f1),
         estimate(held.auroc),
         score(held.auroc.pooled),
+        *((estimate(held.mcc),) if has_mcc else ()),
         score(held.balanced_accuracy.median),
         score(held.balanced_accuracy.worst),
         NOT_DEFINED if below is None else f"{below} of {held.n_subjects}",

@@ -1,0 +1,1 @@
+"""Paired statistics over several cross-validations of the same study."""
