@@ -48,7 +48,7 @@ def cautions_of(results: Results) -> tuple[Caution, ...]:
     found += _of_files(results.cross_validations)
     for held in results.cross_validations:
         found += [*_of_protocol(held), *_of_scores(held)]
-    found += [*_of_audits(results), *_of_comparison(results.cross_validations), *_of_failures(results)]
+    found += _of_audits(results)
     found += [Caution(_is_grave(text), text) for held in results.comparisons for text in held.cautions]
     found += [*_of_comparison(results.cross_validations), *_of_failures(results)]
     return tuple(sorted(dict.fromkeys(found), key=lambda caution: not caution.is_grave))
