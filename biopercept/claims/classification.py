@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -61,14 +62,15 @@ class FitSchedule:
 
     Attributes
     ----------
-    n_epochs, batch_size : int
+    n_steps, batch_size : int
+        Batches, and samples in each; every sample is drawn once before any is drawn again.
     learning_rate : float
         Peak of a cosine schedule with warm-up (AdamW).
     weight_decay : float
     label_smoothing : float
     """
 
-    n_epochs: int = 16
+    n_steps: int = 800
     batch_size: int = 50
     learning_rate: float = 5e-3
     weight_decay: float = 0.05
@@ -106,31 +108,37 @@ class Accuracy:
 
 def fit_network(network: PlacedTokens, tokens: LabelledTokens, schedule: FitSchedule) -> None:
     """Fit a network on the training samples, drawing from torch's own generator, and leave it in evaluation mode."""
-    training = torch.from_numpy(tokens.training)
-    n_steps = math.ceil(len(training) / schedule.batch_size)
     optimiser = torch.optim.AdamW(network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     course = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, schedule.learning_rate, total_steps=n_steps * schedule.n_epochs, pct_start=0.1, cycle_momentum=False
+        optimiser, schedule.learning_rate, total_steps=schedule.n_steps, pct_start=0.1, cycle_momentum=False
     )
     network.train()
-    for _ in range(schedule.n_epochs):
-        for rows in torch.split(training[torch.randperm(len(training))], schedule.batch_size):
-            logits = network(*tokens.at(rows))
-            loss = nn.functional.cross_entropy(logits, tokens.target[rows], label_smoothing=schedule.label_smoothing)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-            course.step()
+    for rows in islice(_batches(torch.from_numpy(tokens.training), schedule.batch_size), schedule.n_steps):
+        logits = network(*tokens.at(rows))
+        loss = nn.functional.cross_entropy(logits, tokens.target[rows], label_smoothing=schedule.label_smoothing)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        course.step()
     network.eval()
 
 
-def score_network(network: PlacedTokens, tokens: LabelledTokens) -> Accuracy:
-    """Return the accuracy of a fitted network on the test samples."""
-    n_right = 0
+def _batches(rows: Tensor, batch_size: int) -> Iterator[Tensor]:
+    while True:
+        yield from torch.split(rows[torch.randperm(len(rows))], batch_size)
+
+
+def answers(network: PlacedTokens, tokens: LabelledTokens) -> Tensor:
+    """Return the logits (n_test, K) of a fitted network on the test samples."""
     with torch.inference_mode():
-        for rows in torch.split(torch.from_numpy(tokens.test), 256):
-            n_right += int((network(*tokens.at(rows)).argmax(1) == tokens.target[rows]).sum())
+        parts = torch.split(torch.from_numpy(tokens.test), 256)
+        return torch.cat([network(*tokens.at(rows)) for rows in parts])
+
+
+def score_answers(logits: Tensor, tokens: LabelledTokens) -> Accuracy:
+    """Return the accuracy of logits (n_test, K) of the test samples."""
+    n_right = int((logits.argmax(1) == tokens.target[torch.from_numpy(tokens.test)]).sum())
     return Accuracy(n_right, len(tokens.test))
 
 

@@ -1,182 +1,181 @@
-"""Early against late fusion, and sensors that are missing when the model is asked.
+"""Early against late fusion, and sensors that are missing when the model is asked: one fold of subjects at a time.
 
 *Early*: one Perceiver IO reads the tokens of all sensors. *Late*: one Perceiver IO for each sensor, fitted on it
 alone, and the mean of their probabilities. Both are fitted once for each fold of subjects, with every sensor there
 is, and then asked about the test subjects with all sensors, without each one, and with each one alone. Nothing is
 fitted anew for that: in early fusion a missing sensor is absent tokens, in late fusion an absent vote.
-
-A sensor goes with all that is computed from it: signal, derived series and features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.evaluation.metrics import score_subject, summarise
-from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
-from biopercept.learning.engine import Engine, engine_for, seed_for, threads
-from biopercept.learning.fitting import FitRequest, FitSettings, NetworkOnStudy, fit_perceiver_io
+from biopercept.claims.fewer_sensors import sensor_sets
+from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
+from biopercept.learning.engine import engine_for, seed_for, threads
+from biopercept.learning.fitting import FitRequest, NetworkOnStudy, fit_perceiver_io
 from biopercept.learning.inputs import TokenSource, WindowInputs
 from biopercept.learning.restriction import measured_sensors, restricted
 from biopercept.learning.splits import Fold
 from biopercept.learning.training import predict_probabilities
 from biopercept.learning.windows import IntArray
-from biopercept.store import StudyStore
+from biopercept.store import StudyStore, open_store
 
 Answers = NDArray[np.float64]
 
+VERSION = 1
+"""Raised whenever what this experiment does changes, so that no older result is taken for a new one."""
+
 EARLY, LATE = "early", "late"
+WAYS = (EARLY, LATE)
 
 
-def run_fusion(store: StudyStore, *, seed: int, n_folds: int = 5, fit: FitSettings | None = None) -> dict[str, Any]:
-    """Return early and late fusion's scores with all sensors, without each one and with each one alone.
+@dataclass(frozen=True)
+class FusionFold:
+    """One fold of a study, both ways, as a unit of work.
 
-    Parameters
+    Attributes
     ----------
-    store : StudyStore
-        With one task.
-    seed : int
-    n_folds : int
-        Folds over whole subjects.
-    fit : FitSettings, optional
-        Of every network, early and late alike.
+    request : EvaluationRequest
+    fold : Fold
+    plan_identity : str
+        JSON of the plan's identity.
+    """
 
-    Returns
-    -------
-    dict
-        ``sensors``, ``folds``, ``n_windows``, ``parameters`` of both, and ``scores``: a row for each set of sensors
-        with mean balanced accuracy per subject [95 % bootstrap interval over subjects] of both, and their paired
-        differences. Windows in which none of the set's sensors is present are not scored.
+    request: EvaluationRequest
+    fold: Fold
+    plan_identity: str
+
+    @property
+    def name(self) -> str:
+        """Return what the fold is called."""
+        return f"fusion {self.request.store.stem} {self.fold.name} seed {self.request.seed}"
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that the result depends on."""
+        return {"experiment": VERSION, "plan": json.loads(self.plan_identity), "fold": asdict(self.fold)}
+
+    def run(self) -> dict[str, Any]:
+        """Fit both ways and ask them about the test subjects."""
+        with open_store(self.request.store) as store:
+            return fuse_fold(plan_evaluation(store, self.request), self.fold)
+
+
+def fusion_plan(store: StudyStore, request: EvaluationRequest) -> Plan:
+    """Return the plan, once it is sure that there is something to fuse.
 
     Raises
     ------
     StudyError
-        Where the study has no task, or windows or subjects do not suffice.
+        Where the study has no task or several and none is named, or windows, subjects or sensors do not suffice.
+    SettingsError
+        Where the split does not fit the subjects.
     """
-    from biopercept.evaluation.settings import EvaluationSettings
+    from biopercept.errors import StudyError
 
-    chosen = fit or FitSettings()
-    request = EvaluationRequest(
-        store.path, fit=chosen, evaluation=EvaluationSettings(split="k-fold", n_folds=n_folds), seed=seed
-    )
     plan = plan_evaluation(store, request)
-    windows, engine = plan.windows, engine_for("cpu")
-    sensors = measured_sensors(windows.recordings, windows.feature_names)
-    views = {name: restricted(plan.inputs, kept) for name, kept in sensor_sets(sensors).items()}
-    answers = {
-        way: {name: np.full((len(windows), windows.n_classes), np.nan) for name in views} for way in (EARLY, LATE)
-    }
-    n_parameters = {EARLY: 0, LATE: 0}
-    for fold in plan.folds:
-        with threads(chosen.training.n_threads):
-            fitted = _fit_fold(plan.inputs, views, sensors, fold, chosen, engine, seed)
-            rows = windows.rows_of(fold.test)
-            for way, models in fitted.items():
-                n_parameters[way] = sum(model.n_parameters for model in models.values())
-                for name, kept in sensor_sets(sensors).items():
-                    asked = models if way == EARLY else {s: models[s] for s in kept if s in models}
-                    answers[way][name][rows] = _mean_answer(asked, views, name, way, rows, chosen, engine)
-    return {
-        "store": store.name,
-        "task": plan.task.name,
-        "sensors": list(sensors),
-        "folds": len(plan.folds),
-        "n_windows": len(windows),
-        "parameters": n_parameters,
-        "scores": _scores(answers, windows.subject, windows.target, seed),
-    }
+    sensors = measured_sensors(plan.windows.recordings, plan.windows.feature_names)
+    if len(sensors) < 2:
+        raise StudyError(f"study {store.name!r} has one sensor ({', '.join(sensors)}); fusion needs at least two")
+    return plan
 
 
-def sensor_sets(sensors: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return what is asked about: all sensors, all but each, and each alone.
+def fusion_folds(plan: Plan) -> list[FusionFold]:
+    """Return the plan's folds as units."""
+    return [FusionFold(plan.request, fold, json.dumps(plan.identity(), sort_keys=True)) for fold in plan.folds]
 
-    >>> sensor_sets(["ecg", "eda"])["without ecg"]
-    ('eda',)
+
+def fuse_fold(plan: Plan, fold: Fold) -> dict[str, Any]:
+    """Return what both ways say about a fold's test windows, with each set of sensors.
+
+    Parameters
+    ----------
+    plan : Plan
+    fold : Fold
+
+    Returns
+    -------
+    dict
+        ``rows`` of the window table; ``answers`` by way and set of sensors, probabilities (len(rows), K), None where
+        a window has nothing that the asked models read; ``parameters`` and ``cpu_seconds`` of fitting by way;
+        ``without_model``, sensors with too little in the training windows for a network of their own.
     """
-    sets = {"all": tuple(sensors)}
-    sets |= {f"without {gone}": tuple(s for s in sensors if s != gone) for gone in sensors}
-    return sets | {f"only {kept}": (kept,) for kept in sensors}
-
-
-def _fit_fold(
-    inputs: WindowInputs,
-    views: Mapping[str, WindowInputs],
-    sensors: Sequence[str],
-    fold: Fold,
-    fit: FitSettings,
-    engine: Engine,
-    seed: int,
-) -> dict[str, dict[str, NetworkOnStudy]]:
-    """Return the fold's fitted models: early fusion's one, and late fusion's by sensor."""
-
-    def fitted(read: WindowInputs, name: str) -> NetworkOnStudy:
-        training, validation = inputs.windows.rows_of(fold.training), inputs.windows.rows_of(fold.validation)
-        return fit_perceiver_io(FitRequest(read, training, validation, fit, engine, seed_for(seed, fold.name, name)))
-
-    late = {sensor: fitted(views[f"only {sensor}"], sensor) for sensor in sensors}
-    return {EARLY: {"all": fitted(inputs, "all")}, LATE: late}
-
-
-def _mean_answer(
-    models: Mapping[str, NetworkOnStudy],
-    views: Mapping[str, WindowInputs],
-    name: str,
-    way: str,
-    rows: IntArray,
-    fit: FitSettings,
-    engine: Engine,
-) -> Answers:
-    """Return the mean probabilities (len(rows), K) of the models that have a token to read; NaN where none has."""
-    total = np.zeros((len(rows), 0))
-    votes = np.zeros((len(rows), 1))
-    for sensor, model in models.items():
-        read = views[name if way == EARLY else f"only {sensor}"]
-        source = TokenSource(read, model.fitted.population, fit.tokens, engine.device)
-        has_vote = source.has_tokens(rows)[:, None]
-        answer = predict_probabilities(model.fitted.network, source, rows) * has_vote
-        total = answer if not total.size else total + answer
-        votes += has_vote
-    return np.where(votes > 0, total / np.maximum(votes, 1), np.nan)
-
-
-def _scores(
-    answers: Mapping[str, Mapping[str, Answers]], subject: NDArray[np.str_], target: IntArray, seed: int
-) -> list[dict[str, Any]]:
-    """Return a row per set of sensors: both ways' balanced accuracy over subjects, and paired differences."""
-    by_subject = {
-        (way, name): _by_subject(found, subject, target)
-        for way, sets in answers.items()
-        for name, found in sets.items()
+    windows, sets = plan.windows, sensor_sets(measured_sensors(plan.windows.recordings, plan.windows.feature_names))
+    views = {kept: restricted(plan.inputs, kept) for kept in [*sets.values(), *((s,) for s in sets["all"])]}
+    rows = windows.rows_of(fold.test)
+    with threads(plan.request.fit.training.n_threads):
+        started = time.process_time()
+        early = _fitted(plan, plan.inputs, fold, "all")
+        between = time.process_time()
+        tried = {sensor: _fitted(plan, views[sensor,], fold, sensor) for sensor in sets["all"]}
+        seconds = {EARLY: between - started, LATE: time.process_time() - between}
+        if early is None:
+            raise RuntimeError("the plan lets no fold pass whose training windows lack a class")
+        late = {sensor: model for sensor, model in tried.items() if model is not None}
+        votes = {sensor: _answer(plan, model, views[sensor,], rows) for sensor, model in late.items()}
+        answers = {
+            EARLY: {name: _answer(plan, early, views[kept], rows) for name, kept in sets.items()},
+            LATE: {
+                name: mean_of_votes([votes[s] for s in kept if s in votes], (len(rows), windows.n_classes))
+                for name, kept in sets.items()
+            },
+        }
+    return {
+        "fold": fold.name,
+        "rows": rows.tolist(),
+        "answers": {way: {name: _plain(found) for name, found in said.items()} for way, said in answers.items()},
+        "parameters": {EARLY: early.n_parameters, LATE: sum(model.n_parameters for model in late.values())},
+        "cpu_seconds": seconds,
+        "without_model": sorted(set(sets["all"]) - set(late)),
     }
 
-    def over_subjects(values: Sequence[float]) -> dict[str, Any]:
-        found = summarise(values, chance=0.5, seed=seed)
-        return {"mean": found.mean, "ci95": list(found.ci95) if found.ci95 else None, "n_subjects": found.n_subjects}
 
-    rows = []
-    for name in answers[EARLY]:
-        early, late = by_subject[EARLY, name], by_subject[LATE, name]
-        row: dict[str, Any] = {"sensors": name, EARLY: over_subjects(list(early.values()))}
-        row[LATE] = over_subjects(list(late.values()))
-        row["early_minus_late"] = over_subjects([early[s] - late[s] for s in early if s in late])
-        for way in (EARLY, LATE):
-            mine, whole = by_subject[way, name], by_subject[way, "all"]
-            row[f"{way}_minus_all"] = over_subjects([mine[s] - whole[s] for s in mine if s in whole])
-        rows.append(row)
-    return rows
+def _fitted(plan: Plan, read: WindowInputs, fold: Fold, name: str) -> NetworkOnStudy | None:
+    """Return a network fitted on the windows that have something to read; None where those lack a class."""
+    request, windows = plan.request, plan.windows
+    engine = engine_for("cpu")
+    population = read.fit(sorted({*fold.training, *fold.validation}))
+    source = TokenSource(read, population, request.fit.tokens, engine.device)
+    training, validation = (
+        rows[source.has_tokens(rows)] for rows in (windows.rows_of(fold.training), windows.rows_of(fold.validation))
+    )
+    if len(np.unique(windows.target[training])) < windows.n_classes:
+        return None
+    seed = seed_for(request.seed, fold.name, name)
+    return fit_perceiver_io(FitRequest(read, training, validation, request.fit, engine, seed))
 
 
-def _by_subject(answers: Answers, subject: NDArray[np.str_], target: IntArray) -> dict[str, float]:
-    found = {}
-    is_answered = np.isfinite(answers).all(1)
-    for who in np.unique(subject):
-        rows = (subject == who) & is_answered
-        if rows.any():
-            score = score_subject(str(who), target[rows], answers[rows]).balanced_accuracy
-            if score is not None:
-                found[str(who)] = score
-    return found
+def _answer(plan: Plan, model: NetworkOnStudy, read: WindowInputs, rows: IntArray) -> Answers:
+    """Return probabilities (len(rows), K) from the sensors of ``read``; NaN for windows that have none of them."""
+    source = TokenSource(read, model.fitted.population, plan.request.fit.tokens, engine_for("cpu").device)
+    answer = predict_probabilities(model.fitted.network, source, rows)
+    return np.where(source.has_tokens(rows)[:, None], answer, np.nan)
+
+
+def mean_of_votes(votes: list[Answers], shape: tuple[int, int]) -> Answers:
+    """Return the mean over the votes that are there, window by window; NaN where there is none."""
+    held = np.stack([*votes, np.full(shape, np.nan)])
+    n_votes = np.isfinite(held).sum(0)
+    return np.where(n_votes > 0, np.nansum(held, axis=0) / np.maximum(n_votes, 1), np.nan)
+
+
+def _plain(found: Answers) -> list[list[float] | None]:
+    return [row.tolist() if np.isfinite(row).all() else None for row in found]
+
+
+def answers_of(folds: list[Mapping[str, Any]], n_windows: int, n_classes: int) -> dict[str, dict[str, Answers]]:
+    """Return the answers of all folds by way and set of sensors, (n_windows, K), NaN where there is none."""
+    joined: dict[str, dict[str, Answers]] = {way: {} for way in WAYS}
+    for fold in folds:
+        for way, sets in fold["answers"].items():
+            for name, rows in sets.items():
+                whole = joined[way].setdefault(name, np.full((n_windows, n_classes), np.nan))
+                whole[fold["rows"]] = [[np.nan] * n_classes if row is None else row for row in rows]
+    return joined

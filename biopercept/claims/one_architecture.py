@@ -8,25 +8,37 @@ own :class:`BiosignalPerceiver`, which makes tokens of all sensors at once. Insi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from biopercept.claims.classification import FitSchedule, LabelledTokens, fit_network, score_network
+from biopercept.claims.classification import (
+    FitSchedule,
+    LabelledTokens,
+    answers,
+    fit_network,
+    over_seeds,
+    score_answers,
+)
 from biopercept.claims.networks import NetworkSettings, PerceiverOnTokens
 from biopercept.claims.samples import N_SOUND_PATCHES, digit_tokens, shape_tokens, sound_tokens
-from biopercept.evaluation.folds import fit_folds
+from biopercept.evaluation.folds import fit_fold, fold_from_json, fold_to_json
 from biopercept.evaluation.metrics import chance_levels, score_subject, summarise
-from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
+from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.engine import seed_for, seeded
 from biopercept.learning.fitting import FitSettings
+from biopercept.learning.splits import Fold
 from biopercept.learning.training import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.positions import FourierPositions
-from biopercept.store import StudyStore
+from biopercept.store import StudyStore, open_store
+
+VERSION = 2
+"""Raised whenever what this experiment does changes, so that no older result is taken for a new one."""
 
 
 @dataclass(frozen=True)
@@ -65,29 +77,97 @@ SENSES = (
 )
 
 
-def run_one_architecture(
-    store: StudyStore, *, seed: int, n_made: int = 1400, schedule: FitSchedule, n_folds: int = 5, n_epochs: int = 16
-) -> list[dict[str, Any]]:
-    """Return a row for each kind of input: accuracy with n and 95 % interval, chance, classes, parameters.
+@dataclass(frozen=True)
+class SenseFit:
+    """A picture, point cloud or sound, fitted with one seed, as a unit of work.
 
-    Parameters
+    Attributes
     ----------
-    store : StudyStore
-        The biosignal study.
+    sense : Sense
     seed : int
     n_made : int
-        Made shapes, and made sounds; 70 % of them train.
+        Made samples; 70 % of them train.
     schedule : FitSchedule
-        For picture, cloud and sound alike.
-    n_folds, n_epochs : int
-        Folds over subjects, and longest training, on the study.
     """
-    rows = [fit_sense(sense, seed=seed, n_made=n_made, schedule=schedule) for sense in SENSES]
-    return [*rows, _fit_study(store, seed=seed, n_folds=n_folds, n_epochs=n_epochs)]
+
+    sense: Sense
+    seed: int
+    n_made: int
+    schedule: FitSchedule
+
+    @property
+    def name(self) -> str:
+        """Return what the fit is called."""
+        return f"architecture {self.sense.name} seed {self.seed}"
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that the result depends on."""
+        return {"experiment": VERSION, "size": asdict(NetworkSettings()), **asdict(self)}
+
+    def run(self) -> dict[str, Any]:
+        """Fit and score."""
+        return fit_sense(self.sense, seed=self.seed, n_made=self.n_made, schedule=self.schedule)
+
+
+@dataclass(frozen=True)
+class StudyFold:
+    """One fold of the biosignal study, as a unit of work.
+
+    Attributes
+    ----------
+    request : EvaluationRequest
+    fold : Fold
+    plan_identity : str
+        JSON of the plan's identity.
+    """
+
+    request: EvaluationRequest
+    fold: Fold
+    plan_identity: str
+
+    @property
+    def name(self) -> str:
+        """Return what the fold is called."""
+        return f"architecture biosignals {self.fold.name} seed {self.request.seed}"
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that the result depends on."""
+        return {"experiment": VERSION, "plan": json.loads(self.plan_identity), "fold": asdict(self.fold)}
+
+    def run(self) -> dict[str, Any]:
+        """Fit the fold and predict its test subjects."""
+        with open_store(self.request.store) as store:
+            return fold_to_json(fit_fold(plan_evaluation(store, self.request), self.fold))
+
+
+def sense_fits(*, seeds: Sequence[int], n_made: int, schedule: FitSchedule) -> list[SenseFit]:
+    """Return the fits of picture, point cloud and sound."""
+    return [SenseFit(sense, seed, n_made, schedule) for sense in SENSES for seed in seeds]
+
+
+def study_plan(store: StudyStore, *, seed: int, n_folds: int, n_epochs: int) -> Plan:
+    """Return the plan of the biosignal study, for a network of the same size as the others."""
+    size = NetworkSettings()
+    model = PerceiverSettings(
+        width=size.width, n_latents=size.n_latents, n_layers=size.n_layers, n_heads=size.n_heads, widening=size.widening
+    )
+    request = EvaluationRequest(
+        store.path,
+        fit=FitSettings(model=model, training=TrainingSettings(n_epochs=n_epochs)),
+        evaluation=EvaluationSettings(split="k-fold", n_folds=n_folds),
+        seed=seed,
+        device="cpu",
+    )
+    return plan_evaluation(store, request)
+
+
+def study_folds(plan: Plan) -> list[StudyFold]:
+    """Return the plan's folds as units."""
+    return [StudyFold(plan.request, fold, json.dumps(plan.identity(), sort_keys=True)) for fold in plan.folds]
 
 
 def fit_sense(sense: Sense, *, seed: int, n_made: int, schedule: FitSchedule) -> dict[str, Any]:
-    """Return the row of a picture, point cloud or sound, its test samples unseen in training."""
+    """Return the score of a picture, point cloud or sound, its test samples unseen in training."""
     tokens = sense.tokens(seed, n_made)
     with seeded(seed_for(seed, sense.name)):
         places = FourierPositions(sense.shape, sense.n_bands)
@@ -102,27 +182,32 @@ def fit_sense(sense: Sense, *, seed: int, n_made: int, schedule: FitSchedule) ->
         "classes": list(tokens.classes),
         "chance": tokens.chance,
         "parameters": network.n_parameters,
-        "score": "accuracy",
-        **score_network(network, tokens).to_json(),
+        "seed": seed,
+        **score_answers(answers(network, tokens), tokens).to_json(),
     }
 
 
-def _fit_study(store: StudyStore, *, seed: int, n_folds: int, n_epochs: int) -> dict[str, Any]:
+def sense_row(fits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the row of one kind of input: the mean over its seeds with Student's 95 % interval."""
+    first = fits[0]
+    kept = {key: first[key] for key in ("input", "token", "core", "n_tokens", "n_training", "classes", "parameters")}
+    over = over_seeds([fit["accuracy"] for fit in fits])
+    return {
+        **kept,
+        "chance": float(np.mean([fit["chance"] for fit in fits])),
+        "score": "accuracy",
+        "accuracy": over["mean"],
+        "ci95": over["ci95"],
+        "n": first["n"],
+        "n_seeds": len(fits),
+        "by_seed": [fit["accuracy"] for fit in fits],
+    }
+
+
+def study_row(plan: Plan, folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the row of the biosignal study: every subject tested once by a network that never saw them."""
-    size = NetworkSettings()
-    model = PerceiverSettings(
-        width=size.width, n_latents=size.n_latents, n_layers=size.n_layers, n_heads=size.n_heads, widening=size.widening
-    )
-    request = EvaluationRequest(
-        store.path,
-        fit=FitSettings(model=model, training=TrainingSettings(n_epochs=n_epochs)),
-        evaluation=EvaluationSettings(split="k-fold", n_folds=n_folds),
-        seed=seed,
-        device="cpu",
-    )
-    plan = plan_evaluation(store, request)
-    windows = plan.windows
-    results = [result for _, result in fit_folds(plan, plan.folds, 1)]
+    windows, seed = plan.windows, plan.request.seed
+    results = [fold_from_json(dict(held), fold) for held, fold in zip(folds, plan.folds, strict=True)]
     scores: list[float | None] = []
     for result in results:
         for who in result.fold.test:
@@ -144,6 +229,7 @@ def _fit_study(store: StudyStore, *, seed: int, n_folds: int, n_epochs: int) -> 
         "accuracy": summary.mean,
         "ci95": list(summary.ci95) if summary.ci95 else None,
         "n": len(windows),
+        "n_seeds": 1,
         "n_subjects": summary.n_subjects,
     }
 

@@ -1,18 +1,26 @@
-"""All experiments in one call, and their results as JSON and as a Markdown page that says how they were made."""
+"""All experiments in one call, unit by unit, and their results as JSON and as a Markdown page."""
 
 from __future__ import annotations
 
-import time
+import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from biopercept.claims.claims_page import claims_page
 from biopercept.claims.classification import FitSchedule
-from biopercept.claims.fusion import run_fusion
-from biopercept.claims.one_architecture import run_one_architecture
-from biopercept.claims.permutation import CONTENDERS, run_permutation
+from biopercept.claims.fusion import FusionFold, fusion_folds, fusion_plan
+from biopercept.claims.fusion_study import fusion_document
+from biopercept.claims.networks import NetworkSettings
+from biopercept.claims.one_architecture import SENSES, sense_fits, sense_row, study_folds, study_plan, study_row
+from biopercept.claims.permutation import CONTENDERS, DATA, permutation_fits, summary_of
+from biopercept.claims.units import Unit, UnitDone, run_units
 from biopercept.errors import StudyError
-from biopercept.files import write_json, write_text
+from biopercept.evaluation.planning import EvaluationRequest, Plan
+from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.files import only_writer, write_json, write_text
 from biopercept.learning.engine import threads
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.training import TrainingSettings
@@ -23,34 +31,77 @@ from biopercept.store import StudyStore, open_store
 from biopercept.studies.study import load_study
 from biopercept.version import __version__
 
-N_SEEDS = 5
-_QUICK_SUBJECTS = ("S01", "S02", "S03", "S06")
-_QUICK_CONTENDERS = ("CNN (values alone)", "Perceiver IO (Fourier)")
 _WINDOWS = WindowSettings(length_seconds=30.0, step_seconds=10.0)  # the sample study's stages last a minute
 
-_INTRODUCTION = """# What the talk claims, shown on small data
 
-Written by one command, `biopercept.claims.pages.run_claims(Path("OUT"), seed={seed}, quick={quick})`, with biopercept
-{version}, on one processor core, in {seconds:.0f} s. Digits are those of scikit-learn; shapes, sounds and the sample
-study are **made**: a score on them says that the network can do it, and nothing about people. Brackets are 95 %
-intervals."""
+@dataclass(frozen=True)
+class Extent:
+    """How much is run.
 
-_QUICK = """
-**This is the quick run**: one seed, four subjects, hardly any training. It shows that the experiments work; its figures
-are no result."""
+    Attributes
+    ----------
+    n_seeds : int
+        Of permutation, picture, point cloud and sound.
+    schedule : FitSchedule
+        Of every fit of those.
+    contenders, data : tuple of str
+        Of permutation.
+    n_made : int
+        Made shapes, and made sounds; 70 % of them train.
+    n_folds, n_epochs : int
+        Folds over subjects, and longest training, on the sample study.
+    subjects : tuple of str or None
+        Of the sample study; None: all.
+    """
+
+    n_seeds: int = 3
+    schedule: FitSchedule = FitSchedule()  # noqa: RUF009 - frozen
+    contenders: tuple[str, ...] = tuple(contender.name for contender in CONTENDERS)
+    data: tuple[str, ...] = DATA
+    n_made: int = 1400
+    n_folds: int = 5
+    n_epochs: int = 16
+    subjects: tuple[str, ...] | None = None
 
 
-def run_claims(output: Path, *, seed: int, quick: bool) -> dict[str, Any]:
-    """Run permutation, one architecture, and early against late fusion; write ``claims.json`` and ``claims.md``.
+FULL = Extent()
+QUICK = Extent(
+    n_seeds=1,
+    schedule=FitSchedule(n_steps=60),
+    contenders=("CNN (values alone)", "Perceiver IO (Fourier)"),
+    data=("digits", "windows"),
+    n_made=280,
+    n_folds=2,
+    n_epochs=3,
+    subjects=("S01", "S02", "S03", "S06"),
+)
+
+
+def run_claims(
+    output: Path,
+    *,
+    seed: int,
+    quick: bool,
+    n_jobs: int = 1,
+    anew: bool = False,
+    on_unit: UnitDone | None = None,
+) -> dict[str, Any]:
+    """Run or resume permutation, one architecture, and early against late fusion; write ``claims.json``, ``claims.md``.
 
     Parameters
     ----------
     output : Path
-        Folder; the sample study's store is prepared in it, and used again if it is there.
+        Folder; units that an earlier run of the same settings left in it, and the sample study's store, are used again.
     seed : int
         The experiments' first seed.
     quick : bool
-        One seed, few subjects and hardly any training: seconds instead of minutes, and no result.
+        One seed, few subjects and hardly any training: a trial, and no result.
+    n_jobs : int
+        Units at a time, each in a child process; results do not depend on it.
+    anew : bool
+        Do every unit again.
+    on_unit : callable, optional
+        Told ``(unit, was_done_before, n_units)`` as units are done.
 
     Returns
     -------
@@ -59,148 +110,83 @@ def run_claims(output: Path, *, seed: int, quick: bool) -> dict[str, Any]:
 
     Raises
     ------
+    BusyError
+        Where another process is writing there.
     OutputError
         Where nothing can be written to ``output``.
+    SettingsError
+        Where units were lost with their process; the finished ones are kept.
     StudyError
         Where the sample study cannot be prepared.
     """
-    started = time.perf_counter()
-    n_epochs = 3 if quick else 16
-    schedule = FitSchedule(n_epochs=n_epochs)
-    contenders = [c for c in CONTENDERS if not quick or c.name in _QUICK_CONTENDERS]
-    n_folds = 2 if quick else 5
-    with threads(1), _sample_store(output, quick=quick) as store:
+    extent = QUICK if quick else FULL
+    with only_writer(output), threads(1), _sample_store(output, extent, quick=quick) as store:
+        fits = permutation_fits(
+            store,
+            seeds=range(seed, seed + extent.n_seeds),
+            schedule=extent.schedule,
+            contenders=[c for c in CONTENDERS if c.name in extent.contenders],
+            data=extent.data,
+        )
+        senses = sense_fits(seeds=range(seed, seed + extent.n_seeds), n_made=extent.n_made, schedule=extent.schedule)
+        plan = study_plan(store, seed=seed, n_folds=extent.n_folds, n_epochs=extent.n_epochs)
+        fusing, folds = _fusion(store, seed, extent)
+        parts: list[Sequence[Unit]] = [fits, senses, study_folds(plan), folds]
+        done = run_units([unit for part in parts for unit in part], output, n_jobs=n_jobs, anew=anew, on_unit=on_unit)
+        permutation, sensed, studied, fused = _split(done, [len(part) for part in parts])
         found: dict[str, Any] = {
             "version": __version__,
+            "libraries": {name: version(name) for name in ("torch", "scikit-learn", "numpy")},
+            "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
             "seed": seed,
             "quick": quick,
-            "permutation": run_permutation(
-                tuple(store.recordings),
-                seeds=range(seed, seed + (1 if quick else N_SEEDS)),
-                schedule=schedule,
-                contenders=contenders,
-            ),
-            "one_architecture": run_one_architecture(
-                store, seed=seed, n_made=280 if quick else 1400, schedule=schedule, n_folds=n_folds, n_epochs=n_epochs
-            ),
-            "fusion": run_fusion(
-                store, seed=seed, n_folds=n_folds, fit=FitSettings(training=TrainingSettings(n_epochs=n_epochs))
-            ),
+            "extent": asdict(extent),
+            "network": asdict(NetworkSettings()),
+            "n_units": len(done),
+            "cpu_seconds": sum(unit["cpu_seconds"] for unit in done),
+            "permutation": {
+                "scores": [_without_answers(unit["result"]) for unit in permutation],
+                "summary": summary_of([unit["result"] for unit in permutation]),
+            },
+            "one_architecture": [*_sense_rows(sensed), study_row(plan, [unit["result"] for unit in studied])],
+            "fusion": fusion_document(fusing, store.name, fused),
         }
-    found["seconds"] = time.perf_counter() - started
-    write_json(output / "claims.json", found)
-    write_text(output / "claims.md", claims_page(found))
+        write_json(output / "claims.json", found)
+        write_text(output / "claims.md", claims_page(found))
     return found
 
 
-def _sample_store(output: Path, *, quick: bool) -> StudyStore:
+def _fusion(store: StudyStore, seed: int, extent: Extent) -> tuple[Plan, list[FusionFold]]:
+    request = EvaluationRequest(
+        store.path,
+        fit=FitSettings(training=TrainingSettings(n_epochs=extent.n_epochs)),
+        evaluation=EvaluationSettings(split="k-fold", n_folds=extent.n_folds),
+        seed=seed,
+        device="cpu",
+    )
+    plan = fusion_plan(store, request)
+    return plan, fusion_folds(plan)
+
+
+def _sense_rows(units: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    results = [unit["result"] for unit in units]
+    return [sense_row([found for found in results if found["input"] == sense.name]) for sense in SENSES]
+
+
+def _split(done: Sequence[dict[str, Any]], lengths: Sequence[int]) -> list[list[dict[str, Any]]]:
+    waiting = iter(done)
+    return [[next(waiting) for _ in range(length)] for length in lengths]
+
+
+def _without_answers(score: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in score.items() if key != "answers"}
+
+
+def _sample_store(output: Path, extent: Extent, *, quick: bool) -> StudyStore:
     path = output / ("sample-quick.h5" if quick else "sample.h5")
     output.mkdir(parents=True, exist_ok=True)
     with sample_study() as folder:
-        summary = prepare_study(
-            load_study(folder), path, PrepareSettings(_WINDOWS), subjects=_QUICK_SUBJECTS if quick else None
-        )
+        summary = prepare_study(load_study(folder), path, PrepareSettings(_WINDOWS), subjects=extent.subjects)
     if summary.store is None or summary.count("failed"):
         raise StudyError(f"the sample study could not be prepared; see {summary.log}")
     return open_store(summary.store)
-
-
-def claims_page(found: Mapping[str, Any]) -> str:
-    """Return the Markdown page of what :func:`run_claims` found."""
-    parts = [_INTRODUCTION.format(**found), *([_QUICK] if found["quick"] else [])]
-    parts += [_permutation_part(found["permutation"]), _architecture_part(found["one_architecture"])]
-    return "\n".join([*parts, _fusion_part(found["fusion"])]) + "\n"
-
-
-def _permutation_part(found: Mapping[str, Any]) -> str:
-    words = """
-## Permutation
-
-Each network is fitted anew on raw inputs and on inputs in one fixed random order. *Permuted*: values and position
-codes together, as in the original experiment; *relabelled*: values alone, under codes left in place. The CNN takes
-order for neighbourhood; the Perceiver reads a set. Mean accuracy over seeds, and the paired difference from raw. In
-`windows` each token is one sample of a standardised window of 64, the class is the sensor, and test subjects are
-unseen in training.
-"""
-    rows = [
-        (
-            row["data"],
-            row["network"],
-            row["way"],
-            _percent(row["accuracy"]),
-            "" if row["way"] == "raw" else _percent(row["minus_raw"], signed=True),
-            f"{100 * row['chance']:.1f}",
-            _span(row["n_test"]),
-            str(row["accuracy"]["n_seeds"]),
-            f"{row['parameters']:,}",
-        )
-        for row in found["summary"]
-    ]
-    heads = ("Data", "Network", "Inputs", "Accuracy %", "Minus raw", "Chance %", "n test", "Seeds", "Parameters")
-    return words + _table(heads, rows)
-
-
-def _architecture_part(found: Sequence[Mapping[str, Any]]) -> str:
-    words = """
-## One architecture
-
-One class, `PerceiverIO`, at one width, with as many latents and layers, on four kinds of input. Intervals: Wilson's
-for accuracy; bootstrap over subjects for the study, whose subjects are each tested once, by a network new to them.
-"""
-    rows = [
-        (
-            row["input"],
-            row["token"],
-            f"{row['score']}",
-            _percent({"mean": row["accuracy"], "ci95": row["ci95"]}),
-            f"{100 * row['chance']:.1f}",
-            f"{row['n']}" + (f" ({row['n_subjects']} subjects)" if "n_subjects" in row else ""),
-            str(len(row["classes"])),
-            f"{row['parameters']:,}",
-        )
-        for row in found
-    ]
-    return words + _table(("Input", "A token is", "Score", "%", "Chance %", "n test", "Classes", "Parameters"), rows)
-
-
-def _fusion_part(found: Mapping[str, Any]) -> str:
-    words = f"""
-## Early and late fusion, and missing sensors
-
-Study {found["store"]} (made data), task {found["task"]}, {found["n_windows"]} windows, {found["folds"]} folds over
-subjects. Early: one Perceiver IO reads all sensors ({found["parameters"]["early"]:,} parameters). Late: one for each
-sensor, probabilities averaged ({found["parameters"]["late"]:,} in all). Sensors are taken away when the fitted models
-are asked, nothing is fitted anew. Balanced accuracy per subject, mean over the subjects who have any of the sensors.
-"""
-    rows = [
-        (
-            row["sensors"],
-            _percent(row["early"]),
-            _percent(row["late"]),
-            _percent(row["early_minus_late"], signed=True),
-            "" if row["sensors"] == "all" else _percent(row["early_minus_all"], signed=True),
-            str(row["early"]["n_subjects"]),
-        )
-        for row in found["scores"]
-    ]
-    return words + _table(("Sensors", "Early %", "Late %", "Early minus late", "Early minus all", "Subjects"), rows)
-
-
-def _percent(estimate: Mapping[str, Any], *, signed: bool = False) -> str:
-    if estimate["mean"] is None:
-        return "not defined"
-    form = "{:+.1f}" if signed else "{:.1f}"
-    shown = form.format(100 * estimate["mean"])
-    if estimate["ci95"] is None:
-        return shown
-    return f"{shown} [{', '.join(form.format(100 * edge) for edge in estimate['ci95'])}]"
-
-
-def _span(counts: Sequence[int]) -> str:
-    low, high = min(counts), max(counts)
-    return str(low) if low == high else f"{low} to {high}"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

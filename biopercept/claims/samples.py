@@ -21,12 +21,16 @@ from biopercept.windowed import WindowedRecording
 N_WINDOW_SAMPLES = 64
 """Samples of a window of biosignals: a token for each."""
 
+CANVAS = 12
+"""Rows, and columns, of the picture that a moved digit lies in."""
+
 N_SOUND_PATCHES, PATCH_SAMPLES = 64, 16
 """Patches of a sound, and samples in each."""
 
 _SOUND_RATE = 4000.0  # Hz
 _WINDOWS_OF_A_SENSOR = 40  # of each recording, evenly spaced
 _TRAINING_DIGITS = 1000
+_PLACES_OF_A_DIGIT = 4  # of each training digit; a test digit has one
 _TRAINING_SHARE = 0.7  # of made samples
 _TEST_SUBJECTS = 0.3
 
@@ -47,6 +51,33 @@ def digit_tokens(seed: int) -> LabelledTokens:
         tuple(str(digit) for digit in range(10)),
         order[:_TRAINING_DIGITS],
         order[_TRAINING_DIGITS:],
+    )
+
+
+def moved_digit_tokens(seed: int) -> LabelledTokens:
+    """Return the digits of :func:`digit_tokens`, each laid at random places of an empty picture of 12 x 12 pixels.
+
+    Where a digit may be anywhere, no pixel stands for a part of it: what is near what has to be used.
+
+    Parameters
+    ----------
+    seed : int
+        Of split and places.
+    """
+    whole = digit_tokens(seed)
+    draw = np.random.default_rng([seed, CANVAS])
+    rows = np.concatenate([np.repeat(whole.training, _PLACES_OF_A_DIGIT), whole.test])
+    pictures = torch.full((len(rows), CANVAS, CANVAS), float(whole.values.min()))
+    for number, (row, (top, left)) in enumerate(zip(rows, draw.integers(0, CANVAS - 7, (len(rows), 2)), strict=True)):
+        pictures[number, top : top + 8, left : left + 8] = whole.values[row].reshape(8, 8)
+    n_training = _PLACES_OF_A_DIGIT * len(whole.training)
+    return LabelledTokens(
+        pictures.reshape(len(rows), -1, 1),
+        grid_positions((CANVAS, CANVAS))[None],
+        whole.target[torch.from_numpy(rows)],
+        whole.classes,
+        np.arange(n_training),
+        np.arange(n_training, len(rows)),
     )
 
 
