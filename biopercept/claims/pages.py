@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -140,7 +141,7 @@ def run_claims(
             "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
             "seed": seed,
             "quick": quick,
-            "extent": asdict(extent),
+            "extent": json.loads(json.dumps(asdict(extent))),  # tuples as the lists that a file holds
             "network": asdict(NetworkSettings()),
             "n_units": len(done),
             "cpu_seconds": sum(unit["cpu_seconds"] for unit in done),

@@ -51,15 +51,15 @@ def test_a_perceiver_gives_permuted_tokens_the_same_answer(contender: Contender)
 def test_a_perceiver_fitted_on_permuted_tokens_is_the_one_fitted_on_raw_ones(contender: Contender) -> None:
     """In double precision, where a difference could not hide behind rounding that training blows up."""
     said = {}
-    for way in ("raw", "permuted"):
+    for way in ("raw", "permuted", "relabelled"):
         tokens = permuted(digit_tokens(0), way, seed=7)
         tokens = replace(tokens, values=tokens.values.double(), positions=tokens.positions.double())
         torch.manual_seed(0)
         network = contender.network(tokens, (8, 8)).double()
-        fit_network(network, tokens, FitSchedule(n_steps=30))
+        fit_network(network, tokens, FitSchedule(n_steps=15))
         said[way] = answers(network, tokens)
-    assert said["raw"].std(0).min() > 0.1  # it has learnt to tell samples apart
     torch.testing.assert_close(said["permuted"], said["raw"], rtol=0, atol=1e-8)
+    assert (said["relabelled"] - said["raw"]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["CNN (values alone)", "CNN (Fourier)"])
