@@ -14,20 +14,20 @@ from biopercept.comparators.perceiver import Perceiver
 from biopercept.comparators.probes import fit_clock, fit_dummy, fit_mean, fit_motion, fit_quality
 from biopercept.comparators.transformer import Transformer
 from biopercept.errors import SettingsError
-from biopercept.learning.fitting import Fitter, fit_perceiver_io, network_fitter
+from biopercept.learning.fitting import Fitter, NetworkFitter, fit_perceiver_io
 from biopercept.learning.task_fitting import fit_tasks, needs_queries
 from biopercept.learning.training import TrainingSettings
 from biopercept.learning.windows import WindowTable
 
 MODELS: dict[str, Fitter] = {
     "perceiver-io": fit_perceiver_io,
-    "perceiver": network_fitter(Perceiver),
-    "transformer": network_fitter(Transformer),
-    "ecg-transformer": network_fitter(EcgTransformer),
-    "informer": network_fitter(Informer),
-    "lstm": network_fitter(LongShortTermMemory),
-    "cnn-late-fusion": network_fitter(CnnLateFusion),
-    "hourglass": network_fitter(Hourglass),
+    "perceiver": NetworkFitter(Perceiver, can_stack=True),
+    "transformer": NetworkFitter(Transformer, can_stack=True),
+    "ecg-transformer": NetworkFitter(EcgTransformer),
+    "informer": NetworkFitter(Informer),
+    "lstm": NetworkFitter(LongShortTermMemory),
+    "cnn-late-fusion": NetworkFitter(CnnLateFusion, can_stack=True),
+    "hourglass": NetworkFitter(Hourglass, can_stack=True),
     "majority-vote": fit_by_rule(majority_vote),
     "probability-mean": fit_by_rule(probability_mean),
     "stacking": fit_stacking,

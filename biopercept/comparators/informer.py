@@ -26,7 +26,7 @@ from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 from biopercept.comparators.masked_layers import SelfAttentionLayer, masked_mean
 from biopercept.model.attention import MultiHeadAttention, attend
 from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.dropout import drop, hide_keys
+from biopercept.model.dropout import drop, hide_keys, random_uniform
 from biopercept.model.layers import initialise
 from biopercept.model.tokens import EarlyFusion, TokenInputs, TokenSettings, TokenVocabulary
 
@@ -92,7 +92,7 @@ class ProbSparseAttention(MultiHeadAttention):
         order = (~real).long().argsort(dim=1, stable=True)  # real tokens first, in their order
         number = torch.arange(most, device=real.device).expand(len(real), -1)
         if self.training:
-            draw = torch.rand(len(real), most, device=real.device, generator=generator)
+            draw = random_uniform((len(real), most), real.device, generator)
         else:
             draw = (number + 0.5) / n_sampled[:, None].clamp(min=1)
         rank = (draw * n_real[:, None]).long().clamp(max=real.shape[1] - 1)

@@ -1,4 +1,4 @@
-"""One fold: fitted anew on its own subjects, in this process or in a worker, kept as a file when it is done."""
+"""A fold is fitted anew on its own subjects, alone or in a stack, here or in a worker; its result as plain values."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from biopercept.comparators.catalogue import fitter_for
+from biopercept.errors import SettingsError
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.run_folder import SCHEMA
 from biopercept.evaluation.workers import each_fold
 from biopercept.learning.calibration import Calibration
 from biopercept.learning.engine import engine_for, seed_for, threads
-from biopercept.learning.fitting import FitRequest
+from biopercept.learning.fitting import FitRequest, Fitted, Fitter, NetworkFitter
 from biopercept.learning.out_of_fold import calibration_from, held_out_answers
 from biopercept.learning.splits import Fold
 from biopercept.store import open_store
@@ -57,49 +59,133 @@ class FoldResult:
     uncalibrated: NDArray[np.float64] | None = None
 
 
+_History = list[tuple[int, float, float | None]]
+_HeldOut = tuple[NDArray[np.int64], NDArray[np.float64]]
+
+
 def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
     """Return one fold's predictions; they depend on the plan and the fold's subjects, not on what ran before."""
-    request, windows = plan.request, plan.windows
-    engine = engine_for(request.device, request.fit.training.precision)
     started = time.perf_counter()
-    rows = windows.rows_of(fold.test)
-    answers, held_out, histories, n_parameters = [], [], [], 0
-    settings, fitter = request.evaluation.calibrating, fitter_for(request.model, windows, request.fit.training)
-    for repetition in range(request.evaluation.n_seeds):
-        history: list[tuple[int, float, float | None]] = []
-
-        def keep(epoch: int, loss: float, validation: float, into: list[Any] = history) -> None:
-            into.append((epoch, loss, validation if validation == validation else None))
-
-        with threads(request.fit.training.n_threads):
-            wanted = FitRequest(
-                plan.inputs,
-                windows.rows_of(fold.training),
-                windows.rows_of(fold.validation),
-                request.fit,
-                engine,
-                seed_for(request.seed, fold.name, repetition),
-                keep,
-                fold.unlabelled,
-            )
-            fitted = fitter(wanted)
+    rows = plan.windows.rows_of(fold.test)
+    fitted, answers, held_out, histories = None, [], [], []
+    for repetition in range(plan.request.evaluation.n_seeds):
+        asked, history = _asked(plan, fold, repetition)
+        with threads(plan.request.fit.training.n_threads):
+            fitted = _fitter(plan)(asked)
             answers.append(fitted.probabilities(rows))
-            if settings.is_wanted:
-                held_out.append(held_out_answers(wanted, fitter, fitted, settings.n_folds))
+            if plan.request.evaluation.calibrating.is_wanted:
+                held_out.append(_held_out(plan, asked, fitted))
         histories.append(history)
-        n_parameters = fitted.n_parameters
-    seconds = time.perf_counter() - started
-    operations, probabilities = fitted.operations_per_window, np.mean(answers, axis=0)
-    plain = FoldResult(fold, rows, probabilities, n_parameters, seconds, histories, operations)
+    assert fitted is not None  # n_seeds >= 1
+    return _result(plan, fold, fitted, answers, held_out, histories, time.perf_counter() - started)
+
+
+def fit_together(plan: Plan, folds: Sequence[Fold]) -> list[FoldResult]:
+    """Return the predictions of several folds, all repetitions of all of them fitted in one program.
+
+    They are those of :func:`fit_fold` within rounding; ``seconds`` shares the time evenly.
+
+    Raises
+    ------
+    SettingsError
+        Where they do not fit into the memory of the device.
+    """
+    started = time.perf_counter()
+    fitter = _fitter(plan)
+    assert isinstance(fitter, NetworkFitter)  # plan.stack_size > 0
+    n_seeds = plan.request.evaluation.n_seeds
+    asked = [_asked(plan, fold, repetition) for fold in folds for repetition in range(n_seeds)]
+    told = []
+    with threads(plan.request.fit.training.n_threads):
+        try:
+            fitted = fitter.together([request for request, _ in asked])
+        except torch.OutOfMemoryError as fault:
+            raise SettingsError(
+                f"{len(asked)} networks at once do not fit into the memory of the device; set evaluation.stack_size "
+                "lower (which begins another run: choose another output or add --overwrite)"
+            ) from fault
+        for number, fold in enumerate(folds):
+            rows = plan.windows.rows_of(fold.test)
+            own = slice(number * n_seeds, (number + 1) * n_seeds)
+            answers = [network.probabilities(rows) for network in fitted[own]]
+            held_out = [
+                _held_out(plan, request, network)
+                for (request, _), network in zip(asked[own], fitted[own], strict=True)
+                if plan.request.evaluation.calibrating.is_wanted
+            ]
+            told.append((fold, fitted[own][-1], answers, held_out, [history for _, history in asked[own]]))
+    seconds = (time.perf_counter() - started) / len(folds)
+    return [_result(plan, *parts, seconds) for parts in told]
+
+
+def _held_out(plan: Plan, asked: FitRequest, fitted: Fitted) -> _HeldOut:
+    """Return answers about training-side subjects outside the fit, for calibration."""
+    return held_out_answers(asked, _fitter(plan), fitted, plan.request.evaluation.calibrating.n_folds)
+
+
+def _asked(plan: Plan, fold: Fold, repetition: int) -> tuple[FitRequest, _History]:
+    """Return what is asked of the model in one repetition of a fold, and where the course of its training is noted."""
+    request, windows = plan.request, plan.windows
+    history: _History = []
+
+    def keep(epoch: int, loss: float, validation: float) -> None:
+        history.append((epoch, loss, validation if validation == validation else None))
+
+    asked = FitRequest(
+        plan.inputs,
+        windows.rows_of(fold.training),
+        windows.rows_of(fold.validation),
+        request.fit,
+        engine_for(request.device, request.fit.training.precision),
+        seed_for(request.seed, fold.name, repetition),
+        keep,
+        fold.unlabelled,
+    )
+    return asked, history
+
+
+def _result(
+    plan: Plan,
+    fold: Fold,
+    fitted: Fitted,
+    answers: Sequence[NDArray[np.float64]],
+    held_out: Sequence[_HeldOut],
+    histories: list[_History],
+    seconds: float,
+) -> FoldResult:
+    probabilities = np.mean(answers, axis=0)
+    n_operations, rows = fitted.operations_per_window, plan.windows.rows_of(fold.test)
+    plain = FoldResult(fold, rows, probabilities, fitted.n_parameters, seconds, histories, n_operations)
+    settings = plan.request.evaluation.calibrating
     if not settings.is_wanted:
         return plain
-    learnt = calibration_from(windows, held_out, settings)
+    learnt = calibration_from(plan.windows, held_out, settings)
     return replace(plain, probabilities=learnt.apply(probabilities), calibration=learnt, uncalibrated=probabilities)
 
 
+def _fitter(plan: Plan) -> Fitter:
+    return fitter_for(plan.request.model, plan.windows, plan.request.fit.training)
+
+
 def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[Fold, FoldResult]]:
-    """Give each fold's result as it is done, ``n_jobs`` folds at once; see :func:`~.workers.each_fold`."""
-    return each_fold(folds, n_jobs, fit_fold, plan=plan, make_plan=_plan_of, request=plan.request)
+    """Give each fold's result as it is done, ``n_jobs`` folds (or stacks of folds) at once; see :mod:`~.workers`."""
+    if not plan.stack_size:
+        yield from each_fold(folds, n_jobs, fit_fold, plan=plan, make_plan=_plan_of, request=plan.request)
+        return
+    stacks = _stacks(plan, folds)
+    for stack, results in each_fold(stacks, n_jobs, fit_together, plan=plan, make_plan=_plan_of, request=plan.request):
+        yield from ((fold, result) for fold, result in zip(stack, results, strict=True) if fold in folds)
+
+
+def _stacks(plan: Plan, folds: Sequence[Fold]) -> list[tuple[Fold, ...]]:
+    """Return the folds that are fitted together.
+
+    Stacks are the same in every run, so that a resumed one ends with equal bytes: one of which some folds are done is
+    fitted again.
+    """
+    n_folds = max(1, plan.stack_size // plan.request.evaluation.n_seeds)
+    stacks = [plan.folds[start : start + n_folds] for start in range(0, len(plan.folds), n_folds)]
+    return [stack for stack in stacks if any(fold in folds for fold in stack)]
 
 
 def _plan_of(request: EvaluationRequest) -> Plan:

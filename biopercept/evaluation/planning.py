@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from biopercept.comparators.catalogue import fitter_for
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.label_counts import count_labels, few_labels
 from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.evaluation.stacking import require_stackable, stack_size
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.inputs import WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import PER_RECORDING_MODES, NormalisationSettings
@@ -91,6 +93,12 @@ class Plan:
         """Return the labelled windows."""
         return self.inputs.windows
 
+    @cached_property
+    def stack_size(self) -> int:
+        """Return how many networks are fitted at once; 0 where each is fitted on its own."""
+        request = self.request
+        return stack_size(request.model, self.windows, request.fit, request.evaluation, request.device)
+
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for finished folds of an earlier run to be used again."""
         request = self.request
@@ -100,6 +108,7 @@ class Plan:
             del fit["pretraining"]
         begun = {} if self.start is None else {"start_from": self.start}
         share = request.evaluation.label_share
+        stacked = {"stack_size": self.stack_size} if self.stack_size else {}
         labels = {} if share == 1 else {"label_share": share}
         return {
             "store": self.store_fingerprint,
@@ -113,6 +122,7 @@ class Plan:
             "version": __version__,
             **labels,
             **begun,
+            **stacked,
             **({"tasks": [c.task.name for c in self.windows.columns]} if len(self.windows.columns) > 1 else {}),
         }
 
@@ -169,6 +179,8 @@ def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_fold
             check_subjects_per_class(own)
             check_classes_per_fold(own, folds)
             check_numbers_per_fold(own, folds)
+    if evaluation.folds_at_once == "stacked":
+        require_stackable(request.model, windows, request.fit)
     start, more = describe_start(store, request, windows, is_tested=needs_folds)
     warnings = (
         *warnings,

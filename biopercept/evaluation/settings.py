@@ -9,6 +9,8 @@ from biopercept.errors import SettingsError
 from biopercept.learning.calibration import CalibrationSettings
 from biopercept.learning.splits import SPLITS
 
+FOLDS_AT_ONCE = ("auto", "stacked", "single")
+
 
 @dataclass(frozen=True)
 class EvaluationSettings:
@@ -35,6 +37,13 @@ class EvaluationSettings:
         Inner folds over the training side that calibration uses; 0 uses the fold's validation subjects.
     conformal_coverage : float
         Share of windows whose prediction set shall hold the true class; 0 makes no sets.
+    folds_at_once : str
+        stacked (the networks of several folds are fitted in one program), single (one by one), or auto: stacked where
+        that was measured to be quicker or, on CUDA, is expected to be (see ``Plan.stack_size``). Results differ by
+        rounding alone; with both, ``--jobs`` runs several processes.
+    stack_size : int
+        Networks (folds times seeds) in one program: bounds memory, and what an interruption loses. 0: 64 on CUDA, 8
+        on processors, whose caches hold no more.
     """
 
     split: str = "subject"
@@ -46,13 +55,19 @@ class EvaluationSettings:
     calibration: str = "none"
     calibration_folds: int = 0
     conformal_coverage: float = 0.0
+    folds_at_once: str = "auto"
+    stack_size: int = 0
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise SettingsError(f"evaluation.split is {self.split!r}; allowed are {', '.join(SPLITS)}")
-        for name, least in (("n_folds", 2), ("n_seeds", 1), ("n_bootstrap", 100)):
+        for name, least in (("n_folds", 2), ("n_seeds", 1), ("n_bootstrap", 100), ("stack_size", 0)):
             if getattr(self, name) < least:
                 raise SettingsError(f"evaluation.{name} is {getattr(self, name)}; it must be at least {least}")
+        if self.folds_at_once not in FOLDS_AT_ONCE:
+            raise SettingsError(
+                f"evaluation.folds_at_once is {self.folds_at_once!r}; allowed are {', '.join(FOLDS_AT_ONCE)}"
+            )
         if not 0 < self.label_share <= 1:
             raise SettingsError(f"evaluation.label_share is {self.label_share}; it must be above 0 and at most 1")
         if not 0 <= self.least_quality <= 1:
@@ -63,7 +78,7 @@ class EvaluationSettings:
         """Return the settings that folds depend on; those of calibration only where it is asked for."""
         held = asdict(self)
         del held["least_quality"]  # it changes how folds are scored, not what they are
-        del held["label_share"]  # it stands by itself, where it is not 1
+        del held["label_share"], held["folds_at_once"], held["stack_size"]  # they stand by themselves, where they count
         if not self.calibrating.is_wanted:
             for name in ("calibration", "calibration_folds", "conformal_coverage"):
                 del held[name]

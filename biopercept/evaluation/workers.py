@@ -6,27 +6,28 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from biopercept.errors import SettingsError
-from biopercept.learning.splits import Fold
 
 Plan = TypeVar("Plan")
 Request = TypeVar("Request")
 Result = TypeVar("Result")
+Work = TypeVar("Work")
 
 
 def each_fold(
-    folds: Sequence[Fold],
+    folds: Sequence[Work],
     n_jobs: int,
-    fit: Callable[[Plan, Fold], Result],
+    fit: Callable[[Plan, Work], Result],
     *,
     plan: Plan,
     make_plan: Callable[[Request], Plan],
     request: Request,
-) -> Iterator[tuple[Fold, Result]]:
+) -> Iterator[tuple[Work, Result]]:
     """Give each fold's result as it is done.
 
     Parameters
     ----------
     folds : sequence of Fold
+        Or of any other work that a process can be given, such as stacks of folds.
     n_jobs : int
         Folds fitted at once, each in a process of its own; results do not depend on it.
     fit : callable
@@ -82,7 +83,7 @@ def _open_worker(make_plan: Callable[[Any], Any], request: Any) -> None:
     _worker_plan = make_plan(request)
 
 
-def _fit_in_worker(fit: Callable[[Any, Fold], Result], fold: Fold) -> Result:
+def _fit_in_worker(fit: Callable[[Any, Work], Result], fold: Work) -> Result:
     if _worker_plan is None:
         raise RuntimeError("the worker process was not opened")
     return fit(_worker_plan, fold)

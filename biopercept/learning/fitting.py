@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from biopercept.learning.inputs import TokenSource, WindowInputs
 from biopercept.learning.operations import operations_per_window
 from biopercept.learning.pretext import PretrainingSettings
 from biopercept.learning.pretraining import pretrained_weights
+from biopercept.learning.stacked import FoldFit, fit_stacked
 from biopercept.learning.starting import load_start
 from biopercept.learning.training import (
     EpochReport,
@@ -149,31 +150,59 @@ class NetworkOnStudy:
         return predict_probabilities(self.fitted.network, self.source, rows)
 
 
-def network_fitter(network: NetworkFactory) -> Callable[[FitRequest], NetworkOnStudy]:
-    """Return the function that fits this kind of network by the one training loop."""
+@dataclass(frozen=True)
+class NetworkFitter:
+    """Fits one kind of network by the one training loop, alone or several folds at once.
 
-    def fit(request: FitRequest) -> NetworkOnStudy:
-        settings = request.settings
+    Attributes
+    ----------
+    network : callable
+    can_stack : bool
+        Whether several can be fitted at once: the network runs under ``torch.func.vmap``.
+    """
 
-        def make(vocabulary: TokenVocabulary, n_classes: int) -> nn.Module:
-            return network(settings.model, settings.tokens, vocabulary, n_classes)
+    network: NetworkFactory
+    can_stack: bool = False
 
+    def __call__(self, request: FitRequest) -> NetworkOnStudy:
+        """Return the network fitted as the request says."""
         fitted = fit_network(
             request.inputs,
             request.training,
             request.validation,
-            make,
-            tokens=settings.tokens,
-            settings=settings.training,
+            self._maker(request.settings),
+            tokens=request.settings.tokens,
+            settings=request.settings.training,
             engine=request.engine,
             seed=request.seed,
             start_from=starting_weights(request),
             on_epoch=request.on_epoch,
         )
-        source = TokenSource(request.inputs, fitted.population, settings.tokens, request.engine.device)
-        return NetworkOnStudy(fitted, source, request.fitting)
+        return _on_study(request, fitted)
 
-    return fit
+    def together(self, requests: Sequence[FitRequest]) -> list[NetworkOnStudy]:
+        """Return the networks of several requests, fitted at once; they share inputs, settings and engine."""
+        first = requests[0]
+        fitted = fit_stacked(
+            first.inputs,
+            [FoldFit(r.training, r.validation, r.seed, starting_weights(r), r.on_epoch) for r in requests],
+            self._maker(first.settings),
+            tokens=first.settings.tokens,
+            settings=first.settings.training,
+            engine=first.engine,
+        )
+        return [_on_study(request, own) for request, own in zip(requests, fitted, strict=True)]
+
+    def _maker(self, settings: FitSettings) -> Callable[[TokenVocabulary, int], nn.Module]:
+        def make(vocabulary: TokenVocabulary, n_classes: int) -> nn.Module:
+            return self.network(settings.model, settings.tokens, vocabulary, n_classes)
+
+        return make
+
+
+def _on_study(request: FitRequest, fitted: FittedNetwork[nn.Module]) -> NetworkOnStudy:
+    source = TokenSource(request.inputs, fitted.population, request.settings.tokens, request.engine.device)
+    return NetworkOnStudy(fitted, source, request.fitting)
 
 
 def starting_weights(request: FitRequest) -> dict[str, torch.Tensor] | None:
@@ -203,4 +232,4 @@ def starting_weights(request: FitRequest) -> dict[str, torch.Tensor] | None:
     )
 
 
-fit_perceiver_io = network_fitter(BiosignalPerceiver)
+fit_perceiver_io = NetworkFitter(BiosignalPerceiver, can_stack=True)

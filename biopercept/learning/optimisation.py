@@ -28,14 +28,15 @@ def make_optimiser(
     plain = [p for p in network.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=learning_rate)
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: rate_at(s, n_steps, warmup_fraction))
+
+
+def rate_at(step: int, n_steps: int, warmup_fraction: float) -> float:
+    """Return the learning rate of a step, counted from 0, as a part of the highest: a rise, then a cosine to 0."""
     warmup = max(1, round(warmup_fraction * n_steps))
-
-    def rate(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, n_steps - warmup)))
-
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, n_steps - warmup)))
 
 
 class RunningMean:

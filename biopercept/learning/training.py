@@ -197,7 +197,10 @@ class ClassObjective:
 
     def validation_loss(self, network: nn.Module, source: TokenSource, rows: IntArray) -> float:
         """Return the log loss of the windows, every (subject, class) weighing the same."""
-        probabilities = predict_probabilities(network, source, rows)
+        return self.log_loss(predict_probabilities(network, source, rows), rows)
+
+    def log_loss(self, probabilities: NDArray[np.float64], rows: IntArray) -> float:
+        """Return the log loss of probabilities (len(rows), n_classes), every (subject, class) weighing the same."""
         target = self.windows.target[rows]
         losses = -np.log(np.clip(probabilities[np.arange(len(rows)), target], 1e-7, 1.0))
         return float(np.average(losses, weights=self.sampling_weights(rows).numpy()))
@@ -315,7 +318,7 @@ def fit_network(
                 rows = training[drawn.numpy()]
                 loss = _training_step(network, source, rows, objective, optimiser, settings, engine, noise)
                 if not math.isfinite(loss):
-                    raise TrainingError(_not_finite(inputs, rows, epoch, step))
+                    raise TrainingError(not_finite(inputs, rows, epoch, step))
                 schedule.step()
                 average.update(network)
                 total += loss
@@ -401,7 +404,8 @@ def _validation_loss(
     return score
 
 
-def _not_finite(inputs: WindowInputs, rows: IntArray, epoch: int, step: int) -> str:
+def not_finite(inputs: WindowInputs, rows: IntArray, epoch: int, step: int) -> str:
+    """Return the sentence for a training loss that is not finite, naming the recordings of the batch."""
     windows = inputs.windows
     names = sorted({windows.recordings[i].key for i in windows.recording[rows]})
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -3,9 +3,67 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One draw that a network asks for.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    probability : float or None
+        Of the events that are drawn; None: numbers uniform in [0, 1).
+    """
+
+    shape: tuple[int, ...]
+    probability: float | None
+
+    def take(self, device: torch.device, generator: torch.Generator | None) -> Tensor:
+        """Return the draw from a generator: bool events, or float32 numbers."""
+        if self.probability is None:
+            return random_uniform(self.shape, device, generator)
+        return random_hits(self.shape, self.probability, device, generator)[0]
+
+
+class ListedDraws(torch.Generator):
+    """Stands in for a generator: notes what a network asks for, and gives out what was drawn before.
+
+    A network that runs for several sets of weights at once (``torch.func.vmap``) cannot draw from a generator of each
+    set while it runs; its draws are made beforehand and handed in.
+
+    Parameters
+    ----------
+    given : sequence of Tensor, optional
+        Draws, in the order in which they are asked for. None: only note, and give nothing but zeros.
+    """
+
+    def __new__(cls, given: Sequence[Tensor] | None = None) -> ListedDraws:
+        """Make the generator that this stands in for; it is never drawn from."""
+        return super().__new__(cls)
+
+    def __init__(self, given: Sequence[Tensor] | None = None) -> None:
+        self.asked: list[Draw] = []
+        self._given = given
+
+    def next(self, draw: Draw, device: torch.device) -> Tensor:
+        """Return the next draw, which the network wants as ``draw`` says."""
+        self.asked.append(draw)
+        if self._given is not None:
+            return self._given[len(self.asked) - 1]
+        return torch.zeros(draw.shape, dtype=torch.float32 if draw.probability is None else torch.bool, device=device)
+
+
+def random_uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """Return numbers uniform in [0, 1), float32 of ``shape``."""
+    if isinstance(generator, ListedDraws):
+        return generator.next(Draw(shape, None), device)
+    return torch.rand(shape, device=device, generator=generator)
 
 
 def random_hits(
@@ -31,6 +89,8 @@ def random_hits(
     probability : float
         After rounding.
     """
+    if isinstance(generator, ListedDraws):
+        return generator.next(Draw(shape, probability), device), round(256 * probability) / 256
     n_events = math.prod(shape)
     words = torch.empty((n_events + 7) // 8, dtype=torch.int64, device=device)
     words.random_(-(2**63), None, generator=generator)  # the default range would leave one bit in 64 unset

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from biopercept.modalities import MODALITIES
+from biopercept.model.dropout import random_uniform
 
 FEATURE_SOURCES: dict[str, tuple[str, ...]] = {
     "heart": ("ecg", "bvp", "ibi", "hr"),
@@ -114,7 +115,7 @@ def drop_tokens(
     """
 
     def uniform(*shape: int) -> Tensor:
-        return torch.rand(len(mask), *shape, device=mask.device, generator=generator)
+        return random_uniform((len(mask), *shape), mask.device, generator)
 
     mask = mask & ~_hidden_sensors(mask, layout, modality_dropout, uniform)[:, layout.sensor]
     hidden = (uniform(layout.n_channels) < channel_dropout)[:, layout.channel]

@@ -16,6 +16,8 @@ norm is part of the pass.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -26,6 +28,17 @@ STRETCH_VALUES = 2**18
 
 _LEAST_VALUES = 2**20  # below this the whole input lies in the cache anyway, and one call for all is quicker
 _LEAST_TOKENS = 1024
+_is_whole: ContextVar[bool] = ContextVar("_is_whole", default=False)
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Have inputs read in one call however long they are: the stretches cannot run for several networks at once."""
+    token = _is_whole.set(True)
+    try:
+        yield
+    finally:
+        _is_whole.reset(token)
 
 
 def pays(tokens: Tensor, queries: Tensor) -> bool:
@@ -37,7 +50,7 @@ def pays(tokens: Tensor, queries: Tensor) -> bool:
     queries : Tensor
         Of the same attention; both must be float32 or float64 on a CPU, outside autocast and graph capture.
     """
-    if tokens.device.type != "cpu" or tokens.dtype not in (torch.float32, torch.float64):
+    if _is_whole.get() or tokens.device.type != "cpu" or tokens.dtype not in (torch.float32, torch.float64):
         return False
     if tokens.dtype != queries.dtype or tokens.shape[1] < _LEAST_TOKENS or tokens.numel() < _LEAST_VALUES:
         return False

@@ -5,25 +5,28 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
 from biopercept.comparators.catalogue import MODELS
 from biopercept.errors import BusyError, SettingsError, StudyError
 from biopercept.evaluation import crossvalidation
 from biopercept.evaluation.crossvalidation import clear_results, cross_validate
-from biopercept.evaluation.folds import fit_fold
+from biopercept.evaluation.folds import fit_fold, fit_together
 from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.scoring import write_scores
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.files import only_writer
-from biopercept.learning.fitting import FitSettings
+from biopercept.learning.fitting import FitSettings, NetworkFitter
 from biopercept.learning.normalisation import MODES, NormalisationSettings
 from biopercept.learning.training import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.tokens import TokenSettings
 from biopercept.store import open_store
 from biopercept.studies.tasks import Task
 
@@ -267,3 +270,75 @@ def test_chance_of_the_area_under_the_curve_is_a_half_however_many_classes(made:
         auroc = write_scores(plan, results, tmp_path)["auroc"]
     assert 1 / 3 < auroc["mean"] < 0.5
     assert auroc["subjects_below_chance"] == 5
+
+
+def stacked(store: Path, stack_size: int = 2, **changes: object) -> EvaluationRequest:
+    evaluation = EvaluationSettings("k-fold", 3, n_bootstrap=200, folds_at_once="stacked", stack_size=stack_size)
+    return EvaluationRequest(store, "perceiver-io", fit=SMALL, evaluation=replace(evaluation, **changes))
+
+
+def test_stacked_folds_score_as_single_ones_and_name_another_run(store: Path, tmp_path: Path) -> None:
+    asked = replace(request(store, "perceiver-io"), evaluation=EvaluationSettings("k-fold", 3, 2, 200))
+    one = cross_validate(asked, tmp_path / "one")
+    many = cross_validate(stacked(store, n_seeds=2, stack_size=4), tmp_path / "many")
+    with (tmp_path / "one" / "predictions.csv").open() as a, (tmp_path / "many" / "predictions.csv").open() as b:
+        for row, same in zip(csv.DictReader(a), csv.DictReader(b), strict=True):
+            assert abs(float(row["probability_stress"]) - float(same["probability_stress"])) < 1e-4
+    assert (one["parameters"], one["operations_per_window"]) == (many["parameters"], many["operations_per_window"])
+    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("one", "many")]
+    assert [json.loads(line)["repetition"] for line in logs[0]] == [json.loads(line)["repetition"] for line in logs[1]]
+    with pytest.raises(SettingsError, match="holds a run with another"):
+        cross_validate(asked, tmp_path / "many")
+
+
+def test_stacks_cut_short_go_on_to_the_same_bytes_whatever_the_number_of_jobs(store: Path, tmp_path: Path) -> None:
+    cross_validate(stacked(store), tmp_path / "straight")
+    shutil.copytree(tmp_path / "straight", tmp_path / "cut")
+    for name in ("folds/002.json", "folds/003.json", "scores.json"):
+        (tmp_path / "cut" / name).unlink()
+    told = []
+    cross_validate(stacked(store), tmp_path / "cut", n_jobs=2, on_fold=lambda f, was, n: told.append(was))
+    assert told == [True, False, False]
+    assert without_times(tmp_path / "cut") == without_times(tmp_path / "straight")
+
+
+def test_what_is_stacked_follows_the_setting_the_model_and_its_size(store: Path) -> None:
+    def size(asked: EvaluationRequest) -> int:
+        with open_store(store) as opened:
+            return plan_evaluation(opened, asked).stack_size
+
+    derived = replace(SMALL, tokens=TokenSettings(raw=False))
+    wide = replace(derived, model=PerceiverSettings())
+    assert size(stacked(store)) == 2
+    assert size(stacked(store, stack_size=0)) == 8
+    assert size(request(store, "perceiver-io")) == 0  # raw signals
+    assert size(replace(request(store, "perceiver-io"), fit=derived)) == 8
+    assert size(replace(request(store, "perceiver-io"), fit=wide, device="cpu")) == 0
+    assert size(replace(stacked(store, folds_at_once="single"), fit=derived)) == 0
+    assert size(replace(request(store, "lstm"), fit=derived)) == 0
+    with pytest.raises(SettingsError, match=r"is stacked, which logistic cannot be here \(perceiver-io, perceiver, "):
+        size(replace(stacked(store), model="logistic"))
+    with pytest.raises(SettingsError, match=r"evaluation\.folds_at_once is 'yes'; allowed are auto, stacked, single"):
+        EvaluationSettings(folds_at_once="yes")
+
+
+def test_networks_too_many_for_the_device_are_told_what_to_set(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("biopercept.learning.fitting.fit_stacked", lambda *_, **__: full())
+    with pytest.raises(SettingsError, match=r"2 networks at once do not fit .* set evaluation\.stack_size lower"):
+        cross_validate(stacked(store), tmp_path / "cv")
+
+
+@pytest.mark.parametrize(
+    "model", [name for name, fitter in MODELS.items() if isinstance(fitter, NetworkFitter) and fitter.can_stack]
+)
+def test_every_model_that_says_so_can_be_stacked(store: Path, model: str) -> None:
+    with open_store(store) as opened:
+        plan = plan_evaluation(opened, replace(stacked(store), model=model))
+        both = zip(plan.folds[:2], fit_together(plan, plan.folds[:2]), strict=True)
+        for fold, found in both:
+            assert np.allclose(found.probabilities, fit_fold(plan, fold).probabilities, rtol=0, atol=1e-4)

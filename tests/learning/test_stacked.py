@@ -1,0 +1,203 @@
+"""Folds fitted at once get what each gets alone, and nothing of one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from biopercept.errors import TrainingError
+from biopercept.learning.engine import Engine
+from biopercept.learning.inputs import TokenSource, WindowInputs
+from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.optimisation import RunningMean, make_optimiser, rate_at
+from biopercept.learning.stacked import FoldFit, fit_stacked
+from biopercept.learning.stacked_weights import StackedWeights
+from biopercept.learning.training import TrainingSettings, fit_network, predict_probabilities
+from biopercept.learning.windows import labelled_windows
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
+from biopercept.model.tokens import TokenSettings
+from biopercept.windowed import PreparedRecording
+
+SMALL = PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2)
+BRIEF = TrainingSettings(n_epochs=3, batch_size=16, learning_rate=3e-3)
+TOKENS = TokenSettings()
+ENGINE = Engine(torch.device("cpu"))
+
+
+def make(vocabulary, n_classes) -> BiosignalPerceiver:
+    return BiosignalPerceiver(SMALL, TOKENS, vocabulary, n_classes)
+
+
+def inputs_of(made: ModuleType, recordings: Sequence[PreparedRecording]) -> WindowInputs:
+    windows = labelled_windows(recordings, made.TASK, length_seconds=made.LENGTH, feature_names=made.FEATURES)
+    return WindowInputs(windows, NormalisationSettings(), made.STEP)
+
+
+def fold(inputs: WindowInputs, training: str, validation: str = "", seed: int = 0, **more) -> FoldFit:
+    rows = [inputs.windows.rows_of([f"P0{n}" for n in part]) for part in (training, validation)]
+    return FoldFit(rows[0], rows[1], seed, **more)
+
+
+def together(inputs: WindowInputs, folds: Sequence[FoldFit], settings: TrainingSettings = BRIEF):
+    return fit_stacked(inputs, folds, make, tokens=TOKENS, settings=settings, engine=ENGINE)
+
+
+def alone(inputs: WindowInputs, asked: FoldFit, settings: TrainingSettings = BRIEF):
+    return fit_network(
+        inputs, asked.training, asked.validation, make, tokens=TOKENS, settings=settings, engine=ENGINE,
+        seed=asked.seed, start_from=asked.start_from, on_epoch=asked.on_epoch,
+    )  # fmt: skip
+
+
+def answers(inputs: WindowInputs, found) -> np.ndarray:
+    source = TokenSource(inputs, found.population, TOKENS, ENGINE.device)
+    return predict_probabilities(found.network, source, np.arange(len(inputs.windows)))
+
+
+def bits(found) -> dict[str, torch.Tensor]:
+    return dict(found.network.state_dict())
+
+
+def assert_same_fit(inputs: WindowInputs, stacked, single, tolerance: float = 2e-5) -> None:
+    """Rounding grows with every step that is taken, so long and fast fits are given more."""
+    assert np.allclose(stacked.history[0], single.history[0], rtol=0, atol=2e-5, equal_nan=True)
+    assert np.allclose(stacked.history, single.history, rtol=0, atol=tolerance, equal_nan=True)
+    assert (stacked.best_epoch, stacked.n_trained) == (single.best_epoch, single.n_trained)
+    assert np.allclose(answers(inputs, stacked), answers(inputs, single), rtol=0, atol=10 * tolerance)
+
+
+def test_folds_of_other_sizes_seeds_and_ends_get_what_each_gets_alone(made: ModuleType) -> None:
+    inputs = inputs_of(made, made.study(6))
+    settings = replace(BRIEF, n_epochs=8, patience=1, learning_rate=2e-2)
+    folds = [fold(inputs, "1234", "5"), fold(inputs, "23", "1", seed=7), fold(inputs, "456", "1", seed=8)]
+    folds += [fold(inputs, "1345", seed=9), fold(inputs, "1345", seed=10)]
+    found = together(inputs, folds, settings)
+    single = [alone(inputs, asked, settings) for asked in folds]
+    assert len({len(one.history) for one in single}) > 1  # some stop earlier than others
+    for stacked, one in zip(found, single, strict=True):
+        assert_same_fit(inputs, stacked, one, tolerance=1e-3)
+    assert not np.allclose(answers(inputs, found[3]), answers(inputs, found[4]), atol=2e-2)  # another seed, another fit
+
+
+def test_batches_that_lack_sensors_and_folds_that_never_had_them_are_as_alone(made: ModuleType) -> None:
+    people = [("P01", ()), ("P02", ("EDA", "tonic")), ("P03", ("EDA", "tonic")), ("P04", ("heart_rate",)), ("P05", ())]
+    inputs = inputs_of(made, [made.recording(name, seed=0, missing=missing) for name, missing in people])
+    settings = replace(BRIEF, batch_size=3, n_epochs=2)  # few windows: what is present changes from batch to batch
+    folds = [fold(inputs, "23", "5"), fold(inputs, "124", "3", seed=1), fold(inputs, "24", "1", seed=2)]
+    found = together(inputs, folds, settings)
+    for stacked, asked in zip(found, folds, strict=True):
+        assert_same_fit(inputs, stacked, alone(inputs, asked, settings))
+    assert found[0].n_trained < found[1].n_trained
+
+
+def test_weights_to_start_from_and_the_reports_of_epochs_are_each_folds_own(made: ModuleType) -> None:
+    inputs = inputs_of(made, made.study(5))
+    start = alone(inputs, fold(inputs, "12", seed=3)).network.state_dict()
+    told: list[list[tuple[int, float, float]]] = [[], []]
+    folds = [
+        fold(inputs, "123", "4", start_from=start, on_epoch=lambda *said: told[0].append(said)),
+        fold(inputs, "234", "5", on_epoch=lambda *said: told[1].append(said)),
+    ]
+    found = together(inputs, folds)
+    assert [tuple(said) for said in told] == [one.history for one in found]
+    for stacked, asked in zip(found, folds, strict=True):
+        assert_same_fit(inputs, stacked, alone(inputs, replace(asked, on_epoch=None)))
+
+
+def test_nothing_of_a_folds_test_subject_reaches_it_through_the_folds_beside_it(made: ModuleType) -> None:
+    """The other folds train on that subject; to the fold that tests it, not a bit changes."""
+    recordings = made.study(5)
+    strange = made.recording("P01", seed=99, offset=300.0)
+    strange.windows.label[strange.windows.is_labelled] = "stroop"
+    settings = replace(BRIEF, patience=1, n_epochs=4)
+    found = []
+    for people in (recordings, (strange, *recordings[1:])):
+        inputs = inputs_of(made, people)
+        found.append(together(inputs, [fold(inputs, "234", "5"), fold(inputs, "134", "2", seed=1)], settings))
+    (before, other_before), (after, other_after) = found
+    assert all(torch.equal(value, bits(after)[name]) for name, value in bits(before).items())
+    assert before.history == after.history
+    assert any(not torch.equal(value, bits(other_after)[name]) for name, value in bits(other_before).items())
+
+
+def test_a_fold_is_the_same_whatever_stands_beside_it(made: ModuleType) -> None:
+    inputs = inputs_of(made, made.study(5))
+    folds = [fold(inputs, "123", "4"), fold(inputs, "234", "5", seed=1), fold(inputs, "345", "1", seed=2)]
+    many = together(inputs, folds)
+    for few in ((0, 1), (2, 0)):
+        for one, number in zip(together(inputs, [folds[n] for n in few]), few, strict=True):
+            assert np.allclose(one.history, many[number].history, rtol=0, atol=2e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_all_with_the_recordings_of_the_batch(made: ModuleType) -> None:
+    inputs = inputs_of(made, made.study(5))
+    start = make_start(inputs)
+    folds = [fold(inputs, "123", "4"), fold(inputs, "45", seed=1, start_from=start)]
+    with pytest.raises(
+        TrainingError, match=r"the training loss is not finite at epoch 1, step 1, in a batch of P04.*P05"
+    ):
+        together(inputs, folds)
+
+
+def make_start(inputs: WindowInputs) -> dict[str, torch.Tensor]:
+    state = alone(inputs, fold(inputs, "12", seed=3), replace(BRIEF, n_epochs=1)).network.state_dict()
+    return {
+        name: torch.full_like(value, torch.nan) if name == "head.weight" else value for name, value in state.items()
+    }
+
+
+class _Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.used = nn.Linear(5, 3)
+        self.sometimes = nn.Linear(5, 3)
+        self.never = nn.Linear(2, 2)
+
+
+def test_the_stacked_optimiser_is_adamw_with_clipping_and_running_means(made: ModuleType) -> None:
+    torch.manual_seed(0)
+    networks = [_Two().double() for _ in range(3)]
+    rates = {"learning_rate": 0.01, "weight_decay": 0.1, "warmup_fraction": 0.2}
+    stack = StackedWeights(networks, weight_decay=0.1, average_decay=0.9)
+    own = [
+        (n, *make_optimiser(n, n_steps=steps, **rates), RunningMean(n, 0.9))
+        for n, steps in zip(networks, (10, 20, 30), strict=True)
+    ]  # fmt: skip
+    for step in range(6):
+        gradients, has_gradient = stack.no_gradients()
+        columns = stack.views(gradients)
+        for place, (network, optimiser, schedule, mean) in enumerate(own):
+            optimiser.zero_grad()
+            for number, (name, parameter) in enumerate(network.named_parameters()):
+                if name.startswith("used") or (name.startswith("sometimes") and (step + place) % 2):
+                    parameter.grad = 10.0**place * torch.randn_like(parameter)
+                    columns[name][place] = parameter.grad
+                    has_gradient[place, number] = 1.0
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            mean.update(network)
+        stack.step(gradients, has_gradient, [0.01 * rate_at(step, n, 0.2) for n in (10, 20, 30)], 1.0)
+    parts, means = stack.views(stack.values), stack.views(stack.means(range(3)))
+    for place, (network, _, _, mean) in enumerate(own):
+        for name, value in network.state_dict().items():
+            assert torch.allclose(parts[name][place], value, rtol=0, atol=1e-7)
+            assert torch.allclose(means[name][place], mean.state()[name], rtol=0, atol=1e-7)
+        assert stack.n_trained(place) == 2 * (5 * 3 + 3)
+    stack.keep([2])
+    assert torch.equal(stack.views(stack.values)["used.weight"][0], parts["used.weight"][2])
+
+
+def test_inputs_long_enough_to_be_read_in_stretches_can_be_stacked(made: ModuleType, monkeypatch) -> None:
+    monkeypatch.setattr("biopercept.model.streaming._LEAST_VALUES", 1)
+    monkeypatch.setattr("biopercept.model.streaming._LEAST_TOKENS", 1)
+    inputs = inputs_of(made, made.study(5))
+    folds = [fold(inputs, "123", "4"), fold(inputs, "234", "5", seed=1)]
+    for stacked, asked in zip(together(inputs, folds), folds, strict=True):
+        assert_same_fit(inputs, stacked, alone(inputs, asked))
