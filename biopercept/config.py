@@ -23,6 +23,7 @@ from biopercept.learning.pretext import PretrainingSettings
 from biopercept.learning.training import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
+from biopercept.personalising.settings import PersonalisationSettings
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.resources import preset_names, preset_text
@@ -55,6 +56,8 @@ class Config:
         How it is pretrained on unlabelled windows, where that is asked for.
     evaluation : EvaluationSettings
         How it is scored.
+    personalisation : PersonalisationSettings
+        How a model is made one person's own.
     audit : AuditSettings
         How leaks are looked for.
     """
@@ -67,6 +70,7 @@ class Config:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     pretraining: PretrainingSettings = field(default_factory=PretrainingSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    personalisation: PersonalisationSettings = field(default_factory=PersonalisationSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
 
 

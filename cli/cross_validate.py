@@ -30,7 +30,12 @@ def cross_validate(
         ),
     ] = "perceiver-io",
     split: Annotated[
-        str | None, typer.Option("--split", metavar="subject|k-fold", help="Leave one subject out, or grouped folds.")
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="subject|k-fold|time",
+            help="Leave one subject out, grouped folds, or later windows of each subject by its own earlier ones.",
+        ),
     ] = None,
     folds: Annotated[int | None, typer.Option("--folds", min=2, help="Number of folds of k-fold.")] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Repetitions that are averaged.")] = None,
@@ -57,7 +62,7 @@ def cross_validate(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:
-    """Score a model on subjects it was not trained on.
+    """Score a model on subjects it was not trained on, or (--split time) on later windows of each subject.
 
     An interrupted run goes on where it stopped.
     """
@@ -146,4 +151,5 @@ def _request(
         options.listed(exclude_subjects) or (),
         seed,
         device,
+        settings.personalisation,
     )

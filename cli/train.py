@@ -22,6 +22,10 @@ def train(
         Path | None, typer.Option("--scores", metavar="DIR", help="A cross-validation whose scores go in the card.")
     ] = None,
     normalisation: options.Normalisation = None,
+    subject: Annotated[
+        str | None,
+        typer.Option("--subject", metavar="ID", help="Make a personal model: of this subject's windows alone."),
+    ] = None,
     start_from: options.StartFrom = None,
     config: options.ConfigName = None,
     overrides: options.Overrides = None,
@@ -35,16 +39,20 @@ def train(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train the final model, of one task or several, and save it as a folder."""
+    """Train the final model, of one task or several, or of one subject, and save it as a folder."""
     from biopercept.config import load_config
     from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
+    from biopercept.evaluation.time_planning import plan_personal
     from biopercept.files import only_writer
     from biopercept.learning.final import Provenance, measured_modalities, train_final
     from biopercept.learning.fitting import FitSettings
     from biopercept.learning.task_final import train_tasks
     from biopercept.learning.task_fitting import needs_queries
+    from biopercept.personalising.personal_model import personal_sentence, train_personal
     from biopercept.store import open_store
 
+    if subject is not None and subjects is not None:
+        raise typer.BadParameter("--subject is one personal model, --subjects are the people of a common one; give one")
     refuse_existing(output, overwrite=overwrite)
     chosen = [] if normalisation is None else [f"normalisation.mode={normalisation}"]
     settings = load_config(config, [*(overrides or []), *chosen])
@@ -57,14 +65,18 @@ def train(
         fit=fit,
         normalisation=settings.normalisation,
         is_normalisation_chosen=normalisation is not None,
-        subjects=options.listed(subjects),
+        subjects=options.listed(subjects) if subject is None else (subject,),
         excluded=options.listed(exclude_subjects) or (),
         seed=seed,
         device=device,
+        personalisation=settings.personalisation,
     )
     known_scores = None if scores is None else _scores(scores)
     with open_store(store) as opened, only_writer(output), progress(quiet=quiet) as bar:
-        plan = plan_evaluation(opened, request, needs_folds=False)
+        if subject is None:
+            plan = plan_evaluation(opened, request, needs_folds=False)
+        else:
+            plan = plan_personal(opened, request)
         provenance = Provenance(
             opened.name,
             plan.store_fingerprint,
@@ -81,7 +93,13 @@ def train(
                 say(f"epoch {epoch}: training loss {loss:.4f}, validation loss {validation:.4f}", quiet=quiet)
 
         fitted: FittedNetwork[Any]
-        if needs_queries(plan.windows, settings.training):
+        if subject is not None:
+            fitted, personal = train_personal(
+                plan.inputs, plan.task, plan.normalisation, fit, settings.personalisation, provenance, output,
+                seed=seed, device=device, on_epoch=tell,
+            )  # fmt: skip
+            say(personal_sentence(personal), quiet=quiet)
+        elif needs_queries(plan.windows, settings.training):
             fitted = train_tasks(
                 plan.inputs, plan.normalisation, fit, provenance, output, seed=seed, device=device, on_epoch=tell
             ).fitted

@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     tuple(_GROUND.split()),
     ("loaders", "studies", "preprocessing"),
     tuple(_STORE.split()),
-    (*_PREPARE.split(), "learning", "evaluation", "comparators"),
+    (*_PREPARE.split(), "learning", "evaluation", "comparators", "personalising"),
     (
         "prediction",
         "task_prediction",

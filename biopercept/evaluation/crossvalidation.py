@@ -16,9 +16,10 @@ from typing import Any
 
 from biopercept.comparators.catalogue import require_known
 from biopercept.evaluation.folds import FoldResult, fit_folds, fold_from_json, fold_to_json
-from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
+from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.evaluation.run_folder import FoldDone, RunFolder
 from biopercept.evaluation.task_scoring import write_all_scores
+from biopercept.evaluation.time_planning import plan_any, scored_part
 from biopercept.files import only_writer, write_text
 from biopercept.learning.engine import engine_for
 from biopercept.store import open_store
@@ -62,7 +63,7 @@ def cross_validate(
     """
     require_known(request.model)
     with open_store(request.store) as store, only_writer(output):
-        plan = plan_evaluation(store, request)
+        plan = plan_any(store, request)
         engine_for(request.device)
         kept = _run_folder(output)
         kept.require_own(overwrite=overwrite)
@@ -72,7 +73,7 @@ def cross_validate(
         write_text(output / "config.yaml", config_text)
         results = kept.results(plan.folds, lambda waiting: fit_folds(plan, waiting, n_jobs), on_fold)
         _write_log(output, results)
-        return write_all_scores(plan, results, output, config_text=config_text)
+        return write_all_scores(*scored_part(plan, results), output, config_text=config_text)
 
 
 def _run_folder(output: Path) -> RunFolder[FoldResult]:

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from biopercept.comparators.catalogue import fitter_for
 from biopercept.errors import SettingsError
-from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
+from biopercept.evaluation.planning import EvaluationRequest, Plan
 from biopercept.evaluation.run_folder import SCHEMA
+from biopercept.evaluation.time_planning import plan_any
 from biopercept.evaluation.workers import each_fold
 from biopercept.learning.calibration import Calibration
 from biopercept.learning.engine import engine_for, seed_for, threads
@@ -46,6 +46,8 @@ class FoldResult:
         What was learnt from answers about training-side subjects outside the fit; None where nothing was asked.
     uncalibrated : float64 array, shape (n_test, n_classes), or None
         Probabilities before calibration, on which the prediction sets rest.
+    n_fallen_back : int
+        Repetitions in which adapting a model was no better than the model, which was kept.
     """
 
     fold: Fold
@@ -57,6 +59,7 @@ class FoldResult:
     operations_per_window: int | None = None
     calibration: Calibration | None = None
     uncalibrated: NDArray[np.float64] | None = None
+    n_fallen_back: int = 0
 
 
 _History = list[tuple[int, float, float | None]]
@@ -67,17 +70,19 @@ def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
     """Return one fold's predictions; they depend on the plan and the fold's subjects, not on what ran before."""
     started = time.perf_counter()
     rows = plan.windows.rows_of(fold.test)
-    fitted, answers, held_out, histories = None, [], [], []
+    fitted, answers, held_out, histories, n_fallen = None, [], [], [], 0
     for repetition in range(plan.request.evaluation.n_seeds):
         asked, history = _asked(plan, fold, repetition)
         with threads(plan.request.fit.training.n_threads):
             fitted = _fitter(plan)(asked)
             answers.append(fitted.probabilities(rows))
+            n_fallen += bool(getattr(fitted, "fell_back", False))
             if plan.request.evaluation.calibrating.is_wanted:
                 held_out.append(_held_out(plan, asked, fitted))
         histories.append(history)
     assert fitted is not None  # n_seeds >= 1
-    return _result(plan, fold, fitted, answers, held_out, histories, time.perf_counter() - started)
+    result = _result(plan, fold, fitted, answers, held_out, histories, time.perf_counter() - started)
+    return replace(result, n_fallen_back=n_fallen)
 
 
 def fit_together(plan: Plan, folds: Sequence[Fold]) -> list[FoldResult]:
@@ -164,7 +169,7 @@ def _result(
 
 
 def _fitter(plan: Plan) -> Fitter:
-    return fitter_for(plan.request.model, plan.windows, plan.request.fit.training)
+    return plan.fitter()
 
 
 def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[Fold, FoldResult]]:
@@ -189,7 +194,7 @@ def _stacks(plan: Plan, folds: Sequence[Fold]) -> list[tuple[Fold, ...]]:
 
 
 def _plan_of(request: EvaluationRequest) -> Plan:
-    return plan_evaluation(open_store(request.store), request)
+    return plan_any(open_store(request.store), request)
 
 
 def fold_to_json(result: FoldResult) -> dict[str, Any]:
@@ -205,6 +210,7 @@ def fold_to_json(result: FoldResult) -> dict[str, Any]:
         "operations_per_window": result.operations_per_window,
         "calibration": None if result.calibration is None else result.calibration.to_json(),
         "uncalibrated": None if result.uncalibrated is None else result.uncalibrated.tolist(),
+        **({"n_fallen_back": result.n_fallen_back} if result.n_fallen_back else {}),
     }
 
 
@@ -222,4 +228,5 @@ def fold_from_json(document: dict[str, Any], fold: Fold) -> FoldResult:
         document.get("operations_per_window"),
         None if calibration is None else Calibration.from_json(calibration),
         None if uncalibrated is None else np.asarray(uncalibrated, dtype=np.float64),
+        document.get("n_fallen_back", 0),
     )

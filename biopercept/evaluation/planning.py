@@ -13,7 +13,7 @@ from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.label_counts import count_labels, few_labels
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.evaluation.stacking import require_stackable, stack_size
-from biopercept.learning.fitting import FitSettings
+from biopercept.learning.fitting import FitSettings, Fitter
 from biopercept.learning.inputs import WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import PER_RECORDING_MODES, NormalisationSettings
 from biopercept.learning.sessions import Sessions
@@ -25,6 +25,7 @@ from biopercept.learning.task_windows import joint_windows, of_task
 from biopercept.learning.windows import WindowTable, labelled_windows
 from biopercept.model.answering import QueryPerceiver
 from biopercept.model.biosignals import BiosignalPerceiver
+from biopercept.personalising.settings import PersonalisationSettings
 from biopercept.store import StudyStore
 from biopercept.studies.tasks import Task
 from biopercept.version import __version__
@@ -51,6 +52,8 @@ class EvaluationRequest:
         Only these subjects; without these.
     seed : int
     device : str
+    personalisation : PersonalisationSettings
+        How a model is made a person's own; used by split ``time`` and by the curve over labels.
     """
 
     store: Path
@@ -64,6 +67,7 @@ class EvaluationRequest:
     excluded: tuple[str, ...] = ()
     seed: int = 0
     device: str = "auto"
+    personalisation: PersonalisationSettings = field(default_factory=PersonalisationSettings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +102,10 @@ class Plan:
         """Return how many networks are fitted at once; 0 where each is fitted on its own."""
         request = self.request
         return stack_size(request.model, self.windows, request.fit, request.evaluation, request.device)
+
+    def fitter(self) -> Fitter:
+        """Return what fits a fold's model."""
+        return fitter_for(self.request.model, self.windows, self.request.fit.training)
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for finished folds of an earlier run to be used again."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from biopercept.errors import SettingsError
 from biopercept.learning.calibration import CalibrationSettings
-from biopercept.learning.splits import SPLITS
+from biopercept.learning.splits import SPLITS, TIME
 
 FOLDS_AT_ONCE = ("auto", "stacked", "single")
 
@@ -19,7 +20,8 @@ class EvaluationSettings:
     Attributes
     ----------
     split : str
-        subject (leave one subject out) or k-fold (whole subjects).
+        subject (leave one subject out), k-fold (whole subjects) or time (later windows of each subject by its own
+        earlier ones).
     n_folds : int
         Folds of ``k-fold``.
     n_seeds : int
@@ -44,6 +46,10 @@ class EvaluationSettings:
     stack_size : int
         Networks (folds times seeds) in one program: bounds memory, and what an interruption loses. 0: 64 on CUDA, 8
         on processors, whose caches hold no more.
+    embargo_seconds : float
+        Between earlier and later windows of ``time``; 0 is one window's length, and less is refused.
+    earlier_share : float
+        Part of a subject's windows that ``time`` learns from; moved to where every class lies on both sides.
     """
 
     split: str = "subject"
@@ -57,10 +63,13 @@ class EvaluationSettings:
     conformal_coverage: float = 0.0
     folds_at_once: str = "auto"
     stack_size: int = 0
+    embargo_seconds: float = 0.0
+    earlier_share: float = 0.6
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise SettingsError(f"evaluation.split is {self.split!r}; allowed are {', '.join(SPLITS)}")
+        allowed = (*SPLITS, TIME)
+        if self.split not in allowed:
+            raise SettingsError(f"evaluation.split is {self.split!r}; allowed are {', '.join(allowed)}")
         for name, least in (("n_folds", 2), ("n_seeds", 1), ("n_bootstrap", 100), ("stack_size", 0)):
             if getattr(self, name) < least:
                 raise SettingsError(f"evaluation.{name} is {getattr(self, name)}; it must be at least {least}")
@@ -72,6 +81,12 @@ class EvaluationSettings:
             raise SettingsError(f"evaluation.label_share is {self.label_share}; it must be above 0 and at most 1")
         if not 0 <= self.least_quality <= 1:
             raise SettingsError(f"evaluation.least_quality is {self.least_quality}; it must be from 0 to 1")
+        if not (math.isfinite(self.embargo_seconds) and self.embargo_seconds >= 0):
+            raise SettingsError(
+                f"evaluation.embargo_seconds is {self.embargo_seconds}; it must be a number of at least 0"
+            )
+        if not 0 < self.earlier_share < 1:
+            raise SettingsError(f"evaluation.earlier_share is {self.earlier_share}; it must be between 0 and 1")
         _ = self.calibrating
 
     def identity(self) -> dict[str, Any]:
@@ -79,6 +94,8 @@ class EvaluationSettings:
         held = asdict(self)
         del held["least_quality"]  # it changes how folds are scored, not what they are
         del held["label_share"], held["folds_at_once"], held["stack_size"]  # they stand by themselves, where they count
+        if self.split != TIME:
+            del held["embargo_seconds"], held["earlier_share"]
         if not self.calibrating.is_wanted:
             for name in ("calibration", "calibration_folds", "conformal_coverage"):
                 del held[name]

@@ -11,7 +11,9 @@ from biopercept.errors import SettingsError
 
 SUBJECT = "subject"
 K_FOLD = "k-fold"
+TIME = "time"
 SPLITS = (SUBJECT, K_FOLD)
+"""Splits over subjects; ``time`` is one within each subject (see :mod:`biopercept.evaluation.time_planning`)."""
 
 MIN_LABELLED_TO_SET_ASIDE = 4
 """With fewer labelled subjects than this, of more, none is spared for early stopping."""

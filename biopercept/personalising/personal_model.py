@@ -1,0 +1,224 @@
+"""A model of one subject as a model folder: fitted from new weights, or adapted from a saved model."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biopercept.errors import SettingsError
+from biopercept.learning.checkpoint import Checkpoint, save_checkpoint
+from biopercept.learning.engine import engine_for, seed_for, threads
+from biopercept.learning.final import Provenance, model_card, training_description
+from biopercept.learning.fitting import FitSettings
+from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
+from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.starting import load_start
+from biopercept.learning.training import EpochReport, FittedPerceiver
+from biopercept.learning.windows import IntArray
+from biopercept.personalising.chronology import course_of, set_aside
+from biopercept.personalising.scratch import fit_scratch
+from biopercept.personalising.settings import PersonalisationSettings
+from biopercept.personalising.starting_model import adapt_checkpoint, load_starting_model, require_fitting
+from biopercept.studies.tasks import Task
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A network of one subject, with what its scaling rests on and how it came about."""
+
+    fitted: FittedPerceiver
+    normalisation: NormalisationSettings
+    settings: FitSettings
+    modalities: tuple[str, ...]
+    how: dict[str, Any]
+
+
+def train_personal(
+    inputs: WindowInputs,
+    task: Task,
+    normalisation: NormalisationSettings,
+    settings: FitSettings,
+    personalisation: PersonalisationSettings,
+    provenance: Provenance,
+    output: Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    on_epoch: EpochReport | None = None,
+) -> tuple[FittedPerceiver, dict[str, Any]]:
+    """Make a model of the one subject in ``inputs``, from new weights or ``settings.start_from``, and write its folder.
+
+    The last labelled windows of each class are checked on: to stop early, and to fall back to the starting model where
+    adapting is not better there. All labelled windows of the subject are used; score it on a later recording.
+
+    Returns
+    -------
+    fitted : FittedPerceiver
+    personal : dict
+        Whose it is, what labels it has seen and how it was made; ``training["personal"]`` of ``model.json``.
+
+    Raises
+    ------
+    SettingsError
+        Where the subject lacks a class, or the model to start from answers another question.
+    CheckpointError
+        Where the model to start from cannot be read.
+    TrainingError
+        Where the loss is not finite.
+    OutputError
+        Where the model cannot be written.
+    """
+    windows = inputs.windows
+    [subject] = windows.subjects
+    course = course_of(windows, subject)
+    everything = np.arange(len(course.rows), dtype=np.int64)
+    if lacking := course.lacking(everything, 1):
+        raise SettingsError(
+            f"subject {subject} has no window of {', '.join(lacking)}; a personal model needs every class"
+        )
+    fitting, checking = set_aside(course, everything, personalisation.validation_fraction)
+    rows = course.rows[fitting], course.rows[checking]
+    started = time.perf_counter()
+    with threads(settings.training.n_threads):
+        if settings.start_from:
+            made = _adapted(inputs, normalisation, settings, personalisation, *rows, seed=seed, device=device)
+        else:
+            made = _from_scratch(
+                inputs, normalisation, settings, personalisation, *rows, seed=seed, device=device, on_epoch=on_epoch
+            )
+    start = load_start(Path(settings.start_from)) if settings.start_from else None
+    described = training_description(
+        inputs, made.settings, provenance, made.fitted, [subject], [], seed=seed, started=started, start=start
+    )
+    personal = {
+        "subject": subject,
+        "label_minutes": round(course.minutes(everything), 2),
+        "fitting_minutes": round(course.minutes(fitting), 2),
+        "checking_minutes": round(course.minutes(checking), 2),
+        **made.how,
+        **({} if start is None else {"had_seen_subject": bool(start.overlap(*_origin(provenance), [subject]))}),
+    }
+    checkpoint = Checkpoint(
+        network=made.fitted.network,
+        task=task,
+        feature_names=windows.feature_names,
+        population=made.fitted.population,
+        normalisation=made.normalisation,
+        tokens=made.settings.tokens,
+        model=made.settings.model,
+        vocabulary=vocabulary_of(windows.feature_names),
+        prepare=provenance.prepare,
+        training={
+            **described,
+            "modalities": [name for name in described["modalities"] if name in (made.modalities or (name,))],
+            "personal": personal,
+        },
+    )
+    save_checkpoint(checkpoint, output, personal_card(checkpoint))
+    return made.fitted, personal
+
+
+def _origin(provenance: Provenance) -> tuple[str, str]:
+    return provenance.study, provenance.store_fingerprint
+
+
+def _from_scratch(
+    inputs: WindowInputs,
+    normalisation: NormalisationSettings,
+    settings: FitSettings,
+    personalisation: PersonalisationSettings,
+    fitting: IntArray,
+    checking: IntArray,
+    *,
+    seed: int,
+    device: str,
+    on_epoch: EpochReport | None,
+) -> _Made:
+    made = fit_scratch(
+        inputs,
+        fitting,
+        checking,
+        settings,
+        personalisation.scratch_steps,
+        engine=engine_for(device, settings.training.precision),
+        seed=seed_for(seed, "personal"),
+        on_epoch=on_epoch,
+    )
+    how = {"method": "scratch", "fell_back": False, "is_checked": bool(len(checking))}
+    fitted = replace(made.fitted, network=made.fitted.network.cpu())
+    return _Made(fitted, normalisation, settings, (), how)  # type: ignore[arg-type]
+
+
+def _adapted(
+    inputs: WindowInputs,
+    normalisation: NormalisationSettings,
+    settings: FitSettings,
+    personalisation: PersonalisationSettings,
+    fitting: IntArray,
+    checking: IntArray,
+    *,
+    seed: int,
+    device: str,
+) -> _Made:
+    """Return the saved model adapted; it scales as it did, and reads the sensors that it was trained with."""
+    folder = Path(settings.start_from)
+    start = load_starting_model(folder)
+    require_fitting(start, inputs.windows, folder)
+    engine = engine_for(device, settings.training.precision)
+    own = WindowInputs(
+        inputs.windows, start.normalisation, inputs.step_seconds, raw=start.tokens.raw, derived=start.tokens.derived
+    )
+    source = TokenSource(own, start.population, start.tokens, engine.device)
+    adapted = adapt_checkpoint(
+        start,
+        source,
+        inputs.windows,
+        fitting,
+        checking,
+        settings=personalisation,
+        engine=engine,
+        seed=seed_for(seed, "personal"),
+    )
+    how = {
+        "method": personalisation.method,
+        "settings": personalisation.described(),
+        "fell_back": adapted.fell_back,
+        "is_checked": adapted.is_checked,
+        "checks": [list(check) for check in adapted.checks],
+    }
+    network = adapted.network.cpu()
+    n = sum(parameter.numel() for parameter in network.parameters())
+    fitted = FittedPerceiver(network, start.population, (), adapted.n_steps, n)  # type: ignore[arg-type]
+    fit = replace(settings, tokens=start.tokens, model=start.model)
+    return _Made(fitted, start.normalisation, fit, tuple(start.training["modalities"]), how)
+
+
+def personal_card(checkpoint: Checkpoint) -> str:
+    """Return the model card of a personal model (Markdown): the ordinary one, and whose it is and what it has seen."""
+    head, rest = model_card(checkpoint).split("\n", 1)
+    return f"{head}\n\n## A personal model\n{personal_sentence(checkpoint.training['personal'])}\n{rest}"
+
+
+def personal_sentence(personal: dict[str, Any]) -> str:
+    """Return whose a model is, what labels it has seen, and whether it fell back."""
+    seen = (
+        f"This model is for {personal['subject']} alone and says nothing about anybody else. It has seen "
+        f"{personal['label_minutes']:.1f} minutes of that person's labels: {personal['fitting_minutes']:.1f} to fit, "
+        f"{personal['checking_minutes']:.1f}, the last of each class, to check on."
+    )
+    if personal["method"] == "scratch":
+        return f"{seen} It was fitted from new weights."
+    if personal["had_seen_subject"]:
+        seen += " The starting model had seen this person before."
+    if personal["fell_back"]:
+        return f"{seen} Adapting ({personal['method']}) was not better there: this is the starting model, unchanged."
+    checked = (
+        "It was better there than the starting model."
+        if personal["is_checked"]
+        else ("They were too few to check on, so only a few steps were made and nothing shows that it is better.")
+    )
+    return f"{seen} It was adapted ({personal['method']}) from the starting model. {checked}"
