@@ -171,7 +171,7 @@ def set_aside(course: Course, places: IntArray, fraction: float) -> tuple[IntArr
     places : int64 array
         In the course; rising.
     fraction : float
-        Part of each class that is set aside, rounded down.
+        Part of each class that is set aside, rounded down, but at least one window.
 
     Returns
     -------
@@ -181,8 +181,7 @@ def set_aside(course: Course, places: IntArray, fraction: float) -> tuple[IntArr
     aside = []
     for number in range(course.n_classes):
         own = places[course.target[places] == number]
-        n = int(fraction * len(own) + 1e-9) if len(own) > 2 else 0
-        n = max(n, 1) if len(own) > 2 else n
+        n = max(1, int(fraction * len(own) + 1e-9)) if len(own) > 1 else 0
         aside.append(own[len(own) - n :])
     checking = np.sort(np.concatenate(aside))
     rest = np.setdiff1d(places, checking)

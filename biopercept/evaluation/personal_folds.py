@@ -1,0 +1,260 @@
+"""One fold of the curve over labels: a general model of other people, then each test subject's own by every method.
+
+Everything of a subject is scored on the same later windows. What is granted of a subject (labels of its first windows)
+comes before them; the random draw, a contrast and never a result, takes its windows from anywhere.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.evaluation.metrics import score_subject
+from biopercept.evaluation.personal_planning import PersonalPlan
+from biopercept.learning.engine import Engine, engine_for, seed_for, threads
+from biopercept.learning.fitting import FitRequest, NetworkOnStudy, fit_perceiver_io
+from biopercept.learning.inputs import WindowInputs
+from biopercept.learning.splits import Fold
+from biopercept.learning.training import ClassObjective, predict_probabilities
+from biopercept.learning.windows import IntArray
+from biopercept.personalising.adaptation import adapt, check_answers, is_better
+from biopercept.personalising.chronology import Course, random_windows, set_aside
+from biopercept.personalising.scratch import fit_scratch
+from biopercept.personalising.settings import ADAPTATIONS, REFERENCE, SCRATCH
+
+GENERAL, NO_LABELS, FEW, ALL, CONTRAST = "general", "label-free", "few-shot", "personal", "random-draw contrast"
+TIERS = (GENERAL, NO_LABELS, FEW, ALL, CONTRAST)
+"""What a row belongs to; the last is no result."""
+
+
+@dataclass(frozen=True, eq=False)
+class PersonalFold:
+    """What one fold found.
+
+    Attributes
+    ----------
+    fold : Fold
+    rows : tuple of dict
+        Per subject, tier, method and k: ``label_minutes``, ``elapsed_minutes``, ``n_labelled``, ``n_scored``,
+        ``balanced_accuracy``, ``auroc``, ``n_fallen_back`` (of the repetitions), ``is_checked``.
+    scored, granted : dict
+        Rows of the window table: scored, by subject; granted, by subject and k ("all": the personal tier).
+    n_parameters : int
+        Of the general model.
+    seconds : float
+    """
+
+    fold: Fold
+    rows: tuple[dict[str, Any], ...]
+    scored: dict[str, list[int]]
+    granted: dict[str, dict[str, list[int]]]
+    n_parameters: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain values."""
+        names = ("rows", "scored", "granted", "n_parameters", "seconds")
+        return {"fold": self.fold.name, **{name: getattr(self, name) for name in names}}
+
+    @staticmethod
+    def from_json(document: dict[str, Any], fold: Fold) -> PersonalFold:
+        """Return the result that :meth:`to_json` wrote."""
+        return PersonalFold(
+            fold,
+            tuple(document["rows"]),
+            document["scored"],
+            document["granted"],
+            document["n_parameters"],
+            document["seconds"],
+        )
+
+
+@dataclass(eq=False)
+class _Answers:
+    """Probabilities about a subject's scored windows, over repetitions, and how they came about."""
+
+    labelled: IntArray
+    probabilities: list[NDArray[np.float64]] = field(default_factory=list)
+    n_fallen_back: int = 0
+    is_checked: bool = True
+
+
+_Key = tuple[str, str, str, int]  # subject, tier, method, k
+
+
+def fit_personal_fold(plan: PersonalPlan, fold: Fold) -> PersonalFold:
+    """Return every test subject's scores by every method; they depend on the plan and the fold alone."""
+    started = time.perf_counter()
+    request = plan.request
+    subjects = [subject for subject in fold.test if subject in plan.shots]
+    found: dict[_Key, _Answers] = {}
+    n_parameters = 0
+    if subjects:
+        with threads(request.fit.training.n_threads):
+            for repetition in range(request.evaluation.n_seeds):
+                fitted = _fit_general(plan, plan.inputs, fold, repetition)
+                n_parameters = fitted.n_parameters
+                general = _General(plan, fitted, engine_for(request.device, request.fit.training.precision), repetition)
+                for subject in subjects:
+                    for key, labelled, probabilities, fell_back, is_checked in general.answers(subject):
+                        held = found.setdefault(key, _Answers(labelled))
+                        held.probabilities.append(probabilities)
+                        held.n_fallen_back += fell_back
+                        held.is_checked = is_checked
+                if plan.reference_inputs is not None:
+                    scaled = _fit_general(plan, plan.reference_inputs, fold, repetition)
+                    for subject in subjects:
+                        key = (subject, NO_LABELS, REFERENCE, 0)
+                        held = found.setdefault(key, _Answers(np.zeros(0, dtype=np.int64)))
+                        held.probabilities.append(scaled.probabilities(_scored_rows(plan, subject)))
+    rows = [_row(plan, *key, held) for key, held in found.items()]
+    return PersonalFold(
+        fold,
+        tuple(sorted(rows, key=lambda row: (row["subject"], TIERS.index(row["tier"]), row["method"], row["k"]))),
+        {subject: _scored_rows(plan, subject).tolist() for subject in subjects},
+        {subject: _granted_rows(plan, subject) for subject in subjects},
+        n_parameters,
+        time.perf_counter() - started,
+    )
+
+
+def _fit_general(plan: PersonalPlan, inputs: WindowInputs, fold: Fold, repetition: int) -> NetworkOnStudy:
+    """Return the network of the fold's other subjects, as ``cross-validate`` fits it; no test subject touches it."""
+    request, windows = plan.request, plan.windows
+    training, validation = windows.rows_of(fold.training), windows.rows_of(fold.validation)
+    if inputs is plan.reference_inputs:  # windows inside the reference were scaled by themselves
+        is_after = plan.after_reference()
+        training, validation = training[is_after[training]], validation[is_after[validation]]
+    return fit_perceiver_io(
+        FitRequest(
+            inputs,
+            training,
+            validation,
+            request.fit,
+            engine_for(request.device, request.fit.training.precision),
+            seed_for(request.seed, fold.name, repetition),
+            None,
+            fold.unlabelled,
+        )
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _General:
+    """The general model of a fold, asked about its test subjects and adapted to them."""
+
+    plan: PersonalPlan
+    fitted: NetworkOnStudy
+    engine: Engine
+    repetition: int
+
+    def answers(self, subject: str) -> Iterator[tuple[_Key, IntArray, NDArray[np.float64], bool, bool]]:
+        """Give (key, labelled places, probabilities of the scored windows, fell back, was checked) by tier."""
+        plan, settings = self.plan, self.plan.request.personalisation
+        course, shots = plan.courses[subject], plan.shots[subject]
+        nothing = np.zeros(0, dtype=np.int64)
+        yield (subject, GENERAL, GENERAL, 0), nothing, self._asked(subject), False, True
+        grants: list[tuple[str, int, IntArray]] = [(FEW, k, places) for k, places in shots.first.items()]
+        grants.append((ALL, 0, shots.earlier))
+        for k in shots.first:
+            drawn = random_windows(course, k, np.random.default_rng(self._seed(subject, "random draw", k)))
+            if drawn is not None:
+                grants.append((CONTRAST, k, drawn))
+        for tier, k, places in grants:
+            parts = set_aside(course, places, settings.validation_fraction)
+            for method in settings.methods:
+                if method in ADAPTATIONS:
+                    yield (subject, tier, method, k), places, *self._adapted(course, method, k, *parts)
+        if SCRATCH in settings.methods:
+            parts = set_aside(course, shots.earlier, settings.validation_fraction)
+            yield (subject, ALL, SCRATCH, 0), shots.earlier, *self._from_scratch(course, *parts)
+
+    def _asked(self, subject: str) -> NDArray[np.float64]:
+        return self.fitted.probabilities(_scored_rows(self.plan, subject))
+
+    def _seed(self, *parts: object) -> int:
+        return seed_for(self.plan.request.seed, "personalise", self.repetition, *parts)
+
+    def _adapted(
+        self, course: Course, method: str, k: int, fitting: IntArray, checking: IntArray
+    ) -> tuple[NDArray[np.float64], bool, bool]:
+        training = self.plan.request.fit.training
+        made = adapt(
+            self.fitted.fitted.network,
+            self.fitted.source,
+            self.plan.windows,
+            course.rows[fitting],
+            course.rows[checking],
+            method=method,
+            settings=self.plan.request.personalisation,
+            label_smoothing=training.label_smoothing,
+            gradient_clip=training.gradient_clip,
+            engine=self.engine,
+            seed=self._seed(course.subject, method, k),
+        )
+        rows = _scored_rows(self.plan, course.subject)
+        return predict_probabilities(made.network, self.fitted.source, rows), made.fell_back, made.is_checked
+
+    def _from_scratch(
+        self, course: Course, fitting: IntArray, checking: IntArray
+    ) -> tuple[NDArray[np.float64], bool, bool]:
+        """Return the answers of a network of the subject alone, or of the general one where that checks better."""
+        request = self.plan.request
+        rows = course.rows[checking]
+        own = fit_scratch(
+            self.plan.inputs,
+            course.rows[fitting],
+            rows,
+            request.fit,
+            request.personalisation.scratch_steps,
+            engine=self.engine,
+            seed=self._seed(course.subject, SCRATCH),
+        )
+        scored = _scored_rows(self.plan, course.subject)
+        if len(rows):
+            objective = ClassObjective(self.plan.windows, request.fit.training.label_smoothing)
+            checks = [
+                (step, *check_answers(objective, network.probabilities(rows), rows))
+                for step, network in enumerate((self.fitted, own))
+            ]
+            if not is_better(checks, checks[0][1]):
+                return self.fitted.probabilities(scored), True, True
+        return own.probabilities(scored), False, bool(len(rows))
+
+
+def _scored_rows(plan: PersonalPlan, subject: str) -> IntArray:
+    return plan.courses[subject].rows[plan.shots[subject].scored]
+
+
+def _granted_rows(plan: PersonalPlan, subject: str) -> dict[str, list[int]]:
+    course, shots = plan.courses[subject], plan.shots[subject]
+    few = {str(k): course.rows[places].tolist() for k, places in shots.first.items()}
+    return {**few, "all": course.rows[shots.earlier].tolist()}
+
+
+def _row(plan: PersonalPlan, subject: str, tier: str, method: str, k: int, held: _Answers) -> dict[str, Any]:
+    course, rows = plan.courses[subject], _scored_rows(plan, subject)
+    scores = score_subject(subject, plan.windows.target[rows], np.mean(held.probabilities, axis=0))
+    elapsed = course.minutes_until(held.labelled)
+    if tier == NO_LABELS:
+        elapsed = plan.normalisation.reference_seconds / 60.0
+    return {
+        "subject": subject,
+        "tier": tier,
+        "method": method,
+        "k": k,
+        "n_labelled": len(held.labelled),
+        "label_minutes": round(course.minutes(held.labelled), 3),
+        "elapsed_minutes": round(elapsed, 3),
+        "n_scored": len(rows),
+        "balanced_accuracy": scores.balanced_accuracy,
+        "auroc": scores.auroc,
+        "brier": scores.brier,
+        "n_fallen_back": held.n_fallen_back,
+        "is_checked": held.is_checked,
+    }
