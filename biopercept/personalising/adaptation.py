@@ -136,8 +136,9 @@ def adapt(
             return Adapted(copy.deepcopy(start).to(engine.device).eval(), 0, True, True, tuple(checks))
         network.load_state_dict(best[2])
     merge_low_rank(network)
-    network.eval()
-    return Adapted(network, best[1] if best else n_steps, False, bool(len(checking)), tuple(checks))
+    plain = copy.deepcopy(start).to(engine.device)  # with its layers of the ordinary kind, in the ordinary order
+    plain.load_state_dict(network.state_dict())
+    return Adapted(plain.eval(), best[1] if best else n_steps, False, bool(len(checking)), tuple(checks))
 
 
 def is_better(checks: list[tuple[int, float, float]], lowest: float) -> bool:
