@@ -122,7 +122,7 @@ def plan_in_time(store: StudyStore, request: EvaluationRequest) -> TimePlan:
     rows: list[IntArray] = []
     names: list[str] = []
     folds, minutes, impossible = [], {}, {}
-    n_embargoed = 0
+    n_embargoed, n_overlapping = 0, 0
     for subject in windows.subjects:
         course = course_of(windows, subject)
         split = split_in_time(course, evaluation.earlier_share, embargo)
@@ -138,10 +138,16 @@ def plan_in_time(store: StudyStore, request: EvaluationRequest) -> TimePlan:
         folds.append(Fold(subject, (f"{subject} | earlier",), check, (subject,)))
         minutes[subject] = course.minutes(split.earlier)
         n_embargoed += len(split.embargoed)
+        n_overlapping += len(split.earlier) - len(fitting) - len(checking)
     if not folds:
         reasons = "; ".join(dict.fromkeys(impossible.values()))
         raise StudyError(f"no subject can be split by time: {reasons}; use --split subject")
-    table = renamed(windows, np.concatenate(rows), names, {"between the earlier and the later part": n_embargoed})
+    left_out = {
+        "between the earlier and the later part": n_embargoed,
+        "fitted windows that would overlap windows checked on": n_overlapping,
+        "of subjects that cannot be split": sum(len(windows.rows_of([subject])) for subject in impossible),
+    }
+    table = renamed(windows, np.concatenate(rows), names, left_out)
     shortest = min(len(table.rows_of(fold.training)) for fold in folds)
     training = enough_steps(request.fit.training, shortest, personal.scratch_steps)
     request = replace(request, fit=replace(request.fit, training=training))
@@ -252,6 +258,7 @@ def renamed(table: WindowTable, rows: IntArray, names: Sequence[str], left_out: 
     """
     order = np.argsort(rows, kind="stable")
     rows = rows[order]
+    known = {**table.left_out, **{reason: n for reason, n in left_out.items() if n}}
     return replace(
         table,
         recording=table.recording[rows],
@@ -260,8 +267,8 @@ def renamed(table: WindowTable, rows: IntArray, names: Sequence[str], left_out: 
         subject=np.array(names, dtype=np.str_)[order],
         target=table.target[rows],
         label=table.label[rows],
-        left_out={**table.left_out, **left_out},
-        columns=tuple(column.at(rows) for column in table.columns),
+        left_out=known,
+        columns=tuple(replace(column.at(rows), left_out=known) for column in table.columns),
     )
 
 

@@ -1,0 +1,223 @@
+"""The curve over labels: equal scored windows, nothing of them in the weights, contrast stamped, resumed as it was."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from biopercept.errors import SettingsError, StudyError
+from biopercept.evaluation import personal_folds, personalisation
+from biopercept.evaluation.metrics import bootstrap_interval
+from biopercept.evaluation.personal_folds import fit_personal_fold
+from biopercept.evaluation.personal_planning import plan_personal_curve
+from biopercept.evaluation.personal_scores import curve_of
+from biopercept.evaluation.personalisation import personalise
+from biopercept.evaluation.planning import EvaluationRequest
+from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.learning.fitting import FitSettings
+from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.training import TrainingSettings
+from biopercept.model.biosignals import PerceiverSettings
+from biopercept.personalising.settings import PersonalisationSettings
+from biopercept.store import open_store
+from biopercept.windowed import PreparedRecording
+
+FIT = FitSettings(
+    model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),
+    training=TrainingSettings(n_epochs=1, batch_size=32),
+)
+BRIEF = PersonalisationSettings(k=(1, 2), n_steps=4, check_every=2, batch_size=8, scratch_steps=3)
+
+
+def request(store: Path, **changes: object) -> EvaluationRequest:
+    evaluation = EvaluationSettings(split="k-fold", n_folds=2, **changes.pop("evaluation", {}))
+    settings = replace(BRIEF, **changes.pop("settings", {}))
+    normalisation = changes.pop("normalisation", NormalisationSettings(reference_seconds=60.0))
+    return EvaluationRequest(
+        store, fit=FIT, evaluation=evaluation, personalisation=settings, normalisation=normalisation, device="cpu",
+        **changes,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def store(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made.store(tmp_path_factory.mktemp("store") / "made.h5", made.study(4))
+
+
+@pytest.fixture(scope="module")
+def finished(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("curve") / "curve"
+    personalise(request(store), folder)
+    return folder
+
+
+def without_times(folder: Path) -> list[object]:
+    found = json.loads((folder / "personalisation.json").read_text())
+    del found["seconds"]
+    return [found, (folder / "personalisation.csv").read_text(), (folder / "personalisation_folds.json").read_text()]
+
+
+def test_every_tier_k_and_method_is_there_on_the_same_windows_of_each_subject(store: Path, finished: Path) -> None:
+    with (finished / "personalisation.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    few = [("few-shot", m, str(k)) for m in ("head", "low-rank", "full") for k in (1, 2)]
+    every = {("general", "general", "0"), ("label-free", "reference", "0"), *few}
+    every |= {("personal", m, "0") for m in ("head", "low-rank", "full", "scratch")}
+    every |= {("random-draw contrast", m, k) for _, m, k in few}
+    plan = plan_personal_curve(open_store(store), request(store))
+    for subject in ("P01", "P02", "P03", "P04"):
+        own = [row for row in rows if row["participant_id"] == subject]
+        assert {(row["tier"], row["method"], row["k"]) for row in own} == every
+        assert {row["n_scored"] for row in own} == {str(len(plan.shots[subject].scored))}
+        minutes = {(row["tier"], row["k"]): float(row["label_minutes"]) for row in own}
+        assert (minutes["few-shot", "1"], minutes["few-shot", "2"]) == (0.667, 1.333)
+        assert minutes["label-free", "0"] == minutes["general", "0"] == 0.0
+    for path in (finished / "folds").iterdir():
+        held = json.loads(path.read_text())
+        for subject, scored in held["scored"].items():
+            onset = plan.windows.onset
+            for granted in held["granted"][subject].values():
+                assert onset[granted].max() + plan.windows.length_seconds + plan.gap_seconds <= onset[scored].min()
+
+
+def test_gains_are_paired_and_their_intervals_are_over_subjects(finished: Path) -> None:
+    found = json.loads((finished / "personalisation.json").read_text())
+    held = {(r["subject"], r["tier"], r["method"], r["k"]): r["balanced_accuracy"] for r in found["subjects"]}
+    subjects = sorted({r["subject"] for r in found["subjects"]})
+    [point] = [p for p in found["curve"] if (p["tier"], p["method"], p["k"]) == ("few-shot", "full", 2)]
+    gains = [held[s, "few-shot", "full", 2] - held[s, "general", "general", 0] for s in subjects]
+    assert point["gain"]["balanced_accuracy"]["mean"] == pytest.approx(np.mean(gains))
+    expected = bootstrap_interval(np.array(gains), seed=0, n_bootstrap=2000)
+    assert point["gain"]["balanced_accuracy"]["ci95"] == pytest.approx(expected)
+
+
+def test_the_random_draw_is_stamped_wherever_it_stands(finished: Path) -> None:
+    found = json.loads((finished / "personalisation.json").read_text())
+    for point in found["curve"]:
+        assert (point.get("stamp") == "CONTRAST, NOT A RESULT") == (point["tier"] == "random-draw contrast")
+    page = (finished / "personalisation.md").read_text()
+    results, contrast = page.split("## CONTRAST, NOT A RESULT")
+    assert "few-shot" in results and "random" not in results.split("## The curve")[1]
+    assert contrast.count("\n| ") == 2 + 6
+
+
+def test_fall_backs_are_counted_over_subjects() -> None:
+    def row(subject: str, tier: str, score: float, fell: int = 0) -> dict[str, object]:
+        method, k = ("general", 0) if tier == "general" else ("full", 3)
+        return {
+            "subject": subject, "tier": tier, "method": method, "k": k, "label_minutes": 6.0, "elapsed_minutes": 9.0,
+            "balanced_accuracy": score, "auroc": None, "n_fallen_back": fell, "is_checked": True,
+        }  # fmt: skip
+
+    rows = [row(s, "general", 0.5) for s in "abc"] + [row(s, "few-shot", 0.7, int(s == "b")) for s in "abc"]
+    point = curve_of(rows, seed=0, n_bootstrap=2000)[1]
+    assert (point["n_subjects_fallen_back"], point["n_subjects"]) == (1, 3)
+    assert point["gain"]["balanced_accuracy"]["mean"] == pytest.approx(0.2)
+    assert point["gain"]["auroc"]["mean"] is None
+
+
+def test_a_run_killed_between_folds_goes_on_and_ends_the_same(
+    store: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(plan, folds, n_jobs):
+        yield folds[0], fit_personal_fold(plan, folds[0])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(personalisation, "_fit_folds", failing)
+        personalise(request(store), tmp_path / "stopped")
+    assert not (tmp_path / "stopped" / "personalisation.json").exists()
+    told = []
+    personalise(request(store), tmp_path / "stopped", on_fold=lambda f, was, n: told.append(was))
+    assert told == [True, False]
+    assert without_times(tmp_path / "stopped") == without_times(finished)
+    with pytest.raises(SettingsError, match="holds a run with another personalisation"):
+        personalise(request(store, settings={"n_steps": 5}), tmp_path / "stopped")
+
+
+def test_data_and_labels_of_the_scored_part_reach_no_weight(
+    made: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every adapted and every personal network of a subject is bit-equal, whatever the subject's scored part holds."""
+    weights: list[list[dict[str, torch.Tensor]]] = []
+    answers = []
+    kept_adapt, kept_scratch = personal_folds.adapt, personal_folds.fit_scratch
+
+    def adapt(*args, **kwargs):
+        made_now = kept_adapt(*args, **kwargs)
+        weights[-1].append(made_now.network.state_dict())
+        return made_now
+
+    def fit_scratch(*args, **kwargs):
+        made_now = kept_scratch(*args, **kwargs)
+        weights[-1].append(made_now.fitted.network.state_dict())
+        return made_now
+
+    monkeypatch.setattr(personal_folds, "adapt", adapt)
+    monkeypatch.setattr(personal_folds, "fit_scratch", fit_scratch)
+    monkeypatch.setattr(personal_folds, "random_windows", lambda *_: None)  # the contrast does look there
+    recordings: Sequence[PreparedRecording] = made.study(4)
+    begin = 0.0
+    for number in range(2):
+        path = made.store(tmp_path / f"{number}.h5", recordings)
+        plan = plan_personal_curve(open_store(path), request(path))
+        [fold] = [fold for fold in plan.folds if "P01" in fold.test]
+        weights.append([])
+        answers.append([r for r in fit_personal_fold(plan, fold).rows if r["subject"] == "P01"])
+        begin = float(plan.windows.onset[plan.courses["P01"].rows[plan.shots["P01"].scored]].min())
+        if not number:
+            recordings = [changed(h, begin, made.LENGTH) if h.subject == "P01" else h for h in recordings]
+    assert len(weights[0]) == len(weights[1]) == 2 * (2 * 3 + 3 + 1)
+    for first, second in zip(*weights, strict=True):
+        assert all(torch.equal(first[name], second[name]) for name in first)
+    assert answers[0] != answers[1]
+
+
+def changed(held: PreparedRecording, seconds: float, length: float) -> PreparedRecording:
+    """Return a recording with other data and swapped labels from a time on."""
+    windows = held.windows
+    onset = np.asarray(windows.onset)
+    swap = {"baseline": "stroop", "stroop": "baseline"}
+    label = np.array([
+        swap.get(str(word), str(word)) if at >= seconds else str(word)
+        for word, at in zip(windows.label, onset, strict=True)
+    ])  # fmt: skip
+    features = np.array(windows.features)
+    features[onset + length > seconds] *= -3.0
+    samples = {name: values.copy() for name, values in held.samples.items()}
+    for signal in held.signals:
+        samples[signal.name][:, round(seconds * signal.sampling_rate) :] *= -2.0
+    return replace(held, samples=samples, windows=replace(windows, label=label, features=features))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": "logistic"}, "personalise adapts perceiver-io; the model is logistic"),
+        ({"evaluation": {"n_bootstrap": 500}}, "evaluation.n_bootstrap is 500; the curve needs at least 2000"),
+        ({"normalisation": NormalisationSettings("recording")}, "normalisation.mode is recording, which reads what is"),
+        ({"settings": {"gap_seconds": 5.0}}, "personalisation.gap_seconds is 5 s; it must be at least one window"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(store: Path, tmp_path: Path, changes: dict[str, object], words: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{words}"):
+        personalise(request(store, **changes), tmp_path / "curve")
+
+
+def test_where_each_class_is_one_stretch_another_chronology_is_named(made: ModuleType, tmp_path: Path) -> None:
+    path = made.store(tmp_path / "made.h5", made.planted("order", n_subjects=4), features=made.AUDIT_FEATURES)
+    with pytest.raises(
+        StudyError, match=r"^no subject can be scored: no moment has 1 windows of each class before and 2"
+    ):
+        plan_personal_curve(open_store(path), request(path))
+    plan = plan_personal_curve(open_store(path), request(path, settings={"chronology": "class"}))
+    assert len(plan.shots) == 4
+    assert "may not hold for another day" in plan.warnings[-1]
