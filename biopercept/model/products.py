@@ -24,7 +24,8 @@ _LEAST_PRODUCTS = 2**19
 @cache
 def onednn_is_quicker() -> bool:
     """Return whether this machine multiplies float32 matrices faster with oneDNN than with torch's default."""
-    has_operation = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    is_there: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    has_operation = is_there and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     is_wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
     return has_operation and torch.backends.mkl.is_available() and is_wide and "AuthenticAMD" in _processor()
 
@@ -39,12 +40,12 @@ def _processor() -> str:
 
 
 def is_plain(*arrays: Tensor) -> bool:
-    """Return whether arrays are float32 on a processor, and nobody traces, counts, casts or maps what is done to them."""
+    """Return whether arrays are float32 on a processor, and nobody traces, counts, casts or maps what is done."""
     return (
         all(a.device.type == "cpu" and a.dtype == torch.float32 for a in arrays)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and torch._C._get_tracing_state() is None
         and not torch._C._are_functorch_transforms_active()
         and not torch._C._len_torch_dispatch_stack()
     )

@@ -1,4 +1,4 @@
-"""Products by the quicker library: equal to torch's own within rounding, gradients too, and out of the way elsewhere."""
+"""Products by the quicker library: equal to torch's own within rounding, gradients too, and left to torch elsewhere."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_layer_keeps_the_names_and_numbers_of_a_plain_one(onednn: list[int]) -
 
 
 @needs_onednn
-def test_what_oneDNN_cannot_be_used_for_is_left_to_torch(onednn: list[int]) -> None:  # noqa: N802 (its name)
+def test_what_oneDNN_cannot_be_used_for_is_left_to_torch(onednn: list[int]) -> None:
     weight = _given(9, 12)
     products.linear(_given(7, 12).double(), weight.double())
     with torch.autocast("cpu", torch.bfloat16):
