@@ -24,9 +24,9 @@ _LEAST_PRODUCTS = 2**19
 @cache
 def onednn_is_quicker() -> bool:
     """Return whether this machine multiplies float32 matrices faster with oneDNN than with torch's default."""
-    has_operation = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    has_operation = torch._C._has_mkldnn and torch._C.has_mkl and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     is_wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return has_operation and torch.backends.mkl.is_available() and is_wide and "AuthenticAMD" in _processor()
+    return has_operation and is_wide and "AuthenticAMD" in _processor()
 
 
 def _processor() -> str:
