@@ -123,7 +123,7 @@ def _nested(selection: Selection) -> dict[str, Any]:
             "balanced_accuracy": scores.balanced_accuracy,
             "auroc": scores.auroc,
         }
-        for fold, scores in selection.nested.per_subject()
+        for fold, scores in sorted(selection.nested.per_subject(), key=lambda held: held[1].subject)
     ]
     chosen = {a.fold.name: w for a, w in zip(selection.nested.answers, selection.winners, strict=True)}
     values = {m: [math.nan if row[m] is None else row[m] for row in rows] for m in METRICS}
