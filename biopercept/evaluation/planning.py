@@ -17,7 +17,7 @@ from biopercept.learning.fitting import FitSettings
 from biopercept.learning.inputs import WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import PER_RECORDING_MODES, NormalisationSettings
 from biopercept.learning.sessions import Sessions
-from biopercept.learning.splits import Fold, make_folds
+from biopercept.learning.splits import Fold, make_folds, missing_folds
 from biopercept.learning.starting import load_start
 from biopercept.learning.task_fitting import needs_queries
 from biopercept.learning.task_objective import TaskOutput
@@ -184,6 +184,7 @@ def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_fold
     start, more = describe_start(store, request, windows, is_tested=needs_folds)
     warnings = (
         *warnings,
+        *missing_folds(folds, evaluation.split, evaluation.n_folds),
         *few_labels(evaluation.label_share, folds, is_pretrained=request.fit.pretraining is not None),
         *more,
     )
