@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
 from biopercept.model.dropout import hide_keys
+from biopercept.model.products import Linear, linear
 from biopercept.model.streaming import read_normalised
 
 _COST_OF_A_NUMBER = 160
@@ -109,10 +110,10 @@ class MultiHeadAttention(nn.Module):
         self.n_heads = n_heads
         self.dropout = dropout
         self.scale = 1.0 / math.sqrt(qk_width // n_heads)
-        self.to_query = nn.Linear(query_width, qk_width)
-        self.to_key = nn.Linear(input_width, qk_width)
-        self.to_value = nn.Linear(input_width, v_width)
-        self.to_output = nn.Linear(v_width, output_width)
+        self.to_query = Linear(query_width, qk_width)
+        self.to_key = Linear(input_width, qk_width)
+        self.to_value = Linear(input_width, v_width)
+        self.to_output = Linear(v_width, output_width)
 
     def forward(
         self, queries: Tensor, inputs: Tensor, mask: Tensor | None = None, generator: torch.Generator | None = None
@@ -235,7 +236,7 @@ class MultiHeadAttention(nn.Module):
         if queries is inputs:  # one product for all three
             widths = [layer.out_features for layer in layers]
             joined = torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
-            parts = torch.split(F.linear(inputs, *joined), widths, -1)
+            parts = torch.split(linear(inputs, *joined), widths, -1)
         else:
             parts = (self.to_query(queries), self.to_key(inputs), self.to_value(inputs))
         query, key, value = (torch.unflatten(part, -1, (self.n_heads, -1)).transpose(1, 2) for part in parts)
