@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from biopercept.auditing.settings import AuditSettings
 from biopercept.errors import SettingsError, StudyError
+from biopercept.evaluation.fold_checks import check_classes_per_fold
 from biopercept.evaluation.metrics import bootstrap_interval, score_subject
 from biopercept.evaluation.planning import (
     EvaluationRequest,
     Plan,
-    check_classes_per_fold,
     choose_tasks,
     plan_evaluation,
 )

@@ -12,7 +12,8 @@ from biopercept.learning.identities import identity_place, identity_rank
 
 SUBJECT = "subject"
 K_FOLD = "k-fold"
-SPLITS = (SUBJECT, K_FOLD)
+STUDY = "study"
+SPLITS = (SUBJECT, K_FOLD, STUDY)
 
 MIN_LABELLED_TO_SET_ASIDE = 4
 """With fewer labelled subjects than this, of more, none is spared for early stopping."""
@@ -93,8 +94,8 @@ def make_folds(
         Where the split is unknown, there are too few subjects for it, or all of them fall into one fold.
     """
     everyone = sorted(set(subjects))
-    if split not in SPLITS:
-        raise SettingsError(f"split is {split!r}; allowed are {', '.join(SPLITS)}")
+    if split not in (SUBJECT, K_FOLD):
+        raise SettingsError(f"split is {split!r}; allowed are {SUBJECT}, {K_FOLD}")
     if len(everyone) < 3:
         raise SettingsError(
             f"{len(everyone)} subject{'s' * (len(everyone) != 1)} with labelled windows; "
