@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from biopercept.errors import SettingsError
+from biopercept.evaluation.joined_stores import open_studies
 from biopercept.evaluation.planning import EvaluationRequest, Plan
 from biopercept.evaluation.run_folder import SCHEMA
 from biopercept.evaluation.time_planning import plan_any
@@ -21,7 +22,6 @@ from biopercept.learning.engine import engine_for, seed_for, threads
 from biopercept.learning.fitting import FitRequest, Fitted, Fitter, NetworkFitter
 from biopercept.learning.out_of_fold import calibration_from, held_out_answers
 from biopercept.learning.splits import Fold
-from biopercept.store import open_store
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +194,7 @@ def _stacks(plan: Plan, folds: Sequence[Fold]) -> list[tuple[Fold, ...]]:
 
 
 def _plan_of(request: EvaluationRequest) -> Plan:
-    return plan_any(open_store(request.store), request)
+    return plan_any(open_studies(request.store, *request.more_stores), request)
 
 
 def fold_to_json(result: FoldResult) -> dict[str, Any]:

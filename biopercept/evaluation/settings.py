@@ -8,7 +8,7 @@ from typing import Any
 
 from biopercept.errors import SettingsError
 from biopercept.learning.calibration import CalibrationSettings
-from biopercept.learning.splits import SPLITS, TIME
+from biopercept.learning.splits import K_FOLD, SPLITS, TIME
 
 FOLDS_AT_ONCE = ("auto", "stacked", "single")
 
@@ -20,10 +20,12 @@ class EvaluationSettings:
     Attributes
     ----------
     split : str
-        subject (leave one subject out), k-fold (whole subjects) or time (later windows of each subject by its own
-        earlier ones).
+        subject (leave one subject out), k-fold (whole subjects), study (leave one of several stores out) or time
+        (later windows of each subject by its own earlier ones).
     n_folds : int
         Folds of ``k-fold``.
+    stratify : bool
+        Whether ``k-fold`` balances the classes over its folds; who is where then depends on who else is there.
     n_seeds : int
         Repetitions whose probabilities are averaged before scoring.
     n_bootstrap : int
@@ -63,6 +65,7 @@ class EvaluationSettings:
     conformal_coverage: float = 0.0
     folds_at_once: str = "auto"
     stack_size: int = 0
+    stratify: bool = False
     embargo_seconds: float = 0.0
     earlier_share: float = 0.6
 
@@ -81,6 +84,8 @@ class EvaluationSettings:
             raise SettingsError(f"evaluation.label_share is {self.label_share}; it must be above 0 and at most 1")
         if not 0 <= self.least_quality <= 1:
             raise SettingsError(f"evaluation.least_quality is {self.least_quality}; it must be from 0 to 1")
+        if self.stratify and self.split != K_FOLD:
+            raise SettingsError(f"evaluation.stratify balances the folds of k-fold; evaluation.split is {self.split!r}")
         if not (math.isfinite(self.embargo_seconds) and self.embargo_seconds >= 0):
             raise SettingsError(
                 f"evaluation.embargo_seconds is {self.embargo_seconds}; it must be a number of at least 0"
@@ -94,6 +99,8 @@ class EvaluationSettings:
         held = asdict(self)
         del held["least_quality"]  # it changes how folds are scored, not what they are
         del held["label_share"], held["folds_at_once"], held["stack_size"]  # they stand by themselves, where they count
+        if not self.stratify:
+            del held["stratify"]
         if self.split != TIME:
             del held["embargo_seconds"], held["earlier_share"]
         if not self.calibrating.is_wanted:

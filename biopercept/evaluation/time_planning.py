@@ -20,6 +20,7 @@ import numpy as np
 
 from biopercept.comparators.catalogue import fitter_for
 from biopercept.errors import SettingsError, StudyError
+from biopercept.evaluation.joined_stores import Studies
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
 from biopercept.learning.checkpoint import Checkpoint
 from biopercept.learning.fitting import Fitter
@@ -31,7 +32,6 @@ from biopercept.personalising.scratch import enough_steps
 from biopercept.personalising.settings import gap_of
 from biopercept.personalising.starting_model import AdaptingFitter, load_starting_model, require_fitting
 from biopercept.personalising.visible import visible_inputs
-from biopercept.store import StudyStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ class TimePlan(Plan):
         }
 
 
-def plan_any(store: StudyStore, request: EvaluationRequest) -> Plan:
+def plan_any(store: Studies, request: EvaluationRequest) -> Plan:
     """Return the plan of a cross-validation over subjects or in time.
 
     Raises
@@ -93,7 +93,7 @@ def plan_any(store: StudyStore, request: EvaluationRequest) -> Plan:
     return plan_in_time(store, request) if request.evaluation.split == TIME else plan_evaluation(store, request)
 
 
-def plan_in_time(store: StudyStore, request: EvaluationRequest) -> TimePlan:
+def plan_in_time(store: Studies, request: EvaluationRequest) -> TimePlan:
     """Return the plan of a cross-validation in time.
 
     Raises
@@ -169,6 +169,8 @@ def plan_in_time(store: StudyStore, request: EvaluationRequest) -> TimePlan:
 def _own_settings(request: EvaluationRequest, checkpoint: Checkpoint | None) -> EvaluationRequest:
     """Return the request as a model to start from needs it, once what makes no sense is refused."""
     evaluation = request.evaluation
+    if request.more_stores or request.folds_from is not None:
+        raise SettingsError("--split time divides each subject of one store; give one store, and no --folds-from")
     if request.fit.pretraining is not None:
         raise SettingsError(
             "--pretrain reads whole recordings, later part included; with --split time use --start-from"
@@ -187,7 +189,7 @@ def _own_settings(request: EvaluationRequest, checkpoint: Checkpoint | None) -> 
     return _as_the_model(request, checkpoint)
 
 
-def plan_personal(store: StudyStore, request: EvaluationRequest) -> Plan:
+def plan_personal(store: Studies, request: EvaluationRequest) -> Plan:
     """Return the plan of training a model of one subject: its windows, scaled as the model to start from scales.
 
     Raises
@@ -273,7 +275,7 @@ def renamed(table: WindowTable, rows: IntArray, names: Sequence[str], left_out: 
 
 
 def _warnings(
-    store: StudyStore,
+    store: Studies,
     plan: Plan,
     request: EvaluationRequest,
     impossible: dict[str, str],

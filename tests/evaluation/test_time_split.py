@@ -100,7 +100,7 @@ def test_the_files_are_those_of_a_cross_validation_with_the_later_windows_alone(
         len(spans(plan, name)[0]) for name in ("P01", "P02", "P03", "P04")
     )
     assert scores["balanced_accuracy"]["mean"] > 0.75
-    assert scores["labels"]["minutes_of_own_labels"] == [2.3, 2.3]
+    assert scores["labels"]["minutes_of_own_labels"] == [3.0, 3.0]
 
 
 def changed_after(held: PreparedRecording, seconds: float, length: float) -> PreparedRecording:

@@ -1,0 +1,81 @@
+"""Personal models as a user types them: ``train --subject``, ``personalise``, and what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from biopercept.cli.main import main
+from biopercept.learning.checkpoint import load_checkpoint
+
+SMALL = [
+    word
+    for setting in (
+        "model.width=16", "model.n_latents=4", "model.n_layers=1", "model.n_heads=2", "training.n_epochs=1",
+        "personalisation.n_steps=10", "personalisation.scratch_steps=3", "personalisation.k=[1, 2]",
+        "personalisation.methods=[low-rank]",
+    )
+    for word in ("--set", setting)
+]  # fmt: skip
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as leaving:
+        main([str(word) for word in words])
+    said = capsys.readouterr()
+    assert isinstance(leaving.value.code, int)
+    return leaving.value.code, said.out, said.err
+
+
+def test_a_personal_model_is_an_ordinary_folder_that_says_whose_it_is(
+    made: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = made.store(tmp_path / "made.h5", made.study(3))
+    general, own, scratch = tmp_path / "general", tmp_path / "own", tmp_path / "scratch"
+    assert run(capsys, "train", store, "-o", general, "--exclude-subjects", "P01", *SMALL)[0] == 0
+    code, _, err = run(capsys, "train", store, "-o", own, "--subject", "P01", "--start-from", general, *SMALL)
+    assert code == 0, err
+    assert "This model is for P01 alone" in err
+    assert "4.7 minutes of that person's labels" in err or "5.0 minutes of that person's labels" in err
+    held, start = load_checkpoint(own), load_checkpoint(general)
+    personal = held.training["personal"]
+    assert (personal["subject"], personal["method"], personal["had_seen_subject"]) == ("P01", "low-rank", False)
+    assert held.training["subjects"] == ["P01"]
+    assert held.population.to_json() == start.population.to_json()
+    first, second = held.network.state_dict(), start.network.state_dict()
+    assert personal["fell_back"] == all(torch.equal(first[name], second[name]) for name in first)
+    assert "## A personal model" in (own / "card.md").read_text()
+    again = tmp_path / "again"
+    assert run(capsys, "train", store, "-o", again, "--subject", "P01", "--start-from", own, *SMALL)[0] == 0
+    assert load_checkpoint(again).training["personal"]["had_seen_subject"] is True
+    code, _, err = run(capsys, "train", store, "-o", scratch, "--subject", "P01", *SMALL)
+    assert code == 0, err
+    assert "It was fitted from new weights." in (scratch / "card.md").read_text()
+    assert load_checkpoint(scratch).training["personal"]["method"] == "scratch"
+
+
+def test_the_curve_is_printed_and_its_folder_is_refused_to_other_settings(
+    made: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = made.store(tmp_path / "made.h5", made.study(4))
+    code, out, err = run(capsys, "personalise", store, "-o", tmp_path / "curve", "--folds", 2, "--json", *SMALL)
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["n_subjects"], found["split"]) == (4, "k-fold")
+    assert (tmp_path / "curve" / "personalisation.md").read_text().startswith("# What labels of one's own are worth")
+    code, _, err = run(capsys, "personalise", store, "-o", tmp_path / "curve", "--folds", 2, "--seed", 1, *SMALL)
+    assert (code, "holds a run with another seed" in err) == (2, True)
+
+
+def test_mistakes_are_named(made: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = made.store(tmp_path / "made.h5", made.study(3))
+    code, _, err = run(capsys, "train", store, "-o", tmp_path / "a", "--subject", "P09")
+    assert (code, "no recording of subject P09 in the store" in err) == (2, True)
+    code, _, err = run(capsys, "train", store, "-o", tmp_path / "b", "--subject", "P01", "--subjects", "P02")
+    assert (code, "give one" in err) == (2, True)
+    code, _, err = run(capsys, "personalise", store, "-o", tmp_path / "c", "--split", "time")
+    assert (code, "set evaluation.split to k-fold or subject" in err) == (2, True)
