@@ -18,7 +18,7 @@ from biopercept.learning.training import ClassObjective, predict_probabilities
 from biopercept.learning.windows import labelled_windows
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings
-from biopercept.personalising.adaptation import Adapted, adapt, check_answers
+from biopercept.personalising.adaptation import Adapted, adapt, check_answers, is_better
 from biopercept.personalising.low_rank import LowRankUpdate, add_low_rank, merge_low_rank
 from biopercept.personalising.settings import ADAPTATIONS, PersonalisationSettings
 from biopercept.personalising.starting_model import n_learnt
@@ -191,3 +191,10 @@ def test_the_numbers_that_a_method_learns_are_counted(case: Case) -> None:
     assert counts["head"] == 16 * 2 + 2
     assert counts["full"] == sum(parameter.numel() for parameter in case.network.parameters())
     assert counts["low-rank"] == sum(x.in_features + x.out_features for x in linear) + 2
+
+
+def test_a_lower_loss_does_not_make_up_for_fewer_right_answers_than_the_start() -> None:
+    start = (0, 0.60, 0.75)
+    assert is_better([start, (5, 0.50, 0.75)], 0.60)
+    assert not is_better([start, (5, 0.50, 0.70)], 0.60)
+    assert not is_better([start, (5, 0.60, 0.90)], 0.60)
