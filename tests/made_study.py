@@ -210,5 +210,9 @@ def store(
     settings = {"windows": {"length_seconds": length, "step_seconds": STEP}, "cleaning": {}}
     tasks = (task,) if isinstance(task, Task) else tuple(task)
     labels = {held.key: held.labels for held in recordings if not held.labels.is_empty()}
-    write_store(path, StoreHeader(name, tasks, settings, tuple(features), labels), sources)
+    write_store(
+        path,
+        StoreHeader(name, tasks, settings, tuple(features), labels, tuple(held.key for held in recordings)),
+        sources,
+    )
     return path
