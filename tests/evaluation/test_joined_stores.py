@@ -94,7 +94,9 @@ def test_joined_rows_are_those_of_the_stores(made: ModuleType, stores: tuple[Pat
 
 def test_each_studys_labels_are_read_as_it_says_them(made: ModuleType, tmp_path: Path) -> None:
     plain = made.store(tmp_path / "a.h5", made.study(4), name="alpha")
-    turned = made.store(tmp_path / "b.h5", made.study(4, seed=1), name="beta", task=replace(OTHER_WORDS, label_is_file=True))
+    turned = made.store(
+        tmp_path / "b.h5", made.study(4, seed=1), name="beta", task=replace(OTHER_WORDS, label_is_file=True)
+    )
     with open_studies(plain, turned) as joined:
         plan = plan_evaluation(joined, request((plain, turned)))
     windows = plan.windows
