@@ -100,7 +100,9 @@ class Study:
                         {"load": 7.0 * len(v) + 3 * i} if v else {} for i, v in enumerate(held.labels.interval_values)
                     )
                     recordings[index] = replace(held, labels=replace(held.labels, interval_values=values))
-        return made.store(self._folder / f"{kind}-{is_numbered}.h5", recordings, task=task, features=FEATURES)
+        return made.store(
+            self._folder / f"{kind}-{is_numbered}.h5", recordings, task=task, features=FEATURES, is_ordered=True
+        )
 
     def _open(self, path: Path) -> StudyStore:
         self.opened.append(open_store(path))
