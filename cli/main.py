@@ -39,6 +39,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("train", "train", "train"),
     ("cross-validate", "cross_validate", "cross_validate"),
     ("personalise", "personalise", "personalise"),
+    ("learning-curve", "learning_curve", "learning_curve"),
     ("tune", "tune", "tune"),
     ("audit", "audit", "audit"),
     ("score-generation", "score_generation", "score_generation"),
