@@ -58,6 +58,9 @@ def cross_validate(
         float | None,
         typer.Option("--label-share", metavar="SHARE", help="Part of the training subjects whose labels are used."),
     ] = None,
+    missing_sensors: Annotated[
+        bool, typer.Option("--missing-sensors", help="Ask the fitted models again with every subset of the sensors.")
+    ] = False,
     task: options.TaskName = None,
     normalisation: options.Normalisation = None,
     config: options.ConfigName = None,
@@ -84,7 +87,7 @@ def cross_validate(
     from biopercept.reporting.printing import print_scores
 
     settings = effective_settings(
-        config, overrides, split, folds, stratify, folds_from, seeds, label_share, normalisation
+        config, overrides, split, folds, stratify, folds_from, seeds, label_share, missing_sensors, normalisation
     )
     fit = FitSettings(
         settings.tokens,
@@ -126,6 +129,7 @@ def effective_settings(
     folds_from: Path | None,
     seeds: int | None,
     label_share: float | None,
+    missing_sensors: bool,
     normalisation: str | None,
 ) -> Config:
     """Return the effective settings: the file's, then ``--set``, then the options that have a name of their own."""
@@ -138,6 +142,7 @@ def effective_settings(
         "evaluation.stratify": stratify or None,
         "evaluation.n_seeds": seeds,
         "evaluation.label_share": label_share,
+        "evaluation.missing_sensors": "all" if missing_sensors else None,
         "normalisation.mode": normalisation,
     }
     named = {

@@ -14,8 +14,17 @@ from numpy.typing import NDArray
 from biopercept.comparators.catalogue import fitter_for
 from biopercept.errors import SettingsError
 from biopercept.evaluation.joined_stores import open_studies
+from biopercept.evaluation.missing_sensors import (
+    SensorAnswers,
+    answers_without,
+    calibrated_part,
+    plain_answers,
+    read_answers,
+    sensor_views,
+)
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.run_folder import SCHEMA
+from biopercept.evaluation.sensor_subsets import NONE
 from biopercept.evaluation.workers import each_fold
 from biopercept.learning.calibration import Calibration
 from biopercept.learning.engine import engine_for, seed_for, threads
@@ -46,6 +55,9 @@ class FoldResult:
         What was learnt from answers about training-side subjects outside the fit; None where nothing was asked.
     uncalibrated : float64 array, shape (n_test, n_classes), or None
         Probabilities before calibration, on which the prediction sets rest.
+    fewer_sensors : dict of str to float64 array, shape (n_test, n_classes), or None
+        Probabilities by the name of the set of sensors that was left, NaN where a window has nothing of it; None where
+        that was not asked.
     """
 
     fold: Fold
@@ -57,6 +69,7 @@ class FoldResult:
     operations_per_window: int | None = None
     calibration: Calibration | None = None
     uncalibrated: NDArray[np.float64] | None = None
+    fewer_sensors: SensorAnswers | None = None
 
 
 _History = list[tuple[int, float, float | None]]
@@ -67,17 +80,19 @@ def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
     """Return one fold's predictions; they depend on the plan and the fold's subjects, not on what ran before."""
     started = time.perf_counter()
     rows = plan.windows.rows_of(fold.test)
-    fitted, answers, held_out, histories = None, [], [], []
+    fitted, answers, held_out, histories, fewer = None, [], [], [], []
+    views = sensor_views(plan.inputs, rows, plan.request.evaluation.missing_sensors)
     for repetition in range(plan.request.evaluation.n_seeds):
         asked, history = _asked(plan, fold, repetition)
         with threads(plan.request.fit.training.n_threads):
             fitted = _fitter(plan)(asked)
             answers.append(fitted.probabilities(rows))
+            fewer.append(answers_without(fitted, views, rows, answers[-1], plan.request.fit.tokens))
             if plan.request.evaluation.calibrating.is_wanted:
                 held_out.append(_held_out(plan, asked, fitted))
         histories.append(history)
     assert fitted is not None  # n_seeds >= 1
-    return _result(plan, fold, fitted, answers, held_out, histories, time.perf_counter() - started)
+    return _result(plan, fold, fitted, answers, held_out, histories, fewer, time.perf_counter() - started)
 
 
 def fit_together(plan: Plan, folds: Sequence[Fold]) -> list[FoldResult]:
@@ -108,12 +123,17 @@ def fit_together(plan: Plan, folds: Sequence[Fold]) -> list[FoldResult]:
             rows = plan.windows.rows_of(fold.test)
             own = slice(number * n_seeds, (number + 1) * n_seeds)
             answers = [network.probabilities(rows) for network in fitted[own]]
+            views = sensor_views(plan.inputs, rows, plan.request.evaluation.missing_sensors)
+            fewer = [
+                answers_without(network, views, rows, answer, plan.request.fit.tokens)
+                for network, answer in zip(fitted[own], answers, strict=True)
+            ]
             held_out = [
                 _held_out(plan, request, network)
                 for (request, _), network in zip(asked[own], fitted[own], strict=True)
                 if plan.request.evaluation.calibrating.is_wanted
             ]
-            told.append((fold, fitted[own][-1], answers, held_out, [history for _, history in asked[own]]))
+            told.append((fold, fitted[own][-1], answers, held_out, [history for _, history in asked[own]], fewer))
     seconds = (time.perf_counter() - started) / len(folds)
     return [_result(plan, *parts, seconds) for parts in told]
 
@@ -151,16 +171,24 @@ def _result(
     answers: Sequence[NDArray[np.float64]],
     held_out: Sequence[_HeldOut],
     histories: list[_History],
+    fewer: Sequence[SensorAnswers],
     seconds: float,
 ) -> FoldResult:
     probabilities = np.mean(answers, axis=0)
     n_operations, rows = fitted.operations_per_window, plan.windows.rows_of(fold.test)
     plain = FoldResult(fold, rows, probabilities, fitted.n_parameters, seconds, histories, n_operations)
     settings = plan.request.evaluation.calibrating
+    if plan.request.evaluation.missing_sensors != NONE:
+        plain = replace(plain, fewer_sensors={name: np.mean([own[name] for own in fewer], axis=0) for name in fewer[0]})
     if not settings.is_wanted:
         return plain
     learnt = calibration_from(plan.windows, held_out, settings)
-    return replace(plain, probabilities=learnt.apply(probabilities), calibration=learnt, uncalibrated=probabilities)
+    calibrated = replace(
+        plain, probabilities=learnt.apply(probabilities), calibration=learnt, uncalibrated=probabilities
+    )
+    if plain.fewer_sensors is None:
+        return calibrated
+    return replace(calibrated, fewer_sensors={n: calibrated_part(learnt, p) for n, p in plain.fewer_sensors.items()})
 
 
 def _fitter(plan: Plan) -> Fitter:
@@ -205,6 +233,7 @@ def fold_to_json(result: FoldResult) -> dict[str, Any]:
         "operations_per_window": result.operations_per_window,
         "calibration": None if result.calibration is None else result.calibration.to_json(),
         "uncalibrated": None if result.uncalibrated is None else result.uncalibrated.tolist(),
+        **({} if result.fewer_sensors is None else {"fewer_sensors": plain_answers(result.fewer_sensors)}),
     }
 
 
@@ -212,6 +241,7 @@ def fold_from_json(document: dict[str, Any], fold: Fold) -> FoldResult:
     """Return the result that :func:`fold_to_json` wrote."""
     rows = np.asarray(document["rows"], dtype=np.int64)
     calibration, uncalibrated = document.get("calibration"), document.get("uncalibrated")
+    fewer = document.get("fewer_sensors")
     return FoldResult(
         fold,
         rows,
@@ -222,4 +252,5 @@ def fold_from_json(document: dict[str, Any], fold: Fold) -> FoldResult:
         document.get("operations_per_window"),
         None if calibration is None else Calibration.from_json(calibration),
         None if uncalibrated is None else np.asarray(uncalibrated, dtype=np.float64),
+        None if fewer is None else read_answers(fewer, np.shape(document["probabilities"])[-1]),
     )

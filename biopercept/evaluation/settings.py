@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from biopercept.errors import SettingsError
+from biopercept.evaluation.sensor_subsets import MISSING_SENSORS, NONE
 from biopercept.learning.calibration import CalibrationSettings
 from biopercept.learning.splits import K_FOLD, SPLITS
 
@@ -46,6 +47,9 @@ class EvaluationSettings:
     stack_size : int
         Networks (folds times seeds) in one program: bounds memory, and what an interruption loses. 0: 64 on CUDA, 8
         on processors, whose caches hold no more.
+    missing_sensors : str
+        Whether the fitted models are asked again without some of the test subjects' sensors: none, single (all but
+        each, and each alone) or all (every subset). Nothing is fitted for it.
     """
 
     split: str = "subject"
@@ -60,6 +64,7 @@ class EvaluationSettings:
     folds_at_once: str = "auto"
     stack_size: int = 0
     stratify: bool = False
+    missing_sensors: str = NONE
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -77,6 +82,10 @@ class EvaluationSettings:
             raise SettingsError(f"evaluation.least_quality is {self.least_quality}; it must be from 0 to 1")
         if self.stratify and self.split != K_FOLD:
             raise SettingsError(f"evaluation.stratify balances the folds of k-fold; evaluation.split is {self.split!r}")
+        if self.missing_sensors not in MISSING_SENSORS:
+            raise SettingsError(
+                f"evaluation.missing_sensors is {self.missing_sensors!r}; allowed are {', '.join(MISSING_SENSORS)}"
+            )
         _ = self.calibrating
 
     def identity(self) -> dict[str, Any]:
@@ -86,6 +95,8 @@ class EvaluationSettings:
         del held["label_share"], held["folds_at_once"], held["stack_size"]  # they stand by themselves, where they count
         if not self.stratify:
             del held["stratify"]
+        if self.missing_sensors == NONE:
+            del held["missing_sensors"]
         if not self.calibrating.is_wanted:
             for name in ("calibration", "calibration_folds", "conformal_coverage"):
                 del held[name]
