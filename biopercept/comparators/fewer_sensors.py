@@ -49,7 +49,9 @@ def answers_from(fitted: Fitted, read: WindowInputs, rows: IntArray, tokens: Tok
     if isinstance(fitted, NetworkOnStudy | TaskNetworkOnStudy):
         source = TokenSource(read, fitted.fitted.population, tokens, fitted.source.device)
         has = source.has_tokens(own)[:, None]
-        answers = _at(own[has[:, 0]], replace(fitted, source=source), len(rows))
+        answers = np.full((len(rows), read.windows.columns[0].n_answers), np.nan)
+        if has.any():  # a network cannot be asked with nothing
+            answers[has[:, 0]] = replace(fitted, source=source).probabilities(own[has[:, 0]])
     elif isinstance(fitted, FittedFeatureModel) and fitted.columns is not None:
         values = _left(fitted.values[rows], read.raw_features[:, fitted.columns])
         answers, has = replace(fitted, values=values).probabilities(own), _any_in_rows(values)
@@ -61,14 +63,6 @@ def answers_from(fitted: Fitted, read: WindowInputs, rows: IntArray, tokens: Tok
     else:
         raise SettingsError(f"{type(fitted).__name__} reads no sensors; use evaluation.missing_sensors=none")
     return np.where(has, answers, np.nan)
-
-
-def _at(asked: IntArray, fitted: Fitted, n: int) -> Answers:
-    """Return the answers of ``asked`` of ``n`` windows, NaN for the others: a network cannot be asked with nothing."""
-    found = fitted.probabilities(asked)
-    answers = np.full((n, found.shape[1]), np.nan)
-    answers[asked] = found
-    return answers
 
 
 def _any_in_rows(values: Answers) -> NDArray[np.bool_]:

@@ -129,6 +129,8 @@ def test_scores_of_all_sensors_are_the_scores_and_differences_are_paired(store: 
     assert "missing_sensors" not in plain
     assert plain["balanced_accuracy"] == scores["balanced_accuracy"]
     assert not (tmp_path / "plain" / "missing_sensors.csv").exists()
+    with pytest.raises(SettingsError, match="holds a run with another split"):  # its folds kept no answers of that kind
+        cross_validate(request(store), tmp_path / "plain")
     page = write_report(tmp_path / "cv").read_text(encoding="utf-8")
     assert "Against all, paired" in page
     assert "With fewer sensors" in page
