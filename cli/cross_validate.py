@@ -87,7 +87,7 @@ def cross_validate(
     from biopercept.reporting.printing import print_scores
 
     settings = effective_settings(
-        config, overrides, split, folds, stratify, folds_from, seeds, label_share, missing_sensors, normalisation
+        config, overrides, split, folds, stratify, folds_from, seeds, label_share, normalisation, missing_sensors
     )
     fit = FitSettings(
         settings.tokens,
@@ -129,8 +129,8 @@ def effective_settings(
     folds_from: Path | None,
     seeds: int | None,
     label_share: float | None,
-    missing_sensors: bool,
     normalisation: str | None,
+    missing_sensors: bool = False,
 ) -> Config:
     """Return the effective settings: the file's, then ``--set``, then the options that have a name of their own."""
     from biopercept.config import load_config
