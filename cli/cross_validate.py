@@ -59,6 +59,9 @@ def cross_validate(
         float | None,
         typer.Option("--label-share", metavar="SHARE", help="Part of the training subjects whose labels are used."),
     ] = None,
+    missing_sensors: Annotated[
+        bool, typer.Option("--missing-sensors", help="Ask the fitted models again with every subset of the sensors.")
+    ] = False,
     task: options.TaskName = None,
     normalisation: options.Normalisation = None,
     config: options.ConfigName = None,
@@ -85,7 +88,7 @@ def cross_validate(
     from biopercept.reporting.printing import print_scores
 
     settings = effective_settings(
-        config, overrides, split, folds, stratify, folds_from, seeds, label_share, normalisation
+        config, overrides, split, folds, stratify, folds_from, seeds, label_share, normalisation, missing_sensors
     )
     fit = FitSettings(
         settings.tokens,
@@ -128,6 +131,7 @@ def effective_settings(
     seeds: int | None,
     label_share: float | None,
     normalisation: str | None,
+    missing_sensors: bool = False,
 ) -> Config:
     """Return the effective settings: the file's, then ``--set``, then the options that have a name of their own."""
     from biopercept.config import load_config
@@ -139,6 +143,7 @@ def effective_settings(
         "evaluation.stratify": stratify or None,
         "evaluation.n_seeds": seeds,
         "evaluation.label_share": label_share,
+        "evaluation.missing_sensors": "all" if missing_sensors else None,
         "normalisation.mode": normalisation,
     }
     named = {

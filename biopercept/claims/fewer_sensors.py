@@ -1,8 +1,8 @@
-"""Which sensors a study has, and with which of them a model is asked."""
+"""Which sensors a study has, each with its signals."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from biopercept.learning.restriction import sensors_of_recording
 from biopercept.windowed import WindowedRecording
@@ -15,18 +15,3 @@ def signals_by_sensor(recordings: Sequence[WindowedRecording], feature_names: Se
         for signal, sensor in sensors_of_recording(recording, feature_names)[0].items():
             found.setdefault(sensor, set()).add(signal)
     return {sensor: sorted(found[sensor]) for sensor in sorted(found)}
-
-
-def sensor_sets(sensors: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return what is asked about: all sensors, all but each, and each alone; what is the same is asked once.
-
-    >>> sensor_sets(["ecg", "eda"])
-    {'all': ('ecg', 'eda'), 'without ecg': ('eda',), 'without eda': ('ecg',)}
-    """
-    worn = tuple(sensors)
-    sets = {"all": worn}
-    if len(worn) > 1:
-        sets |= {f"without {gone}": tuple(s for s in worn if s != gone) for gone in worn}
-    if len(worn) > 2:
-        sets |= {f"only {kept}": (kept,) for kept in worn}
-    return sets

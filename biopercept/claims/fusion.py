@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.claims.fewer_sensors import sensor_sets
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
+from biopercept.evaluation.sensor_subsets import sensor_sets
 from biopercept.learning.engine import engine_for, seed_for, threads
 from biopercept.learning.fitting import FitRequest, NetworkOnStudy, fit_perceiver_io
 from biopercept.learning.inputs import TokenSource, WindowInputs

@@ -56,7 +56,8 @@ def fit_bagging(request: FitRequest) -> FittedFeatureModel:
 
     windows, rows = request.inputs.windows, request.fitting
     values, target, weights = training_data(request)
-    values = values[:, columns_with_data(values, rows)]
+    columns = np.flatnonzero(columns_with_data(values, rows))
+    values = values[:, columns]
     random = np.random.default_rng(request.seed)
     subjects = np.array(request.fitting_subjects)
     owner = np.searchsorted(subjects, windows.subject[rows])
@@ -68,4 +69,4 @@ def fit_bagging(request: FitRequest) -> FittedFeatureModel:
         tree.fit(values[rows[chosen]], target[chosen], sample_weight=(weights * drawn[owner])[chosen])
         trees.append(tree)
     n_leaves = sum(int(tree.get_n_leaves()) for tree in trees)
-    return FittedFeatureModel(Bag(tuple(trees), np.unique(target)), values, windows.n_classes, n_leaves)
+    return FittedFeatureModel(Bag(tuple(trees), np.unique(target)), values, windows.n_classes, n_leaves, columns)

@@ -36,6 +36,8 @@ class FittedFeatureModel:
         Normalised features of every window of the study.
     n_classes : int
     n_parameters : int
+    columns : int64 array, shape (n_columns,), or None
+        Which feature each column of ``values`` is; None where they are no features of the window table.
     operations_per_window : None
         Counted for networks only.
     """
@@ -44,6 +46,7 @@ class FittedFeatureModel:
     values: FloatArray
     n_classes: int
     n_parameters: int
+    columns: IntArray | None = None
     operations_per_window: None = None
 
     def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
@@ -62,12 +65,13 @@ def fit_logistic(request: FitRequest) -> FittedFeatureModel:
     classes within a subject, weigh the same.
     """
     values, target, weights = training_data(request)
-    values = values[:, columns_with_data(values, request.fitting)]
+    columns = np.flatnonzero(columns_with_data(values, request.fitting))
+    values = values[:, columns]
     pipeline = logistic_pipeline()
     pipeline.fit(values[request.fitting], target, logisticregression__sample_weight=weights)
     linear = pipeline[-1]
     return FittedFeatureModel(
-        pipeline, values, request.inputs.windows.n_classes, int(linear.coef_.size + linear.intercept_.size)
+        pipeline, values, request.inputs.windows.n_classes, int(linear.coef_.size + linear.intercept_.size), columns
     )
 
 
@@ -95,13 +99,14 @@ def fit_lda(request: FitRequest) -> FittedFeatureModel:
     from sklearn.preprocessing import StandardScaler
 
     values, target, _ = training_data(request)
-    values = values[:, columns_with_data(values, request.fitting)]
+    columns = np.flatnonzero(columns_with_data(values, request.fitting))
+    values = values[:, columns]
     n_classes = len(np.unique(target))
     line = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=np.full(n_classes, 1.0 / n_classes))
     pipeline = make_pipeline(SimpleImputer(strategy="median"), StandardScaler(), line)
     pipeline.fit(values[request.fitting], target)
     n_parameters = int(line.coef_.size + line.intercept_.size)
-    return FittedFeatureModel(pipeline, values, request.inputs.windows.n_classes, n_parameters)
+    return FittedFeatureModel(pipeline, values, request.inputs.windows.n_classes, n_parameters, columns)
 
 
 def fit_boosting(request: FitRequest) -> FittedFeatureModel:
@@ -109,14 +114,15 @@ def fit_boosting(request: FitRequest) -> FittedFeatureModel:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     values, target, weights = training_data(request)
-    values = values[:, columns_with_data(values, request.fitting)]
+    columns = np.flatnonzero(columns_with_data(values, request.fitting))
+    values = values[:, columns]
     trees = HistGradientBoostingClassifier(
         max_iter=150, learning_rate=0.05, max_leaf_nodes=8, min_samples_leaf=30, l2_regularization=1.0,
         early_stopping=False, random_state=request.seed % 2**31,
     )  # fmt: skip
     trees.fit(values[request.fitting], target, sample_weight=weights)
     n_leaves = sum(tree.get_n_leaf_nodes() for stage in trees._predictors for tree in stage)
-    return FittedFeatureModel(trees, values, request.inputs.windows.n_classes, int(n_leaves))
+    return FittedFeatureModel(trees, values, request.inputs.windows.n_classes, int(n_leaves), columns)
 
 
 @dataclass(frozen=True, eq=False)

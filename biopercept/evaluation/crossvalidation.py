@@ -100,7 +100,15 @@ def tasks_with_folder(output: Path) -> tuple[str, ...]:
 
 
 def _remove_results(output: Path) -> None:
-    files = ("scores.json", "scores.csv", "predictions.csv", "config.yaml", "log.jsonl", "report.html")
+    files = (
+        "scores.json",
+        "scores.csv",
+        "predictions.csv",
+        "missing_sensors.csv",
+        "config.yaml",
+        "log.jsonl",
+        "report.html",
+    )
     _run_folder(output).clear(files, ("figures",))
 
 

@@ -13,8 +13,17 @@ from numpy.typing import NDArray
 
 from biopercept.errors import SettingsError
 from biopercept.evaluation.joined_stores import open_studies
+from biopercept.evaluation.missing_sensors import (
+    SensorAnswers,
+    answers_without,
+    calibrated_part,
+    plain_answers,
+    read_answers,
+    sensor_views,
+)
 from biopercept.evaluation.planning import EvaluationRequest, Plan
 from biopercept.evaluation.run_folder import SCHEMA
+from biopercept.evaluation.sensor_subsets import NONE
 from biopercept.evaluation.time_planning import plan_any
 from biopercept.evaluation.workers import each_fold
 from biopercept.learning.calibration import Calibration
@@ -48,6 +57,9 @@ class FoldResult:
         Probabilities before calibration, on which the prediction sets rest.
     n_fallen_back : int
         Repetitions in which adapting a model was no better than the model, which was kept.
+    fewer_sensors : dict of str to float64 array, shape (n_test, n_classes), or None
+        Probabilities by the name of the set of sensors that was left, NaN where a window has nothing of it; None where
+        that was not asked.
     """
 
     fold: Fold
@@ -60,6 +72,7 @@ class FoldResult:
     calibration: Calibration | None = None
     uncalibrated: NDArray[np.float64] | None = None
     n_fallen_back: int = 0
+    fewer_sensors: SensorAnswers | None = None
 
 
 _History = list[tuple[int, float, float | None]]
@@ -70,18 +83,20 @@ def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
     """Return one fold's predictions; they depend on the plan and the fold's subjects, not on what ran before."""
     started = time.perf_counter()
     rows = plan.windows.rows_of(fold.test)
-    fitted, answers, held_out, histories, n_fallen = None, [], [], [], 0
+    fitted, answers, held_out, histories, fewer, n_fallen = None, [], [], [], [], 0
+    views = sensor_views(plan.inputs, rows, plan.request.evaluation.missing_sensors)
     for repetition in range(plan.request.evaluation.n_seeds):
         asked, history = _asked(plan, fold, repetition)
         with threads(plan.request.fit.training.n_threads):
             fitted = _fitter(plan)(asked)
             answers.append(fitted.probabilities(rows))
             n_fallen += bool(getattr(fitted, "fell_back", False))
+            fewer.append(answers_without(fitted, views, rows, answers[-1], plan.request.fit.tokens))
             if plan.request.evaluation.calibrating.is_wanted:
                 held_out.append(_held_out(plan, asked, fitted))
         histories.append(history)
     assert fitted is not None  # n_seeds >= 1
-    result = _result(plan, fold, fitted, answers, held_out, histories, time.perf_counter() - started)
+    result = _result(plan, fold, fitted, answers, held_out, histories, fewer, time.perf_counter() - started)
     return replace(result, n_fallen_back=n_fallen)
 
 
@@ -113,12 +128,17 @@ def fit_together(plan: Plan, folds: Sequence[Fold]) -> list[FoldResult]:
             rows = plan.windows.rows_of(fold.test)
             own = slice(number * n_seeds, (number + 1) * n_seeds)
             answers = [network.probabilities(rows) for network in fitted[own]]
+            views = sensor_views(plan.inputs, rows, plan.request.evaluation.missing_sensors)
+            fewer = [
+                answers_without(network, views, rows, answer, plan.request.fit.tokens)
+                for network, answer in zip(fitted[own], answers, strict=True)
+            ]
             held_out = [
                 _held_out(plan, request, network)
                 for (request, _), network in zip(asked[own], fitted[own], strict=True)
                 if plan.request.evaluation.calibrating.is_wanted
             ]
-            told.append((fold, fitted[own][-1], answers, held_out, [history for _, history in asked[own]]))
+            told.append((fold, fitted[own][-1], answers, held_out, [history for _, history in asked[own]], fewer))
     seconds = (time.perf_counter() - started) / len(folds)
     return [_result(plan, *parts, seconds) for parts in told]
 
@@ -156,16 +176,24 @@ def _result(
     answers: Sequence[NDArray[np.float64]],
     held_out: Sequence[_HeldOut],
     histories: list[_History],
+    fewer: Sequence[SensorAnswers],
     seconds: float,
 ) -> FoldResult:
     probabilities = np.mean(answers, axis=0)
     n_operations, rows = fitted.operations_per_window, plan.windows.rows_of(fold.test)
     plain = FoldResult(fold, rows, probabilities, fitted.n_parameters, seconds, histories, n_operations)
     settings = plan.request.evaluation.calibrating
+    if plan.request.evaluation.missing_sensors != NONE:
+        plain = replace(plain, fewer_sensors={name: np.mean([own[name] for own in fewer], axis=0) for name in fewer[0]})
     if not settings.is_wanted:
         return plain
     learnt = calibration_from(plan.windows, held_out, settings)
-    return replace(plain, probabilities=learnt.apply(probabilities), calibration=learnt, uncalibrated=probabilities)
+    calibrated = replace(
+        plain, probabilities=learnt.apply(probabilities), calibration=learnt, uncalibrated=probabilities
+    )
+    if plain.fewer_sensors is None:
+        return calibrated
+    return replace(calibrated, fewer_sensors={n: calibrated_part(learnt, p) for n, p in plain.fewer_sensors.items()})
 
 
 def _fitter(plan: Plan) -> Fitter:
@@ -211,6 +239,7 @@ def fold_to_json(result: FoldResult) -> dict[str, Any]:
         "calibration": None if result.calibration is None else result.calibration.to_json(),
         "uncalibrated": None if result.uncalibrated is None else result.uncalibrated.tolist(),
         **({"n_fallen_back": result.n_fallen_back} if result.n_fallen_back else {}),
+        **({} if result.fewer_sensors is None else {"fewer_sensors": plain_answers(result.fewer_sensors)}),
     }
 
 
@@ -218,6 +247,7 @@ def fold_from_json(document: dict[str, Any], fold: Fold) -> FoldResult:
     """Return the result that :func:`fold_to_json` wrote."""
     rows = np.asarray(document["rows"], dtype=np.int64)
     calibration, uncalibrated = document.get("calibration"), document.get("uncalibrated")
+    fewer = document.get("fewer_sensors")
     return FoldResult(
         fold,
         rows,
@@ -229,4 +259,5 @@ def fold_from_json(document: dict[str, Any], fold: Fold) -> FoldResult:
         None if calibration is None else Calibration.from_json(calibration),
         None if uncalibrated is None else np.asarray(uncalibrated, dtype=np.float64),
         document.get("n_fallen_back", 0),
+        None if fewer is None else read_answers(fewer, np.shape(document["probabilities"])[-1]),
     )

@@ -25,6 +25,7 @@ from biopercept.evaluation.joined_stores import (
 )
 from biopercept.evaluation.joined_tables import tables_of
 from biopercept.evaluation.label_counts import count_labels, few_labels
+from biopercept.evaluation.sensor_subsets import NONE, check_missing_sensors
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.evaluation.stacking import require_stackable, stack_size
 from biopercept.learning.fitting import FitSettings, Fitter
@@ -202,6 +203,7 @@ def plan_evaluation(store: Studies, request: EvaluationRequest, *, needs_folds: 
             check_numbers_per_fold(own, folds)
     if evaluation.folds_at_once == "stacked":
         require_stackable(request.model, windows, request.fit)
+    check_missing_sensors(evaluation.missing_sensors if needs_folds else NONE, request.model, windows)
     start, more = describe_start(store, request, windows, is_tested=needs_folds)
     warnings = (
         *warnings,

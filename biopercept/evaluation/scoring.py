@@ -21,6 +21,7 @@ from biopercept.evaluation.metrics import (
     score_subject,
     summarise,
 )
+from biopercept.evaluation.missing_scores import MISSING_FILE, missing_document, write_missing_sensors
 from biopercept.evaluation.planning import Plan
 from biopercept.evaluation.regression_metrics import levels_document
 from biopercept.evaluation.run_folder import SCHEMA
@@ -60,6 +61,7 @@ def write_scores(plan: Plan, results: Sequence[FoldResult], output: Path) -> dic
         columns,
         [(s.subject, *(getattr(s, name) for name in names), fold_of[s.subject], s.mcc, s.ece) for s in per_subject],
     )
+    write_missing_sensors(plan, results, output / MISSING_FILE)
     sets = prediction_sets(plan, results)
     _write_predictions(plan, probabilities, fold_names, sets, output / "predictions.csv")
     write_json(output / "scores.json", scores)
@@ -138,6 +140,7 @@ def _scores_document(
         **_levels(plan, probabilities),
         **studies_document(plan, per_subject, ("balanced_accuracy", "macro_f1", "auroc")),
         **({} if plan.start is None else {"start_from": plan.start}),
+        **missing_document(plan, results),
         "warnings": [*plan.warnings, *_score_warnings(per_subject), *trust_warnings(results)],
         "fingerprint": {"store": plan.store_fingerprint, **versions()},
     }

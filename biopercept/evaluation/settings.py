@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from biopercept.errors import SettingsError
+from biopercept.evaluation.sensor_subsets import MISSING_SENSORS, NONE
 from biopercept.learning.calibration import CalibrationSettings
 from biopercept.learning.splits import K_FOLD, SPLITS, TIME
 
@@ -52,6 +53,9 @@ class EvaluationSettings:
         Between earlier and later windows of ``time``; 0 is one window's length, and less is refused.
     earlier_share : float
         Part of a subject's windows that ``time`` learns from; moved to where every class lies on both sides.
+    missing_sensors : str
+        Whether the fitted models are asked again without some of the test subjects' sensors: none, single (all but
+        each, and each alone) or all (every subset). Nothing is fitted for it.
     """
 
     split: str = "subject"
@@ -68,6 +72,7 @@ class EvaluationSettings:
     stratify: bool = False
     embargo_seconds: float = 0.0
     earlier_share: float = 0.6
+    missing_sensors: str = NONE
 
     def __post_init__(self) -> None:
         allowed = (*SPLITS, TIME)
@@ -92,6 +97,10 @@ class EvaluationSettings:
             )
         if not 0 < self.earlier_share < 1:
             raise SettingsError(f"evaluation.earlier_share is {self.earlier_share}; it must be between 0 and 1")
+        if self.missing_sensors not in MISSING_SENSORS:
+            raise SettingsError(
+                f"evaluation.missing_sensors is {self.missing_sensors!r}; allowed are {', '.join(MISSING_SENSORS)}"
+            )
         _ = self.calibrating
 
     def identity(self) -> dict[str, Any]:
@@ -103,6 +112,8 @@ class EvaluationSettings:
             del held["stratify"]
         if self.split != TIME:
             del held["embargo_seconds"], held["earlier_share"]
+        if self.missing_sensors == NONE:
+            del held["missing_sensors"]
         if not self.calibrating.is_wanted:
             for name in ("calibration", "calibration_folds", "conformal_coverage"):
                 del held[name]

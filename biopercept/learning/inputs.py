@@ -245,7 +245,8 @@ class TokenSource:
         for start in range(0, len(rows), batch_size):
             batch = self.batch(rows[start : start + batch_size])
             real = [s.is_real.flatten(1).any(1) for s in batch.sensors] + [g.is_real.any(1) for g in batch.features]
-            found.append(torch.stack(real).any(0).cpu())
+            none = torch.zeros(min(batch_size, len(rows) - start), dtype=torch.bool, device=self.device)
+            found.append(torch.stack([none, *real]).any(0).cpu())
         return np.asarray(torch.cat(found).numpy(), dtype=bool)
 
 

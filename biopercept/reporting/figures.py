@@ -12,6 +12,7 @@ from .number_views import line_figure, number_figure
 from .results import CrossValidation, PredictionFolder, Predictions, RecordingKey
 from .score_figures import confusion_figure, reliability_figure, subjects_figure
 from .score_files import load_cross_validation
+from .sensor_views import sensor_figure
 from .text import score
 from .time_figures import overview_figure, quality_figure, timeline_figure
 from .trust_figures import risk_figure
@@ -27,8 +28,9 @@ def data_figures(held: CrossValidation) -> tuple[Drawing, ...]:
 
 
 def score_figures(held: CrossValidation) -> tuple[Drawing, ...]:
-    """Return the figures of scores: subjects, confusion matrix, reliability, risk against coverage."""
-    drawn = (subjects_figure(held), confusion_figure(held), reliability_figure(held), risk_figure(held))
+    """Return the figures of scores: subjects, confusion matrix, reliability, risk against coverage, fewer sensors."""
+    painters = (subjects_figure, confusion_figure, reliability_figure, risk_figure, sensor_figure)
+    drawn = [paint(held) for paint in painters]
     return tuple(figure for figure in drawn if figure)
 
 

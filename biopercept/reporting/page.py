@@ -25,6 +25,7 @@ from .number_views import number_cautions, number_figure, number_table, subject_
 from .preparation import preparations_of
 from .results import Audit, CrossValidation, Estimate, PredictionFolder, PrepareLog, Results
 from .score_figures import models_figure
+from .sensor_views import sensor_table
 from .tables import Table, audit_table, class_table, file_table, run_table, score_table, subject_table, turned
 from .text import count, listed, score, shown
 from .time_figures import missing_figure
@@ -190,7 +191,7 @@ def _score_sections(rivals: Sequence[CrossValidation], anchor: str, suffix: str)
             f"{main.model} in detail{suffix}",
             lead=trust_sentences(main),
             figures=score_figures(main),
-            tables=(subject_table(main), *((by_class,) if by_class else ())),
+            tables=tuple(table for table in (subject_table(main), by_class, sensor_table(main)) if table),
         ),
         Section(
             f"timelines{anchor}",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .comparisons import Comparison
 from .reading import ResultTable
+from .sensor_results import SensorSubset
 from .trust_results import Trust
 
 PROBES: tuple[str, ...] = ("dummy", "clock-only", "motion-only", "quality-only")
@@ -200,6 +201,8 @@ class CrossValidation:
     predictions : Predictions
     labels : Labels or None
         Whose labels were used; None where the file does not say.
+    sensor_subsets : tuple of SensorSubset
+        Scores with fewer sensors; empty where they were not asked for.
     config_text : str
         The effective settings, as YAML; empty where the file is missing.
     config : mapping
@@ -225,6 +228,7 @@ class CrossValidation:
     predictions: Predictions
     mcc: Estimate = field(default_factory=Estimate)
     trust: Trust = field(default_factory=Trust)
+    sensor_subsets: tuple[SensorSubset, ...] = ()
     is_label_the_file: bool = False
     parameters: int | None = None
     operations: int | None = None

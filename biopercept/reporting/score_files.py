@@ -12,6 +12,7 @@ from .fields import Fields
 from .prediction_files import predictions_of
 from .reading import ResultTable, read_json, read_settings, read_table, read_text
 from .results import CrossValidation, Labels, SubjectScore
+from .sensor_files import subsets_of
 from .trust_files import trust_of
 
 SCHEMA = 1
@@ -66,6 +67,7 @@ def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
         auroc=scores.estimate("auroc", optional=True),
         mcc=scores.estimate("mcc", optional=True),
         trust=trust_of(scores),
+        sensor_subsets=subsets_of(scores),
         subjects=subjects,
         predictions=predictions,
         is_label_the_file=scores.flag("label_is_file", default=False),

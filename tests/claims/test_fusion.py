@@ -10,12 +10,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from biopercept.claims.fewer_sensors import sensor_sets, signals_by_sensor
+from biopercept.claims.fewer_sensors import signals_by_sensor
 from biopercept.claims.fusion import EARLY, LATE, fuse_fold, fusion_plan, mean_of_votes
 from biopercept.claims.fusion_page import verdict
 from biopercept.claims.fusion_study import fusion_page, run_fusion, scores_of
 from biopercept.errors import StudyError
 from biopercept.evaluation.planning import EvaluationRequest
+from biopercept.evaluation.sensor_subsets import sensor_sets
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.inputs import WindowInputs
