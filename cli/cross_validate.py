@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def cross_validate(
-    store: Annotated[Path, typer.Argument(help="A store that prepare wrote.")],
+    stores: Annotated[
+        list[Path], typer.Argument(metavar="STORE...", help="A store that prepare wrote; several are joined.")
+    ],
     output: options.Output,
     model: Annotated[
         str,
@@ -30,9 +32,23 @@ def cross_validate(
         ),
     ] = "perceiver-io",
     split: Annotated[
-        str | None, typer.Option("--split", metavar="subject|k-fold", help="Leave one subject out, or grouped folds.")
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="subject|k-fold|study",
+            help="Leave one subject out, grouped folds, or leave one of several stores out.",
+        ),
     ] = None,
     folds: Annotated[int | None, typer.Option("--folds", min=2, help="Number of folds of k-fold.")] = None,
+    stratify: Annotated[
+        bool, typer.Option("--stratify", help="Balance the classes over the folds of k-fold (depends on who is there).")
+    ] = False,
+    folds_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--folds-from", metavar="DIR|FILE", help="Take the folds of an earlier run; new subjects are dealt in."
+        ),
+    ] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Repetitions that are averaged.")] = None,
     start_from: options.StartFrom = None,
     pretrain: Annotated[
@@ -67,7 +83,9 @@ def cross_validate(
     from biopercept.reporting.page import write_figures
     from biopercept.reporting.printing import print_scores
 
-    settings = _settings(config, overrides, split, folds, seeds, label_share, normalisation)
+    settings = effective_settings(
+        config, overrides, split, folds, stratify, folds_from, seeds, label_share, normalisation
+    )
     fit = FitSettings(
         settings.tokens,
         settings.model,
@@ -75,7 +93,9 @@ def cross_validate(
         settings.pretraining if pretrain else None,
         "" if start_from is None else str(start_from),
     )
-    request = _request(store, model, task, settings, fit, normalisation, subjects, exclude_subjects, seed, device)
+    request = evaluation_request(
+        stores, model, task, settings, fit, normalisation, subjects, exclude_subjects, seed, device, folds_from
+    )
     with progress(quiet=quiet) as bar:
         line = bar.add_task(f"{model}: folds", total=None)
 
@@ -97,31 +117,38 @@ def cross_validate(
         print_scores(output)
 
 
-def _settings(
+def effective_settings(
     config: str | None,
     overrides: list[str] | None,
     split: str | None,
     folds: int | None,
+    stratify: bool,
+    folds_from: Path | None,
     seeds: int | None,
     label_share: float | None,
     normalisation: str | None,
 ) -> Config:
     """Return the effective settings: the file's, then ``--set``, then the options that have a name of their own."""
     from biopercept.config import load_config
+    from biopercept.evaluation.given_folds import given_settings
 
-    named = {
+    given = {
         "evaluation.split": split,
         "evaluation.n_folds": folds,
+        "evaluation.stratify": stratify or None,
         "evaluation.n_seeds": seeds,
         "evaluation.label_share": label_share,
         "normalisation.mode": normalisation,
     }
-    chosen = [f"{key}={value}" for key, value in named.items() if value is not None]
-    return load_config(config, [*(overrides or []), *chosen])
+    named = {
+        **({} if folds_from is None else given_settings(folds_from)),
+        **{name: value for name, value in given.items() if value is not None},
+    }
+    return load_config(config, [*(overrides or []), *(f"{key}={value}" for key, value in named.items())])
 
 
-def _request(
-    store: Path,
+def evaluation_request(
+    stores: list[Path],
     model: str,
     task: str | None,
     settings: Config,
@@ -131,11 +158,13 @@ def _request(
     exclude_subjects: str | None,
     seed: int,
     device: str,
+    folds_from: Path | None = None,
 ) -> EvaluationRequest:
+    """Return what is to be cross-validated, as the options say it."""
     from biopercept.evaluation.planning import EvaluationRequest
 
     return EvaluationRequest(
-        store,
+        stores[0],
         model,
         task,
         fit,
@@ -146,4 +175,6 @@ def _request(
         options.listed(exclude_subjects) or (),
         seed,
         device,
+        more_stores=tuple(stores[1:]),
+        folds_from=folds_from,
     )

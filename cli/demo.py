@@ -55,7 +55,7 @@ def demo(
         step(3, f"score {name} on people it has not seen", f"cross-validate {store} -o {scores} {options}")
         is_stale = _scored_store(scores) not in (None, fingerprint)
         cross_validate(
-            store, scores, model=name, split="k-fold", folds=N_FOLDS, jobs=jobs, overwrite=is_stale, quiet=quiet
+            [store], scores, model=name, split="k-fold", folds=N_FOLDS, jobs=jobs, overwrite=is_stale, quiet=quiet
         )
     unseen = ",".join(UNSEEN)
     step(4, f"train on everybody but {unseen}", f"train {store} -o {model} --exclude-subjects {unseen}")

@@ -198,15 +198,17 @@ def store(
     *,
     task: Task | Sequence[Task] = TASK,
     features: Sequence[str] = FEATURES,
+    name: str = "made",
+    length: float = LENGTH,
 ) -> Path:
-    """Write the recordings as a store at ``path`` and return it."""
+    """Write the recordings as a store of the named study at ``path`` and return it."""
     sources = []
     for held in recordings:
         part = path.parent / f"{path.stem}-{held.key}.part.h5"
         write_recording_part(part, held, source_hash="0" * 64, settings_hash="0" * 64)
         sources.append((held.key, part))
-    settings = {"windows": {"length_seconds": LENGTH, "step_seconds": STEP}, "cleaning": {}}
+    settings = {"windows": {"length_seconds": length, "step_seconds": STEP}, "cleaning": {}}
     tasks = (task,) if isinstance(task, Task) else tuple(task)
     labels = {held.key: held.labels for held in recordings if not held.labels.is_empty()}
-    write_store(path, StoreHeader("made", tasks, settings, tuple(features), labels), sources)
+    write_store(path, StoreHeader(name, tasks, settings, tuple(features), labels), sources)
     return path

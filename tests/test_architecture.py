@@ -39,6 +39,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "benchmarks",
         "auditing",
         "comparing",
+        "tuning",
     ),
     ("config",),
     ("cli", "configs", "sample_data", ""),

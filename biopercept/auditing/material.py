@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from biopercept.auditing.settings import AuditSettings
 from biopercept.errors import SettingsError, StudyError
+from biopercept.evaluation.fold_checks import check_classes_per_fold
 from biopercept.evaluation.metrics import bootstrap_interval, score_subject
 from biopercept.evaluation.planning import (
     EvaluationRequest,
     Plan,
-    check_classes_per_fold,
     choose_tasks,
     plan_evaluation,
 )
@@ -23,7 +23,7 @@ from biopercept.learning.engine import Engine, engine_for, seed_for
 from biopercept.learning.fitting import FitRequest, Fitter
 from biopercept.learning.normalisation import FloatArray
 from biopercept.learning.sessions import Sessions
-from biopercept.learning.splits import K_FOLD, Fold, make_folds
+from biopercept.learning.splits import K_FOLD, Fold, make_folds, missing_folds
 from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.store import StudyStore
 from biopercept.windowed import Mask, WindowedRecording
@@ -238,12 +238,14 @@ def gather(store: StudyStore, request: EvaluationRequest, settings: AuditSetting
     fit = replace(request.fit, tokens=replace(request.fit.tokens, raw=False, derived=False, features=True))
     evaluation = replace(request.evaluation, split=K_FOLD, n_seeds=1, label_share=1.0)
     plan = plan_evaluation(store, replace(request, fit=fit, evaluation=evaluation), needs_folds=False)
-    return Material(replace(plan, folds=_folds(plan, settings.n_folds)), settings)
+    n_folds = max(2, min(settings.n_folds, len(plan.windows.subjects)))
+    folds = _folds(plan, n_folds)
+    warnings = (*plan.warnings, *missing_folds(folds, K_FOLD, n_folds))
+    return Material(replace(plan, folds=folds, warnings=warnings), settings)
 
 
-def _folds(plan: Plan, n_folds: int) -> tuple[Fold, ...]:
+def _folds(plan: Plan, n_used: int) -> tuple[Fold, ...]:
     subjects = plan.windows.subjects
-    n_used = max(2, min(n_folds, len(subjects)))
     folds = make_folds(subjects, K_FOLD, n_folds=n_used, seed=plan.request.seed, validation_fraction=0.0)
     try:
         check_classes_per_fold(plan.windows, folds)

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from biopercept.comparators.features import columns_with_data, logistic_pipeline, training_data
 from biopercept.learning.fitting import FitRequest, Fitter
+from biopercept.learning.identities import identity_rank
 from biopercept.learning.inputs import feature_groups
 from biopercept.learning.normalisation import FloatArray
-from biopercept.learning.splits import identity_rank
 from biopercept.learning.training import cell_weights
 from biopercept.learning.windows import IntArray
 

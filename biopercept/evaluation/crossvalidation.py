@@ -16,12 +16,12 @@ from typing import Any
 
 from biopercept.comparators.catalogue import require_known
 from biopercept.evaluation.folds import FoldResult, fit_folds, fold_from_json, fold_to_json
+from biopercept.evaluation.joined_stores import open_studies
 from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.run_folder import FoldDone, RunFolder
 from biopercept.evaluation.task_scoring import write_all_scores
 from biopercept.files import only_writer, write_text
 from biopercept.learning.engine import engine_for
-from biopercept.store import open_store
 
 FOLDS_FILE, FOLDS_FOLDER = "folds.json", "folds"
 
@@ -61,7 +61,7 @@ def cross_validate(
         Where another process is writing there.
     """
     require_known(request.model)
-    with open_store(request.store) as store, only_writer(output):
+    with open_studies(request.store, *request.more_stores) as store, only_writer(output):
         plan = plan_evaluation(store, request)
         engine_for(request.device)
         kept = _run_folder(output)

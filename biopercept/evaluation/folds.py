@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from biopercept.comparators.catalogue import fitter_for
 from biopercept.errors import SettingsError
+from biopercept.evaluation.joined_stores import open_studies
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.run_folder import SCHEMA
 from biopercept.evaluation.workers import each_fold
@@ -21,7 +22,6 @@ from biopercept.learning.engine import engine_for, seed_for, threads
 from biopercept.learning.fitting import FitRequest, Fitted, Fitter, NetworkFitter
 from biopercept.learning.out_of_fold import calibration_from, held_out_answers
 from biopercept.learning.splits import Fold
-from biopercept.store import open_store
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +189,7 @@ def _stacks(plan: Plan, folds: Sequence[Fold]) -> list[tuple[Fold, ...]]:
 
 
 def _plan_of(request: EvaluationRequest) -> Plan:
-    return plan_evaluation(open_store(request.store), request)
+    return plan_evaluation(open_studies(request.store, *request.more_stores), request)
 
 
 def fold_to_json(result: FoldResult) -> dict[str, Any]:

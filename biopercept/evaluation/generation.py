@@ -33,7 +33,7 @@ from biopercept.evaluation.workers import each_fold
 from biopercept.files import only_writer, write_json, write_text
 from biopercept.learning.checkpoint import versions
 from biopercept.learning.engine import engine_for
-from biopercept.learning.splits import Fold
+from biopercept.learning.splits import K_FOLD, Fold, missing_folds
 from biopercept.store import open_store
 
 RESULT, PAGE = "generation.json", "generation.md"
@@ -117,6 +117,7 @@ def _document(plan: GenerationPlan, results: Sequence[GenerationFold]) -> dict[s
         for name in plan.sensors
         if name not in asked
     ]
+    warnings += missing_folds(plan.folds, K_FOLD, request.evaluation.n_folds)
     if len(subjects) < FEW_SUBJECTS:
         warnings.append(f"only {len(subjects)} subjects: intervals are rough and small differences mean nothing")
     return {

@@ -10,6 +10,20 @@ from typing import Any
 
 from biopercept.comparators.catalogue import fitter_for
 from biopercept.errors import SettingsError, StudyError
+from biopercept.evaluation.fold_checks import (
+    check_classes_per_fold,
+    check_numbers_per_fold,
+    check_subjects_per_class,
+)
+from biopercept.evaluation.fold_choice import choose_folds
+from biopercept.evaluation.joined_stores import (
+    Studies,
+    refuse_disagreement,
+    seen_subjects,
+    store_warnings,
+    subjects_by_study,
+)
+from biopercept.evaluation.joined_tables import tables_of
 from biopercept.evaluation.label_counts import count_labels, few_labels
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.evaluation.stacking import require_stackable, stack_size
@@ -17,15 +31,14 @@ from biopercept.learning.fitting import FitSettings
 from biopercept.learning.inputs import WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import PER_RECORDING_MODES, NormalisationSettings
 from biopercept.learning.sessions import Sessions
-from biopercept.learning.splits import Fold, make_folds
+from biopercept.learning.splits import Fold
 from biopercept.learning.starting import load_start
 from biopercept.learning.task_fitting import needs_queries
 from biopercept.learning.task_objective import TaskOutput
 from biopercept.learning.task_windows import joint_windows, of_task
-from biopercept.learning.windows import WindowTable, labelled_windows
+from biopercept.learning.windows import WindowTable
 from biopercept.model.answering import QueryPerceiver
 from biopercept.model.biosignals import BiosignalPerceiver
-from biopercept.store import StudyStore
 from biopercept.studies.tasks import Task
 from biopercept.version import __version__
 from biopercept.windowed import WindowedRecording
@@ -51,6 +64,10 @@ class EvaluationRequest:
         Only these subjects; without these.
     seed : int
     device : str
+    more_stores : tuple of Path
+        Further stores that are evaluated together with the first; subjects are then named "study/subject".
+    folds_from : Path or None
+        Result folder or ``folds.json`` of an earlier run whose folds are taken.
     """
 
     store: Path
@@ -64,6 +81,8 @@ class EvaluationRequest:
     excluded: tuple[str, ...] = ()
     seed: int = 0
     device: str = "auto"
+    more_stores: tuple[Path, ...] = ()
+    folds_from: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +150,7 @@ class Plan:
         return {"share": self.request.evaluation.label_share, **count_labels(self.folds)}
 
 
-def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_folds: bool = True) -> Plan:
+def plan_evaluation(store: Studies, request: EvaluationRequest, *, needs_folds: bool = True) -> Plan:
     """Return the plan of a cross-validation, or (without folds) of a final training.
 
     Raises
@@ -147,18 +166,11 @@ def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_fold
     recordings = choose_recordings(store.recordings, request.subjects, request.excluded)
     normalisation, warnings = normalisation_of_all(tasks, request)
     unscored = _unscored_seconds(recordings, normalisation)
-    tables = [
-        labelled_windows(
-            recordings,
-            task,
-            length_seconds=store.window_length_seconds,
-            feature_names=store.feature_names,
-            unscored_seconds=unscored,
-        )
-        for task in tasks
-    ]
+    tables = tables_of(store, recordings, tasks, unscored)
     is_dense = request.model == "perceiver-io" and request.fit.training.dense_weight > 0
     windows = joint_windows(tables, with_grid=is_dense) if is_dense or len(tables) > 1 else tables[0]
+    if is_dense and request.more_stores:
+        raise SettingsError("training.dense_weight reads the labelled stretches of one study; set it to 0 for several")
     fitter_for(request.model, windows, request.fit.training)
     check_task_settings(tasks, windows, request)
     tokens = request.fit.tokens
@@ -166,14 +178,15 @@ def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_fold
     evaluation = request.evaluation
     folds: tuple[Fold, ...] = ()
     if needs_folds:
-        folds = make_folds(
-            windows.subjects,
-            evaluation.split,
-            n_folds=evaluation.n_folds,
+        folds, more = choose_folds(
+            windows,
+            evaluation,
             seed=request.seed,
             validation_fraction=request.fit.training.validation_fraction,
-            label_share=evaluation.label_share,
+            studies=subjects_by_study(store),
+            folds_from=request.folds_from,
         )
+        warnings = (*warnings, *more)
         for number in range(len(tasks)):
             own = of_task(windows, number)[0]
             check_subjects_per_class(own)
@@ -184,6 +197,7 @@ def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_fold
     start, more = describe_start(store, request, windows, is_tested=needs_folds)
     warnings = (
         *warnings,
+        *store_warnings(store),
         *few_labels(evaluation.label_share, folds, is_pretrained=request.fit.pretraining is not None),
         *more,
     )
@@ -191,7 +205,7 @@ def plan_evaluation(store: StudyStore, request: EvaluationRequest, *, needs_fold
 
 
 def describe_start(
-    store: StudyStore, request: EvaluationRequest, windows: WindowTable, *, is_tested: bool
+    store: Studies, request: EvaluationRequest, windows: WindowTable, *, is_tested: bool
 ) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
     """Return where the network's weights begin (None: new ones), and a warning where they have seen who is tested.
 
@@ -219,7 +233,7 @@ def describe_start(
     else:
         network = BiosignalPerceiver(fit.model, fit.tokens, vocabulary, windows.n_classes)
     described = start.described(network)
-    seen = start.overlap(store.name, store.fingerprint(), windows.subjects) if is_tested else ()
+    seen = seen_subjects(store, start, windows.subjects) if is_tested else ()
     warnings: tuple[str, ...] = ()
     if seen:
         warnings = (
@@ -229,7 +243,7 @@ def describe_start(
     return {**described, "pretrained_in_each_fold": inside}, warnings
 
 
-def choose_tasks(store: StudyStore, names: str | None) -> tuple[Task, ...]:
+def choose_tasks(store: Studies, names: str | None) -> tuple[Task, ...]:
     """Return the named tasks, in the order given; without a name the only one.
 
     Raises
@@ -274,7 +288,7 @@ def normalisation_of_all(
     return strictest, tuple(dict.fromkeys(warning for _, warnings in found for warning in warnings))
 
 
-def choose_task(store: StudyStore, name: str | None) -> Task:
+def choose_task(store: Studies, name: str | None) -> Task:
     """Return the named task, or the only one.
 
     Raises
@@ -288,6 +302,7 @@ def choose_task(store: StudyStore, name: str | None) -> Task:
     if name is None and len(tasks) > 1:
         raise StudyError(f"study {store.name!r} has {len(tasks)} tasks; choose with --task: {', '.join(tasks)}")
     chosen = next(iter(tasks)) if name is None else name
+    refuse_disagreement(store, chosen)
     if chosen not in tasks:
         raise StudyError(f"task {chosen!r} is not in study {store.name!r}; it has: {', '.join(tasks)}")
     return tasks[chosen]
@@ -348,55 +363,3 @@ def resolve_normalisation(task: Task, request: EvaluationRequest) -> tuple[Norma
     if settings.is_transductive:
         warnings.append("transductive: each test recording was scaled by the whole of itself, its future included")
     return settings, tuple(warnings)
-
-
-def check_classes_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
-    """Refuse folds whose training subjects lack a class: no model could learn it.
-
-    Raises
-    ------
-    SettingsError
-        Naming the first such fold and class.
-    """
-    for fold in folds:
-        trained = set(windows.target[windows.rows_of(fold.training)].tolist())
-        for index, name in enumerate(windows.classes):
-            if index not in trained:
-                raise SettingsError(
-                    f"fold {fold.name} has no training subject with class {name!r}; use --split subject or more folds, "
-                    "another --seed, a larger --label-share, or set training.validation_fraction=0"
-                )
-
-
-def check_numbers_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
-    """Refuse folds of a regression whose training subjects all have one number: nothing could be learnt.
-
-    Raises
-    ------
-    SettingsError
-        Naming the first such fold.
-    """
-    column = windows.columns[0]
-    if not column.task.is_regression:
-        return
-    for fold in folds:
-        if len(set(column.value[windows.rows_of(fold.training)].tolist())) < 2:
-            raise SettingsError(
-                f"the training subjects of fold {fold.name} have fewer than two numbers for task {column.task.name!r}; "
-                "use more folds, another --seed, or set training.validation_fraction=0"
-            )
-
-
-def check_subjects_per_class(windows: WindowTable) -> None:
-    """Refuse a class that only one subject has: in the fold that tests this subject nothing could be learnt of it.
-
-    Raises
-    ------
-    SettingsError
-        Naming the class and the subject.
-    """
-    for index, name in enumerate(windows.classes):
-        owners = sorted({str(s) for s in windows.subject[windows.target == index]})
-        if len(owners) < 2:
-            who = owners[0] if owners else "nobody"
-            raise SettingsError(f"class {name!r} has windows of {who} only; each class needs at least 2 subjects")

@@ -24,6 +24,7 @@ from biopercept.evaluation.metrics import (
 from biopercept.evaluation.planning import Plan
 from biopercept.evaluation.regression_metrics import levels_document
 from biopercept.evaluation.run_folder import SCHEMA
+from biopercept.evaluation.study_scores import studies_document
 from biopercept.evaluation.trust_scoring import prediction_sets, trust_document, trust_warnings
 from biopercept.files import write_json, write_table
 from biopercept.learning.calibration import set_words
@@ -135,6 +136,7 @@ def _scores_document(
         "chance": chance_levels(windows.subject, windows.target, windows.n_classes, seed=request.seed),
         "n_windows_left_out": dict(windows.left_out),
         **_levels(plan, probabilities),
+        **studies_document(plan, per_subject, ("balanced_accuracy", "macro_f1", "auroc")),
         **({} if plan.start is None else {"start_from": plan.start}),
         "warnings": [*plan.warnings, *_score_warnings(per_subject), *trust_warnings(results)],
         "fingerprint": {"store": plan.store_fingerprint, **versions()},

@@ -7,7 +7,7 @@ from typing import Any
 
 from biopercept.errors import SettingsError
 from biopercept.learning.calibration import CalibrationSettings
-from biopercept.learning.splits import SPLITS
+from biopercept.learning.splits import K_FOLD, SPLITS
 
 FOLDS_AT_ONCE = ("auto", "stacked", "single")
 
@@ -19,9 +19,11 @@ class EvaluationSettings:
     Attributes
     ----------
     split : str
-        subject (leave one subject out) or k-fold (whole subjects).
+        subject (leave one subject out), k-fold (whole subjects) or study (leave one of several stores out).
     n_folds : int
         Folds of ``k-fold``.
+    stratify : bool
+        Whether ``k-fold`` balances the classes over its folds; who is where then depends on who else is there.
     n_seeds : int
         Repetitions whose probabilities are averaged before scoring.
     n_bootstrap : int
@@ -57,6 +59,7 @@ class EvaluationSettings:
     conformal_coverage: float = 0.0
     folds_at_once: str = "auto"
     stack_size: int = 0
+    stratify: bool = False
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -72,6 +75,8 @@ class EvaluationSettings:
             raise SettingsError(f"evaluation.label_share is {self.label_share}; it must be above 0 and at most 1")
         if not 0 <= self.least_quality <= 1:
             raise SettingsError(f"evaluation.least_quality is {self.least_quality}; it must be from 0 to 1")
+        if self.stratify and self.split != K_FOLD:
+            raise SettingsError(f"evaluation.stratify balances the folds of k-fold; evaluation.split is {self.split!r}")
         _ = self.calibrating
 
     def identity(self) -> dict[str, Any]:
@@ -79,6 +84,8 @@ class EvaluationSettings:
         held = asdict(self)
         del held["least_quality"]  # it changes how folds are scored, not what they are
         del held["label_share"], held["folds_at_once"], held["stack_size"]  # they stand by themselves, where they count
+        if not self.stratify:
+            del held["stratify"]
         if not self.calibrating.is_wanted:
             for name in ("calibration", "calibration_folds", "conformal_coverage"):
                 del held[name]

@@ -14,6 +14,7 @@ from biopercept.evaluation.planning import Plan
 from biopercept.evaluation.regression_metrics import RegressionScores, numbers_document, score_numbers
 from biopercept.evaluation.run_folder import SCHEMA
 from biopercept.evaluation.scoring import FEW_SUBJECTS, joined, write_scores
+from biopercept.evaluation.study_scores import studies_document
 from biopercept.files import write_json, write_table, write_text
 from biopercept.learning.checkpoint import versions
 from biopercept.learning.task_windows import of_task
@@ -130,6 +131,7 @@ def _document(
         "operations_per_window": max((r.operations_per_window or 0 for r in results), default=0) or None,
         "seconds": round(sum(r.seconds for r in results), 1),
         **scores,
+        **studies_document(plan, per_subject, ("mae", "ccc")),
         "chance": {"training_mean_mae": float(np.mean(guessed)), "subjects_better_than_mean": better},
         "n_windows_left_out": dict(windows.left_out),
         **({} if plan.start is None else {"start_from": plan.start}),

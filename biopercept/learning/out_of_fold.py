@@ -12,7 +12,7 @@ from biopercept.errors import SettingsError
 from biopercept.learning.calibration import Calibration, CalibrationSettings, learn_calibration
 from biopercept.learning.engine import seed_for
 from biopercept.learning.fitting import FitRequest, Fitted, Fitter, NetworkOnStudy
-from biopercept.learning.splits import K_FOLD, Fold, make_folds
+from biopercept.learning.splits import SUBJECT, Fold, dealt_by_identity, folds_of, make_folds
 from biopercept.learning.windows import IntArray, WindowTable
 
 INNER, VALIDATION = "inner folds over the training side", "validation subjects"
@@ -69,10 +69,16 @@ def held_out_answers(
 
 
 def inner_folds(request: FitRequest, n_folds: int) -> tuple[Fold, ...]:
-    """Return folds over the fitting subjects alone, at most one per subject; the same whatever the seed."""
+    """Return folds over the fitting subjects alone, dealt by identity; the same whatever the seed.
+
+    Of very few subjects all may fall into one fold: each is then a fold of its own.
+    """
     subjects = request.fitting_subjects
     fraction = request.settings.training.validation_fraction if len(request.validation) else 0.0
-    return make_folds(subjects, K_FOLD, n_folds=min(n_folds, len(subjects)), validation_fraction=fraction)
+    groups = dealt_by_identity(subjects, n_folds, "inner")  # not as outer folds are dealt, or one would be missing
+    if len(groups) < 2:
+        return make_folds(subjects, SUBJECT, validation_fraction=fraction)
+    return folds_of(groups, subjects, seed=0, validation_fraction=fraction)
 
 
 def _rows_of(request: FitRequest, subjects: tuple[str, ...]) -> IntArray:

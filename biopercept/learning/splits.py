@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from biopercept.errors import SettingsError
+from biopercept.learning.identities import identity_place, identity_rank
 
 SUBJECT = "subject"
 K_FOLD = "k-fold"
-SPLITS = (SUBJECT, K_FOLD)
+STUDY = "study"
+SPLITS = (SUBJECT, K_FOLD, STUDY)
 
 MIN_LABELLED_TO_SET_ASIDE = 4
 """With fewer labelled subjects than this, of more, none is spared for early stopping."""
@@ -55,11 +57,6 @@ class Fold:
         return plain
 
 
-def identity_rank(subject: str, salt: str) -> str:
-    """Return a hash that orders subjects at random but depends on nothing except the subject and the salt."""
-    return hashlib.sha256(f"{salt}\0{subject}".encode()).hexdigest()
-
-
 def make_folds(
     subjects: Sequence[str],
     split: str,
@@ -71,15 +68,20 @@ def make_folds(
 ) -> tuple[Fold, ...]:
     """Return the folds; their test groups together are every subject once.
 
+    The fold that tests a subject is a pure function of its identity, the split, the seed and the number of folds:
+    adding or removing a subject moves nobody else. Folds of ``k-fold`` may therefore differ in size (little where
+    subjects are numbered without gaps, see :func:`~biopercept.learning.identities.identity_place`), and one that
+    nobody falls into is left out.
+
     Parameters
     ----------
     subjects : sequence of str
     split : str
-        ``subject`` (leave one subject out) or ``k-fold`` (whole subjects, dealt at random by identity).
+        ``subject`` (leave one subject out) or ``k-fold`` (whole subjects, dealt by identity).
     n_folds : int
-        Number of folds of ``k-fold``.
+        Number of folds of ``k-fold`` that subjects are dealt to.
     seed : int
-        Salt of the random order.
+        Salt of every draw.
     validation_fraction : float
         Part of the fold's labelled subjects that early stopping looks at; at least one, 0 for none.
     label_share : float
@@ -89,11 +91,11 @@ def make_folds(
     Raises
     ------
     SettingsError
-        Where the split is unknown or there are too few subjects for it.
+        Where the split is unknown, there are too few subjects for it, or all of them fall into one fold.
     """
     everyone = sorted(set(subjects))
-    if split not in SPLITS:
-        raise SettingsError(f"split is {split!r}; allowed are {', '.join(SPLITS)}")
+    if split not in (SUBJECT, K_FOLD):
+        raise SettingsError(f"split is {split!r}; allowed are {SUBJECT}, {K_FOLD}")
     if len(everyone) < 3:
         raise SettingsError(
             f"{len(everyone)} subject{'s' * (len(everyone) != 1)} with labelled windows; "
@@ -104,8 +106,68 @@ def make_folds(
     else:
         if not 2 <= n_folds <= len(everyone):
             raise SettingsError(f"{n_folds} folds for {len(everyone)} subjects; allowed are 2 to {len(everyone)}")
-        ranked = sorted(everyone, key=lambda s: identity_rank(s, f"fold-{seed}"))
-        groups = [(f"{i + 1:02d}-of-{n_folds:02d}", sorted(ranked[i::n_folds])) for i in range(n_folds)]
+        groups = dealt_by_identity(everyone, n_folds, seed)
+        if len(groups) < 2:
+            raise SettingsError(
+                f"all {len(everyone)} subjects fall into one of {n_folds} folds, which are dealt by identity; "
+                "use more folds or another --seed"
+            )
+    return folds_of(groups, everyone, seed=seed, validation_fraction=validation_fraction, label_share=label_share)
+
+
+def dealt_by_identity(subjects: Sequence[str], n_folds: int, salt: object) -> list[tuple[str, list[str]]]:
+    """Return name and subjects, sorted, of each fold that somebody falls into.
+
+    Whose fold is whose depends on identity, salt and number of folds, on nobody else.
+
+    >>> dealt_by_identity(["S1", "S2", "S3", "S4"], 2, 0)
+    [('01-of-02', ['S2', 'S3']), ('02-of-02', ['S1', 'S4'])]
+    """
+    place = {subject: int(identity_place(subject, f"fold-{salt}", n_folds)) for subject in subjects}
+    groups = [(fold_name(i, n_folds), sorted(s for s in subjects if place[s] == i)) for i in range(n_folds)]
+    return [(name, group) for name, group in groups if group]
+
+
+def fold_name(index: int, n_folds: int) -> str:
+    """Return the name of a fold of several, counted from 0.
+
+    >>> fold_name(0, 5)
+    '01-of-05'
+    """
+    return f"{index + 1:02d}-of-{n_folds:02d}"
+
+
+def missing_folds(folds: Sequence[Fold], split: str, n_folds: int) -> tuple[str, ...]:
+    """Return the warning that folds of ``k-fold`` were left out because nobody fell into them; none where none was."""
+    names = {fold.name for fold in folds}
+    empty = [name for name in (fold_name(i, n_folds) for i in range(n_folds)) if name not in names]
+    if split != K_FOLD or not folds or not empty:
+        return ()
+    return (
+        f"{len(folds)} folds instead of {n_folds}: subjects are dealt by identity, and nobody fell into "
+        f"{', '.join(empty)}",
+    )
+
+
+def folds_of(
+    groups: Sequence[tuple[str, Sequence[str]]],
+    everyone: Sequence[str],
+    *,
+    seed: int,
+    validation_fraction: float,
+    label_share: float = 1.0,
+) -> tuple[Fold, ...]:
+    """Return the folds that test these groups; the others of everyone are their training sides, divided as said.
+
+    Parameters
+    ----------
+    groups : sequence of (str, sequence of str)
+        Name and test subjects of each fold.
+    everyone : sequence of str
+        Sorted.
+    seed, validation_fraction, label_share
+        As of :func:`make_folds`.
+    """
     folds = []
     for name, test in groups:
         rest = [s for s in everyone if s not in test]
@@ -131,13 +193,27 @@ def choose_labelled(subjects: Sequence[str], share: float, salt: object) -> tupl
 
 
 def choose_validation(subjects: Sequence[str], fraction: float, salt: object) -> tuple[str, ...]:
-    """Return the subjects that early stopping looks at, chosen by identity from the training side.
+    """Return the subjects that early stopping looks at, sorted, chosen by identity from the training side.
 
-    At least one where ``fraction`` is above 0, never so many that fewer than one is left to train on. Folds use
-    salts of their own, so that not the same few people are kept from training in all of them.
+    A subject is chosen where what it draws by its identity and the salt is below ``fraction``: adding or removing
+    another one does not change that. What cannot hold at the same time gives way: there is at least one (the lowest
+    draw stands in until somebody is below), at least one is left to train on, and no more are chosen than twice the
+    fraction (of very few subjects two may draw low; the lowest are taken). The number is the fraction only about,
+    most closely where subjects are numbered without gaps. Folds use salts of their own, so that not the same few
+    people are kept from training in all of them.
+
+    Parameters
+    ----------
+    subjects : sequence of str
+    fraction : float
+        Part that is chosen; 0 for nobody.
+    salt : object
     """
     if fraction <= 0 or len(subjects) < 2:
         return ()
-    n = min(max(1, round(fraction * len(subjects))), len(subjects) - 1)
-    ranked = sorted(subjects, key=lambda s: identity_rank(s, f"validation-{salt}"))
+    n_places = max(1, round(1 / fraction))
+    drawn = {s: identity_place(s, f"validation-{salt}", n_places) / n_places for s in subjects}
+    ranked = sorted(drawn, key=lambda s: (drawn[s], s))
+    n_below = sum(value < fraction for value in drawn.values())
+    n = min(max(1, n_below), math.ceil(2 * fraction * len(ranked)), len(ranked) - 1)
     return tuple(sorted(ranked[:n]))

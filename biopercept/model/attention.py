@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
 from biopercept.model.dropout import hide_keys
+from biopercept.model.products import Linear, linear
+from biopercept.model.small_attention import attend_held, attend_shared, is_small
 from biopercept.model.streaming import read_normalised
 
 _COST_OF_A_NUMBER = 160
@@ -35,13 +37,34 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
     -------
     Tensor (B, H, L, e); zero where there is no token to read.
     """
+    is_held = is_small(query, key)
     if mask is None:
+        if is_held:
+            return attend_held(query, key, value, None, scale)
         return F.scaled_dot_product_attention(query, key, value, scale=scale)
     readable = _by_query(mask)
     is_empty = ~readable.any(-1, keepdim=True)
     # Not every kernel gives zeros for a row without a key: score such a row as if full, then wipe it.
-    keys = (readable | is_empty).expand(-1, -1, query.shape[-2], -1)
+    keys = readable | is_empty
+    if is_held:
+        return attend_held(query, key, value, keys, scale).masked_fill(is_empty, 0.0)
+    keys = keys.expand(-1, -1, query.shape[-2], -1)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=keys, scale=scale).masked_fill(is_empty, 0.0)
+
+
+def attend_to_shared(queries: Tensor, tokens: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Return the weighted sums (B, R, C) of tokens (B, N, C) for queries (R, C) that all samples share.
+
+    ``mask`` (B, N) or (B, R, N) as in :func:`attend`; zero where there is no token to read.
+    """
+    if not is_small(queries, tokens, is_shared=True):
+        array = tokens[:, None]  # (B, 1, N, C)
+        return attend(queries.expand(len(tokens), 1, -1, -1), array, array, mask, scale)[:, 0]
+    if mask is None:
+        return attend_shared(queries, tokens, None, scale)
+    is_empty = ~mask.any(-1, keepdim=True)  # (B, 1) or (B, R, 1)
+    summed = attend_shared(queries, tokens, mask | is_empty, scale)
+    return summed.masked_fill(is_empty if mask.ndim == 3 else is_empty[..., None], 0.0)
 
 
 def attend_plainly(
@@ -110,10 +133,10 @@ class MultiHeadAttention(nn.Module):
         self.dropout = dropout
         self.rotary: nn.Module | None = None  # turns queries and keys by their times, where set (see ``rotary``)
         self.scale = 1.0 / math.sqrt(qk_width // n_heads)
-        self.to_query = nn.Linear(query_width, qk_width)
-        self.to_key = nn.Linear(input_width, qk_width)
-        self.to_value = nn.Linear(input_width, v_width)
-        self.to_output = nn.Linear(v_width, output_width)
+        self.to_query = Linear(query_width, qk_width)
+        self.to_key = Linear(input_width, qk_width)
+        self.to_value = Linear(input_width, v_width)
+        self.to_output = Linear(v_width, output_width)
 
     def forward(
         self, queries: Tensor, inputs: Tensor, mask: Tensor | None = None, generator: torch.Generator | None = None
@@ -166,9 +189,7 @@ class MultiHeadAttention(nn.Module):
         readable = self._read_mask(queries, inputs, mask, generator)
         if readable is not None and readable.ndim == 3:
             readable = readable.repeat(1, self.n_heads, 1)  # (B, H L, N)
-        folded = self._folded(queries).expand(len(inputs), 1, -1, -1)  # (B, 1, H L, C)
-        tokens = inputs[:, None]  # (B, 1, N, C)
-        return self._unfolded(attend(folded, tokens, tokens, readable, self.scale)[:, 0], mask)
+        return self._unfolded(attend_to_shared(self._folded(queries), inputs, readable, self.scale), mask)
 
     def read_streamed(
         self,
@@ -236,7 +257,7 @@ class MultiHeadAttention(nn.Module):
         if queries is inputs:  # one product for all three
             widths = [layer.out_features for layer in layers]
             joined = torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
-            parts = torch.split(F.linear(inputs, *joined), widths, -1)
+            parts = torch.split(linear(inputs, *joined), widths, -1)
         else:
             parts = (self.to_query(queries), self.to_key(inputs), self.to_value(inputs))
         query, key, value = (torch.unflatten(part, -1, (self.n_heads, -1)).transpose(1, 2) for part in parts)

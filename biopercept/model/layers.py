@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
 from biopercept.model.attention import MultiHeadAttention
 from biopercept.model.dropout import drop
+from biopercept.model.products import Linear
 from biopercept.model.streaming import pays
 
 LEARNED_ARRAY_STD = 0.02
@@ -52,8 +53,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self.dropout = dropout
         self.norm = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, widening * width)
-        self.narrow = nn.Linear(widening * width, width)
+        self.widen = Linear(width, widening * width)
+        self.narrow = Linear(widening * width, width)
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the branch's output for ``x`` (B, L, D), same shape, without the residual."""

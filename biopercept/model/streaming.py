@@ -6,6 +6,10 @@ processor's cache, read by the fused kernel and forgotten; two numbers per laten
 a logarithm) join the stretches exactly. Masked tokens are left out rather than scored. Training keeps only those sums
 and goes through the stretches once more.
 
+Where oneDNN multiplies quicker than the fused kernel does (see ``products``), a stretch is two such products with an
+exponential between them. A layer-normalised token is no longer than the square root of its width, which bounds every
+score beforehand: where the bound is small, weights need no maximum to be taken off, and their sums simply add up.
+
 References
 ----------
 Online softmax and recomputation in the backward pass: T. Dao et al., "FlashAttention", NeurIPS 2022,
@@ -15,7 +19,8 @@ norm is part of the pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -23,11 +28,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from biopercept.model.products import is_plain, multiply, onednn_is_quicker
+
 STRETCH_VALUES = 2**18
 """Numbers in one stretch of tokens: one MiB of float32. Training's way back, which holds scores, takes a quarter."""
 
 _LEAST_VALUES = 2**20  # below this the whole input lies in the cache anyway, and one call for all is quicker
 _LEAST_TOKENS = 1024
+_SCORE_VALUES = 2**18  # scores in one stretch and thread where they are held: one MiB, which stays in the cache
+_LARGEST_SCORE = 60.0  # exponentials up to e**60, and their sums, are far from the ends of float32
+_LOG2_E = math.log2(math.e)
 _is_whole: ContextVar[bool] = ContextVar("_is_whole", default=False)
 
 
@@ -84,23 +94,8 @@ class _ReadNormalised(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, tokens: Tensor, readable: Tensor | None, eps: float) -> Tensor:
-        n_samples, n_rows, width = len(tokens), *queries.shape
-        summed = queries.new_zeros(n_samples, n_rows, width)
-        level = queries.new_zeros(n_samples, n_rows, 1)  # log of the sum of exponentiated scores
-        asked = queries[None, None]
-        for sample in range(n_samples):
-            is_first = True
-            for stretch, _, mask in _stretches(tokens[sample], readable, sample, n_rows, STRETCH_VALUES):
-                given = torch.native_layer_norm(stretch, (width,), None, None, eps)[0][None, None]
-                bias = None if mask is None else given.new_zeros(mask.shape).masked_fill_(~mask, -torch.inf)
-                read, log_sum = _fused(asked, given, bias)
-                if is_first:
-                    summed[sample], level[sample] = read, log_sum
-                else:
-                    joined = torch.logaddexp(level[sample], log_sum)
-                    summed[sample].mul_((level[sample] - joined).exp_()).addcmul_(read, (log_sum - joined).exp_())
-                    level[sample] = joined
-                is_first = False
+        read = _read_by_products if _suits_products(queries, tokens) else _read_fused
+        summed, level = read(queries, tokens, readable, eps)
         ctx.save_for_backward(queries, tokens, readable, summed, level)
         ctx.eps = eps
         return summed
@@ -113,23 +108,78 @@ class _ReadNormalised(torch.autograd.Function):
         shared = (gradient * summed).sum(-1, keepdim=True)  # (B, R, 1): what softmax takes from every score
         of_queries = -(shared * summed).sum(0)
         of_tokens = torch.zeros_like(tokens) if ctx.needs_input_grad[1] else None
+        multiplied = _product_for(queries, tokens)
         for sample in range(len(tokens)):
-            forth = torch.cat((queries, gradient[sample]))  # (2 R, C)
-            back = torch.cat((gradient[sample] - shared[sample] * queries, queries))
+            forth = torch.cat((queries * _LOG2_E, gradient[sample]))  # (2 R, C)
+            back = torch.cat((gradient[sample] - shared[sample] * queries, queries)).T.contiguous()
             for stretch, place, mask in _stretches(tokens[sample], readable, sample, n_rows, STRETCH_VALUES // 4):
                 given, mean, steepness = torch.native_layer_norm(stretch, (width,), None, None, ctx.eps)
-                both = forth @ given.T  # scores and gradients of the weights: (2 R, n)
-                weights = both[:n_rows].sub_(level[sample])
+                both = multiplied(forth, given)  # scores and gradients of the weights: (2 R, n)
+                weights = both[:n_rows].sub_(level[sample] * _LOG2_E)
                 if mask is not None:
                     weights.masked_fill_(~mask, -torch.inf)
-                weights.exp_()
+                weights.exp2_()
                 weighted = both[n_rows:].mul_(weights)
-                of_queries.addmm_(weighted, given)
+                of_queries += multiplied(weighted, given.T)
                 if of_tokens is not None:
                     of_tokens[sample, place] = torch.ops.aten.native_layer_norm_backward(
-                        both.T @ back, stretch, (width,), mean, steepness, None, None, (True, False, False)
+                        multiplied(both.T, back), stretch, (width,), mean, steepness, None, None, (True, False, False)
                     )[0]
         return of_queries, of_tokens, None, None
+
+
+def _read_fused(queries: Tensor, tokens: Tensor, readable: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+    """Return the sums (B, R, C), and the logarithms (B, R, 1) of the sums of exponentiated scores."""
+    n_samples, n_rows, width = len(tokens), *queries.shape
+    summed = queries.new_zeros(n_samples, n_rows, width)
+    level = queries.new_zeros(n_samples, n_rows, 1)
+    asked = queries[None, None]
+    for sample in range(n_samples):
+        is_first = True
+        for stretch, _, mask in _stretches(tokens[sample], readable, sample, n_rows, STRETCH_VALUES):
+            given = torch.native_layer_norm(stretch, (width,), None, None, eps)[0][None, None]
+            bias = None if mask is None else given.new_zeros(mask.shape).masked_fill_(~mask, -torch.inf)
+            read, log_sum = _fused(asked, given, bias)
+            if is_first:
+                summed[sample], level[sample] = read, log_sum
+            else:
+                joined = torch.logaddexp(level[sample], log_sum)
+                summed[sample].mul_((level[sample] - joined).exp_()).addcmul_(read, (log_sum - joined).exp_())
+                level[sample] = joined
+            is_first = False
+    return summed, level
+
+
+def _product_for(queries: Tensor, tokens: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return what multiplies a matrix with the transpose of another here."""
+    return multiply if onednn_is_quicker() and is_plain(queries, tokens) else torch.nn.functional.linear
+
+
+def _suits_products(queries: Tensor, tokens: Tensor) -> bool:
+    """Return whether products are quicker here than the fused kernel, and no score can be too large for them."""
+    if not (onednn_is_quicker() and is_plain(queries, tokens)):
+        return False
+    longest = float(torch.linalg.vector_norm(queries, dim=1).max())
+    return longest * math.sqrt(queries.shape[1]) <= _LARGEST_SCORE  # False for what is not finite
+
+
+def _read_by_products(queries: Tensor, tokens: Tensor, readable: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+    """Return what :func:`_read_fused` returns, by products whose scores need no maximum taken off."""
+    n_rows, width = queries.shape
+    summed = queries.new_zeros(len(tokens), n_rows, width)
+    total = queries.new_zeros(len(tokens), n_rows, 1)
+    asked = queries * _LOG2_E  # powers of two take a quarter of the time of exp
+    n_values = max(1, _SCORE_VALUES * torch.get_num_threads() // n_rows) * width
+    for sample in range(len(tokens)):
+        for stretch, _, mask in _stretches(tokens[sample], readable, sample, n_rows, n_values):
+            given = torch.native_layer_norm(stretch, (width,), None, None, eps)[0]
+            weights = multiply(asked, given).exp2_()  # (R, n)
+            if mask is not None:
+                weights *= mask
+            summed[sample] += multiply(weights, given.T)
+            total[sample] += weights.sum(-1, keepdim=True)
+    is_empty = total == 0
+    return summed / total.masked_fill(is_empty, 1.0), total.log().masked_fill(is_empty, 0.0)
 
 
 def _fused(asked: Tensor, given: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.pretext import PretrainingSettings
-from biopercept.learning.splits import Fold, choose_labelled, make_folds
+from biopercept.learning.splits import Fold, choose_labelled, choose_validation, make_folds
 from biopercept.learning.training import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.reporting.discovery import load_results
@@ -63,9 +63,11 @@ def test_all_labels_leave_the_folds_as_they_were() -> None:
 
 
 def test_early_stopping_looks_at_labelled_subjects_and_is_dropped_where_they_are_few() -> None:
-    for share, n_labelled, n_aside in ((0.05, 2, 0), (0.1, 3, 0), (0.125, 4, 1), (0.25, 8, 1), (1.0, 30, 4)):
+    for share, n_labelled in ((0.05, 2), (0.1, 3), (0.125, 4), (0.25, 8), (1.0, 30)):
         fold = make_folds(PEOPLE, "k-fold", n_folds=4, label_share=share, seed=1)[0]
-        assert (len(fold.fitting), len(fold.validation)) == (n_labelled, n_aside)
+        assert len(fold.fitting) == n_labelled
+        assert fold.validation == (choose_validation(fold.fitting, 0.15, f"1-{fold.name}") if n_labelled > 3 else ())
+        assert (len(fold.validation) > 0) == (n_labelled > 3)
         assert not set(fold.validation) & set(fold.unlabelled)
     # Three subjects of a study of four, all labelled: as before.
     assert [len(fold.validation) for fold in make_folds(PEOPLE[:4], "subject")] == [1] * 4

@@ -132,7 +132,7 @@ def test_the_loop_is_the_plain_one_of_the_textbook_weight_for_weight(made: Modul
         noise = torch.Generator().manual_seed(4)
         groups = [[p for p in network.parameters() if p.ndim >= 2], [p for p in network.parameters() if p.ndim < 2]]
         optimiser = torch.optim.AdamW(
-            [{"params": g, "weight_decay": d} for g, d in zip(groups, (0.05, 0.0), strict=True)], lr=3e-3
+            [{"params": g, "weight_decay": d} for g, d in zip(groups, (0.05, 0.0), strict=True)], lr=3e-3, fused=True
         )
         weight = cell_weights(inputs.windows.subject[rows], inputs.windows.target[rows])
         per_epoch = math.ceil(len(rows) / 32)

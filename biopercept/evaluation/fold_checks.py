@@ -1,0 +1,61 @@
+"""Folds whose training side could not teach what is tested are refused before anything is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from biopercept.errors import SettingsError
+from biopercept.learning.splits import Fold
+from biopercept.learning.windows import WindowTable
+
+
+def check_classes_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
+    """Refuse folds whose training subjects lack a class: no model could learn it.
+
+    Raises
+    ------
+    SettingsError
+        Naming the first such fold and class.
+    """
+    for fold in folds:
+        trained = set(windows.target[windows.rows_of(fold.training)].tolist())
+        for index, name in enumerate(windows.classes):
+            if index not in trained:
+                raise SettingsError(
+                    f"fold {fold.name} has no training subject with class {name!r}; use --split subject or more folds, "
+                    "another --seed, a larger --label-share, or set training.validation_fraction=0"
+                )
+
+
+def check_numbers_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
+    """Refuse folds of a regression whose training subjects all have one number: nothing could be learnt.
+
+    Raises
+    ------
+    SettingsError
+        Naming the first such fold.
+    """
+    column = windows.columns[0]
+    if not column.task.is_regression:
+        return
+    for fold in folds:
+        if len(set(column.value[windows.rows_of(fold.training)].tolist())) < 2:
+            raise SettingsError(
+                f"the training subjects of fold {fold.name} have fewer than two numbers for task {column.task.name!r}; "
+                "use more folds, another --seed, or set training.validation_fraction=0"
+            )
+
+
+def check_subjects_per_class(windows: WindowTable) -> None:
+    """Refuse a class that only one subject has: in the fold that tests this subject nothing could be learnt of it.
+
+    Raises
+    ------
+    SettingsError
+        Naming the class and the subject.
+    """
+    for index, name in enumerate(windows.classes):
+        owners = sorted({str(s) for s in windows.subject[windows.target == index]})
+        if len(owners) < 2:
+            who = owners[0] if owners else "nobody"
+            raise SettingsError(f"class {name!r} has windows of {who} only; each class needs at least 2 subjects")

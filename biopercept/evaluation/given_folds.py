@@ -1,0 +1,167 @@
+"""Folds of an earlier run, taken again for another model or after subjects came or went."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from biopercept.errors import SettingsError
+from biopercept.learning.identities import identity_place
+from biopercept.learning.splits import (
+    K_FOLD,
+    SPLITS,
+    STUDY,
+    Fold,
+    choose_validation,
+    fold_name,
+    folds_of,
+)
+
+_GROUPS = ("training", "validation", "test", "unlabelled")
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """Return what the ``folds.json`` of an earlier run holds.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or the result folder that it lies in.
+
+    Raises
+    ------
+    SettingsError
+        Where there are no folds over subjects.
+    """
+    file = path / "folds.json" if path.is_dir() else path
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        run = document["run"]
+        held = {"split": str(run["split"]["split"]), "n_folds": int(run["split"]["n_folds"]), "seed": int(run["seed"])}
+        held |= {"stratify": bool(run["split"].get("stratify")), "label_share": float(run.get("label_share", 1.0))}
+        held["folds"] = [
+            Fold(str(row["name"]), *(tuple(str(s) for s in row.get(group, ())) for group in _GROUPS))
+            for row in document["folds"]
+        ]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as fault:
+        raise SettingsError(
+            f"{path} holds no folds of a cross-validation; --folds-from takes its result folder or its folds.json"
+        ) from fault
+    if held["split"] not in SPLITS:
+        raise SettingsError(
+            f"{path} holds folds of split {held['split']}; --folds-from takes those of {', '.join(SPLITS)}"
+        )
+    return held
+
+
+def given_settings(path: Path) -> dict[str, Any]:
+    """Return the settings by which the folds of an earlier run were made: they go with its folds.
+
+    Raises
+    ------
+    SettingsError
+        Where there are no folds over subjects.
+    """
+    held = read_run(path)
+    return {f"evaluation.{name}": held[name] for name in ("split", "n_folds", "stratify")}
+
+
+def given_folds(
+    path: Path, everyone: Sequence[str], *, split: str, validation_fraction: float, label_share: float = 1.0
+) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
+    """Return the folds of an earlier run for the subjects of this one, and what every output says of them.
+
+    Whoever was there stays where it was, on all sides of every fold. Subjects that are no longer there are left out,
+    and a fold that tests nobody any more with them. New subjects are dealt by identity, as the earlier run would have
+    dealt them (of split ``study`` by their study); in the other folds they join the training side, without their labels
+    where the run used only a share of the labels.
+
+    Parameters
+    ----------
+    path : Path
+        Result folder or ``folds.json`` of the earlier run.
+    everyone : sequence of str
+    split : str
+        Must be that of the earlier run.
+    validation_fraction : float
+        For folds that are new, or whose validation subjects have all gone.
+    label_share : float
+        Must be that of the earlier run.
+
+    Raises
+    ------
+    SettingsError
+        Where there are no such folds, they are of another split or share of labels, or fewer than two are left.
+    """
+    held = read_run(path)
+    for name, asked in (("split", split), ("label_share", label_share)):
+        if held[name] != asked:
+            raise SettingsError(
+                f"{path} holds folds of {name} {held[name]}, and evaluation.{name} is {asked}; "
+                "give the same to take them"
+            )
+    earlier: list[Fold] = held["folds"]
+    known = {s for fold in earlier for s in fold.test}
+    new = sorted(set(everyone) - known)
+    homes = {s: _home(s, held) for s in new}
+    order = list(dict.fromkeys((*(fold.name for fold in earlier), *sorted(homes.values()))))
+    if held["split"] == K_FOLD:
+        order.sort()
+    by_name = {fold.name: fold for fold in earlier}
+    folds: list[Fold] = []
+    for name in order:
+        guests = [s for s in new if homes[s] == name]
+        if name not in by_name:
+            group = [(name, guests)]
+            folds += folds_of(
+                group,
+                sorted(everyone),
+                seed=held["seed"],
+                validation_fraction=validation_fraction,
+                label_share=label_share,
+            )
+        elif fold := _of_today(by_name[name], guests, set(everyone), new, held, validation_fraction):
+            folds.append(fold)
+    if len(folds) < 2 or sorted(s for fold in folds for s in fold.test) != sorted(everyone):
+        raise SettingsError(f"the folds of {path} do not test every subject once in at least two folds; deal them anew")
+    return tuple(folds), _said(new, sorted(known - set(everyone)))
+
+
+def _home(subject: str, held: Mapping[str, Any]) -> str:
+    """Return the name of the fold that tests a new subject."""
+    if held["split"] == K_FOLD:
+        place = int(identity_place(subject, f"fold-{held['seed']}", held["n_folds"]))
+        return fold_name(place, held["n_folds"])
+    return subject.partition("/")[0] if held["split"] == STUDY else subject
+
+
+def _of_today(
+    fold: Fold,
+    guests: Sequence[str],
+    everyone: set[str],
+    new: Sequence[str],
+    held: Mapping[str, Any],
+    validation_fraction: float,
+) -> Fold | None:
+    """Return a fold for the subjects of today; None where it tests nobody any more."""
+    training, validation, test, unlabelled = ([s for s in getattr(fold, group) if s in everyone] for group in _GROUPS)
+    test = sorted([*test, *guests])
+    if not test:
+        return None
+    (training if held["label_share"] == 1 else unlabelled).extend(s for s in new if s not in guests)
+    if fold.validation and not validation:
+        validation = list(choose_validation(training, validation_fraction, f"{held['seed']}-{fold.name}"))
+        training = [s for s in training if s not in validation]
+    if not training:
+        raise SettingsError(f"nobody of the training side of fold {fold.name} is there any more; deal the folds anew")
+    return Fold(fold.name, tuple(sorted(training)), tuple(validation), tuple(test), tuple(sorted(unlabelled)))
+
+
+def _said(new: Sequence[str], gone: Sequence[str]) -> tuple[str, ...]:
+    if not new and not gone:
+        return ()
+    parts = [f"{', '.join(new)} came and {'was' if len(new) == 1 else 'were'} dealt by identity"] if new else []
+    parts += [f"{', '.join(gone)} went"] if gone else []
+    return (f"folds of an earlier run: {'; '.join(parts)}",)

@@ -1,0 +1,1 @@
+"""Selection among candidates inside the training subjects, with a score of the whole procedure."""

@@ -1,0 +1,213 @@
+"""The nested design: outer folds of subjects, and for each pair of them a fit that saw neither.
+
+A fit without the subjects of folds i and j answers about both. Its answers about j are an inner score for outer fold
+i, those about i one for outer fold j. The K (K - 1) / 2 fits of a candidate so give every outer fold a whole inner
+cross-validation of K - 1 folds, in which its own subjects had no part; fitting each of them anew would take K (K - 1).
+
+References
+----------
+Why the choice needs folds of its own: G. Cawley and N. Talbot, "On Over-fitting in Model Selection and Subsequent
+Selection Bias in Performance Evaluation", JMLR 11, 2010; S. Varma and R. Simon, BMC Bioinformatics 7, 2006,
+doi:10.1186/1471-2105-7-91. Sharing the fits of pairs between outer folds is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+
+from biopercept.errors import BioperceptError, SettingsError
+from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
+from biopercept.learning.splits import Fold, choose_validation
+from biopercept.learning.windows import WindowTable
+from biopercept.store import StudyStore
+
+MIN_FOLDS = 3
+"""With two, the fit of their pair would have nobody to learn from."""
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One set of settings, or an ensemble of others.
+
+    Attributes
+    ----------
+    name : str
+    changes : mapping
+        What it changes, for tables.
+    request : EvaluationRequest or None
+        What is fitted; None for an ensemble.
+    config_text : str
+        All its settings as a YAML file; empty for an ensemble.
+    members : tuple of str
+        Of an ensemble.
+    """
+
+    name: str
+    changes: Mapping[str, str] = field(default_factory=dict)
+    request: EvaluationRequest | None = None
+    config_text: str = ""
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """What is fitted of one candidate.
+
+    Attributes
+    ----------
+    candidate : Candidate
+    plan : Plan
+    outer : tuple of Fold
+        Each tests one group of subjects; the rest is its training side.
+    pairs : dict of (int, int) to Fold
+        Tests two groups at once; by their places in ``outer``.
+    """
+
+    candidate: Candidate
+    plan: Plan
+    outer: tuple[Fold, ...]
+    pairs: dict[Pair, Fold]
+
+    @property
+    def windows(self) -> WindowTable:
+        """Return the candidate's labelled windows."""
+        return self.plan.windows
+
+
+def make_designs(candidates: Sequence[Candidate], stores: Mapping[object, StudyStore]) -> dict[str, Design]:
+    """Return what is fitted of each candidate that is no ensemble, by name; the first one's outer folds are all's.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+    stores : mapping
+        Open stores by the path in the requests.
+
+    Raises
+    ------
+    BioperceptError
+        Where a candidate cannot be planned, naming it.
+    SettingsError
+        Where candidates differ in subjects, task or classes, ensembles in windows, or a pair of folds leaves a class
+        without a training subject.
+    """
+    designs: dict[str, Design] = {}
+    for candidate in candidates:
+        if candidate.request is None:
+            continue
+        require_tunable(candidate.request)
+        try:
+            plan = plan_evaluation(stores[candidate.request.store], candidate.request)
+        except BioperceptError as fault:
+            raise type(fault)(f"candidate {candidate.name}: {fault}") from fault
+        first = next(iter(designs.values()), None)
+        tests = [fold.test for fold in (plan.folds if first is None else first.outer)]
+        _require_classes(plan, candidate.name)
+        if first is not None:
+            _require_same_question(first, plan, candidate.name)
+        designs[candidate.name] = _design(candidate, plan, tests)
+    for candidate in candidates:
+        for member in candidate.members[1:]:
+            _require_same_windows(designs[candidate.members[0]], designs[member], candidate.name)
+    return designs
+
+
+def require_tunable(request: EvaluationRequest) -> None:
+    """Refuse settings of evaluation that the design has no place for.
+
+    Raises
+    ------
+    SettingsError
+        Naming the setting.
+    """
+    if request.evaluation.n_folds < MIN_FOLDS:
+        raise SettingsError(
+            f"tune has {request.evaluation.n_folds} folds; at least {MIN_FOLDS} are needed, because each fit leaves "
+            "two of them out"
+        )
+    if request.evaluation.label_share < 1:
+        raise SettingsError(
+            f"tune uses all labels of the training side; evaluation.label_share is {request.evaluation.label_share}, "
+            "which must be 1"
+        )
+
+
+def _design(candidate: Candidate, plan: Plan, tests: Sequence[tuple[str, ...]]) -> Design:
+    """Return the folds; an outer one is that of cross-validate with the same seed wherever subjects are dealt alike."""
+    subjects, seed = plan.windows.subjects, plan.request.seed
+    dealt = {fold.test: fold for fold in plan.folds}
+    fraction = plan.request.fit.training.validation_fraction
+
+    def fold(name: str, test: tuple[str, ...]) -> Fold:
+        rest = [s for s in subjects if s not in test]
+        validation = choose_validation(rest, fraction, f"{seed}-{name}")
+        return Fold(name, tuple(s for s in rest if s not in validation), validation, test)
+
+    total = f"{len(tests):02d}"
+    outer = tuple(dealt.get(test) or fold(f"{i:02d}-of-{total}", test) for i, test in enumerate(tests, 1))
+    pairs = {
+        (i, j): fold(f"{i + 1:02d}+{j + 1:02d}-of-{total}", tuple(sorted((*tests[i], *tests[j]))))
+        for i, j in combinations(range(len(tests)), 2)
+    }
+    for own in (*outer, *pairs.values()):
+        _require_all_classes(plan.windows, own)
+    return Design(candidate, plan, outer, pairs)
+
+
+def _require_classes(plan: Plan, name: str) -> None:
+    if len(plan.windows.columns) > 1 or plan.task.is_regression:
+        what = "several tasks at once" if len(plan.windows.columns) > 1 else f"the number of task {plan.task.name!r}"
+        raise SettingsError(
+            f"candidate {name}: tune ranks by balanced accuracy and cannot by {what}; name one task of classes"
+        )
+
+
+def _require_same_question(first: Design, plan: Plan, name: str) -> None:
+    mine, other = plan.windows, first.windows
+    if mine.subjects != other.subjects:
+        odd = sorted(set(mine.subjects) ^ set(other.subjects))
+        raise SettingsError(
+            f"candidate {name} has other subjects than {first.candidate.name} ({', '.join(odd)}); stores of the same "
+            "subjects are needed, or leave some out with --subjects or --exclude-subjects"
+        )
+    if (plan.task.name, mine.classes) != (first.plan.task.name, other.classes):
+        raise SettingsError(
+            f"candidate {name} has another task or other classes ({plan.task.name}: {', '.join(mine.classes)}) than "
+            f"{first.candidate.name} ({first.plan.task.name}: {', '.join(other.classes)}); scores would not compare"
+        )
+
+
+def windows_equal(first: WindowTable, second: WindowTable) -> bool:
+    """Return whether two tables hold the same windows in the same order."""
+    return (
+        len(first) == len(second)
+        and first.length_seconds == second.length_seconds
+        and np.array_equal(first.subject, second.subject)
+        and np.array_equal(first.onset, second.onset)
+        and np.array_equal(first.target, second.target)
+        and [r.key for r in first.recordings] == [r.key for r in second.recordings]
+    )
+
+
+def _require_same_windows(first: Design, second: Design, name: str) -> None:
+    if not windows_equal(first.windows, second.windows):
+        raise SettingsError(
+            f"ensemble {name} joins {first.candidate.name} and {second.candidate.name}, which answer about different "
+            "windows; members need one store and one way of leaving windows out"
+        )
+
+
+def _require_all_classes(windows: WindowTable, fold: Fold) -> None:
+    trained = set(windows.target[windows.rows_of(fold.training)].tolist())
+    for index, name in enumerate(windows.classes):
+        if index not in trained:
+            raise SettingsError(
+                f"without the folds {fold.name} no training subject has class {name!r}; use more --folds, another "
+                "--seed, or set training.validation_fraction=0"
+            )

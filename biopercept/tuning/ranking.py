@@ -1,0 +1,116 @@
+"""Inner scores of candidates, and which one each outer fold chooses: arithmetic on kept answers, nothing is fitted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.evaluation.folds import FoldResult
+from biopercept.evaluation.metrics import score_subject
+from biopercept.tuning.design import Candidate, Design
+
+Scores = NDArray[np.float64]
+
+METRICS = ("balanced_accuracy", "auroc")
+
+
+@dataclass(frozen=True, eq=False)
+class InnerScores:
+    """What a candidate's fits said about subjects that they had not seen.
+
+    Attributes
+    ----------
+    name : str
+    balanced_accuracy, auroc : float64 arrays, shape (n_outer_folds, n_subjects)
+        Row i holds the scores that outer fold i may choose by: of every subject but its own, from fits in which
+        neither the subject's fold nor fold i had a part. NaN where there is none or it is not defined.
+    n_parameters : int
+        Of the largest fit; of an ensemble all members together.
+    seconds : float
+        Of all its fits.
+    """
+
+    name: str
+    balanced_accuracy: Scores
+    auroc: Scores
+    n_parameters: int
+    seconds: float
+
+    def of_fold(self, metric: str, fold: int) -> float:
+        """Return the mean over subjects that outer fold ``fold`` sees; NaN where nobody has a score."""
+        return float(mean_of(getattr(self, metric)[fold], axis=0))
+
+    def by_subject(self, metric: str) -> Scores:
+        """Return each subject's mean over the outer folds that see it, (n_subjects,)."""
+        return mean_of(getattr(self, metric), axis=0)
+
+    def overall(self, metric: str) -> float:
+        """Return the mean over subjects of :meth:`by_subject`."""
+        return float(mean_of(self.by_subject(metric), axis=0))
+
+
+def mean_of(values: Scores, *, axis: int) -> Scores:
+    """Return the mean of what is there along an axis; NaN where nothing is."""
+    is_there = np.isfinite(values)
+    n_there = is_there.sum(axis=axis)
+    total = np.where(is_there, values, 0.0).sum(axis=axis)
+    return np.asarray(np.divide(total, n_there, out=np.full(np.shape(total), np.nan), where=n_there > 0))
+
+
+def joined_answers(results: Sequence[FoldResult]) -> FoldResult:
+    """Return the answers of an ensemble: the mean of its members' probabilities for one fold."""
+    first = results[0]
+    probabilities = np.mean([result.probabilities for result in results], axis=0)
+    n_parameters, seconds = sum(r.n_parameters for r in results), sum(r.seconds for r in results)
+    return FoldResult(first.fold, first.rows, probabilities, n_parameters, seconds, [])
+
+
+def inner_scores(
+    candidate: Candidate, designs: Mapping[str, Design], results: Mapping[tuple[str, str], FoldResult]
+) -> InnerScores:
+    """Return a candidate's inner scores from the answers of its pairs of folds, or those of its members.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    designs : mapping
+        By name of what was fitted.
+    results : mapping
+        By candidate and name of the fold.
+    """
+    members = candidate.members or (candidate.name,)
+    design = designs[members[0]]
+    windows = design.windows
+    place = {subject: k for k, subject in enumerate(windows.subjects)}
+    scores = {metric: np.full((len(design.outer), len(place)), np.nan) for metric in METRICS}
+    parameters, seconds = 0, 0.0
+    for (i, j), fold in design.pairs.items():
+        answers = joined_answers([results[member, fold.name] for member in members])
+        parameters, seconds = max(parameters, answers.n_parameters), seconds + answers.seconds
+        whose = windows.subject[answers.rows]
+        for seen_by, tested in ((i, j), (j, i)):
+            for subject in design.outer[tested].test:
+                own = whose == subject
+                found = score_subject(subject, windows.target[answers.rows[own]], answers.probabilities[own])
+                for metric in METRICS:
+                    value = getattr(found, metric)
+                    scores[metric][seen_by, place[subject]] = math.nan if value is None else value
+    return InnerScores(candidate.name, scores["balanced_accuracy"], scores["auroc"], parameters, seconds)
+
+
+def ranked(contenders: Sequence[InnerScores], fold: int | None = None) -> list[InnerScores]:
+    """Return candidates best first, as outer fold ``fold`` sees them; over all folds where it is None.
+
+    By balanced accuracy, then AUROC, then fewer parameters, then the order in which they were named.
+    """
+
+    def rank(scores: InnerScores) -> tuple[float, float, int]:
+        held = [scores.overall(m) if fold is None else scores.of_fold(m, fold) for m in METRICS]
+        accuracy, area = (-math.inf if math.isnan(value) else value for value in held)
+        return -accuracy, -area, scores.n_parameters
+
+    return sorted(contenders, key=rank)

@@ -1,0 +1,152 @@
+"""Selection by inner folds, resumable: candidates ranked where test subjects had no part, the procedure scored once.
+
+1. Outer folds of subjects are dealt as in ``cross-validate``; every candidate is fitted on all folds but each pair.
+2. Each outer fold ranks the candidates by the answers about the other folds from fits that its subjects had no part
+   in, fits the best on its whole training side, and predicts its test subjects once.
+3. Those predictions together are the *nested* score: of tuning and then using what was chosen. The candidate with the
+   best inner score over all folds is what is recommended, and ``chosen.yaml`` holds its settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from biopercept.errors import SettingsError
+from biopercept.evaluation.folds import FoldResult
+from biopercept.evaluation.run_folder import RunFolder
+from biopercept.files import only_writer
+from biopercept.learning.engine import engine_for
+from biopercept.learning.splits import Fold
+from biopercept.store import StudyStore, open_store
+from biopercept.tuning.design import Candidate, Design, make_designs
+from biopercept.tuning.fits import FOLDER, FitDone, Fits, fit_all
+from biopercept.tuning.ranking import inner_scores, joined_answers, ranked
+from biopercept.tuning.selected import NESTED_FOLDER, Nested, Selection
+from biopercept.tuning.writing import FILES, write_tuning
+
+FOLDS_FILE = "outer-folds.json"
+
+
+def tune(
+    candidates: Sequence[Candidate],
+    output: Path,
+    *,
+    n_jobs: int = 1,
+    overwrite: bool = False,
+    on_fit: FitDone | None = None,
+) -> dict[str, Any]:
+    """Run or resume a selection and return the content of its ``tuning.json``.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+        Names are unique; more may be added in a later run into the same folder.
+    output : Path
+    n_jobs : int
+        Fits at once, each in a process of its own; results do not depend on it.
+    overwrite : bool
+        Remove an earlier run, its fits included, once it is sure that this one can begin.
+    on_fit : callable, optional
+        Told ``(candidate, fold, was_done_before, n_fits)``: first of the inner fits, then of the winners'.
+
+    Raises
+    ------
+    SettingsError
+        Where there is nothing to choose from, candidates differ in subjects or task, no candidate could be fitted, or
+        the folder holds something else or other folds.
+    StudyError
+        Where the task is unknown, or windows or subjects do not suffice.
+    BusyError
+        Where another process is writing there.
+    """
+    _require_candidates(candidates)
+    stores: dict[object, StudyStore] = {}
+    with ExitStack() as held, only_writer(output):
+        for request in (c.request for c in candidates if c.request is not None):
+            engine_for(request.device)
+            if request.store not in stores:
+                stores[request.store] = held.enter_context(open_store(request.store))
+        designs = make_designs(candidates, stores)
+        _begin(output, next(iter(designs.values())), overwrite=overwrite)
+        selection = _select(candidates, designs, output, n_jobs, on_fit)
+        return write_tuning(selection, output)
+
+
+def _require_candidates(candidates: Sequence[Candidate]) -> None:
+    names = [candidate.name for candidate in candidates]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SettingsError(f"candidate {twice[0]} is named twice; give each a name of its own")
+    if not any(candidate.request for candidate in candidates):
+        raise SettingsError("there is no candidate to fit; give --candidates FILE, or --trials N for random draws")
+
+
+def _begin(output: Path, first: Design, *, overwrite: bool) -> None:
+    """Write the outer folds, or check that those of an earlier run are the same."""
+
+    def no_results(*_: Any) -> Any:
+        raise NotImplementedError  # fits are kept by their own names, see fits.py
+
+    kept: RunFolder[FoldResult] = RunFolder(output, "selection", FOLDS_FILE, FOLDER, no_results, no_results)
+    kept.require_own(overwrite=overwrite)
+    if overwrite:
+        kept.clear(FILES, (NESTED_FOLDER,))
+        for path in output.glob("chosen*.yaml"):
+            path.unlink()
+    windows, request = first.windows, first.plan.request
+    tests = [Fold(fold.name, (), (), fold.test) for fold in first.outer]  # training sides are each candidate's own
+    identity = {"task": first.plan.task.name, "subjects": list(windows.subjects), "seed": request.seed}
+    kept.begin(identity | {"folds": len(tests)}, tests)
+
+
+def _select(
+    candidates: Sequence[Candidate], designs: dict[str, Design], output: Path, n_jobs: int, on_fit: FitDone | None
+) -> Selection:
+    pairs = [(design, tuple(design.pairs.values())) for design in designs.values()]
+    fits = fit_all(pairs, output, n_jobs=n_jobs, on_fit=on_fit)
+    failures = dict(fits.failures)
+    for candidate in candidates:
+        failed = next((member for member in candidate.members if member in failures), None)
+        if failed is not None:
+            failures[candidate.name] = f"its member {failed} could not be fitted"
+    able = [c for c in candidates if c.name not in failures]
+    if not able:
+        name, why = next(iter(failures.items()))
+        raise SettingsError(f"no candidate could be fitted; {name}: {why}")
+    inner = {c.name: inner_scores(c, designs, fits.results) for c in able}
+    n_outer = len(next(iter(designs.values())).outer)
+    winners = tuple(ranked(list(inner.values()), fold)[0].name for fold in range(n_outer))
+    nested = _use_winners(winners, {c.name: c for c in able}, designs, output, n_jobs, on_fit)
+    return Selection(tuple(candidates), designs, inner, failures, winners, nested)
+
+
+def _use_winners(
+    winners: Sequence[str],
+    candidates: dict[str, Candidate],
+    designs: dict[str, Design],
+    output: Path,
+    n_jobs: int,
+    on_fit: FitDone | None,
+) -> Nested:
+    """Fit each outer fold's winner, or its members, on the fold's training side and predict the test subjects once."""
+    members = [candidates[name].members or (name,) for name in winners]
+    asked: dict[str, list[Fold]] = {}
+    for fold, names in enumerate(members):
+        for name in names:
+            asked.setdefault(name, []).append(designs[name].outer[fold])
+    # One fold at a time even where networks could be stacked: the fit is then that of cross-validate, and does not
+    # depend on what other folds chose.
+    fits: Fits = fit_all(
+        [(designs[name], folds) for name, folds in asked.items()], output, n_jobs=n_jobs, on_fit=on_fit, is_single=True
+    )
+    if fits.failures:
+        name, why = next(iter(fits.failures.items()))
+        raise SettingsError(f"candidate {name} was chosen and cannot be fitted on a whole training side: {why}")
+    own = [designs[names[0]] for names in members]
+    answers = [
+        joined_answers([fits.results[name, design.outer[fold].name] for name in names])
+        for fold, (names, design) in enumerate(zip(members, own, strict=True))
+    ]
+    return Nested(tuple(own), tuple(answers))

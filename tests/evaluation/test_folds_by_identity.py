@@ -1,0 +1,87 @@
+"""Folds dealt by identity in whole runs: who is added moves nobody, and folds that nobody fell into are said."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from biopercept.auditing.material import gather
+from biopercept.auditing.settings import AuditSettings
+from biopercept.evaluation.crossvalidation import cross_validate
+from biopercept.evaluation.planning import EvaluationRequest
+from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.learning.engine import engine_for
+from biopercept.learning.fitting import FitRequest, FitSettings
+from biopercept.learning.inputs import WindowInputs
+from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.out_of_fold import inner_folds
+from biopercept.learning.splits import make_folds
+from biopercept.learning.windows import labelled_windows
+from biopercept.store import open_store
+
+EVERYBODY = tuple(f"P{i:02d}" for i in range(1, 10))
+FIVE_FOLDS = EvaluationSettings(split="k-fold", n_folds=5, n_bootstrap=200)
+
+
+@pytest.fixture(scope="module")
+def store(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made.store(tmp_path_factory.mktemp("store") / "made.h5", made.study(9))
+
+
+def fold_by_subject(folder: Path) -> dict[str, str]:
+    folds = json.loads((folder / "folds.json").read_text())["folds"]
+    return {subject: fold["name"] for fold in folds for subject in fold["test"]}
+
+
+def of_fewer_folds(n: int, n_folds: int) -> tuple[tuple[str, ...], int]:
+    """Give subjects that do not reach every fold, and how many they reach."""
+    for held in combinations(EVERYBODY, n):
+        reached = len(make_folds(held, "k-fold", n_folds=n_folds))
+        if reached < n_folds:
+            return held, reached
+    raise AssertionError("every fold is always reached")
+
+
+def test_whoever_is_left_out_of_a_run_moves_nobody(store: Path, tmp_path: Path) -> None:
+    cross_validate(EvaluationRequest(store, "dummy", evaluation=FIVE_FOLDS), tmp_path / "all")
+    fewer = EvaluationRequest(store, "dummy", evaluation=FIVE_FOLDS, excluded=("P02", "P07"))
+    cross_validate(fewer, tmp_path / "fewer")
+    whole = fold_by_subject(tmp_path / "all")
+    assert sorted(whole) == list(EVERYBODY)
+    assert fold_by_subject(tmp_path / "fewer") == {s: fold for s, fold in whole.items() if s not in ("P02", "P07")}
+
+
+def test_scores_and_audits_say_that_a_fold_was_left_out(store: Path, tmp_path: Path) -> None:
+    held, n_reached = of_fewer_folds(6, 5)
+    asked = EvaluationRequest(store, "dummy", evaluation=FIVE_FOLDS, subjects=held)
+    scores = cross_validate(asked, tmp_path / "cv")
+    said = f"{n_reached} folds instead of 5: subjects are dealt by identity, and nobody fell into 0"
+    assert [w.startswith(said) for w in scores["warnings"] if "instead of" in w] == [True]
+    assert scores["n_folds"] == n_reached
+    with open_store(store) as opened:
+        material = gather(opened, asked, AuditSettings(n_folds=5))
+    assert [w.startswith(said) for w in material.plan.warnings if "instead of" in w] == [True]
+    whole = cross_validate(EvaluationRequest(store, "dummy", evaluation=FIVE_FOLDS), tmp_path / "all")
+    assert not any("instead of" in w for w in whole["warnings"])
+
+
+def fit_request(made: ModuleType, subjects: tuple[str, ...]) -> FitRequest:
+    windows = labelled_windows(made.study(9), made.TASK, length_seconds=made.LENGTH, feature_names=made.FEATURES)
+    inputs = WindowInputs(windows, NormalisationSettings(), made.STEP)
+    rows = windows.rows_of(subjects)
+    return FitRequest(inputs, rows, rows[:0], FitSettings(), engine_for("cpu"), 1)
+
+
+def test_inner_folds_are_dealt_by_identity_and_of_few_subjects_are_never_one(made: ModuleType) -> None:
+    whole = {s: f.name for f in inner_folds(fit_request(made, EVERYBODY), 2) for s in f.test}
+    assert sorted(whole) == list(EVERYBODY)
+    fewer = {s: f.name for f in inner_folds(fit_request(made, EVERYBODY[2:]), 2) for s in f.test}
+    assert fewer == {s: whole[s] for s in EVERYBODY[2:]}
+    together = tuple(s for s in EVERYBODY if whole[s] == "01-of-02")[:3]
+    assert [fold.test for fold in inner_folds(fit_request(made, together), 2)] == [(s,) for s in together]
+    outer = make_folds(EVERYBODY, "k-fold", n_folds=5)[0]
+    assert len(inner_folds(fit_request(made, outer.fitting), 5)) == 5  # those of the other outer folds would be 4

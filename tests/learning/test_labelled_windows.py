@@ -1,0 +1,50 @@
+"""Which windows a task labels."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from biopercept.errors import StudyError
+from biopercept.learning.windows import grid_windows, labelled_windows
+from biopercept.studies.tasks import Task
+
+
+def test_every_labelled_window_is_in_the_table_or_counted_with_its_reason(made: ModuleType) -> None:
+    recordings = made.study(3)
+    table = labelled_windows(recordings, made.TASK, length_seconds=made.LENGTH, feature_names=made.FEATURES)
+    n_labelled = sum(int(r.windows.is_labelled.sum()) for r in recordings)
+    assert len(table) + sum(table.left_out.values()) == n_labelled
+    assert table.left_out == {"label 'break' is ignored by the task": 15}
+    assert {table.classes[t] for t in table.target[table.label == "stroop"]} == {"stress"}
+
+
+def test_windows_inside_the_reference_are_never_scored(made: ModuleType) -> None:
+    table = labelled_windows(
+        made.study(3), made.TASK, length_seconds=made.LENGTH, feature_names=made.FEATURES, unscored_seconds=30.0
+    )
+    assert table.onset.min() == 30.0
+    assert table.left_out["inside the reference period"] == 9
+
+
+def test_rows_point_at_their_own_recordings_features(made: ModuleType) -> None:
+    recordings = made.study(3)
+    table = labelled_windows(recordings, made.TASK, length_seconds=made.LENGTH, feature_names=made.FEATURES)
+    for row in (0, len(table) // 2, len(table) - 1):
+        held = recordings[table.recording[row]].windows
+        assert held.onset[table.row[row]] == table.onset[row]
+        np.testing.assert_array_equal(table.raw_features()[row], held.features[table.row[row]].astype(float))
+
+
+def test_predictions_are_made_for_the_grid_and_not_for_labelled_windows(made: ModuleType) -> None:
+    table = grid_windows(made.study(2), length_seconds=made.LENGTH, feature_names=made.FEATURES)
+    assert set(table.target) == {-1}
+    assert table.onset[:3].tolist() == [0.0, 10.0, 20.0]
+
+
+def test_one_class_only_is_refused_with_its_name(made: ModuleType) -> None:
+    task = Task("calm", classes={"rest": ("baseline",), "stress": ("panic",)}, ignore=("break", "stroop"))
+    with pytest.raises(StudyError, match=r"all 30 windows of task 'calm' are 'rest'; two classes are needed"):
+        labelled_windows(made.study(2), task, length_seconds=made.LENGTH, feature_names=made.FEATURES)
