@@ -38,6 +38,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("pretrain", "pretrain", "pretrain"),
     ("train", "train", "train"),
     ("cross-validate", "cross_validate", "cross_validate"),
+    ("learning-curve", "learning_curve", "learning_curve"),
     ("tune", "tune", "tune"),
     ("audit", "audit", "audit"),
     ("score-generation", "score_generation", "score_generation"),

@@ -200,6 +200,7 @@ def store(
     features: Sequence[str] = FEATURES,
     name: str = "made",
     length: float = LENGTH,
+    is_ordered: bool = False,
 ) -> Path:
     """Write the recordings as a store of the named study at ``path`` and return it."""
     sources = []
@@ -209,6 +210,11 @@ def store(
         sources.append((held.key, part))
     settings = {"windows": {"length_seconds": length, "step_seconds": STEP}, "cleaning": {}}
     tasks = (task,) if isinstance(task, Task) else tuple(task)
+    order = tuple(held.key for held in recordings) if is_ordered else ()
     labels = {held.key: held.labels for held in recordings if not held.labels.is_empty()}
-    write_store(path, StoreHeader(name, tasks, settings, tuple(features), labels), sources)
+    write_store(
+        path,
+        StoreHeader(name, tasks, settings, tuple(features), labels, order),
+        sources,
+    )
     return path

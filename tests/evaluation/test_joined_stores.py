@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from biopercept.cli.main import main
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.crossvalidation import cross_validate
 from biopercept.evaluation.folds import fit_fold
@@ -93,9 +94,13 @@ def test_joined_rows_are_those_of_the_stores(made: ModuleType, stores: tuple[Pat
 
 def test_each_studys_labels_are_read_as_it_says_them(made: ModuleType, tmp_path: Path) -> None:
     plain = made.store(tmp_path / "a.h5", made.study(4), name="alpha")
-    turned = made.store(tmp_path / "b.h5", made.study(4, seed=1), name="beta", task=OTHER_WORDS)
+    turned = made.store(
+        tmp_path / "b.h5", made.study(4, seed=1), name="beta", task=replace(OTHER_WORDS, label_is_file=True)
+    )
     with open_studies(plain, turned) as joined:
-        windows = plan_evaluation(joined, request((plain, turned))).windows
+        plan = plan_evaluation(joined, request((plain, turned)))
+    windows = plan.windows
+    assert any("is constant within each file" in warning for warning in plan.warnings)
     assert windows.classes == ("rest", "stress")
     for study, word in (("alpha", "stroop"), ("beta", "baseline")):
         own = np.char.startswith(windows.subject, f"{study}/")
@@ -169,3 +174,19 @@ def test_weights_that_have_seen_a_study_are_known_by_study_and_id(stores: tuple[
         start = StartingPoint.__new__(StartingPoint)
         object.__setattr__(start, "studies", seen)
         assert seen_subjects(joined, start, ["alpha/P01", "beta/P01", "beta/P02"]) == ("beta/P01",)
+
+
+def test_the_command_takes_stores_and_folds(stores: tuple[Path, Path], tmp_path: Path) -> None:
+    def run(*words: object) -> int:
+        with pytest.raises(SystemExit) as leaving:
+            main([str(w) for w in ("cross-validate", *stores, "--model", "dummy", "-q", *words)])
+        return int(leaving.value.code or 0)
+
+    assert run("-o", tmp_path / "a", "--split", "k-fold", "--folds", 3, "--stratify") == 0
+    assert run("-o", tmp_path / "b", "--folds-from", tmp_path / "a") == 0
+    folds = [json.loads((tmp_path / name / "folds.json").read_text()) for name in "ab"]
+    assert folds[0]["folds"] == folds[1]["folds"]
+    assert folds[1]["run"]["split"]["stratify"] is True
+    assert run("-o", tmp_path / "c", "--folds-from", tmp_path / "a", "--split", "subject") == 2
+    assert run("-o", tmp_path / "d", "--split", "study") == 0
+    assert "stratify" not in json.loads((tmp_path / "d" / "folds.json").read_text())["run"]["split"]

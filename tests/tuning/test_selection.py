@@ -30,7 +30,7 @@ from biopercept.store import open_store
 from biopercept.tuning import fits
 from biopercept.tuning.design import Candidate, make_designs
 from biopercept.tuning.fits import fit_all
-from biopercept.tuning.ranking import InnerScores, inner_scores, ranked
+from biopercept.tuning.ranking import InnerScores, inner_scores, joined_answers, ranked
 from biopercept.tuning.selection import tune
 
 SMALL = FitSettings(
@@ -192,6 +192,9 @@ def test_an_ensemble_is_the_mean_of_its_members_without_a_fit_of_its_own(store: 
         expected = score_subject(subject, designs["a"].windows.target[first.rows[own]], mean)
         place = designs["a"].windows.subjects.index(subject)
         assert scores.auroc[0, place] == expected.auroc
+        joined_first = joined_answers([first, second]).probabilities
+        assert np.array_equal(joined_first, (first.probabilities + second.probabilities) / 2)
+        assert np.abs(joined_first - first.probabilities).max() > 0.01
         sums = [sum(done.results[n, f.name].n_parameters for n in "ab") for f in designs["a"].pairs.values()]
         assert scores.n_parameters == max(sums)
 
@@ -255,6 +258,8 @@ def test_stacked_fits_say_what_single_ones_do(store: Path, tmp_path: Path) -> No
     assert together["candidates"][0][inner]["mean"] == pytest.approx(alone["candidates"][0][inner]["mean"], abs=0.05)
     assert len(told) == 6
     assert len(list((tmp_path / "stacked" / "fits").iterdir())) == 6
+    nested = [(tmp_path / name / "nested" / "predictions.csv").read_text() for name in ("stacked", "single")]
+    assert nested[0] == nested[1], "what is scored once is fitted as cross-validate fits a single fold"
 
 
 def test_a_candidate_that_cannot_be_fitted_is_named_and_the_others_go_on(

@@ -1,0 +1,132 @@
+"""Scores against the number of subjects with labels: a cross-validation per share, same folds, nested draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from biopercept.errors import SettingsError
+from biopercept.evaluation.crossvalidation import cross_validate
+from biopercept.evaluation.given_folds import read_run
+from biopercept.evaluation.label_counts import count_labels
+from biopercept.evaluation.planning import EvaluationRequest
+from biopercept.files import write_json, write_table, write_text
+from biopercept.learning.splits import Fold
+
+SCHEMA = 1
+ShareFoldDone = Callable[[float, Fold, bool, int], None]
+
+
+def parse_shares(text: str) -> tuple[float, ...]:
+    """Return the shares of a comma-separated option, ascending, each once.
+
+    Raises
+    ------
+    SettingsError
+        Where one is no number above 0 and at most 1.
+    """
+    try:
+        shares = sorted({float(part) for part in text.split(",") if part.strip()})
+    except ValueError:
+        shares = []
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise SettingsError(f"--shares is {text!r}; give numbers above 0 and at most 1 with commas, such as 0.25,0.5,1")
+    return tuple(shares)
+
+
+def learning_curve(
+    request: EvaluationRequest,
+    shares: Sequence[float],
+    output: Path,
+    *,
+    n_jobs: int = 1,
+    config_text: str = "",
+    overwrite: bool = False,
+    on_fold: ShareFoldDone | None = None,
+) -> dict[str, Any]:
+    """Run or resume a cross-validation per share of labels; write ``learning_curve.csv``, ``.md`` and ``.json``.
+
+    Each share has a folder ``share-SHARE`` that is a cross-validation like any other. The subjects whose labels a
+    smaller share uses are among those of a larger one, and everybody is tested at every share.
+
+    Parameters
+    ----------
+    request : EvaluationRequest
+    shares : sequence of float
+        Parts of each fold's training subjects whose labels are used.
+    output : Path
+    n_jobs, config_text, overwrite
+        As of :func:`~biopercept.evaluation.crossvalidation.cross_validate`.
+    on_fold : callable, optional
+        Told ``(share, fold, was_done_before, n_folds)`` as folds finish.
+
+    Returns
+    -------
+    dict
+        ``points``: a row per share and task with ``subjects_labelled`` (lowest and highest over the folds), ``score``
+        (``balanced_accuracy``, or ``mae`` of a regression), ``mean`` and ``ci95``.
+
+    Raises
+    ------
+    SettingsError, StudyError, BusyError
+        As the cross-validations do.
+    """
+    points: list[dict[str, Any]] = []
+    warnings: dict[str, None] = {}
+    for share in shares:
+
+        def tell(fold: Fold, was_done: bool, n_folds: int, share: float = share) -> None:
+            if on_fold is not None:
+                on_fold(share, fold, was_done, n_folds)
+
+        folder = output / f"share-{share:g}"
+        asked = replace(request, evaluation=replace(request.evaluation, label_share=share))
+        scores = cross_validate(
+            asked, folder, n_jobs=n_jobs, config_text=config_text, overwrite=overwrite, on_fold=tell
+        )
+        labelled = count_labels(read_run(folder)["folds"])["subjects_labelled"]
+        for held in scores["tasks"].values() if "tasks" in scores else [scores]:
+            points.append(_point(share, labelled, held))
+        warnings |= dict.fromkeys(scores["warnings"])
+    document = {"schema": SCHEMA, "model": request.model, "points": points, "warnings": list(warnings)}
+    columns = ("share", "labelled_lowest", "labelled_highest", "task", "score", "mean", "ci95_low", "ci95_high")
+    rows = [
+        (p["share"], *p["subjects_labelled"], p["task"], p["score"], p["mean"], *(p["ci95"] or (None, None)))
+        for p in points
+    ]
+    write_table(output / "learning_curve.csv", columns, rows)
+    write_text(output / "learning_curve.md", curve_markdown(document))
+    write_json(output / "learning_curve.json", document)
+    return document
+
+
+def _point(share: float, labelled: list[int], scores: dict[str, Any]) -> dict[str, Any]:
+    name = "balanced_accuracy" if "balanced_accuracy" in scores else "mae"
+    found = scores[name]
+    return {
+        "share": share,
+        "subjects_labelled": labelled,
+        "task": scores["task"],
+        "score": name,
+        "mean": found["mean"],
+        "ci95": found["ci95"],
+    }
+
+
+def curve_markdown(document: dict[str, Any]) -> str:
+    """Return the curve as a Markdown table."""
+    lines = [
+        f"Learning curve of {document['model']}: same folds at every share, 95 % intervals over subjects.",
+        "",
+        "| Share of labels | Labelled subjects per fold | Task | Score | Mean | 95 % interval |",
+        "| ---: | ---: | --- | --- | ---: | ---: |",
+    ]
+    for point in document["points"]:
+        low, high = point["subjects_labelled"]
+        labelled = str(low) if low == high else f"{low} to {high}"
+        mean = "" if point["mean"] is None else f"{point['mean']:.3f}"
+        interval = "" if point["ci95"] is None else " to ".join(f"{bound:.3f}" for bound in point["ci95"])
+        lines.append(f"| {point['share']:g} | {labelled} | {point['task']} | {point['score']} | {mean} | {interval} |")
+    return "\n".join(lines) + "\n"

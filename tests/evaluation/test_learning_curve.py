@@ -1,0 +1,82 @@
+"""Learning curves: nested labels on the same folds, resumable, every point that of its own cross-validation."""
+
+from __future__ import annotations
+
+import csv
+import json
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from biopercept.cli.main import main
+from biopercept.errors import SettingsError
+from biopercept.evaluation.learning_curve import parse_shares
+
+
+def run(*words: object) -> int:
+    with pytest.raises(SystemExit) as leaving:
+        main([str(word) for word in words])
+    return int(leaving.value.code or 0)
+
+
+def test_a_curve_has_a_point_per_share_and_goes_on_where_it_stopped(
+    made: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, out = made.store(tmp_path / "made.h5", made.study(9)), tmp_path / "curve"
+    words = ("learning-curve", store, "-o", out, "--model", "logistic", "--split", "k-fold", "--folds", 2)
+    words = (*words, "--shares", "1,0.25,0.6", "--set", "evaluation.n_bootstrap=200")
+    assert run(*words) == 0
+    printed = capsys.readouterr()
+    assert printed.out == (out / "learning_curve.md").read_text()
+    document = json.loads((out / "learning_curve.json").read_text())
+    assert [point["share"] for point in document["points"]] == [0.25, 0.6, 1.0]
+    for point in document["points"]:
+        scores = json.loads((out / f"share-{point['share']:g}" / "scores.json").read_text())
+        assert (point["mean"], point["ci95"]) == (
+            scores["balanced_accuracy"]["mean"],
+            scores["balanced_accuracy"]["ci95"],
+        )
+        assert point["subjects_labelled"] == scores["labels"]["subjects_labelled"]
+    sets = [
+        [set(f["training"]) | set(f["validation"]) for f in json.loads(path.read_text())["folds"]]
+        for path in (out / f"share-{share}" / "folds.json" for share in ("0.25", "0.6", "1"))
+    ]
+    assert all(few < more for few, more in zip(sets[0], sets[-1], strict=True))
+    assert all(few <= more for less, full in pairwise(sets) for few, more in zip(less, full, strict=True))
+    with (out / "learning_curve.csv").open() as stream:
+        assert [float(row["mean"]) for row in csv.DictReader(stream)] == [p["mean"] for p in document["points"]]
+    assert "| 1 | 4 to 5 | stress | balanced_accuracy |" in printed.out
+    (out / "share-1" / "folds" / "002.json").unlink()
+    assert run(*words) == 0
+    told = capsys.readouterr().err
+    assert told.count("was done before") == 5
+    assert json.loads((out / "learning_curve.json").read_text()) == document
+
+
+@pytest.mark.parametrize("text", ["", "0,1", "0.5,2", "half", "nan"])
+def test_shares_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        parse_shares(text)
+    assert str(refused.value) == (
+        f"--shares is {text!r}; give numbers above 0 and at most 1 with commas, such as 0.25,0.5,1"
+    )
+
+
+def test_there_is_no_way_to_split_windows_at_random(made: ModuleType, tmp_path: Path) -> None:
+    """Only whole subjects, studies or a subject's own time are split; the audit's contrast alone deals windows."""
+    from biopercept.evaluation.settings import EvaluationSettings
+
+    for name in ("random", "window", "windows", "shuffle", "stratified"):
+        with pytest.raises(SettingsError, match=r"evaluation\.split is '.*'; allowed are subject, k-fold"):
+            EvaluationSettings(split=name)
+    package = Path(__file__).parents[2] / "biopercept"
+    words = ("import KFold", "ShuffleSplit", "train_test_split", "StratifiedKFold", "cross_val_score")
+    users = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for line in path.read_text().splitlines()
+        if any(word in line for word in words)
+    }
+    assert users == {"auditing/contrasts.py"}
