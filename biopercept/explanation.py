@@ -133,7 +133,7 @@ def explain(network: BiosignalPerceiver, inputs: TokenInputs) -> AttentionMap:
 
 def explain_windows(network: BiosignalPerceiver, source: TokenSource, rows: IntArray) -> AttentionMap:
     """Return the attention map of the windows at ``rows`` of a table, as one batch."""
-    return explain(network, source.batch(rows))
+    return explain(network, source.batch(rows, is_whole=True))
 
 
 def _summed(weights: FloatArray, names: tuple[str, ...]) -> tuple[tuple[str, ...], FloatArray]:

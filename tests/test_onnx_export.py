@@ -11,7 +11,7 @@ import pytest
 from biopercept import onnx_export
 from biopercept.cli.main import main
 from biopercept.errors import CheckpointError, SettingsError
-from biopercept.learning.checkpoint import Checkpoint, load_checkpoint
+from biopercept.learning.checkpoint import DESCRIPTION, Checkpoint, load_checkpoint, write_model_folder
 from biopercept.learning.final import Provenance, train_final
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.inputs import WindowInputs
@@ -19,14 +19,19 @@ from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.training import TrainingSettings
 from biopercept.learning.windows import labelled_windows
 from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.tokens import TokenSettings
 
 
 @pytest.fixture(scope="module")
 def model(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("export") / "model"
+    return _trained(made, tmp_path_factory.mktemp("export") / "model")
+
+
+def _trained(made: ModuleType, folder: Path, tokens: TokenSettings | None = None, **changes: bool) -> Path:
     windows = labelled_windows(made.study(3), made.TASK, length_seconds=made.LENGTH, feature_names=made.FEATURES)
     fit = FitSettings(
-        model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),
+        model=PerceiverSettings(width=16, n_latents=20, n_layers=1, n_heads=2, **changes),
+        tokens=tokens or TokenSettings(),
         training=TrainingSettings(n_epochs=1, batch_size=32),
     )
     prepare = {"windows": {"length_seconds": made.LENGTH, "step_seconds": made.STEP}, "cleaning": {}}
@@ -59,6 +64,33 @@ def test_the_command_writes_a_file_that_answers_as_the_network_at_other_sizes(
     checkpoint = load_checkpoint(model)
     checkpoint.network.head.bias.data += 0.01  # the check notices a file of other weights
     assert onnx_export.check_export(checkpoint, path, ("eda", "heart_rate")) > 0.005
+
+
+@pytest.mark.parametrize("time_code", ["sinusoidal", "learned"])
+def test_other_codes_patches_and_latents_are_saved_loaded_and_exported(
+    made: ModuleType, tmp_path: Path, time_code: str
+) -> None:
+    tokens = TokenSettings(time_code=time_code, patch_embedding="convolutional")
+    checkpoint = load_checkpoint(_trained(made, tmp_path / "model", tokens, rotary_latents=True))
+    assert checkpoint.tokens == tokens
+    assert checkpoint.model.rotary_latents
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason="the extra onnx is not installed")
+    path = tmp_path / "model.onnx"
+    onnx_export.export_onnx(checkpoint, path, ("eda", "heart_rate"))
+    assert onnx_export.check_export(checkpoint, path, ("eda", "heart_rate")) <= 1e-5
+
+
+def test_a_model_saved_before_the_settings_existed_is_the_default_one(model: Path, tmp_path: Path) -> None:
+    description = json.loads((model / DESCRIPTION).read_text())
+    new = ("time_code", "patch_embedding", "rotary_latents")
+    for section in ("tokens", "model"):
+        description[section] = {k: v for k, v in description[section].items() if k not in new}
+    del description["description_sha256"]
+    old = tmp_path / "old"
+    write_model_folder(old, load_checkpoint(model).network.state_dict(), description, "card")
+    assert load_checkpoint(old).tokens == load_checkpoint(model).tokens
+    assert load_checkpoint(old).model == load_checkpoint(model).model
 
 
 def test_what_the_model_was_not_trained_with_is_refused(

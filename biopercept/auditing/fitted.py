@@ -73,16 +73,14 @@ def latents_of(
     import torch
 
     network.eval()
-    parts = []
+    found = np.zeros((n_windows, 2 * network.settings.width), dtype=np.float32)
     with torch.inference_mode():
-        for start in range(0, n_windows, batch_size):
-            rows = np.arange(start, min(start + batch_size, n_windows), dtype=np.int64)
+        for rows in source.layouts.parts(np.arange(n_windows, dtype=np.int64), most=batch_size):
             tokens, mask = network.fusion(source.batch(rows))
             latents = network.core.encode(tokens, mask)
             answer = network.core.decode(latents, network.queries())[:, 0]
-            parts.append(torch.cat([latents.mean(1), answer], 1).float().cpu().numpy())
-    joined: NDArray[np.float32] = np.concatenate(parts)
-    return joined
+            found[rows] = torch.cat([latents.mean(1), answer], 1).float().cpu().numpy()
+    return found
 
 
 def fit_model(

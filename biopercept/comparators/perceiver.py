@@ -45,7 +45,7 @@ class Perceiver(nn.Module):
         super().__init__()
         self.settings = settings
         n_reads = max(LEAST_READS, settings.n_blocks)
-        self.core = PerceiverIO(replace(settings.core(), n_blocks=n_reads, n_cross_attentions=n_reads))
+        self.core = PerceiverIO(replace(settings.core(token_settings), n_blocks=n_reads, n_cross_attentions=n_reads))
         del self.core.decoder  # nothing is asked of the latents: their mean is the answer
         self.fusion = EarlyFusion(settings.width, token_settings, vocabulary)
         self.head = nn.Linear(settings.width, n_outputs)

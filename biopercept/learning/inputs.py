@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from biopercept.learning.layouts import Layouts
 from biopercept.learning.normalisation import (
     UNSEEN,
     Affine,
@@ -28,14 +29,12 @@ from biopercept.learning.normalisation import (
     moments_until,
     population_statistics,
 )
+from biopercept.learning.prepared_banks import PreparedBank
 from biopercept.learning.sessions import Sessions
 from biopercept.learning.signals import N_CHANNEL_CODES, SignalBank, bank_moments, build_banks
 from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.modalities import MODALITIES
 from biopercept.model.tokens import FeatureGroup, SensorPatches, TokenInputs, TokenSettings, TokenVocabulary
-
-MIN_REAL_FRACTION = 0.5
-"""A patch is a token where at least this part of its samples is real."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +191,16 @@ class TokenSource:
         Which kinds of tokens are built.
     device : torch.device
         Where samples lie and batches are made.
+
+    Attributes
+    ----------
+    layouts : Layouts
+        Which windows have the same channels, and so are best read together.
+
+    Raises
+    ------
+    SettingsError
+        Where the windows are longer than a learned time code reaches.
     """
 
     def __init__(
@@ -200,11 +209,14 @@ class TokenSource:
         self.device = device
         self._clip = inputs.settings.clip if inputs.settings.mode != "raw" else math.inf
         self._length = inputs.windows.length_seconds
-        self._banks: list[_PreparedBank] = []
+        tokens.require_reach(self._length)
+        self._banks: list[PreparedBank] = []
         for index, bank in enumerate(inputs.banks):
             if population.has_modality(bank.modality):
                 affine = inputs.signal_affine(index, population)
-                self._banks.append(_PreparedBank(bank, affine, inputs.windows, device))
+                self._banks.append(PreparedBank(bank, affine, inputs.windows, device))
+        n_patches = [bank.shape(self._length)[1] for bank in self._banks]
+        self.layouts = Layouts.of([bank.bank for bank in self._banks], n_patches, inputs.windows)
         self._groups: list[tuple[str, torch.Tensor, torch.Tensor]] = []
         if tokens.features:
             values = inputs.features(population)
@@ -215,14 +227,26 @@ class TokenSource:
                 filled = torch.from_numpy(np.where(is_real, part, 0.0).astype(np.float32)).to(device)
                 self._groups.append((name, filled, torch.from_numpy(is_real).to(device)))
 
-    def batch(self, rows: IntArray) -> TokenInputs:
-        """Return the token inputs of the windows at ``rows`` of the table."""
-        at = torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(self.device)
-        sensors = tuple(bank.patches(at, self._length, self._clip) for bank in self._banks)
+    def batch(self, rows: IntArray, *, is_whole: bool = False) -> TokenInputs:
+        """Return the token inputs of the windows at ``rows`` of the table.
+
+        Signals of which nothing is real, and channels that none of the windows' recordings has, are left out; the
+        latter stay with ``is_whole``, so that a channel has one number in all batches.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        at = torch.from_numpy(rows).to(self.device)
+        chosen = [None] * len(self._banks) if is_whole or not len(rows) else self.layouts.channels(rows)
+        sensors = tuple(
+            bank.patches(at, self._length, self._clip, channels)
+            for bank, channels in zip(self._banks, chosen, strict=True)
+            if channels is None or len(channels)
+        )
         groups = tuple(FeatureGroup(name, values[at], is_real[at]) for name, values, is_real in self._groups)
         present = tuple(sensor for sensor in sensors if bool(sensor.is_real.any()))
         measured = tuple(group for group in groups if bool(group.is_real.any()))
         if not present and not measured:
+            if not sensors and not groups:  # no channel of any bank: the first stands for what is absent
+                sensors = tuple(bank.patches(at, self._length, self._clip) for bank in self._banks)
             return TokenInputs(sensors, groups)  # nothing is real: the network answers from its query alone
         return TokenInputs(present, measured)
 
@@ -272,79 +296,3 @@ def vocabulary_of(feature_names: Sequence[str]) -> TokenVocabulary:
         feature_groups={name: len(columns) for name, columns in feature_groups(feature_names).items()},
         n_channel_codes=N_CHANNEL_CODES,
     )
-
-
-class _PreparedBank:
-    """A bank on its device with the windows' sample indices and affine maps as tensors."""
-
-    def __init__(self, bank: SignalBank, affine: Affine, windows: WindowTable, device: torch.device) -> None:
-        self.bank = bank.to(device)
-        self.modality = MODALITIES[bank.modality]
-        first, begin = bank.window_starts(windows)
-        as_tensor = torch.from_numpy
-        self.first = as_tensor(first).to(device)
-        self.begin = as_tensor(begin).to(device)
-        self.length = as_tensor(bank.n_samples[windows.recording]).to(device)
-        self.centre = as_tensor(affine.centre.astype(np.float32)).to(device)
-        self.spread = as_tensor(affine.spread.astype(np.float32)).to(device)
-        self.quality_begin = as_tensor(bank.quality_offset[windows.recording]).to(device)
-        self.quality_length = as_tensor(bank.n_quality[windows.recording]).to(device)
-        self.positions = bank.positions().to(device)
-        self.codes = bank.codes().to(device)
-
-    def patches(self, at: torch.Tensor, length_seconds: float, clip: float) -> SensorPatches:
-        """Return the patches of the windows at ``at``: gather, normalise, cut, bring to the model's patch length."""
-        n_native = max(1, round(self.modality.patch_seconds * self.bank.sampling_rate))
-        n_window = max(1, int(length_seconds * self.bank.sampling_rate + 1e-6))
-        n_patches = max(1, n_window // n_native)
-        step = torch.arange(n_patches * n_native, device=at.device)
-        index = self.first[at][..., None] + step  # (B, C, T)
-        inside = (index >= 0) & (index < self.length[at][..., None]) & (self.begin[at][..., None] >= 0)
-        inside &= step < n_window  # a window shorter than a patch: nothing after its end is read
-        flat = torch.where(inside, index + self.begin[at][..., None], torch.zeros_like(index))
-        is_real = inside & self.bank.is_real[flat]
-        values = (self.bank.samples[flat] - self.centre[at][..., None]) / self.spread[at][..., None]
-        values = values.clamp(-clip, clip).reshape(*index.shape[:2], n_patches, n_native)  # (B, C, P, L)
-        is_real = is_real.reshape(values.shape)
-        fraction = is_real.float().sum(dim=-1) / min(n_native, n_window)
-        values = _resized(_filled(values, is_real), self.modality.patch_samples)
-        is_token = fraction >= MIN_REAL_FRACTION
-        n_windows, n_channels = is_token.shape[:2]
-        seconds = n_native / self.bank.sampling_rate
-        times = (torch.arange(n_patches, device=at.device, dtype=torch.float32) + 0.5) * seconds
-        return SensorPatches(
-            modality=self.modality.name,
-            patches=values * is_token[..., None],
-            is_real=is_token,
-            times=times.expand(n_windows, -1),
-            positions=self.positions.expand(n_windows, -1, -1),
-            channels=self.codes.expand(n_windows, n_channels),
-            rate=torch.full((n_windows,), self.bank.sampling_rate, device=at.device),
-            quality=fraction * self._quality(at, times),
-        )
-
-    def _quality(self, at: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        """Return the stored quality at the centre of each patch, (B, C, P); 1 where none was measured."""
-        n_seconds = self.quality_length[at][..., None]
-        second = (self.first[at][..., None] / self.bank.sampling_rate + times).floor().long()
-        is_known = (second >= 0) & (second < n_seconds)
-        if not len(self.bank.quality):
-            return torch.ones(second.shape, device=at.device)
-        index = torch.where(is_known, second + self.quality_begin[at][..., None], torch.zeros_like(second))
-        return torch.where(is_known, self.bank.quality[index].nan_to_num(0.0), torch.ones((), device=at.device))
-
-
-def _filled(values: torch.Tensor, is_real: torch.Tensor) -> torch.Tensor:
-    """Return patches whose missing samples hold the mean of their real ones, so that filling adds no shape."""
-    real = is_real.to(values.dtype)
-    mean = (values * real).sum(-1, keepdim=True) / real.sum(-1, keepdim=True).clamp(min=1.0)
-    return torch.where(is_real, values, mean)
-
-
-def _resized(patches: torch.Tensor, n_samples: int) -> torch.Tensor:
-    """Return patches brought to ``n_samples`` by linear interpolation; a no-op at the modality's own rate."""
-    if patches.shape[-1] == n_samples:
-        return patches
-    flat = patches.reshape(-1, 1, patches.shape[-1])
-    resized = torch.nn.functional.interpolate(flat, size=n_samples, mode="linear", align_corners=False)
-    return resized.reshape(*patches.shape[:-1], n_samples)

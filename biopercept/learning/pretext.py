@@ -18,6 +18,7 @@ Natural Language Supervision", ICML 2021, doi:10.48550/arXiv.2103.00020.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -25,7 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from biopercept.errors import SettingsError
+from biopercept.learning.layouts import in_order
 from biopercept.learning.objectives import contrastive_loss, patch_loss
+from biopercept.learning.windows import IntArray
 from biopercept.model.answering import QueryPerceiver
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.layers import initialise
@@ -137,17 +140,23 @@ class PretextNetwork(nn.Module):
             initialise(self.told)
             initialise(self.truths)
 
-    def forward(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> Tensor:
-        """Return the objective's loss on a batch of windows, a number; 0 where the batch offers nothing to learn."""
+    def forward(
+        self, inputs: TokenInputs, generator: torch.Generator | None = None, parts: Sequence[IntArray] = ()
+    ) -> Tensor:
+        """Return the objective's loss on a batch of windows, a number; 0 where the batch offers nothing to learn.
+
+        ``parts`` are positions of windows with like sensors, which are encoded together (see ``layouts``); none: all.
+        What is hidden, asked for and compared is of the whole batch all the same.
+        """
         inputs = self._read(inputs)
         if self.settings.objective == ALIGNMENT:
-            return self._alignment(inputs, generator)
+            return self._alignment(inputs, generator, parts)
         visible, hidden = self.hide(inputs, generator)
         asked = [self._ask(s, h, generator) for s, h in zip(inputs.sensors, hidden, strict=True) if bool(h.any())]
         if not asked:
             return self._nothing()
         queries, truths = zip(*asked, strict=True)
-        latents = self.network.encode(visible, generator)
+        latents = self._encode(visible, generator, parts)
         if self.settings.objective == MASKED:
             told = self.network.answer(latents, patches=queries, generator=generator).patches
             losses = [patch_loss(t, v, q.is_asked) for t, v, q in zip(told, truths, queries, strict=True)]
@@ -196,7 +205,17 @@ class PretextNetwork(nn.Module):
         found, codes = self.told[asked.modality](told[rows]), self.truths[asked.modality](truth[rows])
         return contrastive_loss(found, codes, self.settings.temperature)
 
-    def _alignment(self, inputs: TokenInputs, generator: torch.Generator | None) -> Tensor:
+    def _encode(self, inputs: TokenInputs, generator: torch.Generator | None, parts: Sequence[IntArray]) -> Tensor:
+        if len(parts) < 2:
+            return self.network.encode(inputs, generator)
+        device = _mask_of(inputs).device
+
+        def encode(part: IntArray) -> Tensor:
+            return self.network.encode(inputs.rows(torch.from_numpy(part).to(device)).without_absent(), generator)
+
+        return in_order(parts, encode)
+
+    def _alignment(self, inputs: TokenInputs, generator: torch.Generator | None, parts: Sequence[IntArray]) -> Tensor:
         mask = _mask_of(inputs)
         layout = token_layout(inputs.sensors, inputs.features, mask)
         has = torch.stack([(mask & (layout.sensor == s)).any(1) for s in range(layout.n_sensors)], 1)  # (B, S)
@@ -206,7 +225,10 @@ class PretextNetwork(nn.Module):
         chosen = int(torch.randint(len(pairs), (1,), device=mask.device, generator=generator))
         rows = has[:, pairs[chosen][0]] & has[:, pairs[chosen][1]]
         one, other = (
-            self.network(_with_mask(inputs, mask & (layout.sensor == sensor)), generator=generator).tasks[SUMMARY][rows]
+            self.network.answer(
+                self._encode(_with_mask(inputs, mask & (layout.sensor == sensor)), generator, parts),
+                generator=generator,
+            ).tasks[SUMMARY][rows]
             for sensor in pairs[chosen]
         )
         return contrastive_loss(one, other, self.settings.temperature, both_ways=True)

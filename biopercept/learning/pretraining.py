@@ -137,7 +137,8 @@ def pretrain(
                 n_rows = min(settings.batch_size, len(studies[study].windows))
                 rows = torch.multinomial(chances[study], n_rows, generator=generator).numpy()  # none twice in a batch
                 with engine.autocast():
-                    loss = pretext(sources[study].batch(rows), noise)
+                    source = sources[study]
+                    loss = pretext(source.batch(rows), noise, source.layouts.parts(rows))
                 if not math.isfinite(float(loss.detach())):
                     raise TrainingError(
                         f"the pretraining loss is not finite at epoch {epoch}, step {step + 1}; "

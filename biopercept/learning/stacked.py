@@ -7,8 +7,9 @@
 5. One optimiser step for all (see ``stacked_weights``). A fold whose epoch ends is validated; one that has stopped
    early leaves the stack with its best weights.
 
-Results are those of :func:`biopercept.learning.training.fit_network` within rounding (tested). It pays where a single
-fit leaves the machine idle, that is on a GPU; on the processors measured it is slower (see ``docs/speed.md``).
+Results are those of :func:`biopercept.learning.training.fit_network` within rounding (tested), but for dropout draws
+where a single fit would read its batches in parts (mixed studies, see ``layouts``; here they stay whole). It pays where
+a single fit leaves the machine idle, that is on a GPU; on the processors measured it is slower (see ``docs/speed.md``).
 
 References
 ----------

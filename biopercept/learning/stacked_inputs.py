@@ -12,13 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from biopercept.learning.inputs import TokenSource, WindowInputs, _PreparedBank
+from biopercept.learning.inputs import TokenSource, WindowInputs
 from biopercept.learning.normalisation import Population
+from biopercept.learning.prepared_banks import PreparedBank
+from biopercept.learning.signals import ABSENT
 from biopercept.learning.windows import IntArray
 from biopercept.model.tokens import FeatureGroup, SensorPatches, TokenInputs, TokenSettings
 
-Present = tuple[tuple[int, ...], tuple[int, ...]]
-"""Numbers of the signal banks, and of the feature groups, of which a batch holds something real."""
+Present = tuple[tuple[tuple[int, tuple[int, ...]], ...], tuple[int, ...]]
+"""Numbers of the signal banks, each with those of its channels, and of the feature groups, that a batch has."""
 
 _CHUNK = 256
 
@@ -44,7 +46,7 @@ class StackedSource:
         self._n_windows = len(inputs.windows)
         self._device = device
         found: list[dict[tuple[str, float], tuple[Tensor, Tensor]]] = []
-        banks: dict[tuple[str, float], _PreparedBank] = {}
+        banks: dict[tuple[str, float], PreparedBank] = {}
         groups: list[list[tuple[str, Tensor, Tensor]]] = []
         for population in populations:
             source = TokenSource(inputs, population, tokens, device)
@@ -64,17 +66,23 @@ class StackedSource:
         has_bank = has_bank.reshape(len(found), 1, len(keys))
         # (F, windows, banks), (F, windows, groups): what is real does not depend on how it is scaled
         self._has_bank = has_bank & self._windows_with_banks()[None]
+        self._has_channel = [(b.bank.offset != ABSENT)[inputs.windows.recording] for b in self._banks]
         self._is_fitted = has_bank[:, 0]
         real = [is_real.any(1).cpu().numpy().reshape(len(found), -1) for _, _, is_real in self._groups]
         self._has_group = np.stack(real, -1) if real else np.zeros((len(found), self._n_windows, 0), dtype=bool)
 
     def present(self, fold: int, rows: IntArray) -> Present:
         """Return of what a fold's batch of these windows holds something real; of nothing: all that the fold has."""
-        banks = tuple(np.flatnonzero(self._has_bank[fold, rows].any(0)).tolist())
+        banks = self._with_channels(np.flatnonzero(self._has_bank[fold, rows].any(0)), rows)
         groups = tuple(np.flatnonzero(self._has_group[fold, rows].any(0)).tolist())
         if banks or groups:
             return banks, groups
-        return tuple(np.flatnonzero(self._is_fitted[fold]).tolist()), tuple(range(len(self._groups)))
+        return self._with_channels(np.flatnonzero(self._is_fitted[fold])), tuple(range(len(self._groups)))
+
+    def _with_channels(self, banks: IntArray, rows: IntArray | None = None) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """Return banks with the channels that any recording of the windows has; None: all channels."""
+        has = [self._has_channel[i] if rows is None else self._has_channel[i][rows] for i in banks]
+        return tuple((int(i), tuple(np.flatnonzero(own.any(0)).tolist())) for i, own in zip(banks, has, strict=True))
 
     def batch(self, folds: Sequence[int], rows: Sequence[IntArray], present: Present) -> TokenInputs:
         """Return the inputs of K folds' windows, one fold after the other: K x B samples.
@@ -89,9 +97,14 @@ class StackedSource:
         """
         places = np.concatenate([f * self._n_windows + r for f, r in zip(folds, rows, strict=True)])
         at = torch.from_numpy(places.astype(np.int64)).to(self._device)
-        sensors = tuple(self._banks[i].patches(at, self._length, self._clip) for i in present[0])
+        sensors = tuple(self._patches(i, channels, at) for i, channels in present[0])
         chosen = [self._groups[i] for i in present[1]]
         return TokenInputs(sensors, tuple(FeatureGroup(name, values[at], real[at]) for name, values, real in chosen))
+
+    def _patches(self, number: int, channels: tuple[int, ...], at: Tensor) -> SensorPatches:
+        bank = self._banks[number]
+        only = None if len(channels) == bank.bank.n_channels else np.array(channels, dtype=np.int64)
+        return bank.patches(at, self._length, self._clip, only)
 
     def _windows_with_banks(self) -> NDArray[np.bool_]:
         """Return which windows have a real patch of each bank, (n_windows, n_banks)."""
@@ -131,7 +144,7 @@ def split_tensors(inputs: TokenInputs, n_folds: int) -> tuple[list[Tensor], Call
     return tensors, join
 
 
-def _for_folds(bank: _PreparedBank, maps: Sequence[tuple[Tensor, Tensor] | None]) -> _PreparedBank:
+def _for_folds(bank: PreparedBank, maps: Sequence[tuple[Tensor, Tensor] | None]) -> PreparedBank:
     """Return a prepared bank whose window tables hold every window once per fold, with the fold's own affine map.
 
     A fold none of whose subjects had the sensor has no map; it is never asked for this bank.

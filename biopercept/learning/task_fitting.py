@@ -145,12 +145,13 @@ def trace_answers(
         Seconds from the start of each window.
     batch_size : int
     """
-    parts: dict[str, list[FloatArray]] = {output.task.name: [] for output in outputs}
+    found: dict[str, list[FloatArray]] = {output.task.name: [] for output in outputs}
+    parts = source.layouts.parts(rows, most=batch_size)
     with torch.inference_mode():
-        for start in range(0, len(rows), batch_size):
-            part = slice(start, start + batch_size)
+        for part in parts:
             asked = torch.from_numpy(times[part]).to(source.device)
             answers = network.eval()(source.batch(rows[part]), traces={o.task.name: asked for o in outputs})
             for output in outputs:
-                parts[output.task.name].append(plain_answers(output, answers.traces[output.task.name]))
-    return {name: np.concatenate(found) for name, found in parts.items()}
+                found[output.task.name].append(plain_answers(output, answers.traces[output.task.name]))
+    back = np.argsort(np.concatenate(parts), kind="stable")
+    return {name: np.concatenate(told)[back] for name, told in found.items()}

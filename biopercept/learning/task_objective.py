@@ -13,6 +13,7 @@ from torch import nn
 
 from biopercept.learning.dense_labels import DenseLabels
 from biopercept.learning.inputs import TokenSource
+from biopercept.learning.layouts import in_order
 from biopercept.learning.objectives import joint_loss, task_losses
 from biopercept.learning.training import cell_weights
 from biopercept.learning.windows import IntArray, TaskColumn, WindowTable
@@ -127,12 +128,14 @@ class TaskObjective:
 
     def loss(self, network: nn.Module, source: TokenSource, rows: IntArray, noise: torch.Generator) -> torch.Tensor:
         """Return the weighted loss of a batch: the tasks', and that of single times where it is trained."""
+        assert isinstance(network, QueryPerceiver)
         if not self._dense:
-            return self._window_loss(network(source.batch(rows), generator=noise), rows)
+            return self._window_loss(network.answer(_latents(network, source, rows, noise), generator=noise), rows)
         extra = torch.multinomial(self._chance, max(1, len(rows) // 2), replacement=True, generator=self._draws)
         chosen = np.concatenate([rows, self._grid[extra.numpy()]])
         times = self.windows.length_seconds * torch.rand(len(chosen), TIMES_PER_WINDOW, generator=self._draws)
-        answers = network(source.batch(chosen), traces=self._asked(times, source), generator=noise)
+        latents = _latents(network, source, chosen, noise)
+        answers = network.answer(latents, traces=self._asked(times, source), generator=noise)
         return self._window_loss(answers, chosen) + self.dense_weight * self._time_loss(answers, chosen, times)
 
     def validation_loss(self, network: nn.Module, source: TokenSource, rows: IntArray) -> float:
@@ -173,13 +176,13 @@ class TaskObjective:
     def _losses_of(self, network: nn.Module, source: TokenSource, rows: IntArray, number: int) -> NDArray[np.float64]:
         """Return the loss of each window for one task, in evaluation mode."""
         output, column = self.outputs[number], self.windows.columns[number]
-        parts = []
+        losses = np.zeros(len(rows))
         with torch.inference_mode():
-            for start in range(0, len(rows), 256):
-                part = rows[start : start + 256]
+            for places in source.layouts.parts(rows, most=256):
+                part = rows[places]
                 told = network.eval()(source.batch(part)).tasks[output.task.name]
-                parts.append(task_losses(output.spec, told, _truth(output, column.at(part)).to(told.device)).cpu())
-        return np.asarray(torch.cat(parts).double().numpy())
+                losses[places] = task_losses(output.spec, told, _truth(output, column.at(part)).to(told.device)).cpu()
+        return losses
 
     def _validation_time_loss(self, network: nn.Module, source: TokenSource) -> float:
         """Return the mean loss at evenly spread times of the validation subjects' grid windows."""
@@ -196,12 +199,17 @@ class TaskObjective:
 
 def ask(network: QueryPerceiver, source: TokenSource, rows: IntArray, batch_size: int = 256) -> dict[str, torch.Tensor]:
     """Return the network's outputs of the windows at ``rows`` by task, each (len(rows), n_outputs) on the CPU."""
-    parts: dict[str, list[torch.Tensor]] = {task.name: [torch.zeros((0, task.n_outputs))] for task in network.tasks}
+    found = {task.name: torch.zeros((len(rows), task.n_outputs)) for task in network.tasks}
     with torch.inference_mode():
-        for start in range(0, len(rows), batch_size):
-            for name, told in network.eval()(source.batch(rows[start : start + batch_size])).tasks.items():
-                parts[name].append(told.float().cpu())
-    return {name: torch.cat(found) for name, found in parts.items()}
+        for part in source.layouts.parts(rows, most=batch_size):
+            for name, told in network.eval()(source.batch(rows[part])).tasks.items():
+                found[name][torch.from_numpy(part)] = told.float().cpu()
+    return found
+
+
+def _latents(network: QueryPerceiver, source: TokenSource, rows: IntArray, noise: torch.Generator) -> torch.Tensor:
+    """Return the latents of a training batch, read in parts of like windows."""
+    return in_order(source.layouts.parts(rows), lambda part: network.encode(source.batch(rows[part]), noise))
 
 
 def _is_grid(windows: WindowTable) -> NDArray[np.bool_]:

@@ -15,6 +15,7 @@ from torch import nn
 from biopercept.errors import SettingsError, TrainingError
 from biopercept.learning.engine import Engine, seeded
 from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
+from biopercept.learning.layouts import in_order
 from biopercept.learning.normalisation import Population
 from biopercept.learning.optimisation import RunningMean, make_optimiser
 from biopercept.learning.starting import take_weights
@@ -191,7 +192,7 @@ class ClassObjective:
 
     def loss(self, network: nn.Module, source: TokenSource, rows: IntArray, noise: torch.Generator) -> torch.Tensor:
         """Return the mean cross-entropy of a batch."""
-        logits = network(source.batch(rows), noise)
+        logits = in_order(source.layouts.parts(rows), lambda part: network(source.batch(rows[part]), noise))
         labels = torch.from_numpy(self.windows.target[rows]).to(source.device)
         return nn.functional.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
 
@@ -362,12 +363,12 @@ def predict_probabilities(
     The network is left in evaluation mode.
     """
     network.eval()
-    parts = []
+    found = np.empty((len(rows), cast(nn.Linear, network.head).out_features))
     with torch.inference_mode():
-        for start in range(0, len(rows), batch_size):
-            logits = network(source.batch(rows[start : start + batch_size]))
-            parts.append(torch.softmax(logits.double(), dim=-1).cpu().numpy())
-    return np.concatenate(parts) if parts else np.empty((0, cast(nn.Linear, network.head).out_features))
+        for part in source.layouts.parts(rows, most=batch_size):
+            logits = network(source.batch(rows[part]))
+            found[part] = torch.softmax(logits.double(), dim=-1).cpu().numpy()
+    return found
 
 
 def _training_step(

@@ -85,7 +85,7 @@ class QueryPerceiver(nn.Module):
         super().__init__()
         self.settings = settings
         self.tasks = tuple(tasks)
-        self.core = PerceiverIO(settings.core())
+        self.core = PerceiverIO(settings.core(token_settings))
         self.fusion = EarlyFusion(settings.width, token_settings, vocabulary)
         self.asked = OutputQueries(settings.width, token_settings, tasks, vocabulary.n_channel_codes)
         self.heads = nn.ModuleList(nn.Linear(settings.width, task.n_outputs) for task in tasks)
@@ -210,8 +210,15 @@ class QueryPerceiver(nn.Module):
         """Return the patches (B, C, n_steps, L) that follow a signal's last, each told from those before it.
 
         The answers are fed back; feature tokens are not read, as in :meth:`next_patches`.
+
+        Raises
+        ------
+        SettingsError
+            Where the steps lead beyond the table of a learned time code.
         """
         known = TokenInputs(inputs.sensors)
+        last = float(signal_of(known, modality).times.nan_to_num(0.0).max())
+        self.fusion.settings.require_reach(last + n_steps * MODALITIES[modality].patch_seconds)
         told = []
         for _ in range(n_steps):
             sensor = signal_of(known, modality)

@@ -131,6 +131,7 @@ class MultiHeadAttention(nn.Module):
             )
         self.n_heads = n_heads
         self.dropout = dropout
+        self.rotary: nn.Module | None = None  # turns queries and keys by their times, where set (see ``rotary``)
         self.scale = 1.0 / math.sqrt(qk_width // n_heads)
         self.to_query = Linear(query_width, qk_width)
         self.to_key = Linear(input_width, qk_width)
@@ -260,6 +261,8 @@ class MultiHeadAttention(nn.Module):
         else:
             parts = (self.to_query(queries), self.to_key(inputs), self.to_value(inputs))
         query, key, value = (torch.unflatten(part, -1, (self.n_heads, -1)).transpose(1, 2) for part in parts)
+        if self.rotary is not None:
+            query, key = self.rotary(query), self.rotary(key)
         return query.expand(len(inputs), -1, -1, -1), key, value
 
     def _output(self, summed: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from biopercept.errors import SettingsError
 from biopercept.model.dropout import drop
 from biopercept.model.layers import LearnedArray, initialise
 from biopercept.model.perceiver import CoreSettings, PerceiverIO, refuse_out_of_range
+from biopercept.model.rotary import refuse_odd_heads
 from biopercept.model.tokens import EarlyFusion, TokenInputs, TokenSettings, TokenVocabulary
 
 
@@ -31,6 +32,9 @@ class PerceiverSettings:
         Attention heads everywhere; must divide ``width``.
     widening : int
         Hidden width of the two-layer networks, in multiples of ``width``.
+    rotary_latents : bool
+        Latents are spread over the time that the time code knows (``tokens.longest_seconds``), and their
+        self-attention turns with the time between them (see ``rotary``).
     attention_dropout, feedforward_dropout, head_dropout, path_dropout : float
         Chance in training that a token is hidden from a latent; that an element of a two-layer network's output,
         an element of what the output layer reads, or a residual branch of a latent layer (per sample) is dropped.
@@ -43,6 +47,7 @@ class PerceiverSettings:
     n_cross_attentions: int = 1
     n_heads: int = 4
     widening: int = 2
+    rotary_latents: bool = False
     attention_dropout: float = 0.2
     feedforward_dropout: float = 0.3
     head_dropout: float = 0.4
@@ -52,9 +57,11 @@ class PerceiverSettings:
         refuse_out_of_range(self)
         if self.width % self.n_heads:
             raise SettingsError(f"The model setting n_heads is {self.n_heads}; it must divide the width {self.width}.")
+        if self.rotary_latents:
+            refuse_odd_heads(self.width // self.n_heads)
 
-    def core(self) -> CoreSettings:
-        """Return the shape of the core these settings stand for."""
+    def core(self, tokens: TokenSettings) -> CoreSettings:
+        """Return the shape of the core these settings stand for, for tokens made by the settings ``tokens``."""
         return CoreSettings(
             input_width=self.width,
             query_width=self.width,
@@ -70,6 +77,7 @@ class PerceiverSettings:
             widening=self.widening,
             decoder_widening=self.widening,
             decoder_residual=True,
+            rotary_seconds=tokens.longest_seconds if self.rotary_latents else None,
             attention_dropout=self.attention_dropout,
             feedforward_dropout=self.feedforward_dropout,
             path_dropout=self.path_dropout,
@@ -107,7 +115,7 @@ class BiosignalPerceiver(nn.Module):
         if n_outputs < 1:
             raise SettingsError(f"The model is to give {n_outputs} outputs; it must give at least 1.")
         self.settings = settings
-        self.core = PerceiverIO(settings.core())
+        self.core = PerceiverIO(settings.core(token_settings))
         self.fusion = EarlyFusion(settings.width, token_settings, vocabulary)
         self.queries = LearnedArray(1, settings.width)  # one row per task
         self.head = nn.Linear(settings.width, n_outputs)

@@ -56,6 +56,24 @@ def fourier_features(positions: Tensor, frequencies: Tensor) -> Tensor:
     return torch.cat((positions, angles.sin(), angles.cos()), -1)
 
 
+def geometric_rates(n: int, longest: float) -> Tensor:
+    """Return the angular rates 1, longest^(-1/n), longest^(-2/n), ... of "Attention Is All You Need": (n,).
+
+    Parameters
+    ----------
+    n : int
+    longest : float
+        Wavelength that the next rate after the last would have, in multiples of the first.
+    """
+    return torch.exp(-math.log(longest) * (torch.arange(n, dtype=torch.float32) / n))
+
+
+def sinusoids(places: Tensor, rates: Tensor) -> Tensor:
+    """Return sines and cosines in turn, (..., 2 K), for places (...) and angular rates (K,) per unit of place."""
+    angles = places[..., None] * rates
+    return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)
+
+
 class TimeEncoding(nn.Module):
     """Code of a patch's time: waves of linearly spaced frequencies, up to the Nyquist of the patch's own rate.
 

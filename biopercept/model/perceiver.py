@@ -18,8 +18,9 @@ References
 A. Jaegle et al., "Perceiver: General Perception with Iterative Attention", ICML 2021,
 doi:10.48550/arXiv.2103.03206. A. Jaegle et al., "Perceiver IO: A General Architecture for
 Structured Inputs & Outputs", ICLR 2022, doi:10.48550/arXiv.2107.14795. Equal to the authors'
-code within 1e-5 (tested). Added here: dropped residual paths, folding and reading in stretches (see
-``attention`` and ``streaming``); attention dropout hides keys instead of dropping weights (see ``dropout``).
+code within 1e-5 (tested). Added here: dropped residual paths, rotary time (see ``rotary``), folding
+and reading in stretches (see ``attention`` and ``streaming``); attention dropout hides keys instead of dropping weights
+(see ``dropout``).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from torch import Tensor, nn
 from biopercept.errors import SettingsError
 from biopercept.model.attention import MultiHeadAttention
 from biopercept.model.layers import CrossAttention, LatentLayer, LearnedArray, initialise
+from biopercept.model.rotary import RotaryTime
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class CoreSettings:
         Hidden width of the two-layer networks, in multiples of their width.
     decoder_residual : bool
         Add the query to what the decoder's attention read.
+    rotary_seconds : float or None
+        Time over which the latents are spread for rotary time in their self-attention; None: none (see ``rotary``).
     attention_dropout, feedforward_dropout, path_dropout : float
         Chance in training that a token is hidden from a query; that an element of a two-layer network's output,
         or a residual branch of a latent layer (per sample) is dropped.
@@ -88,6 +92,7 @@ class CoreSettings:
     widening: int = 1
     decoder_widening: int = 1
     decoder_residual: bool = False
+    rotary_seconds: float | None = None
     attention_dropout: float = 0.0
     feedforward_dropout: float = 0.0
     path_dropout: float = 0.0
@@ -203,6 +208,8 @@ def _latent_layer(s: CoreSettings) -> LatentLayer:
         n_heads=s.n_self_heads,
         dropout=s.attention_dropout,
     )
+    if s.rotary_seconds is not None:
+        attention.rotary = RotaryTime(s.n_latents, s.rotary_seconds, attention.to_query.out_features // s.n_self_heads)
     return LatentLayer(attention, s.widening, s.feedforward_dropout, s.path_dropout)
 
 

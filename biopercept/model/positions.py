@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from biopercept.errors import SettingsError
-from biopercept.model.encodings import fourier_features, linear_frequencies
+from biopercept.model.encodings import fourier_features, geometric_rates, linear_frequencies, sinusoids
 from biopercept.model.layers import LEARNED_ARRAY_STD
 
 KINDS = ("fourier", "sinusoidal", "learned")
@@ -120,13 +120,11 @@ class SinusoidalPositions(PositionEncoding):
                 f"the width must be a multiple of {2 * len(self.shape)}."
             )
         per_axis = width // len(self.shape)
-        exponents = torch.arange(0, per_axis, 2, dtype=torch.float32) / per_axis
-        self.register_buffer("rates", torch.exp(-math.log(_LONGEST_WAVE) * exponents), persistent=False)
+        self.register_buffer("rates", geometric_rates(per_axis // 2, _LONGEST_WAVE), persistent=False)
 
     def forward(self, positions: Tensor) -> Tensor:
         """Return codes (..., width) of positions (..., A)."""
-        angles = self._indices(positions)[..., None] * self.rates  # (..., A, K)
-        return torch.stack((angles.sin(), angles.cos()), -1).flatten(-3)  # (..., A K 2)
+        return sinusoids(self._indices(positions), self.rates).flatten(-2)  # (..., A, 2 K) -> (..., A K 2)
 
 
 class LearnedPositions(PositionEncoding):
@@ -136,14 +134,15 @@ class LearnedPositions(PositionEncoding):
     ----------
     shape : sequence of int
     width : int
+    std : float
+        Spread of the vectors at the start.
     """
 
-    def __init__(self, shape: Sequence[int], width: int) -> None:
+    def __init__(self, shape: Sequence[int], width: int, std: float = LEARNED_ARRAY_STD) -> None:
         super().__init__(shape, width)
         if width < 1:
             raise SettingsError(f"Learned positions cannot be {width} wide; the width must be at least 1.")
         self.codes = nn.Parameter(torch.empty(math.prod(self.shape), width))
-        std = LEARNED_ARRAY_STD
         nn.init.trunc_normal_(self.codes, 0.0, std, -2.0 * std, 2.0 * std)
 
     def forward(self, positions: Tensor) -> Tensor:

@@ -69,6 +69,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     -------
     Tensor (..., out)
     """
+    if torch.compiler.is_compiling():  # asked first: what is asked of a size would bind the sizes of an exported graph
+        return F.linear(x, weight, bias)
     is_worth_it = x.numel() * len(weight) >= _LEAST_PRODUCTS and onednn_is_quicker() and is_plain(x, weight)
     if not is_worth_it:
         return F.linear(x, weight, bias)

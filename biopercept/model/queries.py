@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from biopercept.errors import SettingsError
 from biopercept.modalities import MODALITIES
-from biopercept.model.encodings import ChannelEncoding, ModalityEncoding, RateEncoding, TimeEncoding
+from biopercept.model.encodings import ChannelEncoding, ModalityEncoding, RateEncoding
 from biopercept.model.layers import LearnedArray
 from biopercept.model.token_inputs import SensorPatches
 from biopercept.model.tokens import TokenSettings
@@ -151,7 +151,7 @@ class OutputQueries(nn.Module):
     ----------
     width : int
     settings : TokenSettings
-        Bands of the time and electrode codes.
+        The kind of time code, which is that of the tokens, and the bands of the time and electrode codes.
     tasks : sequence of TaskSpec
     n_channel_codes : int
 
@@ -168,7 +168,7 @@ class OutputQueries(nn.Module):
             raise SettingsError(f"Two of the tasks {', '.join(names)} have one name; give each its own.")
         self.names = tuple(names)
         self.tasks = LearnedArray(len(tasks), width)
-        self.time = TimeEncoding(width, settings.time_bands, settings.longest_seconds, settings.highest_hz)
+        self.time = settings.time_encoding(width)
         self.channel = ChannelEncoding(width, settings.position_bands, n_channel_codes)
         self.modality = ModalityEncoding(width)
         self.rate = RateEncoding(width)

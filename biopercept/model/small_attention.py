@@ -21,8 +21,8 @@ _MOST_SHARED = 512  # and where all samples ask the same
 def is_small(query: Tensor, key: Tensor, *, is_shared: bool = False) -> bool:
     """Return whether holding the scores of queries (..., L, d) on keys (..., N, d) is quicker than the fused kernel."""
     most = _MOST_SHARED if is_shared else _MOST_OF_ITS_OWN
-    is_short = query.shape[-2] >= _LEAST_QUERIES and key.shape[-2] <= most
-    return is_short and is_plain(query, key)
+    # In this order: sizes that are asked for while a graph is captured would bind those of the exported network.
+    return is_plain(query, key) and query.shape[-2] >= _LEAST_QUERIES and key.shape[-2] <= most
 
 
 def attend_held(query: Tensor, key: Tensor, value: Tensor, readable: Tensor | None, scale: float) -> Tensor:

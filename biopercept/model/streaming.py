@@ -60,11 +60,13 @@ def pays(tokens: Tensor, queries: Tensor) -> bool:
     queries : Tensor
         Of the same attention; both must be float32 or float64 on a CPU, outside autocast and graph capture.
     """
-    if _is_whole.get() or tokens.device.type != "cpu" or tokens.dtype not in (torch.float32, torch.float64):
+    if torch.compiler.is_compiling() or _is_whole.get():  # in this order: graph capture cannot ask for the second
+        return False
+    if tokens.device.type != "cpu" or tokens.dtype not in (torch.float32, torch.float64):
         return False
     if tokens.dtype != queries.dtype or tokens.shape[1] < _LEAST_TOKENS or tokens.numel() < _LEAST_VALUES:
         return False
-    return not (torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
+    return not torch.is_autocast_enabled("cpu")
 
 
 def read_normalised(queries: Tensor, tokens: Tensor, readable: Tensor | None, eps: float) -> Tensor:

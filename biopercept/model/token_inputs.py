@@ -125,6 +125,25 @@ class TokenInputs:
             tuple(_mapped(g, lambda t: t[index]) for g in self.features),
         )
 
+    def without_absent(self) -> TokenInputs:
+        """Return the inputs without the signals, channels and groups of which nothing is real in any sample.
+
+        Where nothing at all is real they stay as they are.
+        """
+        sensors = []
+        for sensor in self.sensors:
+            present = sensor.is_real.any(2).any(0)  # (C,)
+            if bool(present.all()):
+                sensors.append(sensor)
+            elif bool(present.any()):
+                cut = {n: getattr(sensor, n)[:, present] for n in _OF_CHANNELS}
+                sensors.append(replace(sensor, **cut))
+        features = tuple(group for group in self.features if bool(group.is_real.any()))
+        return TokenInputs(tuple(sensors), features) if sensors or features else self
+
+
+_OF_CHANNELS = ("patches", "is_real", "positions", "channels", "quality")
+
 
 @dataclass(frozen=True)
 class TokenVocabulary:

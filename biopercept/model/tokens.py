@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.modalities import MODALITIES
-from biopercept.model.encodings import ChannelEncoding, ModalityEncoding, RateEncoding, TimeEncoding
+from biopercept.model.encodings import ChannelEncoding, ModalityEncoding, RateEncoding
+from biopercept.model.patch_embeddings import PATCH_EMBEDDINGS, patch_embedding
 from biopercept.model.sensor_dropout import TokenLayout, drop_tokens, sensors_of
+from biopercept.model.time_codes import TIME_CODES, time_code
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "TokenSettings",
     "TokenVocabulary",
 ]
+
+_GRACE_SECONDS = 1e-3  # lengths of windows are numbers of samples
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,18 @@ class TokenSettings:
         Patches of derived series (heart rate, tonic EDA, ...).
     features : bool
         One token per feature group.
+    patch_embedding : str
+        How the samples of a patch become a vector: ``linear`` or ``convolutional`` (see ``patch_embeddings``).
+    time_code : str
+        How time becomes one, of tokens and of queries: ``fourier``, ``sinusoidal`` or ``learned`` (see ``time_codes``).
     time_bands : int
-        Frequencies of the time code.
+        Frequencies of the time code (not of the learned one).
     longest_seconds : float
-        Period of the slowest wave of the time code, seconds: at least the window length.
+        Period of the slowest wave of the time code, reach of the learned one, and time over which latents are spread
+        (``rotary_latents``), seconds: at least the window length.
     highest_hz : float
-        Fastest wave of the time code, Hz; half the rate of the shortest patches.
+        Fastest wave of the time code, Hz; half the rate of the shortest patches. A bin of the learned code is half its
+        period long.
     position_bands : int
         Frequencies per axis of the electrode code.
     shape_floor : float
@@ -67,6 +77,8 @@ class TokenSettings:
     raw: bool = True
     derived: bool = True
     features: bool = True
+    patch_embedding: str = "linear"
+    time_code: str = "fourier"
     time_bands: int = 16
     longest_seconds: float = 120.0
     highest_hz: float = 0.5
@@ -82,6 +94,11 @@ class TokenSettings:
             raise SettingsError(
                 "The token settings raw, derived and features are all false; at least one must be true."
             )
+        for name, allowed in (("patch_embedding", PATCH_EMBEDDINGS), ("time_code", TIME_CODES)):
+            if getattr(self, name) not in allowed:
+                raise SettingsError(
+                    f"The token setting {name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}."
+                )
         for name in (field.name for field in fields(self) if field.name.endswith("dropout")):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise SettingsError(
@@ -94,6 +111,35 @@ class TokenSettings:
     def reads(self, modality: str) -> bool:
         """Return whether signals of this modality become tokens."""
         return self.derived if MODALITIES[modality].is_derived else self.raw
+
+    def time_encoding(self, width: int) -> nn.Module:
+        """Return the code of time that these settings name, for tokens and for queries alike."""
+        return time_code(
+            self.time_code,
+            width,
+            n_bands=self.time_bands,
+            longest_seconds=self.longest_seconds,
+            highest_hz=self.highest_hz,
+        )
+
+    def require_reach(self, seconds: float) -> None:
+        """Refuse times that lie beyond the table of a learned time code; waves go on and code any time.
+
+        Parameters
+        ----------
+        seconds : float
+            Latest time that is to be coded, from the window's start.
+
+        Raises
+        ------
+        SettingsError
+            Naming the two times.
+        """
+        if self.time_code == "learned" and seconds > self.longest_seconds + _GRACE_SECONDS:
+            raise SettingsError(
+                f"The learned time code (time_code) has codes up to {self.longest_seconds:g} s, and times up to "
+                f"{seconds:g} s are to be coded; set longest_seconds to at least that or choose another time_code."
+            )
 
 
 class EarlyFusion(nn.Module):
@@ -124,11 +170,12 @@ class EarlyFusion(nn.Module):
                 f"The token settings leave nothing to read of the signals ({signals}) and the feature groups "
                 f"({named}); switch raw, derived or features on."
             )
-        self.shapes = nn.ModuleDict({m: nn.Linear(length, width, bias=False) for m, length in read.items()})
+        embedding = settings.patch_embedding
+        self.shapes = nn.ModuleDict({m: patch_embedding(embedding, length, width) for m, length in read.items()})
         self.amplitudes = nn.ModuleDict({m: nn.Linear(3, width) for m in read})
         self.features = nn.ModuleDict({group: nn.Linear(2 * n, width) for group, n in groups.items()})
         if read:
-            self.time = TimeEncoding(width, settings.time_bands, settings.longest_seconds, settings.highest_hz)
+            self.time = settings.time_encoding(width)
             self.channel = ChannelEncoding(width, settings.position_bands, vocabulary.n_channel_codes)
             self.modality = ModalityEncoding(width)
             self.rate = RateEncoding(width)

@@ -6,8 +6,10 @@ from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
+import pytest
 import torch
 
+from biopercept.errors import SettingsError
 from biopercept.learning.inputs import TokenSource, WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.signals import channel_code
@@ -148,3 +150,11 @@ def test_a_window_shorter_than_a_patch_reads_nothing_after_its_end(made: ModuleT
 def test_channel_codes_depend_on_the_name_alone() -> None:
     assert channel_code("x") == channel_code(" X ")
     assert len({channel_code(n) for n in ("x", "y", "z")}) == 3
+
+
+def test_windows_longer_than_a_learned_time_code_are_refused(made: ModuleType) -> None:
+    inputs, _ = source_of(made, made.study(3))
+    short = TokenSettings(time_code="learned", longest_seconds=made.LENGTH - 5.0)
+    with pytest.raises(SettingsError, match=r"has codes up to 15 s, and times up to 20 s are to be coded; set longest"):
+        TokenSource(inputs, inputs.fit(["P01"]), short, CPU)
+    TokenSource(inputs, inputs.fit(["P01"]), replace(short, longest_seconds=made.LENGTH), CPU)

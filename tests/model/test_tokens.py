@@ -216,5 +216,21 @@ def test_an_electrode_has_the_same_code_in_every_montage() -> None:
     full = code(montage, numbers)
     part = code(montage[:, [4, 1]], torch.zeros(1, 2, dtype=torch.int64))
     torch.testing.assert_close(part, full[:, [4, 1]])
+    for alone in range(6):
+        torch.testing.assert_close(code(montage[:, alone : alone + 1], numbers[:, :1])[:, 0], full[:, alone])
     unknown = code(torch.full((1, 6, 3), torch.nan), numbers)
     torch.testing.assert_close(unknown, code.codes(numbers))
+
+
+def test_a_modality_has_one_vector_of_a_fixed_vocabulary_whatever_else_is_present() -> None:
+    torch.manual_seed(0)
+    one, other = TokenVocabulary({"eda": 4, "acc": 4}, {}, 1), TokenVocabulary({"acc": 4, "temp": 4, "eda": 4}, {}, 1)
+    fusion, wider = (EarlyFusion(8, TokenSettings(**NO_DROPOUT), v).eval() for v in (one, other))  # type: ignore[arg-type]
+    assert fusion.modality.codes.weight.shape == wider.modality.codes.weight.shape == (len(MODALITIES), 8)
+    together = TokenInputs((_sensor("eda"), _sensor("acc")))
+    before = fusion(together)[0]
+    torch.testing.assert_close(fusion(TokenInputs((_sensor("acc"),)))[0], before[:, 3:])
+    fusion.modality.codes.weight.data[list(MODALITIES).index("acc")] += 1.0
+    moved = fusion(together)[0] - before
+    assert (moved[:, :3] == 0).all()
+    torch.testing.assert_close(moved[:, 3:], torch.ones(2, 3, 8))
