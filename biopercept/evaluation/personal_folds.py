@@ -25,7 +25,7 @@ from biopercept.learning.windows import IntArray
 from biopercept.personalising.adaptation import adapt, check_answers, is_better
 from biopercept.personalising.chronology import Course, random_windows, set_aside
 from biopercept.personalising.scratch import fit_scratch
-from biopercept.personalising.settings import ADAPTATIONS, REFERENCE, SCRATCH
+from biopercept.personalising.settings import ADAPTATIONS, KEEP, REFERENCE, SCRATCH
 
 GENERAL, NO_LABELS, FEW, ALL, CONTRAST = "general", "label-free", "few-shot", "personal", "random-draw contrast"
 TIERS = (GENERAL, NO_LABELS, FEW, ALL, CONTRAST)
@@ -41,7 +41,8 @@ class PersonalFold:
     fold : Fold
     rows : tuple of dict
         Per subject, tier, method and k: ``label_minutes``, ``elapsed_minutes``, ``n_labelled``, ``n_scored``,
-        ``balanced_accuracy``, ``auroc``, ``n_fallen_back`` (of the repetitions), ``is_checked``.
+        ``balanced_accuracy``, ``auroc``, ``n_fallen_back`` (of the repetitions: the general model was kept),
+        ``is_checked`` (there were labels to check on).
     scored, granted : dict
         Rows of the window table: scored, by subject; granted, by subject and k ("all": the personal tier).
     n_parameters : int
@@ -203,9 +204,11 @@ class _General:
     def _from_scratch(
         self, course: Course, fitting: IntArray, checking: IntArray
     ) -> tuple[NDArray[np.float64], bool, bool]:
-        """Return the answers of a network of the subject alone, or of the general one where that checks better."""
+        """Return the answers of a network of the subject alone, or of the general one where it is not shown better."""
         request = self.plan.request
-        rows = course.rows[checking]
+        rows, scored = course.rows[checking], _scored_rows(self.plan, course.subject)
+        if not len(rows) and request.personalisation.unchecked == KEEP:
+            return self.fitted.probabilities(scored), True, False
         own = fit_scratch(
             self.plan.inputs,
             course.rows[fitting],
@@ -215,7 +218,6 @@ class _General:
             engine=self.engine,
             seed=self._seed(course.subject, SCRATCH),
         )
-        scored = _scored_rows(self.plan, course.subject)
         if len(rows):
             objective = ClassObjective(self.plan.windows, request.fit.training.label_smoothing)
             checks = [

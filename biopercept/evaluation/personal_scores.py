@@ -8,10 +8,12 @@ from typing import Any
 
 from biopercept.evaluation.metrics import summarise
 from biopercept.evaluation.personal_folds import ALL, CONTRAST, FEW, GENERAL, NO_LABELS, TIERS
-from biopercept.personalising.settings import METHODS
+from biopercept.personalising.settings import ADAPT, KEEP, METHODS
 
 STAMP = "CONTRAST, NOT A RESULT"
 SCORES = ("balanced_accuracy", "auroc")
+
+_UNCHECKED = {KEEP: "the general model is kept", ADAPT: "only a few steps are made"}
 
 
 def curve_of(rows: Sequence[Mapping[str, Any]], *, seed: int, n_bootstrap: int) -> list[dict[str, Any]]:
@@ -28,7 +30,8 @@ def curve_of(rows: Sequence[Mapping[str, Any]], *, seed: int, n_bootstrap: int) 
     -------
     list of dict
         ``gain`` is paired with the general model on the same windows of the same subjects; ``over_chronological``,
-        of the random-draw contrast, is its gain less that of the first windows: what the random draw adds.
+        of the random-draw contrast, is its gain less that of the first windows: what the random draw adds. Fallen back
+        are those checked and found no better; who could not be checked is counted apart, kept or not.
     """
     held = {(r["subject"], r["tier"], r["method"], r["k"]): r for r in rows}
     order = (GENERAL, *METHODS)
@@ -58,7 +61,7 @@ def curve_of(rows: Sequence[Mapping[str, Any]], *, seed: int, n_bootstrap: int) 
             "n_subjects": len(own),
             "label_minutes": sum(r["label_minutes"] for r in own) / len(own),
             "elapsed_minutes": sum(r["elapsed_minutes"] for r in own) / len(own),
-            "n_subjects_fallen_back": sum(r["n_fallen_back"] > 0 for r in own),
+            "n_subjects_fallen_back": sum(r["n_fallen_back"] > 0 and r["is_checked"] for r in own),
             "n_subjects_unchecked": sum(not r["is_checked"] for r in own),
             **{name: over_subjects([r[name] for r in own]) for name in SCORES},
         }
@@ -73,6 +76,32 @@ def curve_of(rows: Sequence[Mapping[str, Any]], *, seed: int, n_bootstrap: int) 
             }
         points.append(point)
     return points
+
+
+def unchecked_sentences(rows: Sequence[Mapping[str, Any]], unchecked: str) -> list[str]:
+    """Return of which subjects nothing could be checked, by tier and k, and what was done with them.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Of :class:`~.personal_folds.PersonalFold`.
+    unchecked : str
+        ``personalisation.unchecked``: keep or adapt.
+    """
+    done = {
+        KEEP: "the general model was kept (personalisation.unchecked=keep)",
+        ADAPT: "UNCHECKED, only a few steps were made (personalisation.unchecked=adapt)",
+    }[unchecked]
+    found = []
+    for tier, k in sorted({(r["tier"], r["k"]) for r in rows if r["tier"] in (FEW, ALL)}, key=str):
+        own = [r for r in rows if (r["tier"], r["k"]) == (tier, k)]
+        everybody = sorted({str(r["subject"]) for r in own})
+        without = sorted({str(r["subject"]) for r in own if not r["is_checked"]})
+        if without:
+            what = f"{tier}, k = {k}" if tier == FEW else f"{tier}, all earlier labels"
+            who = f"all {len(everybody)} subjects" if without == everybody else f"{', '.join(without)}"
+            found.append(f"{what}: no label could be set aside to check on for {who}; {done}")
+    return found
 
 
 def personal_page(found: Mapping[str, Any]) -> str:
@@ -92,8 +121,8 @@ def personal_page(found: Mapping[str, Any]) -> str:
         f"{found['gap_seconds']:g} s between them; a subject's scored windows ({found['n_scored_windows']} in all) are "
         "the same for every k and method. Where adapting was not better than the general model on the last labels, "
         "which were kept out of the fit, the general model was kept (fell back); with one window per class nothing can "
-        "be checked, and only a few steps are made (unchecked). Gains are paired, over subjects, with 95 % bootstrap "
-        "intervals over subjects."
+        f"be checked, and {_UNCHECKED[found['settings']['unchecked']]} (unchecked). Gains are paired, over subjects, "
+        "with 95 % bootstrap intervals over subjects."
     )
     reached = (
         f"The general model: balanced accuracy {_estimate(general['balanced_accuracy'])}, AUROC "

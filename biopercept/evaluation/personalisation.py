@@ -5,7 +5,7 @@
    a gap, lie the windows whose labels may be used: none (``label-free``: the subject's own first seconds scale the
    inputs), the first k of each class (``few-shot``), or all (``personal``).
 3. The general model is adapted by each method, checked on the last of these labels, and kept as it was where that is
-   not better; then the later windows are scored once.
+   not better or nothing could be checked; then the later windows are scored once.
 4. Beside it stands a contrast that is no result: k windows drawn at random from the whole recording.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 from biopercept.errors import SettingsError
 from biopercept.evaluation.personal_folds import PersonalFold, fit_personal_fold
 from biopercept.evaluation.personal_planning import PersonalPlan, plan_personal_curve
-from biopercept.evaluation.personal_scores import curve_of, personal_page
+from biopercept.evaluation.personal_scores import curve_of, personal_page, unchecked_sentences
 from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.evaluation.run_folder import SCHEMA, FoldDone, RunFolder
 from biopercept.evaluation.scoring import FEW_SUBJECTS
@@ -116,6 +116,7 @@ def _document(study: str, plan: PersonalPlan, results: Sequence[PersonalFold]) -
                 f"k = {k} leaves {len(subjects)} of the {len(plan.shots)} scored subjects nothing to score and is not "
                 f"asked of them ({', '.join(subjects)}); points of different k are then over different people"
             )
+    warnings += unchecked_sentences(rows, settings.unchecked)
     if len(plan.shots) < FEW_SUBJECTS:
         warnings.append(f"only {len(plan.shots)} subjects: intervals are rough and small differences mean nothing")
     return {

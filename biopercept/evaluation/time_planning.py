@@ -29,7 +29,7 @@ from biopercept.learning.starting import load_start
 from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.personalising.chronology import course_of, set_aside, split_in_time
 from biopercept.personalising.scratch import enough_steps
-from biopercept.personalising.settings import gap_of
+from biopercept.personalising.settings import KEEP, gap_of
 from biopercept.personalising.starting_model import AdaptingFitter, load_starting_model, require_fitting
 from biopercept.personalising.visible import visible_inputs
 
@@ -67,7 +67,8 @@ class TimePlan(Plan):
         held = asdict(self.request.personalisation)
         names = ["validation_fraction"]
         if self.checkpoint is not None:
-            names += ["method", "rank", "n_steps", "learning_rate", "batch_size", "check_every", "unchecked_share"]
+            names += ["method", "rank", "n_steps", "learning_rate", "batch_size", "check_every"]
+            names += ["unchecked", "unchecked_share"]
         return {**super().identity(), "personalisation": {name: held[name] for name in names}}
 
     def labels(self) -> dict[str, Any]:
@@ -319,15 +320,29 @@ def scored_part(plan: Plan, results: Sequence[Any]) -> tuple[Plan, Sequence[Any]
     learnt = len(plan.windows) - len(rows)
     left_out = {"in the earlier part, which is learnt from": learnt}
     table = renamed(plan.windows, rows, list(plan.windows.subject[rows]), left_out)
-    fallen = [result.fold.name for result in results if result.n_fallen_back]
-    warnings = plan.warnings
-    if plan.checkpoint is not None:
-        how = f"adapted by {plan.request.personalisation.method}"
-        who = f" ({', '.join(fallen)})" if fallen else ""
-        warnings = (
-            *warnings,
-            f"{how}: for {len(fallen)} of {len(results)} subjects{who} it was not better on their own check windows, "
-            "and the starting model was kept",
-        )
+    warnings = plan.warnings if plan.checkpoint is None else (*plan.warnings, *_fall_backs(plan, results))
     scored = replace(plan, inputs=replace(plan.inputs, windows=table), warnings=warnings)
     return scored, [replace(result, rows=place[result.rows]) for result in results]
+
+
+def _fall_backs(plan: TimePlan, results: Sequence[Any]) -> list[str]:
+    """Return for whom the starting model was kept after a check, and for whom nothing could be checked."""
+    settings = plan.request.personalisation
+    fallen = [result.fold.name for result in results if result.n_fallen_back and result.fold.validation]
+    unchecked = [result.fold.name for result in results if not result.fold.validation]
+    who = f" ({', '.join(fallen)})" if fallen else ""
+    found = [
+        f"adapted by {settings.method}: for {len(fallen)} of {len(results)} subjects{who} it was not better on their "
+        "own check windows, and the starting model was kept"
+    ]
+    if unchecked:
+        done = (
+            "the starting model was kept (personalisation.unchecked=keep)"
+            if settings.unchecked == KEEP
+            else "UNCHECKED, only a few steps were made (personalisation.unchecked=adapt)"
+        )
+        found.append(
+            f"no label could be set aside to check on for {len(unchecked)} of {len(results)} subjects "
+            f"({', '.join(unchecked)}); {done}"
+        )
+    return found

@@ -5,8 +5,9 @@
 3. Kept is the step with the lowest check loss among those that are not less accurate there than the start, and the
    start itself (a *fall-back*) where no step is.
 
-With too few labels to set any aside there is nothing to check on: only a share of the steps is made then
-(``personalisation.unchecked_share``), and the result says that it was not checked.
+With too few labels to set any aside there is nothing to check on: the start is kept then, or, where
+``personalisation.unchecked`` is adapt, a share of the steps is made (``unchecked_share``). Either way the result says
+that it was not checked.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from biopercept.learning.optimisation import make_optimiser
 from biopercept.learning.training import ClassObjective, predict_probabilities
 from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.personalising.low_rank import add_low_rank, merge_low_rank
-from biopercept.personalising.settings import FULL, HEAD, LOW_RANK, PersonalisationSettings
+from biopercept.personalising.settings import FULL, HEAD, KEEP, LOW_RANK, PersonalisationSettings
 
 _WARMUP = 0.1
 
@@ -42,7 +43,7 @@ class Adapted:
     n_steps : int
         Steps whose weights were kept; 0 where it fell back.
     fell_back : bool
-        No step was better than the start on the check windows.
+        The start was kept: no step was better on the check windows, or there were none and it was to be kept then.
     is_checked : bool
         There were check windows.
     checks : tuple of (step, loss, balanced accuracy)
@@ -95,6 +96,8 @@ def adapt(
     TrainingError
         Where the loss is not finite.
     """
+    if not len(checking) and settings.unchecked == KEEP:
+        return _kept(start, engine, ())
     objective = ClassObjective(windows, label_smoothing)
     network = copy.deepcopy(start).to(engine.device)
     network.eval()
@@ -133,12 +136,17 @@ def adapt(
                     best = (checks[-1][1], step, {k: v.clone() for k, v in network.state_dict().items()})
     if len(checking):
         if best is None:
-            return Adapted(copy.deepcopy(start).to(engine.device).eval(), 0, True, True, tuple(checks))
+            return _kept(start, engine, tuple(checks))
         network.load_state_dict(best[2])
     merge_low_rank(network)
     plain = copy.deepcopy(start).to(engine.device)  # with its layers of the ordinary kind, in the ordinary order
     plain.load_state_dict(network.state_dict())
     return Adapted(plain.eval(), best[1] if best else n_steps, False, bool(len(checking)), tuple(checks))
+
+
+def _kept(start: nn.Module, engine: Engine, checks: tuple[tuple[int, float, float], ...]) -> Adapted:
+    """Return the start as it was; checked where it was looked at on check windows."""
+    return Adapted(copy.deepcopy(start).to(engine.device).eval(), 0, True, bool(checks), checks)
 
 
 def is_better(checks: list[tuple[int, float, float]], lowest: float) -> bool:

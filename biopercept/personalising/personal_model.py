@@ -212,13 +212,24 @@ def personal_sentence(personal: dict[str, Any]) -> str:
     )
     if personal["method"] == "scratch":
         return f"{seen} It was fitted from new weights."
+    is_kept_unchecked = personal["fell_back"] and not personal["is_checked"]
+    if is_kept_unchecked:
+        seen = (
+            f"This model is for {personal['subject']} alone. Of that person's labels there were "
+            f"{personal['label_minutes']:.1f} minutes, too few to set any aside to check on."
+        )
     if personal["had_seen_subject"]:
         seen += " The starting model had seen this person before."
+    if is_kept_unchecked:
+        return (
+            f"{seen} Nothing was adapted: this is the starting model, unchanged (personalisation.unchecked=adapt "
+            "would adapt it without a check)."
+        )
     if personal["fell_back"]:
         return f"{seen} Adapting ({personal['method']}) was not better there: this is the starting model, unchanged."
     checked = (
         "It was better there than the starting model."
         if personal["is_checked"]
-        else ("They were too few to check on, so only a few steps were made and nothing shows that it is better.")
+        else "UNCHECKED: they were too few to check on; only a few steps were made, and nothing shows a gain."
     )
     return f"{seen} It was adapted ({personal['method']}) from the starting model. {checked}"

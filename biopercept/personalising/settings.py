@@ -19,6 +19,10 @@ METHODS = (REFERENCE, *ADAPTATIONS, SCRATCH)
 SUBJECT, CLASS = "subject", "class"
 CHRONOLOGIES = (SUBJECT, CLASS)
 
+KEEP, ADAPT = "keep", "adapt"
+UNCHECKED = (KEEP, ADAPT)
+"""What is done where the labels are too few to set any aside: the starting model is kept, or adapted unchecked."""
+
 
 @dataclass(frozen=True)
 class PersonalisationSettings:
@@ -43,8 +47,11 @@ class PersonalisationSettings:
         Windows in a step, drawn so that the classes weigh the same.
     check_every : int
         Steps between two looks at the validation windows.
+    unchecked : str
+        Where the labels are too few to set validation windows aside: keep (the starting model, as it is) or adapt (a
+        share of the steps is made, and what comes of it is stamped as unchecked).
     unchecked_share : float
-        Part of ``n_steps`` that is made where the labels are too few to set validation windows aside.
+        Part of ``n_steps`` that ``unchecked`` adapt makes.
     validation_fraction : float
         Part of each class's labelled windows, the last in time, that decides whether and when to stop.
     scratch_steps : int
@@ -66,6 +73,7 @@ class PersonalisationSettings:
     learning_rate: float = 5e-4
     batch_size: int = 16
     check_every: int = 5
+    unchecked: str = KEEP
     unchecked_share: float = 0.25
     validation_fraction: float = 0.3
     scratch_steps: int = 200
@@ -74,7 +82,12 @@ class PersonalisationSettings:
     chronology: str = SUBJECT
 
     def __post_init__(self) -> None:
-        for name, allowed in (("methods", METHODS), ("method", ADAPTATIONS), ("chronology", CHRONOLOGIES)):
+        for name, allowed in (
+            ("methods", METHODS),
+            ("method", ADAPTATIONS),
+            ("unchecked", UNCHECKED),
+            ("chronology", CHRONOLOGIES),
+        ):
             held = getattr(self, name)
             for value in held if isinstance(held, tuple) else (held,):
                 if value not in allowed:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
@@ -56,6 +58,31 @@ def test_a_personal_model_is_an_ordinary_folder_that_says_whose_it_is(
     assert code == 0, err
     assert "It was fitted from new weights." in (scratch / "card.md").read_text()
     assert load_checkpoint(scratch).training["personal"]["method"] == "scratch"
+
+
+def test_with_too_few_labels_to_check_on_the_model_is_the_starting_model_and_says_so(
+    made: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = made.store(tmp_path / "made.h5", made.study(3))
+    brief = replace(made.recording("P04", seed=0), subject="P04")
+    label = np.array(brief.windows.label)
+    label[np.flatnonzero(label == "stroop")[1:]] = "break"  # one window of stress alone
+    few = made.store(tmp_path / "few.h5", [replace(brief, windows=replace(brief.windows, label=label))])
+    general = tmp_path / "general"
+    assert run(capsys, "train", store, "-o", general, *SMALL)[0] == 0
+    start = load_checkpoint(general).network.state_dict()
+    for unchecked, sentence in (("keep", "Nothing was adapted: this is the starting model, unchanged"),
+                                ("adapt", "UNCHECKED: they were too few to check on")):  # fmt: skip
+        own = tmp_path / unchecked
+        words = ("--subject", "P04", "--start-from", general, "--set", f"personalisation.unchecked={unchecked}")
+        code, _, err = run(capsys, "train", few, "-o", own, *words, *SMALL)
+        assert code == 0, err
+        assert sentence in " ".join(err.split())
+        assert sentence in " ".join((own / "card.md").read_text().split())
+        held = load_checkpoint(own)
+        assert held.training["personal"]["is_checked"] is False
+        weights = held.network.state_dict()
+        assert all(torch.equal(start[name], weights[name]) for name in start) is (unchecked == "keep")
 
 
 def test_the_curve_is_printed_and_its_folder_is_refused_to_other_settings(

@@ -18,7 +18,7 @@ from biopercept.evaluation import personal_folds, personalisation
 from biopercept.evaluation.metrics import bootstrap_interval
 from biopercept.evaluation.personal_folds import fit_personal_fold
 from biopercept.evaluation.personal_planning import plan_personal_curve
-from biopercept.evaluation.personal_scores import curve_of
+from biopercept.evaluation.personal_scores import curve_of, unchecked_sentences
 from biopercept.evaluation.personalisation import personalise
 from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
@@ -109,6 +109,41 @@ def test_the_random_draw_is_stamped_wherever_it_stands(finished: Path) -> None:
     assert contrast.count("\n| ") == 2 + 6
 
 
+def test_with_one_window_per_class_the_general_model_is_kept_and_it_is_said(finished: Path) -> None:
+    found = json.loads((finished / "personalisation.json").read_text())
+    held = {(r["subject"], r["tier"], r["method"], r["k"]): r for r in found["subjects"]}
+    for subject in ("P01", "P02", "P03", "P04"):
+        general = held[subject, "general", "general", 0]
+        for method in ("head", "low-rank", "full"):
+            own = held[subject, "few-shot", method, 1]
+            assert (own["is_checked"], own["n_fallen_back"]) == (False, 1)
+            assert [own[name] for name in ("balanced_accuracy", "auroc", "brier")] == [
+                general[name] for name in ("balanced_accuracy", "auroc", "brier")
+            ]
+            assert held[subject, "few-shot", method, 2]["is_checked"]
+    counts = {p["k"]: (p["n_subjects_fallen_back"], p["n_subjects_unchecked"]) for p in found["curve"]
+              if (p["tier"], p["method"]) == ("few-shot", "full")}  # fmt: skip
+    assert counts[1] == (0, 4)
+    assert counts[2][1] == 0
+    sentence = (
+        "few-shot, k = 1: no label could be set aside to check on for all 4 subjects; the general model was kept "
+        "(personalisation.unchecked=keep)"
+    )
+    assert [w for w in found["warnings"] if "set aside" in w] == [sentence]
+    page = " ".join((finished / "personalisation.md").read_text().split())
+    assert sentence in page
+    assert "nothing can be checked, and the general model is kept (unchecked)" in page
+
+
+def test_who_could_not_be_checked_is_named_and_stamped_where_it_was_adapted_all_the_same() -> None:
+    rows = [{"subject": s, "tier": "personal", "k": 0, "is_checked": s != "b"} for s in "abc"]
+    assert unchecked_sentences(rows, "adapt") == [
+        "personal, all earlier labels: no label could be set aside to check on for b; UNCHECKED, only a few steps were "
+        "made (personalisation.unchecked=adapt)"
+    ]
+    assert unchecked_sentences([row for row in rows if row["subject"] != "b"], "adapt") == []
+
+
 def test_fall_backs_are_counted_over_subjects() -> None:
     def row(subject: str, tier: str, score: float, fell: int = 0) -> dict[str, object]:
         method, k = ("general", 0) if tier == "general" else ("full", 3)
@@ -168,7 +203,7 @@ def test_data_and_labels_of_the_scored_part_reach_no_weight(
     begin = 0.0
     for number in range(2):
         path = made.store(tmp_path / f"{number}.h5", recordings)
-        plan = plan_personal_curve(open_store(path), request(path))
+        plan = plan_personal_curve(open_store(path), request(path, settings={"unchecked": "adapt"}))
         [fold] = [fold for fold in plan.folds if "P01" in fold.test]
         weights.append([])
         answers.append([r for r in fit_personal_fold(plan, fold).rows if r["subject"] == "P01"])

@@ -23,9 +23,10 @@ from biopercept.evaluation.time_planning import TimePlan, plan_in_time
 from biopercept.learning.engine import engine_for
 from biopercept.learning.final import Provenance, train_final
 from biopercept.learning.fitting import FitRequest, FitSettings
+from biopercept.learning.inputs import TokenSource
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.pretext import PretrainingSettings
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training import TrainingSettings, predict_probabilities
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.personalising.settings import PersonalisationSettings
 from biopercept.store import open_store
@@ -222,6 +223,31 @@ def test_a_model_is_adapted_within_each_subject_and_those_it_has_seen_are_a_leak
         request(store, "perceiver-io", fit={"start_from": str(model)}, subjects=("P01",)), tmp_path / "honest"
     )
     assert [w for w in honest["warnings"] if w.startswith("LEAK")] == []
+
+
+@pytest.mark.parametrize(
+    ("unchecked", "done"),
+    [
+        ("keep", "the starting model was kept (personalisation.unchecked=keep)"),
+        ("adapt", "UNCHECKED, only a few steps were made (personalisation.unchecked=adapt)"),
+    ],
+)
+def test_where_nothing_can_be_checked_the_starting_model_is_kept_unless_asked_otherwise(
+    store: Path, model: Path, tmp_path: Path, unchecked: str, done: str
+) -> None:
+    few = {"earlier_share": 0.05, "embargo_seconds": 30.0}  # leaves two windows of stress, which overlap
+    asked = request(store, "perceiver-io", fit={"start_from": str(model)}, evaluation=few, subjects=("P01",))
+    asked = replace(asked, personalisation=replace(BRIEF, unchecked=unchecked))
+    scores = cross_validate(asked, tmp_path / "cv")
+    told = [w for w in scores["warnings"] if "set aside" in w]
+    assert told == [f"no label could be set aside to check on for 1 of 1 subjects (P01); {done}"]
+    assert any(w.startswith("adapted by low-rank: for 0 of 1 subjects it was not better") for w in scores["warnings"])
+    plan = plan_in_time(open_store(store), asked)
+    [fold] = plan.folds
+    rows = plan.windows.rows_of(fold.test)
+    source = TokenSource(plan.inputs, plan.checkpoint.population, plan.checkpoint.tokens, engine_for("cpu").device)
+    start = predict_probabilities(plan.checkpoint.network, source, rows)
+    assert np.array_equal(fit_fold(plan, fold).probabilities, start) is (unchecked == "keep")
 
 
 def test_who_cannot_be_split_is_named_and_not_scored(made: ModuleType, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from biopercept.personalising.settings import ADAPTATIONS, PersonalisationSettin
 from biopercept.personalising.starting_model import n_learnt
 
 CPU = Engine(torch.device("cpu"))
-SETTINGS = PersonalisationSettings(n_steps=10, learning_rate=3e-3, batch_size=8)
+SETTINGS = PersonalisationSettings(n_steps=10, learning_rate=3e-3, batch_size=8, unchecked="adapt")
 NOBODY = np.zeros(0, dtype=np.int64)
 
 
@@ -155,6 +155,16 @@ def test_labels_that_contradict_the_check_make_it_fall_back_to_the_very_start(ma
 def test_without_a_check_only_a_share_of_the_steps_is_made_and_it_is_said(case: Case) -> None:
     unchecked = case.adapt("full", case.fitting, NOBODY, n_steps=20, unchecked_share=0.25)
     assert (unchecked.n_steps, unchecked.is_checked, unchecked.fell_back) == (5, False, False)
+
+
+@pytest.mark.parametrize("method", ADAPTATIONS)
+def test_without_a_check_the_very_start_is_kept_unless_asked_otherwise(case: Case, method: str) -> None:
+    kept = case.adapt(method, case.fitting, NOBODY, unchecked=PersonalisationSettings().unchecked)
+    assert (kept.n_steps, kept.is_checked, kept.fell_back, kept.checks) == (0, False, True, ())
+    assert moved(case.network, kept.network) == set()
+    assert kept.network is not case.network
+    checked = case.adapt(method, case.fitting, case.checking, unchecked="keep", n_steps=60)
+    assert checked.is_checked and not checked.fell_back  # where there is something to check on, nothing changes
 
 
 def test_nothing_outside_the_windows_given_reaches_the_weights(case: Case) -> None:
