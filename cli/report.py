@@ -15,7 +15,9 @@ def report(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR", help="What cross-validate, audit, predict, prepare or demo wrote, or a parent of several."
+            metavar="DIR",
+            help="What cross-validate, audit, learning-curve, personalise, predict, prepare or demo wrote, or their "
+            "parent.",
         ),
     ],
     output: OptionalOutput = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from .preparation import preparations_of
@@ -42,14 +42,22 @@ class Caution:
     text: str
 
 
-def cautions_of(results: Results) -> tuple[Caution, ...]:
-    """Return every caution about a folder of results, the grave ones first, each once."""
+def cautions_of(results: Results, said: Collection[str] = ()) -> tuple[Caution, ...]:
+    """Return every caution about a folder of results, the grave ones first, each once.
+
+    Parameters
+    ----------
+    results : Results
+    said : collection of str
+        Warnings that stand elsewhere on the page.
+    """
     found: list[Caution] = list(_of_probes(results.cross_validations))
     found += _of_files(results.cross_validations)
     for held in results.cross_validations:
         found += [*_of_protocol(held), *_of_scores(held)]
     found += _of_audits(results)
     found += [Caution(_is_grave(text), text) for held in results.comparisons for text in held.cautions]
+    found += _of_curves(results, said)
     found += [*_of_comparison(results.cross_validations), *_of_failures(results)]
     return tuple(sorted(dict.fromkeys(found), key=lambda caution: not caution.is_grave))
 
@@ -99,6 +107,17 @@ def _of_files(validations: Sequence[CrossValidation]) -> Iterator[Caution]:
             models.setdefault(warning, []).append(held.model)
     for warning, names in models.items():
         yield Caution(_is_grave(warning), f"{warning[:1].upper()}{warning[1:]} ({', '.join(dict.fromkeys(names))}).")
+
+
+def _of_curves(results: Results, said: Collection[str]) -> Iterator[Caution]:
+    """Give what the curves warned of, where their own cross-validations do not say it already."""
+    known = {*said, *(warning for held in results.cross_validations for warning in held.warnings)}
+    for curve in (*results.learning_curves, *results.personal_curves):
+        for warning in curve.warnings:
+            if warning not in known:
+                yield Caution(
+                    _is_grave(warning) or "UNCHECKED" in warning, f"{warning[:1].upper()}{warning[1:]} ({curve.name})."
+                )
 
 
 def _is_grave(text: str) -> bool:

@@ -11,6 +11,7 @@ from biopercept.errors import StudyError
 from .audit_files import FILE as AUDIT_FILE
 from .audit_files import load_audit
 from .comparison_files import COMPARISON_FILE, load_comparison
+from .curve_files import LEARNING_FILE, PERSONAL_FILE, load_learning_curve, load_personal_curve
 from .number_results import NumberValidation, is_of_numbers, load_number_validation
 from .prediction_files import SUFFIX, load_predictions
 from .reading import read_json, read_table
@@ -28,8 +29,8 @@ def load_results(folder: Path) -> Results:
     Parameters
     ----------
     folder : Path
-        A folder of ``cross-validate``, ``compare`` or ``predict``, one that holds a store's log, or a parent of
-        such folders.
+        A folder of ``cross-validate``, ``compare``, ``learning-curve``, ``personalise`` or ``predict``, one that holds
+        a store's log, or a parent of such folders.
 
     Raises
     ------
@@ -39,6 +40,7 @@ def load_results(folder: Path) -> Results:
     if not folder.is_dir():
         raise StudyError(f"there is no folder {folder}; give one that cross-validate, predict or demo has written")
     validations, predictions, logs, audits, unfinished, comparisons = [], [], [], [], [], []
+    personal, learning = [], []
     for place in _folders(folder):
         name = place.relative_to(folder).as_posix() if place != folder else folder.resolve().name
         if (place / "scores.json").is_file():
@@ -48,6 +50,10 @@ def load_results(folder: Path) -> Results:
             unfinished.append(name)
         if (place / COMPARISON_FILE).is_file():
             comparisons.append(load_comparison(place, name))
+        if (place / PERSONAL_FILE).is_file():
+            personal.append(load_personal_curve(place, name))
+        if (place / LEARNING_FILE).is_file():
+            learning.append(load_learning_curve(place, name))
         if any(place.glob(f"*{SUFFIX}")) or ((place / "summary.csv").is_file() and (place / "failures.csv").is_file()):
             predictions.append(load_predictions(place, name))
         if (place / AUDIT_FILE).is_file():
@@ -55,14 +61,15 @@ def load_results(folder: Path) -> Results:
         for path in sorted(place.glob(f"*{LOG_SUFFIX}")):
             logs.append(PrepareLog(path.relative_to(folder).as_posix(), read_table(path)))
     numbers = load_numbers(folder)
-    if not (validations or predictions or logs or audits or unfinished or comparisons or numbers):
+    finished = (validations, predictions, logs, audits, comparisons, numbers, personal, learning)
+    if not any(finished) and not unfinished:
         raise StudyError(
             f"{folder} holds no results; a report needs scores.json (cross-validate), {AUDIT_FILE} (audit), "
-            f"{COMPARISON_FILE} (compare), "
+            f"{COMPARISON_FILE} (compare), {LEARNING_FILE} (learning-curve), {PERSONAL_FILE} (personalise), "
             f"summary.csv with failures.csv (predict) or a {LOG_SUFFIX} table (prepare), there or up to {_DEEPEST} "
             "folders below"
         )
-    if unfinished and not (validations or predictions or logs or audits or comparisons or numbers):
+    if not any(finished):
         raise StudyError(
             f"the cross-validation in {folder / unfinished[0] if unfinished[0] != folder.resolve().name else folder} "
             "has not finished (no scores.json); run the same cross-validate command again, it goes on where it stopped"
@@ -75,6 +82,8 @@ def load_results(folder: Path) -> Results:
         audits=tuple(audits),
         unfinished=tuple(unfinished),
         comparisons=tuple(comparisons),
+        personal_curves=tuple(personal),
+        learning_curves=tuple(learning),
     )
 
 

@@ -13,6 +13,8 @@ from biopercept.errors import StudyError
 from .reading import read_table
 from .results import PROBES, Estimate
 from .score_files import SCHEMA, read_scores
+from .study_files import studies_of
+from .study_results import StudyScore
 
 KIND = "regression"
 
@@ -42,6 +44,8 @@ class NumberValidation:
         Subject of each window.
     label, predicted : float64 arrays, shape (n_windows,)
     subjects : tuple of (participant, n_windows, mae, ccc, r2, fold)
+    studies : tuple of StudyScore
+        Scores of each of several studies; empty where one store was evaluated.
     """
 
     name: str
@@ -66,6 +70,7 @@ class NumberValidation:
     label: NDArray[np.float64]
     predicted: NDArray[np.float64]
     subjects: tuple[tuple[str, ...], ...]
+    studies: tuple[StudyScore, ...] = ()
 
     @property
     def is_probe(self) -> bool:
@@ -123,6 +128,7 @@ def load_number_validation(folder: Path, name: str = "") -> NumberValidation:
         label,
         predicted,
         tuple(zip(*(table.texts(column) for column in columns), strict=True)),
+        studies_of(scores),
     )
 
 

@@ -16,16 +16,20 @@ from .cautions import Caution, cautions_of, same_data
 from .comparison_figures import comparison_figures
 from .comparison_tables import contender_table, pair_table
 from .comparisons import Comparison
+from .curve_results import LearningCurve, PersonalCurve
 from .discovery import load_numbers, load_results
 from .drawing import Drawing
 from .figures import MOST_TIMELINES, data_figures, prediction_timelines, score_figures, subject_timelines, write_figures
+from .learning_views import learning_figures, learning_sentence, learning_table
 from .methods import methods_text
 from .number_results import NumberValidation
 from .number_views import number_cautions, number_figure, number_table, subject_numbers
+from .personal_views import personal_figure, personal_sentences, personal_tables
 from .preparation import preparations_of
 from .results import Audit, CrossValidation, Estimate, PredictionFolder, PrepareLog, Results
 from .score_figures import models_figure
 from .sensor_views import sensor_table
+from .study_views import study_table
 from .tables import Table, audit_table, class_table, file_table, run_table, score_table, subject_table, turned
 from .text import count, listed, score, shown
 from .time_figures import missing_figure
@@ -68,7 +72,8 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
     Parameters
     ----------
     folder : Path
-        A folder of ``cross-validate`` or ``predict``, one with a store's log, or a parent of several.
+        A folder of ``cross-validate``, ``learning-curve``, ``personalise`` or ``predict``, one with a store's log, or a
+        parent of several.
     output : Path, or None
         The page; ``folder/report.html`` where None. An existing file is replaced.
 
@@ -113,15 +118,18 @@ def render(results: Results, numbers: Sequence[NumberValidation] = ()) -> str:
 
 
 def _cautions(results: Results, numbers: Sequence[NumberValidation]) -> tuple[Caution, ...]:
-    found = (*cautions_of(results), *(Caution(is_grave, text) for is_grave, text in number_cautions(numbers)))
+    said = [warning for held in numbers for warning in held.warnings]
+    found = (*cautions_of(results, said), *(Caution(is_grave, text) for is_grave, text in number_cautions(numbers)))
     return tuple(sorted(dict.fromkeys(found), key=lambda caution: not caution.is_grave))
 
 
 def _number_sections(numbers: Sequence[NumberValidation]) -> list[Section]:
     if not numbers:
         return []
-    tables = (number_table(numbers), *(subject_numbers(held) for held in numbers if not held.is_probe))
-    figures = tuple(number_figure(held) for held in numbers if not held.is_probe)
+    shown_numbers = [held for held in numbers if not held.is_probe]
+    by_study = (study_table(f"{held.model}, {held.task},", held.split, held.studies) for held in shown_numbers)
+    tables = (number_table(numbers), *(t for t in by_study if t), *(subject_numbers(held) for held in shown_numbers))
+    figures = tuple(number_figure(held) for held in shown_numbers)
     lead = (
         "MAE is the mean absolute error in the unit of the study's column; CCC is Lin's concordance (1: equal, 0: no "
         "agreement); R2 is 1 at best and 0 or less for answers no better than one number.",
@@ -133,11 +141,13 @@ def _summary(results: Results, n_numbers: int = 0) -> str:
     parts = [
         (len(results.cross_validations) + n_numbers, "cross-validation"),
         (len(results.comparisons), "comparison"),
+        (len(results.learning_curves), "learning curve"),
+        (len(results.personal_curves), "curve over own labels", "curves over own labels"),
         (sum(len(folder.recordings) for folder in results.predictions), "predicted recording"),
         (sum(len(log.table) for log in results.logs), "prepared recording"),
         (len(results.audits), "audit"),
     ]
-    return ", ".join(count(n, noun) for n, noun in parts if n)
+    return ", ".join(count(n, *nouns) for n, *nouns in parts if n)
 
 
 def sections_of(results: Results) -> tuple[Section, ...]:
@@ -150,6 +160,8 @@ def sections_of(results: Results) -> tuple[Section, ...]:
     for number, held in enumerate(results.audits, 1):
         sections.append(_audit_section(held, number))
     sections += [_comparison_section(held, number) for number, held in enumerate(results.comparisons, 1)]
+    sections += [_learning_section(held, number) for number, held in enumerate(results.learning_curves, 1)]
+    sections += [_personal_section(held, number) for number, held in enumerate(results.personal_curves, 1)]
     for number, folder in enumerate(results.predictions, 1):
         sections.append(_prediction_section(folder, number))
     if results.logs:
@@ -175,11 +187,13 @@ def _questions(validations: Sequence[CrossValidation]) -> list[list[CrossValidat
 def _score_sections(rivals: Sequence[CrossValidation], anchor: str, suffix: str) -> list[Section]:
     main = rivals[0]
     table = score_table(rivals)
+    proper = [held for held in rivals if held is main or not held.is_probe]
+    by_study = [study_table(held.model, held.split, held.studies) for held in proper]
     compared = Section(
         f"scores{anchor}",
         ("Models side by side" if len(rivals) > 1 else "Scores") + suffix,
         figures=(models_figure(rivals),) if len(rivals) > 1 else (),
-        tables=(turned(table) if len(rivals) <= _MOST_TURNED else table,),
+        tables=(turned(table) if len(rivals) <= _MOST_TURNED else table, *(held for held in by_study if held)),
     )
     by_class = class_table(main)
     return [
@@ -262,6 +276,26 @@ def _comparison_section(held: Comparison, number: int) -> Section:
         figures=comparison_figures(held),
         tables=(contender_table(held), pair_table(held)),
         folded=(("How it was compared", "\n".join(held.methods)),),
+    )
+
+
+def _learning_section(held: LearningCurve, number: int) -> Section:
+    return Section(
+        f"learning-{number}",
+        f"Learning curve: {held.name}",
+        lead=(learning_sentence(held),),
+        figures=learning_figures(held),
+        tables=(learning_table(held),),
+    )
+
+
+def _personal_section(held: PersonalCurve, number: int) -> Section:
+    return Section(
+        f"personal-{number}",
+        f"What labels of one's own are worth: {held.name}",
+        lead=personal_sentences(held),
+        figures=(personal_figure(held),),
+        tables=personal_tables(held),
     )
 
 

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .comparisons import Comparison
+from .curve_results import LearningCurve, PersonalCurve
 from .reading import ResultTable
 from .sensor_results import SensorSubset
+from .study_results import StudyScore
 from .trust_results import Trust
 
 PROBES: tuple[str, ...] = ("dummy", "clock-only", "motion-only", "quality-only")
@@ -203,6 +205,8 @@ class CrossValidation:
         Whose labels were used; None where the file does not say.
     sensor_subsets : tuple of SensorSubset
         Scores with fewer sensors; empty where they were not asked for.
+    studies : tuple of StudyScore
+        Scores of each of several studies; empty where one store was evaluated.
     config_text : str
         The effective settings, as YAML; empty where the file is missing.
     config : mapping
@@ -229,6 +233,7 @@ class CrossValidation:
     mcc: Estimate = field(default_factory=Estimate)
     trust: Trust = field(default_factory=Trust)
     sensor_subsets: tuple[SensorSubset, ...] = ()
+    studies: tuple[StudyScore, ...] = ()
     is_label_the_file: bool = False
     parameters: int | None = None
     operations: int | None = None
@@ -366,6 +371,8 @@ class Results:
     unfinished : tuple of str
         Cross-validations below the folder that have begun and not ended.
     comparisons : tuple of Comparison
+    personal_curves : tuple of PersonalCurve
+    learning_curves : tuple of LearningCurve
     """
 
     name: str
@@ -375,3 +382,5 @@ class Results:
     audits: tuple[Audit, ...] = ()
     unfinished: tuple[str, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
+    personal_curves: tuple[PersonalCurve, ...] = ()
+    learning_curves: tuple[LearningCurve, ...] = ()

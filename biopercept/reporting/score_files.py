@@ -13,6 +13,7 @@ from .prediction_files import predictions_of
 from .reading import ResultTable, read_json, read_settings, read_table, read_text
 from .results import CrossValidation, Labels, SubjectScore
 from .sensor_files import subsets_of
+from .study_files import studies_of
 from .trust_files import trust_of
 
 SCHEMA = 1
@@ -68,6 +69,7 @@ def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
         mcc=scores.estimate("mcc", optional=True),
         trust=trust_of(scores),
         sensor_subsets=subsets_of(scores),
+        studies=studies_of(scores),
         subjects=subjects,
         predictions=predictions,
         is_label_the_file=scores.flag("label_is_file", default=False),

@@ -21,6 +21,7 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.training import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
+from biopercept.reporting.score_files import load_cross_validation
 from biopercept.store import open_store
 from biopercept.studies.tasks import Task
 
@@ -73,6 +74,10 @@ def test_each_study_is_tested_once_by_models_of_the_others(
         assert scores["studies"][study]["balanced_accuracy"]["mean"] == pytest.approx(np.mean(own))
     assert "2 features that all studies have were used, 2 that some lack were not" in scores["warnings"]
     assert (scores["split"], scores["n_subjects"]) == ("study", 9)
+    told = load_cross_validation(tmp_path / "cv").studies
+    assert [(held.study, held.n_subjects, held.scores["balanced_accuracy"][0]) for held in told] == [
+        (study, n, scores["studies"][study]["balanced_accuracy"]["mean"]) for study, n in (("alpha", 5), ("beta", 4))
+    ]
     if model == "logistic":
         assert scores["studies"]["beta"]["balanced_accuracy"]["mean"] > 0.7
 

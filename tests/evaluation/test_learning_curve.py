@@ -13,6 +13,7 @@ import pytest
 from biopercept.cli.main import main
 from biopercept.errors import SettingsError
 from biopercept.evaluation.learning_curve import parse_shares
+from biopercept.reporting.curve_files import load_learning_curve
 
 
 def run(*words: object) -> int:
@@ -47,6 +48,10 @@ def test_a_curve_has_a_point_per_share_and_goes_on_where_it_stopped(
     assert all(few <= more for less, full in pairwise(sets) for few, more in zip(less, full, strict=True))
     with (out / "learning_curve.csv").open() as stream:
         assert [float(row["mean"]) for row in csv.DictReader(stream)] == [p["mean"] for p in document["points"]]
+    told = load_learning_curve(out).points
+    assert [(p.share, list(p.subjects_labelled), p.mean, list(p.ci95 or ())) for p in told] == [
+        (p["share"], p["subjects_labelled"], p["mean"], p["ci95"]) for p in document["points"]
+    ]
     assert "| 1 | 4 to 5 | stress | balanced_accuracy |" in printed.out
     (out / "share-1" / "folds" / "002.json").unlink()
     assert run(*words) == 0

@@ -27,6 +27,7 @@ from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.training import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.personalising.settings import PersonalisationSettings
+from biopercept.reporting.curve_files import load_personal_curve
 from biopercept.store import open_store
 from biopercept.windowed import PreparedRecording
 
@@ -107,6 +108,17 @@ def test_the_random_draw_is_stamped_wherever_it_stands(finished: Path) -> None:
     results, contrast = page.split("## CONTRAST, NOT A RESULT")
     assert "few-shot" in results and "random" not in results.split("## The curve")[1]
     assert contrast.count("\n| ") == 2 + 6
+
+
+def test_the_report_reads_every_point_and_the_setting(finished: Path) -> None:
+    found = json.loads((finished / "personalisation.json").read_text())
+    told = load_personal_curve(finished)
+    assert [(p.tier, p.method, p.k, p.gain.mean) for p in (told.general, *told.points, *told.contrast)] == [
+        (p["tier"], p["method"], p["k"], p["gain"]["balanced_accuracy"]["mean"] if "gain" in p else None)
+        for p in found["curve"]
+    ]
+    assert (told.unchecked, told.n_subjects, told.warnings) == ("keep", 4, tuple(found["warnings"]))
+    assert {p.stamp for p in told.contrast} == {"CONTRAST, NOT A RESULT"}
 
 
 def test_with_one_window_per_class_the_general_model_is_kept_and_it_is_said(finished: Path) -> None:
