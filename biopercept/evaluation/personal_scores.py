@@ -93,7 +93,8 @@ def unchecked_sentences(rows: Sequence[Mapping[str, Any]], unchecked: str) -> li
         ADAPT: "UNCHECKED, only a few steps were made (personalisation.unchecked=adapt)",
     }[unchecked]
     found = []
-    for tier, k in sorted({(r["tier"], r["k"]) for r in rows if r["tier"] in (FEW, ALL)}, key=str):
+    granted = {(str(r["tier"]), int(r["k"])) for r in rows if r["tier"] in (FEW, ALL)}
+    for tier, k in sorted(granted, key=lambda held: (TIERS.index(held[0]), held[1])):
         own = [r for r in rows if (r["tier"], r["k"]) == (tier, k)]
         everybody = sorted({str(r["subject"]) for r in own})
         without = sorted({str(r["subject"]) for r in own if not r["is_checked"]})

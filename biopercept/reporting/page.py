@@ -142,12 +142,12 @@ def _summary(results: Results, n_numbers: int = 0) -> str:
         (len(results.cross_validations) + n_numbers, "cross-validation"),
         (len(results.comparisons), "comparison"),
         (len(results.learning_curves), "learning curve"),
-        (len(results.personal_curves), "curve over own labels", "curves over own labels"),
+        (len(results.personal_curves), "own-label curve"),
         (sum(len(folder.recordings) for folder in results.predictions), "predicted recording"),
         (sum(len(log.table) for log in results.logs), "prepared recording"),
         (len(results.audits), "audit"),
     ]
-    return ", ".join(count(n, *nouns) for n, *nouns in parts if n)
+    return ", ".join(count(n, noun) for n, noun in parts if n)
 
 
 def sections_of(results: Results) -> tuple[Section, ...]:

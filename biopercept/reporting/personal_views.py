@@ -89,7 +89,7 @@ def personal_figure(held: PersonalCurve) -> Drawing:
             drawn = [p for p in held.contrast if p.method == method and p.gain.mean is not None]
             axes.plot(
                 [point.label_minutes + shift for point in drawn],
-                [point.gain.mean for point in drawn],
+                [point.gain.mean or 0.0 for point in drawn],
                 color=_COLOURS[method], linestyle="--", marker="x", markersize=5, linewidth=1.0, alpha=0.75,
             )  # fmt: skip
         if held.contrast:

@@ -171,7 +171,7 @@ def test_the_page_shows_both_curves_and_what_they_warned_of(tmp_path: Path) -> N
     assert [section.anchor for section in sections_of(results)] == ["learning-1", "personal-1"]
     text = write_report(tmp_path).read_text(encoding="utf-8")
     for words in (
-        "1 learning curve, 1 curve over own labels", "Learning curve: labels", "own are worth: own", STAMP,
+        "1 learning curve, 1 own-label curve", "Learning curve: labels", "own are worth: own", STAMP,
         "0.735 [0.700, 0.761]", "24 to 25", "Labels of 6 of 24 were used (labels).",
         "Few-shot, k = 1: no label could be set aside (own).", '<li class="grave">LEAK: something (labels).',
     ):  # fmt: skip
