@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from .curve_results import LearningCurve, PersonalCurve
 from .preparation import preparations_of
 from .results import CrossValidation, Results
 from .tables import estimate
@@ -112,7 +113,8 @@ def _of_files(validations: Sequence[CrossValidation]) -> Iterator[Caution]:
 def _of_curves(results: Results, said: Collection[str]) -> Iterator[Caution]:
     """Give what the curves warned of, where their own cross-validations do not say it already."""
     known = {*said, *(warning for held in results.cross_validations for warning in held.warnings)}
-    for curve in (*results.learning_curves, *results.personal_curves):
+    curves: list[LearningCurve | PersonalCurve] = [*results.learning_curves, *results.personal_curves]
+    for curve in curves:
         for warning in curve.warnings:
             if warning not in known:
                 yield Caution(

@@ -54,12 +54,12 @@ def personal_tables(held: PersonalCurve) -> tuple[Table, ...]:
     rows = tuple(_row(point) for point in held.points)
     tables = [Table(title, columns, rows, (False, False, *(True,) * 10))]
     if held.contrast:
-        columns = ("Method", "k", "Label minutes", "Subjects", "Gain", "AUROC gain", "More than the first windows")
+        heads = ("Method", "k", "Label minutes", "Subjects", "Gain", "AUROC gain", "More than the first windows")
         title = (
             f"{_stamp(held)}: windows drawn at random from the whole recording, scored ones included; the last column "
             "is what that adds"
         )
-        rows = tuple(
+        drawn = tuple(
             (
                 point.method,
                 str(point.k),
@@ -71,7 +71,7 @@ def personal_tables(held: PersonalCurve) -> tuple[Table, ...]:
             )
             for point in held.contrast
         )
-        tables.append(Table(title, columns, rows, (False, *(True,) * 6)))
+        tables.append(Table(title, heads, drawn, (False, *(True,) * 6)))
     return tuple(tables)
 
 
