@@ -223,9 +223,8 @@ def test_a_later_run_fits_only_what_is_new_or_damaged(
 
 
 def test_a_run_killed_between_fits_ends_as_one_that_was_not(
-    several: list[Candidate], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    several: list[Candidate], done: tuple[dict, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = tune(several, tmp_path / "whole")
     fit_one, n_fits = fit_fold, []
 
     def failing(plan, fold):
@@ -241,7 +240,7 @@ def test_a_run_killed_between_fits_ends_as_one_that_was_not(
     told: list[bool] = []
     resumed = tune(several, tmp_path / "stopped", on_fit=lambda name, fold, was_done, n: told.append(was_done))
     assert told.count(True) == 5
-    assert _without_times(resumed) == _without_times(whole)
+    assert _without_times(resumed) == _without_times(done[0])
 
 
 def test_the_number_of_jobs_changes_nothing(several: list[Candidate], done: tuple[dict, Path], tmp_path: Path) -> None:
