@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SPLITS = {
     "subject": "leave one subject out",
     "k-fold": "k-fold over subjects",
+    "study": "leave one study out",
     "time": "by time within each subject",
 }
 """What the values of ``split`` mean."""
