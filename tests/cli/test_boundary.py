@@ -151,7 +151,10 @@ door.main(["work"])
     ids=lambda value: str(getattr(value, "name", value)),
 )
 def test_a_signal_lets_work_save_itself_and_has_its_exit_code(number: signal.Signals, code: int) -> None:
-    command = [sys.executable, "-c", WAITING]
+    # Where the tests run in the background, signals may be ignored, and a child inherits that.
+    heard = f"import signal; signal.signal(signal.{number.name}, signal.SIG_DFL); "
+    heard += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    command = [sys.executable, "-c", heard + WAITING]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
