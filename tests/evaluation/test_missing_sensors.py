@@ -124,6 +124,10 @@ def test_scores_of_all_sensors_are_the_scores_and_differences_are_paired(store: 
     assert held["subsets"][2]["difference"]["mean"] == pytest.approx(np.mean(differences))
     assert held["subsets"][2]["difference"]["n_subjects"] == 5
     assert by["P06", "without ecg"]["n_windows_answered"] == "0"
+    lost_nothing = by["P06", "without eda"]  # never had it: a difference of 0 would dilute what it costs the others
+    assert lost_nothing["balanced_accuracy"] == by["P06", "all"]["balanced_accuracy"]
+    assert (lost_nothing["difference"], lost_nothing["auroc_difference"]) == ("", "")
+    assert held["subsets"][1]["difference"]["n_subjects"] == 5
     again = cross_validate(request(store), tmp_path / "cv")
     assert again == scores
     plain = cross_validate(request(store, missing_sensors="none"), tmp_path / "plain")
