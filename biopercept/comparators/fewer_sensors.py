@@ -19,6 +19,7 @@ from biopercept.learning.inputs import TokenSource, WindowInputs
 from biopercept.learning.task_fitting import TaskNetworkOnStudy
 from biopercept.learning.windows import IntArray
 from biopercept.model.tokens import TokenSettings
+from biopercept.personalising.starting_model import AdaptedOnStudy
 
 Answers = NDArray[np.float64]
 
@@ -46,8 +47,9 @@ def answers_from(fitted: Fitted, read: WindowInputs, rows: IntArray, tokens: Tok
         Where the model reads no sensors.
     """
     own = np.arange(len(rows), dtype=np.int64)
-    if isinstance(fitted, NetworkOnStudy | TaskNetworkOnStudy):
-        source = TokenSource(read, fitted.fitted.population, tokens, fitted.source.device)
+    if isinstance(fitted, NetworkOnStudy | TaskNetworkOnStudy | AdaptedOnStudy):
+        population = fitted.population if isinstance(fitted, AdaptedOnStudy) else fitted.fitted.population
+        source = TokenSource(read, population, tokens, fitted.source.device)
         has = source.has_tokens(own)[:, None]
         answers = np.full((len(rows), read.windows.columns[0].n_answers), np.nan)
         if has.any():  # a network cannot be asked with nothing

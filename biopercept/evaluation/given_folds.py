@@ -134,7 +134,7 @@ def _home(subject: str, held: Mapping[str, Any]) -> str:
     if held["split"] == K_FOLD:
         place = int(identity_place(subject, f"fold-{held['seed']}", held["n_folds"]))
         return fold_name(place, held["n_folds"])
-    return subject.partition("/")[0] if held["split"] == STUDY else subject
+    return subject.rpartition("/")[0] if held["split"] == STUDY else subject
 
 
 def _of_today(

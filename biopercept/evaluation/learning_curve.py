@@ -12,7 +12,7 @@ from biopercept.evaluation.crossvalidation import cross_validate
 from biopercept.evaluation.given_folds import read_run
 from biopercept.evaluation.label_counts import count_labels
 from biopercept.evaluation.planning import EvaluationRequest
-from biopercept.files import write_json, write_table, write_text
+from biopercept.files import only_writer, write_json, write_table, write_text
 from biopercept.learning.splits import Fold
 
 SCHEMA = 1
@@ -70,9 +70,50 @@ def learning_curve(
 
     Raises
     ------
-    SettingsError, StudyError, BusyError
+    SettingsError
+        Where the output is a file or holds something else, or as the cross-validations do.
+    StudyError, BusyError
         As the cross-validations do.
     """
+    with only_writer(output):
+        _require_own(output, overwrite=overwrite)
+        points, warnings = _points(
+            request, shares, output, n_jobs=n_jobs, config_text=config_text, overwrite=overwrite, on_fold=on_fold
+        )
+        document = {"schema": SCHEMA, "model": request.model, "points": points, "warnings": warnings}
+        columns = ("share", "labelled_lowest", "labelled_highest", "task", "score", "mean", "ci95_low", "ci95_high")
+        rows = [
+            (p["share"], *p["subjects_labelled"], p["task"], p["score"], p["mean"], *(p["ci95"] or (None, None)))
+            for p in points
+        ]
+        write_table(output / "learning_curve.csv", columns, rows)
+        write_text(output / "learning_curve.md", curve_markdown(document))
+        write_json(output / "learning_curve.json", document)
+        return document
+
+
+def _require_own(output: Path, *, overwrite: bool) -> None:
+    """Refuse an output that is a file, or a folder with something in it and no share of a learning curve."""
+    if output.is_file():
+        raise SettingsError(f"{output} is a file; choose a folder for the results")
+    is_begun = not output.is_dir() or any(output.glob("share-*/folds.json"))
+    if not is_begun and not overwrite and any(not path.name.startswith(".") for path in output.iterdir()):
+        raise SettingsError(
+            f"{output} is not empty and holds no learning curve; choose another output or add --overwrite"
+        )
+
+
+def _points(
+    request: EvaluationRequest,
+    shares: Sequence[float],
+    output: Path,
+    *,
+    n_jobs: int,
+    config_text: str,
+    overwrite: bool,
+    on_fold: ShareFoldDone | None,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return a point per share and task, each of a cross-validation of its own, and all their warnings."""
     points: list[dict[str, Any]] = []
     warnings: dict[str, None] = {}
     for share in shares:
@@ -90,16 +131,7 @@ def learning_curve(
         for held in scores["tasks"].values() if "tasks" in scores else [scores]:
             points.append(_point(share, labelled, held))
         warnings |= dict.fromkeys(scores["warnings"])
-    document = {"schema": SCHEMA, "model": request.model, "points": points, "warnings": list(warnings)}
-    columns = ("share", "labelled_lowest", "labelled_highest", "task", "score", "mean", "ci95_low", "ci95_high")
-    rows = [
-        (p["share"], *p["subjects_labelled"], p["task"], p["score"], p["mean"], *(p["ci95"] or (None, None)))
-        for p in points
-    ]
-    write_table(output / "learning_curve.csv", columns, rows)
-    write_text(output / "learning_curve.md", curve_markdown(document))
-    write_json(output / "learning_curve.json", document)
-    return document
+    return points, list(warnings)
 
 
 def _point(share: float, labelled: list[int], scores: dict[str, Any]) -> dict[str, Any]:

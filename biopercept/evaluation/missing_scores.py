@@ -29,7 +29,8 @@ def missing_document(plan: Plan, results: Sequence[FoldResult]) -> dict[str, Any
     dict
         ``missing_sensors``: ``mode``, ``sensors``, and ``subsets``, each with its name, the sensors ``kept``, windows
         that had something left, and over subjects balanced accuracy, AUROC and the paired ``difference`` in balanced
-        accuracy to all sensors (and ``auroc_difference``) on the same windows, with 95 % bootstrap intervals.
+        accuracy to all sensors (and ``auroc_difference``) on the same windows, with 95 % bootstrap intervals. The
+        difference is of the subjects who lost something.
     """
     if plan.request.evaluation.missing_sensors == NONE:
         return {}
@@ -87,12 +88,21 @@ def _rows(plan: Plan, results: Sequence[FoldResult]) -> list[_Row]:
     for result in results:
         assert result.fewer_sensors is not None  # part of what a finished fold of this run is
         for subject in result.fold.test:
+            worn = _worn_by(plan, subject)
             own = plan.windows.subject[result.rows] == subject
             target = plan.windows.target[result.rows[own]]
             whole = result.fewer_sensors[WHOLE][own]
             for name, kept in sets.items():
-                rows.append(_row(subject, name, len(kept), target, result.fewer_sensors[name][own], whole))
+                row = _row(subject, name, len(kept), target, result.fewer_sensors[name][own], whole)
+                is_compared = name == WHOLE or not worn <= set(kept)
+                rows.append(row if is_compared else (*row[:7], None, None))
     return sorted(rows, key=lambda row: row[0])  # a stable sort: sets stay in their order
+
+
+def _worn_by(plan: Plan, subject: str) -> set[str]:
+    """Return the sensors that a subject has: who never had what a set lacks cannot say what losing it costs."""
+    recordings = [held for held in plan.windows.recordings if held.subject == subject]
+    return set(measured_sensors(recordings, plan.windows.feature_names))
 
 
 def _row(

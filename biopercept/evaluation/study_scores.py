@@ -33,7 +33,7 @@ def studies_document(plan: Plan, per_subject: Sequence[OfSubject], names: Sequen
         return {}
     by_study: dict[str, list[OfSubject]] = {}
     for scored in per_subject:
-        by_study.setdefault(scored.subject.partition("/")[0], []).append(scored)
+        by_study.setdefault(scored.subject.rpartition("/")[0], []).append(scored)
     found: dict[str, Any] = {}
     for study, held in sorted(by_study.items()):
         found[study] = {"n_subjects": len(held)}

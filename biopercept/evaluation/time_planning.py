@@ -22,6 +22,7 @@ from biopercept.comparators.catalogue import fitter_for
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.joined_stores import Studies
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
+from biopercept.evaluation.sensor_subsets import check_missing_sensors
 from biopercept.learning.checkpoint import Checkpoint
 from biopercept.learning.fitting import Fitter
 from biopercept.learning.splits import SUBJECT, TIME, Fold
@@ -117,6 +118,7 @@ def plan_in_time(store: Studies, request: EvaluationRequest) -> TimePlan:
             "recordings that are learnt from; use causal, reference, global or raw"
         )
     windows, evaluation, personal = plan.windows, request.evaluation, request.personalisation
+    check_missing_sensors(evaluation.missing_sensors, request.model, windows)
     embargo = gap_of(evaluation.embargo_seconds, windows.length_seconds, "evaluation.embargo_seconds")
     if checkpoint is not None:
         require_fitting(checkpoint, windows, Path(request.fit.start_from))

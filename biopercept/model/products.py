@@ -74,7 +74,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     is_worth_it = x.numel() * len(weight) >= _LEAST_PRODUCTS and onednn_is_quicker() and is_plain(x, weight)
     if not is_worth_it:
         return F.linear(x, weight, bias)
-    if not torch.is_grad_enabled() or not (x.requires_grad or weight.requires_grad):
+    learns = x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    if not (learns and torch.is_grad_enabled()):
         return multiply(x, weight, bias)
     product: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return product

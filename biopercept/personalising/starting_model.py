@@ -13,6 +13,7 @@ from biopercept.learning.checkpoint import PRETRAINED, Checkpoint, load_checkpoi
 from biopercept.learning.engine import Engine
 from biopercept.learning.fitting import FitRequest, Fitted
 from biopercept.learning.inputs import TokenSource
+from biopercept.learning.normalisation import Population
 from biopercept.learning.operations import operations_per_window
 from biopercept.learning.training import predict_probabilities
 from biopercept.learning.windows import IntArray, WindowTable
@@ -76,6 +77,8 @@ class AdaptedOnStudy:
     ----------
     adapted : Adapted
     source : TokenSource
+    population : Population
+        Of the starting model, by which the batches are scaled.
     rows : int64 array
         Windows it was adapted to.
     n_parameters : int
@@ -84,6 +87,7 @@ class AdaptedOnStudy:
 
     adapted: Adapted
     source: TokenSource
+    population: Population
     rows: IntArray
     n_parameters: int
 
@@ -129,7 +133,7 @@ class AdaptingFitter:
             seed=request.seed,
         )
         n = 0 if adapted.fell_back else n_learnt(adapted, self.settings)
-        return AdaptedOnStudy(adapted, source, request.fitting, n)
+        return AdaptedOnStudy(adapted, source, self.checkpoint.population, request.fitting, n)
 
 
 def adapt_checkpoint(

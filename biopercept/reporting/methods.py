@@ -12,6 +12,7 @@ _SPLITS = {
     "subject": "Every subject was held out once and predicted by a model that was fitted on the others only",
     "k-fold": "Subjects were divided into folds, whole, and each fold was predicted by a model that was fitted "
     "on the others only",
+    "study": "Every study was held out once and predicted by a model that was fitted on the other studies only",
     "time": "Within each subject, later windows were predicted by a model that was fitted on earlier ones",
 }
 _NORMALISATIONS = {
@@ -34,10 +35,7 @@ def methods_text(held: CrossValidation) -> tuple[str, ...]:
         f"{'' if held.seeds == 1 else f', probabilities averaged over {held.seeds} seeds before scoring'}).",
         _NORMALISATIONS.get(held.normalisation, f"Normalisation: {shown(held.normalisation)}."),
         *_labels(held),
-        "Everything that is learnt (scaling, weights, when to stop) was learnt inside the training side of a "
-        "fold: early stopping, "
-        "where a model uses it, looked at validation subjects taken from the training subjects, never at the "
-        "held-out ones.",
+        _stopping(held),
         _intervals(held),
         "Balanced accuracy is the mean of the recalls of the classes that a subject has; AUROC is given per "
         "subject (mean) and pooled "
@@ -77,6 +75,19 @@ def _labels(held: CrossValidation) -> tuple[str, ...]:
         f"In each fold the labels of {span(held.labels.labelled)} of {span(held.labels.everybody)} training subjects "
         f"were used, drawn at random by identity (label share {held.labels.share:g}; {aside}); nothing else was fitted "
         "on the others, except pretraining where it was asked for, which reads signals and no label.",
+    )
+
+
+def _stopping(held: CrossValidation) -> str:
+    """Say what early stopping looked at."""
+    looked = (
+        "the last of the subject's own earlier windows, never at the later ones, which are scored"
+        if held.split == "time"
+        else "validation subjects taken from the training subjects, never at the held-out ones"
+    )
+    return (
+        "Everything that is learnt (scaling, weights, when to stop) was learnt inside the training side of a fold: "
+        f"early stopping, where a model uses it, looked at {looked}."
     )
 
 

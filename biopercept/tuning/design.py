@@ -107,11 +107,11 @@ def make_designs(candidates: Sequence[Candidate], stores: Mapping[object, StudyS
         except BioperceptError as fault:
             raise type(fault)(f"candidate {candidate.name}: {fault}") from fault
         first = next(iter(designs.values()), None)
-        tests = [fold.test for fold in (plan.folds if first is None else first.outer)]
+        groups = [(fold.name, fold.test) for fold in (plan.folds if first is None else first.outer)]
         _require_classes(plan, candidate.name)
         if first is not None:
             _require_same_question(first, plan, candidate.name)
-        designs[candidate.name] = _design(candidate, plan, tests)
+        designs[candidate.name] = _design(candidate, plan, groups)
     for candidate in candidates:
         for member in candidate.members[1:]:
             _require_same_windows(designs[candidate.members[0]], designs[member], candidate.name)
@@ -138,10 +138,10 @@ def require_tunable(request: EvaluationRequest) -> None:
         )
 
 
-def _design(candidate: Candidate, plan: Plan, tests: Sequence[tuple[str, ...]]) -> Design:
+def _design(candidate: Candidate, plan: Plan, groups: Sequence[tuple[str, tuple[str, ...]]]) -> Design:
     """Return the folds; an outer one is that of cross-validate with the same seed wherever subjects are dealt alike."""
     subjects, seed = plan.windows.subjects, plan.request.seed
-    dealt = {fold.test: fold for fold in plan.folds}
+    dealt = {(fold.name, fold.test): fold for fold in plan.folds}  # the name, too: results are kept by it
     fraction = plan.request.fit.training.validation_fraction
 
     def fold(name: str, test: tuple[str, ...]) -> Fold:
@@ -149,11 +149,10 @@ def _design(candidate: Candidate, plan: Plan, tests: Sequence[tuple[str, ...]]) 
         validation = choose_validation(rest, fraction, f"{seed}-{name}")
         return Fold(name, tuple(s for s in rest if s not in validation), validation, test)
 
-    total = f"{len(tests):02d}"
-    outer = tuple(dealt.get(test) or fold(f"{i:02d}-of-{total}", test) for i, test in enumerate(tests, 1))
+    outer = tuple(dealt.get(group) or fold(*group) for group in groups)
     pairs = {
-        (i, j): fold(f"{i + 1:02d}+{j + 1:02d}-of-{total}", tuple(sorted((*tests[i], *tests[j]))))
-        for i, j in combinations(range(len(tests)), 2)
+        (i, j): fold(f"{i + 1:02d}+{j + 1:02d}-of-{len(groups):02d}", tuple(sorted((*one.test, *other.test))))
+        for (i, one), (j, other) in combinations(enumerate(outer), 2)
     }
     for own in (*outer, *pairs.values()):
         _require_all_classes(plan.windows, own)

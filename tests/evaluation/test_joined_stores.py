@@ -21,7 +21,9 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.training import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
+from biopercept.reporting.methods import methods_text
 from biopercept.reporting.score_files import load_cross_validation
+from biopercept.reporting.tables import score_table
 from biopercept.store import open_store
 from biopercept.studies.tasks import Task
 
@@ -80,6 +82,20 @@ def test_each_study_is_tested_once_by_models_of_the_others(
     ]
     if model == "logistic":
         assert scores["studies"]["beta"]["balanced_accuracy"]["mean"] > 0.7
+        held = load_cross_validation(tmp_path / "cv")
+        assert "leave one study out" in score_table([held]).rows[0]
+        assert any(line.startswith("Every study was held out once and predicted") for line in methods_text(held))
+
+
+def test_a_studys_name_may_hold_a_slash(made: ModuleType, tmp_path: Path) -> None:
+    both = tuple(made.store(tmp_path / f"{n}.h5", made.study(n), name=name) for n, name in ((5, "lab/a"), (4, "lab/b")))
+    scores = cross_validate(request(both), tmp_path / "cv")
+    assert {study: held["n_subjects"] for study, held in scores["studies"].items()} == {"lab/a": 5, "lab/b": 4}
+    more = (both[0], made.store(tmp_path / "more.h5", made.study(5), name="lab/b"))
+    asked = request(more, folds_from=tmp_path / "cv")
+    with open_studies(*more) as opened:
+        folds = plan_evaluation(opened, asked).folds
+    assert {fold.name: len(fold.test) for fold in folds} == {"lab/a": 5, "lab/b": 5}
 
 
 def test_joined_rows_are_those_of_the_stores(made: ModuleType, stores: tuple[Path, Path]) -> None:

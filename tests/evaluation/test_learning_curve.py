@@ -69,6 +69,22 @@ def test_shares_that_are_none_are_refused(text: str) -> None:
     )
 
 
+def test_an_output_that_holds_something_else_is_refused(
+    made: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, out = made.store(tmp_path / "made.h5", made.study(3)), tmp_path / "curve"
+    words = ("learning-curve", store, "-o", out, "--model", "logistic", "--set", "evaluation.n_bootstrap=200")
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    assert run(*words) == 2
+    assert f"{out} is not empty and holds no learning curve; choose another output or add --overwrite" in (
+        capsys.readouterr().err
+    )
+    assert [path.name for path in out.iterdir()] == ["notes.txt"]
+    assert run("learning-curve", store, "-o", out / "notes.txt") == 2
+    assert f"{out / 'notes.txt'} is a file; choose a folder for the results" in capsys.readouterr().err
+
+
 def test_there_is_no_way_to_split_windows_at_random(made: ModuleType, tmp_path: Path) -> None:
     """Only whole subjects, studies or a subject's own time are split; the audit's contrast alone deals windows."""
     from biopercept.evaluation.settings import EvaluationSettings

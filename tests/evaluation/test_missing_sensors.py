@@ -18,6 +18,7 @@ from biopercept.evaluation.folds import fit_fold, fit_together
 from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.sensor_subsets import every_sensor_set, sensor_sets
 from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.evaluation.time_planning import plan_in_time
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.training import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
@@ -123,6 +124,10 @@ def test_scores_of_all_sensors_are_the_scores_and_differences_are_paired(store: 
     assert held["subsets"][2]["difference"]["mean"] == pytest.approx(np.mean(differences))
     assert held["subsets"][2]["difference"]["n_subjects"] == 5
     assert by["P06", "without ecg"]["n_windows_answered"] == "0"
+    lost_nothing = by["P06", "without eda"]  # never had it: a difference of 0 would dilute what it costs the others
+    assert lost_nothing["balanced_accuracy"] == by["P06", "all"]["balanced_accuracy"]
+    assert (lost_nothing["difference"], lost_nothing["auroc_difference"]) == ("", "")
+    assert held["subsets"][1]["difference"]["n_subjects"] == 5
     again = cross_validate(request(store), tmp_path / "cv")
     assert again == scores
     plain = cross_validate(request(store, missing_sensors="none"), tmp_path / "plain")
@@ -149,6 +154,12 @@ def test_stacked_folds_seeds_and_calibration_are_asked_as_single_ones(store: Pat
         assert np.array_equal(one.fewer_sensors["all"], one.probabilities)
         for name, answers in one.fewer_sensors.items():
             assert np.allclose(answers, other.fewer_sensors[name], atol=1e-4, equal_nan=True)
+
+
+def test_a_split_by_time_refuses_a_probe_before_anything_is_fitted(store: Path) -> None:
+    sentence = "evaluation.missing_sensors is all, but clock-only is a probe; use none for it"
+    with pytest.raises(SettingsError, match=f"^{sentence}$"), open_store(store) as opened:
+        plan_in_time(opened, request(store, "clock-only", split="time"))
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ from biopercept.learning.pretext import PretrainingSettings
 from biopercept.learning.training import TrainingSettings, predict_probabilities
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.personalising.settings import PersonalisationSettings
+from biopercept.reporting.methods import methods_text
+from biopercept.reporting.score_files import load_cross_validation
 from biopercept.store import open_store
 from biopercept.windowed import PreparedRecording
 
@@ -102,6 +104,11 @@ def test_the_files_are_those_of_a_cross_validation_with_the_later_windows_alone(
     )
     assert scores["balanced_accuracy"]["mean"] > 0.75
     assert scores["labels"]["minutes_of_own_labels"] == [3.0, 3.0]
+    methods = " ".join(methods_text(load_cross_validation(tmp_path / "cv")))
+    assert (
+        "looked at the last of the subject's own earlier windows, never at the later ones, which are scored" in methods
+    )
+    assert "validation subjects" not in methods
 
 
 def changed_after(held: PreparedRecording, seconds: float, length: float) -> PreparedRecording:
@@ -248,6 +255,19 @@ def test_where_nothing_can_be_checked_the_starting_model_is_kept_unless_asked_ot
     source = TokenSource(plan.inputs, plan.checkpoint.population, plan.checkpoint.tokens, engine_for("cpu").device)
     start = predict_probabilities(plan.checkpoint.network, source, rows)
     assert np.array_equal(fit_fold(plan, fold).probabilities, start) is (unchecked == "keep")
+
+
+def test_an_adapted_model_is_asked_with_fewer_sensors(store: Path, model: Path, tmp_path: Path) -> None:
+    asked = request(
+        store, "perceiver-io", fit={"start_from": str(model)}, subjects=("P01",), evaluation={"missing_sensors": "all"}
+    )
+    scores = cross_validate(asked, tmp_path / "cv")
+    subsets = {row["sensors"]: row for row in scores["missing_sensors"]["subsets"]}
+    assert list(subsets) == ["all", "without eda", "without ecg"]
+    assert subsets["all"]["balanced_accuracy"]["mean"] == scores["balanced_accuracy"]["mean"]
+    assert all(row["n_windows"] == scores["n_windows"] for row in subsets.values())
+    [fold] = [json.loads(path.read_text()) for path in (tmp_path / "cv" / "folds").iterdir()]
+    assert not np.allclose(fold["fewer_sensors"]["without eda"], fold["probabilities"], atol=1e-4)
 
 
 def test_who_cannot_be_split_is_named_and_not_scored(made: ModuleType, tmp_path: Path) -> None:

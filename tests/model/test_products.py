@@ -67,6 +67,14 @@ def test_only_the_gradients_that_are_wanted_are_computed(onednn: list[int]) -> N
 
 
 @needs_onednn
+def test_a_bias_that_alone_is_learnt_gets_its_gradient(onednn: list[int]) -> None:
+    bias = _given(9).requires_grad_()
+    products.linear(_given(7, 12), _given(9, 12), bias).sum().backward()
+    assert len(onednn) == 1
+    assert bias.grad.tolist() == [7.0] * 9
+
+
+@needs_onednn
 def test_a_layer_keeps_the_names_and_numbers_of_a_plain_one(onednn: list[int]) -> None:
     layer, plain = products.Linear(12, 9), nn.Linear(12, 9)
     plain.load_state_dict(layer.state_dict())

@@ -27,7 +27,7 @@ from biopercept.learning.training import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.reporting.score_files import load_cross_validation
 from biopercept.store import open_store
-from biopercept.tuning import fits
+from biopercept.tuning import design, fits
 from biopercept.tuning.design import Candidate, make_designs
 from biopercept.tuning.fits import fit_all
 from biopercept.tuning.ranking import InnerScores, inner_scores, joined_answers, ranked
@@ -174,6 +174,24 @@ def _spoilt(recording):
     samples = {name: values * 3.0 - 7.0 for name, values in recording.samples.items()}
     windows = replace(windows, label=swapped, features=windows.features[::-1] * 5.0)
     return replace(recording, samples=samples, windows=windows)
+
+
+def test_a_group_has_one_name_for_all_candidates(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folds balanced by another store's windows may come in another order; results are kept by the fold's name."""
+    plain, n_plans = plan_evaluation, []
+
+    def reordered(opened, request):
+        plan = plain(opened, request)
+        n_plans.append(1)
+        names = [fold.name for fold in plan.folds]
+        order = [1, 0, 2] if len(n_plans) == 2 else [0, 1, 2]
+        return replace(plan, folds=tuple(replace(plan.folds[i], name=n) for i, n in zip(order, names, strict=True)))
+
+    monkeypatch.setattr(design, "plan_evaluation", reordered)
+    with open_store(store) as opened:
+        made = make_designs([candidate("one", store), candidate("other", store, mode="global")], {store: opened})
+    one, other = ([(fold.name, fold.test) for fold in made[name].outer] for name in ("one", "other"))
+    assert one == other
 
 
 def test_an_ensemble_is_the_mean_of_its_members_without_a_fit_of_its_own(store: Path, tmp_path: Path) -> None:
