@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from biopercept.claims.fusion_page import fusion_part
-from biopercept.claims.markdown import direction, percent, span, table
+from biopercept.markdown import direction, percent, span, table
 
 _QUICK = """
 **This is the quick run**: one seed, four subjects, hardly any training. It shows that the experiments work; its figures

@@ -20,7 +20,8 @@ from biopercept.evaluation.joined_stores import open_studies
 from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.evaluation.run_folder import FoldDone, RunFolder
 from biopercept.evaluation.task_scoring import write_all_scores
-from biopercept.evaluation.time_planning import plan_any, scored_part
+from biopercept.evaluation.time_planning import plan_any
+from biopercept.evaluation.time_scoring import scored_part
 from biopercept.files import only_writer, write_text
 from biopercept.learning.engine import engine_for
 

@@ -8,9 +8,18 @@ from biopercept.errors import SettingsError
 from biopercept.learning.splits import Fold
 from biopercept.learning.windows import WindowTable
 
+_MORE_SUBJECTS = "--split subject or more folds, another --seed, a larger --label-share"
 
-def check_classes_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
+
+def check_classes_per_fold(windows: WindowTable, folds: Sequence[Fold], *, instead: str = _MORE_SUBJECTS) -> None:
     """Refuse folds whose training subjects lack a class: no model could learn it.
+
+    Parameters
+    ----------
+    windows : WindowTable
+    folds : sequence of Fold
+    instead : str
+        What the user may use, beside ``training.validation_fraction=0``.
 
     Raises
     ------
@@ -22,8 +31,8 @@ def check_classes_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
         for index, name in enumerate(windows.classes):
             if index not in trained:
                 raise SettingsError(
-                    f"fold {fold.name} has no training subject with class {name!r}; use --split subject or more folds, "
-                    "another --seed, a larger --label-share, or set training.validation_fraction=0"
+                    f"fold {fold.name} has no training subject with class {name!r}; use {instead}, "
+                    "or set training.validation_fraction=0"
                 )
 
 

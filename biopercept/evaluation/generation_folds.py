@@ -140,6 +140,8 @@ def plan_generation(store: StudyStore, request: EvaluationRequest) -> Generation
         raise SettingsError(
             "generation asks a network for what is hidden; set pretraining.objective=masked, which teaches that"
         )
+    if request.evaluation.stratify:
+        raise SettingsError("generation deals subjects by identity, not by label; set evaluation.stratify to false")
     recordings = choose_recordings(store.recordings, request.subjects, request.excluded)
     subjects = sorted({r.subject for r in recordings})
     folds = make_folds(subjects, K_FOLD, n_folds=request.evaluation.n_folds, seed=request.seed, validation_fraction=0.0)

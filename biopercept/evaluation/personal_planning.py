@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
+from biopercept.evaluation.sensor_subsets import NONE
 from biopercept.evaluation.time_planning import require_one_classification
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.sessions import Sessions
@@ -66,6 +67,11 @@ def plan_personal_curve(store: StudyStore, request: EvaluationRequest) -> Person
         raise SettingsError(f"personalise adapts perceiver-io; the model is {request.model}")
     if request.evaluation.split == TIME:
         raise SettingsError("personalise deals subjects into folds; set evaluation.split to k-fold or subject")
+    if request.evaluation.missing_sensors != NONE:
+        raise SettingsError(
+            f"personalise asks with all sensors; set evaluation.missing_sensors to none "
+            f"(it is {request.evaluation.missing_sensors})"
+        )
     single = replace(request, evaluation=replace(request.evaluation, folds_at_once="single"))
     plan = plan_evaluation(store, single)
     require_one_classification(plan, "personalise")

@@ -30,7 +30,7 @@ from biopercept.learning.starting import load_start
 from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.personalising.chronology import course_of, set_aside, split_in_time
 from biopercept.personalising.scratch import enough_steps
-from biopercept.personalising.settings import KEEP, gap_of
+from biopercept.personalising.settings import gap_of
 from biopercept.personalising.starting_model import AdaptingFitter, load_starting_model, require_fitting
 from biopercept.personalising.visible import visible_inputs
 
@@ -303,48 +303,4 @@ def _warnings(
                 f"({', '.join(seen)}), their scored windows included; start from a model trained without them "
                 "(train --exclude-subjects)"
             )
-    return found
-
-
-def scored_part(plan: Plan, results: Sequence[Any]) -> tuple[Plan, Sequence[Any]]:
-    """Return the plan and the folds' results with only the windows that are scored; those over subjects as they are.
-
-    Parameters
-    ----------
-    plan : Plan
-    results : sequence of FoldResult
-    """
-    if not isinstance(plan, TimePlan):
-        return plan, results
-    rows = np.sort(np.concatenate([plan.windows.rows_of(fold.test) for fold in plan.folds]))
-    place = np.full(len(plan.windows), -1, dtype=np.int64)
-    place[rows] = np.arange(len(rows))
-    learnt = len(plan.windows) - len(rows)
-    left_out = {"in the earlier part, which is learnt from": learnt}
-    table = renamed(plan.windows, rows, list(plan.windows.subject[rows]), left_out)
-    warnings = plan.warnings if plan.checkpoint is None else (*plan.warnings, *_fall_backs(plan, results))
-    scored = replace(plan, inputs=replace(plan.inputs, windows=table), warnings=warnings)
-    return scored, [replace(result, rows=place[result.rows]) for result in results]
-
-
-def _fall_backs(plan: TimePlan, results: Sequence[Any]) -> list[str]:
-    """Return for whom the starting model was kept after a check, and for whom nothing could be checked."""
-    settings = plan.request.personalisation
-    fallen = [result.fold.name for result in results if result.n_fallen_back and result.fold.validation]
-    unchecked = [result.fold.name for result in results if not result.fold.validation]
-    who = f" ({', '.join(fallen)})" if fallen else ""
-    found = [
-        f"adapted by {settings.method}: for {len(fallen)} of {len(results)} subjects{who} it was not better on their "
-        "own check windows, and the starting model was kept"
-    ]
-    if unchecked:
-        done = (
-            "the starting model was kept (personalisation.unchecked=keep)"
-            if settings.unchecked == KEEP
-            else "UNCHECKED, only a few steps were made (personalisation.unchecked=adapt)"
-        )
-        found.append(
-            f"no label could be set aside to check on for {len(unchecked)} of {len(results)} subjects "
-            f"({', '.join(unchecked)}); {done}"
-        )
     return found

@@ -20,6 +20,7 @@ from itertools import combinations
 import numpy as np
 
 from biopercept.errors import BioperceptError, SettingsError
+from biopercept.evaluation.fold_checks import check_classes_per_fold
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
 from biopercept.learning.splits import Fold, choose_validation
 from biopercept.learning.windows import WindowTable
@@ -154,8 +155,7 @@ def _design(candidate: Candidate, plan: Plan, groups: Sequence[tuple[str, tuple[
         (i, j): fold(f"{i + 1:02d}+{j + 1:02d}-of-{len(groups):02d}", tuple(sorted((*one.test, *other.test))))
         for (i, one), (j, other) in combinations(enumerate(outer), 2)
     }
-    for own in (*outer, *pairs.values()):
-        _require_all_classes(plan.windows, own)
+    check_classes_per_fold(plan.windows, (*outer, *pairs.values()), instead="more --folds, another --seed")
     return Design(candidate, plan, outer, pairs)
 
 
@@ -200,13 +200,3 @@ def _require_same_windows(first: Design, second: Design, name: str) -> None:
             f"ensemble {name} joins {first.candidate.name} and {second.candidate.name}, which answer about different "
             "windows; members need one store and one way of leaving windows out"
         )
-
-
-def _require_all_classes(windows: WindowTable, fold: Fold) -> None:
-    trained = set(windows.target[windows.rows_of(fold.training)].tolist())
-    for index, name in enumerate(windows.classes):
-        if index not in trained:
-            raise SettingsError(
-                f"without the folds {fold.name} no training subject has class {name!r}; use more --folds, another "
-                "--seed, or set training.validation_fraction=0"
-            )

@@ -24,6 +24,7 @@ from biopercept.tuning.design import Design
 
 FOLDER = "fits"
 
+Fault = SettingsError | TrainingError
 FitDone = Callable[[str, str, bool, int], None]
 """Told ``(candidate, fold, was_done_before, n_fits)``."""
 
@@ -70,12 +71,12 @@ class Fits:
     Attributes
     ----------
     results : dict of (candidate, fold name) to FoldResult
-    failures : dict of candidate to str
+    failures : dict of candidate to error
         Why candidates could not be fitted, such as numbers that were not finite.
     """
 
     results: dict[tuple[str, str], FoldResult]
-    failures: dict[str, str]
+    failures: dict[str, Fault]
 
 
 def fit_path(output: Path, design: Design, stack: Sequence[Fold], fold: Fold) -> Path:
@@ -114,7 +115,7 @@ def fit_all(
     tell = on_fit or (lambda candidate, fold, was_done, n: None)
     n_fits = sum(len(folds) for _, folds in asked)
     results: dict[tuple[str, str], FoldResult] = {}
-    failures: dict[str, str] = {}
+    failures: dict[str, Fault] = {}
     waiting: dict[Work, list[tuple[Design, tuple[Fold, ...]]]] = {}
     for design, folds in asked:
         name = design.candidate.name
@@ -130,7 +131,7 @@ def fit_all(
     for work, done in _each(list(waiting), n_jobs):
         for design, stack in waiting[work]:  # candidates of equal settings share the fit
             name = design.candidate.name
-            if isinstance(done, str):
+            if isinstance(done, SettingsError | TrainingError):
                 failures.setdefault(name, done)
                 continue
             for fold, result in zip(stack, done, strict=True):
@@ -150,7 +151,7 @@ def _stacks(plan: Plan, folds: Sequence[Fold]) -> list[tuple[Fold, ...]]:
     return [tuple(folds[low:high]) for low, high in pairwise(edges)]
 
 
-def _each(works: Sequence[Work], n_jobs: int) -> Iterator[tuple[Work, list[FoldResult] | str]]:
+def _each(works: Sequence[Work], n_jobs: int) -> Iterator[tuple[Work, list[FoldResult] | Fault]]:
     plans = Plans()
     try:
         yield from each_fold(works, n_jobs, _fit, plan=plans, make_plan=_open, request=None)
@@ -162,13 +163,13 @@ def _open(request: None) -> Plans:
     return Plans()
 
 
-def _fit(plans: Plans, work: Work) -> list[FoldResult] | str:
+def _fit(plans: Plans, work: Work) -> list[FoldResult] | Fault:
     """Return the folds' results, or why these settings cannot be fitted: others still can."""
     try:
         plan = plans.of(work.request)
         return fit_together(plan, work.folds) if len(work.folds) > 1 else [fit_fold(plan, work.folds[0])]
     except (SettingsError, TrainingError) as fault:
-        return str(fault)
+        return fault
 
 
 def _read(path: Path, fold: Fold) -> FoldResult | None:

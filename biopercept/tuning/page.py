@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from biopercept.claims.markdown import percent, table
+from biopercept.markdown import percent, table
 
 
 def tuning_page(found: Mapping[str, Any]) -> str:

@@ -110,16 +110,17 @@ def _select(
     for candidate in candidates:
         failed = next((member for member in candidate.members if member in failures), None)
         if failed is not None:
-            failures[candidate.name] = f"its member {failed} could not be fitted"
+            failures[candidate.name] = type(failures[failed])(f"its member {failed} could not be fitted")
     able = [c for c in candidates if c.name not in failures]
     if not able:
         name, why = next(iter(failures.items()))
-        raise SettingsError(f"no candidate could be fitted; {name}: {why}")
+        raise type(why)(f"no candidate could be fitted; {name}: {why}")
     inner = {c.name: inner_scores(c, designs, fits.results) for c in able}
     n_outer = len(next(iter(designs.values())).outer)
     winners = tuple(ranked(list(inner.values()), fold)[0].name for fold in range(n_outer))
     nested = _use_winners(winners, {c.name: c for c in able}, designs, output, n_jobs, on_fit)
-    return Selection(tuple(candidates), designs, inner, failures, winners, nested)
+    reasons = {name: str(why) for name, why in failures.items()}
+    return Selection(tuple(candidates), designs, inner, reasons, winners, nested)
 
 
 def _use_winners(
@@ -143,7 +144,7 @@ def _use_winners(
     )
     if fits.failures:
         name, why = next(iter(fits.failures.items()))
-        raise SettingsError(f"candidate {name} was chosen and cannot be fitted on a whole training side: {why}")
+        raise type(why)(f"candidate {name} was chosen and cannot be fitted on a whole training side: {why}")
     own = [designs[names[0]] for names in members]
     answers = [
         joined_answers([fits.results[name, design.outer[fold].name] for name in names])

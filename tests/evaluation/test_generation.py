@@ -266,6 +266,10 @@ def test_mistakes_are_named(made: ModuleType, store: Path, tmp_path: Path) -> No
         score_generation(request(store, replace(BRIEF, objective="alignment")), tmp_path / "a")
     with pytest.raises(SettingsError, match=r"set pretraining\.objective=masked"):
         score_generation(request(store, None), tmp_path / "b")
+    by_label = request(store)
+    by_label = replace(by_label, evaluation=replace(by_label.evaluation, stratify=True, split="k-fold"))
+    with pytest.raises(SettingsError, match=r"^generation deals subjects by identity, not by label; set evaluation"):
+        score_generation(by_label, tmp_path / "d")
     alone = made.store(tmp_path / "alone.h5", [made.recording(f"A{i}", seed=0, missing=("heart_rate",)) for i in "123"])
     with pytest.raises(SettingsError, match=r"made has one sensor \(eda\); with it hidden nothing is left"):
         score_generation(request(alone), tmp_path / "c")

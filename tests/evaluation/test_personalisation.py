@@ -251,6 +251,10 @@ def changed(held: PreparedRecording, seconds: float, length: float) -> PreparedR
         ({"model": "logistic"}, "personalise adapts perceiver-io; the model is logistic"),
         ({"evaluation": {"n_bootstrap": 500}}, "evaluation.n_bootstrap is 500; the curve needs at least 2000"),
         ({"normalisation": NormalisationSettings("recording")}, "normalisation.mode is recording, which reads what is"),
+        (
+            {"evaluation": {"missing_sensors": "all"}},
+            "personalise asks with all sensors; set evaluation.",
+        ),
         ({"settings": {"gap_seconds": 5.0}}, "personalisation.gap_seconds is 5 s; it must be at least one window"),
     ],
 )

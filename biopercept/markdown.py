@@ -1,4 +1,4 @@
-"""What the pages of the experiments share: tables, percentages with intervals, and what a difference says."""
+"""What the Markdown pages of experiments share: tables, per cent with intervals, and what a difference says."""
 
 from __future__ import annotations
 
