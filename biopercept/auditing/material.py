@@ -13,12 +13,8 @@ from biopercept.auditing.settings import AuditSettings
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.fold_checks import check_classes_per_fold
 from biopercept.evaluation.metrics import bootstrap_interval, score_subject
-from biopercept.evaluation.planning import (
-    EvaluationRequest,
-    Plan,
-    choose_tasks,
-    plan_evaluation,
-)
+from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
+from biopercept.evaluation.task_choice import choose_tasks
 from biopercept.learning.engine import Engine, engine_for, seed_for
 from biopercept.learning.fitting import FitRequest, Fitter
 from biopercept.learning.normalisation import FloatArray

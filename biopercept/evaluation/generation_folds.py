@@ -12,7 +12,8 @@ import numpy as np
 from biopercept.errors import SettingsError
 from biopercept.evaluation.fillers import fit_fillers
 from biopercept.evaluation.generation_errors import subject_errors
-from biopercept.evaluation.planning import EvaluationRequest, choose_recordings
+from biopercept.evaluation.planning import EvaluationRequest
+from biopercept.evaluation.task_choice import choose_recordings
 from biopercept.learning.engine import engine_for, seed_for, threads
 from biopercept.learning.inputs import TokenSource, WindowInputs
 from biopercept.learning.normalisation import Population

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from biopercept.comparators.catalogue import fitter_for
-from biopercept.errors import SettingsError, StudyError
+from biopercept.errors import SettingsError
 from biopercept.evaluation.fold_checks import (
     check_classes_per_fold,
     check_numbers_per_fold,
@@ -18,7 +18,6 @@ from biopercept.evaluation.fold_checks import (
 from biopercept.evaluation.fold_choice import choose_folds
 from biopercept.evaluation.joined_stores import (
     Studies,
-    refuse_disagreement,
     seen_subjects,
     store_warnings,
     subjects_by_study,
@@ -28,10 +27,15 @@ from biopercept.evaluation.label_counts import count_labels, few_labels
 from biopercept.evaluation.sensor_subsets import NONE, check_missing_sensors
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.evaluation.stacking import require_stackable, stack_size
+from biopercept.evaluation.task_choice import (
+    choose_recordings,
+    choose_tasks,
+    normalisation_of_all,
+    unscored_seconds,
+)
 from biopercept.learning.fitting import FitSettings, Fitter
 from biopercept.learning.inputs import WindowInputs, vocabulary_of
-from biopercept.learning.normalisation import PER_RECORDING_MODES, NormalisationSettings
-from biopercept.learning.sessions import Sessions
+from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.splits import Fold
 from biopercept.learning.starting import load_start
 from biopercept.learning.task_fitting import needs_queries
@@ -43,7 +47,6 @@ from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.personalising.settings import PersonalisationSettings
 from biopercept.studies.tasks import Task
 from biopercept.version import __version__
-from biopercept.windowed import WindowedRecording
 
 
 @dataclass(frozen=True)
@@ -173,8 +176,10 @@ def plan_evaluation(store: Studies, request: EvaluationRequest, *, needs_folds: 
     """
     tasks = choose_tasks(store, request.task)
     recordings = choose_recordings(store.recordings, request.subjects, request.excluded)
-    normalisation, warnings = normalisation_of_all(tasks, request)
-    unscored = _unscored_seconds(recordings, normalisation)
+    normalisation, warnings = normalisation_of_all(
+        tasks, request.normalisation, is_chosen=request.is_normalisation_chosen
+    )
+    unscored = unscored_seconds(recordings, normalisation)
     tables = tables_of(store, recordings, tasks, unscored)
     is_dense = request.model == "perceiver-io" and request.fit.training.dense_weight > 0
     windows = joint_windows(tables, with_grid=is_dense) if is_dense or len(tables) > 1 else tables[0]
@@ -253,22 +258,6 @@ def describe_start(
     return {**described, "pretrained_in_each_fold": inside}, warnings
 
 
-def choose_tasks(store: Studies, names: str | None) -> tuple[Task, ...]:
-    """Return the named tasks, in the order given; without a name the only one.
-
-    Raises
-    ------
-    StudyError
-        Where a name is unknown or given twice, or several tasks exist and none is named.
-    """
-    if names is None or names in store.tasks or "," not in names:
-        return (choose_task(store, names),)
-    asked = [name.strip() for name in names.split(",") if name.strip()]
-    if len(set(asked)) < len(asked):
-        raise StudyError(f"--task {names} names a task twice; name each once")
-    return tuple(choose_task(store, name) for name in asked)
-
-
 def check_task_settings(tasks: Sequence[Task], windows: WindowTable, request: EvaluationRequest) -> None:
     """Refuse weights of tasks that are not learnt, and names that no network of several answers can bear.
 
@@ -287,89 +276,3 @@ def check_task_settings(tasks: Sequence[Task], windows: WindowTable, request: Ev
     if request.model == "perceiver-io" and needs_queries(windows, request.fit.training):
         for task in tasks:
             _ = TaskOutput(task).spec
-
-
-def normalisation_of_all(
-    tasks: Sequence[Task], request: EvaluationRequest
-) -> tuple[NormalisationSettings, tuple[str, ...]]:
-    """Return the normalisation that suits every task, and the warnings of all; see :func:`resolve_normalisation`."""
-    found = [resolve_normalisation(task, request) for task in tasks]
-    strictest = next((s for s, _ in found if s != request.normalisation), request.normalisation)
-    return strictest, tuple(dict.fromkeys(warning for _, warnings in found for warning in warnings))
-
-
-def choose_task(store: Studies, name: str | None) -> Task:
-    """Return the named task, or the only one.
-
-    Raises
-    ------
-    StudyError
-        Where the name is unknown, or several tasks exist and none is named.
-    """
-    tasks = store.tasks
-    if not tasks:
-        raise StudyError(f"study {store.name!r} has no task; add tasks to its study.yaml and prepare again")
-    if name is None and len(tasks) > 1:
-        raise StudyError(f"study {store.name!r} has {len(tasks)} tasks; choose with --task: {', '.join(tasks)}")
-    chosen = next(iter(tasks)) if name is None else name
-    refuse_disagreement(store, chosen)
-    if chosen not in tasks:
-        raise StudyError(f"task {chosen!r} is not in study {store.name!r}; it has: {', '.join(tasks)}")
-    return tasks[chosen]
-
-
-def choose_recordings(
-    recordings: Sequence[WindowedRecording], subjects: Collection[str] | None, excluded: Collection[str]
-) -> tuple[WindowedRecording, ...]:
-    """Return the recordings of the wanted subjects.
-
-    Raises
-    ------
-    StudyError
-        Where a named subject has no recording, or nobody is left.
-    """
-    known = {r.subject for r in recordings}
-    asked = set(subjects or ()) | set(excluded)
-    if unknown := sorted(asked - known):
-        raise StudyError(
-            f"no recording of subject {', '.join(unknown)} in the store; it has: {', '.join(sorted(known))}"
-        )
-    wanted = (known if subjects is None else set(subjects)) - set(excluded)
-    if not wanted:
-        raise StudyError("no subject is left; check --subjects and --exclude-subjects")
-    return tuple(r for r in recordings if r.subject in wanted)
-
-
-def _unscored_seconds(recordings: Sequence[WindowedRecording], settings: NormalisationSettings) -> list[float]:
-    """Return how much of each recording's start is reference and therefore not scored, seconds."""
-    if settings.mode != "reference":
-        return [0.0] * len(recordings)
-    ends = Sessions.of(recordings, settings.scope).reference_ends(recordings, settings.reference_seconds)
-    return [float(end) for end in ends]
-
-
-def resolve_normalisation(task: Task, request: EvaluationRequest) -> tuple[NormalisationSettings, tuple[str, ...]]:
-    """Return the normalisation that will be used, and the warnings every output carries.
-
-    Where each file holds one label, any statistic of a file tells the label: such a task is scored with
-    ``global`` unless the user asked otherwise, and then the output says that it leaks.
-    """
-    settings = request.normalisation
-    warnings: list[str] = []
-    if task.label_is_file:
-        warnings.append(
-            f"the label of task {task.name!r} is constant within each file: it cannot be told from file effects"
-        )
-        if settings.mode in PER_RECORDING_MODES and settings.scope == "session":
-            warnings.append(
-                f"{settings.mode} normalisation reaches over the recordings of a session: where one label always comes "
-                "first, drift over the session can pass for the label"
-            )
-        elif settings.mode in PER_RECORDING_MODES and not request.is_normalisation_chosen:
-            settings = replace(settings, mode="global")
-            warnings.append("normalisation was set to global, because per-file statistics would give the label away")
-        elif settings.mode in PER_RECORDING_MODES:
-            warnings.append(f"LEAK: {settings.mode} normalisation uses statistics of a file, and the file is the label")
-    if settings.is_transductive:
-        warnings.append("transductive: each test recording was scaled by the whole of itself, its future included")
-    return settings, tuple(warnings)
