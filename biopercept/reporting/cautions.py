@@ -242,11 +242,10 @@ def _of_audits(results: Results) -> Iterator[Caution]:
 
 
 def _of_failures(results: Results) -> Iterator[Caution]:
-    for name in results.unfinished:
-        yield Caution(
-            False,
-            f"The cross-validation in {name} has not finished and is not shown; run its command again, it goes on.",
-        )
+    begun = [f"The cross-validation in {name}" for name in results.unfinished]
+    begun += [f"The curve over own labels in {name}" for name in results.unfinished_curves]
+    for what in begun:
+        yield Caution(False, f"{what} has not finished and is not shown; run its command again, it goes on.")
     for folder in results.predictions:
         if len(folder.failures):
             yield Caution(

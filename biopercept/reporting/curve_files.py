@@ -11,6 +11,8 @@ from .fields import Fields
 from .reading import read_json
 
 PERSONAL_FILE, LEARNING_FILE = "personalisation.json", "learning_curve.json"
+PERSONAL_FOLDS = "personalisation_folds.json"
+"""Written when a curve over own labels begins; without the curve beside it, it has not ended."""
 SCHEMA = 1
 GENERAL = "general"
 TIERS = (GENERAL, "label-free", "few-shot", "personal", CONTRAST)

@@ -11,7 +11,7 @@ from biopercept.errors import StudyError
 from .audit_files import FILE as AUDIT_FILE
 from .audit_files import load_audit
 from .comparison_files import COMPARISON_FILE, load_comparison
-from .curve_files import LEARNING_FILE, PERSONAL_FILE, load_learning_curve, load_personal_curve
+from .curve_files import LEARNING_FILE, PERSONAL_FILE, PERSONAL_FOLDS, load_learning_curve, load_personal_curve
 from .number_results import NumberValidation, is_of_numbers, load_number_validation
 from .prediction_files import SUFFIX, load_predictions
 from .reading import read_json, read_table
@@ -40,7 +40,7 @@ def load_results(folder: Path) -> Results:
     if not folder.is_dir():
         raise StudyError(f"there is no folder {folder}; give one that cross-validate, predict or demo has written")
     validations, predictions, logs, audits, unfinished, comparisons = [], [], [], [], [], []
-    personal, learning = [], []
+    personal, learning, unfinished_curves = [], [], []
     for place in _folders(folder):
         name = place.relative_to(folder).as_posix() if place != folder else folder.resolve().name
         if (place / "scores.json").is_file():
@@ -52,6 +52,8 @@ def load_results(folder: Path) -> Results:
             comparisons.append(load_comparison(place, name))
         if (place / PERSONAL_FILE).is_file():
             personal.append(load_personal_curve(place, name))
+        elif (place / PERSONAL_FOLDS).is_file():
+            unfinished_curves.append(name)
         if (place / LEARNING_FILE).is_file():
             learning.append(load_learning_curve(place, name))
         if any(place.glob(f"*{SUFFIX}")) or ((place / "summary.csv").is_file() and (place / "failures.csv").is_file()):
@@ -62,7 +64,7 @@ def load_results(folder: Path) -> Results:
             logs.append(PrepareLog(path.relative_to(folder).as_posix(), read_table(path)))
     numbers = load_numbers(folder)
     finished = (validations, predictions, logs, audits, comparisons, numbers, personal, learning)
-    if not any(finished) and not unfinished:
+    if not any(finished) and not unfinished and not unfinished_curves:
         raise StudyError(
             f"{folder} holds no results; a report needs scores.json (cross-validate), {AUDIT_FILE} (audit), "
             f"{COMPARISON_FILE} (compare), {LEARNING_FILE} (learning-curve), {PERSONAL_FILE} (personalise), "
@@ -70,9 +72,12 @@ def load_results(folder: Path) -> Results:
             "folders below"
         )
     if not any(finished):
+        begun = [(name, "cross-validation", "scores.json", "cross-validate") for name in unfinished]
+        begun += [(name, "curve over own labels", PERSONAL_FILE, "personalise") for name in unfinished_curves]
+        name, what, lacking, command = begun[0]
         raise StudyError(
-            f"the cross-validation in {folder / unfinished[0] if unfinished[0] != folder.resolve().name else folder} "
-            "has not finished (no scores.json); run the same cross-validate command again, it goes on where it stopped"
+            f"the {what} in {folder / name if name != folder.resolve().name else folder} has not finished (no "
+            f"{lacking}); run the same {command} command again, it goes on where it stopped"
         )
     return Results(
         name=folder.resolve().name,
@@ -84,6 +89,7 @@ def load_results(folder: Path) -> Results:
         comparisons=tuple(comparisons),
         personal_curves=tuple(personal),
         learning_curves=tuple(learning),
+        unfinished_curves=tuple(unfinished_curves),
     )
 
 

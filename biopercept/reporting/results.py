@@ -373,6 +373,8 @@ class Results:
     comparisons : tuple of Comparison
     personal_curves : tuple of PersonalCurve
     learning_curves : tuple of LearningCurve
+    unfinished_curves : tuple of str
+        Curves over own labels below the folder that have begun and not ended.
     """
 
     name: str
@@ -384,3 +386,4 @@ class Results:
     comparisons: tuple[Comparison, ...] = ()
     personal_curves: tuple[PersonalCurve, ...] = ()
     learning_curves: tuple[LearningCurve, ...] = ()
+    unfinished_curves: tuple[str, ...] = ()

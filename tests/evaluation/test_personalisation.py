@@ -28,6 +28,7 @@ from biopercept.learning.training import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.personalising.settings import PersonalisationSettings
 from biopercept.reporting.curve_files import load_personal_curve
+from biopercept.reporting.discovery import load_results
 from biopercept.store import open_store
 from biopercept.windowed import PreparedRecording
 
@@ -182,9 +183,16 @@ def test_a_run_killed_between_folds_goes_on_and_ends_the_same(
         patched.setattr(personalisation, "_fit_folds", failing)
         personalise(request(store), tmp_path / "stopped")
     assert not (tmp_path / "stopped" / "personalisation.json").exists()
+    with pytest.raises(StudyError) as refused:
+        load_results(tmp_path / "stopped")
+    assert str(refused.value) == (
+        f"the curve over own labels in {tmp_path / 'stopped'} has not finished (no personalisation.json); run the same "
+        "personalise command again, it goes on where it stopped"
+    )
     told = []
     personalise(request(store), tmp_path / "stopped", on_fold=lambda f, was, n: told.append(was))
     assert told == [True, False]
+    assert load_results(tmp_path / "stopped").unfinished_curves == ()
     assert without_times(tmp_path / "stopped") == without_times(finished)
     with pytest.raises(SettingsError, match="holds a run with another personalisation"):
         personalise(request(store, settings={"n_steps": 5}), tmp_path / "stopped")

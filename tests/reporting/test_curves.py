@@ -179,6 +179,22 @@ def test_the_page_shows_both_curves_and_what_they_warned_of(tmp_path: Path) -> N
     assert 'id="personal-1-own-labels"' in text and 'id="learning-1-learning-curve-1"' in text
 
 
+def test_an_unfinished_personal_curve_is_named_beside_what_is_shown(tmp_path: Path) -> None:
+    write_personal(tmp_path / "done")
+    (tmp_path / "done" / "personalisation_folds.json").write_text("{}", encoding="utf-8")
+    (write_personal(tmp_path / "begun") / "personalisation.json").rename(
+        tmp_path / "begun" / "personalisation_folds.json"
+    )
+    results = load_results(tmp_path)
+    assert (results.unfinished, results.unfinished_curves) == ((), ("begun",))
+    sentence = (
+        "The curve over own labels in begun has not finished and is not shown; run its command again, it goes on."
+    )
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert sentence in page
+    assert "in done has not finished" not in page
+
+
 def test_a_warning_of_the_cross_validations_below_is_not_said_twice(
     tmp_path: Path, write_validation: Callable[..., Path]
 ) -> None:
