@@ -42,7 +42,8 @@ class PersonalFold:
     rows : tuple of dict
         Per subject, tier, method and k: ``label_minutes``, ``elapsed_minutes``, ``n_labelled``, ``n_scored``,
         ``balanced_accuracy``, ``auroc``, ``n_fallen_back`` (of the repetitions: the general model was kept),
-        ``is_checked`` (there were labels to check on).
+        ``is_checked`` (there were labels to check on). Minutes are means over the repetitions: each draws the windows
+        of the contrast anew.
     scored, granted : dict
         Rows of the window table: scored, by subject; granted, by subject and k ("all": the personal tier).
     n_parameters : int
@@ -79,7 +80,7 @@ class PersonalFold:
 class _Answers:
     """Probabilities about a subject's scored windows, over repetitions, and how they came about."""
 
-    labelled: IntArray
+    labelled: list[IntArray] = field(default_factory=list)
     probabilities: list[NDArray[np.float64]] = field(default_factory=list)
     n_fallen_back: int = 0
     is_checked: bool = True
@@ -103,7 +104,8 @@ def fit_personal_fold(plan: PersonalPlan, fold: Fold) -> PersonalFold:
                 general = _General(plan, fitted, engine_for(request.device, request.fit.training.precision), repetition)
                 for subject in subjects:
                     for key, labelled, probabilities, fell_back, is_checked in general.answers(subject):
-                        held = found.setdefault(key, _Answers(labelled))
+                        held = found.setdefault(key, _Answers())
+                        held.labelled.append(labelled)
                         held.probabilities.append(probabilities)
                         held.n_fallen_back += fell_back
                         held.is_checked = is_checked
@@ -111,7 +113,8 @@ def fit_personal_fold(plan: PersonalPlan, fold: Fold) -> PersonalFold:
                     scaled = _fit_general(plan, plan.reference_inputs, fold, repetition)
                     for subject in subjects:
                         key = (subject, NO_LABELS, REFERENCE, 0)
-                        held = found.setdefault(key, _Answers(np.zeros(0, dtype=np.int64)))
+                        held = found.setdefault(key, _Answers())
+                        held.labelled.append(np.zeros(0, dtype=np.int64))
                         held.probabilities.append(scaled.probabilities(_scored_rows(plan, subject)))
     rows = [_row(plan, *key, held) for key, held in found.items()]
     return PersonalFold(
@@ -242,7 +245,7 @@ def _granted_rows(plan: PersonalPlan, subject: str) -> dict[str, list[int]]:
 def _row(plan: PersonalPlan, subject: str, tier: str, method: str, k: int, held: _Answers) -> dict[str, Any]:
     course, rows = plan.courses[subject], _scored_rows(plan, subject)
     scores = score_subject(subject, plan.windows.target[rows], np.mean(held.probabilities, axis=0))
-    elapsed = course.minutes_until(held.labelled)
+    elapsed = float(np.mean([course.minutes_until(drawn) for drawn in held.labelled]))
     if tier == NO_LABELS:
         elapsed = plan.normalisation.reference_seconds / 60.0
     return {
@@ -250,8 +253,8 @@ def _row(plan: PersonalPlan, subject: str, tier: str, method: str, k: int, held:
         "tier": tier,
         "method": method,
         "k": k,
-        "n_labelled": len(held.labelled),
-        "label_minutes": round(course.minutes(held.labelled), 3),
+        "n_labelled": len(held.labelled[0]),  # k of each class in every draw
+        "label_minutes": round(float(np.mean([course.minutes(drawn) for drawn in held.labelled])), 3),
         "elapsed_minutes": round(elapsed, 3),
         "n_scored": len(rows),
         "balanced_accuracy": scores.balanced_accuracy,

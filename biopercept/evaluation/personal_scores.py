@@ -140,7 +140,8 @@ def personal_page(found: Mapping[str, Any]) -> str:
         parts += [
             f"## {STAMP}: windows drawn at random\n",
             "The same k, drawn at random from the subject's whole recording, so that labelled windows overlap the "
-            "scored ones or are among them. No deployed system has this; the last column is what it adds.\n",
+            "scored ones or are among them. Each repetition draws anew, and minutes are means over the draws. No "
+            "deployed system has this; the last column is what it adds.\n",
             _contrast_table(contrast),
             "",
         ]

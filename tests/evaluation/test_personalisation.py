@@ -111,6 +111,32 @@ def test_the_random_draw_is_stamped_wherever_it_stands(finished: Path) -> None:
     assert contrast.count("\n| ") == 2 + 6
 
 
+def test_minutes_of_the_random_draw_are_means_over_the_draws_of_all_seeds(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_personal_curve(open_store(store), request(store, evaluation={"n_seeds": 3}))
+    draw, drawn = personal_folds.random_windows, {}
+
+    def noting(course, k, random):
+        drawn.setdefault((course.subject, k), []).append(draw(course, k, random))
+        return drawn[course.subject, k][-1]
+
+    monkeypatch.setattr(personal_folds, "random_windows", noting)
+    rows = fit_personal_fold(plan, plan.folds[0]).rows
+    contrast = [row for row in rows if row["tier"] == "random-draw contrast"]
+    assert {(row["subject"], row["k"]) for row in contrast} == set(drawn)
+    are_first = []
+    for row in contrast:
+        course, places = plan.courses[row["subject"]], drawn[row["subject"], row["k"]]
+        assert len(places) == 3
+        for name, minutes in (("label_minutes", course.minutes), ("elapsed_minutes", course.minutes_until)):
+            every = [minutes(own) for own in places]
+            assert row[name] == pytest.approx(np.mean(every), abs=1e-3)
+            are_first.append(row[name] == pytest.approx(every[0], abs=1e-3))
+        assert row["n_labelled"] == 2 * row["k"]
+    assert not all(are_first), "draws that differ in minutes are needed to tell"
+
+
 def test_the_report_reads_every_point_and_the_setting(finished: Path) -> None:
     found = json.loads((finished / "personalisation.json").read_text())
     told = load_personal_curve(finished)
