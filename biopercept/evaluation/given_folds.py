@@ -23,7 +23,7 @@ _GROUPS = ("training", "validation", "test", "unlabelled")
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """Return what the ``folds.json`` of an earlier run holds.
+    """Return what the ``folds.json`` of an earlier run holds, of ``cross-validate`` or nested by ``tune``.
 
     Parameters
     ----------
@@ -39,6 +39,11 @@ def read_run(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         run = document["run"]
+        if "tuned" in run and "split" not in run:
+            raise SettingsError(
+                f"{path} was written by a version of tune that did not say how it dealt its folds; run the same tune "
+                "command again"
+            )
         held = {"split": str(run["split"]["split"]), "n_folds": int(run["split"]["n_folds"]), "seed": int(run["seed"])}
         held |= {"stratify": bool(run["split"].get("stratify")), "label_share": float(run.get("label_share", 1.0))}
         held["folds"] = [
@@ -47,7 +52,8 @@ def read_run(path: Path) -> dict[str, Any]:
         ]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as fault:
         raise SettingsError(
-            f"{path} holds no folds of a cross-validation; --folds-from takes its result folder or its folds.json"
+            f"{path} holds no folds of a cross-validation; --folds-from takes its result folder or its folds.json (of "
+            "tune: the folder nested)"
         ) from fault
     if held["split"] not in SPLITS:
         raise SettingsError(

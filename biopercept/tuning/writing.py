@@ -110,7 +110,8 @@ def _write_nested(selection: Selection, folder: Path) -> None:
     warnings = dict.fromkeys(warning for design in nested.designs for warning in design.plan.warnings)
     folds = tuple(answer.fold for answer in nested.answers)
     plan = replace(plan, folds=folds, warnings=tuple(warnings))
-    run = {"tuned": list(selection.winners), "seed": plan.request.seed}
+    dealt = next(iter(selection.designs.values())).plan.request  # the first candidate's outer folds are all's
+    run = {"tuned": list(selection.winners), "split": dealt.evaluation.identity(), "seed": dealt.seed}
     write_json(folder / "folds.json", {"schema": SCHEMA, "run": run, "folds": [fold.to_json() for fold in folds]})
     single = selection.best_single
     text = "" if single is None else selection.candidate(single).config_text

@@ -14,9 +14,10 @@ import torch
 
 from biopercept.comparators.catalogue import MODELS
 from biopercept.config import load_config
-from biopercept.errors import TrainingError
+from biopercept.errors import SettingsError, TrainingError
 from biopercept.evaluation.crossvalidation import cross_validate
 from biopercept.evaluation.folds import fit_fold
+from biopercept.evaluation.given_folds import given_settings
 from biopercept.evaluation.metrics import score_subject
 from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
@@ -127,6 +128,32 @@ def test_the_nested_score_of_a_single_candidate_is_that_of_cross_validation(stor
     assert found["nested"]["balanced_accuracy"]["mean"] == scores["balanced_accuracy"]["mean"]
     assert found["nested"]["auroc"]["ci95"] == scores["auroc"]["ci95"]
     assert load_cross_validation(tmp_path / "tuned" / "nested").model == "tuned"
+
+
+def test_its_folds_can_be_taken_by_a_cross_validation(done: tuple[dict, Path], store: Path, tmp_path: Path) -> None:
+    nested = done[1] / "nested"
+    assert given_settings(nested) == {
+        "evaluation.split": "k-fold",
+        "evaluation.n_folds": FOLDS,
+        "evaluation.stratify": False,
+    }
+    request = candidate("other", store, "dummy").request
+    cross_validate(replace(request, seed=5, folds_from=nested), tmp_path / "cv")
+    taken, tuned = (json.loads((place / "folds.json").read_text())["folds"] for place in (tmp_path / "cv", nested))
+    assert taken == tuned
+    cross_validate(replace(request, seed=5), tmp_path / "own")
+    assert json.loads((tmp_path / "own" / "folds.json").read_text())["folds"] != tuned
+
+
+def test_folds_of_an_earlier_version_of_it_are_refused(tmp_path: Path) -> None:
+    run = {"tuned": ["a", "b"], "seed": 0}
+    (tmp_path / "folds.json").write_text(json.dumps({"schema": 1, "run": run, "folds": []}))
+    with pytest.raises(SettingsError) as refused:
+        given_settings(tmp_path)
+    assert str(refused.value) == (
+        f"{tmp_path} was written by a version of tune that did not say how it dealt its folds; run the same tune "
+        "command again"
+    )
 
 
 @pytest.mark.parametrize("outer", [0, 2])
