@@ -41,15 +41,8 @@ def cross_validate(
         ),
     ] = None,
     folds: Annotated[int | None, typer.Option("--folds", min=2, help="Number of folds of k-fold.")] = None,
-    stratify: Annotated[
-        bool, typer.Option("--stratify", help="Balance the classes over the folds of k-fold (depends on who is there).")
-    ] = False,
-    folds_from: Annotated[
-        Path | None,
-        typer.Option(
-            "--folds-from", metavar="DIR|FILE", help="Take the folds of an earlier run; new subjects are dealt in."
-        ),
-    ] = None,
+    stratify: options.Stratify = False,
+    folds_from: options.FoldsFrom = None,
     seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Repetitions that are averaged.")] = None,
     start_from: options.StartFrom = None,
     pretrain: Annotated[

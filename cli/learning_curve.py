@@ -25,7 +25,10 @@ def learning_curve(
         str | None, typer.Option("--split", metavar="subject|k-fold|study", help="As of cross-validate.")
     ] = None,
     folds: Annotated[int | None, typer.Option("--folds", min=2, help="Number of folds of k-fold.")] = None,
+    stratify: options.Stratify = False,
+    folds_from: options.FoldsFrom = None,
     seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Repetitions that are averaged.")] = None,
+    start_from: options.StartFrom = None,
     pretrain: Annotated[
         bool, typer.Option("--pretrain", help="Pretrain inside each fold, on its training subjects' signals alone.")
     ] = False,
@@ -55,10 +58,16 @@ def learning_curve(
     from .cross_validate import effective_settings, evaluation_request
 
     asked = parse_shares(shares)
-    settings = effective_settings(config, overrides, split, folds, False, None, seeds, None, normalisation)
-    fit = FitSettings(settings.tokens, settings.model, settings.training, settings.pretraining if pretrain else None)
+    settings = effective_settings(config, overrides, split, folds, stratify, folds_from, seeds, None, normalisation)
+    fit = FitSettings(
+        settings.tokens,
+        settings.model,
+        settings.training,
+        settings.pretraining if pretrain else None,
+        "" if start_from is None else str(start_from),
+    )
     request = evaluation_request(
-        stores, model, task, settings, fit, normalisation, subjects, exclude_subjects, seed, device
+        stores, model, task, settings, fit, normalisation, subjects, exclude_subjects, seed, device, folds_from
     )
     with progress(quiet=quiet) as bar:
         line = bar.add_task(f"{model}: folds", total=None)

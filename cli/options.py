@@ -27,6 +27,15 @@ Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Worker processes
 TaskName = Annotated[
     str | None, typer.Option("--task", metavar="NAME[,NAME]", help="The study's task, or several learnt at once.")
 ]
+Stratify = Annotated[
+    bool, typer.Option("--stratify", help="Balance the classes over the folds of k-fold (depends on who is there).")
+]
+FoldsFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--folds-from", metavar="DIR|FILE", help="Take the folds of an earlier run; new subjects are dealt in."
+    ),
+]
 StartFrom = Annotated[
     Path | None,
     typer.Option(

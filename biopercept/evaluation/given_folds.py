@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,25 @@ def given_settings(path: Path) -> dict[str, Any]:
     return {f"evaluation.{name}": held[name] for name in ("split", "n_folds", "stratify")}
 
 
+def require_same(path: Path, *, split: str, label_share: float) -> dict[str, Any]:
+    """Return what the ``folds.json`` of an earlier run holds, where this run's settings can take its folds.
+
+    Raises
+    ------
+    SettingsError
+        Where there are no such folds, they are of another split, or of a share of labels that is not this one.
+    """
+    held = read_run(path)
+    for name, asked in (("split", split), ("label_share", label_share)):
+        is_whole = name == "label_share" and held[name] == 1  # any share can be drawn from all
+        if held[name] != asked and not is_whole:
+            raise SettingsError(
+                f"{path} holds folds of {name} {held[name]}, and evaluation.{name} is {asked}; "
+                "give the same to take them"
+            )
+    return held
+
+
 def given_folds(
     path: Path, everyone: Sequence[str], *, split: str, validation_fraction: float, label_share: float = 1.0
 ) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
@@ -82,7 +102,8 @@ def given_folds(
     Whoever was there stays where it was, on all sides of every fold. Subjects that are no longer there are left out,
     and a fold that tests nobody any more with them. New subjects are dealt by identity, as the earlier run would have
     dealt them (of split ``study`` by their study); in the other folds they join the training side, without their labels
-    where the run used only a share of the labels.
+    where the run used only a share of the labels. Where it used all of them and this one uses a share, each fold draws
+    who keeps them from its training side, as the earlier run would have.
 
     Parameters
     ----------
@@ -94,20 +115,14 @@ def given_folds(
     validation_fraction : float
         For folds that are new, or whose validation subjects have all gone.
     label_share : float
-        Must be that of the earlier run.
+        Must be that of the earlier run, unless that used all labels.
 
     Raises
     ------
     SettingsError
         Where there are no such folds, they are of another split or share of labels, or fewer than two are left.
     """
-    held = read_run(path)
-    for name, asked in (("split", split), ("label_share", label_share)):
-        if held[name] != asked:
-            raise SettingsError(
-                f"{path} holds folds of {name} {held[name]}, and evaluation.{name} is {asked}; "
-                "give the same to take them"
-            )
+    held = require_same(path, split=split, label_share=label_share)
     earlier: list[Fold] = held["folds"]
     known = {s for fold in earlier for s in fold.test}
     new = sorted(set(everyone) - known)
@@ -116,20 +131,15 @@ def given_folds(
     if held["split"] == K_FOLD:
         order.sort()
     by_name = {fold.name: fold for fold in earlier}
+    sides = partial(folds_of, seed=held["seed"], validation_fraction=validation_fraction, label_share=label_share)
     folds: list[Fold] = []
     for name in order:
         guests = [s for s in new if homes[s] == name]
         if name not in by_name:
-            group = [(name, guests)]
-            folds += folds_of(
-                group,
-                sorted(everyone),
-                seed=held["seed"],
-                validation_fraction=validation_fraction,
-                label_share=label_share,
-            )
+            folds += sides([(name, guests)], sorted(everyone))
         elif fold := _of_today(by_name[name], guests, set(everyone), new, held, validation_fraction):
-            folds.append(fold)
+            is_drawn = label_share == held["label_share"]
+            folds += [fold] if is_drawn else sides([(name, fold.test)], sorted((*fold.fitting, *fold.test)))
     if len(folds) < 2 or sorted(s for fold in folds for s in fold.test) != sorted(everyone):
         raise SettingsError(f"the folds of {path} do not test every subject once in at least two folds; deal them anew")
     return tuple(folds), _said(new, sorted(known - set(everyone)))

@@ -9,7 +9,7 @@ from typing import Any
 
 from biopercept.errors import SettingsError
 from biopercept.evaluation.crossvalidation import cross_validate
-from biopercept.evaluation.given_folds import read_run
+from biopercept.evaluation.given_folds import read_run, require_same
 from biopercept.evaluation.label_counts import count_labels
 from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.files import only_writer, write_json, write_table, write_text
@@ -75,6 +75,9 @@ def learning_curve(
     StudyError, BusyError
         As the cross-validations do.
     """
+    if request.folds_from is not None:  # before the first share is fitted, not when its turn comes
+        for share in shares:
+            require_same(request.folds_from, split=request.evaluation.split, label_share=share)
     with only_writer(output):
         _require_own(output, overwrite=overwrite)
         points, warnings = _points(

@@ -79,6 +79,17 @@ def test_who_comes_to_a_run_of_few_labels_comes_without_labels(tmp_path: Path) -
     assert all("P09" in (*fold.unlabelled, *fold.test) for fold in folds)
 
 
+@pytest.mark.parametrize("split", ["subject", "k-fold"])
+def test_a_share_of_labels_is_drawn_from_folds_of_all_labels_as_the_earlier_run_would_have(
+    tmp_path: Path, split: str
+) -> None:
+    path = written(tmp_path / "folds.json", split)
+    for share in (0.3, 0.5):
+        folds, said = given_folds(path, PEOPLE, split=split, validation_fraction=0.15, label_share=share)
+        assert (folds, said) == (make_folds(PEOPLE, split, n_folds=4, seed=2, label_share=share), ())
+        assert all(fold.unlabelled for fold in folds)
+
+
 def test_a_run_on_given_folds_has_them_and_says_so(store: Path, tmp_path: Path) -> None:
     asked = EvaluationRequest(store, "dummy", evaluation=STRATIFIED, excluded=("P05",))
     cross_validate(asked, tmp_path / "first")
@@ -104,8 +115,13 @@ def test_folds_that_cannot_be_taken_are_refused(tmp_path: Path) -> None:
     assert str(refused.value) == (
         f"{path} holds folds of split k-fold, and evaluation.split is subject; give the same to take them"
     )
-    with pytest.raises(SettingsError, match=r"holds folds of label_share 1\.0, and evaluation\.label_share is 0\.5"):
-        given_folds(path, PEOPLE, split="k-fold", validation_fraction=0.1, label_share=0.5)
+    few = written(tmp_path / "few.json", share=0.5)
+    for share in (0.25, 1.0):
+        with pytest.raises(SettingsError) as refused:
+            given_folds(few, PEOPLE, split="k-fold", validation_fraction=0.1, label_share=share)
+        assert str(refused.value) == (
+            f"{few} holds folds of label_share 0.5, and evaluation.label_share is {share}; give the same to take them"
+        )
     (tmp_path / "other.json").write_text("[]")
     for wrong in ("other.json", "absent"):
         with pytest.raises(SettingsError, match="holds no folds of a cross-validation; --folds-from takes its result"):

@@ -60,6 +60,54 @@ def test_a_curve_has_a_point_per_share_and_goes_on_where_it_stopped(
     assert json.loads((out / "learning_curve.json").read_text()) == document
 
 
+def test_a_curve_on_given_folds_has_them_at_every_share(made: ModuleType, tmp_path: Path) -> None:
+    store = made.store(tmp_path / "made.h5", made.study(9))
+    words = (store, "--model", "logistic", "--set", "evaluation.n_bootstrap=200")
+    assert run("cross-validate", *words, "-o", tmp_path / "cv", "--split", "k-fold", "--folds", 3, "--stratify") == 0
+    words = ("learning-curve", *words, "--shares", "0.4,1")
+    assert run(*words, "-o", tmp_path / "taken", "--folds-from", tmp_path / "cv", "--seed", 7) == 0
+    assert run(*words, "-o", tmp_path / "dealt", "--split", "k-fold", "--folds", 3, "--stratify") == 0
+    whole = folds_of(tmp_path / "cv")
+    assert folds_of(tmp_path / "taken" / "share-1") == folds_of(tmp_path / "dealt" / "share-1") == whole
+    few = folds_of(tmp_path / "taken" / "share-0.4")
+    assert few == folds_of(tmp_path / "dealt" / "share-0.4")
+    assert [fold["test"] for fold in few] == [fold["test"] for fold in whole]
+    assert all(fold["unlabelled"] for fold in few)
+
+
+def folds_of(folder: Path) -> list[dict[str, object]]:
+    held: list[dict[str, object]] = json.loads((folder / "folds.json").read_text())["folds"]
+    return held
+
+
+def test_what_cross_validate_refuses_of_folds_and_weights_the_curve_refuses_in_the_same_words(
+    made: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, few = made.store(tmp_path / "made.h5", made.study(9)), tmp_path / "few"
+    words = (store, "--model", "logistic", "--set", "evaluation.n_bootstrap=200")
+    k_fold = ("--split", "k-fold", "--folds", 2)
+    assert run("cross-validate", *words, *k_fold, "-o", few, "--label-share", 0.5) == 0
+    capsys.readouterr()
+    asked = [
+        (("--split", "subject", "--stratify"), "evaluation.stratify balances the folds of k-fold; evaluation.split is"),
+        (("--folds-from", tmp_path), f"{tmp_path} holds no folds of a cross-validation; --folds-from takes its result"),
+        (("--folds-from", few, "--split", "subject"), f"{few} holds folds of split k-fold, and evaluation.split is su"),
+        (
+            ("--folds-from", few),
+            f"{few} holds folds of label_share 0.5, and evaluation.label_share is 1.0; give the sa",
+        ),
+        (("--start-from", tmp_path), "--start-from and --pretrain are for perceiver-io; the model is logistic"),
+    ]
+    for number, (options, sentence) in enumerate(asked):
+        told = []
+        for command, more in (("cross-validate", ()), ("learning-curve", ("--shares", "0.5,1"))):
+            assert run(command, *words, *options, *more, "-o", tmp_path / f"{command}-{number}") == 2
+            told.append(capsys.readouterr().err)
+        assert sentence in told[0]
+        assert told[0] == told[1]
+        assert not list((tmp_path / f"learning-curve-{number}").rglob("folds.json"))
+
+
 @pytest.mark.parametrize("text", ["", "0,1", "0.5,2", "half", "nan"])
 def test_shares_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(SettingsError) as refused:
