@@ -95,12 +95,14 @@ class CnnLateFusion(nn.Module):
         self.head = nn.Linear(width, n_outputs)
         initialise(self)
 
+    def tokens_read(self, inputs: TokenInputs) -> TokenInputs:
+        """Return the part of the inputs that is read: signals with a network of their own, and features."""
+        sensors = tuple(s for s in inputs.sensors if s.modality in self.networks)
+        return TokenInputs(sensors, inputs.features if self.token_settings.features else ())
+
     def forward(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> Tensor:
         """Return logits (B, n_outputs); ``generator`` gives the dropout draws in training."""
-        held = TokenInputs(
-            tuple(s for s in inputs.sensors if s.modality in self.networks),
-            inputs.features if self.token_settings.features else (),
-        )
+        held = self.tokens_read(inputs)
         if self.training:
             held = hidden(held, self.token_settings, generator)
         joined = self.features(held.features, inputs.n_samples, self.head.weight)

@@ -76,9 +76,13 @@ class EcgTransformer(nn.Module):
         self.head = nn.Linear(width // 4, n_outputs)
         initialise(self)
 
+    def tokens_read(self, inputs: TokenInputs) -> TokenInputs:
+        """Return the part of the inputs that is read, the preferred wave first."""
+        return TokenInputs(tuple(s for name in WAVES for s in inputs.sensors if s.modality == name))
+
     def forward(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> Tensor:
         """Return logits (B, n_outputs); ``generator`` gives the dropout draws in training."""
-        waves = tuple(s for name in WAVES for s in inputs.sensors if s.modality == name)
+        waves = self.tokens_read(inputs).sensors
         if self.training:
             waves = hidden(TokenInputs(waves), self.token_settings, generator).sensors
         wave, is_real = wave_of(waves, inputs)

@@ -48,9 +48,11 @@ def answers_from(fitted: Fitted, read: WindowInputs, rows: IntArray, tokens: Tok
     """
     own = np.arange(len(rows), dtype=np.int64)
     if isinstance(fitted, NetworkOnStudy | TaskNetworkOnStudy | AdaptedOnStudy):
+        made = fitted.adapted if isinstance(fitted, AdaptedOnStudy) else fitted.fitted
         population = fitted.population if isinstance(fitted, AdaptedOnStudy) else fitted.fitted.population
         source = TokenSource(read, population, tokens, fitted.source.device)
-        has = source.has_tokens(own)[:, None]
+        # A network that reads only some kinds of tokens says which; of the others its answer is a constant.
+        has = source.has_tokens(own, read=getattr(made.network, "tokens_read", None))[:, None]
         answers = np.full((len(rows), read.windows.columns[0].n_answers), np.nan)
         if has.any():  # a network cannot be asked with nothing
             answers[has[:, 0]] = replace(fitted, source=source).probabilities(own[has[:, 0]])

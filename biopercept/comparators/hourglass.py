@@ -81,9 +81,13 @@ class Hourglass(nn.Module):
         self.head = nn.Linear(settings.width, n_outputs)
         initialise(self)
 
+    def tokens_read(self, inputs: TokenInputs) -> TokenInputs:
+        """Return the part of the inputs that is read: features alone."""
+        return TokenInputs((), inputs.features)
+
     def forward(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> Tensor:
         """Return logits (B, n_outputs); ``generator`` gives the dropout draws in training."""
-        held = TokenInputs((), inputs.features)
+        held = self.tokens_read(inputs)
         if self.training:
             held = hidden(held, self.token_settings, generator)
         x = self.features(held.features, inputs.n_samples, self.head.weight)

@@ -64,11 +64,14 @@ class LongShortTermMemory(nn.Module):
             if name.startswith("bias_ih"):
                 nn.init.ones_(bias.data[width : 2 * width])  # the forget gate
 
+    def tokens_read(self, inputs: TokenInputs) -> TokenInputs:
+        """Return the part of the inputs that is read: slow signals, series and features."""
+        sensors = tuple(s for s in inputs.sensors if s.modality in self.series)
+        return TokenInputs(sensors, inputs.features if self.token_settings.features else ())
+
     def forward(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> Tensor:
         """Return logits (B, n_outputs); ``generator`` gives the dropout draws in training."""
-        sensors = tuple(s for s in inputs.sensors if s.modality in self.series)
-        features = inputs.features if self.token_settings.features else ()
-        held = TokenInputs(sensors, features)
+        held = self.tokens_read(inputs)
         if self.training:
             held = hidden(held, self.token_settings, generator)
         state = self._last_state(held.sensors, inputs.n_samples, generator)

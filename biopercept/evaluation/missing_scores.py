@@ -28,9 +28,9 @@ def missing_document(plan: Plan, results: Sequence[FoldResult]) -> dict[str, Any
     -------
     dict
         ``missing_sensors``: ``mode``, ``sensors``, and ``subsets``, each with its name, the sensors ``kept``, windows
-        that had something left, and over subjects balanced accuracy, AUROC and the paired ``difference`` in balanced
-        accuracy to all sensors (and ``auroc_difference``) on the same windows, with 95 % bootstrap intervals. The
-        difference is of the subjects who lost something.
+        that had something left that the model reads, and over subjects balanced accuracy, AUROC and the paired
+        ``difference`` in balanced accuracy to all sensors (and ``auroc_difference``) on the same windows, with 95 %
+        bootstrap intervals. The difference is of the subjects who lost something.
     """
     if plan.request.evaluation.missing_sensors == NONE:
         return {}

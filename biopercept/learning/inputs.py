@@ -7,7 +7,7 @@ other subject leaves it, and everything trained on it, unchanged.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -263,11 +263,22 @@ class TokenSource:
             for bank in self._banks
         )
 
-    def has_tokens(self, rows: IntArray, *, batch_size: int = 256) -> NDArray[np.bool_]:
-        """Return which of the windows at ``rows`` have at least one real token, (len(rows),)."""
+    def has_tokens(
+        self, rows: IntArray, *, read: Callable[[TokenInputs], TokenInputs] | None = None, batch_size: int = 256
+    ) -> NDArray[np.bool_]:
+        """Return which of the windows at ``rows`` have at least one real token, (len(rows),).
+
+        Parameters
+        ----------
+        rows : int64 array
+        read : callable, optional
+            Gives the part of a batch whose tokens count; None: all of it.
+        batch_size : int
+        """
         found = [torch.zeros(0, dtype=torch.bool)]
         for start in range(0, len(rows), batch_size):
             batch = self.batch(rows[start : start + batch_size])
+            batch = batch if read is None else read(batch)
             real = [s.is_real.flatten(1).any(1) for s in batch.sensors] + [g.is_real.any(1) for g in batch.features]
             none = torch.zeros(min(batch_size, len(rows) - start), dtype=torch.bool, device=self.device)
             found.append(torch.stack([none, *real]).any(0).cpu())

@@ -16,7 +16,7 @@ class SensorSubset:
     name : str
         Such as "all", "without eda", "only ecg", "ecg + temp".
     n_windows : int
-        Windows that had something left.
+        Windows that had something left that the model reads; 0 where it cannot answer from these sensors at all.
     n_subjects : int
     balanced_accuracy, auroc, difference : float or None
         Means over subjects; the difference is in balanced accuracy, paired, to all sensors on the same windows.

@@ -69,7 +69,7 @@ def sensor_figure(held: CrossValidation) -> Drawing | None:
         f"{held.model}, fitted once in each fold with all sensors and asked with fewer about "
         f"{count(held.n_subjects, 'subject')}: mean over subjects with its 95 % bootstrap interval. The line is the "
         f"score with all sensors, the dashed one guessing ({guessing}). A sensor goes with all that is computed from "
-        "it; windows with nothing left are not scored."
+        "it; windows with nothing left that the model reads are not scored."
     )
     return draw("missing-sensors", "With fewer sensors", caption, 0.9 + 0.26 * len(drawn), paint)
 

@@ -106,6 +106,22 @@ def test_a_sensor_that_is_read_changes_the_answer(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("features", [True, False])
+def test_a_network_reads_what_it_says_and_nothing_else(name: str, features: bool) -> None:
+    if (name, features) == ("hourglass", False):
+        pytest.skip("it reads nothing but features")
+    network, whole = made(name, features=features), everything()
+    for part in (*whole.sensors, *(whole.features if features or hasattr(network, "tokens_read") else ())):
+        if isinstance(part, SensorPatches):
+            alone, other = (TokenInputs((s,)) for s in (part, replace(part, patches=part.patches.flip(3) + 1)))
+        else:
+            alone, other = (TokenInputs((), (g,)) for g in (part, replace(part, values=part.values + 1)))
+        said = network.tokens_read(alone) if hasattr(network, "tokens_read") else alone
+        is_read = not torch.allclose(network(alone), network(other), atol=1e-5)
+        assert is_read == bool(said.n_samples)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_window_is_told_the_same_whatever_else_is_in_its_batch(name: str) -> None:
     network, whole = made(name), everything()
     part = slice(1, 2)

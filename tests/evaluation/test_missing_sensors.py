@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -23,8 +24,12 @@ from biopercept.learning.fitting import FitSettings
 from biopercept.learning.training import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
+from biopercept.recording import Channel
 from biopercept.reporting.page import write_figures, write_report
+from biopercept.reporting.score_files import load_cross_validation
+from biopercept.reporting.sensor_views import sensor_table
 from biopercept.store import open_store
+from biopercept.windowed import PreparedRecording, StoredSignal
 
 SMALL = FitSettings(
     model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),
@@ -49,20 +54,43 @@ def test_every_set_is_asked_once_and_named_as_elsewhere() -> None:
         assert sensor_sets("abcde"[:n]).items() <= every.items()
 
 
+def with_wave(recordings: Sequence[PreparedRecording]) -> list[PreparedRecording]:
+    """Return the recordings with an electrocardiogram at 128 Hz, of which their heart rate comes."""
+    found = []
+    for held in recordings:
+        n = int(held.duration_seconds * 128)
+        wave = np.random.default_rng([*held.subject.encode()]).normal(size=(1, n)).astype(np.float32)
+        signal = StoredSignal("ECG", "ecg", "mV", 128.0, 128.0, 0.0, (Channel("ECG"),), n, "")
+        quality = np.asarray(held.windows.quality)
+        windows = replace(held.windows, quality=np.concatenate([quality, np.ones_like(quality[:, :1])], axis=1))
+        found.append(
+            replace(
+                held,
+                signals=(*held.signals, signal),
+                samples={**held.samples, "ECG": wave},
+                masks={**held.masks, "ECG": np.ones((1, n), dtype=bool)},
+                windows=windows,
+                quality={**held.quality, "ECG": np.ones((1, int(held.duration_seconds)), dtype=np.float32)},
+            )
+        )
+    return found
+
+
 @pytest.mark.parametrize("model", [m for m in MODELS if m not in PROBES])
 def test_answers_without_a_sensor_are_those_of_a_recording_that_never_had_it(
     made: ModuleType, tmp_path: Path, model: str
 ) -> None:
     """Oracle: the same fit asked about a study in which the test subjects' skin conductance was never recorded."""
+    waves = with_wave if model == "ecg-transformer" else list  # it reads nothing else
     recordings = made.study(6)
-    whole = made.store(tmp_path / "whole.h5", recordings)
+    whole = made.store(tmp_path / "whole.h5", waves(recordings))
     with open_store(whole) as opened:
         plan = plan_evaluation(opened, request(whole, model))
         fold = plan.folds[0]
         asked = fit_fold(plan, fold)
     gone = ("EDA", "tonic")
     fewer = [made.recording(r.subject, seed=0, missing=gone) if r.subject in fold.test else r for r in recordings]
-    bare = made.store(tmp_path / "bare.h5", fewer)
+    bare = made.store(tmp_path / "bare.h5", waves(fewer))
     with open_store(bare) as opened:
         plain = replace(request(bare, model), evaluation=replace(request(bare).evaluation, missing_sensors="none"))
         expected = fit_fold(plan_evaluation(opened, plain), fold)
@@ -90,6 +118,28 @@ def test_windows_with_nothing_left_are_no_answers_and_no_zeros(store: Path) -> N
         only = found.fewer_sensors["without ecg"]
         assert np.isnan(only[is_last]).all()
         assert np.isfinite(only[~is_last]).all()
+
+
+def test_sensors_that_a_network_does_not_read_are_nothing_left(made: ModuleType, tmp_path: Path) -> None:
+    """One network reads the wave of the heart alone: of skin conductance alone it can say nothing."""
+    store = made.store(tmp_path / "made.h5", with_wave(made.study(6)))
+    scores = cross_validate(request(store, "ecg-transformer"), tmp_path / "cv")
+    subsets = {held["sensors"]: held for held in scores["missing_sensors"]["subsets"]}
+    assert subsets["without eda"]["n_windows"] == subsets["all"]["n_windows"] == scores["n_windows"]
+    lost = subsets["without ecg"]
+    assert lost["n_windows"] == 0
+    for name in ("balanced_accuracy", "auroc", "difference", "auroc_difference"):
+        assert lost[name] == {"mean": None, "ci95": None, "n_subjects": 0}
+    rows = list(csv.DictReader((tmp_path / "cv" / "missing_sensors.csv").read_text().splitlines()))
+    empty = [row for row in rows if row["sensors"] == "without ecg"]
+    assert len(empty) == 6
+    assert {(row["n_windows_answered"], row["balanced_accuracy"], row["difference"]) for row in empty} == {
+        ("0", "", "")
+    }
+    table = sensor_table(load_cross_validation(tmp_path / "cv"))
+    assert table is not None
+    assert table.rows[2][:4] == ("without ecg", "0", "0", "n/a")
+    assert write_report(tmp_path / "cv").is_file()
 
 
 def test_a_subject_who_never_had_what_is_left_is_not_answered_by_a_network_without_features(store: Path) -> None:
