@@ -20,7 +20,7 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.field_values import did_you_mean, read_value
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.pretext import PretrainingSettings
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 from biopercept.personalising.settings import PersonalisationSettings

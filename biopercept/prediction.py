@@ -13,10 +13,10 @@ from biopercept.errors import RecordingError
 from biopercept.files import write_json, write_table
 from biopercept.learning.calibration import Calibration, set_words, undecided_words
 from biopercept.learning.checkpoint import Checkpoint
+from biopercept.learning.class_objective import predict_probabilities
 from biopercept.learning.engine import Engine
 from biopercept.learning.inputs import TokenSource, WindowInputs
 from biopercept.learning.task_checkpoint import TaskCheckpoint
-from biopercept.learning.training import predict_probabilities
 from biopercept.learning.windows import WindowTable, grid_windows
 from biopercept.recording import Interval
 from biopercept.studies.tasks import Task

@@ -16,7 +16,7 @@ from biopercept.learning.final import Provenance, train_final
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import labelled_windows
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings

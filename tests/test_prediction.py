@@ -19,7 +19,7 @@ from biopercept.learning.final import Provenance, measured_modalities, train_fin
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import labelled_windows
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.prediction import IN_REFERENCE, NO_SIGNAL, predict_recording, write_prediction

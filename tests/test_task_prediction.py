@@ -20,7 +20,7 @@ from biopercept.learning.fitting import FitSettings
 from biopercept.learning.task_checkpoint import TaskCheckpoint, load_model
 from biopercept.learning.task_final import train_tasks
 from biopercept.learning.task_fitting import trace_answers
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.prediction import read_for
 from biopercept.store import open_store

@@ -21,13 +21,12 @@ from biopercept.auditing.reading_probes import (
     LATENTS,
     OUTPUTS,
     logits_of,
-    probe_clock_agreement,
     probe_identity,
-    probe_time,
     subject_tells_label,
 )
 from biopercept.auditing.sets import probe_sets, read_participants
 from biopercept.auditing.settings import AuditSettings
+from biopercept.auditing.time_probes import probe_clock_agreement, probe_time
 from biopercept.comparators.features import fit_logistic
 from biopercept.comparators.probes import fit_clock
 from biopercept.errors import SettingsError

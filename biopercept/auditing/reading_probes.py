@@ -1,7 +1,7 @@
-"""Probes of what a model reads and gives: whether time or subject can be told from features, outputs or latents.
+"""Probes of what a model reads and gives: whether subjects can be told from features, outputs or latents.
 
-Beyond the label means: within windows of one recording and one of the study's own labels. Reading the time is a
-leak where time tells the label; recognising people is one where people tell the label.
+Beyond the label means: within windows of one recording and one of the study's own labels. Recognising people is a leak
+where people tell the label; reading the time (``time_probes``) is one where time does.
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ import numpy as np
 from biopercept.auditing.findings import LEAK, OK, WARNING, Finding, Skipped
 from biopercept.auditing.identity_reading import Recognition, recognise
 from biopercept.auditing.material import FoldValues, LabelScore, Material
-from biopercept.auditing.nuisance import reaches
-from biopercept.auditing.time_reading import Association, associate, read_time
-from biopercept.auditing.wording import accuracy, correlation, recognition
+from biopercept.auditing.wording import recognition
 from biopercept.learning.normalisation import FloatArray
-from biopercept.reporting.text import score, with_interval
+from biopercept.reporting.text import score
 
-_MOST_NAMED = 3
 _CERTAIN = 1e-6
 
 
@@ -36,162 +33,6 @@ class Readable:
 FEATURES = Readable("features", "the features, as the model gets them", "inputs")
 OUTPUTS = Readable("outputs", "the model's outputs", "model")
 LATENTS = Readable("latents", "the model's latents", "model")
-
-
-def probe_time(
-    material: Material, what: Readable, folds: Sequence[FoldValues], clock: LabelScore, rival: LabelScore
-) -> Finding | Skipped:
-    """Return whether session time can be read beyond the label, and whether that tells the label.
-
-    Parameters
-    ----------
-    material : Material
-    what : Readable
-    folds : sequence of FoldValues
-    clock : LabelScore
-        How well time alone tells the label.
-    rival : LabelScore
-        What a model of the features reaches.
-    """
-    name = f"time-in-{what.name}"
-    found, readings = read_time(material, folds)
-    if found is None:
-        return Skipped(name, "too few windows share a recording and a label")
-    is_readable = found.is_readable(material.settings.association)
-    is_trace = found.is_readable(material.settings.trace)
-    path = _path_score(material, folds, readings) if is_readable else None
-    if is_readable or not is_trace:
-        verdict, rest = _time_verdict(material, what, clock, rival, path)
-    else:
-        verdict, rest = _trace_verdict(material, clock)
-    can = "can" if is_readable else ("can faintly" if is_trace else "cannot reliably")
-    most = _most_timely(material, found) if what is FEATURES and is_readable else ()
-    carriers = f" (most from {', '.join(most)})" if most else ""
-    sentence = (
-        f"Within one label, session time {can} be read from {what.words}{carriers}: {correlation(found)}, read out on "
-        f"people held out; {rest}"
-    )
-    details = {
-        "p_value": found.p_value,
-        "clock_balanced_accuracy": clock.value,
-        "balanced_accuracy_by_time_direction": None if path is None else path.value,
-        "carriers": list(most),
-    }
-    return Finding(
-        name,
-        what.subject_matter,
-        verdict,
-        sentence,
-        "correlation",
-        found.value,
-        found.ci95,
-        0.0,
-        found.n_subjects,
-        found.n_windows,
-        details,
-    )
-
-
-def _time_verdict(
-    material: Material, what: Readable, clock: LabelScore, rival: LabelScore, path: LabelScore | None
-) -> tuple[str, str]:
-    """Return the verdict on time that is readable (``path``: how well its direction tells the label) or not (None)."""
-    margin = material.settings.margin
-    if path is None:
-        return OK, "no leak of time is shown."
-    if not clock.is_above_chance(margin):
-        return WARNING, (
-            f"time does not tell the label here ({with_interval(clock.value, clock.ci95)}), so the score is not "
-            "raised by it, but answers will drift over a session."
-        )
-    told = f"time alone tells the label with {with_interval(clock.value, clock.ci95)}"
-    if what is LATENTS:
-        return WARNING, f"{told}, and the network has it at hand; time-in-outputs says whether its answers show it."
-    if what is OUTPUTS:
-        return LEAK, (
-            f"{told}, so a part of the score can come from reading the time and not the body, unless the body itself "
-            "changes that way within a condition, which only another order of conditions would show."
-        )
-    through = f"the direction that was learnt from time alone tells the label with {accuracy(path)}"
-    beside = f"a model of the features reaches {with_interval(rival.value, rival.ci95)}"
-    if path.is_above_chance(margin) and reaches(path, rival, material):
-        return LEAK, f"{told}, and {through} where {beside}: its score could come from reading the time alone."
-    if path.is_above_chance(margin):
-        return WARNING, f"{told}, and {through} where {beside}: a part of its score could come from reading the time."
-    return WARNING, f"{told}, but {through}: little of the score ({beside}) can come that way."
-
-
-def _trace_verdict(material: Material, clock: LabelScore) -> tuple[str, str]:
-    """Return the verdict on time that can be read, but faintly."""
-    told = f"time alone tells the label with {with_interval(clock.value, clock.ci95)}"
-    if clock.is_above_chance(material.settings.margin):
-        return WARNING, f"{told}; a trace of time is there, too weak to carry the score."
-    return OK, "time does not tell the label here, so this trace of it does no harm."
-
-
-def _path_score(material: Material, folds: Sequence[FoldValues], readings: Sequence[FloatArray]) -> LabelScore:
-    """Return how well each fold's reading of the time, one number per window, tells the label of test subjects."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    from biopercept.learning.training import cell_weights
-
-    windows = material.windows
-    answers = np.full((len(windows), windows.n_classes), np.nan)
-    for fold, reading in zip(folds, readings, strict=True):
-        weights = cell_weights(windows.subject[fold.training], windows.target[fold.training]).numpy()
-        trees = HistGradientBoostingClassifier(max_iter=50, early_stopping=False, random_state=0)
-        trees.fit(reading[fold.training, None], windows.target[fold.training], sample_weight=weights / weights.mean())
-        answers[fold.test] = 0.0
-        answers[fold.test[:, None], trees.classes_] = trees.predict_proba(reading[fold.test, None])
-    return material.score(answers)
-
-
-def _most_timely(material: Material, whole: Association) -> tuple[str, ...]:
-    """Return the features that go with time within one label in most subjects, the strongest first."""
-    names, values, time = material.windows.feature_names, material.features, material.windows.onset[:, None]
-    strength = {}
-    for column, name in enumerate(names):
-        found = associate(material, values[:, column : column + 1], time)
-        if found is not None and found.n_subjects >= whole.n_subjects / 2:
-            strength[name] = abs(found.value)
-    return tuple(sorted(strength, key=lambda name: -strength[name])[:_MOST_NAMED])
-
-
-def probe_clock_agreement(
-    material: Material, probabilities: FloatArray, clock_answers: FloatArray, clock: LabelScore
-) -> Finding | Skipped:
-    """Return whether the model's probabilities follow what a clock would answer, within one label and subject."""
-    name = "outputs-follow-clock"
-    found = associate(material, probabilities, clock_answers)
-    if found is None:
-        return Skipped(name, "too few windows share a recording and a label")
-    is_following = found.is_readable(material.settings.association)
-    is_trace = found.is_readable(material.settings.trace)
-    is_told = clock.is_above_chance(material.settings.margin)
-    if is_following:
-        verdict, word = (LEAK if is_told else WARNING), "go"
-        end = "the model answers as a clock would where the label gives no reason to."
-    elif is_trace and is_told:
-        verdict, word, end = WARNING, "go faintly", "a trace of a clock's answers, too weak to carry the score."
-    else:
-        verdict, word, end = OK, "do not reliably go", "no sign that the model answers by the clock."
-    sentence = (
-        f"Within one label, the model's probabilities {word} with those of a "
-        f"clock that sees no sensor: {correlation(found)}; {end}"
-    )
-    return Finding(
-        name,
-        "model",
-        verdict,
-        sentence,
-        "correlation",
-        found.value,
-        found.ci95,
-        0.0,
-        found.n_subjects,
-        found.n_windows,
-        {"p_value": found.p_value, "clock_balanced_accuracy": clock.value},
-    )
 
 
 def probe_identity(

@@ -24,6 +24,7 @@ from biopercept.learning.windows import IntArray, WindowTable
 _LEAST_IN_CELL = 4
 _LEAST_WINDOWS = 8
 _RIDGE = 0.1
+_GRACE_SECONDS = 1e-3  # lengths of windows are numbers of samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,15 @@ def cells_of(windows: WindowTable) -> tuple[IntArray, ...]:
     return tuple(np.array(rows, dtype=np.int64) for rows in keys.values() if len(rows) >= _LEAST_IN_CELL)
 
 
+def stages_of(windows: WindowTable) -> tuple[IntArray, ...]:
+    """Return the rows of each unbroken stage: cells, cut where a window begins after the one before it has ended."""
+    stages: list[IntArray] = []
+    for rows in cells_of(windows):
+        cuts = np.flatnonzero(np.diff(windows.onset[rows]) > windows.length_seconds + _GRACE_SECONDS) + 1
+        stages += [part for part in np.split(rows, cuts) if len(part) >= _LEAST_IN_CELL]
+    return tuple(stages)
+
+
 def within_cells(values: FloatArray, cells: Sequence[IntArray]) -> FloatArray:
     """Return values (n_windows, n_columns) less the mean of their cell; 0 outside all cells."""
     left = np.zeros_like(values)
@@ -70,31 +80,46 @@ def within_cells(values: FloatArray, cells: Sequence[IntArray]) -> FloatArray:
     return left
 
 
-def read_time(material: Material, folds: Sequence[FoldValues]) -> tuple[Association | None, list[FloatArray]]:
-    """Return how well session time is read within cells, and each fold's reading of every window.
+@dataclass(frozen=True, eq=False)
+class TimeReading:
+    """How well session time is read from numbers about windows.
+
+    Attributes
+    ----------
+    found : Association or None
+        Of the test subjects' readings with time within cells; None where no subject has enough windows in cells.
+    in_stages : Association or None
+        The same within unbroken stages; None where every cell is one stage, or too few windows are left.
+    each : tuple of float64 arrays, shape (n_windows,)
+        The direction each fold learnt from time alone, applied to all its windows; NaN outside the fold.
+    """
+
+    found: Association | None
+    in_stages: Association | None
+    each: tuple[FloatArray, ...]
+
+
+def read_time(material: Material, folds: Sequence[FoldValues]) -> TimeReading:
+    """Return how well session time is read within cells, and within the unbroken stages that they consist of.
 
     Parameters
     ----------
     material : Material
     folds : sequence of FoldValues
         Numbers about windows; each fold's training and test subjects differ.
-
-    Returns
-    -------
-    association : Association or None
-        Of the test subjects' readings with time; None where no subject has enough windows in cells.
-    readings : list of float64 arrays, shape (n_windows,)
-        The direction learnt from time alone, applied to all windows of the fold; NaN outside the fold.
     """
     windows = material.windows
-    cells = cells_of(windows)
+    cells, stages = cells_of(windows), stages_of(windows)
     joined = np.full(len(windows), np.nan)
     readings = []
     for fold in folds:
         reading = _reading(windows, fold, cells)
         readings.append(reading)
         joined[fold.test] = reading[fold.test]
-    return associate(material, joined[:, None], windows.onset[:, None]), readings
+    found = associate(material, joined[:, None], windows.onset[:, None])
+    is_cut = [len(stage) for stage in stages] != [len(cell) for cell in cells]
+    own = associate(material, joined[:, None], windows.onset[:, None], stages) if is_cut else None
+    return TimeReading(found, own, tuple(readings))
 
 
 def _reading(windows: WindowTable, fold: FoldValues, cells: Sequence[IntArray]) -> FloatArray:
@@ -133,14 +158,18 @@ def filled_and_scaled(fold: FoldValues) -> FloatArray:
     return np.clip(scaled, -10.0, 10.0)
 
 
-def associate(material: Material, one: FloatArray, other: FloatArray) -> Association | None:
+def associate(
+    material: Material, one: FloatArray, other: FloatArray, within: Sequence[IntArray] | None = None
+) -> Association | None:
     """Return the correlation within cells of two sets of columns (n_windows, d), pairwise, averaged over subjects.
 
-    Windows in which either is NaN are left out. None where no subject has enough windows.
+    Windows in which either is NaN are left out. ``within`` gives other cells than :func:`cells_of`. None where no
+    subject has enough windows.
     """
     windows = material.windows
     is_given = has_all_values(one) & has_all_values(other)
-    cells = [kept for cell in cells_of(windows) for kept in [cell[is_given[cell]]] if len(kept) >= _LEAST_IN_CELL]
+    cells = cells_of(windows) if within is None else within
+    cells = [kept for cell in cells for kept in [cell[is_given[cell]]] if len(kept) >= _LEAST_IN_CELL]
     a = within_cells(np.where(is_given[:, None], one, 0.0), cells)
     b = within_cells(np.where(is_given[:, None], other, 0.0), cells)
     by_subject: dict[str, list[IntArray]] = {}

@@ -32,7 +32,7 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.engine import seed_for, seeded
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.splits import Fold
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.positions import FourierPositions
 from biopercept.store import StudyStore, open_store

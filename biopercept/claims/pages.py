@@ -24,7 +24,7 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.files import only_writer, write_json, write_text
 from biopercept.learning.engine import threads
 from biopercept.learning.fitting import FitSettings
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.prepare import PrepareSettings, prepare_study
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.resources import sample_study

@@ -16,7 +16,7 @@ from biopercept.comparators.transformer import Transformer
 from biopercept.errors import SettingsError
 from biopercept.learning.fitting import Fitter, NetworkFitter, fit_perceiver_io
 from biopercept.learning.task_fitting import fit_tasks, needs_queries
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import WindowTable
 
 MODELS: dict[str, Fitter] = {

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biopercept.learning.class_objective import cell_weights
 from biopercept.learning.fitting import FitRequest
 from biopercept.learning.normalisation import FloatArray
-from biopercept.learning.training import cell_weights
 from biopercept.learning.windows import IntArray
 
 

@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.comparators.features import columns_with_data, logistic_pipeline, training_data
+from biopercept.learning.class_objective import cell_weights
 from biopercept.learning.fitting import FitRequest, Fitter
 from biopercept.learning.identities import identity_rank
 from biopercept.learning.inputs import feature_groups
 from biopercept.learning.normalisation import FloatArray
-from biopercept.learning.training import cell_weights
 from biopercept.learning.windows import IntArray
 
 N_INNER_FOLDS = 5

@@ -14,9 +14,9 @@ from biopercept.comparators.features import (
     regression_data,
     training_data,
 )
+from biopercept.learning.class_objective import cell_weights
 from biopercept.learning.fitting import FitRequest
 from biopercept.learning.normalisation import FloatArray
-from biopercept.learning.training import cell_weights
 from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.modalities import MODALITY_NAMES
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from biopercept.evaluation.metrics import score_subject
 from biopercept.evaluation.personal_planning import PersonalPlan
+from biopercept.learning.class_objective import ClassObjective, predict_probabilities
 from biopercept.learning.engine import Engine, engine_for, seed_for, threads
 from biopercept.learning.fitting import FitRequest, NetworkOnStudy, fit_perceiver_io
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.splits import Fold
-from biopercept.learning.training import ClassObjective, predict_probabilities
 from biopercept.learning.windows import IntArray
 from biopercept.personalising.adaptation import adapt, check_answers, is_better
 from biopercept.personalising.chronology import Course, random_windows, set_aside

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from biopercept.learning.class_objective import predict_probabilities
 from biopercept.learning.engine import Engine, seed_for
 from biopercept.learning.inputs import TokenSource, WindowInputs
 from biopercept.learning.operations import operations_per_window
@@ -20,13 +21,8 @@ from biopercept.learning.pretext import PretrainingSettings
 from biopercept.learning.pretraining import pretrained_weights
 from biopercept.learning.stacked import FoldFit, fit_stacked
 from biopercept.learning.starting import load_start
-from biopercept.learning.training import (
-    EpochReport,
-    FittedNetwork,
-    TrainingSettings,
-    fit_network,
-    predict_probabilities,
-)
+from biopercept.learning.training import EpochReport, FittedNetwork, fit_network
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import IntArray
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings, TokenVocabulary

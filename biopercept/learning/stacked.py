@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from biopercept.errors import TrainingError
+from biopercept.learning.class_objective import ClassObjective
 from biopercept.learning.engine import Engine, seeded
 from biopercept.learning.inputs import WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import Population
@@ -39,14 +40,8 @@ from biopercept.learning.stacked_inputs import Present, StackedSource
 from biopercept.learning.stacked_network import StackedNetwork, together
 from biopercept.learning.stacked_weights import StackedWeights
 from biopercept.learning.starting import take_weights
-from biopercept.learning.training import (
-    ClassObjective,
-    EpochReport,
-    FittedNetwork,
-    Network,
-    TrainingSettings,
-    not_finite,
-)
+from biopercept.learning.training import EpochReport, FittedNetwork, Network, not_finite
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import IntArray
 from biopercept.model.tokens import TokenSettings, TokenVocabulary
 
@@ -123,7 +118,7 @@ class _StackedFit(Generic[Network]):
         engine: Engine,
     ) -> None:
         self._inputs, self._settings, self._device = inputs, settings, engine.device
-        self._objective = ClassObjective(inputs.windows, settings.label_smoothing)
+        self._objective = ClassObjective(inputs.windows, settings.label_smoothing, settings.sampling)
         self._populations = [_population(inputs, fold) for fold in folds]
         self._source = StackedSource(inputs, self._populations, tokens, engine.device)
         networks, self._courses = [], []
@@ -137,8 +132,7 @@ class _StackedFit(Generic[Network]):
             weights = self._objective.sampling_weights(fold.training)
             n_steps = max(1, math.ceil(len(fold.training) / settings.batch_size))
             self._courses.append(_Course(number, fold, generator, noise, weights, n_steps))
-        target = torch.from_numpy(inputs.windows.target).to(engine.device)
-        self._network = StackedNetwork(networks[0], self._source, target, settings.label_smoothing, engine)
+        self._network = StackedNetwork(networks[0], self._source, self._objective, engine)
         self._stack = StackedWeights(networks, weight_decay=settings.weight_decay, average_decay=settings.average_decay)
         self._done: dict[int, FittedNetwork[Network]] = {}
 

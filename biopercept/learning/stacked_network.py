@@ -9,10 +9,11 @@ from typing import Generic
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from biopercept.learning.class_objective import ClassObjective
 from biopercept.learning.engine import Engine
 from biopercept.learning.stacked_inputs import Present, StackedSource, split_tensors
 from biopercept.learning.training import Network
@@ -30,18 +31,14 @@ class StackedNetwork(Generic[Network]):
     template : nn.Module
         Its parameters are never read.
     source : StackedSource
-    target : int64 Tensor (n_windows,)
-        Class of each window, on the engine's device.
-    label_smoothing : float
+    objective : ClassObjective
     engine : Engine
     """
 
-    def __init__(
-        self, template: Network, source: StackedSource, target: Tensor, label_smoothing: float, engine: Engine
-    ) -> None:
+    def __init__(self, template: Network, source: StackedSource, objective: ClassObjective, engine: Engine) -> None:
         self.template = template
-        self._source, self._target, self._engine = source, target, engine
-        self._label_smoothing = label_smoothing
+        self._source, self._objective, self._engine = source, objective, engine
+        self._target = torch.from_numpy(objective.windows.target).to(engine.device)
         self._draws: dict[Present, list[Draw]] = {}
 
     def losses(
@@ -66,7 +63,7 @@ class StackedNetwork(Generic[Network]):
         """
         self.template.train()
         tensors, join = split_tensors(self._source.batch(folds, rows, present), len(folds))
-        labels = self._target[torch.from_numpy(np.stack(rows)).to(self._target.device)]
+        at = torch.from_numpy(np.stack(rows)).to(self._target.device)
         if present not in self._draws:
             self._draws[present] = self._asked_for(join([tensor[0] for tensor in tensors]))
         device = self._engine.device
@@ -74,10 +71,10 @@ class StackedNetwork(Generic[Network]):
 
         def loss_of(own: dict[str, Tensor], parts: list[Tensor], drawn: list[Tensor], label: Tensor) -> Tensor:
             logits: Tensor = functional_call(self.template, own, (join(parts), ListedDraws(drawn)))
-            return nn.functional.cross_entropy(logits.float(), label, label_smoothing=self._label_smoothing)
+            return self._objective.loss_of(logits, label)
 
         with self._engine.autocast():
-            losses: Tensor = vmap(loss_of)(weights, tensors, draws, labels)
+            losses: Tensor = vmap(loss_of)(weights, tensors, draws, self._target[at])
         return losses
 
     def probabilities(

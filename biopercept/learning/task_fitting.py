@@ -16,7 +16,8 @@ from biopercept.learning.objectives import answer_probabilities
 from biopercept.learning.operations import operations_per_window
 from biopercept.learning.task_objective import TaskObjective, TaskOutput, ask, fitted_outputs
 from biopercept.learning.task_windows import is_answered
-from biopercept.learning.training import FittedNetwork, TrainingSettings, fit_network
+from biopercept.learning.training import FittedNetwork, fit_network
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.model.answering import QueryPerceiver
 from biopercept.model.tokens import TokenVocabulary

@@ -21,10 +21,10 @@ import torch
 from torch import nn
 
 from biopercept.errors import TrainingError
+from biopercept.learning.class_objective import ClassObjective, predict_probabilities
 from biopercept.learning.engine import Engine, seeded
 from biopercept.learning.inputs import TokenSource
 from biopercept.learning.optimisation import make_optimiser
-from biopercept.learning.training import ClassObjective, predict_probabilities
 from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.personalising.low_rank import add_low_rank, merge_low_rank
 from biopercept.personalising.settings import FULL, HEAD, KEEP, LOW_RANK, PersonalisationSettings

@@ -10,7 +10,8 @@ import numpy as np
 from biopercept.learning.engine import Engine
 from biopercept.learning.fitting import FitRequest, FitSettings, NetworkOnStudy, fit_perceiver_io
 from biopercept.learning.inputs import WindowInputs
-from biopercept.learning.training import EpochReport, TrainingSettings
+from biopercept.learning.training import EpochReport
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import IntArray
 from biopercept.personalising.visible import visible_inputs
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.learning.checkpoint import PRETRAINED, Checkpoint, load_checkpoint, read_description
+from biopercept.learning.class_objective import predict_probabilities
 from biopercept.learning.engine import Engine
 from biopercept.learning.fitting import FitRequest, Fitted
 from biopercept.learning.inputs import TokenSource
 from biopercept.learning.normalisation import Population
 from biopercept.learning.operations import operations_per_window
-from biopercept.learning.training import predict_probabilities
 from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.personalising.adaptation import Adapted, adapt
 from biopercept.personalising.low_rank import LowRankUpdate

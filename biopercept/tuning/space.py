@@ -68,7 +68,7 @@ class Span:
 SPACE: dict[str, Choice | Span] = {
     "training.learning_rate": Span(2e-4, 4e-3, is_log=True),
     "training.weight_decay": Span(0.01, 0.3, is_log=True),
-    "training.n_epochs": Choice(("8", "16", "24", "32")),
+    "training.n_epochs": Choice(("16", "24", "32", "48")),
     "training.batch_size": Choice(("32", "64", "128")),
     "training.label_smoothing": Choice(("0.0", "0.05", "0.1")),
     "normalisation.mode": Choice(MODES),

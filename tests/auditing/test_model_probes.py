@@ -17,22 +17,15 @@ from biopercept.auditing.audit import audit
 from biopercept.auditing.findings import Finding
 from biopercept.auditing.material import gather
 from biopercept.auditing.model_outputs import ModelOutputs, probe_folds, read_outputs
-from biopercept.auditing.reading_probes import (
-    LATENTS,
-    OUTPUTS,
-    logits_of,
-    probe_clock_agreement,
-    probe_identity,
-    probe_time,
-    subject_tells_label,
-)
+from biopercept.auditing.reading_probes import LATENTS, OUTPUTS, logits_of, probe_identity, subject_tells_label
+from biopercept.auditing.time_probes import probe_clock_agreement, probe_time
 from biopercept.comparators.probes import fit_clock
 from biopercept.errors import SettingsError
 from biopercept.evaluation.crossvalidation import cross_validate
 from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.store import open_store
 

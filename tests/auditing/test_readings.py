@@ -9,7 +9,7 @@ import pytest
 
 from biopercept.auditing.identity_reading import _without_label, halves_of, recognise
 from biopercept.auditing.material import FoldValues
-from biopercept.auditing.time_reading import Association, associate, cells_of, read_time, within_cells
+from biopercept.auditing.time_reading import Association, associate, cells_of, read_time, stages_of, within_cells
 
 NOBODY = np.empty(0, dtype=np.int64)
 
@@ -58,15 +58,49 @@ def test_time_is_not_read_from_what_each_subject_drifts_by_alone(gathered, seed:
     random = np.random.default_rng(seed)
     slopes = dict(zip(windows.subjects, random.permutation([-1.0, 1.0] * 6), strict=True))
     values = np.array([slopes[str(s)] for s in windows.subject]) * windows.onset / 100
-    found, _ = read_time(material, as_folds(material, np.stack([values, random.normal(size=len(windows))], 1)))
+    found = read_time(material, as_folds(material, np.stack([values, random.normal(size=len(windows))], 1))).found
     assert not found.is_readable(material.settings.association)
 
 
 def test_time_is_not_read_from_the_label(gathered) -> None:
     material = gathered("order")  # the label follows time, and is all there is
     label = material.windows.target[:, None] + 0.1 * np.random.default_rng(0).normal(size=(len(material.windows), 1))
-    found, _ = read_time(material, as_folds(material, label))
+    found = read_time(material, as_folds(material, label)).found
     assert abs(found.value) < 0.15
+
+
+def test_stages_are_cells_cut_where_another_label_lies_between(gathered) -> None:
+    windows = gathered("").windows  # four minutes of each label, in an order of each subject's own
+    stages = stages_of(windows)
+    assert sorted(np.concatenate(stages)) == list(range(len(windows)))
+    for stage in stages:
+        inside = (windows.recording == windows.recording[stage[0]]) & (windows.onset >= windows.onset[stage[0]])
+        inside &= windows.onset <= windows.onset[stage[-1]]
+        assert sorted(np.flatnonzero(inside)) == sorted(stage)
+        assert len(set(windows.label[stage])) == 1
+    assert len(stages) > len(cells_of(windows))
+
+
+def test_what_differs_between_stages_of_a_label_is_told_from_what_drifts_within_them(gathered) -> None:
+    material = gathered("")
+    windows = material.windows
+    noise = 0.3 * np.random.default_rng(2).normal(size=len(windows))
+    level = np.zeros(len(windows))  # the same all through a stage, more from stage to stage
+    for stage in stages_of(windows):
+        level[stage] = windows.onset[stage[0]] / 60.0
+    carried = read_time(material, as_folds(material, (level + noise)[:, None]))
+    assert carried.found.is_readable(0.15)
+    assert not carried.in_stages.is_readable(0.05)
+    drifting = read_time(material, as_folds(material, (windows.onset / 60.0 + noise)[:, None]))
+    assert drifting.found.is_readable(0.15)
+    assert drifting.in_stages.is_readable(0.15)
+
+
+def test_where_every_cell_is_one_stage_nothing_is_said_of_stages(gathered) -> None:
+    material = gathered("order")
+    found = read_time(material, as_folds(material, material.windows.onset[:, None]))
+    assert found.found.is_readable(0.15)
+    assert found.in_stages is None
 
 
 def test_within_cells_takes_off_the_mean_and_nothing_else() -> None:

@@ -22,7 +22,7 @@ from biopercept.learning.fitting import FitSettings
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.restriction import restricted, sensors_of_recording
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import labelled_windows
 from biopercept.store import open_store
 

@@ -22,7 +22,7 @@ from biopercept.learning.fitting import FitRequest, FitSettings
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.out_of_fold import held_out_answers, inner_folds
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import labelled_windows
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.reporting.page import write_figures, write_report

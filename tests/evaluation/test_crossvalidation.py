@@ -24,7 +24,7 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.files import only_writer
 from biopercept.learning.fitting import FitSettings, NetworkFitter
 from biopercept.learning.normalisation import MODES, NormalisationSettings
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 from biopercept.store import open_store

@@ -19,7 +19,7 @@ from biopercept.evaluation.joined_stores import JoinedStores, open_studies
 from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.reporting.methods import methods_text
 from biopercept.reporting.score_files import load_cross_validation

@@ -19,7 +19,7 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.pretext import PretrainingSettings
 from biopercept.learning.splits import Fold, choose_labelled, choose_validation, make_folds
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.reporting.discovery import load_results
 from biopercept.reporting.methods import methods_text

@@ -21,7 +21,7 @@ from biopercept.evaluation.sensor_subsets import every_sensor_set, sensor_sets
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.evaluation.time_planning import plan_in_time
 from biopercept.learning.fitting import FitSettings
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 from biopercept.recording import Channel

@@ -23,7 +23,7 @@ from biopercept.learning.normalisation import MODES, PER_RECORDING_MODES, Normal
 from biopercept.learning.out_of_fold import calibration_from, held_out_answers
 from biopercept.learning.pretext import PretrainingSettings
 from biopercept.learning.splits import Fold
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.store import StudyStore, open_store
 

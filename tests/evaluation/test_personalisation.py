@@ -24,7 +24,7 @@ from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.normalisation import NormalisationSettings
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.personalising.settings import PersonalisationSettings
 from biopercept.reporting.curve_files import load_personal_curve

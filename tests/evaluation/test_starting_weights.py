@@ -20,7 +20,7 @@ from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.pretext import PretrainingSettings
 from biopercept.learning.pretrained_files import save_pretrained
 from biopercept.learning.pretraining import pretrain, unlabelled_inputs
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 

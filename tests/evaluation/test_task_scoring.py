@@ -18,7 +18,7 @@ from biopercept.evaluation.folds import fit_fold
 from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.recording_labels import RecordingLabels
 from biopercept.store import open_store

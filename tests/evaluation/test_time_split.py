@@ -20,13 +20,14 @@ from biopercept.evaluation.folds import fit_fold
 from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.evaluation.time_planning import TimePlan, plan_in_time
+from biopercept.learning.class_objective import predict_probabilities
 from biopercept.learning.engine import engine_for
 from biopercept.learning.final import Provenance, train_final
 from biopercept.learning.fitting import FitRequest, FitSettings
 from biopercept.learning.inputs import TokenSource
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.pretext import PretrainingSettings
-from biopercept.learning.training import TrainingSettings, predict_probabilities
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.personalising.settings import PersonalisationSettings
 from biopercept.reporting.methods import methods_text

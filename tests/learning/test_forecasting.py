@@ -14,7 +14,7 @@ from biopercept.learning.engine import Engine
 from biopercept.learning.forecasting import fit_forecaster, forecast_errors
 from biopercept.learning.inputs import TokenSource, WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import grid_windows
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings

@@ -11,6 +11,7 @@ import pytest
 import torch
 from made_inputs import OPEN
 
+from biopercept.learning.class_objective import ClassObjective, predict_probabilities
 from biopercept.learning.engine import Engine
 from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
 from biopercept.learning.layouts import CALL_TOKENS, Layouts, in_order
@@ -19,7 +20,8 @@ from biopercept.learning.pretext import OBJECTIVES, PretextNetwork, PretrainingS
 from biopercept.learning.stacked import FoldFit, fit_stacked
 from biopercept.learning.task_fitting import trace_answers
 from biopercept.learning.task_objective import TaskObjective, ask, fitted_outputs
-from biopercept.learning.training import ClassObjective, TrainingSettings, fit_network, predict_probabilities
+from biopercept.learning.training import fit_network
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import labelled_windows
 from biopercept.model.answering import QueryPerceiver
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings

@@ -12,6 +12,7 @@ import torch
 
 from biopercept.errors import CheckpointError, SettingsError, StudyError
 from biopercept.learning.checkpoint import CARD, DESCRIPTION, load_checkpoint
+from biopercept.learning.class_objective import predict_probabilities
 from biopercept.learning.engine import Engine
 from biopercept.learning.final import Provenance, train_final
 from biopercept.learning.fitting import FitRequest, FitSettings, starting_weights
@@ -21,7 +22,8 @@ from biopercept.learning.pretext import PretrainingSettings
 from biopercept.learning.pretrained_files import load_pretrained, save_pretrained
 from biopercept.learning.pretraining import PretrainedNetwork, pretrain, unlabelled_inputs
 from biopercept.learning.starting import load_start, matching, take_weights
-from biopercept.learning.training import TrainingSettings, fit_perceiver, predict_probabilities
+from biopercept.learning.training import fit_perceiver
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import labelled_windows
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.queries import queries_of

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from biopercept.errors import TrainingError
+from biopercept.learning.class_objective import ClassObjective, predict_probabilities
 from biopercept.learning.engine import Engine
 from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import NormalisationSettings
-from biopercept.learning.training import ClassObjective, predict_probabilities
 from biopercept.learning.windows import labelled_windows
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings

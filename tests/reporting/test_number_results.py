@@ -12,7 +12,7 @@ from biopercept.evaluation.crossvalidation import cross_validate
 from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.reporting.discovery import load_numbers, load_results
 from biopercept.reporting.figures import write_figures

@@ -24,7 +24,7 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.splits import Fold, choose_validation
-from biopercept.learning.training import TrainingSettings
+from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.reporting.score_files import load_cross_validation
 from biopercept.store import open_store
