@@ -54,13 +54,14 @@ def probe_time(
     carriers = f" (most from {', '.join(most)})" if most else ""
     sentence = (
         f"Within one label, session time {can} be read from {what.words}{carriers}: {correlation(found)}, read out on "
-        f"people held out{_in_stages(material, read) if is_trace else ''}; {rest}"
+        f"people held out{_in_stages(material, read, is_trace)}; {rest}"
     )
     details = {
         "p_value": found.p_value,
         "clock_balanced_accuracy": clock.value,
         "balanced_accuracy_by_time_direction": None if path is None else path.value,
         "carriers": list(most),
+        "has_cells_of_several_stages": read.is_cut,
         "within_unbroken_stages": None if read.in_stages is None else _numbers(read.in_stages),
     }
     return Finding(
@@ -78,17 +79,21 @@ def probe_time(
     )
 
 
-def _in_stages(material: Material, read: TimeReading) -> str:
-    """Return, for time that can be read, whether it can within unbroken stages; empty where every cell is one."""
-    own = read.in_stages
-    if own is None:
+def _in_stages(material: Material, read: TimeReading, is_trace: bool) -> str:
+    """Return what is said of unbroken stages; empty where every cell is one, or time is read nowhere."""
+    own, found, trace = read.in_stages, read.found, material.settings.trace
+    if own is None or found is None:
         return ""
-    if own.is_readable(material.settings.trace):
-        return f", and within unbroken stages too ({correlation(own)})"
-    return (
-        f", but not reliably within unbroken stages ({correlation(own)}): what is read is how later stages of a label "
-        "differ from its earlier ones, as carry-over from the stage before, habituation and slow drift all make them"
-    )
+    if own.is_readable(trace):
+        return f", and within unbroken stages {'too ' if is_trace else ''}({correlation(own)})"
+    if not is_trace:
+        return ""
+    if own.ci95[1] < found.ci95[0]:
+        return (
+            f", but hardly within unbroken stages ({correlation(own)}): most of what is read is how later stages of a "
+            "label differ from its earlier ones, as carry-over, habituation and slow drift can all cause"
+        )
+    return f"; within unbroken stages it is not shown ({correlation(own)})"
 
 
 def _numbers(held: Association) -> dict[str, object]:

@@ -24,7 +24,6 @@ from biopercept.learning.windows import IntArray, WindowTable
 _LEAST_IN_CELL = 4
 _LEAST_WINDOWS = 8
 _RIDGE = 0.1
-_GRACE_SECONDS = 1e-3  # lengths of windows are numbers of samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +63,13 @@ def cells_of(windows: WindowTable) -> tuple[IntArray, ...]:
 
 
 def stages_of(windows: WindowTable) -> tuple[IntArray, ...]:
-    """Return the rows of each unbroken stage: cells, cut where a window begins after the one before it has ended."""
-    stages: list[IntArray] = []
+    """Return the rows of each unbroken stage: cells, cut between labelled stretches that lie a window or more apart."""
+    stage, stages = windows.stages(), []
     for rows in cells_of(windows):
-        cuts = np.flatnonzero(np.diff(windows.onset[rows]) > windows.length_seconds + _GRACE_SECONDS) + 1
-        stages += [part for part in np.split(rows, cuts) if len(part) >= _LEAST_IN_CELL]
-    return tuple(stages)
+        is_other = np.diff(stage[rows]) != 0
+        is_far = np.diff(windows.onset[rows]) >= 2 * windows.length_seconds  # from end to onset: a length
+        stages += np.split(rows, np.flatnonzero(is_other & is_far) + 1)
+    return tuple(rows for rows in stages if len(rows) >= _LEAST_IN_CELL)
 
 
 def within_cells(values: FloatArray, cells: Sequence[IntArray]) -> FloatArray:
@@ -88,13 +88,16 @@ class TimeReading:
     ----------
     found : Association or None
         Of the test subjects' readings with time within cells; None where no subject has enough windows in cells.
+    is_cut : bool
+        Whether some cell holds several stages.
     in_stages : Association or None
-        The same within unbroken stages; None where every cell is one stage, or too few windows are left.
+        The same readings within unbroken stages; None where no cell is cut, or too few windows are left in stages.
     each : tuple of float64 arrays, shape (n_windows,)
         The direction each fold learnt from time alone, applied to all its windows; NaN outside the fold.
     """
 
     found: Association | None
+    is_cut: bool
     in_stages: Association | None
     each: tuple[FloatArray, ...]
 
@@ -119,7 +122,7 @@ def read_time(material: Material, folds: Sequence[FoldValues]) -> TimeReading:
     found = associate(material, joined[:, None], windows.onset[:, None])
     is_cut = [len(stage) for stage in stages] != [len(cell) for cell in cells]
     own = associate(material, joined[:, None], windows.onset[:, None], stages) if is_cut else None
-    return TimeReading(found, own, tuple(readings))
+    return TimeReading(found, is_cut, own, tuple(readings))
 
 
 def _reading(windows: WindowTable, fold: FoldValues, cells: Sequence[IntArray]) -> FloatArray:

@@ -15,7 +15,14 @@ from biopercept.claims.classification import FitSchedule
 from biopercept.claims.fusion import FusionFold, fusion_folds, fusion_plan
 from biopercept.claims.fusion_study import fusion_document
 from biopercept.claims.networks import NetworkSettings
-from biopercept.claims.one_architecture import SENSES, sense_fits, sense_row, study_folds, study_plan, study_row
+from biopercept.claims.one_architecture import (
+    SENSES,
+    sense_fits,
+    sense_row,
+    study_folds,
+    study_plan,
+    study_row,
+)
 from biopercept.claims.permutation import CONTENDERS, DATA, permutation_fits, summary_of
 from biopercept.claims.units import Unit, UnitDone, run_units
 from biopercept.errors import StudyError

@@ -88,8 +88,7 @@ def require_same(path: Path, *, split: str, label_share: float) -> dict[str, Any
         is_whole = name == "label_share" and held[name] == 1  # any share can be drawn from all
         if held[name] != asked and not is_whole:
             raise SettingsError(
-                f"{path} holds folds of {name} {held[name]}, and evaluation.{name} is {asked}; "
-                "give the same to take them"
+                f"{path} holds folds of {name} {held[name]}, and {name} is {asked} here; give the same to take them"
             )
     return held
 
@@ -99,11 +98,11 @@ def given_folds(
 ) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
     """Return the folds of an earlier run for the subjects of this one, and what every output says of them.
 
-    Whoever was there stays where it was, on all sides of every fold. Subjects that are no longer there are left out,
+    Whoever was there stays where it was, on all sides of every fold, unless labels are drawn anew. Subjects that are no longer there are left out,
     and a fold that tests nobody any more with them. New subjects are dealt by identity, as the earlier run would have
     dealt them (of split ``study`` by their study); in the other folds they join the training side, without their labels
     where the run used only a share of the labels. Where it used all of them and this one uses a share, each fold draws
-    who keeps them from its training side, as the earlier run would have.
+    who keeps them from its training side, and validation subjects among those by ``validation_fraction``.
 
     Parameters
     ----------

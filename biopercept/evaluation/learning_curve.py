@@ -164,4 +164,5 @@ def curve_markdown(document: dict[str, Any]) -> str:
         mean = "" if point["mean"] is None else f"{point['mean']:.3f}"
         interval = "" if point["ci95"] is None else " to ".join(f"{bound:.3f}" for bound in point["ci95"])
         lines.append(f"| {point['share']:g} | {labelled} | {point['task']} | {point['score']} | {mean} | {interval} |")
+    lines += [f"\n{warning}" for warning in document["warnings"]]
     return "\n".join(lines) + "\n"

@@ -12,32 +12,25 @@ from torch import Tensor, nn
 
 from biopercept.learning.inputs import TokenSource
 from biopercept.learning.layouts import in_order
-from biopercept.learning.training_settings import BY_CLASS, BY_WINDOW
 from biopercept.learning.windows import IntArray, WindowTable
 
 
 @dataclass(frozen=True, eq=False)
 class ClassObjective:
-    """Cross-entropy of one classification.
+    """Cross-entropy of one classification; subjects, and classes within a subject, weigh the same.
 
     Attributes
     ----------
     windows : WindowTable
     label_smoothing : float
-    sampling : str
-        What weighs the same among the windows drawn, as in the training settings.
     """
 
     windows: WindowTable
     label_smoothing: float
-    sampling: str = BY_CLASS
 
     def sampling_weights(self, rows: IntArray) -> Tensor:
         """Return how often each window is drawn, (len(rows),)."""
-        if self.sampling == BY_WINDOW:
-            return torch.ones(len(rows), dtype=torch.float64)
-        target = self.windows.target[rows]
-        return cell_weights(self.windows.subject[rows], target if self.sampling == BY_CLASS else np.zeros_like(target))
+        return cell_weights(self.windows.subject[rows], self.windows.target[rows])
 
     def loss(self, network: nn.Module, source: TokenSource, rows: IntArray, noise: torch.Generator) -> Tensor:
         """Return the loss of a batch, with its graph."""
@@ -56,7 +49,7 @@ class ClassObjective:
         """Return the log loss of probabilities (len(rows), n_classes), every (subject, class) weighing the same."""
         target = self.windows.target[rows]
         losses = -np.log(np.clip(probabilities[np.arange(len(rows)), target], 1e-7, 1.0))
-        return float(np.average(losses, weights=cell_weights(self.windows.subject[rows], target).numpy()))
+        return float(np.average(losses, weights=self.sampling_weights(rows).numpy()))
 
 
 def cell_weights(subject: NDArray[np.str_], target: IntArray) -> Tensor:

@@ -118,7 +118,7 @@ class _StackedFit(Generic[Network]):
         engine: Engine,
     ) -> None:
         self._inputs, self._settings, self._device = inputs, settings, engine.device
-        self._objective = ClassObjective(inputs.windows, settings.label_smoothing, settings.sampling)
+        self._objective = ClassObjective(inputs.windows, settings.label_smoothing)
         self._populations = [_population(inputs, fold) for fold in folds]
         self._source = StackedSource(inputs, self._populations, tokens, engine.device)
         networks, self._courses = [], []

@@ -161,7 +161,7 @@ def fit_network(
     subjects = sorted({str(s) for s in inputs.windows.subject[np.concatenate([training, validation])]})
     population = inputs.fit(subjects)
     source = TokenSource(inputs, population, tokens, engine.device)
-    objective = objective or ClassObjective(inputs.windows, settings.label_smoothing, settings.sampling)
+    objective = objective or ClassObjective(inputs.windows, settings.label_smoothing)
     with seeded(seed) as generator:
         network = make(vocabulary_of(inputs.windows.feature_names), inputs.windows.n_classes)
         if start_from is not None:

@@ -8,9 +8,6 @@ from typing import Any
 
 from biopercept.errors import SettingsError
 
-BY_CLASS, BY_SUBJECT, BY_WINDOW = "class", "subject", "window"
-SAMPLINGS = (BY_CLASS, BY_SUBJECT, BY_WINDOW)
-
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -21,7 +18,7 @@ class TrainingSettings:
     n_epochs : int
         Passes over the training windows, at most.
     batch_size : int
-        Windows in a batch.
+        Windows in a batch, drawn so that subjects, and classes within a subject, weigh the same.
     learning_rate : float
         Peak of a cosine schedule with warm-up (AdamW).
     weight_decay : float
@@ -30,9 +27,6 @@ class TrainingSettings:
         Part of all steps in which the rate rises.
     label_smoothing : float
         Probability moved from the label to the other classes.
-    sampling : str
-        What weighs the same among the windows that are drawn: ``class`` (subjects, and classes within a subject),
-        ``subject`` or ``window``. Early stopping always weighs subjects and their classes the same.
     gradient_clip : float
         Largest norm of the gradient.
     patience : int
@@ -57,7 +51,6 @@ class TrainingSettings:
     weight_decay: float = 0.05
     warmup_fraction: float = 0.1
     label_smoothing: float = 0.05
-    sampling: str = BY_CLASS
     gradient_clip: float = 1.0
     patience: int = 6
     average_decay: float = 0.98
@@ -79,8 +72,6 @@ class TrainingSettings:
                 raise SettingsError(f"training.{name} is {getattr(self, name)}; it must be at least 0 and below 1")
         if self.precision not in ("float32", "bfloat16"):
             raise SettingsError(f"training.precision is {self.precision!r}; allowed are float32 and bfloat16")
-        if self.sampling not in SAMPLINGS:
-            raise SettingsError(f"training.sampling is {self.sampling!r}; allowed are {', '.join(SAMPLINGS)}")
         if not (math.isfinite(self.dense_weight) and self.dense_weight >= 0):
             raise SettingsError(f"training.dense_weight is {self.dense_weight}; it must be a number of at least 0")
         self.weight_by_task()
@@ -109,7 +100,7 @@ class TrainingSettings:
     def described(self) -> dict[str, Any]:
         """Return the settings as plain values; those of several tasks and of single times only where they are used."""
         held = asdict(self)
-        for name, default in (("task_weights", ()), ("dense_weight", 0.0), ("sampling", BY_CLASS)):
+        for name, default in (("task_weights", ()), ("dense_weight", 0.0)):
             if held[name] == default:
                 del held[name]
         return held

@@ -123,6 +123,10 @@ class WindowTable:
         values = [_row_means(np.asarray(r.windows.quality, dtype=np.float64)) for r in self.recordings]
         return self._pick(values)
 
+    def stages(self) -> IntArray:
+        """Return the labelled stretch of its recording that each window was cut from, (n_windows,); -1 for none."""
+        return self._gather("stage").astype(np.int64)
+
     def _gather(self, column: str) -> NDArray[np.float64]:
         return self._pick([np.asarray(getattr(r.windows, column), dtype=np.float64) for r in self.recordings])
 

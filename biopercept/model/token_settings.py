@@ -52,10 +52,6 @@ class TokenSettings:
         Mean share of each sensor's time that is hidden, as one stretch, in training.
     token_dropout : float
         Chance that a single token is hidden in training.
-    gain_jitter, level_jitter : float
-        Augmentation: in training every signal's and feature group's deviations are stretched by a random factor with
-        this standard deviation of its logarithm, and every signal and feature is shifted by a random amount with this
-        standard deviation, in normalised units: as if it were another person's scale.
     """
 
     raw: bool = True
@@ -72,8 +68,6 @@ class TokenSettings:
     channel_dropout: float = 0.15
     time_dropout: float = 0.1
     token_dropout: float = 0.1
-    gain_jitter: float = 0.0
-    level_jitter: float = 0.0
 
     def __post_init__(self) -> None:
         if not (self.raw or self.derived or self.features):
@@ -90,9 +84,6 @@ class TokenSettings:
                 raise SettingsError(
                     f"The token setting {name} is {getattr(self, name)}; it must be at least 0 and below 1."
                 )
-        for name in ("gain_jitter", "level_jitter"):
-            if not 0.0 <= getattr(self, name) <= 2.0:
-                raise SettingsError(f"The token setting {name} is {getattr(self, name)}; it must lie within 0 and 2.")
         for name in ("time_bands", "position_bands", "longest_seconds", "highest_hz", "shape_floor"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"The token setting {name} is {getattr(self, name)}; it must be above 0.")

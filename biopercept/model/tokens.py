@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.modalities import MODALITIES
 from biopercept.model.encodings import ChannelEncoding, ModalityEncoding, RateEncoding
-from biopercept.model.jitter import jittered
 from biopercept.model.patch_embeddings import patch_embedding
 from biopercept.model.sensor_dropout import TokenLayout, drop_tokens, sensors_of
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
@@ -94,10 +93,6 @@ class EarlyFusion(nn.Module):
         sensors = tuple(s for s in inputs.sensors if self.settings.reads(s.modality))
         features = inputs.features if self.settings.features else ()
         self._check(sensors, features)
-        if self.training:
-            gain, level = self.settings.gain_jitter, self.settings.level_jitter
-            read = jittered(TokenInputs(sensors, features), gain, level, generator)
-            sensors, features = read.sensors, read.features
         tokens = [self._patch_tokens(s) for s in sensors] + [self._feature_token(g) for g in features]
         masks = [s.is_real.flatten(1) for s in sensors] + [g.is_real.any(-1, keepdim=True) for g in features]
         mask = torch.cat(masks, 1)

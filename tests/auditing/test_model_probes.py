@@ -18,7 +18,8 @@ from biopercept.auditing.findings import Finding
 from biopercept.auditing.material import gather
 from biopercept.auditing.model_outputs import ModelOutputs, probe_folds, read_outputs
 from biopercept.auditing.reading_probes import LATENTS, OUTPUTS, logits_of, probe_identity, subject_tells_label
-from biopercept.auditing.time_probes import probe_clock_agreement, probe_time
+from biopercept.auditing.time_probes import _in_stages, probe_clock_agreement, probe_time
+from biopercept.auditing.time_reading import Association, TimeReading
 from biopercept.comparators.probes import fit_clock
 from biopercept.errors import SettingsError
 from biopercept.evaluation.crossvalidation import cross_validate
@@ -171,3 +172,22 @@ def test_a_fit_that_was_stopped_goes_on_and_other_settings_are_refused(
     (output / "model-folds" / "folds" / "002.json").write_text("{}")
     with pytest.raises(SettingsError, match=r"002\.json is damaged; delete it and run the same command again"):
         audit(request, output)
+
+
+@pytest.mark.parametrize(
+    ("own", "found", "words"),
+    [
+        ((0.40, 0.30, 0.50), (0.45, 0.35, 0.55), ", and within unbroken stages too (r = 0.40"),
+        ((0.40, 0.30, 0.50), (0.02, -0.10, 0.15), ", and within unbroken stages (r = 0.40"),
+        ((0.03, -0.05, 0.12), (0.25, 0.15, 0.33), ", but hardly within unbroken stages (r = 0.03"),
+        ((0.10, -0.05, 0.25), (0.25, 0.15, 0.33), "; within unbroken stages it is not shown (r = 0.10"),
+        ((0.03, -0.05, 0.12), (0.02, -0.10, 0.15), ""),
+    ],
+)
+def test_what_is_said_of_unbroken_stages_goes_no_further_than_the_intervals(gathered, own, found, words) -> None:
+    held, whole = (Association(value, (low, high), 0.01, 12, 400, {}) for value, low, high in (own, found))
+    read = TimeReading(whole, True, held, ())
+    material = gathered("")
+    said = _in_stages(material, read, whole.is_readable(material.settings.trace))
+    assert said.startswith(words) if words else said == ""
+    assert _in_stages(material, replace(read, in_stages=None), True) == ""

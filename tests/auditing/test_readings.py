@@ -96,10 +96,18 @@ def test_what_differs_between_stages_of_a_label_is_told_from_what_drifts_within_
     assert drifting.in_stages.is_readable(0.15)
 
 
+def test_windows_that_lie_far_apart_in_one_stretch_are_one_stage_and_stretches_that_touch_are_one(gathered) -> None:
+    windows = gathered("order").windows  # four touching minutes of one label, then four of the other
+    assert [len(stage) for stage in stages_of(windows)] == [len(cell) for cell in cells_of(windows)]
+    sparse = replace(windows, length_seconds=1.0)  # steps of ten lengths
+    assert [len(stage) for stage in stages_of(sparse)] == [5] * (len(windows) // 5)
+
+
 def test_where_every_cell_is_one_stage_nothing_is_said_of_stages(gathered) -> None:
     material = gathered("order")
     found = read_time(material, as_folds(material, material.windows.onset[:, None]))
     assert found.found.is_readable(0.15)
+    assert not found.is_cut
     assert found.in_stages is None
 
 

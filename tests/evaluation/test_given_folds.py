@@ -113,14 +113,14 @@ def test_folds_that_cannot_be_taken_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as refused:
         given_folds(path, PEOPLE, split="subject", validation_fraction=0.1)
     assert str(refused.value) == (
-        f"{path} holds folds of split k-fold, and evaluation.split is subject; give the same to take them"
+        f"{path} holds folds of split k-fold, and split is subject here; give the same to take them"
     )
     few = written(tmp_path / "few.json", share=0.5)
     for share in (0.25, 1.0):
         with pytest.raises(SettingsError) as refused:
             given_folds(few, PEOPLE, split="k-fold", validation_fraction=0.1, label_share=share)
         assert str(refused.value) == (
-            f"{few} holds folds of label_share 0.5, and evaluation.label_share is {share}; give the same to take them"
+            f"{few} holds folds of label_share 0.5, and label_share is {share} here; give the same to take them"
         )
     (tmp_path / "other.json").write_text("[]")
     for wrong in ("other.json", "absent"):

@@ -91,10 +91,10 @@ def test_what_cross_validate_refuses_of_folds_and_weights_the_curve_refuses_in_t
     asked = [
         (("--split", "subject", "--stratify"), "evaluation.stratify balances the folds of k-fold; evaluation.split is"),
         (("--folds-from", tmp_path), f"{tmp_path} holds no folds of a cross-validation; --folds-from takes its result"),
-        (("--folds-from", few, "--split", "subject"), f"{few} holds folds of split k-fold, and evaluation.split is su"),
+        (("--folds-from", few, "--split", "subject"), f"{few} holds folds of split k-fold, and split is su"),
         (
             ("--folds-from", few),
-            f"{few} holds folds of label_share 0.5, and evaluation.label_share is 1.0; give the sa",
+            f"{few} holds folds of label_share 0.5, and label_share is 1.0 here; give the sa",
         ),
         (("--start-from", tmp_path), "--start-from and --pretrain are for perceiver-io; the model is logistic"),
     ]

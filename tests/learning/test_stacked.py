@@ -112,26 +112,6 @@ def test_weights_to_start_from_and_the_reports_of_epochs_are_each_folds_own(made
         assert_same_fit(inputs, stacked, alone(inputs, replace(asked, on_epoch=None)))
 
 
-def test_augmentation_and_sampling_are_as_alone(made: ModuleType) -> None:
-    inputs = inputs_of(made, made.study(5))
-    tokens = replace(TOKENS, gain_jitter=0.2, level_jitter=0.3)
-    settings = replace(BRIEF, sampling="subject", n_epochs=2)
-
-    def make_jittered(vocabulary, n_classes) -> BiosignalPerceiver:
-        return BiosignalPerceiver(SMALL, tokens, vocabulary, n_classes)
-
-    folds = [fold(inputs, "123", "4"), fold(inputs, "234", "5", seed=3)]
-    found = fit_stacked(inputs, folds, make_jittered, tokens=tokens, settings=settings, engine=ENGINE)
-    for stacked, asked in zip(found, folds, strict=True):
-        single = fit_network(
-            inputs, asked.training, asked.validation, make_jittered, tokens=tokens, settings=settings, engine=ENGINE,
-            seed=asked.seed,
-        )  # fmt: skip
-        assert_same_fit(inputs, stacked, single)
-        plain = alone(inputs, asked, replace(settings, sampling="class"))
-        assert not np.allclose(single.history[0][1], plain.history[0][1], atol=1e-3)
-
-
 def test_nothing_of_a_folds_test_subject_reaches_it_through_the_folds_beside_it(made: ModuleType) -> None:
     """The other folds train on that subject; to the fold that tests it, not a bit changes."""
     recordings = made.study(5)

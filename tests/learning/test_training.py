@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
 from biopercept.errors import SettingsError, TrainingError
-from biopercept.learning.class_objective import ClassObjective, cell_weights, predict_probabilities
+from biopercept.learning.class_objective import cell_weights, predict_probabilities
 from biopercept.learning.engine import Engine, engine_for, seeded
 from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
 from biopercept.learning.normalisation import NormalisationSettings
@@ -99,31 +99,6 @@ def test_subjects_and_their_classes_are_drawn_equally_often() -> None:
     share = {name: float(found[subject == name].sum()) for name in "ABC"}
     assert share == pytest.approx({"A": 1.0, "B": 1.0, "C": 1.0})
     assert float(found[9]) == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize(
-    ("sampling", "shares"), [("class", (0.5, 0.5)), ("subject", (0.9, 0.1)), ("window", (0.9, 0.1))]
-)
-def test_what_weighs_the_same_among_drawn_windows_is_a_setting(sampling: str, shares: tuple[float, float]) -> None:
-    subject, target = np.array(["A"] * 10 + ["B"] * 2), np.array([0] * 9 + [1] + [0, 1])
-    windows = SimpleNamespace(subject=subject, target=target)
-    found = ClassObjective(windows, 0.0, sampling).sampling_weights(np.arange(12))
-    of_a = found[:10] / found[:10].sum()
-    assert (float(of_a[:9].sum()), float(of_a[9])) == pytest.approx(shares)
-    assert float(found[:10].sum() / found.sum()) == pytest.approx(10 / 12 if sampling == "window" else 0.5)
-
-
-def test_early_stopping_weighs_subjects_and_classes_the_same_whatever_is_drawn() -> None:
-    subject, target = np.array(["A"] * 10 + ["B"] * 2), np.array([0] * 9 + [1] + [0, 1])
-    windows = SimpleNamespace(subject=subject, target=target)
-    told = np.stack([np.linspace(0.1, 0.9, 12), np.linspace(0.9, 0.1, 12)], 1)
-    losses = [ClassObjective(windows, 0.0, how).log_loss(told, np.arange(12)) for how in ("class", "subject", "window")]
-    assert losses[0] == losses[1] == losses[2]
-
-
-def test_an_unknown_sampling_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"training\.sampling is 'label'; allowed are class, subject, window"):
-        TrainingSettings(sampling="label")
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_recordings_of_the_batch(made: ModuleType) -> None:
