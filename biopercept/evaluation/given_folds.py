@@ -98,11 +98,12 @@ def given_folds(
 ) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
     """Return the folds of an earlier run for the subjects of this one, and what every output says of them.
 
-    Whoever was there stays where it was, on all sides of every fold, unless labels are drawn anew. Subjects that are no longer there are left out,
-    and a fold that tests nobody any more with them. New subjects are dealt by identity, as the earlier run would have
-    dealt them (of split ``study`` by their study); in the other folds they join the training side, without their labels
-    where the run used only a share of the labels. Where it used all of them and this one uses a share, each fold draws
-    who keeps them from its training side, and validation subjects among those by ``validation_fraction``.
+    Whoever was there stays where it was, on all sides of every fold, unless labels are drawn anew. Subjects that are no
+    longer there are left out, and a fold that tests nobody any more with them. New subjects are dealt by identity, as
+    the earlier run would have dealt them (of split ``study`` by their study); in the other folds they join the training
+    side, without their labels where the run used only a share of the labels. Where it used all of them and this one
+    uses a share, each fold draws who keeps them from its training side, and validation subjects among those by
+    ``validation_fraction``.
 
     Parameters
     ----------
