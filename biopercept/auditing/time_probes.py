@@ -6,7 +6,7 @@ where time tells the label.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def probe_time(
         f"Within one label, session time {can} be read from {what.words}{carriers}: {correlation(found)}, read out on "
         f"people held out{_in_stages(material, read, is_trace)}; {rest}"
     )
-    details = {
+    details: dict[str, object] = {
         "p_value": found.p_value,
         "clock_balanced_accuracy": clock.value,
         "balanced_accuracy_by_time_direction": None if path is None else path.value,
@@ -64,19 +64,7 @@ def probe_time(
         "has_cells_of_several_stages": read.is_cut,
         "within_unbroken_stages": None if read.in_stages is None else _numbers(read.in_stages),
     }
-    return Finding(
-        name,
-        what.subject_matter,
-        verdict,
-        sentence,
-        "correlation",
-        found.value,
-        found.ci95,
-        0.0,
-        found.n_subjects,
-        found.n_windows,
-        details,
-    )
+    return _finding(name, what.subject_matter, verdict, sentence, found, details)
 
 
 def _in_stages(material: Material, read: TimeReading, is_trace: bool) -> str:
@@ -193,16 +181,13 @@ def probe_clock_agreement(
         f"Within one label, the model's probabilities {word} with those of a "
         f"clock that sees no sensor: {correlation(found)}; {end}"
     )
-    return Finding(
-        name,
-        "model",
-        verdict,
-        sentence,
-        "correlation",
-        found.value,
-        found.ci95,
-        0.0,
-        found.n_subjects,
-        found.n_windows,
-        {"p_value": found.p_value, "clock_balanced_accuracy": clock.value},
-    )
+    details = {"p_value": found.p_value, "clock_balanced_accuracy": clock.value}
+    return _finding(name, "model", verdict, sentence, found, details)
+
+
+def _finding(
+    name: str, subject_matter: str, verdict: str, sentence: str, found: Association, details: Mapping[str, object]
+) -> Finding:
+    """Return the finding whose score is a correlation within cells."""
+    n = (found.n_subjects, found.n_windows)
+    return Finding(name, subject_matter, verdict, sentence, "correlation", found.value, found.ci95, 0.0, *n, details)

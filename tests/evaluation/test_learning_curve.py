@@ -12,7 +12,7 @@ import pytest
 
 from biopercept.cli.main import main
 from biopercept.errors import SettingsError
-from biopercept.evaluation.learning_curve import parse_shares
+from biopercept.evaluation.learning_curve import curve_markdown, parse_shares
 from biopercept.reporting.curve_files import load_learning_curve
 
 
@@ -149,3 +149,9 @@ def test_there_is_no_way_to_split_windows_at_random(made: ModuleType, tmp_path: 
         if any(word in line for word in words)
     }
     assert users == {"auditing/contrasts.py"}
+
+
+def test_the_page_carries_the_warnings_of_the_scores() -> None:
+    point = {"share": 1.0, "subjects_labelled": [4, 4], "task": "stress", "score": "mae", "mean": 0.5, "ci95": None}
+    page = curve_markdown({"model": "perceiver-io", "points": [point], "warnings": ["LEAK: seen before"]})
+    assert page.endswith("\n\nLEAK: seen before\n")
