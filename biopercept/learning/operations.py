@@ -15,8 +15,8 @@ from biopercept.learning.inputs import TokenSource
 from biopercept.learning.windows import IntArray
 from biopercept.model.tokens import TokenInputs
 
-N_COUNTED = 8
-"""Windows that are counted; the dearest one speaks, since a window with a sensor missing costs less."""
+N_LOOKED_AT = 8
+"""Windows of which the one with the most to read is counted, since a window with a sensor missing costs less."""
 
 
 def count_operations(network: nn.Module, inputs: TokenInputs) -> int:
@@ -38,6 +38,15 @@ def _recurrent(x: Sequence[int], to_gates: Sequence[int], back: Sequence[int], *
 
 
 def operations_per_window(network: nn.Module, source: TokenSource, rows: IntArray) -> int:
-    """Return the multiply-adds of one window: the dearest of a few spread over ``rows``, each counted alone."""
-    places = np.unique(np.linspace(0, len(rows) - 1, N_COUNTED).round().astype(np.int64))
-    return max(count_operations(network, source.batch(rows[place : place + 1])) for place in places)
+    """Return the multiply-adds of one window: of a few spread over ``rows``, the one with the most to read."""
+    places = np.unique(np.linspace(0, len(rows) - 1, N_LOOKED_AT).round().astype(np.int64))
+    batches = [source.batch(rows[place : place + 1]) for place in places]
+    return count_operations(network, max(batches, key=_to_read))  # one count alone: counting is slow
+
+
+def _to_read(inputs: TokenInputs) -> tuple[int, int]:
+    """Return how many numbers a batch holds, and how many of its patches and features are real."""
+    signals, features = inputs.sensors, inputs.features
+    held = sum(part.patches.numel() for part in signals) + sum(group.values.numel() for group in features)
+    real = sum(int(part.is_real.sum()) for part in signals) + sum(int(group.is_real.sum()) for group in features)
+    return held, real

@@ -117,7 +117,7 @@ class _StackedFit(Generic[Network]):
         settings: TrainingSettings,
         engine: Engine,
     ) -> None:
-        self._inputs, self._settings, self._device = inputs, settings, engine.device
+        self._inputs, self._settings = inputs, settings
         self._objective = ClassObjective(inputs.windows, settings.label_smoothing)
         self._populations = [_population(inputs, fold) for fold in folds]
         self._source = StackedSource(inputs, self._populations, tokens, engine.device)
@@ -138,7 +138,7 @@ class _StackedFit(Generic[Network]):
 
     def run(self) -> list[FittedNetwork[Network]]:
         step = 0
-        with together(self._device):
+        with together():
             while self._courses:
                 self._step(step)
                 step += 1

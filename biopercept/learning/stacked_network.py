@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Generic
 
 import numpy as np
@@ -103,10 +103,7 @@ class StackedNetwork(Generic[Network]):
 
 
 @contextmanager
-def together(device: torch.device) -> Iterator[None]:
-    """Let networks run under ``vmap``: the processor's fused attention and reading in stretches cannot."""
-    with ExitStack() as stack:
-        stack.enter_context(whole())
-        if device.type == "cpu":
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+def together() -> Iterator[None]:
+    """Let networks run under ``vmap``: reading in stretches cannot, nor can fused attention on processors and CUDA."""
+    with whole(), sdpa_kernel(SDPBackend.MATH):
         yield
