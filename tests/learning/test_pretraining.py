@@ -219,32 +219,33 @@ def test_pretraining_inside_a_fold_reads_its_training_subjects_alone(made: Modul
 
 
 def test_whole_source_dropout_keeps_a_model_standing_when_its_best_sensor_is_gone(made: ModuleType) -> None:
-    """Both sensors tell the class, one more clearly: without the dropout the other is hardly learnt."""
+    """Both sensors tell the class, one more clearly: without the dropout the other is hardly learnt (three seeds)."""
     recordings = made.study(9)[:8]
     for held in recordings:
         stage = np.repeat([s == "stroop" for s in made.STAGES], int(made.STAGE_SECONDS * made.RATE))
         noise = np.random.default_rng([*held.subject.encode()]).normal(size=len(stage))
         held.samples["heart_rate"][0] = 70 + 30 * stage + noise
-        held.samples["tonic"][0] = 2.0 * stage + noise[::-1]
+        held.samples["tonic"][0] = 1.0 * stage + noise[::-1]
         held.samples["EDA"][:] = 0.0
         held.windows.features[:] = np.nan
     windows = labelled_windows(recordings, made.TASK, length_seconds=made.LENGTH, feature_names=made.FEATURES)
     inputs = WindowInputs(windows, NormalisationSettings("global"), made.STEP)
     rows = windows.rows_of(("P07", "P08"))
-    correct = {}
-    for chance in (0.0, 0.8):
+
+    def correct(chance: float, seed: int) -> tuple[float, float]:
         tokens = TokenSettings(modality_dropout=chance, channel_dropout=0.0, time_dropout=0.0, token_dropout=0.0)
         found = fit_perceiver(
             inputs, windows.rows_of([f"P0{i}" for i in range(1, 7)]), windows.rows_of(()), tokens=tokens,
             model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),
-            settings=TrainingSettings(n_epochs=15, batch_size=32, learning_rate=5e-3), engine=ENGINE, seed=0,
+            settings=TrainingSettings(n_epochs=15, batch_size=32, learning_rate=5e-3), engine=ENGINE, seed=seed,
         )  # fmt: skip
         source = TokenSource(inputs, found.population, tokens, ENGINE.device)
         whole = predict_probabilities(found.network, source, rows).argmax(1) == windows.target[rows]
         batch = source.batch(rows)
         with torch.no_grad():
             alone = found.network(TokenInputs(tuple(s for s in batch.sensors if s.modality == "tonic")))
-        correct[chance] = (whole.mean(), (alone.argmax(1).numpy() == windows.target[rows]).mean())
-    assert min(correct[0.0][0], correct[0.8][0]) > 0.9
-    assert correct[0.8][1] > 0.8
-    assert correct[0.8][1] > correct[0.0][1] + 0.1
+        return whole.mean(), (alone.argmax(1).numpy() == windows.target[rows]).mean()
+
+    without, standing = (np.array([correct(chance, seed) for seed in range(3)]) for chance in (0.0, 0.8))
+    assert min(without[:, 0].min(), standing[:, 0].min()) > 0.9
+    assert standing[:, 1].mean() > without[:, 1].mean() + 0.1
