@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from biopercept.learning.inputs import TokenSource
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.windows import IntArray
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.model.sensor_dropout import sensors_of

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from biopercept.errors import CheckpointError, RecordingError
 from biopercept.learning.engine import Engine, engine_for
 from biopercept.learning.generating import told_patches
-from biopercept.learning.inputs import ScaledPatches, TokenSource, WindowInputs
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import Population, affine_without_own
 from biopercept.learning.pretext import MASKED
 from biopercept.learning.pretrained_files import PretrainedModel, load_pretrained_model
 from biopercept.learning.restriction import measured_sensors, restricted, sensors_of_recording
 from biopercept.learning.signals import channel_code
+from biopercept.learning.token_source import ScaledPatches, TokenSource
 from biopercept.learning.windows import grid_windows
 from biopercept.modalities import MODALITIES
 from biopercept.model.tokens import SensorPatches

@@ -141,7 +141,8 @@ def _written(
     model: str,
 ) -> dict[str, tuple[object, ...]]:
     """Write the answers for one recording and return its row of each task's summary."""
-    from biopercept.prediction import PredictedRecording, summary_row, write_prediction
+    from biopercept.prediction import PredictedRecording
+    from biopercept.prediction_files import summary_row, write_prediction
     from biopercept.task_prediction import number_row, write_numbers, write_trace
 
     rows = {}
@@ -165,7 +166,7 @@ def _write_summaries(
 ) -> None:
     from biopercept.files import write_table
     from biopercept.learning.checkpoint import Checkpoint
-    from biopercept.prediction import write_summary
+    from biopercept.prediction_files import write_summary
     from biopercept.task_prediction import NUMBER_COLUMNS
 
     tasks = [checkpoint.task] if isinstance(checkpoint, Checkpoint) else [told.task for told in checkpoint.outputs]

@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (*_PREPARE.split(), "learning", "evaluation", "comparators", "personalising"),
     (
         "prediction",
+        "prediction_files",
         "task_prediction",
         "generation",
         "explanation",

@@ -22,7 +22,8 @@ from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import labelled_windows
 from biopercept.model.biosignals import PerceiverSettings
-from biopercept.prediction import IN_REFERENCE, NO_SIGNAL, predict_recording, write_prediction
+from biopercept.prediction import IN_REFERENCE, NO_SIGNAL, predict_recording
+from biopercept.prediction_files import write_prediction
 from biopercept.recording import Interval
 
 ENGINE = Engine(torch.device("cpu"))

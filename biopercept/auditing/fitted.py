@@ -22,7 +22,7 @@ from biopercept.learning.splits import K_FOLD, Fold
 from biopercept.store import StudyStore, open_store
 
 if TYPE_CHECKING:
-    from biopercept.learning.inputs import TokenSource
+    from biopercept.learning.token_source import TokenSource
     from biopercept.model.biosignals import BiosignalPerceiver
 
 MODEL = "perceiver-io"

@@ -22,9 +22,10 @@ from biopercept.evaluation.sensor_subsets import sensor_sets
 from biopercept.learning.class_objective import predict_probabilities
 from biopercept.learning.engine import engine_for, seed_for, threads
 from biopercept.learning.fitting import FitRequest, NetworkOnStudy, fit_perceiver_io
-from biopercept.learning.inputs import TokenSource, WindowInputs
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.restriction import measured_sensors, restricted
 from biopercept.learning.splits import Fold
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.windows import IntArray
 from biopercept.store import StudyStore, open_store
 

@@ -15,8 +15,9 @@ from biopercept.comparators.features import FittedFeatureModel
 from biopercept.comparators.late_fusion import FittedByRule, FittedStack
 from biopercept.errors import SettingsError
 from biopercept.learning.fitting import Fitted, NetworkOnStudy
-from biopercept.learning.inputs import TokenSource, WindowInputs
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.task_fitting import TaskNetworkOnStudy
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.windows import IntArray
 from biopercept.model.tokens import TokenSettings
 from biopercept.personalising.starting_model import AdaptedOnStudy

@@ -24,8 +24,8 @@ from biopercept.comparators.features import columns_with_data, logistic_pipeline
 from biopercept.learning.class_objective import cell_weights
 from biopercept.learning.fitting import FitRequest, Fitter
 from biopercept.learning.identities import identity_rank
-from biopercept.learning.inputs import feature_groups
 from biopercept.learning.normalisation import FloatArray
+from biopercept.learning.token_source import feature_groups
 from biopercept.learning.windows import IntArray
 
 N_INNER_FOLDS = 5

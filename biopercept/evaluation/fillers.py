@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.learning.inputs import TokenSource
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.windows import IntArray
 
 Floats = NDArray[np.float64]

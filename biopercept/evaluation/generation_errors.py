@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from biopercept.evaluation.fillers import FILLERS, Fillers
 from biopercept.learning.generating import told_patches
-from biopercept.learning.inputs import ScaledPatches, TokenSource
+from biopercept.learning.token_source import ScaledPatches, TokenSource
 from biopercept.learning.windows import IntArray
 from biopercept.model.answering import QueryPerceiver
 

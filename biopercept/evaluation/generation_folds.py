@@ -15,12 +15,13 @@ from biopercept.evaluation.generation_errors import subject_errors
 from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.evaluation.task_choice import choose_recordings
 from biopercept.learning.engine import engine_for, seed_for, threads
-from biopercept.learning.inputs import TokenSource, WindowInputs
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import Population
 from biopercept.learning.pretext import MASKED, PretrainingSettings
 from biopercept.learning.pretraining import pretrain, unlabelled_inputs
 from biopercept.learning.restriction import measured_sensors, restricted
 from biopercept.learning.splits import K_FOLD, Fold, make_folds
+from biopercept.learning.token_source import TokenSource
 from biopercept.model.answering import QueryPerceiver
 from biopercept.store import StudyStore
 from biopercept.version import __version__

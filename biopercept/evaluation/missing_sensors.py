@@ -13,8 +13,9 @@ from biopercept.comparators.fewer_sensors import answers_from
 from biopercept.evaluation.sensor_subsets import WHOLE, asked_sets
 from biopercept.learning.calibration import Calibration
 from biopercept.learning.fitting import Fitted
-from biopercept.learning.inputs import WindowInputs, feature_groups
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.restriction import restricted
+from biopercept.learning.token_source import feature_groups
 from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.model.tokens import TokenSettings
 

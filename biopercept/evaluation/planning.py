@@ -34,13 +34,14 @@ from biopercept.evaluation.task_choice import (
     unscored_seconds,
 )
 from biopercept.learning.fitting import FitSettings, Fitter
-from biopercept.learning.inputs import WindowInputs, vocabulary_of
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.splits import Fold
 from biopercept.learning.starting import load_start
 from biopercept.learning.task_fitting import needs_queries
 from biopercept.learning.task_objective import TaskOutput
 from biopercept.learning.task_windows import joint_windows, of_task
+from biopercept.learning.token_source import vocabulary_of
 from biopercept.learning.windows import WindowTable
 from biopercept.model.answering import QueryPerceiver
 from biopercept.model.biosignals import BiosignalPerceiver

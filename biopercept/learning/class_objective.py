@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from biopercept.learning.inputs import TokenSource
 from biopercept.learning.layouts import in_order
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.windows import IntArray, WindowTable
 
 

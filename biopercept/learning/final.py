@@ -13,11 +13,12 @@ from biopercept.learning.calibration import Calibration, CalibrationSettings
 from biopercept.learning.checkpoint import Checkpoint, save_checkpoint
 from biopercept.learning.engine import engine_for, seed_for, threads
 from biopercept.learning.fitting import FitRequest, FitSettings, NetworkOnStudy, fit_perceiver_io
-from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.out_of_fold import calibration_from, held_out_answers
 from biopercept.learning.splits import choose_validation
 from biopercept.learning.starting import StartingPoint, load_start
+from biopercept.learning.token_source import TokenSource, vocabulary_of
 from biopercept.learning.training import EpochReport, FittedNetwork, FittedPerceiver, fit_perceiver
 from biopercept.studies.tasks import Task
 

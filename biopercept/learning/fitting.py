@@ -15,12 +15,13 @@ from torch import nn
 
 from biopercept.learning.class_objective import predict_probabilities
 from biopercept.learning.engine import Engine, seed_for
-from biopercept.learning.inputs import TokenSource, WindowInputs
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.operations import operations_per_window
 from biopercept.learning.pretext import PretrainingSettings
 from biopercept.learning.pretraining import pretrained_weights
 from biopercept.learning.stacked import FoldFit, fit_stacked
 from biopercept.learning.starting import load_start
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.training import EpochReport, FittedNetwork, fit_network
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import IntArray

@@ -16,8 +16,9 @@ from torch import nn
 from biopercept.errors import StudyError
 from biopercept.learning.class_objective import cell_weights
 from biopercept.learning.engine import Engine
-from biopercept.learning.inputs import TokenSource, WindowInputs
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.objectives import patch_loss
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.training import EpochReport, FittedNetwork, fit_network
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import IntArray, WindowTable

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from biopercept.learning.inputs import TokenSource
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.windows import IntArray
 from biopercept.model.tokens import TokenInputs
 

@@ -18,11 +18,12 @@ from torch import nn
 
 from biopercept.errors import SettingsError, StudyError, TrainingError
 from biopercept.learning.engine import Engine, seeded
-from biopercept.learning.inputs import TokenSource, WindowInputs, feature_groups, vocabulary_of
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.optimisation import make_optimiser
 from biopercept.learning.pretext import PretextNetwork, PretrainingSettings
 from biopercept.learning.starting import take_weights
+from biopercept.learning.token_source import TokenSource, feature_groups, vocabulary_of
 from biopercept.learning.windows import grid_windows
 from biopercept.model.answering import QueryPerceiver
 from biopercept.model.biosignals import PerceiverSettings

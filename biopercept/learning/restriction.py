@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.learning.inputs import WindowInputs, feature_groups
+from biopercept.learning.inputs import WindowInputs
+from biopercept.learning.token_source import feature_groups
 from biopercept.model.sensor_dropout import sensors_of
 from biopercept.windowed import FloatSamples, Mask, StoredSignal, StoredWindows, WindowedRecording
 

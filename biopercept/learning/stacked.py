@@ -33,13 +33,14 @@ from torch import Tensor
 from biopercept.errors import TrainingError
 from biopercept.learning.class_objective import ClassObjective
 from biopercept.learning.engine import Engine, seeded
-from biopercept.learning.inputs import WindowInputs, vocabulary_of
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import Population
 from biopercept.learning.optimisation import rate_at
 from biopercept.learning.stacked_inputs import Present, StackedSource
 from biopercept.learning.stacked_network import StackedNetwork, together
 from biopercept.learning.stacked_weights import StackedWeights
 from biopercept.learning.starting import take_weights
+from biopercept.learning.token_source import vocabulary_of
 from biopercept.learning.training import EpochReport, FittedNetwork, Network, not_finite
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import IntArray

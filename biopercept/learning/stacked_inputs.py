@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from biopercept.learning.inputs import TokenSource, WindowInputs
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import Population
 from biopercept.learning.prepared_banks import PreparedBank
 from biopercept.learning.signals import ABSENT
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.windows import IntArray
 from biopercept.model.tokens import FeatureGroup, SensorPatches, TokenInputs, TokenSettings
 

@@ -10,7 +10,7 @@ from biopercept.errors import SettingsError
 from biopercept.learning.engine import engine_for, seed_for, threads
 from biopercept.learning.final import Provenance, card_text, model_scores_sentence, training_description
 from biopercept.learning.fitting import FitRequest, FitSettings
-from biopercept.learning.inputs import WindowInputs, vocabulary_of
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.splits import choose_validation
 from biopercept.learning.starting import load_start
@@ -18,6 +18,7 @@ from biopercept.learning.task_checkpoint import TaskCheckpoint, save_task_checkp
 from biopercept.learning.task_fitting import TaskNetworkOnStudy, fit_tasks
 from biopercept.learning.task_objective import TaskOutput
 from biopercept.learning.task_windows import is_answered
+from biopercept.learning.token_source import vocabulary_of
 from biopercept.learning.training import EpochReport
 
 

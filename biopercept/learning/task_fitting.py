@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from biopercept.learning.fitting import FitRequest, starting_weights
-from biopercept.learning.inputs import TokenSource
 from biopercept.learning.objectives import answer_probabilities
 from biopercept.learning.operations import operations_per_window
 from biopercept.learning.task_objective import TaskObjective, TaskOutput, ask, fitted_outputs
 from biopercept.learning.task_windows import is_answered
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.training import FittedNetwork, fit_network
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import IntArray, WindowTable

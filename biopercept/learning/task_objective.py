@@ -13,9 +13,9 @@ from torch import nn
 
 from biopercept.learning.class_objective import cell_weights
 from biopercept.learning.dense_labels import DenseLabels
-from biopercept.learning.inputs import TokenSource
 from biopercept.learning.layouts import in_order
 from biopercept.learning.objectives import joint_loss, task_losses
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.windows import IntArray, TaskColumn, WindowTable
 from biopercept.model.answering import Answers, QueryPerceiver
 from biopercept.model.queries import ORDINAL, TaskSpec

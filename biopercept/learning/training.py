@@ -14,10 +14,11 @@ from torch import nn
 from biopercept.errors import TrainingError
 from biopercept.learning.class_objective import ClassObjective
 from biopercept.learning.engine import Engine, seeded
-from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import Population
 from biopercept.learning.optimisation import RunningMean, make_optimiser
 from biopercept.learning.starting import take_weights
+from biopercept.learning.token_source import TokenSource, vocabulary_of
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import IntArray
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings

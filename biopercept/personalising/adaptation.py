@@ -23,8 +23,8 @@ from torch import nn
 from biopercept.errors import TrainingError
 from biopercept.learning.class_objective import ClassObjective, predict_probabilities
 from biopercept.learning.engine import Engine, seeded
-from biopercept.learning.inputs import TokenSource
 from biopercept.learning.optimisation import make_optimiser
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.personalising.low_rank import add_low_rank, merge_low_rank
 from biopercept.personalising.settings import FULL, HEAD, KEEP, LOW_RANK, PersonalisationSettings

@@ -14,9 +14,10 @@ from biopercept.learning.checkpoint import Checkpoint, save_checkpoint
 from biopercept.learning.engine import engine_for, seed_for, threads
 from biopercept.learning.final import Provenance, model_card, training_description
 from biopercept.learning.fitting import FitSettings
-from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.starting import load_start
+from biopercept.learning.token_source import TokenSource, vocabulary_of
 from biopercept.learning.training import EpochReport, FittedPerceiver
 from biopercept.learning.windows import IntArray
 from biopercept.personalising.chronology import course_of, set_aside

@@ -13,9 +13,9 @@ from biopercept.learning.checkpoint import PRETRAINED, Checkpoint, load_checkpoi
 from biopercept.learning.class_objective import predict_probabilities
 from biopercept.learning.engine import Engine
 from biopercept.learning.fitting import FitRequest, Fitted
-from biopercept.learning.inputs import TokenSource
 from biopercept.learning.normalisation import Population
 from biopercept.learning.operations import operations_per_window
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.personalising.adaptation import Adapted, adapt
 from biopercept.personalising.low_rank import LowRankUpdate

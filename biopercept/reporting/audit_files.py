@@ -8,8 +8,8 @@ from typing import Any
 
 from biopercept.errors import StudyError
 
+from .audit_results import Audit, AuditFinding
 from .reading import read_json
-from .results import Audit, AuditFinding
 
 FILE = "audit.json"
 SCHEMA = 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .results import Predictions
+from .prediction_results import Predictions
 
 N_BINS = 15
 """Bins of the reliability curve, of equal mass."""

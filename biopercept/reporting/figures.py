@@ -9,7 +9,8 @@ from biopercept.files import write_bytes
 from .drawing import Drawing
 from .number_results import NumberLine, is_of_numbers, load_lines, load_number_validation
 from .number_views import line_figure, number_figure
-from .results import CrossValidation, PredictionFolder, Predictions, RecordingKey
+from .prediction_results import PredictionFolder, Predictions, RecordingKey
+from .results import CrossValidation
 from .score_figures import confusion_figure, reliability_figure, subjects_figure
 from .score_files import load_cross_validation
 from .sensor_views import sensor_figure

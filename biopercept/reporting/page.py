@@ -11,6 +11,7 @@ from biopercept.files import write_text
 from biopercept.version import __version__
 
 from .audit_files import VERDICTS
+from .audit_results import Audit
 from .cautions import Caution, cautions_of, same_data
 from .comparison_figures import comparison_figures
 from .comparison_tables import contender_table, pair_table
@@ -22,8 +23,9 @@ from .learning_views import learning_figures, learning_sentence, learning_table
 from .number_results import NumberValidation
 from .number_views import number_cautions, number_figure, number_table, subject_numbers
 from .personal_views import personal_figure, personal_sentences, personal_tables
+from .prediction_results import PredictionFolder
 from .preparation import preparations_of
-from .results import Audit, CrossValidation, PredictionFolder, PrepareLog, Results
+from .results import CrossValidation, PrepareLog, Results
 from .sections import Section, method_sections, score_sections
 from .study_views import study_table
 from .tables import audit_table, file_table

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from biopercept.errors import StudyError
 
+from .prediction_results import PredictionFolder, Predictions, RecordingKey
 from .reading import ResultTable, read_json, read_table
-from .results import PredictionFolder, Predictions, RecordingKey
 
 PREFIX = "probability_"
 SUFFIX = "_predictions.tsv"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .results import PrepareLog, RecordingKey
+from .prediction_results import RecordingKey
+from .results import PrepareLog
 
 _KEPT = ("windows_labelled", "windows_kept")
 _DROPPED = ("left_out", "windows_dropped")

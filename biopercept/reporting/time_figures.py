@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .drawing import FAINT, GREEN, GRID, INK, RED, Drawing, class_legend, colours, draw
+from .prediction_results import Predictions, RecordingKey
 from .preparation import Preparation
-from .results import Predictions, RecordingKey
 from .text import count, shortened, shown
 
 if TYPE_CHECKING:

@@ -24,11 +24,12 @@ from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.generating import told_patches
-from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.pretext import PretrainingSettings
 from biopercept.learning.pretraining import unlabelled_inputs
 from biopercept.learning.restriction import restricted
+from biopercept.learning.token_source import TokenSource, vocabulary_of
 from biopercept.model.answering import QueryPerceiver
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings

@@ -24,9 +24,9 @@ from biopercept.learning.class_objective import predict_probabilities
 from biopercept.learning.engine import engine_for
 from biopercept.learning.final import Provenance, train_final
 from biopercept.learning.fitting import FitRequest, FitSettings
-from biopercept.learning.inputs import TokenSource
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.pretext import PretrainingSettings
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.personalising.settings import PersonalisationSettings

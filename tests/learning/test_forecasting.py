@@ -12,8 +12,9 @@ import torch
 from biopercept.errors import StudyError
 from biopercept.learning.engine import Engine
 from biopercept.learning.forecasting import fit_forecaster, forecast_errors
-from biopercept.learning.inputs import TokenSource, WindowInputs
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import grid_windows
 from biopercept.model.biosignals import PerceiverSettings

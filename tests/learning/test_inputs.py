@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from biopercept.errors import SettingsError
-from biopercept.learning.inputs import TokenSource, WindowInputs
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.signals import channel_code
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.windows import grid_windows, labelled_windows
 from biopercept.model.token_inputs import TokenInputs
 from biopercept.model.tokens import TokenSettings

@@ -13,13 +13,14 @@ from made_inputs import OPEN
 
 from biopercept.learning.class_objective import ClassObjective, predict_probabilities
 from biopercept.learning.engine import Engine
-from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.layouts import CALL_TOKENS, Layouts, in_order
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.pretext import OBJECTIVES, PretextNetwork, PretrainingSettings
 from biopercept.learning.stacked import FoldFit, fit_stacked
 from biopercept.learning.task_fitting import trace_answers
 from biopercept.learning.task_objective import TaskObjective, ask, fitted_outputs
+from biopercept.learning.token_source import TokenSource, vocabulary_of
 from biopercept.learning.training import fit_network
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import labelled_windows

@@ -18,8 +18,9 @@ from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.engine import Engine, engine_for
 from biopercept.learning.fitting import FitRequest, FitSettings, NetworkFitter, fit_perceiver_io
-from biopercept.learning.inputs import TokenSource, WindowInputs
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import labelled_windows
 from biopercept.model.biosignals import PerceiverSettings

@@ -16,12 +16,13 @@ from biopercept.learning.class_objective import predict_probabilities
 from biopercept.learning.engine import Engine
 from biopercept.learning.final import Provenance, train_final
 from biopercept.learning.fitting import FitRequest, FitSettings, starting_weights
-from biopercept.learning.inputs import TokenSource, WindowInputs
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.pretext import PretrainingSettings
 from biopercept.learning.pretrained_files import load_pretrained, save_pretrained
 from biopercept.learning.pretraining import PretrainedNetwork, pretrain, unlabelled_inputs
 from biopercept.learning.starting import load_start, matching, take_weights
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.training import fit_perceiver
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import labelled_windows

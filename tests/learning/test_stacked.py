@@ -14,11 +14,12 @@ from torch import nn
 from biopercept.errors import TrainingError
 from biopercept.learning.class_objective import predict_probabilities
 from biopercept.learning.engine import Engine
-from biopercept.learning.inputs import TokenSource, WindowInputs
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.optimisation import RunningMean, make_optimiser, rate_at
 from biopercept.learning.stacked import FoldFit, fit_stacked
 from biopercept.learning.stacked_weights import StackedWeights
+from biopercept.learning.token_source import TokenSource
 from biopercept.learning.training import fit_network
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import labelled_windows

@@ -11,10 +11,11 @@ import torch
 
 from biopercept.errors import StudyError
 from biopercept.learning.dense_labels import DenseLabels
-from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.task_objective import TaskObjective, fitted_outputs
 from biopercept.learning.task_windows import is_answered, joint_windows, of_task
+from biopercept.learning.token_source import TokenSource, vocabulary_of
 from biopercept.learning.windows import labelled_windows
 from biopercept.model.answering import QueryPerceiver
 from biopercept.model.biosignals import PerceiverSettings

@@ -12,8 +12,9 @@ import torch
 from biopercept.errors import SettingsError, TrainingError
 from biopercept.learning.class_objective import cell_weights, predict_probabilities
 from biopercept.learning.engine import Engine, engine_for, seeded
-from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.token_source import TokenSource, vocabulary_of
 from biopercept.learning.training import fit_perceiver
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import labelled_windows

@@ -13,8 +13,9 @@ from torch import nn
 from biopercept.errors import TrainingError
 from biopercept.learning.class_objective import ClassObjective, predict_probabilities
 from biopercept.learning.engine import Engine
-from biopercept.learning.inputs import TokenSource, WindowInputs, vocabulary_of
+from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.token_source import TokenSource, vocabulary_of
 from biopercept.learning.windows import labelled_windows
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings

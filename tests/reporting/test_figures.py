@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix
 
 from biopercept.reporting.counting import confusion_counts, reliability_bins
 from biopercept.reporting.figures import subject_timelines, write_figures
-from biopercept.reporting.results import Predictions
+from biopercept.reporting.prediction_results import Predictions
 from biopercept.reporting.score_figures import subjects_figure
 from biopercept.reporting.score_files import load_cross_validation
 from biopercept.reporting.time_figures import overview_figure, timeline_figure
