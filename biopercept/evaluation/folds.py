@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -211,13 +213,16 @@ def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[
 
 
 def _stacks(plan: Plan, folds: Sequence[Fold]) -> list[tuple[Fold, ...]]:
-    """Return the folds that are fitted together.
+    """Return the folds that are fitted together, in stacks of one size and even in number: two processes end together.
 
     Stacks are the same in every run, so that a resumed one ends with equal bytes: one of which some folds are done is
     fitted again.
     """
-    n_folds = max(1, plan.stack_size // plan.request.evaluation.n_seeds)
-    stacks = [plan.folds[start : start + n_folds] for start in range(0, len(plan.folds), n_folds)]
+    at_once = max(1, plan.stack_size // plan.request.evaluation.n_seeds)
+    n_stacks = math.ceil(len(plan.folds) / at_once)
+    n_stacks += n_stacks % 2 if 1 < n_stacks < len(plan.folds) else 0
+    ends = [math.ceil(len(plan.folds) * number / n_stacks) for number in range(n_stacks + 1)]
+    stacks = [plan.folds[start:end] for start, end in pairwise(ends)]
     return [stack for stack in stacks if any(fold in folds for fold in stack)]
 
 

@@ -7,7 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ import torch
 from biopercept.comparators.catalogue import MODELS
 from biopercept.errors import BusyError, SettingsError, StudyError
 from biopercept.evaluation import crossvalidation
+from biopercept.evaluation import folds as folds_module
 from biopercept.evaluation.crossvalidation import clear_results, cross_validate
 from biopercept.evaluation.folds import fit_fold, fit_together
 from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
@@ -301,6 +302,24 @@ def test_stacks_cut_short_go_on_to_the_same_bytes_whatever_the_number_of_jobs(st
     cross_validate(stacked(store), tmp_path / "cut", n_jobs=2, on_fold=lambda f, was, n: told.append(was))
     assert told == [True, False, False]
     assert without_times(tmp_path / "cut") == without_times(tmp_path / "straight")
+
+
+@pytest.mark.parametrize(
+    ("n_folds", "stack_size", "n_seeds", "sizes"),
+    [(20, 8, 1, [5, 5, 5, 5]), (34, 64, 1, [34]), (34, 64, 3, [17, 17]), (5, 2, 1, [2, 1, 1, 1]), (3, 1, 1, [1, 1, 1])],
+)
+def test_stacks_are_of_one_size_and_even_in_number(
+    n_folds: int, stack_size: int, n_seeds: int, sizes: list[int]
+) -> None:
+    """So that two processes end together; no stack holds more networks than it may."""
+    evaluation = EvaluationSettings(n_seeds=n_seeds)
+    plan = SimpleNamespace(
+        folds=tuple(range(n_folds)), stack_size=stack_size, request=SimpleNamespace(evaluation=evaluation)
+    )
+    stacks = folds_module._stacks(plan, plan.folds)
+    assert [len(stack) for stack in stacks] == sizes
+    assert sum(stacks, ()) == plan.folds
+    assert folds_module._stacks(plan, plan.folds[-1:]) == stacks[-1:]  # one of which something is to be done
 
 
 def test_what_is_stacked_follows_the_setting_the_model_and_its_size(store: Path) -> None:
