@@ -48,10 +48,10 @@ class PerceiverSettings:
     n_heads: int = 4
     widening: int = 2
     rotary_latents: bool = False
-    attention_dropout: float = 0.2
-    feedforward_dropout: float = 0.3
-    head_dropout: float = 0.4
-    path_dropout: float = 0.1
+    attention_dropout: float = 0.1
+    feedforward_dropout: float = 0.2
+    head_dropout: float = 0.2
+    path_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         refuse_out_of_range(self)
