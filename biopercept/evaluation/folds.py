@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from biopercept.evaluation.missing_sensors import (
 from biopercept.evaluation.planning import EvaluationRequest, Plan
 from biopercept.evaluation.run_folder import SCHEMA
 from biopercept.evaluation.sensor_subsets import NONE
+from biopercept.evaluation.stacking import in_stacks
 from biopercept.evaluation.time_planning import plan_any
 from biopercept.evaluation.workers import each_fold
 from biopercept.learning.calibration import Calibration
@@ -207,23 +206,11 @@ def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[
     if not plan.stack_size:
         yield from each_fold(folds, n_jobs, fit_fold, plan=plan, make_plan=_plan_of, request=plan.request)
         return
-    stacks = _stacks(plan, folds)
+    # Stacks of all folds, so that a resumed run ends with equal bytes: one of which some are done is fitted again.
+    every = in_stacks(plan.folds, plan.stack_size, plan.request.evaluation)
+    stacks = [stack for stack in every if any(fold in folds for fold in stack)]
     for stack, results in each_fold(stacks, n_jobs, fit_together, plan=plan, make_plan=_plan_of, request=plan.request):
         yield from ((fold, result) for fold, result in zip(stack, results, strict=True) if fold in folds)
-
-
-def _stacks(plan: Plan, folds: Sequence[Fold]) -> list[tuple[Fold, ...]]:
-    """Return the folds that are fitted together, in stacks of one size and even in number: two processes end together.
-
-    Stacks are the same in every run, so that a resumed one ends with equal bytes: one of which some folds are done is
-    fitted again.
-    """
-    at_once = max(1, plan.stack_size // plan.request.evaluation.n_seeds)
-    n_stacks = math.ceil(len(plan.folds) / at_once)
-    n_stacks += n_stacks % 2 if 1 < n_stacks < len(plan.folds) else 0
-    ends = [math.ceil(len(plan.folds) * number / n_stacks) for number in range(n_stacks + 1)]
-    stacks = [plan.folds[start:end] for start, end in pairwise(ends)]
-    return [stack for stack in stacks if any(fold in folds for fold in stack)]
 
 
 def _plan_of(request: EvaluationRequest) -> Plan:

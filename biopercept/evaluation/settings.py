@@ -44,11 +44,11 @@ class EvaluationSettings:
         Share of windows whose prediction set shall hold the true class; 0 makes no sets.
     folds_at_once : str
         stacked (the networks of several folds are fitted in one program), single (one by one), or auto: stacked where
-        that was measured to be quicker or, on CUDA, is expected to be (see ``Plan.stack_size``). Results differ by
+        that was measured to be quicker: small networks, and on CUDA (see ``docs/speed.md``). Results differ by
         rounding alone; with both, ``--jobs`` runs several processes.
     stack_size : int
-        Networks (folds times seeds) in one program: bounds memory, and what an interruption loses. 0: 64 on CUDA, 8
-        on processors, whose caches hold no more.
+        Networks (folds times seeds) in one program, at most: bounds memory, and what an interruption loses. 0: 64 on
+        CUDA, 8 on processors, whose caches hold no more.
     embargo_seconds : float
         Between earlier and later windows of ``time``; 0 is one window's length, and less is refused.
     earlier_share : float

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
 from biopercept.comparators.catalogue import MODELS, fitter_for
 from biopercept.errors import SettingsError
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.engine import engine_for
 from biopercept.learning.fitting import FitSettings, Fitter, NetworkFitter
+from biopercept.learning.splits import Fold
 from biopercept.learning.windows import WindowTable
 
 _ON_CUDA, _ON_PROCESSORS = 64, 8
@@ -25,6 +30,21 @@ def stack_size(model: str, windows: WindowTable, fit: FitSettings, evaluation: E
     if evaluation.folds_at_once == "auto" and not is_cuda and not _is_small(model, fit):
         return 0
     return evaluation.stack_size or (_ON_CUDA if is_cuda else _ON_PROCESSORS)
+
+
+def in_stacks(folds: Sequence[Fold], size: int, evaluation: EvaluationSettings) -> list[tuple[Fold, ...]]:
+    """Return the folds that are fitted together: as few stacks as ``size`` networks allow, alike in size.
+
+    Where the size is that of processors and was not asked for, several stacks are made even in number, so that two
+    processes end together.
+    """
+    if not size:
+        return [(fold,) for fold in folds]
+    n_stacks = math.ceil(len(folds) / max(1, size // evaluation.n_seeds))
+    if not evaluation.stack_size and size == _ON_PROCESSORS and 1 < n_stacks < len(folds):
+        n_stacks += n_stacks % 2
+    edges = [math.ceil(len(folds) * number / n_stacks) for number in range(n_stacks + 1)] if n_stacks else [0]
+    return [tuple(folds[low:high]) for low, high in pairwise(edges)]
 
 
 def require_stackable(model: str, windows: WindowTable, fit: FitSettings) -> None:

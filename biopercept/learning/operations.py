@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -38,15 +39,20 @@ def _recurrent(x: Sequence[int], to_gates: Sequence[int], back: Sequence[int], *
 
 
 def operations_per_window(network: nn.Module, source: TokenSource, rows: IntArray) -> int:
-    """Return the multiply-adds of one window: of a few spread over ``rows``, the one with the most to read."""
+    """Return the multiply-adds of one window: of a few spread over ``rows``, the one with the most to read.
+
+    One count alone, since counting is slow; on a processor, whose recurrent layers the counter knows.
+    """
+    read = getattr(network, "tokens_read", None)
     places = np.unique(np.linspace(0, len(rows) - 1, N_LOOKED_AT).round().astype(np.int64))
     batches = [source.batch(rows[place : place + 1]) for place in places]
-    return count_operations(network, max(batches, key=_to_read))  # one count alone: counting is slow
+    fullest = max(batches, key=lambda batch: _to_read(batch if read is None else read(batch)))
+    if source.device.type == "cpu":
+        return count_operations(network, fullest)
+    return count_operations(copy.deepcopy(network).to("cpu"), fullest.to("cpu"))
 
 
 def _to_read(inputs: TokenInputs) -> tuple[int, int]:
-    """Return how many numbers a batch holds, and how many of its patches and features are real."""
-    signals, features = inputs.sensors, inputs.features
-    held = sum(part.patches.numel() for part in signals) + sum(group.values.numel() for group in features)
-    real = sum(int(part.is_real.sum()) for part in signals) + sum(int(group.is_real.sum()) for group in features)
-    return held, real
+    """Return how many patches and features a batch holds, and how many of them are real."""
+    masks = [sensor.is_real for sensor in inputs.sensors] + [group.is_real for group in inputs.features]
+    return sum(mask.numel() for mask in masks), sum(int(mask.sum()) for mask in masks)

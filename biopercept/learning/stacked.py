@@ -9,7 +9,7 @@
 
 Results are those of :func:`biopercept.learning.training.fit_network` within rounding (tested), but for dropout draws
 where a single fit would read its batches in parts (mixed studies, see ``layouts``; here they stay whole). It pays where
-a single fit leaves the machine idle, that is on a GPU; on the processors measured it is slower (see ``docs/speed.md``).
+a single fit leaves the machine idle: on a GPU, and for small networks on processors (measured: ``docs/speed.md``).
 
 References
 ----------

@@ -10,12 +10,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from biopercept.errors import SettingsError, TrainingError
 from biopercept.evaluation.folds import FoldResult, fit_fold, fit_together, fold_from_json, fold_to_json
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
+from biopercept.evaluation.stacking import in_stacks
 from biopercept.evaluation.workers import each_fold
 from biopercept.files import write_json
 from biopercept.learning.splits import Fold
@@ -119,7 +119,8 @@ def fit_all(
     waiting: dict[Work, list[tuple[Design, tuple[Fold, ...]]]] = {}
     for design, folds in asked:
         name = design.candidate.name
-        for stack in [(fold,) for fold in folds] if is_single else _stacks(design.plan, folds):
+        size = 0 if is_single else design.plan.stack_size
+        for stack in in_stacks(folds, size, design.plan.request.evaluation):
             found = [_read(fit_path(output, design, stack, fold), fold) for fold in stack]
             if any(result is None for result in found):
                 waiting.setdefault(Work(design.plan.request, stack), []).append((design, stack))
@@ -139,16 +140,6 @@ def fit_all(
                 results[name, fold.name] = result
                 tell(name, fold.name, False, n_fits)
     return Fits(results, failures)
-
-
-def _stacks(plan: Plan, folds: Sequence[Fold]) -> list[tuple[Fold, ...]]:
-    """Return the folds that are fitted in one program: as few stacks as memory allows, of even sizes."""
-    if not plan.stack_size:
-        return [(fold,) for fold in folds]
-    most = max(1, plan.stack_size // plan.request.evaluation.n_seeds)
-    n_stacks = -(-len(folds) // most)
-    edges = [len(folds) * k // n_stacks for k in range(n_stacks + 1)] if n_stacks else [0]
-    return [tuple(folds[low:high]) for low, high in pairwise(edges)]
 
 
 def _each(works: Sequence[Work], n_jobs: int) -> Iterator[tuple[Work, list[FoldResult] | Fault]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,7 +19,7 @@ from biopercept.comparators.lstm import LongShortTermMemory, steps_of
 from biopercept.comparators.perceiver import Perceiver
 from biopercept.comparators.transformer import Transformer
 from biopercept.errors import SettingsError
-from biopercept.learning.operations import count_operations
+from biopercept.learning.operations import count_operations, operations_per_window
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import TokenSettings
@@ -309,6 +311,17 @@ def test_multiply_adds_are_those_of_the_formula() -> None:
     linear = nn.ModuleList([nn.Linear(4, 3)])
     linear.forward = lambda inputs: linear[0](inputs)  # type: ignore[method-assign]
     assert count_operations(linear, torch.randn(5, 4)) == 60
+
+
+def test_the_window_with_the_most_for_the_network_to_read_is_counted() -> None:
+    """The first has the most samples, of a signal that this network does not read."""
+    wave = TokenInputs((sensor("ecg", n_samples=1, channels=3),))
+    short, long = (TokenInputs((sensor("tonic", n_samples=1, seconds=seconds),)) for seconds in (10.0, 20.0))
+    held = [wave, short, long, short]
+    source = SimpleNamespace(device=torch.device("cpu"), batch=lambda rows: held[int(rows[0])])
+    network = made("lstm")
+    assert operations_per_window(network, source, np.arange(4)) == count_operations(network, long)
+    assert count_operations(network, long) > count_operations(network, short)
 
 
 def test_multiply_adds_of_the_lstm_count_every_gate_at_every_step() -> None:

@@ -7,7 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,15 +16,16 @@ import torch
 from biopercept.comparators.catalogue import MODELS
 from biopercept.errors import BusyError, SettingsError, StudyError
 from biopercept.evaluation import crossvalidation
-from biopercept.evaluation import folds as folds_module
 from biopercept.evaluation.crossvalidation import clear_results, cross_validate
 from biopercept.evaluation.folds import fit_fold, fit_together
 from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.scoring import write_scores
 from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.evaluation.stacking import in_stacks
 from biopercept.files import only_writer
 from biopercept.learning.fitting import FitSettings, NetworkFitter
 from biopercept.learning.normalisation import MODES, NormalisationSettings
+from biopercept.learning.splits import Fold
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
@@ -305,21 +306,24 @@ def test_stacks_cut_short_go_on_to_the_same_bytes_whatever_the_number_of_jobs(st
 
 
 @pytest.mark.parametrize(
-    ("n_folds", "stack_size", "n_seeds", "sizes"),
-    [(20, 8, 1, [5, 5, 5, 5]), (34, 64, 1, [34]), (34, 64, 3, [17, 17]), (5, 2, 1, [2, 1, 1, 1]), (3, 1, 1, [1, 1, 1])],
+    ("n_folds", "size", "asked_for", "n_seeds", "sizes"),
+    [
+        (20, 8, 0, 1, [5, 5, 5, 5]),  # on processors: even in number
+        (20, 8, 8, 1, [7, 7, 6]),
+        (34, 64, 0, 1, [34]),
+        (34, 64, 0, 3, [17, 17]),
+        (34, 64, 0, 5, [12, 11, 11]),
+        (3, 2, 2, 1, [2, 1]),
+        (3, 0, 0, 1, [1, 1, 1]),
+    ],
 )
-def test_stacks_are_of_one_size_and_even_in_number(
-    n_folds: int, stack_size: int, n_seeds: int, sizes: list[int]
+def test_stacks_are_as_few_as_allowed_and_alike_in_size(
+    n_folds: int, size: int, asked_for: int, n_seeds: int, sizes: list[int]
 ) -> None:
-    """So that two processes end together; no stack holds more networks than it may."""
-    evaluation = EvaluationSettings(n_seeds=n_seeds)
-    plan = SimpleNamespace(
-        folds=tuple(range(n_folds)), stack_size=stack_size, request=SimpleNamespace(evaluation=evaluation)
-    )
-    stacks = folds_module._stacks(plan, plan.folds)
+    folds = [Fold(f"{number:02d}", (), (), ()) for number in range(n_folds)]
+    stacks = in_stacks(folds, size, EvaluationSettings(n_seeds=n_seeds, stack_size=asked_for))
     assert [len(stack) for stack in stacks] == sizes
-    assert sum(stacks, ()) == plan.folds
-    assert folds_module._stacks(plan, plan.folds[-1:]) == stacks[-1:]  # one of which something is to be done
+    assert [fold for stack in stacks for fold in stack] == folds
 
 
 def test_what_is_stacked_follows_the_setting_the_model_and_its_size(store: Path) -> None:

@@ -20,6 +20,7 @@ from biopercept.learning.engine import Engine, engine_for
 from biopercept.learning.fitting import FitRequest, FitSettings, NetworkFitter, fit_perceiver_io
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.operations import operations_per_window
 from biopercept.learning.token_source import TokenSource
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import labelled_windows
@@ -90,6 +91,9 @@ def test_every_network_can_be_fitted_and_asked(inputs: WindowInputs, name: str) 
     assert next(fitted.fitted.network.parameters()).device.type == "cuda"
     assert np.isfinite(told).all()
     assert np.allclose(told.sum(1), 1.0, atol=1e-6)
+    counted, network = fitted.operations_per_window, fitted.fitted.network.to("cpu")
+    source = TokenSource(inputs, fitted.fitted.population, BRIEF.tokens, CPU.device)
+    assert counted == operations_per_window(network, source, fitted.rows) > 0
 
 
 def test_halved_precision_fits_close_to_the_full_one(inputs: WindowInputs) -> None:

@@ -249,4 +249,4 @@ def test_whole_source_dropout_keeps_a_model_standing_when_its_best_sensor_is_gon
 
     without, standing = (np.array([correct(chance, seed) for seed in range(3)]) for chance in (0.0, 0.8))
     assert min(without[:, 0].min(), standing[:, 0].min()) > 0.9
-    assert standing[:, 1].mean() > without[:, 1].mean() + 0.1
+    assert standing[:, 1].mean() > max(0.7, without[:, 1].mean() + 0.1)
