@@ -21,14 +21,11 @@ from biopercept.evaluation.folds import fit_fold, fit_together
 from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.scoring import write_scores
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.evaluation.stacking import in_stacks
 from biopercept.files import only_writer
 from biopercept.learning.fitting import FitSettings, NetworkFitter
 from biopercept.learning.normalisation import MODES, NormalisationSettings
-from biopercept.learning.splits import Fold
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.tokens import TokenSettings
 from biopercept.store import open_store
 from biopercept.studies.tasks import Task
 
@@ -303,47 +300,6 @@ def test_stacks_cut_short_go_on_to_the_same_bytes_whatever_the_number_of_jobs(st
     cross_validate(stacked(store), tmp_path / "cut", n_jobs=2, on_fold=lambda f, was, n: told.append(was))
     assert told == [True, False, False]
     assert without_times(tmp_path / "cut") == without_times(tmp_path / "straight")
-
-
-@pytest.mark.parametrize(
-    ("n_folds", "size", "asked_for", "n_seeds", "sizes"),
-    [
-        (20, 8, 0, 1, [5, 5, 5, 5]),  # on processors: even in number
-        (20, 8, 8, 1, [7, 7, 6]),
-        (34, 64, 0, 1, [34]),
-        (34, 64, 0, 3, [17, 17]),
-        (34, 64, 0, 5, [12, 11, 11]),
-        (3, 2, 2, 1, [2, 1]),
-        (3, 0, 0, 1, [1, 1, 1]),
-    ],
-)
-def test_stacks_are_as_few_as_allowed_and_alike_in_size(
-    n_folds: int, size: int, asked_for: int, n_seeds: int, sizes: list[int]
-) -> None:
-    folds = [Fold(f"{number:02d}", (), (), ()) for number in range(n_folds)]
-    stacks = in_stacks(folds, size, EvaluationSettings(n_seeds=n_seeds, stack_size=asked_for))
-    assert [len(stack) for stack in stacks] == sizes
-    assert [fold for stack in stacks for fold in stack] == folds
-
-
-def test_what_is_stacked_follows_the_setting_the_model_and_its_size(store: Path) -> None:
-    def size(asked: EvaluationRequest) -> int:
-        with open_store(store) as opened:
-            return plan_evaluation(opened, replace(asked, device="cpu")).stack_size
-
-    derived = replace(SMALL, tokens=TokenSettings(raw=False))
-    wide = replace(derived, model=PerceiverSettings())
-    assert size(stacked(store)) == 2
-    assert size(stacked(store, stack_size=0)) == 8
-    assert size(request(store, "perceiver-io")) == 0  # raw signals
-    assert size(replace(request(store, "perceiver-io"), fit=derived)) == 8
-    assert size(replace(request(store, "perceiver-io"), fit=wide)) == 0
-    assert size(replace(stacked(store, folds_at_once="single"), fit=derived)) == 0
-    assert size(replace(request(store, "lstm"), fit=derived)) == 0
-    with pytest.raises(SettingsError, match=r"is stacked, which logistic cannot be here \(perceiver-io, perceiver, "):
-        size(replace(stacked(store), model="logistic"))
-    with pytest.raises(SettingsError, match=r"evaluation\.folds_at_once is 'yes'; allowed are auto, stacked, single"):
-        EvaluationSettings(folds_at_once="yes")
 
 
 def test_networks_too_many_for_the_device_are_told_what_to_set(
