@@ -61,7 +61,7 @@ def _derived(name: str, title: str, unit: str, plausible: tuple[float, float], *
     return Modality(name, title, unit, plausible, (None, None), DERIVED_RATE, 5.0, True, sources)
 
 
-# Ranges: physiological limits with a margin; bands: EVIDENCE-based settings documented in docs/preprocessing.md.
+# Ranges: physiological limits with a margin. Bands: those usual in the literature for the features taken from them.
 _TABLE = (
     Modality("ecg", "electrocardiogram", "mV", (-20.0, 20.0), (0.5, 40.0), 128.0, 1.0),
     Modality("bvp", "blood volume pulse", "a.u.", (-1e6, 1e6), (0.5, 8.0), 64.0, 1.0),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,59 @@ from biopercept.learning.task_checkpoint import TaskCheckpoint
 from biopercept.learning.token_source import TokenSource
 from biopercept.learning.windows import WindowTable, grid_windows
 from biopercept.recording import Interval
+from biopercept.recording_labels import RecordingLabels
 from biopercept.studies.tasks import Task
 from biopercept.windowed import WindowedRecording
 
 NO_SIGNAL = "no usable signal of a sensor that the model knows"
 IN_REFERENCE = "inside the reference period"
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What is known of a recording beside its signals, and which tasks turn it into true classes and numbers.
+
+    Attributes
+    ----------
+    labels : RecordingLabels
+    study : str
+        Name of the study that the recording belongs to; empty for a file by itself.
+    tasks : mapping of str to Task, or None
+        The study's own tasks, whose words its labels are; None for a file by itself, whose labels are read in the
+        words of the study that the model was trained on.
+    """
+
+    labels: RecordingLabels = field(default_factory=RecordingLabels)
+    study: str = ""
+    tasks: Mapping[str, Task] | None = None
+
+    def task_for(self, task: Task) -> Task | None:
+        """Return the task whose words the labels are; None where the study has none that answers as the model's."""
+        if self.tasks is None:
+            return task
+        return None if self.lacking(task) else self.tasks[task.name]
+
+    def lacking(self, task: Task) -> str:
+        """Return why the study knows no truth for a task of the model; empty where it does."""
+        own = (self.tasks or {}).get(task.name)
+        if self.tasks is None:
+            return ""
+        if own is None:
+            return f"study {self.study!r} has no task {task.name!r}, so no truth is written beside its predictions"
+        if own.kind != task.kind:
+            return (
+                f"task {task.name!r} of study {self.study!r} is a {own.kind} and the model's is a {task.kind}, so no "
+                "truth is written beside its predictions"
+            )
+        if set(own.classes) != set(task.classes):
+            return (
+                f"task {task.name!r} of study {self.study!r} has the classes {', '.join(own.classes)} and the model's "
+                f"are {', '.join(task.classes)}, so no truth is written beside its predictions"
+            )
+        return ""
+
+
+NO_TRUTH = Truth()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +129,7 @@ def predict_recording(
     recording: WindowedRecording,
     engine: Engine,
     *,
-    intervals: tuple[Interval, ...] = (),
+    truth: Truth = NO_TRUTH,
     before: Sequence[WindowedRecording] = (),
 ) -> PredictedRecording:
     """Return a model's answers for one recording that was prepared with the model's own settings.
@@ -92,8 +140,8 @@ def predict_recording(
     recording : WindowedRecording
         With windows, cleaning and features as ``checkpoint.prepare`` says.
     engine : Engine
-    intervals : tuple of Interval
-        Labelled stretches, where known: only to write the truth beside the answer.
+    truth : Truth
+        What the study says, where known: only to write it beside the answer.
     before : sequence of WindowedRecording
         Earlier recordings of the same session; read where the model's normalisation reaches over the session. Each,
         and ``recording``, must then know its ``place``.
@@ -106,7 +154,7 @@ def predict_recording(
     read = read_for(checkpoint, recording, engine, before)
     network = checkpoint.network.to(engine.device)
     probabilities = predict_probabilities(network, read.source, np.arange(len(read.windows), dtype=np.int64))
-    return predicted_classes(read, recording, checkpoint.task, probabilities, intervals, checkpoint.calibration)
+    return predicted_classes(read, recording, checkpoint.task, probabilities, truth, checkpoint.calibration)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +220,7 @@ def predicted_classes(
     recording: WindowedRecording,
     task: Task,
     probabilities: NDArray[np.float64],
-    intervals: tuple[Interval, ...],
+    truth: Truth,
     calibration: Calibration | None = None,
 ) -> PredictedRecording:
     """Return probabilities of a recording's windows, (n_windows, n_classes), with all that is written beside them."""
@@ -188,7 +236,7 @@ def predicted_classes(
         length,
         probabilities,
         windows.quality(),
-        _known_labels(task, windows.onset, length, intervals),
+        _known_labels(truth.task_for(task), windows.onset, length, truth.labels.intervals),
         reasons,
         read.used,
         read.ignored,
@@ -243,9 +291,11 @@ def _reasons(
 
 
 def _known_labels(
-    task: Task, onsets: NDArray[np.float64], length: float, intervals: tuple[Interval, ...]
+    task: Task | None, onsets: NDArray[np.float64], length: float, intervals: tuple[Interval, ...]
 ) -> tuple[str, ...]:
-    """Return the class of the interval each window lies wholly inside; empty where there is none."""
+    """Return the class of the interval each window lies wholly inside; empty where there is none, or no task."""
+    if task is None:
+        return ("",) * len(onsets)
     labels = []
     for onset in onsets:
         inside = [i for i in intervals if i.onset_seconds <= onset + 1e-6 and onset + length <= i.end_seconds + 1e-6]

@@ -19,8 +19,7 @@ from biopercept.learning.checkpoint import Checkpoint
 from biopercept.learning.engine import Engine
 from biopercept.learning.task_checkpoint import TaskCheckpoint
 from biopercept.learning.task_fitting import trace_answers, window_answers
-from biopercept.prediction import PredictedRecording, ReadRecording, predicted_classes, read_for
-from biopercept.recording_labels import RecordingLabels
+from biopercept.prediction import NO_TRUTH, PredictedRecording, ReadRecording, Truth, predicted_classes, read_for
 from biopercept.studies.tasks import Task
 from biopercept.windowed import WindowedRecording
 
@@ -119,7 +118,7 @@ def predict_tasks(
     recording: WindowedRecording,
     engine: Engine,
     *,
-    labels: RecordingLabels | None = None,
+    truth: Truth = NO_TRUTH,
     every_seconds: float | None = None,
     before: Sequence[WindowedRecording] = (),
 ) -> tuple[TaskPrediction, ...]:
@@ -131,8 +130,8 @@ def predict_tasks(
     recording : WindowedRecording
         With windows, cleaning and features as ``checkpoint.prepare`` says.
     engine : Engine
-    labels : RecordingLabels, optional
-        What the study says, where known: only to write the truth beside the answer.
+    truth : Truth
+        What the study says, where known: only to write it beside the answer.
     every_seconds : float, optional
         Distance of the times at which every task is answered, too.
 
@@ -141,7 +140,6 @@ def predict_tasks(
     RecordingError
         Where the recording is shorter than a window, or has no sensor that the model was trained with.
     """
-    labels = labels or RecordingLabels()
     read = read_for(checkpoint, recording, engine, before)
     network = checkpoint.network.to(engine.device)
     rows = np.arange(len(read.windows), dtype=np.int64)
@@ -152,9 +150,9 @@ def predict_tasks(
         task, n = output.task, 1 if output.task.is_regression else len(output.task.classes)
         own = answers[:, first : first + n]
         told = (
-            _numbers(read, recording, task, own[:, 0], labels)
+            _numbers(read, recording, task, own[:, 0], truth)
             if task.is_regression
-            else predicted_classes(read, recording, task, own, labels.intervals)
+            else predicted_classes(read, recording, task, own, truth)
         )
         found.append(TaskPrediction(task, told, traces.get(task.name)))
         first += n
@@ -162,10 +160,11 @@ def predict_tasks(
 
 
 def _numbers(
-    read: ReadRecording, recording: WindowedRecording, task: Task, values: FloatArray, labels: RecordingLabels
+    read: ReadRecording, recording: WindowedRecording, task: Task, values: FloatArray, truth: Truth
 ) -> PredictedNumbers:
     windows, length = read.windows, read.windows.length_seconds
-    known = [labels.value_of(task.column or "", "", float(onset), length) for onset in windows.onset]
+    column = (truth.task_for(task) or Task("")).column or ""
+    known = [truth.labels.value_of(column, "", float(onset), length) for onset in windows.onset]
     withheld = np.array([bool(why) for why in read.reasons], dtype=bool)
     return PredictedNumbers(
         recording.subject,

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from biopercept.learning.checkpoint import Checkpoint
     from biopercept.learning.engine import Engine
     from biopercept.learning.task_checkpoint import TaskCheckpoint
-    from biopercept.prediction import PredictedRecording
+    from biopercept.prediction import PredictedRecording, Truth
     from biopercept.recording import Recording
-    from biopercept.recording_labels import RecordingLabels
     from biopercept.studies.study import Entry, Study
+    from biopercept.studies.tasks import Task
     from biopercept.task_prediction import PredictedNumbers, Trace
     from biopercept.windowed import PreparedRecording
 
-    Loaded = tuple[Recording, RecordingLabels]
+    Loaded = tuple[Recording, Truth]
     Named = tuple[str, Callable[[], Loaded]]
 
 
@@ -69,15 +69,17 @@ def predict(
             _clear(folder)
     rows: dict[str, list[tuple[object, ...]]] = {name: [] for name in folders}
     failures: list[tuple[str, str]] = []
+    warnings: dict[str, None] = {}
     sessions: dict[tuple[str, str], list[PreparedRecording]] = {}
     with progress(quiet=quiet) as bar:
         line = bar.add_task("predicting: recordings", total=len(named))
         for name, load in named:
             try:
-                recording, labels = load()
+                recording, truth = load()
                 before = sessions.setdefault((recording.subject, recording.session), [])
                 prepared = replace(prepare_recording(recording, settings), place=len(before))
-                predicted = _predicted(checkpoint, prepared, before, engine, labels, every)
+                warnings.update(dict.fromkeys(truth.lacking(task) for task in _tasks(checkpoint)))
+                predicted = _predicted(checkpoint, prepared, before, engine, truth, every)
                 found = _written(predicted, folders, model.resolve().name)
                 if checkpoint.normalisation.scope == "session":
                     before.append(prepared)
@@ -95,6 +97,8 @@ def predict(
                 say(f"{name}: {fault}")
             bar.update(line, advance=1)
     _write_summaries(checkpoint, folders, rows, failures)
+    for warning in filter(None, warnings):
+        say(f"warning: {warning}", quiet=quiet)
     if as_json:
         n_done = len(next(iter(rows.values())))
         print_json({"output": str(output), "n_recordings": n_done, "n_failed": len(failures)})
@@ -107,12 +111,14 @@ def predict(
 
 def _folders(checkpoint: Checkpoint | TaskCheckpoint, output: Path) -> dict[str, Path]:
     """Return the folder of each task's answers: the output itself where there is one task."""
+    names = [task.name for task in _tasks(checkpoint)]
+    return {names[0]: output} if len(names) == 1 else {name: output / name for name in names}
+
+
+def _tasks(checkpoint: Checkpoint | TaskCheckpoint) -> list[Task]:
     from biopercept.learning.checkpoint import Checkpoint
 
-    if isinstance(checkpoint, Checkpoint):
-        return {checkpoint.task.name: output}
-    names = [told.task.name for told in checkpoint.outputs]
-    return {names[0]: output} if len(names) == 1 else {name: output / name for name in names}
+    return [checkpoint.task] if isinstance(checkpoint, Checkpoint) else [told.task for told in checkpoint.outputs]
 
 
 def _predicted(
@@ -120,7 +126,7 @@ def _predicted(
     prepared: PreparedRecording,
     before: list[PreparedRecording],
     engine: Engine,
-    labels: RecordingLabels,
+    truth: Truth,
     every: float | None,
 ) -> dict[str, tuple[PredictedRecording | PredictedNumbers, Trace | None]]:
     """Return each task's answers for one recording, and its trace where one is asked for."""
@@ -129,9 +135,9 @@ def _predicted(
     from biopercept.task_prediction import predict_tasks
 
     if isinstance(checkpoint, Checkpoint):
-        told = predict_recording(checkpoint, prepared, engine, intervals=labels.intervals, before=before)
+        told = predict_recording(checkpoint, prepared, engine, truth=truth, before=before)
         return {checkpoint.task.name: (told, None)}
-    found = predict_tasks(checkpoint, prepared, engine, labels=labels, every_seconds=every, before=before)
+    found = predict_tasks(checkpoint, prepared, engine, truth=truth, every_seconds=every, before=before)
     return {answer.task.name: (answer.windows, answer.trace) for answer in found}
 
 
@@ -165,12 +171,10 @@ def _write_summaries(
     failures: list[tuple[str, str]],
 ) -> None:
     from biopercept.files import write_table
-    from biopercept.learning.checkpoint import Checkpoint
     from biopercept.prediction_files import write_summary
     from biopercept.task_prediction import NUMBER_COLUMNS
 
-    tasks = [checkpoint.task] if isinstance(checkpoint, Checkpoint) else [told.task for told in checkpoint.outputs]
-    for task in tasks:
+    for task in _tasks(checkpoint):
         folder = folders[task.name]
         if task.is_regression:
             write_table(folder / "summary.csv", NUMBER_COLUMNS, rows[task.name])
@@ -227,23 +231,26 @@ def _found(paths: list[Path]) -> Iterator[tuple[str, str, str, Callable[[], Load
 
 def _load_file(path: Path, stem: str) -> Loaded:
     from biopercept.loaders.loading import load_recording
+    from biopercept.prediction import Truth
     from biopercept.recording_labels import RecordingLabels
 
     recording = load_recording(path, subject=stem, name=stem)
-    return recording, RecordingLabels(recording.intervals)
+    return recording, Truth(RecordingLabels(recording.intervals))
 
 
 def _load_entry(study: Study, entry: Entry) -> Loaded:
-    """Return a study's recording with the labels on its own clock, and the numbers that the study's tasks name."""
+    """Return a study's recording with the labels on its own clock, and the tasks that say what they mean."""
     from dataclasses import replace
 
+    from biopercept.prediction import Truth
     from biopercept.studies.study import load_entry
     from biopercept.studies.task_values import labels_of
 
     recording = load_entry(study, entry)
     labels = labels_of(study, entry)
     extra = tuple(i for i in recording.intervals if i not in labels.intervals)  # the condition
-    return recording, replace(labels, intervals=(*labels.intervals, *extra), interval_values=labels.interval_values)
+    labels = replace(labels, intervals=(*labels.intervals, *extra), interval_values=labels.interval_values)
+    return recording, Truth(labels, study.name, study.tasks)
 
 
 def _stem(path: Path) -> str:

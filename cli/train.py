@@ -41,7 +41,8 @@ def train(
 ) -> None:
     """Train the final model, of one task or several, or of one subject, and save it as a folder."""
     from biopercept.config import load_config
-    from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
+    from biopercept.evaluation.planning import EvaluationRequest, check_calibration, plan_evaluation
+    from biopercept.evaluation.settings import EvaluationSettings
     from biopercept.evaluation.time_planning import plan_personal
     from biopercept.files import only_writer
     from biopercept.learning.final import Provenance, measured_modalities, train_final
@@ -70,6 +71,11 @@ def train(
         seed=seed,
         device=device,
         personalisation=settings.personalisation,
+        evaluation=EvaluationSettings(
+            calibration=settings.evaluation.calibration,
+            calibration_folds=settings.evaluation.calibration_folds,
+            conformal_coverage=settings.evaluation.conformal_coverage,
+        ),
     )
     known_scores = None if scores is None else _scores(scores)
     with open_store(store) as opened, only_writer(output), progress(quiet=quiet) as bar:
@@ -100,6 +106,9 @@ def train(
             )  # fmt: skip
             say(personal_sentence(personal), quiet=quiet)
         elif needs_queries(plan.windows, settings.training):
+            names = " and ".join(f"{column.task.kind} task {column.task.name!r}" for column in plan.windows.columns)
+            is_dense = " with training.dense_weight" if settings.training.dense_weight > 0 else ""
+            check_calibration([plan.task], settings.evaluation, f"the final model of the {names}{is_dense}")
             fitted = train_tasks(
                 plan.inputs, plan.normalisation, fit, provenance, output, seed=seed, device=device, on_epoch=tell
             ).fitted

@@ -22,9 +22,10 @@ from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import labelled_windows
 from biopercept.model.biosignals import PerceiverSettings
-from biopercept.prediction import IN_REFERENCE, NO_SIGNAL, predict_recording
+from biopercept.prediction import IN_REFERENCE, NO_SIGNAL, Truth, predict_recording
 from biopercept.prediction_files import write_prediction
 from biopercept.recording import Interval
+from biopercept.recording_labels import RecordingLabels
 
 ENGINE = Engine(torch.device("cpu"))
 SETTINGS = FitSettings(
@@ -60,7 +61,10 @@ def model(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_new_subjects_stress_is_recognised_and_a_second_load_answers_the_same(made: ModuleType, model: Path) -> None:
     held = made.recording("NEW", seed=5)
     intervals = tuple(Interval(60.0 * i, 60.0, label) for i, label in enumerate(made.STAGES))
-    first, second = (predict_recording(load_checkpoint(model), held, ENGINE, intervals=intervals) for _ in range(2))
+    first, second = (
+        predict_recording(load_checkpoint(model), held, ENGINE, truth=Truth(RecordingLabels(intervals)))
+        for _ in range(2)
+    )
     assert np.array_equal(first.probabilities, second.probabilities)
     known = [i for i, label in enumerate(first.label) if label]
     assert len(known) > 15

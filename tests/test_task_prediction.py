@@ -22,7 +22,7 @@ from biopercept.learning.task_final import train_tasks
 from biopercept.learning.task_fitting import trace_answers
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
-from biopercept.prediction import read_for
+from biopercept.prediction import Truth, read_for
 from biopercept.store import open_store
 from biopercept.task_prediction import number_row, predict_tasks, require_dense, write_numbers, write_trace
 
@@ -52,7 +52,7 @@ def model(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_new_subject_is_answered_in_classes_and_in_the_unit_of_the_column(made: ModuleType, model: Path) -> None:
     held = made.numbered([made.recording("NEW", seed=5)])[0]
-    first, second = (predict_tasks(load_model(model), held, ENGINE, labels=held.labels) for _ in range(2))
+    first, second = (predict_tasks(load_model(model), held, ENGINE, truth=Truth(held.labels)) for _ in range(2))
     stress, load = (found.windows for found in first)
     assert np.array_equal(stress.probabilities, second[0].windows.probabilities)
     assert np.array_equal(load.values, second[1].windows.values)
@@ -67,7 +67,7 @@ def test_single_times_follow_the_stretches_and_average_the_windows_that_hold_the
 ) -> None:
     checkpoint = load_model(model)
     held = made.numbered([made.recording("NEW", seed=5)])[0]
-    stress, load = predict_tasks(checkpoint, held, ENGINE, labels=held.labels, every_seconds=2.0)
+    stress, load = predict_tasks(checkpoint, held, ENGINE, truth=Truth(held.labels), every_seconds=2.0)
     trace = stress.trace
     assert trace.onset.tolist() == [2.0 * k for k in range(180)]
     assert np.allclose(trace.answers.sum(axis=1), 1, atol=1e-6)

@@ -188,6 +188,7 @@ def plan_evaluation(store: Studies, request: EvaluationRequest, *, needs_folds: 
         raise SettingsError("training.dense_weight reads the labelled stretches of one study; set it to 0 for several")
     fitter_for(request.model, windows, request.fit.training)
     check_task_settings(tasks, windows, request)
+    check_calibration(tasks, request.evaluation)
     tokens = request.fit.tokens
     inputs = WindowInputs(windows, normalisation, store.step_seconds, raw=tokens.raw, derived=tokens.derived)
     evaluation = request.evaluation
@@ -257,6 +258,44 @@ def describe_start(
             f"({', '.join(seen)}); pretrain inside each fold with --pretrain instead",
         )
     return {**described, "pretrained_in_each_fold": inside}, warnings
+
+
+def check_calibration(tasks: Sequence[Task], evaluation: EvaluationSettings, what: str = "") -> None:
+    """Refuse calibration and prediction sets of anything but the classes of one task.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    evaluation : EvaluationSettings
+    what : str
+        What is never calibrated, whatever its task, such as "a model of one person"; empty for everything else.
+
+    Raises
+    ------
+    SettingsError
+        Naming the setting and the task.
+    """
+    wanted = []
+    if evaluation.calibration != "none":
+        wanted.append(f"evaluation.calibration is {evaluation.calibration}")
+    if evaluation.conformal_coverage > 0:
+        wanted.append(f"evaluation.conformal_coverage is {evaluation.conformal_coverage:g}")
+    if not wanted:
+        return
+    undo = "set evaluation.calibration=none and evaluation.conformal_coverage=0"
+    if what:
+        raise SettingsError(f"{' and '.join(wanted)}, and {what} has no calibration; {undo}")
+    if len(tasks) > 1:
+        names = ", ".join(task.name for task in tasks)
+        raise SettingsError(
+            f"{' and '.join(wanted)}, which is learnt for one task of classes, and {len(tasks)} tasks are learnt "
+            f"({names}); give --task one, or {undo}"
+        )
+    if tasks[0].is_regression:
+        raise SettingsError(
+            f"{' and '.join(wanted)}, which is for probabilities of classes, and the task {tasks[0].name!r} is a "
+            f"regression; {undo}"
+        )
 
 
 def check_task_settings(tasks: Sequence[Task], windows: WindowTable, request: EvaluationRequest) -> None:

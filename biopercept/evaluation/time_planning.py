@@ -21,7 +21,7 @@ import numpy as np
 from biopercept.comparators.catalogue import fitter_for
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.joined_stores import Studies
-from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
+from biopercept.evaluation.planning import EvaluationRequest, Plan, check_calibration, plan_evaluation
 from biopercept.evaluation.sensor_subsets import check_missing_sensors
 from biopercept.learning.checkpoint import Checkpoint
 from biopercept.learning.fitting import Fitter
@@ -207,6 +207,7 @@ def plan_personal(store: Studies, request: EvaluationRequest) -> Plan:
     checkpoint = load_starting_model(Path(request.fit.start_from)) if request.fit.start_from else None
     plan = plan_evaluation(store, _as_the_model(request, checkpoint), needs_folds=False)
     require_one_classification(plan, "--subject")
+    check_calibration([plan.task], request.evaluation, "a model of one person")
     return plan
 
 

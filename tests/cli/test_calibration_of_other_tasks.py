@@ -1,0 +1,69 @@
+"""Calibration is for the classes of one task; asked for anything else it is refused before anything is fitted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from typer.testing import CliRunner
+
+from biopercept.cli.main import build_app
+from biopercept.errors import SettingsError
+
+QUICK = [word for text in ("training.n_epochs=1", "model.width=8", "model.n_latents=2", "model.n_heads=1",
+                           "personalisation.scratch_steps=3") for word in ("--set", text)]  # fmt: skip
+TEMPERATURE = ("--set", "evaluation.calibration=temperature")
+SETS = ("--set", "evaluation.conformal_coverage=0.9")
+
+
+@pytest.fixture(scope="module")
+def store(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tasks = (made.TASK, made.LEVEL, made.LOAD)
+    return made.store(tmp_path_factory.mktemp("store") / "made.h5", made.numbered(made.study(3)), task=tasks)
+
+
+def refusal(*words: object) -> str:
+    outcome = CliRunner().invoke(build_app(), [str(word) for word in words])
+    assert isinstance(outcome.exception, SettingsError), outcome.output
+    return str(outcome.exception)
+
+
+def test_numbers_have_no_probabilities_to_calibrate(store: Path, tmp_path: Path) -> None:
+    sentence = (
+        "evaluation.calibration is temperature, which is for probabilities of classes, and the task 'load' is a "
+        "regression; set evaluation.calibration=none and evaluation.conformal_coverage=0"
+    )
+    for model in ("ridge", "perceiver-io"):
+        words = ("-o", tmp_path / model, "--model", model, "--task", "load", *TEMPERATURE)
+        assert refusal("cross-validate", store, *words) == sentence
+        assert not (tmp_path / model / "folds.json").exists()
+    assert refusal("train", store, "-o", tmp_path / "model", "--task", "load", *TEMPERATURE) == sentence
+    assert refusal("cross-validate", store, "-o", tmp_path / "sets", "--task", "load", *SETS).startswith(
+        "evaluation.conformal_coverage is 0.9, which is for probabilities of classes"
+    )
+
+
+@pytest.mark.parametrize("command", ["cross-validate", "train"])
+def test_several_tasks_are_not_calibrated_together(command: str, store: Path, tmp_path: Path) -> None:
+    assert refusal(command, store, "-o", tmp_path / "out", "--task", "stress,level", *TEMPERATURE) == (
+        "evaluation.calibration is temperature, which is learnt for one task of classes, and 2 tasks are learnt "
+        "(stress, level); give --task one, or set evaluation.calibration=none and evaluation.conformal_coverage=0"
+    )
+
+
+def test_a_final_model_that_will_not_be_calibrated_says_so(store: Path, tmp_path: Path) -> None:
+    undo = "set evaluation.calibration=none and evaluation.conformal_coverage=0"
+    assert refusal("train", store, "-o", tmp_path / "a", "--task", "level", *TEMPERATURE, *QUICK) == (
+        "evaluation.calibration is temperature, and the final model of the ordinal task 'level' has no calibration; "
+        + undo
+    )
+    assert refusal("train", store, "-o", tmp_path / "b", "--task", "stress", "--subject", "P01", *SETS, *QUICK) == (
+        f"evaluation.conformal_coverage is 0.9, and a model of one person has no calibration; {undo}"
+    )
+
+
+def test_an_ordinal_scale_has_levels_whose_probabilities_are_calibrated(store: Path, tmp_path: Path) -> None:
+    words = ["cross-validate", store, "-o", tmp_path / "out", "--task", "level", *TEMPERATURE, *QUICK, "-q"]
+    outcome = CliRunner().invoke(build_app(), [str(word) for word in words])
+    assert outcome.exit_code == 0, outcome.output
