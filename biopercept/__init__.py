@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from biopercept.child_processes import wait_passively
 from biopercept.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from biopercept.store import open_store as open_store
     from biopercept.studies.study import load_study as load_study
 
+wait_passively()  # before anything loads torch
 
 _DOOR = {
     "EvaluationRequest": "biopercept.evaluation.planning",

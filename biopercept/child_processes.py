@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,29 @@ ONE_THREAD = dict.fromkeys(_THREAD_COUNTS, "1")
 
 _START_SECONDS = 120.0
 _END_SECONDS = 5.0
+
+
+_waiting = ""
+
+
+def wait_passively() -> str:
+    """Let idle threads of numerical libraries sleep rather than spin, and return what is in force and who set it.
+
+    Spinning threads take the processor from whatever else runs on the machine, other fits of ``--jobs`` included. The
+    policy is read once, when OpenMP is loaded, so it must be set before torch is.
+    """
+    global _waiting
+    if _waiting:
+        return _waiting
+    policy = os.environ.get("OMP_WAIT_POLICY")
+    if policy is not None:
+        _waiting = f"{policy}, as OMP_WAIT_POLICY was set before biopercept was started"
+    elif "torch" in sys.modules:
+        _waiting = "as OpenMP chose; torch was loaded before biopercept, so passive waiting could no longer be set"
+    else:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        _waiting = "passive, the default of biopercept; set OMP_WAIT_POLICY to change it"
+    return _waiting
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from biopercept.child_processes import wait_passively
 from biopercept.version import __version__
 
 CORE = "core"
@@ -51,6 +52,8 @@ class Installation:
         Every device with its name and memory.
     groups : dict of str to tuple of Requirement
         "core", and one group for each extra.
+    waiting_threads : str
+        How idle threads of numerical libraries wait, and who set it.
     """
 
     versions: dict[str, str]
@@ -58,6 +61,7 @@ class Installation:
     device: str
     devices: tuple[str, ...]
     groups: dict[str, tuple[Requirement, ...]]
+    waiting_threads: str
 
     @property
     def is_broken(self) -> bool:
@@ -78,6 +82,7 @@ class Installation:
             "cores": self.n_cores,
             "device": self.device,
             "devices": list(self.devices),
+            "waiting_threads": self.waiting_threads,
             "packages": {
                 group: {"install": self.install_line(group), "requirements": [asdict(row) for row in rows]}
                 for group, rows in self.groups.items()
@@ -88,6 +93,7 @@ class Installation:
         """Return everything as lines to read."""
         words = [f"{name} {version}" for name, version in self.versions.items()]
         text = [", ".join(words), f"{self.n_cores} cores; device {self.device} ({'; '.join(self.devices)})"]
+        text.append(f"idle threads wait: {self.waiting_threads}")
         for group, rows in self.groups.items():
             text += ["", "core packages" if group == CORE else f"extra [{group}]"]
             text += [f"  {_mark(row)} {row.name} {row.installed or 'missing'}{_wanted(row)}" for row in rows]
@@ -105,7 +111,7 @@ def describe_installation() -> Installation:
         "Python": platform.python_version(),
         platform.system(): f"{platform.release()} {platform.machine()}",
     }
-    return Installation(versions, cores, device, devices, _groups())
+    return Installation(versions, cores, device, devices, _groups(), wait_passively())
 
 
 def _groups() -> dict[str, tuple[Requirement, ...]]:
