@@ -17,6 +17,7 @@ PEERS = {"perceiver"}  # installs only against its own pins: docs/speed.md says 
 RUN_TIME_EXTRAS = ("bench", "onnx")
 NOT_IMPORTED = {
     "pytest-benchmark",  # a plugin of pytest
+    "onnx",
     "onnxscript",  # loaded by torch.onnx
 }
 
