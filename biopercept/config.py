@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,10 @@ class Config:
     audit: AuditSettings = field(default_factory=AuditSettings)
 
 
+PREPARED = ("windows", "cleaning")
+"""Sections that are settled when a store is prepared; every command that reads a store takes them from it."""
+
+
 class SettingsFaults(SettingsError):  # noqa: N818 - several of them, not one
     """Several faults in one configuration.
 
@@ -94,13 +98,16 @@ class _Value:
 
     given: Any
     where: str
+    is_users: bool = False  # written by the user: not by a preset
 
 
 _Section = dict[str, _Value]
 _Hints = dict[str, dict[str, Any]]
 
 
-def load_config(name_or_file: str | None = None, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    name_or_file: str | None = None, overrides: Sequence[str] = (), *, prepared: Mapping[str, Any] | None = None
+) -> Config:
     """Return the settings of a preset or a YAML file, with single values replaced.
 
     What a file does not mention is taken from the preset that its ``preset:`` key names, and
@@ -112,13 +119,17 @@ def load_config(name_or_file: str | None = None, overrides: Sequence[str] = ()) 
         Name of a packaged preset, or path of a YAML file. None is ``general``.
     overrides : sequence of str
         ``section.key=value``, applied last, in order.
+    prepared : mapping, optional
+        Windows and cleaning of the store that is read: they are in its windows already, so they take the place of a
+        preset's.
 
     Raises
     ------
     SettingsError
         Where there is no such preset or file, the file is not plain YAML or was written by a
         newer biopercept, a key is unknown or given twice, or a value has the wrong type or lies
-        outside its range. Several faults come as one :class:`SettingsFaults`.
+        outside its range; or the user's file or an override sets windows or cleaning that are not those of
+        ``prepared``. Several faults come as one :class:`SettingsFaults`.
     """
     faults: list[str] = []
     sections: dict[str, _Section] = {}
@@ -127,7 +138,62 @@ def load_config(name_or_file: str | None = None, overrides: Sequence[str] = ()) 
             sections.setdefault(name, {}).update(section)
     for override in overrides:
         _apply_override(override, sections, faults)
+    if prepared is not None:
+        _take_prepared(prepared, sections, faults)
     return _build(sections, faults)
+
+
+def load_config_for(
+    store: Path, name_or_file: str | None = None, overrides: Sequence[str] = ()
+) -> tuple[Config, tuple[str, ...]]:
+    """Return :func:`load_config` with windows and cleaning of a store, and a warning where a named preset has others.
+
+    Raises
+    ------
+    SettingsError
+        As :func:`load_config`.
+    StoreError
+        Where the store cannot be opened.
+    """
+    from biopercept.store import open_store
+
+    with open_store(store) as opened:
+        prepared = dict(opened.settings)
+    config = load_config(name_or_file, overrides, prepared=prepared)
+    if name_or_file is None or not any(prepared.get(section) for section in PREPARED):
+        return config, ()
+    theirs = load_config(name_or_file)
+    differing = [
+        f"{section}.{row.name}={getattr(getattr(config, section), row.name):g}"
+        for section in PREPARED
+        for row in fields(getattr(config, section))
+        if getattr(getattr(config, section), row.name) != getattr(getattr(theirs, section), row.name)
+    ]
+    if not differing:
+        return config, ()
+    return config, (
+        f"{store.name} was prepared with {', '.join(differing)}, which is used here; {name_or_file} has other values, "
+        "which are for prepare alone",
+    )
+
+
+def _take_prepared(prepared: Mapping[str, Any], sections: dict[str, _Section], faults: list[str]) -> None:
+    """Put the store's windows and cleaning in place of a preset's; where a user wrote other values, add a fault."""
+    hints = _hints()
+    for section in PREPARED:
+        for key, stored in prepared.get(section, {}).items():
+            if key not in hints[section]:
+                continue
+            here = sections.setdefault(section, {})
+            given = here.get(key)
+            if given is not None and given.is_users:
+                value = read_value(given.given, hints[section][key], f"{given.where}: {section}.{key}", faults)
+                if value is not None and value != stored:
+                    faults.append(
+                        f"{given.where}: {section}.{key} is {value} and the store was prepared with {stored}; leave it "
+                        "out, or prepare a store with it"
+                    )
+            here[key] = _Value(stored, "the store")
 
 
 def config_from_dict(settings: Mapping[str, Any], where: str) -> Config:
@@ -174,7 +240,7 @@ def _layers(name_or_file: str | None, faults: list[str]) -> list[dict[str, _Sect
             raise SettingsError(f"there is neither a preset nor a file called {chosen!r}; {_presets_like(chosen)}")
         content, lines = read_yaml_text(path, faults)
         base = str(content.pop(_PRESET_KEY, DEFAULT_PRESET))
-        own = [_checked_sections(content, lines, path.name, faults)]
+        own = [_users(_checked_sections(content, lines, path.name, faults))]
         if base not in preset_names():
             faults.append(
                 f"{path.name} line {lines[(_PRESET_KEY,)]}: no preset is called {base!r}; {_presets_like(base)}"
@@ -182,6 +248,10 @@ def _layers(name_or_file: str | None, faults: list[str]) -> list[dict[str, _Sect
             base = DEFAULT_PRESET
         names = dict.fromkeys((DEFAULT_PRESET, base))
     return [_preset_layer(name, faults) for name in names] + own
+
+
+def _users(sections: dict[str, _Section]) -> dict[str, _Section]:
+    return {n: {key: replace(value, is_users=True) for key, value in s.items()} for n, s in sections.items()}
 
 
 def _preset_layer(name: str, faults: list[str]) -> dict[str, _Section]:
@@ -265,7 +335,7 @@ def _apply_override(override: str, sections: dict[str, _Section], faults: list[s
         return
     found, _ = parse_yaml_text(f"value: {value}", f"--set {override}", faults)
     if "value" in found:
-        sections.setdefault(section, {})[setting] = _Value(found["value"], f"--set {override}")
+        sections.setdefault(section, {})[setting] = _Value(found["value"], f"--set {override}", is_users=True)
 
 
 def _hints() -> _Hints:

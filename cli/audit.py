@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .terminal import print_json, progress, say
+from .terminal import print_json, progress, say, settings_for
 
 if TYPE_CHECKING:
     from biopercept.auditing.audit import AuditRequest
@@ -52,13 +52,13 @@ def audit(
     from biopercept.auditing.findings import OK
     from biopercept.auditing.output_folder import claim
     from biopercept.auditing.writing import write_audit
-    from biopercept.config import config_text, load_config
+    from biopercept.config import config_text
     from biopercept.files import only_writer, write_text
     from biopercept.reporting.audit_files import load_audit
     from biopercept.reporting.tables import print_audit
 
     named = [] if normalisation is None else [f"normalisation.mode={normalisation}"]
-    settings = load_config(config, [*(overrides or []), *named])
+    settings = settings_for(store, config, [*(overrides or []), *named], quiet=quiet)
     request = _request(
         store, settings, task, normalisation, subjects, exclude_subjects, seed, device, model_scores, fit, participants
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .terminal import print_json, progress, say
+from .terminal import print_json, progress, say, settings_for
 
 if TYPE_CHECKING:
     from biopercept.config import Config
@@ -81,8 +81,9 @@ def cross_validate(
     from biopercept.reporting.printing import print_scores
 
     settings = effective_settings(
-        config, overrides, split, folds, stratify, folds_from, seeds, label_share, normalisation, missing_sensors
-    )
+        config, overrides, split, folds, stratify, folds_from, seeds, label_share, normalisation, missing_sensors,
+        store=stores[0], quiet=quiet,
+    )  # fmt: skip
     fit = FitSettings(
         settings.tokens,
         settings.model,
@@ -125,9 +126,11 @@ def effective_settings(
     label_share: float | None,
     normalisation: str | None,
     missing_sensors: bool = False,
+    *,
+    store: Path,
+    quiet: bool = False,
 ) -> Config:
     """Return the effective settings: the file's, then ``--set``, then the options that have a name of their own."""
-    from biopercept.config import load_config
     from biopercept.evaluation.given_folds import given_settings
 
     given = {
@@ -143,7 +146,9 @@ def effective_settings(
         **({} if folds_from is None else given_settings(folds_from)),
         **{name: value for name, value in given.items() if value is not None},
     }
-    return load_config(config, [*(overrides or []), *(f"{key}={value}" for key, value in named.items())])
+    return settings_for(
+        store, config, [*(overrides or []), *(f"{key}={value}" for key, value in named.items())], quiet=quiet
+    )
 
 
 def evaluation_request(

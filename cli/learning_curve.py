@@ -58,7 +58,8 @@ def learning_curve(
     from .cross_validate import effective_settings, evaluation_request
 
     asked = parse_shares(shares)
-    settings = effective_settings(config, overrides, split, folds, stratify, folds_from, seeds, None, normalisation)
+    settings = effective_settings(config, overrides, split, folds, stratify, folds_from, seeds, None, normalisation,
+                                  store=stores[0], quiet=quiet)  # fmt: skip
     fit = FitSettings(
         settings.tokens,
         settings.model,

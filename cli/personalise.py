@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .terminal import print_json, print_text, progress, say
+from .terminal import print_json, print_text, progress, say, settings_for
 
 
 def personalise(
@@ -37,7 +37,7 @@ def personalise(
 
     Folds are k-fold over subjects unless --split or --set says otherwise. An interrupted run goes on where it stopped.
     """
-    from biopercept.config import config_text, load_config
+    from biopercept.config import config_text
     from biopercept.evaluation.personalisation import PAGE
     from biopercept.evaluation.personalisation import personalise as run
     from biopercept.evaluation.planning import EvaluationRequest
@@ -50,7 +50,7 @@ def personalise(
         "normalisation.mode": normalisation,
     }
     chosen = [f"{key}={value}" for key, value in named.items() if value is not None]
-    settings = load_config(config, ["evaluation.split=k-fold", *(overrides or []), *chosen])
+    settings = settings_for(store, config, ["evaluation.split=k-fold", *(overrides or []), *chosen], quiet=quiet)
     request = EvaluationRequest(
         store,
         task=task,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .terminal import print_json, progress, refuse_existing, say
+from .terminal import print_json, progress, refuse_existing, say, settings_for
 
 if TYPE_CHECKING:
     from biopercept.store import StudyStore
@@ -36,7 +36,6 @@ def pretrain(
     """Pretrain a network on unlabelled windows and save it for --start-from."""
     from contextlib import ExitStack
 
-    from biopercept.config import load_config
     from biopercept.files import only_writer
     from biopercept.learning.engine import engine_for, seed_for, threads
     from biopercept.learning.pretrained_files import save_pretrained
@@ -48,7 +47,7 @@ def pretrain(
     refuse_existing(output, overwrite=overwrite)
     named = {"pretraining.objective": objective, "normalisation.mode": normalisation}
     chosen = [f"{key}={value}" for key, value in named.items() if value is not None]
-    settings = load_config(config, [*(overrides or []), *chosen])
+    settings = settings_for(stores[0], config, [*(overrides or []), *chosen], quiet=quiet)
     start = None if start_from is None else load_start(start_from)
     engine = engine_for(device, settings.training.precision)
     with ExitStack() as held:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .terminal import print_json, print_text, progress, say
+from .terminal import print_json, print_text, progress, say, settings_for
 
 
 def score_generation(
@@ -32,7 +32,7 @@ def score_generation(
 
     An interrupted run goes on where it stopped.
     """
-    from biopercept.config import config_text, load_config
+    from biopercept.config import config_text
     from biopercept.evaluation.generation import PAGE
     from biopercept.evaluation.generation import score_generation as run
     from biopercept.evaluation.planning import EvaluationRequest
@@ -40,7 +40,7 @@ def score_generation(
 
     named = {"evaluation.n_folds": folds, "normalisation.mode": normalisation}
     chosen = [f"{key}={value}" for key, value in named.items() if value is not None]
-    settings = load_config(config, [*(overrides or []), *chosen])
+    settings = settings_for(store, config, [*(overrides or []), *chosen], quiet=quiet)
     request = EvaluationRequest(
         store,
         fit=FitSettings(settings.tokens, settings.model, settings.training, settings.pretraining),

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from biopercept.config import Config
+
 
 def safe_text(text: object) -> str:
     """Return text from a file without control characters or direction marks, so that a terminal shows it as it is."""
@@ -87,3 +89,13 @@ def refuse_existing(output: Path, *, overwrite: bool, is_folder: bool = True) ->
         fault = OutputError(f"{output} is a file; choose a folder for the results")
         fault.exit_code = 2
         raise fault
+
+
+def settings_for(store: Path, config: str | None, overrides: list[str] | None, *, quiet: bool = False) -> Config:
+    """Return the effective settings of a command that reads a store: its windows and cleaning are the store's."""
+    from biopercept.config import load_config_for
+
+    settings, warnings = load_config_for(store, config, overrides or ())
+    for warning in warnings:
+        say(f"warning: {warning}", quiet=quiet)
+    return settings

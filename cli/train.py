@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .terminal import print_json, progress, refuse_existing, say
+from .terminal import print_json, progress, refuse_existing, say, settings_for
 
 if TYPE_CHECKING:
     from biopercept.learning.training import FittedNetwork
@@ -40,7 +40,6 @@ def train(
     debug: options.Debug = False,
 ) -> None:
     """Train the final model, of one task or several, or of one subject, and save it as a folder."""
-    from biopercept.config import load_config
     from biopercept.evaluation.planning import EvaluationRequest, check_calibration, plan_evaluation
     from biopercept.evaluation.settings import EvaluationSettings
     from biopercept.evaluation.time_planning import plan_personal
@@ -56,7 +55,7 @@ def train(
         raise typer.BadParameter("--subject is one personal model, --subjects are the people of a common one; give one")
     refuse_existing(output, overwrite=overwrite)
     chosen = [] if normalisation is None else [f"normalisation.mode={normalisation}"]
-    settings = load_config(config, [*(overrides or []), *chosen])
+    settings = settings_for(store, config, [*(overrides or []), *chosen], quiet=quiet)
     fit = FitSettings(
         settings.tokens, settings.model, settings.training, start_from="" if start_from is None else str(start_from)
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .terminal import print_json, print_text, progress, say
+from .terminal import print_json, print_text, progress, say, settings_for
 
 if TYPE_CHECKING:
     from biopercept.tuning.candidates import Draft
@@ -98,7 +98,7 @@ def _candidate(
     """Return what is fitted for a draft: the command's settings, and over them what the draft changes."""
     from dataclasses import replace
 
-    from biopercept.config import config_text, load_config
+    from biopercept.config import config_text
     from biopercept.errors import SettingsError
     from biopercept.evaluation.planning import EvaluationRequest
     from biopercept.learning.fitting import FitSettings
@@ -108,7 +108,9 @@ def _candidate(
         return Candidate(draft.name, draft.changes(), members=draft.members)
     changed = [f"{key}={value}" for key, value in draft.settings]
     try:
-        settings = load_config(draft.config or config, [*(overrides or []), *changed])
+        settings = settings_for(
+            draft.store or store, draft.config or config, [*(overrides or []), *changed], quiet=True
+        )
     except SettingsError as fault:
         raise SettingsError(f"candidate {draft.name}: {fault}") from fault
     pretraining = settings.pretraining if draft.is_pretrained else None
