@@ -34,7 +34,8 @@ def _places() -> dict[str, list[str]]:
 @pytest.mark.parametrize("name", CEILINGS)
 def test_no_count_rises(name: str) -> None:
     places = _places().get(name, [])
-    assert len(places) <= CEILINGS[name], f"{name}: {len(places)}, at most {CEILINGS[name]}: {', '.join(places)}"
+    moved = f" (or, where files moved between folders, {LOWER})" if name.startswith(IN_FOLDER) else ""
+    assert len(places) <= CEILINGS[name], f"{name}: {len(places)}, at most {CEILINGS[name]}{moved}: {', '.join(places)}"
 
 
 def test_every_count_has_a_ceiling() -> None:
@@ -175,7 +176,8 @@ WALKED = {
     "d": "from biopercept.g import check\nclass Made:\n    def __post_init__(self):\n        check(self.name)\n",
     "e": "def lost(x): ...\n",
     "f": "def deep(a, b): ...\n",
-    "g": "def check(name): raise WrongError(name)\nclass WrongError: ...\n",
+    "g": "from biopercept.h import WrongError\ndef check(name): raise WrongError(name)\n",
+    "h": "class WrongError: ...\n",
 }
 
 
@@ -196,7 +198,7 @@ def test_the_command_prints_the_table_and_lowers_ceilings(tmp_path: Path) -> Non
     (tmp_path / "README.md").write_text("1\n2\n3\n", encoding="utf-8")
     ceilings = tmp_path / "tests" / "house_ceilings.json"
     ceilings.write_text(
-        json.dumps({"variables called held": 5, "calls of zero_grad": 0, f"{IN_FOLDER}biopercept/gone": 3})
+        json.dumps({"variables called held": 5, "variables called told": 0, f"{IN_FOLDER}biopercept/gone": 3})
     )
     command = [sys.executable, str(ROOT / ".ci" / "house"), "--root", str(tmp_path), "--lower"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -206,5 +208,5 @@ def test_the_command_prints_the_table_and_lowers_ceilings(tmp_path: Path) -> Non
     assert rows["lines of README.md"][0] == "3"
     assert rows["lines of tests per line of code"][-1] == "no"
     assert json.loads(ceilings.read_text()) == {
-        "variables called held": 1, "calls of zero_grad": 0, f"{IN_FOLDER}biopercept/a": 2
+        "variables called held": 1, "variables called told": 0, f"{IN_FOLDER}biopercept/a": 2
     }  # fmt: skip
