@@ -3,6 +3,7 @@
 #   make test    the tests
 #   make check   format, lint, types and tests
 #   make bench   speed, as ratios
+#   make house   size and tangle of the code, beside their bars; HOUSE="--against DIR" puts another checkout before it
 #   make clean   remove what the targets made
 # On Linux, torch with CUDA is large; PIP_FLAGS="--extra-index-url ..." takes the CPU build from PyTorch's own index.
 
@@ -18,7 +19,7 @@ PIP_FLAGS ?=
 WORKERS ?= 2
 DEMO_OUTPUT ?= demo-output
 
-.PHONY: help setup demo test lint types check bench clean
+.PHONY: help setup demo test lint types check bench house clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -58,6 +59,9 @@ check: lint types test
 
 bench: $(READY)
 	@$(PYTHON) -m pytest tests/benchmarks --benchmark-enable --benchmark-only
+
+house: $(READY)
+	@$(PYTHON) .ci/house $(HOUSE)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks $(DEMO_OUTPUT) bench-output

@@ -8,10 +8,10 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
+from source_tree import this_checkout
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,32 +65,18 @@ HOMELESS = {
 }
 
 
-@cache
 def _modules() -> dict[str, Path]:
     """Every module of the package by its dotted name, where it is installed."""
-    found = {}
-    for folder in ("biopercept", "cli", "configs", "sample_data"):
-        for path in (ROOT / folder).rglob("*.py"):
-            parts = list(path.relative_to(ROOT).with_suffix("").parts)
-            if folder != "biopercept":
-                parts.insert(0, "biopercept")
-            if parts[-1] == "__init__":
-                parts.pop()
-            found[".".join(parts)] = path
-    return found
-
-
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+    return this_checkout().paths
 
 
 def _imported(module: str, *, at_top_only: bool = False) -> Iterator[str]:
     """Dotted names that a module imports, relative ones resolved; at the top, without those for type checking."""
     path = _modules()[module]
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    nodes = _top_level(_tree(path)) if at_top_only else ast.walk(_tree(path))
-    for node in nodes:
+    units = this_checkout().units[module]
+    everywhere = [node for unit in units for node in (*unit.all(ast.Import), *unit.all(ast.ImportFrom))]
+    for node in _top_level(this_checkout().tree(module)) if at_top_only else everywhere:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -190,7 +176,7 @@ def test_init_files_hold_no_work() -> None:
         if path.name != "__init__.py" or module == "biopercept":
             continue
         allowed = (ast.Expr, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
-        assert all(isinstance(node, allowed) for node in _tree(path).body), f"{path} does work"
+        assert all(isinstance(node, allowed) for node in this_checkout().tree(module).body), f"{path} does work"
 
 
 def test_no_module_or_folder_has_a_homeless_name() -> None:
@@ -220,7 +206,7 @@ DANGEROUS_ATTRIBUTES = {
 
 @pytest.mark.parametrize("module", sorted(_modules()))
 def test_nothing_that_runs_what_it_reads_is_in_the_package(module: str) -> None:
-    assert list(_dangers(_tree(_modules()[module]))) == []
+    assert list(_dangers(this_checkout().tree(module))) == []
     roots = {target.partition(".")[0] for target in _imported(module)}
     assert roots & DANGEROUS_MODULES == set()
 
