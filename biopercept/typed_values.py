@@ -69,21 +69,34 @@ def _field(default: Any, how: str) -> Any:
 
 
 class FieldError(ValueError):
-    """A value that is not of its field's type; its text is a part of a sentence, such as "a number is needed"."""
+    """A value that is absent or not of its field's type.
 
-    def __init__(self, place: str, wanted: str, given: Any = MISSING) -> None:
-        super().__init__(f"{place}: {wanted} is needed")
-        self.place, self.wanted, self.given = place, wanted, given
+    Attributes
+    ----------
+    place : str
+        Path of the value from the top of its file, such as "pairs[2].p".
+    wanted : str
+        What is needed, such as "a number"; where the class refused its values, its own words.
+    given : object
+        ``dataclasses.MISSING`` where the value is absent.
+    """
+
+    def __init__(self, place: str, wanted: str, given: Any = MISSING, *, is_refused: bool = False) -> None:
+        super().__init__(wanted)
+        self.place, self.wanted, self.given, self.is_refused = place, wanted, given, is_refused
 
     @property
     def is_absent(self) -> bool:
         """Return whether the value is not there at all."""
         return self.given is MISSING
 
-    @property
-    def shown(self) -> str:
-        """Return the value as it stands in a fault, cut where it is long."""
-        return _shown(self.given)
+    def sentence(self, source: object) -> str:
+        """Return the fault as a sentence about the file (or the like) that the value was read from."""
+        if self.is_refused:
+            return f"{source} has {self.place}{': ' if self.place else ''}{self.wanted}"
+        if self.is_absent:
+            return f"{source} has no {self.place!r}; {self.wanted} is needed"
+        return f"{source} has {_shown(self.given)} for {self.place!r}; {self.wanted} is needed"
 
 
 def to_plain(value: Any) -> Any:
@@ -136,7 +149,7 @@ def from_plain(kind: type[T], content: Any, place: str = "") -> T:
     except FieldError:
         raise
     except ValueError as fault:
-        raise FieldError(place, str(fault), content) from fault
+        raise FieldError(place, str(fault), content, is_refused=True) from fault
 
 
 @functools.cache

@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     tuple(_GROUND.split()),
     ("loaders", "studies", "preprocessing"),
     tuple(_STORE.split()),
+    ("results", "reporting"),
     (*_PREPARE.split(), "learning", "evaluation", "comparators", "personalising"),
     (
         "prediction",
@@ -35,7 +36,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "explanation",
         "onnx_export",
         "live",
-        "reporting",
         "claims",
         "benchmarks",
         "auditing",

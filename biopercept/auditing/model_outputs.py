@@ -13,9 +13,9 @@ from biopercept.auditing.findings import LEAK, OK, Finding
 from biopercept.auditing.material import Material
 from biopercept.errors import SettingsError
 from biopercept.learning.normalisation import FloatArray
-from biopercept.reporting.reading import read_json, read_table
 from biopercept.reporting.score_files import load_cross_validation
 from biopercept.reporting.text import count, listed
+from biopercept.results.reading import read_json, read_table
 
 
 @dataclass(frozen=True, eq=False)

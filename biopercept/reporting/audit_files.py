@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from biopercept.errors import StudyError
+from biopercept.results.reading import read_json
 
 from .audit_results import Audit, AuditFinding
-from .reading import read_json
 
 FILE = "audit.json"
 SCHEMA = 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from biopercept.errors import StudyError
+from biopercept.results.reading import read_json
 
 from .curve_results import CONTRAST, CurveScore, LearningCurve, LearningPoint, PersonalCurve, PersonalPoint
 from .fields import Fields
-from .reading import read_json
 
 PERSONAL_FILE, LEARNING_FILE = "personalisation.json", "learning_curve.json"
 PERSONAL_FOLDS = "personalisation_folds.json"

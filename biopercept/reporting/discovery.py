@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from biopercept.errors import StudyError
+from biopercept.results.comparison import Comparison
+from biopercept.results.reading import read_json, read_result, read_table
 
 from .audit_files import FILE as AUDIT_FILE
 from .audit_files import load_audit
-from .comparison_files import COMPARISON_FILE, load_comparison
 from .curve_files import LEARNING_FILE, PERSONAL_FILE, PERSONAL_FOLDS, load_learning_curve, load_personal_curve
 from .number_results import NumberValidation, is_of_numbers, load_number_validation
 from .prediction_files import SUFFIX, load_predictions
-from .reading import read_json, read_table
 from .results import PrepareLog, Results
 from .score_files import load_cross_validation
 
@@ -48,8 +49,8 @@ def load_results(folder: Path) -> Results:
                 validations.append(load_cross_validation(place, name))
         elif (place / "folds.json").is_file() and not _is_shared(place):
             unfinished.append(name)
-        if (place / COMPARISON_FILE).is_file():
-            comparisons.append(load_comparison(place, name))
+        if (place / Comparison.FILE).is_file():
+            comparisons.append(replace(read_result(place / Comparison.FILE, Comparison), name=name))
         if (place / PERSONAL_FILE).is_file():
             personal.append(load_personal_curve(place, name))
         elif (place / PERSONAL_FOLDS).is_file():
@@ -67,7 +68,7 @@ def load_results(folder: Path) -> Results:
     if not any(finished) and not unfinished and not unfinished_curves:
         raise StudyError(
             f"{folder} holds no results; a report needs scores.json (cross-validate), {AUDIT_FILE} (audit), "
-            f"{COMPARISON_FILE} (compare), {LEARNING_FILE} (learning-curve), {PERSONAL_FILE} (personalise), "
+            f"{Comparison.FILE} (compare), {LEARNING_FILE} (learning-curve), {PERSONAL_FILE} (personalise), "
             f"summary.csv with failures.csv (predict) or a {LOG_SUFFIX} table (prepare), there or up to {_DEEPEST} "
             "folders below"
         )

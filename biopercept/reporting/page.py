@@ -8,6 +8,7 @@ from pathlib import Path
 
 from biopercept.errors import OutputError
 from biopercept.files import write_text
+from biopercept.results.comparison import Comparison
 from biopercept.version import __version__
 
 from .audit_files import VERDICTS
@@ -15,7 +16,6 @@ from .audit_results import Audit
 from .cautions import Caution, cautions_of, same_data
 from .comparison_figures import comparison_figures
 from .comparison_tables import contender_table, pair_table
-from .comparisons import Comparison
 from .curve_results import LearningCurve, PersonalCurve
 from .discovery import load_numbers, load_results
 from .figures import MOST_TIMELINES, prediction_timelines, write_figures

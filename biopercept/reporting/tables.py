@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from biopercept.results.reading import ResultTable
+
 from .audit_results import Audit
-from .reading import ResultTable
 from .results import CrossValidation, Estimate
 from .text import NOT_DEFINED, count, duration, score, shown, span, with_interval
 
