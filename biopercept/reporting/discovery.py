@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from biopercept.errors import StudyError
+from biopercept.results.audit import Audit
 from biopercept.results.comparison import Comparison
 from biopercept.results.reading import read_json, read_result, read_table
 
-from .audit_files import FILE as AUDIT_FILE
-from .audit_files import load_audit
 from .curve_files import LEARNING_FILE, PERSONAL_FILE, PERSONAL_FOLDS, load_learning_curve, load_personal_curve
 from .number_results import NumberValidation, is_of_numbers, load_number_validation
 from .prediction_files import SUFFIX, load_predictions
@@ -59,15 +58,15 @@ def load_results(folder: Path) -> Results:
             learning.append(load_learning_curve(place, name))
         if any(place.glob(f"*{SUFFIX}")) or ((place / "summary.csv").is_file() and (place / "failures.csv").is_file()):
             predictions.append(load_predictions(place, name))
-        if (place / AUDIT_FILE).is_file():
-            audits.append(load_audit(place, name))
+        if (place / Audit.FILE).is_file():
+            audits.append(replace(read_result(place / Audit.FILE, Audit), name=name))
         for path in sorted(place.glob(f"*{LOG_SUFFIX}")):
             logs.append(PrepareLog(path.relative_to(folder).as_posix(), read_table(path)))
     numbers = load_numbers(folder)
     finished = (validations, predictions, logs, audits, comparisons, numbers, personal, learning)
     if not any(finished) and not unfinished and not unfinished_curves:
         raise StudyError(
-            f"{folder} holds no results; a report needs scores.json (cross-validate), {AUDIT_FILE} (audit), "
+            f"{folder} holds no results; a report needs scores.json (cross-validate), {Audit.FILE} (audit), "
             f"{Comparison.FILE} (compare), {LEARNING_FILE} (learning-curve), {PERSONAL_FILE} (personalise), "
             f"summary.csv with failures.csv (predict) or a {LOG_SUFFIX} table (prepare), there or up to {_DEEPEST} "
             "folders below"

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from biopercept.results.audit import Audit
 from biopercept.results.comparison import Comparison
 from biopercept.results.reading import ResultTable
 
-from .audit_results import Audit
 from .curve_results import LearningCurve, PersonalCurve
 from .prediction_results import PredictionFolder, Predictions
 from .sensor_results import SensorSubset

@@ -14,7 +14,6 @@ import pytest
 
 from biopercept.auditing import fitted
 from biopercept.auditing.audit import audit
-from biopercept.auditing.findings import Finding
 from biopercept.auditing.material import gather
 from biopercept.auditing.model_outputs import ModelOutputs, probe_folds, read_outputs
 from biopercept.auditing.reading_probes import LATENTS, OUTPUTS, logits_of, probe_identity, subject_tells_label
@@ -28,6 +27,7 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
+from biopercept.results.audit import Finding
 from biopercept.store import open_store
 
 NETWORK = FitSettings(
