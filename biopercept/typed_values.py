@@ -1,10 +1,11 @@
 """Text, YAML and JSON read as typed values and frozen dataclasses, and written back; every fault is a sentence.
 
 A dataclass is the schema of what it is read from: its fields in their order, their annotations, and which may be
-absent. Three rules go beyond the annotations:
+absent. These rules go beyond the annotations:
 
 - A field with a default may be absent where it is read; :func:`omitted` ones are not written either while they have it.
 - :func:`unwritten` fields are no part of the file: where it lay, what it is called.
+- :func:`written_as` gives a field a name in the file that Python has no word for.
 - ``Annotated[kind, Check(...)]`` narrows a kind, such as :data:`Count`.
 
 What a file has beyond the fields is not read: a later version may add to a schema.
@@ -45,10 +46,12 @@ class Check:
 
 Count = Annotated[int, Check(lambda number: number >= 0, "a whole number of 0 or more")]
 Interval = Annotated[
-    tuple[float, float], Check(lambda ends: ends[0] <= ends[1], "two numbers [low, high], the lower one first")
+    tuple[float, float],
+    Check(lambda ends: ends[0] <= ends[1], "a list of two numbers, the lower one first,"),
 ]
 Span = Annotated[
-    tuple[int, int], Check(lambda ends: 0 <= ends[0] <= ends[1], "two whole numbers [lowest, highest] of 0 or more")
+    tuple[int, int],
+    Check(lambda ends: 0 <= ends[0] <= ends[1], "a list of two whole numbers of 0 or more, the lower one first,"),
 ]
 
 
@@ -60,6 +63,15 @@ def omitted(default: Any = None) -> Any:
 def unwritten(default: Any = None) -> Any:
     """Return a dataclass field that is no part of the file."""
     return _field(default, "unwritten")
+
+
+def written_as(name: str) -> Any:
+    """Return a dataclass field without default that has another name in the file."""
+    return field(metadata={"name": name})
+
+
+def _name_of(part: dataclasses.Field[Any]) -> str:
+    return str(part.metadata.get("name", part.name))
 
 
 def _field(default: Any, how: str) -> Any:
@@ -93,7 +105,7 @@ class FieldError(ValueError):
     def sentence(self, source: object) -> str:
         """Return the fault as a sentence about the file (or the like) that the value was read from."""
         if self.is_refused:
-            return f"{source} has {self.place}{': ' if self.place else ''}{self.wanted}"
+            return f"{source}{f', {self.place},' if self.place else ''} has {self.wanted}"
         if self.is_absent:
             return f"{source} has no {self.place!r}; {self.wanted} is needed"
         return f"{source} has {_shown(self.given)} for {self.place!r}; {self.wanted} is needed"
@@ -103,7 +115,7 @@ def to_plain(value: Any) -> Any:
     """Return what JSON holds of a value: a dataclass's written fields in their order, tuples as lists."""
     if dataclasses.is_dataclass(value):
         return {
-            part.name: to_plain(getattr(value, part.name))
+            _name_of(part): to_plain(getattr(value, part.name))
             for part in dataclasses.fields(value)
             if not part.metadata.get("unwritten") and not _is_omitted(part, getattr(value, part.name))
         }
@@ -138,10 +150,10 @@ def from_plain(kind: type[T], content: Any, place: str = "") -> T:
     if not isinstance(content, dict):
         raise FieldError(place, "an object with named values", content)
     values: dict[str, Any] = {}
-    for name, hint, is_needed in _schema_of(cast(Any, kind)):
+    for attribute, name, hint, is_needed in _schema_of(cast(Any, kind)):
         inside = f"{place}.{name}" if place else name
         if name in content:
-            values[name] = read_as(hint, content[name], inside)
+            values[attribute] = read_as(hint, content[name], inside)
         elif is_needed:
             raise FieldError(inside, words_for(hint))
     try:
@@ -153,11 +165,11 @@ def from_plain(kind: type[T], content: Any, place: str = "") -> T:
 
 
 @functools.cache
-def _schema_of(kind: Any) -> tuple[tuple[str, Any, bool], ...]:
-    """Return name, annotation and "has no default" of each field of a dataclass that its file holds."""
+def _schema_of(kind: Any) -> tuple[tuple[str, str, Any, bool], ...]:
+    """Return attribute, name, annotation and "has no default" of each field of a dataclass that its file holds."""
     hints = typing.get_type_hints(kind, include_extras=True)
     return tuple(
-        (part.name, hints[part.name], _default(part) is MISSING)
+        (part.name, _name_of(part), hints[part.name], _default(part) is MISSING)
         for part in dataclasses.fields(kind)
         if not part.metadata.get("unwritten")
     )
@@ -182,8 +194,7 @@ def read_as(hint: Any, given: Any, place: str, *, from_text: bool = False) -> An
     """
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        value = read_as(inner[0], given, place, from_text=from_text)
-        return _checked(value, inner[1:], given, place)
+        return _checked(inner[0], inner[1:], given, place, from_text=from_text)
     if dataclasses.is_dataclass(hint):
         return from_plain(cast(type, hint), given, place)
     if origin in (typing.Union, types.UnionType):
@@ -199,10 +210,14 @@ def read_as(hint: Any, given: Any, place: str, *, from_text: bool = False) -> An
     return given if hint is Any else _scalar(hint, given, place, from_text=from_text)
 
 
-def _checked(value: Any, checks: Iterable[Any], given: Any, place: str) -> Any:
-    for check in checks:
-        if isinstance(check, Check) and not check.holds(value):
-            raise FieldError(place, check.words, given)
+def _checked(kind: Any, checks: Iterable[Any], given: Any, place: str, *, from_text: bool) -> Any:
+    words = next((check.words for check in checks if isinstance(check, Check)), words_for(kind))
+    try:
+        value = read_as(kind, given, place, from_text=from_text)
+    except FieldError as fault:
+        raise FieldError(place, words, given) from fault
+    if not all(check.holds(value) for check in checks if isinstance(check, Check)):
+        raise FieldError(place, words, given)
     return value
 
 
@@ -235,7 +250,7 @@ def _sequence(hint: Any, inner: tuple[Any, ...], given: Any, place: str, *, from
             for number, (kind, value) in enumerate(zip(kinds, given, strict=True), 1)
         )
     except FieldError as fault:
-        if any(isinstance(value, dict) for value in given):
+        if dataclasses.is_dataclass(inner[0]):
             raise
         raise FieldError(place, words_for(hint), given) from fault  # of plain values the whole list says more
 

@@ -10,19 +10,25 @@ from biopercept.errors import OutputError
 from biopercept.files import write_text
 from biopercept.results.audit import VERDICTS, Audit
 from biopercept.results.comparison import Comparison
+from biopercept.results.curves import LearningCurve, PersonalCurve
 from biopercept.version import __version__
 
 from .audit import audit_table
 from .cautions import Caution, cautions_of, same_data
 from .comparison_figures import comparison_figures
 from .comparison_tables import contender_table, pair_table
-from .curve_results import LearningCurve, PersonalCurve
+from .curves import (
+    learning_figures,
+    learning_sentence,
+    learning_table,
+    personal_figure,
+    personal_sentences,
+    personal_tables,
+)
 from .discovery import load_numbers, load_results
 from .figures import MOST_TIMELINES, prediction_timelines, write_figures
-from .learning_views import learning_figures, learning_sentence, learning_table
 from .number_results import NumberValidation
 from .number_views import number_cautions, number_figure, number_table, subject_numbers
-from .personal_views import personal_figure, personal_sentences, personal_tables
 from .prediction_results import PredictionFolder
 from .preparation import preparations_of
 from .results import CrossValidation, PrepareLog, Results

@@ -9,9 +9,9 @@ from typing import Any
 
 from biopercept.results.audit import Audit
 from biopercept.results.comparison import Comparison
+from biopercept.results.curves import LearningCurve, PersonalCurve
 from biopercept.results.reading import ResultTable
 
-from .curve_results import LearningCurve, PersonalCurve
 from .prediction_results import PredictionFolder, Predictions
 from .sensor_results import SensorSubset
 from .study_results import StudyScore

@@ -163,7 +163,7 @@ def test_a_fit_that_was_stopped_goes_on_and_other_settings_are_refused(
     result = audit(request, output, on_fold=lambda name, was_done, n: told.append(was_done))
     assert told == [True, False, False]
     straight = audit(request, tmp_path / "straight")
-    assert [f.to_json() for f in result.findings] == [f.to_json() for f in straight.findings]
+    assert result.findings == straight.findings
     assert {"time-in-latents", "identity-in-latents", "time-in-outputs"} <= set(by_probe(result.findings))
     with pytest.raises(SettingsError, match="holds a run with another seed"):
         audit(replace(request, evaluation=replace(request.evaluation, seed=1)), output)
