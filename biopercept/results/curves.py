@@ -120,8 +120,10 @@ class PersonalPoint:
     over_chronological: Gain = omitted(Gain())
 
     def __post_init__(self) -> None:
-        if self.tier != GENERAL and self.gain == Gain():
-            raise ValueError(f"no gain at a point of the tier {self.tier}; run {PersonalCurve.COMMAND} again")
+        lacks_gain, lacks_stamp = self.tier != GENERAL and self.gain == Gain(), self.tier == CONTRAST and not self.stamp
+        if lacks_gain or lacks_stamp:
+            what = "gain" if lacks_gain else "stamp"
+            raise ValueError(f"no {what} at a point of the tier {self.tier}; run {PersonalCurve.COMMAND} again")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -248,7 +248,7 @@ def test_figures_are_drawn_the_same_each_time_whatever_the_user_has_set(tmp_path
         ),
         (
             {"curve": [{k: v for k, v in point("random-draw contrast", "full", 1, 2.0, 0.1).items() if k != "stamp"}]},
-            "has no 'stamp'; a text is needed, run personalise again",
+            ", curve[1], has no stamp at a point of the tier random-draw contrast; run personalise again",
         ),
     ],
 )
