@@ -17,7 +17,6 @@ from typing import Any
 from biopercept.auditing.settings import AuditSettings
 from biopercept.errors import SettingsError
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.field_values import did_you_mean, read_value
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.pretext import PretrainingSettings
 from biopercept.learning.training_settings import TrainingSettings
@@ -27,7 +26,7 @@ from biopercept.personalising.settings import PersonalisationSettings
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.resources import preset_names, preset_text
-from biopercept.studies.yaml_text import parse_yaml_text, read_yaml_text
+from biopercept.typed_values import did_you_mean, parse_yaml_text, read_setting, read_yaml_text
 from biopercept.version import __version__
 
 DEFAULT_PRESET = "general"
@@ -187,7 +186,7 @@ def _take_prepared(prepared: Mapping[str, Any], sections: dict[str, _Section], f
             here = sections.setdefault(section, {})
             given = here.get(key)
             if given is not None and given.is_users:
-                value = read_value(given.given, hints[section][key], f"{given.where}: {section}.{key}", faults)
+                value = read_setting(given.given, hints[section][key], f"{given.where}: {section}.{key}", faults)
                 if value is not None and value != stored:
                     faults.append(
                         f"{given.where}: {section}.{key} is {value} and the store was prepared with {stored}; leave it "
@@ -356,7 +355,7 @@ def _build(sections: Mapping[str, _Section], faults: list[str]) -> Config:
         before = len(faults)
         given = sections.get(name, {})
         values = {
-            key: read_value(value.given, hints[name][key], f"{value.where}: {name}.{key}", faults)
+            key: read_setting(value.given, hints[name][key], f"{value.where}: {name}.{key}", faults)
             for key, value in given.items()
         }
         if len(faults) == before:

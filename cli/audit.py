@@ -49,13 +49,13 @@ def audit(
     Each verdict comes with a sentence that can be quoted.
     """
     from biopercept.auditing.audit import audit as run
-    from biopercept.auditing.findings import OK
     from biopercept.auditing.output_folder import claim
     from biopercept.auditing.writing import write_audit
     from biopercept.config import config_text
     from biopercept.files import only_writer, write_text
-    from biopercept.reporting.audit_files import load_audit
-    from biopercept.reporting.tables import print_audit
+    from biopercept.reporting.audit import print_audit
+    from biopercept.results.audit import OK
+    from biopercept.results.reading import document_of
 
     named = [] if normalisation is None else [f"normalisation.mode={normalisation}"]
     settings = settings_for(store, config, [*(overrides or []), *named], quiet=quiet)
@@ -76,11 +76,11 @@ def audit(
 
         result = run(request, output, n_jobs=jobs, on_probe=tell, on_fold=tell_fold)
         write_text(output / "config.yaml", config_text(settings))
-        document = write_audit(result, output)
+        found = write_audit(result, output)
     if as_json:
-        print_json(document)
+        print_json(document_of(found))
     else:
-        print_audit(load_audit(output))
+        print_audit(found)
     if strict and result.verdict != OK:
         raise typer.Exit(1)
 

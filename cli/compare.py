@@ -35,9 +35,9 @@ def compare(
     """Compare cross-validations of the same study, paired over subjects."""
     from biopercept.comparing.comparison import compare as run
     from biopercept.comparing.writing import write_comparison
-    from biopercept.reporting.comparison_files import comparison_to_json
     from biopercept.reporting.comparison_tables import brief_pair_table, contender_table
     from biopercept.reporting.tables import terminal_table
+    from biopercept.results.reading import document_of
 
     refuse_existing(output, overwrite=overwrite)
     held = run(folders, metric=metric, reference=reference, n_resamples=resamples, seed=seed)
@@ -45,7 +45,7 @@ def compare(
     for caution in held.cautions:
         say(f"caution: {caution}", quiet=quiet)
     if as_json:
-        print_json(comparison_to_json(held))
+        print_json(document_of(held))
         return
     screen = console()
     screen.print(terminal_table(contender_table(held)))

@@ -51,9 +51,11 @@ def learning_curve(
     Each share has a folder of its own, and an interrupted run goes on where it stopped.
     """
     from biopercept.config import config_text
-    from biopercept.evaluation.learning_curve import curve_markdown, parse_shares
     from biopercept.evaluation.learning_curve import learning_curve as run
+    from biopercept.evaluation.learning_curve import parse_shares
     from biopercept.learning.fitting import FitSettings
+    from biopercept.reporting.curves import learning_page
+    from biopercept.results.reading import document_of
 
     from .cross_validate import effective_settings, evaluation_request
 
@@ -87,9 +89,9 @@ def learning_curve(
             overwrite=overwrite,
             on_fold=tell,
         )
-    for warning in found["warnings"]:
+    for warning in found.warnings:
         say(f"warning: {warning}", quiet=quiet)
     if as_json:
-        print_json(found)
+        print_json(document_of(found))
     else:
-        print_text(curve_markdown(found).rstrip())
+        print_text(learning_page(found).rstrip())

@@ -42,6 +42,7 @@ def personalise(
     from biopercept.evaluation.personalisation import personalise as run
     from biopercept.evaluation.planning import EvaluationRequest
     from biopercept.learning.fitting import FitSettings
+    from biopercept.results.reading import document_of
 
     named = {
         "evaluation.split": split,
@@ -73,9 +74,9 @@ def personalise(
                 say(f"fold {fold.name} {'was done before' if was_done else 'done'} ({n_folds} in all)", quiet=quiet)
 
         found = run(request, output, n_jobs=jobs, config_text=config_text(settings), overwrite=overwrite, on_fold=tell)
-    for warning in found["warnings"]:
+    for warning in found.warnings:
         say(f"warning: {warning}", quiet=quiet)
     if as_json:
-        print_json(found)
+        print_json(document_of(found))
     else:
         print_text((output / PAGE).read_text(encoding="utf-8").rstrip("\n"))

@@ -37,6 +37,7 @@ def score_generation(
     from biopercept.evaluation.generation import score_generation as run
     from biopercept.evaluation.planning import EvaluationRequest
     from biopercept.learning.fitting import FitSettings
+    from biopercept.results.reading import document_of
 
     named = {"evaluation.n_folds": folds, "normalisation.mode": normalisation}
     chosen = [f"{key}={value}" for key, value in named.items() if value is not None]
@@ -61,9 +62,9 @@ def score_generation(
                 say(f"fold {fold.name} {'was done before' if was_done else 'done'} ({n_folds} in all)", quiet=quiet)
 
         found = run(request, output, n_jobs=jobs, config_text=config_text(settings), overwrite=overwrite, on_fold=tell)
-    for warning in found["warnings"]:
+    for warning in found.warnings:
         say(f"warning: {warning}", quiet=quiet)
     if as_json:
-        print_json(found)
+        print_json(document_of(found))
     else:
         print_text((output / PAGE).read_text(encoding="utf-8").rstrip("\n"))

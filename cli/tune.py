@@ -47,6 +47,7 @@ def tune(
     An interrupted run goes on where it stopped; candidates added later are fitted and the others used again.
     """
     from biopercept.errors import SettingsError
+    from biopercept.results.reading import document_of
     from biopercept.tuning.candidates import read_candidates
     from biopercept.tuning.selection import tune as run
     from biopercept.tuning.space import random_trials
@@ -73,12 +74,12 @@ def tune(
                 say(f"{n_done[n_fits]}/{n_fits} {candidate} without {fold} {state}", quiet=quiet)
 
         found = run([made(draft) for draft in drafts], output, n_jobs=jobs, overwrite=overwrite, on_fit=tell)
-    for held in found["failed"]:
-        say(f"warning: candidate {held['name']} could not be fitted: {held['reason']}", quiet=quiet)
+    for failed in found.failed:
+        say(f"warning: candidate {failed.name} could not be fitted: {failed.reason}", quiet=quiet)
     if as_json:
-        print_json(found)
+        print_json(document_of(found))
         return
-    for sentence in found["findings"]:
+    for sentence in found.findings:
         print_text(sentence)
     print_text(str(output / "tuning.md"))
 

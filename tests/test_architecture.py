@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up. A room may import rooms of lower floors, and of its own floor as long as no circle closes.
 _GROUND = (
-    "errors recording recording_labels modalities resources files child_processes windowed installation field_values "
+    "errors recording recording_labels modalities resources files child_processes windowed installation typed_values "
     "markdown model version"
 )
 _STORE = "store_layout hdf5_writing stored_recording store_writing store"
@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     tuple(_GROUND.split()),
     ("loaders", "studies", "preprocessing"),
     tuple(_STORE.split()),
+    ("results", "reporting"),
     (*_PREPARE.split(), "learning", "evaluation", "comparators", "personalising"),
     (
         "prediction",
@@ -35,7 +36,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "explanation",
         "onnx_export",
         "live",
-        "reporting",
         "claims",
         "benchmarks",
         "auditing",

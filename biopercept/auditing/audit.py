@@ -11,7 +11,6 @@ import numpy as np
 from biopercept.auditing import structure
 from biopercept.auditing.contrasts import probe_permutation, probe_random_split
 from biopercept.auditing.duplicates import probe_duplicates
-from biopercept.auditing.findings import Finding, Skipped, worst_verdict
 from biopercept.auditing.fitted import fit_model
 from biopercept.auditing.material import FoldValues, LabelScore, Material, gather, has_all_values
 from biopercept.auditing.model_outputs import ModelOutputs, probe_folds, read_outputs
@@ -34,6 +33,7 @@ from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.learning.engine import threads
 from biopercept.learning.normalisation import FloatArray
 from biopercept.learning.splits import Fold
+from biopercept.results.audit import Finding, Skipped, Verdict, worst_verdict
 from biopercept.store import open_store
 
 Told = Callable[[str], None]
@@ -89,7 +89,7 @@ class AuditResult:
     model: str | None
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Verdict:
         """Return the worst verdict."""
         return worst_verdict(self.findings)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.auditing.findings import LEAK, OK, WARNING, Finding
 from biopercept.auditing.material import LabelScore, Material
 from biopercept.auditing.nuisance import lead_of
 from biopercept.auditing.time_reading import filled_and_scaled
 from biopercept.auditing.wording import accuracy
 from biopercept.learning.windows import IntArray
 from biopercept.reporting.text import count, score, with_interval
+from biopercept.results.audit import LEAK, OK, WARNING, Finding
 
 
 def permuted_labels(material: Material, random: np.random.Generator) -> IntArray:
@@ -72,17 +72,17 @@ def probe_permutation(material: Material) -> Finding:
         )
     sentence = f"With labels permuted within subject a linear model reaches {drawn}: {end}"
     return Finding(
-        "label-permutation",
-        "evaluation",
-        LEAK if is_learnt else OK,
-        sentence,
-        "balanced accuracy with permuted labels",
-        mean,
-        (low, high),
-        truth.chance,
-        truth.n_subjects,
-        truth.n_windows,
-        {"p_value": p_value, "balanced_accuracy_true_labels": truth.value, "n_draws": len(null)},
+        probe="label-permutation",
+        subject_matter="evaluation",
+        verdict=LEAK if is_learnt else OK,
+        sentence=sentence,
+        score_name="balanced accuracy with permuted labels",
+        score=mean,
+        ci95=(low, high),
+        chance=truth.chance,
+        n_subjects=truth.n_subjects,
+        n_windows=truth.n_windows,
+        details={"p_value": p_value, "balanced_accuracy_true_labels": truth.value, "n_draws": len(null)},
     )
 
 
@@ -145,17 +145,21 @@ def probe_random_split(material: Material, model: LabelScore | None) -> Finding:
     else:
         sentence += "; no score here was made that way."
     return Finding(
-        "random-split-contrast",
-        "evaluation",
-        WARNING if is_reached else OK,
-        sentence,
-        "inflation of balanced accuracy",
-        gain,
-        interval,
-        0.0,
-        grouped.n_subjects,
-        grouped.n_windows,
-        {"stamp": "diagnostic, never a result", "random_split": inflated.value, "subjects_held_out": grouped.value},
+        probe="random-split-contrast",
+        subject_matter="evaluation",
+        verdict=WARNING if is_reached else OK,
+        sentence=sentence,
+        score_name="inflation of balanced accuracy",
+        score=gain,
+        ci95=interval,
+        chance=0.0,
+        n_subjects=grouped.n_subjects,
+        n_windows=grouped.n_windows,
+        details={
+            "stamp": "diagnostic, never a result",
+            "random_split": inflated.value,
+            "subjects_held_out": grouped.value,
+        },
     )
 
 

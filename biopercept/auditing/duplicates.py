@@ -12,9 +12,9 @@ from collections import defaultdict
 
 import numpy as np
 
-from biopercept.auditing.findings import LEAK, OK, Finding
 from biopercept.auditing.material import Material
 from biopercept.reporting.text import count, listed
+from biopercept.results.audit import LEAK, OK, Finding
 from biopercept.windowed import FloatSamples, WindowedRecording
 
 _BLOCK = 64
@@ -86,15 +86,15 @@ def probe_duplicates(material: Material) -> Finding:
     else:
         sentence = f"No samples are shared between {count(n_recordings, 'recording')} of different subjects."
     return Finding(
-        "duplicates",
-        "evaluation",
-        LEAK if pairs else OK,
-        sentence,
-        "pairs of recordings with the same samples",
-        float(len(pairs)),
-        None,
-        0.0,
-        len(material.windows.subjects),
-        len(material.windows),
-        {"pairs": [[a, b, round(share, 4)] for share, a, b in pairs], "n_blocks": int(sum(sizes))},
+        probe="duplicates",
+        subject_matter="evaluation",
+        verdict=LEAK if pairs else OK,
+        sentence=sentence,
+        score_name="pairs of recordings with the same samples",
+        score=float(len(pairs)),
+        ci95=None,
+        chance=0.0,
+        n_subjects=len(material.windows.subjects),
+        n_windows=len(material.windows),
+        details={"pairs": [[a, b, round(share, 4)] for share, a, b in pairs], "n_blocks": int(sum(sizes))},
     )

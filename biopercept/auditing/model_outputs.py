@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from biopercept.auditing.findings import LEAK, OK, Finding
 from biopercept.auditing.material import Material
 from biopercept.errors import SettingsError
 from biopercept.learning.normalisation import FloatArray
-from biopercept.reporting.reading import read_json, read_table
 from biopercept.reporting.score_files import load_cross_validation
 from biopercept.reporting.text import count, listed
+from biopercept.results.audit import LEAK, OK, Finding
+from biopercept.results.reading import read_json, read_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,17 +113,17 @@ def probe_folds(material: Material, outputs: ModelOutputs) -> Finding:
     sentence = f"In the folds of {outputs.name}, {end}"
     n_subjects, n_windows = len(windows.subjects), len(windows)
     return Finding(
-        "folds-of-model",
-        "evaluation",
-        LEAK if leaked or n_torn else OK,
-        sentence,
-        "subjects on both sides",
-        float(len(leaked)),
-        None,
-        0.0,
-        n_subjects,
-        n_windows,
-        {"subjects": leaked, "n_windows_overlapping_other_folds": n_torn},
+        probe="folds-of-model",
+        subject_matter="evaluation",
+        verdict=LEAK if leaked or n_torn else OK,
+        sentence=sentence,
+        score_name="subjects on both sides",
+        score=float(len(leaked)),
+        ci95=None,
+        chance=0.0,
+        n_subjects=n_subjects,
+        n_windows=n_windows,
+        details={"subjects": leaked, "n_windows_overlapping_other_folds": n_torn},
     )
 
 

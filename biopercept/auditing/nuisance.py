@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from biopercept.auditing.findings import LEAK, OK, WARNING, Finding, Skipped
 from biopercept.auditing.material import LabelScore, Material
 from biopercept.auditing.wording import accuracy
 from biopercept.comparators.features import columns_with_data
@@ -21,6 +20,7 @@ from biopercept.evaluation.metrics import bootstrap_interval
 from biopercept.learning.fitting import FitRequest, Fitted
 from biopercept.learning.normalisation import FloatArray
 from biopercept.reporting.text import score, with_interval
+from biopercept.results.audit import LEAK, OK, WARNING, Finding, Skipped
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def probe_design(material: Material, rival: LabelScore, rival_name: str) -> tupl
         columns = nuisance.columns(material)
         reached = _reached(material, nuisance, columns)
         if reached is None:
-            found.append(Skipped(nuisance.name, "the study has nothing of it that varies"))
+            found.append(Skipped(probe=nuisance.name, reason="the study has nothing of it that varies"))
             continue
         if nuisance.name == "clock-only":
             clock = reached
@@ -236,15 +236,15 @@ def _finding(
     else:
         sentence = f"{nuisance.seen} tells the label with {accuracy(reached)}: {meaning}; {beside}."
     return Finding(
-        nuisance.name,
-        "design",
-        verdict,
-        sentence,
-        "balanced accuracy",
-        reached.value,
-        reached.ci95,
-        reached.chance,
-        reached.n_subjects,
-        reached.n_windows,
-        {"model": rival_name, "model_score": rival.value, "is_pooled": reached.is_pooled},
+        probe=nuisance.name,
+        subject_matter="design",
+        verdict=verdict,
+        sentence=sentence,
+        score_name="balanced accuracy",
+        score=reached.value,
+        ci95=reached.ci95,
+        chance=reached.chance,
+        n_subjects=reached.n_subjects,
+        n_windows=reached.n_windows,
+        details={"model": rival_name, "model_score": rival.value, "is_pooled": reached.is_pooled},
     )

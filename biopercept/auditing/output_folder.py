@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 
 from biopercept.auditing.fitted import FOLDER
-from biopercept.auditing.writing import JSON_FILE, PAGE_FILE
+from biopercept.auditing.writing import PAGE_FILE
 from biopercept.errors import OutputError
+from biopercept.results.audit import Audit
 
-_OWN = (JSON_FILE, PAGE_FILE, "config.yaml", "report.html")
+_OWN = (Audit.FILE, PAGE_FILE, "config.yaml", "report.html")
 
 
 def claim(output: Path, *, overwrite: bool) -> None:
@@ -26,7 +27,7 @@ def claim(output: Path, *, overwrite: bool) -> None:
     if output.is_file():  # not even --overwrite replaces a file by a folder
         reason = f"{output} is a file; choose a folder for the results"
     elif output.is_dir() and not overwrite:
-        is_own = (output / JSON_FILE).is_file() or (output / FOLDER).is_dir()
+        is_own = (output / Audit.FILE).is_file() or (output / FOLDER).is_dir()
         if not is_own and any(not path.name.startswith(".") for path in output.iterdir()):
             reason = f"{output} is not empty and holds no audit; choose another output or add --overwrite"
     if reason:

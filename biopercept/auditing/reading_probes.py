@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from biopercept.auditing.findings import LEAK, OK, WARNING, Finding, Skipped
 from biopercept.auditing.identity_reading import Recognition, recognise
 from biopercept.auditing.material import FoldValues, LabelScore, Material
 from biopercept.auditing.wording import recognition
 from biopercept.learning.normalisation import FloatArray
 from biopercept.reporting.text import score
+from biopercept.results.audit import LEAK, OK, WARNING, Finding, Skipped
 
 _CERTAIN = 1e-6
 
@@ -52,7 +52,7 @@ def probe_identity(
     name = f"identity-in-{what.name}"
     found = recognise(material, groups)
     if found is None:
-        return Skipped(name, "no two subjects have windows far enough apart in time")
+        return Skipped(probe=name, reason="no two subjects have windows far enough apart in time")
     corrected = (tie.value - tie.chance) / (1 - tie.chance)
     is_tied = corrected >= 0.5
     is_known = found.ci95[0] > found.chance + material.settings.margin
@@ -63,17 +63,17 @@ def probe_identity(
         f"{_identity_end(found, tie, is_known=is_known, is_tied=is_tied, is_striking=is_striking)}"
     )
     return Finding(
-        name,
-        what.subject_matter,
-        verdict,
-        sentence,
-        "share of windows given to their owner",
-        found.value,
-        found.ci95,
-        found.chance,
-        found.n_subjects,
-        found.n_windows,
-        {"balanced_accuracy_of_label_from_subject": tie.value},
+        probe=name,
+        subject_matter=what.subject_matter,
+        verdict=verdict,
+        sentence=sentence,
+        score_name="share of windows given to their owner",
+        score=found.value,
+        ci95=found.ci95,
+        chance=found.chance,
+        n_subjects=found.n_subjects,
+        n_windows=found.n_windows,
+        details={"balanced_accuracy_of_label_from_subject": tie.value},
     )
 
 

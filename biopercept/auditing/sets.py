@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.auditing.findings import LEAK, OK, WARNING, Finding, Skipped
 from biopercept.auditing.material import Material
 from biopercept.auditing.wording import accuracy
 from biopercept.comparators.probes import fit_trees
 from biopercept.errors import StudyError
 from biopercept.reporting.text import count, listed, shown
+from biopercept.results.audit import LEAK, OK, WARNING, Finding, Skipped
 from biopercept.studies.tables import read_table
 from biopercept.windowed import StoredSignal, WindowedRecording
 
@@ -84,7 +84,7 @@ def _of_set(material: Material, name: str, levels: NDArray[np.str_]) -> Finding 
     names, code = np.unique(levels, return_inverse=True)
     if not 2 <= len(names) <= _MOST_LEVELS:
         what = "everybody has the same" if len(names) < 2 else f"{len(names)} different values are no sets"
-        return Skipped(probe, what)
+        return Skipped(probe=probe, reason=what)
     lacking = _lacking(material, names, code)
     columns = (code[:, None] == np.arange(len(names))).astype(np.float64)
     reached = material.pooled(material.answers(lambda request: fit_trees(request, columns)))
@@ -100,17 +100,17 @@ def _of_set(material: Material, name: str, levels: NDArray[np.str_]) -> Finding 
         parts.append("all classes are in all sets, about alike")
     sentence = "; ".join(parts) + "."
     return Finding(
-        probe,
-        "design",
-        verdict,
-        sentence[:1].upper() + sentence[1:],
-        "balanced accuracy",
-        reached.value,
-        reached.ci95,
-        reached.chance,
-        reached.n_subjects,
-        reached.n_windows,
-        {"levels": {str(n): int(np.sum(code == i)) for i, n in enumerate(names)}, "lacking": lacking},
+        probe=probe,
+        subject_matter="design",
+        verdict=verdict,
+        sentence=sentence[:1].upper() + sentence[1:],
+        score_name="balanced accuracy",
+        score=reached.value,
+        ci95=reached.ci95,
+        chance=reached.chance,
+        n_subjects=reached.n_subjects,
+        n_windows=reached.n_windows,
+        details={"levels": {str(n): int(np.sum(code == i)) for i, n in enumerate(names)}, "lacking": lacking},
     )
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from biopercept.auditing.findings import LEAK, OK, WARNING, Finding, Skipped
 from biopercept.auditing.material import LabelScore, Material
 from biopercept.learning.normalisation import PER_RECORDING_MODES
 from biopercept.reporting.text import count, listed, score
+from biopercept.results.audit import LEAK, OK, WARNING, Finding, Skipped, Verdict
 
 _LEAST_SUBJECTS = 5
 
@@ -73,7 +73,8 @@ def fixed_order(material: Material) -> Finding | Skipped:
     orders = _orders(material)
     if len(orders) < _LEAST_SUBJECTS:
         return Skipped(
-            "label-order", f"{len(orders)} subjects have several labels in a known order; at least 5 are needed"
+            probe="label-order",
+            reason=f"{len(orders)} subjects have several labels in a known order; at least 5 are needed",
         )
     (order, n_same), n = Counter(orders.values()).most_common(1)[0], len(orders)
     interval = binomtest(n_same, n).proportion_ci(0.95, method="wilson")
@@ -89,17 +90,17 @@ def fixed_order(material: Material) -> Finding | Skipped:
         f"{interval.high:.0%}) met the conditions in the same order ({shown}): {end}"
     )
     return Finding(
-        "label-order",
-        "design",
-        WARNING if is_fixed else OK,
-        sentence,
-        "share of subjects with the commonest order",
-        n_same / n,
-        (float(interval.low), float(interval.high)),
-        None,
-        n,
-        len(material.windows),
-        {"order": list(order), "n_orders": len(set(orders.values()))},
+        probe="label-order",
+        subject_matter="design",
+        verdict=WARNING if is_fixed else OK,
+        sentence=sentence,
+        score_name="share of subjects with the commonest order",
+        score=n_same / n,
+        ci95=(float(interval.low), float(interval.high)),
+        chance=None,
+        n_subjects=n,
+        n_windows=len(material.windows),
+        details={"order": list(order), "n_orders": len(set(orders.values()))},
     )
 
 
@@ -133,7 +134,7 @@ def _spread_of(material: Material, name: str, held: LabelScore) -> Finding | Ski
     probe, settings = f"spread-of-{name}", material.settings
     values = np.array(list(held.per_subject.values()))
     if len(values) < _LEAST_SUBJECTS:
-        return Skipped(probe, f"{len(values)} subjects have a score of their own; at least 5 are needed")
+        return Skipped(probe=probe, reason=f"{len(values)} subjects have a score of their own; at least 5 are needed")
     sd = float(values.std(ddof=1))
     is_better = held.ci95[0] > held.chance
     n_reversed = int(np.sum(values < held.chance - 0.2))
@@ -151,17 +152,17 @@ def _spread_of(material: Material, name: str, held: LabelScore) -> Finding | Ski
         f"{count(len(values), 'subject')}, worst {score(float(values.min()))}: {end}"
     )
     return Finding(
-        probe,
-        "evaluation",
-        verdict,
-        sentence,
-        "standard deviation over subjects",
-        sd,
-        None,
-        None,
-        len(values),
-        held.n_windows,
-        {"mean": held.value, "worst": float(values.min()), "n_reversed": n_reversed},
+        probe=probe,
+        subject_matter="evaluation",
+        verdict=verdict,
+        sentence=sentence,
+        score_name="standard deviation over subjects",
+        score=sd,
+        ci95=None,
+        chance=None,
+        n_subjects=len(values),
+        n_windows=held.n_windows,
+        details={"mean": held.value, "worst": float(values.min()), "n_reversed": n_reversed},
     )
 
 
@@ -186,6 +187,15 @@ def overlap(material: Material) -> Finding:
     return _share("window-overlap", OK, sentence, "share of windows", share, material)
 
 
-def _share(probe: str, verdict: str, sentence: str, score_name: str, share: float, material: Material) -> Finding:
+def _share(probe: str, verdict: Verdict, sentence: str, score_name: str, share: float, material: Material) -> Finding:
     n_subjects, n_windows = len(material.windows.subjects), len(material.windows)
-    return Finding(probe, "design", verdict, sentence, score_name, share, None, None, n_subjects, n_windows)
+    return Finding(
+        probe=probe,
+        subject_matter="design",
+        verdict=verdict,
+        sentence=sentence,
+        score_name=score_name,
+        score=share,
+        n_subjects=n_subjects,
+        n_windows=n_windows,
+    )

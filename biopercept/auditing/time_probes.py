@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from biopercept.auditing.findings import LEAK, OK, WARNING, Finding, Skipped
 from biopercept.auditing.material import FoldValues, LabelScore, Material
 from biopercept.auditing.nuisance import reaches
 from biopercept.auditing.reading_probes import FEATURES, LATENTS, OUTPUTS, Readable
@@ -18,6 +17,7 @@ from biopercept.auditing.time_reading import Association, TimeReading, associate
 from biopercept.auditing.wording import accuracy, correlation
 from biopercept.learning.normalisation import FloatArray
 from biopercept.reporting.text import with_interval
+from biopercept.results.audit import LEAK, OK, WARNING, Finding, Skipped, Verdict
 
 _MOST_NAMED = 3
 
@@ -41,7 +41,7 @@ def probe_time(
     read = read_time(material, folds)
     found = read.found
     if found is None:
-        return Skipped(name, "too few windows share a recording and a label")
+        return Skipped(probe=name, reason="too few windows share a recording and a label")
     is_readable = found.is_readable(material.settings.association)
     is_trace = found.is_readable(material.settings.trace)
     path = _path_score(material, folds, read.each) if is_readable else None
@@ -96,7 +96,7 @@ def _numbers(held: Association) -> dict[str, object]:
 
 def _time_verdict(
     material: Material, what: Readable, clock: LabelScore, rival: LabelScore, path: LabelScore | None
-) -> tuple[str, str]:
+) -> tuple[Verdict, str]:
     """Return the verdict on time that is readable (``path``: how well its direction tells the label) or not (None)."""
     margin = material.settings.margin
     if path is None:
@@ -123,7 +123,7 @@ def _time_verdict(
     return WARNING, f"{told}, but {through}: little of the score ({beside}) can come that way."
 
 
-def _trace_verdict(material: Material, clock: LabelScore) -> tuple[str, str]:
+def _trace_verdict(material: Material, clock: LabelScore) -> tuple[Verdict, str]:
     """Return the verdict on time that can be read, but faintly."""
     told = f"time alone tells the label with {with_interval(clock.value, clock.ci95)}"
     if clock.is_above_chance(material.settings.margin):
@@ -166,7 +166,7 @@ def probe_clock_agreement(
     name = "outputs-follow-clock"
     found = associate(material, probabilities, clock_answers)
     if found is None:
-        return Skipped(name, "too few windows share a recording and a label")
+        return Skipped(probe=name, reason="too few windows share a recording and a label")
     is_following = found.is_readable(material.settings.association)
     is_trace = found.is_readable(material.settings.trace)
     is_told = clock.is_above_chance(material.settings.margin)
@@ -186,8 +186,19 @@ def probe_clock_agreement(
 
 
 def _finding(
-    name: str, subject_matter: str, verdict: str, sentence: str, found: Association, details: Mapping[str, object]
+    name: str, subject_matter: str, verdict: Verdict, sentence: str, found: Association, details: Mapping[str, object]
 ) -> Finding:
     """Return the finding whose score is a correlation within cells."""
-    n = (found.n_subjects, found.n_windows)
-    return Finding(name, subject_matter, verdict, sentence, "correlation", found.value, found.ci95, 0.0, *n, details)
+    return Finding(
+        probe=name,
+        subject_matter=subject_matter,
+        verdict=verdict,
+        sentence=sentence,
+        score_name="correlation",
+        score=found.value,
+        ci95=found.ci95,
+        chance=0.0,
+        n_subjects=found.n_subjects,
+        n_windows=found.n_windows,
+        details=details,
+    )

@@ -24,7 +24,7 @@ from biopercept.comparing.rank_tests import friedman_test, holm, signed_rank_tes
 from biopercept.comparing.wording import cautions_of, findings_of, methods_of
 from biopercept.errors import SettingsError
 from biopercept.evaluation.metrics import bootstrap_interval
-from biopercept.reporting.comparisons import Comparison, Contender, Pair
+from biopercept.results.comparison import Comparison, Contender, Pair
 
 ALPHA = 0.05
 LEAST_RESAMPLES = 2000
@@ -71,7 +71,6 @@ def compare(
     places = _places(order, chosen)
     pairs = [_pair(matched, i, j, n_pairs=len(places), n_resamples=n_resamples, seed=seed) for i, j in places]
     bare = Comparison(
-        name="",
         task=validations[0].task,
         classes=validations[0].classes,
         metric=metric,
@@ -87,6 +86,9 @@ def compare(
         contenders=tuple(contenders[place] for place in order),
         pairs=_holm_over_pairs(pairs),
         friedman=_over_all(matched),
+        cautions=(),
+        findings=(),
+        methods=(),
     )
     return replace(
         bare,

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from biopercept.errors import SettingsError, StudyError
 from biopercept.reporting.discovery import load_results
 from biopercept.reporting.fields import Fields
-from biopercept.reporting.reading import read_json
 from biopercept.reporting.results import CrossValidation
 from biopercept.reporting.tables import labels_of
 from biopercept.reporting.text import count, listed, shown
+from biopercept.results.reading import read_json
 
 METRICS = {"balanced_accuracy": True, "macro_f1": True, "auroc": True, "mcc": True, "brier": False, "ece": False}
 """Columns of ``scores.csv`` that can be compared, and whether more is better."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ class SignedRanks:
     n: int
     n_zero: int
     has_ties: bool
-    method: str
+    method: Literal["exact", "normal"]
 
     @property
     def rank_biserial(self) -> float | None:
@@ -74,7 +75,7 @@ def signed_rank_test(differences: Floats) -> SignedRanks:
     positive, negative = float(ranks[values > 0].sum()), float(ranks[values < 0].sum())
     left = np.abs(values[~is_zero])
     n_zero, has_ties = int(is_zero.sum()), len(np.unique(left)) < len(left)
-    method = "exact"
+    method: Literal["exact", "normal"] = "exact"
     if not len(left):
         p = 1.0
     elif len(left) > _MOST_EXACT:

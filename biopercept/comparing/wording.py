@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from biopercept.comparing.matching import Matched
 from biopercept.comparing.rank_tests import smallest_p
 from biopercept.reporting.cautions import FEW_SUBJECTS, PROBE_MEANING
 from biopercept.reporting.comparison_tables import p_value, signed
-from biopercept.reporting.comparisons import Comparison, Pair
 from biopercept.reporting.results import CrossValidation
 from biopercept.reporting.tables import SPLITS
 from biopercept.reporting.text import count, listed, score, shown, with_interval
+from biopercept.results.comparison import Comparison, Pair
 
 _MOST_NAMED = 12
 
@@ -132,7 +132,7 @@ def methods_of(held: Comparison) -> tuple[str, ...]:
     )
 
 
-def _p_words(methods: set[str]) -> str:
+def _p_words(methods: Set[str]) -> str:
     if methods == {"exact"}:
         return "exact"
     return "by its normal approximation where more than 1000 subjects differ, else exact"

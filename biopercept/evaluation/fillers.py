@@ -17,15 +17,6 @@ from biopercept.learning.windows import IntArray
 
 Floats = NDArray[np.float64]
 
-FILLERS: dict[str, str] = {
-    "zero": "the centre that the window was scaled by",
-    "mean": "training mean of the channel, one number",
-    "median": "training median of the channel, one number",
-    "mean patch": "training mean of each sample of a patch",
-    "mean patch at its place": "training mean of each sample of the patch at this place in the window",
-}
-"""Every filler by its name, with what it says."""
-
 _KEPT_FOR_MEDIANS = 200_000  # values of a channel
 
 

@@ -14,29 +14,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from biopercept.evaluation.fillers import FILLERS
 from biopercept.evaluation.generation_folds import (
     GenerationFold,
     GenerationPlan,
     fit_generation_fold,
     plan_generation,
 )
-from biopercept.evaluation.generation_scores import generation_page, generation_scores
+from biopercept.evaluation.generation_scores import generation_scores
 from biopercept.evaluation.planning import EvaluationRequest
-from biopercept.evaluation.run_folder import SCHEMA, FoldDone, RunFolder
+from biopercept.evaluation.run_folder import FoldDone, RunFolder
 from biopercept.evaluation.scoring import FEW_SUBJECTS
 from biopercept.evaluation.workers import each_fold
-from biopercept.files import only_writer, write_json, write_text
+from biopercept.files import only_writer, write_text
 from biopercept.learning.checkpoint import versions
 from biopercept.learning.engine import engine_for
 from biopercept.learning.splits import K_FOLD, Fold, missing_folds
+from biopercept.reporting.generation import generation_page
+from biopercept.results.generation import FILLERS, Generation, SubjectErrors
+from biopercept.results.reading import write_result
 from biopercept.store import open_store
+from biopercept.typed_values import from_plain
 
-RESULT, PAGE = "generation.json", "generation.md"
+PAGE = "generation.md"
 
 
 def score_generation(
@@ -47,8 +49,8 @@ def score_generation(
     config_text: str = "",
     overwrite: bool = False,
     on_fold: FoldDone | None = None,
-) -> dict[str, Any]:
-    """Run or resume the experiment and return the content of ``generation.json``.
+) -> Generation:
+    """Run or resume the experiment and return what ``generation.json`` holds.
 
     Parameters
     ----------
@@ -87,12 +89,12 @@ def score_generation(
         engine_for(request.device)
         kept.require_own(overwrite=overwrite)
         if overwrite:
-            kept.clear((RESULT, PAGE, "config.yaml"))
+            kept.clear((Generation.FILE, PAGE, "config.yaml"))
         kept.begin(plan.identity(), plan.folds)
         write_text(output / "config.yaml", config_text)
         results = kept.results(plan.folds, lambda waiting: _fit_folds(plan, waiting, n_jobs), on_fold)
         found = _document(plan, results)
-        write_json(output / RESULT, found)
+        write_result(output / Generation.FILE, found)
         write_text(output / PAGE, generation_page(found))
         return found
 
@@ -105,13 +107,13 @@ def _fit_folds(plan: GenerationPlan, folds: Sequence[Fold], n_jobs: int) -> Iter
     return each_fold(folds, n_jobs, fit_generation_fold, plan=plan, make_plan=_plan_of, request=plan.request)
 
 
-def _document(plan: GenerationPlan, results: Sequence[GenerationFold]) -> dict[str, Any]:
+def _document(plan: GenerationPlan, results: Sequence[GenerationFold]) -> Generation:
     request = plan.request
     rows = [row for result in results for row in result.rows]
     signals = generation_scores(rows, seed=request.seed, n_bootstrap=request.evaluation.n_bootstrap)
     windows = sum(int((~np.asarray(r.windows.is_labelled)).sum()) for r in plan.recordings)
     subjects = {r.subject for r in plan.recordings}
-    asked = {row["sensor"] for row in signals}
+    asked = {signal.sensor for signal in signals}
     warnings = [
         f"the sensor {name} has no signal that the network reads (tokens.raw, tokens.derived), so it was not asked for"
         for name in plan.sensors
@@ -120,23 +122,22 @@ def _document(plan: GenerationPlan, results: Sequence[GenerationFold]) -> dict[s
     warnings += missing_folds(plan.folds, K_FOLD, request.evaluation.n_folds)
     if len(subjects) < FEW_SUBJECTS:
         warnings.append(f"only {len(subjects)} subjects: intervals are rough and small differences mean nothing")
-    return {
-        "schema": SCHEMA,
-        "study": plan.study,
-        "n_subjects": len(subjects),
-        "n_windows": windows,
-        "window_seconds": plan.length_seconds,
-        "step_seconds": plan.step_seconds,
-        "n_folds": len(plan.folds),
-        "normalisation": request.normalisation.mode,
-        "seed": request.seed,
-        "n_epochs": plan.pretraining.n_epochs,
-        "parameters": max(result.n_parameters for result in results),
-        "seconds": round(sum(result.seconds for result in results), 1),
-        "seconds_pretraining": round(sum(result.seconds_pretraining for result in results), 1),
-        "fillers": FILLERS,
-        "signals": signals,
-        "subjects": rows,
-        "warnings": warnings,
-        "fingerprint": {"store": plan.fingerprint, **versions()},
-    }
+    return Generation(
+        study=plan.study,
+        n_subjects=len(subjects),
+        n_windows=windows,
+        window_seconds=plan.length_seconds,
+        step_seconds=plan.step_seconds,
+        n_folds=len(plan.folds),
+        normalisation=request.normalisation.mode,
+        seed=request.seed,
+        n_epochs=plan.pretraining.n_epochs,
+        parameters=max(result.n_parameters for result in results),
+        seconds=round(sum(result.seconds for result in results), 1),
+        seconds_pretraining=round(sum(result.seconds_pretraining for result in results), 1),
+        fillers=FILLERS,
+        signals=signals,
+        subjects=tuple(from_plain(SubjectErrors, row) for row in rows),
+        warnings=tuple(warnings),
+        fingerprint={"store": plan.fingerprint, **versions()},
+    )

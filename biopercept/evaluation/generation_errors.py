@@ -9,17 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.evaluation.fillers import FILLERS, Fillers
+from biopercept.evaluation.fillers import Fillers
 from biopercept.learning.generating import told_patches
 from biopercept.learning.token_source import ScaledPatches, TokenSource
 from biopercept.learning.windows import IntArray
 from biopercept.model.answering import QueryPerceiver
+from biopercept.results.generation import ERRORS, FILLERS, NETWORK
 
 Floats = NDArray[np.float64]
-
-NETWORK = "network"
-ERRORS = ("rmse", "mae", "rmse_unit", "mae_unit")
-"""Root mean squared and mean absolute error, in normalised units and in the signal's own."""
 
 
 @dataclass(eq=False)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from biopercept.errors import SettingsError
 from biopercept.evaluation.crossvalidation import cross_validate
 from biopercept.evaluation.given_folds import read_run, require_same
 from biopercept.evaluation.label_counts import count_labels
 from biopercept.evaluation.planning import EvaluationRequest
-from biopercept.files import only_writer, write_json, write_table, write_text
+from biopercept.files import only_writer, write_table, write_text
 from biopercept.learning.splits import Fold
+from biopercept.reporting.curves import learning_page
+from biopercept.results.curves import LearningCurve, LearningPoint
+from biopercept.results.reading import write_result
 
-SCHEMA = 1
 ShareFoldDone = Callable[[float, Fold, bool, int], None]
 
 
@@ -45,7 +47,7 @@ def learning_curve(
     config_text: str = "",
     overwrite: bool = False,
     on_fold: ShareFoldDone | None = None,
-) -> dict[str, Any]:
+) -> LearningCurve:
     """Run or resume a cross-validation per share of labels; write ``learning_curve.csv``, ``.md`` and ``.json``.
 
     Each share has a folder ``share-SHARE`` that is a cross-validation like any other. The subjects whose labels a
@@ -62,12 +64,6 @@ def learning_curve(
     on_fold : callable, optional
         Told ``(share, fold, was_done_before, n_folds)`` as folds finish.
 
-    Returns
-    -------
-    dict
-        ``points``: a row per share and task with ``subjects_labelled`` (lowest and highest over the folds), ``score``
-        (``balanced_accuracy``, or ``mae`` of a regression), ``mean`` and ``ci95``.
-
     Raises
     ------
     SettingsError
@@ -83,16 +79,13 @@ def learning_curve(
         points, warnings = _points(
             request, shares, output, n_jobs=n_jobs, config_text=config_text, overwrite=overwrite, on_fold=on_fold
         )
-        document = {"schema": SCHEMA, "model": request.model, "points": points, "warnings": warnings}
+        curve = LearningCurve(model=request.model, points=tuple(points), warnings=tuple(warnings))
         columns = ("share", "labelled_lowest", "labelled_highest", "task", "score", "mean", "ci95_low", "ci95_high")
-        rows = [
-            (p["share"], *p["subjects_labelled"], p["task"], p["score"], p["mean"], *(p["ci95"] or (None, None)))
-            for p in points
-        ]
+        rows = [(p.share, *p.subjects_labelled, p.task, p.score, p.mean, *(p.ci95 or (None, None))) for p in points]
         write_table(output / "learning_curve.csv", columns, rows)
-        write_text(output / "learning_curve.md", curve_markdown(document))
-        write_json(output / "learning_curve.json", document)
-        return document
+        write_text(output / "learning_curve.md", learning_page(curve))
+        write_result(output / LearningCurve.FILE, curve)
+        return curve
 
 
 def _require_own(output: Path, *, overwrite: bool) -> None:
@@ -115,9 +108,9 @@ def _points(
     config_text: str,
     overwrite: bool,
     on_fold: ShareFoldDone | None,
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[LearningPoint], list[str]]:
     """Return a point per share and task, each of a cross-validation of its own, and all their warnings."""
-    points: list[dict[str, Any]] = []
+    points: list[LearningPoint] = []
     warnings: dict[str, None] = {}
     for share in shares:
 
@@ -137,32 +130,14 @@ def _points(
     return points, list(warnings)
 
 
-def _point(share: float, labelled: list[int], scores: dict[str, Any]) -> dict[str, Any]:
-    name = "balanced_accuracy" if "balanced_accuracy" in scores else "mae"
-    found = scores[name]
-    return {
-        "share": share,
-        "subjects_labelled": labelled,
-        "task": scores["task"],
-        "score": name,
-        "mean": found["mean"],
-        "ci95": found["ci95"],
-    }
-
-
-def curve_markdown(document: dict[str, Any]) -> str:
-    """Return the curve as a Markdown table."""
-    lines = [
-        f"Learning curve of {document['model']}: same folds at every share, 95 % intervals over subjects.",
-        "",
-        "| Share of labels | Labelled subjects per fold | Task | Score | Mean | 95 % interval |",
-        "| ---: | ---: | --- | --- | ---: | ---: |",
-    ]
-    for point in document["points"]:
-        low, high = point["subjects_labelled"]
-        labelled = str(low) if low == high else f"{low} to {high}"
-        mean = "" if point["mean"] is None else f"{point['mean']:.3f}"
-        interval = "" if point["ci95"] is None else " to ".join(f"{bound:.3f}" for bound in point["ci95"])
-        lines.append(f"| {point['share']:g} | {labelled} | {point['task']} | {point['score']} | {mean} | {interval} |")
-    lines += [f"\n{warning}" for warning in document["warnings"]]
-    return "\n".join(lines) + "\n"
+def _point(share: float, labelled: Sequence[int], scores: dict[str, Any]) -> LearningPoint:
+    name: Literal["balanced_accuracy", "mae"] = "balanced_accuracy" if "balanced_accuracy" in scores else "mae"
+    low, high = labelled
+    return LearningPoint(
+        share=share,
+        subjects_labelled=(low, high),
+        task=scores["task"],
+        score=name,
+        mean=scores[name]["mean"],
+        ci95=None if scores[name]["ci95"] is None else (scores[name]["ci95"][0], scores[name]["ci95"][1]),
+    )

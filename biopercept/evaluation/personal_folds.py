@@ -26,10 +26,7 @@ from biopercept.personalising.adaptation import adapt, check_answers, is_better
 from biopercept.personalising.chronology import Course, random_windows, set_aside
 from biopercept.personalising.scratch import fit_scratch
 from biopercept.personalising.settings import ADAPTATIONS, KEEP, REFERENCE, SCRATCH
-
-GENERAL, NO_LABELS, FEW, ALL, CONTRAST = "general", "label-free", "few-shot", "personal", "random-draw contrast"
-TIERS = (GENERAL, NO_LABELS, FEW, ALL, CONTRAST)
-"""What a row belongs to; the last is no result."""
+from biopercept.results.curves import ALL, CONTRAST, FEW, GENERAL, NO_LABELS, TIERS
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,22 +1,18 @@
-"""From the subjects' rows to the curve: gain over the general model against minutes of labels, and its page."""
+"""From the subjects' rows to the curve: gain over the general model against minutes of labels."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from biopercept.evaluation.metrics import summarise
-from biopercept.evaluation.personal_folds import ALL, CONTRAST, FEW, GENERAL, NO_LABELS, TIERS
 from biopercept.personalising.settings import ADAPT, KEEP, METHODS
+from biopercept.results.curves import ALL, CONTRAST, FEW, GENERAL, STAMP, TIERS, CurveScore, Gain, PersonalPoint
 
-STAMP = "CONTRAST, NOT A RESULT"
 SCORES = ("balanced_accuracy", "auroc")
 
-_UNCHECKED = {KEEP: "the general model is kept", ADAPT: "only a few steps are made"}
 
-
-def curve_of(rows: Sequence[Mapping[str, Any]], *, seed: int, n_bootstrap: int) -> list[dict[str, Any]]:
+def curve_of(rows: Sequence[Mapping[str, Any]], *, seed: int, n_bootstrap: int) -> tuple[PersonalPoint, ...]:
     """Return a point for each tier, method and k: scores and gains over subjects, fall-backs, minutes of labels.
 
     Parameters
@@ -28,7 +24,7 @@ def curve_of(rows: Sequence[Mapping[str, Any]], *, seed: int, n_bootstrap: int) 
 
     Returns
     -------
-    list of dict
+    tuple of PersonalPoint
         ``gain`` is paired with the general model on the same windows of the same subjects; ``over_chronological``,
         of the random-draw contrast, is its gain less that of the first windows: what the random draw adds. Fallen back
         are those checked and found no better; who could not be checked is counted apart, kept or not.
@@ -41,10 +37,12 @@ def curve_of(rows: Sequence[Mapping[str, Any]], *, seed: int, n_bootstrap: int) 
     )
     subjects = sorted({str(r["subject"]) for r in rows})
 
-    def over_subjects(values: Sequence[float | None], chance: float = 0.0) -> dict[str, Any]:
-        found = summarise(values, chance=chance, seed=seed, n_bootstrap=n_bootstrap)
-        ends = None if found.ci95 is None else list(found.ci95)
-        return {"mean": found.mean, "ci95": ends, "n_subjects": found.n_subjects, "n_below": found.below_chance}
+    def over_subjects(values: Sequence[float | None]) -> CurveScore:
+        found = summarise(values, chance=0.0, seed=seed, n_bootstrap=n_bootstrap)
+        return CurveScore(mean=found.mean, ci95=found.ci95, n_subjects=found.n_subjects, n_below=found.below_chance)
+
+    def gain(first: tuple[str, str, int], second: tuple[str, str, int]) -> Gain:
+        return Gain(**{name: over_subjects(paired(first, second, name)) for name in SCORES})
 
     def paired(first: tuple[str, str, int], second: tuple[str, str, int], name: str) -> list[float | None]:
         both = [s for s in subjects if (s, *first) in held and (s, *second) in held]
@@ -54,28 +52,25 @@ def curve_of(rows: Sequence[Mapping[str, Any]], *, seed: int, n_bootstrap: int) 
     points = []
     for tier, method, k in keys:
         own = [held[(s, tier, method, k)] for s in subjects if (s, tier, method, k) in held]
-        point: dict[str, Any] = {
-            "tier": tier,
-            "method": method,
-            "k": k,
-            "n_subjects": len(own),
-            "label_minutes": sum(r["label_minutes"] for r in own) / len(own),
-            "elapsed_minutes": sum(r["elapsed_minutes"] for r in own) / len(own),
-            "n_subjects_fallen_back": sum(r["n_fallen_back"] > 0 and r["is_checked"] for r in own),
-            "n_subjects_unchecked": sum(not r["is_checked"] for r in own),
-            **{name: over_subjects([r[name] for r in own]) for name in SCORES},
-        }
-        if tier != GENERAL:
-            general = (GENERAL, GENERAL, 0)
-            gains = {name: over_subjects(paired((tier, method, k), general, name)) for name in SCORES}
-            point["gain"] = gains
-        if tier == CONTRAST:
-            point["stamp"] = STAMP
-            point["over_chronological"] = {
-                name: over_subjects(paired((tier, method, k), (FEW, method, k), name)) for name in SCORES
-            }
-        points.append(point)
-    return points
+        key, few = (tier, method, k), (FEW, method, k)
+        points.append(
+            PersonalPoint(
+                tier=tier,
+                method=method,
+                k=k,
+                n_subjects=len(own),
+                label_minutes=sum(r["label_minutes"] for r in own) / len(own),
+                elapsed_minutes=sum(r["elapsed_minutes"] for r in own) / len(own),
+                n_subjects_fallen_back=sum(r["n_fallen_back"] > 0 and r["is_checked"] for r in own),
+                n_subjects_unchecked=sum(not r["is_checked"] for r in own),
+                balanced_accuracy=over_subjects([r["balanced_accuracy"] for r in own]),
+                auroc=over_subjects([r["auroc"] for r in own]),
+                gain=Gain() if tier == GENERAL else gain(key, (GENERAL, GENERAL, 0)),
+                stamp=STAMP if tier == CONTRAST else "",
+                over_chronological=gain(key, few) if tier == CONTRAST else Gain(),
+            )
+        )
+    return tuple(points)
 
 
 def unchecked_sentences(rows: Sequence[Mapping[str, Any]], unchecked: str) -> list[str]:
@@ -103,101 +98,3 @@ def unchecked_sentences(rows: Sequence[Mapping[str, Any]], unchecked: str) -> li
             who = f"all {len(everybody)} subjects" if without == everybody else f"{', '.join(without)}"
             found.append(f"{what}: no label could be set aside to check on for {who}; {done}")
     return found
-
-
-def personal_page(found: Mapping[str, Any]) -> str:
-    """Return the Markdown page of the curve."""
-    results = [p for p in found["curve"] if p["tier"] not in (GENERAL, CONTRAST)]
-    contrast = [p for p in found["curve"] if p["tier"] == CONTRAST]
-    [general] = [p for p in found["curve"] if p["tier"] == GENERAL]
-    order = {
-        "subject": "Every labelled window of a subject comes before every scored one",
-        "class": "Within each class labelled windows come before scored ones (a stage has windows on both sides)",
-    }[found["chronology"]]
-    everybody = found["n_subjects"] + len(found["not_scored"])
-    made = (
-        f"Study {found['study']}, task {found['task']}: {found['n_subjects']} of {everybody} subjects scored, "
-        f"{found['n_folds']} folds over subjects, normalisation `{found['normalisation']}`, repetitions: "
-        f"{found['seeds']}, seed {found['seed']}. The general model was fitted on other people alone. {order}, with "
-        f"{found['gap_seconds']:g} s between them; a subject's scored windows ({found['n_scored_windows']} in all) are "
-        "the same for every k and method. Where adapting was not better than the general model on the last labels, "
-        "which were kept out of the fit, the general model was kept (fell back); with one window per class nothing can "
-        f"be checked, and {_UNCHECKED[found['settings']['unchecked']]} (unchecked). Gains are paired, over subjects, "
-        "with 95 % bootstrap intervals over subjects."
-    )
-    reached = (
-        f"The general model: balanced accuracy {_estimate(general['balanced_accuracy'])}, AUROC "
-        f"{_estimate(general['auroc'])}."
-    )
-    head = "\n\n".join(
-        ["# What labels of one's own are worth", textwrap.fill(made, 120), textwrap.fill(reached, 120), ""]
-    )
-    parts = [head]
-    if found["warnings"]:
-        parts.append("\n".join(f"- {warning}" for warning in found["warnings"]) + "\n")
-    parts += ["## The curve\n", _results_table(results), ""]
-    if contrast:
-        parts += [
-            f"## {STAMP}: windows drawn at random\n",
-            "The same k, drawn at random from the subject's whole recording, so that labelled windows overlap the "
-            "scored ones or are among them. Each repetition draws anew, and minutes are means over the draws. No "
-            "deployed system has this; the last column is what it adds.\n",
-            _contrast_table(contrast),
-            "",
-        ]
-    return "\n".join(parts)
-
-
-def _results_table(points: Sequence[Mapping[str, Any]]) -> str:
-    heads = ("Tier", "Method", "k", "Label min", "Until min", "Subjects", "Balanced accuracy", "Gain", "AUROC gain")
-    lines = [(*heads, "Worse for", "Fell back", "Unchecked")]
-    for p in points:
-        gain = p["gain"]
-        lines.append(
-            (
-                p["tier"],
-                p["method"],
-                str(p["k"]) if p["tier"] == FEW else {ALL: "all", NO_LABELS: "none"}[p["tier"]],
-                f"{p['label_minutes']:.1f}",
-                f"{p['elapsed_minutes']:.1f}",
-                str(p["n_subjects"]),
-                _estimate(p["balanced_accuracy"]),
-                _estimate(gain["balanced_accuracy"], is_signed=True),
-                _estimate(gain["auroc"], is_signed=True),
-                str(gain["balanced_accuracy"]["n_below"]),
-                str(p["n_subjects_fallen_back"]),
-                str(p["n_subjects_unchecked"]),
-            )
-        )
-    return _table(lines)
-
-
-def _contrast_table(points: Sequence[Mapping[str, Any]]) -> str:
-    lines = [("Method", "k", "Label min", "Subjects", "Gain", "AUROC gain", "More than the first windows")]
-    for p in points:
-        lines.append(
-            (
-                p["method"],
-                str(p["k"]),
-                f"{p['label_minutes']:.1f}",
-                str(p["n_subjects"]),
-                _estimate(p["gain"]["balanced_accuracy"], is_signed=True),
-                _estimate(p["gain"]["auroc"], is_signed=True),
-                _estimate(p["over_chronological"]["balanced_accuracy"], is_signed=True),
-            )
-        )
-    return _table(lines)
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def _estimate(held: Mapping[str, Any], *, is_signed: bool = False) -> str:
-    if held["mean"] is None:
-        return "not defined"
-    form = "{:+.3f}" if is_signed else "{:.3f}"
-    if held["ci95"] is None:
-        return form.format(held["mean"])
-    return f"{form.format(held['mean'])} [{', '.join(form.format(end) for end in held['ci95'])}]"

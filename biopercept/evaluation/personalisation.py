@@ -13,23 +13,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from biopercept.errors import SettingsError
 from biopercept.evaluation.personal_folds import PersonalFold, fit_personal_fold
 from biopercept.evaluation.personal_planning import PersonalPlan, plan_personal_curve
-from biopercept.evaluation.personal_scores import curve_of, personal_page, unchecked_sentences
+from biopercept.evaluation.personal_scores import curve_of, unchecked_sentences
 from biopercept.evaluation.planning import EvaluationRequest
-from biopercept.evaluation.run_folder import SCHEMA, FoldDone, RunFolder
+from biopercept.evaluation.run_folder import FoldDone, RunFolder
 from biopercept.evaluation.scoring import FEW_SUBJECTS
 from biopercept.evaluation.workers import each_fold
-from biopercept.files import only_writer, write_json, write_table, write_text
+from biopercept.files import only_writer, write_table, write_text
 from biopercept.learning.checkpoint import versions
 from biopercept.learning.engine import engine_for
 from biopercept.learning.splits import Fold
+from biopercept.reporting.curves import personal_page
+from biopercept.results.curves import PersonalCurve, PersonalRow
+from biopercept.results.reading import row_of, write_result
 from biopercept.store import open_store
+from biopercept.typed_values import from_plain
 
-RESULT, TABLE, PAGE = "personalisation.json", "personalisation.csv", "personalisation.md"
+TABLE, PAGE = "personalisation.csv", "personalisation.md"
 LEAST_BOOTSTRAP = 2000
 
 
@@ -41,8 +44,8 @@ def personalise(
     config_text: str = "",
     overwrite: bool = False,
     on_fold: FoldDone | None = None,
-) -> dict[str, Any]:
-    """Run or resume the curve and return the content of ``personalisation.json``.
+) -> PersonalCurve:
+    """Run or resume the curve and return what ``personalisation.json`` holds.
 
     Parameters
     ----------
@@ -75,7 +78,7 @@ def personalise(
     kept = RunFolder(
         output,
         "personalisation",
-        "personalisation_folds.json",
+        PersonalCurve.FOLDS,
         "folds",
         PersonalFold.to_json,
         PersonalFold.from_json,
@@ -85,13 +88,13 @@ def personalise(
         engine_for(request.device)
         kept.require_own(overwrite=overwrite)
         if overwrite:
-            kept.clear((RESULT, TABLE, PAGE, "config.yaml"))
+            kept.clear((PersonalCurve.FILE, TABLE, PAGE, "config.yaml"))
         kept.begin(plan.identity(), plan.folds)
         write_text(output / "config.yaml", config_text)
         results = kept.results(plan.folds, lambda waiting: _fit_folds(plan, waiting, n_jobs), on_fold)
         found = _document(store.name, plan, results)
         _write_table(found, output / TABLE)
-        write_json(output / RESULT, found)
+        write_result(output / PersonalCurve.FILE, found)
         write_text(output / PAGE, personal_page(found))
         return found
 
@@ -104,7 +107,7 @@ def _fit_folds(plan: PersonalPlan, folds: Sequence[Fold], n_jobs: int) -> Iterat
     return each_fold(folds, n_jobs, fit_personal_fold, plan=plan, make_plan=_plan_of, request=plan.request)
 
 
-def _document(study: str, plan: PersonalPlan, results: Sequence[PersonalFold]) -> dict[str, Any]:
+def _document(study: str, plan: PersonalPlan, results: Sequence[PersonalFold]) -> PersonalCurve:
     request, settings = plan.request, plan.request.personalisation
     rows = sorted((row for result in results for row in result.rows), key=lambda row: str(row["subject"]))
     curve = curve_of(rows, seed=request.seed, n_bootstrap=request.evaluation.n_bootstrap)
@@ -119,35 +122,34 @@ def _document(study: str, plan: PersonalPlan, results: Sequence[PersonalFold]) -
     warnings += unchecked_sentences(rows, settings.unchecked)
     if len(plan.shots) < FEW_SUBJECTS:
         warnings.append(f"only {len(plan.shots)} subjects: intervals are rough and small differences mean nothing")
-    return {
-        "schema": SCHEMA,
-        "study": study,
-        "task": plan.task.name,
-        "classes": list(plan.windows.classes),
-        "split": request.evaluation.split,
-        "n_folds": len(plan.folds),
-        "n_subjects": len(plan.shots),
-        "not_scored": plan.not_scored,
-        "n_scored_windows": sum(len(shots.scored) for shots in plan.shots.values()),
-        "window_seconds": plan.windows.length_seconds,
-        "step_seconds": plan.inputs.step_seconds,
-        "gap_seconds": plan.gap_seconds,
-        "chronology": settings.chronology,
-        "normalisation": plan.normalisation.mode,
-        "seeds": request.evaluation.n_seeds,
-        "seed": request.seed,
-        "n_bootstrap": request.evaluation.n_bootstrap,
-        "settings": plan.identity()["personalisation"],
-        "parameters": max(result.n_parameters for result in results),
-        "seconds": round(sum(result.seconds for result in results), 1),
-        **({} if plan.start is None else {"start_from": plan.start}),
-        "curve": curve,
-        "subjects": rows,
-        "warnings": warnings,
-        "fingerprint": {"store": plan.store_fingerprint, **versions()},
-    }
+    return PersonalCurve(
+        study=study,
+        task=plan.task.name,
+        classes=plan.windows.classes,
+        split=request.evaluation.split,
+        n_folds=len(plan.folds),
+        n_subjects=len(plan.shots),
+        not_scored=plan.not_scored,
+        n_scored_windows=sum(len(shots.scored) for shots in plan.shots.values()),
+        window_seconds=plan.windows.length_seconds,
+        step_seconds=plan.inputs.step_seconds,
+        gap_seconds=plan.gap_seconds,
+        chronology=settings.chronology,
+        normalisation=plan.normalisation.mode,
+        seeds=request.evaluation.n_seeds,
+        seed=request.seed,
+        n_bootstrap=request.evaluation.n_bootstrap,
+        settings=plan.identity()["personalisation"],
+        parameters=max(result.n_parameters for result in results),
+        seconds=round(sum(result.seconds for result in results), 1),
+        start_from=plan.start,
+        curve=curve,
+        subjects=tuple(from_plain(PersonalRow, row) for row in rows),
+        warnings=tuple(warnings),
+        fingerprint={"store": plan.store_fingerprint, **versions()},
+    )
 
 
-def _write_table(found: dict[str, Any], target: Path) -> None:
-    names = [name for name in found["subjects"][0] if name != "subject"]
-    write_table(target, ("participant_id", *names), [(r["subject"], *(r[n] for n in names)) for r in found["subjects"]])
+def _write_table(found: PersonalCurve, target: Path) -> None:
+    rows = [row_of(row) for row in found.subjects]
+    write_table(target, ("participant_id", *list(rows[0])[1:]), [tuple(row.values()) for row in rows])

@@ -6,7 +6,8 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from .curve_results import LearningCurve, PersonalCurve
+from biopercept.results.curves import LearningCurve, PersonalCurve
+
 from .preparation import preparations_of
 from .results import CrossValidation, Results
 from .tables import estimate

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from biopercept.results.comparison import Comparison, Contender
+
 from .comparison_tables import pair_table, signed
-from .comparisons import Comparison, Contender
 from .drawing import BLUE, FAINT, INK, Drawing, draw
 from .text import count, shortened
 

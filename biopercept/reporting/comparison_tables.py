@@ -1,8 +1,10 @@
-"""Tables of a comparison: the models, the pairs; every difference with its interval."""
+"""Tables of a comparison and its pages in Markdown and LaTeX; every difference with its interval."""
 
 from __future__ import annotations
 
-from .comparisons import Comparison, Contender, Pair
+from biopercept.results.comparison import Comparison, Contender, Pair
+
+from .table_text import latex, latex_table, markdown, markdown_table
 from .tables import SPLITS, Table
 from .text import NOT_DEFINED, count, score, with_interval
 
@@ -99,4 +101,34 @@ def _pair_row(pair: Pair, *, has_folds: bool) -> tuple[str, ...]:
         score(pair.smallest_detectable_adjusted),
         *((p_value(pair.split_p_holm),) if has_folds else ()),
         "yes" if pair.is_established else "no",
+    )
+
+
+def markdown_page(held: Comparison) -> str:
+    """Return the comparison as a Markdown page: cautions, findings, tables, methods."""
+    cautions = [f"- {markdown(text)}" for text in held.cautions]
+    parts = [
+        f"# Comparison by {markdown(held.metric_words)}: {markdown(held.task)}",
+        *(("## Read this first", "\n".join(cautions)) if cautions else ()),
+        "## Findings",
+        "\n\n".join(markdown(text) for text in held.findings),
+        "## Tables",
+        markdown_table(contender_table(held)),
+        markdown_table(pair_table(held)),
+        "## Methods",
+        " ".join(markdown(text) for text in held.methods),
+    ]
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def latex_page(held: Comparison) -> str:
+    r"""Return the tables and the findings as LaTeX, to be read with ``\input``."""
+    return "\n".join(
+        [
+            r"% Needs \usepackage{booktabs}.",
+            latex_table(contender_table(held), "tab:models"),
+            latex_table(pair_table(held), "tab:pairs"),
+            latex(" ".join((*held.findings, *held.methods))),
+            "",
+        ]
     )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from biopercept.errors import StudyError
+from biopercept.results.audit import Audit
+from biopercept.results.comparison import Comparison
+from biopercept.results.curves import LearningCurve, PersonalCurve
+from biopercept.results.reading import read_json, read_result, read_table
 
-from .audit_files import FILE as AUDIT_FILE
-from .audit_files import load_audit
-from .comparison_files import COMPARISON_FILE, load_comparison
-from .curve_files import LEARNING_FILE, PERSONAL_FILE, PERSONAL_FOLDS, load_learning_curve, load_personal_curve
 from .number_results import NumberValidation, is_of_numbers, load_number_validation
 from .prediction_files import SUFFIX, load_predictions
-from .reading import read_json, read_table
 from .results import PrepareLog, Results
 from .score_files import load_cross_validation
 
@@ -48,32 +48,32 @@ def load_results(folder: Path) -> Results:
                 validations.append(load_cross_validation(place, name))
         elif (place / "folds.json").is_file() and not _is_shared(place):
             unfinished.append(name)
-        if (place / COMPARISON_FILE).is_file():
-            comparisons.append(load_comparison(place, name))
-        if (place / PERSONAL_FILE).is_file():
-            personal.append(load_personal_curve(place, name))
-        elif (place / PERSONAL_FOLDS).is_file():
+        if (place / Comparison.FILE).is_file():
+            comparisons.append(replace(read_result(place / Comparison.FILE, Comparison), name=name))
+        if (place / PersonalCurve.FILE).is_file():
+            personal.append(replace(read_result(place / PersonalCurve.FILE, PersonalCurve), name=name))
+        elif (place / PersonalCurve.FOLDS).is_file():
             unfinished_curves.append(name)
-        if (place / LEARNING_FILE).is_file():
-            learning.append(load_learning_curve(place, name))
+        if (place / LearningCurve.FILE).is_file():
+            learning.append(replace(read_result(place / LearningCurve.FILE, LearningCurve), name=name))
         if any(place.glob(f"*{SUFFIX}")) or ((place / "summary.csv").is_file() and (place / "failures.csv").is_file()):
             predictions.append(load_predictions(place, name))
-        if (place / AUDIT_FILE).is_file():
-            audits.append(load_audit(place, name))
+        if (place / Audit.FILE).is_file():
+            audits.append(replace(read_result(place / Audit.FILE, Audit), name=name))
         for path in sorted(place.glob(f"*{LOG_SUFFIX}")):
             logs.append(PrepareLog(path.relative_to(folder).as_posix(), read_table(path)))
     numbers = load_numbers(folder)
     finished = (validations, predictions, logs, audits, comparisons, numbers, personal, learning)
     if not any(finished) and not unfinished and not unfinished_curves:
         raise StudyError(
-            f"{folder} holds no results; a report needs scores.json (cross-validate), {AUDIT_FILE} (audit), "
-            f"{COMPARISON_FILE} (compare), {LEARNING_FILE} (learning-curve), {PERSONAL_FILE} (personalise), "
+            f"{folder} holds no results; a report needs scores.json (cross-validate), {Audit.FILE} (audit), "
+            f"{Comparison.FILE} (compare), {LearningCurve.FILE} (learning-curve), {PersonalCurve.FILE} (personalise), "
             f"summary.csv with failures.csv (predict) or a {LOG_SUFFIX} table (prepare), there or up to {_DEEPEST} "
             "folders below"
         )
     if not any(finished):
         begun = [(name, "cross-validation", "scores.json", "cross-validate") for name in unfinished]
-        begun += [(name, "curve over own labels", PERSONAL_FILE, "personalise") for name in unfinished_curves]
+        begun += [(name, "curve over own labels", PersonalCurve.FILE, "personalise") for name in unfinished_curves]
         name, what, lacking, command = begun[0]
         raise StudyError(
             f"the {what} in {folder / name if name != folder.resolve().name else folder} has not finished (no "

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StudyError
+from biopercept.results.reading import read_table
 
-from .reading import read_table
 from .results import PROBES, Estimate
 from .score_files import SCHEMA, read_scores
 from .study_files import studies_of

@@ -8,27 +8,33 @@ from pathlib import Path
 
 from biopercept.errors import OutputError
 from biopercept.files import write_text
+from biopercept.results.audit import VERDICTS, Audit
+from biopercept.results.comparison import Comparison
+from biopercept.results.curves import LearningCurve, PersonalCurve
 from biopercept.version import __version__
 
-from .audit_files import VERDICTS
-from .audit_results import Audit
+from .audit import audit_table
 from .cautions import Caution, cautions_of, same_data
 from .comparison_figures import comparison_figures
 from .comparison_tables import contender_table, pair_table
-from .comparisons import Comparison
-from .curve_results import LearningCurve, PersonalCurve
+from .curves import (
+    learning_figures,
+    learning_sentence,
+    learning_table,
+    personal_figure,
+    personal_sentences,
+    personal_tables,
+)
 from .discovery import load_numbers, load_results
 from .figures import MOST_TIMELINES, prediction_timelines, write_figures
-from .learning_views import learning_figures, learning_sentence, learning_table
 from .number_results import NumberValidation
 from .number_views import number_cautions, number_figure, number_table, subject_numbers
-from .personal_views import personal_figure, personal_sentences, personal_tables
 from .prediction_results import PredictionFolder
 from .preparation import preparations_of
 from .results import CrossValidation, PrepareLog, Results
 from .sections import Section, method_sections, score_sections
 from .study_views import study_table
-from .tables import audit_table, file_table
+from .tables import file_table
 from .text import count, listed, shown
 from .time_figures import missing_figure
 
@@ -209,7 +215,7 @@ def _prediction_section(folder: PredictionFolder, number: int) -> Section:
 
 
 def _audit_section(held: Audit, number: int) -> Section:
-    counts = [(sum(row.verdict == verdict for row in held.findings), verdict) for verdict in VERDICTS]
+    counts = [(sum(row.verdict == verdict for row in held.findings), verdict) for verdict in reversed(VERDICTS)]
     what = f"the data and the answers of {held.model}" if held.model else "the data"
     lead = (
         f"Task {held.task}, {count(held.n_subjects, 'subject')}, {count(held.n_windows, 'window')}, normalisation "

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StudyError
+from biopercept.results.reading import ResultTable, read_json, read_table
 
 from .prediction_results import PredictionFolder, Predictions, RecordingKey
-from .reading import ResultTable, read_json, read_table
 
 PREFIX = "probability_"
 SUFFIX = "_predictions.tsv"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .reading import ResultTable
+from biopercept.results.reading import ResultTable
 
 RecordingKey = tuple[str, str, str]
 """Participant, session, recording."""

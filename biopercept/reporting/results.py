@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .audit_results import Audit
-from .comparisons import Comparison
-from .curve_results import LearningCurve, PersonalCurve
+from biopercept.results.audit import Audit
+from biopercept.results.comparison import Comparison
+from biopercept.results.curves import LearningCurve, PersonalCurve
+from biopercept.results.reading import ResultTable
+
 from .prediction_results import PredictionFolder, Predictions
-from .reading import ResultTable
 from .sensor_results import SensorSubset
 from .study_results import StudyScore
 from .trust_results import Trust

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from biopercept.errors import StudyError
+from biopercept.results.reading import ResultTable, read_json, read_settings, read_table, read_text
 
 from .fields import Fields
 from .prediction_files import predictions_of
-from .reading import ResultTable, read_json, read_settings, read_table, read_text
 from .results import CrossValidation, Labels, SubjectScore
 from .sensor_files import subsets_of
 from .study_files import studies_of

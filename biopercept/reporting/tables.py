@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .audit_results import Audit
-from .reading import ResultTable
+from biopercept.results.reading import ResultTable
+
 from .results import CrossValidation, Estimate
 from .text import NOT_DEFINED, count, duration, score, shown, span, with_interval
 
@@ -194,36 +194,6 @@ def _heading(column: str) -> str:
 
 def _reads_as_number(cell: str) -> bool:
     return cell.replace(".", "", 1).replace("-", "", 1).isdigit() or cell in ("", NOT_DEFINED)
-
-
-def audit_table(held: Audit) -> Table:
-    """Return a row per probe of an audit, the worst verdicts first, each with its sentence."""
-    rows = tuple(
-        (
-            row.probe,
-            row.verdict,
-            with_interval(row.score, row.ci95),
-            "" if row.chance is None else score(row.chance),
-            row.sentence,
-        )
-        for row in held.worst_first
-    )
-    rows += tuple((probe, "not made", "", "", f"{reason}.") for probe, reason in held.skipped)
-    title = f"Audit of task {held.task}: {count(len(held.findings), 'probe')}, {count(held.n_subjects, 'subject')}"
-    return Table(title, ("Probe", "Verdict", "Score", "Guessing", "What it means"), rows, (False,) * 5)
-
-
-def print_audit(held: Audit) -> None:
-    """Print an audit to stdout: a line per probe, then the sentences of all that is not ok."""
-    from rich.console import Console
-
-    whole = audit_table(held)
-    narrow = Table(whole.title, whole.columns[:4], tuple(row[:4] for row in whole.rows), whole.numeric[:4])
-    console = Console(markup=False, highlight=False, emoji=False)
-    console.print(terminal_table(narrow))
-    for row in held.worst_first:
-        if row.verdict != "ok":
-            console.print(f"{row.verdict}: {shown(row.probe)}: {shown(row.sentence)}\n", soft_wrap=True)
 
 
 def run_table(held: CrossValidation) -> Table:

@@ -12,7 +12,7 @@ from biopercept.errors import SettingsError
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.studies.tables import MISSING
 from biopercept.studies.tasks import CLASSIFICATION, KINDS, ORDINAL, REGRESSION, Kind, Task
-from biopercept.studies.yaml_text import Lines, read_yaml_text
+from biopercept.typed_values import Lines, read_yaml_text
 
 _TOP = ("name", "description", "licence", "citation", "tasks", "signals")
 _TASK = ("kind", "classes", "ignore", "column")

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
-from biopercept.studies.yaml_text import read_text
+from biopercept.typed_values import read_text
 
 MAX_BYTES = 256 << 20
 MAX_NAME = 64

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from biopercept.errors import SettingsError
-from biopercept.field_values import did_you_mean
-from biopercept.studies.yaml_text import read_yaml_text
+from biopercept.typed_values import did_you_mean, read_yaml_text
 
 SECTIONS = ("normalisation", "tokens", "model", "training", "pretraining")
 """Sections of settings that a candidate may change as it likes."""

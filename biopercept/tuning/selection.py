@@ -20,6 +20,7 @@ from biopercept.evaluation.run_folder import RunFolder
 from biopercept.files import only_writer
 from biopercept.learning.engine import engine_for
 from biopercept.learning.splits import Fold
+from biopercept.results.tuning import Tuning
 from biopercept.store import StudyStore, open_store
 from biopercept.tuning.design import Candidate, Design, make_designs
 from biopercept.tuning.fits import FOLDER, FitDone, Fits, fit_all
@@ -37,8 +38,8 @@ def tune(
     n_jobs: int = 1,
     overwrite: bool = False,
     on_fit: FitDone | None = None,
-) -> dict[str, Any]:
-    """Run or resume a selection and return the content of its ``tuning.json``.
+) -> Tuning:
+    """Run or resume a selection and return what its ``tuning.json`` holds.
 
     Parameters
     ----------

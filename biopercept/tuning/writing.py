@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from biopercept.evaluation.run_folder import SCHEMA
 from biopercept.evaluation.scoring import write_scores
 from biopercept.files import write_json, write_table, write_text
-from biopercept.tuning.document import tuning_document
-from biopercept.tuning.page import tuning_page
+from biopercept.reporting.tuning import tuning_page
+from biopercept.results.reading import write_result
+from biopercept.results.tuning import Tuning
+from biopercept.tuning.document import tuning_of
 from biopercept.tuning.ranking import METRICS
 from biopercept.tuning.selected import NESTED_FOLDER, Selection
 
-FILES = ("tuning.json", "tuning.csv", "tuning.md", "inner_scores.csv")
+FILES = (Tuning.FILE, "tuning.csv", "tuning.md", "inner_scores.csv")
 CHOSEN = "chosen.yaml"
 
 
-def write_tuning(selection: Selection, output: Path) -> dict[str, Any]:
+def write_tuning(selection: Selection, output: Path) -> Tuning:
     """Write every file of a selection and return the content of ``tuning.json``, which is written last.
 
     Raises
@@ -27,33 +29,33 @@ def write_tuning(selection: Selection, output: Path) -> dict[str, Any]:
     OutputError
         Where a file cannot be written.
     """
-    found = tuning_document(selection)
+    found = tuning_of(selection)
     _write_table(found, output / "tuning.csv")
     _write_inner_scores(selection, output / "inner_scores.csv")
     write_text(output / "tuning.md", tuning_page(found))
     _write_chosen(selection, output)
     _write_nested(selection, output / NESTED_FOLDER)
-    write_json(output / "tuning.json", found)
+    write_result(output / Tuning.FILE, found)
     return found
 
 
-def _write_table(found: dict[str, Any], path: Path) -> None:
+def _write_table(found: Tuning, path: Path) -> None:
     """Write a row per candidate, best first; those that could not be fitted last, without scores."""
     names = ("inner_balanced_accuracy", "inner_auroc", "difference_to_best")
     columns = ["name", "model", "store", "changes"]
     for name in names:
         columns += [name, f"{name}_low", f"{name}_high"]
     rows: list[list[object]] = []
-    for held in found["candidates"]:
-        row: list[object] = [held["name"], held["model"], held["store"], _changes(held["changes"])]
-        for name in names:
-            row += [held[name]["mean"], *(held[name]["ci95"] or (None, None))]
-        rows.append([*row, held["parameters"], held["seconds"], held["times_chosen"], ""])
-    rows += [[held["name"], *[None] * 15, held["reason"]] for held in found["failed"]]
+    for candidate in found.candidates:
+        row: list[object] = [candidate.name, candidate.model, candidate.store, _changes(candidate.changes)]
+        for estimate in (candidate.inner_balanced_accuracy, candidate.inner_auroc, candidate.difference_to_best):
+            row += [estimate.mean, *(estimate.ci95 or (None, None))]
+        rows.append([*row, candidate.parameters, candidate.seconds, candidate.times_chosen, ""])
+    rows += [[failed.name, *[None] * 15, failed.reason] for failed in found.failed]
     write_table(path, [*columns, "parameters", "seconds", "times_chosen", "failure"], rows)
 
 
-def _changes(changes: dict[str, str]) -> str:
+def _changes(changes: Mapping[str, str]) -> str:
     return "; ".join(f"{key}: {value}" for key, value in changes.items())
 
 

@@ -14,7 +14,6 @@ import pytest
 
 from biopercept.auditing import fitted
 from biopercept.auditing.audit import audit
-from biopercept.auditing.findings import Finding
 from biopercept.auditing.material import gather
 from biopercept.auditing.model_outputs import ModelOutputs, probe_folds, read_outputs
 from biopercept.auditing.reading_probes import LATENTS, OUTPUTS, logits_of, probe_identity, subject_tells_label
@@ -28,6 +27,7 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
+from biopercept.results.audit import Finding
 from biopercept.store import open_store
 
 NETWORK = FitSettings(
@@ -163,7 +163,7 @@ def test_a_fit_that_was_stopped_goes_on_and_other_settings_are_refused(
     result = audit(request, output, on_fold=lambda name, was_done, n: told.append(was_done))
     assert told == [True, False, False]
     straight = audit(request, tmp_path / "straight")
-    assert [f.to_json() for f in result.findings] == [f.to_json() for f in straight.findings]
+    assert result.findings == straight.findings
     assert {"time-in-latents", "identity-in-latents", "time-in-outputs"} <= set(by_probe(result.findings))
     with pytest.raises(SettingsError, match="holds a run with another seed"):
         audit(replace(request, evaluation=replace(request.evaluation, seed=1)), output)

@@ -14,7 +14,7 @@ from biopercept.comparing.comparison import compare
 from biopercept.comparing.rank_tests import holm
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.metrics import bootstrap_interval
-from biopercept.reporting.comparisons import Comparison, Pair
+from biopercept.results.comparison import Comparison, Pair
 
 Run = Callable[..., Path]
 FAIR = [0.6 + 0.01 * place for place in range(20)]

@@ -13,9 +13,10 @@ from biopercept.comparing.comparison import compare
 from biopercept.comparing.writing import write_comparison
 from biopercept.errors import StudyError
 from biopercept.reporting.comparison_figures import alike, comparison_figures
-from biopercept.reporting.comparison_files import load_comparison
 from biopercept.reporting.page import write_report
 from biopercept.reporting.table_text import latex, markdown
+from biopercept.results.comparison import Comparison
+from biopercept.results.reading import read_result
 
 
 @pytest.fixture
@@ -25,14 +26,16 @@ def written(three: Path, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+def _read(folder: Path) -> Comparison:
+    return read_result(folder / Comparison.FILE, Comparison)
+
+
 def test_all_files_are_there_and_json_reads_back_equal(three: Path, written: Path) -> None:
     assert {p.name for p in written.iterdir()} == {
         "compare.json", "compare.csv", "compare.md", "compare.tex", "figures",
     }  # fmt: skip
     assert {p.name for p in (written / "figures").iterdir()} == {"critical-difference.svg", "differences.svg"}
-    held, again = compare([three], n_resamples=2000), load_comparison(written)
-    assert (held.contenders, held.pairs, held.findings) == (again.contenders, again.pairs, again.findings)
-    assert (dict(held.friedman), held.cautions, held.store) == (dict(again.friedman), again.cautions, again.store)
+    assert _read(written) == compare([three], n_resamples=2000)
 
 
 def test_no_place_on_this_machine_is_written(three: Path, written: Path) -> None:
@@ -43,7 +46,7 @@ def test_no_place_on_this_machine_is_written(three: Path, written: Path) -> None
 def test_the_table_has_a_row_for_each_pair_with_interval_ends_apart(written: Path) -> None:
     with (written / "compare.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    held = load_comparison(written)
+    held = _read(written)
     assert [(r["first"], float(r["ci95_low"]), float(r["p_holm"])) for r in rows] == [
         (p.first, p.ci95[0] if p.ci95 else None, p.p_holm) for p in held.pairs
     ]
@@ -99,19 +102,19 @@ def test_grave_cautions_of_a_comparison_stand_first_on_the_page(three: Path, run
     ("change", "words"),
     [
         ({"schema": 9}, "schema 9"),
-        ({"pairs": 3}, "a list of objects"),
-        ({"contenders": [{"label": 1}]}, "a text"),
+        ({"pairs": 3}, "has 3 for 'pairs'; a list "),
+        ({"contenders": [{"label": 1}]}, r"has 1 for 'contenders\[1\].label'; text is needed"),
     ],
 )
 def test_a_damaged_comparison_is_one_sentence(written: Path, change: dict, words: str) -> None:
     document = json.loads((written / "compare.json").read_text())
     (written / "compare.json").write_text(json.dumps({**document, **change}))
     with pytest.raises(StudyError, match=words):
-        load_comparison(written)
+        _read(written)
     del document["findings"]
     (written / "compare.json").write_text(json.dumps(document))
     with pytest.raises(StudyError, match="run compare again"):
-        load_comparison(written)
+        _read(written)
 
 
 def test_bars_join_only_what_is_not_shown_to_differ() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +13,11 @@ import torch
 
 from biopercept.errors import SettingsError
 from biopercept.evaluation import generation, generation_folds
-from biopercept.evaluation.fillers import FILLERS, fit_fillers
+from biopercept.evaluation.fillers import fit_fillers
 from biopercept.evaluation.generation import score_generation
 from biopercept.evaluation.generation_errors import subject_errors
 from biopercept.evaluation.generation_folds import GenerationPlan, fit_generation_fold, plan_generation
-from biopercept.evaluation.generation_scores import generation_page, generation_scores
+from biopercept.evaluation.generation_scores import generation_scores
 from biopercept.evaluation.metrics import bootstrap_interval
 from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
@@ -33,6 +32,9 @@ from biopercept.learning.token_source import TokenSource, vocabulary_of
 from biopercept.model.answering import QueryPerceiver
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
+from biopercept.reporting.generation import generation_page
+from biopercept.results.generation import FILLERS, Generation
+from biopercept.results.reading import read_result
 from biopercept.store import open_store
 from biopercept.windowed import PreparedRecording
 
@@ -81,16 +83,16 @@ def test_a_planted_tie_between_sensors_is_told_and_noise_is_not(made: ModuleType
         width=32, n_latents=4, n_layers=1, n_heads=4, attention_dropout=0.0, feedforward_dropout=0.0, path_dropout=0.0
     )
     found = score_generation(request(store, settings, model=calm), tmp_path / "out")
-    rows = {(row["sensor"], row["signal"]): row for row in found["signals"]}
+    rows = {(row.sensor, row.signal): row for row in found.signals}
     tied = rows["eda", "eda"]
-    assert tied["verdict"] == "better"
-    assert tied["rmse"]["network"]["mean"] < 0.8 * tied["rmse"][tied["rmse"]["best_filler"]]["mean"]
-    assert tied["correlation"]["mean"] > 0.6
+    assert tied.verdict == "better"
+    assert tied.rmse.network.mean < 0.8 * tied.rmse.strongest.mean
+    assert tied.correlation.mean > 0.6
     noise = rows["eda", "tonic"]  # drawn anew for every sample
-    assert noise["verdict"] != "better"
-    assert abs(noise["correlation"]["mean"]) < 0.3
-    assert all(row["n_subjects"] == 6 for row in rows.values())
-    assert found["n_windows"] == rows["eda", "eda"]["n_windows"] > 0
+    assert noise.verdict != "better"
+    assert abs(noise.correlation.mean) < 0.3
+    assert all(row.n_subjects == 6 for row in rows.values())
+    assert found.n_windows == rows["eda", "eda"].n_windows > 0
 
 
 def test_what_is_told_depends_on_nothing_that_comes_from_the_hidden_sensor(made: ModuleType) -> None:
@@ -227,8 +229,8 @@ def test_labels_play_no_part_and_a_stopped_run_goes_on_to_the_same_end(
     told: list[bool] = []
     again = score_generation(request(store), tmp_path / "stopped", on_fold=lambda fold, was, n: told.append(was))
     assert told == [True, False]
-    assert (again["signals"], again["subjects"]) == (straight["signals"], straight["subjects"])
-    assert json.loads((tmp_path / "stopped" / "generation.json").read_text()) == again
+    assert (again.signals, again.subjects) == (straight.signals, straight.subjects)
+    assert read_result(tmp_path / "stopped" / Generation.FILE, Generation) == again
     assert (tmp_path / "stopped" / "generation.md").read_text() == generation_page(again)
     for changed in (request(store, seed=1), request(store, replace(BRIEF, n_epochs=2))):
         with pytest.raises(SettingsError, match=r"holds a run with another (seed|pretraining)"):
@@ -237,8 +239,8 @@ def test_labels_play_no_part_and_a_stopped_run_goes_on_to_the_same_end(
     for held in relabelled:
         held.windows.label[held.windows.is_labelled] = "stroop"
     other = made.store(tmp_path / "relabelled.h5", relabelled)
-    assert score_generation(request(other), tmp_path / "other")["subjects"] == straight["subjects"]
-    assert score_generation(request(store), tmp_path / "jobs", n_jobs=2)["subjects"] == straight["subjects"]
+    assert score_generation(request(other), tmp_path / "other").subjects == straight.subjects
+    assert score_generation(request(store), tmp_path / "jobs", n_jobs=2).subjects == straight.subjects
 
 
 def test_scores_pair_subjects_with_the_strongest_filler() -> None:
@@ -250,16 +252,14 @@ def test_scores_pair_subjects_with_the_strongest_filler() -> None:
 
     rows = [row("A", 0.5, 1.0), row("B", 0.8, 1.1), row("C", 0.9, 1.0)]
     [found] = generation_scores(rows, seed=0, n_bootstrap=500)
-    assert found["rmse"]["best_filler"] == "median"
-    difference = found["rmse"]["network_minus_best_filler"]
-    assert difference["mean"] == pytest.approx(-0.3)
-    assert difference["ci95"] == pytest.approx(
-        bootstrap_interval(np.array([-0.5, -0.3, -0.1]), seed=0, n_bootstrap=500)
-    )
-    assert (difference["n_better"], found["verdict"], found["n_windows"]) == (3, "better", 9)
-    assert (found["correlation"]["n_subjects"], found["correlation"]["mean"]) == (2, 0.5)
+    assert found.rmse.best_filler == "median"
+    difference = found.rmse.network_minus_best_filler
+    assert difference.mean == pytest.approx(-0.3)
+    assert difference.ci95 == pytest.approx(bootstrap_interval(np.array([-0.5, -0.3, -0.1]), seed=0, n_bootstrap=500))
+    assert (difference.n_better, found.verdict, found.n_windows) == (3, "better", 9)
+    assert (found.correlation.n_subjects, found.correlation.mean) == (2, 0.5)
     rows[2]["rmse"]["network"] = 1.5  # type: ignore[index]
-    assert generation_scores(rows, seed=0, n_bootstrap=500)[0]["verdict"] == "no difference shown"
+    assert generation_scores(rows, seed=0, n_bootstrap=500)[0].verdict == "no difference shown"
 
 
 def test_mistakes_are_named(made: ModuleType, store: Path, tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import pytest
 
 from biopercept.cli.main import main
 from biopercept.errors import SettingsError
-from biopercept.evaluation.learning_curve import curve_markdown, parse_shares
-from biopercept.reporting.curve_files import load_learning_curve
+from biopercept.evaluation.learning_curve import parse_shares
+from biopercept.reporting.curves import learning_page
+from biopercept.results.curves import LearningCurve, LearningPoint
+from biopercept.results.reading import read_result
 
 
 def run(*words: object) -> int:
@@ -48,7 +50,7 @@ def test_a_curve_has_a_point_per_share_and_goes_on_where_it_stopped(
     assert all(few <= more for less, full in pairwise(sets) for few, more in zip(less, full, strict=True))
     with (out / "learning_curve.csv").open() as stream:
         assert [float(row["mean"]) for row in csv.DictReader(stream)] == [p["mean"] for p in document["points"]]
-    told = load_learning_curve(out).points
+    told = read_result(out / LearningCurve.FILE, LearningCurve).points
     assert [(p.share, list(p.subjects_labelled), p.mean, list(p.ci95 or ())) for p in told] == [
         (p["share"], p["subjects_labelled"], p["mean"], p["ci95"]) for p in document["points"]
     ]
@@ -152,6 +154,6 @@ def test_there_is_no_way_to_split_windows_at_random(made: ModuleType, tmp_path: 
 
 
 def test_the_page_carries_the_warnings_of_the_scores() -> None:
-    point = {"share": 1.0, "subjects_labelled": [4, 4], "task": "stress", "score": "mae", "mean": 0.5, "ci95": None}
-    page = curve_markdown({"model": "perceiver-io", "points": [point], "warnings": ["LEAK: seen before"]})
+    point = LearningPoint(share=1.0, subjects_labelled=(4, 4), task="stress", score="mae", mean=0.5, ci95=None)
+    page = learning_page(LearningCurve(model="perceiver-io", points=(point,), warnings=("LEAK: seen before",)))
     assert page.endswith("\n\nLEAK: seen before\n")

@@ -27,8 +27,9 @@ from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.personalising.settings import PersonalisationSettings
-from biopercept.reporting.curve_files import load_personal_curve
 from biopercept.reporting.discovery import load_results
+from biopercept.results.curves import PersonalCurve
+from biopercept.results.reading import read_result
 from biopercept.store import open_store
 from biopercept.windowed import PreparedRecording
 
@@ -139,8 +140,10 @@ def test_minutes_of_the_random_draw_are_means_over_the_draws_of_all_seeds(
 
 def test_the_report_reads_every_point_and_the_setting(finished: Path) -> None:
     found = json.loads((finished / "personalisation.json").read_text())
-    told = load_personal_curve(finished)
-    assert [(p.tier, p.method, p.k, p.gain.mean) for p in (told.general, *told.points, *told.contrast)] == [
+    told = read_result(finished / PersonalCurve.FILE, PersonalCurve)
+    assert [
+        (p.tier, p.method, p.k, p.gain.balanced_accuracy.mean) for p in (told.general, *told.points, *told.contrast)
+    ] == [
         (p["tier"], p["method"], p["k"], p["gain"]["balanced_accuracy"]["mean"] if "gain" in p else None)
         for p in found["curve"]
     ]
@@ -193,9 +196,9 @@ def test_fall_backs_are_counted_over_subjects() -> None:
 
     rows = [row(s, "general", 0.5) for s in "abc"] + [row(s, "few-shot", 0.7, int(s == "b")) for s in "abc"]
     point = curve_of(rows, seed=0, n_bootstrap=2000)[1]
-    assert (point["n_subjects_fallen_back"], point["n_subjects"]) == (1, 3)
-    assert point["gain"]["balanced_accuracy"]["mean"] == pytest.approx(0.2)
-    assert point["gain"]["auroc"]["mean"] is None
+    assert (point.n_subjects_fallen_back, point.n_subjects) == (1, 3)
+    assert point.gain.balanced_accuracy.mean == pytest.approx(0.2)
+    assert point.gain.auroc.mean is None
 
 
 def test_a_run_killed_between_folds_goes_on_and_ends_the_same(

@@ -12,12 +12,12 @@ import matplotlib as mpl
 import pytest
 
 from biopercept.errors import StudyError
-from biopercept.reporting.curve_files import load_learning_curve, load_personal_curve
+from biopercept.reporting.curves import learning_figures, personal_figure, personal_sentences, personal_tables
 from biopercept.reporting.discovery import load_results
 from biopercept.reporting.drawing import house_style
-from biopercept.reporting.learning_views import learning_figures
 from biopercept.reporting.page import sections_of, write_report
-from biopercept.reporting.personal_views import personal_figure, personal_sentences, personal_tables
+from biopercept.results.curves import LearningCurve, PersonalCurve
+from biopercept.results.reading import read_result
 
 STAMP = "CONTRAST, NOT A RESULT"
 
@@ -52,6 +52,8 @@ def write_personal(folder: Path, **changes: Any) -> Path:
     document = {
         "schema": 1, "study": "made", "task": "stress", "normalisation": "causal", "chronology": "subject",
         "n_subjects": 12, "not_scored": {"S13": "too few windows of stress"}, "n_scored_windows": 340, "n_folds": 5,
+        "classes": ["rest", "stress"], "split": "k-fold", "window_seconds": 60.0, "step_seconds": 30.0, "seed": 0,
+        "n_bootstrap": 2000, "parameters": 1000, "seconds": 1.5, "subjects": [], "fingerprint": {},
         "seeds": 2, "gap_seconds": 60.0, "settings": {"unchecked": "keep"}, "curve": curve,
         "warnings": ["few-shot, k = 1: no label could be set aside"],
     }  # fmt: skip
@@ -74,6 +76,14 @@ def write_learning(folder: Path, **changes: Any) -> Path:
     return folder
 
 
+def _personal(folder: Path) -> PersonalCurve:
+    return read_result(folder / PersonalCurve.FILE, PersonalCurve)
+
+
+def _learning(folder: Path) -> LearningCurve:
+    return read_result(folder / LearningCurve.FILE, LearningCurve)
+
+
 def painted(monkeypatch: pytest.MonkeyPatch, module: str, make: Callable[[], object]) -> Any:
     """Return the axes that a figure was drawn on."""
     from matplotlib.figure import Figure
@@ -92,7 +102,7 @@ def painted(monkeypatch: pytest.MonkeyPatch, module: str, make: Callable[[], obj
 
 
 def test_every_point_is_a_row_and_the_random_draw_stands_in_a_stamped_table(tmp_path: Path) -> None:
-    results, contrast = personal_tables(load_personal_curve(write_personal(tmp_path / "curve")))
+    results, contrast = personal_tables(_personal(write_personal(tmp_path / "curve")))
     assert [row[:6] for row in results.rows] == [
         ("label-free", "reference", "none", "0.0", "3.0", "12"),
         ("few-shot", "low-rank", "1", "2.0", "5.0", "12"),
@@ -114,8 +124,8 @@ def test_every_point_is_a_row_and_the_random_draw_stands_in_a_stamped_table(tmp_
 def test_the_figure_has_a_line_per_method_with_intervals_and_the_contrast_dashed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = load_personal_curve(write_personal(tmp_path / "curve"))
-    axes = painted(monkeypatch, "personal_views", lambda: personal_figure(held))
+    held = _personal(write_personal(tmp_path / "curve"))
+    axes = painted(monkeypatch, "curves", lambda: personal_figure(held))
     lines = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
     assert list(lines) == ["reference", "low-rank", "scratch", f"dashed: {STAMP}"]
     assert lines["low-rank"].get_ydata().tolist() == pytest.approx([0.0, 0.0123, 0.0234])
@@ -134,29 +144,29 @@ def test_without_a_contrast_nothing_speaks_of_one(tmp_path: Path) -> None:
     document = json.loads((folder / "personalisation.json").read_text())
     document["curve"] = [p for p in document["curve"] if p["tier"] != "random-draw contrast"]
     (folder / "personalisation.json").write_text(json.dumps(document), encoding="utf-8")
-    held = load_personal_curve(folder)
+    held = _personal(folder)
     assert len(personal_tables(held)) == 1
     assert "CONTRAST" not in personal_figure(held).caption
 
 
 def test_it_is_said_how_it_was_made_and_what_was_done_unchecked(tmp_path: Path) -> None:
-    kept = " ".join(personal_sentences(load_personal_curve(write_personal(tmp_path / "a"))))
+    kept = " ".join(personal_sentences(_personal(write_personal(tmp_path / "a"))))
     assert "12 of 13 subjects scored, 5 folds over subjects, normalisation causal, 2 repetitions" in kept
     assert "balanced accuracy of 0.700 [0.680, 0.730] and an AUROC of 0.800 [0.780, 0.830]" in kept
     assert "with 60 s between them; the 340 scored windows are the same" in kept
     assert "set aside to check on, the general model was kept. Gains" in kept
     for number, settings in enumerate(({"unchecked": "adapt"}, {})):  # {}: of a version without the setting
         folder = write_personal(tmp_path / str(number), settings=settings)
-        assert "made and the point is UNCHECKED" in personal_sentences(load_personal_curve(folder))[1]
+        assert "made and the point is UNCHECKED" in personal_sentences(_personal(folder))[1]
 
 
 def test_the_learning_curve_is_by_rising_share_with_a_figure_per_task(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = load_learning_curve(write_learning(tmp_path / "curve"))
+    held = _learning(write_learning(tmp_path / "curve"))
     assert [[p.share for p in points] for points in held.questions] == [[0.25, 1.0], [0.25, 1.0]]
     assert [figure.name for figure in learning_figures(held)] == ["learning-curve-1", "learning-curve-2"]
-    axes = painted(monkeypatch, "learning_views", lambda: learning_figures(held))
+    axes = painted(monkeypatch, "curves", lambda: learning_figures(held))
     assert axes.get_ylabel() == "balanced accuracy"
     assert axes.lines[0].get_xydata().tolist() == [[6.0, 0.6123], [24.5, 0.7345]]
     ends = [bar.get_segments()[0].round(4).tolist() for bar in axes.collections]
@@ -214,7 +224,7 @@ def test_names_of_the_data_are_text_in_curves(tmp_path: Path) -> None:
 
 
 def test_figures_are_drawn_the_same_each_time_whatever_the_user_has_set(tmp_path: Path) -> None:
-    held = load_personal_curve(write_personal(tmp_path / "curve"))
+    held = _personal(write_personal(tmp_path / "curve"))
     first = personal_figure(held)
     with mpl.rc_context({"font.size": 30}):
         assert personal_figure(held).svg == first.svg
@@ -227,41 +237,42 @@ def test_figures_are_drawn_the_same_each_time_whatever_the_user_has_set(tmp_path
         ({"schema": 9}, "has schema 9; this version of biopercept reads schema 1"),
         ({"curve": []}, "has 0 points of the general model; one is needed"),
         ({"chronology": "any"}, "has 'any' for 'chronology'; one of subject, class is needed"),
-        ({"settings": {"unchecked": 1}}, "has 1 for 'unchecked'; a text is needed"),
+        ({"settings": {"unchecked": 1}}, "has 1 for 'settings.unchecked'; one of keep, adapt is needed"),
         (
             {"curve": [point("few-shot", "magic", 1, 2.0, 0.1)]},
-            "has 'magic' for 'method'; one of general, reference, head, low-rank, full, scratch is needed",
+            "has 'magic' for 'curve[1].method'; one of general, reference, head, low-rank, full, scratch is needed",
         ),
         (
             {"curve": [{k: v for k, v in point("few-shot", "full", 1, 2.0, 0.1).items() if k != "gain"}]},
-            "has no 'gain'; an object with named values is needed, run personalise again",
+            ", curve[1], has no gain at a point of the tier few-shot; run personalise again",
         ),
         (
             {"curve": [{k: v for k, v in point("random-draw contrast", "full", 1, 2.0, 0.1).items() if k != "stamp"}]},
-            "has no 'stamp'; a text is needed, run personalise again",
+            ", curve[1], has no stamp at a point of the tier random-draw contrast; run personalise again",
         ),
     ],
 )
 def test_a_damaged_personal_curve_is_named(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     folder = write_personal(tmp_path / "curve", **changes)
     with pytest.raises(StudyError) as refused:
-        load_personal_curve(folder)
-    assert str(refused.value) == f"{folder / 'personalisation.json'} {words}"
+        _personal(folder)
+    assert str(refused.value) == f"{folder / 'personalisation.json'}{'' if words.startswith(',') else ' '}{words}"
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"points": []}, "has no points; run learning-curve again"),
-        ({"model": None}, "has None for 'model'; a text is needed"),
+        ({"model": None}, "has None for 'model'; text is needed"),
         (
             {"points": [{"share": 1, "task": "t", "score": "mae", "mean": 1}]},
-            "has no 'subjects_labelled'; a list of two whole numbers is needed, run learning-curve again",
+            "has no 'points[1].subjects_labelled'; a list of two whole numbers of 0 or more, the lower one first, is "
+            "needed, run learning-curve again",
         ),
     ],
 )
 def test_a_damaged_learning_curve_is_named(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     folder = write_learning(tmp_path / "curve", **changes)
     with pytest.raises(StudyError) as refused:
-        load_learning_curve(folder)
-    assert str(refused.value) == f"{folder / 'learning_curve.json'} {words}"
+        _learning(folder)
+    assert str(refused.value) == f"{folder / 'learning_curve.json'}{'' if words.startswith(',') else ' '}{words}"

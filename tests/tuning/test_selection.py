@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from biopercept.learning.splits import Fold, choose_validation
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.reporting.score_files import load_cross_validation
+from biopercept.results.reading import document_of
 from biopercept.store import open_store
 from biopercept.tuning import design, fits
 from biopercept.tuning.design import Candidate, make_designs
@@ -39,6 +41,11 @@ SMALL = FitSettings(
     training=TrainingSettings(n_epochs=1, batch_size=32, learning_rate=3e-3),
 )
 FOLDS = 3
+
+
+def _tuned(*given: Any, **named: Any) -> dict[str, Any]:
+    """Tune and return what ``tuning.json`` holds."""
+    return document_of(tune(*given, **named))
 
 
 def candidate(name: str, store: Path, model: str = "logistic", mode: str = "causal", **changes: object) -> Candidate:
@@ -66,7 +73,7 @@ def several(store: Path) -> list[Candidate]:
 @pytest.fixture(scope="module")
 def done(several: list[Candidate], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     output = tmp_path_factory.mktemp("tuning") / "out"
-    return tune(several, output), output
+    return _tuned(several, output), output
 
 
 def test_inner_scores_are_those_of_an_inner_cross_validation_done_by_hand(done: tuple[dict, Path], store: Path) -> None:
@@ -120,7 +127,7 @@ def test_each_fold_chooses_its_best_and_the_recommendation_is_best_over_all(done
 
 def test_the_nested_score_of_a_single_candidate_is_that_of_cross_validation(store: Path, tmp_path: Path) -> None:
     only = candidate("only", store, "perceiver-io")
-    found = tune([only], tmp_path / "tuned")
+    found = _tuned([only], tmp_path / "tuned")
     scores = cross_validate(only.request, tmp_path / "plain")
     assert (tmp_path / "tuned" / "nested" / "predictions.csv").read_text() == (
         tmp_path / "plain" / "predictions.csv"
@@ -178,7 +185,7 @@ def test_data_and_labels_of_an_outer_test_group_reach_neither_inner_scores_nor_c
     for number, path in enumerate((plain, other)):
         weights.clear()
         held = [candidate("network", path, "perceiver-io"), candidate("line", path, mode="global")]
-        found = tune(held, tmp_path / str(number))
+        found = _tuned(held, tmp_path / str(number))
         row = found["outer_folds"][outer]
         scores = (tmp_path / str(number) / "inner_scores.csv").read_text().splitlines()
         mine = [line for line in scores if line.split(",")[1:2] == [row["fold"]]]
@@ -250,19 +257,19 @@ def test_a_later_run_fits_only_what_is_new_or_damaged(
     fitted: list[str] = []
     fit_one = fit_fold
     monkeypatch.setattr(fits, "fit_fold", lambda plan, fold: fitted.append(fold.name) or fit_one(plan, fold))
-    tune(several[:1], tmp_path / "out")
+    _tuned(several[:1], tmp_path / "out")
     assert len(fitted) == 3 + 3
     fitted.clear()
     renamed = replace(several[0], name="another name")
-    first = tune([renamed], tmp_path / "out")
+    first = _tuned([renamed], tmp_path / "out")
     assert fitted == []
-    tune([renamed, several[1]], tmp_path / "out")
+    _tuned([renamed, several[1]], tmp_path / "out")
     assert len([name for name in fitted if "+" in name]) == 3
     fitted.clear()
     kept = sorted((tmp_path / "out" / "fits").glob("01+02*.json"))[0]
     kept.write_text(kept.read_text()[:-40])
-    again = tune([renamed], tmp_path / "out")
-    tune([renamed, several[1]], tmp_path / "out")
+    again = _tuned([renamed], tmp_path / "out")
+    _tuned([renamed, several[1]], tmp_path / "out")
     assert fitted == ["01+02-of-03"]
     assert _without_times(first) == _without_times(again)
 
@@ -280,24 +287,26 @@ def test_a_run_killed_between_fits_ends_as_one_that_was_not(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(fits, "fit_fold", failing)
-        tune(several, tmp_path / "stopped")
+        _tuned(several, tmp_path / "stopped")
     assert not (tmp_path / "stopped" / "tuning.json").exists()
     told: list[bool] = []
-    resumed = tune(several, tmp_path / "stopped", on_fit=lambda name, fold, was_done, n: told.append(was_done))
+    resumed = _tuned(several, tmp_path / "stopped", on_fit=lambda name, fold, was_done, n: told.append(was_done))
     assert told.count(True) == 5
     assert _without_times(resumed) == _without_times(done[0])
 
 
 def test_the_number_of_jobs_changes_nothing(several: list[Candidate], done: tuple[dict, Path], tmp_path: Path) -> None:
-    assert _without_times(tune(several, tmp_path / "two", n_jobs=2)) == _without_times(done[0])
+    assert _without_times(_tuned(several, tmp_path / "two", n_jobs=2)) == _without_times(done[0])
 
 
 def test_stacked_fits_say_what_single_ones_do(store: Path, tmp_path: Path) -> None:
     single = candidate("network", store, "perceiver-io")
     request = replace(single.request, evaluation=replace(single.request.evaluation, folds_at_once="stacked"))
     told: list[str] = []
-    together = tune([replace(single, request=request)], tmp_path / "stacked", on_fit=lambda n, f, w, k: told.append(f))
-    alone = tune([single], tmp_path / "single")
+    together = _tuned(
+        [replace(single, request=request)], tmp_path / "stacked", on_fit=lambda n, f, w, k: told.append(f)
+    )
+    alone = _tuned([single], tmp_path / "single")
     inner = "inner_balanced_accuracy"
     assert together["candidates"][0][inner]["mean"] == pytest.approx(alone["candidates"][0][inner]["mean"], abs=0.05)
     assert len(told) == 6
@@ -313,7 +322,7 @@ def test_a_candidate_that_cannot_be_fitted_is_named_and_the_others_go_on(
         raise TrainingError("the loss is not finite in epoch 1; lower training.learning_rate")
 
     monkeypatch.setitem(MODELS, "bagging", diverging)
-    found = tune(several, tmp_path / "out")
+    found = _tuned(several, tmp_path / "out")
     reason = "the loss is not finite in epoch 1; lower training.learning_rate"
     assert found["failed"] == [
         {"name": "bagging", "reason": reason},
@@ -322,7 +331,7 @@ def test_a_candidate_that_cannot_be_fitted_is_named_and_the_others_go_on(
     assert [held["name"] for held in found["candidates"]] in (["causal", "global"], ["global", "causal"])
     assert f"- bagging could not be fitted: {reason}" in (tmp_path / "out" / "tuning.md").read_text()
     with pytest.raises(TrainingError) as refused:  # as where a single model diverges: exit code 4
-        tune([several[2]], tmp_path / "none")
+        _tuned([several[2]], tmp_path / "none")
     assert str(refused.value) == f"no candidate could be fitted; bagging: {reason}"
 
 
@@ -356,7 +365,7 @@ def test_the_chosen_settings_are_a_file_that_the_other_commands_read(done: tuple
 def test_a_chosen_ensemble_leaves_the_settings_of_its_members(store: Path, tmp_path: Path) -> None:
     members = [candidate("a", store, "dummy"), candidate("b", store, "dummy", "global")]
     better = candidate("c", store, "bagging")
-    tune([*members, better, Candidate("bc", members=("c", "b"))], tmp_path / "out")
+    _tuned([*members, better, Candidate("bc", members=("c", "b"))], tmp_path / "out")
     found = json.loads((tmp_path / "out" / "tuning.json").read_text())
     files = {path.name for path in (tmp_path / "out").glob("chosen*.yaml")}
     assert files == ({"chosen.yaml"} if found["chosen"] == "c" else {"chosen.yaml", "chosen-b.yaml", "chosen-c.yaml"})

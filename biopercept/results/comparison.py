@@ -1,14 +1,15 @@
-"""What ``compare`` found, as frozen dataclasses: the models, their pairs, and the test over all of them."""
+"""``compare.json``: the compared models, their pairs, the test over all of them, and the sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-Interval = tuple[float, float]
+from biopercept.typed_values import Count, Interval, unwritten
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Contender:
     """One of the compared cross-validations.
 
@@ -41,7 +42,7 @@ class Contender:
     is_transductive: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pair:
     """The paired comparison of two models over subjects; differences are first minus second.
 
@@ -79,19 +80,19 @@ class Pair:
 
     first: str
     second: str
-    n: int
+    n: Count
     mean_difference: float
     ci95: Interval | None
     sd: float
-    wins: int
-    ties: int
-    losses: int
+    wins: Count
+    ties: Count
+    losses: Count
     rank_sum_positive: float
     rank_sum_negative: float
     p: float
     p_holm: float
-    p_method: str
-    n_zero: int
+    p_method: Literal["exact", "normal"]
+    n_zero: Count
     rank_biserial: float | None
     rank_biserial_ci95: Interval | None
     dz: float | None
@@ -103,10 +104,10 @@ class Pair:
     split_p: float | None = None
     split_p_holm: float | None = None
     split_ratio: float | None = None
-    n_splits: int | None = None
+    n_splits: Count | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Everything that ``compare`` found and the words for it.
 
@@ -131,25 +132,29 @@ class Comparison:
         Fingerprint.
     """
 
-    name: str
+    FILE: ClassVar[str] = "compare.json"
+    SCHEMA: ClassVar[int] = 1
+    COMMAND: ClassVar[str] = "compare"
+
     task: str
     classes: tuple[str, ...]
     metric: str
     higher_is_better: bool
     split: str
-    n_subjects: int
+    n_subjects: Count
     left_out: tuple[str, ...]
-    n_windows: int
+    n_windows: Count
     reference: str
-    n_resamples: int
-    seed: int
+    n_resamples: Count
+    seed: Count
     store: str
     contenders: tuple[Contender, ...]
     pairs: tuple[Pair, ...]
-    friedman: Mapping[str, float | None] = field(default_factory=dict)
-    cautions: tuple[str, ...] = ()
-    findings: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
+    friedman: Mapping[str, float | None]
+    cautions: tuple[str, ...]
+    findings: tuple[str, ...]
+    methods: tuple[str, ...]
+    name: str = unwritten("")
 
     @property
     def metric_words(self) -> str:

@@ -1,4 +1,4 @@
-"""The door to files of results: bounded reading of JSON, YAML and tables, every fault one sentence."""
+"""Result files, written from and read into frozen dataclasses: JSON, YAML and tables, every fault one sentence."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import csv
 import io
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StudyError
-from biopercept.files import plain_cell
+from biopercept.files import plain_cell, write_json, write_table
+from biopercept.typed_values import FieldError, Interval, from_plain, omitted, to_plain
 
 _LARGEST_BYTES = 512 << 20
 _MISSING = frozenset({"", "n/a", "nan", "NaN"})
@@ -58,6 +60,111 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise StudyError(f"{path} holds a JSON {type(content).__name__}; an object with named values is needed")
     return content
+
+
+class ResultFile(Protocol):
+    """A frozen dataclass whose fields are a JSON file of results, in order.
+
+    Attributes
+    ----------
+    FILE : str
+        Name of the file.
+    SCHEMA : int
+        Version that stands first in it; another one is not read.
+    COMMAND : str
+        What writes it.
+    """
+
+    FILE: ClassVar[str]
+    SCHEMA: ClassVar[int]
+    COMMAND: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+R = TypeVar("R", bound=ResultFile)
+
+
+def document_of(result: ResultFile) -> dict[str, Any]:
+    """Return what the file of a result holds, as plain values."""
+    return {"schema": result.SCHEMA, **to_plain(result)}
+
+
+def write_result(path: Path, result: ResultFile) -> None:
+    """Write a result as JSON, whole or not at all. Raises OutputError where it cannot be written."""
+    write_json(path, document_of(result))
+
+
+def read_result(path: Path, kind: type[R]) -> R:
+    """Return the result that a file holds.
+
+    Raises
+    ------
+    StudyError
+        Where the file is missing, of another schema, lacks a field or holds a value of another type.
+    """
+    content = read_json(path)
+    require_schema(path, content, kind.SCHEMA)
+    try:
+        return from_plain(kind, content)
+    except FieldError as fault:
+        again = f", run {kind.COMMAND} again" if fault.is_absent else ""
+        raise StudyError(fault.sentence(path) + again) from fault
+
+
+def require_schema(path: Path, content: dict[str, Any], schema: int) -> None:
+    """Refuse a file of another schema. Raises StudyError."""
+    if content.get("schema") != schema:
+        raise StudyError(
+            f"{path} has schema {content.get('schema')!r}; this version of biopercept reads schema {schema}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A score, or a difference of two, over subjects.
+
+    Attributes
+    ----------
+    mean : float or None
+        None where it is not defined for anybody.
+    ci95 : tuple of two floats, or None
+        95 % bootstrap interval over subjects.
+    """
+
+    mean: float | None = None
+    ci95: Interval | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountedEstimate(Estimate):
+    """The same, with the number of subjects for whom it is defined."""
+
+    n_subjects: int | None = omitted()
+
+
+def row_of(value: Any) -> dict[str, object]:
+    """Return a frozen dataclass as a row of a table: an interval as two columns, its lower and its upper end."""
+    row: dict[str, object] = {}
+    for name, hint in get_type_hints(type(value), include_extras=True).items():
+        cell = getattr(value, name)
+        if hint == Interval | None:
+            low, high = cell or (None, None)
+            row |= {f"{name}_low": low, f"{name}_high": high}
+        else:
+            row[name] = cell
+    return row
+
+
+def write_rows(path: Path, rows: Sequence[Any]) -> None:
+    """Write frozen dataclasses of one kind as a table, columns in the order of their fields; one at least.
+
+    Raises
+    ------
+    OutputError
+        Where it cannot be written.
+    """
+    cells = [row_of(row) for row in rows]
+    write_table(path, tuple(cells[0]), [tuple(row.values()) for row in cells])
 
 
 def read_settings(path: Path) -> dict[str, Any]:

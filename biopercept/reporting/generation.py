@@ -1,0 +1,81 @@
+"""The Markdown page of ``score-generation``: what the network says of a hidden signal, beside the strongest filler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from biopercept.results.generation import BETTER, FILLERS, LEVEL, WORSE, Generation, SignalError, SignalScore
+from biopercept.results.reading import CountedEstimate
+
+
+def generation_page(found: Generation) -> str:
+    """Return the Markdown page of what was found."""
+    signals = found.signals
+    counts = {word: sum(row.verdict == word for row in signals) for word in (BETTER, LEVEL, WORSE)}
+    fillers = "\n".join(f"- *{name}*: {words}" for name, words in FILLERS.items())
+    head = f"""# A hidden sensor, told from the others
+
+Study {found.study}: {found.n_subjects} subjects, {found.n_windows} windows of {found.window_seconds:g} s,
+{found.n_folds} folds over subjects, normalisation `{found.normalisation}`, seed {found.seed}. In each fold a
+network of {found.parameters:,} parameters was pretrained ({found.n_epochs} epochs, masked, no label) on the
+training subjects alone; then each sensor, with all computed from it, was hidden from the test subjects' windows and
+asked for. {found.seconds:.0f} s in all.
+
+Errors are computed within each test subject and averaged over subjects; brackets are 95 % bootstrap intervals over
+subjects; differences are paired, network minus the strongest filler, below 0 where the network is better. The
+strongest is picked on these same test subjects, in the fillers' favour. The scale of the window (centre and spread, by
+its normalisation) is given to network and fillers alike, so nothing here says that the level of a person never measured
+can be told. The phase of a raw waveform cannot be known from others. Fillers, fitted on training subjects:
+
+{fillers}
+
+By RMSE the network is better than the strongest filler for {counts[BETTER]} of {len(signals)} signals, no difference is
+shown for {counts[LEVEL]}, and it is worse for {counts[WORSE]}.
+"""
+    warnings = "".join(f"\n- {warning}" for warning in found.warnings)
+    return "\n".join(
+        [
+            head + (warnings and warnings + "\n"),
+            "## In normalised units (1 is the spread of the window's scale)\n",
+            _table(signals, "rmse", "mae", is_normalised=True),
+            "\n## In the signal's own unit\n",
+            _table(signals, "rmse_unit", "mae_unit", is_normalised=False),
+            "",
+        ]
+    )
+
+
+def _table(signals: Sequence[SignalScore], squared: str, absolute: str, *, is_normalised: bool) -> str:
+    ours = ("Correlation", "Verdict (RMSE)") if is_normalised else ("Unit",)
+    heads = ("Hidden", "Signal", "Subjects", "Windows", "RMSE", "Strongest filler", "Difference", "Better for")
+    heads = (*heads, "MAE", "Strongest filler", "Difference", *ours)
+    lines = [heads, ["---"] * len(heads)]
+    for row in signals:
+        last = (_estimate(row.correlation), row.verdict) if is_normalised else (row.unit,)
+        lines.append(
+            [
+                row.sensor,
+                row.title,
+                str(row.n_subjects),
+                f"{row.n_windows:,}",
+                *_compared(getattr(row, squared)),
+                f"{getattr(row, squared).network_minus_best_filler.n_better} of {row.n_subjects}",
+                *_compared(getattr(row, absolute)),
+                *last,
+            ]
+        )
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _compared(error: SignalError) -> tuple[str, str, str]:
+    difference = _estimate(error.network_minus_best_filler, is_signed=True)
+    return _estimate(error.network), f"{_estimate(error.strongest)} ({error.best_filler})", difference
+
+
+def _estimate(held: CountedEstimate, *, is_signed: bool = False) -> str:
+    if held.mean is None:
+        return "not defined"
+    form = "{:+.3g}" if is_signed else "{:.3g}"
+    if held.ci95 is None:
+        return form.format(held.mean)
+    return f"{form.format(held.mean)} [{', '.join(form.format(end) for end in held.ci95)}]"

@@ -1,0 +1,431 @@
+"""Text, YAML and JSON read as typed values and frozen dataclasses, and written back; every fault is a sentence.
+
+A dataclass is the schema of what it is read from: its fields in their order, their annotations, and which may be
+absent. These rules go beyond the annotations:
+
+- A field with a default may be absent where it is read; :func:`omitted` ones are not written either while they have it.
+- :func:`unwritten` fields are no part of the file: where it lay, what it is called.
+- :func:`written_as` gives a field a name in the file that Python has no word for.
+- ``Annotated[kind, Check(...)]`` narrows a kind, such as :data:`Count`.
+
+What a file has beyond the fields is not read: a later version may add to a schema.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+import yaml
+
+T = TypeVar("T")
+
+MAX_BYTES = 1 << 20
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")}
+_NULLS = ("", "null", "~")
+
+Lines = dict[tuple[str, ...], int]
+"""Line number (from 1) of each key, by its path from the top."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a value must be beyond its type, and the words for it in a fault."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+Count = Annotated[int, Check(lambda number: number >= 0, "a whole number of 0 or more")]
+Interval = Annotated[
+    tuple[float, float],
+    Check(lambda ends: ends[0] <= ends[1], "a list of two numbers, the lower one first,"),
+]
+Span = Annotated[
+    tuple[int, int],
+    Check(lambda ends: 0 <= ends[0] <= ends[1], "a list of two whole numbers of 0 or more, the lower one first,"),
+]
+
+
+def omitted(default: Any = None) -> Any:
+    """Return a dataclass field that is not written while it has its default."""
+    return _field(default, "omitted")
+
+
+def unwritten(default: Any = None) -> Any:
+    """Return a dataclass field that is no part of the file."""
+    return _field(default, "unwritten")
+
+
+def written_as(name: str) -> Any:
+    """Return a dataclass field without default that has another name in the file."""
+    return field(metadata={"name": name})
+
+
+def _name_of(part: dataclasses.Field[Any]) -> str:
+    return str(part.metadata.get("name", part.name))
+
+
+def _field(default: Any, how: str) -> Any:
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata={how: True})
+    return field(default=default, metadata={how: True})
+
+
+class FieldError(ValueError):
+    """A value that is absent or not of its field's type.
+
+    Attributes
+    ----------
+    place : str
+        Path of the value from the top of its file, such as "pairs[2].p".
+    wanted : str
+        What is needed, such as "a number"; where the class refused its values, its own words.
+    given : object
+        ``dataclasses.MISSING`` where the value is absent.
+    """
+
+    def __init__(self, place: str, wanted: str, given: Any = MISSING, *, is_refused: bool = False) -> None:
+        super().__init__(wanted)
+        self.place, self.wanted, self.given, self.is_refused = place, wanted, given, is_refused
+
+    @property
+    def is_absent(self) -> bool:
+        """Return whether the value is not there at all."""
+        return self.given is MISSING
+
+    def sentence(self, source: object) -> str:
+        """Return the fault as a sentence about the file (or the like) that the value was read from."""
+        if self.is_refused:
+            return f"{source}{f', {self.place},' if self.place else ''} has {self.wanted}"
+        if self.is_absent:
+            return f"{source} has no {self.place!r}; {self.wanted} is needed"
+        return f"{source} has {_shown(self.given)} for {self.place!r}; {self.wanted} is needed"
+
+
+def to_plain(value: Any) -> Any:
+    """Return what JSON holds of a value: a dataclass's written fields in their order, tuples as lists."""
+    if dataclasses.is_dataclass(value):
+        return {
+            _name_of(part): to_plain(getattr(value, part.name))
+            for part in dataclasses.fields(value)
+            if not part.metadata.get("unwritten") and not _is_omitted(part, getattr(value, part.name))
+        }
+    if isinstance(value, Mapping):
+        return {key: to_plain(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_plain(inner) for inner in value]
+    return value
+
+
+def _is_omitted(part: dataclasses.Field[Any], value: Any) -> bool:
+    return bool(part.metadata.get("omitted")) and bool(value == _default(part))
+
+
+def _default(part: dataclasses.Field[Any]) -> Any:
+    return part.default_factory() if part.default_factory is not MISSING else part.default
+
+
+def from_plain(kind: type[T], content: Any, place: str = "") -> T:
+    """Return a dataclass from what JSON holds of it.
+
+    Parameters
+    ----------
+    place : str
+        What faults call the content: its path from the top of the file, empty at the top.
+
+    Raises
+    ------
+    FieldError
+        Where a value is absent or of another type, or the class itself refuses its values with a ValueError.
+    """
+    if not isinstance(content, dict):
+        raise FieldError(place, "an object with named values", content)
+    values: dict[str, Any] = {}
+    for attribute, name, hint, is_needed in _schema_of(cast(Any, kind)):
+        inside = f"{place}.{name}" if place else name
+        if name in content:
+            values[attribute] = read_as(hint, content[name], inside)
+        elif is_needed:
+            raise FieldError(inside, words_for(hint))
+    try:
+        return kind(**values)
+    except FieldError:
+        raise
+    except ValueError as fault:
+        raise FieldError(place, str(fault), content, is_refused=True) from fault
+
+
+@functools.cache
+def _schema_of(kind: Any) -> tuple[tuple[str, str, Any, bool], ...]:
+    """Return attribute, name, annotation and "has no default" of each field of a dataclass that its file holds."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return tuple(
+        (part.name, _name_of(part), hints[part.name], _default(part) is MISSING)
+        for part in dataclasses.fields(kind)
+        if not part.metadata.get("unwritten")
+    )
+
+
+def read_as(hint: Any, given: Any, place: str, *, from_text: bool = False) -> Any:
+    """Return a value as the type of an annotation.
+
+    Parameters
+    ----------
+    given : object
+        A value as JSON gives it.
+    place : str
+        What a fault calls it.
+    from_text : bool
+        Read text as the number, truth value or null that it spells, as YAML and tables give it.
+
+    Raises
+    ------
+    FieldError
+        Where it is of another type. NaN and infinity are no numbers.
+    """
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _checked(inner[0], inner[1:], given, place, from_text=from_text)
+    if dataclasses.is_dataclass(hint):
+        return from_plain(cast(type, hint), given, place)
+    if origin in (typing.Union, types.UnionType):
+        return _one_of(hint, inner, given, place, from_text=from_text)
+    if origin is Literal:
+        return _chosen(hint, inner, given, place)
+    if origin is tuple:
+        return _sequence(hint, inner, given, place, from_text=from_text)
+    if origin in (dict, Mapping):
+        if not isinstance(given, dict):
+            raise FieldError(place, words_for(hint), given)
+        return {key: read_as(inner[1], value, f"{place}.{key}", from_text=from_text) for key, value in given.items()}
+    return given if hint is Any else _scalar(hint, given, place, from_text=from_text)
+
+
+def _checked(kind: Any, checks: Iterable[Any], given: Any, place: str, *, from_text: bool) -> Any:
+    words = next((check.words for check in checks if isinstance(check, Check)), words_for(kind))
+    try:
+        value = read_as(kind, given, place, from_text=from_text)
+    except FieldError as fault:
+        raise FieldError(place, words, given) from fault
+    if not all(check.holds(value) for check in checks if isinstance(check, Check)):
+        raise FieldError(place, words, given)
+    return value
+
+
+def _one_of(hint: Any, options: tuple[Any, ...], given: Any, place: str, *, from_text: bool) -> Any:
+    if type(None) in options and (given is None or (from_text and given in _NULLS)):
+        return None
+    for option in options:
+        try:
+            return read_as(option, given, place, from_text=from_text)
+        except FieldError as fault:
+            if fault.place != place or fault.is_absent:  # of this kind, with a fault deeper inside
+                raise
+    raise FieldError(place, words_for(hint), given)
+
+
+def _chosen(hint: Any, choices: tuple[Any, ...], given: Any, place: str) -> Any:
+    if not isinstance(given, str | int) or given not in choices:
+        raise FieldError(place, words_for(hint), given)
+    return given
+
+
+def _sequence(hint: Any, inner: tuple[Any, ...], given: Any, place: str, *, from_text: bool) -> tuple[Any, ...]:
+    is_open = len(inner) == 2 and inner[1] is Ellipsis
+    if not isinstance(given, list | tuple) or not (is_open or len(given) == len(inner)):
+        raise FieldError(place, words_for(hint), given)
+    kinds = (inner[0],) * len(given) if is_open else inner
+    try:
+        return tuple(
+            read_as(kind, value, f"{place}[{number}]", from_text=from_text)
+            for number, (kind, value) in enumerate(zip(kinds, given, strict=True), 1)
+        )
+    except FieldError as fault:
+        if dataclasses.is_dataclass(inner[0]):
+            raise
+        raise FieldError(place, words_for(hint), given) from fault  # of plain values the whole list says more
+
+
+def _scalar(hint: Any, given: Any, place: str, *, from_text: bool) -> Any:
+    value = _spelt(hint, given) if from_text and isinstance(given, str) else given
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    is_of_kind = type(value) is (type(None) if hint is None else hint)
+    if not is_of_kind or (hint is float and not math.isfinite(value)):
+        raise FieldError(place, words_for(hint), given)
+    return value
+
+
+def _spelt(hint: Any, text: str) -> Any:
+    """Return the value of a kind that text spells, or the text where it spells none."""
+    if hint is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if hint not in (int, float):
+        return text
+    try:
+        number = float(text)
+        return int(number) if hint is int and number.is_integer() and "e" not in text.lower() else number
+    except (ValueError, OverflowError):
+        return text
+
+
+def words_for(hint: Any) -> str:
+    """Return the words for what a field takes, such as "a number or null"."""
+    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    if hint in plain:
+        return plain[hint]
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return next((extra.words for extra in inner[1:] if isinstance(extra, Check)), words_for(inner[0]))
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inner))}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(words_for(part) for part in inner)
+    if origin is tuple:
+        each = [part for part in inner if part is not Ellipsis]
+        count = "" if Ellipsis in inner else f" of {len(each)}"
+        return f"a list{count} [{', '.join(words_for(part) for part in each)}{', ...' if Ellipsis in inner else ''}]"
+    if origin in (dict, Mapping) or dataclasses.is_dataclass(hint):
+        return "an object with named values"
+    return f"a value of type {hint}"
+
+
+def _shown(given: Any) -> str:
+    text = f"[{', '.join(map(str, given))}]" if isinstance(given, list) else repr(given)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean X?" with the known word closest to ``word``, or nothing where none is close."""
+    close = get_close_matches(word, list(known), n=1, cutoff=0.7)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def read_setting(given: Any, hint: Any, where: str, faults: list[str]) -> Any:
+    """Return a setting's value as its field's type; where it is of another, None and a sentence more in ``faults``.
+
+    Parameters
+    ----------
+    given : object
+        Text, or a list of text, as YAML gives it; or a value as JSON gives it.
+    where : str
+        What the fault calls it: where it was written and the setting's path.
+
+    Examples
+    --------
+    >>> read_setting("1e-3", float, "training.learning_rate", [])
+    0.001
+    >>> faults = []
+    >>> read_setting("yes", bool, "--set evaluation.x=yes: evaluation.x", faults)
+    >>> faults
+    ["--set evaluation.x=yes: evaluation.x is 'yes'; true or false is needed"]
+    """
+    try:
+        return read_as(hint, given, where, from_text=True)
+    except FieldError as fault:
+        faults.append(f"{where} is {_shown(given)}; {fault.wanted} is needed")
+        return None
+
+
+class _NoAliasLoader(yaml.BaseLoader):
+    """BaseLoader (all scalars text) that stops at an alias, so that a small file cannot unfold into a large one."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not allowed here", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+
+def read_yaml_text(path: Path, faults: list[str]) -> tuple[dict[str, Any], Lines]:
+    """Return the mapping in a YAML file with text at every leaf, and the line of every key.
+
+    Each fault is added to ``faults`` as a sentence with its line; what could be read is still returned.
+    """
+    text = read_text(path, MAX_BYTES, faults)
+    return ({}, {}) if text is None else parse_yaml_text(text, path.name, faults)
+
+
+def parse_yaml_text(text: str, name: str, faults: list[str]) -> tuple[dict[str, Any], Lines]:
+    """Return the mapping in YAML text, as :func:`read_yaml_text` does; ``name`` is what faults call it."""
+    lines: Lines = {}
+    try:
+        node = yaml.compose(text, Loader=_NoAliasLoader)
+    except yaml.MarkedYAMLError as fault:
+        mark = fault.problem_mark
+        line = 1 if mark is None else mark.line + 1
+        faults.append(f"{name} line {line}: {fault.problem or 'this is not YAML'}")
+        return {}, lines
+    except (yaml.YAMLError, RecursionError) as fault:
+        reason = "it is nested too deeply" if isinstance(fault, RecursionError) else str(fault).replace("\n", " ")
+        faults.append(f"{name}: not readable as YAML ({reason})")
+        return {}, lines
+    if node is None:
+        return {}, lines
+    if not isinstance(node, yaml.MappingNode):
+        faults.append(f"{name} line {_line(node)}: 'key: value' lines are needed at the top")
+        return {}, lines
+    found = _value(node, (), name, lines, faults)
+    return dict(found), lines
+
+
+def read_text(path: Path, max_bytes: int, faults: list[str]) -> str | None:
+    """Return a small UTF-8 file's text without a byte-order mark, or None with a sentence added to ``faults``."""
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            faults.append(f"{path.name} has {size} bytes; {max_bytes} are allowed")
+            return None
+        content = path.read_bytes()
+    except OSError as fault:
+        faults.append(f"{path.name} cannot be read ({fault.strerror})")
+        return None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        line = content.count(b"\n", 0, fault.start) + 1
+        faults.append(f"{path.name} line {line}: not UTF-8; save the file with UTF-8 encoding")
+        return None
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _value(node: yaml.Node, path: tuple[str, ...], name: str, lines: Lines, faults: list[str]) -> Any:
+    if node.tag not in _PLAIN_TAGS:
+        faults.append(f"{name} line {_line(node)}: the tag {node.tag} is not allowed; write plain text")
+        return ""
+    if isinstance(node, yaml.MappingNode):
+        return {
+            key: _value(child, (*path, key), name, lines, faults)
+            for key, child in _pairs(node, path, name, lines, faults)
+        }
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(child, (*path, str(i)), name, lines, faults) for i, child in enumerate(node.value)]
+    return str(node.value)
+
+
+def _pairs(
+    node: yaml.MappingNode, path: tuple[str, ...], name: str, lines: Lines, faults: list[str]
+) -> Iterator[tuple[str, yaml.Node]]:
+    for key_node, child in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            faults.append(f"{name} line {_line(key_node)}: a key must be plain text")
+            continue
+        key = str(key_node.value)
+        where = (*path, key)
+        if where in lines:
+            faults.append(f"{name} line {_line(key_node)}: {key!r} is given twice (first in line {lines[where]})")
+            continue
+        lines[where] = _line(key_node)
+        yield key, child
