@@ -26,7 +26,7 @@ from biopercept.errors import CheckpointError, OutputError, SettingsError
 from biopercept.files import replacing
 from biopercept.learning.checkpoint import Checkpoint
 from biopercept.modalities import MODALITIES
-from biopercept.model.biosignals import BiosignalPerceiver
+from biopercept.model.biosignals import BiosignalPerceiver, Outputs
 from biopercept.model.tokens import FeatureGroup, SensorPatches, TokenInputs
 
 SENSOR_FIELDS = ("patches", "is_real", "times", "positions", "channels", "rate", "quality")
@@ -109,7 +109,7 @@ def check_export(checkpoint: Checkpoint, path: Path, modalities: Sequence[str] |
         groups = tuple(group.name for group in inputs.features)
         given = dict(zip(input_names(chosen, groups), flatten(inputs), strict=True))
         with torch.inference_mode():
-            wanted = checkpoint.network(inputs)
+            wanted = checkpoint.network(inputs).tasks[checkpoint.task.name]
         found = torch.from_numpy(session.run([OUTPUT], {name: given[name].numpy() for name in names})[0])
         worst = max(worst, float((found - wanted).abs().max()))
     return worst
@@ -190,8 +190,8 @@ class _FlatNetwork(nn.Module):
             patches, is_real, times, positions, channels, rate, quality = (next(given) for _ in SENSOR_FIELDS)
             sensors.append(SensorPatches(modality, patches, is_real, times, positions, channels, rate, quality))
         features = tuple(FeatureGroup(g, *(next(given) for _ in FEATURE_FIELDS)) for g in self.groups)
-        logits: Tensor = self.network(TokenInputs(tuple(sensors), features))
-        return logits
+        outputs: Outputs = self.network(TokenInputs(tuple(sensors), features))
+        return next(iter(outputs.tasks.values()))
 
 
 def _free_sizes(modalities: Sequence[str], groups: Sequence[str]) -> tuple[dict[int, Any], ...]:

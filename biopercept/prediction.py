@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from biopercept.errors import RecordingError
 from biopercept.learning.calibration import Calibration, set_words, undecided_words
 from biopercept.learning.checkpoint import Checkpoint
-from biopercept.learning.class_objective import predict_probabilities
 from biopercept.learning.engine import Engine
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.task_checkpoint import TaskCheckpoint
+from biopercept.learning.task_objective import predict_windows
 from biopercept.learning.token_source import TokenSource
 from biopercept.learning.windows import WindowTable, grid_windows
 from biopercept.recording import Interval
 from biopercept.recording_labels import RecordingLabels
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 from biopercept.windowed import WindowedRecording
 
 NO_SIGNAL = "no usable signal of a sensor that the model knows"
@@ -153,7 +153,8 @@ def predict_recording(
     """
     read = read_for(checkpoint, recording, engine, before)
     network = checkpoint.network.to(engine.device)
-    probabilities = predict_probabilities(network, read.source, np.arange(len(read.windows), dtype=np.int64))
+    rows = np.arange(len(read.windows), dtype=np.int64)
+    probabilities = predict_windows(network, (checkpoint.task,), read.source, rows)[checkpoint.task.name]
     return predicted_classes(read, recording, checkpoint.task, probabilities, truth, checkpoint.calibration)
 
 

@@ -1,27 +1,37 @@
-"""What a prepared recording was made from, as two hashes: its files and labels, and the settings.
+"""What a prepared recording was made from, as two hashes: its files and labels, and the settings with the code.
 
-A recording is prepared again exactly when one of the two has changed; nothing is asked of clocks.
+A recording is prepared again exactly when one of the two has changed; the times of files play no part.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 from biopercept.files import content_hash
+from biopercept.prepare_recording import prepare_recording
 from biopercept.store_layout import SCHEMA
+from biopercept.store_writing import write_recording_part
+from biopercept.studies.entries import load_entry
 from biopercept.studies.structure import Entry, Study
 from biopercept.version import __version__
 
-_ROOMS = ("biopercept", "biopercept.loaders", "biopercept.preprocessing")
-_MODULES = ("modalities.py", "prepare_recording.py", "recording.py")
+_FROM_FILE_TO_STORE = (load_entry, prepare_recording, write_recording_part)
 _LIBRARIES = ("numpy", "scipy", "mne", "neurokit2")
+# Import statements by their lines, at any indentation: parsing fifty modules would cost each prepare 100 ms.
+_IMPORT = re.compile(
+    r"^[ \t]*(?:from[ \t]+(?P<source>[.\w]+)[ \t]+import[ \t]+(?P<names>\([^)]*\)|[^\n#]+)"
+    r"|import[ \t]+(?P<modules>[^\n#]+))",
+    re.MULTILINE,
+)
 
 
 class SourceFiles:
@@ -89,17 +99,56 @@ def source_hash(study: Study, entry: Entry, finder: SourceFiles) -> str:
 def settings_hash(settings: dict[str, Any], feature_names: tuple[str, ...]) -> str:
     """Return the SHA-256 of settings, layout, and the code and libraries that read, clean and measure."""
     libraries = {name: version(name) for name in _LIBRARIES}
-    return _hash_of([SCHEMA, __version__, _code_hash(), libraries, settings, feature_names])
+    return _hash_of([SCHEMA, __version__, code_hash(), libraries, settings, feature_names])
 
 
-def _code_hash() -> str:
-    """Return the SHA-256 of the modules that decide what comes out of a file; no version needs raising by hand."""
+def code_hash(package: Traversable | None = None) -> str:
+    """Return the SHA-256 of all code between a file and its stored windows; no version needs raising by hand.
+
+    Parameters
+    ----------
+    package : Traversable, optional
+        The folder of the package; None means the one that runs.
+    """
     digest = hashlib.sha256()
-    for room in _ROOMS:
-        for module in sorted(files(room).iterdir(), key=lambda member: member.name):
-            if module.name.endswith(".py") and (room != "biopercept" or module.name in _MODULES):
-                digest.update(f"{room}/{module.name}\0".encode() + module.read_bytes())
+    for name, source in sorted(code_from_file_to_store(package).items()):
+        digest.update(f"{name}\0{len(source)}\0".encode() + source)
     return digest.hexdigest()
+
+
+def code_from_file_to_store(package: Traversable | None = None) -> dict[str, bytes]:
+    """Return name and source of the modules that load, prepare and write a recording, and of all that they import."""
+    root = __name__.partition(".")[0]
+    folder = files(root) if package is None else package
+    sources: dict[str, bytes] = {}
+    names = [function.__module__ for function in _FROM_FILE_TO_STORE]
+    while names:
+        name = names.pop()
+        first, *parts = name.split(".")
+        if name in sources or first != root or not parts:
+            continue
+        module, package_module = folder.joinpath(*parts[:-1], f"{parts[-1]}.py"), folder.joinpath(*parts, "__init__.py")
+        is_package = not module.is_file()
+        if is_package and not package_module.is_file():
+            continue  # a name inside a module, which is looked at by itself
+        sources[name] = (package_module if is_package else module).read_bytes()
+        names.extend(imports(sources[name].decode(), name if is_package else name.rpartition(".")[0]))
+    return sources
+
+
+def imports(source: str, package: str) -> set[str]:
+    """Return the dotted names that a source imports from modules; ``package`` is what a leading dot stands for."""
+    names: set[str] = set()
+    for statement in _IMPORT.finditer(source):
+        if statement["modules"]:
+            names.update(part.split()[0] for part in statement["modules"].split(","))
+            continue
+        n_dots = len(statement["source"]) - len(module := statement["source"].lstrip("."))
+        parents = package.split(".")[: len(package.split(".")) - n_dots + 1] if n_dots else []
+        stem = ".".join([*parents, *([module] if module else [])])
+        parts = re.sub(r"#[^\n]*|[()]", " ", statement["names"]).split(",")
+        names.update([stem, *(f"{stem}.{part.split()[0]}" for part in parts if part.strip())])
+    return names
 
 
 def _hash_of(held: Any) -> str:

@@ -21,7 +21,7 @@ from biopercept.errors import StoreError, StudyError
 from biopercept.recording_labels import RecordingLabels, labels_from_text, labels_text
 from biopercept.store_layout import SCHEMA, child, read_attribute
 from biopercept.stored_recording import StoredRecording
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 from biopercept.windowed import (
     FloatSamples,
     Mask,
@@ -81,7 +81,7 @@ class StudyStore:
     settings : mapping
         The settings it was prepared with, as plain values by section ("windows", "cleaning").
     feature_names : tuple of str
-        Columns of every ``windows.features``.
+        Columns of the feature table of every recording.
     biopercept_version : str
         The version that wrote it.
     recordings : tuple of StoredRecording

@@ -32,7 +32,7 @@ from biopercept.store_layout import (
     read_attribute,
     read_attributes,
 )
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 from biopercept.version import __version__
 from biopercept.windowed import PreparedRecording, StoredSignal, link_name
 

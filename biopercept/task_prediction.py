@@ -11,16 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from biopercept.errors import SettingsError
 from biopercept.files import write_json, write_table
 from biopercept.learning.checkpoint import Checkpoint
 from biopercept.learning.engine import Engine
+from biopercept.learning.objectives import values_of
 from biopercept.learning.task_checkpoint import TaskCheckpoint
-from biopercept.learning.task_fitting import trace_answers, window_answers
+from biopercept.learning.task_objective import predict_windows
+from biopercept.learning.token_source import TokenSource
+from biopercept.learning.windows import IntArray
+from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.prediction import NO_TRUTH, PredictedRecording, ReadRecording, Truth, predicted_classes, read_for
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 from biopercept.windowed import WindowedRecording
 
 FloatArray = NDArray[np.float64]
@@ -143,19 +148,17 @@ def predict_tasks(
     read = read_for(checkpoint, recording, engine, before)
     network = checkpoint.network.to(engine.device)
     rows = np.arange(len(read.windows), dtype=np.int64)
-    answers = window_answers(network, checkpoint.outputs, read.source, rows)
+    values = predict_windows(network, checkpoint.tasks, read.source, rows)
     traces = {} if every_seconds is None else _traces(checkpoint, read, recording, every_seconds)
-    found, first = [], 0
-    for output in checkpoint.outputs:
-        task, n = output.task, 1 if output.task.is_regression else len(output.task.classes)
-        own = answers[:, first : first + n]
+    found = []
+    for task in checkpoint.tasks:
+        own = values[task.name]
         told = (
-            _numbers(read, recording, task, own[:, 0], truth)
-            if task.is_regression
-            else predicted_classes(read, recording, task, own, truth)
+            predicted_classes(read, recording, task, own, truth)
+            if task.is_classification
+            else _numbers(read, recording, task, own[:, 0], truth)
         )
         found.append(TaskPrediction(task, told, traces.get(task.name)))
-        first += n
     return tuple(found)
 
 
@@ -199,19 +202,42 @@ def _traces(
             f"--every is {every:g} s and no window of {length:g} s holds such a time; choose a smaller one"
         )
     times = np.where(is_inside, place * every - windows.onset[rows][:, None], 0.0).clip(0.0, length)
-    told = trace_answers(checkpoint.network, checkpoint.outputs, read.source, rows, times.astype(np.float32))
+    told = predict_times(checkpoint.network, checkpoint.tasks, read.source, rows, times.astype(np.float32))
     number = np.bincount(place[is_inside])
     given = np.flatnonzero(number)
     traces = {}
-    for output in checkpoint.outputs:
-        values = told[output.task.name][is_inside]  # (n_inside, K)
+    for task in checkpoint.tasks:
+        values = told[task.name][is_inside]  # (n_inside, K)
         sums = [np.bincount(place[is_inside], weights=column) for column in values.T]
         mean: FloatArray = np.stack(sums, axis=1)[given] / number[given][:, None]
-        classes = tuple(output.task.classes)
-        traces[output.task.name] = Trace(
+        classes = tuple(task.classes)
+        traces[task.name] = Trace(
             recording.key, classes, every, np.asarray(given * every, dtype=np.float64), mean, number[given]
         )
     return traces
+
+
+def predict_times(
+    network: BiosignalPerceiver,
+    tasks: Sequence[Task],
+    source: TokenSource,
+    rows: IntArray,
+    times: NDArray[np.float32],
+    *,
+    batch_size: int = 64,
+) -> dict[str, FloatArray]:
+    """Return what is predicted at single times (n, Q), seconds from each window's start: by task (n, Q, n_values)."""
+    found: dict[str, list[FloatArray]] = {task.name: [] for task in tasks}
+    parts = source.layouts.parts(rows, most=batch_size)
+    network.eval()
+    with torch.inference_mode():
+        for part in parts:
+            queried = torch.from_numpy(times[part]).to(source.device)
+            outputs = network(source.batch(rows[part]), traces={task.name: queried for task in tasks}).traces
+            for task in tasks:
+                found[task.name].append(np.asarray(values_of(task, outputs[task.name].double()).cpu().numpy()))
+    back = np.argsort(np.concatenate(parts), kind="stable")
+    return {name: np.concatenate(values)[back] for name, values in found.items()}
 
 
 def write_numbers(predicted: PredictedNumbers, folder: Path, model: str) -> Path:

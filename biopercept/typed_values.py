@@ -325,9 +325,9 @@ def read_setting(given: Any, hint: Any, where: str, faults: list[str]) -> Any:
     >>> read_setting("1e-3", float, "training.learning_rate", [])
     0.001
     >>> faults = []
-    >>> read_setting("yes", bool, "--set evaluation.x=yes: evaluation.x", faults)
+    >>> read_setting("yes", bool, "--set evaluation.stratify=yes: evaluation.stratify", faults)
     >>> faults
-    ["--set evaluation.x=yes: evaluation.x is 'yes'; true or false is needed"]
+    ["--set evaluation.stratify=yes: evaluation.stratify is 'yes'; true or false is needed"]
     """
     try:
         return read_as(hint, given, where, from_text=True)

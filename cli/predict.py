@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from biopercept.prediction import PredictedRecording, Truth
     from biopercept.recording import Recording
     from biopercept.studies.study import Entry, Study
-    from biopercept.studies.tasks import Task
     from biopercept.task_prediction import PredictedNumbers, Trace
+    from biopercept.tasks import Task
     from biopercept.windowed import PreparedRecording
 
     Loaded = tuple[Recording, Truth]
@@ -118,7 +118,7 @@ def _folders(checkpoint: Checkpoint | TaskCheckpoint, output: Path) -> dict[str,
 def _tasks(checkpoint: Checkpoint | TaskCheckpoint) -> list[Task]:
     from biopercept.learning.checkpoint import Checkpoint
 
-    return [checkpoint.task] if isinstance(checkpoint, Checkpoint) else [told.task for told in checkpoint.outputs]
+    return [checkpoint.task] if isinstance(checkpoint, Checkpoint) else list(checkpoint.tasks)
 
 
 def _predicted(

@@ -46,8 +46,7 @@ def train(
     from biopercept.files import only_writer
     from biopercept.learning.final import Provenance, measured_modalities, train_final
     from biopercept.learning.fitting import FitSettings
-    from biopercept.learning.task_final import train_tasks
-    from biopercept.learning.task_fitting import needs_queries
+    from biopercept.learning.task_final import needs_tasks, train_tasks
     from biopercept.personalising.personal_model import personal_sentence, train_personal
     from biopercept.store import open_store
 
@@ -104,8 +103,8 @@ def train(
                 seed=seed, device=device, on_epoch=tell,
             )  # fmt: skip
             say(personal_sentence(personal), quiet=quiet)
-        elif needs_queries(plan.windows, settings.training):
-            names = " and ".join(f"{column.task.kind} task {column.task.name!r}" for column in plan.windows.columns)
+        elif needs_tasks(plan.windows, settings.training):
+            names = " and ".join(f"{task.kind} task {task.name!r}" for task in plan.windows.tasks)
             is_dense = " with training.dense_weight" if settings.training.dense_weight > 0 else ""
             check_calibration([plan.task], settings.evaluation, f"the final model of the {names}{is_dense}")
             fitted = train_tasks(

@@ -121,7 +121,7 @@ def _candidate(
         task,
         FitSettings(settings.tokens, settings.model, settings.training, pretraining),
         settings.normalisation,
-        replace(settings.evaluation, split="k-fold", n_folds=folds, missing_sensors="none"),
+        replace(settings.evaluation, split="k-fold", n_folds=folds),
         False,
         options.listed(subjects),
         options.listed(exclude_subjects) or (),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
+from biopercept.model.queries import PatchQueries
 from biopercept.model.tokens import FeatureGroup, SensorPatches, TokenInputs, TokenSettings, TokenVocabulary
 
 VOCABULARY = TokenVocabulary({"eda": 8, "temp": 6, "acc": 10}, {"heart": 4}, n_channel_codes=6)
@@ -34,3 +36,29 @@ def inputs(n_windows: int = 2) -> TokenInputs:
     g = torch.Generator().manual_seed(9)
     heart = FeatureGroup("heart", torch.randn(n_windows, 4, generator=g), torch.ones(n_windows, 4, dtype=torch.bool))
     return TokenInputs((signal("eda", n_windows, 2), signal("temp", n_windows, n_patches=3)), (heart,))
+
+
+class Classifier(BiosignalPerceiver):
+    """The network of one task, whose output comes without the task's name."""
+
+    def __init__(
+        self, settings: PerceiverSettings, tokens: TokenSettings, vocabulary: TokenVocabulary, n_outputs: int
+    ) -> None:
+        super().__init__(settings, tokens, vocabulary, {"stress": n_outputs})
+
+    def forward(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> Tensor:  # type: ignore[override]
+        """Return the outputs of the task (B, n_outputs)."""
+        return super().forward(inputs, generator).tasks["stress"]
+
+
+def absent(modality: str, seconds: float, n_patches: int, rate: float) -> PatchQueries:
+    """Return queries for the patches of one channel of a signal that is not in :func:`inputs`, in two windows."""
+    times = ((torch.arange(n_patches) + 0.5) * seconds).expand(2, -1)
+    return PatchQueries(
+        modality,
+        times,
+        torch.full((2, n_patches, 3), torch.nan),
+        torch.ones((2, n_patches), dtype=torch.int64),
+        torch.full((2,), rate),
+        torch.ones((2, n_patches), dtype=torch.bool),
+    )

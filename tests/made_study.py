@@ -11,7 +11,7 @@ import numpy as np
 from biopercept.recording import Channel, Interval
 from biopercept.recording_labels import RecordingLabels
 from biopercept.store_writing import StoreHeader, write_recording_part, write_store
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 from biopercept.windowed import PreparedRecording, StoredSignal, StoredWindows
 
 LENGTH, STEP, RATE = 20.0, 10.0, 4.0

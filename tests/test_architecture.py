@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up. A room may import rooms of lower floors, and of its own floor as long as no circle closes.
 _GROUND = (
-    "errors recording recording_labels modalities resources files child_processes windowed installation typed_values "
-    "markdown model version"
+    "errors recording recording_labels modalities tasks resources files child_processes windowed installation "
+    "typed_values markdown model version"
 )
 _STORE = "store_layout hdf5_writing stored_recording store_writing store"
 _PREPARE = "prepare_recording prepare_sources prepare_reuse prepare_log prepare_job prepare"

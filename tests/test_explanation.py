@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from made_inputs import OPEN, SMALL, VOCABULARY, inputs
+from made_inputs import OPEN, SMALL, VOCABULARY, Classifier, inputs
 
 from biopercept.explanation import explain
 from biopercept.model.biosignals import BiosignalPerceiver
@@ -15,7 +15,7 @@ from biopercept.model.tokens import TokenInputs
 @pytest.fixture
 def network() -> BiosignalPerceiver:
     torch.manual_seed(0)
-    made = BiosignalPerceiver(SMALL, OPEN, VOCABULARY, 2)
+    made = Classifier(SMALL, OPEN, VOCABULARY, 2)
     made.queries.values.data.normal_()
     return made.eval()
 

@@ -18,7 +18,7 @@ from biopercept.errors import OutputError, StoreError
 from biopercept.recording import Channel
 from biopercept.store import StudyStore, open_store
 from biopercept.store_writing import StoreHeader, write_recording_part, write_store
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 from biopercept.windowed import PreparedRecording, StoredSignal, StoredWindows, recording_key, safe_file_stem
 
 TASK = Task("stress", classes={"rest": ("rest",), "stress": ("strêss",)})

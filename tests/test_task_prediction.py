@@ -19,12 +19,18 @@ from biopercept.learning.final import Provenance, measured_modalities
 from biopercept.learning.fitting import FitSettings
 from biopercept.learning.task_checkpoint import TaskCheckpoint, load_model
 from biopercept.learning.task_final import train_tasks
-from biopercept.learning.task_fitting import trace_answers
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.prediction import Truth, read_for
 from biopercept.store import open_store
-from biopercept.task_prediction import number_row, predict_tasks, require_dense, write_numbers, write_trace
+from biopercept.task_prediction import (
+    number_row,
+    predict_tasks,
+    predict_times,
+    require_dense,
+    write_numbers,
+    write_trace,
+)
 
 ENGINE = Engine(torch.device("cpu"))
 SETTINGS = FitSettings(
@@ -78,7 +84,7 @@ def test_single_times_follow_the_stretches_and_average_the_windows_that_hold_the
     assert right[is_known].mean() > 0.8
     read = read_for(checkpoint, held, ENGINE)
     by_hand = [
-        trace_answers(checkpoint.network, checkpoint.outputs, read.source, np.array([row]), np.array([[t]], np.float32))
+        predict_times(checkpoint.network, checkpoint.tasks, read.source, np.array([row]), np.array([[t]], np.float32))
         for row, t in ((0, 14.0), (1, 4.0))
     ]
     for task, found in (("stress", stress), ("load", load)):
@@ -121,7 +127,7 @@ def test_single_times_are_refused_of_a_model_that_was_not_trained_for_them(
     with pytest.raises(SettingsError, match="--every is 0; it must be a positive number of seconds"):
         require_dense(load_model(model), model, 0.0)
     require_dense(load_model(model), model, 1.0)
-    assert [o.task.kind for o in load_model(folder).outputs] == ["ordinal"]
+    assert [task.kind for task in load_model(folder).tasks] == ["ordinal"]
     found = predict_tasks(load_model(folder), made.recording("NEW", seed=5), ENGINE)[0].windows
     assert found.probabilities.shape[1] == 3
     assert np.allclose(found.probabilities.sum(axis=1), 1, atol=1e-6)

@@ -22,13 +22,13 @@ def permuted_labels(material: Material, random: np.random.Generator) -> IntArray
     one label, among subjects.
     """
     windows = material.windows
-    drawn = windows.target.copy()
+    drawn = windows.only.values.copy()
     constant: dict[str, list[IntArray]] = {}
     for index in np.unique(windows.recording):
         rows = np.flatnonzero(windows.recording == index)
         rows = rows[np.argsort(windows.onset[rows], kind="stable")]
-        if len(np.unique(windows.target[rows])) > 1:
-            drawn[rows] = np.roll(windows.target[rows], int(random.integers(1, len(rows))))
+        if len(np.unique(windows.only.values[rows])) > 1:
+            drawn[rows] = np.roll(windows.only.values[rows], int(random.integers(1, len(rows))))
         else:
             constant.setdefault(str(windows.subject[rows[0]]), []).append(rows)
     single = [own[0] for own in constant.values() if len(own) == 1]
@@ -36,7 +36,7 @@ def permuted_labels(material: Material, random: np.random.Generator) -> IntArray
     if len(single) == len(windows.subjects):
         groups.append(single)
     for own in groups:
-        labels = [int(windows.target[rows[0]]) for rows in own]
+        labels = [int(windows.only.values[rows[0]]) for rows in own]
         for rows, label in zip(own, random.permutation(labels), strict=True):
             drawn[rows] = label
     return drawn
@@ -46,7 +46,7 @@ def probe_permutation(material: Material) -> Finding:
     """Return what a linear model reaches on permuted labels (guessing, unless the evaluation leaks) and on the true."""
     windows = material.windows
     inputs = [filled_and_scaled(fold) for fold in material.fold_features]
-    truth = material.score(_linear_answers(material, inputs, windows.target))
+    truth = material.score(_linear_answers(material, inputs, windows.only.values))
     random = np.random.default_rng([material.seed, 12])
     null = []
     for _ in range(material.settings.n_permutations):
@@ -90,7 +90,7 @@ def _linear_answers(material: Material, inputs: list[NDArray[np.float64]], label
     """Return the probabilities of a linear discriminant fitted per fold on any labels."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    answers = np.full((len(labels), material.windows.n_classes), np.nan)
+    answers = np.full((len(labels), material.windows.only.n_classes), np.nan)
     for fold, values in zip(material.fold_features, inputs, strict=True):
         known = np.unique(labels[fold.training])
         answers[fold.test] = 0.0
@@ -167,7 +167,7 @@ def _random_folds(material: Material) -> list[tuple[IntArray, IntArray]]:
     from sklearn.model_selection import KFold
 
     split = KFold(len(material.plan.folds), shuffle=True, random_state=material.seed % 2**31)
-    return [(np.asarray(a), np.asarray(b)) for a, b in split.split(material.windows.target[:, None])]
+    return [(np.asarray(a), np.asarray(b)) for a, b in split.split(material.windows.only.values[:, None])]
 
 
 def _tree_answers(material: Material, folds: list[tuple[IntArray, IntArray]]) -> NDArray[np.float64]:
@@ -176,11 +176,11 @@ def _tree_answers(material: Material, folds: list[tuple[IntArray, IntArray]]) ->
 
     windows = material.windows
     values = np.where(np.isfinite(material.features), material.features, -1e3).astype(np.float32)
-    answers = np.zeros((len(windows), windows.n_classes))
+    answers = np.zeros((len(windows), windows.only.n_classes))
     for training, test in folds:
         trees = ExtraTreesClassifier(
             material.settings.n_trees, class_weight="balanced", random_state=material.seed % 2**31, n_jobs=1
         )
-        trees.fit(values[training], windows.target[training])
+        trees.fit(values[training], windows.only.values[training])
         answers[test[:, None], trees.classes_] = trees.predict_proba(values[test])
     return answers

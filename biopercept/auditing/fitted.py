@@ -62,7 +62,7 @@ def fit_with_latents(plan: Plan, fold: Fold) -> FoldLatents:
         network = fitted.fitted.network
         return FoldLatents(
             fitted.probabilities(np.arange(len(windows), dtype=np.int64)),
-            latents_of(network, fitted.source, len(windows)),  # type: ignore[arg-type]
+            latents_of(network, fitted.source, len(windows)),
         )
 
 
@@ -124,7 +124,7 @@ def fit_model(
 
     held = kept.results(plan.folds, work, on_fold)
     windows = plan.windows
-    probabilities = np.full((len(windows), windows.n_classes), np.nan)
+    probabilities = np.full((len(windows), windows.only.n_classes), np.nan)
     names = np.full(len(windows), "", dtype=object)
     values = []
     for fold, result in zip(plan.folds, held, strict=True):

@@ -108,7 +108,7 @@ def _named(windows: WindowTable, group: FoldValues, known: IntArray, asked: IntA
     values = values[:, values[known].std(axis=0) > 0]
     if not values.shape[1]:
         return {str(s): 1.0 / len(np.unique(windows.subject[asked])) for s in np.unique(windows.subject[asked])}
-    values = _without_label(values, windows.target, known, windows.subject)
+    values = _without_label(values, windows.only.values, known, windows.subject)
     owners = windows.subject[known]
     values = values / _spread_within(values[known], owners)  # shrinkage must not drown a column in which all are still
     n = len(np.unique(owners))

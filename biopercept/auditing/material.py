@@ -144,7 +144,7 @@ class Material:
 
     def answers(self, fitter: Fitter) -> NDArray[np.float64]:
         """Return the probabilities (n_windows, n_classes) of a model fitted anew in each fold on the other subjects."""
-        probabilities = np.full((len(self.windows), self.windows.n_classes), np.nan)
+        probabilities = np.full((len(self.windows), self.windows.only.n_classes), np.nan)
         for fold in self.plan.folds:
             request = FitRequest(
                 self.plan.inputs,
@@ -170,10 +170,10 @@ class Material:
         for subject in subjects:
             rows = windows.rows_of([subject])
             rows = rows[is_given[rows]]
-            value = score_subject(subject, windows.target[rows], probabilities[rows]).balanced_accuracy
+            value = score_subject(subject, windows.only.values[rows], probabilities[rows]).balanced_accuracy
             if value is not None:
                 found[subject] = value
-                chance.append(1.0 / len(np.unique(windows.target[rows])))
+                chance.append(1.0 / len(np.unique(windows.only.values[rows])))
         if len(found) < max(2, len(subjects) / 2):
             return self.pooled(probabilities)
         values = np.array(list(found.values()))
@@ -183,10 +183,10 @@ class Material:
 
     def pooled(self, probabilities: NDArray[np.float64]) -> LabelScore:
         """Return the balanced accuracy over all windows together, its interval still a bootstrap over subjects."""
-        windows, k = self.windows, self.windows.n_classes
+        windows, k = self.windows, self.windows.only.n_classes
         is_given = has_all_values(probabilities)
         subjects, owner = np.unique(windows.subject[is_given], return_inverse=True)
-        target = windows.target[is_given]
+        target = windows.only.values[is_given]
         is_hit = probabilities[is_given].argmax(axis=1) == target
         counts, hits = np.zeros((len(subjects), k)), np.zeros((len(subjects), k))
         np.add.at(counts, (owner, target), 1.0)

@@ -52,10 +52,10 @@ def read_outputs(folder: Path, material: Material) -> ModelOutputs:
     """
     held = load_cross_validation(folder)
     plan, windows = material.plan, material.windows
-    if held.task != plan.task.name or held.classes != windows.classes:
+    if held.task != plan.task.name or held.classes != windows.only.classes:
         raise SettingsError(
             f"{folder} is of task {held.task!r} ({', '.join(held.classes)}) and the audit of {plan.task.name!r} "
-            f"({', '.join(windows.classes)}); give the scores of the same task"
+            f"({', '.join(windows.only.classes)}); give the scores of the same task"
         )
     store = held.fingerprint.get("store")
     if store != plan.store_fingerprint:
@@ -66,7 +66,7 @@ def read_outputs(folder: Path, material: Material) -> ModelOutputs:
     for row in range(len(windows)):
         recording = windows.recordings[windows.recording[row]]
         row_of[_key(recording.subject, recording.session, recording.recording, windows.onset[row])] = row
-    probabilities = np.full((len(windows), windows.n_classes), np.nan)
+    probabilities = np.full((len(windows), windows.only.n_classes), np.nan)
     fold = [""] * len(windows)
     answers = held.predictions
     for place, key in enumerate(answers.keys):

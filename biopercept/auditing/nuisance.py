@@ -103,7 +103,7 @@ def file_columns(material: Material) -> FloatArray:
 def has_one_label_per_file(material: Material) -> bool:
     """Return whether no recording holds windows of two classes."""
     windows = material.windows
-    pairs = {(int(r), int(t)) for r, t in zip(windows.recording, windows.target, strict=True)}
+    pairs = {(int(r), int(t)) for r, t in zip(windows.recording, windows.only.values, strict=True)}
     return len(pairs) == len({recording for recording, _ in pairs})
 
 

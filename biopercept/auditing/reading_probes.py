@@ -98,12 +98,12 @@ def _identity_end(found: Recognition, tie: LabelScore, *, is_known: bool, is_tie
 
 def subject_tells_label(material: Material) -> LabelScore:
     """Return how well the label is told by the subject alone: by the class that the person has more than others."""
-    windows, k = material.windows, material.windows.n_classes
-    overall = np.bincount(windows.target, minlength=k) / len(windows)
+    windows, k = material.windows, material.windows.only.n_classes
+    overall = np.bincount(windows.only.values, minlength=k) / len(windows)
     answers = np.zeros((len(windows), k))
     for subject in windows.subjects:
         rows = windows.rows_of([subject])
-        own = np.bincount(windows.target[rows], minlength=k) / len(rows)
+        own = np.bincount(windows.only.values[rows], minlength=k) / len(rows)
         answers[rows] = np.where(overall > 0, own / np.where(overall > 0, overall, 1.0), 0.0)
     return material.pooled(answers)
 

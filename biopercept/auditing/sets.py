@@ -120,8 +120,8 @@ def _lacking(material: Material, names: NDArray[np.str_], code: NDArray[np.int64
     found = []
     for index, name in enumerate(names):
         rows = np.flatnonzero(code == index)
-        absent = sorted(set(range(windows.n_classes)) - set(windows.target[rows].tolist()))
+        absent = sorted(set(range(windows.only.n_classes)) - set(windows.only.values[rows].tolist()))
         if absent and len(np.unique(windows.subject[rows])) > 1:
-            classes = listed([windows.classes[k] for k in absent])
+            classes = listed([windows.only.classes[k] for k in absent])
             found.append(f"{shown(str(name))[:60]} has no {classes} in {count(len(rows), 'window')}")
     return found

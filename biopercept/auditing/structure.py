@@ -18,7 +18,7 @@ _LEAST_SUBJECTS = 5
 def constant_label(material: Material) -> Finding:
     """Return whether subjects have one label each: then whatever tells people apart tells the label."""
     windows = material.windows
-    constant = [s for s in windows.subjects if len(np.unique(windows.target[windows.rows_of([s])])) == 1]
+    constant = [s for s in windows.subjects if len(np.unique(windows.only.values[windows.rows_of([s])])) == 1]
     n, share = len(windows.subjects), len(constant) / len(windows.subjects)
     if not constant:
         sentence = (
@@ -41,7 +41,7 @@ def constant_label(material: Material) -> Finding:
 def label_is_file(material: Material) -> Finding:
     """Return whether each recording has one label: then whatever tells files apart tells the label."""
     windows = material.windows
-    held = {int(i): np.unique(windows.target[windows.recording == i]) for i in np.unique(windows.recording)}
+    held = {int(i): np.unique(windows.only.values[windows.recording == i]) for i in np.unique(windows.recording)}
     share = float(np.mean([len(labels) == 1 for labels in held.values()]))
     mode, scope = material.plan.normalisation.mode, material.plan.normalisation.scope
     is_tied = share == 1.0
@@ -117,11 +117,11 @@ def _orders(material: Material) -> dict[str, tuple[str, ...]]:
     for name in np.unique(session):
         rows = np.flatnonzero(session == name)
         rows = rows[np.argsort(time[rows], kind="stable")]
-        target = windows.target[rows]
+        target = windows.only.values[rows]
         runs = target[np.concatenate([[True], target[1:] != target[:-1]])]
         subject = str(windows.subject[rows[0]])
         if len(runs) > max(1, len(found.get(subject, ()))):
-            found[subject] = tuple(windows.classes[k] for k in runs)
+            found[subject] = tuple(windows.only.classes[k] for k in runs)
     return found
 
 

@@ -135,14 +135,16 @@ def _path_score(material: Material, folds: Sequence[FoldValues], readings: Seque
     """Return how well each fold's reading of the time, one number per window, tells the label of test subjects."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    from biopercept.learning.class_objective import cell_weights
+    from biopercept.learning.task_objective import cell_weights
 
     windows = material.windows
-    answers = np.full((len(windows), windows.n_classes), np.nan)
+    answers = np.full((len(windows), windows.only.n_classes), np.nan)
     for fold, reading in zip(folds, readings, strict=True):
-        weights = cell_weights(windows.subject[fold.training], windows.target[fold.training]).numpy()
+        weights = cell_weights(windows.subject[fold.training], windows.only.values[fold.training]).numpy()
         trees = HistGradientBoostingClassifier(max_iter=50, early_stopping=False, random_state=0)
-        trees.fit(reading[fold.training, None], windows.target[fold.training], sample_weight=weights / weights.mean())
+        trees.fit(
+            reading[fold.training, None], windows.only.values[fold.training], sample_weight=weights / weights.mean()
+        )
         answers[fold.test] = 0.0
         answers[fold.test[:, None], trees.classes_] = trees.predict_proba(reading[fold.test, None])
     return material.score(answers)

@@ -22,7 +22,7 @@ def audit_of(result: AuditResult) -> Audit:
         verdict=result.verdict,
         counts={v: sum(f.verdict == v for f in result.findings) for v in VERDICTS},
         task=plan.task.name,
-        classes=windows.classes,
+        classes=windows.only.classes,
         model=result.model,
         normalisation=plan.normalisation.mode,
         n_subjects=len(windows.subjects),

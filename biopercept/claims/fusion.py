@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.sensor_subsets import sensor_sets
-from biopercept.learning.class_objective import predict_probabilities
 from biopercept.learning.engine import engine_for, seed_for, threads
 from biopercept.learning.fitting import FitRequest, NetworkOnStudy, fit_perceiver_io
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.restriction import measured_sensors, restricted
 from biopercept.learning.splits import Fold
+from biopercept.learning.task_objective import predict_windows
 from biopercept.learning.token_source import TokenSource
 from biopercept.learning.windows import IntArray
 from biopercept.store import StudyStore, open_store
@@ -124,7 +124,7 @@ def fuse_fold(plan: Plan, fold: Fold) -> dict[str, Any]:
         answers = {
             EARLY: {name: _answer(plan, early, views[kept], rows) for name, kept in sets.items()},
             LATE: {
-                name: mean_of_votes([votes[s] for s in kept if s in votes], (len(rows), windows.n_classes))
+                name: mean_of_votes([votes[s] for s in kept if s in votes], (len(rows), windows.only.n_classes))
                 for name, kept in sets.items()
             },
         }
@@ -147,7 +147,7 @@ def _fitted(plan: Plan, read: WindowInputs, fold: Fold, name: str) -> NetworkOnS
     training, validation = (
         rows[source.has_tokens(rows)] for rows in (windows.rows_of(fold.training), windows.rows_of(fold.validation))
     )
-    if len(np.unique(windows.target[training])) < windows.n_classes:
+    if len(np.unique(windows.only.values[training])) < windows.only.n_classes:
         return None
     seed = seed_for(request.seed, fold.name, name)
     return fit_perceiver_io(FitRequest(read, training, validation, request.fit, engine, seed))
@@ -156,7 +156,7 @@ def _fitted(plan: Plan, read: WindowInputs, fold: Fold, name: str) -> NetworkOnS
 def _answer(plan: Plan, model: NetworkOnStudy, read: WindowInputs, rows: IntArray) -> Answers:
     """Return probabilities (len(rows), K) from the sensors of ``read``; NaN for windows that have none of them."""
     source = TokenSource(read, model.fitted.population, plan.request.fit.tokens, engine_for("cpu").device)
-    answer = predict_probabilities(model.fitted.network, source, rows)
+    [answer] = predict_windows(model.fitted.network, model.tasks, source, rows).values()
     return np.where(source.has_tokens(rows)[:, None], answer, np.nan)
 
 

@@ -91,13 +91,13 @@ def fusion_document(plan: Plan, name: str, units: Sequence[Mapping[str, Any]]) -
     """
     folds = [unit["result"] for unit in units]
     windows, seed = plan.windows, plan.request.seed
-    answers = answers_of(folds, len(windows), windows.n_classes)
-    chance = chance_levels(windows.subject, windows.target, windows.n_classes, seed=seed)["dummy"]
+    answers = answers_of(folds, len(windows), windows.only.n_classes)
+    chance = chance_levels(windows.subject, windows.only.values, windows.only.n_classes, seed=seed)["dummy"]
     return {
         "version": __version__,
         "store": name,
         "task": plan.task.name,
-        "classes": list(windows.classes),
+        "classes": list(windows.only.classes),
         "warnings": list(plan.warnings),
         "normalisation": plan.normalisation.mode,
         "modality_dropout": plan.request.fit.tokens.modality_dropout,
@@ -111,7 +111,7 @@ def fusion_document(plan: Plan, name: str, units: Sequence[Mapping[str, Any]]) -
         "chance": chance,
         "parameters": dict(folds[0]["parameters"]),
         "cpu_seconds": {way: sum(fold["cpu_seconds"][way] for fold in folds) for way in WAYS},
-        "scores": scores_of(answers, windows.subject, windows.target, chance=chance, seed=seed),
+        "scores": scores_of(answers, windows.subject, windows.only.values, chance=chance, seed=seed),
     }
 
 

@@ -215,17 +215,17 @@ def study_row(plan: Plan, folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for result in results:
         for who in result.fold.test:
             mine = windows.subject[result.rows] == who
-            target = windows.target[result.rows][mine]
+            target = windows.only.values[result.rows][mine]
             scores.append(score_subject(who, target, result.probabilities[mine]).balanced_accuracy)
-    summary = summarise(scores, chance=1.0 / windows.n_classes, seed=seed)
-    chance = chance_levels(windows.subject, windows.target, windows.n_classes, seed=seed)
+    summary = summarise(scores, chance=1.0 / windows.only.n_classes, seed=seed)
+    chance = chance_levels(windows.subject, windows.only.values, windows.only.n_classes, seed=seed)
     return {
         "input": "biosignals",
         "token": "a patch of any sensor, or its features",
         "core": "PerceiverIO",
         "n_tokens": None,
         "n_training": round(float(np.mean([len(windows.rows_of(fold.training)) for fold in plan.folds]))),
-        "classes": list(windows.classes),
+        "classes": list(windows.only.classes),
         "chance": chance["dummy"],
         "parameters": results[0].n_parameters,
         "score": "balanced accuracy, mean over subjects",

@@ -69,4 +69,4 @@ def fit_bagging(request: FitRequest) -> FittedFeatureModel:
         tree.fit(values[rows[chosen]], target[chosen], sample_weight=(weights * drawn[owner])[chosen])
         trees.append(tree)
     n_leaves = sum(int(tree.get_n_leaves()) for tree in trees)
-    return FittedFeatureModel(Bag(tuple(trees), np.unique(target)), values, windows.n_classes, n_leaves, columns)
+    return FittedFeatureModel(Bag(tuple(trees), np.unique(target)), values, windows.only.n_classes, n_leaves, columns)

@@ -14,20 +14,18 @@ from biopercept.comparators.perceiver import Perceiver
 from biopercept.comparators.probes import fit_clock, fit_dummy, fit_mean, fit_motion, fit_quality
 from biopercept.comparators.transformer import Transformer
 from biopercept.errors import SettingsError
-from biopercept.learning.fitting import Fitter, NetworkFitter, fit_perceiver_io
-from biopercept.learning.task_fitting import fit_tasks, needs_queries
-from biopercept.learning.training_settings import TrainingSettings
+from biopercept.learning.fitting import Fitter, fit_perceiver_io, fitter_of_one_task
 from biopercept.learning.windows import WindowTable
 
 MODELS: dict[str, Fitter] = {
     "perceiver-io": fit_perceiver_io,
-    "perceiver": NetworkFitter(Perceiver, can_stack=True),
-    "transformer": NetworkFitter(Transformer, can_stack=True),
-    "ecg-transformer": NetworkFitter(EcgTransformer),
-    "informer": NetworkFitter(Informer),
-    "lstm": NetworkFitter(LongShortTermMemory),
-    "cnn-late-fusion": NetworkFitter(CnnLateFusion, can_stack=True),
-    "hourglass": NetworkFitter(Hourglass, can_stack=True),
+    "perceiver": fitter_of_one_task(Perceiver, can_stack=True),
+    "transformer": fitter_of_one_task(Transformer, can_stack=True),
+    "ecg-transformer": fitter_of_one_task(EcgTransformer),
+    "informer": fitter_of_one_task(Informer),
+    "lstm": fitter_of_one_task(LongShortTermMemory),
+    "cnn-late-fusion": fitter_of_one_task(CnnLateFusion, can_stack=True),
+    "hourglass": fitter_of_one_task(Hourglass, can_stack=True),
     "majority-vote": fit_by_rule(majority_vote),
     "probability-mean": fit_by_rule(probability_mean),
     "stacking": fit_stacking,
@@ -43,7 +41,7 @@ MODELS: dict[str, Fitter] = {
 """Name -> function that fits the model to classes."""
 
 REGRESSORS: dict[str, Fitter] = {
-    "perceiver-io": fit_tasks,
+    "perceiver-io": fit_perceiver_io,
     "ridge": fit_ridge,
     "boosting": fit_boosted_numbers,
     "clock-only": fit_clock,
@@ -77,7 +75,7 @@ def require_known(name: str) -> None:
         fitter_named(name)
 
 
-def fitter_for(name: str, windows: WindowTable, training: TrainingSettings) -> Fitter:
+def fitter_for(name: str, windows: WindowTable) -> Fitter:
     """Return the function that fits a model to what the windows' tasks ask for.
 
     Raises
@@ -86,13 +84,11 @@ def fitter_for(name: str, windows: WindowTable, training: TrainingSettings) -> F
         Where no model has the name, or it cannot answer these tasks.
     """
     require_known(name)
-    tasks = [column.task for column in windows.columns]
+    tasks = windows.tasks
     if len(tasks) > 1 and name != "perceiver-io":
         raise SettingsError(f"{name} answers one task at a time; give --task one name, or use --model perceiver-io")
-    if tasks and tasks[0].is_regression and name not in REGRESSORS:
+    if tasks and not tasks[0].is_classification and name not in REGRESSORS:
         raise SettingsError(
             f"{name} cannot predict the number that task {tasks[0].name!r} asks for; use {', '.join(REGRESSORS)}"
         )
-    if name == "perceiver-io" and tasks and needs_queries(windows, training):
-        return fit_tasks
-    return REGRESSORS[name] if tasks and tasks[0].is_regression else fitter_named(name)
+    return REGRESSORS[name] if tasks and not tasks[0].is_classification else fitter_named(name)

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.learning.class_objective import cell_weights
 from biopercept.learning.fitting import FitRequest
 from biopercept.learning.normalisation import FloatArray
+from biopercept.learning.task_objective import cell_weights
 from biopercept.learning.windows import IntArray
 
 
@@ -71,7 +71,11 @@ def fit_logistic(request: FitRequest) -> FittedFeatureModel:
     pipeline.fit(values[request.fitting], target, logisticregression__sample_weight=weights)
     linear = pipeline[-1]
     return FittedFeatureModel(
-        pipeline, values, request.inputs.windows.n_classes, int(linear.coef_.size + linear.intercept_.size), columns
+        pipeline,
+        values,
+        request.inputs.windows.only.n_classes,
+        int(linear.coef_.size + linear.intercept_.size),
+        columns,
     )
 
 
@@ -106,7 +110,7 @@ def fit_lda(request: FitRequest) -> FittedFeatureModel:
     pipeline = make_pipeline(SimpleImputer(strategy="median"), StandardScaler(), line)
     pipeline.fit(values[request.fitting], target)
     n_parameters = int(line.coef_.size + line.intercept_.size)
-    return FittedFeatureModel(pipeline, values, request.inputs.windows.n_classes, n_parameters, columns)
+    return FittedFeatureModel(pipeline, values, request.inputs.windows.only.n_classes, n_parameters, columns)
 
 
 def fit_boosting(request: FitRequest) -> FittedFeatureModel:
@@ -122,7 +126,7 @@ def fit_boosting(request: FitRequest) -> FittedFeatureModel:
     )  # fmt: skip
     trees.fit(values[request.fitting], target, sample_weight=weights)
     n_leaves = sum(tree.get_n_leaf_nodes() for stage in trees._predictors for tree in stage)
-    return FittedFeatureModel(trees, values, request.inputs.windows.n_classes, int(n_leaves), columns)
+    return FittedFeatureModel(trees, values, request.inputs.windows.only.n_classes, int(n_leaves), columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +198,7 @@ def fit_boosted_numbers(request: FitRequest) -> FittedRegressor:
 def regression_data(request: FitRequest) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return all windows' normalised features, and number and weights of the fitting windows (weights average 1)."""
     values, _, weights = training_data(request)
-    return values, request.inputs.windows.columns[0].value[request.fitting], weights
+    return values, request.inputs.windows.only.values[request.fitting], weights
 
 
 def training_data(request: FitRequest) -> tuple[FloatArray, IntArray, FloatArray]:
@@ -202,8 +206,8 @@ def training_data(request: FitRequest) -> tuple[FloatArray, IntArray, FloatArray
     windows = request.inputs.windows
     rows = request.fitting
     values = request.inputs.features(request.inputs.fit(request.fitting_subjects))
-    weights = cell_weights(windows.subject[rows], windows.target[rows]).numpy()
-    return values, windows.target[rows], weights / weights.mean()
+    weights = cell_weights(windows.subject[rows], windows.only.groups[rows]).numpy()
+    return values, windows.only.values[rows], weights / weights.mean()
 
 
 def columns_with_data(values: FloatArray, rows: IntArray) -> NDArray[np.bool_]:

@@ -16,7 +16,6 @@ from biopercept.comparators.late_fusion import FittedByRule, FittedStack
 from biopercept.errors import SettingsError
 from biopercept.learning.fitting import Fitted, NetworkOnStudy
 from biopercept.learning.inputs import WindowInputs
-from biopercept.learning.task_fitting import TaskNetworkOnStudy
 from biopercept.learning.token_source import TokenSource
 from biopercept.learning.windows import IntArray
 from biopercept.model.tokens import TokenSettings
@@ -48,13 +47,13 @@ def answers_from(fitted: Fitted, read: WindowInputs, rows: IntArray, tokens: Tok
         Where the model reads no sensors.
     """
     own = np.arange(len(rows), dtype=np.int64)
-    if isinstance(fitted, NetworkOnStudy | TaskNetworkOnStudy | AdaptedOnStudy):
+    if isinstance(fitted, NetworkOnStudy | AdaptedOnStudy):
         made = fitted.adapted if isinstance(fitted, AdaptedOnStudy) else fitted.fitted
         population = fitted.population if isinstance(fitted, AdaptedOnStudy) else fitted.fitted.population
         source = TokenSource(read, population, tokens, fitted.source.device)
         # A network that reads only some kinds of tokens says which; of the others its answer is a constant.
         has = source.has_tokens(own, read=getattr(made.network, "tokens_read", None))[:, None]
-        answers = np.full((len(rows), read.windows.columns[0].n_answers), np.nan)
+        answers = np.full((len(rows), read.windows.only.task.n_values), np.nan)
         if has.any():  # a network cannot be asked with nothing
             answers[has[:, 0]] = replace(fitted, source=source).probabilities(own[has[:, 0]])
     elif isinstance(fitted, FittedFeatureModel) and fitted.columns is not None:

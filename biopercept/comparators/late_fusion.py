@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.comparators.features import columns_with_data, logistic_pipeline, training_data
-from biopercept.learning.class_objective import cell_weights
 from biopercept.learning.fitting import FitRequest, Fitter
 from biopercept.learning.identities import identity_rank
 from biopercept.learning.normalisation import FloatArray
+from biopercept.learning.task_objective import cell_weights
 from biopercept.learning.token_source import feature_groups
 from biopercept.learning.windows import IntArray
 
@@ -162,15 +162,15 @@ def fit_stacking(request: FitRequest) -> FittedStack:
 
     windows, subjects = request.inputs.windows, request.fitting_subjects
     rows = request.fitting
-    answers = np.full((len(feature_groups(windows.feature_names)), len(rows), windows.n_classes), np.nan)
+    answers = np.full((len(feature_groups(windows.feature_names)), len(rows), windows.only.n_classes), np.nan)
     for held_out in inner_folds(subjects, request.seed):
         inner = windows.rows_of([s for s in subjects if s not in held_out])
         inner_members = fit_members(replace(request, training=inner, validation=inner[:0]))
         place = np.flatnonzero(np.isin(windows.subject[rows], held_out))
         answers[:, place] = inner_members.probabilities(rows[place])
-    weights = cell_weights(windows.subject[rows], windows.target[rows]).numpy()
+    weights = cell_weights(windows.subject[rows], windows.only.values[rows]).numpy()
     second = LogisticRegression(C=0.1, max_iter=2000, random_state=0)
-    second.fit(second_level_table(answers), windows.target[rows], sample_weight=weights / weights.mean())
+    second.fit(second_level_table(answers), windows.only.values[rows], sample_weight=weights / weights.mean())
     return FittedStack(fit_members(request), second)
 
 
@@ -213,5 +213,5 @@ def fit_members(request: FitRequest) -> Members:
             values[np.ix_(rows[has], group)], target[has], logisticregression__sample_weight=weights / weights.mean()
         )
         estimators.append(pipeline)
-    counts = np.bincount(target, minlength=windows.n_classes)
+    counts = np.bincount(target, minlength=windows.only.n_classes)
     return Members(values, tuple(columns), tuple(estimators), counts / counts.sum())

@@ -14,9 +14,9 @@ from biopercept.comparators.features import (
     regression_data,
     training_data,
 )
-from biopercept.learning.class_objective import cell_weights
 from biopercept.learning.fitting import FitRequest
 from biopercept.learning.normalisation import FloatArray
+from biopercept.learning.task_objective import cell_weights
 from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.modalities import MODALITY_NAMES
 
@@ -41,7 +41,7 @@ class FittedDummy:
 def fit_dummy(request: FitRequest) -> FittedDummy:
     """Return the guesser that always answers the most frequent class of the training windows."""
     windows = request.inputs.windows
-    counts = np.bincount(windows.target[request.fitting], minlength=windows.n_classes)
+    counts = np.bincount(windows.only.values[request.fitting], minlength=windows.only.n_classes)
     return FittedDummy(counts / counts.sum())
 
 
@@ -100,7 +100,7 @@ def quality_by_modality(windows: WindowTable) -> FloatArray:
 
 def _guesser(request: FitRequest) -> FittedDummy:
     """Return what answers where a probe has nothing to read."""
-    return fit_mean(request) if request.inputs.windows.columns[0].task.is_regression else fit_dummy(request)
+    return fit_mean(request) if not request.inputs.windows.only.task.is_classification else fit_dummy(request)
 
 
 def fit_trees(request: FitRequest, values: FloatArray) -> FittedFeatureModel | FittedRegressor:
@@ -108,13 +108,13 @@ def fit_trees(request: FitRequest, values: FloatArray) -> FittedFeatureModel | F
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     windows, rows = request.inputs.windows, request.fitting
-    weights = cell_weights(windows.subject[rows], windows.target[rows]).numpy()
-    if windows.columns and windows.columns[0].task.is_regression:
+    weights = cell_weights(windows.subject[rows], windows.only.groups[rows]).numpy()
+    if not windows.only.task.is_classification:
         grown = HistGradientBoostingRegressor(max_iter=100, learning_rate=0.1, early_stopping=False, random_state=0)
-        grown.fit(values[rows], windows.columns[0].value[rows], sample_weight=weights / weights.mean())
+        grown.fit(values[rows], windows.only.values[rows], sample_weight=weights / weights.mean())
         n_grown = sum(tree.get_n_leaf_nodes() for stage in grown._predictors for tree in stage)
         return FittedRegressor(grown, values, int(n_grown))
     trees = HistGradientBoostingClassifier(max_iter=100, learning_rate=0.1, early_stopping=False, random_state=0)
-    trees.fit(values[rows], windows.target[rows], sample_weight=weights / weights.mean())
+    trees.fit(values[rows], windows.only.values[rows], sample_weight=weights / weights.mean())
     n_leaves = sum(tree.get_n_leaf_nodes() for stage in trees._predictors for tree in stage)
-    return FittedFeatureModel(trees, values, windows.n_classes, int(n_leaves))
+    return FittedFeatureModel(trees, values, windows.only.n_classes, int(n_leaves))

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence, Set
 
 from biopercept.comparing.matching import Matched
 from biopercept.comparing.rank_tests import smallest_p
-from biopercept.reporting.cautions import FEW_SUBJECTS, PROBE_MEANING
+from biopercept.reporting.cautions import PROBE_MEANING
 from biopercept.reporting.comparison_tables import p_value, signed
 from biopercept.reporting.results import CrossValidation
 from biopercept.reporting.tables import SPLITS
 from biopercept.reporting.text import count, listed, score, shown, with_interval
 from biopercept.results.comparison import Comparison, Pair
+from biopercept.results.reading import FEW_SUBJECTS
 
 _MOST_NAMED = 12
 

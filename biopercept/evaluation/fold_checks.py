@@ -27,8 +27,8 @@ def check_classes_per_fold(windows: WindowTable, folds: Sequence[Fold], *, inste
         Naming the first such fold and class.
     """
     for fold in folds:
-        trained = set(windows.target[windows.rows_of(fold.training)].tolist())
-        for index, name in enumerate(windows.classes):
+        trained = set(windows.only.values[windows.rows_of(fold.training)].tolist())
+        for index, name in enumerate(windows.only.classes):
             if index not in trained:
                 raise SettingsError(
                     f"fold {fold.name} has no training subject with class {name!r}; use {instead}, "
@@ -44,13 +44,14 @@ def check_numbers_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
     SettingsError
         Naming the first such fold.
     """
-    column = windows.columns[0]
-    if not column.task.is_regression:
+    targets = windows.only
+    if not targets.task.is_regression:
         return
     for fold in folds:
-        if len(set(column.value[windows.rows_of(fold.training)].tolist())) < 2:
+        if len(set(targets.values[windows.rows_of(fold.training)].tolist())) < 2:
             raise SettingsError(
-                f"the training subjects of fold {fold.name} have fewer than two numbers for task {column.task.name!r}; "
+                f"the training subjects of fold {fold.name} have fewer than two numbers for task "
+                f"{targets.task.name!r}; "
                 "use more folds, another --seed, or set training.validation_fraction=0"
             )
 
@@ -63,8 +64,8 @@ def check_subjects_per_class(windows: WindowTable) -> None:
     SettingsError
         Naming the class and the subject.
     """
-    for index, name in enumerate(windows.classes):
-        owners = sorted({str(s) for s in windows.subject[windows.target == index]})
+    for index, name in enumerate(windows.only.classes):
+        owners = sorted({str(s) for s in windows.subject[windows.only.values == index]})
         if len(owners) < 2:
             who = owners[0] if owners else "nobody"
             raise SettingsError(f"class {name!r} has windows of {who} only; each class needs at least 2 subjects")

@@ -26,7 +26,6 @@ from biopercept.evaluation.generation_folds import (
 from biopercept.evaluation.generation_scores import generation_scores
 from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.evaluation.run_folder import FoldDone, RunFolder
-from biopercept.evaluation.scoring import FEW_SUBJECTS
 from biopercept.evaluation.workers import each_fold
 from biopercept.files import only_writer, write_text
 from biopercept.learning.checkpoint import versions
@@ -34,7 +33,7 @@ from biopercept.learning.engine import engine_for
 from biopercept.learning.splits import K_FOLD, Fold, missing_folds
 from biopercept.reporting.generation import generation_page
 from biopercept.results.generation import FILLERS, Generation, SubjectErrors
-from biopercept.results.reading import write_result
+from biopercept.results.reading import few_subjects_warnings, write_result
 from biopercept.store import open_store
 from biopercept.typed_values import from_plain
 
@@ -120,8 +119,7 @@ def _document(plan: GenerationPlan, results: Sequence[GenerationFold]) -> Genera
         if name not in asked
     ]
     warnings += missing_folds(plan.folds, K_FOLD, request.evaluation.n_folds)
-    if len(subjects) < FEW_SUBJECTS:
-        warnings.append(f"only {len(subjects)} subjects: intervals are rough and small differences mean nothing")
+    warnings += few_subjects_warnings(len(subjects))
     return Generation(
         study=plan.study,
         n_subjects=len(subjects),

@@ -13,7 +13,7 @@ from biopercept.evaluation.fillers import Fillers
 from biopercept.learning.generating import told_patches
 from biopercept.learning.token_source import ScaledPatches, TokenSource
 from biopercept.learning.windows import IntArray
-from biopercept.model.answering import QueryPerceiver
+from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.results.generation import ERRORS, FILLERS, NETWORK
 
 Floats = NDArray[np.float64]
@@ -55,7 +55,7 @@ class _Running:
 
 
 def subject_errors(
-    network: QueryPerceiver,
+    network: BiosignalPerceiver,
     shown: TokenSource,
     hidden: TokenSource,
     fillers: Fillers,
@@ -67,7 +67,7 @@ def subject_errors(
 
     Parameters
     ----------
-    network : QueryPerceiver
+    network : BiosignalPerceiver
     shown : TokenSource
         The windows without the hidden sensor; windows in which it leaves nothing are not asked about.
     hidden : TokenSource

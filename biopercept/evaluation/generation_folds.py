@@ -22,7 +22,7 @@ from biopercept.learning.pretraining import pretrain, unlabelled_inputs
 from biopercept.learning.restriction import measured_sensors, restricted
 from biopercept.learning.splits import K_FOLD, Fold, make_folds
 from biopercept.learning.token_source import TokenSource
-from biopercept.model.answering import QueryPerceiver
+from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.store import StudyStore
 from biopercept.version import __version__
 from biopercept.windowed import WindowedRecording
@@ -197,7 +197,7 @@ def _ask_for(
     fold: Fold,
     training: WindowInputs,
     test: WindowInputs,
-    network: QueryPerceiver,
+    network: BiosignalPerceiver,
     population: Population,
 ) -> Iterator[dict[str, Any]]:
     """Give the rows of every test subject with this sensor hidden."""

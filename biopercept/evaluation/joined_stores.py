@@ -15,7 +15,7 @@ from biopercept.errors import StudyError
 from biopercept.evaluation.study_recordings import RecordingOfStudy
 from biopercept.learning.starting import StartingPoint
 from biopercept.store import StudyStore, open_store
-from biopercept.studies.tasks import ORDINAL, Task
+from biopercept.tasks import ORDINAL, Task
 
 
 class JoinedStores:

@@ -13,9 +13,9 @@ import numpy as np
 from biopercept.errors import StudyError
 from biopercept.evaluation.joined_stores import Studies
 from biopercept.evaluation.study_recordings import RecordingOfStudy
-from biopercept.learning.windows import IntArray, TaskColumn, WindowTable, labelled_windows
+from biopercept.learning.windows import IntArray, Targets, WindowTable, labelled_windows
 from biopercept.store import StudyStore
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 from biopercept.windowed import WindowedRecording
 
 
@@ -55,24 +55,21 @@ def _joined_table(
     recordings: Sequence[WindowedRecording],
     task: Task,
 ) -> WindowTable:
-    left_out: Counter[str] = Counter()
+    excluded: Counter[str] = Counter()
     for table in tables:
-        left_out.update(table.left_out)
+        excluded.update(table.excluded)
 
     def of_all(name: str) -> Any:
         return np.concatenate([getattr(table, name) for table in tables])
 
-    recording = np.concatenate([place[table.recording] for table, place in zip(tables, places, strict=True)])
-    value = np.concatenate([table.columns[0].value for table in tables])
+    values = np.concatenate([table.only.values for table in tables])
     return replace(
         tables[0],
         recordings=tuple(recordings),
-        recording=recording,
+        recording=np.concatenate([place[table.recording] for table, place in zip(tables, places, strict=True)]),
         row=of_all("row"),
         onset=of_all("onset"),
         subject=of_all("subject"),
-        target=of_all("target"),
         label=of_all("label"),
-        left_out=dict(left_out),
-        columns=(TaskColumn(task, of_all("target"), value, dict(left_out)),),
+        targets={task.name: Targets(task, values, dict(excluded))},
     )

@@ -35,7 +35,7 @@ def missing_document(plan: Plan, results: Sequence[FoldResult]) -> dict[str, Any
     if plan.request.evaluation.missing_sensors == NONE:
         return {}
     rows = _rows(plan, results)
-    n_classes, request = plan.windows.n_classes, plan.request
+    n_classes, request = plan.windows.only.n_classes, plan.request
     subsets = []
     for name, kept in asked_sets(request.evaluation.missing_sensors, plan.windows).items():
         own = [row for row in rows if row[1] == name]
@@ -90,7 +90,7 @@ def _rows(plan: Plan, results: Sequence[FoldResult]) -> list[_Row]:
         for subject in result.fold.test:
             worn = _worn_by(plan, subject)
             own = plan.windows.subject[result.rows] == subject
-            target = plan.windows.target[result.rows[own]]
+            target = plan.windows.only.values[result.rows[own]]
             whole = result.fewer_sensors[WHOLE][own]
             for name, kept in sets.items():
                 row = _row(subject, name, len(kept), target, result.fewer_sensors[name][own], whole)

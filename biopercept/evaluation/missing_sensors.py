@@ -72,17 +72,9 @@ def _of_subjects(windows: WindowTable, rows: IntArray) -> WindowTable:
     used = [i for i, held in enumerate(windows.recordings) if held.subject in subjects]
     place = np.full(len(windows.recordings), -1, dtype=np.int64)
     place[used] = np.arange(len(used))
-    return replace(
-        windows,
-        recordings=tuple(windows.recordings[i] for i in used),
-        recording=place[windows.recording[rows]],
-        row=windows.row[rows],
-        onset=windows.onset[rows],
-        subject=windows.subject[rows],
-        target=windows.target[rows],
-        label=windows.label[rows],
-        columns=tuple(column.at(rows) for column in windows.columns),
-    )
+    kept = windows.at(rows)
+    recordings = tuple(windows.recordings[i] for i in used)
+    return replace(kept, recordings=recordings, recording=place[kept.recording])
 
 
 def calibrated_part(calibration: Calibration, answers: Answers) -> Answers:

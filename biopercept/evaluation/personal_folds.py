@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from biopercept.evaluation.metrics import score_subject
 from biopercept.evaluation.personal_planning import PersonalPlan
-from biopercept.learning.class_objective import ClassObjective, predict_probabilities
 from biopercept.learning.engine import Engine, engine_for, seed_for, threads
 from biopercept.learning.fitting import FitRequest, NetworkOnStudy, fit_perceiver_io
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.splits import Fold
+from biopercept.learning.task_objective import Objective, predict_windows
 from biopercept.learning.windows import IntArray
-from biopercept.personalising.adaptation import adapt, check_answers, is_better
+from biopercept.personalising.adaptation import adapt, check_windows, is_better
 from biopercept.personalising.chronology import Course, random_windows, set_aside
 from biopercept.personalising.scratch import fit_scratch
 from biopercept.personalising.settings import ADAPTATIONS, KEEP, REFERENCE, SCRATCH
@@ -199,7 +199,9 @@ class _General:
             seed=self._seed(course.subject, method, k),
         )
         rows = _scored_rows(self.plan, course.subject)
-        return predict_probabilities(made.network, self.fitted.source, rows), made.fell_back, made.is_checked
+        task = self.plan.task
+        predicted = predict_windows(made.network, (task,), self.fitted.source, rows)[task.name]
+        return predicted, made.fell_back, made.is_checked
 
     def _from_scratch(
         self, course: Course, fitting: IntArray, checking: IntArray
@@ -219,10 +221,10 @@ class _General:
             seed=self._seed(course.subject, SCRATCH),
         )
         if len(rows):
-            objective = ClassObjective(self.plan.windows, request.fit.training.label_smoothing)
+            objective = Objective(self.plan.windows, self.plan.windows.tasks, request.fit.training.label_smoothing)
             checks = [
-                (step, *check_answers(objective, network.probabilities(rows), rows))
-                for step, network in enumerate((self.fitted, own))
+                (step, *check_windows(model.fitted.network, model.source, objective, rows))
+                for step, model in enumerate((self.fitted, own))
             ]
             if not is_better(checks, checks[0][1]):
                 return self.fitted.probabilities(scored), True, True
@@ -241,7 +243,7 @@ def _granted_rows(plan: PersonalPlan, subject: str) -> dict[str, list[int]]:
 
 def _row(plan: PersonalPlan, subject: str, tier: str, method: str, k: int, held: _Answers) -> dict[str, Any]:
     course, rows = plan.courses[subject], _scored_rows(plan, subject)
-    scores = score_subject(subject, plan.windows.target[rows], np.mean(held.probabilities, axis=0))
+    scores = score_subject(subject, plan.windows.only.values[rows], np.mean(held.probabilities, axis=0))
     elapsed = float(np.mean([course.minutes_until(drawn) for drawn in held.labelled]))
     if tier == NO_LABELS:
         elapsed = plan.normalisation.reference_seconds / 60.0

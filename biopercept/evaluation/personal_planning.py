@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import SettingsError, StudyError
-from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
+from biopercept.evaluation.planning import EvaluationRequest, Plan, check_calibration, plan_evaluation
 from biopercept.evaluation.sensor_subsets import NONE
 from biopercept.evaluation.time_planning import require_one_classification
 from biopercept.learning.inputs import WindowInputs
@@ -72,6 +72,7 @@ def plan_personal_curve(store: StudyStore, request: EvaluationRequest) -> Person
             f"personalise asks with all sensors; set evaluation.missing_sensors to none "
             f"(it is {request.evaluation.missing_sensors})"
         )
+    check_calibration((), request.evaluation, "the curve of personalise")
     single = replace(request, evaluation=replace(request.evaluation, folds_at_once="single"))
     plan = plan_evaluation(store, single)
     require_one_classification(plan, "personalise")

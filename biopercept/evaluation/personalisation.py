@@ -20,7 +20,6 @@ from biopercept.evaluation.personal_planning import PersonalPlan, plan_personal_
 from biopercept.evaluation.personal_scores import curve_of, unchecked_sentences
 from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.evaluation.run_folder import FoldDone, RunFolder
-from biopercept.evaluation.scoring import FEW_SUBJECTS
 from biopercept.evaluation.workers import each_fold
 from biopercept.files import only_writer, write_table, write_text
 from biopercept.learning.checkpoint import versions
@@ -28,7 +27,7 @@ from biopercept.learning.engine import engine_for
 from biopercept.learning.splits import Fold
 from biopercept.reporting.curves import personal_page
 from biopercept.results.curves import PersonalCurve, PersonalRow
-from biopercept.results.reading import row_of, write_result
+from biopercept.results.reading import few_subjects_warnings, row_of, write_result
 from biopercept.store import open_store
 from biopercept.typed_values import from_plain
 
@@ -120,12 +119,11 @@ def _document(study: str, plan: PersonalPlan, results: Sequence[PersonalFold]) -
                 f"asked of them ({', '.join(subjects)}); points of different k are then over different people"
             )
     warnings += unchecked_sentences(rows, settings.unchecked)
-    if len(plan.shots) < FEW_SUBJECTS:
-        warnings.append(f"only {len(plan.shots)} subjects: intervals are rough and small differences mean nothing")
+    warnings += few_subjects_warnings(len(plan.shots))
     return PersonalCurve(
         study=study,
         task=plan.task.name,
-        classes=plan.windows.classes,
+        classes=plan.windows.only.classes,
         split=request.evaluation.split,
         n_folds=len(plan.folds),
         n_subjects=len(plan.shots),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -33,20 +34,15 @@ from biopercept.evaluation.task_choice import (
     normalisation_of_all,
     unscored_seconds,
 )
-from biopercept.learning.fitting import FitSettings, Fitter
+from biopercept.learning.fitting import FitSettings, Fitter, perceiver_io
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.splits import Fold
 from biopercept.learning.starting import load_start
-from biopercept.learning.task_fitting import needs_queries
-from biopercept.learning.task_objective import TaskOutput
-from biopercept.learning.task_windows import joint_windows, of_task
 from biopercept.learning.token_source import vocabulary_of
-from biopercept.learning.windows import WindowTable
-from biopercept.model.answering import QueryPerceiver
-from biopercept.model.biosignals import BiosignalPerceiver
+from biopercept.learning.windows import WindowTable, joint_windows
 from biopercept.personalising.settings import PersonalisationSettings
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 from biopercept.version import __version__
 
 
@@ -129,7 +125,7 @@ class Plan:
 
     def fitter(self) -> Fitter:
         """Return what fits a fold's model."""
-        return fitter_for(self.request.model, self.windows, self.request.fit.training)
+        return fitter_for(self.request.model, self.windows)
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for finished folds of an earlier run to be used again."""
@@ -145,7 +141,7 @@ class Plan:
         return {
             "store": self.store_fingerprint,
             "model": request.model,
-            "task": ",".join(column.task.name for column in self.windows.columns),
+            "task": ",".join(self.windows.targets),
             "subjects": list(self.windows.subjects),
             "normalisation": asdict(self.normalisation),
             "fit": fit,
@@ -155,7 +151,7 @@ class Plan:
             **labels,
             **begun,
             **stacked,
-            **({"tasks": [c.task.name for c in self.windows.columns]} if len(self.windows.columns) > 1 else {}),
+            **({"tasks": list(self.windows.targets)} if len(self.windows.targets) > 1 else {}),
         }
 
     def labels(self) -> dict[str, Any]:
@@ -186,9 +182,12 @@ def plan_evaluation(store: Studies, request: EvaluationRequest, *, needs_folds: 
     windows = joint_windows(tables, with_grid=is_dense) if is_dense or len(tables) > 1 else tables[0]
     if is_dense and request.more_stores:
         raise SettingsError("training.dense_weight reads the labelled stretches of one study; set it to 0 for several")
-    fitter_for(request.model, windows, request.fit.training)
-    check_task_settings(tasks, windows, request)
+    fitter_for(request.model, windows)
+    check_task_settings(tasks, request)
     check_calibration(tasks, request.evaluation)
+    if is_dense:
+        at_times = f"a network of single times (training.dense_weight is {request.fit.training.dense_weight:g})"
+        check_calibration(tasks, request.evaluation, at_times)
     tokens = request.fit.tokens
     inputs = WindowInputs(windows, normalisation, store.step_seconds, raw=tokens.raw, derived=tokens.derived)
     evaluation = request.evaluation
@@ -203,8 +202,8 @@ def plan_evaluation(store: Studies, request: EvaluationRequest, *, needs_folds: 
             folds_from=request.folds_from,
         )
         warnings = (*warnings, *more)
-        for number in range(len(tasks)):
-            own = of_task(windows, number)[0]
+        for task in tasks:
+            own = windows.of_task(task.name)[0]
             check_subjects_per_class(own)
             check_classes_per_fold(own, folds)
             check_numbers_per_fold(own, folds)
@@ -243,13 +242,7 @@ def describe_start(
         return {"pretrained_in_each_fold": inside}, ()
     start = load_start(Path(fit.start_from))
     vocabulary = vocabulary_of(windows.feature_names)
-    network: BiosignalPerceiver | QueryPerceiver
-    if needs_queries(windows, fit.training):
-        specs = [TaskOutput(column.task).spec for column in windows.columns]
-        network = QueryPerceiver(fit.model, fit.tokens, vocabulary, specs)
-    else:
-        network = BiosignalPerceiver(fit.model, fit.tokens, vocabulary, windows.n_classes)
-    described = start.described(network)
+    described = start.described(perceiver_io(fit, vocabulary, windows.tasks))
     seen = seen_subjects(store, start, windows.subjects) if is_tested else ()
     warnings: tuple[str, ...] = ()
     if seen:
@@ -291,15 +284,15 @@ def check_calibration(tasks: Sequence[Task], evaluation: EvaluationSettings, wha
             f"{' and '.join(wanted)}, which is learnt for one task of classes, and {len(tasks)} tasks are learnt "
             f"({names}); give --task one, or {undo}"
         )
-    if tasks[0].is_regression:
+    if not tasks[0].is_classification:
         raise SettingsError(
             f"{' and '.join(wanted)}, which is for probabilities of classes, and the task {tasks[0].name!r} is a "
             f"regression; {undo}"
         )
 
 
-def check_task_settings(tasks: Sequence[Task], windows: WindowTable, request: EvaluationRequest) -> None:
-    """Refuse weights of tasks that are not learnt, and names that no network of several answers can bear.
+def check_task_settings(tasks: Sequence[Task], request: EvaluationRequest) -> None:
+    """Refuse weights of tasks that are not learnt, and of several tasks names that cannot be those of folders.
 
     Raises
     ------
@@ -313,6 +306,6 @@ def check_task_settings(tasks: Sequence[Task], windows: WindowTable, request: Ev
             raise SettingsError(
                 f"training.task_weights weighs the task {name!r}, which is not learnt; learnt are {', '.join(known)}"
             )
-    if request.model == "perceiver-io" and needs_queries(windows, request.fit.training):
-        for task in tasks:
-            _ = TaskOutput(task).spec
+    for task in tasks:
+        if len(tasks) > 1 and not re.fullmatch(r"[\w-]+", task.name):
+            raise SettingsError(f"A task is called {task.name!r}; letters, digits, _ and - are allowed.")

@@ -30,9 +30,8 @@ from biopercept.evaluation.trust_scoring import prediction_sets, trust_document,
 from biopercept.files import write_json, write_table
 from biopercept.learning.calibration import set_words
 from biopercept.learning.checkpoint import versions
-from biopercept.studies.tasks import ORDINAL
-
-FEW_SUBJECTS = 10
+from biopercept.results.reading import few_subjects_warnings
+from biopercept.tasks import ORDINAL
 
 
 def write_scores(plan: Plan, results: Sequence[FoldResult], output: Path) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def write_scores(plan: Plan, results: Sequence[FoldResult], output: Path) -> dic
     probabilities, fold_names = joined(plan, results)
     windows = plan.windows
     per_subject = [
-        score_subject(subject, windows.target[rows], probabilities[rows])
+        score_subject(subject, windows.only.values[rows], probabilities[rows])
         for subject in windows.subjects
         for rows in [windows.rows_of([subject])]
     ]
@@ -79,7 +78,7 @@ def joined(plan: Plan, results: Sequence[FoldResult]) -> tuple[NDArray[np.float6
         Where a window was predicted twice or not at all.
     """
     windows = plan.windows
-    probabilities = np.full((len(windows), windows.columns[0].n_answers), np.nan)
+    probabilities = np.full((len(windows), windows.only.task.n_values), np.nan)
     names = [""] * len(windows)
     for result in results:
         for row, answer in zip(result.rows, result.probabilities, strict=True):
@@ -101,20 +100,20 @@ def _scores_document(
 
     def over_subjects(name: str) -> dict[str, Any]:
         values = [getattr(s, name) for s in per_subject]
-        chance = {"auroc": 0.5, "mcc": 0.0}.get(name, 1.0 / windows.n_classes)
+        chance = {"auroc": 0.5, "mcc": 0.0}.get(name, 1.0 / windows.only.n_classes)
         return _summary_document(
             summarise(values, chance=chance, seed=request.seed, n_bootstrap=evaluation.n_bootstrap)
         )
 
     auroc = over_subjects("auroc")
-    auroc["pooled"] = auroc_score(windows.target, probabilities)
+    auroc["pooled"] = auroc_score(windows.only.values, probabilities)
     mcc = over_subjects("mcc")
-    mcc["pooled"] = matthews_correlation(windows.target, probabilities.argmax(axis=1))
+    mcc["pooled"] = matthews_correlation(windows.only.values, probabilities.argmax(axis=1))
     return {
         "schema": SCHEMA,
         "model": request.model,
         "task": plan.task.name,
-        "classes": list(windows.classes),
+        "classes": list(windows.only.classes),
         "split": evaluation.split,
         "n_subjects": len(windows.subjects),
         "n_windows": len(windows),
@@ -135,8 +134,8 @@ def _scores_document(
         "auroc": auroc,
         "mcc": mcc,
         **trust_document(plan, results, probabilities, per_subject),
-        "chance": chance_levels(windows.subject, windows.target, windows.n_classes, seed=request.seed),
-        "n_windows_left_out": dict(windows.left_out),
+        "chance": chance_levels(windows.subject, windows.only.values, windows.only.n_classes, seed=request.seed),
+        "n_windows_left_out": windows.excluded,
         **_levels(plan, probabilities),
         **studies_document(plan, per_subject, ("balanced_accuracy", "macro_f1", "auroc")),
         **({} if plan.start is None else {"start_from": plan.start}),
@@ -153,7 +152,7 @@ def _levels(plan: Plan, probabilities: NDArray[np.float64]) -> dict[str, Any]:
     windows, request = plan.windows, plan.request
     found = levels_document(
         windows.subject,
-        windows.target,
+        windows.only.values,
         probabilities,
         seed=request.seed,
         n_bootstrap=request.evaluation.n_bootstrap,
@@ -173,9 +172,7 @@ def _score_warnings(per_subject: Sequence[SubjectScores]) -> list[str]:
     undefined = [s.subject for s in per_subject if s.balanced_accuracy is None]
     if undefined:
         found.append(f"{len(undefined)} subjects have windows of one class only and no score: {', '.join(undefined)}")
-    if len(per_subject) < FEW_SUBJECTS:
-        found.append(f"only {len(per_subject)} subjects: intervals are rough and small differences mean nothing")
-    return found
+    return [*found, *few_subjects_warnings(len(per_subject))]
 
 
 def _write_predictions(
@@ -198,13 +195,13 @@ def _write_predictions(
                 recording.recording,
                 float(windows.onset[index]),
                 windows.length_seconds,
-                windows.classes[windows.target[index]],
-                windows.classes[int(probabilities[index].argmax())],
+                windows.only.classes[windows.only.values[index]],
+                windows.only.classes[int(probabilities[index].argmax())],
                 *(round(float(p), 6) for p in probabilities[index]),
                 folds[index],
                 round(float(quality[index]), 4) if np.isfinite(quality[index]) else None,
-                *(() if sets is None else (set_words(windows.classes, sets[index]),)),
+                *(() if sets is None else (set_words(windows.only.classes, sets[index]),)),
             )
         )
     more = () if sets is None else ("prediction_set",)
-    write_table(path, (*columns, *(f"probability_{c}" for c in windows.classes), "fold", "quality", *more), rows)
+    write_table(path, (*columns, *(f"probability_{c}" for c in windows.only.classes), "fold", "quality", *more), rows)

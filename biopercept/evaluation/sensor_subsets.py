@@ -66,7 +66,7 @@ def check_missing_sensors(mode: str, model: str, windows: WindowTable) -> None:
         return
     if model in PROBES:
         raise SettingsError(f"evaluation.missing_sensors is {mode}, but {model} is a probe; use none for it")
-    if len(windows.columns) > 1 or windows.columns[0].task.is_regression:
+    if len(windows.tasks) > 1 or not windows.only.task.is_classification:
         raise SettingsError(
             f"evaluation.missing_sensors is {mode}, which scores one task of classes; give --task one, or use none"
         )

@@ -24,7 +24,7 @@ def stack_size(model: str, windows: WindowTable, fit: FitSettings, evaluation: E
 
     With ``auto``, networks are stacked on CUDA, and on processors where they are small.
     """
-    if evaluation.folds_at_once == "single" or not _can_stack(fitter_for(model, windows, fit.training)):
+    if evaluation.folds_at_once == "single" or not _can_stack(fitter_for(model, windows), fit):
         return 0
     is_cuda = engine_for(device).device.type == "cuda"
     if evaluation.folds_at_once == "auto" and not is_cuda and not _is_small(model, fit):
@@ -55,16 +55,17 @@ def require_stackable(model: str, windows: WindowTable, fit: FitSettings) -> Non
     SettingsError
         Naming the models that can.
     """
-    if not _can_stack(fitter_for(model, windows, fit.training)):
-        able = ", ".join(name for name, fitter in MODELS.items() if _can_stack(fitter))
+    if not _can_stack(fitter_for(model, windows), fit):
+        able = ", ".join(name for name, fitter in MODELS.items() if _can_stack(fitter, FitSettings()))
         raise SettingsError(
-            f"evaluation.folds_at_once is stacked, which {model} cannot be here ({able} can, for one classification); "
-            "use auto or single"
+            f"evaluation.folds_at_once is stacked, which {model} cannot be here ({able} can, without "
+            "training.dense_weight); use auto or single"
         )
 
 
-def _can_stack(fitter: Fitter) -> bool:
-    return isinstance(fitter, NetworkFitter) and fitter.can_stack
+def _can_stack(fitter: Fitter, fit: FitSettings) -> bool:
+    is_dense = fit.training.dense_weight > 0  # single times are drawn as training goes on
+    return isinstance(fitter, NetworkFitter) and fitter.can_stack and not is_dense
 
 
 def _is_small(model: str, fit: FitSettings) -> bool:

@@ -9,7 +9,7 @@ from biopercept.errors import StudyError
 from biopercept.evaluation.joined_stores import Studies, refuse_disagreement
 from biopercept.learning.normalisation import PER_RECORDING_MODES, NormalisationSettings
 from biopercept.learning.sessions import Sessions
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 from biopercept.windowed import WindowedRecording
 
 

@@ -13,11 +13,12 @@ from biopercept.evaluation.folds import FoldResult
 from biopercept.evaluation.planning import Plan
 from biopercept.evaluation.regression_metrics import RegressionScores, numbers_document, score_numbers
 from biopercept.evaluation.run_folder import SCHEMA
-from biopercept.evaluation.scoring import FEW_SUBJECTS, joined, write_scores
+from biopercept.evaluation.scoring import joined, write_scores
 from biopercept.evaluation.study_scores import studies_document
 from biopercept.files import write_json, write_table, write_text
 from biopercept.learning.checkpoint import versions
-from biopercept.learning.task_windows import of_task
+from biopercept.results.reading import few_subjects_warnings
+from biopercept.tasks import Task
 
 
 def write_all_scores(
@@ -40,7 +41,7 @@ def write_all_scores(
     OutputError
         Where a file cannot be written.
     """
-    parts = [(column.task.name, *_one_task(plan, results, k)) for k, column in enumerate(plan.windows.columns)]
+    parts = [(task.name, *_one_task(plan, results, task)) for task in plan.windows.tasks]
     if len(parts) == 1:
         return _write_task(parts[0][1], parts[0][2], output)
     found = {}
@@ -55,18 +56,18 @@ def _write_task(plan: Plan, results: Sequence[FoldResult], output: Path) -> dict
     return (write_number_scores if plan.task.is_regression else write_scores)(plan, results, output)
 
 
-def _one_task(plan: Plan, results: Sequence[FoldResult], number: int) -> tuple[Plan, list[FoldResult]]:
+def _one_task(plan: Plan, results: Sequence[FoldResult], task: Task) -> tuple[Plan, list[FoldResult]]:
     """Return the plan and the folds' answers of one task: its own windows and its own columns of the answers."""
-    table, rows = of_task(plan.windows, number)
+    table, rows = plan.windows.of_task(task.name)
     place = np.full(len(plan.windows), -1, dtype=np.int64)
     place[rows] = np.arange(len(rows))
-    first = sum(column.n_answers for column in plan.windows.columns[:number])
-    columns = slice(first, first + plan.windows.columns[number].n_answers)
+    first = sum(other.n_values for other in plan.windows.tasks[: plan.windows.tasks.index(task)])
+    columns = slice(first, first + task.n_values)
     own = [
         replace(r, rows=place[r.rows][place[r.rows] >= 0], probabilities=r.probabilities[place[r.rows] >= 0, columns])
         for r in results
     ]
-    return replace(plan, task=table.columns[0].task, inputs=replace(plan.inputs, windows=table)), own
+    return replace(plan, task=task, inputs=replace(plan.inputs, windows=table)), own
 
 
 def write_number_scores(plan: Plan, results: Sequence[FoldResult], output: Path) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def write_number_scores(plan: Plan, results: Sequence[FoldResult], output: Path)
         Where a file cannot be written.
     """
     answers, folds = joined(plan, results)
-    windows, label, predicted = plan.windows, plan.windows.columns[0].value, answers[:, 0]
+    windows, label, predicted = plan.windows, plan.windows.only.values, answers[:, 0]
     per_subject = [
         score_numbers(subject, label[rows], predicted[rows])
         for subject in windows.subjects
@@ -133,7 +134,7 @@ def _document(
         **scores,
         **studies_document(plan, per_subject, ("mae", "ccc")),
         "chance": {"training_mean_mae": float(np.mean(guessed)), "subjects_better_than_mean": better},
-        "n_windows_left_out": dict(windows.left_out),
+        "n_windows_left_out": windows.excluded,
         **({} if plan.start is None else {"start_from": plan.start}),
         "warnings": [*plan.warnings, *_warnings(per_subject)],
         "fingerprint": {"store": plan.store_fingerprint, **versions()},
@@ -142,7 +143,7 @@ def _document(
 
 def _error_of_the_mean(plan: Plan, per_subject: Sequence[RegressionScores]) -> list[float]:
     """Return each subject's mean absolute error if the mean of its fold's training subjects were answered."""
-    windows, value = plan.windows, plan.windows.columns[0].value
+    windows, value = plan.windows, plan.windows.only.values
     means = {s: float(value[windows.rows_of([s])].mean()) for s in windows.subjects}
     errors = []
     for scored in per_subject:
@@ -157,9 +158,7 @@ def _warnings(per_subject: Sequence[RegressionScores]) -> list[str]:
     constant = [s.subject for s in per_subject if s.r2 is None]
     if constant:
         found.append(f"{len(constant)} subjects have one number only, so they have no ccc and r2; read the pooled ones")
-    if len(per_subject) < FEW_SUBJECTS:
-        found.append(f"only {len(per_subject)} subjects: intervals are rough and small differences mean nothing")
-    return found
+    return [*found, *few_subjects_warnings(len(per_subject))]
 
 
 def _write_predictions(plan: Plan, predicted: np.ndarray, folds: Sequence[str], path: Path) -> None:
@@ -175,7 +174,7 @@ def _write_predictions(plan: Plan, predicted: np.ndarray, folds: Sequence[str], 
                 recording.recording,
                 float(windows.onset[index]),
                 windows.length_seconds,
-                float(windows.columns[0].value[index]),
+                float(windows.only.values[index]),
                 float(f"{predicted[index]:.7g}"),
                 folds[index],
                 round(float(quality[index]), 4) if np.isfinite(quality[index]) else None,

@@ -61,7 +61,7 @@ class TimePlan(Plan):
         """Return what fits or adapts a subject's model."""
         if self.checkpoint is not None:
             return AdaptingFitter(self.checkpoint, self.request.personalisation)
-        return fitter_for(self.request.model, self.windows, self.request.fit.training)
+        return fitter_for(self.request.model, self.windows)
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for finished folds of an earlier run to be used again."""
@@ -145,12 +145,12 @@ def plan_in_time(store: Studies, request: EvaluationRequest) -> TimePlan:
     if not folds:
         reasons = "; ".join(dict.fromkeys(impossible.values()))
         raise StudyError(f"no subject can be split by time: {reasons}; use --split subject")
-    left_out = {
+    excluded = {
         "between the earlier and the later part": n_embargoed,
         "fitted windows that would overlap windows checked on": n_overlapping,
         "of subjects that cannot be split": sum(len(windows.rows_of([subject])) for subject in impossible),
     }
-    table = renamed(windows, np.concatenate(rows), names, left_out)
+    table = renamed(windows, np.concatenate(rows), names, excluded)
     shortest = min(len(table.rows_of(fold.training)) for fold in folds)
     training = enough_steps(request.fit.training, shortest, personal.scratch_steps)
     request = replace(request, fit=replace(request.fit, training=training))
@@ -238,7 +238,7 @@ def require_one_classification(plan: Plan, what: str) -> None:
     StudyError, SettingsError
         Naming the task.
     """
-    if len(plan.windows.columns) != 1 or plan.task.is_regression or plan.request.fit.training.dense_weight > 0:
+    if len(plan.windows.tasks) != 1 or not plan.task.is_classification or plan.request.fit.training.dense_weight > 0:
         raise SettingsError(
             f"{what} asks for one classification of whole windows; give --task one name of such a task, and leave "
             "training.dense_weight at 0"
@@ -250,7 +250,7 @@ def require_one_classification(plan: Plan, what: str) -> None:
         )
 
 
-def renamed(table: WindowTable, rows: IntArray, names: Sequence[str], left_out: dict[str, int]) -> WindowTable:
+def renamed(table: WindowTable, rows: IntArray, names: Sequence[str], excluded: dict[str, int]) -> WindowTable:
     """Return the windows at ``rows``, in the table's order, under other names of subjects.
 
     Parameters
@@ -259,23 +259,14 @@ def renamed(table: WindowTable, rows: IntArray, names: Sequence[str], left_out: 
     rows : int64 array, shape (n,)
     names : sequence of str
         Of each.
-    left_out : dict of str to int
-        Windows left out beside those that the table counts.
+    excluded : dict of str to int
+        Windows excluded beside those that the table counts, by reason.
     """
     order = np.argsort(rows, kind="stable")
-    rows = rows[order]
-    known = {**table.left_out, **{reason: n for reason, n in left_out.items() if n}}
-    return replace(
-        table,
-        recording=table.recording[rows],
-        row=table.row[rows],
-        onset=table.onset[rows],
-        subject=np.array(names, dtype=np.str_)[order],
-        target=table.target[rows],
-        label=table.label[rows],
-        left_out=known,
-        columns=tuple(replace(column.at(rows), left_out=known) for column in table.columns),
-    )
+    more = {reason: n for reason, n in excluded.items() if n}
+    chosen = table.at(rows[order])
+    targets = {name: replace(own, excluded={**own.excluded, **more}) for name, own in chosen.targets.items()}
+    return replace(chosen, subject=np.array(names, dtype=np.str_)[order], targets=targets)
 
 
 def _warnings(

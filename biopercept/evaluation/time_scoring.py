@@ -27,8 +27,8 @@ def scored_part(plan: Plan, results: Sequence[FoldResult]) -> tuple[Plan, Sequen
     place = np.full(len(plan.windows), -1, dtype=np.int64)
     place[rows] = np.arange(len(rows))
     learnt = len(plan.windows) - len(rows)
-    left_out = {"in the earlier part, which is learnt from": learnt}
-    table = renamed(plan.windows, rows, list(plan.windows.subject[rows]), left_out)
+    excluded = {"in the earlier part, which is learnt from": learnt}
+    table = renamed(plan.windows, rows, list(plan.windows.subject[rows]), excluded)
     warnings = plan.warnings if plan.checkpoint is None else (*plan.warnings, *_fall_backs(plan, results))
     scored = replace(plan, inputs=replace(plan.inputs, windows=table), warnings=warnings)
     return scored, [replace(result, rows=place[result.rows]) for result in results]

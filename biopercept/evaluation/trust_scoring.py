@@ -29,7 +29,7 @@ def trust_document(
     """
     windows, evaluation, seed = plan.windows, plan.request.evaluation, plan.request.seed
     again = {"seed": seed, "n_bootstrap": evaluation.n_bootstrap}
-    pooled = pooled_probability_scores(windows.subject, windows.target, probabilities, **again)
+    pooled = pooled_probability_scores(windows.subject, windows.only.values, probabilities, **again)
     document: dict[str, Any] = {}
     for name in ("brier", "ece"):
         within = asdict(summarise([getattr(s, name) for s in per_subject], chance=0.0, higher_is_better=False, **again))
@@ -39,10 +39,10 @@ def trust_document(
             f"{name}_ci95": pooled[name]["ci95"],
             f"{name}_over_subjects": within,
         }
-    document["scores_by_class"] = scores_by_class(windows.classes, windows.target, probabilities)
+    document["scores_by_class"] = scores_by_class(windows.only.classes, windows.only.values, probabilities)
     document["risk_coverage"] = selective_document(
         windows.subject,
-        windows.target,
+        windows.only.values,
         probabilities,
         windows.quality(),
         least_quality=evaluation.least_quality,
@@ -64,8 +64,8 @@ def _calibration_document(plan: Plan, results: Sequence[FoldResult]) -> dict[str
             "n_subjects": [len(calibration.subjects) for calibration in held],
             "temperatures": [c.temperature for c in held] if held[0].method == "temperature" else None,
             "uncalibrated": {
-                "brier": brier_score(plan.windows.target, before),
-                "ece": calibration_error(plan.windows.target, before),
+                "brier": brier_score(plan.windows.only.values, before),
+                "ece": calibration_error(plan.windows.only.values, before),
             },
         }
     }
@@ -79,9 +79,9 @@ def _conformal_document(plan: Plan, results: Sequence[FoldResult]) -> dict[str, 
     held = [result.calibration for result in results if result.calibration is not None]
     measured = set_document(
         windows.subject,
-        windows.target,
+        windows.only.values,
         sets,
-        windows.classes,
+        windows.only.classes,
         target_coverage=evaluation.conformal_coverage,
         seed=plan.request.seed,
         n_bootstrap=evaluation.n_bootstrap,
@@ -112,7 +112,7 @@ def trust_warnings(results: Sequence[FoldResult]) -> list[str]:
 
 def uncalibrated(plan: Plan, results: Sequence[FoldResult]) -> NDArray[np.float64]:
     """Return the probabilities of every window before calibration, (n_windows, n_classes)."""
-    values = np.full((len(plan.windows), plan.windows.n_classes), np.nan)
+    values = np.full((len(plan.windows), plan.windows.only.n_classes), np.nan)
     for result in results:
         values[result.rows] = result.probabilities if result.uncalibrated is None else result.uncalibrated
     return values

@@ -18,7 +18,7 @@ from biopercept.learning.calibration import Calibration
 from biopercept.learning.normalisation import NormalisationSettings, Population
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings, TokenVocabulary
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 from biopercept.version import __version__
 
 SCHEMA = 1
@@ -172,7 +172,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         tokens = TokenSettings(**description["tokens"])
         model = PerceiverSettings(**description["model"])
         vocabulary = TokenVocabulary.from_json(description["vocabulary"])
-        network = BiosignalPerceiver(model, tokens, vocabulary, len(task.classes))
+        network = BiosignalPerceiver(model, tokens, vocabulary, {task.name: task.n_outputs})
         network.load_state_dict(weights)
         checkpoint = Checkpoint(
             network=network.eval(),

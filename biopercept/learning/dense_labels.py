@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from biopercept.learning.windows import IntArray
 from biopercept.recording import Interval
 from biopercept.recording_labels import RecordingLabels
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 from biopercept.windowed import WindowedRecording
 
 FloatArray = NDArray[np.float64]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.out_of_fold import calibration_from, held_out_answers
 from biopercept.learning.splits import choose_validation
 from biopercept.learning.starting import StartingPoint, load_start
-from biopercept.learning.token_source import TokenSource, vocabulary_of
-from biopercept.learning.training import EpochReport, FittedNetwork, FittedPerceiver, fit_perceiver
-from biopercept.studies.tasks import Task
+from biopercept.learning.token_source import vocabulary_of
+from biopercept.learning.training import EpochReport, FittedNetwork
+from biopercept.learning.windows import WindowTable
+from biopercept.tasks import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,7 @@ def train_final(
     device: str = "auto",
     calibrating: CalibrationSettings | None = None,
     on_epoch: EpochReport | None = None,
-) -> FittedPerceiver:
+) -> FittedNetwork[Any]:
     """Fit on the windows of all subjects in ``inputs`` and write the model folder of one classification.
 
     A few subjects (``training.validation_fraction``) are held out for early stopping; they are named in the card. With
@@ -86,28 +87,19 @@ def train_final(
     validation = choose_validation(windows.subjects, settings.training.validation_fraction, seed)
     training = [s for s in windows.subjects if s not in validation]
     started = time.perf_counter()
+    request = FitRequest(
+        inputs,
+        windows.rows_of(training),
+        windows.rows_of(validation),
+        settings,
+        engine,
+        seed_for(seed, "final"),
+        on_epoch,
+    )
     with threads(settings.training.n_threads):
-        fitted = fit_perceiver(
-            inputs,
-            windows.rows_of(training),
-            windows.rows_of(validation),
-            tokens=settings.tokens,
-            model=settings.model,
-            settings=settings.training,
-            engine=engine,
-            seed=seed_for(seed, "final"),
-            start_from=None if start is None else start.weights,
-            on_epoch=on_epoch,
-        )
-        request = FitRequest(
-            inputs,
-            windows.rows_of(training),
-            windows.rows_of(validation),
-            settings,
-            engine,
-            seed_for(seed, "final"),
-        )
-        calibration = _calibration(request, fitted, wished) if wished.is_wanted else None
+        on_study = fit_perceiver_io(request)
+        calibration = _calibration(request, on_study, wished) if wished.is_wanted else None
+    fitted = on_study.fitted
     description = training_description(
         inputs, settings, provenance, fitted, training, validation, seed=seed, started=started, start=start
     )
@@ -152,8 +144,8 @@ def training_description(
         "subjects": training,
         "validation_subjects": list(validation),
         "n_windows": len(windows),
-        "windows_per_class": {c: int((windows.target == k).sum()) for k, c in enumerate(windows.classes)},
-        "n_windows_left_out": dict(windows.left_out),
+        "windows_per_class": _windows_per_class(windows),
+        "n_windows_left_out": windows.excluded,
         "step_seconds": inputs.step_seconds,
         "settings": settings.training.described(),
         "seed": seed,
@@ -167,11 +159,16 @@ def training_description(
     }
 
 
-def _calibration(request: FitRequest, fitted: FittedPerceiver, settings: CalibrationSettings) -> Calibration:
+def _windows_per_class(windows: WindowTable) -> dict[str, int]:
+    """Return the windows of each class of the one task; nothing for several tasks."""
+    if len(windows.targets) > 1:
+        return {}
+    return {name: int((windows.only.values == number).sum()) for number, name in enumerate(windows.only.classes)}
+
+
+def _calibration(request: FitRequest, fitted: NetworkOnStudy, settings: CalibrationSettings) -> Calibration:
     """Return what is learnt from answers about subjects outside the fit."""
-    source = TokenSource(request.inputs, fitted.population, request.settings.tokens, request.engine.device)
-    on_study = NetworkOnStudy(fitted, source, request.fitting)
-    answers = held_out_answers(request, fit_perceiver_io, on_study, settings.n_folds)
+    answers = held_out_answers(replace(request, on_epoch=None), fit_perceiver_io, fitted, settings.n_folds)
     return calibration_from(request.inputs.windows, [answers], settings)
 
 

@@ -3,89 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from biopercept.learning.class_objective import predict_probabilities
-from biopercept.learning.engine import Engine, seed_for
-from biopercept.learning.inputs import WindowInputs
+from biopercept.learning.engine import seed_for
 from biopercept.learning.operations import operations_per_window
-from biopercept.learning.pretext import PretrainingSettings
 from biopercept.learning.pretraining import pretrained_weights
-from biopercept.learning.stacked import FoldFit, fit_stacked
+from biopercept.learning.stacked import fit_stacked
 from biopercept.learning.starting import load_start
+from biopercept.learning.task_objective import Objective, SingleTimes, predict_windows, scaled_tasks
 from biopercept.learning.token_source import TokenSource
-from biopercept.learning.training import EpochReport, FittedNetwork, fit_network
-from biopercept.learning.training_settings import TrainingSettings
+from biopercept.learning.training import FitRequest, FittedNetwork, fit_network
+from biopercept.learning.training_settings import FitSettings
 from biopercept.learning.windows import IntArray
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
-from biopercept.model.tokens import TokenSettings, TokenVocabulary
+from biopercept.model.biosignals import BiosignalPerceiver, Outputs, PerceiverSettings
+from biopercept.model.tokens import TokenInputs, TokenSettings, TokenVocabulary
+from biopercept.tasks import CLASSIFICATION, Task
 
-
-@dataclass(frozen=True)
-class FitSettings:
-    """What is read, the network, and how it is fitted; models take what concerns them.
-
-    Attributes
-    ----------
-    tokens, model, training
-        Settings.
-    pretraining : PretrainingSettings or None
-        How the network is pretrained, without labels, on each fit's own training subjects; None: not.
-    start_from : str
-        Folder of a model whose weights a network starts from; empty: from new ones.
-    """
-
-    tokens: TokenSettings = field(default_factory=TokenSettings)
-    model: PerceiverSettings = field(default_factory=PerceiverSettings)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-    pretraining: PretrainingSettings | None = None
-    start_from: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class FitRequest:
-    """Everything a model may use to be fitted.
-
-    Attributes
-    ----------
-    inputs : WindowInputs
-        Inputs of all windows of the study; only those of ``training`` and ``validation`` may touch the model.
-    training, validation : int64 arrays
-        Rows of the window table. A model without early stopping fits on both.
-    settings : FitSettings
-    engine : Engine
-    seed : int
-    on_epoch : callable or None
-    unlabelled : tuple of str
-        More subjects whose signals, and nothing else, pretraining may read.
-    """
-
-    inputs: WindowInputs
-    training: IntArray
-    validation: IntArray
-    settings: FitSettings
-    engine: Engine
-    seed: int
-    on_epoch: EpochReport | None = None
-    unlabelled: tuple[str, ...] = ()
-
-    @property
-    def fitting(self) -> IntArray:
-        """Return the rows of training and validation together, in order."""
-        return np.sort(np.concatenate([self.training, self.validation]))
-
-    @property
-    def fitting_subjects(self) -> tuple[str, ...]:
-        """Return the subjects of the fitting rows, sorted."""
-        return tuple(sorted({str(s) for s in self.inputs.windows.subject[self.fitting]}))
+__all__ = ["FitRequest", "FitSettings", "Fitted", "Fitter", "NetworkFitter", "NetworkOnStudy", "fit_perceiver_io"]
 
 
 class Fitted(Protocol):
@@ -104,31 +46,58 @@ class Fitted(Protocol):
     def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
         """Return class probabilities of the windows at ``rows``, (len(rows), n_classes); rows sum to 1.
 
-        Of a regression the number of each, (len(rows), 1); of several tasks their answers side by side.
+        Of a regression the number of each, (len(rows), 1); of several tasks their predictions side by side.
         """
         ...
 
 
 Fitter = Callable[[FitRequest], Fitted]
 
+MakeNetwork = Callable[[FitSettings, TokenVocabulary, Sequence[Task]], nn.Module]
+"""Makes a network for tasks; it gives :class:`Outputs` of ``(TokenInputs, generator)``."""
 
-NetworkFactory = Callable[[PerceiverSettings, TokenSettings, TokenVocabulary, int], nn.Module]
-"""Makes a network from the model and token settings, what it must be able to read, and the number of classes."""
+
+def perceiver_io(settings: FitSettings, vocabulary: TokenVocabulary, tasks: Sequence[Task]) -> BiosignalPerceiver:
+    """Return a new Perceiver IO with a query for each task; with ``training.dense_weight`` at single times, too."""
+    n_outputs = {task.name: task.n_outputs for task in tasks}
+    is_dense = settings.training.dense_weight > 0
+    return BiosignalPerceiver(settings.model, settings.tokens, vocabulary, n_outputs, traces=is_dense)
+
+
+class OfOneTask(nn.Module):
+    """A network that maps ``(TokenInputs, generator)`` to a tensor (B, n_outputs), with the name of its task."""
+
+    def __init__(self, network: nn.Module, task: str) -> None:
+        super().__init__()
+        self.network, self.task = network, task
+
+    def forward(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> Outputs:
+        """Return the tensor by the task's name."""
+        output: Tensor = self.network(inputs, generator)
+        return Outputs({self.task: output})
+
+    @property
+    def tokens_read(self) -> Callable[[TokenInputs], TokenInputs] | None:
+        """Return what gives the part of a batch that the network reads; None where it reads all."""
+        return getattr(self.network, "tokens_read", None)
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkOnStudy:
-    """A fitted network with the batches of the study it is asked about.
+    """A fitted network with the batches of the study it predicts.
 
     Attributes
     ----------
     fitted : FittedNetwork
+    tasks : tuple of Task
+        With the scales on which numbers were learnt.
     source : TokenSource
     rows : int64 array
         Windows it was fitted on.
     """
 
-    fitted: FittedNetwork[nn.Module]
+    fitted: FittedNetwork[Any]
+    tasks: tuple[Task, ...]
     source: TokenSource
     rows: IntArray
 
@@ -139,12 +108,16 @@ class NetworkOnStudy:
 
     @cached_property
     def operations_per_window(self) -> int:
-        """Return the multiply-adds of one window, counted on training windows."""
+        """Return the multiply-adds of one window with all its tasks, counted on training windows."""
         return operations_per_window(self.fitted.network, self.source, self.rows)
 
     def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
-        """Return class probabilities of the windows at ``rows``, (len(rows), n_classes)."""
-        return predict_probabilities(self.fitted.network, self.source, rows)
+        """Return the predictions of the windows at ``rows``, tasks side by side, (len(rows), sum of n_values).
+
+        Probabilities of classes or levels; of a regression its number, in the unit of the study's column.
+        """
+        predicted = predict_windows(self.fitted.network, self.tasks, self.source, rows)
+        return np.concatenate([predicted[task.name] for task in self.tasks], axis=1)
 
 
 @dataclass(frozen=True)
@@ -153,53 +126,68 @@ class NetworkFitter:
 
     Attributes
     ----------
-    network : callable
+    make : callable
     can_stack : bool
         Whether several can be fitted at once: the network runs under ``torch.func.vmap``.
+    knows_tasks : bool
+        Whether several tasks, the order of levels and single times are learnt; if not, levels are learnt as classes.
     """
 
-    network: NetworkFactory
+    make: MakeNetwork
     can_stack: bool = False
+    knows_tasks: bool = False
 
     def __call__(self, request: FitRequest) -> NetworkOnStudy:
-        """Return the network fitted as the request says."""
-        fitted = fit_network(
-            request.inputs,
-            request.training,
-            request.validation,
-            self._maker(request.settings),
-            tokens=request.settings.tokens,
-            settings=request.settings.training,
-            engine=request.engine,
-            seed=request.seed,
-            start_from=starting_weights(request),
-            on_epoch=request.on_epoch,
-        )
-        return _on_study(request, fitted)
+        """Return the network fitted as the request says.
+
+        Raises
+        ------
+        TrainingError
+            Where the loss is not finite.
+        CheckpointError
+            Where the weights to start from have nothing in common with the network.
+        """
+        objective, labelled = self._objective(request), _labelled(request)
+        fitted = fit_network(labelled, self._maker(request, objective.tasks), objective, starting_weights(request))
+        return _on_study(labelled, fitted, objective.tasks)
 
     def together(self, requests: Sequence[FitRequest]) -> list[NetworkOnStudy]:
         """Return the networks of several requests, fitted at once; they share inputs, settings and engine."""
-        first = requests[0]
-        fitted = fit_stacked(
-            first.inputs,
-            [FoldFit(r.training, r.validation, r.seed, starting_weights(r), r.on_epoch) for r in requests],
-            self._maker(first.settings),
-            tokens=first.settings.tokens,
-            settings=first.settings.training,
-            engine=first.engine,
-        )
-        return [_on_study(request, own) for request, own in zip(requests, fitted, strict=True)]
+        objectives = [self._objective(request) for request in requests]
+        labelled = [_labelled(request) for request in requests]
+        weights = [starting_weights(request) for request in requests]
+        fitted = fit_stacked(labelled, self._maker(requests[0], objectives[0].tasks), objectives, weights)
+        return [
+            _on_study(request, own, objective.tasks)
+            for request, own, objective in zip(labelled, fitted, objectives, strict=True)
+        ]
 
-    def _maker(self, settings: FitSettings) -> Callable[[TokenVocabulary, int], nn.Module]:
-        def make(vocabulary: TokenVocabulary, n_classes: int) -> nn.Module:
-            return self.network(settings.model, settings.tokens, vocabulary, n_classes)
+    def _objective(self, request: FitRequest) -> Objective:
+        windows, training = request.inputs.windows, request.settings.training
+        tasks = scaled_tasks(windows, request.training)
+        if not self.knows_tasks:
+            tasks = tuple(replace(task, kind=CLASSIFICATION) if task.is_ordinal else task for task in tasks)
+        times = None
+        if self.knows_tasks and training.dense_weight > 0:
+            times = SingleTimes(
+                windows, request.training, request.validation, weight=training.dense_weight, seed=request.seed
+            )
+        return Objective(windows, tasks, training.label_smoothing, training.weight_by_task(), times)
 
-        return make
+    def _maker(self, request: FitRequest, tasks: Sequence[Task]) -> Callable[[TokenVocabulary], nn.Module]:
+        return lambda vocabulary: self.make(request.settings, vocabulary, tasks)
 
 
-def _on_study(request: FitRequest, fitted: FittedNetwork[nn.Module]) -> NetworkOnStudy:
+def _labelled(request: FitRequest) -> FitRequest:
+    """Return the request without the windows that no task labels: those of the grid."""
+    is_labelled = request.inputs.windows.is_labelled
+    training, validation = request.training, request.validation
+    return replace(request, training=training[is_labelled[training]], validation=validation[is_labelled[validation]])
+
+
+def _on_study(request: FitRequest, fitted: FittedNetwork[Any], tasks: tuple[Task, ...]) -> NetworkOnStudy:
     source = TokenSource(request.inputs, fitted.population, request.settings.tokens, request.engine.device)
-    return NetworkOnStudy(fitted, source, request.fitting)
+    return NetworkOnStudy(fitted, tasks, source, request.fitting)
 
 
 def starting_weights(request: FitRequest) -> dict[str, torch.Tensor] | None:
@@ -229,4 +217,25 @@ def starting_weights(request: FitRequest) -> dict[str, torch.Tensor] | None:
     )
 
 
-fit_perceiver_io = NetworkFitter(BiosignalPerceiver, can_stack=True)
+NetworkFactory = Callable[[PerceiverSettings, TokenSettings, TokenVocabulary, int], nn.Module]
+
+
+def fitter_of_one_task(network: NetworkFactory, *, can_stack: bool = False) -> NetworkFitter:
+    """Return what fits a network of one task.
+
+    Parameters
+    ----------
+    network : callable
+        Makes it from the model and token settings, what it must be able to read, and its number of outputs.
+    can_stack : bool
+        See :class:`NetworkFitter`.
+    """
+
+    def make(settings: FitSettings, vocabulary: TokenVocabulary, tasks: Sequence[Task]) -> nn.Module:
+        [task] = tasks
+        return OfOneTask(network(settings.model, settings.tokens, vocabulary, task.n_outputs), task.name)
+
+    return NetworkFitter(make, can_stack)
+
+
+fit_perceiver_io = NetworkFitter(perceiver_io, can_stack=True, knows_tasks=True)

@@ -1,30 +1,42 @@
 """Next-step forecasting: a network that tells each patch of a signal from what had ended before, against persistence.
 
-Trained by teacher forcing with causal masking (see :meth:`QueryPerceiver.next_patches`), without any label. A patch
-is scored in the window's own normalised units, where it and the one before it were measured.
+Trained by teacher forcing with causal masking (:func:`next_patches`), without any label. A patch is scored in the
+window's own normalised units, where it and the one before it were measured.
+
+For each step the tokens are read again with all that ended after the step began hidden, so the true past teaches
+every step at once and nothing of the future can. Perceiver AR ties latents to positions instead; with few latents over
+many signals on one time axis the mask is exact and the tokens are made once.
+
+References
+----------
+C. Hawthorne et al., "General-purpose, long-context autoregressive modeling with Perceiver AR", ICML 2022,
+doi:10.48550/arXiv.2202.07765.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from biopercept.errors import StudyError
-from biopercept.learning.class_objective import cell_weights
+from biopercept.errors import CheckpointError, StudyError
 from biopercept.learning.engine import Engine
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.objectives import patch_loss
+from biopercept.learning.task_objective import cell_weights
 from biopercept.learning.token_source import TokenSource
-from biopercept.learning.training import EpochReport, FittedNetwork, fit_network
-from biopercept.learning.training_settings import TrainingSettings
+from biopercept.learning.training import EpochReport, FitRequest, FittedNetwork, fit_network
+from biopercept.learning.training_settings import FitSettings
 from biopercept.learning.windows import IntArray, WindowTable
-from biopercept.model.answering import QueryPerceiver, signal_of
-from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.tokens import SensorPatches, TokenSettings, TokenVocabulary
+from biopercept.modalities import MODALITIES
+from biopercept.model.biosignals import BiosignalPerceiver
+from biopercept.model.queries import queries_of
+from biopercept.model.tokens import SensorPatches, TokenInputs, TokenVocabulary
+
+_GRACE_SECONDS = 1e-3  # times are sums of float32
 
 
 @dataclass(frozen=True)
@@ -82,10 +94,10 @@ class ForecastObjective:
     def _loss(
         self, network: nn.Module, source: TokenSource, rows: IntArray, noise: torch.Generator | None
     ) -> torch.Tensor:
-        assert isinstance(network, QueryPerceiver)
+        assert isinstance(network, BiosignalPerceiver)
         batch = source.batch(rows)
         sensor = signal_of(batch, self.modality)
-        told = network.next_patches(batch, self.modality, noise)
+        told = next_patches(network, batch, self.modality, noise)
         return patch_loss(told.flatten(1, 2), sensor.patches.flatten(1, 2), _has_past(sensor).flatten(1))
 
 
@@ -95,13 +107,11 @@ def fit_forecaster(
     validation: IntArray,
     modality: str,
     *,
-    tokens: TokenSettings,
-    model: PerceiverSettings,
-    settings: TrainingSettings,
+    settings: FitSettings,
     engine: Engine,
     seed: int,
     on_epoch: EpochReport | None = None,
-) -> FittedNetwork[QueryPerceiver]:
+) -> FittedNetwork[BiosignalPerceiver]:
     """Return a network trained to tell the next patch of a signal from the past of all signals.
 
     Parameters
@@ -112,8 +122,8 @@ def fit_forecaster(
         Rows of the window table; their subjects must not overlap. ``validation`` may be empty.
     modality : str
         Of the signal; windows of recordings that lack it are left out.
-    tokens, model, settings, engine, seed, on_epoch
-        As in :func:`~biopercept.learning.training.fit_network`.
+    settings, engine, seed, on_epoch
+        As in :class:`~biopercept.learning.training.FitRequest`.
 
     Raises
     ------
@@ -126,31 +136,22 @@ def fit_forecaster(
     if not has_it[training].any():
         raise StudyError(f"no training recording has {modality}, so its next patches cannot be learnt")
 
-    def make(vocabulary: TokenVocabulary, n_classes: int) -> QueryPerceiver:
-        return QueryPerceiver(model, tokens, vocabulary)
+    def make(vocabulary: TokenVocabulary) -> BiosignalPerceiver:
+        return BiosignalPerceiver(settings.model, settings.tokens, vocabulary, {}, reconstructs=True)
 
-    return fit_network(
-        inputs,
-        training[has_it[training]],
-        validation[has_it[validation]],
-        make,
-        tokens=tokens,
-        settings=settings,
-        engine=engine,
-        seed=seed,
-        on_epoch=on_epoch,
-        objective=ForecastObjective(inputs.windows, modality),
-    )
+    rows, held = training[has_it[training]], validation[has_it[validation]]
+    request = FitRequest(inputs, rows, held, settings, engine, seed, on_epoch)
+    return fit_network(request, make, ForecastObjective(inputs.windows, modality))
 
 
 def forecast_errors(
-    network: QueryPerceiver, source: TokenSource, windows: WindowTable, rows: IntArray, modality: str
+    network: BiosignalPerceiver, source: TokenSource, windows: WindowTable, rows: IntArray, modality: str
 ) -> ForecastErrors:
     """Return how far the next patches told are from the true ones, beside answers that nothing changes.
 
     Parameters
     ----------
-    network : QueryPerceiver
+    network : BiosignalPerceiver
     source : TokenSource
         Of ``windows``, normalised as in training.
     windows : WindowTable
@@ -169,7 +170,7 @@ def forecast_errors(
         for row in np.array_split(rows, -(-len(rows) // 64)) if len(rows) else ():
             batch = source.batch(row)
             sensor = signal_of(batch, modality)
-            answers = (network.eval().next_patches(batch, modality), *_persistent(sensor))
+            answers = (next_patches(network.eval(), batch, modality), *_persistent(sensor))
             scored = _has_past(sensor)
             errors = [(((a - sensor.patches) ** 2).mean(-1) * scored).sum((1, 2)) for a in answers]
             table = torch.stack([*errors, scored.sum((1, 2)).float()], 1).double().cpu().numpy()
@@ -200,3 +201,113 @@ def _persistent(sensor: SensorPatches) -> tuple[torch.Tensor, torch.Tensor]:
     """Return each patch as the one before it, and as the last sample before it, (B, C, P, L)."""
     before = torch.cat((torch.zeros_like(sensor.patches[:, :, :1]), sensor.patches[:, :, :-1]), 2)
     return before, before[..., -1:].expand_as(before)
+
+
+def next_patches(
+    network: BiosignalPerceiver, inputs: TokenInputs, modality: str, generator: torch.Generator | None = None
+) -> Tensor:
+    """Return each patch of a signal as told from what had ended when it began, all steps at once.
+
+    Feature tokens, which have no time, are not read. Inputs must themselves be causal: series that were
+    filtered, and normalisation that was measured, over the whole window know its end.
+
+    Parameters
+    ----------
+    network : BiosignalPerceiver
+        That reconstructs patches.
+    inputs : TokenInputs
+    modality : str
+        Of a signal in ``inputs``.
+    generator : torch.Generator or None
+
+    Returns
+    -------
+    Tensor (B, C, P, L)
+        Finite everywhere; a step with no past is told from nothing.
+    """
+    sensor = signal_of(inputs, modality)
+    b, c, p = sensor.is_real.shape
+    tokens, mask = network.fusion(inputs, generator)
+    starts = sensor.times - 0.5 * MODALITIES[modality].patch_seconds  # (B, P)
+    ends = _token_ends(network, inputs)  # (B, N)
+    past = mask[:, None] & (ends[:, None] <= starts[:, :, None] + _GRACE_SECONDS)  # (B, P, N)
+    steps = tokens[:, None].expand(-1, p, -1, -1).flatten(0, 1)  # (B P, N, D)
+    latents = network.core.encode(steps, past.flatten(0, 1), generator)
+    queries = network.query_codes.of_patches(queries_of(sensor)).view(b, c, p, -1)  # (B, C, P, D)
+    each = queries.transpose(1, 2).flatten(0, 1)  # (B P, C, D)
+    told: Tensor = network.patches[modality](network.decode(latents, [each], generator)[0])
+    return told.view(b, p, c, -1).transpose(1, 2)
+
+
+def forecast(network: BiosignalPerceiver, inputs: TokenInputs, modality: str, n_steps: int) -> Tensor:
+    """Return the patches (B, C, n_steps, L) that follow a signal's last, each told from those before it.
+
+    The answers are fed back; feature tokens are not read, as in :func:`next_patches`.
+
+    Raises
+    ------
+    SettingsError
+        Where the steps lead beyond the table of a learned time code.
+    """
+    known = TokenInputs(inputs.sensors)
+    last = float(signal_of(known, modality).times.nan_to_num(0.0).max())
+    network.fusion.settings.require_reach(last + n_steps * MODALITIES[modality].patch_seconds)
+    told = []
+    for _ in range(n_steps):
+        sensor = signal_of(known, modality)
+        longer = _with_next_place(sensor)
+        asked = queries_of(_last_place(longer))
+        patch = network(known, patches=(asked,)).patches[0][:, :, None]  # (B, C, 1, L)
+        told.append(patch)
+        filled = replace(longer, patches=torch.cat((sensor.patches, patch), 2))
+        known = TokenInputs(tuple(filled if s is sensor else s for s in known.sensors))
+    return torch.cat(told, 2)
+
+
+def _token_ends(network: BiosignalPerceiver, inputs: TokenInputs) -> Tensor:
+    """Return when each token's stretch ends (B, N), seconds; infinity for features."""
+    settings = network.fusion.settings
+    ends = [
+        (s.times + 0.5 * MODALITIES[s.modality].patch_seconds)[:, None].expand(-1, s.is_real.shape[1], -1).flatten(1)
+        for s in inputs.sensors
+        if settings.reads(s.modality)
+    ]
+    n_features = len(inputs.features) if settings.features else 0
+    return torch.cat((*ends, ends[0].new_full((len(ends[0]), n_features), torch.inf)), 1)
+
+
+def signal_of(inputs: TokenInputs, modality: str) -> SensorPatches:
+    """Return the first signal of a modality.
+
+    Raises
+    ------
+    CheckpointError
+        Where the inputs have none.
+    """
+    for sensor in inputs.sensors:
+        if sensor.modality == modality:
+            return sensor
+    present = ", ".join(s.modality for s in inputs.sensors)
+    raise CheckpointError(f"The inputs have no {modality} to go on with; they have {present or 'no signal'}.")
+
+
+def _with_next_place(sensor: SensorPatches) -> SensorPatches:
+    """Return the signal with one more patch, empty but real, of full quality, after its last."""
+    after = sensor.times[:, -1:] + MODALITIES[sensor.modality].patch_seconds
+    return replace(
+        sensor,
+        patches=torch.cat((sensor.patches, torch.zeros_like(sensor.patches[:, :, :1])), 2),
+        is_real=torch.cat((sensor.is_real, sensor.is_real.any(2, keepdim=True)), 2),
+        times=torch.cat((sensor.times, after), 1),
+        quality=torch.cat((sensor.quality, torch.ones_like(sensor.quality[:, :, :1])), 2),
+    )
+
+
+def _last_place(sensor: SensorPatches) -> SensorPatches:
+    return replace(
+        sensor,
+        patches=sensor.patches[:, :, -1:],
+        is_real=sensor.is_real[:, :, -1:],
+        times=sensor.times[:, -1:],
+        quality=sensor.quality[:, :, -1:],
+    )

@@ -7,17 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from biopercept.model.answering import QueryPerceiver
+from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.model.queries import PatchQueries, queries_of
 from biopercept.model.tokens import SensorPatches, TokenInputs
 
 
-def told_patches(network: QueryPerceiver, shown: TokenInputs, wanted: Sequence[SensorPatches]) -> tuple[Tensor, ...]:
+def told_patches(
+    network: BiosignalPerceiver, shown: TokenInputs, wanted: Sequence[SensorPatches]
+) -> tuple[Tensor, ...]:
     """Return what the network says of every patch of some signals, (B, C, P, L) each, in normalised units.
 
     Parameters
     ----------
-    network : QueryPerceiver
+    network : BiosignalPerceiver
         Left in evaluation mode.
     shown : TokenInputs
         What it reads of B windows; at least one token in each.
@@ -32,7 +34,7 @@ def told_patches(network: QueryPerceiver, shown: TokenInputs, wanted: Sequence[S
     network.eval()
     with torch.inference_mode():
         latents = network.encode(shown)
-        told = network.answer(latents, patches=[_queries_of_all(sensor) for sensor in wanted]).patches
+        told = network.read_out(latents, patches=[_queries_of_all(sensor) for sensor in wanted]).patches
     return tuple(answer.float().reshape(*sensor.is_real.shape, -1) for answer, sensor in zip(told, wanted, strict=True))
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -136,7 +137,10 @@ class Layouts:
         return group_of
 
 
-def in_order(parts: Sequence[IntArray], call: Callable[[IntArray], Tensor]) -> Tensor:
+Read = TypeVar("Read", Tensor, dict[str, Tensor])
+
+
+def in_order(parts: Sequence[IntArray], call: Callable[[IntArray], Read]) -> Read:
     """Return what ``call`` gives for all positions, in their order, from one call for each part.
 
     Parameters
@@ -144,10 +148,13 @@ def in_order(parts: Sequence[IntArray], call: Callable[[IntArray], Tensor]) -> T
     parts : sequence of int64 arrays
         Each position in one of them, see :meth:`Layouts.parts`.
     call : callable
-        From positions (n,) to a tensor (n, ...).
+        From positions (n,) to a tensor (n, ...), or to several by name.
     """
     if len(parts) == 1:
         return call(parts[0])
-    found = torch.cat([call(part) for part in parts])
     back = torch.from_numpy(np.argsort(np.concatenate(parts), kind="stable"))
-    return found[back.to(found.device)]
+    found = [call(part) for part in parts]
+    first = found[0]
+    if isinstance(first, Tensor):
+        return torch.cat(found)[back.to(first.device)]
+    return {name: torch.cat([own[name] for own in found])[back.to(own.device)] for name, own in first.items()}

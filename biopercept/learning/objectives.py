@@ -1,4 +1,4 @@
-"""What training makes small: losses of tasks and of queries, each with its mask and its weight.
+"""Losses of tasks and of reconstructed patches, each with its mask.
 
 A mask is True where the truth is known. What is masked adds exactly nothing, neither to the loss
 nor to any gradient, whatever stands there; a batch in which nothing is known has the loss 0.
@@ -6,48 +6,46 @@ nor to any gradient, whatever stands there; a batch in which nothing is known ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
-from biopercept.model.queries import CLASSIFICATION, ORDINAL, TaskSpec
+from biopercept.tasks import Task
 
 
-def masked_mean(values: Tensor, mask: Tensor | None, weight: Tensor | None = None) -> Tensor:
-    """Return the weighted mean of the values whose mask is True; 0 (with its graph) where there is none.
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of the values whose mask is True; 0, with its graph, where there is none."""
+    return values.masked_fill(~mask, 0.0).sum() / mask.sum().clamp_min(1)
 
-    Parameters
-    ----------
-    values : float Tensor, any shape
-    mask : bool Tensor of that shape, or None for all
-    weight : float Tensor of that shape, or None for equal weights
-    """
-    share = torch.ones_like(values) if weight is None else weight.to(values.dtype)
-    if mask is not None:
-        values, share = values.masked_fill(~mask, 0.0), share.masked_fill(~mask, 0.0)
-    return (values * share).sum() / share.sum().clamp_min(torch.finfo(values.dtype).tiny)
+
+def task_loss(
+    task: Task, outputs: Tensor, truth: Tensor, mask: Tensor | None = None, *, label_smoothing: float = 0.0
+) -> Tensor:
+    """Return the mean loss of a network's outputs for one task where the mask is True (None: everywhere)."""
+    if mask is None:
+        return task_losses(task, outputs, truth, label_smoothing=label_smoothing, reduction="mean")
+    return masked_mean(task_losses(task, outputs, truth, label_smoothing=label_smoothing), mask)
 
 
 def task_losses(
-    spec: TaskSpec, outputs: Tensor, truth: Tensor, mask: Tensor | None = None, *, label_smoothing: float = 0.0
+    task: Task, outputs: Tensor, truth: Tensor, *, label_smoothing: float = 0.0, reduction: str = "none"
 ) -> Tensor:
-    """Return the loss of each answer of one task, not yet averaged; where masked, of a harmless stand-in.
+    """Return the loss of each of a network's outputs for one task, or their mean.
 
     Parameters
     ----------
-    spec : TaskSpec
+    task : Task
     outputs : Tensor (..., n_outputs)
-    truth : Tensor
-        Class or level, int64 (...); or values, float (..., n_outputs).
-    mask : bool Tensor (...), or None for all known
+    truth : Tensor (...)
+        Class or level, int64; or scaled number, float. What stands where nothing is known must be a class, or finite.
     label_smoothing : float
         Of a classification: probability moved from the label to the other classes.
+    reduction : str
+        "none" or "mean".
 
     Returns
     -------
-    float32 Tensor (...)
+    float32 Tensor (...), or () for the mean
         Cross-entropy of a classification; of an ordinal scale, the mean binary cross-entropy of "above level j" for
         each step j; Huber's loss of a regression.
 
@@ -57,62 +55,28 @@ def task_losses(
     doi:10.1007/3-540-44795-4_13.
     """
     outputs = outputs.float()
-    if mask is not None:
-        hidden = ~mask if truth.ndim == mask.ndim else (~mask)[..., None]
-        truth = truth.masked_fill(hidden, 0)
-    if spec.kind == CLASSIFICATION:
-        losses = F.cross_entropy(
-            outputs.flatten(0, -2), truth.flatten(), reduction="none", label_smoothing=label_smoothing
-        )
-        return losses.view(truth.shape)
-    if spec.kind == ORDINAL:
-        above = truth[..., None] > torch.arange(spec.n_outputs, device=truth.device)
-        return F.binary_cross_entropy_with_logits(outputs, above.float(), reduction="none").mean(-1)
-    return F.smooth_l1_loss(outputs, truth.float(), reduction="none").mean(-1)
+    if task.is_regression:
+        return F.smooth_l1_loss(outputs[..., 0], truth.float(), reduction=reduction)
+    if task.is_ordinal:
+        above = truth[..., None] > torch.arange(task.n_outputs, device=truth.device)
+        losses = F.binary_cross_entropy_with_logits(outputs, above.float(), reduction=reduction)
+        return losses.mean(-1) if reduction == "none" else losses
+    losses = F.cross_entropy(
+        outputs.flatten(0, -2), truth.flatten(), reduction=reduction, label_smoothing=label_smoothing
+    )
+    return losses.view(truth.shape) if reduction == "none" else losses
 
 
-def joint_loss(
-    specs: Sequence[TaskSpec],
-    outputs: Mapping[str, Tensor],
-    truths: Mapping[str, Tensor],
-    masks: Mapping[str, Tensor] | None = None,
-    weights: Mapping[str, Tensor] | None = None,
-    *,
-    label_smoothing: float = 0.0,
-) -> Tensor:
-    """Return the sum over tasks of each task's weight times its masked mean loss.
+def values_of(task: Task, outputs: Tensor) -> Tensor:
+    """Return what a network's outputs (..., n_outputs) for a task say, (..., n_values).
 
-    Parameters
-    ----------
-    specs : sequence of TaskSpec
-    outputs, truths : mapping of str to Tensor
-        By task, as in :func:`task_losses`; a task that is absent from either is left out.
-    masks : mapping of str to bool Tensor, optional
-        Where each task's truth is known; a task without a mask is known everywhere.
-    weights : mapping of str to float Tensor, optional
-        Weight of each answer within its task.
-    label_smoothing : float
-        As in :func:`task_losses`.
+    Probabilities of classes, or of the levels of an ordinal scale, of which the chance to be above a level never rises
+    with the level: where the steps disagree, the lower one counts. Of a regression the number in its column's unit.
     """
-    total = torch.zeros((), device=next(iter(outputs.values())).device)
-    for spec in specs:
-        if spec.name in outputs and spec.name in truths:
-            mask = (masks or {}).get(spec.name)
-            losses = task_losses(spec, outputs[spec.name], truths[spec.name], mask, label_smoothing=label_smoothing)
-            total = total + spec.weight * masked_mean(losses, mask, (weights or {}).get(spec.name))
-    return total
-
-
-def answer_probabilities(spec: TaskSpec, outputs: Tensor) -> Tensor:
-    """Return probabilities of classes (..., n_outputs), or of the levels of an ordinal scale (..., n_outputs + 1).
-
-    Of an ordinal scale the chance to be above a level never rises with the level: where the steps disagree, the
-    lower one counts. A regression's outputs come back as they are.
-    """
-    if spec.kind == CLASSIFICATION:
+    if task.is_regression:
+        return outputs * task.scale + task.mean
+    if not task.is_ordinal:
         return outputs.softmax(-1)
-    if spec.kind != ORDINAL:
-        return outputs
     above = outputs.sigmoid().cummin(-1).values
     edge = torch.ones_like(above[..., :1])
     return torch.cat((edge, above), -1) - torch.cat((above, 0.0 * edge), -1)

@@ -1,34 +1,71 @@
-"""AdamW on a cosine with warm-up, and the running mean of the weights that is evaluated and kept."""
+"""The one step of training (AdamW on a cosine with warm-up), and the running mean of weights that is kept."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
+from biopercept.learning.engine import Engine
 
-def make_optimiser(
-    network: nn.Module, *, learning_rate: float, weight_decay: float, warmup_fraction: float, n_steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """Return AdamW, which decays matrices only, and its schedule over ``n_steps`` steps.
+
+class Optimisation:
+    """The one step of training: loss, gradients, clipping, AdamW (which decays matrices only) on its schedule.
 
     Parameters
     ----------
     network : nn.Module
+    engine : Engine
     learning_rate : float
         Highest rate, reached after the warm-up.
     weight_decay : float
         Decoupled decay of parameters with two axes or more.
     warmup_fraction : float
         Part of all steps in which the rate rises.
+    gradient_clip : float
+        Largest norm of the gradient.
     n_steps : int
+        Of the whole training.
     """
-    decayed = [p for p in network.parameters() if p.ndim >= 2]
-    plain = [p for p in network.parameters() if p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=learning_rate, fused=True)  # a third of the time of the default
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: rate_at(s, n_steps, warmup_fraction))
+
+    def __init__(
+        self,
+        network: nn.Module,
+        engine: Engine,
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        warmup_fraction: float,
+        gradient_clip: float,
+        n_steps: int,
+    ) -> None:
+        self._network, self._engine, self._gradient_clip = network, engine, gradient_clip
+        decayed = [p for p in network.parameters() if p.ndim >= 2]
+        plain = [p for p in network.parameters() if p.ndim < 2]
+        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self._optimiser = torch.optim.AdamW(groups, lr=learning_rate, fused=True)  # a third of the time of the default
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimiser, lambda step: rate_at(step, n_steps, warmup_fraction)
+        )
+
+    def step(self, loss_of_batch: Callable[[], torch.Tensor]) -> float:
+        """Take one step on the loss that ``loss_of_batch`` computes, and return the loss, finite or not."""
+        with self._engine.autocast():
+            loss = loss_of_batch()
+        self._optimiser.zero_grad(set_to_none=True)
+        self._engine.backward(loss)
+        nn.utils.clip_grad_norm_(self._network.parameters(), self._gradient_clip)
+        self._optimiser.step()
+        self._schedule.step()
+        return float(loss.detach())
+
+    @property
+    def n_trained(self) -> int:
+        """Return how many numbers of the network ever had a gradient."""
+        state = self._optimiser.state
+        return sum(parameter.numel() for parameter in self._network.parameters() if parameter in state)
 
 
 def rate_at(step: int, n_steps: int, warmup_fraction: float) -> float:

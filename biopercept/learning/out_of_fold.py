@@ -89,10 +89,11 @@ def _rows_of(request: FitRequest, subjects: tuple[str, ...]) -> IntArray:
 
 def _require_classes(request: FitRequest, inner: FitRequest) -> None:
     windows = request.inputs.windows
-    lacking = set(windows.target[request.training].tolist()) - set(windows.target[inner.training].tolist())
+    groups = windows.only.groups
+    lacking = set(groups[request.training].tolist()) - set(groups[inner.training].tolist())
     if lacking:
         raise SettingsError(
-            f"an inner fold of calibration has no training subject with class {windows.classes[min(lacking)]!r}; "
+            f"an inner fold of calibration has no training subject with class {windows.only.classes[min(lacking)]!r}; "
             "change evaluation.calibration_folds"
         )
 
@@ -104,4 +105,4 @@ def calibration_from(
     rows = answers[0][0]
     source = INNER if settings.n_folds else VALIDATION
     mean = np.mean([probabilities for _, probabilities in answers], axis=0)
-    return learn_calibration(settings, windows.subject[rows], windows.target[rows], mean, source)
+    return learn_calibration(settings, windows.subject[rows], windows.only.values[rows], mean, source)

@@ -29,10 +29,9 @@ from biopercept.errors import SettingsError
 from biopercept.learning.layouts import in_order
 from biopercept.learning.objectives import contrastive_loss, patch_loss
 from biopercept.learning.windows import IntArray
-from biopercept.model.answering import QueryPerceiver
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.layers import initialise
-from biopercept.model.queries import PatchQueries, TaskSpec, queries_of
+from biopercept.model.queries import PatchQueries, queries_of
 from biopercept.model.sensor_dropout import drop_tokens
 from biopercept.model.tokens import SensorPatches, TokenInputs, TokenSettings, TokenVocabulary, token_layout
 
@@ -106,6 +105,14 @@ class PretrainingSettings:
             )
 
 
+def pretext_perceiver(
+    model: PerceiverSettings, tokens: TokenSettings, vocabulary: TokenVocabulary, objective: str
+) -> BiosignalPerceiver:
+    """Return a new network that reconstructs patches; for ``alignment`` it summarises windows, too."""
+    summary = {SUMMARY: model.width} if objective == ALIGNMENT else {}
+    return BiosignalPerceiver(model, tokens, vocabulary, summary, reconstructs=True)
+
+
 class PretextNetwork(nn.Module):
     """A network with all queries, and the small maps that only pretraining needs.
 
@@ -127,9 +134,8 @@ class PretextNetwork(nn.Module):
     ) -> None:
         super().__init__()
         open_tokens = replace(tokens, modality_dropout=0.0, channel_dropout=0.0, time_dropout=0.0, token_dropout=0.0)
-        summary = (TaskSpec(SUMMARY, "regression", model.width),) if settings.objective == ALIGNMENT else ()
         self.settings = settings
-        self.network = QueryPerceiver(model, open_tokens, vocabulary, summary)
+        self.network = pretext_perceiver(model, open_tokens, vocabulary, settings.objective)
         read = {m: n for m, n in vocabulary.patch_samples.items() if tokens.reads(m)}
         width = model.width
         if settings.objective == CONTRASTIVE:
@@ -158,10 +164,10 @@ class PretextNetwork(nn.Module):
         queries, truths = zip(*asked, strict=True)
         latents = self._encode(visible, generator, parts)
         if self.settings.objective == MASKED:
-            told = self.network.answer(latents, patches=queries, generator=generator).patches
+            told = self.network.read_out(latents, generator, patches=queries).patches
             losses = [patch_loss(t, v, q.is_asked) for t, v, q in zip(told, truths, queries, strict=True)]
         else:
-            vectors = [self.network.asked.of_patches(q) for q in queries]
+            vectors = [self.network.query_codes.of_patches(q) for q in queries]
             told = tuple(self.network.decode(latents, vectors, generator))
             losses = [self._contrast(q, t, v) for q, t, v in zip(queries, told, truths, strict=True)]
         return torch.stack(losses).mean()  # every signal weighs the same
@@ -225,9 +231,8 @@ class PretextNetwork(nn.Module):
         chosen = int(torch.randint(len(pairs), (1,), device=mask.device, generator=generator))
         rows = has[:, pairs[chosen][0]] & has[:, pairs[chosen][1]]
         one, other = (
-            self.network.answer(
-                self._encode(_with_mask(inputs, mask & (layout.sensor == sensor)), generator, parts),
-                generator=generator,
+            self.network.read_out(
+                self._encode(_with_mask(inputs, mask & (layout.sensor == sensor)), generator, parts), generator
             ).tasks[SUMMARY][rows]
             for sensor in pairs[chosen]
         )

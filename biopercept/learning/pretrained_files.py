@@ -17,12 +17,10 @@ from biopercept.learning.checkpoint import (
     write_model_folder,
 )
 from biopercept.learning.normalisation import NormalisationSettings, Population
-from biopercept.learning.pretext import ALIGNMENT, SUMMARY, PretrainingSettings
+from biopercept.learning.pretext import PretrainingSettings, pretext_perceiver
 from biopercept.learning.pretraining import PretrainedNetwork
 from biopercept.learning.starting import StartingPoint
-from biopercept.model.answering import QueryPerceiver
-from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.queries import TaskSpec
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings, TokenVocabulary
 
 
@@ -32,7 +30,7 @@ class PretrainedModel:
 
     Attributes
     ----------
-    network : QueryPerceiver
+    network : BiosignalPerceiver
         In evaluation mode, on the CPU.
     objective : str
     tokens : TokenSettings
@@ -45,7 +43,7 @@ class PretrainedModel:
         Statistics of the study's subjects.
     """
 
-    network: QueryPerceiver
+    network: BiosignalPerceiver
     objective: str
     tokens: TokenSettings
     normalisation: NormalisationSettings
@@ -125,9 +123,8 @@ def load_pretrained(folder: Path) -> PretrainedNetwork:
     try:
         model = PerceiverSettings(**description["model"])
         vocabulary = TokenVocabulary.from_json(description["vocabulary"])
-        is_aligned = description["pretraining"]["objective"] == ALIGNMENT
-        tasks = (TaskSpec(SUMMARY, "regression", model.width),) if is_aligned else ()
-        network = QueryPerceiver(model, TokenSettings(**description["tokens"]), vocabulary, tasks)
+        tokens, objective = TokenSettings(**description["tokens"]), description["pretraining"]["objective"]
+        network = pretext_perceiver(model, tokens, vocabulary, objective)
         network.load_state_dict(weights)
         history = tuple((int(epoch), float(loss)) for epoch, loss in description["history"])
     except (KeyError, TypeError, ValueError, RuntimeError) as fault:

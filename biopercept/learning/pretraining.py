@@ -11,22 +11,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from torch import nn
 
 from biopercept.errors import SettingsError, StudyError, TrainingError
 from biopercept.learning.engine import Engine, seeded
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
-from biopercept.learning.optimisation import make_optimiser
+from biopercept.learning.optimisation import Optimisation
 from biopercept.learning.pretext import PretextNetwork, PretrainingSettings
-from biopercept.learning.starting import take_weights
+from biopercept.learning.starting import take_weights, transferable
 from biopercept.learning.token_source import TokenSource, feature_groups, vocabulary_of
-from biopercept.learning.windows import grid_windows
-from biopercept.model.answering import QueryPerceiver
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.learning.windows import IntArray, grid_windows
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings, TokenVocabulary
 from biopercept.windowed import WindowedRecording
 
@@ -39,13 +38,13 @@ class PretrainedNetwork:
 
     Attributes
     ----------
-    network : QueryPerceiver
+    network : BiosignalPerceiver
         In evaluation mode, on the CPU.
     vocabulary : TokenVocabulary
     history : tuple of (epoch, loss)
     """
 
-    network: QueryPerceiver
+    network: BiosignalPerceiver
     vocabulary: TokenVocabulary
     history: tuple[tuple[int, float], ...]
 
@@ -124,11 +123,13 @@ def pretrain(
         if start_from is not None:
             take_weights(pretext.network, start_from)
         noise = torch.Generator(engine.device).manual_seed(seed)
-        optimiser, schedule = make_optimiser(
+        optimisation = Optimisation(
             pretext,
+            engine,
             learning_rate=settings.learning_rate,
             weight_decay=settings.weight_decay,
             warmup_fraction=settings.warmup_fraction,
+            gradient_clip=settings.gradient_clip,
             n_steps=n_steps * settings.n_epochs,
         )
         for epoch in range(1, settings.n_epochs + 1):
@@ -137,24 +138,22 @@ def pretrain(
                 study = int(torch.multinomial(sizes, 1, generator=generator))
                 n_rows = min(settings.batch_size, len(studies[study].windows))
                 rows = torch.multinomial(chances[study], n_rows, generator=generator).numpy()  # none twice in a batch
-                with engine.autocast():
-                    source = sources[study]
-                    loss = pretext(source.batch(rows), noise, source.layouts.parts(rows))
-                if not math.isfinite(float(loss.detach())):
+                loss = optimisation.step(partial(_loss, pretext, sources[study], rows, noise))
+                if not math.isfinite(loss):
                     raise TrainingError(
                         f"the pretraining loss is not finite at epoch {epoch}, step {step + 1}; "
                         "lower pretraining.learning_rate or look at the recordings with inspect"
                     )
-                optimiser.zero_grad(set_to_none=True)
-                engine.backward(loss)
-                nn.utils.clip_grad_norm_(pretext.parameters(), settings.gradient_clip)
-                optimiser.step()
-                schedule.step()
-                total += float(loss.detach())
+                total += loss
             history.append((epoch, total / n_steps))
             if on_epoch is not None:
                 on_epoch(*history[-1])
     return PretrainedNetwork(pretext.network.cpu().eval(), vocabulary, tuple(history))
+
+
+def _loss(pretext: PretextNetwork, source: TokenSource, rows: IntArray, noise: torch.Generator) -> torch.Tensor:
+    loss: torch.Tensor = pretext(source.batch(rows), noise, source.layouts.parts(rows))
+    return loss
 
 
 def pretrained_weights(
@@ -191,7 +190,7 @@ def pretrained_weights(
     done = pretrain(
         [own], tokens=tokens, model=model, settings=settings, engine=engine, seed=seed, start_from=start_from
     )
-    return done.weights
+    return transferable(done.weights)
 
 
 def joint_vocabulary(studies: Sequence[WindowInputs]) -> TokenVocabulary:

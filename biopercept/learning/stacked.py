@@ -3,7 +3,8 @@
 1. Every fold draws its own batch, with its own generator, from its own training windows.
 2. Folds whose batches have the same sensors are gathered in one call, each scaled by its own statistics.
 3. What the network draws (dropout, hidden sensors) comes from each fold's own generator, in the network's order.
-4. The network runs for all of them at once (see ``stacked_network``); nothing it computes mixes folds.
+4. The network runs for all of them at once (see ``stacked_network``); nothing it computes mixes folds, whose numbers
+   are scaled by their own training subjects.
 5. One optimiser step for all (see ``stacked_weights``). A fold whose epoch ends is validated; one that has stopped
    early leaves the stack with its best weights.
 
@@ -25,116 +26,94 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from biopercept.errors import TrainingError
-from biopercept.learning.class_objective import ClassObjective
-from biopercept.learning.engine import Engine, seeded
-from biopercept.learning.inputs import WindowInputs
-from biopercept.learning.normalisation import Population
+from biopercept.learning.engine import seeded
 from biopercept.learning.optimisation import rate_at
 from biopercept.learning.stacked_inputs import Present, StackedSource
 from biopercept.learning.stacked_network import StackedNetwork, together
 from biopercept.learning.stacked_weights import StackedWeights
-from biopercept.learning.starting import take_weights
-from biopercept.learning.token_source import vocabulary_of
-from biopercept.learning.training import EpochReport, FittedNetwork, Network, not_finite
-from biopercept.learning.training_settings import TrainingSettings
+from biopercept.learning.task_objective import Objective
+from biopercept.learning.training import EarlyStopping, FitRequest, FittedNetwork, Network, new_network, not_finite
 from biopercept.learning.windows import IntArray
-from biopercept.model.tokens import TokenSettings, TokenVocabulary
+from biopercept.model.tokens import TokenVocabulary
 
 _CHUNK = 256
-
-
-@dataclass(frozen=True, eq=False)
-class FoldFit:
-    """One of the fits that are made together; the fields are those of :func:`fit_network`."""
-
-    training: IntArray
-    validation: IntArray
-    seed: int
-    start_from: Mapping[str, Tensor] | None = None
-    on_epoch: EpochReport | None = None
 
 
 @dataclass(eq=False)
 class _Course:
     """How far one fold has come."""
 
-    number: int  # in the order asked for
-    fold: FoldFit
+    number: int  # in the order of the requests
+    request: FitRequest
+    objective: Objective
     generator: torch.Generator
     noise: torch.Generator
     weights: Tensor
-    n_steps: int
+    epochs: EarlyStopping[Tensor]
     losses: list[Tensor] = field(default_factory=list)
     rows: list[IntArray] = field(default_factory=list)
-    history: list[tuple[int, float, float]] = field(default_factory=list)
-    best: tuple[float, int, Tensor] | None = None
 
     def draw(self, batch_size: int) -> IntArray:
         drawn = torch.multinomial(self.weights, batch_size, replacement=True, generator=self.generator)
-        self.rows.append(self.fold.training[drawn.numpy()])
+        self.rows.append(self.request.training[drawn.numpy()])
         return self.rows[-1]
 
 
 def fit_stacked(
-    inputs: WindowInputs,
-    folds: Sequence[FoldFit],
-    make: Callable[[TokenVocabulary, int], Network],
-    *,
-    tokens: TokenSettings,
-    settings: TrainingSettings,
-    engine: Engine,
+    requests: Sequence[FitRequest],
+    make: Callable[[TokenVocabulary], Network],
+    objectives: Sequence[Objective],
+    start_from: Sequence[Mapping[str, Tensor] | None],
 ) -> list[FittedNetwork[Network]]:
-    """Return, in order, what :func:`fit_network` would return for each fold, fitted together.
+    """Return, in order, what :func:`fit_network` would return for each request, fitted together.
 
     Parameters
     ----------
-    inputs, make, tokens, settings, engine
-        As for :func:`fit_network`. The network must run under ``torch.func.vmap`` and keep no state but parameters.
-    folds : sequence of FoldFit
+    requests : sequence of FitRequest
+        Of the same inputs, settings and engine.
+    make, objectives, start_from
+        As for :func:`fit_network`, the last two for each request. The network must run under ``torch.func.vmap`` and
+        keep no state but parameters; objectives may differ in the scales of numbers alone, and have no single times.
 
     Raises
     ------
     TrainingError
-        Where the loss of a fold is not finite; told when the fold's epoch ends.
+        Where the loss of a fold is not finite; raised when the fold's epoch ends.
     CheckpointError
         Where ``start_from`` has nothing in common with the network.
     """
-    return _StackedFit(inputs, folds, make, tokens, settings, engine).run()
+    return _StackedFit(requests, make, objectives, start_from).run()
 
 
 class _StackedFit(Generic[Network]):
     def __init__(
         self,
-        inputs: WindowInputs,
-        folds: Sequence[FoldFit],
-        make: Callable[[TokenVocabulary, int], Network],
-        tokens: TokenSettings,
-        settings: TrainingSettings,
-        engine: Engine,
+        requests: Sequence[FitRequest],
+        make: Callable[[TokenVocabulary], Network],
+        objectives: Sequence[Objective],
+        start_from: Sequence[Mapping[str, Tensor] | None],
     ) -> None:
-        self._inputs, self._settings = inputs, settings
-        self._objective = ClassObjective(inputs.windows, settings.label_smoothing)
-        self._populations = [_population(inputs, fold) for fold in folds]
-        self._source = StackedSource(inputs, self._populations, tokens, engine.device)
+        first = requests[0]
+        device = first.engine.device
+        self._inputs, self._settings = first.inputs, first.settings.training
+        self._populations = [request.inputs.fit(request.fitting_subjects) for request in requests]
+        self._source = StackedSource(first.inputs, self._populations, first.settings.tokens, device)
         networks, self._courses = [], []
-        for number, fold in enumerate(folds):
-            with seeded(fold.seed) as generator:
-                network = make(vocabulary_of(inputs.windows.feature_names), inputs.windows.n_classes)
-            if fold.start_from is not None:
-                take_weights(network, fold.start_from)
-            networks.append(network.to(engine.device))
-            noise = torch.Generator(engine.device).manual_seed(fold.seed)
-            weights = self._objective.sampling_weights(fold.training)
-            n_steps = max(1, math.ceil(len(fold.training) / settings.batch_size))
-            self._courses.append(_Course(number, fold, generator, noise, weights, n_steps))
-        self._network = StackedNetwork(networks[0], self._source, self._objective, engine)
-        self._stack = StackedWeights(networks, weight_decay=settings.weight_decay, average_decay=settings.average_decay)
+        for number, (request, objective, start) in enumerate(zip(requests, objectives, start_from, strict=True)):
+            with seeded(request.seed) as generator:
+                networks.append(new_network(request, make, start).to(device))
+            noise = torch.Generator(device).manual_seed(request.seed)
+            weights = objective.sampling_weights(request.training)
+            course = _Course(number, request, objective, generator, noise, weights, EarlyStopping(request))
+            self._courses.append(course)
+        self._network = StackedNetwork(networks[0], self._source, objectives, first.engine)
+        self._stack = StackedWeights(
+            networks, weight_decay=self._settings.weight_decay, average_decay=self._settings.average_decay
+        )
         self._done: dict[int, FittedNetwork[Network]] = {}
 
     def run(self) -> list[FittedNetwork[Network]]:
@@ -143,7 +122,7 @@ class _StackedFit(Generic[Network]):
             while self._courses:
                 self._step(step)
                 step += 1
-                ended = [place for place, course in enumerate(self._courses) if step % course.n_steps == 0]
+                ended = [place for place, course in enumerate(self._courses) if step % course.request.n_steps == 0]
                 if ended:
                     self._end_epochs(ended)
         return [self._done[number] for number in range(len(self._done))]
@@ -163,7 +142,8 @@ class _StackedFit(Generic[Network]):
                 course.losses.append(loss)
             gradients[places], has_gradient[places] = self._stack.rows_of(found)
         rates = [
-            s.learning_rate * rate_at(step, course.n_steps * s.n_epochs, s.warmup_fraction) for course in self._courses
+            s.learning_rate * rate_at(step, course.request.n_steps * s.n_epochs, s.warmup_fraction)
+            for course in self._courses
         ]
         self._stack.step(gradients, has_gradient, rates, s.gradient_clip)  # 5.
 
@@ -182,26 +162,13 @@ class _StackedFit(Generic[Network]):
         over = []
         for place, mean, score in zip(ended, means, scores, strict=True):
             course = self._courses[place]
-            epoch = len(course.history) + 1
             losses = torch.stack(course.losses).tolist()
             for step, loss in enumerate(losses):
                 if not math.isfinite(loss):
+                    epoch = len(course.epochs.history) + 1
                     raise TrainingError(not_finite(self._inputs, course.rows[step], epoch, step))
-            has_validation = len(course.fold.validation) > 0
-            if has_validation and not math.isfinite(score):
-                raise TrainingError(
-                    f"the validation loss is not finite after epoch {epoch}; lower training.learning_rate"
-                )
             course.losses, course.rows = [], []
-            course.history.append((epoch, sum(losses) / course.n_steps, score))
-            if course.fold.on_epoch is not None:
-                course.fold.on_epoch(*course.history[-1])
-            is_out = False
-            if course.best is None or not has_validation or score < course.best[0]:
-                course.best = (score, epoch, mean.clone())
-            else:
-                is_out = epoch - course.best[1] >= self._settings.patience
-            if is_out or epoch == self._settings.n_epochs:
+            if course.epochs.is_over(sum(losses) / course.request.n_steps, score, mean.clone()):
                 self._done[course.number] = self._finished(course, self._stack.n_trained(place))
                 over.append(place)
         if over:
@@ -210,36 +177,34 @@ class _StackedFit(Generic[Network]):
             self._stack.keep(kept)
 
     def _finished(self, course: _Course, n_trained: int) -> FittedNetwork[Network]:
-        assert course.best is not None
+        best_epoch, weights = course.epochs.kept
         network = copy.deepcopy(self._network.template)
         with torch.no_grad():
-            own = self._stack.views(course.best[2][None])
+            own = self._stack.views(weights[None])
             for name, parameter in network.named_parameters():
                 parameter.copy_(own[name][0])
         network.eval()
         population = self._populations[course.number]
-        return FittedNetwork(network, population, tuple(course.history), course.best[1], n_trained)
+        return FittedNetwork(network, population, tuple(course.epochs.history), best_epoch, n_trained)
 
     def _validated(self, places: Sequence[int], means: Tensor) -> list[float]:
         """Return the validation losses of folds under the weights ``means``; NaN for those without such windows."""
-        rows = [self._courses[place].fold.validation for place in places]
-        n_classes = self._inputs.windows.n_classes
-        probabilities: list[NDArray[np.float64]] = [np.zeros((len(own), n_classes)) for own in rows]
+        courses = [self._courses[place] for place in places]
+        rows = [course.request.validation for course in courses]
+        outputs = [
+            {task.name: torch.zeros((len(own), task.n_outputs)) for task in course.objective.tasks}
+            for own, course in zip(rows, courses, strict=True)
+        ]
         for start in range(0, max(len(own) for own in rows), _CHUNK):
             parts = [own[start : start + _CHUNK] for own in rows]
             for present, alike in self._alike(places, parts).items():
-                numbers = [self._courses[places[i]].number for i in alike]
-                own = self._stack.views(means[alike])
-                told = self._network.probabilities(own, present, numbers, [parts[i] for i in alike])
-                for i, values in zip(alike, told, strict=True):
-                    probabilities[i][start : start + len(parts[i])] = values[: len(parts[i])]
+                numbers = [courses[i].number for i in alike]
+                weights = self._stack.views(means[alike])
+                given = self._network.outputs(weights, present, numbers, [parts[i] for i in alike])
+                for name, values in given.items():
+                    for i, own_values in zip(alike, values, strict=True):
+                        outputs[i][name][start : start + len(parts[i])] = own_values[: len(parts[i])]
         return [
-            self._objective.log_loss(told, own) if len(own) else math.nan
-            for told, own in zip(probabilities, rows, strict=True)
+            course.objective.loss_of_outputs(outputs[i], course.request.validation) if len(rows[i]) else math.nan
+            for i, course in enumerate(courses)
         ]
-
-
-def _population(inputs: WindowInputs, fold: FoldFit) -> Population:
-    return inputs.fit(
-        sorted({str(s) for s in inputs.windows.subject[np.concatenate([fold.training, fold.validation])]})
-    )

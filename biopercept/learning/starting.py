@@ -67,18 +67,24 @@ def load_start(folder: Path) -> StartingPoint:
     try:
         if description["kind"] == PRETRAINED:
             studies = [{key: row[key] for key in ("study", "store", "subjects")} for row in description["studies"]]
+            weights = transferable(read_weights(folder, description))
         else:
             training = description["training"]
             subjects = [*training["subjects"], *training["validation_subjects"]]
             studies = [{"study": training["study"], "store": training["store"], "subjects": subjects}]
             if (before := training.get("start_from")) is not None:
                 studies += before["seen"]
-        weights = read_weights(folder, description)
+            weights = read_weights(folder, description)
         return StartingPoint(description["kind"], description["weights_sha256"], weights, tuple(studies))
     except (KeyError, TypeError) as fault:
         raise CheckpointError(
             f"{DESCRIPTION} in {folder} does not say what its weights were fitted to ({fault}); train the model again"
         ) from fault
+
+
+def transferable(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the weights of a pretrained network that others can start from: not the query and head of its own task."""
+    return {name: value for name, value in weights.items() if not name.startswith(("queries.", "heads."))}
 
 
 def matching(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> set[str]:

@@ -20,10 +20,9 @@ from biopercept.learning.checkpoint import (
     write_model_folder,
 )
 from biopercept.learning.normalisation import NormalisationSettings, Population
-from biopercept.learning.task_objective import TaskOutput
-from biopercept.model.answering import QueryPerceiver
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings, TokenVocabulary
+from biopercept.tasks import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,16 +31,16 @@ class TaskCheckpoint:
 
     Attributes
     ----------
-    network : QueryPerceiver
+    network : BiosignalPerceiver
         In evaluation mode, on the CPU.
-    outputs : tuple of TaskOutput
-        What it answers, in the order of its queries, and on which scale.
+    tasks : tuple of Task
+        What it predicts, in the order of its queries, numbers with their scale.
     feature_names, population, normalisation, tokens, model, vocabulary, prepare, training
         As of :class:`~biopercept.learning.checkpoint.Checkpoint`.
     """
 
-    network: QueryPerceiver
-    outputs: tuple[TaskOutput, ...]
+    network: BiosignalPerceiver
+    tasks: tuple[Task, ...]
     feature_names: tuple[str, ...]
     population: Population
     normalisation: NormalisationSettings
@@ -68,7 +67,7 @@ def save_task_checkpoint(checkpoint: TaskCheckpoint, folder: Path, card: str) ->
     description = {
         "schema": SCHEMA,
         "kind": ANSWERING,
-        "outputs": [output.to_json() for output in checkpoint.outputs],
+        "tasks": [task.to_json() for task in checkpoint.tasks],
         "feature_names": list(checkpoint.feature_names),
         "normalisation": asdict(checkpoint.normalisation),
         "tokens": asdict(checkpoint.tokens),
@@ -94,14 +93,16 @@ def load_model(folder: Path) -> Checkpoint | TaskCheckpoint:
         return load_checkpoint(folder)
     weights = read_weights(folder, description)
     try:
-        outputs = tuple(TaskOutput.from_json(row) for row in description["outputs"])
+        tasks = tuple(Task.from_json(row) for row in description["tasks"])
         tokens, model = TokenSettings(**description["tokens"]), PerceiverSettings(**description["model"])
         vocabulary = TokenVocabulary.from_json(description["vocabulary"])
-        network = QueryPerceiver(model, tokens, vocabulary, [output.spec for output in outputs])
+        is_dense = float(description["training"]["settings"].get("dense_weight", 0.0)) > 0
+        n_outputs = {task.name: task.n_outputs for task in tasks}
+        network = BiosignalPerceiver(model, tokens, vocabulary, n_outputs, traces=is_dense)
         network.load_state_dict(weights)
         checkpoint = TaskCheckpoint(
             network=network.eval(),
-            outputs=outputs,
+            tasks=tasks,
             feature_names=tuple(description["feature_names"]),
             population=Population.from_json(description["population"]),
             normalisation=NormalisationSettings(**description["normalisation"]),

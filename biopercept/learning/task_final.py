@@ -9,17 +9,22 @@ from typing import Any
 from biopercept.errors import SettingsError
 from biopercept.learning.engine import engine_for, seed_for, threads
 from biopercept.learning.final import Provenance, card_text, model_scores_sentence, training_description
-from biopercept.learning.fitting import FitRequest, FitSettings
+from biopercept.learning.fitting import FitRequest, FitSettings, NetworkOnStudy, fit_perceiver_io
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.splits import choose_validation
 from biopercept.learning.starting import load_start
 from biopercept.learning.task_checkpoint import TaskCheckpoint, save_task_checkpoint
-from biopercept.learning.task_fitting import TaskNetworkOnStudy, fit_tasks
-from biopercept.learning.task_objective import TaskOutput
-from biopercept.learning.task_windows import is_answered
 from biopercept.learning.token_source import vocabulary_of
 from biopercept.learning.training import EpochReport
+from biopercept.learning.training_settings import TrainingSettings
+from biopercept.learning.windows import WindowTable
+from biopercept.tasks import CLASSIFICATION, Task
+
+
+def needs_tasks(windows: WindowTable, training: TrainingSettings) -> bool:
+    """Return whether the windows or settings ask for more than one classification of whole windows."""
+    return [task.kind for task in windows.tasks] != [CLASSIFICATION] or training.dense_weight > 0
 
 
 def train_tasks(
@@ -32,7 +37,7 @@ def train_tasks(
     seed: int = 0,
     device: str = "auto",
     on_epoch: EpochReport | None = None,
-) -> TaskNetworkOnStudy:
+) -> NetworkOnStudy:
     """Fit every task of the table ``inputs`` on all its subjects and write the model folder.
 
     A few subjects (``training.validation_fraction``) are held out for early stopping; they are named in the card.
@@ -65,17 +70,17 @@ def train_tasks(
         on_epoch,
     )
     with threads(settings.training.n_threads):
-        fitted = fit_tasks(request)
+        fitted = fit_perceiver_io(request)
     description: dict[str, Any] = {
         **training_description(
             inputs, settings, provenance, fitted.fitted, training, validation, seed=seed, started=started, start=start
         ),
-        "n_windows": int(is_answered(windows).sum()),
-        "windows_per_task": {column.task.name: int(column.is_known.sum()) for column in windows.columns},
+        "n_windows": int(windows.is_labelled.sum()),
+        "windows_per_task": {name: int(targets.is_known.sum()) for name, targets in windows.targets.items()},
     }
     checkpoint = TaskCheckpoint(
         network=fitted.fitted.network,
-        outputs=fitted.outputs,
+        tasks=fitted.tasks,
         feature_names=windows.feature_names,
         population=fitted.fitted.population,
         normalisation=normalisation,
@@ -92,11 +97,11 @@ def train_tasks(
 def _card(checkpoint: TaskCheckpoint) -> str:
     training = checkpoint.training
     length = checkpoint.prepare["windows"]["length_seconds"]
-    answers = [f"- {output.task.name}: {_answer(output)}" for output in checkpoint.outputs]
+    answers = [f"- {task.name}: {_answer(task)}" for task in checkpoint.tasks]
     if checkpoint.is_dense:
         answers.append("- the same at any time within a window (`predict --every SECONDS`)")
     return card_text(
-        " and ".join(output.task.name for output in checkpoint.outputs),
+        " and ".join(task.name for task in checkpoint.tasks),
         "\n".join([f"For each window of {length:g} s:", *answers]),
         ", ".join(f"{name} {n}" for name, n in training["windows_per_task"].items()),
         _scores(training["scores"], checkpoint),
@@ -105,16 +110,15 @@ def _card(checkpoint: TaskCheckpoint) -> str:
     )
 
 
-def _answer(output: TaskOutput) -> str:
-    task = output.task
-    if task.is_regression:
-        return f"a number, the study's {task.column} ({output.mean:.4g} +- {output.spread:.4g} among training subjects)"
-    return f"one of {', '.join(task.classes)}{', in order' if task.kind == 'ordinal' else ''}"
+def _answer(task: Task) -> str:
+    if not task.is_classification:
+        return f"a number, the study's {task.column} ({task.mean:.4g} +- {task.scale:.4g} among training subjects)"
+    return f"one of {', '.join(task.classes)}{', in order' if task.is_ordinal else ''}"
 
 
 def _scores(scores: dict[str, Any] | None, checkpoint: TaskCheckpoint) -> str:
     """Return what the card says of the scores of one task, or of each of several by name."""
     if scores is None or "tasks" not in scores:
         return model_scores_sentence(scores)
-    names = [output.task.name for output in checkpoint.outputs]
+    names = [task.name for task in checkpoint.tasks]
     return "\n".join(f"- {name}: {model_scores_sentence(scores['tasks'].get(name))}" for name in names)

@@ -1,215 +1,278 @@
-"""The loss of several tasks at once, of whole windows and of single times, on windows that not every task labels."""
+"""What a network of any tasks is trained by: which windows are drawn, the loss, and what early stopping looks at."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from biopercept.learning.class_objective import cell_weights
 from biopercept.learning.dense_labels import DenseLabels
 from biopercept.learning.layouts import in_order
-from biopercept.learning.objectives import joint_loss, task_losses
+from biopercept.learning.objectives import task_loss, task_losses, values_of
 from biopercept.learning.token_source import TokenSource
-from biopercept.learning.windows import IntArray, TaskColumn, WindowTable
-from biopercept.model.answering import Answers, QueryPerceiver
-from biopercept.model.queries import ORDINAL, TaskSpec
-from biopercept.studies.tasks import Task
+from biopercept.learning.windows import IntArray, WindowTable
+from biopercept.model.biosignals import BiosignalPerceiver, Outputs
+from biopercept.tasks import Task
 
+FloatArray = NDArray[np.float64]
 TIMES_PER_WINDOW = 16
-"""Single times asked for in each window of a training batch."""
+"""Single times queried in each window of a training batch."""
 
 
-@dataclass(frozen=True)
-class TaskOutput:
-    """One of the answers of a network, and the scale on which it gives it.
+def scaled_tasks(windows: WindowTable, training: IntArray) -> tuple[Task, ...]:
+    """Return the tasks of a table, each regression with the mean and scale of the training windows alone.
+
+    Subjects weigh the same in both, however many windows they have.
+    """
+    tasks = []
+    for targets in windows.targets.values():
+        task = targets.task
+        if task.is_regression:
+            rows = training[targets.is_known[training]]
+            values, weights = targets.values[rows], cell_weights(windows.subject[rows], targets.groups[rows]).numpy()
+            mean = float(np.average(values, weights=weights))
+            scale = float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
+            task = replace(task, mean=mean, scale=scale if scale > 0 else 1.0)
+        tasks.append(task)
+    return tuple(tasks)
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """What training makes small, of one task or several.
+
+    A window is drawn as often as the tasks that label it would draw it, on average over tasks; within a task subjects
+    weigh the same, and so do a subject's classes. A window that a task does not label is masked from it.
 
     Attributes
     ----------
-    task : Task
-    weight : float
-        Of its loss beside the other tasks'.
-    mean, spread : float
-        Of a regression's numbers among the training subjects, in the unit of the study's column; the network answers
-        in spreads from the mean. 0 and 1 for classes.
-    """
-
-    task: Task
-    weight: float = 1.0
-    mean: float = 0.0
-    spread: float = 1.0
-
-    @property
-    def spec(self) -> TaskSpec:
-        """Return what the network needs to know of the task."""
-        n_outputs = 1 if self.task.is_regression else len(self.task.classes) - (self.task.kind == ORDINAL)
-        return TaskSpec(self.task.name, self.task.kind, n_outputs, self.weight)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values that :meth:`from_json` reads back."""
-        return {**asdict(self), "task": self.task.to_json()}
-
-    @staticmethod
-    def from_json(document: dict[str, Any]) -> TaskOutput:
-        """Return the output that :meth:`to_json` wrote; StudyError, KeyError or TypeError where it is none."""
-        numbers = {name: float(document[name]) for name in ("weight", "mean", "spread")}
-        return TaskOutput(Task.from_json(document["task"]), **numbers)
-
-
-def fitted_outputs(windows: WindowTable, training: IntArray, weights: dict[str, float]) -> tuple[TaskOutput, ...]:
-    """Return the outputs of a table's tasks, each regression with the scale of the training windows alone.
-
-    Subjects weigh the same in mean and spread, however many windows they have.
-    """
-    outputs = []
-    for column in windows.columns:
-        output = TaskOutput(column.task, weights.get(column.task.name, 1.0))
-        if column.task.is_regression:
-            rows = training[column.is_known[training]]
-            values, share = column.value[rows], cell_weights(windows.subject[rows], column.target[rows]).numpy()
-            mean = float(np.average(values, weights=share))
-            spread = float(np.sqrt(np.average((values - mean) ** 2, weights=share)))
-            output = replace(output, mean=mean, spread=spread if spread > 0 else 1.0)
-        outputs.append(output)
-    return tuple(outputs)
-
-
-class TaskObjective:
-    """What a network of several tasks is trained by.
-
-    1. A window is drawn as often as the tasks that label it would draw it, on average over tasks; within a task
-       subjects weigh the same, and so do a subject's classes. A window that a task does not label is masked from it.
-    2. With ``dense_weight``, every batch takes half as many windows again from the grid, evenly over subjects; they
-       cross the borders of stretches, and each task is asked for its answer at times drawn at random within them.
-
-    Parameters
-    ----------
     windows : WindowTable
-        Joint table; with the grid where ``dense_weight`` is above 0.
-    outputs : sequence of TaskOutput
-    training, validation : int64 arrays
-        Rows of the table, the grid's included; nothing else is read.
-    dense_weight : float
+    tasks : tuple of Task
+        Those of the table, numbers with the scale on which they are learnt (:func:`scaled_tasks`).
     label_smoothing : float
         Of classifications.
-    seed : int
-        Of the times and windows that are drawn for single times.
+    weights : mapping of str to float
+        Of each task's loss beside the others'; 1 where not named.
+    times : SingleTimes or None
+        What is learnt of single times beside whole windows.
     """
 
-    def __init__(
-        self,
-        windows: WindowTable,
-        outputs: Sequence[TaskOutput],
-        training: IntArray,
-        validation: IntArray,
-        *,
-        dense_weight: float,
-        label_smoothing: float,
-        seed: int,
-    ) -> None:
-        self.windows, self.outputs, self.dense_weight = windows, tuple(outputs), dense_weight
-        self._smoothing = label_smoothing
-        self._draws = torch.Generator().manual_seed(seed)
-        self._dense: list[DenseLabels] = []
-        if dense_weight > 0:
-            self._dense = [DenseLabels(windows.recordings, output.task) for output in outputs]
-            self._grid, self._validation_grid = (rows[_is_grid(windows)[rows]] for rows in (training, validation))
-            self._chance = cell_weights(windows.subject[self._grid], windows.target[self._grid])
+    windows: WindowTable
+    tasks: tuple[Task, ...]
+    label_smoothing: float = 0.0
+    weights: Mapping[str, float] = field(default_factory=dict)
+    times: SingleTimes | None = None
 
-    def sampling_weights(self, rows: IntArray) -> torch.Tensor:
-        """Return how often each window is drawn, (len(rows),): the mean over tasks of its share in each."""
-        shares = [_share(self.windows, column, rows) for column in self.windows.columns]
+    def sampling_weights(self, rows: IntArray) -> Tensor:
+        """Return how often each of the training windows ``rows`` is drawn, (len(rows),)."""
+        shares = []
+        for task in self.tasks:
+            targets, share = self.windows.targets[task.name], np.zeros(len(rows))
+            known = targets.is_known[rows]
+            labelled = rows[known]
+            share[known] = cell_weights(self.windows.subject[labelled], targets.groups[labelled]).numpy()
+            shares.append(share)
+        if len(shares) > 1:  # tasks weigh the same, however many subjects each has
+            shares = [share / max(float(share.sum()), 1e-300) for share in shares]
         return torch.from_numpy(np.mean(shares, axis=0))
 
-    def loss(self, network: nn.Module, source: TokenSource, rows: IntArray, noise: torch.Generator) -> torch.Tensor:
-        """Return the weighted loss of a batch: the tasks', and that of single times where it is trained."""
-        assert isinstance(network, QueryPerceiver)
-        if not self._dense:
-            return self._window_loss(network.answer(_latents(network, source, rows, noise), generator=noise), rows)
-        extra = torch.multinomial(self._chance, max(1, len(rows) // 2), replacement=True, generator=self._draws)
-        chosen = np.concatenate([rows, self._grid[extra.numpy()]])
-        times = self.windows.length_seconds * torch.rand(len(chosen), TIMES_PER_WINDOW, generator=self._draws)
-        latents = _latents(network, source, chosen, noise)
-        answers = network.answer(latents, traces=self._asked(times, source), generator=noise)
-        return self._window_loss(answers, chosen) + self.dense_weight * self._time_loss(answers, chosen, times)
+    def loss(self, network: nn.Module, source: TokenSource, rows: IntArray, noise: torch.Generator) -> Tensor:
+        """Return the loss of a batch of windows, read in parts of like sensors, with its graph."""
+        parts = source.layouts.parts(rows)
+        if self.times is not None:
+            return self._loss_with_times(cast(BiosignalPerceiver, network), source, rows, noise)
+
+        def read(part: IntArray) -> dict[str, Tensor]:
+            return dict(network(source.batch(rows[part]), noise).tasks)
+
+        truths, masks = self.truths(rows, source.device)
+        return self.loss_of(in_order(parts, read), truths, masks)
+
+    def loss_of(
+        self, outputs: Mapping[str, Tensor], truths: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return the sum over tasks of each one's weight times the mean loss of what it labels.
+
+        Parameters
+        ----------
+        outputs : mapping of str to Tensor (B, n_outputs)
+        truths, masks : mapping of str to Tensor (B,)
+            Of :meth:`truths`.
+        """
+        return self._summed(outputs, truths, masks, self.label_smoothing)
+
+    def _summed(
+        self,
+        outputs: Mapping[str, Tensor],
+        truths: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        label_smoothing: float,
+    ) -> Tensor:
+        losses = []
+        for task in self.tasks:
+            name = task.name
+            loss = task_loss(task, outputs[name], truths[name], masks.get(name), label_smoothing=label_smoothing)
+            losses.append(self.weights.get(name, 1.0) * loss)
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def truths(self, rows: IntArray, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return of each task what is true of the windows, (len(rows),), and of those with gaps where that is known."""
+        values = {task.name: self.windows.targets[task.name].at(rows) for task in self.tasks}
+        known = {name: targets.is_known for name, targets in values.items()}
+        return self._on_device({name: targets.values for name, targets in values.items()}, known, device)
+
+    def _on_device(
+        self, values: Mapping[str, NDArray[np.float64]], known: Mapping[str, NDArray[np.bool_]], device: torch.device
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        truths, masks = {}, {}
+        for task in self.tasks:
+            truths[task.name] = _as_learnt(task, values[task.name], known[task.name]).to(device)
+            if not known[task.name].all():
+                masks[task.name] = torch.from_numpy(known[task.name]).to(device)
+        return truths, masks
 
     def validation_loss(self, network: nn.Module, source: TokenSource, rows: IntArray) -> float:
-        """Return the weighted loss of the validation subjects' windows, weighed as they would be drawn."""
-        total = 0.0
-        for number, column in enumerate(self.windows.columns):
-            known = rows[column.is_known[rows]]
-            if len(known):
-                losses = self._losses_of(network, source, known, number)
-                share = _share(self.windows, column, known)
-                total += self.outputs[number].weight * float(np.average(losses, weights=share))
-        if self._dense and len(self._validation_grid):
-            total += self.dense_weight * self._validation_time_loss(network, source)
+        """Return the loss that early stopping looks at, each task's windows weighing as they would be drawn."""
+        total = self.loss_of_outputs(read_windows(network, self.tasks, source, rows), rows)
+        if self.times is not None and len(self.times.validation):
+            total += self.times.weight * self._loss_at_times(cast(BiosignalPerceiver, network), source)
         return total
 
-    def _window_loss(self, answers: Answers, rows: IntArray) -> torch.Tensor:
-        device = next(iter(answers.tasks.values())).device
-        specs = [output.spec for output in self.outputs]
-        columns = [column.at(rows) for column in self.windows.columns]
-        truths = {s.name: _truth(o, c).to(device) for s, o, c in zip(specs, self.outputs, columns, strict=True)}
-        masks = {s.name: torch.from_numpy(c.is_known).to(device) for s, c in zip(specs, columns, strict=True)}
-        return joint_loss(specs, answers.tasks, truths, masks, label_smoothing=self._smoothing)
+    def loss_of_outputs(self, outputs: Mapping[str, Tensor], rows: IntArray) -> float:
+        """Return the validation loss of the network's outputs (len(rows), n_outputs) for whole windows.
 
-    def _asked(self, times: torch.Tensor, source: TokenSource) -> dict[str, torch.Tensor]:
-        return {output.task.name: times.to(source.device) for output in self.outputs}
+        Of classes it is their log loss, without smoothing.
+        """
+        total = 0.0
+        for task in self.tasks:
+            targets = self.windows.targets[task.name].at(rows)
+            known = targets.is_known
+            if known.any():
+                of_known = outputs[task.name][torch.from_numpy(known)]
+                truth = _as_learnt(task, targets.values[known], known[known])
+                if task.is_classification and not task.is_ordinal:
+                    chances = np.asarray(values_of(task, of_known.double()).numpy())
+                    losses = -np.log(np.clip(chances[np.arange(len(truth)), truth.numpy()], 1e-7, 1.0))
+                else:
+                    losses = task_losses(task, of_known, truth).double().numpy()
+                cells = cell_weights(self.windows.subject[rows[known]], targets.groups[known])
+                total += self.weights.get(task.name, 1.0) * float(np.average(losses, weights=cells.numpy()))
+        return total
 
-    def _time_loss(self, answers: Answers, rows: IntArray, times: torch.Tensor) -> torch.Tensor:
-        """Return the loss of the answers at single times, times (n, Q) in seconds from each window's start."""
-        device = next(iter(answers.traces.values())).device
+    def _loss_with_times(
+        self, network: BiosignalPerceiver, source: TokenSource, rows: IntArray, noise: torch.Generator
+    ) -> Tensor:
+        times = cast(SingleTimes, self.times)
+        chosen, at = times.draw(rows, self.windows.length_seconds)
+        latents = in_order(source.layouts.parts(chosen), lambda part: network.encode(source.batch(chosen[part]), noise))
+        outputs = network.read_out(latents, noise, traces=self._queried(at, source))
+        of_windows = self.loss_of(outputs.tasks, *self.truths(chosen, source.device))
+        return of_windows + times.weight * self._time_loss(outputs, chosen, at, source.device)
+
+    def _queried(self, times: Tensor, source: TokenSource) -> dict[str, Tensor]:
+        return {task.name: times.to(source.device) for task in self.tasks}
+
+    def _time_loss(self, outputs: Outputs, rows: IntArray, times: Tensor, device: torch.device) -> Tensor:
+        """Return the loss at single times (n, Q), seconds from each window's start."""
         at = self.windows.onset[rows][:, None] + times.numpy().astype(np.float64)
-        truths, masks = {}, {}
-        for output, dense in zip(self.outputs, self._dense, strict=True):
-            found = dense.at(self.windows.recording[rows], at)
-            truths[output.task.name] = _truth_of(output, found).to(device)
-            masks[output.task.name] = torch.from_numpy(np.isfinite(found)).to(device)
-        return joint_loss([output.spec for output in self.outputs], answers.traces, truths, masks)
+        labels = cast(SingleTimes, self.times).labels
+        values = {task.name: labels[task.name].at(self.windows.recording[rows], at) for task in self.tasks}
+        truths, masks = self._on_device(values, {name: np.isfinite(v) for name, v in values.items()}, device)
+        return self._summed(outputs.traces, truths, masks, 0.0)
 
-    def _losses_of(self, network: nn.Module, source: TokenSource, rows: IntArray, number: int) -> NDArray[np.float64]:
-        """Return the loss of each window for one task, in evaluation mode."""
-        output, column = self.outputs[number], self.windows.columns[number]
-        losses = np.zeros(len(rows))
-        with torch.inference_mode():
-            for places in source.layouts.parts(rows, most=256):
-                part = rows[places]
-                told = network.eval()(source.batch(part)).tasks[output.task.name]
-                losses[places] = task_losses(output.spec, told, _truth(output, column.at(part)).to(told.device)).cpu()
-        return losses
-
-    def _validation_time_loss(self, network: nn.Module, source: TokenSource) -> float:
+    def _loss_at_times(self, network: BiosignalPerceiver, source: TokenSource) -> float:
         """Return the mean loss at evenly spread times of the validation subjects' grid windows."""
-        rows, losses = self._validation_grid, []
+        rows, losses = cast(SingleTimes, self.times).validation, []
         spread = (torch.arange(TIMES_PER_WINDOW) + 0.5) / TIMES_PER_WINDOW * self.windows.length_seconds
+        network.eval()
         with torch.inference_mode():
             for start in range(0, len(rows), 256):
                 part = rows[start : start + 256]
                 times = spread.expand(len(part), -1)
-                answers = network.eval()(source.batch(part), traces=self._asked(times, source))
-                losses.append(len(part) * float(self._time_loss(answers, part, times)))
+                outputs = network(source.batch(part), traces=self._queried(times, source))
+                losses.append(len(part) * float(self._time_loss(outputs, part, times, source.device)))
         return sum(losses) / len(rows)
 
 
-def ask(network: QueryPerceiver, source: TokenSource, rows: IntArray, batch_size: int = 256) -> dict[str, torch.Tensor]:
-    """Return the network's outputs of the windows at ``rows`` by task, each (len(rows), n_outputs) on the CPU."""
-    found = {task.name: torch.zeros((len(rows), task.n_outputs)) for task in network.tasks}
+class SingleTimes:
+    """Single times that are learnt beside whole windows: in windows of the grid, which cross the borders of stretches.
+
+    Every batch takes half as many windows again from the grid, evenly over subjects, and each task is queried at times
+    drawn at random within all of them.
+
+    Parameters
+    ----------
+    windows : WindowTable
+        With the grid.
+    training, validation : int64 arrays
+        Rows of the table, the grid's included; nothing else is read.
+    weight : float
+        Of the loss at single times beside that of windows.
+    seed : int
+        Of the times and windows that are drawn.
+    """
+
+    def __init__(
+        self, windows: WindowTable, training: IntArray, validation: IntArray, *, weight: float, seed: int
+    ) -> None:
+        self.weight = weight
+        self.labels = {task.name: DenseLabels(windows.recordings, task) for task in windows.tasks}
+        is_grid = _is_grid(windows)
+        self._training, self.validation = training[is_grid[training]], validation[is_grid[validation]]
+        self._chance = cell_weights(windows.subject[self._training], np.zeros(len(self._training), dtype=np.int64))
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def draw(self, rows: IntArray, length_seconds: float) -> tuple[IntArray, Tensor]:
+        """Return a batch's windows with those of the grid, and times (n, Q) within them, seconds."""
+        n_more = max(1, len(rows) // 2)
+        more = torch.multinomial(self._chance, n_more, replacement=True, generator=self._generator)
+        chosen = np.concatenate([rows, self._training[more.numpy()]])
+        return chosen, length_seconds * torch.rand(len(chosen), TIMES_PER_WINDOW, generator=self._generator)
+
+
+def cell_weights(subject: NDArray[np.str_], target: IntArray) -> Tensor:
+    """Return sampling weights under which subjects, and the classes within a subject, are drawn equally often."""
+    cells, index = np.unique(np.array([f"{s}\0{t}" for s, t in zip(subject, target, strict=True)]), return_inverse=True)
+    in_cell = np.bincount(index, minlength=len(cells)).astype(np.float64)
+    cells_of_subject: dict[str, int] = {}
+    for cell in cells:
+        owner = str(cell).split("\0")[0]
+        cells_of_subject[owner] = cells_of_subject.get(owner, 0) + 1
+    share = np.array([1.0 / cells_of_subject[str(s)] for s in subject])
+    return torch.from_numpy(share / in_cell[index])
+
+
+def read_windows(
+    network: nn.Module, tasks: Sequence[Task], source: TokenSource, rows: IntArray, *, batch_size: int = 256
+) -> dict[str, Tensor]:
+    """Return the network's outputs for the windows at ``rows`` by task, float32 (len(rows), n_outputs) on the CPU.
+
+    The network is left in evaluation mode.
+    """
+    network.eval()
+    outputs = {task.name: torch.zeros((len(rows), task.n_outputs)) for task in tasks}
     with torch.inference_mode():
         for part in source.layouts.parts(rows, most=batch_size):
-            for name, told in network.eval()(source.batch(rows[part])).tasks.items():
-                found[name][torch.from_numpy(part)] = told.float().cpu()
-    return found
+            given = network(source.batch(rows[part])).tasks
+            for name, own in outputs.items():
+                own[torch.from_numpy(part)] = given[name].float().cpu()
+    return outputs
 
 
-def _latents(network: QueryPerceiver, source: TokenSource, rows: IntArray, noise: torch.Generator) -> torch.Tensor:
-    """Return the latents of a training batch, read in parts of like windows."""
-    return in_order(source.layouts.parts(rows), lambda part: network.encode(source.batch(rows[part]), noise))
+def predict_windows(
+    network: nn.Module, tasks: Sequence[Task], source: TokenSource, rows: IntArray, *, batch_size: int = 256
+) -> dict[str, FloatArray]:
+    """Return what a network predicts for the windows at ``rows`` by task, each (len(rows), n_values).
+
+    Probabilities of classes or levels; of a regression its number, in the unit of the study's column.
+    """
+    outputs = read_windows(network, tasks, source, rows, batch_size=batch_size)
+    return {task.name: np.asarray(values_of(task, outputs[task.name].double()).numpy()) for task in tasks}
 
 
 def _is_grid(windows: WindowTable) -> NDArray[np.bool_]:
@@ -220,25 +283,8 @@ def _is_grid(windows: WindowTable) -> NDArray[np.bool_]:
     )
 
 
-def _share(windows: WindowTable, column: TaskColumn, rows: IntArray) -> NDArray[np.float64]:
-    """Return each window's share of a task's draws, summing to 1; 0 where the task does not label it."""
-    share = np.zeros(len(rows))
-    known = column.is_known[rows]
-    if known.any():
-        weights = cell_weights(windows.subject[rows][known], column.target[rows][known]).numpy()
-        share[known] = weights / weights.sum()
-    return share
-
-
-def _truth(output: TaskOutput, column: TaskColumn) -> torch.Tensor:
-    """Return a column as the loss takes it; what is unknown is masked by the caller."""
-    known = np.where(column.is_known, column.value if column.task.is_regression else column.target, np.nan)
-    return _truth_of(output, known)
-
-
-def _truth_of(output: TaskOutput, answers: NDArray[np.float64]) -> torch.Tensor:
-    """Return classes as int64 (...), numbers as standardised float32 (..., 1); 0 where unknown."""
-    if not output.task.is_regression:
-        return torch.from_numpy(np.nan_to_num(answers).astype(np.int64))
-    scaled = np.nan_to_num((answers - output.mean) / output.spread)
-    return torch.from_numpy(scaled.astype(np.float32))[..., None]
+def _as_learnt(task: Task, values: NDArray[np.float64], known: NDArray[np.bool_]) -> Tensor:
+    """Return classes as int64, numbers scaled as float32; 0 where unknown."""
+    if task.is_regression:
+        return torch.from_numpy(np.where(known, (values - task.mean) / task.scale, 0.0).astype(np.float32))
+    return torch.from_numpy(np.where(known, values, 0).astype(np.int64))

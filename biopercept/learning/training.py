@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -12,20 +13,65 @@ import torch
 from torch import nn
 
 from biopercept.errors import TrainingError
-from biopercept.learning.class_objective import ClassObjective
 from biopercept.learning.engine import Engine, seeded
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import Population
-from biopercept.learning.optimisation import RunningMean, make_optimiser
+from biopercept.learning.optimisation import Optimisation, RunningMean
 from biopercept.learning.starting import take_weights
 from biopercept.learning.token_source import TokenSource, vocabulary_of
-from biopercept.learning.training_settings import TrainingSettings
+from biopercept.learning.training_settings import FitSettings
 from biopercept.learning.windows import IntArray
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
-from biopercept.model.tokens import TokenSettings, TokenVocabulary
+from biopercept.model.tokens import TokenVocabulary
 
 EpochReport = Callable[[int, float, float], None]
 Network = TypeVar("Network", bound=nn.Module, covariant=True)
+State = TypeVar("State")
+
+
+@dataclass(frozen=True, eq=False)
+class FitRequest:
+    """Everything a model may use to be fitted.
+
+    Attributes
+    ----------
+    inputs : WindowInputs
+        Inputs of all windows of the study; only those of ``training`` and ``validation`` may touch the model.
+    training, validation : int64 arrays
+        Rows of the window table; their subjects must not overlap, and ``validation`` may be empty. A model without
+        early stopping fits on both.
+    settings : FitSettings
+    engine : Engine
+    seed : int
+        Of initialisation, sampling, dropout; the same seed on the same machine gives the same weights.
+    on_epoch : callable or None
+        Given ``(epoch, training_loss, validation_loss)`` after each epoch.
+    unlabelled : tuple of str
+        More subjects whose signals, and nothing else, pretraining may read.
+    """
+
+    inputs: WindowInputs
+    training: IntArray
+    validation: IntArray
+    settings: FitSettings
+    engine: Engine
+    seed: int
+    on_epoch: EpochReport | None = None
+    unlabelled: tuple[str, ...] = ()
+
+    @property
+    def fitting(self) -> IntArray:
+        """Return the rows of training and validation together, in order."""
+        return np.sort(np.concatenate([self.training, self.validation]))
+
+    @property
+    def fitting_subjects(self) -> tuple[str, ...]:
+        """Return the subjects of the fitting rows, sorted."""
+        return tuple(sorted({str(s) for s in self.inputs.windows.subject[self.fitting]}))
+
+    @property
+    def n_steps(self) -> int:
+        """Return the training steps of an epoch."""
+        return max(1, math.ceil(len(self.training) / self.settings.training.batch_size))
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +104,6 @@ class FittedNetwork(Generic[Network]):
         return sum(parameter.numel() for parameter in self.network.parameters())
 
 
-FittedPerceiver = FittedNetwork[BiosignalPerceiver]
-
-
 class Objective(Protocol):
     """What a fit makes small, and how it draws its windows."""
 
@@ -77,80 +120,66 @@ class Objective(Protocol):
         ...
 
 
-def fit_perceiver(
-    inputs: WindowInputs,
-    training: IntArray,
-    validation: IntArray,
-    *,
-    tokens: TokenSettings,
-    model: PerceiverSettings,
-    settings: TrainingSettings,
-    engine: Engine,
-    seed: int,
-    start_from: Mapping[str, torch.Tensor] | None = None,
-    on_epoch: EpochReport | None = None,
-) -> FittedPerceiver:
-    """Return a Perceiver IO fitted by :func:`fit_network`; ``model`` are its settings.
+@dataclass
+class EarlyStopping(Generic[State]):
+    """The epochs of one fit: their losses, the best one's weights, and whether training is over.
 
-    Raises
-    ------
-    TrainingError
-        Where the loss is not finite.
+    Attributes
+    ----------
+    request : FitRequest
+    history : list of (epoch, training loss, validation loss)
+    best : (validation loss, epoch, weights) or None
+        Without validation windows the last epoch is the best.
     """
 
-    def make(vocabulary: TokenVocabulary, n_classes: int) -> BiosignalPerceiver:
-        return BiosignalPerceiver(model, tokens, vocabulary, n_classes)
+    request: FitRequest
+    history: list[tuple[int, float, float]] = field(default_factory=list)
+    best: tuple[float, int, State] | None = None
 
-    return fit_network(
-        inputs,
-        training,
-        validation,
-        make,
-        tokens=tokens,
-        settings=settings,
-        engine=engine,
-        seed=seed,
-        start_from=start_from,
-        on_epoch=on_epoch,
-    )
+    def is_over(self, loss: float, score: float, state: State) -> bool:
+        """Note an epoch's training and validation loss, keep its weights where they are the best; say whether to stop.
+
+        Raises
+        ------
+        TrainingError
+            Where the validation loss is not finite.
+        """
+        epoch, has_validation = len(self.history) + 1, len(self.request.validation) > 0
+        settings = self.request.settings.training
+        if has_validation and not math.isfinite(score):
+            raise TrainingError(f"the validation loss is not finite after epoch {epoch}; lower training.learning_rate")
+        self.history.append((epoch, loss, score))
+        if self.request.on_epoch is not None:
+            self.request.on_epoch(*self.history[-1])
+        if self.best is None or not has_validation or score < self.best[0]:
+            self.best = (score, epoch, state)
+            return epoch == settings.n_epochs
+        return epoch == settings.n_epochs or epoch - self.best[1] >= settings.patience
+
+    @property
+    def kept(self) -> tuple[int, State]:
+        """Return the best epoch and its weights."""
+        assert self.best is not None  # there is at least one epoch
+        return self.best[1], self.best[2]
 
 
 def fit_network(
-    inputs: WindowInputs,
-    training: IntArray,
-    validation: IntArray,
-    make: Callable[[TokenVocabulary, int], Network],
-    *,
-    tokens: TokenSettings,
-    settings: TrainingSettings,
-    engine: Engine,
-    seed: int,
+    request: FitRequest,
+    make: Callable[[TokenVocabulary], Network],
+    objective: Objective,
     start_from: Mapping[str, torch.Tensor] | None = None,
-    on_epoch: EpochReport | None = None,
-    objective: Objective | None = None,
 ) -> FittedNetwork[Network]:
-    """Return a network fitted on the windows ``training``, kept at the epoch that is best on ``validation``.
+    """Return a network fitted on the training windows, kept at the epoch that is best on the validation windows.
 
     Parameters
     ----------
-    inputs : WindowInputs
-    training, validation : int64 arrays
-        Rows of the window table; their subjects must not overlap. ``validation`` may be empty.
+    request : FitRequest
     make : callable
-        Gives a new network for a vocabulary and a number of classes. The network maps ``(TokenInputs, generator)``
-        to logits (B, n_classes) by a last linear layer called ``head``, and takes its draws from the generator.
-    tokens, settings
-        What is read, and how it is fitted.
-    engine : Engine
-        Device and precision.
-    seed : int
-        Of initialisation, sampling, dropout; the same seed on the same machine gives the same weights.
+        Gives a new network for a vocabulary. The network maps ``(TokenInputs, generator)`` to what the objective reads,
+        and takes its draws from the generator.
+    objective : Objective
     start_from : mapping of str to Tensor, optional
         Weights to begin with, where name and shape agree.
-    on_epoch : callable, optional
-        Told ``(epoch, training_loss, validation_loss)`` after each epoch.
-    objective : Objective, optional
-        What is made small; None: the cross-entropy of the table's classes.
 
     Raises
     ------
@@ -159,77 +188,55 @@ def fit_network(
     CheckpointError
         Where ``start_from`` has nothing in common with the network.
     """
-    subjects = sorted({str(s) for s in inputs.windows.subject[np.concatenate([training, validation])]})
-    population = inputs.fit(subjects)
-    source = TokenSource(inputs, population, tokens, engine.device)
-    objective = objective or ClassObjective(inputs.windows, settings.label_smoothing)
-    with seeded(seed) as generator:
-        network = make(vocabulary_of(inputs.windows.feature_names), inputs.windows.n_classes)
-        if start_from is not None:
-            take_weights(network, start_from)
-        network.to(engine.device)
-        noise = torch.Generator(engine.device).manual_seed(seed)
-        weights = objective.sampling_weights(training)
-        n_steps = max(1, math.ceil(len(training) / settings.batch_size))
-        optimiser, schedule = make_optimiser(
+    inputs, settings, engine = request.inputs, request.settings.training, request.engine
+    population = inputs.fit(request.fitting_subjects)
+    source = TokenSource(inputs, population, request.settings.tokens, engine.device)
+    epochs: EarlyStopping[dict[str, torch.Tensor]] = EarlyStopping(request)
+    with seeded(request.seed) as generator:
+        network = new_network(request, make, start_from).to(engine.device)
+        noise = torch.Generator(engine.device).manual_seed(request.seed)
+        weights = objective.sampling_weights(request.training)
+        optimisation = Optimisation(
             network,
+            engine,
             learning_rate=settings.learning_rate,
             weight_decay=settings.weight_decay,
             warmup_fraction=settings.warmup_fraction,
-            n_steps=n_steps * settings.n_epochs,
+            gradient_clip=settings.gradient_clip,
+            n_steps=request.n_steps * settings.n_epochs,
         )
         average = RunningMean(network, settings.average_decay)
-        history: list[tuple[int, float, float]] = []
-        best: tuple[float, int, dict[str, torch.Tensor]] | None = None
-        for epoch in range(1, settings.n_epochs + 1):
+        is_over = False
+        while not is_over:
             network.train()
             total = 0.0
-            for step in range(n_steps):
+            for step in range(request.n_steps):
                 drawn = torch.multinomial(weights, settings.batch_size, replacement=True, generator=generator)
-                rows = training[drawn.numpy()]
-                loss = _training_step(network, source, rows, objective, optimiser, settings, engine, noise)
+                rows = request.training[drawn.numpy()]
+                loss = optimisation.step(partial(objective.loss, network, source, rows, noise))
                 if not math.isfinite(loss):
-                    raise TrainingError(not_finite(inputs, rows, epoch, step))
-                schedule.step()
+                    raise TrainingError(not_finite(inputs, rows, len(epochs.history) + 1, step))
                 average.update(network)
                 total += loss
             state = average.state()
-            score = _validation_loss(network, state, source, validation, objective) if len(validation) else math.nan
-            if len(validation) and not math.isfinite(score):
-                raise TrainingError(
-                    f"the validation loss is not finite after epoch {epoch}; lower training.learning_rate"
-                )
-            history.append((epoch, total / n_steps, score))
-            if on_epoch is not None:
-                on_epoch(*history[-1])
-            if best is None or not len(validation) or score < best[0]:
-                best = (score, epoch, state)
-            elif epoch - best[1] >= settings.patience:
-                break
-    assert best is not None  # n_epochs >= 1
-    network.load_state_dict(best[2])
+            score = _validation_loss(network, state, source, request.validation, objective)
+            is_over = epochs.is_over(total / request.n_steps, score, state)
+    best_epoch, state = epochs.kept
+    network.load_state_dict(state)
     network.eval()
-    n_trained = sum(parameter.numel() for parameter in network.parameters() if parameter in optimiser.state)
-    return FittedNetwork(network, population, tuple(history), best[1], n_trained)
+    return FittedNetwork(network, population, tuple(epochs.history), best_epoch, optimisation.n_trained)
 
 
-def _training_step(
-    network: nn.Module,
-    source: TokenSource,
-    rows: IntArray,
-    objective: Objective,
-    optimiser: torch.optim.Optimizer,
-    settings: TrainingSettings,
-    engine: Engine,
-    noise: torch.Generator,
-) -> float:
-    with engine.autocast():
-        loss = objective.loss(network, source, rows, noise)
-    optimiser.zero_grad(set_to_none=True)
-    engine.backward(loss)
-    nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
-    optimiser.step()
-    return float(loss.detach())
+def new_network(
+    request: FitRequest,
+    make: Callable[[TokenVocabulary], Network],
+    start_from: Mapping[str, torch.Tensor] | None = None,
+) -> Network:
+    """Return a network with its starting weights, drawn from torch's global generator; see :func:`fit_network`."""
+    network = make(vocabulary_of(request.inputs.windows.feature_names))
+    if start_from is not None:
+        take_weights(network, start_from)
+    return network
 
 
 def _validation_loss(
@@ -239,7 +246,9 @@ def _validation_loss(
     rows: IntArray,
     objective: Objective,
 ) -> float:
-    """Return the loss of averaged weights on the validation windows."""
+    """Return the loss of averaged weights on the validation windows; NaN where there are none."""
+    if not len(rows):
+        return math.nan
     current = {name: value.clone() for name, value in network.state_dict().items()}
     network.load_state_dict(state)
     score = objective.validation_loss(network, source, rows)

@@ -1,12 +1,15 @@
-"""How a network is fitted: the settings of training, checked."""
+"""How a model is fitted: the settings of training, checked, and all settings of a fit together."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from biopercept.errors import SettingsError
+from biopercept.learning.pretext import PretrainingSettings
+from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.tokens import TokenSettings
 
 
 @dataclass(frozen=True)
@@ -104,3 +107,24 @@ class TrainingSettings:
             if held[name] == default:
                 del held[name]
         return held
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What is read, the network, and how it is fitted; models take what concerns them.
+
+    Attributes
+    ----------
+    tokens, model, training
+        Settings.
+    pretraining : PretrainingSettings or None
+        How the network is pretrained, without labels, on each fit's own training subjects; None: not.
+    start_from : str
+        Folder of a model whose weights a network starts from; empty: from new ones.
+    """
+
+    tokens: TokenSettings = field(default_factory=TokenSettings)
+    model: PerceiverSettings = field(default_factory=PerceiverSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    pretraining: PretrainingSettings | None = None
+    start_from: str = ""

@@ -1,4 +1,4 @@
-"""The windows of prepared recordings that a task labels, as one table; every window left out is counted.
+"""The windows of prepared recordings and what each task says of them, as one table; every excluded window is counted.
 
 A row names a window by recording and position in that recording's own window table, so
 nothing is copied. The onset stays in this table for scores and timelines; no model sees it.
@@ -9,50 +9,63 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import StudyError
-from biopercept.studies.tasks import Task
-from biopercept.windowed import WindowedRecording
+from biopercept.errors import SettingsError, StudyError
+from biopercept.tasks import Task
+from biopercept.windowed import StoredWindows, WindowedRecording
 
 IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class TaskColumn:
+class Targets:
     """What one task says of each window of a table.
 
     Attributes
     ----------
     task : Task
-    target : int64 array, shape (n_windows,)
-        Class or level; -1 where the task gives none, and for a regression.
-    value : float64 array, shape (n_windows,)
-        Number in the unit of the study's column; NaN where there is none, and for classes.
-    left_out : mapping of str to int
-        Windows that the task gives nothing, by reason.
+    values : array, shape (n_windows,)
+        Class or level as int64, -1 where the task gives none; of a regression the number in the unit of the study's
+        column as float64, NaN where there is none.
+    excluded : mapping of str to int
+        Windows to which the task gives nothing, by reason.
     """
 
     task: Task
-    target: IntArray
-    value: NDArray[np.float64]
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    values: NDArray[Any]
+    excluded: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_known(self) -> NDArray[np.bool_]:
-        """Return where the task has an answer, (n_windows,)."""
-        return np.asarray(np.isfinite(self.value) if self.task.is_regression else self.target >= 0)
+        """Return where the task gives a class or a number, (n_windows,)."""
+        return np.asarray(np.isfinite(self.values) if self._are_numbers else self.values >= 0)
 
     @property
-    def n_answers(self) -> int:
-        """Return the numbers of one answer: a probability per class, or one value."""
-        return 1 if self.task.is_regression else len(self.task.classes)
+    def classes(self) -> tuple[str, ...]:
+        """Return the names that ``values`` count; empty for a regression."""
+        return self.task.class_names
 
-    def at(self, rows: IntArray) -> TaskColumn:
-        """Return the column of some windows."""
-        return TaskColumn(self.task, self.target[rows], self.value[rows], self.left_out)
+    @property
+    def n_classes(self) -> int:
+        """Return the number of classes; 0 for a regression."""
+        return len(self.task.classes)
+
+    @property
+    def groups(self) -> IntArray:
+        """Return the class of each window, or -1 everywhere for a regression: a subject's groups weigh the same."""
+        return np.full(len(self.values), -1, dtype=np.int64) if self._are_numbers else self.values
+
+    @property
+    def _are_numbers(self) -> bool:
+        return self.values.dtype.kind == "f"
+
+    def at(self, rows: IntArray) -> Targets:
+        """Return the targets of some windows."""
+        return replace(self, values=self.values[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +76,6 @@ class WindowTable:
     ----------
     recordings : tuple of WindowedRecording
         The recordings that rows point into.
-    classes : tuple of str
-        Names of the classes; ``target`` counts in this order. Empty for prediction without labels.
     length_seconds : float
         Length of every window.
     feature_names : tuple of str
@@ -74,36 +85,54 @@ class WindowTable:
     onset : float64 array, shape (n_windows,)
         Seconds on the recording's clock.
     subject : array of str, shape (n_windows,)
-    target : int64 array, shape (n_windows,)
-        Class index; -1 where the window has no label.
     label : array of str, shape (n_windows,)
         The stage's own word (``trial_type``); empty where there is none.
-    left_out : mapping of str to int
-        Windows not in the table, by reason.
-    columns : tuple of TaskColumn
-        What each task says of the windows; one for a table of a single task, none for prediction.
+    targets : mapping of str to Targets
+        What each task says of the windows, by its name; empty for prediction.
     """
 
     recordings: tuple[WindowedRecording, ...]
-    classes: tuple[str, ...]
     length_seconds: float
     feature_names: tuple[str, ...]
     recording: IntArray
     row: IntArray
     onset: NDArray[np.float64]
     subject: NDArray[np.str_]
-    target: IntArray
     label: NDArray[np.str_]
-    left_out: Mapping[str, int] = field(default_factory=dict)
-    columns: tuple[TaskColumn, ...] = ()
+    targets: Mapping[str, Targets] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.recording)
 
     @property
-    def n_classes(self) -> int:
-        """Return the number of classes."""
-        return len(self.classes)
+    def tasks(self) -> tuple[Task, ...]:
+        """Return the tasks in order."""
+        return tuple(targets.task for targets in self.targets.values())
+
+    @property
+    def only(self) -> Targets:
+        """Return what the one task says.
+
+        Raises
+        ------
+        SettingsError
+            Where there are several tasks, or none.
+        """
+        if len(self.targets) != 1:
+            raise SettingsError(f"one task is needed here, and there are {len(self.targets)}; give --task one name")
+        return next(iter(self.targets.values()))
+
+    @property
+    def excluded(self) -> dict[str, int]:
+        """Return the windows to which tasks give nothing, by reason; of several tasks each with its name."""
+        if len(self.targets) == 1:
+            return dict(self.only.excluded)
+        return {f"{name}: {why}": n for name, targets in self.targets.items() for why, n in targets.excluded.items()}
+
+    @property
+    def is_labelled(self) -> NDArray[np.bool_]:
+        """Return to which windows any task gives a class or a number, (n_windows,)."""
+        return np.asarray(np.any([targets.is_known for targets in self.targets.values()], axis=0))
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -113,6 +142,23 @@ class WindowTable:
     def rows_of(self, subjects: Collection[str]) -> IntArray:
         """Return the positions of the windows of these subjects, in order."""
         return np.flatnonzero(np.isin(self.subject, sorted(subjects))).astype(np.int64)
+
+    def at(self, rows: IntArray) -> WindowTable:
+        """Return the table of some windows, in the order of ``rows``."""
+        return replace(
+            self,
+            recording=self.recording[rows],
+            row=self.row[rows],
+            onset=self.onset[rows],
+            subject=self.subject[rows],
+            label=self.label[rows],
+            targets={name: targets.at(rows) for name, targets in self.targets.items()},
+        )
+
+    def of_task(self, name: str) -> tuple[WindowTable, IntArray]:
+        """Return the windows that one task labels, as a table of that task alone, and their rows in this one."""
+        rows = np.flatnonzero(self.targets[name].is_known).astype(np.int64)
+        return replace(self, targets={name: self.targets[name]}).at(rows), rows
 
     def raw_features(self) -> NDArray[np.float64]:
         """Return the un-normalised features, (n_windows, n_features), NaN where undefined."""
@@ -156,7 +202,7 @@ def labelled_windows(
     feature_names: Sequence[str],
     unscored_seconds: float | Sequence[float] = 0.0,
 ) -> WindowTable:
-    """Return the windows that the task gives a class or a number.
+    """Return the windows to which the task gives a class or a number.
 
     A number of a stretch goes to the windows cut from it, one of a whole recording to all its labelled windows, or to
     its grid where it has no labelled stretch. Windows without a number are left out.
@@ -179,64 +225,84 @@ def labelled_windows(
         Where no window is left, or only one class or number.
     """
     unscored = np.broadcast_to(np.asarray(unscored_seconds, dtype=np.float64), len(recordings))
-    if task.is_regression:
-        return _numbered_windows(recordings, task, length_seconds, feature_names, unscored)
-    classes = tuple(task.classes)
-    left_out: Counter[str] = Counter()
-    rows: list[tuple[int, int, int]] = []
+    excluded: Counter[str] = Counter()
+    places: list[tuple[int, int]] = []
+    values: list[float] = []
     for index, recording in enumerate(recordings):
         windows = recording.windows
-        for row in np.flatnonzero(np.asarray(windows.is_labelled)):
-            label = str(windows.label[row])
-            name = task.class_of(label)
-            if name is None:
-                left_out[f"label {label!r} is ignored by the task"] += 1
-            elif float(windows.onset[row]) < unscored[index]:
-                left_out["inside the reference period"] += 1
-            else:
-                rows.append((index, int(row), classes.index(name)))
-    if not rows:
-        raise StudyError(f"no window has a label of task {task.name!r}; check events.tsv and the classes in study.yaml")
-    if len({target for _, _, target in rows}) < 2:
-        only = classes[rows[0][2]]
-        raise StudyError(f"all {len(rows)} windows of task {task.name!r} are {only!r}; two classes are needed")
-    table = window_table(recordings, rows, classes, length_seconds, feature_names, left_out)
-    column = TaskColumn(task, table.target, np.full(len(table), np.nan), table.left_out)
-    return replace(table, columns=(column,))
-
-
-def _numbered_windows(
-    recordings: Sequence[WindowedRecording],
-    task: Task,
-    length_seconds: float,
-    feature_names: Sequence[str],
-    unscored: NDArray[np.float64],
-) -> WindowTable:
-    """Return the windows that a regression task gives a number."""
-    left_out: Counter[str] = Counter()
-    rows: list[tuple[int, int, int]] = []
-    numbers: list[float] = []
-    for index, recording in enumerate(recordings):
-        windows, labels = recording.windows, recording.labels
-        is_labelled = np.asarray(windows.is_labelled)
-        for row in np.flatnonzero(is_labelled if is_labelled.any() else ~is_labelled):
+        for row in _candidates(windows, task):
             label, onset = str(windows.label[row]), float(windows.onset[row])
-            value = labels.value_of(task.column or "", label, onset, length_seconds)
-            if label in task.ignore:
-                left_out[f"label {label!r} is ignored by the task"] += 1
+            if not task.uses(label):
+                excluded[f"label {label!r} is ignored by the task"] += 1
             elif onset < unscored[index]:
-                left_out["inside the reference period"] += 1
-            elif not np.isfinite(value):
-                left_out[f"no number in column {task.column!r}"] += 1
+                excluded["inside the reference period"] += 1
+            elif task.column is None:
+                places.append((index, row))
+                values.append(task.class_names.index(str(task.class_of(label))))
+            elif np.isfinite(number := recording.labels.value_of(task.column, label, onset, length_seconds)):
+                places.append((index, row))
+                values.append(number)
             else:
-                rows.append((index, int(row), -1))
-                numbers.append(value)
-    if not rows:
-        raise StudyError(f"no window has a number for task {task.name!r}; check the column {task.column!r}")
-    if len(set(numbers)) < 2:
-        raise StudyError(f"all {len(rows)} windows of task {task.name!r} are {numbers[0]:g}; they must differ")
-    table = window_table(recordings, rows, (), length_seconds, feature_names, left_out)
-    return replace(table, columns=(TaskColumn(task, table.target, np.array(numbers), table.left_out),))
+                excluded[f"no number in column {task.column!r}"] += 1
+    _require_two(task, values)
+    targets = Targets(task, np.array(values, dtype=np.int64 if task.column is None else np.float64), dict(excluded))
+    return replace(_window_table(recordings, places, length_seconds, feature_names), targets={task.name: targets})
+
+
+def _candidates(windows: StoredWindows, task: Task) -> list[int]:
+    """Return the windows that a task looks at: the labelled ones, or for a number the grid where there are none."""
+    is_labelled = np.asarray(windows.is_labelled)
+    is_of_whole = task.column is not None and not is_labelled.any()
+    rows: list[int] = np.flatnonzero(~is_labelled if is_of_whole else is_labelled).tolist()
+    return rows
+
+
+def _require_two(task: Task, values: Sequence[float]) -> None:
+    """Refuse a task of which nothing is left, or one class or number only. Raises StudyError."""
+    name, n = task.name, len(values)
+    if task.column is not None:
+        if not values:
+            raise StudyError(f"no window has a number for task {name!r}; check the column {task.column!r}")
+        if len(set(values)) < 2:
+            raise StudyError(f"all {n} windows of task {name!r} are {values[0]:g}; they must differ")
+    elif not values:
+        raise StudyError(f"no window has a label of task {name!r}; check events.tsv and the classes in study.yaml")
+    elif len(set(values)) < 2:
+        only = task.class_names[int(values[0])]
+        raise StudyError(f"all {n} windows of task {name!r} are {only!r}; two classes are needed")
+
+
+def joint_windows(tables: Sequence[WindowTable], *, with_grid: bool = False) -> WindowTable:
+    """Return the windows that any of several tasks labels, once each, with what every task says of them.
+
+    Parameters
+    ----------
+    tables : sequence of WindowTable
+        One for each task, of the same recordings.
+    with_grid : bool
+        Whether the windows that cover these recordings without regard to labels come along; no task has a target for
+        them as a whole, but their single times may lie in labelled stretches.
+    """
+    first = tables[0]
+    places: dict[tuple[int, int], int] = {}
+    for key in sorted({key for table in tables for key in _keys(table)}):
+        places[key] = len(places)
+    if with_grid:
+        for index in sorted({index for index, _ in places}):
+            for row in np.flatnonzero(~np.asarray(first.recordings[index].windows.is_labelled)):
+                places.setdefault((index, int(row)), len(places))
+    joint = _window_table(first.recordings, list(places), first.length_seconds, first.feature_names)
+    targets = {}
+    for table in tables:
+        single = table.only
+        values = np.full(len(joint), -1 if single.task.column is None else np.nan, dtype=single.values.dtype)
+        values[[places[key] for key in _keys(table)]] = single.values
+        targets[single.task.name] = replace(single, values=values)
+    return replace(joint, targets=targets)
+
+
+def _keys(table: WindowTable) -> list[tuple[int, int]]:
+    return list(zip(table.recording.tolist(), table.row.tolist(), strict=True))
 
 
 def grid_windows(
@@ -250,35 +316,30 @@ def grid_windows(
 
     The first ``n_before`` recordings give no windows: they are there for what came before in the session.
     """
-    rows = [
-        (index, int(row), -1)
+    places = [
+        (index, int(row))
         for index, recording in enumerate(recordings)
         for row in np.flatnonzero(~np.asarray(recording.windows.is_labelled))
         if index >= n_before
     ]
-    return window_table(recordings, rows, (), length_seconds, feature_names, {})
+    return _window_table(recordings, places, length_seconds, feature_names)
 
 
-def window_table(
+def _window_table(
     recordings: Sequence[WindowedRecording],
-    rows: Sequence[tuple[int, int, int]],
-    classes: tuple[str, ...],
+    places: Sequence[tuple[int, int]],
     length_seconds: float,
     feature_names: Sequence[str],
-    left_out: Mapping[str, int],
 ) -> WindowTable:
-    """Return the table of some windows, each given as (index of its recording, row there, class or -1)."""
-    columns = np.asarray(rows, dtype=np.int64).reshape(-1, 3)
+    """Return the table, without targets, of windows each given as (index of its recording, row there)."""
+    columns = np.asarray(places, dtype=np.int64).reshape(-1, 2)
     return WindowTable(
         recordings=tuple(recordings),
-        classes=classes,
         length_seconds=length_seconds,
         feature_names=tuple(feature_names),
         recording=columns[:, 0],
         row=columns[:, 1],
-        onset=np.array([float(recordings[i].windows.onset[j]) for i, j, _ in rows], dtype=np.float64),
-        subject=np.array([recordings[i].subject for i, _, _ in rows], dtype=np.str_),
-        target=columns[:, 2],
-        label=np.array([str(recordings[i].windows.label[j]) for i, j, _ in rows], dtype=np.str_),
-        left_out=dict(left_out),
+        onset=np.array([float(recordings[i].windows.onset[j]) for i, j in places], dtype=np.float64),
+        subject=np.array([recordings[i].subject for i, _ in places], dtype=np.str_),
+        label=np.array([str(recordings[i].windows.label[j]) for i, j in places], dtype=np.str_),
     )

@@ -1,16 +1,28 @@
-"""The Perceiver IO for biosignals: early fusion of sensors, the core, and an output query per task."""
+"""The Perceiver IO for biosignals: early fusion of sensors, the core, and one decoder for every kind of output query.
+
+1. Early fusion makes tokens of what was measured, and the core encodes them once.
+2. All queries of a call, of whatever kind, are laid in one array.
+3. The one decoder reads them; what each kind wants is a linear map of the decoder's output away.
+
+References
+----------
+A. Jaegle et al., "Perceiver IO", ICLR 2022, doi:10.48550/arXiv.2107.14795 (multimodal autoencoding: one decoder,
+queries of position and modality codes).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from biopercept.errors import SettingsError
+from biopercept.errors import CheckpointError, SettingsError
 from biopercept.model.dropout import drop
 from biopercept.model.layers import LearnedArray, initialise
 from biopercept.model.perceiver import CoreSettings, PerceiverIO, refuse_out_of_range
+from biopercept.model.queries import PatchQueries, QueryCodes
 from biopercept.model.rotary import refuse_odd_heads
 from biopercept.model.tokens import EarlyFusion, TokenInputs, TokenSettings, TokenVocabulary
 
@@ -84,19 +96,42 @@ class PerceiverSettings:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a network gives for B windows.
+
+    Attributes
+    ----------
+    tasks : mapping of str to Tensor (B, n_outputs)
+        For the whole window, by task: logits of classes or of the steps between levels, or a scaled number.
+    traces : mapping of str to Tensor (B, Q, n_outputs)
+        At the times queried, by task.
+    patches : tuple of Tensor (B, Q, L)
+        Normalised samples, in the order of the queries.
+    """
+
+    tasks: Mapping[str, Tensor] = field(default_factory=dict)
+    traces: Mapping[str, Tensor] = field(default_factory=dict)
+    patches: tuple[Tensor, ...] = ()
+
+
 class BiosignalPerceiver(nn.Module):
-    """Read any subset of sensors over a window and answer one learned query.
+    """Read any subset of sensors over a window and give what is queried: tasks, tasks at single times, patches.
 
     The only time that goes in is seconds within the window: where in a session the window
-    lies has no way to reach the model.
+    lies has no way to reach the model. Parts exist only where they are asked for.
 
     Parameters
     ----------
     settings : PerceiverSettings
     token_settings : TokenSettings
     vocabulary : TokenVocabulary
-    n_outputs : int
-        Numbers per answer: classes of a classification, 1 for a regression.
+    tasks : mapping of str to int
+        Numbers that each task's output has, by its name; one learned query each. May be empty.
+    traces : bool
+        Whether tasks can be queried at single times.
+    reconstructs : bool
+        Whether patches of signals can be queried, present in the input or not.
 
     Raises
     ------
@@ -109,31 +144,39 @@ class BiosignalPerceiver(nn.Module):
         settings: PerceiverSettings,
         token_settings: TokenSettings,
         vocabulary: TokenVocabulary,
-        n_outputs: int,
+        tasks: Mapping[str, int],
+        *,
+        traces: bool = False,
+        reconstructs: bool = False,
     ) -> None:
         super().__init__()
-        if n_outputs < 1:
-            raise SettingsError(f"The model is to give {n_outputs} outputs; it must give at least 1.")
+        for name, n_outputs in tasks.items():
+            if n_outputs < 1:
+                raise SettingsError(f"The model is to give {n_outputs} outputs for {name}; it must give at least 1.")
         self.settings = settings
+        self.task_names = tuple(tasks)
         self.core = PerceiverIO(settings.core(token_settings))
         self.fusion = EarlyFusion(settings.width, token_settings, vocabulary)
-        self.queries = LearnedArray(1, settings.width)  # one row per task
-        self.head = nn.Linear(settings.width, n_outputs)
+        self.queries = LearnedArray(len(tasks), settings.width)
+        if traces or reconstructs:
+            n_codes = vocabulary.n_channel_codes if reconstructs else None
+            self.query_codes = QueryCodes(settings.width, token_settings, n_codes)
+        self.heads = nn.ModuleList(nn.Linear(settings.width, n_outputs) for n_outputs in tasks.values())
+        self.patches = nn.ModuleDict()
+        if reconstructs:
+            read = {m: length for m, length in vocabulary.patch_samples.items() if token_settings.reads(m)}
+            self.patches.update({m: nn.Linear(settings.width, length) for m, length in read.items()})
         initialise(self)
 
-    @property
-    def n_parameters(self) -> int:
-        """Return the number of trained numbers."""
-        return sum(parameter.numel() for parameter in self.parameters())
-
-    def embed(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> Tensor:
-        """Return the decoder's answer to each query before the output layer: (B, Q, width)."""
-        tokens, mask = self.fusion(inputs, generator)
-        answers: Tensor = self.core(tokens, self.queries(), mask, generator)
-        return answers
-
-    def forward(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> Tensor:
-        """Return the outputs of each window.
+    def forward(
+        self,
+        inputs: TokenInputs,
+        generator: torch.Generator | None = None,
+        *,
+        traces: Mapping[str, Tensor] | None = None,
+        patches: Sequence[PatchQueries] = (),
+    ) -> Outputs:
+        """Return the output of every task, and of the queries given.
 
         Parameters
         ----------
@@ -142,20 +185,77 @@ class BiosignalPerceiver(nn.Module):
         generator : torch.Generator or None
             In training mode: source of every dropout draw, on the model's device; None: torch's
             global one. Plays no part in evaluation mode.
-
-        Returns
-        -------
-        Tensor (B, n_outputs)
-            Logits of a classification, values of a regression.
+        traces : mapping of str to float32 Tensor (B, Q), optional
+            Times, in seconds from the window's start, at which a task is queried, by task.
+        patches : sequence of PatchQueries
+            Patches of signals to be reconstructed, whether or not they are in ``inputs``.
 
         Raises
         ------
         CheckpointError
-            Where the inputs hold what the vocabulary does not.
+            Where the inputs or the queries hold what the vocabulary does not.
         """
-        answer = self.embed(inputs, generator)[:, 0]  # (B, width)
-        output: Tensor = self.head(drop(answer, self.settings.head_dropout, self.training, generator))
-        return output
+        return self.read_out(self.encode(inputs, generator), generator, traces=traces, patches=patches)
+
+    def encode(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> Tensor:
+        """Return the latents (B, n_latents, width) of a batch of windows."""
+        tokens, mask = self.fusion(inputs, generator)
+        return self.core.encode(tokens, mask, generator)  # 1.
+
+    def read_out(
+        self,
+        latents: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        traces: Mapping[str, Tensor] | None = None,
+        patches: Sequence[PatchQueries] = (),
+    ) -> Outputs:
+        """Return what :meth:`forward` does, from latents that :meth:`encode` gave.
+
+        Raises
+        ------
+        CheckpointError
+            Where a query names what the vocabulary does not.
+        """
+        traces = traces or {}
+        for query in patches:
+            if query.modality not in self.patches:
+                raise CheckpointError(
+                    f"The model was asked for patches of {query.modality}; it can reconstruct "
+                    f"{', '.join(self.patches) or 'none'}."
+                )
+        queries = [self.queries()] if self.task_names else []
+        queries += [self._queries_at(name, times) for name, times in traces.items()]
+        queries += [self.query_codes.of_patches(query) for query in patches]
+        if not queries:
+            return Outputs()
+        decoded = iter(self.decode(latents, queries, generator))
+        heads = dict(zip(self.task_names, self.heads, strict=True))
+
+        def of_head(name: str, values: Tensor) -> Tensor:
+            output: Tensor = heads[name](drop(values, self.settings.head_dropout, self.training, generator))
+            return output
+
+        at_window = next(decoded) if self.task_names else latents
+        return Outputs(
+            {name: of_head(name, at_window[:, i]) for i, name in enumerate(self.task_names)},
+            {name: of_head(name, next(decoded)) for name in traces},
+            tuple(self.patches[query.modality](next(decoded)) for query in patches),
+        )
+
+    def decode(
+        self, latents: Tensor, queries: Sequence[Tensor], generator: torch.Generator | None = None
+    ) -> list[Tensor]:
+        """Return the decoder's outputs (B, Q, width) of each array of queries (1 or B, Q, width), in one call."""
+        together = queries[0]
+        if len(queries) > 1:
+            together = torch.cat([q.expand(len(latents), -1, -1) for q in queries], 1)  # 2.
+        decoded = self.core.decode(latents, together, generator)  # 3.
+        return list(torch.split(decoded, [q.shape[1] for q in queries], 1))
+
+    def _queries_at(self, name: str, times: Tensor) -> Tensor:
+        query: Tensor = self.queries()[:, self.task_names.index(name), None] + self.query_codes.of_times(times)
+        return query
 
     def token_attention(self, inputs: TokenInputs) -> tuple[Tensor, Tensor]:
         """Return the latents' attention to the tokens (B, H, n_latents, N) and the tokens' mask (B, N)."""

@@ -1,4 +1,4 @@
-"""Output queries: what the one decoder can be asked, and the vectors that ask it.
+"""Output queries beside those of tasks: at single times, and for patches of signals.
 
 A query says what is wanted: a task's answer for the whole window (a learned vector), the same
 task at any time (that vector plus a code of seconds), or a patch of a signal (codes of time,
@@ -9,58 +9,15 @@ so a sensor that is absent can be asked for.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from biopercept.errors import SettingsError
 from biopercept.modalities import MODALITIES
 from biopercept.model.encodings import ChannelEncoding, ModalityEncoding, RateEncoding
-from biopercept.model.layers import LearnedArray
 from biopercept.model.token_inputs import SensorPatches
 from biopercept.model.tokens import TokenSettings
-
-CLASSIFICATION, ORDINAL, REGRESSION = "classification", "ordinal", "regression"
-TASK_KINDS = (CLASSIFICATION, ORDINAL, REGRESSION)
-
-
-@dataclass(frozen=True)
-class TaskSpec:
-    """One of the tasks that a network answers.
-
-    Attributes
-    ----------
-    name : str
-        Letters, digits, ``_`` and ``-``.
-    kind : str
-        classification, ordinal or regression.
-    n_outputs : int
-        Numbers per answer: classes of a classification, steps of an ordinal scale (levels less one),
-        values of a regression.
-    weight : float
-        Weight of the task's loss beside the others'.
-    """
-
-    name: str
-    kind: str
-    n_outputs: int
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[\w-]+", self.name):
-            raise SettingsError(f"A task is called {self.name!r}; letters, digits, _ and - are allowed.")
-        if self.kind not in TASK_KINDS:
-            raise SettingsError(f"The task {self.name} is a {self.kind!r}; allowed are {', '.join(TASK_KINDS)}.")
-        least = 2 if self.kind == CLASSIFICATION else 1
-        if self.n_outputs < least:
-            raise SettingsError(
-                f"The {self.kind} {self.name} has {self.n_outputs} outputs; it must have at least {least}."
-            )
-        if not (math.isfinite(self.weight) and self.weight > 0):
-            raise SettingsError(f"The task {self.name} has the weight {self.weight}; it must be a number above 0.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,79 +74,38 @@ def queries_of(sensor: SensorPatches, places: Tensor | None = None, is_asked: Te
     )
 
 
-def queries_on_a_grid(modality: str, n_windows: int, window_seconds: float, channel: int, rate: float) -> PatchQueries:
-    """Return queries for every patch of one channel over whole windows, for a sensor that need not be there.
-
-    Parameters
-    ----------
-    modality : str
-    n_windows : int
-        B.
-    window_seconds : float
-    channel : int
-        Learned channel code.
-    rate : float
-        Hz, at which the signal would be sampled.
-    """
-    length = MODALITIES[modality].patch_seconds
-    n_patches = max(1, int(window_seconds / length + 1e-6))
-    times = ((torch.arange(n_patches) + 0.5) * length).expand(n_windows, -1)
-    return PatchQueries(
-        modality,
-        times,
-        torch.full((n_windows, n_patches, 3), torch.nan),
-        torch.full((n_windows, n_patches), channel),
-        torch.full((n_windows,), rate),
-        torch.ones((n_windows, n_patches), dtype=torch.bool),
-    )
-
-
-class OutputQueries(nn.Module):
-    """The vectors that ask the decoder.
+class QueryCodes(nn.Module):
+    """Codes of when, and of which signal, is queried; of the same kinds as those of the tokens, but learnt apart.
 
     Parameters
     ----------
     width : int
     settings : TokenSettings
-        The kind of time code, which is that of the tokens, and the bands of the time and electrode codes.
-    tasks : sequence of TaskSpec
-    n_channel_codes : int
-
-    Raises
-    ------
-    SettingsError
-        Where two tasks have one name.
+        The kind of time code and the bands of the time and electrode codes.
+    n_channel_codes : int or None
+        None: single times of tasks alone are queried, and no patches.
     """
 
-    def __init__(self, width: int, settings: TokenSettings, tasks: Sequence[TaskSpec], n_channel_codes: int) -> None:
+    def __init__(self, width: int, settings: TokenSettings, n_channel_codes: int | None) -> None:
         super().__init__()
-        names = [task.name for task in tasks]
-        if len(set(names)) < len(names):
-            raise SettingsError(f"Two of the tasks {', '.join(names)} have one name; give each its own.")
-        self.names = tuple(names)
-        self.tasks = LearnedArray(len(tasks), width)
         self.time = settings.time_encoding(width)
-        self.channel = ChannelEncoding(width, settings.position_bands, n_channel_codes)
-        self.modality = ModalityEncoding(width)
-        self.rate = RateEncoding(width)
+        if n_channel_codes is not None:
+            self.channel = ChannelEncoding(width, settings.position_bands, n_channel_codes)
+            self.modality = ModalityEncoding(width)
+            self.rate = RateEncoding(width)
 
-    def of_tasks(self) -> Tensor:
-        """Return one query per task: (1, n_tasks, width)."""
-        asked: Tensor = self.tasks()
-        return asked
-
-    def of_task_at(self, name: str, times: Tensor) -> Tensor:
-        """Return queries (B, Q, width) for a task's answer at times (B, Q), seconds from the window's start."""
+    def of_times(self, times: Tensor) -> Tensor:
+        """Return codes (B, Q, width) of times (B, Q), seconds from the window's start."""
         instant = times.new_full((len(times),), math.inf)  # no grid of patches: every wave of the code is heard
-        answer: Tensor = self.tasks()[:, self.names.index(name), None] + self.time(times, instant)
-        return answer
+        code: Tensor = self.time(times, instant)
+        return code
 
-    def of_patches(self, asked: PatchQueries) -> Tensor:
+    def of_patches(self, query: PatchQueries) -> Tensor:
         """Return queries (B, Q, width) for patches of a signal; finite whatever stands where nothing is asked."""
-        idle = ~asked.is_asked
-        rate = asked.rate.masked_fill(idle.all(1), 1.0)
-        patch_rate = torch.full_like(rate, 1.0 / MODALITIES[asked.modality].patch_seconds)
-        time = self.time(asked.times.masked_fill(idle, 0.0), patch_rate)  # (B, Q, D)
-        channel = self.channel(asked.positions, asked.channels.masked_fill(idle, 0))  # (B, Q, D)
-        answer: Tensor = time + channel + (self.modality(asked.modality) + self.rate(rate))[:, None]
-        return answer
+        idle = ~query.is_asked
+        rate = query.rate.masked_fill(idle.all(1), 1.0)
+        patch_rate = torch.full_like(rate, 1.0 / MODALITIES[query.modality].patch_seconds)
+        time = self.time(query.times.masked_fill(idle, 0.0), patch_rate)  # (B, Q, D)
+        channel = self.channel(query.positions, query.channels.masked_fill(idle, 0))  # (B, Q, D)
+        code: Tensor = time + channel + (self.modality(query.modality) + self.rate(rate))[:, None]
+        return code

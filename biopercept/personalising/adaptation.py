@@ -15,15 +15,17 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
 from biopercept.errors import TrainingError
-from biopercept.learning.class_objective import ClassObjective, predict_probabilities
 from biopercept.learning.engine import Engine, seeded
-from biopercept.learning.optimisation import make_optimiser
+from biopercept.learning.objectives import values_of
+from biopercept.learning.optimisation import Optimisation
+from biopercept.learning.task_objective import Objective, read_windows
 from biopercept.learning.token_source import TokenSource
 from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.personalising.low_rank import add_low_rank, merge_low_rank
@@ -76,7 +78,7 @@ def adapt(
     Parameters
     ----------
     start : nn.Module
-        A fitted network with a last layer called ``head``; left as it is.
+        A fitted network of one task; left as it is.
     source : TokenSource
         Batches of the windows, scaled as the network was trained.
     windows : WindowTable
@@ -98,40 +100,36 @@ def adapt(
     """
     if not len(checking) and settings.unchecked == KEEP:
         return _kept(start, engine, ())
-    objective = ClassObjective(windows, label_smoothing)
+    objective = Objective(windows, windows.tasks, label_smoothing)
     network = copy.deepcopy(start).to(engine.device)
     network.eval()
-    checks = [_check(network, source, objective, checking, 0)] if len(checking) else []
+    checks = [(0, *check_windows(network, source, objective, checking))] if len(checking) else []
     best: tuple[float, int, dict[str, torch.Tensor]] | None = None
     n_steps = settings.n_steps if len(checking) else max(1, round(settings.unchecked_share * settings.n_steps))
     with seeded(seed) as generator:
         _choose_learnt(network, method, settings.rank, generator)
         noise = torch.Generator(engine.device).manual_seed(seed)
         weights = objective.sampling_weights(fitting)
-        optimiser, schedule = make_optimiser(
+        optimisation = Optimisation(
             network,
+            engine,
             learning_rate=settings.learning_rate,
             weight_decay=0.0,
             warmup_fraction=_WARMUP,
+            gradient_clip=gradient_clip,
             n_steps=n_steps,
         )
         for step in range(1, n_steps + 1):
             network.train()
             drawn = torch.multinomial(weights, settings.batch_size, replacement=True, generator=generator)
-            with engine.autocast():
-                loss = objective.loss(network, source, fitting[drawn.numpy()], noise)
-            if not math.isfinite(float(loss.detach())):
+            rows = fitting[drawn.numpy()]
+            if not math.isfinite(optimisation.step(partial(objective.loss, network, source, rows, noise))):
                 raise TrainingError(
                     f"the loss of adapting to {windows.subject[fitting[0]]} is not finite at step {step}; "
                     "lower personalisation.learning_rate"
                 )
-            optimiser.zero_grad(set_to_none=True)
-            engine.backward(loss)
-            nn.utils.clip_grad_norm_(network.parameters(), gradient_clip)
-            optimiser.step()
-            schedule.step()
             if len(checking) and (step % settings.check_every == 0 or step == n_steps):
-                checks.append(_check(network, source, objective, checking, step))
+                checks.append((step, *check_windows(network, source, objective, checking)))
                 if is_better(checks, best[0] if best else checks[0][1]):
                     best = (checks[-1][1], step, {k: v.clone() for k, v in network.state_dict().items()})
     if len(checking):
@@ -155,27 +153,22 @@ def is_better(checks: list[tuple[int, float, float]], lowest: float) -> bool:
     return loss < lowest and accuracy >= checks[0][2]
 
 
-def check_answers(objective: ClassObjective, probabilities: np.ndarray, rows: IntArray) -> tuple[float, float]:
-    """Return log loss and balanced accuracy of probabilities (len(rows), n_classes) for some windows."""
-    target = objective.windows.target[rows]
-    is_right = probabilities.argmax(axis=1) == target
+def check_windows(network: nn.Module, source: TokenSource, objective: Objective, rows: IntArray) -> tuple[float, float]:
+    """Return log loss and balanced accuracy of a network for some windows."""
+    outputs, target = read_windows(network, objective.tasks, source, rows), objective.windows.only.values[rows]
+    [task] = objective.tasks
+    is_right = values_of(task, outputs[task.name].double()).numpy().argmax(axis=1) == target
     recalls = [float(is_right[target == number].mean()) for number in np.unique(target)]
-    return objective.log_loss(probabilities, rows), float(np.mean(recalls))
-
-
-def _check(
-    network: nn.Module, source: TokenSource, objective: ClassObjective, rows: IntArray, step: int
-) -> tuple[int, float, float]:
-    return (step, *check_answers(objective, predict_probabilities(network, source, rows), rows))
+    return objective.loss_of_outputs(outputs, rows), float(np.mean(recalls))
 
 
 def _choose_learnt(network: nn.Module, method: str, rank: int, generator: torch.Generator) -> None:
     """Let only what the method learns ask for gradients."""
-    head = network.get_submodule("head")
+    head = network.get_submodule("heads")
     if method == LOW_RANK:
         add_low_rank(network, rank, generator)
         for name, parameter in head.named_parameters():
-            parameter.requires_grad_(name == "bias" or parameter.requires_grad)
+            parameter.requires_grad_(name.endswith("bias") or parameter.requires_grad)
         return
     if method not in (HEAD, FULL):
         raise ValueError(f"no adaptation is called {method!r}")

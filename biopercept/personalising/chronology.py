@@ -133,7 +133,7 @@ def course_of(windows: WindowTable, subject: str) -> Course:
     start = windows.onset[rows] + begins[windows.recording[rows]]
     order = np.argsort(start, kind="stable")
     rows = rows[order]
-    return Course(subject, rows, start[order], windows.target[rows], windows.classes, windows.length_seconds)
+    return Course(subject, rows, start[order], windows.only.values[rows], windows.only.classes, windows.length_seconds)
 
 
 def split_in_time(course: Course, earlier_share: float, gap: float) -> TimeSplit | str:

@@ -18,20 +18,20 @@ from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.starting import load_start
 from biopercept.learning.token_source import TokenSource, vocabulary_of
-from biopercept.learning.training import EpochReport, FittedPerceiver
+from biopercept.learning.training import EpochReport, FittedNetwork
 from biopercept.learning.windows import IntArray
 from biopercept.personalising.chronology import course_of, set_aside
 from biopercept.personalising.scratch import fit_scratch
 from biopercept.personalising.settings import PersonalisationSettings
 from biopercept.personalising.starting_model import adapt_checkpoint, load_starting_model, require_fitting
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 
 
 @dataclass(frozen=True, eq=False)
 class _Made:
     """A network of one subject, with what its scaling rests on and how it came about."""
 
-    fitted: FittedPerceiver
+    fitted: FittedNetwork[Any]
     normalisation: NormalisationSettings
     settings: FitSettings
     modalities: tuple[str, ...]
@@ -50,7 +50,7 @@ def train_personal(
     seed: int = 0,
     device: str = "auto",
     on_epoch: EpochReport | None = None,
-) -> tuple[FittedPerceiver, dict[str, Any]]:
+) -> tuple[FittedNetwork[Any], dict[str, Any]]:
     """Make a model of the one subject in ``inputs``, from new weights or ``settings.start_from``, and write its folder.
 
     The last labelled windows of each class are checked on: to stop early, and to fall back to the starting model where
@@ -58,7 +58,7 @@ def train_personal(
 
     Returns
     -------
-    fitted : FittedPerceiver
+    fitted : FittedNetwork[Any]
     personal : dict
         Whose it is, what labels it has seen and how it was made; ``training["personal"]`` of ``model.json``.
 
@@ -151,7 +151,7 @@ def _from_scratch(
     )
     how = {"method": "scratch", "fell_back": False, "is_checked": bool(len(checking))}
     fitted = replace(made.fitted, network=made.fitted.network.cpu())
-    return _Made(fitted, normalisation, settings, (), how)  # type: ignore[arg-type]
+    return _Made(fitted, normalisation, settings, (), how)
 
 
 def _adapted(
@@ -193,7 +193,7 @@ def _adapted(
     }
     network = adapted.network.cpu()
     n = sum(parameter.numel() for parameter in network.parameters())
-    fitted = FittedPerceiver(network, start.population, (), adapted.n_steps, n)  # type: ignore[arg-type]
+    fitted = FittedNetwork(network, start.population, (), adapted.n_steps, n)
     fit = replace(settings, tokens=start.tokens, model=start.model)
     return _Made(fitted, start.normalisation, fit, tuple(start.training["modalities"]), how)
 

@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.learning.checkpoint import PRETRAINED, Checkpoint, load_checkpoint, read_description
-from biopercept.learning.class_objective import predict_probabilities
 from biopercept.learning.engine import Engine
 from biopercept.learning.fitting import FitRequest, Fitted
 from biopercept.learning.normalisation import Population
 from biopercept.learning.operations import operations_per_window
+from biopercept.learning.task_objective import predict_windows
 from biopercept.learning.token_source import TokenSource
 from biopercept.learning.windows import IntArray, WindowTable
 from biopercept.personalising.adaptation import Adapted, adapt
 from biopercept.personalising.low_rank import LowRankUpdate
 from biopercept.personalising.settings import HEAD, LOW_RANK, PersonalisationSettings
+from biopercept.tasks import Task
 
 
 def load_starting_model(folder: Path) -> Checkpoint:
@@ -47,10 +48,10 @@ def require_fitting(checkpoint: Checkpoint, windows: WindowTable, folder: Path) 
         Naming what differs.
     """
     length = float(checkpoint.prepare["windows"]["length_seconds"])
-    if tuple(checkpoint.task.classes) != windows.classes:
+    if tuple(checkpoint.task.classes) != windows.only.classes:
         raise SettingsError(
             f"the model {folder} tells {', '.join(checkpoint.task.classes)} and this task has "
-            f"{', '.join(windows.classes)}; they must be the same classes in the same order"
+            f"{', '.join(windows.only.classes)}; they must be the same classes in the same order"
         )
     if length != windows.length_seconds:
         raise SettingsError(
@@ -76,6 +77,7 @@ class AdaptedOnStudy:
     Attributes
     ----------
     adapted : Adapted
+    task : Task
     source : TokenSource
     population : Population
         Of the starting model, by which the batches are scaled.
@@ -86,6 +88,7 @@ class AdaptedOnStudy:
     """
 
     adapted: Adapted
+    task: Task
     source: TokenSource
     population: Population
     rows: IntArray
@@ -103,7 +106,7 @@ class AdaptedOnStudy:
 
     def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
         """Return class probabilities of the windows at ``rows``, (len(rows), n_classes)."""
-        return predict_probabilities(self.adapted.network, self.source, rows)
+        return predict_windows(self.adapted.network, (self.task,), self.source, rows)[self.task.name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +136,9 @@ class AdaptingFitter:
             seed=request.seed,
         )
         n = 0 if adapted.fell_back else n_learnt(adapted, self.settings)
-        return AdaptedOnStudy(adapted, source, self.checkpoint.population, request.fitting, n)
+        return AdaptedOnStudy(
+            adapted, request.inputs.windows.only.task, source, self.checkpoint.population, request.fitting, n
+        )
 
 
 def adapt_checkpoint(
@@ -175,6 +180,6 @@ def n_learnt(adapted: Adapted, settings: PersonalisationSettings) -> int:
         layers = [part for part in network.modules() if isinstance(part, nn.Linear)]
         updates = [LowRankUpdate(x.out_features, x.in_features, settings.rank, generator) for x in layers]
         n = sum(parameter.numel() for update in updates for parameter in update.parameters())
-        return n + int(network.get_submodule("head").get_parameter("bias").numel())
-    part = network.get_submodule("head") if settings.method == HEAD else network
+        return n + int(network.get_submodule("heads").get_parameter("0.bias").numel())
+    part = network.get_submodule("heads") if settings.method == HEAD else network
     return sum(parameter.numel() for parameter in part.parameters())

@@ -15,7 +15,7 @@ import numpy as np
 
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import Population
-from biopercept.learning.windows import IntArray, window_table
+from biopercept.learning.windows import IntArray
 from biopercept.windowed import FloatSamples, Mask, StoredWindows, WindowedRecording
 
 
@@ -99,7 +99,7 @@ def visible_population(inputs: WindowInputs, rows: IntArray) -> Population:
         )
         for index in np.unique(table.recording[rows]).tolist()
     )
-    seen = window_table(parts, [], table.classes, table.length_seconds, table.feature_names, {})
+    seen = replace(table.at(rows[:0]), recordings=parts)
     settings = replace(inputs.settings, scope="recording")  # the parts are no whole session
     plain = WindowInputs(seen, settings, inputs.step_seconds, raw=inputs.raw, derived=inputs.derived)
     return plain.fit({part.subject for part in parts})

@@ -7,14 +7,13 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from biopercept.results.curves import LearningCurve, PersonalCurve
+from biopercept.results.reading import FEW_SUBJECTS
 
 from .preparation import preparations_of
 from .results import CrossValidation, Results
 from .tables import estimate
 from .text import count, listed, score
 
-FEW_SUBJECTS = 20
-"""Below this, an interval over subjects is itself uncertain."""
 _SMALL_SPREAD = 0.03
 _LARGE_POOLING_GAP = 0.05
 _LARGE_CALIBRATION_ERROR = 0.10

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from biopercept.results.reading import FEW_SUBJECTS
+
 from .drawing import BLUE, FAINT, INK, Drawing, draw
 from .number_results import NumberLine, NumberValidation
 from .results import Estimate
@@ -15,8 +17,6 @@ from .text import NOT_DEFINED, count, score, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_FEW_SUBJECTS = 20
 
 
 def number_table(validations: Sequence[NumberValidation]) -> Table:
@@ -71,7 +71,7 @@ def number_cautions(validations: Sequence[NumberValidation]) -> Iterator[tuple[b
             yield any(word in warning.lower() for word in ("leak", "transductive")), warning
         if held.is_probe:
             continue
-        if held.n_subjects < _FEW_SUBJECTS and not any("intervals are rough" in w for w in held.warnings):
+        if held.n_subjects < FEW_SUBJECTS and not any("intervals are rough" in w for w in held.warnings):
             yield False, f"Only {count(held.n_subjects, 'subject')}: small differences between models mean nothing."
         explained = held.pooled_ci95["r2"]
         if explained is None or explained[0] <= 0:

@@ -14,7 +14,7 @@ from biopercept.studies.places import Places
 from biopercept.studies.structure import Entry, Study
 from biopercept.studies.tables import folded
 from biopercept.studies.task_values import check_values, is_constant_in_files, n_subjects_with_value
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 
 _HEAD = 1 << 20
 _HINTS = 10

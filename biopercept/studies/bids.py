@@ -15,7 +15,7 @@ from biopercept.studies.plain import cells_of, interval_of, ordered, read_partic
 from biopercept.studies.structure import Entry, Participant, Study, StudyFile
 from biopercept.studies.tables import name_fault, read_table
 from biopercept.studies.task_values import wanted_columns
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 
 _DATATYPES = ("eeg", "beh", "physio", "emg", "ecg", "motion", "func", "meg", "ieeg", "nirs")
 _RECORDED = frozenset({"eeg", "physio", "emg", "ecg", "motion"})

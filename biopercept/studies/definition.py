@@ -11,7 +11,7 @@ from typing import Any
 from biopercept.errors import SettingsError
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.studies.tables import MISSING
-from biopercept.studies.tasks import CLASSIFICATION, KINDS, ORDINAL, REGRESSION, Kind, Task
+from biopercept.tasks import CLASSIFICATION, KINDS, ORDINAL, REGRESSION, Kind, Task
 from biopercept.typed_values import Lines, read_yaml_text
 
 _TOP = ("name", "description", "licence", "citation", "tasks", "signals")

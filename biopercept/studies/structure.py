@@ -9,7 +9,7 @@ from pathlib import Path
 from biopercept.errors import StudyError
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Interval
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 
 _SHOWN = 12
 

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from biopercept.recording_labels import RecordingLabels
 from biopercept.studies.structure import Entry, Study
 from biopercept.studies.tables import MISSING
-from biopercept.studies.tasks import REGRESSION, Task
+from biopercept.tasks import REGRESSION, Task
 
 
 def wanted_columns(tasks: Mapping[str, Task]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ import numpy as np
 from biopercept.errors import BioperceptError, SettingsError
 from biopercept.evaluation.fold_checks import check_classes_per_fold
 from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
+from biopercept.evaluation.sensor_subsets import NONE
 from biopercept.learning.splits import Fold, choose_validation
 from biopercept.learning.windows import WindowTable
 from biopercept.store import StudyStore
@@ -137,6 +138,16 @@ def require_tunable(request: EvaluationRequest) -> None:
             f"tune uses all labels of the training side; evaluation.label_share is {request.evaluation.label_share}, "
             "which must be 1"
         )
+    if request.evaluation.conformal_coverage > 0:
+        raise SettingsError(
+            "tune makes no prediction sets; evaluation.conformal_coverage is "
+            f"{request.evaluation.conformal_coverage:g}, which must be 0"
+        )
+    if request.evaluation.missing_sensors != NONE:
+        raise SettingsError(
+            f"tune asks with all sensors; evaluation.missing_sensors is {request.evaluation.missing_sensors}, which "
+            "must be none"
+        )
 
 
 def _design(candidate: Candidate, plan: Plan, groups: Sequence[tuple[str, tuple[str, ...]]]) -> Design:
@@ -160,8 +171,8 @@ def _design(candidate: Candidate, plan: Plan, groups: Sequence[tuple[str, tuple[
 
 
 def _require_classes(plan: Plan, name: str) -> None:
-    if len(plan.windows.columns) > 1 or plan.task.is_regression:
-        what = "several tasks at once" if len(plan.windows.columns) > 1 else f"the number of task {plan.task.name!r}"
+    if len(plan.windows.tasks) > 1 or not plan.task.is_classification:
+        what = "several tasks at once" if len(plan.windows.tasks) > 1 else f"the number of task {plan.task.name!r}"
         raise SettingsError(
             f"candidate {name}: tune ranks by balanced accuracy and cannot by {what}; name one task of classes"
         )
@@ -175,10 +186,11 @@ def _require_same_question(first: Design, plan: Plan, name: str) -> None:
             f"candidate {name} has other subjects than {first.candidate.name} ({', '.join(odd)}); stores of the same "
             "subjects are needed, or leave some out with --subjects or --exclude-subjects"
         )
-    if (plan.task.name, mine.classes) != (first.plan.task.name, other.classes):
+    classes, others = mine.only.classes, other.only.classes
+    if (plan.task.name, classes) != (first.plan.task.name, others):
         raise SettingsError(
-            f"candidate {name} has another task or other classes ({plan.task.name}: {', '.join(mine.classes)}) than "
-            f"{first.candidate.name} ({first.plan.task.name}: {', '.join(other.classes)}); scores would not compare"
+            f"candidate {name} has another task or other classes ({plan.task.name}: {', '.join(classes)}) than "
+            f"{first.candidate.name} ({first.plan.task.name}: {', '.join(others)}); scores would not compare"
         )
 
 
@@ -189,7 +201,7 @@ def windows_equal(first: WindowTable, second: WindowTable) -> bool:
         and first.length_seconds == second.length_seconds
         and np.array_equal(first.subject, second.subject)
         and np.array_equal(first.onset, second.onset)
-        and np.array_equal(first.target, second.target)
+        and np.array_equal(first.only.values, second.only.values)
         and [r.key for r in first.recordings] == [r.key for r in second.recordings]
     )
 

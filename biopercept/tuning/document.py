@@ -34,13 +34,13 @@ def tuning_of(selection: Selection) -> Tuning:
     bare = Tuning(
         biopercept=__version__,
         task=design.plan.task.name,
-        classes=windows.classes,
+        classes=windows.only.classes,
         n_subjects=len(windows.subjects),
         n_folds=len(design.outer),
         seed=request.seed,
         n_candidates=len(selection.candidates),
         n_inner_fits=sum(len(d.pairs) for name, d in selection.designs.items() if name in selection.inner),
-        chance=chance_levels(windows.subject, windows.target, windows.n_classes, seed=request.seed),
+        chance=chance_levels(windows.subject, windows.only.values, windows.only.n_classes, seed=request.seed),
         chosen=order[0].name,
         chosen_times=selection.winners.count(order[0].name),
         candidates=tuple(_candidate(selection, scores, order[0]) for scores in order),
@@ -62,7 +62,7 @@ def _over_subjects(selection: Selection, values: Sequence[float] | Scores, chanc
 
 def _candidate(selection: Selection, scores: InnerScores, best: InnerScores) -> CandidateScore:
     candidate, design = selection.candidate(scores.name), selection.design_of(scores.name)
-    n_classes = design.windows.n_classes
+    n_classes = design.windows.only.n_classes
     mine, other = scores.by_subject("balanced_accuracy"), best.by_subject("balanced_accuracy")
     request = design.plan.request
     return CandidateScore(
@@ -120,7 +120,7 @@ def _nested(selection: Selection) -> NestedScore:
     accuracy = [math.nan if row.balanced_accuracy is None else row.balanced_accuracy for row in rows]
     area = [math.nan if row.auroc is None else row.auroc for row in rows]
     inner = [selection.inner[winner].of_fold("balanced_accuracy", i) for i, winner in enumerate(selection.winners)]
-    chance = 1.0 / next(iter(selection.designs.values())).windows.n_classes
+    chance = 1.0 / next(iter(selection.designs.values())).windows.only.n_classes
     return NestedScore(
         balanced_accuracy=_over_subjects(selection, accuracy, chance),
         auroc=_over_subjects(selection, area, 0.5),

@@ -95,7 +95,7 @@ def inner_scores(
         for seen_by, tested in ((i, j), (j, i)):
             for subject in design.outer[tested].test:
                 own = whose == subject
-                found = score_subject(subject, windows.target[answers.rows[own]], answers.probabilities[own])
+                found = score_subject(subject, windows.only.values[answers.rows[own]], answers.probabilities[own])
                 for metric in METRICS:
                     value = getattr(found, metric)
                     scores[metric][seen_by, place[subject]] = math.nan if value is None else value

@@ -33,7 +33,7 @@ class Nested:
             windows = design.windows
             for subject in result.fold.test:
                 own = windows.subject[result.rows] == subject
-                scores = score_subject(subject, windows.target[result.rows[own]], result.probabilities[own])
+                scores = score_subject(subject, windows.only.values[result.rows[own]], result.probabilities[own])
                 found.append((result.fold.name, scores))
         return found
 

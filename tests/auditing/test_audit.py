@@ -19,7 +19,7 @@ from biopercept.evaluation.planning import EvaluationRequest
 from biopercept.reporting.page import write_report
 from biopercept.results.audit import Finding, Skipped
 from biopercept.results.reading import document_of
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 
 CAUGHT = [
     # plant, normalisation, probe, verdict

@@ -53,7 +53,7 @@ def test_answers_that_follow_the_time_are_a_leak_where_time_tells_the_label(
     windows = material.windows
     noise = np.random.default_rng(5).normal(size=len(windows))
     time = (windows.onset - windows.onset.mean()) / windows.onset.std()
-    probabilities = probabilities_of(2.0 * (windows.target - 0.5) + noise + by_clock * time)
+    probabilities = probabilities_of(2.0 * (windows.only.values - 0.5) + noise + by_clock * time)
     clock = material.score(material.answers(fit_clock))
     folds = [replace(fold, values=logits_of(probabilities)) for fold in material.fold_features]
     found = probe_time(material, OUTPUTS, folds, clock, material.score(probabilities))
@@ -71,7 +71,7 @@ def test_answers_of_a_clock_are_caught_where_its_answers_vary_within_a_label(gat
     random = np.random.default_rng(6)
     clock = material.score(material.answers(fit_clock))
     wave = np.sin(windows.onset / 30.0)[:, None] * np.array([[-1.0, 1.0]])  # what a clock would say, no straight line
-    honest = probabilities_of(windows.target - 0.5 + random.normal(size=len(windows)))
+    honest = probabilities_of(windows.only.values - 0.5 + random.normal(size=len(windows)))
     copied = honest + 0.3 * wave
     assert probe_clock_agreement(material, honest, wave, clock).verdict == "ok"
     assert probe_clock_agreement(material, copied, wave, clock).verdict == "leak"

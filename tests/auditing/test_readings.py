@@ -64,7 +64,9 @@ def test_time_is_not_read_from_what_each_subject_drifts_by_alone(gathered, seed:
 
 def test_time_is_not_read_from_the_label(gathered) -> None:
     material = gathered("order")  # the label follows time, and is all there is
-    label = material.windows.target[:, None] + 0.1 * np.random.default_rng(0).normal(size=(len(material.windows), 1))
+    label = material.windows.only.values[:, None] + 0.1 * np.random.default_rng(0).normal(
+        size=(len(material.windows), 1)
+    )
     found = read_time(material, as_folds(material, label)).found
     assert abs(found.value) < 0.15
 
@@ -119,8 +121,7 @@ def test_within_cells_takes_off_the_mean_and_nothing_else() -> None:
 def test_halves_do_not_overlap_in_time(gathered) -> None:
     whole = gathered("").windows
     kept = np.flatnonzero(np.arange(len(whole)) % 40 > 1)  # without two windows, halves end inside a stage
-    columns = ("recording", "row", "onset", "subject", "target", "label")
-    windows = replace(whole, **{name: getattr(whole, name)[kept] for name in columns})
+    windows = whole.at(np.flatnonzero(kept))
     early, late = halves_of(windows)
     for recording in np.unique(windows.recording):
         for label in np.unique(windows.label):
@@ -154,7 +155,7 @@ def test_people_are_recognised_by_an_offset_and_not_by_noise_or_label(gathered) 
 
     assert reached(offset) == 1.0
     assert reached(noise) < 0.2
-    assert reached(gathered("").windows.target + 0.01 * noise) < 0.2
+    assert reached(gathered("").windows.only.values + 0.01 * noise) < 0.2
 
 
 def test_people_are_not_recognised_by_having_more_of_one_label(gathered) -> None:
@@ -163,9 +164,9 @@ def test_people_are_not_recognised_by_having_more_of_one_label(gathered) -> None
     random = np.random.default_rng(4)
     rare = {"P01": 1, "P02": 0}
     kept = [windows.subject == s for s in rare]
-    is_rare = np.array([rare.get(str(s), -1) == t for s, t in zip(windows.subject, windows.target, strict=True)])
+    is_rare = np.array([rare.get(str(s), -1) == t for s, t in zip(windows.subject, windows.only.values, strict=True)])
     rows = np.flatnonzero((kept[0] | kept[1]) & (~is_rare | (random.random(len(windows)) < 0.3)))
-    values = windows.target[:, None] + 0.01 * random.normal(size=(len(windows), 1))
+    values = windows.only.values[:, None] + 0.01 * random.normal(size=(len(windows), 1))
     found = recognise(material, [FoldValues(NOBODY, rows, values)])
     assert found.chance == 0.5
     assert found.value < 0.65

@@ -83,15 +83,15 @@ def test_permuted_labels_keep_counts_runs_and_subjects(gathered) -> None:
         material = gathered(plant)
         windows = material.windows
         drawn = permuted_labels(material, np.random.default_rng(0))
-        assert not np.array_equal(drawn, windows.target)
+        assert not np.array_equal(drawn, windows.only.values)
         groups = (
             [np.ones(len(windows), bool)] if plant == "constant" else [windows.subject == s for s in windows.subjects]
         )
         for own in groups:
-            assert set(drawn[own]) == set(windows.target[own])
+            assert set(drawn[own]) == set(windows.only.values[own])
         if plant == "":
             for own in groups:
-                assert np.bincount(drawn[own]).tolist() == np.bincount(windows.target[own]).tolist()
+                assert np.bincount(drawn[own]).tolist() == np.bincount(windows.only.values[own]).tolist()
 
 
 def test_labels_without_meaning_that_can_be_learnt_are_a_leak(gathered, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,9 +116,9 @@ def test_scores_agree_with_scikit_learn(gathered) -> None:
     held, pooled = material.score(p), material.pooled(p)
     for subject in windows.subjects:
         rows = windows.subject == subject
-        expected = balanced_accuracy_score(windows.target[rows], p[rows].argmax(1))
+        expected = balanced_accuracy_score(windows.only.values[rows], p[rows].argmax(1))
         assert held.per_subject[subject] == pytest.approx(expected)
-    assert pooled.value == pytest.approx(balanced_accuracy_score(windows.target, p.argmax(1)))
+    assert pooled.value == pytest.approx(balanced_accuracy_score(windows.only.values, p.argmax(1)))
     assert held.ci95[0] < held.value < held.ci95[1]
     assert gathered("constant").score(p).is_pooled
 

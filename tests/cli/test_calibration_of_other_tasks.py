@@ -63,6 +63,32 @@ def test_a_final_model_that_will_not_be_calibrated_says_so(store: Path, tmp_path
     )
 
 
+@pytest.mark.parametrize("command", ["cross-validate", "train"])
+def test_single_times_are_not_calibrated(command: str, store: Path, tmp_path: Path) -> None:
+    dense = ("--set", "training.dense_weight=0.5")
+    assert refusal(command, store, "-o", tmp_path / "out", "--task", "stress", *TEMPERATURE, *dense, *QUICK) == (
+        "evaluation.calibration is temperature, and a network of single times (training.dense_weight is 0.5) has no "
+        "calibration; set evaluation.calibration=none and evaluation.conformal_coverage=0"
+    )
+
+
+def test_the_curve_of_personalise_is_not_calibrated(store: Path, tmp_path: Path) -> None:
+    assert refusal("personalise", store, "-o", tmp_path / "out", "--task", "stress", *TEMPERATURE) == (
+        "evaluation.calibration is temperature, and the curve of personalise has no calibration; "
+        "set evaluation.calibration=none and evaluation.conformal_coverage=0"
+    )
+
+
+def test_tune_makes_no_sets_and_takes_no_sensor_away(store: Path, tmp_path: Path) -> None:
+    tune = ("tune", store, "-o", tmp_path / "out", "--task", "stress", "--trials", 1)
+    assert refusal(*tune, *SETS) == (
+        "tune makes no prediction sets; evaluation.conformal_coverage is 0.9, which must be 0"
+    )
+    assert refusal(*tune, "--set", "evaluation.missing_sensors=single") == (
+        "tune asks with all sensors; evaluation.missing_sensors is single, which must be none"
+    )
+
+
 def test_an_ordinal_scale_has_levels_whose_probabilities_are_calibrated(store: Path, tmp_path: Path) -> None:
     words = ["cross-validate", store, "-o", tmp_path / "out", "--task", "level", *TEMPERATURE, *QUICK, "-q"]
     outcome = CliRunner().invoke(build_app(), [str(word) for word in words])

@@ -72,7 +72,7 @@ def test_a_group_missing_in_a_window_abstains_and_without_any_group_the_class_sh
     nothing, no_eda = windows.rows_of(["P05"]), windows.rows_of(["P06"])  # P06 was made without EDA
     assert np.isnan(fitted.members.probabilities(no_eda)[1]).all()
     assert np.isfinite(fitted.members.probabilities(no_eda)[0]).all()
-    shares = np.bincount(windows.target[asked.fitting]) / len(asked.fitting)
+    shares = np.bincount(windows.only.values[asked.fitting]) / len(asked.fitting)
     assert np.allclose(fitted.probabilities(nothing), shares)
     assert np.allclose(fitted.probabilities(no_eda).sum(axis=1), 1)
 
@@ -133,7 +133,7 @@ def test_a_planted_effect_is_found_in_a_subject_never_seen(made: ModuleType, fit
     rows = asked.inputs.windows.rows_of(["P05"])
     found = fit(asked).probabilities(rows)
     assert np.allclose(found.sum(axis=1), 1)
-    assert np.mean(found.argmax(axis=1) == asked.inputs.windows.target[rows]) > 0.75
+    assert np.mean(found.argmax(axis=1) == asked.inputs.windows.only.values[rows]) > 0.75
 
 
 def test_lda_equals_scikit_learns_own_on_the_same_table(made: ModuleType) -> None:
@@ -146,7 +146,7 @@ def test_lda_equals_scikit_learns_own_on_the_same_table(made: ModuleType) -> Non
     assert np.isfinite(held).all()
     scaled = (held - held.mean(axis=0)) / held.std(axis=0)
     own = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=[0.5, 0.5])
-    want = own.fit(scaled, windows.target[rows]).predict_proba(scaled)
+    want = own.fit(scaled, windows.only.values[rows]).predict_proba(scaled)
     assert np.allclose(fitted.probabilities(rows), want, atol=1e-9)
 
 
@@ -186,4 +186,4 @@ def test_quality_only_sees_quality_by_modality_and_absence(made: ModuleType) -> 
     table = quality_by_modality(windows)
     assert np.isnan(table[windows.rows_of(["P06"])]).all(axis=0).sum() == table.shape[1] - 1
     rows = windows.rows_of(["P05"])
-    assert np.mean(fit_quality(asked).probabilities(rows).argmax(axis=1) == windows.target[rows]) == 1.0
+    assert np.mean(fit_quality(asked).probabilities(rows).argmax(axis=1) == windows.only.values[rows]) == 1.0

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from made_inputs import Classifier
 from torch import nn
 
 from biopercept.comparators.cnn_late_fusion import CnnLateFusion
@@ -20,7 +21,7 @@ from biopercept.comparators.perceiver import Perceiver
 from biopercept.comparators.transformer import Transformer
 from biopercept.errors import SettingsError
 from biopercept.learning.operations import count_operations, operations_per_window
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
+from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import TokenSettings
 
@@ -29,7 +30,7 @@ VOCABULARY = TokenVocabulary(
     {"ecg": 128, "bvp": 64, "eda": 20, "temp": 40, "heart_rate": 20, "tonic": 20}, {"heart": 3, "eda": 2}, 8
 )
 NETWORKS = {
-    "perceiver-io": BiosignalPerceiver,
+    "perceiver-io": Classifier,
     "perceiver": Perceiver,
     "transformer": Transformer,
     "informer": Informer,

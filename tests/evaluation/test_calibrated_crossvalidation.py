@@ -49,7 +49,7 @@ def first_fold(path: Path, asked: EvaluationRequest) -> tuple[FoldResult, np.nda
     with open_store(path) as opened:
         plan = plan_evaluation(opened, asked)
         result = fit_fold(plan, plan.folds[0])
-        return result, plan.windows.target[result.rows]
+        return result, plan.windows.only.values[result.rows]
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,14 @@ def test_nobody_to_learn_from_is_one_sentence(asked: FitRequest) -> None:
 
 def test_an_inner_fold_that_could_not_learn_a_class_is_refused(asked: FitRequest) -> None:
     windows = asked.inputs.windows
-    target = windows.target.copy()
+    target = windows.only.values.copy()
     target[windows.subject != asked.fitting_subjects[0]] = 0
-    few = replace(asked, inputs=replace(asked.inputs, windows=replace(windows, target=target)))
+    few = replace(
+        asked,
+        inputs=replace(
+            asked.inputs, windows=replace(windows, targets={"stress": replace(windows.only, values=target)})
+        ),
+    )
     with pytest.raises(SettingsError, match="no training subject with class 'stress'"):
         held_out_answers(few, fitter_named("dummy"), fitter_named("dummy")(few), 3)
 

@@ -27,7 +27,7 @@ from biopercept.learning.normalisation import MODES, NormalisationSettings
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.store import open_store
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 
 SMALL = FitSettings(
     model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),
@@ -264,7 +264,7 @@ def test_chance_of_the_area_under_the_curve_is_a_half_however_many_classes(made:
         plan = plan_evaluation(opened, request(path, "dummy"))
         results = [fit_fold(plan, fold) for fold in plan.folds]
         for result in results:
-            wrong = np.eye(3)[(plan.windows.target[result.rows] + 1) % 3]
+            wrong = np.eye(3)[(plan.windows.only.values[result.rows] + 1) % 3]
             wrong[np.arange(len(wrong)) % 3 > 0] = 1 / 3
             result.probabilities[:] = 0.2 + 0.4 * wrong / wrong.sum(axis=1, keepdims=True)
         auroc = write_scores(plan, results, tmp_path)["auroc"]

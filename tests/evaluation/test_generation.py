@@ -29,8 +29,7 @@ from biopercept.learning.pretext import PretrainingSettings
 from biopercept.learning.pretraining import unlabelled_inputs
 from biopercept.learning.restriction import restricted
 from biopercept.learning.token_source import TokenSource, vocabulary_of
-from biopercept.model.answering import QueryPerceiver
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 from biopercept.reporting.generation import generation_page
 from biopercept.results.generation import FILLERS, Generation
@@ -100,7 +99,7 @@ def test_what_is_told_depends_on_nothing_that_comes_from_the_hidden_sensor(made:
     inputs = inputs_of(made, recordings)
     population = inputs.fit(("P01", "P02", "P03"))
     torch.manual_seed(0)
-    network = QueryPerceiver(SMALL, TOKENS, vocabulary_of(made.FEATURES))
+    network = BiosignalPerceiver(SMALL, TOKENS, vocabulary_of(made.FEATURES), {}, reconstructs=True)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     heart = "ecg"
@@ -124,7 +123,7 @@ def test_errors_are_those_of_the_samples_in_both_units(made: ModuleType) -> None
     inputs = inputs_of(made, made.study(4))
     population = inputs.fit(("P01", "P02", "P03"))
     torch.manual_seed(0)
-    network = QueryPerceiver(SMALL, TOKENS, vocabulary_of(made.FEATURES))
+    network = BiosignalPerceiver(SMALL, TOKENS, vocabulary_of(made.FEATURES), {}, reconstructs=True)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     hidden = TokenSource(restricted(inputs, ["eda"]), population, replace(TOKENS, features=False), CPU)

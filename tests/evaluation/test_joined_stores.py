@@ -25,7 +25,7 @@ from biopercept.reporting.methods import methods_text
 from biopercept.reporting.score_files import load_cross_validation
 from biopercept.reporting.tables import score_table
 from biopercept.store import open_store
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 
 SMALL = FitSettings(
     model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),
@@ -106,7 +106,7 @@ def test_joined_rows_are_those_of_the_stores(made: ModuleType, stores: tuple[Pat
         alone = plan_evaluation(second, single).windows
         own = plan.windows.rows_of([s for s in plan.windows.subjects if s.startswith("beta/")])
         assert np.array_equal(plan.windows.raw_features()[own], alone.raw_features()[:, [1, 0]])
-        assert np.array_equal(plan.windows.target[own], alone.target)
+        assert np.array_equal(plan.windows.only.values[own], alone.only.values)
         assert np.array_equal(plan.windows.onset[own], alone.onset)
         assert [s.partition("/")[2] for s in plan.windows.subject[own]] == alone.subject.tolist()
         keys = {plan.windows.recordings[i].key for i in plan.windows.recording[own]}
@@ -122,10 +122,10 @@ def test_each_studys_labels_are_read_as_it_says_them(made: ModuleType, tmp_path:
         plan = plan_evaluation(joined, request((plain, turned)))
     windows = plan.windows
     assert any("is constant within each file" in warning for warning in plan.warnings)
-    assert windows.classes == ("rest", "stress")
+    assert windows.only.classes == ("rest", "stress")
     for study, word in (("alpha", "stroop"), ("beta", "baseline")):
         own = np.char.startswith(windows.subject, f"{study}/")
-        assert set(windows.label[own & (windows.target == 1)]) == {word}
+        assert set(windows.label[own & (windows.only.values == 1)]) == {word}
 
 
 def test_nothing_of_the_study_tested_reaches_its_model(made: ModuleType, tmp_path: Path) -> None:

@@ -137,13 +137,7 @@ def fit_request(plan: Plan, fold: Fold, **settings: Any) -> FitRequest:
 
 
 def weights(plan: Plan, **settings: Any) -> dict[str, Any]:
-    return dict(
-        learnt(
-            fitter_for(plan.request.model, plan.windows, plan.request.fit.training)(
-                fit_request(plan, plan.folds[0], **settings)
-            )
-        )
-    )
+    return dict(learnt(fitter_for(plan.request.model, plan.windows)(fit_request(plan, plan.folds[0], **settings))))
 
 
 def check(study: Study, *how: Any, **settings: Any) -> None:
@@ -194,7 +188,7 @@ def test_folds_stacked_in_one_program(study: Study, model: str) -> None:
     found = []
     for kind in ("plain", "other"):
         plan = study.plan(kind, model, "causal")
-        fitter = fitter_for(plan.request.model, plan.windows, plan.request.fit.training)
+        fitter = fitter_for(plan.request.model, plan.windows)
         assert isinstance(fitter, NetworkFitter)
         own, theirs = (dict(learnt(f)) for f in fitter.together([fit_request(plan, fold) for fold in plan.folds[:2]]))
         found.append((own, theirs))
@@ -214,8 +208,8 @@ def test_calibration_and_prediction_sets(study: Study, model: str, n_folds: int)
         ).calibrating
         answers = held_out_answers(
             asked,
-            fitter_for(plan.request.model, plan.windows, plan.request.fit.training),
-            fitter_for(plan.request.model, plan.windows, plan.request.fit.training)(asked),
+            fitter_for(plan.request.model, plan.windows),
+            fitter_for(plan.request.model, plan.windows)(asked),
             n_folds,
         )
         found.append(calibration_from(plan.windows, [answers], settings))

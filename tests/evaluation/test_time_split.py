@@ -20,12 +20,12 @@ from biopercept.evaluation.folds import fit_fold
 from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.evaluation.time_planning import TimePlan, plan_in_time
-from biopercept.learning.class_objective import predict_probabilities
 from biopercept.learning.engine import engine_for
 from biopercept.learning.final import Provenance, train_final
 from biopercept.learning.fitting import FitRequest, FitSettings
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.pretext import PretrainingSettings
+from biopercept.learning.task_objective import predict_windows
 from biopercept.learning.token_source import TokenSource
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
@@ -86,7 +86,7 @@ def test_an_embargo_of_a_window_or_more_lies_before_what_is_scored(
         assert learnt.max() + made.LENGTH + max(embargo, made.LENGTH) <= scored.min()
     assert f"{plan.embargo_seconds:g} s lie between them" in plan.warnings[-1]
     assert plan.embargo_seconds == max(embargo, made.LENGTH)
-    counted = [n for reason, n in plan.windows.left_out.items() if "ignored" not in reason]
+    counted = [n for reason, n in plan.windows.excluded.items() if "ignored" not in reason]
     assert len(plan.windows) + sum(counted) == 4 * 25
 
 
@@ -254,7 +254,7 @@ def test_where_nothing_can_be_checked_the_starting_model_is_kept_unless_asked_ot
     [fold] = plan.folds
     rows = plan.windows.rows_of(fold.test)
     source = TokenSource(plan.inputs, plan.checkpoint.population, plan.checkpoint.tokens, engine_for("cpu").device)
-    start = predict_probabilities(plan.checkpoint.network, source, rows)
+    start = predict_windows(plan.checkpoint.network, (plan.task,), source, rows)["stress"]
     assert np.array_equal(fit_fold(plan, fold).probabilities, start) is (unchecked == "keep")
 
 

@@ -15,7 +15,7 @@ from biopercept.learning.forecasting import fit_forecaster, forecast_errors
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.token_source import TokenSource
-from biopercept.learning.training_settings import TrainingSettings
+from biopercept.learning.training_settings import FitSettings, TrainingSettings
 from biopercept.learning.windows import grid_windows
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
@@ -46,8 +46,8 @@ def inputs(made: ModuleType) -> WindowInputs:
 def errors(inputs: WindowInputs, n_epochs: int):
     rows = inputs.windows.rows_of
     found = fit_forecaster(
-        inputs, rows(("P01", "P02", "P03")), rows(()), "eda", tokens=TOKENS, model=MODEL,
-        settings=TrainingSettings(n_epochs=n_epochs, batch_size=32, learning_rate=5e-3), engine=ENGINE, seed=0,
+        inputs, rows(("P01", "P02", "P03")), rows(()), "eda", engine=ENGINE, seed=0,
+        settings=FitSettings(TOKENS, MODEL, TrainingSettings(n_epochs=n_epochs, batch_size=32, learning_rate=5e-3)),
     )  # fmt: skip
     source = TokenSource(inputs, found.population, TOKENS, ENGINE.device)
     return forecast_errors(found.network, source, inputs.windows, rows(("P04",)), "eda")
@@ -77,6 +77,6 @@ def test_a_signal_that_nobody_has_cannot_be_forecast(inputs: WindowInputs) -> No
     rows = inputs.windows.rows_of(("P01",))
     with pytest.raises(StudyError, match="no training recording has ecg, so its next patches cannot be learnt"):
         fit_forecaster(
-            inputs, rows, rows[:0], "ecg", tokens=TOKENS, model=MODEL, settings=TrainingSettings(n_epochs=1),
+            inputs, rows, rows[:0], "ecg", settings=FitSettings(TOKENS, MODEL, TrainingSettings(n_epochs=1)),
             engine=ENGINE, seed=0,
         )  # fmt: skip

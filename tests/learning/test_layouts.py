@@ -11,23 +11,20 @@ import pytest
 import torch
 from made_inputs import OPEN
 
-from biopercept.learning.class_objective import ClassObjective, predict_probabilities
 from biopercept.learning.engine import Engine
+from biopercept.learning.fitting import FitRequest, FitSettings, fit_perceiver_io
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.layouts import CALL_TOKENS, Layouts, in_order
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.pretext import OBJECTIVES, PretextNetwork, PretrainingSettings
-from biopercept.learning.stacked import FoldFit, fit_stacked
-from biopercept.learning.task_fitting import trace_answers
-from biopercept.learning.task_objective import TaskObjective, ask, fitted_outputs
+from biopercept.learning.task_objective import Objective, predict_windows
 from biopercept.learning.token_source import TokenSource, vocabulary_of
-from biopercept.learning.training import fit_network
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import labelled_windows
-from biopercept.model.answering import QueryPerceiver
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.token_inputs import TokenInputs
 from biopercept.recording import Channel
+from biopercept.task_prediction import predict_times
 from biopercept.windowed import PreparedRecording, StoredSignal
 
 CPU = torch.device("cpu")
@@ -146,16 +143,20 @@ def test_a_gap_is_no_other_layout(made: ModuleType) -> None:
 def test_answers_are_those_of_one_undivided_batch(made: ModuleType, mixed: tuple[PreparedRecording, ...]) -> None:
     inputs, source = source_of(made, mixed)
     torch.manual_seed(0)
-    network = BiosignalPerceiver(CALM, OPEN, vocabulary_of(made.FEATURES), 2).eval()
+    network = BiosignalPerceiver(CALM, OPEN, vocabulary_of(made.FEATURES), {"stress": 2}).eval()
     network.queries.values.data.normal_()
     rows = shuffled(len(inputs.windows))
     with torch.no_grad():
-        want = torch.softmax(network(source.batch(rows, is_whole=True)).double(), -1).numpy()
+        want = torch.softmax(network(source.batch(rows, is_whole=True)).tasks["stress"].double(), -1).numpy()
     assert len(source.layouts.parts(rows)) == 3
-    np.testing.assert_allclose(predict_probabilities(network, source, rows), want, rtol=0, atol=2e-6)
-    np.testing.assert_allclose(predict_probabilities(network, source, rows, batch_size=9), want, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(
+        predict_windows(network, inputs.windows.tasks, source, rows)["stress"], want, rtol=0, atol=2e-6
+    )
+    np.testing.assert_allclose(
+        predict_windows(network, inputs.windows.tasks, source, rows, batch_size=9)["stress"], want, rtol=0, atol=2e-6
+    )
     assert np.ptp(want[:, 0]) > 1e-3
-    assert predict_probabilities(network, source, rows[:0]).shape == (0, 2)
+    assert predict_windows(network, inputs.windows.tasks, source, rows[:0])["stress"].shape == (0, 2)
 
 
 def test_a_mixed_batch_of_training_has_the_loss_and_gradient_of_the_undivided_one(
@@ -163,13 +164,13 @@ def test_a_mixed_batch_of_training_has_the_loss_and_gradient_of_the_undivided_on
 ) -> None:
     inputs, source = source_of(made, mixed)
     torch.manual_seed(0)
-    network = BiosignalPerceiver(CALM, OPEN, vocabulary_of(made.FEATURES), 2).train()
+    network = BiosignalPerceiver(CALM, OPEN, vocabulary_of(made.FEATURES), {"stress": 2}).train()
     rows = shuffled(len(inputs.windows))[:64]
     found = []
     for layouts in (source.layouts, undivided(source)):
         source.layouts = layouts
         network.zero_grad()
-        loss = ClassObjective(inputs.windows, 0.05).loss(network, source, rows, torch.Generator())
+        loss = Objective(inputs.windows, inputs.windows.tasks, 0.05).loss(network, source, rows, torch.Generator())
         loss.backward()
         found.append((loss.detach(), [p.grad for p in network.parameters() if p.grad is not None]))
     torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=2e-6)
@@ -177,24 +178,21 @@ def test_a_mixed_batch_of_training_has_the_loss_and_gradient_of_the_undivided_on
         torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-6)
 
 
-def test_several_tasks_and_single_times_too(made: ModuleType, mixed: tuple[PreparedRecording, ...]) -> None:
+def test_losses_scores_and_single_times_too(made: ModuleType, mixed: tuple[PreparedRecording, ...]) -> None:
     inputs, source = source_of(made, mixed)
     rows = shuffled(len(inputs.windows))
-    outputs = fitted_outputs(inputs.windows, rows, {})
+    tasks = inputs.windows.tasks
     torch.manual_seed(0)
-    network = QueryPerceiver(CALM, OPEN, vocabulary_of(made.FEATURES), [o.spec for o in outputs])
+    network = BiosignalPerceiver(CALM, OPEN, vocabulary_of(made.FEATURES), {"stress": 2}, traces=True)
     times = np.linspace(1.0, 19.0, 3 * len(rows), dtype=np.float32).reshape(len(rows), 3)
     found = []
     for layouts in (source.layouts, undivided(source)):
         source.layouts = layouts
-        objective = TaskObjective(
-            inputs.windows, outputs, rows, rows[:0], dense_weight=0.0, label_smoothing=0.0, seed=0
-        )
+        objective = Objective(inputs.windows, tasks)
         loss = objective.loss(network.train(), source, rows[:64], torch.Generator())
         score = objective.validation_loss(network, source, rows)
-        told = ask(network, source, rows)["stress"].numpy()
-        traces = trace_answers(network, outputs, source, rows, times)["stress"]
-        found.append((float(loss.detach()), score, told, traces))
+        told = predict_windows(network, tasks, source, rows)["stress"]
+        found.append((float(loss.detach()), score, told, predict_times(network, tasks, source, rows, times)["stress"]))
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=5e-6)
     assert np.ptp(found[0][2]) > 1e-3
@@ -220,13 +218,12 @@ def test_a_network_is_fitted_on_a_mixed_study_and_again_equal(
 ) -> None:
     inputs, _ = source_of(made, mixed)
 
-    def make(vocabulary, n_classes) -> BiosignalPerceiver:
-        return BiosignalPerceiver(PerceiverSettings(width=16, n_latents=4, n_layers=1), OPEN, vocabulary, n_classes)
-
-    rows = inputs.windows.rows_of(["P01", "P02", "P03", "P04"])
-    common = {"tokens": OPEN, "settings": TrainingSettings(n_epochs=2, batch_size=64), "engine": Engine(CPU)}
-    validation = inputs.windows.rows_of(["P05"])
-    fits = [fit_network(inputs, rows, validation, make, **common, seed=seed) for seed in (1, 1, 2)]
+    rows, validation = inputs.windows.rows_of(["P01", "P02", "P03", "P04"]), inputs.windows.rows_of(["P05"])
+    model = PerceiverSettings(width=16, n_latents=4, n_layers=1)
+    settings = FitSettings(OPEN, model, TrainingSettings(n_epochs=2, batch_size=64))
+    fits = [
+        fit_perceiver_io(FitRequest(inputs, rows, validation, settings, Engine(CPU), seed)).fitted for seed in (1, 1, 2)
+    ]
     assert fits[0].history == fits[1].history
     assert fits[0].history != fits[2].history
 
@@ -236,24 +233,25 @@ def test_folds_fitted_at_once_leave_the_same_channels_out(
 ) -> None:
     inputs, _ = source_of(made, mixed)
 
-    def make(vocabulary, n_classes) -> BiosignalPerceiver:
-        return BiosignalPerceiver(
-            PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2), OPEN, vocabulary, n_classes
-        )
-
     of = inputs.windows.rows_of
-    folds = [FoldFit(of(["P01", "P02"]), of(["P05"]), 0), FoldFit(of(["P03", "P04"]), of(["P06"]), 1)]
-    settings = TrainingSettings(n_epochs=2, batch_size=6)  # few windows: a batch is not worth dividing
-    common = {"tokens": OPEN, "settings": settings, "engine": Engine(CPU)}
-    for stacked, fold in zip(fit_stacked(inputs, folds, make, **common), folds, strict=True):
-        alone = fit_network(inputs, fold.training, fold.validation, make, **common, seed=fold.seed)
-        np.testing.assert_allclose(stacked.history, alone.history, rtol=0, atol=2e-4)
+    training = TrainingSettings(n_epochs=2, batch_size=6)  # few windows: a batch is not worth dividing
+    settings = FitSettings(OPEN, PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2), training)
+    requests = [
+        FitRequest(inputs, of(["P01", "P02"]), of(["P05"]), settings, Engine(CPU), 0),
+        FitRequest(inputs, of(["P03", "P04"]), of(["P06"]), settings, Engine(CPU), 1),
+    ]
+    for stacked, request in zip(fit_perceiver_io.together(requests), requests, strict=True):
+        alone = fit_perceiver_io(request)
+        np.testing.assert_allclose(stacked.fitted.history, alone.fitted.history, rtol=0, atol=2e-4)
 
 
 def test_outputs_of_parts_lie_in_the_order_of_the_rows() -> None:
     values = torch.arange(7.0)
     parts = [np.array([1, 4, 6]), np.array([0]), np.array([2, 3, 5])]
     assert torch.equal(in_order(parts, lambda part: values[torch.from_numpy(part)]), values)
+    named = in_order(parts, lambda part: {"a": values[torch.from_numpy(part)], "b": -values[torch.from_numpy(part)]})
+    assert torch.equal(named["a"], values)
+    assert torch.equal(named["b"], -values)
 
 
 def test_absent_signals_channels_and_groups_are_left_out_of_inputs(

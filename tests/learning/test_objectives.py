@@ -7,20 +7,18 @@ import pytest
 import torch
 
 from biopercept.learning.objectives import (
-    answer_probabilities,
     contrastive_loss,
-    joint_loss,
     masked_mean,
     patch_loss,
+    task_loss,
     task_losses,
+    values_of,
 )
-from biopercept.model.queries import TaskSpec
+from biopercept.tasks import Task
 
-STRESS, EFFORT, AGE = (
-    TaskSpec("stress", "classification", 3),
-    TaskSpec("effort", "ordinal", 2, weight=0.5),
-    TaskSpec("age", "regression", 1, weight=2.0),
-)
+STRESS = Task("stress", classes={"rest": (), "stress": (), "joy": ()})
+EFFORT = Task("effort", kind="ordinal", classes={"low": (), "middle": (), "high": ()})
+AGE = Task("age", kind="regression", column="age", mean=40.0, scale=10.0)
 G = torch.Generator().manual_seed(0)
 OUTPUTS = {
     "stress": torch.randn(4, 3, generator=G),
@@ -30,7 +28,7 @@ OUTPUTS = {
 TRUTHS = {
     "stress": torch.tensor([0, 2, 1, 1]),
     "effort": torch.tensor([0, 1, 2, 1]),
-    "age": torch.randn(4, 1, generator=G),
+    "age": torch.randn(4, generator=G),
 }
 
 
@@ -42,30 +40,22 @@ def test_each_kind_of_task_has_its_textbook_loss() -> None:
     above = np.array([[0, 0], [1, 0], [1, 1], [1, 0]])
     plain = -(above * np.log(steps) + (1 - above) * np.log(1 - steps)).mean(1)
     np.testing.assert_allclose(task_losses(EFFORT, OUTPUTS["effort"], TRUTHS["effort"]), plain, rtol=1e-5)
-    far = np.abs((OUTPUTS["age"] - TRUTHS["age"]).numpy()[:, 0])
+    far = np.abs((OUTPUTS["age"][:, 0] - TRUTHS["age"]).numpy())
     plain = np.where(far < 1, 0.5 * far**2, far - 0.5)
     np.testing.assert_allclose(task_losses(AGE, OUTPUTS["age"], TRUTHS["age"]), plain, rtol=1e-5)
 
 
-def test_the_joint_loss_weighs_tasks_and_leaves_out_what_is_not_known() -> None:
-    masks = {"stress": torch.tensor([True, False, True, False]), "age": torch.tensor([False] * 4)}
-    junk = {**TRUTHS, "stress": torch.tensor([0, -5, 1, 99]), "age": torch.full((4, 1), torch.nan)}
-    held = {name: value.clone().requires_grad_() for name, value in OUTPUTS.items()}
-    loss = joint_loss((STRESS, EFFORT, AGE), held, junk, masks)
-    known = task_losses(STRESS, OUTPUTS["stress"], TRUTHS["stress"])[[0, 2]].mean()
-    effort = task_losses(EFFORT, OUTPUTS["effort"], TRUTHS["effort"]).mean()
-    torch.testing.assert_close(loss, known + 0.5 * effort)
+@pytest.mark.parametrize("task", [STRESS, EFFORT, AGE])
+def test_the_loss_of_a_batch_is_the_mean_of_what_is_known_and_nothing_else_reaches_a_gradient(task: Task) -> None:
+    outputs, truth = OUTPUTS[task.name].clone().requires_grad_(), TRUTHS[task.name].clone()
+    each, mask = task_losses(task, outputs, truth), torch.tensor([True, False, True, False])
+    torch.testing.assert_close(task_loss(task, outputs, truth), each.mean())
+    truth[~mask] = 0
+    loss = task_loss(task, outputs, truth, mask)
+    torch.testing.assert_close(loss, each[mask].mean())
     loss.backward()
-    assert (held["stress"].grad[[1, 3]] == 0).all()
-    assert (held["age"].grad == 0).all()
-    assert (held["stress"].grad[[0, 2]] != 0).any()
-
-
-def test_weights_of_answers_count_within_their_task() -> None:
-    weights = torch.tensor([1.0, 0.0, 0.0, 3.0])
-    losses = task_losses(STRESS, OUTPUTS["stress"], TRUTHS["stress"])
-    found = joint_loss((STRESS,), OUTPUTS, TRUTHS, None, {"stress": weights})
-    torch.testing.assert_close(found, (losses[0] + 3 * losses[3]) / 4)
+    assert (outputs.grad[~mask] == 0).all()
+    assert (outputs.grad[mask] != 0).any()
 
 
 def test_a_mean_over_nothing_is_zero_and_has_a_gradient_of_zero() -> None:
@@ -79,15 +69,19 @@ def test_a_mean_over_nothing_is_zero_and_has_a_gradient_of_zero() -> None:
 def test_traces_are_scored_like_windows() -> None:
     outputs, truth = torch.randn(2, 5, 3, generator=G), torch.randint(0, 3, (2, 5), generator=G)
     mask = torch.rand(2, 5, generator=G) > 0.4
-    found = joint_loss((STRESS,), {"stress": outputs}, {"stress": truth}, {"stress": mask})
+    found = task_loss(STRESS, outputs, truth, mask)
     torch.testing.assert_close(found, torch.nn.functional.cross_entropy(outputs[mask], truth[mask]))
 
 
 def test_probabilities_of_an_ordinal_scale_are_those_of_its_levels_even_where_steps_disagree() -> None:
-    found = answer_probabilities(EFFORT, torch.tensor([[1.0, -1.0], [-1.0, 1.0]]))
+    found = values_of(EFFORT, torch.tensor([[1.0, -1.0], [-1.0, 1.0]]))
     up, down = 1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1))
     np.testing.assert_allclose(found, [[1 - up, up - down, down], [1 - down, 0.0, down]], atol=1e-6)
-    torch.testing.assert_close(answer_probabilities(STRESS, OUTPUTS["stress"]), OUTPUTS["stress"].softmax(-1))
+    torch.testing.assert_close(values_of(STRESS, OUTPUTS["stress"]), OUTPUTS["stress"].softmax(-1))
+
+
+def test_a_number_comes_back_in_the_unit_of_its_column() -> None:
+    assert values_of(AGE, torch.tensor([[0.0], [-1.5]])).tolist() == [[40.0], [25.0]]
 
 
 def test_masked_patches_teach_nothing() -> None:

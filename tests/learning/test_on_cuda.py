@@ -84,7 +84,7 @@ def test_a_network_fitted_on_the_card_answers_the_same_on_a_processor(inputs: Wi
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_can_be_fitted_and_asked(inputs: WindowInputs, name: str) -> None:
-    fitter = fitter_for(name, inputs.windows, BRIEF.training)
+    fitter = fitter_for(name, inputs.windows)
     assert isinstance(fitter, NetworkFitter)
     fitted = fitter(asked(inputs, "1234", "5"))
     told = fitted.probabilities(everything(inputs))

@@ -12,10 +12,9 @@ import torch
 
 from biopercept.errors import CheckpointError, SettingsError, StudyError
 from biopercept.learning.checkpoint import CARD, DESCRIPTION, load_checkpoint
-from biopercept.learning.class_objective import predict_probabilities
 from biopercept.learning.engine import Engine
 from biopercept.learning.final import Provenance, train_final
-from biopercept.learning.fitting import FitRequest, FitSettings, starting_weights
+from biopercept.learning.fitting import FitRequest, FitSettings, fit_perceiver_io, starting_weights
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
 from biopercept.learning.pretext import PretrainingSettings
@@ -23,7 +22,6 @@ from biopercept.learning.pretrained_files import load_pretrained, save_pretraine
 from biopercept.learning.pretraining import PretrainedNetwork, pretrain, unlabelled_inputs
 from biopercept.learning.starting import load_start, matching, take_weights
 from biopercept.learning.token_source import TokenSource
-from biopercept.learning.training import fit_perceiver
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import labelled_windows
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
@@ -156,14 +154,14 @@ def test_weights_are_taken_where_name_and_shape_agree_and_the_rest_is_new(
 ) -> None:
     start = load_start(saved(network, tmp_path / "pre"))
     torch.manual_seed(5)
-    model = BiosignalPerceiver(SMALL, TOKENS, network.vocabulary, 2)
+    model = BiosignalPerceiver(SMALL, TOKENS, network.vocabulary, {"stress": 2})
     before = {k: v.clone() for k, v in model.state_dict().items()}
     taken = take_weights(model, start.weights)
     now = model.state_dict()
     assert all(torch.equal(now[k], network.weights[k]) for k in taken)
-    assert {k for k in now if k not in taken} == {"queries.values", "head.weight", "head.bias"}
+    assert {k for k in now if k not in taken} == {"queries.values", "heads.0.weight", "heads.0.bias"}
     assert all(torch.equal(now[k], before[k]) for k in now if k not in taken)
-    wider = BiosignalPerceiver(replace(SMALL, n_latents=5), TOKENS, network.vocabulary, 2)
+    wider = BiosignalPerceiver(replace(SMALL, n_latents=5), TOKENS, network.vocabulary, {"stress": 2})
     assert "core.latents.values" not in matching(wider, start.weights)
     other = torch.nn.Linear(2, 2)
     with pytest.raises(
@@ -188,7 +186,7 @@ def test_a_final_model_says_where_it_started_and_hands_on_whom_that_had_seen(
     assert (told["kind"], told["studies"], told["new"]) == (
         "pretrained",
         ["made"],
-        ["queries.values", "head.weight", "head.bias"],
+        ["queries.values", "heads.0.weight", "heads.0.bias"],
     )
     assert "It started from the weights of a pretrained network" in (tmp_path / "model" / CARD).read_text()
     again = load_start(tmp_path / "model")
@@ -235,17 +233,18 @@ def test_whole_source_dropout_keeps_a_model_standing_when_its_best_sensor_is_gon
 
     def correct(chance: float, seed: int) -> tuple[float, float]:
         tokens = TokenSettings(modality_dropout=chance, channel_dropout=0.0, time_dropout=0.0, token_dropout=0.0)
-        found = fit_perceiver(
-            inputs, windows.rows_of([f"P0{i}" for i in range(1, 7)]), windows.rows_of(()), tokens=tokens,
-            model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),
-            settings=TrainingSettings(n_epochs=15, batch_size=32, learning_rate=5e-3), engine=ENGINE, seed=seed,
-        )  # fmt: skip
-        source = TokenSource(inputs, found.population, tokens, ENGINE.device)
-        whole = predict_probabilities(found.network, source, rows).argmax(1) == windows.target[rows]
-        batch = source.batch(rows)
+        settings = FitSettings(
+            tokens,
+            PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),
+            TrainingSettings(n_epochs=15, batch_size=32, learning_rate=5e-3),
+        )
+        training = windows.rows_of([f"P0{i}" for i in range(1, 7)])
+        found = fit_perceiver_io(FitRequest(inputs, training, windows.rows_of(()), settings, ENGINE, seed))
+        whole = found.probabilities(rows).argmax(1) == windows.only.values[rows]
+        batch = found.source.batch(rows)
         with torch.no_grad():
-            alone = found.network(TokenInputs(tuple(s for s in batch.sensors if s.modality == "tonic")))
-        return whole.mean(), (alone.argmax(1).numpy() == windows.target[rows]).mean()
+            alone = found.fitted.network(TokenInputs(tuple(s for s in batch.sensors if s.modality == "tonic")))
+        return whole.mean(), (alone.tasks["stress"].argmax(1).numpy() == windows.only.values[rows]).mean()
 
     without, standing = (np.array([correct(chance, seed) for seed in range(3)]) for chance in (0.0, 0.8))
     assert min(without[:, 0].min(), standing[:, 0].min()) > 0.9

@@ -13,16 +13,14 @@ from biopercept.errors import StudyError
 from biopercept.learning.dense_labels import DenseLabels
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
-from biopercept.learning.task_objective import TaskObjective, fitted_outputs
-from biopercept.learning.task_windows import is_answered, joint_windows, of_task
+from biopercept.learning.task_objective import Objective, SingleTimes, scaled_tasks
 from biopercept.learning.token_source import TokenSource, vocabulary_of
-from biopercept.learning.windows import labelled_windows
-from biopercept.model.answering import QueryPerceiver
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.learning.windows import joint_windows, labelled_windows
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 from biopercept.recording import Interval
 from biopercept.recording_labels import RecordingLabels
-from biopercept.studies.tasks import Task
+from biopercept.tasks import Task
 
 
 def tables(made: ModuleType, recordings, tasks):
@@ -33,11 +31,11 @@ def tables(made: ModuleType, recordings, tasks):
 def test_a_window_has_the_number_of_the_stretch_it_was_cut_from_and_none_where_it_is_missing(made: ModuleType) -> None:
     recordings = made.numbered(made.study(3))
     table = tables(made, recordings, [made.LOAD])[0]
-    assert table.left_out == {"no number in column 'load'": 15}
+    assert table.excluded == {"no number in column 'load'": 15}
     for row in range(len(table)):
         labels = recordings[table.recording[row]].labels
         stage = int(table.onset[row] // made.STAGE_SECONDS)
-        assert table.columns[0].value[row] == labels.interval_values[stage]["load"]
+        assert table.only.values[row] == labels.interval_values[stage]["load"]
 
 
 def test_a_number_of_the_whole_recording_goes_to_its_labelled_windows_or_to_its_grid(made: ModuleType) -> None:
@@ -49,7 +47,7 @@ def test_a_number_of_the_whole_recording_goes_to_its_labelled_windows_or_to_its_
     table = tables(made, known, [age])[0]
     assert set(table.label[table.recording == 0]) == {"baseline", "stroop"}
     assert (table.recording == 1).sum() == len(second.windows)
-    assert set(zip(table.recording.tolist(), table.columns[0].value.tolist(), strict=True)) == {(0, 30.0), (1, 40.0)}
+    assert set(zip(table.recording.tolist(), table.only.values.tolist(), strict=True)) == {(0, 30.0), (1, 40.0)}
 
 
 def test_stretches_that_disagree_about_a_number_give_none(made: ModuleType) -> None:
@@ -72,14 +70,13 @@ def test_a_joint_table_holds_each_window_once_and_gives_every_task_its_own_back(
     joint = joint_windows(single, with_grid=True)
     keys = list(zip(joint.recording.tolist(), joint.row.tolist(), strict=True))
     assert len(set(keys)) == len(keys)
-    assert is_answered(joint).sum() == len(single[2])
-    for number, table in enumerate(single):
-        own, rows = of_task(joint, number)
+    assert joint.is_labelled.sum() == len(single[2])
+    for table in single:
+        own, rows = joint.of_task(table.only.task.name)
         assert np.array_equal(own.row, table.row)
-        assert np.array_equal(own.target, table.target)
-        assert np.array_equal(own.columns[0].value, table.columns[0].value, equal_nan=True)
+        assert np.array_equal(own.only.values, table.only.values)
         assert np.array_equal(joint.onset[rows], table.onset)
-        assert (own.classes, own.left_out) == (table.classes, table.left_out)
+        assert (own.only.classes, own.excluded) == (table.only.classes, table.excluded)
 
 
 def test_single_times_take_the_label_of_their_stretch_and_none_between_or_where_stretches_disagree(
@@ -98,27 +95,25 @@ def test_single_times_take_the_label_of_their_stretch_and_none_between_or_where_
     assert np.array_equal(DenseLabels([held], made.LOAD).at(at, times)[0], numbers, equal_nan=True)
 
 
-def objective(made: ModuleType, recordings, **settings: float):
+def objective(made: ModuleType, recordings, dense_weight: float = 0.0):
     joint = joint_windows(tables(made, recordings, [made.TASK, made.LOAD]), with_grid=True)
     training, validation = joint.rows_of(("P01", "P02")), joint.rows_of(("P03",))
-    outputs = fitted_outputs(joint, training, {"load": 0.5})
-    found = TaskObjective(
-        joint, outputs, training, validation, **{"dense_weight": 0.0, "label_smoothing": 0.0, "seed": 0, **settings}
-    )
-    return joint, outputs, found
+    tasks = scaled_tasks(joint, training)
+    times = SingleTimes(joint, training, validation, weight=dense_weight, seed=0) if dense_weight else None
+    return joint, tasks, Objective(joint, tasks, weights={"load": 0.5}, times=times)
 
 
 def test_numbers_are_standardised_with_the_training_subjects_alone(made: ModuleType) -> None:
     recordings = made.numbered(made.study(4))
-    joint, outputs, _ = objective(made, recordings)
-    own = joint.columns[1].value[joint.rows_of(("P01", "P02"))]
+    joint, tasks, _ = objective(made, recordings)
+    own = joint.targets["load"].values[joint.rows_of(("P01", "P02"))]
     own = own[np.isfinite(own)]
-    assert (outputs[1].mean, outputs[1].spread) == pytest.approx((own.mean(), own.std()))
+    assert (tasks[1].mean, tasks[1].scale) == pytest.approx((own.mean(), own.std()))
     wild = [
         r if r.subject in ("P01", "P02") else replace(r, labels=RecordingLabels(values={"load": 1e9 + i}))
         for i, r in enumerate(recordings)
     ]
-    assert objective(made, wild)[1] == outputs
+    assert objective(made, wild)[1] == tasks
 
 
 def test_every_task_and_subject_is_drawn_alike_and_unlabelled_windows_never(made: ModuleType) -> None:
@@ -126,22 +121,22 @@ def test_every_task_and_subject_is_drawn_alike_and_unlabelled_windows_never(made
     rows = np.arange(len(joint))
     weights = found.sampling_weights(rows).numpy()
     assert weights.sum() == pytest.approx(1.0)
-    assert (weights[~is_answered(joint)] == 0).all()
+    assert (weights[~joint.is_labelled] == 0).all()
     per_subject = [weights[joint.subject == s].sum() for s in joint.subjects]
     assert per_subject == pytest.approx([1 / len(per_subject)] * len(per_subject))
 
 
-def loss_and_gradient(made: ModuleType, recordings, *, known_only: bool = False, **settings: float):
-    joint, outputs, found = objective(made, recordings, **settings)
+def loss_and_gradient(made: ModuleType, recordings, *, known_only: bool = False, dense_weight: float = 0.0):
+    joint, tasks, found = objective(made, recordings, dense_weight)
     inputs = WindowInputs(joint, NormalisationSettings("global"), made.STEP)
     source = TokenSource(inputs, inputs.fit(("P01", "P02")), TokenSettings(), torch.device("cpu"))
     torch.manual_seed(0)
-    network = QueryPerceiver(
+    network = BiosignalPerceiver(
         PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2), TokenSettings(),
-        vocabulary_of(made.FEATURES), [o.spec for o in outputs],
+        vocabulary_of(made.FEATURES), {task.name: task.n_outputs for task in tasks}, traces=True,
     ).eval()  # fmt: skip
     rows = joint.rows_of(("P01",))[:40]
-    known = joint.columns[1].is_known[rows]
+    known = joint.targets["load"].is_known[rows]
     assert 0 < known.sum() < len(rows)
     loss = found.loss(network, source, rows[known] if known_only else rows, torch.Generator().manual_seed(0))
     loss.backward()
@@ -162,7 +157,6 @@ def test_single_times_add_to_the_loss_only_where_they_are_trained(made: ModuleTy
     dense, _, found, network, source, joint = loss_and_gradient(made, recordings, dense_weight=2.0)
     assert dense > plain
     validation = joint.rows_of(("P03",))
-    total = found.validation_loss(network, source, validation[is_answered(joint)[validation]])
-    found.dense_weight = 0.0
-    without = found.validation_loss(network, source, validation[is_answered(joint)[validation]])
+    total = found.validation_loss(network, source, validation[joint.is_labelled[validation]])
+    without = replace(found, times=None).validation_loss(network, source, validation[joint.is_labelled[validation]])
     assert total > without > 0

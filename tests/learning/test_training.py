@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from biopercept.errors import SettingsError, TrainingError
-from biopercept.learning.class_objective import cell_weights, predict_probabilities
 from biopercept.learning.engine import Engine, engine_for, seeded
+from biopercept.learning.fitting import FitRequest, FitSettings, fit_perceiver_io
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.task_objective import cell_weights, predict_windows
 from biopercept.learning.token_source import TokenSource, vocabulary_of
-from biopercept.learning.training import fit_perceiver
 from biopercept.learning.training_settings import TrainingSettings
 from biopercept.learning.windows import labelled_windows
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
@@ -30,11 +30,9 @@ def fitted(made: ModuleType, recordings, *, seed: int = 0, settings: TrainingSet
     windows = labelled_windows(recordings, made.TASK, length_seconds=made.LENGTH, feature_names=made.FEATURES)
     inputs = WindowInputs(windows, NormalisationSettings(), made.STEP)
     rows = windows.rows_of(("P01", "P02", "P03"))
-    found = fit_perceiver(
-        inputs, rows, windows.rows_of(validation), tokens=TokenSettings(), model=SMALL, settings=settings,
-        engine=ENGINE, seed=seed,
-    )  # fmt: skip
-    return inputs, found
+    fit = FitSettings(TokenSettings(), SMALL, settings)
+    request = FitRequest(inputs, rows, windows.rows_of(validation), fit, ENGINE, seed)
+    return inputs, fit_perceiver_io(request).fitted
 
 
 def weights(found) -> dict[str, torch.Tensor]:
@@ -47,8 +45,8 @@ def test_a_planted_effect_is_learnt_and_recognised_in_a_subject_never_seen(made:
     )
     source = TokenSource(inputs, found.population, TokenSettings(), torch.device("cpu"))
     rows = inputs.windows.rows_of(("P05",))
-    answers = predict_probabilities(found.network, source, rows).argmax(axis=1)
-    assert np.mean(answers == inputs.windows.target[rows]) > 0.75
+    answers = predict_windows(found.network, inputs.windows.tasks, source, rows)["stress"].argmax(axis=1)
+    assert np.mean(answers == inputs.windows.only.values[rows]) > 0.75
 
 
 def test_the_same_seed_gives_equal_weights_and_another_seed_others(made: ModuleType) -> None:
@@ -131,13 +129,13 @@ def test_the_loop_is_the_plain_one_of_the_textbook_weight_for_weight(made: Modul
     rows = inputs.windows.rows_of(("P01", "P02", "P03"))
     source = TokenSource(inputs, inputs.fit(("P01", "P02", "P03")), TokenSettings(), torch.device("cpu"))
     with seeded(4) as generator:
-        network = BiosignalPerceiver(SMALL, TokenSettings(), vocabulary_of(made.FEATURES), 2).train()
+        network = BiosignalPerceiver(SMALL, TokenSettings(), vocabulary_of(made.FEATURES), {"stress": 2}).train()
         noise = torch.Generator().manual_seed(4)
         groups = [[p for p in network.parameters() if p.ndim >= 2], [p for p in network.parameters() if p.ndim < 2]]
         optimiser = torch.optim.AdamW(
             [{"params": g, "weight_decay": d} for g, d in zip(groups, (0.05, 0.0), strict=True)], lr=3e-3, fused=True
         )
-        weight = cell_weights(inputs.windows.subject[rows], inputs.windows.target[rows])
+        weight = cell_weights(inputs.windows.subject[rows], inputs.windows.only.values[rows])
         per_epoch = math.ceil(len(rows) / 32)
         warmup = max(1, round(0.1 * 2 * per_epoch))
         for step in range(2 * per_epoch):
@@ -146,8 +144,10 @@ def test_the_loop_is_the_plain_one_of_the_textbook_weight_for_weight(made: Modul
             for part in optimiser.param_groups:
                 part["lr"] = 3e-3 * (rise if step < warmup else fall)
             drawn = rows[torch.multinomial(weight, 32, replacement=True, generator=generator).numpy()]
-            target = torch.from_numpy(inputs.windows.target[drawn])
-            loss = torch.nn.functional.cross_entropy(network(source.batch(drawn), noise), target, label_smoothing=0.05)
+            target = torch.from_numpy(inputs.windows.only.values[drawn])
+            loss = torch.nn.functional.cross_entropy(
+                network(source.batch(drawn), noise).tasks["stress"], target, label_smoothing=0.05
+            )
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
+from made_inputs import Classifier
 
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
@@ -51,7 +52,7 @@ def _inputs() -> TokenInputs:
 @pytest.fixture
 def model() -> BiosignalPerceiver:
     torch.manual_seed(0)
-    made = BiosignalPerceiver(PerceiverSettings(width=32, n_latents=8, n_layers=2), TokenSettings(), VOCABULARY, 3)
+    made = Classifier(PerceiverSettings(width=32, n_latents=8, n_layers=2), TokenSettings(), VOCABULARY, 3)
     made.queries.values.data.normal_()  # so that the answer depends strongly on what is read
     return made.eval()
 
@@ -104,7 +105,7 @@ def test_one_real_value_changes_its_own_sample_only(model: BiosignalPerceiver) -
 def test_the_amplitude_of_a_patch_reaches_the_output() -> None:
     torch.manual_seed(0)
     # With a tiny floor the shape is wholly normalised, so amplitude has only its own way in.
-    model = BiosignalPerceiver(PerceiverSettings(), TokenSettings(shape_floor=1e-4), VOCABULARY, 3).eval()
+    model = Classifier(PerceiverSettings(), TokenSettings(shape_floor=1e-4), VOCABULARY, 3).eval()
     model.queries.values.data.normal_()
     inputs = _inputs()
     inputs.sensors[0].patches.sub_(inputs.sensors[0].patches.mean(-1, keepdim=True))
@@ -191,7 +192,9 @@ def test_nothing_but_time_within_the_window_can_reach_the_model(model: Biosignal
     ]  # fmt: skip
     assert [f.name for f in fields(FeatureGroup)] == ["name", "values", "is_real"]
     assert [f.name for f in fields(TokenInputs)] == ["sensors", "features"]
-    assert list(inspect.signature(model.forward).parameters) == ["inputs", "generator"]
+    assert list(inspect.signature(BiosignalPerceiver.forward).parameters)[1:] == [
+        "inputs", "generator", "traces", "patches",
+    ]  # fmt: skip
     at_onset = {}
     for onset in (0.0, 1800.0):
         inputs = _inputs()
@@ -223,7 +226,7 @@ def test_training_draws_follow_the_generator_alone(model: BiosignalPerceiver) ->
 def test_gradients_reach_every_parameter(n_latents: int) -> None:
     torch.manual_seed(0)
     settings = PerceiverSettings(width=32, n_latents=n_latents)
-    model = BiosignalPerceiver(settings, TokenSettings(), VOCABULARY, 3)
+    model = Classifier(settings, TokenSettings(), VOCABULARY, 3)
     inputs = _inputs()
     model(inputs, torch.Generator().manual_seed(0)).square().sum().backward()
     bare = [name for name, p in model.named_parameters() if p.grad is None]
@@ -252,8 +255,8 @@ def test_the_attention_map_covers_the_real_tokens(model: BiosignalPerceiver) -> 
 def test_the_default_size_suits_small_studies() -> None:
     sizes = {"eda": 20, "bvp": 64, "temp": 40, "acc": 64, "heart_rate": 20, "tonic": 20, "phasic": 20, "activity": 20}
     vocabulary = TokenVocabulary(sizes, {"heart": 15, "eda": 8, "temp": 3, "motion": 4}, 8)
-    model = BiosignalPerceiver(PerceiverSettings(), TokenSettings(), vocabulary, 2)
-    assert 150_000 <= model.n_parameters <= 400_000
+    model = Classifier(PerceiverSettings(), TokenSettings(), vocabulary, 2)
+    assert 150_000 <= sum(parameter.numel() for parameter in model.parameters()) <= 400_000
 
 
 def test_what_the_model_cannot_read_is_refused(model: BiosignalPerceiver) -> None:
@@ -266,7 +269,7 @@ def test_what_the_model_cannot_read_is_refused(model: BiosignalPerceiver) -> Non
         model(TokenInputs((), (replace(_features("eda"), name="emg"),)))
     with pytest.raises(ValueError, match="hold no signal and no features"):
         model(TokenInputs())
-    with pytest.raises(SettingsError, match="give 0 outputs; it must give at least 1"):
-        BiosignalPerceiver(PerceiverSettings(), TokenSettings(), VOCABULARY, 0)
+    with pytest.raises(SettingsError, match="give 0 outputs for stress; it must give at least 1"):
+        Classifier(PerceiverSettings(), TokenSettings(), VOCABULARY, 0)
     with pytest.raises(SettingsError, match=r"head_dropout is 1\.5"):
-        BiosignalPerceiver(PerceiverSettings(head_dropout=1.5), TokenSettings(), VOCABULARY, 2)
+        Classifier(PerceiverSettings(head_dropout=1.5), TokenSettings(), VOCABULARY, 2)

@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from made_inputs import OPEN, SMALL, VOCABULARY, inputs
+from made_inputs import OPEN, SMALL, VOCABULARY, Classifier, inputs
 
 from biopercept.errors import SettingsError
 from biopercept.modalities import MODALITIES
-from biopercept.model.answering import QueryPerceiver
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.model.patch_embeddings import ConvolutionalPatch, patch_embedding
 from biopercept.model.queries import queries_of
@@ -63,7 +62,7 @@ def test_starting_values_have_the_spread_of_their_fan_in() -> None:
 
 def test_masked_patches_say_nothing_as_with_the_linear_one() -> None:
     torch.manual_seed(0)
-    model = BiosignalPerceiver(SMALL, CONVOLUTIONAL, VOCABULARY, 2).eval()
+    model = Classifier(SMALL, CONVOLUTIONAL, VOCABULARY, 2).eval()
     hidden, junk = inputs(), inputs()
     for held, filled in ((hidden, 0.0), (junk, 1e4)):
         held.sensors[0].is_real[:, 1, 2:4] = False
@@ -88,8 +87,8 @@ def test_patches_are_read_alone_whatever_the_batch() -> None:
 
 def test_what_is_told_of_a_signal_keeps_its_shape_and_scale() -> None:
     torch.manual_seed(0)
-    linear = QueryPerceiver(SMALL, OPEN, VOCABULARY).eval()
-    convolved = QueryPerceiver(SMALL, CONVOLUTIONAL, VOCABULARY).eval()
+    linear = BiosignalPerceiver(SMALL, OPEN, VOCABULARY, {}, reconstructs=True).eval()
+    convolved = BiosignalPerceiver(SMALL, CONVOLUTIONAL, VOCABULARY, {}, reconstructs=True).eval()
     asked = (queries_of(inputs().sensors[0]),)
     assert linear(inputs(), patches=asked).patches[0].shape == convolved(inputs(), patches=asked).patches[0].shape
     assert {n: p.shape for n, p in linear.named_parameters() if "shapes" not in n} == {

@@ -6,33 +6,33 @@ from dataclasses import replace
 
 import pytest
 import torch
-from made_inputs import OPEN, SMALL, VOCABULARY, inputs, signal
+from made_inputs import OPEN, SMALL, VOCABULARY, absent, inputs, signal
 
-from biopercept.errors import CheckpointError, SettingsError
-from biopercept.model.answering import QueryPerceiver
+from biopercept.errors import CheckpointError
+from biopercept.learning.forecasting import forecast, next_patches
 from biopercept.model.biosignals import BiosignalPerceiver
-from biopercept.model.queries import TaskSpec, queries_of, queries_on_a_grid
-from biopercept.model.tokens import TokenInputs, TokenSettings
+from biopercept.model.queries import queries_of
+from biopercept.model.tokens import TokenInputs
 
-TASKS = (TaskSpec("stress", "classification", 3), TaskSpec("effort", "ordinal", 4), TaskSpec("age", "regression", 1))
+TASKS = {"stress": 3, "effort": 4, "age": 1}
 TIMES = torch.tensor([[0.5, 7.5, 29.5], [1.0, 2.0, 3.0]])
 
 
 @pytest.fixture
-def model() -> QueryPerceiver:
+def model() -> BiosignalPerceiver:
     torch.manual_seed(0)
-    made = QueryPerceiver(SMALL, OPEN, VOCABULARY, TASKS)
-    made.asked.tasks.values.data.normal_()  # so that answers depend strongly on what is read
+    made = BiosignalPerceiver(SMALL, OPEN, VOCABULARY, TASKS, traces=True, reconstructs=True)
+    made.queries.values.data.normal_()  # so that answers depend strongly on what is read
     return made.eval()
 
 
 def test_several_tasks_traces_and_patches_are_answered_by_one_call_of_one_decoder(
-    model: QueryPerceiver, monkeypatch: pytest.MonkeyPatch
+    model: BiosignalPerceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
     decode = model.core.decode
     monkeypatch.setattr(model.core, "decode", lambda *a: calls.append(a[1].shape) or decode(*a))
-    asked = (queries_of(signal("eda", n_channels=2)), queries_on_a_grid("acc", 2, 30.0, 1, 32.0))
+    asked = (queries_of(signal("eda", n_channels=2)), absent("acc", 2.0, 15, 32.0))
     found = model(inputs(), traces={"stress": TIMES}, patches=asked)
     assert calls == [(2, 3 + 3 + 12 + 15, 32)]
     assert {name: tuple(t.shape) for name, t in found.tasks.items()} == {
@@ -44,8 +44,8 @@ def test_several_tasks_traces_and_patches_are_answered_by_one_call_of_one_decode
     assert [tuple(p.shape) for p in found.patches] == [(2, 12, 8), (2, 15, 10)]
 
 
-def test_an_answer_does_not_depend_on_what_else_is_asked(model: QueryPerceiver) -> None:
-    asked = (queries_of(signal("eda", n_channels=2)), queries_on_a_grid("acc", 2, 30.0, 1, 32.0))
+def test_an_answer_does_not_depend_on_what_else_is_asked(model: BiosignalPerceiver) -> None:
+    asked = (queries_of(signal("eda", n_channels=2)), absent("acc", 2.0, 15, 32.0))
     together = model(inputs(), traces={"stress": TIMES, "age": TIMES}, patches=asked)
     alone = model(inputs(), patches=asked[1:]).patches[0]
     torch.testing.assert_close(together.patches[1], alone, rtol=0, atol=2e-6)
@@ -54,7 +54,7 @@ def test_an_answer_does_not_depend_on_what_else_is_asked(model: QueryPerceiver) 
     torch.testing.assert_close(together.traces["stress"][:, 1:2], one_time, rtol=0, atol=2e-6)
 
 
-def test_traces_follow_time_and_each_sample_its_own(model: QueryPerceiver) -> None:
+def test_traces_follow_time_and_each_sample_its_own(model: BiosignalPerceiver) -> None:
     found = model(inputs(), traces={"stress": TIMES}).traces["stress"]
     assert (found[:, 1:] - found[:, :1]).abs().amin(0).amax() > 1e-4
     swapped = TIMES.clone()
@@ -64,15 +64,15 @@ def test_traces_follow_time_and_each_sample_its_own(model: QueryPerceiver) -> No
     assert moved[1] > 1e-4
 
 
-def test_a_trace_a_second_can_tell_neighbouring_seconds_apart(model: QueryPerceiver) -> None:
+def test_a_trace_a_second_can_tell_neighbouring_seconds_apart(model: BiosignalPerceiver) -> None:
     seconds = torch.arange(30.0).add(0.5).expand(2, -1)
-    codes = model.asked.of_task_at("stress", seconds)[0]
+    codes = model.query_codes.of_times(seconds)[0]
     distance = (codes[:, None] - codes[None]).norm(dim=-1) + 10.0 * torch.eye(30)
     assert distance.min() > 0.1
 
 
 @pytest.mark.parametrize("change", ["times", "channels", "rate", "positions"])
-def test_each_code_of_a_patch_query_reaches_the_answer(model: QueryPerceiver, change: str) -> None:
+def test_each_code_of_a_patch_query_reaches_the_answer(model: BiosignalPerceiver, change: str) -> None:
     asked = queries_of(signal("eda", n_channels=2))
     moved = {"times": asked.times + 3.0, "channels": asked.channels + 2, "rate": asked.rate * 4, "positions": None}
     if change == "positions":
@@ -82,7 +82,7 @@ def test_each_code_of_a_patch_query_reaches_the_answer(model: QueryPerceiver, ch
     assert difference.abs().amax((1, 2)).min() > 1e-4
 
 
-def test_what_stands_where_nothing_is_asked_changes_nothing_and_harms_nothing(model: QueryPerceiver) -> None:
+def test_what_stands_where_nothing_is_asked_changes_nothing_and_harms_nothing(model: BiosignalPerceiver) -> None:
     asked = queries_of(signal("eda", n_channels=2))
     idle = replace(asked, is_asked=asked.is_asked.clone().index_fill_(1, torch.tensor([3]), False))
     idle.is_asked[1] = False
@@ -97,12 +97,12 @@ def test_what_stands_where_nothing_is_asked_changes_nothing_and_harms_nothing(mo
     assert other.isfinite().all()
 
 
-def test_a_sensor_that_is_absent_can_be_generated_from_the_others(model: QueryPerceiver) -> None:
+def test_a_sensor_that_is_absent_can_be_generated_from_the_others(model: BiosignalPerceiver) -> None:
     only_eda = TokenInputs(inputs().sensors[:1])
-    told = model(only_eda, patches=(queries_on_a_grid("temp", 2, 30.0, 1, 4.0),)).patches[0]
+    told = model(only_eda, patches=(absent("temp", 10.0, 3, 4.0),)).patches[0]
     assert told.shape == (2, 3, 6)
     other = TokenInputs((signal("eda", n_channels=2, seed=5),))
-    assert (model(other, patches=(queries_on_a_grid("temp", 2, 30.0, 1, 4.0),)).patches[0] - told).abs().max() > 1e-4
+    assert (model(other, patches=(absent("temp", 10.0, 3, 4.0),)).patches[0] - told).abs().max() > 1e-4
 
 
 def test_queries_of_places_are_the_places_of_the_patches() -> None:
@@ -114,8 +114,8 @@ def test_queries_of_places_are_the_places_of_the_patches() -> None:
     assert asked.is_asked.tolist() == [[False, True], [True, True]]
 
 
-def test_the_next_patch_is_told_from_what_ended_before_it_and_from_nothing_else(model: QueryPerceiver) -> None:
-    before = model.next_patches(inputs(), "eda")
+def test_the_next_patch_is_told_from_what_ended_before_it_and_from_nothing_else(model: BiosignalPerceiver) -> None:
+    before = next_patches(model, inputs(), "eda")
     assert before.shape == (2, 2, 6, 8)
     for changed, moves_from in (("eda", 3), ("temp", 4)):  # patch 2 of EDA ends at 15 s, patch 1 of temperature at 20 s
         later = inputs()
@@ -124,20 +124,20 @@ def test_the_next_patch_is_told_from_what_ended_before_it_and_from_nothing_else(
                 first = {"eda": 2, "temp": 1}[changed]
                 sensor.patches[:, :, first:] += 3.0
                 sensor.quality[:, :, first:] = 0.0
-        moved = (model.next_patches(later, "eda") - before).abs().amax((0, 1, 3))
+        moved = (next_patches(model, later, "eda") - before).abs().amax((0, 1, 3))
         assert (moved[:moves_from] == 0).all(), changed
         assert (moved[moves_from:] > 1e-5).all(), changed
 
 
-def test_features_of_the_whole_window_do_not_reach_a_next_step(model: QueryPerceiver) -> None:
+def test_features_of_the_whole_window_do_not_reach_a_next_step(model: BiosignalPerceiver) -> None:
     changed = inputs()
     changed.features[0].values[:] += 9.0
-    assert torch.equal(model.next_patches(changed, "eda"), model.next_patches(inputs(), "eda"))
+    assert torch.equal(next_patches(model, changed, "eda"), next_patches(model, inputs(), "eda"))
 
 
-def test_teacher_forced_steps_equal_steps_told_one_by_one(model: QueryPerceiver) -> None:
+def test_teacher_forced_steps_equal_steps_told_one_by_one(model: BiosignalPerceiver) -> None:
     whole = inputs()
-    together = model.next_patches(whole, "eda")
+    together = next_patches(model, whole, "eda")
     for step in (2, 4):
         eda, temp = (replace(s, is_real=s.is_real.clone()) for s in whole.sensors)
         eda.is_real[:, :, step:] = False
@@ -147,8 +147,8 @@ def test_teacher_forced_steps_equal_steps_told_one_by_one(model: QueryPerceiver)
         torch.testing.assert_close(together[:, :, step], alone, rtol=0, atol=2e-6)
 
 
-def test_a_forecast_begins_with_the_next_patch_and_reads_its_own_answers(model: QueryPerceiver) -> None:
-    told = model.forecast(inputs(), "eda", 3)
+def test_a_forecast_begins_with_the_next_patch_and_reads_its_own_answers(model: BiosignalPerceiver) -> None:
+    told = forecast(model, inputs(), "eda", 3)
     assert told.shape == (2, 2, 3, 8)
     longer = inputs()
     eda = longer.sensors[0]
@@ -159,20 +159,21 @@ def test_a_forecast_begins_with_the_next_patch_and_reads_its_own_answers(model: 
         times=torch.cat((eda.times, eda.times[:, -1:] + 5.0), 1),
         quality=torch.cat((eda.quality, torch.ones(2, 2, 1)), 2),
     )
-    forced = model.next_patches(TokenInputs((next_place, longer.sensors[1])), "eda")
+    forced = next_patches(model, TokenInputs((next_place, longer.sensors[1])), "eda")
     torch.testing.assert_close(told[:, :, 0], forced[:, :, -1], rtol=0, atol=2e-6)
     fed = replace(next_place, patches=torch.cat((eda.patches, told[:, :, :1]), 2))
-    again = model.forecast(TokenInputs((fed, longer.sensors[1])), "eda", 2)
+    again = forecast(model, TokenInputs((fed, longer.sensors[1])), "eda", 2)
     torch.testing.assert_close(told[:, :, 1:], again, rtol=0, atol=2e-6)
 
 
-def test_weights_of_the_shared_parts_have_the_names_and_shapes_of_the_classifier(model: QueryPerceiver) -> None:
-    single = BiosignalPerceiver(SMALL, OPEN, VOCABULARY, 2).state_dict()
+def test_weights_of_the_shared_parts_have_the_names_and_shapes_of_the_classifier(model: BiosignalPerceiver) -> None:
+    single = BiosignalPerceiver(SMALL, OPEN, VOCABULARY, {"stress": 2}).state_dict()
     shared = {k: v.shape for k, v in model.state_dict().items() if k.startswith(("core.", "fusion."))}
     assert shared == {k: v.shape for k, v in single.items() if k.startswith(("core.", "fusion."))}
+    assert set(single) - set(shared) == {"queries.values", "heads.0.weight", "heads.0.bias"}
 
 
-def test_gradients_reach_every_parameter(model: QueryPerceiver) -> None:
+def test_gradients_reach_every_parameter(model: BiosignalPerceiver) -> None:
     asked = (
         queries_of(replace(signal("eda"), positions=torch.rand(2, 1, 3))),
         queries_of(signal("temp")),
@@ -187,25 +188,11 @@ def test_gradients_reach_every_parameter(model: QueryPerceiver) -> None:
     assert [name for name in still if "to_key.bias" not in name] == []
 
 
-def test_what_cannot_be_asked_or_answered_is_refused(model: QueryPerceiver) -> None:
-    with pytest.raises(CheckpointError, match=r"asked for patches of ecg; it can tell eda, temp, acc\."):
-        model(inputs(), patches=(queries_on_a_grid("ecg", 2, 30.0, 1, 128.0),))
+def test_what_cannot_be_asked_or_answered_is_refused(model: BiosignalPerceiver) -> None:
+    with pytest.raises(CheckpointError, match=r"asked for patches of ecg; it can reconstruct eda, temp, acc\."):
+        model(inputs(), patches=(absent("ecg", 1.0, 30, 128.0),))
     with pytest.raises(CheckpointError, match="have no acc to go on with; they have eda, temp"):
-        model.next_patches(inputs(), "acc")
-    with pytest.raises(SettingsError, match=r"Two of the tasks a, a have one name"):
-        QueryPerceiver(SMALL, TokenSettings(), VOCABULARY, [TaskSpec("a", "regression", 1)] * 2)
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        (("a b", "regression", 1), "A task is called 'a b'; letters, digits, _ and - are allowed"),
-        (("a", "ranking", 1), "is a 'ranking'; allowed are classification, ordinal, regression"),
-        (("a", "classification", 1), "The classification a has 1 outputs; it must have at least 2"),
-        (("a", "ordinal", 0), "The ordinal a has 0 outputs; it must have at least 1"),
-        (("a", "ordinal", 2, 0.0), r"has the weight 0\.0; it must be a number above 0"),
-    ],
-)
-def test_an_impossible_task_is_refused(values: tuple, words: str) -> None:
-    with pytest.raises(SettingsError, match=words):
-        TaskSpec(*values)
+        next_patches(model, inputs(), "acc")
+    plain = BiosignalPerceiver(SMALL, OPEN, VOCABULARY, TASKS)
+    with pytest.raises(CheckpointError, match=r"asked for patches of eda; it can reconstruct none\."):
+        plain(inputs(), patches=(queries_of(signal("eda")),))

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from made_inputs import OPEN, SMALL, VOCABULARY, inputs
+from made_inputs import OPEN, SMALL, VOCABULARY, Classifier, inputs
 
 from biopercept.errors import SettingsError
 from biopercept.model.attention import MultiHeadAttention
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
+from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.perceiver import CoreSettings, PerceiverIO
 from biopercept.model.rotary import RotaryTime
 
@@ -64,7 +64,7 @@ def test_off_by_default_and_exact_where_off() -> None:
     models = []
     for changes in ({}, {"rotary_latents": True}):
         torch.manual_seed(0)
-        models.append(BiosignalPerceiver(replace(SMALL, **changes), OPEN, VOCABULARY, 2).eval())
+        models.append(Classifier(replace(SMALL, **changes), OPEN, VOCABULARY, 2).eval())
     plain, turned = models
     assert list(plain.state_dict()) == list(turned.state_dict())  # nothing to learn, nothing to save
     assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), turned.parameters(), strict=True))
@@ -78,7 +78,7 @@ def test_off_by_default_and_exact_where_off() -> None:
 
 
 def test_latents_are_spread_over_the_time_that_the_time_code_knows() -> None:
-    model = BiosignalPerceiver(replace(SMALL, rotary_latents=True), replace(OPEN, longest_seconds=30.0), VOCABULARY, 2)
+    model = Classifier(replace(SMALL, rotary_latents=True), replace(OPEN, longest_seconds=30.0), VOCABULARY, 2)
     found = model.core.blocks[0][0].attention.rotary
     want = RotaryTime(SMALL.n_latents, 30.0, SMALL.width // SMALL.n_heads)
     assert torch.equal(found.cosines, want.cosines)
@@ -87,7 +87,7 @@ def test_latents_are_spread_over_the_time_that_the_time_code_knows() -> None:
 
 def test_gradients_pass_and_a_window_is_answered_as_alone() -> None:
     torch.manual_seed(0)
-    model = BiosignalPerceiver(replace(SMALL, rotary_latents=True), OPEN, VOCABULARY, 2).eval()
+    model = Classifier(replace(SMALL, rotary_latents=True), OPEN, VOCABULARY, 2).eval()
     together = model(inputs())
     together.square().sum().backward()
     assert all(p.grad is not None for p in model.core.parameters())

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from made_inputs import OPEN, SMALL, VOCABULARY, inputs, signal
+from made_inputs import OPEN, SMALL, VOCABULARY, Classifier, inputs, signal
 
 from biopercept.errors import SettingsError
-from biopercept.model.answering import QueryPerceiver
+from biopercept.learning.forecasting import forecast, next_patches
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.model.encodings import TimeEncoding
-from biopercept.model.queries import TaskSpec, queries_of
+from biopercept.model.queries import queries_of
 from biopercept.model.time_codes import TIME_CODES, LearnedTime, SinusoidalTime, time_code
 from biopercept.model.tokens import TokenInputs, TokenSettings
 
@@ -71,11 +71,13 @@ def test_a_code_is_of_the_tokens_own_seconds_and_tells_neighbouring_seconds_apar
 @pytest.mark.parametrize("kind", TIME_CODES)
 def test_tokens_and_queries_are_coded_by_one_kind_and_agree_where_their_weights_do(kind: str) -> None:
     torch.manual_seed(0)
-    model = QueryPerceiver(SMALL, replace(OPEN, time_code=kind), VOCABULARY, (TaskSpec("stress", "classification", 2),))
-    model.asked.time.load_state_dict(model.fusion.time.state_dict())
+    model = BiosignalPerceiver(SMALL, replace(OPEN, time_code=kind), VOCABULARY, {"stress": 2}, reconstructs=True)
+    model.query_codes.time.load_state_dict(model.fusion.time.state_dict())
     asked = queries_of(signal("eda"))
     patch_rate = torch.full((2,), 0.2)
-    assert torch.equal(model.asked.time(asked.times, patch_rate), model.fusion.time(signal("eda").times, patch_rate))
+    assert torch.equal(
+        model.query_codes.time(asked.times, patch_rate), model.fusion.time(signal("eda").times, patch_rate)
+    )
     later = replace(asked, times=asked.times + 3.0)
     told = [model.eval()(inputs(), patches=(a,)).patches[0] for a in (asked, later)]
     assert (told[0] - told[1]).abs().max() > 1e-4
@@ -84,7 +86,7 @@ def test_tokens_and_queries_are_coded_by_one_kind_and_agree_where_their_weights_
 @pytest.mark.parametrize("kind", TIME_CODES)
 def test_time_reaches_the_answer_and_padding_does_not(kind: str) -> None:
     torch.manual_seed(0)
-    model = BiosignalPerceiver(SMALL, replace(OPEN, time_code=kind), VOCABULARY, 2).eval()
+    model = Classifier(SMALL, replace(OPEN, time_code=kind), VOCABULARY, 2).eval()
     model.queries.values.data.normal_()
     before = model(inputs())
     moved = TokenInputs(tuple(replace(s, times=s.times + 4.0) for s in inputs().sensors))
@@ -103,11 +105,11 @@ def test_time_reaches_the_answer_and_padding_does_not(kind: str) -> None:
 def test_a_next_step_is_causal_under_every_time_code() -> None:
     for kind in TIME_CODES:
         torch.manual_seed(0)
-        model = QueryPerceiver(SMALL, replace(OPEN, time_code=kind), VOCABULARY).eval()
-        before = model.next_patches(inputs(), "eda")
+        model = BiosignalPerceiver(SMALL, replace(OPEN, time_code=kind), VOCABULARY, {}, reconstructs=True).eval()
+        before = next_patches(model, inputs(), "eda")
         later = inputs()
         later.sensors[0].patches[:, :, 3:] += 5.0
-        moved = (model.next_patches(later, "eda") - before).abs().amax((0, 1, 3))
+        moved = (next_patches(model, later, "eda") - before).abs().amax((0, 1, 3))
         assert (moved[:4] == 0).all()
         assert (moved[4:] > 0).all()
 
@@ -123,10 +125,12 @@ def test_times_beyond_a_learned_table_are_refused_and_waves_go_on() -> None:
         short.require_reach(60.0)
     for kind in ("fourier", "sinusoidal"):
         replace(short, time_code=kind).require_reach(60.0)
-    model = QueryPerceiver(SMALL, replace(OPEN, time_code="learned", longest_seconds=40.0), VOCABULARY).eval()
-    assert model.forecast(inputs(), "eda", 2).shape == (2, 2, 2, 8)  # centres up to 37.5 s
+    model = BiosignalPerceiver(
+        SMALL, replace(OPEN, time_code="learned", longest_seconds=40.0), VOCABULARY, {}, reconstructs=True
+    ).eval()
+    assert forecast(model, inputs(), "eda", 2).shape == (2, 2, 2, 8)  # centres up to 37.5 s
     with pytest.raises(SettingsError, match=r"times up to 42\.5 s are to be coded"):
-        model.forecast(inputs(), "eda", 3)
+        forecast(model, inputs(), "eda", 3)
 
 
 def test_an_unknown_code_is_refused() -> None:

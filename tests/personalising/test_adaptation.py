@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 from biopercept.errors import TrainingError
-from biopercept.learning.class_objective import ClassObjective, predict_probabilities
 from biopercept.learning.engine import Engine
 from biopercept.learning.inputs import WindowInputs
 from biopercept.learning.normalisation import NormalisationSettings
+from biopercept.learning.task_objective import Objective
 from biopercept.learning.token_source import TokenSource, vocabulary_of
 from biopercept.learning.windows import labelled_windows
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings
-from biopercept.personalising.adaptation import Adapted, adapt, check_answers, is_better
+from biopercept.personalising.adaptation import Adapted, adapt, check_windows, is_better
 from biopercept.personalising.low_rank import LowRankUpdate, add_low_rank, merge_low_rank
 from biopercept.personalising.settings import ADAPTATIONS, PersonalisationSettings
 from biopercept.personalising.starting_model import n_learnt
@@ -40,7 +40,10 @@ class Case:
         self.source = TokenSource(inputs, inputs.fit(["P01"]), tokens, CPU.device)
         torch.manual_seed(0)
         self.network = BiosignalPerceiver(
-            PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2), tokens, vocabulary_of(made.FEATURES), 2
+            PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),
+            tokens,
+            vocabulary_of(made.FEATURES),
+            {"stress": 2},
         ).eval()
         self.fitting, self.checking = np.arange(13), np.arange(16, 25)
 
@@ -71,15 +74,15 @@ def test_low_rank_starts_as_the_very_network_and_is_merged_as_the_very_update(ca
     network = copy.deepcopy(case.network)
     rows = np.arange(6)
     with torch.no_grad():
-        before = case.network(case.source.batch(rows))
+        before = case.network(case.source.batch(rows)).tasks["stress"]
         add_low_rank(network, 2, torch.Generator().manual_seed(0))
-        assert torch.equal(network(case.source.batch(rows)), before)
+        assert torch.equal(network(case.source.batch(rows)).tasks["stress"], before)
         for update in (part for part in network.modules() if isinstance(part, LowRankUpdate)):
             update.up.normal_(generator=torch.Generator().manual_seed(1)).mul_(0.1)
-        unmerged = network(case.source.batch(rows))
+        unmerged = network(case.source.batch(rows)).tasks["stress"]
         assert not torch.equal(unmerged, before)
         merge_low_rank(network)
-        assert torch.equal(network(case.source.batch(rows)), unmerged)
+        assert torch.equal(network(case.source.batch(rows)).tasks["stress"], unmerged)
     assert set(network.state_dict()) == set(case.network.state_dict())
     assert all(parameter.requires_grad for parameter in network.parameters())
 
@@ -87,9 +90,9 @@ def test_low_rank_starts_as_the_very_network_and_is_merged_as_the_very_update(ca
 def test_a_low_rank_update_has_that_rank(case: Case) -> None:
     adapted = case.adapt("low-rank", case.fitting, NOBODY, unchecked_share=0.9, rank=2)
     changed = moved(case.network, adapted.network)
-    assert changed <= {name for name, part in case.network.named_parameters() if part.ndim == 2} | {"head.bias"}
+    assert changed <= {name for name, part in case.network.named_parameters() if part.ndim == 2} | {"heads.0.bias"}
     ranks = []
-    for name in changed - {"head.bias"}:
+    for name in changed - {"heads.0.bias"}:
         change = adapted.network.state_dict()[name].double() - case.network.state_dict()[name].double()
         strengths = torch.linalg.svdvals(change)
         ranks.append(int((strengths > 1e-5 * strengths[0]).sum()))
@@ -101,7 +104,7 @@ def test_only_what_the_method_learns_is_changed_and_the_start_is_left_alone(case
     before = copy.deepcopy(case.network)
     changed = {m: moved(before, case.adapt(m, case.fitting, NOBODY).network) for m in ADAPTATIONS}
     assert moved(before, case.network) == set()
-    assert changed["head"] == {"head.weight", "head.bias"}
+    assert changed["head"] == {"heads.0.weight", "heads.0.bias"}
     assert changed["full"] > changed["low-rank"] > changed["head"]
 
 
@@ -122,12 +125,11 @@ def test_the_random_state_outside_is_untouched(case: Case) -> None:
 
 @pytest.mark.parametrize("method", ADAPTATIONS)
 def test_what_is_kept_is_never_worse_on_the_check_than_the_start(case: Case, method: str) -> None:
-    objective = ClassObjective(case.windows, 0.05)
+    objective = Objective(case.windows, case.windows.tasks, 0.05)
     for seed in range(3):
         adapted = case.adapt(method, case.fitting, case.checking, seed=seed)
         told = [
-            check_answers(objective, predict_probabilities(network, case.source, case.checking), case.checking)
-            for network in (case.network, adapted.network)
+            check_windows(network, case.source, objective, case.checking) for network in (case.network, adapted.network)
         ]
         assert adapted.is_checked
         assert told[1][1] >= told[0][1]
@@ -142,12 +144,12 @@ def test_labels_that_contradict_the_check_make_it_fall_back_to_the_very_start(ma
     from dataclasses import replace
 
     case = Case(made)
-    wrong = case.windows.target.copy()
+    wrong = case.windows.only.values.copy()
     wrong[case.fitting] = 1 - wrong[case.fitting]
     good = case.adapt(method, case.fitting, case.checking, n_steps=60)
     assert not good.fell_back
     case.network = good.network  # now it knows the person; the wrong labels can only harm
-    case.windows = replace(case.windows, target=wrong)
+    case.windows = replace(case.windows, targets={"stress": replace(case.windows.only, values=wrong)})
     fallen = case.adapt(method, case.fitting, case.checking)
     assert (fallen.fell_back, fallen.n_steps) == (True, 0)
     assert moved(case.network, fallen.network) == set()
@@ -173,11 +175,11 @@ def test_nothing_outside_the_windows_given_reaches_the_weights(case: Case) -> No
 
     plain = case.adapt("full", case.fitting, case.checking)
     others = np.setdiff1d(np.arange(len(case.windows)), np.concatenate([case.fitting, case.checking]))
-    target = case.windows.target.copy()
+    target = case.windows.only.values.copy()
     target[others] = 1 - target[others]
     assert len(others)
     changed = copy.copy(case)
-    changed.windows = replace(case.windows, target=target)
+    changed.windows = replace(case.windows, targets={"stress": replace(case.windows.only, values=target)})
     assert moved(plain.network, changed.adapt("full", case.fitting, case.checking).network) == set()
 
 
@@ -185,7 +187,7 @@ def test_a_loss_that_is_not_finite_is_named(case: Case) -> None:
     broken = copy.copy(case)
     broken.network = copy.deepcopy(case.network)
     with torch.no_grad():
-        broken.network.get_submodule("head").get_parameter("bias").fill_(float("nan"))
+        broken.network.get_submodule("heads").get_parameter("0.bias").fill_(float("nan"))
     with pytest.raises(
         TrainingError,
         match=r"^the loss of adapting to P01 is not finite at step 1; lower personalisation.learning_rate$",

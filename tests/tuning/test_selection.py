@@ -99,7 +99,7 @@ def test_inner_scores_are_those_of_an_inner_cross_validation_done_by_hand(done: 
                 for subject in fold.test:
                     own = result.rows[plan.windows.subject[result.rows] == subject]
                     answers = result.probabilities[plan.windows.subject[result.rows] == subject]
-                    expected = score_subject(subject, plan.windows.target[own], answers)
+                    expected = score_subject(subject, plan.windows.only.values[own], answers)
                     held = scores[outer.name, subject]
                     assert float(held["balanced_accuracy"]) == expected.balanced_accuracy
                     assert float(held["auroc"]) == expected.auroc
@@ -241,7 +241,7 @@ def test_an_ensemble_is_the_mean_of_its_members_without_a_fit_of_its_own(store: 
         subject = designs["a"].outer[1].test[0]
         own = designs["a"].windows.subject[first.rows] == subject
         mean = (first.probabilities[own] + second.probabilities[own]) / 2
-        expected = score_subject(subject, designs["a"].windows.target[first.rows[own]], mean)
+        expected = score_subject(subject, designs["a"].windows.only.values[first.rows[own]], mean)
         place = designs["a"].windows.subjects.index(subject)
         assert scores.auroc[0, place] == expected.auroc
         joined_first = joined_answers([first, second]).probabilities

@@ -35,6 +35,9 @@ class Task:
     label_is_file : bool
         True where every recording holds one class (or number) only, so that any statistic of a whole file gives
         the label away; such a task is scored with ``global`` normalisation.
+    mean, scale : float
+        Of a fitted regression: mean and standard deviation of the numbers among the training subjects, in the unit of
+        the study's column; its network gives ``(number - mean) / scale``. 0 and 1 in a study, and for classes.
 
     Examples
     --------
@@ -49,11 +52,33 @@ class Task:
     ignore: tuple[str, ...] = ()
     column: str | None = None
     label_is_file: bool = False
+    mean: float = 0.0
+    scale: float = 1.0
+
+    @property
+    def is_classification(self) -> bool:
+        """Return whether the answer is one of a few classes or levels, with probabilities."""
+        return self.kind != REGRESSION
+
+    @property
+    def is_ordinal(self) -> bool:
+        """Return whether its classes are levels, the lowest first."""
+        return self.kind == ORDINAL
 
     @property
     def is_regression(self) -> bool:
         """Return whether a number is predicted and no class."""
         return self.kind == REGRESSION
+
+    @property
+    def n_outputs(self) -> int:
+        """Return the numbers that a network gives: a logit per class, one per step between levels, or one number."""
+        return 1 if self.is_regression else len(self.classes) - self.is_ordinal
+
+    @property
+    def n_values(self) -> int:
+        """Return the numbers of a prediction: a probability per class or level, or one number."""
+        return 1 if self.is_regression else len(self.classes)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -72,6 +97,10 @@ class Task:
                 return name
         return None
 
+    def uses(self, label: str) -> bool:
+        """Return whether windows under this label can be targets: the label has a class, or a number is not ignored."""
+        return label not in self.ignore if self.is_regression else self.class_of(label) is not None
+
     def knows(self, label: str) -> bool:
         """Return whether the label belongs to a class or is ignored by name."""
         return self.class_of(label) is not None or label in self.ignore
@@ -85,6 +114,7 @@ class Task:
             "ignore": list(self.ignore),
             "column": self.column,
             "label_is_file": self.label_is_file,
+            **({} if (self.mean, self.scale) == (0.0, 1.0) else {"mean": self.mean, "scale": self.scale}),
         }
 
     @staticmethod
@@ -108,6 +138,8 @@ class Task:
                 ignore=tuple(str(label) for label in document["ignore"]),
                 column=None if column is None else str(column),
                 label_is_file=bool(document["label_is_file"]),
+                mean=float(document.get("mean", 0.0)),
+                scale=float(document.get("scale", 1.0)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as fault:
             raise StudyError(
