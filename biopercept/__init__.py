@@ -5,36 +5,36 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from biopercept.child_processes import wait_passively
+from biopercept.parallel import wait_passively
 from biopercept.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from biopercept.evaluation.crossvalidation import cross_validate as cross_validate
-    from biopercept.evaluation.planning import EvaluationRequest as EvaluationRequest
-    from biopercept.learning.checkpoint import load_checkpoint as load_checkpoint
+    from biopercept.evaluation.cross_validation import cross_validate as cross_validate
+    from biopercept.evaluation.plan import EvaluationRequest as EvaluationRequest
+    from biopercept.inference.prediction import predict_recording as predict_recording
     from biopercept.loaders.loading import load_recording as load_recording
-    from biopercept.prediction import predict_recording as predict_recording
-    from biopercept.prepare import prepare_recording as prepare_recording
-    from biopercept.prepare import prepare_study as prepare_study
+    from biopercept.prepare.recording import prepare_recording as prepare_recording
+    from biopercept.prepare.study import prepare_study as prepare_study
     from biopercept.recording import Recording as Recording
-    from biopercept.reporting.page import write_report as write_report
-    from biopercept.store import open_store as open_store
-    from biopercept.studies.study import load_study as load_study
+    from biopercept.report.page import write_report as write_report
+    from biopercept.store.reading import open_store as open_store
+    from biopercept.studies.loading import load_study as load_study
+    from biopercept.training.checkpoint import load_checkpoint as load_checkpoint
 
 wait_passively()  # before anything loads torch
 
 _DOOR = {
-    "EvaluationRequest": "biopercept.evaluation.planning",
+    "EvaluationRequest": "biopercept.evaluation.plan",
     "Recording": "biopercept.recording",
-    "cross_validate": "biopercept.evaluation.crossvalidation",
-    "load_checkpoint": "biopercept.learning.checkpoint",
+    "cross_validate": "biopercept.evaluation.cross_validation",
+    "load_checkpoint": "biopercept.training.checkpoint",
     "load_recording": "biopercept.loaders.loading",
-    "load_study": "biopercept.studies.study",
-    "open_store": "biopercept.store",
-    "predict_recording": "biopercept.prediction",
-    "prepare_recording": "biopercept.prepare",
-    "prepare_study": "biopercept.prepare",
-    "write_report": "biopercept.reporting.page",
+    "load_study": "biopercept.studies.loading",
+    "open_store": "biopercept.store.reading",
+    "predict_recording": "biopercept.inference.prediction",
+    "prepare_recording": "biopercept.prepare.recording",
+    "prepare_study": "biopercept.prepare.study",
+    "write_report": "biopercept.report.page",
 }
 """What a notebook imports from here, and the room it lives in; loaded when asked for, so importing costs nothing."""
 

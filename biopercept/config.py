@@ -14,18 +14,18 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from biopercept.auditing.settings import AuditSettings
+from biopercept.audit.material import AuditSettings
+from biopercept.data.normalisation import NormalisationSettings
 from biopercept.errors import SettingsError
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.learning.normalisation import NormalisationSettings
-from biopercept.learning.pretext import PretrainingSettings
-from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
-from biopercept.personalising.settings import PersonalisationSettings
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.resources import preset_names, preset_text
+from biopercept.training.adaptation import PersonalisationSettings
+from biopercept.training.pretext import PretrainingSettings
+from biopercept.training.settings import TrainingSettings
 from biopercept.typed_values import did_you_mean, parse_yaml_text, read_setting, read_yaml_text
 from biopercept.version import __version__
 
@@ -154,7 +154,7 @@ def load_config_for(
     StoreError
         Where the store cannot be opened.
     """
-    from biopercept.store import open_store
+    from biopercept.store.reading import open_store
 
     with open_store(store) as opened:
         prepared = dict(opened.settings)

@@ -8,7 +8,7 @@ import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from biopercept.child_processes import wait_passively
+from biopercept.parallel import wait_passively
 from biopercept.version import __version__
 
 CORE = "core"

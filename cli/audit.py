@@ -11,7 +11,7 @@ from . import options
 from .terminal import print_json, progress, say, settings_for
 
 if TYPE_CHECKING:
-    from biopercept.auditing.audit import AuditRequest
+    from biopercept.audit.audit import AuditRequest
     from biopercept.config import Config
 
 
@@ -48,12 +48,11 @@ def audit(
 
     Each verdict comes with a sentence that can be quoted.
     """
-    from biopercept.auditing.audit import audit as run
-    from biopercept.auditing.output_folder import claim
-    from biopercept.auditing.writing import write_audit
+    from biopercept.audit.audit import audit as run
+    from biopercept.audit.audit import claim, write_audit
     from biopercept.config import config_text
     from biopercept.files import only_writer, write_text
-    from biopercept.reporting.audit import print_audit
+    from biopercept.report.audit import print_audit
     from biopercept.results.audit import OK
     from biopercept.results.reading import document_of
 
@@ -98,9 +97,9 @@ def _request(
     fit: bool,
     participants: Path | None,
 ) -> AuditRequest:
-    from biopercept.auditing.audit import AuditRequest
-    from biopercept.evaluation.planning import EvaluationRequest
-    from biopercept.learning.fitting import FitSettings
+    from biopercept.audit.audit import AuditRequest
+    from biopercept.evaluation.plan import EvaluationRequest
+    from biopercept.training.settings import FitSettings
 
     evaluation = EvaluationRequest(
         store,

@@ -9,7 +9,7 @@ from .terminal import print_json, print_text, progress, refuse_existing, say
 
 if TYPE_CHECKING:
     from biopercept.config import Config
-    from biopercept.evaluation.planning import EvaluationRequest
+    from biopercept.evaluation.plan import EvaluationRequest
 
 
 def run_claims_command(
@@ -82,9 +82,9 @@ def run_fusion_command(
 
 
 def _request(store: Path, settings: Config, task: str | None, folds: int, seed: int) -> EvaluationRequest:
-    from biopercept.evaluation.planning import EvaluationRequest
+    from biopercept.evaluation.plan import EvaluationRequest
     from biopercept.evaluation.settings import EvaluationSettings
-    from biopercept.learning.fitting import FitSettings
+    from biopercept.training.settings import FitSettings
 
     return EvaluationRequest(
         store,

@@ -11,7 +11,7 @@ from .options import AsJson, ConfigName, Debug, Overrides
 from .terminal import print_json, print_text, safe_text
 
 if TYPE_CHECKING:
-    from biopercept.studies.study import Study
+    from biopercept.studies.structure import Study
 
 
 def check(
@@ -24,8 +24,9 @@ def check(
     """Validate a study and settings without running; all faults are listed at once. Exit code 2 where there is one."""
     from biopercept.config import load_config
     from biopercept.errors import SettingsError, StudyError
-    from biopercept.studies.agreement import training_faults
-    from biopercept.studies.study import StudyFaults, load_study
+    from biopercept.studies.labels import training_faults
+    from biopercept.studies.loading import load_study
+    from biopercept.studies.structure import StudyFaults
 
     faults: list[str] = []
     loaded = None
@@ -51,7 +52,7 @@ def check(
 
 def _report(study: Study | None) -> dict[str, Any]:
     """Return what a readable study holds as plain values."""
-    from biopercept.studies.agreement import class_counts
+    from biopercept.studies.labels import class_counts
 
     if study is None:
         return {}

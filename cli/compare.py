@@ -33,10 +33,10 @@ def compare(
     debug: options.Debug = False,
 ) -> None:
     """Compare cross-validations of the same study, paired over subjects."""
-    from biopercept.comparing.comparison import compare as run
-    from biopercept.comparing.writing import write_comparison
-    from biopercept.reporting.comparison_tables import brief_pair_table, contender_table
-    from biopercept.reporting.tables import terminal_table
+    from biopercept.comparison.comparison import compare as run
+    from biopercept.comparison.comparison import write_comparison
+    from biopercept.report.comparison import brief_pair_table, contender_table
+    from biopercept.report.tables import terminal_table
     from biopercept.results.reading import document_of
 
     refuse_existing(output, overwrite=overwrite)

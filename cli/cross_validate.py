@@ -12,8 +12,8 @@ from .terminal import print_json, progress, say, settings_for
 
 if TYPE_CHECKING:
     from biopercept.config import Config
-    from biopercept.evaluation.planning import EvaluationRequest
-    from biopercept.learning.fitting import FitSettings
+    from biopercept.evaluation.plan import EvaluationRequest
+    from biopercept.training.settings import FitSettings
 
 
 def cross_validate(
@@ -75,10 +75,9 @@ def cross_validate(
     An interrupted run goes on where it stopped.
     """
     from biopercept.config import config_text
-    from biopercept.evaluation.crossvalidation import cross_validate as run
-    from biopercept.learning.fitting import FitSettings
-    from biopercept.reporting.page import write_figures
-    from biopercept.reporting.printing import print_scores
+    from biopercept.evaluation.cross_validation import cross_validate as run
+    from biopercept.report.page import print_scores, write_figures
+    from biopercept.training.settings import FitSettings
 
     settings = effective_settings(
         config, overrides, split, folds, stratify, folds_from, seeds, label_share, normalisation, missing_sensors,
@@ -131,7 +130,7 @@ def effective_settings(
     quiet: bool = False,
 ) -> Config:
     """Return the effective settings: the file's, then ``--set``, then the options that have a name of their own."""
-    from biopercept.evaluation.given_folds import given_settings
+    from biopercept.evaluation.folds import given_settings
 
     given = {
         "evaluation.split": split,
@@ -165,7 +164,7 @@ def evaluation_request(
     folds_from: Path | None = None,
 ) -> EvaluationRequest:
     """Return what is to be cross-validated, as the options say it."""
-    from biopercept.evaluation.planning import EvaluationRequest
+    from biopercept.evaluation.plan import EvaluationRequest
 
     return EvaluationRequest(
         stores[0],

@@ -16,7 +16,7 @@ def datasets(
     debug: Debug = False,
 ) -> None:
     """List the public data sets we know: content, licence, where to get them, the folder layout expected."""
-    from biopercept.studies.catalogue import DATASETS, dataset_named
+    from biopercept.studies.datasets.catalogue import DATASETS, dataset_named
 
     chosen = list(DATASETS.values()) if name is None else [dataset_named(name)]
     if as_json:

@@ -93,7 +93,7 @@ def _copy_study(target: Path) -> None:
 
 
 def _fingerprint(store: Path) -> str:
-    from biopercept.store import open_store
+    from biopercept.store.reading import open_store
 
     with open_store(store) as opened:
         return opened.fingerprint()
@@ -117,7 +117,7 @@ def _scored_store(scores: Path) -> str | None:
 def _train_once(store: Path, fingerprint: str, model: Path, scores: Path, unseen: str, *, quiet: bool) -> None:
     """Train unless the model folder already holds a model of this very store."""
     from biopercept.errors import CheckpointError
-    from biopercept.learning.checkpoint import load_checkpoint
+    from biopercept.training.checkpoint import load_checkpoint
 
     from .train import train
 

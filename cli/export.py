@@ -25,8 +25,8 @@ def export(
 ) -> None:
     """Write a model as ONNX; needs the extra onnx."""
     from biopercept.errors import OutputError
-    from biopercept.learning.checkpoint import load_checkpoint
-    from biopercept.onnx_export import TOLERANCE, check_export, export_onnx
+    from biopercept.inference.onnx_export import TOLERANCE, check_export, export_onnx
+    from biopercept.training.checkpoint import load_checkpoint
 
     refuse_existing(output, overwrite=overwrite)
     checkpoint = load_checkpoint(model)

@@ -25,8 +25,8 @@ def import_study(
     What is left out, and why, is printed and kept in import_report.txt.
     """
     from biopercept.errors import StudyError
-    from biopercept.studies.catalogue import dataset_named
-    from biopercept.studies.study import load_study
+    from biopercept.studies.datasets.catalogue import dataset_named
+    from biopercept.studies.loading import load_study
 
     chosen = dataset_named(dataset)
     if not source.is_dir():

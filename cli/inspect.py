@@ -61,7 +61,7 @@ def _recordings(path: Path) -> Iterator[Recording | BioperceptError]:
         except BioperceptError as fault:
             yield fault
         return
-    from biopercept.studies.study import load_entry, load_study
+    from biopercept.studies.loading import load_entry, load_study
 
     try:
         study = load_study(path)

@@ -53,9 +53,9 @@ def learning_curve(
     from biopercept.config import config_text
     from biopercept.evaluation.learning_curve import learning_curve as run
     from biopercept.evaluation.learning_curve import parse_shares
-    from biopercept.learning.fitting import FitSettings
-    from biopercept.reporting.curves import learning_page
+    from biopercept.report.curves import learning_page
     from biopercept.results.reading import document_of
+    from biopercept.training.settings import FitSettings
 
     from .cross_validate import effective_settings, evaluation_request
 

@@ -40,9 +40,9 @@ def personalise(
     from biopercept.config import config_text
     from biopercept.evaluation.personalisation import PAGE
     from biopercept.evaluation.personalisation import personalise as run
-    from biopercept.evaluation.planning import EvaluationRequest
-    from biopercept.learning.fitting import FitSettings
+    from biopercept.evaluation.plan import EvaluationRequest
     from biopercept.results.reading import document_of
+    from biopercept.training.settings import FitSettings
 
     named = {
         "evaluation.split": split,

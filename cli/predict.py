@@ -14,15 +14,13 @@ from .terminal import print_json, progress, refuse_existing, say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from biopercept.learning.checkpoint import Checkpoint
-    from biopercept.learning.engine import Engine
-    from biopercept.learning.task_checkpoint import TaskCheckpoint
-    from biopercept.prediction import PredictedRecording, Truth
+    from biopercept.inference.prediction import PredictedNumbers, PredictedRecording, Trace, Truth
     from biopercept.recording import Recording
-    from biopercept.studies.study import Entry, Study
-    from biopercept.task_prediction import PredictedNumbers, Trace
+    from biopercept.store.prepared import PreparedRecording
+    from biopercept.studies.structure import Entry, Study
     from biopercept.tasks import Task
-    from biopercept.windowed import PreparedRecording
+    from biopercept.training.checkpoint import Checkpoint, TaskCheckpoint
+    from biopercept.training.engine import Engine
 
     Loaded = tuple[Recording, Truth]
     Named = tuple[str, Callable[[], Loaded]]
@@ -51,10 +49,10 @@ def predict(
     from dataclasses import replace
 
     from biopercept.errors import BioperceptError
-    from biopercept.learning.engine import engine_for
-    from biopercept.learning.task_checkpoint import load_model
-    from biopercept.prepare_recording import PrepareSettings, prepare_recording
-    from biopercept.task_prediction import require_dense
+    from biopercept.inference.prediction import require_dense
+    from biopercept.prepare.recording import PrepareSettings, prepare_recording
+    from biopercept.training.checkpoint import load_model
+    from biopercept.training.engine import engine_for
 
     checkpoint = load_model(model)
     if every is not None:
@@ -116,7 +114,7 @@ def _folders(checkpoint: Checkpoint | TaskCheckpoint, output: Path) -> dict[str,
 
 
 def _tasks(checkpoint: Checkpoint | TaskCheckpoint) -> list[Task]:
-    from biopercept.learning.checkpoint import Checkpoint
+    from biopercept.training.checkpoint import Checkpoint
 
     return [checkpoint.task] if isinstance(checkpoint, Checkpoint) else list(checkpoint.tasks)
 
@@ -130,9 +128,8 @@ def _predicted(
     every: float | None,
 ) -> dict[str, tuple[PredictedRecording | PredictedNumbers, Trace | None]]:
     """Return each task's answers for one recording, and its trace where one is asked for."""
-    from biopercept.learning.checkpoint import Checkpoint
-    from biopercept.prediction import predict_recording
-    from biopercept.task_prediction import predict_tasks
+    from biopercept.inference.prediction import predict_recording, predict_tasks
+    from biopercept.training.checkpoint import Checkpoint
 
     if isinstance(checkpoint, Checkpoint):
         told = predict_recording(checkpoint, prepared, engine, truth=truth, before=before)
@@ -147,9 +144,14 @@ def _written(
     model: str,
 ) -> dict[str, tuple[object, ...]]:
     """Write the answers for one recording and return its row of each task's summary."""
-    from biopercept.prediction import PredictedRecording
-    from biopercept.prediction_files import summary_row, write_prediction
-    from biopercept.task_prediction import number_row, write_numbers, write_trace
+    from biopercept.inference.prediction import PredictedRecording
+    from biopercept.inference.prediction_files import (
+        number_row,
+        summary_row,
+        write_numbers,
+        write_prediction,
+        write_trace,
+    )
 
     rows = {}
     for task, (told, trace) in predicted.items():
@@ -171,8 +173,7 @@ def _write_summaries(
     failures: list[tuple[str, str]],
 ) -> None:
     from biopercept.files import write_table
-    from biopercept.prediction_files import write_summary
-    from biopercept.task_prediction import NUMBER_COLUMNS
+    from biopercept.inference.prediction_files import NUMBER_COLUMNS, write_summary
 
     for task in _tasks(checkpoint):
         folder = folders[task.name]
@@ -215,8 +216,8 @@ def _found(paths: list[Path]) -> Iterator[tuple[str, str, str, Callable[[], Load
     """Give subject, key, name and loader of each recording; a study folder gives all of its recordings."""
     from functools import partial
 
-    from biopercept.studies.study import is_study, load_study
-    from biopercept.windowed import recording_key
+    from biopercept.store.prepared import recording_key
+    from biopercept.studies.loading import is_study, load_study
 
     for path in paths:
         if not is_study(path):
@@ -230,9 +231,9 @@ def _found(paths: list[Path]) -> Iterator[tuple[str, str, str, Callable[[], Load
 
 
 def _load_file(path: Path, stem: str) -> Loaded:
+    from biopercept.inference.prediction import Truth
     from biopercept.loaders.loading import load_recording
-    from biopercept.prediction import Truth
-    from biopercept.recording_labels import RecordingLabels
+    from biopercept.recording import RecordingLabels
 
     recording = load_recording(path, subject=stem, name=stem)
     return recording, Truth(RecordingLabels(recording.intervals))
@@ -242,9 +243,9 @@ def _load_entry(study: Study, entry: Entry) -> Loaded:
     """Return a study's recording with the labels on its own clock, and the tasks that say what they mean."""
     from dataclasses import replace
 
-    from biopercept.prediction import Truth
-    from biopercept.studies.study import load_entry
-    from biopercept.studies.task_values import labels_of
+    from biopercept.inference.prediction import Truth
+    from biopercept.studies.labels import labels_of
+    from biopercept.studies.loading import load_entry
 
     recording = load_entry(study, entry)
     labels = labels_of(study, entry)

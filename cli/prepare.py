@@ -23,8 +23,8 @@ from .options import (
 from .terminal import print_json, print_text, progress, safe_text, say
 
 if TYPE_CHECKING:
-    from biopercept.prepare import PrepareSummary
-    from biopercept.prepare_log import LogRow
+    from biopercept.prepare.log import LogRow
+    from biopercept.prepare.study import PrepareSummary
 
 
 def prepare(
@@ -46,8 +46,9 @@ def prepare(
     Exit code 1 where some recordings failed: they are named here and in STORE.log.csv, and the others are stored.
     """
     from biopercept.config import load_config
-    from biopercept.prepare import PrepareSettings, prepare_study
-    from biopercept.studies.study import load_study
+    from biopercept.prepare.recording import PrepareSettings
+    from biopercept.prepare.study import prepare_study
+    from biopercept.studies.loading import load_study
 
     loaded = load_study(study)
     settings = load_config(config, overrides or ())

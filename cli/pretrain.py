@@ -11,7 +11,7 @@ from . import options
 from .terminal import print_json, progress, refuse_existing, say, settings_for
 
 if TYPE_CHECKING:
-    from biopercept.store import StudyStore
+    from biopercept.store.reading import StudyStore
 
 
 def pretrain(
@@ -37,12 +37,11 @@ def pretrain(
     from contextlib import ExitStack
 
     from biopercept.files import only_writer
-    from biopercept.learning.engine import engine_for, seed_for, threads
-    from biopercept.learning.pretrained_files import save_pretrained
-    from biopercept.learning.pretraining import pretrain as run
-    from biopercept.learning.pretraining import unlabelled_inputs
-    from biopercept.learning.starting import load_start
-    from biopercept.store import open_store
+    from biopercept.store.reading import open_store
+    from biopercept.training.checkpoint import load_start
+    from biopercept.training.engine import engine_for, seed_for, threads
+    from biopercept.training.pretraining import pretrain as run
+    from biopercept.training.pretraining import save_pretrained, unlabelled_inputs
 
     refuse_existing(output, overwrite=overwrite)
     named = {"pretraining.objective": objective, "normalisation.mode": normalisation}

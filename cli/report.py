@@ -26,7 +26,7 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write one HTML page that opens offline: warnings, scores with intervals, figures, methods, provenance."""
-    from biopercept.reporting.page import write_report
+    from biopercept.report.page import write_report
 
     target = folder / "report.html" if output is None else output
     refuse_existing(target, overwrite=overwrite, is_folder=False)

@@ -35,9 +35,9 @@ def score_generation(
     from biopercept.config import config_text
     from biopercept.evaluation.generation import PAGE
     from biopercept.evaluation.generation import score_generation as run
-    from biopercept.evaluation.planning import EvaluationRequest
-    from biopercept.learning.fitting import FitSettings
+    from biopercept.evaluation.plan import EvaluationRequest
     from biopercept.results.reading import document_of
+    from biopercept.training.settings import FitSettings
 
     named = {"evaluation.n_folds": folds, "normalisation.mode": normalisation}
     chosen = [f"{key}={value}" for key, value in named.items() if value is not None]

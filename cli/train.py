@@ -11,7 +11,7 @@ from . import options
 from .terminal import print_json, progress, refuse_existing, say, settings_for
 
 if TYPE_CHECKING:
-    from biopercept.learning.training import FittedNetwork
+    from biopercept.training.loop import FittedNetwork
 
 
 def train(
@@ -40,15 +40,14 @@ def train(
     debug: options.Debug = False,
 ) -> None:
     """Train the final model, of one task or several, or of one subject, and save it as a folder."""
-    from biopercept.evaluation.planning import EvaluationRequest, check_calibration, plan_evaluation
+    from biopercept.evaluation.plan import EvaluationRequest, check_calibration, plan_evaluation
     from biopercept.evaluation.settings import EvaluationSettings
-    from biopercept.evaluation.time_planning import plan_personal
+    from biopercept.evaluation.time_split import plan_personal
     from biopercept.files import only_writer
-    from biopercept.learning.final import Provenance, measured_modalities, train_final
-    from biopercept.learning.fitting import FitSettings
-    from biopercept.learning.task_final import needs_tasks, train_tasks
-    from biopercept.personalising.personal_model import personal_sentence, train_personal
-    from biopercept.store import open_store
+    from biopercept.store.reading import open_store
+    from biopercept.training.final import Provenance, measured_modalities, needs_tasks, train_final, train_tasks
+    from biopercept.training.personal import personal_sentence, train_personal
+    from biopercept.training.settings import FitSettings
 
     if subject is not None and subjects is not None:
         raise typer.BadParameter("--subject is one personal model, --subjects are the people of a common one; give one")
@@ -128,8 +127,8 @@ def _scores(folder: Path) -> dict[str, Any]:
     import json
 
     from biopercept.errors import StudyError
-    from biopercept.evaluation.crossvalidation import tasks_with_folder
-    from biopercept.learning.final import model_scores_sentence
+    from biopercept.evaluation.cross_validation import tasks_with_folder
+    from biopercept.training.model_card import model_scores_sentence
 
     def read(place: Path) -> dict[str, Any]:
         held: dict[str, Any] = json.loads((place / "scores.json").read_text(encoding="utf-8"))

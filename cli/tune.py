@@ -48,9 +48,8 @@ def tune(
     """
     from biopercept.errors import SettingsError
     from biopercept.results.reading import document_of
-    from biopercept.tuning.candidates import read_candidates
+    from biopercept.tuning.candidates import random_trials, read_candidates
     from biopercept.tuning.selection import tune as run
-    from biopercept.tuning.space import random_trials
 
     if candidates is None and not trials:
         raise SettingsError("tune needs something to choose from: --candidates FILE, --trials N, or both")
@@ -101,8 +100,8 @@ def _candidate(
 
     from biopercept.config import config_text
     from biopercept.errors import SettingsError
-    from biopercept.evaluation.planning import EvaluationRequest
-    from biopercept.learning.fitting import FitSettings
+    from biopercept.evaluation.plan import EvaluationRequest
+    from biopercept.training.settings import FitSettings
     from biopercept.tuning.design import Candidate
 
     if draft.members:

@@ -19,7 +19,7 @@ import numpy as np
 
 from biopercept.files import write_bytes, write_text
 from biopercept.sample_data import physiology as body
-from biopercept.studies.writing import StudyTables
+from biopercept.studies.datasets.writing import StudyTables
 
 if TYPE_CHECKING:
     import edfio

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.queries import PatchQueries
-from biopercept.model.tokens import FeatureGroup, SensorPatches, TokenInputs, TokenSettings, TokenVocabulary
+from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
+from biopercept.model.tokens import TokenSettings
 
 VOCABULARY = TokenVocabulary({"eda": 8, "temp": 6, "acc": 10}, {"heart": 4}, n_channel_codes=6)
 SMALL = PerceiverSettings(width=32, n_latents=6, n_layers=2)

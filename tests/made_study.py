@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from biopercept.recording import Channel, Interval
-from biopercept.recording_labels import RecordingLabels
-from biopercept.store_writing import StoreHeader, write_recording_part, write_store
+from biopercept.recording import Channel, Interval, RecordingLabels
+from biopercept.store.prepared import PreparedRecording, StoredSignal, StoredWindows
+from biopercept.store.writing import StoreHeader, write_recording_part, write_store
 from biopercept.tasks import Task
-from biopercept.windowed import PreparedRecording, StoredSignal, StoredWindows
 
 LENGTH, STEP, RATE = 20.0, 10.0, 4.0
 FEATURES = ("heart/hr_mean", "eda/scl_mean", "eda/phasic_sd")

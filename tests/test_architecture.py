@@ -16,36 +16,24 @@ from source_tree import this_checkout
 ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up. A room may import rooms of lower floors, and of its own floor as long as no circle closes.
-_GROUND = (
-    "errors recording recording_labels modalities tasks resources files child_processes windowed installation "
-    "typed_values markdown model version"
+FLOORS: tuple[tuple[str, ...], ...] = tuple(
+    tuple(rooms.split())
+    for rooms in (
+        "errors recording modalities tasks files parallel typed_values resources version installation model",
+        "loaders studies preprocessing",
+        "store",
+        "prepare data",
+        "training",
+        "baselines",
+        "results",
+        "report inference",
+        "evaluation",
+        "audit comparison tuning benchmarks",
+        "config claims",
+        "cli configs sample_data",
+    )
 )
-_STORE = "store_layout hdf5_writing stored_recording store_writing store"
-_PREPARE = "prepare_recording prepare_sources prepare_reuse prepare_log prepare_job prepare"
-FLOORS: tuple[tuple[str, ...], ...] = (
-    tuple(_GROUND.split()),
-    ("loaders", "studies", "preprocessing"),
-    tuple(_STORE.split()),
-    ("results", "reporting"),
-    (*_PREPARE.split(), "learning", "evaluation", "comparators", "personalising"),
-    (
-        "prediction",
-        "prediction_files",
-        "task_prediction",
-        "generation",
-        "explanation",
-        "onnx_export",
-        "live",
-        "claims",
-        "benchmarks",
-        "auditing",
-        "comparing",
-        "tuning",
-    ),
-    ("config",),
-    ("cli", "configs", "sample_data", ""),
-)
-FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms} | {"": len(FLOORS)}
 WITHIN_A_FLOOR = {("studies", "loaders")}  # the arrows between second-floor rooms that the plan allows
 HEAVY = ("torch", "mne", "neurokit2", "scipy", "pandas", "sklearn", "matplotlib", "h5py", "wfdb", "edfio")
 LIGHT_AT_TOP = {"typer", "biopercept"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 POLICY = "import os; print(os.environ.get('OMP_WAIT_POLICY'))"
-WORDS = "from biopercept.child_processes import wait_passively; print(wait_passively())"
+WORDS = "from biopercept.parallel import wait_passively; print(wait_passively())"
 CHILD = """
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from biopercept.claims.fusion_page import fusion_part
-from biopercept.markdown import direction, percent, span, table
+from biopercept.report.text import direction, lowest_to_highest, percent, table
 
 _QUICK = """
 **This is the quick run**: one seed, four subjects, hardly any training. It shows that the experiments work; its figures
@@ -77,7 +77,7 @@ def _permutation_part(found: Mapping[str, Any]) -> str:
             "" if row["way"] == "raw" else f"{100 * row['same_answers']:.1f}",
             f"{row['order_change']:.1g}",
             f"{100 * row['chance']:.1f}",
-            f"{span(row['n_training'])} / {span(row['n_test'])}",
+            f"{lowest_to_highest(row['n_training'])} / {lowest_to_highest(row['n_test'])}",
             str(row["accuracy"]["n_seeds"]),
             f"{row['parameters']:,}",
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from biopercept.learning.restriction import sensors_of_recording
-from biopercept.windowed import WindowedRecording
+from biopercept.data.views import sensors_of_recording
+from biopercept.store.prepared import WindowedRecording
 
 
 def signals_by_sensor(recordings: Sequence[WindowedRecording], feature_names: Sequence[str]) -> dict[str, list[str]]:

@@ -17,17 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
-from biopercept.evaluation.sensor_subsets import sensor_sets
-from biopercept.learning.engine import engine_for, seed_for, threads
-from biopercept.learning.fitting import FitRequest, NetworkOnStudy, fit_perceiver_io
-from biopercept.learning.inputs import WindowInputs
-from biopercept.learning.restriction import measured_sensors, restricted
-from biopercept.learning.splits import Fold
-from biopercept.learning.task_objective import predict_windows
-from biopercept.learning.token_source import TokenSource
-from biopercept.learning.windows import IntArray
-from biopercept.store import StudyStore, open_store
+from biopercept.data.batches import TokenSource
+from biopercept.data.inputs import WindowInputs
+from biopercept.data.splits import Fold
+from biopercept.data.views import measured_sensors, restricted
+from biopercept.data.windows import IntArray
+from biopercept.evaluation.missing_sensors import sensor_sets
+from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
+from biopercept.store.reading import StudyStore, open_store
+from biopercept.training.engine import engine_for, seed_for, threads
+from biopercept.training.fitting import NetworkOnStudy, fit_perceiver_io
+from biopercept.training.loop import FitRequest
+from biopercept.training.objective import predict_windows
 
 Answers = NDArray[np.float64]
 

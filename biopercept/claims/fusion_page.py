@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from biopercept.claims.fusion import EARLY, LATE, WAYS
-from biopercept.markdown import direction, percent, table
+from biopercept.report.text import direction, percent, table
 
 
 def fusion_part(found: Mapping[str, Any], note: str = "") -> str:

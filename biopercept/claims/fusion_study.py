@@ -13,11 +13,11 @@ from biopercept.claims.fewer_sensors import signals_by_sensor
 from biopercept.claims.fusion import EARLY, LATE, WAYS, Answers, answers_of, fusion_folds, fusion_plan
 from biopercept.claims.fusion_page import fusion_part
 from biopercept.claims.units import UnitDone, run_units
+from biopercept.data.windows import IntArray
 from biopercept.evaluation.metrics import chance_levels, score_subject, summarise
-from biopercept.evaluation.planning import EvaluationRequest, Plan
+from biopercept.evaluation.plan import EvaluationRequest, Plan
 from biopercept.files import only_writer, write_json, write_text
-from biopercept.learning.windows import IntArray
-from biopercept.store import open_store
+from biopercept.store.reading import open_store
 from biopercept.version import __version__
 
 

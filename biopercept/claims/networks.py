@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from biopercept.model.layers import LearnedArray, initialise
 from biopercept.model.perceiver import CoreSettings, PerceiverIO
-from biopercept.model.positions import PositionEncoding
+from biopercept.model.time_codes import PositionEncoding
 
 
 @dataclass(frozen=True)

@@ -25,17 +25,16 @@ from biopercept.claims.classification import (
 )
 from biopercept.claims.networks import NetworkSettings, PerceiverOnTokens
 from biopercept.claims.samples import N_SOUND_PATCHES, digit_tokens, shape_tokens, sound_tokens
-from biopercept.evaluation.folds import fit_fold, fold_from_json, fold_to_json
+from biopercept.data.splits import Fold
+from biopercept.evaluation.fold_fits import fit_fold, fold_from_json, fold_to_json
 from biopercept.evaluation.metrics import chance_levels, score_subject, summarise
-from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
+from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.learning.engine import seed_for, seeded
-from biopercept.learning.fitting import FitSettings
-from biopercept.learning.splits import Fold
-from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.positions import FourierPositions
-from biopercept.store import StudyStore, open_store
+from biopercept.model.time_codes import FourierPositions
+from biopercept.store.reading import StudyStore, open_store
+from biopercept.training.engine import seed_for, seeded
+from biopercept.training.settings import FitSettings, TrainingSettings
 
 VERSION = 2
 """Raised whenever what this experiment does changes, so that no older result is taken for a new one."""

@@ -26,17 +26,17 @@ from biopercept.claims.one_architecture import (
 from biopercept.claims.permutation import CONTENDERS, DATA, permutation_fits, summary_of
 from biopercept.claims.units import Unit, UnitDone, run_units
 from biopercept.errors import StudyError
-from biopercept.evaluation.planning import EvaluationRequest, Plan
+from biopercept.evaluation.plan import EvaluationRequest, Plan
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.files import only_writer, write_json, write_text
-from biopercept.learning.engine import threads
-from biopercept.learning.fitting import FitSettings
-from biopercept.learning.training_settings import TrainingSettings
-from biopercept.prepare import PrepareSettings, prepare_study
+from biopercept.prepare.recording import PrepareSettings
+from biopercept.prepare.study import prepare_study
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.resources import sample_study
-from biopercept.store import StudyStore, open_store
-from biopercept.studies.study import load_study
+from biopercept.store.reading import StudyStore, open_store
+from biopercept.studies.loading import load_study
+from biopercept.training.engine import threads
+from biopercept.training.settings import FitSettings, TrainingSettings
 from biopercept.version import __version__
 
 _WINDOWS = WindowSettings(length_seconds=30.0, step_seconds=10.0)  # the sample study's stages last a minute

@@ -56,9 +56,9 @@ from biopercept.claims.networks import (
     PlacedTokens,
 )
 from biopercept.claims.samples import CANVAS, N_WINDOW_SAMPLES, digit_tokens, moved_digit_tokens, window_tokens
-from biopercept.learning.engine import seed_for, seeded
-from biopercept.model.positions import position_encoding
-from biopercept.store import StudyStore, open_store
+from biopercept.model.time_codes import position_encoding
+from biopercept.store.reading import StudyStore, open_store
+from biopercept.training.engine import seed_for, seeded
 
 VERSION = 2
 """Raised whenever what this experiment does changes, so that no older result is taken for a new one."""

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from biopercept.claims.classification import LabelledTokens
 from biopercept.modalities import MODALITIES
-from biopercept.model.positions import grid_positions
-from biopercept.windowed import WindowedRecording
+from biopercept.model.time_codes import grid_positions
+from biopercept.store.prepared import WindowedRecording
 
 N_WINDOW_SAMPLES = 64
 """Samples of a window of biosignals: a token for each."""

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from biopercept.child_processes import Limits, Lost, run_in_children
 from biopercept.errors import BioperceptError, SettingsError
 from biopercept.files import write_json
-from biopercept.learning.engine import threads
+from biopercept.parallel import Limits, Lost, run_in_children
+from biopercept.training.engine import threads
 from biopercept.version import __version__
 
 SCHEMA = 1

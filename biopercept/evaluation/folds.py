@@ -1,255 +1,348 @@
-"""A fold is fitted anew on its own subjects, alone or in a stack, here or in a worker; its result as plain values."""
+"""Which folds a cross-validation has: dealt by identity, by class or by study, or those of an earlier run.
+
+Folds of an earlier run can be taken again for another model, or after subjects came or went. Folds whose training side
+could not teach what is tested are refused before anything is fitted.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from biopercept.errors import SettingsError
-from biopercept.evaluation.joined_stores import open_studies
-from biopercept.evaluation.missing_sensors import (
-    SensorAnswers,
-    answers_without,
-    calibrated_part,
-    plain_answers,
-    read_answers,
-    sensor_views,
+from biopercept.data.splits import (
+    K_FOLD,
+    SPLITS,
+    STUDY,
+    Fold,
+    choose_validation,
+    dealt_by_class,
+    fold_name,
+    folds_of,
+    identity_place,
+    make_folds,
+    missing_folds,
 )
-from biopercept.evaluation.planning import EvaluationRequest, Plan
-from biopercept.evaluation.run_folder import SCHEMA
-from biopercept.evaluation.sensor_subsets import NONE
-from biopercept.evaluation.stacking import in_stacks
-from biopercept.evaluation.time_planning import plan_any
-from biopercept.evaluation.workers import each_fold
-from biopercept.learning.calibration import Calibration
-from biopercept.learning.engine import engine_for, seed_for, threads
-from biopercept.learning.fitting import FitRequest, Fitted, Fitter, NetworkFitter
-from biopercept.learning.out_of_fold import calibration_from, held_out_answers
-from biopercept.learning.splits import Fold
+from biopercept.data.windows import WindowTable
+from biopercept.errors import SettingsError
+from biopercept.evaluation.settings import EvaluationSettings
+
+_GROUPS = ("training", "validation", "test", "unlabelled")
+_MORE_SUBJECTS = "--split subject or more folds, another --seed, a larger --label-share"
 
 
-@dataclass(frozen=True, eq=False)
-class FoldResult:
-    """Predictions of one fold's test subjects.
+def read_run(path: Path) -> dict[str, Any]:
+    """Return what the ``folds.json`` of an earlier run holds, of ``cross-validate`` or nested by ``tune``.
 
-    Attributes
+    Parameters
     ----------
-    fold : Fold
-    rows : int64 array, shape (n_test,)
-        Rows of the window table.
-    probabilities : float64 array, shape (n_test, n_classes)
-        Mean over the repetitions. Of a regression its number, of several tasks their answers side by side.
-    n_parameters : int
-    seconds : float
-        Wall-clock time of fitting and predicting.
-    history : list
-        Per repetition, (epoch, training loss, validation loss) of each epoch.
-    operations_per_window : int or None
-        Multiply-adds of one answer; None where the model is no network.
-    calibration : Calibration or None
-        What was learnt from answers about training-side subjects outside the fit; None where nothing was asked.
-    uncalibrated : float64 array, shape (n_test, n_classes), or None
-        Probabilities before calibration, on which the prediction sets rest.
-    n_fallen_back : int
-        Repetitions in which adapting a model was no better than the model, which was kept.
-    fewer_sensors : dict of str to float64 array, shape (n_test, n_classes), or None
-        Probabilities by the name of the set of sensors that was left, NaN where a window has nothing of it; None where
-        that was not asked.
-    """
-
-    fold: Fold
-    rows: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-    n_parameters: int
-    seconds: float
-    history: list[list[tuple[int, float, float | None]]]
-    operations_per_window: int | None = None
-    calibration: Calibration | None = None
-    uncalibrated: NDArray[np.float64] | None = None
-    n_fallen_back: int = 0
-    fewer_sensors: SensorAnswers | None = None
-
-
-_History = list[tuple[int, float, float | None]]
-_HeldOut = tuple[NDArray[np.int64], NDArray[np.float64]]
-
-
-def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
-    """Return one fold's predictions; they depend on the plan and the fold's subjects, not on what ran before."""
-    started = time.perf_counter()
-    rows = plan.windows.rows_of(fold.test)
-    fitted, answers, held_out, histories, fewer, n_fallen = None, [], [], [], [], 0
-    views = sensor_views(plan.inputs, rows, plan.request.evaluation.missing_sensors)
-    for repetition in range(plan.request.evaluation.n_seeds):
-        asked, history = _asked(plan, fold, repetition)
-        with threads(plan.request.fit.training.n_threads):
-            fitted = _fitter(plan)(asked)
-            answers.append(fitted.probabilities(rows))
-            n_fallen += bool(getattr(fitted, "fell_back", False))
-            fewer.append(answers_without(fitted, views, rows, answers[-1], plan.request.fit.tokens))
-            if plan.request.evaluation.calibrating.is_wanted:
-                held_out.append(_held_out(plan, asked, fitted))
-        histories.append(history)
-    assert fitted is not None  # n_seeds >= 1
-    result = _result(plan, fold, fitted, answers, held_out, histories, fewer, time.perf_counter() - started)
-    return replace(result, n_fallen_back=n_fallen)
-
-
-def fit_together(plan: Plan, folds: Sequence[Fold]) -> list[FoldResult]:
-    """Return the predictions of several folds, all repetitions of all of them fitted in one program.
-
-    They are those of :func:`fit_fold` within rounding; ``seconds`` shares the time evenly.
+    path : Path
+        The file, or the result folder that it lies in.
 
     Raises
     ------
     SettingsError
-        Where they do not fit into the memory of the device.
+        Where there are no folds over subjects.
     """
-    started = time.perf_counter()
-    fitter = _fitter(plan)
-    assert isinstance(fitter, NetworkFitter)  # plan.stack_size > 0
-    n_seeds = plan.request.evaluation.n_seeds
-    asked = [_asked(plan, fold, repetition) for fold in folds for repetition in range(n_seeds)]
-    told = []
-    with threads(plan.request.fit.training.n_threads):
-        try:
-            fitted = fitter.together([request for request, _ in asked])
-        except torch.OutOfMemoryError as fault:
+    file = path / "folds.json" if path.is_dir() else path
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        run = document["run"]
+        if "tuned" in run and "split" not in run:
             raise SettingsError(
-                f"{len(asked)} networks at once do not fit into the memory of the device; set evaluation.stack_size "
-                "lower (which begins another run: choose another output or add --overwrite)"
-            ) from fault
-        for number, fold in enumerate(folds):
-            rows = plan.windows.rows_of(fold.test)
-            own = slice(number * n_seeds, (number + 1) * n_seeds)
-            answers = [network.probabilities(rows) for network in fitted[own]]
-            views = sensor_views(plan.inputs, rows, plan.request.evaluation.missing_sensors)
-            fewer = [
-                answers_without(network, views, rows, answer, plan.request.fit.tokens)
-                for network, answer in zip(fitted[own], answers, strict=True)
-            ]
-            held_out = [
-                _held_out(plan, request, network)
-                for (request, _), network in zip(asked[own], fitted[own], strict=True)
-                if plan.request.evaluation.calibrating.is_wanted
-            ]
-            told.append((fold, fitted[own][-1], answers, held_out, [history for _, history in asked[own]], fewer))
-    seconds = (time.perf_counter() - started) / len(folds)
-    return [_result(plan, *parts, seconds) for parts in told]
+                f"{path} was written by a version of tune that did not say how it dealt its folds; run the same tune "
+                "command again"
+            )
+        held = {"split": str(run["split"]["split"]), "n_folds": int(run["split"]["n_folds"]), "seed": int(run["seed"])}
+        held |= {"stratify": bool(run["split"].get("stratify")), "label_share": float(run.get("label_share", 1.0))}
+        held["folds"] = [
+            Fold(str(row["name"]), *(tuple(str(s) for s in row.get(group, ())) for group in _GROUPS))
+            for row in document["folds"]
+        ]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as fault:
+        raise SettingsError(
+            f"{path} holds no folds of a cross-validation; --folds-from takes its result folder or its folds.json (of "
+            "tune: the folder nested)"
+        ) from fault
+    if held["split"] not in SPLITS:
+        raise SettingsError(
+            f"{path} holds folds of split {held['split']}; --folds-from takes those of {', '.join(SPLITS)}"
+        )
+    return held
 
 
-def _held_out(plan: Plan, asked: FitRequest, fitted: Fitted) -> _HeldOut:
-    """Return answers about training-side subjects outside the fit, for calibration."""
-    return held_out_answers(asked, _fitter(plan), fitted, plan.request.evaluation.calibrating.n_folds)
+def given_settings(path: Path) -> dict[str, Any]:
+    """Return the settings by which the folds of an earlier run were made: they go with its folds.
+
+    Raises
+    ------
+    SettingsError
+        Where there are no folds over subjects.
+    """
+    held = read_run(path)
+    return {f"evaluation.{name}": held[name] for name in ("split", "n_folds", "stratify")}
 
 
-def _asked(plan: Plan, fold: Fold, repetition: int) -> tuple[FitRequest, _History]:
-    """Return what is asked of the model in one repetition of a fold, and where the course of its training is noted."""
-    request, windows = plan.request, plan.windows
-    history: _History = []
+def require_same(path: Path, *, split: str, label_share: float) -> dict[str, Any]:
+    """Return what the ``folds.json`` of an earlier run holds, where this run's settings can take its folds.
 
-    def keep(epoch: int, loss: float, validation: float) -> None:
-        history.append((epoch, loss, validation if validation == validation else None))
-
-    asked = FitRequest(
-        plan.inputs,
-        windows.rows_of(fold.training),
-        windows.rows_of(fold.validation),
-        request.fit,
-        engine_for(request.device, request.fit.training.precision),
-        seed_for(request.seed, fold.name, repetition),
-        keep,
-        fold.unlabelled,
-    )
-    return asked, history
+    Raises
+    ------
+    SettingsError
+        Where there are no such folds, they are of another split, or of a share of labels that is not this one.
+    """
+    held = read_run(path)
+    for name, asked in (("split", split), ("label_share", label_share)):
+        is_whole = name == "label_share" and held[name] == 1  # any share can be drawn from all
+        if held[name] != asked and not is_whole:
+            raise SettingsError(
+                f"{path} holds folds of {name} {held[name]}, and {name} is {asked} here; give the same to take them"
+            )
+    return held
 
 
-def _result(
-    plan: Plan,
+def given_folds(
+    path: Path, everyone: Sequence[str], *, split: str, validation_fraction: float, label_share: float = 1.0
+) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
+    """Return the folds of an earlier run for the subjects of this one, and what every output says of them.
+
+    Whoever was there stays where it was, on all sides of every fold, unless labels are drawn anew. Subjects that are no
+    longer there are left out, and a fold that tests nobody any more with them. New subjects are dealt by identity, as
+    the earlier run would have dealt them (of split ``study`` by their study); in the other folds they join the training
+    side, without their labels where the run used only a share of the labels. Where it used all of them and this one
+    uses a share, each fold draws who keeps them from its training side, and validation subjects among those by
+    ``validation_fraction``.
+
+    Parameters
+    ----------
+    path : Path
+        Result folder or ``folds.json`` of the earlier run.
+    everyone : sequence of str
+    split : str
+        Must be that of the earlier run.
+    validation_fraction : float
+        For folds that are new, or whose validation subjects have all gone.
+    label_share : float
+        Must be that of the earlier run, unless that used all labels.
+
+    Raises
+    ------
+    SettingsError
+        Where there are no such folds, they are of another split or share of labels, or fewer than two are left.
+    """
+    held = require_same(path, split=split, label_share=label_share)
+    earlier: list[Fold] = held["folds"]
+    known = {s for fold in earlier for s in fold.test}
+    new = sorted(set(everyone) - known)
+    homes = {s: _home(s, held) for s in new}
+    order = list(dict.fromkeys((*(fold.name for fold in earlier), *sorted(homes.values()))))
+    if held["split"] == K_FOLD:
+        order.sort()
+    by_name = {fold.name: fold for fold in earlier}
+    sides = partial(folds_of, seed=held["seed"], validation_fraction=validation_fraction, label_share=label_share)
+    folds: list[Fold] = []
+    for name in order:
+        guests = [s for s in new if homes[s] == name]
+        if name not in by_name:
+            folds += sides([(name, guests)], sorted(everyone))
+        elif fold := _of_today(by_name[name], guests, set(everyone), new, held, validation_fraction):
+            is_drawn = label_share == held["label_share"]
+            folds += [fold] if is_drawn else sides([(name, fold.test)], sorted((*fold.fitting, *fold.test)))
+    if len(folds) < 2 or sorted(s for fold in folds for s in fold.test) != sorted(everyone):
+        raise SettingsError(f"the folds of {path} do not test every subject once in at least two folds; deal them anew")
+    return tuple(folds), _said(new, sorted(known - set(everyone)))
+
+
+def _home(subject: str, held: Mapping[str, Any]) -> str:
+    """Return the name of the fold that tests a new subject."""
+    if held["split"] == K_FOLD:
+        place = int(identity_place(subject, f"fold-{held['seed']}", held["n_folds"]))
+        return fold_name(place, held["n_folds"])
+    return subject.rpartition("/")[0] if held["split"] == STUDY else subject
+
+
+def _of_today(
     fold: Fold,
-    fitted: Fitted,
-    answers: Sequence[NDArray[np.float64]],
-    held_out: Sequence[_HeldOut],
-    histories: list[_History],
-    fewer: Sequence[SensorAnswers],
-    seconds: float,
-) -> FoldResult:
-    probabilities = np.mean(answers, axis=0)
-    n_operations, rows = fitted.operations_per_window, plan.windows.rows_of(fold.test)
-    plain = FoldResult(fold, rows, probabilities, fitted.n_parameters, seconds, histories, n_operations)
-    settings = plan.request.evaluation.calibrating
-    if plan.request.evaluation.missing_sensors != NONE:
-        plain = replace(plain, fewer_sensors={name: np.mean([own[name] for own in fewer], axis=0) for name in fewer[0]})
-    if not settings.is_wanted:
-        return plain
-    learnt = calibration_from(plan.windows, held_out, settings)
-    calibrated = replace(
-        plain, probabilities=learnt.apply(probabilities), calibration=learnt, uncalibrated=probabilities
-    )
-    if plain.fewer_sensors is None:
-        return calibrated
-    return replace(calibrated, fewer_sensors={n: calibrated_part(learnt, p) for n, p in plain.fewer_sensors.items()})
+    guests: Sequence[str],
+    everyone: set[str],
+    new: Sequence[str],
+    held: Mapping[str, Any],
+    validation_fraction: float,
+) -> Fold | None:
+    """Return a fold for the subjects of today; None where it tests nobody any more."""
+    training, validation, test, unlabelled = ([s for s in getattr(fold, group) if s in everyone] for group in _GROUPS)
+    test = sorted([*test, *guests])
+    if not test:
+        return None
+    (training if held["label_share"] == 1 else unlabelled).extend(s for s in new if s not in guests)
+    if fold.validation and not validation:
+        validation = list(choose_validation(training, validation_fraction, f"{held['seed']}-{fold.name}"))
+        training = [s for s in training if s not in validation]
+    if not training:
+        raise SettingsError(f"nobody of the training side of fold {fold.name} is there any more; deal the folds anew")
+    return Fold(fold.name, tuple(sorted(training)), tuple(validation), tuple(test), tuple(sorted(unlabelled)))
 
 
-def _fitter(plan: Plan) -> Fitter:
-    return plan.fitter()
+def _said(new: Sequence[str], gone: Sequence[str]) -> tuple[str, ...]:
+    if not new and not gone:
+        return ()
+    parts = [f"{', '.join(new)} came and {'was' if len(new) == 1 else 'were'} dealt by identity"] if new else []
+    parts += [f"{', '.join(gone)} went"] if gone else []
+    return (f"folds of an earlier run: {'; '.join(parts)}",)
 
 
-def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[Fold, FoldResult]]:
-    """Give each fold's result as it is done, ``n_jobs`` folds (or stacks of folds) at once; see :mod:`~.workers`."""
-    if not plan.stack_size:
-        yield from each_fold(folds, n_jobs, fit_fold, plan=plan, make_plan=_plan_of, request=plan.request)
+def choose_folds(
+    windows: WindowTable,
+    evaluation: EvaluationSettings,
+    *,
+    seed: int,
+    validation_fraction: float,
+    studies: Mapping[str, Sequence[str]],
+    folds_from: Path | None = None,
+) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
+    """Return the folds and the warnings that every output carries because of them.
+
+    Parameters
+    ----------
+    windows : WindowTable
+    evaluation : EvaluationSettings
+    seed : int
+    validation_fraction : float
+        Part of each fold's labelled subjects that early stopping looks at.
+    studies : mapping of str to sequence of str
+        Subjects by study.
+    folds_from : Path, optional
+        Result folder or ``folds.json`` of an earlier run whose folds are taken.
+
+    Raises
+    ------
+    SettingsError
+        Where the split does not fit the subjects or studies.
+    """
+    subjects, share = windows.subjects, evaluation.label_share
+    sides = partial(folds_of, everyone=subjects, seed=seed, validation_fraction=validation_fraction, label_share=share)
+    if folds_from is not None:
+        return given_folds(
+            folds_from, subjects, split=evaluation.split, validation_fraction=validation_fraction, label_share=share
+        )
+    if evaluation.split == STUDY:
+        groups = [(name, [s for s in held if s in subjects]) for name, held in studies.items()]
+        groups = [(name, held) for name, held in groups if held]
+        if len(groups) < 2:
+            raise SettingsError(
+                "--split study tests each study by models of the others; give at least two stores with labelled windows"
+            )
+        return sides(groups), ()
+    if evaluation.stratify:
+        folds = sides(_by_class(windows, evaluation.n_folds, seed))
+    else:
+        folds = make_folds(
+            subjects,
+            evaluation.split,
+            n_folds=evaluation.n_folds,
+            seed=seed,
+            validation_fraction=validation_fraction,
+            label_share=share,
+        )
+    return folds, missing_folds(folds, evaluation.split, evaluation.n_folds)
+
+
+def _by_class(windows: WindowTable, n_folds: int, seed: int) -> list[tuple[str, list[str]]]:
+    for task in windows.tasks:
+        if not task.is_classification:
+            raise SettingsError(f"evaluation.stratify balances classes, and task {task.name!r} predicts a number")
+    if not 2 <= n_folds <= len(windows.subjects):
+        n = len(windows.subjects)
+        raise SettingsError(f"{n_folds} folds for {n} subjects; allowed are 2 to {n}")
+    groups = dealt_by_class(windows.subject, [targets.values for targets in windows.targets.values()], n_folds, seed)
+    if len(groups) < 2:
+        raise SettingsError(f"all {len(windows.subjects)} subjects fall into one of {n_folds} folds; use more folds")
+    return groups
+
+
+def check_classes_per_fold(windows: WindowTable, folds: Sequence[Fold], *, instead: str = _MORE_SUBJECTS) -> None:
+    """Refuse folds whose training subjects lack a class: no model could learn it.
+
+    Parameters
+    ----------
+    windows : WindowTable
+    folds : sequence of Fold
+    instead : str
+        What the user may use, beside ``training.validation_fraction=0``.
+
+    Raises
+    ------
+    SettingsError
+        Naming the first such fold and class.
+    """
+    for fold in folds:
+        trained = set(windows.only.values[windows.rows_of(fold.training)].tolist())
+        for index, name in enumerate(windows.only.classes):
+            if index not in trained:
+                raise SettingsError(
+                    f"fold {fold.name} has no training subject with class {name!r}; use {instead}, "
+                    "or set training.validation_fraction=0"
+                )
+
+
+def check_numbers_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
+    """Refuse folds of a regression whose training subjects all have one number: nothing could be learnt.
+
+    Raises
+    ------
+    SettingsError
+        Naming the first such fold.
+    """
+    targets = windows.only
+    if not targets.task.is_regression:
         return
-    # Stacks of all folds, so that a resumed run ends with equal bytes: one of which some are done is fitted again.
-    every = in_stacks(plan.folds, plan.stack_size, plan.request.evaluation)
-    stacks = [stack for stack in every if any(fold in folds for fold in stack)]
-    for stack, results in each_fold(stacks, n_jobs, fit_together, plan=plan, make_plan=_plan_of, request=plan.request):
-        yield from ((fold, result) for fold, result in zip(stack, results, strict=True) if fold in folds)
+    for fold in folds:
+        if len(set(targets.values[windows.rows_of(fold.training)].tolist())) < 2:
+            raise SettingsError(
+                f"the training subjects of fold {fold.name} have fewer than two numbers for task "
+                f"{targets.task.name!r}; "
+                "use more folds, another --seed, or set training.validation_fraction=0"
+            )
 
 
-def _plan_of(request: EvaluationRequest) -> Plan:
-    return plan_any(open_studies(request.store, *request.more_stores), request)
+def check_subjects_per_class(windows: WindowTable) -> None:
+    """Refuse a class that only one subject has: in the fold that tests this subject nothing could be learnt of it.
+
+    Raises
+    ------
+    SettingsError
+        Naming the class and the subject.
+    """
+    for index, name in enumerate(windows.only.classes):
+        owners = sorted({str(s) for s in windows.subject[windows.only.values == index]})
+        if len(owners) < 2:
+            who = owners[0] if owners else "nobody"
+            raise SettingsError(f"class {name!r} has windows of {who} only; each class needs at least 2 subjects")
 
 
-def fold_to_json(result: FoldResult) -> dict[str, Any]:
-    """Return a fold's result as plain values."""
-    return {
-        "schema": SCHEMA,
-        "fold": result.fold.name,
-        "rows": result.rows.tolist(),
-        "probabilities": result.probabilities.tolist(),
-        "n_parameters": result.n_parameters,
-        "seconds": result.seconds,
-        "history": result.history,
-        "operations_per_window": result.operations_per_window,
-        "calibration": None if result.calibration is None else result.calibration.to_json(),
-        "uncalibrated": None if result.uncalibrated is None else result.uncalibrated.tolist(),
-        **({"n_fallen_back": result.n_fallen_back} if result.n_fallen_back else {}),
-        **({} if result.fewer_sensors is None else {"fewer_sensors": plain_answers(result.fewer_sensors)}),
+def count_labels(folds: Sequence[Fold]) -> dict[str, list[int]]:
+    """Return lowest and highest number over the folds of labelled, all training-side, and early-stopping subjects."""
+    counts = {
+        "subjects_labelled": [len(fold.fitting) for fold in folds],
+        "subjects_of_training_side": [len(fold.fitting) + len(fold.unlabelled) for fold in folds],
+        "subjects_for_early_stopping": [len(fold.validation) for fold in folds],
     }
+    return {name: [min(found), max(found)] for name, found in counts.items() if found}
 
 
-def fold_from_json(document: dict[str, Any], fold: Fold) -> FoldResult:
-    """Return the result that :func:`fold_to_json` wrote."""
-    rows = np.asarray(document["rows"], dtype=np.int64)
-    calibration, uncalibrated = document.get("calibration"), document.get("uncalibrated")
-    fewer = document.get("fewer_sensors")
-    return FoldResult(
-        fold,
-        rows,
-        np.asarray(document["probabilities"], dtype=np.float64),
-        document["n_parameters"],
-        document["seconds"],
-        document["history"],
-        document.get("operations_per_window"),
-        None if calibration is None else Calibration.from_json(calibration),
-        None if uncalibrated is None else np.asarray(uncalibrated, dtype=np.float64),
-        document.get("n_fallen_back", 0),
-        None if fewer is None else read_answers(fewer, np.shape(document["probabilities"])[-1]),
+def few_labels(share: float, folds: Sequence[Fold], *, is_pretrained: bool) -> tuple[str, ...]:
+    """Return what every output says where only part of the labels is used."""
+    if share == 1 or not folds:
+        return ()
+    counts = count_labels(folds)
+    labelled, everybody, aside = (
+        str(low) if low == high else f"{low} to {high}"
+        for low, high in (counts[f"subjects_{name}"] for name in ("labelled", "of_training_side", "for_early_stopping"))
     )
+    said = f"labels of {labelled} of {everybody} training subjects per fold were used (label share {share:g})"
+    if is_pretrained:
+        said += "; pretraining read the signals of the others too"
+    stopping = f"{aside} of them for early stopping" if aside != "0" else "too few to set any aside for early stopping"
+    return (f"{said}; {stopping}",)

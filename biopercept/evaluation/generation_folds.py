@@ -1,31 +1,40 @@
-"""One fold of the experiment on generation: pretrain on its training subjects, hide each sensor, ask for it."""
+"""One fold of the experiment on generation: pretrain on its training subjects, hide each sensor, reconstruct it.
+
+Errors are of one subject, signal by signal. Beside the network stand imputation baselines that cost nothing: constants
+and mean patches of the training subjects, in normalised units. Where windows are scaled by the recording's own past,
+*zero* is this past's mean: a person's own level, which a sensor that was never worn would not give.
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from biopercept.data.batches import ScaledPatches, TokenSource
+from biopercept.data.inputs import WindowInputs
+from biopercept.data.normalisation import Population
+from biopercept.data.splits import K_FOLD, Fold, make_folds
+from biopercept.data.views import measured_sensors, restricted
+from biopercept.data.windows import IntArray
 from biopercept.errors import SettingsError
-from biopercept.evaluation.fillers import fit_fillers
-from biopercept.evaluation.generation_errors import subject_errors
-from biopercept.evaluation.planning import EvaluationRequest
-from biopercept.evaluation.task_choice import choose_recordings
-from biopercept.learning.engine import engine_for, seed_for, threads
-from biopercept.learning.inputs import WindowInputs
-from biopercept.learning.normalisation import Population
-from biopercept.learning.pretext import MASKED, PretrainingSettings
-from biopercept.learning.pretraining import pretrain, unlabelled_inputs
-from biopercept.learning.restriction import measured_sensors, restricted
-from biopercept.learning.splits import K_FOLD, Fold, make_folds
-from biopercept.learning.token_source import TokenSource
-from biopercept.model.biosignals import BiosignalPerceiver
-from biopercept.store import StudyStore
+from biopercept.evaluation.plan import EvaluationRequest, choose_recordings
+from biopercept.model.biosignals import BiosignalPerceiver, told_patches
+from biopercept.results.generation import ERRORS, FILLERS, NETWORK
+from biopercept.store.prepared import WindowedRecording
+from biopercept.store.reading import StudyStore
+from biopercept.training.engine import engine_for, seed_for, threads
+from biopercept.training.pretext import MASKED, PretrainingSettings
+from biopercept.training.pretraining import pretrain, unlabelled_inputs
 from biopercept.version import __version__
-from biopercept.windowed import WindowedRecording
+
+Floats = NDArray[np.float64]
+_KEPT_FOR_MEDIANS = 200_000  # values of a channel
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,3 +220,189 @@ def _ask_for(
     for subject in fold.test:
         for row in subject_errors(network, shown, hidden, fillers, test.windows.rows_of([subject])):
             yield {"subject": subject, **row}
+
+
+@dataclass(eq=False)
+class _Running:
+    """Sums over the samples of one subject and signal."""
+
+    n_windows: int = 0
+    n_patches: int = 0
+    n_samples: int = 0
+    errors: dict[str, Floats] = field(default_factory=dict)  # by what was said: the four sums of ERRORS
+    moments: Floats = field(default_factory=lambda: np.zeros(5))  # told, truth, told^2, truth^2, told * truth
+
+    def add(self, truth: Floats, spread: Floats, said: dict[str, Floats]) -> None:
+        """Add patches (n, L) with the spread of each (n, 1)."""
+        self.n_patches += len(truth)
+        self.n_samples += truth.size
+        for name, values in said.items():
+            difference = np.abs(values - truth)
+            in_unit = difference * spread
+            sums = [(difference**2).sum(), difference.sum(), (in_unit**2).sum(), in_unit.sum()]
+            self.errors[name] = self.errors.get(name, np.zeros(4)) + np.array(sums)
+        told = said[NETWORK]
+        self.moments += np.array([told.sum(), truth.sum(), (told**2).sum(), (truth**2).sum(), (told * truth).sum()])
+
+    def row(self) -> dict[str, Any]:
+        """Return the subject's errors by what was said, and the correlation of what the network said."""
+        found: dict[str, Any] = {"n_windows": self.n_windows, "n_patches": self.n_patches}
+        means = {name: sums / self.n_samples for name, sums in self.errors.items()}
+        for place, error in enumerate(ERRORS):
+            values = {name: float(held[place]) for name, held in means.items()}
+            found[error] = {n: math.sqrt(v) for n, v in values.items()} if error.startswith("rmse") else values
+        told, truth, told_2, truth_2, both = self.moments / self.n_samples
+        spread = (told_2 - told**2) * (truth_2 - truth**2)
+        found["correlation"] = float((both - told * truth) / math.sqrt(spread)) if spread > 1e-12 else None
+        return found
+
+
+def subject_errors(
+    network: BiosignalPerceiver,
+    shown: TokenSource,
+    hidden: TokenSource,
+    fillers: Fillers,
+    rows: IntArray,
+    *,
+    batch_size: int = 64,
+) -> list[dict[str, Any]]:
+    """Return a row for each hidden signal that has a patch in these windows.
+
+    Parameters
+    ----------
+    network : BiosignalPerceiver
+    shown : TokenSource
+        The windows without the hidden sensor; windows in which it leaves nothing are not asked about.
+    hidden : TokenSource
+        The same windows with the hidden sensor alone: what is true.
+    fillers : Fillers
+        Fitted on training subjects; a channel that they lack is not asked about.
+    rows : int64 array
+        Windows of one subject.
+    batch_size : int
+
+    Returns
+    -------
+    list of dict
+        ``signal`` (a modality), ``n_windows`` and ``n_patches`` that were asked about, each of :data:`ERRORS` by
+        what was said, and ``correlation`` (Pearson's, over samples, normalised; None where either is constant).
+    """
+    found: dict[str, _Running] = {}
+    rows = rows[shown.has_tokens(rows)]
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size]
+        wanted = [signal for signal in hidden.scaled(batch) if bool(signal.patches.is_real.any())]
+        if not wanted:
+            continue
+        told = told_patches(network, shown.batch(batch), [signal.patches for signal in wanted])
+        asked: dict[str, NDArray[np.bool_]] = {}
+        for signal, answer in zip(wanted, told, strict=True):
+            name = signal.patches.modality
+            held = found.setdefault(name, _Running())
+            is_asked = _add(held, signal, answer.cpu().numpy().astype(np.float64), fillers)
+            asked[name] = asked.get(name, np.zeros(len(batch), dtype=bool)) | is_asked
+        for name, is_asked in asked.items():
+            found[name].n_windows += int(is_asked.sum())
+    return [{"signal": name, **held.row()} for name, held in found.items() if held.n_samples]
+
+
+def _add(held: _Running, signal: ScaledPatches, told: Floats, fillers: Fillers) -> NDArray[np.bool_]:
+    """Add a signal's real patches, channel by channel; return which windows had one."""
+    is_real = signal.patches.is_real.cpu().numpy()  # (B, C, P)
+    truth = signal.patches.patches.cpu().numpy().astype(np.float64)
+    spread = signal.spread.cpu().numpy().astype(np.float64)
+    is_asked = np.zeros(len(is_real), dtype=bool)
+    for number, channel in enumerate(signal.channels):
+        real = is_real[:, number]
+        filled = fillers.patches(signal.patches.modality, channel, real.shape[1])
+        if filled is None or not real.any():
+            continue
+        window, place = np.nonzero(real)
+        said = {NETWORK: told[:, number][real], **{name: filled[name][place] for name in FILLERS}}
+        held.add(truth[:, number][real], spread[window, number][:, None], said)
+        is_asked |= real.any(1)
+    return is_asked
+
+
+@dataclass(eq=False)
+class _Sums:
+    """Running sums over the training patches of one channel."""
+
+    total: Floats  # (P, L)
+    count: Floats  # (P, 1), patches
+    values: list[NDArray[np.float32]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Fillers:
+    """Fitted fillers.
+
+    Attributes
+    ----------
+    of_channel : mapping of (modality, channel) to (mapping of filler to float64 array, shape (P, L))
+    """
+
+    of_channel: Mapping[tuple[str, str], Mapping[str, Floats]]
+
+    def patches(self, modality: str, channel: str, n_patches: int) -> dict[str, Floats] | None:
+        """Return each filler's patches, (n_patches, L); None for a channel that no training subject had.
+
+        A place that training windows lack, as they are a sample shorter, is filled as the last one they have.
+        """
+        found = self.of_channel.get((modality, channel))
+        if found is None:
+            return None
+        places = np.minimum(np.arange(n_patches), len(found["zero"]) - 1)
+        return {name: patches[places] for name, patches in found.items()}
+
+
+def fit_fillers(source: TokenSource, rows: IntArray, *, batch_size: int = 256) -> Fillers:
+    """Return the fillers of every channel in ``source``, from the windows at ``rows``, each weighing the same.
+
+    Parameters
+    ----------
+    source : TokenSource
+        Of the signals that will be asked for.
+    rows : int64 array
+        Windows of training subjects.
+    batch_size : int
+        Windows read at once.
+    """
+    sums: dict[tuple[str, str], _Sums] = {}
+    for start in range(0, len(rows), batch_size):
+        for signal in source.scaled(rows[start : start + batch_size]):
+            values = signal.patches.patches.cpu().numpy().astype(np.float64)  # (B, C, P, L)
+            is_real = signal.patches.is_real.cpu().numpy()
+            for number, channel in enumerate(signal.channels):
+                _add_patches(sums, (signal.patches.modality, channel), values[:, number], is_real[:, number])
+    return Fillers({key: _fitted(held) for key, held in sums.items() if held.count.any()})
+
+
+def _add_patches(
+    sums: dict[tuple[str, str], _Sums], key: tuple[str, str], values: Floats, is_real: NDArray[np.bool_]
+) -> None:
+    _, p, length = values.shape
+    held = sums.setdefault(key, _Sums(np.zeros((p, length)), np.zeros((p, 1))))
+    if p > len(held.total):  # another sampling rate may fit one patch more
+        more = ((0, p - len(held.total)), (0, 0))
+        held.total, held.count = np.pad(held.total, more), np.pad(held.count, more)
+    held.total[:p] += (values * is_real[..., None]).sum(0)
+    held.count[:p] += is_real.sum(0)[:, None]
+    held.values.append(values[is_real].astype(np.float32).ravel())
+
+
+def _fitted(held: _Sums) -> dict[str, Floats]:
+    everything = np.concatenate(held.values)
+    few = everything[:: max(1, len(everything) // _KEPT_FOR_MEDIANS)]
+    whole = held.total.sum(0) / held.count.sum()  # (L,)
+    at_place = np.divide(
+        held.total, held.count, out=np.broadcast_to(whole, held.total.shape).copy(), where=held.count > 0
+    )
+    shape = held.total.shape
+    return {
+        "zero": np.zeros(shape),
+        "mean": np.full(shape, whole.mean()),
+        "median": np.full(shape, float(np.median(few))),
+        "mean patch": np.broadcast_to(whole, shape).copy(),
+        "mean patch at its place": at_place,
+    }

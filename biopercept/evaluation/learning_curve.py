@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from biopercept.data.splits import Fold
 from biopercept.errors import SettingsError
-from biopercept.evaluation.crossvalidation import cross_validate
-from biopercept.evaluation.given_folds import read_run, require_same
-from biopercept.evaluation.label_counts import count_labels
-from biopercept.evaluation.planning import EvaluationRequest
+from biopercept.evaluation.cross_validation import cross_validate
+from biopercept.evaluation.folds import count_labels, read_run, require_same
+from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.files import only_writer, write_table, write_text
-from biopercept.learning.splits import Fold
-from biopercept.reporting.curves import learning_page
+from biopercept.report.curves import learning_page
 from biopercept.results.curves import LearningCurve, LearningPoint
 from biopercept.results.reading import write_result
 
@@ -60,7 +59,7 @@ def learning_curve(
         Parts of each fold's training subjects whose labels are used.
     output : Path
     n_jobs, config_text, overwrite
-        As of :func:`~biopercept.evaluation.crossvalidation.cross_validate`.
+        As of :func:`~biopercept.evaluation.cross_validation.cross_validate`.
     on_fold : callable, optional
         Told ``(share, fold, was_done_before, n_folds)`` as folds finish.
 

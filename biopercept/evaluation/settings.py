@@ -6,10 +6,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from biopercept.data.splits import K_FOLD, SPLITS, TIME
 from biopercept.errors import SettingsError
-from biopercept.evaluation.sensor_subsets import MISSING_SENSORS, NONE
-from biopercept.learning.calibration import CalibrationSettings
-from biopercept.learning.splits import K_FOLD, SPLITS, TIME
+from biopercept.evaluation.missing_sensors import MISSING_SENSORS, NONE
+from biopercept.training.calibration import CalibrationSettings
 
 FOLDS_AT_ONCE = ("auto", "stacked", "single")
 

@@ -8,22 +8,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from biopercept.modalities import MODALITIES, UNKNOWN
-from biopercept.recording import Channel, FloatArray, SampleReader, Signal
-
-from .montage import electrode_position
-from .recognition import (
+from biopercept.loaders.recognition import (
     STUDY,
+    Conversion,
     SignalOverride,
     convert_unit,
     eeg_electrode,
+    electrode_position,
     is_cap_grid,
     is_grid_socket,
+    is_mangled,
     override_for,
     recognise,
     tidy_label,
+    tidy_unit,
 )
-from .units import Conversion, is_mangled, tidy_unit
+from biopercept.modalities import MODALITIES, UNKNOWN
+from biopercept.recording import Channel, FloatArray, SampleReader, Signal
 
 BlockReader = Callable[[Sequence[int], int, int], FloatArray]
 """``reader(keys, start, stop)`` gives samples of channels: (len(keys), stop - start), NaN where missing."""

@@ -10,14 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from biopercept.errors import BioperceptError, RecordingError
+from biopercept.loaders.edf import is_edf, load_edf
+from biopercept.loaders.empatica import is_empatica_file, is_empatica_folder, load_empatica
+from biopercept.loaders.recognition import SignalOverride
+from biopercept.loaders.tables import TABLE_SUFFIXES, load_table
+from biopercept.loaders.wfdb import is_wfdb_folder, load_wfdb, wfdb_headers
 from biopercept.recording import Recording
-
-from .edf import load_edf
-from .edf_header import is_edf
-from .empatica import is_empatica_file, is_empatica_folder, load_empatica
-from .recognition import SignalOverride
-from .tables import TABLE_SUFFIXES, load_table
-from .wfdb_records import is_wfdb_folder, load_wfdb, wfdb_headers
 
 FORMATS: tuple[tuple[str, str], ...] = (
     ("EDF, EDF+, BDF, BDF+", ".edf, .bdf"),

@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from biopercept.errors import RecordingError, SettingsError
+from biopercept.loaders.assembly import RawChannel, assemble_signals, held_block
+from biopercept.loaders.recognition import SignalOverride, override_for, recognise
+from biopercept.loaders.text_tables import Sidecar, TextTable, read_sidecar, read_text_table
+from biopercept.loaders.time_grid import TimeGrid, fit_grid
 from biopercept.recording import FloatArray, Recording
-
-from .assembly import RawChannel, assemble_signals, held_block
-from .recognition import SignalOverride, override_for, recognise
-from .sidecar import Sidecar, read_sidecar
-from .text_tables import TextTable, read_text_table
-from .time_grid import TimeGrid, fit_grid
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 _TIME = re.compile(

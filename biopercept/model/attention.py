@@ -13,10 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
+from biopercept.model.cpu_kernels import Linear, attend_held, attend_shared, is_small, linear, read_normalised
 from biopercept.model.dropout import hide_keys
-from biopercept.model.products import Linear, linear
-from biopercept.model.small_attention import attend_held, attend_shared, is_small
-from biopercept.model.streaming import read_normalised
 
 _COST_OF_A_NUMBER = 160
 """Multiplications that writing one number of a key or a value and reading it again costs (measured on CPUs)."""
@@ -131,7 +129,7 @@ class MultiHeadAttention(nn.Module):
             )
         self.n_heads = n_heads
         self.dropout = dropout
-        self.rotary: nn.Module | None = None  # turns queries and keys by their times, where set (see ``rotary``)
+        self.rotary: nn.Module | None = None  # turns queries and keys by their times, where set (see ``time_codes``)
         self.scale = 1.0 / math.sqrt(qk_width // n_heads)
         self.to_query = Linear(query_width, qk_width)
         self.to_key = Linear(input_width, qk_width)

@@ -22,9 +22,10 @@ from biopercept.errors import CheckpointError, SettingsError
 from biopercept.model.dropout import drop
 from biopercept.model.layers import LearnedArray, initialise
 from biopercept.model.perceiver import CoreSettings, PerceiverIO, refuse_out_of_range
-from biopercept.model.queries import PatchQueries, QueryCodes
-from biopercept.model.rotary import refuse_odd_heads
-from biopercept.model.tokens import EarlyFusion, TokenInputs, TokenSettings, TokenVocabulary
+from biopercept.model.queries import PatchQueries, QueryCodes, queries_of
+from biopercept.model.time_codes import refuse_odd_heads
+from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
+from biopercept.model.tokens import EarlyFusion, TokenSettings
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class PerceiverSettings:
         Hidden width of the two-layer networks, in multiples of ``width``.
     rotary_latents : bool
         Latents are spread over the time that the time code knows (``tokens.longest_seconds``), and their
-        self-attention turns with the time between them (see ``rotary``).
+        self-attention turns with the time between them (see ``time_codes``).
     attention_dropout, feedforward_dropout, head_dropout, path_dropout : float
         Chance in training that a token is hidden from a latent; that an element of a two-layer network's output,
         an element of what the output layer reads, or a residual branch of a latent layer (per sample) is dropped.
@@ -261,3 +262,34 @@ class BiosignalPerceiver(nn.Module):
         """Return the latents' attention to the tokens (B, H, n_latents, N) and the tokens' mask (B, N)."""
         tokens, mask = self.fusion(inputs)
         return self.core.input_attention(tokens, mask), mask
+
+
+def told_patches(
+    network: BiosignalPerceiver, shown: TokenInputs, wanted: Sequence[SensorPatches]
+) -> tuple[Tensor, ...]:
+    """Return what the network says of every patch of some signals, (B, C, P, L) each, in normalised units.
+
+    Parameters
+    ----------
+    network : BiosignalPerceiver
+        Left in evaluation mode.
+    shown : TokenInputs
+        What it reads of B windows; at least one token in each.
+    wanted : sequence of SensorPatches
+        Where and when patches are wanted; what was measured in them is not read.
+
+    Raises
+    ------
+    CheckpointError
+        Where the network's vocabulary lacks a signal.
+    """
+    network.eval()
+    with torch.inference_mode():
+        latents = network.encode(shown)
+        told = network.read_out(latents, patches=[_queries_of_all(sensor) for sensor in wanted]).patches
+    return tuple(answer.float().reshape(*sensor.is_real.shape, -1) for answer, sensor in zip(told, wanted, strict=True))
+
+
+def _queries_of_all(sensor: SensorPatches) -> PatchQueries:
+    """Return queries for every patch, real or not, so that what is real cannot change an answer."""
+    return queries_of(sensor, is_asked=torch.ones_like(sensor.is_real.flatten(1)))

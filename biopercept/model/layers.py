@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
 from biopercept.model.attention import MultiHeadAttention
+from biopercept.model.cpu_kernels import Linear, pays
 from biopercept.model.dropout import drop
-from biopercept.model.products import Linear
-from biopercept.model.streaming import pays
 
 LEARNED_ARRAY_STD = 0.02
 """Spread of latents and queries at the start, as in the original."""

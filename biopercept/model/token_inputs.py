@@ -44,7 +44,7 @@ class SensorPatches:
         Signal quality in [0, 1].
     source : str
         For a derived series: the measured modality it was computed from, with which it is dropped
-        in training. Empty: judged from the modalities present (see ``sensor_dropout``).
+        in training. Empty: judged from the modalities present (see ``dropout``).
     """
 
     modality: str

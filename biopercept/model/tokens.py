@@ -5,29 +5,42 @@ measured (normalised shape, mean, spread, quality), when (seconds within the win
 (electrode or channel), by what (modality) and how fast (sampling rate). A missing sensor is
 absent tokens and nothing else: leaving it out equals masking it. Absolute or session time has
 no field here, so it cannot reach the model.
+
+The samples of a patch become a vector by one linear map, or by two convolutions. Both read the normalised shape of a
+patch and have no offset, so that a patch in which nothing was measured (all zero) becomes zero. What a network is to
+predict (patches of signals, labels) does not depend on the choice.
+
+References
+----------
+A few small convolutions in place of the one large linear map of patches: T. Xiao et al., "Early convolutions help
+transformers see better", NeurIPS 2021, doi:10.48550/arXiv.2106.14881. There five layers with batch norm read the whole
+picture; here two layers without it read each patch alone, so that a patch never knows of its neighbours (gaps stay
+gaps, and causal masks stay causal).
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, fields
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.modalities import MODALITIES
+from biopercept.model.dropout import TokenLayout, drop_tokens, sensors_of
 from biopercept.model.encodings import ChannelEncoding, ModalityEncoding, RateEncoding
-from biopercept.model.patch_embeddings import patch_embedding
-from biopercept.model.sensor_dropout import TokenLayout, drop_tokens, sensors_of
+from biopercept.model.layers import _TRUNCATED_STD, _truncated_normal
+from biopercept.model.time_codes import TIME_CODES, time_code
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
-from biopercept.model.token_settings import TokenSettings
 
-__all__ = [
-    "EarlyFusion",
-    "FeatureGroup",
-    "SensorPatches",
-    "TokenInputs",
-    "TokenSettings",
-    "TokenVocabulary",
-]
+_GRACE_SECONDS = 1e-3  # lengths of windows are numbers of samples
+PATCH_EMBEDDINGS = ("linear", "convolutional")
+"""Names that :func:`patch_embedding` knows."""
+
+_N_PLACES = 16  # at most: what the first convolution leaves of a patch, of any length
+_N_FILTERS = 16
 
 
 class EarlyFusion(nn.Module):
@@ -197,3 +210,162 @@ def token_layout(sensors: tuple[SensorPatches, ...], features: tuple[FeatureGrou
     seconds.append(mask.new_full((len(mask), len(features)), torch.nan, dtype=torch.float32))
     index = torch.tensor([sensor, channel], device=mask.device)
     return TokenLayout(len(names), n_channels, index[0], index[1], torch.cat(seconds, 1))
+
+
+@dataclass(frozen=True)
+class TokenSettings:
+    """What becomes a token, how it is encoded, and what is hidden in training.
+
+    Attributes
+    ----------
+    raw : bool
+        Patches of measured signals.
+    derived : bool
+        Patches of derived series (heart rate, tonic EDA, ...).
+    features : bool
+        One token per feature group.
+    patch_embedding : str
+        How the samples of a patch become a vector: ``linear`` or ``convolutional`` (see ``patch_embedding``).
+    time_code : str
+        How time becomes one, of tokens and of queries: ``fourier``, ``sinusoidal`` or ``learned`` (see ``time_codes``).
+    time_bands : int
+        Frequencies of the time code (not of the learned one).
+    longest_seconds : float
+        Period of the slowest wave of the time code, reach of the learned one, and time over which latents are spread
+        (``rotary_latents``), seconds: at least the window length.
+    highest_hz : float
+        Fastest wave of the time code, Hz; half the rate of the shortest patches. A bin of the learned code is half its
+        period long.
+    position_bands : int
+        Frequencies per axis of the electrode code.
+    shape_floor : float
+        Spread (in normalised units) below which a patch is no longer blown up to unit spread, so that
+        noise on a flat stretch does not look like signal.
+    modality_dropout : float
+        Chance that a training sample loses sensors; then 1 to all but one of those it has, each number
+        equally likely. A sensor goes with all derived from it: raw, derived series, features.
+    channel_dropout : float
+        Chance that a channel, a series or a feature token of a training sample is hidden.
+    time_dropout : float
+        Mean share of each sensor's time that is hidden, as one stretch, in training.
+    token_dropout : float
+        Chance that a single token is hidden in training.
+    """
+
+    raw: bool = True
+    derived: bool = True
+    features: bool = True
+    patch_embedding: str = "linear"
+    time_code: str = "fourier"
+    time_bands: int = 16
+    longest_seconds: float = 120.0
+    highest_hz: float = 0.5
+    position_bands: int = 4
+    shape_floor: float = 0.1
+    modality_dropout: float = 0.3
+    channel_dropout: float = 0.15
+    time_dropout: float = 0.1
+    token_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (self.raw or self.derived or self.features):
+            raise SettingsError(
+                "The token settings raw, derived and features are all false; at least one must be true."
+            )
+        for name, allowed in (("patch_embedding", PATCH_EMBEDDINGS), ("time_code", TIME_CODES)):
+            if getattr(self, name) not in allowed:
+                raise SettingsError(
+                    f"The token setting {name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}."
+                )
+        for name in (field.name for field in fields(self) if field.name.endswith("dropout")):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise SettingsError(
+                    f"The token setting {name} is {getattr(self, name)}; it must be at least 0 and below 1."
+                )
+        for name in ("time_bands", "position_bands", "longest_seconds", "highest_hz", "shape_floor"):
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"The token setting {name} is {getattr(self, name)}; it must be above 0.")
+
+    def reads(self, modality: str) -> bool:
+        """Return whether signals of this modality become tokens."""
+        return self.derived if MODALITIES[modality].is_derived else self.raw
+
+    def time_encoding(self, width: int) -> nn.Module:
+        """Return the code of time that these settings name, for tokens and for queries alike."""
+        return time_code(
+            self.time_code,
+            width,
+            n_bands=self.time_bands,
+            longest_seconds=self.longest_seconds,
+            highest_hz=self.highest_hz,
+        )
+
+    def require_reach(self, seconds: float) -> None:
+        """Refuse times that lie beyond the table of a learned time code; waves go on and code any time.
+
+        Parameters
+        ----------
+        seconds : float
+            Latest time that is to be coded, from the window's start.
+
+        Raises
+        ------
+        SettingsError
+            Naming the two times.
+        """
+        if self.time_code == "learned" and seconds > self.longest_seconds + _GRACE_SECONDS:
+            raise SettingsError(
+                f"The learned time code (time_code) has codes up to {self.longest_seconds:g} s, and times up to "
+                f"{seconds:g} s are to be coded; set longest_seconds to at least that or choose another time_code."
+            )
+
+
+class ConvolutionalPatch(nn.Module):
+    """A strided convolution of the samples, GELU, and a convolution over all that is left.
+
+    Parameters
+    ----------
+    length : int
+        Samples of a patch, at least 1.
+    width : int
+    """
+
+    def __init__(self, length: int, width: int) -> None:
+        super().__init__()
+        stride = math.ceil(length / _N_PLACES)
+        n_places = math.ceil(length / stride)
+        # A filter sees the samples of its own place and of half a place on both sides and is centred on a sample.
+        self.filters = nn.Conv1d(1, _N_FILTERS, 2 * stride + 1, stride, padding=stride, bias=False)
+        self.gather = nn.Conv1d(_N_FILTERS, width, n_places, bias=False)
+        for convolution in (self.filters, self.gather):  # as the linear layers
+            fan_in = convolution.weight[0].numel()
+            _truncated_normal(convolution.weight, 1.0 / math.sqrt(fan_in) / _TRUNCATED_STD, None)
+
+    def forward(self, shape: Tensor) -> Tensor:
+        """Return (B, C, P, width) from patches (B, C, P, length)."""
+        found = F.gelu(self.filters(shape.flatten(0, 2)[:, None]), approximate="tanh")  # (B C P, 16, places)
+        embedded: Tensor = self.gather(found)[..., 0].view(*shape.shape[:3], -1)
+        return embedded
+
+
+def patch_embedding(kind: str, length: int, width: int) -> nn.Module:
+    """Return an embedding by name, from patches (B, C, P, length) to (B, C, P, width).
+
+    Parameters
+    ----------
+    kind : str
+        "linear" or "convolutional".
+    length : int
+        Samples of a patch.
+    width : int
+
+    Raises
+    ------
+    SettingsError
+        Where the kind is unknown.
+    """
+    if kind == "linear":
+        return nn.Linear(length, width, bias=False)
+    if kind == "convolutional":
+        return ConvolutionalPatch(length, width)
+    raise SettingsError(f"The token setting patch_embedding is {kind!r}; allowed are {', '.join(PATCH_EMBEDDINGS)}.")

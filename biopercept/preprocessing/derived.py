@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from biopercept.modalities import DERIVED_RATE, MODALITIES
-from biopercept.preprocessing import beats as beat_series
-from biopercept.preprocessing.beats import Beats, no_beats
-from biopercept.preprocessing.brain import BANDS, band_power
-from biopercept.preprocessing.cardiac import bvp_beats, checked_against_device, device_beats, ecg_beats
+from biopercept.preprocessing import cardiac as beat_series
+from biopercept.preprocessing.cardiac import Beats, bvp_beats, checked_against_device, device_beats, ecg_beats, no_beats
+from biopercept.preprocessing.eeg import BANDS, band_power
 from biopercept.preprocessing.electrodermal import (
     SkinResponses,
     log_tonic,
@@ -23,8 +22,7 @@ from biopercept.preprocessing.electrodermal import (
     tonic_and_phasic,
 )
 from biopercept.preprocessing.gaps import BoolArray, on_grid
-from biopercept.preprocessing.motion import log_activity
-from biopercept.preprocessing.muscle import log_envelope
+from biopercept.preprocessing.movement import log_activity, log_envelope
 from biopercept.preprocessing.respiration import rate_and_amplitude
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import Channel, FloatArray, Signal

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.preprocessing import brain_features, heart_features
-from biopercept.preprocessing.brain import BANDS
+from biopercept.preprocessing import cardiac, eeg
 from biopercept.preprocessing.cleaning import CleanRecording
+from biopercept.preprocessing.eeg import BANDS
 from biopercept.preprocessing.electrodermal import SkinResponses
 from biopercept.preprocessing.gaps import grid_times, on_grid
-from biopercept.preprocessing.summaries import highest, level, lowest, roughness, spread, trend, windowed
+from biopercept.preprocessing.windows import highest, level, lowest, roughness, spread, trend, windowed
 from biopercept.recording import FloatArray
 
 _Summary = Callable[[FloatArray], FloatArray]
@@ -83,9 +83,9 @@ _GROUP_ORDER = ("heart", "eda", "resp", "temp", "motion", "emg", "eeg")
 
 _COMPUTED = (
     *(name for name, _, _ in _SERIES),
-    *(f"heart/{name}" for name in heart_features.NAMES),
+    *(f"heart/{name}" for name in cardiac.NAMES),
     *_RESPONSE_NAMES,
-    *(f"eeg/{name}" for name in brain_features.NAMES),
+    *(f"eeg/{name}" for name in eeg.NAMES),
 )
 _ORDER = sorted(range(len(_COMPUTED)), key=lambda i: (_GROUP_ORDER.index(_COMPUTED[i].split("/")[0]), i))
 
@@ -116,9 +116,9 @@ def compute_features(
     table = np.concatenate(
         (
             np.stack(columns, axis=1),
-            heart_features.interval_features(clean.beats, at, length_seconds),
+            cardiac.interval_features(clean.beats, at, length_seconds),
             _response_features(clean, clean.responses, at, length_seconds),
-            brain_features.band_features(bands, at, length_seconds),
+            eeg.band_features(bands, at, length_seconds),
         ),
         axis=1,
     )

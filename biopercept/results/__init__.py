@@ -1,1 +1,1 @@
-"""What every kind of result holds: one frozen dataclass is the schema of each file, written and read here alone."""
+"""The result files: one frozen dataclass per kind of file, read and written here alone."""

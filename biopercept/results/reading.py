@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
@@ -295,3 +295,146 @@ def few_subjects_warnings(n_subjects: int) -> list[str]:
     if n_subjects >= FEW_SUBJECTS:
         return []
     return [f"only {n_subjects} subjects: intervals are rough and small differences mean nothing"]
+
+
+class Fields:
+    """The named values of ``scores.json`` or another file of results, each checked as it is taken.
+
+    Every method raises StudyError where the value is missing (and not ``optional``) or of another kind.
+    """
+
+    def __init__(self, path: Path, content: Mapping[str, Any], command: str = "cross-validate") -> None:
+        self.path = path
+        self.content = content
+        self.command = command
+
+    def fault(self, name: str, wanted: str) -> StudyError:
+        """Return the error for a value that is missing or of another kind than ``wanted``."""
+        if name not in self.content:
+            return StudyError(f"{self.path} has no {name!r}; {wanted} is needed, run {self.command} again")
+        return StudyError(f"{self.path} has {self.content[name]!r} for {name!r}; {wanted} is needed")
+
+    def text(self, name: str) -> str:
+        """Return a text."""
+        value = self.content.get(name)
+        if not isinstance(value, str):
+            raise self.fault(name, "a text")
+        return value
+
+    def texts(self, name: str, *, optional: bool = False) -> tuple[str, ...]:
+        """Return a list of texts; empty where it is ``optional`` and missing."""
+        value = self.content.get(name, [] if optional else None)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self.fault(name, "a list of texts")
+        return tuple(value)
+
+    def whole(self, name: str, *, optional: bool = False) -> int | None:
+        """Return a whole number of 0 or more; None where it is ``optional`` and missing."""
+        value = self.content.get(name)
+        if value is None and optional:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise self.fault(name, "a whole number of 0 or more")
+        return value
+
+    def number(self, name: str) -> float | None:
+        """Return a finite number, or None where it is null or missing."""
+        value = self.content.get(name)
+        if value is None:
+            return None
+        if not _is_number(value):
+            raise self.fault(name, "a finite number or null")
+        return float(value)
+
+    def numbers(self, name: str, *, optional: bool = False) -> tuple[float, ...]:
+        """Return a list of finite numbers; empty where it is ``optional`` and missing."""
+        value = self.content.get(name, [] if optional else None)
+        if not isinstance(value, list) or not all(_is_number(item) for item in value):
+            raise self.fault(name, "a list of finite numbers")
+        return tuple(float(item) for item in value)
+
+    def known(self, name: str) -> float:
+        """Return a finite number that must be there."""
+        value = self.number(name)
+        if value is None:
+            raise self.fault(name, "a finite number")
+        return value
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        """Return true or false, ``default`` where it is missing."""
+        value = self.content.get(name, default)
+        if not isinstance(value, bool):
+            raise self.fault(name, "true or false")
+        return value
+
+    def part(self, name: str, *, optional: bool = False) -> Fields:
+        """Return an object with named values; an empty one where it is ``optional`` and missing."""
+        value = self.content.get(name, {} if optional else None)
+        if not isinstance(value, dict):
+            raise self.fault(name, "an object with named values")
+        return Fields(self.path, value, self.command)
+
+    def parts(self, name: str) -> tuple[Fields, ...]:
+        """Return a list of objects with named values."""
+        value = self.content.get(name)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self.fault(name, "a list of objects with named values")
+        return tuple(Fields(self.path, item, self.command) for item in value)
+
+    def estimate(self, name: str, *, optional: bool = False) -> ScoreEstimate:
+        """Return a score over subjects."""
+        part = self.part(name, optional=optional)
+        return ScoreEstimate(
+            mean=part.number("mean"),
+            ci95=part.interval("ci95"),
+            sd=part.number("sd"),
+            median=part.number("median"),
+            worst=part.number("worst"),
+            subjects_below_chance=part.whole("subjects_below_chance", optional=True),
+            pooled=part.number("pooled"),
+            n_subjects=part.whole("n_subjects", optional=True),
+        )
+
+    def interval(self, name: str) -> tuple[float, float] | None:
+        """Return the two ends of an interval, or None where it is null or missing."""
+        value = self.content.get(name)
+        if value is None or (isinstance(value, list) and len(value) == 2 and value == [None, None]):
+            return None
+        if not isinstance(value, list) or len(value) != 2 or not all(_is_number(end) for end in value):
+            raise self.fault(name, "a list of two finite numbers or null")
+        if value[0] > value[1]:
+            raise self.fault(name, "an interval whose lower end comes first")
+        return float(value[0]), float(value[1])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True)
+class ScoreEstimate:
+    """A score over subjects.
+
+    Attributes
+    ----------
+    mean : float or None
+        Mean over subjects; None where the score is not defined.
+    ci95 : tuple of two floats, or None
+        95 % bootstrap interval over subjects.
+    sd, median, worst : float or None
+        Spread, median and lowest score over subjects.
+    subjects_below_chance : int or None
+    pooled : float or None
+        The score over all windows of all subjects at once.
+    n_subjects : int or None
+        Subjects for whom the score is defined, where the file says so.
+    """
+
+    mean: float | None = None
+    ci95: tuple[float, float] | None = None
+    sd: float | None = None
+    median: float | None = None
+    worst: float | None = None
+    subjects_below_chance: int | None = None
+    pooled: float | None = None
+    n_subjects: int | None = None

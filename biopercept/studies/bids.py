@@ -11,10 +11,10 @@ from pathlib import Path
 
 from biopercept.recording import Interval
 from biopercept.studies.definition import Definition, read_definition
+from biopercept.studies.labels import wanted_columns
 from biopercept.studies.plain import cells_of, interval_of, ordered, read_participants
 from biopercept.studies.structure import Entry, Participant, Study, StudyFile
 from biopercept.studies.tables import name_fault, read_table
-from biopercept.studies.task_values import wanted_columns
 from biopercept.tasks import Task
 
 _DATATYPES = ("eeg", "beh", "physio", "emg", "ecg", "motion", "func", "meg", "ieeg", "nirs")

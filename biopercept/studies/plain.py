@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 
 from biopercept.recording import Interval
-from biopercept.studies.places import Places
 from biopercept.studies.structure import Entry, Participant, StudyFile
-from biopercept.studies.tables import Row, Table, name_fault, read_table, seconds_in
+from biopercept.studies.tables import Places, Row, Table, name_fault, read_table, seconds_in
 
 Key = tuple[str, str, str]
 """Subject, session, recording."""

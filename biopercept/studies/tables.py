@@ -1,8 +1,13 @@
-"""Tab-separated tables read with their line numbers, every cell as text, every fault told at once."""
+"""Tab-separated tables read with their line numbers, every cell as text, every fault reported at once.
+
+The paths in a study's tables are resolved here, links followed; each folder is looked up once, so that large tables
+stay fast.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -144,3 +149,27 @@ def name_fault(value: str, what: str) -> str | None:
 def folded(value: str) -> str:
     """Return the form in which two ids count as the same: on disks that do not tell case, and to the eye."""
     return unicodedata.normalize("NFKC", value).casefold()
+
+
+class Places:
+    """Follows paths; made for one reading of a study and thrown away, so nothing it remembers grows old."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def real(self, path: Path) -> Path:
+        """Return the path with every link followed.
+
+        Raises
+        ------
+        OSError
+            Where links go round in a circle.
+        """
+        text = os.fspath(path)
+        parent, name = os.path.split(text)
+        # "..", "." and links at the end mean something only to the system.
+        if name in ("", ".", "..") or os.path.islink(text):  # noqa: PTH114
+            return path.resolve(strict=False)
+        if parent not in self._folders:
+            self._folders[parent] = os.path.realpath(parent)
+        return Path(self._folders[parent], name)

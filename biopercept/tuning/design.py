@@ -19,13 +19,13 @@ from itertools import combinations
 
 import numpy as np
 
+from biopercept.data.splits import Fold, choose_validation
+from biopercept.data.windows import WindowTable
 from biopercept.errors import BioperceptError, SettingsError
-from biopercept.evaluation.fold_checks import check_classes_per_fold
-from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
-from biopercept.evaluation.sensor_subsets import NONE
-from biopercept.learning.splits import Fold, choose_validation
-from biopercept.learning.windows import WindowTable
-from biopercept.store import StudyStore
+from biopercept.evaluation.folds import check_classes_per_fold
+from biopercept.evaluation.missing_sensors import NONE
+from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
+from biopercept.store.reading import StudyStore
 
 MIN_FOLDS = 3
 """With two, the fit of their pair would have nobody to learn from."""

@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from biopercept.data.splits import Fold
 from biopercept.errors import SettingsError, TrainingError
-from biopercept.evaluation.folds import FoldResult, fit_fold, fit_together, fold_from_json, fold_to_json
-from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
-from biopercept.evaluation.stacking import in_stacks
-from biopercept.evaluation.workers import each_fold
+from biopercept.evaluation.fold_fits import FoldResult, fit_fold, fit_together, fold_from_json, fold_to_json
+from biopercept.evaluation.plan import EvaluationRequest, Plan, in_stacks, plan_evaluation
 from biopercept.files import write_json
-from biopercept.learning.splits import Fold
-from biopercept.store import StudyStore, open_store
+from biopercept.parallel import each_fold
+from biopercept.store.reading import StudyStore, open_store
 from biopercept.tuning.design import Design
 
 FOLDER = "fits"

@@ -14,18 +14,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from biopercept.data.splits import Fold
 from biopercept.errors import SettingsError
-from biopercept.evaluation.folds import FoldResult
-from biopercept.evaluation.run_folder import RunFolder
+from biopercept.evaluation.fold_fits import FoldResult
+from biopercept.evaluation.runs import RunFolder
 from biopercept.files import only_writer
-from biopercept.learning.engine import engine_for
-from biopercept.learning.splits import Fold
 from biopercept.results.tuning import Tuning
-from biopercept.store import StudyStore, open_store
+from biopercept.store.reading import StudyStore, open_store
+from biopercept.training.engine import engine_for
 from biopercept.tuning.design import Candidate, Design, make_designs
 from biopercept.tuning.fits import FOLDER, FitDone, Fits, fit_all
-from biopercept.tuning.ranking import inner_scores, joined_answers, ranked
-from biopercept.tuning.selected import NESTED_FOLDER, Nested, Selection
+from biopercept.tuning.ranking import NESTED_FOLDER, Nested, Selection, inner_scores, joined_answers, ranked
 from biopercept.tuning.writing import FILES, write_tuning
 
 FOLDS_FILE = "outer-folds.json"

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from biopercept.model.attention import MultiHeadAttention
-from biopercept.store import open_store
+from biopercept.store.reading import open_store
 
 Benchmark = Callable[..., Any]
 

@@ -14,17 +14,16 @@ from biopercept.claims.fewer_sensors import signals_by_sensor
 from biopercept.claims.fusion import EARLY, LATE, fuse_fold, fusion_plan, mean_of_votes
 from biopercept.claims.fusion_page import verdict
 from biopercept.claims.fusion_study import fusion_page, run_fusion, scores_of
+from biopercept.data.inputs import WindowInputs
+from biopercept.data.normalisation import NormalisationSettings
+from biopercept.data.views import restricted, sensors_of_recording
+from biopercept.data.windows import labelled_windows
 from biopercept.errors import StudyError
-from biopercept.evaluation.planning import EvaluationRequest
-from biopercept.evaluation.sensor_subsets import sensor_sets
+from biopercept.evaluation.missing_sensors import sensor_sets
+from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.learning.fitting import FitSettings
-from biopercept.learning.inputs import WindowInputs
-from biopercept.learning.normalisation import NormalisationSettings
-from biopercept.learning.restriction import restricted, sensors_of_recording
-from biopercept.learning.training_settings import TrainingSettings
-from biopercept.learning.windows import labelled_windows
-from biopercept.store import open_store
+from biopercept.store.reading import open_store
+from biopercept.training.settings import FitSettings, TrainingSettings
 
 
 def _request(store: Path, n_epochs: int = 6) -> EvaluationRequest:

@@ -14,7 +14,7 @@ from biopercept.cli import main as door
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """A parent of two cross-validations of 12 subjects, one better for all of them."""
-    write_run = import_module("comparing.conftest").write_run
+    write_run = import_module("comparison.conftest").write_run
     scores = [0.6 + 0.01 * i for i in range(12)]
     write_run(tmp_path / "runs" / "a", [s + 0.1 + 0.001 * i for i, s in enumerate(scores)], model="lstm")
     write_run(tmp_path / "runs" / "b", scores, model="lda")

@@ -9,7 +9,7 @@ import pytest
 
 from biopercept.cli import demo as command
 from biopercept.resources import sample_study
-from biopercept.studies.study import load_study
+from biopercept.studies.loading import load_study
 
 
 def test_the_sample_study_is_copied_whole_and_loads(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from biopercept.cli.main import main
-from biopercept.learning.checkpoint import load_checkpoint
+from biopercept.training.checkpoint import load_checkpoint
 
 SMALL = [
     word

@@ -9,19 +9,19 @@ from types import ModuleType
 
 import pytest
 
-from biopercept.auditing.material import gather
-from biopercept.auditing.settings import AuditSettings
-from biopercept.evaluation.crossvalidation import cross_validate
-from biopercept.evaluation.planning import EvaluationRequest
+from biopercept.audit.material import AuditSettings, gather
+from biopercept.data.inputs import WindowInputs
+from biopercept.data.normalisation import NormalisationSettings
+from biopercept.data.splits import make_folds
+from biopercept.data.windows import labelled_windows
+from biopercept.evaluation.cross_validation import cross_validate
+from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.learning.engine import engine_for
-from biopercept.learning.fitting import FitRequest, FitSettings
-from biopercept.learning.inputs import WindowInputs
-from biopercept.learning.normalisation import NormalisationSettings
-from biopercept.learning.out_of_fold import inner_folds
-from biopercept.learning.splits import make_folds
-from biopercept.learning.windows import labelled_windows
-from biopercept.store import open_store
+from biopercept.store.reading import open_store
+from biopercept.training.engine import engine_for
+from biopercept.training.fitting import inner_folds
+from biopercept.training.loop import FitRequest
+from biopercept.training.settings import FitSettings
 
 EVERYBODY = tuple(f"P{i:02d}" for i in range(1, 10))
 FIVE_FOLDS = EvaluationSettings(split="k-fold", n_folds=5, n_bootstrap=200)

@@ -11,31 +11,33 @@ import numpy as np
 import pytest
 import torch
 
+from biopercept.data.batches import TokenSource, vocabulary_of
+from biopercept.data.inputs import WindowInputs
+from biopercept.data.normalisation import NormalisationSettings
+from biopercept.data.views import restricted
 from biopercept.errors import SettingsError
 from biopercept.evaluation import generation, generation_folds
-from biopercept.evaluation.fillers import fit_fillers
-from biopercept.evaluation.generation import score_generation
-from biopercept.evaluation.generation_errors import subject_errors
-from biopercept.evaluation.generation_folds import GenerationPlan, fit_generation_fold, plan_generation
-from biopercept.evaluation.generation_scores import generation_scores
+from biopercept.evaluation.generation import generation_scores, score_generation
+from biopercept.evaluation.generation_folds import (
+    GenerationPlan,
+    fit_fillers,
+    fit_generation_fold,
+    plan_generation,
+    subject_errors,
+)
 from biopercept.evaluation.metrics import bootstrap_interval
-from biopercept.evaluation.planning import EvaluationRequest
+from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.learning.fitting import FitSettings
-from biopercept.learning.generating import told_patches
-from biopercept.learning.inputs import WindowInputs
-from biopercept.learning.normalisation import NormalisationSettings
-from biopercept.learning.pretext import PretrainingSettings
-from biopercept.learning.pretraining import unlabelled_inputs
-from biopercept.learning.restriction import restricted
-from biopercept.learning.token_source import TokenSource, vocabulary_of
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, told_patches
 from biopercept.model.tokens import TokenSettings
-from biopercept.reporting.generation import generation_page
+from biopercept.report.generation import generation_page
 from biopercept.results.generation import FILLERS, Generation
 from biopercept.results.reading import read_result
-from biopercept.store import open_store
-from biopercept.windowed import PreparedRecording
+from biopercept.store.prepared import PreparedRecording
+from biopercept.store.reading import open_store
+from biopercept.training.pretext import PretrainingSettings
+from biopercept.training.pretraining import unlabelled_inputs
+from biopercept.training.settings import FitSettings
 
 SMALL = PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2)
 BRIEF = PretrainingSettings(n_epochs=1, batch_size=32, n_queries=4)

@@ -9,12 +9,12 @@ from types import ModuleType
 
 import pytest
 
+from biopercept.data.splits import make_folds
 from biopercept.errors import SettingsError
-from biopercept.evaluation.crossvalidation import cross_validate
-from biopercept.evaluation.given_folds import given_folds, given_settings
-from biopercept.evaluation.planning import EvaluationRequest
+from biopercept.evaluation.cross_validation import cross_validate
+from biopercept.evaluation.folds import given_folds, given_settings
+from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.learning.splits import make_folds
 
 PEOPLE = tuple(f"P{i:02d}" for i in range(1, 10))
 STRATIFIED = EvaluationSettings("k-fold", 3, n_bootstrap=200, stratify=True)

@@ -11,20 +11,19 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from biopercept.data.splits import Fold, choose_labelled, choose_validation, make_folds
 from biopercept.errors import SettingsError
-from biopercept.evaluation.crossvalidation import cross_validate
-from biopercept.evaluation.folds import fit_fold
-from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
+from biopercept.evaluation.cross_validation import cross_validate
+from biopercept.evaluation.fold_fits import fit_fold
+from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.learning.fitting import FitSettings
-from biopercept.learning.pretext import PretrainingSettings
-from biopercept.learning.splits import Fold, choose_labelled, choose_validation, make_folds
-from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
-from biopercept.reporting.discovery import load_results
-from biopercept.reporting.methods import methods_text
-from biopercept.reporting.tables import score_table
-from biopercept.store import open_store
+from biopercept.report.methods import methods_text
+from biopercept.report.tables import score_table
+from biopercept.results.folder import load_results
+from biopercept.store.reading import open_store
+from biopercept.training.pretext import PretrainingSettings
+from biopercept.training.settings import FitSettings, TrainingSettings
 
 SMALL = FitSettings(
     model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),

@@ -13,7 +13,7 @@ import pytest
 from biopercept.cli.main import main
 from biopercept.errors import SettingsError
 from biopercept.evaluation.learning_curve import parse_shares
-from biopercept.reporting.curves import learning_page
+from biopercept.report.curves import learning_page
 from biopercept.results.curves import LearningCurve, LearningPoint
 from biopercept.results.reading import read_result
 
@@ -150,7 +150,7 @@ def test_there_is_no_way_to_split_windows_at_random(made: ModuleType, tmp_path: 
         for line in path.read_text().splitlines()
         if any(word in line for word in words)
     }
-    assert users == {"auditing/contrasts.py"}
+    assert users == {"audit/contrasts.py"}
 
 
 def test_the_page_carries_the_warnings_of_the_scores() -> None:

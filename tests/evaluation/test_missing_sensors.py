@@ -12,24 +12,23 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from biopercept.comparators.catalogue import MODELS, PROBES
+from biopercept.baselines.catalogue import MODELS, PROBES
 from biopercept.errors import SettingsError
-from biopercept.evaluation.crossvalidation import cross_validate
-from biopercept.evaluation.folds import fit_fold, fit_together
-from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
-from biopercept.evaluation.sensor_subsets import every_sensor_set, sensor_sets
+from biopercept.evaluation.cross_validation import cross_validate
+from biopercept.evaluation.fold_fits import fit_fold, fit_together
+from biopercept.evaluation.missing_sensors import every_sensor_set, sensor_sets
+from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.evaluation.time_planning import plan_in_time
-from biopercept.learning.fitting import FitSettings
-from biopercept.learning.training_settings import TrainingSettings
+from biopercept.evaluation.time_split import plan_in_time
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 from biopercept.recording import Channel
-from biopercept.reporting.page import write_figures, write_report
-from biopercept.reporting.score_files import load_cross_validation
-from biopercept.reporting.sensor_views import sensor_table
-from biopercept.store import open_store
-from biopercept.windowed import PreparedRecording, StoredSignal
+from biopercept.report.page import write_figures, write_report
+from biopercept.report.scores import sensor_table
+from biopercept.results.cross_validation import load_cross_validation
+from biopercept.store.prepared import PreparedRecording, StoredSignal
+from biopercept.store.reading import open_store
+from biopercept.training.settings import FitSettings, TrainingSettings
 
 SMALL = FitSettings(
     model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),

@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 import torch
 
-from biopercept.comparators.catalogue import MODELS, REGRESSORS, fitter_for
-from biopercept.evaluation.folds import fit_fold, fit_together
-from biopercept.evaluation.planning import EvaluationRequest, Plan, plan_evaluation
+from biopercept.baselines.catalogue import MODELS, REGRESSORS, fitter_for
+from biopercept.data.normalisation import MODES, PER_RECORDING_MODES, NormalisationSettings
+from biopercept.data.splits import Fold
+from biopercept.evaluation.fold_fits import fit_fold, fit_together
+from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.learning.engine import engine_for
-from biopercept.learning.fitting import FitRequest, FitSettings, NetworkFitter
-from biopercept.learning.normalisation import MODES, PER_RECORDING_MODES, NormalisationSettings
-from biopercept.learning.out_of_fold import calibration_from, held_out_answers
-from biopercept.learning.pretext import PretrainingSettings
-from biopercept.learning.splits import Fold
-from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
-from biopercept.store import StudyStore, open_store
+from biopercept.store.reading import StudyStore, open_store
+from biopercept.training.engine import engine_for
+from biopercept.training.fitting import NetworkFitter, calibration_from, held_out_answers
+from biopercept.training.loop import FitRequest
+from biopercept.training.pretext import PretrainingSettings
+from biopercept.training.settings import FitSettings, TrainingSettings
 
 SMALL = FitSettings(
     model=PerceiverSettings(width=8, n_latents=4, n_layers=1, n_heads=2),

@@ -13,25 +13,22 @@ import numpy as np
 import pytest
 import torch
 
+from biopercept.data.normalisation import NormalisationSettings
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation import personal_folds, personalisation
 from biopercept.evaluation.metrics import bootstrap_interval
-from biopercept.evaluation.personal_folds import fit_personal_fold
-from biopercept.evaluation.personal_planning import plan_personal_curve
-from biopercept.evaluation.personal_scores import curve_of, unchecked_sentences
-from biopercept.evaluation.personalisation import personalise
-from biopercept.evaluation.planning import EvaluationRequest
+from biopercept.evaluation.personal_folds import fit_personal_fold, plan_personal_curve
+from biopercept.evaluation.personalisation import curve_of, personalise, unchecked_sentences
+from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.learning.fitting import FitSettings
-from biopercept.learning.normalisation import NormalisationSettings
-from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
-from biopercept.personalising.settings import PersonalisationSettings
-from biopercept.reporting.discovery import load_results
 from biopercept.results.curves import PersonalCurve
+from biopercept.results.folder import load_results
 from biopercept.results.reading import read_result
-from biopercept.store import open_store
-from biopercept.windowed import PreparedRecording
+from biopercept.store.prepared import PreparedRecording
+from biopercept.store.reading import open_store
+from biopercept.training.adaptation import PersonalisationSettings
+from biopercept.training.settings import FitSettings, TrainingSettings
 
 FIT = FitSettings(
     model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),

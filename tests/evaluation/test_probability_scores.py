@@ -14,7 +14,7 @@ from biopercept.evaluation.metrics import (
     score_subject,
     summarise,
 )
-from biopercept.evaluation.probability_scores import pooled_probability_scores, scores_by_class
+from biopercept.evaluation.trust import pooled_probability_scores, scores_by_class
 
 
 def test_weights_count_windows_as_often_as_they_say() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, mean_absolute_error, r2_score
 
-from biopercept.evaluation.regression_metrics import levels_document, numbers_document, score_numbers, weighted_kappa
+from biopercept.evaluation.metrics import levels_document, numbers_document, score_numbers, weighted_kappa
 
 
 def test_error_and_explained_variance_equal_scikit_learn() -> None:

@@ -8,15 +8,14 @@ from types import ModuleType
 
 import pytest
 
+from biopercept.data.splits import Fold
 from biopercept.errors import SettingsError
-from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
+from biopercept.evaluation.plan import EvaluationRequest, in_stacks, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.evaluation.stacking import in_stacks
-from biopercept.learning.fitting import FitSettings
-from biopercept.learning.splits import Fold
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
-from biopercept.store import open_store
+from biopercept.store.reading import open_store
+from biopercept.training.settings import FitSettings
 
 SMALL = FitSettings(model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2))
 DERIVED = replace(SMALL, tokens=TokenSettings(raw=False))

@@ -10,19 +10,17 @@ from types import ModuleType
 import pytest
 import torch
 
+from biopercept.data.normalisation import NormalisationSettings
 from biopercept.errors import SettingsError
-from biopercept.evaluation.crossvalidation import cross_validate
-from biopercept.evaluation.planning import EvaluationRequest
+from biopercept.evaluation.cross_validation import cross_validate
+from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.learning.engine import Engine
-from biopercept.learning.fitting import FitSettings
-from biopercept.learning.normalisation import NormalisationSettings
-from biopercept.learning.pretext import PretrainingSettings
-from biopercept.learning.pretrained_files import save_pretrained
-from biopercept.learning.pretraining import pretrain, unlabelled_inputs
-from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
+from biopercept.training.engine import Engine
+from biopercept.training.pretext import PretrainingSettings
+from biopercept.training.pretraining import pretrain, save_pretrained, unlabelled_inputs
+from biopercept.training.settings import FitSettings, TrainingSettings
 
 SMALL = PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2)
 BRIEF = PretrainingSettings(n_epochs=1, batch_size=32, n_queries=4)

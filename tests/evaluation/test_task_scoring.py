@@ -11,17 +11,16 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from biopercept.comparators.catalogue import REGRESSORS
+from biopercept.baselines.catalogue import REGRESSORS
 from biopercept.errors import SettingsError, StudyError
-from biopercept.evaluation.crossvalidation import cross_validate
-from biopercept.evaluation.folds import fit_fold
-from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
+from biopercept.evaluation.cross_validation import cross_validate
+from biopercept.evaluation.fold_fits import fit_fold
+from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.learning.fitting import FitSettings
-from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
-from biopercept.recording_labels import RecordingLabels
-from biopercept.store import open_store
+from biopercept.recording import RecordingLabels
+from biopercept.store.reading import open_store
+from biopercept.training.settings import FitSettings, TrainingSettings
 
 FIT = FitSettings(
     model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),

@@ -12,28 +12,28 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from biopercept.comparators.catalogue import MODELS
+from biopercept.baselines.catalogue import MODELS
+from biopercept.data.batches import TokenSource
+from biopercept.data.normalisation import NormalisationSettings
 from biopercept.errors import CheckpointError, SettingsError, StudyError
-from biopercept.evaluation import crossvalidation
-from biopercept.evaluation.crossvalidation import cross_validate
-from biopercept.evaluation.folds import fit_fold
-from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
+from biopercept.evaluation import cross_validation
+from biopercept.evaluation.cross_validation import cross_validate
+from biopercept.evaluation.fold_fits import fit_fold
+from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.evaluation.time_planning import TimePlan, plan_in_time
-from biopercept.learning.engine import engine_for
-from biopercept.learning.final import Provenance, train_final
-from biopercept.learning.fitting import FitRequest, FitSettings
-from biopercept.learning.normalisation import NormalisationSettings
-from biopercept.learning.pretext import PretrainingSettings
-from biopercept.learning.task_objective import predict_windows
-from biopercept.learning.token_source import TokenSource
-from biopercept.learning.training_settings import TrainingSettings
+from biopercept.evaluation.time_split import TimePlan, plan_in_time
 from biopercept.model.biosignals import PerceiverSettings
-from biopercept.personalising.settings import PersonalisationSettings
-from biopercept.reporting.methods import methods_text
-from biopercept.reporting.score_files import load_cross_validation
-from biopercept.store import open_store
-from biopercept.windowed import PreparedRecording
+from biopercept.report.methods import methods_text
+from biopercept.results.cross_validation import load_cross_validation
+from biopercept.store.prepared import PreparedRecording
+from biopercept.store.reading import open_store
+from biopercept.training.adaptation import PersonalisationSettings
+from biopercept.training.engine import engine_for
+from biopercept.training.final import Provenance, train_final
+from biopercept.training.loop import FitRequest
+from biopercept.training.objective import predict_windows
+from biopercept.training.pretext import PretrainingSettings
+from biopercept.training.settings import FitSettings, TrainingSettings
 
 SMALL = FitSettings(
     model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),
@@ -204,7 +204,7 @@ def test_a_run_killed_between_subjects_goes_on_and_ends_the_same(
             yield fold, fit_fold(plan, fold)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(crossvalidation, "fit_folds", failing)
+        patched.setattr(cross_validation, "fit_folds", failing)
         cross_validate(request(store, "perceiver-io"), tmp_path / "stopped")
     cross_validate(request(store, "perceiver-io"), tmp_path / "stopped")
     for name in ("scores.csv", "predictions.csv", "folds.json"):

@@ -148,9 +148,9 @@ def test_members_with_paths_out_of_the_folder_are_read_by_name_only(tmp_path: Pa
 
 
 def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import biopercept.loaders.empatica_files as empatica_files
+    from biopercept.loaders import empatica
 
-    monkeypatch.setattr(empatica_files, "LARGEST_MEMBER", 1 << 20)
+    monkeypatch.setattr(empatica, "LARGEST_MEMBER", 1 << 20)
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("EDA.csv", "0" * (1 << 24))

@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 
 from biopercept.errors import SettingsError
-from biopercept.loaders.montage import electrode_position
-from biopercept.loaders.recognition import SignalOverride, override_for, recognise
-from biopercept.loaders.units import convert_unit, is_mangled, tidy_unit
+from biopercept.loaders.recognition import (
+    SignalOverride,
+    convert_unit,
+    electrode_position,
+    is_mangled,
+    override_for,
+    recognise,
+    tidy_unit,
+)
 
 
 @pytest.mark.parametrize(

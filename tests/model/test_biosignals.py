@@ -11,7 +11,8 @@ from made_inputs import Classifier
 
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
-from biopercept.model.tokens import FeatureGroup, SensorPatches, TokenInputs, TokenSettings, TokenVocabulary
+from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
+from biopercept.model.tokens import TokenSettings
 
 VOCABULARY = TokenVocabulary(
     {"eeg": 16, "eda": 8, "acc": 10, "tonic": 8, "heart_rate": 8}, {"heart": 5, "eda": 3}, n_channel_codes=6

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from biopercept.errors import SettingsError
-from biopercept.model.positions import (
+from biopercept.model.time_codes import (
     KINDS,
     FourierPositions,
     LearnedPositions,

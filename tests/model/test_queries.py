@@ -9,10 +9,10 @@ import torch
 from made_inputs import OPEN, SMALL, VOCABULARY, absent, inputs, signal
 
 from biopercept.errors import CheckpointError
-from biopercept.learning.forecasting import forecast, next_patches
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.model.queries import queries_of
-from biopercept.model.tokens import TokenInputs
+from biopercept.model.token_inputs import TokenInputs
+from biopercept.training.forecasting import forecast, next_patches
 
 TASKS = {"stress": 3, "effort": 4, "age": 1}
 TIMES = torch.tensor([[0.5, 7.5, 29.5], [1.0, 2.0, 3.0]])

@@ -14,7 +14,7 @@ from biopercept.errors import SettingsError
 from biopercept.model.attention import MultiHeadAttention
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.perceiver import CoreSettings, PerceiverIO
-from biopercept.model.rotary import RotaryTime
+from biopercept.model.time_codes import RotaryTime
 
 
 def _attention(n_latents: int = 6, seconds: float = 60.0) -> MultiHeadAttention:

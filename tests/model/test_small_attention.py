@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from biopercept.model.attention import attend, attend_plainly, attend_to_shared
-from biopercept.model.small_attention import is_small
+from biopercept.model.cpu_kernels import is_small
 
 MASKS = ("all read", "some masked", "a mask for each query", "one sample empty")
 

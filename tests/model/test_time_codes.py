@@ -11,12 +11,13 @@ import torch
 from made_inputs import OPEN, SMALL, VOCABULARY, Classifier, inputs, signal
 
 from biopercept.errors import SettingsError
-from biopercept.learning.forecasting import forecast, next_patches
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.model.encodings import TimeEncoding
 from biopercept.model.queries import queries_of
 from biopercept.model.time_codes import TIME_CODES, LearnedTime, SinusoidalTime, time_code
-from biopercept.model.tokens import TokenInputs, TokenSettings
+from biopercept.model.token_inputs import TokenInputs
+from biopercept.model.tokens import TokenSettings
+from biopercept.training.forecasting import forecast, next_patches
 
 RATE = torch.ones(2)
 

@@ -10,16 +10,10 @@ import torch
 
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.modalities import MODALITIES
+from biopercept.model.dropout import FEATURE_SOURCES, TokenLayout, drop_tokens, sensors_of
 from biopercept.model.encodings import ChannelEncoding, TimeEncoding
-from biopercept.model.sensor_dropout import FEATURE_SOURCES, TokenLayout, drop_tokens, sensors_of
-from biopercept.model.tokens import (
-    EarlyFusion,
-    FeatureGroup,
-    SensorPatches,
-    TokenInputs,
-    TokenSettings,
-    TokenVocabulary,
-)
+from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
+from biopercept.model.tokens import EarlyFusion, TokenSettings
 
 NO_DROPOUT = {"modality_dropout": 0.0, "channel_dropout": 0.0, "time_dropout": 0.0, "token_dropout": 0.0}
 

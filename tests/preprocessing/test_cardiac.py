@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from biopercept.preprocessing import beats as series
+from biopercept.preprocessing import cardiac as series
 from biopercept.preprocessing.cardiac import bvp_beats, checked_against_device, device_beats, ecg_beats
 from biopercept.preprocessing.gaps import grid_times
 from biopercept.preprocessing.settings import CleaningSettings

@@ -13,9 +13,10 @@ import pytest
 
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.modalities import DERIVED_RATE, MODALITIES
-from biopercept.preprocessing.cleaning import CleaningSettings, clean_recording
+from biopercept.preprocessing.cleaning import clean_recording
 from biopercept.preprocessing.features import compute_features
 from biopercept.preprocessing.quality import window_quality
+from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import Channel, Recording, Signal
 
 Maker = Callable[..., Signal]

@@ -8,12 +8,11 @@ import neurokit2
 import numpy as np
 import pytest
 
-from biopercept.preprocessing import summaries
-from biopercept.preprocessing.beats import Beats
-from biopercept.preprocessing.brain_features import region_of
+from biopercept.preprocessing import windows as preprocessing_windows
+from biopercept.preprocessing.cardiac import NAMES, Beats, interval_features
 from biopercept.preprocessing.cleaning import clean_recording
+from biopercept.preprocessing.eeg import region_of
 from biopercept.preprocessing.features import FEATURE_GROUPS, FEATURE_NAMES, compute_features
-from biopercept.preprocessing.heart_features import NAMES, interval_features
 from biopercept.recording import Channel, Recording, Signal
 
 Maker = Callable[..., Signal]
@@ -37,29 +36,40 @@ def test_summaries_equal_plain_numpy() -> None:
     rng = np.random.default_rng(0)
     series = rng.normal(size=400)
     onsets = np.array([0.0, 30.0])
-    windows = summaries.windowed(series, onsets, 60.0)
+    windows = preprocessing_windows.windowed(series, onsets, 60.0)
     for row, start in enumerate((0, 120)):
         cut = series[start : start + 240]
         t = np.arange(240) / 4 / 60
-        assert summaries.level(windows)[row] == pytest.approx(cut.mean())
-        assert summaries.spread(windows)[row] == pytest.approx(cut.std())
-        assert summaries.trend(windows)[row] == pytest.approx(np.polyfit(t, cut, 1)[0])
-        assert summaries.roughness(windows)[row] == pytest.approx(np.abs(np.diff(cut)).mean())
-        assert (summaries.lowest(windows)[row], summaries.highest(windows)[row]) == (cut.min(), cut.max())
+        assert preprocessing_windows.level(windows)[row] == pytest.approx(cut.mean())
+        assert preprocessing_windows.spread(windows)[row] == pytest.approx(cut.std())
+        assert preprocessing_windows.trend(windows)[row] == pytest.approx(np.polyfit(t, cut, 1)[0])
+        assert preprocessing_windows.roughness(windows)[row] == pytest.approx(np.abs(np.diff(cut)).mean())
+        assert (preprocessing_windows.lowest(windows)[row], preprocessing_windows.highest(windows)[row]) == (
+            cut.min(),
+            cut.max(),
+        )
 
 
 def test_a_trend_over_a_gap_is_that_of_the_valid_samples() -> None:
     series = 3.0 * np.arange(240) / 4 / 60
     series[50:100] = np.nan
-    assert summaries.trend(summaries.windowed(series, np.zeros(1), 60.0))[0] == pytest.approx(3.0)
+    assert preprocessing_windows.trend(preprocessing_windows.windowed(series, np.zeros(1), 60.0))[0] == pytest.approx(
+        3.0
+    )
 
 
 @pytest.mark.parametrize("share", [0.4, 0.6])
 def test_a_summary_needs_half_of_its_window(share: float) -> None:
     series = np.full(240, np.nan)
     series[: int(share * 240)] = 1.0
-    windows = summaries.windowed(series, np.zeros(1), 60.0)
-    for summary in (summaries.level, summaries.spread, summaries.trend, summaries.roughness, summaries.lowest):
+    windows = preprocessing_windows.windowed(series, np.zeros(1), 60.0)
+    for summary in (
+        preprocessing_windows.level,
+        preprocessing_windows.spread,
+        preprocessing_windows.trend,
+        preprocessing_windows.roughness,
+        preprocessing_windows.lowest,
+    ):
         assert np.isfinite(summary(windows)[0]) == (share > 0.5)
 
 

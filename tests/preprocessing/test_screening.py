@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from biopercept.preprocessing.screening import screened
+from biopercept.preprocessing.cleaning import screened
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import Signal
 

@@ -9,7 +9,8 @@ import pytest
 
 from biopercept.errors import StudyError
 from biopercept.recording import Interval
-from biopercept.studies.study import StudyFaults, load_study
+from biopercept.studies.loading import load_study
+from biopercept.studies.structure import StudyFaults
 
 from .conftest import EVENTS, PARTICIPANTS, RECORDINGS, STUDY, Writer
 

@@ -11,8 +11,7 @@ import pytest
 from biopercept.cli.main import main
 from biopercept.config import load_config
 from biopercept.errors import SettingsError
-from biopercept.tuning.candidates import Draft, read_candidates
-from biopercept.tuning.space import SPACE, Choice, Span, random_trials
+from biopercept.tuning.candidates import SPACE, Choice, Draft, Span, random_trials, read_candidates
 
 
 def written(tmp_path: Path, text: str) -> Path:

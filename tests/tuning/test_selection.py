@@ -13,23 +13,22 @@ import numpy as np
 import pytest
 import torch
 
-from biopercept.comparators.catalogue import MODELS
+from biopercept.baselines.catalogue import MODELS
 from biopercept.config import load_config
+from biopercept.data.normalisation import NormalisationSettings
+from biopercept.data.splits import Fold, choose_validation
 from biopercept.errors import SettingsError, TrainingError
-from biopercept.evaluation.crossvalidation import cross_validate
-from biopercept.evaluation.folds import fit_fold
-from biopercept.evaluation.given_folds import given_settings
+from biopercept.evaluation.cross_validation import cross_validate
+from biopercept.evaluation.fold_fits import fit_fold
+from biopercept.evaluation.folds import given_settings
 from biopercept.evaluation.metrics import score_subject
-from biopercept.evaluation.planning import EvaluationRequest, plan_evaluation
+from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.learning.fitting import FitSettings
-from biopercept.learning.normalisation import NormalisationSettings
-from biopercept.learning.splits import Fold, choose_validation
-from biopercept.learning.training_settings import TrainingSettings
 from biopercept.model.biosignals import PerceiverSettings
-from biopercept.reporting.score_files import load_cross_validation
+from biopercept.results.cross_validation import load_cross_validation
 from biopercept.results.reading import document_of
-from biopercept.store import open_store
+from biopercept.store.reading import open_store
+from biopercept.training.settings import FitSettings, TrainingSettings
 from biopercept.tuning import design, fits
 from biopercept.tuning.design import Candidate, make_designs
 from biopercept.tuning.fits import fit_all

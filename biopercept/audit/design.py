@@ -1,0 +1,405 @@
+"""Probes of a study's design: labels tied to people, files, order or sets, scores too even, duplicates.
+
+A set is a session, a device or a group of people; it alarms where it lacks a class or predicts one.
+
+Duplicates are found by content, wherever in a recording they lie. Blocks of samples begin where a sample's own bits say
+so, so that a copy which was cut or shifted has the same blocks (content-defined chunking: A. Muthitacharoen et al., "A
+Low-Bandwidth Network File System", SOSP 2001). Samples are compared in half precision, since filters leave a last trace
+of where a recording began.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.audit.material import LabelScore, Material, accuracy
+from biopercept.baselines.probes import fit_trees
+from biopercept.data.normalisation import PER_RECORDING_MODES
+from biopercept.errors import StudyError
+from biopercept.report.text import count, listed, score, shown
+from biopercept.results.audit import LEAK, OK, WARNING, Finding, Skipped, Verdict
+from biopercept.store.prepared import FloatSamples, StoredSignal, WindowedRecording
+from biopercept.studies.tables import read_table
+
+_LEAST_SUBJECTS = 5
+_MOST_LEVELS = 12
+_RECORDED = ("session", "sensors")
+_EVENTS = ("ibi",)  # a beat at a time: its rate is the heart's and not the device's
+_NO_VALUE = "n/a"
+_BLOCK = 64
+_LEAST_DISTINCT = 32
+_ANCHOR_EVERY_SLOW, _ANCHOR_EVERY_FAST, _SLOW_HZ = 16, 256, 8.0
+_LEAST_SHARED, _LEAST_SHARE = 3, 0.02
+
+
+def constant_label(material: Material) -> Finding:
+    """Return whether subjects have one label each: then whatever tells people apart tells the label."""
+    windows = material.windows
+    constant = [s for s in windows.subjects if len(np.unique(windows.only.values[windows.rows_of([s])])) == 1]
+    n, share = len(windows.subjects), len(constant) / len(windows.subjects)
+    if not constant:
+        sentence = (
+            f"Each of {count(n, 'subject')} has windows of more than one class: who it is does not fix the label."
+        )
+    elif len(constant) == n:
+        sentence = (
+            f"Each of {count(n, 'subject')} has one class only: every lasting difference between people can stand "
+            "for the label, no score per subject exists, and holding subjects out does not show it."
+        )
+    else:
+        sentence = (
+            f"{len(constant)} of {count(n, 'subject')} have one class only ({listed(constant)}): they have no score "
+            "of their own."
+        )
+    verdict = WARNING if share >= 0.25 else OK
+    return _share("constant-label-per-subject", verdict, sentence, "share of subjects", share, material)
+
+
+def label_is_file(material: Material) -> Finding:
+    """Return whether each recording has one label: then whatever tells files apart tells the label."""
+    windows = material.windows
+    held = {int(i): np.unique(windows.only.values[windows.recording == i]) for i in np.unique(windows.recording)}
+    share = float(np.mean([len(labels) == 1 for labels in held.values()]))
+    mode, scope = material.plan.normalisation.mode, material.plan.normalisation.scope
+    is_tied = share == 1.0
+    if is_tied and mode in PER_RECORDING_MODES and scope == "session":
+        verdict = WARNING
+        end = (
+            f"normalisation {mode} reaches over the recordings of a session, so that order and drift over the session "
+            "can pass for the label, as can every other difference between files."
+        )
+    elif is_tied and mode in PER_RECORDING_MODES:
+        verdict = LEAK
+        end = f"normalisation {mode} uses statistics of a file, which are statistics of its label; use global."
+    elif is_tied:
+        verdict = WARNING
+        end = (
+            "order, electrodes, gain, length and every other difference between files can stand for the label "
+            f"(normalisation {mode} at least takes no statistics of a file)."
+        )
+    else:
+        verdict, end = OK, "label and file can be told apart."
+    sentence = f"{share:.0%} of {count(len(held), 'recording')} hold one class only: {end}"
+    return _share("label-equals-file", verdict, sentence, "share of recordings", share, material)
+
+
+def fixed_order(material: Material) -> Finding | Skipped:
+    """Return whether the conditions came in one order for nearly everybody."""
+    from scipy.stats import binomtest
+
+    orders = _orders(material)
+    if len(orders) < _LEAST_SUBJECTS:
+        return Skipped(
+            probe="label-order",
+            reason=f"{len(orders)} subjects have several labels in a known order; at least 5 are needed",
+        )
+    (order, n_same), n = Counter(orders.values()).most_common(1)[0], len(orders)
+    interval = binomtest(n_same, n).proportion_ci(0.95, method="wilson")
+    is_fixed = interval.low > 0.5
+    shown = " - ".join(order if len(order) <= 9 else (*order[:9], "..."))
+    end = (
+        "label and time are confounded by design: report what a clock reaches beside every score."
+        if is_fixed
+        else "no single order is the rule."
+    )
+    sentence = (
+        f"{n_same} of {count(n, 'subject')} ({n_same / n:.0%}, 95 % interval {interval.low:.0%} to "
+        f"{interval.high:.0%}) met the conditions in the same order ({shown}): {end}"
+    )
+    return Finding(
+        probe="label-order",
+        subject_matter="design",
+        verdict=WARNING if is_fixed else OK,
+        sentence=sentence,
+        score_name="share of subjects with the commonest order",
+        score=n_same / n,
+        ci95=(float(interval.low), float(interval.high)),
+        chance=None,
+        n_subjects=n,
+        n_windows=len(material.windows),
+        details={"order": list(order), "n_orders": len(set(orders.values()))},
+    )
+
+
+def _orders(material: Material) -> dict[str, tuple[str, ...]]:
+    """Return per subject the classes in the order of time, runs counted once, from the session with most of them.
+
+    Where a study does not say how its recordings follow each other, each recording stands for itself.
+    """
+    windows = material.windows
+    time = windows.onset if material.session_onset is None else material.session_onset
+    sessions = [r.key if material.session_onset is None else f"{r.subject}\0{r.session}" for r in windows.recordings]
+    session = np.array(sessions)[windows.recording]
+    found: dict[str, tuple[str, ...]] = {}
+    for name in np.unique(session):
+        rows = np.flatnonzero(session == name)
+        rows = rows[np.argsort(time[rows], kind="stable")]
+        target = windows.only.values[rows]
+        runs = target[np.concatenate([[True], target[1:] != target[:-1]])]
+        subject = str(windows.subject[rows[0]])
+        if len(runs) > max(1, len(found.get(subject, ()))):
+            found[subject] = tuple(windows.only.classes[k] for k in runs)
+    return found
+
+
+def spread(material: Material, scores: Mapping[str, LabelScore]) -> list[Finding | Skipped]:
+    """Return per model whether its scores over subjects are too even, too good or too uneven to be believed."""
+    return [_spread_of(material, name, held) for name, held in scores.items()]
+
+
+def _spread_of(material: Material, name: str, held: LabelScore) -> Finding | Skipped:
+    probe, settings = f"spread-of-{name}", material.settings
+    values = np.array(list(held.per_subject.values()))
+    if len(values) < _LEAST_SUBJECTS:
+        return Skipped(probe=probe, reason=f"{len(values)} subjects have a score of their own; at least 5 are needed")
+    sd = float(values.std(ddof=1))
+    is_better = held.ci95[0] > held.chance
+    n_reversed = int(np.sum(values < held.chance - 0.2))
+    if is_better and values.min() >= 0.995:
+        verdict, end = WARNING, "everybody is predicted without a fault, which people are not; look for a leak."
+    elif is_better and sd < settings.small_spread:
+        verdict, end = WARNING, "people differ more than that, so look for a leak."
+    elif sd > settings.large_spread:
+        verdict = WARNING
+        end = f"{n_reversed} lie more than 0.2 below guessing; look for labels that are swapped or belong to others."
+    else:
+        verdict, end = OK, "people differ about as much as people do."
+    sentence = (
+        f"Scores of {name} have a mean of {score(held.value)} and differ by {score(sd)} (SD) over "
+        f"{count(len(values), 'subject')}, worst {score(float(values.min()))}: {end}"
+    )
+    return Finding(
+        probe=probe,
+        subject_matter="evaluation",
+        verdict=verdict,
+        sentence=sentence,
+        score_name="standard deviation over subjects",
+        score=sd,
+        ci95=None,
+        chance=None,
+        n_subjects=len(values),
+        n_windows=held.n_windows,
+        details={"mean": held.value, "worst": float(values.min()), "n_reversed": n_reversed},
+    )
+
+
+def overlap(material: Material) -> Finding:
+    """Return how much windows share with their neighbours: their number is no sample size."""
+    windows = material.windows
+    n_sharing = 0
+    for index in np.unique(windows.recording):
+        onsets = np.sort(windows.onset[windows.recording == index])
+        gaps = np.diff(onsets) < windows.length_seconds - 1e-6
+        n_sharing += int(np.sum(np.concatenate([[False], gaps]) | np.concatenate([gaps, [False]])))
+    share = n_sharing / len(windows)
+    end = (
+        f"their number is no sample size: n is {count(len(windows.subjects), 'subject')}, and windows of one person "
+        "must stay on one side of every split, as they do here."
+        if n_sharing
+        else "each second is counted once."
+    )
+    sentence = (
+        f"{share:.0%} of {count(len(windows), 'window')} ({windows.length_seconds:g} s) share time with another: {end}"
+    )
+    return _share("window-overlap", OK, sentence, "share of windows", share, material)
+
+
+def _share(probe: str, verdict: Verdict, sentence: str, score_name: str, share: float, material: Material) -> Finding:
+    n_subjects, n_windows = len(material.windows.subjects), len(material.windows)
+    return Finding(
+        probe=probe,
+        subject_matter="design",
+        verdict=verdict,
+        sentence=sentence,
+        score_name=score_name,
+        score=share,
+        n_subjects=n_subjects,
+        n_windows=n_windows,
+    )
+
+
+def sets_of(material: Material, participants: Mapping[str, Mapping[str, str]]) -> dict[str, NDArray[np.str_]]:
+    """Return per set variable the level of each window: session, sensors, and the columns of participants.tsv.
+
+    Parameters
+    ----------
+    material : Material
+    participants : mapping of subject to (mapping of column to text)
+        May be empty.
+    """
+    windows = material.windows
+    found = {
+        "session": np.array([windows.recordings[i].session or _NO_VALUE for i in windows.recording], dtype=np.str_),
+        "sensors": np.array([sensors_of(windows.recordings[i]) for i in windows.recording], dtype=np.str_),
+    }
+    columns = sorted({column for row in participants.values() for column in row})
+    for column in columns:
+        of = {subject: row.get(column, _NO_VALUE) for subject, row in participants.items()}
+        found[column] = np.array([of.get(str(s), _NO_VALUE) for s in windows.subject], dtype=np.str_)
+    return found
+
+
+def sensors_of(recording: WindowedRecording) -> str:
+    """Return the measured sensors of a recording with their rates: recordings of one device have the same."""
+    measured = [s for s in recording.signals if not s.derived_from]
+    return ", ".join(sorted(s.modality if s.modality in _EVENTS else _with_rate(s) for s in measured))
+
+
+def _with_rate(signal: StoredSignal) -> str:
+    return f"{signal.modality} {signal.native_sampling_rate:.4g} Hz"
+
+
+def read_participants(path: Path) -> dict[str, dict[str, str]]:
+    """Return the columns of a participants.tsv by subject, without the id.
+
+    Raises
+    ------
+    StudyError
+        Where the table cannot be read.
+    """
+    faults: list[str] = []
+    table = read_table(path, ("participant_id",), faults)
+    if faults:
+        raise StudyError(f"{faults[0]}{f' (and {len(faults) - 1} more faults)' if len(faults) > 1 else ''}")
+    rows: dict[str, dict[str, str]] = {}
+    for row in table:
+        values = {c: _NO_VALUE if row.is_missing(c) else row.get(c).strip() for c in table.columns}
+        subject = values.pop("participant_id")
+        rows[subject] = rows[subject.removeprefix("sub-")] = values
+    return rows
+
+
+def probe_sets(material: Material, participants: Mapping[str, Mapping[str, str]]) -> list[Finding | Skipped]:
+    """Return a finding per set variable that has between 2 and 12 levels."""
+    return [_of_set(material, name, levels) for name, levels in sets_of(material, participants).items()]
+
+
+def _of_set(material: Material, name: str, levels: NDArray[np.str_]) -> Finding | Skipped:
+    probe = f"set-{shown(name)}"
+    names, code = np.unique(levels, return_inverse=True)
+    if not 2 <= len(names) <= _MOST_LEVELS:
+        what = "everybody has the same" if len(names) < 2 else f"{len(names)} different values are no sets"
+        return Skipped(probe=probe, reason=what)
+    lacking = _lacking(material, names, code)
+    columns = (code[:, None] == np.arange(len(names))).astype(np.float64)
+    reached = material.pooled(material.answers(lambda request: fit_trees(request, columns)))
+    is_told = reached.is_above_chance(material.settings.margin)
+    is_whole = len(lacking) == len(names) and is_told
+    verdict = LEAK if is_whole and name in _RECORDED else (WARNING if lacking or is_told else OK)
+    parts = [f"{shown(name)} ({count(len(names), 'level')}) tells the label with {accuracy(reached)}"]
+    if lacking:
+        parts.append(f"windows of some classes are absent: {'; '.join(lacking[:4])}")
+    if is_told or lacking:
+        parts.append("whatever marks the set can stand for the label, so score the sets apart")
+    else:
+        parts.append("all classes are in all sets, about alike")
+    sentence = "; ".join(parts) + "."
+    return Finding(
+        probe=probe,
+        subject_matter="design",
+        verdict=verdict,
+        sentence=sentence[:1].upper() + sentence[1:],
+        score_name="balanced accuracy",
+        score=reached.value,
+        ci95=reached.ci95,
+        chance=reached.chance,
+        n_subjects=reached.n_subjects,
+        n_windows=reached.n_windows,
+        details={"levels": {str(n): int(np.sum(code == i)) for i, n in enumerate(names)}, "lacking": lacking},
+    )
+
+
+def _lacking(material: Material, names: NDArray[np.str_], code: NDArray[np.int64]) -> list[str]:
+    """Return the sets of at least 2 subjects (or sets that subjects share) that lack a class, in words."""
+    windows = material.windows
+    found = []
+    for index, name in enumerate(names):
+        rows = np.flatnonzero(code == index)
+        absent = sorted(set(range(windows.only.n_classes)) - set(windows.only.values[rows].tolist()))
+        if absent and len(np.unique(windows.subject[rows])) > 1:
+            classes = listed([windows.only.classes[k] for k in absent])
+            found.append(f"{shown(str(name))[:60]} has no {classes} in {count(len(rows), 'window')}")
+    return found
+
+
+def blocks_of(recording: WindowedRecording) -> set[bytes]:
+    """Return hashes of the recording's measured samples in blocks of 64; flat and coarse stretches are left out."""
+    found: set[bytes] = set()
+    for signal in recording.signals:
+        if signal.derived_from:
+            continue
+        samples, mask = recording.read(signal.name)
+        for channel in range(len(samples)):
+            every = _ANCHOR_EVERY_SLOW if signal.sampling_rate <= _SLOW_HZ else _ANCHOR_EVERY_FAST
+            found |= _blocks(np.asarray(samples[channel])[np.asarray(mask[channel])], signal.modality, every)
+    return found
+
+
+def _blocks(values: FloatSamples, modality: str, every: int) -> set[bytes]:
+    with np.errstate(over="ignore"):
+        coarse = values.astype(np.float16)
+    bits = coarse.view(np.uint16).astype(np.uint32)
+    anchors = np.flatnonzero((bits[: max(0, len(bits) - _BLOCK + 1)] * 2654435761 >> 7) % every == 0)
+    found: set[bytes] = set()
+    end = -1
+    for start in anchors.tolist():
+        if start < end:
+            continue
+        block = coarse[start : start + _BLOCK]
+        if np.isfinite(block).all() and len(np.unique(block)) >= _LEAST_DISTINCT:
+            found.add(hashlib.blake2b(modality.encode() + block.tobytes(), digest_size=12).digest())
+            end = start + _BLOCK // 2
+    return found
+
+
+def probe_duplicates(material: Material) -> Finding:
+    """Return whether recordings of different subjects hold the same samples."""
+    owners: dict[bytes, set[int]] = defaultdict(set)
+    sizes = []
+    for index, recording in enumerate(material.recordings):
+        blocks = blocks_of(recording)
+        sizes.append(len(blocks))
+        for block in blocks:
+            owners[block].add(index)
+    shared: dict[tuple[int, int], int] = defaultdict(int)
+    for held in owners.values():
+        if len(held) > 1:
+            members = sorted(held)
+            for i, one in enumerate(members):
+                for other in members[i + 1 :]:
+                    shared[one, other] += 1
+    pairs = []
+    for (one, other), n in shared.items():
+        a, b = material.recordings[one], material.recordings[other]
+        share = n / max(1, min(sizes[one], sizes[other]))
+        if a.subject != b.subject and n >= _LEAST_SHARED and share >= _LEAST_SHARE:
+            pairs.append((share, a.key, b.key))
+    pairs.sort(reverse=True)
+    n_recordings = len(material.recordings)
+    if pairs:
+        shown = listed([f"{a} and {b} ({share:.0%})" for share, a, b in pairs], limit=4)
+        sentence = (
+            f"{count(len(pairs), 'pair')} of recordings of different subjects hold the same samples: {shown}; a model "
+            "is tested on what it was trained on."
+        )
+    else:
+        sentence = f"No samples are shared between {count(n_recordings, 'recording')} of different subjects."
+    return Finding(
+        probe="duplicates",
+        subject_matter="evaluation",
+        verdict=LEAK if pairs else OK,
+        sentence=sentence,
+        score_name="pairs of recordings with the same samples",
+        score=float(len(pairs)),
+        ci95=None,
+        chance=0.0,
+        n_subjects=len(material.windows.subjects),
+        n_windows=len(material.windows),
+        details={"pairs": [[a, b, round(share, 4)] for share, a, b in pairs], "n_blocks": int(sum(sizes))},
+    )

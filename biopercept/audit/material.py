@@ -1,0 +1,359 @@
+"""What every probe works on: settings, labelled windows, folds over subjects, normalised features, one score.
+
+Each threshold of the settings is explained in docs/audit.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.data.normalisation import FloatArray, Sessions
+from biopercept.data.splits import K_FOLD, Fold, make_folds, missing_folds
+from biopercept.data.windows import IntArray, WindowTable
+from biopercept.errors import SettingsError, StudyError
+from biopercept.evaluation.folds import check_classes_per_fold
+from biopercept.evaluation.metrics import bootstrap_interval, score_subject
+from biopercept.evaluation.plan import EvaluationRequest, Plan, choose_tasks, plan_evaluation
+from biopercept.report.text import count, score, with_interval
+from biopercept.store.prepared import Mask, WindowedRecording
+from biopercept.store.reading import StudyStore
+from biopercept.training.engine import Engine, engine_for, seed_for
+from biopercept.training.fitting import Fitter
+from biopercept.training.loop import FitRequest
+
+LEAST_IN_CELL = 4
+RIDGE = 0.1
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """How well something tells the label.
+
+    Attributes
+    ----------
+    value : float
+        Balanced accuracy: the mean over subjects, or over all windows together where ``is_pooled``.
+    ci95 : tuple of two floats
+        Bootstrap over subjects.
+    chance : float
+        One over the number of classes that a subject has, averaged over subjects.
+    n_subjects, n_windows : int
+    per_subject : mapping of subject to float
+        Empty where pooled.
+    is_pooled : bool
+        True where most subjects have one class only, so that no score per subject exists.
+    """
+
+    value: float
+    ci95: tuple[float, float]
+    chance: float
+    n_subjects: int
+    n_windows: int
+    per_subject: Mapping[str, float] = field(default_factory=dict)
+    is_pooled: bool = False
+
+    def is_above_chance(self, margin: float) -> bool:
+        """Return whether the whole interval lies more than ``margin`` above guessing."""
+        return self.ci95[0] > self.chance + margin
+
+
+@dataclass(frozen=True, eq=False)
+class FoldValues:
+    """Numbers about every window as one fold knows them.
+
+    Attributes
+    ----------
+    training, test : int64 arrays
+        Rows of the window table; no subject is in both.
+    values : float64 array, shape (n_windows, n_columns)
+        NaN where not defined.
+    """
+
+    training: IntArray
+    test: IntArray
+    values: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """The windows under audit, with folds over subjects that are the same for every probe.
+
+    Attributes
+    ----------
+    plan : Plan
+        Task, windows, normalisation and folds.
+    settings : AuditSettings
+    """
+
+    plan: Plan
+    settings: AuditSettings
+
+    @property
+    def windows(self) -> WindowTable:
+        """Return the labelled windows."""
+        return self.plan.windows
+
+    @property
+    def seed(self) -> int:
+        """Return the seed of the run."""
+        return self.plan.request.seed
+
+    @property
+    def n_bootstrap(self) -> int:
+        """Return how often subjects are resampled for an interval."""
+        return self.plan.request.evaluation.n_bootstrap
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Return the processor: probes are small."""
+        return engine_for("cpu")
+
+    @cached_property
+    def recordings(self) -> tuple[WindowedRecording, ...]:
+        """Return the recordings that have at least one labelled window, in order."""
+        return tuple(self.windows.recordings[i] for i in np.unique(self.windows.recording))
+
+    @cached_property
+    def session_onset(self) -> FloatArray | None:
+        """Return the seconds of recording in a window's session before it; None where recordings have no order."""
+        try:
+            earlier = Sessions.of(self.windows.recordings, "session").earlier
+        except StudyError:
+            return None
+        spent = [sum(self.windows.recordings[i].duration_seconds for i in before) for before in earlier]
+        onset: FloatArray = self.windows.onset + np.array(spent, dtype=np.float64)[self.windows.recording]
+        return onset
+
+    @cached_property
+    def features(self) -> FloatArray:
+        """Return the features scaled as a model of all subjects gets them, (n_windows, n_features)."""
+        return self.plan.inputs.features(self.plan.inputs.fit(self.windows.subjects))
+
+    @cached_property
+    def fold_features(self) -> tuple[FoldValues, ...]:
+        """Return per fold the features, scaled with statistics of its training subjects alone."""
+        inputs = self.plan.inputs
+        return tuple(
+            FoldValues(
+                self.windows.rows_of(fold.training),
+                self.windows.rows_of(fold.test),
+                inputs.features(inputs.fit(fold.training)),
+            )
+            for fold in self.plan.folds
+        )
+
+    def answers(self, fitter: Fitter) -> NDArray[np.float64]:
+        """Return the probabilities (n_windows, n_classes) of a model fitted anew in each fold on the other subjects."""
+        probabilities = np.full((len(self.windows), self.windows.only.n_classes), np.nan)
+        for fold in self.plan.folds:
+            request = FitRequest(
+                self.plan.inputs,
+                self.windows.rows_of(fold.training),
+                np.empty(0, dtype=np.int64),
+                self.plan.request.fit,
+                self.engine,
+                seed_for(self.seed, "audit", fold.name),
+            )
+            rows = self.windows.rows_of(fold.test)
+            probabilities[rows] = fitter(request).probabilities(rows)
+        return probabilities
+
+    def score(self, probabilities: NDArray[np.float64]) -> LabelScore:
+        """Return how well probabilities tell the label: per subject where that is defined, else pooled.
+
+        Windows whose probabilities are NaN are left out.
+        """
+        windows = self.windows
+        is_given = has_all_values(probabilities)
+        found, chance = {}, []
+        subjects = sorted({str(s) for s in windows.subject[is_given]})
+        for subject in subjects:
+            rows = windows.rows_of([subject])
+            rows = rows[is_given[rows]]
+            value = score_subject(subject, windows.only.values[rows], probabilities[rows]).balanced_accuracy
+            if value is not None:
+                found[subject] = value
+                chance.append(1.0 / len(np.unique(windows.only.values[rows])))
+        if len(found) < max(2, len(subjects) / 2):
+            return self.pooled(probabilities)
+        values = np.array(list(found.values()))
+        interval = bootstrap_interval(values, seed=self.seed, n_bootstrap=self.n_bootstrap)
+        n = int(is_given.sum())
+        return LabelScore(float(values.mean()), interval, float(np.mean(chance)), len(found), n, found)
+
+    def pooled(self, probabilities: NDArray[np.float64]) -> LabelScore:
+        """Return the balanced accuracy over all windows together, its interval still a bootstrap over subjects."""
+        windows, k = self.windows, self.windows.only.n_classes
+        is_given = has_all_values(probabilities)
+        subjects, owner = np.unique(windows.subject[is_given], return_inverse=True)
+        target = windows.only.values[is_given]
+        is_hit = probabilities[is_given].argmax(axis=1) == target
+        counts, hits = np.zeros((len(subjects), k)), np.zeros((len(subjects), k))
+        np.add.at(counts, (owner, target), 1.0)
+        np.add.at(hits, (owner, target), is_hit)
+        draws = np.random.default_rng(self.seed).integers(0, len(subjects), size=(self.n_bootstrap, len(subjects)))
+        drawn = _mean_recall(hits[draws].sum(axis=1), counts[draws].sum(axis=1))
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        value = float(_mean_recall(hits.sum(axis=0), counts.sum(axis=0)))
+        chance = 1.0 / int((counts.sum(axis=0) > 0).sum())
+        return LabelScore(value, (float(low), float(high)), chance, len(subjects), len(target), is_pooled=True)
+
+
+def has_all_values(values: FloatArray) -> Mask:
+    """Return which rows have a number in every column, (n_rows,)."""
+    return np.asarray(np.isfinite(values).all(axis=1), dtype=bool)
+
+
+def has_values(values: FloatArray) -> Mask:
+    """Return which rows have a number in any column, (n_rows,)."""
+    return np.asarray(np.isfinite(values).any(axis=1), dtype=bool)
+
+
+def _mean_recall(hits: FloatArray, counts: FloatArray) -> FloatArray:
+    """Return the mean over classes (the last axis) of hits over counts; classes without windows are left out."""
+    recalls = np.divide(hits, counts, out=np.zeros_like(hits), where=counts > 0)
+    mean: FloatArray = recalls.sum(axis=-1) / (counts > 0).sum(axis=-1)
+    return mean
+
+
+def gather(store: StudyStore, request: EvaluationRequest, settings: AuditSettings) -> Material:
+    """Return the material of an audit; only features are read, no signal.
+
+    Raises
+    ------
+    StudyError
+        Where the task is unknown, or windows or subjects do not suffice for it.
+    SettingsError
+        Where there are too few subjects, or all subjects of a class fall into one fold.
+    """
+    tasks = choose_tasks(store, request.task)
+    if len(tasks) > 1:
+        raise StudyError(f"--task {request.task} names {len(tasks)} tasks; audit one at a time")
+    if tasks[0].is_regression:
+        raise StudyError(f"task {tasks[0].name!r} predicts a number; an audit looks at classes and levels")
+    fit = replace(request.fit, tokens=replace(request.fit.tokens, raw=False, derived=False, features=True))
+    evaluation = replace(request.evaluation, split=K_FOLD, n_seeds=1, label_share=1.0)
+    plan = plan_evaluation(store, replace(request, fit=fit, evaluation=evaluation), needs_folds=False)
+    n_folds = max(2, min(settings.n_folds, len(plan.windows.subjects)))
+    folds = _folds(plan, n_folds)
+    warnings = (*plan.warnings, *missing_folds(folds, K_FOLD, n_folds))
+    return Material(replace(plan, folds=folds, warnings=warnings), settings)
+
+
+def _folds(plan: Plan, n_used: int) -> tuple[Fold, ...]:
+    subjects = plan.windows.subjects
+    folds = make_folds(subjects, K_FOLD, n_folds=n_used, seed=plan.request.seed, validation_fraction=0.0)
+    try:
+        check_classes_per_fold(plan.windows, folds)
+    except SettingsError as fault:
+        raise SettingsError(
+            f"with {n_used} folds over {len(subjects)} subjects a class has all its subjects in one fold; "
+            "set audit.n_folds higher or give another --seed"
+        ) from fault
+    return folds
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """Sizes and thresholds of the probes.
+
+    Attributes
+    ----------
+    n_folds : int
+        Folds over subjects of the probes on data.
+    fit_folds : int
+        Folds over subjects when the audit fits a network itself.
+    margin : float
+        Balanced accuracy above guessing that a probe's whole interval must pass before it counts.
+    association : float
+        Correlation within label and subject that the whole interval must pass before time counts as readable.
+    trace : float
+        The same, for a trace of time that is too weak to carry a score.
+    identity : float
+        Chance-corrected share of windows whose owner is recognised, from which identity alone is a warning.
+    small_spread, large_spread : float
+        Standard deviations of the scores over subjects below and above which they are not believed.
+    n_permutations : int
+        Draws of the labels within subjects.
+    n_shifts : int
+        Circular shifts in time that an association is compared with.
+    n_trees : int
+        Trees of the random-split contrast.
+    """
+
+    n_folds: int = 5
+    fit_folds: int = 3
+    margin: float = 0.05
+    association: float = 0.15
+    trace: float = 0.05
+    identity: float = 0.5
+    small_spread: float = 0.03
+    large_spread: float = 0.25
+    n_permutations: int = 100
+    n_shifts: int = 500
+    n_trees: int = 100
+
+    def __post_init__(self) -> None:
+        least = {"n_folds": 2, "fit_folds": 2, "n_permutations": 20, "n_shifts": 100, "n_trees": 10}
+        for name, allowed in least.items():
+            if getattr(self, name) < allowed:
+                raise SettingsError(f"audit.{name} is {getattr(self, name)}; it must be at least {allowed}")
+        for name in ("margin", "association", "trace", "identity", "small_spread", "large_spread"):
+            if not 0 < getattr(self, name) < 1:
+                raise SettingsError(f"audit.{name} is {getattr(self, name)}; it must be above 0 and below 1")
+        if self.small_spread >= self.large_spread:
+            raise SettingsError(
+                f"audit.small_spread is {self.small_spread}; it must be below audit.large_spread ({self.large_spread})"
+            )
+
+
+def accuracy(held: LabelScore) -> str:
+    """Return "a balanced accuracy of 0.935 [0.905, 0.960] in 34 subjects (guessing: 0.500)"."""
+    pooled = " over all windows together" if held.is_pooled else ""
+    return (
+        f"a balanced accuracy of {with_interval(held.value, held.ci95)}{pooled} in "
+        f"{count(held.n_subjects, 'subject')} (guessing: {score(held.chance)})"
+    )
+
+
+@dataclass(frozen=True)
+class Readable:
+    """Numbers about windows, and the words for them."""
+
+    name: str
+    words: str
+    subject_matter: str
+
+
+FEATURES = Readable("features", "the features, as the model gets them", "inputs")
+OUTPUTS = Readable("outputs", "the model's outputs", "model")
+LATENTS = Readable("latents", "the model's latents", "model")
+
+
+def cells_of(windows: WindowTable) -> tuple[IntArray, ...]:
+    """Return the rows of each cell (one recording, one of the study's own labels) in the order of time."""
+    keys: dict[tuple[int, str], list[int]] = {}
+    for row in np.argsort(windows.onset, kind="stable"):
+        keys.setdefault((int(windows.recording[row]), str(windows.label[row])), []).append(int(row))
+    return tuple(np.array(rows, dtype=np.int64) for rows in keys.values() if len(rows) >= LEAST_IN_CELL)
+
+
+def filled_and_scaled(fold: FoldValues) -> FloatArray:
+    """Return a fold's values with gaps filled by the training median and columns scaled by the training windows.
+
+    Columns without a value, or without spread, in training are 0 everywhere.
+    """
+    training = fold.values[fold.training]
+    has = np.isfinite(training).any(axis=0)
+    values = np.zeros_like(fold.values)
+    if has.any():
+        median = np.nanmedian(training[:, has], axis=0)
+        values[:, has] = np.where(np.isfinite(fold.values[:, has]), fold.values[:, has], median)
+    mean, spread = values[fold.training].mean(axis=0), values[fold.training].std(axis=0)
+    scaled: FloatArray = np.where(spread > 1e-9, (values - mean) / np.where(spread > 1e-9, spread, 1.0), 0.0)
+    return np.clip(scaled, -10.0, 10.0)

@@ -1,0 +1,1 @@
+"""Baseline models, one file each, behind the same interface as the Perceiver."""

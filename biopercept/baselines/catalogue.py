@@ -1,0 +1,100 @@
+"""Every model by the name that ``--model`` takes."""
+
+from __future__ import annotations
+
+from biopercept.baselines.cnn_late_fusion import CnnLateFusion
+from biopercept.baselines.ecg_transformer import EcgTransformer
+from biopercept.baselines.features import (
+    fit_bagging,
+    fit_boosted_numbers,
+    fit_boosting,
+    fit_lda,
+    fit_logistic,
+    fit_ridge,
+)
+from biopercept.baselines.hourglass import Hourglass
+from biopercept.baselines.informer import Informer
+from biopercept.baselines.late_fusion import fit_by_rule, fit_stacking, majority_vote, probability_mean
+from biopercept.baselines.lstm import LongShortTermMemory
+from biopercept.baselines.perceiver import Perceiver
+from biopercept.baselines.probes import fit_clock, fit_dummy, fit_mean, fit_motion, fit_quality
+from biopercept.baselines.transformer import Transformer
+from biopercept.data.windows import WindowTable
+from biopercept.errors import SettingsError
+from biopercept.training.fitting import Fitter, fit_perceiver_io, fitter_of_one_task
+
+MODELS: dict[str, Fitter] = {
+    "perceiver-io": fit_perceiver_io,
+    "perceiver": fitter_of_one_task(Perceiver, can_stack=True),
+    "transformer": fitter_of_one_task(Transformer, can_stack=True),
+    "ecg-transformer": fitter_of_one_task(EcgTransformer),
+    "informer": fitter_of_one_task(Informer),
+    "lstm": fitter_of_one_task(LongShortTermMemory),
+    "cnn-late-fusion": fitter_of_one_task(CnnLateFusion, can_stack=True),
+    "hourglass": fitter_of_one_task(Hourglass, can_stack=True),
+    "majority-vote": fit_by_rule(majority_vote),
+    "probability-mean": fit_by_rule(probability_mean),
+    "stacking": fit_stacking,
+    "bagging": fit_bagging,
+    "boosting": fit_boosting,
+    "logistic": fit_logistic,
+    "lda": fit_lda,
+    "clock-only": fit_clock,
+    "motion-only": fit_motion,
+    "quality-only": fit_quality,
+    "dummy": fit_dummy,
+}
+"""Name -> function that fits the model to classes."""
+
+REGRESSORS: dict[str, Fitter] = {
+    "perceiver-io": fit_perceiver_io,
+    "ridge": fit_ridge,
+    "boosting": fit_boosted_numbers,
+    "clock-only": fit_clock,
+    "motion-only": fit_motion,
+    "quality-only": fit_quality,
+    "dummy": fit_mean,
+}
+"""Name -> function that fits the model to a number."""
+
+PROBES = ("clock-only", "motion-only", "quality-only", "dummy")
+"""Models that read nothing of what the question is about."""
+
+
+def fitter_named(name: str) -> Fitter:
+    """Return the function that fits a model.
+
+    Raises
+    ------
+    SettingsError
+        Where no model has the name.
+    """
+    if name not in MODELS:
+        hint = f"; {', '.join(REGRESSORS)} predict a number" if name in REGRESSORS else ""
+        raise SettingsError(f"model is {name!r}; allowed are {', '.join(MODELS)}{hint}")
+    return MODELS[name]
+
+
+def require_known(name: str) -> None:
+    """Refuse a name that no model has, of classes or of numbers. Raises SettingsError."""
+    if name not in REGRESSORS:
+        fitter_named(name)
+
+
+def fitter_for(name: str, windows: WindowTable) -> Fitter:
+    """Return the function that fits a model to what the windows' tasks ask for.
+
+    Raises
+    ------
+    SettingsError
+        Where no model has the name, or it cannot answer these tasks.
+    """
+    require_known(name)
+    tasks = windows.tasks
+    if len(tasks) > 1 and name != "perceiver-io":
+        raise SettingsError(f"{name} answers one task at a time; give --task one name, or use --model perceiver-io")
+    if tasks and not tasks[0].is_classification and name not in REGRESSORS:
+        raise SettingsError(
+            f"{name} cannot predict the number that task {tasks[0].name!r} asks for; use {', '.join(REGRESSORS)}"
+        )
+    return REGRESSORS[name] if tasks and not tasks[0].is_classification else fitter_named(name)

@@ -1,1 +1,0 @@
-"""The other systems, one file each, behind the same interface as the Perceiver."""

@@ -1,0 +1,151 @@
+"""From windows to what models read: features and signals, and how each is scaled.
+
+What is fitted (:class:`Population`) is fitted on the recordings of training subjects alone; a change in any other
+subject leaves it, and everything trained on it, unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from biopercept.data.normalisation import (
+    UNSEEN,
+    Affine,
+    FloatArray,
+    Moments,
+    NormalisationSettings,
+    Population,
+    Sessions,
+    Statistics,
+    affine_of,
+    cumulative_moments,
+    moments_until,
+    population_statistics,
+)
+from biopercept.data.signals import SignalBank, bank_moments, build_banks
+from biopercept.data.windows import IntArray, WindowTable
+
+
+@dataclass(frozen=True, eq=False)
+class WindowInputs:
+    """The inputs of a window table: features, signal banks and what each window may know of its own recording.
+
+    Nothing here is fitted; :meth:`fit` fits the population part of the normalisation on training recordings.
+    """
+
+    windows: WindowTable
+    settings: NormalisationSettings
+    step_seconds: float
+    raw: bool = True
+    derived: bool = True
+
+    @cached_property
+    def banks(self) -> tuple[SignalBank, ...]:
+        """Return the signal banks, read once."""
+        return build_banks(self.windows.recordings, raw=self.raw, derived=self.derived)
+
+    @cached_property
+    def bank_moments(self) -> tuple[tuple[Moments, Moments], ...]:
+        """Return per bank the moments of the windows' own recordings."""
+        found = []
+        for bank in self.banks:
+            own, whole, reference = bank_moments(bank, self.windows, self.settings.mode, self.reference_ends)
+            found.append((self._of_session(own, whole, reference), whole))
+        return tuple(found)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """Return which recordings came before which, as far as the normalisation asks."""
+        return Sessions.of(self.windows.recordings, self.settings.scope)
+
+    @cached_property
+    def reference_ends(self) -> FloatArray:
+        """Return where the reference ends in each recording, seconds (n_recordings,)."""
+        return self.sessions.reference_ends(self.windows.recordings, self.settings.reference_seconds)
+
+    def _of_session(self, own: Moments, whole: Moments, reference: Moments) -> Moments:
+        return self.sessions.known(self.settings.mode, own, whole, reference, self.windows.recording)
+
+    @cached_property
+    def raw_features(self) -> FloatArray:
+        """Return the un-normalised features (n_windows, n_features)."""
+        return self.windows.raw_features()
+
+    @cached_property
+    def feature_moments(self) -> tuple[Moments, Moments]:
+        """Return the moments of the features over each recording's grid windows, as for signals."""
+        own, whole, reference = _feature_moments(self.windows, self.settings.mode, self.reference_ends)
+        return self._of_session(own, whole, reference), whole
+
+    def fit(self, training_subjects: Collection[str]) -> Population:
+        """Return the population's statistics, from the recordings of these subjects alone."""
+        chosen = np.array([r.subject in set(training_subjects) for r in self.windows.recordings], dtype=bool)
+        found: dict[str, tuple[list[float], list[float]]] = {}
+        for bank, (_, whole) in zip(self.banks, self.bank_moments, strict=True):
+            for column, channel in enumerate(bank.channels):
+                means, variances = found.setdefault(f"{bank.modality}/{channel.name}", ([], []))
+                has = chosen & (whole.count[:, column] > 0)
+                means.extend(whole.mean[has, column])
+                variances.extend(whole.variance[has, column])
+        signals = {key: population_statistics(np.array(m), np.array(v)) for key, (m, v) in found.items() if m}
+        _, whole = self.feature_moments
+        features: dict[str, Statistics] = {}
+        for column, name in enumerate(self.windows.feature_names):
+            has = chosen & (whole.count[:, column] > 0)
+            if has.any():
+                features[name] = population_statistics(whole.mean[has, column], whole.variance[has, column])
+        return Population(signals, features)
+
+    def features(self, population: Population) -> FloatArray:
+        """Return normalised features (n_windows, n_features), NaN where undefined, clipped (not in mode ``raw``)."""
+        own, _ = self.feature_moments
+        statistics = [population.features.get(name, UNSEEN) for name in self.windows.feature_names]
+        prior = self.settings.prior_seconds / self.step_seconds
+        affine = affine_of(self.settings.mode, own, statistics, prior_count=prior)
+        values = (self.raw_features - affine.centre) / affine.spread
+        return values if self.settings.mode == "raw" else np.clip(values, -self.settings.clip, self.settings.clip)
+
+    def signal_affine(self, index: int, population: Population) -> Affine:
+        """Return the affine map of every window and channel of bank ``index``."""
+        bank, (own, _) = self.banks[index], self.bank_moments[index]
+        statistics = [population.of_channel(bank.modality, channel.name) for channel in bank.channels]
+        prior = self.settings.prior_seconds * bank.sampling_rate
+        return affine_of(self.settings.mode, own, statistics, prior_count=prior)
+
+
+def _feature_moments(windows: WindowTable, mode: str, reference_ends: FloatArray) -> tuple[Moments, Moments, Moments]:
+    """Return moments of features over grid windows: those ended by each window's end, all, those of the reference."""
+    n_features = len(windows.feature_names)
+    own = Moments(*(np.zeros((len(windows), n_features)) for _ in range(3)))
+    shape = (len(windows.recordings), n_features)
+    whole, reference = (Moments(*(np.zeros(shape) for _ in range(3))) for _ in range(2))
+    for index, recording in enumerate(windows.recordings):
+        table = recording.windows
+        grid = np.flatnonzero(~np.asarray(table.is_labelled))
+        grid = grid[np.argsort(np.asarray(table.onset)[grid], kind="stable")]
+        ends = np.asarray(table.onset)[grid] + windows.length_seconds
+        values = np.asarray(table.features, dtype=np.float64)[grid]
+        rows = np.flatnonzero(windows.recording == index)
+        limit = reference_ends[index : index + 1]
+        until = np.repeat(limit, len(rows)) if mode == "reference" else windows.onset[rows] + windows.length_seconds
+        known = np.full(len(rows), len(ends)) if mode == "recording" else _ended_by(ends, until)
+        at = np.array([index])
+        for column in range(n_features):
+            is_real = np.isfinite(values[:, column])
+            running = cumulative_moments(np.where(is_real, values[:, column], 0.0), is_real)
+            parts = ((own, rows, known), (whole, at, np.array([len(grid)])), (reference, at, _ended_by(ends, limit)))
+            for into, where, stop in parts:
+                found = moments_until(running, stop)
+                into.count[where, column], into.mean[where, column] = found.count, found.mean
+                into.variance[where, column] = found.variance
+    return own, whole, reference
+
+
+def _ended_by(ends: FloatArray, times: FloatArray) -> IntArray:
+    """Return how many windows (in time order) have ended by each time."""
+    # Half a millisecond of grace: onsets are sums of floats.
+    return np.searchsorted(ends, times + 5e-4, side="right").astype(np.int64)

@@ -1,0 +1,309 @@
+"""Which subjects train, stop training early, and are tested; decided by identity alone, before anything is fitted.
+
+A subject's place in a split is drawn from its identity, so that nobody else's coming or going changes it. Folds with
+the classes balanced over them are dealt by scikit-learn's ``StratifiedGroupKFold``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.errors import SettingsError
+
+SUBJECT = "subject"
+K_FOLD = "k-fold"
+STUDY = "study"
+TIME = "time"
+SPLITS = (SUBJECT, K_FOLD, STUDY)
+"""Splits over subjects; ``time`` is one within each subject (see :mod:`biopercept.evaluation.time_split`)."""
+
+MIN_LABELLED_TO_SET_ASIDE = 4
+"""With fewer labelled subjects than this, of more, none is spared for early stopping."""
+_PARTS = 20
+"""Rows that stand for one subject; its classes share them, each having at least one."""
+_NUMBERED = re.compile(r"^(?P<before>.*?)(?P<number>[0-9]{1,9})(?P<after>[^0-9]*)$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One division of the subjects; the groups share nobody.
+
+    Attributes
+    ----------
+    name : str
+        Name of the fold, used for its files.
+    training, validation, test : tuple of str
+        Subjects that weights are fitted on, that early stopping looks at, and that are scored.
+    unlabelled : tuple of str
+        Subjects of the training side whose labels are not used: pretraining may read their signals, nothing else.
+    """
+
+    name: str
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    unlabelled: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        groups = (*self.training, *self.validation, *self.test, *self.unlabelled)
+        if len(set(groups)) != len(groups):
+            raise SettingsError(f"fold {self.name} has a subject on two sides; subjects must be on one side only")
+
+    @property
+    def fitting(self) -> tuple[str, ...]:
+        """Return training and validation subjects: everybody whose labels may touch the model."""
+        return tuple(sorted((*self.training, *self.validation)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fold as plain values; ``unlabelled`` only where there are some."""
+        plain = asdict(self)
+        if not self.unlabelled:
+            del plain["unlabelled"]
+        return plain
+
+
+def make_folds(
+    subjects: Sequence[str],
+    split: str,
+    *,
+    n_folds: int = 5,
+    seed: int = 0,
+    validation_fraction: float = 0.15,
+    label_share: float = 1.0,
+) -> tuple[Fold, ...]:
+    """Return the folds; their test groups together are every subject once.
+
+    The fold that tests a subject is a pure function of its identity, the split, the seed and the number of folds:
+    adding or removing a subject moves nobody else. Folds of ``k-fold`` may therefore differ in size (little where
+    subjects are numbered without gaps, see :func:`~biopercept.data.splits.identity_place`), and one that
+    nobody falls into is left out.
+
+    Parameters
+    ----------
+    subjects : sequence of str
+    split : str
+        ``subject`` (leave one subject out) or ``k-fold`` (whole subjects, dealt by identity).
+    n_folds : int
+        Number of folds of ``k-fold`` that subjects are dealt to.
+    seed : int
+        Salt of every draw.
+    validation_fraction : float
+        Part of the fold's labelled subjects that early stopping looks at; at least one, 0 for none.
+    label_share : float
+        Part of the fold's remaining subjects that keep their labels; the others are ``unlabelled``. Where labels are
+        scarce (a share below 1, fewer than 4 labelled subjects), nobody is set aside for early stopping.
+
+    Raises
+    ------
+    SettingsError
+        Where the split is unknown, there are too few subjects for it, or all of them fall into one fold.
+    """
+    everyone = sorted(set(subjects))
+    if split not in (SUBJECT, K_FOLD):
+        raise SettingsError(f"split is {split!r}; allowed are {SUBJECT}, {K_FOLD}")
+    if len(everyone) < 3:
+        raise SettingsError(
+            f"{len(everyone)} subject{'s' * (len(everyone) != 1)} with labelled windows; "
+            "cross-validation over subjects needs at least 3"
+        )
+    if split == SUBJECT:
+        groups = [(subject, [subject]) for subject in everyone]
+    else:
+        if not 2 <= n_folds <= len(everyone):
+            raise SettingsError(f"{n_folds} folds for {len(everyone)} subjects; allowed are 2 to {len(everyone)}")
+        groups = dealt_by_identity(everyone, n_folds, seed)
+        if len(groups) < 2:
+            raise SettingsError(
+                f"all {len(everyone)} subjects fall into one of {n_folds} folds, which are dealt by identity; "
+                "use more folds or another --seed"
+            )
+    return folds_of(groups, everyone, seed=seed, validation_fraction=validation_fraction, label_share=label_share)
+
+
+def dealt_by_identity(subjects: Sequence[str], n_folds: int, salt: object) -> list[tuple[str, list[str]]]:
+    """Return name and subjects, sorted, of each fold that somebody falls into.
+
+    Whose fold is whose depends on identity, salt and number of folds, on nobody else.
+
+    >>> dealt_by_identity(["S1", "S2", "S3", "S4"], 2, 0)
+    [('01-of-02', ['S2', 'S3']), ('02-of-02', ['S1', 'S4'])]
+    """
+    place = {subject: int(identity_place(subject, f"fold-{salt}", n_folds)) for subject in subjects}
+    groups = [(fold_name(i, n_folds), sorted(s for s in subjects if place[s] == i)) for i in range(n_folds)]
+    return [(name, group) for name, group in groups if group]
+
+
+def fold_name(index: int, n_folds: int) -> str:
+    """Return the name of a fold of several, counted from 0.
+
+    >>> fold_name(0, 5)
+    '01-of-05'
+    """
+    return f"{index + 1:02d}-of-{n_folds:02d}"
+
+
+def missing_folds(folds: Sequence[Fold], split: str, n_folds: int) -> tuple[str, ...]:
+    """Return the warning that folds of ``k-fold`` were left out because nobody fell into them; none where none was."""
+    names = {fold.name for fold in folds}
+    empty = [name for name in (fold_name(i, n_folds) for i in range(n_folds)) if name not in names]
+    if split != K_FOLD or not folds or not empty:
+        return ()
+    return (
+        f"{len(folds)} folds instead of {n_folds}: subjects are dealt by identity, and nobody fell into "
+        f"{', '.join(empty)}",
+    )
+
+
+def folds_of(
+    groups: Sequence[tuple[str, Sequence[str]]],
+    everyone: Sequence[str],
+    *,
+    seed: int,
+    validation_fraction: float,
+    label_share: float = 1.0,
+) -> tuple[Fold, ...]:
+    """Return the folds that test these groups; the others of everyone are their training sides, divided as said.
+
+    Parameters
+    ----------
+    groups : sequence of (str, sequence of str)
+        Name and test subjects of each fold.
+    everyone : sequence of str
+        Sorted.
+    seed, validation_fraction, label_share
+        As of :func:`make_folds`.
+    """
+    folds = []
+    for name, test in groups:
+        rest = [s for s in everyone if s not in test]
+        labelled = choose_labelled(rest, label_share, f"{seed}-{name}")
+        is_scarce = len(labelled) < min(len(rest), MIN_LABELLED_TO_SET_ASIDE)
+        validation = () if is_scarce else choose_validation(labelled, validation_fraction, f"{seed}-{name}")
+        training = tuple(s for s in labelled if s not in validation)
+        folds.append(Fold(name, training, validation, tuple(test), tuple(s for s in rest if s not in labelled)))
+    return tuple(folds)
+
+
+def choose_labelled(subjects: Sequence[str], share: float, salt: object) -> tuple[str, ...]:
+    """Return the subjects that keep their labels, sorted: ``share`` of them and at least 2, chosen by identity.
+
+    The subjects of a smaller share are among those of a larger one, and each fold draws anew by its own salt.
+
+    >>> set(choose_labelled("abcdefgh", 0.25, 0)) < set(choose_labelled("abcdefgh", 0.5, 0))
+    True
+    """
+    n = min(max(2, round(share * len(subjects))), len(subjects))
+    ranked = sorted(subjects, key=lambda s: identity_rank(s, f"labelled-{salt}"))
+    return tuple(sorted(ranked[:n]))
+
+
+def choose_validation(subjects: Sequence[str], fraction: float, salt: object) -> tuple[str, ...]:
+    """Return the subjects that early stopping looks at, sorted, chosen by identity from the training side.
+
+    A subject is chosen where what it draws by its identity and the salt is below ``fraction``: adding or removing
+    another one does not change that. What cannot hold at the same time gives way: there is at least one (the lowest
+    draw stands in until somebody is below), at least one is left to train on, and no more are chosen than twice the
+    fraction (of very few subjects two may draw low; the lowest are taken). The number is the fraction only about,
+    most closely where subjects are numbered without gaps. Folds use salts of their own, so that not the same few
+    people are kept from training in all of them.
+
+    Parameters
+    ----------
+    subjects : sequence of str
+    fraction : float
+        Part that is chosen; 0 for nobody.
+    salt : object
+    """
+    if fraction <= 0 or len(subjects) < 2:
+        return ()
+    n_places = max(1, round(1 / fraction))
+    drawn = {s: identity_place(s, f"validation-{salt}", n_places) / n_places for s in subjects}
+    ranked = sorted(drawn, key=lambda s: (drawn[s], s))
+    n_below = sum(value < fraction for value in drawn.values())
+    n = min(max(1, n_below), math.ceil(2 * fraction * len(ranked)), len(ranked) - 1)
+    return tuple(sorted(ranked[:n]))
+
+
+def dealt_by_class(
+    subjects: NDArray[np.str_], targets: Sequence[NDArray[np.int64]], n_folds: int, seed: int
+) -> list[tuple[str, list[str]]]:
+    """Return name and subjects, sorted, of each fold that somebody falls into, classes balanced over the folds.
+
+    Every subject weighs the same however many windows it has, so that subjects with one class only are spread as well
+    as the classes are. The folds depend on seed and on who is there with which share of each class, not on the order
+    of the windows. Unlike folds dealt by identity they depend on everybody: a subject that is added or removed may move
+    others. To keep folds, write them once and take them again (``cross-validate --folds-from``).
+
+    Parameters
+    ----------
+    subjects : array of str, shape (n_windows,)
+    targets : sequence of int64 arrays, shape (n_windows,)
+        Class of each window in each task; below 0 where it has none.
+    n_folds : int
+    seed : int
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    owners: list[str] = []
+    classes: list[int] = []
+    first = 0
+    for target in targets:
+        n_classes = int(target.max(initial=-1)) + 1
+        for subject in np.unique(subjects):
+            held = target[(subjects == subject) & (target >= 0)]
+            for index, count in enumerate(np.bincount(held, minlength=n_classes)):
+                n_rows = max(1, round(_PARTS * count / len(held))) if count else 0
+                owners += [str(subject)] * n_rows
+                classes += [first + index] * n_rows
+        first += n_classes
+    who = np.array(owners, dtype=np.str_)
+    split = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed % 2**32)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # a rare class lacks in some folds
+        parts = [np.unique(who[test]).tolist() for _, test in split.split(np.zeros(len(who)), classes, who)]
+    return [(fold_name(i, n_folds), [str(s) for s in part]) for i, part in enumerate(parts) if part]
+
+
+def identity_rank(subject: str, salt: str) -> str:
+    """Return a hash that orders subjects at random but depends on nothing except the subject and the salt."""
+    return hashlib.sha256(f"{salt}\0{subject}".encode()).hexdigest()
+
+
+def identity_place(subject: str, salt: str, n_places: int) -> float:
+    """Return where the subject is dealt, from 0 up to but without ``n_places``; its whole part is the place.
+
+    The place of one subject is uniform over the salts. It is a pure function of the arguments. Most studies number
+    their subjects (S01, sub-014, Subject7), and there it is dealt by blocks: of ``n_places`` numbers that follow each
+    other, from 1 on, each gets another place, in an order that the salt shuffles anew for every block. So the places
+    of a study without gaps in its numbers are filled evenly although nobody's place depends on who else is there;
+    where numbers are missing, or names have none, places fill as by dice.
+
+    Parameters
+    ----------
+    subject : str
+    salt : str
+    n_places : int
+        At least 1.
+
+    Examples
+    --------
+    >>> sorted(int(identity_place(f"S{i:02d}", "salt", 5)) for i in range(1, 11))
+    [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    """
+    within = int(identity_rank(subject, f"within-{salt}")[:13], 16) / 16**13
+    numbered = _NUMBERED.match(subject)
+    if numbered is None:
+        return n_places * within
+    block, position = divmod(int(numbered["number"]) - 1, n_places)
+    family = f"{numbered['before']}\0{numbered['after']}\0{block}"
+    shuffled = sorted(range(n_places), key=lambda place: identity_rank(f"{family}\0{place}", f"place-{salt}"))
+    return shuffled[position] + within

@@ -1,0 +1,407 @@
+"""The windows of prepared recordings and what each task says of them, as one table; every excluded window is counted.
+
+A row names a window by recording and position in that recording's own window table, so
+nothing is copied. The onset stays in this table for scores and timelines; no model sees it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.errors import SettingsError, StudyError
+from biopercept.recording import Interval, RecordingLabels
+from biopercept.store.prepared import StoredWindows, WindowedRecording
+from biopercept.tasks import Task
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What one task says of each window of a table.
+
+    Attributes
+    ----------
+    task : Task
+    values : array, shape (n_windows,)
+        Class or level as int64, -1 where the task gives none; of a regression the number in the unit of the study's
+        column as float64, NaN where there is none.
+    excluded : mapping of str to int
+        Windows to which the task gives nothing, by reason.
+    """
+
+    task: Task
+    values: NDArray[Any]
+    excluded: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def is_known(self) -> NDArray[np.bool_]:
+        """Return where the task gives a class or a number, (n_windows,)."""
+        return np.asarray(np.isfinite(self.values) if self._are_numbers else self.values >= 0)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the names that ``values`` count; empty for a regression."""
+        return self.task.class_names
+
+    @property
+    def n_classes(self) -> int:
+        """Return the number of classes; 0 for a regression."""
+        return len(self.task.classes)
+
+    @property
+    def groups(self) -> IntArray:
+        """Return the class of each window, or -1 everywhere for a regression: a subject's groups weigh the same."""
+        return np.full(len(self.values), -1, dtype=np.int64) if self._are_numbers else self.values
+
+    @property
+    def _are_numbers(self) -> bool:
+        return self.values.dtype.kind == "f"
+
+    def at(self, rows: IntArray) -> Targets:
+        """Return the targets of some windows."""
+        return replace(self, values=self.values[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class WindowTable:
+    """Windows chosen for learning or prediction.
+
+    Attributes
+    ----------
+    recordings : tuple of WindowedRecording
+        The recordings that rows point into.
+    length_seconds : float
+        Length of every window.
+    feature_names : tuple of str
+        Names of the feature columns, "group/name".
+    recording, row : int64 arrays, shape (n_windows,)
+        Index into ``recordings``, and row in that recording's window table.
+    onset : float64 array, shape (n_windows,)
+        Seconds on the recording's clock.
+    subject : array of str, shape (n_windows,)
+    label : array of str, shape (n_windows,)
+        The stage's own word (``trial_type``); empty where there is none.
+    targets : mapping of str to Targets
+        What each task says of the windows, by its name; empty for prediction.
+    """
+
+    recordings: tuple[WindowedRecording, ...]
+    length_seconds: float
+    feature_names: tuple[str, ...]
+    recording: IntArray
+    row: IntArray
+    onset: NDArray[np.float64]
+    subject: NDArray[np.str_]
+    label: NDArray[np.str_]
+    targets: Mapping[str, Targets] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.recording)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Return the tasks in order."""
+        return tuple(targets.task for targets in self.targets.values())
+
+    @property
+    def only(self) -> Targets:
+        """Return what the one task says.
+
+        Raises
+        ------
+        SettingsError
+            Where there are several tasks, or none.
+        """
+        if len(self.targets) != 1:
+            raise SettingsError(f"one task is needed here, and there are {len(self.targets)}; give --task one name")
+        return next(iter(self.targets.values()))
+
+    @property
+    def excluded(self) -> dict[str, int]:
+        """Return the windows to which tasks give nothing, by reason; of several tasks each with its name."""
+        if len(self.targets) == 1:
+            return dict(self.only.excluded)
+        return {f"{name}: {why}": n for name, targets in self.targets.items() for why, n in targets.excluded.items()}
+
+    @property
+    def is_labelled(self) -> NDArray[np.bool_]:
+        """Return to which windows any task gives a class or a number, (n_windows,)."""
+        return np.asarray(np.any([targets.is_known for targets in self.targets.values()], axis=0))
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Return the subjects that have at least one window, sorted."""
+        return tuple(sorted({str(s) for s in self.subject}))
+
+    def rows_of(self, subjects: Collection[str]) -> IntArray:
+        """Return the positions of the windows of these subjects, in order."""
+        return np.flatnonzero(np.isin(self.subject, sorted(subjects))).astype(np.int64)
+
+    def at(self, rows: IntArray) -> WindowTable:
+        """Return the table of some windows, in the order of ``rows``."""
+        return replace(
+            self,
+            recording=self.recording[rows],
+            row=self.row[rows],
+            onset=self.onset[rows],
+            subject=self.subject[rows],
+            label=self.label[rows],
+            targets={name: targets.at(rows) for name, targets in self.targets.items()},
+        )
+
+    def of_task(self, name: str) -> tuple[WindowTable, IntArray]:
+        """Return the windows that one task labels, as a table of that task alone, and their rows in this one."""
+        rows = np.flatnonzero(self.targets[name].is_known).astype(np.int64)
+        return replace(self, targets={name: self.targets[name]}).at(rows), rows
+
+    def raw_features(self) -> NDArray[np.float64]:
+        """Return the un-normalised features, (n_windows, n_features), NaN where undefined."""
+        return self._gather("features")
+
+    def quality(self) -> NDArray[np.float64]:
+        """Return the mean signal quality of each window in [0, 1], (n_windows,); NaN where no signal is present."""
+        values = [_row_means(np.asarray(r.windows.quality, dtype=np.float64)) for r in self.recordings]
+        return self._pick(values)
+
+    def stages(self) -> IntArray:
+        """Return the labelled stretch of its recording that each window was cut from, (n_windows,); -1 for none."""
+        return self._gather("stage").astype(np.int64)
+
+    def _gather(self, column: str) -> NDArray[np.float64]:
+        return self._pick([np.asarray(getattr(r.windows, column), dtype=np.float64) for r in self.recordings])
+
+    def _pick(self, values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Return the rows of this table from one array per recording."""
+        if not len(self):
+            return np.empty((0, *values[0].shape[1:])) if values else np.empty(0)
+        starts = np.concatenate([[0], np.cumsum([len(v) for v in values])])
+        picked: NDArray[np.float64] = np.concatenate(values)[starts[self.recording] + self.row]
+        return picked
+
+
+def _row_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of the finite values of each row; NaN for a row without one."""
+    is_finite = np.isfinite(values)
+    counts = is_finite.sum(axis=1)
+    sums = np.where(is_finite, values, 0.0).sum(axis=1)
+    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
+    return means
+
+
+def labelled_windows(
+    recordings: Sequence[WindowedRecording],
+    task: Task,
+    *,
+    length_seconds: float,
+    feature_names: Sequence[str],
+    unscored_seconds: float | Sequence[float] = 0.0,
+) -> WindowTable:
+    """Return the windows to which the task gives a class or a number.
+
+    A number of a stretch goes to the windows cut from it, one of a whole recording to all its labelled windows, or to
+    its grid where it has no labelled stretch. Windows without a number are left out.
+
+    Parameters
+    ----------
+    recordings : sequence of WindowedRecording
+    task : Task
+    length_seconds : float
+        Length of the windows.
+    feature_names : sequence of str
+        Names of the feature columns.
+    unscored_seconds : float, or one for each recording
+        Windows that begin before this time are left out ("reference period"): they fitted the
+        ``reference`` normalisation.
+
+    Raises
+    ------
+    StudyError
+        Where no window is left, or only one class or number.
+    """
+    unscored = np.broadcast_to(np.asarray(unscored_seconds, dtype=np.float64), len(recordings))
+    excluded: Counter[str] = Counter()
+    places: list[tuple[int, int]] = []
+    values: list[float] = []
+    for index, recording in enumerate(recordings):
+        windows = recording.windows
+        for row in _candidates(windows, task):
+            label, onset = str(windows.label[row]), float(windows.onset[row])
+            if not task.uses(label):
+                excluded[f"label {label!r} is ignored by the task"] += 1
+            elif onset < unscored[index]:
+                excluded["inside the reference period"] += 1
+            elif task.column is None:
+                places.append((index, row))
+                values.append(task.class_names.index(str(task.class_of(label))))
+            elif np.isfinite(number := recording.labels.value_of(task.column, label, onset, length_seconds)):
+                places.append((index, row))
+                values.append(number)
+            else:
+                excluded[f"no number in column {task.column!r}"] += 1
+    _require_two(task, values)
+    targets = Targets(task, np.array(values, dtype=np.int64 if task.column is None else np.float64), dict(excluded))
+    return replace(_window_table(recordings, places, length_seconds, feature_names), targets={task.name: targets})
+
+
+def _candidates(windows: StoredWindows, task: Task) -> list[int]:
+    """Return the windows that a task looks at: the labelled ones, or for a number the grid where there are none."""
+    is_labelled = np.asarray(windows.is_labelled)
+    is_of_whole = task.column is not None and not is_labelled.any()
+    rows: list[int] = np.flatnonzero(~is_labelled if is_of_whole else is_labelled).tolist()
+    return rows
+
+
+def _require_two(task: Task, values: Sequence[float]) -> None:
+    """Refuse a task of which nothing is left, or one class or number only. Raises StudyError."""
+    name, n = task.name, len(values)
+    if task.column is not None:
+        if not values:
+            raise StudyError(f"no window has a number for task {name!r}; check the column {task.column!r}")
+        if len(set(values)) < 2:
+            raise StudyError(f"all {n} windows of task {name!r} are {values[0]:g}; they must differ")
+    elif not values:
+        raise StudyError(f"no window has a label of task {name!r}; check events.tsv and the classes in study.yaml")
+    elif len(set(values)) < 2:
+        only = task.class_names[int(values[0])]
+        raise StudyError(f"all {n} windows of task {name!r} are {only!r}; two classes are needed")
+
+
+def joint_windows(tables: Sequence[WindowTable], *, with_grid: bool = False) -> WindowTable:
+    """Return the windows that any of several tasks labels, once each, with what every task says of them.
+
+    Parameters
+    ----------
+    tables : sequence of WindowTable
+        One for each task, of the same recordings.
+    with_grid : bool
+        Whether the windows that cover these recordings without regard to labels come along; no task has a target for
+        them as a whole, but their single times may lie in labelled stretches.
+    """
+    first = tables[0]
+    places: dict[tuple[int, int], int] = {}
+    for key in sorted({key for table in tables for key in _keys(table)}):
+        places[key] = len(places)
+    if with_grid:
+        for index in sorted({index for index, _ in places}):
+            for row in np.flatnonzero(~np.asarray(first.recordings[index].windows.is_labelled)):
+                places.setdefault((index, int(row)), len(places))
+    joint = _window_table(first.recordings, list(places), first.length_seconds, first.feature_names)
+    targets = {}
+    for table in tables:
+        single = table.only
+        values = np.full(len(joint), -1 if single.task.column is None else np.nan, dtype=single.values.dtype)
+        values[[places[key] for key in _keys(table)]] = single.values
+        targets[single.task.name] = replace(single, values=values)
+    return replace(joint, targets=targets)
+
+
+def _keys(table: WindowTable) -> list[tuple[int, int]]:
+    return list(zip(table.recording.tolist(), table.row.tolist(), strict=True))
+
+
+def grid_windows(
+    recordings: Sequence[WindowedRecording],
+    *,
+    length_seconds: float,
+    feature_names: Sequence[str],
+    n_before: int = 0,
+) -> WindowTable:
+    """Return the windows that cover every recording from its start, labels or not: predictions are made for them.
+
+    The first ``n_before`` recordings give no windows: they are there for what came before in the session.
+    """
+    places = [
+        (index, int(row))
+        for index, recording in enumerate(recordings)
+        for row in np.flatnonzero(~np.asarray(recording.windows.is_labelled))
+        if index >= n_before
+    ]
+    return _window_table(recordings, places, length_seconds, feature_names)
+
+
+def _window_table(
+    recordings: Sequence[WindowedRecording],
+    places: Sequence[tuple[int, int]],
+    length_seconds: float,
+    feature_names: Sequence[str],
+) -> WindowTable:
+    """Return the table, without targets, of windows each given as (index of its recording, row there)."""
+    columns = np.asarray(places, dtype=np.int64).reshape(-1, 2)
+    return WindowTable(
+        recordings=tuple(recordings),
+        length_seconds=length_seconds,
+        feature_names=tuple(feature_names),
+        recording=columns[:, 0],
+        row=columns[:, 1],
+        onset=np.array([float(recordings[i].windows.onset[j]) for i, j in places], dtype=np.float64),
+        subject=np.array([recordings[i].subject for i, _ in places], dtype=np.str_),
+        label=np.array([str(recordings[i].windows.label[j]) for i, j in places], dtype=np.str_),
+    )
+
+
+class DenseLabels:
+    """The answers of one task at any time of any of its recordings.
+
+    A time in no stretch that the task knows, or in stretches that disagree, has no answer. A stretch holds its onset
+    and not its end.
+
+    Parameters
+    ----------
+    recordings : sequence of WindowedRecording
+    task : Task
+    """
+
+    def __init__(self, recordings: Sequence[WindowedRecording], task: Task) -> None:
+        self._steps = [_step_function(r.labels, r.duration_seconds, task) for r in recordings]
+
+    def at(self, recording: IntArray, times: FloatArray) -> FloatArray:
+        """Return the class, level or number at each time; NaN where there is none.
+
+        Parameters
+        ----------
+        recording : int64 array, shape (n,)
+            Index of the recording of each row.
+        times : float64 array, shape (n, Q)
+            Seconds on the recording's clock.
+        """
+        found = np.full(times.shape, np.nan)
+        for index in np.unique(recording):
+            rows = recording == index
+            edges, values = self._steps[index]
+            found[rows] = values[np.searchsorted(edges, times[rows], side="right")]
+        return found
+
+
+def _step_function(labels: RecordingLabels, duration: float, task: Task) -> tuple[FloatArray, FloatArray]:
+    """Return the moments at which the answer may change, (n,), and the answer before, between and after them, (n + 1,).
+
+    Where stretches overlap, an answer holds only where all that have one agree.
+    """
+    stretches = _answered(labels, duration, task)
+    edges = np.unique([moment for i, _ in stretches for moment in (i.onset_seconds, i.end_seconds)])
+    lowest, highest = np.full(len(edges) + 1, np.inf), np.full(len(edges) + 1, -np.inf)
+    for interval, answer in stretches:
+        first, last = np.searchsorted(edges, [interval.onset_seconds, interval.end_seconds])
+        covered = slice(first + 1, last + 1)
+        lowest[covered], highest[covered] = np.minimum(lowest[covered], answer), np.maximum(highest[covered], answer)
+    return edges, np.where(lowest == highest, lowest, np.nan)
+
+
+def _answered(labels: RecordingLabels, duration: float, task: Task) -> list[tuple[Interval, float]]:
+    """Return the stretches of a recording that the task has an answer for, with it."""
+    whole = Interval(0.0, duration, labels.condition)
+    if task.is_regression:
+        column = task.column or ""
+        every = [(whole, labels.values[column])] if column in labels.values else []
+        return [(i, v) for i, v in (*labels.numbers(column), *every) if i.label not in task.ignore]
+    order = {name: place for place, name in enumerate(task.classes)}
+    named = [(i, task.class_of(i.label)) for i in (*labels.intervals, whole)]
+    return [(i, float(order[name])) for i, name in named if name is not None]

@@ -1,0 +1,122 @@
+"""Cross-validation over subjects: every fold fitted anew, finished folds kept, interrupted runs resumed.
+
+1. The plan (task, windows, normalisation, folds) is settled and ``folds.json`` written before training.
+2. Each fold is fitted on its training subjects, stopped early on its validation subjects, and its test
+   subjects are predicted once; the fold's file is written whole when it is done.
+3. When all folds are there, and only then, predictions are joined and scored.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from biopercept.baselines.catalogue import require_known
+from biopercept.data.joined import open_studies
+from biopercept.evaluation.fold_fits import FoldResult, fit_folds, fold_from_json, fold_to_json
+from biopercept.evaluation.plan import EvaluationRequest
+from biopercept.evaluation.runs import FoldDone, RunFolder
+from biopercept.evaluation.scoring import scored_part, write_all_scores
+from biopercept.evaluation.time_split import plan_any
+from biopercept.files import only_writer, write_text
+from biopercept.training.engine import engine_for
+
+FOLDS_FILE, FOLDS_FOLDER = "folds.json", "folds"
+
+
+def cross_validate(
+    request: EvaluationRequest,
+    output: Path,
+    *,
+    n_jobs: int = 1,
+    config_text: str = "",
+    overwrite: bool = False,
+    on_fold: FoldDone | None = None,
+) -> dict[str, Any]:
+    """Run or resume a cross-validation and return the content of its ``scores.json``.
+
+    Of several tasks each has its own in a folder of its name; all of them are returned.
+
+    Parameters
+    ----------
+    request : EvaluationRequest
+    output : Path
+        Result folder; folds finished in an earlier run of the same request are used again.
+    n_jobs : int
+        Folds fitted at once, each in a process of its own; results do not depend on it.
+    config_text : str
+        Effective settings (YAML), kept beside the results.
+    overwrite : bool
+        Remove the results of an earlier run, once it is sure that this one can begin.
+    on_fold : callable, optional
+        Told ``(fold, was_done_before, n_folds)`` as folds finish.
+
+    Raises
+    ------
+    SettingsError
+        Where the folder holds something else or folds of other settings or data, or a class has too few subjects.
+    BusyError
+        Where another process is writing there.
+    """
+    require_known(request.model)
+    with open_studies(request.store, *request.more_stores) as store, only_writer(output):
+        plan = plan_any(store, request)
+        engine_for(request.device)
+        kept = _run_folder(output)
+        kept.require_own(overwrite=overwrite)
+        if overwrite:
+            clear_results(output)
+        kept.begin(plan.identity(), plan.folds)
+        write_text(output / "config.yaml", config_text)
+        results = kept.results(plan.folds, lambda waiting: fit_folds(plan, waiting, n_jobs), on_fold)
+        _write_log(output, results)
+        return write_all_scores(*scored_part(plan, results), output, config_text=config_text)
+
+
+def _run_folder(output: Path) -> RunFolder[FoldResult]:
+    return RunFolder(output, "cross-validation", FOLDS_FILE, FOLDS_FOLDER, fold_to_json, fold_from_json)
+
+
+def clear_results(output: Path) -> None:
+    """Remove the files of an earlier run, and only those, so that a run starts anew."""
+    for name in tasks_with_folder(output):
+        if (output / name).is_dir() and not (output / name).is_symlink():
+            _remove_results(output / name)
+            if not any((output / name).iterdir()):
+                (output / name).rmdir()
+    _remove_results(output)
+
+
+def tasks_with_folder(output: Path) -> tuple[str, ...]:
+    """Return the tasks that a cross-validation of several tasks writes a folder for; none for one task."""
+    try:
+        names = json.loads((output / FOLDS_FILE).read_text(encoding="utf-8"))["run"]["tasks"]
+        return tuple(name for name in names if re.fullmatch(r"[\w-]+", name))
+    except (OSError, ValueError, LookupError, TypeError):
+        return ()
+
+
+def _remove_results(output: Path) -> None:
+    files = (
+        "scores.json",
+        "scores.csv",
+        "predictions.csv",
+        "missing_sensors.csv",
+        "config.yaml",
+        "log.jsonl",
+        "report.html",
+    )
+    _run_folder(output).clear(files, ("figures",))
+
+
+def _write_log(output: Path, results: Sequence[FoldResult]) -> None:
+    """Write ``log.jsonl``: a line per fold and repetition with the course of its training."""
+    lines = [
+        json.dumps({"fold": r.fold.name, "repetition": i, "seconds": round(r.seconds, 3), "history": history})
+        for r in results
+        for i, history in enumerate(r.history)
+    ]
+    write_text(output / "log.jsonl", "\n".join(lines) + "\n")

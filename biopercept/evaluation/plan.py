@@ -1,0 +1,481 @@
+"""What a cross-validation will do, settled before anything is trained: tasks, windows, normalisation, folds, stacks.
+
+Whether folds are fitted one by one or in stacks follows what was measured (``docs/speed.md``).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from biopercept.baselines.catalogue import MODELS, fitter_for
+from biopercept.data.batches import vocabulary_of
+from biopercept.data.inputs import WindowInputs
+from biopercept.data.joined import Studies, refuse_disagreement, store_warnings, subjects_by_study, tables_of
+from biopercept.data.normalisation import PER_RECORDING_MODES, NormalisationSettings, Sessions
+from biopercept.data.splits import Fold
+from biopercept.data.windows import WindowTable, joint_windows
+from biopercept.errors import SettingsError, StudyError
+from biopercept.evaluation.folds import (
+    check_classes_per_fold,
+    check_numbers_per_fold,
+    check_subjects_per_class,
+    choose_folds,
+    count_labels,
+    few_labels,
+)
+from biopercept.evaluation.missing_sensors import NONE, check_missing_sensors
+from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.store.prepared import WindowedRecording
+from biopercept.store.reading import StudyStore
+from biopercept.tasks import Task
+from biopercept.training.adaptation import PersonalisationSettings
+from biopercept.training.checkpoint import StartingPoint, load_start
+from biopercept.training.engine import engine_for
+from biopercept.training.fitting import Fitter, NetworkFitter, perceiver_io
+from biopercept.training.settings import FitSettings
+from biopercept.version import __version__
+
+_ON_CUDA, _ON_PROCESSORS = 64, 8
+_SMALL_BATCH = 2**15
+"""Numbers in a batch of latents up to which stacks of 8 took less processor time than single fits (measured)."""
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to cross-validate and how.
+
+    Attributes
+    ----------
+    store : Path
+    model : str
+        A name of :data:`biopercept.baselines.catalogue.MODELS`.
+    task : str or None
+        The study's task, or several with commas between them; None where the study has only one.
+    fit, normalisation, evaluation
+        Settings.
+    is_normalisation_chosen : bool
+        Whether the user asked for this normalisation; if not, a task whose label is constant in a file is
+        scored with ``global``.
+    subjects, excluded : tuple of str, or None
+        Only these subjects; without these.
+    seed : int
+    device : str
+    more_stores : tuple of Path
+        Further stores that are evaluated together with the first; subjects are then named "study/subject".
+    folds_from : Path or None
+        Result folder or ``folds.json`` of an earlier run whose folds are taken.
+    personalisation : PersonalisationSettings
+        How a model is made a person's own; used by split ``time`` and by the curve over labels.
+    """
+
+    store: Path
+    model: str = "perceiver-io"
+    task: str | None = None
+    fit: FitSettings = field(default_factory=FitSettings)
+    normalisation: NormalisationSettings = field(default_factory=NormalisationSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    is_normalisation_chosen: bool = False
+    subjects: tuple[str, ...] | None = None
+    excluded: tuple[str, ...] = ()
+    seed: int = 0
+    device: str = "auto"
+    more_stores: tuple[Path, ...] = ()
+    folds_from: Path | None = None
+    personalisation: PersonalisationSettings = field(default_factory=PersonalisationSettings)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything settled: what the folds are and what they read.
+
+    Attributes
+    ----------
+    request, task, normalisation, inputs, folds, warnings, store_fingerprint
+    start : dict or None
+        Where the network's weights begin, as plain values; None for new ones.
+
+    ``task`` is the first of several.
+    """
+
+    request: EvaluationRequest
+    task: Task
+    normalisation: NormalisationSettings
+    inputs: WindowInputs
+    folds: tuple[Fold, ...]
+    warnings: tuple[str, ...]
+    store_fingerprint: str
+    start: dict[str, Any] | None = None
+
+    @property
+    def windows(self) -> WindowTable:
+        """Return the labelled windows."""
+        return self.inputs.windows
+
+    @cached_property
+    def stack_size(self) -> int:
+        """Return how many networks are fitted at once; 0 where each is fitted on its own."""
+        request = self.request
+        return stack_size(request.model, self.windows, request.fit, request.evaluation, request.device)
+
+    def fitter(self) -> Fitter:
+        """Return what fits a fold's model."""
+        return fitter_for(self.request.model, self.windows)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for finished folds of an earlier run to be used again."""
+        request = self.request
+        fit = {**asdict(request.fit), "training": request.fit.training.described()}
+        del fit["start_from"]  # the weights count, not the folder they lie in
+        if request.fit.pretraining is None:
+            del fit["pretraining"]
+        begun = {} if self.start is None else {"start_from": self.start}
+        share = request.evaluation.label_share
+        stacked = {"stack_size": self.stack_size} if self.stack_size else {}
+        labels = {} if share == 1 else {"label_share": share}
+        return {
+            "store": self.store_fingerprint,
+            "model": request.model,
+            "task": ",".join(self.windows.targets),
+            "subjects": list(self.windows.subjects),
+            "normalisation": asdict(self.normalisation),
+            "fit": fit,
+            "split": request.evaluation.identity(),
+            "seed": request.seed,
+            "version": __version__,
+            **labels,
+            **begun,
+            **stacked,
+            **({"tasks": list(self.windows.targets)} if len(self.windows.targets) > 1 else {}),
+        }
+
+    def labels(self) -> dict[str, Any]:
+        """Return the share of labels asked for, and lowest and highest number of subjects over the folds."""
+        return {"share": self.request.evaluation.label_share, **count_labels(self.folds)}
+
+
+def plan_evaluation(store: Studies, request: EvaluationRequest, *, needs_folds: bool = True) -> Plan:
+    """Return the plan of a cross-validation, or (without folds) of a final training.
+
+    Raises
+    ------
+    StudyError
+        Where the task is unknown, or windows or subjects do not suffice for it.
+    SettingsError
+        Where the split does not fit the subjects, or a model cannot start from another's weights.
+    CheckpointError
+        Where the model to start from cannot be read.
+    """
+    tasks = choose_tasks(store, request.task)
+    recordings = choose_recordings(store.recordings, request.subjects, request.excluded)
+    normalisation, warnings = normalisation_of_all(
+        tasks, request.normalisation, is_chosen=request.is_normalisation_chosen
+    )
+    unscored = unscored_seconds(recordings, normalisation)
+    tables = tables_of(store, recordings, tasks, unscored)
+    is_dense = request.model == "perceiver-io" and request.fit.training.dense_weight > 0
+    windows = joint_windows(tables, with_grid=is_dense) if is_dense or len(tables) > 1 else tables[0]
+    if is_dense and request.more_stores:
+        raise SettingsError("training.dense_weight reads the labelled stretches of one study; set it to 0 for several")
+    fitter_for(request.model, windows)
+    check_task_settings(tasks, request)
+    check_calibration(tasks, request.evaluation)
+    if is_dense:
+        at_times = f"a network of single times (training.dense_weight is {request.fit.training.dense_weight:g})"
+        check_calibration(tasks, request.evaluation, at_times)
+    tokens = request.fit.tokens
+    inputs = WindowInputs(windows, normalisation, store.step_seconds, raw=tokens.raw, derived=tokens.derived)
+    evaluation = request.evaluation
+    folds: tuple[Fold, ...] = ()
+    if needs_folds:
+        folds, more = choose_folds(
+            windows,
+            evaluation,
+            seed=request.seed,
+            validation_fraction=request.fit.training.validation_fraction,
+            studies=subjects_by_study(store),
+            folds_from=request.folds_from,
+        )
+        warnings = (*warnings, *more)
+        for task in tasks:
+            own = windows.of_task(task.name)[0]
+            check_subjects_per_class(own)
+            check_classes_per_fold(own, folds)
+            check_numbers_per_fold(own, folds)
+    if evaluation.folds_at_once == "stacked":
+        require_stackable(request.model, windows, request.fit)
+    check_missing_sensors(evaluation.missing_sensors if needs_folds else NONE, request.model, windows)
+    start, more = describe_start(store, request, windows, is_tested=needs_folds)
+    warnings = (
+        *warnings,
+        *store_warnings(store),
+        *few_labels(evaluation.label_share, folds, is_pretrained=request.fit.pretraining is not None),
+        *more,
+    )
+    return Plan(request, tasks[0], normalisation, inputs, folds, warnings, store.fingerprint(), start)
+
+
+def describe_start(
+    store: Studies, request: EvaluationRequest, windows: WindowTable, *, is_tested: bool
+) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """Return where the network's weights begin (None: new ones), and a warning where they have seen who is tested.
+
+    Raises
+    ------
+    SettingsError
+        Where the model is not the Perceiver, which alone can start from weights.
+    CheckpointError
+        Where the model to start from cannot be read.
+    """
+    fit = request.fit
+    if not fit.start_from and fit.pretraining is None:
+        return None, ()
+    if request.model != "perceiver-io":
+        raise SettingsError(f"--start-from and --pretrain are for perceiver-io; the model is {request.model}")
+    inside = None if fit.pretraining is None else fit.pretraining.objective
+    if not fit.start_from:
+        return {"pretrained_in_each_fold": inside}, ()
+    start = load_start(Path(fit.start_from))
+    vocabulary = vocabulary_of(windows.feature_names)
+    described = start.described(perceiver_io(fit, vocabulary, windows.tasks))
+    seen = seen_subjects(store, start, windows.subjects) if is_tested else ()
+    warnings: tuple[str, ...] = ()
+    if seen:
+        warnings = (
+            f"LEAK: the weights started from had seen {len(seen)} of the {len(windows.subjects)} test subjects "
+            f"({', '.join(seen)}); pretrain inside each fold with --pretrain instead",
+        )
+    return {**described, "pretrained_in_each_fold": inside}, warnings
+
+
+def check_calibration(tasks: Sequence[Task], evaluation: EvaluationSettings, what: str = "") -> None:
+    """Refuse calibration and prediction sets of anything but the classes of one task.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    evaluation : EvaluationSettings
+    what : str
+        What is never calibrated, whatever its task, such as "a model of one person"; empty for everything else.
+
+    Raises
+    ------
+    SettingsError
+        Naming the setting and the task.
+    """
+    wanted = []
+    if evaluation.calibration != "none":
+        wanted.append(f"evaluation.calibration is {evaluation.calibration}")
+    if evaluation.conformal_coverage > 0:
+        wanted.append(f"evaluation.conformal_coverage is {evaluation.conformal_coverage:g}")
+    if not wanted:
+        return
+    undo = "set evaluation.calibration=none and evaluation.conformal_coverage=0"
+    if what:
+        raise SettingsError(f"{' and '.join(wanted)}, and {what} has no calibration; {undo}")
+    if len(tasks) > 1:
+        names = ", ".join(task.name for task in tasks)
+        raise SettingsError(
+            f"{' and '.join(wanted)}, which is learnt for one task of classes, and {len(tasks)} tasks are learnt "
+            f"({names}); give --task one, or {undo}"
+        )
+    if not tasks[0].is_classification:
+        raise SettingsError(
+            f"{' and '.join(wanted)}, which is for probabilities of classes, and the task {tasks[0].name!r} is a "
+            f"regression; {undo}"
+        )
+
+
+def check_task_settings(tasks: Sequence[Task], request: EvaluationRequest) -> None:
+    """Refuse weights of tasks that are not learnt, and of several tasks names that cannot be those of folders.
+
+    Raises
+    ------
+    SettingsError
+        Naming the task.
+    """
+    weights = request.fit.training.weight_by_task()
+    known = [task.name for task in tasks]
+    for name in weights:
+        if name not in known:
+            raise SettingsError(
+                f"training.task_weights weighs the task {name!r}, which is not learnt; learnt are {', '.join(known)}"
+            )
+    for task in tasks:
+        if len(tasks) > 1 and not re.fullmatch(r"[\w-]+", task.name):
+            raise SettingsError(f"A task is called {task.name!r}; letters, digits, _ and - are allowed.")
+
+
+def choose_tasks(store: Studies, names: str | None) -> tuple[Task, ...]:
+    """Return the named tasks, in the order given; without a name the only one.
+
+    Raises
+    ------
+    StudyError
+        Where a name is unknown or given twice, or several tasks exist and none is named.
+    """
+    if names is None or names in store.tasks or "," not in names:
+        return (choose_task(store, names),)
+    asked = [name.strip() for name in names.split(",") if name.strip()]
+    if len(set(asked)) < len(asked):
+        raise StudyError(f"--task {names} names a task twice; name each once")
+    return tuple(choose_task(store, name) for name in asked)
+
+
+def choose_task(store: Studies, name: str | None) -> Task:
+    """Return the named task, or the only one.
+
+    Raises
+    ------
+    StudyError
+        Where the name is unknown, or several tasks exist and none is named.
+    """
+    tasks = store.tasks
+    if not tasks:
+        raise StudyError(f"study {store.name!r} has no task; add tasks to its study.yaml and prepare again")
+    if name is None and len(tasks) > 1:
+        raise StudyError(f"study {store.name!r} has {len(tasks)} tasks; choose with --task: {', '.join(tasks)}")
+    chosen = next(iter(tasks)) if name is None else name
+    refuse_disagreement(store, chosen)
+    if chosen not in tasks:
+        raise StudyError(f"task {chosen!r} is not in study {store.name!r}; it has: {', '.join(tasks)}")
+    return tasks[chosen]
+
+
+def choose_recordings(
+    recordings: Sequence[WindowedRecording], subjects: Collection[str] | None, excluded: Collection[str]
+) -> tuple[WindowedRecording, ...]:
+    """Return the recordings of the wanted subjects.
+
+    Raises
+    ------
+    StudyError
+        Where a named subject has no recording, or nobody is left.
+    """
+    known = {r.subject for r in recordings}
+    asked = set(subjects or ()) | set(excluded)
+    if unknown := sorted(asked - known):
+        raise StudyError(
+            f"no recording of subject {', '.join(unknown)} in the store; it has: {', '.join(sorted(known))}"
+        )
+    wanted = (known if subjects is None else set(subjects)) - set(excluded)
+    if not wanted:
+        raise StudyError("no subject is left; check --subjects and --exclude-subjects")
+    return tuple(r for r in recordings if r.subject in wanted)
+
+
+def normalisation_of_all(
+    tasks: Sequence[Task], settings: NormalisationSettings, *, is_chosen: bool
+) -> tuple[NormalisationSettings, tuple[str, ...]]:
+    """Return the normalisation that suits every task, and the warnings of all; see :func:`resolve_normalisation`."""
+    found = [resolve_normalisation(task, settings, is_chosen=is_chosen) for task in tasks]
+    strictest = next((s for s, _ in found if s != settings), settings)
+    return strictest, tuple(dict.fromkeys(warning for _, warnings in found for warning in warnings))
+
+
+def resolve_normalisation(
+    task: Task, settings: NormalisationSettings, *, is_chosen: bool
+) -> tuple[NormalisationSettings, tuple[str, ...]]:
+    """Return the normalisation that will be used, and the warnings every output carries.
+
+    Where each file holds one label, any statistic of a file tells the label: such a task is scored with
+    ``global`` unless the user asked otherwise (``is_chosen``), and then the output says that it leaks.
+    """
+    warnings: list[str] = []
+    if task.label_is_file:
+        warnings.append(
+            f"the label of task {task.name!r} is constant within each file: it cannot be told from file effects"
+        )
+        if settings.mode in PER_RECORDING_MODES and settings.scope == "session":
+            warnings.append(
+                f"{settings.mode} normalisation reaches over the recordings of a session: where one label always comes "
+                "first, drift over the session can pass for the label"
+            )
+        elif settings.mode in PER_RECORDING_MODES and not is_chosen:
+            settings = replace(settings, mode="global")
+            warnings.append("normalisation was set to global, because per-file statistics would give the label away")
+        elif settings.mode in PER_RECORDING_MODES:
+            warnings.append(f"LEAK: {settings.mode} normalisation uses statistics of a file, and the file is the label")
+    if settings.is_transductive:
+        warnings.append("transductive: each test recording was scaled by the whole of itself, its future included")
+    return settings, tuple(warnings)
+
+
+def unscored_seconds(recordings: Sequence[WindowedRecording], settings: NormalisationSettings) -> list[float]:
+    """Return how much of each recording's start is reference and therefore not scored, seconds."""
+    if settings.mode != "reference":
+        return [0.0] * len(recordings)
+    ends = Sessions.of(recordings, settings.scope).reference_ends(recordings, settings.reference_seconds)
+    return [float(end) for end in ends]
+
+
+def stack_size(model: str, windows: WindowTable, fit: FitSettings, evaluation: EvaluationSettings, device: str) -> int:
+    """Return how many networks are fitted at once; 0 where each is fitted on its own.
+
+    With ``auto``, networks are stacked on CUDA, and on processors where they are small.
+    """
+    if evaluation.folds_at_once == "single" or not _can_stack(fitter_for(model, windows), fit):
+        return 0
+    is_cuda = engine_for(device).device.type == "cuda"
+    if evaluation.folds_at_once == "auto" and not is_cuda and not _is_small(model, fit):
+        return 0
+    return evaluation.stack_size or (_ON_CUDA if is_cuda else _ON_PROCESSORS)
+
+
+def in_stacks(folds: Sequence[Fold], size: int, evaluation: EvaluationSettings) -> list[tuple[Fold, ...]]:
+    """Return the folds that are fitted together: as few stacks as ``size`` networks allow, alike in size.
+
+    Where the size is that of processors and was not asked for, several stacks are made even in number, so that two
+    processes end together.
+    """
+    if not size:
+        return [(fold,) for fold in folds]
+    n_stacks = math.ceil(len(folds) / max(1, size // evaluation.n_seeds))
+    if not evaluation.stack_size and size == _ON_PROCESSORS and 1 < n_stacks < len(folds):
+        n_stacks += n_stacks % 2
+    edges = [math.ceil(len(folds) * number / n_stacks) for number in range(n_stacks + 1)] if n_stacks else [0]
+    return [tuple(folds[low:high]) for low, high in pairwise(edges)]
+
+
+def require_stackable(model: str, windows: WindowTable, fit: FitSettings) -> None:
+    """Refuse to stack what cannot be.
+
+    Raises
+    ------
+    SettingsError
+        Naming the models that can.
+    """
+    if not _can_stack(fitter_for(model, windows), fit):
+        able = ", ".join(name for name, fitter in MODELS.items() if _can_stack(fitter, FitSettings()))
+        raise SettingsError(
+            f"evaluation.folds_at_once is stacked, which {model} cannot be here ({able} can, without "
+            "training.dense_weight); use auto or single"
+        )
+
+
+def _can_stack(fitter: Fitter, fit: FitSettings) -> bool:
+    is_dense = fit.training.dense_weight > 0  # single times are drawn as training goes on
+    return isinstance(fitter, NetworkFitter) and fitter.can_stack and not is_dense
+
+
+def _is_small(model: str, fit: FitSettings) -> bool:
+    """Return whether the work of a fit is mostly calling: measured for the Perceiver without long raw signals."""
+    latents = fit.training.batch_size * fit.model.n_latents * fit.model.width
+    return model == "perceiver-io" and not fit.tokens.raw and latents <= _SMALL_BATCH
+
+
+def seen_subjects(store: Studies, start: StartingPoint, subjects: Sequence[str]) -> tuple[str, ...]:
+    """Return which of the subjects a model to start from was fitted to, by study and own id, sorted."""
+    if isinstance(store, StudyStore):
+        return start.overlap(store.name, store.fingerprint(), subjects)
+    found: list[str] = []
+    for part in store.parts:
+        own = [s.removeprefix(f"{part.name}/") for s in subjects if s.startswith(f"{part.name}/")]
+        found += [f"{part.name}/{s}" for s in start.overlap(part.name, part.fingerprint(), own)]
+    return tuple(sorted(found))

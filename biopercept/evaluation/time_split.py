@@ -1,0 +1,296 @@
+"""The plan of a cross-validation in time: each subject's later windows, by a model of its own earlier ones.
+
+1. A subject's labelled windows are put in order; the first part may be learnt from, the last is scored, and those that
+   begin within the embargo between them are neither (``personalising.chronology``).
+2. Of the first part the last windows of each class stop training early, or decide on falling back.
+3. A fold is one subject. In the plan's table the learnt windows bear names of their own, so that every model, its
+   scaling and its sampling take them for the training side; statistics are taken of these windows alone.
+4. Who cannot be split so is named in a warning and not scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biopercept.baselines.catalogue import fitter_for
+from biopercept.data.joined import Studies
+from biopercept.data.splits import SUBJECT, TIME, Fold
+from biopercept.data.views import visible_inputs
+from biopercept.data.windows import IntArray, WindowTable
+from biopercept.errors import SettingsError, StudyError
+from biopercept.evaluation.missing_sensors import check_missing_sensors
+from biopercept.evaluation.plan import EvaluationRequest, Plan, check_calibration, plan_evaluation
+from biopercept.training.adaptation import AdaptingFitter, gap_of, load_starting_model, require_fitting
+from biopercept.training.checkpoint import Checkpoint, load_start
+from biopercept.training.fitting import Fitter
+from biopercept.training.personal import enough_steps
+from biopercept.training.time_split import course_of, set_aside, split_in_time
+
+
+@dataclass(frozen=True, eq=False)
+class TimePlan(Plan):
+    """The plan of a split by time.
+
+    Attributes
+    ----------
+    checkpoint : Checkpoint or None
+        The model that is adapted to each subject; None where each is fitted from new weights.
+    embargo_seconds : float
+    label_minutes : mapping of str to float
+        Minutes of labels that are learnt from, by subject.
+    """
+
+    checkpoint: Checkpoint | None = None
+    embargo_seconds: float = 0.0
+    label_minutes: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def stack_size(self) -> int:
+        """Return 0: subjects are fitted one by one."""
+        return 0
+
+    def fitter(self) -> Fitter:
+        """Return what fits or adapts a subject's model."""
+        if self.checkpoint is not None:
+            return AdaptingFitter(self.checkpoint, self.request.personalisation)
+        return fitter_for(self.request.model, self.windows)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for finished folds of an earlier run to be used again."""
+        held = asdict(self.request.personalisation)
+        names = ["validation_fraction"]
+        if self.checkpoint is not None:
+            names += ["method", "rank", "n_steps", "learning_rate", "batch_size", "check_every"]
+            names += ["unchecked", "unchecked_share"]
+        return {**super().identity(), "personalisation": {name: held[name] for name in names}}
+
+    def labels(self) -> dict[str, Any]:
+        """Return that each fold rests on the labels of one subject, and how many minutes of them."""
+        minutes = [round(m, 1) for m in sorted(self.label_minutes.values())]
+        return {
+            "share": 1.0,
+            "subjects_labelled": [1, 1],
+            "subjects_of_training_side": [1, 1],
+            "subjects_for_early_stopping": [0, 0],
+            "minutes_of_own_labels": [minutes[0], minutes[-1]],
+        }
+
+
+def plan_any(store: Studies, request: EvaluationRequest) -> Plan:
+    """Return the plan of a cross-validation over subjects or in time.
+
+    Raises
+    ------
+    StudyError, SettingsError, CheckpointError
+        As :func:`plan_evaluation` and :func:`plan_in_time`.
+    """
+    return plan_in_time(store, request) if request.evaluation.split == TIME else plan_evaluation(store, request)
+
+
+def plan_in_time(store: Studies, request: EvaluationRequest) -> TimePlan:
+    """Return the plan of a cross-validation in time.
+
+    Raises
+    ------
+    StudyError
+        Where the task is no single classification, a file holds one class, or nobody can be split.
+    SettingsError
+        Where a setting does not go with a split within subjects.
+    CheckpointError
+        Where the model to start from cannot be read.
+    """
+    checkpoint = load_starting_model(Path(request.fit.start_from)) if request.fit.start_from else None
+    request = _own_settings(request, checkpoint)
+    over = replace(request, evaluation=replace(request.evaluation, split=SUBJECT, folds_at_once="single"))
+    plan = plan_evaluation(store, over, needs_folds=False)
+    require_one_classification(plan, "--split time")
+    if plan.normalisation.is_transductive:
+        raise SettingsError(
+            "normalisation.mode is recording, which reads whole recordings, and a subject's later windows lie in the "
+            "recordings that are learnt from; use causal, reference, global or raw"
+        )
+    windows, evaluation, personal = plan.windows, request.evaluation, request.personalisation
+    check_missing_sensors(evaluation.missing_sensors, request.model, windows)
+    embargo = gap_of(evaluation.embargo_seconds, windows.length_seconds, "evaluation.embargo_seconds")
+    if checkpoint is not None:
+        require_fitting(checkpoint, windows, Path(request.fit.start_from))
+    rows: list[IntArray] = []
+    names: list[str] = []
+    folds, minutes, impossible = [], {}, {}
+    n_embargoed, n_overlapping = 0, 0
+    for subject in windows.subjects:
+        course = course_of(windows, subject)
+        split = split_in_time(course, evaluation.earlier_share, embargo)
+        if isinstance(split, str):
+            impossible[subject] = split
+            continue
+        fitting, checking = set_aside(course, split.earlier, personal.validation_fraction)
+        sides = {f"{subject} | earlier": fitting, f"{subject} | check": checking, subject: split.later}
+        for name, places in sides.items():
+            rows.append(course.rows[places])
+            names += [name] * len(places)
+        check = (f"{subject} | check",) if len(checking) else ()
+        folds.append(Fold(subject, (f"{subject} | earlier",), check, (subject,)))
+        minutes[subject] = course.minutes(split.earlier)
+        n_embargoed += len(split.embargoed)
+        n_overlapping += len(split.earlier) - len(fitting) - len(checking)
+    if not folds:
+        reasons = "; ".join(dict.fromkeys(impossible.values()))
+        raise StudyError(f"no subject can be split by time: {reasons}; use --split subject")
+    excluded = {
+        "between the earlier and the later part": n_embargoed,
+        "fitted windows that would overlap windows checked on": n_overlapping,
+        "of subjects that cannot be split": sum(len(windows.rows_of([subject])) for subject in impossible),
+    }
+    table = renamed(windows, np.concatenate(rows), names, excluded)
+    shortest = min(len(table.rows_of(fold.training)) for fold in folds)
+    training = enough_steps(request.fit.training, shortest, personal.scratch_steps)
+    request = replace(request, fit=replace(request.fit, training=training))
+    return TimePlan(
+        request,
+        plan.task,
+        plan.normalisation,
+        visible_inputs(replace(plan.inputs, windows=table)),
+        tuple(folds),
+        (*plan.warnings, *_warnings(store, plan, request, impossible, minutes, embargo)),
+        plan.store_fingerprint,
+        plan.start,
+        checkpoint,
+        embargo,
+        minutes,
+    )
+
+
+def _own_settings(request: EvaluationRequest, checkpoint: Checkpoint | None) -> EvaluationRequest:
+    """Return the request as a model to start from needs it, once what makes no sense is refused."""
+    evaluation = request.evaluation
+    if request.more_stores or request.folds_from is not None:
+        raise SettingsError("--split time divides each subject of one store; give one store, and no --folds-from")
+    if request.fit.pretraining is not None:
+        raise SettingsError(
+            "--pretrain reads whole recordings, later part included; with --split time use --start-from"
+        )
+    if evaluation.label_share != 1:
+        raise SettingsError("--label-share takes labels from subjects; with --split time set evaluation.earlier_share")
+    if evaluation.calibrating.is_wanted:
+        raise SettingsError(
+            "calibration and prediction sets are learnt from people outside the fit, and a split by time has none; set "
+            "evaluation.calibration=none and evaluation.conformal_coverage=0"
+        )
+    if evaluation.folds_at_once == "stacked":
+        raise SettingsError(
+            "evaluation.folds_at_once is stacked, and a split by time fits subjects one by one; use auto or single"
+        )
+    return _as_the_model(request, checkpoint)
+
+
+def plan_personal(store: Studies, request: EvaluationRequest) -> Plan:
+    """Return the plan of training a model of one subject: its windows, scaled as the model to start from scales.
+
+    Raises
+    ------
+    StudyError
+        Where the subject is unknown or has one class, or each file holds one class.
+    SettingsError
+        Where the task is no single classification.
+    CheckpointError
+        Where the model to start from cannot be read.
+    """
+    checkpoint = load_starting_model(Path(request.fit.start_from)) if request.fit.start_from else None
+    plan = plan_evaluation(store, _as_the_model(request, checkpoint), needs_folds=False)
+    require_one_classification(plan, "--subject")
+    check_calibration([plan.task], request.evaluation, "a model of one person")
+    return plan
+
+
+def _as_the_model(request: EvaluationRequest, checkpoint: Checkpoint | None) -> EvaluationRequest:
+    """Return the request with the tokens, the network and the scaling of the model to start from."""
+    if checkpoint is None:
+        return request
+    if request.is_normalisation_chosen and request.normalisation.mode != checkpoint.normalisation.mode:
+        raise SettingsError(
+            f"--normalisation is {request.normalisation.mode} and the model to start from scales by "
+            f"{checkpoint.normalisation.mode}; leave the option out"
+        )
+    fit = replace(request.fit, tokens=checkpoint.tokens, model=checkpoint.model)
+    return replace(request, fit=fit, normalisation=checkpoint.normalisation, is_normalisation_chosen=True)
+
+
+def require_one_classification(plan: Plan, what: str) -> None:
+    """Refuse numbers, several tasks, single times, and a task of which each file has one class.
+
+    Parameters
+    ----------
+    plan : Plan
+    what : str
+        What asks, such as an option.
+
+    Raises
+    ------
+    StudyError, SettingsError
+        Naming the task.
+    """
+    if len(plan.windows.tasks) != 1 or not plan.task.is_classification or plan.request.fit.training.dense_weight > 0:
+        raise SettingsError(
+            f"{what} asks for one classification of whole windows; give --task one name of such a task, and leave "
+            "training.dense_weight at 0"
+        )
+    if plan.task.label_is_file:
+        raise StudyError(
+            f"each file has one class of task {plan.task.name!r}, so within a subject the file tells the label and "
+            f"{what} is impossible; use --split subject"
+        )
+
+
+def renamed(table: WindowTable, rows: IntArray, names: Sequence[str], excluded: dict[str, int]) -> WindowTable:
+    """Return the windows at ``rows``, in the table's order, under other names of subjects.
+
+    Parameters
+    ----------
+    table : WindowTable
+    rows : int64 array, shape (n,)
+    names : sequence of str
+        Of each.
+    excluded : dict of str to int
+        Windows excluded beside those that the table counts, by reason.
+    """
+    order = np.argsort(rows, kind="stable")
+    more = {reason: n for reason, n in excluded.items() if n}
+    chosen = table.at(rows[order])
+    targets = {name: replace(own, excluded={**own.excluded, **more}) for name, own in chosen.targets.items()}
+    return replace(chosen, subject=np.array(names, dtype=np.str_)[order], targets=targets)
+
+
+def _warnings(
+    store: Studies,
+    plan: Plan,
+    request: EvaluationRequest,
+    impossible: dict[str, str],
+    minutes: dict[str, float],
+    embargo: float,
+) -> list[str]:
+    found = [
+        f"within subjects: {min(minutes.values()):.0f} to {max(minutes.values()):.0f} minutes of the subject's own "
+        f"labels were learnt from, and {embargo:g} s lie between them and what is scored; this says nothing about "
+        "people never seen"
+    ]
+    if impossible:
+        who = ", ".join(f"{subject} ({why})" for subject, why in impossible.items())
+        found.append(
+            f"{len(impossible)} of {len(plan.windows.subjects)} subjects cannot be split and are not scored: {who}"
+        )
+    if request.fit.start_from:
+        seen = load_start(Path(request.fit.start_from)).overlap(store.name, store.fingerprint(), tuple(minutes))
+        if seen:
+            found.append(
+                f"LEAK: the model started from had seen {len(seen)} of the {len(minutes)} scored subjects "
+                f"({', '.join(seen)}), their scored windows included; start from a model trained without them "
+                "(train --exclude-subjects)"
+            )
+    return found

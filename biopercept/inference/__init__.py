@@ -1,0 +1,1 @@
+"""A saved model applied: predictions, attention maps, reconstructed signals, export to ONNX."""

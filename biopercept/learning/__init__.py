@@ -1,1 +1,0 @@
-"""Splits, normalisation, data for the model, training and checkpoints."""

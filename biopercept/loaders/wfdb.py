@@ -1,0 +1,495 @@
+"""WFDB (PhysioNet) records: several rates in one record, several records on one clock, the annotators' notes.
+
+A record's header is checked against its signal files before a sample is read.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biopercept.errors import RecordingError
+from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
+from biopercept.loaders.recognition import SignalOverride
+from biopercept.recording import FloatArray, Interval, Recording
+
+MOST_RECORDS = 64
+MOST_CHANNELS = 4096
+MOST_SEGMENTS = 100_000
+FASTEST = 1e6
+LARGEST_HEADER = 16 << 20
+
+# Bytes of one sample by storage format; other formats (FLAC) cannot be checked by size.
+_SAMPLE_BYTES = {"8": 1, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2, "212": 1.5, "310": 4 / 3, "311": 4 / 3}
+
+
+def wfdb_headers(path: Path) -> tuple[Path, ...]:
+    """Return the header files that a path without suffix names: ``PATH.hea``, or all of ``PATH_*.hea``."""
+    if path.suffix == ".hea" or not path.parent.is_dir():
+        return ()
+    single = path.with_name(f"{path.name}.hea")
+    if single.is_file():
+        return (single,)
+    return tuple(
+        sorted(
+            file for file in path.parent.iterdir() if file.name.startswith(f"{path.name}_") and file.suffix == ".hea"
+        )
+    )
+
+
+def is_wfdb_folder(path: Path) -> bool:
+    """Return whether a folder holds WFDB headers."""
+    return any(file.suffix == ".hea" for file in path.iterdir())
+
+
+def load_wfdb(path: Path, *, overrides: Mapping[str, SignalOverride] | None = None) -> Recording:
+    """Return the recording of a WFDB record, or of several records of one person on one clock.
+
+    Second zero is the first sample. The notes of an ``.atr`` annotator become intervals, each
+    from its note to the next, the last to the end of its record.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.hea`` file; a record's path without suffix; the common first part of several
+        records' names (``Subject1`` for ``Subject1_AccTempEDA`` and ``Subject1_SpO2HR``); or a
+        folder that holds records of one such name.
+    overrides : mapping or None
+        What the study says about signals.
+
+    Raises
+    ------
+    RecordingError
+        Where a header is damaged, names files outside its folder, or no signal is left.
+    """
+    headers = _headers_of(path)
+    channels: list[RawChannel] = []
+    intervals: list[Interval] = []
+    notes: list[str] = []
+    started: list[datetime] = []
+    for file in headers:
+        header = read_wfdb_header(file)
+        notes.extend(f"{header.name}: {note}" if len(headers) > 1 else note for note in header.notes)
+        channels.extend(_channels(header))
+        intervals.extend(_intervals(header, notes))
+        if header.started_at is not None:
+            started.append(header.started_at)
+    if not channels:
+        raise RecordingError(f"{path.name}: no signal of the record can be used ({'; '.join(notes) or 'it has none'})")
+    zero = min(started) if len(started) == len(headers) else None
+    if zero is not None and len(headers) > 1:
+        offsets = {file.stem: (start - zero).total_seconds() for file, start in zip(headers, started, strict=True)}
+        channels = [replace(c, start_seconds=c.start_seconds + offsets[c.source]) for c in channels]
+    elif len(headers) > 1:
+        notes.append(f"{len(headers)} records without a common clock; taken to start together")
+    signals, more = assemble_signals(channels, overrides)
+    intervals.sort(key=lambda interval: interval.onset_seconds)
+    name = headers[0].stem if len(headers) == 1 else _common_name(headers)
+    return Recording("", "", name, signals, tuple(intervals), zero, (*notes, *more))
+
+
+def _headers_of(path: Path) -> list[Path]:
+    """Return the headers that a path means: one record, or several that share their first word."""
+    if path.is_dir():
+        headers = sorted(file for file in path.iterdir() if file.suffix == ".hea")
+        # A segment is part of its record, not a recording of its own.
+        parts = {name for file in headers for name in _segment_names(file)}
+        headers = [file for file in headers if file.stem not in parts]
+        words = sorted({file.stem.rsplit("_", 1)[0] for file in headers})
+        if len(words) > 1:
+            shown = ", ".join(words[:5]) + (" ..." if len(words) > 5 else "")
+            raise RecordingError(
+                f"{path.name}: records of {len(words)} names ({shown}); name one, for example {path / headers[0].name}"
+            )
+    elif path.suffix == ".hea":
+        headers = [path]
+    else:
+        headers = list(wfdb_headers(path))
+    if not 0 < len(headers) <= MOST_RECORDS:
+        raise RecordingError(f"{path.name}: {len(headers)} WFDB records, expected 1 to {MOST_RECORDS}")
+    return headers
+
+
+def _segment_names(file: Path) -> set[str]:
+    with file.open("rb") as stream:
+        lines = [
+            line
+            for line in stream.read(1 << 16).decode("latin-1").splitlines()
+            if line.strip() and not line.startswith("#")
+        ]
+    if not lines or "/" not in lines[0].split()[0]:
+        return set()
+    return {line.split()[0] for line in lines[1:]}
+
+
+def _common_name(headers: Sequence[Path]) -> str:
+    return headers[0].stem.rsplit("_", 1)[0]
+
+
+def _channels(header: WfdbHeader) -> list[RawChannel]:
+    """Return the channels of a record; those of one signal file and one rate share a reader."""
+    blocks: dict[tuple[str, int], BlockReader] = {}
+    channels = []
+    for key, signal in enumerate(header.signals):
+        n_frames = header.n_frames if header.segments else signal.n_frames
+        if n_frames == 0:
+            continue
+        place = (signal.file_name if not header.segments else "", signal.samples_per_frame)
+        if place not in blocks:
+            blocks[place] = _segmented(header) if header.segments else _block(header)
+        channels.append(
+            RawChannel(
+                label=signal.label,
+                unit=signal.unit,
+                sampling_rate=header.frame_rate * signal.samples_per_frame,
+                start_seconds=0.0,
+                n_samples=n_frames * signal.samples_per_frame,
+                key=key,
+                block=blocks[place],
+                source=header.name,
+            )
+        )
+    return channels
+
+
+def _block(header: WfdbHeader) -> BlockReader:
+    """Return a reader of signals that have the same number of samples per frame."""
+
+    def read(keys: Sequence[int], start: int, stop: int) -> FloatArray:
+        per_frame = header.signals[keys[0]].samples_per_frame
+        first, last = start // per_frame, -(-stop // per_frame)
+        samples = np.full((len(keys), max(stop - start, 0)), np.nan)
+        if stop > start:
+            for row, values in enumerate(_frames(header, list(keys), first, last)):
+                samples[row] = values[start - first * per_frame : stop - first * per_frame]
+        return samples
+
+    return read
+
+
+def _frames(header: WfdbHeader, keys: list[int], first: int, last: int) -> list[FloatArray]:
+    """Return frames ``first`` to ``last`` of signals in physical units: the one door to the reading library."""
+    import wfdb
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            record = wfdb.rdrecord(
+                str(header.path), sampfrom=first, sampto=last, channels=keys, physical=True, smooth_frames=False
+            )
+    except Exception as fault:  # the library raises whatever its decoding runs into
+        raise RecordingError(f"{header.name}: samples cannot be read ({type(fault).__name__}: {fault})") from fault
+    return [np.asarray(values, dtype=np.float64) for values in record.e_p_signal]
+
+
+def _segmented(header: WfdbHeader) -> BlockReader:
+    """Return a reader over the segments of a record: NaN where a segment, or a signal in it, is missing."""
+
+    def read(keys: Sequence[int], start: int, stop: int) -> FloatArray:
+        samples = np.full((len(keys), max(stop - start, 0)), np.nan)
+        for row, key in enumerate(keys):
+            wanted = header.signals[key]
+            for segment in header.segments:
+                _fill(samples[row], segment, wanted.label, wanted.samples_per_frame, wanted.unit, start, stop)
+        return samples
+
+    return read
+
+
+def _fill(row: FloatArray, segment: WfdbSegment, label: str, per_frame: int, unit: str, start: int, stop: int) -> None:
+    """Write a segment's part of samples ``start`` to ``stop`` of one signal into ``row``."""
+    if segment.header is None:
+        return
+    for key, signal in enumerate(segment.header.signals):
+        if (signal.label, signal.samples_per_frame, signal.unit) != (label, per_frame, unit):
+            continue
+        offset = segment.first_frame * per_frame
+        low = max(start, offset)
+        high = min(stop, offset + min(segment.n_frames, signal.n_frames) * per_frame)
+        if low < high:
+            row[low - start : high - start] = _block(segment.header)([key], low - offset, high - offset)[0]
+        return
+
+
+def _intervals(header: WfdbHeader, notes: list[str]) -> list[Interval]:
+    """Return the stretches between the notes of the ``.atr`` annotator, in seconds from the record's start."""
+    file = header.path.with_name(f"{header.name}.atr")
+    if not file.is_file():
+        return []
+    import wfdb
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            annotation = wfdb.rdann(str(header.path), "atr")
+    except Exception as fault:  # the library raises whatever its parsing runs into
+        notes.append(f"{file.name}: the annotations cannot be read ({type(fault).__name__}) and are left out")
+        return []
+    rate = float(annotation.fs or header.frame_rate)
+    end = header.n_frames / header.frame_rate
+    labels = [_label(text) for text in annotation.aux_note]
+    marks = [(sample / rate, label) for sample, label in zip(annotation.sample, labels, strict=True) if label]
+    kept = [(float(onset), label) for onset, label in marks if 0 <= onset < end]
+    if len(kept) < len(marks):
+        notes.append(f"{file.name}: {len(marks) - len(kept)} annotations lie outside the record and are left out")
+    if not kept:
+        return []
+    ends = [onset for onset, _ in kept[1:]] + [end]
+    return [Interval(onset, max(stop - onset, 0.0), label) for (onset, label), stop in zip(kept, ends, strict=True)]
+
+
+def _label(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text or "").strip()[:256]
+
+
+@dataclass(frozen=True)
+class WfdbSignal:
+    """One signal line: label, unit ("" where it is not calibrated), samples per frame, file, frames held there."""
+
+    label: str
+    unit: str
+    samples_per_frame: int
+    file_name: str
+    n_frames: int
+
+
+@dataclass(frozen=True)
+class WfdbSegment:
+    """A part of a record: where it starts (frames), how long it is, and its header; None where it is missing."""
+
+    first_frame: int
+    n_frames: int
+    header: WfdbHeader | None
+
+
+@dataclass(frozen=True)
+class WfdbHeader:
+    """A checked header.
+
+    Attributes
+    ----------
+    path : Path
+        The record's path without suffix, absolute.
+    frame_rate : float
+        Frames per second; a signal has ``samples_per_frame`` times as many samples.
+    n_frames : int
+    signals : tuple of WfdbSignal
+        In the header's order; a signal that cannot be used has ``n_frames`` 0.
+    segments : tuple of WfdbSegment
+        Parts of a multi-segment record, empty for a plain one.
+    started_at : datetime or None
+        On the clock of the device (WFDB keeps no zone); None unless both date and time are given.
+    notes : tuple of str
+    """
+
+    path: Path
+    frame_rate: float
+    n_frames: int
+    signals: tuple[WfdbSignal, ...]
+    segments: tuple[WfdbSegment, ...]
+    started_at: datetime | None
+    notes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Return the record's name."""
+        return self.path.name
+
+
+def read_wfdb_header(file: Path, *, allow_segments: bool = True) -> WfdbHeader:
+    """Return the checked header of a WFDB record.
+
+    Parameters
+    ----------
+    file : Path
+        The ``.hea`` file.
+    allow_segments : bool
+        False for the header of a segment, which must not itself have segments.
+
+    Raises
+    ------
+    RecordingError
+        Where the header is damaged, or names a file outside its folder.
+    """
+    path = file.absolute().with_suffix("")
+    lines = _lines(file)
+    parsed = _parsed(file, path)
+    rate = float(parsed.fs or 0)
+    if not 0 < rate <= FASTEST:
+        raise RecordingError(
+            f"{file.name}: the sampling rate {parsed.fs} is not a positive number of Hz; correct the header"
+        )
+    notes: list[str] = []
+    record_line = lines[0].split()
+    if len(record_line) < 3:
+        notes.append("the header gives no sampling rate; 250 Hz by the WFDB standard")
+    elif not _says(record_line[2], rate):
+        raise RecordingError(f"{file.name}: the sampling rate {record_line[2]!r} cannot be read; correct the header")
+    if record_line[0].split("/")[0] != path.name:
+        notes.append(f"the header calls the record {record_line[0].split('/')[0]!r}, its file is {path.name!r}")
+    started_at = _start(parsed)
+    if getattr(parsed, "n_seg", None) is not None and parsed.n_seg > 0 and hasattr(parsed, "seg_name"):
+        if not allow_segments:
+            raise RecordingError(f"{file.name}: a segment of a record must not have segments of its own")
+        segments, signals, n_frames = _segments(file, parsed, rate, notes)
+        return WfdbHeader(path, rate, n_frames, signals, segments, started_at, tuple(notes))
+    signals = _signals(file, parsed, lines[1:], notes)
+    n_frames = max((signal.n_frames for signal in signals), default=0)
+    return WfdbHeader(path, rate, n_frames, signals, (), started_at, tuple(notes))
+
+
+def _says(field: str, rate: float) -> bool:
+    """Return whether a rate field says what the library understood: it skips signs and stray characters."""
+    try:
+        return float(re.split(r"[/(]", field)[0]) == rate
+    except ValueError:
+        return False
+
+
+def _lines(file: Path) -> list[str]:
+    """Return the header's lines without comments and empty lines."""
+    try:
+        if file.stat().st_size > LARGEST_HEADER:
+            raise RecordingError(f"{file.name}: larger than {LARGEST_HEADER >> 20} MB, which no WFDB header is")
+        text = file.read_bytes().decode("latin-1")
+    except OSError as fault:
+        raise RecordingError(f"{file.name}: cannot be read ({fault.strerror})") from fault
+    lines = [line for raw in text.splitlines() if (line := raw.strip()) and not line.startswith("#")]
+    if not lines:
+        raise RecordingError(f"{file.name}: the header is empty")
+    return lines
+
+
+def _parsed(file: Path, path: Path) -> Any:
+    import wfdb
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parsed = wfdb.rdheader(str(path))
+    except Exception as fault:  # the library raises whatever its parsing runs into
+        raise RecordingError(
+            f"{file.name}: not a WFDB header ({type(fault).__name__}: {fault}); correct or replace it"
+        ) from fault
+    if not isinstance(parsed.n_sig, int) or not 0 <= parsed.n_sig <= MOST_CHANNELS:
+        raise RecordingError(f"{file.name}: {parsed.n_sig} signals, allowed are 0 to {MOST_CHANNELS}")
+    return parsed
+
+
+def _start(parsed: Any) -> datetime | None:
+    date, time = getattr(parsed, "base_date", None), getattr(parsed, "base_time", None)
+    return None if date is None or time is None else datetime.combine(date, time)
+
+
+def _checked_name(file: Path, name: str) -> str:
+    """Return a file name that a header gives, once it is sure that it lies in the header's own folder."""
+    if not name or name != Path(name).name or name in (".", "..", "-") or "\\" in name or ":" in name:
+        raise RecordingError(f"{file.name}: names the file {name!r}, which is not in its own folder; it is not opened")
+    return name
+
+
+def _signals(file: Path, parsed: Any, lines: list[str], notes: list[str]) -> tuple[WfdbSignal, ...]:
+    if not parsed.n_sig:
+        return ()
+    if parsed.sig_name is None or len(lines) < parsed.n_sig or len(parsed.file_name) != parsed.n_sig:
+        raise RecordingError(
+            f"{file.name}: {parsed.n_sig} signals are announced, {len(lines)} described; correct the header"
+        )
+    frames = {name: _frames_held(file, parsed, name, notes) for name in dict.fromkeys(parsed.file_name)}
+    signals = []
+    uncalibrated: list[str] = []
+    unitless: list[str] = []
+    for i in range(parsed.n_sig):
+        label = (parsed.sig_name[i] or f"signal {i + 1}").strip()
+        per_frame = parsed.samps_per_frame[i] or 1
+        unit = _unit(lines[i], parsed, i)
+        if unit is None:
+            uncalibrated.append(label)
+        elif "/" not in lines[i].split()[2]:
+            unitless.append(label)
+        signals.append(WfdbSignal(label, unit or "", per_frame, parsed.file_name[i], frames[parsed.file_name[i]]))
+    if uncalibrated:
+        notes.append(f"the header gives no gain for {', '.join(uncalibrated)}, so their amplitude is not calibrated")
+    if unitless:
+        notes.append(f"the header gives no unit for {', '.join(unitless)}; mV by the WFDB standard")
+    return tuple(signals)
+
+
+def _unit(line: str, parsed: Any, i: int) -> str | None:
+    """Return a signal's unit; None where the header does not calibrate it."""
+    fields = line.split()
+    gain, baseline = parsed.adc_gain[i], parsed.baseline[i]
+    is_given = len(fields) > 2 and not re.match(r"[+-]?0*\.?0*([(/]|$)", fields[2])
+    if not is_given or gain is None or not math.isfinite(gain) or gain == 0 or baseline is None:
+        return None
+    return str(parsed.units[i] or "")
+
+
+def _frames_held(file: Path, parsed: Any, name: str, notes: list[str]) -> int:
+    """Return how many frames of the record a signal file really holds."""
+    said = parsed.sig_len
+    if name == "~":
+        return 0
+    data = file.absolute().parent / _checked_name(file, name)
+    if not data.is_file():
+        notes.append(f"the signal file {name} is missing; its signals are left out")
+        return 0
+    members = [i for i in range(parsed.n_sig) if parsed.file_name[i] == name]
+    widths = {_SAMPLE_BYTES.get(str(parsed.fmt[i])) for i in members}
+    width = widths.pop() if len(widths) == 1 else None
+    per_frame = sum(parsed.samps_per_frame[i] or 1 for i in members)
+    if width is None or per_frame < 1:
+        return int(said or 0)
+    offset = parsed.byte_offset[members[0]] or 0
+    held = int((data.stat().st_size - offset) / (width * per_frame) + 1e-9)
+    if said is None or said <= 0:
+        notes.append(f"the header gives no length; {name} holds {held} frames")
+        return max(held, 0)
+    if held < said:
+        notes.append(f"{name} is cut: {max(held, 0)} of {said} frames are there and used")
+    elif held > said + 1:
+        notes.append(f"{name} holds {held} frames, the header says {said}; those beyond are left out")
+    return max(min(held, int(said)), 0)
+
+
+def _segments(
+    file: Path, parsed: Any, rate: float, notes: list[str]
+) -> tuple[tuple[WfdbSegment, ...], tuple[WfdbSignal, ...], int]:
+    """Return the segments of a record, the signals that they share by name, and the frames of the whole."""
+    if len(parsed.seg_name) > MOST_SEGMENTS:
+        raise RecordingError(f"{file.name}: {len(parsed.seg_name)} segments, allowed are {MOST_SEGMENTS}")
+    segments: list[WfdbSegment] = []
+    first = 0
+    for name, length in zip(parsed.seg_name, parsed.seg_len, strict=True):
+        header = None
+        if name != "~":
+            header = _segment(file.absolute().parent / f"{_checked_name(file, name)}.hea", rate, notes)
+        segments.append(WfdbSegment(first, int(length), header))
+        first += int(length)
+    for note in dict.fromkeys(n for s in segments if s.header is not None for n in s.header.notes):
+        notes.append(f"segments: {note}")
+    known: dict[str, WfdbSignal] = {}
+    for segment in segments:
+        for signal in segment.header.signals if segment.header is not None else ():
+            known.setdefault(signal.label, signal)
+    return tuple(segments), tuple(known.values()), first
+
+
+def _segment(file: Path, rate: float, notes: list[str]) -> WfdbHeader | None:
+    try:
+        header = read_wfdb_header(file, allow_segments=False)
+    except RecordingError as fault:
+        notes.append(f"segment {file.stem} cannot be used and is missing samples ({fault})")
+        return None
+    if header.frame_rate != rate:
+        notes.append(f"segment {file.stem} has {header.frame_rate:g} Hz, the record {rate:g} Hz; it is missing samples")
+        return None
+    return header

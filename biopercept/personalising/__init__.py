@@ -1,1 +1,0 @@
-"""Models of one subject: time split within a subject, adaptation of a network, and what a fit may see of a person."""

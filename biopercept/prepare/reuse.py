@@ -1,0 +1,319 @@
+"""What earlier runs left of a study: finished parts and the finished store, used again where nothing has changed.
+
+A recording is prepared again exactly when one of two hashes has changed: that of its files and labels, or that of the
+settings and the code. No clock is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from biopercept.errors import BioperceptError, OutputError, StoreError
+from biopercept.files import content_hash
+from biopercept.prepare.log import LogRow, log_path
+from biopercept.prepare.recording import prepare_recording
+from biopercept.store.layout import SCHEMA, child, is_intact, read_attribute
+from biopercept.store.prepared import recording_key, safe_file_stem
+from biopercept.store.reading import open_store
+from biopercept.store.writing import opened_recording, write_recording_part
+from biopercept.studies.loading import load_entry
+from biopercept.studies.structure import Entry, Study
+from biopercept.version import __version__
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_FROM_FILE_TO_STORE = (load_entry, prepare_recording, write_recording_part)
+_LIBRARIES = ("numpy", "scipy", "mne", "neurokit2")
+# Import statements by their lines, at any indentation: parsing fifty modules would cost each prepare 100 ms.
+_IMPORT = re.compile(
+    r"^[ \t]*(?:from[ \t]+(?P<source>[.\w]+)[ \t]+import[ \t]+(?P<names>\([^)]*\)|[^\n#]+)"
+    r"|import[ \t]+(?P<modules>[^\n#]+))",
+    re.MULTILINE,
+)
+
+
+def part_path(parts: Path, key: str) -> Path:
+    """Return the file of one recording among the parts."""
+    return parts / f"{safe_file_stem(key)}.h5"
+
+
+@contextmanager
+def parts_folder(store: Path, *, restart: bool) -> Iterator[Path]:
+    """Give the folder in which the parts of a store are kept until it is whole; it goes once it is empty.
+
+    Temporary files of a run that died are removed. Call it as the only writer of the store.
+
+    Raises
+    ------
+    OutputError
+        Where the folder cannot be made, or a file or link is in its place.
+    """
+    parts = store.with_name(f"{store.name}.parts")
+    if parts.is_symlink() or (parts.exists() and not parts.is_dir()):
+        raise OutputError(f"{parts} is not a folder, so no parts can be kept in it; move it away")
+    try:
+        if restart and parts.exists():
+            shutil.rmtree(parts)
+        parts.mkdir(exist_ok=True)
+        for pattern in (f".{store.name}.*.tmp", f".{log_path(store).name}.*.tmp"):
+            for leftover in store.parent.glob(pattern):
+                leftover.unlink()
+        for leftover in parts.glob(".*.tmp"):
+            leftover.unlink()
+    except OSError as fault:
+        raise OutputError(f"cannot write in {store.parent}: {fault.strerror}; choose another output") from fault
+    try:
+        yield parts
+    finally:
+        if parts.is_dir() and not any(parts.iterdir()):
+            parts.rmdir()
+
+
+class Reusable:
+    """The parts and the store of earlier runs.
+
+    Parameters
+    ----------
+    store : Path
+        The store; it need not exist.
+    parts : Path
+        The folder of parts.
+    settings_hash : str
+        What a recording must have been prepared with.
+    restart : bool
+        True uses nothing of the store.
+
+    Raises
+    ------
+    StoreError
+        Where the output is a file that no run of ours wrote, or of a newer schema.
+    """
+
+    def __init__(self, store: Path, parts: Path, settings_hash: str, *, restart: bool) -> None:
+        self._parts = parts
+        self._settings_hash = settings_hash
+        self.is_damaged = False
+        self.keys = self._keys_of(store, restart)
+        self._store = store
+
+    def _keys_of(self, store: Path, restart: bool) -> frozenset[str]:
+        """Return the keys that the store holds, none where it is absent, damaged or to be replaced."""
+        refuse_other_file(store)
+        if not store.exists() or restart:
+            return frozenset()
+        try:
+            with open_store(store) as opened:
+                return frozenset(recording.key for recording in opened.recordings)
+        except StoreError as fault:
+            if "schema" in str(fault) or "no store" in str(fault):
+                raise
+            self.is_damaged = True  # whole files replace it; what is in it is not trusted
+            return frozenset()
+
+    def find(self, key: str, source_hash: str) -> Path | None:
+        """Return the part or store that holds a recording made from these sources and settings, intact; else None."""
+        candidates = [part_path(self._parts, key), *([self._store] if key in self.keys else [])]
+        return next((path for path in candidates if self._holds(path, key, source_hash)), None)
+
+    def _holds(self, path: Path, key: str, source_hash: str) -> bool:
+        if not path.is_file():
+            return False
+        try:
+            with opened_recording(path, key) as group:
+                wanted = (source_hash, self._settings_hash)
+                held = (read_attribute(group, "source_hash"), read_attribute(group, "settings_hash"))
+                is_the_one = held == wanted and recording_key(*_ids(group)) == key
+                if is_the_one and not is_intact(group):
+                    self.is_damaged = True
+                    return False
+                return is_the_one
+        except BioperceptError:
+            self.is_damaged = True
+            return False
+
+
+def reused_row(source: Path, entry: Entry) -> LogRow:
+    """Return the log's row for a recording that is used again, with the counts it was stored with.
+
+    Raises
+    ------
+    StoreError
+        Where the source is damaged.
+    """
+    with opened_recording(source, recording_key(entry.subject, entry.session, entry.recording)) as group:
+        is_labelled = child(child(group, "windows", is_group=True), "is_labelled", is_group=False)[:]
+        return LogRow(
+            entry.subject,
+            entry.session,
+            entry.recording,
+            "reused",
+            windows_labelled=int((is_labelled != 0).sum()),
+            windows_grid=int((is_labelled == 0).sum()),
+            left_out=json.loads(read_attribute(group, "left_out")),
+            signals=tuple(json.loads(read_attribute(group, "signal_names"))),
+            notes=tuple(json.loads(read_attribute(group, "notes"))),
+        )
+
+
+def refuse_dropping(held: Collection[str], wanted: Collection[str], in_study: Collection[str], store: Path) -> None:
+    """Refuse a run that would leave out recordings that the store holds and the study still has.
+
+    Raises
+    ------
+    StoreError
+        With how many they are and what to do.
+    """
+    dropped = (set(held) & set(in_study)) - set(wanted)
+    if dropped:
+        raise StoreError(
+            f"{store.name} holds {len(dropped)} recordings of subjects that are not selected now and would be lost; "
+            "prepare the selection into another output, or add --restart to begin anew"
+        )
+
+
+def _ids(group: object) -> tuple[str, str, str]:
+    subject, session, recording = (str(read_attribute(group, name)) for name in ("subject", "session", "recording"))
+    return subject, session, recording
+
+
+def refuse_other_file(store: Path) -> None:
+    """Refuse an output that is there and is something else than a store. Raises StoreError."""
+    if store.is_dir():
+        raise StoreError(f"{store} is a folder; name the store's file, for example {store.resolve().name}.h5")
+    if store.exists() and not store.is_file():
+        raise StoreError(f"{store} is not a regular file; choose another output")
+    if store.exists() and store.stat().st_size:
+        with store.open("rb") as stream:
+            if stream.read(len(_SIGNATURE)) != _SIGNATURE:
+                raise StoreError(f"{store} exists and is no store of biopercept; choose another output or move it away")
+
+
+class SourceFiles:
+    """Finds the files that make up recordings; lists each folder once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, list[Path]]] = {}
+
+    def of(self, path: Path) -> tuple[Path, ...]:
+        """Return a file and its companions: the files beside it with the same name up to the first dot.
+
+        That covers headers and sidecars (.hea with .dat and .atr, .csv.gz with .json, .vhdr with .eeg). A folder is
+        returned as it is. A path that is neither stands for WFDB records: every file that begins with its name.
+        """
+        if path.is_dir():
+            return (path,)
+        stems = self._listing(path.parent)
+        if not path.is_file():
+            return tuple(member for stem in sorted(stems) if stem.startswith(path.name) for member in stems[stem])
+        companions = stems.get(_stem(path.name), [path])
+        return (*companions, *self._named_in_header(path))
+
+    def _named_in_header(self, path: Path) -> Iterator[Path]:
+        """Yield signal files that a WFDB header names under another stem."""
+        if path.suffix.lower() != ".hea":
+            return
+        with path.open("rb") as stream:
+            lines = stream.read(1 << 20).decode("ascii", "replace").splitlines()
+        for word in sorted({line.split()[0] for line in lines[1:] if line.split() and not line.startswith("#")}):
+            member = path.parent / word
+            if Path(word).name == word and _stem(word) != _stem(path.name) and member.is_file():
+                yield member
+
+    def _listing(self, folder: Path) -> dict[str, list[Path]]:
+        if folder not in self._folders:
+            stems: dict[str, list[Path]] = {}
+            for member in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if member.is_file():
+                    stems.setdefault(_stem(member.name), []).append(member)
+            self._folders[folder] = stems
+        return self._folders[folder]
+
+
+def _stem(name: str) -> str:
+    return name.split(".", 1)[0] or name
+
+
+def source_hash(study: Study, entry: Entry, finder: SourceFiles) -> str:
+    """Return the SHA-256 of everything a recording is read from: bytes and names of files, offsets, labels, overrides.
+
+    Raises
+    ------
+    OSError
+        Where a file cannot be read.
+    """
+    held = [
+        [[member.name, content_hash(member)] for member in finder.of(file.path)] + [file.path.name, file.offset_seconds]
+        for file in entry.files
+    ]
+    intervals = [[i.onset_seconds, i.duration_seconds, i.label] for i in entry.intervals]
+    overrides = {pattern: asdict(override) for pattern, override in study.overrides.items()}
+    return _hash_of([held, entry.condition, intervals, overrides])
+
+
+def settings_hash(settings: dict[str, Any], feature_names: tuple[str, ...]) -> str:
+    """Return the SHA-256 of settings, layout, and the code and libraries that read, clean and measure."""
+    libraries = {name: version(name) for name in _LIBRARIES}
+    return _hash_of([SCHEMA, __version__, code_hash(), libraries, settings, feature_names])
+
+
+def code_hash(package: Traversable | None = None) -> str:
+    """Return the SHA-256 of all code between a file and its stored windows; no version needs raising by hand.
+
+    Parameters
+    ----------
+    package : Traversable, optional
+        The folder of the package; None means the one that runs.
+    """
+    digest = hashlib.sha256()
+    for name, source in sorted(code_from_file_to_store(package).items()):
+        digest.update(f"{name}\0{len(source)}\0".encode() + source)
+    return digest.hexdigest()
+
+
+def code_from_file_to_store(package: Traversable | None = None) -> dict[str, bytes]:
+    """Return name and source of the modules that load, prepare and write a recording, and of all that they import."""
+    root = __name__.partition(".")[0]
+    folder = files(root) if package is None else package
+    sources: dict[str, bytes] = {}
+    names = [function.__module__ for function in _FROM_FILE_TO_STORE]
+    while names:
+        name = names.pop()
+        first, *parts = name.split(".")
+        if name in sources or first != root or not parts:
+            continue
+        module, package_module = folder.joinpath(*parts[:-1], f"{parts[-1]}.py"), folder.joinpath(*parts, "__init__.py")
+        is_package = not module.is_file()
+        if is_package and not package_module.is_file():
+            continue  # a name inside a module, which is looked at by itself
+        sources[name] = (package_module if is_package else module).read_bytes()
+        names.extend(imports(sources[name].decode(), name if is_package else name.rpartition(".")[0]))
+    return sources
+
+
+def imports(source: str, package: str) -> set[str]:
+    """Return the dotted names that a source imports from modules; ``package`` is what a leading dot stands for."""
+    names: set[str] = set()
+    for statement in _IMPORT.finditer(source):
+        if statement["modules"]:
+            names.update(part.split()[0] for part in statement["modules"].split(","))
+            continue
+        n_dots = len(statement["source"]) - len(module := statement["source"].lstrip("."))
+        parents = package.split(".")[: len(package.split(".")) - n_dots + 1] if n_dots else []
+        stem = ".".join([*parents, *([module] if module else [])])
+        parts = re.sub(r"#[^\n]*|[()]", " ", statement["names"]).split(",")
+        names.update([stem, *(f"{stem}.{part.split()[0]}" for part in parts if part.strip())])
+    return names
+
+
+def _hash_of(held: Any) -> str:
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode("utf-8")).hexdigest()

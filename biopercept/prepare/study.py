@@ -1,0 +1,323 @@
+"""Prepare a whole study: load, clean, cut and store every recording, each in a child process, resumable at any moment.
+
+1. Every recording's files, labels and settings are hashed; what an earlier run prepared from the same is used again.
+2. The others are prepared in child processes; each writes its part, whole or not at all. One that fails is a row in
+   the log, and the rest goes on.
+3. The parts are joined into the store, in the order of their keys, so that its bytes depend on the study and the
+   settings and on nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from biopercept.errors import BioperceptError, OutputError, SettingsError
+from biopercept.files import only_writer
+from biopercept.parallel import Limits, Lost, run_in_children
+from biopercept.prepare.log import LogRow, log_path, write_log
+from biopercept.prepare.recording import PrepareSettings, prepare_recording
+from biopercept.prepare.reuse import (
+    Reusable,
+    SourceFiles,
+    part_path,
+    parts_folder,
+    refuse_dropping,
+    refuse_other_file,
+    reused_row,
+    settings_hash,
+    source_hash,
+)
+from biopercept.preprocessing.features import FEATURE_NAMES
+from biopercept.preprocessing.windows import cut_windows
+from biopercept.store.prepared import recording_key
+from biopercept.store.writing import StoreHeader, says, write_recording_part, write_store
+from biopercept.studies.labels import labels_of
+from biopercept.studies.loading import load_entry
+from biopercept.studies.structure import Entry, Study
+
+OnProgress = Callable[[int, int, LogRow], None]
+
+
+@dataclass(frozen=True)
+class PrepareSummary:
+    """What became of a study.
+
+    Attributes
+    ----------
+    store : Path or None
+        The store; None where not one recording could be prepared and none was written.
+    log : Path
+        The table with a row per recording.
+    rows : tuple of LogRow
+        In the order of the study.
+    seconds : float
+        Wall-clock time.
+    """
+
+    store: Path | None
+    log: Path
+    rows: tuple[LogRow, ...]
+    seconds: float
+
+    def count(self, status: str) -> int:
+        """Return how many recordings have a status: "prepared", "reused", "failed", "not done"."""
+        return sum(row.status == status for row in self.rows)
+
+
+def select_subjects(study: Study, subjects: Sequence[str] | None, exclude: Sequence[str] | None) -> Study:
+    """Return the study with some subjects' recordings only.
+
+    Parameters
+    ----------
+    study : Study
+    subjects : sequence of str, or None
+        Only these; None for all.
+    exclude : sequence of str, or None
+        Not these.
+
+    Raises
+    ------
+    SettingsError
+        Where a subject is not in the study, or none is left.
+    """
+    unknown = [s for s in (*(subjects or ()), *(exclude or ())) if s not in study.subjects]
+    if unknown:
+        raise SettingsError(
+            f"the study {study.name} has no recording of {', '.join(unknown)}; it has {', '.join(study.subjects)}"
+        )
+    kept = [s for s in study.subjects if (subjects is None or s in subjects) and s not in (exclude or ())]
+    if not kept:
+        raise SettingsError(f"no subject of the study {study.name} is left; name fewer in --exclude-subjects")
+    return replace(study, entries=tuple(entry for entry in study.entries if entry.subject in kept))
+
+
+def prepare_study(
+    study: Study,
+    output: Path,
+    settings: PrepareSettings | None = None,
+    *,
+    subjects: Sequence[str] | None = None,
+    exclude_subjects: Sequence[str] | None = None,
+    n_jobs: int = 1,
+    restart: bool = False,
+    on_progress: OnProgress | None = None,
+    isolate: bool = True,
+    limits: Limits | None = None,
+) -> PrepareSummary:
+    """Prepare every recording of a study and write the store and its log.
+
+    Parameters
+    ----------
+    study : Study
+    output : Path
+        The store, an .h5 file. Its parts lie in ``OUTPUT.parts`` until it is whole.
+    settings : PrepareSettings, optional
+    subjects, exclude_subjects : sequence of str, optional
+        Only these subjects, or all but these.
+    n_jobs : int
+        Child processes; the store's bytes do not depend on it.
+    restart : bool
+        Whether to use nothing that an earlier run prepared.
+    on_progress : callable, optional
+        Called as ``on_progress(n_done, n_recordings, row)`` after each recording.
+    isolate : bool
+        False prepares in this process, one after the other, for debugging and for scripts without a main guard: a
+        recording that crashes or hangs then takes the run with it, and sums may differ in the last digit unless
+        numerical libraries run with one thread.
+    limits : Limits, optional
+        What one recording may use.
+
+    Returns
+    -------
+    PrepareSummary
+
+    Raises
+    ------
+    StoreError
+        Where ``output`` is something else than a store, or holds recordings that this run would drop.
+    SettingsError
+        Where the settings cannot be used, or a subject is not in the study.
+    OutputError
+        Where nothing can be written there (disk full, read-only).
+    BusyError
+        Where another process is preparing into the same store.
+    """
+    begun = time.monotonic()
+    settings = settings or PrepareSettings()
+    cut_windows((), 0.0, settings.windows)  # refuses lengths that cannot be used before any work
+    chosen = select_subjects(study, subjects, exclude_subjects)
+    refuse_other_file(output)
+    with only_writer(output), parts_folder(output, restart=restart) as parts:
+        context = PrepareContext(chosen, settings, _settings_hash(settings))
+        reusable = Reusable(output, parts, context.settings_hash, restart=restart)
+        refuse_dropping(reusable.keys, [*map(_key, chosen.entries)], [*map(_key, study.entries)], output)
+        progress = _Progress(chosen.entries, parts, on_progress)
+        try:
+            jobs = progress.plan(context, reusable)
+            for index, result in _results(context, jobs, n_jobs, isolate, limits):
+                progress.take(jobs[index], result)
+            if progress.sources:
+                _write_if_changed(output, _header(context, progress.sources), progress.sources)
+        except BaseException:
+            with contextlib.suppress(OutputError):  # what ended the run is what the user must read
+                write_log(log_path(output), progress.rows())
+            raise
+        write_log(log_path(output), progress.rows())
+        if progress.sources:
+            shutil.rmtree(parts)
+    store = output if progress.sources else None
+    return PrepareSummary(store, log_path(output), progress.rows(), time.monotonic() - begun)
+
+
+class _Progress:
+    """What has become of each recording so far."""
+
+    def __init__(self, entries: Sequence[Entry], parts: Path, on_progress: OnProgress | None) -> None:
+        self._entries = entries
+        self._parts = parts
+        self._on_progress = on_progress
+        self._rows: dict[str, LogRow] = {}
+        self.sources: dict[str, Path] = {}
+
+    def plan(self, context: PrepareContext, reusable: Reusable) -> list[PrepareJob]:
+        """Return what must be prepared, having noted what can be used again and what cannot be read."""
+        files = SourceFiles()
+        jobs = []
+        for entry in self._entries:
+            key = _key(entry)
+            try:
+                hashed = source_hash(context.study, entry, files)
+            except (OSError, ValueError) as fault:
+                self._note(failed_row(entry, f"its files cannot be read ({fault})"))
+                continue
+            found = reusable.find(key, hashed)
+            if found is None:
+                jobs.append(PrepareJob(entry, part_path(self._parts, key), hashed))
+            else:
+                self.sources[key] = found
+                self._note(reused_row(found, entry))
+        return jobs
+
+    def take(self, job: PrepareJob, result: LogRow | Unwritable | Lost) -> None:
+        """Note what became of a job. Raises OutputError where its part could not be written."""
+        if isinstance(result, Unwritable):
+            raise OutputError(result.message)
+        row = failed_row(job.entry, result.reason) if isinstance(result, Lost) else result
+        if row.status == "prepared":
+            self.sources[_key(job.entry)] = job.part
+        self._note(row)
+
+    def _note(self, row: LogRow) -> None:
+        self._rows[recording_key(row.subject, row.session, row.recording)] = row
+        if self._on_progress is not None:
+            self._on_progress(len(self._rows), len(self._entries), row)
+
+    def rows(self) -> tuple[LogRow, ...]:
+        """Return a row for every recording, in the order of the study."""
+        return tuple(
+            self._rows.get(_key(e), LogRow(e.subject, e.session, e.recording, "not done")) for e in self._entries
+        )
+
+
+def _key(entry: Entry) -> str:
+    return recording_key(entry.subject, entry.session, entry.recording)
+
+
+def _settings_hash(settings: PrepareSettings) -> str:
+    return settings_hash(settings.as_plain_values(), FEATURE_NAMES)
+
+
+def _header(context: PrepareContext, held: Collection[str]) -> StoreHeader:
+    """Return the header of a store that will hold these recordings."""
+    study = context.study
+    order = tuple(key for key in map(_key, study.entries) if key in held)
+    settings = context.settings.as_plain_values()
+    labels = {_key(entry): labels_of(study, entry) for entry in study.entries}
+    said = {key: labels_held for key, labels_held in labels.items() if not labels_held.is_empty()}
+    return StoreHeader(study.name, tuple(study.tasks.values()), settings, FEATURE_NAMES, said, order)
+
+
+def _results(
+    context: PrepareContext, jobs: Sequence[PrepareJob], n_jobs: int, isolate: bool, limits: Limits | None
+) -> Iterator[tuple[int, LogRow | Unwritable | Lost]]:
+    """Yield the index of each job and what became of it, as they come."""
+    if isolate:
+        n_processes = max(1, min(n_jobs, len(jobs)))
+        yield from run_in_children(prepare_one, context, jobs, n_processes=n_processes, limits=limits or Limits())
+        return
+    for index, job in enumerate(jobs):
+        yield index, prepare_one(context, job)
+
+
+def _write_if_changed(output: Path, header: StoreHeader, sources: Mapping[str, Path]) -> None:
+    """Write the store, unless it already holds exactly this."""
+    if all(source == output for source in sources.values()) and says(output, header, sources):
+        return
+    write_store(output, header, tuple(sources.items()))
+
+
+@dataclass(frozen=True)
+class PrepareJob:
+    """One recording to prepare, where its part goes, and the hash of what it is made from."""
+
+    entry: Entry
+    part: Path
+    source_hash: str
+
+
+@dataclass(frozen=True)
+class PrepareContext:
+    """What is the same for every recording of a run."""
+
+    study: Study
+    settings: PrepareSettings
+    settings_hash: str
+
+
+@dataclass(frozen=True)
+class Unwritable:
+    """A part could not be written: the run must end, for the next could not be either."""
+
+    message: str
+
+
+def prepare_one(context: PrepareContext, job: PrepareJob) -> LogRow | Unwritable:
+    """Return the row of a recording that was loaded, prepared and stored as a part; a fault is a row too."""
+    entry, begun = job.entry, time.monotonic()
+    try:
+        prepared = prepare_recording(load_entry(context.study, entry), context.settings)
+        hashes = {"source_hash": job.source_hash, "settings_hash": context.settings_hash}
+        write_recording_part(job.part, prepared, **hashes)
+    except OutputError as fault:
+        return Unwritable(str(fault))
+    except MemoryError:
+        raise
+    except BioperceptError as fault:
+        return replace(failed_row(entry, "", time.monotonic() - begun), message=str(fault))
+    except Exception as fault:
+        return failed_row(
+            entry, f"a fault of ours, {type(fault).__name__}: {fault}; please report it", time.monotonic() - begun
+        )
+    n_labelled = int(prepared.windows.is_labelled.sum())
+    return LogRow(
+        entry.subject,
+        entry.session,
+        entry.recording,
+        "prepared",
+        time.monotonic() - begun,
+        windows_labelled=n_labelled,
+        windows_grid=len(prepared.windows) - n_labelled,
+        left_out=dict(prepared.left_out),
+        signals=tuple(signal.name for signal in prepared.signals),
+        notes=prepared.notes,
+    )
+
+
+def failed_row(entry: Entry, reason: str, seconds: float = 0.0) -> LogRow:
+    """Return the row of a recording that could not be prepared."""
+    return LogRow(entry.subject, entry.session, entry.recording, "failed", seconds, message=f"{entry.title}: {reason}")

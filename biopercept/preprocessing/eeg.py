@@ -1,0 +1,267 @@
+"""EEG: filter, notch, bad channels, average reference, band power series, and their features of a window.
+
+Features are band power by region of the head, ratios and frontal asymmetry. Regions are read from channel names of the
+10-20, 10-10 and 10-5 systems, so names of features do not depend on the montage; a region without a channel is NaN.
+
+References
+----------
+Bigdely-Shamlo et al. (2015), doi:10.3389/fninf.2015.00016 (robust deviation and correlation of
+channels). We differ in using the median over seconds of the largest correlation with any other
+channel, and in never interpolating: a bad channel is masked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from biopercept.preprocessing.gaps import BoolArray, filter_sections, filtered, moving_mean, on_grid
+from biopercept.preprocessing.settings import CleaningSettings
+from biopercept.preprocessing.windows import level, windowed
+from biopercept.recording import FloatArray, Signal
+
+BANDS: dict[str, tuple[float, float]] = {
+    "eeg_delta": (1.0, 4.0),
+    "eeg_theta": (4.0, 8.0),
+    "eeg_alpha": (8.0, 13.0),
+    "eeg_beta": (13.0, 30.0),
+    "eeg_gamma": (30.0, 45.0),
+}
+"""Frequency bands of the derived series, Hz."""
+
+MIN_CHANNELS_FOR_REFERENCE = 4
+"""Good channels needed before their average is taken as reference."""
+
+_MIN_CHANNELS_FOR_CORRELATION = 6
+_POWER_SECONDS = 1.0
+_LOWEST_POWER = 1e-4  # uV^2; far below any amplifier's noise
+REGIONS = ("frontal", "central", "temporal", "parietal", "occipital")
+"""Regions of the head, besides "global" (every channel)."""
+
+_REGION_OF_LETTERS = {
+    **dict.fromkeys(("FP", "AF", "F"), "frontal"),
+    **dict.fromkeys(("FC", "C"), "central"),
+    **dict.fromkeys(("FT", "T", "TP"), "temporal"),
+    **dict.fromkeys(("CP", "P"), "parietal"),
+    **dict.fromkeys(("PO", "O"), "occipital"),
+}
+_POSITION = re.compile(r"(?:EEG[ _-]*)?([A-Z]{1,3}?)(\d{1,2}|Z)(?:[ _-].*)?", re.IGNORECASE)
+
+NAMES = (
+    *(f"{band.removeprefix('eeg_')}_{region}" for band in BANDS for region in ("global", *REGIONS)),
+    "theta_alpha",
+    "beta_alpha_theta",
+    "frontal_theta_parietal_alpha",
+    "alpha_asymmetry",
+)
+"""Columns of :func:`band_features`: log power (log uV^2), then log ratios, then right less left frontal alpha."""
+
+
+def without_hum(samples: FloatArray, sampling_rate: float, settings: CleaningSettings) -> FloatArray:
+    """Return the channels with mains hum notched out, stretch by stretch; unchanged where the rate is too low.
+
+    Parameters
+    ----------
+    samples : array, shape (n_channels, n_samples)
+        NaN where masked.
+    sampling_rate : float
+        Hz.
+    settings : CleaningSettings
+        ``powerline_hz`` of 0 means no notch.
+    """
+    from scipy.signal import filtfilt, iirnotch
+
+    from biopercept.preprocessing.gaps import apply_by_stretch
+
+    hum = settings.powerline_hz
+    if hum == 0 or hum >= 0.45 * sampling_rate:
+        return samples
+    numerator, denominator = iirnotch(hum, 30.0, fs=sampling_rate)
+
+    def work(stretch: FloatArray) -> FloatArray:
+        return np.asarray(filtfilt(numerator, denominator, stretch), dtype=np.float64)
+
+    gap = int(settings.bridge_seconds * sampling_rate)
+    return apply_by_stretch(samples, work, max_gap_samples=gap, min_samples=int(sampling_rate))
+
+
+def bad_channels(samples: FloatArray, sampling_rate: float, settings: CleaningSettings) -> dict[int, str]:
+    """Return which channels are bad, and why.
+
+    Parameters
+    ----------
+    samples : array, shape (n_channels, n_samples)
+        Filtered, before re-referencing, uV, NaN where masked.
+    sampling_rate : float
+        Hz.
+    settings : CleaningSettings
+    """
+    faults: dict[int, str] = {}
+    is_valid = np.isfinite(samples)
+    spread = np.full(len(samples), np.nan)
+    for channel, row in enumerate(samples):
+        valid = row[is_valid[channel]]
+        if len(valid) < sampling_rate:
+            faults[channel] = "less than one second is valid"
+            continue
+        # 1.4826 MAD: blinks must not make a good frontal channel look loud.
+        spread[channel] = 1.4826 * np.median(np.abs(valid - np.median(valid)))
+        if spread[channel] < settings.eeg_min_uv:
+            faults[channel] = f"almost flat ({spread[channel]:.2g} uV)"
+        elif spread[channel] > settings.eeg_max_uv:
+            faults[channel] = f"too large ({spread[channel]:.3g} uV)"
+    good = [channel for channel in range(len(samples)) if channel not in faults]
+    if len(good) >= _MIN_CHANNELS_FOR_CORRELATION:
+        faults |= _deviating(spread, good, settings)
+        faults |= _uncorrelated(samples, sampling_rate, [c for c in good if c not in faults], settings)
+    return faults
+
+
+def _deviating(spread: FloatArray, good: list[int], settings: CleaningSettings) -> dict[int, str]:
+    logs = np.log(spread[good])
+    centre = np.median(logs)
+    # The floor keeps ordinary differences, such as strong alpha at the back, from counting; the ceiling keeps
+    # a montage of loud and quiet regions from hiding a channel that is far louder than any.
+    scale = float(np.clip(1.4826 * np.median(np.abs(logs - centre)), 0.35, 0.4))
+    return {
+        channel: f"amplitude {np.exp(value - centre):.3g} times the median channel's"
+        for channel, value in zip(good, logs, strict=True)
+        if abs(value - centre) > settings.eeg_max_deviation * scale
+    }
+
+
+def _uncorrelated(
+    samples: FloatArray, sampling_rate: float, good: list[int], settings: CleaningSettings
+) -> dict[int, str]:
+    n = round(sampling_rate)
+    n_seconds = samples.shape[1] // n
+    cut = samples[good, : n_seconds * n].reshape(len(good), n_seconds, n).transpose(1, 0, 2)
+    cut = cut[np.isfinite(cut).all(axis=(1, 2))]
+    if len(cut) < 3:
+        return {}
+    cut = cut - cut.mean(axis=2, keepdims=True)
+    norm = np.sqrt(np.square(cut).sum(axis=2, keepdims=True))
+    cut = cut / np.where(norm > 0, norm, 1.0)
+    correlation = np.abs(cut @ cut.transpose(0, 2, 1))
+    correlation[:, np.arange(len(good)), np.arange(len(good))] = 0.0
+    largest = np.median(correlation.max(axis=2), axis=0)
+    return {
+        channel: f"correlates with no other channel (at most {value:.2f})"
+        for channel, value in zip(good, largest, strict=True)
+        if value < settings.eeg_min_correlation
+    }
+
+
+def average_referenced(samples: FloatArray, is_good: BoolArray) -> FloatArray:
+    """Return the good channels less their average, bad ones as NaN; only NaN-free samples of a channel count."""
+    out = np.where(is_good[:, None], samples, np.nan)
+    if is_good.sum() < MIN_CHANNELS_FOR_REFERENCE:
+        return out
+    is_valid = np.isfinite(out)
+    n = is_valid.sum(axis=0)
+    mean = np.where(is_valid, out, 0.0).sum(axis=0) / np.maximum(n, 1)
+    out = out - mean
+    out[:, n < MIN_CHANNELS_FOR_REFERENCE] = np.nan
+    return np.asarray(out, dtype=np.float64)
+
+
+def band_power(
+    cleaned: FloatArray,
+    sampling_rate: float,
+    band_hz: tuple[float, float],
+    times: FloatArray,
+    start_seconds: float,
+    settings: CleaningSettings,
+) -> FloatArray | None:
+    """Return log power in a band at grid ``times``, log uV^2: (n_channels, n_times); None where the rate is too low.
+
+    Parameters
+    ----------
+    cleaned : array, shape (n_channels, n_samples)
+        uV, NaN where masked.
+    sampling_rate : float
+        Hz.
+    band_hz : tuple of two floats
+    times : array, shape (n_times,)
+        Seconds on the recording's clock.
+    start_seconds : float
+        Time of the first sample.
+    settings : CleaningSettings
+    """
+    low, high = band_hz
+    if high >= 0.45 * sampling_rate or filter_sections(sampling_rate, low, high) is None:
+        return None
+    inside = filtered(cleaned, sampling_rate, low, high, bridge_seconds=settings.bridge_seconds)
+    power = moving_mean(np.square(inside), round(_POWER_SECONDS * sampling_rate))
+    return on_grid(np.log(np.maximum(power, 0.0) + _LOWEST_POWER), sampling_rate, start_seconds, times)
+
+
+def region_of(channel_name: str) -> str | None:
+    """Return the region of an electrode by its name, None where the name is of no electrode.
+
+    Examples
+    --------
+    >>> region_of("Fp1"), region_of("T7"), region_of("POz"), region_of("ECG")
+    ('frontal', 'temporal', 'occipital', None)
+    """
+    match = _POSITION.fullmatch(channel_name.strip())
+    return None if match is None else _REGION_OF_LETTERS.get(match.group(1).upper())
+
+
+def _side(channel_name: str) -> int:
+    """Return -1 for a left electrode (odd number), 1 for a right one, 0 for the midline or neither."""
+    match = _POSITION.fullmatch(channel_name.strip())
+    if match is None or match.group(2).upper() == "Z":
+        return 0
+    return 1 if int(match.group(2)) % 2 == 0 else -1
+
+
+def band_features(series: Mapping[str, Signal], onsets: FloatArray, length_seconds: float) -> FloatArray:
+    """Return :data:`NAMES` for every window: (n_windows, 34), NaN where a region has no channel.
+
+    Parameters
+    ----------
+    series : mapping of str to Signal
+        The derived band series that the recording has, by modality ("eeg_alpha").
+    onsets : array, shape (n_windows,)
+        Seconds on the recording's clock.
+    length_seconds : float
+    """
+    columns: dict[str, FloatArray] = {name: np.full(len(onsets), np.nan) for name in NAMES}
+    for band, signal in series.items():
+        short = band.removeprefix("eeg_")
+        samples = signal.read()
+        for region in ("global", *REGIONS):
+            rows = [
+                channel
+                for channel, name in enumerate(signal.channel_names)
+                if region == "global" or region_of(name) == region
+            ]
+            columns[f"{short}_{region}"] = _mean_level(samples, rows, onsets, length_seconds)
+        if band == "eeg_alpha":
+            left, right = (
+                [c for c, n in enumerate(signal.channel_names) if region_of(n) == "frontal" and _side(n) == side]
+                for side in (-1, 1)
+            )
+            columns["alpha_asymmetry"] = _mean_level(samples, right, onsets, length_seconds) - _mean_level(
+                samples, left, onsets, length_seconds
+            )
+    theta, alpha, beta = (columns[f"{name}_global"] for name in ("theta", "alpha", "beta"))
+    columns["theta_alpha"] = theta - alpha
+    with np.errstate(invalid="ignore"):  # NaN where there is no EEG
+        columns["beta_alpha_theta"] = beta - np.logaddexp(alpha, theta)
+    columns["frontal_theta_parietal_alpha"] = columns["theta_frontal"] - columns["alpha_parietal"]
+    return np.stack([columns[name] for name in NAMES], axis=1)
+
+
+def _mean_level(samples: FloatArray, rows: list[int], onsets: FloatArray, length_seconds: float) -> FloatArray:
+    """Return the mean over channels and time; channels that are masked throughout do not count."""
+    levels = [level(windowed(samples[row], onsets, length_seconds)) for row in rows]
+    if not levels:
+        return np.full(len(onsets), np.nan)
+    stacked = np.stack(levels)
+    n = np.isfinite(stacked).sum(axis=0)
+    mean = np.divide(np.nansum(stacked, axis=0), n, out=np.full(len(onsets), np.nan), where=n > 0)
+    return np.asarray(mean, dtype=np.float64)

@@ -1,0 +1,262 @@
+"""A comparison as tables, figures and pages in Markdown and LaTeX; every difference with its interval.
+
+The critical-difference diagram shows average ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from biopercept.report.drawing import BLUE, FAINT, INK, Drawing, draw
+from biopercept.report.tables import SPLITS, Table, latex, latex_table, markdown, markdown_table
+from biopercept.report.text import NOT_DEFINED, count, score, shortened, with_interval
+from biopercept.results.comparison import Comparison, Contender, Pair
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+_MOST_PAIRS = 60
+
+
+def p_value(p: float | None) -> str:
+    """Return a p-value with three decimals, or "< 0.001"."""
+    if p is None:
+        return NOT_DEFINED
+    return "< 0.001" if p < 0.001 else score(p)
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Return a difference with its sign."""
+    return f"{value:+.{digits}f}"
+
+
+def contender_table(held: Comparison) -> Table:
+    """Return a row per model: mean score with its interval, spread, average rank."""
+    rows = tuple(_contender_row(contender) for contender in held.contenders)
+    title = (
+        f"Models by {held.metric_words}, mean over {count(held.n_subjects, 'subject')} "
+        f"({SPLITS.get(held.split, held.split)})"
+    )
+    columns = ("Model", "Mean [95 % CI]", "SD", "Average rank", "Normalisation")
+    return Table(title, columns, rows, (False, True, True, True, False))
+
+
+def _contender_row(held: Contender) -> tuple[str, ...]:
+    scaling = f"{held.normalisation} (TRANSDUCTIVE)" if held.is_transductive else held.normalisation
+    return (
+        held.label,
+        with_interval(held.mean, held.ci95),
+        score(held.sd),
+        f"{held.average_rank:.2f}",
+        scaling,
+    )
+
+
+def pair_table(held: Comparison) -> Table:
+    """Return a row per pair: difference, p-values, subjects, effect sizes, smallest detectable difference."""
+    has_folds = any(pair.split_p is not None for pair in held.pairs)
+    columns = (
+        "First minus second",
+        "Mean difference [95 % CI]",
+        "Wilcoxon p",
+        "p, Holm",
+        "Better / equal / worse",
+        "Rank-biserial [95 % CI]",
+        "Cohen's dz [95 % CI]",
+        "Smallest detectable",
+        "Smallest detectable, adjusted",
+        *(("Corrected t over folds, p Holm",) if has_folds else ()),
+        "Established",
+    )
+    rows = tuple(_pair_row(pair, has_folds=has_folds) for pair in held.pairs)
+    title = (
+        f"Differences in {held.metric_words} within {count(held.n_subjects, 'subject')}"
+        f"{'' if held.higher_is_better else ' (less is better)'}"
+    )
+    return Table(title, columns, rows, (False, *(True,) * (len(columns) - 2), False))
+
+
+def brief_pair_table(held: Comparison) -> Table:
+    """Return a row per pair with what decides: for a narrow terminal."""
+    rows = tuple(
+        (
+            f"{pair.first} - {pair.second}",
+            _difference(pair),
+            p_value(pair.p_holm),
+            score(pair.smallest_detectable),
+            "yes" if pair.is_established else "no",
+        )
+        for pair in held.pairs
+    )
+    columns = ("First minus second", "Mean difference [95 % CI]", "p, Holm", "Detectable", "Established")
+    return Table(pair_table(held).title, columns, rows, (False, True, True, True, False))
+
+
+def _difference(pair: Pair) -> str:
+    interval = "" if pair.ci95 is None else f" [{signed(pair.ci95[0])}, {signed(pair.ci95[1])}]"
+    return f"{signed(pair.mean_difference)}{interval}"
+
+
+def _pair_row(pair: Pair, *, has_folds: bool) -> tuple[str, ...]:
+    return (
+        f"{pair.first} - {pair.second}",
+        _difference(pair),
+        p_value(pair.p) + (" (normal)" if pair.p_method == "normal" else ""),
+        p_value(pair.p_holm),
+        f"{pair.wins} / {pair.ties} / {pair.losses}",
+        with_interval(pair.rank_biserial, pair.rank_biserial_ci95, 2),
+        with_interval(pair.dz, pair.dz_ci95, 2),
+        score(pair.smallest_detectable),
+        score(pair.smallest_detectable_adjusted),
+        *((p_value(pair.split_p_holm),) if has_folds else ()),
+        "yes" if pair.is_established else "no",
+    )
+
+
+def markdown_page(held: Comparison) -> str:
+    """Return the comparison as a Markdown page: cautions, findings, tables, methods."""
+    cautions = [f"- {markdown(text)}" for text in held.cautions]
+    parts = [
+        f"# Comparison by {markdown(held.metric_words)}: {markdown(held.task)}",
+        *(("## Read this first", "\n".join(cautions)) if cautions else ()),
+        "## Findings",
+        "\n\n".join(markdown(text) for text in held.findings),
+        "## Tables",
+        markdown_table(contender_table(held)),
+        markdown_table(pair_table(held)),
+        "## Methods",
+        " ".join(markdown(text) for text in held.methods),
+    ]
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def latex_page(held: Comparison) -> str:
+    r"""Return the tables and the findings as LaTeX, to be read with ``\input``."""
+    return "\n".join(
+        [
+            r"% Needs \usepackage{booktabs}.",
+            latex_table(contender_table(held), "tab:models"),
+            latex_table(pair_table(held), "tab:pairs"),
+            latex(" ".join((*held.findings, *held.methods))),
+            "",
+        ]
+    )
+
+
+def comparison_figures(held: Comparison) -> tuple[Drawing, ...]:
+    """Return the figures of a comparison: ranks where there are three models or more, and the differences."""
+    figures = [critical_difference_figure(held)] if held.friedman else []
+    return (*figures, *([differences_figure(held)] if len(held.pairs) <= _MOST_PAIRS else ()))
+
+
+def alike(ranks: Sequence[float], difference: float) -> list[tuple[int, int]]:
+    """Return the largest groups of sorted ranks that lie no further apart than ``difference``.
+
+    Parameters
+    ----------
+    ranks : sequence of float
+        Sorted, the smallest first.
+    difference : float
+
+    Returns
+    -------
+    list of (int, int)
+        First and last place of each group of two or more; none inside another.
+
+    Examples
+    --------
+    >>> alike([1.0, 1.5, 2.6, 4.0], 1.2)
+    [(0, 1), (1, 2)]
+    """
+    groups: list[tuple[int, int]] = []
+    for first, rank in enumerate(ranks):
+        last = max(place for place, other in enumerate(ranks) if other - rank <= difference)
+        if last > first and (not groups or last > groups[-1][1]):
+            groups.append((first, last))
+    return groups
+
+
+def critical_difference_figure(held: Comparison) -> Drawing:
+    """Return average ranks on a line; a bar joins models whose ranks are not shown to differ (Demsar 2006)."""
+    ranked = sorted(held.contenders, key=lambda c: (c.average_rank, c.label))
+    width = held.friedman["critical_difference"] or 0.0
+    groups = alike([c.average_rank for c in ranked], width)
+    n_left = (len(ranked) + 1) // 2
+    depth = 0.8 + 0.28 * len(groups)
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.set_axis_off()
+        _rank_axis(axes, len(ranked), width)
+        for place, contender in enumerate(ranked):
+            is_left = place < n_left
+            row = place if is_left else len(ranked) - 1 - place
+            _leader(axes, contender, len(ranked), depth + 0.55 * row, is_left=is_left)
+        for number, (first, last) in enumerate(groups):
+            ends = [ranked[first].average_rank - 0.03, ranked[last].average_rank + 0.03]
+            axes.plot(ends, [0.5 + 0.28 * number] * 2, color=BLUE, linewidth=4, solid_capstyle="butt")
+        axes.set_ylim(depth + 0.55 * n_left, -1.7)
+
+    caption = (
+        f"Average ranks by {held.metric_words} over {count(held.n_subjects, 'subject')}, 1 is best. Models joined by a "
+        f"bar are not shown to differ at the 0.05 level: their ranks lie no further apart than the critical difference "
+        f"of {width:.2f} (Nemenyi)."
+    )
+    return draw("critical-difference", "Critical difference of ranks", caption, 1.6 + 0.32 * n_left, paint)
+
+
+def _rank_axis(axes: Axes, n: int, width: float) -> None:
+    """Draw the line of ranks with its ticks, and the critical difference above it."""
+    axes.plot([1, n], [0, 0], color=INK, linewidth=1.0)
+    for rank in range(1, n + 1):
+        axes.plot([rank, rank], [0, -0.15], color=INK, linewidth=1.0)
+        axes.text(rank, -0.25, str(rank), ha="center", va="bottom")
+    axes.plot([1, 1 + width], [-1.0, -1.0], color=INK, linewidth=1.6, marker="|", markersize=8)
+    axes.text(1 + width / 2, -1.15, f"critical difference {width:.2f}", ha="center", va="bottom")
+
+
+def _leader(axes: Axes, contender: Contender, n: int, depth: float, *, is_left: bool) -> None:
+    """Draw the line from a model's rank to its name."""
+    rank, margin = contender.average_rank, 0.08 * (n - 1)
+    end = 1 - margin if is_left else n + margin
+    axes.plot([rank, rank, end], [0, depth, depth], color=FAINT if contender.is_probe else INK, linewidth=0.9)
+    gap = -0.02 * (n - 1) if is_left else 0.02 * (n - 1)
+    axes.text(
+        end + gap, depth, f"{shortened(contender.label, 30)} {rank:.2f}", ha="right" if is_left else "left", va="center"
+    )
+
+
+def differences_figure(held: Comparison) -> Drawing:
+    """Return the mean difference of every pair with its interval, beside what could have been detected."""
+    names = [row[0] for row in pair_table(held).rows]
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.axvline(0.0, color=INK, linestyle="--", linewidth=0.9)
+        for row, pair in enumerate(held.pairs):
+            least = pair.smallest_detectable
+            if least is not None:
+                axes.barh(row, 2 * least, left=-least, height=0.62, color=FAINT, alpha=0.3, linewidth=0)
+            mean, ci95 = pair.mean_difference, pair.ci95
+            reach = None if ci95 is None else [[mean - ci95[0]], [ci95[1] - mean]]
+            face = BLUE if pair.is_established else "white"
+            axes.errorbar([mean], [row], xerr=reach, fmt="o", color=BLUE, markerfacecolor=face, capsize=3)
+        axes.set_yticks(range(len(names)), [shortened(name, 44) for name in names])
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.margins(x=0.04)
+        axes.grid(axis="x")
+        axes.set_xlabel(f"mean difference in {held.metric_words}, first minus second")
+
+    told = "; ".join(
+        f"{name} {signed(pair.mean_difference)}" for name, pair in zip(names[:6], held.pairs[:6], strict=True)
+    )
+    caption = (
+        f"Mean difference within {count(held.n_subjects, 'subject')} with its 95 % bootstrap interval over subjects; "
+        "filled where the Holm-adjusted exact signed-rank p is below 0.05. The grey band is what this many subjects "
+        f"would miss in more than one study of five. {told}."
+    )
+    return draw("differences", "Differences between models", caption, 1.0 + 0.34 * len(names), paint)

@@ -1,0 +1,361 @@
+"""The curves over labels as sentences, tables, figures and Markdown; the random draw is stamped in each."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from biopercept.report.drawing import BLUE, FAINT, GREEN, INK, RED, Drawing, draw
+from biopercept.report.tables import Table
+from biopercept.report.text import NOT_DEFINED, count, span, with_interval
+from biopercept.results.curves import (
+    ALL,
+    FEW,
+    NO_LABELS,
+    STAMP,
+    CurveScore,
+    LearningCurve,
+    LearningPoint,
+    PersonalCurve,
+    PersonalPoint,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_SCORES = {"balanced_accuracy": "balanced accuracy", "mae": "mean absolute error"}
+_UNCHECKED = {"keep": "the general model is kept", "adapt": "only a few steps are made"}
+_COLOURS = {"reference": FAINT, "head": GREEN, "low-rank": RED, "full": BLUE, "scratch": INK}
+_APART = 0.012  # of the axis: so that intervals of methods at the same minute lie side by side
+
+
+def learning_sentence(held: LearningCurve) -> str:
+    """Return how the points are to be read together."""
+    return (
+        f"{held.model} with the labels of more and more of the training subjects. The folds are the same at every "
+        "share, everybody is tested at each, and who has labels at a smaller share has them at a larger one: points "
+        "are over the same subjects and not independent."
+    )
+
+
+def learning_table(held: LearningCurve) -> Table:
+    """Return a row per share and task: subjects with labels, the score with its 95 % interval."""
+    rows = tuple(
+        (
+            f"{point.share:g}",
+            span(point.subjects_labelled),
+            point.task,
+            _SCORES[point.score],
+            with_interval(point.mean, point.ci95),
+        )
+        for points in held.questions
+        for point in points
+    )
+    columns = ("Share of labels", "Labelled subjects per fold", "Task", "Score", "Mean [95 % CI]")
+    title = f"Learning curve of {held.model}: {count(len(rows), 'point')}, intervals over subjects"
+    return Table(title, columns, rows, (True, True, False, False, True))
+
+
+def learning_figures(held: LearningCurve) -> tuple[Drawing, ...]:
+    """Return a figure per task."""
+    several = len(held.questions) > 1
+    return tuple(
+        _figure(held.model, points, f"-{number}" if several else "") for number, points in enumerate(held.questions, 1)
+    )
+
+
+def _figure(model: str, points: tuple[LearningPoint, ...], suffix: str) -> Drawing:
+    known = [(point, point.mean) for point in points if point.mean is not None]
+    words = _SCORES[points[0].score]
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        middle = [sum(point.subjects_labelled) / 2 for point, _ in known]
+        axes.plot(middle, [mean for _, mean in known], color=BLUE, linewidth=1.4)
+        for at, (point, mean) in zip(middle, known, strict=True):
+            low, high = point.subjects_labelled
+            reach = None if point.ci95 is None else [[mean - point.ci95[0]], [point.ci95[1] - mean]]
+            wide = [[at - low], [high - at]] if high > low else None
+            axes.errorbar([at], [mean], yerr=reach, xerr=wide, fmt="o", color=BLUE, markersize=5, capsize=3)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("training subjects with labels, per fold")
+        axes.set_ylabel(words)
+        axes.grid(axis="y")
+
+    told = "; ".join(
+        f"{span(point.subjects_labelled)} subjects {with_interval(point.mean, point.ci95)}" for point in points[:6]
+    )
+    caption = (
+        f"{model}, task {points[0].task}: mean {words} over the tested subjects with its 95 % bootstrap interval. A "
+        f"point lies at the middle of the fewest and the most labelled subjects of a fold. {told}."
+    )
+    return draw(f"learning-curve{suffix}", f"Score against labelled subjects: {points[0].task}", caption, 3.4, paint)
+
+
+def learning_page(held: LearningCurve) -> str:
+    """Return the curve as a Markdown table."""
+    lines = [
+        f"Learning curve of {held.model}: same folds at every share, 95 % intervals over subjects.",
+        "",
+        "| Share of labels | Labelled subjects per fold | Task | Score | Mean | 95 % interval |",
+        "| ---: | ---: | --- | --- | ---: | ---: |",
+    ]
+    for point in held.points:
+        low, high = point.subjects_labelled
+        labelled = str(low) if low == high else f"{low} to {high}"
+        mean = "" if point.mean is None else f"{point.mean:.3f}"
+        interval = "" if point.ci95 is None else " to ".join(f"{bound:.3f}" for bound in point.ci95)
+        lines.append(f"| {point.share:g} | {labelled} | {point.task} | {point.score} | {mean} | {interval} |")
+    lines += [f"\n{warning}" for warning in held.warnings]
+    return "\n".join(lines) + "\n"
+
+
+def personal_sentences(held: PersonalCurve) -> tuple[str, ...]:
+    """Return how the curve was made, and what was kept where nothing was shown to be better."""
+    everybody = held.n_subjects + len(held.not_scored)
+    order = {
+        "subject": "Every labelled window of a subject comes before every scored one",
+        "class": "Within each class labelled windows come before scored ones (a stage has windows on both sides)",
+    }[held.chronology]
+    unchecked = {
+        "keep": "the general model was kept",
+        "adapt": "only a few steps were made and the point is UNCHECKED",
+    }[held.unchecked]
+    general = held.general
+    return (
+        f"Study {held.study}, task {held.task}: {held.n_subjects} of {count(everybody, 'subject')} scored, "
+        f"{count(held.n_folds, 'fold')} over subjects, normalisation {held.normalisation}, "
+        f"{count(held.seeds, 'repetition')}. The general model was fitted on other people alone and reaches a balanced "
+        f"accuracy of {with_interval(general.balanced_accuracy.mean, general.balanced_accuracy.ci95)} and an AUROC of "
+        f"{with_interval(general.auroc.mean, general.auroc.ci95)}. {order}, with {held.gap_seconds:g} s between them; "
+        f"the {count(held.n_scored_windows, 'scored window')} are the same for every k and method.",
+        "Where adapting was not better on the last labels, which were kept out of the fit, the general model was kept "
+        f"(fell back); where no label could be set aside to check on, {unchecked}. Gains are paired, with 95 % "
+        "bootstrap intervals over subjects.",
+    )
+
+
+def personal_tables(held: PersonalCurve) -> tuple[Table, ...]:
+    """Return a row per tier, method and k; the contrast in a table of its own, stamped."""
+    columns = (
+        "Tier", "Method", "k", "Label minutes", "Until minute", "Subjects", "Balanced accuracy", "Gain", "AUROC gain",
+        "Worse for", "Fell back", "Unchecked",
+    )  # fmt: skip
+    title = f"What labels of one's own are worth: gain over the general model, {count(held.n_subjects, 'subject')}"
+    rows = tuple(_row(point) for point in held.points)
+    tables = [Table(title, columns, rows, (False, False, *(True,) * 10))]
+    if held.contrast:
+        heads = ("Method", "k", "Label minutes", "Subjects", "Gain", "AUROC gain", "More than the first windows")
+        title = (
+            f"{_stamp(held)}: windows drawn at random from the whole recording, scored ones included; the last column "
+            "is what that adds"
+        )
+        drawn = tuple(
+            (
+                point.method,
+                str(point.k),
+                f"{point.label_minutes:.1f}",
+                f"{point.n_subjects:,}",
+                signed_interval(point.gain.balanced_accuracy),
+                signed_interval(point.gain.auroc),
+                signed_interval(point.over_chronological.balanced_accuracy),
+            )
+            for point in held.contrast
+        )
+        tables.append(Table(title, heads, drawn, (False, *(True,) * 6)))
+    return tuple(tables)
+
+
+def personal_figure(held: PersonalCurve) -> Drawing:
+    """Return gain against minutes of labels: a line per method with its interval, the random draw dashed."""
+    methods = [name for name in _COLOURS if any(point.method == name for point in held.points)]
+    longest = max((point.label_minutes for point in (*held.points, *held.contrast)), default=0.0) or 1.0
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.axhline(0.0, color=INK, linewidth=0.9)
+        for place, method in enumerate(methods):
+            shift = (place - (len(methods) - 1) / 2) * _APART * longest if method != "reference" else 0.0
+            _line(axes, [point for point in held.points if point.method == method], shift)
+            drawn = [p for p in held.contrast if p.method == method and p.gain.balanced_accuracy.mean is not None]
+            axes.plot(
+                [point.label_minutes + shift for point in drawn],
+                [point.gain.balanced_accuracy.mean or 0.0 for point in drawn],
+                color=_COLOURS[method], linestyle="--", marker="x", markersize=5, linewidth=1.0, alpha=0.75,
+            )  # fmt: skip
+        if held.contrast:
+            axes.plot([], [], color=FAINT, linestyle="--", marker="x", label=f"dashed: {_stamp(held)}")
+        axes.set_xlabel("minutes of the person's own labels (mean over subjects)")
+        axes.set_ylabel("gain in balanced accuracy")
+        axes.grid(axis="y")
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, borderaxespad=0.2)
+
+    caption = (
+        f"Gain over the general model, paired within {count(held.n_subjects, 'subject')}, with its 95 % bootstrap "
+        "interval over subjects; the last point of a line rests on all earlier labels. Hollow: nothing could be "
+        f"checked for somebody. {_largest(held)}"
+    )
+    if held.contrast:
+        caption += (
+            f" Dashed ({_stamp(held)}): the same number of windows drawn at random from the whole recording, scored "
+            "ones included; no deployed system has this."
+        )
+    return draw("own-labels", "Gain against minutes of one's own labels", caption, 4.0, paint)
+
+
+def signed_interval(held: CurveScore) -> str:
+    """Return a difference with its sign and its interval, or "n/a"."""
+    if held.mean is None:
+        return NOT_DEFINED
+    ends = "" if held.ci95 is None else f" [{held.ci95[0]:+.3f}, {held.ci95[1]:+.3f}]"
+    return f"{held.mean:+.3f}{ends}"
+
+
+def _line(axes: Axes, points: Sequence[PersonalPoint], shift: float) -> None:
+    """Draw one method by rising minutes: the line, every point with its interval, hollow where unchecked."""
+    known = sorted(
+        (p for p in points if p.gain.balanced_accuracy.mean is not None), key=lambda point: point.label_minutes
+    )
+    if not known:
+        return
+    colour = _COLOURS[known[0].method]
+    across = [point.label_minutes + shift for point in known]
+    means = [point.gain.balanced_accuracy.mean or 0.0 for point in known]
+    axes.plot(across, means, color=colour, linewidth=1.4, label=known[0].method)
+    for at, mean, point in zip(across, means, known, strict=True):
+        ci95 = point.gain.balanced_accuracy.ci95
+        reach = None if ci95 is None else [[mean - ci95[0]], [ci95[1] - mean]]
+        face = "white" if point.n_subjects_unchecked else colour
+        axes.errorbar(
+            [at], [mean], yerr=reach, fmt="o", color=colour, markerfacecolor=face, markersize=5, capsize=3, zorder=3
+        )
+
+
+def _row(point: PersonalPoint) -> tuple[str, ...]:
+    granted = {"few-shot": str(point.k), "personal": "all"}.get(point.tier, "none")
+    return (
+        point.tier,
+        point.method,
+        granted,
+        f"{point.label_minutes:.1f}",
+        f"{point.elapsed_minutes:.1f}",
+        f"{point.n_subjects:,}",
+        with_interval(point.balanced_accuracy.mean, point.balanced_accuracy.ci95),
+        signed_interval(point.gain.balanced_accuracy),
+        signed_interval(point.gain.auroc),
+        str(point.gain.balanced_accuracy.n_below),
+        str(point.n_subjects_fallen_back),
+        str(point.n_subjects_unchecked),
+    )
+
+
+def _largest(held: PersonalCurve) -> str:
+    """Return the result with the largest gain in words."""
+    known = [point for point in held.points if point.gain.balanced_accuracy.mean is not None]
+    if not known:
+        return "No gain is defined."
+    best = max(known, key=lambda point: point.gain.balanced_accuracy.mean or 0.0)
+    labels = {"few-shot": f"k = {best.k}", "personal": "all earlier labels"}.get(best.tier, "no labels")
+    return f"The largest: {best.method} with {labels}, {signed_interval(best.gain.balanced_accuracy)}."
+
+
+def _stamp(held: PersonalCurve) -> str:
+    """Return what the file stamps on the contrast, and this where it stamps nothing."""
+    return next((point.stamp for point in held.contrast if point.stamp), STAMP)
+
+
+def personal_page(held: PersonalCurve) -> str:
+    """Return the Markdown page of the curve."""
+    general = held.general
+    order = {
+        "subject": "Every labelled window of a subject comes before every scored one",
+        "class": "Within each class labelled windows come before scored ones (a stage has windows on both sides)",
+    }[held.chronology]
+    everybody = held.n_subjects + len(held.not_scored)
+    made = (
+        f"Study {held.study}, task {held.task}: {held.n_subjects} of {everybody} subjects scored, "
+        f"{held.n_folds} folds over subjects, normalisation `{held.normalisation}`, repetitions: "
+        f"{held.seeds}, seed {held.seed}. The general model was fitted on other people alone. {order}, with "
+        f"{held.gap_seconds:g} s between them; a subject's scored windows ({held.n_scored_windows} in all) are "
+        "the same for every k and method. Where adapting was not better than the general model on the last labels, "
+        "which were kept out of the fit, the general model was kept (fell back); with one window per class nothing can "
+        f"be checked, and {_UNCHECKED[held.unchecked]} (unchecked). Gains are paired, over subjects, "
+        "with 95 % bootstrap intervals over subjects."
+    )
+    reached = (
+        f"The general model: balanced accuracy {_estimate(general.balanced_accuracy)}, AUROC "
+        f"{_estimate(general.auroc)}."
+    )
+    head = "\n\n".join(
+        ["# What labels of one's own are worth", textwrap.fill(made, 120), textwrap.fill(reached, 120), ""]
+    )
+    parts = [head]
+    if held.warnings:
+        parts.append("\n".join(f"- {warning}" for warning in held.warnings) + "\n")
+    parts += ["## The curve\n", _results_table(held.points), ""]
+    if held.contrast:
+        parts += [
+            f"## {STAMP}: windows drawn at random\n",
+            "The same k, drawn at random from the subject's whole recording, so that labelled windows overlap the "
+            "scored ones or are among them. Each repetition draws anew, and minutes are means over the draws. No "
+            "deployed system has this; the last column is what it adds.\n",
+            _contrast_table(held.contrast),
+            "",
+        ]
+    return "\n".join(parts)
+
+
+def _results_table(points: Sequence[PersonalPoint]) -> str:
+    heads = ("Tier", "Method", "k", "Label min", "Until min", "Subjects", "Balanced accuracy", "Gain", "AUROC gain")
+    lines = [(*heads, "Worse for", "Fell back", "Unchecked")]
+    for p in points:
+        lines.append(
+            (
+                p.tier,
+                p.method,
+                str(p.k) if p.tier == FEW else {ALL: "all", NO_LABELS: "none"}[p.tier],
+                f"{p.label_minutes:.1f}",
+                f"{p.elapsed_minutes:.1f}",
+                str(p.n_subjects),
+                _estimate(p.balanced_accuracy),
+                _estimate(p.gain.balanced_accuracy, is_signed=True),
+                _estimate(p.gain.auroc, is_signed=True),
+                str(p.gain.balanced_accuracy.n_below),
+                str(p.n_subjects_fallen_back),
+                str(p.n_subjects_unchecked),
+            )
+        )
+    return _markdown_table(lines)
+
+
+def _contrast_table(points: Sequence[PersonalPoint]) -> str:
+    lines = [("Method", "k", "Label min", "Subjects", "Gain", "AUROC gain", "More than the first windows")]
+    for p in points:
+        lines.append(
+            (
+                p.method,
+                str(p.k),
+                f"{p.label_minutes:.1f}",
+                str(p.n_subjects),
+                _estimate(p.gain.balanced_accuracy, is_signed=True),
+                _estimate(p.gain.auroc, is_signed=True),
+                _estimate(p.over_chronological.balanced_accuracy, is_signed=True),
+            )
+        )
+    return _markdown_table(lines)
+
+
+def _markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _estimate(held: CurveScore, *, is_signed: bool = False) -> str:
+    if held.mean is None:
+        return "not defined"
+    form = "{:+.3f}" if is_signed else "{:.3f}"
+    if held.ci95 is None:
+        return form.format(held.mean)
+    return f"{form.format(held.mean)} [{', '.join(form.format(end) for end in held.ci95)}]"

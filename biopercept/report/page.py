@@ -1,0 +1,501 @@
+"""One self-contained HTML page from a folder of results: opens offline, runs no script, shows data as text.
+
+The sections of the page, which figures a folder gets and in which order, and the scores as printed on the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from biopercept.errors import OutputError, StudyError
+from biopercept.files import write_bytes, write_text
+from biopercept.report.audit import audit_table
+from biopercept.report.comparison import comparison_figures, contender_table, pair_table
+from biopercept.report.curves import (
+    learning_figures,
+    learning_sentence,
+    learning_table,
+    personal_figure,
+    personal_sentences,
+    personal_tables,
+)
+from biopercept.report.drawing import Drawing
+from biopercept.report.methods import methods_text
+from biopercept.report.numbers import line_figure, number_cautions, number_figure, number_table, subject_numbers
+from biopercept.report.scores import (
+    confusion_figure,
+    models_figure,
+    reliability_figure,
+    risk_figure,
+    sensor_figure,
+    sensor_table,
+    study_table,
+    subjects_figure,
+    trust_sentences,
+)
+from biopercept.report.tables import (
+    Table,
+    class_table,
+    file_table,
+    run_table,
+    score_table,
+    subject_table,
+    terminal_table,
+    turned,
+)
+from biopercept.report.text import count, listed, score, shown
+from biopercept.report.timelines import (
+    missing_figure,
+    overview_figure,
+    preparations_of,
+    quality_figure,
+    timeline_figure,
+)
+from biopercept.report.warnings import Caution, cautions_of, same_data
+from biopercept.results.audit import VERDICTS, Audit
+from biopercept.results.comparison import Comparison
+from biopercept.results.cross_validation import CrossValidation, load_cross_validation
+from biopercept.results.curves import LearningCurve, PersonalCurve
+from biopercept.results.folder import PrepareLog, Results, load_numbers, load_results
+from biopercept.results.numbers import NumberLine, NumberValidation, is_of_numbers, load_lines, load_number_validation
+from biopercept.results.predictions import PredictionFolder, Predictions, RecordingKey
+from biopercept.results.reading import ScoreEstimate
+from biopercept.version import __version__
+
+_MAIN_MODEL = "perceiver-io"
+_MOST_TURNED = 6
+MOST_TIMELINES = 6
+"""Timelines of new recordings that a page shows."""
+
+
+def write_report(folder: Path, output: Path | None = None) -> Path:
+    """Write the page of a folder of results and return its path.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder of ``cross-validate``, ``learning-curve``, ``personalise`` or ``predict``, one with a store's log, or a
+        parent of several.
+    output : Path, or None
+        The page; ``folder/report.html`` where None. An existing file is replaced.
+
+    Raises
+    ------
+    StudyError
+        Where the folder holds no results or a result is damaged.
+    OutputError
+        Where the page cannot be written; an older one is then unharmed.
+    """
+    target = folder / "report.html" if output is None else output
+    if target.is_dir():
+        fault = OutputError(f"{target} is a folder; give the name of a file that ends in .html")
+        fault.exit_code = 2
+        raise fault
+    write_text(target, render(load_results(folder), load_numbers(folder)))
+    return target
+
+
+def render(results: Results, numbers: Sequence[NumberValidation] = ()) -> str:
+    """Return the HTML page of results, and of cross-validations of numbers."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    def finalize(value: object) -> object:
+        return value if isinstance(value, Markup) else shown(value)
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, finalize=finalize, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals["image"] = lambda figure: Markup(figure.data_uri)  # noqa: S704 - base64 of our own bytes
+    template = environment.from_string(files("biopercept.report").joinpath("report.html").read_text(encoding="utf-8"))
+    return template.render(
+        name=results.name,
+        summary=_summary(results, len(numbers)),
+        cautions=_cautions(results, numbers),
+        sections=(*_number_sections(numbers), *sections_of(results)),
+        version=__version__,
+    )
+
+
+def _cautions(results: Results, numbers: Sequence[NumberValidation]) -> tuple[Caution, ...]:
+    said = [warning for held in numbers for warning in held.warnings]
+    found = (*cautions_of(results, said), *(Caution(is_grave, text) for is_grave, text in number_cautions(numbers)))
+    return tuple(sorted(dict.fromkeys(found), key=lambda caution: not caution.is_grave))
+
+
+def _number_sections(numbers: Sequence[NumberValidation]) -> list[Section]:
+    if not numbers:
+        return []
+    shown_numbers = [held for held in numbers if not held.is_probe]
+    by_study = (study_table(f"{held.model}, {held.task},", held.split, held.studies) for held in shown_numbers)
+    tables = (number_table(numbers), *(t for t in by_study if t), *(subject_numbers(held) for held in shown_numbers))
+    figures = tuple(number_figure(held) for held in shown_numbers)
+    lead = (
+        "MAE is the mean absolute error in the unit of the study's column; CCC is Lin's concordance (1: equal, 0: no "
+        "agreement); R2 is 1 at best and 0 or less for answers no better than one number.",
+    )
+    return [Section("numbers", "Predicted numbers", lead=lead, figures=figures, tables=tables)]
+
+
+def _summary(results: Results, n_numbers: int = 0) -> str:
+    parts = [
+        (len(results.cross_validations) + n_numbers, "cross-validation"),
+        (len(results.comparisons), "comparison"),
+        (len(results.learning_curves), "learning curve"),
+        (len(results.personal_curves), "own-label curve"),
+        (sum(len(folder.recordings) for folder in results.predictions), "predicted recording"),
+        (sum(len(log.table) for log in results.logs), "prepared recording"),
+        (len(results.audits), "audit"),
+    ]
+    return ", ".join(count(n, noun) for n, noun in parts if n)
+
+
+def sections_of(results: Results) -> tuple[Section, ...]:
+    """Return the parts of the page, in reading order."""
+    questions = _questions(results.cross_validations)
+    sections: list[Section] = []
+    for number, rivals in enumerate(questions, 1):
+        suffix = f": {rivals[0].task}" if len(questions) > 1 else ""
+        sections += score_sections(rivals, f"-{number}" if number > 1 else "", suffix)
+    for number, held in enumerate(results.audits, 1):
+        sections.append(_audit_section(held, number))
+    sections += [_comparison_section(held, number) for number, held in enumerate(results.comparisons, 1)]
+    sections += [_learning_section(held, number) for number, held in enumerate(results.learning_curves, 1)]
+    sections += [_personal_section(held, number) for number, held in enumerate(results.personal_curves, 1)]
+    for number, folder in enumerate(results.predictions, 1):
+        sections.append(_prediction_section(folder, number))
+    if results.logs:
+        sections.append(_preparation_section(results.logs))
+    for number, rivals in enumerate(questions, 1):
+        suffix = f": {rivals[0].task}" if len(questions) > 1 else ""
+        sections += method_sections(rivals, f"-{number}" if number > 1 else "", suffix)
+    return tuple(sections)
+
+
+def _questions(validations: Sequence[CrossValidation]) -> list[list[CrossValidation]]:
+    """Return cross-validations grouped by the question they answer, the main model first in each group."""
+    groups: list[list[CrossValidation]] = []
+    for held in sorted(validations, key=lambda held: (held.is_probe, held.model != _MAIN_MODEL)):
+        group = next((group for group in groups if same_data(group[0], held)), None)
+        if group is None:
+            groups.append([held])
+        else:
+            group.append(held)
+    return groups
+
+
+def _comparison_section(held: Comparison, number: int) -> Section:
+    return Section(
+        f"comparison-{number}",
+        f"Which differences are established: {held.metric_words}",
+        lead=held.findings,
+        figures=comparison_figures(held),
+        tables=(contender_table(held), pair_table(held)),
+        folded=(("How it was compared", "\n".join(held.methods)),),
+    )
+
+
+def _learning_section(held: LearningCurve, number: int) -> Section:
+    return Section(
+        f"learning-{number}",
+        f"Learning curve: {held.name}",
+        lead=(learning_sentence(held),),
+        figures=learning_figures(held),
+        tables=(learning_table(held),),
+    )
+
+
+def _personal_section(held: PersonalCurve, number: int) -> Section:
+    return Section(
+        f"personal-{number}",
+        f"What labels of one's own are worth: {held.name}",
+        lead=personal_sentences(held),
+        figures=(personal_figure(held),),
+        tables=personal_tables(held),
+    )
+
+
+def _prediction_section(folder: PredictionFolder, number: int) -> Section:
+    windows = [held for _, held in folder.recordings]
+    n, withheld = sum(len(held) for held in windows), sum(not name for held in windows for name in held.predicted)
+    cut = f" The first {MOST_TIMELINES} are drawn." if len(windows) > MOST_TIMELINES else ""
+    lead = (
+        f"{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld:,} of them withheld (the "
+        "table says why); "
+        f"{count(len(folder.failures), 'recording')} failed.{cut}"
+    )
+    tables = [file_table(folder.summary, f"Summary of {count(len(folder.summary), 'recording')}")]
+    if len(folder.failures):
+        tables.insert(0, file_table(folder.failures, f"{count(len(folder.failures), 'failure')}"))
+    return Section(
+        f"predictions-{number}",
+        f"New recordings: {folder.name}",
+        (lead,),
+        (),
+        prediction_timelines(folder),
+        tuple(tables),
+    )
+
+
+def _audit_section(held: Audit, number: int) -> Section:
+    counts = [(sum(row.verdict == verdict for row in held.findings), verdict) for verdict in reversed(VERDICTS)]
+    what = f"the data and the answers of {held.model}" if held.model else "the data"
+    lead = (
+        f"Task {held.task}, {count(held.n_subjects, 'subject')}, {count(held.n_windows, 'window')}, normalisation "
+        f"{held.normalisation}; looked at: {what}. "
+        f"{', '.join(f'{n} {verdict}' for n, verdict in counts)}, {len(held.skipped)} not made. "
+        "A verdict of ok means that nothing was found, not that nothing is there."
+    )
+    return Section(f"audit-{number}", f"Audit: {held.name}", (lead,), tables=(audit_table(held),))
+
+
+def _preparation_section(logs: Sequence[PrepareLog]) -> Section:
+    rows = [row for log in logs for row in preparations_of(log)]
+    figure = missing_figure(rows)
+    failed = [" ".join(part for part in row.key if part) for row in rows if row.is_failed]
+    lead = f"{count(len(rows), 'recording')}, {len(failed)} failed{f': {listed(failed)}' if failed else ''}."
+    tables = tuple(file_table(log.table, f"{log.name}: {count(len(log.table), 'recording')}") for log in logs)
+    return Section(
+        "preparation", "Preparation: what was kept and what was lost", (lead,), (), (figure,) if figure else (), tables
+    )
+
+
+@dataclass(frozen=True)
+class KeyNumber:
+    """One number in large type: what it is, its value, and what to read it with."""
+
+    name: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: its title, an opening sentence, figures, tables and quoted text, in that order.
+
+    ``numbers`` come first, ``folded`` (title and text) last and closed.
+    """
+
+    anchor: str
+    title: str
+    lead: tuple[str, ...] = ()
+    numbers: tuple[KeyNumber, ...] = ()
+    figures: tuple[Drawing, ...] = ()
+    tables: tuple[Table, ...] = ()
+    folded: tuple[tuple[str, str], ...] = ()
+
+
+def score_sections(rivals: Sequence[CrossValidation], anchor: str, suffix: str) -> list[Section]:
+    """Return what the cross-validations of one question found.
+
+    Parameters
+    ----------
+    rivals : sequence of CrossValidation
+        The main model first, which is shown in detail.
+    anchor, suffix : str
+        Ends of the sections' anchors and titles, which tell several questions apart.
+    """
+    main = rivals[0]
+    table = score_table(rivals)
+    proper = [held for held in rivals if held is main or not held.is_probe]
+    by_study = [study_table(held.model, held.split, held.studies) for held in proper]
+    compared = Section(
+        f"scores{anchor}",
+        ("Models side by side" if len(rivals) > 1 else "Scores") + suffix,
+        figures=(models_figure(rivals),) if len(rivals) > 1 else (),
+        tables=(turned(table) if len(rivals) <= _MOST_TURNED else table, *(held for held in by_study if held)),
+    )
+    by_class = class_table(main)
+    return [
+        Section(f"key{anchor}", f"Key numbers{suffix}", lead=(_claim(main),), numbers=_key_numbers(main, rivals)),
+        compared,
+        Section(f"data{anchor}", f"Data{suffix}", figures=data_figures(main), tables=_left_out_tables(main)),
+        Section(
+            f"model{anchor}",
+            f"{main.model} in detail{suffix}",
+            lead=trust_sentences(main),
+            figures=score_figures(main),
+            tables=tuple(table for table in (subject_table(main), by_class, sensor_table(main)) if table),
+        ),
+        Section(
+            f"timelines{anchor}",
+            f"Predictions over time{suffix}",
+            lead=("The worst, the median and the best held-out subject.",),
+            figures=subject_timelines(main),
+        ),
+    ]
+
+
+def method_sections(rivals: Sequence[CrossValidation], anchor: str, suffix: str) -> list[Section]:
+    """Return how they were made; parameters as of :func:`score_sections`."""
+    main = rivals[0]
+    folded = (("Effective settings of " + main.name, main.config_text),) if main.config_text else ()
+    return [
+        Section(f"methods{anchor}", f"Methods{suffix}", lead=(" ".join(methods_text(main)),)),
+        Section(
+            f"provenance{anchor}",
+            f"Provenance{suffix}",
+            tables=tuple(run_table(held) for held in rivals[:1]),
+            folded=folded,
+        ),
+    ]
+
+
+def _claim(main: CrossValidation) -> str:
+    return (
+        f"{main.model} on task {main.task} ({', '.join(main.classes)}), {count(main.n_windows, 'window')} of "
+        f"{count(main.n_subjects, 'subject')}, normalisation {main.normalisation}"
+        f"{', TRANSDUCTIVE' if main.is_transductive else ''}. Intervals are 95 % bootstrap intervals over subjects."
+    )
+
+
+def _key_numbers(main: CrossValidation, rivals: Sequence[CrossValidation]) -> tuple[KeyNumber, ...]:
+    scores, n = main.balanced_accuracy, count(main.n_subjects, "subject")
+    below = scores.subjects_below_chance
+    numbers = [
+        KeyNumber("Balanced accuracy", score(scores.mean), f"{_interval(scores.ci95)}, n = {n}"),
+        KeyNumber(
+            "AUROC per subject",
+            score(main.auroc.mean),
+            f"{_interval(main.auroc.ci95)}, pooled {score(main.auroc.pooled)}{_defined(main.auroc, main)}",
+        ),
+        KeyNumber("Macro-F1", score(main.macro_f1.mean), f"{_interval(main.macro_f1.ci95)}, n = {n}"),
+        KeyNumber(
+            "Worst subject", score(scores.worst), f"median {score(scores.median)}, SD {score(scores.sd)} over subjects"
+        ),
+        KeyNumber(
+            "Below chance", "n/a" if below is None else str(below), f"of {n}; guessing gives {score(main.chance_level)}"
+        ),
+    ]
+    clock = next((rival for rival in rivals if rival.model == "clock-only"), None)
+    if clock is not None and clock is not main:
+        reached = clock.balanced_accuracy
+        numbers.append(KeyNumber("Clock alone", score(reached.mean), f"{_interval(reached.ci95)}, no sensor used"))
+    else:
+        numbers.append(KeyNumber("Calibration error", score(main.ece), f"Brier score {score(main.brier)}; 0 is best"))
+    return tuple(numbers)
+
+
+def _defined(held: ScoreEstimate, main: CrossValidation) -> str:
+    """Return over how many subjects a score is defined, where that is not all of them."""
+    n = held.n_subjects
+    return "" if n is None or n == main.n_subjects else f", defined for {count(n, 'subject')}"
+
+
+def _interval(ci95: tuple[float, float] | None) -> str:
+    return "no interval" if ci95 is None else f"95 % CI {score(ci95[0])} to {score(ci95[1])}"
+
+
+def _left_out_tables(main: CrossValidation) -> tuple[Table, ...]:
+    if not main.left_out:
+        return ()
+    rows = tuple((reason, f"{n:,}") for reason, n in main.left_out.items())
+    return (Table("Windows that were not scored", ("Reason", "Windows"), rows, (False, True)),)
+
+
+def data_figures(held: CrossValidation) -> tuple[Drawing, ...]:
+    """Return the figures of what was scored: labels over time, and quality where it is known."""
+    drawn = (overview_figure(held.predictions) if len(held.predictions) else None, quality_figure(held.predictions))
+    return tuple(figure for figure in drawn if figure)
+
+
+def score_figures(held: CrossValidation) -> tuple[Drawing, ...]:
+    """Return the figures of scores: subjects, confusion matrix, reliability, risk against coverage, fewer sensors."""
+    painters = (subjects_figure, confusion_figure, reliability_figure, risk_figure, sensor_figure)
+    drawn = [paint(held) for paint in painters]
+    return tuple(figure for figure in drawn if figure)
+
+
+def subject_timelines(held: CrossValidation) -> tuple[Drawing, ...]:
+    """Return timelines of the worst, the median and the best subject, so that the choice flatters nobody.
+
+    Of a subject with several recordings the one with most windows is drawn.
+    """
+    rows = sorted(
+        (s for s in held.subjects if s.balanced_accuracy is not None),
+        key=lambda s: (s.balanced_accuracy or 0.0, s.participant),
+    )
+    if not rows:
+        return ()
+    chosen = {rows[-1]: "Best", rows[len(rows) // 2]: "Median", rows[0]: "Worst"}
+    figures = []
+    for subject, word in reversed(chosen.items()):
+        key = _longest(held.predictions, subject.participant)
+        if key is not None:
+            note = f"{word} subject by balanced accuracy ({score(subject.balanced_accuracy)}), {held.model}: "
+            figures.append(timeline_figure(held.predictions.of_recording(key), f"timeline-{word.lower()}", note))
+    return tuple(figures)
+
+
+def _longest(predictions: Predictions, participant: str) -> RecordingKey | None:
+    keys = [key for key in predictions.recordings if key[0] == participant]
+    return max(keys, key=lambda key: (predictions.keys.count(key), key), default=None)
+
+
+def prediction_timelines(folder: PredictionFolder) -> tuple[Drawing, ...]:
+    """Return timelines of the first recordings of a folder of ``predict``, and their numbers and traces."""
+    held = [windows for _, windows in folder.recordings if len(windows)][:MOST_TIMELINES]
+    lines: tuple[NumberLine, ...] = load_lines(folder.folder, MOST_TIMELINES)
+    return (
+        *(
+            timeline_figure(windows.of_recording(windows.keys[0]), f"timeline-{number}")
+            for number, windows in enumerate(held, 1)
+        ),
+        *(line_figure(line, f"line-{number}") for number, line in enumerate(lines, 1)),
+    )
+
+
+def figures_of(held: CrossValidation) -> tuple[Drawing, ...]:
+    """Return every figure of one cross-validation."""
+    return (*score_figures(held), *data_figures(held), *subject_timelines(held))
+
+
+def write_figures(folder: Path) -> tuple[Path, ...]:
+    """Draw the figures of a finished cross-validation into ``folder/figures`` (SVG) and return their paths.
+
+    Of several tasks those of each, in the task's own folder.
+
+    Raises
+    ------
+    StudyError
+        Where the folder is not a finished cross-validation.
+    OutputError
+        Where a figure cannot be written; those written before stay whole.
+    """
+    if not (folder / "scores.json").is_file():
+        below = sorted(path.parent for path in folder.glob("*/scores.json"))
+        if below:
+            return tuple(path for place in below for path in write_figures(place))
+    paths = []
+    is_numbers = (folder / "scores.json").is_file() and is_of_numbers(folder)
+    drawn = (
+        (number_figure(load_number_validation(folder)),) if is_numbers else figures_of(load_cross_validation(folder))
+    )
+    for figure in drawn:
+        path = folder / "figures" / f"{figure.name}.svg"
+        write_bytes(path, figure.svg)
+        paths.append(path)
+    return tuple(paths)
+
+
+def print_scores(folder: Path) -> None:
+    """Print the score table of a finished cross-validation, or of every one in a parent folder, to stdout.
+
+    Raises
+    ------
+    StudyError
+        Where the folder holds no finished cross-validation, or one that is damaged.
+    """
+    from rich.console import Console
+
+    found, numbers = load_results(folder).cross_validations, load_numbers(folder)
+    if not (found or numbers):
+        raise StudyError(f"{folder} holds no finished cross-validation; scores.json is needed")
+    console = Console(markup=False, highlight=False, emoji=False)
+    if found:
+        console.print(terminal_table(turned(score_table(found))))
+    if numbers:
+        console.print(terminal_table(turned(number_table(numbers))))

@@ -1,0 +1,308 @@
+"""Figures over time: predictions of a recording beside the truth, which labels were where, what was left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.report.drawing import FAINT, GREEN, GRID, INK, RED, Drawing, class_legend, colours, draw
+from biopercept.report.text import count, shortened, shown
+from biopercept.results.folder import PrepareLog
+from biopercept.results.predictions import Predictions, RecordingKey
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+_MOST_ROWS = 60
+_MINUTE = 60.0
+_CLOCK = "time since the recording began (minutes)"
+_KEPT = ("windows_labelled", "windows_kept")
+_DROPPED = ("left_out", "windows_dropped")
+_FINE = ("prepared", "reused")
+_REASON = re.compile(r"^\s*(?P<reason>.+?)\s*[:=]\s*(?P<n>\d+)\s*$")
+
+
+def timeline_figure(predictions: Predictions, name: str, note: str = "") -> Drawing:
+    """Return one recording over time: true class, predicted class and the probability of each class.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        Windows of one recording, in time order, at least one.
+    name : str
+        File name of the figure, without suffix.
+    note : str
+        Why this recording was chosen; begins the caption.
+    """
+    shades = colours(predictions.classes)
+    starts, lengths = _cells(predictions)
+    strips = [("predicted", predictions.predicted)]
+    if predictions.has_labels:
+        strips.insert(0, ("true", predictions.label))
+
+    def paint(figure: Figure) -> None:
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[0.35 * len(strips), 1.6])
+        for row, (_, names) in enumerate(strips):
+            for label in predictions.classes:
+                stretches = _merged(starts, lengths, np.array([cell == label for cell in names], dtype=bool))
+                colour, hatch = shades[label]
+                top.broken_barh(
+                    stretches, (row - 0.4, 0.8), facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0
+                )
+            withheld = _merged(starts, lengths, np.array([not cell for cell in names], dtype=bool))
+            top.broken_barh(withheld, (row - 0.4, 0.8), facecolor=GRID, hatch="////", edgecolor=FAINT, linewidth=0)
+        top.set_yticks(range(len(strips)), [label for label, _ in strips])
+        top.set_ylim(len(strips) - 0.5, -0.5)
+        top.tick_params(axis="both", length=0)
+        top.spines[:].set_visible(False)
+        _probability_lines(bottom, predictions, starts + lengths / 2)
+        class_legend(figure, predictions.classes, shades, loc="outside upper right", ncols=min(6, len(shades)))
+
+    n_withheld = sum(not cell for cell in predictions.predicted)
+    caption = (
+        f"{note}{title_of(predictions.keys[0])}: {count(len(predictions), 'window')}, each drawn around its middle"
+        f"{f'; {n_withheld:,} withheld, hatched grey' if n_withheld else ''}; blank where there is no window. "
+        "Probabilities are between 0 and 1 and sum to 1."
+    )
+    return draw(name, f"Timeline of {title_of(predictions.keys[0])}", caption, 2.6, paint)
+
+
+def title_of(key: RecordingKey) -> str:
+    """Return the words for a recording: subject, session, recording, what is empty left out."""
+    return ", ".join(shown(part) for part in key if part)
+
+
+def _cells(predictions: Predictions) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the start and length of the stretch that stands for each window, minutes: as wide as the usual step."""
+    middle = predictions.onset + predictions.duration / 2
+    steps = np.diff(middle)
+    steps = steps[steps > 0]
+    step = float(np.median(steps)) if len(steps) else np.inf
+    lengths = np.minimum(predictions.duration, step)
+    return (middle - lengths / 2) / _MINUTE, lengths / _MINUTE
+
+
+def _merged(
+    starts: NDArray[np.float64], lengths: NDArray[np.float64], is_in: NDArray[np.bool_]
+) -> list[tuple[float, float]]:
+    """Return (start, length) of the chosen stretches, neighbours joined."""
+    joined: list[tuple[float, float]] = []
+    for start, length in zip(starts[is_in], lengths[is_in], strict=True):
+        if joined and start <= sum(joined[-1]) + 1e-3:
+            joined[-1] = (joined[-1][0], max(float(start + length) - joined[-1][0], joined[-1][1]))
+        else:
+            joined.append((float(start), float(length)))
+    return joined
+
+
+def _probability_lines(axes: Axes, predictions: Predictions, middle: NDArray[np.float64]) -> None:
+    """Draw a line per class (the second of two), broken where windows are missing."""
+    from matplotlib.ticker import MaxNLocator
+
+    is_binary = len(predictions.classes) == 2
+    shades = colours(predictions.classes)
+    gaps = np.flatnonzero(np.diff(middle) * _MINUTE > predictions.duration[1:] + 1e-3) + 1
+    times = np.insert(middle, gaps, np.nan)
+    for place, label in list(enumerate(predictions.classes))[1 if is_binary else 0 :]:
+        values = np.insert(predictions.probabilities[:, place], gaps, np.nan)
+        colour = INK if is_binary else shades[label][0]
+        axes.plot(times, values, color=colour, linewidth=1.3, marker=".", markersize=4)
+    axes.axhline(1 / len(predictions.classes), color=FAINT, linestyle="--", linewidth=0.9)
+    axes.set_ylim(-0.03, 1.03)
+    what = f"probability of\n“{shortened(predictions.classes[1], 16)}”" if is_binary else "probability"
+    axes.set_ylabel(what)
+    axes.set_xlabel(_CLOCK)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid()
+
+
+def overview_figure(predictions: Predictions) -> Drawing:
+    """Return every recording as a row over time, coloured by true class: what was scored, and where nothing was."""
+    keys = sorted(predictions.recordings)
+    drawn = keys[:_MOST_ROWS]
+    shades = colours(predictions.classes)
+    subjects = len({key[0] for key in keys})
+    is_one_each = subjects == len(keys)
+
+    def paint(figure: Figure) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        axes = figure.subplots()
+        for row, key in enumerate(drawn):
+            held = predictions.of_recording(key)
+            starts, lengths = _cells(held)
+            for label in predictions.classes:
+                stretches = _merged(starts, lengths, np.array([cell == label for cell in held.label], dtype=bool))
+                colour, hatch = shades[label]
+                axes.broken_barh(
+                    stretches, (row - 0.4, 0.8), facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0
+                )
+        axes.set_yticks(range(len(drawn)), [shortened(key[0] if is_one_each else title_of(key)) for key in drawn])
+        axes.set_ylim(len(drawn) - 0.4, -0.6)
+        axes.set_xlim(left=0)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel(_CLOCK)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="x")
+        class_legend(figure, predictions.classes, shades, loc="outside upper right", ncols=min(6, len(shades)))
+
+    cut = f" The first {len(drawn)} of {len(keys)} recordings are drawn." if len(drawn) < len(keys) else ""
+    counts = ", ".join(f"{shown(name)} {predictions.label.count(name):,}" for name in predictions.classes)
+    caption = (
+        f"{count(len(predictions), 'scored window')} of {count(len(keys), 'recording')} and "
+        f"{count(subjects, 'subject')} "
+        f"({counts}), coloured by true class; blank is not scored: unlabelled, ignored or unusable.{cut}"
+    )
+    return draw("data-overview", "Where the scored windows lie", caption, 1.1 + 0.165 * max(len(drawn), 3), paint)
+
+
+def quality_figure(predictions: Predictions) -> Drawing | None:
+    """Return signal quality of every subject's windows; None where no window's quality is known."""
+    if not np.isfinite(predictions.quality).any():
+        return None
+    subjects = sorted({key[0] for key in predictions.keys})
+    drawn = subjects[:_MOST_ROWS]
+    owner = np.array([key[0] for key in predictions.keys])
+    known = np.isfinite(predictions.quality)
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        for row, subject in enumerate(drawn):
+            values = predictions.quality[(owner == subject) & known]
+            heights = row + ((np.arange(len(values)) * 0.618) % 1.0 - 0.5) * 0.6
+            axes.scatter(values, heights, s=8, color=GREEN, alpha=0.55, linewidths=0)
+        axes.set_yticks(range(len(drawn)), [shortened(subject) for subject in drawn])
+        axes.set_ylim(len(drawn) - 0.4, -0.6)
+        axes.set_xlim(-0.02, 1.02)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("quality of the window's signals (0 unusable to 1 clean)")
+        axes.grid()
+
+    unknown = int((~known).sum())
+    cut = f" The first {len(drawn)} of {len(subjects)} subjects are drawn." if len(drawn) < len(subjects) else ""
+    caption = (
+        f"A dot is one scored window, {count(int(known.sum()), 'window')} of {count(len(subjects), 'subject')}; "
+        f"{unknown:,} of unknown quality.{cut}"
+    )
+    return draw("quality", "Signal quality of the scored windows", caption, 1.1 + 0.165 * max(len(drawn), 3), paint)
+
+
+def missing_figure(preparations: Sequence[Preparation]) -> Drawing | None:
+    """Return windows kept and left out, by reason, a row per recording; None where no counts are known."""
+    rows = [row for row in preparations if row.kept is not None]
+    if not rows:
+        return None
+    drawn = rows[:_MOST_ROWS]
+    reasons = tuple(dict.fromkeys(reason for row in drawn for reason in row.left_out))
+    shades = colours(("kept", *reasons))
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        reach = np.zeros(len(drawn))
+        for reason in ("kept", *reasons):
+            width = np.array(
+                [row.kept if reason == "kept" else row.left_out.get(reason, 0) for row in drawn], dtype=float
+            )
+            colour, hatch = shades[reason]
+            axes.barh(
+                range(len(drawn)),
+                width,
+                left=reach,
+                height=0.75,
+                color=colour,
+                hatch=hatch,
+                edgecolor="white",
+                linewidth=0,
+            )
+            reach += width
+        for place, row in enumerate(drawn):
+            if row.is_failed:
+                axes.text(reach[place], place, " failed", va="center", color=RED, fontsize=8)
+        axes.set_yticks(range(len(drawn)), [shortened(title_of(row.key)) for row in drawn])
+        axes.set_ylim(len(drawn) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("windows (count)")
+        axes.grid(axis="x")
+        class_legend(figure, ("kept", *reasons), shades, loc="outside upper right", ncols=3)
+
+    kept = sum(row.kept or 0 for row in rows)
+    lost = sum(sum(row.left_out.values()) for row in rows)
+    failed = sum(row.is_failed for row in preparations)
+    cut = f" The first {len(drawn)} of {len(rows)} recordings are drawn." if len(drawn) < len(rows) else ""
+    caption = (
+        f"{count(kept, 'window')} kept and {lost:,} left out in {count(len(rows), 'recording')}; "
+        f"{count(failed, 'recording')} failed.{cut}"
+    )
+    return draw("missing-data", "Windows kept and left out", caption, 1.1 + 0.19 * max(len(drawn), 3), paint)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How the preparation of one recording went.
+
+    Attributes
+    ----------
+    key : (participant, session, recording)
+    status, message : str
+    is_failed : bool
+        It was not prepared, or not yet.
+    kept : int or None
+        Labelled windows in the store; None where the log does not say.
+    left_out : mapping of reason to number of windows
+    """
+
+    key: RecordingKey
+    status: str
+    message: str
+    is_failed: bool
+    kept: int | None
+    left_out: Mapping[str, int]
+
+
+def preparations_of(log: PrepareLog) -> tuple[Preparation, ...]:
+    """Return a row per recording of a store's log.
+
+    Windows left out are read from a column of "reason: n" pairs joined by semicolons, or from a plain number.
+
+    Raises
+    ------
+    StudyError
+        Where the log has no column of subjects or of status, or a count is not a number.
+    """
+    table = log.table
+    subjects = table.texts("subject" if table.has("subject") and not table.has("participant_id") else "participant_id")
+    keys = zip(subjects, table.texts("session", ""), table.texts("recording", ""), strict=True)
+    status = table.texts("status")
+    kept = next((table.numbers(name) for name in _KEPT if table.has(name)), np.full(len(table), np.nan))
+    left_out = _left_out(log)
+    return tuple(
+        Preparation(
+            key=key,
+            status=status[place],
+            message=table.texts("message", "")[place],
+            is_failed=status[place].lower() not in _FINE,
+            kept=None if np.isnan(kept[place]) else int(kept[place]),
+            left_out=left_out[place],
+        )
+        for place, key in enumerate(keys)
+    )
+
+
+def _left_out(log: PrepareLog) -> list[dict[str, int]]:
+    cells = next((log.table.texts(name) for name in _DROPPED if log.table.has(name)), ("",) * len(log.table))
+    return [_reasons(cell) for cell in cells]
+
+
+def _reasons(cell: str) -> dict[str, int]:
+    """Return {reason: n} of "reason: n; reason: n", or of a plain number."""
+    if cell.strip().isdigit():
+        return {"left out": int(cell)} if int(cell) else {}
+    found = [_REASON.match(part) for part in cell.split(";") if part.strip()]
+    return {match["reason"]: int(match["n"]) for match in found if match}

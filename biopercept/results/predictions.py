@@ -1,0 +1,227 @@
+"""Tables of predictions: ``predictions.csv`` of a cross-validation, and the folder that ``predict`` writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.errors import StudyError
+from biopercept.results.reading import ResultTable, read_json, read_table
+
+PREFIX = "probability_"
+SUFFIX = "_predictions.tsv"
+_SUM_TOLERANCE = 1e-3
+_EMPTY = ("", "n/a")
+RecordingKey = tuple[str, str, str]
+"""Participant, session, recording."""
+
+
+def predictions_of(
+    table: ResultTable,
+    classes: tuple[str, ...] | None = None,
+    *,
+    needs_labels: bool = False,
+    key: RecordingKey | None = None,
+) -> Predictions:
+    """Return the windows of a table of predictions.
+
+    Parameters
+    ----------
+    table : ResultTable
+        Columns onset, duration, predicted, one ``probability_CLASS`` per class; optionally label,
+        quality, reason; and participant_id, session, recording unless ``key`` is given.
+    classes : tuple of str, or None
+        Classes in their order; None to take them from the columns.
+    needs_labels : bool
+        Refuse a table without true classes.
+    key : (participant, session, recording), or None
+        Whose windows they are, for a table of one recording.
+
+    Raises
+    ------
+    StudyError
+        Where a column is missing, a class is not one of ``classes``, or probabilities are not probabilities.
+    """
+    if classes is None:
+        classes = tuple(name[len(PREFIX) :] for name in table.columns if name.startswith(PREFIX))
+    if not classes:
+        raise StudyError(f"{table.path} has no column named {PREFIX}CLASS; run the command that writes it again")
+    if key is None:
+        sessions = table.texts("session", "")
+        keys = tuple(zip(table.texts("participant_id"), sessions, table.texts("recording"), strict=True))
+    else:
+        keys = (key,) * len(table)
+    predicted = _classes_of(table, "predicted", classes, is_required=True)
+    return Predictions(
+        classes=classes,
+        keys=keys,
+        onset=_known(table, "onset"),
+        duration=_known(table, "duration"),
+        label=_classes_of(table, "label", classes, is_required=needs_labels),
+        predicted=predicted,
+        probabilities=_probabilities(table, classes, predicted),
+        quality=table.numbers("quality", optional=True),
+        reason=table.texts("reason", ""),
+    )
+
+
+def _classes_of(table: ResultTable, column: str, classes: tuple[str, ...], *, is_required: bool) -> tuple[str, ...]:
+    cells = table.texts(column, None if is_required else "")
+    names = tuple("" if cell in _EMPTY and cell not in classes else cell for cell in cells)
+    strangers = sorted(set(names) - set(classes) - {""})
+    if strangers:
+        raise StudyError(
+            f"{table.path} has {strangers[0]!r} in column {column!r}; the classes are: {', '.join(classes)}"
+        )
+    return names
+
+
+def _known(table: ResultTable, column: str) -> NDArray[np.float64]:
+    values = table.numbers(column)
+    if np.isnan(values).any():
+        raise StudyError(
+            f"{table.path} has no {column} in row {int(np.argmax(np.isnan(values))) + 1}; seconds are needed"
+        )
+    return values
+
+
+def _probabilities(table: ResultTable, classes: tuple[str, ...], predicted: tuple[str, ...]) -> NDArray[np.float64]:
+    """Return probabilities, shape (n, K); NaN in the rows whose prediction was withheld."""
+    columns = np.stack([table.numbers(f"{PREFIX}{name}") for name in classes], axis=1)
+    is_given = np.array([bool(name) for name in predicted], dtype=bool)
+    with np.errstate(invalid="ignore"):
+        is_wrong = ~((columns >= 0).all(axis=1) & (columns <= 1).all(axis=1))
+        is_wrong |= ~(np.abs(columns.sum(axis=1) - 1) <= _SUM_TOLERANCE)
+    bad = np.flatnonzero(is_wrong & is_given)
+    if len(bad):
+        raise StudyError(
+            f"{table.path} has probabilities in row {int(bad[0]) + 1} that are not between 0 and 1 with sum 1; "
+            "run the command that writes it again"
+        )
+    return np.where(is_given[:, None], columns, np.nan)
+
+
+def load_predictions(folder: Path, name: str = "") -> PredictionFolder:
+    """Return what ``predict`` wrote: a table per recording, the summary and the failures.
+
+    Raises
+    ------
+    StudyError
+        Where ``summary.csv`` or ``failures.csv`` is missing, or a table is damaged.
+    """
+    recordings = []
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        table = read_table(path)
+        if any(name.startswith(PREFIX) for name in table.columns) or "predicted" not in table.columns:
+            key = _key_of(path)
+            recordings.append((key, predictions_of(table, key=key)))  # numbers are read by number_results
+    return PredictionFolder(
+        name=name or folder.resolve().name,
+        folder=folder,
+        recordings=tuple(recordings),
+        summary=read_table(folder / "summary.csv"),
+        failures=read_table(folder / "failures.csv"),
+    )
+
+
+def _key_of(path: Path) -> RecordingKey:
+    """Return whose predictions a file holds: from its JSON sidecar, or from its name where that is silent."""
+    stem = path.name[: -len(SUFFIX)]
+    sidecar = path.with_suffix(".json")
+    held = read_json(sidecar) if sidecar.is_file() else {}
+    subject = held.get("participant_id", held.get("subject"))
+    if not isinstance(subject, str):
+        return (stem, "", "")
+    return (subject, _text(held.get("session")), _text(held.get("recording")))
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Windows with what was predicted for them; one entry per window in every field.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        K classes, in the order of the columns of ``probabilities``.
+    keys : tuple of (participant, session, recording)
+    onset, duration : array of float64, shape (n,)
+        Seconds on the recording's clock.
+    label : tuple of str
+        True class; empty where it is not known.
+    predicted : tuple of str
+        Predicted class; empty where the prediction was withheld.
+    probabilities : array of float64, shape (n, K)
+        NaN where withheld.
+    quality : array of float64, shape (n,)
+        In [0, 1]; NaN where it is not known.
+    reason : tuple of str
+        Why a prediction was withheld; empty otherwise.
+    """
+
+    classes: tuple[str, ...]
+    keys: tuple[RecordingKey, ...]
+    onset: NDArray[np.float64]
+    duration: NDArray[np.float64]
+    label: tuple[str, ...]
+    predicted: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+    quality: NDArray[np.float64]
+    reason: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return len(self.keys)
+
+    @property
+    def recordings(self) -> tuple[RecordingKey, ...]:
+        """Return the recordings, in the order in which they first appear."""
+        return tuple(dict.fromkeys(self.keys))
+
+    @property
+    def has_labels(self) -> bool:
+        """Return whether any window's true class is known."""
+        return any(self.label)
+
+    def of_recording(self, key: RecordingKey) -> Predictions:
+        """Return the windows of one recording, in time order."""
+        rows = np.array([place for place, held in enumerate(self.keys) if held == key], dtype=np.int64)
+        rows = rows[np.argsort(self.onset[rows], kind="stable")]
+        return replace(
+            self,
+            keys=tuple(self.keys[row] for row in rows),
+            onset=self.onset[rows],
+            duration=self.duration[rows],
+            label=tuple(self.label[row] for row in rows),
+            predicted=tuple(self.predicted[row] for row in rows),
+            probabilities=self.probabilities[rows],
+            quality=self.quality[rows],
+            reason=tuple(self.reason[row] for row in rows),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionFolder:
+    """A folder of ``predict``: one table per recording, a summary and the failures.
+
+    Attributes
+    ----------
+    name : str
+        The folder's path below the folder that is reported.
+    folder : Path
+    recordings : tuple of (key, Predictions)
+        One per ``*_predictions.tsv``, in the order of file names.
+    summary, failures : ResultTable
+    """
+
+    name: str
+    folder: Path
+    recordings: tuple[tuple[RecordingKey, Predictions], ...]
+    summary: ResultTable
+    failures: ResultTable

@@ -1,0 +1,1 @@
+"""The store: one HDF5 file of prepared recordings per study."""

@@ -1,0 +1,307 @@
+"""A prepared recording as learning sees it, stored or in memory: signals at their own rates, masks, windows.
+
+Learning code takes a :class:`WindowedRecording` and cannot tell whether the samples come from a
+store or were prepared a moment ago.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.errors import StoreError
+from biopercept.recording import Channel, Interval, RecordingLabels
+
+FloatSamples = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class StoredSignal:
+    """What is known about one prepared signal, without its samples.
+
+    Attributes
+    ----------
+    name : str
+        Unique within the recording ("BVP", "EEG", "heart_rate").
+    modality : str
+        A key of :data:`biopercept.modalities.MODALITIES`.
+    unit : str
+        The modality's unit.
+    sampling_rate : float
+        Hz, of the samples as they are kept.
+    native_sampling_rate : float
+        Hz, of the measured signal before it was brought to the rate the model reads; for a derived signal
+        that of the signal it was computed from.
+    start_seconds : float
+        Time of the first sample on the recording's clock, seconds.
+    channels : tuple of Channel
+    n_samples : int
+        Samples per channel.
+    derived_from : str
+        Name of the signal this one was computed from; empty for a measured signal.
+    """
+
+    name: str
+    modality: str
+    unit: str
+    sampling_rate: float
+    native_sampling_rate: float
+    start_seconds: float
+    channels: tuple[Channel, ...]
+    n_samples: int
+    derived_from: str = ""
+
+    @property
+    def n_channels(self) -> int:
+        """Return the number of channels."""
+        return len(self.channels)
+
+    @property
+    def end_seconds(self) -> float:
+        """Return the end of the last sample in seconds on the recording's clock."""
+        return self.start_seconds + self.n_samples / self.sampling_rate
+
+
+@dataclass(frozen=True, eq=False)
+class StoredWindows:
+    """The windows of one recording: an index into its signals, with features; one row per window.
+
+    Attributes
+    ----------
+    onset : array of float64, shape (n_windows,)
+        Start of each window, seconds on the recording's clock.
+    label : array of str, shape (n_windows,)
+        Label of the interval the window lies wholly inside; "" for a window of the unlabelled grid.
+    stage : array of int32, shape (n_windows,)
+        Which of the recording's labelled intervals that is, counted from 0; -1 for the grid.
+    is_labelled : array of bool, shape (n_windows,)
+        True for windows cut inside a labelled interval, False for the grid over the whole recording.
+    features : array of float32, shape (n_windows, n_features)
+        Columns as the store's ``feature_names``; NaN where a feature is not defined.
+    quality : array of float32, shape (n_windows, n_signals)
+        From 0 (useless) to 1, columns in the order of the recording's ``signals``.
+    """
+
+    onset: NDArray[np.float64]
+    label: NDArray[np.str_]
+    stage: NDArray[np.int32]
+    is_labelled: Mask
+    features: FloatSamples
+    quality: FloatSamples
+
+    def __len__(self) -> int:
+        """Return the number of windows, labelled and grid together."""
+        return len(self.onset)
+
+
+class WindowedRecording(Protocol):
+    """What learning needs of a prepared recording, stored or in memory."""
+
+    @property
+    def key(self) -> str:
+        """Name of the recording, unique within its study."""
+
+    @property
+    def subject(self) -> str:
+        """Id of the participant."""
+
+    @property
+    def session(self) -> str:
+        """Session; may be empty."""
+
+    @property
+    def recording(self) -> str:
+        """The recording's own name."""
+
+    @property
+    def place(self) -> int | None:
+        """Place among the study's recordings in the order it lists them; None where that is not known."""
+
+    @property
+    def duration_seconds(self) -> float:
+        """Time from second zero to the end of the last signal, seconds."""
+
+    @property
+    def signals(self) -> tuple[StoredSignal, ...]:
+        """Every prepared signal, measured and derived, in a fixed order."""
+
+    @property
+    def windows(self) -> StoredWindows:
+        """The windows."""
+
+    @property
+    def labels(self) -> RecordingLabels:
+        """What the study says of the recording."""
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """How many windows were left out, by reason."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a careful reader must know about the recording."""
+
+    def read(self, signal_name: str, start: int = 0, stop: int | None = None) -> tuple[FloatSamples, Mask]:
+        """Return samples and mask (True = real), each (n_channels, stop - start), clipped to the signal."""
+
+    def read_quality(self, signal_name: str) -> FloatSamples:
+        """Return the quality of the signal at 1 Hz, from 0 to 1: (n_channels, n_seconds)."""
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedRecording:
+    """A recording cleaned, cut and measured in memory; what a store keeps of it, before it is stored.
+
+    Attributes
+    ----------
+    subject, session, recording : str
+    duration_seconds : float
+    signals : tuple of StoredSignal
+    samples : mapping of signal name to array of float32, shape (n_channels, n_samples)
+        0 where the mask is False.
+    masks : mapping of signal name to array of bool, shape (n_channels, n_samples)
+        True where the sample is real.
+    quality : mapping of signal name to array of float32, shape (n_channels, n_seconds)
+        From 0 to 1, one value per second; a signal may be absent.
+    windows : StoredWindows
+    left_out : mapping of str to int
+        Windows left out, by reason.
+    notes : tuple of str
+    place : int or None
+        Place among the study's recordings, in the order in which the study lists them.
+    labels : RecordingLabels
+        What the study says of it, where that is known.
+    """
+
+    subject: str
+    session: str
+    recording: str
+    duration_seconds: float
+    signals: tuple[StoredSignal, ...]
+    samples: Mapping[str, FloatSamples] = field(repr=False)
+    masks: Mapping[str, Mask] = field(repr=False)
+    windows: StoredWindows = field(repr=False)
+    quality: Mapping[str, FloatSamples] = field(default_factory=dict, repr=False)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    place: int | None = None
+    labels: RecordingLabels = field(default_factory=RecordingLabels, repr=False)
+
+    @property
+    def key(self) -> str:
+        """Return the recording's name, unique within its study."""
+        return recording_key(self.subject, self.session, self.recording)
+
+    def read(self, signal_name: str, start: int = 0, stop: int | None = None) -> tuple[FloatSamples, Mask]:
+        """Return samples ``start`` to ``stop`` of a signal and their mask.
+
+        Parameters
+        ----------
+        signal_name : str
+        start, stop : int
+            Sample numbers, clipped to the signal; ``stop`` None reads to the end.
+
+        Returns
+        -------
+        samples : array of float32, shape (n_channels, n)
+            0 where masked.
+        mask : array of bool, shape (n_channels, n)
+            True where the sample is real.
+
+        Raises
+        ------
+        StoreError
+            Where the recording has no signal of that name.
+        """
+        require_signal(self, signal_name)
+        first, last = clipped(start, stop, self.samples[signal_name].shape[1])
+        return self.samples[signal_name][:, first:last], self.masks[signal_name][:, first:last]
+
+    def read_quality(self, signal_name: str) -> FloatSamples:
+        """Return the quality of a signal at 1 Hz: (n_channels, n_seconds), no seconds where it was not measured.
+
+        Raises
+        ------
+        StoreError
+            Where the recording has no signal of that name.
+        """
+        signal = require_signal(self, signal_name)
+        return self.quality.get(signal_name, np.zeros((signal.n_channels, 0), dtype=np.float32))
+
+
+def labels_of_windows(windows: StoredWindows, length_seconds: float) -> RecordingLabels:
+    """Return the labelled stretches that windows were cut from, as far as windows cover them.
+
+    Parameters
+    ----------
+    windows : StoredWindows
+    length_seconds : float
+        Of every window.
+    """
+    found: dict[int, Interval] = {}
+    for row in np.flatnonzero(np.asarray(windows.is_labelled)):
+        stage, onset = int(windows.stage[row]), float(windows.onset[row])
+        begin = min(found[stage].onset_seconds, onset) if stage in found else onset
+        end = max(found[stage].end_seconds if stage in found else onset, onset + length_seconds)
+        found[stage] = Interval(begin, end - begin, str(windows.label[row]))
+    return RecordingLabels(tuple(found[stage] for stage in sorted(found)))
+
+
+def recording_key(subject: str, session: str, recording: str) -> str:
+    """Return the name of a recording within its study: "subject_session_recording", different for different triples.
+
+    Characters other than ASCII letters, digits, "." and "-" are written as %XX of their UTF-8 bytes, the
+    underscore included, so that the joints stay unambiguous.
+
+    >>> recording_key("S01", "", "rest")
+    'S01__rest'
+    >>> recording_key("S_1", "a", "b/c")
+    'S%5F1_a_b%2Fc'
+    """
+    return "_".join(_escaped(part) for part in (subject, session, recording))
+
+
+def safe_file_stem(key: str) -> str:
+    """Return a short file name for a recording, distinct even where the disk ignores case or limits length."""
+    return f"{key[:60]}-{hashlib.sha256(key.encode('utf-8')).hexdigest()[:16]}"
+
+
+def link_name(signal_name: str) -> str:
+    """Return the name under which a store keeps a signal: as :func:`recording_key` escapes, but with "_" kept."""
+    return _escaped(signal_name, kept="_")
+
+
+def _escaped(part: str, kept: str = "") -> str:
+    def percent(match: re.Match[str]) -> str:
+        return "".join(f"%{byte:02X}" for byte in match.group().encode("utf-8", "surrogatepass"))
+
+    text = re.sub(rf"[^A-Za-z0-9.\-{kept}]", percent, part)
+    return text.replace(".", "%2E") if set(text) == {"."} else text
+
+
+def clipped(start: int, stop: int | None, n_samples: int) -> tuple[int, int]:
+    """Return ``start`` and ``stop`` clipped to a signal of ``n_samples``, with start <= stop."""
+    last = n_samples if stop is None else min(max(stop, 0), n_samples)
+    return min(max(start, 0), last), last
+
+
+def require_signal(recording: WindowedRecording, signal_name: str) -> StoredSignal:
+    """Return the signal of that name.
+
+    Raises
+    ------
+    StoreError
+        Where there is none; the message lists the names there are.
+    """
+    for signal in recording.signals:
+        if signal.name == signal_name:
+            return signal
+    names = ", ".join(signal.name for signal in recording.signals) or "none"
+    raise StoreError(f"recording {recording.key} has no signal {signal_name!r}; it has: {names}")

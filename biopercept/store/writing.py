@@ -1,0 +1,346 @@
+"""Writing a store: each recording as a part of its own, built in memory, and the parts joined in one pass.
+
+No file is ever opened for writing under its final name. A part is an HDF5 image made in memory and
+written as plain bytes; the store is streamed into a temporary file, part after part in the order of
+their keys, so that its bytes depend on what it holds and on nothing else.
+
+A new file is written through Python, so that a full disk is an ordinary error and not a crash of the interpreter.
+HDF5's own drivers try to write again when the library shuts down after a failed write, which has ended in a
+segmentation fault; h5py's driver for Python files does not survive an exception inside a callback. So the file
+here lets nothing out: it keeps its first fault, plays a working disk until HDF5 has closed, and then gives it up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.errors import StoreError
+from biopercept.files import replacing, write_bytes
+from biopercept.recording import RecordingLabels, labels_text
+from biopercept.store.layout import (
+    FORMAT,
+    SCHEMA,
+    blocks,
+    channels_to_json,
+    child,
+    content_hash,
+    datasets_of,
+    read_attribute,
+    read_attributes,
+)
+from biopercept.store.prepared import PreparedRecording, StoredSignal, link_name
+from biopercept.tasks import Task
+from biopercept.version import __version__
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """What a store says of the whole study.
+
+    Attributes
+    ----------
+    study : str
+        Name of the study.
+    tasks : tuple of Task
+    settings : mapping
+        Settings by section ("windows", "cleaning") as plain values.
+    feature_names : tuple of str
+    labels : mapping of str to RecordingLabels
+        What the study says of each recording, by key.
+    order : tuple of str
+        Keys of the recordings in the order in which the study lists them.
+    """
+
+    study: str
+    tasks: tuple[Task, ...]
+    settings: Mapping[str, Any]
+    feature_names: tuple[str, ...]
+    labels: Mapping[str, RecordingLabels] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
+
+    def attributes(self) -> dict[str, str | int]:
+        """Return the attributes of the store's root."""
+        return {
+            "schema": SCHEMA,
+            "biopercept_version": __version__,
+            "study": self.study,
+            "tasks": json.dumps([task.to_json() for task in self.tasks]),
+            "settings": json.dumps(self.settings, sort_keys=True),
+            "feature_names": json.dumps(self.feature_names),
+            "order": json.dumps(self.order),
+            **({"labels": labels_text(self.labels)} if self.labels else {}),
+        }
+
+
+def write_recording_part(path: Path, recording: PreparedRecording, *, source_hash: str, settings_hash: str) -> None:
+    """Write one prepared recording as a part: the whole file, or nothing.
+
+    Parameters
+    ----------
+    path : Path
+    recording : PreparedRecording
+    source_hash, settings_hash : str
+        What the part was made from; a part whose hashes still match is used again.
+
+    Raises
+    ------
+    OutputError
+        Where it cannot be written.
+    """
+    import h5py
+
+    with h5py.File(path.name, "w", driver="core", backing_store=False, libver=FORMAT) as part:
+        group = part.create_group("recordings").create_group(recording.key)
+        _fill(group, recording)
+        _set_attributes(
+            group,
+            {
+                "subject": recording.subject,
+                "session": recording.session,
+                "recording": recording.recording,
+                "duration_seconds": float(recording.duration_seconds),
+                "signal_names": json.dumps([signal.name for signal in recording.signals]),
+                "left_out": json.dumps(dict(recording.left_out), sort_keys=True),
+                "notes": json.dumps(list(recording.notes)),
+                "source_hash": source_hash,
+                "settings_hash": settings_hash,
+            },
+        )
+        _set_attributes(group, {"content_hash": content_hash(group)})
+        _set_attributes(part, {"schema": SCHEMA})
+        part.flush()
+        image = part.id.get_file_image()
+    write_bytes(path, image)
+
+
+def _fill(group: Any, recording: PreparedRecording) -> None:
+    signals, masks, quality = (group.create_group(name) for name in ("signals", "masks", "quality"))
+    for signal in recording.signals:
+        name = link_name(signal.name)
+        samples, mask = recording.read(signal.name)
+        if not samples.shape == mask.shape == (signal.n_channels, signal.n_samples):
+            raise StoreError(f"signal {signal.name} of {recording.key} does not have the shape it names")
+        if not np.isfinite(samples).all():
+            raise StoreError(f"signal {signal.name} of {recording.key} holds numbers that are not finite")
+        _put(signals, name, samples.astype("<f4", copy=False), _signal_attributes(signal))
+        _put(masks, name, mask.astype("u1"))
+        if signal.name in recording.quality:
+            _put(quality, name, recording.quality[signal.name].astype("<f4", copy=False))
+    windows = group.create_group("windows")
+    _put(windows, "onset", recording.windows.onset.astype("<f8"))
+    _put(windows, "label", _text_column(recording.windows.label))
+    _put(windows, "stage", recording.windows.stage.astype("<i4"))
+    _put(windows, "is_labelled", recording.windows.is_labelled.astype("u1"))
+    _put(group, "features", recording.windows.features.astype("<f4", copy=False))
+    _put(group, "window_quality", recording.windows.quality.astype("<f4", copy=False))
+
+
+def _signal_attributes(signal: StoredSignal) -> dict[str, str | float]:
+    names, positions = channels_to_json(signal.channels)
+    return {
+        "name": signal.name,
+        "modality": signal.modality,
+        "unit": signal.unit,
+        "sampling_rate": float(signal.sampling_rate),
+        "native_sampling_rate": float(signal.native_sampling_rate),
+        "start_seconds": float(signal.start_seconds),
+        "channel_names": names,
+        "positions": positions,
+        "derived_from": signal.derived_from,
+    }
+
+
+def _text_column(labels: NDArray[np.str_]) -> NDArray[Any]:
+    import h5py
+
+    encoded = np.char.encode(labels.astype(np.str_), "utf-8")
+    return encoded.astype(h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize)))
+
+
+def _put(group: Any, name: str, values: NDArray[Any], attributes: Mapping[str, str | float] | None = None) -> None:
+    dataset = group.create_dataset(name, data=values)
+    _set_attributes(dataset, attributes or {})
+
+
+def _set_attributes(node: Any, attributes: Mapping[str, Any]) -> None:
+    """Write attributes in the order of their names, text at a fixed length so that HDF5 checksums it."""
+    import h5py
+
+    for name in sorted(attributes):
+        value = attributes[name]
+        if isinstance(value, str):
+            encoded = value.encode("utf-8", "backslashreplace")
+            node.attrs.create(name, np.bytes_(encoded), dtype=h5py.string_dtype("utf-8", max(1, len(encoded))))
+        else:
+            node.attrs.create(name, value, dtype="<f8" if isinstance(value, float) else "<i8")
+
+
+def write_store(path: Path, header: StoreHeader, sources: Sequence[tuple[str, Path]]) -> None:
+    """Join recordings into a store, which then replaces what was at ``path``.
+
+    Parameters
+    ----------
+    path : Path
+    header : StoreHeader
+    sources : sequence of (key, Path)
+        Which recordings, and for each the part or the older store that holds it.
+
+    Raises
+    ------
+    OutputError
+        Where the store cannot be written; what was there before is unharmed.
+    StoreError
+        Where a source is not what was written there.
+    """
+    with replacing(path) as temporary, hdf5_writer(temporary) as store:
+        _set_attributes(store, header.attributes())
+        recordings = store.create_group("recordings")
+        for key, source in sorted(sources):
+            with opened_recording(source, key) as group:
+                _copy_recording(group, recordings.create_group(key))
+
+
+@contextmanager
+def opened_recording(source: Path, key: str) -> Iterator[Any]:
+    """Give the group of one recording in a part or a store.
+
+    Raises
+    ------
+    StoreError
+        Where the file is damaged or does not hold it.
+    """
+    import h5py
+
+    try:
+        opened = h5py.File(source, "r", locking=False)
+    except (OSError, RuntimeError) as fault:
+        raise StoreError(f"{source.name} is damaged or cannot be read; run 'prepare' again") from fault
+    with opened:
+        yield child(child(opened, "recordings", is_group=True), key, is_group=True)
+
+
+def _copy_recording(source: Any, target: Any) -> None:
+    _set_attributes(target, read_attributes(source))
+    for path, dataset in datasets_of(source):
+        copy = target.create_dataset(path, shape=dataset.shape, dtype=dataset.dtype)
+        _set_attributes(copy, read_attributes(dataset))
+        for rows, block in blocks(dataset):
+            copy[rows] = block
+    if read_attribute(source, "content_hash") != content_hash(target):
+        raise StoreError(f"recording {source.name} changed while it was copied; run 'prepare' again")
+
+
+def says(path: Path, header: StoreHeader, keys: Collection[str]) -> bool:
+    """Return whether the store at ``path`` bears this header and holds exactly these recordings."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r", locking=False) as store:
+            return read_attributes(store) == header.attributes() and set(store["recordings"]) == set(keys)
+    except (OSError, RuntimeError, KeyError, StoreError):
+        return False
+
+
+@contextmanager
+def hdf5_writer(path: Path) -> Iterator[Any]:
+    """Give a new, empty HDF5 file at ``path``, a temporary name: nothing is kept of what was there.
+
+    Raises
+    ------
+    OSError
+        The first fault of the file system, once HDF5 has closed; and before that where it shows at once.
+    """
+    import h5py
+
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    stream = FaultKeepingFile(handle)
+    try:
+        with h5py.File(stream, "w", libver=FORMAT) as store:
+            yield store
+    except BaseException as consequence:
+        if stream.fault is not None:
+            raise stream.fault from consequence
+        raise
+    finally:
+        os.close(handle)
+    if stream.fault is not None:
+        raise stream.fault
+
+
+class FaultKeepingFile:
+    """A file for h5py's driver that keeps its first fault and goes on as if all were well.
+
+    Attributes
+    ----------
+    fault : BaseException or None
+        The first fault; also an interrupt that struck inside a callback.
+    """
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._place = 0
+        self._size = 0
+        self.fault: BaseException | None = None
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a byte; asks nothing of the disk."""
+        self._place = place + (0, self._place, self._size)[whence]
+        return self._place
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._place
+
+    def read(self, size: int) -> bytes:
+        """Return bytes from the place on, as h5py expects a file to have it."""
+        content = bytearray(size)
+        self.readinto(memoryview(content))
+        return bytes(content)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill the buffer from the place on."""
+        try:
+            done = 0
+            while self.fault is None and done < len(buffer):
+                piece = os.preadv(self._handle, [buffer[done:]], self._place + done)
+                if piece == 0:
+                    break
+                done += piece
+        except BaseException as fault:
+            self.fault = fault
+        self._place += len(buffer)
+        return len(buffer)
+
+    def write(self, content: memoryview) -> int:
+        """Write the whole content at the place; a write may be short and is then continued."""
+        try:
+            done = 0
+            while self.fault is None and done < len(content):
+                done += os.pwrite(self._handle, content[done:], self._place + done)
+        except BaseException as fault:
+            self.fault = fault
+        self._place += len(content)
+        self._size = max(self._size, self._place)
+        return len(content)
+
+    def truncate(self, size: int) -> int:
+        """Cut or extend the file."""
+        try:
+            if self.fault is None:
+                os.ftruncate(self._handle, size)
+        except BaseException as fault:
+            self.fault = fault
+        self._size = size
+        return size
+
+    def flush(self) -> None:
+        """Do nothing: nothing is buffered, and the file is synced once when it is whole."""

@@ -1,0 +1,1 @@
+"""Public data sets that can be imported as studies, one file each."""

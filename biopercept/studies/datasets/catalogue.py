@@ -1,0 +1,113 @@
+"""Public data sets that biopercept can import: what is in them, the licence, where to get them, the layout expected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from biopercept.errors import StudyError
+from biopercept.studies.datasets import eegmat, noneeg, stress_predict
+from biopercept.studies.datasets.writing import ImportSummary
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One public data set.
+
+    Attributes
+    ----------
+    name : str
+        Word for ``biopercept import``.
+    title, content : str
+        What it is, and what was measured on whom.
+    labels : str
+        What can be predicted and what to beware of.
+    licence, citation, where : str
+        Terms, the paper to cite, and the address from which users get it.
+    layout : tuple of str
+        Files that must lie in SOURCE.
+    write_study : callable
+        ``write_study(source, output)`` gives an :class:`ImportSummary`.
+    """
+
+    name: str
+    title: str
+    content: str
+    labels: str
+    licence: str
+    citation: str
+    where: str
+    layout: tuple[str, ...]
+    write_study: Callable[[Path, Path], ImportSummary]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the function as plain JSON values."""
+        values = {key: value for key, value in vars(self).items() if key != "write_study"}
+        return {**values, "layout": list(self.layout)}
+
+
+_ROWS = (
+    Dataset(
+        name="stress-predict",
+        title="Stress-Predict",
+        content="35 people, Empatica E4 on the wrist (BVP 64 Hz, EDA and temperature 4 Hz, acceleration "
+        "32 Hz), 51-60 min each",
+        labels="task 'stress': Stroop and interview against baseline and relaxation, hyperventilation ignored; 34 "
+        "people. "
+        "The order is fixed: a clock alone predicts the label, so read the clock-only score beside every other",
+        licence=str(stress_predict.DEFINITION["licence"]),
+        citation=str(stress_predict.DEFINITION["citation"]),
+        where="https://doi.org/10.3390/s22218135 (its data availability statement links the repository)",
+        layout=(
+            "Raw_data/SXX/{ACC,BVP,EDA,HR,IBI,TEMP,tags_SXX}.csv",
+            "Processed_data/Improved_All_Combined_hr_rsp_binary.csv",
+            "Processed_data/Time_logs.xlsx",
+        ),
+        write_study=stress_predict.write_study,
+    ),
+    Dataset(
+        name="eegmat",
+        title="EEG During Mental Arithmetic Tasks (PhysioNet)",
+        content="36 people, 19 EEG channels and ECG at 500 Hz, 182 s of rest and 62 s of serial subtraction",
+        labels="task 'workload': arithmetic against rest. Each file has one label and rest was recorded first",
+        licence=str(eegmat.DEFINITION["licence"]),
+        citation=str(eegmat.DEFINITION["citation"]),
+        where="https://physionet.org/content/eegmat/1.0.0/",
+        layout=("SubjectNN_1.edf", "SubjectNN_2.edf", "subject-info.csv"),
+        write_study=eegmat.write_study,
+    ),
+    Dataset(
+        name="noneeg",
+        title="Non-EEG Dataset for Assessment of Neurological Status (PhysioNet)",
+        content="20 people, wrist acceleration, temperature and EDA at 8 Hz, SpO2 and heart rate at 1 Hz, about 38 min",
+        labels="task 'state': relax, physical, emotional, cognitive. The order is fixed: read the "
+        "clock-only score beside every other",
+        licence=str(noneeg.DEFINITION["licence"]),
+        citation=str(noneeg.DEFINITION["citation"]),
+        where="https://physionet.org/content/noneeg/1.0.0/",
+        layout=("[Dataset/]SubjectN_AccTempEDA.{hea,dat,atr}", "[Dataset/]SubjectN_SpO2HR.{hea,dat}"),
+        write_study=noneeg.write_study,
+    ),
+)
+
+DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
+"""Every data set by its name."""
+
+
+def dataset_named(name: str) -> Dataset:
+    """Return a data set of the catalogue.
+
+    Raises
+    ------
+    StudyError
+        Where the name is not in it; the message lists the names.
+    """
+    from difflib import get_close_matches
+
+    if name not in DATASETS:
+        close = get_close_matches(name.lower(), DATASETS, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise StudyError(f"there is no data set {name!r}; known are {', '.join(DATASETS)}{hint}")
+    return DATASETS[name]

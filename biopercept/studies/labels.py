@@ -1,0 +1,261 @@
+"""Labels of a study: the numbers that regression tasks predict, and whether labels, tasks and recordings agree.
+
+Every cell is checked. No recording may stand under two names, which would be a leak across folds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from biopercept.recording import RecordingLabels
+from biopercept.studies.structure import Entry, Study
+from biopercept.studies.tables import MISSING, Places, folded
+from biopercept.tasks import REGRESSION, Task
+
+_HEAD = 1 << 20
+_HINTS = 10
+
+
+def wanted_columns(tasks: Mapping[str, Task]) -> tuple[str, ...]:
+    """Return the columns that the study's regression tasks name."""
+    return tuple(dict.fromkeys(task.column for task in tasks.values() if task.kind == REGRESSION and task.column))
+
+
+def labels_of(study: Study, entry: Entry) -> RecordingLabels:
+    """Return what the study says of a recording: its stretches, and the numbers its regression tasks ask for.
+
+    A column of participants.tsv or recordings.tsv is a number of the whole recording, one of events.tsv a number of
+    each stretch. A missing cell ("n/a") is left out.
+    """
+    columns = wanted_columns(study.tasks)
+    person = next((p.columns for p in study.participants if p.subject == entry.subject), {})
+    values = {c: number for held in (person, entry.columns) for c, number in _numbers(held, columns)}
+    each = tuple(dict(_numbers(entry.interval_columns.get(i, {}), columns)) for i in entry.intervals)
+    return RecordingLabels(entry.intervals, each if any(each) else (), entry.condition or "", values)
+
+
+def check_values(study: Study, faults: list[str]) -> None:
+    """Add a sentence for each column that no table has, that two tables have, or that holds no numbers."""
+    for task in study.tasks.values():
+        if task.kind != REGRESSION or not task.column:
+            continue
+        homes = _homes(study, task.column)
+        if not homes:
+            known = sorted({name for person in study.participants for name in person.columns})
+            close = get_close_matches(task.column, known, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            faults.append(
+                f"the column {task.column!r} of task {task.name!r} is in none of participants.tsv, recordings.tsv and "
+                f"events.tsv{hint}"
+            )
+        elif len(homes) > 1:
+            faults.append(
+                f"the column {task.column!r} of task {task.name!r} is in {' and in '.join(homes)}; rename all but one"
+            )
+        for where, text in _cells(study, task.column):
+            if text.strip().lower() not in MISSING and _number(text) is None:
+                faults.append(
+                    f"{where}: {task.column} is {text!r}; a number is needed for task {task.name!r}, or n/a where it "
+                    "is missing"
+                )
+
+
+def n_subjects_with_value(study: Study, task: Task) -> int:
+    """Return how many subjects have at least one number for a regression task."""
+    column = task.column or ""
+    found = set()
+    for entry in study.entries:
+        held = labels_of(study, entry)
+        if column in held.values or held.numbers(column):
+            found.add(entry.subject)
+    return len(found)
+
+
+def is_constant_in_files(study: Study, column: str) -> bool:
+    """Return whether no recording has two numbers in a column, so that any statistic of a file tells its number."""
+    found = [labels_of(study, entry) for entry in study.entries]
+    each = [
+        {value for _, value in held.numbers(column)} | {v for c, v in held.values.items() if c == column}
+        for held in found
+    ]
+    known = [values for values in each if values]
+    return len(known) > 1 and all(len(values) == 1 for values in known)
+
+
+def _homes(study: Study, column: str) -> list[str]:
+    homes = {
+        "participants.tsv": any(column in person.columns for person in study.participants),
+        "recordings.tsv": any(column in entry.columns for entry in study.entries),
+        "events.tsv": any(column in held for entry in study.entries for held in entry.interval_columns.values()),
+    }
+    return [name for name, is_there in homes.items() if is_there]
+
+
+def _cells(study: Study, column: str) -> Iterator[tuple[str, str]]:
+    """Give where and what each cell of a column is."""
+    for person in study.participants:
+        if column in person.columns:
+            yield f"participants.tsv, {person.subject}", person.columns[column]
+    for entry in study.entries:
+        if column in entry.columns:
+            yield f"recordings.tsv, {entry.title}", entry.columns[column]
+        for interval, held in entry.interval_columns.items():
+            if column in held:
+                yield f"events.tsv, {entry.title} at {interval.onset_seconds:g} s", held[column]
+
+
+def _numbers(cells: Mapping[str, str], columns: tuple[str, ...]) -> Iterator[tuple[str, float]]:
+    for column in columns:
+        value = _number(cells[column]) if column in cells else None
+        if value is not None:
+            yield column, value
+
+
+def _number(text: str) -> float | None:
+    """Return a cell as a finite number; None where it is none. "1_000" and other scripts' digits are none."""
+    try:
+        value = float(text) if text.isascii() and "_" not in text else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def check_agreement(study: Study, faults: list[str]) -> None:
+    """Add a sentence to ``faults`` for everything in which a study's tables disagree."""
+    listed = {person.subject for person in study.participants}
+    strangers = [subject for subject in study.subjects if subject not in listed]
+    for number, subject in enumerate(strangers):
+        # Looking for a near name is slow; a few hints are enough.
+        close = get_close_matches(subject, listed, 1, cutoff=0.8) if number < _HINTS else []
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        faults.append(f"recordings.tsv has recordings of {subject!r}, who is not in participants.tsv{hint}")
+    _check_twins((person.subject for person in study.participants), "participant_id", faults)
+    _check_twins(("_".join((e.subject, e.session, e.recording)) for e in study.entries), "recording", faults)
+    _check_labels(study, faults)
+    check_values(study, faults)
+    _check_same_recording(study.entries, faults)
+
+
+def with_file_labels(study: Study) -> Study:
+    """Return the study with ``label_is_file`` set for tasks in which no recording holds two classes or numbers."""
+    tasks = {
+        name: replace(
+            task,
+            label_is_file=is_constant_in_files(study, task.column or "")
+            if task.is_regression
+            else _is_file_label(study.entries, task),
+        )
+        for name, task in study.tasks.items()
+    }
+    return replace(study, tasks=tasks)
+
+
+def training_faults(study: Study) -> tuple[str, ...]:
+    """Return why a task cannot be learnt from the study: a class without any labelled stretch, or no number."""
+    faults = []
+    for task in study.tasks.values():
+        if task.is_regression and not n_subjects_with_value(study, task):
+            faults.append(f"task {task.name!r}: the column {task.column!r} has no number in any row")
+        counts = class_counts(study, task)
+        absent = [name for name in task.class_names if not counts[name]]
+        for name in absent:
+            faults.append(f"task {task.name!r}: the class {name!r} has no labelled stretch in any recording")
+    return tuple(faults)
+
+
+def class_counts(study: Study, task: Task) -> Counter[str]:
+    """Return how many subjects have a labelled stretch of each class."""
+    found = {(e.subject, task.class_of(label)) for e in study.entries for label in e.labels}
+    return Counter(name for _, name in found if name is not None)
+
+
+def _is_file_label(entries: Iterable[Entry], task: Task) -> bool:
+    classes = [{task.class_of(label) for label in entry.labels} - {None} for entry in entries]
+    labelled = [found for found in classes if found]
+    return len(labelled) > 1 and all(len(found) == 1 for found in labelled)
+
+
+def _check_twins(names: Iterable[str], what: str, faults: list[str]) -> None:
+    """Refuse ids that differ only by case or Unicode form: their outputs would overwrite one another on some disks."""
+    seen: dict[str, str] = {}
+    for name in names:
+        first = seen.setdefault(folded(name), name)
+        if first != name:
+            faults.append(f"the {what}s {first!a} and {name!a} differ only in case or Unicode form; rename one")
+
+
+def _check_labels(study: Study, faults: list[str]) -> None:
+    used = Counter(label for entry in study.entries for label in entry.labels)
+    for task in study.tasks.values():
+        if task.is_regression:
+            continue
+        known = (*task.labels, *task.ignore)
+        for label, count in used.items():
+            if not task.knows(label):
+                close = get_close_matches(label, known, 1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                faults.append(
+                    f"the label {label!r} ({count} recordings) is under no class of task {task.name!r} "
+                    f"(known are {', '.join(known)}): add it to a class or to ignore{hint}"
+                )
+
+
+def _check_same_recording(entries: tuple[Entry, ...], faults: list[str]) -> None:
+    """Refuse one file, or one content, under two recordings."""
+    owners: dict[str, Entry] = {}
+    places = Places()
+    same_size: dict[int, list[tuple[Entry, Path]]] = {}
+    for entry in entries:
+        for file in entry.files:
+            owner = owners.setdefault(os.path.normcase(places.real(file.path)), entry)
+            if owner is not entry:
+                faults.append(f"{file.path.name} is listed under two recordings: {owner.title} and {entry.title}")
+            elif contents := _contents(file.path):
+                same_size.setdefault(sum(p.stat().st_size for p in contents), []).append((entry, file.path))
+    # Only files of one size can be equal: hash those, first by their beginnings.
+    for group in same_size.values():
+        for alike in _alike(group, _HEAD):
+            for same in _alike(alike, None):
+                first, second = same[0], same[1]
+                faults.append(
+                    f"{first[1].name} of {first[0].title} and {second[1].name} of {second[0].title} have the same "
+                    "content; one recording under two names would leak across folds"
+                )
+
+
+def _contents(path: Path) -> list[Path]:
+    """Return the files that hold a recording's samples."""
+    if path.is_dir():
+        return sorted(p for p in path.iterdir() if p.is_file())
+    if path.suffix == ".hea" or not path.exists():
+        stem = path.with_suffix("") if path.suffix == ".hea" else path
+        return [p for p in (stem.with_name(stem.name + ".dat"),) if p.is_file()]
+    return [path] if path.is_file() else []
+
+
+def _alike(group: list[tuple[Entry, Path]], limit: int | None) -> list[list[tuple[Entry, Path]]]:
+    if len(group) < 2:
+        return []
+    by_hash: dict[str, list[tuple[Entry, Path]]] = {}
+    for entry, path in group:
+        by_hash.setdefault(_digest(path, limit), []).append((entry, path))
+    return [found for found in by_hash.values() if len(found) > 1]
+
+
+def _digest(path: Path, limit: int | None) -> str:
+    digest = hashlib.sha256()
+    for member in _contents(path):
+        with member.open("rb") as stream:
+            left = limit
+            while chunk := stream.read(_HEAD if left is None else min(left, _HEAD)):
+                digest.update(chunk)
+                if left is not None:
+                    left -= len(chunk)
+    return digest.hexdigest()

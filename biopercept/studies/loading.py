@@ -1,0 +1,248 @@
+"""Load a study, checked whole before anything else is done with it, and each of its recordings on one clock.
+
+A study is a plain study folder or a BIDS data set. A recording is all its files, with the study's labels.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from biopercept.errors import RecordingError, StudyError
+from biopercept.recording import Interval, Recording, Signal
+from biopercept.studies.bids import is_bids, read_bids
+from biopercept.studies.definition import Definition, read_definition
+from biopercept.studies.labels import check_agreement, wanted_columns, with_file_labels
+from biopercept.studies.plain import read_entries, read_participants
+from biopercept.studies.structure import Entry, Participant, Study, StudyFaults, StudyFile
+
+_FAR_APART_SECONDS = 86_400.0
+_LATE_SECONDS = 1.0
+
+Loaded = tuple[StudyFile, Recording]
+
+
+def is_study(path: Path) -> bool:
+    """Return whether a path is a study folder or a BIDS data set (right or not), and no recording."""
+    return path.is_dir() and ((path / "recordings.tsv").is_file() or (path / "study.yaml").is_file() or is_bids(path))
+
+
+def load_study(folder: Path) -> Study:
+    """Return a study whose tables are right; recordings are not opened.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder with study.yaml, participants.tsv, recordings.tsv and (optionally) events.tsv, or a BIDS data set.
+
+    Raises
+    ------
+    StudyError
+        Where the folder is neither.
+    StudyFaults
+        With everything that is wrong, each with its table and line.
+    """
+    if not folder.is_dir():
+        raise StudyError(f"{folder} is not a folder; a study folder or a BIDS data set is needed")
+    faults: list[str] = []
+    if (folder / "recordings.tsv").is_file():
+        study = _read_plain(folder, faults)
+    elif is_bids(folder):
+        study = read_bids(folder, faults)
+    else:
+        raise StudyError(
+            f"{folder} holds neither recordings.tsv (a study folder) nor dataset_description.json or sub-... folders "
+            "(a BIDS data set); see 'biopercept import' to write a study folder"
+        )
+    check_agreement(study, faults)
+    if faults:
+        raise StudyFaults(folder, tuple(dict.fromkeys(faults)))
+    return with_file_labels(study)
+
+
+def _read_plain(folder: Path, faults: list[str]) -> Study:
+    description = folder / "study.yaml"
+    definition = Definition()
+    if description.is_file():
+        definition = read_definition(description, faults)
+    else:
+        faults.append("study.yaml is missing; it gives the study's name and tasks")
+    people: tuple[Participant, ...] = ()
+    if (folder / "participants.tsv").is_file():
+        people = read_participants(folder / "participants.tsv", faults)
+    else:
+        faults.append("participants.tsv is missing; it lists every participant_id")
+    return Study(
+        folder=folder.resolve(),
+        name=definition.name or folder.resolve().name,
+        description=definition.description,
+        licence=definition.licence,
+        participants=people,
+        entries=read_entries(folder, faults, wanted_columns(definition.tasks)),
+        tasks=definition.tasks,
+        overrides=definition.overrides,
+    )
+
+
+def load_entry(study: Study, entry: Entry) -> Recording:
+    """Return one recording: its files' signals on one clock, with intervals from events.tsv and the condition.
+
+    Second zero is the recording's start. A file with ``offset_seconds`` is shifted by it. Files that carry an absolute
+    start and no offset are placed by that start against the files placed already, or against the earliest of them. A
+    file with neither starts at zero, with a note. Labels come from the study's tables alone: annotations inside a file
+    are not taken for labels, and a note says so.
+
+    Parameters
+    ----------
+    study : Study
+    entry : Entry
+        One of ``study.entries``.
+
+    Returns
+    -------
+    Recording
+        Signal names are unique; a name that two files share gets a number.
+
+    Raises
+    ------
+    RecordingError
+        Where a file cannot be loaded, or the files cannot be placed on one clock.
+    """
+    from biopercept.loaders.loading import load_recording
+
+    names = {"subject": entry.subject, "session": entry.session, "name": entry.recording}
+    loaded = [(file, load_recording(file.path, **names, overrides=study.overrides)) for file in entry.files]
+    shifts, started_at, notes = _shifts(entry, loaded)
+    parts = [
+        tuple(signal.shifted(shift) for signal in rec.signals) for (_, rec), shift in zip(loaded, shifts, strict=True)
+    ]
+    _refuse_far_apart(entry, loaded, parts)
+    notes.extend(_apart(loaded, parts))
+    signals, renamed = _with_unique_names([signal for part in parts for signal in part])
+    intervals, label_notes = _labels(entry, loaded, signals)
+    several = len(loaded) > 1
+    own_notes = [f"{file.path.name}: {note}" if several else note for file, rec in loaded for note in rec.notes]
+    return Recording(
+        subject=entry.subject,
+        session=entry.session,
+        name=entry.recording,
+        signals=signals,
+        intervals=intervals,
+        started_at=started_at,
+        notes=(*own_notes, *notes, *renamed, *label_notes),
+    )
+
+
+def _shifts(entry: Entry, loaded: list[Loaded]) -> tuple[list[float], datetime | None, list[str]]:
+    """Return seconds to add to each file's clock, the wall-clock time of second zero if known, and notes."""
+    starts = [rec.started_at for _, rec in loaded]
+    placed_by_start = [s for (file, rec), s in zip(loaded, starts, strict=True) if file.offset_seconds is None and s]
+    zero = _zero(entry, loaded, placed_by_start)
+    notes = []
+    shifts = []
+    for file, rec in loaded:
+        if file.offset_seconds is not None:
+            shifts.append(file.offset_seconds)
+        elif rec.started_at is not None and zero is not None:
+            shifts.append((rec.started_at - zero).total_seconds())
+        else:
+            shifts.append(0.0)
+            if len(loaded) > 1 and not _states_start(file.path):
+                notes.append(
+                    f"{file.path.name} has no start time and the study gives no offset_seconds: it is taken to start "
+                    "with the recording"
+                )
+    return shifts, zero, notes
+
+
+def _states_start(path: Path) -> bool:
+    """Return whether a table's JSON sidecar gives StartTime, which counts from the recording's start."""
+    sidecar = path.with_name(path.name.removesuffix(".gz")).with_suffix(".json")
+    try:
+        return sidecar != path and "StartTime" in json.loads(sidecar.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+
+
+def _zero(entry: Entry, loaded: list[Loaded], placed_by_start: list[datetime]) -> datetime | None:
+    """Return the wall-clock time of the recording's second zero, or None where no file tells."""
+    stated = [
+        rec.started_at - timedelta(seconds=file.offset_seconds)
+        for file, rec in loaded
+        if file.offset_seconds is not None and rec.started_at is not None
+    ]
+    together = [*stated, *placed_by_start]
+    if placed_by_start and len({moment.tzinfo is None for moment in together}) > 1:
+        files = ", ".join(file.path.name for file, _ in loaded)
+        raise RecordingError(
+            f"{entry.title}: of {files}, some give their start with a time zone and some without, so they cannot be "
+            "put on one clock; give offset_seconds in recordings.tsv"
+        )
+    if stated:
+        return stated[0]
+    return min(placed_by_start, default=None)
+
+
+def _refuse_far_apart(entry: Entry, loaded: list[Loaded], parts: list[tuple[Signal, ...]]) -> None:
+    """Refuse files that lie more than a day apart: one start date is not real (de-identified, clock unset)."""
+    begins = [min((s.start_seconds for s in part), default=0.0) for part in parts]
+    if begins and max(begins) - min(begins) > _FAR_APART_SECONDS:
+        first, last = begins.index(min(begins)), begins.index(max(begins))
+        raise RecordingError(
+            f"{entry.title}: {loaded[last][0].path.name} starts {(max(begins) - min(begins)) / 86_400:.0f} days after "
+            f"{loaded[first][0].path.name} by their start dates; give offset_seconds in recordings.tsv"
+        )
+
+
+def _apart(loaded: list[Loaded], parts: list[tuple[Signal, ...]]) -> list[str]:
+    """Return a note for each file that shares no moment with any other: most often a clock that was set wrong."""
+    spans = [(min(s.start_seconds for s in part), max(s.end_seconds for s in part)) for part in parts if part]
+    if len(spans) < 2 or len(spans) < len(parts):
+        return []
+    return [
+        f"{file.path.name} spans {begin:.0f} to {end:.0f} s and overlaps no other file; check its clock"
+        for number, ((file, _), (begin, end)) in enumerate(zip(loaded, spans, strict=True))
+        if all(end <= other[0] or begin >= other[1] for i, other in enumerate(spans) if i != number)
+    ]
+
+
+def _with_unique_names(signals: list[Signal]) -> tuple[tuple[Signal, ...], list[str]]:
+    taken: set[str] = set()
+    unique, notes = [], []
+    for signal in signals:
+        name, number = signal.name, 2
+        while name in taken:
+            name, number = f"{signal.name}_{number}", number + 1
+        if name != signal.name:
+            notes.append(
+                f"the signal {signal.name} of {signal.source or 'a file'} is called {name}: the name was taken"
+            )
+        taken.add(name)
+        unique.append(signal if name == signal.name else replace(signal, name=name))
+    return tuple(unique), notes
+
+
+def _labels(entry: Entry, loaded: list[Loaded], signals: tuple[Signal, ...]) -> tuple[tuple[Interval, ...], list[str]]:
+    """Return the study's labels as intervals and notes on labels not used or lying beyond the signals."""
+    notes = []
+    end = max((signal.end_seconds for signal in signals), default=0.0)
+    start = min((signal.start_seconds for signal in signals), default=0.0)
+    late = [
+        i for i in entry.intervals if i.end_seconds > end + _LATE_SECONDS or i.onset_seconds < start - _LATE_SECONDS
+    ]
+    if late:
+        worst = max(late, key=lambda i: i.end_seconds - end)
+        notes.append(
+            f"{len(late)} labelled stretches reach beyond the signals, which span {start:.0f} to {end:.0f} s "
+            f"({worst.label!r} is stated to span {worst.onset_seconds:.0f} to {worst.end_seconds:.0f} s)"
+        )
+    unused = sum(len(rec.intervals) for _, rec in loaded)
+    if unused:
+        notes.append(f"annotations inside the files ({unused}) are not taken for labels; the study's tables give those")
+    intervals = list(entry.intervals)
+    if entry.condition is not None and signals:
+        intervals.append(Interval(start, end - start, entry.condition))
+    intervals.sort(key=lambda i: (i.onset_seconds, i.duration_seconds, i.label))
+    return tuple(intervals), notes

@@ -1,0 +1,1 @@
+"""Networks fitted, pretrained, adapted to a person, calibrated and saved."""

@@ -1,0 +1,532 @@
+"""A fitted network adapted to one subject in few small steps; never worse than it was on that subject's own check.
+
+1. The saved model must answer the same question from the same kind of windows.
+2. The labelled windows are divided in time: most are fitted on, the last of each class are checked on.
+3. Head, low-rank updates or all weights take small seeded steps; every few steps the network is checked.
+4. Kept is the step with the lowest check loss among those that are not less accurate there than the start, and the
+   start itself (a *fall-back*) where no step is.
+
+With too few labels to set any aside there is nothing to check on: the start is kept then, or, where
+``personalisation.unchecked`` is adapt, a share of the steps is made (``unchecked_share``). Either way the result says
+that it was not checked.
+
+References
+----------
+E. J. Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, doi:10.48550/arXiv.2106.09685. Here
+every linear layer is updated, without a scaling factor.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from biopercept.data.batches import TokenSource
+from biopercept.data.normalisation import Population
+from biopercept.data.windows import IntArray, WindowTable
+from biopercept.errors import CheckpointError, SettingsError, TrainingError
+from biopercept.tasks import Task
+from biopercept.training.checkpoint import PRETRAINED, Checkpoint, load_checkpoint, read_description
+from biopercept.training.engine import Engine, seeded
+from biopercept.training.fitting import Fitted, operations_per_window
+from biopercept.training.loop import FitRequest, Optimisation
+from biopercept.training.objective import Objective, predict_windows, read_windows, values_of
+
+_WARMUP = 0.1
+HEAD, LOW_RANK, FULL = "head", "low-rank", "full"
+ADAPTATIONS = (HEAD, LOW_RANK, FULL)
+"""Ways to adapt a fitted network to a person."""
+
+REFERENCE, SCRATCH = "reference", "scratch"
+METHODS = (REFERENCE, *ADAPTATIONS, SCRATCH)
+"""What the curve compares: no label at all, the adaptations, and a network of the person alone."""
+
+SUBJECT, CLASS = "subject", "class"
+CHRONOLOGIES = (SUBJECT, CLASS)
+
+KEEP, ADAPT = "keep", "adapt"
+UNCHECKED = (KEEP, ADAPT)
+"""What is done where the labels are too few to set any aside: the starting model is kept, or adapted unchecked."""
+
+
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    """A network adapted to a subject.
+
+    Attributes
+    ----------
+    network : nn.Module
+        In evaluation mode; the starting network where it fell back.
+    n_steps : int
+        Steps whose weights were kept; 0 where it fell back.
+    fell_back : bool
+        The start was kept: no step was better on the check windows, or there were none and it was to be kept then.
+    is_checked : bool
+        There were check windows.
+    checks : tuple of (step, loss, balanced accuracy)
+        On the check windows; step 0 is the start.
+    """
+
+    network: nn.Module
+    n_steps: int
+    fell_back: bool
+    is_checked: bool
+    checks: tuple[tuple[int, float, float], ...] = ()
+
+
+def adapt(
+    start: nn.Module,
+    source: TokenSource,
+    windows: WindowTable,
+    fitting: IntArray,
+    checking: IntArray,
+    *,
+    method: str,
+    settings: PersonalisationSettings,
+    label_smoothing: float,
+    gradient_clip: float,
+    engine: Engine,
+    seed: int,
+) -> Adapted:
+    """Return the network adapted to the windows ``fitting``, or as it was where that is not better on ``checking``.
+
+    Parameters
+    ----------
+    start : nn.Module
+        A fitted network of one task; left as it is.
+    source : TokenSource
+        Batches of the windows, scaled as the network was trained.
+    windows : WindowTable
+    fitting, checking : int64 arrays
+        Rows of the table; ``checking`` may be empty.
+    method : str
+        head, low-rank or full.
+    settings : PersonalisationSettings
+    label_smoothing, gradient_clip : float
+        As the network was trained.
+    engine : Engine
+    seed : int
+        Of draws and dropout; the same seed on the same machine gives the same weights.
+
+    Raises
+    ------
+    TrainingError
+        Where the loss is not finite.
+    """
+    if not len(checking) and settings.unchecked == KEEP:
+        return _kept(start, engine, ())
+    objective = Objective(windows, windows.tasks, label_smoothing)
+    network = copy.deepcopy(start).to(engine.device)
+    network.eval()
+    checks = [(0, *check_windows(network, source, objective, checking))] if len(checking) else []
+    best: tuple[float, int, dict[str, torch.Tensor]] | None = None
+    n_steps = settings.n_steps if len(checking) else max(1, round(settings.unchecked_share * settings.n_steps))
+    with seeded(seed) as generator:
+        _choose_learnt(network, method, settings.rank, generator)
+        noise = torch.Generator(engine.device).manual_seed(seed)
+        weights = objective.sampling_weights(fitting)
+        optimisation = Optimisation(
+            network,
+            engine,
+            learning_rate=settings.learning_rate,
+            weight_decay=0.0,
+            warmup_fraction=_WARMUP,
+            gradient_clip=gradient_clip,
+            n_steps=n_steps,
+        )
+        for step in range(1, n_steps + 1):
+            network.train()
+            drawn = torch.multinomial(weights, settings.batch_size, replacement=True, generator=generator)
+            rows = fitting[drawn.numpy()]
+            if not math.isfinite(optimisation.step(partial(objective.loss, network, source, rows, noise))):
+                raise TrainingError(
+                    f"the loss of adapting to {windows.subject[fitting[0]]} is not finite at step {step}; "
+                    "lower personalisation.learning_rate"
+                )
+            if len(checking) and (step % settings.check_every == 0 or step == n_steps):
+                checks.append((step, *check_windows(network, source, objective, checking)))
+                if is_better(checks, best[0] if best else checks[0][1]):
+                    best = (checks[-1][1], step, {k: v.clone() for k, v in network.state_dict().items()})
+    if len(checking):
+        if best is None:
+            return _kept(start, engine, tuple(checks))
+        network.load_state_dict(best[2])
+    merge_low_rank(network)
+    plain = copy.deepcopy(start).to(engine.device)  # with its layers of the ordinary kind, in the ordinary order
+    plain.load_state_dict(network.state_dict())
+    return Adapted(plain.eval(), best[1] if best else n_steps, False, bool(len(checking)), tuple(checks))
+
+
+def _kept(start: nn.Module, engine: Engine, checks: tuple[tuple[int, float, float], ...]) -> Adapted:
+    """Return the start as it was; checked where it was looked at on check windows."""
+    return Adapted(copy.deepcopy(start).to(engine.device).eval(), 0, True, bool(checks), checks)
+
+
+def is_better(checks: list[tuple[int, float, float]], lowest: float) -> bool:
+    """Return whether the last check has a loss below ``lowest`` and is no less accurate than the first, the start."""
+    _, loss, accuracy = checks[-1]
+    return loss < lowest and accuracy >= checks[0][2]
+
+
+def check_windows(network: nn.Module, source: TokenSource, objective: Objective, rows: IntArray) -> tuple[float, float]:
+    """Return log loss and balanced accuracy of a network for some windows."""
+    outputs, target = read_windows(network, objective.tasks, source, rows), objective.windows.only.values[rows]
+    [task] = objective.tasks
+    is_right = values_of(task, outputs[task.name].double()).numpy().argmax(axis=1) == target
+    recalls = [float(is_right[target == number].mean()) for number in np.unique(target)]
+    return objective.loss_of_outputs(outputs, rows), float(np.mean(recalls))
+
+
+def _choose_learnt(network: nn.Module, method: str, rank: int, generator: torch.Generator) -> None:
+    """Let only what the method learns ask for gradients."""
+    head = network.get_submodule("heads")
+    if method == LOW_RANK:
+        add_low_rank(network, rank, generator)
+        for name, parameter in head.named_parameters():
+            parameter.requires_grad_(name.endswith("bias") or parameter.requires_grad)
+        return
+    if method not in (HEAD, FULL):
+        raise ValueError(f"no adaptation is called {method!r}")
+    own = {id(parameter) for parameter in head.parameters()}
+    for parameter in network.parameters():
+        parameter.requires_grad_(method == FULL or id(parameter) in own)
+
+
+class LowRankUpdate(nn.Module):
+    """A matrix (n_out, n_in) plus ``up @ down``; equal to the matrix, bit for bit, until ``up`` is changed.
+
+    Parameters
+    ----------
+    n_out, n_in : int
+    rank : int
+        At most the smaller of the two counts.
+    generator : torch.Generator
+        Of the start of ``down``.
+    """
+
+    def __init__(self, n_out: int, n_in: int, rank: int, generator: torch.Generator) -> None:
+        super().__init__()
+        rank = min(rank, n_out, n_in)
+        self.up = nn.Parameter(torch.zeros(n_out, rank))
+        self.down = nn.Parameter(torch.randn(rank, n_in, generator=generator) / math.sqrt(n_in))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the updated matrix."""
+        return weight + self.up @ self.down
+
+
+def add_low_rank(network: nn.Module, rank: int, generator: torch.Generator) -> list[nn.Parameter]:
+    """Give every linear layer of a network a low-rank update of its weight and return what is to be learnt.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Changed in place; its own weights no longer ask for gradients.
+    rank : int
+    generator : torch.Generator
+        On the CPU.
+    """
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    learnt: list[nn.Parameter] = []
+    for layer in [part for part in network.modules() if isinstance(part, nn.Linear)]:
+        update = LowRankUpdate(layer.out_features, layer.in_features, rank, generator).to(layer.weight.device)
+        parametrize.register_parametrization(layer, "weight", update)
+        learnt += [update.up, update.down]
+    return learnt
+
+
+def merge_low_rank(network: nn.Module) -> None:
+    """Write every update into its matrix, so that the network is an ordinary one again, with the same answers."""
+    for layer in [part for part in network.modules() if isinstance(part, nn.Linear)]:
+        if parametrize.is_parametrized(layer, "weight"):
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+
+
+def load_starting_model(folder: Path) -> Checkpoint:
+    """Return a model that can be adapted to a person.
+
+    Raises
+    ------
+    CheckpointError
+        Where the folder is no model of one classification, or is damaged.
+    """
+    if read_description(folder)["kind"] == PRETRAINED:
+        raise CheckpointError(
+            f"{folder} was pretrained and answers no task yet, so there is nothing to adapt or to fall back to; train "
+            "it on other people first (train STORE --start-from MODEL --exclude-subjects ID)"
+        )
+    return load_checkpoint(folder)
+
+
+def require_fitting(checkpoint: Checkpoint, windows: WindowTable, folder: Path) -> None:
+    """Refuse a model that answers another question, or reads other windows than these.
+
+    Raises
+    ------
+    SettingsError
+        Naming what differs.
+    """
+    length = float(checkpoint.prepare["windows"]["length_seconds"])
+    if tuple(checkpoint.task.classes) != windows.only.classes:
+        raise SettingsError(
+            f"the model {folder} tells {', '.join(checkpoint.task.classes)} and this task has "
+            f"{', '.join(windows.only.classes)}; they must be the same classes in the same order"
+        )
+    if length != windows.length_seconds:
+        raise SettingsError(
+            f"the model {folder} reads windows of {length:g} s and the store has windows of "
+            f"{windows.length_seconds:g} s; prepare the store with the model's settings"
+        )
+    if checkpoint.feature_names != windows.feature_names:
+        raise SettingsError(
+            f"the model {folder} and the store have different features; prepare the store with the biopercept and the "
+            "settings that the model was trained with"
+        )
+    if checkpoint.normalisation.is_transductive:
+        raise SettingsError(
+            f"the model {folder} scales by whole recordings (normalisation recording), and a person's later windows "
+            "lie in the recordings that it would adapt to; start from a model with another normalisation"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptedOnStudy:
+    """A network adapted to one subject, with the batches of the study it is asked about.
+
+    Attributes
+    ----------
+    adapted : Adapted
+    task : Task
+    source : TokenSource
+    population : Population
+        Of the starting model, by which the batches are scaled.
+    rows : int64 array
+        Windows it was adapted to.
+    n_parameters : int
+        Numbers that the adaptation learnt; 0 where it fell back to its start.
+    """
+
+    adapted: Adapted
+    task: Task
+    source: TokenSource
+    population: Population
+    rows: IntArray
+    n_parameters: int
+
+    @property
+    def fell_back(self) -> bool:
+        """Return whether the starting model was kept."""
+        return self.adapted.fell_back
+
+    @property
+    def operations_per_window(self) -> int:
+        """Return the multiply-adds of one window."""
+        return operations_per_window(self.adapted.network, self.source, self.rows)
+
+    def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
+        """Return class probabilities of the windows at ``rows``, (len(rows), n_classes)."""
+        return predict_windows(self.adapted.network, (self.task,), self.source, rows)[self.task.name]
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptingFitter:
+    """Fits a request by adapting a saved model to its windows; scaling and sensors are the model's own.
+
+    Attributes
+    ----------
+    checkpoint : Checkpoint
+    settings : PersonalisationSettings
+    """
+
+    checkpoint: Checkpoint
+    settings: PersonalisationSettings
+
+    def __call__(self, request: FitRequest) -> Fitted:
+        """Return the model adapted to the request's windows."""
+        source = TokenSource(request.inputs, self.checkpoint.population, self.checkpoint.tokens, request.engine.device)
+        adapted = adapt_checkpoint(
+            self.checkpoint,
+            source,
+            request.inputs.windows,
+            request.training,
+            request.validation,
+            settings=self.settings,
+            engine=request.engine,
+            seed=request.seed,
+        )
+        n = 0 if adapted.fell_back else n_learnt(adapted, self.settings)
+        return AdaptedOnStudy(
+            adapted, request.inputs.windows.only.task, source, self.checkpoint.population, request.fitting, n
+        )
+
+
+def adapt_checkpoint(
+    checkpoint: Checkpoint,
+    source: TokenSource,
+    windows: WindowTable,
+    fitting: IntArray,
+    checking: IntArray,
+    *,
+    settings: PersonalisationSettings,
+    engine: Engine,
+    seed: int,
+) -> Adapted:
+    """Return a saved model adapted by ``settings.method``; smoothing and clipping are those it was trained with."""
+    trained = checkpoint.training.get("settings", {})
+    return adapt(
+        checkpoint.network,
+        source,
+        windows,
+        fitting,
+        checking,
+        method=settings.method,
+        settings=settings,
+        label_smoothing=float(trained.get("label_smoothing", 0.0)),
+        gradient_clip=float(trained.get("gradient_clip", 1.0)),
+        engine=engine,
+        seed=seed,
+    )
+
+
+def n_learnt(adapted: Adapted, settings: PersonalisationSettings) -> int:
+    """Return how many numbers the method learns."""
+    import torch
+    from torch import nn
+
+    network = adapted.network
+    if settings.method == LOW_RANK:
+        generator = torch.Generator()
+        layers = [part for part in network.modules() if isinstance(part, nn.Linear)]
+        updates = [LowRankUpdate(x.out_features, x.in_features, settings.rank, generator) for x in layers]
+        n = sum(parameter.numel() for update in updates for parameter in update.parameters())
+        return n + int(network.get_submodule("heads").get_parameter("0.bias").numel())
+    part = network.get_submodule("heads") if settings.method == HEAD else network
+    return sum(parameter.numel() for parameter in part.parameters())
+
+
+@dataclass(frozen=True)
+class PersonalisationSettings:
+    """How a network is adapted to one subject, and how the curve over labels is made.
+
+    Attributes
+    ----------
+    methods : tuple of str
+        Of the curve: reference (no label: a network that scales by each recording's first seconds), head, low-rank,
+        full, scratch (a network fitted on the subject alone).
+    k : tuple of int
+        Labelled windows of each class, the first ones in time, that the curve grants.
+    method : str
+        Adaptation of ``train`` and ``cross-validate`` with a model to start from: head, low-rank or full.
+    rank : int
+        Of the update of each weight matrix (low-rank).
+    n_steps : int
+        Steps of an adaptation, at most; the best of them on the subject's validation windows is kept.
+    learning_rate : float
+        Peak of its cosine with warm-up (AdamW, no weight decay).
+    batch_size : int
+        Windows in a step, drawn so that the classes weigh the same.
+    check_every : int
+        Steps between two looks at the validation windows.
+    unchecked : str
+        Where the labels are too few to set validation windows aside: keep (the starting model, as it is) or adapt (a
+        share of the steps is made, and what comes of it is stamped as unchecked).
+    unchecked_share : float
+        Part of ``n_steps`` that ``unchecked`` adapt makes.
+    validation_fraction : float
+        Part of each class's labelled windows, the last in time, that decides whether and when to stop.
+    scratch_steps : int
+        Steps that a network of one subject alone is given, at least.
+    gap_seconds : float
+        Between labelled and scored windows; 0 is one window's length, and less is refused.
+    earlier_share : float
+        Part of the subject's windows that lies before the scored part, at least, where that can be.
+    chronology : str
+        subject (every labelled window comes before every scored one) or class (within each class alone: for
+        protocols that show a class once; a stage then has windows on both sides).
+    """
+
+    methods: tuple[str, ...] = METHODS
+    k: tuple[int, ...] = (1, 3, 5, 10)
+    method: str = LOW_RANK
+    rank: int = 4
+    n_steps: int = 40
+    learning_rate: float = 5e-4
+    batch_size: int = 16
+    check_every: int = 5
+    unchecked: str = KEEP
+    unchecked_share: float = 0.25
+    validation_fraction: float = 0.3
+    scratch_steps: int = 200
+    gap_seconds: float = 0.0
+    earlier_share: float = 0.5
+    chronology: str = SUBJECT
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("methods", METHODS),
+            ("method", ADAPTATIONS),
+            ("unchecked", UNCHECKED),
+            ("chronology", CHRONOLOGIES),
+        ):
+            held = getattr(self, name)
+            for value in held if isinstance(held, tuple) else (held,):
+                if value not in allowed:
+                    raise SettingsError(f"personalisation.{name} is {value!r}; allowed are {', '.join(allowed)}")
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise SettingsError("personalisation.methods must name at least one method, each once")
+        if not self.k or list(self.k) != sorted(set(self.k)) or self.k[0] < 1:
+            raise SettingsError(f"personalisation.k is {list(self.k)}; rising whole numbers from 1 are needed")
+        for name in ("rank", "n_steps", "batch_size", "check_every", "scratch_steps"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"personalisation.{name} is {getattr(self, name)}; it must be at least 1")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise SettingsError(f"personalisation.learning_rate is {self.learning_rate}; it must be a number above 0")
+        for name in ("validation_fraction", "earlier_share", "unchecked_share"):
+            if not 0 < getattr(self, name) < 1:
+                raise SettingsError(f"personalisation.{name} is {getattr(self, name)}; it must be between 0 and 1")
+        if not (math.isfinite(self.gap_seconds) and self.gap_seconds >= 0):
+            raise SettingsError(f"personalisation.gap_seconds is {self.gap_seconds}; it must be a number of at least 0")
+
+    def described(self) -> dict[str, Any]:
+        """Return the settings of one adaptation as plain values."""
+        held = asdict(self)
+        for name in ("methods", "k", "earlier_share", "chronology", "gap_seconds"):
+            del held[name]
+        return held
+
+
+def gap_of(seconds: float, length_seconds: float, name: str) -> float:
+    """Return a gap in seconds: the window's length where 0 is set.
+
+    Parameters
+    ----------
+    seconds : float
+        As set.
+    length_seconds : float
+        Of a window.
+    name : str
+        What the setting is called.
+
+    Raises
+    ------
+    SettingsError
+        Where it is shorter than a window.
+    """
+    if 0 < seconds < length_seconds:
+        raise SettingsError(
+            f"{name} is {seconds:g} s; it must be at least one window ({length_seconds:g} s), or 0 for just that"
+        )
+    return seconds or length_seconds

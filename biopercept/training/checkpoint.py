@@ -1,0 +1,475 @@
+"""A saved model: a folder of weights (safetensors) and all that their use needs (JSON), self-checking, no pickle.
+
+Weights of another model can be started from: taken where name and shape agree, and said so; whom they have seen is
+known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from biopercept.data.normalisation import NormalisationSettings, Population
+from biopercept.errors import CheckpointError, SettingsError, StudyError
+from biopercept.files import content_hash, replacing_folder, write_json, write_text
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
+from biopercept.model.token_inputs import TokenVocabulary
+from biopercept.model.tokens import TokenSettings
+from biopercept.tasks import Task
+from biopercept.training.calibration import Calibration
+from biopercept.version import __version__
+
+SCHEMA = 1
+TRAINED, PRETRAINED, ANSWERING = "perceiver-io", "pretrained", "perceiver-io-tasks"
+WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.json", "card.md"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A trained model with all that its use needs.
+
+    Attributes
+    ----------
+    network : BiosignalPerceiver
+        In evaluation mode, on the CPU.
+    task : Task
+        What it answers; class order is that of ``task.classes``.
+    feature_names : tuple of str
+        Feature columns it was trained with.
+    population : Population
+        Statistics of its training subjects.
+    normalisation, tokens, model
+        Settings of inputs and network.
+    prepare : dict
+        Window and cleaning settings as plain values: ``predict`` prepares recordings with these.
+    training : dict
+        Subjects, windows, seed, epochs, store fingerprint and scores as plain values.
+    calibration : Calibration or None
+        Applied to its probabilities; None where it was trained without.
+    """
+
+    network: BiosignalPerceiver
+    task: Task
+    feature_names: tuple[str, ...]
+    population: Population
+    normalisation: NormalisationSettings
+    tokens: TokenSettings
+    model: PerceiverSettings
+    vocabulary: TokenVocabulary
+    prepare: dict[str, Any]
+    training: dict[str, Any]
+    calibration: Calibration | None = None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    import numpy
+    import scipy
+    import sklearn
+
+    return {
+        "biopercept": __version__,
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "scipy": scipy.__version__,
+        "scikit-learn": sklearn.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def save_checkpoint(checkpoint: Checkpoint, folder: Path, card: str) -> None:
+    """Write a trained model as a folder, whole or not at all.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    folder : Path
+        Created where absent.
+    card : str
+        The model card, Markdown.
+
+    Raises
+    ------
+    OutputError
+        Where a file cannot be written.
+    """
+    from dataclasses import asdict
+
+    description = {
+        "schema": SCHEMA,
+        "kind": TRAINED,
+        "task": checkpoint.task.to_json(),
+        "feature_names": list(checkpoint.feature_names),
+        "normalisation": asdict(checkpoint.normalisation),
+        "tokens": asdict(checkpoint.tokens),
+        "model": asdict(checkpoint.model),
+        "vocabulary": checkpoint.vocabulary.to_json(),
+        "prepare": checkpoint.prepare,
+        "population": checkpoint.population.to_json(),
+        "calibration": None if checkpoint.calibration is None else checkpoint.calibration.to_json(),
+        "training": checkpoint.training,
+    }
+    write_model_folder(folder, checkpoint.network.state_dict(), description, card)
+
+
+def write_model_folder(
+    folder: Path, weights: Mapping[str, torch.Tensor], description: dict[str, Any], card: str
+) -> None:
+    """Write a model folder; an older one is replaced when the new one is whole, and the user's own files in it stay.
+
+    Parameters
+    ----------
+    folder : Path
+    weights : mapping of str to Tensor
+    description : dict
+        Plain values; versions and the SHA-256 of the weights and of the description itself are added.
+    card : str
+        The model card, Markdown.
+
+    Raises
+    ------
+    OutputError
+        Where the folder cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    with replacing_folder(folder) as fresh:
+        save_file({name: value.contiguous().cpu() for name, value in weights.items()}, fresh / WEIGHTS)
+        write_text(fresh / CARD, card)
+        held = {**description, "versions": versions(), "weights_sha256": content_hash(fresh / WEIGHTS)}
+        held = json.loads(json.dumps(held))
+        write_json(fresh / DESCRIPTION, {**held, "description_sha256": _description_hash(held)})
+
+
+def _description_hash(description: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a description, its own hash left out."""
+    held = {key: value for key, value in description.items() if key != "description_sha256"}
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Return a saved model.
+
+    Raises
+    ------
+    CheckpointError
+        Where the folder is no model, is damaged, or is of a newer schema.
+    """
+    description = read_description(folder)
+    if description["kind"] == PRETRAINED:
+        raise CheckpointError(f"{folder} was pretrained and answers no task yet; give it to train with --start-from")
+    if description["kind"] == ANSWERING:
+        raise CheckpointError(
+            f"{folder} answers several tasks, ordered levels, numbers or single times; here a model of one "
+            "classification of whole windows is needed"
+        )
+    weights = read_weights(folder, description)
+    try:
+        held = description.get("calibration")
+        task = Task.from_json(description["task"])
+        tokens = TokenSettings(**description["tokens"])
+        model = PerceiverSettings(**description["model"])
+        vocabulary = TokenVocabulary.from_json(description["vocabulary"])
+        network = BiosignalPerceiver(model, tokens, vocabulary, {task.name: task.n_outputs})
+        network.load_state_dict(weights)
+        checkpoint = Checkpoint(
+            network=network.eval(),
+            task=task,
+            feature_names=tuple(description["feature_names"]),
+            population=Population.from_json(description["population"]),
+            normalisation=NormalisationSettings(**description["normalisation"]),
+            tokens=tokens,
+            model=model,
+            vocabulary=vocabulary,
+            prepare=description["prepare"],
+            training=description["training"],
+            calibration=None if held is None else Calibration.from_json(held),
+        )
+        require_use(checkpoint.prepare, checkpoint.training)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StudyError, SettingsError) as fault:
+        raise CheckpointError(
+            f"{DESCRIPTION} in {folder} does not describe its weights ({fault}); train the model again"
+        ) from fault
+    require_finite(network, folder)
+    return checkpoint
+
+
+def require_finite(network: torch.nn.Module, folder: Path) -> None:
+    """Refuse weights that are not finite. Raises CheckpointError."""
+    if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
+        raise CheckpointError(f"{WEIGHTS} in {folder} holds numbers that are not finite; train the model again")
+
+
+def require_use(prepare: Mapping[str, Any], training: Mapping[str, Any]) -> None:
+    """Raise KeyError or TypeError where the free parts of a description lack what predictions need."""
+    windows = prepare["windows"]
+    for name in ("length_seconds", "step_seconds"):
+        float(windows[name])
+    if not training["modalities"]:
+        raise KeyError("modalities")
+
+
+def read_weights(folder: Path, description: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the weights of a model folder by name, once their hash is the one that the description gives.
+
+    Raises
+    ------
+    CheckpointError
+        Where the file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no {WEIGHTS}; the model is incomplete: train it again")
+    if content_hash(path) != description.get("weights_sha256"):
+        raise CheckpointError(
+            f"{path.name} in {folder} is damaged (not the SHA-256 that {DESCRIPTION} gives); train the model again"
+        )
+    try:
+        return dict(load_file(path))
+    except SafetensorError as fault:
+        raise CheckpointError(
+            f"{path.name} in {path.parent} is not a safetensors file ({fault}); train the model again"
+        ) from fault
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return what a model folder says of itself, of a trained model or a pretrained network.
+
+    Raises
+    ------
+    CheckpointError
+        Where the folder is no model, is damaged, or is of another schema.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise CheckpointError(f"{folder} is not a model: it has no {DESCRIPTION}; give the folder that train wrote")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise CheckpointError(f"{path} cannot be read: {fault.strerror}") from fault
+    except (ValueError, RecursionError) as fault:
+        raise CheckpointError(f"{DESCRIPTION} in {folder} is not JSON ({fault}); train the model again") from fault
+    if not isinstance(description, dict) or description.get("kind") not in (TRAINED, PRETRAINED, ANSWERING):
+        raise CheckpointError(f"{DESCRIPTION} in {folder} is not a biopercept model; give the folder that train wrote")
+    if description.get("schema") != SCHEMA:
+        raise CheckpointError(
+            f"{DESCRIPTION} in {folder} has schema {description.get('schema')!r} and this biopercept reads {SCHEMA}; "
+            f"it was written by biopercept {description.get('versions', {}).get('biopercept', 'of another version')}"
+        )
+    if description.get("description_sha256") != _description_hash(description):
+        raise CheckpointError(
+            f"{DESCRIPTION} in {folder} is damaged or was edited (not the SHA-256 it gives); train the model again"
+        )
+    return description
+
+
+@dataclass(frozen=True, eq=False)
+class TaskCheckpoint:
+    """A trained model of several tasks, ordered levels, numbers or single times, with all that its use needs.
+
+    Attributes
+    ----------
+    network : BiosignalPerceiver
+        In evaluation mode, on the CPU.
+    tasks : tuple of Task
+        What it predicts, in the order of its queries, numbers with their scale.
+    feature_names, population, normalisation, tokens, model, vocabulary, prepare, training
+        As of :class:`~biopercept.training.checkpoint.Checkpoint`.
+    """
+
+    network: BiosignalPerceiver
+    tasks: tuple[Task, ...]
+    feature_names: tuple[str, ...]
+    population: Population
+    normalisation: NormalisationSettings
+    tokens: TokenSettings
+    model: PerceiverSettings
+    vocabulary: TokenVocabulary
+    prepare: dict[str, Any]
+    training: dict[str, Any]
+
+    @property
+    def is_dense(self) -> bool:
+        """Return whether it was trained to answer at single times."""
+        return float(self.training["settings"].get("dense_weight", 0.0)) > 0
+
+
+def save_task_checkpoint(checkpoint: TaskCheckpoint, folder: Path, card: str) -> None:
+    """Write a trained model as a folder, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        Where a file cannot be written.
+    """
+    description = {
+        "schema": SCHEMA,
+        "kind": ANSWERING,
+        "tasks": [task.to_json() for task in checkpoint.tasks],
+        "feature_names": list(checkpoint.feature_names),
+        "normalisation": asdict(checkpoint.normalisation),
+        "tokens": asdict(checkpoint.tokens),
+        "model": asdict(checkpoint.model),
+        "vocabulary": checkpoint.vocabulary.to_json(),
+        "prepare": checkpoint.prepare,
+        "population": checkpoint.population.to_json(),
+        "training": checkpoint.training,
+    }
+    write_model_folder(folder, checkpoint.network.state_dict(), description, card)
+
+
+def load_model(folder: Path) -> Checkpoint | TaskCheckpoint:
+    """Return a saved model, of one classification or of several answers.
+
+    Raises
+    ------
+    CheckpointError
+        Where the folder is no model, is damaged, or is of a newer schema.
+    """
+    description = read_description(folder)
+    if description["kind"] != ANSWERING:
+        return load_checkpoint(folder)
+    weights = read_weights(folder, description)
+    try:
+        tasks = tuple(Task.from_json(row) for row in description["tasks"])
+        tokens, model = TokenSettings(**description["tokens"]), PerceiverSettings(**description["model"])
+        vocabulary = TokenVocabulary.from_json(description["vocabulary"])
+        is_dense = float(description["training"]["settings"].get("dense_weight", 0.0)) > 0
+        n_outputs = {task.name: task.n_outputs for task in tasks}
+        network = BiosignalPerceiver(model, tokens, vocabulary, n_outputs, traces=is_dense)
+        network.load_state_dict(weights)
+        checkpoint = TaskCheckpoint(
+            network=network.eval(),
+            tasks=tasks,
+            feature_names=tuple(description["feature_names"]),
+            population=Population.from_json(description["population"]),
+            normalisation=NormalisationSettings(**description["normalisation"]),
+            tokens=tokens,
+            model=model,
+            vocabulary=vocabulary,
+            prepare=description["prepare"],
+            training=description["training"],
+        )
+        require_use(checkpoint.prepare, checkpoint.training)
+        _ = checkpoint.is_dense
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StudyError, SettingsError) as fault:
+        raise CheckpointError(
+            f"{DESCRIPTION} in {folder} does not describe its weights ({fault}); train the model again"
+        ) from fault
+    require_finite(network, folder)
+    return checkpoint
+
+
+@dataclass(frozen=True, eq=False)
+class StartingPoint:
+    """A saved network, trained or pretrained, to start from.
+
+    Attributes
+    ----------
+    kind : str
+        ``pretrained`` or ``perceiver-io``.
+    sha256 : str
+        Of its weights.
+    weights : mapping of str to Tensor
+        By name, on the CPU.
+    studies : tuple of dict
+        ``study``, ``store`` (fingerprint) and ``subjects`` that its weights were fitted to.
+    """
+
+    kind: str
+    sha256: str
+    weights: Mapping[str, torch.Tensor]
+    studies: tuple[dict[str, Any], ...]
+
+    def described(self, network: nn.Module) -> dict[str, Any]:
+        """Return, as plain values for an output, where the weights of ``network`` began."""
+        taken = matching(network, self.weights)
+        return {
+            "kind": self.kind,
+            "weights_sha256": self.sha256,
+            "studies": [study["study"] for study in self.studies],
+            "n_taken": len(taken),
+            "new": [name for name in network.state_dict() if name not in taken],
+        }
+
+    def overlap(self, study: str, store: str, subjects: Collection[str]) -> tuple[str, ...]:
+        """Return which of the subjects of a store (by study name or fingerprint) its weights were fitted to, sorted."""
+        seen: set[str] = set()
+        for used in self.studies:
+            if used["study"] == study or used["store"] == store:
+                seen |= set(used["subjects"])
+        return tuple(sorted(seen & set(subjects)))
+
+
+def load_start(folder: Path) -> StartingPoint:
+    """Return the starting point in a model folder that ``pretrain`` or ``train`` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        Where the folder is no model or is damaged.
+    """
+    description = read_description(folder)
+    try:
+        if description["kind"] == PRETRAINED:
+            studies = [{key: row[key] for key in ("study", "store", "subjects")} for row in description["studies"]]
+            weights = transferable(read_weights(folder, description))
+        else:
+            training = description["training"]
+            subjects = [*training["subjects"], *training["validation_subjects"]]
+            studies = [{"study": training["study"], "store": training["store"], "subjects": subjects}]
+            if (before := training.get("start_from")) is not None:
+                studies += before["seen"]
+            weights = read_weights(folder, description)
+        return StartingPoint(description["kind"], description["weights_sha256"], weights, tuple(studies))
+    except (KeyError, TypeError) as fault:
+        raise CheckpointError(
+            f"{DESCRIPTION} in {folder} does not say what its weights were fitted to ({fault}); train the model again"
+        ) from fault
+
+
+def transferable(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the weights of a pretrained network that others can start from: not the query and head of its own task."""
+    return {name: value for name, value in weights.items() if not name.startswith(("queries.", "heads."))}
+
+
+def matching(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> set[str]:
+    """Return the names of the weights that the network has with the same shape."""
+    return {name for name, own in network.state_dict().items() if name in weights and weights[name].shape == own.shape}
+
+
+def take_weights(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> set[str]:
+    """Copy into the network every weight that has its name and shape; the others stay as they are.
+
+    Returns
+    -------
+    set of str
+        Names of what was taken.
+
+    Raises
+    ------
+    CheckpointError
+        Where nothing matches: the networks have nothing in common.
+    """
+    names = matching(network, weights)
+    if not names:
+        raise CheckpointError(
+            "no weight of the model to start from has the name and shape of one here; use its model settings "
+            "(width, n_latents, n_heads) or leave --start-from out"
+        )
+    own = network.state_dict()
+    with torch.no_grad():
+        for name in names:
+            own[name].copy_(weights[name])
+    return names

@@ -1,0 +1,364 @@
+"""Fit a network on the windows of some subjects, stopping early on others; short, seeded, one loop for all networks.
+
+AdamW on a cosine with warm-up; the running mean of the weights is what is evaluated and kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from biopercept.data.batches import TokenSource, vocabulary_of
+from biopercept.data.inputs import WindowInputs
+from biopercept.data.normalisation import Population
+from biopercept.data.windows import IntArray
+from biopercept.errors import TrainingError
+from biopercept.model.token_inputs import TokenVocabulary
+from biopercept.training.checkpoint import take_weights
+from biopercept.training.engine import Engine, seeded
+from biopercept.training.settings import FitSettings
+
+EpochReport = Callable[[int, float, float], None]
+Network = TypeVar("Network", bound=nn.Module, covariant=True)
+State = TypeVar("State")
+
+
+@dataclass(frozen=True, eq=False)
+class FitRequest:
+    """Everything a model may use to be fitted.
+
+    Attributes
+    ----------
+    inputs : WindowInputs
+        Inputs of all windows of the study; only those of ``training`` and ``validation`` may touch the model.
+    training, validation : int64 arrays
+        Rows of the window table; their subjects must not overlap, and ``validation`` may be empty. A model without
+        early stopping fits on both.
+    settings : FitSettings
+    engine : Engine
+    seed : int
+        Of initialisation, sampling, dropout; the same seed on the same machine gives the same weights.
+    on_epoch : callable or None
+        Given ``(epoch, training_loss, validation_loss)`` after each epoch.
+    unlabelled : tuple of str
+        More subjects whose signals, and nothing else, pretraining may read.
+    """
+
+    inputs: WindowInputs
+    training: IntArray
+    validation: IntArray
+    settings: FitSettings
+    engine: Engine
+    seed: int
+    on_epoch: EpochReport | None = None
+    unlabelled: tuple[str, ...] = ()
+
+    @property
+    def fitting(self) -> IntArray:
+        """Return the rows of training and validation together, in order."""
+        return np.sort(np.concatenate([self.training, self.validation]))
+
+    @property
+    def fitting_subjects(self) -> tuple[str, ...]:
+        """Return the subjects of the fitting rows, sorted."""
+        return tuple(sorted({str(s) for s in self.inputs.windows.subject[self.fitting]}))
+
+    @property
+    def n_steps(self) -> int:
+        """Return the training steps of an epoch."""
+        return max(1, math.ceil(len(self.training) / self.settings.training.batch_size))
+
+
+@dataclass(frozen=True, eq=False)
+class FittedNetwork(Generic[Network]):
+    """A trained network, and how its training went.
+
+    Attributes
+    ----------
+    network : nn.Module
+        In evaluation mode.
+    population : Population
+        Statistics of training and validation subjects that scaled its inputs.
+    history : tuple of (epoch, training loss, validation loss)
+        The validation loss is NaN where no subject was set aside.
+    best_epoch : int
+        Epoch whose weights are kept.
+    n_trained : int
+        Numbers that training ever touched: parts for sensors that the study lacks are not among them.
+    """
+
+    network: Network
+    population: Population
+    history: tuple[tuple[int, float, float], ...]
+    best_epoch: int
+    n_trained: int
+
+    @property
+    def n_parameters(self) -> int:
+        """Return the number of all numbers of the network, trained or not."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+
+class Objective(Protocol):
+    """What a fit makes small, and how it draws its windows."""
+
+    def sampling_weights(self, rows: IntArray) -> torch.Tensor:
+        """Return how often each of the training windows ``rows`` is drawn, (len(rows),)."""
+        ...
+
+    def loss(self, network: nn.Module, source: TokenSource, rows: IntArray, noise: torch.Generator) -> torch.Tensor:
+        """Return the loss of a batch of windows, with its graph."""
+        ...
+
+    def validation_loss(self, network: nn.Module, source: TokenSource, rows: IntArray) -> float:
+        """Return the loss that early stopping looks at."""
+        ...
+
+
+@dataclass
+class EarlyStopping(Generic[State]):
+    """The epochs of one fit: their losses, the best one's weights, and whether training is over.
+
+    Attributes
+    ----------
+    request : FitRequest
+    history : list of (epoch, training loss, validation loss)
+    best : (validation loss, epoch, weights) or None
+        Without validation windows the last epoch is the best.
+    """
+
+    request: FitRequest
+    history: list[tuple[int, float, float]] = field(default_factory=list)
+    best: tuple[float, int, State] | None = None
+
+    def is_over(self, loss: float, score: float, state: State) -> bool:
+        """Note an epoch's training and validation loss, keep its weights where they are the best; say whether to stop.
+
+        Raises
+        ------
+        TrainingError
+            Where the validation loss is not finite.
+        """
+        epoch, has_validation = len(self.history) + 1, len(self.request.validation) > 0
+        settings = self.request.settings.training
+        if has_validation and not math.isfinite(score):
+            raise TrainingError(f"the validation loss is not finite after epoch {epoch}; lower training.learning_rate")
+        self.history.append((epoch, loss, score))
+        if self.request.on_epoch is not None:
+            self.request.on_epoch(*self.history[-1])
+        if self.best is None or not has_validation or score < self.best[0]:
+            self.best = (score, epoch, state)
+            return epoch == settings.n_epochs
+        return epoch == settings.n_epochs or epoch - self.best[1] >= settings.patience
+
+    @property
+    def kept(self) -> tuple[int, State]:
+        """Return the best epoch and its weights."""
+        assert self.best is not None  # there is at least one epoch
+        return self.best[1], self.best[2]
+
+
+def fit_network(
+    request: FitRequest,
+    make: Callable[[TokenVocabulary], Network],
+    objective: Objective,
+    start_from: Mapping[str, torch.Tensor] | None = None,
+) -> FittedNetwork[Network]:
+    """Return a network fitted on the training windows, kept at the epoch that is best on the validation windows.
+
+    Parameters
+    ----------
+    request : FitRequest
+    make : callable
+        Gives a new network for a vocabulary. The network maps ``(TokenInputs, generator)`` to what the objective reads,
+        and takes its draws from the generator.
+    objective : Objective
+    start_from : mapping of str to Tensor, optional
+        Weights to begin with, where name and shape agree.
+
+    Raises
+    ------
+    TrainingError
+        Where the loss is not finite.
+    CheckpointError
+        Where ``start_from`` has nothing in common with the network.
+    """
+    inputs, settings, engine = request.inputs, request.settings.training, request.engine
+    population = inputs.fit(request.fitting_subjects)
+    source = TokenSource(inputs, population, request.settings.tokens, engine.device)
+    epochs: EarlyStopping[dict[str, torch.Tensor]] = EarlyStopping(request)
+    with seeded(request.seed) as generator:
+        network = new_network(request, make, start_from).to(engine.device)
+        noise = torch.Generator(engine.device).manual_seed(request.seed)
+        weights = objective.sampling_weights(request.training)
+        optimisation = Optimisation(
+            network,
+            engine,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            warmup_fraction=settings.warmup_fraction,
+            gradient_clip=settings.gradient_clip,
+            n_steps=request.n_steps * settings.n_epochs,
+        )
+        average = RunningMean(network, settings.average_decay)
+        is_over = False
+        while not is_over:
+            network.train()
+            total = 0.0
+            for step in range(request.n_steps):
+                drawn = torch.multinomial(weights, settings.batch_size, replacement=True, generator=generator)
+                rows = request.training[drawn.numpy()]
+                loss = optimisation.step(partial(objective.loss, network, source, rows, noise))
+                if not math.isfinite(loss):
+                    raise TrainingError(not_finite(inputs, rows, len(epochs.history) + 1, step))
+                average.update(network)
+                total += loss
+            state = average.state()
+            score = _validation_loss(network, state, source, request.validation, objective)
+            is_over = epochs.is_over(total / request.n_steps, score, state)
+    best_epoch, state = epochs.kept
+    network.load_state_dict(state)
+    network.eval()
+    return FittedNetwork(network, population, tuple(epochs.history), best_epoch, optimisation.n_trained)
+
+
+def new_network(
+    request: FitRequest,
+    make: Callable[[TokenVocabulary], Network],
+    start_from: Mapping[str, torch.Tensor] | None = None,
+) -> Network:
+    """Return a network with its starting weights, drawn from torch's global generator; see :func:`fit_network`."""
+    network = make(vocabulary_of(request.inputs.windows.feature_names))
+    if start_from is not None:
+        take_weights(network, start_from)
+    return network
+
+
+def _validation_loss(
+    network: nn.Module,
+    state: dict[str, torch.Tensor],
+    source: TokenSource,
+    rows: IntArray,
+    objective: Objective,
+) -> float:
+    """Return the loss of averaged weights on the validation windows; NaN where there are none."""
+    if not len(rows):
+        return math.nan
+    current = {name: value.clone() for name, value in network.state_dict().items()}
+    network.load_state_dict(state)
+    score = objective.validation_loss(network, source, rows)
+    network.load_state_dict(current)
+    return score
+
+
+def not_finite(inputs: WindowInputs, rows: IntArray, epoch: int, step: int) -> str:
+    """Return the sentence for a training loss that is not finite, naming the recordings of the batch."""
+    windows = inputs.windows
+    names = sorted({windows.recordings[i].key for i in windows.recording[rows]})
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return (
+        f"the training loss is not finite at epoch {epoch}, step {step + 1}, in a batch of {shown}; "
+        "lower training.learning_rate or look at these recordings with inspect"
+    )
+
+
+class Optimisation:
+    """The one step of training: loss, gradients, clipping, AdamW (which decays matrices only) on its schedule.
+
+    Parameters
+    ----------
+    network : nn.Module
+    engine : Engine
+    learning_rate : float
+        Highest rate, reached after the warm-up.
+    weight_decay : float
+        Decoupled decay of parameters with two axes or more.
+    warmup_fraction : float
+        Part of all steps in which the rate rises.
+    gradient_clip : float
+        Largest norm of the gradient.
+    n_steps : int
+        Of the whole training.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        engine: Engine,
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        warmup_fraction: float,
+        gradient_clip: float,
+        n_steps: int,
+    ) -> None:
+        self._network, self._engine, self._gradient_clip = network, engine, gradient_clip
+        decayed = [p for p in network.parameters() if p.ndim >= 2]
+        plain = [p for p in network.parameters() if p.ndim < 2]
+        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self._optimiser = torch.optim.AdamW(groups, lr=learning_rate, fused=True)  # a third of the time of the default
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimiser, lambda step: rate_at(step, n_steps, warmup_fraction)
+        )
+
+    def step(self, loss_of_batch: Callable[[], torch.Tensor]) -> float:
+        """Take one step on the loss that ``loss_of_batch`` computes, and return the loss, finite or not."""
+        with self._engine.autocast():
+            loss = loss_of_batch()
+        self._optimiser.zero_grad(set_to_none=True)
+        self._engine.backward(loss)
+        nn.utils.clip_grad_norm_(self._network.parameters(), self._gradient_clip)
+        self._optimiser.step()
+        self._schedule.step()
+        return float(loss.detach())
+
+    @property
+    def n_trained(self) -> int:
+        """Return how many numbers of the network ever had a gradient."""
+        state = self._optimiser.state
+        return sum(parameter.numel() for parameter in self._network.parameters() if parameter in state)
+
+
+def rate_at(step: int, n_steps: int, warmup_fraction: float) -> float:
+    """Return the learning rate of a step, counted from 0, as a part of the highest: a rise, then a cosine to 0."""
+    warmup = max(1, round(warmup_fraction * n_steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, n_steps - warmup)))
+
+
+class RunningMean:
+    """Exponential running mean of the weights, corrected for its short start.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Its state must hold floating-point numbers only.
+    decay : float
+        Share of the old mean that a step keeps; 0 keeps the last weights.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._seen = 0
+        self._mean = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
+
+    def update(self, network: nn.Module) -> None:
+        """Take the network's present weights into the mean."""
+        self._seen += 1
+        with torch.no_grad():
+            state = network.state_dict()
+            names = list(state)
+            torch._foreach_lerp_([self._mean[n] for n in names], [state[n] for n in names], 1.0 - self._decay)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the mean as a state that the network can load."""
+        correction = 1.0 - self._decay**self._seen
+        return {name: value / correction for name, value in self._mean.items()}

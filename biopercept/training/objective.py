@@ -1,0 +1,391 @@
+"""What a network of any tasks is trained by: which windows are drawn, the loss, and what early stopping looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
+
+from biopercept.data.batches import TokenSource, in_order
+from biopercept.data.windows import DenseLabels, IntArray, WindowTable
+from biopercept.model.biosignals import BiosignalPerceiver, Outputs
+from biopercept.tasks import Task
+
+FloatArray = NDArray[np.float64]
+TIMES_PER_WINDOW = 16
+"""Single times queried in each window of a training batch."""
+
+
+def scaled_tasks(windows: WindowTable, training: IntArray) -> tuple[Task, ...]:
+    """Return the tasks of a table, each regression with the mean and scale of the training windows alone.
+
+    Subjects weigh the same in both, however many windows they have.
+    """
+    tasks = []
+    for targets in windows.targets.values():
+        task = targets.task
+        if task.is_regression:
+            rows = training[targets.is_known[training]]
+            values, weights = targets.values[rows], cell_weights(windows.subject[rows], targets.groups[rows]).numpy()
+            mean = float(np.average(values, weights=weights))
+            scale = float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
+            task = replace(task, mean=mean, scale=scale if scale > 0 else 1.0)
+        tasks.append(task)
+    return tuple(tasks)
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """What training makes small, of one task or several.
+
+    A window is drawn as often as the tasks that label it would draw it, on average over tasks; within a task subjects
+    weigh the same, and so do a subject's classes. A window that a task does not label is masked from it.
+
+    Attributes
+    ----------
+    windows : WindowTable
+    tasks : tuple of Task
+        Those of the table, numbers with the scale on which they are learnt (:func:`scaled_tasks`).
+    label_smoothing : float
+        Of classifications.
+    weights : mapping of str to float
+        Of each task's loss beside the others'; 1 where not named.
+    times : SingleTimes or None
+        What is learnt of single times beside whole windows.
+    """
+
+    windows: WindowTable
+    tasks: tuple[Task, ...]
+    label_smoothing: float = 0.0
+    weights: Mapping[str, float] = field(default_factory=dict)
+    times: SingleTimes | None = None
+
+    def sampling_weights(self, rows: IntArray) -> Tensor:
+        """Return how often each of the training windows ``rows`` is drawn, (len(rows),)."""
+        shares = []
+        for task in self.tasks:
+            targets, share = self.windows.targets[task.name], np.zeros(len(rows))
+            known = targets.is_known[rows]
+            labelled = rows[known]
+            share[known] = cell_weights(self.windows.subject[labelled], targets.groups[labelled]).numpy()
+            shares.append(share)
+        if len(shares) > 1:  # tasks weigh the same, however many subjects each has
+            shares = [share / max(float(share.sum()), 1e-300) for share in shares]
+        return torch.from_numpy(np.mean(shares, axis=0))
+
+    def loss(self, network: nn.Module, source: TokenSource, rows: IntArray, noise: torch.Generator) -> Tensor:
+        """Return the loss of a batch of windows, read in parts of like sensors, with its graph."""
+        parts = source.layouts.parts(rows)
+        if self.times is not None:
+            return self._loss_with_times(cast(BiosignalPerceiver, network), source, rows, noise)
+
+        def read(part: IntArray) -> dict[str, Tensor]:
+            return dict(network(source.batch(rows[part]), noise).tasks)
+
+        truths, masks = self.truths(rows, source.device)
+        return self.loss_of(in_order(parts, read), truths, masks)
+
+    def loss_of(
+        self, outputs: Mapping[str, Tensor], truths: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return the sum over tasks of each one's weight times the mean loss of what it labels.
+
+        Parameters
+        ----------
+        outputs : mapping of str to Tensor (B, n_outputs)
+        truths, masks : mapping of str to Tensor (B,)
+            Of :meth:`truths`.
+        """
+        return self._summed(outputs, truths, masks, self.label_smoothing)
+
+    def _summed(
+        self,
+        outputs: Mapping[str, Tensor],
+        truths: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        label_smoothing: float,
+    ) -> Tensor:
+        losses = []
+        for task in self.tasks:
+            name = task.name
+            loss = task_loss(task, outputs[name], truths[name], masks.get(name), label_smoothing=label_smoothing)
+            losses.append(self.weights.get(name, 1.0) * loss)
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def truths(self, rows: IntArray, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return of each task what is true of the windows, (len(rows),), and of those with gaps where that is known."""
+        values = {task.name: self.windows.targets[task.name].at(rows) for task in self.tasks}
+        known = {name: targets.is_known for name, targets in values.items()}
+        return self._on_device({name: targets.values for name, targets in values.items()}, known, device)
+
+    def _on_device(
+        self, values: Mapping[str, NDArray[np.float64]], known: Mapping[str, NDArray[np.bool_]], device: torch.device
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        truths, masks = {}, {}
+        for task in self.tasks:
+            truths[task.name] = _as_learnt(task, values[task.name], known[task.name]).to(device)
+            if not known[task.name].all():
+                masks[task.name] = torch.from_numpy(known[task.name]).to(device)
+        return truths, masks
+
+    def validation_loss(self, network: nn.Module, source: TokenSource, rows: IntArray) -> float:
+        """Return the loss that early stopping looks at, each task's windows weighing as they would be drawn."""
+        total = self.loss_of_outputs(read_windows(network, self.tasks, source, rows), rows)
+        if self.times is not None and len(self.times.validation):
+            total += self.times.weight * self._loss_at_times(cast(BiosignalPerceiver, network), source)
+        return total
+
+    def loss_of_outputs(self, outputs: Mapping[str, Tensor], rows: IntArray) -> float:
+        """Return the validation loss of the network's outputs (len(rows), n_outputs) for whole windows.
+
+        Of classes it is their log loss, without smoothing.
+        """
+        total = 0.0
+        for task in self.tasks:
+            targets = self.windows.targets[task.name].at(rows)
+            known = targets.is_known
+            if known.any():
+                of_known = outputs[task.name][torch.from_numpy(known)]
+                truth = _as_learnt(task, targets.values[known], known[known])
+                if task.is_classification and not task.is_ordinal:
+                    chances = np.asarray(values_of(task, of_known.double()).numpy())
+                    losses = -np.log(np.clip(chances[np.arange(len(truth)), truth.numpy()], 1e-7, 1.0))
+                else:
+                    losses = task_losses(task, of_known, truth).double().numpy()
+                cells = cell_weights(self.windows.subject[rows[known]], targets.groups[known])
+                total += self.weights.get(task.name, 1.0) * float(np.average(losses, weights=cells.numpy()))
+        return total
+
+    def _loss_with_times(
+        self, network: BiosignalPerceiver, source: TokenSource, rows: IntArray, noise: torch.Generator
+    ) -> Tensor:
+        times = cast(SingleTimes, self.times)
+        chosen, at = times.draw(rows, self.windows.length_seconds)
+        latents = in_order(source.layouts.parts(chosen), lambda part: network.encode(source.batch(chosen[part]), noise))
+        outputs = network.read_out(latents, noise, traces=self._queried(at, source))
+        of_windows = self.loss_of(outputs.tasks, *self.truths(chosen, source.device))
+        return of_windows + times.weight * self._time_loss(outputs, chosen, at, source.device)
+
+    def _queried(self, times: Tensor, source: TokenSource) -> dict[str, Tensor]:
+        return {task.name: times.to(source.device) for task in self.tasks}
+
+    def _time_loss(self, outputs: Outputs, rows: IntArray, times: Tensor, device: torch.device) -> Tensor:
+        """Return the loss at single times (n, Q), seconds from each window's start."""
+        at = self.windows.onset[rows][:, None] + times.numpy().astype(np.float64)
+        labels = cast(SingleTimes, self.times).labels
+        values = {task.name: labels[task.name].at(self.windows.recording[rows], at) for task in self.tasks}
+        truths, masks = self._on_device(values, {name: np.isfinite(v) for name, v in values.items()}, device)
+        return self._summed(outputs.traces, truths, masks, 0.0)
+
+    def _loss_at_times(self, network: BiosignalPerceiver, source: TokenSource) -> float:
+        """Return the mean loss at evenly spread times of the validation subjects' grid windows."""
+        rows, losses = cast(SingleTimes, self.times).validation, []
+        spread = (torch.arange(TIMES_PER_WINDOW) + 0.5) / TIMES_PER_WINDOW * self.windows.length_seconds
+        network.eval()
+        with torch.inference_mode():
+            for start in range(0, len(rows), 256):
+                part = rows[start : start + 256]
+                times = spread.expand(len(part), -1)
+                outputs = network(source.batch(part), traces=self._queried(times, source))
+                losses.append(len(part) * float(self._time_loss(outputs, part, times, source.device)))
+        return sum(losses) / len(rows)
+
+
+class SingleTimes:
+    """Single times that are learnt beside whole windows: in windows of the grid, which cross the borders of stretches.
+
+    Every batch takes half as many windows again from the grid, evenly over subjects, and each task is queried at times
+    drawn at random within all of them.
+
+    Parameters
+    ----------
+    windows : WindowTable
+        With the grid.
+    training, validation : int64 arrays
+        Rows of the table, the grid's included; nothing else is read.
+    weight : float
+        Of the loss at single times beside that of windows.
+    seed : int
+        Of the times and windows that are drawn.
+    """
+
+    def __init__(
+        self, windows: WindowTable, training: IntArray, validation: IntArray, *, weight: float, seed: int
+    ) -> None:
+        self.weight = weight
+        self.labels = {task.name: DenseLabels(windows.recordings, task) for task in windows.tasks}
+        is_grid = _is_grid(windows)
+        self._training, self.validation = training[is_grid[training]], validation[is_grid[validation]]
+        self._chance = cell_weights(windows.subject[self._training], np.zeros(len(self._training), dtype=np.int64))
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def draw(self, rows: IntArray, length_seconds: float) -> tuple[IntArray, Tensor]:
+        """Return a batch's windows with those of the grid, and times (n, Q) within them, seconds."""
+        n_more = max(1, len(rows) // 2)
+        more = torch.multinomial(self._chance, n_more, replacement=True, generator=self._generator)
+        chosen = np.concatenate([rows, self._training[more.numpy()]])
+        return chosen, length_seconds * torch.rand(len(chosen), TIMES_PER_WINDOW, generator=self._generator)
+
+
+def cell_weights(subject: NDArray[np.str_], target: IntArray) -> Tensor:
+    """Return sampling weights under which subjects, and the classes within a subject, are drawn equally often."""
+    cells, index = np.unique(np.array([f"{s}\0{t}" for s, t in zip(subject, target, strict=True)]), return_inverse=True)
+    in_cell = np.bincount(index, minlength=len(cells)).astype(np.float64)
+    cells_of_subject: dict[str, int] = {}
+    for cell in cells:
+        owner = str(cell).split("\0")[0]
+        cells_of_subject[owner] = cells_of_subject.get(owner, 0) + 1
+    share = np.array([1.0 / cells_of_subject[str(s)] for s in subject])
+    return torch.from_numpy(share / in_cell[index])
+
+
+def read_windows(
+    network: nn.Module, tasks: Sequence[Task], source: TokenSource, rows: IntArray, *, batch_size: int = 256
+) -> dict[str, Tensor]:
+    """Return the network's outputs for the windows at ``rows`` by task, float32 (len(rows), n_outputs) on the CPU.
+
+    The network is left in evaluation mode.
+    """
+    network.eval()
+    outputs = {task.name: torch.zeros((len(rows), task.n_outputs)) for task in tasks}
+    with torch.inference_mode():
+        for part in source.layouts.parts(rows, most=batch_size):
+            given = network(source.batch(rows[part])).tasks
+            for name, own in outputs.items():
+                own[torch.from_numpy(part)] = given[name].float().cpu()
+    return outputs
+
+
+def predict_windows(
+    network: nn.Module, tasks: Sequence[Task], source: TokenSource, rows: IntArray, *, batch_size: int = 256
+) -> dict[str, FloatArray]:
+    """Return what a network predicts for the windows at ``rows`` by task, each (len(rows), n_values).
+
+    Probabilities of classes or levels; of a regression its number, in the unit of the study's column.
+    """
+    outputs = read_windows(network, tasks, source, rows, batch_size=batch_size)
+    return {task.name: np.asarray(values_of(task, outputs[task.name].double()).numpy()) for task in tasks}
+
+
+def _is_grid(windows: WindowTable) -> NDArray[np.bool_]:
+    """Return which rows of the table are windows of the grid."""
+    return np.array(
+        [not windows.recordings[i].windows.is_labelled[j] for i, j in zip(windows.recording, windows.row, strict=True)],
+        dtype=bool,
+    )
+
+
+def _as_learnt(task: Task, values: NDArray[np.float64], known: NDArray[np.bool_]) -> Tensor:
+    """Return classes as int64, numbers scaled as float32; 0 where unknown."""
+    if task.is_regression:
+        return torch.from_numpy(np.where(known, (values - task.mean) / task.scale, 0.0).astype(np.float32))
+    return torch.from_numpy(np.where(known, values, 0).astype(np.int64))
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of the values whose mask is True; 0, with its graph, where there is none."""
+    return values.masked_fill(~mask, 0.0).sum() / mask.sum().clamp_min(1)
+
+
+def task_loss(
+    task: Task, outputs: Tensor, truth: Tensor, mask: Tensor | None = None, *, label_smoothing: float = 0.0
+) -> Tensor:
+    """Return the mean loss of a network's outputs for one task where the mask is True (None: everywhere)."""
+    if mask is None:
+        return task_losses(task, outputs, truth, label_smoothing=label_smoothing, reduction="mean")
+    return masked_mean(task_losses(task, outputs, truth, label_smoothing=label_smoothing), mask)
+
+
+def task_losses(
+    task: Task, outputs: Tensor, truth: Tensor, *, label_smoothing: float = 0.0, reduction: str = "none"
+) -> Tensor:
+    """Return the loss of each of a network's outputs for one task, or their mean.
+
+    Parameters
+    ----------
+    task : Task
+    outputs : Tensor (..., n_outputs)
+    truth : Tensor (...)
+        Class or level, int64; or scaled number, float. What stands where nothing is known must be a class, or finite.
+    label_smoothing : float
+        Of a classification: probability moved from the label to the other classes.
+    reduction : str
+        "none" or "mean".
+
+    Returns
+    -------
+    float32 Tensor (...), or () for the mean
+        Cross-entropy of a classification; of an ordinal scale, the mean binary cross-entropy of "above level j" for
+        each step j; Huber's loss of a regression.
+
+    References
+    ----------
+    Ordinal by cumulative steps: E. Frank and M. Hall, "A simple approach to ordinal classification", ECML 2001,
+    doi:10.1007/3-540-44795-4_13.
+    """
+    outputs = outputs.float()
+    if task.is_regression:
+        return F.smooth_l1_loss(outputs[..., 0], truth.float(), reduction=reduction)
+    if task.is_ordinal:
+        above = truth[..., None] > torch.arange(task.n_outputs, device=truth.device)
+        losses = F.binary_cross_entropy_with_logits(outputs, above.float(), reduction=reduction)
+        return losses.mean(-1) if reduction == "none" else losses
+    losses = F.cross_entropy(
+        outputs.flatten(0, -2), truth.flatten(), reduction=reduction, label_smoothing=label_smoothing
+    )
+    return losses.view(truth.shape) if reduction == "none" else losses
+
+
+def values_of(task: Task, outputs: Tensor) -> Tensor:
+    """Return what a network's outputs (..., n_outputs) for a task say, (..., n_values).
+
+    Probabilities of classes, or of the levels of an ordinal scale, of which the chance to be above a level never rises
+    with the level: where the steps disagree, the lower one counts. Of a regression the number in its column's unit.
+    """
+    if task.is_regression:
+        return outputs * task.scale + task.mean
+    if not task.is_ordinal:
+        return outputs.softmax(-1)
+    above = outputs.sigmoid().cummin(-1).values
+    edge = torch.ones_like(above[..., :1])
+    return torch.cat((edge, above), -1) - torch.cat((above, 0.0 * edge), -1)
+
+
+def patch_loss(told: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Return Huber's loss between patches (B, Q, L), mean over samples and over the patches whose mask (B, Q) is True.
+
+    Huber rather than squared: an artefact of many spreads must not be all that is learnt from.
+    """
+    truth = truth.masked_fill(~mask[..., None], 0.0)
+    return masked_mean(F.smooth_l1_loss(told.float(), truth.float(), reduction="none").mean(-1), mask)
+
+
+def contrastive_loss(told: Tensor, truth: Tensor, temperature: float, *, both_ways: bool = False) -> Tensor:
+    """Return how hard it is to find each row's own truth among all rows' (InfoNCE); 0 for fewer than two rows.
+
+    Parameters
+    ----------
+    told, truth : Tensor (R, D)
+        Compared by their cosine.
+    temperature : float
+    both_ways : bool
+        Also find each truth's own row, and average the two, as CLIP does.
+
+    References
+    ----------
+    A. van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018,
+    doi:10.48550/arXiv.1807.03748. A. Radford et al., "Learning Transferable Visual Models From Natural Language
+    Supervision", ICML 2021, doi:10.48550/arXiv.2103.00020.
+    """
+    if len(told) < 2:
+        return 0.0 * (told.sum() + truth.sum())
+    likeness = F.normalize(told.float(), dim=-1) @ F.normalize(truth.float(), dim=-1).T / temperature
+    own = torch.arange(len(told), device=told.device)
+    loss = F.cross_entropy(likeness, own)
+    return 0.5 * (loss + F.cross_entropy(likeness.T, own)) if both_ways else loss

@@ -1,0 +1,257 @@
+"""Three tasks that need no labels: rebuild what was hidden, tell hidden patches apart, match one sensor to another.
+
+* ``masked``: patches, stretches and whole sensors are hidden (a sensor with everything computed from it), and
+  queries ask for them: within a sensor, and from the other sensors. As BERT and masked autoencoders do.
+* ``contrastive``: at hidden places the answer must be nearer to a code of the true patch than to codes of other
+  hidden patches of that modality. As wav2vec 2.0, without its codebook; distractors come from the whole batch.
+* ``alignment``: the window as one sensor alone tells it must be found among the windows as another sensor alone tells
+  them. As CLIP.
+
+References
+----------
+J. Devlin et al., "BERT", NAACL 2019, doi:10.18653/v1/N19-1423. K. He et al., "Masked autoencoders are scalable vision
+learners", CVPR 2022, doi:10.1109/CVPR52688.2022.01553 (hidden tokens are absent, not replaced). A. Baevski et al.,
+"wav2vec 2.0", NeurIPS 2020, doi:10.48550/arXiv.2006.11477. A. Radford et al., "Learning Transferable Visual Models From
+Natural Language Supervision", ICML 2021, doi:10.48550/arXiv.2103.00020.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+
+from biopercept.data.batches import in_order
+from biopercept.data.windows import IntArray
+from biopercept.errors import SettingsError
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
+from biopercept.model.dropout import drop_tokens
+from biopercept.model.layers import initialise
+from biopercept.model.queries import PatchQueries, queries_of
+from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
+from biopercept.model.tokens import TokenSettings, token_layout
+from biopercept.training.objective import contrastive_loss, patch_loss
+
+MASKED, CONTRASTIVE, ALIGNMENT = "masked", "contrastive", "alignment"
+OBJECTIVES = (MASKED, CONTRASTIVE, ALIGNMENT)
+SUMMARY = "summary"
+"""Name of the query whose answer stands for a whole window in ``alignment``."""
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """How a network is pretrained on unlabelled windows.
+
+    Attributes
+    ----------
+    objective : str
+        masked, contrastive or alignment.
+    n_epochs : int
+        Passes over the windows of all studies.
+    batch_size : int
+        Windows in a batch, all of one study, drawn so that subjects weigh the same.
+    learning_rate : float
+        Peak of a cosine schedule with warm-up (AdamW).
+    weight_decay : float
+        Decoupled decay of weight matrices.
+    warmup_fraction : float
+        Part of all steps in which the rate rises.
+    gradient_clip : float
+        Largest norm of the gradient.
+    sensor_masking : float
+        Chance that a window has whole sensors hidden: 1 to all but one, each number equally likely.
+    stretch_masking : float
+        Mean share of each sensor's time that is hidden as one stretch.
+    patch_masking : float
+        Chance that a single patch is hidden.
+    n_queries : int
+        Hidden patches asked for, per window and signal.
+    temperature : float
+        Of the contrastive losses.
+    """
+
+    objective: str = MASKED
+    n_epochs: int = 20
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_fraction: float = 0.1
+    gradient_clip: float = 1.0
+    sensor_masking: float = 0.5
+    stretch_masking: float = 0.2
+    patch_masking: float = 0.3
+    n_queries: int = 16
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise SettingsError(f"pretraining.objective is {self.objective!r}; allowed are {', '.join(OBJECTIVES)}")
+        for name in ("n_epochs", "batch_size", "n_queries"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"pretraining.{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("learning_rate", "gradient_clip", "temperature"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise SettingsError(f"pretraining.{name} is {getattr(self, name)}; it must be a number above 0")
+        for name in ("weight_decay", "warmup_fraction", "sensor_masking", "stretch_masking", "patch_masking"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingsError(f"pretraining.{name} is {getattr(self, name)}; it must be at least 0 and below 1")
+        if self.objective != ALIGNMENT and not (self.sensor_masking or self.stretch_masking or self.patch_masking):
+            raise SettingsError(
+                f"pretraining.sensor_masking, stretch_masking and patch_masking are all 0; {self.objective} "
+                "pretraining needs something hidden"
+            )
+
+
+def pretext_perceiver(
+    model: PerceiverSettings, tokens: TokenSettings, vocabulary: TokenVocabulary, objective: str
+) -> BiosignalPerceiver:
+    """Return a new network that reconstructs patches; for ``alignment`` it summarises windows, too."""
+    summary = {SUMMARY: model.width} if objective == ALIGNMENT else {}
+    return BiosignalPerceiver(model, tokens, vocabulary, summary, reconstructs=True)
+
+
+class PretextNetwork(nn.Module):
+    """A network with all queries, and the small maps that only pretraining needs.
+
+    Parameters
+    ----------
+    model : PerceiverSettings
+    tokens : TokenSettings
+        Their dropouts of tokens are not used: the objective hides tokens itself.
+    vocabulary : TokenVocabulary
+    settings : PretrainingSettings
+    """
+
+    def __init__(
+        self,
+        model: PerceiverSettings,
+        tokens: TokenSettings,
+        vocabulary: TokenVocabulary,
+        settings: PretrainingSettings,
+    ) -> None:
+        super().__init__()
+        open_tokens = replace(tokens, modality_dropout=0.0, channel_dropout=0.0, time_dropout=0.0, token_dropout=0.0)
+        self.settings = settings
+        self.network = pretext_perceiver(model, open_tokens, vocabulary, settings.objective)
+        read = {m: n for m, n in vocabulary.patch_samples.items() if tokens.reads(m)}
+        width = model.width
+        if settings.objective == CONTRASTIVE:
+            self.told = nn.ModuleDict({m: nn.Linear(width, width) for m in read})
+            self.truths = nn.ModuleDict(
+                {m: nn.Sequential(nn.Linear(n, width), nn.GELU(), nn.Linear(width, width)) for m, n in read.items()}
+            )
+            initialise(self.told)
+            initialise(self.truths)
+
+    def forward(
+        self, inputs: TokenInputs, generator: torch.Generator | None = None, parts: Sequence[IntArray] = ()
+    ) -> Tensor:
+        """Return the objective's loss on a batch of windows, a number; 0 where the batch offers nothing to learn.
+
+        ``parts`` are positions of windows with like sensors, which are encoded together (see ``batches``); none: all.
+        What is hidden, asked for and compared is of the whole batch all the same.
+        """
+        inputs = self._read(inputs)
+        if self.settings.objective == ALIGNMENT:
+            return self._alignment(inputs, generator, parts)
+        visible, hidden = self.hide(inputs, generator)
+        asked = [self._ask(s, h, generator) for s, h in zip(inputs.sensors, hidden, strict=True) if bool(h.any())]
+        if not asked:
+            return self._nothing()
+        queries, truths = zip(*asked, strict=True)
+        latents = self._encode(visible, generator, parts)
+        if self.settings.objective == MASKED:
+            told = self.network.read_out(latents, generator, patches=queries).patches
+            losses = [patch_loss(t, v, q.is_asked) for t, v, q in zip(told, truths, queries, strict=True)]
+        else:
+            vectors = [self.network.query_codes.of_patches(q) for q in queries]
+            told = tuple(self.network.decode(latents, vectors, generator))
+            losses = [self._contrast(q, t, v) for q, t, v in zip(queries, told, truths, strict=True)]
+        return torch.stack(losses).mean()  # every signal weighs the same
+
+    def hide(
+        self, inputs: TokenInputs, generator: torch.Generator | None = None
+    ) -> tuple[TokenInputs, tuple[Tensor, ...]]:
+        """Return the inputs with tokens hidden at random, and which patches (B, C, P) of each signal were."""
+        s = self.settings
+        mask = _mask_of(inputs)
+        kept = drop_tokens(
+            mask,
+            token_layout(inputs.sensors, inputs.features, mask),
+            modality_dropout=s.sensor_masking,
+            channel_dropout=0.0,
+            time_dropout=s.stretch_masking,
+            token_dropout=s.patch_masking,
+            generator=generator,
+        )
+        visible = _with_mask(inputs, kept)
+        return visible, tuple(b.is_real & ~a.is_real for a, b in zip(visible.sensors, inputs.sensors, strict=True))
+
+    def _read(self, inputs: TokenInputs) -> TokenInputs:
+        tokens = self.network.fusion.settings
+        sensors = tuple(s for s in inputs.sensors if tokens.reads(s.modality))
+        return TokenInputs(sensors, inputs.features if tokens.features else ())
+
+    def _ask(
+        self, sensor: SensorPatches, hidden: Tensor, generator: torch.Generator | None
+    ) -> tuple[PatchQueries, Tensor]:
+        """Return queries for some hidden patches of each window, and the truth (B, Q, L)."""
+        flat = hidden.flatten(1)
+        order = torch.rand(flat.shape, device=flat.device, generator=generator).masked_fill(~flat, -1.0)
+        places = order.topk(min(self.settings.n_queries, flat.shape[1]), dim=1).indices
+        queries = queries_of(sensor, places, flat.gather(1, places))
+        patches = sensor.patches.flatten(1, 2)
+        return queries, patches.gather(1, places[..., None].expand(-1, -1, patches.shape[-1]))
+
+    def _contrast(self, asked: PatchQueries, told: Tensor, truth: Tensor) -> Tensor:
+        rows = asked.is_asked
+        found, codes = self.told[asked.modality](told[rows]), self.truths[asked.modality](truth[rows])
+        return contrastive_loss(found, codes, self.settings.temperature)
+
+    def _encode(self, inputs: TokenInputs, generator: torch.Generator | None, parts: Sequence[IntArray]) -> Tensor:
+        if len(parts) < 2:
+            return self.network.encode(inputs, generator)
+        device = _mask_of(inputs).device
+
+        def encode(part: IntArray) -> Tensor:
+            return self.network.encode(inputs.rows(torch.from_numpy(part).to(device)).without_absent(), generator)
+
+        return in_order(parts, encode)
+
+    def _alignment(self, inputs: TokenInputs, generator: torch.Generator | None, parts: Sequence[IntArray]) -> Tensor:
+        mask = _mask_of(inputs)
+        layout = token_layout(inputs.sensors, inputs.features, mask)
+        has = torch.stack([(mask & (layout.sensor == s)).any(1) for s in range(layout.n_sensors)], 1)  # (B, S)
+        pairs = [(a, b) for a, b in combinations(range(layout.n_sensors), 2) if int((has[:, a] & has[:, b]).sum()) > 1]
+        if not pairs:
+            return self._nothing()
+        chosen = int(torch.randint(len(pairs), (1,), device=mask.device, generator=generator))
+        rows = has[:, pairs[chosen][0]] & has[:, pairs[chosen][1]]
+        one, other = (
+            self.network.read_out(
+                self._encode(_with_mask(inputs, mask & (layout.sensor == sensor)), generator, parts), generator
+            ).tasks[SUMMARY][rows]
+            for sensor in pairs[chosen]
+        )
+        return contrastive_loss(one, other, self.settings.temperature, both_ways=True)
+
+    def _nothing(self) -> Tensor:
+        nothing: Tensor = 0.0 * self.network.core.latents().sum()
+        return nothing
+
+
+def _mask_of(inputs: TokenInputs) -> Tensor:
+    masks = [s.is_real.flatten(1) for s in inputs.sensors] + [g.is_real.any(-1, keepdim=True) for g in inputs.features]
+    return torch.cat(masks, 1)
+
+
+def _with_mask(inputs: TokenInputs, mask: Tensor) -> TokenInputs:
+    """Return the inputs of which only the tokens of ``mask`` (B, N) are real."""
+    sizes = [s.is_real[0].numel() for s in inputs.sensors] + [1] * len(inputs.features)
+    parts = iter(torch.split(mask, sizes, 1))
+    sensors = tuple(replace(s, is_real=s.is_real & next(parts).view_as(s.is_real)) for s in inputs.sensors)
+    return TokenInputs(sensors, tuple(replace(g, is_real=g.is_real & next(parts)) for g in inputs.features))

@@ -1,0 +1,146 @@
+"""A saved model of several answers: the same after a round trip, in the column's unit, and at single times."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from biopercept.errors import CheckpointError, SettingsError
+from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
+from biopercept.inference.prediction import Truth, predict_tasks, predict_times, read_for, require_dense
+from biopercept.inference.prediction_files import number_row, write_numbers, write_trace
+from biopercept.model.biosignals import PerceiverSettings
+from biopercept.store.reading import open_store
+from biopercept.training.checkpoint import DESCRIPTION, TaskCheckpoint, load_checkpoint, load_model
+from biopercept.training.engine import Engine
+from biopercept.training.final import Provenance, measured_modalities, train_tasks
+from biopercept.training.settings import FitSettings, TrainingSettings
+
+ENGINE = Engine(torch.device("cpu"))
+SETTINGS = FitSettings(
+    model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),
+    training=TrainingSettings(n_epochs=12, batch_size=32, learning_rate=5e-3, dense_weight=1.0),
+)
+
+
+def trained(made: ModuleType, folder: Path, task: str, settings: FitSettings = SETTINGS) -> Path:
+    store = made.store(folder / "made.h5", made.numbered(made.study(6)), task=(made.TASK, made.LOAD, made.LEVEL))
+    with open_store(store) as opened:
+        request = EvaluationRequest(store, task=task, fit=settings, device="cpu")
+        plan = plan_evaluation(opened, request, needs_folds=False)
+        provenance = Provenance(
+            "made", plan.store_fingerprint, dict(opened.settings), measured_modalities(plan.windows.recordings)
+        )
+        train_tasks(plan.inputs, plan.normalisation, settings, provenance, folder / "model", device="cpu")
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def model(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(made, tmp_path_factory.mktemp("tasks"), "stress,load")
+
+
+def test_a_new_subject_is_answered_in_classes_and_in_the_unit_of_the_column(made: ModuleType, model: Path) -> None:
+    held = made.numbered([made.recording("NEW", seed=5)])[0]
+    first, second = (predict_tasks(load_model(model), held, ENGINE, truth=Truth(held.labels)) for _ in range(2))
+    stress, load = (found.windows for found in first)
+    assert np.array_equal(stress.probabilities, second[0].windows.probabilities)
+    assert np.array_equal(load.values, second[1].windows.values)
+    known = np.isfinite(load.label)
+    assert known.sum() > 15
+    assert np.abs(load.values - load.label)[known].mean() < 10  # always answering the mean errs by 15
+    assert load.values.max() > 50
+
+
+def test_single_times_follow_the_stretches_and_average_the_windows_that_hold_them(
+    made: ModuleType, model: Path, tmp_path: Path
+) -> None:
+    checkpoint = load_model(model)
+    held = made.numbered([made.recording("NEW", seed=5)])[0]
+    stress, load = predict_tasks(checkpoint, held, ENGINE, truth=Truth(held.labels), every_seconds=2.0)
+    trace = stress.trace
+    assert trace.onset.tolist() == [2.0 * k for k in range(180)]
+    assert np.allclose(trace.answers.sum(axis=1), 1, atol=1e-6)
+    assert trace.n_windows[:6].tolist() == [1, 1, 1, 1, 1, 2]
+    is_stress = np.repeat([s == "stroop" for s in made.STAGES], 30)
+    is_known = np.repeat([s != "break" for s in made.STAGES], 30)
+    right = (trace.answers[:, 1] > 0.5) == is_stress
+    assert right[is_known].mean() > 0.8
+    read = read_for(checkpoint, held, ENGINE)
+    by_hand = [
+        predict_times(checkpoint.network, checkpoint.tasks, read.source, np.array([row]), np.array([[t]], np.float32))
+        for row, t in ((0, 14.0), (1, 4.0))
+    ]
+    for task, found in (("stress", stress), ("load", load)):
+        expected = np.mean([answers[task][0, 0] for answers in by_hand], axis=0)
+        np.testing.assert_allclose(found.trace.answers[7], expected, rtol=1e-4)
+    path = write_trace(trace, tmp_path, "model")
+    with path.open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert list(rows[0]) == ["onset", "probability_rest", "probability_stress", "n_windows"]
+    assert float(rows[7]["onset"]) == 14.0
+
+
+def test_windows_without_any_signal_are_withheld_and_take_no_part_in_a_trace(
+    made: ModuleType, model: Path, tmp_path: Path
+) -> None:
+    held = made.recording("NEW", seed=5)
+    gap = slice(int(100 * made.RATE), int(160 * made.RATE))
+    for name in held.masks:
+        held.masks[name][:, gap] = False
+        held.samples[name][:, gap] = 0
+    held.windows.features[(held.windows.onset >= 100) & (held.windows.onset + made.LENGTH <= 160)] = np.nan
+    load = predict_tasks(load_model(model), held, ENGINE, every_seconds=5.0)[1]
+    inside = (load.windows.onset >= 100) & (load.windows.onset + made.LENGTH <= 160)
+    assert np.array_equal(np.isnan(load.windows.values), inside)
+    assert not ((load.trace.onset > 111) & (load.trace.onset < 149)).any()
+    with write_numbers(load.windows, tmp_path, "model").open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert [row["predicted"] == "" for row in rows] == inside.tolist()
+    assert number_row(load.windows)[4] == inside.sum()
+
+
+def test_single_times_are_refused_of_a_model_that_was_not_trained_for_them(
+    made: ModuleType, model: Path, tmp_path: Path
+) -> None:
+    plain = replace(SETTINGS, training=TrainingSettings(n_epochs=1, batch_size=32))
+    folder = trained(made, tmp_path, "level", plain)
+    sentence = r"model was not trained to answer at single times; train a model with --set training.dense_weight=1"
+    with pytest.raises(SettingsError, match=sentence):
+        require_dense(load_model(folder), folder, 1.0)
+    with pytest.raises(SettingsError, match="--every is 0; it must be a positive number of seconds"):
+        require_dense(load_model(model), model, 0.0)
+    require_dense(load_model(model), model, 1.0)
+    assert [task.kind for task in load_model(folder).tasks] == ["ordinal"]
+    found = predict_tasks(load_model(folder), made.recording("NEW", seed=5), ENGINE)[0].windows
+    assert found.probabilities.shape[1] == 3
+    assert np.allclose(found.probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+def test_where_one_classification_is_needed_and_where_a_description_was_edited_it_is_said(
+    model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match="here a model of one classification of whole windows is needed"):
+        load_checkpoint(model)
+    assert isinstance(load_model(model), TaskCheckpoint)
+    copy = tmp_path / "edited"
+    copy.mkdir()
+    for path in model.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    text = (copy / DESCRIPTION).read_text()
+    (copy / DESCRIPTION).write_text(text.replace('"spread"', '"spraed"'))
+    with pytest.raises(CheckpointError, match="is damaged or was edited"):
+        load_model(copy)
+
+
+def test_the_card_names_every_answer(model: Path) -> None:
+    card = (model / "card.md").read_text()
+    assert "- stress: one of rest, stress" in card
+    assert "- load: a number, the study's load" in card
+    assert "predict --every" in card

@@ -1,0 +1,403 @@
+"""Prepare: the same bytes however a study was prepared, nothing finished lost, and one bad recording costs itself."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from biopercept.cli.prepare import prepare as prepare_command
+from biopercept.errors import BusyError, OutputError, SettingsError, StoreError
+from biopercept.files import only_writer
+from biopercept.parallel import Limits, Lost, run_in_children
+from biopercept.prepare.log import LogRow, write_log
+from biopercept.prepare.recording import PrepareSettings, prepare_recording
+from biopercept.prepare.study import PrepareSummary, prepare_study
+from biopercept.preprocessing.windows import WindowSettings
+from biopercept.recording import Interval, Recording, Signal
+from biopercept.store.reading import open_store
+from biopercept.studies.loading import load_study
+
+SUBJECTS = ("S01", "S02", "S03")
+
+
+def write_study(folder: Path, subjects: tuple[str, ...] = SUBJECTS) -> Path:
+    """Write a study of EDA and skin temperature at 4 Hz, 150 s each, with two labelled stretches; return it."""
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    tasks = "tasks: {stress: {classes: {rest: [rest], stress: [task]}}}\n"
+    (folder / "study.yaml").write_text(f"name: tiny\ndescription: made\nlicence: CC0\n{tasks}")
+    tables = {
+        "participants": ["participant_id", *subjects],
+        "recordings": ["participant_id\trecording\tpath", *(f"{s}\tlab\tdata/{s}.csv" for s in subjects)],
+        "events": ["participant_id\trecording\tonset\tduration\ttrial_type"]
+        + [f"{s}\tlab\t{row}" for s in subjects for row in ("0\t70\trest", "75\t70\ttask")],
+    }
+    for name, lines in tables.items():
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    for subject in subjects:
+        write_recording(folder, subject)
+    return folder
+
+
+def write_recording(folder: Path, subject: str, *, seconds: int = 150, seed: int = 0) -> None:
+    """Write one recording's table and sidecar."""
+    random = np.random.default_rng([seed, int(subject[1:])])
+    at = np.arange(seconds * 4) / 4
+    eda = 2 + 0.3 * np.sin(at / 20) + 0.002 * random.normal(size=len(at)).cumsum()
+    temp = 33 + 0.2 * np.sin(at / 60) + 0.001 * random.normal(size=len(at))
+    rows = [f"{a:.5f},{b:.4f}" for a, b in zip(eda, temp, strict=True)]
+    (folder / "data" / f"{subject}.csv").write_text("\n".join(["EDA,TEMP", *rows]) + "\n")
+    sidecar = {"SamplingFrequency": 4, "StartTime": 0, "Columns": ["EDA", "TEMP"]}
+    sidecar |= {"EDA": {"Units": "uS", "Modality": "eda"}, "TEMP": {"Units": "degC", "Modality": "temp"}}
+    (folder / "data" / f"{subject}.json").write_text(json.dumps(sidecar))
+
+
+def run(study: Path, output: Path, settings: PrepareSettings | None = None, **options: object) -> PrepareSummary:
+    """Prepare a study in this process, which saves the start of another."""
+    return prepare_study(load_study(study), output, settings, **{"isolate": False, **options})  # type: ignore[arg-type]
+
+
+def statuses(summary: PrepareSummary) -> list[str]:
+    return [row.status for row in summary.rows]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Bytes of the store of the whole study, prepared in one go."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    run(write_study(folder / "study"), folder / "made.h5")
+    return (folder / "made.h5").read_bytes()
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    return write_study(tmp_path / "study")
+
+
+def test_a_recording_in_memory_holds_what_its_store_holds(study: Path, tmp_path: Path) -> None:
+    from biopercept.studies.loading import load_entry
+
+    run(study, tmp_path / "made.h5")
+    loaded = load_study(study)
+    prepared = prepare_recording(load_entry(loaded, loaded.entries[1]))
+    with open_store(tmp_path / "made.h5") as store:
+        held = store.recording(prepared.key)
+        assert held.signals == prepared.signals
+        assert (held.subject, held.duration_seconds, held.notes) == ("S02", 150.0, prepared.notes)
+        for one in held.signals:
+            for got, expected in zip(held.read(one.name), prepared.read(one.name), strict=True):
+                np.testing.assert_array_equal(got, expected)
+        for column, values in vars(prepared.windows).items():
+            np.testing.assert_array_equal(getattr(held.windows, column), values)
+        assert held.windows.onset[held.windows.is_labelled].tolist() == [0.0, 75.0]
+        assert held.windows.label.tolist() == ["rest", "task", "", "", "", ""]
+        assert "stress" in store.tasks
+
+
+def test_missing_samples_are_masked_zeros_and_never_values() -> None:
+    random = np.random.default_rng(0)
+    eda = 2 + 0.01 * random.normal(size=600).cumsum()
+    eda[100:160] = np.nan
+    made = Signal.from_samples("EDA", "eda", "uS", 4.0, eda)
+    prepared = prepare_recording(Recording("S01", "", "lab", (made,), (Interval(0, 150, "rest"),)))
+    samples, mask = prepared.read("EDA")
+    assert not mask[0, 100:160].any()
+    assert mask[0, :90].all()
+    assert (samples[~mask] == 0).all()
+    assert np.isfinite(samples).all()
+
+
+def test_a_store_prepared_by_one_or_two_child_processes_has_the_same_bytes(
+    study: Path, tmp_path: Path, uninterrupted: bytes
+) -> None:
+    for n_jobs in (1, 2):
+        run(study, tmp_path / f"{n_jobs}.h5", isolate=True, n_jobs=n_jobs)
+        assert (tmp_path / f"{n_jobs}.h5").read_bytes() == uninterrupted
+
+
+def test_a_store_keeps_the_order_in_which_the_study_lists_its_recordings(study: Path, tmp_path: Path) -> None:
+    header, *rows = (study / "recordings.tsv").read_text().splitlines()
+    (study / "recordings.tsv").write_text("\n".join([header, *reversed(rows)]) + "\n")
+    run(study, tmp_path / "made.h5")
+    with open_store(tmp_path / "made.h5") as store:
+        assert [(r.subject, r.place) for r in store.recordings] == [("S01", 2), ("S02", 1), ("S03", 0)]
+
+
+def test_a_second_run_prepares_nothing_and_writes_nothing_new(study: Path, tmp_path: Path) -> None:
+    assert statuses(run(study, tmp_path / "made.h5")) == ["prepared"] * 3
+    before = (tmp_path / "made.h5").stat()
+    assert statuses(run(study, tmp_path / "made.h5")) == ["reused"] * 3
+    assert (tmp_path / "made.h5").stat().st_ino == before.st_ino
+    assert statuses(run(study, tmp_path / "made.h5", restart=True)) == ["prepared"] * 3
+    assert not (tmp_path / "made.h5.parts").exists()
+
+
+def test_adding_a_subject_reuses_the_others_and_gives_the_bytes_of_one_run(
+    tmp_path: Path, uninterrupted: bytes
+) -> None:
+    study = write_study(tmp_path / "study", SUBJECTS[1:])
+    run(study, tmp_path / "made.h5")
+    write_study(study)
+    assert statuses(run(study, tmp_path / "made.h5")) == ["prepared", "reused", "reused"]
+    assert (tmp_path / "made.h5").read_bytes() == uninterrupted
+
+
+@pytest.mark.parametrize("what", ["samples", "sidecar", "label", "unit override"])
+def test_a_changed_source_redoes_only_what_depends_on_it(study: Path, tmp_path: Path, what: str) -> None:
+    run(study, tmp_path / "made.h5")
+    expected = ["reused", "prepared", "reused"]
+    if what == "samples":
+        clock = (study / "data" / "S02.csv").stat()
+        write_recording(study, "S02", seed=1)
+        os.utime(study / "data" / "S02.csv", ns=(clock.st_atime_ns, clock.st_mtime_ns))
+    elif what == "sidecar":
+        sidecar = study / "data" / "S02.json"
+        sidecar.write_text(sidecar.read_text().replace('"StartTime": 0', '"StartTime": 1'))
+    elif what == "label":
+        events = study / "events.tsv"
+        events.write_text(events.read_text().replace("S02\tlab\t75\t70\ttask", "S02\tlab\t76\t70\ttask"))
+    else:
+        with (study / "study.yaml").open("a") as stream:
+            stream.write("signals: {TEMP: {modality: temp, unit: degC}}\n")
+        expected = ["prepared"] * 3
+    assert statuses(run(study, tmp_path / "made.h5")) == expected
+
+
+def test_changed_settings_redo_everything_and_equal_a_fresh_run(study: Path, tmp_path: Path) -> None:
+    settings = PrepareSettings(windows=WindowSettings(30.0, 10.0))
+    run(study, tmp_path / "made.h5")
+    assert statuses(run(study, tmp_path / "made.h5", settings)) == ["prepared"] * 3
+    run(study, tmp_path / "fresh.h5", settings)
+    assert (tmp_path / "made.h5").read_bytes() == (tmp_path / "fresh.h5").read_bytes()
+
+
+def test_a_bad_recording_is_a_row_and_the_others_are_stored(study: Path, tmp_path: Path) -> None:
+    (study / "data" / "S02.csv").write_bytes(b"\x00\x01\x02")
+    summary = run(study, tmp_path / "made.h5", isolate=True)
+    assert statuses(summary) == ["prepared", "failed", "prepared"]
+    assert "S02.csv" in summary.rows[1].message
+    with open_store(tmp_path / "made.h5") as store:
+        assert [r.subject for r in store.recordings] == ["S01", "S03"]
+    with summary.log.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["participant_id"], row["status"]) for row in rows] == list(
+        zip(SUBJECTS, statuses(summary), strict=True)
+    )
+    assert (rows[0]["windows_labelled"], rows[0]["windows_grid"]) == ("2", "4")
+    write_recording(study, "S02")
+    assert statuses(run(study, tmp_path / "made.h5")) == ["reused", "prepared", "reused"]
+
+
+def test_a_recording_shorter_than_a_window_says_so(study: Path, tmp_path: Path) -> None:
+    write_recording(study, "S03", seconds=40)
+    summary = run(study, tmp_path / "made.h5")
+    assert summary.rows[2].message.startswith("S03 lab is too short: 40.0 s where one window has 60 s")
+
+
+def test_where_every_recording_fails_the_old_store_stays(study: Path, tmp_path: Path) -> None:
+    run(study, tmp_path / "made.h5")
+    before = (tmp_path / "made.h5").read_bytes()
+    for subject in SUBJECTS:
+        (study / "data" / f"{subject}.csv").write_text(f"nothing of {subject}")
+    summary = run(study, tmp_path / "made.h5")
+    assert (summary.store, statuses(summary)) == (None, ["failed"] * 3)
+    assert (tmp_path / "made.h5").read_bytes() == before
+
+
+def test_a_damaged_recording_in_the_store_is_prepared_again(study: Path, tmp_path: Path, uninterrupted: bytes) -> None:
+    output = tmp_path / "made.h5"
+    run(study, output)
+    with open_store(output) as store:
+        place = store.hdf5()["recordings/S02__lab/signals/EDA"].id.get_offset() + 9
+    content = bytearray(uninterrupted)
+    content[place] ^= 1
+    output.write_bytes(content)
+    assert statuses(run(study, output)) == ["reused", "prepared", "reused"]
+    assert output.read_bytes() == uninterrupted
+    output.write_bytes(uninterrupted[: len(uninterrupted) // 2])
+    assert statuses(run(study, output)) == ["prepared"] * 3
+    assert output.read_bytes() == uninterrupted
+
+
+def test_damaged_foreign_and_leftover_files_among_the_parts_are_not_used(
+    study: Path, tmp_path: Path, uninterrupted: bytes
+) -> None:
+    output = tmp_path / "made.h5"
+    stop_after(study, output, 2)
+    first, second = sorted((tmp_path / "made.h5.parts").glob("S*.h5"))
+    content = bytearray(first.read_bytes())
+    with h5py.File(first) as part:
+        content[part["recordings/S01__lab/signals/EDA"].id.get_offset()] ^= 1
+    first.write_bytes(content)
+    second.write_bytes(bytes(content))  # another recording's part under this name
+    (tmp_path / "made.h5.parts" / ".x.h5.99.tmp").write_bytes(b"left by a dead run")
+    assert statuses(run(study, output)) == ["prepared"] * 3
+    assert output.read_bytes() == uninterrupted
+    assert not (tmp_path / "made.h5.parts").exists()
+
+
+def stop_after(study: Path, output: Path, n: int) -> None:
+    """Prepare a study and press Ctrl-C after ``n`` recordings."""
+
+    def press(n_done: int, _n_all: int, _row: LogRow) -> None:
+        if n_done == n:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(study, output, on_progress=press)
+
+
+def test_an_interrupt_keeps_what_is_finished_and_says_what_is_not(
+    study: Path, tmp_path: Path, uninterrupted: bytes
+) -> None:
+    output = tmp_path / "made.h5"
+    stop_after(study, output, 2)
+    assert not output.exists()
+    with (tmp_path / "made.log.csv").open(newline="") as stream:
+        assert [row["status"] for row in csv.DictReader(stream)] == ["prepared", "prepared", "not done"]
+    assert statuses(run(study, output)) == ["reused", "reused", "prepared"]
+    assert output.read_bytes() == uninterrupted
+
+
+def test_a_full_disk_ends_the_run_with_its_own_reason(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_path: Path, _content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match=r"cannot write S01__lab-\w+\.h5 in .*: No space left on device"):
+        run(study, tmp_path / "made.h5")
+    monkeypatch.undo()
+    assert statuses(run(study, tmp_path / "made.h5")) == ["prepared"] * 3
+
+
+_PREPARE = """
+import sys
+from pathlib import Path
+from biopercept.prepare.study import prepare_study
+from biopercept.studies.loading import load_study
+if __name__ == "__main__":
+    show = lambda n, of, row: print(n, flush=True)
+    prepare_study(load_study(Path(sys.argv[1])), Path(sys.argv[2]), on_progress=show)
+"""
+
+
+@pytest.mark.parametrize(("n_lines", "delay"), [(0, 0.3), (1, 0.0), (2, 0.02), (3, 0.0)])
+def test_kill_9_at_any_moment_and_the_same_command_again_gives_the_uninterrupted_bytes(
+    study: Path, tmp_path: Path, uninterrupted: bytes, n_lines: int, delay: float
+) -> None:
+    script = tmp_path / "prepare_it.py"
+    script.write_text(_PREPARE)
+    output = tmp_path / "made.h5"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, script, study, output]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(n_lines):
+            process.stdout.readline()
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+    if output.exists():
+        assert output.read_bytes() == uninterrupted
+    summary = run(study, output)
+    assert summary.count("reused") >= min(n_lines, 3)
+    assert output.read_bytes() == uninterrupted
+    assert {p.name for p in tmp_path.iterdir()} >= {"made.h5", "made.log.csv"}
+    assert not [p for p in tmp_path.iterdir() if p.name.endswith((".tmp", ".parts"))]
+
+
+def test_only_one_process_prepares_into_a_store(study: Path, tmp_path: Path) -> None:
+    with only_writer(tmp_path / "made.h5"), pytest.raises(BusyError, match=r"another process is writing made\.h5"):
+        run(study, tmp_path / "made.h5")
+
+
+def test_a_file_that_is_no_store_is_never_replaced(study: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"study\.yaml exists and is no store of biopercept"):
+        run(study, study / "study.yaml", restart=True)
+    with pytest.raises(StoreError, match="is a folder"):
+        run(study, study)
+    with pytest.raises(OutputError, match="is not a folder, so no parts"):
+        (tmp_path / "made.h5.parts").symlink_to(study)
+        run(study, tmp_path / "made.h5")
+
+
+def test_a_selection_that_would_lose_prepared_recordings_is_refused(study: Path, tmp_path: Path) -> None:
+    output = tmp_path / "made.h5"
+    assert statuses(run(study, output, subjects=["S02"])) == ["prepared"]
+    assert statuses(run(study, output, exclude_subjects=["S03"])) == ["prepared", "reused"]
+    with pytest.raises(StoreError, match=r"made\.h5 holds 1 recordings of subjects that are not selected"):
+        run(study, output, subjects=["S01"])
+    with pytest.raises(SettingsError, match="the study tiny has no recording of S9; it has S01, S02, S03"):
+        run(study, output, subjects=["S9"])
+
+
+def test_settings_that_cannot_be_used_end_the_run_before_any_work(study: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"windows\.step_seconds is 0"):
+        run(study, tmp_path / "made.h5", PrepareSettings(WindowSettings(60.0, 0.0)))
+    assert list(tmp_path.iterdir()) == [study]
+
+
+def test_no_cell_of_the_log_is_run_by_a_spreadsheet(tmp_path: Path) -> None:
+    row = LogRow("=1+1", "@x", "-1", "failed", message="+cmd", notes=("\tx", "y"), left_out={"=a": 1})
+    write_log(tmp_path / "log.csv", [row])
+    with (tmp_path / "log.csv").open(newline="") as stream:
+        cells = list(csv.reader(stream))[1]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    assert cells[0] == "'=1+1"
+
+
+def _work(factor: int, job: str) -> int:
+    if job == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if job == "leave":
+        os._exit(3)
+    if job == "hang":
+        time.sleep(600)
+    if job == "eat":
+        return len(bytearray(10**10))
+    return factor * int(job)
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_a_job_that_crashes_hangs_or_eats_memory_costs_itself(tmp_path: Path, n_processes: int) -> None:
+    jobs = ["1", "crash", "2", "leave", "3", "eat", "4", "x", "5"]
+    limits = Limits(memory_bytes=4 * 10**9)
+    results = dict(run_in_children(_work, 10, jobs, n_processes=n_processes, limits=limits))
+    reasons = {jobs[i]: result.reason for i, result in results.items() if isinstance(result, Lost)}
+    assert [results[i] for i in (0, 2, 4, 6, 8)] == [10, 20, 30, 40, 50]
+    assert reasons == {
+        "crash": "the process that worked on it was ended by signal 11",
+        "leave": "the process that worked on it ended with code 3",
+        "eat": "it needs more than the 4 GB of memory that a process may use",
+        "x": "it met ValueError: invalid literal for int() with base 10: 'x'",
+    }
+
+
+def test_a_job_that_takes_too_long_is_stopped() -> None:
+    jobs = ["1", "hang", "2"]
+    results = dict(run_in_children(_work, 1, jobs, n_processes=1, limits=Limits(seconds=1.0)))
+    assert results == {0: 1, 1: Lost("it took longer than 1 s and was stopped"), 2: 2}
+
+
+def test_the_command_names_what_failed_and_exits_1(study: Path, tmp_path: Path) -> None:
+    (study / "data" / "S02.csv").write_text("")
+    app = typer.Typer()
+    app.command()(prepare_command)
+    result = CliRunner().invoke(app, [str(study), "-o", str(tmp_path / "made.h5"), "--set", "windows.step_seconds=20"])
+    assert result.exit_code == 1, result.output
+    assert "failed: S02.csv: the file is empty (0 bytes)" in result.stderr
+    assert "3 recordings: 2 prepared, 0 reused, 1 failed" in result.stdout
+    with open_store(tmp_path / "made.h5") as store:
+        assert store.step_seconds == 20.0

@@ -1,0 +1,86 @@
+"""EEG: bad channels are named, the reference is the mean of the good, band power is what was planted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from biopercept.preprocessing.eeg import BANDS, average_referenced, bad_channels, band_power, without_hum
+from biopercept.preprocessing.gaps import filtered, grid_times
+from biopercept.preprocessing.settings import CleaningSettings
+
+SETTINGS = CleaningSettings()
+RATE = 256.0
+
+
+def _clean(eeg: np.ndarray) -> np.ndarray:
+    return filtered(eeg, RATE, 1.0, 45.0, bridge_seconds=0.25)
+
+
+def test_a_good_montage_has_no_bad_channel(made_eeg: np.ndarray) -> None:
+    assert bad_channels(_clean(made_eeg), RATE, SETTINGS) == {}
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda x: x * 1e-3, "almost flat"),
+        (lambda x: x * 300, "too large"),
+        (lambda x: x * 8, "times the median channel's"),
+        (lambda x: np.full_like(x, np.nan), "less than one second is valid"),
+        (lambda x: np.random.default_rng(9).normal(0, 15, len(x)), "correlates with no other channel"),
+    ],
+)
+def test_a_bad_channel_is_found_and_the_reason_said(damage, reason: str, made_eeg: np.ndarray) -> None:
+    eeg = made_eeg.copy()
+    eeg[5] = damage(eeg[5])
+    faults = bad_channels(_clean(eeg), RATE, SETTINGS)
+    assert list(faults) == [5] and reason in faults[5]
+
+
+def test_the_reference_is_the_mean_of_the_good_channels_and_bad_ones_are_masked(made_eeg: np.ndarray) -> None:
+    is_good = np.ones(len(made_eeg), dtype=bool)
+    is_good[3] = False
+    got = average_referenced(made_eeg, is_good)
+    assert np.isnan(got[3]).all()
+    np.testing.assert_allclose(got[is_good], made_eeg[is_good] - made_eeg[is_good].mean(axis=0))
+
+
+def test_a_bad_channel_cannot_reach_the_others(made_eeg: np.ndarray) -> None:
+    is_good = np.arange(len(made_eeg)) != 3
+    other = made_eeg.copy()
+    other[3] = 1e6
+    np.testing.assert_array_equal(average_referenced(made_eeg, is_good), average_referenced(other, is_good))
+
+
+def test_too_few_channels_are_not_referenced(made_eeg: np.ndarray) -> None:
+    two = made_eeg[:2]
+    np.testing.assert_array_equal(average_referenced(two, np.ones(2, dtype=bool)), two)
+
+
+def test_hum_is_notched_and_its_neighbours_are_not() -> None:
+    t = np.arange(30 * RATE) / RATE
+    alpha = 20 * np.sin(2 * np.pi * 10 * t)
+    got = without_hum((alpha + 50 * np.sin(2 * np.pi * 50 * t))[None], RATE, SETTINGS)
+    np.testing.assert_allclose(got[0, 1000:-1000], alpha[1000:-1000], atol=0.3)
+
+
+def test_no_notch_is_made_where_none_is_wanted(made_eeg: np.ndarray) -> None:
+    assert without_hum(made_eeg, RATE, CleaningSettings(powerline_hz=0)) is made_eeg
+
+
+def test_band_power_is_that_of_the_planted_rhythm_and_of_its_band_alone() -> None:
+    t = np.arange(60 * RATE) / RATE
+    for planted, (low, high) in BANDS.items():
+        rhythm = 10 * np.sin(2 * np.pi * (low + high) / 2 * t)[None]
+        for band, edges in BANDS.items():
+            power = band_power(rhythm, RATE, edges, grid_times(60), 0.0, SETTINGS)
+            assert power is not None
+            if band == planted:
+                np.testing.assert_allclose(power[0, 20:-20], np.log(50), atol=0.15)
+            else:
+                assert power[0, 20:-20].max() < np.log(50) - 3
+
+
+def test_a_band_above_what_the_rate_holds_is_none() -> None:
+    assert band_power(np.zeros((1, 640)), 64.0, BANDS["eeg_gamma"], grid_times(10), 0.0, SETTINGS) is None
