@@ -128,7 +128,7 @@ def test_handlers_of_signals_are_given_back(monkeypatch: pytest.MonkeyPatch) -> 
 
 WAITING = """
 import sys, time, typer
-from biopercept.cli import main
+from biopercept.cli import main as door
 app = typer.Typer()
 @app.callback()
 def root(): pass
