@@ -26,6 +26,7 @@ from biopercept.model.queries import PatchQueries, QueryCodes, queries_of
 from biopercept.model.time_codes import refuse_odd_heads
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import EarlyFusion, TokenSettings
+from biopercept.tasks import CLASSIFICATION, Task
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,26 @@ class Outputs:
     patches: tuple[Tensor, ...] = ()
 
 
+def perceiver_for(
+    tasks: Sequence[Task],
+    settings: PerceiverSettings,
+    token_settings: TokenSettings,
+    vocabulary: TokenVocabulary,
+    *,
+    traces: bool = False,
+) -> BiosignalPerceiver:
+    """Return a new network with a query for each task; with ``traces`` at single times, too.
+
+    A network of anything but one classification starts from the values that it has beside codes and heads for patches,
+    which it was made with at first: documented scores hold for these.
+    """
+    n_outputs = {task.name: task.n_outputs for task in tasks}
+    if [task.kind for task in tasks] == [CLASSIFICATION] and not traces:
+        return BiosignalPerceiver(settings, token_settings, vocabulary, n_outputs)
+    whole = BiosignalPerceiver(settings, token_settings, vocabulary, n_outputs, traces=traces, reconstructs=True)
+    return whole.without_patches(traces=traces)
+
+
 class BiosignalPerceiver(nn.Module):
     """Read any subset of sensors over a window and give what is queried: tasks, tasks at single times, patches.
 
@@ -167,7 +188,17 @@ class BiosignalPerceiver(nn.Module):
         if reconstructs:
             read = {m: length for m, length in vocabulary.patch_samples.items() if token_settings.reads(m)}
             self.patches.update({m: nn.Linear(settings.width, length) for m, length in read.items()})
+        self._shares_queries = not (traces or reconstructs)
         initialise(self)
+
+    def without_patches(self, *, traces: bool) -> BiosignalPerceiver:
+        """Return this network, its codes and heads for patches taken away, and without ``traces`` those of times."""
+        self.patches = nn.ModuleDict()
+        if traces:
+            self.query_codes.drop_patches()
+        else:
+            del self.query_codes
+        return self
 
     def forward(
         self,
@@ -249,7 +280,7 @@ class BiosignalPerceiver(nn.Module):
     ) -> list[Tensor]:
         """Return the decoder's outputs (B, Q, width) of each array of queries (1 or B, Q, width), in one call."""
         together = queries[0]
-        if len(queries) > 1:
+        if not self._shares_queries:  # one query for all windows is read with another rounding than its copies
             together = torch.cat([q.expand(len(latents), -1, -1) for q in queries], 1)  # 2.
         decoded = self.core.decode(latents, together, generator)  # 3.
         return list(torch.split(decoded, [q.shape[1] for q in queries], 1))

@@ -94,6 +94,10 @@ class QueryCodes(nn.Module):
             self.modality = ModalityEncoding(width)
             self.rate = RateEncoding(width)
 
+    def drop_patches(self) -> None:
+        """Take away what only queries for patches need."""
+        del self.channel, self.modality, self.rate
+
     def of_times(self, times: Tensor) -> Tensor:
         """Return codes (B, Q, width) of times (B, Q), seconds from the window's start."""
         instant = times.new_full((len(times),), math.inf)  # no grid of patches: every wave of the code is heard

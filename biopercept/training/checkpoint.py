@@ -20,7 +20,7 @@ from torch import nn
 from biopercept.data.normalisation import NormalisationSettings, Population
 from biopercept.errors import CheckpointError, SettingsError, StudyError
 from biopercept.files import content_hash, replacing_folder, write_json, write_text
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, perceiver_for
 from biopercept.model.token_inputs import TokenVocabulary
 from biopercept.model.tokens import TokenSettings
 from biopercept.tasks import Task
@@ -178,7 +178,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         tokens = TokenSettings(**description["tokens"])
         model = PerceiverSettings(**description["model"])
         vocabulary = TokenVocabulary.from_json(description["vocabulary"])
-        network = BiosignalPerceiver(model, tokens, vocabulary, {task.name: task.n_outputs})
+        network = perceiver_for([task], model, tokens, vocabulary)
         network.load_state_dict(weights)
         checkpoint = Checkpoint(
             network=network.eval(),
@@ -346,8 +346,7 @@ def load_model(folder: Path) -> Checkpoint | TaskCheckpoint:
         tokens, model = TokenSettings(**description["tokens"]), PerceiverSettings(**description["model"])
         vocabulary = TokenVocabulary.from_json(description["vocabulary"])
         is_dense = float(description["training"]["settings"].get("dense_weight", 0.0)) > 0
-        n_outputs = {task.name: task.n_outputs for task in tasks}
-        network = BiosignalPerceiver(model, tokens, vocabulary, n_outputs, traces=is_dense)
+        network = perceiver_for(tasks, model, tokens, vocabulary, traces=is_dense)
         network.load_state_dict(weights)
         checkpoint = TaskCheckpoint(
             network=network.eval(),

@@ -21,7 +21,7 @@ from biopercept.data.batches import TokenSource
 from biopercept.data.splits import SUBJECT, Fold, dealt_by_identity, folds_of, make_folds
 from biopercept.data.windows import IntArray, WindowTable
 from biopercept.errors import SettingsError
-from biopercept.model.biosignals import BiosignalPerceiver, Outputs, PerceiverSettings
+from biopercept.model.biosignals import BiosignalPerceiver, Outputs, PerceiverSettings, perceiver_for
 from biopercept.model.token_inputs import TokenInputs, TokenVocabulary
 from biopercept.model.tokens import TokenSettings
 from biopercept.tasks import CLASSIFICATION, Task
@@ -68,9 +68,8 @@ MakeNetwork = Callable[[FitSettings, TokenVocabulary, Sequence[Task]], nn.Module
 
 def perceiver_io(settings: FitSettings, vocabulary: TokenVocabulary, tasks: Sequence[Task]) -> BiosignalPerceiver:
     """Return a new Perceiver IO with a query for each task; with ``training.dense_weight`` at single times, too."""
-    n_outputs = {task.name: task.n_outputs for task in tasks}
     is_dense = settings.training.dense_weight > 0
-    return BiosignalPerceiver(settings.model, settings.tokens, vocabulary, n_outputs, traces=is_dense)
+    return perceiver_for(tasks, settings.model, settings.tokens, vocabulary, traces=is_dense)
 
 
 class OfOneTask(nn.Module):
