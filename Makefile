@@ -4,6 +4,7 @@
 #   make check   format, lint, types and tests
 #   make bench   speed, as ratios
 #   make house   size and tangle of the code, beside their bars; HOUSE="--against DIR" puts another checkout before it
+#   make experiments   what the Perceiver is claimed to do, shown on small data (35 CPU minutes; see docs/experiments)
 #   make clean   remove what the targets made
 # On Linux, torch with CUDA is large; PIP_FLAGS="--extra-index-url ..." takes the CPU build from PyTorch's own index.
 
@@ -18,8 +19,10 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check -qq
 PIP_FLAGS ?=
 WORKERS ?= 2
 DEMO_OUTPUT ?= demo-output
+EXPERIMENTS_OUTPUT ?= experiments-output
+EXPERIMENTS_FLAGS ?=
 
-.PHONY: help setup demo test lint types check bench house clean
+.PHONY: help setup demo test lint types check bench house experiments clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -53,7 +56,7 @@ lint: $(READY)
 	@$(PYTHON) -m ruff check .
 
 types: $(READY)
-	@$(PYTHON) -m mypy -p biopercept -p cli
+	@$(PYTHON) -m mypy -p biopercept -p cli -p experiments
 
 check: lint types test
 
@@ -63,6 +66,12 @@ bench: $(READY)
 house: $(READY)
 	@$(PYTHON) .ci/house $(HOUSE)
 
+# A run that was stopped goes on where it was; EXPERIMENTS_FLAGS=--quick is a trial of a minute or two.
+experiments: $(READY)
+	@for experiment in claims forecast; do \
+	  PYTHONPATH=docs $(PYTHON) -m experiments $$experiment -o $(EXPERIMENTS_OUTPUT) -j $(WORKERS) $(EXPERIMENTS_FLAGS); \
+	done
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks $(DEMO_OUTPUT) bench-output
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks $(DEMO_OUTPUT) $(EXPERIMENTS_OUTPUT) bench-output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

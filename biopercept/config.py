@@ -195,25 +195,6 @@ def _take_prepared(prepared: Mapping[str, Any], sections: dict[str, _Section], f
             here[key] = _Value(stored, "the store")
 
 
-def config_from_dict(settings: Mapping[str, Any], where: str) -> Config:
-    """Return the settings in a plain dict such as :func:`config_dict` gives, checked as a file would be.
-
-    Parameters
-    ----------
-    settings : mapping
-        Section name to a mapping of setting to value.
-    where : str
-        What faults call it, such as the name of the file it came from.
-
-    Raises
-    ------
-    SettingsError
-        As :func:`load_config`.
-    """
-    faults: list[str] = []
-    return _build(_checked_sections(settings, {}, where, faults), faults)
-
-
 def config_dict(config: Config) -> dict[str, dict[str, Any]]:
     """Return the settings as plain dicts, lists, numbers and text, ready for JSON or YAML."""
     plain: dict[str, dict[str, Any]] = json.loads(json.dumps(asdict(config)))

@@ -29,7 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = tuple(
         "report inference",
         "evaluation",
         "audit comparison tuning benchmarks",
-        "config claims",
+        "config",
         "cli configs sample_data",
     )
 )

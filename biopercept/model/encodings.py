@@ -25,18 +25,6 @@ _TIME_SCALE = 60.0  # seconds that count as one unit of the raw time beside its 
 _RATE_SCALE = 5.0  # octaves of sampling rate that count as one unit
 
 
-def linear_frequencies(n_bands: int, max_resolution: float) -> Tensor:
-    """Return ``n_bands`` frequencies from 1 to the Nyquist frequency of a grid, half-cycles per unit: (n_bands,).
-
-    Parameters
-    ----------
-    n_bands : int
-    max_resolution : float
-        Grid points along the axis [-1, 1]; its Nyquist frequency is half of that.
-    """
-    return torch.linspace(1.0, max_resolution / 2.0, n_bands)
-
-
 def fourier_features(positions: Tensor, frequencies: Tensor) -> Tensor:
     """Return raw positions, sines and cosines, in the layout of the original code.
 

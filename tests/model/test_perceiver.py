@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from biopercept.errors import SettingsError
-from biopercept.model.encodings import fourier_features, linear_frequencies
+from biopercept.model.encodings import fourier_features
 from biopercept.model.layers import CrossAttention, LatentLayer, initialise
 from biopercept.model.perceiver import CoreSettings, PerceiverIO
 
@@ -92,11 +92,11 @@ def test_equals_the_original_implementation(
 
 
 def test_fourier_features_equal_the_original() -> None:
-    frequencies = linear_frequencies(4, 50)[None]
+    frequencies = torch.linspace(1.0, 25.0, 4)[None]  # half-cycles per unit, up to half of 50 points
     got = fourier_features(_tensor("ff_pos"), frequencies)
     np.testing.assert_allclose(got.numpy(), REFERENCE["ff"], atol=2e-5, rtol=0)
     grid = torch.cartesian_prod(torch.linspace(-1, 1, 3), torch.linspace(-1, 1, 5))
-    got = fourier_features(grid, torch.stack((linear_frequencies(4, 20), linear_frequencies(4, 50))))
+    got = fourier_features(grid, torch.stack((torch.linspace(1.0, 10.0, 4), torch.linspace(1.0, 25.0, 4))))
     np.testing.assert_allclose(got.numpy(), REFERENCE["ff2d"][0], atol=2e-5, rtol=0)
 
 

@@ -1,4 +1,4 @@
-"""Every kind of query through the one decoder: tasks, traces, patches, next steps; and what cannot reach them."""
+"""Every kind of query through the one decoder: tasks, traces, patches; and what cannot reach them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from biopercept.errors import CheckpointError
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.model.queries import queries_of
 from biopercept.model.token_inputs import TokenInputs
-from biopercept.training.forecasting import forecast, next_patches
 
 TASKS = {"stress": 3, "effort": 4, "age": 1}
 TIMES = torch.tensor([[0.5, 7.5, 29.5], [1.0, 2.0, 3.0]])
@@ -114,58 +113,6 @@ def test_queries_of_places_are_the_places_of_the_patches() -> None:
     assert asked.is_asked.tolist() == [[False, True], [True, True]]
 
 
-def test_the_next_patch_is_told_from_what_ended_before_it_and_from_nothing_else(model: BiosignalPerceiver) -> None:
-    before = next_patches(model, inputs(), "eda")
-    assert before.shape == (2, 2, 6, 8)
-    for changed, moves_from in (("eda", 3), ("temp", 4)):  # patch 2 of EDA ends at 15 s, patch 1 of temperature at 20 s
-        later = inputs()
-        for sensor in later.sensors:
-            if sensor.modality == changed:
-                first = {"eda": 2, "temp": 1}[changed]
-                sensor.patches[:, :, first:] += 3.0
-                sensor.quality[:, :, first:] = 0.0
-        moved = (next_patches(model, later, "eda") - before).abs().amax((0, 1, 3))
-        assert (moved[:moves_from] == 0).all(), changed
-        assert (moved[moves_from:] > 1e-5).all(), changed
-
-
-def test_features_of_the_whole_window_do_not_reach_a_next_step(model: BiosignalPerceiver) -> None:
-    changed = inputs()
-    changed.features[0].values[:] += 9.0
-    assert torch.equal(next_patches(model, changed, "eda"), next_patches(model, inputs(), "eda"))
-
-
-def test_teacher_forced_steps_equal_steps_told_one_by_one(model: BiosignalPerceiver) -> None:
-    whole = inputs()
-    together = next_patches(model, whole, "eda")
-    for step in (2, 4):
-        eda, temp = (replace(s, is_real=s.is_real.clone()) for s in whole.sensors)
-        eda.is_real[:, :, step:] = False
-        temp.is_real[:, :, step // 2 :] = False
-        asked = queries_of(signal("eda", n_channels=2), torch.tensor([[step, 6 + step]] * 2))
-        alone = model(TokenInputs((eda, temp)), patches=(asked,)).patches[0]
-        torch.testing.assert_close(together[:, :, step], alone, rtol=0, atol=2e-6)
-
-
-def test_a_forecast_begins_with_the_next_patch_and_reads_its_own_answers(model: BiosignalPerceiver) -> None:
-    told = forecast(model, inputs(), "eda", 3)
-    assert told.shape == (2, 2, 3, 8)
-    longer = inputs()
-    eda = longer.sensors[0]
-    next_place = replace(
-        eda,
-        patches=torch.cat((eda.patches, torch.zeros(2, 2, 1, 8)), 2),
-        is_real=torch.cat((eda.is_real, torch.ones(2, 2, 1, dtype=torch.bool)), 2),
-        times=torch.cat((eda.times, eda.times[:, -1:] + 5.0), 1),
-        quality=torch.cat((eda.quality, torch.ones(2, 2, 1)), 2),
-    )
-    forced = next_patches(model, TokenInputs((next_place, longer.sensors[1])), "eda")
-    torch.testing.assert_close(told[:, :, 0], forced[:, :, -1], rtol=0, atol=2e-6)
-    fed = replace(next_place, patches=torch.cat((eda.patches, told[:, :, :1]), 2))
-    again = forecast(model, TokenInputs((fed, longer.sensors[1])), "eda", 2)
-    torch.testing.assert_close(told[:, :, 1:], again, rtol=0, atol=2e-6)
-
-
 def test_weights_of_the_shared_parts_have_the_names_and_shapes_of_the_classifier(model: BiosignalPerceiver) -> None:
     single = BiosignalPerceiver(SMALL, OPEN, VOCABULARY, {"stress": 2}).state_dict()
     shared = {k: v.shape for k, v in model.state_dict().items() if k.startswith(("core.", "fusion."))}
@@ -191,8 +138,6 @@ def test_gradients_reach_every_parameter(model: BiosignalPerceiver) -> None:
 def test_what_cannot_be_asked_or_answered_is_refused(model: BiosignalPerceiver) -> None:
     with pytest.raises(CheckpointError, match=r"asked for patches of ecg; it can reconstruct eda, temp, acc\."):
         model(inputs(), patches=(absent("ecg", 1.0, 30, 128.0),))
-    with pytest.raises(CheckpointError, match="have no acc to go on with; they have eda, temp"):
-        next_patches(model, inputs(), "acc")
     plain = BiosignalPerceiver(SMALL, OPEN, VOCABULARY, TASKS)
     with pytest.raises(CheckpointError, match=r"asked for patches of eda; it can reconstruct none\."):
         plain(inputs(), patches=(queries_of(signal("eda")),))

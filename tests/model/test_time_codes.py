@@ -17,7 +17,6 @@ from biopercept.model.queries import queries_of
 from biopercept.model.time_codes import TIME_CODES, LearnedTime, SinusoidalTime, time_code
 from biopercept.model.token_inputs import TokenInputs
 from biopercept.model.tokens import TokenSettings
-from biopercept.training.forecasting import forecast, next_patches
 
 RATE = torch.ones(2)
 
@@ -103,18 +102,6 @@ def test_time_reaches_the_answer_and_padding_does_not(kind: str) -> None:
     assert not torch.equal(model(hidden), before)
 
 
-def test_a_next_step_is_causal_under_every_time_code() -> None:
-    for kind in TIME_CODES:
-        torch.manual_seed(0)
-        model = BiosignalPerceiver(SMALL, replace(OPEN, time_code=kind), VOCABULARY, {}, reconstructs=True).eval()
-        before = next_patches(model, inputs(), "eda")
-        later = inputs()
-        later.sensors[0].patches[:, :, 3:] += 5.0
-        moved = (next_patches(model, later, "eda") - before).abs().amax((0, 1, 3))
-        assert (moved[:4] == 0).all()
-        assert (moved[4:] > 0).all()
-
-
 def test_times_beyond_a_learned_table_are_refused_and_waves_go_on() -> None:
     short = TokenSettings(time_code="learned", longest_seconds=30.0)
     short.require_reach(30.0)
@@ -126,12 +113,6 @@ def test_times_beyond_a_learned_table_are_refused_and_waves_go_on() -> None:
         short.require_reach(60.0)
     for kind in ("fourier", "sinusoidal"):
         replace(short, time_code=kind).require_reach(60.0)
-    model = BiosignalPerceiver(
-        SMALL, replace(OPEN, time_code="learned", longest_seconds=40.0), VOCABULARY, {}, reconstructs=True
-    ).eval()
-    assert forecast(model, inputs(), "eda", 2).shape == (2, 2, 2, 8)  # centres up to 37.5 s
-    with pytest.raises(SettingsError, match=r"times up to 42\.5 s are to be coded"):
-        forecast(model, inputs(), "eda", 3)
 
 
 def test_an_unknown_code_is_refused() -> None:

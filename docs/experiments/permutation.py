@@ -40,7 +40,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from biopercept.claims.classification import (
+from biopercept.store.reading import StudyStore, open_store
+from biopercept.training.engine import seed_for, seeded
+from experiments.classification import (
     FitSchedule,
     LabelledTokens,
     answers,
@@ -48,17 +50,15 @@ from biopercept.claims.classification import (
     over_seeds,
     score_answers,
 )
-from biopercept.claims.networks import (
+from experiments.networks import (
     ConvolutionsOnGrid,
     LinearOnTokens,
     NetworkSettings,
     PerceiverOnTokens,
     PlacedTokens,
+    position_encoding,
 )
-from biopercept.claims.samples import CANVAS, N_WINDOW_SAMPLES, digit_tokens, moved_digit_tokens, window_tokens
-from biopercept.model.time_codes import position_encoding
-from biopercept.store.reading import StudyStore, open_store
-from biopercept.training.engine import seed_for, seeded
+from experiments.samples import CANVAS, N_WINDOW_SAMPLES, digit_tokens, moved_digit_tokens, window_tokens
 
 VERSION = 2
 """Raised whenever what this experiment does changes, so that no older result is taken for a new one."""

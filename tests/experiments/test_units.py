@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from biopercept.claims import units
-from biopercept.claims.units import fingerprint, read_unit, run_units, unit_path
 from biopercept.errors import SettingsError, TrainingError
+from experiments import units
+from experiments.units import fingerprint, read_unit, run_units, unit_path
 
 
 @dataclass(frozen=True)

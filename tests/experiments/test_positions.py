@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from biopercept.errors import SettingsError
-from biopercept.model.time_codes import (
-    KINDS,
+from experiments.networks import (
+    POSITION_CODES,
     FourierPositions,
     LearnedPositions,
     SinusoidalPositions,
@@ -19,7 +19,7 @@ from biopercept.model.time_codes import (
     position_encoding,
 )
 
-REFERENCE = np.load(Path(__file__).parent / "perceiver_reference.npz")
+REFERENCE = np.load(Path(__file__).parents[1] / "model" / "perceiver_reference.npz")
 
 
 def test_fourier_codes_equal_the_original_for_positions_of_each_sample() -> None:
@@ -68,7 +68,7 @@ def test_learned_codes_are_reached_by_gradients_and_only_those_asked_for() -> No
     assert encoding.codes.grad.any(1).nonzero().flatten().tolist() == [4, 9]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", POSITION_CODES)
 @pytest.mark.parametrize("shape", [(9,), (4, 6), (3, 2, 5)])
 def test_every_place_has_a_code_of_its_own(kind: str, shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
@@ -79,7 +79,7 @@ def test_every_place_has_a_code_of_its_own(kind: str, shape: tuple[int, ...]) ->
     assert distances.min() > 1e-2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", POSITION_CODES)
 def test_a_code_depends_on_its_own_position_alone(kind: str) -> None:
     torch.manual_seed(0)
     encoding = position_encoding(kind, (4, 6), n_bands=3)

@@ -1,12 +1,182 @@
-"""The Markdown page of the experiments: how they were made, a table each, and a sentence on what it shows."""
+"""All experiments on the claims in one call, unit by unit, and their results as JSON and as a Markdown page."""
 
 from __future__ import annotations
 
+import json
+import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-from biopercept.claims.fusion_page import fusion_part
-from biopercept.report.text import direction, lowest_to_highest, percent, table
+from biopercept.evaluation.plan import EvaluationRequest, Plan
+from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.files import only_writer, write_json, write_text
+from biopercept.report.text import percent, table
+from biopercept.store.reading import StudyStore
+from biopercept.training.engine import threads
+from biopercept.training.settings import FitSettings, TrainingSettings
+from biopercept.version import __version__
+from experiments.classification import FitSchedule
+from experiments.fusion import FusionFold, direction, fusion_document, fusion_folds, fusion_part, fusion_plan
+from experiments.networks import NetworkSettings
+from experiments.one_architecture import (
+    SENSES,
+    sense_fits,
+    sense_row,
+    study_folds,
+    study_plan,
+    study_row,
+)
+from experiments.permutation import CONTENDERS, DATA, permutation_fits, summary_of
+from experiments.samples import sample_store
+from experiments.units import Unit, UnitDone, run_units
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is run.
+
+    Attributes
+    ----------
+    n_seeds : int
+        Of permutation, picture, point cloud and sound.
+    schedule : FitSchedule
+        Of every fit of those.
+    contenders, data : tuple of str
+        Of permutation.
+    n_made : int
+        Made shapes, and made sounds; 70 % of them train.
+    n_folds, n_epochs : int
+        Folds over subjects, and longest training, on the sample study.
+    """
+
+    n_seeds: int = 3
+    schedule: FitSchedule = FitSchedule()  # noqa: RUF009 - frozen
+    contenders: tuple[str, ...] = tuple(contender.name for contender in CONTENDERS)
+    data: tuple[str, ...] = DATA
+    n_made: int = 1400
+    n_folds: int = 5
+    n_epochs: int = 16
+
+
+FULL = Extent()
+QUICK = Extent(
+    n_seeds=1,
+    schedule=FitSchedule(n_steps=60),
+    contenders=("CNN (values alone)", "Perceiver IO (Fourier)"),
+    data=("digits", "windows"),
+    n_made=280,
+    n_folds=2,
+    n_epochs=3,
+)
+
+
+def run_claims(
+    output: Path,
+    *,
+    seed: int,
+    quick: bool,
+    n_jobs: int = 1,
+    anew: bool = False,
+    on_unit: UnitDone | None = None,
+) -> dict[str, Any]:
+    """Run or resume permutation, one architecture, and early against late fusion; write ``claims.json``, ``claims.md``.
+
+    Parameters
+    ----------
+    output : Path
+        Folder; units that an earlier run of the same settings left in it, and the sample study's store, are used again.
+    seed : int
+        The experiments' first seed.
+    quick : bool
+        One seed, few subjects and hardly any training: a trial, and no result.
+    n_jobs : int
+        Units at a time, each in a child process; results do not depend on it.
+    anew : bool
+        Do every unit again.
+    on_unit : callable, optional
+        Told ``(unit, was_done_before, n_units)`` as units are done.
+
+    Returns
+    -------
+    dict
+        The content of ``claims.json``: ``permutation``, ``one_architecture``, ``fusion``, and how they were run.
+
+    Raises
+    ------
+    BusyError
+        Where another process is writing there.
+    OutputError
+        Where nothing can be written to ``output``.
+    SettingsError
+        Where units were lost with their process; the finished ones are kept.
+    StudyError
+        Where the sample study cannot be prepared.
+    """
+    extent = QUICK if quick else FULL
+    with only_writer(output), threads(1), sample_store(output, quick=quick) as store:
+        fits = permutation_fits(
+            store,
+            seeds=range(seed, seed + extent.n_seeds),
+            schedule=extent.schedule,
+            contenders=[c for c in CONTENDERS if c.name in extent.contenders],
+            data=extent.data,
+        )
+        senses = sense_fits(seeds=range(seed, seed + extent.n_seeds), n_made=extent.n_made, schedule=extent.schedule)
+        plan = study_plan(store, seed=seed, n_folds=extent.n_folds, n_epochs=extent.n_epochs)
+        fusing, folds = _fusion(store, seed, extent)
+        parts: list[Sequence[Unit]] = [fits, senses, study_folds(plan), folds]
+        done = run_units([unit for part in parts for unit in part], output, n_jobs=n_jobs, anew=anew, on_unit=on_unit)
+        permutation, sensed, studied, fused = _split(done, [len(part) for part in parts])
+        found: dict[str, Any] = {
+            "version": __version__,
+            "libraries": {name: version(name) for name in ("torch", "scikit-learn", "numpy")},
+            "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+            "seed": seed,
+            "quick": quick,
+            "extent": json.loads(json.dumps(asdict(extent))),  # tuples as the lists that a file holds
+            "network": asdict(NetworkSettings()),
+            "n_units": len(done),
+            "cpu_seconds": sum(unit["cpu_seconds"] for unit in done),
+            "permutation": {
+                "scores": [_without_answers(unit["result"]) for unit in permutation],
+                "summary": summary_of([unit["result"] for unit in permutation]),
+            },
+            "one_architecture": [*_sense_rows(sensed), study_row(plan, [unit["result"] for unit in studied])],
+            "fusion": fusion_document(fusing, store.name, fused),
+        }
+        write_json(output / "claims.json", found)
+        write_text(output / "claims.md", claims_page(found))
+    return found
+
+
+def _fusion(store: StudyStore, seed: int, extent: Extent) -> tuple[Plan, list[FusionFold]]:
+    request = EvaluationRequest(
+        store.path,
+        fit=FitSettings(training=TrainingSettings(n_epochs=extent.n_epochs)),
+        evaluation=EvaluationSettings(split="k-fold", n_folds=extent.n_folds),
+        seed=seed,
+        device="cpu",
+    )
+    plan = fusion_plan(store, request)
+    return plan, fusion_folds(plan)
+
+
+def _sense_rows(units: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    results = [unit["result"] for unit in units]
+    return [sense_row([found for found in results if found["input"] == sense.name]) for sense in SENSES]
+
+
+def _split(done: Sequence[dict[str, Any]], lengths: Sequence[int]) -> list[list[dict[str, Any]]]:
+    waiting = iter(done)
+    return [[next(waiting) for _ in range(length)] for length in lengths]
+
+
+def _without_answers(score: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in score.items() if key != "answers"}
+
 
 _QUICK = """
 **This is the quick run**: one seed, four subjects, hardly any training. It shows that the experiments work; its figures
@@ -55,7 +225,7 @@ def _introduction(found: Mapping[str, Any]) -> str:
     libraries = ", ".join(f"{name} {held}" for name, held in found["libraries"].items())
     return f"""# What the talk claims, shown on small data
 
-Written by `biopercept benchmark --claims{" --quick" if found["quick"] else ""} -o OUT --seed {found["seed"]}` with \
+Written by `python -m experiments claims{" --quick" if found["quick"] else ""} -o OUT --seed {found["seed"]}` with \
 biopercept {found["version"]}
 ({libraries}; {found["machine"]}): {found["n_units"]} units of work,
 {found["cpu_seconds"] / 60:.1f} CPU minutes on one thread each; `-j N` runs N at a time, and a run that was stopped
@@ -141,3 +311,9 @@ def architecture_reading(rows: Sequence[Mapping[str, Any]]) -> str:
         f"On {len(learnt)} of {len(rows)} kinds of input the whole interval lies above chance; the smallest gain over "
         f"chance is on the {worst['input']}, {100 * (worst['accuracy'] - worst['chance']):.1f} points."
     )
+
+
+def lowest_to_highest(counts: Sequence[int]) -> str:
+    """Return "5", or "5 to 7" where counts differ."""
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"

@@ -15,7 +15,11 @@ doi:10.48550/arXiv.2202.07765.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,17 +28,37 @@ from torch import Tensor, nn
 
 from biopercept.data.batches import TokenSource
 from biopercept.data.inputs import WindowInputs
+from biopercept.data.splits import Fold
 from biopercept.data.windows import IntArray, WindowTable
 from biopercept.errors import CheckpointError, StudyError
+from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
+from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.files import only_writer, write_json, write_text
 from biopercept.modalities import MODALITIES
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.model.queries import queries_of
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
-from biopercept.training.engine import Engine
+from biopercept.model.tokens import TokenSettings
+from biopercept.report.text import table
+from biopercept.store.reading import open_store
+from biopercept.training.engine import Engine, engine_for, seed_for, threads
 from biopercept.training.loop import EpochReport, FitRequest, FittedNetwork, fit_network
 from biopercept.training.objective import cell_weights, patch_loss
-from biopercept.training.settings import FitSettings
+from biopercept.training.settings import FitSettings, TrainingSettings
+from biopercept.version import __version__
+from experiments.samples import sample_store
+from experiments.units import UnitDone, run_units
 
+VERSION = 1
+"""Raised whenever what this experiment does changes, so that no older result is taken for a new one."""
+
+SIGNALS = ("eda", "resp", "temp")
+"""Signals whose patches are long, so that a window has few steps; each step reads all tokens again."""
+
+_QUICK = """
+**This is the quick run**: four subjects, one signal and hardly any training. It shows that the experiment works;
+its figures are no result.
+"""
 _GRACE_SECONDS = 1e-3  # times are sums of float32
 
 
@@ -172,8 +196,8 @@ def forecast_errors(
             answers = (next_patches(network.eval(), batch, modality), *_persistent(sensor))
             scored = _has_past(sensor)
             errors = [(((a - sensor.patches) ** 2).mean(-1) * scored).sum((1, 2)) for a in answers]
-            table = torch.stack([*errors, scored.sum((1, 2)).float()], 1).double().cpu().numpy()
-            for subject, numbers in zip(windows.subject[row], table, strict=True):
+            totals = torch.stack([*errors, scored.sum((1, 2)).float()], 1).double().cpu().numpy()
+            for subject, numbers in zip(windows.subject[row], totals, strict=True):
                 sums[str(subject)] = sums.get(str(subject), np.zeros(4)) + numbers
     known = np.array([held for held in sums.values() if held[3] > 0])
     if not len(known):
@@ -310,3 +334,125 @@ def _last_place(sensor: SensorPatches) -> SensorPatches:
         times=sensor.times[:, -1:],
         quality=sensor.quality[:, :, -1:],
     )
+
+
+@dataclass(frozen=True)
+class ForecastFold:
+    """One signal of one fold of a study, as a unit of work; the attributes are those of the plan."""
+
+    request: EvaluationRequest
+    fold: Fold
+    modality: str
+    plan_identity: str
+
+    @property
+    def name(self) -> str:
+        """Return what the fit is called."""
+        return f"forecasting {self.modality} {self.fold.name} seed {self.request.seed}"
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that the result depends on."""
+        plan = json.loads(self.plan_identity)
+        return {"experiment": VERSION, "plan": plan, "fold": asdict(self.fold), "modality": self.modality}
+
+    def run(self) -> dict[str, Any]:
+        """Fit a network on the training subjects and return its errors on the test subjects."""
+        with open_store(self.request.store) as store:
+            plan = plan_evaluation(store, self.request)
+            fit, engine, rows = plan.request.fit, engine_for("cpu"), plan.windows.rows_of
+            seed = seed_for(self.request.seed, self.fold.name, self.modality)
+            training, validation = rows(self.fold.training), rows(self.fold.validation)
+            fitted = fit_forecaster(
+                plan.inputs, training, validation, self.modality, settings=fit, engine=engine, seed=seed
+            )
+            source = TokenSource(plan.inputs, fitted.population, fit.tokens, engine.device)
+            errors = forecast_errors(fitted.network, source, plan.windows, rows(self.fold.test), self.modality)
+        return {"modality": self.modality, **asdict(errors)}
+
+
+def run_forecasting(
+    output: Path, *, seed: int, quick: bool, n_jobs: int = 1, anew: bool = False, on_unit: UnitDone | None = None
+) -> dict[str, Any]:
+    """Run or resume forecasting of the sample study's slow signals; write ``forecasting.json``, ``forecasting.md``.
+
+    Parameters
+    ----------
+    output, seed, n_jobs, anew, on_unit
+        As in :func:`~experiments.units.run_units`.
+    quick : bool
+        Four subjects, one signal and hardly any training: a trial, and no result.
+
+    Raises
+    ------
+    BusyError
+        Where another process is writing there.
+    SettingsError
+        Where units were lost with their process; the finished ones are kept.
+    """
+    with only_writer(output), threads(1), sample_store(output, quick=quick) as store:
+        request = EvaluationRequest(
+            store.path,
+            fit=FitSettings(
+                tokens=TokenSettings(derived=False, features=False),
+                training=TrainingSettings(n_epochs=1 if quick else 16, batch_size=16),
+            ),
+            evaluation=EvaluationSettings(split="k-fold", n_folds=2 if quick else 5),
+            seed=seed,
+            device="cpu",
+        )
+        plan = plan_evaluation(store, request)
+        known = json.dumps(plan.identity(), sort_keys=True)
+        signals = SIGNALS[-1:] if quick else SIGNALS
+        folds = [ForecastFold(request, fold, modality, known) for modality in signals for fold in plan.folds]
+        units = run_units(folds, output, n_jobs=n_jobs, anew=anew, on_unit=on_unit)
+        document = {
+            "version": __version__,
+            "seed": seed,
+            "quick": quick,
+            "folds": len(plan.folds),
+            "cpu_seconds": sum(unit["cpu_seconds"] for unit in units),
+            "signals": [_over_folds([unit["result"] for unit in units], modality) for modality in signals],
+        }
+        write_json(output / "forecasting.json", document)
+        write_text(output / "forecasting.md", forecasting_page(document))
+    return document
+
+
+def _over_folds(results: Sequence[Mapping[str, Any]], modality: str) -> dict[str, Any]:
+    """Return the errors of one signal as means over the subjects of all folds."""
+    rows = [row for row in results if row["modality"] == modality]
+    n_subjects = [row["n_subjects"] for row in rows]
+    means = {
+        name: float(np.average([row[name] for row in rows], weights=n_subjects))
+        for name in ("network", "last_patch", "last_value")
+    }
+    counts = {name: sum(row[name] for row in rows) for name in ("n_subjects", "n_patches", "subjects_better")}
+    return {"modality": modality, "patch_seconds": MODALITIES[modality].patch_seconds, **means, **counts}
+
+
+def forecasting_page(document: Mapping[str, Any]) -> str:
+    """Return the Markdown page of what ``run_forecasting`` found."""
+    rows = [
+        (
+            row["modality"],
+            f"{row['patch_seconds']:g}",
+            f"{row['network']:.3f}",
+            f"{row['last_patch']:.3f}",
+            f"{row['last_value']:.3f}",
+            f"{row['subjects_better']} of {row['n_subjects']}",
+            f"{row['n_patches']:,}",
+        )
+        for row in document["signals"]
+    ]
+    heads = ("Signal", "Patch, s", "Network", "Last patch again", "Last value held", "Network is best for", "Patches")
+    return f"""# Next-step forecasting of the sample study
+
+Written by `python -m experiments forecast{" --quick" if document["quick"] else ""} -o OUT --seed {document["seed"]}` \
+with biopercept {document["version"]}; {document["cpu_seconds"] / 60:.1f} CPU minutes on one thread.
+The study is **made**: a low error says that the network can do it, and nothing about people.
+{_QUICK if document["quick"] else ""}
+A network predicts each patch of a signal from what had ended before it in all signals of the window (30 s), trained
+without labels on other subjects ({document["folds"]} folds over subjects). Errors are squared, in normalised units,
+means over patches and then over the subjects whom the network has not seen. Two answers that need no network stand
+beside it: the patch before once more, and the last sample before held.
+{table(heads, rows)}"""

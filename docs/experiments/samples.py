@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from biopercept.claims.classification import LabelledTokens
+from biopercept.errors import StudyError
 from biopercept.modalities import MODALITIES
-from biopercept.model.time_codes import grid_positions
+from biopercept.prepare.recording import PrepareSettings
+from biopercept.prepare.study import prepare_study
+from biopercept.preprocessing.windows import WindowSettings
+from biopercept.resources import sample_study
 from biopercept.store.prepared import WindowedRecording
+from biopercept.store.reading import StudyStore, open_store
+from biopercept.studies.loading import load_study
+from experiments.classification import LabelledTokens
+from experiments.networks import grid_positions
 
 N_WINDOW_SAMPLES = 64
 """Samples of a window of biosignals: a token for each."""
@@ -33,6 +41,8 @@ _TRAINING_DIGITS = 1000
 _PLACES_OF_A_DIGIT = 4  # of each training digit; a test digit has one
 _TRAINING_SHARE = 0.7  # of made samples
 _TEST_SUBJECTS = 0.3
+_STUDY_WINDOWS = WindowSettings(length_seconds=30.0, step_seconds=10.0)  # the sample study's stages last a minute
+_QUICK_SUBJECTS = ("S01", "S02", "S03", "S06")
 
 Floats = NDArray[np.float64]
 _Draw = np.random.Generator
@@ -258,3 +268,20 @@ SOUNDS: dict[str, Callable[[_Draw, Floats, float], Floats]] = {
     "noise": lambda draw, seconds, hertz: draw.normal(size=len(seconds)),
 }
 """Kinds of sound by name: functions of a generator, times in seconds and a pitch in Hz."""
+
+
+def sample_store(output: Path, *, quick: bool) -> StudyStore:
+    """Return the sample study prepared in a folder, in windows of 30 s; with ``quick`` four subjects alone.
+
+    Raises
+    ------
+    StudyError
+        Where it cannot be prepared.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    path, settings = output / ("sample-quick.h5" if quick else "sample.h5"), PrepareSettings(_STUDY_WINDOWS)
+    with sample_study() as folder:
+        summary = prepare_study(load_study(folder), path, settings, subjects=_QUICK_SUBJECTS if quick else None)
+    if summary.store is None or summary.count("failed"):
+        raise StudyError(f"the sample study could not be prepared; see {summary.log}")
+    return open_store(summary.store)

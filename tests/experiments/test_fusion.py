@@ -10,10 +10,6 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from biopercept.claims.fewer_sensors import signals_by_sensor
-from biopercept.claims.fusion import EARLY, LATE, fuse_fold, fusion_plan, mean_of_votes
-from biopercept.claims.fusion_page import verdict
-from biopercept.claims.fusion_study import fusion_page, run_fusion, scores_of
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.views import restricted, sensors_of_recording
@@ -24,6 +20,18 @@ from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.store.reading import open_store
 from biopercept.training.settings import FitSettings, TrainingSettings
+from experiments.fusion import (
+    EARLY,
+    LATE,
+    fuse_fold,
+    fusion_page,
+    fusion_plan,
+    mean_of_votes,
+    run_fusion,
+    scores_of,
+    signals_by_sensor,
+    verdict,
+)
 
 
 def _request(store: Path, n_epochs: int = 6) -> EvaluationRequest:

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from biopercept.claims.claims_page import architecture_reading, claims_page, permutation_reading
-from biopercept.claims.classification import Accuracy, FitSchedule, LabelledTokens, answers, fit_network, over_seeds
-from biopercept.claims.one_architecture import SENSES, fit_sense, same_core
-from biopercept.claims.pages import run_claims
-from biopercept.claims.permutation import CONTENDERS, Contender, fit_and_score, permuted, summary_of
-from biopercept.claims.samples import (
+from experiments.claims import architecture_reading, claims_page, permutation_reading, run_claims
+from experiments.classification import Accuracy, FitSchedule, LabelledTokens, answers, fit_network, over_seeds
+from experiments.one_architecture import SENSES, fit_sense, same_core
+from experiments.permutation import CONTENDERS, Contender, fit_and_score, permuted, summary_of
+from experiments.samples import (
     CANVAS,
     digit_tokens,
     moved_digit_tokens,

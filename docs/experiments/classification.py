@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from biopercept.claims.networks import PlacedTokens
+from experiments.networks import PlacedTokens
 
 IntArray = NDArray[np.int64]
 

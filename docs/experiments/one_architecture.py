@@ -15,7 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.claims.classification import (
+from biopercept.data.splits import Fold
+from biopercept.evaluation.fold_fits import fit_fold, fold_from_json, fold_to_json
+from biopercept.evaluation.metrics import chance_levels, score_subject, summarise
+from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
+from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.model.biosignals import PerceiverSettings
+from biopercept.store.reading import StudyStore, open_store
+from biopercept.training.engine import seed_for, seeded
+from biopercept.training.settings import FitSettings, TrainingSettings
+from experiments.classification import (
     FitSchedule,
     LabelledTokens,
     answers,
@@ -23,18 +32,8 @@ from biopercept.claims.classification import (
     over_seeds,
     score_answers,
 )
-from biopercept.claims.networks import NetworkSettings, PerceiverOnTokens
-from biopercept.claims.samples import N_SOUND_PATCHES, digit_tokens, shape_tokens, sound_tokens
-from biopercept.data.splits import Fold
-from biopercept.evaluation.fold_fits import fit_fold, fold_from_json, fold_to_json
-from biopercept.evaluation.metrics import chance_levels, score_subject, summarise
-from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
-from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.time_codes import FourierPositions
-from biopercept.store.reading import StudyStore, open_store
-from biopercept.training.engine import seed_for, seeded
-from biopercept.training.settings import FitSettings, TrainingSettings
+from experiments.networks import FourierPositions, NetworkSettings, PerceiverOnTokens
+from experiments.samples import N_SOUND_PATCHES, digit_tokens, shape_tokens, sound_tokens
 
 VERSION = 2
 """Raised whenever what this experiment does changes, so that no older result is taken for a new one."""
