@@ -52,6 +52,7 @@ def train(
     if subject is not None and subjects is not None:
         raise typer.BadParameter("--subject is one personal model, --subjects are the people of a common one; give one")
     refuse_existing(output, overwrite=overwrite)
+    known_scores = None if scores is None else _scores(scores)
     chosen = [] if normalisation is None else [f"normalisation.mode={normalisation}"]
     settings = settings_for(store, config, [*(overrides or []), *chosen], quiet=quiet)
     fit = FitSettings(
@@ -74,7 +75,6 @@ def train(
             conformal_coverage=settings.evaluation.conformal_coverage,
         ),
     )
-    known_scores = None if scores is None else _scores(scores)
     with open_store(store) as opened, only_writer(output), progress(quiet=quiet) as bar:
         if subject is None:
             plan = plan_evaluation(opened, request, needs_folds=False)

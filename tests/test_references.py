@@ -83,7 +83,8 @@ def test_every_command_that_is_named_exists() -> None:
 
 
 def test_every_option_that_is_named_exists() -> None:
-    scripts = {option for path in (ROOT / ".ci").iterdir() for option in re.findall(r"[\"'](--[a-z-]+)", read(path))}
+    own = [*(ROOT / ".ci").iterdir(), *(ROOT / "docs" / "experiments").glob("*.py")]
+    scripts = {option for path in own for option in re.findall(r"[\"'](--[a-z-]+)", read(path))}
     known = {option for options in commands().values() for option in options} | scripts
     known |= OF_OTHER_PROGRAMS | OF_THE_PROGRAM
     pattern = r"(?<![\w-])(--[a-z][a-z-]*[a-z])(?![\w-])"

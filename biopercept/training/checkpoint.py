@@ -27,7 +27,7 @@ from biopercept.tasks import Task
 from biopercept.training.calibration import Calibration
 from biopercept.version import __version__
 
-SCHEMA = 1
+SCHEMA = 2  # 1: a network for one classification, another for everything else, parts by other names
 TRAINED, PRETRAINED, ANSWERING = "perceiver-io", "pretrained", "perceiver-io-tasks"
 WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.json", "card.md"
 
@@ -265,7 +265,8 @@ def read_description(folder: Path) -> dict[str, Any]:
     if description.get("schema") != SCHEMA:
         raise CheckpointError(
             f"{DESCRIPTION} in {folder} has schema {description.get('schema')!r} and this biopercept reads {SCHEMA}; "
-            f"it was written by biopercept {description.get('versions', {}).get('biopercept', 'of another version')}"
+            f"it was written by biopercept {description.get('versions', {}).get('biopercept', 'of another version')}; "
+            "make the model again with this one"
         )
     if description.get("description_sha256") != _description_hash(description):
         raise CheckpointError(

@@ -61,7 +61,7 @@ def test_weights_that_have_seen_test_subjects_are_a_leak_and_every_output_says_s
     scores = cross_validate(request(store, start_from=start), tmp_path / "cv")
     [leak] = [w for w in scores["warnings"] if w.startswith("LEAK")]
     assert "had seen 2 of the 6 test subjects (P01, P05); pretrain inside each fold with --pretrain" in leak
-    assert scores["start_from"]["new"] == ["queries.values", "head.weight", "head.bias"]
+    assert scores["start_from"]["new"] == ["queries.values", "heads.0.weight", "heads.0.bias"]
     assert json.loads((tmp_path / "cv" / "folds.json").read_text())["run"]["start_from"] == scores["start_from"]
 
 

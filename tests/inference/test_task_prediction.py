@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,7 @@ from biopercept.inference.prediction import Truth, predict_tasks, predict_times,
 from biopercept.inference.prediction_files import number_row, write_numbers, write_trace
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.store.reading import open_store
-from biopercept.training.checkpoint import DESCRIPTION, TaskCheckpoint, load_checkpoint, load_model
+from biopercept.training.checkpoint import DESCRIPTION, TaskCheckpoint, load_checkpoint, load_model, load_start
 from biopercept.training.engine import Engine
 from biopercept.training.final import Provenance, measured_modalities, train_tasks
 from biopercept.training.settings import FitSettings, TrainingSettings
@@ -134,9 +135,23 @@ def test_where_one_classification_is_needed_and_where_a_description_was_edited_i
     for path in model.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
     text = (copy / DESCRIPTION).read_text()
-    (copy / DESCRIPTION).write_text(text.replace('"spread"', '"spraed"'))
+    (copy / DESCRIPTION).write_text(text.replace('"scale"', '"sclae"'))
     with pytest.raises(CheckpointError, match="is damaged or was edited"):
         load_model(copy)
+
+
+@pytest.mark.parametrize("load", [load_model, load_start])
+def test_a_model_of_an_earlier_schema_is_refused_and_not_read_in_part(
+    load: Callable[[Path], object], model: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "old"
+    copy.mkdir()
+    for path in model.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    text = (copy / DESCRIPTION).read_text()
+    (copy / DESCRIPTION).write_text(text.replace('"schema": 2', '"schema": 1'))
+    with pytest.raises(CheckpointError, match=r"has schema 1 and this biopercept reads 2; .*make the model again"):
+        load(copy)
 
 
 def test_the_card_names_every_answer(model: Path) -> None:
