@@ -108,14 +108,11 @@ def run_in_children(
         A function of a module, ``work(context, job)``. It raises nothing that matters: an exception is a result.
     context : object
         Handed to every process once.
-    jobs : sequence
     n_processes : int
         How many run at a time.
-    limits : Limits
 
     Yields
     ------
-    index : int
     result : what ``work`` returned, or Lost
         Lost where the process died, ran out of time, or ``work`` raised.
     """

@@ -79,7 +79,6 @@ class Signal:
         Hz. For an irregular signal the median rate, for information only.
     start_seconds : float
         Time of the first sample on the recording's clock, seconds.
-    channels : tuple of Channel
     n_samples : int
         Samples per channel.
     reader : callable
@@ -202,7 +201,6 @@ class Recording:
     ----------
     subject, session, name : str
         Whose recording, which session (may be empty), and the recording's own name.
-    signals : tuple of Signal
     intervals : tuple of Interval
         Labelled stretches, in time order; may be empty.
     started_at : datetime or None
@@ -279,7 +277,6 @@ class RecordingLabels:
 
         Parameters
         ----------
-        column : str
         label : str
             Of the stretch that the window was cut from; empty for a window that was cut without regard to labels,
             which is then given the number of any stretch it lies wholly inside.

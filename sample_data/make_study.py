@@ -44,12 +44,10 @@ class Plan:
 
     Attributes
     ----------
-    subject : str
     response : float
         Strength of the planted effect; 1 is about +6 beats a minute.
     order : str
         One letter per stage: R rest, S stress.
-    has_eeg : bool
     is_broken : bool
         The Pz electrode is dead and the ECG lead is off for half a minute.
     wrist_offset_seconds : float

@@ -68,7 +68,6 @@ class AuditRequest:
     ----------
     evaluation : EvaluationRequest
         Store, task, normalisation, subjects, seed; and how a network would be fitted.
-    settings : AuditSettings
     model_scores : Path or None
         A finished folder of ``cross-validate`` whose answers are audited.
     fits : bool
@@ -94,9 +93,6 @@ class AuditResult:
 
     Attributes
     ----------
-    material : Material
-    findings : tuple of Finding
-    skipped : tuple of Skipped
     model : str or None
         Name of the model whose answers were audited.
     """
@@ -133,7 +129,6 @@ def audit(
 
     Parameters
     ----------
-    request : AuditRequest
     output : Path
         Where folds that are fitted are kept, so that an interrupted audit goes on.
     n_jobs : int

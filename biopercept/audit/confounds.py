@@ -160,10 +160,8 @@ def probe_design(material: Material, rival: LabelScore, rival_name: str) -> tupl
 
     Parameters
     ----------
-    material : Material
     rival : LabelScore
         What a model of the features reaches on the same windows.
-    rival_name : str
     """
     found: list[Finding | Skipped] = []
     clock = rival

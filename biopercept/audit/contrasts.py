@@ -120,7 +120,6 @@ def probe_random_split(material: Material, model: LabelScore | None) -> Finding:
 
     Parameters
     ----------
-    material : Material
     model : LabelScore or None
         Of the model under audit; a warning where it is as good as the inflated figure.
     """

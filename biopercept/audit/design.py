@@ -229,7 +229,6 @@ def sets_of(material: Material, participants: Mapping[str, Mapping[str, str]]) -
 
     Parameters
     ----------
-    material : Material
     participants : mapping of subject to (mapping of column to text)
         May be empty.
     """

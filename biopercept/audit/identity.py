@@ -42,8 +42,6 @@ def probe_identity(
 
     Parameters
     ----------
-    material : Material
-    what : Readable
     groups : sequence of FoldValues
         Test subjects of one group are told from each other.
     tie : LabelScore
@@ -127,8 +125,6 @@ class Recognition:
         Bootstrap over subjects.
     chance : float
         One over the number of subjects to choose from.
-    n_subjects, n_windows : int
-    per_subject : mapping of subject to float
     """
 
     value: float
@@ -160,7 +156,6 @@ def recognise(material: Material, groups: Sequence[FoldValues]) -> Recognition |
 
     Parameters
     ----------
-    material : Material
     groups : sequence of FoldValues
         Test subjects of one group are told from each other; values need only be comparable within a group.
 

@@ -42,7 +42,6 @@ class LabelScore:
         Bootstrap over subjects.
     chance : float
         One over the number of classes that a subject has, averaged over subjects.
-    n_subjects, n_windows : int
     per_subject : mapping of subject to float
         Empty where pooled.
     is_pooled : bool
@@ -87,7 +86,6 @@ class Material:
     ----------
     plan : Plan
         Task, windows, normalisation and folds.
-    settings : AuditSettings
     """
 
     plan: Plan

@@ -52,9 +52,6 @@ def probe_time(
 
     Parameters
     ----------
-    material : Material
-    what : Readable
-    folds : sequence of FoldValues
     clock : LabelScore
         How well time alone tells the label.
     rival : LabelScore
@@ -241,8 +238,6 @@ class Association:
         Bootstrap over subjects.
     p_value : float
         Share of circular shifts whose mean is at least as high.
-    n_subjects, n_windows : int
-    per_subject : mapping of subject to float
     """
 
     value: float
@@ -302,7 +297,6 @@ def read_time(material: Material, folds: Sequence[FoldValues]) -> TimeReading:
 
     Parameters
     ----------
-    material : Material
     folds : sequence of FoldValues
         Numbers about windows; each fold's training and test subjects differ.
     """

@@ -67,8 +67,6 @@ class CnnLateFusion(nn.Module):
     ----------
     settings : PerceiverSettings
         Of it: width, widening, feedforward_dropout and head_dropout.
-    token_settings : TokenSettings
-    vocabulary : TokenVocabulary
     n_outputs : int
         Classes.
 

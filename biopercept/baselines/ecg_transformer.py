@@ -49,8 +49,6 @@ class EcgTransformer(nn.Module):
     ----------
     settings : PerceiverSettings
         Of it: width, n_layers, n_heads and the dropouts.
-    token_settings : TokenSettings
-    vocabulary : TokenVocabulary
     n_outputs : int
         Classes.
 

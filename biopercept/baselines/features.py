@@ -40,8 +40,6 @@ class FittedFeatureModel:
     estimator : a fitted scikit-learn classifier or pipeline
     values : float64 array, shape (n_windows, n_columns)
         Normalised features of every window of the study.
-    n_classes : int
-    n_parameters : int
     columns : int64 array, shape (n_columns,), or None
         Which feature each column of ``values`` is; None where they are no features of the window table.
     operations_per_window : None
@@ -144,7 +142,6 @@ class FittedRegressor:
     estimator : a fitted scikit-learn regressor or pipeline
     values : float64 array, shape (n_windows, n_columns)
         Normalised features of every window of the study.
-    n_parameters : int
     operations_per_window : None
         Counted for networks only.
     """

@@ -58,8 +58,6 @@ class Hourglass(nn.Module):
     ----------
     settings : PerceiverSettings
         Of it: width, n_blocks, feedforward_dropout and head_dropout.
-    token_settings : TokenSettings
-    vocabulary : TokenVocabulary
     n_outputs : int
         Classes.
 

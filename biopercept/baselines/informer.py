@@ -40,7 +40,6 @@ class ProbSparseAttention(MultiHeadAttention):
 
     Parameters
     ----------
-    width, n_heads : int
     dropout : float
         Chance of a token to be hidden from an active query in training.
     factor : float
@@ -130,8 +129,6 @@ class Informer(nn.Module):
     ----------
     settings : PerceiverSettings
         Of it: width, n_layers, n_heads, widening and the dropouts.
-    token_settings : TokenSettings
-    vocabulary : TokenVocabulary
     n_outputs : int
         Classes.
     factor : float

@@ -34,8 +34,6 @@ class LongShortTermMemory(nn.Module):
     ----------
     settings : PerceiverSettings
         Of it: width, n_layers, feedforward_dropout and head_dropout.
-    token_settings : TokenSettings
-    vocabulary : TokenVocabulary
     n_outputs : int
         Classes.
 

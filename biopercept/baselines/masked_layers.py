@@ -57,7 +57,6 @@ class FeatureCode(nn.Module):
 
     Parameters
     ----------
-    width : int
     groups : mapping of str to int
         Number of features, by group.
     """
@@ -72,8 +71,6 @@ class FeatureCode(nn.Module):
 
         Parameters
         ----------
-        features : tuple of FeatureGroup
-        n_samples : int
         like : Tensor
             Gives dtype and device.
         """
@@ -97,8 +94,6 @@ def hidden(inputs: TokenInputs, settings: TokenSettings, generator: torch.Genera
 
     Parameters
     ----------
-    inputs : TokenInputs
-    settings : TokenSettings
     generator : torch.Generator or None
         Source of the draws; None: torch's global one.
     """

@@ -34,8 +34,6 @@ class Perceiver(nn.Module):
     ----------
     settings : PerceiverSettings
         ``n_blocks`` latent blocks, but at least two; the tokens are read before each of them.
-    token_settings : TokenSettings
-    vocabulary : TokenVocabulary
     n_outputs : int
         Classes.
     """

@@ -29,8 +29,6 @@ class Transformer(nn.Module):
     ----------
     settings : PerceiverSettings
         Of it: width, n_layers, n_heads, widening and the dropouts.
-    token_settings : TokenSettings
-    vocabulary : TokenVocabulary
     n_outputs : int
         Classes.
     """

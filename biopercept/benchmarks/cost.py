@@ -84,7 +84,6 @@ def picture_scores(side: int = 512, width: int = 512, n_layers: int = 10) -> int
         Pixels along each side.
     width : int
         Width of a token.
-    n_layers : int
     """
     query = torch.empty(side * side, width, device="meta")
     return sum(count_multiply_adds(lambda: query @ query.T) for _ in range(n_layers))

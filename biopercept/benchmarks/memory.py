@@ -33,7 +33,6 @@ def peak_growth(name: str, n_tokens: int, *, is_training: bool) -> float | None:
     ----------
     name : str
         An implementation (see ``peers``).
-    n_tokens : int
     is_training : bool
         Forward and backward, or forward alone.
 

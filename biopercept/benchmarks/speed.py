@@ -26,8 +26,6 @@ class Speed:
 
     Attributes
     ----------
-    name : str
-    n_parameters : int
     n_tokens : int
         Of each of the batch's samples.
     is_training : bool

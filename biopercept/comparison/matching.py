@@ -43,7 +43,6 @@ class Matched:
 
     Attributes
     ----------
-    validations : tuple of CrossValidation
     labels : tuple of str
         A name for each that no other has.
     subjects, left_out : tuple of str
@@ -51,7 +50,6 @@ class Matched:
     scores : float64 array, shape (n_subjects, n_validations)
     partitions : tuple of Partition
         Empty where the split is not k-fold.
-    metric : str
     """
 
     validations: tuple[CrossValidation, ...]

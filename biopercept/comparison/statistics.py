@@ -124,7 +124,6 @@ class ResampledT:
         Mean difference over splits.
     t, p : float
         Two-sided.
-    df, n_splits : int
     ratio : float
         Tested over trained subjects: the term by which the variance is corrected.
     """
@@ -287,7 +286,6 @@ class Friedman:
         Iman and Davenport's F and its p; None where all subjects rank alike.
     critical_difference : float
         Average ranks that lie further apart differ at the 0.05 level (Nemenyi; Demsar 2006).
-    n_subjects : int
     """
 
     average_ranks: tuple[float, ...]
@@ -306,7 +304,6 @@ def friedman_test(scores: Floats, *, higher_is_better: bool = True) -> Friedman:
     ----------
     scores : float64 array, shape (n_subjects, n_models)
         Finite; at least 3 models and 2 subjects.
-    higher_is_better : bool
 
     Raises
     ------

@@ -40,7 +40,6 @@ class ScaledPatches:
 
     Attributes
     ----------
-    channels : tuple of str
     patches : SensorPatches
         Normalised.
     centre, spread : float32 Tensor (B, C)
@@ -60,7 +59,6 @@ class TokenSource:
 
     Parameters
     ----------
-    inputs : WindowInputs
     population : Population
         Fitted on the training subjects.
     tokens : TokenSettings
@@ -146,10 +144,8 @@ class TokenSource:
 
         Parameters
         ----------
-        rows : int64 array
         read : callable, optional
             Gives the part of a batch whose tokens count; None: all of it.
-        batch_size : int
         """
         found = [torch.zeros(0, dtype=torch.bool)]
         for start in range(0, len(rows), batch_size):
@@ -216,7 +212,6 @@ class Layouts:
             Of the table's recordings.
         n_patches : sequence of int
             Patches of a window, by bank.
-        windows : WindowTable
         """
         columns = [bank.offset != ABSENT for bank in banks]
         nothing = np.zeros((len(windows.recordings), 0), dtype=bool)

@@ -30,7 +30,6 @@ class JoinedStores:
 
     Attributes
     ----------
-    parts : tuple of StudyStore
     name : str
         Names of the studies.
     window_length_seconds, step_seconds : float
@@ -41,7 +40,6 @@ class JoinedStores:
         The tasks that all have, with the labels of all.
     disagreements : dict of str to str
         Why a task that all have by name cannot be evaluated over them.
-    recordings : tuple of RecordingOfStudy
     warnings : tuple of str
         What every output says of the stores.
     """
@@ -256,8 +254,6 @@ class RecordingOfStudy:
 
     Attributes
     ----------
-    study : str
-    own : WindowedRecording
     columns : tuple of int
         Columns of its features that all studies have, in their common order.
     """

@@ -37,7 +37,6 @@ class SignalBank:
 
     Attributes
     ----------
-    modality : str
     sampling_rate : float
         Hz, of the stored samples.
     channels : tuple of Channel
@@ -108,7 +107,6 @@ def build_banks(recordings: Sequence[WindowedRecording], *, raw: bool, derived: 
 
     Parameters
     ----------
-    recordings : sequence of WindowedRecording
     raw, derived : bool
         Whether measured signals, and derived series, are wanted.
     """
@@ -186,8 +184,6 @@ def bank_moments(
 
     Parameters
     ----------
-    bank : SignalBank
-    windows : WindowTable
     mode : str
         A rung of the normalisation ladder.
     reference_ends : float64 array (n_recordings,)

@@ -89,7 +89,6 @@ def make_folds(
 
     Parameters
     ----------
-    subjects : sequence of str
     split : str
         ``subject`` (leave one subject out) or ``k-fold`` (whole subjects, dealt by identity).
     n_folds : int
@@ -218,10 +217,8 @@ def choose_validation(subjects: Sequence[str], fraction: float, salt: object) ->
 
     Parameters
     ----------
-    subjects : sequence of str
     fraction : float
         Part that is chosen; 0 for nobody.
-    salt : object
     """
     if fraction <= 0 or len(subjects) < 2:
         return ()
@@ -248,8 +245,6 @@ def dealt_by_class(
     subjects : array of str, shape (n_windows,)
     targets : sequence of int64 arrays, shape (n_windows,)
         Class of each window in each task; below 0 where it has none.
-    n_folds : int
-    seed : int
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -289,8 +284,6 @@ def identity_place(subject: str, salt: str, n_places: int) -> float:
 
     Parameters
     ----------
-    subject : str
-    salt : str
     n_places : int
         At least 1.
 

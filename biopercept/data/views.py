@@ -27,7 +27,6 @@ class RestrictedRecording:
 
     Attributes
     ----------
-    whole : WindowedRecording
     kept : frozenset of str
         Measured modalities that remain.
     feature_names : tuple of str
@@ -95,7 +94,6 @@ class VisibleRecording:
 
     Attributes
     ----------
-    whole : WindowedRecording
     rows : int64 array
         Rows of its window table that are visible.
     length_seconds : float

@@ -29,7 +29,6 @@ class Targets:
 
     Attributes
     ----------
-    task : Task
     values : array, shape (n_windows,)
         Class or level as int64, -1 where the task gives none; of a regression the number in the unit of the study's
         column as float64, NaN where there is none.
@@ -211,8 +210,6 @@ def labelled_windows(
 
     Parameters
     ----------
-    recordings : sequence of WindowedRecording
-    task : Task
     length_seconds : float
         Length of the windows.
     feature_names : sequence of str
@@ -352,11 +349,6 @@ class DenseLabels:
 
     A time in no stretch that the task knows, or in stretches that disagree, has no answer. A stretch holds its onset
     and not its end.
-
-    Parameters
-    ----------
-    recordings : sequence of WindowedRecording
-    task : Task
     """
 
     def __init__(self, recordings: Sequence[WindowedRecording], task: Task) -> None:

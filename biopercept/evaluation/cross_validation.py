@@ -42,7 +42,6 @@ def cross_validate(
 
     Parameters
     ----------
-    request : EvaluationRequest
     output : Path
         Result folder; folds finished in an earlier run of the same request are used again.
     n_jobs : int

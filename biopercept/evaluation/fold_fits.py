@@ -39,12 +39,10 @@ class FoldResult:
 
     Attributes
     ----------
-    fold : Fold
     rows : int64 array, shape (n_test,)
         Rows of the window table.
     probabilities : float64 array, shape (n_test, n_classes)
         Mean over the repetitions. Of a regression its number, of several tasks their answers side by side.
-    n_parameters : int
     seconds : float
         Wall-clock time of fitting and predicting.
     history : list

@@ -119,7 +119,6 @@ def given_folds(
     ----------
     path : Path
         Result folder or ``folds.json`` of the earlier run.
-    everyone : sequence of str
     split : str
         Must be that of the earlier run.
     validation_fraction : float
@@ -206,9 +205,6 @@ def choose_folds(
 
     Parameters
     ----------
-    windows : WindowTable
-    evaluation : EvaluationSettings
-    seed : int
     validation_fraction : float
         Part of each fold's labelled subjects that early stopping looks at.
     studies : mapping of str to sequence of str
@@ -267,8 +263,6 @@ def check_classes_per_fold(windows: WindowTable, folds: Sequence[Fold], *, inste
 
     Parameters
     ----------
-    windows : WindowTable
-    folds : sequence of Fold
     instead : str
         What the user may use, beside ``training.validation_fraction=0``.
 

@@ -45,13 +45,10 @@ class GenerationPlan:
     ----------
     request : EvaluationRequest
         Its ``fit.pretraining`` is set; its model and task are not used.
-    recordings : tuple of WindowedRecording
-    folds : tuple of Fold
     sensors : tuple of str
         Measured modalities, each hidden in turn.
     length_seconds, step_seconds : float
         Of the windows.
-    feature_names : tuple of str
     study, fingerprint : str
         Of the store.
     """
@@ -106,14 +103,11 @@ class GenerationFold:
 
     Attributes
     ----------
-    fold : Fold
     rows : tuple of dict
         ``subject``, ``sensor``, ``signal``, ``n_windows``, ``n_patches``; ``rmse`` and ``mae`` (normalised),
         ``rmse_unit`` and ``mae_unit`` (in the signal's unit) by what was said; ``correlation`` of the network's.
-    n_parameters : int
     seconds : float
         Of pretraining and asking, wall clock.
-    seconds_pretraining : float
     history : tuple of (epoch, loss)
     """
 
@@ -270,7 +264,6 @@ def subject_errors(
 
     Parameters
     ----------
-    network : BiosignalPerceiver
     shown : TokenSource
         The windows without the hidden sensor; windows in which it leaves nothing are not asked about.
     hidden : TokenSource
@@ -279,7 +272,6 @@ def subject_errors(
         Fitted on training subjects; a channel that they lack is not asked about.
     rows : int64 array
         Windows of one subject.
-    batch_size : int
 
     Returns
     -------

@@ -54,10 +54,8 @@ def learning_curve(
 
     Parameters
     ----------
-    request : EvaluationRequest
     shares : sequence of float
         Parts of each fold's training subjects whose labels are used.
-    output : Path
     n_jobs, config_text, overwrite
         As of :func:`~biopercept.evaluation.cross_validation.cross_validate`.
     on_fold : callable, optional

@@ -74,7 +74,6 @@ def score_subject(subject: str, target: Targets, probabilities: Probabilities) -
 
     Parameters
     ----------
-    subject : str
     target : int64 array, shape (n_windows,)
         Class index of each window.
     probabilities : float64 array, shape (n_windows, n_classes)
@@ -155,7 +154,6 @@ def binned_error(
         0 or 1.
     weights : float64 array, shape (n,), optional
         Times that each window counts.
-    n_bins : int
     """
     mass = np.ones(len(said)) if weights is None else weights
     middle = np.cumsum(mass) - 0.5 * mass
@@ -263,7 +261,6 @@ def numbers_document(
     ----------
     subject : array of str, shape (n_windows,)
     label, predicted : float64 arrays, shape (n_windows,)
-    per_subject : sequence of RegressionScores
     seed : int
         Of the bootstrap.
     n_bootstrap : int

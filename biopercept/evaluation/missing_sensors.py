@@ -69,13 +69,10 @@ def answers_without(
 
     Parameters
     ----------
-    fitted : Fitted
     views : mapping
         Of :func:`sensor_views`.
-    rows : int64 array
     whole : float64 array, shape (len(rows), n_classes)
         Answers with all sensors.
-    tokens : TokenSettings
     """
     if not views:
         return {}
@@ -189,7 +186,6 @@ def answers_from(fitted: Fitted, read: WindowInputs, rows: IntArray, tokens: Tok
         The same windows, in the order of ``rows``, with fewer sensors.
     rows : int64 array
         Of the study's table.
-    tokens : TokenSettings
 
     Returns
     -------

@@ -50,7 +50,6 @@ class PersonalFold:
 
     Attributes
     ----------
-    fold : Fold
     rows : tuple of dict
         Per subject, tier, method and k: ``label_minutes``, ``elapsed_minutes``, ``n_labelled``, ``n_scored``,
         ``balanced_accuracy``, ``auroc``, ``n_fallen_back`` (of the repetitions: the general model was kept),
@@ -60,7 +59,6 @@ class PersonalFold:
         Rows of the window table: scored, by subject; granted, by subject and k ("all": the personal tier).
     n_parameters : int
         Of the general model.
-    seconds : float
     """
 
     fold: Fold
@@ -291,7 +289,6 @@ class PersonalPlan(Plan):
         Of the subjects that can be scored.
     not_scored : dict of str to str
         Why the others cannot.
-    gap_seconds : float
     reference_inputs : WindowInputs or None
         The same windows scaled by each recording's first seconds; None where that tier is not asked for, or where it is
         what the general model does anyway.

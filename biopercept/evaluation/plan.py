@@ -53,7 +53,6 @@ class EvaluationRequest:
 
     Attributes
     ----------
-    store : Path
     model : str
         A name of :data:`biopercept.baselines.catalogue.MODELS`.
     task : str or None
@@ -65,8 +64,6 @@ class EvaluationRequest:
         scored with ``global``.
     subjects, excluded : tuple of str, or None
         Only these subjects; without these.
-    seed : int
-    device : str
     more_stores : tuple of Path
         Further stores that are evaluated together with the first; subjects are then named "study/subject".
     folds_from : Path or None
@@ -97,7 +94,6 @@ class Plan:
 
     Attributes
     ----------
-    request, task, normalisation, inputs, folds, warnings, store_fingerprint
     start : dict or None
         Where the network's weights begin, as plain values; None for new ones.
 
@@ -259,8 +255,6 @@ def check_calibration(tasks: Sequence[Task], evaluation: EvaluationSettings, wha
 
     Parameters
     ----------
-    tasks : sequence of Task
-    evaluation : EvaluationSettings
     what : str
         What is never calibrated, whatever its task, such as "a model of one person"; empty for everything else.
 

@@ -28,7 +28,6 @@ class RunFolder(Generic[Result]):
 
     Attributes
     ----------
-    path : Path
     kind : str
         What messages call it, such as "cross-validation".
     folds_file : str
@@ -101,7 +100,6 @@ class RunFolder(Generic[Result]):
 
         Parameters
         ----------
-        folds : sequence of Fold
         fit : callable
             Gives the results of the folds that are still to be done, in any order.
         on_fold : callable, optional

@@ -395,7 +395,6 @@ def studies_document(plan: Plan, per_subject: Sequence[OfSubject], names: Sequen
 
     Parameters
     ----------
-    plan : Plan
     per_subject : sequence
         Scores of all subjects.
     names : sequence of str
@@ -533,13 +532,7 @@ def _less(one: float | None, other: float | None) -> float | None:
 
 
 def scored_part(plan: Plan, results: Sequence[FoldResult]) -> tuple[Plan, Sequence[FoldResult]]:
-    """Return the plan and the folds' results with only the windows that are scored; those over subjects as they are.
-
-    Parameters
-    ----------
-    plan : Plan
-    results : sequence of FoldResult
-    """
+    """Return the plan and the folds' results with only the windows that are scored; those over subjects as they are."""
     if not isinstance(plan, TimePlan):
         return plan, results
     rows = np.sort(np.concatenate([plan.windows.rows_of(fold.test) for fold in plan.folds]))

@@ -41,7 +41,6 @@ class TimePlan(Plan):
     ----------
     checkpoint : Checkpoint or None
         The model that is adapted to each subject; None where each is fitted from new weights.
-    embargo_seconds : float
     label_minutes : mapping of str to float
         Minutes of labels that are learnt from, by subject.
     """
@@ -227,7 +226,6 @@ def require_one_classification(plan: Plan, what: str) -> None:
 
     Parameters
     ----------
-    plan : Plan
     what : str
         What asks, such as an option.
 
@@ -253,7 +251,6 @@ def renamed(table: WindowTable, rows: IntArray, names: Sequence[str], excluded: 
 
     Parameters
     ----------
-    table : WindowTable
     rows : int64 array, shape (n,)
     names : sequence of str
         Of each.

@@ -319,7 +319,6 @@ def set_document(
     subject, target : arrays, shape (n,)
     sets : bool array, shape (n, n_classes)
         Which classes each window's set holds.
-    classes : sequence of str
     target_coverage : float
         What was asked for.
     seed, n_bootstrap : int

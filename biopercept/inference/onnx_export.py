@@ -41,8 +41,6 @@ def export_onnx(checkpoint: Checkpoint, path: Path, modalities: Sequence[str] | 
 
     Parameters
     ----------
-    checkpoint : Checkpoint
-    path : Path
     modalities : sequence of str, optional
         Signals, measured or derived, that the file shall read; None: all that the model was trained with.
 
@@ -144,8 +142,6 @@ def example_inputs(
 
     Parameters
     ----------
-    checkpoint : Checkpoint
-    modalities : sequence of str
     n_windows, n_channels, n_patches : int
         The second sensor has one patch more than the first, and so on.
     """

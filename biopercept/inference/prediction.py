@@ -38,7 +38,6 @@ class Truth:
 
     Attributes
     ----------
-    labels : RecordingLabels
     study : str
         Name of the study that the recording belongs to; empty for a file by itself.
     tasks : mapping of str to Task, or None
@@ -85,13 +84,10 @@ class PredictedRecording:
 
     Attributes
     ----------
-    subject, session, recording : str
     key : str
         Unique among the recordings of a study and safe in file names.
-    classes : tuple of str
     onset : float64 array, shape (n_windows,)
         Start of each window, seconds on the recording's clock.
-    length_seconds : float
     probabilities : float64 array, shape (n_windows, n_classes)
         NaN where withheld.
     quality : float64 array, shape (n_windows,)
@@ -102,7 +98,6 @@ class PredictedRecording:
         Why a window's answer is withheld; empty where it is given.
     used, ignored : tuple of str
         Modalities of the recording that the model read, and those it was not trained with.
-    notes : tuple of str
     sets : tuple of str
         Classes in each window's prediction set, joined by `` | ``; empty where the model makes no sets.
     """
@@ -142,10 +137,8 @@ def predict_recording(
 
     Parameters
     ----------
-    checkpoint : Checkpoint
     recording : WindowedRecording
         With windows, cleaning and features as ``checkpoint.prepare`` says.
-    engine : Engine
     truth : Truth
         What the study says, where known: only to write it beside the answer.
     before : sequence of WindowedRecording
@@ -317,12 +310,10 @@ class PredictedNumbers:
 
     Attributes
     ----------
-    subject, session, recording, key : str
     column : str
         The study's column that is predicted, whose unit the numbers have.
     onset : float64 array, shape (n_windows,)
         Start of each window, seconds on the recording's clock.
-    length_seconds : float
     values, label, quality : float64 arrays, shape (n_windows,)
         Predicted number (NaN where withheld), true one where known, and mean signal quality in [0, 1].
     reason : tuple of str
@@ -352,10 +343,8 @@ class Trace:
 
     Attributes
     ----------
-    key : str
     classes : tuple of str
         Empty for a regression.
-    every_seconds : float
     onset : float64 array, shape (n_times,)
         Seconds on the recording's clock.
     answers : float64 array, shape (n_times, n_answers)
@@ -411,10 +400,8 @@ def predict_tasks(
 
     Parameters
     ----------
-    checkpoint : TaskCheckpoint
     recording : WindowedRecording
         With windows, cleaning and features as ``checkpoint.prepare`` says.
-    engine : Engine
     truth : Truth
         What the study says, where known: only to write it beside the answer.
     every_seconds : float, optional

@@ -45,7 +45,6 @@ class GeneratedSignal:
     ----------
     modality, unit : str
         What it is, and the unit of ``values``.
-    channels : tuple of str
     times : float64 array, shape (n,)
         Seconds on the recording's clock, evenly spaced.
     values : float64 array, shape (n_channels, n)
@@ -110,10 +109,6 @@ def told_signal(
 
     Parameters
     ----------
-    model : PretrainedModel
-    recording : WindowedRecording
-    modality : str
-    engine : Engine
     feature_names : sequence of str
         Of the columns of the recording's windows.
 

@@ -43,7 +43,6 @@ class RawChannel:
         As the file gives them.
     sampling_rate, start_seconds : float
         Hz; seconds on the recording's clock.
-    n_samples : int
     key : int
         What ``block`` calls this channel.
     block : callable
@@ -101,7 +100,6 @@ def assemble_signals(
     -------
     signals : tuple of Signal
         In the modality's own unit wherever the table of units knows the way.
-    notes : tuple of str
     """
     notes: list[str] = []
     on_grid = is_cap_grid(tuple(channel.label for channel in channels))

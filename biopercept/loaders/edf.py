@@ -48,7 +48,6 @@ def load_edf(path: Path, *, overrides: Mapping[str, SignalOverride] | None = Non
 
     Parameters
     ----------
-    path : Path
     overrides : mapping or None
         What the study says about channels, by pattern of their label.
 
@@ -233,13 +232,10 @@ class EdfChannel:
 
     Attributes
     ----------
-    label, unit : str
-    samples_per_record : int
     byte_offset : int
         Where the channel's samples start within a data record.
     scale, offset : float
         Physical value = digital * scale + offset, in ``unit``.
-    is_annotation : bool
     fault : str
         Why the channel cannot be used; empty where it can.
     """
@@ -260,16 +256,12 @@ class EdfHeader:
 
     Attributes
     ----------
-    is_bdf, is_discontinuous : bool
     started_at : datetime or None
         Start on the clock of the device (EDF keeps no zone); None where the date is impossible.
-    header_bytes, record_bytes : int
     record_seconds : float
         0 only for a file of annotations.
     n_records : int
         Whole data records that the file really holds.
-    channels : tuple of EdfChannel
-    notes : tuple of str
     """
 
     is_bdf: bool
@@ -460,7 +452,6 @@ class EdfAnnotations:
         Start of the first record, seconds; 0 where it is not known.
     intervals : tuple of Interval
         In time order, seconds from the first sample.
-    notes : tuple of str
     """
 
     record_onsets: FloatArray | None

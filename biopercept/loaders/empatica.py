@@ -91,7 +91,6 @@ def load_empatica(path: Path, *, overrides: Mapping[str, SignalOverride] | None 
 
     Parameters
     ----------
-    path : Path
     overrides : mapping or None
         What the study says about signals.
 

@@ -45,7 +45,6 @@ class TextTable:
     columns : tuple of array or list of str
         float64 (n_rows,) with NaN where a cell is empty or not a number; the cells themselves
         where most of a column is text.
-    notes : tuple of str
     """
 
     names: tuple[str, ...]
@@ -58,7 +57,6 @@ def read_text_table(path: Path, columns: tuple[str, ...] | None = None) -> TextT
 
     Parameters
     ----------
-    path : Path
     columns : tuple of str or None
         Names that a sidecar gives; a file whose first line is not these names has no header.
 

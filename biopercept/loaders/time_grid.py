@@ -40,7 +40,6 @@ class TimeGrid:
         Sample number of each row, -1 for a row whose time it shares with another; None where no grid fits.
     n_samples : int
         Length of the grid, or the number of rows where none fits.
-    notes : tuple of str
     """
 
     rows: NDArray[np.intp]
@@ -235,7 +234,6 @@ def read_numbers(content: bytes, n_columns: int) -> tuple[FloatArray, tuple[str,
 
     Parameters
     ----------
-    content : bytes
     n_columns : int
         Numbers expected per line.
 
@@ -243,7 +241,6 @@ def read_numbers(content: bytes, n_columns: int) -> tuple[FloatArray, tuple[str,
     -------
     values : array (n_lines, n_columns), float64
         NaN where a number is missing or is not one.
-    remarks : tuple of str
     """
     remarks: list[str] = []
     if content and not content.endswith((b"\n", b"\r")):

@@ -280,14 +280,12 @@ class WfdbHeader:
         The record's path without suffix, absolute.
     frame_rate : float
         Frames per second; a signal has ``samples_per_frame`` times as many samples.
-    n_frames : int
     signals : tuple of WfdbSignal
         In the header's order; a signal that cannot be used has ``n_frames`` 0.
     segments : tuple of WfdbSegment
         Parts of a multi-segment record, empty for a plain one.
     started_at : datetime or None
         On the clock of the device (WFDB keeps no zone); None unless both date and time are given.
-    notes : tuple of str
     """
 
     path: Path

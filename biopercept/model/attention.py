@@ -29,7 +29,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
     key : Tensor (B, H, N, d)
     value : Tensor (B, H, N, e)
     mask : bool Tensor (B, N), or (B, L, N) where queries may read different tokens; True = read. None for all.
-    scale : float
 
     Returns
     -------
@@ -98,7 +97,6 @@ class MultiHeadAttention(nn.Module):
         Widths of the array that asks and of the array that is read.
     qk_width, v_width : int
         Widths of queries/keys and of values, all heads together.
-    output_width : int
     n_heads : int
         Must divide ``qk_width`` and ``v_width``.
     dropout : float
@@ -207,7 +205,6 @@ class MultiHeadAttention(nn.Module):
         queries : Tensor (1, L, query_width)
         inputs : Tensor (B, N, input_width)
             Not normalised.
-        norm : nn.LayerNorm
         mask, generator
             As in :meth:`forward`.
 

@@ -145,9 +145,6 @@ class BiosignalPerceiver(nn.Module):
 
     Parameters
     ----------
-    settings : PerceiverSettings
-    token_settings : TokenSettings
-    vocabulary : TokenVocabulary
     tasks : mapping of str to int
         Numbers that each task's output has, by its name; one learned query each. May be empty.
     traces : bool

@@ -244,7 +244,6 @@ def attend_held(query: Tensor, key: Tensor, value: Tensor, readable: Tensor | No
     query, key, value : Tensor (B, H, L, d), (B, H, N, d), (B, H, N, e)
     readable : bool Tensor that broadcasts to (B, H, L, N), True = read, or None
         At least one in every row.
-    scale : float
     """
     scores = (query * scale) @ key.transpose(-1, -2)
     if readable is not None:
@@ -262,7 +261,6 @@ def attend_shared(queries: Tensor, tokens: Tensor, readable: Tensor | None, scal
         Keys and values at once.
     readable : bool Tensor (B, N), or (B, R, N), True = read, or None
         At least one in every row.
-    scale : float
     """
     scores = linear(tokens, queries * scale)  # (B, N, R): one product for the whole batch
     if readable is not None:

@@ -36,7 +36,6 @@ class Draw:
 
     Attributes
     ----------
-    shape : tuple of int
     probability : float or None
         Of the events that are drawn; None: numbers uniform in [0, 1).
     """
@@ -96,10 +95,8 @@ def random_hits(
 
     Parameters
     ----------
-    shape : tuple of int
     probability : float
         Rounded to a multiple of 1/256.
-    device : torch.device
     generator : torch.Generator or None
         Source of the draws, on ``device``; None: torch's global one.
 
@@ -152,10 +149,8 @@ def hide_keys(
 
     Parameters
     ----------
-    n_queries : int
     tokens : Tensor (B, N, C)
     mask : bool Tensor (B, N), True = real, or None for all real
-    probability : float
     generator : torch.Generator or None
 
     Returns
@@ -246,7 +241,6 @@ def drop_tokens(
     Parameters
     ----------
     mask : bool Tensor (B, N), True = real
-    layout : TokenLayout
     modality_dropout, channel_dropout, time_dropout, token_dropout : float
         As in ``TokenSettings``.
     generator : torch.Generator or None

@@ -49,7 +49,6 @@ def geometric_rates(n: int, longest: float) -> Tensor:
 
     Parameters
     ----------
-    n : int
     longest : float
         Wavelength that the next rate after the last would have, in multiples of the first.
     """
@@ -67,7 +66,6 @@ class TimeEncoding(nn.Module):
 
     Parameters
     ----------
-    width : int
     n_bands : int
         Number of frequencies on the grid that all modalities share.
     longest_seconds : float
@@ -102,7 +100,6 @@ class ChannelEncoding(nn.Module):
 
     Parameters
     ----------
-    width : int
     n_bands : int
         Frequencies per axis.
     n_codes : int

@@ -101,10 +101,6 @@ class CoreSettings:
 class PerceiverIO(nn.Module):
     """The network of the module's numbered steps, for tokens of any origin.
 
-    Parameters
-    ----------
-    settings : CoreSettings
-
     Raises
     ------
     SettingsError

@@ -26,7 +26,6 @@ class PatchQueries:
 
     Attributes
     ----------
-    modality : str
     times : float32 Tensor (B, Q)
         Centre of each patch, seconds from the start of the window.
     positions : float32 Tensor (B, Q, 3)
@@ -52,7 +51,6 @@ def queries_of(sensor: SensorPatches, places: Tensor | None = None, is_asked: Te
 
     Parameters
     ----------
-    sensor : SensorPatches
     places : int64 Tensor (B, Q) or None
         Which of a window's C * P patches are asked for, channel by channel; None: all, Q = C * P.
     is_asked : bool Tensor (B, Q) or None
@@ -79,7 +77,6 @@ class QueryCodes(nn.Module):
 
     Parameters
     ----------
-    width : int
     settings : TokenSettings
         The kind of time code and the bands of the time and electrode codes.
     n_channel_codes : int or None

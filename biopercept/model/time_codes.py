@@ -45,7 +45,6 @@ class SinusoidalTime(nn.Module):
 
     Parameters
     ----------
-    width : int
     n_bands : int
         Number of waves.
     longest_seconds : float
@@ -78,7 +77,6 @@ class LearnedTime(nn.Module):
 
     Parameters
     ----------
-    width : int
     bin_seconds : float
         Width of a bin, seconds.
     longest_seconds : float

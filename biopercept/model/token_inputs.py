@@ -75,7 +75,6 @@ class FeatureGroup:
 
     Attributes
     ----------
-    name : str
     values : float32 Tensor (B, F)
         Normalised, 0 where missing.
     is_real : bool Tensor (B, F)

@@ -50,8 +50,6 @@ class EarlyFusion(nn.Module):
     ----------
     width : int
         Width of a token.
-    settings : TokenSettings
-    vocabulary : TokenVocabulary
 
     Raises
     ------
@@ -186,8 +184,6 @@ def token_layout(sensors: tuple[SensorPatches, ...], features: tuple[FeatureGrou
 
     Parameters
     ----------
-    sensors : tuple of SensorPatches
-    features : tuple of FeatureGroup
     mask : bool Tensor (B, N)
         Tells the number of samples and the device.
     """
@@ -327,7 +323,6 @@ class ConvolutionalPatch(nn.Module):
     ----------
     length : int
         Samples of a patch, at least 1.
-    width : int
     """
 
     def __init__(self, length: int, width: int) -> None:
@@ -357,7 +352,6 @@ def patch_embedding(kind: str, length: int, width: int) -> nn.Module:
         "linear" or "convolutional".
     length : int
         Samples of a patch.
-    width : int
 
     Raises
     ------

@@ -34,7 +34,6 @@ class LogRow:
 
     Attributes
     ----------
-    subject, session, recording : str
     status : "prepared", "reused", "failed" or "not done"
         "reused" where an earlier run had prepared it from the same files and settings; "not done" where the
         run was interrupted before.

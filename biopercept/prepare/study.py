@@ -74,7 +74,6 @@ def select_subjects(study: Study, subjects: Sequence[str] | None, exclude: Seque
 
     Parameters
     ----------
-    study : Study
     subjects : sequence of str, or None
         Only these; None for all.
     exclude : sequence of str, or None
@@ -113,10 +112,8 @@ def prepare_study(
 
     Parameters
     ----------
-    study : Study
     output : Path
         The store, an .h5 file. Its parts lie in ``OUTPUT.parts`` until it is whole.
-    settings : PrepareSettings, optional
     subjects, exclude_subjects : sequence of str, optional
         Only these subjects, or all but these.
     n_jobs : int
@@ -131,10 +128,6 @@ def prepare_study(
         numerical libraries run with one thread.
     limits : Limits, optional
         What one recording may use.
-
-    Returns
-    -------
-    PrepareSummary
 
     Raises
     ------

@@ -62,7 +62,6 @@ def ecg_beats(raw: FloatArray, signal: Signal, settings: CleaningSettings) -> tu
         Screened samples at the signal's own rate, mV, NaN where masked.
     signal : Signal
         Gives rate, start and name.
-    settings : CleaningSettings
     """
     if signal.sampling_rate < MIN_ECG_RATE:
         return no_beats(signal.name), (_too_slow(signal, MIN_ECG_RATE),)
@@ -88,7 +87,6 @@ def device_beats(signal: Signal, intervals: FloatArray, settings: CleaningSettin
         Irregular; ``times`` are the ends of the intervals.
     intervals : array, shape (n,)
         Seconds, NaN where not plausible.
-    settings : CleaningSettings
     """
     times = signal.sample_times()
     order = np.argsort(times, kind="stable")
@@ -343,12 +341,10 @@ def rate_series(beats: Beats, is_measured: BoolArray, times: FloatArray, setting
 
     Parameters
     ----------
-    beats : Beats
     is_measured : array of bool, shape (n_times,)
         Whether the source was measured (not masked) at that time.
     times : array, shape (n_times,)
         Seconds on the recording's clock.
-    settings : CleaningSettings
     """
     is_used = np.isfinite(beats.intervals)
     middles = beats.times[is_used] - beats.intervals[is_used] / 2
@@ -428,10 +424,8 @@ def interval_features(beats: Beats, onsets: FloatArray, length_seconds: float) -
 
     Parameters
     ----------
-    beats : Beats
     onsets : array, shape (n_windows,)
         Seconds on the recording's clock.
-    length_seconds : float
     """
     out = np.full((len(onsets), len(NAMES)), np.nan)
     out[:, -1] = 0.0

@@ -96,7 +96,6 @@ def bad_channels(samples: FloatArray, sampling_rate: float, settings: CleaningSe
         Filtered, before re-referencing, uV, NaN where masked.
     sampling_rate : float
         Hz.
-    settings : CleaningSettings
     """
     faults: dict[int, str] = {}
     is_valid = np.isfinite(samples)
@@ -183,12 +182,10 @@ def band_power(
         uV, NaN where masked.
     sampling_rate : float
         Hz.
-    band_hz : tuple of two floats
     times : array, shape (n_times,)
         Seconds on the recording's clock.
     start_seconds : float
         Time of the first sample.
-    settings : CleaningSettings
     """
     low, high = band_hz
     if high >= 0.45 * sampling_rate or filter_sections(sampling_rate, low, high) is None:
@@ -227,7 +224,6 @@ def band_features(series: Mapping[str, Signal], onsets: FloatArray, length_secon
         The derived band series that the recording has, by modality ("eeg_alpha").
     onsets : array, shape (n_windows,)
         Seconds on the recording's clock.
-    length_seconds : float
     """
     columns: dict[str, FloatArray] = {name: np.full(len(onsets), np.nan) for name in NAMES}
     for band, signal in series.items():

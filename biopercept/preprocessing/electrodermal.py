@@ -55,7 +55,6 @@ def without_jumps(samples: FloatArray, sampling_rate: float, settings: CleaningS
         uS, NaN where masked.
     sampling_rate : float
         Hz.
-    settings : CleaningSettings
     """
     out = samples.copy()
     with np.errstate(invalid="ignore"):
@@ -76,7 +75,6 @@ def tonic_and_phasic(
         Low-passed, uS.
     sampling_rate : float
         Hz.
-    settings : CleaningSettings
     """
     import neurokit2 as nk
 

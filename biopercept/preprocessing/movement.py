@@ -36,7 +36,6 @@ def log_activity(
         Seconds on the recording's clock.
     start_seconds : float
         Time of the first sample.
-    settings : CleaningSettings
     """
     low, high = MOVEMENT_HZ
     moving = filtered(acceleration, sampling_rate, low, high, bridge_seconds=settings.bridge_seconds, order=2)
@@ -60,7 +59,6 @@ def log_envelope(
         Seconds on the recording's clock.
     start_seconds : float
         Time of the first sample.
-    settings : CleaningSettings
     """
     power = moving_mean(np.square(cleaned), round(settings.emg_envelope_seconds * sampling_rate))
     envelope = np.log(np.sqrt(np.maximum(power, 0.0)) + LOWEST_ENVELOPE)

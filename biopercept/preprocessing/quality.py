@@ -41,7 +41,6 @@ def recording_quality(
         Cleaned signals, NaN where masked.
     is_understood : mapping of str to array of bool
         By signal name: where, on the 4 Hz grid, the rhythm was found.
-    settings : CleaningSettings
     duration_seconds : float
         Length of the recording.
     """
@@ -97,7 +96,6 @@ def window_quality(
 
     Parameters
     ----------
-    clean : CleanRecording
     onsets : sequence of float
         Seconds on the recording's clock.
     length_seconds : float

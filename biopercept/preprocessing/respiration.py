@@ -43,7 +43,6 @@ def rate_and_amplitude(
         Seconds on the recording's clock.
     start_seconds : float
         Time of the first sample.
-    settings : CleaningSettings
     """
     found: list[tuple[int, int, FloatArray, FloatArray]] = []
     is_breathing = np.zeros(len(cleaned), dtype=bool)

@@ -175,7 +175,6 @@ def windowed(series: FloatArray, onsets: FloatArray, length_seconds: float) -> F
         At 4 Hz from second zero.
     onsets : array, shape (n_windows,)
         Seconds.
-    length_seconds : float
     """
     n = max(round(length_seconds * DERIVED_RATE), 1)
     index = np.round(np.asarray(onsets) * DERIVED_RATE).astype(np.int64)[:, None] + np.arange(n)

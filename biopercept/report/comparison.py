@@ -159,7 +159,6 @@ def alike(ranks: Sequence[float], difference: float) -> list[tuple[int, int]]:
     ----------
     ranks : sequence of float
         Sorted, the smallest first.
-    difference : float
 
     Returns
     -------

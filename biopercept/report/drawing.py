@@ -74,7 +74,6 @@ class Drawing:
         What it shows.
     caption : str
         How to read it, with n and what the uncertainty is.
-    svg : bytes
     """
 
     name: str

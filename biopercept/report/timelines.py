@@ -250,12 +250,10 @@ class Preparation:
     Attributes
     ----------
     key : (participant, session, recording)
-    status, message : str
     is_failed : bool
         It was not prepared, or not yet.
     kept : int or None
         Labelled windows in the store; None where the log does not say.
-    left_out : mapping of reason to number of windows
     """
 
     key: RecordingKey

@@ -48,7 +48,6 @@ def cautions_of(results: Results, said: Collection[str] = ()) -> tuple[Caution, 
 
     Parameters
     ----------
-    results : Results
     said : collection of str
         Warnings that stand elsewhere on the page.
     """

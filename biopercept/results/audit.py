@@ -69,7 +69,6 @@ class Audit:
     ----------
     verdict : str
         The worst of the findings.
-    counts : mapping of verdict to number of findings
     model : str or None
         Whose predictions were audited.
     settings : mapping

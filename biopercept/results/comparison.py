@@ -27,7 +27,6 @@ class Contender:
         Over subjects.
     average_rank : float
         Over subjects; 1 is best.
-    is_probe, is_transductive : bool
     """
 
     label: str
@@ -52,7 +51,6 @@ class Pair:
         Labels.
     n : int
         Subjects.
-    mean_difference : float
     ci95 : tuple of two floats, or None
         Bootstrap of the mean difference over subjects.
     sd : float
@@ -119,11 +117,8 @@ class Comparison:
         ``reference`` is empty where all pairs are compared.
     classes, left_out : tuple of str
         ``left_out`` are subjects for whom the score is not defined.
-    higher_is_better : bool
-    n_subjects, n_windows, n_resamples, seed : int
     contenders : tuple of Contender
         The best average rank first.
-    pairs : tuple of Pair
     friedman : mapping of name to value
         ``chi_square``, ``p``, ``f``, ``p_f``, ``critical_difference``; empty below three models.
     cautions, findings, methods : tuple of str

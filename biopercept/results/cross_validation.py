@@ -183,7 +183,6 @@ class SubjectScore:
 
     Attributes
     ----------
-    participant, fold : str
     n_windows : int
         Scored windows.
     balanced_accuracy, macro_f1, auroc, brier, mcc, ece : float or None
@@ -264,7 +263,6 @@ class SensorSubset:
         Such as "all", "without eda", "only ecg", "ecg + temp".
     n_windows : int
         Windows that had something left that the model reads; 0 where it cannot answer from these sensors at all.
-    n_subjects : int
     balanced_accuracy, auroc, difference : float or None
         Means over subjects; the difference is in balanced accuracy, paired, to all sensors on the same windows.
     balanced_accuracy_ci95, auroc_ci95, difference_ci95 : tuple of two floats, or None
@@ -305,8 +303,6 @@ class StudyScore:
 
     Attributes
     ----------
-    study : str
-    n_subjects : int
     scores : mapping of name to (mean, interval)
         Mean over the study's subjects and its 95 % bootstrap interval over them; None where not defined.
     """
@@ -383,7 +379,6 @@ class SetCoverage:
     answered, mean_size : float
         Share of windows whose set is one class; classes per set.
     accuracy_of_answered : float or None
-    learnt_from : str
     """
 
     target: float
@@ -433,10 +428,6 @@ class CrossValidation:
     ----------
     name : str
         The folder's path below the folder that is reported.
-    folder : Path
-    model, task, split, normalisation : str
-    classes : tuple of str
-    n_subjects, n_windows, n_folds, seeds : int
     is_transductive : bool
         The inputs were scaled with statistics of the tested subject's whole recording.
     is_label_the_file : bool
@@ -447,21 +438,16 @@ class CrossValidation:
         Multiply-adds of one window's answer, where the model is a network.
     seconds : float or None
         Wall-clock time of the whole cross-validation.
-    balanced_accuracy, macro_f1, auroc, mcc : Estimate
     trust : Trust
         What is known of its probabilities.
     window_seconds, step_seconds : float or None
         Length of a window and distance between two, seconds.
     brier, ece : float or None
-    chance : mapping of name to score
     warnings : tuple of str
         What the cross-validation itself warned of.
-    left_out : mapping of reason to number of windows
     by_class : mapping of class to (mapping of score name to value)
     fingerprint : mapping of name to text
         SHA-256 of the store, versions.
-    subjects : tuple of SubjectScore
-    predictions : Predictions
     labels : Labels or None
         Whose labels were used; None where the file does not say.
     sensor_subsets : tuple of SensorSubset

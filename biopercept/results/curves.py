@@ -163,7 +163,6 @@ class PersonalCurve:
 
     Attributes
     ----------
-    not_scored : mapping of subject to reason
     gap_seconds : float
         Between labelled and scored windows.
     chronology : str

@@ -145,7 +145,6 @@ class PrepareLog:
     ----------
     name : str
         The file's path below the folder that is reported.
-    table : ResultTable
     """
 
     name: str
@@ -162,14 +161,8 @@ class Results:
         Name of the folder.
     cross_validations : tuple of CrossValidation
         The models proper first, in alphabetical order, then the probes.
-    predictions : tuple of PredictionFolder
-    logs : tuple of PrepareLog
-    audits : tuple of Audit
     unfinished : tuple of str
         Cross-validations below the folder that have begun and not ended.
-    comparisons : tuple of Comparison
-    personal_curves : tuple of PersonalCurve
-    learning_curves : tuple of LearningCurve
     unfinished_curves : tuple of str
         Curves over own labels below the folder that have begun and not ended.
     """

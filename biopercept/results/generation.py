@@ -113,7 +113,6 @@ class Generation:
     ----------
     n_epochs, seconds_pretraining
         Of pretraining, in each fold and in all.
-    fillers : mapping of name to what it says
     """
 
     FILE: ClassVar[str] = "generation.json"

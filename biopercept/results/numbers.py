@@ -23,17 +23,13 @@ class NumberValidation:
     ----------
     name : str
         The folder's path below the folder that is reported.
-    folder : Path
     model, task, column, split, normalisation : str
         ``column`` is the study's, whose unit the numbers have.
-    is_transductive : bool
-    n_subjects, n_windows, n_folds : int
     mae, ccc, r2 : Estimate
         Over subjects, and pooled.
     pooled_ci95 : mapping of score name to interval or None
     training_mean_mae : float or None
         Error of always answering the mean of the training subjects.
-    warnings : tuple of str
     store : str
         Fingerprint of what was scored.
     owner : tuple of str

@@ -214,10 +214,8 @@ class PredictionFolder:
     ----------
     name : str
         The folder's path below the folder that is reported.
-    folder : Path
     recordings : tuple of (key, Predictions)
         One per ``*_predictions.tsv``, in the order of file names.
-    summary, failures : ResultTable
     """
 
     name: str

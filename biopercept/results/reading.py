@@ -196,7 +196,6 @@ class ResultTable:
 
     Attributes
     ----------
-    path : Path
     columns : tuple of str
         Names of the columns, in the file's order.
     rows : tuple of tuple of str

@@ -115,7 +115,6 @@ class Tuning:
     ----------
     n_candidates : int
         Those that could not be fitted included.
-    chance : mapping of name to score
     chosen : str
         The recommendation: the best inner score over all outer folds.
     chosen_times : int

@@ -41,7 +41,6 @@ class StoredSignal:
         that of the signal it was computed from.
     start_seconds : float
         Time of the first sample on the recording's clock, seconds.
-    channels : tuple of Channel
     n_samples : int
         Samples per channel.
     derived_from : str
@@ -161,19 +160,14 @@ class PreparedRecording:
 
     Attributes
     ----------
-    subject, session, recording : str
-    duration_seconds : float
-    signals : tuple of StoredSignal
     samples : mapping of signal name to array of float32, shape (n_channels, n_samples)
         0 where the mask is False.
     masks : mapping of signal name to array of bool, shape (n_channels, n_samples)
         True where the sample is real.
     quality : mapping of signal name to array of float32, shape (n_channels, n_seconds)
         From 0 to 1, one value per second; a signal may be absent.
-    windows : StoredWindows
     left_out : mapping of str to int
         Windows left out, by reason.
-    notes : tuple of str
     place : int or None
         Place among the study's recordings, in the order in which the study lists them.
     labels : RecordingLabels
@@ -204,7 +198,6 @@ class PreparedRecording:
 
         Parameters
         ----------
-        signal_name : str
         start, stop : int
             Sample numbers, clipped to the signal; ``stop`` None reads to the end.
 
@@ -241,7 +234,6 @@ def labels_of_windows(windows: StoredWindows, length_seconds: float) -> Recordin
 
     Parameters
     ----------
-    windows : StoredWindows
     length_seconds : float
         Of every window.
     """

@@ -67,10 +67,8 @@ class StudyStore:
 
     Attributes
     ----------
-    path : Path
     name : str
         Name of the study.
-    tasks : dict of str to Task
     settings : mapping
         The settings it was prepared with, as plain values by section ("windows", "cleaning").
     feature_names : tuple of str
@@ -368,7 +366,6 @@ class StoredRecording:
 
         Parameters
         ----------
-        signal_name : str
         start, stop : int
             Sample numbers, clipped to the signal; ``stop`` None reads to the end.
 

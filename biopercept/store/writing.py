@@ -50,10 +50,8 @@ class StoreHeader:
     ----------
     study : str
         Name of the study.
-    tasks : tuple of Task
     settings : mapping
         Settings by section ("windows", "cleaning") as plain values.
-    feature_names : tuple of str
     labels : mapping of str to RecordingLabels
         What the study says of each recording, by key.
     order : tuple of str
@@ -86,8 +84,6 @@ def write_recording_part(path: Path, recording: PreparedRecording, *, source_has
 
     Parameters
     ----------
-    path : Path
-    recording : PreparedRecording
     source_hash, settings_hash : str
         What the part was made from; a part whose hashes still match is used again.
 
@@ -189,8 +185,6 @@ def write_store(path: Path, header: StoreHeader, sources: Sequence[tuple[str, Pa
 
     Parameters
     ----------
-    path : Path
-    header : StoreHeader
     sources : sequence of (key, Path)
         Which recordings, and for each the part or the older store that holds it.
 

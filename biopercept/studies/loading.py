@@ -96,7 +96,6 @@ def load_entry(study: Study, entry: Entry) -> Recording:
 
     Parameters
     ----------
-    study : Study
     entry : Entry
         One of ``study.entries``.
 

@@ -93,13 +93,10 @@ class Study:
 
     Attributes
     ----------
-    folder : Path
     name, description, licence : str
         From study.yaml (or a BIDS dataset_description.json); may be empty except the name.
-    participants : tuple of Participant
     entries : tuple of Entry
         One per recording, in the order of the tables.
-    tasks : dict of str to Task
     overrides : dict of str to SignalOverride
         Pattern on the channel label -> modality and unit that the study states.
     notes : tuple of str

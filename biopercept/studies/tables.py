@@ -56,7 +56,6 @@ def read_table(path: Path, needed: tuple[str, ...], faults: list[str], *, name: 
 
     Parameters
     ----------
-    path : Path
     needed : tuple of str
         Columns that must be there.
     faults : list of str

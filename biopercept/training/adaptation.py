@@ -106,15 +106,12 @@ def adapt(
         A fitted network of one task; left as it is.
     source : TokenSource
         Batches of the windows, scaled as the network was trained.
-    windows : WindowTable
     fitting, checking : int64 arrays
         Rows of the table; ``checking`` may be empty.
     method : str
         head, low-rank or full.
-    settings : PersonalisationSettings
     label_smoothing, gradient_clip : float
         As the network was trained.
-    engine : Engine
     seed : int
         Of draws and dropout; the same seed on the same machine gives the same weights.
 
@@ -207,7 +204,6 @@ class LowRankUpdate(nn.Module):
 
     Parameters
     ----------
-    n_out, n_in : int
     rank : int
         At most the smaller of the two counts.
     generator : torch.Generator
@@ -232,7 +228,6 @@ def add_low_rank(network: nn.Module, rank: int, generator: torch.Generator) -> l
     ----------
     network : nn.Module
         Changed in place; its own weights no longer ask for gradients.
-    rank : int
     generator : torch.Generator
         On the CPU.
     """
@@ -308,9 +303,6 @@ class AdaptedOnStudy:
 
     Attributes
     ----------
-    adapted : Adapted
-    task : Task
-    source : TokenSource
     population : Population
         Of the starting model, by which the batches are scaled.
     rows : int64 array
@@ -343,13 +335,7 @@ class AdaptedOnStudy:
 
 @dataclass(frozen=True, eq=False)
 class AdaptingFitter:
-    """Fits a request by adapting a saved model to its windows; scaling and sensors are the model's own.
-
-    Attributes
-    ----------
-    checkpoint : Checkpoint
-    settings : PersonalisationSettings
-    """
+    """Fits a request by adapting a saved model to its windows; scaling and sensors are the model's own."""
 
     checkpoint: Checkpoint
     settings: PersonalisationSettings

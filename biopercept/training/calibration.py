@@ -73,8 +73,6 @@ class Calibration:
         A class is in the set where 1 minus its uncalibrated probability is at most this; None: every class always is.
     source : str
         Whose answers it was learnt from, in words.
-    subjects : tuple of str
-    n_windows : int
     """
 
     method: str
@@ -146,7 +144,6 @@ def learn_calibration(
 
     Parameters
     ----------
-    settings : CalibrationSettings
     subject, target : arrays, shape (n,)
     probabilities : float64 array, shape (n, n_classes)
     source : str
@@ -238,8 +235,6 @@ def subject_threshold(wrongness: Floats, weights: Floats, n_subjects: int, cover
         1 minus the probability of the true class.
     weights : float64 array, shape (n,)
         1 over the number of windows of the window's subject.
-    n_subjects : int
-    coverage : float
     """
     order = np.argsort(wrongness, kind="stable")
     mass = np.cumsum(weights[order]) / (n_subjects + 1)

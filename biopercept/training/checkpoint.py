@@ -90,7 +90,6 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, card: str) -> None:
 
     Parameters
     ----------
-    checkpoint : Checkpoint
     folder : Path
         Created where absent.
     card : str
@@ -127,8 +126,6 @@ def write_model_folder(
 
     Parameters
     ----------
-    folder : Path
-    weights : mapping of str to Tensor
     description : dict
         Plain values; versions and the SHA-256 of the weights and of the description itself are added.
     card : str

@@ -17,7 +17,6 @@ class Engine:
 
     Attributes
     ----------
-    device : torch.device
     precision : str
         "float32" or "bfloat16" (autocast; weights stay float32).
     """

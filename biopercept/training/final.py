@@ -37,15 +37,12 @@ class Provenance:
 
     Attributes
     ----------
-    study : str
-    store_fingerprint : str
     prepare : dict
         Window and cleaning settings of the store.
     modalities : tuple of str
         Measured modalities of the training recordings.
     scores : dict or None
         Content of the ``scores.json`` of a cross-validation with the same settings, for the card.
-    warnings : tuple of str
     """
 
     study: str

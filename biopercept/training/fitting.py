@@ -96,10 +96,8 @@ class NetworkOnStudy:
 
     Attributes
     ----------
-    fitted : FittedNetwork
     tasks : tuple of Task
         With the scales on which numbers were learnt.
-    source : TokenSource
     rows : int64 array
         Windows it was fitted on.
     """
@@ -134,7 +132,6 @@ class NetworkFitter:
 
     Attributes
     ----------
-    make : callable
     can_stack : bool
         Whether several can be fitted at once: the network runs under ``torch.func.vmap``.
     knows_tasks : bool
@@ -258,8 +255,6 @@ def held_out_answers(
     ----------
     request : FitRequest
         What ``fitted`` was fitted on.
-    fitter : Fitter
-    fitted : Fitted
     n_folds : int
         Inner folds over all fitting subjects, each fitted anew. 0: the validation subjects alone; a network has used
         them to stop early and for nothing else, any other model is fitted once more without them.

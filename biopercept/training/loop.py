@@ -41,8 +41,6 @@ class FitRequest:
     training, validation : int64 arrays
         Rows of the window table; their subjects must not overlap, and ``validation`` may be empty. A model without
         early stopping fits on both.
-    settings : FitSettings
-    engine : Engine
     seed : int
         Of initialisation, sampling, dropout; the same seed on the same machine gives the same weights.
     on_epoch : callable or None
@@ -128,7 +126,6 @@ class EarlyStopping(Generic[State]):
 
     Attributes
     ----------
-    request : FitRequest
     history : list of (epoch, training loss, validation loss)
     best : (validation loss, epoch, weights) or None
         Without validation windows the last epoch is the best.
@@ -175,11 +172,9 @@ def fit_network(
 
     Parameters
     ----------
-    request : FitRequest
     make : callable
         Gives a new network for a vocabulary. The network maps ``(TokenInputs, generator)`` to what the objective reads,
         and takes its draws from the generator.
-    objective : Objective
     start_from : mapping of str to Tensor, optional
         Weights to begin with, where name and shape agree.
 
@@ -274,8 +269,6 @@ class Optimisation:
 
     Parameters
     ----------
-    network : nn.Module
-    engine : Engine
     learning_rate : float
         Highest rate, reached after the warm-up.
     weight_decay : float

@@ -47,7 +47,6 @@ def card_text(
         Rung of the normalisation ladder.
     training : dict
         Of :func:`training_description`.
-    calibration : Calibration, optional
     """
     lines = [
         f"# {title}: a Perceiver IO for {', '.join(training['modalities'])}",

@@ -49,7 +49,6 @@ class Objective:
 
     Attributes
     ----------
-    windows : WindowTable
     tasks : tuple of Task
         Those of the table, numbers with the scale on which they are learnt (:func:`scaled_tasks`).
     label_smoothing : float
@@ -309,7 +308,6 @@ def task_losses(
 
     Parameters
     ----------
-    task : Task
     outputs : Tensor (..., n_outputs)
     truth : Tensor (...)
         Class or level, int64; or scaled number, float. What stands where nothing is known must be a class, or finite.
@@ -373,7 +371,6 @@ def contrastive_loss(told: Tensor, truth: Tensor, temperature: float, *, both_wa
     ----------
     told, truth : Tensor (R, D)
         Compared by their cosine.
-    temperature : float
     both_ways : bool
         Also find each truth's own row, and average the two, as CLIP does.
 

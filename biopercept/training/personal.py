@@ -67,7 +67,6 @@ def train_personal(
 
     Returns
     -------
-    fitted : FittedNetwork[Any]
     personal : dict
         Whose it is, what labels it has seen and how it was made; ``training["personal"]`` of ``model.json``.
 
@@ -273,7 +272,6 @@ def fit_scratch(
 
     Parameters
     ----------
-    inputs : WindowInputs
     fitting, checking : int64 arrays
         Rows of the table, fitted on and checked on to stop early; all of one subject. ``checking`` may be empty.
         The population part of the scaling is that of these windows.
@@ -281,9 +279,6 @@ def fit_scratch(
         ``start_from`` and ``pretraining`` are not used.
     n_steps : int
         Steps, at least.
-    engine : Engine
-    seed : int
-    on_epoch : callable, optional
 
     Raises
     ------

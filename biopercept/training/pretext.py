@@ -119,11 +119,8 @@ class PretextNetwork(nn.Module):
 
     Parameters
     ----------
-    model : PerceiverSettings
     tokens : TokenSettings
         Their dropouts of tokens are not used: the objective hides tokens itself.
-    vocabulary : TokenVocabulary
-    settings : PretrainingSettings
     """
 
     def __init__(

@@ -53,7 +53,6 @@ class PretrainedNetwork:
     ----------
     network : BiosignalPerceiver
         In evaluation mode, on the CPU.
-    vocabulary : TokenVocabulary
     history : tuple of (epoch, loss)
     """
 
@@ -108,7 +107,6 @@ def pretrain(
         One for each study, of :func:`unlabelled_inputs`.
     tokens, model, settings
         Settings of inputs, network and objective.
-    engine : Engine
     seed : int
         Of initialisation, sampling, hiding and dropout.
     start_from : mapping of str to Tensor, optional
@@ -242,9 +240,6 @@ class PretrainedModel:
     ----------
     network : BiosignalPerceiver
         In evaluation mode, on the CPU.
-    objective : str
-    tokens : TokenSettings
-    normalisation : NormalisationSettings
     study : str
         Whose preparation and population these are.
     prepare : dict
@@ -278,7 +273,6 @@ def save_pretrained(
 
     Parameters
     ----------
-    done : PretrainedNetwork
     folder : Path
         Created where absent.
     tokens, model, normalisation, settings
@@ -286,7 +280,6 @@ def save_pretrained(
     studies : sequence of dict
         Per study: ``study``, ``store`` (fingerprint), ``subjects``, ``n_windows``, ``prepare`` (settings) and
         ``population`` (what scaled its inputs, :meth:`Population.to_json`).
-    seed : int
     start : StartingPoint, optional
         What it began with; whom that has seen is handed on.
 
@@ -349,7 +342,6 @@ def load_pretrained_model(folder: Path, study: str | None = None) -> PretrainedM
 
     Parameters
     ----------
-    folder : Path
     study : str, optional
         One of those it was pretrained on; None: the first.
 

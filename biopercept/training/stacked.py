@@ -233,10 +233,8 @@ class StackedNetwork(Generic[Network]):
     ----------
     template : nn.Module
         Its parameters are never read.
-    source : StackedSource
     objectives : sequence of Objective
         Of every fold; they differ in the scales of numbers alone.
-    engine : Engine
     """
 
     def __init__(
@@ -333,11 +331,8 @@ class StackedSource:
 
     Parameters
     ----------
-    inputs : WindowInputs
     populations : sequence of Population
         Of each fold, fitted on its own subjects.
-    tokens : TokenSettings
-    device : torch.device
     """
 
     def __init__(
@@ -422,7 +417,6 @@ def split_tensors(inputs: TokenInputs, n_folds: int) -> tuple[list[Tensor], Call
 
     Returns
     -------
-    tensors : list of Tensor
     join : callable
         Makes a fold's TokenInputs from its part (B, ...) of each tensor.
     """
@@ -530,7 +524,6 @@ class StackedWeights:
         has_gradient : Tensor (F, n_parameters)
             1 or 0.
         rates : sequence of float (F,)
-        largest_norm : float
         """
         with torch.no_grad():
             norm = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)

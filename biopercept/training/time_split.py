@@ -28,14 +28,12 @@ class Course:
 
     Attributes
     ----------
-    subject : str
     rows : int64 array, shape (n,)
         Of the window table.
     start : float64 array, shape (n,)
         Seconds on the subject's clock, rising.
     target : int64 array, shape (n,)
         Class of each.
-    classes : tuple of str
     length_seconds : float
         Of every window.
     """
@@ -144,8 +142,6 @@ def split_in_time(course: Course, earlier_share: float, gap: float) -> TimeSplit
 
     Parameters
     ----------
-    course : Course
-    earlier_share : float
     gap : float
         Seconds from the end of the last earlier window to the first later one, at least.
     """
@@ -167,7 +163,6 @@ def set_aside(course: Course, places: IntArray, fraction: float) -> tuple[IntArr
 
     Parameters
     ----------
-    course : Course
     places : int64 array
         In the course; rising.
     fraction : float
@@ -201,8 +196,6 @@ def shots_of(
 
     Parameters
     ----------
-    course : Course
-    settings : PersonalisationSettings
     gap : float
         Seconds between every learnt and every scored window, at least.
     is_scorable : bool array, shape (n,)

@@ -50,7 +50,6 @@ class Draft:
 
     Attributes
     ----------
-    name : str
     settings : tuple of (str, str)
         ``section.key`` and the value's text.
     model : str
@@ -188,12 +187,7 @@ def _check_members(drafts: Sequence[Draft], name: str, faults: list[str]) -> Non
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values, each as likely.
-
-    Attributes
-    ----------
-    values : tuple of str
-    """
+    """One of several values, each as likely."""
 
     values: tuple[str, ...]
 
@@ -208,13 +202,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Span:
-    """A number between two edges, uniform or uniform in its logarithm, rounded to three digits.
-
-    Attributes
-    ----------
-    low, high : float
-    is_log : bool
-    """
+    """A number between two edges, uniform or uniform in its logarithm, rounded to three digits."""
 
     low: float
     high: float

@@ -39,7 +39,6 @@ class Candidate:
 
     Attributes
     ----------
-    name : str
     changes : mapping
         What it changes, for tables.
     request : EvaluationRequest or None
@@ -63,8 +62,6 @@ class Design:
 
     Attributes
     ----------
-    candidate : Candidate
-    plan : Plan
     outer : tuple of Fold
         Each tests one group of subjects; the rest is its training side.
     pairs : dict of (int, int) to Fold
@@ -87,7 +84,6 @@ def make_designs(candidates: Sequence[Candidate], stores: Mapping[object, StudyS
 
     Parameters
     ----------
-    candidates : sequence of Candidate
     stores : mapping
         Open stores by the path in the requests.
 

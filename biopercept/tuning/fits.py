@@ -30,13 +30,7 @@ FitDone = Callable[[str, str, bool, int], None]
 
 @dataclass(frozen=True)
 class Work:
-    """Folds of one candidate that are fitted in one go.
-
-    Attributes
-    ----------
-    request : EvaluationRequest
-    folds : tuple of Fold
-    """
+    """Folds of one candidate that are fitted in one go."""
 
     request: EvaluationRequest
     folds: tuple[Fold, ...]
@@ -104,7 +98,6 @@ def fit_all(
         Fits at once, each in a process of its own; results do not depend on it.
     is_single : bool
         Never stack networks.
-    on_fit : callable, optional
 
     Raises
     ------

@@ -25,7 +25,6 @@ class InnerScores:
 
     Attributes
     ----------
-    name : str
     balanced_accuracy, auroc : float64 arrays, shape (n_outer_folds, n_subjects)
         Row i holds the scores that outer fold i may choose by: of every subject but its own, from fits in which
         neither the subject's fold nor fold i had a part. NaN where there is none or it is not defined.
@@ -77,7 +76,6 @@ def inner_scores(
 
     Parameters
     ----------
-    candidate : Candidate
     designs : mapping
         By name of what was fitted.
     results : mapping
@@ -125,7 +123,6 @@ class Nested:
     ----------
     designs : tuple of Design
         Of the winner of each outer fold, or of its first member.
-    answers : tuple of FoldResult
     """
 
     designs: tuple[Design, ...]
@@ -154,7 +151,6 @@ class Selection:
 
     Attributes
     ----------
-    candidates : tuple of Candidate
     designs : dict of str to Design
         Of the candidates that are fitted.
     inner : dict of str to InnerScores

@@ -44,7 +44,6 @@ def tune(
     ----------
     candidates : sequence of Candidate
         Names are unique; more may be added in a later run into the same folder.
-    output : Path
     n_jobs : int
         Fits at once, each in a process of its own; results do not depend on it.
     overwrite : bool

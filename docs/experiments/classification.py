@@ -28,7 +28,6 @@ class LabelledTokens:
     positions : float32 Tensor (n or 1, N, A)
         Places, each axis from -1 to 1; one set for all samples where the first axis is 1.
     target : int64 Tensor (n,)
-    classes : tuple of str
     training, test : int64 arrays
         Samples that weights are fitted on, and that are scored; they share none.
     """
@@ -66,8 +65,6 @@ class FitSchedule:
         Batches, and samples in each; every sample is drawn once before any is drawn again.
     learning_rate : float
         Peak of a cosine schedule with warm-up (AdamW).
-    weight_decay : float
-    label_smoothing : float
     """
 
     n_steps: int = 800

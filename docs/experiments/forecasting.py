@@ -70,7 +70,6 @@ class ForecastErrors:
     ----------
     network, last_patch, last_value : float
         Of the network; of repeating the patch before; of holding the last sample before.
-    n_subjects, n_patches : int
     subjects_better : int
         Subjects for whom the network errs less than the better of the two persistent answers.
     """
@@ -85,13 +84,7 @@ class ForecastErrors:
 
 @dataclass(frozen=True, eq=False)
 class ForecastObjective:
-    """Huber's loss of every patch of one signal that has a past, told from that past.
-
-    Attributes
-    ----------
-    windows : WindowTable
-    modality : str
-    """
+    """Huber's loss of every patch of one signal that has a past, told from that past."""
 
     windows: WindowTable
     modality: str
@@ -174,13 +167,10 @@ def forecast_errors(
 
     Parameters
     ----------
-    network : BiosignalPerceiver
     source : TokenSource
         Of ``windows``, normalised as in training.
-    windows : WindowTable
     rows : int64 array
         Windows of subjects that were not trained on.
-    modality : str
 
     Raises
     ------
@@ -238,7 +228,6 @@ def next_patches(
     ----------
     network : BiosignalPerceiver
         That reconstructs patches.
-    inputs : TokenInputs
     modality : str
         Of a signal in ``inputs``.
     generator : torch.Generator or None

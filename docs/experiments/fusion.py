@@ -53,8 +53,6 @@ class FusionFold:
 
     Attributes
     ----------
-    request : EvaluationRequest
-    fold : Fold
     plan_identity : str
         JSON of the plan's identity.
     """
@@ -102,11 +100,6 @@ def fusion_folds(plan: Plan) -> list[FusionFold]:
 
 def fuse_fold(plan: Plan, fold: Fold) -> dict[str, Any]:
     """Return what both ways say about a fold's test windows, with each set of sensors.
-
-    Parameters
-    ----------
-    plan : Plan
-    fold : Fold
 
     Returns
     -------
@@ -307,7 +300,6 @@ def scores_of(
     answers : mapping
         By way and set of sensors, probabilities (n, K), NaN where there is none.
     subject, target : arrays (n,)
-    chance : float
     seed : int
         Of the bootstrap.
     """

@@ -74,12 +74,7 @@ class NetworkSettings:
 
 
 class PlacedTokens(nn.Module):
-    """A network that reads values beside the codes of their places; the interface of all networks here.
-
-    Parameters
-    ----------
-    encoding : PositionEncoding
-    """
+    """A network that reads values beside the codes of their places; the interface of all networks here."""
 
     def __init__(self, encoding: PositionEncoding) -> None:
         super().__init__()
@@ -106,9 +101,6 @@ class PerceiverOnTokens(PlacedTokens):
     ----------
     n_values : int
         Numbers measured at each place; 0 where the place is all there is, as in a point cloud.
-    encoding : PositionEncoding
-    n_classes : int
-    settings : NetworkSettings
     """
 
     def __init__(self, n_values: int, encoding: PositionEncoding, n_classes: int, settings: NetworkSettings) -> None:
@@ -133,10 +125,8 @@ class ConvolutionsOnGrid(PlacedTokens):
 
     Parameters
     ----------
-    n_values : int
     encoding : PositionEncoding
         Its shape is the grid that the tokens are laid out on.
-    n_classes : int
     reads_places : bool
         Whether the codes of the places enter as further channels.
     widths : tuple of int
@@ -180,10 +170,8 @@ class LinearOnTokens(PlacedTokens):
 
     Parameters
     ----------
-    n_values : int
     encoding : PositionEncoding
         Not read; its shape says how many tokens there are.
-    n_classes : int
     """
 
     def __init__(self, n_values: int, encoding: PositionEncoding, n_classes: int) -> None:
@@ -276,7 +264,6 @@ class SinusoidalPositions(PositionEncoding):
 
     Parameters
     ----------
-    shape : sequence of int
     width : int
         A multiple of twice the number of axes.
     """
@@ -303,8 +290,6 @@ class LearnedPositions(PositionEncoding):
 
     Parameters
     ----------
-    shape : sequence of int
-    width : int
     std : float
         Spread of the vectors at the start.
     """

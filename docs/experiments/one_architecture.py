@@ -84,11 +84,8 @@ class SenseFit:
 
     Attributes
     ----------
-    sense : Sense
-    seed : int
     n_made : int
         Made samples; 70 % of them train.
-    schedule : FitSchedule
     """
 
     sense: Sense
@@ -116,8 +113,6 @@ class StudyFold:
 
     Attributes
     ----------
-    request : EvaluationRequest
-    fold : Fold
     plan_identity : str
         JSON of the plan's identity.
     """

@@ -74,7 +74,6 @@ class Contender:
 
     Attributes
     ----------
-    name : str
     kind : str
         "perceiver", "convolutions" or "linear".
     encoding : str
@@ -166,14 +165,10 @@ class PermutationFit:
     ----------
     data : str
         One of :data:`DATA`.
-    contender : Contender
-    way : str
     seed : int
         Draws split, starting weights, batches and order; a seed's raw and permuted fits share all of them.
-    schedule : FitSchedule
     store : Path
         The study whose windows are read.
-    store_fingerprint : str
     """
 
     data: str

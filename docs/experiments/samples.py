@@ -96,11 +96,6 @@ def window_tokens(recordings: Sequence[WindowedRecording], seed: int) -> Labelle
 
     Each window is scaled to mean 0 and spread 1, so that its level does not tell the sensor. Test subjects, drawn by
     the seed, have no window in training.
-
-    Parameters
-    ----------
-    recordings : sequence of WindowedRecording
-    seed : int
     """
     windows: list[Floats] = []
     sensors: list[str] = []
@@ -140,10 +135,8 @@ def shape_tokens(seed: int, *, n_samples: int, n_points: int = 96) -> LabelledTo
 
     Parameters
     ----------
-    seed : int
     n_samples : int
         Training and test together, classes evenly.
-    n_points : int
     """
     draw = np.random.default_rng(seed)
     classes = tuple(SHAPES)
@@ -209,7 +202,6 @@ def sound_tokens(seed: int, *, n_samples: int) -> LabelledTokens:
 
     Parameters
     ----------
-    seed : int
     n_samples : int
         Training and test together, classes evenly.
     """

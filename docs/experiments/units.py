@@ -69,7 +69,6 @@ def run_units(
 
     Parameters
     ----------
-    units : sequence of Unit
     output : Path
         Folder; the units' files lie in its folder ``units``.
     n_jobs : int

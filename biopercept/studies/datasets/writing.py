@@ -19,7 +19,6 @@ class ImportSummary:
 
     Attributes
     ----------
-    n_subjects, n_recordings : int
     left_out : tuple of str
         One sentence for each subject, recording or label that is not in the study, with the reason.
     notes : tuple of str
