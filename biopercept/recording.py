@@ -173,9 +173,9 @@ class Signal:
         derived_from: str = "",
     ) -> Signal:
         """Return a signal that holds ``samples``, shape (n_channels, n_samples) or (n_samples,), in memory."""
-        held = np.atleast_2d(np.asarray(samples, dtype=np.float64))
+        array = np.atleast_2d(np.asarray(samples, dtype=np.float64))
         if channels is None:
-            names = (name,) if len(held) == 1 else tuple(f"{name}{i + 1}" for i in range(len(held)))
+            names = (name,) if len(array) == 1 else tuple(f"{name}{i + 1}" for i in range(len(array)))
             channels = tuple(Channel(n) for n in names)
         return Signal(
             name=name,
@@ -184,8 +184,8 @@ class Signal:
             sampling_rate=float(sampling_rate),
             start_seconds=float(start_seconds),
             channels=channels,
-            n_samples=held.shape[1],
-            reader=lambda start, stop: held[:, start:stop],
+            n_samples=array.shape[1],
+            reader=lambda start, stop: array[:, start:stop],
             times=times,
             source=source,
             recognised_by=recognised_by,
@@ -270,7 +270,7 @@ class RecordingLabels:
     def numbers(self, column: str) -> tuple[tuple[Interval, float], ...]:
         """Return the stretches that have a number in a column, with it."""
         pairs = zip(self.intervals, self.interval_values, strict=False)
-        return tuple((interval, held[column]) for interval, held in pairs if column in held)
+        return tuple((interval, cells[column]) for interval, cells in pairs if column in cells)
 
     def value_of(self, column: str, label: str, onset: float, length_seconds: float) -> float:
         """Return the number of a window in a column; NaN where the study gives none, or two that differ.
@@ -285,21 +285,21 @@ class RecordingLabels:
         """
         if column in self.values:
             return self.values[column]
-        found = {
+        values = {
             value
             for interval, value in self.numbers(column)
             if label in ("", interval.label)
             and interval.onset_seconds <= onset + _TOLERANCE_SECONDS
             and onset + length_seconds <= interval.end_seconds + _TOLERANCE_SECONDS
         }
-        return found.pop() if len(found) == 1 else math.nan
+        return values.pop() if len(values) == 1 else math.nan
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values that :meth:`from_json` reads back."""
         rows: list[list[Any]] = [[i.onset_seconds, i.duration_seconds, i.label] for i in self.intervals]
-        for row, held in zip(rows, self.interval_values, strict=False):
-            if held:
-                row.append(dict(held))
+        for row, cells in zip(rows, self.interval_values, strict=False):
+            if cells:
+                row.append(dict(cells))
         return {"intervals": rows, "condition": self.condition, "values": dict(self.values)}
 
     @staticmethod
@@ -325,7 +325,7 @@ class RecordingLabels:
 
 def labels_text(labels: Mapping[str, RecordingLabels]) -> str:
     """Return the labels of several recordings, by key, as one JSON text."""
-    return json.dumps({key: held.to_json() for key, held in sorted(labels.items())}, sort_keys=True)
+    return json.dumps({key: one.to_json() for key, one in sorted(labels.items())}, sort_keys=True)
 
 
 def labels_from_text(text: str) -> dict[str, RecordingLabels]:
@@ -337,7 +337,7 @@ def labels_from_text(text: str) -> dict[str, RecordingLabels]:
         Where the text is not of that form.
     """
     try:
-        held = json.loads(text).items()
+        documents = json.loads(text).items()
     except (ValueError, AttributeError, RecursionError) as fault:
         raise StoreError(f"the stored labels are damaged ({fault}); prepare the study again") from fault
-    return {str(key): RecordingLabels.from_json(document) for key, document in held}
+    return {str(key): RecordingLabels.from_json(document) for key, document in documents}

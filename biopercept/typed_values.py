@@ -374,8 +374,8 @@ def parse_yaml_text(text: str, name: str, faults: list[str]) -> tuple[dict[str, 
     if not isinstance(node, yaml.MappingNode):
         faults.append(f"{name} line {_line(node)}: 'key: value' lines are needed at the top")
         return {}, lines
-    found = _value(node, (), name, lines, faults)
-    return dict(found), lines
+    values = _value(node, (), name, lines, faults)
+    return dict(values), lines
 
 
 def read_text(path: Path, max_bytes: int, faults: list[str]) -> str | None:

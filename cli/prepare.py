@@ -47,7 +47,7 @@ def prepare(
     """
     from biopercept.config import load_config
     from biopercept.prepare.recording import PrepareSettings
-    from biopercept.prepare.study import prepare_study
+    from biopercept.prepare.study import PrepareRun, chosen_subjects, prepare_study
     from biopercept.studies.loading import load_study
 
     loaded = load_study(study)
@@ -70,10 +70,8 @@ def prepare(
             loaded,
             output,
             PrepareSettings(settings.windows, settings.cleaning),
-            subjects=listed(subjects),
-            exclude_subjects=listed(exclude_subjects),
-            n_jobs=jobs,
-            restart=restart,
+            subjects=chosen_subjects(loaded, listed(subjects), listed(exclude_subjects)),
+            run=PrepareRun(n_jobs=jobs, restart=restart),
             on_progress=show,
         )
     if as_json:

@@ -186,9 +186,9 @@ def electroencephalogram(random: np.random.Generator, person: Person, stress: Se
     shared = 4.0 * coloured_noise(random, n, sampling_rate, 1.2)
     rows = []
     for by_alpha, by_theta in zip(_ALPHA_BY_CHANNEL, _THETA_BY_CHANNEL, strict=True):
-        own = 5.0 * coloured_noise(random, n, sampling_rate, 1.1) + 1.5 * random.standard_normal(n)
+        noise = 5.0 * coloured_noise(random, n, sampling_rate, 1.1) + 1.5 * random.standard_normal(n)
         line = 1.0 * np.sin(2 * np.pi * 50 * seconds + random.uniform(0, 2 * np.pi))
-        rows.append(by_alpha * alpha + by_theta * theta + shared + own + line)
+        rows.append(by_alpha * alpha + by_theta * theta + shared + noise + line)
     return np.stack(rows) + _BLINK_BY_CHANNEL[:, None] * _blinks(random, seconds)
 
 

@@ -407,19 +407,21 @@ def _check_record_seconds(path: Path, record_seconds: float, channels: tuple[Edf
 
 
 def _n_records(path: Path, field: bytes, data_bytes: int, record_bytes: int, notes: list[str]) -> int:
-    held, stray = divmod(data_bytes, record_bytes)
-    if held < 1:
+    n_there, stray = divmod(data_bytes, record_bytes)
+    if n_there < 1:
         raise _fault(path, f"{data_bytes} bytes of data do not fill one data record of {record_bytes} bytes")
-    said = _integer(field)
-    if said is None or said < 0:
-        notes.append(f"the header says {_text(field)!r} data records (the recorder did not finish); {held} were found")
-    elif said > held:
-        notes.append(f"the file is cut: {held} of {said} data records are there and used")
-    elif said < held:
-        notes.append(f"the header says {said} data records but {held} are there; all are used")
+    n_stated = _integer(field)
+    if n_stated is None or n_stated < 0:
+        notes.append(
+            f"the header says {_text(field)!r} data records (the recorder did not finish); {n_there} were found"
+        )
+    elif n_stated > n_there:
+        notes.append(f"the file is cut: {n_there} of {n_stated} data records are there and used")
+    elif n_stated < n_there:
+        notes.append(f"the header says {n_stated} data records but {n_there} are there; all are used")
     if stray:
         notes.append(f"{stray} bytes after the last whole data record are left out")
-    return held
+    return n_there
 
 
 def _note_header_bytes(field: bytes, header_bytes: int, notes: list[str]) -> None:
@@ -472,7 +474,7 @@ def read_annotations(path: Path, header: EdfHeader) -> EdfAnnotations:
     if not channels:
         return EdfAnnotations(None, 0.0, (), ())
     onsets = np.full(header.n_records, np.nan)
-    found: list[tuple[float, float, str]] = []
+    annotations: list[tuple[float, float, str]] = []
     n_broken = 0
     for record, position, content in _contents(path, header, channels):
         for number, entry in enumerate(content.split(b"\x00")):
@@ -486,17 +488,19 @@ def read_annotations(path: Path, header: EdfHeader) -> EdfAnnotations:
             # The first list of a record's first annotation channel has an empty text and says when the record starts.
             if position == 0 and number == 0 and texts[:1] == [""]:
                 onsets[record] = onset
-            found.extend((onset, duration, text) for text in texts if text and len(found) < MOST_ANNOTATIONS)
+            annotations.extend(
+                (onset, duration, text) for text in texts if text and len(annotations) < MOST_ANNOTATIONS
+            )
     notes = []
     if n_broken:
         notes.append(f"{n_broken} annotations cannot be read and are left out")
-    if len(found) >= MOST_ANNOTATIONS:
+    if len(annotations) >= MOST_ANNOTATIONS:
         notes.append(f"only the first {MOST_ANNOTATIONS} annotations are used")
     is_known = bool(np.isfinite(onsets).all())
     if not is_known and np.isfinite(onsets).any():
         notes.append(f"{int(np.isnan(onsets).sum())} data records do not say when they start")
     first = float(onsets[0]) if np.isfinite(onsets[0]) else 0.0
-    intervals = sorted((Interval(onset - first, duration, text) for onset, duration, text in found), key=_when)
+    intervals = sorted((Interval(onset - first, duration, text) for onset, duration, text in annotations), key=_when)
     return EdfAnnotations(onsets if is_known else None, first, tuple(intervals), tuple(notes))
 
 

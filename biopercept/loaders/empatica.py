@@ -5,6 +5,7 @@ Files are read by name, in memory and of bounded size.
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,9 +16,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from biopercept.errors import RecordingError
-from biopercept.loaders.assembly import RawChannel, assemble_signals, held_block
+from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
 from biopercept.loaders.recognition import FORMAT, SignalOverride
-from biopercept.loaders.time_grid import read_numbers
 from biopercept.modalities import MODALITIES
 from biopercept.recording import FloatArray, Interval, Recording
 
@@ -153,7 +153,7 @@ def _channels(name: str, sensor: _Sensor, zero: float, notes: list[str]) -> list
     if name == "EDA" and sensor.samples[0, 0] == 0 and (sensor.samples[0, 1:2] > 0).all():
         notes.append("EDA: the first sample is 0, which the device writes before it measures")
     samples = sensor.samples / 64 if unit == "1/64 g" else sensor.samples
-    block = held_block(samples)
+    block = block_in_memory(samples)
     return [
         RawChannel(
             label=label,
@@ -210,7 +210,7 @@ def _ibi_channel(ibi: tuple[float, FloatArray], zero: float) -> RawChannel:
         start_seconds=float(times[0]),
         n_samples=len(times),
         key=0,
-        block=held_block(beats[:, 1][None, :]),
+        block=block_in_memory(beats[:, 1][None, :]),
         source="IBI.csv",
         modality="ibi",
         recognised_by=FORMAT,
@@ -276,14 +276,14 @@ def open_members(path: Path) -> Iterator[Members]:
 
 
 def _by_sensor(path: Path, readers: list[tuple[str, Callable[[], bytes]]]) -> dict[str, Callable[[], bytes]]:
-    found: dict[str, Callable[[], bytes]] = {}
+    by_sensor: dict[str, Callable[[], bytes]] = {}
     for name, reader in readers:
-        if sensor_of(name) in found:
+        if sensor_of(name) in by_sensor:
             raise RecordingError(
                 f"{path.name}: more than one file for {sensor_of(name)}; give one E4 session at a time"
             )
-        found[sensor_of(name)] = reader
-    return found
+        by_sensor[sensor_of(name)] = reader
+    return by_sensor
 
 
 def _file_reader(file: Path) -> Callable[[], bytes]:
@@ -317,3 +317,68 @@ def member_content(members: Members, name: str, notes: list[str]) -> bytes | Non
     except Exception as fault:  # zlib.error and kin have no common base
         notes.append(f"{name}: the file is damaged ({type(fault).__name__}) and is left out")
     return None
+
+
+def read_numbers(content: bytes, n_columns: int) -> tuple[FloatArray, tuple[str, ...]]:
+    """Return lines of comma-separated numbers as an array, and remarks on what could not be read.
+
+    A file that does not end with a line end may have been cut inside its last number, so its
+    last line is left out. A line that cannot be read keeps its place in time, as NaN.
+
+    Parameters
+    ----------
+    n_columns : int
+        Numbers expected per line.
+
+    Returns
+    -------
+    values : array (n_lines, n_columns), float64
+        NaN where a number is missing or is not one.
+    """
+    remarks: list[str] = []
+    if content and not content.endswith((b"\n", b"\r")):
+        whole, _, cut = content.rpartition(b"\n")
+        content = whole
+        remarks.append(f"the last line ({len(cut)} bytes) has no line end, may be cut and is left out")
+    text = content.decode("latin-1").rstrip()
+    if not text:
+        return np.zeros((0, n_columns)), tuple(remarks)
+    values = _fast(text, n_columns)
+    if values is None:
+        values = np.array([_line(line, n_columns) for line in text.splitlines()])
+    n_unreadable = int(np.isnan(values).any(axis=1).sum())
+    if n_unreadable:
+        remarks.append(f"{n_unreadable} lines are not {n_columns} plain numbers and count as missing")
+    return values, tuple(remarks)
+
+
+def _fast(text: str, n_columns: int) -> FloatArray | None:
+    """Return the numbers where every line is well formed, None where one is not."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(
+            io.StringIO(text),
+            header=None,
+            names=range(n_columns),
+            index_col=False,
+            skipinitialspace=True,
+            skip_blank_lines=False,
+            dtype=np.float64,
+            na_filter=False,
+            on_bad_lines="error",
+        )
+    except (ValueError, OverflowError, pd.errors.ParserWarning):  # a ParserError is a ValueError
+        return None
+    # A first line with too many fields is cut in silence by the parser, hence the count.
+    return frame.to_numpy() if text.count(",") == (n_columns - 1) * len(frame) else None
+
+
+def _line(line: str, n_columns: int) -> list[float]:
+    fields = line.split(",")
+    if len(fields) != n_columns:
+        return [np.nan] * n_columns
+    try:
+        return [float(field) for field in fields]
+    except ValueError:
+        return [np.nan] * n_columns

@@ -198,18 +198,19 @@ def _segmented(header: WfdbHeader) -> BlockReader:
         for row, key in enumerate(keys):
             wanted = header.signals[key]
             for segment in header.segments:
-                _fill(samples[row], segment, wanted.label, wanted.samples_per_frame, wanted.unit, start, stop)
+                _fill(samples[row], segment, wanted, start, stop)
         return samples
 
     return read
 
 
-def _fill(row: FloatArray, segment: WfdbSegment, label: str, per_frame: int, unit: str, start: int, stop: int) -> None:
+def _fill(row: FloatArray, segment: WfdbSegment, wanted: WfdbSignal, start: int, stop: int) -> None:
     """Write a segment's part of samples ``start`` to ``stop`` of one signal into ``row``."""
     if segment.header is None:
         return
+    per_frame = wanted.samples_per_frame
     for key, signal in enumerate(segment.header.signals):
-        if (signal.label, signal.samples_per_frame, signal.unit) != (label, per_frame, unit):
+        if (signal.label, signal.samples_per_frame, signal.unit) != (wanted.label, per_frame, wanted.unit):
             continue
         offset = segment.first_frame * per_frame
         low = max(start, offset)
@@ -433,7 +434,7 @@ def _unit(line: str, parsed: Any, i: int) -> str | None:
 
 def _frames_held(file: Path, parsed: Any, name: str, notes: list[str]) -> int:
     """Return how many frames of the record a signal file really holds."""
-    said = parsed.sig_len
+    n_stated = parsed.sig_len
     if name == "~":
         return 0
     data = file.absolute().parent / _checked_name(file, name)
@@ -445,17 +446,17 @@ def _frames_held(file: Path, parsed: Any, name: str, notes: list[str]) -> int:
     width = widths.pop() if len(widths) == 1 else None
     per_frame = sum(parsed.samps_per_frame[i] or 1 for i in members)
     if width is None or per_frame < 1:
-        return int(said or 0)
+        return int(n_stated or 0)
     offset = parsed.byte_offset[members[0]] or 0
-    held = int((data.stat().st_size - offset) / (width * per_frame) + 1e-9)
-    if said is None or said <= 0:
-        notes.append(f"the header gives no length; {name} holds {held} frames")
-        return max(held, 0)
-    if held < said:
-        notes.append(f"{name} is cut: {max(held, 0)} of {said} frames are there and used")
-    elif held > said + 1:
-        notes.append(f"{name} holds {held} frames, the header says {said}; those beyond are left out")
-    return max(min(held, int(said)), 0)
+    n_there = int((data.stat().st_size - offset) / (width * per_frame) + 1e-9)
+    if n_stated is None or n_stated <= 0:
+        notes.append(f"the header gives no length; {name} holds {n_there} frames")
+        return max(n_there, 0)
+    if n_there < n_stated:
+        notes.append(f"{name} is cut: {max(n_there, 0)} of {n_stated} frames are there and used")
+    elif n_there > n_stated + 1:
+        notes.append(f"{name} holds {n_there} frames, the header says {n_stated}; those beyond are left out")
+    return max(min(n_there, int(n_stated)), 0)
 
 
 def _segments(

@@ -35,7 +35,7 @@ class PrepareSettings:
         return asdict(self)
 
     @staticmethod
-    def from_plain_values(held: Mapping[str, Any]) -> PrepareSettings:
+    def from_plain_values(values: Mapping[str, Any]) -> PrepareSettings:
         """Return the settings that :meth:`as_plain_values` gave, as a store or a model keeps them.
 
         Raises
@@ -44,7 +44,7 @@ class PrepareSettings:
             Where a section or a setting is unknown, or has a value that is not allowed.
         """
         try:
-            return PrepareSettings(WindowSettings(**held["windows"]), CleaningSettings(**held["cleaning"]))
+            return PrepareSettings(WindowSettings(**values["windows"]), CleaningSettings(**values["cleaning"]))
         except (KeyError, TypeError) as fault:
             raise SettingsError(
                 f"the stored preparation settings are not those of this version ({fault}); prepare and train again"

@@ -13,7 +13,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from biopercept.errors import BioperceptError, OutputError, SettingsError
@@ -69,15 +69,32 @@ class PrepareSummary:
         return sum(row.status == status for row in self.rows)
 
 
-def select_subjects(study: Study, subjects: Sequence[str] | None, exclude: Sequence[str] | None) -> Study:
-    """Return the study with some subjects' recordings only.
+@dataclass(frozen=True)
+class PrepareRun:
+    """How the recordings of a study are worked through; the bytes of the store do not depend on it.
 
-    Parameters
+    Attributes
     ----------
-    subjects : sequence of str, or None
-        Only these; None for all.
-    exclude : sequence of str, or None
-        Not these.
+    n_jobs : int
+        Child processes.
+    restart : bool
+        Use nothing that an earlier run prepared.
+    isolate : bool
+        False prepares in this process, one after the other, for debugging and for scripts without a main guard: a
+        recording that crashes or hangs then takes the run with it, and sums may differ in the last digit unless
+        numerical libraries run with one thread.
+    limits : Limits
+        What one recording may use.
+    """
+
+    n_jobs: int = 1
+    restart: bool = False
+    isolate: bool = True
+    limits: Limits = field(default_factory=Limits)
+
+
+def chosen_subjects(study: Study, subjects: Sequence[str] | None, exclude: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the subjects of a study that are among ``subjects`` (None: all of them) and not excluded, in its order.
 
     Raises
     ------
@@ -89,10 +106,10 @@ def select_subjects(study: Study, subjects: Sequence[str] | None, exclude: Seque
         raise SettingsError(
             f"the study {study.name} has no recording of {', '.join(unknown)}; it has {', '.join(study.subjects)}"
         )
-    kept = [s for s in study.subjects if (subjects is None or s in subjects) and s not in (exclude or ())]
+    kept = tuple(s for s in study.subjects if (subjects is None or s in subjects) and s not in (exclude or ()))
     if not kept:
         raise SettingsError(f"no subject of the study {study.name} is left; name fewer in --exclude-subjects")
-    return replace(study, entries=tuple(entry for entry in study.entries if entry.subject in kept))
+    return kept
 
 
 def prepare_study(
@@ -101,12 +118,8 @@ def prepare_study(
     settings: PrepareSettings | None = None,
     *,
     subjects: Sequence[str] | None = None,
-    exclude_subjects: Sequence[str] | None = None,
-    n_jobs: int = 1,
-    restart: bool = False,
+    run: PrepareRun | None = None,
     on_progress: OnProgress | None = None,
-    isolate: bool = True,
-    limits: Limits | None = None,
 ) -> PrepareSummary:
     """Prepare every recording of a study and write the store and its log.
 
@@ -114,20 +127,10 @@ def prepare_study(
     ----------
     output : Path
         The store, an .h5 file. Its parts lie in ``OUTPUT.parts`` until it is whole.
-    subjects, exclude_subjects : sequence of str, optional
-        Only these subjects, or all but these.
-    n_jobs : int
-        Child processes; the store's bytes do not depend on it.
-    restart : bool
-        Whether to use nothing that an earlier run prepared.
+    subjects : sequence of str, optional
+        Only these; see :func:`chosen_subjects`.
     on_progress : callable, optional
         Called as ``on_progress(n_done, n_recordings, row)`` after each recording.
-    isolate : bool
-        False prepares in this process, one after the other, for debugging and for scripts without a main guard: a
-        recording that crashes or hangs then takes the run with it, and sums may differ in the last digit unless
-        numerical libraries run with one thread.
-    limits : Limits, optional
-        What one recording may use.
 
     Raises
     ------
@@ -141,18 +144,19 @@ def prepare_study(
         Where another process is preparing into the same store.
     """
     begun = time.monotonic()
-    settings = settings or PrepareSettings()
+    settings, run = settings or PrepareSettings(), run or PrepareRun()
     cut_windows((), 0.0, settings.windows)  # refuses lengths that cannot be used before any work
-    chosen = select_subjects(study, subjects, exclude_subjects)
+    kept = chosen_subjects(study, subjects, None)
+    chosen = replace(study, entries=tuple(entry for entry in study.entries if entry.subject in kept))
     refuse_other_file(output)
-    with only_writer(output), parts_folder(output, restart=restart) as parts:
+    with only_writer(output), parts_folder(output, restart=run.restart) as parts:
         context = PrepareContext(chosen, settings, _settings_hash(settings))
-        reusable = Reusable(output, parts, context.settings_hash, restart=restart)
+        reusable = Reusable(output, parts, context.settings_hash, restart=run.restart)
         refuse_dropping(reusable.keys, [*map(_key, chosen.entries)], [*map(_key, study.entries)], output)
         progress = _Progress(chosen.entries, parts, on_progress)
         try:
             jobs = progress.plan(context, reusable)
-            for index, result in _results(context, jobs, n_jobs, isolate, limits):
+            for index, result in _results(context, jobs, run):
                 progress.take(jobs[index], result)
             if progress.sources:
                 _write_if_changed(output, _header(context, progress.sources), progress.sources)
@@ -188,12 +192,12 @@ class _Progress:
             except (OSError, ValueError) as fault:
                 self._note(failed_row(entry, f"its files cannot be read ({fault})"))
                 continue
-            found = reusable.find(key, hashed)
-            if found is None:
+            reusable_source = reusable.find(key, hashed)
+            if reusable_source is None:
                 jobs.append(PrepareJob(entry, part_path(self._parts, key), hashed))
             else:
-                self.sources[key] = found
-                self._note(reused_row(found, entry))
+                self.sources[key] = reusable_source
+                self._note(reused_row(reusable_source, entry))
         return jobs
 
     def take(self, job: PrepareJob, result: LogRow | Unwritable | Lost) -> None:
@@ -225,23 +229,23 @@ def _settings_hash(settings: PrepareSettings) -> str:
     return settings_hash(settings.as_plain_values(), FEATURE_NAMES)
 
 
-def _header(context: PrepareContext, held: Collection[str]) -> StoreHeader:
+def _header(context: PrepareContext, stored: Collection[str]) -> StoreHeader:
     """Return the header of a store that will hold these recordings."""
     study = context.study
-    order = tuple(key for key in map(_key, study.entries) if key in held)
+    order = tuple(key for key in map(_key, study.entries) if key in stored)
     settings = context.settings.as_plain_values()
     labels = {_key(entry): labels_of(study, entry) for entry in study.entries}
-    said = {key: labels_held for key, labels_held in labels.items() if not labels_held.is_empty()}
-    return StoreHeader(study.name, tuple(study.tasks.values()), settings, FEATURE_NAMES, said, order)
+    stated = {key: labels_held for key, labels_held in labels.items() if not labels_held.is_empty()}
+    return StoreHeader(study.name, tuple(study.tasks.values()), settings, FEATURE_NAMES, stated, order)
 
 
 def _results(
-    context: PrepareContext, jobs: Sequence[PrepareJob], n_jobs: int, isolate: bool, limits: Limits | None
+    context: PrepareContext, jobs: Sequence[PrepareJob], run: PrepareRun
 ) -> Iterator[tuple[int, LogRow | Unwritable | Lost]]:
     """Yield the index of each job and what became of it, as they come."""
-    if isolate:
-        n_processes = max(1, min(n_jobs, len(jobs)))
-        yield from run_in_children(prepare_one, context, jobs, n_processes=n_processes, limits=limits or Limits())
+    if run.isolate:
+        n_processes = max(1, min(run.n_jobs, len(jobs)))
+        yield from run_in_children(prepare_one, context, jobs, n_processes=n_processes, limits=run.limits)
         return
     for index, job in enumerate(jobs):
         yield index, prepare_one(context, job)

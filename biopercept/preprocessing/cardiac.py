@@ -65,7 +65,7 @@ def ecg_beats(raw: FloatArray, signal: Signal, settings: CleaningSettings) -> tu
     """
     if signal.sampling_rate < MIN_ECG_RATE:
         return no_beats(signal.name), (_too_slow(signal, MIN_ECG_RATE),)
-    return _beats(raw, signal, settings, _r_peaks, before_seconds=0.12, after_seconds=0.2, smallest=settings.ecg_min_mv)
+    return _beats(raw, signal, settings, _PeakSearch(_r_peaks, 0.12, 0.2, smallest=settings.ecg_min_mv))
 
 
 def bvp_beats(raw: FloatArray, signal: Signal, settings: CleaningSettings) -> tuple[Beats, tuple[str, ...]]:
@@ -75,7 +75,7 @@ def bvp_beats(raw: FloatArray, signal: Signal, settings: CleaningSettings) -> tu
     """
     if signal.sampling_rate < MIN_BVP_RATE:
         return no_beats(signal.name), (_too_slow(signal, MIN_BVP_RATE),)
-    return _beats(raw, signal, settings, _pulse_peaks, before_seconds=0.3, after_seconds=0.4)
+    return _beats(raw, signal, settings, _PeakSearch(_pulse_peaks, 0.3, 0.4))
 
 
 def device_beats(signal: Signal, intervals: FloatArray, settings: CleaningSettings) -> Beats:
@@ -122,27 +122,29 @@ def _too_slow(signal: Signal, needed: float) -> str:
     )
 
 
+@dataclass(frozen=True)
+class _PeakSearch:
+    """How the beats of a modality are detected, the seconds around a peak that make its shape, and the least spread."""
+
+    find: _PeakFinder
+    before_seconds: float
+    after_seconds: float
+    smallest: float = 0.0
+
+
 def _beats(
-    raw: FloatArray,
-    signal: Signal,
-    settings: CleaningSettings,
-    find: _PeakFinder,
-    *,
-    before_seconds: float,
-    after_seconds: float,
-    smallest: float = 0.0,
+    raw: FloatArray, signal: Signal, settings: CleaningSettings, search: _PeakSearch
 ) -> tuple[Beats, tuple[str, ...]]:
     """Find, check and time the beats of every stretch of one channel."""
     rate = signal.sampling_rate
     parts: list[tuple[FloatArray, FloatArray, FloatArray]] = []
     notes: list[str] = []
     for start, stop in stretches(raw, int(settings.bridge_seconds * rate), int(settings.heart_min_seconds * rate)):
-        shape = (round(before_seconds * rate), round(after_seconds * rate))
-        found = _beats_of_stretch(raw[start:stop], rate, settings, find, shape, smallest)
-        if isinstance(found, str):
-            notes.append(f"{signal.name}: no beats used in {start / rate:.0f}-{stop / rate:.0f} s, {found}.")
+        beats = _beats_of_stretch(raw[start:stop], rate, settings, search)
+        if isinstance(beats, str):
+            notes.append(f"{signal.name}: no beats used in {start / rate:.0f}-{stop / rate:.0f} s, {beats}.")
             continue
-        peaks, amplitudes = found
+        peaks, amplitudes = beats
         times = signal.start_seconds + (start + peaks) / rate
         intervals = np.concatenate(([np.nan], np.diff(times)))
         parts.append((times, accepted_intervals(times, intervals, settings), amplitudes))
@@ -153,12 +155,7 @@ def _beats(
 
 
 def _beats_of_stretch(
-    raw: FloatArray,
-    rate: float,
-    settings: CleaningSettings,
-    find: _PeakFinder,
-    shape: tuple[int, int],
-    smallest: float,
+    raw: FloatArray, rate: float, settings: CleaningSettings, search: _PeakSearch
 ) -> tuple[FloatArray, FloatArray] | str:
     """Return peak positions (fractional samples) and amplitudes of a stretch, or why there are none."""
     whole = bridged(raw)
@@ -167,16 +164,17 @@ def _beats_of_stretch(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            cleaned, peaks = find(whole, rate, settings)
+            cleaned, peaks = search.find(whole, rate, settings)
         except (ValueError, IndexError, ZeroDivisionError, TypeError, np.linalg.LinAlgError) as error:
             return f"the detector could not work on it ({type(error).__name__})"
-    if np.std(cleaned) < smallest:
+    if np.std(cleaned) < search.smallest:
         return f"what is left after filtering is too small ({np.std(cleaned):.2g})"
     if np.std(cleaned) < settings.in_band_share * np.std(whole):
         return "almost nothing is left after filtering"
     peaks = peaks[np.isfinite(raw[np.clip(peaks, 0, len(raw) - 1)])]
     if len(peaks) < _MIN_BEATS:
         return f"only {len(peaks)} peaks were found"
+    shape = (round(search.before_seconds * rate), round(search.after_seconds * rate))
     is_alike = _shape_correlation(cleaned, peaks, *shape) >= settings.heart_min_correlation
     if is_alike.mean() < settings.heart_min_coverage:
         return "the peaks do not look alike"

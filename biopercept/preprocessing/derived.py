@@ -21,11 +21,20 @@ from biopercept.preprocessing.electrodermal import (
     skin_responses,
     tonic_and_phasic,
 )
-from biopercept.preprocessing.gaps import BoolArray, on_grid
-from biopercept.preprocessing.movement import log_activity, log_envelope
+from biopercept.preprocessing.gaps import BoolArray, filtered, moving_mean, on_grid
 from biopercept.preprocessing.respiration import rate_and_amplitude
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import Channel, FloatArray, Signal
+
+MOVEMENT_HZ = (0.5, 15.0)
+"""Band of movement: below lies gravity's slow turn, above lies nothing a wrist does."""
+
+LOWEST_ACTIVITY = 1e-3
+"""Added before the logarithm, g: the resolution of a wearable's sensor is ten times coarser."""
+
+_MEAN_SECONDS = 1.0
+LOWEST_ENVELOPE = 1e-6
+"""Added before the logarithm, mV: far below any amplifier's noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +128,7 @@ def _heart(derived: Derived, measured: list[Measured], times: FloatArray, settin
     """Heart rate from ECG, else pulse checked by the device's rate; holes from device intervals, then device rate."""
     device_rate, device_name = _device_rate(measured, times)
     layers: list[tuple[FloatArray, str]] = []
-    found: list[tuple[Beats, BoolArray]] = []
+    candidates: list[tuple[Beats, BoolArray]] = []
     amplitude: FloatArray | None = None
     ecg = _best(derived, _of(measured, "ecg"), "heart_rate")
     if ecg is not None:
@@ -127,7 +136,7 @@ def _heart(derived: Derived, measured: list[Measured], times: FloatArray, settin
         beats, notes = ecg_beats(one.screened[channel], one.original, settings)
         derived.notes.extend(notes)
         is_measured = _is_measured(one, channel, times)
-        found.append((beats, is_measured))
+        candidates.append((beats, is_measured))
         layers.append((beat_series.rate_series(beats, is_measured, times, settings), one.original.name))
         derived.is_understood[one.original.name] = np.isfinite(layers[-1][0])
     bvp = _best(derived, _of(measured, "bvp"), "pulse_amplitude")
@@ -137,19 +146,19 @@ def _heart(derived: Derived, measured: list[Measured], times: FloatArray, settin
         derived.notes.extend(notes)
         beats = checked_against_device(beats, device_rate, times, settings)
         is_measured = _is_measured(one, channel, times)
-        found.append((beats, is_measured))
+        candidates.append((beats, is_measured))
         layers.append((beat_series.rate_series(beats, is_measured, times, settings), one.original.name))
         derived.is_understood[one.original.name] = np.isfinite(layers[-1][0])
         amplitude = beat_series.amplitude_series(beats, is_measured, times, settings)
     for one in _of(measured, "ibi"):
         beats = device_beats(one.original, one.screened[0], settings)
         is_measured = np.ones(len(times), dtype=bool)  # a device's silence shows as a hole between its beats
-        found.append((beats, is_measured))
+        candidates.append((beats, is_measured))
         layers.append((beat_series.rate_series(beats, is_measured, times, settings), one.original.name))
     if device_name:
         layers.append((device_rate, device_name))
     _add_rate(derived, layers, times)
-    _add_variability(derived, found, times, settings, has_ecg=ecg is not None)
+    _add_variability(derived, candidates, times, settings, has_ecg=ecg is not None)
     if bvp is not None and amplitude is not None:
         derived.add("pulse_amplitude", amplitude, bvp[0].original.name)
 
@@ -177,16 +186,16 @@ def _add_rate(derived: Derived, layers: list[tuple[FloatArray, str]], times: Flo
 
 def _add_variability(
     derived: Derived,
-    found: list[tuple[Beats, BoolArray]],
+    candidates: list[tuple[Beats, BoolArray]],
     times: FloatArray,
     settings: CleaningSettings,
     *,
     has_ecg: bool,
 ) -> None:
     """Add beat-to-beat variability from one source alone: ECG, else the source with most accepted intervals."""
-    if not found:
+    if not candidates:
         return
-    best = found[0] if has_ecg else max(found, key=lambda one: int(np.isfinite(one[0].intervals).sum()))
+    best = candidates[0] if has_ecg else max(candidates, key=lambda one: int(np.isfinite(one[0].intervals).sum()))
     derived.beats = best[0]
     variability = beat_series.variability_series(derived.beats, best[1], times, settings)
     derived.add("heart_variability", variability, derived.beats.source)
@@ -266,3 +275,49 @@ def _brain(derived: Derived, measured: list[Measured], times: FloatArray, settin
         if used:
             channels = tuple(channel for signal in used for channel in signal.channels)
             derived.add(modality, np.concatenate(series), "+".join(signal.name for signal in used), channels)
+
+
+def log_activity(
+    acceleration: FloatArray, sampling_rate: float, times: FloatArray, start_seconds: float, settings: CleaningSettings
+) -> FloatArray:
+    """Return the log of movement intensity at grid ``times``, log g: shape (1, n_times).
+
+    The root mean square, over one second, of the length of the band-passed acceleration.
+
+    Parameters
+    ----------
+    acceleration : array, shape (n_axes, n_samples)
+        g, NaN where masked. Any number of axes.
+    sampling_rate : float
+        Hz; the upper edge gives way to what the rate allows.
+    times : array, shape (n_times,)
+        Seconds on the recording's clock.
+    start_seconds : float
+        Time of the first sample.
+    """
+    low, high = MOVEMENT_HZ
+    moving = filtered(acceleration, sampling_rate, low, high, bridge_seconds=settings.bridge_seconds, order=2)
+    power = moving_mean(np.square(moving).sum(axis=0, keepdims=True), round(_MEAN_SECONDS * sampling_rate))
+    activity = np.log(np.sqrt(np.maximum(power, 0.0)) + LOWEST_ACTIVITY)
+    return on_grid(activity, sampling_rate, start_seconds, times)
+
+
+def log_envelope(
+    cleaned: FloatArray, sampling_rate: float, times: FloatArray, start_seconds: float, settings: CleaningSettings
+) -> FloatArray:
+    """Return the log of the moving root mean square at grid ``times``, log mV: (n_channels, n_times).
+
+    Parameters
+    ----------
+    cleaned : array, shape (n_channels, n_samples)
+        Band-passed, mV, NaN where masked.
+    sampling_rate : float
+        Hz.
+    times : array, shape (n_times,)
+        Seconds on the recording's clock.
+    start_seconds : float
+        Time of the first sample.
+    """
+    power = moving_mean(np.square(cleaned), round(settings.emg_envelope_seconds * sampling_rate))
+    envelope = np.log(np.sqrt(np.maximum(power, 0.0)) + LOWEST_ENVELOPE)
+    return on_grid(envelope, sampling_rate, start_seconds, times)

@@ -113,9 +113,9 @@ def skin_responses(
         if stop - start < 3:
             continue
         reach = max(int(2 * _MAX_RISE_SECONDS * sampling_rate) | 1, 3)
-        peaks, found = find_peaks(run, prominence=settings.scr_min_us, wlen=reach)
-        rise_seconds = (peaks - found["left_bases"]) / sampling_rate
-        height = run[peaks] - run[found["left_bases"]]
+        peaks, bases = find_peaks(run, prominence=settings.scr_min_us, wlen=reach)
+        rise_seconds = (peaks - bases["left_bases"]) / sampling_rate
+        height = run[peaks] - run[bases["left_bases"]]
         is_response = (rise_seconds >= _MIN_RISE_SECONDS) & (rise_seconds <= _MAX_RISE_SECONDS)
         is_response &= height >= settings.scr_min_us
         times.append(start_seconds + (start + peaks[is_response]) / sampling_rate)

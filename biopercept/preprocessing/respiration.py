@@ -44,7 +44,7 @@ def rate_and_amplitude(
     start_seconds : float
         Time of the first sample.
     """
-    found: list[tuple[int, int, FloatArray, FloatArray]] = []
+    runs: list[tuple[int, int, FloatArray, FloatArray]] = []
     is_breathing = np.zeros(len(cleaned), dtype=bool)
     gap = int(settings.slow_bridge_seconds * sampling_rate)
     for start, stop in stretches(cleaned, gap, int(settings.resp_min_seconds * sampling_rate)):
@@ -52,15 +52,15 @@ def rate_and_amplitude(
         is_breathing[start:stop] = _is_breathing(whole, sampling_rate, settings)
         peaks, heights = _breaths(whole, sampling_rate)
         if len(peaks) >= _MIN_BREATHS:
-            found.append((start, stop, start_seconds + (start + peaks) / sampling_rate, heights))
+            runs.append((start, stop, start_seconds + (start + peaks) / sampling_rate, heights))
     rate = np.full(len(times), np.nan)
     amplitude = np.full(len(times), np.nan)
-    if not found:
+    if not runs:
         return rate, amplitude
     is_breathing &= np.isfinite(cleaned)
-    smallest = settings.resp_min_amplitude * _large_breath(found)
+    smallest = settings.resp_min_amplitude * _large_breath(runs)
     index = np.round((times - start_seconds) * sampling_rate).astype(np.int64)
-    for start, stop, at, heights in found:
+    for start, stop, at, heights in runs:
         here = np.flatnonzero((index >= start) & (index < stop))
         here = here[is_breathing[index[here]]]
         periods = np.diff(at)
@@ -93,13 +93,13 @@ def _breaths(whole: FloatArray, sampling_rate: float) -> tuple[NDArray[np.int64]
     return ends[heights > 0], heights[heights > 0]
 
 
-def _large_breath(found: list[tuple[int, int, FloatArray, FloatArray]]) -> float:
+def _large_breath(runs: list[tuple[int, int, FloatArray, FloatArray]]) -> float:
     """Return the upper quartile of breath heights, each counted as long as it lasts.
 
     Noise after a lost belt gives more, shorter and smaller "breaths" than breathing does: by number they would win.
     """
-    heights = np.concatenate([heights[1:] for *_, heights in found])
-    periods = np.concatenate([np.diff(at) for _, _, at, _ in found])
+    heights = np.concatenate([heights[1:] for *_, heights in runs])
+    periods = np.concatenate([np.diff(at) for _, _, at, _ in runs])
     order = np.argsort(heights)
     passed = np.cumsum(periods[order])
     return float(heights[order][np.searchsorted(passed, 0.75 * passed[-1])])

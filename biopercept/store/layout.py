@@ -74,11 +74,11 @@ def read_attribute(node: Any, name: str) -> Any:
 
 
 def _plain_value(node: Any, name: str) -> Any:
-    held = node.attrs.get_id(name)
-    if held.shape != () or held.dtype.kind not in "Sif" or held.dtype.itemsize > _LONGEST_TEXT:
+    attribute = node.attrs.get_id(name)
+    if attribute.shape != () or attribute.dtype.kind not in "Sif" or attribute.dtype.itemsize > _LONGEST_TEXT:
         raise StoreError(f"{node.name} holds a {name!r} that no store of biopercept has; prepare the study again")
     value = node.attrs[name]
-    return bytes(value).decode("utf-8") if held.dtype.kind == "S" else value.item()
+    return bytes(value).decode("utf-8") if attribute.dtype.kind == "S" else value.item()
 
 
 def child(group: Any, name: str, *, is_group: bool) -> Any:

@@ -237,13 +237,13 @@ def labels_of_windows(windows: StoredWindows, length_seconds: float) -> Recordin
     length_seconds : float
         Of every window.
     """
-    found: dict[int, Interval] = {}
+    by_stage: dict[int, Interval] = {}
     for row in np.flatnonzero(np.asarray(windows.is_labelled)):
         stage, onset = int(windows.stage[row]), float(windows.onset[row])
-        begin = min(found[stage].onset_seconds, onset) if stage in found else onset
-        end = max(found[stage].end_seconds if stage in found else onset, onset + length_seconds)
-        found[stage] = Interval(begin, end - begin, str(windows.label[row]))
-    return RecordingLabels(tuple(found[stage] for stage in sorted(found)))
+        begin = min(by_stage[stage].onset_seconds, onset) if stage in by_stage else onset
+        end = max(by_stage[stage].end_seconds if stage in by_stage else onset, onset + length_seconds)
+        by_stage[stage] = Interval(begin, end - begin, str(windows.label[row]))
+    return RecordingLabels(tuple(by_stage[stage] for stage in sorted(by_stage)))
 
 
 def recording_key(subject: str, session: str, recording: str) -> str:

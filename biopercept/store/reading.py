@@ -187,11 +187,11 @@ class StudyStore:
         rows = [[r.key, r.content_hash] for r in self.recordings]
         tasks = [task.to_json() for task in self.tasks.values()]
         order = [list(self.order)] if self.order else []
-        held = [SCHEMA, self.name, tasks, dict(self.settings), self.feature_names, rows, *order]
+        hashed = [SCHEMA, self.name, tasks, dict(self.settings), self.feature_names, rows, *order]
         numbered = {key: labels for key, labels in self.labels.items() if labels.values or any(labels.interval_values)}
         if numbered:
-            held.append(labels_text(numbered))
-        return hashlib.sha256(json.dumps(held, sort_keys=True).encode("utf-8")).hexdigest()
+            hashed.append(labels_text(numbered))
+        return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode("utf-8")).hexdigest()
 
     def verify(self) -> None:
         """Read everything once and compare it with the hashes written beside it.
@@ -309,8 +309,8 @@ class StoredRecording:
     @cached_property
     def labels(self) -> RecordingLabels:
         """What the study says of the recording; what its windows tell, in a store that does not hold the labels."""
-        held = self._store.labels.get(self.key)
-        return labels_of_windows(self.windows, self._store.window_length_seconds) if held is None else held
+        labels = self._store.labels.get(self.key)
+        return labels_of_windows(self.windows, self._store.window_length_seconds) if labels is None else labels
 
     @cached_property
     def left_out(self) -> Mapping[str, int]:

@@ -51,9 +51,9 @@ def read_bids(folder: Path, faults: list[str]) -> Study:
     if (root / "study.yaml").is_file():
         definition = read_definition(root / "study.yaml", faults)
     name, licence = _description(root, faults)
-    found = _find(root, faults)
+    groups = _find(root, faults)
     notes: list[str] = []
-    if not found:
+    if not groups:
         faults.append(
             "no recording found; sub-ID/[ses-ID/]eeg|physio|beh/..._eeg.edf or ..._physio.tsv.gz with its .json "
             "are looked for"
@@ -65,8 +65,8 @@ def read_bids(folder: Path, faults: list[str]) -> Study:
         name=definition.name or name or root.name,
         description=definition.description,
         licence=definition.licence or licence,
-        participants=_participants(root, found, faults),
-        entries=tuple(_entry(root, group, parts, definition.tasks, faults, notes) for group, parts in found.items()),
+        participants=_participants(root, groups, faults),
+        entries=tuple(_entry(root, group, parts, definition.tasks, faults, notes) for group, parts in groups.items()),
         tasks=definition.tasks,
         overrides=definition.overrides,
         notes=tuple(notes),
@@ -85,12 +85,12 @@ def _description(root: Path, faults: list[str]) -> tuple[str, str]:
         return "", ""
 
 
-def _participants(root: Path, found: dict[Group, _Found], faults: list[str]) -> tuple[Participant, ...]:
+def _participants(root: Path, groups: dict[Group, _Found], faults: list[str]) -> tuple[Participant, ...]:
     path = root / "participants.tsv"
     if path.is_file():
         people = read_participants(path, faults)
         return tuple(Participant(p.subject.removeprefix("sub-"), p.columns) for p in people)
-    return tuple(Participant(subject) for subject in dict.fromkeys(subject for subject, _, _ in found))
+    return tuple(Participant(subject) for subject in dict.fromkeys(subject for subject, _, _ in groups))
 
 
 def _folders(root: Path) -> Iterator[tuple[str, str, Path]]:
@@ -105,7 +105,7 @@ def _folders(root: Path) -> Iterator[tuple[str, str, Path]]:
 
 
 def _find(root: Path, faults: list[str]) -> dict[Group, _Found]:
-    found: dict[Group, _Found] = {}
+    groups: dict[Group, _Found] = {}
     events: list[tuple[Group, Path]] = []
     for subject, session, place in _folders(root):
         for path in sorted(place.iterdir()):
@@ -122,11 +122,13 @@ def _find(root: Path, faults: list[str]) -> dict[Group, _Found]:
                 if suffix == ".tsv":
                     events.append((group, path))
             elif suffix in _SUFFIXES and _is_usable(root, path, suffix, faults):
-                _add(root, found.setdefault(group, _Found(task=entities.get("task", ""))), path, kind, entities, faults)
+                _add(
+                    root, groups.setdefault(group, _Found(task=entities.get("task", ""))), path, kind, entities, faults
+                )
     for group, path in events:
-        if group in found:
-            found[group].events.append(path)
-    return dict(sorted(found.items()))
+        if group in groups:
+            groups[group].events.append(path)
+    return dict(sorted(groups.items()))
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -162,34 +164,34 @@ def _is_usable(root: Path, path: Path, suffix: str, faults: list[str]) -> bool:
     return True
 
 
-def _add(root: Path, found: _Found, path: Path, kind: str, entities: dict[str, str], faults: list[str]) -> None:
+def _add(root: Path, parts: _Found, path: Path, kind: str, entities: dict[str, str], faults: list[str]) -> None:
     key = (kind, entities.get("recording", ""))
-    if key in found.files:
+    if key in parts.files:
         faults.append(
-            f"{path.relative_to(root)} and {found.files[key].name} are two {kind} files of one subject, session, task "
+            f"{path.relative_to(root)} and {parts.files[key].name} are two {kind} files of one subject, session, task "
             "and run; give them different run- entities, or recording- entities if they were recorded together"
         )
         return
-    found.files[key] = path
+    parts.files[key] = path
 
 
 def _entry(
-    root: Path, group: Group, found: _Found, tasks: dict[str, Task], faults: list[str], notes: list[str]
+    root: Path, group: Group, parts: _Found, tasks: dict[str, Task], faults: list[str], notes: list[str]
 ) -> Entry:
     for value, what in zip(group, ("participant_id", "session", "recording"), strict=True):
         if value and (problem := name_fault(value, what)):
             faults.append(problem)
     # BIDS counts a physio file's StartTime from the recording's first sample, so its clock is the recording's.
     files = tuple(
-        StudyFile(path, 0.0 if kind in ("physio", "motion") else None) for (kind, _), path in found.files.items()
+        StudyFile(path, 0.0 if kind in ("physio", "motion") else None) for (kind, _), path in parts.files.items()
     )
-    is_label = any(task.knows(found.task) for task in tasks.values())
+    is_label = any(task.knows(parts.task) for task in tasks.values())
     cells: dict[Interval, dict[str, str]] = {}
     return Entry(
         *group,
         files=files,
-        condition=found.task if is_label else None,
-        intervals=_intervals(root, found.events, faults, notes, wanted_columns(tasks), cells),
+        condition=parts.task if is_label else None,
+        intervals=_intervals(root, parts.events, faults, notes, wanted_columns(tasks), cells),
         interval_columns=cells,
     )
 
@@ -215,8 +217,8 @@ def _intervals(
                 n_missing += 1
             elif interval := interval_of(row, faults):
                 intervals[interval] = None
-                if held := cells_of(row, columns):
-                    cells[interval] = held
+                if values := cells_of(row, columns):
+                    cells[interval] = values
         if n_missing:
             notes.append(f"{shown}: {n_missing} events left out, their onset, duration or trial_type is n/a")
     return ordered(list(intervals))

@@ -36,7 +36,7 @@ def labels_of(study: Study, entry: Entry) -> RecordingLabels:
     """
     columns = wanted_columns(study.tasks)
     person = next((p.columns for p in study.participants if p.subject == entry.subject), {})
-    values = {c: number for held in (person, entry.columns) for c, number in _numbers(held, columns)}
+    values = {c: number for row in (person, entry.columns) for c, number in _numbers(row, columns)}
     each = tuple(dict(_numbers(entry.interval_columns.get(i, {}), columns)) for i in entry.intervals)
     return RecordingLabels(entry.intervals, each if any(each) else (), entry.condition or "", values)
 
@@ -70,20 +70,20 @@ def check_values(study: Study, faults: list[str]) -> None:
 def n_subjects_with_value(study: Study, task: Task) -> int:
     """Return how many subjects have at least one number for a regression task."""
     column = task.column or ""
-    found = set()
+    subjects = set()
     for entry in study.entries:
-        held = labels_of(study, entry)
-        if column in held.values or held.numbers(column):
-            found.add(entry.subject)
-    return len(found)
+        labels = labels_of(study, entry)
+        if column in labels.values or labels.numbers(column):
+            subjects.add(entry.subject)
+    return len(subjects)
 
 
 def is_constant_in_files(study: Study, column: str) -> bool:
     """Return whether no recording has two numbers in a column, so that any statistic of a file tells its number."""
-    found = [labels_of(study, entry) for entry in study.entries]
+    recordings = [labels_of(study, entry) for entry in study.entries]
     each = [
-        {value for _, value in held.numbers(column)} | {v for c, v in held.values.items() if c == column}
-        for held in found
+        {value for _, value in labels.numbers(column)} | {v for c, v in labels.values.items() if c == column}
+        for labels in recordings
     ]
     known = [values for values in each if values]
     return len(known) > 1 and all(len(values) == 1 for values in known)
@@ -93,7 +93,7 @@ def _homes(study: Study, column: str) -> list[str]:
     homes = {
         "participants.tsv": any(column in person.columns for person in study.participants),
         "recordings.tsv": any(column in entry.columns for entry in study.entries),
-        "events.tsv": any(column in held for entry in study.entries for held in entry.interval_columns.values()),
+        "events.tsv": any(column in cells for entry in study.entries for cells in entry.interval_columns.values()),
     }
     return [name for name, is_there in homes.items() if is_there]
 
@@ -106,9 +106,9 @@ def _cells(study: Study, column: str) -> Iterator[tuple[str, str]]:
     for entry in study.entries:
         if column in entry.columns:
             yield f"recordings.tsv, {entry.title}", entry.columns[column]
-        for interval, held in entry.interval_columns.items():
-            if column in held:
-                yield f"events.tsv, {entry.title} at {interval.onset_seconds:g} s", held[column]
+        for interval, cells in entry.interval_columns.items():
+            if column in cells:
+                yield f"events.tsv, {entry.title} at {interval.onset_seconds:g} s", cells[column]
 
 
 def _numbers(cells: Mapping[str, str], columns: tuple[str, ...]) -> Iterator[tuple[str, float]]:
@@ -148,9 +148,9 @@ def with_file_labels(study: Study) -> Study:
     tasks = {
         name: replace(
             task,
-            label_is_file=is_constant_in_files(study, task.column or "")
-            if task.is_regression
-            else _is_file_label(study.entries, task),
+            label_is_file=_is_file_label(study.entries, task)
+            if task.column is None
+            else is_constant_in_files(study, task.column),
         )
         for name, task in study.tasks.items()
     }
@@ -161,7 +161,7 @@ def training_faults(study: Study) -> tuple[str, ...]:
     """Return why a task cannot be learnt from the study: a class without any labelled stretch, or no number."""
     faults = []
     for task in study.tasks.values():
-        if task.is_regression and not n_subjects_with_value(study, task):
+        if task.column is not None and not n_subjects_with_value(study, task):
             faults.append(f"task {task.name!r}: the column {task.column!r} has no number in any row")
         counts = class_counts(study, task)
         absent = [name for name in task.class_names if not counts[name]]
@@ -172,14 +172,14 @@ def training_faults(study: Study) -> tuple[str, ...]:
 
 def class_counts(study: Study, task: Task) -> Counter[str]:
     """Return how many subjects have a labelled stretch of each class."""
-    found = {(e.subject, task.class_of(label)) for e in study.entries for label in e.labels}
-    return Counter(name for _, name in found if name is not None)
+    pairs = {(e.subject, task.class_of(label)) for e in study.entries for label in e.labels}
+    return Counter(name for _, name in pairs if name is not None)
 
 
 def _is_file_label(entries: Iterable[Entry], task: Task) -> bool:
     classes = [{task.class_of(label) for label in entry.labels} - {None} for entry in entries]
-    labelled = [found for found in classes if found]
-    return len(labelled) > 1 and all(len(found) == 1 for found in labelled)
+    labelled = [names for names in classes if names]
+    return len(labelled) > 1 and all(len(names) == 1 for names in labelled)
 
 
 def _check_twins(names: Iterable[str], what: str, faults: list[str]) -> None:
@@ -194,7 +194,7 @@ def _check_twins(names: Iterable[str], what: str, faults: list[str]) -> None:
 def _check_labels(study: Study, faults: list[str]) -> None:
     used = Counter(label for entry in study.entries for label in entry.labels)
     for task in study.tasks.values():
-        if task.is_regression:
+        if task.column is not None:
             continue
         known = (*task.labels, *task.ignore)
         for label, count in used.items():
@@ -246,7 +246,7 @@ def _alike(group: list[tuple[Entry, Path]], limit: int | None) -> list[list[tupl
     by_hash: dict[str, list[tuple[Entry, Path]]] = {}
     for entry, path in group:
         by_hash.setdefault(_digest(path, limit), []).append((entry, path))
-    return [found for found in by_hash.values() if len(found) > 1]
+    return [entries for entries in by_hash.values() if len(entries) > 1]
 
 
 def _digest(path: Path, limit: int | None) -> str:

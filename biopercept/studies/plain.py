@@ -70,9 +70,9 @@ def _key(row: Row, faults: list[str]) -> Key | None:
         for value, what in zip(key, ("participant_id", "session", "recording"), strict=True)
         if what != "session" or value
     ]
-    found = [problem for problem in problems if problem]
-    faults.extend(f"{row.where}: {problem}" for problem in found)
-    return None if found else key
+    in_row = [problem for problem in problems if problem]
+    faults.extend(f"{row.where}: {problem}" for problem in in_row)
+    return None if in_row else key
 
 
 def cells_of(row: Row, columns: tuple[str, ...]) -> dict[str, str]:
@@ -191,8 +191,8 @@ def _read_events(
             continue
         seen[key, interval] = row.where
         intervals.setdefault(key, []).append(interval)
-        if held := cells_of(row, columns):
-            cells.setdefault(key, {})[interval] = held
+        if values := cells_of(row, columns):
+            cells.setdefault(key, {})[interval] = values
     return intervals
 
 

@@ -222,9 +222,9 @@ def test_a_sidecar_that_cannot_be_is_refused(write_table: Write, sidecar: str, f
 
 
 def test_a_gzip_bomb_is_refused(write_table: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    import biopercept.loaders.text_tables as text_tables
+    import biopercept.loaders.tables as tables
 
-    monkeypatch.setattr(text_tables, "LARGEST_TEXT", 1 << 20)
+    monkeypatch.setattr(tables, "LARGEST_TEXT", 1 << 20)
     path = write_table(gzip.compress(b"time,EDA\n" + b"0,1\n" * (1 << 20)), name="bomb.csv.gz")
     with pytest.raises(RecordingError, match=r"bomb.csv.gz: more than 1 MB of text"):
         load_recording(path)

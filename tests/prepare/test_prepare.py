@@ -23,7 +23,7 @@ from biopercept.files import only_writer
 from biopercept.parallel import Limits, Lost, run_in_children
 from biopercept.prepare.log import LogRow, write_log
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
-from biopercept.prepare.study import PrepareSummary, prepare_study
+from biopercept.prepare.study import PrepareRun, PrepareSummary, chosen_subjects, prepare_study
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.recording import Interval, Recording, Signal
 from biopercept.store.reading import open_store
@@ -65,7 +65,11 @@ def write_recording(folder: Path, subject: str, *, seconds: int = 150, seed: int
 
 def run(study: Path, output: Path, settings: PrepareSettings | None = None, **options: object) -> PrepareSummary:
     """Prepare a study in this process, which saves the start of another."""
-    return prepare_study(load_study(study), output, settings, **{"isolate": False, **options})  # type: ignore[arg-type]
+    loaded = load_study(study)
+    exclude, on_progress = options.pop("exclude_subjects", None), options.pop("on_progress", None)
+    subjects = chosen_subjects(loaded, options.pop("subjects", None), exclude)  # type: ignore[arg-type]
+    how = PrepareRun(**{"isolate": False, **options})  # type: ignore[arg-type]
+    return prepare_study(loaded, output, settings, subjects=subjects, run=how, on_progress=on_progress)  # type: ignore[arg-type]
 
 
 def statuses(summary: PrepareSummary) -> list[str]:

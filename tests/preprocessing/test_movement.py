@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from biopercept.preprocessing.derived import LOWEST_ACTIVITY, log_activity, log_envelope
 from biopercept.preprocessing.gaps import grid_times
-from biopercept.preprocessing.movement import LOWEST_ACTIVITY, log_activity, log_envelope
 from biopercept.preprocessing.settings import CleaningSettings
 
 SETTINGS = CleaningSettings()

@@ -11,7 +11,7 @@ import h5py
 import pytest
 
 from biopercept.prepare.recording import PrepareSettings
-from biopercept.prepare.study import prepare_study
+from biopercept.prepare.study import PrepareRun, prepare_study
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.recording import labels_from_text, labels_text
 from biopercept.store.reading import open_store
@@ -93,7 +93,7 @@ def test_the_store_keeps_labels_and_a_changed_number_changes_its_fingerprint(
             rows = (f"{i / 4},{3 + math.sin(0.05 * i) + 0.1 * math.sin(7.0 * i) + number:.4f}" for i in range(480))
             path.write_text("\n".join(["time,EDA (uS)", *rows]) + "\n")
         study = load_study(folder)
-        summary = prepare_study(study, tmp_path / "pilot.h5", settings, isolate=False)
+        summary = prepare_study(study, tmp_path / "pilot.h5", settings, run=PrepareRun(isolate=False))
         with open_store(tmp_path / "pilot.h5") as store:
             return study, summary.count("prepared"), store.fingerprint(), [r.labels for r in store.recordings]
 

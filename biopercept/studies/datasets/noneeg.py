@@ -53,14 +53,14 @@ def write_study(source: Path, output: Path) -> ImportSummary:
         Where the study cannot be written.
     """
     folder = source / "Dataset" if (source / "Dataset").is_dir() else source
-    found: dict[int, dict[str, Path]] = {}
+    by_number: dict[int, dict[str, Path]] = {}
     for path in folder.glob("Subject*.hea"):
         if match := _RECORD.match(path.name):
-            found.setdefault(int(match[2]), {})[match[3]] = path.resolve()
-    if not found:
+            by_number.setdefault(int(match[2]), {})[match[3]] = path.resolve()
+    if not by_number:
         raise StudyError(f"{source} holds no SubjectN_AccTempEDA.hea; see 'biopercept datasets noneeg'")
     tables = StudyTables()
-    for number, parts in sorted(found.items()):
+    for number, parts in sorted(by_number.items()):
         _add_subject(f"Subject{number}", parts, tables)
     tables.notes.append(
         "The two records of a subject carry no start time; both are taken to start together, as their nearly equal "

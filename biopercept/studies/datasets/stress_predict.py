@@ -186,12 +186,12 @@ def read_labels(path: Path) -> dict[int, tuple[list[int], list[int]]]:
     StudyError
         Where the table cannot be read.
     """
-    found: dict[int, tuple[list[int], list[int]]] = {}
+    by_participant: dict[int, tuple[list[int], list[int]]] = {}
     number = 1  # the header, should it be at fault
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             for number, row in enumerate(csv.DictReader(stream), 2):  # noqa: B007
-                seconds, labels = found.setdefault(int(row["Participant"]), ([], []))
+                seconds, labels = by_participant.setdefault(int(row["Participant"]), ([], []))
                 seconds.append(int(row["Time(sec)"]))
                 labels.append(int(row["Label"]))
     except OSError as fault:
@@ -200,7 +200,7 @@ def read_labels(path: Path) -> dict[int, tuple[list[int], list[int]]]:
         raise StudyError(
             f"{path.name} line {number}: whole numbers are needed in Participant, Time(sec) and Label ({fault})"
         ) from fault
-    return found
+    return by_participant
 
 
 def read_log(path: Path) -> dict[str, tuple[float, ...]]:
@@ -226,12 +226,12 @@ def read_log(path: Path) -> dict[str, tuple[float, ...]]:
         raise StudyError(f"{path} cannot be read ({fault}); it holds the authors' time log") from fault
     if not rows or any(str(rows[0][column]).strip() != title for column, title in _BORDER_TITLES.items()):
         raise StudyError(f"{path.name}: columns I, M and Q must be {', '.join(_BORDER_TITLES.values())}")
-    found = {}
+    marks = {}
     for row in rows[1:]:
         moments = [_moment(row[-1] if len(row) < 26 else row[25], row[column]) for column in _BORDER_COLUMNS]
         if isinstance(row[0], str) and all(moment is not None for moment in moments):
-            found[row[0].strip()] = tuple(moment for moment in moments if moment is not None)
-    return found
+            marks[row[0].strip()] = tuple(moment for moment in moments if moment is not None)
+    return marks
 
 
 def _moment(day: Any, clock: Any) -> float | None:
