@@ -33,31 +33,31 @@ def signed(value: float, digits: int = 3) -> str:
     return f"{value:+.{digits}f}"
 
 
-def contender_table(held: Comparison) -> Table:
+def contender_table(comparison: Comparison) -> Table:
     """Return a row per model: mean score with its interval, spread, average rank."""
-    rows = tuple(_contender_row(contender) for contender in held.contenders)
+    rows = tuple(_contender_row(contender) for contender in comparison.contenders)
     title = (
-        f"Models by {held.metric_words}, mean over {count(held.n_subjects, 'subject')} "
-        f"({SPLITS.get(held.split, held.split)})"
+        f"Models by {comparison.metric_words}, mean over {count(comparison.n_subjects, 'subject')} "
+        f"({SPLITS.get(comparison.split, comparison.split)})"
     )
     columns = ("Model", "Mean [95 % CI]", "SD", "Average rank", "Normalisation")
     return Table(title, columns, rows, (False, True, True, True, False))
 
 
-def _contender_row(held: Contender) -> tuple[str, ...]:
-    scaling = f"{held.normalisation} (TRANSDUCTIVE)" if held.is_transductive else held.normalisation
+def _contender_row(model: Contender) -> tuple[str, ...]:
+    scaling = f"{model.normalisation} (TRANSDUCTIVE)" if model.is_transductive else model.normalisation
     return (
-        held.label,
-        with_interval(held.mean, held.ci95),
-        score(held.sd),
-        f"{held.average_rank:.2f}",
+        model.label,
+        with_interval(model.mean, model.ci95),
+        score(model.sd),
+        f"{model.average_rank:.2f}",
         scaling,
     )
 
 
-def pair_table(held: Comparison) -> Table:
+def pair_table(comparison: Comparison) -> Table:
     """Return a row per pair: difference, p-values, subjects, effect sizes, smallest detectable difference."""
-    has_folds = any(pair.split_p is not None for pair in held.pairs)
+    has_folds = any(pair.split_p is not None for pair in comparison.pairs)
     columns = (
         "First minus second",
         "Mean difference [95 % CI]",
@@ -71,15 +71,15 @@ def pair_table(held: Comparison) -> Table:
         *(("Corrected t over folds, p Holm",) if has_folds else ()),
         "Established",
     )
-    rows = tuple(_pair_row(pair, has_folds=has_folds) for pair in held.pairs)
+    rows = tuple(_pair_row(pair, has_folds=has_folds) for pair in comparison.pairs)
     title = (
-        f"Differences in {held.metric_words} within {count(held.n_subjects, 'subject')}"
-        f"{'' if held.higher_is_better else ' (less is better)'}"
+        f"Differences in {comparison.metric_words} within {count(comparison.n_subjects, 'subject')}"
+        f"{'' if comparison.higher_is_better else ' (less is better)'}"
     )
     return Table(title, columns, rows, (False, *(True,) * (len(columns) - 2), False))
 
 
-def brief_pair_table(held: Comparison) -> Table:
+def brief_pair_table(comparison: Comparison) -> Table:
     """Return a row per pair with what decides: for a narrow terminal."""
     rows = tuple(
         (
@@ -89,10 +89,10 @@ def brief_pair_table(held: Comparison) -> Table:
             score(pair.smallest_detectable),
             "yes" if pair.is_established else "no",
         )
-        for pair in held.pairs
+        for pair in comparison.pairs
     )
     columns = ("First minus second", "Mean difference [95 % CI]", "p, Holm", "Detectable", "Established")
-    return Table(pair_table(held).title, columns, rows, (False, True, True, True, False))
+    return Table(pair_table(comparison).title, columns, rows, (False, True, True, True, False))
 
 
 def _difference(pair: Pair) -> str:
@@ -116,40 +116,40 @@ def _pair_row(pair: Pair, *, has_folds: bool) -> tuple[str, ...]:
     )
 
 
-def markdown_page(held: Comparison) -> str:
+def markdown_page(comparison: Comparison) -> str:
     """Return the comparison as a Markdown page: cautions, findings, tables, methods."""
-    cautions = [f"- {markdown(text)}" for text in held.cautions]
+    cautions = [f"- {markdown(text)}" for text in comparison.cautions]
     parts = [
-        f"# Comparison by {markdown(held.metric_words)}: {markdown(held.task)}",
+        f"# Comparison by {markdown(comparison.metric_words)}: {markdown(comparison.task)}",
         *(("## Read this first", "\n".join(cautions)) if cautions else ()),
         "## Findings",
-        "\n\n".join(markdown(text) for text in held.findings),
+        "\n\n".join(markdown(text) for text in comparison.findings),
         "## Tables",
-        markdown_table(contender_table(held)),
-        markdown_table(pair_table(held)),
+        markdown_table(contender_table(comparison)),
+        markdown_table(pair_table(comparison)),
         "## Methods",
-        " ".join(markdown(text) for text in held.methods),
+        " ".join(markdown(text) for text in comparison.methods),
     ]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
-def latex_page(held: Comparison) -> str:
+def latex_page(comparison: Comparison) -> str:
     r"""Return the tables and the findings as LaTeX, to be read with ``\input``."""
     return "\n".join(
         [
             r"% Needs \usepackage{booktabs}.",
-            latex_table(contender_table(held), "tab:models"),
-            latex_table(pair_table(held), "tab:pairs"),
-            latex(" ".join((*held.findings, *held.methods))),
+            latex_table(contender_table(comparison), "tab:models"),
+            latex_table(pair_table(comparison), "tab:pairs"),
+            latex(" ".join((*comparison.findings, *comparison.methods))),
             "",
         ]
     )
 
 
-def comparison_figures(held: Comparison) -> tuple[Drawing, ...]:
+def comparison_figures(comparison: Comparison) -> tuple[Drawing, ...]:
     """Return the figures of a comparison: ranks where there are three models or more, and the differences."""
-    figures = [critical_difference_figure(held)] if held.friedman else []
-    return (*figures, *([differences_figure(held)] if len(held.pairs) <= _MOST_PAIRS else ()))
+    figures = [critical_difference_figure(comparison)] if comparison.friedman else []
+    return (*figures, *([differences_figure(comparison)] if len(comparison.pairs) <= _MOST_PAIRS else ()))
 
 
 def alike(ranks: Sequence[float], difference: float) -> list[tuple[int, int]]:
@@ -178,10 +178,10 @@ def alike(ranks: Sequence[float], difference: float) -> list[tuple[int, int]]:
     return groups
 
 
-def critical_difference_figure(held: Comparison) -> Drawing:
+def critical_difference_figure(comparison: Comparison) -> Drawing:
     """Return average ranks on a line; a bar joins models whose ranks are not shown to differ (Demsar 2006)."""
-    ranked = sorted(held.contenders, key=lambda c: (c.average_rank, c.label))
-    width = held.friedman["critical_difference"] or 0.0
+    ranked = sorted(comparison.contenders, key=lambda c: (c.average_rank, c.label))
+    width = comparison.friedman["critical_difference"] or 0.0
     groups = alike([c.average_rank for c in ranked], width)
     n_left = (len(ranked) + 1) // 2
     depth = 0.8 + 0.28 * len(groups)
@@ -200,9 +200,10 @@ def critical_difference_figure(held: Comparison) -> Drawing:
         axes.set_ylim(depth + 0.55 * n_left, -1.7)
 
     caption = (
-        f"Average ranks by {held.metric_words} over {count(held.n_subjects, 'subject')}, 1 is best. Models joined by a "
-        f"bar are not shown to differ at the 0.05 level: their ranks lie no further apart than the critical difference "
-        f"of {width:.2f} (Nemenyi)."
+        f"Average ranks by {comparison.metric_words} over {count(comparison.n_subjects, 'subject')}, 1 is best. "
+        "Models joined by a bar are not shown to differ at the 0.05 level: their ranks lie no further apart than the "
+        "critical "
+        f"difference of {width:.2f} (Nemenyi)."
     )
     return draw("critical-difference", "Critical difference of ranks", caption, 1.6 + 0.32 * n_left, paint)
 
@@ -228,14 +229,14 @@ def _leader(axes: Axes, contender: Contender, n: int, depth: float, *, is_left: 
     )
 
 
-def differences_figure(held: Comparison) -> Drawing:
+def differences_figure(comparison: Comparison) -> Drawing:
     """Return the mean difference of every pair with its interval, beside what could have been detected."""
-    names = [row[0] for row in pair_table(held).rows]
+    names = [row[0] for row in pair_table(comparison).rows]
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         axes.axvline(0.0, color=INK, linestyle="--", linewidth=0.9)
-        for row, pair in enumerate(held.pairs):
+        for row, pair in enumerate(comparison.pairs):
             least = pair.smallest_detectable
             if least is not None:
                 axes.barh(row, 2 * least, left=-least, height=0.62, color=FAINT, alpha=0.3, linewidth=0)
@@ -248,14 +249,15 @@ def differences_figure(held: Comparison) -> Drawing:
         axes.tick_params(axis="y", length=0)
         axes.margins(x=0.04)
         axes.grid(axis="x")
-        axes.set_xlabel(f"mean difference in {held.metric_words}, first minus second")
+        axes.set_xlabel(f"mean difference in {comparison.metric_words}, first minus second")
 
-    told = "; ".join(
-        f"{name} {signed(pair.mean_difference)}" for name, pair in zip(names[:6], held.pairs[:6], strict=True)
+    differences = "; ".join(
+        f"{name} {signed(pair.mean_difference)}" for name, pair in zip(names[:6], comparison.pairs[:6], strict=True)
     )
     caption = (
-        f"Mean difference within {count(held.n_subjects, 'subject')} with its 95 % bootstrap interval over subjects; "
+        f"Mean difference within {count(comparison.n_subjects, 'subject')} with its 95 % bootstrap interval over "
+        "subjects; "
         "filled where the Holm-adjusted exact signed-rank p is below 0.05. The grey band is what this many subjects "
-        f"would miss in more than one study of five. {told}."
+        f"would miss in more than one study of five. {differences}."
     )
     return draw("differences", "Differences between models", caption, 1.0 + 0.34 * len(names), paint)

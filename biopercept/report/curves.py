@@ -31,16 +31,16 @@ _COLOURS = {"reference": FAINT, "head": GREEN, "low-rank": RED, "full": BLUE, "s
 _APART = 0.012  # of the axis: so that intervals of methods at the same minute lie side by side
 
 
-def learning_sentence(held: LearningCurve) -> str:
+def learning_sentence(curve: LearningCurve) -> str:
     """Return how the points are to be read together."""
     return (
-        f"{held.model} with the labels of more and more of the training subjects. The folds are the same at every "
+        f"{curve.model} with the labels of more and more of the training subjects. The folds are the same at every "
         "share, everybody is tested at each, and who has labels at a smaller share has them at a larger one: points "
         "are over the same subjects and not independent."
     )
 
 
-def learning_table(held: LearningCurve) -> Table:
+def learning_table(curve: LearningCurve) -> Table:
     """Return a row per share and task: subjects with labels, the score with its 95 % interval."""
     rows = tuple(
         (
@@ -50,19 +50,20 @@ def learning_table(held: LearningCurve) -> Table:
             _SCORES[point.score],
             with_interval(point.mean, point.ci95),
         )
-        for points in held.questions
+        for points in curve.questions
         for point in points
     )
     columns = ("Share of labels", "Labelled subjects per fold", "Task", "Score", "Mean [95 % CI]")
-    title = f"Learning curve of {held.model}: {count(len(rows), 'point')}, intervals over subjects"
+    title = f"Learning curve of {curve.model}: {count(len(rows), 'point')}, intervals over subjects"
     return Table(title, columns, rows, (True, True, False, False, True))
 
 
-def learning_figures(held: LearningCurve) -> tuple[Drawing, ...]:
+def learning_figures(curve: LearningCurve) -> tuple[Drawing, ...]:
     """Return a figure per task."""
-    several = len(held.questions) > 1
+    several = len(curve.questions) > 1
     return tuple(
-        _figure(held.model, points, f"-{number}" if several else "") for number, points in enumerate(held.questions, 1)
+        _figure(curve.model, points, f"-{number}" if several else "")
+        for number, points in enumerate(curve.questions, 1)
     )
 
 
@@ -84,72 +85,73 @@ def _figure(model: str, points: tuple[LearningPoint, ...], suffix: str) -> Drawi
         axes.set_ylabel(words)
         axes.grid(axis="y")
 
-    told = "; ".join(
+    points_text = "; ".join(
         f"{span(point.subjects_labelled)} subjects {with_interval(point.mean, point.ci95)}" for point in points[:6]
     )
     caption = (
         f"{model}, task {points[0].task}: mean {words} over the tested subjects with its 95 % bootstrap interval. A "
-        f"point lies at the middle of the fewest and the most labelled subjects of a fold. {told}."
+        f"point lies at the middle of the fewest and the most labelled subjects of a fold. {points_text}."
     )
     return draw(f"learning-curve{suffix}", f"Score against labelled subjects: {points[0].task}", caption, 3.4, paint)
 
 
-def learning_page(held: LearningCurve) -> str:
+def learning_page(curve: LearningCurve) -> str:
     """Return the curve as a Markdown table."""
     lines = [
-        f"Learning curve of {held.model}: same folds at every share, 95 % intervals over subjects.",
+        f"Learning curve of {curve.model}: same folds at every share, 95 % intervals over subjects.",
         "",
         "| Share of labels | Labelled subjects per fold | Task | Score | Mean | 95 % interval |",
         "| ---: | ---: | --- | --- | ---: | ---: |",
     ]
-    for point in held.points:
+    for point in curve.points:
         low, high = point.subjects_labelled
         labelled = str(low) if low == high else f"{low} to {high}"
         mean = "" if point.mean is None else f"{point.mean:.3f}"
         interval = "" if point.ci95 is None else " to ".join(f"{bound:.3f}" for bound in point.ci95)
         lines.append(f"| {point.share:g} | {labelled} | {point.task} | {point.score} | {mean} | {interval} |")
-    lines += [f"\n{warning}" for warning in held.warnings]
+    lines += [f"\n{warning}" for warning in curve.warnings]
     return "\n".join(lines) + "\n"
 
 
-def personal_sentences(held: PersonalCurve) -> tuple[str, ...]:
+def personal_sentences(curve: PersonalCurve) -> tuple[str, ...]:
     """Return how the curve was made, and what was kept where nothing was shown to be better."""
-    everybody = held.n_subjects + len(held.not_scored)
+    everybody = curve.n_subjects + len(curve.not_scored)
     order = {
         "subject": "Every labelled window of a subject comes before every scored one",
         "class": "Within each class labelled windows come before scored ones (a stage has windows on both sides)",
-    }[held.chronology]
+    }[curve.chronology]
     unchecked = {
         "keep": "the general model was kept",
         "adapt": "only a few steps were made and the point is UNCHECKED",
-    }[held.unchecked]
-    general = held.general
+    }[curve.unchecked]
+    general = curve.general
     return (
-        f"Study {held.study}, task {held.task}: {held.n_subjects} of {count(everybody, 'subject')} scored, "
-        f"{count(held.n_folds, 'fold')} over subjects, normalisation {held.normalisation}, "
-        f"{count(held.seeds, 'repetition')}. The general model was fitted on other people alone and reaches a balanced "
-        f"accuracy of {with_interval(general.balanced_accuracy.mean, general.balanced_accuracy.ci95)} and an AUROC of "
-        f"{with_interval(general.auroc.mean, general.auroc.ci95)}. {order}, with {held.gap_seconds:g} s between them; "
-        f"the {count(held.n_scored_windows, 'scored window')} are the same for every k and method.",
+        f"Study {curve.study}, task {curve.task}: {curve.n_subjects} of {count(everybody, 'subject')} scored, "
+        f"{count(curve.n_folds, 'fold')} over subjects, normalisation {curve.normalisation}, "
+        f"{count(curve.seeds, 'repetition')}. The general model was fitted on other people alone and reaches a "
+        f"balanced accuracy of {with_interval(general.balanced_accuracy.mean, general.balanced_accuracy.ci95)} and an "
+        f"AUROC of {with_interval(general.auroc.mean, general.auroc.ci95)}. {order}, with {curve.gap_seconds:g} s "
+        "between them; "
+        f"the {count(curve.n_scored_windows, 'scored window')} are the same for every k and method.",
         "Where adapting was not better on the last labels, which were kept out of the fit, the general model was kept "
         f"(fell back); where no label could be set aside to check on, {unchecked}. Gains are paired, with 95 % "
         "bootstrap intervals over subjects.",
     )
 
 
-def personal_tables(held: PersonalCurve) -> tuple[Table, ...]:
+def personal_tables(curve: PersonalCurve) -> tuple[Table, ...]:
     """Return a row per tier, method and k; the contrast in a table of its own, stamped."""
     columns = (
         "Tier", "Method", "k", "Label minutes", "Until minute", "Subjects", "Balanced accuracy", "Gain", "AUROC gain",
         "Worse for", "Fell back", "Unchecked",
     )  # fmt: skip
-    title = f"What labels of one's own are worth: gain over the general model, {count(held.n_subjects, 'subject')}"
-    rows = tuple(_row(point) for point in held.points)
+    title = f"What labels of one's own are worth: gain over the general model, {count(curve.n_subjects, 'subject')}"
+    rows = tuple(_row(point) for point in curve.points)
     tables = [Table(title, columns, rows, (False, False, *(True,) * 10))]
-    if held.contrast:
+    if curve.contrast:
         heads = ("Method", "k", "Label minutes", "Subjects", "Gain", "AUROC gain", "More than the first windows")
         title = (
-            f"{_stamp(held)}: windows drawn at random from the whole recording, scored ones included; the last column "
+            f"{_stamp(curve)}: windows drawn at random from the whole recording, scored ones included; the last column "
             "is what that adds"
         )
         drawn = tuple(
@@ -162,55 +164,55 @@ def personal_tables(held: PersonalCurve) -> tuple[Table, ...]:
                 signed_interval(point.gain.auroc),
                 signed_interval(point.over_chronological.balanced_accuracy),
             )
-            for point in held.contrast
+            for point in curve.contrast
         )
         tables.append(Table(title, heads, drawn, (False, *(True,) * 6)))
     return tuple(tables)
 
 
-def personal_figure(held: PersonalCurve) -> Drawing:
+def personal_figure(curve: PersonalCurve) -> Drawing:
     """Return gain against minutes of labels: a line per method with its interval, the random draw dashed."""
-    methods = [name for name in _COLOURS if any(point.method == name for point in held.points)]
-    longest = max((point.label_minutes for point in (*held.points, *held.contrast)), default=0.0) or 1.0
+    methods = [name for name in _COLOURS if any(point.method == name for point in curve.points)]
+    longest = max((point.label_minutes for point in (*curve.points, *curve.contrast)), default=0.0) or 1.0
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         axes.axhline(0.0, color=INK, linewidth=0.9)
         for place, method in enumerate(methods):
             shift = (place - (len(methods) - 1) / 2) * _APART * longest if method != "reference" else 0.0
-            _line(axes, [point for point in held.points if point.method == method], shift)
-            drawn = [p for p in held.contrast if p.method == method and p.gain.balanced_accuracy.mean is not None]
+            _line(axes, [point for point in curve.points if point.method == method], shift)
+            drawn = [p for p in curve.contrast if p.method == method and p.gain.balanced_accuracy.mean is not None]
             axes.plot(
                 [point.label_minutes + shift for point in drawn],
                 [point.gain.balanced_accuracy.mean or 0.0 for point in drawn],
                 color=_COLOURS[method], linestyle="--", marker="x", markersize=5, linewidth=1.0, alpha=0.75,
             )  # fmt: skip
-        if held.contrast:
-            axes.plot([], [], color=FAINT, linestyle="--", marker="x", label=f"dashed: {_stamp(held)}")
+        if curve.contrast:
+            axes.plot([], [], color=FAINT, linestyle="--", marker="x", label=f"dashed: {_stamp(curve)}")
         axes.set_xlabel("minutes of the person's own labels (mean over subjects)")
         axes.set_ylabel("gain in balanced accuracy")
         axes.grid(axis="y")
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, borderaxespad=0.2)
 
     caption = (
-        f"Gain over the general model, paired within {count(held.n_subjects, 'subject')}, with its 95 % bootstrap "
+        f"Gain over the general model, paired within {count(curve.n_subjects, 'subject')}, with its 95 % bootstrap "
         "interval over subjects; the last point of a line rests on all earlier labels. Hollow: nothing could be "
-        f"checked for somebody. {_largest(held)}"
+        f"checked for somebody. {_largest(curve)}"
     )
-    if held.contrast:
+    if curve.contrast:
         caption += (
-            f" Dashed ({_stamp(held)}): the same number of windows drawn at random from the whole recording, scored "
+            f" Dashed ({_stamp(curve)}): the same number of windows drawn at random from the whole recording, scored "
             "ones included; no deployed system has this."
         )
     return draw("own-labels", "Gain against minutes of one's own labels", caption, 4.0, paint)
 
 
-def signed_interval(held: CurveScore) -> str:
+def signed_interval(value: CurveScore) -> str:
     """Return a difference with its sign and its interval, or "n/a"."""
-    if held.mean is None:
+    if value.mean is None:
         return NOT_DEFINED
-    ends = "" if held.ci95 is None else f" [{held.ci95[0]:+.3f}, {held.ci95[1]:+.3f}]"
-    return f"{held.mean:+.3f}{ends}"
+    ends = "" if value.ci95 is None else f" [{value.ci95[0]:+.3f}, {value.ci95[1]:+.3f}]"
+    return f"{value.mean:+.3f}{ends}"
 
 
 def _line(axes: Axes, points: Sequence[PersonalPoint], shift: float) -> None:
@@ -251,9 +253,9 @@ def _row(point: PersonalPoint) -> tuple[str, ...]:
     )
 
 
-def _largest(held: PersonalCurve) -> str:
+def _largest(curve: PersonalCurve) -> str:
     """Return the result with the largest gain in words."""
-    known = [point for point in held.points if point.gain.balanced_accuracy.mean is not None]
+    known = [point for point in curve.points if point.gain.balanced_accuracy.mean is not None]
     if not known:
         return "No gain is defined."
     best = max(known, key=lambda point: point.gain.balanced_accuracy.mean or 0.0)
@@ -261,27 +263,27 @@ def _largest(held: PersonalCurve) -> str:
     return f"The largest: {best.method} with {labels}, {signed_interval(best.gain.balanced_accuracy)}."
 
 
-def _stamp(held: PersonalCurve) -> str:
+def _stamp(curve: PersonalCurve) -> str:
     """Return what the file stamps on the contrast, and this where it stamps nothing."""
-    return next((point.stamp for point in held.contrast if point.stamp), STAMP)
+    return next((point.stamp for point in curve.contrast if point.stamp), STAMP)
 
 
-def personal_page(held: PersonalCurve) -> str:
+def personal_page(curve: PersonalCurve) -> str:
     """Return the Markdown page of the curve."""
-    general = held.general
+    general = curve.general
     order = {
         "subject": "Every labelled window of a subject comes before every scored one",
         "class": "Within each class labelled windows come before scored ones (a stage has windows on both sides)",
-    }[held.chronology]
-    everybody = held.n_subjects + len(held.not_scored)
+    }[curve.chronology]
+    everybody = curve.n_subjects + len(curve.not_scored)
     made = (
-        f"Study {held.study}, task {held.task}: {held.n_subjects} of {everybody} subjects scored, "
-        f"{held.n_folds} folds over subjects, normalisation `{held.normalisation}`, repetitions: "
-        f"{held.seeds}, seed {held.seed}. The general model was fitted on other people alone. {order}, with "
-        f"{held.gap_seconds:g} s between them; a subject's scored windows ({held.n_scored_windows} in all) are "
+        f"Study {curve.study}, task {curve.task}: {curve.n_subjects} of {everybody} subjects scored, "
+        f"{curve.n_folds} folds over subjects, normalisation `{curve.normalisation}`, repetitions: "
+        f"{curve.seeds}, seed {curve.seed}. The general model was fitted on other people alone. {order}, with "
+        f"{curve.gap_seconds:g} s between them; a subject's scored windows ({curve.n_scored_windows} in all) are "
         "the same for every k and method. Where adapting was not better than the general model on the last labels, "
         "which were kept out of the fit, the general model was kept (fell back); with one window per class nothing can "
-        f"be checked, and {_UNCHECKED[held.unchecked]} (unchecked). Gains are paired, over subjects, "
+        f"be checked, and {_UNCHECKED[curve.unchecked]} (unchecked). Gains are paired, over subjects, "
         "with 95 % bootstrap intervals over subjects."
     )
     reached = (
@@ -292,16 +294,16 @@ def personal_page(held: PersonalCurve) -> str:
         ["# What labels of one's own are worth", textwrap.fill(made, 120), textwrap.fill(reached, 120), ""]
     )
     parts = [head]
-    if held.warnings:
-        parts.append("\n".join(f"- {warning}" for warning in held.warnings) + "\n")
-    parts += ["## The curve\n", _results_table(held.points), ""]
-    if held.contrast:
+    if curve.warnings:
+        parts.append("\n".join(f"- {warning}" for warning in curve.warnings) + "\n")
+    parts += ["## The curve\n", _results_table(curve.points), ""]
+    if curve.contrast:
         parts += [
             f"## {STAMP}: windows drawn at random\n",
             "The same k, drawn at random from the subject's whole recording, so that labelled windows overlap the "
             "scored ones or are among them. Each repetition draws anew, and minutes are means over the draws. No "
             "deployed system has this; the last column is what it adds.\n",
-            _contrast_table(held.contrast),
+            _contrast_table(curve.contrast),
             "",
         ]
     return "\n".join(parts)
@@ -352,10 +354,10 @@ def _markdown_table(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def _estimate(held: CurveScore, *, is_signed: bool = False) -> str:
-    if held.mean is None:
+def _estimate(value: CurveScore, *, is_signed: bool = False) -> str:
+    if value.mean is None:
         return "not defined"
     form = "{:+.3f}" if is_signed else "{:.3f}"
-    if held.ci95 is None:
-        return form.format(held.mean)
-    return f"{form.format(held.mean)} [{', '.join(form.format(end) for end in held.ci95)}]"
+    if value.ci95 is None:
+        return form.format(value.mean)
+    return f"{form.format(value.mean)} [{', '.join(form.format(end) for end in value.ci95)}]"

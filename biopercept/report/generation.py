@@ -8,31 +8,31 @@ from biopercept.results.generation import BETTER, FILLERS, LEVEL, WORSE, Generat
 from biopercept.results.reading import CountedEstimate
 
 
-def generation_page(found: Generation) -> str:
+def generation_page(result: Generation) -> str:
     """Return the Markdown page of what was found."""
-    signals = found.signals
+    signals = result.signals
     counts = {word: sum(row.verdict == word for row in signals) for word in (BETTER, LEVEL, WORSE)}
     fillers = "\n".join(f"- *{name}*: {words}" for name, words in FILLERS.items())
-    head = f"""# A hidden sensor, told from the others
+    head = f"""# A hidden sensor, reconstructed from the others
 
-Study {found.study}: {found.n_subjects} subjects, {found.n_windows} windows of {found.window_seconds:g} s,
-{found.n_folds} folds over subjects, normalisation `{found.normalisation}`, seed {found.seed}. In each fold a
-network of {found.parameters:,} parameters was pretrained ({found.n_epochs} epochs, masked, no label) on the
-training subjects alone; then each sensor, with all computed from it, was hidden from the test subjects' windows and
-asked for. {found.seconds:.0f} s in all.
+Study {result.study}: {result.n_subjects} subjects, {result.n_windows} windows of {result.window_seconds:g} s,
+{result.n_folds} folds over subjects, normalisation `{result.normalisation}`, seed {result.seed}. In each fold a
+network of {result.parameters:,} parameters was pretrained ({result.n_epochs} epochs, masked, no label) on the
+training subjects alone; then each sensor, with all computed from it, was masked in the test subjects' windows and
+reconstructed. {result.seconds:.0f} s in all.
 
 Errors are computed within each test subject and averaged over subjects; brackets are 95 % bootstrap intervals over
-subjects; differences are paired, network minus the strongest filler, below 0 where the network is better. The
-strongest is picked on these same test subjects, in the fillers' favour. The scale of the window (centre and spread, by
-its normalisation) is given to network and fillers alike, so nothing here says that the level of a person never measured
-can be told. The phase of a raw waveform cannot be known from others. Fillers, fitted on training subjects:
+subjects; differences are paired, network minus the strongest imputation baseline, below 0 where the network is better. The
+strongest is picked on these same test subjects, in the baselines' favour. The scale of the window (mean and standard deviation,
+by its normalisation) is given to network and baselines alike, so nothing here says that the level of a person never measured
+can be reconstructed. The phase of a raw waveform cannot be known from others. Imputation baselines, fitted on training subjects:
 
 {fillers}
 
-By RMSE the network is better than the strongest filler for {counts[BETTER]} of {len(signals)} signals, no difference is
+By RMSE the network is better than the strongest baseline for {counts[BETTER]} of {len(signals)} signals, no difference is
 shown for {counts[LEVEL]}, and it is worse for {counts[WORSE]}.
 """
-    warnings = "".join(f"\n- {warning}" for warning in found.warnings)
+    warnings = "".join(f"\n- {warning}" for warning in result.warnings)
     return "\n".join(
         [
             head + (warnings and warnings + "\n"),
@@ -72,10 +72,10 @@ def _compared(error: SignalError) -> tuple[str, str, str]:
     return _estimate(error.network), f"{_estimate(error.strongest)} ({error.best_filler})", difference
 
 
-def _estimate(held: CountedEstimate, *, is_signed: bool = False) -> str:
-    if held.mean is None:
+def _estimate(value: CountedEstimate, *, is_signed: bool = False) -> str:
+    if value.mean is None:
         return "not defined"
     form = "{:+.3g}" if is_signed else "{:.3g}"
-    if held.ci95 is None:
-        return form.format(held.mean)
-    return f"{form.format(held.mean)} [{', '.join(form.format(end) for end in held.ci95)}]"
+    if value.ci95 is None:
+        return form.format(value.mean)
+    return f"{form.format(value.mean)} [{', '.join(form.format(end) for end in value.ci95)}]"

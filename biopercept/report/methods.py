@@ -27,16 +27,16 @@ _NORMALISATIONS = {
 }
 
 
-def methods_text(held: CrossValidation) -> tuple[str, ...]:
+def methods_text(run: CrossValidation) -> tuple[str, ...]:
     """Return sentences that say how the scores were made: windows, split, scaling, early stopping, intervals."""
     return (
-        _windows(held),
-        f"{_SPLITS.get(held.split, f'The split was {shown(held.split)}')} ({count(held.n_folds, 'fold')}"
-        f"{'' if held.seeds == 1 else f', probabilities averaged over {held.seeds} seeds before scoring'}).",
-        _NORMALISATIONS.get(held.normalisation, f"Normalisation: {shown(held.normalisation)}."),
-        *_labels(held),
-        _stopping(held),
-        _intervals(held),
+        _windows(run),
+        f"{_SPLITS.get(run.split, f'The split was {shown(run.split)}')} ({count(run.n_folds, 'fold')}"
+        f"{'' if run.seeds == 1 else f', probabilities averaged over {run.seeds} seeds before scoring'}).",
+        _NORMALISATIONS.get(run.normalisation, f"Normalisation: {shown(run.normalisation)}."),
+        *_labels(run),
+        _stopping(run),
+        _intervals(run),
         "Balanced accuracy is the mean of the recalls of the classes that a subject has; AUROC is given per "
         "subject (mean) and pooled "
         "over all windows; the Brier score runs from 0 (best) to 1. The confusion matrix and the reliability "
@@ -45,44 +45,44 @@ def methods_text(held: CrossValidation) -> tuple[str, ...]:
     )
 
 
-def _windows(held: CrossValidation) -> str:
-    length, step = held.window_seconds, held.step_seconds
+def _windows(run: CrossValidation) -> str:
+    length, step = run.window_seconds, run.step_seconds
     if length is None:
-        durations = sorted(set(held.predictions.duration.tolist()))
+        durations = sorted(set(run.predictions.duration.tolist()))
         length = durations[0] if len(durations) == 1 else None
     size = "" if length is None else f" of {length:g} s"
     every = "" if step is None else f", one every {step:g} s"
-    left = sum(held.left_out.values())
-    reasons = ", ".join(f"{shown(reason)}: {number:,}" for reason, number in held.left_out.items() if number)
+    left = sum(run.left_out.values())
+    reasons = ", ".join(f"{shown(reason)}: {number:,}" for reason, number in run.left_out.items() if number)
     out = f" {count(left, 'window')} were left out ({reasons})." if left else ""
     return (
-        f"{count(held.n_windows, 'window')}{size}{every} of {count(held.n_subjects, 'subject')} were scored, each "
+        f"{count(run.n_windows, 'window')}{size}{every} of {count(run.n_subjects, 'subject')} were scored, each "
         "wholly inside one "
         f"labelled stretch.{out}"
     )
 
 
-def _labels(held: CrossValidation) -> tuple[str, ...]:
+def _labels(run: CrossValidation) -> tuple[str, ...]:
     """Say whose labels were used, where it is not everybody's."""
-    if held.labels is None or held.labels.share == 1:
+    if run.labels is None or run.labels.share == 1:
         return ()
     aside = (
-        f"{span(held.labels.for_stopping)} of them for early stopping"
-        if held.labels.for_stopping[1]
+        f"{span(run.labels.for_stopping)} of them for early stopping"
+        if run.labels.for_stopping[1]
         else "too few to set any aside, so that training ran to its last epoch"
     )
     return (
-        f"In each fold the labels of {span(held.labels.labelled)} of {span(held.labels.everybody)} training subjects "
-        f"were used, drawn at random by identity (label share {held.labels.share:g}; {aside}); nothing else was fitted "
+        f"In each fold the labels of {span(run.labels.labelled)} of {span(run.labels.everybody)} training subjects "
+        f"were used, drawn at random by identity (label share {run.labels.share:g}; {aside}); nothing else was fitted "
         "on the others, except pretraining where it was asked for, which reads signals and no label.",
     )
 
 
-def _stopping(held: CrossValidation) -> str:
+def _stopping(run: CrossValidation) -> str:
     """Say what early stopping looked at."""
     looked = (
         "the last of the subject's own earlier windows, never at the later ones, which are scored"
-        if held.split == "time"
+        if run.split == "time"
         else "validation subjects taken from the training subjects, never at the held-out ones"
     )
     return (
@@ -91,8 +91,8 @@ def _stopping(held: CrossValidation) -> str:
     )
 
 
-def _intervals(held: CrossValidation) -> str:
-    draws = _setting(held.config, "evaluation", "n_bootstrap")
+def _intervals(run: CrossValidation) -> str:
+    draws = _setting(run.config, "evaluation", "n_bootstrap")
     times = "" if draws is None else f" ({draws:,.0f} resamples)"
     return (
         "A score is computed within each subject and averaged over subjects; its 95 % interval is a bootstrap "

@@ -26,80 +26,86 @@ def number_table(validations: Sequence[NumberValidation]) -> Table:
     )  # fmt: skip
     rows = tuple(
         (
-            f"{held.model} (probe)" if held.is_probe else held.model,
-            f"{held.task}, in units of {held.column}",
-            estimate(held.mae),
-            _pooled(held, "mae"),
-            estimate(held.ccc),
-            _pooled(held, "ccc"),
-            estimate(held.r2),
-            _pooled(held, "r2"),
-            score(held.mae.worst),
-            score(held.training_mean_mae),
-            f"{held.normalisation} (TRANSDUCTIVE)" if held.is_transductive else held.normalisation,
-            SPLITS.get(held.split, held.split),
-            f"{held.n_subjects:,}",
-            f"{held.n_windows:,}",
+            f"{run.model} (probe)" if run.is_probe else run.model,
+            f"{run.task}, in units of {run.column}",
+            estimate(run.mae),
+            _pooled(run, "mae"),
+            estimate(run.ccc),
+            _pooled(run, "ccc"),
+            estimate(run.r2),
+            _pooled(run, "r2"),
+            score(run.mae.worst),
+            score(run.training_mean_mae),
+            f"{run.normalisation} (TRANSDUCTIVE)" if run.is_transductive else run.normalisation,
+            SPLITS.get(run.split, run.split),
+            f"{run.n_subjects:,}",
+            f"{run.n_windows:,}",
         )
-        for held in validations
+        for run in validations
     )
     title = "Predicted numbers: mean over subjects [95 % bootstrap interval over subjects]; pooled over all windows"
     return Table(title, columns, rows, (False, False) + (True,) * 8 + (False, False, True, True))
 
 
-def _pooled(held: NumberValidation, name: str) -> str:
-    found: ScoreEstimate = getattr(held, name)
-    return with_interval(found.pooled, held.pooled_ci95[name])
+def _pooled(run: NumberValidation, name: str) -> str:
+    estimate_of_name: ScoreEstimate = getattr(run, name)
+    return with_interval(estimate_of_name.pooled, run.pooled_ci95[name])
 
 
-def subject_numbers(held: NumberValidation) -> Table:
+def subject_numbers(run: NumberValidation) -> Table:
     """Return a row per held-out subject."""
     rows = tuple(
         (subject, n, *(score(float(v)) if v not in ("", "n/a") else NOT_DEFINED for v in values), fold)
-        for subject, n, *values, fold in held.subjects
+        for subject, n, *values, fold in run.subjects
     )
-    title = f"{held.model}, {held.task}: {count(len(rows), 'held-out subject')} (error in units of {held.column})"
+    title = f"{run.model}, {run.task}: {count(len(rows), 'held-out subject')} (error in units of {run.column})"
     return Table(title, ("Subject", "Windows", "MAE", "CCC", "R2", "Fold"), rows, (False, *(True,) * 4, False))
 
 
-def number_cautions(validations: Sequence[NumberValidation]) -> Iterator[tuple[bool, str]]:
+def number_warnings(validations: Sequence[NumberValidation]) -> Iterator[tuple[bool, str]]:
     """Give what must be known before the numbers: whether it is grave, and the sentence."""
-    for held in validations:
-        for warning in held.warnings:
+    for run in validations:
+        for warning in run.warnings:
             yield any(word in warning.lower() for word in ("leak", "transductive")), warning
-        if held.is_probe:
+        if run.is_probe:
             continue
-        if held.n_subjects < FEW_SUBJECTS and not any("intervals are rough" in w for w in held.warnings):
-            yield False, f"Only {count(held.n_subjects, 'subject')}: small differences between models mean nothing."
-        explained = held.pooled_ci95["r2"]
+        if run.n_subjects < FEW_SUBJECTS and not any("intervals are rough" in w for w in run.warnings):
+            yield (
+                False,
+                f"Only {count(run.n_subjects, 'subject')}: small differences between models mean nothing.",
+            )
+        explained = run.pooled_ci95["r2"]
         if explained is None or explained[0] <= 0:
             yield (
                 True,
-                f"{held.model} is not shown to predict {held.task} better than one number for everybody: its pooled R2 "
-                f"is {_pooled(held, 'r2')}.",
+                f"{run.model} is not shown to predict {run.task} better than one number for everybody: its pooled R2 "
+                f"is {_pooled(run, 'r2')}.",
             )
         for probe in validations:
-            same = (probe.task, probe.store) == (held.task, held.store)
-            if probe.is_probe and same and (probe.mae.mean or 0.0) <= (held.mae.mean or 0.0):
+            same = (probe.task, probe.store) == (run.task, run.store)
+            if probe.is_probe and same and (probe.mae.mean or 0.0) <= (run.mae.mean or 0.0):
                 yield (
                     True,
-                    f"The probe {probe.model} errs by {estimate(probe.mae)} in {held.task} where {held.model} errs by "
-                    f"{estimate(held.mae)}: the model is no better than what knows nothing of the body.",
+                    f"The probe {probe.model} errs by {estimate(probe.mae)} in {run.task} where {run.model} errs by "
+                    f"{estimate(run.mae)}: the model is no better than what knows nothing of the body.",
                 )
 
 
-def number_figure(held: NumberValidation) -> Drawing:
+def number_figure(run: NumberValidation) -> Drawing:
     """Return every held-out window as a dot: the study's number across, the predicted one up."""
-    owners = sorted(set(held.owner))
+    owners = sorted(set(run.owner))
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        ends = [float(min(held.label.min(), held.predicted.min())), float(max(held.label.max(), held.predicted.max()))]
+        ends = [
+            float(min(run.label.min(), run.predicted.min())),
+            float(max(run.label.max(), run.predicted.max())),
+        ]
         axes.plot(ends, ends, linestyle="--", color=INK, linewidth=0.9, label="predicted right")
-        axes.scatter(held.label, held.predicted, s=8, color=FAINT, alpha=0.5, linewidths=0, label="window")
-        owner = np.array(held.owner)
-        across = [float(held.label[owner == s].mean()) for s in owners]
-        up = [float(held.predicted[owner == s].mean()) for s in owners]
+        axes.scatter(run.label, run.predicted, s=8, color=FAINT, alpha=0.5, linewidths=0, label="window")
+        owner = np.array(run.owner)
+        across = [float(run.label[owner == s].mean()) for s in owners]
+        up = [float(run.predicted[owner == s].mean()) for s in owners]
         axes.scatter(across, up, s=28, color=BLUE, zorder=3, label="mean of a subject")
         axes.set_xlabel("number in the study")
         axes.set_ylabel("predicted number")
@@ -107,11 +113,11 @@ def number_figure(held: NumberValidation) -> Drawing:
         axes.legend(loc="best")
 
     caption = (
-        f"{held.model}, task {held.task}, in units of {held.column}: {count(held.n_windows, 'held-out window')} of "
-        f"{count(held.n_subjects, 'subject')}; mean absolute error {estimate(held.mae)} (mean over subjects, 95 % "
-        f"bootstrap interval over subjects), pooled CCC {_pooled(held, 'ccc')}."
+        f"{run.model}, task {run.task}, in units of {run.column}: {count(run.n_windows, 'held-out window')} of "
+        f"{count(run.n_subjects, 'subject')}; mean absolute error {estimate(run.mae)} (mean over subjects, 95 % "
+        f"bootstrap interval over subjects), pooled CCC {_pooled(run, 'ccc')}."
     )
-    return draw("predicted-numbers", f"Predicted and true {held.task}", caption, 4.4, paint, width=6.0)
+    return draw("predicted-numbers", f"Predicted and true {run.task}", caption, 4.4, paint, width=6.0)
 
 
 def line_figure(line: NumberLine, name: str) -> Drawing:

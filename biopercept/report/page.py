@@ -24,7 +24,7 @@ from biopercept.report.curves import (
 )
 from biopercept.report.drawing import Drawing
 from biopercept.report.methods import methods_text
-from biopercept.report.numbers import line_figure, number_cautions, number_figure, number_table, subject_numbers
+from biopercept.report.numbers import line_figure, number_figure, number_table, number_warnings, subject_numbers
 from biopercept.report.scores import (
     confusion_figure,
     models_figure,
@@ -54,7 +54,7 @@ from biopercept.report.timelines import (
     quality_figure,
     timeline_figure,
 )
-from biopercept.report.warnings import Caution, cautions_of, same_data
+from biopercept.report.warnings import ReportWarning, same_data, warnings_of
 from biopercept.results.audit import VERDICTS, Audit
 from biopercept.results.comparison import Comparison
 from biopercept.results.cross_validation import CrossValidation, load_cross_validation
@@ -114,25 +114,32 @@ def render(results: Results, numbers: Sequence[NumberValidation] = ()) -> str:
     return template.render(
         name=results.name,
         summary=_summary(results, len(numbers)),
-        cautions=_cautions(results, numbers),
+        cautions=_warnings_of_page(results, numbers),
         sections=(*_number_sections(numbers), *sections_of(results)),
         version=__version__,
     )
 
 
-def _cautions(results: Results, numbers: Sequence[NumberValidation]) -> tuple[Caution, ...]:
-    said = [warning for held in numbers for warning in held.warnings]
-    found = (*cautions_of(results, said), *(Caution(is_grave, text) for is_grave, text in number_cautions(numbers)))
-    return tuple(sorted(dict.fromkeys(found), key=lambda caution: not caution.is_grave))
+def _warnings_of_page(results: Results, numbers: Sequence[NumberValidation]) -> tuple[ReportWarning, ...]:
+    warnings = [warning for run in numbers for warning in run.warnings]
+    notices = (
+        *warnings_of(results, warnings),
+        *(ReportWarning(is_grave, text) for is_grave, text in number_warnings(numbers)),
+    )
+    return tuple(sorted(dict.fromkeys(notices), key=lambda caution: not caution.is_grave))
 
 
 def _number_sections(numbers: Sequence[NumberValidation]) -> list[Section]:
     if not numbers:
         return []
-    shown_numbers = [held for held in numbers if not held.is_probe]
-    by_study = (study_table(f"{held.model}, {held.task},", held.split, held.studies) for held in shown_numbers)
-    tables = (number_table(numbers), *(t for t in by_study if t), *(subject_numbers(held) for held in shown_numbers))
-    figures = tuple(number_figure(held) for held in shown_numbers)
+    shown_numbers = [run for run in numbers if not run.is_probe]
+    by_study = (study_table(f"{run.model}, {run.task},", run.split, run.studies) for run in shown_numbers)
+    tables = (
+        number_table(numbers),
+        *(t for t in by_study if t),
+        *(subject_numbers(run) for run in shown_numbers),
+    )
+    figures = tuple(number_figure(run) for run in shown_numbers)
     lead = (
         "MAE is the mean absolute error in the unit of the study's column; CCC is Lin's concordance (1: equal, 0: no "
         "agreement); R2 is 1 at best and 0 or less for answers no better than one number.",
@@ -160,11 +167,11 @@ def sections_of(results: Results) -> tuple[Section, ...]:
     for number, rivals in enumerate(questions, 1):
         suffix = f": {rivals[0].task}" if len(questions) > 1 else ""
         sections += score_sections(rivals, f"-{number}" if number > 1 else "", suffix)
-    for number, held in enumerate(results.audits, 1):
-        sections.append(_audit_section(held, number))
-    sections += [_comparison_section(held, number) for number, held in enumerate(results.comparisons, 1)]
-    sections += [_learning_section(held, number) for number, held in enumerate(results.learning_curves, 1)]
-    sections += [_personal_section(held, number) for number, held in enumerate(results.personal_curves, 1)]
+    for number, audit in enumerate(results.audits, 1):
+        sections.append(_audit_section(audit, number))
+    sections += [_comparison_section(comparison, number) for number, comparison in enumerate(results.comparisons, 1)]
+    sections += [_learning_section(curve, number) for number, curve in enumerate(results.learning_curves, 1)]
+    sections += [_personal_section(curve, number) for number, curve in enumerate(results.personal_curves, 1)]
     for number, folder in enumerate(results.predictions, 1):
         sections.append(_prediction_section(folder, number))
     if results.logs:
@@ -178,49 +185,49 @@ def sections_of(results: Results) -> tuple[Section, ...]:
 def _questions(validations: Sequence[CrossValidation]) -> list[list[CrossValidation]]:
     """Return cross-validations grouped by the question they answer, the main model first in each group."""
     groups: list[list[CrossValidation]] = []
-    for held in sorted(validations, key=lambda held: (held.is_probe, held.model != _MAIN_MODEL)):
-        group = next((group for group in groups if same_data(group[0], held)), None)
+    for run in sorted(validations, key=lambda run: (run.is_probe, run.model != _MAIN_MODEL)):
+        group = next((group for group in groups if same_data(group[0], run)), None)
         if group is None:
-            groups.append([held])
+            groups.append([run])
         else:
-            group.append(held)
+            group.append(run)
     return groups
 
 
-def _comparison_section(held: Comparison, number: int) -> Section:
+def _comparison_section(comparison: Comparison, number: int) -> Section:
     return Section(
         f"comparison-{number}",
-        f"Which differences are established: {held.metric_words}",
-        lead=held.findings,
-        figures=comparison_figures(held),
-        tables=(contender_table(held), pair_table(held)),
-        folded=(("How it was compared", "\n".join(held.methods)),),
+        f"Which differences are established: {comparison.metric_words}",
+        lead=comparison.findings,
+        figures=comparison_figures(comparison),
+        tables=(contender_table(comparison), pair_table(comparison)),
+        folded=(("How it was compared", "\n".join(comparison.methods)),),
     )
 
 
-def _learning_section(held: LearningCurve, number: int) -> Section:
+def _learning_section(curve: LearningCurve, number: int) -> Section:
     return Section(
         f"learning-{number}",
-        f"Learning curve: {held.name}",
-        lead=(learning_sentence(held),),
-        figures=learning_figures(held),
-        tables=(learning_table(held),),
+        f"Learning curve: {curve.name}",
+        lead=(learning_sentence(curve),),
+        figures=learning_figures(curve),
+        tables=(learning_table(curve),),
     )
 
 
-def _personal_section(held: PersonalCurve, number: int) -> Section:
+def _personal_section(curve: PersonalCurve, number: int) -> Section:
     return Section(
         f"personal-{number}",
-        f"What labels of one's own are worth: {held.name}",
-        lead=personal_sentences(held),
-        figures=(personal_figure(held),),
-        tables=personal_tables(held),
+        f"What labels of one's own are worth: {curve.name}",
+        lead=personal_sentences(curve),
+        figures=(personal_figure(curve),),
+        tables=personal_tables(curve),
     )
 
 
 def _prediction_section(folder: PredictionFolder, number: int) -> Section:
-    windows = [held for _, held in folder.recordings]
-    n, withheld = sum(len(held) for held in windows), sum(not name for held in windows for name in held.predicted)
+    windows = [predictions for _, predictions in folder.recordings]
+    n, withheld = sum(len(rows) for rows in windows), sum(not name for rows in windows for name in rows.predicted)
     cut = f" The first {MOST_TIMELINES} are drawn." if len(windows) > MOST_TIMELINES else ""
     lead = (
         f"{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld:,} of them withheld (the "
@@ -240,16 +247,16 @@ def _prediction_section(folder: PredictionFolder, number: int) -> Section:
     )
 
 
-def _audit_section(held: Audit, number: int) -> Section:
-    counts = [(sum(row.verdict == verdict for row in held.findings), verdict) for verdict in reversed(VERDICTS)]
-    what = f"the data and the answers of {held.model}" if held.model else "the data"
+def _audit_section(audit: Audit, number: int) -> Section:
+    counts = [(sum(row.verdict == verdict for row in audit.findings), verdict) for verdict in reversed(VERDICTS)]
+    what = f"the data and the answers of {audit.model}" if audit.model else "the data"
     lead = (
-        f"Task {held.task}, {count(held.n_subjects, 'subject')}, {count(held.n_windows, 'window')}, normalisation "
-        f"{held.normalisation}; looked at: {what}. "
-        f"{', '.join(f'{n} {verdict}' for n, verdict in counts)}, {len(held.skipped)} not made. "
+        f"Task {audit.task}, {count(audit.n_subjects, 'subject')}, {count(audit.n_windows, 'window')}, normalisation "
+        f"{audit.normalisation}; looked at: {what}. "
+        f"{', '.join(f'{n} {verdict}' for n, verdict in counts)}, {len(audit.skipped)} not made. "
         "A verdict of ok means that nothing was found, not that nothing is there."
     )
-    return Section(f"audit-{number}", f"Audit: {held.name}", (lead,), tables=(audit_table(held),))
+    return Section(f"audit-{number}", f"Audit: {audit.name}", (lead,), tables=(audit_table(audit),))
 
 
 def _preparation_section(logs: Sequence[PrepareLog]) -> Section:
@@ -300,13 +307,13 @@ def score_sections(rivals: Sequence[CrossValidation], anchor: str, suffix: str) 
     """
     main = rivals[0]
     table = score_table(rivals)
-    proper = [held for held in rivals if held is main or not held.is_probe]
-    by_study = [study_table(held.model, held.split, held.studies) for held in proper]
+    proper = [one for one in rivals if one is main or not one.is_probe]
+    by_study = [study_table(one.model, one.split, one.studies) for one in proper]
     compared = Section(
         f"scores{anchor}",
         ("Models side by side" if len(rivals) > 1 else "Scores") + suffix,
         figures=(models_figure(rivals),) if len(rivals) > 1 else (),
-        tables=(turned(table) if len(rivals) <= _MOST_TURNED else table, *(held for held in by_study if held)),
+        tables=(turned(table) if len(rivals) <= _MOST_TURNED else table, *(by_task for by_task in by_study if by_task)),
     )
     by_class = class_table(main)
     return [
@@ -338,7 +345,7 @@ def method_sections(rivals: Sequence[CrossValidation], anchor: str, suffix: str)
         Section(
             f"provenance{anchor}",
             f"Provenance{suffix}",
-            tables=tuple(run_table(held) for held in rivals[:1]),
+            tables=tuple(run_table(model) for model in rivals[:1]),
             folded=folded,
         ),
     ]
@@ -379,9 +386,9 @@ def _key_numbers(main: CrossValidation, rivals: Sequence[CrossValidation]) -> tu
     return tuple(numbers)
 
 
-def _defined(held: ScoreEstimate, main: CrossValidation) -> str:
+def _defined(value: ScoreEstimate, main: CrossValidation) -> str:
     """Return over how many subjects a score is defined, where that is not all of them."""
-    n = held.n_subjects
+    n = value.n_subjects
     return "" if n is None or n == main.n_subjects else f", defined for {count(n, 'subject')}"
 
 
@@ -396,26 +403,29 @@ def _left_out_tables(main: CrossValidation) -> tuple[Table, ...]:
     return (Table("Windows that were not scored", ("Reason", "Windows"), rows, (False, True)),)
 
 
-def data_figures(held: CrossValidation) -> tuple[Drawing, ...]:
+def data_figures(run: CrossValidation) -> tuple[Drawing, ...]:
     """Return the figures of what was scored: labels over time, and quality where it is known."""
-    drawn = (overview_figure(held.predictions) if len(held.predictions) else None, quality_figure(held.predictions))
+    drawn = (
+        overview_figure(run.predictions) if len(run.predictions) else None,
+        quality_figure(run.predictions),
+    )
     return tuple(figure for figure in drawn if figure)
 
 
-def score_figures(held: CrossValidation) -> tuple[Drawing, ...]:
+def score_figures(run: CrossValidation) -> tuple[Drawing, ...]:
     """Return the figures of scores: subjects, confusion matrix, reliability, risk against coverage, fewer sensors."""
     painters = (subjects_figure, confusion_figure, reliability_figure, risk_figure, sensor_figure)
-    drawn = [paint(held) for paint in painters]
+    drawn = [paint(run) for paint in painters]
     return tuple(figure for figure in drawn if figure)
 
 
-def subject_timelines(held: CrossValidation) -> tuple[Drawing, ...]:
+def subject_timelines(run: CrossValidation) -> tuple[Drawing, ...]:
     """Return timelines of the worst, the median and the best subject, so that the choice flatters nobody.
 
     Of a subject with several recordings the one with most windows is drawn.
     """
     rows = sorted(
-        (s for s in held.subjects if s.balanced_accuracy is not None),
+        (s for s in run.subjects if s.balanced_accuracy is not None),
         key=lambda s: (s.balanced_accuracy or 0.0, s.participant),
     )
     if not rows:
@@ -423,10 +433,10 @@ def subject_timelines(held: CrossValidation) -> tuple[Drawing, ...]:
     chosen = {rows[-1]: "Best", rows[len(rows) // 2]: "Median", rows[0]: "Worst"}
     figures = []
     for subject, word in reversed(chosen.items()):
-        key = _longest(held.predictions, subject.participant)
+        key = _longest(run.predictions, subject.participant)
         if key is not None:
-            note = f"{word} subject by balanced accuracy ({score(subject.balanced_accuracy)}), {held.model}: "
-            figures.append(timeline_figure(held.predictions.of_recording(key), f"timeline-{word.lower()}", note))
+            note = f"{word} subject by balanced accuracy ({score(subject.balanced_accuracy)}), {run.model}: "
+            figures.append(timeline_figure(run.predictions.of_recording(key), f"timeline-{word.lower()}", note))
     return tuple(figures)
 
 
@@ -437,20 +447,20 @@ def _longest(predictions: Predictions, participant: str) -> RecordingKey | None:
 
 def prediction_timelines(folder: PredictionFolder) -> tuple[Drawing, ...]:
     """Return timelines of the first recordings of a folder of ``predict``, and their numbers and traces."""
-    held = [windows for _, windows in folder.recordings if len(windows)][:MOST_TIMELINES]
+    shown_windows = [windows for _, windows in folder.recordings if len(windows)][:MOST_TIMELINES]
     lines: tuple[NumberLine, ...] = load_lines(folder.folder, MOST_TIMELINES)
     return (
         *(
             timeline_figure(windows.of_recording(windows.keys[0]), f"timeline-{number}")
-            for number, windows in enumerate(held, 1)
+            for number, windows in enumerate(shown_windows, 1)
         ),
         *(line_figure(line, f"line-{number}") for number, line in enumerate(lines, 1)),
     )
 
 
-def figures_of(held: CrossValidation) -> tuple[Drawing, ...]:
+def figures_of(run: CrossValidation) -> tuple[Drawing, ...]:
     """Return every figure of one cross-validation."""
-    return (*score_figures(held), *data_figures(held), *subject_timelines(held))
+    return (*score_figures(run), *data_figures(run), *subject_timelines(run))
 
 
 def write_figures(folder: Path) -> tuple[Path, ...]:
@@ -491,11 +501,11 @@ def print_scores(folder: Path) -> None:
     """
     from rich.console import Console
 
-    found, numbers = load_results(folder).cross_validations, load_numbers(folder)
-    if not (found or numbers):
+    validations, numbers = load_results(folder).cross_validations, load_numbers(folder)
+    if not (validations or numbers):
         raise StudyError(f"{folder} holds no finished cross-validation; scores.json is needed")
     console = Console(markup=False, highlight=False, emoji=False)
-    if found:
-        console.print(terminal_table(turned(score_table(found))))
+    if validations:
+        console.print(terminal_table(turned(score_table(validations))))
     if numbers:
         console.print(terminal_table(turned(number_table(numbers))))

@@ -45,18 +45,16 @@ def models_figure(validations: Sequence[CrossValidation]) -> Drawing:
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        for row, held in enumerate(validations):
-            dots = [s.balanced_accuracy for s in held.subjects if s.balanced_accuracy is not None]
+        for row, run in enumerate(validations):
+            dots = [s.balanced_accuracy for s in run.subjects if s.balanced_accuracy is not None]
             axes.scatter(dots, _spread(len(dots), row), s=9, color=FAINT, alpha=0.6, linewidths=0)
-            _mean_with_interval(axes, held, row)
+            _mean_with_interval(axes, run, row)
         _row_names(axes, names)
         _score_axis(axes, level, "balanced accuracy (0 to 1)")
         axes.legend(**_LEGEND_ABOVE)
 
-    below = ", ".join(
-        f"{name} {estimate(held.balanced_accuracy)}" for name, held in zip(names, validations, strict=True)
-    )
-    numbers = sorted({held.n_subjects for held in validations})
+    below = ", ".join(f"{name} {estimate(run.balanced_accuracy)}" for name, run in zip(names, validations, strict=True))
+    numbers = sorted({run.n_subjects for run in validations})
     subjects = " or ".join(f"{n:,}" for n in numbers)
     caption = (
         f"Mean over subjects with its 95 % bootstrap interval over n = {subjects} subjects; a grey dot is one subject; "
@@ -71,12 +69,12 @@ def _spread(n: int, row: int) -> NDArray[np.float64]:
     return np.asarray(row + 0.14 + 0.2 * steps)
 
 
-def _mean_with_interval(axes: Axes, held: CrossValidation, row: int) -> None:
-    mean, ci95 = held.balanced_accuracy.mean, held.balanced_accuracy.ci95
+def _mean_with_interval(axes: Axes, run: CrossValidation, row: int) -> None:
+    mean, ci95 = run.balanced_accuracy.mean, run.balanced_accuracy.ci95
     if mean is None:
         return
-    shape, colour = ("s", INK) if held.is_probe else ("o", BLUE)
-    kind = "probe" if held.is_probe else "model"
+    shape, colour = ("s", INK) if run.is_probe else ("o", BLUE)
+    kind = "probe" if run.is_probe else "model"
     label = f"{kind}: mean and 95 % interval" if _is_first(axes, kind) else None
     reach = [[mean - ci95[0]], [ci95[1] - mean]] if ci95 else None
     axes.errorbar([mean], [row], xerr=reach, fmt=shape, color=colour, markersize=6, capsize=3, label=label)
@@ -101,14 +99,14 @@ def _score_axis(axes: Axes, level: float, label: str) -> None:
     axes.set_xlabel(label)
 
 
-def subjects_figure(held: CrossValidation) -> Drawing:
+def subjects_figure(run: CrossValidation) -> Drawing:
     """Return balanced accuracy per subject, sorted, with the mean over subjects and its 95 % interval."""
     rows = sorted(
-        (s for s in held.subjects if s.balanced_accuracy is not None),
+        (s for s in run.subjects if s.balanced_accuracy is not None),
         key=lambda s: (-(s.balanced_accuracy or 0.0), s.participant),
     )
-    mean, ci95 = held.balanced_accuracy.mean, held.balanced_accuracy.ci95
-    level = held.chance_level
+    mean, ci95 = run.balanced_accuracy.mean, run.balanced_accuracy.ci95
+    level = run.chance_level
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
@@ -133,12 +131,12 @@ def subjects_figure(held: CrossValidation) -> Drawing:
         axes.legend(**{**_LEGEND_ABOVE, "ncols": 3})
 
     bars = " A line through a dot is that subject's 95 % interval." if any(s.ci95 for s in rows) else ""
-    undefined = len(held.subjects) - len(rows)
+    undefined = len(run.subjects) - len(rows)
     left = f" {count(undefined, 'subject')} without a defined score not drawn." if undefined else ""
     caption = (
-        f"{held.model}: every subject as scored when held out, n = {len(rows)} subjects, "
-        f"{count(held.n_windows, 'window')}; "
-        f"mean {estimate(held.balanced_accuracy)}, the band is its 95 % bootstrap interval over subjects.{bars}{left}"
+        f"{run.model}: every subject as scored when held out, n = {len(rows)} subjects, "
+        f"{count(run.n_windows, 'window')}; "
+        f"mean {estimate(run.balanced_accuracy)}, the band is its 95 % bootstrap interval over subjects.{bars}{left}"
     )
     height = 1.3 + 0.19 * min(max(len(rows), 3), _MOST_ROWS)
     return draw("subjects", "Scores per subject", caption, height, paint)
@@ -150,12 +148,12 @@ def _thinned(names: Sequence[str]) -> list[str]:
     return [name if place % step == 0 else "" for place, name in enumerate(names)]
 
 
-def confusion_figure(held: CrossValidation) -> Drawing:
+def confusion_figure(run: CrossValidation) -> Drawing:
     """Return the confusion matrix over all held-out windows, as counts and shares of each true class."""
-    counts = confusion_counts(held.predictions)
+    counts = confusion_counts(run.predictions)
     total = int(counts.sum())
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [shortened(name, 18) for name in held.classes]
+    names = [shortened(name, 18) for name in run.classes]
     n = len(names)
     side = 3.2 + 0.45 * min(n - 2, 10)
 
@@ -181,22 +179,22 @@ def confusion_figure(held: CrossValidation) -> Drawing:
             axes.text(column, row, words, ha="center", va="center", color=ink, fontsize=9 if n <= 6 else 7)
 
     caption = (
-        f"{held.model}: {count(total, 'held-out window')} of {count(held.n_subjects, 'subject')}, each predicted "
+        f"{run.model}: {count(total, 'held-out window')} of {count(run.n_subjects, 'subject')}, each predicted "
         "by a model that "
         "never saw its subject's test windows. Percent of each row, and the number of windows."
     )
     return draw("confusion", "Confusion matrix", caption, side - 0.2, paint, width=side)
 
 
-def reliability_figure(held: CrossValidation) -> Drawing | None:
+def reliability_figure(run: CrossValidation) -> Drawing | None:
     """Return predicted probability against what happened; None where no window has a probability."""
-    bins = reliability_bins(held.predictions)
+    bins = reliability_bins(run.predictions)
     if bins is None:
         return None
-    is_binary = len(held.classes) == 2
-    which = f"of “{shortened(held.classes[1])}”" if is_binary else "of the predicted class"
+    is_binary = len(run.classes) == 2
+    which = f"of “{shortened(run.classes[1])}”" if is_binary else "of the predicted class"
     truth = (
-        f"share of windows that are “{shortened(held.classes[1])}”" if is_binary else "share of windows predicted right"
+        f"share of windows that are “{shortened(run.classes[1])}”" if is_binary else "share of windows predicted right"
     )
 
     def paint(figure: Figure) -> None:
@@ -214,20 +212,20 @@ def reliability_figure(held: CrossValidation) -> Drawing | None:
         pile.grid(axis="y")
 
     caption = (
-        f"{held.model}: {count(int(bins.n.sum()), 'held-out window')} in {count(len(bins.n), 'bin')} of about "
+        f"{run.model}: {count(int(bins.n.sum()), 'held-out window')} in {count(len(bins.n), 'bin')} of about "
         "equal size "
         f"({int(bins.n.min()):,} to {int(bins.n.max()):,} windows each); points on the dashed line mean that a "
         "probability can be "
-        f"read as one. Expected calibration error of the predicted class {score(held.ece)}, Brier score "
-        f"{score(held.brier)} (0 is best). "
+        f"read as one. Expected calibration error of the predicted class {score(run.ece)}, Brier score "
+        f"{score(run.brier)} (0 is best). "
         "Windows of one subject are not independent, so the points carry no interval."
     )
     return draw("reliability", "Reliability of the probabilities", caption, 4.2, paint)
 
 
-def risk_figure(held: CrossValidation) -> Drawing | None:
+def risk_figure(run: CrossValidation) -> Drawing | None:
     """Return the share of wrong answers among the most trusted windows; None where it is not known."""
-    trust = held.trust
+    trust = run.trust
     if not trust.risk:
         return None
     names = {
@@ -250,38 +248,38 @@ def risk_figure(held: CrossValidation) -> Drawing | None:
         axes.legend(loc="best")
 
     caption = (
-        f"{held.model}: {count(held.n_windows, 'held-out window')} of {count(held.n_subjects, 'subject')}. The left "
+        f"{run.model}: {count(run.n_windows, 'held-out window')} of {count(run.n_subjects, 'subject')}. The left "
         "end answers only the most trusted windows, the right end all. A curve that falls to the left says "
         "that trust is earned; a lower area is better. Over all windows, without interval."
     )
     return draw("risk-coverage", "Risk against coverage", caption, 3.4, paint)
 
 
-def trust_sentences(held: CrossValidation) -> tuple[str, ...]:
+def trust_sentences(run: CrossValidation) -> tuple[str, ...]:
     """Return what the calibration and the prediction sets did, in words; nothing where there were none."""
-    trust, found = held.trust, []
+    trust, sentences = run.trust, []
     if trust.brier_ci95 is not None and trust.ece_ci95 is not None:
-        found.append(
-            f"Over all windows the Brier score is {with_interval(held.brier, trust.brier_ci95)} and the calibration "
-            f"error {with_interval(held.ece, trust.ece_ci95)} (95 % bootstrap over subjects)."
+        sentences.append(
+            f"Over all windows the Brier score is {with_interval(run.brier, trust.brier_ci95)} and the calibration "
+            f"error {with_interval(run.ece, trust.ece_ci95)} (95 % bootstrap over subjects)."
         )
     if trust.calibration:
-        found.append(trust.calibration)
+        sentences.append(trust.calibration)
     if trust.sets is not None:
         sets = trust.sets
-        found.append(
+        sentences.append(
             f"Prediction sets were asked to hold the true class in {sets.target:.0%} of a new person's windows. They "
-            f"did in {with_interval(sets.coverage, sets.ci95)} (mean over {count(held.n_subjects, 'subject')}), with "
+            f"did in {with_interval(sets.coverage, sets.ci95)} (mean over {count(run.n_subjects, 'subject')}), with "
             f"{sets.mean_size:.2f} classes each; {sets.answered:.0%} of windows were answered by one class, "
             f"{score(sets.accuracy_of_answered)} of these rightly, the others abstained. Learnt from "
             f"{sets.learnt_from}."
         )
-    return tuple(found)
+    return tuple(sentences)
 
 
-def sensor_table(held: CrossValidation) -> Table | None:
+def sensor_table(run: CrossValidation) -> Table | None:
     """Return the scores with every set of sensors; None where it was not asked."""
-    if not held.sensor_subsets:
+    if not run.sensor_subsets:
         return None
     rows = tuple(
         (
@@ -292,19 +290,19 @@ def sensor_table(held: CrossValidation) -> Table | None:
             with_interval(row.auroc, row.auroc_ci95),
             "" if row.name == "all" else with_interval(row.difference, row.difference_ci95),
         )
-        for row in held.sensor_subsets
+        for row in run.sensor_subsets
     )
     columns = ("Sensors", "Subjects", "Windows", "Balanced accuracy", "AUROC", "Against all, paired")
-    title = f"{held.model} with fewer sensors when tested, trained once with all: {count(len(rows), 'set')} of sensors"
+    title = f"{run.model} with fewer sensors when tested, trained once with all: {count(len(rows), 'set')} of sensors"
     return Table(title, columns, rows, (False, True, True, True, True, True), fold_above=20)
 
 
-def sensor_figure(held: CrossValidation) -> Drawing | None:
+def sensor_figure(run: CrossValidation) -> Drawing | None:
     """Return balanced accuracy with every set of sensors; None where it was not asked.
 
     Of more than forty sets those with all sensors, without one, and with one alone are drawn.
     """
-    drawn = _drawn(held.sensor_subsets)
+    drawn = _drawn(run.sensor_subsets)
     if not drawn:
         return None
 
@@ -317,7 +315,7 @@ def sensor_figure(held: CrossValidation) -> Drawing | None:
             reach = [[mean - ci95[0]], [ci95[1] - mean]] if ci95 else None
             colour = INK if row.name == "all" else BLUE
             axes.errorbar([mean], [place], xerr=reach, fmt="o", color=colour, markersize=5, capsize=3)
-        axes.axvline(1.0 / len(held.classes), color=FAINT, linestyle="--", linewidth=1)
+        axes.axvline(1.0 / len(run.classes), color=FAINT, linestyle="--", linewidth=1)
         if drawn[0].balanced_accuracy is not None:
             axes.axvline(drawn[0].balanced_accuracy, color=INK, linewidth=0.8)
         axes.set_yticks(range(len(drawn)))
@@ -327,10 +325,10 @@ def sensor_figure(held: CrossValidation) -> Drawing | None:
         axes.set_xlabel("balanced accuracy (0 to 1)")
         axes.grid(axis="x")
 
-    guessing = score(1.0 / len(held.classes))
+    guessing = score(1.0 / len(run.classes))
     caption = (
-        f"{held.model}, fitted once in each fold with all sensors and asked with fewer about "
-        f"{count(held.n_subjects, 'subject')}: mean over subjects with its 95 % bootstrap interval. The line is the "
+        f"{run.model}, fitted once in each fold with all sensors and asked with fewer about "
+        f"{count(run.n_subjects, 'subject')}: mean over subjects with its 95 % bootstrap interval. The line is the "
         f"score with all sensors, the dashed one guessing ({guessing}). A sensor goes with all that is computed from "
         "it; windows with nothing left that the model reads are not scored."
     )
@@ -347,14 +345,14 @@ def study_table(model: str, split: str, studies: Sequence[StudyScore]) -> Table 
     """Return a row per study with its 95 % intervals; None where one store was evaluated."""
     if not studies:
         return None
-    names = tuple(dict.fromkeys(name for held in studies for name in held.scores))
+    names = tuple(dict.fromkeys(name for study in studies for name in study.scores))
     rows = tuple(
         (
-            held.study,
-            f"{held.n_subjects:,}",
-            *(with_interval(*held.scores.get(name, (None, None))) for name in names),
+            study.study,
+            f"{study.n_subjects:,}",
+            *(with_interval(*study.scores.get(name, (None, None))) for name in names),
         )
-        for held in studies
+        for study in studies
     )
     columns = ("Study", "Subjects", *(_SCORES.get(name, name) for name in names))
     title = f"{model} by study ({SPLITS.get(split, split)}): {count(len(rows), 'study', 'studies')}"

@@ -76,9 +76,9 @@ class Table:
 
 def score_table(validations: Sequence[CrossValidation]) -> Table:
     """Return a row per cross-validation: scores with 95 % intervals, chance, split and scaling."""
-    levels = tuple(dict.fromkeys(name for held in validations for name in held.chance))
-    has_mcc = any(held.mcc.mean is not None for held in validations)
-    has_few_labels = any(held.labels is not None and held.labels.share < 1 for held in validations)
+    levels = tuple(dict.fromkeys(name for run in validations for name in run.chance))
+    has_mcc = any(run.mcc.mean is not None for run in validations)
+    has_few_labels = any(run.labels is not None and run.labels.share < 1 for run in validations)
     columns = (
         "Model",
         "Balanced accuracy",
@@ -100,7 +100,7 @@ def score_table(validations: Sequence[CrossValidation]) -> Table:
         "Windows",
     )
     rows = tuple(
-        _score_row(held, _label(held, validations), levels, has_few_labels, has_mcc=has_mcc) for held in validations
+        _score_row(run, _label(run, validations), levels, has_few_labels, has_mcc=has_mcc) for run in validations
     )
     title = "Scores: mean over subjects [95 % bootstrap interval over subjects]"
     words = (False,) * (2 + has_few_labels)
@@ -108,63 +108,63 @@ def score_table(validations: Sequence[CrossValidation]) -> Table:
 
 
 def _score_row(
-    held: CrossValidation, label: str, levels: Sequence[str], has_few_labels: bool, *, has_mcc: bool
+    run: CrossValidation, label: str, levels: Sequence[str], has_few_labels: bool, *, has_mcc: bool
 ) -> tuple[str, ...]:
-    below = held.balanced_accuracy.subjects_below_chance
+    below = run.balanced_accuracy.subjects_below_chance
     return (
         label,
-        estimate(held.balanced_accuracy),
-        estimate(held.macro_f1),
-        estimate(held.auroc),
-        score(held.auroc.pooled),
-        *((estimate(held.mcc),) if has_mcc else ()),
-        score(held.balanced_accuracy.median),
-        score(held.balanced_accuracy.worst),
-        NOT_DEFINED if below is None else f"{below} of {held.n_subjects}",
-        score(held.chance_level),
-        *(score(held.chance.get(name)) for name in levels),
-        score(held.brier),
-        score(held.ece),
-        normalisation(held),
-        SPLITS.get(held.split, held.split),
-        *((labels_used(held),) if has_few_labels else ()),
-        f"{held.n_subjects:,}",
-        f"{held.n_windows:,}",
+        estimate(run.balanced_accuracy),
+        estimate(run.macro_f1),
+        estimate(run.auroc),
+        score(run.auroc.pooled),
+        *((estimate(run.mcc),) if has_mcc else ()),
+        score(run.balanced_accuracy.median),
+        score(run.balanced_accuracy.worst),
+        NOT_DEFINED if below is None else f"{below} of {run.n_subjects}",
+        score(run.chance_level),
+        *(score(run.chance.get(name)) for name in levels),
+        score(run.brier),
+        score(run.ece),
+        normalisation(run),
+        SPLITS.get(run.split, run.split),
+        *((labels_used(run),) if has_few_labels else ()),
+        f"{run.n_subjects:,}",
+        f"{run.n_windows:,}",
     )
 
 
-def _label(held: CrossValidation, among: Sequence[CrossValidation]) -> str:
+def _label(run: CrossValidation, among: Sequence[CrossValidation]) -> str:
     """Return the model's name, with its folder where two share it, and marked where it is a probe."""
-    name = f"{held.model} ({held.name})" if sum(other.model == held.model for other in among) > 1 else held.model
-    return f"{name} (probe)" if held.is_probe else name
+    name = f"{run.model} ({run.name})" if sum(other.model == run.model for other in among) > 1 else run.model
+    return f"{name} (probe)" if run.is_probe else name
 
 
-def labels_used(held: CrossValidation) -> str:
+def labels_used(run: CrossValidation) -> str:
     """Return of how many training subjects per fold the labels were used, such as "3 of 33"."""
-    if held.labels is None:
+    if run.labels is None:
         return NOT_DEFINED
-    return f"{span(held.labels.labelled)} of {span(held.labels.everybody)}"
+    return f"{span(run.labels.labelled)} of {span(run.labels.everybody)}"
 
 
 def labels_of(validations: Sequence[CrossValidation]) -> tuple[str, ...]:
     """Return a name for each cross-validation that no other one has."""
-    return tuple(_label(held, validations) for held in validations)
+    return tuple(_label(run, validations) for run in validations)
 
 
-def estimate(held: ScoreEstimate) -> str:
+def estimate(value: ScoreEstimate) -> str:
     """Return "mean [low, high]" of a score over subjects."""
-    return with_interval(held.mean, held.ci95)
+    return with_interval(value.mean, value.ci95)
 
 
-def normalisation(held: CrossValidation) -> str:
+def normalisation(run: CrossValidation) -> str:
     """Return the normalisation, flagged where it is transductive."""
-    return f"{held.normalisation} (TRANSDUCTIVE)" if held.is_transductive else held.normalisation
+    return f"{run.normalisation} (TRANSDUCTIVE)" if run.is_transductive else run.normalisation
 
 
-def subject_table(held: CrossValidation) -> Table:
+def subject_table(run: CrossValidation) -> Table:
     """Return a row per subject of a cross-validation, the lowest balanced accuracy first."""
     order = sorted(
-        held.subjects,
+        run.subjects,
         key=lambda row: (row.balanced_accuracy is None, row.balanced_accuracy or 0.0, row.participant),
     )
     rows = tuple(
@@ -184,12 +184,12 @@ def subject_table(held: CrossValidation) -> Table:
     return Table(title, columns, rows, (False, True, True, True, True, True, True))
 
 
-def class_table(held: CrossValidation) -> Table | None:
+def class_table(run: CrossValidation) -> Table | None:
     """Return a row per class with the scores that the file gives by class; None where it gives none."""
-    if not held.by_class:
+    if not run.by_class:
         return None
-    names = tuple(dict.fromkeys(name for row in held.by_class.values() for name in row))
-    rows = tuple((label, *(_plain_number(row.get(name)) for name in names)) for label, row in held.by_class.items())
+    names = tuple(dict.fromkeys(name for row in run.by_class.values() for name in row))
+    rows = tuple((label, *(_plain_number(row.get(name)) for name in names)) for label, row in run.by_class.items())
     headings = tuple(_heading(name) for name in names)
     return Table("Scores by class", ("Class", *headings), rows, (False,) + (True,) * len(names))
 
@@ -219,20 +219,20 @@ def _reads_as_number(cell: str) -> bool:
     return cell.replace(".", "", 1).replace("-", "", 1).isdigit() or cell in ("", NOT_DEFINED)
 
 
-def run_table(held: CrossValidation) -> Table:
+def run_table(run: CrossValidation) -> Table:
     """Return what was run: settings that fix the scores, versions and fingerprints."""
     rows = [
-        ("Folder", held.name),
-        ("Model", held.model),
-        ("Task", held.task),
-        ("Classes", ", ".join(held.classes)),
-        ("Split", f"{SPLITS.get(held.split, held.split)}, {count(held.n_folds, 'fold')}"),
-        ("Normalisation", normalisation(held)),
-        ("Seeds", str(held.seeds)),
-        ("Trained parameters", NOT_DEFINED if held.parameters is None else f"{held.parameters:,}"),
-        ("Multiply-adds per window", NOT_DEFINED if held.operations is None else f"{held.operations:,}"),
-        ("Wall-clock time", duration(held.seconds)),
-        *((f"{name} (fingerprint)" if name == "store" else name, value) for name, value in held.fingerprint.items()),
+        ("Folder", run.name),
+        ("Model", run.model),
+        ("Task", run.task),
+        ("Classes", ", ".join(run.classes)),
+        ("Split", f"{SPLITS.get(run.split, run.split)}, {count(run.n_folds, 'fold')}"),
+        ("Normalisation", normalisation(run)),
+        ("Seeds", str(run.seeds)),
+        ("Trained parameters", NOT_DEFINED if run.parameters is None else f"{run.parameters:,}"),
+        ("Multiply-adds per window", NOT_DEFINED if run.operations is None else f"{run.operations:,}"),
+        ("Wall-clock time", duration(run.seconds)),
+        *((f"{name} (fingerprint)" if name == "store" else name, value) for name, value in run.fingerprint.items()),
     ]
     return Table("What was run", ("Item", "Value"), tuple(rows), (False, False))
 

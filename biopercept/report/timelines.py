@@ -136,10 +136,10 @@ def overview_figure(predictions: Predictions) -> Drawing:
 
         axes = figure.subplots()
         for row, key in enumerate(drawn):
-            held = predictions.of_recording(key)
-            starts, lengths = _cells(held)
+            recorded = predictions.of_recording(key)
+            starts, lengths = _cells(recorded)
             for label in predictions.classes:
-                stretches = _merged(starts, lengths, np.array([cell == label for cell in held.label], dtype=bool))
+                stretches = _merged(starts, lengths, np.array([cell == label for cell in recorded.label], dtype=bool))
                 colour, hatch = shades[label]
                 axes.broken_barh(
                     stretches, (row - 0.4, 0.8), facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0
@@ -302,5 +302,5 @@ def _reasons(cell: str) -> dict[str, int]:
     """Return {reason: n} of "reason: n; reason: n", or of a plain number."""
     if cell.strip().isdigit():
         return {"left out": int(cell)} if int(cell) else {}
-    found = [_REASON.match(part) for part in cell.split(";") if part.strip()]
-    return {match["reason"]: int(match["n"]) for match in found if match}
+    matches = [_REASON.match(part) for part in cell.split(";") if part.strip()]
+    return {match["reason"]: int(match["n"]) for match in matches if match}

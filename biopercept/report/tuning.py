@@ -7,22 +7,22 @@ from biopercept.results.reading import Estimate
 from biopercept.results.tuning import NestedScore, Tuning
 
 
-def tuning_page(found: Tuning) -> str:
+def tuning_page(tuning: Tuning) -> str:
     """Return the page of a selection."""
     parts = [
-        f"# Selection for the task {_cell(found.task)}\n",
-        " ".join(found.findings) + "\n",
+        f"# Selection for the task {_cell(tuning.task)}\n",
+        " ".join(tuning.findings) + "\n",
         "Balanced accuracy and AUROC in per cent, means over subjects with 95 % bootstrap intervals over subjects; "
         "guessing by class shares reaches "
-        f"{100 * found.chance['dummy']:.1f}. Seconds are of all inner fits of a candidate.\n",
+        f"{100 * tuning.chance['dummy']:.1f}. Seconds are of all inner fits of a candidate.\n",
         "## Nested score\n",
-        _nested(found.nested),
+        _nested(tuning.nested),
         "## Candidates\n",
-        _candidates(found),
-        _failed(found),
+        _candidates(tuning),
+        _failed(tuning),
         "## What each outer fold chose\n",
-        _folds(found),
-        _warnings(found),
+        _folds(tuning),
+        _warnings(tuning),
     ]
     return "\n".join(part.strip("\n") + "\n" for part in parts if part)
 
@@ -49,7 +49,7 @@ def _nested(nested: NestedScore) -> str:
     return table(heads, [row])
 
 
-def _candidates(found: Tuning) -> str:
+def _candidates(tuning: Tuning) -> str:
     heads = (
         "candidate",
         "changes",
@@ -62,25 +62,27 @@ def _candidates(found: Tuning) -> str:
     )
     rows = [
         (
-            _cell(held.name),
-            _cell(", ".join(f"{key} {value}" for key, value in held.changes.items())),
-            _percent(held.inner_balanced_accuracy),
-            _percent(held.inner_auroc),
-            "" if number == 0 else _percent(held.difference_to_best, signed=True),
-            f"{held.seconds:.0f}",
-            str(held.parameters),
-            str(held.times_chosen),
+            _cell(candidate.name),
+            _cell(", ".join(f"{key} {value}" for key, value in candidate.changes.items())),
+            _percent(candidate.inner_balanced_accuracy),
+            _percent(candidate.inner_auroc),
+            "" if number == 0 else _percent(candidate.difference_to_best, signed=True),
+            f"{candidate.seconds:.0f}",
+            str(candidate.parameters),
+            str(candidate.times_chosen),
         )
-        for number, held in enumerate(found.candidates)
+        for number, candidate in enumerate(tuning.candidates)
     ]
     return table(heads, rows)
 
 
-def _failed(found: Tuning) -> str:
-    return "\n".join(f"- {_cell(held.name)} could not be fitted: {_cell(held.reason)}" for held in found.failed)
+def _failed(tuning: Tuning) -> str:
+    return "\n".join(
+        f"- {_cell(candidate.name)} could not be fitted: {_cell(candidate.reason)}" for candidate in tuning.failed
+    )
 
 
-def _folds(found: Tuning) -> str:
+def _folds(tuning: Tuning) -> str:
     rows = [
         (
             _cell(fold.fold),
@@ -90,7 +92,7 @@ def _folds(found: Tuning) -> str:
             _cell(fold.ranking[1].name) if len(fold.ranking) > 1 else "",
             _share(fold.ranking[1].balanced_accuracy) if len(fold.ranking) > 1 else "",
         )
-        for fold in found.outer_folds
+        for fold in tuning.outer_folds
     ]
     return table(("fold", "test subjects", "chosen", "its inner score", "second", "its inner score"), rows)
 
@@ -99,12 +101,12 @@ def _share(value: float | None) -> str:
     return "not defined" if value is None else f"{100 * value:.1f}"
 
 
-def _warnings(found: Tuning) -> str:
+def _warnings(tuning: Tuning) -> str:
     whose: dict[str, list[str]] = {}
-    for held in found.candidates:
-        for warning in held.warnings:
-            whose.setdefault(warning, []).append(held.name)
-    everybody = len(found.candidates)
+    for candidate in tuning.candidates:
+        for warning in candidate.warnings:
+            whose.setdefault(warning, []).append(candidate.name)
+    everybody = len(tuning.candidates)
     lines = [
         f"- {'all' if len(names) == everybody else _cell(', '.join(names))}: {_cell(warning)}"
         for warning, names in whose.items()

@@ -101,9 +101,9 @@ def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
 
 
 def _labels(scores: Fields) -> Labels | None:
-    held = scores.part("labels", optional=True)
+    labels = scores.part("labels", optional=True)
     names = ("subjects_labelled", "subjects_of_training_side", "subjects_for_early_stopping")
-    share, spans = held.number("share"), [held.interval(name) for name in names]
+    share, spans = labels.number("share"), [labels.interval(name) for name in names]
     if share is None or None in spans:
         return None
     labelled, everybody, aside = ((int(span[0]), int(span[1])) for span in spans if span is not None)
@@ -117,14 +117,14 @@ def _left_out(scores: Fields) -> dict[str, int]:
 
 def _by_class(scores: Fields) -> dict[str, dict[str, float | None]]:
     """Return what ``scores_by_class`` holds: per class a number, or an object of numbers."""
-    held = scores.part("scores_by_class", optional=True)
+    by_class = scores.part("scores_by_class", optional=True)
     table: dict[str, dict[str, float | None]] = {}
-    for label, value in held.content.items():
+    for label, value in by_class.content.items():
         if isinstance(value, dict):
-            row = held.part(label)
+            row = by_class.part(label)
             table[label] = {key: row.number(key) for key in row.content}
         else:
-            table[label] = {"score": held.number(label)}
+            table[label] = {"score": by_class.number(label)}
     return table
 
 
@@ -146,17 +146,17 @@ def _subjects(table: ResultTable) -> tuple[SubjectScore, ...]:
     columns = {name: table.numbers(name, optional=name != "balanced_accuracy") for name in names}
     rows = []
     for place, participant in enumerate(ids):
-        held = {name: None if np.isnan(values[place]) else float(values[place]) for name, values in columns.items()}
+        cells = {name: None if np.isnan(values[place]) else float(values[place]) for name, values in columns.items()}
         if np.isnan(windows[place]):
             raise StudyError(f"{table.path} has no n_windows for subject {participant!r}; a whole number is needed")
-        low, high = held.pop("balanced_accuracy_low"), held.pop("balanced_accuracy_high")
+        low, high = cells.pop("balanced_accuracy_low"), cells.pop("balanced_accuracy_high")
         rows.append(
             SubjectScore(
                 participant=participant,
                 fold=folds[place],
                 n_windows=int(windows[place]),
                 ci95=None if low is None or high is None else (low, high),
-                **held,
+                **cells,
             )
         )
     return tuple(rows)
@@ -232,17 +232,17 @@ def subsets_of(scores: Fields) -> tuple[SensorSubset, ...]:
     """
     if "missing_sensors" not in scores.content:
         return ()
-    return tuple(_subset(held) for held in scores.part("missing_sensors").parts("subsets"))
+    return tuple(_subset(row) for row in scores.part("missing_sensors").parts("subsets"))
 
 
-def _subset(held: Fields) -> SensorSubset:
-    parts = [held.part(name) for name in ("balanced_accuracy", "auroc", "difference")]
+def _subset(fields: Fields) -> SensorSubset:
+    parts = [fields.part(name) for name in ("balanced_accuracy", "auroc", "difference")]
     (accuracy, accuracy_ci95), (auroc, auroc_ci95), (difference, difference_ci95) = (
         (part.number("mean"), part.interval("ci95")) for part in parts
     )
     return SensorSubset(
-        held.text("sensors"),
-        held.whole("n_windows") or 0,
+        fields.text("sensors"),
+        fields.whole("n_windows") or 0,
         parts[0].whole("n_subjects") or 0,
         accuracy,
         accuracy_ci95,
@@ -291,10 +291,10 @@ def studies_of(scores: Fields) -> tuple[StudyScore, ...]:
     return tuple(_study(name, studies.part(name)) for name in studies.content)
 
 
-def _study(name: str, held: Fields) -> StudyScore:
-    parts = {key: held.part(key) for key in held.content if key != "n_subjects"}
-    found = {key: (part.number("mean"), part.interval("ci95")) for key, part in parts.items()}
-    return StudyScore(name, held.whole("n_subjects") or 0, found)
+def _study(name: str, fields: Fields) -> StudyScore:
+    parts = {key: fields.part(key) for key in fields.content if key != "n_subjects"}
+    estimates = {key: (part.number("mean"), part.interval("ci95")) for key, part in parts.items()}
+    return StudyScore(name, fields.whole("n_subjects") or 0, estimates)
 
 
 @dataclass(frozen=True)
@@ -341,28 +341,28 @@ def trust_of(scores: Fields) -> Trust:
 def _calibration_words(scores: Fields) -> str:
     if "calibration" not in scores.content:
         return ""
-    held = scores.part("calibration")
-    before = held.part("uncalibrated")
+    calibration = scores.part("calibration")
+    before = calibration.part("uncalibrated")
     return (
-        f"Probabilities were calibrated ({held.text('method')}), learnt from {held.text('learnt_from')}, never from "
-        f"those tested: before it, the Brier score was {before.known('brier'):.3f} and the calibration error "
-        f"{before.known('ece'):.3f}."
+        f"Probabilities were calibrated ({calibration.text('method')}), learnt from {calibration.text('learnt_from')}, "
+        f"never from those tested: before it, the Brier score was {before.known('brier'):.3f} and the calibration "
+        f"error {before.known('ece'):.3f}."
     )
 
 
 def _sets(scores: Fields) -> SetCoverage | None:
     if "conformal" not in scores.content:
         return None
-    held = scores.part("conformal")
-    coverage = held.part("coverage")
+    sets = scores.part("conformal")
+    coverage = sets.part("coverage")
     return SetCoverage(
-        target=held.known("target"),
+        target=sets.known("target"),
         coverage=coverage.known("mean"),
         ci95=coverage.interval("ci95"),
-        answered=held.known("answered"),
-        mean_size=held.known("mean_size"),
-        accuracy_of_answered=held.number("accuracy_of_answered"),
-        learnt_from=held.text("learnt_from"),
+        answered=sets.known("answered"),
+        mean_size=sets.known("mean_size"),
+        accuracy_of_answered=sets.number("accuracy_of_answered"),
+        learnt_from=sets.text("learnt_from"),
     )
 
 

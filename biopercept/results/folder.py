@@ -79,7 +79,7 @@ def load_results(folder: Path) -> Results:
         )
     return Results(
         name=folder.resolve().name,
-        cross_validations=tuple(sorted(validations, key=lambda held: (held.is_probe, held.model, held.name))),
+        cross_validations=tuple(sorted(validations, key=lambda one: (one.is_probe, one.model, one.name))),
         predictions=tuple(predictions),
         logs=tuple(logs),
         audits=tuple(audits),
@@ -101,8 +101,8 @@ def load_numbers(folder: Path) -> tuple[NumberValidation, ...]:
     """
     places = [place for place in _folders(folder) if (place / "scores.json").is_file() and is_of_numbers(place)]
     names = [p.relative_to(folder).as_posix() if p != folder else folder.resolve().name for p in places]
-    held = [load_number_validation(place, name) for place, name in zip(places, names, strict=True)]
-    return tuple(sorted(held, key=lambda one: (one.is_probe, one.task, one.model, one.name)))
+    validations = [load_number_validation(place, name) for place, name in zip(places, names, strict=True)]
+    return tuple(sorted(validations, key=lambda one: (one.is_probe, one.task, one.model, one.name)))
 
 
 def _is_shared(place: Path) -> bool:

@@ -156,17 +156,17 @@ def load_lines(folder: Path, limit: int) -> tuple[NumberLine, ...]:
     StudyError
         Where a table is damaged.
     """
-    found = []
+    traces = []
     for path in sorted(folder.glob("*_trace.tsv"))[:limit]:
         table = read_table(path)
         names = tuple(name for name in table.columns if name not in ("onset", "n_windows"))
         values = np.stack([table.numbers(name) for name in names], axis=1)
-        found.append(NumberLine(path.name.removesuffix("_trace.tsv"), names, table.numbers("onset"), values, True))
+        traces.append(NumberLine(path.name.removesuffix("_trace.tsv"), names, table.numbers("onset"), values, True))
     for path in sorted(folder.glob("*_predictions.tsv"))[:limit]:
         table = read_table(path)
         if not any(name.startswith("probability_") for name in table.columns):
             middle = table.numbers("onset") + table.numbers("duration") / 2
             values = np.stack([table.numbers("predicted"), table.numbers("label", optional=True)], axis=1)
             title = path.name.removesuffix("_predictions.tsv")
-            found.append(NumberLine(title, ("predicted", "true"), middle, values, False))
-    return tuple(found)
+            traces.append(NumberLine(title, ("predicted", "true"), middle, values, False))
+    return tuple(traces)

@@ -131,11 +131,11 @@ def _key_of(path: Path) -> RecordingKey:
     """Return whose predictions a file holds: from its JSON sidecar, or from its name where that is silent."""
     stem = path.name[: -len(SUFFIX)]
     sidecar = path.with_suffix(".json")
-    held = read_json(sidecar) if sidecar.is_file() else {}
-    subject = held.get("participant_id", held.get("subject"))
+    document = read_json(sidecar) if sidecar.is_file() else {}
+    subject = document.get("participant_id", document.get("subject"))
     if not isinstance(subject, str):
         return (stem, "", "")
-    return (subject, _text(held.get("session")), _text(held.get("recording")))
+    return (subject, _text(document.get("session")), _text(document.get("recording")))
 
 
 def _text(value: object) -> str:
@@ -191,7 +191,7 @@ class Predictions:
 
     def of_recording(self, key: RecordingKey) -> Predictions:
         """Return the windows of one recording, in time order."""
-        rows = np.array([place for place, held in enumerate(self.keys) if held == key], dtype=np.int64)
+        rows = np.array([place for place, other in enumerate(self.keys) if other == key], dtype=np.int64)
         rows = rows[np.argsort(self.onset[rows], kind="stable")]
         return replace(
             self,

@@ -12,7 +12,7 @@ from biopercept.evaluation.cross_validation import cross_validate
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.model.biosignals import PerceiverSettings
-from biopercept.report.numbers import number_cautions, number_table
+from biopercept.report.numbers import number_table, number_warnings
 from biopercept.report.page import print_scores, write_figures, write_report
 from biopercept.results.folder import load_numbers, load_results
 from biopercept.results.numbers import load_lines, load_number_validation
@@ -64,7 +64,7 @@ def test_the_table_gives_error_and_agreement_with_intervals(results: Path, capsy
 
 
 def test_a_model_no_better_than_the_clock_is_said_to_be(results: Path) -> None:
-    said = [text for _, text in number_cautions(load_numbers(results))]
+    said = [text for _, text in number_warnings(load_numbers(results))]
     assert any(text.startswith("The probe clock-only errs by") and "where ridge errs by" in text for text in said)
 
 

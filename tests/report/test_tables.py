@@ -13,7 +13,7 @@ from biopercept.errors import StudyError
 from biopercept.report.page import print_scores
 from biopercept.report.tables import Table, score_table, terminal_table, turned
 from biopercept.report.text import listed, shortened, shown, with_interval
-from biopercept.report.warnings import cautions_of
+from biopercept.report.warnings import warnings_of
 from biopercept.results.folder import load_results
 
 
@@ -75,7 +75,7 @@ def test_printing_needs_a_finished_cross_validation(
 
 
 def sentences(folder: Path) -> list[str]:
-    return [caution.text for caution in cautions_of(load_results(folder))]
+    return [caution.text for caution in warnings_of(load_results(folder))]
 
 
 def test_one_sentence_says_that_the_clock_beats_both_models(demo: Path) -> None:
