@@ -157,11 +157,11 @@ def audit(
             )
             model = _Model(outputs, material.score(outputs.probabilities), latents)
         participants = {} if request.participants is None else read_participants(request.participants)
-        found = list(_probes(material, model, participants, on_probe or (lambda name: None)))
+        outcomes = list(_probes(material, model, participants, on_probe or (lambda name: None)))
     return AuditResult(
         material,
-        tuple(f for f in found if isinstance(f, Finding)),
-        tuple(s for s in found if isinstance(s, Skipped)),
+        tuple(f for f in outcomes if isinstance(f, Finding)),
+        tuple(s for s in outcomes if isinstance(s, Skipped)),
         None if model is None else model.outputs.name,
     )
 

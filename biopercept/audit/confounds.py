@@ -163,18 +163,18 @@ def probe_design(material: Material, rival: LabelScore, rival_name: str) -> tupl
     rival : LabelScore
         What a model of the features reaches on the same windows.
     """
-    found: list[Finding | Skipped] = []
+    outcomes: list[Finding | Skipped] = []
     clock = rival
     for nuisance in PROBES:
         columns = nuisance.columns(material)
         reached = _reached(material, nuisance, columns)
         if reached is None:
-            found.append(Skipped(probe=nuisance.name, reason="the study has nothing of it that varies"))
+            outcomes.append(Skipped(probe=nuisance.name, reason="the study has nothing of it that varies"))
             continue
         if nuisance.name == "clock-only":
             clock = reached
-        found.append(_finding(material, nuisance, reached, rival, rival_name))
-    return found, clock
+        outcomes.append(_finding(material, nuisance, reached, rival, rival_name))
+    return outcomes, clock
 
 
 def _reached(material: Material, nuisance: _Nuisance, columns: FloatArray) -> LabelScore | None:

@@ -29,13 +29,13 @@ def permuted_labels(material: Material, random: np.random.Generator) -> IntArray
             drawn[rows] = np.roll(windows.only.values[rows], int(random.integers(1, len(rows))))
         else:
             constant.setdefault(str(windows.subject[rows[0]]), []).append(rows)
-    single = [own[0] for own in constant.values() if len(own) == 1]
-    groups = [own for own in constant.values() if len(own) > 1]
+    single = [segments[0] for segments in constant.values() if len(segments) == 1]
+    groups = [segments for segments in constant.values() if len(segments) > 1]
     if len(single) == len(windows.subjects):
         groups.append(single)
-    for own in groups:
-        labels = [int(windows.only.values[rows[0]]) for rows in own]
-        for rows, label in zip(own, random.permutation(labels), strict=True):
+    for segments in groups:
+        labels = [int(windows.only.values[rows[0]]) for rows in segments]
+        for rows, label in zip(segments, random.permutation(labels), strict=True):
             drawn[rows] = label
     return drawn
 

@@ -64,8 +64,10 @@ def constant_label(material: Material) -> Finding:
 def label_is_file(material: Material) -> Finding:
     """Return whether each recording has one label: then whatever tells files apart tells the label."""
     windows = material.windows
-    held = {int(i): np.unique(windows.only.values[windows.recording == i]) for i in np.unique(windows.recording)}
-    share = float(np.mean([len(labels) == 1 for labels in held.values()]))
+    labels_of_recording = {
+        int(i): np.unique(windows.only.values[windows.recording == i]) for i in np.unique(windows.recording)
+    }
+    share = float(np.mean([len(labels) == 1 for labels in labels_of_recording.values()]))
     mode, scope = material.plan.normalisation.mode, material.plan.normalisation.scope
     is_tied = share == 1.0
     if is_tied and mode in PER_RECORDING_MODES and scope == "session":
@@ -85,7 +87,7 @@ def label_is_file(material: Material) -> Finding:
         )
     else:
         verdict, end = OK, "label and file can be told apart."
-    sentence = f"{share:.0%} of {count(len(held), 'recording')} hold one class only: {end}"
+    sentence = f"{share:.0%} of {count(len(labels_of_recording), 'recording')} hold one class only: {end}"
     return _share("label-equals-file", verdict, sentence, "share of recordings", share, material)
 
 
@@ -136,31 +138,31 @@ def _orders(material: Material) -> dict[str, tuple[str, ...]]:
     time = windows.onset if material.session_onset is None else material.session_onset
     sessions = [r.key if material.session_onset is None else f"{r.subject}\0{r.session}" for r in windows.recordings]
     session = np.array(sessions)[windows.recording]
-    found: dict[str, tuple[str, ...]] = {}
+    orders: dict[str, tuple[str, ...]] = {}
     for name in np.unique(session):
         rows = np.flatnonzero(session == name)
         rows = rows[np.argsort(time[rows], kind="stable")]
         target = windows.only.values[rows]
         runs = target[np.concatenate([[True], target[1:] != target[:-1]])]
         subject = str(windows.subject[rows[0]])
-        if len(runs) > max(1, len(found.get(subject, ()))):
-            found[subject] = tuple(windows.only.classes[k] for k in runs)
-    return found
+        if len(runs) > max(1, len(orders.get(subject, ()))):
+            orders[subject] = tuple(windows.only.classes[k] for k in runs)
+    return orders
 
 
 def spread(material: Material, scores: Mapping[str, LabelScore]) -> list[Finding | Skipped]:
     """Return per model whether its scores over subjects are too even, too good or too uneven to be believed."""
-    return [_spread_of(material, name, held) for name, held in scores.items()]
+    return [_spread_of(material, name, of_subjects) for name, of_subjects in scores.items()]
 
 
-def _spread_of(material: Material, name: str, held: LabelScore) -> Finding | Skipped:
+def _spread_of(material: Material, name: str, of_subjects: LabelScore) -> Finding | Skipped:
     probe, settings = f"spread-of-{name}", material.settings
-    values = np.array(list(held.per_subject.values()))
+    values = np.array(list(of_subjects.per_subject.values()))
     if len(values) < _LEAST_SUBJECTS:
         return Skipped(probe=probe, reason=f"{len(values)} subjects have a score of their own; at least 5 are needed")
     sd = float(values.std(ddof=1))
-    is_better = held.ci95[0] > held.chance
-    n_reversed = int(np.sum(values < held.chance - 0.2))
+    is_better = of_subjects.ci95[0] > of_subjects.chance
+    n_reversed = int(np.sum(values < of_subjects.chance - 0.2))
     if is_better and values.min() >= 0.995:
         verdict, end = WARNING, "everybody is predicted without a fault, which people are not; look for a leak."
     elif is_better and sd < settings.small_spread:
@@ -171,7 +173,7 @@ def _spread_of(material: Material, name: str, held: LabelScore) -> Finding | Ski
     else:
         verdict, end = OK, "people differ about as much as people do."
     sentence = (
-        f"Scores of {name} have a mean of {score(held.value)} and differ by {score(sd)} (SD) over "
+        f"Scores of {name} have a mean of {score(of_subjects.value)} and differ by {score(sd)} (SD) over "
         f"{count(len(values), 'subject')}, worst {score(float(values.min()))}: {end}"
     )
     return Finding(
@@ -184,8 +186,8 @@ def _spread_of(material: Material, name: str, held: LabelScore) -> Finding | Ski
         ci95=None,
         chance=None,
         n_subjects=len(values),
-        n_windows=held.n_windows,
-        details={"mean": held.value, "worst": float(values.min()), "n_reversed": n_reversed},
+        n_windows=of_subjects.n_windows,
+        details={"mean": of_subjects.value, "worst": float(values.min()), "n_reversed": n_reversed},
     )
 
 
@@ -233,15 +235,15 @@ def sets_of(material: Material, participants: Mapping[str, Mapping[str, str]]) -
         May be empty.
     """
     windows = material.windows
-    found = {
+    groups = {
         "session": np.array([windows.recordings[i].session or _NO_VALUE for i in windows.recording], dtype=np.str_),
         "sensors": np.array([sensors_of(windows.recordings[i]) for i in windows.recording], dtype=np.str_),
     }
     columns = sorted({column for row in participants.values() for column in row})
     for column in columns:
         of = {subject: row.get(column, _NO_VALUE) for subject, row in participants.items()}
-        found[column] = np.array([of.get(str(s), _NO_VALUE) for s in windows.subject], dtype=np.str_)
-    return found
+        groups[column] = np.array([of.get(str(s), _NO_VALUE) for s in windows.subject], dtype=np.str_)
+    return groups
 
 
 def sensors_of(recording: WindowedRecording) -> str:
@@ -317,27 +319,27 @@ def _of_set(material: Material, name: str, levels: NDArray[np.str_]) -> Finding 
 def _lacking(material: Material, names: NDArray[np.str_], code: NDArray[np.int64]) -> list[str]:
     """Return the sets of at least 2 subjects (or sets that subjects share) that lack a class, in words."""
     windows = material.windows
-    found = []
+    sentences = []
     for index, name in enumerate(names):
         rows = np.flatnonzero(code == index)
         absent = sorted(set(range(windows.only.n_classes)) - set(windows.only.values[rows].tolist()))
         if absent and len(np.unique(windows.subject[rows])) > 1:
             classes = listed([windows.only.classes[k] for k in absent])
-            found.append(f"{shown(str(name))[:60]} has no {classes} in {count(len(rows), 'window')}")
-    return found
+            sentences.append(f"{shown(str(name))[:60]} has no {classes} in {count(len(rows), 'window')}")
+    return sentences
 
 
 def blocks_of(recording: WindowedRecording) -> set[bytes]:
     """Return hashes of the recording's measured samples in blocks of 64; flat and coarse stretches are left out."""
-    found: set[bytes] = set()
+    hashes: set[bytes] = set()
     for signal in recording.signals:
         if signal.derived_from:
             continue
         samples, mask = recording.read(signal.name)
         for channel in range(len(samples)):
             every = _ANCHOR_EVERY_SLOW if signal.sampling_rate <= _SLOW_HZ else _ANCHOR_EVERY_FAST
-            found |= _blocks(np.asarray(samples[channel])[np.asarray(mask[channel])], signal.modality, every)
-    return found
+            hashes |= _blocks(np.asarray(samples[channel])[np.asarray(mask[channel])], signal.modality, every)
+    return hashes
 
 
 def _blocks(values: FloatSamples, modality: str, every: int) -> set[bytes]:
@@ -345,16 +347,16 @@ def _blocks(values: FloatSamples, modality: str, every: int) -> set[bytes]:
         coarse = values.astype(np.float16)
     bits = coarse.view(np.uint16).astype(np.uint32)
     anchors = np.flatnonzero((bits[: max(0, len(bits) - _BLOCK + 1)] * 2654435761 >> 7) % every == 0)
-    found: set[bytes] = set()
+    hashes: set[bytes] = set()
     end = -1
     for start in anchors.tolist():
         if start < end:
             continue
         block = coarse[start : start + _BLOCK]
         if np.isfinite(block).all() and len(np.unique(block)) >= _LEAST_DISTINCT:
-            found.add(hashlib.blake2b(modality.encode() + block.tobytes(), digest_size=12).digest())
+            hashes.add(hashlib.blake2b(modality.encode() + block.tobytes(), digest_size=12).digest())
             end = start + _BLOCK // 2
-    return found
+    return hashes
 
 
 def probe_duplicates(material: Material) -> Finding:
@@ -367,9 +369,9 @@ def probe_duplicates(material: Material) -> Finding:
         for block in blocks:
             owners[block].add(index)
     shared: dict[tuple[int, int], int] = defaultdict(int)
-    for held in owners.values():
-        if len(held) > 1:
-            members = sorted(held)
+    for recordings in owners.values():
+        if len(recordings) > 1:
+            members = sorted(recordings)
             for i, one in enumerate(members):
                 for other in members[i + 1 :]:
                     shared[one, other] += 1

@@ -48,17 +48,18 @@ def probe_identity(
         How well the subject alone tells the label.
     """
     name = f"identity-in-{what.name}"
-    found = recognise(material, groups)
-    if found is None:
+    recognised = recognise(material, groups)
+    if recognised is None:
         return Skipped(probe=name, reason="no two subjects have windows far enough apart in time")
     corrected = (tie.value - tie.chance) / (1 - tie.chance)
     is_tied = corrected >= 0.5
-    is_known = found.ci95[0] > found.chance + material.settings.margin
-    is_striking = found.above_chance(found.ci95[0]) >= material.settings.identity
+    is_known = recognised.ci95[0] > recognised.chance + material.settings.margin
+    is_striking = recognised.above_chance(recognised.ci95[0]) >= material.settings.identity
     verdict = LEAK if is_known and is_tied else (WARNING if is_striking else OK)
     sentence = (
-        f"From {what.words}, beyond the label, {recognition(found)} are given to their owner across halves of time; "
-        f"{_identity_end(found, tie, is_known=is_known, is_tied=is_tied, is_striking=is_striking)}"
+        f"From {what.words}, beyond the label, {recognition(recognised)} are given to their owner across halves of "
+        "time; "
+        f"{_identity_end(recognised, tie, is_known=is_known, is_tied=is_tied, is_striking=is_striking)}"
     )
     return Finding(
         probe=name,
@@ -66,16 +67,16 @@ def probe_identity(
         verdict=verdict,
         sentence=sentence,
         score_name="share of windows given to their owner",
-        score=found.value,
-        ci95=found.ci95,
-        chance=found.chance,
-        n_subjects=found.n_subjects,
-        n_windows=found.n_windows,
+        score=recognised.value,
+        ci95=recognised.ci95,
+        chance=recognised.chance,
+        n_subjects=recognised.n_subjects,
+        n_windows=recognised.n_windows,
         details={"balanced_accuracy_of_label_from_subject": tie.value},
     )
 
 
-def _identity_end(found: Recognition, tie: LabelScore, *, is_known: bool, is_tied: bool, is_striking: bool) -> str:
+def _identity_end(recognised: Recognition, tie: LabelScore, *, is_known: bool, is_tied: bool, is_striking: bool) -> str:
     if is_known and is_tied:
         return (
             f"who it is tells the label ({score(tie.value)}, guessing: {score(tie.chance)}), so people and label "
@@ -101,8 +102,8 @@ def subject_tells_label(material: Material) -> LabelScore:
     answers = np.zeros((len(windows), k))
     for subject in windows.subjects:
         rows = windows.rows_of([subject])
-        own = np.bincount(windows.only.values[rows], minlength=k) / len(rows)
-        answers[rows] = np.where(overall > 0, own / np.where(overall > 0, overall, 1.0), 0.0)
+        fractions = np.bincount(windows.only.values[rows], minlength=k) / len(rows)
+        answers[rows] = np.where(overall > 0, fractions / np.where(overall > 0, overall, 1.0), 0.0)
     return material.pooled(answers)
 
 
@@ -166,7 +167,7 @@ def recognise(material: Material, groups: Sequence[FoldValues]) -> Recognition |
     """
     windows = material.windows
     early, late = halves_of(windows)
-    found: dict[str, float] = {}
+    per_subject: dict[str, float] = {}
     n_choices, n_windows = [], 0
     for group in groups:
         is_given = has_values(group.values)
@@ -178,25 +179,25 @@ def recognise(material: Material, groups: Sequence[FoldValues]) -> Recognition |
         a, b = (rows[np.isin(windows.subject[rows], both)] for rows in (a, b))
         right = _named(windows, group, a, b)
         for subject, share in _named(windows, group, b, a).items():
-            found[subject] = (share + right[subject]) / 2
+            per_subject[subject] = (share + right[subject]) / 2
         n_choices += [len(both)] * len(both)
         n_windows += len(a) + len(b)
-    if not found:
+    if not per_subject:
         return None
-    values = np.array(list(found.values()))
+    values = np.array(list(per_subject.values()))
     interval = bootstrap_interval(values, seed=material.seed, n_bootstrap=material.n_bootstrap)
     chance = float(np.mean(1.0 / np.array(n_choices)))
-    return Recognition(float(values.mean()), interval, chance, len(found), n_windows, found)
+    return Recognition(float(values.mean()), interval, chance, len(per_subject), n_windows, per_subject)
 
 
-def _named(windows: WindowTable, group: FoldValues, known: IntArray, asked: IntArray) -> dict[str, float]:
+def _named(windows: WindowTable, group: FoldValues, known: IntArray, tested: IntArray) -> dict[str, float]:
     """Return per subject the share of ``asked`` windows whose owner is named, learnt from the ``known`` windows."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    values = filled_and_scaled(FoldValues(known, asked, _filled_by_owner(group.values, known, windows.subject)))
+    values = filled_and_scaled(FoldValues(known, tested, _filled_by_owner(group.values, known, windows.subject)))
     values = values[:, values[known].std(axis=0) > 0]
     if not values.shape[1]:
-        return {str(s): 1.0 / len(np.unique(windows.subject[asked])) for s in np.unique(windows.subject[asked])}
+        return {str(s): 1.0 / len(np.unique(windows.subject[tested])) for s in np.unique(windows.subject[tested])}
     values = _without_label(values, windows.only.values, known, windows.subject)
     owners = windows.subject[known]
     values = values / _spread_within(values[known], owners)  # shrinkage must not drown a column in which all are still
@@ -204,9 +205,9 @@ def _named(windows: WindowTable, group: FoldValues, known: IntArray, asked: IntA
     line = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1, priors=np.full(n, 1.0 / n))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # scores far apart overflow in the softmax, not in the choice
-        named = line.fit(values[known], owners).predict(values[asked])
-    is_right = named == windows.subject[asked]
-    return {str(s): float(is_right[windows.subject[asked] == s].mean()) for s in np.unique(windows.subject[asked])}
+        named = line.fit(values[known], owners).predict(values[tested])
+    is_right = named == windows.subject[tested]
+    return {str(s): float(is_right[windows.subject[tested] == s].mean()) for s in np.unique(windows.subject[tested])}
 
 
 def _filled_by_owner(values: FloatArray, known: IntArray, subject: NDArray[np.str_]) -> FloatArray:
@@ -214,11 +215,11 @@ def _filled_by_owner(values: FloatArray, known: IntArray, subject: NDArray[np.st
     filled = values.copy()
     for name in np.unique(subject[known]):
         rows = known[subject[known] == name]
-        own = values[rows]
-        has = np.isfinite(own).any(axis=0)
-        middle = np.full(own.shape[1], np.nan)
-        middle[has] = np.nanmedian(own[:, has], axis=0)
-        filled[rows] = np.where(np.isfinite(own), own, middle)
+        of_owner = values[rows]
+        has = np.isfinite(of_owner).any(axis=0)
+        middle = np.full(of_owner.shape[1], np.nan)
+        middle[has] = np.nanmedian(of_owner[:, has], axis=0)
+        filled[rows] = np.where(np.isfinite(of_owner), of_owner, middle)
     return filled
 
 
@@ -243,9 +244,9 @@ def _without_label(values: FloatArray, target: IntArray, known: IntArray, subjec
     shown = (target[:, None] == classes[None, 1:]).astype(np.float64)
     centred_values, centred_shown = values[known].copy(), shown[known].copy()
     for name in np.unique(subject[known]):
-        own = subject[known] == name
-        centred_values[own] -= centred_values[own].mean(axis=0)
-        centred_shown[own] -= centred_shown[own].mean(axis=0)
+        is_named = subject[known] == name
+        centred_values[is_named] -= centred_values[is_named].mean(axis=0)
+        centred_shown[is_named] -= centred_shown[is_named].mean(axis=0)
     if not np.abs(centred_shown).max(initial=0.0) > 0:
         return values
     effect = LinearRegression(fit_intercept=False).fit(centred_shown, centred_values)
@@ -253,9 +254,10 @@ def _without_label(values: FloatArray, target: IntArray, known: IntArray, subjec
     return left
 
 
-def recognition(held: Recognition) -> str:
+def recognition(recognised: Recognition) -> str:
     """Return "0.21 [0.17, 0.25] of the windows in 34 subjects (guessing: 0.03)"."""
     return (
-        f"{with_interval(held.value, held.ci95, 2)} of the windows of {count(held.n_subjects, 'subject')} "
-        f"(guessing: {score(held.chance, 2)})"
+        f"{with_interval(recognised.value, recognised.ci95, 2)} of the windows of "
+        f"{count(recognised.n_subjects, 'subject')} "
+        f"(guessing: {score(recognised.chance, 2)})"
     )

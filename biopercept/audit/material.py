@@ -168,21 +168,21 @@ class Material:
         """
         windows = self.windows
         is_given = has_all_values(probabilities)
-        found, chance = {}, []
+        per_subject, chance = {}, []
         subjects = sorted({str(s) for s in windows.subject[is_given]})
         for subject in subjects:
             rows = windows.rows_of([subject])
             rows = rows[is_given[rows]]
             value = score_subject(subject, windows.only.values[rows], probabilities[rows]).balanced_accuracy
             if value is not None:
-                found[subject] = value
+                per_subject[subject] = value
                 chance.append(1.0 / len(np.unique(windows.only.values[rows])))
-        if len(found) < max(2, len(subjects) / 2):
+        if len(per_subject) < max(2, len(subjects) / 2):
             return self.pooled(probabilities)
-        values = np.array(list(found.values()))
+        values = np.array(list(per_subject.values()))
         interval = bootstrap_interval(values, seed=self.seed, n_bootstrap=self.n_bootstrap)
         n = int(is_given.sum())
-        return LabelScore(float(values.mean()), interval, float(np.mean(chance)), len(found), n, found)
+        return LabelScore(float(values.mean()), interval, float(np.mean(chance)), len(per_subject), n, per_subject)
 
     def pooled(self, probabilities: NDArray[np.float64]) -> LabelScore:
         """Return the balanced accuracy over all windows together, its interval still a bootstrap over subjects."""
@@ -310,12 +310,12 @@ class AuditSettings:
             )
 
 
-def accuracy(held: LabelScore) -> str:
+def accuracy(reached: LabelScore) -> str:
     """Return "a balanced accuracy of 0.935 [0.905, 0.960] in 34 subjects (guessing: 0.500)"."""
-    pooled = " over all windows together" if held.is_pooled else ""
+    pooled = " over all windows together" if reached.is_pooled else ""
     return (
-        f"a balanced accuracy of {with_interval(held.value, held.ci95)}{pooled} in "
-        f"{count(held.n_subjects, 'subject')} (guessing: {score(held.chance)})"
+        f"a balanced accuracy of {with_interval(reached.value, reached.ci95)}{pooled} in "
+        f"{count(reached.n_subjects, 'subject')} (guessing: {score(reached.chance)})"
     )
 
 

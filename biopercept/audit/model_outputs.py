@@ -72,14 +72,14 @@ def read_outputs(folder: Path, material: Material) -> ModelOutputs:
     SettingsError
         Where it is of another task, store or set of windows.
     """
-    held = load_cross_validation(folder)
+    run = load_cross_validation(folder)
     plan, windows = material.plan, material.windows
-    if held.task != plan.task.name or held.classes != windows.only.classes:
+    if run.task != plan.task.name or run.classes != windows.only.classes:
         raise SettingsError(
-            f"{folder} is of task {held.task!r} ({', '.join(held.classes)}) and the audit of {plan.task.name!r} "
+            f"{folder} is of task {run.task!r} ({', '.join(run.classes)}) and the audit of {plan.task.name!r} "
             f"({', '.join(windows.only.classes)}); give the scores of the same task"
         )
-    store = held.fingerprint.get("store")
+    store = run.fingerprint.get("store")
     if store != plan.store_fingerprint:
         raise SettingsError(f"{folder} was scored on another store; cross-validate on this store again")
     table = read_table(folder / "predictions.csv")
@@ -90,7 +90,7 @@ def read_outputs(folder: Path, material: Material) -> ModelOutputs:
         row_of[_key(recording.subject, recording.session, recording.recording, windows.onset[row])] = row
     probabilities = np.full((len(windows), windows.only.n_classes), np.nan)
     fold = [""] * len(windows)
-    answers = held.predictions
+    answers = run.predictions
     for place, key in enumerate(answers.keys):
         at = row_of.get(_key(*key, answers.onset[place]))
         if at is not None:
@@ -101,7 +101,7 @@ def read_outputs(folder: Path, material: Material) -> ModelOutputs:
             f"{folder} has answers for {n_given} of {len(windows)} windows under audit; audit the subjects that were "
             "scored, with --subjects"
         )
-    return ModelOutputs(held.model, probabilities, tuple(fold), _training(folder))
+    return ModelOutputs(run.model, probabilities, tuple(fold), _training(folder))
 
 
 def _key(subject: str, session: str, recording: str, onset: float) -> tuple[str, str, str, int]:
@@ -213,14 +213,14 @@ def latents_of(
     import torch
 
     network.eval()
-    found = np.zeros((n_windows, 2 * network.settings.width), dtype=np.float32)
+    latents_by_window = np.zeros((n_windows, 2 * network.settings.width), dtype=np.float32)
     with torch.inference_mode():
         for rows in source.layouts.parts(np.arange(n_windows, dtype=np.int64), most=batch_size):
             tokens, mask = network.fusion(source.batch(rows))
             latents = network.core.encode(tokens, mask)
             answer = network.core.decode(latents, network.queries())[:, 0]
-            found[rows] = torch.cat([latents.mean(1), answer], 1).float().cpu().numpy()
-    return found
+            latents_by_window[rows] = torch.cat([latents.mean(1), answer], 1).float().cpu().numpy()
+    return latents_by_window
 
 
 def fit_model(
@@ -262,12 +262,12 @@ def fit_model(
     def work(waiting: Sequence[Fold]) -> Iterator[tuple[Fold, FoldLatents]]:
         return each_fold(waiting, n_jobs, fit_with_latents, plan=plan, make_plan=_plan_of, request=plan.request)
 
-    held = kept.results(plan.folds, work, on_fold)
+    results = kept.results(plan.folds, work, on_fold)
     windows = plan.windows
     probabilities = np.full((len(windows), windows.only.n_classes), np.nan)
     names = np.full(len(windows), "", dtype=object)
     values = []
-    for fold, result in zip(plan.folds, held, strict=True):
+    for fold, result in zip(plan.folds, results, strict=True):
         rows = windows.rows_of(fold.test)
         probabilities[rows], names[rows] = result.probabilities[rows], fold.name
         values.append(FoldValues(windows.rows_of(fold.fitting), rows, result.latents.astype(np.float64)))

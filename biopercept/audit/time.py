@@ -59,58 +59,60 @@ def probe_time(
     """
     name = f"time-in-{what.name}"
     read = read_time(material, folds)
-    found = read.found
-    if found is None:
+    overall = read.overall
+    if overall is None:
         return Skipped(probe=name, reason="too few windows share a recording and a label")
-    is_readable = found.is_readable(material.settings.association)
-    is_trace = found.is_readable(material.settings.trace)
+    is_readable = overall.is_readable(material.settings.association)
+    is_trace = overall.is_readable(material.settings.trace)
     path = _path_score(material, folds, read.each) if is_readable else None
     if is_readable or not is_trace:
         verdict, rest = _time_verdict(material, what, clock, rival, path)
     else:
         verdict, rest = _trace_verdict(material, clock)
     can = "can" if is_readable else ("can faintly" if is_trace else "cannot reliably")
-    most = _most_timely(material, found) if what is FEATURES and is_readable else ()
+    most = _most_timely(material, overall) if what is FEATURES and is_readable else ()
     carriers = f" (most from {', '.join(most)})" if most else ""
     sentence = (
-        f"Within one label, session time {can} be read from {what.words}{carriers}: {correlation(found)}, read out on "
+        f"Within one label, session time {can} be read from {what.words}{carriers}: {correlation(overall)}, read out "
+        "on "
         f"people held out{_in_stages(material, read, is_trace)}; {rest}"
     )
     details: dict[str, object] = {
-        "p_value": found.p_value,
+        "p_value": overall.p_value,
         "clock_balanced_accuracy": clock.value,
         "balanced_accuracy_by_time_direction": None if path is None else path.value,
         "carriers": list(most),
         "has_cells_of_several_stages": read.is_cut,
         "within_unbroken_stages": None if read.in_stages is None else _numbers(read.in_stages),
     }
-    return _finding(name, what.subject_matter, verdict, sentence, found, details)
+    return _finding(name, what.subject_matter, verdict, sentence, overall, details)
 
 
 def _in_stages(material: Material, read: TimeReading, is_trace: bool) -> str:
     """Return what is said of unbroken stages; empty where every cell is one, or time is read nowhere."""
-    own, found, trace = read.in_stages, read.found, material.settings.trace
-    if own is None or found is None:
+    in_stages, overall, trace = read.in_stages, read.overall, material.settings.trace
+    if in_stages is None or overall is None:
         return ""
-    if own.is_readable(trace):
-        return f", and within unbroken stages {'too ' if is_trace else ''}({correlation(own)})"
+    if in_stages.is_readable(trace):
+        return f", and within unbroken stages {'too ' if is_trace else ''}({correlation(in_stages)})"
     if not is_trace:
         return ""
-    if own.ci95[1] < found.ci95[0]:
+    if in_stages.ci95[1] < overall.ci95[0]:
         return (
-            f", but hardly within unbroken stages ({correlation(own)}): most of what is read is how later stages of a "
+            f", but hardly within unbroken stages ({correlation(in_stages)}): most of what is read is how later "
+            "stages of a "
             "label differ from its earlier ones, as carry-over, habituation and slow drift can all cause"
         )
-    return f"; within unbroken stages it is not shown ({correlation(own)})"
+    return f"; within unbroken stages it is not shown ({correlation(in_stages)})"
 
 
-def _numbers(held: Association) -> dict[str, object]:
+def _numbers(association: Association) -> dict[str, object]:
     return {
-        "correlation": held.value,
-        "ci95": list(held.ci95),
-        "p_value": held.p_value,
-        "n_subjects": held.n_subjects,
-        "n_windows": held.n_windows,
+        "correlation": association.value,
+        "ci95": list(association.ci95),
+        "p_value": association.p_value,
+        "n_subjects": association.n_subjects,
+        "n_windows": association.n_windows,
     }
 
 
@@ -126,28 +128,35 @@ def _time_verdict(
             f"time does not tell the label here ({with_interval(clock.value, clock.ci95)}), so the score is not "
             "raised by it, but answers will drift over a session."
         )
-    told = f"time alone tells the label with {with_interval(clock.value, clock.ci95)}"
+    clock_words = f"time alone tells the label with {with_interval(clock.value, clock.ci95)}"
     if what is LATENTS:
-        return WARNING, f"{told}, and the network has it at hand; time-in-outputs says whether its answers show it."
+        return (
+            WARNING,
+            f"{clock_words}, and the network has it at hand; time-in-outputs says whether its answers show it.",
+        )
     if what is OUTPUTS:
         return LEAK, (
-            f"{told}, so a part of the score can come from reading the time and not the body, unless the body itself "
+            f"{clock_words}, so a part of the score can come from reading the time and not the body, unless the body "
+            "itself "
             "changes that way within a condition, which only another order of conditions would show."
         )
     through = f"the direction that was learnt from time alone tells the label with {accuracy(path)}"
     beside = f"a model of the features reaches {with_interval(rival.value, rival.ci95)}"
     if path.is_above_chance(margin) and reaches(path, rival, material):
-        return LEAK, f"{told}, and {through} where {beside}: its score could come from reading the time alone."
+        return LEAK, f"{clock_words}, and {through} where {beside}: its score could come from reading the time alone."
     if path.is_above_chance(margin):
-        return WARNING, f"{told}, and {through} where {beside}: a part of its score could come from reading the time."
-    return WARNING, f"{told}, but {through}: little of the score ({beside}) can come that way."
+        return (
+            WARNING,
+            f"{clock_words}, and {through} where {beside}: a part of its score could come from reading the time.",
+        )
+    return WARNING, f"{clock_words}, but {through}: little of the score ({beside}) can come that way."
 
 
 def _trace_verdict(material: Material, clock: LabelScore) -> tuple[Verdict, str]:
     """Return the verdict on time that can be read, but faintly."""
-    told = f"time alone tells the label with {with_interval(clock.value, clock.ci95)}"
+    clock_words = f"time alone tells the label with {with_interval(clock.value, clock.ci95)}"
     if clock.is_above_chance(material.settings.margin):
-        return WARNING, f"{told}; a trace of time is there, too weak to carry the score."
+        return WARNING, f"{clock_words}; a trace of time is there, too weak to carry the score."
     return OK, "time does not tell the label here, so this trace of it does no harm."
 
 
@@ -175,9 +184,9 @@ def _most_timely(material: Material, whole: Association) -> tuple[str, ...]:
     names, values, time = material.windows.feature_names, material.features, material.windows.onset[:, None]
     strength = {}
     for column, name in enumerate(names):
-        found = associate(material, values[:, column : column + 1], time)
-        if found is not None and found.n_subjects >= whole.n_subjects / 2:
-            strength[name] = abs(found.value)
+        association = associate(material, values[:, column : column + 1], time)
+        if association is not None and association.n_subjects >= whole.n_subjects / 2:
+            strength[name] = abs(association.value)
     return tuple(sorted(strength, key=lambda name: -strength[name])[:_MOST_NAMED])
 
 
@@ -186,11 +195,11 @@ def probe_clock_agreement(
 ) -> Finding | Skipped:
     """Return whether the model's probabilities follow what a clock would answer, within one label and subject."""
     name = "outputs-follow-clock"
-    found = associate(material, probabilities, clock_answers)
-    if found is None:
+    association = associate(material, probabilities, clock_answers)
+    if association is None:
         return Skipped(probe=name, reason="too few windows share a recording and a label")
-    is_following = found.is_readable(material.settings.association)
-    is_trace = found.is_readable(material.settings.trace)
+    is_following = association.is_readable(material.settings.association)
+    is_trace = association.is_readable(material.settings.trace)
     is_told = clock.is_above_chance(material.settings.margin)
     if is_following:
         verdict, word = (LEAK if is_told else WARNING), "go"
@@ -201,14 +210,19 @@ def probe_clock_agreement(
         verdict, word, end = OK, "do not reliably go", "no sign that the model answers by the clock."
     sentence = (
         f"Within one label, the model's probabilities {word} with those of a "
-        f"clock that sees no sensor: {correlation(found)}; {end}"
+        f"clock that sees no sensor: {correlation(association)}; {end}"
     )
-    details = {"p_value": found.p_value, "clock_balanced_accuracy": clock.value}
-    return _finding(name, "model", verdict, sentence, found, details)
+    details = {"p_value": association.p_value, "clock_balanced_accuracy": clock.value}
+    return _finding(name, "model", verdict, sentence, association, details)
 
 
 def _finding(
-    name: str, subject_matter: str, verdict: Verdict, sentence: str, found: Association, details: Mapping[str, object]
+    name: str,
+    subject_matter: str,
+    verdict: Verdict,
+    sentence: str,
+    association: Association,
+    details: Mapping[str, object],
 ) -> Finding:
     """Return the finding whose score is a correlation within cells."""
     return Finding(
@@ -217,11 +231,11 @@ def _finding(
         verdict=verdict,
         sentence=sentence,
         score_name="correlation",
-        score=found.value,
-        ci95=found.ci95,
+        score=association.value,
+        ci95=association.ci95,
         chance=0.0,
-        n_subjects=found.n_subjects,
-        n_windows=found.n_windows,
+        n_subjects=association.n_subjects,
+        n_windows=association.n_windows,
         details=details,
     )
 
@@ -286,7 +300,7 @@ class TimeReading:
         The direction each fold learnt from time alone, applied to all its windows; NaN outside the fold.
     """
 
-    found: Association | None
+    overall: Association | None
     is_cut: bool
     in_stages: Association | None
     each: tuple[FloatArray, ...]
@@ -308,10 +322,10 @@ def read_time(material: Material, folds: Sequence[FoldValues]) -> TimeReading:
         reading = _reading(windows, fold, cells)
         readings.append(reading)
         joined[fold.test] = reading[fold.test]
-    found = associate(material, joined[:, None], windows.onset[:, None])
+    overall = associate(material, joined[:, None], windows.onset[:, None])
     is_cut = [len(stage) for stage in stages] != [len(cell) for cell in cells]
-    own = associate(material, joined[:, None], windows.onset[:, None], stages) if is_cut else None
-    return TimeReading(found, is_cut, own, tuple(readings))
+    in_stages = associate(material, joined[:, None], windows.onset[:, None], stages) if is_cut else None
+    return TimeReading(overall, is_cut, in_stages, tuple(readings))
 
 
 def _reading(windows: WindowTable, fold: FoldValues, cells: Sequence[IntArray]) -> FloatArray:
@@ -320,13 +334,13 @@ def _reading(windows: WindowTable, fold: FoldValues, cells: Sequence[IntArray]) 
 
     rows = np.concatenate([fold.training, fold.test])
     values = filled_and_scaled(fold)
-    own = [cell for cell in cells if np.isin(cell[0], fold.training)]
+    training_cells = [cell for cell in cells if np.isin(cell[0], fold.training)]
     reading = np.full(len(windows), np.nan)
-    if not own:
+    if not training_cells:
         return reading
-    at = np.concatenate(own)
-    inputs = within_cells(values, own)[at]
-    time = within_cells(windows.onset[:, None], own)[at, 0]
+    at = np.concatenate(training_cells)
+    inputs = within_cells(values, training_cells)[at]
+    time = within_cells(windows.onset[:, None], training_cells)[at, 0]
     _, owner, n_own = np.unique(windows.subject[at], return_inverse=True, return_counts=True)
     weights = len(at) / (len(n_own) * n_own[owner])
     line = Ridge(alpha=RIDGE * len(at)).fit(inputs, time / max(time.std(), 1e-9), sample_weight=weights)
@@ -339,7 +353,7 @@ def associate(
 ) -> Association | None:
     """Return the correlation within cells of two sets of columns (n_windows, d), pairwise, averaged over subjects.
 
-    Windows in which either is NaN are left out. ``within`` gives other cells than :func:`cells_of`. None where no
+    Windows in which either is NaN are left out. ``within`` gives other cells than :func:`own_cells`. None where no
     subject has enough windows.
     """
     windows = material.windows
@@ -352,23 +366,23 @@ def associate(
     for cell in cells:
         by_subject.setdefault(str(windows.subject[cell[0]]), []).append(cell)
     random = np.random.default_rng([material.seed, 11])
-    found, null, n_windows = {}, np.zeros(material.settings.n_shifts), 0
-    for subject, own in sorted(by_subject.items()):
-        rows = np.concatenate(own)
+    per_subject, null, n_windows = {}, np.zeros(material.settings.n_shifts), 0
+    for subject, own_cells in sorted(by_subject.items()):
+        rows = np.concatenate(own_cells)
         scale = np.sqrt((a[rows] ** 2).sum() * (b[rows] ** 2).sum())
         if len(rows) < _LEAST_WINDOWS or (b[rows] ** 2).sum() <= 1e-12:
             continue
         scale = scale if scale > 1e-9 else np.inf  # a constant reading tells nothing
-        found[subject] = float((a[rows] * b[rows]).sum() / scale)
-        null += sum(_shifted_products(a[cell], b[cell], len(null), random) for cell in own) / scale
+        per_subject[subject] = float((a[rows] * b[rows]).sum() / scale)
+        null += sum(_shifted_products(a[cell], b[cell], len(null), random) for cell in own_cells) / scale
         n_windows += len(rows)
-    if len(found) < 2:
+    if len(per_subject) < 2:
         return None
-    values = np.array(list(found.values()))
+    values = np.array(list(per_subject.values()))
     interval = bootstrap_interval(values, seed=material.seed, n_bootstrap=material.n_bootstrap)
-    reached = int(np.sum(null / len(found) >= values.mean()))
+    reached = int(np.sum(null / len(per_subject) >= values.mean()))
     p_value = (1 + reached) / (1 + len(null))
-    return Association(float(values.mean()), interval, p_value, len(found), n_windows, found)
+    return Association(float(values.mean()), interval, p_value, len(per_subject), n_windows, per_subject)
 
 
 def _shifted_products(a: FloatArray, b: FloatArray, n: int, random: np.random.Generator) -> NDArray[np.float64]:
@@ -380,9 +394,9 @@ def _shifted_products(a: FloatArray, b: FloatArray, n: int, random: np.random.Ge
     return drawn
 
 
-def correlation(held: Association) -> str:
+def correlation(association: Association) -> str:
     """Return "r = 0.41 [0.35, 0.47] in 34 subjects, p = 0.002"."""
     return (
-        f"r = {with_interval(held.value, held.ci95, 2)} in {count(held.n_subjects, 'subject')}, "
-        f"p = {score(held.p_value)} against circular shifts"
+        f"r = {with_interval(association.value, association.ci95, 2)} in {count(association.n_subjects, 'subject')}, "
+        f"p = {score(association.p_value)} against circular shifts"
     )

@@ -101,12 +101,12 @@ class CnnLateFusion(nn.Module):
 
     def forward(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> Tensor:
         """Return logits (B, n_outputs); ``generator`` gives the dropout draws in training."""
-        held = self.tokens_read(inputs)
+        kept = self.tokens_read(inputs)
         if self.training:
-            held = hidden(held, self.token_settings, generator)
-        joined = self.features(held.features, inputs.n_samples, self.head.weight)
-        for modality in dict.fromkeys(s.modality for s in held.sensors):
-            joined = joined + self._answer(modality, held.sensors)
+            kept = hidden(kept, self.token_settings, generator)
+        joined = self.features(kept.features, inputs.n_samples, self.head.weight)
+        for modality in dict.fromkeys(s.modality for s in kept.sensors):
+            joined = joined + self._answer(modality, kept.sensors)
         chance = self.settings.feedforward_dropout
         answer = F.gelu(self.top(drop(F.gelu(joined), chance, self.training, generator)))
         output: Tensor = self.head(drop(answer, self.settings.head_dropout, self.training, generator))
@@ -114,8 +114,8 @@ class CnnLateFusion(nn.Module):
 
     def _answer(self, modality: str, sensors: tuple[SensorPatches, ...]) -> Tensor:
         """Return a modality's part of the first layer on top (B, widening * width); 0 where it is missing."""
-        found = [self.networks[modality](s) for s in sensors if s.modality == modality]
-        total = torch.stack([x for x, _ in found]).sum(0)
-        n_real = torch.stack([n for _, n in found]).sum(0)[:, None]
+        outputs = [self.networks[modality](s) for s in sensors if s.modality == modality]
+        total = torch.stack([x for x, _ in outputs]).sum(0)
+        n_real = torch.stack([n for _, n in outputs]).sum(0)[:, None]
         part: Tensor = self.joints[modality](total / n_real.clamp(min=1))
         return part.masked_fill(n_real == 0, 0.0)

@@ -151,15 +151,15 @@ def wave_of(waves: tuple[SensorPatches, ...], inputs: TokenInputs) -> tuple[Tens
     for signal in waves:
         best = signal.is_real.sum(2).argmax(1)  # (B,)
         row = torch.arange(len(best), device=best.device)
-        held, is_held = signal.patches[row, best], signal.is_real[row, best]  # (B, P, L), (B, P)
-        held = held.masked_fill(~is_held[..., None], 0.0)
-        if held.shape[2] != _SAMPLES_A_PATCH:
-            flat = held.flatten(1)[:, None]
-            size = held.shape[1] * _SAMPLES_A_PATCH
-            held = F.interpolate(flat, size=size, mode="linear").view(len(held), -1, _SAMPLES_A_PATCH)
-        more = n_patches - held.shape[1]
+        patches, is_held = signal.patches[row, best], signal.is_real[row, best]  # (B, P, L), (B, P)
+        patches = patches.masked_fill(~is_held[..., None], 0.0)
+        if patches.shape[2] != _SAMPLES_A_PATCH:
+            flat = patches.flatten(1)[:, None]
+            size = patches.shape[1] * _SAMPLES_A_PATCH
+            patches = F.interpolate(flat, size=size, mode="linear").view(len(patches), -1, _SAMPLES_A_PATCH)
+        more = n_patches - patches.shape[1]
         is_next = is_held.any(1) & ~real.any(1)
-        wave = torch.where(is_next[:, None, None], F.pad(held, (0, 0, 0, more)), wave)
+        wave = torch.where(is_next[:, None, None], F.pad(patches, (0, 0, 0, more)), wave)
         real = torch.where(is_next[:, None], F.pad(is_held, (0, more)), real)
     return wave.flatten(1), real.repeat_interleave(_SAMPLES_A_PATCH, 1)
 

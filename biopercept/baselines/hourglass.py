@@ -41,13 +41,13 @@ class DenseHourglass(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, W) from (B, W)."""
         kept = []
-        held = self.norm(x)
+        hidden_values = self.norm(x)
         for narrow, bridge in zip(self.narrowing, self.bridges, strict=True):
-            kept.append(bridge(held))
-            held = F.gelu(narrow(held))
+            kept.append(bridge(hidden_values))
+            hidden_values = F.gelu(narrow(hidden_values))
         for widen in reversed(self.widening):
-            held = F.gelu(widen(held)) + kept.pop()
-        output: Tensor = x + held
+            hidden_values = F.gelu(widen(hidden_values)) + kept.pop()
+        output: Tensor = x + hidden_values
         return output
 
 
@@ -86,10 +86,10 @@ class Hourglass(nn.Module):
 
     def forward(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> Tensor:
         """Return logits (B, n_outputs); ``generator`` gives the dropout draws in training."""
-        held = self.tokens_read(inputs)
+        kept = self.tokens_read(inputs)
         if self.training:
-            held = hidden(held, self.token_settings, generator)
-        x = self.features(held.features, inputs.n_samples, self.head.weight)
+            kept = hidden(kept, self.token_settings, generator)
+        x = self.features(kept.features, inputs.n_samples, self.head.weight)
         for hourglass in self.hourglasses:
             x = hourglass(drop(x, self.settings.feedforward_dropout, self.training, generator))
         output: Tensor = self.head(drop(self.norm(x), self.settings.head_dropout, self.training, generator))

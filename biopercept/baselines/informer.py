@@ -65,13 +65,13 @@ class ProbSparseAttention(MultiHeadAttention):
         activity = self._activity(query, key, real, n_real, n_active, most, generator)  # (B, H, N)
         chosen = activity.masked_fill(~real[:, None], -math.inf).topk(most, dim=-1).indices  # (B, H, u)
         is_active = torch.arange(most, device=inputs.device) < n_active[:, None]  # (B, u)
-        asked = query.gather(2, chosen[..., None].expand(-1, -1, -1, query.shape[-1]))
+        active = query.gather(2, chosen[..., None].expand(-1, -1, -1, query.shape[-1]))
         readable = hide_keys(most, inputs, real, self.dropout, generator) if self._hides else real
-        found = attend(asked, key, value, readable, self.scale)  # (B, H, u, e)
+        attended = attend(active, key, value, readable, self.scale)  # (B, H, u, e)
         share = real / n_real.clamp(min=1)[:, None]
         mean = (share[:, None, None].to(value.dtype) @ value).expand_as(value)  # (B, H, N, e)
-        place = chosen[..., None].expand_as(found)
-        summed = mean.scatter(2, place, torch.where(is_active[:, None, :, None], found, mean.gather(2, place)))
+        place = chosen[..., None].expand_as(attended)
+        summed = mean.scatter(2, place, torch.where(is_active[:, None, :, None], attended, mean.gather(2, place)))
         return self._output(summed)
 
     @property

@@ -66,11 +66,11 @@ class Members:
         """Return each member's class probabilities, (n_members, len(rows), n_classes); NaN where it abstains."""
         answers = np.full((len(self.columns), len(rows), len(self.shares)), np.nan)
         for answer, columns, estimator in zip(answers, self.columns, self.estimators, strict=True):
-            held = self.values[np.ix_(rows, columns)]
-            has = np.isfinite(held).any(axis=1)
+            values = self.values[np.ix_(rows, columns)]
+            has = np.isfinite(values).any(axis=1)
             if estimator is not None and has.any():
                 answer[has] = 0.0
-                answer[np.ix_(has, estimator.classes_)] = estimator.predict_proba(held[has])
+                answer[np.ix_(has, estimator.classes_)] = estimator.predict_proba(values[has])
         return answers
 
 
@@ -200,8 +200,8 @@ def fit_members(request: FitRequest) -> Members:
     rows = request.fitting
     columns: list[IntArray] = []
     estimators: list[Any] = []
-    for held in feature_groups(windows.feature_names).values():
-        group = np.asarray(held, dtype=np.int64)
+    for of_sensor in feature_groups(windows.feature_names).values():
+        group = np.asarray(of_sensor, dtype=np.int64)
         group = group[columns_with_data(values[:, group], rows)]
         has = np.isfinite(values[np.ix_(rows, group)]).any(axis=1)
         columns.append(group)

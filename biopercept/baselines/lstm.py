@@ -70,11 +70,11 @@ class LongShortTermMemory(nn.Module):
 
     def forward(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> Tensor:
         """Return logits (B, n_outputs); ``generator`` gives the dropout draws in training."""
-        held = self.tokens_read(inputs)
+        kept = self.tokens_read(inputs)
         if self.training:
-            held = hidden(held, self.token_settings, generator)
-        state = self._last_state(held.sensors, inputs.n_samples, generator)
-        code = self.features(held.features, inputs.n_samples, self.head.weight)
+            kept = hidden(kept, self.token_settings, generator)
+        state = self._last_state(kept.sensors, inputs.n_samples, generator)
+        code = self.features(kept.features, inputs.n_samples, self.head.weight)
         answer = self.norm(torch.cat((state, code), -1))
         output: Tensor = self.head(drop(answer, self.settings.head_dropout, self.training, generator))
         return output

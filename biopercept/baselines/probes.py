@@ -88,9 +88,9 @@ def quality_by_modality(windows: WindowTable) -> FloatArray:
     values = np.full((len(windows), len(MODALITY_NAMES)), np.nan)
     for index, recording in enumerate(windows.recordings):
         at = np.flatnonzero(windows.recording == index)
-        held = np.asarray(recording.windows.quality, dtype=np.float64)[windows.row[at]]  # (n, n_signals)
+        quality = np.asarray(recording.windows.quality, dtype=np.float64)[windows.row[at]]  # (n, n_signals)
         for modality in {s.modality for s in recording.signals}:
-            part = held[:, [s.modality == modality for s in recording.signals]]
+            part = quality[:, [s.modality == modality for s in recording.signals]]
             known = np.isfinite(part)
             total, n_known = np.where(known, part, 0.0).sum(axis=1), known.sum(axis=1)
             mean = np.divide(total, n_known, out=np.full(len(at), np.nan), where=n_known > 0)

@@ -197,10 +197,10 @@ def build(name: str) -> nn.Module:
 
 def installed(names: Iterable[str] = PEERS) -> tuple[dict[str, nn.Module], list[str]]:
     """Return ours and the peers that can be imported, and one sentence for each that cannot."""
-    found, absent = {OURS: build(OURS)}, []
+    modules, absent = {OURS: build(OURS)}, []
     for name in names:
         try:
-            found[name] = build(name)
+            modules[name] = build(name)
         except ImportError as error:
             absent.append(f"{name} is left out, it cannot be imported ({error}); to have it: {_HOW[name]}")
-    return found, absent
+    return modules, absent

@@ -68,7 +68,7 @@ def measure(
         Sizes at which memory is measured, each in a process of its own.
     """
     with_memory = set(memory_at)
-    found = []
+    speeds = []
     for is_training in (False, True):
         for n_tokens in tokens:
             given = torch.randn(N_SAMPLES, n_tokens, N_CHANNELS, generator=torch.Generator().manual_seed(n_tokens))
@@ -85,23 +85,25 @@ def measure(
                 ratio = statistics.median(a / b for a, b in zip(rounds[name], rounds[OURS], strict=True))
                 size = sum(p.numel() for p in module.parameters())
                 cpu_ms = statistics.median(rounds[name])
-                found.append(Speed(name, size, n_tokens, is_training, cpu_ms, ratio, peak))
-    return found
+                speeds.append(Speed(name, size, n_tokens, is_training, cpu_ms, ratio, peak))
+    return speeds
 
 
-def table(found: list[Speed]) -> str:
+def table(speeds: list[Speed]) -> str:
     """Return the speeds as Markdown: a row for each implementation, CPU ms (times ours), and peak memory."""
-    sizes = sorted({s.n_tokens for s in found})
+    sizes = sorted({s.n_tokens for s in speeds})
     parts = []
     for is_training, title in ((False, "Forward"), (True, "Forward and backward")):
-        rows = [s for s in found if s.is_training == is_training]
+        rows = [s for s in speeds if s.is_training == is_training]
         heads = ["", "parameters", *(f"{n} tokens" for n in sizes), "peak MiB"]
         lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
         for name in dict.fromkeys(s.name for s in rows):
-            own = {s.n_tokens: s for s in rows if s.name == name}
-            cells = [f"{own[n].cpu_ms:.0f} ms ({own[n].times_ours:.2f}x)" if n in own else "" for n in sizes]
-            peaks = [f"{s.peak_mib:.0f} at {n}" for n, s in own.items() if s.peak_mib is not None]
-            size = next(iter(own.values())).n_parameters
+            by_size = {s.n_tokens: s for s in rows if s.name == name}
+            cells = [
+                f"{by_size[n].cpu_ms:.0f} ms ({by_size[n].times_ours:.2f}x)" if n in by_size else "" for n in sizes
+            ]
+            peaks = [f"{s.peak_mib:.0f} at {n}" for n, s in by_size.items() if s.peak_mib is not None]
+            size = next(iter(by_size.values())).n_parameters
             lines.append("| " + " | ".join([name, f"{size:,}", *cells, ", ".join(peaks)]) + " |")
         parts.append(f"{title}: CPU time of a call, batch {N_SAMPLES} (times ours)\n\n" + "\n".join(lines))
     return "\n\n".join(parts)

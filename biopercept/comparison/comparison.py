@@ -110,8 +110,8 @@ def _over_all(matched: Matched) -> dict[str, float | None]:
     """Return Friedman's test over three models or more, as named values."""
     if len(matched.labels) < 3:
         return {}
-    held = asdict(friedman_test(matched.scores, higher_is_better=METRICS[matched.metric]))
-    return {name: held[name] for name in ("chi_square", "p", "f", "p_f", "critical_difference")}
+    test = asdict(friedman_test(matched.scores, higher_is_better=METRICS[matched.metric]))
+    return {name: test[name] for name in ("chi_square", "p", "f", "p_f", "critical_difference")}
 
 
 def _contenders(matched: Matched, *, n_resamples: int, seed: int) -> tuple[Contender, ...]:
@@ -122,17 +122,17 @@ def _contenders(matched: Matched, *, n_resamples: int, seed: int) -> tuple[Conte
     return tuple(
         Contender(
             label=label,
-            model=held.model,
-            name=held.name,
-            normalisation=held.normalisation,
+            model=run.model,
+            name=run.name,
+            normalisation=run.normalisation,
             mean=float(column.mean()),
             ci95=bootstrap_interval(column, seed=seed, n_bootstrap=n_resamples),
             sd=float(column.std(ddof=1)),
             average_rank=float(rank),
-            is_probe=held.is_probe,
-            is_transductive=held.is_transductive,
+            is_probe=run.is_probe,
+            is_transductive=run.is_transductive,
         )
-        for held, label, column, rank in zip(matched.validations, matched.labels, matched.scores.T, ranks, strict=True)
+        for run, label, column, rank in zip(matched.validations, matched.labels, matched.scores.T, ranks, strict=True)
     )
 
 
@@ -196,15 +196,15 @@ def _split_test(matched: Matched, i: int, j: int) -> dict[str, Any]:
             n_tested.append(len(test))
             n_trained.append(n_train)
     values: NDArray[np.float64] = np.array(differences, dtype=np.float64)
-    held = corrected_resampled_t(values, float(np.mean(n_tested)), float(np.mean(n_trained))) if n_tested else None
-    if held is None:
+    result = corrected_resampled_t(values, float(np.mean(n_tested)), float(np.mean(n_trained))) if n_tested else None
+    if result is None:
         return {}
     return {
-        "split_t": held.t,
-        "split_p": held.p,
-        "split_p_holm": held.p,
-        "split_ratio": held.ratio,
-        "n_splits": held.n_splits,
+        "split_t": result.t,
+        "split_p": result.p,
+        "split_p_holm": result.p,
+        "split_ratio": result.ratio,
+        "n_splits": result.n_splits,
     }
 
 
@@ -219,7 +219,7 @@ def _holm_over_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
     )
 
 
-def write_comparison(held: Comparison, output: Path) -> None:
+def write_comparison(comparison: Comparison, output: Path) -> None:
     """Write ``compare.json``, ``.csv``, ``.md``, ``.tex`` and ``figures/`` to a folder; other files in it stay.
 
     Raises
@@ -234,9 +234,9 @@ def write_comparison(held: Comparison, output: Path) -> None:
             (output / name).unlink(missing_ok=True)
         if (output / "figures").is_dir() and not (output / "figures").is_symlink():
             shutil.rmtree(output / "figures")
-        for figure in comparison_figures(held):
+        for figure in comparison_figures(comparison):
             write_bytes(output / "figures" / f"{figure.name}.svg", figure.svg)
-        write_rows(output / "compare.csv", held.pairs)
-        write_text(output / "compare.md", markdown_page(held))
-        write_text(output / "compare.tex", latex_page(held))
-        write_result(output / Comparison.FILE, held)
+        write_rows(output / "compare.csv", comparison.pairs)
+        write_text(output / "compare.md", markdown_page(comparison))
+        write_text(output / "compare.tex", latex_page(comparison))
+        write_result(output / Comparison.FILE, comparison)

@@ -69,7 +69,7 @@ def find_validations(folders: Sequence[Path]) -> tuple[tuple[CrossValidation, ..
     StudyError
         Where a folder holds no finished cross-validation, one is found twice, or fewer than two are left.
     """
-    found: dict[Path, CrossValidation] = {}
+    by_folder: dict[Path, CrossValidation] = {}
     unfinished: list[str] = []
     for folder in folders:
         results = load_results(folder)
@@ -78,17 +78,17 @@ def find_validations(folders: Sequence[Path]) -> tuple[tuple[CrossValidation, ..
                 f"{folder} holds no finished cross-validation (scores.json); give what cross-validate wrote"
             )
         unfinished += results.unfinished
-        for held in results.cross_validations:
-            place = held.folder.resolve()
-            if place in found:
-                raise StudyError(f"{held.folder} is given twice; name each cross-validation once")
-            found[place] = held
-    if len(found) < 2:
+        for run in results.cross_validations:
+            place = run.folder.resolve()
+            if place in by_folder:
+                raise StudyError(f"{run.folder} is given twice; name each cross-validation once")
+            by_folder[place] = run
+    if len(by_folder) < 2:
         raise StudyError(
             f"{listed([str(f) for f in folders])} holds one cross-validation; a comparison needs at least two"
         )
-    common = os.path.commonpath(found)
-    named = (replace(held, name=_name(place, common)) for place, held in found.items())
+    common = os.path.commonpath(by_folder)
+    named = (replace(run, name=_name(place, common)) for place, run in by_folder.items())
     return tuple(named), tuple(unfinished)
 
 
@@ -112,10 +112,10 @@ def match(validations: Sequence[CrossValidation], metric: str) -> Matched:
         raise SettingsError(f"metric is {metric!r}; allowed are {', '.join(METRICS)}")
     for other in validations[1:]:
         require_comparable(validations[0], other)
-    columns = [{s.participant: getattr(s, metric) for s in held.subjects} for held in validations]
-    for held, column in zip(validations, columns, strict=True):
+    columns = [{s.participant: getattr(s, metric) for s in run.subjects} for run in validations]
+    for run, column in zip(validations, columns, strict=True):
         if all(value is None for value in column.values()):
-            raise StudyError(f"{held.name} has no {metric} of any subject in scores.csv; run cross-validate again")
+            raise StudyError(f"{run.name} has no {metric} of any subject in scores.csv; run cross-validate again")
     everyone = sorted(columns[0])
     subjects = tuple(s for s in everyone if all(column[s] is not None for column in columns))
     if len(subjects) < 2:
@@ -131,7 +131,7 @@ def match(validations: Sequence[CrossValidation], metric: str) -> Matched:
         subjects,
         tuple(s for s in everyone if s not in subjects),
         scores,
-        tuple(read_partition(held) for held in validations) if is_k_fold else (),
+        tuple(read_partition(run) for run in validations) if is_k_fold else (),
         metric,
     )
 
@@ -145,9 +145,9 @@ def require_comparable(one: CrossValidation, other: CrossValidation) -> None:
         Naming what differs.
     """
     names = f"{shown(one.name)} and {shown(other.name)}"
-    for held in (one, other):
-        if not held.fingerprint.get("store"):
-            raise StudyError(f"{held.name} does not say which store it scored; run cross-validate again")
+    for run in (one, other):
+        if not run.fingerprint.get("store"):
+            raise StudyError(f"{run.name} does not say which store it scored; run cross-validate again")
     if (one.task, one.classes) != (other.task, other.classes):
         raise StudyError(
             f"{names} answer different questions ({one.task}: {', '.join(one.classes)}; "
@@ -160,7 +160,7 @@ def require_comparable(one: CrossValidation, other: CrossValidation) -> None:
             f"{names} were split differently ({one.split}, {other.split}), so their models learnt from different "
             "numbers of people; run cross-validate for both with the same --split"
         )
-    mine, theirs = ({s.participant for s in held.subjects} for held in (one, other))
+    mine, theirs = ({s.participant for s in run.subjects} for run in (one, other))
     if mine != theirs:
         lacking = sorted(mine ^ theirs)
         raise StudyError(
@@ -185,13 +185,13 @@ def _require_same_windows(one: CrossValidation, other: CrossValidation, names: s
         )
 
 
-def _labelled_windows(held: CrossValidation) -> dict[tuple[tuple[str, str, str], float, float], str]:
-    predictions = held.predictions
+def _labelled_windows(run: CrossValidation) -> dict[tuple[tuple[str, str, str], float, float], str]:
+    predictions = run.predictions
     keys = zip(predictions.keys, predictions.onset.tolist(), predictions.duration.tolist(), strict=True)
     return dict(zip(keys, predictions.label, strict=True))
 
 
-def read_partition(held: CrossValidation) -> Partition:
+def read_partition(run: CrossValidation) -> Partition:
     """Return the folds in ``folds.json`` of a cross-validation.
 
     Raises
@@ -199,10 +199,10 @@ def read_partition(held: CrossValidation) -> Partition:
     StudyError
         Where the file is missing or damaged, or does not test every scored subject once.
     """
-    document = Fields(held.folder / "folds.json", read_json(held.folder / "folds.json"))
+    document = Fields(run.folder / "folds.json", read_json(run.folder / "folds.json"))
     folds = document.parts("folds")
     tests = tuple(tuple(sorted(fold.texts("test"))) for fold in folds)
-    if sorted(s for test in tests for s in test) != sorted(s.participant for s in held.subjects):
+    if sorted(s for test in tests for s in test) != sorted(s.participant for s in run.subjects):
         raise StudyError(
             f"{document.path} does not test each subject of scores.csv once; run cross-validate again with --overwrite"
         )
@@ -220,16 +220,16 @@ def place_of(reference: str, matched: Matched) -> int:
         Where none or several are.
     """
     ways = (
-        [held.folder.resolve() == Path(reference).resolve() for held in matched.validations],
-        [held.name == reference for held in matched.validations],
+        [run.folder.resolve() == Path(reference).resolve() for run in matched.validations],
+        [run.name == reference for run in matched.validations],
         [label == reference for label in matched.labels],
-        [held.model == reference for held in matched.validations],
+        [run.model == reference for run in matched.validations],
     )
     for hits in ways:
         if sum(hits) == 1:
             return hits.index(True)
         if sum(hits) > 1:
-            names = ", ".join(held.name for held, hit in zip(matched.validations, hits, strict=True) if hit)
+            names = ", ".join(run.name for run, hit in zip(matched.validations, hits, strict=True) if hit)
             raise SettingsError(f"--reference {reference} means several cross-validations: {names}; give the folder")
-    known = ", ".join(held.name for held in matched.validations)
+    known = ", ".join(run.name for run in matched.validations)
     raise SettingsError(f"--reference {reference} is none of the compared cross-validations: {known}")

@@ -33,8 +33,8 @@ def rank_biserial_interval(differences: Floats, *, seed: int, n_resamples: int) 
     drawn = values[generator.integers(0, len(values), size=(n_resamples, len(values)))]
     ranks = rankdata(np.abs(drawn), axis=1)
     total = np.where(drawn != 0, ranks, 0.0).sum(axis=1)
-    held = np.where(total > 0, (np.sign(drawn) * ranks).sum(axis=1) / np.maximum(total, 1.0), 0.0)
-    low, high = np.percentile(held, [2.5, 97.5])
+    resampled = np.where(total > 0, (np.sign(drawn) * ranks).sum(axis=1) / np.maximum(total, 1.0), 0.0)
+    low, high = np.percentile(resampled, [2.5, 97.5])
     return float(low), float(high)
 
 
@@ -63,8 +63,8 @@ def cohens_dz_interval(dz: float, n: int, level: float = 0.95) -> Interval:
         width = 6.0 + abs(t)
         while not _share_below(t, n - 1, t - width) > share > _share_below(t, n - 1, t + width):
             width *= 1.5
-        found = brentq(lambda centre: _share_below(t, n - 1, centre) - share, t - width, t + width)
-        return float(found) / math.sqrt(n)
+        centre_of_end = brentq(lambda centre: _share_below(t, n - 1, centre) - share, t - width, t + width)
+        return float(centre_of_end) / math.sqrt(n)
 
     return end(1.0 - tail), end(tail)
 

@@ -17,37 +17,38 @@ from biopercept.results.reading import FEW_SUBJECTS
 _MOST_NAMED = 12
 
 
-def findings_of(held: Comparison) -> tuple[str, ...]:
+def findings_of(comparison: Comparison) -> tuple[str, ...]:
     """Return a paragraph that can be quoted: what was compared, which differences are established, which are not."""
-    return (_opening(held), *_established(held), *_not_established(held), *_over_all(held))
+    return (_opening(comparison), *_established(comparison), *_not_established(comparison), *_over_all(comparison))
 
 
-def _opening(held: Comparison) -> str:
-    means = "; ".join(f"{c.label} {with_interval(c.mean, c.ci95)}" for c in held.contenders[:_MOST_NAMED])
-    against = f", each with {held.reference}" if held.reference else ""
+def _opening(comparison: Comparison) -> str:
+    means = "; ".join(f"{c.label} {with_interval(c.mean, c.ci95)}" for c in comparison.contenders[:_MOST_NAMED])
+    against = f", each with {comparison.reference}" if comparison.reference else ""
     return (
-        f"{count(len(held.contenders), 'cross-validation')} of task {held.task} ({', '.join(held.classes)}) were "
-        f"compared by {held.metric_words} over the same {count(held.n_subjects, 'subject')} and "
-        f"{count(held.n_windows, 'window')} ({SPLITS.get(held.split, held.split)}), in "
-        f"{count(len(held.pairs), 'pair')}{against}. Mean over subjects [95 % CI]: {means}."
+        f"{count(len(comparison.contenders), 'cross-validation')} of task {comparison.task} "
+        f"({', '.join(comparison.classes)}) were "
+        f"compared by {comparison.metric_words} over the same {count(comparison.n_subjects, 'subject')} and "
+        f"{count(comparison.n_windows, 'window')} ({SPLITS.get(comparison.split, comparison.split)}), in "
+        f"{count(len(comparison.pairs), 'pair')}{against}. Mean over subjects [95 % CI]: {means}."
     )
 
 
-def _better(pair: Pair, held: Comparison) -> tuple[str, str, int]:
+def _better(pair: Pair, comparison: Comparison) -> tuple[str, str, int]:
     """Return who is better by the mean, who is worse, and for how many subjects that holds."""
-    if (pair.mean_difference >= 0) == held.higher_is_better:
+    if (pair.mean_difference >= 0) == comparison.higher_is_better:
         return pair.first, pair.second, pair.wins
     return pair.second, pair.first, pair.losses
 
 
-def _established(held: Comparison) -> Iterator[str]:
-    pairs = [pair for pair in held.pairs if pair.is_established]
+def _established(comparison: Comparison) -> Iterator[str]:
+    pairs = [pair for pair in comparison.pairs if pair.is_established]
     if not pairs:
         yield "No difference is established at the 0.05 level."
         return
     parts = []
     for pair in pairs[:_MOST_NAMED]:
-        better, worse, n_better = _better(pair, held)
+        better, worse, n_better = _better(pair, comparison)
         parts.append(
             f"{better} is better than {worse} by {_size(pair)}, Holm-adjusted p {_is(pair.p_holm)}, better for "
             f"{n_better} of {count(pair.n, 'subject')}"
@@ -72,8 +73,8 @@ def _and_more(pairs: Sequence[Pair]) -> str:
     return f"; and {len(pairs) - _MOST_NAMED} more" if len(pairs) > _MOST_NAMED else ""
 
 
-def _not_established(held: Comparison) -> Iterator[str]:
-    pairs = [pair for pair in held.pairs if not pair.is_established]
+def _not_established(comparison: Comparison) -> Iterator[str]:
+    pairs = [pair for pair in comparison.pairs if not pair.is_established]
     if not pairs:
         return
     parts = []
@@ -94,42 +95,46 @@ def _not_established(held: Comparison) -> Iterator[str]:
     )
 
 
-def _over_all(held: Comparison) -> Iterator[str]:
-    if not held.friedman:
+def _over_all(comparison: Comparison) -> Iterator[str]:
+    if not comparison.friedman:
         return
-    f, p_f = held.friedman["f"], held.friedman["p_f"]
+    f, p_f = comparison.friedman["f"], comparison.friedman["p_f"]
     f_words = "" if f is None or p_f is None else f" (Iman and Davenport's F = {f:.2f}, p {_is(p_f)})"
     ranks = "; ".join(
-        f"{c.label} {c.average_rank:.2f}" for c in sorted(held.contenders, key=lambda c: c.average_rank)[:_MOST_NAMED]
+        f"{c.label} {c.average_rank:.2f}"
+        for c in sorted(comparison.contenders, key=lambda c: c.average_rank)[:_MOST_NAMED]
     )
     yield (
-        f"Over all models, Friedman's chi-square = {held.friedman['chi_square'] or 0.0:.2f} with "
-        f"{len(held.contenders) - 1} degrees of freedom, p {_is(held.friedman['p'] or 0.0)}{f_words}; average ranks "
+        f"Over all models, Friedman's chi-square = {comparison.friedman['chi_square'] or 0.0:.2f} with "
+        f"{len(comparison.contenders) - 1} degrees of freedom, p {_is(comparison.friedman['p'] or 0.0)}{f_words}; "
+        "average ranks "
         f"(1 is best): {ranks}; two ranks differ at the 0.05 level where they lie more than "
-        f"{held.friedman['critical_difference'] or 0.0:.2f} apart (Nemenyi)."
+        f"{comparison.friedman['critical_difference'] or 0.0:.2f} apart (Nemenyi)."
     )
 
 
-def methods_of(held: Comparison) -> tuple[str, ...]:
+def methods_of(comparison: Comparison) -> tuple[str, ...]:
     """Return sentences that say how the numbers were made."""
-    pairs = "every pair" if not held.reference else f"every model with {held.reference}"
-    ties = any(pair.n_zero or pair.ties for pair in held.pairs)
-    methods = {pair.p_method for pair in held.pairs}
+    pairs = "every pair" if not comparison.reference else f"every model with {comparison.reference}"
+    ties = any(pair.n_zero or pair.ties for pair in comparison.pairs)
+    methods = {pair.p_method for pair in comparison.pairs}
     return (
         f"The unit is the subject: a score within each subject, the difference of two models within each subject, "
-        f"n = {held.n_subjects}. {pairs.capitalize()} was tested with Wilcoxon's two-sided signed-rank test, "
+        f"n = {comparison.n_subjects}. {pairs.capitalize()} was tested with Wilcoxon's two-sided signed-rank test, "
         f"{_p_words(methods)}; differences of 0 are ranked and then left out (Pratt)"
         f"{', ties share the mean rank and the distribution is that of the ranks at hand' if ties else ''}.",
-        f"P-values are adjusted for {count(len(held.pairs), 'pair')} by Holm's method; established means an adjusted "
+        f"P-values are adjusted for {count(len(comparison.pairs), 'pair')} by Holm's method; established means an "
+        "adjusted "
         "p below 0.05.",
         f"Intervals of means, mean differences and the matched rank-biserial correlation are 95 % percentile bootstrap "
-        f"intervals over subjects ({held.n_resamples:,} resamples, seed {held.seed}); that of Cohen's dz (mean "
+        f"intervals over subjects ({comparison.n_resamples:,} resamples, seed {comparison.seed}); that of Cohen's dz "
+        "(mean "
         "difference over its standard deviation) comes from the noncentral t distribution.",
         "The smallest detectable difference is the true mean difference that a two-sided paired t-test at 0.05 finds "
         "with 80 % power, from the noncentral t distribution with this n and this standard deviation of differences; "
-        f"adjusted, at 0.05 / {len(held.pairs)}.",
-        *_method_of_friedman(held),
-        *_method_of_folds(held),
+        f"adjusted, at 0.05 / {len(comparison.pairs)}.",
+        *_method_of_friedman(comparison),
+        *_method_of_folds(comparison),
     )
 
 
@@ -139,16 +144,16 @@ def _p_words(methods: Set[str]) -> str:
     return "by its normal approximation where more than 1000 subjects differ, else exact"
 
 
-def _method_of_friedman(held: Comparison) -> Iterator[str]:
-    if held.friedman:
+def _method_of_friedman(comparison: Comparison) -> Iterator[str]:
+    if comparison.friedman:
         yield (
             "Friedman's test is corrected for ties and uses the chi-square approximation; the critical difference is "
             "Nemenyi's, from the studentised range (Demsar 2006). It is not adjusted together with the pairs."
         )
 
 
-def _method_of_folds(held: Comparison) -> Iterator[str]:
-    ratios = [pair.split_ratio for pair in held.pairs if pair.split_ratio is not None]
+def _method_of_folds(comparison: Comparison) -> Iterator[str]:
+    ratios = [pair.split_ratio for pair in comparison.pairs if pair.split_ratio is not None]
     if ratios:
         yield (
             "Beside it stands Nadeau and Bengio's corrected resampled t over folds, of mean scores per fold, its "
@@ -157,7 +162,7 @@ def _method_of_folds(held: Comparison) -> Iterator[str]:
         )
 
 
-def cautions_of(held: Comparison, matched: Matched, unfinished: Sequence[str]) -> tuple[str, ...]:
+def cautions_of(comparison: Comparison, matched: Matched, unfinished: Sequence[str]) -> tuple[str, ...]:
     """Return what must be known before the numbers, the grave things first."""
     validations = matched.validations
     return tuple(
@@ -165,8 +170,8 @@ def cautions_of(held: Comparison, matched: Matched, unfinished: Sequence[str]) -
             [
                 *_of_unlike_runs(validations, matched.labels),
                 *_of_folds(matched),
-                *_of_probes(held, validations, matched.labels),
-                *_of_size(held),
+                *_of_probes(comparison, validations, matched.labels),
+                *_of_size(comparison),
                 *(f"The cross-validation in {name} has not finished and is not compared." for name in unfinished),
             ]
         )
@@ -197,41 +202,42 @@ def _of_differences(validations: Sequence[CrossValidation], labels: Sequence[str
     )
     for words, values in held_fixed:
         if len(set(values)) > 1:
-            told = ", ".join(f"{label}: {shown(value)}" for label, value in zip(labels, values, strict=True))
-            yield f"The models were {words.format(told)}: a difference can come from that."
+            stated = ", ".join(f"{label}: {shown(value)}" for label, value in zip(labels, values, strict=True))
+            yield f"The models were {words.format(stated)}: a difference can come from that."
 
 
 def _of_folds(matched: Matched) -> Iterator[str]:
     if len({partition.tests for partition in matched.partitions}) > 1:
         yield (
-            "The subjects were divided into folds differently: each score is of a held-out subject, but the models "
+            "The subjects were divided into folds differently: each score is of a held-out subject, but the "
+            "models "
             "learnt from different people; run cross-validate with the same --folds and --seed to compare more sharply."
         )
 
 
-def _of_probes(held: Comparison, validations: Sequence[CrossValidation], labels: Sequence[str]) -> Iterator[str]:
+def _of_probes(comparison: Comparison, validations: Sequence[CrossValidation], labels: Sequence[str]) -> Iterator[str]:
     probes = {label for validation, label in zip(validations, labels, strict=True) if validation.is_probe}
     for validation, label in zip(validations, labels, strict=True):
         if not validation.is_probe:
             continue
-        not_above = _not_above(held, label, probes)
+        not_above = _not_above(comparison, label, probes)
         more = f" Not established to be better than it: {listed(not_above)}." if not_above else ""
         yield f"{label} is a probe that must not be good: {PROBE_MEANING[validation.model]}.{more}"
 
 
-def _not_above(held: Comparison, probe: str, probes: set[str]) -> list[str]:
+def _not_above(comparison: Comparison, probe: str, probes: set[str]) -> list[str]:
     """Return the models that were compared with a probe and are not established to be better than it."""
-    found = []
-    for pair in held.pairs:
-        better, _, _ = _better(pair, held)
+    models = []
+    for pair in comparison.pairs:
+        better, _, _ = _better(pair, comparison)
         other = pair.second if pair.first == probe else pair.first
         if probe in (pair.first, pair.second) and other not in probes and not (pair.is_established and better == other):
-            found.append(other)
-    return found
+            models.append(other)
+    return models
 
 
-def _of_size(held: Comparison) -> Iterator[str]:
-    n, n_pairs = held.n_subjects, len(held.pairs)
+def _of_size(comparison: Comparison) -> Iterator[str]:
+    n, n_pairs = comparison.n_subjects, len(comparison.pairs)
     if min(1.0, smallest_p(n) * n_pairs) >= 0.05:
         yield (
             f"With {count(n, 'subject')} and {count(n_pairs, 'pair')} the smallest adjusted p that the signed-rank "
@@ -239,8 +245,8 @@ def _of_size(held: Comparison) -> Iterator[str]:
         )
     elif n < FEW_SUBJECTS:
         yield f"Only {count(n, 'subject')}: intervals are rough and small differences will be missed."
-    if held.left_out:
+    if comparison.left_out:
         yield (
-            f"{count(len(held.left_out), 'subject')} without a defined {held.metric_words} left out: "
-            f"{listed(held.left_out)}."
+            f"{count(len(comparison.left_out), 'subject')} without a defined {comparison.metric_words} left out: "
+            f"{listed(comparison.left_out)}."
         )

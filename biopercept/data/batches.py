@@ -147,14 +147,14 @@ class TokenSource:
         read : callable, optional
             Gives the part of a batch whose tokens count; None: all of it.
         """
-        found = [torch.zeros(0, dtype=torch.bool)]
+        by_batch = [torch.zeros(0, dtype=torch.bool)]
         for start in range(0, len(rows), batch_size):
             batch = self.batch(rows[start : start + batch_size])
             batch = batch if read is None else read(batch)
             real = [s.is_real.flatten(1).any(1) for s in batch.sensors] + [g.is_real.any(1) for g in batch.features]
             none = torch.zeros(min(batch_size, len(rows) - start), dtype=torch.bool, device=self.device)
-            found.append(torch.stack([none, *real]).any(0).cpu())
-        return np.asarray(torch.cat(found).numpy(), dtype=bool)
+            by_batch.append(torch.stack([none, *real]).any(0).cpu())
+        return np.asarray(torch.cat(by_batch).numpy(), dtype=bool)
 
 
 def feature_groups(names: Sequence[str]) -> dict[str, list[int]]:
@@ -232,8 +232,8 @@ class Layouts:
 
     def channels(self, rows: IntArray) -> list[IntArray | None]:
         """Return by bank which channels any of the windows can have; None for all."""
-        found = self.has[np.unique(self.kind[rows])].any(0)
-        parts = np.split(found, np.cumsum(self.n_channels)[:-1]) if self.n_channels else []
+        is_there = self.has[np.unique(self.kind[rows])].any(0)
+        parts = np.split(is_there, np.cumsum(self.n_channels)[:-1]) if self.n_channels else []
         return [None if part.all() else np.flatnonzero(part).astype(np.int64) for part in parts]
 
     def parts(self, rows: IntArray, *, most: int | None = None) -> list[IntArray]:
@@ -270,20 +270,20 @@ class Layouts:
         unions: list[NDArray[np.bool_]] = []
         sizes: list[int] = []
         for place in np.argsort(-(self.has[kinds] @ self.n_tokens), kind="stable").tolist():
-            own, count = self.has[kinds[place]], int(counts[place])
+            sensors, count = self.has[kinds[place]], int(counts[place])
             padded = [
-                (size + count) * int((union | own) @ self.n_tokens)
+                (size + count) * int((union | sensors) @ self.n_tokens)
                 - size * int(union @ self.n_tokens)
-                - count * int(own @ self.n_tokens)
+                - count * int(sensors @ self.n_tokens)
                 for union, size in zip(unions, sizes, strict=True)
             ]
             best = int(np.argmin(padded)) if padded else -1
             if padded and padded[best] <= CALL_TOKENS:
-                unions[best] = unions[best] | own
+                unions[best] = unions[best] | sensors
                 sizes[best] += count
             else:
                 best = len(unions)
-                unions.append(own)
+                unions.append(sensors)
                 sizes.append(count)
             group_of[place] = best
         return group_of
@@ -305,8 +305,10 @@ def in_order(parts: Sequence[IntArray], call: Callable[[IntArray], Read]) -> Rea
     if len(parts) == 1:
         return call(parts[0])
     back = torch.from_numpy(np.argsort(np.concatenate(parts), kind="stable"))
-    found = [call(part) for part in parts]
-    first = found[0]
+    results = [call(part) for part in parts]
+    first = results[0]
     if isinstance(first, Tensor):
-        return torch.cat(found)[back.to(first.device)]
-    return {name: torch.cat([own[name] for own in found])[back.to(own.device)] for name, own in first.items()}
+        return torch.cat(results)[back.to(first.device)]
+    return {
+        name: torch.cat([result[name] for result in results])[back.to(result.device)] for name, result in first.items()
+    }

@@ -51,11 +51,11 @@ class WindowInputs:
     @cached_property
     def bank_moments(self) -> tuple[tuple[Moments, Moments], ...]:
         """Return per bank the moments of the windows' own recordings."""
-        found = []
+        moments = []
         for bank in self.banks:
-            own, whole, reference = bank_moments(bank, self.windows, self.settings.mode, self.reference_ends)
-            found.append((self._of_session(own, whole, reference), whole))
-        return tuple(found)
+            past, whole, reference = bank_moments(bank, self.windows, self.settings.mode, self.reference_ends)
+            moments.append((self._of_session(past, whole, reference), whole))
+        return tuple(moments)
 
     @cached_property
     def sessions(self) -> Sessions:
@@ -67,8 +67,8 @@ class WindowInputs:
         """Return where the reference ends in each recording, seconds (n_recordings,)."""
         return self.sessions.reference_ends(self.windows.recordings, self.settings.reference_seconds)
 
-    def _of_session(self, own: Moments, whole: Moments, reference: Moments) -> Moments:
-        return self.sessions.known(self.settings.mode, own, whole, reference, self.windows.recording)
+    def _of_session(self, past: Moments, whole: Moments, reference: Moments) -> Moments:
+        return self.sessions.known(self.settings.mode, past, whole, reference, self.windows.recording)
 
     @cached_property
     def raw_features(self) -> FloatArray:
@@ -78,20 +78,20 @@ class WindowInputs:
     @cached_property
     def feature_moments(self) -> tuple[Moments, Moments]:
         """Return the moments of the features over each recording's grid windows, as for signals."""
-        own, whole, reference = _feature_moments(self.windows, self.settings.mode, self.reference_ends)
-        return self._of_session(own, whole, reference), whole
+        past, whole, reference = _feature_moments(self.windows, self.settings.mode, self.reference_ends)
+        return self._of_session(past, whole, reference), whole
 
     def fit(self, training_subjects: Collection[str]) -> Population:
         """Return the population's statistics, from the recordings of these subjects alone."""
         chosen = np.array([r.subject in set(training_subjects) for r in self.windows.recordings], dtype=bool)
-        found: dict[str, tuple[list[float], list[float]]] = {}
+        by_channel: dict[str, tuple[list[float], list[float]]] = {}
         for bank, (_, whole) in zip(self.banks, self.bank_moments, strict=True):
             for column, channel in enumerate(bank.channels):
-                means, variances = found.setdefault(f"{bank.modality}/{channel.name}", ([], []))
+                means, variances = by_channel.setdefault(f"{bank.modality}/{channel.name}", ([], []))
                 has = chosen & (whole.count[:, column] > 0)
                 means.extend(whole.mean[has, column])
                 variances.extend(whole.variance[has, column])
-        signals = {key: population_statistics(np.array(m), np.array(v)) for key, (m, v) in found.items() if m}
+        signals = {key: population_statistics(np.array(m), np.array(v)) for key, (m, v) in by_channel.items() if m}
         _, whole = self.feature_moments
         features: dict[str, Statistics] = {}
         for column, name in enumerate(self.windows.feature_names):
@@ -102,25 +102,25 @@ class WindowInputs:
 
     def features(self, population: Population) -> FloatArray:
         """Return normalised features (n_windows, n_features), NaN where undefined, clipped (not in mode ``raw``)."""
-        own, _ = self.feature_moments
+        past, _ = self.feature_moments
         statistics = [population.features.get(name, UNSEEN) for name in self.windows.feature_names]
         prior = self.settings.prior_seconds / self.step_seconds
-        affine = affine_of(self.settings.mode, own, statistics, prior_count=prior)
+        affine = affine_of(self.settings.mode, past, statistics, prior_count=prior)
         values = (self.raw_features - affine.centre) / affine.spread
         return values if self.settings.mode == "raw" else np.clip(values, -self.settings.clip, self.settings.clip)
 
     def signal_affine(self, index: int, population: Population) -> Affine:
         """Return the affine map of every window and channel of bank ``index``."""
-        bank, (own, _) = self.banks[index], self.bank_moments[index]
+        bank, (past, _) = self.banks[index], self.bank_moments[index]
         statistics = [population.of_channel(bank.modality, channel.name) for channel in bank.channels]
         prior = self.settings.prior_seconds * bank.sampling_rate
-        return affine_of(self.settings.mode, own, statistics, prior_count=prior)
+        return affine_of(self.settings.mode, past, statistics, prior_count=prior)
 
 
 def _feature_moments(windows: WindowTable, mode: str, reference_ends: FloatArray) -> tuple[Moments, Moments, Moments]:
     """Return moments of features over grid windows: those ended by each window's end, all, those of the reference."""
     n_features = len(windows.feature_names)
-    own = Moments(*(np.zeros((len(windows), n_features)) for _ in range(3)))
+    past = Moments(*(np.zeros((len(windows), n_features)) for _ in range(3)))
     shape = (len(windows.recordings), n_features)
     whole, reference = (Moments(*(np.zeros(shape) for _ in range(3))) for _ in range(2))
     for index, recording in enumerate(windows.recordings):
@@ -137,12 +137,12 @@ def _feature_moments(windows: WindowTable, mode: str, reference_ends: FloatArray
         for column in range(n_features):
             is_real = np.isfinite(values[:, column])
             running = cumulative_moments(np.where(is_real, values[:, column], 0.0), is_real)
-            parts = ((own, rows, known), (whole, at, np.array([len(grid)])), (reference, at, _ended_by(ends, limit)))
+            parts = ((past, rows, known), (whole, at, np.array([len(grid)])), (reference, at, _ended_by(ends, limit)))
             for into, where, stop in parts:
-                found = moments_until(running, stop)
-                into.count[where, column], into.mean[where, column] = found.count, found.mean
-                into.variance[where, column] = found.variance
-    return own, whole, reference
+                moments = moments_until(running, stop)
+                into.count[where, column], into.mean[where, column] = moments.count, moments.mean
+                into.variance[where, column] = moments.variance
+    return past, whole, reference
 
 
 def _ended_by(ends: FloatArray, times: FloatArray) -> IntArray:

@@ -71,9 +71,9 @@ class JoinedStores:
         self.warnings = self._warnings()
 
     def _warnings(self) -> tuple[str, ...]:
-        found = []
+        warnings = []
         if dropped := sorted({n for s in self.parts for n in s.feature_names} - set(self.feature_names)):
-            found.append(
+            warnings.append(
                 f"{len(self.feature_names)} features that all studies have were used, "
                 f"{len(dropped)} that some lack were not"
             )
@@ -85,8 +85,8 @@ class JoinedStores:
             if first.settings.get(key) != s.settings.get(key)
         }
         if differing:
-            found.append(f"the studies were prepared with different settings ({', '.join(sorted(differing))})")
-        return tuple(found)
+            warnings.append(f"the studies were prepared with different settings ({', '.join(sorted(differing))})")
+        return tuple(warnings)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 over the fingerprints of all stores."""
@@ -94,8 +94,8 @@ class JoinedStores:
 
     def part_tasks(self, task: Task) -> list[Task]:
         """Return the task as each study says it, classes in the order of the joined one."""
-        own = [store.tasks[task.name] for store in self.parts]
-        return [replace(part, classes={name: part.classes[name] for name in task.classes}) for part in own]
+        tasks = [store.tasks[task.name] for store in self.parts]
+        return [replace(part, classes={name: part.classes[name] for name in task.classes}) for part in tasks]
 
     def close(self) -> None:
         """Close all stores."""
@@ -120,10 +120,10 @@ def _common_tasks(parts: Sequence[StudyStore]) -> tuple[dict[str, Task], dict[st
     disagreements: dict[str, str] = {}
     first = parts[0]
     for name, task in first.tasks.items():
-        held = [(store.name, store.tasks[name]) for store in parts if name in store.tasks]
-        if len(held) < len(parts):
+        tasks = [(store.name, store.tasks[name]) for store in parts if name in store.tasks]
+        if len(tasks) < len(parts):
             continue
-        for study, other in held[1:]:
+        for study, other in tasks[1:]:
             are_alike = (
                 list(task.classes) == list(other.classes)
                 if task.kind == ORDINAL
@@ -134,12 +134,12 @@ def _common_tasks(parts: Sequence[StudyStore]) -> tuple[dict[str, Task], dict[st
                     f"task {name!r} is {_said(task)} in study {first.name} and {_said(other)} in study {study}; "
                     "its kind and classes must be the same in all stores"
                 )
-        classes = {c: tuple(dict.fromkeys(w for _, t in held for w in t.classes.get(c, ()))) for c in task.classes}
-        is_file = any(t.label_is_file for _, t in held)
+        classes = {c: tuple(dict.fromkeys(w for _, t in tasks for w in t.classes.get(c, ()))) for c in task.classes}
+        is_file = any(t.label_is_file for _, t in tasks)
         joined[name] = replace(task, classes=classes, label_is_file=is_file)
     if not joined:
-        own = "; ".join(f"{store.name} has {', '.join(store.tasks) or 'none'}" for store in parts)
-        raise StudyError(f"the stores have no task of one name: {own}; name the task alike in each study.yaml")
+        names = "; ".join(f"{store.name} has {', '.join(store.tasks) or 'none'}" for store in parts)
+        raise StudyError(f"the stores have no task of one name: {names}; name the task alike in each study.yaml")
     return joined, disagreements
 
 
@@ -159,9 +159,9 @@ def open_studies(path: Path, *more: Path) -> Studies:
     """
     if not more:
         return open_store(path)
-    with ExitStack() as held:
-        joined = JoinedStores([held.enter_context(open_store(each)) for each in (path, *more)])
-        held.pop_all()
+    with ExitStack() as stack:
+        joined = JoinedStores([stack.enter_context(open_store(each)) for each in (path, *more)])
+        stack.pop_all()
         return joined
 
 
@@ -186,10 +186,10 @@ def subjects_by_study(store: Studies) -> dict[str, list[str]]:
     """Return the subjects of each study, as they are named here."""
     if isinstance(store, StudyStore):
         return {store.name: sorted({r.subject for r in store.recordings})}
-    found: dict[str, set[str]] = {}
+    subjects: dict[str, set[str]] = {}
     for recording in store.recordings:
-        found.setdefault(recording.study, set()).add(recording.subject)
-    return {study: sorted(subjects) for study, subjects in found.items()}
+        subjects.setdefault(recording.study, set()).add(recording.subject)
+    return {study: sorted(subjects) for study, subjects in subjects.items()}
 
 
 def tables_of(
@@ -202,24 +202,24 @@ def tables_of(
     StudyError
         Where a study has no window of the task, or windows of one class only.
     """
-    asked = partial(labelled_windows, length_seconds=store.window_length_seconds, feature_names=store.feature_names)
+    table_of = partial(labelled_windows, length_seconds=store.window_length_seconds, feature_names=store.feature_names)
     if isinstance(store, StudyStore):
-        return [asked(recordings, task, unscored_seconds=unscored_seconds) for task in tasks]
-    found = []
+        return [table_of(recordings, task, unscored_seconds=unscored_seconds) for task in tasks]
+    joined = []
     for task in tasks:
         tables, places = [], []
         for part, own_task in zip(store.parts, store.part_tasks(task), strict=True):
-            own = [i for i, r in enumerate(recordings) if isinstance(r, RecordingOfStudy) and r.study == part.name]
-            if own:
-                unscored = [unscored_seconds[i] for i in own]
+            rows = [i for i, r in enumerate(recordings) if isinstance(r, RecordingOfStudy) and r.study == part.name]
+            if rows:
+                unscored = [unscored_seconds[i] for i in rows]
                 try:
-                    table = asked([recordings[i] for i in own], own_task, unscored_seconds=unscored)
+                    table = table_of([recordings[i] for i in rows], own_task, unscored_seconds=unscored)
                 except StudyError as fault:
                     raise StudyError(f"study {part.name}: {fault}") from fault
                 tables.append(table)
-                places.append(np.array(own, dtype=np.int64))
-        found.append(_joined_table(tables, places, recordings, task))
-    return found
+                places.append(np.array(rows, dtype=np.int64))
+        joined.append(_joined_table(tables, places, recordings, task))
+    return joined
 
 
 def _joined_table(
@@ -259,69 +259,69 @@ class RecordingOfStudy:
     """
 
     study: str
-    own: WindowedRecording
+    part: WindowedRecording
     columns: tuple[int, ...]
 
     @property
     def key(self) -> str:
         """Return the name of the recording, unique among all studies."""
-        return f"{self.study}/{self.own.key}"
+        return f"{self.study}/{self.part.key}"
 
     @property
     def subject(self) -> str:
         """Return study and subject: people of two studies with one id are different people."""
-        return f"{self.study}/{self.own.subject}"
+        return f"{self.study}/{self.part.subject}"
 
     @property
     def session(self) -> str:
         """Return the session; may be empty."""
-        return self.own.session
+        return self.part.session
 
     @property
     def recording(self) -> str:
         """Return the recording's own name."""
-        return self.own.recording
+        return self.part.recording
 
     @property
     def place(self) -> int | None:
         """Return its place in its own study."""
-        return self.own.place
+        return self.part.place
 
     @property
     def duration_seconds(self) -> float:
         """Return its duration, seconds."""
-        return self.own.duration_seconds
+        return self.part.duration_seconds
 
     @property
     def signals(self) -> tuple[StoredSignal, ...]:
         """Return every prepared signal."""
-        return self.own.signals
+        return self.part.signals
 
     @cached_property
     def windows(self) -> StoredWindows:
         """Return the windows, with the features that all studies have."""
-        held = self.own.windows
-        return replace(held, features=np.asarray(held.features)[:, list(self.columns)])
+        windows = self.part.windows
+        return replace(windows, features=np.asarray(windows.features)[:, list(self.columns)])
 
     @property
     def labels(self) -> RecordingLabels:
         """Return what its study says of it."""
-        return self.own.labels
+        return self.part.labels
 
     @property
     def left_out(self) -> Mapping[str, int]:
         """Return how many windows were left out, by reason."""
-        return self.own.left_out
+        return self.part.left_out
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Return what a careful reader must know about it."""
-        return self.own.notes
+        return self.part.notes
 
     def read(self, signal_name: str, start: int = 0, stop: int | None = None) -> tuple[FloatSamples, Mask]:
         """Return samples and mask of a signal, each (n_channels, stop - start)."""
-        return self.own.read(signal_name, start, stop)
+        return self.part.read(signal_name, start, stop)
 
     def read_quality(self, signal_name: str) -> FloatSamples:
         """Return the quality of the signal at 1 Hz, (n_channels, n_seconds)."""
-        return self.own.read_quality(signal_name)
+        return self.part.read_quality(signal_name)

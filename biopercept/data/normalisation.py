@@ -194,7 +194,7 @@ def population_statistics(means: FloatArray, variances: FloatArray) -> Statistic
     return Statistics(float(np.mean(means)), within if within > 0 else 1.0, float(np.sqrt(total)) if total > 0 else 1.0)
 
 
-def affine_of(mode: str, own: Moments, population: Sequence[Statistics], *, prior_count: float) -> Affine:
+def affine_of(mode: str, past: Moments, population: Sequence[Statistics], *, prior_count: float) -> Affine:
     """Return the affine map of every window and channel under one rung of the ladder.
 
     Parameters
@@ -208,7 +208,7 @@ def affine_of(mode: str, own: Moments, population: Sequence[Statistics], *, prio
     prior_count : float
         Weight of the training subjects' spread in a recording's own, as a number of values.
     """
-    shape = own.mean.shape
+    shape = past.mean.shape
     if mode == "raw":
         return Affine(np.zeros(shape), np.ones(shape))
     centre = np.array([s.centre for s in population])
@@ -216,8 +216,8 @@ def affine_of(mode: str, own: Moments, population: Sequence[Statistics], *, prio
     if mode == "global":
         spread = np.array([s.spread for s in population])
         return Affine(np.broadcast_to(centre, shape), np.broadcast_to(spread, shape))
-    variance = (own.count * own.variance + prior_count * within) / (own.count + prior_count)
-    return Affine(np.where(own.count > 0, own.mean, centre), np.sqrt(variance))
+    variance = (past.count * past.variance + prior_count * within) / (past.count + prior_count)
+    return Affine(np.where(past.count > 0, past.mean, centre), np.sqrt(variance))
 
 
 def affine_without_own(mode: str, population: Statistics) -> tuple[float, float]:
@@ -277,7 +277,7 @@ class Sessions:
         return np.maximum(0.0, reference_seconds - np.asarray(spent, dtype=np.float64))
 
     def known(
-        self, mode: str, own: Moments, whole: Moments, reference: Moments, recording: NDArray[np.int64]
+        self, mode: str, past: Moments, whole: Moments, reference: Moments, recording: NDArray[np.int64]
     ) -> Moments:
         """Return what each window may know of its session.
 
@@ -293,8 +293,8 @@ class Sessions:
             Position of each window's recording.
         """
         if all(len(members) == 1 for members in self.members):
-            return own
-        result = Moments(own.count.copy(), own.mean.copy(), own.variance.copy())
+            return past
+        result = Moments(past.count.copy(), past.mean.copy(), past.variance.copy())
         for index, (members, earlier) in enumerate(zip(self.members, self.earlier, strict=True)):
             rows = np.flatnonzero(recording == index)
             if mode == "recording":
@@ -303,7 +303,7 @@ class Sessions:
                 parts = [_rows(reference, m, len(rows)) for m in members]
             else:
                 parts = [_rows(whole, m, len(rows)) for m in earlier]
-                parts.append(Moments(own.count[rows], own.mean[rows], own.variance[rows]))
+                parts.append(Moments(past.count[rows], past.mean[rows], past.variance[rows]))
             joined = pooled(parts)
             result.count[rows], result.mean[rows], result.variance[rows] = joined.count, joined.mean, joined.variance
         return result
@@ -327,6 +327,6 @@ def pooled(parts: Sequence[Moments]) -> Moments:
     mean = np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
     centre = np.nan_to_num(mean)
     squares = np.sum(
-        [part.count * (part.variance + (own - centre) ** 2) for part, own in zip(parts, means, strict=True)], axis=0
+        [part.count * (part.variance + (mean - centre) ** 2) for part, mean in zip(parts, means, strict=True)], axis=0
     )
     return Moments(count, mean, np.divide(squares, count, out=np.zeros(count.shape), where=count > 0))

@@ -110,15 +110,15 @@ def build_banks(recordings: Sequence[WindowedRecording], *, raw: bool, derived: 
     raw, derived : bool
         Whether measured signals, and derived series, are wanted.
     """
-    found: dict[tuple[str, float], list[tuple[int, StoredSignal]]] = {}
+    by_sensor: dict[tuple[str, float], list[tuple[int, StoredSignal]]] = {}
     for index, recording in enumerate(recordings):
         for signal in recording.signals:
             row = MODALITIES.get(signal.modality)
             if row is not None and (derived if row.is_derived else raw):
-                found.setdefault((signal.modality, float(signal.sampling_rate)), []).append((index, signal))
+                by_sensor.setdefault((signal.modality, float(signal.sampling_rate)), []).append((index, signal))
     order = list(MODALITIES)
-    keys = sorted(found, key=lambda key: (order.index(key[0]), key[1]))
-    return tuple(_build_bank(recordings, *key, found[key]) for key in keys)
+    keys = sorted(by_sensor, key=lambda key: (order.index(key[0]), key[1]))
+    return tuple(_build_bank(recordings, *key, by_sensor[key]) for key in keys)
 
 
 def _build_bank(
@@ -200,7 +200,7 @@ def bank_moments(
         Of the values up to ``reference_ends``, shape (n_recordings, n_channels).
     """
     n_windows, n_recordings, n_channels = len(windows), len(windows.recordings), bank.n_channels
-    own = Moments(*(np.zeros((n_windows, n_channels)) for _ in range(3)))
+    past = Moments(*(np.zeros((n_windows, n_channels)) for _ in range(3)))
     whole, reference = (Moments(*(np.zeros((n_recordings, n_channels)) for _ in range(3))) for _ in range(2))
     samples, is_real = bank.samples.cpu().numpy(), bank.is_real.cpu().numpy()
     for index in range(n_recordings):
@@ -214,11 +214,11 @@ def bank_moments(
             known = _samples_until(bank, seconds, index, channel)
             if mode == "recording":
                 known = np.full(len(rows), length, dtype=np.int64)
-            _place(own, rows, channel, moments_until(running, known))
+            _place(past, rows, channel, moments_until(running, known))
             at = np.array([index])
             _place(whole, at, channel, moments_until(running, np.array([length])))
             _place(reference, at, channel, moments_until(running, _samples_until(bank, limit, index, channel)))
-    return own, whole, reference
+    return past, whole, reference
 
 
 def _samples_until(bank: SignalBank, seconds: FloatArray, index: int, channel: int) -> NDArray[np.int64]:

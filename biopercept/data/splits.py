@@ -254,9 +254,9 @@ def dealt_by_class(
     for target in targets:
         n_classes = int(target.max(initial=-1)) + 1
         for subject in np.unique(subjects):
-            held = target[(subjects == subject) & (target >= 0)]
-            for index, count in enumerate(np.bincount(held, minlength=n_classes)):
-                n_rows = max(1, round(_PARTS * count / len(held))) if count else 0
+            classes = target[(subjects == subject) & (target >= 0)]
+            for index, count in enumerate(np.bincount(classes, minlength=n_classes)):
+                n_rows = max(1, round(_PARTS * count / len(classes))) if count else 0
                 owners += [str(subject)] * n_rows
                 classes += [first + index] * n_rows
         first += n_classes

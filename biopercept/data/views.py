@@ -49,14 +49,14 @@ class RestrictedRecording:
     @property
     def windows(self) -> StoredWindows:
         """Return the windows with the features and the quality of the sensors that remain."""
-        held = self.whole.windows
+        windows = self.whole.windows
         by_signal, by_group = sensors_of_recording(self.whole, self.feature_names)
-        features = np.array(held.features, copy=True)
+        features = np.array(windows.features, copy=True)
         for group, columns in feature_groups(self.feature_names).items():
             if by_group[group] not in self.kept:
                 features[:, columns] = np.nan
         is_left = np.array([by_signal[s.name] in self.kept for s in self.whole.signals], dtype=bool)
-        return replace(held, features=features, quality=np.asarray(held.quality)[:, is_left])
+        return replace(windows, features=features, quality=np.asarray(windows.quality)[:, is_left])
 
     def read(self, signal_name: str, start: int = 0, stop: int | None = None) -> tuple[FloatSamples, Mask]:
         """Return samples and mask of a signal, as the whole recording does."""
@@ -68,9 +68,9 @@ def sensors_of_recording(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the measured modality that each signal, and each feature group, of a recording comes from."""
     modality = {signal.name: signal.modality for signal in recording.signals}
-    asked = [(signal.modality, modality.get(signal.derived_from, "")) for signal in recording.signals]
+    sources = [(signal.modality, modality.get(signal.derived_from, "")) for signal in recording.signals]
     groups = list(feature_groups(feature_names))
-    of_signals, of_groups = sensors_of(asked, groups)
+    of_signals, of_groups = sensors_of(sources, groups)
     return dict(zip(modality, of_signals, strict=True)), dict(zip(groups, of_groups, strict=True))
 
 
@@ -110,10 +110,10 @@ class VisibleRecording:
     @property
     def windows(self) -> StoredWindows:
         """Return the visible windows, as windows of the unlabelled grid, of which statistics are taken."""
-        held = self.whole.windows
+        windows = self.whole.windows
         columns = ("onset", "label", "stage", "features", "quality")
-        chosen = {name: np.asarray(getattr(held, name))[self.rows] for name in columns}
-        return replace(held, is_labelled=np.zeros(len(self.rows), dtype=bool), **chosen)
+        chosen = {name: np.asarray(getattr(windows, name))[self.rows] for name in columns}
+        return replace(windows, is_labelled=np.zeros(len(self.rows), dtype=bool), **chosen)
 
     def read(self, signal_name: str, start: int = 0, stop: int | None = None) -> tuple[FloatSamples, Mask]:
         """Return samples and mask of a signal; real are those inside a visible window."""

@@ -364,12 +364,12 @@ class DenseLabels:
         times : float64 array, shape (n, Q)
             Seconds on the recording's clock.
         """
-        found = np.full(times.shape, np.nan)
+        values_at = np.full(times.shape, np.nan)
         for index in np.unique(recording):
             rows = recording == index
             edges, values = self._steps[index]
-            found[rows] = values[np.searchsorted(edges, times[rows], side="right")]
-        return found
+            values_at[rows] = values[np.searchsorted(edges, times[rows], side="right")]
+        return values_at
 
 
 def _step_function(labels: RecordingLabels, duration: float, task: Task) -> tuple[FloatArray, FloatArray]:

@@ -213,8 +213,8 @@ class MultiHeadAttention(nn.Module):
         Tensor (B, L, output_width)
         """
         readable = self._read_mask(queries, inputs, mask, generator)
-        asked = self._folded(queries) * (norm.weight * self.scale)
-        summed = read_normalised(asked, inputs, readable, norm.eps) * norm.weight  # (B, H L, C)
+        scaled_queries = self._folded(queries) * (norm.weight * self.scale)
+        summed = read_normalised(scaled_queries, inputs, readable, norm.eps) * norm.weight  # (B, H L, C)
         return self._unfolded(summed + norm.bias * _is_any(mask), mask)
 
     def _folded(self, queries: Tensor) -> Tensor:

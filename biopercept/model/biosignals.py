@@ -314,8 +314,10 @@ def told_patches(
     network.eval()
     with torch.inference_mode():
         latents = network.encode(shown)
-        told = network.read_out(latents, patches=[_queries_of_all(sensor) for sensor in wanted]).patches
-    return tuple(answer.float().reshape(*sensor.is_real.shape, -1) for answer, sensor in zip(told, wanted, strict=True))
+        outputs = network.read_out(latents, patches=[_queries_of_all(sensor) for sensor in wanted]).patches
+    return tuple(
+        answer.float().reshape(*sensor.is_real.shape, -1) for answer, sensor in zip(outputs, wanted, strict=True)
+    )
 
 
 def _queries_of_all(sensor: SensorPatches) -> PatchQueries:

@@ -150,13 +150,13 @@ def _read_fused(queries: Tensor, tokens: Tensor, readable: Tensor | None, eps: f
     n_samples, n_rows, width = len(tokens), *queries.shape
     summed = queries.new_zeros(n_samples, n_rows, width)
     level = queries.new_zeros(n_samples, n_rows, 1)
-    asked = queries[None, None]
+    query = queries[None, None]
     for sample in range(n_samples):
         is_first = True
         for stretch, _, mask in _stretches(tokens[sample], readable, sample, n_rows, STRETCH_VALUES):
             given = torch.native_layer_norm(stretch, (width,), None, None, eps)[0][None, None]
             bias = None if mask is None else given.new_zeros(mask.shape).masked_fill_(~mask, -torch.inf)
-            read, log_sum = _fused(asked, given, bias)
+            read, log_sum = _fused(query, given, bias)
             if is_first:
                 summed[sample], level[sample] = read, log_sum
             else:
@@ -185,12 +185,12 @@ def _read_by_products(queries: Tensor, tokens: Tensor, readable: Tensor | None, 
     n_rows, width = queries.shape
     summed = queries.new_zeros(len(tokens), n_rows, width)
     total = queries.new_zeros(len(tokens), n_rows, 1)
-    asked = queries * _LOG2_E  # powers of two take a quarter of the time of exp
+    query = queries * _LOG2_E  # powers of two take a quarter of the time of exp
     n_values = max(1, _SCORE_VALUES * torch.get_num_threads() // n_rows) * width
     for sample in range(len(tokens)):
         for stretch, _, mask in _stretches(tokens[sample], readable, sample, n_rows, n_values):
             given = torch.native_layer_norm(stretch, (width,), None, None, eps)[0]
-            weights = multiply(asked, given).exp2_()  # (R, n)
+            weights = multiply(query, given).exp2_()  # (R, n)
             if mask is not None:
                 weights *= mask
             summed[sample] += multiply(weights, given.T)
@@ -199,10 +199,10 @@ def _read_by_products(queries: Tensor, tokens: Tensor, readable: Tensor | None, 
     return summed / total.masked_fill(is_empty, 1.0), total.log().masked_fill(is_empty, 0.0)
 
 
-def _fused(asked: Tensor, given: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+def _fused(query: Tensor, given: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the weighted sums (R, C) and the logarithms (R, 1) of the sums of exponentiated scores."""
     read, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        asked, given, given, 0.0, False, attn_mask=bias, scale=1.0
+        query, given, given, 0.0, False, attn_mask=bias, scale=1.0
     )
     return read[0, 0], log_sum[0, 0, :, None].to(read.dtype)
 

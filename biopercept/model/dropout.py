@@ -67,14 +67,14 @@ class ListedDraws(torch.Generator):
         return super().__new__(cls)
 
     def __init__(self, given: Sequence[Tensor] | None = None) -> None:
-        self.asked: list[Draw] = []
+        self.noted: list[Draw] = []
         self._given = given
 
     def next(self, draw: Draw, device: torch.device) -> Tensor:
         """Return the next draw, which the network wants as ``draw`` says."""
-        self.asked.append(draw)
+        self.noted.append(draw)
         if self._given is not None:
-            return self._given[len(self.asked) - 1]
+            return self._given[len(self.noted) - 1]
         return torch.zeros(draw.shape, dtype=torch.float32 if draw.probability is None else torch.bool, device=device)
 
 

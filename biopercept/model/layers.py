@@ -75,13 +75,13 @@ class CrossAttention(nn.Module):
         self, queries: Tensor, inputs: Tensor, mask: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return (B, L, D) from queries (B or 1, L, Dq), inputs (B, N, C) and mask (B, N), True = real."""
-        asked = self.norm_queries(queries)
+        normed = self.norm_queries(queries)
         if len(queries) > 1 or not self.attention.prefers_folding(queries.shape[1]):
-            read = self.attention(asked, self.norm_inputs(inputs), mask, generator)
-        elif pays(inputs, asked):
-            read = self.attention.read_streamed(asked, inputs, self.norm_inputs, mask, generator)
+            read = self.attention(normed, self.norm_inputs(inputs), mask, generator)
+        elif pays(inputs, normed):
+            read = self.attention.read_streamed(normed, inputs, self.norm_inputs, mask, generator)
         else:
-            read = self.attention.read_folded(asked, self.norm_inputs(inputs), mask, generator)
+            read = self.attention.read_folded(normed, self.norm_inputs(inputs), mask, generator)
         x = queries + read if self.residual else read
         output: Tensor = x + self.feed_forward(x, generator)
         return output

@@ -171,7 +171,7 @@ class TokenVocabulary:
         }
 
     @staticmethod
-    def from_json(held: Mapping[str, object]) -> TokenVocabulary:
+    def from_json(document: Mapping[str, object]) -> TokenVocabulary:
         """Return the vocabulary that :meth:`to_json` wrote.
 
         Raises
@@ -180,38 +180,38 @@ class TokenVocabulary:
             Where a key is missing or unknown, a modality is unknown, or a count is not a whole number above 0.
         """
         names = {field.name for field in fields(TokenVocabulary)}
-        if set(held) != names:
+        if set(document) != names:
             raise CheckpointError(
-                f"The token vocabulary of the model has the keys {sorted(held)}; it must have {sorted(names)}."
+                f"The token vocabulary of the model has the keys {sorted(document)}; it must have {sorted(names)}."
             )
-        patches = _counts(held["patch_samples"], "patch_samples")
+        patches = _counts(document["patch_samples"], "patch_samples")
         for modality in patches:
             if modality not in MODALITIES:
                 raise CheckpointError(
                     f"The token vocabulary of the model names the modality {modality!r}, which this version of "
                     f"biopercept does not know; it knows {', '.join(MODALITIES)}."
                 )
-        n_codes = _counts({"n_channel_codes": held["n_channel_codes"]}, "n_channel_codes")["n_channel_codes"]
-        return TokenVocabulary(patches, _counts(held["feature_groups"], "feature_groups"), n_codes)
+        n_codes = _counts({"n_channel_codes": document["n_channel_codes"]}, "n_channel_codes")["n_channel_codes"]
+        return TokenVocabulary(patches, _counts(document["feature_groups"], "feature_groups"), n_codes)
 
 
 _Held = TypeVar("_Held", SensorPatches, FeatureGroup)
 
 
-def _mapped(held: _Held, change: Callable[[Tensor], Tensor]) -> _Held:
-    tensors = {field.name: getattr(held, field.name) for field in fields(held)}
+def _mapped(value: _Held, change: Callable[[Tensor], Tensor]) -> _Held:
+    tensors = {field.name: getattr(value, field.name) for field in fields(value)}
     changed: dict[str, Any] = {name: change(value) for name, value in tensors.items() if isinstance(value, Tensor)}
-    return replace(held, **changed)
+    return replace(value, **changed)
 
 
-def _check_shape(what: str, found: Tensor, wanted: tuple[int, ...]) -> None:
-    if tuple(found.shape) != wanted:
-        raise ValueError(f"The {what} have shape {tuple(found.shape)}; they must have shape {wanted}.")
+def _check_shape(what: str, tensor: Tensor, wanted: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != wanted:
+        raise ValueError(f"The {what} have shape {tuple(tensor.shape)}; they must have shape {wanted}.")
 
 
-def _counts(held: object, name: str) -> dict[str, int]:
-    if not isinstance(held, Mapping) or any(type(n) is not int or n < 1 for n in held.values()):
+def _counts(counts: object, name: str) -> dict[str, int]:
+    if not isinstance(counts, Mapping) or any(type(n) is not int or n < 1 for n in counts.values()):
         raise CheckpointError(
-            f"The token vocabulary of the model has {name} = {held!r}; it must hold whole numbers above 0."
+            f"The token vocabulary of the model has {name} = {counts!r}; it must hold whole numbers above 0."
         )
-    return {str(key): int(n) for key, n in held.items()}
+    return {str(key): int(n) for key, n in counts.items()}

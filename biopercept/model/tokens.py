@@ -338,8 +338,8 @@ class ConvolutionalPatch(nn.Module):
 
     def forward(self, shape: Tensor) -> Tensor:
         """Return (B, C, P, width) from patches (B, C, P, length)."""
-        found = F.gelu(self.filters(shape.flatten(0, 2)[:, None]), approximate="tanh")  # (B C P, 16, places)
-        embedded: Tensor = self.gather(found)[..., 0].view(*shape.shape[:3], -1)
+        filtered = F.gelu(self.filters(shape.flatten(0, 2)[:, None]), approximate="tanh")  # (B C P, 16, places)
+        embedded: Tensor = self.gather(filtered)[..., 0].view(*shape.shape[:3], -1)
         return embedded
 
 

@@ -1,4 +1,4 @@
-"""The Markdown page of ``score-generation``: what the network says of a hidden signal, beside the strongest filler."""
+"""The Markdown page of ``score-generation``: masked signals as reconstructed, beside the strongest imputation baseline."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ training subjects alone; then each sensor, with all computed from it, was masked
 reconstructed. {result.seconds:.0f} s in all.
 
 Errors are computed within each test subject and averaged over subjects; brackets are 95 % bootstrap intervals over
-subjects; differences are paired, network minus the strongest imputation baseline, below 0 where the network is better. The
-strongest is picked on these same test subjects, in the baselines' favour. The scale of the window (mean and standard deviation,
-by its normalisation) is given to network and baselines alike, so nothing here says that the level of a person never measured
-can be reconstructed. The phase of a raw waveform cannot be known from others. Imputation baselines, fitted on training subjects:
+subjects; differences are paired, network minus the strongest imputation baseline, below 0 where the network is
+better. The strongest is picked on these same test subjects, in the baselines' favour. The scale of the window (mean
+and standard deviation, by its normalisation) is given to network and baselines alike, so nothing here says that the
+level of a person never measured can be reconstructed. The phase of a raw waveform cannot be known from others.
+Imputation baselines, fitted on training subjects:
 
 {fillers}
 
-By RMSE the network is better than the strongest baseline for {counts[BETTER]} of {len(signals)} signals, no difference is
-shown for {counts[LEVEL]}, and it is worse for {counts[WORSE]}.
+By RMSE the network is better than the strongest baseline for {counts[BETTER]} of {len(signals)} signals, no difference
+is shown for {counts[LEVEL]}, and it is worse for {counts[WORSE]}.
 """
     warnings = "".join(f"\n- {warning}" for warning in result.warnings)
     return "\n".join(
@@ -47,8 +48,8 @@ shown for {counts[LEVEL]}, and it is worse for {counts[WORSE]}.
 
 def _table(signals: Sequence[SignalScore], squared: str, absolute: str, *, is_normalised: bool) -> str:
     ours = ("Correlation", "Verdict (RMSE)") if is_normalised else ("Unit",)
-    heads = ("Hidden", "Signal", "Subjects", "Windows", "RMSE", "Strongest filler", "Difference", "Better for")
-    heads = (*heads, "MAE", "Strongest filler", "Difference", *ours)
+    heads = ("Hidden", "Signal", "Subjects", "Windows", "RMSE", "Strongest baseline", "Difference", "Better for")
+    heads = (*heads, "MAE", "Strongest baseline", "Difference", *ours)
     lines = [heads, ["---"] * len(heads)]
     for row in signals:
         last = (_estimate(row.correlation), row.verdict) if is_normalised else (row.unit,)

@@ -313,7 +313,7 @@ class StackedNetwork(Generic[Network]):
         noted = ListedDraws()
         with torch.no_grad(), self._engine.autocast():
             self.template(inputs, noted)
-        return noted.asked
+        return noted.noted
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def test_time_is_not_read_from_what_each_subject_drifts_by_alone(gathered, seed:
     random = np.random.default_rng(seed)
     slopes = dict(zip(windows.subjects, random.permutation([-1.0, 1.0] * 6), strict=True))
     values = np.array([slopes[str(s)] for s in windows.subject]) * windows.onset / 100
-    found = read_time(material, as_folds(material, np.stack([values, random.normal(size=len(windows))], 1))).found
+    found = read_time(material, as_folds(material, np.stack([values, random.normal(size=len(windows))], 1))).overall
     assert not found.is_readable(material.settings.association)
 
 
@@ -67,7 +67,7 @@ def test_time_is_not_read_from_the_label(gathered) -> None:
     label = material.windows.only.values[:, None] + 0.1 * np.random.default_rng(0).normal(
         size=(len(material.windows), 1)
     )
-    found = read_time(material, as_folds(material, label)).found
+    found = read_time(material, as_folds(material, label)).overall
     assert abs(found.value) < 0.15
 
 
@@ -91,10 +91,10 @@ def test_what_differs_between_stages_of_a_label_is_told_from_what_drifts_within_
     for stage in stages_of(windows):
         level[stage] = windows.onset[stage[0]] / 60.0
     carried = read_time(material, as_folds(material, (level + noise)[:, None]))
-    assert carried.found.is_readable(0.15)
+    assert carried.overall.is_readable(0.15)
     assert not carried.in_stages.is_readable(0.05)
     drifting = read_time(material, as_folds(material, (windows.onset / 60.0 + noise)[:, None]))
-    assert drifting.found.is_readable(0.15)
+    assert drifting.overall.is_readable(0.15)
     assert drifting.in_stages.is_readable(0.15)
 
 
@@ -108,7 +108,7 @@ def test_windows_that_lie_far_apart_in_one_stretch_are_one_stage_and_stretches_t
 def test_where_every_cell_is_one_stage_nothing_is_said_of_stages(gathered) -> None:
     material = gathered("order")
     found = read_time(material, as_folds(material, material.windows.onset[:, None]))
-    assert found.found.is_readable(0.15)
+    assert found.overall.is_readable(0.15)
     assert not found.is_cut
     assert found.in_stages is None
 

@@ -35,7 +35,7 @@ def test_a_page_and_a_document_are_written_and_a_second_run_reads_what_is_done(
     words = ("score-generation", store, "-o", output, "--folds", 2, *SMALL)
     code, out, err = run(capsys, *words)
     assert code == 0, err
-    assert out.startswith("# A hidden sensor, told from the others")
+    assert out.startswith("# A hidden sensor, reconstructed from the others")
     assert "| eda | log tonic skin conductance | 3 |" in out  # one of four has no skin conductance
     assert "warning: only 4 subjects: intervals are rough" in err
     assert "fold 01-of-02 done (2 in all)" in err
