@@ -12,7 +12,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from biopercept.audit.material import AuditSettings
 from biopercept.data.normalisation import NormalisationSettings
@@ -25,9 +25,12 @@ from biopercept.preprocessing.windows import WindowSettings
 from biopercept.resources import preset_names, preset_text
 from biopercept.training.adaptation import PersonalisationSettings
 from biopercept.training.pretext import PretrainingSettings
-from biopercept.training.settings import TrainingSettings
+from biopercept.training.settings import FitSettings, TrainingSettings
 from biopercept.typed_values import did_you_mean, parse_yaml_text, read_setting, read_yaml_text
 from biopercept.version import __version__
+
+if TYPE_CHECKING:
+    from biopercept.evaluation.plan import EvaluationRequest
 
 DEFAULT_PRESET = "general"
 _PRESET_KEY, _VERSION_KEY = "preset", "biopercept"
@@ -71,6 +74,37 @@ class Config:
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     personalisation: PersonalisationSettings = field(default_factory=PersonalisationSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
+
+    @property
+    def text(self) -> str:
+        """Return the settings as a YAML file that :func:`load_config` reads back to an equal Config."""
+        import yaml
+
+        body = yaml.safe_dump(config_dict(self), sort_keys=False, allow_unicode=True, default_flow_style=False)
+        return f'{_VERSION_KEY}: "{__version__}"\n{body}'
+
+    def fit(self, start_from: Path | None = None, *, is_pretrained: bool = False) -> FitSettings:
+        """Return how a network is fitted: from new weights or a model's, pretrained within its fold or not."""
+        return FitSettings(
+            tokens=self.tokens,
+            model=self.model,
+            training=self.training,
+            pretraining=self.pretraining if is_pretrained else None,
+            start_from="" if start_from is None else str(start_from),
+        )
+
+    def request(self, stores: Sequence[Path]) -> EvaluationRequest:
+        """Return an evaluation of one store or several with these settings; what else it says is the usual."""
+        from biopercept.evaluation.plan import EvaluationRequest
+
+        return EvaluationRequest(
+            stores[0],
+            fit=self.fit(),
+            normalisation=self.normalisation,
+            evaluation=self.evaluation,
+            more_stores=tuple(stores[1:]),
+            personalisation=self.personalisation,
+        )
 
 
 PREPARED = ("windows", "cleaning")
@@ -199,14 +233,6 @@ def config_dict(config: Config) -> dict[str, dict[str, Any]]:
     """Return the settings as plain dicts, lists, numbers and text, ready for JSON or YAML."""
     plain: dict[str, dict[str, Any]] = json.loads(json.dumps(asdict(config)))
     return plain
-
-
-def config_text(config: Config) -> str:
-    """Return the settings as a YAML file that :func:`load_config` reads back to an equal Config."""
-    import yaml
-
-    body = yaml.safe_dump(config_dict(config), sort_keys=False, allow_unicode=True, default_flow_style=False)
-    return f'{_VERSION_KEY}: "{__version__}"\n{body}'
 
 
 def _layers(name_or_file: str | None, faults: list[str]) -> list[dict[str, _Section]]:

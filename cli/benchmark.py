@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import AsJson, Debug, OptionalOutput, Overwrite, Quiet
+from . import options
 from .terminal import print_json, print_text, refuse_existing, say
 
 
@@ -16,11 +16,8 @@ def benchmark(
     scaling: Annotated[bool, typer.Option("--scaling", help="Only operations and growth with the input.")] = False,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of one call each; medians are shown.")] = 7,
     largest: Annotated[int, typer.Option("--largest", min=256, help="Largest number of tokens to time.")] = 16384,
-    as_json: AsJson = False,
-    output: OptionalOutput = None,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    output: options.OptionalOutput = None,
+    run: options.Run = options.Run(),
 ) -> None:
     """Measure the network: CPU time and memory beside other implementations, operations up to a million tokens."""
     from biopercept.benchmarks import cost, speed
@@ -28,18 +25,18 @@ def benchmark(
     from biopercept.files import write_json, write_text
 
     if output is not None:
-        refuse_existing(output, overwrite=overwrite)
+        refuse_existing(output, overwrite=run.overwrite)
     document: dict[str, Any] = {}
     parts: list[str] = []
     if peers or not scaling:
         modules, absent = installed()
         for sentence in absent:
-            say(sentence, quiet=quiet)
+            say(sentence, quiet=run.quiet)
         sizes = [n for n in speed.TOKENS if n <= largest]
-        say(f"timing {', '.join(modules)} in turn; this takes minutes", quiet=quiet)
-        found = speed.measure(modules, tokens=sizes, n_rounds=rounds, memory_at=sizes[-1:])
-        document |= {"speed": [asdict(row) for row in found], "absent": absent}
-        parts.append(speed.table(found))
+        say(f"timing {', '.join(modules)} in turn; this takes minutes", quiet=run.quiet)
+        speeds = speed.measure(modules, tokens=sizes, n_rounds=rounds, memory_at=sizes[-1:])
+        document |= {"speed": [asdict(row) for row in speeds], "absent": absent}
+        parts.append(speed.table(speeds))
     if scaling or not peers:
         costs, picture = cost.count_costs(), cost.picture_scores()
         exponent = cost.measured_exponent(min(4096, largest // 4), min(65536, 4 * largest), n_rounds=rounds)
@@ -54,7 +51,7 @@ def benchmark(
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / "benchmark.json", document)
         write_text(output / "benchmark.md", text + "\n")
-    if as_json:
+    if run.as_json:
         print_json(document)
     else:
         print_text(text)

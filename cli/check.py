@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import AsJson, ConfigName, Debug, Overrides
+from . import options
 from .terminal import print_json, print_text, safe_text
 
 if TYPE_CHECKING:
@@ -16,13 +16,10 @@ if TYPE_CHECKING:
 
 def check(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study folder or a BIDS data set.")],
-    config: ConfigName = None,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    preset: options.Preset = options.Preset(),
+    run: options.Printing = options.Printing(),
 ) -> None:
     """Validate a study and settings without running; all faults are listed at once. Exit code 2 where there is one."""
-    from biopercept.config import load_config
     from biopercept.errors import SettingsError, StudyError
     from biopercept.studies.labels import training_faults
     from biopercept.studies.loading import load_study
@@ -33,16 +30,16 @@ def check(
     try:
         loaded = load_study(study)
         faults.extend(training_faults(loaded))
-    except StudyFaults as found:
-        faults.extend(found.faults)
+    except StudyFaults as several:
+        faults.extend(several.faults)
     except StudyError as fault:
         faults.append(str(fault))
     try:
-        load_config(config, overrides or ())
+        preset.load()
     except SettingsError as fault:
         faults.append(f"settings: {fault}")
     report = _report(loaded)
-    if as_json:
+    if run.as_json:
         print_json({"study": str(study), "faults": faults, **report})
     else:
         _print(study, faults, report)

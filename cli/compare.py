@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,45 +12,53 @@ from . import options
 from .terminal import console, print_json, print_text, refuse_existing, safe_text, say
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """What is compared with what, and how."""
+
+    metric: Annotated[
+        str, typer.Option("--metric", metavar="NAME", help="balanced_accuracy, macro_f1, auroc, mcc, brier or ece.")
+    ] = "balanced_accuracy"
+    reference: Annotated[
+        str | None,
+        typer.Option("--reference", metavar="DIR|NAME", help="Compare every other one with this one, not all pairs."),
+    ] = None
+    resamples: Annotated[int, typer.Option("--resamples", min=2000, help="Bootstrap resamples of the subjects.")] = (
+        10_000
+    )
+
+
 def compare(
     folders: Annotated[
         list[Path], typer.Argument(metavar="DIR...", help="What cross-validate wrote, or parents of several.")
     ],
     output: options.Output,
-    metric: Annotated[
-        str, typer.Option("--metric", metavar="NAME", help="balanced_accuracy, macro_f1, auroc, mcc, brier or ece.")
-    ] = "balanced_accuracy",
-    reference: Annotated[
-        str | None,
-        typer.Option("--reference", metavar="DIR|NAME", help="Compare every other one with this one, not all pairs."),
-    ] = None,
-    resamples: Annotated[
-        int, typer.Option("--resamples", min=2000, help="Bootstrap resamples of the subjects.")
-    ] = 10_000,
+    statistics: Statistics = Statistics(),
     seed: options.Seed = 0,
-    overwrite: options.Overwrite = False,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    run: options.Run = options.Run(),
 ) -> None:
     """Compare cross-validations of the same study, paired over subjects."""
-    from biopercept.comparison.comparison import compare as run
-    from biopercept.comparison.comparison import write_comparison
+    from biopercept.comparison import comparison
     from biopercept.report.comparison import brief_pair_table, contender_table
     from biopercept.report.tables import terminal_table
-    from biopercept.results.reading import document_of
 
-    refuse_existing(output, overwrite=overwrite)
-    held = run(folders, metric=metric, reference=reference, n_resamples=resamples, seed=seed)
-    write_comparison(held, output)
-    for caution in held.cautions:
-        say(f"caution: {caution}", quiet=quiet)
-    if as_json:
-        print_json(document_of(held))
+    refuse_existing(output, overwrite=run.overwrite)
+    result = comparison.compare(
+        folders,
+        metric=statistics.metric,
+        reference=statistics.reference,
+        n_resamples=statistics.resamples,
+        seed=seed,
+    )
+    comparison.write_comparison(result, output)
+    for caution in result.cautions:
+        say(f"caution: {caution}", quiet=run.quiet)
+    if run.as_json:
+        print_json(result)
         return
     screen = console()
-    screen.print(terminal_table(contender_table(held)))
-    screen.print(terminal_table(brief_pair_table(held)))
-    for finding in held.findings:
+    screen.print(terminal_table(contender_table(result)))
+    screen.print(terminal_table(brief_pair_table(result)))
+    for finding in result.findings:
         screen.print(safe_text(finding), soft_wrap=True)
     print_text(str(output / "compare.md"))

@@ -6,19 +6,21 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, Debug, Overrides
+from . import options
+from .panels import PanelCommand, with_options
 from .terminal import print_json, print_text
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List the presets, or show all settings of one.")
 
 
-@app.command("list")
-def list_presets(as_json: AsJson = False, debug: Debug = False) -> None:
+@app.command("list", cls=PanelCommand)
+@with_options
+def list_presets(run: options.Printing = options.Printing()) -> None:
     """List the presets with one line on each."""
     from biopercept.resources import preset_names, preset_text
 
     presets = {name: _first_comment(preset_text(name)) for name in preset_names()}
-    if as_json:
+    if run.as_json:
         print_json({"presets": [{"name": name, "about": about} for name, about in presets.items()]})
         return
     width = max(map(len, presets), default=0)
@@ -26,21 +28,21 @@ def list_presets(as_json: AsJson = False, debug: Debug = False) -> None:
         print_text(f"{name:<{width}}  {about}")
 
 
-@app.command("show")
+@app.command("show", cls=PanelCommand)
+@with_options
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A preset or a YAML file.")] = "general",
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    overrides: options.Overrides = None,
+    run: options.Printing = options.Printing(),
 ) -> None:
     """Show every setting that a preset or a file comes to, as YAML that --config takes."""
-    from biopercept.config import config_dict, config_text, load_config
+    from biopercept.config import config_dict, load_config
 
     config = load_config(name, overrides or ())
-    if as_json:
+    if run.as_json:
         print_json(config_dict(config))
     else:
-        print_text(config_text(config).rstrip("\n"))
+        print_text(config.text.rstrip("\n"))
 
 
 def _first_comment(text: str) -> str:

@@ -6,20 +6,19 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, Debug
+from . import options
 from .terminal import console, print_json
 
 
 def datasets(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show one data set in full.")] = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    run: options.Printing = options.Printing(),
 ) -> None:
     """List the public data sets we know: content, licence, where to get them, the folder layout expected."""
     from biopercept.studies.datasets.catalogue import DATASETS, dataset_named
 
     chosen = list(DATASETS.values()) if name is None else [dataset_named(name)]
-    if as_json:
+    if run.as_json:
         print_json([row.to_json() for row in chosen])
         return
     if name is None:

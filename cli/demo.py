@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .options import Debug, Jobs, OptionalOutput, Overwrite, Quiet
+from . import options
 from .terminal import print_text, say
 
 MODELS = ("perceiver-io", "logistic", "dummy")
@@ -16,20 +16,20 @@ UNSEEN = ("S09", "S10")
 
 
 def demo(
-    output: OptionalOutput = None,
-    jobs: Jobs = 2,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    output: options.OptionalOutput = None,
+    jobs: options.Jobs = 2,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Run the main job on a made sample study, from recordings to a report.
 
     Writes to demo-output unless --output says otherwise. When interrupted, the same command goes on where it was.
     """
     from .check import check
-    from .cross_validate import cross_validate
+    from .cross_validate import ScoredFolds, cross_validate
     from .predict import predict
-    from .prepare import prepare
+    from .prepare import StudyRun, prepare
     from .report import report
 
     folder = output or Path("demo-output")
@@ -47,15 +47,19 @@ def demo(
     step(1, "check the study: six kinds of sensor, two devices on each person", f"check {study}")
     check(study)
     step(2, "clean, cut and store every recording", f"prepare {study} -o {store} --jobs {jobs}{sets}")
-    prepare(study, store, jobs=jobs, overrides=WINDOWS, quiet=quiet)
+    prepare(study, store, preset=options.Preset(overrides=WINDOWS), run=StudyRun(jobs=jobs, quiet=quiet))
     fingerprint = _fingerprint(store)
     for name in MODELS:
         scores = folder / "scores" / name
-        options = f"--model {name} --split k-fold --folds {N_FOLDS}"
-        step(3, f"score {name} on people it has not seen", f"cross-validate {store} -o {scores} {options}")
+        words = f"--model {name} --split k-fold --folds {N_FOLDS}"
+        step(3, f"score {name} on people it has not seen", f"cross-validate {store} -o {scores} {words}")
         is_stale = _scored_store(scores) not in (None, fingerprint)
         cross_validate(
-            [store], scores, model=name, split="k-fold", folds=N_FOLDS, jobs=jobs, overwrite=is_stale, quiet=quiet
+            [store],
+            scores,
+            folds=ScoredFolds(split="k-fold", folds=N_FOLDS),
+            model=options.Model(model=name),
+            run=options.FoldRun(jobs=jobs, overwrite=is_stale, quiet=quiet),
         )
     unseen = ",".join(UNSEEN)
     step(4, f"train on everybody but {unseen}", f"train {store} -o {model} --exclude-subjects {unseen}")

@@ -18,26 +18,23 @@ def export(
         str | None,
         typer.Option("--modalities", metavar="NAME,NAME...", help="Signals the file shall read; all if left out."),
     ] = None,
-    overwrite: options.Overwrite = False,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    run: options.Run = options.Run(),
 ) -> None:
     """Write a model as ONNX; needs the extra onnx."""
     from biopercept.errors import OutputError
     from biopercept.inference.onnx_export import TOLERANCE, check_export, export_onnx
     from biopercept.training.checkpoint import load_checkpoint
 
-    refuse_existing(output, overwrite=overwrite)
+    refuse_existing(output, overwrite=run.overwrite)
     checkpoint = load_checkpoint(model)
     chosen = options.listed(modalities)
-    say("exporting; this takes a minute", quiet=quiet)
+    say("exporting; this takes a minute", quiet=run.quiet)
     names = export_onnx(checkpoint, output, chosen)
     difference = check_export(checkpoint, output, chosen)
     if not difference <= TOLERANCE:
         output.unlink()
         raise OutputError(f"the exported file answers differently by {difference:g}; it was removed, please report it")
-    if as_json:
+    if run.as_json:
         print_json({"file": str(output), "inputs": list(names), "largest_difference": difference})
     else:
         typer.echo(str(output))

@@ -7,18 +7,15 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, Debug, Output, Overwrite, Quiet
+from . import options
 from .terminal import print_json, print_text, refuse_existing, say
 
 
 def import_study(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A name that 'biopercept datasets' lists.")],
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder with the data set in its own layout.")],
-    output: Output,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    output: options.Output,
+    run: options.Run = options.Run(),
 ) -> None:
     """Write a study folder for a public data set (tables only; recordings are referred to, not copied).
 
@@ -31,16 +28,16 @@ def import_study(
     chosen = dataset_named(dataset)
     if not source.is_dir():
         raise StudyError(f"{source} is not a folder; SOURCE is the folder that holds {', '.join(chosen.layout)}")
-    refuse_existing(output, overwrite=overwrite)
+    refuse_existing(output, overwrite=run.overwrite)
     summary = chosen.write_study(source, output)
     load_study(output)
-    if as_json:
+    if run.as_json:
         print_json({"dataset": chosen.name, "study": str(output), **vars(summary)})
         return
     for sentence in summary.left_out:
-        say(f"left out: {sentence}", quiet=quiet)
+        say(f"left out: {sentence}", quiet=run.quiet)
     for note in summary.notes:
-        say(f"note: {note}", quiet=quiet)
+        say(f"note: {note}", quiet=run.quiet)
     print_text(f"{summary.n_subjects} subjects, {summary.n_recordings} recordings -> {output}")
-    say(f"licence {chosen.licence}; cite: {chosen.citation}", quiet=quiet)
-    say(f"next: biopercept prepare {output} -o {output.name}.h5", quiet=quiet)
+    say(f"licence {chosen.licence}; cite: {chosen.citation}", quiet=run.quiet)
+    say(f"next: biopercept prepare {output} -o {output.name}.h5", quiet=run.quiet)

@@ -10,7 +10,7 @@ import typer
 
 from biopercept.errors import BioperceptError, RecordingError
 
-from .options import AsJson, Debug
+from . import options
 from .terminal import console, print_json, safe_text, say
 
 if TYPE_CHECKING:
@@ -24,10 +24,9 @@ def inspect(
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH...", help="Recordings or study folders.", show_default=False)
     ],
-    as_json: AsJson = False,
-    debug: Debug = False,
+    run: options.Printing = options.Printing(),
 ) -> None:
-    """Show every signal of recordings: what it is, how that was told, its rate, range and gaps, and what would be used.
+    """Show every signal of recordings: what it is, its rate, range and gaps, and whether it would be used.
 
     A path is a file (EDF, BDF, CSV, TSV, WFDB header, Empatica zip), a folder (Empatica, WFDB)
     or a study folder. A recording that cannot be read is named on stderr, the others are
@@ -43,9 +42,9 @@ def inspect(
                 say(f"biopercept: {report}")
                 continue
             reports.append(report)
-            if not as_json:
+            if not run.as_json:
                 _show(report)
-    if as_json:
+    if run.as_json:
         print_json({"schema": 1, "recordings": reports, "n_failed": n_failed})
     if n_failed:
         raise typer.Exit(1)

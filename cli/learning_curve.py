@@ -2,96 +2,63 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from dataclasses import dataclass
+from typing import Annotated
 
 from . import options
-from .terminal import print_json, print_text, progress, say
+from .terminal import fold_progress, print_result
+
+
+@dataclass(frozen=True)
+class CurveFolds(options.StudyFolds):
+    """How subjects are dealt into folds, and how many of them keep labels."""
+
+    shares: Annotated[
+        str,
+        options.fold_option(
+            "--shares",
+            metavar="SHARE,SHARE...",
+            help="Fractions of the training subjects that keep their labels.",
+        ),
+    ] = "0.1,0.25,0.5,1"
 
 
 def learning_curve(
-    stores: Annotated[
-        list[Path], typer.Argument(metavar="STORE...", help="A store that prepare wrote; several are joined.")
-    ],
+    stores: options.Stores,
     output: options.Output,
-    shares: Annotated[
-        str,
-        typer.Option("--shares", metavar="SHARE,SHARE...", help="Parts of the training subjects that keep labels."),
-    ] = "0.1,0.25,0.5,1",
-    model: Annotated[str, typer.Option("--model", metavar="NAME", help="As of cross-validate.")] = "perceiver-io",
-    split: Annotated[
-        str | None, typer.Option("--split", metavar="subject|k-fold|study", help="As of cross-validate.")
-    ] = None,
-    folds: Annotated[int | None, typer.Option("--folds", min=2, help="Number of folds of k-fold.")] = None,
-    stratify: options.Stratify = False,
-    folds_from: options.FoldsFrom = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Repetitions that are averaged.")] = None,
-    start_from: options.StartFrom = None,
-    pretrain: Annotated[
-        bool, typer.Option("--pretrain", help="Pretrain inside each fold, on its training subjects' signals alone.")
-    ] = False,
-    task: options.TaskName = None,
-    normalisation: options.Normalisation = None,
-    config: options.ConfigName = None,
-    overrides: options.Overrides = None,
-    subjects: options.Subjects = None,
-    exclude_subjects: options.ExcludeSubjects = None,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    jobs: options.Jobs = 1,
-    overwrite: options.Overwrite = False,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    data: options.Data = options.Data(),
+    folds: CurveFolds = CurveFolds(),
+    model: options.Model = options.Model(),
+    run: options.FoldRun = options.FoldRun(),
 ) -> None:
     """Score a model with the labels of few, more and all training subjects.
 
     Each share has a folder of its own, and an interrupted run goes on where it stopped.
     """
-    from biopercept.config import config_text
-    from biopercept.evaluation.learning_curve import learning_curve as run
-    from biopercept.evaluation.learning_curve import parse_shares
+    from biopercept.evaluation import learning_curve as curve
     from biopercept.report.curves import learning_page
-    from biopercept.results.reading import document_of
-    from biopercept.training.settings import FitSettings
 
-    from .cross_validate import effective_settings, evaluation_request
-
-    asked = parse_shares(shares)
-    settings = effective_settings(config, overrides, split, folds, stratify, folds_from, seeds, None, normalisation,
-                                  store=stores[0], quiet=quiet)  # fmt: skip
-    fit = FitSettings(
-        settings.tokens,
-        settings.model,
-        settings.training,
-        settings.pretraining if pretrain else None,
-        "" if start_from is None else str(start_from),
+    shares = curve.parse_shares(folds.shares)
+    settings = model.of_store(stores[0], folds.named, quiet=run.quiet)
+    request = options.evaluation_request(
+        settings,
+        stores,
+        data,
+        model,
+        run,
+        model=model.model,
+        task=data.task,
+        fit=settings.fit(model.start_from, is_pretrained=model.pretrain),
+        folds_from=folds.folds_from,
     )
-    request = evaluation_request(
-        stores, model, task, settings, fit, normalisation, subjects, exclude_subjects, seed, device, folds_from
-    )
-    with progress(quiet=quiet) as bar:
-        line = bar.add_task(f"{model}: folds", total=None)
-
-        def tell(share: float, fold: Any, was_done: bool, n_folds: int) -> None:
-            bar.update(line, total=n_folds * len(asked), advance=1)
-            if bar.disable:
-                say(f"share {share:g}, fold {fold.name} {'was done before' if was_done else 'done'}", quiet=quiet)
-
-        found = run(
+    with fold_progress(f"{model.model}: folds", quiet=run.quiet, verbose=run.verbose) as show:
+        result = curve.learning_curve(
             request,
-            asked,
+            shares,
             output,
-            n_jobs=jobs,
-            config_text=config_text(settings),
-            overwrite=overwrite,
-            on_fold=tell,
+            n_jobs=run.jobs,
+            config_text=settings.text,
+            overwrite=run.overwrite,
+            on_fold=lambda share, *fold: show(*fold, where=f"share {share:g}, ", n_rounds=len(shares)),
         )
-    for warning in found.warnings:
-        say(f"warning: {warning}", quiet=quiet)
-    if as_json:
-        print_json(document_of(found))
-    else:
-        print_text(learning_page(found).rstrip())
+    print_result(result, learning_page(result), as_json=run.as_json, quiet=run.quiet)

@@ -25,31 +25,25 @@ import typer
 from biopercept.errors import BioperceptError
 from biopercept.version import __version__
 
+from .panels import PanelCommand, PanelGroup, with_options
 from .terminal import say
 
-COMMANDS: tuple[tuple[str, str, str], ...] = (
-    # command, module, function
-    ("demo", "demo", "demo"),
-    ("inspect", "inspect", "inspect"),
-    ("datasets", "datasets", "datasets"),
-    ("import", "import_study", "import_study"),
-    ("check", "check", "check"),
-    ("prepare", "prepare", "prepare"),
-    ("pretrain", "pretrain", "pretrain"),
-    ("train", "train", "train"),
-    ("cross-validate", "cross_validate", "cross_validate"),
-    ("personalise", "personalise", "personalise"),
-    ("learning-curve", "learning_curve", "learning_curve"),
-    ("tune", "tune", "tune"),
-    ("audit", "audit", "audit"),
-    ("score-generation", "score_generation", "score_generation"),
-    ("compare", "compare", "compare"),
-    ("predict", "predict", "predict"),
-    ("export", "export", "export"),
-    ("report", "report", "report"),
-    ("benchmark", "benchmark", "benchmark"),
-    ("doctor", "doctor", "doctor"),
-)
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "Data": ("datasets", "import_study", "check", "prepare"),
+    "Models": ("pretrain", "train", "predict", "export"),
+    "Evaluation": (
+        "cross_validate",
+        "learning_curve",
+        "personalise",
+        "score_generation",
+        "tune",
+        "compare",
+        "audit",
+    ),
+    "Look": ("demo", "inspect", "report"),
+    "Tools": ("config", "benchmark", "doctor"),
+}
+"""The functions of the commands by heading, as the help lists them; each lies in a module of its name."""
 
 _BUG, _WRITE_FAILED, _INTERRUPTED, _READER_GONE, _TOLD_TO_STOP = 70, 74, 130, 141, 143
 _FULL_OR_FROZEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
@@ -67,10 +61,16 @@ def _root(
     """Turn recordings of the body into predictions of human factors, with scores that can be trusted."""
 
 
+def command_name(function: str) -> str:
+    """Return the command of a function: import_study, as import is a word of Python, is the command import."""
+    return function.removesuffix("_study").replace("_", "-")
+
+
 def build_app() -> typer.Typer:
     """Return the command-line application with every command registered."""
     app = typer.Typer(
         name="biopercept",
+        cls=PanelGroup,
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,
@@ -78,10 +78,13 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     )
     app.callback()(_root)
-    for command, module, function in COMMANDS:
-        app.command(command)(getattr(import_module(f"biopercept.cli.{module}"), function))
-    config = import_module("biopercept.cli.config")
-    app.add_typer(config.app, name="config")
+    for heading, names in COMMANDS.items():
+        for name in names:
+            module, command = import_module(f"biopercept.cli.{name}"), command_name(name)
+            if hasattr(module, "app"):  # a command with commands of its own
+                app.add_typer(module.app, name=command, rich_help_panel=heading)
+            else:
+                app.command(command, cls=PanelCommand, rich_help_panel=heading)(with_options(getattr(module, name)))
     return app
 
 

@@ -1,54 +1,258 @@
-"""The common options, spelt once: every command takes them from here."""
+"""The options of all commands, each declared once: a command takes them one by one, or as a group of several.
+
+A group is a frozen dataclass whose fields are options; :func:`biopercept.cli.panels.with_options` puts them in the
+signature that typer reads.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="Where the results go.")]
-OptionalOutput = Annotated[Path | None, typer.Option("--output", "-o", help="Where the results go.")]
-ConfigName = Annotated[str | None, typer.Option("--config", "-c", metavar="NAME|FILE", help="A preset or a YAML file.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; may be repeated.")
+from .panels import DATA, FOLDS, MODEL, RUN, SETTINGS
+from .terminal import say
+
+if TYPE_CHECKING:
+    from biopercept.config import Config
+    from biopercept.evaluation.plan import EvaluationRequest
+
+data_option, fold_option, model_option, setting_option, run_option = (
+    partial(typer.Option, rich_help_panel=panel) for panel in (DATA, FOLDS, MODEL, SETTINGS, RUN)
+)
+
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="A store that prepare wrote.")]
+Stores = Annotated[
+    list[Path], typer.Argument(metavar="STORE...", help="A store that prepare wrote; several are joined.")
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random choice.")]
-Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N", help="Where the model runs.")]
-Subjects = Annotated[str | None, typer.Option("--subjects", metavar="ID,ID...", help="Use only these subjects.")]
-ExcludeSubjects = Annotated[
-    str | None, typer.Option("--exclude-subjects", metavar="ID,ID...", help="Leave these subjects out.")
-]
-Normalisation = Annotated[
-    str | None,
-    typer.Option("--normalisation", metavar="raw|global|causal|reference|recording", help="How inputs are scaled."),
-]
-Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Worker processes.")]
-TaskName = Annotated[
-    str | None, typer.Option("--task", metavar="NAME[,NAME]", help="The study's task, or several learnt at once.")
-]
-Stratify = Annotated[
-    bool, typer.Option("--stratify", help="Balance the classes over the folds of k-fold (depends on who is there).")
-]
-FoldsFrom = Annotated[
-    Path | None,
-    typer.Option(
-        "--folds-from", metavar="DIR|FILE", help="Take the folds of an earlier run; new subjects are dealt in."
-    ),
-]
+Output = Annotated[Path, run_option("--output", "-o", help="Where the results go.")]
+OptionalOutput = Annotated[Path | None, run_option("--output", "-o", help="Where the results go.")]
+Seed = Annotated[int, run_option("--seed", min=0, help="Seed of every random choice.")]
+Device = Annotated[str, run_option("--device", metavar="auto|cpu|cuda|cuda:N", help="Where the model runs.")]
+Jobs = Annotated[int, run_option("--jobs", "-j", min=1, help="Worker processes.")]
+Overwrite = Annotated[bool, run_option("--overwrite", help="Replace an output that exists.")]
+AsJson = Annotated[bool, run_option("--json", help="One JSON document on stdout and nothing else there.")]
+Quiet = Annotated[bool, run_option("--quiet", "-q", help="Only errors on stderr.")]
+Verbose = Annotated[bool, run_option("--verbose", "-v", help="More detail on stderr.")]
+Debug = Annotated[bool, run_option("--debug", help="Show the traceback of an error.")]
+NFolds = Annotated[int | None, fold_option("--folds", min=2, help="Number of folds of k-fold.")]
 StartFrom = Annotated[
     Path | None,
-    typer.Option(
+    model_option(
         "--start-from", metavar="MODEL", help="Begin with the weights of this model that fit by name and shape."
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More detail on stderr.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+
+Subjects = Annotated[str | None, data_option("--subjects", metavar="ID,ID...", help="Use only these subjects.")]
+ExcludeSubjects = Annotated[
+    str | None, data_option("--exclude-subjects", metavar="ID,ID...", help="Leave these subjects out.")
+]
+TaskName = Annotated[
+    str | None, data_option("--task", metavar="NAME[,NAME]", help="The study's task, or several learnt at once.")
+]
+ConfigName = Annotated[
+    str | None, setting_option("--config", "-c", metavar="NAME|FILE", help="A preset or a YAML file.")
+]
+Overrides = Annotated[
+    list[str] | None, setting_option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; may be repeated.")
+]
+Normalisation = Annotated[
+    str | None,
+    setting_option("--normalisation", metavar="raw|global|causal|reference|recording", help="How inputs are scaled."),
+]
 
 
-def listed(ids: str | None) -> tuple[str, ...] | None:
-    """Return the ids of a comma-separated option, or None where the option was not given."""
-    return None if ids is None else tuple(part.strip() for part in ids.split(",") if part.strip())
+@dataclass(frozen=True)
+class Printing:
+    """How a command that only shows something shows it."""
+
+    as_json: AsJson = False
+    debug: Debug = False
+
+
+@dataclass(frozen=True)
+class Run(Printing):
+    """How a command runs and what it says; it writes an output."""
+
+    overwrite: Overwrite = False
+    quiet: Quiet = False
+
+
+@dataclass(frozen=True)
+class ModelRun(Run):
+    """How a command runs a network."""
+
+    device: Device = "auto"
+    verbose: Verbose = False
+
+
+@dataclass(frozen=True)
+class FitRun(ModelRun):
+    """How a command fits a network."""
+
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class FoldRun(FitRun):
+    """How a command fits networks fold by fold."""
+
+    jobs: Jobs = 1
+
+
+@dataclass(frozen=True)
+class People:
+    """Whose recordings are used."""
+
+    subjects: Subjects = None
+    exclude_subjects: ExcludeSubjects = None
+
+    @property
+    def chosen(self) -> tuple[str, ...] | None:
+        """Return the only subjects to use; None for all."""
+        return listed(self.subjects)
+
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        """Return the subjects to leave out."""
+        return listed(self.exclude_subjects) or ()
+
+
+@dataclass(frozen=True)
+class Data(People):
+    """Whose recordings are used, and what is predicted."""
+
+    task: TaskName = None
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The settings: a preset or a file, and single changes."""
+
+    config: ConfigName = None
+    overrides: Overrides = None
+
+    def load(self) -> Config:
+        """Return the effective settings of a command that reads no store."""
+        from biopercept.config import load_config
+
+        return load_config(self.config, self.overrides or ())
+
+
+@dataclass(frozen=True)
+class ModelPreset(Preset):
+    """The settings, with the scaling of a model's inputs by an option of its own."""
+
+    normalisation: Normalisation = None
+
+    def of_store(
+        self, store: Path, named: Mapping[str, object] | None = None, *, quiet: bool, usual: Sequence[str] = ()
+    ) -> Config:
+        """Return the effective settings of a command that reads a store, whose windows and cleaning are the store's.
+
+        Parameters
+        ----------
+        named : mapping of setting to value
+            Of options that stand for one setting, None where not given; they overrule ``--set``.
+        usual : sequence of str
+            ``section.key=value`` of the command itself, which ``--set`` overrules.
+        """
+        from biopercept.config import load_config_for
+
+        given = {**(named or {}), "normalisation.mode": self.normalisation}
+        changes = [f"{key}={value}" for key, value in given.items() if value is not None]
+        settings, warnings = load_config_for(store, self.config, [*usual, *(self.overrides or ()), *changes])
+        for warning in warnings:
+            say(f"warning: {warning}", quiet=quiet)
+        return settings
+
+
+@dataclass(frozen=True)
+class Model(ModelPreset):
+    """Which model is fitted, and with what settings."""
+
+    model: Annotated[
+        str,
+        model_option(
+            "--model",
+            metavar="NAME",
+            help="perceiver-io, perceiver, transformer, ecg-transformer, informer, lstm, cnn-late-fusion, hourglass, "
+            "majority-vote, probability-mean, stacking, bagging, boosting, logistic, lda, ridge (numbers); or a probe: "
+            "clock-only, motion-only, quality-only, dummy.",
+        ),
+    ] = "perceiver-io"
+    start_from: StartFrom = None
+    pretrain: Annotated[
+        bool, model_option("--pretrain", help="Pretrain inside each fold, on its training subjects' signals alone.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class Folds:
+    """How subjects are dealt into folds."""
+
+    split: Annotated[
+        str | None,
+        fold_option(
+            "--split",
+            metavar="subject|k-fold|study|time",
+            help="subject leaves one subject out at a time, k-fold deals subjects into folds. Of cross-validate and "
+            "learning-curve alone: study leaves one of several stores out. Of cross-validate alone: time scores later "
+            "windows of each subject by its own earlier ones.",
+        ),
+    ] = None
+    folds: NFolds = None
+    seeds: Annotated[int | None, fold_option("--seeds", min=1, help="Repetitions that are averaged.")] = None
+
+    @property
+    def named(self) -> dict[str, object]:
+        """Return the settings that these options stand for; None where not given."""
+        return {"evaluation.split": self.split, "evaluation.n_folds": self.folds, "evaluation.n_seeds": self.seeds}
+
+
+@dataclass(frozen=True)
+class StudyFolds(Folds):
+    """How the subjects of one store or several are dealt into folds."""
+
+    stratify: Annotated[
+        bool, fold_option("--stratify", help="Balance the classes over the folds of k-fold (depends on who is there).")
+    ] = False
+    folds_from: Annotated[
+        Path | None,
+        fold_option(
+            "--folds-from", metavar="DIR|FILE", help="Take the folds of an earlier run; new subjects are dealt in."
+        ),
+    ] = None
+
+    @property
+    def named(self) -> dict[str, object]:
+        """Return the settings that these options stand for; None where not given."""
+        from biopercept.evaluation.folds import given_settings
+
+        given = {**super().named, "evaluation.stratify": self.stratify or None}
+        earlier = {} if self.folds_from is None else given_settings(self.folds_from)
+        return {**earlier, **{name: value for name, value in given.items() if value is not None}}
+
+
+def listed(names: str | None) -> tuple[str, ...] | None:
+    """Return the names of a comma-separated option, or None where the option was not given."""
+    return None if names is None else tuple(part.strip() for part in names.split(",") if part.strip())
+
+
+def evaluation_request(
+    config: Config, stores: Sequence[Path], people: People, preset: ModelPreset, run: FitRun, **fields: Any
+) -> EvaluationRequest:
+    """Return what is evaluated, as the options say it; ``fields`` are further ones of the request."""
+    return replace(
+        config.request(stores),
+        is_normalisation_chosen=preset.normalisation is not None,
+        subjects=people.chosen,
+        excluded=people.excluded,
+        seed=run.seed,
+        device=run.device,
+        **fields,
+    )

@@ -2,81 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
-
-import typer
-
 from . import options
-from .terminal import print_json, print_text, progress, say, settings_for
+from .terminal import fold_progress, print_result
 
 
 def personalise(
-    store: Annotated[Path, typer.Argument(help="A store that prepare wrote.")],
+    store: options.Store,
     output: options.Output,
-    split: Annotated[
-        str | None, typer.Option("--split", metavar="k-fold|subject", help="How subjects are dealt into folds.")
-    ] = None,
-    folds: Annotated[int | None, typer.Option("--folds", min=2, help="Number of folds of k-fold.")] = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Repetitions that are averaged.")] = None,
-    task: options.TaskName = None,
-    normalisation: options.Normalisation = None,
-    config: options.ConfigName = None,
-    overrides: options.Overrides = None,
-    subjects: options.Subjects = None,
-    exclude_subjects: options.ExcludeSubjects = None,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    jobs: options.Jobs = 1,
-    overwrite: options.Overwrite = False,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    data: options.Data = options.Data(),
+    folds: options.Folds = options.Folds(),
+    preset: options.ModelPreset = options.ModelPreset(),
+    run: options.FoldRun = options.FoldRun(),
 ) -> None:
     """Adapt a model of other people to each subject with more and more labels, and score its later windows.
 
     Folds are k-fold over subjects unless --split or --set says otherwise. An interrupted run goes on where it stopped.
     """
-    from biopercept.config import config_text
-    from biopercept.evaluation.personalisation import PAGE
-    from biopercept.evaluation.personalisation import personalise as run
-    from biopercept.evaluation.plan import EvaluationRequest
-    from biopercept.results.reading import document_of
-    from biopercept.training.settings import FitSettings
+    from biopercept.evaluation import personalisation
 
-    named = {
-        "evaluation.split": split,
-        "evaluation.n_folds": folds,
-        "evaluation.n_seeds": seeds,
-        "normalisation.mode": normalisation,
-    }
-    chosen = [f"{key}={value}" for key, value in named.items() if value is not None]
-    settings = settings_for(store, config, ["evaluation.split=k-fold", *(overrides or []), *chosen], quiet=quiet)
-    request = EvaluationRequest(
-        store,
-        task=task,
-        fit=FitSettings(settings.tokens, settings.model, settings.training),
-        normalisation=settings.normalisation,
-        evaluation=settings.evaluation,
-        is_normalisation_chosen=normalisation is not None,
-        subjects=options.listed(subjects),
-        excluded=options.listed(exclude_subjects) or (),
-        seed=seed,
-        device=device,
-        personalisation=settings.personalisation,
-    )
-    with progress(quiet=quiet) as bar:
-        line = bar.add_task("personalisation: folds", total=None)
-
-        def tell(fold: Any, was_done: bool, n_folds: int) -> None:
-            bar.update(line, total=n_folds, advance=1)
-            if bar.disable:
-                say(f"fold {fold.name} {'was done before' if was_done else 'done'} ({n_folds} in all)", quiet=quiet)
-
-        found = run(request, output, n_jobs=jobs, config_text=config_text(settings), overwrite=overwrite, on_fold=tell)
-    for warning in found.warnings:
-        say(f"warning: {warning}", quiet=quiet)
-    if as_json:
-        print_json(document_of(found))
-    else:
-        print_text((output / PAGE).read_text(encoding="utf-8").rstrip("\n"))
+    settings = preset.of_store(store, folds.named, quiet=run.quiet, usual=("evaluation.split=k-fold",))
+    request = options.evaluation_request(settings, [store], data, preset, run, task=data.task)
+    with fold_progress("personalisation: folds", quiet=run.quiet, verbose=run.verbose) as show:
+        result = personalisation.personalise(
+            request,
+            output,
+            n_jobs=run.jobs,
+            config_text=settings.text,
+            overwrite=run.overwrite,
+            on_fold=show,
+        )
+    page = (output / personalisation.PAGE).read_text(encoding="utf-8")
+    print_result(result, page, as_json=run.as_json, quiet=run.quiet)

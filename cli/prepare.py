@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import (
-    AsJson,
-    ConfigName,
-    Debug,
-    ExcludeSubjects,
-    Jobs,
-    Output,
-    Overrides,
-    Quiet,
-    Subjects,
-    Verbose,
-    listed,
-)
+from . import options
 from .terminal import print_json, print_text, progress, safe_text, say
 
 if TYPE_CHECKING:
@@ -27,32 +16,34 @@ if TYPE_CHECKING:
     from biopercept.prepare.study import PrepareSummary
 
 
+@dataclass(frozen=True)
+class StudyRun(options.Printing):
+    """How the command runs; what an earlier run prepared is used again."""
+
+    jobs: options.Jobs = 1
+    quiet: options.Quiet = False
+    verbose: options.Verbose = False
+
+
 def prepare(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study folder or a BIDS data set.")],
-    output: Output,
-    jobs: Jobs = 1,
+    output: options.Output,
     restart: Annotated[bool, typer.Option("--restart", help="Use nothing that an earlier run prepared.")] = False,
-    config: ConfigName = None,
-    overrides: Overrides = None,
-    subjects: Subjects = None,
-    exclude_subjects: ExcludeSubjects = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
+    people: options.People = options.People(),
+    preset: options.Preset = options.Preset(),
+    run: StudyRun = StudyRun(),
 ) -> None:
     """Load, clean, cut and measure a whole study into one store; run again to go on where a run stopped.
 
     Exit code 1 where some recordings failed: they are named here and in STORE.log.csv, and the others are stored.
     """
-    from biopercept.config import load_config
     from biopercept.prepare.recording import PrepareSettings
     from biopercept.prepare.study import PrepareRun, chosen_subjects, prepare_study
     from biopercept.studies.loading import load_study
 
     loaded = load_study(study)
-    settings = load_config(config, overrides or ())
-    with progress(quiet=quiet) as bar:
+    settings = preset.load()
+    with progress(quiet=run.quiet) as bar:
         task = bar.add_task("preparing", total=None)
 
         def show(n_done: int, n_all: int, row: LogRow) -> None:
@@ -62,19 +53,19 @@ def prepare(
                 say(line)
             elif row.status == "failed":
                 bar.console.print(safe_text(line), style="red", soft_wrap=True)
-            elif verbose or (row.status == "prepared" and bar.disable):
-                note = f"; {row.message}" if verbose and row.message else ""
-                say(f"{line}{note}", quiet=quiet)
+            elif run.verbose or (row.status == "prepared" and bar.disable):
+                note = f"; {row.message}" if run.verbose and row.message else ""
+                say(f"{line}{note}", quiet=run.quiet)
 
         summary = prepare_study(
             loaded,
             output,
             PrepareSettings(settings.windows, settings.cleaning),
-            subjects=chosen_subjects(loaded, listed(subjects), listed(exclude_subjects)),
-            run=PrepareRun(n_jobs=jobs, restart=restart),
+            subjects=chosen_subjects(loaded, people.chosen, people.excluded),
+            run=PrepareRun(n_jobs=run.jobs, restart=restart),
             on_progress=show,
         )
-    if as_json:
+    if run.as_json:
         print_json(_document(summary))
     else:
         _print(summary)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Debug, OptionalOutput, Overwrite, Quiet
+from . import options
 from .terminal import print_text, refuse_existing, say
 
 
@@ -20,10 +20,10 @@ def report(
             "parent.",
         ),
     ],
-    output: OptionalOutput = None,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    output: options.OptionalOutput = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Write one HTML page that opens offline: warnings, scores with intervals, figures, methods, provenance."""
     from biopercept.report.page import write_report

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from biopercept.config import Config
+    from biopercept.data.splits import Fold
 
 
 def safe_text(text: object) -> str:
@@ -36,7 +38,11 @@ def print_text(line: str) -> None:
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document to stdout."""
+    """Print one JSON document to stdout: plain values, or a result as its file holds it."""
+    if is_dataclass(document) and not isinstance(document, type):
+        from biopercept.results.reading import document_of
+
+        document = document_of(document)
     print(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))  # noqa: T201
 
 
@@ -70,6 +76,33 @@ def progress(*, quiet: bool = False) -> Iterator[Progress]:
     )
     with Progress(*columns, console=screen, disable=quiet or not screen.is_terminal) as bar:
         yield bar
+
+
+@contextmanager
+def fold_progress(title: str, *, quiet: bool, verbose: bool) -> Iterator[Callable[..., None]]:
+    """Show how many folds are done, on a terminal as a bar and elsewhere line by line; give what is told of each."""
+    with progress(quiet=quiet) as bar:
+        line = bar.add_task(title, total=None)
+
+        def show(fold: Fold, was_done: bool, n_folds: int, where: str = "", n_rounds: int = 1) -> None:
+            bar.update(line, total=n_folds * n_rounds, advance=1)
+            if bar.disable or verbose:
+                aside = f"; set aside for early stopping: {', '.join(fold.validation) or 'nobody'}" if verbose else ""
+                aside += f"; labels of {', '.join(fold.fitting)}" if verbose and fold.unlabelled else ""
+                state = "was done before" if was_done else "done"
+                say(f"{where}fold {fold.name} {state} ({n_folds} in all){aside}", quiet=quiet)
+
+        yield show
+
+
+def print_result(result: Any, page: str, *, as_json: bool, quiet: bool) -> None:
+    """Print the warnings of a result, and the result as its page or as JSON."""
+    for warning in result.warnings:
+        say(f"warning: {warning}", quiet=quiet)
+    if as_json:
+        print_json(result)
+    else:
+        print_text(page.rstrip("\n"))
 
 
 def refuse_existing(output: Path, *, overwrite: bool, is_folder: bool = True) -> None:

@@ -15,7 +15,6 @@ from biopercept.config import (
     Config,
     SettingsFaults,
     config_dict,
-    config_text,
     load_config,
 )
 from biopercept.errors import SettingsError
@@ -102,7 +101,7 @@ def test_overrides_are_read_by_the_type_of_the_setting(override: str, section: s
 
 def test_the_effective_config_reads_back_equal(tmp_path: Path) -> None:
     config = load_config("workload-eeg", ["training.learning_rate=1e-5", "tokens.raw=false"])
-    assert load_config(_file(tmp_path, config_text(config))) == config
+    assert load_config(_file(tmp_path, config.text)) == config
 
 
 @pytest.mark.parametrize(

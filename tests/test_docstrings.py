@@ -45,7 +45,7 @@ def _raised_here(function: FunctionNode) -> set[str]:
 
 
 def _is_command(node: FunctionNode) -> bool:
-    return any(argument.arg == "debug" for argument in node.args.args)
+    return any(argument.arg in ("debug", "run") for argument in node.args.args)
 
 
 def _faults(source: str, *, is_command: bool = False) -> list[str]:

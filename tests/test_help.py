@@ -8,10 +8,11 @@ import sys
 import pytest
 from typer.main import get_command
 
-from biopercept.cli.main import COMMANDS, build_app, main
+from biopercept.cli.main import COMMANDS, build_app, command_name, main
 
 HEAVY = {"torch", "mne", "neurokit2", "scipy", "pandas", "sklearn", "matplotlib"}
-WORDS = [*([command] for command, _, _ in COMMANDS), ["config"], ["config", "list"], ["config", "show"]]
+NAMES = [command_name(name) for names in COMMANDS.values() for name in names]
+WORDS = [*([command] for command in NAMES), ["config", "list"], ["config", "show"]]
 
 
 @pytest.mark.parametrize("words", WORDS, ids=" ".join)
@@ -28,7 +29,8 @@ def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
-    assert [command for command, _, _ in COMMANDS if f"\n  {command} " not in text] == []
+    assert [command for command in NAMES if f"\n  {command} " not in text] == []
+    assert [heading for heading in COMMANDS if f"\n{heading}:\n" not in text] == []
 
 
 def test_every_option_and_argument_is_explained() -> None:
@@ -54,11 +56,21 @@ def test_asking_for_help_loads_nothing_heavy(words: list[str]) -> None:
     assert loaded & HEAVY == set()
 
 
-def test_the_same_option_has_the_same_spelling_in_every_command() -> None:
-    spellings: dict[str, set[tuple[str, ...]]] = {}
-    for command in get_command(build_app()).commands.values():  # type: ignore[attr-defined]
+def test_the_help_of_a_command_sorts_its_options_under_headings(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["cross-validate", "--help"])
+    headings = [
+        line for line in capsys.readouterr().out.splitlines() if line.endswith(":") and not line.startswith(" ")
+    ]
+    assert headings == ["Arguments:", "Data:", "Folds:", "Model:", "Settings:", "Output and run:"]
+
+
+def test_an_option_of_several_commands_is_declared_once() -> None:
+    options: dict[str, set[tuple[object, ...]]] = {}
+    for name, command in get_command(build_app()).commands.items():  # type: ignore[attr-defined]
         for parameter in command.params:
             long = max(parameter.opts, key=len)
-            if long.startswith("--"):
-                spellings.setdefault(long, set()).add(tuple(sorted(parameter.opts)))
-    assert {name: found for name, found in spellings.items() if len(found) > 1} == {}
+            if long.startswith("--") and (name, long) != ("tune", "--folds"):  # folds of another kind
+                described = (*sorted(parameter.opts), parameter.help, parameter.metavar, parameter.rich_help_panel)
+                options.setdefault(long, set()).add(described)
+    assert {name: described for name, described in options.items() if len(described) > 1} == {}

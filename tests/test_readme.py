@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from biopercept.cli.main import COMMANDS
+from biopercept.cli.main import COMMANDS, command_name
 from biopercept.resources import preset_names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,7 +20,7 @@ def test_the_annotated_tree_is_up_to_date() -> None:
 
 
 def test_commands_in_the_readme_exist_with_their_presets() -> None:
-    known = {command for command, _, _ in COMMANDS} | {"config", "COMMAND"}
+    known = {command_name(name) for names in COMMANDS.values() for name in names} | {"COMMAND"}
     used = re.findall(r"^(?:.*`)?biopercept ([\w-]+)", README, flags=re.M)
     assert set(used) - known - {"turns", "is"} == set()
     assert set(re.findall(r" -c ([\w-]+)", README)) - {"constraints"} <= set(preset_names())

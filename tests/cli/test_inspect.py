@@ -10,11 +10,12 @@ import typer
 from typer.testing import CliRunner, Result
 
 from biopercept.cli.inspect import inspect
+from biopercept.cli.panels import with_options
 
 
 def run(*arguments: str | Path) -> Result:
     app = typer.Typer()
-    app.command()(inspect)
+    app.command()(with_options(inspect))
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 

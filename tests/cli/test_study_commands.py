@@ -12,15 +12,16 @@ from typer.testing import CliRunner, Result
 from biopercept.cli.check import check
 from biopercept.cli.datasets import datasets
 from biopercept.cli.import_study import import_study
+from biopercept.cli.panels import with_options
 from biopercept.errors import OutputError, StudyError
 from biopercept.resources import sample_study
 
 
 def run(*words: str) -> Result:
     app = typer.Typer()
-    app.command("datasets")(datasets)
-    app.command("import")(import_study)
-    app.command("check")(check)
+    app.command("datasets")(with_options(datasets))
+    app.command("import")(with_options(import_study))
+    app.command("check")(with_options(check))
     return CliRunner().invoke(app, words)
 
 

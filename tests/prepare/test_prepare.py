@@ -17,6 +17,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from biopercept.cli.panels import with_options
 from biopercept.cli.prepare import prepare as prepare_command
 from biopercept.errors import BusyError, OutputError, SettingsError, StoreError
 from biopercept.files import only_writer
@@ -398,7 +399,7 @@ def test_a_job_that_takes_too_long_is_stopped() -> None:
 def test_the_command_names_what_failed_and_exits_1(study: Path, tmp_path: Path) -> None:
     (study / "data" / "S02.csv").write_text("")
     app = typer.Typer()
-    app.command()(prepare_command)
+    app.command()(with_options(prepare_command))
     result = CliRunner().invoke(app, [str(study), "-o", str(tmp_path / "made.h5"), "--set", "windows.step_seconds=20"])
     assert result.exit_code == 1, result.output
     assert "failed: S02.csv: the file is empty (0 bytes)" in result.stderr

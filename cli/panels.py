@@ -1,0 +1,80 @@
+"""Commands under headings: groups of options in a command's signature, and options and commands sorted in the help."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+DATA, FOLDS, MODEL, SETTINGS, RUN = "Data", "Folds", "Model", "Settings", "Output and run"
+_HEADINGS = ("Arguments", "Options", DATA, FOLDS, MODEL, SETTINGS, RUN)
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command as typer reads it: in the place of each group in its signature, the options of the group."""
+    hints = typing.get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {}
+    parameters = []
+    for parameter in inspect.signature(command).parameters.values():
+        kind = hints[parameter.name]
+        if not (isinstance(kind, type) and is_dataclass(kind)):
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kind))
+            continue
+        groups[parameter.name] = kind
+        options = typing.get_type_hints(kind, include_extras=True)
+        parameters += [
+            inspect.Parameter(
+                row.name, inspect.Parameter.KEYWORD_ONLY, default=row.default, annotation=options[row.name]
+            )
+            for row in fields(kind)
+        ]
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        for name, kind in groups.items():
+            values[name] = kind(**{row.name: values.pop(row.name) for row in fields(kind)})
+        command(**values)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+class PanelCommand(TyperCommand):
+    """A command whose help shows its options under headings."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments first, the command's own options, then the shared ones by heading, --help last."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            is_argument = parameter.param_type_name == "argument"
+            usual = "Arguments" if is_argument else RUN if parameter.name == "help" else "Options"
+            if (row := parameter.get_help_record(ctx)) is not None:
+                sections.setdefault(getattr(parameter, "rich_help_panel", None) or usual, []).append(row)
+        for heading in sorted(sections, key=_HEADINGS.index):
+            with formatter.section(heading):
+                formatter.write_dl(sections[heading])
+
+
+class PanelGroup(TyperGroup):
+    """Commands that the help lists under headings, in the order in which they were added."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each heading, with the first sentence on each of its commands."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command: Any = self.get_command(ctx, name)
+            sections.setdefault(command.rich_help_panel or "Commands", []).append((name, _first_sentence(command.help)))
+        width = max(len(name) for rows in sections.values() for name, _ in rows)
+        for heading, rows in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl([(f"{name:<{width}}", words) for name, words in rows])
+
+
+def _first_sentence(text: str) -> str:
+    return " ".join(text.split("\n\n")[0].split()).partition(". ")[0].rstrip(".")
