@@ -7,7 +7,6 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +38,7 @@ def print_text(line: str) -> None:
 
 def print_json(document: Any) -> None:
     """Print one JSON document to stdout: plain values, or a result as its file holds it."""
-    if is_dataclass(document) and not isinstance(document, type):
+    if hasattr(document, "FILE"):
         from biopercept.results.reading import document_of
 
         document = document_of(document)
