@@ -1,4 +1,4 @@
-"""The Markdown page of ``score-generation``: masked signals as reconstructed, beside the strongest imputation baseline."""
+"""The Markdown page of ``score-generation``: masked signals as reconstructed, beside the strongest baseline."""
 
 from __future__ import annotations
 
