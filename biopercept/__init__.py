@@ -9,32 +9,44 @@ from biopercept.parallel import wait_passively
 from biopercept.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from biopercept.evaluation.cross_validation import cross_validate as cross_validate
     from biopercept.evaluation.plan import EvaluationRequest as EvaluationRequest
-    from biopercept.inference.prediction import predict_recording as predict_recording
-    from biopercept.loaders.loading import load_recording as load_recording
-    from biopercept.prepare.recording import prepare_recording as prepare_recording
-    from biopercept.prepare.study import prepare_study as prepare_study
+    from biopercept.notebook import compare as compare
+    from biopercept.notebook import cross_validate as cross_validate
+    from biopercept.notebook import explain as explain
+    from biopercept.notebook import features as features
+    from biopercept.notebook import load_model as load_model
+    from biopercept.notebook import load_recording as load_recording
+    from biopercept.notebook import load_study as load_study
+    from biopercept.notebook import open_store as open_store
+    from biopercept.notebook import predict as predict
+    from biopercept.notebook import prepare_recording as prepare_recording
+    from biopercept.notebook import prepare_study as prepare_study
+    from biopercept.notebook import reconstruct as reconstruct
+    from biopercept.notebook import sample_study as sample_study
+    from biopercept.notebook import train as train
+    from biopercept.notebook import write_report as write_report
     from biopercept.recording import Recording as Recording
-    from biopercept.report.page import write_report as write_report
-    from biopercept.store.reading import open_store as open_store
-    from biopercept.studies.loading import load_study as load_study
-    from biopercept.training.checkpoint import load_checkpoint as load_checkpoint
 
 wait_passively()  # before anything loads torch
 
 _DOOR = {
     "EvaluationRequest": "biopercept.evaluation.plan",
     "Recording": "biopercept.recording",
-    "cross_validate": "biopercept.evaluation.cross_validation",
-    "load_checkpoint": "biopercept.training.checkpoint",
-    "load_recording": "biopercept.loaders.loading",
-    "load_study": "biopercept.studies.loading",
-    "open_store": "biopercept.store.reading",
-    "predict_recording": "biopercept.inference.prediction",
-    "prepare_recording": "biopercept.prepare.recording",
-    "prepare_study": "biopercept.prepare.study",
-    "write_report": "biopercept.report.page",
+    "compare": "biopercept.notebook",
+    "cross_validate": "biopercept.notebook",
+    "explain": "biopercept.notebook",
+    "features": "biopercept.notebook",
+    "load_model": "biopercept.notebook",
+    "load_recording": "biopercept.notebook",
+    "load_study": "biopercept.notebook",
+    "open_store": "biopercept.notebook",
+    "predict": "biopercept.notebook",
+    "prepare_recording": "biopercept.notebook",
+    "prepare_study": "biopercept.notebook",
+    "reconstruct": "biopercept.notebook",
+    "sample_study": "biopercept.notebook",
+    "train": "biopercept.notebook",
+    "write_report": "biopercept.notebook",
 }
 """What a notebook imports from here, and the room it lives in; loaded when asked for, so importing costs nothing."""
 

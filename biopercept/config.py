@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from biopercept.audit.material import AuditSettings
+from biopercept.audit.data import AuditSettings
 from biopercept.data.normalisation import NormalisationSettings
+from biopercept.data.splits import K_FOLD, TIME
 from biopercept.errors import SettingsError
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.model.biosignals import PerceiverSettings
@@ -23,6 +25,7 @@ from biopercept.model.tokens import TokenSettings
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.resources import preset_names, preset_text
+from biopercept.tasks import CLASSIFICATION, Task
 from biopercept.training.adaptation import PersonalisationSettings
 from biopercept.training.pretext import PretrainingSettings
 from biopercept.training.settings import FitSettings, TrainingSettings
@@ -38,31 +41,7 @@ _PRESET_KEY, _VERSION_KEY = "preset", "biopercept"
 
 @dataclass(frozen=True)
 class Config:
-    """The settings of every step, in the order in which data meets them.
-
-    Attributes
-    ----------
-    windows : WindowSettings
-        How recordings are cut.
-    cleaning : CleaningSettings
-        What is masked, filtered and detected.
-    normalisation : NormalisationSettings
-        How inputs are scaled, and from what.
-    tokens : TokenSettings
-        What of the signals the model sees.
-    model : PerceiverSettings
-        Sizes of the network.
-    training : TrainingSettings
-        How it is fitted.
-    pretraining : PretrainingSettings
-        How it is pretrained on unlabelled windows, where that is asked for.
-    evaluation : EvaluationSettings
-        How it is scored.
-    personalisation : PersonalisationSettings
-        How a model is made one person's own.
-    audit : AuditSettings
-        How leaks are looked for.
-    """
+    """The settings of every step, in the order in which data meets them."""
 
     windows: WindowSettings = field(default_factory=WindowSettings)
     cleaning: CleaningSettings = field(default_factory=CleaningSettings)
@@ -111,6 +90,259 @@ PREPARED = ("windows", "cleaning")
 """Sections that are settled when a store is prepared; every command that reads a store takes them from it."""
 
 
+@dataclass(frozen=True)
+class Purpose:
+    """What a command is to do, as far as it decides which settings are read.
+
+    Attributes
+    ----------
+    tasks : tuple of Task
+        What is learnt; empty where nothing is, or it is not known.
+    options : frozenset of str
+        Those given of ``--pretrain --start-from --subject --fit --folds-from``.
+    task : str or None
+        The task's name, or several with commas between them; None is the store's only one.
+    """
+
+    command: str
+    model: str = "perceiver-io"
+    tasks: tuple[Task, ...] = ()
+    options: frozenset[str] = frozenset()
+    task: str | None = None
+
+    @staticmethod
+    def of(command: str, model: str = "perceiver-io", task: str | None = None, **options: object) -> Purpose:
+        """Return what a command is to do; an option counts as given unless its value is None or false."""
+        given = frozenset(f"--{name.replace('_', '-')}" for name, value in options.items() if value)
+        return Purpose(command, model, options=given, task=task)
+
+    def is_within_subjects(self, config: Config) -> bool:
+        """Return whether the windows of one subject are learnt from and checked on."""
+        return "--subject" in self.options or (self.command == "cross-validate" and config.evaluation.split == TIME)
+
+    def is_adapting(self, config: Config) -> bool:
+        """Return whether a saved model is made one person's own: it brings its network, tokens and scaling along."""
+        return "--start-from" in self.options and self.is_within_subjects(config)
+
+
+class _Where(NamedTuple):
+    """A condition under which a setting is read, and its words in a refusal."""
+
+    words: str
+    holds: Callable[[Purpose, Config], bool]
+
+
+def _model_is(*names: str) -> _Where:
+    return _Where(f"the model is one of {', '.join(names)}", lambda p, c: p.model in names)
+
+
+def _set_to(name: str, *values: object) -> _Where:
+    section, _, key = name.partition(".")
+    words = f"{name} is {' or '.join(map(str, values))}"
+    return _Where(words, lambda p, c: getattr(getattr(c, section), key) in values)
+
+
+_PERCEIVERS = ("perceiver-io", "perceiver")
+_TOKEN_MODELS = (*_PERCEIVERS, "transformer", "informer")
+_NETWORKS = (*_TOKEN_MODELS, "ecg-transformer", "lstm", "cnn-late-fusion", "hourglass")
+_STACKABLE = (*_PERCEIVERS, "transformer", "cnn-late-fusion", "hourglass")
+_MODES = ("global", "causal", "reference", "recording")
+_NEW = _Where("no saved model is adapted", lambda p, c: not p.is_adapting(c))
+_ADAPTED = _Where(
+    "a saved model is adapted (--start-from with --subject or --split time)",
+    lambda p, c: p.command == "personalise" or p.is_adapting(c),
+)
+_OF_ONE = _Where("the model is of one person (--subject, --split time)", Purpose.is_within_subjects)
+_OF_MANY = _Where("the model is not of one person", lambda p, c: not p.is_within_subjects(c))
+_FITTED = _Where("a network is fitted (--fit)", lambda p, c: p.command != "audit" or "--fit" in p.options)
+_SCALED = _Where("the model reads scaled inputs", lambda p, c: p.model not in ("dummy", "clock-only", "quality-only"))
+_BY_REFERENCE = _Where(
+    "normalisation.mode is reference",
+    lambda p, c: c.normalisation.mode == "reference" or (p.command == "personalise" and _uses(c, "reference")),
+)
+_PRETRAINED = _Where("--pretrain is given", lambda p, c: p.command in _PRETRAINING or "--pretrain" in p.options)
+_HAS_CLASSES = _Where("a task has classes", lambda p, c: not p.tasks or any(t.is_classification for t in p.tasks))
+_HAS_UNORDERED = _Where(
+    "a task has classes without order", lambda p, c: not p.tasks or any(t.kind == CLASSIFICATION for t in p.tasks)
+)
+_DEALT = _Where("--folds-from is not given", lambda p, c: "--folds-from" not in p.options)
+_STACKED = _Where("evaluation.folds_at_once is auto or stacked", lambda p, c: c.evaluation.folds_at_once != "single")
+_CALIBRATED = _Where("calibration or conformal_coverage is set", lambda p, c: c.evaluation.calibrating.is_wanted)
+_LOW_RANK = _Where(
+    "low-rank is a method",
+    lambda p, c: _uses(c, "low-rank") if p.command == "personalise" else c.personalisation.method == "low-rank",
+)
+
+_EVERY = "cross-validate learning-curve personalise tune train pretrain score-generation audit"
+_FITTING = "cross-validate learning-curve personalise tune train audit"
+_PRETRAINING = "pretrain score-generation"
+_CURVES = "cross-validate learning-curve tune"
+_FOLDS = "cross-validate learning-curve personalise"
+_PERSONAL = "cross-validate train personalise"
+
+_Readers = tuple[tuple[str, tuple[_Where, ...]], ...]
+
+
+def _uses(config: Config, method: str) -> bool:
+    return method in config.personalisation.methods
+
+
+def _fit_of(models: Sequence[str], *conditions: _Where) -> _Readers:
+    """Return that whatever fits one of these models with settings of its own reads a setting."""
+    return ((_FITTING, (_model_is(*models), _NEW, *conditions)),)
+
+
+def _part_of(*models: str) -> _Readers:
+    """Return that a setting shapes the network, or the tokens, of these models."""
+    return (*_fit_of(models), (_PRETRAINING, ()))
+
+
+_TABLE: tuple[tuple[str, str, _Readers], ...] = (
+    ("windows", "length_seconds step_seconds", (("prepare", ()),)),
+    (
+        "cleaning",
+        "powerline_hz bridge_seconds slow_bridge_seconds flat_seconds resp_flat_seconds eda_flat_seconds clip_seconds "
+        "heart_min_seconds heart_min_correlation heart_max_deviation heart_min_coverage heart_max_hole_seconds "
+        "pulse_agreement ecg_min_mv eda_min_us eda_max_slope eda_tonic_hz eda_min_seconds scr_min_us resp_min_seconds "
+        "resp_min_share resp_max_deviation resp_min_amplitude emg_min_mv emg_envelope_seconds eeg_min_uv eeg_max_uv "
+        "eeg_max_deviation eeg_min_correlation eeg_artefact_uv in_band_share",
+        (("prepare", ()),),
+    ),
+    ("normalisation", "mode", ((_EVERY, (_NEW,)),)),
+    (
+        "normalisation",
+        "clip",
+        ((_EVERY, (_NEW, _SCALED, _set_to("normalisation.mode", *_MODES))), ("personalise", (_BY_REFERENCE,))),
+    ),
+    (
+        "normalisation",
+        "prior_seconds",
+        ((_EVERY, (_NEW, _SCALED, _set_to("normalisation.mode", *_MODES[1:]))), ("personalise", (_BY_REFERENCE,))),
+    ),
+    ("normalisation", "reference_seconds", ((_EVERY, (_NEW, _BY_REFERENCE)),)),
+    (
+        "normalisation",
+        "scope",
+        ((_EVERY, (_NEW, _set_to("normalisation.mode", *_MODES[1:]))), ("personalise", (_BY_REFERENCE,))),
+    ),
+    ("tokens", "raw derived features", _part_of(*_NETWORKS)),
+    (
+        "tokens",
+        "patch_embedding time_code time_bands longest_seconds highest_hz position_bands shape_floor",
+        _part_of(*_TOKEN_MODELS),
+    ),
+    (
+        "tokens",
+        "modality_dropout channel_dropout time_dropout token_dropout",
+        _part_of(*(name for name in _NETWORKS if name != "ecg-transformer")),
+    ),
+    ("model", "width feedforward_dropout", _part_of(*_NETWORKS)),
+    ("model", "n_latents n_cross_attentions rotary_latents", _part_of(*_PERCEIVERS)),
+    ("model", "n_blocks", _part_of(*_PERCEIVERS, "hourglass")),
+    ("model", "n_layers", _part_of(*_TOKEN_MODELS, "ecg-transformer", "lstm")),
+    ("model", "n_heads attention_dropout", _part_of(*_TOKEN_MODELS, "ecg-transformer")),
+    ("model", "widening", _part_of(*_TOKEN_MODELS, "cnn-late-fusion")),
+    ("model", "path_dropout", _part_of(*_TOKEN_MODELS)),
+    (
+        "model",
+        "head_dropout",
+        (*_fit_of(_NETWORKS), ("pretrain", (_set_to("pretraining.objective", "alignment"),))),
+    ),
+    (
+        "training",
+        "n_epochs batch_size learning_rate weight_decay warmup_fraction gradient_clip patience average_decay "
+        "task_weights",
+        _fit_of(_NETWORKS),
+    ),
+    ("training", "label_smoothing", _fit_of(_NETWORKS, _HAS_UNORDERED)),
+    ("training", "validation_fraction", ((_FITTING, (_FITTED, _OF_MANY)),)),
+    ("training", "precision", ((_FITTING, (_model_is(*_NETWORKS),)), (_PRETRAINING, ()))),
+    (
+        "training",
+        "dense_weight",
+        (("cross-validate learning-curve train", (_model_is("perceiver-io"), _OF_MANY)),),
+    ),
+    ("training", "n_threads", ((_FITTING, (_FITTED,)), (_PRETRAINING, ()))),
+    (
+        "pretraining",
+        "objective n_epochs batch_size learning_rate weight_decay warmup_fraction gradient_clip",
+        ((f"{_CURVES} {_PRETRAINING}", (_PRETRAINED,)),),
+    ),
+    (
+        "pretraining",
+        "sensor_masking stretch_masking patch_masking n_queries",
+        ((f"{_CURVES} {_PRETRAINING}", (_PRETRAINED, _set_to("pretraining.objective", "masked", "contrastive"))),),
+    ),
+    (
+        "pretraining",
+        "temperature",
+        ((f"{_CURVES} pretrain", (_PRETRAINED, _set_to("pretraining.objective", "contrastive", "alignment"))),),
+    ),
+    ("evaluation", "split", ((_FOLDS, ()),)),
+    (
+        "evaluation",
+        "n_folds",
+        ((_FOLDS, (_set_to("evaluation.split", K_FOLD), _DEALT)), ("score-generation", ())),
+    ),
+    ("evaluation", "stratify", ((f"{_FOLDS} tune", (_DEALT,)),)),
+    ("evaluation", "n_seeds", ((f"{_FOLDS} tune", ()),)),
+    ("evaluation", "n_bootstrap", ((f"{_FOLDS} tune score-generation audit", ()),)),
+    ("evaluation", "least_quality", ((_CURVES, (_HAS_CLASSES,)),)),
+    ("evaluation", "calibration_folds", ((f"{_CURVES} train", (_CALIBRATED,)),)),
+    ("evaluation", "folds_at_once", ((_CURVES, ()),)),
+    ("evaluation", "stack_size", ((_CURVES, (_model_is(*_STACKABLE), _OF_MANY, _STACKED)),)),
+    ("evaluation", "embargo_seconds earlier_share", (("cross-validate", (_set_to("evaluation.split", TIME),)),)),
+    # Those that some of these commands refuse themselves, with the reason:
+    ("evaluation", "label_share", (("cross-validate personalise tune", ()),)),
+    ("evaluation", "missing_sensors", ((f"{_FOLDS} tune", ()),)),
+    ("evaluation", "calibration conformal_coverage", ((f"{_FOLDS} tune train", ()),)),
+    ("personalisation", "methods k gap_seconds earlier_share chronology", (("personalise", ()),)),
+    ("personalisation", "method", (("cross-validate train", (_ADAPTED,)),)),
+    ("personalisation", "rank", ((_PERSONAL, (_ADAPTED, _LOW_RANK)),)),
+    ("personalisation", "n_steps learning_rate batch_size check_every unchecked", ((_PERSONAL, (_ADAPTED,)),)),
+    (
+        "personalisation",
+        "unchecked_share",
+        ((_PERSONAL, (_ADAPTED, _set_to("personalisation.unchecked", "adapt"))),),
+    ),
+    ("personalisation", "validation_fraction", (("personalise", ()), ("cross-validate train", (_OF_ONE,)))),
+    (
+        "personalisation",
+        "scratch_steps",
+        (
+            ("personalise", (_Where("scratch is a method", lambda p, c: _uses(c, "scratch")),)),
+            ("cross-validate train", (_OF_ONE, _NEW, _model_is(*_NETWORKS))),
+        ),
+    ),
+    (
+        "audit",
+        "n_folds margin association trace identity small_spread large_spread n_permutations n_shifts n_trees",
+        (("audit", ()),),
+    ),
+    ("audit", "fit_folds", (("audit", (_FITTED,)),)),
+)
+
+READERS: dict[str, _Readers] = {f"{section}.{key}": rows for section, keys, rows in _TABLE for key in keys.split()}
+"""Every setting -> the commands that read it, and where. One that a user gives and nothing reads is refused by name."""
+
+
+def unread_sentence(name: str, purposes: Sequence[Purpose], config: Config) -> str:
+    """Return why giving a setting would change nothing; empty where one of the purposes reads it."""
+    missing: dict[str, None] = {}
+    for purpose in purposes:
+        for commands, conditions in READERS[name]:
+            if purpose.command in commands.split():
+                failing = [where.words for where in conditions if not where.holds(purpose, config)]
+                if not failing:
+                    return ""
+                missing[" and ".join(failing)] = None
+    command = purposes[0].command
+    if missing:
+        return f"{command} reads {name} only where {', or where '.join(missing)}; leave it out"
+    readers = dict.fromkeys(word for commands, _ in READERS[name] for word in commands.split())
+    return f"{command} does not read {name}, which is for {', '.join(readers)}; leave it out"
+
+
 class SettingsFaults(SettingsError):  # noqa: N818 - several of them, not one
     """Several faults in one configuration.
 
@@ -131,7 +363,7 @@ class _Value:
 
     given: Any
     where: str
-    is_users: bool = False  # written by the user: not by a preset
+    origin: Literal["preset", "record", "user"] = "preset"  # a record: of all settings, as a command wrote it
 
 
 _Section = dict[str, _Value]
@@ -139,12 +371,22 @@ _Hints = dict[str, dict[str, Any]]
 
 
 def load_config(
-    name_or_file: str | None = None, overrides: Sequence[str] = (), *, prepared: Mapping[str, Any] | None = None
+    name_or_file: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    assumed: Sequence[str] = (),
+    purposes: Sequence[Purpose] = (),
+    prepared: Mapping[str, Any] | None = None,
 ) -> Config:
     """Return the settings of a preset or a YAML file, with single values replaced.
 
     What a file does not mention is taken from the preset that its ``preset:`` key names, and
     what that does not mention from ``general``.
+
+    Raises SettingsError where there is no such preset or file, the file is not plain YAML or was written by a newer
+    biopercept, a key is unknown or given twice, or a value has the wrong type or lies outside its range; or the user's
+    file or an override sets windows or cleaning that are not those of ``prepared``, or something that none of
+    ``purposes`` reads. Several faults come as one :class:`SettingsFaults`.
 
     Parameters
     ----------
@@ -152,47 +394,49 @@ def load_config(
         Name of a packaged preset, or path of a YAML file. None is ``general``.
     overrides : sequence of str
         ``section.key=value``, applied last, in order.
+    assumed : sequence of str
+        The same, of the command itself: the user's own values come after them.
+    purposes : sequence of Purpose
+        What the settings are for; of ``tune`` one for each candidate. Without any, all settings are accepted.
     prepared : mapping, optional
         Windows and cleaning of the store that is read: they are in its windows already, so they take the place of a
         preset's.
-
-    Raises
-    ------
-    SettingsError
-        Where there is no such preset or file, the file is not plain YAML or was written by a
-        newer biopercept, a key is unknown or given twice, or a value has the wrong type or lies
-        outside its range; or the user's file or an override sets windows or cleaning that are not those of
-        ``prepared``. Several faults come as one :class:`SettingsFaults`.
     """
     faults: list[str] = []
     sections: dict[str, _Section] = {}
     for layer in _layers(name_or_file, faults):
         for name, section in layer.items():
             sections.setdefault(name, {}).update(section)
+    for override in assumed:
+        _apply_override(override, sections, faults, "preset")
     for override in overrides:
-        _apply_override(override, sections, faults)
+        _apply_override(override, sections, faults, "user")
     if prepared is not None:
         _take_prepared(prepared, sections, faults)
-    return _build(sections, faults)
+    config = _build(sections, faults)
+    if purposes:
+        _refuse_unread(sections, purposes, config)
+    return config
 
 
 def load_config_for(
-    store: Path, name_or_file: str | None = None, overrides: Sequence[str] = ()
+    store: Path,
+    name_or_file: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    assumed: Sequence[str] = (),
+    purposes: Sequence[Purpose] = (),
 ) -> tuple[Config, tuple[str, ...]]:
     """Return :func:`load_config` with windows and cleaning of a store, and a warning where a named preset has others.
 
-    Raises
-    ------
-    SettingsError
-        As :func:`load_config`.
-    StoreError
-        Where the store cannot be opened.
+    Raises SettingsError: as :func:`load_config`. Raises StoreError where the store cannot be opened.
     """
     from biopercept.store.reading import open_store
 
     with open_store(store) as opened:
         prepared = dict(opened.settings)
-    config = load_config(name_or_file, overrides, prepared=prepared)
+        purposes = [replace(purpose, tasks=_tasks(opened.tasks, purpose.task)) for purpose in purposes]
+    config = load_config(name_or_file, overrides, assumed=assumed, purposes=purposes, prepared=prepared)
     if name_or_file is None or not any(prepared.get(section) for section in PREPARED):
         return config, ()
     theirs = load_config(name_or_file)
@@ -210,6 +454,22 @@ def load_config_for(
     )
 
 
+def _refuse_unread(sections: Mapping[str, _Section], purposes: Sequence[Purpose], config: Config) -> None:
+    """Refuse what the user gives and nothing reads; windows and cleaning are the store's by now, where one is read."""
+    faults = []
+    for section, values in sections.items():
+        for key, value in values.items():
+            if value.origin == "user" and (sentence := unread_sentence(f"{section}.{key}", purposes, config)):
+                faults.append(f"{value.where}: {sentence}")
+    _raise(faults)
+
+
+def _tasks(tasks: Mapping[str, Task], names: str | None) -> tuple[Task, ...]:
+    """Return the named tasks, none where one is unknown: the plan of the command refuses it."""
+    wanted = [names] if names in tasks else list(tasks) if names is None else [n.strip() for n in names.split(",")]
+    return tuple(tasks[str(name)] for name in wanted) if all(name in tasks for name in wanted) else ()
+
+
 def _take_prepared(prepared: Mapping[str, Any], sections: dict[str, _Section], faults: list[str]) -> None:
     """Put the store's windows and cleaning in place of a preset's; where a user wrote other values, add a fault."""
     hints = _hints()
@@ -219,7 +479,7 @@ def _take_prepared(prepared: Mapping[str, Any], sections: dict[str, _Section], f
                 continue
             here = sections.setdefault(section, {})
             given = here.get(key)
-            if given is not None and given.is_users:
+            if given is not None and given.origin != "preset":
                 value = read_setting(given.given, hints[section][key], f"{given.where}: {section}.{key}", faults)
                 if value is not None and value != stored:
                     faults.append(
@@ -239,25 +499,26 @@ def _layers(name_or_file: str | None, faults: list[str]) -> list[dict[str, _Sect
     """Return what each layer sets, the general preset first."""
     chosen = name_or_file or DEFAULT_PRESET
     if chosen in preset_names():
-        names, own = dict.fromkeys((DEFAULT_PRESET, chosen)), []
+        names, of_file = dict.fromkeys((DEFAULT_PRESET, chosen)), []
     else:
         path = Path(chosen)
         if not path.is_file():
             raise SettingsError(f"there is neither a preset nor a file called {chosen!r}; {_presets_like(chosen)}")
         content, lines = read_yaml_text(path, faults)
         base = str(content.pop(_PRESET_KEY, DEFAULT_PRESET))
-        own = [_users(_checked_sections(content, lines, path.name, faults))]
+        origin: Literal["record", "user"] = "record" if _VERSION_KEY in content else "user"
+        of_file = [_from(origin, _checked_sections(content, lines, path.name, faults))]
         if base not in preset_names():
             faults.append(
                 f"{path.name} line {lines[(_PRESET_KEY,)]}: no preset is called {base!r}; {_presets_like(base)}"
             )
             base = DEFAULT_PRESET
         names = dict.fromkeys((DEFAULT_PRESET, base))
-    return [_preset_layer(name, faults) for name in names] + own
+    return [_preset_layer(name, faults) for name in names] + of_file
 
 
-def _users(sections: dict[str, _Section]) -> dict[str, _Section]:
-    return {n: {key: replace(value, is_users=True) for key, value in s.items()} for n, s in sections.items()}
+def _from(origin: Literal["record", "user"], sections: dict[str, _Section]) -> dict[str, _Section]:
+    return {n: {key: replace(value, origin=origin) for key, value in s.items()} for n, s in sections.items()}
 
 
 def _preset_layer(name: str, faults: list[str]) -> dict[str, _Section]:
@@ -327,7 +588,9 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2])
 
 
-def _apply_override(override: str, sections: dict[str, _Section], faults: list[str]) -> None:
+def _apply_override(
+    override: str, sections: dict[str, _Section], faults: list[str], origin: Literal["preset", "user"]
+) -> None:
     path, has_value, value = override.partition("=")
     section, has_key, setting = path.strip().partition(".")
     if not (has_value and has_key and section and setting):
@@ -339,11 +602,12 @@ def _apply_override(override: str, sections: dict[str, _Section], faults: list[s
         return
     if not _is_known(section, setting, f"--set {override}", faults):
         return
-    found, _ = parse_yaml_text(f"value: {value}", f"--set {override}", faults)
-    if "value" in found:
-        sections.setdefault(section, {})[setting] = _Value(found["value"], f"--set {override}", is_users=True)
+    parsed, _ = parse_yaml_text(f"value: {value}", f"--set {override}", faults)
+    if "value" in parsed:
+        sections.setdefault(section, {})[setting] = _Value(parsed["value"], f"--set {override}", origin)
 
 
+@cache
 def _hints() -> _Hints:
     """Return the type of every setting by section and name, in the order of the dataclasses."""
     return {name: _field_hints(kind) for name, kind in typing.get_type_hints(Config).items()}
@@ -370,6 +634,10 @@ def _build(sections: Mapping[str, _Section], faults: list[str]) -> Config:
                 built[name] = kind(**values)
             except SettingsError as fault:
                 faults.append(str(fault))
+    _raise(faults)
+    return Config(**built)
+
+
+def _raise(faults: Sequence[str]) -> None:
     if faults:
         raise SettingsError(faults[0]) if len(faults) == 1 else SettingsFaults(faults)
-    return Config(**built)

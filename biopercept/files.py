@@ -23,10 +23,7 @@ def replacing(target: Path) -> Iterator[Path]:
     The temporary file is synced to disk and renamed over the target, so that a reader sees the
     old file or the new one and never part of one. It is removed where the block fails.
 
-    Raises
-    ------
-    OutputError
-        Where the folder cannot be written to or the disk is full.
+    Raises OutputError where the folder cannot be written to or the disk is full.
     """
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -51,10 +48,7 @@ def replacing_folder(target: Path) -> Iterator[Path]:
     What was there before goes only when the new folder is whole, and stays where the block fails; files in it that
     the new folder does not write itself are carried over.
 
-    Raises
-    ------
-    OutputError
-        Where the folder cannot be written to or the disk is full.
+    Raises OutputError where the folder cannot be written to or the disk is full.
     """
     fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     former = target.with_name(f".{target.name}.{os.getpid()}.old")
@@ -131,12 +125,7 @@ def only_writer(target: Path) -> Iterator[None]:
 
     The lock is the operating system's and ends with the process, so a dead owner never blocks.
 
-    Raises
-    ------
-    BusyError
-        Where another process holds it.
-    OutputError
-        Where the folder cannot be written to.
+    Raises BusyError where another process holds it. Raises OutputError where the folder cannot be written to.
     """
     import fcntl
 
@@ -162,6 +151,22 @@ def only_writer(target: Path) -> Iterator[None]:
 
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def refuse_existing(output: Path, *, overwrite: bool, is_folder: bool = True) -> None:
+    """Refuse an output that exists and is not empty, or is a file where a folder is written.
+
+    Raises OutputError with exit code 2 where it does and ``overwrite`` is not set.
+    """
+    is_taken = output.is_file() or (output.is_dir() and any(output.iterdir()))
+    if is_taken and not overwrite:
+        fault = OutputError(f"{output} exists and is not empty; choose another output or add --overwrite")
+        fault.exit_code = 2
+        raise fault
+    if is_folder and output.is_file():
+        fault = OutputError(f"{output} is a file; choose a folder for the results")
+        fault.exit_code = 2
+        raise fault
 
 
 def guarded_cell(text: str) -> str:
@@ -196,10 +201,7 @@ def write_table(
 ) -> None:
     """Write a whole table or nothing: a header and rows, missing values empty, formulas disarmed.
 
-    Raises
-    ------
-    OutputError
-        Where it cannot be written.
+    Raises OutputError where it cannot be written.
     """
     import csv
     import io

@@ -16,19 +16,7 @@ CORE = "core"
 
 @dataclass(frozen=True)
 class Requirement:
-    """One package that biopercept asks for.
-
-    Attributes
-    ----------
-    name : str
-        As pip knows it.
-    wanted : str
-        Version range; empty for any.
-    installed : str or None
-        The version that is there; None where it is missing.
-    is_met : bool
-        Whether the installed version lies in the range.
-    """
+    """One package that biopercept requires: the version range (empty for any) and the version that is there, if any."""
 
     name: str
     wanted: str
@@ -42,10 +30,6 @@ class Installation:
 
     Attributes
     ----------
-    versions : dict
-        biopercept, Python and the platform.
-    n_cores : int
-        Processor cores that this process may use.
     device : str
         What ``--device auto`` takes.
     devices : tuple of str
@@ -115,7 +99,7 @@ def describe_installation() -> Installation:
 
 
 def _groups() -> dict[str, tuple[Requirement, ...]]:
-    """Return what the package's own metadata asks for, so that no second list has to be kept."""
+    """Return what the package's own metadata asks for, so that there is no second list."""
     from packaging.requirements import Requirement as Wanted
 
     metadata = importlib.metadata.metadata("biopercept")

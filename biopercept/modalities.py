@@ -117,10 +117,7 @@ ALIASES: dict[str, str] = {
 def modality_named(name: str) -> Modality:
     """Return the row of a modality given by its name or an alias, in any case.
 
-    Raises
-    ------
-    KeyError
-        Where the word is neither; the message lists the names.
+    Raises KeyError where the word is neither; the message lists the names.
     """
     key = name.strip().lower()
     key = ALIASES.get(key, key)

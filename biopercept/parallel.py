@@ -1,24 +1,26 @@
-"""Jobs in child processes, so that one that crashes, hangs or eats all memory costs itself and nothing else.
+"""Jobs run one after the other, in child processes, or by another executor such as a cluster.
 
-Children are spawned, not forked; each has one thread for numerical libraries, takes one job at a time, ignores
-Ctrl-C (the parent decides) and ends when its parent dies. Folds have a pool of their own, :func:`each_fold`, whose
-processes make the plan once.
+A job in a child process that crashes, hangs or eats all memory costs itself and nothing else. Children are spawned, not
+forked; each makes its context once, takes one job at a time, ignores Ctrl-C (the parent decides) and ends when its
+parent dies.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 from biopercept.errors import SettingsError
 
+Request = TypeVar("Request")
 Context = TypeVar("Context")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -38,9 +40,6 @@ _START_SECONDS = 120.0
 _END_SECONDS = 5.0
 
 _waiting = ""
-Plan = TypeVar("Plan")
-Request = TypeVar("Request")
-Work = TypeVar("Work")
 
 
 def wait_passively() -> str:
@@ -70,9 +69,9 @@ class Limits:
     Attributes
     ----------
     seconds : float
-        Wall-clock time of one job, not counting the start of its process.
+        Wall-clock time of one job, not counting the start of its process; infinite for no limit.
     memory_bytes : int or None
-        Address space of a child process; None takes nine tenths of the machine's memory.
+        Memory that a child process may allocate; None takes nine tenths of the machine's.
     """
 
     seconds: float = 1800.0
@@ -81,95 +80,156 @@ class Limits:
 
 @dataclass(frozen=True)
 class Lost:
-    """What comes back for a job whose process died or was stopped.
+    """What comes back for a job without a result.
 
     Attributes
     ----------
     reason : str
-        Half a sentence: "the process that read it was killed (signal 9)".
+        Half a sentence: "the process that worked on it was ended by signal 9".
+    fault : Exception or None
+        What the work raised; None where its process died or was stopped.
     """
 
     reason: str
+    fault: Exception | None = field(default=None, compare=False)
 
 
-def run_in_children(
-    work: Callable[[Context, Job], Result],
-    context: Context,
-    jobs: Sequence[Job],
-    *,
-    n_processes: int,
-    limits: Limits,
-) -> Iterator[tuple[int, Result | Lost]]:
-    """Yield the index of each job and its result, as they come.
+@dataclass(frozen=True)
+class Work(Generic[Request, Context, Job, Result]):
+    """What is done with each of many jobs; everything in it can be sent to another process.
+
+    Attributes
+    ----------
+    do : callable
+        Gives the result of ``(context, job)``; a function of a module.
+    open_context : callable or None
+        Makes the context of ``request``, once in each process; a function of a module. None: the request itself.
+    """
+
+    do: Callable[[Context, Job], Result]
+    open_context: Callable[[Request], Context] | None
+    request: Request
+
+
+class Executor(Protocol):
+    """Where jobs run: anything with this method can stand in for child processes."""
+
+    def run(self, work: Work[Any, Any, Job, Result], jobs: Sequence[Job]) -> Iterator[tuple[int, Result | Lost]]:
+        """Yield the index of each job and its result, in any order; Lost where it has none."""
+        ...
+
+
+def run_jobs(
+    work: Work[Request, Context, Job, Result], jobs: Sequence[Job], n_jobs: int | Executor, context: Context
+) -> Iterator[tuple[Job, Result]]:
+    """Give each job and its result as it is done; results do not depend on where.
+
+    Raises SettingsError: once all others are done, where jobs were lost with their process. Raises Exception: at once,
+    what the work itself raised.
 
     Parameters
     ----------
-    work : callable
-        A function of a module, ``work(context, job)``. It raises nothing that matters: an exception is a result.
-    context : object
-        Handed to every process once.
-    n_processes : int
-        How many run at a time.
-
-    Yields
-    ------
-    result : what ``work`` returned, or Lost
-        Lost where the process died, ran out of time, or ``work`` raised.
+    n_jobs : int or Executor
+        Jobs at once, each in a child process without a time limit; 1 runs them in this process, in ``context``.
     """
-    from multiprocessing.connection import wait
-
-    waiting = deque(enumerate(jobs))
-    children: list[_Child] = []
+    if isinstance(n_jobs, int) and (n_jobs == 1 or len(jobs) < 2):
+        for job in jobs:
+            yield job, work.do(context, job)
+        return
+    executor = ChildProcesses(n_jobs, Limits(seconds=math.inf)) if isinstance(n_jobs, int) else n_jobs
+    lost = dict.fromkeys(range(len(jobs)), "its executor gave nothing back")
+    results = executor.run(work, jobs)
     try:
-        while waiting or any(child.index is not None for child in children):
-            while waiting and len(children) < n_processes:
-                children.append(_Child(work, context, limits))
-            for child in children:
-                if child.index is None and waiting:
-                    child.give(*waiting.popleft())
-            busy = [child for child in children if child.index is not None]
-            pause = max(0.0, min(child.deadline for child in busy) - time.monotonic())
-            wait([child.connection for child in busy], timeout=pause)
-            for child in busy:
-                answer = child.answer()
-                if answer is not None:
-                    yield answer
-                    if not child.is_alive:
-                        children.remove(child)
-        for child in children:
-            child.dismiss()
+        for index, result in results:
+            if not isinstance(result, Lost):
+                del lost[index]
+                yield jobs[index], result
+            elif result.fault is not None:
+                raise result.fault
+            else:
+                lost[index] = result.reason
     finally:
-        for child in children:
-            child.kill()
+        if hasattr(results, "close"):  # children end now, and not when the generator is collected
+            results.close()
+    for index, reason in lost.items():
+        raise SettingsError(
+            f"{len(lost)} of {len(jobs)} jobs were not done, the first "
+            f"({getattr(jobs[index], 'name', f'number {index + 1}')}) because {reason}; run the same command again, "
+            "perhaps with fewer --jobs (what was finished is kept)"
+        )
+
+
+@dataclass(frozen=True)
+class ChildProcesses:
+    """Jobs in child processes of this machine, with limits.
+
+    Attributes
+    ----------
+    n_processes : int
+        At most; no more are started than there are jobs.
+    environment : dict of str to str
+        Variables that are set while children start, such as :data:`ONE_THREAD`.
+    """
+
+    n_processes: int
+    limits: Limits = field(default_factory=Limits)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def run(self, work: Work[Any, Any, Job, Result], jobs: Sequence[Job]) -> Iterator[tuple[int, Result | Lost]]:
+        """Yield the index of each job and its result, as they come."""
+        from multiprocessing.connection import wait
+
+        waiting = deque(enumerate(jobs))
+        children: list[_Child] = []
+        try:
+            while waiting or any(child.index is not None for child in children):
+                while waiting and len(children) < min(self.n_processes, len(jobs)):
+                    children.append(_Child(work, self.limits, self.environment))
+                for child in children:
+                    if child.index is None and waiting:
+                        child.give(*waiting.popleft())
+                busy = [child for child in children if child.index is not None]
+                pause = max(0.0, min(child.deadline for child in busy) - time.monotonic())
+                wait([child.connection for child in busy], timeout=None if math.isinf(pause) else pause)
+                for child in busy:
+                    outcome = child.outcome()
+                    if outcome is not None:
+                        yield outcome
+                        if not child.is_alive:
+                            children.remove(child)
+            for child in children:
+                child.dismiss()
+        finally:
+            for child in children:
+                child.kill()
 
 
 class _Child:
     """A process that waits for jobs."""
 
-    def __init__(self, work: Callable[[Any, Any], Any], context: Any, limits: Limits) -> None:
+    def __init__(self, work: Work[Any, Any, Any, Any], limits: Limits, environment: dict[str, str]) -> None:
         from multiprocessing import get_context
 
         spawning = get_context("spawn")
         self.connection, inner = spawning.Pipe()
-        memory = _memory_limit(limits)
-        self._process = spawning.Process(target=_serve, args=(inner, work, context, memory), daemon=True)
+        self._process = spawning.Process(target=_serve, args=(inner, work, _memory_limit(limits)), daemon=True)
         self._limits = limits
-        self._has_answered = False
+        self._has_worked = False
         self.index: int | None = None
         self.deadline = 0.0
         self.is_alive = True
-        with _environment(ONE_THREAD):
+        with _environment(environment):
             self._process.start()
         inner.close()
 
     def give(self, index: int, job: Any) -> None:
         """Hand over one job."""
         self.index = index
-        self.deadline = time.monotonic() + self._limits.seconds + (0.0 if self._has_answered else _START_SECONDS)
-        with contextlib.suppress(OSError):  # it died already: answer() says so
+        self.deadline = time.monotonic() + self._limits.seconds + (0.0 if self._has_worked else _START_SECONDS)
+        with contextlib.suppress(OSError):  # it died already: outcome() says so
             self.connection.send(job)
 
-    def answer(self) -> tuple[int, Any] | None:
+    def outcome(self) -> tuple[int, Any] | None:
         """Return what became of the job, or None while it is worked on."""
         index = self.index
         if index is None:
@@ -179,7 +239,7 @@ class _Child:
                 result = self.connection.recv()
             except (EOFError, OSError):
                 return index, self._lost_because()
-            self.index, self._has_answered = None, True
+            self.index, self._has_worked = None, True
             return index, result
         if time.monotonic() >= self.deadline:
             self.kill()
@@ -210,8 +270,8 @@ class _Child:
         self.connection.close()
 
 
-def _serve(connection: Any, work: Callable[[Any, Any], Any], context: Any, memory_bytes: int) -> None:
-    """Answer jobs until the parent has no more, in the child process."""
+def _serve(connection: Any, work: Work[Any, Any, Any, Any], memory_bytes: int) -> None:
+    """Do jobs until the parent has no more, in the child process."""
     import signal
     import threading
     import warnings
@@ -220,6 +280,7 @@ def _serve(connection: Any, work: Callable[[Any, Any], Any], context: Any, memor
     warnings.simplefilter("ignore")  # third-party warnings; what matters comes back as notes
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _limit_memory(memory_bytes)
+    contexts: list[Any] = []
     while True:
         try:
             job = connection.recv()
@@ -228,12 +289,27 @@ def _serve(connection: Any, work: Callable[[Any, Any], Any], context: Any, memor
         if job is None:
             return
         try:
-            result = work(context, job)
-        except MemoryError:
-            result = Lost(f"it needs more than the {memory_bytes / 1e9:.0f} GB of memory that a process may use")
+            if not contexts:
+                contexts.append(work.request if work.open_context is None else work.open_context(work.request))
+            result = work.do(contexts[0], job)
         except Exception as fault:
-            result = Lost(f"it met {type(fault).__name__}: {fault}")
+            is_memory = isinstance(fault, MemoryError) or "can't allocate memory" in str(fault)  # the latter is torch's
+            limit = f"it needs more than the {memory_bytes / 1e9:.0f} GB of memory that a process may use"
+            result = Lost(limit) if is_memory else Lost(f"it met {type(fault).__name__}: {fault}", _portable(fault))
         connection.send(result)
+
+
+def _portable(fault: Exception) -> Exception:
+    """Return a fault that can be made again in the parent from its arguments, with its traceback as a note."""
+    import traceback
+
+    note = "".join(traceback.format_exception(fault))
+    try:
+        type(fault)(*fault.args)
+    except Exception:
+        fault = RuntimeError(f"{type(fault).__name__}: {fault}")
+    fault.add_note(note)
+    return fault
 
 
 def _end_with_parent() -> None:
@@ -253,10 +329,11 @@ def _memory_limit(limits: Limits) -> int:
 
 
 def _limit_memory(memory_bytes: int) -> None:
+    """Limit what can be written to, not the address space, of which CUDA reserves more than there is memory."""
     import resource
 
     with contextlib.suppress(ValueError, OSError):  # not every system has this limit
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
 
 
 @contextmanager
@@ -271,79 +348,3 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def each_fold(
-    folds: Sequence[Work],
-    n_jobs: int,
-    fit: Callable[[Plan, Work], Result],
-    *,
-    plan: Plan,
-    make_plan: Callable[[Request], Plan],
-    request: Request,
-) -> Iterator[tuple[Work, Result]]:
-    """Give each fold's result as it is done.
-
-    Parameters
-    ----------
-    folds : sequence of Fold
-        Or of any other work that a process can be given, such as stacks of folds.
-    n_jobs : int
-        Folds fitted at once, each in a process of its own; results do not depend on it.
-    fit : callable
-        Gives a fold's result from the plan; a function of a module, so that processes can be given it.
-    plan : Plan
-        For folds that are fitted in this process.
-    make_plan : callable
-        Makes the same plan of ``request`` in a worker process; a function of a module.
-    request : Request
-        What ``make_plan`` is given.
-
-    Raises
-    ------
-    SettingsError
-        Where a worker process was killed.
-    """
-    if n_jobs == 1 or len(folds) < 2:
-        for fold in folds:
-            yield fold, fit(plan, fold)
-        return
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import active_children, get_context
-
-    with ProcessPoolExecutor(
-        min(n_jobs, len(folds)),
-        mp_context=get_context("spawn"),
-        initializer=_open_worker,
-        initargs=(make_plan, request),
-    ) as pool:
-        waiting = {pool.submit(_fit_in_worker, fit, fold): fold for fold in folds}
-        try:
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
-        except BrokenProcessPool as fault:
-            raise SettingsError(
-                "a worker process ended before its fold was done, perhaps for want of memory; run the same command "
-                "again with fewer --jobs (finished folds are kept)"
-            ) from fault
-        except BaseException:
-            for worker in active_children():  # the pool itself would wait for the folds that have begun
-                worker.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-_worker_plan: Any = None
-
-
-def _open_worker(make_plan: Callable[[Any], Any], request: Any) -> None:
-    """Make the plan once per worker process; it is the same in each."""
-    global _worker_plan
-    _worker_plan = make_plan(request)
-
-
-def _fit_in_worker(fit: Callable[[Any, Work], Result], fold: Work) -> Result:
-    if _worker_plan is None:
-        raise RuntimeError("the worker process was not opened")
-    return fit(_worker_plan, fold)

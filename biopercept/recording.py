@@ -11,12 +11,15 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FloatArray = NDArray[np.float64]
 SampleReader = Callable[[int, int], FloatArray]
@@ -25,14 +28,9 @@ _TOLERANCE_SECONDS = 1e-6  # onsets are sums of floats
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel of a signal.
+    """One channel of a signal: its name, tidied ("Fp1", "x", "ECG"), and the position of its electrode.
 
-    Attributes
-    ----------
-    name : str
-        Name as the source gives it, tidied ("Fp1", "x", "ECG").
-    position : tuple of three floats, or None
-        Electrode position in head coordinates, metres (mne's ``head`` frame); None where it is not known.
+    Positions are in metres in mne's ``head`` frame, None where not known.
     """
 
     name: str
@@ -41,15 +39,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class Interval:
-    """A labelled stretch of a recording.
-
-    Attributes
-    ----------
-    onset_seconds, duration_seconds : float
-        Seconds on the recording's clock.
-    label : str
-        The ``trial_type`` of the stretch, as the study names it.
-    """
+    """A labelled part of a recording, on the recording's clock; the label is its ``trial_type`` in the study."""
 
     onset_seconds: float
     duration_seconds: float
@@ -57,15 +47,15 @@ class Interval:
 
     @property
     def end_seconds(self) -> float:
-        """Return the end of the stretch in seconds on the recording's clock."""
+        """Return the end in seconds on the recording's clock."""
         return self.onset_seconds + self.duration_seconds
 
 
 @dataclass(frozen=True, eq=False)
 class Signal:
-    """Channels of one sensor that share a sampling rate, a start and a unit.
+    """Channels of one sensor with one sampling rate, one start and one unit.
 
-    Samples are read when they are asked for; a missing sample is NaN, never a filled value.
+    Samples are read on demand; a missing sample is NaN, never a filled value.
 
     Attributes
     ----------
@@ -79,8 +69,6 @@ class Signal:
         Hz. For an irregular signal the median rate, for information only.
     start_seconds : float
         Time of the first sample on the recording's clock, seconds.
-    n_samples : int
-        Samples per channel.
     reader : callable
         ``reader(start, stop)`` gives samples ``start`` to ``stop`` of every channel, shape
         (n_channels, stop - start), float64, NaN where missing.
@@ -157,6 +145,16 @@ class Signal:
         times = None if self.times is None else self.times + seconds
         return replace(self, start_seconds=self.start_seconds + seconds, times=times)
 
+    def with_samples(self, samples: NDArray[np.floating], sampling_rate: float) -> Signal:
+        """Return the signal with other samples, (n_channels, n_samples) in memory, at another rate."""
+        array = np.atleast_2d(np.asarray(samples, dtype=np.float64))
+        return replace(
+            self,
+            sampling_rate=float(sampling_rate),
+            n_samples=array.shape[1],
+            reader=lambda start, stop: array[:, start:stop],
+        )
+
     @staticmethod
     def from_samples(
         name: str,
@@ -164,33 +162,18 @@ class Signal:
         unit: str,
         sampling_rate: float,
         samples: NDArray[np.floating],
-        *,
-        start_seconds: float = 0.0,
         channels: tuple[Channel, ...] | None = None,
-        times: FloatArray | None = None,
-        source: str = "",
-        recognised_by: str = "",
-        derived_from: str = "",
     ) -> Signal:
-        """Return a signal that holds ``samples``, shape (n_channels, n_samples) or (n_samples,), in memory."""
-        array = np.atleast_2d(np.asarray(samples, dtype=np.float64))
+        """Return a signal from second zero that holds ``samples``, (n_channels, n_samples) or (n_samples,), in memory.
+
+        ``dataclasses.replace`` gives it another start, times or origin.
+        """
+        array = np.atleast_2d(samples)
         if channels is None:
             names = (name,) if len(array) == 1 else tuple(f"{name}{i + 1}" for i in range(len(array)))
             channels = tuple(Channel(n) for n in names)
-        return Signal(
-            name=name,
-            modality=modality,
-            unit=unit,
-            sampling_rate=float(sampling_rate),
-            start_seconds=float(start_seconds),
-            channels=channels,
-            n_samples=array.shape[1],
-            reader=lambda start, stop: array[:, start:stop],
-            times=times,
-            source=source,
-            recognised_by=recognised_by,
-            derived_from=derived_from,
-        )
+        empty = Signal(name, modality, unit, 0.0, 0.0, channels, n_samples=0, reader=lambda start, stop: array)
+        return empty.with_samples(array, sampling_rate)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,10 +182,6 @@ class Recording:
 
     Attributes
     ----------
-    subject, session, name : str
-        Whose recording, which session (may be empty), and the recording's own name.
-    intervals : tuple of Interval
-        Labelled stretches, in time order; may be empty.
     started_at : datetime or None
         Wall-clock time of second zero, used only to place several files on one clock; with a zone where the
         format gives absolute time (E4, unix stamps), without one where it gives the device's local time (EDF,
@@ -224,6 +203,14 @@ class Recording:
         """Return the time from second zero to the end of the last signal."""
         return max((signal.end_seconds for signal in self.signals), default=0.0)
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per signal: what it is, its unit, rate and time, and how it was recognised."""
+        import pandas as pd
+
+        names = ("name", "modality", "unit", "sampling_rate", "start_seconds", "duration_seconds", "recognised_by")
+        rows = [[getattr(signal, name) for name in names] for signal in self.signals]
+        return pd.DataFrame(rows, columns=list(names))
+
     def signals_of(self, modality: str) -> tuple[Signal, ...]:
         """Return the signals of one modality, in order."""
         return tuple(signal for signal in self.signals if signal.modality == modality)
@@ -231,10 +218,7 @@ class Recording:
     def signal(self, name: str) -> Signal:
         """Return the signal of that name.
 
-        Raises
-        ------
-        KeyError
-            Where no signal has the name; the message lists the names there are.
+        Raises KeyError where no signal has the name; the message lists the names there are.
         """
         for signal in self.signals:
             if signal.name == name:
@@ -246,16 +230,8 @@ class Recording:
 class RecordingLabels:
     """The labels of one recording, as its study's tables give them.
 
-    Attributes
-    ----------
-    intervals : tuple of Interval
-        Labelled stretches, seconds on the recording's clock.
-    interval_values : tuple of mapping of str to float
-        For each stretch its numbers by column, missing ones left out; empty where no task asks for any.
-    condition : str
-        Label of the whole recording; empty where there is none.
-    values : mapping of str to float
-        Numbers of the whole recording (or of its participant) by column.
+    ``condition`` is the label of the full recording, ``values`` are its (or its participant's) numbers by column;
+    ``interval_values`` are those of each interval without the missing ones, empty where no task uses any.
     """
 
     intervals: tuple[Interval, ...] = ()
@@ -264,11 +240,11 @@ class RecordingLabels:
     values: Mapping[str, float] = field(default_factory=dict)
 
     def is_empty(self) -> bool:
-        """Return whether nothing is said."""
+        """Return whether the study says nothing of the recording."""
         return not (self.intervals or self.condition or self.values)
 
     def numbers(self, column: str) -> tuple[tuple[Interval, float], ...]:
-        """Return the stretches that have a number in a column, with it."""
+        """Return the intervals that have a number in a column, with it."""
         pairs = zip(self.intervals, self.interval_values, strict=False)
         return tuple((interval, cells[column]) for interval, cells in pairs if column in cells)
 
@@ -278,10 +254,8 @@ class RecordingLabels:
         Parameters
         ----------
         label : str
-            Of the stretch that the window was cut from; empty for a window that was cut without regard to labels,
-            which is then given the number of any stretch it lies wholly inside.
-        onset, length_seconds : float
-            The window, seconds on the recording's clock.
+            Of the interval that the window was cut from; empty for a window that was cut without regard to labels,
+            which is then given the number of any interval it lies fully inside.
         """
         if column in self.values:
             return self.values[column]
@@ -306,10 +280,7 @@ class RecordingLabels:
     def from_json(document: Mapping[str, Any]) -> RecordingLabels:
         """Return the labels that :meth:`to_json` wrote.
 
-        Raises
-        ------
-        StoreError
-            Where the document is not of that form.
+        Raises StoreError where the document is not of that form.
         """
         try:
             rows = document["intervals"]
@@ -331,10 +302,7 @@ def labels_text(labels: Mapping[str, RecordingLabels]) -> str:
 def labels_from_text(text: str) -> dict[str, RecordingLabels]:
     """Return the labels that :func:`labels_text` wrote.
 
-    Raises
-    ------
-    StoreError
-        Where the text is not of that form.
+    Raises StoreError where the text is not of that form.
     """
     try:
         documents = json.loads(text).items()

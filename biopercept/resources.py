@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
+
+from biopercept.errors import OutputError
 
 
 def preset_names() -> tuple[str, ...]:
@@ -17,10 +20,7 @@ def preset_names() -> tuple[str, ...]:
 def preset_text(name: str) -> str:
     """Return the YAML text of a packaged preset.
 
-    Raises
-    ------
-    FileNotFoundError
-        Where there is no such preset.
+    Raises FileNotFoundError where there is no such preset.
     """
     return files("biopercept.configs").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
 
@@ -30,3 +30,21 @@ def sample_study() -> Iterator[Path]:
     """Give the folder of the packaged sample study, as a path that exists while the context does."""
     with as_file(files("biopercept.sample_data").joinpath("study")) as folder:
         yield Path(folder)
+
+
+def copy_sample_study(target: Path) -> Path:
+    """Return the folder that the packaged sample study was copied to; a copy that is already there is kept.
+
+    Raises OutputError where it cannot be written.
+    """
+    if (target / "study.yaml").is_file():
+        return target
+    unfinished = target.with_name(f".{target.name}.copying")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        with sample_study() as source:
+            shutil.copytree(source, unfinished)
+        unfinished.rename(target)
+    except OSError as fault:
+        raise OutputError(f"the sample study cannot be copied to {target}: {fault.strerror or fault}") from fault
+    return target

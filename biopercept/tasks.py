@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from biopercept.errors import StudyError
+from biopercept.typed_values import FieldError, from_plain, omitted, to_plain
 
 Kind = Literal["classification", "ordinal", "regression"]
 CLASSIFICATION: Kind = "classification"
@@ -17,12 +17,10 @@ KINDS: tuple[Kind, ...] = (CLASSIFICATION, ORDINAL, REGRESSION)
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to predict.
+    """One thing to predict: the key under ``tasks`` in study.yaml, and what it means.
 
     Attributes
     ----------
-    name : str
-        Key under ``tasks`` in study.yaml.
     kind : "classification", "ordinal" (classes in order, the lowest first) or "regression"
     classes : dict of str to tuple of str
         Class name -> labels (``trial_type`` or ``condition``) that belong to it, in the order of the study file,
@@ -30,11 +28,11 @@ class Task:
     ignore : tuple of str
         Labels that are known and left out of this task.
     column : str or None
-        Numeric column to predict, of events.tsv (a number of each stretch), recordings.tsv or participants.tsv;
+        Numeric column to predict, of events.tsv (a number of each interval), recordings.tsv or participants.tsv;
         None for classes.
     label_is_file : bool
-        True where every recording holds one class (or number) only, so that any statistic of a whole file gives
-        the label away; such a task is scored with ``global`` normalisation.
+        True where every recording holds one class (or number) only, so that any statistic of the file
+        reveals the label; such a task is scored with ``global`` normalisation.
     mean, scale : float
         Of a fitted regression: mean and standard deviation of the numbers among the training subjects, in the unit of
         the study's column; its network gives ``(number - mean) / scale``. 0 and 1 in a study, and for classes.
@@ -52,12 +50,12 @@ class Task:
     ignore: tuple[str, ...] = ()
     column: str | None = None
     label_is_file: bool = False
-    mean: float = 0.0
-    scale: float = 1.0
+    mean: float = omitted(0.0)
+    scale: float = omitted(1.0)
 
     @property
     def is_classification(self) -> bool:
-        """Return whether the answer is one of a few classes or levels, with probabilities."""
+        """Return whether a class or a level is predicted, with probabilities."""
         return self.kind != REGRESSION
 
     @property
@@ -107,41 +105,18 @@ class Task:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values that :meth:`from_json` reads back."""
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "classes": {name: list(labels) for name, labels in self.classes.items()},
-            "ignore": list(self.ignore),
-            "column": self.column,
-            "label_is_file": self.label_is_file,
-            **({} if (self.mean, self.scale) == (0.0, 1.0) else {"mean": self.mean, "scale": self.scale}),
-        }
+        return dict(to_plain(self))
 
     @staticmethod
-    def from_json(document: Mapping[str, Any]) -> Task:
+    def from_json(document: Any) -> Task:
         """Return the task that :meth:`to_json` wrote.
 
-        Raises
-        ------
-        StudyError
-            Where the document is not such a task.
+        Raises StudyError where the document is not such a task.
         """
         try:
-            kind = document["kind"]
-            if kind not in KINDS:
-                raise ValueError(f"kind is {kind!r}")
-            column = document["column"]
-            return Task(
-                name=str(document["name"]),
-                kind=kind,
-                classes={str(n): tuple(str(x) for x in labels) for n, labels in document["classes"].items()},
-                ignore=tuple(str(label) for label in document["ignore"]),
-                column=None if column is None else str(column),
-                label_is_file=bool(document["label_is_file"]),
-                mean=float(document.get("mean", 0.0)),
-                scale=float(document.get("scale", 1.0)),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as fault:
-            raise StudyError(
-                f"a stored task cannot be read ({type(fault).__name__}: {fault}); prepare again"
-            ) from fault
+            task = from_plain(Task, document)
+            if absent := sorted(to_plain(Task("")).keys() - document.keys()):  # defaults are for code, not for files
+                raise FieldError(absent[0], "its value")
+            return task
+        except FieldError as fault:
+            raise StudyError(f"{fault.sentence('a stored task')}; prepare again") from fault

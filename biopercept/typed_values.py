@@ -65,9 +65,9 @@ def unwritten(default: Any = None) -> Any:
     return _field(default, "unwritten")
 
 
-def written_as(name: str) -> Any:
-    """Return a dataclass field without default that has another name in the file."""
-    return field(metadata={"name": name})
+def written_as(name: str, default: Any = MISSING) -> Any:
+    """Return a dataclass field that has another name in the file."""
+    return field(default=default, metadata={"name": name})
 
 
 def _name_of(part: dataclasses.Field[Any]) -> str:
@@ -137,15 +137,13 @@ def _default(part: dataclasses.Field[Any]) -> Any:
 def from_plain(kind: type[T], content: Any, place: str = "") -> T:
     """Return a dataclass from what JSON holds of it.
 
+    Raises FieldError where a value is absent or of another type, or the class itself refuses its values with a
+    ValueError.
+
     Parameters
     ----------
     place : str
         What faults call the content: its path from the top of the file, empty at the top.
-
-    Raises
-    ------
-    FieldError
-        Where a value is absent or of another type, or the class itself refuses its values with a ValueError.
     """
     if not isinstance(content, dict):
         raise FieldError(place, "an object with named values", content)
@@ -178,6 +176,8 @@ def _schema_of(kind: Any) -> tuple[tuple[str, str, Any, bool], ...]:
 def read_as(hint: Any, given: Any, place: str, *, from_text: bool = False) -> Any:
     """Return a value as the type of an annotation.
 
+    Raises FieldError where it is of another type. NaN and infinity are no numbers.
+
     Parameters
     ----------
     given : object
@@ -186,11 +186,6 @@ def read_as(hint: Any, given: Any, place: str, *, from_text: bool = False) -> An
         What a fault calls it.
     from_text : bool
         Read text as the number, truth value or null that it spells, as YAML and tables give it.
-
-    Raises
-    ------
-    FieldError
-        Where it is of another type. NaN and infinity are no numbers.
     """
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:

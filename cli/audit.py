@@ -45,11 +45,13 @@ def audit(
     Each verdict comes with a sentence that can be quoted.
     """
     from biopercept.audit import audit as auditing
+    from biopercept.config import Purpose
     from biopercept.files import only_writer, write_text
     from biopercept.report.audit import print_audit
     from biopercept.results.audit import OK
 
-    settings = preset.of_store(store, quiet=run.quiet)
+    purpose = Purpose.of("audit", "perceiver-io" if audited.fit else "logistic", data.task, fit=audited.fit)
+    settings = preset.of_store(store, purposes=[purpose], quiet=run.quiet)
     request = auditing.AuditRequest(
         options.evaluation_request(settings, [store], data, preset, run, model="logistic", task=data.task),
         settings.audit,

@@ -52,10 +52,19 @@ def cross_validate(
 
     An interrupted run goes on where it stopped.
     """
+    from biopercept.config import Purpose
     from biopercept.evaluation import cross_validation
     from biopercept.report.page import print_scores, write_figures
 
-    settings = model.of_store(stores[0], folds.named, quiet=run.quiet)
+    purpose = Purpose.of(
+        "cross-validate",
+        model.model,
+        data.task,
+        pretrain=model.pretrain,
+        start_from=model.start_from,
+        folds_from=folds.folds_from,
+    )
+    settings = model.of_store(stores[0], folds.named, purposes=[purpose], quiet=run.quiet, usual=folds.usual)
     request = options.evaluation_request(
         settings,
         stores,

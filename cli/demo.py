@@ -26,6 +26,8 @@ def demo(
 
     Writes to demo-output unless --output says otherwise. When interrupted, the same command goes on where it was.
     """
+    from biopercept.resources import copy_sample_study
+
     from .check import check
     from .cross_validate import ScoredFolds, cross_validate
     from .predict import predict
@@ -43,11 +45,13 @@ def demo(
         say(f"      biopercept {command}", quiet=quiet)
 
     sets = "".join(f" --set {change}" for change in WINDOWS)
-    _copy_study(study)
+    copy_sample_study(study)
     step(1, "check the study: six kinds of sensor, two devices on each person", f"check {study}")
     check(study)
     step(2, "clean, cut and store every recording", f"prepare {study} -o {store} --jobs {jobs}{sets}")
-    prepare(study, store, preset=options.Preset(overrides=WINDOWS), run=StudyRun(jobs=jobs, quiet=quiet))
+    prepare(
+        study, store, preset=options.Preset(overrides=WINDOWS), run=StudyRun(jobs=jobs, overwrite=True, quiet=quiet)
+    )
     fingerprint = _fingerprint(store)
     for name in MODELS:
         scores = folder / "scores" / name
@@ -69,31 +73,6 @@ def demo(
     step(6, "write the report", f"report {folder}")
     report(folder, overwrite=True, quiet=True)
     _say_where(folder, quiet=quiet)
-
-
-def _copy_study(target: Path) -> None:
-    """Put the packaged study where the user can look at it; a copy that is already there is kept.
-
-    Raises
-    ------
-    OutputError
-        Where it cannot be written.
-    """
-    import shutil
-
-    from biopercept.errors import OutputError
-    from biopercept.resources import sample_study
-
-    if (target / "study.yaml").is_file():
-        return
-    unfinished = target.with_name(f".{target.name}.copying")
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        with sample_study() as source:
-            shutil.copytree(source, unfinished)
-        unfinished.rename(target)
-    except OSError as fault:
-        raise OutputError(f"the sample study cannot be copied to {target}: {fault.strerror or fault}") from fault
 
 
 def _fingerprint(store: Path) -> str:
@@ -121,12 +100,12 @@ def _scored_store(scores: Path) -> str | None:
 def _train_once(store: Path, fingerprint: str, model: Path, scores: Path, unseen: str, *, quiet: bool) -> None:
     """Train unless the model folder already holds a model of this very store."""
     from biopercept.errors import CheckpointError
-    from biopercept.training.checkpoint import load_checkpoint
+    from biopercept.training.checkpoint import load_model
 
     from .train import train
 
     try:
-        trained_on = load_checkpoint(model).training.get("store")
+        trained_on = load_model(model).training.get("store")
     except CheckpointError:
         trained_on = None
     if trained_on == fingerprint:

@@ -23,10 +23,10 @@ def export(
     """Write a model as ONNX; needs the extra onnx."""
     from biopercept.errors import OutputError
     from biopercept.inference.onnx_export import TOLERANCE, check_export, export_onnx
-    from biopercept.training.checkpoint import load_checkpoint
+    from biopercept.training.checkpoint import load_model
 
     refuse_existing(output, overwrite=run.overwrite)
-    checkpoint = load_checkpoint(model)
+    checkpoint = load_model(model)
     chosen = options.listed(modalities)
     say("exporting; this takes a minute", quiet=run.quiet)
     names = export_onnx(checkpoint, output, chosen)

@@ -18,7 +18,7 @@ from .panels import DATA, FOLDS, MODEL, RUN, SETTINGS
 from .terminal import say
 
 if TYPE_CHECKING:
-    from biopercept.config import Config
+    from biopercept.config import Config, Purpose
     from biopercept.evaluation.plan import EvaluationRequest
 
 data_option, fold_option, model_option, setting_option, run_option = (
@@ -136,11 +136,11 @@ class Preset:
     config: ConfigName = None
     overrides: Overrides = None
 
-    def load(self) -> Config:
+    def load(self, *purposes: Purpose) -> Config:
         """Return the effective settings of a command that reads no store."""
         from biopercept.config import load_config
 
-        return load_config(self.config, self.overrides or ())
+        return load_config(self.config, self.overrides or (), purposes=purposes)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,13 @@ class ModelPreset(Preset):
     normalisation: Normalisation = None
 
     def of_store(
-        self, store: Path, named: Mapping[str, object] | None = None, *, quiet: bool, usual: Sequence[str] = ()
+        self,
+        store: Path,
+        named: Mapping[str, object] | None = None,
+        *,
+        purposes: Sequence[Purpose],
+        quiet: bool,
+        usual: Sequence[str] = (),
     ) -> Config:
         """Return the effective settings of a command that reads a store, whose windows and cleaning are the store's.
 
@@ -158,6 +164,8 @@ class ModelPreset(Preset):
         ----------
         named : mapping of setting to value
             Of options that stand for one setting, None where not given; they overrule ``--set``.
+        purposes : sequence of Purpose
+            What the settings are for: a setting that is given and none of them reads is refused.
         usual : sequence of str
             ``section.key=value`` of the command itself, which ``--set`` overrules.
         """
@@ -165,7 +173,8 @@ class ModelPreset(Preset):
 
         given = {**(named or {}), "normalisation.mode": self.normalisation}
         changes = [f"{key}={value}" for key, value in given.items() if value is not None]
-        settings, warnings = load_config_for(store, self.config, [*usual, *(self.overrides or ()), *changes])
+        overrides = [*(self.overrides or ()), *changes]
+        settings, warnings = load_config_for(store, self.config, overrides, assumed=usual, purposes=purposes)
         for warning in warnings:
             say(f"warning: {warning}", quiet=quiet)
         return settings
@@ -231,11 +240,15 @@ class StudyFolds(Folds):
     @property
     def named(self) -> dict[str, object]:
         """Return the settings that these options stand for; None where not given."""
+        return {**super().named, "evaluation.stratify": self.stratify or None}
+
+    @property
+    def usual(self) -> tuple[str, ...]:
+        """Return the settings by which the folds of an earlier run were made, where those are taken."""
         from biopercept.evaluation.folds import given_settings
 
-        given = {**super().named, "evaluation.stratify": self.stratify or None}
         earlier = {} if self.folds_from is None else given_settings(self.folds_from)
-        return {**earlier, **{name: value for name, value in given.items() if value is not None}}
+        return tuple(f"{name}={value}" for name, value in earlier.items())
 
 
 def listed(names: str | None) -> tuple[str, ...] | None:

@@ -18,9 +18,11 @@ def personalise(
 
     Folds are k-fold over subjects unless --split or --set says otherwise. An interrupted run goes on where it stopped.
     """
+    from biopercept.config import Purpose
     from biopercept.evaluation import personalisation
 
-    settings = preset.of_store(store, folds.named, quiet=run.quiet, usual=("evaluation.split=k-fold",))
+    purposes, usual = [Purpose.of("personalise", task=data.task)], ("evaluation.split=k-fold",)
+    settings = preset.of_store(store, folds.named, purposes=purposes, quiet=run.quiet, usual=usual)
     request = options.evaluation_request(settings, [store], data, preset, run, task=data.task)
     with fold_progress("personalisation: folds", quiet=run.quiet, verbose=run.verbose) as show:
         result = personalisation.personalise(

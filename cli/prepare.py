@@ -21,6 +21,7 @@ class StudyRun(options.Printing):
     """How the command runs; what an earlier run prepared is used again."""
 
     jobs: options.Jobs = 1
+    overwrite: options.Overwrite = False
     quiet: options.Quiet = False
     verbose: options.Verbose = False
 
@@ -37,12 +38,13 @@ def prepare(
 
     Exit code 1 where some recordings failed: they are named here and in STORE.log.csv, and the others are stored.
     """
+    from biopercept.config import Purpose
     from biopercept.prepare.recording import PrepareSettings
     from biopercept.prepare.study import PrepareRun, chosen_subjects, prepare_study
     from biopercept.studies.loading import load_study
 
+    settings = preset.load(Purpose("prepare"))
     loaded = load_study(study)
-    settings = preset.load()
     with progress(quiet=run.quiet) as bar:
         task = bar.add_task("preparing", total=None)
 
@@ -62,7 +64,7 @@ def prepare(
             output,
             PrepareSettings(settings.windows, settings.cleaning),
             subjects=chosen_subjects(loaded, people.chosen, people.excluded),
-            run=PrepareRun(n_jobs=run.jobs, restart=restart),
+            run=PrepareRun(n_jobs=run.jobs, restart=restart, overwrite=run.overwrite),
             on_progress=show,
         )
     if run.as_json:

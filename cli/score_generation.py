@@ -20,9 +20,11 @@ def score_generation(
     """
     from dataclasses import replace
 
+    from biopercept.config import Purpose
     from biopercept.evaluation import generation
 
-    settings = preset.of_store(store, {"evaluation.n_folds": folds}, quiet=run.quiet)
+    purposes = [Purpose("score-generation")]
+    settings = preset.of_store(store, {"evaluation.n_folds": folds}, purposes=purposes, quiet=run.quiet)
     request = options.evaluation_request(settings, [store], people, preset, run, fit=settings.fit(is_pretrained=True))
     with fold_progress("generation: folds", quiet=run.quiet, verbose=run.verbose) as show:
         result = generation.score_generation(

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from biopercept.errors import OutputError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from biopercept.config import Config
+    from biopercept.config import Config, Purpose
     from biopercept.data.splits import Fold
 
 
@@ -105,29 +103,24 @@ def print_result(result: Any, page: str, *, as_json: bool, quiet: bool) -> None:
 
 
 def refuse_existing(output: Path, *, overwrite: bool, is_folder: bool = True) -> None:
-    """Refuse an output that exists and is not empty, or is a file where a folder is written.
+    """Refuse an output that exists without ``--overwrite``: :func:`biopercept.files.refuse_existing`."""
+    from biopercept import files
 
-    Raises
-    ------
-    OutputError
-        With exit code 2 where it does and ``overwrite`` is not set.
-    """
-    is_taken = output.is_file() or (output.is_dir() and any(output.iterdir()))
-    if is_taken and not overwrite:
-        fault = OutputError(f"{output} exists and is not empty; choose another output or add --overwrite")
-        fault.exit_code = 2
-        raise fault
-    if is_folder and output.is_file():
-        fault = OutputError(f"{output} is a file; choose a folder for the results")
-        fault.exit_code = 2
-        raise fault
+    files.refuse_existing(output, overwrite=overwrite, is_folder=is_folder)
 
 
-def settings_for(store: Path, config: str | None, overrides: list[str] | None, *, quiet: bool = False) -> Config:
+def settings_for(
+    store: Path,
+    config: str | None,
+    overrides: list[str] | None,
+    *,
+    purposes: Sequence[Purpose] = (),
+    quiet: bool = False,
+) -> Config:
     """Return the effective settings of a command that reads a store: its windows and cleaning are the store's."""
     from biopercept.config import load_config_for
 
-    settings, warnings = load_config_for(store, config, overrides or ())
+    settings, warnings = load_config_for(store, config, overrides or (), purposes=purposes)
     for warning in warnings:
         say(f"warning: {warning}", quiet=quiet)
     return settings

@@ -12,6 +12,7 @@ from . import options
 from .terminal import print_json, print_text, progress, say
 
 if TYPE_CHECKING:
+    from biopercept.config import Purpose
     from biopercept.tuning.candidates import Draft
     from biopercept.tuning.design import Candidate
 
@@ -41,6 +42,7 @@ class _Given:
     data: options.Data
     preset: options.Preset
     run: options.FoldRun
+    purposes: tuple[Purpose, ...]
 
 
 def tune(
@@ -65,7 +67,8 @@ def tune(
         *(read_candidates(choice.candidates) if choice.candidates is not None else ()),
         *(random_trials(choice.trials, run.seed) if choice.trials else ()),
     ]
-    given = _Given(store, choice.folds, data, preset, run)
+    purposes = tuple(_purpose(draft, data.task) for draft in drafts if not draft.members)
+    given = _Given(store, choice.folds, data, preset, run, purposes)
     n_done: dict[int, int] = {}
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("inner fits", total=None)
@@ -89,8 +92,15 @@ def tune(
     print_text(str(output / "tuning.md"))
 
 
+def _purpose(draft: Draft, task: str | None) -> Purpose:
+    from biopercept.config import Purpose
+
+    return Purpose.of("tune", draft.model, task, pretrain=draft.is_pretrained)
+
+
 def _candidate(draft: Draft, given: _Given) -> Candidate:
     """Return what is fitted for a draft: the command's settings, and over them what the draft changes."""
+    from biopercept.config import unread_sentence
     from biopercept.errors import SettingsError
     from biopercept.tuning.design import Candidate
 
@@ -100,7 +110,11 @@ def _candidate(draft: Draft, given: _Given) -> Candidate:
     changes = [f"{key}={value}" for key, value in draft.settings]
     preset = options.ModelPreset(draft.config or given.preset.config, [*(given.preset.overrides or ()), *changes])
     try:
-        settings = preset.of_store(store, quiet=True)
+        usual = ("evaluation.split=k-fold",)
+        settings = preset.of_store(store, purposes=given.purposes, quiet=True, usual=usual)
+        for key, _ in draft.settings:  # the command's settings are for whichever candidate reads them
+            if sentence := unread_sentence(key, [_purpose(draft, given.data.task)], settings):
+                raise SettingsError(sentence)
     except SettingsError as fault:
         raise SettingsError(f"candidate {draft.name}: {fault}") from fault
     request = options.evaluation_request(

@@ -168,10 +168,7 @@ def write_wrist(path: Path, signals: Mapping[str, body.Series]) -> None:
 def write_study(output: Path, subjects: Sequence[str] | None = None) -> None:
     """Write the study folder, or the part of it that is about the given subjects.
 
-    Raises
-    ------
-    OutputError
-        Where it cannot be written.
+    Raises OutputError where it cannot be written.
     """
     tables = StudyTables()
     for number, plan in enumerate(PLANS):

@@ -16,6 +16,8 @@ PRIVATE_WORDS = frozenset({"told", "held", "found", "asked", "said", "own"})
 """Variable names that do not say what the variable holds."""
 MOST_PARAMETERS = 6
 IN_FOLDER = "variables called so in "
+FOR_NOTEBOOKS = "to_frame"
+"""The method of results that users call, and nothing in the package."""
 FORKED_KINDS = frozenset({"Checkpoint", "Plan", "Plans", "Fitted", "Store", "Stores"})
 _LEAST_LINES_ALONE = 200  # a file that serves one neighbour alone must be longer than this
 
@@ -358,6 +360,7 @@ def unused(tree: SourceTree) -> list[str]:
         by_name.setdefault(full.rpartition(".")[2], []).append(full)
     queue = [full for full in units if full.endswith(".")]
     queue += [full for full, (_, node) in tree.definitions.items() if _is_registered(node)]
+    queue += [full for full in tree.definitions if full.endswith(f".{FOR_NOTEBOOKS}")]
     queue += [
         full for name, owners in by_name.items() if name.startswith("__") for full in owners if full.count(".") == 1
     ]

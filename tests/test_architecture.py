@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = tuple(
         "evaluation",
         "audit comparison tuning benchmarks",
         "config",
+        "notebook",
         "cli configs sample_data",
     )
 )

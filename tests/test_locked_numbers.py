@@ -31,10 +31,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from read_settings import set_what_is_read
 from typer.testing import CliRunner
 
 from biopercept.cli.main import build_app
+from biopercept.files import write_json
 from biopercept.resources import sample_study
+from biopercept.results.audit import Audit
+from biopercept.results.comparison import Comparison
+from biopercept.results.cross_validation import CrossValidation, NumberValidation
+from biopercept.results.curves import LearningCurve, PersonalCurve
+from biopercept.results.folder import FoldsFile
+from biopercept.results.generation import Generation
+from biopercept.results.predictions import PredictionSidecar, TraceSidecar
+from biopercept.results.tuning import Tuning
+from biopercept.typed_values import from_plain, to_plain
 
 LOCKS = Path(__file__).with_name("locked_numbers.json")
 IS_WRITING = os.environ.get("BIOPERCEPT_WRITE_LOCKS") == "1"
@@ -44,6 +55,7 @@ SMALL = (
     "training.n_epochs=2", "training.batch_size=32",
 )  # fmt: skip
 NO_NETWORK: tuple[str, ...] = ()
+WITHOUT_SETTINGS = ("predict", "compare")
 TWO_FOLDS = ("--split", "k-fold", "--folds", 2)
 # What depends on the machine or the clock, and what is no number: warnings, settings, versions of the layout.
 NOT_LOCKED = frozenset({
@@ -158,7 +170,7 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _run(*words: object, settings: Iterable[str] = (), network: tuple[str, ...] = SMALL) -> None:
-    chosen = [word for text in (*network, *settings) for word in ("--set", text)]
+    chosen = [] if words[0] in WITHOUT_SETTINGS else set_what_is_read(*words, settings=(*network, *settings))
     outcome = CliRunner().invoke(build_app(), [*map(str, words), *chosen, "-q"], catch_exceptions=False)
     assert outcome.exit_code == 0, outcome.output
 
@@ -465,6 +477,21 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(n_threads)
 
 
+RESULTS: dict[str, Any] = {
+    kind.FILE: kind for kind in (Audit, Comparison, FoldsFile, Generation, LearningCurve, PersonalCurve, Tuning)
+} | {PersonalCurve.FOLDS: FoldsFile, "generation_folds.json": FoldsFile, "scores.json": CrossValidation}
+"""The class of each file of results; of predictions it depends on more than the name."""
+
+
+def _class_of(path: Path, document: dict[str, Any]) -> Any:
+    """Return the class of a result file, or None where it is not one."""
+    if document.get("kind") == "regression":
+        return NumberValidation
+    if path.name.endswith(("_predictions.json", "_trace.json")):
+        return PredictionSidecar if path.name.endswith("_predictions.json") else TraceSidecar
+    return RESULTS.get(path.name)
+
+
 @pytest.fixture(scope="module")
 def runs(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return Runs(tmp_path_factory.mktemp("runs"), made)
@@ -524,3 +551,37 @@ def test_numbers_are_those_that_were_locked(name: str, locks: dict[str, Any], ru
     if locks["machine"] == machine():
         assert differences(locked, outcome) == []
     assert_close(locked, outcome, CLOSE if name in FEATURES_ALONE else LOOSE)
+
+
+WRITTEN = {
+    "classes": "scores.json folds.json", "ordinal": "scores.json", "regression": "scores.json",
+    "two tasks": "stress/scores.json load/scores.json", "missing sensors": "scores.json",
+    "isotonic and sets": "scores.json", "split by time": "scores.json", "temperature": "scores.json",
+    "pretrained in each fold": "scores.json", "audit": "audit.json", "tuned": "tuning.json nested/folds.json",
+    "predicted classes and numbers": "*_predictions.json *_trace.json",
+}  # fmt: skip
+FOLDERS = {
+    "personal curve": "curve",
+    "generation": "generation",
+    "learning curve": "learning",
+    "compared": "comparison",
+}
+WRITTEN |= {"personal curve": "personalisation.json personalisation_folds.json", "compared": "compare.json",
+            "generation": "generation.json generation_folds.json",
+            "learning curve": "learning_curve.json share-1/scores.json"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_files_of_commands_are_read_and_written_again_byte_for_byte(name: str, runs: Runs, tmp_path: Path) -> None:
+    folder = runs.folder / FOLDERS.get(name, name)
+    if not folder.is_dir():
+        CASES[name](runs)
+    for pattern in WRITTEN[name].split():
+        assert list(folder.rglob(pattern)), pattern
+    for path in folder.rglob("*.json"):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        kind = _class_of(path, document)
+        if kind is not None:
+            plain = {"schema": document["schema"]} if "schema" in document else {}
+            write_json(tmp_path / "again.json", plain | to_plain(from_plain(kind, document)))
+            assert (tmp_path / "again.json").read_bytes() == path.read_bytes(), path

@@ -5,15 +5,24 @@ Its files are audit.json for programs and audit.md for people; what is no audit 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from biopercept.audit.confounds import probe_design
-from biopercept.audit.contrasts import probe_permutation, probe_random_split
+from biopercept.audit.confounds import probe_design, probe_permutation, probe_random_split
+from biopercept.audit.data import (
+    FEATURES,
+    LATENTS,
+    OUTPUTS,
+    AuditData,
+    AuditSettings,
+    FoldValues,
+    LabelScore,
+    gather,
+    has_all_values,
+)
 from biopercept.audit.design import (
     constant_label,
     fixed_order,
@@ -25,25 +34,15 @@ from biopercept.audit.design import (
     spread,
 )
 from biopercept.audit.identity import logits_of, probe_identity, subject_tells_label
-from biopercept.audit.material import (
-    FEATURES,
-    LATENTS,
-    OUTPUTS,
-    AuditSettings,
-    FoldValues,
-    LabelScore,
-    Material,
-    gather,
-    has_all_values,
-)
 from biopercept.audit.model_outputs import FOLDER, ModelOutputs, fit_model, probe_folds, read_outputs
 from biopercept.audit.time import probe_clock_agreement, probe_time
 from biopercept.baselines.features import fit_logistic
 from biopercept.baselines.probes import fit_clock
 from biopercept.data.normalisation import FloatArray
 from biopercept.data.splits import Fold
-from biopercept.errors import OutputError, SettingsError
+from biopercept.errors import SettingsError
 from biopercept.evaluation.plan import EvaluationRequest
+from biopercept.evaluation.runs import remove, require_own_folder
 from biopercept.files import write_text
 from biopercept.report.audit import audit_page
 from biopercept.results.audit import VERDICTS, Audit, Finding, Skipped, Verdict, worst_verdict
@@ -97,7 +96,7 @@ class AuditResult:
         Name of the model whose answers were audited.
     """
 
-    material: Material
+    data: AuditData
     findings: tuple[Finding, ...]
     skipped: tuple[Skipped, ...]
     model: str | None
@@ -127,6 +126,9 @@ def audit(
 ) -> AuditResult:
     """Return the findings of an audit.
 
+    Raises StudyError where task, windows, subjects, scores or participants cannot be used. Raises SettingsError where
+    settings, scores and store do not fit each other.
+
     Parameters
     ----------
     output : Path
@@ -137,29 +139,20 @@ def audit(
         Told the name of each group of probes as it begins.
     on_fold : callable, optional
         Told ``(fold, was_done_before, n_folds)`` as folds of the network finish.
-
-    Raises
-    ------
-    StudyError
-        Where task, windows, subjects, scores or participants cannot be used.
-    SettingsError
-        Where settings, scores and store do not fit each other.
     """
     with open_store(request.evaluation.store) as store, threads(1):
-        material = gather(store, request.evaluation, request.settings)
+        data = gather(store, request.evaluation, request.settings)
         model = None
         if request.model_scores is not None:
-            outputs = read_outputs(request.model_scores, material)
-            model = _Model(outputs, material.score(outputs.probabilities))
+            outputs = read_outputs(request.model_scores, data)
+            model = _Model(outputs, data.score(outputs.probabilities))
         elif request.fits:
-            outputs, latents = fit_model(
-                store, request.evaluation, request.settings, material, output, n_jobs=n_jobs, on_fold=on_fold
-            )
-            model = _Model(outputs, material.score(outputs.probabilities), latents)
+            outputs, latents = fit_model(store, request.evaluation, data, output, n_jobs=n_jobs, on_fold=on_fold)
+            model = _Model(outputs, data.score(outputs.probabilities), latents)
         participants = {} if request.participants is None else read_participants(request.participants)
-        outcomes = list(_probes(material, model, participants, on_probe or (lambda name: None)))
+        outcomes = list(_probes(data, model, participants, on_probe or (lambda name: None)))
     return AuditResult(
-        material,
+        data,
         tuple(f for f in outcomes if isinstance(f, Finding)),
         tuple(s for s in outcomes if isinstance(s, Skipped)),
         None if model is None else model.outputs.name,
@@ -167,49 +160,49 @@ def audit(
 
 
 def _probes(
-    material: Material, model: _Model | None, participants: dict[str, dict[str, str]], tell: Told
+    data: AuditData, model: _Model | None, participants: dict[str, dict[str, str]], tell: Told
 ) -> Iterator[Finding | Skipped]:
     """Give the findings one after the other."""
     tell("make-up of the study")
-    yield constant_label(material)
-    yield label_is_file(material)
-    yield fixed_order(material)
-    yield overlap(material)
-    yield from probe_sets(material, participants)
+    yield constant_label(data)
+    yield label_is_file(data)
+    yield fixed_order(data)
+    yield overlap(data)
+    yield from probe_sets(data, participants)
     tell("label from clock, movement, quality, gaps and file")
-    reference = material.score(material.answers(fit_logistic))
-    rival, rival_name = (reference, REFERENCE) if model is None else (model.score, model.outputs.name)
-    design, clock = probe_design(material, rival, rival_name)
+    reference = data.score(data.predict(fit_logistic))
+    baseline, baseline_name = (reference, REFERENCE) if model is None else (model.score, model.outputs.name)
+    design, clock = probe_design(data, baseline, baseline_name)
     yield from design
     tell("time and identity in the features")
-    tie = subject_tells_label(material)
-    yield probe_time(material, FEATURES, material.fold_features, clock, reference)
-    everybody = FoldValues(np.empty(0, dtype=np.int64), np.arange(len(material.windows)), material.features)
-    yield probe_identity(material, FEATURES, [everybody], tie)
+    tie = subject_tells_label(data)
+    yield probe_time(data, FEATURES, data.fold_features, clock, reference)
+    everybody = FoldValues(np.empty(0, dtype=np.int64), np.arange(len(data.windows)), data.features)
+    yield probe_identity(data, FEATURES, [everybody], tie)
     tell("permuted labels")
-    yield probe_permutation(material)
+    yield probe_permutation(data)
     tell("random split")
-    yield probe_random_split(material, None if model is None else model.score)
+    yield probe_random_split(data, None if model is None else model.score)
     tell("copies")
-    yield probe_duplicates(material)
+    yield probe_duplicates(data)
     scores = {REFERENCE: reference} if model is None else {REFERENCE: reference, model.outputs.name: model.score}
-    yield from spread(material, scores)
+    yield from spread(data, scores)
     if model is not None:
         tell("the model's outputs and latents")
-        yield from _of_model(material, model, clock, tie)
+        yield from _of_model(data, model, clock, tie)
 
 
-def _of_model(material: Material, model: _Model, clock: LabelScore, tie: LabelScore) -> Iterator[Finding | Skipped]:
-    yield probe_folds(material, model.outputs)
+def _of_model(data: AuditData, model: _Model, clock: LabelScore, tie: LabelScore) -> Iterator[Finding | Skipped]:
+    yield probe_folds(data, model.outputs)
     probabilities = model.outputs.probabilities
-    folds = [_given(fold, logits_of(probabilities)) for fold in material.fold_features]
-    yield probe_time(material, OUTPUTS, folds, clock, model.score)
-    yield probe_clock_agreement(material, probabilities, material.answers(fit_clock), clock)
-    everybody = FoldValues(np.empty(0, dtype=np.int64), np.arange(len(material.windows)), logits_of(probabilities))
-    yield probe_identity(material, OUTPUTS, [everybody], tie)
+    folds = [_given(fold, logits_of(probabilities)) for fold in data.fold_features]
+    yield probe_time(data, OUTPUTS, folds, clock, model.score)
+    yield probe_clock_agreement(data, probabilities, data.predict(fit_clock), clock)
+    everybody = FoldValues(np.empty(0, dtype=np.int64), np.arange(len(data.windows)), logits_of(probabilities))
+    yield probe_identity(data, OUTPUTS, [everybody], tie)
     if model.latents:
-        yield probe_time(material, LATENTS, model.latents, clock, model.score)
-        yield probe_identity(material, LATENTS, model.latents, tie)
+        yield probe_time(data, LATENTS, model.latents, clock, model.score)
+        yield probe_identity(data, LATENTS, model.latents, tie)
 
 
 def _given(fold: FoldValues, values: FloatArray) -> FoldValues:
@@ -220,7 +213,7 @@ def _given(fold: FoldValues, values: FloatArray) -> FoldValues:
 
 def audit_of(result: AuditResult) -> Audit:
     """Return what an audit found as it is written."""
-    plan, windows = result.material.plan, result.material.windows
+    plan, windows = result.data.plan, result.data.windows
     return Audit(
         verdict=result.verdict,
         counts={v: sum(f.verdict == v for f in result.findings) for v in VERDICTS},
@@ -235,7 +228,7 @@ def audit_of(result: AuditResult) -> Audit:
         findings=result.findings,
         skipped=result.skipped,
         warnings=plan.warnings,
-        settings=asdict(result.material.settings),
+        settings=asdict(result.data.settings),
         fingerprint={"store": plan.store_fingerprint, **versions()},
     )
 
@@ -243,10 +236,7 @@ def audit_of(result: AuditResult) -> Audit:
 def write_audit(result: AuditResult, output: Path) -> Audit:
     """Write ``audit.json`` and ``audit.md`` and return what they hold.
 
-    Raises
-    ------
-    OutputError
-        Where they cannot be written.
+    Raises OutputError where they cannot be written.
     """
     audit = audit_of(result)
     write_text(output / PAGE_FILE, audit_page(audit))
@@ -255,28 +245,13 @@ def write_audit(result: AuditResult, output: Path) -> Audit:
 
 
 def claim(output: Path, *, overwrite: bool) -> None:
-    """Make sure that an audit may write here, and clear the files of an earlier one where it is to start anew.
+    """Make sure that an audit may write here, and clear the files of an earlier one where it is to start again.
 
     An audit that has begun or ended here goes on, or is made again.
 
-    Raises
-    ------
-    OutputError
-        With exit code 2 where the output is a file, or a folder that holds something else and ``overwrite`` is not set.
+    Raises SettingsError where the output is a file, or a folder that holds something else and ``overwrite`` is not set.
     """
-    reason = ""
-    if output.is_file():  # not even --overwrite replaces a file by a folder
-        reason = f"{output} is a file; choose a folder for the results"
-    elif output.is_dir() and not overwrite:
-        is_own = (output / Audit.FILE).is_file() or (output / FOLDER).is_dir()
-        if not is_own and any(not path.name.startswith(".") for path in output.iterdir()):
-            reason = f"{output} is not empty and holds no audit; choose another output or add --overwrite"
-    if reason:
-        fault = OutputError(reason)
-        fault.exit_code = 2
-        raise fault
+    is_own = (output / Audit.FILE).is_file() or (output / FOLDER).is_dir()
+    require_own_folder(output, "audit", is_own=is_own, overwrite=overwrite)
     if overwrite:
-        for name in _OWN:
-            (output / name).unlink(missing_ok=True)
-        if (output / FOLDER).is_dir() and not (output / FOLDER).is_symlink():
-            shutil.rmtree(output / FOLDER)
+        remove(output, _OWN, (FOLDER,))

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.audit.material import LabelScore, Material, accuracy
+from biopercept.audit.data import AuditData, LabelScore, accuracy
 from biopercept.baselines.probes import fit_trees
 from biopercept.data.normalisation import PER_RECORDING_MODES
 from biopercept.errors import StudyError
@@ -38,9 +38,9 @@ _ANCHOR_EVERY_SLOW, _ANCHOR_EVERY_FAST, _SLOW_HZ = 16, 256, 8.0
 _LEAST_SHARED, _LEAST_SHARE = 3, 0.02
 
 
-def constant_label(material: Material) -> Finding:
+def constant_label(data: AuditData) -> Finding:
     """Return whether subjects have one label each: then whatever tells people apart tells the label."""
-    windows = material.windows
+    windows = data.windows
     constant = [s for s in windows.subjects if len(np.unique(windows.only.values[windows.rows_of([s])])) == 1]
     n, share = len(windows.subjects), len(constant) / len(windows.subjects)
     if not constant:
@@ -58,17 +58,17 @@ def constant_label(material: Material) -> Finding:
             "of their own."
         )
     verdict = WARNING if share >= 0.25 else OK
-    return _share("constant-label-per-subject", verdict, sentence, "share of subjects", share, material)
+    return _share("constant-label-per-subject", verdict, sentence, "share of subjects", share, data)
 
 
-def label_is_file(material: Material) -> Finding:
+def label_is_file(data: AuditData) -> Finding:
     """Return whether each recording has one label: then whatever tells files apart tells the label."""
-    windows = material.windows
+    windows = data.windows
     labels_of_recording = {
         int(i): np.unique(windows.only.values[windows.recording == i]) for i in np.unique(windows.recording)
     }
     share = float(np.mean([len(labels) == 1 for labels in labels_of_recording.values()]))
-    mode, scope = material.plan.normalisation.mode, material.plan.normalisation.scope
+    mode, scope = data.plan.normalisation.mode, data.plan.normalisation.scope
     is_tied = share == 1.0
     if is_tied and mode in PER_RECORDING_MODES and scope == "session":
         verdict = WARNING
@@ -88,14 +88,14 @@ def label_is_file(material: Material) -> Finding:
     else:
         verdict, end = OK, "label and file can be told apart."
     sentence = f"{share:.0%} of {count(len(labels_of_recording), 'recording')} hold one class only: {end}"
-    return _share("label-equals-file", verdict, sentence, "share of recordings", share, material)
+    return _share("label-equals-file", verdict, sentence, "share of recordings", share, data)
 
 
-def fixed_order(material: Material) -> Finding | Skipped:
+def fixed_order(data: AuditData) -> Finding | Skipped:
     """Return whether the conditions came in one order for nearly everybody."""
     from scipy.stats import binomtest
 
-    orders = _orders(material)
+    orders = _orders(data)
     if len(orders) < _LEAST_SUBJECTS:
         return Skipped(
             probe="label-order",
@@ -124,19 +124,19 @@ def fixed_order(material: Material) -> Finding | Skipped:
         ci95=(float(interval.low), float(interval.high)),
         chance=None,
         n_subjects=n,
-        n_windows=len(material.windows),
+        n_windows=len(data.windows),
         details={"order": list(order), "n_orders": len(set(orders.values()))},
     )
 
 
-def _orders(material: Material) -> dict[str, tuple[str, ...]]:
+def _orders(data: AuditData) -> dict[str, tuple[str, ...]]:
     """Return per subject the classes in the order of time, runs counted once, from the session with most of them.
 
     Where a study does not say how its recordings follow each other, each recording stands for itself.
     """
-    windows = material.windows
-    time = windows.onset if material.session_onset is None else material.session_onset
-    sessions = [r.key if material.session_onset is None else f"{r.subject}\0{r.session}" for r in windows.recordings]
+    windows = data.windows
+    time = windows.onset if data.session_onset is None else data.session_onset
+    sessions = [r.key if data.session_onset is None else f"{r.subject}\0{r.session}" for r in windows.recordings]
     session = np.array(sessions)[windows.recording]
     orders: dict[str, tuple[str, ...]] = {}
     for name in np.unique(session):
@@ -150,13 +150,13 @@ def _orders(material: Material) -> dict[str, tuple[str, ...]]:
     return orders
 
 
-def spread(material: Material, scores: Mapping[str, LabelScore]) -> list[Finding | Skipped]:
+def spread(data: AuditData, scores: Mapping[str, LabelScore]) -> list[Finding | Skipped]:
     """Return per model whether its scores over subjects are too even, too good or too uneven to be believed."""
-    return [_spread_of(material, name, of_subjects) for name, of_subjects in scores.items()]
+    return [_spread_of(data, name, of_subjects) for name, of_subjects in scores.items()]
 
 
-def _spread_of(material: Material, name: str, of_subjects: LabelScore) -> Finding | Skipped:
-    probe, settings = f"spread-of-{name}", material.settings
+def _spread_of(data: AuditData, name: str, of_subjects: LabelScore) -> Finding | Skipped:
+    probe, settings = f"spread-of-{name}", data.settings
     values = np.array(list(of_subjects.per_subject.values()))
     if len(values) < _LEAST_SUBJECTS:
         return Skipped(probe=probe, reason=f"{len(values)} subjects have a score of their own; at least 5 are needed")
@@ -191,9 +191,9 @@ def _spread_of(material: Material, name: str, of_subjects: LabelScore) -> Findin
     )
 
 
-def overlap(material: Material) -> Finding:
+def overlap(data: AuditData) -> Finding:
     """Return how much windows share with their neighbours: their number is no sample size."""
-    windows = material.windows
+    windows = data.windows
     n_sharing = 0
     for index in np.unique(windows.recording):
         onsets = np.sort(windows.onset[windows.recording == index])
@@ -209,11 +209,11 @@ def overlap(material: Material) -> Finding:
     sentence = (
         f"{share:.0%} of {count(len(windows), 'window')} ({windows.length_seconds:g} s) share time with another: {end}"
     )
-    return _share("window-overlap", OK, sentence, "share of windows", share, material)
+    return _share("window-overlap", OK, sentence, "share of windows", share, data)
 
 
-def _share(probe: str, verdict: Verdict, sentence: str, score_name: str, share: float, material: Material) -> Finding:
-    n_subjects, n_windows = len(material.windows.subjects), len(material.windows)
+def _share(probe: str, verdict: Verdict, sentence: str, score_name: str, share: float, data: AuditData) -> Finding:
+    n_subjects, n_windows = len(data.windows.subjects), len(data.windows)
     return Finding(
         probe=probe,
         subject_matter="design",
@@ -226,7 +226,7 @@ def _share(probe: str, verdict: Verdict, sentence: str, score_name: str, share: 
     )
 
 
-def sets_of(material: Material, participants: Mapping[str, Mapping[str, str]]) -> dict[str, NDArray[np.str_]]:
+def sets_of(data: AuditData, participants: Mapping[str, Mapping[str, str]]) -> dict[str, NDArray[np.str_]]:
     """Return per set variable the level of each window: session, sensors, and the columns of participants.tsv.
 
     Parameters
@@ -234,7 +234,7 @@ def sets_of(material: Material, participants: Mapping[str, Mapping[str, str]]) -
     participants : mapping of subject to (mapping of column to text)
         May be empty.
     """
-    windows = material.windows
+    windows = data.windows
     groups = {
         "session": np.array([windows.recordings[i].session or _NO_VALUE for i in windows.recording], dtype=np.str_),
         "sensors": np.array([sensors_of(windows.recordings[i]) for i in windows.recording], dtype=np.str_),
@@ -259,10 +259,7 @@ def _with_rate(signal: StoredSignal) -> str:
 def read_participants(path: Path) -> dict[str, dict[str, str]]:
     """Return the columns of a participants.tsv by subject, without the id.
 
-    Raises
-    ------
-    StudyError
-        Where the table cannot be read.
+    Raises StudyError where the table cannot be read.
     """
     faults: list[str] = []
     table = read_table(path, ("participant_id",), faults)
@@ -276,21 +273,21 @@ def read_participants(path: Path) -> dict[str, dict[str, str]]:
     return rows
 
 
-def probe_sets(material: Material, participants: Mapping[str, Mapping[str, str]]) -> list[Finding | Skipped]:
+def probe_sets(data: AuditData, participants: Mapping[str, Mapping[str, str]]) -> list[Finding | Skipped]:
     """Return a finding per set variable that has between 2 and 12 levels."""
-    return [_of_set(material, name, levels) for name, levels in sets_of(material, participants).items()]
+    return [_of_set(data, name, levels) for name, levels in sets_of(data, participants).items()]
 
 
-def _of_set(material: Material, name: str, levels: NDArray[np.str_]) -> Finding | Skipped:
+def _of_set(data: AuditData, name: str, levels: NDArray[np.str_]) -> Finding | Skipped:
     probe = f"set-{shown(name)}"
     names, code = np.unique(levels, return_inverse=True)
     if not 2 <= len(names) <= _MOST_LEVELS:
         what = "everybody has the same" if len(names) < 2 else f"{len(names)} different values are no sets"
         return Skipped(probe=probe, reason=what)
-    lacking = _lacking(material, names, code)
+    lacking = _lacking(data, names, code)
     columns = (code[:, None] == np.arange(len(names))).astype(np.float64)
-    reached = material.pooled(material.answers(lambda request: fit_trees(request, columns)))
-    is_told = reached.is_above_chance(material.settings.margin)
+    reached = data.pooled(data.predict(lambda request: fit_trees(request, columns)))
+    is_told = reached.is_above_chance(data.settings.margin)
     is_whole = len(lacking) == len(names) and is_told
     verdict = LEAK if is_whole and name in _RECORDED else (WARNING if lacking or is_told else OK)
     parts = [f"{shown(name)} ({count(len(names), 'level')}) tells the label with {accuracy(reached)}"]
@@ -316,9 +313,9 @@ def _of_set(material: Material, name: str, levels: NDArray[np.str_]) -> Finding 
     )
 
 
-def _lacking(material: Material, names: NDArray[np.str_], code: NDArray[np.int64]) -> list[str]:
+def _lacking(data: AuditData, names: NDArray[np.str_], code: NDArray[np.int64]) -> list[str]:
     """Return the sets of at least 2 subjects (or sets that subjects share) that lack a class, in words."""
-    windows = material.windows
+    windows = data.windows
     sentences = []
     for index, name in enumerate(names):
         rows = np.flatnonzero(code == index)
@@ -359,11 +356,11 @@ def _blocks(values: FloatSamples, modality: str, every: int) -> set[bytes]:
     return hashes
 
 
-def probe_duplicates(material: Material) -> Finding:
+def probe_duplicates(data: AuditData) -> Finding:
     """Return whether recordings of different subjects hold the same samples."""
     owners: dict[bytes, set[int]] = defaultdict(set)
     sizes = []
-    for index, recording in enumerate(material.recordings):
+    for index, recording in enumerate(data.recordings):
         blocks = blocks_of(recording)
         sizes.append(len(blocks))
         for block in blocks:
@@ -377,12 +374,12 @@ def probe_duplicates(material: Material) -> Finding:
                     shared[one, other] += 1
     pairs = []
     for (one, other), n in shared.items():
-        a, b = material.recordings[one], material.recordings[other]
+        a, b = data.recordings[one], data.recordings[other]
         share = n / max(1, min(sizes[one], sizes[other]))
         if a.subject != b.subject and n >= _LEAST_SHARED and share >= _LEAST_SHARE:
             pairs.append((share, a.key, b.key))
     pairs.sort(reverse=True)
-    n_recordings = len(material.recordings)
+    n_recordings = len(data.recordings)
     if pairs:
         shown = listed([f"{a} and {b} ({share:.0%})" for share, a, b in pairs], limit=4)
         sentence = (
@@ -400,7 +397,7 @@ def probe_duplicates(material: Material) -> Finding:
         score=float(len(pairs)),
         ci95=None,
         chance=0.0,
-        n_subjects=len(material.windows.subjects),
-        n_windows=len(material.windows),
+        n_subjects=len(data.windows.subjects),
+        n_windows=len(data.windows),
         details={"pairs": [[a, b, round(share, 4)] for share, a, b in pairs], "n_blocks": int(sum(sizes))},
     )

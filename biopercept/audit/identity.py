@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.audit.material import (
+from biopercept.audit.data import (
+    AuditData,
     FoldValues,
     LabelScore,
-    Material,
     Readable,
     cells_of,
     filled_and_scaled,
@@ -35,9 +35,7 @@ from biopercept.results.audit import LEAK, OK, WARNING, Finding, Skipped
 _CERTAIN = 1e-6
 
 
-def probe_identity(
-    material: Material, what: Readable, groups: Sequence[FoldValues], tie: LabelScore
-) -> Finding | Skipped:
+def probe_identity(data: AuditData, what: Readable, groups: Sequence[FoldValues], tie: LabelScore) -> Finding | Skipped:
     """Return whether subjects can be recognised beyond the label, and whether who it is tells the label.
 
     Parameters
@@ -48,13 +46,13 @@ def probe_identity(
         How well the subject alone tells the label.
     """
     name = f"identity-in-{what.name}"
-    recognised = recognise(material, groups)
+    recognised = recognise(data, groups)
     if recognised is None:
         return Skipped(probe=name, reason="no two subjects have windows far enough apart in time")
     corrected = (tie.value - tie.chance) / (1 - tie.chance)
     is_tied = corrected >= 0.5
-    is_known = recognised.ci95[0] > recognised.chance + material.settings.margin
-    is_striking = recognised.above_chance(recognised.ci95[0]) >= material.settings.identity
+    is_known = recognised.ci95[0] > recognised.chance + data.settings.margin
+    is_striking = recognised.above_chance(recognised.ci95[0]) >= data.settings.identity
     verdict = LEAK if is_known and is_tied else (WARNING if is_striking else OK)
     sentence = (
         f"From {what.words}, beyond the label, {recognition(recognised)} are given to their owner across halves of "
@@ -95,16 +93,16 @@ def _identity_end(recognised: Recognition, tie: LabelScore, *, is_known: bool, i
     return "people are not recognised better than by guessing."
 
 
-def subject_tells_label(material: Material) -> LabelScore:
+def subject_tells_label(data: AuditData) -> LabelScore:
     """Return how well the label is told by the subject alone: by the class that the person has more than others."""
-    windows, k = material.windows, material.windows.only.n_classes
+    windows, k = data.windows, data.windows.only.n_classes
     overall = np.bincount(windows.only.values, minlength=k) / len(windows)
     answers = np.zeros((len(windows), k))
     for subject in windows.subjects:
         rows = windows.rows_of([subject])
         fractions = np.bincount(windows.only.values[rows], minlength=k) / len(rows)
         answers[rows] = np.where(overall > 0, fractions / np.where(overall > 0, overall, 1.0), 0.0)
-    return material.pooled(answers)
+    return data.pooled(answers)
 
 
 def logits_of(probabilities: FloatArray) -> FloatArray:
@@ -152,7 +150,7 @@ def halves_of(windows: WindowTable) -> tuple[IntArray, IntArray]:
     return joined[0], joined[1]
 
 
-def recognise(material: Material, groups: Sequence[FoldValues]) -> Recognition | None:
+def recognise(data: AuditData, groups: Sequence[FoldValues]) -> Recognition | None:
     """Return how well subjects are recognised among the test subjects of each group.
 
     Parameters
@@ -165,7 +163,7 @@ def recognise(material: Material, groups: Sequence[FoldValues]) -> Recognition |
     Recognition or None
         None where in no group two subjects have windows in both halves.
     """
-    windows = material.windows
+    windows = data.windows
     early, late = halves_of(windows)
     per_subject: dict[str, float] = {}
     n_choices, n_windows = [], 0
@@ -185,7 +183,7 @@ def recognise(material: Material, groups: Sequence[FoldValues]) -> Recognition |
     if not per_subject:
         return None
     values = np.array(list(per_subject.values()))
-    interval = bootstrap_interval(values, seed=material.seed, n_bootstrap=material.n_bootstrap)
+    interval = bootstrap_interval(values, seed=data.seed, n_bootstrap=data.n_bootstrap)
     chance = float(np.mean(1.0 / np.array(n_choices)))
     return Recognition(float(values.mean()), interval, chance, len(per_subject), n_windows, per_subject)
 

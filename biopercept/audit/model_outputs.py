@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.audit.material import AuditSettings, FoldValues, Material
+from biopercept.audit.data import AuditData, FoldValues
 from biopercept.data.normalisation import FloatArray
 from biopercept.data.splits import K_FOLD, Fold
 from biopercept.errors import SettingsError
 from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.runs import RunFolder
-from biopercept.parallel import each_fold
+from biopercept.parallel import Work, run_jobs
 from biopercept.report.text import count, listed
 from biopercept.results.audit import LEAK, OK, Finding
 from biopercept.results.cross_validation import load_cross_validation
@@ -62,18 +62,14 @@ class ModelOutputs:
     training: Mapping[str, Sequence[str]]
 
 
-def read_outputs(folder: Path, material: Material) -> ModelOutputs:
+def read_outputs(folder: Path, data: AuditData) -> ModelOutputs:
     """Return the answers in a folder of ``cross-validate``.
 
-    Raises
-    ------
-    StudyError
-        Where the folder is no finished cross-validation or is damaged.
-    SettingsError
-        Where it is of another task, store or set of windows.
+    Raises StudyError where the folder is no finished cross-validation or is damaged. Raises SettingsError where it is
+    of another task, store or set of windows.
     """
     run = load_cross_validation(folder)
-    plan, windows = material.plan, material.windows
+    plan, windows = data.plan, data.windows
     if run.task != plan.task.name or run.classes != windows.only.classes:
         raise SettingsError(
             f"{folder} is of task {run.task!r} ({', '.join(run.classes)}) and the audit of {plan.task.name!r} "
@@ -115,9 +111,9 @@ def _training(folder: Path) -> dict[str, Sequence[str]]:
     return {str(r["name"]): [*r.get("training", ()), *r.get("validation", ())] for r in rows if isinstance(r, dict)}
 
 
-def probe_folds(material: Material, outputs: ModelOutputs) -> Finding:
+def probe_folds(data: AuditData, outputs: ModelOutputs) -> Finding:
     """Return whether a tested person, or a window that overlaps a tested one, was on the training side."""
-    windows = material.windows
+    windows = data.windows
     leaked = sorted(
         {
             str(windows.subject[row])
@@ -125,7 +121,7 @@ def probe_folds(material: Material, outputs: ModelOutputs) -> Finding:
             if name and str(windows.subject[row]) in set(outputs.training.get(name, ()))
         }
     )
-    n_torn = _n_torn(material, outputs)
+    n_torn = _n_torn(data, outputs)
     if leaked:
         end = f"{count(len(leaked), 'subject')} ({listed(leaked)}) are on both sides of a fold."
     elif n_torn:
@@ -149,9 +145,9 @@ def probe_folds(material: Material, outputs: ModelOutputs) -> Finding:
     )
 
 
-def _n_torn(material: Material, outputs: ModelOutputs) -> int:
+def _n_torn(data: AuditData, outputs: ModelOutputs) -> int:
     """Return how many windows overlap in time with a window of their recording that another fold tested."""
-    windows = material.windows
+    windows = data.windows
     by_recording: dict[int, list[int]] = defaultdict(list)
     for row in np.argsort(windows.onset, kind="stable"):
         if outputs.fold[row]:
@@ -201,7 +197,7 @@ def fit_with_latents(plan: Plan, fold: Fold) -> FoldLatents:
         )
         network = fitted.fitted.network
         return FoldLatents(
-            fitted.probabilities(np.arange(len(windows), dtype=np.int64)),
+            fitted.predict(np.arange(len(windows), dtype=np.int64)),
             latents_of(network, fitted.source, len(windows)),
         )
 
@@ -226,8 +222,7 @@ def latents_of(
 def fit_model(
     store: StudyStore,
     request: EvaluationRequest,
-    settings: AuditSettings,
-    material: Material,
+    data: AuditData,
     output: Path,
     *,
     n_jobs: int,
@@ -235,23 +230,18 @@ def fit_model(
 ) -> tuple[ModelOutputs, tuple[FoldValues, ...]]:
     """Fit a Perceiver in each of few folds, or take up what an earlier run left, and return answers and latents.
 
+    Raises SettingsError where the folder holds folds of other settings or data, or one that is damaged.
+
     Parameters
     ----------
-    store, request, settings, material
-        As of the audit.
     output : Path
         Folds are kept in ``output/model-folds``.
     n_jobs : int
         Folds fitted at once.
     on_fold : callable, optional
         Told ``(fold, was_done_before, n_folds)``.
-
-    Raises
-    ------
-    SettingsError
-        Where the folder holds folds of other settings or data, or one that is damaged.
     """
-    n_folds = min(settings.fit_folds, len(material.windows.subjects))
+    n_folds = min(data.settings.fit_folds, len(data.windows.subjects))
     training = replace(request.fit.training, dense_weight=0.0)
     evaluation = replace(request.evaluation, split=K_FOLD, n_folds=n_folds, n_seeds=1, label_share=1.0)
     fit = replace(request.fit, training=training)
@@ -260,7 +250,7 @@ def fit_model(
     kept.begin(plan.identity(), plan.folds)
 
     def work(waiting: Sequence[Fold]) -> Iterator[tuple[Fold, FoldLatents]]:
-        return each_fold(waiting, n_jobs, fit_with_latents, plan=plan, make_plan=_plan_of, request=plan.request)
+        return run_jobs(Work(fit_with_latents, _plan_of, plan.request), waiting, n_jobs, plan)
 
     results = kept.results(plan.folds, work, on_fold)
     windows = plan.windows

@@ -20,15 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.audit.confounds import reaches
-from biopercept.audit.material import (
+from biopercept.audit.data import (
     FEATURES,
     LATENTS,
     LEAST_IN_CELL,
     OUTPUTS,
     RIDGE,
+    AuditData,
     FoldValues,
     LabelScore,
-    Material,
     Readable,
     accuracy,
     cells_of,
@@ -46,7 +46,7 @@ _LEAST_WINDOWS = 8
 
 
 def probe_time(
-    material: Material, what: Readable, folds: Sequence[FoldValues], clock: LabelScore, rival: LabelScore
+    data: AuditData, what: Readable, folds: Sequence[FoldValues], clock: LabelScore, baseline: LabelScore
 ) -> Finding | Skipped:
     """Return whether session time can be read beyond the label, and whether that tells the label.
 
@@ -54,28 +54,28 @@ def probe_time(
     ----------
     clock : LabelScore
         How well time alone tells the label.
-    rival : LabelScore
+    baseline : LabelScore
         What a model of the features reaches.
     """
     name = f"time-in-{what.name}"
-    read = read_time(material, folds)
+    read = read_time(data, folds)
     overall = read.overall
     if overall is None:
         return Skipped(probe=name, reason="too few windows share a recording and a label")
-    is_readable = overall.is_readable(material.settings.association)
-    is_trace = overall.is_readable(material.settings.trace)
-    path = _path_score(material, folds, read.each) if is_readable else None
+    is_readable = overall.is_readable(data.settings.association)
+    is_trace = overall.is_readable(data.settings.trace)
+    path = _path_score(data, folds, read.each) if is_readable else None
     if is_readable or not is_trace:
-        verdict, rest = _time_verdict(material, what, clock, rival, path)
+        verdict, rest = _time_verdict(data, what, clock, baseline, path)
     else:
-        verdict, rest = _trace_verdict(material, clock)
+        verdict, rest = _trace_verdict(data, clock)
     can = "can" if is_readable else ("can faintly" if is_trace else "cannot reliably")
-    most = _most_timely(material, overall) if what is FEATURES and is_readable else ()
+    most = _top_features(data, overall) if what is FEATURES and is_readable else ()
     carriers = f" (most from {', '.join(most)})" if most else ""
     sentence = (
         f"Within one label, session time {can} be read from {what.words}{carriers}: {correlation(overall)}, read out "
         "on "
-        f"people held out{_in_stages(material, read, is_trace)}; {rest}"
+        f"people held out{_in_stages(data, read, is_trace)}; {rest}"
     )
     details: dict[str, object] = {
         "p_value": overall.p_value,
@@ -88,9 +88,9 @@ def probe_time(
     return _finding(name, what.subject_matter, verdict, sentence, overall, details)
 
 
-def _in_stages(material: Material, read: TimeReading, is_trace: bool) -> str:
+def _in_stages(data: AuditData, read: TimeReading, is_trace: bool) -> str:
     """Return what is said of unbroken stages; empty where every cell is one, or time is read nowhere."""
-    in_stages, overall, trace = read.in_stages, read.overall, material.settings.trace
+    in_stages, overall, trace = read.in_stages, read.overall, data.settings.trace
     if in_stages is None or overall is None:
         return ""
     if in_stages.is_readable(trace):
@@ -117,10 +117,10 @@ def _numbers(association: Association) -> dict[str, object]:
 
 
 def _time_verdict(
-    material: Material, what: Readable, clock: LabelScore, rival: LabelScore, path: LabelScore | None
+    data: AuditData, what: Readable, clock: LabelScore, baseline: LabelScore, path: LabelScore | None
 ) -> tuple[Verdict, str]:
     """Return the verdict on time that is readable (``path``: how well its direction tells the label) or not (None)."""
-    margin = material.settings.margin
+    margin = data.settings.margin
     if path is None:
         return OK, "no leak of time is shown."
     if not clock.is_above_chance(margin):
@@ -141,8 +141,8 @@ def _time_verdict(
             "changes that way within a condition, which only another order of conditions would show."
         )
     through = f"the direction that was learnt from time alone tells the label with {accuracy(path)}"
-    beside = f"a model of the features reaches {with_interval(rival.value, rival.ci95)}"
-    if path.is_above_chance(margin) and reaches(path, rival, material):
+    beside = f"a model of the features reaches {with_interval(baseline.value, baseline.ci95)}"
+    if path.is_above_chance(margin) and reaches(path, baseline, data):
         return LEAK, f"{clock_words}, and {through} where {beside}: its score could come from reading the time alone."
     if path.is_above_chance(margin):
         return (
@@ -152,21 +152,21 @@ def _time_verdict(
     return WARNING, f"{clock_words}, but {through}: little of the score ({beside}) can come that way."
 
 
-def _trace_verdict(material: Material, clock: LabelScore) -> tuple[Verdict, str]:
+def _trace_verdict(data: AuditData, clock: LabelScore) -> tuple[Verdict, str]:
     """Return the verdict on time that can be read, but faintly."""
     clock_words = f"time alone tells the label with {with_interval(clock.value, clock.ci95)}"
-    if clock.is_above_chance(material.settings.margin):
+    if clock.is_above_chance(data.settings.margin):
         return WARNING, f"{clock_words}; a trace of time is there, too weak to carry the score."
     return OK, "time does not tell the label here, so this trace of it does no harm."
 
 
-def _path_score(material: Material, folds: Sequence[FoldValues], readings: Sequence[FloatArray]) -> LabelScore:
+def _path_score(data: AuditData, folds: Sequence[FoldValues], readings: Sequence[FloatArray]) -> LabelScore:
     """Return how well each fold's reading of the time, one number per window, tells the label of test subjects."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     from biopercept.training.objective import cell_weights
 
-    windows = material.windows
+    windows = data.windows
     answers = np.full((len(windows), windows.only.n_classes), np.nan)
     for fold, reading in zip(folds, readings, strict=True):
         weights = cell_weights(windows.subject[fold.training], windows.only.values[fold.training]).numpy()
@@ -176,31 +176,31 @@ def _path_score(material: Material, folds: Sequence[FoldValues], readings: Seque
         )
         answers[fold.test] = 0.0
         answers[fold.test[:, None], trees.classes_] = trees.predict_proba(reading[fold.test, None])
-    return material.score(answers)
+    return data.score(answers)
 
 
-def _most_timely(material: Material, whole: Association) -> tuple[str, ...]:
+def _top_features(data: AuditData, whole: Association) -> tuple[str, ...]:
     """Return the features that go with time within one label in most subjects, the strongest first."""
-    names, values, time = material.windows.feature_names, material.features, material.windows.onset[:, None]
+    names, values, time = data.windows.feature_names, data.features, data.windows.onset[:, None]
     strength = {}
     for column, name in enumerate(names):
-        association = associate(material, values[:, column : column + 1], time)
+        association = associate(data, values[:, column : column + 1], time)
         if association is not None and association.n_subjects >= whole.n_subjects / 2:
             strength[name] = abs(association.value)
     return tuple(sorted(strength, key=lambda name: -strength[name])[:_MOST_NAMED])
 
 
 def probe_clock_agreement(
-    material: Material, probabilities: FloatArray, clock_answers: FloatArray, clock: LabelScore
+    data: AuditData, probabilities: FloatArray, clock_probabilities: FloatArray, clock: LabelScore
 ) -> Finding | Skipped:
     """Return whether the model's probabilities follow what a clock would answer, within one label and subject."""
     name = "outputs-follow-clock"
-    association = associate(material, probabilities, clock_answers)
+    association = associate(data, probabilities, clock_probabilities)
     if association is None:
         return Skipped(probe=name, reason="too few windows share a recording and a label")
-    is_following = association.is_readable(material.settings.association)
-    is_trace = association.is_readable(material.settings.trace)
-    is_told = clock.is_above_chance(material.settings.margin)
+    is_following = association.is_readable(data.settings.association)
+    is_trace = association.is_readable(data.settings.trace)
+    is_told = clock.is_above_chance(data.settings.margin)
     if is_following:
         verdict, word = (LEAK if is_told else WARNING), "go"
         end = "the model answers as a clock would where the label gives no reason to."
@@ -306,7 +306,7 @@ class TimeReading:
     each: tuple[FloatArray, ...]
 
 
-def read_time(material: Material, folds: Sequence[FoldValues]) -> TimeReading:
+def read_time(data: AuditData, folds: Sequence[FoldValues]) -> TimeReading:
     """Return how well session time is read within cells, and within the unbroken stages that they consist of.
 
     Parameters
@@ -314,7 +314,7 @@ def read_time(material: Material, folds: Sequence[FoldValues]) -> TimeReading:
     folds : sequence of FoldValues
         Numbers about windows; each fold's training and test subjects differ.
     """
-    windows = material.windows
+    windows = data.windows
     cells, stages = cells_of(windows), stages_of(windows)
     joined = np.full(len(windows), np.nan)
     readings = []
@@ -322,9 +322,9 @@ def read_time(material: Material, folds: Sequence[FoldValues]) -> TimeReading:
         reading = _reading(windows, fold, cells)
         readings.append(reading)
         joined[fold.test] = reading[fold.test]
-    overall = associate(material, joined[:, None], windows.onset[:, None])
+    overall = associate(data, joined[:, None], windows.onset[:, None])
     is_cut = [len(stage) for stage in stages] != [len(cell) for cell in cells]
-    in_stages = associate(material, joined[:, None], windows.onset[:, None], stages) if is_cut else None
+    in_stages = associate(data, joined[:, None], windows.onset[:, None], stages) if is_cut else None
     return TimeReading(overall, is_cut, in_stages, tuple(readings))
 
 
@@ -349,14 +349,14 @@ def _reading(windows: WindowTable, fold: FoldValues, cells: Sequence[IntArray]) 
 
 
 def associate(
-    material: Material, one: FloatArray, other: FloatArray, within: Sequence[IntArray] | None = None
+    data: AuditData, one: FloatArray, other: FloatArray, within: Sequence[IntArray] | None = None
 ) -> Association | None:
     """Return the correlation within cells of two sets of columns (n_windows, d), pairwise, averaged over subjects.
 
     Windows in which either is NaN are left out. ``within`` gives other cells than :func:`own_cells`. None where no
     subject has enough windows.
     """
-    windows = material.windows
+    windows = data.windows
     is_given = has_all_values(one) & has_all_values(other)
     cells = cells_of(windows) if within is None else within
     cells = [kept for cell in cells for kept in [cell[is_given[cell]]] if len(kept) >= LEAST_IN_CELL]
@@ -365,8 +365,8 @@ def associate(
     by_subject: dict[str, list[IntArray]] = {}
     for cell in cells:
         by_subject.setdefault(str(windows.subject[cell[0]]), []).append(cell)
-    random = np.random.default_rng([material.seed, 11])
-    per_subject, null, n_windows = {}, np.zeros(material.settings.n_shifts), 0
+    random = np.random.default_rng([data.seed, 11])
+    per_subject, null, n_windows = {}, np.zeros(data.settings.n_shifts), 0
     for subject, own_cells in sorted(by_subject.items()):
         rows = np.concatenate(own_cells)
         scale = np.sqrt((a[rows] ** 2).sum() * (b[rows] ** 2).sum())
@@ -379,7 +379,7 @@ def associate(
     if len(per_subject) < 2:
         return None
     values = np.array(list(per_subject.values()))
-    interval = bootstrap_interval(values, seed=material.seed, n_bootstrap=material.n_bootstrap)
+    interval = bootstrap_interval(values, seed=data.seed, n_bootstrap=data.n_bootstrap)
     reached = int(np.sum(null / len(per_subject) >= values.mean()))
     p_value = (1 + reached) / (1 + len(null))
     return Association(float(values.mean()), interval, p_value, len(per_subject), n_windows, per_subject)

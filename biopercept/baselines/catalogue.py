@@ -21,9 +21,9 @@ from biopercept.baselines.probes import fit_clock, fit_dummy, fit_mean, fit_moti
 from biopercept.baselines.transformer import Transformer
 from biopercept.data.windows import WindowTable
 from biopercept.errors import SettingsError
-from biopercept.training.fitting import Fitter, fit_perceiver_io, fitter_of_one_task
+from biopercept.training.fitting import Fitter, NetworkFitter, fit_perceiver_io, fitter_of_one_task
 
-MODELS: dict[str, Fitter] = {
+NETWORKS: dict[str, NetworkFitter] = {
     "perceiver-io": fit_perceiver_io,
     "perceiver": fitter_of_one_task(Perceiver, can_stack=True),
     "transformer": fitter_of_one_task(Transformer, can_stack=True),
@@ -32,6 +32,11 @@ MODELS: dict[str, Fitter] = {
     "lstm": fitter_of_one_task(LongShortTermMemory),
     "cnn-late-fusion": fitter_of_one_task(CnnLateFusion, can_stack=True),
     "hourglass": fitter_of_one_task(Hourglass, can_stack=True),
+}
+"""Name -> what fits the network, to classes."""
+
+MODELS: dict[str, Fitter] = {
+    **NETWORKS,
     "majority-vote": fit_by_rule(majority_vote),
     "probability-mean": fit_by_rule(probability_mean),
     "stacking": fit_stacking,
@@ -64,10 +69,7 @@ PROBES = ("clock-only", "motion-only", "quality-only", "dummy")
 def fitter_named(name: str) -> Fitter:
     """Return the function that fits a model.
 
-    Raises
-    ------
-    SettingsError
-        Where no model has the name.
+    Raises SettingsError where no model has the name.
     """
     if name not in MODELS:
         hint = f"; {', '.join(REGRESSORS)} predict a number" if name in REGRESSORS else ""
@@ -84,10 +86,7 @@ def require_known(name: str) -> None:
 def fitter_for(name: str, windows: WindowTable) -> Fitter:
     """Return the function that fits a model to what the windows' tasks ask for.
 
-    Raises
-    ------
-    SettingsError
-        Where no model has the name, or it cannot answer these tasks.
+    Raises SettingsError where no model has the name, or it cannot answer these tasks.
     """
     require_known(name)
     tasks = windows.tasks

@@ -63,17 +63,14 @@ class SignalNetwork(nn.Module):
 class CnnLateFusion(nn.Module):
     """A :class:`SignalNetwork` for each modality, features, and a two-layer network on top.
 
+    Raises SettingsError where neither raw nor derived signals are read.
+
     Parameters
     ----------
     settings : PerceiverSettings
         Of it: width, widening, feedforward_dropout and head_dropout.
     n_outputs : int
         Classes.
-
-    Raises
-    ------
-    SettingsError
-        Where neither raw nor derived signals are read.
     """
 
     def __init__(

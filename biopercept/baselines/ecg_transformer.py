@@ -45,17 +45,14 @@ _SAMPLES_A_PATCH = MODALITIES["ecg"].patch_samples
 class EcgTransformer(nn.Module):
     """The network of the module's numbered steps.
 
+    Raises SettingsError where raw signals are switched off.
+
     Parameters
     ----------
     settings : PerceiverSettings
         Of it: width, n_layers, n_heads and the dropouts.
     n_outputs : int
         Classes.
-
-    Raises
-    ------
-    SettingsError
-        Where raw signals are switched off.
     """
 
     def __init__(

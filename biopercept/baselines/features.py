@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import FloatArray
 from biopercept.data.windows import IntArray
+from biopercept.errors import SettingsError
 from biopercept.training.loop import FitRequest
 from biopercept.training.objective import cell_weights
 
@@ -31,8 +33,33 @@ N_TREES = 100
 SMALLEST_LEAF = 10
 
 
+class FeatureModel:
+    """What all models of features have in common: no network, and fitted on the validation windows, too."""
+
+    operations_per_window = None
+    fell_back = False
+    is_fitted_to_validation = True
+
+
+def no_sensors(model: str) -> SettingsError:
+    """Return the refusal to predict with fewer sensors, of a model that reads none."""
+    return SettingsError(f"{model} reads no sensors; use evaluation.missing_sensors=none")
+
+
+def visible_values(values: FloatArray, visible: WindowInputs, columns: IntArray | slice) -> FloatArray:
+    """Return the normalised values of some windows where the features of ``visible`` are still defined, NaN elsewhere.
+
+    Parameters
+    ----------
+    values : float64 array, shape (n, n_columns)
+    columns : int64 array or slice
+        Which feature each column is.
+    """
+    return np.where(np.isfinite(visible.raw_features[:, columns]), values, np.nan)
+
+
 @dataclass(frozen=True, eq=False)
-class FittedFeatureModel:
+class FittedFeatureModel(FeatureModel):
     """A scikit-learn classifier with the feature matrix it answers from.
 
     Attributes
@@ -42,8 +69,6 @@ class FittedFeatureModel:
         Normalised features of every window of the study.
     columns : int64 array, shape (n_columns,), or None
         Which feature each column of ``values`` is; None where they are no features of the window table.
-    operations_per_window : None
-        Counted for networks only.
     """
 
     estimator: Any
@@ -51,15 +76,25 @@ class FittedFeatureModel:
     n_classes: int
     n_parameters: int
     columns: IntArray | None = None
-    operations_per_window: None = None
 
-    def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
-        """Return class probabilities of the windows at ``rows``, (len(rows), n_classes); 0 for an untrained class."""
+    def predict(self, rows: IntArray, visible: WindowInputs | None = None) -> FloatArray:
+        """Return class probabilities of the windows at ``rows``, (len(rows), n_classes); 0 for an untrained class.
+
+        With fewer sensors, the features that are gone are as undefined features are.
+        """
+        if visible is None:
+            return self._probabilities(self.values[rows])
+        if self.columns is None:
+            raise no_sensors("a probe")
+        values = visible_values(self.values[rows], visible, self.columns)
+        return np.where(np.isfinite(values).any(axis=1, keepdims=True), self._probabilities(values), np.nan)
+
+    def _probabilities(self, values: FloatArray) -> FloatArray:
         known = np.asarray(self.estimator.classes_, dtype=np.int64)
-        answers = np.zeros((len(rows), self.n_classes))
-        if len(rows):
-            answers[:, known] = self.estimator.predict_proba(self.values[rows])
-        return answers
+        probabilities = np.zeros((len(values), self.n_classes))
+        if len(values):
+            probabilities[:, known] = self.estimator.predict_proba(values)
+        return probabilities
 
 
 def fit_logistic(request: FitRequest) -> FittedFeatureModel:
@@ -134,7 +169,7 @@ def fit_boosting(request: FitRequest) -> FittedFeatureModel:
 
 
 @dataclass(frozen=True, eq=False)
-class FittedRegressor:
+class FittedRegressor(FeatureModel):
     """A scikit-learn regressor with the feature matrix it answers from.
 
     Attributes
@@ -142,17 +177,16 @@ class FittedRegressor:
     estimator : a fitted scikit-learn regressor or pipeline
     values : float64 array, shape (n_windows, n_columns)
         Normalised features of every window of the study.
-    operations_per_window : None
-        Counted for networks only.
     """
 
     estimator: Any
     values: FloatArray
     n_parameters: int
-    operations_per_window: None = None
 
-    def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
+    def predict(self, rows: IntArray, visible: WindowInputs | None = None) -> FloatArray:
         """Return the number of each of the windows at ``rows``, (len(rows), 1), in the unit of the study's column."""
+        if visible is not None:
+            raise no_sensors("a model of numbers")
         answers = self.estimator.predict(self.values[rows]) if len(rows) else np.zeros(0)
         return np.asarray(answers, dtype=np.float64)[:, None]
 

@@ -54,17 +54,14 @@ class DenseHourglass(nn.Module):
 class Hourglass(nn.Module):
     """Features of all groups, ``n_blocks`` dense hourglasses, linear layer.
 
+    Raises SettingsError where features are switched off.
+
     Parameters
     ----------
     settings : PerceiverSettings
         Of it: width, n_blocks, feedforward_dropout and head_dropout.
     n_outputs : int
         Classes.
-
-    Raises
-    ------
-    SettingsError
-        Where features are switched off.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
 from biopercept.baselines.masked_layers import SelfAttentionLayer, masked_mean
-from biopercept.model.attention import MultiHeadAttention, attend
+from biopercept.model.attention import AttentionWidths, MultiHeadAttention, attend
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.dropout import drop, hide_keys, random_uniform
 from biopercept.model.layers import initialise
@@ -47,9 +47,7 @@ class ProbSparseAttention(MultiHeadAttention):
     """
 
     def __init__(self, width: int, n_heads: int, dropout: float = 0.0, factor: float = SAMPLING_FACTOR) -> None:
-        super().__init__(
-            width, width, qk_width=width, v_width=width, output_width=width, n_heads=n_heads, dropout=dropout
-        )
+        super().__init__(AttentionWidths.all(width), n_heads, dropout)
         self.factor = factor
 
     def forward(
@@ -62,33 +60,27 @@ class ProbSparseAttention(MultiHeadAttention):
         n_active = (self.factor * n_real.clamp(min=1).double().log()).ceil().long()
         n_active = torch.minimum(n_active.clamp(min=1), n_real)  # (B,)
         most = max(1, int(n_active.max()))
-        activity = self._activity(query, key, real, n_real, n_active, most, generator)  # (B, H, N)
+        sampled = self._sampled(real, n_real, n_active, most, generator)
+        activity = _activity(query, key, sampled, n_active)  # (B, H, N)
         chosen = activity.masked_fill(~real[:, None], -math.inf).topk(most, dim=-1).indices  # (B, H, u)
         is_active = torch.arange(most, device=inputs.device) < n_active[:, None]  # (B, u)
         active = query.gather(2, chosen[..., None].expand(-1, -1, -1, query.shape[-1]))
         readable = hide_keys(most, inputs, real, self.dropout, generator) if self._hides else real
         attended = attend(active, key, value, readable, self.scale)  # (B, H, u, e)
-        share = real / n_real.clamp(min=1)[:, None]
-        mean = (share[:, None, None].to(value.dtype) @ value).expand_as(value)  # (B, H, N, e)
-        place = chosen[..., None].expand_as(attended)
-        summed = mean.scatter(2, place, torch.where(is_active[:, None, :, None], attended, mean.gather(2, place)))
+        fraction = real / n_real.clamp(min=1)[:, None]
+        mean = (fraction[:, None, None].to(value.dtype) @ value).expand_as(value)  # (B, H, N, e)
+        index = chosen[..., None].expand_as(attended)
+        summed = mean.scatter(2, index, torch.where(is_active[:, None, :, None], attended, mean.gather(2, index)))
         return self._output(summed)
 
     @property
     def _hides(self) -> bool:
         return self.training and self.dropout > 0.0
 
-    def _activity(
-        self,
-        query: Tensor,
-        key: Tensor,
-        real: Tensor,
-        n_real: Tensor,
-        n_sampled: Tensor,
-        most: int,
-        generator: torch.Generator | None,
+    def _sampled(
+        self, real: Tensor, n_real: Tensor, n_sampled: Tensor, most: int, generator: torch.Generator | None
     ) -> Tensor:
-        """Return the largest minus the mean score of each query on sampled keys: (B, H, N)."""
+        """Return the positions of the sampled keys (B, u); of a sample, only the first ``n_sampled`` count."""
         order = (~real).long().argsort(dim=1, stable=True)  # real tokens first, in their order
         number = torch.arange(most, device=real.device).expand(len(real), -1)
         if self.training:
@@ -96,13 +88,18 @@ class ProbSparseAttention(MultiHeadAttention):
         else:
             draw = (number + 0.5) / n_sampled[:, None].clamp(min=1)
         rank = (draw * n_real[:, None]).long().clamp(max=real.shape[1] - 1)
-        sampled = order.gather(1, torch.minimum(rank, (n_real[:, None] - 1).clamp(min=0)))  # (B, u)
-        keys = key.gather(2, sampled[:, None, :, None].expand(-1, key.shape[1], -1, key.shape[-1]))
-        scores = query @ keys.transpose(-1, -2)  # (B, H, N, u)
-        is_sampled = (number < n_sampled[:, None])[:, None, None]
-        highest = scores.masked_fill(~is_sampled, -math.inf).amax(-1)
-        mean = scores.masked_fill(~is_sampled, 0.0).sum(-1) / n_sampled[:, None, None].clamp(min=1)
-        return highest - mean
+        return order.gather(1, torch.minimum(rank, (n_real[:, None] - 1).clamp(min=0)))
+
+
+def _activity(query: Tensor, key: Tensor, sampled: Tensor, n_sampled: Tensor) -> Tensor:
+    """Return the largest minus the mean score of each query on sampled keys: (B, H, N)."""
+    keys = key.gather(2, sampled[:, None, :, None].expand(-1, key.shape[1], -1, key.shape[-1]))
+    scores = query @ keys.transpose(-1, -2)  # (B, H, N, u)
+    number = torch.arange(sampled.shape[1], device=sampled.device)
+    is_sampled = (number < n_sampled[:, None])[:, None, None]
+    highest = scores.masked_fill(~is_sampled, -math.inf).amax(-1)
+    mean = scores.masked_fill(~is_sampled, 0.0).sum(-1) / n_sampled[:, None, None].clamp(min=1)
+    return highest - mean
 
 
 class Distilling(nn.Module):

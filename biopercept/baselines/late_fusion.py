@@ -20,8 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.baselines.features import columns_with_data, logistic_pipeline, training_data
+from biopercept.baselines.features import (
+    FeatureModel,
+    columns_with_data,
+    logistic_pipeline,
+    training_data,
+    visible_values,
+)
 from biopercept.data.batches import feature_groups
+from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import FloatArray
 from biopercept.data.splits import identity_rank
 from biopercept.data.windows import IntArray
@@ -62,56 +69,70 @@ class Members:
         lines = [e[-1] for e in self.estimators if e is not None]
         return sum(int(line.coef_.size + line.intercept_.size) for line in lines)
 
-    def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
+    def probabilities(self, rows: IntArray, visible: WindowInputs | None = None) -> FloatArray:
         """Return each member's class probabilities, (n_members, len(rows), n_classes); NaN where it abstains."""
+        values = self.values[rows]
+        if visible is not None:
+            values = visible_values(values, visible, slice(None))
         answers = np.full((len(self.columns), len(rows), len(self.shares)), np.nan)
         for answer, columns, estimator in zip(answers, self.columns, self.estimators, strict=True):
-            values = self.values[np.ix_(rows, columns)]
-            has = np.isfinite(values).any(axis=1)
+            of_group = values[:, columns]
+            has = np.isfinite(of_group).any(axis=1)
             if estimator is not None and has.any():
                 answer[has] = 0.0
-                answer[np.ix_(has, estimator.classes_)] = estimator.predict_proba(values[has])
+                answer[np.ix_(has, estimator.classes_)] = estimator.predict_proba(of_group[has])
         return answers
 
 
+def _where_voted(probabilities: FloatArray, votes: FloatArray, visible: WindowInputs | None) -> FloatArray:
+    """Return probabilities (n, n_classes), with fewer sensors NaN where no member votes (n_members, n, n_classes)."""
+    if visible is None:
+        return probabilities
+    has_vote = np.asarray(np.isfinite(votes).any(axis=(0, 2)))
+    return np.where(has_vote[:, None], probabilities, np.nan)
+
+
 @dataclass(frozen=True, eq=False)
-class FittedByRule:
+class FittedByRule(FeatureModel):
     """Members whose probabilities are joined by a fixed rule."""
 
     members: Members
     rule: Rule
-    operations_per_window: None = None
 
     @property
     def n_parameters(self) -> int:
         """Return the number of fitted numbers of all members."""
         return self.members.n_parameters
 
-    def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
-        """Return class probabilities of the windows at ``rows``, (len(rows), n_classes)."""
-        return answered(self.members, rows, self.rule)
+    def predict(self, rows: IntArray, visible: WindowInputs | None = None) -> FloatArray:
+        """Return class probabilities of the windows at ``rows``, (len(rows), n_classes).
+
+        They are the class shares where every member abstains.
+        """
+        votes = self.members.probabilities(rows, visible)
+        joined = self.rule(votes)
+        return _where_voted(np.where(np.isfinite(joined), joined, self.members.shares), votes, visible)
 
 
 @dataclass(frozen=True, eq=False)
-class FittedStack:
+class FittedStack(FeatureModel):
     """Members whose log probabilities are read by a fitted regression."""
 
     members: Members
     second: Any
-    operations_per_window: None = None
 
     @property
     def n_parameters(self) -> int:
         """Return the number of fitted numbers of the members and the second level."""
         return self.members.n_parameters + int(self.second.coef_.size + self.second.intercept_.size)
 
-    def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
+    def predict(self, rows: IntArray, visible: WindowInputs | None = None) -> FloatArray:
         """Return class probabilities of the windows at ``rows``, (len(rows), n_classes)."""
+        votes = self.members.probabilities(rows, visible)
         answers = np.zeros((len(rows), len(self.members.shares)))
         if len(rows):
-            table = second_level_table(self.members.probabilities(rows))
-            answers[:, self.second.classes_] = self.second.predict_proba(table)
-        return answers
+            answers[:, self.second.classes_] = self.second.predict_proba(second_level_table(votes))
+        return _where_voted(answers, votes, visible)
 
 
 def majority_vote(answers: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -140,12 +161,6 @@ def probability_mean(answers: NDArray[np.float64]) -> NDArray[np.float64]:
     total = np.where(given, answers, 0.0).sum(axis=0)
     mean: NDArray[np.float64] = np.divide(total, n_given, out=np.full(total.shape, np.nan), where=n_given > 0)
     return mean
-
-
-def answered(members: Members, rows: IntArray, rule: Rule) -> NDArray[np.float64]:
-    """Return the joined probabilities, (len(rows), n_classes); the class shares where every member abstains."""
-    joined = rule(members.probabilities(rows))
-    return np.where(np.isfinite(joined), joined, members.shares)
 
 
 def fit_by_rule(rule: Rule) -> Fitter:

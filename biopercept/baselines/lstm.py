@@ -30,17 +30,14 @@ STEP_SECONDS = 1.0
 class LongShortTermMemory(nn.Module):
     """``n_layers`` recurrent layers over one-second steps; the state at the last real step and the features answer.
 
+    Raises SettingsError where neither derived series, slow signals nor features are read.
+
     Parameters
     ----------
     settings : PerceiverSettings
         Of it: width, n_layers, feedforward_dropout and head_dropout.
     n_outputs : int
         Classes.
-
-    Raises
-    ------
-    SettingsError
-        Where neither derived series, slow signals nor features are read.
     """
 
     def __init__(

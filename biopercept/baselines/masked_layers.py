@@ -1,4 +1,4 @@
-"""Parts that the rival networks share: masked self-attention layers, means over real tokens, hiding in training."""
+"""Parts that the baseline networks share: masked self-attention layers, means over real tokens, hiding in training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from biopercept.model.attention import MultiHeadAttention
+from biopercept.model.attention import AttentionWidths, MultiHeadAttention
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.dropout import drop_tokens
 from biopercept.model.layers import LatentLayer
@@ -40,16 +40,7 @@ class SelfAttentionLayer(LatentLayer):
 
 def full_attention(settings: PerceiverSettings) -> MultiHeadAttention:
     """Return multi-head attention of the settings' width, heads and dropout."""
-    width = settings.width
-    return MultiHeadAttention(
-        width,
-        width,
-        qk_width=width,
-        v_width=width,
-        output_width=width,
-        n_heads=settings.n_heads,
-        dropout=settings.attention_dropout,
-    )
+    return MultiHeadAttention(AttentionWidths.all(settings.width), settings.n_heads, settings.attention_dropout)
 
 
 class FeatureCode(nn.Module):
@@ -90,7 +81,7 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def hidden(inputs: TokenInputs, settings: TokenSettings, generator: torch.Generator | None) -> TokenInputs:
-    """Return the inputs with sensors, channels, stretches and patches hidden as the Perceiver's are in training.
+    """Return the inputs with sensors, channels, segments of time and patches hidden as the Perceiver's are in training.
 
     Parameters
     ----------
@@ -101,15 +92,8 @@ def hidden(inputs: TokenInputs, settings: TokenSettings, generator: torch.Genera
     if not masks:
         return inputs
     mask = torch.cat(masks, 1)
-    left = drop_tokens(
-        mask,
-        token_layout(inputs.sensors, inputs.features, mask),
-        modality_dropout=settings.modality_dropout,
-        channel_dropout=settings.channel_dropout,
-        time_dropout=settings.time_dropout,
-        token_dropout=settings.token_dropout,
-        generator=generator,
-    )
+    layout = token_layout(inputs.sensors, inputs.features, mask)
+    left = drop_tokens(mask, layout, settings.dropout, generator)
     kept = torch.split(left, [part.shape[1] for part in masks], 1)
     n_signals = len(inputs.sensors)
     return TokenInputs(

@@ -8,12 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.baselines.features import (
+    FeatureModel,
     FittedFeatureModel,
     FittedRegressor,
     columns_with_data,
+    no_sensors,
     regression_data,
     training_data,
 )
+from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import FloatArray
 from biopercept.data.windows import IntArray, WindowTable
 from biopercept.modalities import MODALITY_NAMES
@@ -22,19 +25,20 @@ from biopercept.training.objective import cell_weights
 
 
 @dataclass(frozen=True, eq=False)
-class FittedDummy:
+class FittedDummy(FeatureModel):
     """The same answer for every window: the class shares, or the mean number, of the training windows."""
 
     shares: NDArray[np.float64]
-    operations_per_window: None = None
 
     @property
     def n_parameters(self) -> int:
         """Return the number of fitted numbers."""
         return len(self.shares)
 
-    def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
+    def predict(self, rows: IntArray, visible: WindowInputs | None = None) -> FloatArray:
         """Return the class shares for each of ``rows``, (len(rows), n_classes)."""
+        if visible is not None:
+            raise no_sensors("a probe")
         return np.tile(self.shares, (len(rows), 1))
 
 

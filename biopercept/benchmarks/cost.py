@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from biopercept.benchmarks.memory import step
 from biopercept.benchmarks.peers import N_CHANNELS, OURS, WIDENING, WIDTH, build
-from biopercept.model.attention import MultiHeadAttention
+from biopercept.model.attention import AttentionWidths, MultiHeadAttention
 from biopercept.model.layers import LatentLayer
 
 INPUTS = (256, 1024, 4096, 16384, 65536, 262_144, 1_000_000)
@@ -46,9 +46,7 @@ def full_self_attention(width: int, n_heads: int, *, n_layers: int, widening: in
         return torch.nn.Sequential(
             *(
                 LatentLayer(
-                    MultiHeadAttention(
-                        width, width, qk_width=width, v_width=width, output_width=width, n_heads=n_heads
-                    ),
+                    MultiHeadAttention(AttentionWidths.all(width), n_heads=n_heads),
                     widening,
                     0.0,
                     0.0,

@@ -173,6 +173,8 @@ _HOW = {
 def build(name: str) -> nn.Module:
     """Return the implementation of this name at the common size, with random weights.
 
+    Raises ImportError where the peer, or something it imports, is not installed.
+
     Parameters
     ----------
     name : str
@@ -182,11 +184,6 @@ def build(name: str) -> nn.Module:
     -------
     nn.Module
         From tokens (B, N, 64) to class scores of 4 numbers a sample.
-
-    Raises
-    ------
-    ImportError
-        Where the peer, or something it imports, is not installed.
     """
     if name == OURS:
         return _Ours()

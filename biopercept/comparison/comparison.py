@@ -48,6 +48,9 @@ def compare(
 ) -> Comparison:
     """Return the paired comparison of several cross-validations of the same study.
 
+    Raises StudyError where a folder holds nothing finished, or two of them cannot be compared. Raises SettingsError
+    where the metric, the reference or the number of resamples is not allowed.
+
     Parameters
     ----------
     folders : sequence of Path
@@ -60,13 +63,6 @@ def compare(
         Of the subjects, for intervals; at least 2000.
     seed : int
         Of the resampling.
-
-    Raises
-    ------
-    StudyError
-        Where a folder holds nothing finished, or two of them cannot be compared.
-    SettingsError
-        Where the metric, the reference or the number of resamples is not allowed.
     """
     if n_resamples < LEAST_RESAMPLES:
         raise SettingsError(f"{n_resamples} resamples; at least {LEAST_RESAMPLES} are needed for a 95 % interval")
@@ -222,12 +218,7 @@ def _holm_over_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
 def write_comparison(comparison: Comparison, output: Path) -> None:
     """Write ``compare.json``, ``.csv``, ``.md``, ``.tex`` and ``figures/`` to a folder; other files in it stay.
 
-    Raises
-    ------
-    OutputError
-        Where a file cannot be written.
-    BusyError
-        Where another process is writing there.
+    Raises OutputError where a file cannot be written. Raises BusyError where another process is writing there.
     """
     with only_writer(output):
         for name in FILES:

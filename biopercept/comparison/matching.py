@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import SettingsError, StudyError
-from biopercept.report.tables import labels_of
+from biopercept.report.scores import labels_of
 from biopercept.report.text import count, listed, shown
 from biopercept.results.cross_validation import CrossValidation
-from biopercept.results.folder import load_results
-from biopercept.results.reading import Fields, read_json
+from biopercept.results.folder import FoldsFile, load_results
+from biopercept.results.reading import read_result
 
 METRICS = {"balanced_accuracy": True, "macro_f1": True, "auroc": True, "mcc": True, "brier": False, "ece": False}
 """Columns of ``scores.csv`` that can be compared, and whether more is better."""
@@ -64,10 +64,7 @@ class Matched:
 def find_validations(folders: Sequence[Path]) -> tuple[tuple[CrossValidation, ...], tuple[str, ...]]:
     """Return the finished cross-validations in folders and below, and the names of those that have not finished.
 
-    Raises
-    ------
-    StudyError
-        Where a folder holds no finished cross-validation, one is found twice, or fewer than two are left.
+    Raises StudyError where a folder holds no finished cross-validation, one is found twice, or fewer than two are left.
     """
     by_folder: dict[Path, CrossValidation] = {}
     unfinished: list[str] = []
@@ -100,13 +97,8 @@ def _name(place: Path, common: str) -> str:
 def match(validations: Sequence[CrossValidation], metric: str) -> Matched:
     """Return the cross-validations side by side, their subjects in one order.
 
-    Raises
-    ------
-    SettingsError
-        Where there is no such metric.
-    StudyError
-        Where two of them cannot be compared: another store, task, split, other subjects, windows or labels; or
-        fewer than two subjects have a defined score.
+    Raises SettingsError where there is no such metric. Raises StudyError where two of them cannot be compared: another
+    store, task, split, other subjects, windows or labels; or fewer than two subjects have a defined score.
     """
     if metric not in METRICS:
         raise SettingsError(f"metric is {metric!r}; allowed are {', '.join(METRICS)}")
@@ -139,10 +131,7 @@ def match(validations: Sequence[CrossValidation], metric: str) -> Matched:
 def require_comparable(one: CrossValidation, other: CrossValidation) -> None:
     """Refuse two cross-validations whose per-subject scores are no pairs.
 
-    Raises
-    ------
-    StudyError
-        Naming what differs.
+    Raises StudyError naming what differs.
     """
     names = f"{shown(one.name)} and {shown(other.name)}"
     for run in (one, other):
@@ -194,19 +183,16 @@ def _labelled_windows(run: CrossValidation) -> dict[tuple[tuple[str, str, str], 
 def read_partition(run: CrossValidation) -> Partition:
     """Return the folds in ``folds.json`` of a cross-validation.
 
-    Raises
-    ------
-    StudyError
-        Where the file is missing or damaged, or does not test every scored subject once.
+    Raises StudyError where the file is missing or damaged, or does not test every scored subject once.
     """
-    document = Fields(run.folder / "folds.json", read_json(run.folder / "folds.json"))
-    folds = document.parts("folds")
-    tests = tuple(tuple(sorted(fold.texts("test"))) for fold in folds)
+    path = run.folder / FoldsFile.FILE
+    folds = read_result(path, FoldsFile).folds
+    tests = tuple(tuple(sorted(fold.test)) for fold in folds)
     if sorted(s for test in tests for s in test) != sorted(s.participant for s in run.subjects):
         raise StudyError(
-            f"{document.path} does not test each subject of scores.csv once; run cross-validate again with --overwrite"
+            f"{path} does not test each subject of scores.csv once; run cross-validate again with --overwrite"
         )
-    n_trained = tuple(len(fold.texts("training")) + len(fold.texts("validation")) for fold in folds)
+    n_trained = tuple(len(fold.fitting) for fold in folds)
     order = sorted(range(len(folds)), key=lambda place: tests[place])
     return Partition(tuple(tests[i] for i in order), tuple(n_trained[i] for i in order))
 
@@ -214,10 +200,7 @@ def read_partition(run: CrossValidation) -> Partition:
 def place_of(reference: str, matched: Matched) -> int:
     """Return which of the cross-validations is meant: by its folder, its name, its model or its label.
 
-    Raises
-    ------
-    SettingsError
-        Where none or several are.
+    Raises SettingsError where none or several are.
     """
     ways = (
         [run.folder.resolve() == Path(reference).resolve() for run in matched.validations],

@@ -300,15 +300,12 @@ class Friedman:
 def friedman_test(scores: Floats, *, higher_is_better: bool = True) -> Friedman:
     """Return Friedman's test with average ranks and the critical difference (Demsar 2006, JMLR 7, 1-30).
 
+    Raises ValueError where there are fewer models or subjects.
+
     Parameters
     ----------
     scores : float64 array, shape (n_subjects, n_models)
         Finite; at least 3 models and 2 subjects.
-
-    Raises
-    ------
-    ValueError
-        Where there are fewer models or subjects.
     """
     from scipy.stats import chi2, friedmanchisquare, rankdata
     from scipy.stats import f as f_distribution

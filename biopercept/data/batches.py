@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from biopercept.data.inputs import WindowInputs
-from biopercept.data.normalisation import Population
-from biopercept.data.signals import ABSENT, N_CHANNEL_CODES, PreparedBank, SignalBank
+from biopercept.data.normalisation import TrainingStatistics
+from biopercept.data.signals import ABSENT, N_CHANNEL_CODES, PreparedArrays, SignalArrays
 from biopercept.data.windows import IntArray, WindowTable
 from biopercept.modalities import MODALITIES
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
@@ -57,9 +57,11 @@ class TokenSource:
 
     Sensors and features that no training subject had are left out: the network has never seen them.
 
+    Raises SettingsError where the windows are longer than a learned time code reaches.
+
     Parameters
     ----------
-    population : Population
+    population : TrainingStatistics
         Fitted on the training subjects.
     tokens : TokenSettings
         Which kinds of tokens are built.
@@ -70,25 +72,21 @@ class TokenSource:
     ----------
     layouts : Layouts
         Which windows have the same channels, and so are best read together.
-
-    Raises
-    ------
-    SettingsError
-        Where the windows are longer than a learned time code reaches.
     """
 
     def __init__(
-        self, inputs: WindowInputs, population: Population, tokens: TokenSettings, device: torch.device
+        self, inputs: WindowInputs, population: TrainingStatistics, tokens: TokenSettings, device: torch.device
     ) -> None:
         self.device = device
+        self._population, self._tokens = population, tokens
         self._clip = inputs.settings.clip if inputs.settings.mode != "raw" else math.inf
         self._length = inputs.windows.length_seconds
         tokens.require_reach(self._length)
-        self._banks: list[PreparedBank] = []
+        self._banks: list[PreparedArrays] = []
         for index, bank in enumerate(inputs.banks):
             if population.has_modality(bank.modality):
                 affine = inputs.signal_affine(index, population)
-                self._banks.append(PreparedBank(bank, affine, inputs.windows, device))
+                self._banks.append(PreparedArrays(bank, affine, inputs.windows, device))
         n_patches = [bank.shape(self._length)[1] for bank in self._banks]
         self.layouts = Layouts.of([bank.bank for bank in self._banks], n_patches, inputs.windows)
         self._groups: list[tuple[str, torch.Tensor, torch.Tensor]] = []
@@ -100,6 +98,10 @@ class TokenSource:
                 is_real = np.isfinite(part) & is_known
                 filled = torch.from_numpy(np.where(is_real, part, 0.0).astype(np.float32)).to(device)
                 self._groups.append((name, filled, torch.from_numpy(is_real).to(device)))
+
+    def reading(self, inputs: WindowInputs) -> TokenSource:
+        """Return a source of other windows, or of these with fewer sensors, that scales as this one does."""
+        return TokenSource(inputs, self._population, self._tokens, self.device)
 
     def batch(self, rows: IntArray, *, is_whole: bool = False) -> TokenInputs:
         """Return the token inputs of the windows at ``rows`` of the table.
@@ -203,12 +205,12 @@ class Layouts:
     n_channels: tuple[int, ...]
 
     @staticmethod
-    def of(banks: Sequence[SignalBank], n_patches: Sequence[int], windows: WindowTable) -> Layouts:
+    def of(banks: Sequence[SignalArrays], n_patches: Sequence[int], windows: WindowTable) -> Layouts:
         """Return the layouts of the windows of a table.
 
         Parameters
         ----------
-        banks : sequence of SignalBank
+        banks : sequence of SignalArrays
             Of the table's recordings.
         n_patches : sequence of int
             Patches of a window, by bank.

@@ -1,7 +1,7 @@
 """From windows to what models read: features and signals, and how each is scaled.
 
-What is fitted (:class:`Population`) is fitted on the recordings of training subjects alone; a change in any other
-subject leaves it, and everything trained on it, unchanged.
+What is fitted (:class:`TrainingStatistics`) is fitted on the recordings of training subjects alone; a change in any
+other subject leaves it, and everything trained on it, unchanged.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from biopercept.data.normalisation import (
     FloatArray,
     Moments,
     NormalisationSettings,
-    Population,
     Sessions,
     Statistics,
+    TrainingStatistics,
     affine_of,
     cumulative_moments,
     moments_until,
     population_statistics,
 )
-from biopercept.data.signals import SignalBank, bank_moments, build_banks
+from biopercept.data.signals import SignalArrays, bank_moments, build_banks
 from biopercept.data.windows import IntArray, WindowTable
 
 
@@ -44,7 +44,7 @@ class WindowInputs:
     derived: bool = True
 
     @cached_property
-    def banks(self) -> tuple[SignalBank, ...]:
+    def banks(self) -> tuple[SignalArrays, ...]:
         """Return the signal banks, read once."""
         return build_banks(self.windows.recordings, raw=self.raw, derived=self.derived)
 
@@ -81,7 +81,7 @@ class WindowInputs:
         past, whole, reference = _feature_moments(self.windows, self.settings.mode, self.reference_ends)
         return self._of_session(past, whole, reference), whole
 
-    def fit(self, training_subjects: Collection[str]) -> Population:
+    def fit(self, training_subjects: Collection[str]) -> TrainingStatistics:
         """Return the population's statistics, from the recordings of these subjects alone."""
         chosen = np.array([r.subject in set(training_subjects) for r in self.windows.recordings], dtype=bool)
         by_channel: dict[str, tuple[list[float], list[float]]] = {}
@@ -98,9 +98,9 @@ class WindowInputs:
             has = chosen & (whole.count[:, column] > 0)
             if has.any():
                 features[name] = population_statistics(whole.mean[has, column], whole.variance[has, column])
-        return Population(signals, features)
+        return TrainingStatistics(signals, features)
 
-    def features(self, population: Population) -> FloatArray:
+    def features(self, population: TrainingStatistics) -> FloatArray:
         """Return normalised features (n_windows, n_features), NaN where undefined, clipped (not in mode ``raw``)."""
         past, _ = self.feature_moments
         statistics = [population.features.get(name, UNSEEN) for name in self.windows.feature_names]
@@ -109,7 +109,7 @@ class WindowInputs:
         values = (self.raw_features - affine.centre) / affine.spread
         return values if self.settings.mode == "raw" else np.clip(values, -self.settings.clip, self.settings.clip)
 
-    def signal_affine(self, index: int, population: Population) -> Affine:
+    def signal_affine(self, index: int, population: TrainingStatistics) -> Affine:
         """Return the affine map of every window and channel of bank ``index``."""
         bank, (past, _) = self.banks[index], self.bank_moments[index]
         statistics = [population.of_channel(bank.modality, channel.name) for channel in bank.channels]

@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 
 from biopercept.data.windows import IntArray, Targets, WindowTable, labelled_windows
 from biopercept.errors import StudyError
-from biopercept.recording import RecordingLabels
-from biopercept.store.prepared import FloatSamples, Mask, StoredSignal, StoredWindows, WindowedRecording
+from biopercept.store.prepared import RecordingView, StoredWindows, WindowedRecording
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.tasks import ORDINAL, Task
 
@@ -30,25 +29,17 @@ class JoinedStores:
 
     Attributes
     ----------
-    name : str
-        Names of the studies.
-    window_length_seconds, step_seconds : float
-        The same in all.
     feature_names : tuple of str
         The features that all have, in the first one's order.
     tasks : dict of str to Task
         The tasks that all have, with the labels of all.
-    disagreements : dict of str to str
-        Why a task that all have by name cannot be evaluated over them.
-    warnings : tuple of str
-        What every output says of the stores.
     """
 
     def __init__(self, parts: Sequence[StudyStore]) -> None:
-        self.parts = tuple(parts)
         names = [store.name for store in parts]
         if twice := [name for name, n in Counter(names).items() if n > 1]:
             raise StudyError(f"{names.count(twice[0])} stores are of study {twice[0]!r}; give each study once")
+        self.parts = {f"{store.name}/": store for store in parts}
         self.name = "+".join(names)
         first = parts[0]
         self.window_length_seconds, self.step_seconds = first.window_length_seconds, first.step_seconds
@@ -62,44 +53,23 @@ class JoinedStores:
         self.feature_names = tuple(n for n in first.feature_names if all(n in s.feature_names for s in parts))
         if not self.feature_names:
             raise StudyError(f"{' and '.join(names)} have no feature in common; prepare them with the same features")
-        self.tasks, self.disagreements = _common_tasks(self.parts)
+        self.tasks, self.disagreements = _common_tasks(parts)
         self.recordings = tuple(
-            RecordingOfStudy(store.name, recording, tuple(store.feature_names.index(n) for n in self.feature_names))
+            RecordingOfStudy(
+                recording, store.name, tuple(store.feature_names.index(name) for name in self.feature_names)
+            )
             for store in parts
             for recording in store.recordings
         )
-        self.warnings = self._warnings()
-
-    def _warnings(self) -> tuple[str, ...]:
-        warnings = []
-        if dropped := sorted({n for s in self.parts for n in s.feature_names} - set(self.feature_names)):
-            warnings.append(
-                f"{len(self.feature_names)} features that all studies have were used, "
-                f"{len(dropped)} that some lack were not"
-            )
-        first = self.parts[0]
-        differing = {
-            key
-            for s in self.parts[1:]
-            for key in {*first.settings, *s.settings}
-            if first.settings.get(key) != s.settings.get(key)
-        }
-        if differing:
-            warnings.append(f"the studies were prepared with different settings ({', '.join(sorted(differing))})")
-        return tuple(warnings)
+        self.warnings = _differences(parts, self.feature_names)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 over the fingerprints of all stores."""
-        return hashlib.sha256("".join(store.fingerprint() for store in self.parts).encode()).hexdigest()
-
-    def part_tasks(self, task: Task) -> list[Task]:
-        """Return the task as each study says it, classes in the order of the joined one."""
-        tasks = [store.tasks[task.name] for store in self.parts]
-        return [replace(part, classes={name: part.classes[name] for name in task.classes}) for part in tasks]
+        return hashlib.sha256("".join(store.fingerprint() for store in self.parts.values()).encode()).hexdigest()
 
     def close(self) -> None:
         """Close all stores."""
-        for store in self.parts:
+        for store in self.parts.values():
             store.close()
 
     def __enter__(self) -> JoinedStores:
@@ -111,7 +81,60 @@ class JoinedStores:
         self.close()
 
 
-Studies: TypeAlias = StudyStore | JoinedStores
+class Studies(Protocol):
+    """What an evaluation reads: one store, or several joined."""
+
+    name: str
+    window_length_seconds: float
+    step_seconds: float
+    feature_names: tuple[str, ...]
+    tasks: dict[str, Task]
+
+    @property
+    def recordings(self) -> Sequence[WindowedRecording]:
+        """The recordings of all studies."""
+
+    @property
+    def parts(self) -> Mapping[str, StudyStore]:
+        """The stores, by what stands before the keys and subjects of their recordings: "" for one, else "study/"."""
+
+    @property
+    def disagreements(self) -> Mapping[str, str]:
+        """Why a task that all stores have by name cannot be evaluated over them, by task."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What every output says of the stores."""
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of what was prepared."""
+
+    def close(self) -> None:
+        """Close all stores."""
+
+    def __enter__(self) -> Studies: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def _differences(parts: Sequence[StudyStore], common: Sequence[str]) -> tuple[str, ...]:
+    """Return warnings of features that some studies lack, and of settings that differ."""
+    warnings = []
+    if dropped := sorted({n for s in parts for n in s.feature_names} - set(common)):
+        warnings.append(
+            f"{len(common)} features that all studies have were used, {len(dropped)} that some lack were not"
+        )
+    first = parts[0]
+    differing = {
+        key
+        for s in parts[1:]
+        for key in {*first.settings, *s.settings}
+        if first.settings.get(key) != s.settings.get(key)
+    }
+    if differing:
+        warnings.append(f"the studies were prepared with different settings ({', '.join(sorted(differing))})")
+    return tuple(warnings)
 
 
 def _common_tasks(parts: Sequence[StudyStore]) -> tuple[dict[str, Task], dict[str, str]]:
@@ -144,18 +167,13 @@ def _common_tasks(parts: Sequence[StudyStore]) -> tuple[dict[str, Task], dict[st
 
 
 def _said(task: Task) -> str:
-    return f"a regression of {task.column!r}" if task.is_regression else f"{task.kind} of {', '.join(task.classes)}"
+    return f"{task.kind} of {', '.join(task.classes)}" if task.classes else f"a regression of {task.column!r}"
 
 
 def open_studies(path: Path, *more: Path) -> Studies:
     """Return the open store, or several joined; use it in a ``with`` block.
 
-    Raises
-    ------
-    StoreError
-        Where one is no store or is damaged.
-    StudyError
-        Where several cannot be joined.
+    Raises StoreError where one is no store or is damaged. Raises StudyError where several cannot be joined.
     """
     if not more:
         return open_store(path)
@@ -165,31 +183,12 @@ def open_studies(path: Path, *more: Path) -> Studies:
         return joined
 
 
-def refuse_disagreement(store: Studies, task: str) -> None:
-    """Refuse a task that the joined stores do not say alike.
-
-    Raises
-    ------
-    StudyError
-        Saying how each has it.
-    """
-    if isinstance(store, JoinedStores) and task in store.disagreements:
-        raise StudyError(store.disagreements[task])
-
-
-def store_warnings(store: Studies) -> tuple[str, ...]:
-    """Return what every output says of the stores."""
-    return store.warnings if isinstance(store, JoinedStores) else ()
-
-
 def subjects_by_study(store: Studies) -> dict[str, list[str]]:
     """Return the subjects of each study, as they are named here."""
-    if isinstance(store, StudyStore):
-        return {store.name: sorted({r.subject for r in store.recordings})}
-    subjects: dict[str, set[str]] = {}
-    for recording in store.recordings:
-        subjects.setdefault(recording.study, set()).add(recording.subject)
-    return {study: sorted(subjects) for study, subjects in subjects.items()}
+    return {
+        part.name: sorted({prefix + recording.subject for recording in part.recordings})
+        for prefix, part in store.parts.items()
+    }
 
 
 def tables_of(
@@ -197,37 +196,36 @@ def tables_of(
 ) -> list[WindowTable]:
     """Return the labelled windows of each task; of several stores each by its own study's labels.
 
-    Raises
-    ------
-    StudyError
-        Where a study has no window of the task, or windows of one class only.
+    Raises StudyError where a study has no window of the task, or windows of one class only.
     """
     table_of = partial(labelled_windows, length_seconds=store.window_length_seconds, feature_names=store.feature_names)
-    if isinstance(store, StudyStore):
-        return [table_of(recordings, task, unscored_seconds=unscored_seconds) for task in tasks]
     joined = []
     for task in tasks:
-        tables, places = [], []
-        for part, own_task in zip(store.parts, store.part_tasks(task), strict=True):
-            rows = [i for i, r in enumerate(recordings) if isinstance(r, RecordingOfStudy) and r.study == part.name]
-            if rows:
-                unscored = [unscored_seconds[i] for i in rows]
+        tables, indices = [], []
+        for prefix, part in store.parts.items():
+            keys = {prefix + recording.key for recording in part.recordings}
+            index = np.array([i for i, r in enumerate(recordings) if r.key in keys], dtype=np.int64)
+            if len(index):
+                of_study = part.tasks[task.name]
+                of_study = replace(of_study, classes={name: of_study.classes[name] for name in task.classes})
+                unscored = [unscored_seconds[i] for i in index]
                 try:
-                    table = table_of([recordings[i] for i in rows], own_task, unscored_seconds=unscored)
+                    table = table_of([recordings[i] for i in index], of_study, unscored_seconds=unscored)
                 except StudyError as fault:
-                    raise StudyError(f"study {part.name}: {fault}") from fault
+                    raise StudyError(f"study {part.name}: {fault}" if prefix else str(fault)) from fault
                 tables.append(table)
-                places.append(np.array(rows, dtype=np.int64))
-        joined.append(_joined_table(tables, places, recordings, task))
+                indices.append(index)
+        joined.append(_joined_table(tables, indices, recordings, task))
     return joined
 
 
 def _joined_table(
     tables: Sequence[WindowTable],
-    places: Sequence[IntArray],
+    indices: Sequence[IntArray],
     recordings: Sequence[WindowedRecording],
     task: Task,
 ) -> WindowTable:
+    """Return one table of tables whose recordings are at ``indices`` among ``recordings``."""
     excluded: Counter[str] = Counter()
     for table in tables:
         excluded.update(table.excluded)
@@ -239,7 +237,7 @@ def _joined_table(
     return replace(
         tables[0],
         recordings=tuple(recordings),
-        recording=np.concatenate([place[table.recording] for table, place in zip(tables, places, strict=True)]),
+        recording=np.concatenate([index[table.recording] for table, index in zip(tables, indices, strict=True)]),
         row=of_all("row"),
         onset=of_all("onset"),
         subject=of_all("subject"),
@@ -249,8 +247,8 @@ def _joined_table(
 
 
 @dataclass(frozen=True, eq=False)
-class RecordingOfStudy:
-    """A recording of one of several studies: its own in all but the names, and only some of its features.
+class RecordingOfStudy(RecordingView):
+    """A recording of one of several studies, under a name that is unique among them.
 
     Attributes
     ----------
@@ -259,69 +257,20 @@ class RecordingOfStudy:
     """
 
     study: str
-    part: WindowedRecording
     columns: tuple[int, ...]
 
     @property
     def key(self) -> str:
-        """Return the name of the recording, unique among all studies."""
-        return f"{self.study}/{self.part.key}"
+        """Return study and key."""
+        return f"{self.study}/{self.whole.key}"
 
     @property
     def subject(self) -> str:
         """Return study and subject: people of two studies with one id are different people."""
-        return f"{self.study}/{self.part.subject}"
-
-    @property
-    def session(self) -> str:
-        """Return the session; may be empty."""
-        return self.part.session
-
-    @property
-    def recording(self) -> str:
-        """Return the recording's own name."""
-        return self.part.recording
-
-    @property
-    def place(self) -> int | None:
-        """Return its place in its own study."""
-        return self.part.place
-
-    @property
-    def duration_seconds(self) -> float:
-        """Return its duration, seconds."""
-        return self.part.duration_seconds
-
-    @property
-    def signals(self) -> tuple[StoredSignal, ...]:
-        """Return every prepared signal."""
-        return self.part.signals
+        return f"{self.study}/{self.whole.subject}"
 
     @cached_property
     def windows(self) -> StoredWindows:
         """Return the windows, with the features that all studies have."""
-        windows = self.part.windows
+        windows = self.whole.windows
         return replace(windows, features=np.asarray(windows.features)[:, list(self.columns)])
-
-    @property
-    def labels(self) -> RecordingLabels:
-        """Return what its study says of it."""
-        return self.part.labels
-
-    @property
-    def left_out(self) -> Mapping[str, int]:
-        """Return how many windows were left out, by reason."""
-        return self.part.left_out
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Return what a careful reader must know about it."""
-        return self.part.notes
-
-    def read(self, signal_name: str, start: int = 0, stop: int | None = None) -> tuple[FloatSamples, Mask]:
-        """Return samples and mask of a signal, each (n_channels, stop - start)."""
-        return self.part.read(signal_name, start, stop)
-
-    def read_quality(self, signal_name: str) -> FloatSamples:
-        """Return the quality of the signal at 1 Hz, (n_channels, n_seconds)."""
-        return self.part.read_quality(signal_name)

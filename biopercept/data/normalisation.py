@@ -31,7 +31,7 @@ from biopercept.store.prepared import WindowedRecording
 SCOPES = ("recording", "session")
 MODES = ("raw", "global", "causal", "reference", "recording")
 PER_RECORDING_MODES = ("causal", "reference", "recording")
-"""Rungs that use statistics of the recording itself; where the file is the label they leak it."""
+"""Modes that use statistics of the recording itself; where the file is the label they leak it."""
 
 FloatArray = NDArray[np.float64]
 Running = tuple[FloatArray, FloatArray, FloatArray, float]
@@ -148,7 +148,7 @@ UNSEEN = Statistics(0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
-class Population:
+class TrainingStatistics:
     """The fitted part of the normalisation: training subjects' statistics, by "modality/channel" and by feature."""
 
     signals: dict[str, Statistics]
@@ -176,13 +176,13 @@ class Population:
         }
 
     @staticmethod
-    def from_json(document: dict[str, dict[str, list[float]]]) -> Population:
-        """Return the population that :meth:`to_json` wrote."""
+    def from_json(document: dict[str, dict[str, list[float]]]) -> TrainingStatistics:
+        """Return the statistics that :meth:`to_json` wrote."""
         parts = {
             kind: {name: Statistics(*map(float, row)) for name, row in document[kind].items()}
             for kind in ("signals", "features")
         }
-        return Population(**parts)
+        return TrainingStatistics(**parts)
 
 
 def population_statistics(means: FloatArray, variances: FloatArray) -> Statistics:
@@ -195,13 +195,11 @@ def population_statistics(means: FloatArray, variances: FloatArray) -> Statistic
 
 
 def affine_of(mode: str, past: Moments, population: Sequence[Statistics], *, prior_count: float) -> Affine:
-    """Return the affine map of every window and channel under one rung of the ladder.
+    """Return the affine map of every window and channel under one normalisation mode.
 
     Parameters
     ----------
-    mode : str
-        A rung.
-    own : Moments
+    past : Moments
         What each window may know of its recording; shape (n_windows, n_channels).
     population : sequence of Statistics
         Of each channel, from the training subjects.
@@ -223,8 +221,8 @@ def affine_of(mode: str, past: Moments, population: Sequence[Statistics], *, pri
 def affine_without_own(mode: str, population: Statistics) -> tuple[float, float]:
     """Return centre and spread of a channel that the recording lacks: those of the training subjects."""
     nothing = Moments(np.zeros((1, 1)), np.full((1, 1), np.nan), np.zeros((1, 1)))
-    found = affine_of(mode, nothing, [population], prior_count=1.0)
-    return float(found.centre[0, 0]), float(found.spread[0, 0])
+    affine = affine_of(mode, nothing, [population], prior_count=1.0)
+    return float(affine.centre[0, 0]), float(affine.spread[0, 0])
 
 
 @dataclass(frozen=True)
@@ -246,10 +244,7 @@ class Sessions:
     def of(recordings: Sequence[WindowedRecording], scope: str) -> Sessions:
         """Return the sessions of some recordings; with scope ``recording`` each is a session of its own.
 
-        Raises
-        ------
-        StudyError
-            Where two recordings of a session have no known order.
+        Raises StudyError where two recordings of a session have no known order.
         """
         alone = tuple((index,) for index in range(len(recordings)))
         if scope == "recording":
@@ -283,10 +278,8 @@ class Sessions:
 
         Parameters
         ----------
-        mode : str
-            A rung of the normalisation ladder.
-        own : Moments (n_windows, n_channels)
-            Of the window's recording, as far as the rung allows.
+        past : Moments (n_windows, n_channels)
+            Of the window's recording, as far as the mode allows.
         whole, reference : Moments (n_recordings, n_channels)
             Of each recording, and of the part of it that lies in the session's reference.
         recording : int64 array (n_windows,)
@@ -327,6 +320,6 @@ def pooled(parts: Sequence[Moments]) -> Moments:
     mean = np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
     centre = np.nan_to_num(mean)
     squares = np.sum(
-        [part.count * (part.variance + (mean - centre) ** 2) for part, mean in zip(parts, means, strict=True)], axis=0
+        [part.count * (part.variance + (m - centre) ** 2) for part, m in zip(parts, means, strict=True)], axis=0
     )
     return Moments(count, mean, np.divide(squares, count, out=np.zeros(count.shape), where=count > 0))

@@ -32,7 +32,7 @@ MIN_REAL_FRACTION = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class SignalBank:
+class SignalArrays:
     """Every signal of one modality and rate in a set of recordings.
 
     Attributes
@@ -69,7 +69,7 @@ class SignalBank:
         """Return the number of channels in the union."""
         return len(self.channels)
 
-    def to(self, device: torch.device) -> SignalBank:
+    def to(self, device: torch.device) -> SignalArrays:
         """Return the bank with its samples on ``device``."""
         moved = {name: getattr(self, name).to(device) for name in ("samples", "is_real", "quality")}
         return replace(self, **moved)
@@ -102,7 +102,7 @@ def channel_code(name: str) -> int:
     return 1 + zlib.crc32(name.strip().lower().encode()) % (N_CHANNEL_CODES - 1)
 
 
-def build_banks(recordings: Sequence[WindowedRecording], *, raw: bool, derived: bool) -> tuple[SignalBank, ...]:
+def build_banks(recordings: Sequence[WindowedRecording], *, raw: bool, derived: bool) -> tuple[SignalArrays, ...]:
     """Return one bank per modality and sampling rate, modalities in the table's order.
 
     Parameters
@@ -126,7 +126,7 @@ def _build_bank(
     modality: str,
     sampling_rate: float,
     members: Sequence[tuple[int, StoredSignal]],
-) -> SignalBank:
+) -> SignalArrays:
     channels: dict[str, Channel] = {}
     for _, signal in members:
         for channel in signal.channels:
@@ -144,7 +144,7 @@ def _build_bank(
             samples.add(place, np.where(is_real[row], values[row], 0.0).astype(np.float32))
             masks.add(place, np.asarray(is_real[row], dtype=bool))
             quality.add(place, np.asarray(each_second[row], dtype=np.float32))
-    return SignalBank(
+    return SignalArrays(
         modality,
         sampling_rate,
         tuple(channels.values()),
@@ -178,21 +178,21 @@ class _Stretches:
 
 
 def bank_moments(
-    bank: SignalBank, windows: WindowTable, mode: str, reference_ends: FloatArray
+    bank: SignalArrays, windows: WindowTable, mode: str, reference_ends: FloatArray
 ) -> tuple[Moments, Moments, Moments]:
     """Return what each window may know of its own recording, and the moments of every recording and its reference.
 
     Parameters
     ----------
     mode : str
-        A rung of the normalisation ladder.
+        Of normalisation.
     reference_ends : float64 array (n_recordings,)
         Where the reference ends in each recording, seconds.
 
     Returns
     -------
     own : Moments
-        Shape (n_windows, n_channels): up to the window's end for ``causal`` (and for the rungs that
+        Shape (n_windows, n_channels): up to the window's end for ``causal`` (and for the modes that
         use no own statistics), the reference stretch for ``reference``, all for ``recording``.
     whole : Moments
         Shape (n_recordings, n_channels).
@@ -221,7 +221,7 @@ def bank_moments(
     return past, whole, reference
 
 
-def _samples_until(bank: SignalBank, seconds: FloatArray, index: int, channel: int) -> NDArray[np.int64]:
+def _samples_until(bank: SignalArrays, seconds: FloatArray, index: int, channel: int) -> NDArray[np.int64]:
     """Return how many samples of a recording's channel lie before these times."""
     length = int(bank.n_samples[index, channel])
     stop = np.floor((seconds - bank.start_seconds[index, channel]) * bank.sampling_rate).astype(np.int64)
@@ -235,10 +235,10 @@ def _place(into: Moments, rows: NDArray[np.int64], channel: int, values: Moments
     into.variance[rows, channel] = values.variance
 
 
-class PreparedBank:
+class PreparedArrays:
     """A bank on its device with the windows' sample indices and affine maps as tensors."""
 
-    def __init__(self, bank: SignalBank, affine: Affine, windows: WindowTable, device: torch.device) -> None:
+    def __init__(self, bank: SignalArrays, affine: Affine, windows: WindowTable, device: torch.device) -> None:
         self.bank = bank.to(device)
         self.modality = MODALITIES[bank.modality]
         first, begin = bank.window_starts(windows)

@@ -11,13 +11,14 @@ import math
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import SettingsError
+from biopercept.typed_values import omitted, to_plain
 
 SUBJECT = "subject"
 K_FOLD = "k-fold"
@@ -51,7 +52,7 @@ class Fold:
     training: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
-    unlabelled: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = omitted(())
 
     def __post_init__(self) -> None:
         groups = (*self.training, *self.validation, *self.test, *self.unlabelled)
@@ -65,10 +66,7 @@ class Fold:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fold as plain values; ``unlabelled`` only where there are some."""
-        plain = asdict(self)
-        if not self.unlabelled:
-            del plain["unlabelled"]
-        return plain
+        return {**to_plain(self)}
 
 
 def make_folds(
@@ -87,6 +85,9 @@ def make_folds(
     subjects are numbered without gaps, see :func:`~biopercept.data.splits.identity_place`), and one that
     nobody falls into is left out.
 
+    Raises SettingsError where the split is unknown, there are too few subjects for it, or all of them fall into one
+    fold.
+
     Parameters
     ----------
     split : str
@@ -100,11 +101,6 @@ def make_folds(
     label_share : float
         Part of the fold's remaining subjects that keep their labels; the others are ``unlabelled``. Where labels are
         scarce (a share below 1, fewer than 4 labelled subjects), nobody is set aside for early stopping.
-
-    Raises
-    ------
-    SettingsError
-        Where the split is unknown, there are too few subjects for it, or all of them fall into one fold.
     """
     everyone = sorted(set(subjects))
     if split not in (SUBJECT, K_FOLD):
@@ -236,7 +232,7 @@ def dealt_by_class(
     """Return name and subjects, sorted, of each fold that somebody falls into, classes balanced over the folds.
 
     Every subject weighs the same however many windows it has, so that subjects with one class only are spread as well
-    as the classes are. The folds depend on seed and on who is there with which share of each class, not on the order
+    as the classes are. The folds depend on seed and on who is there with which fraction of each class, not on the order
     of the windows. Unlike folds dealt by identity they depend on everybody: a subject that is added or removed may move
     others. To keep folds, write them once and take them again (``cross-validate --folds-from``).
 
@@ -254,9 +250,9 @@ def dealt_by_class(
     for target in targets:
         n_classes = int(target.max(initial=-1)) + 1
         for subject in np.unique(subjects):
-            classes = target[(subjects == subject) & (target >= 0)]
-            for index, count in enumerate(np.bincount(classes, minlength=n_classes)):
-                n_rows = max(1, round(_PARTS * count / len(classes))) if count else 0
+            labels = target[(subjects == subject) & (target >= 0)]
+            for index, count in enumerate(np.bincount(labels, minlength=n_classes)):
+                n_rows = max(1, round(_PARTS * count / len(labels))) if count else 0
                 owners += [str(subject)] * n_rows
                 classes += [first + index] * n_rows
         first += n_classes

@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from biopercept.data.batches import feature_groups
 from biopercept.data.inputs import WindowInputs
-from biopercept.data.normalisation import Population
+from biopercept.data.normalisation import TrainingStatistics
 from biopercept.data.windows import IntArray
 from biopercept.model.dropout import sensors_of
-from biopercept.store.prepared import FloatSamples, Mask, StoredSignal, StoredWindows, WindowedRecording
+from biopercept.store.prepared import FloatSamples, Mask, RecordingView, StoredSignal, StoredWindows, WindowedRecording
 
 
 @dataclass(frozen=True, eq=False)
-class RestrictedRecording:
-    """A recording as if only some of its sensors had been worn; otherwise the recording it is made of.
+class RestrictedRecording(RecordingView):
+    """A recording as if only some of its sensors had been worn.
 
     Attributes
     ----------
@@ -33,12 +32,8 @@ class RestrictedRecording:
         Of the columns of its windows, "group/name"; features of sensors that are gone are NaN.
     """
 
-    whole: WindowedRecording
     kept: frozenset[str]
     feature_names: tuple[str, ...]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.whole, name)
 
     @property
     def signals(self) -> tuple[StoredSignal, ...]:
@@ -57,10 +52,6 @@ class RestrictedRecording:
                 features[:, columns] = np.nan
         is_left = np.array([by_signal[s.name] in self.kept for s in self.whole.signals], dtype=bool)
         return replace(windows, features=features, quality=np.asarray(windows.quality)[:, is_left])
-
-    def read(self, signal_name: str, start: int = 0, stop: int | None = None) -> tuple[FloatSamples, Mask]:
-        """Return samples and mask of a signal, as the whole recording does."""
-        return self.whole.read(signal_name, start, stop)
 
 
 def sensors_of_recording(
@@ -89,7 +80,7 @@ def measured_sensors(recordings: Sequence[WindowedRecording], feature_names: Seq
 
 
 @dataclass(frozen=True, eq=False)
-class VisibleRecording:
+class VisibleRecording(RecordingView):
     """A recording of which only some windows were ever recorded, so to say.
 
     Attributes
@@ -100,12 +91,8 @@ class VisibleRecording:
         Of a window.
     """
 
-    whole: WindowedRecording
     rows: IntArray
     length_seconds: float
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.whole, name)
 
     @property
     def windows(self) -> StoredWindows:
@@ -140,7 +127,7 @@ class VisibleInputs(WindowInputs):
 
     granted: IntArray | None = None
 
-    def fit(self, training_subjects: Collection[str]) -> Population:
+    def fit(self, training_subjects: Collection[str]) -> TrainingStatistics:
         """Return the statistics of the windows whose subject, in the table, is one of these."""
         rows = self.windows.rows_of(training_subjects)
         return visible_population(self, rows if self.granted is None else np.intersect1d(rows, self.granted))
@@ -158,7 +145,7 @@ def visible_inputs(inputs: WindowInputs, granted: IntArray | None = None) -> Vis
     return fresh
 
 
-def visible_population(inputs: WindowInputs, rows: IntArray) -> Population:
+def visible_population(inputs: WindowInputs, rows: IntArray) -> TrainingStatistics:
     """Return the population's statistics from the windows at ``rows`` alone, each recording weighing the same."""
     table = inputs.windows
     parts = tuple(

@@ -114,10 +114,7 @@ class WindowTable:
     def only(self) -> Targets:
         """Return what the one task says.
 
-        Raises
-        ------
-        SettingsError
-            Where there are several tasks, or none.
+        Raises SettingsError where there are several tasks, or none.
         """
         if len(self.targets) != 1:
             raise SettingsError(f"one task is needed here, and there are {len(self.targets)}; give --task one name")
@@ -208,6 +205,8 @@ def labelled_windows(
     A number of a stretch goes to the windows cut from it, one of a whole recording to all its labelled windows, or to
     its grid where it has no labelled stretch. Windows without a number are left out.
 
+    Raises StudyError where no window is left, or only one class or number.
+
     Parameters
     ----------
     length_seconds : float
@@ -217,11 +216,6 @@ def labelled_windows(
     unscored_seconds : float, or one for each recording
         Windows that begin before this time are left out ("reference period"): they fitted the
         ``reference`` normalisation.
-
-    Raises
-    ------
-    StudyError
-        Where no window is left, or only one class or number.
     """
     unscored = np.broadcast_to(np.asarray(unscored_seconds, dtype=np.float64), len(recordings))
     excluded: Counter[str] = Counter()
@@ -361,8 +355,6 @@ class DenseLabels:
         ----------
         recording : int64 array, shape (n,)
             Index of the recording of each row.
-        times : float64 array, shape (n, Q)
-            Seconds on the recording's clock.
         """
         values_at = np.full(times.shape, np.nan)
         for index in np.unique(recording):
@@ -390,10 +382,9 @@ def _step_function(labels: RecordingLabels, duration: float, task: Task) -> tupl
 def _answered(labels: RecordingLabels, duration: float, task: Task) -> list[tuple[Interval, float]]:
     """Return the stretches of a recording that the task has an answer for, with it."""
     whole = Interval(0.0, duration, labels.condition)
-    if task.is_regression:
-        column = task.column or ""
-        every = [(whole, labels.values[column])] if column in labels.values else []
-        return [(i, v) for i, v in (*labels.numbers(column), *every) if i.label not in task.ignore]
+    if task.column is not None:
+        every = [(whole, labels.values[task.column])] if task.column in labels.values else []
+        return [(i, v) for i, v in (*labels.numbers(task.column), *every) if i.label not in task.ignore]
     order = {name: place for place, name in enumerate(task.classes)}
     named = [(i, task.class_of(i.label)) for i in (*labels.intervals, whole)]
     return [(i, float(order[name])) for i, name in named if name is not None]

@@ -1,9 +1,11 @@
-"""Cross-validation over subjects: every fold fitted anew, finished folds kept, interrupted runs resumed.
+"""Cross-validation over subjects: every fold fitted on its own, finished folds kept, interrupted runs resumed.
 
 1. The plan (task, windows, normalisation, folds) is settled and ``folds.json`` written before training.
 2. Each fold is fitted on its training subjects, stopped early on its validation subjects, and its test
    subjects are predicted once; the fold's file is written whole when it is done.
 3. When all folds are there, and only then, predictions are joined and scored.
+
+The final model, for people who were in no fold, is trained on the same plan without folds (:func:`train_on_store`).
 """
 
 from __future__ import annotations
@@ -11,18 +13,27 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from biopercept.baselines.catalogue import require_known
 from biopercept.data.joined import open_studies
+from biopercept.errors import StudyError
 from biopercept.evaluation.fold_fits import FoldResult, fit_folds, fold_from_json, fold_to_json
-from biopercept.evaluation.plan import EvaluationRequest
+from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.runs import FoldDone, RunFolder
 from biopercept.evaluation.scoring import scored_part, write_all_scores
-from biopercept.evaluation.time_split import plan_any
+from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.evaluation.time_split import plan_any, plan_personal
 from biopercept.files import only_writer, write_text
+from biopercept.parallel import Executor
+from biopercept.store.reading import open_store
+from biopercept.training.checkpoint import Checkpoint
 from biopercept.training.engine import engine_for
+from biopercept.training.final import Provenance, TrainingRequest, measured_modalities, train
+from biopercept.training.loop import EpochReport
+from biopercept.training.model_card import model_scores_sentence
 
 FOLDS_FILE, FOLDS_FOLDER = "folds.json", "folds"
 
@@ -31,7 +42,7 @@ def cross_validate(
     request: EvaluationRequest,
     output: Path,
     *,
-    n_jobs: int = 1,
+    n_jobs: int | Executor = 1,
     config_text: str = "",
     overwrite: bool = False,
     on_fold: FoldDone | None = None,
@@ -40,35 +51,28 @@ def cross_validate(
 
     Of several tasks each has its own in a folder of its name; all of them are returned.
 
+    Raises SettingsError where the folder holds something else or folds of other settings or data, or a class has too
+    few subjects. Raises BusyError where another process is writing there.
+
     Parameters
     ----------
     output : Path
         Result folder; folds finished in an earlier run of the same request are used again.
-    n_jobs : int
-        Folds fitted at once, each in a process of its own; results do not depend on it.
+    n_jobs : int or Executor
+        Folds fitted at once, each in a process of its own, or what fits them elsewhere; results do not depend on it.
     config_text : str
         Effective settings (YAML), kept beside the results.
     overwrite : bool
         Remove the results of an earlier run, once it is sure that this one can begin.
     on_fold : callable, optional
-        Told ``(fold, was_done_before, n_folds)`` as folds finish.
-
-    Raises
-    ------
-    SettingsError
-        Where the folder holds something else or folds of other settings or data, or a class has too few subjects.
-    BusyError
-        Where another process is writing there.
+        Called with ``(fold, was_done_before, n_folds)`` as folds finish.
     """
     require_known(request.model)
     with open_studies(request.store, *request.more_stores) as store, only_writer(output):
         plan = plan_any(store, request)
         engine_for(request.device)
         kept = _run_folder(output)
-        kept.require_own(overwrite=overwrite)
-        if overwrite:
-            clear_results(output)
-        kept.begin(plan.identity(), plan.folds)
+        kept.begin(plan.identity(), plan.folds, (lambda: clear_results(output)) if overwrite else None)
         write_text(output / "config.yaml", config_text)
         results = kept.results(plan.folds, lambda waiting: fit_folds(plan, waiting, n_jobs), on_fold)
         _write_log(output, results)
@@ -80,7 +84,7 @@ def _run_folder(output: Path) -> RunFolder[FoldResult]:
 
 
 def clear_results(output: Path) -> None:
-    """Remove the files of an earlier run, and only those, so that a run starts anew."""
+    """Remove the files of an earlier run, and only those, so that a run starts again."""
     for name in tasks_with_folder(output):
         if (output / name).is_dir() and not (output / name).is_symlink():
             _remove_results(output / name)
@@ -119,3 +123,75 @@ def _write_log(output: Path, results: Sequence[FoldResult]) -> None:
         for i, history in enumerate(r.history)
     ]
     write_text(output / "log.jsonl", "\n".join(lines) + "\n")
+
+
+def train_on_store(
+    request: EvaluationRequest,
+    output: Path,
+    *,
+    is_personal: bool = False,
+    scores: dict[str, Any] | None = None,
+    on_epoch: EpochReport | None = None,
+) -> Checkpoint:
+    """Train the final model of a store's wanted subjects, or of one of them, write its folder and return the model.
+
+    Of ``request.evaluation`` only calibration and prediction sets are read; ``training["warnings"]`` of the model says
+    what to be wary of.
+
+    Raises StudyError where a task or subject is unknown, windows do not suffice, or the folder of scores holds none.
+    Raises SettingsError, CheckpointError, TrainingError, OutputError: as :func:`biopercept.training.final.train`.
+    Raises BusyError where another process is writing there.
+
+    Parameters
+    ----------
+    is_personal : bool
+        Make the personal model of the one wanted subject, by ``request.personalisation``.
+    scores : dict, optional
+        Of a cross-validation (:func:`read_scores`), for the card.
+    """
+    calibrating = request.evaluation.calibrating
+    evaluation = EvaluationSettings(
+        calibration=calibrating.method,
+        calibration_folds=calibrating.n_folds,
+        conformal_coverage=calibrating.coverage,
+    )
+    request = replace(request, evaluation=evaluation)
+    with open_store(request.store) as store, only_writer(output):
+        plan = plan_personal(store, request) if is_personal else plan_evaluation(store, request, needs_folds=False)
+        provenance = Provenance(
+            study=store.name,
+            store_fingerprint=plan.store_fingerprint,
+            prepare=dict(store.settings),
+            modalities=measured_modalities(plan.windows.recordings),
+            scores=scores,
+            warnings=plan.warnings,
+        )
+        training = TrainingRequest(
+            inputs=plan.inputs,
+            settings=request.fit,
+            provenance=provenance,
+            seed=request.seed,
+            device=request.device,
+            calibrating=calibrating,
+            personalisation=request.personalisation if is_personal else None,
+            on_epoch=on_epoch,
+        )
+        return train(training, output)
+
+
+def read_scores(folder: Path) -> dict[str, Any]:
+    """Return the scores that a cross-validation wrote, of several tasks under ``tasks`` by name.
+
+    Raises StudyError where the folder holds none.
+    """
+
+    def read(part: Path) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads((part / "scores.json").read_text(encoding="utf-8"))
+        model_scores_sentence(document)
+        return document
+
+    try:
+        names = tasks_with_folder(folder)
+        return {"tasks": {name: read(folder / name) for name in names}} if names else read(folder)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as fault:
+        raise StudyError(f"{folder} has no readable scores.json; give what cross-validate wrote") from fault

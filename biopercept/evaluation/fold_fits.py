@@ -1,35 +1,38 @@
-"""A fold is fitted anew on its own subjects, alone or in a stack, here or in a worker; its result as plain values."""
+"""Fit a fold on its own subjects, alone or in a stack, here or in a worker; its result as plain values."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from biopercept.baselines.catalogue import NETWORKS
+from biopercept.data.inputs import WindowInputs
 from biopercept.data.joined import open_studies
+from biopercept.data.normalisation import FloatArray
 from biopercept.data.splits import Fold
+from biopercept.data.windows import IntArray
 from biopercept.errors import SettingsError
 from biopercept.evaluation.missing_sensors import (
     NONE,
-    SensorAnswers,
-    answers_without,
+    SensorPredictions,
     calibrated_part,
-    plain_answers,
-    read_answers,
+    plain_predictions,
+    predictions_without,
+    read_predictions,
     sensor_views,
 )
 from biopercept.evaluation.plan import EvaluationRequest, Plan, in_stacks
-from biopercept.evaluation.runs import SCHEMA
 from biopercept.evaluation.time_split import plan_any
-from biopercept.parallel import each_fold
+from biopercept.parallel import Executor, Work, run_jobs
+from biopercept.results.folder import FoldsFile
 from biopercept.training.calibration import Calibration
 from biopercept.training.engine import engine_for, seed_for, threads
-from biopercept.training.fitting import Fitted, Fitter, NetworkFitter, calibration_from, held_out_answers
+from biopercept.training.fitting import FittedModel, calibration_from, held_out_predictions
 from biopercept.training.loop import FitRequest
 
 
@@ -42,7 +45,7 @@ class FoldResult:
     rows : int64 array, shape (n_test,)
         Rows of the window table.
     probabilities : float64 array, shape (n_test, n_classes)
-        Mean over the repetitions. Of a regression its number, of several tasks their answers side by side.
+        Mean over the repetitions. Of a regression its number, of several tasks their predictions side by side.
     seconds : float
         Wall-clock time of fitting and predicting.
     history : list
@@ -50,52 +53,61 @@ class FoldResult:
     operations_per_window : int or None
         Multiply-adds of one answer; None where the model is no network.
     calibration : Calibration or None
-        What was learnt from answers about training-side subjects outside the fit; None where nothing was asked.
+        What was learnt from training-side subjects outside the fit; None where nothing was to be learnt.
     uncalibrated : float64 array, shape (n_test, n_classes), or None
         Probabilities before calibration, on which the prediction sets rest.
     n_fallen_back : int
         Repetitions in which adapting a model was no better than the model, which was kept.
     fewer_sensors : dict of str to float64 array, shape (n_test, n_classes), or None
         Probabilities by the name of the set of sensors that was left, NaN where a window has nothing of it; None where
-        that was not asked.
+        that was not tried.
     """
 
     fold: Fold
-    rows: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
+    rows: IntArray
+    probabilities: FloatArray
     n_parameters: int
     seconds: float
     history: list[list[tuple[int, float, float | None]]]
     operations_per_window: int | None = None
     calibration: Calibration | None = None
-    uncalibrated: NDArray[np.float64] | None = None
+    uncalibrated: FloatArray | None = None
     n_fallen_back: int = 0
-    fewer_sensors: SensorAnswers | None = None
+    fewer_sensors: SensorPredictions | None = None
 
 
-_History = list[tuple[int, float, float | None]]
-_HeldOut = tuple[NDArray[np.int64], NDArray[np.float64]]
+@dataclass(eq=False)
+class _Repetition:
+    """One fit of a fold: what is fitted, how its training went, and what the fitted model predicts.
+
+    Attributes
+    ----------
+    history : list of (epoch, training loss, validation loss)
+    values : float64 array, shape (n_test, n_values)
+    fewer_sensors : dict of str to float64 array
+        The same with fewer sensors, by the name of the set that is left.
+    held_out : (rows, predictions) or None
+        Of training-side subjects outside the fit, for calibration.
+    """
+
+    request: FitRequest
+    history: list[tuple[int, float, float | None]]
+    values: FloatArray | None = None
+    fell_back: bool = False
+    fewer_sensors: SensorPredictions = field(default_factory=dict)
+    held_out: tuple[IntArray, FloatArray] | None = None
 
 
 def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
     """Return one fold's predictions; they depend on the plan and the fold's subjects, not on what ran before."""
     started = time.perf_counter()
-    rows = plan.windows.rows_of(fold.test)
-    fitted, answers, held_out, histories, fewer, n_fallen = None, [], [], [], [], 0
-    views = sensor_views(plan.inputs, rows, plan.request.evaluation.missing_sensors)
-    for repetition in range(plan.request.evaluation.n_seeds):
-        asked, history = _asked(plan, fold, repetition)
+    repetitions, views, model = _repetitions(plan, fold), _views(plan, fold), None
+    for repetition in repetitions:
         with threads(plan.request.fit.training.n_threads):
-            fitted = _fitter(plan)(asked)
-            answers.append(fitted.probabilities(rows))
-            n_fallen += bool(getattr(fitted, "fell_back", False))
-            fewer.append(answers_without(fitted, views, rows, answers[-1], plan.request.fit.tokens))
-            if plan.request.evaluation.calibrating.is_wanted:
-                held_out.append(_held_out(plan, asked, fitted))
-        histories.append(history)
-    assert fitted is not None  # n_seeds >= 1
-    result = _result(plan, fold, fitted, answers, held_out, histories, fewer, time.perf_counter() - started)
-    return replace(result, n_fallen_back=n_fallen)
+            model = plan.fitter()(repetition.request)
+            _predict(plan, fold, repetition, model, views)
+    assert model is not None  # n_seeds >= 1
+    return _result(plan, fold, repetitions, model, time.perf_counter() - started)
 
 
 def fit_together(plan: Plan, folds: Sequence[Fold]) -> list[FoldResult]:
@@ -103,110 +115,106 @@ def fit_together(plan: Plan, folds: Sequence[Fold]) -> list[FoldResult]:
 
     They are those of :func:`fit_fold` within rounding; ``seconds`` shares the time evenly.
 
-    Raises
-    ------
-    SettingsError
-        Where they do not fit into the memory of the device.
+    Raises SettingsError where they do not fit into the memory of the device.
     """
     started = time.perf_counter()
-    fitter = _fitter(plan)
-    assert isinstance(fitter, NetworkFitter)  # plan.stack_size > 0
-    n_seeds = plan.request.evaluation.n_seeds
-    asked = [_asked(plan, fold, repetition) for fold in folds for repetition in range(n_seeds)]
-    told = []
+    repetitions = {fold.name: _repetitions(plan, fold) for fold in folds}
+    requests = [repetition.request for of_fold in repetitions.values() for repetition in of_fold]
     with threads(plan.request.fit.training.n_threads):
         try:
-            fitted = fitter.together([request for request, _ in asked])
+            models = NETWORKS[plan.request.model].together(requests)
         except torch.OutOfMemoryError as fault:
             raise SettingsError(
-                f"{len(asked)} networks at once do not fit into the memory of the device; set evaluation.stack_size "
+                f"{len(requests)} networks at once do not fit into the memory of the device; set evaluation.stack_size "
                 "lower (which begins another run: choose another output or add --overwrite)"
             ) from fault
-        for number, fold in enumerate(folds):
-            rows = plan.windows.rows_of(fold.test)
-            own = slice(number * n_seeds, (number + 1) * n_seeds)
-            answers = [network.probabilities(rows) for network in fitted[own]]
-            views = sensor_views(plan.inputs, rows, plan.request.evaluation.missing_sensors)
-            fewer = [
-                answers_without(network, views, rows, answer, plan.request.fit.tokens)
-                for network, answer in zip(fitted[own], answers, strict=True)
-            ]
-            held_out = [
-                _held_out(plan, request, network)
-                for (request, _), network in zip(asked[own], fitted[own], strict=True)
-                if plan.request.evaluation.calibrating.is_wanted
-            ]
-            told.append((fold, fitted[own][-1], answers, held_out, [history for _, history in asked[own]], fewer))
+        waiting, last = iter(models), {}
+        for fold in folds:
+            views = _views(plan, fold)
+            for repetition in repetitions[fold.name]:
+                last[fold.name] = next(waiting)
+                _predict(plan, fold, repetition, last[fold.name], views)
     seconds = (time.perf_counter() - started) / len(folds)
-    return [_result(plan, *parts, seconds) for parts in told]
+    return [_result(plan, fold, repetitions[fold.name], last[fold.name], seconds) for fold in folds]
 
 
-def _held_out(plan: Plan, asked: FitRequest, fitted: Fitted) -> _HeldOut:
-    """Return answers about training-side subjects outside the fit, for calibration."""
-    return held_out_answers(asked, _fitter(plan), fitted, plan.request.evaluation.calibrating.n_folds)
-
-
-def _asked(plan: Plan, fold: Fold, repetition: int) -> tuple[FitRequest, _History]:
-    """Return what is asked of the model in one repetition of a fold, and where the course of its training is noted."""
+def _repetitions(plan: Plan, fold: Fold) -> list[_Repetition]:
+    """Return what is fitted in each repetition of a fold."""
     request, windows = plan.request, plan.windows
-    history: _History = []
+    repetitions = []
+    for number in range(request.evaluation.n_seeds):
+        history: list[tuple[int, float, float | None]] = []
 
-    def keep(epoch: int, loss: float, validation: float) -> None:
-        history.append((epoch, loss, validation if validation == validation else None))
+        def keep(epoch: int, loss: float, score: float, history: list[Any] = history) -> None:
+            history.append((epoch, loss, score if score == score else None))
 
-    asked = FitRequest(
-        plan.inputs,
-        windows.rows_of(fold.training),
-        windows.rows_of(fold.validation),
-        request.fit,
-        engine_for(request.device, request.fit.training.precision),
-        seed_for(request.seed, fold.name, repetition),
-        keep,
-        fold.unlabelled,
-    )
-    return asked, history
+        fit_request = FitRequest(
+            inputs=plan.inputs,
+            training=windows.rows_of(fold.training),
+            validation=windows.rows_of(fold.validation),
+            settings=request.fit,
+            engine=engine_for(request.device, request.fit.training.precision),
+            seed=seed_for(request.seed, fold.name, number),
+            on_epoch=keep,
+            unlabelled=fold.unlabelled,
+        )
+        repetitions.append(_Repetition(fit_request, history))
+    return repetitions
+
+
+def _views(plan: Plan, fold: Fold) -> dict[str, WindowInputs]:
+    return sensor_views(plan.inputs, plan.windows.rows_of(fold.test), plan.request.evaluation.missing_sensors)
+
+
+def _predict(
+    plan: Plan, fold: Fold, repetition: _Repetition, model: FittedModel, views: dict[str, WindowInputs]
+) -> None:
+    """Note what a fitted model predicts of the test subjects and, for calibration, of others outside the fit."""
+    rows, calibrating = plan.windows.rows_of(fold.test), plan.request.evaluation.calibrating
+    repetition.values, repetition.fell_back = model.predict(rows), model.fell_back
+    repetition.fewer_sensors = predictions_without(model, views, rows, repetition.values)
+    if calibrating.is_wanted:
+        repetition.held_out = held_out_predictions(repetition.request, plan.fitter(), model, calibrating.n_folds)
 
 
 def _result(
-    plan: Plan,
-    fold: Fold,
-    fitted: Fitted,
-    answers: Sequence[NDArray[np.float64]],
-    held_out: Sequence[_HeldOut],
-    histories: list[_History],
-    fewer: Sequence[SensorAnswers],
-    seconds: float,
+    plan: Plan, fold: Fold, repetitions: Sequence[_Repetition], model: FittedModel, seconds: float
 ) -> FoldResult:
-    probabilities = np.mean(answers, axis=0)
-    n_operations, rows = fitted.operations_per_window, plan.windows.rows_of(fold.test)
-    plain = FoldResult(fold, rows, probabilities, fitted.n_parameters, seconds, histories, n_operations)
-    settings = plan.request.evaluation.calibrating
-    if plan.request.evaluation.missing_sensors != NONE:
-        plain = replace(plain, fewer_sensors={name: np.mean([own[name] for own in fewer], axis=0) for name in fewer[0]})
-    if not settings.is_wanted:
-        return plain
-    learnt = calibration_from(plan.windows, held_out, settings)
-    calibrated = replace(
-        plain, probabilities=learnt.apply(probabilities), calibration=learnt, uncalibrated=probabilities
+    """Return the means over repetitions, of which ``model`` is the last, calibrated where that is wanted."""
+    values = np.mean([repetition.values for repetition in repetitions if repetition.values is not None], axis=0)
+    result = FoldResult(
+        fold=fold,
+        rows=plan.windows.rows_of(fold.test),
+        probabilities=values,
+        n_parameters=model.n_parameters,
+        seconds=seconds,
+        history=[repetition.history for repetition in repetitions],
+        operations_per_window=model.operations_per_window,
+        n_fallen_back=sum(repetition.fell_back for repetition in repetitions),
     )
-    if plain.fewer_sensors is None:
+    if plan.request.evaluation.missing_sensors != NONE:
+        by_set = [repetition.fewer_sensors for repetition in repetitions]
+        result = replace(result, fewer_sensors={name: np.mean([p[name] for p in by_set], axis=0) for name in by_set[0]})
+    settings = plan.request.evaluation.calibrating
+    if not settings.is_wanted:
+        return result
+    held_out = [repetition.held_out for repetition in repetitions if repetition.held_out is not None]
+    learnt = calibration_from(plan.windows, held_out, settings)
+    calibrated = replace(result, probabilities=learnt.apply(values), calibration=learnt, uncalibrated=values)
+    if result.fewer_sensors is None:
         return calibrated
-    return replace(calibrated, fewer_sensors={n: calibrated_part(learnt, p) for n, p in plain.fewer_sensors.items()})
+    return replace(calibrated, fewer_sensors={n: calibrated_part(learnt, p) for n, p in result.fewer_sensors.items()})
 
 
-def _fitter(plan: Plan) -> Fitter:
-    return plan.fitter()
-
-
-def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[Fold, FoldResult]]:
-    """Give each fold's result as it is done, ``n_jobs`` folds (or stacks of folds) at once; see :mod:`~.workers`."""
+def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int | Executor) -> Iterator[tuple[Fold, FoldResult]]:
+    """Give each fold's result as it is done, ``n_jobs`` folds (or stacks of folds) at once."""
     if not plan.stack_size:
-        yield from each_fold(folds, n_jobs, fit_fold, plan=plan, make_plan=_plan_of, request=plan.request)
+        yield from run_jobs(Work(fit_fold, _plan_of, plan.request), folds, n_jobs, plan)
         return
     # Stacks of all folds, so that a resumed run ends with equal bytes: one of which some are done is fitted again.
     every = in_stacks(plan.folds, plan.stack_size, plan.request.evaluation)
     stacks = [stack for stack in every if any(fold in folds for fold in stack)]
-    for stack, results in each_fold(stacks, n_jobs, fit_together, plan=plan, make_plan=_plan_of, request=plan.request):
+    for stack, results in run_jobs(Work(fit_together, _plan_of, plan.request), stacks, n_jobs, plan):
         yield from ((fold, result) for fold, result in zip(stack, results, strict=True) if fold in folds)
 
 
@@ -217,7 +225,7 @@ def _plan_of(request: EvaluationRequest) -> Plan:
 def fold_to_json(result: FoldResult) -> dict[str, Any]:
     """Return a fold's result as plain values."""
     return {
-        "schema": SCHEMA,
+        "schema": FoldsFile.SCHEMA,
         "fold": result.fold.name,
         "rows": result.rows.tolist(),
         "probabilities": result.probabilities.tolist(),
@@ -228,7 +236,7 @@ def fold_to_json(result: FoldResult) -> dict[str, Any]:
         "calibration": None if result.calibration is None else result.calibration.to_json(),
         "uncalibrated": None if result.uncalibrated is None else result.uncalibrated.tolist(),
         **({"n_fallen_back": result.n_fallen_back} if result.n_fallen_back else {}),
-        **({} if result.fewer_sensors is None else {"fewer_sensors": plain_answers(result.fewer_sensors)}),
+        **({} if result.fewer_sensors is None else {"fewer_sensors": plain_predictions(result.fewer_sensors)}),
     }
 
 
@@ -238,15 +246,15 @@ def fold_from_json(document: dict[str, Any], fold: Fold) -> FoldResult:
     calibration, uncalibrated = document.get("calibration"), document.get("uncalibrated")
     fewer = document.get("fewer_sensors")
     return FoldResult(
-        fold,
-        rows,
-        np.asarray(document["probabilities"], dtype=np.float64),
-        document["n_parameters"],
-        document["seconds"],
-        document["history"],
-        document.get("operations_per_window"),
-        None if calibration is None else Calibration.from_json(calibration),
-        None if uncalibrated is None else np.asarray(uncalibrated, dtype=np.float64),
-        document.get("n_fallen_back", 0),
-        None if fewer is None else read_answers(fewer, np.shape(document["probabilities"])[-1]),
+        fold=fold,
+        rows=rows,
+        probabilities=np.asarray(document["probabilities"], dtype=np.float64),
+        n_parameters=document["n_parameters"],
+        seconds=document["seconds"],
+        history=document["history"],
+        operations_per_window=document.get("operations_per_window"),
+        calibration=None if calibration is None else Calibration.from_json(calibration),
+        uncalibrated=None if uncalibrated is None else np.asarray(uncalibrated, dtype=np.float64),
+        n_fallen_back=document.get("n_fallen_back", 0),
+        fewer_sensors=None if fewer is None else read_predictions(fewer, np.shape(document["probabilities"])[-1]),
     )

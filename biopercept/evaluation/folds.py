@@ -36,15 +36,12 @@ _MORE_SUBJECTS = "--split subject or more folds, another --seed, a larger --labe
 def read_run(path: Path) -> dict[str, Any]:
     """Return what the ``folds.json`` of an earlier run holds, of ``cross-validate`` or nested by ``tune``.
 
+    Raises SettingsError where there are no folds over subjects.
+
     Parameters
     ----------
     path : Path
         The file, or the result folder that it lies in.
-
-    Raises
-    ------
-    SettingsError
-        Where there are no folds over subjects.
     """
     file = path / "folds.json" if path.is_dir() else path
     try:
@@ -55,9 +52,9 @@ def read_run(path: Path) -> dict[str, Any]:
                 f"{path} was written by a version of tune that did not say how it dealt its folds; run the same tune "
                 "command again"
             )
-        held = {"split": str(run["split"]["split"]), "n_folds": int(run["split"]["n_folds"]), "seed": int(run["seed"])}
-        held |= {"stratify": bool(run["split"].get("stratify")), "label_share": float(run.get("label_share", 1.0))}
-        held["folds"] = [
+        dealt = {"split": str(run["split"]["split"]), "n_folds": int(run["split"]["n_folds"]), "seed": int(run["seed"])}
+        dealt |= {"stratify": bool(run["split"].get("stratify")), "label_share": float(run.get("label_share", 1.0))}
+        dealt["folds"] = [
             Fold(str(row["name"]), *(tuple(str(s) for s in row.get(group, ())) for group in _GROUPS))
             for row in document["folds"]
         ]
@@ -66,41 +63,36 @@ def read_run(path: Path) -> dict[str, Any]:
             f"{path} holds no folds of a cross-validation; --folds-from takes its result folder or its folds.json (of "
             "tune: the folder nested)"
         ) from fault
-    if held["split"] not in SPLITS:
+    if dealt["split"] not in SPLITS:
         raise SettingsError(
-            f"{path} holds folds of split {held['split']}; --folds-from takes those of {', '.join(SPLITS)}"
+            f"{path} holds folds of split {dealt['split']}; --folds-from takes those of {', '.join(SPLITS)}"
         )
-    return held
+    return dealt
 
 
 def given_settings(path: Path) -> dict[str, Any]:
     """Return the settings by which the folds of an earlier run were made: they go with its folds.
 
-    Raises
-    ------
-    SettingsError
-        Where there are no folds over subjects.
+    Raises SettingsError where there are no folds over subjects.
     """
-    held = read_run(path)
-    return {f"evaluation.{name}": held[name] for name in ("split", "n_folds", "stratify")}
+    dealt = read_run(path)
+    return {f"evaluation.{name}": dealt[name] for name in ("split", "n_folds", "stratify")}
 
 
 def require_same(path: Path, *, split: str, label_share: float) -> dict[str, Any]:
     """Return what the ``folds.json`` of an earlier run holds, where this run's settings can take its folds.
 
-    Raises
-    ------
-    SettingsError
-        Where there are no such folds, they are of another split, or of a share of labels that is not this one.
+    Raises SettingsError where there are no such folds, they are of another split, or of a share of labels that is not
+    this one.
     """
-    held = read_run(path)
-    for name, asked in (("split", split), ("label_share", label_share)):
-        is_whole = name == "label_share" and held[name] == 1  # any share can be drawn from all
-        if held[name] != asked and not is_whole:
+    dealt = read_run(path)
+    for name, wanted in (("split", split), ("label_share", label_share)):
+        is_whole = name == "label_share" and dealt[name] == 1  # any share can be drawn from all
+        if dealt[name] != wanted and not is_whole:
             raise SettingsError(
-                f"{path} holds folds of {name} {held[name]}, and {name} is {asked} here; give the same to take them"
+                f"{path} holds folds of {name} {dealt[name]}, and {name} is {wanted} here; give the same to take them"
             )
-    return held
+    return dealt
 
 
 def given_folds(
@@ -115,6 +107,9 @@ def given_folds(
     uses a share, each fold draws who keeps them from its training side, and validation subjects among those by
     ``validation_fraction``.
 
+    Raises SettingsError where there are no such folds, they are of another split or share of labels, or fewer than two
+    are left.
+
     Parameters
     ----------
     path : Path
@@ -125,41 +120,36 @@ def given_folds(
         For folds that are new, or whose validation subjects have all gone.
     label_share : float
         Must be that of the earlier run, unless that used all labels.
-
-    Raises
-    ------
-    SettingsError
-        Where there are no such folds, they are of another split or share of labels, or fewer than two are left.
     """
-    held = require_same(path, split=split, label_share=label_share)
-    earlier: list[Fold] = held["folds"]
+    dealt = require_same(path, split=split, label_share=label_share)
+    earlier: list[Fold] = dealt["folds"]
     known = {s for fold in earlier for s in fold.test}
     new = sorted(set(everyone) - known)
-    homes = {s: _home(s, held) for s in new}
+    homes = {s: _home(s, dealt) for s in new}
     order = list(dict.fromkeys((*(fold.name for fold in earlier), *sorted(homes.values()))))
-    if held["split"] == K_FOLD:
+    if dealt["split"] == K_FOLD:
         order.sort()
     by_name = {fold.name: fold for fold in earlier}
-    sides = partial(folds_of, seed=held["seed"], validation_fraction=validation_fraction, label_share=label_share)
+    sides = partial(folds_of, seed=dealt["seed"], validation_fraction=validation_fraction, label_share=label_share)
     folds: list[Fold] = []
     for name in order:
         guests = [s for s in new if homes[s] == name]
         if name not in by_name:
             folds += sides([(name, guests)], sorted(everyone))
-        elif fold := _of_today(by_name[name], guests, set(everyone), new, held, validation_fraction):
-            is_drawn = label_share == held["label_share"]
+        elif fold := _of_today(by_name[name], guests, set(everyone), new, dealt, validation_fraction):
+            is_drawn = label_share == dealt["label_share"]
             folds += [fold] if is_drawn else sides([(name, fold.test)], sorted((*fold.fitting, *fold.test)))
     if len(folds) < 2 or sorted(s for fold in folds for s in fold.test) != sorted(everyone):
         raise SettingsError(f"the folds of {path} do not test every subject once in at least two folds; deal them anew")
     return tuple(folds), _said(new, sorted(known - set(everyone)))
 
 
-def _home(subject: str, held: Mapping[str, Any]) -> str:
+def _home(subject: str, dealt: Mapping[str, Any]) -> str:
     """Return the name of the fold that tests a new subject."""
-    if held["split"] == K_FOLD:
-        place = int(identity_place(subject, f"fold-{held['seed']}", held["n_folds"]))
-        return fold_name(place, held["n_folds"])
-    return subject.rpartition("/")[0] if held["split"] == STUDY else subject
+    if dealt["split"] == K_FOLD:
+        position = int(identity_place(subject, f"fold-{dealt['seed']}", dealt["n_folds"]))
+        return fold_name(position, dealt["n_folds"])
+    return subject.rpartition("/")[0] if dealt["split"] == STUDY else subject
 
 
 def _of_today(
@@ -167,7 +157,7 @@ def _of_today(
     guests: Sequence[str],
     everyone: set[str],
     new: Sequence[str],
-    held: Mapping[str, Any],
+    dealt: Mapping[str, Any],
     validation_fraction: float,
 ) -> Fold | None:
     """Return a fold for the subjects of today; None where it tests nobody any more."""
@@ -175,9 +165,9 @@ def _of_today(
     test = sorted([*test, *guests])
     if not test:
         return None
-    (training if held["label_share"] == 1 else unlabelled).extend(s for s in new if s not in guests)
+    (training if dealt["label_share"] == 1 else unlabelled).extend(s for s in new if s not in guests)
     if fold.validation and not validation:
-        validation = list(choose_validation(training, validation_fraction, f"{held['seed']}-{fold.name}"))
+        validation = list(choose_validation(training, validation_fraction, f"{dealt['seed']}-{fold.name}"))
         training = [s for s in training if s not in validation]
     if not training:
         raise SettingsError(f"nobody of the training side of fold {fold.name} is there any more; deal the folds anew")
@@ -203,6 +193,8 @@ def choose_folds(
 ) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
     """Return the folds and the warnings that every output carries because of them.
 
+    Raises SettingsError where the split does not fit the subjects or studies.
+
     Parameters
     ----------
     validation_fraction : float
@@ -211,11 +203,6 @@ def choose_folds(
         Subjects by study.
     folds_from : Path, optional
         Result folder or ``folds.json`` of an earlier run whose folds are taken.
-
-    Raises
-    ------
-    SettingsError
-        Where the split does not fit the subjects or studies.
     """
     subjects, share = windows.subjects, evaluation.label_share
     sides = partial(folds_of, everyone=subjects, seed=seed, validation_fraction=validation_fraction, label_share=share)
@@ -224,8 +211,8 @@ def choose_folds(
             folds_from, subjects, split=evaluation.split, validation_fraction=validation_fraction, label_share=share
         )
     if evaluation.split == STUDY:
-        groups = [(name, [s for s in held if s in subjects]) for name, held in studies.items()]
-        groups = [(name, held) for name, held in groups if held]
+        groups = [(name, [s for s in members if s in subjects]) for name, members in studies.items()]
+        groups = [(name, members) for name, members in groups if members]
         if len(groups) < 2:
             raise SettingsError(
                 "--split study tests each study by models of the others; give at least two stores with labelled windows"
@@ -261,15 +248,12 @@ def _by_class(windows: WindowTable, n_folds: int, seed: int) -> list[tuple[str, 
 def check_classes_per_fold(windows: WindowTable, folds: Sequence[Fold], *, instead: str = _MORE_SUBJECTS) -> None:
     """Refuse folds whose training subjects lack a class: no model could learn it.
 
+    Raises SettingsError naming the first such fold and class.
+
     Parameters
     ----------
     instead : str
         What the user may use, beside ``training.validation_fraction=0``.
-
-    Raises
-    ------
-    SettingsError
-        Naming the first such fold and class.
     """
     for fold in folds:
         trained = set(windows.only.values[windows.rows_of(fold.training)].tolist())
@@ -284,10 +268,7 @@ def check_classes_per_fold(windows: WindowTable, folds: Sequence[Fold], *, inste
 def check_numbers_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
     """Refuse folds of a regression whose training subjects all have one number: nothing could be learnt.
 
-    Raises
-    ------
-    SettingsError
-        Naming the first such fold.
+    Raises SettingsError naming the first such fold.
     """
     targets = windows.only
     if not targets.task.is_regression:
@@ -304,10 +285,7 @@ def check_numbers_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
 def check_subjects_per_class(windows: WindowTable) -> None:
     """Refuse a class that only one subject has: in the fold that tests this subject nothing could be learnt of it.
 
-    Raises
-    ------
-    SettingsError
-        Naming the class and the subject.
+    Raises SettingsError naming the class and the subject.
     """
     for index, name in enumerate(windows.only.classes):
         owners = sorted({str(s) for s in windows.subject[windows.only.values == index]})
@@ -323,7 +301,7 @@ def count_labels(folds: Sequence[Fold]) -> dict[str, list[int]]:
         "subjects_of_training_side": [len(fold.fitting) + len(fold.unlabelled) for fold in folds],
         "subjects_for_early_stopping": [len(fold.validation) for fold in folds],
     }
-    return {name: [min(found), max(found)] for name, found in counts.items() if found}
+    return {name: [min(numbers), max(numbers)] for name, numbers in counts.items() if numbers}
 
 
 def few_labels(share: float, folds: Sequence[Fold], *, is_pretrained: bool) -> tuple[str, ...]:
@@ -335,8 +313,8 @@ def few_labels(share: float, folds: Sequence[Fold], *, is_pretrained: bool) -> t
         str(low) if low == high else f"{low} to {high}"
         for low, high in (counts[f"subjects_{name}"] for name in ("labelled", "of_training_side", "for_early_stopping"))
     )
-    said = f"labels of {labelled} of {everybody} training subjects per fold were used (label share {share:g})"
+    sentence = f"labels of {labelled} of {everybody} training subjects per fold were used (label share {share:g})"
     if is_pretrained:
-        said += "; pretraining read the signals of the others too"
+        sentence += "; pretraining read the signals of the others too"
     stopping = f"{aside} of them for early stopping" if aside != "0" else "too few to set any aside for early stopping"
-    return (f"{said}; {stopping}",)
+    return (f"{sentence}; {stopping}",)

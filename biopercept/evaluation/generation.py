@@ -1,18 +1,20 @@
-"""Generation of a hidden sensor, measured: pretrain on some people, take a sensor from others, ask for it.
+"""Reconstruction of a masked sensor, measured: pretrain on some people, mask a sensor of others, reconstruct it.
 
 1. Subjects are dealt into folds. In each, a network is pretrained by masked reconstruction on the unlabelled windows of
    the training subjects alone; no label is read anywhere.
 2. For each measured sensor in turn, everything that comes from it (signal, derived series, features) is hidden in the
-   windows of the test subjects, and the network is asked for each patch of its signals and series.
-3. What it says is compared, sample by sample, with what was measured, beside fillers that see no sensor at all.
+   windows of the test subjects, and the network reconstructs each patch of its signals and series.
+3. The reconstruction is compared, sample by sample, with what was measured, beside imputation baselines that see no
+   sensor at all.
 
-The scale of a hidden signal (centre and spread of the window) is known to network and fillers alike: this measures what
-is told about the course of a signal around a known level, and not the level of a person never measured.
+Mean and scale of a masked signal's window are known to network and baselines alike: this measures how a signal's course
+around a known level is reconstructed, and not the level of a person never measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.runs import FoldDone, RunFolder
 from biopercept.files import only_writer, write_text
 from biopercept.modalities import MODALITIES
-from biopercept.parallel import each_fold
+from biopercept.parallel import Executor, Work, run_jobs
 from biopercept.report.generation import generation_page
 from biopercept.results.generation import (
     BETTER,
@@ -54,12 +56,16 @@ def score_generation(
     request: EvaluationRequest,
     output: Path,
     *,
-    n_jobs: int = 1,
+    n_jobs: int | Executor = 1,
     config_text: str = "",
     overwrite: bool = False,
     on_fold: FoldDone | None = None,
 ) -> Generation:
     """Run or resume the experiment and return what ``generation.json`` holds.
+
+    Raises SettingsError where the folder holds something else or folds of other settings or data, or pretraining is not
+    masked. Raises StudyError where subjects or windows do not suffice. Raises BusyError where another process is
+    writing there.
 
     Parameters
     ----------
@@ -67,23 +73,14 @@ def score_generation(
         With ``fit.pretraining`` set to masked reconstruction; its folds are those of ``k-fold``.
     output : Path
         Folder: ``generation.json``, ``generation.md``, a file for each finished fold.
-    n_jobs : int
-        Folds at once, each in a process of its own; results do not depend on it.
+    n_jobs : int or Executor
+        Folds at once, each in a process of its own, or what fits them elsewhere; results do not depend on it.
     config_text : str
         Effective settings (YAML), kept beside the results.
     overwrite : bool
         Remove the results of an earlier run, once it is sure that this one can begin.
     on_fold : callable, optional
         Told ``(fold, was_done_before, n_folds)`` as folds finish.
-
-    Raises
-    ------
-    SettingsError
-        Where the folder holds something else or folds of other settings or data, or pretraining is not masked.
-    StudyError
-        Where subjects or windows do not suffice.
-    BusyError
-        Where another process is writing there.
     """
     kept = RunFolder(
         output,
@@ -96,24 +93,24 @@ def score_generation(
     with open_store(request.store) as store, only_writer(output):
         plan = plan_generation(store, request)
         engine_for(request.device)
-        kept.require_own(overwrite=overwrite)
-        if overwrite:
-            kept.clear((Generation.FILE, PAGE, "config.yaml"))
-        kept.begin(plan.identity(), plan.folds)
+        own_files = (Generation.FILE, PAGE, "config.yaml")
+        kept.begin(plan.identity(), plan.folds, partial(kept.clear, own_files) if overwrite else None)
         write_text(output / "config.yaml", config_text)
         results = kept.results(plan.folds, lambda waiting: _fit_folds(plan, waiting, n_jobs), on_fold)
-        found = _document(plan, results)
-        write_result(output / Generation.FILE, found)
-        write_text(output / PAGE, generation_page(found))
-        return found
+        result = _document(plan, results)
+        write_result(output / Generation.FILE, result)
+        write_text(output / PAGE, generation_page(result))
+        return result
 
 
 def _plan_of(request: EvaluationRequest) -> GenerationPlan:
     return plan_generation(open_store(request.store), request)
 
 
-def _fit_folds(plan: GenerationPlan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[Fold, GenerationFold]]:
-    return each_fold(folds, n_jobs, fit_generation_fold, plan=plan, make_plan=_plan_of, request=plan.request)
+def _fit_folds(
+    plan: GenerationPlan, folds: Sequence[Fold], n_jobs: int | Executor
+) -> Iterator[tuple[Fold, GenerationFold]]:
+    return run_jobs(Work(fit_generation_fold, _plan_of, plan.request), folds, n_jobs, plan)
 
 
 def _document(plan: GenerationPlan, results: Sequence[GenerationFold]) -> Generation:
@@ -122,11 +119,12 @@ def _document(plan: GenerationPlan, results: Sequence[GenerationFold]) -> Genera
     signals = generation_scores(rows, seed=request.seed, n_bootstrap=request.evaluation.n_bootstrap)
     windows = sum(int((~np.asarray(r.windows.is_labelled)).sum()) for r in plan.recordings)
     subjects = {r.subject for r in plan.recordings}
-    asked = {signal.sensor for signal in signals}
+    queried = {signal.sensor for signal in signals}
     warnings = [
-        f"the sensor {name} has no signal that the network reads (tokens.raw, tokens.derived), so it was not asked for"
+        f"the sensor {name} has no signal that the network reads (tokens.raw, tokens.derived), so it was not "
+        "reconstructed"
         for name in plan.sensors
-        if name not in asked
+        if name not in queried
     ]
     warnings += missing_folds(plan.folds, K_FOLD, request.evaluation.n_folds)
     warnings += few_subjects_warnings(len(subjects))
@@ -152,10 +150,10 @@ def _document(plan: GenerationPlan, results: Sequence[GenerationFold]) -> Genera
 
 
 def generation_scores(rows: Sequence[Mapping[str, Any]], *, seed: int, n_bootstrap: int) -> tuple[SignalScore, ...]:
-    """Return a row for each hidden sensor and signal: errors over subjects and the paired difference to a filler.
+    """Return a row for each hidden sensor and signal: errors and the paired difference to a baseline.
 
-    The filler compared with is the one with the lowest mean error on these very test subjects, for each error anew: a
-    choice in the fillers' favour.
+    The baseline compared with is the one with the lowest mean error on these very test subjects, for each error again:
+    a choice in the baselines' favour.
 
     Parameters
     ----------
@@ -166,22 +164,17 @@ def generation_scores(rows: Sequence[Mapping[str, Any]], *, seed: int, n_bootstr
     """
 
     def over_subjects(values: Sequence[float | None]) -> CountedEstimate:
-        found = summarise(values, chance=0.0, seed=seed, n_bootstrap=n_bootstrap)
-        return CountedEstimate(mean=found.mean, ci95=found.ci95, n_subjects=found.n_subjects)
+        return CountedEstimate.of(summarise(values, chance=0.0, seed=seed, n_bootstrap=n_bootstrap))
 
     def error_of(rows: Sequence[Mapping[str, Any]], error: str) -> SignalError:
-        said = {name: over_subjects([row[error][name] for row in rows]) for name in (NETWORK, *FILLERS)}
-        best = min(FILLERS, key=lambda name: said[name].mean or 0.0)
+        errors = {name: over_subjects([row[error][name] for row in rows]) for name in (NETWORK, *FILLERS)}
+        best = min(FILLERS, key=lambda name: errors[name].mean or 0.0)
         differences = [row[error][NETWORK] - row[error][best] for row in rows]
-        difference = over_subjects(differences)
         return SignalError(
-            **{name.replace(" ", "_"): estimate for name, estimate in said.items()},
+            **{name.replace(" ", "_"): estimate for name, estimate in errors.items()},
             best_filler=best,
-            network_minus_best_filler=Difference(
-                mean=difference.mean,
-                ci95=difference.ci95,
-                n_subjects=difference.n_subjects,
-                n_better=sum(value < 0 for value in differences),
+            network_minus_best_filler=Difference.of(
+                over_subjects(differences), n_better=sum(value < 0 for value in differences)
             ),
         )
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from biopercept.data.splits import Fold
 from biopercept.errors import SettingsError
 from biopercept.evaluation.cross_validation import cross_validate
 from biopercept.evaluation.folds import count_labels, read_run, require_same
 from biopercept.evaluation.plan import EvaluationRequest
+from biopercept.evaluation.runs import require_own_folder
 from biopercept.files import only_writer, write_table, write_text
+from biopercept.parallel import Executor
 from biopercept.report.curves import learning_page
 from biopercept.results.curves import LearningCurve, LearningPoint
 from biopercept.results.reading import write_result
@@ -20,13 +22,18 @@ from biopercept.results.reading import write_result
 ShareFoldDone = Callable[[float, Fold, bool, int], None]
 
 
+class RunOptions(TypedDict, total=False):
+    """How a cross-validation is run, whatever it is of."""
+
+    n_jobs: int | Executor
+    config_text: str
+    overwrite: bool
+
+
 def parse_shares(text: str) -> tuple[float, ...]:
     """Return the shares of a comma-separated option, ascending, each once.
 
-    Raises
-    ------
-    SettingsError
-        Where one is no number above 0 and at most 1.
+    Raises SettingsError where one is no number above 0 and at most 1.
     """
     try:
         shares = sorted({float(part) for part in text.split(",") if part.strip()})
@@ -42,99 +49,77 @@ def learning_curve(
     shares: Sequence[float],
     output: Path,
     *,
-    n_jobs: int = 1,
-    config_text: str = "",
-    overwrite: bool = False,
     on_fold: ShareFoldDone | None = None,
+    **options: Unpack[RunOptions],
 ) -> LearningCurve:
     """Run or resume a cross-validation per share of labels; write ``learning_curve.csv``, ``.md`` and ``.json``.
 
     Each share has a folder ``share-SHARE`` that is a cross-validation like any other. The subjects whose labels a
     smaller share uses are among those of a larger one, and everybody is tested at every share.
 
+    Raises SettingsError where the output is a file or holds something else, or as the cross-validations do. Raises
+    StudyError, BusyError as the cross-validations do.
+
     Parameters
     ----------
     shares : sequence of float
-        Parts of each fold's training subjects whose labels are used.
-    n_jobs, config_text, overwrite
-        As of :func:`~biopercept.evaluation.cross_validation.cross_validate`.
+        Fractions of each fold's training subjects whose labels are used.
     on_fold : callable, optional
-        Told ``(share, fold, was_done_before, n_folds)`` as folds finish.
-
-    Raises
-    ------
-    SettingsError
-        Where the output is a file or holds something else, or as the cross-validations do.
-    StudyError, BusyError
-        As the cross-validations do.
+        Called with ``(share, fold, was_done_before, n_folds)`` as folds finish.
+    options
+        ``n_jobs``, ``config_text`` and ``overwrite`` of :func:`~biopercept.evaluation.cross_validation.cross_validate`.
     """
     if request.folds_from is not None:  # before the first share is fitted, not when its turn comes
         for share in shares:
             require_same(request.folds_from, split=request.evaluation.split, label_share=share)
     with only_writer(output):
-        _require_own(output, overwrite=overwrite)
-        points, warnings = _points(
-            request, shares, output, n_jobs=n_jobs, config_text=config_text, overwrite=overwrite, on_fold=on_fold
-        )
+        is_begun = any(output.glob("share-*/folds.json"))
+        require_own_folder(output, "learning curve", is_own=is_begun, overwrite=options.get("overwrite", False))
+        points: list[LearningPoint] = []
+        warnings: dict[str, None] = {}
+        for share in shares:
+            scores = _cross_validated(request, share, output, on_fold, options)
+            low, high = count_labels(read_run(share_folder(output, share))["folds"])["subjects_labelled"]
+            of_tasks = scores["tasks"].values() if "tasks" in scores else [scores]
+            points += [_point(share, (low, high), of_task) for of_task in of_tasks]
+            warnings |= dict.fromkeys(scores["warnings"])
         curve = LearningCurve(model=request.model, points=tuple(points), warnings=tuple(warnings))
-        columns = ("share", "labelled_lowest", "labelled_highest", "task", "score", "mean", "ci95_low", "ci95_high")
-        rows = [(p.share, *p.subjects_labelled, p.task, p.score, p.mean, *(p.ci95 or (None, None))) for p in points]
-        write_table(output / "learning_curve.csv", columns, rows)
-        write_text(output / "learning_curve.md", learning_page(curve))
-        write_result(output / LearningCurve.FILE, curve)
+        _write(curve, output)
         return curve
 
 
-def _require_own(output: Path, *, overwrite: bool) -> None:
-    """Refuse an output that is a file, or a folder with something in it and no share of a learning curve."""
-    if output.is_file():
-        raise SettingsError(f"{output} is a file; choose a folder for the results")
-    is_begun = not output.is_dir() or any(output.glob("share-*/folds.json"))
-    if not is_begun and not overwrite and any(not path.name.startswith(".") for path in output.iterdir()):
-        raise SettingsError(
-            f"{output} is not empty and holds no learning curve; choose another output or add --overwrite"
-        )
+def share_folder(output: Path, share: float) -> Path:
+    """Return the folder of one share's cross-validation."""
+    return output / f"share-{share:g}"
 
 
-def _points(
-    request: EvaluationRequest,
-    shares: Sequence[float],
-    output: Path,
-    *,
-    n_jobs: int,
-    config_text: str,
-    overwrite: bool,
-    on_fold: ShareFoldDone | None,
-) -> tuple[list[LearningPoint], list[str]]:
-    """Return a point per share and task, each of a cross-validation of its own, and all their warnings."""
-    points: list[LearningPoint] = []
-    warnings: dict[str, None] = {}
-    for share in shares:
+def _cross_validated(
+    request: EvaluationRequest, share: float, output: Path, on_fold: ShareFoldDone | None, options: RunOptions
+) -> dict[str, Any]:
+    def tell(fold: Fold, was_done: bool, n_folds: int) -> None:
+        if on_fold is not None:
+            on_fold(share, fold, was_done, n_folds)
 
-        def tell(fold: Fold, was_done: bool, n_folds: int, share: float = share) -> None:
-            if on_fold is not None:
-                on_fold(share, fold, was_done, n_folds)
-
-        folder = output / f"share-{share:g}"
-        asked = replace(request, evaluation=replace(request.evaluation, label_share=share))
-        scores = cross_validate(
-            asked, folder, n_jobs=n_jobs, config_text=config_text, overwrite=overwrite, on_fold=tell
-        )
-        labelled = count_labels(read_run(folder)["folds"])["subjects_labelled"]
-        for held in scores["tasks"].values() if "tasks" in scores else [scores]:
-            points.append(_point(share, labelled, held))
-        warnings |= dict.fromkeys(scores["warnings"])
-    return points, list(warnings)
+    with_share = replace(request, evaluation=replace(request.evaluation, label_share=share))
+    return cross_validate(with_share, share_folder(output, share), on_fold=tell, **options)
 
 
-def _point(share: float, labelled: Sequence[int], scores: dict[str, Any]) -> LearningPoint:
+def _write(curve: LearningCurve, output: Path) -> None:
+    columns = ("share", "labelled_lowest", "labelled_highest", "task", "score", "mean", "ci95_low", "ci95_high")
+    rows = [(p.share, *p.subjects_labelled, p.task, p.score, p.mean, *(p.ci95 or (None, None))) for p in curve.points]
+    write_table(output / "learning_curve.csv", columns, rows)
+    write_text(output / "learning_curve.md", learning_page(curve))
+    write_result(output / LearningCurve.FILE, curve)
+
+
+def _point(share: float, labelled: tuple[int, int], scores: Mapping[str, Any]) -> LearningPoint:
     name: Literal["balanced_accuracy", "mae"] = "balanced_accuracy" if "balanced_accuracy" in scores else "mae"
-    low, high = labelled
+    ci95 = scores[name]["ci95"]
     return LearningPoint(
         share=share,
-        subjects_labelled=(low, high),
+        subjects_labelled=labelled,
         task=scores["task"],
         score=name,
         mean=scores[name]["mean"],
-        ci95=None if scores[name]["ci95"] is None else (scores[name]["ci95"][0], scores[name]["ci95"][1]),
+        ci95=None if ci95 is None else (ci95[0], ci95[1]),
     )

@@ -12,12 +12,22 @@ doi:10.2307/2532051. Weighted kappa: J. Cohen, "Weighted kappa", Psychological B
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from biopercept.results.cross_validation import (
+    ClassScore,
+    NumberScore,
+    NumberSubjectScore,
+    PooledScore,
+    Score,
+    SubjectScore,
+)
+from biopercept.tasks import Task
 
 Probabilities = NDArray[np.float64]
 Targets = NDArray[np.int64]
@@ -25,52 +35,8 @@ FloatArray = NDArray[np.float64]
 ERROR, AGREEMENT, EXPLAINED = "mae", "ccc", "r2"
 
 
-@dataclass(frozen=True)
-class SubjectScores:
-    """Scores of one subject's windows; None where not defined.
-
-    ``brier`` is half the mean squared distance of the probabilities from the label (0 is perfect, 1 worst;
-    for two classes the usual Brier score). ``mcc`` is Matthews' correlation, ``ece`` the calibration error of the
-    predicted class, which is rough with few windows.
-    """
-
-    subject: str
-    n_windows: int
-    balanced_accuracy: float | None
-    macro_f1: float | None
-    auroc: float | None
-    brier: float
-    mcc: float | None
-    ece: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A score over subjects.
-
-    Attributes
-    ----------
-    mean, median, sd, worst : float or None
-        Over subjects for whom the score is defined; ``sd`` with n - 1.
-    ci95 : tuple of two floats, or None
-        Percentile bootstrap over subjects.
-    n_subjects : int
-        Subjects for whom it is defined.
-    below_chance : int
-        Subjects below the chance level given to :func:`summarise`.
-    """
-
-    mean: float | None
-    ci95: tuple[float, float] | None
-    sd: float | None
-    median: float | None
-    worst: float | None
-    n_subjects: int
-    below_chance: int
-
-
-def score_subject(subject: str, target: Targets, probabilities: Probabilities) -> SubjectScores:
-    """Return the scores of one subject.
+def score_subject(subject: str, target: Targets, probabilities: Probabilities) -> SubjectScore:
+    """Return the scores of one subject; those of classes are None where there is one class only.
 
     Parameters
     ----------
@@ -80,27 +46,27 @@ def score_subject(subject: str, target: Targets, probabilities: Probabilities) -
     """
     from sklearn.metrics import f1_score, recall_score
 
-    predicted = probabilities.argmax(axis=1)
-    present = np.unique(target)
-    brier, ece = brier_score(target, probabilities), calibration_error(target, probabilities)
-    if len(present) < 2:
-        return SubjectScores(subject, len(target), None, None, None, brier, None, ece)
-    recalls = recall_score(target, predicted, labels=present, average=None, zero_division=0)
-    f1 = f1_score(target, predicted, labels=present, average="macro", zero_division=0)
-    return SubjectScores(
-        subject,
-        len(target),
-        float(np.mean(recalls)),
-        float(f1),
-        auroc_score(target, probabilities),
-        brier,
-        matthews_correlation(target, predicted),
-        ece,
+    predicted, present = probabilities.argmax(axis=1), np.unique(target)
+    scores: dict[str, Any] = {}
+    if len(present) > 1:
+        recalls = recall_score(target, predicted, labels=present, average=None, zero_division=0)
+        scores = {
+            "balanced_accuracy": float(np.mean(recalls)),
+            "macro_f1": float(f1_score(target, predicted, labels=present, average="macro", zero_division=0)),
+            "auroc": auroc_score(target, probabilities),
+            "mcc": matthews_correlation(target, predicted),
+        }
+    return SubjectScore(
+        participant=subject,
+        n_windows=len(target),
+        brier=brier_score(target, probabilities),
+        ece=calibration_error(target, probabilities),
+        **scores,
     )
 
 
 def matthews_correlation(target: Targets, predicted: Targets) -> float | None:
-    """Return Matthews' correlation of classes, -1 to 1 (0 for one constant answer); None with one true class only."""
+    """Return Matthews' correlation of classes, -1 to 1 (0 where constant); None with one true class only."""
     from sklearn.metrics import matthews_corrcoef
 
     return float(matthews_corrcoef(target, predicted)) if len(np.unique(target)) > 1 else None
@@ -138,7 +104,7 @@ def calibration_error(target: Targets, probabilities: Probabilities, *, n_bins: 
 
 
 def binned_error(
-    said: NDArray[np.float64],
+    probability: NDArray[np.float64],
     happened: NDArray[np.float64],
     *,
     weights: NDArray[np.float64] | None = None,
@@ -148,50 +114,58 @@ def binned_error(
 
     Parameters
     ----------
-    said : float64 array, shape (n,)
-        Probabilities, sorted.
+    probability : float64 array, shape (n,)
+        Sorted.
     happened : float64 array, shape (n,)
         0 or 1.
     weights : float64 array, shape (n,), optional
         Times that each window counts.
     """
-    mass = np.ones(len(said)) if weights is None else weights
+    mass = np.ones(len(probability)) if weights is None else weights
     middle = np.cumsum(mass) - 0.5 * mass
     members = np.minimum((middle / mass.sum() * n_bins).astype(np.int64), n_bins - 1)
-    return float(np.abs(np.bincount(members, weights=mass * (said - happened))).sum() / mass.sum())
+    return float(np.abs(np.bincount(members, weights=mass * (probability - happened))).sum() / mass.sum())
 
 
 def summarise(
     values: Sequence[float | None], *, chance: float, seed: int, n_bootstrap: int = 2000, higher_is_better: bool = True
-) -> Summary:
-    """Return mean, interval, spread and worst of one score over subjects.
+) -> ClassScore:
+    """Return mean, 95 % interval, standard deviation, median and worst of one score over subjects.
 
     Parameters
     ----------
     values : sequence of float or None
         One per subject; None where not defined.
     chance : float
-        Level that ``below_chance`` counts against.
-    seed : int
-        Of the bootstrap.
-    n_bootstrap : int
-        Resamples of the subjects.
-    higher_is_better : bool
-        Whether the worst is the lowest.
+        Level that ``subjects_below_chance`` counts against.
     """
     defined = np.array([v for v in values if v is not None and math.isfinite(v)], dtype=np.float64)
     if not len(defined):
-        return Summary(None, None, None, None, None, 0, 0)
-    interval = bootstrap_interval(defined, seed=seed, n_bootstrap=n_bootstrap) if len(defined) > 1 else None
-    return Summary(
-        float(defined.mean()),
-        interval,
-        float(defined.std(ddof=1)) if len(defined) > 1 else None,
-        float(np.median(defined)),
-        float(defined.min() if higher_is_better else defined.max()),
-        len(defined),
-        int(np.sum(defined < chance)),
+        return ClassScore(n_subjects=0, subjects_below_chance=0)
+    has_several = len(defined) > 1
+    return ClassScore(
+        mean=float(defined.mean()),
+        ci95=bootstrap_interval(defined, seed=seed, n_bootstrap=n_bootstrap) if has_several else None,
+        sd=float(defined.std(ddof=1)) if has_several else None,
+        median=float(np.median(defined)),
+        worst=float(defined.min() if higher_is_better else defined.max()),
+        n_subjects=len(defined),
+        subjects_below_chance=int(np.sum(defined < chance)),
     )
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Resamples of whole subjects, the same for every score of a run."""
+
+    seed: int
+    n: int
+
+    def score(
+        self, values: Sequence[float | None], *, chance: float = 0.0, higher_is_better: bool = True
+    ) -> ClassScore:
+        """Return one score over subjects, as :func:`summarise` does."""
+        return summarise(values, chance=chance, seed=self.seed, n_bootstrap=self.n, higher_is_better=higher_is_better)
 
 
 def bootstrap_interval(values: NDArray[np.float64], *, seed: int, n_bootstrap: int = 2000) -> tuple[float, float]:
@@ -208,13 +182,13 @@ def chance_levels(subject: NDArray[np.str_], target: Targets, n_classes: int, *,
     Returns
     -------
     dict
-        ``majority``: accuracy of always answering the most frequent class; ``dummy``: mean per-subject
-        balanced accuracy of answers drawn from the class shares (100 draws).
+        ``majority``: accuracy of always predicting the most frequent class; ``dummy``: mean per-subject
+        balanced accuracy of predictions drawn from the class fractions (100 draws).
     """
     counts = np.bincount(target, minlength=n_classes)
-    shares = counts / counts.sum()
+    fractions = counts / counts.sum()
     generator = np.random.default_rng(seed)
-    draws = generator.choice(n_classes, size=(100, len(target)), p=shares)
+    draws = generator.choice(n_classes, size=(100, len(target)), p=fractions)
     per_subject = []
     for name in np.unique(subject):
         rows = subject == name
@@ -222,88 +196,46 @@ def chance_levels(subject: NDArray[np.str_], target: Targets, n_classes: int, *,
         if len(present) > 1:
             hits = draws[:, rows] == target[rows]
             per_subject.append(np.mean([hits[:, target[rows] == k].mean() for k in present]))
-    return {"majority": float(shares.max()), "dummy": float(np.mean(per_subject)) if per_subject else 1.0 / n_classes}
-
-
-@dataclass(frozen=True)
-class RegressionScores:
-    """Scores of one subject's windows; None where not defined.
-
-    ``mae`` is in the unit of what is predicted; ``ccc`` runs from -1 to 1; ``r2`` is 1 at best, 0 for the subject's own
-    mean, and below 0 for worse.
-    """
-
-    subject: str
-    n_windows: int
-    mae: float
-    ccc: float | None
-    r2: float | None
-
-
-def score_numbers(subject: str, label: FloatArray, predicted: FloatArray) -> RegressionScores:
-    """Return the scores of one subject; ``label`` and ``predicted`` are (n_windows,), in one unit."""
-    mae, ccc, r2 = _from_sums(_sums(label, predicted))
-    return RegressionScores(subject, len(label), mae or 0.0, ccc, r2)
-
-
-def numbers_document(
-    subject: NDArray[np.str_],
-    label: FloatArray,
-    predicted: FloatArray,
-    per_subject: Sequence[RegressionScores],
-    *,
-    seed: int,
-    n_bootstrap: int = 2000,
-) -> dict[str, dict[str, Any]]:
-    """Return mean, interval and spread over subjects of each score, and the score over all windows at once.
-
-    Parameters
-    ----------
-    subject : array of str, shape (n_windows,)
-    label, predicted : float64 arrays, shape (n_windows,)
-    seed : int
-        Of the bootstrap.
-    n_bootstrap : int
-        Resamples of the subjects, for means and for pooled scores alike.
-    """
-    sums = np.stack([_sums(label[subject == s.subject], predicted[subject == s.subject]) for s in per_subject])
-    draws = np.random.default_rng(seed).integers(0, len(sums), size=(n_bootstrap, len(sums)))
-    resampled = [_from_sums(sums[draw].sum(axis=0)) for draw in draws]
-    pooled = _from_sums(sums.sum(axis=0))
-    found = {}
-    for place, name in enumerate((ERROR, AGREEMENT, EXPLAINED)):
-        values = [getattr(s, name) for s in per_subject]
-        document = subjects_document(values, seed=seed, n_bootstrap=n_bootstrap, is_error=name == ERROR)
-        defined = [scores[place] for scores in resampled if scores[place] is not None]
-        document["pooled"] = pooled[place]
-        document["pooled_ci95"] = (
-            [float(v) for v in np.percentile(np.array(defined, dtype=np.float64), [2.5, 97.5])]
-            if len(sums) > 1 and defined
-            else None
-        )
-        found[name] = document
-    return found
-
-
-def subjects_document(
-    values: Sequence[float | None], *, seed: int, n_bootstrap: int, is_error: bool = False
-) -> dict[str, Any]:
-    """Return mean, 95 % interval, sd, median and worst of a score over subjects; the worst error is the largest."""
-    found = summarise(values, chance=0.0, seed=seed, n_bootstrap=n_bootstrap)
-    defined = [v for v in values if v is not None]
     return {
-        "mean": found.mean,
-        "ci95": None if found.ci95 is None else list(found.ci95),
-        "sd": found.sd,
-        "median": found.median,
-        "worst": max(defined) if is_error and defined else found.worst,
-        "n_subjects": found.n_subjects,
+        "majority": float(fractions.max()),
+        "dummy": float(np.mean(per_subject)) if per_subject else 1.0 / n_classes,
     }
 
 
-def levels_document(
-    subject: NDArray[np.str_], target: Targets, probabilities: Probabilities, *, seed: int, n_bootstrap: int
-) -> dict[str, dict[str, Any]]:
+def score_numbers(subject: str, label: FloatArray, predicted: FloatArray) -> NumberSubjectScore:
+    """Return the scores of one subject; ``label`` and ``predicted`` are (n_windows,), in one unit."""
+    mae, ccc, r2 = _from_sums(_sums(label, predicted))
+    return NumberSubjectScore(participant=subject, n_windows=len(label), mae=mae or 0.0, ccc=ccc, r2=r2)
+
+
+def number_scores(
+    subject: NDArray[np.str_],
+    label: FloatArray,
+    predicted: FloatArray,
+    per_subject: Sequence[NumberSubjectScore],
+    bootstrap: Bootstrap,
+) -> dict[str, NumberScore]:
+    """Return each score of numbers over subjects, and over all windows at once with whole subjects resampled."""
+    sums = np.stack([_sums(label[subject == s.participant], predicted[subject == s.participant]) for s in per_subject])
+    draws = np.random.default_rng(bootstrap.seed).integers(0, len(sums), size=(bootstrap.n, len(sums)))
+    resampled = [_from_sums(sums[draw].sum(axis=0)) for draw in draws]
+    pooled = _from_sums(sums.sum(axis=0))
+    scores = {}
+    for index, name in enumerate((ERROR, AGREEMENT, EXPLAINED)):
+        within = bootstrap.score([getattr(s, name) for s in per_subject], higher_is_better=name != ERROR)
+        defined = [values[index] for values in resampled if values[index] is not None]
+        ends = np.percentile(np.array(defined, dtype=np.float64), [2.5, 97.5]) if len(sums) > 1 and defined else None
+        scores[name] = NumberScore(
+            **vars(Score.of(within)),
+            pooled=pooled[index],
+            pooled_ci95=None if ends is None else (float(ends[0]), float(ends[1])),
+        )
+    return scores
+
+
+def level_scores(
+    subject: NDArray[np.str_], target: Targets, probabilities: Probabilities, bootstrap: Bootstrap
+) -> dict[str, PooledScore]:
     """Return what is scored of an ordinal task beside the scores of its classes.
 
     Returns
@@ -312,19 +244,14 @@ def levels_document(
         ``levels_mae``: mean distance of the most probable level from the true one, in levels; ``weighted_kappa``:
         agreement beyond chance with squared weights, per subject where the subject has two levels, and pooled.
     """
-    predicted = probabilities.argmax(axis=1)
+    predicted, n_levels = probabilities.argmax(axis=1), probabilities.shape[1]
     rows = [subject == name for name in np.unique(subject)]
     errors = [float(np.abs(predicted[r] - target[r]).mean()) for r in rows]
-    kappas = [weighted_kappa(target[r], predicted[r], probabilities.shape[1]) for r in rows]
+    kappas = [weighted_kappa(target[r], predicted[r], n_levels) for r in rows]
+    pooled_error = float(np.abs(predicted - target).mean())
     return {
-        "levels_mae": {
-            **subjects_document(errors, seed=seed, n_bootstrap=n_bootstrap, is_error=True),
-            "pooled": float(np.abs(predicted - target).mean()),
-        },
-        "weighted_kappa": {
-            **subjects_document(kappas, seed=seed, n_bootstrap=n_bootstrap),
-            "pooled": weighted_kappa(target, predicted, probabilities.shape[1]),
-        },
+        "levels_mae": PooledScore.of(bootstrap.score(errors, higher_is_better=False), pooled=pooled_error),
+        "weighted_kappa": PooledScore.of(bootstrap.score(kappas), pooled=weighted_kappa(target, predicted, n_levels)),
     }
 
 
@@ -354,3 +281,50 @@ def _from_sums(sums: FloatArray) -> tuple[float | None, float | None, float | No
         return absolute / n, None, None
     concordance = 2 * (xy / n - x * y / n**2) / (spread_x + spread_y + ((x - y) / n) ** 2)
     return absolute / n, concordance, 1 - squared / (n * spread_x)
+
+
+@dataclass(frozen=True)
+class TaskMetrics:
+    """How a kind of task is scored.
+
+    Attributes
+    ----------
+    score : callable
+        ``(subject, true values, predicted values)`` of one subject's windows gives a row of ``scores.csv``.
+    columns : callable
+        ``(classes, true values, predicted values)`` of all windows give label, prediction and probabilities, by column
+        of ``predictions.csv``.
+    of_studies : tuple of str
+        Scores that are given for each of several studies.
+    """
+
+    score: Callable[[str, NDArray[Any], FloatArray], SubjectScore | NumberSubjectScore]
+    columns: Callable[[Sequence[str], NDArray[Any], FloatArray], dict[str, list[object]]]
+    of_studies: tuple[str, ...]
+
+
+def metrics_of(task: Task) -> TaskMetrics:
+    """Return how a task is scored."""
+    return _OF_NUMBERS if task.is_regression else _OF_CLASSES
+
+
+def _class_columns(classes: Sequence[str], target: Targets, probabilities: FloatArray) -> dict[str, list[object]]:
+    return {
+        "label": [classes[index] for index in target],
+        "predicted": [classes[index] for index in probabilities.argmax(axis=1)],
+        **{
+            f"probability_{name}": [round(float(p), 6) for p in column]
+            for name, column in zip(classes, probabilities.T, strict=True)
+        },
+    }
+
+
+def _number_columns(_: Sequence[str], label: FloatArray, predicted: FloatArray) -> dict[str, list[object]]:
+    return {
+        "label": [float(number) for number in label],
+        "predicted": [float(f"{number:.7g}") for number in predicted[:, 0]],
+    }
+
+
+_OF_CLASSES = TaskMetrics(score_subject, _class_columns, ("balanced_accuracy", "macro_f1", "auroc"))
+_OF_NUMBERS = TaskMetrics(lambda s, y, p: score_numbers(s, y, p[:, 0]), _number_columns, (ERROR, AGREEMENT))

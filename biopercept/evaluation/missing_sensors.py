@@ -13,28 +13,23 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from biopercept.baselines.catalogue import PROBES
-from biopercept.baselines.features import FittedFeatureModel
-from biopercept.baselines.late_fusion import FittedByRule, FittedStack
-from biopercept.data.batches import TokenSource, feature_groups
+from biopercept.data.batches import feature_groups
 from biopercept.data.inputs import WindowInputs
+from biopercept.data.normalisation import FloatArray
 from biopercept.data.views import measured_sensors, restricted
 from biopercept.data.windows import IntArray, WindowTable
 from biopercept.errors import SettingsError
-from biopercept.model.tokens import TokenSettings
-from biopercept.training.adaptation import AdaptedOnStudy
 from biopercept.training.calibration import Calibration
-from biopercept.training.fitting import Fitted, NetworkOnStudy
+from biopercept.training.fitting import FittedModel
 
-Answers = NDArray[np.float64]
-SensorAnswers = dict[str, Answers]
+SensorPredictions = dict[str, FloatArray]
 NONE, SINGLE, ALL = "none", "single", "all"
 MISSING_SENSORS = (NONE, SINGLE, ALL)
 
 MOST_SENSORS = 7
-"""Sensors of which every subset is asked: 127 subsets, each with a whole prediction of the test subjects."""
+"""Sensors of which every subset is tried: 127 subsets, each with a full prediction of the test subjects."""
 
 WHOLE = "all"
 
@@ -42,7 +37,7 @@ WHOLE = "all"
 def sensor_views(inputs: WindowInputs, rows: IntArray, mode: str) -> dict[str, WindowInputs]:
     """Return the windows at ``rows`` as if only some sensors had been worn, by the name of each set but the whole.
 
-    Sets are of the sensors that the study has; a subject without one of them is asked with those that it has.
+    Sets are of the sensors that the study has; a subject without one of them is predicted from those that it has.
 
     Parameters
     ----------
@@ -53,18 +48,18 @@ def sensor_views(inputs: WindowInputs, rows: IntArray, mode: str) -> dict[str, W
     mode : str
         ``evaluation.missing_sensors``.
     """
-    sets = asked_sets(mode, inputs.windows)
+    sets = sets_for(mode, inputs.windows)
     if not sets:
         return {}
-    own = replace(inputs, windows=_of_subjects(inputs.windows, rows))
+    of_rows = replace(inputs, windows=_of_subjects(inputs.windows, rows))
     # A group of features that no sensor of a recording can account for is not a sensor that could be missing.
     always = tuple(f"features {group}" for group in feature_groups(inputs.windows.feature_names))
-    return {name: restricted(own, (*kept, *always)) for name, kept in sets.items() if name != WHOLE}
+    return {name: restricted(of_rows, (*kept, *always)) for name, kept in sets.items() if name != WHOLE}
 
 
-def answers_without(
-    fitted: Fitted, views: Mapping[str, WindowInputs], rows: IntArray, whole: Answers, tokens: TokenSettings
-) -> SensorAnswers:
+def predictions_without(
+    fitted: FittedModel, views: Mapping[str, WindowInputs], rows: IntArray, whole: FloatArray
+) -> SensorPredictions:
     """Return the probabilities of the windows at ``rows`` with each set of sensors; nothing where there is no view.
 
     Parameters
@@ -72,48 +67,50 @@ def answers_without(
     views : mapping
         Of :func:`sensor_views`.
     whole : float64 array, shape (len(rows), n_classes)
-        Answers with all sensors.
+        Predictions with all sensors.
     """
     if not views:
         return {}
-    return {WHOLE: whole} | {name: answers_from(fitted, read, rows, tokens) for name, read in views.items()}
+    return {WHOLE: whole} | {name: fitted.predict(rows, visible) for name, visible in views.items()}
 
 
 def _of_subjects(windows: WindowTable, rows: IntArray) -> WindowTable:
     """Return the windows at ``rows`` with all recordings of their subjects, which sessions are made of."""
     subjects = {str(s) for s in windows.subject[rows]}
-    used = [i for i, held in enumerate(windows.recordings) if held.subject in subjects]
-    place = np.full(len(windows.recordings), -1, dtype=np.int64)
-    place[used] = np.arange(len(used))
+    used = [i for i, recording in enumerate(windows.recordings) if recording.subject in subjects]
+    index = np.full(len(windows.recordings), -1, dtype=np.int64)
+    index[used] = np.arange(len(used))
     kept = windows.at(rows)
     recordings = tuple(windows.recordings[i] for i in used)
-    return replace(kept, recordings=recordings, recording=place[kept.recording])
+    return replace(kept, recordings=recordings, recording=index[kept.recording])
 
 
-def calibrated_part(calibration: Calibration, answers: Answers) -> Answers:
+def calibrated_part(calibration: Calibration, probabilities: FloatArray) -> FloatArray:
     """Return calibrated probabilities where there are any, NaN elsewhere."""
-    has = np.isfinite(answers).all(axis=1)
-    found = np.full(answers.shape, np.nan)
-    found[has] = calibration.apply(answers[has])
-    return found
+    has = np.isfinite(probabilities).all(axis=1)
+    calibrated = np.full(probabilities.shape, np.nan)
+    calibrated[has] = calibration.apply(probabilities[has])
+    return calibrated
 
 
-def plain_answers(answers: SensorAnswers) -> dict[str, Any]:
-    """Return the answers as plain values, None for a window without one."""
-    return {name: [row.tolist() if np.isfinite(row).all() else None for row in held] for name, held in answers.items()}
+def plain_predictions(predictions: SensorPredictions) -> dict[str, Any]:
+    """Return the predictions as plain values, None for a window without one."""
+    return {
+        name: [row.tolist() if np.isfinite(row).all() else None for row in rows] for name, rows in predictions.items()
+    }
 
 
-def read_answers(document: Mapping[str, Any], n_classes: int) -> SensorAnswers:
-    """Return what :func:`plain_answers` wrote."""
+def read_predictions(document: Mapping[str, Any], n_classes: int) -> SensorPredictions:
+    """Return what :func:`plain_predictions` wrote."""
     nothing = [np.nan] * n_classes
     return {
-        name: np.asarray([nothing if row is None else row for row in held], dtype=np.float64).reshape(-1, n_classes)
-        for name, held in document.items()
+        name: np.asarray([nothing if row is None else row for row in rows], dtype=np.float64).reshape(-1, n_classes)
+        for name, rows in document.items()
     }
 
 
 def sensor_sets(sensors: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return what is asked about: all sensors, all but each, and each alone; what is the same is asked once.
+    """Return what is tried: all sensors, all but each, and each alone; what is the same is tried once.
 
     >>> sensor_sets(["ecg", "eda"])
     {'all': ('ecg', 'eda'), 'without ecg': ('eda',), 'without eda': ('ecg',)}
@@ -139,8 +136,8 @@ def every_sensor_set(sensors: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return {names.get(kept, " + ".join(kept)): kept for kept in every}
 
 
-def asked_sets(mode: str, windows: WindowTable) -> dict[str, tuple[str, ...]]:
-    """Return the sets of the sensors of a table that ``evaluation.missing_sensors`` asks about; none for ``none``."""
+def sets_for(mode: str, windows: WindowTable) -> dict[str, tuple[str, ...]]:
+    """Return the sets of the sensors of a table that ``evaluation.missing_sensors`` tries; none for ``none``."""
     if mode == NONE:
         return {}
     sensors = measured_sensors(windows.recordings, windows.feature_names)
@@ -148,12 +145,10 @@ def asked_sets(mode: str, windows: WindowTable) -> dict[str, tuple[str, ...]]:
 
 
 def check_missing_sensors(mode: str, model: str, windows: WindowTable) -> None:
-    """Refuse to ask with fewer sensors where that has no meaning or no end.
+    """Refuse to predict with fewer sensors where that has no meaning or no end.
 
-    Raises
-    ------
-    SettingsError
-        Where the model is a probe, there are several tasks or a regression, or too few or too many sensors.
+    Raises SettingsError where the model is a probe, there are several tasks or a regression, or too few or too many
+    sensors.
     """
     if mode == NONE:
         return
@@ -173,57 +168,3 @@ def check_missing_sensors(mode: str, model: str, windows: WindowTable) -> None:
             f"evaluation.missing_sensors is all, but {len(sensors)} sensors have {2 ** len(sensors) - 1} subsets; it "
             f"allows {MOST_SENSORS} sensors, use single (all but each, and each alone)"
         )
-
-
-def answers_from(fitted: Fitted, read: WindowInputs, rows: IntArray, tokens: TokenSettings) -> Answers:
-    """Return the probabilities of the windows at ``rows``, (len(rows), n_classes), from what ``read`` has of them.
-
-    Parameters
-    ----------
-    fitted : Fitted
-        Fitted on the whole study.
-    read : WindowInputs
-        The same windows, in the order of ``rows``, with fewer sensors.
-    rows : int64 array
-        Of the study's table.
-
-    Returns
-    -------
-    float64 array; NaN for windows in which nothing is left that the model reads.
-
-    Raises
-    ------
-    SettingsError
-        Where the model reads no sensors.
-    """
-    own = np.arange(len(rows), dtype=np.int64)
-    if isinstance(fitted, NetworkOnStudy | AdaptedOnStudy):
-        made = fitted.adapted if isinstance(fitted, AdaptedOnStudy) else fitted.fitted
-        population = fitted.population if isinstance(fitted, AdaptedOnStudy) else fitted.fitted.population
-        source = TokenSource(read, population, tokens, fitted.source.device)
-        # A network that reads only some kinds of tokens says which; of the others its answer is a constant.
-        has = source.has_tokens(own, read=getattr(made.network, "tokens_read", None))[:, None]
-        answers = np.full((len(rows), read.windows.only.task.n_values), np.nan)
-        if has.any():  # a network cannot be asked with nothing
-            answers[has[:, 0]] = replace(fitted, source=source).probabilities(own[has[:, 0]])
-    elif isinstance(fitted, FittedFeatureModel) and fitted.columns is not None:
-        values = _left(fitted.values[rows], read.raw_features[:, fitted.columns])
-        answers, has = replace(fitted, values=values).probabilities(own), _any_in_rows(values)
-    elif isinstance(fitted, FittedByRule | FittedStack):
-        members = replace(fitted.members, values=_left(fitted.members.values[rows], read.raw_features))
-        answers = replace(fitted, members=members).probabilities(own)
-        votes = members.probabilities(own)  # (n_members, n, n_classes)
-        has = _any_in_rows(np.moveaxis(votes, 0, 1).reshape(len(own), -1))
-    else:
-        raise SettingsError(f"{type(fitted).__name__} reads no sensors; use evaluation.missing_sensors=none")
-    return np.where(has, answers, np.nan)
-
-
-def _any_in_rows(values: Answers) -> NDArray[np.bool_]:
-    """Return which rows have a finite value, (n, 1)."""
-    return np.asarray(np.isfinite(values).any(axis=1), dtype=bool)[:, None]
-
-
-def _left(values: Answers, raw: Answers) -> Answers:
-    """Return the normalised values where the features themselves are still defined, NaN elsewhere."""
-    return np.where(np.isfinite(raw), values, np.nan)

@@ -33,6 +33,7 @@ from biopercept.training.adaptation import (
     SCRATCH,
     adapt,
     check_windows,
+    fit_scratch,
     gap_of,
     is_better,
 )
@@ -40,7 +41,6 @@ from biopercept.training.engine import Engine, engine_for, seed_for, threads
 from biopercept.training.fitting import NetworkOnStudy, fit_perceiver_io
 from biopercept.training.loop import FitRequest
 from biopercept.training.objective import Objective, predict_windows
-from biopercept.training.personal import fit_scratch
 from biopercept.training.time_split import Course, Shots, course_of, random_windows, set_aside, shots_of
 
 
@@ -104,7 +104,7 @@ def fit_personal_fold(plan: PersonalPlan, fold: Fold) -> PersonalFold:
     started = time.perf_counter()
     request = plan.request
     subjects = [subject for subject in fold.test if subject in plan.shots]
-    found: dict[_Key, _Answers] = {}
+    by_key: dict[_Key, _Answers] = {}
     n_parameters = 0
     if subjects:
         with threads(request.fit.training.n_threads):
@@ -114,19 +114,19 @@ def fit_personal_fold(plan: PersonalPlan, fold: Fold) -> PersonalFold:
                 general = _General(plan, fitted, engine_for(request.device, request.fit.training.precision), repetition)
                 for subject in subjects:
                     for key, labelled, probabilities, fell_back, is_checked in general.answers(subject):
-                        held = found.setdefault(key, _Answers())
-                        held.labelled.append(labelled)
-                        held.probabilities.append(probabilities)
-                        held.n_fallen_back += fell_back
-                        held.is_checked = is_checked
+                        outputs = by_key.setdefault(key, _Answers())
+                        outputs.labelled.append(labelled)
+                        outputs.probabilities.append(probabilities)
+                        outputs.n_fallen_back += fell_back
+                        outputs.is_checked = is_checked
                 if plan.reference_inputs is not None:
                     scaled = _fit_general(plan, plan.reference_inputs, fold, repetition)
                     for subject in subjects:
                         key = (subject, NO_LABELS, REFERENCE, 0)
-                        held = found.setdefault(key, _Answers())
-                        held.labelled.append(np.zeros(0, dtype=np.int64))
-                        held.probabilities.append(scaled.probabilities(_scored_rows(plan, subject)))
-    rows = [_row(plan, *key, held) for key, held in found.items()]
+                        outputs = by_key.setdefault(key, _Answers())
+                        outputs.labelled.append(np.zeros(0, dtype=np.int64))
+                        outputs.probabilities.append(scaled.predict(_scored_rows(plan, subject)))
+    rows = [_row(plan, *key, outputs) for key, outputs in by_key.items()]
     return PersonalFold(
         fold,
         tuple(sorted(rows, key=lambda row: (row["subject"], TIERS.index(row["tier"]), row["method"], row["k"]))),
@@ -189,7 +189,17 @@ class _General:
             yield (subject, ALL, SCRATCH, 0), shots.earlier, *self._from_scratch(course, *parts)
 
     def _asked(self, subject: str) -> NDArray[np.float64]:
-        return self.fitted.probabilities(_scored_rows(self.plan, subject))
+        return self.fitted.predict(_scored_rows(self.plan, subject))
+
+    def _request(self, fitting: IntArray, checking: IntArray, seed: int) -> FitRequest:
+        return FitRequest(
+            inputs=self.plan.inputs,
+            training=fitting,
+            validation=checking,
+            settings=self.plan.request.fit,
+            engine=self.engine,
+            seed=seed,
+        )
 
     def _seed(self, *parts: object) -> int:
         return seed_for(self.plan.request.seed, "personalise", self.repetition, *parts)
@@ -197,20 +207,9 @@ class _General:
     def _adapted(
         self, course: Course, method: str, k: int, fitting: IntArray, checking: IntArray
     ) -> tuple[NDArray[np.float64], bool, bool]:
-        training = self.plan.request.fit.training
-        made = adapt(
-            self.fitted.fitted.network,
-            self.fitted.source,
-            self.plan.windows,
-            course.rows[fitting],
-            course.rows[checking],
-            method=method,
-            settings=self.plan.request.personalisation,
-            label_smoothing=training.label_smoothing,
-            gradient_clip=training.gradient_clip,
-            engine=self.engine,
-            seed=self._seed(course.subject, method, k),
-        )
+        request = self._request(course.rows[fitting], course.rows[checking], self._seed(course.subject, method, k))
+        settings = replace(self.plan.request.personalisation, method=method)
+        made = adapt(self.fitted.fitted.network, self.fitted.source, request, settings)
         rows = _scored_rows(self.plan, course.subject)
         task = self.plan.task
         predicted = predict_windows(made.network, (task,), self.fitted.source, rows)[task.name]
@@ -223,25 +222,18 @@ class _General:
         request = self.plan.request
         rows, scored = course.rows[checking], _scored_rows(self.plan, course.subject)
         if not len(rows) and request.personalisation.unchecked == KEEP:
-            return self.fitted.probabilities(scored), True, False
-        own = fit_scratch(
-            self.plan.inputs,
-            course.rows[fitting],
-            rows,
-            request.fit,
-            request.personalisation.scratch_steps,
-            engine=self.engine,
-            seed=self._seed(course.subject, SCRATCH),
-        )
+            return self.fitted.predict(scored), True, False
+        fit_request = self._request(course.rows[fitting], rows, self._seed(course.subject, SCRATCH))
+        scratch = fit_scratch(fit_request, request.personalisation.scratch_steps)
         if len(rows):
             objective = Objective(self.plan.windows, self.plan.windows.tasks, request.fit.training.label_smoothing)
             checks = [
                 (step, *check_windows(model.fitted.network, model.source, objective, rows))
-                for step, model in enumerate((self.fitted, own))
+                for step, model in enumerate((self.fitted, scratch))
             ]
             if not is_better(checks, checks[0][1]):
-                return self.fitted.probabilities(scored), True, True
-        return own.probabilities(scored), False, bool(len(rows))
+                return self.fitted.predict(scored), True, True
+        return scratch.predict(scored), False, bool(len(rows))
 
 
 def _scored_rows(plan: PersonalPlan, subject: str) -> IntArray:
@@ -254,10 +246,10 @@ def _granted_rows(plan: PersonalPlan, subject: str) -> dict[str, list[int]]:
     return {**few, "all": course.rows[shots.earlier].tolist()}
 
 
-def _row(plan: PersonalPlan, subject: str, tier: str, method: str, k: int, held: _Answers) -> dict[str, Any]:
+def _row(plan: PersonalPlan, subject: str, tier: str, method: str, k: int, outputs: _Answers) -> dict[str, Any]:
     course, rows = plan.courses[subject], _scored_rows(plan, subject)
-    scores = score_subject(subject, plan.windows.only.values[rows], np.mean(held.probabilities, axis=0))
-    elapsed = float(np.mean([course.minutes_until(drawn) for drawn in held.labelled]))
+    scores = score_subject(subject, plan.windows.only.values[rows], np.mean(outputs.probabilities, axis=0))
+    elapsed = float(np.mean([course.minutes_until(drawn) for drawn in outputs.labelled]))
     if tier == NO_LABELS:
         elapsed = plan.normalisation.reference_seconds / 60.0
     return {
@@ -265,15 +257,15 @@ def _row(plan: PersonalPlan, subject: str, tier: str, method: str, k: int, held:
         "tier": tier,
         "method": method,
         "k": k,
-        "n_labelled": len(held.labelled[0]),  # k of each class in every draw
-        "label_minutes": round(float(np.mean([course.minutes(drawn) for drawn in held.labelled])), 3),
+        "n_labelled": len(outputs.labelled[0]),  # k of each class in every draw
+        "label_minutes": round(float(np.mean([course.minutes(drawn) for drawn in outputs.labelled])), 3),
         "elapsed_minutes": round(elapsed, 3),
         "n_scored": len(rows),
         "balanced_accuracy": scores.balanced_accuracy,
         "auroc": scores.auroc,
         "brier": scores.brier,
-        "n_fallen_back": held.n_fallen_back,
-        "is_checked": held.is_checked,
+        "n_fallen_back": outputs.n_fallen_back,
+        "is_checked": outputs.is_checked,
     }
 
 
@@ -312,12 +304,8 @@ class PersonalPlan(Plan):
 def plan_personal_curve(store: StudyStore, request: EvaluationRequest) -> PersonalPlan:
     """Return the plan of the curve over labels.
 
-    Raises
-    ------
-    StudyError
-        Where each file holds one class, or nobody can be scored.
-    SettingsError
-        Where the model, the task, the split or the normalisation does not go with it.
+    Raises StudyError where each file holds one class, or nobody can be scored. Raises SettingsError where the model,
+    the task, the split or the normalisation does not go with it.
     """
     if request.model != "perceiver-io":
         raise SettingsError(f"personalise adapts perceiver-io; the model is {request.model}")
@@ -350,11 +338,11 @@ def plan_personal_curve(store: StudyStore, request: EvaluationRequest) -> Person
     courses = {subject: course_of(plan.windows, subject) for subject in plan.windows.subjects}
     shots, not_scored = {}, {}
     for subject, course in courses.items():
-        found = shots_of(course, settings, gap, is_scorable[course.rows])
-        if isinstance(found, str):
-            not_scored[subject] = found
+        split = shots_of(course, settings, gap, is_scorable[course.rows])
+        if isinstance(split, str):
+            not_scored[subject] = split
         else:
-            shots[subject] = found
+            shots[subject] = split
     if not shots:
         hint = (
             ""

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from biopercept.evaluation.personal_folds import PersonalFold, PersonalPlan, fit
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.runs import FoldDone, RunFolder
 from biopercept.files import only_writer, write_table, write_text
-from biopercept.parallel import each_fold
+from biopercept.parallel import Executor, Work, run_jobs
 from biopercept.report.curves import personal_page
 from biopercept.results.curves import (
     ALL,
@@ -53,12 +54,16 @@ def personalise(
     request: EvaluationRequest,
     output: Path,
     *,
-    n_jobs: int = 1,
+    n_jobs: int | Executor = 1,
     config_text: str = "",
     overwrite: bool = False,
     on_fold: FoldDone | None = None,
 ) -> PersonalCurve:
     """Run or resume the curve and return what ``personalisation.json`` holds.
+
+    Raises SettingsError where a setting does not go with it, or the folder holds something else or folds of other
+    settings or data. Raises StudyError where subjects or windows do not suffice, or each file holds one class. Raises
+    BusyError where another process is writing there.
 
     Parameters
     ----------
@@ -66,23 +71,14 @@ def personalise(
         ``evaluation`` gives the folds over subjects, ``personalisation`` the rest.
     output : Path
         Folder: ``personalisation.json``, ``.csv`` (a row per subject, tier, method and k), ``.md``, a file per fold.
-    n_jobs : int
-        Folds at once, each in a process of its own; results do not depend on it.
+    n_jobs : int or Executor
+        Folds at once, each in a process of its own, or what fits them elsewhere; results do not depend on it.
     config_text : str
         Effective settings (YAML), kept beside the results.
     overwrite : bool
         Remove the results of an earlier run, once it is sure that this one can begin.
     on_fold : callable, optional
         Told ``(fold, was_done_before, n_folds)`` as folds finish.
-
-    Raises
-    ------
-    SettingsError
-        Where a setting does not go with it, or the folder holds something else or folds of other settings or data.
-    StudyError
-        Where subjects or windows do not suffice, or each file holds one class.
-    BusyError
-        Where another process is writing there.
     """
     if request.evaluation.n_bootstrap < LEAST_BOOTSTRAP:
         raise SettingsError(
@@ -99,25 +95,25 @@ def personalise(
     with open_store(request.store) as store, only_writer(output):
         plan = plan_personal_curve(store, request)
         engine_for(request.device)
-        kept.require_own(overwrite=overwrite)
-        if overwrite:
-            kept.clear((PersonalCurve.FILE, TABLE, PAGE, "config.yaml"))
-        kept.begin(plan.identity(), plan.folds)
+        own_files = (PersonalCurve.FILE, TABLE, PAGE, "config.yaml")
+        kept.begin(plan.identity(), plan.folds, partial(kept.clear, own_files) if overwrite else None)
         write_text(output / "config.yaml", config_text)
         results = kept.results(plan.folds, lambda waiting: _fit_folds(plan, waiting, n_jobs), on_fold)
-        found = _document(store.name, plan, results)
-        _write_table(found, output / TABLE)
-        write_result(output / PersonalCurve.FILE, found)
-        write_text(output / PAGE, personal_page(found))
-        return found
+        curve = _document(store.name, plan, results)
+        _write_table(curve, output / TABLE)
+        write_result(output / PersonalCurve.FILE, curve)
+        write_text(output / PAGE, personal_page(curve))
+        return curve
 
 
 def _plan_of(request: EvaluationRequest) -> PersonalPlan:
     return plan_personal_curve(open_store(request.store), request)
 
 
-def _fit_folds(plan: PersonalPlan, folds: Sequence[Fold], n_jobs: int) -> Iterator[tuple[Fold, PersonalFold]]:
-    return each_fold(folds, n_jobs, fit_personal_fold, plan=plan, make_plan=_plan_of, request=plan.request)
+def _fit_folds(
+    plan: PersonalPlan, folds: Sequence[Fold], n_jobs: int | Executor
+) -> Iterator[tuple[Fold, PersonalFold]]:
+    return run_jobs(Work(fit_personal_fold, _plan_of, plan.request), folds, n_jobs, plan)
 
 
 def _document(study: str, plan: PersonalPlan, results: Sequence[PersonalFold]) -> PersonalCurve:
@@ -130,7 +126,7 @@ def _document(study: str, plan: PersonalPlan, results: Sequence[PersonalFold]) -
         if subjects:
             warnings.append(
                 f"k = {k} leaves {len(subjects)} of the {len(plan.shots)} scored subjects nothing to score and is not "
-                f"asked of them ({', '.join(subjects)}); points of different k are then over different people"
+                f"scored for them ({', '.join(subjects)}); points of different k are then over different people"
             )
     warnings += unchecked_sentences(rows, settings.unchecked)
     warnings += few_subjects_warnings(len(plan.shots))
@@ -162,8 +158,8 @@ def _document(study: str, plan: PersonalPlan, results: Sequence[PersonalFold]) -
     )
 
 
-def _write_table(found: PersonalCurve, target: Path) -> None:
-    rows = [row_of(row) for row in found.subjects]
+def _write_table(curve: PersonalCurve, target: Path) -> None:
+    rows = [row_of(row) for row in curve.subjects]
     write_table(target, ("participant_id", *list(rows[0])[1:]), [tuple(row.values()) for row in rows])
 
 
@@ -184,7 +180,7 @@ def curve_of(rows: Sequence[Mapping[str, Any]], *, seed: int, n_bootstrap: int) 
         of the random-draw contrast, is its gain less that of the first windows: what the random draw adds. Fallen back
         are those checked and found no better; who could not be checked is counted apart, kept or not.
     """
-    held = {(r["subject"], r["tier"], r["method"], r["k"]): r for r in rows}
+    row_at = {(r["subject"], r["tier"], r["method"], r["k"]): r for r in rows}
     order = (GENERAL, *METHODS)
     keys = sorted(
         {(r["tier"], r["method"], r["k"]) for r in rows},
@@ -193,33 +189,33 @@ def curve_of(rows: Sequence[Mapping[str, Any]], *, seed: int, n_bootstrap: int) 
     subjects = sorted({str(r["subject"]) for r in rows})
 
     def over_subjects(values: Sequence[float | None]) -> CurveScore:
-        found = summarise(values, chance=0.0, seed=seed, n_bootstrap=n_bootstrap)
-        return CurveScore(mean=found.mean, ci95=found.ci95, n_subjects=found.n_subjects, n_below=found.below_chance)
+        score = summarise(values, chance=0.0, seed=seed, n_bootstrap=n_bootstrap)
+        return CurveScore.of(score, n_below=score.subjects_below_chance)
 
     def gain(first: tuple[str, str, int], second: tuple[str, str, int]) -> Gain:
         return Gain(**{name: over_subjects(paired(first, second, name)) for name in SCORES})
 
     def paired(first: tuple[str, str, int], second: tuple[str, str, int], name: str) -> list[float | None]:
-        both = [s for s in subjects if (s, *first) in held and (s, *second) in held]
-        pairs = [(held[(s, *first)][name], held[(s, *second)][name]) for s in both]
+        both = [s for s in subjects if (s, *first) in row_at and (s, *second) in row_at]
+        pairs = [(row_at[(s, *first)][name], row_at[(s, *second)][name]) for s in both]
         return [None if a is None or b is None else a - b for a, b in pairs]
 
     points = []
     for tier, method, k in keys:
-        own = [held[(s, tier, method, k)] for s in subjects if (s, tier, method, k) in held]
+        at_point = [row_at[(s, tier, method, k)] for s in subjects if (s, tier, method, k) in row_at]
         key, few = (tier, method, k), (FEW, method, k)
         points.append(
             PersonalPoint(
                 tier=tier,
                 method=method,
                 k=k,
-                n_subjects=len(own),
-                label_minutes=sum(r["label_minutes"] for r in own) / len(own),
-                elapsed_minutes=sum(r["elapsed_minutes"] for r in own) / len(own),
-                n_subjects_fallen_back=sum(r["n_fallen_back"] > 0 and r["is_checked"] for r in own),
-                n_subjects_unchecked=sum(not r["is_checked"] for r in own),
-                balanced_accuracy=over_subjects([r["balanced_accuracy"] for r in own]),
-                auroc=over_subjects([r["auroc"] for r in own]),
+                n_subjects=len(at_point),
+                label_minutes=sum(r["label_minutes"] for r in at_point) / len(at_point),
+                elapsed_minutes=sum(r["elapsed_minutes"] for r in at_point) / len(at_point),
+                n_subjects_fallen_back=sum(r["n_fallen_back"] > 0 and r["is_checked"] for r in at_point),
+                n_subjects_unchecked=sum(not r["is_checked"] for r in at_point),
+                balanced_accuracy=over_subjects([r["balanced_accuracy"] for r in at_point]),
+                auroc=over_subjects([r["auroc"] for r in at_point]),
                 gain=Gain() if tier == GENERAL else gain(key, (GENERAL, GENERAL, 0)),
                 stamp=STAMP if tier == CONTRAST else "",
                 over_chronological=gain(key, few) if tier == CONTRAST else Gain(),
@@ -242,14 +238,14 @@ def unchecked_sentences(rows: Sequence[Mapping[str, Any]], unchecked: str) -> li
         KEEP: "the general model was kept (personalisation.unchecked=keep)",
         ADAPT: "UNCHECKED, only a few steps were made (personalisation.unchecked=adapt)",
     }[unchecked]
-    found = []
+    sentences = []
     granted = {(str(r["tier"]), int(r["k"])) for r in rows if r["tier"] in (FEW, ALL)}
-    for tier, k in sorted(granted, key=lambda held: (TIERS.index(held[0]), held[1])):
-        own = [r for r in rows if (r["tier"], r["k"]) == (tier, k)]
-        everybody = sorted({str(r["subject"]) for r in own})
-        without = sorted({str(r["subject"]) for r in own if not r["is_checked"]})
+    for tier, k in sorted(granted, key=lambda key: (TIERS.index(key[0]), key[1])):
+        at_point = [r for r in rows if (r["tier"], r["k"]) == (tier, k)]
+        everybody = sorted({str(r["subject"]) for r in at_point})
+        without = sorted({str(r["subject"]) for r in at_point if not r["is_checked"]})
         if without:
             what = f"{tier}, k = {k}" if tier == FEW else f"{tier}, all earlier labels"
             who = f"all {len(everybody)} subjects" if without == everybody else f"{', '.join(without)}"
-            found.append(f"{what}: no label could be set aside to check on for {who}; {done}")
-    return found
+            sentences.append(f"{what}: no label could be set aside to check on for {who}; {done}")
+    return sentences

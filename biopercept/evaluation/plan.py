@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from biopercept.baselines.catalogue import MODELS, fitter_for
+from biopercept.baselines.catalogue import NETWORKS, fitter_for
 from biopercept.data.batches import vocabulary_of
 from biopercept.data.inputs import WindowInputs
-from biopercept.data.joined import Studies, refuse_disagreement, store_warnings, subjects_by_study, tables_of
+from biopercept.data.joined import Studies, subjects_by_study, tables_of
 from biopercept.data.normalisation import PER_RECORDING_MODES, NormalisationSettings, Sessions
 from biopercept.data.splits import Fold
-from biopercept.data.windows import WindowTable, joint_windows
+from biopercept.data.windows import IntArray, WindowTable, joint_windows
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.folds import (
     check_classes_per_fold,
@@ -33,12 +33,11 @@ from biopercept.evaluation.folds import (
 from biopercept.evaluation.missing_sensors import NONE, check_missing_sensors
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.store.prepared import WindowedRecording
-from biopercept.store.reading import StudyStore
 from biopercept.tasks import Task
 from biopercept.training.adaptation import PersonalisationSettings
 from biopercept.training.checkpoint import StartingPoint, load_start
 from biopercept.training.engine import engine_for
-from biopercept.training.fitting import Fitter, NetworkFitter, perceiver_io
+from biopercept.training.fitting import Fitter, perceiver_io
 from biopercept.training.settings import FitSettings
 from biopercept.version import __version__
 
@@ -118,7 +117,7 @@ class Plan:
     def stack_size(self) -> int:
         """Return how many networks are fitted at once; 0 where each is fitted on its own."""
         request = self.request
-        return stack_size(request.model, self.windows, request.fit, request.evaluation, request.device)
+        return stack_size(request.model, request.fit, request.evaluation, request.device)
 
     def fitter(self) -> Fitter:
         """Return what fits a fold's model."""
@@ -151,6 +150,15 @@ class Plan:
             **({"tasks": list(self.windows.targets)} if len(self.windows.targets) > 1 else {}),
         }
 
+    @property
+    def scored_rows(self) -> IntArray | None:
+        """Return the rows of the windows that are scored; None where all are."""
+        return None
+
+    def warnings_after(self, n_fallen_back: Mapping[str, int]) -> tuple[str, ...]:
+        """Return the warnings once all is fitted, given how often each fold's adaptation fell back to its start."""
+        return self.warnings
+
     def labels(self) -> dict[str, Any]:
         """Return the share of labels asked for, and lowest and highest number of subjects over the folds."""
         return {"share": self.request.evaluation.label_share, **count_labels(self.folds)}
@@ -159,14 +167,9 @@ class Plan:
 def plan_evaluation(store: Studies, request: EvaluationRequest, *, needs_folds: bool = True) -> Plan:
     """Return the plan of a cross-validation, or (without folds) of a final training.
 
-    Raises
-    ------
-    StudyError
-        Where the task is unknown, or windows or subjects do not suffice for it.
-    SettingsError
-        Where the split does not fit the subjects, or a model cannot start from another's weights.
-    CheckpointError
-        Where the model to start from cannot be read.
+    Raises StudyError where the task is unknown, or windows or subjects do not suffice for it. Raises SettingsError
+    where the split does not fit the subjects, or a model cannot start from another's weights. Raises CheckpointError
+    where the model to start from cannot be read.
     """
     tasks = choose_tasks(store, request.task)
     recordings = choose_recordings(store.recordings, request.subjects, request.excluded)
@@ -200,17 +203,17 @@ def plan_evaluation(store: Studies, request: EvaluationRequest, *, needs_folds: 
         )
         warnings = (*warnings, *more)
         for task in tasks:
-            own = windows.of_task(task.name)[0]
-            check_subjects_per_class(own)
-            check_classes_per_fold(own, folds)
-            check_numbers_per_fold(own, folds)
+            table = windows.of_task(task.name)[0]
+            check_subjects_per_class(table)
+            check_classes_per_fold(table, folds)
+            check_numbers_per_fold(table, folds)
     if evaluation.folds_at_once == "stacked":
-        require_stackable(request.model, windows, request.fit)
+        require_stackable(request.model, request.fit)
     check_missing_sensors(evaluation.missing_sensors if needs_folds else NONE, request.model, windows)
     start, more = describe_start(store, request, windows, is_tested=needs_folds)
     warnings = (
         *warnings,
-        *store_warnings(store),
+        *store.warnings,
         *few_labels(evaluation.label_share, folds, is_pretrained=request.fit.pretraining is not None),
         *more,
     )
@@ -222,12 +225,8 @@ def describe_start(
 ) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
     """Return where the network's weights begin (None: new ones), and a warning where they have seen who is tested.
 
-    Raises
-    ------
-    SettingsError
-        Where the model is not the Perceiver, which alone can start from weights.
-    CheckpointError
-        Where the model to start from cannot be read.
+    Raises SettingsError where the model is not the Perceiver, which alone can start from weights. Raises
+    CheckpointError where the model to start from cannot be read.
     """
     fit = request.fit
     if not fit.start_from and fit.pretraining is None:
@@ -253,15 +252,12 @@ def describe_start(
 def check_calibration(tasks: Sequence[Task], evaluation: EvaluationSettings, what: str = "") -> None:
     """Refuse calibration and prediction sets of anything but the classes of one task.
 
+    Raises SettingsError naming the setting and the task.
+
     Parameters
     ----------
     what : str
         What is never calibrated, whatever its task, such as "a model of one person"; empty for everything else.
-
-    Raises
-    ------
-    SettingsError
-        Naming the setting and the task.
     """
     wanted = []
     if evaluation.calibration != "none":
@@ -289,10 +285,7 @@ def check_calibration(tasks: Sequence[Task], evaluation: EvaluationSettings, wha
 def check_task_settings(tasks: Sequence[Task], request: EvaluationRequest) -> None:
     """Refuse weights of tasks that are not learnt, and of several tasks names that cannot be those of folders.
 
-    Raises
-    ------
-    SettingsError
-        Naming the task.
+    Raises SettingsError naming the task.
     """
     weights = request.fit.training.weight_by_task()
     known = [task.name for task in tasks]
@@ -309,26 +302,20 @@ def check_task_settings(tasks: Sequence[Task], request: EvaluationRequest) -> No
 def choose_tasks(store: Studies, names: str | None) -> tuple[Task, ...]:
     """Return the named tasks, in the order given; without a name the only one.
 
-    Raises
-    ------
-    StudyError
-        Where a name is unknown or given twice, or several tasks exist and none is named.
+    Raises StudyError where a name is unknown or given twice, or several tasks exist and none is named.
     """
     if names is None or names in store.tasks or "," not in names:
         return (choose_task(store, names),)
-    asked = [name.strip() for name in names.split(",") if name.strip()]
-    if len(set(asked)) < len(asked):
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if len(set(wanted)) < len(wanted):
         raise StudyError(f"--task {names} names a task twice; name each once")
-    return tuple(choose_task(store, name) for name in asked)
+    return tuple(choose_task(store, name) for name in wanted)
 
 
 def choose_task(store: Studies, name: str | None) -> Task:
     """Return the named task, or the only one.
 
-    Raises
-    ------
-    StudyError
-        Where the name is unknown, or several tasks exist and none is named.
+    Raises StudyError where the name is unknown, or several tasks exist and none is named.
     """
     tasks = store.tasks
     if not tasks:
@@ -336,7 +323,8 @@ def choose_task(store: Studies, name: str | None) -> Task:
     if name is None and len(tasks) > 1:
         raise StudyError(f"study {store.name!r} has {len(tasks)} tasks; choose with --task: {', '.join(tasks)}")
     chosen = next(iter(tasks)) if name is None else name
-    refuse_disagreement(store, chosen)
+    if chosen in store.disagreements:
+        raise StudyError(store.disagreements[chosen])
     if chosen not in tasks:
         raise StudyError(f"task {chosen!r} is not in study {store.name!r}; it has: {', '.join(tasks)}")
     return tasks[chosen]
@@ -347,14 +335,11 @@ def choose_recordings(
 ) -> tuple[WindowedRecording, ...]:
     """Return the recordings of the wanted subjects.
 
-    Raises
-    ------
-    StudyError
-        Where a named subject has no recording, or nobody is left.
+    Raises StudyError where a named subject has no recording, or nobody is left.
     """
     known = {r.subject for r in recordings}
-    asked = set(subjects or ()) | set(excluded)
-    if unknown := sorted(asked - known):
+    named = set(subjects or ()) | set(excluded)
+    if unknown := sorted(named - known):
         raise StudyError(
             f"no recording of subject {', '.join(unknown)} in the store; it has: {', '.join(sorted(known))}"
         )
@@ -368,9 +353,9 @@ def normalisation_of_all(
     tasks: Sequence[Task], settings: NormalisationSettings, *, is_chosen: bool
 ) -> tuple[NormalisationSettings, tuple[str, ...]]:
     """Return the normalisation that suits every task, and the warnings of all; see :func:`resolve_normalisation`."""
-    found = [resolve_normalisation(task, settings, is_chosen=is_chosen) for task in tasks]
-    strictest = next((s for s, _ in found if s != settings), settings)
-    return strictest, tuple(dict.fromkeys(warning for _, warnings in found for warning in warnings))
+    resolved = [resolve_normalisation(task, settings, is_chosen=is_chosen) for task in tasks]
+    strictest = next((s for s, _ in resolved if s != settings), settings)
+    return strictest, tuple(dict.fromkeys(warning for _, warnings in resolved for warning in warnings))
 
 
 def resolve_normalisation(
@@ -409,12 +394,12 @@ def unscored_seconds(recordings: Sequence[WindowedRecording], settings: Normalis
     return [float(end) for end in ends]
 
 
-def stack_size(model: str, windows: WindowTable, fit: FitSettings, evaluation: EvaluationSettings, device: str) -> int:
+def stack_size(model: str, fit: FitSettings, evaluation: EvaluationSettings, device: str) -> int:
     """Return how many networks are fitted at once; 0 where each is fitted on its own.
 
     With ``auto``, networks are stacked on CUDA, and on processors where they are small.
     """
-    if evaluation.folds_at_once == "single" or not _can_stack(fitter_for(model, windows), fit):
+    if evaluation.folds_at_once == "single" or not _can_stack(model, fit):
         return 0
     is_cuda = engine_for(device).device.type == "cuda"
     if evaluation.folds_at_once == "auto" and not is_cuda and not _is_small(model, fit):
@@ -437,25 +422,22 @@ def in_stacks(folds: Sequence[Fold], size: int, evaluation: EvaluationSettings) 
     return [tuple(folds[low:high]) for low, high in pairwise(edges)]
 
 
-def require_stackable(model: str, windows: WindowTable, fit: FitSettings) -> None:
+def require_stackable(model: str, fit: FitSettings) -> None:
     """Refuse to stack what cannot be.
 
-    Raises
-    ------
-    SettingsError
-        Naming the models that can.
+    Raises SettingsError naming the models that can.
     """
-    if not _can_stack(fitter_for(model, windows), fit):
-        able = ", ".join(name for name, fitter in MODELS.items() if _can_stack(fitter, FitSettings()))
+    if not _can_stack(model, fit):
+        able = ", ".join(name for name in NETWORKS if _can_stack(name, FitSettings()))
         raise SettingsError(
             f"evaluation.folds_at_once is stacked, which {model} cannot be here ({able} can, without "
             "training.dense_weight); use auto or single"
         )
 
 
-def _can_stack(fitter: Fitter, fit: FitSettings) -> bool:
+def _can_stack(model: str, fit: FitSettings) -> bool:
     is_dense = fit.training.dense_weight > 0  # single times are drawn as training goes on
-    return isinstance(fitter, NetworkFitter) and fitter.can_stack and not is_dense
+    return model in NETWORKS and NETWORKS[model].can_stack and not is_dense
 
 
 def _is_small(model: str, fit: FitSettings) -> bool:
@@ -466,10 +448,8 @@ def _is_small(model: str, fit: FitSettings) -> bool:
 
 def seen_subjects(store: Studies, start: StartingPoint, subjects: Sequence[str]) -> tuple[str, ...]:
     """Return which of the subjects a model to start from was fitted to, by study and own id, sorted."""
-    if isinstance(store, StudyStore):
-        return start.overlap(store.name, store.fingerprint(), subjects)
-    found: list[str] = []
-    for part in store.parts:
-        own = [s.removeprefix(f"{part.name}/") for s in subjects if s.startswith(f"{part.name}/")]
-        found += [f"{part.name}/{s}" for s in start.overlap(part.name, part.fingerprint(), own)]
-    return tuple(sorted(found))
+    seen: list[str] = []
+    for prefix, part in store.parts.items():
+        ids = [s.removeprefix(prefix) for s in subjects if s.startswith(prefix)]
+        seen += [prefix + s for s in start.overlap(part.name, part.fingerprint(), ids)]
+    return tuple(sorted(seen))

@@ -1,4 +1,4 @@
-"""A folder of folds: begun once, refused to another run, each fold kept whole as it is done, resumed where it stopped.
+"""A folder of finished work: begun once, refused to another run, each item kept whole as it is done, resumed later.
 
 What a run is, is said by its identity (settings, data, version) and its folds; both are written before anything is
 fitted, and a later run goes on only where both are equal.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,15 +18,48 @@ from typing import Any, Generic, TypeVar
 from biopercept.data.splits import Fold
 from biopercept.errors import SettingsError
 from biopercept.files import write_json
+from biopercept.results.folder import FoldsFile
+from biopercept.results.reading import document_of
 
-SCHEMA = 1
 FoldDone = Callable[[Fold, bool, int], None]
+"""Called with ``(fold, was_done_before, n_folds)`` as folds finish."""
+
 Result = TypeVar("Result")
+
+
+def require_own_folder(output: Path, kind: str, *, is_own: bool, overwrite: bool) -> None:
+    """Refuse an output that is a file, or a folder with something in it that no command of this kind wrote.
+
+    Raises SettingsError naming what is there.
+
+    Parameters
+    ----------
+    kind : str
+        What messages call it, such as "cross-validation".
+    is_own : bool
+        Whether the folder holds what marks it as ours.
+    """
+    if output.is_file():  # not even --overwrite replaces a file by a folder
+        raise SettingsError(f"{output} is a file; choose a folder for the results")
+    if is_own or overwrite or not output.is_dir():
+        return
+    if any(not path.name.startswith(".") for path in output.iterdir()):
+        raise SettingsError(f"{output} is not empty and holds no {kind}; choose another output or add --overwrite")
+
+
+def remove(folder: Path, files: Sequence[str], folders: Sequence[str] = ()) -> None:
+    """Remove the named files (patterns such as ``chosen*.yaml`` too) and folders, and only those; links stay."""
+    for pattern in files:
+        for path in folder.glob(pattern):
+            path.unlink()
+    for name in folders:
+        if (folder / name).is_dir() and not (folder / name).is_symlink():
+            shutil.rmtree(folder / name)
 
 
 @dataclass(frozen=True)
 class RunFolder(Generic[Result]):
-    """How one kind of run keeps its folds.
+    """How one kind of run keeps its finished folds.
 
     Attributes
     ----------
@@ -35,7 +70,9 @@ class RunFolder(Generic[Result]):
     folds_folder : str
         Where each finished fold's file goes.
     to_json, from_json : callable
-        A fold's result as plain values, and back.
+        A fold's result as plain values, and back. Where they hold ``seconds``, the time that the work itself took, what
+        is kept is the wall-clock time that the run went on by until this fold was done: over all folds it adds up to
+        the time that the run took, several folds at once or not, in one sitting or several.
     """
 
     path: Path
@@ -45,34 +82,26 @@ class RunFolder(Generic[Result]):
     to_json: Callable[[Result], dict[str, Any]]
     from_json: Callable[[dict[str, Any], Fold], Result]
 
-    def require_own(self, *, overwrite: bool) -> None:
-        """Refuse an output that is a file, or a folder with something in it that no run of this kind began.
+    def begin(
+        self,
+        identity: Mapping[str, Any],
+        folds: Sequence[Fold],
+        clear: Callable[[], None] | None = None,
+    ) -> None:
+        """Write identity and folds into a folder that is free or ours, or check that those of an earlier run are equal.
 
-        Raises
-        ------
-        SettingsError
-            Naming what is there.
-        """
-        output = self.path
-        if output.is_file():
-            raise SettingsError(f"{output} is a file; choose a folder for the results")
-        is_begun = (output / self.folds_file).is_file() or not output.is_dir()
-        if not is_begun and not overwrite and any(not path.name.startswith(".") for path in output.iterdir()):
-            raise SettingsError(
-                f"{output} is not empty and holds no {self.kind}; choose another output or add --overwrite"
-            )
+        Raises SettingsError where the folder holds something else, or another run, naming what differs.
 
-    def begin(self, identity: Mapping[str, Any], folds: Sequence[Fold]) -> None:
-        """Write identity and folds, or check that those of an earlier run are the same.
-
-        Raises
-        ------
-        SettingsError
-            Where they differ, naming what does.
+        Parameters
+        ----------
+        clear : callable, optional
+            Removes an earlier run, once it is sure that this one may; without it an earlier run is gone on with.
         """
         path = self.path / self.folds_file
-        rows = [fold.to_json() for fold in folds]
-        document = json.loads(json.dumps({"schema": SCHEMA, "run": identity, "folds": rows}))
+        require_own_folder(self.path, self.kind, is_own=path.is_file(), overwrite=clear is not None)
+        if clear is not None:
+            clear()
+        document = json.loads(json.dumps(document_of(FoldsFile(run=identity, folds=tuple(folds)))))
         if not path.is_file():
             write_json(path, document)
             return
@@ -81,13 +110,13 @@ class RunFolder(Generic[Result]):
         except ValueError as fault:
             raise SettingsError(f"{path} is not JSON ({fault}); choose another output or add --overwrite") from fault
         if earlier != document:
-            found = earlier.get("run") if isinstance(earlier, dict) else None
-            was, now = found if isinstance(found, dict) else {}, document["run"]
+            before = earlier.get("run") if isinstance(earlier, dict) else None
+            was, now = before if isinstance(before, dict) else {}, document["run"]
             keys = dict.fromkeys((*now, *was)) if was else {}
             changed = [key for key in keys if was.get(key) != now.get(key)] or ["folds"]
             raise SettingsError(
                 f"{self.path} holds a run with another {', '.join(changed)}; choose another output, "
-                "or add --overwrite to start anew"
+                "or add --overwrite to start again"
             )
 
     def results(
@@ -98,42 +127,72 @@ class RunFolder(Generic[Result]):
     ) -> tuple[Result, ...]:
         """Return every fold's result: those of an earlier run from their files, the others fitted now.
 
+        Raises SettingsError where a fold's file is damaged.
+
         Parameters
         ----------
         fit : callable
             Gives the results of the folds that are still to be done, in any order.
         on_fold : callable, optional
-            Told ``(fold, was_done_before, n_folds)`` as folds finish.
-
-        Raises
-        ------
-        SettingsError
-            Where a fold's file is damaged.
+            See :data:`FoldDone`.
         """
-        tell = on_fold or (lambda fold, was_done, n: None)
-        paths = {fold: self.path / self.folds_folder / f"{index:03d}.json" for index, fold in enumerate(folds, 1)}
-        waiting = [fold for fold in folds if not paths[fold].is_file()]
+        report = on_fold or (lambda fold, was_done, n: None)
+        names = {fold: f"{index:03d}" for index, fold in enumerate(folds, 1)}
+        missing = [fold for fold in folds if not self.file(names[fold]).is_file()]
         for fold in folds:
-            if fold not in waiting:
-                tell(fold, True, len(folds))
-        for fold, result in fit(waiting):
-            write_json(paths[fold], self.to_json(result))
-            tell(fold, False, len(folds))
-        return tuple(self._read(paths[fold], fold) for fold in folds)
-
-    def _read(self, path: Path, fold: Fold) -> Result:
-        try:
-            return self.from_json(json.loads(path.read_text(encoding="utf-8")), fold)
-        except (ValueError, KeyError, TypeError) as fault:
-            raise SettingsError(
-                f"{path} is damaged; delete it and run the same command again to fit this fold"
-            ) from fault
+            if fold not in missing:
+                report(fold, True, len(folds))
+        keeper = Keeper(self)
+        with closing(_generator(fit(missing))) as finished:
+            for fold, result in finished:
+                keeper.keep(names[fold], fold, result)
+                report(fold, False, len(folds))
+        return tuple(self._read(names[fold], fold) for fold in folds)
 
     def clear(self, files: Sequence[str], folders: Sequence[str] = ()) -> None:
         """Remove the folds of an earlier run and its other files and folders, and only those."""
-        for name in (self.folds_file, *files):
-            (self.path / name).unlink(missing_ok=True)
-        for name in (self.folds_folder, *folders):
-            folder = self.path / name
-            if folder.is_dir() and not folder.is_symlink():
-                shutil.rmtree(folder)
+        remove(self.path, (self.folds_file, *files), (self.folds_folder, *folders))
+
+    def file(self, name: str) -> Path:
+        """Return the file of a finished fold."""
+        return self.path / self.folds_folder / f"{name}.json"
+
+    def find(self, name: str, fold: Fold) -> Result | None:
+        """Return a kept result; None where it is absent or damaged."""
+        try:
+            return self.from_json(json.loads(self.file(name).read_text(encoding="utf-8")), fold)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _read(self, name: str, fold: Fold) -> Result:
+        result = self.find(name, fold)
+        if result is None:
+            raise SettingsError(
+                f"{self.file(name)} is damaged; delete it and run the same command again to fit this fold"
+            )
+        return result
+
+
+class Keeper(Generic[Result]):
+    """Writes the results of one sitting as they are done, with the wall-clock time since the one before."""
+
+    def __init__(self, folder: RunFolder[Result]) -> None:
+        self._folder = folder
+        self._last = time.monotonic()
+
+    def keep(self, name: str, fold: Fold, result: Result, **more: Any) -> Result:
+        """Write a result, after ``more`` values of its own, and return it as it will be read back."""
+        document = self._folder.to_json(result)
+        now = time.monotonic()
+        if document.get("seconds"):
+            ratio = (now - self._last) / document["seconds"]
+            times = {key: value * ratio for key, value in document.items() if key.startswith("seconds")}
+            document |= times  # its parts, such as those of pretraining, keep their fraction of it
+        self._last = now
+        write_json(self._folder.file(name), {**more, **document})
+        return self._folder.from_json(document, fold)
+
+
+def _generator(finished: Iterator[tuple[Fold, Result]]) -> Generator[tuple[Fold, Result], None, None]:
+    """Give what an iterator gives; closing it ends the processes behind."""
+    yield from finished

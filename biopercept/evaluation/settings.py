@@ -105,19 +105,23 @@ class EvaluationSettings:
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that folds depend on; those of calibration only where it is asked for."""
-        held = asdict(self)
-        del held["least_quality"]  # it changes how folds are scored, not what they are
-        del held["label_share"], held["folds_at_once"], held["stack_size"]  # they stand by themselves, where they count
+        settings = asdict(self)
+        del settings["least_quality"]  # it changes how folds are scored, not what they are
+        del (
+            settings["label_share"],
+            settings["folds_at_once"],
+            settings["stack_size"],
+        )  # they stand by themselves, where they count
         if not self.stratify:
-            del held["stratify"]
+            del settings["stratify"]
         if self.split != TIME:
-            del held["embargo_seconds"], held["earlier_share"]
+            del settings["embargo_seconds"], settings["earlier_share"]
         if self.missing_sensors == NONE:
-            del held["missing_sensors"]
+            del settings["missing_sensors"]
         if not self.calibrating.is_wanted:
             for name in ("calibration", "calibration_folds", "conformal_coverage"):
-                del held[name]
-        return held
+                del settings[name]
+        return settings
 
     @property
     def calibrating(self) -> CalibrationSettings:

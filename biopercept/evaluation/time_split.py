@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,10 +26,16 @@ from biopercept.data.windows import IntArray, WindowTable
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.missing_sensors import check_missing_sensors
 from biopercept.evaluation.plan import EvaluationRequest, Plan, check_calibration, plan_evaluation
-from biopercept.training.adaptation import AdaptingFitter, gap_of, load_starting_model, require_fitting
+from biopercept.training.adaptation import (
+    KEEP,
+    AdaptingFitter,
+    enough_steps,
+    gap_of,
+    load_starting_model,
+    require_fitting,
+)
 from biopercept.training.checkpoint import Checkpoint, load_start
 from biopercept.training.fitting import Fitter
-from biopercept.training.personal import enough_steps
 from biopercept.training.time_split import course_of, set_aside, split_in_time
 
 
@@ -62,12 +68,44 @@ class TimePlan(Plan):
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for finished folds of an earlier run to be used again."""
-        held = asdict(self.request.personalisation)
+        settings = asdict(self.request.personalisation)
         names = ["validation_fraction"]
         if self.checkpoint is not None:
             names += ["method", "rank", "n_steps", "learning_rate", "batch_size", "check_every"]
             names += ["unchecked", "unchecked_share"]
-        return {**super().identity(), "personalisation": {name: held[name] for name in names}}
+        return {**super().identity(), "personalisation": {name: settings[name] for name in names}}
+
+    @property
+    def scored_rows(self) -> IntArray:
+        """Return the rows of the later windows."""
+        return np.sort(np.concatenate([self.windows.rows_of(fold.test) for fold in self.folds]))
+
+    def warnings_after(self, n_fallen_back: Mapping[str, int]) -> tuple[str, ...]:
+        """Return the warnings, with those for whom the starting model was kept, and where nothing could be checked."""
+        if self.checkpoint is None:
+            return self.warnings
+        settings, n_folds = self.request.personalisation, len(self.folds)
+        fallen = [fold.name for fold in self.folds if n_fallen_back[fold.name] and fold.validation]
+        unchecked = [fold.name for fold in self.folds if not fold.validation]
+        who = f" ({', '.join(fallen)})" if fallen else ""
+        n_seeds = self.request.evaluation.n_seeds
+        repeated = f" in one or more of {n_seeds} repetitions" if n_seeds > 1 else ""
+        warnings = [
+            *self.warnings,
+            f"adapted by {settings.method}: for {len(fallen)} of {n_folds} subjects{who} it was not better on their "
+            f"own check windows{repeated}, and the starting model was kept",
+        ]
+        if unchecked:
+            done = (
+                "the starting model was kept (personalisation.unchecked=keep)"
+                if settings.unchecked == KEEP
+                else "UNCHECKED, only a few steps were made (personalisation.unchecked=adapt)"
+            )
+            warnings.append(
+                f"no label could be set aside to check on for {len(unchecked)} of {n_folds} subjects "
+                f"({', '.join(unchecked)}); {done}"
+            )
+        return tuple(warnings)
 
     def labels(self) -> dict[str, Any]:
         """Return that each fold rests on the labels of one subject, and how many minutes of them."""
@@ -84,10 +122,7 @@ class TimePlan(Plan):
 def plan_any(store: Studies, request: EvaluationRequest) -> Plan:
     """Return the plan of a cross-validation over subjects or in time.
 
-    Raises
-    ------
-    StudyError, SettingsError, CheckpointError
-        As :func:`plan_evaluation` and :func:`plan_in_time`.
+    Raises StudyError, SettingsError, CheckpointError: as :func:`plan_evaluation` and :func:`plan_in_time`.
     """
     return plan_in_time(store, request) if request.evaluation.split == TIME else plan_evaluation(store, request)
 
@@ -95,14 +130,9 @@ def plan_any(store: Studies, request: EvaluationRequest) -> Plan:
 def plan_in_time(store: Studies, request: EvaluationRequest) -> TimePlan:
     """Return the plan of a cross-validation in time.
 
-    Raises
-    ------
-    StudyError
-        Where the task is no single classification, a file holds one class, or nobody can be split.
-    SettingsError
-        Where a setting does not go with a split within subjects.
-    CheckpointError
-        Where the model to start from cannot be read.
+    Raises StudyError where the task is no single classification, a file holds one class, or nobody can be split. Raises
+    SettingsError where a setting does not go with a split within subjects. Raises CheckpointError where the model to
+    start from cannot be read.
     """
     checkpoint = load_starting_model(Path(request.fit.start_from)) if request.fit.start_from else None
     request = _own_settings(request, checkpoint)
@@ -192,14 +222,8 @@ def _own_settings(request: EvaluationRequest, checkpoint: Checkpoint | None) -> 
 def plan_personal(store: Studies, request: EvaluationRequest) -> Plan:
     """Return the plan of training a model of one subject: its windows, scaled as the model to start from scales.
 
-    Raises
-    ------
-    StudyError
-        Where the subject is unknown or has one class, or each file holds one class.
-    SettingsError
-        Where the task is no single classification.
-    CheckpointError
-        Where the model to start from cannot be read.
+    Raises StudyError where the subject is unknown or has one class, or each file holds one class. Raises SettingsError
+    where the task is no single classification. Raises CheckpointError where the model to start from cannot be read.
     """
     checkpoint = load_starting_model(Path(request.fit.start_from)) if request.fit.start_from else None
     plan = plan_evaluation(store, _as_the_model(request, checkpoint), needs_folds=False)
@@ -224,15 +248,12 @@ def _as_the_model(request: EvaluationRequest, checkpoint: Checkpoint | None) -> 
 def require_one_classification(plan: Plan, what: str) -> None:
     """Refuse numbers, several tasks, single times, and a task of which each file has one class.
 
+    Raises StudyError, SettingsError naming the task.
+
     Parameters
     ----------
     what : str
         What asks, such as an option.
-
-    Raises
-    ------
-    StudyError, SettingsError
-        Naming the task.
     """
     if len(plan.windows.tasks) != 1 or not plan.task.is_classification or plan.request.fit.training.dense_weight > 0:
         raise SettingsError(
@@ -260,7 +281,7 @@ def renamed(table: WindowTable, rows: IntArray, names: Sequence[str], excluded: 
     order = np.argsort(rows, kind="stable")
     more = {reason: n for reason, n in excluded.items() if n}
     chosen = table.at(rows[order])
-    targets = {name: replace(own, excluded={**own.excluded, **more}) for name, own in chosen.targets.items()}
+    targets = {name: replace(target, excluded={**target.excluded, **more}) for name, target in chosen.targets.items()}
     return replace(chosen, subject=np.array(names, dtype=np.str_)[order], targets=targets)
 
 
@@ -272,22 +293,22 @@ def _warnings(
     minutes: dict[str, float],
     embargo: float,
 ) -> list[str]:
-    found = [
+    warnings = [
         f"within subjects: {min(minutes.values()):.0f} to {max(minutes.values()):.0f} minutes of the subject's own "
         f"labels were learnt from, and {embargo:g} s lie between them and what is scored; this says nothing about "
         "people never seen"
     ]
     if impossible:
         who = ", ".join(f"{subject} ({why})" for subject, why in impossible.items())
-        found.append(
+        warnings.append(
             f"{len(impossible)} of {len(plan.windows.subjects)} subjects cannot be split and are not scored: {who}"
         )
     if request.fit.start_from:
         seen = load_start(Path(request.fit.start_from)).overlap(store.name, store.fingerprint(), tuple(minutes))
         if seen:
-            found.append(
+            warnings.append(
                 f"LEAK: the model started from had seen {len(seen)} of the {len(minutes)} scored subjects "
                 f"({', '.join(seen)}), their scored windows included; start from a model trained without them "
                 "(train --exclude-subjects)"
             )
-    return found
+    return warnings

@@ -1,9 +1,9 @@
-"""What an answer rested on: attention by time, channel and modality, as arrays and names.
+"""Attention maps: how much of each prediction's attention went to each time, channel and modality.
 
-The map is that of the plain attention path, whose weights are equal to the fused ones within
-rounding. It multiplies two steps: how much the answer's query read of each latent, and how much
-each latent read of each token (first cross-attention; mean over heads). What latents exchange
-between the two is not followed, so a map shows where the network looked, not why it decided.
+The map is that of the plain attention path, whose weights are equal to the fused ones within rounding. It multiplies
+two steps: how much the task's query read of each latent, and how much each latent read of each token (first
+cross-attention; mean over heads). What latents exchange between the two is not followed, so a map shows where the
+network looked, not why it decided.
 
 References
 ----------
@@ -12,24 +12,35 @@ S. Jain and B. Wallace, "Attention is not Explanation", NAACL 2019, doi:10.18653
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from biopercept.data.batches import TokenSource
-from biopercept.data.windows import IntArray
+from biopercept.errors import SettingsError
+from biopercept.inference.prediction import read_for
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.model.dropout import sensors_of
 from biopercept.model.token_inputs import TokenInputs
+from biopercept.store.prepared import WindowedRecording
+from biopercept.training.checkpoint import Checkpoint
+from biopercept.training.engine import Engine
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FloatArray = NDArray[np.float64]
+N_TIMES = 10
+"""Parts of equal length into which a window is divided."""
+_BATCH = 32
 
 
 @dataclass(frozen=True, eq=False)
 class AttentionMap:
-    """Attention of the answers of B windows to their N tokens.
+    """Attention of the predictions of one task for B windows to their N tokens.
 
     Attributes
     ----------
@@ -53,20 +64,13 @@ class AttentionMap:
     sensor: tuple[str, ...]
     seconds: FloatArray
 
-    def by_modality(self) -> tuple[tuple[str, ...], FloatArray]:
-        """Return the names of modalities in order of appearance, and each one's share (B, n_modalities)."""
-        return _summed(self.weights, self.modality)
-
-    def by_channel(self) -> tuple[tuple[str, ...], FloatArray]:
-        """Return the names of channels in order of appearance, and each one's share (B, n_channels)."""
-        return _summed(self.weights, self.channel)
-
-    def by_sensor(self) -> tuple[tuple[str, ...], FloatArray]:
-        """Return the names of sensors, each with all that is computed from it, and each one's share (B, n_sensors)."""
-        return _summed(self.weights, self.sensor)
+    def by_name(self, names: tuple[str, ...]) -> dict[str, FloatArray]:
+        """Return the fraction (B,) of each name's tokens: of ``modality``, ``channel`` or ``sensor``."""
+        column = np.array(names)
+        return {name: self.weights[:, column == name].sum(1) for name in dict.fromkeys(names)}
 
     def by_time(self, edges: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the share of each stretch of time, and the share of what has no time.
+        """Return the fraction of each interval of time, and the fraction of what has no time.
 
         Parameters
         ----------
@@ -75,38 +79,123 @@ class AttentionMap:
 
         Returns
         -------
-        shares : float64 array, shape (B, T)
+        fractions : float64 array, shape (B, T)
         timeless : float64 array, shape (B,)
-            Share of features, and of tokens outside the edges.
+            Fraction of features, and of tokens outside the edges.
         """
-        place = np.searchsorted(edges, self.seconds, side="right") - 1
-        inside = np.isfinite(self.seconds) & (place >= 0) & (place < len(edges) - 1)
-        shares = np.stack([(self.weights * (inside & (place == t))).sum(1) for t in range(len(edges) - 1)], 1)
-        return shares, self.weights.sum(1) - shares.sum(1)
+        index = np.searchsorted(edges, self.seconds, side="right") - 1
+        inside = np.isfinite(self.seconds) & (index >= 0) & (index < len(edges) - 1)
+        fractions = np.stack([(self.weights * (inside & (index == t))).sum(1) for t in range(len(edges) - 1)], 1)
+        return fractions, self.weights.sum(1) - fractions.sum(1)
 
 
-def explain(network: BiosignalPerceiver, inputs: TokenInputs) -> AttentionMap:
-    """Return what the network's answer to each window read, by token.
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Where the predictions of one task for a recording's windows looked.
+
+    Attributes
+    ----------
+    onset : float64 array, shape (n_windows,)
+        Start of each window, seconds on the recording's clock.
+    channels : tuple of (sensor, modality, channel)
+        As of :class:`AttentionMap`.
+    fractions : float64 array, shape (n_windows, n_channels)
+        Of the attention, by channel; they sum to 1, or to 0 in a window of which the model reads nothing.
+    edges : float64 array, shape (T + 1,)
+        Of equal parts of a window, seconds from its start.
+    by_time : float64 array, shape (n_windows, T)
+        Of the attention, by part; what is missing to 1 went to features, which have no time.
+    """
+
+    task: str
+    onset: FloatArray
+    length_seconds: float
+    channels: tuple[tuple[str, str, str], ...]
+    fractions: FloatArray
+    edges: FloatArray
+    by_time: FloatArray
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per window and channel: onset, duration, sensor, modality, channel, fraction."""
+        import pandas as pd
+
+        n_windows, n_channels = self.fractions.shape
+        columns = {"onset": np.repeat(self.onset, n_channels), "duration": self.length_seconds}
+        names = {
+            name: [row[i] for row in self.channels] * n_windows
+            for i, name in enumerate(("sensor", "modality", "channel"))
+        }
+        return pd.DataFrame({**columns, **names, "fraction": self.fractions.ravel()})
+
+
+def explain(
+    checkpoint: Checkpoint,
+    recording: WindowedRecording,
+    engine: Engine,
+    *,
+    task: str | None = None,
+    before: Sequence[WindowedRecording] = (),
+) -> Explanation:
+    """Return where a model's predictions for one recording looked.
+
+    Raises SettingsError where the model does not predict the task. Raises RecordingError where the recording is shorter
+    than a window, or has no sensor that the model was trained with.
+
+    Parameters
+    ----------
+    recording : WindowedRecording
+        Prepared with the model's own settings, as for :func:`biopercept.inference.prediction.predict`.
+    task : str, optional
+        One of those the model predicts; None: the first.
+    before : sequence of WindowedRecording
+        Earlier recordings of the same session, as for ``predict``.
+    """
+    names = [known.name for known in checkpoint.tasks]
+    if task is not None and task not in names:
+        raise SettingsError(f"the model predicts {', '.join(names)}, and not {task!r}; name one of these")
+    read = read_for(checkpoint, recording, engine, before)
+    number, n_windows = names.index(task or names[0]), len(read.windows)
+    network = checkpoint.network.to(engine.device)
+    edges = np.linspace(0.0, read.windows.length_seconds, N_TIMES + 1)
+    by_channel: dict[tuple[str, str, str], FloatArray] = {}
+    by_time = np.zeros((n_windows, N_TIMES))
+    for start in range(0, n_windows, _BATCH):
+        rows = np.arange(start, min(start + _BATCH, n_windows), dtype=np.int64)
+        found = attention_map(network, read.source.batch(rows, is_whole=True), number)
+        kinds = {c: (s, m, c) for s, m, c in zip(found.sensor, found.modality, found.channel, strict=True)}
+        for name, fractions in found.by_name(found.channel).items():
+            by_channel.setdefault(kinds[name], np.zeros(n_windows))[rows] = fractions
+        by_time[rows] = found.by_time(edges)[0]
+    return Explanation(
+        task=names[number],
+        onset=read.windows.onset,
+        length_seconds=read.windows.length_seconds,
+        channels=tuple(by_channel),
+        fractions=np.stack(list(by_channel.values()), axis=1),
+        edges=edges,
+        by_time=by_time,
+    )
+
+
+def attention_map(network: BiosignalPerceiver, inputs: TokenInputs, task: int = 0) -> AttentionMap:
+    """Return what the network's predictions of a task read of each window of a batch, by token.
+
+    Raises CheckpointError where the inputs hold what the network's vocabulary does not.
 
     Parameters
     ----------
     network : BiosignalPerceiver
         Left in evaluation mode.
-    inputs : TokenInputs
-        A batch of windows.
-
-    Raises
-    ------
-    CheckpointError
-        Where the inputs hold what the network's vocabulary does not.
+    task : int
+        Number of the task's query.
     """
     network.eval()
     with torch.inference_mode():
         tokens, mask = network.fusion(inputs)
         read = network.core.input_attention(tokens, mask).mean(1).double()  # (B, L, N), mean over heads
         latents = network.core.encode(tokens, mask)
-        asked = network.core.decoder.weights(network.queries(), latents).mean(1).double()  # (B, 1, L)
-        weights = (asked @ read)[:, 0]  # (B, N)
+        of_query = network.core.decoder.weights(network.queries()[:, task : task + 1], latents).mean(1).double()
+        weights = (of_query @ read)[:, 0]  # (B, 1, L) @ (B, L, N)
         weights = weights / weights.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     settings = network.fusion.settings
     sensors = [s for s in inputs.sensors if settings.reads(s.modality)]
@@ -125,18 +214,12 @@ def explain(network: BiosignalPerceiver, inputs: TokenInputs) -> AttentionMap:
         sensor.append(measured)
         seconds.append(torch.full((len(mask), 1), torch.nan, device=mask.device))
     is_real = mask.cpu().numpy()
-    when = torch.cat(seconds, 1).double().cpu().numpy()
+    times = torch.cat(seconds, 1).double().cpu().numpy()
     return AttentionMap(
-        weights.cpu().numpy(), is_real, tuple(modality), tuple(channel), tuple(sensor), np.where(is_real, when, np.nan)
+        weights=weights.cpu().numpy(),
+        is_real=is_real,
+        modality=tuple(modality),
+        channel=tuple(channel),
+        sensor=tuple(sensor),
+        seconds=np.where(is_real, times, np.nan),
     )
-
-
-def explain_windows(network: BiosignalPerceiver, source: TokenSource, rows: IntArray) -> AttentionMap:
-    """Return the attention map of the windows at ``rows`` of a table, as one batch."""
-    return explain(network, source.batch(rows, is_whole=True))
-
-
-def _summed(weights: FloatArray, names: tuple[str, ...]) -> tuple[tuple[str, ...], FloatArray]:
-    found = tuple(dict.fromkeys(names))
-    column = np.array([found.index(name) for name in names])
-    return found, np.stack([weights[:, column == i].sum(1) for i in range(len(found))], 1)

@@ -1,11 +1,12 @@
-"""A trained model as one ONNX file for other programs: patches of sensors and features in, logits out.
+"""A trained model as one ONNX file for other programs: patches of sensors and features in, an output per task out.
 
 Every number that varies in use is free in the file: windows in a batch, and channels and patches of each
 sensor, so any number of tokens. A sensor that is missing is given with ``is_real`` false (one channel, one patch
-suffice). A window in which nothing is real gets the answer that the network itself gives, because the rule "no
+suffice). A window in which nothing is real gets the output that the network itself gives, because the rule "no
 token, attention zero" is written into the graph; it is no prediction and ``predict`` withholds it.
 
-Cleaning, cutting and normalising are not in the file; its metadata say what they were.
+Outputs are those of whole windows: logits of classes, or of the steps between levels, or scaled numbers. Cleaning,
+cutting and normalising are not in the file; its metadata say what they were, and the scale of numbers.
 """
 
 from __future__ import annotations
@@ -36,22 +37,22 @@ TOLERANCE = 1e-5
 """Largest difference between the logits of the file and of the network that an export may have."""
 
 
+def output_names(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Return the names of the file's outputs: ``logits``, or of several tasks ``logits.TASK`` each."""
+    names = [task.name for task in checkpoint.tasks]
+    return (OUTPUT,) if len(names) == 1 else tuple(f"{OUTPUT}.{name}" for name in names)
+
+
 def export_onnx(checkpoint: Checkpoint, path: Path, modalities: Sequence[str] | None = None) -> tuple[str, ...]:
     """Write the network of a checkpoint as an ONNX file and return the names of its inputs.
+
+    Raises SettingsError where the extra ``onnx`` is not installed. Raises CheckpointError where a modality is not one
+    that the model was trained with. Raises OutputError where the file cannot be written.
 
     Parameters
     ----------
     modalities : sequence of str, optional
         Signals, measured or derived, that the file shall read; None: all that the model was trained with.
-
-    Raises
-    ------
-    SettingsError
-        Where the extra ``onnx`` is not installed.
-    CheckpointError
-        Where a modality is not one that the model was trained with.
-    OutputError
-        Where the file cannot be written.
     """
     _refuse_without_extra("onnx", "onnxscript")
     known = readable_modalities(checkpoint)
@@ -66,7 +67,8 @@ def export_onnx(checkpoint: Checkpoint, path: Path, modalities: Sequence[str] | 
         traced = torch.export.export(
             flat, example, dynamic_shapes={"tensors": _free_sizes(chosen, groups)}, strict=True
         )
-        program = torch.onnx.export(traced, input_names=list(names), output_names=[OUTPUT], dynamo=True, verbose=False)
+        outputs = list(output_names(checkpoint))
+        program = torch.onnx.export(traced, input_names=list(names), output_names=outputs, dynamo=True, verbose=False)
     if program is None:
         raise OutputError("the exporter gave no program; report it with the versions that doctor prints")
     model = program.model_proto
@@ -78,27 +80,24 @@ def export_onnx(checkpoint: Checkpoint, path: Path, modalities: Sequence[str] | 
 
 
 def check_export(checkpoint: Checkpoint, path: Path, modalities: Sequence[str] | None = None) -> float:
-    """Return the largest difference between the file's answers in onnxruntime and the network's own.
+    """Return the largest difference between the file's outputs in onnxruntime and the network's.
 
-    Asked at another batch size and other numbers of channels and patches than the file was made with, with a window in
-    which nothing is real.
+    Compared at another batch size and other numbers of channels and patches than the file was made with, with a window
+    in which nothing is real.
+
+    Raises SettingsError where onnxruntime is not installed.
 
     Parameters
     ----------
     checkpoint, path, modalities
         As they were given to :func:`export_onnx`.
-
-    Raises
-    ------
-    SettingsError
-        Where onnxruntime is not installed.
     """
     _refuse_without_extra("onnxruntime")
     import onnxruntime
 
     chosen = readable_modalities(checkpoint) if modalities is None else tuple(modalities)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [held.name for held in session.get_inputs()]
+    names = [tensor.name for tensor in session.get_inputs()]
     worst = 0.0
     for n_windows, n_channels, n_patches in ((1, 1, 1), (5, 3, 11)):
         inputs = example_inputs(checkpoint, chosen, n_windows=n_windows, n_channels=n_channels, n_patches=n_patches)
@@ -107,9 +106,10 @@ def check_export(checkpoint: Checkpoint, path: Path, modalities: Sequence[str] |
         groups = tuple(group.name for group in inputs.features)
         given = dict(zip(input_names(chosen, groups), flatten(inputs), strict=True))
         with torch.inference_mode():
-            wanted = checkpoint.network(inputs).tasks[checkpoint.task.name]
-        found = torch.from_numpy(session.run([OUTPUT], {name: given[name].numpy() for name in names})[0])
-        worst = max(worst, float((found - wanted).abs().max()))
+            expected = checkpoint.network(inputs).tasks.values()
+        outputs = session.run(list(output_names(checkpoint)), {name: given[name].numpy() for name in names})
+        differences = [abs(output - wanted.numpy()).max() for output, wanted in zip(outputs, expected, strict=True)]
+        worst = max(worst, *(float(difference) for difference in differences))
     return worst
 
 
@@ -179,7 +179,7 @@ class _FlatNetwork(nn.Module):
         self.modalities = tuple(modalities)
         self.groups = tuple(groups)
 
-    def forward(self, *tensors: Tensor) -> Tensor:
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         given = iter(tensors)
         sensors = []
         for modality in self.modalities:
@@ -187,7 +187,7 @@ class _FlatNetwork(nn.Module):
             sensors.append(SensorPatches(modality, patches, is_real, times, positions, channels, rate, quality))
         features = tuple(FeatureGroup(g, *(next(given) for _ in FEATURE_FIELDS)) for g in self.groups)
         outputs: Outputs = self.network(TokenInputs(tuple(sensors), features))
-        return next(iter(outputs.tasks.values()))
+        return tuple(outputs.tasks.values())
 
 
 def _free_sizes(modalities: Sequence[str], groups: Sequence[str]) -> tuple[dict[int, Any], ...]:
@@ -204,9 +204,11 @@ def _free_sizes(modalities: Sequence[str], groups: Sequence[str]) -> tuple[dict[
 
 def _metadata(checkpoint: Checkpoint, modalities: Sequence[str], groups: Sequence[str]) -> dict[str, str]:
     lengths = {m: checkpoint.vocabulary.patch_samples[m] for m in modalities}
-    held = {
-        "task": checkpoint.task.name,
-        "classes": list(checkpoint.task.classes),
+    first = checkpoint.tasks[0]
+    of_one = {"task": first.name, "classes": list(first.classes)} if len(checkpoint.tasks) == 1 else {}
+    metadata = {
+        **of_one,
+        "tasks": [task.to_json() for task in checkpoint.tasks],
         "patch_samples": lengths,
         "patch_seconds": {m: MODALITIES[m].patch_seconds for m in modalities},
         "feature_names": [n for n in checkpoint.feature_names if n.split("/")[0] in groups],
@@ -215,7 +217,7 @@ def _metadata(checkpoint: Checkpoint, modalities: Sequence[str], groups: Sequenc
         "prepare": checkpoint.prepare,
         "intended_use": "research on human factors; no medical device",
     }
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in held.items()}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
 
 
 def _refuse_without_extra(*needed: str) -> None:

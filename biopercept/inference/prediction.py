@@ -7,8 +7,8 @@ time near a window's start is thus predicted with up to a window's length of wha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,14 +18,18 @@ from biopercept.data.batches import TokenSource
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.windows import IntArray, WindowTable, grid_windows
 from biopercept.errors import RecordingError, SettingsError
+from biopercept.inference.sources import NO_TRUTH, Truth
 from biopercept.model.biosignals import BiosignalPerceiver
-from biopercept.recording import Interval, RecordingLabels
+from biopercept.recording import Interval
 from biopercept.store.prepared import WindowedRecording
 from biopercept.tasks import Task
 from biopercept.training.calibration import Calibration, set_words, undecided_words
-from biopercept.training.checkpoint import Checkpoint, TaskCheckpoint
+from biopercept.training.checkpoint import Checkpoint
 from biopercept.training.engine import Engine
 from biopercept.training.objective import predict_windows, values_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NO_SIGNAL = "no usable signal of a sensor that the model knows"
 IN_REFERENCE = "inside the reference period"
@@ -33,54 +37,65 @@ FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
-    """What is known of a recording beside its signals, and which tasks turn it into true classes and numbers.
+class Trace:
+    """Predictions of one task at single times of a recording.
 
     Attributes
     ----------
-    study : str
-        Name of the study that the recording belongs to; empty for a file by itself.
-    tasks : mapping of str to Task, or None
-        The study's own tasks, whose words its labels are; None for a file by itself, whose labels are read in the
-        words of the study that the model was trained on.
+    onset : float64 array, shape (n_times,)
+        Seconds on the recording's clock.
+    values : float64 array, shape (n_times, n_values)
+        Probabilities of the classes, or the number; the mean over windows.
+    n_windows : int64 array, shape (n_times,)
+        Windows that were averaged.
     """
 
-    labels: RecordingLabels = field(default_factory=RecordingLabels)
-    study: str = ""
-    tasks: Mapping[str, Task] | None = None
-
-    def task_for(self, task: Task) -> Task | None:
-        """Return the task whose words the labels are; None where the study has none that answers as the model's."""
-        if self.tasks is None:
-            return task
-        return None if self.lacking(task) else self.tasks[task.name]
-
-    def lacking(self, task: Task) -> str:
-        """Return why the study knows no truth for a task of the model; empty where it does."""
-        own = (self.tasks or {}).get(task.name)
-        if self.tasks is None:
-            return ""
-        if own is None:
-            return f"study {self.study!r} has no task {task.name!r}, so no truth is written beside its predictions"
-        if own.kind != task.kind:
-            return (
-                f"task {task.name!r} of study {self.study!r} is a {own.kind} and the model's is a {task.kind}, so no "
-                "truth is written beside its predictions"
-            )
-        if set(own.classes) != set(task.classes):
-            return (
-                f"task {task.name!r} of study {self.study!r} has the classes {', '.join(own.classes)} and the model's "
-                f"are {', '.join(task.classes)}, so no truth is written beside its predictions"
-            )
-        return ""
-
-
-NO_TRUTH = Truth()
+    every_seconds: float
+    onset: FloatArray
+    values: FloatArray
+    n_windows: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class PredictedRecording:
-    """The answers for one recording.
+class TaskPredictions:
+    """Predictions of one task for the windows of a recording.
+
+    Attributes
+    ----------
+    values : float64 array, shape (n_windows, n_values)
+        Probabilities of the classes or levels; of a regression its number, in the unit of the study's column. NaN where
+        withheld.
+    reason : tuple of str
+        Why a window's prediction is withheld; empty where it is given.
+    label : tuple of str, or float64 array, shape (n_windows,)
+        True class of the labelled interval that a window lies wholly inside (empty where there is none), or true number
+        (NaN where it is not known).
+    sets : tuple of str
+        Classes in each window's prediction set, joined by `` | ``; empty where the model makes no sets.
+    trace : Trace or None
+        Predictions at single times, where they were wanted.
+    """
+
+    task: Task
+    values: FloatArray
+    reason: tuple[str, ...]
+    label: tuple[str, ...] | FloatArray
+    sets: tuple[str, ...] = ()
+    trace: Trace | None = None
+
+    @property
+    def predicted(self) -> tuple[str, ...] | FloatArray:
+        """Return the most probable class of each window, empty where withheld; of a regression the number, or NaN."""
+        if not self.task.is_classification:
+            return self.values[:, 0]
+        best = np.nan_to_num(self.values, nan=-1.0).argmax(axis=1)
+        classes = self.task.class_names
+        return tuple("" if why else classes[k] for k, why in zip(best, self.reason, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model predicts of one recording, by task.
 
     Attributes
     ----------
@@ -88,73 +103,110 @@ class PredictedRecording:
         Unique among the recordings of a study and safe in file names.
     onset : float64 array, shape (n_windows,)
         Start of each window, seconds on the recording's clock.
-    probabilities : float64 array, shape (n_windows, n_classes)
-        NaN where withheld.
     quality : float64 array, shape (n_windows,)
         Mean signal quality in [0, 1]; NaN where no signal is present.
-    label : tuple of str
-        Class of the labelled interval that a window lies wholly inside; empty where there is none.
-    reason : tuple of str
-        Why a window's answer is withheld; empty where it is given.
     used, ignored : tuple of str
         Modalities of the recording that the model read, and those it was not trained with.
-    sets : tuple of str
-        Classes in each window's prediction set, joined by `` | ``; empty where the model makes no sets.
+    notes : tuple of str
+        What was noted while the recording was prepared.
     """
 
     subject: str
     session: str
     recording: str
     key: str
-    classes: tuple[str, ...]
-    onset: NDArray[np.float64]
+    onset: FloatArray
     length_seconds: float
-    probabilities: NDArray[np.float64]
-    quality: NDArray[np.float64]
-    label: tuple[str, ...]
-    reason: tuple[str, ...]
+    quality: FloatArray
     used: tuple[str, ...]
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
-    sets: tuple[str, ...] = ()
+    tasks: dict[str, TaskPredictions]
 
     @property
-    def predicted(self) -> tuple[str, ...]:
-        """Return the most probable class of each window; empty where withheld."""
-        best = np.nan_to_num(self.probabilities, nan=-1.0).argmax(axis=1)
-        return tuple("" if why else self.classes[k] for k, why in zip(best, self.reason, strict=True))
+    def only(self) -> TaskPredictions:
+        """Return the predictions of a model of one task."""
+        [predictions] = self.tasks.values()
+        return predictions
+
+    def to_frame(self, task: str | None = None) -> pd.DataFrame:
+        """Return a row per window: the columns of ``predict``'s table of a task; None: the only one, or the first."""
+        import pandas as pd
+
+        predictions = next(iter(self.tasks.values())) if task is None else self.tasks[task]
+        columns: dict[str, Any] = {
+            "onset": self.onset,
+            "duration": np.full(len(self.onset), self.length_seconds),
+            "predicted": predictions.predicted,
+        }
+        for number, name in enumerate(predictions.task.class_names):
+            columns[f"probability_{name}"] = predictions.values[:, number]
+        columns |= {"quality": self.quality, "reason": predictions.reason, "label": predictions.label}
+        if predictions.sets:
+            columns["prediction_set"] = predictions.sets
+        return pd.DataFrame(columns)
 
 
-def predict_recording(
+def predict(
     checkpoint: Checkpoint,
     recording: WindowedRecording,
     engine: Engine,
     *,
     truth: Truth = NO_TRUTH,
     before: Sequence[WindowedRecording] = (),
-) -> PredictedRecording:
-    """Return a model's answers for one recording that was prepared with the model's own settings.
+    every_seconds: float | None = None,
+) -> Predictions:
+    """Return a model's predictions for one recording that was prepared with the model's own settings.
+
+    Raises RecordingError where the recording is shorter than a window, or has no sensor that the model was trained
+    with. Raises SettingsError where single times are wanted of a model that was not trained for them, or no window
+    holds one.
 
     Parameters
     ----------
     recording : WindowedRecording
         With windows, cleaning and features as ``checkpoint.prepare`` says.
     truth : Truth
-        What the study says, where known: only to write it beside the answer.
+        What the study says, where known: only to write it beside the predictions.
     before : sequence of WindowedRecording
         Earlier recordings of the same session; read where the model's normalisation reaches over the session. Each,
         and ``recording``, must then know its ``place``.
-
-    Raises
-    ------
-    RecordingError
-        Where the recording is shorter than a window, or has no sensor that the model was trained with.
+    every_seconds : float, optional
+        Distance of single times at which every task is predicted, too.
     """
+    if every_seconds is not None:
+        require_dense(checkpoint, every_seconds)
     read = read_for(checkpoint, recording, engine, before)
-    network = checkpoint.network.to(engine.device)
-    rows = np.arange(len(read.windows), dtype=np.int64)
-    probabilities = predict_windows(network, (checkpoint.task,), read.source, rows)[checkpoint.task.name]
-    return predicted_classes(read, recording, checkpoint.task, probabilities, truth, checkpoint.calibration)
+    network, windows = checkpoint.network.to(engine.device), read.windows
+    rows = np.arange(len(windows), dtype=np.int64)
+    values = predict_windows(network, checkpoint.tasks, read.source, rows)
+    traces = {} if every_seconds is None else _traces(checkpoint, read, every_seconds)
+    is_withheld = np.array([bool(why) for why in read.reasons], dtype=bool)[:, None]
+    tasks = {}
+    for task in checkpoint.tasks:
+        name = task.name
+        given, sets, reasons = _calibrated(checkpoint.calibration, task, values[name], read.reasons)
+        tasks[name] = TaskPredictions(
+            task=task,
+            values=np.where(is_withheld, np.nan, given),
+            reason=reasons,
+            label=_labels(task, truth, windows),
+            sets=sets,
+            trace=traces.get(name),
+        )
+    return Predictions(
+        subject=recording.subject,
+        session=recording.session,
+        recording=recording.recording,
+        key=recording.key,
+        onset=windows.onset,
+        length_seconds=windows.length_seconds,
+        quality=windows.quality(),
+        used=read.used,
+        ignored=read.ignored,
+        notes=recording.notes,
+        tasks=tasks,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +220,7 @@ class ReadRecording:
     source : TokenSource
         Batches of these windows.
     reasons : tuple of str
-        Why a window's answer is withheld; empty where it is given.
+        Why a window's prediction is withheld; empty where it is given.
     used, ignored : tuple of str
         Modalities that the model reads, and those it was not trained with.
     """
@@ -181,19 +233,14 @@ class ReadRecording:
 
 
 def read_for(
-    checkpoint: Checkpoint | TaskCheckpoint,
-    recording: WindowedRecording,
-    engine: Engine,
-    before: Sequence[WindowedRecording] = (),
+    checkpoint: Checkpoint, recording: WindowedRecording, engine: Engine, before: Sequence[WindowedRecording] = ()
 ) -> ReadRecording:
-    """Return a recording as a model reads it; ``before`` as for :func:`predict_recording`.
+    """Return a recording as a model reads it; ``before`` as for :func:`predict`.
 
-    Raises
-    ------
-    RecordingError
-        Where the recording is shorter than a window, or has no sensor that the model was trained with.
+    Raises RecordingError where the recording is shorter than a window, or has no sensor that the model was trained
+    with.
     """
-    length = float(checkpoint.prepare["windows"]["length_seconds"])
+    length, tokens = checkpoint.window_seconds, checkpoint.tokens
     windows = grid_windows(
         [*before, recording], length_seconds=length, feature_names=checkpoint.feature_names, n_before=len(before)
     )
@@ -201,286 +248,105 @@ def read_for(
         raise RecordingError(
             f"{recording.key} lasts {recording.duration_seconds:.1f} s, less than the model's window of {length:g} s"
         )
-    used, ignored = _sensors(checkpoint, recording)
+    present = sorted({s.modality for s in recording.signals if not s.derived_from})
+    known = checkpoint.training["modalities"]
+    used, ignored = (tuple(m for m in present if (m in known) is is_known) for is_known in (True, False))
     if not used:
         raise RecordingError(
             f"{recording.key} has {', '.join(ignored) or 'no sensor'} and the model was trained with "
-            f"{', '.join(checkpoint.training['modalities'])}; they share none"
+            f"{', '.join(known)}; they share none"
         )
     step = float(checkpoint.prepare["windows"]["step_seconds"])
-    tokens = checkpoint.tokens
     inputs = WindowInputs(windows, checkpoint.normalisation, step, raw=tokens.raw, derived=tokens.derived)
     source = TokenSource(inputs, checkpoint.population, tokens, engine.device)
-    rows = np.arange(len(windows), dtype=np.int64)
-    return ReadRecording(windows, source, _reasons(checkpoint, inputs, source.has_tokens(rows)), used, ignored)
-
-
-def predicted_classes(
-    read: ReadRecording,
-    recording: WindowedRecording,
-    task: Task,
-    probabilities: NDArray[np.float64],
-    truth: Truth,
-    calibration: Calibration | None = None,
-) -> PredictedRecording:
-    """Return probabilities of a recording's windows, (n_windows, n_classes), with all that is written beside them."""
-    windows, length = read.windows, read.windows.length_seconds
-    probabilities, sets, reasons = _calibrated(calibration, tuple(task.classes), probabilities, read.reasons)
-    return PredictedRecording(
-        recording.subject,
-        recording.session,
-        recording.recording,
-        recording.key,
-        tuple(task.classes),
-        windows.onset,
-        length,
-        probabilities,
-        windows.quality(),
-        _known_labels(truth.task_for(task), windows.onset, length, truth.labels.intervals),
-        reasons,
-        read.used,
-        read.ignored,
-        recording.notes,
-        sets,
-    )
-
-
-def _calibrated(
-    held: Calibration | None,
-    classes: tuple[str, ...],
-    probabilities: NDArray[np.float64],
-    reasons: tuple[str, ...],
-) -> tuple[NDArray[np.float64], tuple[str, ...], tuple[str, ...]]:
-    """Return calibrated probabilities, the prediction set of each window, and why answers are withheld.
-
-    Where the model makes sets, a set that is not one class is an abstention; its probabilities stay.
-    """
-    is_withheld = np.array([bool(why) for why in reasons], dtype=bool)
-    given = probabilities if held is None else held.apply(probabilities)
-    given = np.where(is_withheld[:, None], np.nan, given)
-    if held is None or not held.coverage:
-        return given, (), reasons
-    members = held.sets(probabilities)
-    sets = tuple("" if no else set_words(classes, row) for no, row in zip(is_withheld, members, strict=True))
-    undecided = tuple(
-        why or ("" if n == 1 else undecided_words(words, held.coverage))
-        for why, n, words in zip(reasons, members.sum(axis=1).tolist(), sets, strict=True)
-    )
-    return given, sets, undecided
-
-
-def _sensors(
-    checkpoint: Checkpoint | TaskCheckpoint, recording: WindowedRecording
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the measured modalities that the model knows, and those it does not."""
-    present = sorted({s.modality for s in recording.signals if not s.derived_from})
-    known = set(checkpoint.training["modalities"])
-    return tuple(m for m in present if m in known), tuple(m for m in present if m not in known)
-
-
-def _reasons(
-    checkpoint: Checkpoint | TaskCheckpoint, inputs: WindowInputs, has_tokens: NDArray[np.bool_]
-) -> tuple[str, ...]:
-    """Return why each window's answer is withheld; empty where it is given."""
-    ends = inputs.reference_ends[inputs.windows.recording]
-    is_reference = (checkpoint.normalisation.mode == "reference") & (inputs.windows.onset < ends)
-    return tuple(
+    has_tokens = source.has_tokens(np.arange(len(windows), dtype=np.int64))
+    is_reference = windows.onset < inputs.reference_ends[windows.recording]
+    is_reference &= checkpoint.normalisation.mode == "reference"
+    reasons = tuple(
         IN_REFERENCE if early else ("" if real else NO_SIGNAL)
         for early, real in zip(is_reference, has_tokens, strict=True)
     )
+    return ReadRecording(windows, source, reasons, used, ignored)
 
 
-def _known_labels(
-    task: Task | None, onsets: NDArray[np.float64], length: float, intervals: tuple[Interval, ...]
-) -> tuple[str, ...]:
-    """Return the class of the interval each window lies wholly inside; empty where there is none, or no task."""
+def _calibrated(
+    calibration: Calibration | None, task: Task, values: FloatArray, reasons: tuple[str, ...]
+) -> tuple[FloatArray, tuple[str, ...], tuple[str, ...]]:
+    """Return calibrated probabilities, the prediction set of each window, and why predictions are withheld.
+
+    Where the model makes sets, a set that is not one class is an abstention; its probabilities stay.
+    """
+    if calibration is None:
+        return values, (), reasons
+    if not calibration.coverage:
+        return calibration.apply(values), (), reasons
+    members = calibration.sets(values)
+    sets = tuple("" if why else set_words(task.class_names, row) for why, row in zip(reasons, members, strict=True))
+    undecided = tuple(
+        why or ("" if n == 1 else undecided_words(words, calibration.coverage))
+        for why, n, words in zip(reasons, members.sum(axis=1).tolist(), sets, strict=True)
+    )
+    return calibration.apply(values), sets, undecided
+
+
+def _labels(task: Task, truth: Truth, windows: WindowTable) -> tuple[str, ...] | FloatArray:
+    """Return what the study says of each window: a class or a number, as of :class:`TaskPredictions`."""
+    known, length = truth.task_for(task), windows.length_seconds
+    if task.is_classification:
+        return tuple(_class_at(known, float(onset), length, truth.labels.intervals) for onset in windows.onset)
+    column = "" if known is None else known.column or ""
+    values = [truth.labels.value_of(column, "", float(onset), length) for onset in windows.onset]
+    return np.array(values, dtype=np.float64)
+
+
+def _class_at(task: Task | None, onset: float, length: float, intervals: tuple[Interval, ...]) -> str:
+    """Return the class of the intervals that a window lies wholly inside; empty where they have none, or several."""
     if task is None:
-        return ("",) * len(onsets)
-    labels = []
-    for onset in onsets:
-        inside = [i for i in intervals if i.onset_seconds <= onset + 1e-6 and onset + length <= i.end_seconds + 1e-6]
-        names = {task.class_of(i.label) for i in inside} - {None}
-        labels.append(str(names.pop()) if len(names) == 1 else "")
-    return tuple(labels)
+        return ""
+    inside = [i for i in intervals if i.onset_seconds <= onset + 1e-6 and onset + length <= i.end_seconds + 1e-6]
+    names = {task.class_of(i.label) for i in inside} - {None}
+    return str(names.pop()) if len(names) == 1 else ""
 
 
-@dataclass(frozen=True, eq=False)
-class PredictedNumbers:
-    """The numbers predicted for one recording.
+def require_dense(checkpoint: Checkpoint, every_seconds: float) -> None:
+    """Refuse single times of a model that was not trained to predict at them.
 
-    Attributes
-    ----------
-    column : str
-        The study's column that is predicted, whose unit the numbers have.
-    onset : float64 array, shape (n_windows,)
-        Start of each window, seconds on the recording's clock.
-    values, label, quality : float64 arrays, shape (n_windows,)
-        Predicted number (NaN where withheld), true one where known, and mean signal quality in [0, 1].
-    reason : tuple of str
-        Why a window's answer is withheld; empty where it is given.
-    used, ignored : tuple of str
-        Modalities that the model read, and those it was not trained with.
-    """
-
-    subject: str
-    session: str
-    recording: str
-    key: str
-    column: str
-    onset: FloatArray
-    length_seconds: float
-    values: FloatArray
-    label: FloatArray
-    quality: FloatArray
-    reason: tuple[str, ...]
-    used: tuple[str, ...]
-    ignored: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Trace:
-    """The answers of one task at single times of a recording.
-
-    Attributes
-    ----------
-    classes : tuple of str
-        Empty for a regression.
-    onset : float64 array, shape (n_times,)
-        Seconds on the recording's clock.
-    answers : float64 array, shape (n_times, n_answers)
-        Probabilities of the classes, or the number; the mean over windows.
-    n_windows : int64 array, shape (n_times,)
-        Windows that were averaged.
-    """
-
-    key: str
-    classes: tuple[str, ...]
-    every_seconds: float
-    onset: FloatArray
-    answers: FloatArray
-    n_windows: NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class TaskPrediction:
-    """What a model says of one recording for one task: by window, and at single times where that was asked for."""
-
-    task: Task
-    windows: PredictedRecording | PredictedNumbers
-    trace: Trace | None = None
-
-
-def require_dense(checkpoint: Checkpoint | TaskCheckpoint, folder: Path, every_seconds: float) -> None:
-    """Refuse single times of a model that was not trained to answer at them.
-
-    Raises
-    ------
-    SettingsError
-        Which says how to train one that is; also where the times are no positive number of seconds apart.
+    Raises SettingsError: which says how to train one that is; also where the times are no positive number of seconds
+    apart.
     """
     if not (np.isfinite(every_seconds) and every_seconds > 0):
         raise SettingsError(f"--every is {every_seconds:g}; it must be a positive number of seconds")
-    if not (isinstance(checkpoint, TaskCheckpoint) and checkpoint.is_dense):
+    if not checkpoint.is_dense:
         raise SettingsError(
-            f"{folder} was not trained to answer at single times; train a model with --set training.dense_weight=1 "
+            "the model was not trained to predict at single times; train a model with --set training.dense_weight=1 "
             "for --every, or leave --every out"
         )
 
 
-def predict_tasks(
-    checkpoint: TaskCheckpoint,
-    recording: WindowedRecording,
-    engine: Engine,
-    *,
-    truth: Truth = NO_TRUTH,
-    every_seconds: float | None = None,
-    before: Sequence[WindowedRecording] = (),
-) -> tuple[TaskPrediction, ...]:
-    """Return a model's answers for one recording that was prepared with the model's own settings, by task.
-
-    Parameters
-    ----------
-    recording : WindowedRecording
-        With windows, cleaning and features as ``checkpoint.prepare`` says.
-    truth : Truth
-        What the study says, where known: only to write it beside the answer.
-    every_seconds : float, optional
-        Distance of the times at which every task is answered, too.
-
-    Raises
-    ------
-    RecordingError
-        Where the recording is shorter than a window, or has no sensor that the model was trained with.
-    """
-    read = read_for(checkpoint, recording, engine, before)
-    network = checkpoint.network.to(engine.device)
-    rows = np.arange(len(read.windows), dtype=np.int64)
-    values = predict_windows(network, checkpoint.tasks, read.source, rows)
-    traces = {} if every_seconds is None else _traces(checkpoint, read, recording, every_seconds)
-    found = []
-    for task in checkpoint.tasks:
-        own = values[task.name]
-        told = (
-            predicted_classes(read, recording, task, own, truth)
-            if task.is_classification
-            else _numbers(read, recording, task, own[:, 0], truth)
-        )
-        found.append(TaskPrediction(task, told, traces.get(task.name)))
-    return tuple(found)
-
-
-def _numbers(
-    read: ReadRecording, recording: WindowedRecording, task: Task, values: FloatArray, truth: Truth
-) -> PredictedNumbers:
-    windows, length = read.windows, read.windows.length_seconds
-    column = (truth.task_for(task) or Task("")).column or ""
-    known = [truth.labels.value_of(column, "", float(onset), length) for onset in windows.onset]
-    withheld = np.array([bool(why) for why in read.reasons], dtype=bool)
-    return PredictedNumbers(
-        recording.subject,
-        recording.session,
-        recording.recording,
-        recording.key,
-        task.column or "",
-        windows.onset,
-        length,
-        np.where(withheld, np.nan, values),
-        np.array(known, dtype=np.float64),
-        windows.quality(),
-        read.reasons,
-        read.used,
-        read.ignored,
-    )
-
-
-def _traces(
-    checkpoint: TaskCheckpoint, read: ReadRecording, recording: WindowedRecording, every: float
-) -> dict[str, Trace]:
-    """Return every task's answers at the multiples of ``every`` that lie in a window whose answer is given."""
+def _traces(checkpoint: Checkpoint, read: ReadRecording, every: float) -> dict[str, Trace]:
+    """Return every task's predictions at the multiples of ``every`` that lie in a window whose prediction is given."""
     windows, length = read.windows, read.windows.length_seconds
     rows = np.flatnonzero([not why for why in read.reasons]).astype(np.int64)
     first = np.ceil(windows.onset[rows] / every - 1e-9).astype(np.int64)  # the first multiple in each window
     after = np.ceil((windows.onset[rows] + length) / every - 1e-9).astype(np.int64)
     n_times = int((after - first).max(initial=0))
-    place = first[:, None] + np.arange(n_times)  # (n, Q), numbers of multiples
-    is_inside = place < after[:, None]
+    multiple = first[:, None] + np.arange(n_times)  # (n, Q)
+    is_inside = multiple < after[:, None]
     if not is_inside.any():
         raise SettingsError(
             f"--every is {every:g} s and no window of {length:g} s holds such a time; choose a smaller one"
         )
-    times = np.where(is_inside, place * every - windows.onset[rows][:, None], 0.0).clip(0.0, length)
-    told = predict_times(checkpoint.network, checkpoint.tasks, read.source, rows, times.astype(np.float32))
-    number = np.bincount(place[is_inside])
-    given = np.flatnonzero(number)
+    times = np.where(is_inside, multiple * every - windows.onset[rows][:, None], 0.0).clip(0.0, length)
+    predicted = predict_times(checkpoint.network, checkpoint.tasks, read.source, rows, times.astype(np.float32))
+    inside = multiple[is_inside]
+    n_windows = np.bincount(inside)
+    given = np.flatnonzero(n_windows)
     traces = {}
-    for task in checkpoint.tasks:
-        values = told[task.name][is_inside]  # (n_inside, K)
-        sums = [np.bincount(place[is_inside], weights=column) for column in values.T]
-        mean: FloatArray = np.stack(sums, axis=1)[given] / number[given][:, None]
-        classes = tuple(task.classes)
-        traces[task.name] = Trace(
-            recording.key, classes, every, np.asarray(given * every, dtype=np.float64), mean, number[given]
-        )
+    for name, values in predicted.items():
+        sums = [np.bincount(inside, weights=column) for column in values[is_inside].T]
+        mean: FloatArray = np.stack(sums, axis=1)[given] / n_windows[given][:, None]
+        onset = np.asarray(given * every, dtype=np.float64)
+        traces[name] = Trace(every_seconds=every, onset=onset, values=mean, n_windows=n_windows[given])
     return traces
 
 
@@ -492,9 +358,9 @@ def predict_times(
     times: NDArray[np.float32],
     *,
     batch_size: int = 64,
-) -> dict[str, FloatArray]:
+) -> Mapping[str, FloatArray]:
     """Return what is predicted at single times (n, Q), seconds from each window's start: by task (n, Q, n_values)."""
-    found: dict[str, list[FloatArray]] = {task.name: [] for task in tasks}
+    predicted: dict[str, list[FloatArray]] = {task.name: [] for task in tasks}
     parts = source.layouts.parts(rows, most=batch_size)
     network.eval()
     with torch.inference_mode():
@@ -502,6 +368,6 @@ def predict_times(
             queried = torch.from_numpy(times[part]).to(source.device)
             outputs = network(source.batch(rows[part]), traces={task.name: queried for task in tasks}).traces
             for task in tasks:
-                found[task.name].append(np.asarray(values_of(task, outputs[task.name].double()).cpu().numpy()))
+                predicted[task.name].append(np.asarray(values_of(task, outputs[task.name].double()).cpu().numpy()))
     back = np.argsort(np.concatenate(parts), kind="stable")
-    return {name: np.concatenate(values)[back] for name, values in found.items()}
+    return {name: np.concatenate(values)[back] for name, values in predicted.items()}

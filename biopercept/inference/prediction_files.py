@@ -1,195 +1,274 @@
-"""The files of predictions: a table per recording with its sidecar, traces at single times, and a summary of all."""
+"""Predict files and studies into a folder: a table per recording with its sidecar, and a summary of all; by task.
+
+``KEY_predictions.tsv`` has a row per window, ``KEY_trace.tsv`` one per single time, ``summary.csv`` one per recording,
+``failures.csv`` one per recording that could not be predicted. A model of several tasks writes a folder for each.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from biopercept.files import write_json, write_table
-from biopercept.inference.prediction import PredictedNumbers, PredictedRecording, Trace
+from biopercept.errors import BioperceptError
+from biopercept.files import write_table
+from biopercept.inference.prediction import Predictions, TaskPredictions, Trace, predict, require_dense
+from biopercept.inference.sources import Source, sources_of
+from biopercept.prepare.recording import PrepareSettings, prepare_recording
+from biopercept.results.predictions import PredictionSidecar, TraceSidecar, write_sidecar
+from biopercept.store.prepared import PreparedRecording
+from biopercept.tasks import Task
+from biopercept.training.checkpoint import Checkpoint, load_model
+from biopercept.training.engine import Engine, engine_for
 
 _COUNTS = ("windows", "withheld", "modalities_used", "modalities_ignored")
 SUMMARY_COLUMNS = ("participant_id", "session", "recording", *_COUNTS)
+_WRITTEN = (
+    "*_predictions.tsv", "*_predictions.json", "*_trace.tsv", "*_trace.json", "summary.csv", "failures.csv",
+    "report.html",
+)  # fmt: skip
 
 
-def write_prediction(predicted: PredictedRecording, folder: Path, model: str) -> Path:
-    """Write ``SUBJECT_SESSION_RECORDING_predictions.tsv`` with its JSON sidecar and return the table's path.
+@dataclass(frozen=True, eq=False)
+class PredictionRequest:
+    """What is predicted, by which model.
 
-    Raises
-    ------
-    OutputError
-        Where they cannot be written.
+    Attributes
+    ----------
+    model : Path
+        A model folder that ``train`` wrote.
+    paths : tuple of Path
+        Recordings and study folders.
+    subjects, excluded : tuple of str, or None
+        Only these subjects; without these.
+    every_seconds : float or None
+        Distance of single times at which densely trained models predict, too.
     """
-    path = folder / f"{predicted.key}_predictions.tsv"
-    classes = predicted.classes
-    columns = ("onset", "duration", "predicted", *(f"probability_{c}" for c in classes), "quality", "reason", "label")
-    columns = (*columns, "prediction_set") if predicted.sets else columns
+
+    model: Path
+    paths: tuple[Path, ...]
+    subjects: tuple[str, ...] | None = None
+    excluded: tuple[str, ...] = ()
+    every_seconds: float | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class RecordingDone:
+    """How one recording went.
+
+    Attributes
+    ----------
+    failure : str
+        Why it could not be predicted; empty where it was.
+    """
+
+    title: str
+    n_recordings: int
+    n_windows: int = 0
+    notes: tuple[str, ...] = ()
+    failure: str = ""
+
+
+@dataclass(eq=False)
+class PredictedFiles:
+    """What was written.
+
+    Attributes
+    ----------
+    folders : dict of str to Path
+        Of each task's files.
+    failures : list of (recording, message)
+    warnings : tuple of str
+        Why no truth could be written beside predictions.
+    """
+
+    folders: dict[str, Path]
+    n_recordings: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
+
+
+def predict_files(
+    request: PredictionRequest, output: Path, *, on_recording: Callable[[RecordingDone], None] = lambda _: None
+) -> PredictedFiles:
+    """Write predictions of every recording into a folder, and return what was written; one that fails costs one row.
+
+    What an earlier call wrote there is removed once the request is known to make sense.
+
+    Raises CheckpointError where the folder is no model, or is damaged. Raises SettingsError where a subject or the
+    device is unknown, or single times are wanted of a model not trained for them. Raises OutputError where a file
+    cannot be written.
+    """
+    checkpoint = load_model(request.model)
+    if request.every_seconds is not None:
+        require_dense(checkpoint, request.every_seconds)
+    engine = engine_for(request.device)
+    sources = sources_of(request.paths, request.subjects, request.excluded)
+    names = [task.name for task in checkpoint.tasks]
+    done = PredictedFiles({names[0]: output} if len(names) == 1 else {name: output / name for name in names})
+    for folder in {output, *done.folders.values()}:
+        for path in [path for pattern in _WRITTEN for path in folder.glob(pattern)]:
+            path.unlink()
+    reader = _Reader(checkpoint, engine, request.every_seconds)
+    rows: dict[str, list[tuple[object, ...]]] = {name: [] for name in names}
+    for source in sources:
+        try:
+            predictions = reader.predict(source)
+            for name, folder in done.folders.items():
+                write_predictions(predictions, name, folder, request.model.resolve().name)
+                rows[name].append(summary_row(predictions, name))
+            outcome = RecordingDone(source.title, len(sources), len(predictions.onset), predictions.notes)
+        except BioperceptError as fault:
+            if fault.exit_code not in (1, 2):
+                raise
+            outcome = RecordingDone(source.title, len(sources), failure=str(fault))
+            done.failures.append((source.title, str(fault)))
+        on_recording(outcome)
+    done.n_recordings, done.warnings = len(sources) - len(done.failures), tuple(filter(None, reader.warnings))
+    for task in checkpoint.tasks:
+        folder = done.folders[task.name]
+        write_table(folder / "summary.csv", summary_columns(task), rows[task.name])
+        write_table(folder / "failures.csv", ("recording", "message"), done.failures)
+    return done
+
+
+class _Reader:
+    """Loads, prepares and predicts one recording after the other, and keeps those of a session that are read again."""
+
+    def __init__(self, checkpoint: Checkpoint, engine: Engine, every_seconds: float | None) -> None:
+        self._checkpoint, self._engine, self._every_seconds = checkpoint, engine, every_seconds
+        self._settings = PrepareSettings.from_plain_values(checkpoint.prepare)
+        self._sessions: dict[tuple[str, str], list[PreparedRecording]] = {}
+        self.warnings: dict[str, None] = {}
+
+    def predict(self, source: Source) -> Predictions:
+        recording, truth = source.load()
+        before = self._sessions.setdefault((recording.subject, recording.session), [])
+        prepared = replace(prepare_recording(recording, self._settings), place=len(before))
+        self.warnings.update(dict.fromkeys(truth.lacking(task) for task in self._checkpoint.tasks))
+        predictions = predict(
+            self._checkpoint, prepared, self._engine, truth=truth, before=before, every_seconds=self._every_seconds
+        )
+        if self._checkpoint.normalisation.scope == "session":
+            before.append(prepared)
+        return predictions
+
+
+def write_predictions(predictions: Predictions, task: str, folder: Path, model: str) -> Path:
+    """Write the table of one task's predictions, and of its trace where there is one; return the first table's path.
+
+    Raises OutputError where they cannot be written.
+    """
+    of_task, path = predictions.tasks[task], folder / f"{predictions.key}_predictions.tsv"
+    write_sidecar(path, _sidecar(predictions, of_task, model))
+    is_classes, sets = of_task.task.is_classification, of_task.sets
     rows = [
         (
-            float(predicted.onset[i]),
-            predicted.length_seconds,
-            predicted.predicted[i],
-            *(None if np.isnan(p) else round(float(p), 6) for p in predicted.probabilities[i]),
-            None if np.isnan(predicted.quality[i]) else round(float(predicted.quality[i]), 4),
-            predicted.reason[i],
-            predicted.label[i],
-            *((predicted.sets[i],) if predicted.sets else ()),
+            float(onset),
+            predictions.length_seconds,
+            of_task.predicted[i] if is_classes else _number(of_task.values[i, 0]),
+            *(_rounded(p, 6) for p in of_task.values[i] if is_classes),
+            _rounded(predictions.quality[i], 4),
+            of_task.reason[i],
+            of_task.label[i] if is_classes else _number(float(of_task.label[i])),
+            *sets[i : i + 1],
         )
-        for i in range(len(predicted.onset))
+        for i, onset in enumerate(predictions.onset)
     ]
-    sidecar = {
-        "participant_id": predicted.subject,
-        "session": predicted.session,
-        "recording": predicted.recording,
-        "model": model,
-        "classes": list(classes),
-        "modalities_used": list(predicted.used),
-        "modalities_ignored": list(predicted.ignored),
-        "notes": list(predicted.notes),
-        "columns": {
+    probabilities = [f"probability_{name}" for name in of_task.task.classes]
+    columns = ("onset", "duration", "predicted", *probabilities, "quality", "reason", "label")
+    write_table(path, (*columns, "prediction_set") if sets else columns, rows, delimiter="\t")
+    if of_task.trace is not None:
+        _write_trace(of_task.trace, folder / f"{predictions.key}_trace.tsv", probabilities or ["predicted"], model)
+    return path
+
+
+def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> PredictionSidecar:
+    task = of_task.task
+    return PredictionSidecar(
+        participant_id=predictions.subject,
+        session=predictions.session,
+        recording=predictions.recording,
+        model=model,
+        classes=tuple(task.classes) if task.is_classification else None,
+        column=None if task.is_classification else task.column or "",
+        modalities_used=tuple(predictions.used),
+        modalities_ignored=tuple(predictions.ignored),
+        notes=tuple(predictions.notes),
+        columns={
             "onset": "start of the window, seconds from the recording's start",
             "duration": "length of the window, seconds",
-            "predicted": "most probable class; empty where withheld",
+            "predicted": f"{_meaning(task)}; empty where withheld",
             "quality": "mean signal quality, 0 (useless) to 1",
-            "reason": "why no answer is given; empty where one is",
-            "label": "class of the labelled interval the window lies wholly inside, where known",
+            "reason": "why no prediction is given; empty where one is",
+            "label": "class of the labelled interval the window lies wholly inside, where known"
+            if task.is_classification
+            else f"{task.column} as the study gives it, where known",
             **(
-                {"prediction_set": "classes that may be true; the answer is withheld unless it is one"}
-                if predicted.sets
+                {"prediction_set": "classes that may be true; the prediction is withheld unless it is one"}
+                if of_task.sets
                 else {}
             ),
         },
+    )
+
+
+def _meaning(task: Task) -> str:
+    return "most probable class" if task.is_classification else f"in the unit of {task.column}"
+
+
+def _write_trace(trace: Trace, path: Path, names: list[str], model: str) -> None:
+    columns = {
+        "onset": "the time that is predicted, seconds from the recording's start",
+        "n_windows": "windows that hold the time, whose predictions were averaged; each reads up to its own end",
     }
-    write_json(path.with_suffix(".json"), sidecar)
-    write_table(path, columns, rows, delimiter="\t")
-    return path
-
-
-def summary_row(predicted: PredictedRecording) -> tuple[object, ...]:
-    """Return the recording's row of ``summary.csv``: counts, sensors, each class's share and mean probability."""
-    given = np.array([not why for why in predicted.reason])
-    n_given = int(given.sum())
-    names = np.array(predicted.predicted)
-    shares = [round(float((names[given] == c).mean()), 4) if n_given else None for c in predicted.classes]
-    means = (
-        [round(float(v), 4) for v in predicted.probabilities[given].mean(axis=0)] if n_given else [None] * len(shares)
-    )
-    return (
-        predicted.subject,
-        predicted.session,
-        predicted.recording,
-        len(given),
-        len(given) - n_given,
-        " ".join(predicted.used),
-        " ".join(predicted.ignored),
-        *shares,
-        *means,
-    )
-
-
-def write_summary(
-    folder: Path, classes: tuple[str, ...], rows: list[tuple[object, ...]], failures: list[tuple[str, str]]
-) -> None:
-    """Write ``summary.csv`` and ``failures.csv`` (recording, message).
-
-    Raises
-    ------
-    OutputError
-        Where they cannot be written.
-    """
-    shares = [f"share_{c}" for c in classes]
-    means = [f"mean_probability_{c}" for c in classes]
-    write_table(folder / "summary.csv", (*SUMMARY_COLUMNS, *shares, *means), rows)
-    write_table(folder / "failures.csv", ("recording", "message"), failures)
-
-
-def write_numbers(predicted: PredictedNumbers, folder: Path, model: str) -> Path:
-    """Write ``KEY_predictions.tsv`` of a regression with its JSON sidecar and return the table's path.
-
-    Raises
-    ------
-    OutputError
-        Where they cannot be written.
-    """
-    path = folder / f"{predicted.key}_predictions.tsv"
+    write_sidecar(path, TraceSidecar(model=model, every_seconds=trace.every_seconds, columns=columns))
     rows = [
-        (
-            float(predicted.onset[i]),
-            predicted.length_seconds,
-            _cell(predicted.values[i]),
-            None if np.isnan(predicted.quality[i]) else round(float(predicted.quality[i]), 4),
-            predicted.reason[i],
-            _cell(predicted.label[i]),
-        )
-        for i in range(len(predicted.onset))
+        (round(float(onset), 6), *map(_number, values), int(n))
+        for onset, values, n in zip(trace.onset, trace.values, trace.n_windows, strict=True)
     ]
-    write_json(path.with_suffix(".json"), {
-        "participant_id": predicted.subject,
-        "session": predicted.session,
-        "recording": predicted.recording,
-        "model": model,
-        "column": predicted.column,
-        "modalities_used": list(predicted.used),
-        "modalities_ignored": list(predicted.ignored),
-        "columns": {
-            "onset": "start of the window, seconds from the recording's start",
-            "duration": "length of the window, seconds",
-            "predicted": f"in the unit of {predicted.column}; empty where withheld",
-            "quality": "mean signal quality, 0 (useless) to 1",
-            "reason": "why no answer is given; empty where one is",
-            "label": f"{predicted.column} as the study gives it, where known",
-        },
-    })  # fmt: skip
-    write_table(path, ("onset", "duration", "predicted", "quality", "reason", "label"), rows, delimiter="\t")
-    return path
-
-
-def write_trace(trace: Trace, folder: Path, model: str) -> Path:
-    """Write ``KEY_trace.tsv`` with its JSON sidecar and return the table's path.
-
-    Raises
-    ------
-    OutputError
-        Where they cannot be written.
-    """
-    path = folder / f"{trace.key}_trace.tsv"
-    names = [f"probability_{name}" for name in trace.classes] or ["predicted"]
-    rows = [
-        (round(float(onset), 6), *(_cell(value) for value in answers), int(n))
-        for onset, answers, n in zip(trace.onset, trace.answers, trace.n_windows, strict=True)
-    ]
-    write_json(path.with_suffix(".json"), {
-        "model": model,
-        "every_seconds": trace.every_seconds,
-        "columns": {
-            "onset": "the time that is answered for, seconds from the recording's start",
-            "n_windows": "windows that hold the time, whose answers were averaged; each reads up to its own end",
-        },
-    })  # fmt: skip
     write_table(path, ("onset", *names, "n_windows"), rows, delimiter="\t")
-    return path
 
 
-def _cell(value: float) -> float | None:
+def summary_columns(task: Task) -> tuple[str, ...]:
+    """Return the columns of ``summary.csv``: counts and sensors, then means and fractions of classes, or of numbers."""
+    if not task.is_classification:
+        return (*SUMMARY_COLUMNS, "mean", "lowest", "highest")
+    return (*SUMMARY_COLUMNS, *(f"share_{c}" for c in task.classes), *(f"mean_probability_{c}" for c in task.classes))
+
+
+def summary_row(predictions: Predictions, task: str) -> tuple[object, ...]:
+    """Return a recording's row of ``summary.csv``: see :func:`summary_columns`."""
+    of_task = predictions.tasks[task]
+    is_given = ~np.array([bool(why) for why in of_task.reason], dtype=bool)
+    values, n_given = of_task.values[is_given], int(is_given.sum())
+    if not n_given:
+        statistics: list[float | None] = [None] * (len(summary_columns(of_task.task)) - len(SUMMARY_COLUMNS))
+    elif of_task.task.is_classification:
+        names = np.array(of_task.predicted)[is_given]
+        fractions = [round(float((names == name).mean()), 4) for name in of_task.task.classes]
+        statistics = [*fractions, *(round(float(mean), 4) for mean in values.mean(axis=0))]
+    else:
+        statistics = [_number(float(value)) for value in (values.mean(), values.min(), values.max())]
+    return (
+        predictions.subject,
+        predictions.session,
+        predictions.recording,
+        len(is_given),
+        len(is_given) - n_given,
+        " ".join(predictions.used),
+        " ".join(predictions.ignored),
+        *statistics,
+    )
+
+
+def _number(value: float) -> float | None:
+    """Return a number with six digits; None where it is not known."""
     return None if np.isnan(value) else float(f"{value:.6g}")
 
 
-_COLUMNS = ("participant_id", "session", "recording", "windows", "withheld", "modalities_used", "modalities_ignored")
-NUMBER_COLUMNS = (*_COLUMNS, "mean", "lowest", "highest")
-
-
-def number_row(predicted: PredictedNumbers) -> tuple[object, ...]:
-    """Return the recording's row of ``summary.csv``: counts, sensors, and mean, lowest and highest number."""
-    given = predicted.values[~np.isnan(predicted.values)]
-    numbers = [_cell(float(v)) for v in (given.mean(), given.min(), given.max())] if len(given) else [None] * 3
-    return (
-        predicted.subject,
-        predicted.session,
-        predicted.recording,
-        len(predicted.values),
-        len(predicted.values) - len(given),
-        " ".join(predicted.used),
-        " ".join(predicted.ignored),
-        *numbers,
-    )
+def _rounded(value: float, digits: int) -> float | None:
+    return None if np.isnan(value) else round(float(value), digits)

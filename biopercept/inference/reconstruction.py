@@ -1,8 +1,8 @@
-"""A signal that was not measured, or is not to be believed, told by a pretrained network from the other sensors.
+"""Reconstruct a missing or corrupted signal from the other sensors with a pretrained network.
 
-The network tells the course of a signal around a level. The level is the recording's own where it has the signal, and
-otherwise that of the people it was pretrained on: then nothing is known of this person's level. How far such a signal
-can be trusted is measured by ``score-generation``.
+The network reconstructs how a signal varies around a level. The level is that of the recording where it has the signal,
+and otherwise that of the people it was pretrained on: then nothing is known of this person's level. How far such a
+signal can be trusted is measured by ``score-generation``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,13 +18,13 @@ from numpy.typing import NDArray
 
 from biopercept.data.batches import ScaledPatches, TokenSource
 from biopercept.data.inputs import WindowInputs
-from biopercept.data.normalisation import Population, affine_without_own
+from biopercept.data.normalisation import TrainingStatistics, affine_without_own
 from biopercept.data.signals import channel_code
 from biopercept.data.views import measured_sensors, restricted, sensors_of_recording
 from biopercept.data.windows import grid_windows
 from biopercept.errors import CheckpointError, RecordingError
 from biopercept.modalities import MODALITIES
-from biopercept.model.biosignals import told_patches
+from biopercept.model.biosignals import reconstruct_patches
 from biopercept.model.token_inputs import SensorPatches
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
 from biopercept.preprocessing.features import FEATURE_NAMES
@@ -31,15 +32,18 @@ from biopercept.recording import Recording
 from biopercept.store.prepared import WindowedRecording
 from biopercept.training.engine import Engine, engine_for
 from biopercept.training.pretext import MASKED
-from biopercept.training.pretraining import PretrainedModel, load_pretrained_model
+from biopercept.training.pretraining import PretrainedModel, load_pretrained
 
-OWN_LEVEL, OTHERS_LEVEL = "recording", "training subjects"
+if TYPE_CHECKING:
+    import pandas as pd
+
+OF_RECORDING, OF_TRAINING = "recording", "training subjects"
 _BATCH = 64
 
 
 @dataclass(frozen=True, eq=False)
-class GeneratedSignal:
-    """A signal as a network tells it.
+class ReconstructedSignal:
+    """A signal as a network reconstructs it.
 
     Attributes
     ----------
@@ -48,11 +52,11 @@ class GeneratedSignal:
     times : float64 array, shape (n,)
         Seconds on the recording's clock, evenly spaced.
     values : float64 array, shape (n_channels, n)
-        Mean over the windows that tell a sample; NaN where none does.
+        Mean over the windows that hold a sample; NaN where none does.
     level_of : str
-        Whose centre and spread the values are scaled by: the ``recording``'s own, or ``training subjects``.
-    told_from : tuple of str
-        Sensors that the network was shown.
+        Whose mean and scale the values have: the ``recording``'s, or ``training subjects``.
+    sensors : tuple of str
+        Those that it was reconstructed from.
     """
 
     modality: str
@@ -61,13 +65,23 @@ class GeneratedSignal:
     times: NDArray[np.float64]
     values: NDArray[np.float64]
     level_of: str
-    told_from: tuple[str, ...]
+    sensors: tuple[str, ...]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per sample: ``time`` in seconds, then a column per channel."""
+        import pandas as pd
+
+        return pd.DataFrame({"time": self.times, **dict(zip(self.channels, self.values, strict=True))})
 
 
-def generate_signal(
+def reconstruct(
     folder: Path, recording: Recording, modality: str, *, study: str | None = None, device: str = "cpu"
-) -> GeneratedSignal:
-    """Return a signal of a recording as a pretrained network tells it, in the signal's unit.
+) -> ReconstructedSignal:
+    """Return a signal of a recording as a pretrained network reconstructs it, in the signal's unit.
+
+    Raises CheckpointError where the folder is no pretrained network of that objective, or it has never seen the signal.
+    Raises RecordingError where the recording is too short or unusable, or no sensor is left to reconstruct the signal
+    from. Raises SettingsError where the device is unknown.
 
     Parameters
     ----------
@@ -76,50 +90,36 @@ def generate_signal(
     recording : Recording
         As loaded (:func:`biopercept.loaders.loading.load_recording`); it is prepared as the network's study was.
     modality : str
-        What to tell: a signal or a derived series, such as ``heart_rate``. Whatever the recording has of its sensor is
-        hidden from the network.
+        A signal or a derived series, such as ``heart_rate``. Whatever the recording has of its sensor is masked.
     study : str, optional
         Whose preparation and scale to use, where the network was pretrained on several studies; None: the first.
     device : str
         auto, cpu, cuda or cuda:N.
-
-    Raises
-    ------
-    CheckpointError
-        Where the folder is no pretrained network of that objective, or it has never seen the signal.
-    RecordingError
-        Where the recording is too short or unusable, or no sensor is left to tell the signal from.
-    SettingsError
-        Where the device is unknown.
     """
-    model = load_pretrained_model(folder, study)
+    model = load_pretrained(folder, study)
     prepared = prepare_recording(recording, PrepareSettings.from_plain_values(model.prepare))
-    return told_signal(model, prepared, modality, engine_for(device), feature_names=FEATURE_NAMES)
+    return reconstruct_prepared(model, prepared, modality, engine_for(device), feature_names=FEATURE_NAMES)
 
 
-def told_signal(
+def reconstruct_prepared(
     model: PretrainedModel,
     recording: WindowedRecording,
     modality: str,
     engine: Engine,
     *,
     feature_names: Sequence[str],
-) -> GeneratedSignal:
-    """Return what :func:`generate_signal` does, of a recording that was prepared with the model's settings.
+) -> ReconstructedSignal:
+    """Return what :func:`reconstruct` does, of a recording that was prepared with the model's settings.
+
+    Raises CheckpointError where the network was not pretrained to reconstruct masked signals, or has never seen this
+    one. Raises RecordingError where the recording has no window, or no sensor is left to reconstruct the signal from.
 
     Parameters
     ----------
     feature_names : sequence of str
         Of the columns of the recording's windows.
-
-    Raises
-    ------
-    CheckpointError
-        Where the network was not pretrained to tell hidden signals, or has never seen this one.
-    RecordingError
-        Where the recording has no window, or no sensor is left to tell the signal from.
     """
-    _require_told(model, modality)
+    _require_learnt(model, modality)
     length, step = (float(model.prepare["windows"][f"{name}_seconds"]) for name in ("length", "step"))
     windows = grid_windows([recording], length_seconds=length, feature_names=feature_names)
     if not len(windows):
@@ -128,45 +128,45 @@ def told_signal(
     inputs = WindowInputs(windows, model.normalisation, step, raw=tokens.raw, derived=tokens.derived)
     sensors = measured_sensors([recording], feature_names)
     by_signal, _ = sensors_of_recording(recording, feature_names)
-    gone = {by_signal[signal.name] for signal in recording.signals if signal.modality == modality}
-    rest = [name for name in sensors if name not in gone]
+    masked = {by_signal[signal.name] for signal in recording.signals if signal.modality == modality}
+    rest = [name for name in sensors if name not in masked]
     shown = TokenSource(restricted(inputs, rest), model.population, tokens, engine.device)
     rows = np.arange(len(windows), dtype=np.int64)
     rows = rows[shown.has_tokens(rows)]
     if not len(rows):
         raise RecordingError(
-            f"{recording.key} has {', '.join(sensors) or 'no sensor'}; nothing is left to tell {modality} from"
+            f"{recording.key} has {', '.join(sensors) or 'no sensor'}; nothing is left to reconstruct {modality} from"
         )
-    hidden = TokenSource(restricted(inputs, sorted(gone)), model.population, tokens, engine.device)
+    hidden = TokenSource(restricted(inputs, sorted(masked)), model.population, tokens, engine.device)
     network = model.network.to(engine.device)
     sums = _Sums(modality, recording.duration_seconds)
-    has_own = False
+    is_measured = False
     for start in range(0, len(rows), _BATCH):
         batch = rows[start : start + _BATCH]
-        own = [s for s in hidden.scaled(batch) if s.patches.modality == modality] if gone else []
-        has_own = bool(own)
-        wanted = own[0] if own else _unmeasured(model, modality, len(batch), length, engine.device)
-        [told] = told_patches(network, shown.batch(batch), [wanted.patches])
-        values = wanted.centre[..., None, None] + wanted.spread[..., None, None] * told
+        measured = [s for s in hidden.scaled(batch) if s.patches.modality == modality] if masked else []
+        is_measured = bool(measured)
+        wanted = measured[0] if measured else _unmeasured(model, modality, len(batch), length, engine.device)
+        [patches] = reconstruct_patches(network, shown.batch(batch), [wanted.patches])
+        values = wanted.centre[..., None, None] + wanted.spread[..., None, None] * patches
         sums.add(wanted.channels, windows.onset[batch], values.double().cpu().numpy())
-    return sums.signal(OWN_LEVEL if has_own else OTHERS_LEVEL, tuple(rest))
+    return sums.signal(OF_RECORDING if is_measured else OF_TRAINING, tuple(rest))
 
 
-def _require_told(model: PretrainedModel, modality: str) -> None:
+def _require_learnt(model: PretrainedModel, modality: str) -> None:
     if model.objective != MASKED:
         raise CheckpointError(
-            f"the network was pretrained with the objective {model.objective!r}, which does not teach it to tell "
-            "signals; pretrain it with --objective masked"
+            f"the network was pretrained with the objective {model.objective!r}, which does not teach it to "
+            "reconstruct signals; pretrain it with --objective masked"
         )
     known = [name for name in MODALITIES if model.tokens.reads(name) and model.population.has_modality(name)]
     if modality not in known:
-        raise CheckpointError(f"the network has not learnt to tell {modality!r}; it knows {', '.join(known)}")
+        raise CheckpointError(f"the network has not learnt to reconstruct {modality!r}; it knows {', '.join(known)}")
 
 
 def _unmeasured(
     model: PretrainedModel, modality: str, n_windows: int, length_seconds: float, device: torch.device
 ) -> ScaledPatches:
-    """Return places for the patches of a signal that the recording lacks, at the training subjects' scale."""
+    """Return empty patches of a signal that the recording lacks, at the training subjects' scale."""
     row = MODALITIES[modality]
     channels = _channels(model.population, modality)
     n_patches = max(1, int(length_seconds / row.patch_seconds + 1e-6))
@@ -187,12 +187,12 @@ def _unmeasured(
     return ScaledPatches(channels, patches, centre.expand(n_windows, -1), spread.expand(n_windows, -1))
 
 
-def _channels(population: Population, modality: str) -> tuple[str, ...]:
+def _channels(population: TrainingStatistics, modality: str) -> tuple[str, ...]:
     return tuple(key.split("/", 1)[1] for key in population.signals if key.startswith(f"{modality}/"))
 
 
 class _Sums:
-    """Told samples laid on one time axis, summed where windows overlap."""
+    """Reconstructed samples on one time axis, summed where windows overlap."""
 
     def __init__(self, modality: str, duration_seconds: float) -> None:
         self._row = MODALITIES[modality]
@@ -212,8 +212,16 @@ class _Sums:
             self._total[:, first:stop] += window[:, : stop - first]
             self._count[:, first:stop] += 1
 
-    def signal(self, level_of: str, told_from: tuple[str, ...]) -> GeneratedSignal:
+    def signal(self, level_of: str, sensors: tuple[str, ...]) -> ReconstructedSignal:
         """Return the means."""
         values = np.divide(self._total, self._count, out=np.full(self._total.shape, np.nan), where=self._count > 0)
         times = np.arange(self._n) / self._row.model_rate
-        return GeneratedSignal(self._row.name, self._row.unit, self._channels, times, values, level_of, told_from)
+        return ReconstructedSignal(
+            modality=self._row.name,
+            unit=self._row.unit,
+            channels=self._channels,
+            times=times,
+            values=values,
+            level_of=level_of,
+            sensors=sensors,
+        )

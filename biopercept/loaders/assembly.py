@@ -51,10 +51,6 @@ class RawChannel:
 
     Attributes
     ----------
-    label, unit : str
-        As the file gives them.
-    sampling_rate, start_seconds : float
-        Hz; seconds on the recording's clock.
     key : int
         What ``block`` calls this channel.
     block : callable
@@ -98,20 +94,9 @@ def assemble_signals(
 ) -> tuple[tuple[Signal, ...], tuple[str, ...]]:
     """Return the signals that a file's channels make up, and notes on what was guessed or not understood.
 
-    EEG channels of one rate become one signal "EEG", the axes of one accelerometer one signal
-    "ACC"; every other channel is a signal of its own.
-
-    Parameters
-    ----------
-    channels : sequence of RawChannel
-        In the file's order.
-    overrides : mapping of pattern to SignalOverride, or None
-        What the study says; goes before the label and the unit.
-
-    Returns
-    -------
-    signals : tuple of Signal
-        In the modality's own unit wherever the table of units knows the way.
+    EEG channels of one rate become one signal "EEG", the axes of one accelerometer one signal "ACC"; every other
+    channel is a signal of its own. Signals are in the modality's own unit wherever the table of units knows the way.
+    ``overrides`` (pattern of the label -> what the study says) go before the label and the unit.
     """
     notes: list[str] = []
     on_grid = is_cap_grid(tuple(channel.label for channel in channels))
@@ -296,14 +281,10 @@ class TimeGrid:
 
     Attributes
     ----------
-    rows : array of int
-        Rows that are used, in time order.
-    times : array of float64
-        Their times, seconds.
+    rows, times : arrays
+        Rows that are used, in time order, and their times in seconds.
     sampling_rate : float
         Hz; a typical rate where the times are irregular.
-    start_seconds : float
-        Time of the first sample.
     cells : array of int, or None
         Sample number of each row, -1 for a row whose time it shares with another; None where no grid fits.
     n_samples : int
@@ -332,16 +313,11 @@ class TimeGrid:
 def fit_grid(times: FloatArray) -> TimeGrid | None:
     """Return how rows at ``times`` lie on a grid of one rate; None where fewer than two rows have different times.
 
-    Rows out of order are sorted. Stretches that the clock went through twice are left out, and
+    Rows out of order are sorted. Segments that the clock went through twice are left out, and
     rows whose times fall together are not used, neither one, for nothing says which is right.
     Stamps coarser than the rows (a clock that ticks once a second) are spread evenly if the
     rows come evenly. Where too many rows do not fit, the times are kept and the signal is
     irregular. Each of these is said in the notes.
-
-    Parameters
-    ----------
-    times : array (n_rows,)
-        Seconds, NaN where a row has none.
 
     Examples
     --------

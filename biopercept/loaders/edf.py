@@ -1,4 +1,4 @@
-"""EDF, EDF+, BDF and BDF+ files: every channel at its own rate, samples read when they are asked for.
+"""EDF, EDF+, BDF and BDF+ files: every channel at its own rate, samples read on demand.
 
 The header is checked field by field before a sample is read: EDF has no checksum and lenient readers turn a damaged
 field into wrong amplitudes, so a field that cannot be trusted refuses its channel, and a file whose geometry does not
@@ -43,18 +43,10 @@ LONGEST_LABEL = 256
 def load_edf(path: Path, *, overrides: Mapping[str, SignalOverride] | None = None) -> Recording:
     """Return the recording of an EDF, EDF+, BDF or BDF+ file, its samples unread.
 
-    Second zero is the first sample. Gaps of a discontinuous file are stretches of NaN.
+    Second zero is the first sample. Gaps of a discontinuous file are NaN.
     Annotations become intervals.
 
-    Parameters
-    ----------
-    overrides : mapping or None
-        What the study says about channels, by pattern of their label.
-
-    Raises
-    ------
-    RecordingError
-        Where the header cannot be trusted or no signal is left.
+    Raises RecordingError where the header cannot be trusted or no signal is left.
     """
     header = read_edf_header(path)
     notes = list(header.notes)
@@ -228,17 +220,7 @@ def _within(intervals: tuple[Interval, ...], duration: float, notes: list[str]) 
 
 @dataclass(frozen=True)
 class EdfChannel:
-    """One channel of the header.
-
-    Attributes
-    ----------
-    byte_offset : int
-        Where the channel's samples start within a data record.
-    scale, offset : float
-        Physical value = digital * scale + offset, in ``unit``.
-    fault : str
-        Why the channel cannot be used; empty where it can.
-    """
+    """One channel of the header: physical value = digital * scale + offset; ``fault`` says why it cannot be used."""
 
     label: str
     unit: str
@@ -252,16 +234,9 @@ class EdfChannel:
 
 @dataclass(frozen=True)
 class EdfHeader:
-    """The geometry of a file, consistent with its size.
+    """The geometry of a file, consistent with its size: ``n_records`` are the full data records that it really holds.
 
-    Attributes
-    ----------
-    started_at : datetime or None
-        Start on the clock of the device (EDF keeps no zone); None where the date is impossible.
-    record_seconds : float
-        0 only for a file of annotations.
-    n_records : int
-        Whole data records that the file really holds.
+    The start is on the clock of the device (EDF keeps no zone), None where the date is impossible.
     """
 
     is_bdf: bool
@@ -288,10 +263,7 @@ def is_edf(first_bytes: bytes) -> bool:
 def read_edf_header(path: Path) -> EdfHeader:
     """Return the checked header of an EDF, EDF+, BDF or BDF+ file.
 
-    Raises
-    ------
-    RecordingError
-        Where the header is cut, a count contradicts the file's size, or no data follow.
+    Raises RecordingError where the header is cut, a count contradicts the file's size, or no data follow.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
@@ -445,15 +417,8 @@ def _start(fixed: bytes, notes: list[str]) -> datetime | None:
 class EdfAnnotations:
     """What the annotation channels of a file say.
 
-    Attributes
-    ----------
-    record_onsets : array (n_records,) or None
-        Start of each data record in seconds from the header's start time; None where the file
-        has no annotation channel or does not say it for every record.
-    first_onset : float
-        Start of the first record, seconds; 0 where it is not known.
-    intervals : tuple of Interval
-        In time order, seconds from the first sample.
+    ``record_onsets`` are seconds from the header's start time, None where the file does not say them for every record;
+    intervals are in time order, seconds from the first sample.
     """
 
     record_onsets: FloatArray | None
@@ -465,10 +430,7 @@ class EdfAnnotations:
 def read_annotations(path: Path, header: EdfHeader) -> EdfAnnotations:
     """Return the annotations of a file whose header was checked.
 
-    Raises
-    ------
-    RecordingError
-        Where the file cannot be read.
+    Raises RecordingError where the file cannot be read.
     """
     channels = [channel for channel in header.channels if channel.is_annotation and channel.samples_per_record]
     if not channels:

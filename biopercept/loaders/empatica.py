@@ -89,15 +89,7 @@ def load_empatica(path: Path, *, overrides: Mapping[str, SignalOverride] | None 
     the button become intervals "tag" of duration 0. Members of a zip are read by name in
     memory and never written to disk.
 
-    Parameters
-    ----------
-    overrides : mapping or None
-        What the study says about signals.
-
-    Raises
-    ------
-    RecordingError
-        Where no sensor's file can be used, or a zip is damaged or too large.
+    Raises RecordingError where no sensor's file can be used, or a zip is damaged or too large.
     """
     notes: list[str] = []
     with open_members(path) as members:
@@ -251,10 +243,7 @@ def sensor_of(file_name: str) -> str:
 def open_members(path: Path) -> Iterator[Members]:
     """Give sensor -> a function that returns the file's bytes; counts and sizes are checked before anything is kept.
 
-    Raises
-    ------
-    RecordingError
-        Where a zip is damaged or has too many members, or a sensor has several files.
+    Raises RecordingError where a zip is damaged or has too many members, or a sensor has several files.
     """
     if path.is_dir():
         files = [file for file in sorted(path.iterdir()) if file.is_file() and sensor_of(file.name)]
@@ -320,20 +309,10 @@ def member_content(members: Members, name: str, notes: list[str]) -> bytes | Non
 
 
 def read_numbers(content: bytes, n_columns: int) -> tuple[FloatArray, tuple[str, ...]]:
-    """Return lines of comma-separated numbers as an array, and remarks on what could not be read.
+    """Return lines of comma-separated numbers, (n_lines, n_columns), and remarks on what could not be read.
 
     A file that does not end with a line end may have been cut inside its last number, so its
     last line is left out. A line that cannot be read keeps its place in time, as NaN.
-
-    Parameters
-    ----------
-    n_columns : int
-        Numbers expected per line.
-
-    Returns
-    -------
-    values : array (n_lines, n_columns), float64
-        NaN where a number is missing or is not one.
     """
     remarks: list[str] = []
     if content and not content.endswith((b"\n", b"\r")):

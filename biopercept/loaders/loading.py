@@ -50,27 +50,19 @@ def load_recording(
     name: str = "",
     overrides: Mapping[str, SignalOverride] | None = None,
 ) -> Recording:
-    """Return the recording at a path, its format told by the content first and the suffix second.
+    """Return the recording at a path, its format recognised by content, then by suffix; samples are read lazily.
+
+    Raises RecordingError where the path is not a regular file or a known folder, its format is not read here, or
+    nothing in it can be trusted.
 
     Parameters
     ----------
     path : Path
         A file, an Empatica folder, a folder of WFDB records, or a WFDB record's path without suffix.
-    subject, session, name : str
-        Whose recording it is; ``name`` empty keeps the file's stem.
+    name : str
+        Empty keeps the file's stem.
     overrides : mapping or None
         What the study says about signals: fnmatch pattern of the channel label (in any case) -> SignalOverride.
-
-    Returns
-    -------
-    Recording
-        Samples are read when they are asked for, where the format allows.
-
-    Raises
-    ------
-    RecordingError
-        Where the path is not a regular file or a known folder, its format is not read here, or
-        nothing in it can be trusted.
     """
     path = Path(path)
     try:

@@ -30,17 +30,14 @@ _REFERENCES = frozenset({"A1", "A2", "M1", "M2"})
 class SignalOverride:
     """What the study says about channels whose label matches a pattern; it goes before what the file says.
 
+    Raises SettingsError where the modality is not one of ours.
+
     Attributes
     ----------
     modality : str or None
         Name or alias of a modality, or "unknown" to leave the channel out; None keeps the guess.
     unit : str or None
         Unit that the samples are in; None keeps the file's.
-
-    Raises
-    ------
-    SettingsError
-        Where the modality is not one of ours.
     """
 
     modality: str | None = None
@@ -105,10 +102,8 @@ def recognise(label: str, unit: str, sampling_rate: float) -> tuple[str, str]:
 
     Parameters
     ----------
-    label, unit : str
-        As the file gives them.
     sampling_rate : float
-        Hz; tells a pulse wave from a pulse rate where the label does not.
+        Hz; distinguishes a pulse wave from a pulse rate where the label does not.
 
     Returns
     -------
@@ -303,13 +298,6 @@ def convert_unit(unit: str, target: str) -> Conversion | None:
     """Return how samples in ``unit`` become samples in ``target``; None where the table does not say.
 
     A target of "a.u." takes every unit as it is.
-
-    Parameters
-    ----------
-    unit : str
-        Unit as the file or the study names it.
-    target : str
-        Unit of the modality.
 
     Examples
     --------

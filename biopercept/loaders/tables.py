@@ -72,18 +72,10 @@ def load_table(path: Path, *, overrides: Mapping[str, SignalOverride] | None = N
     samples; otherwise the sidecar's ``SamplingFrequency`` and ``StartTime`` place them. A
     column that is filled in fewer than half the rows has a rate of its own.
 
-    Parameters
-    ----------
-    path : Path
-        ``.csv``, ``.tsv`` or ``.txt``, plain or ``.gz``.
-    overrides : mapping or None
-        What the study says about columns; goes before the sidecar.
+    Raises RecordingError where neither a time column nor a sampling rate is given, times cannot be in the unit they
+    claim, or the text cannot be read as columns.
 
-    Raises
-    ------
-    RecordingError
-        Where neither a time column nor a sampling rate is given, times cannot be in the unit
-        they claim, or the text cannot be read as columns.
+    The path is a ``.csv``, ``.tsv`` or ``.txt``, plain or ``.gz``; what the study says goes before the sidecar.
     """
     sidecar = read_sidecar(path)
     source = _Source(path, sidecar, overrides)
@@ -100,10 +92,7 @@ def load_table(path: Path, *, overrides: Mapping[str, SignalOverride] | None = N
     if not columns:
         raise RecordingError(f"{path.name}: no column of numbers beside the time")
     clock = None if time_column is None else _clock(path, table, time_column, notes)
-    if clock is None:
-        channels = _by_rate(path, table, columns, sidecar)
-    else:
-        channels = _by_time(source, table, columns, clock, notes)
+    channels = _by_rate(source, table, columns) if clock is None else _by_time(source, table, columns, clock, notes)
     channels = [_described(source, channel) for channel in channels]
     _check_rates(path, channels, overrides)
     signals, more = assemble_signals(channels, overrides)
@@ -172,29 +161,21 @@ def _from_zero(path: Path, name: str, stamps: FloatArray) -> _Clock:
     return _Clock(stamps - zero, started_at)
 
 
-def _by_rate(path: Path, table: TextTable, columns: Mapping[int, FloatArray], sidecar: Sidecar) -> list[RawChannel]:
+def _by_rate(source: _Source, table: TextTable, columns: Mapping[int, FloatArray]) -> list[RawChannel]:
+    path, sidecar = source.path, source.sidecar
     if sidecar.sampling_rate is None:
         raise RecordingError(
             f"{path.name}: no time column ('time' in seconds or 'timestamp') and no sampling rate; add one, or a JSON"
             " sidecar of the same name with SamplingFrequency"
         )
-    samples = np.array(list(columns.values()))
-    if samples.shape[1] < 1:
+    n_rows = len(next(iter(columns.values())))
+    if n_rows < 1:
         raise RecordingError(f"{path.name}: a header and no rows")
-    block = block_in_memory(samples)
-    return [
-        RawChannel(
-            label=table.names[i],
-            unit="",
-            sampling_rate=sidecar.sampling_rate,
-            start_seconds=sidecar.start_seconds,
-            n_samples=samples.shape[1],
-            key=key,
-            block=block,
-            source=path.name,
-        )
-        for key, i in enumerate(columns)
-    ]
+    rows = np.arange(n_rows)
+    times = sidecar.start_seconds + rows / sidecar.sampling_rate
+    return _placed(
+        path, table, columns, TimeGrid(rows, times, sidecar.sampling_rate, sidecar.start_seconds, rows, n_rows, ())
+    )
 
 
 def _by_time(
@@ -306,16 +287,7 @@ def _check_rates(path: Path, channels: Sequence[RawChannel], overrides: Mapping[
 
 @dataclass(frozen=True, eq=False)
 class TextTable:
-    """Columns of a table.
-
-    Attributes
-    ----------
-    names : tuple of str
-        As the header gives them.
-    columns : tuple of array or list of str
-        float64 (n_rows,) with NaN where a cell is empty or not a number; the cells themselves
-        where most of a column is text.
-    """
+    """Columns of a table: float64 with NaN where a cell is empty or no number; the cells where most of it is text."""
 
     names: tuple[str, ...]
     columns: tuple[FloatArray | list[str], ...]
@@ -325,15 +297,9 @@ class TextTable:
 def read_text_table(path: Path, columns: tuple[str, ...] | None = None) -> TextTable:
     """Return the columns of a CSV or TSV file, plain or gzipped.
 
-    Parameters
-    ----------
-    columns : tuple of str or None
-        Names that a sidecar gives; a file whose first line is not these names has no header.
+    Raises RecordingError where the text is too large, binary, without a header, or its lines differ in length.
 
-    Raises
-    ------
-    RecordingError
-        Where the text is too large, binary, without a header, or its lines differ in length.
+    ``columns`` are the names that a sidecar gives; a file whose first line is not these names has no header.
     """
     notes: list[str] = []
     text = _decoded(path, _content(path), notes)
@@ -526,15 +492,7 @@ def _n_short_lines(text: str, delimiter: str, n_columns: int, has_header: bool) 
 class Sidecar:
     """What a sidecar says; every part may be absent.
 
-    Attributes
-    ----------
-    sampling_rate : float or None
-        Hz.
-    start_seconds : float
-        ``StartTime``: seconds from the recording's start to the first row.
-    columns : tuple of str or None
-    units, modalities : dict
-        Column name -> what its entry says.
+    ``start_seconds`` is ``StartTime``: from the recording's start to the first row. Units and modalities are by column.
     """
 
     sampling_rate: float | None = None
@@ -553,10 +511,7 @@ def sidecar_path(path: Path) -> Path:
 def read_sidecar(path: Path) -> Sidecar:
     """Return the sidecar of a table; an empty one where there is none.
 
-    Raises
-    ------
-    RecordingError
-        Where it is not JSON, or a value in it is not allowed.
+    Raises RecordingError where it is not JSON, or a value in it is not allowed.
     """
     file = sidecar_path(path)
     if not file.is_file():

@@ -56,19 +56,14 @@ def load_wfdb(path: Path, *, overrides: Mapping[str, SignalOverride] | None = No
     Second zero is the first sample. The notes of an ``.atr`` annotator become intervals, each
     from its note to the next, the last to the end of its record.
 
+    Raises RecordingError where a header is damaged, names files outside its folder, or no signal is left.
+
     Parameters
     ----------
     path : Path
         A ``.hea`` file; a record's path without suffix; the common first part of several
         records' names (``Subject1`` for ``Subject1_AccTempEDA`` and ``Subject1_SpO2HR``); or a
         folder that holds records of one such name.
-    overrides : mapping or None
-        What the study says about signals.
-
-    Raises
-    ------
-    RecordingError
-        Where a header is damaged, names files outside its folder, or no signal is left.
     """
     headers = _headers_of(path)
     channels: list[RawChannel] = []
@@ -221,7 +216,7 @@ def _fill(row: FloatArray, segment: WfdbSegment, wanted: WfdbSignal, start: int,
 
 
 def _intervals(header: WfdbHeader, notes: list[str]) -> list[Interval]:
-    """Return the stretches between the notes of the ``.atr`` annotator, in seconds from the record's start."""
+    """Return the intervals between the notes of the ``.atr`` annotator, in seconds from the record's start."""
     file = header.path.with_name(f"{header.name}.atr")
     if not file.is_file():
         return []
@@ -273,7 +268,7 @@ class WfdbSegment:
 
 @dataclass(frozen=True)
 class WfdbHeader:
-    """A checked header.
+    """A checked header; a signal that cannot be used has ``n_frames`` 0, a plain record no segments.
 
     Attributes
     ----------
@@ -281,10 +276,6 @@ class WfdbHeader:
         The record's path without suffix, absolute.
     frame_rate : float
         Frames per second; a signal has ``samples_per_frame`` times as many samples.
-    signals : tuple of WfdbSignal
-        In the header's order; a signal that cannot be used has ``n_frames`` 0.
-    segments : tuple of WfdbSegment
-        Parts of a multi-segment record, empty for a plain one.
     started_at : datetime or None
         On the clock of the device (WFDB keeps no zone); None unless both date and time are given.
     """
@@ -306,17 +297,9 @@ class WfdbHeader:
 def read_wfdb_header(file: Path, *, allow_segments: bool = True) -> WfdbHeader:
     """Return the checked header of a WFDB record.
 
-    Parameters
-    ----------
-    file : Path
-        The ``.hea`` file.
-    allow_segments : bool
-        False for the header of a segment, which must not itself have segments.
+    Raises RecordingError where the header is damaged, or names a file outside its folder.
 
-    Raises
-    ------
-    RecordingError
-        Where the header is damaged, or names a file outside its folder.
+    ``allow_segments`` is False for the header of a segment, which must not itself have segments.
     """
     path = file.absolute().with_suffix("")
     lines = _lines(file)
@@ -462,7 +445,7 @@ def _frames_held(file: Path, parsed: Any, name: str, notes: list[str]) -> int:
 def _segments(
     file: Path, parsed: Any, rate: float, notes: list[str]
 ) -> tuple[tuple[WfdbSegment, ...], tuple[WfdbSignal, ...], int]:
-    """Return the segments of a record, the signals that they share by name, and the frames of the whole."""
+    """Return the segments of a record, the signals that they share by name, and the frames of the record."""
     if len(parsed.seg_name) > MOST_SEGMENTS:
         raise RecordingError(f"{file.name}: {len(parsed.seg_name)} segments, allowed are {MOST_SEGMENTS}")
     segments: list[WfdbSegment] = []

@@ -8,6 +8,7 @@ over padding would let absent data speak.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -88,51 +89,50 @@ def _is_any(mask: Tensor | None, n_axes: int = 3) -> Tensor | float:
     return 1.0 if mask is None else mask.any(-1).view(-1, *[1] * (n_axes - 1))
 
 
+@dataclass(frozen=True)
+class AttentionWidths:
+    """Widths of what queries, of what is read, of queries/keys and values (all heads together), and of the output."""
+
+    query: int
+    input: int
+    qk: int
+    v: int
+    output: int
+
+    @staticmethod
+    def all(width: int) -> AttentionWidths:
+        """Return one width for everything."""
+        return AttentionWidths(query=width, input=width, qk=width, v=width, output=width)
+
+
 class MultiHeadAttention(nn.Module):
     """Multi-head attention with query/key and value widths of their own.
 
+    Raises ValueError where ``n_heads`` does not divide a width.
+
     Parameters
     ----------
-    query_width, input_width : int
-        Widths of the array that asks and of the array that is read.
-    qk_width, v_width : int
-        Widths of queries/keys and of values, all heads together.
     n_heads : int
-        Must divide ``qk_width`` and ``v_width``.
+        Must divide the widths of queries/keys and values.
     dropout : float
         Chance of a token to be hidden from a query in training (see :func:`hide_keys`).
-
-    Raises
-    ------
-    ValueError
-        Where ``n_heads`` does not divide a width.
     """
 
-    def __init__(
-        self,
-        query_width: int,
-        input_width: int,
-        *,
-        qk_width: int,
-        v_width: int,
-        output_width: int,
-        n_heads: int,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, widths: AttentionWidths, n_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        if qk_width % n_heads or v_width % n_heads:
+        if widths.qk % n_heads or widths.v % n_heads:
             raise ValueError(
-                f"{n_heads} attention heads do not divide the query/key width {qk_width} and the value width "
-                f"{v_width}; choose widths that are multiples of the number of heads."
+                f"{n_heads} attention heads do not divide the query/key width {widths.qk} and the value width "
+                f"{widths.v}; choose widths that are multiples of the number of heads."
             )
         self.n_heads = n_heads
         self.dropout = dropout
         self.rotary: nn.Module | None = None  # turns queries and keys by their times, where set (see ``time_codes``)
-        self.scale = 1.0 / math.sqrt(qk_width // n_heads)
-        self.to_query = Linear(query_width, qk_width)
-        self.to_key = Linear(input_width, qk_width)
-        self.to_value = Linear(input_width, v_width)
-        self.to_output = Linear(v_width, output_width)
+        self.scale = 1.0 / math.sqrt(widths.qk // n_heads)
+        self.to_query = Linear(widths.query, widths.qk)
+        self.to_key = Linear(widths.input, widths.qk)
+        self.to_value = Linear(widths.input, widths.v)
+        self.to_output = Linear(widths.v, widths.output)
 
     def forward(
         self, queries: Tensor, inputs: Tensor, mask: Tensor | None = None, generator: torch.Generator | None = None

@@ -143,6 +143,8 @@ class BiosignalPerceiver(nn.Module):
     The only time that goes in is seconds within the window: where in a session the window
     lies has no way to reach the model. Parts exist only where they are asked for.
 
+    Raises SettingsError where a setting is out of its range.
+
     Parameters
     ----------
     tasks : mapping of str to int
@@ -151,11 +153,6 @@ class BiosignalPerceiver(nn.Module):
         Whether tasks can be queried at single times.
     reconstructs : bool
         Whether patches of signals can be queried, present in the input or not.
-
-    Raises
-    ------
-    SettingsError
-        Where a setting is out of its range.
     """
 
     def __init__(
@@ -207,6 +204,8 @@ class BiosignalPerceiver(nn.Module):
     ) -> Outputs:
         """Return the output of every task, and of the queries given.
 
+        Raises CheckpointError where the inputs or the queries hold what the vocabulary does not.
+
         Parameters
         ----------
         inputs : TokenInputs
@@ -218,11 +217,6 @@ class BiosignalPerceiver(nn.Module):
             Times, in seconds from the window's start, at which a task is queried, by task.
         patches : sequence of PatchQueries
             Patches of signals to be reconstructed, whether or not they are in ``inputs``.
-
-        Raises
-        ------
-        CheckpointError
-            Where the inputs or the queries hold what the vocabulary does not.
         """
         return self.read_out(self.encode(inputs, generator), generator, traces=traces, patches=patches)
 
@@ -241,10 +235,7 @@ class BiosignalPerceiver(nn.Module):
     ) -> Outputs:
         """Return what :meth:`forward` does, from latents that :meth:`encode` gave.
 
-        Raises
-        ------
-        CheckpointError
-            Where a query names what the vocabulary does not.
+        Raises CheckpointError where a query names what the vocabulary does not.
         """
         traces = traces or {}
         for query in patches:
@@ -292,10 +283,12 @@ class BiosignalPerceiver(nn.Module):
         return self.core.input_attention(tokens, mask), mask
 
 
-def told_patches(
+def reconstruct_patches(
     network: BiosignalPerceiver, shown: TokenInputs, wanted: Sequence[SensorPatches]
 ) -> tuple[Tensor, ...]:
-    """Return what the network says of every patch of some signals, (B, C, P, L) each, in normalised units.
+    """Return every patch of some signals as the network reconstructs it, (B, C, P, L) each, in normalised units.
+
+    Raises CheckpointError where the network's vocabulary lacks a signal.
 
     Parameters
     ----------
@@ -305,18 +298,13 @@ def told_patches(
         What it reads of B windows; at least one token in each.
     wanted : sequence of SensorPatches
         Where and when patches are wanted; what was measured in them is not read.
-
-    Raises
-    ------
-    CheckpointError
-        Where the network's vocabulary lacks a signal.
     """
     network.eval()
     with torch.inference_mode():
         latents = network.encode(shown)
-        outputs = network.read_out(latents, patches=[_queries_of_all(sensor) for sensor in wanted]).patches
+        patches = network.read_out(latents, patches=[_queries_of_all(sensor) for sensor in wanted]).patches
     return tuple(
-        answer.float().reshape(*sensor.is_real.shape, -1) for answer, sensor in zip(outputs, wanted, strict=True)
+        patch.float().reshape(*sensor.is_real.shape, -1) for patch, sensor in zip(patches, wanted, strict=True)
     )
 
 

@@ -226,14 +226,20 @@ class TokenLayout:
     seconds: Tensor
 
 
+@dataclass(frozen=True)
+class TokenDropout:
+    """How much is hidden in training: chances of sensors, channels and tokens, and the mean fraction of time."""
+
+    modality: float = 0.0
+    channel: float = 0.0
+    time: float = 0.0
+    token: float = 0.0
+
+
 def drop_tokens(
     mask: Tensor,
     layout: TokenLayout,
-    *,
-    modality_dropout: float,
-    channel_dropout: float,
-    time_dropout: float,
-    token_dropout: float,
+    chances: TokenDropout,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Return the mask with tokens hidden at random; a sample that had tokens keeps at least one.
@@ -241,8 +247,6 @@ def drop_tokens(
     Parameters
     ----------
     mask : bool Tensor (B, N), True = real
-    modality_dropout, channel_dropout, time_dropout, token_dropout : float
-        As in ``TokenSettings``.
     generator : torch.Generator or None
         Source of all draws, on the mask's device; None: torch's global one.
 
@@ -254,10 +258,10 @@ def drop_tokens(
     def uniform(*shape: int) -> Tensor:
         return random_uniform((len(mask), *shape), mask.device, generator)
 
-    mask = mask & ~_hidden_sensors(mask, layout, modality_dropout, uniform)[:, layout.sensor]
-    hidden = (uniform(layout.n_channels) < channel_dropout)[:, layout.channel]
-    hidden |= _hidden_stretches(mask, layout, time_dropout, uniform)
-    hidden |= uniform(mask.shape[1]) < token_dropout
+    mask = mask & ~_hidden_sensors(mask, layout, chances.modality, uniform)[:, layout.sensor]
+    hidden = (uniform(layout.n_channels) < chances.channel)[:, layout.channel]
+    hidden |= _hidden_segments(mask, layout, chances.time, uniform)
+    hidden |= uniform(mask.shape[1]) < chances.token
     kept = mask & ~hidden
     return torch.where(kept.any(1, keepdim=True), kept, mask)
 
@@ -273,10 +277,10 @@ def _hidden_sensors(mask: Tensor, layout: TokenLayout, chance: float, uniform: C
     return order < n_hidden
 
 
-def _hidden_stretches(mask: Tensor, layout: TokenLayout, share: float, uniform: Callable[..., Tensor]) -> Tensor:
-    """Return which tokens lie in their sensor's hidden stretch (B, N); a stretch may wrap round the window's end."""
+def _hidden_segments(mask: Tensor, layout: TokenLayout, fraction: float, uniform: Callable[..., Tensor]) -> Tensor:
+    """Return which tokens lie in their sensor's hidden segment (B, N); a segment may wrap round the window's end."""
     start = uniform(layout.n_sensors)[:, layout.sensor]
-    length = 2.0 * share * uniform(layout.n_sensors)[:, layout.sensor]
+    length = 2.0 * fraction * uniform(layout.n_sensors)[:, layout.sensor]
     last = layout.seconds.masked_fill(~mask | layout.seconds.isnan(), 0.0).amax(1, keepdim=True)
-    place = layout.seconds / last.clamp_min(1e-6)
-    return (place - start) % 1.0 < length  # NaN (no time) is in no stretch
+    position = layout.seconds / last.clamp_min(1e-6)
+    return (position - start) % 1.0 < length  # NaN (no time) is in no segment

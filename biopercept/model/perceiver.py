@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from biopercept.errors import SettingsError
-from biopercept.model.attention import MultiHeadAttention
+from biopercept.model.attention import AttentionWidths, MultiHeadAttention
 from biopercept.model.layers import CrossAttention, LatentLayer, LearnedArray, initialise
 from biopercept.model.time_codes import RotaryTime
 
@@ -101,11 +101,8 @@ class CoreSettings:
 class PerceiverIO(nn.Module):
     """The network of the module's numbered steps, for tokens of any origin.
 
-    Raises
-    ------
-    SettingsError
-        Where a count is below one, a probability outside [0, 1), heads do not divide a width, or more
-        cross-attentions than blocks are asked for.
+    Raises SettingsError where a count is below one, a probability outside [0, 1), heads do not divide a width, or more
+    cross-attentions than blocks are asked for.
     """
 
     def __init__(self, settings: CoreSettings) -> None:
@@ -183,11 +180,13 @@ class PerceiverIO(nn.Module):
 
 def _encoder(s: CoreSettings) -> CrossAttention:
     attention = MultiHeadAttention(
-        s.latent_width,
-        s.input_width,
-        qk_width=s.cross_qk_width or s.latent_width,
-        v_width=s.cross_v_width or s.latent_width,
-        output_width=s.latent_width,
+        AttentionWidths(
+            s.latent_width,
+            s.input_width,
+            qk=s.cross_qk_width or s.latent_width,
+            v=s.cross_v_width or s.latent_width,
+            output=s.latent_width,
+        ),
         n_heads=s.n_cross_heads,
         dropout=s.attention_dropout,
     )
@@ -196,11 +195,13 @@ def _encoder(s: CoreSettings) -> CrossAttention:
 
 def _latent_layer(s: CoreSettings) -> LatentLayer:
     attention = MultiHeadAttention(
-        s.latent_width,
-        s.latent_width,
-        qk_width=s.self_qk_width or s.latent_width,
-        v_width=s.self_v_width or s.latent_width,
-        output_width=s.latent_width,
+        AttentionWidths(
+            s.latent_width,
+            s.latent_width,
+            qk=s.self_qk_width or s.latent_width,
+            v=s.self_v_width or s.latent_width,
+            output=s.latent_width,
+        ),
         n_heads=s.n_self_heads,
         dropout=s.attention_dropout,
     )
@@ -216,11 +217,13 @@ def _decoder(s: CoreSettings) -> CrossAttention:
             "make the two equal or switch the query residual off."
         )
     attention = MultiHeadAttention(
-        s.query_width,
-        s.latent_width,
-        qk_width=s.decoder_qk_width or s.latent_width,
-        v_width=s.decoder_v_width or s.latent_width,
-        output_width=s.output_width,
+        AttentionWidths(
+            s.query_width,
+            s.latent_width,
+            qk=s.decoder_qk_width or s.latent_width,
+            v=s.decoder_v_width or s.latent_width,
+            output=s.output_width,
+        ),
         n_heads=s.n_decoder_heads,
         dropout=s.attention_dropout,
     )
@@ -230,15 +233,12 @@ def _decoder(s: CoreSettings) -> CrossAttention:
 def refuse_out_of_range(settings: object) -> None:
     """Check the sizes and dropouts of any settings of a network.
 
+    Raises SettingsError: names the setting and its value.
+
     Parameters
     ----------
     settings : dataclass instance
         Whole numbers in it count something and must be at least 1; names that end in ``dropout`` are chances.
-
-    Raises
-    ------
-    SettingsError
-        Names the setting and its value.
     """
     for name, value in vars(settings).items():
         if name.endswith("dropout"):

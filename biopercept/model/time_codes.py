@@ -105,6 +105,8 @@ class LearnedTime(nn.Module):
 def time_code(kind: str, width: int, *, n_bands: int, longest_seconds: float, highest_hz: float) -> nn.Module:
     """Return a code of time by name.
 
+    Raises SettingsError where the kind is unknown.
+
     Parameters
     ----------
     kind : str
@@ -117,11 +119,6 @@ def time_code(kind: str, width: int, *, n_bands: int, longest_seconds: float, hi
         Their slowest period; the reach of the learned table.
     highest_hz : float
         Their fastest wave; a bin of the learned table is half its period long.
-
-    Raises
-    ------
-    SettingsError
-        Where the kind is unknown.
     """
     if kind == "fourier":
         return TimeEncoding(width, n_bands, longest_seconds, highest_hz)
@@ -135,6 +132,8 @@ def time_code(kind: str, width: int, *, n_bands: int, longest_seconds: float, hi
 class RotaryTime(nn.Module):
     """Turns heads of latents by the latents' times; has no parameters.
 
+    Raises SettingsError where the head's width is odd or the time not above 0.
+
     Parameters
     ----------
     n_latents : int
@@ -144,11 +143,6 @@ class RotaryTime(nn.Module):
     head_width : int
         Numbers of a head, even. Their waves are geometrically spaced, from twice the time between two latents to
         twice the whole time.
-
-    Raises
-    ------
-    SettingsError
-        Where the head's width is odd or the time not above 0.
     """
 
     cosines: Tensor
@@ -177,10 +171,7 @@ class RotaryTime(nn.Module):
 def refuse_odd_heads(head_width: int) -> None:
     """Refuse to turn heads whose numbers do not come in pairs.
 
-    Raises
-    ------
-    SettingsError
-        Naming the width.
+    Raises SettingsError naming the width.
     """
     if head_width % 2:
         raise SettingsError(

@@ -174,10 +174,8 @@ class TokenVocabulary:
     def from_json(document: Mapping[str, object]) -> TokenVocabulary:
         """Return the vocabulary that :meth:`to_json` wrote.
 
-        Raises
-        ------
-        CheckpointError
-            Where a key is missing or unknown, a modality is unknown, or a count is not a whole number above 0.
+        Raises CheckpointError where a key is missing or unknown, a modality is unknown, or a count is not a whole
+        number above 0.
         """
         names = {field.name for field in fields(TokenVocabulary)}
         if set(document) != names:
@@ -200,7 +198,7 @@ _Held = TypeVar("_Held", SensorPatches, FeatureGroup)
 
 def _mapped(value: _Held, change: Callable[[Tensor], Tensor]) -> _Held:
     tensors = {field.name: getattr(value, field.name) for field in fields(value)}
-    changed: dict[str, Any] = {name: change(value) for name, value in tensors.items() if isinstance(value, Tensor)}
+    changed: dict[str, Any] = {name: change(part) for name, part in tensors.items() if isinstance(part, Tensor)}
     return replace(value, **changed)
 
 

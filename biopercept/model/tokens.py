@@ -29,7 +29,7 @@ from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.modalities import MODALITIES
-from biopercept.model.dropout import TokenLayout, drop_tokens, sensors_of
+from biopercept.model.dropout import TokenDropout, TokenLayout, drop_tokens, sensors_of
 from biopercept.model.encodings import ChannelEncoding, ModalityEncoding, RateEncoding
 from biopercept.model.layers import _TRUNCATED_STD, _truncated_normal
 from biopercept.model.time_codes import TIME_CODES, time_code
@@ -46,15 +46,12 @@ _N_FILTERS = 16
 class EarlyFusion(nn.Module):
     """Make one array of tokens and one mask from everything that was measured.
 
+    Raises SettingsError where the settings leave nothing of the vocabulary to read.
+
     Parameters
     ----------
     width : int
         Width of a token.
-
-    Raises
-    ------
-    SettingsError
-        Where the settings leave nothing of the vocabulary to read.
     """
 
     def __init__(self, width: int, settings: TokenSettings, vocabulary: TokenVocabulary) -> None:
@@ -82,6 +79,9 @@ class EarlyFusion(nn.Module):
     def forward(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return the tokens and which of them are real.
 
+        Raises CheckpointError where a modality, a patch length or a feature group is not in the vocabulary. Raises
+        ValueError where the inputs hold nothing that the settings read.
+
         Parameters
         ----------
         inputs : TokenInputs
@@ -93,13 +93,6 @@ class EarlyFusion(nn.Module):
         -------
         tokens : Tensor (B, N, width), finite everywhere
         mask : bool Tensor (B, N), True = real
-
-        Raises
-        ------
-        CheckpointError
-            Where a modality, a patch length or a feature group is not in the vocabulary.
-        ValueError
-            Where the inputs hold nothing that the settings read.
         """
         sensors = tuple(s for s in inputs.sensors if self.settings.reads(s.modality))
         features = inputs.features if self.settings.features else ()
@@ -145,19 +138,9 @@ class EarlyFusion(nn.Module):
         mask: Tensor,
         generator: torch.Generator | None,
     ) -> Tensor:
-        s = self.settings
-        probabilities = (s.modality_dropout, s.channel_dropout, s.time_dropout, s.token_dropout)
-        if not any(probabilities):
+        if self.settings.dropout == TokenDropout():
             return mask
-        return drop_tokens(
-            mask,
-            token_layout(sensors, features, mask),
-            modality_dropout=s.modality_dropout,
-            channel_dropout=s.channel_dropout,
-            time_dropout=s.time_dropout,
-            token_dropout=s.token_dropout,
-            generator=generator,
-        )
+        return drop_tokens(mask, token_layout(sensors, features, mask), self.settings.dropout, generator)
 
     def _check(self, sensors: tuple[SensorPatches, ...], features: tuple[FeatureGroup, ...]) -> None:
         if not sensors and not features:
@@ -236,14 +219,14 @@ class TokenSettings:
         Frequencies per axis of the electrode code.
     shape_floor : float
         Spread (in normalised units) below which a patch is no longer blown up to unit spread, so that
-        noise on a flat stretch does not look like signal.
+        noise on a flat segment does not look like signal.
     modality_dropout : float
         Chance that a training sample loses sensors; then 1 to all but one of those it has, each number
         equally likely. A sensor goes with all derived from it: raw, derived series, features.
     channel_dropout : float
         Chance that a channel, a series or a feature token of a training sample is hidden.
     time_dropout : float
-        Mean share of each sensor's time that is hidden, as one stretch, in training.
+        Mean fraction of each sensor's time that is hidden, as one segment, in training.
     token_dropout : float
         Chance that a single token is hidden in training.
     """
@@ -262,6 +245,11 @@ class TokenSettings:
     channel_dropout: float = 0.15
     time_dropout: float = 0.1
     token_dropout: float = 0.1
+
+    @property
+    def dropout(self) -> TokenDropout:
+        """Return what is hidden in training."""
+        return TokenDropout(self.modality_dropout, self.channel_dropout, self.time_dropout, self.token_dropout)
 
     def __post_init__(self) -> None:
         if not (self.raw or self.derived or self.features):
@@ -299,15 +287,12 @@ class TokenSettings:
     def require_reach(self, seconds: float) -> None:
         """Refuse times that lie beyond the table of a learned time code; waves go on and code any time.
 
+        Raises SettingsError naming the two times.
+
         Parameters
         ----------
         seconds : float
             Latest time that is to be coded, from the window's start.
-
-        Raises
-        ------
-        SettingsError
-            Naming the two times.
         """
         if self.time_code == "learned" and seconds > self.longest_seconds + _GRACE_SECONDS:
             raise SettingsError(
@@ -346,17 +331,14 @@ class ConvolutionalPatch(nn.Module):
 def patch_embedding(kind: str, length: int, width: int) -> nn.Module:
     """Return an embedding by name, from patches (B, C, P, length) to (B, C, P, width).
 
+    Raises SettingsError where the kind is unknown.
+
     Parameters
     ----------
     kind : str
         "linear" or "convolutional".
     length : int
         Samples of a patch.
-
-    Raises
-    ------
-    SettingsError
-        Where the kind is unknown.
     """
     if kind == "linear":
         return nn.Linear(length, width, bias=False)

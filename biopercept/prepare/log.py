@@ -38,17 +38,13 @@ class LogRow:
         "reused" where an earlier run had prepared it from the same files and settings; "not done" where the
         run was interrupted before.
     seconds : float
-        Time it took, seconds; 0 where it was reused.
+        Time it took; 0 where it was reused.
     windows_labelled, windows_grid : int
-        Windows inside labelled intervals, and of the grid over the whole recording.
+        Windows inside labelled intervals, and of the grid over the full recording.
     left_out : mapping of str to int
-        Windows left out, by reason.
-    signals : tuple of str
-        Names of the prepared signals.
+        Windows excluded, by reason.
     message : str
         Why it failed; empty otherwise.
-    notes : tuple of str
-        What a careful reader must know about the recording.
     """
 
     subject: str
@@ -77,10 +73,7 @@ def log_path(store: Path) -> Path:
 def write_log(path: Path, rows: Sequence[LogRow]) -> None:
     """Write the log: the whole file, or nothing.
 
-    Raises
-    ------
-    OutputError
-        Where it cannot be written.
+    Raises OutputError where it cannot be written.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

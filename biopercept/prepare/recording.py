@@ -38,10 +38,7 @@ class PrepareSettings:
     def from_plain_values(values: Mapping[str, Any]) -> PrepareSettings:
         """Return the settings that :meth:`as_plain_values` gave, as a store or a model keeps them.
 
-        Raises
-        ------
-        SettingsError
-            Where a section or a setting is unknown, or has a value that is not allowed.
+        Raises SettingsError where a section or a setting is unknown, or has a value that is not allowed.
         """
         try:
             return PrepareSettings(WindowSettings(**values["windows"]), CleaningSettings(**values["cleaning"]))
@@ -54,23 +51,13 @@ class PrepareSettings:
 def prepare_recording(recording: Recording, settings: PrepareSettings | None = None) -> PreparedRecording:
     """Return a recording cleaned, cut and measured: what a store would hold of it.
 
-    Parameters
-    ----------
-    recording : Recording
-        As loaded; its intervals give the labelled windows.
-    settings : PrepareSettings, optional
-        None means the default settings. For ``predict``: the settings that the model was trained with.
+    Raises RecordingError where no signal is left after cleaning, or the recording is shorter than one window. Raises
+    SettingsError where the window settings are not positive numbers.
 
-    Raises
-    ------
-    RecordingError
-        Where no signal is left after cleaning, or the recording is shorter than one window.
-    SettingsError
-        Where the window settings are not positive numbers.
+    The recording's intervals give the labelled windows; ``predict`` gives the settings that the model was trained with.
     """
     from biopercept.preprocessing.cleaning import clean_recording
-    from biopercept.preprocessing.features import compute_features
-    from biopercept.preprocessing.quality import window_quality
+    from biopercept.preprocessing.features import compute_features, window_quality
 
     settings = settings or PrepareSettings()
     length = settings.windows.length_seconds

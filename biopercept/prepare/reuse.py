@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from biopercept.errors import BioperceptError, OutputError, StoreError
+from biopercept.errors import BioperceptError, OutputError, SettingsError, StoreError
 from biopercept.files import content_hash
 from biopercept.prepare.log import LogRow, log_path
 from biopercept.prepare.recording import prepare_recording
@@ -53,10 +53,7 @@ def parts_folder(store: Path, *, restart: bool) -> Iterator[Path]:
 
     Temporary files of a run that died are removed. Call it as the only writer of the store.
 
-    Raises
-    ------
-    OutputError
-        Where the folder cannot be made, or a file or link is in its place.
+    Raises OutputError where the folder cannot be made, or a file or link is in its place.
     """
     parts = store.with_name(f"{store.name}.parts")
     if parts.is_symlink() or (parts.exists() and not parts.is_dir()):
@@ -82,6 +79,8 @@ def parts_folder(store: Path, *, restart: bool) -> Iterator[Path]:
 class Reusable:
     """The parts and the store of earlier runs.
 
+    Raises StoreError where the output is a file that no run of ours wrote, or of a newer schema.
+
     Parameters
     ----------
     store : Path
@@ -92,11 +91,6 @@ class Reusable:
         What a recording must have been prepared with.
     restart : bool
         True uses nothing of the store.
-
-    Raises
-    ------
-    StoreError
-        Where the output is a file that no run of ours wrote, or of a newer schema.
     """
 
     def __init__(self, store: Path, parts: Path, settings_hash: str, *, restart: bool) -> None:
@@ -131,8 +125,8 @@ class Reusable:
         try:
             with opened_recording(path, key) as group:
                 wanted = (source_hash, self._settings_hash)
-                held = (read_attribute(group, "source_hash"), read_attribute(group, "settings_hash"))
-                is_the_one = held == wanted and recording_key(*_ids(group)) == key
+                hashes = (read_attribute(group, "source_hash"), read_attribute(group, "settings_hash"))
+                is_the_one = hashes == wanted and recording_key(*_ids(group)) == key
                 if is_the_one and not is_intact(group):
                     self.is_damaged = True
                     return False
@@ -145,10 +139,7 @@ class Reusable:
 def reused_row(source: Path, entry: Entry) -> LogRow:
     """Return the log's row for a recording that is used again, with the counts it was stored with.
 
-    Raises
-    ------
-    StoreError
-        Where the source is damaged.
+    Raises StoreError where the source is damaged.
     """
     with opened_recording(source, recording_key(entry.subject, entry.session, entry.recording)) as group:
         is_labelled = child(child(group, "windows", is_group=True), "is_labelled", is_group=False)[:]
@@ -165,19 +156,41 @@ def reused_row(source: Path, entry: Entry) -> LogRow:
         )
 
 
-def refuse_dropping(held: Collection[str], wanted: Collection[str], in_study: Collection[str], store: Path) -> None:
+def refuse_dropping(stored: Collection[str], wanted: Collection[str], in_study: Collection[str], store: Path) -> None:
     """Refuse a run that would leave out recordings that the store holds and the study still has.
 
-    Raises
-    ------
-    StoreError
-        With how many they are and what to do.
+    Raises StoreError with how many they are and what to do.
     """
-    dropped = (set(held) & set(in_study)) - set(wanted)
+    dropped = (set(stored) & set(in_study)) - set(wanted)
     if dropped:
         raise StoreError(
             f"{store.name} holds {len(dropped)} recordings of subjects that are not selected now and would be lost; "
             "prepare the selection into another output, or add --restart to begin anew"
+        )
+
+
+def refuse_other_settings(store: Path, study: str, settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse to replace a store of another study, or one that was prepared with other settings.
+
+    Raises SettingsError naming what differs.
+    """
+    try:
+        with open_store(store) as opened:
+            name, earlier = opened.name, dict(opened.settings)
+    except StoreError:
+        return  # there is none, or it is damaged
+    differing = [
+        f"{section}.{key} {stored} (here {settings[section][key]})"
+        for section, values in earlier.items()
+        for key, stored in values.items()
+        if settings.get(section, {}).get(key, stored) != stored
+    ]
+    if name != study:
+        differing.insert(0, f"study {name} (here {study})")
+    if differing:
+        raise SettingsError(
+            f"{store.name} is there already, prepared with {', '.join(differing)}; choose another output or add "
+            "--overwrite"
         )
 
 
@@ -246,18 +259,15 @@ def _stem(name: str) -> str:
 def source_hash(study: Study, entry: Entry, finder: SourceFiles) -> str:
     """Return the SHA-256 of everything a recording is read from: bytes and names of files, offsets, labels, overrides.
 
-    Raises
-    ------
-    OSError
-        Where a file cannot be read.
+    Raises OSError where a file cannot be read.
     """
-    held = [
+    described = [
         [[member.name, content_hash(member)] for member in finder.of(file.path)] + [file.path.name, file.offset_seconds]
         for file in entry.files
     ]
     intervals = [[i.onset_seconds, i.duration_seconds, i.label] for i in entry.intervals]
     overrides = {pattern: asdict(override) for pattern, override in study.overrides.items()}
-    return _hash_of([held, entry.condition, intervals, overrides])
+    return _hash_of([described, entry.condition, intervals, overrides])
 
 
 def settings_hash(settings: dict[str, Any], feature_names: tuple[str, ...]) -> str:
@@ -315,5 +325,5 @@ def imports(source: str, package: str) -> set[str]:
     return names
 
 
-def _hash_of(held: Any) -> str:
-    return hashlib.sha256(json.dumps(held, sort_keys=True).encode("utf-8")).hexdigest()
+def _hash_of(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode("utf-8")).hexdigest()

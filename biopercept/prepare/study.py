@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from biopercept.errors import BioperceptError, OutputError, SettingsError
 from biopercept.files import only_writer
-from biopercept.parallel import Limits, Lost, run_in_children
+from biopercept.parallel import ONE_THREAD, ChildProcesses, Executor, Limits, Lost, Work
 from biopercept.prepare.log import LogRow, log_path, write_log
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
 from biopercept.prepare.reuse import (
@@ -28,6 +29,7 @@ from biopercept.prepare.reuse import (
     parts_folder,
     refuse_dropping,
     refuse_other_file,
+    refuse_other_settings,
     reused_row,
     settings_hash,
     source_hash,
@@ -40,29 +42,26 @@ from biopercept.studies.labels import labels_of
 from biopercept.studies.loading import load_entry
 from biopercept.studies.structure import Entry, Study
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 OnProgress = Callable[[int, int, LogRow], None]
 
 
 @dataclass(frozen=True)
 class PrepareSummary:
-    """What became of a study.
-
-    Attributes
-    ----------
-    store : Path or None
-        The store; None where not one recording could be prepared and none was written.
-    log : Path
-        The table with a row per recording.
-    rows : tuple of LogRow
-        In the order of the study.
-    seconds : float
-        Wall-clock time.
-    """
+    """What became of a study: rows in its order, wall-clock seconds, and the store, None where nothing was prepared."""
 
     store: Path | None
     log: Path
     rows: tuple[LogRow, ...]
     seconds: float
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per recording: what became of it, with its windows and what was left out of them."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(row) for row in self.rows]).rename(columns={"subject": "participant_id"})
 
     def count(self, status: str) -> int:
         """Return how many recordings have a status: "prepared", "reused", "failed", "not done"."""
@@ -75,10 +74,12 @@ class PrepareRun:
 
     Attributes
     ----------
-    n_jobs : int
-        Child processes.
+    n_jobs : int or Executor
+        Child processes, or what prepares recordings elsewhere.
     restart : bool
         Use nothing that an earlier run prepared.
+    overwrite : bool
+        Replace a store of other settings, or of another study.
     isolate : bool
         False prepares in this process, one after the other, for debugging and for scripts without a main guard: a
         recording that crashes or hangs then takes the run with it, and sums may differ in the last digit unless
@@ -87,8 +88,9 @@ class PrepareRun:
         What one recording may use.
     """
 
-    n_jobs: int = 1
+    n_jobs: int | Executor = 1
     restart: bool = False
+    overwrite: bool = False
     isolate: bool = True
     limits: Limits = field(default_factory=Limits)
 
@@ -96,10 +98,7 @@ class PrepareRun:
 def chosen_subjects(study: Study, subjects: Sequence[str] | None, exclude: Sequence[str] | None) -> tuple[str, ...]:
     """Return the subjects of a study that are among ``subjects`` (None: all of them) and not excluded, in its order.
 
-    Raises
-    ------
-    SettingsError
-        Where a subject is not in the study, or none is left.
+    Raises SettingsError where a subject is not in the study, or none is left.
     """
     unknown = [s for s in (*(subjects or ()), *(exclude or ())) if s not in study.subjects]
     if unknown:
@@ -123,25 +122,17 @@ def prepare_study(
 ) -> PrepareSummary:
     """Prepare every recording of a study and write the store and its log.
 
+    Raises StoreError where ``output`` is something else than a store, or holds recordings that this run would drop.
+    Raises SettingsError where the settings cannot be used, or a subject is not in the study. Raises OutputError where
+    nothing can be written there (disk full, read-only). Raises BusyError where another process is preparing into the
+    same store.
+
     Parameters
     ----------
     output : Path
         The store, an .h5 file. Its parts lie in ``OUTPUT.parts`` until it is whole.
-    subjects : sequence of str, optional
-        Only these; see :func:`chosen_subjects`.
     on_progress : callable, optional
         Called as ``on_progress(n_done, n_recordings, row)`` after each recording.
-
-    Raises
-    ------
-    StoreError
-        Where ``output`` is something else than a store, or holds recordings that this run would drop.
-    SettingsError
-        Where the settings cannot be used, or a subject is not in the study.
-    OutputError
-        Where nothing can be written there (disk full, read-only).
-    BusyError
-        Where another process is preparing into the same store.
     """
     begun = time.monotonic()
     settings, run = settings or PrepareSettings(), run or PrepareRun()
@@ -149,6 +140,8 @@ def prepare_study(
     kept = chosen_subjects(study, subjects, None)
     chosen = replace(study, entries=tuple(entry for entry in study.entries if entry.subject in kept))
     refuse_other_file(output)
+    if not (run.restart or run.overwrite):
+        refuse_other_settings(output, study.name, settings.as_plain_values())
     with only_writer(output), parts_folder(output, restart=run.restart) as parts:
         context = PrepareContext(chosen, settings, _settings_hash(settings))
         reusable = Reusable(output, parts, context.settings_hash, restart=run.restart)
@@ -244,8 +237,8 @@ def _results(
 ) -> Iterator[tuple[int, LogRow | Unwritable | Lost]]:
     """Yield the index of each job and what became of it, as they come."""
     if run.isolate:
-        n_processes = max(1, min(run.n_jobs, len(jobs)))
-        yield from run_in_children(prepare_one, context, jobs, n_processes=n_processes, limits=run.limits)
+        executor = ChildProcesses(run.n_jobs, run.limits, ONE_THREAD) if isinstance(run.n_jobs, int) else run.n_jobs
+        yield from executor.run(Work(prepare_one, None, context), jobs)
         return
     for index, job in enumerate(jobs):
         yield index, prepare_one(context, job)

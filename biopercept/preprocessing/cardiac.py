@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.modalities import DERIVED_RATE, MODALITIES
-from biopercept.preprocessing.gaps import BoolArray, bridged, stretches
+from biopercept.preprocessing.gaps import BoolArray, bridged, segments
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray, Signal
 
@@ -56,12 +56,7 @@ _LF_HZ, _HF_HZ = (0.04, 0.15), (0.15, 0.40)
 def ecg_beats(raw: FloatArray, signal: Signal, settings: CleaningSettings) -> tuple[Beats, tuple[str, ...]]:
     """Return the beats of one screened ECG channel, and notes.
 
-    Parameters
-    ----------
-    raw : array, shape (n_samples,)
-        Screened samples at the signal's own rate, mV, NaN where masked.
-    signal : Signal
-        Gives rate, start and name.
+    ``raw`` are its screened samples at the signal's own rate, (n_samples,) in mV, NaN where masked.
     """
     if signal.sampling_rate < MIN_ECG_RATE:
         return no_beats(signal.name), (_too_slow(signal, MIN_ECG_RATE),)
@@ -81,12 +76,7 @@ def bvp_beats(raw: FloatArray, signal: Signal, settings: CleaningSettings) -> tu
 def device_beats(signal: Signal, intervals: FloatArray, settings: CleaningSettings) -> Beats:
     """Return the beats that a device reported as inter-beat intervals.
 
-    Parameters
-    ----------
-    signal : Signal
-        Irregular; ``times`` are the ends of the intervals.
-    intervals : array, shape (n,)
-        Seconds, NaN where not plausible.
+    The signal's times are the ends of the intervals; ``intervals`` are in seconds, NaN where not plausible.
     """
     times = signal.sample_times()
     order = np.argsort(times, kind="stable")
@@ -135,12 +125,12 @@ class _PeakSearch:
 def _beats(
     raw: FloatArray, signal: Signal, settings: CleaningSettings, search: _PeakSearch
 ) -> tuple[Beats, tuple[str, ...]]:
-    """Find, check and time the beats of every stretch of one channel."""
+    """Find, check and time the beats of every segment of one channel."""
     rate = signal.sampling_rate
     parts: list[tuple[FloatArray, FloatArray, FloatArray]] = []
     notes: list[str] = []
-    for start, stop in stretches(raw, int(settings.bridge_seconds * rate), int(settings.heart_min_seconds * rate)):
-        beats = _beats_of_stretch(raw[start:stop], rate, settings, search)
+    for start, stop in segments(raw, int(settings.bridge_seconds * rate), int(settings.heart_min_seconds * rate)):
+        beats = _beats_of_segment(raw[start:stop], rate, settings, search)
         if isinstance(beats, str):
             notes.append(f"{signal.name}: no beats used in {start / rate:.0f}-{stop / rate:.0f} s, {beats}.")
             continue
@@ -154,22 +144,22 @@ def _beats(
     return Beats(times, intervals, amplitudes, signal.name), tuple(notes)
 
 
-def _beats_of_stretch(
+def _beats_of_segment(
     raw: FloatArray, rate: float, settings: CleaningSettings, search: _PeakSearch
 ) -> tuple[FloatArray, FloatArray] | str:
-    """Return peak positions (fractional samples) and amplitudes of a stretch, or why there are none."""
-    whole = bridged(raw)
-    if np.ptp(whole) == 0:
+    """Return peak positions (fractional samples) and amplitudes of a segment, or why there are none."""
+    segment = bridged(raw)
+    if np.ptp(segment) == 0:
         return "the signal is flat"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            cleaned, peaks = search.find(whole, rate, settings)
+            cleaned, peaks = search.find(segment, rate, settings)
         except (ValueError, IndexError, ZeroDivisionError, TypeError, np.linalg.LinAlgError) as error:
             return f"the detector could not work on it ({type(error).__name__})"
     if np.std(cleaned) < search.smallest:
         return f"what is left after filtering is too small ({np.std(cleaned):.2g})"
-    if np.std(cleaned) < settings.in_band_share * np.std(whole):
+    if np.std(cleaned) < settings.in_band_share * np.std(segment):
         return "almost nothing is left after filtering"
     peaks = peaks[np.isfinite(raw[np.clip(peaks, 0, len(raw) - 1)])]
     if len(peaks) < _MIN_BEATS:
@@ -199,10 +189,10 @@ def _pulse_peaks(raw: FloatArray, rate: float, settings: CleaningSettings) -> tu
 
 
 def _tidy(peaks: FloatArray, n_samples: int) -> IntArray:
-    """Return peaks as sorted distinct positions inside the stretch."""
+    """Return peaks as sorted distinct positions inside the segment."""
     given = np.asarray(peaks, dtype=np.float64)
-    whole = np.unique(given[np.isfinite(given)].astype(np.int64))
-    return whole[(whole >= 0) & (whole < n_samples)]
+    positions = np.unique(given[np.isfinite(given)].astype(np.int64))
+    return positions[(positions >= 0) & (positions < n_samples)]
 
 
 def _shape_correlation(cleaned: FloatArray, peaks: IntArray, before: int, after: int) -> FloatArray:
@@ -316,7 +306,7 @@ def _running_median(values: FloatArray) -> FloatArray:
 
 
 def _coverage(times: FloatArray, intervals: FloatArray) -> FloatArray:
-    """Return the share of the 20 s around each interval's middle that accepted intervals cover.
+    """Return the fraction of the 20 s around each interval's middle that accepted intervals cover.
 
     At the ends of the run only the time that the run has counts.
     """
@@ -335,14 +325,7 @@ def rate_series(beats: Beats, is_measured: BoolArray, times: FloatArray, setting
     """Return heart rate at grid ``times``, beats per minute: shape (n_times,).
 
     Linear between the middles of accepted intervals; NaN outside them, over holes longer than
-    ``heart_max_hole_seconds``, and wherever the source has no sample.
-
-    Parameters
-    ----------
-    is_measured : array of bool, shape (n_times,)
-        Whether the source was measured (not masked) at that time.
-    times : array, shape (n_times,)
-        Seconds on the recording's clock.
+    ``heart_max_hole_seconds``, and wherever the source has no sample (``is_measured``).
     """
     is_used = np.isfinite(beats.intervals)
     middles = beats.times[is_used] - beats.intervals[is_used] / 2
@@ -418,13 +401,7 @@ def _between(at: FloatArray, values: FloatArray, times: FloatArray, max_hole_sec
 
 
 def interval_features(beats: Beats, onsets: FloatArray, length_seconds: float) -> FloatArray:
-    """Return :data:`NAMES` for every window: (n_windows, 8), NaN where too few intervals were accepted.
-
-    Parameters
-    ----------
-    onsets : array, shape (n_windows,)
-        Seconds on the recording's clock.
-    """
+    """Return :data:`NAMES` for every window: (n_windows, 8), NaN where too few intervals were accepted."""
     out = np.full((len(onsets), len(NAMES)), np.nan)
     out[:, -1] = 0.0
     if len(beats) == 0:
@@ -442,8 +419,8 @@ def interval_features(beats: Beats, onsets: FloatArray, length_seconds: float) -
 def _of_window(times: FloatArray, intervals: FloatArray, differences: FloatArray, length: float) -> FloatArray:
     out = np.full(len(NAMES), np.nan)
     is_used = np.isfinite(intervals)
-    share = min(float(intervals[is_used].sum()) / 1000.0 / length, 1.0)
-    out[-1] = share
+    fraction = min(float(intervals[is_used].sum()) / 1000.0 / length, 1.0)
+    out[-1] = fraction
     if is_used.sum() < _MIN_INTERVALS:
         return out
     nn = intervals[is_used]
@@ -452,7 +429,7 @@ def _of_window(times: FloatArray, intervals: FloatArray, differences: FloatArray
     if len(steps) >= _MIN_INTERVALS:
         out[2] = np.log(np.sqrt(np.mean(np.square(steps))) + 1.0)
         out[3] = np.mean(np.abs(steps) > 50.0)
-    if length >= _MIN_SPECTRUM_SECONDS and share >= _MIN_SPECTRUM_COVERAGE:
+    if length >= _MIN_SPECTRUM_SECONDS and fraction >= _MIN_SPECTRUM_COVERAGE:
         out[4:7] = _spectrum(times[is_used], nn)
     return out
 

@@ -7,7 +7,8 @@ The steps, for each signal:
 3. filter segment by segment: gaps up to ``bridge_seconds`` are bridged for the filter and stay masked,
    longer gaps end the segment (:mod:`biopercept.preprocessing.gaps`);
 4. bring a signal that is faster than its modality's model rate to that rate;
-5. derive the 4 Hz series (:mod:`biopercept.preprocessing.derived`).
+5. derive the 4 Hz series (:mod:`biopercept.preprocessing.derived`);
+6. rate the quality of each second.
 
 Nothing is filled: a masked sample is NaN in every output.
 """
@@ -15,18 +16,18 @@ Nothing is filled: a masked sample is NaN in every output.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from biopercept.errors import RecordingError
-from biopercept.modalities import MODALITIES, UNKNOWN
+from biopercept.modalities import DERIVED_RATE, MODALITIES, UNKNOWN
 from biopercept.preprocessing.cardiac import Beats, device_beats, interval_series
 from biopercept.preprocessing.derived import Derived, Measured, derive
 from biopercept.preprocessing.eeg import average_referenced, bad_channels, without_hum
 from biopercept.preprocessing.electrodermal import SkinResponses, without_jumps
-from biopercept.preprocessing.gaps import BoolArray, at_rate, band_fits, filtered, grid_times, long_runs
-from biopercept.preprocessing.quality import recording_quality
+from biopercept.preprocessing.gaps import BoolArray, at_rate, band_fits, filtered, grid_times, long_runs, moving_mean
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray, Recording, Signal
 
@@ -35,8 +36,9 @@ _NOTCHED = frozenset({"eeg", "emg", "ecg"})
 _MAY_STAND_STILL = frozenset({"temp", "hr", "spo2", "ibi", "acc"})
 _SATURATES = frozenset({"ecg", "bvp", "emg", "eeg", "eog"})
 MISSING = "missing"
-MIN_REPORTED_SHARE = 0.001
-"""Share of a channel's samples below which masking is not worth a sentence."""
+_RHYTHM_SECONDS = 11  # beats and breaths come one by one: whether they are there is judged over this many
+MIN_REPORTED_FRACTION = 0.001
+"""Fraction of a channel's samples below which masking is not worth a sentence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,17 +69,9 @@ class CleanRecording:
 def clean_recording(recording: Recording, settings: CleaningSettings | None = None) -> CleanRecording:
     """Return the recording cleaned as a whole, with derived series, quality and notes.
 
-    Parameters
-    ----------
-    recording : Recording
-        As loaded. Irregular inter-beat intervals become a regular 4 Hz series.
-    settings : CleaningSettings, optional
-        None means the default settings.
+    Raises RecordingError where nothing is left: no signal that is understood has a valid sample.
 
-    Raises
-    ------
-    RecordingError
-        Where nothing is left: no signal that is understood has a valid sample.
+    Irregular inter-beat intervals become a regular 4 Hz series.
     """
     settings = settings or CleaningSettings()
     notes: list[str] = []
@@ -98,7 +92,7 @@ def clean_recording(recording: Recording, settings: CleaningSettings | None = No
     notes.extend(derived.notes)
     signals = tuple(one.cleaned for one in measured) + tuple(_unique(derived, measured))
     cleaned = replace(recording, signals=signals, notes=(*recording.notes, *notes))
-    quality = recording_quality(cleaned, derived.is_understood, settings, duration_seconds)
+    quality = _recording_quality(cleaned, derived.is_understood, settings, duration_seconds)
     return CleanRecording(cleaned, quality, tuple(notes), derived.beats, derived.responses)
 
 
@@ -158,7 +152,7 @@ def _clean_signal(signal: Signal, times: FloatArray, settings: CleaningSettings)
     low, high = modality.band_hz
     samples = without_hum(raw, rate, settings) if signal.modality in _NOTCHED else raw
     samples = filtered(samples, rate, low, high, bridge_seconds=bridge)
-    notes += _short_stretches(raw, samples, signal)
+    notes += _short_segments(raw, samples, signal)
     samples, more = _empty_masked(raw, samples, signal, settings)
     notes += more
     if signal.modality == "eda":
@@ -168,41 +162,21 @@ def _clean_signal(signal: Signal, times: FloatArray, settings: CleaningSettings)
         notes += more
     if rate > modality.model_rate:
         samples, rate = at_rate(samples, rate, modality.model_rate), modality.model_rate
-    cleaned = Signal.from_samples(
-        signal.name,
-        signal.modality,
-        signal.unit,
-        rate,
-        samples,
-        start_seconds=signal.start_seconds,
-        channels=signal.channels,
-        source=signal.source,
-        recognised_by=signal.recognised_by,
-        derived_from=signal.derived_from,
-    )
-    return Measured(signal, raw, cleaned), notes
+    return Measured(signal, raw, signal.with_samples(samples, rate)), notes
 
 
 def _regular_intervals(signal: Signal, raw: FloatArray, times: FloatArray, settings: CleaningSettings) -> Signal:
-    beats = device_beats(signal, raw[0], settings)
-    return Signal.from_samples(
-        signal.name,
-        signal.modality,
-        signal.unit,
-        MODALITIES["ibi"].model_rate,
-        interval_series(beats, times, settings),
-        channels=signal.channels[:1],
-        source=signal.source,
-        recognised_by=signal.recognised_by,
-    )
+    series = interval_series(device_beats(signal, raw[0], settings), times, settings)
+    regular = replace(signal, start_seconds=0.0, times=None, channels=signal.channels[:1])
+    return regular.with_samples(series, MODALITIES["ibi"].model_rate)
 
 
-def _short_stretches(raw: FloatArray, samples: FloatArray, signal: Signal) -> tuple[str, ...]:
+def _short_segments(raw: FloatArray, samples: FloatArray, signal: Signal) -> tuple[str, ...]:
     """Return a note on the samples that no filter could be run over."""
-    share = float((np.isfinite(raw) & ~np.isfinite(samples)).mean())
-    if share < MIN_REPORTED_SHARE:
+    fraction = float((np.isfinite(raw) & ~np.isfinite(samples)).mean())
+    if fraction < MIN_REPORTED_FRACTION:
         return ()
-    return (f"{signal.name}: {100 * share:.1f} % masked, in stretches too short to be filtered.",)
+    return (f"{signal.name}: {100 * fraction:.1f} % masked, in stretches too short to be filtered.",)
 
 
 def _empty_masked(
@@ -245,36 +219,27 @@ def _referenced(samples: FloatArray, signal: Signal, settings: CleaningSettings)
 
 
 def screened(samples: FloatArray, signal: Signal, settings: CleaningSettings) -> tuple[FloatArray, tuple[str, ...]]:
-    """Return a copy of ``samples`` with impossible stretches as NaN, and one note per reason.
+    """Return a copy of ``samples`` with impossible segments as NaN, and one note per reason.
 
     Masked are: samples that are not finite, outside the modality's plausible range, in a flat run
     (no sensor is so still), or in a run at the channel's highest or lowest value (saturation).
-
-    Parameters
-    ----------
-    samples : array, shape (n_channels, n_samples)
-        In the modality's unit.
-    signal : Signal
-        Gives modality, rate and channel names.
-    settings : CleaningSettings
-        Lengths of runs.
     """
     out = samples.copy()
-    shares: dict[str, dict[str, float]] = {}
+    fractions: dict[str, dict[str, float]] = {}
     for channel, name in enumerate(signal.channel_names):
         row = out[channel]
         for reason, is_bad in _faults(row.copy(), signal, settings):
             if reason != MISSING:
                 is_bad = is_bad & np.isfinite(row)  # a sample is counted under the first reason only
-            share = float(is_bad.mean())
+            fraction = float(is_bad.mean())
             row[is_bad] = np.nan
-            if share >= MIN_REPORTED_SHARE:
-                shares.setdefault(reason, {})[name] = share
-    return out, tuple(_note(signal, reason, by_channel) for reason, by_channel in shares.items())
+            if fraction >= MIN_REPORTED_FRACTION:
+                fractions.setdefault(reason, {})[name] = fraction
+    return out, tuple(_note(signal, reason, by_channel) for reason, by_channel in fractions.items())
 
 
 def _note(signal: Signal, reason: str, by_channel: dict[str, float]) -> str:
-    """Return one sentence for all the channels that share a fault."""
+    """Return one sentence for all the channels with the same fault."""
     worst = 100 * max(by_channel.values())
     if signal.n_channels == 1:
         return f"{signal.name}: {worst:.1f} % masked, {reason}."
@@ -333,3 +298,56 @@ def _clipped(row: FloatArray, min_samples: int) -> BoolArray:
         at_top = row >= np.nanmax(row)
         at_bottom = row <= np.nanmin(row)
     return long_runs(at_top, min_samples) | long_runs(at_bottom, min_samples)
+
+
+def _recording_quality(
+    cleaned: Recording, is_understood: Mapping[str, BoolArray], settings: CleaningSettings, duration_seconds: float
+) -> dict[str, FloatArray]:
+    """Return, for every signal by name, the quality of each second: (n_channels, n_seconds) in [0, 1].
+
+    Quality is the fraction of the second's samples that is valid. For a signal that should carry a rhythm (ECG, pulse,
+    respiration) it is multiplied by the fraction of the 11 s around in which that rhythm was found
+    (``is_understood``, at 4 Hz, by name); a second of EEG with a value beyond ``eeg_artefact_uv`` counts half.
+    Seconds outside a signal have quality 0.
+    """
+    n_seconds = math.ceil(duration_seconds - 1e-9)
+    out: dict[str, FloatArray] = {}
+    for signal in cleaned.signals:
+        samples = signal.read()
+        quality = _per_second(np.isfinite(samples).astype(np.float64), signal, n_seconds, np.add)
+        if signal.modality == "eeg":
+            largest = _per_second(np.abs(np.nan_to_num(samples)), signal, n_seconds, np.maximum)
+            quality = np.where(largest > settings.eeg_artefact_uv, 0.5 * quality, quality)
+        if signal.name in is_understood:
+            quality = quality * _rhythm_fraction(is_understood[signal.name], n_seconds)
+        out[signal.name] = quality
+    return out
+
+
+def _per_second(values: FloatArray, signal: Signal, n_seconds: int, gather: np.ufunc) -> FloatArray:
+    """Return the sum as a fraction of the second's samples, or the maximum, of each second: (n_channels, n_seconds)."""
+    second = np.floor(signal.sample_times() + 1e-9).astype(np.int64)
+    inside = (second >= 0) & (second < n_seconds)
+    second = second[inside]
+    out = np.zeros((len(values), n_seconds))
+    if signal.sampling_rate < 1.0:  # one sample stands for several seconds
+        nearest = ((np.arange(n_seconds) + 0.5 - signal.start_seconds) * signal.sampling_rate).astype(np.int64)
+        known = (nearest >= 0) & (nearest < values.shape[1])
+        out[:, known] = values[:, nearest[known]]
+        return out
+    for channel, row in enumerate(values):
+        gather.at(out[channel], second, row[inside])
+    if gather is np.add:
+        # The first and last second of a signal may hold few samples: of a whole second, so they count less.
+        out /= math.floor(signal.sampling_rate)
+    return np.minimum(out, 1.0) if gather is np.add else out
+
+
+def _rhythm_fraction(is_understood: BoolArray, n_seconds: int) -> FloatArray:
+    """Return the fraction of the 11 s around each second in which the rhythm was found: (n_seconds,)."""
+    per_second = np.zeros(n_seconds)
+    n = np.zeros(n_seconds)
+    second = (np.arange(len(is_understood)) / DERIVED_RATE).astype(np.int64)
+    np.add.at(per_second, second, is_understood)
+    np.add.at(n, second, 1.0)
+    return moving_mean(per_second / np.maximum(n, 1.0), _RHYTHM_SECONDS)

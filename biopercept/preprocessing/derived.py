@@ -6,7 +6,7 @@ gives no ground for a value. Where several signals could give one series, the ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -66,18 +66,9 @@ class Derived:
         if not np.isfinite(series).any():
             self.notes.append(f"{modality}: not derived, {source} gives no usable value.")
             return
-        self.signals.append(
-            Signal.from_samples(
-                modality,
-                modality,
-                MODALITIES[modality].unit,
-                DERIVED_RATE,
-                series,
-                channels=channels or (Channel(modality),),
-                recognised_by="derived",
-                derived_from=source,
-            )
-        )
+        unit, channels = MODALITIES[modality].unit, channels or (Channel(modality),)
+        signal = Signal.from_samples(modality, modality, unit, DERIVED_RATE, series, channels)
+        self.signals.append(replace(signal, recognised_by="derived", derived_from=source))
 
 
 def derive(measured: list[Measured], times: FloatArray, settings: CleaningSettings) -> Derived:
@@ -97,20 +88,20 @@ def _of(measured: list[Measured], modality: str) -> list[Measured]:
 
 
 def _best(derived: Derived, candidates: list[Measured], purpose: str) -> tuple[Measured, int] | None:
-    """Return the signal and channel with the largest valid share (the first of equals); note the choice."""
-    shares = [
+    """Return the signal and channel with the largest valid fraction (the first of equals); note the choice."""
+    fractions = [
         (float(np.isfinite(row).sum()) / one.original.sampling_rate, -i, -c)
         for i, one in enumerate(candidates)
         for c, row in enumerate(one.screened)
     ]
-    if not shares:
+    if not fractions:
         return None
-    _, i, c = max(shares)
+    _, i, c = max(fractions)
     one = candidates[-i]
-    if len(shares) > 1:
+    if len(fractions) > 1:
         derived.notes.append(
             f"{purpose}: taken from {one.original.name}, channel {one.original.channel_names[-c]}, "
-            f"the most complete of {len(shares)} channels."
+            f"the most complete of {len(fractions)} channels."
         )
     return one, -c
 
@@ -284,16 +275,8 @@ def log_activity(
 
     The root mean square, over one second, of the length of the band-passed acceleration.
 
-    Parameters
-    ----------
-    acceleration : array, shape (n_axes, n_samples)
-        g, NaN where masked. Any number of axes.
-    sampling_rate : float
-        Hz; the upper edge gives way to what the rate allows.
-    times : array, shape (n_times,)
-        Seconds on the recording's clock.
-    start_seconds : float
-        Time of the first sample.
+    ``acceleration`` is (n_axes, n_samples) in g, NaN where masked; the band's upper edge gives way to what the rate
+    allows.
     """
     low, high = MOVEMENT_HZ
     moving = filtered(acceleration, sampling_rate, low, high, bridge_seconds=settings.bridge_seconds, order=2)
@@ -307,16 +290,7 @@ def log_envelope(
 ) -> FloatArray:
     """Return the log of the moving root mean square at grid ``times``, log mV: (n_channels, n_times).
 
-    Parameters
-    ----------
-    cleaned : array, shape (n_channels, n_samples)
-        Band-passed, mV, NaN where masked.
-    sampling_rate : float
-        Hz.
-    times : array, shape (n_times,)
-        Seconds on the recording's clock.
-    start_seconds : float
-        Time of the first sample.
+    ``cleaned`` is (n_channels, n_samples), band-passed, mV, NaN where masked.
     """
     power = moving_mean(np.square(cleaned), round(settings.emg_envelope_seconds * sampling_rate))
     envelope = np.log(np.sqrt(np.maximum(power, 0.0)) + LOWEST_ENVELOPE)

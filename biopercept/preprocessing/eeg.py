@@ -60,42 +60,27 @@ NAMES = (
 
 
 def without_hum(samples: FloatArray, sampling_rate: float, settings: CleaningSettings) -> FloatArray:
-    """Return the channels with mains hum notched out, stretch by stretch; unchanged where the rate is too low.
-
-    Parameters
-    ----------
-    samples : array, shape (n_channels, n_samples)
-        NaN where masked.
-    sampling_rate : float
-        Hz.
-    settings : CleaningSettings
-        ``powerline_hz`` of 0 means no notch.
-    """
+    """Return the channels with mains hum notched out, segment by segment; unchanged where the rate is too low."""
     from scipy.signal import filtfilt, iirnotch
 
-    from biopercept.preprocessing.gaps import apply_by_stretch
+    from biopercept.preprocessing.gaps import apply_by_segment
 
     hum = settings.powerline_hz
     if hum == 0 or hum >= 0.45 * sampling_rate:
         return samples
     numerator, denominator = iirnotch(hum, 30.0, fs=sampling_rate)
 
-    def work(stretch: FloatArray) -> FloatArray:
-        return np.asarray(filtfilt(numerator, denominator, stretch), dtype=np.float64)
+    def work(segment: FloatArray) -> FloatArray:
+        return np.asarray(filtfilt(numerator, denominator, segment), dtype=np.float64)
 
     gap = int(settings.bridge_seconds * sampling_rate)
-    return apply_by_stretch(samples, work, max_gap_samples=gap, min_samples=int(sampling_rate))
+    return apply_by_segment(samples, work, max_gap_samples=gap, min_samples=int(sampling_rate))
 
 
 def bad_channels(samples: FloatArray, sampling_rate: float, settings: CleaningSettings) -> dict[int, str]:
     """Return which channels are bad, and why.
 
-    Parameters
-    ----------
-    samples : array, shape (n_channels, n_samples)
-        Filtered, before re-referencing, uV, NaN where masked.
-    sampling_rate : float
-        Hz.
+    ``samples`` are (n_channels, n_samples), filtered, before re-referencing, uV, NaN where masked.
     """
     faults: dict[int, str] = {}
     is_valid = np.isfinite(samples)
@@ -120,14 +105,14 @@ def bad_channels(samples: FloatArray, sampling_rate: float, settings: CleaningSe
 
 def _deviating(spread: FloatArray, good: list[int], settings: CleaningSettings) -> dict[int, str]:
     logs = np.log(spread[good])
-    centre = np.median(logs)
+    median = np.median(logs)
     # The floor keeps ordinary differences, such as strong alpha at the back, from counting; the ceiling keeps
     # a montage of loud and quiet regions from hiding a channel that is far louder than any.
-    scale = float(np.clip(1.4826 * np.median(np.abs(logs - centre)), 0.35, 0.4))
+    scale = float(np.clip(1.4826 * np.median(np.abs(logs - median)), 0.35, 0.4))
     return {
-        channel: f"amplitude {np.exp(value - centre):.3g} times the median channel's"
+        channel: f"amplitude {np.exp(value - median):.3g} times the median channel's"
         for channel, value in zip(good, logs, strict=True)
-        if abs(value - centre) > settings.eeg_max_deviation * scale
+        if abs(value - median) > settings.eeg_max_deviation * scale
     }
 
 
@@ -174,19 +159,7 @@ def band_power(
     start_seconds: float,
     settings: CleaningSettings,
 ) -> FloatArray | None:
-    """Return log power in a band at grid ``times``, log uV^2: (n_channels, n_times); None where the rate is too low.
-
-    Parameters
-    ----------
-    cleaned : array, shape (n_channels, n_samples)
-        uV, NaN where masked.
-    sampling_rate : float
-        Hz.
-    times : array, shape (n_times,)
-        Seconds on the recording's clock.
-    start_seconds : float
-        Time of the first sample.
-    """
+    """Return log power in a band at grid ``times``, log uV^2: (n_channels, n_times); None where the rate is too low."""
     low, high = band_hz
     if high >= 0.45 * sampling_rate or filter_sections(sampling_rate, low, high) is None:
         return None
@@ -218,12 +191,7 @@ def _side(channel_name: str) -> int:
 def band_features(series: Mapping[str, Signal], onsets: FloatArray, length_seconds: float) -> FloatArray:
     """Return :data:`NAMES` for every window: (n_windows, 34), NaN where a region has no channel.
 
-    Parameters
-    ----------
-    series : mapping of str to Signal
-        The derived band series that the recording has, by modality ("eeg_alpha").
-    onsets : array, shape (n_windows,)
-        Seconds on the recording's clock.
+    ``series`` are the derived band series that the recording has, by modality ("eeg_alpha").
     """
     columns: dict[str, FloatArray] = {name: np.full(len(onsets), np.nan) for name in NAMES}
     for band, signal in series.items():

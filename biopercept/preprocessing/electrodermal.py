@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from biopercept.preprocessing.gaps import apply_by_stretch, runs_of
+from biopercept.preprocessing.gaps import apply_by_segment, runs_of
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray
 
@@ -29,12 +29,8 @@ _MIN_RISE_SECONDS, _MAX_RISE_SECONDS = 0.5, 10.0
 class SkinResponses:
     """Skin conductance responses of one recording.
 
-    Attributes
-    ----------
-    times : array, shape (n,)
-        Seconds of each peak on the recording's clock, increasing.
-    amplitudes : array, shape (n,)
-        Rise from trough to peak, uS.
+    ``times`` are those of the peaks, seconds on the recording's clock, increasing; ``amplitudes`` the rise from trough
+    to peak, uS.
     """
 
     times: FloatArray
@@ -47,15 +43,7 @@ def no_responses() -> SkinResponses:
 
 
 def without_jumps(samples: FloatArray, sampling_rate: float, settings: CleaningSettings) -> FloatArray:
-    """Return low-passed skin conductance with NaN where it changes faster than ``eda_max_slope`` (uS/s).
-
-    Parameters
-    ----------
-    samples : array, shape (n_channels, n_samples)
-        uS, NaN where masked.
-    sampling_rate : float
-        Hz.
-    """
+    """Return low-passed skin conductance with NaN where it changes faster than ``eda_max_slope`` (uS/s)."""
     out = samples.copy()
     with np.errstate(invalid="ignore"):
         is_jump = np.abs(np.diff(samples, axis=1)) * sampling_rate > settings.eda_max_slope
@@ -67,26 +55,18 @@ def without_jumps(samples: FloatArray, sampling_rate: float, settings: CleaningS
 def tonic_and_phasic(
     cleaned: FloatArray, sampling_rate: float, settings: CleaningSettings
 ) -> tuple[FloatArray, FloatArray]:
-    """Return tonic and phasic skin conductance of one channel, both uS, NaN where masked.
-
-    Parameters
-    ----------
-    cleaned : array, shape (n_samples,)
-        Low-passed, uS.
-    sampling_rate : float
-        Hz.
-    """
+    """Return tonic and phasic skin conductance of one channel, both uS, NaN where masked."""
     import neurokit2 as nk
 
-    def phasic_of(stretch: FloatArray) -> FloatArray:
-        if np.ptp(stretch) == 0:
-            return np.zeros_like(stretch)
+    def phasic_of(segment: FloatArray) -> FloatArray:
+        if np.ptp(segment) == 0:
+            return np.zeros_like(segment)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            parts = nk.eda_phasic(stretch, sampling_rate=sampling_rate, method="highpass", cutoff=settings.eda_tonic_hz)
+            parts = nk.eda_phasic(segment, sampling_rate=sampling_rate, method="highpass", cutoff=settings.eda_tonic_hz)
         return np.asarray(parts["EDA_Phasic"], dtype=np.float64)
 
-    phasic = apply_by_stretch(
+    phasic = apply_by_segment(
         cleaned[None, :],
         phasic_of,
         max_gap_samples=int(settings.slow_bridge_seconds * sampling_rate),

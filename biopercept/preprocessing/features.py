@@ -1,4 +1,4 @@
-"""Features: what a window says in numbers, from cleaned signals and beats, for every study the same names.
+"""Features and quality of windows: numbers from cleaned signals and beats, for every study the same names.
 
 No feature knows when in the recording its window lies. An absent sensor, or too little of it, is
 NaN. Where a quantity is positive and skewed its logarithm is given, and the name says so.
@@ -99,17 +99,7 @@ FEATURE_GROUPS: tuple[str, ...] = _GROUP_ORDER
 def compute_features(
     clean: CleanRecording, onsets: Sequence[float] | NDArray[np.float64], length_seconds: float
 ) -> NDArray[np.float32]:
-    """Return :data:`FEATURE_NAMES` for every window: (n_windows, n_features) float32, NaN where undefined.
-
-    Parameters
-    ----------
-    clean : CleanRecording
-        Cleaned once as a whole; nothing is cleaned or detected here.
-    onsets : sequence of float
-        Seconds on the recording's clock.
-    length_seconds : float
-        Length of every window.
-    """
+    """Return :data:`FEATURE_NAMES` for every window: (n_windows, n_features) float32, NaN where undefined."""
     at = np.asarray(onsets, dtype=np.float64)
     columns = [summary(_windows_of(clean, modality, at, length_seconds)) for name, modality, summary in _SERIES]
     bands = {s.modality: s for s in clean.recording.signals if s.modality in BANDS}
@@ -157,4 +147,23 @@ def _response_features(
     out[is_known, 0] = n[is_known] / valid_minutes[is_known]
     some = is_known & (n > 0)
     out[some, 1] = (total[last] - total[first])[some] / n[some]
+    return out
+
+
+def window_quality(
+    clean: CleanRecording, onsets: Sequence[float] | FloatArray, length_seconds: float
+) -> NDArray[np.float32]:
+    """Return the mean quality of every signal in every window: (n_windows, n_signals) float32 in [0, 1].
+
+    Columns follow ``clean.recording.signals``; channels of a signal are averaged.
+    """
+    starts = np.asarray(onsets, dtype=np.float64)
+    out = np.zeros((len(starts), len(clean.recording.signals)), dtype=np.float32)
+    for column, signal in enumerate(clean.recording.signals):
+        per_second = clean.quality[signal.name].mean(axis=0)
+        total = np.concatenate(([0.0], np.cumsum(per_second)))
+        n = len(per_second)
+        first = np.clip(np.floor(starts + 1e-9).astype(int), 0, n)
+        last = np.clip(np.maximum(np.floor(starts + length_seconds + 1e-9).astype(int), first + 1), 0, n)
+        out[:, column] = (total[last] - total[first]) / np.maximum(last - first, 1)
     return out

@@ -2,7 +2,7 @@
 
 The rule of the whole room: a missing or masked sample is NaN before and after. Gaps up to a
 stated length are bridged by a straight line so that a filter need not restart, and are masked
-again afterwards; at longer gaps every stretch is filtered on its own.
+again afterwards; at longer gaps every segment is filtered on its own.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def long_runs(is_true: BoolArray, min_samples: int) -> BoolArray:
     return kept
 
 
-def stretches(samples: FloatArray, max_gap_samples: int, min_samples: int) -> list[tuple[int, int]]:
-    """Return (start, stop) of the stretches of one channel that may be filtered as one.
+def segments(samples: FloatArray, max_gap_samples: int, min_samples: int) -> list[tuple[int, int]]:
+    """Return (start, stop) of the segments of one channel that may be filtered as one.
 
-    Gaps (NaN) of up to ``max_gap_samples`` do not end a stretch; stretches with fewer than
-    ``min_samples`` are not returned. A stretch starts and ends on a valid sample.
+    Gaps (NaN) of up to ``max_gap_samples`` do not end a segment; segments with fewer than
+    ``min_samples`` are not returned. A segment starts and ends on a valid sample.
     """
     merged: list[tuple[int, int]] = []
     for start, stop in runs_of(np.isfinite(samples)):
@@ -65,29 +65,29 @@ def bridged(samples: FloatArray) -> FloatArray:
     return np.interp(index, index[is_valid], samples[is_valid])
 
 
-def apply_by_stretch(
+def apply_by_segment(
     samples: FloatArray,
     work: Callable[[FloatArray], FloatArray],
     *,
     max_gap_samples: int,
     min_samples: int,
 ) -> FloatArray:
-    """Return ``work`` applied to every stretch of every channel, NaN elsewhere.
+    """Return ``work`` applied to every segment of every channel, NaN elsewhere.
 
     Parameters
     ----------
     samples : array, shape (n_channels, n_samples)
         NaN where missing.
     work : callable
-        Takes and returns one gap-free stretch, shape (n,).
+        Takes and returns one gap-free segment, shape (n,).
     max_gap_samples : int
-        Longer gaps end a stretch; shorter ones are bridged for ``work`` and masked again.
+        Longer gaps end a segment; shorter ones are bridged for ``work`` and masked again.
     min_samples : int
-        A shorter stretch becomes NaN.
+        A shorter segment becomes NaN.
     """
     out = np.full(samples.shape, np.nan)
     for channel, row in enumerate(samples):
-        for start, stop in stretches(row, max_gap_samples, min_samples):
+        for start, stop in segments(row, max_gap_samples, min_samples):
             out[channel, start:stop] = work(bridged(row[start:stop]))
     out[~np.isfinite(samples)] = np.nan
     return out
@@ -130,11 +130,11 @@ def filtered(
     bridge_seconds: float,
     order: int = 4,
 ) -> FloatArray:
-    """Return the channels band-passed without phase shift, stretch by stretch.
+    """Return the channels band-passed without phase shift, segment by segment.
 
-    A stretch too short for the filter (three periods of the high-pass edge, at most 5 s, or the
+    A segment too short for the filter (three periods of the high-pass edge, at most 5 s, or the
     filter's own padding) becomes NaN. A constant offset is removed before a high-pass, which makes
-    the edges of a stretch calm.
+    the edges of a segment calm.
     """
     from scipy.signal import sosfiltfilt
 
@@ -146,16 +146,16 @@ def filtered(
     if low_hz is not None:
         shortest = max(shortest, math.ceil(min(3.0 / low_hz, 5.0) * sampling_rate))
 
-    def work(stretch: FloatArray) -> FloatArray:
+    def work(segment: FloatArray) -> FloatArray:
         # sosfiltfilt's own padding is a few samples; a low edge needs padding of about one period.
         edge = low_hz if low_hz is not None else high_hz
         wanted = int(sampling_rate / edge) if edge else padding
-        pad = min(max(padding, wanted), len(stretch) - 1)
-        offset = np.median(stretch) if low_hz is not None else 0.0
-        return np.asarray(sosfiltfilt(sections, stretch - offset, padlen=pad), dtype=np.float64)
+        pad = min(max(padding, wanted), len(segment) - 1)
+        offset = np.median(segment) if low_hz is not None else 0.0
+        return np.asarray(sosfiltfilt(sections, segment - offset, padlen=pad), dtype=np.float64)
 
     gap = int(bridge_seconds * sampling_rate)
-    return apply_by_stretch(samples, work, max_gap_samples=gap, min_samples=shortest)
+    return apply_by_segment(samples, work, max_gap_samples=gap, min_samples=shortest)
 
 
 def at_rate(samples: FloatArray, sampling_rate: float, new_rate: float) -> FloatArray:
@@ -191,9 +191,9 @@ def moving_mean(samples: FloatArray, n_samples: int) -> FloatArray:
     size = max(int(n_samples), 1)
     is_valid = np.isfinite(samples)
     total = uniform_filter1d(np.where(is_valid, samples, 0.0), size, axis=-1, mode="constant")
-    share = uniform_filter1d(is_valid.astype(np.float64), size, axis=-1, mode="constant")
+    fraction = uniform_filter1d(is_valid.astype(np.float64), size, axis=-1, mode="constant")
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = total / share
+        mean = total / fraction
     mean[~is_valid] = np.nan
     return np.asarray(mean, dtype=np.float64)
 

@@ -3,7 +3,7 @@
 References
 ----------
 Khodadad et al. (2018), doi:10.1088/1361-6579/aad7e6 (extrema), through neurokit2. We differ in that a
-stretch whose power is not at breathing frequencies gives no rate at all, and that breaths far from
+segment whose power is not at breathing frequencies gives no rate at all, and that breaths far from
 their neighbours' period or far smaller than the others are not used.
 """
 
@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.modalities import MODALITIES
-from biopercept.preprocessing.gaps import BoolArray, bridged, stretches
+from biopercept.preprocessing.gaps import BoolArray, bridged, segments
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray
 
 _LOWEST_RATE, _HIGHEST_RATE = MODALITIES["resp_rate"].plausible
 _LONGEST_BREATH = 60.0 / _LOWEST_RATE
 _BREATHING_HZ = (0.08, 0.7)
-_SHARE_SECONDS = 30.0
+_FRACTION_SECONDS = 30.0
 _REACH_SECONDS = 5.0
 _MIN_BREATHS = 3
 _MEDIAN_BREATHS = 7
@@ -33,24 +33,15 @@ def rate_and_amplitude(
 ) -> tuple[FloatArray, FloatArray]:
     """Return respiration rate (1/min) and log amplitude at grid ``times``, each (n_times,), NaN where unknown.
 
-    Parameters
-    ----------
-    cleaned : array, shape (n_samples,)
-        Band-passed 0.05-3 Hz, NaN where masked.
-    sampling_rate : float
-        Hz.
-    times : array, shape (n_times,)
-        Seconds on the recording's clock.
-    start_seconds : float
-        Time of the first sample.
+    ``cleaned`` is (n_samples,), band-passed 0.05-3 Hz, NaN where masked.
     """
     runs: list[tuple[int, int, FloatArray, FloatArray]] = []
     is_breathing = np.zeros(len(cleaned), dtype=bool)
     gap = int(settings.slow_bridge_seconds * sampling_rate)
-    for start, stop in stretches(cleaned, gap, int(settings.resp_min_seconds * sampling_rate)):
-        whole = bridged(cleaned[start:stop])
-        is_breathing[start:stop] = _is_breathing(whole, sampling_rate, settings)
-        peaks, heights = _breaths(whole, sampling_rate)
+    for start, stop in segments(cleaned, gap, int(settings.resp_min_seconds * sampling_rate)):
+        segment = bridged(cleaned[start:stop])
+        is_breathing[start:stop] = _is_breathing(segment, sampling_rate, settings)
+        peaks, heights = _breaths(segment, sampling_rate)
         if len(peaks) >= _MIN_BREATHS:
             runs.append((start, stop, start_seconds + (start + peaks) / sampling_rate, heights))
     rate = np.full(len(times), np.nan)
@@ -71,17 +62,17 @@ def rate_and_amplitude(
     return rate, amplitude
 
 
-def _breaths(whole: FloatArray, sampling_rate: float) -> tuple[NDArray[np.int64], FloatArray]:
-    """Return sample positions of breath peaks in a gap-free stretch, and their heights above the trough before."""
+def _breaths(segment: FloatArray, sampling_rate: float) -> tuple[NDArray[np.int64], FloatArray]:
+    """Return sample positions of breath peaks in a gap-free segment, and their heights above the trough before."""
     import neurokit2 as nk
 
     none = np.empty(0, dtype=np.int64), np.empty(0)
-    if np.ptp(whole) == 0:
+    if np.ptp(segment) == 0:
         return none
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            info = nk.rsp_findpeaks(whole, sampling_rate=sampling_rate, method="khodadad2018")
+            info = nk.rsp_findpeaks(segment, sampling_rate=sampling_rate, method="khodadad2018")
         except (ValueError, IndexError, ZeroDivisionError, TypeError):
             return none
     peaks, troughs = (np.asarray(info[key], dtype=np.float64) for key in ("RSP_Peaks", "RSP_Troughs"))
@@ -89,7 +80,7 @@ def _breaths(whole: FloatArray, sampling_rate: float) -> tuple[NDArray[np.int64]
     starts = np.unique(troughs[np.isfinite(troughs)].astype(np.int64))
     before = np.searchsorted(starts, ends) - 1
     ends, before = ends[before >= 0], before[before >= 0]
-    heights = whole[ends] - whole[starts[before]]
+    heights = segment[ends] - segment[starts[before]]
     return ends[heights > 0], heights[heights > 0]
 
 
@@ -118,17 +109,17 @@ def _accepted(periods: FloatArray, settings: CleaningSettings) -> BoolArray:
     return is_alike & (periods <= 60.0 / _LOWEST_RATE) & (periods >= 60.0 / _HIGHEST_RATE)
 
 
-def _is_breathing(whole: FloatArray, sampling_rate: float, settings: CleaningSettings) -> BoolArray:
+def _is_breathing(segment: FloatArray, sampling_rate: float, settings: CleaningSettings) -> BoolArray:
     """Return where most of the power of the 30 s around lies at breathing frequencies."""
     from scipy.ndimage import uniform_filter1d
     from scipy.signal import butter, sosfiltfilt
 
     high = min(_BREATHING_HZ[1], 0.45 * sampling_rate)
     sections = butter(2, (_BREATHING_HZ[0], high), "bandpass", fs=sampling_rate, output="sos")
-    pad = min(int(5 * sampling_rate), len(whole) - 1)
-    inside = sosfiltfilt(sections, whole, padlen=pad)
-    size = min(int(_SHARE_SECONDS * sampling_rate), len(whole))
-    power = uniform_filter1d(np.square(whole - whole.mean()), size, mode="nearest")
+    pad = min(int(5 * sampling_rate), len(segment) - 1)
+    inside = sosfiltfilt(sections, segment, padlen=pad)
+    size = min(int(_FRACTION_SECONDS * sampling_rate), len(segment))
+    power = uniform_filter1d(np.square(segment - segment.mean()), size, mode="nearest")
     in_band = uniform_filter1d(np.square(inside), size, mode="nearest")
     return np.asarray((power > 0) & (in_band >= settings.resp_min_share * power))
 

@@ -30,17 +30,17 @@ class CleaningSettings:
     clip_seconds : float
         A run at the highest or lowest value of the channel this long is saturation (fast signals).
     heart_min_seconds : float
-        Shortest stretch in which beats are looked for, seconds.
+        Shortest segment in which beats are looked for, seconds.
     heart_min_correlation : float
         A beat whose shape correlates less than this with its neighbours' mean shape is no beat.
     heart_max_deviation : float
-        A beat interval further than this share from the local median interval is not used.
+        A beat interval further than this fraction from the local median interval is not used.
     heart_min_coverage : float
-        Where accepted intervals cover less than this share of the surrounding 20 s, none is used.
+        Where accepted intervals cover less than this fraction of the surrounding 20 s, none is used.
     heart_max_hole_seconds : float
         Heart rate is interpolated over rejected beats for up to this long, never over missing samples.
     pulse_agreement : float
-        Largest share by which a pulse interval may differ from the device's own heart rate.
+        Largest fraction by which a pulse interval may differ from the device's own heart rate.
     ecg_min_mv : float
         Standard deviation of filtered ECG below which there is no ECG, mV.
     eda_min_us : float
@@ -50,17 +50,17 @@ class CleaningSettings:
     eda_tonic_hz : float
         Border between tonic and phasic skin conductance, Hz.
     eda_min_seconds : float
-        Shortest stretch in which tonic and phasic are told apart, seconds.
+        Shortest segment in which tonic and phasic are separated, seconds.
     scr_min_us : float
         Smallest skin conductance response that is counted, uS.
     resp_min_seconds : float
-        Shortest stretch in which breaths are looked for, seconds.
+        Shortest segment in which breaths are looked for, seconds.
     resp_min_share : float
-        Share of power in 0.08-0.7 Hz (of 0.05-3 Hz) below which a stretch is not breathing.
+        Fraction of power in 0.08-0.7 Hz (of 0.05-3 Hz) below which a segment is not breathing.
     resp_max_deviation : float
         A breath whose period is longer or shorter than its neighbours' median by more than this factor is not used.
     resp_min_amplitude : float
-        A breath smaller than this share of the recording's large breaths (upper quartile) is not used.
+        A breath smaller than this fraction of the recording's large breaths (upper quartile) is not used.
     emg_min_mv : float
         Standard deviation of filtered EMG below which there is no EMG, mV.
     emg_envelope_seconds : float
@@ -75,7 +75,7 @@ class CleaningSettings:
     eeg_artefact_uv : float
         A second of EEG whose largest deviation is beyond this counts as doubtful, uV.
     in_band_share : float
-        Size after filtering, as a share of the change from sample to sample before, below which a signal is only hum.
+        Size after filtering, as a fraction of the change from sample to sample before; below it a signal is only hum.
 
     References
     ----------
@@ -119,10 +119,7 @@ class CleaningSettings:
     def __post_init__(self) -> None:
         """Refuse values that are no numbers or below zero.
 
-        Raises
-        ------
-        SettingsError
-            Names the setting, its value and what is allowed.
+        Raises SettingsError: names the setting, its value and what is allowed.
         """
         for row in fields(self):
             value = getattr(self, row.name)

@@ -28,7 +28,7 @@ AFTER_END = "window after the end of the recording"
 RECORDING_TOO_SHORT = "recording shorter than one window"
 NOT_FINITE = "interval whose onset or duration is not a number"
 MIN_COVERAGE = 0.5
-"""Share of a window's samples that must be valid for a summary to be given."""
+"""Fraction of a window's samples that must be valid for a summary to be given."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,7 @@ class WindowSettings:
     def __post_init__(self) -> None:
         """Refuse a window or a step of no length.
 
-        Raises
-        ------
-        SettingsError
-            Names the setting and its value.
+        Raises SettingsError: names the setting and its value.
         """
         for name, value in (("length_seconds", self.length_seconds), ("step_seconds", self.step_seconds)):
             if not (math.isfinite(value) and value > 0):
@@ -63,18 +60,9 @@ class WindowSettings:
 class Windows:
     """The windows of one recording: labelled ones first, then the grid, each in time order.
 
-    Attributes
-    ----------
-    onset : array of float64, shape (n,)
-        Seconds on the recording's clock.
-    label : array of str, shape (n,)
-        The interval's label; "" for a grid window.
-    stage : array of int64, shape (n,)
-        Index of the interval the window lies in; -1 for a grid window.
-    is_labelled : array of bool, shape (n,)
-        True for a labelled window, False for a grid window.
-    left_out : mapping of str to int
-        Why something was left out, and how many windows (or intervals, as the words say) it cost.
+    Onsets are seconds on the recording's clock. A grid window has the label "" and the stage -1; for a labelled window
+    the stage is the index of its interval. ``left_out`` says how many windows (or intervals, as the words say) were
+    excluded, by reason.
     """
 
     onset: NDArray[np.float64]
@@ -167,15 +155,7 @@ def _inside_interval(
 
 
 def windowed(series: FloatArray, onsets: FloatArray, length_seconds: float) -> FloatArray:
-    """Return the windows of one series on the derived grid: (n_windows, n_samples), NaN outside the series.
-
-    Parameters
-    ----------
-    series : array, shape (n_times,)
-        At 4 Hz from second zero.
-    onsets : array, shape (n_windows,)
-        Seconds.
-    """
+    """Return the windows of one series at 4 Hz from second zero: (n_windows, n_samples), NaN outside the series."""
     n = max(round(length_seconds * DERIVED_RATE), 1)
     index = np.round(np.asarray(onsets) * DERIVED_RATE).astype(np.int64)[:, None] + np.arange(n)
     inside = (index >= 0) & (index < len(series))
@@ -185,7 +165,7 @@ def windowed(series: FloatArray, onsets: FloatArray, length_seconds: float) -> F
 
 
 def coverage(windows: FloatArray) -> FloatArray:
-    """Return the share of valid samples of each window: (n_windows,)."""
+    """Return the fraction of valid samples of each window: (n_windows,)."""
     return np.asarray(np.isfinite(windows).mean(axis=1), dtype=np.float64)
 
 
@@ -214,8 +194,8 @@ def trend(windows: FloatArray) -> FloatArray:
     is_valid = np.isfinite(windows)
     minutes = np.arange(windows.shape[1]) / DERIVED_RATE / 60.0
     n = np.maximum(is_valid.sum(axis=1), 1)
-    centre = (is_valid * minutes).sum(axis=1) / n
-    away = np.where(is_valid, minutes - centre[:, None], 0.0)
+    mean_minutes = (is_valid * minutes).sum(axis=1) / n
+    away = np.where(is_valid, minutes - mean_minutes[:, None], 0.0)
     up = (away * np.where(is_valid, windows - _mean(windows)[:, None], 0.0)).sum(axis=1)
     across = np.square(away).sum(axis=1)
     slope = np.divide(up, across, out=np.full(len(windows), np.nan), where=across > 0)

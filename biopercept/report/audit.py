@@ -45,7 +45,7 @@ def print_audit(audit: Audit) -> None:
 
 def audit_page(audit: Audit) -> str:
     """Return the page: the sentences under their verdict, a table of numbers, what was not looked at."""
-    what = f"the answers of {audit.model}" if audit.model else "data and design"
+    what = f"the predictions of {audit.model}" if audit.model else "data and design"
     lines = [
         f"# Audit of task {_plain(audit.task)}: {audit.verdict}",
         "",

@@ -69,7 +69,7 @@ def pair_table(comparison: Comparison) -> Table:
         "Smallest detectable",
         "Smallest detectable, adjusted",
         *(("Corrected t over folds, p Holm",) if has_folds else ()),
-        "Established",
+        "Significant",
     )
     rows = tuple(_pair_row(pair, has_folds=has_folds) for pair in comparison.pairs)
     title = (
@@ -91,7 +91,7 @@ def brief_pair_table(comparison: Comparison) -> Table:
         )
         for pair in comparison.pairs
     )
-    columns = ("First minus second", "Mean difference [95 % CI]", "p, Holm", "Detectable", "Established")
+    columns = ("First minus second", "Mean difference [95 % CI]", "p, Holm", "Detectable", "Significant")
     return Table(pair_table(comparison).title, columns, rows, (False, True, True, True, False))
 
 

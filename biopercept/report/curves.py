@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from biopercept.report.drawing import BLUE, FAINT, GREEN, INK, RED, Drawing, draw
-from biopercept.report.tables import Table
+from biopercept.report.tables import Table, markdown, markdown_table
 from biopercept.report.text import NOT_DEFINED, count, span, with_interval
 from biopercept.results.curves import (
-    ALL,
-    FEW,
-    NO_LABELS,
     STAMP,
     CurveScore,
     LearningCurve,
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SCORES = {"balanced_accuracy": "balanced accuracy", "mae": "mean absolute error"}
-_UNCHECKED = {"keep": "the general model is kept", "adapt": "only a few steps are made"}
 _COLOURS = {"reference": FAINT, "head": GREEN, "low-rank": RED, "full": BLUE, "scratch": INK}
 _APART = 0.012  # of the axis: so that intervals of methods at the same minute lie side by side
 
@@ -96,21 +92,11 @@ def _figure(model: str, points: tuple[LearningPoint, ...], suffix: str) -> Drawi
 
 
 def learning_page(curve: LearningCurve) -> str:
-    """Return the curve as a Markdown table."""
-    lines = [
-        f"Learning curve of {curve.model}: same folds at every share, 95 % intervals over subjects.",
-        "",
-        "| Share of labels | Labelled subjects per fold | Task | Score | Mean | 95 % interval |",
-        "| ---: | ---: | --- | --- | ---: | ---: |",
-    ]
-    for point in curve.points:
-        low, high = point.subjects_labelled
-        labelled = str(low) if low == high else f"{low} to {high}"
-        mean = "" if point.mean is None else f"{point.mean:.3f}"
-        interval = "" if point.ci95 is None else " to ".join(f"{bound:.3f}" for bound in point.ci95)
-        lines.append(f"| {point.share:g} | {labelled} | {point.task} | {point.score} | {mean} | {interval} |")
-    lines += [f"\n{warning}" for warning in curve.warnings]
-    return "\n".join(lines) + "\n"
+    """Return the curve as a Markdown page."""
+    warnings = "".join(f"\n{markdown(warning)}\n" for warning in curve.warnings)
+    return (
+        f"{textwrap.fill(markdown(learning_sentence(curve)), 120)}\n\n{markdown_table(learning_table(curve))}{warnings}"
+    )
 
 
 def personal_sentences(curve: PersonalCurve) -> tuple[str, ...]:
@@ -124,15 +110,14 @@ def personal_sentences(curve: PersonalCurve) -> tuple[str, ...]:
         "keep": "the general model was kept",
         "adapt": "only a few steps were made and the point is UNCHECKED",
     }[curve.unchecked]
-    general = curve.general
+    accuracy, auroc = curve.general.balanced_accuracy, curve.general.auroc
     return (
         f"Study {curve.study}, task {curve.task}: {curve.n_subjects} of {count(everybody, 'subject')} scored, "
         f"{count(curve.n_folds, 'fold')} over subjects, normalisation {curve.normalisation}, "
-        f"{count(curve.seeds, 'repetition')}. The general model was fitted on other people alone and reaches a "
-        f"balanced accuracy of {with_interval(general.balanced_accuracy.mean, general.balanced_accuracy.ci95)} and an "
-        f"AUROC of {with_interval(general.auroc.mean, general.auroc.ci95)}. {order}, with {curve.gap_seconds:g} s "
-        "between them; "
-        f"the {count(curve.n_scored_windows, 'scored window')} are the same for every k and method.",
+        f"{count(curve.seeds, 'repetition')}, seed {curve.seed}. The general model was fitted on other people alone "
+        f"and reaches a balanced accuracy of {with_interval(accuracy.mean, accuracy.ci95)} and an AUROC of "
+        f"{with_interval(auroc.mean, auroc.ci95)}. {order}, with {curve.gap_seconds:g} s between them; the "
+        f"{count(curve.n_scored_windows, 'scored window')} are the same for every k and method.",
         "Where adapting was not better on the last labels, which were kept out of the fit, the general model was kept "
         f"(fell back); where no label could be set aside to check on, {unchecked}. Gains are paired, with 95 % "
         "bootstrap intervals over subjects.",
@@ -270,94 +255,18 @@ def _stamp(curve: PersonalCurve) -> str:
 
 def personal_page(curve: PersonalCurve) -> str:
     """Return the Markdown page of the curve."""
-    general = curve.general
-    order = {
-        "subject": "Every labelled window of a subject comes before every scored one",
-        "class": "Within each class labelled windows come before scored ones (a stage has windows on both sides)",
-    }[curve.chronology]
-    everybody = curve.n_subjects + len(curve.not_scored)
-    made = (
-        f"Study {curve.study}, task {curve.task}: {curve.n_subjects} of {everybody} subjects scored, "
-        f"{curve.n_folds} folds over subjects, normalisation `{curve.normalisation}`, repetitions: "
-        f"{curve.seeds}, seed {curve.seed}. The general model was fitted on other people alone. {order}, with "
-        f"{curve.gap_seconds:g} s between them; a subject's scored windows ({curve.n_scored_windows} in all) are "
-        "the same for every k and method. Where adapting was not better than the general model on the last labels, "
-        "which were kept out of the fit, the general model was kept (fell back); with one window per class nothing can "
-        f"be checked, and {_UNCHECKED[curve.unchecked]} (unchecked). Gains are paired, over subjects, "
-        "with 95 % bootstrap intervals over subjects."
-    )
-    reached = (
-        f"The general model: balanced accuracy {_estimate(general.balanced_accuracy)}, AUROC "
-        f"{_estimate(general.auroc)}."
-    )
-    head = "\n\n".join(
-        ["# What labels of one's own are worth", textwrap.fill(made, 120), textwrap.fill(reached, 120), ""]
-    )
-    parts = [head]
+    sentences = "\n\n".join(textwrap.fill(markdown(text), 120) for text in personal_sentences(curve))
+    parts = ["# What labels of one's own are worth", sentences]
     if curve.warnings:
-        parts.append("\n".join(f"- {warning}" for warning in curve.warnings) + "\n")
-    parts += ["## The curve\n", _results_table(curve.points), ""]
+        parts.append("\n".join(f"- {markdown(warning)}" for warning in curve.warnings))
+    tables = [markdown_table(table).rstrip("\n") for table in personal_tables(curve)]
+    parts += ["## The curve", tables[0]]
     if curve.contrast:
         parts += [
-            f"## {STAMP}: windows drawn at random\n",
-            "The same k, drawn at random from the subject's whole recording, so that labelled windows overlap the "
-            "scored ones or are among them. Each repetition draws anew, and minutes are means over the draws. No "
-            "deployed system has this; the last column is what it adds.\n",
-            _contrast_table(curve.contrast),
-            "",
+            f"## {STAMP}: windows drawn at random",
+            "The same k, drawn at random from the subject's full recording, so that labelled windows overlap the "
+            "scored ones or are among them. Each repetition draws again, and minutes are means over the draws. No "
+            "deployed system has this; the last column is what it adds.",
+            tables[1],
         ]
-    return "\n".join(parts)
-
-
-def _results_table(points: Sequence[PersonalPoint]) -> str:
-    heads = ("Tier", "Method", "k", "Label min", "Until min", "Subjects", "Balanced accuracy", "Gain", "AUROC gain")
-    lines = [(*heads, "Worse for", "Fell back", "Unchecked")]
-    for p in points:
-        lines.append(
-            (
-                p.tier,
-                p.method,
-                str(p.k) if p.tier == FEW else {ALL: "all", NO_LABELS: "none"}[p.tier],
-                f"{p.label_minutes:.1f}",
-                f"{p.elapsed_minutes:.1f}",
-                str(p.n_subjects),
-                _estimate(p.balanced_accuracy),
-                _estimate(p.gain.balanced_accuracy, is_signed=True),
-                _estimate(p.gain.auroc, is_signed=True),
-                str(p.gain.balanced_accuracy.n_below),
-                str(p.n_subjects_fallen_back),
-                str(p.n_subjects_unchecked),
-            )
-        )
-    return _markdown_table(lines)
-
-
-def _contrast_table(points: Sequence[PersonalPoint]) -> str:
-    lines = [("Method", "k", "Label min", "Subjects", "Gain", "AUROC gain", "More than the first windows")]
-    for p in points:
-        lines.append(
-            (
-                p.method,
-                str(p.k),
-                f"{p.label_minutes:.1f}",
-                str(p.n_subjects),
-                _estimate(p.gain.balanced_accuracy, is_signed=True),
-                _estimate(p.gain.auroc, is_signed=True),
-                _estimate(p.over_chronological.balanced_accuracy, is_signed=True),
-            )
-        )
-    return _markdown_table(lines)
-
-
-def _markdown_table(lines: Sequence[Sequence[str]]) -> str:
-    rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def _estimate(value: CurveScore, *, is_signed: bool = False) -> str:
-    if value.mean is None:
-        return "not defined"
-    form = "{:+.3f}" if is_signed else "{:.3f}"
-    if value.ci95 is None:
-        return form.format(value.mean)
-    return f"{form.format(value.mean)} [{', '.join(form.format(end) for end in value.ci95)}]"
+    return "\n\n".join(parts) + "\n"

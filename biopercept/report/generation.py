@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from biopercept.report.tables import markdown
 from biopercept.results.generation import BETTER, FILLERS, LEVEL, WORSE, Generation, SignalError, SignalScore
 from biopercept.results.reading import CountedEstimate
 
@@ -15,7 +16,7 @@ def generation_page(result: Generation) -> str:
     fillers = "\n".join(f"- *{name}*: {words}" for name, words in FILLERS.items())
     head = f"""# A hidden sensor, reconstructed from the others
 
-Study {result.study}: {result.n_subjects} subjects, {result.n_windows} windows of {result.window_seconds:g} s,
+Study {markdown(result.study)}: {result.n_subjects} subjects, {result.n_windows} windows of {result.window_seconds:g} s,
 {result.n_folds} folds over subjects, normalisation `{result.normalisation}`, seed {result.seed}. In each fold a
 network of {result.parameters:,} parameters was pretrained ({result.n_epochs} epochs, masked, no label) on the
 training subjects alone; then each sensor, with all computed from it, was masked in the test subjects' windows and
@@ -33,11 +34,11 @@ Imputation baselines, fitted on training subjects:
 By RMSE the network is better than the strongest baseline for {counts[BETTER]} of {len(signals)} signals, no difference
 is shown for {counts[LEVEL]}, and it is worse for {counts[WORSE]}.
 """
-    warnings = "".join(f"\n- {warning}" for warning in result.warnings)
+    warnings = "".join(f"\n- {markdown(warning)}" for warning in result.warnings)
     return "\n".join(
         [
             head + (warnings and warnings + "\n"),
-            "## In normalised units (1 is the spread of the window's scale)\n",
+            "## In normalised units (1 is the scale of the window)\n",
             _table(signals, "rmse", "mae", is_normalised=True),
             "\n## In the signal's own unit\n",
             _table(signals, "rmse_unit", "mae_unit", is_normalised=False),

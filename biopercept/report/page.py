@@ -5,10 +5,11 @@ The sections of the page, which figures a folder gets and in which order, and th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from biopercept.errors import OutputError, StudyError
 from biopercept.files import write_bytes, write_text
@@ -23,46 +24,52 @@ from biopercept.report.curves import (
     personal_tables,
 )
 from biopercept.report.drawing import Drawing
-from biopercept.report.methods import methods_text
-from biopercept.report.numbers import line_figure, number_figure, number_table, number_warnings, subject_numbers
-from biopercept.report.scores import (
+from biopercept.report.score_figures import (
     confusion_figure,
     models_figure,
+    number_figure,
     reliability_figure,
     risk_figure,
     sensor_figure,
-    sensor_table,
-    study_table,
     subjects_figure,
-    trust_sentences,
 )
-from biopercept.report.tables import (
-    Table,
+from biopercept.report.scores import (
     class_table,
-    file_table,
+    methods_text,
+    number_table,
     run_table,
     score_table,
+    sensor_table,
+    study_table,
+    subject_numbers,
     subject_table,
-    terminal_table,
-    turned,
+    trust_sentences,
 )
+from biopercept.report.tables import Table, file_table, terminal_table, turned
 from biopercept.report.text import count, listed, score, shown
 from biopercept.report.timelines import (
+    line_figure,
     missing_figure,
     overview_figure,
     preparations_of,
     quality_figure,
     timeline_figure,
 )
-from biopercept.report.warnings import ReportWarning, same_data, warnings_of
+from biopercept.report.warnings import same_data, warnings_of
 from biopercept.results.audit import VERDICTS, Audit
 from biopercept.results.comparison import Comparison
-from biopercept.results.cross_validation import CrossValidation, load_cross_validation
+from biopercept.results.cross_validation import (
+    SCORES_FILE,
+    ClassScore,
+    CrossValidation,
+    NumberValidation,
+    is_of_numbers,
+    load_cross_validation,
+    load_number_validation,
+)
 from biopercept.results.curves import LearningCurve, PersonalCurve
-from biopercept.results.folder import PrepareLog, Results, load_numbers, load_results
-from biopercept.results.numbers import NumberLine, NumberValidation, is_of_numbers, load_lines, load_number_validation
-from biopercept.results.predictions import PredictionFolder, Predictions, RecordingKey
-from biopercept.results.reading import ScoreEstimate
+from biopercept.results.folder import PrepareLog, Results, load_results
+from biopercept.results.predictions import PredictionFolder, Predictions, RecordingKey, load_lines
 from biopercept.version import __version__
 
 _MAIN_MODEL = "perceiver-io"
@@ -74,6 +81,9 @@ MOST_TIMELINES = 6
 def write_report(folder: Path, output: Path | None = None) -> Path:
     """Write the page of a folder of results and return its path.
 
+    Raises StudyError where the folder holds no results or a result is damaged. Raises OutputError where the page cannot
+    be written; an older one is then unharmed.
+
     Parameters
     ----------
     folder : Path
@@ -81,25 +91,18 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
         parent of several.
     output : Path, or None
         The page; ``folder/report.html`` where None. An existing file is replaced.
-
-    Raises
-    ------
-    StudyError
-        Where the folder holds no results or a result is damaged.
-    OutputError
-        Where the page cannot be written; an older one is then unharmed.
     """
     target = folder / "report.html" if output is None else output
     if target.is_dir():
         fault = OutputError(f"{target} is a folder; give the name of a file that ends in .html")
         fault.exit_code = 2
         raise fault
-    write_text(target, render(load_results(folder), load_numbers(folder)))
+    write_text(target, render(load_results(folder)))
     return target
 
 
-def render(results: Results, numbers: Sequence[NumberValidation] = ()) -> str:
-    """Return the HTML page of results, and of cross-validations of numbers."""
+def render(results: Results) -> str:
+    """Return the HTML page of results."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -113,43 +116,30 @@ def render(results: Results, numbers: Sequence[NumberValidation] = ()) -> str:
     template = environment.from_string(files("biopercept.report").joinpath("report.html").read_text(encoding="utf-8"))
     return template.render(
         name=results.name,
-        summary=_summary(results, len(numbers)),
-        cautions=_warnings_of_page(results, numbers),
-        sections=(*_number_sections(numbers), *sections_of(results)),
+        summary=_summary(results),
+        warnings=warnings_of(results),
+        sections=sections_of(results),
         version=__version__,
     )
 
 
-def _warnings_of_page(results: Results, numbers: Sequence[NumberValidation]) -> tuple[ReportWarning, ...]:
-    warnings = [warning for run in numbers for warning in run.warnings]
-    notices = (
-        *warnings_of(results, warnings),
-        *(ReportWarning(is_grave, text) for is_grave, text in number_warnings(numbers)),
-    )
-    return tuple(sorted(dict.fromkeys(notices), key=lambda caution: not caution.is_grave))
-
-
-def _number_sections(numbers: Sequence[NumberValidation]) -> list[Section]:
-    if not numbers:
+def _number_sections(validations: Sequence[NumberValidation]) -> list[Section]:
+    if not validations:
         return []
-    shown_numbers = [run for run in numbers if not run.is_probe]
-    by_study = (study_table(f"{run.model}, {run.task},", run.split, run.studies) for run in shown_numbers)
-    tables = (
-        number_table(numbers),
-        *(t for t in by_study if t),
-        *(subject_numbers(run) for run in shown_numbers),
-    )
-    figures = tuple(number_figure(run) for run in shown_numbers)
+    models = [run for run in validations if not run.is_probe]
+    by_study = (study_table(f"{model.model}, {model.task},", model.split, model.studies) for model in models)
+    tables = (number_table(validations), *(t for t in by_study if t), *(subject_numbers(model) for model in models))
     lead = (
         "MAE is the mean absolute error in the unit of the study's column; CCC is Lin's concordance (1: equal, 0: no "
-        "agreement); R2 is 1 at best and 0 or less for answers no better than one number.",
+        "agreement); R2 is 1 at best and 0 or less for predictions no better than one number.",
     )
+    figures = tuple(number_figure(model) for model in models)
     return [Section("numbers", "Predicted numbers", lead=lead, figures=figures, tables=tables)]
 
 
-def _summary(results: Results, n_numbers: int = 0) -> str:
+def _summary(results: Results) -> str:
     parts = [
-        (len(results.cross_validations) + n_numbers, "cross-validation"),
+        (len(results.cross_validations) + len(results.number_validations), "cross-validation"),
         (len(results.comparisons), "comparison"),
         (len(results.learning_curves), "learning curve"),
         (len(results.personal_curves), "own-label curve"),
@@ -163,22 +153,26 @@ def _summary(results: Results, n_numbers: int = 0) -> str:
 def sections_of(results: Results) -> tuple[Section, ...]:
     """Return the parts of the page, in reading order."""
     questions = _questions(results.cross_validations)
-    sections: list[Section] = []
-    for number, rivals in enumerate(questions, 1):
-        suffix = f": {rivals[0].task}" if len(questions) > 1 else ""
-        sections += score_sections(rivals, f"-{number}" if number > 1 else "", suffix)
-    for number, audit in enumerate(results.audits, 1):
-        sections.append(_audit_section(audit, number))
-    sections += [_comparison_section(comparison, number) for number, comparison in enumerate(results.comparisons, 1)]
-    sections += [_learning_section(curve, number) for number, curve in enumerate(results.learning_curves, 1)]
-    sections += [_personal_section(curve, number) for number, curve in enumerate(results.personal_curves, 1)]
-    for number, folder in enumerate(results.predictions, 1):
-        sections.append(_prediction_section(folder, number))
+    ends = [
+        (f"-{number}" if number > 1 else "", f": {question[0].task}" if len(questions) > 1 else "")
+        for number, question in enumerate(questions, 1)
+    ]
+    sections = _number_sections(results.number_validations)
+    for question, (anchor, suffix) in zip(questions, ends, strict=True):
+        sections += score_sections(question, anchor, suffix)
+    kinds: tuple[tuple[Sequence[Any], Callable[[Any, int], Section]], ...] = (
+        (results.audits, _audit_section),
+        (results.comparisons, _comparison_section),
+        (results.learning_curves, _learning_section),
+        (results.personal_curves, _personal_section),
+        (results.predictions, _prediction_section),
+    )
+    for of_kind, section in kinds:
+        sections += [section(result, number) for number, result in enumerate(of_kind, 1)]
     if results.logs:
         sections.append(_preparation_section(results.logs))
-    for number, rivals in enumerate(questions, 1):
-        suffix = f": {rivals[0].task}" if len(questions) > 1 else ""
-        sections += method_sections(rivals, f"-{number}" if number > 1 else "", suffix)
+    for question, (anchor, suffix) in zip(questions, ends, strict=True):
+        sections += method_sections(question, anchor, suffix)
     return tuple(sections)
 
 
@@ -197,7 +191,7 @@ def _questions(validations: Sequence[CrossValidation]) -> list[list[CrossValidat
 def _comparison_section(comparison: Comparison, number: int) -> Section:
     return Section(
         f"comparison-{number}",
-        f"Which differences are established: {comparison.metric_words}",
+        f"Which differences are significant: {comparison.metric_words}",
         lead=comparison.findings,
         figures=comparison_figures(comparison),
         tables=(contender_table(comparison), pair_table(comparison)),
@@ -226,8 +220,11 @@ def _personal_section(curve: PersonalCurve, number: int) -> Section:
 
 
 def _prediction_section(folder: PredictionFolder, number: int) -> Section:
-    windows = [predictions for _, predictions in folder.recordings]
-    n, withheld = sum(len(rows) for rows in windows), sum(not name for rows in windows for name in rows.predicted)
+    windows = [predicted for _, predicted in folder.recordings]
+    n, withheld = (
+        sum(len(predicted) for predicted in windows),
+        sum(not name for predicted in windows for name in predicted.predicted),
+    )
     cut = f" The first {MOST_TIMELINES} are drawn." if len(windows) > MOST_TIMELINES else ""
     lead = (
         f"{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld:,} of them withheld (the "
@@ -249,7 +246,7 @@ def _prediction_section(folder: PredictionFolder, number: int) -> Section:
 
 def _audit_section(audit: Audit, number: int) -> Section:
     counts = [(sum(row.verdict == verdict for row in audit.findings), verdict) for verdict in reversed(VERDICTS)]
-    what = f"the data and the answers of {audit.model}" if audit.model else "the data"
+    what = f"the data and the predictions of {audit.model}" if audit.model else "the data"
     lead = (
         f"Task {audit.task}, {count(audit.n_subjects, 'subject')}, {count(audit.n_windows, 'window')}, normalisation "
         f"{audit.normalisation}; looked at: {what}. "
@@ -295,29 +292,32 @@ class Section:
     folded: tuple[tuple[str, str], ...] = ()
 
 
-def score_sections(rivals: Sequence[CrossValidation], anchor: str, suffix: str) -> list[Section]:
+def score_sections(validations: Sequence[CrossValidation], anchor: str, suffix: str) -> list[Section]:
     """Return what the cross-validations of one question found.
 
     Parameters
     ----------
-    rivals : sequence of CrossValidation
+    validations : sequence of CrossValidation
         The main model first, which is shown in detail.
     anchor, suffix : str
         Ends of the sections' anchors and titles, which tell several questions apart.
     """
-    main = rivals[0]
-    table = score_table(rivals)
-    proper = [one for one in rivals if one is main or not one.is_probe]
-    by_study = [study_table(one.model, one.split, one.studies) for one in proper]
+    main = validations[0]
+    table = score_table(validations)
+    proper = [run for run in validations if run is main or not run.is_probe]
+    by_study = [study_table(run.model, run.split, run.studies) for run in proper]
     compared = Section(
         f"scores{anchor}",
-        ("Models side by side" if len(rivals) > 1 else "Scores") + suffix,
-        figures=(models_figure(rivals),) if len(rivals) > 1 else (),
-        tables=(turned(table) if len(rivals) <= _MOST_TURNED else table, *(by_task for by_task in by_study if by_task)),
+        ("Models side by side" if len(validations) > 1 else "Scores") + suffix,
+        figures=(models_figure(validations),) if len(validations) > 1 else (),
+        tables=(
+            turned(table) if len(validations) <= _MOST_TURNED else table,
+            *(run for run in by_study if run),
+        ),
     )
     by_class = class_table(main)
     return [
-        Section(f"key{anchor}", f"Key numbers{suffix}", lead=(_claim(main),), numbers=_key_numbers(main, rivals)),
+        Section(f"key{anchor}", f"Key numbers{suffix}", lead=(_claim(main),), numbers=_key_numbers(main, validations)),
         compared,
         Section(f"data{anchor}", f"Data{suffix}", figures=data_figures(main), tables=_left_out_tables(main)),
         Section(
@@ -336,16 +336,16 @@ def score_sections(rivals: Sequence[CrossValidation], anchor: str, suffix: str) 
     ]
 
 
-def method_sections(rivals: Sequence[CrossValidation], anchor: str, suffix: str) -> list[Section]:
+def method_sections(validations: Sequence[CrossValidation], anchor: str, suffix: str) -> list[Section]:
     """Return how they were made; parameters as of :func:`score_sections`."""
-    main = rivals[0]
+    main = validations[0]
     folded = (("Effective settings of " + main.name, main.config_text),) if main.config_text else ()
     return [
         Section(f"methods{anchor}", f"Methods{suffix}", lead=(" ".join(methods_text(main)),)),
         Section(
             f"provenance{anchor}",
             f"Provenance{suffix}",
-            tables=tuple(run_table(model) for model in rivals[:1]),
+            tables=tuple(run_table(run) for run in validations[:1]),
             folded=folded,
         ),
     ]
@@ -359,7 +359,7 @@ def _claim(main: CrossValidation) -> str:
     )
 
 
-def _key_numbers(main: CrossValidation, rivals: Sequence[CrossValidation]) -> tuple[KeyNumber, ...]:
+def _key_numbers(main: CrossValidation, validations: Sequence[CrossValidation]) -> tuple[KeyNumber, ...]:
     scores, n = main.balanced_accuracy, count(main.n_subjects, "subject")
     below = scores.subjects_below_chance
     numbers = [
@@ -377,7 +377,7 @@ def _key_numbers(main: CrossValidation, rivals: Sequence[CrossValidation]) -> tu
             "Below chance", "n/a" if below is None else str(below), f"of {n}; guessing gives {score(main.chance_level)}"
         ),
     ]
-    clock = next((rival for rival in rivals if rival.model == "clock-only"), None)
+    clock = next((run for run in validations if run.model == "clock-only"), None)
     if clock is not None and clock is not main:
         reached = clock.balanced_accuracy
         numbers.append(KeyNumber("Clock alone", score(reached.mean), f"{_interval(reached.ci95)}, no sensor used"))
@@ -386,9 +386,9 @@ def _key_numbers(main: CrossValidation, rivals: Sequence[CrossValidation]) -> tu
     return tuple(numbers)
 
 
-def _defined(value: ScoreEstimate, main: CrossValidation) -> str:
+def _defined(score: ClassScore, main: CrossValidation) -> str:
     """Return over how many subjects a score is defined, where that is not all of them."""
-    n = value.n_subjects
+    n = score.n_subjects
     return "" if n is None or n == main.n_subjects else f", defined for {count(n, 'subject')}"
 
 
@@ -397,9 +397,9 @@ def _interval(ci95: tuple[float, float] | None) -> str:
 
 
 def _left_out_tables(main: CrossValidation) -> tuple[Table, ...]:
-    if not main.left_out:
+    if not main.n_windows_left_out:
         return ()
-    rows = tuple((reason, f"{n:,}") for reason, n in main.left_out.items())
+    rows = tuple((reason, f"{n:,}") for reason, n in main.n_windows_left_out.items())
     return (Table("Windows that were not scored", ("Reason", "Windows"), rows, (False, True)),)
 
 
@@ -447,12 +447,12 @@ def _longest(predictions: Predictions, participant: str) -> RecordingKey | None:
 
 def prediction_timelines(folder: PredictionFolder) -> tuple[Drawing, ...]:
     """Return timelines of the first recordings of a folder of ``predict``, and their numbers and traces."""
-    shown_windows = [windows for _, windows in folder.recordings if len(windows)][:MOST_TIMELINES]
-    lines: tuple[NumberLine, ...] = load_lines(folder.folder, MOST_TIMELINES)
+    recordings = [windows for _, windows in folder.recordings if len(windows)][:MOST_TIMELINES]
+    lines = load_lines(folder.folder, MOST_TIMELINES)
     return (
         *(
             timeline_figure(windows.of_recording(windows.keys[0]), f"timeline-{number}")
-            for number, windows in enumerate(shown_windows, 1)
+            for number, windows in enumerate(recordings, 1)
         ),
         *(line_figure(line, f"line-{number}") for number, line in enumerate(lines, 1)),
     )
@@ -468,19 +468,15 @@ def write_figures(folder: Path) -> tuple[Path, ...]:
 
     Of several tasks those of each, in the task's own folder.
 
-    Raises
-    ------
-    StudyError
-        Where the folder is not a finished cross-validation.
-    OutputError
-        Where a figure cannot be written; those written before stay whole.
+    Raises StudyError where the folder is not a finished cross-validation. Raises OutputError where a figure cannot be
+    written; those written before stay whole.
     """
-    if not (folder / "scores.json").is_file():
-        below = sorted(path.parent for path in folder.glob("*/scores.json"))
+    if not (folder / SCORES_FILE).is_file():
+        below = sorted(path.parent for path in folder.glob(f"*/{SCORES_FILE}"))
         if below:
             return tuple(path for place in below for path in write_figures(place))
     paths = []
-    is_numbers = (folder / "scores.json").is_file() and is_of_numbers(folder)
+    is_numbers = (folder / SCORES_FILE).is_file() and is_of_numbers(folder)
     drawn = (
         (number_figure(load_number_validation(folder)),) if is_numbers else figures_of(load_cross_validation(folder))
     )
@@ -494,18 +490,15 @@ def write_figures(folder: Path) -> tuple[Path, ...]:
 def print_scores(folder: Path) -> None:
     """Print the score table of a finished cross-validation, or of every one in a parent folder, to stdout.
 
-    Raises
-    ------
-    StudyError
-        Where the folder holds no finished cross-validation, or one that is damaged.
+    Raises StudyError where the folder holds no finished cross-validation, or one that is damaged.
     """
     from rich.console import Console
 
-    validations, numbers = load_results(folder).cross_validations, load_numbers(folder)
-    if not (validations or numbers):
+    results = load_results(folder)
+    if not (results.cross_validations or results.number_validations):
         raise StudyError(f"{folder} holds no finished cross-validation; scores.json is needed")
     console = Console(markup=False, highlight=False, emoji=False)
-    if validations:
-        console.print(terminal_table(turned(score_table(validations))))
-    if numbers:
-        console.print(terminal_table(turned(number_table(numbers))))
+    if results.cross_validations:
+        console.print(terminal_table(turned(score_table(results.cross_validations))))
+    if results.number_validations:
+        console.print(terminal_table(turned(number_table(results.number_validations))))

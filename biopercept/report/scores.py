@@ -1,32 +1,16 @@
-"""Figures and tables of a cross-validation's scores: models, subjects, classes, reliability, missing sensors, studies.
-
-The little that a report counts by itself is here: the confusion matrix and the bins of the reliability curve.
-"""
+"""Cross-validations as tables and sentences: scores, subjects, classes, sensors, studies, numbers, and how made."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
+from biopercept.report.tables import SPLITS, Table, heading
+from biopercept.report.text import NOT_DEFINED, count, duration, score, shown, span, with_interval
+from biopercept.results.cross_validation import CrossValidation, NumberScore, NumberValidation, StudyScore
+from biopercept.results.reading import Estimate
 
-from biopercept.report.drawing import BLUE, FAINT, GREEN, GRID, INK, RED, Drawing, draw
-from biopercept.report.tables import SPLITS, Table, estimate, labels_of
-from biopercept.report.text import count, score, shortened, with_interval
-from biopercept.results.cross_validation import CrossValidation, SensorSubset, StudyScore
-from biopercept.results.predictions import Predictions
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-
-_MOST_ROWS = 60
-_LEGEND_ABOVE = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": 4, "borderaxespad": 0.2}
-_LINES = {"confidence": (BLUE, "-"), "gated": (GREEN, "--"), "quality": (FAINT, "-.")}
-_MOST_SUBSETS = 40
+CHANCE = {"majority": "Chance: majority (accuracy)", "dummy": "Chance: class fractions"}
+"""Headings of the chance levels that a cross-validation measures."""
 _SCORES = {
     "balanced_accuracy": "Balanced accuracy",
     "macro_f1": "Macro-F1",
@@ -36,245 +20,170 @@ _SCORES = {
 }
 N_BINS = 15
 """Bins of the reliability curve, of equal mass."""
+_SPLIT_SENTENCES = {
+    "subject": "Every subject was held out once and predicted by a model that was fitted on the others only",
+    "k-fold": "Subjects were divided into folds, whole, and each fold was predicted by a model that was fitted "
+    "on the others only",
+    "study": "Every study was held out once and predicted by a model that was fitted on the other studies only",
+    "time": "Within each subject, later windows were predicted by a model that was fitted on earlier ones",
+}
+_NORMALISATIONS = {
+    "raw": "Inputs were not scaled.",
+    "global": "Inputs were scaled with the mean and scale of the training subjects of each fold.",
+    "causal": "Inputs were scaled with the mean and scale of the subject's own past up to the end of each "
+    "window, never later.",
+    "reference": "Inputs were scaled with the first part of each recording as reference; windows in it were not "
+    "scored.",
+    "recording": "Inputs were scaled with the mean and scale of each whole recording, including the tested subject's: "
+    "the scores are transductive.",
+}
 
 
-def models_figure(validations: Sequence[CrossValidation]) -> Drawing:
-    """Return balanced accuracy of several models: every subject a dot, the mean with its 95 % interval."""
-    names = labels_of(validations)
-    level = validations[0].chance_level
-
-    def paint(figure: Figure) -> None:
-        axes = figure.subplots()
-        for row, run in enumerate(validations):
-            dots = [s.balanced_accuracy for s in run.subjects if s.balanced_accuracy is not None]
-            axes.scatter(dots, _spread(len(dots), row), s=9, color=FAINT, alpha=0.6, linewidths=0)
-            _mean_with_interval(axes, run, row)
-        _row_names(axes, names)
-        _score_axis(axes, level, "balanced accuracy (0 to 1)")
-        axes.legend(**_LEGEND_ABOVE)
-
-    below = ", ".join(f"{name} {estimate(run.balanced_accuracy)}" for name, run in zip(names, validations, strict=True))
-    numbers = sorted({run.n_subjects for run in validations})
-    subjects = " or ".join(f"{n:,}" for n in numbers)
-    caption = (
-        f"Mean over subjects with its 95 % bootstrap interval over n = {subjects} subjects; a grey dot is one subject; "
-        f"the dashed line is guessing ({score(level)}). Probes (squares) must not be good. {below}."
+def score_table(validations: Sequence[CrossValidation]) -> Table:
+    """Return a row per cross-validation: scores with 95 % intervals, chance, split and scaling."""
+    levels = tuple(dict.fromkeys(name for run in validations for name in run.chance))
+    has_mcc = any(run.mcc.mean is not None for run in validations)
+    has_few_labels = any(run.labels is not None and run.labels.share < 1 for run in validations)
+    columns = (
+        "Model",
+        "Balanced accuracy",
+        "Macro-F1",
+        "AUROC per subject",
+        "AUROC pooled",
+        *(("MCC",) if has_mcc else ()),
+        "Median subject",
+        "Worst subject",
+        "Subjects below chance",
+        "Chance: guessing",
+        *(CHANCE.get(name, f"Chance: {name}") for name in levels),
+        "Brier score",
+        "Calibration error",
+        "Normalisation",
+        "Split",
+        *(("Labels of training subjects",) if has_few_labels else ()),
+        "Subjects",
+        "Windows",
     )
-    return draw("models", "Models side by side", caption, 0.9 + 0.42 * len(validations), paint)
-
-
-def _spread(n: int, row: int) -> NDArray[np.float64]:
-    """Return heights within a row, so that dots of the same score can be told apart."""
-    steps = (np.arange(n) * 0.618) % 1.0
-    return np.asarray(row + 0.14 + 0.2 * steps)
-
-
-def _mean_with_interval(axes: Axes, run: CrossValidation, row: int) -> None:
-    mean, ci95 = run.balanced_accuracy.mean, run.balanced_accuracy.ci95
-    if mean is None:
-        return
-    shape, colour = ("s", INK) if run.is_probe else ("o", BLUE)
-    kind = "probe" if run.is_probe else "model"
-    label = f"{kind}: mean and 95 % interval" if _is_first(axes, kind) else None
-    reach = [[mean - ci95[0]], [ci95[1] - mean]] if ci95 else None
-    axes.errorbar([mean], [row], xerr=reach, fmt=shape, color=colour, markersize=6, capsize=3, label=label)
-
-
-def _is_first(axes: Axes, kind: str) -> bool:
-    return not any(text.startswith(kind) for text in axes.get_legend_handles_labels()[1])
-
-
-def _row_names(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)))
-    axes.set_yticklabels([shortened(name, 30) for name in names])
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-
-
-def _score_axis(axes: Axes, level: float, label: str) -> None:
-    axes.axvline(level, color=INK, linestyle="--", linewidth=0.9, label=f"guessing ({score(level)})")
-    axes.set_xlim(0.0, 1.02)
-    axes.set_xticks(np.linspace(0, 1, 11))
-    axes.grid(axis="x")
-    axes.set_xlabel(label)
-
-
-def subjects_figure(run: CrossValidation) -> Drawing:
-    """Return balanced accuracy per subject, sorted, with the mean over subjects and its 95 % interval."""
-    rows = sorted(
-        (s for s in run.subjects if s.balanced_accuracy is not None),
-        key=lambda s: (-(s.balanced_accuracy or 0.0), s.participant),
+    rows = tuple(
+        _score_row(run, _label(run, validations), levels, has_few_labels, has_mcc=has_mcc) for run in validations
     )
-    mean, ci95 = run.balanced_accuracy.mean, run.balanced_accuracy.ci95
-    level = run.chance_level
-
-    def paint(figure: Figure) -> None:
-        axes = figure.subplots()
-        values = np.array([s.balanced_accuracy or 0.0 for s in rows])
-        is_low = values < level
-        if ci95:
-            axes.axvspan(*ci95, color=BLUE, alpha=0.13, linewidth=0, label="95 % interval of the mean")
-        if mean is not None:
-            axes.axvline(mean, color=BLUE, linewidth=1.4, label=f"mean over subjects ({score(mean)})")
-        for place, subject in enumerate(rows):
-            if subject.ci95:
-                axes.plot(subject.ci95, [place, place], color=FAINT, linewidth=1.2)
-        places = np.arange(len(rows))
-        axes.scatter(values[~is_low], places[~is_low], s=26, color=BLUE, zorder=3, label="subject")
-        if is_low.any():
-            axes.scatter(
-                values[is_low], places[is_low], s=30, color=RED, marker="v", zorder=3, label="subject below chance"
-            )
-        _row_names(axes, _thinned([s.participant for s in rows]))
-        _score_axis(axes, level, "balanced accuracy (0 to 1)")
-        axes.grid(axis="y", linewidth=0.5)
-        axes.legend(**{**_LEGEND_ABOVE, "ncols": 3})
-
-    bars = " A line through a dot is that subject's 95 % interval." if any(s.ci95 for s in rows) else ""
-    undefined = len(run.subjects) - len(rows)
-    left = f" {count(undefined, 'subject')} without a defined score not drawn." if undefined else ""
-    caption = (
-        f"{run.model}: every subject as scored when held out, n = {len(rows)} subjects, "
-        f"{count(run.n_windows, 'window')}; "
-        f"mean {estimate(run.balanced_accuracy)}, the band is its 95 % bootstrap interval over subjects.{bars}{left}"
-    )
-    height = 1.3 + 0.19 * min(max(len(rows), 3), _MOST_ROWS)
-    return draw("subjects", "Scores per subject", caption, height, paint)
+    title = "Scores: mean over subjects [95 % bootstrap interval over subjects]"
+    words = (False,) * (2 + has_few_labels)
+    return Table(title, columns, rows, (False,) + (True,) * (10 + has_mcc + len(levels)) + (*words, True, True))
 
 
-def _thinned(names: Sequence[str]) -> list[str]:
-    """Return names with all but every n-th emptied where there are too many to be read."""
-    step = -(-len(names) // _MOST_ROWS)
-    return [name if place % step == 0 else "" for place, name in enumerate(names)]
-
-
-def confusion_figure(run: CrossValidation) -> Drawing:
-    """Return the confusion matrix over all held-out windows, as counts and shares of each true class."""
-    counts = confusion_counts(run.predictions)
-    total = int(counts.sum())
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [shortened(name, 18) for name in run.classes]
-    n = len(names)
-    side = 3.2 + 0.45 * min(n - 2, 10)
-
-    def paint(figure: Figure) -> None:
-        from matplotlib.colors import LinearSegmentedColormap
-
-        axes = figure.subplots()
-        shades = LinearSegmentedColormap.from_list("share", ["#ffffff", "#9ecae1", "#08519c"])
-        axes.imshow(shares, cmap=shades, vmin=0, vmax=1)
-        axes.set_xticks(range(n), names, rotation=0 if n <= 4 else 40, ha="center" if n <= 4 else "right")
-        axes.set_yticks(range(n), names)
-        axes.set_xlabel("predicted class")
-        axes.set_ylabel("true class")
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-        axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
-        axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
-        axes.grid(which="minor", color=GRID)
-        axes.tick_params(which="minor", length=0)
-        for row, column in np.ndindex(n, n) if n <= 12 else ():
-            ink = "white" if shares[row, column] > 0.55 else INK
-            words = f"{100 * shares[row, column]:.0f} %\n{counts[row, column]:,}"
-            axes.text(column, row, words, ha="center", va="center", color=ink, fontsize=9 if n <= 6 else 7)
-
-    caption = (
-        f"{run.model}: {count(total, 'held-out window')} of {count(run.n_subjects, 'subject')}, each predicted "
-        "by a model that "
-        "never saw its subject's test windows. Percent of each row, and the number of windows."
-    )
-    return draw("confusion", "Confusion matrix", caption, side - 0.2, paint, width=side)
-
-
-def reliability_figure(run: CrossValidation) -> Drawing | None:
-    """Return predicted probability against what happened; None where no window has a probability."""
-    bins = reliability_bins(run.predictions)
-    if bins is None:
-        return None
-    is_binary = len(run.classes) == 2
-    which = f"of “{shortened(run.classes[1])}”" if is_binary else "of the predicted class"
-    truth = (
-        f"share of windows that are “{shortened(run.classes[1])}”" if is_binary else "share of windows predicted right"
+def _score_row(
+    run: CrossValidation, label: str, levels: Sequence[str], has_few_labels: bool, *, has_mcc: bool
+) -> tuple[str, ...]:
+    below = run.balanced_accuracy.subjects_below_chance
+    return (
+        label,
+        estimate(run.balanced_accuracy),
+        estimate(run.macro_f1),
+        estimate(run.auroc),
+        score(run.auroc.pooled),
+        *((estimate(run.mcc),) if has_mcc else ()),
+        score(run.balanced_accuracy.median),
+        score(run.balanced_accuracy.worst),
+        NOT_DEFINED if below is None else f"{below} of {run.n_subjects}",
+        score(run.chance_level),
+        *(score(run.chance.get(name)) for name in levels),
+        score(run.brier),
+        score(run.ece),
+        normalisation(run),
+        SPLITS.get(run.split, run.split),
+        *((labels_used(run),) if has_few_labels else ()),
+        f"{run.n_subjects:,}",
+        f"{run.n_windows:,}",
     )
 
-    def paint(figure: Figure) -> None:
-        curve, pile = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        curve.plot([0, 1], [0, 1], linestyle="--", color=INK, linewidth=0.9, label="perfectly calibrated")
-        curve.plot(bins.predicted, bins.observed, color=BLUE, marker="o", markersize=5, label="model")
-        curve.set_ylim(-0.02, 1.02)
-        curve.set_xlim(-0.02, 1.02)
-        curve.set_ylabel(truth)
-        curve.grid()
-        curve.legend(loc="upper left")
-        pile.hist(bins.values, bins=np.linspace(0, 1, 41), color=FAINT)
-        pile.set_ylabel("windows (count)")
-        pile.set_xlabel(f"predicted probability {which}")
-        pile.grid(axis="y")
 
-    caption = (
-        f"{run.model}: {count(int(bins.n.sum()), 'held-out window')} in {count(len(bins.n), 'bin')} of about "
-        "equal size "
-        f"({int(bins.n.min()):,} to {int(bins.n.max()):,} windows each); points on the dashed line mean that a "
-        "probability can be "
-        f"read as one. Expected calibration error of the predicted class {score(run.ece)}, Brier score "
-        f"{score(run.brier)} (0 is best). "
-        "Windows of one subject are not independent, so the points carry no interval."
+def _label(run: CrossValidation, among: Sequence[CrossValidation]) -> str:
+    """Return the model's name, with its folder where two share it, and marked where it is a probe."""
+    name = f"{run.model} ({run.name})" if sum(other.model == run.model for other in among) > 1 else run.model
+    return f"{name} (probe)" if run.is_probe else name
+
+
+def labels_used(run: CrossValidation) -> str:
+    """Return of how many training subjects per fold the labels were used, such as "3 of 33"."""
+    if run.labels is None:
+        return NOT_DEFINED
+    return f"{span(run.labels.subjects_labelled)} of {span(run.labels.subjects_of_training_side)}"
+
+
+def labels_of(validations: Sequence[CrossValidation]) -> tuple[str, ...]:
+    """Return a name for each cross-validation that no other one has."""
+    return tuple(_label(run, validations) for run in validations)
+
+
+def estimate(score: Estimate) -> str:
+    """Return "mean [low, high]" of a score over subjects."""
+    return with_interval(score.mean, score.ci95)
+
+
+def normalisation(run: CrossValidation | NumberValidation) -> str:
+    """Return the normalisation, flagged where it is transductive."""
+    return f"{run.normalisation} (TRANSDUCTIVE)" if run.is_transductive else run.normalisation
+
+
+def subject_table(run: CrossValidation) -> Table:
+    """Return a row per subject of a cross-validation, the lowest balanced accuracy first."""
+    order = sorted(
+        run.subjects,
+        key=lambda row: (row.balanced_accuracy is None, row.balanced_accuracy or 0.0, row.participant),
     )
-    return draw("reliability", "Reliability of the probabilities", caption, 4.2, paint)
-
-
-def risk_figure(run: CrossValidation) -> Drawing | None:
-    """Return the share of wrong answers among the most trusted windows; None where it is not known."""
-    trust = run.trust
-    if not trust.risk:
-        return None
-    names = {
-        "confidence": "most probable first",
-        "gated": f"the same, quality below {score(trust.least_quality, 2)} last",
-        "quality": "best signal first",
-    }
-
-    def paint(figure: Figure) -> None:
-        axes = figure.subplots()
-        for rule, risk in trust.risk.items():
-            colour, line = _LINES.get(rule, (INK, ":"))
-            label = f"{names.get(rule, rule)} (area {score(trust.aurc.get(rule))})"
-            axes.plot(trust.coverage, risk, color=colour, linestyle=line, marker="o", markersize=3, label=label)
-        axes.set_xlim(0, 1.02)
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("share of windows answered (coverage)")
-        axes.set_ylabel("share of answers that are wrong (risk)")
-        axes.grid()
-        axes.legend(loc="best")
-
-    caption = (
-        f"{run.model}: {count(run.n_windows, 'held-out window')} of {count(run.n_subjects, 'subject')}. The left "
-        "end answers only the most trusted windows, the right end all. A curve that falls to the left says "
-        "that trust is earned; a lower area is better. Over all windows, without interval."
-    )
-    return draw("risk-coverage", "Risk against coverage", caption, 3.4, paint)
-
-
-def trust_sentences(run: CrossValidation) -> tuple[str, ...]:
-    """Return what the calibration and the prediction sets did, in words; nothing where there were none."""
-    trust, sentences = run.trust, []
-    if trust.brier_ci95 is not None and trust.ece_ci95 is not None:
-        sentences.append(
-            f"Over all windows the Brier score is {with_interval(run.brier, trust.brier_ci95)} and the calibration "
-            f"error {with_interval(run.ece, trust.ece_ci95)} (95 % bootstrap over subjects)."
+    rows = tuple(
+        (
+            row.participant,
+            score(row.balanced_accuracy),
+            score(row.macro_f1),
+            score(row.auroc),
+            score(row.brier),
+            f"{row.n_windows:,}",
+            row.fold,
         )
-    if trust.calibration:
-        sentences.append(trust.calibration)
-    if trust.sets is not None:
-        sets = trust.sets
-        sentences.append(
-            f"Prediction sets were asked to hold the true class in {sets.target:.0%} of a new person's windows. They "
-            f"did in {with_interval(sets.coverage, sets.ci95)} (mean over {count(run.n_subjects, 'subject')}), with "
-            f"{sets.mean_size:.2f} classes each; {sets.answered:.0%} of windows were answered by one class, "
-            f"{score(sets.accuracy_of_answered)} of these rightly, the others abstained. Learnt from "
-            f"{sets.learnt_from}."
-        )
-    return tuple(sentences)
+        for row in order
+    )
+    columns = ("Subject", "Balanced accuracy", "Macro-F1", "AUROC", "Brier score", "Windows", "Fold")
+    title = f"Scores of {count(len(rows), 'held-out subject')}, lowest first"
+    return Table(title, columns, rows, (False, True, True, True, True, True, True))
+
+
+def class_table(run: CrossValidation) -> Table | None:
+    """Return a row per class with the scores that the file gives by class; None where it gives none."""
+    by_class = run.scores_by_class
+    if not by_class:
+        return None
+    names = tuple(dict.fromkeys(name for row in by_class.values() for name in row))
+    rows = tuple((label, *(_plain_number(row.get(name)) for name in names)) for label, row in by_class.items())
+    headings = tuple(heading(name) for name in names)
+    return Table("Scores by class", ("Class", *headings), rows, (False,) + (True,) * len(names))
+
+
+def _plain_number(value: float | None) -> str:
+    """Return a count as a whole number and a score with three decimals."""
+    if value is not None and value > 1 and float(value).is_integer():
+        return f"{value:,.0f}"
+    return score(value)
+
+
+def run_table(run: CrossValidation) -> Table:
+    """Return what was run: settings that fix the scores, versions and fingerprints."""
+    n_operations = run.operations_per_window
+    rows = [
+        ("Folder", run.name),
+        ("Model", run.model),
+        ("Task", run.task),
+        ("Classes", ", ".join(run.classes)),
+        ("Split", f"{SPLITS.get(run.split, run.split)}, {count(run.n_folds, 'fold')}"),
+        ("Normalisation", normalisation(run)),
+        ("Seeds", str(run.seeds)),
+        ("Trained parameters", NOT_DEFINED if run.parameters is None else f"{run.parameters:,}"),
+        ("Multiply-adds per window", NOT_DEFINED if n_operations is None else f"{n_operations:,}"),
+        ("Wall-clock time", duration(run.seconds)),
+        *((f"{name} (fingerprint)" if name == "store" else name, value) for name, value in run.fingerprint.items()),
+    ]
+    return Table("What was run", ("Item", "Value"), tuple(rows), (False, False))
 
 
 def sensor_table(run: CrossValidation) -> Table | None:
@@ -283,137 +192,190 @@ def sensor_table(run: CrossValidation) -> Table | None:
         return None
     rows = tuple(
         (
-            row.name,
-            f"{row.n_subjects:,}",
+            row.sensors,
+            f"{row.balanced_accuracy.n_subjects or 0:,}",
             f"{row.n_windows:,}",
-            with_interval(row.balanced_accuracy, row.balanced_accuracy_ci95),
-            with_interval(row.auroc, row.auroc_ci95),
-            "" if row.name == "all" else with_interval(row.difference, row.difference_ci95),
+            estimate(row.balanced_accuracy),
+            estimate(row.auroc),
+            "" if row.sensors == "all" else estimate(row.difference),
         )
         for row in run.sensor_subsets
     )
     columns = ("Sensors", "Subjects", "Windows", "Balanced accuracy", "AUROC", "Against all, paired")
-    title = f"{run.model} with fewer sensors when tested, trained once with all: {count(len(rows), 'set')} of sensors"
+    sets = count(len(rows), "set")
+    title = f"{run.model} with fewer sensors when tested, trained once with all: {sets} of sensors"
     return Table(title, columns, rows, (False, True, True, True, True, True), fold_above=20)
 
 
-def sensor_figure(run: CrossValidation) -> Drawing | None:
-    """Return balanced accuracy with every set of sensors; None where it was not asked.
-
-    Of more than forty sets those with all sensors, without one, and with one alone are drawn.
-    """
-    drawn = _drawn(run.sensor_subsets)
-    if not drawn:
-        return None
-
-    def paint(figure: Figure) -> None:
-        axes = figure.subplots()
-        for place, row in enumerate(drawn):
-            mean, ci95 = row.balanced_accuracy, row.balanced_accuracy_ci95
-            if mean is None:
-                continue
-            reach = [[mean - ci95[0]], [ci95[1] - mean]] if ci95 else None
-            colour = INK if row.name == "all" else BLUE
-            axes.errorbar([mean], [place], xerr=reach, fmt="o", color=colour, markersize=5, capsize=3)
-        axes.axvline(1.0 / len(run.classes), color=FAINT, linestyle="--", linewidth=1)
-        if drawn[0].balanced_accuracy is not None:
-            axes.axvline(drawn[0].balanced_accuracy, color=INK, linewidth=0.8)
-        axes.set_yticks(range(len(drawn)))
-        axes.set_yticklabels([shortened(row.name, 34) for row in drawn])
-        axes.set_ylim(len(drawn) - 0.5, -0.5)
-        axes.set_xlim(0, 1)
-        axes.set_xlabel("balanced accuracy (0 to 1)")
-        axes.grid(axis="x")
-
-    guessing = score(1.0 / len(run.classes))
-    caption = (
-        f"{run.model}, fitted once in each fold with all sensors and asked with fewer about "
-        f"{count(run.n_subjects, 'subject')}: mean over subjects with its 95 % bootstrap interval. The line is the "
-        f"score with all sensors, the dashed one guessing ({guessing}). A sensor goes with all that is computed from "
-        "it; windows with nothing left that the model reads are not scored."
-    )
-    return draw("missing-sensors", "With fewer sensors", caption, 0.9 + 0.26 * len(drawn), paint)
-
-
-def _drawn(subsets: tuple[SensorSubset, ...]) -> tuple[SensorSubset, ...]:
-    if len(subsets) <= _MOST_SUBSETS:
-        return subsets
-    return tuple(row for row in subsets if row.name == "all" or row.name.startswith(("without ", "only ")))
-
-
-def study_table(model: str, split: str, studies: Sequence[StudyScore]) -> Table | None:
+def study_table(model: str, split: str, studies: Mapping[str, StudyScore]) -> Table | None:
     """Return a row per study with its 95 % intervals; None where one store was evaluated."""
     if not studies:
         return None
-    names = tuple(dict.fromkeys(name for study in studies for name in study.scores))
+    names = [name for name in _SCORES if any(getattr(study, name) is not None for study in studies.values())]
     rows = tuple(
-        (
-            study.study,
-            f"{study.n_subjects:,}",
-            *(with_interval(*study.scores.get(name, (None, None))) for name in names),
-        )
-        for study in studies
+        (name, f"{study.n_subjects:,}", *(estimate(getattr(study, score) or Estimate()) for score in names))
+        for name, study in studies.items()
     )
-    columns = ("Study", "Subjects", *(_SCORES.get(name, name) for name in names))
+    columns = ("Study", "Subjects", *(_SCORES[name] for name in names))
     title = f"{model} by study ({SPLITS.get(split, split)}): {count(len(rows), 'study', 'studies')}"
     return Table(title, columns, rows, (False, *(True,) * (1 + len(names))))
 
 
-def confusion_counts(predictions: Predictions) -> NDArray[np.int64]:
-    """Return how many windows of each true class (rows) were predicted as each class (columns): (K, K).
-
-    Windows without a true class or with a withheld prediction are not counted.
-    """
-    place = {name: number for number, name in enumerate(predictions.classes)}
-    counts = np.zeros((len(place), len(place)), dtype=np.int64)
-    for label, predicted in zip(predictions.label, predictions.predicted, strict=True):
-        if label and predicted:
-            counts[place[label], place[predicted]] += 1
-    return counts
-
-
-@dataclass(frozen=True, eq=False)
-class ReliabilityBins:
-    """Windows sorted by probability and cut into bins of about equal size.
-
-    Attributes
-    ----------
-    predicted, observed : array of float64, shape (n_bins,)
-        Mean probability and share of windows where it came true.
-    n : array of int64, shape (n_bins,)
-        Windows in each bin.
-    values : array of float64, shape (n_windows,)
-        Every probability.
-    """
-
-    predicted: NDArray[np.float64]
-    observed: NDArray[np.float64]
-    n: NDArray[np.int64]
-    values: NDArray[np.float64]
+def trust_sentences(run: CrossValidation) -> tuple[str, ...]:
+    """Return what the calibration and the prediction sets did, in words; nothing where there were none."""
+    sentences = []
+    if run.brier_ci95 is not None and run.ece_ci95 is not None:
+        sentences.append(
+            f"Over all windows the Brier score is {with_interval(run.brier, run.brier_ci95)} and the "
+            "calibration "
+            f"error {with_interval(run.ece, run.ece_ci95)} (95 % bootstrap over subjects)."
+        )
+    if (calibration := run.calibration) is not None:
+        before = calibration.uncalibrated
+        sentences.append(
+            f"Probabilities were calibrated ({calibration.method}), learnt from {calibration.learnt_from}, never from "
+            f"those tested: before it, the Brier score was {score(before.brier)} and the calibration error "
+            f"{score(before.ece)}."
+        )
+    if (sets := run.conformal) is not None:
+        sentences.append(
+            f"Prediction sets were asked to hold the true class in {sets.target:.0%} of a new person's windows. They "
+            f"did in {estimate(sets.coverage)} (mean over {count(run.n_subjects, 'subject')}), with "
+            f"{sets.mean_size:.2f} classes each; {sets.answered:.0%} of windows were predicted as one class, "
+            f"{score(sets.accuracy_of_answered)} of these rightly, the others abstained. Learnt from "
+            f"{sets.learnt_from}."
+        )
+    return tuple(sentences)
 
 
-def reliability_bins(predictions: Predictions, n_bins: int = N_BINS) -> ReliabilityBins | None:
-    """Return the reliability curve: for two classes of the second one's probability, else of the predicted class's.
-
-    Equal probabilities are never divided between bins, so a model that says one thing has one bin.
-    None where no window has both a true class and a probability.
-    """
-    place = {name: number for number, name in enumerate(predictions.classes)}
-    given = [row for row, (t, p) in enumerate(zip(predictions.label, predictions.predicted, strict=True)) if t and p]
-    if not given:
-        return None
-    truth = np.array([place[predictions.label[row]] for row in given])
-    chosen = np.array([place[predictions.predicted[row]] for row in given])
-    if len(place) == 2:
-        chosen = np.ones_like(chosen)
-    values = predictions.probabilities[given, chosen]
-    is_true = truth == chosen
-    edges = np.quantile(values, np.linspace(0, 1, n_bins + 1)[1:-1])
-    _, members = np.unique(np.searchsorted(edges, values, side="left"), return_inverse=True)
-    n = np.bincount(members)
-    return ReliabilityBins(
-        predicted=np.bincount(members, weights=values) / n,
-        observed=np.bincount(members, weights=is_true) / n,
-        n=n.astype(np.int64),
-        values=values,
+def number_table(validations: Sequence[NumberValidation]) -> Table:
+    """Return a row per cross-validation of a regression: error and agreement with their 95 % intervals."""
+    columns = (
+        "Model", "Task", "Mean absolute error", "Error, pooled", "CCC per subject", "CCC pooled", "R2 per subject",
+        "R2 pooled", "Worst subject (error)", "Answering the mean (error)", "Normalisation", "Split", "Subjects",
+        "Windows",
+    )  # fmt: skip
+    rows = tuple(
+        (
+            f"{run.model} (probe)" if run.is_probe else run.model,
+            f"{run.task}, in units of {run.column}",
+            estimate(run.mae),
+            pooled(run.mae),
+            estimate(run.ccc),
+            pooled(run.ccc),
+            estimate(run.r2),
+            pooled(run.r2),
+            score(run.mae.worst),
+            score(run.chance.training_mean_mae),
+            normalisation(run),
+            SPLITS.get(run.split, run.split),
+            f"{run.n_subjects:,}",
+            f"{run.n_windows:,}",
+        )
+        for run in validations
     )
+    title = "Predicted numbers: mean over subjects [95 % bootstrap interval over subjects]; pooled over all windows"
+    return Table(title, columns, rows, (False, False) + (True,) * 8 + (False, False, True, True))
+
+
+def pooled(score: NumberScore) -> str:
+    """Return "score [low, high]" over all windows at once."""
+    return with_interval(score.pooled, score.pooled_ci95)
+
+
+def subject_numbers(run: NumberValidation) -> Table:
+    """Return a row per held-out subject."""
+    rows = tuple(
+        (subject, n, *(score(float(v)) if v not in ("", "n/a") else NOT_DEFINED for v in values), fold)
+        for subject, n, *values, fold in run.subjects
+    )
+    subjects = count(len(rows), "held-out subject")
+    title = f"{run.model}, {run.task}: {subjects} (error in units of {run.column})"
+    return Table(title, ("Subject", "Windows", "MAE", "CCC", "R2", "Fold"), rows, (False, *(True,) * 4, False))
+
+
+def methods_text(run: CrossValidation) -> tuple[str, ...]:
+    """Return sentences that say how the scores were made: windows, split, scaling, early stopping, intervals."""
+    n_seeds = run.seeds
+    seeds = "" if n_seeds == 1 else f", probabilities averaged over {n_seeds} seeds before scoring"
+    return (
+        _windows(run),
+        f"{_SPLIT_SENTENCES.get(run.split, f'The split was {shown(run.split)}')} "
+        f"({count(run.n_folds, 'fold')}"
+        f"{seeds}).",
+        _NORMALISATIONS.get(run.normalisation, f"Normalisation: {shown(run.normalisation)}."),
+        *_labels(run),
+        _stopping(run),
+        _intervals(run),
+        "Balanced accuracy is the mean of the recalls of the classes that a subject has; AUROC is given per "
+        "subject (mean) and pooled "
+        "over all windows; the Brier score runs from 0 (best) to 1. The confusion matrix and the reliability "
+        "curve are over windows, "
+        f"the curve in up to {N_BINS} bins of equal size; the calibration error is that of the predicted class.",
+    )
+
+
+def _windows(run: CrossValidation) -> str:
+    length, step = run.window_seconds, run.step_seconds
+    if length is None:
+        durations = sorted(set(run.predictions.duration.tolist()))
+        length = durations[0] if len(durations) == 1 else None
+    size = "" if length is None else f" of {length:g} s"
+    every = "" if step is None else f", one every {step:g} s"
+    left = sum(run.n_windows_left_out.values())
+    reasons = ", ".join(f"{shown(reason)}: {number:,}" for reason, number in run.n_windows_left_out.items() if number)
+    out = f" {count(left, 'window')} were left out ({reasons})." if left else ""
+    return (
+        f"{count(run.n_windows, 'window')}{size}{every} of {count(run.n_subjects, 'subject')} were "
+        "scored, each "
+        "wholly inside one "
+        f"labelled segment.{out}"
+    )
+
+
+def _labels(run: CrossValidation) -> tuple[str, ...]:
+    """Say whose labels were used, where it is not everybody's."""
+    if run.labels is None or run.labels.share == 1:
+        return ()
+    aside = (
+        f"{span(run.labels.subjects_for_early_stopping)} of them for early stopping"
+        if run.labels.subjects_for_early_stopping[1]
+        else "too few to set any aside, so that training ran to its last epoch"
+    )
+    return (
+        f"In each fold the labels of {span(run.labels.subjects_labelled)} of "
+        f"{span(run.labels.subjects_of_training_side)} training subjects "
+        f"were used, drawn at random by identity (label share {run.labels.share:g}; {aside}); nothing else was "
+        "fitted "
+        "on the others, except pretraining where it was asked for, which reads signals and no label.",
+    )
+
+
+def _stopping(run: CrossValidation) -> str:
+    """Say what early stopping looked at."""
+    looked = (
+        "the last of the subject's own earlier windows, never at the later ones, which are scored"
+        if run.split == "time"
+        else "validation subjects taken from the training subjects, never at the held-out ones"
+    )
+    return (
+        "Everything that is learnt (scaling, weights, when to stop) was learnt inside the training side of a fold: "
+        f"early stopping, where a model uses it, looked at {looked}."
+    )
+
+
+def _intervals(run: CrossValidation) -> str:
+    draws = _setting(run.config, "evaluation", "n_bootstrap")
+    times = "" if draws is None else f" ({draws:,.0f} resamples)"
+    return (
+        "A score is computed within each subject and averaged over subjects; its 95 % interval is a bootstrap "
+        f"over subjects{times}, "
+        "because windows of one person are not independent."
+    )
+
+
+def _setting(config: Mapping[str, object], section: str, name: str) -> float | None:
+    """Return a number of the effective settings, or None where it is absent or no number."""
+    part = config.get(section)
+    value = part.get(name) if isinstance(part, Mapping) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

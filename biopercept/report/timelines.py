@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from biopercept.report.drawing import FAINT, GREEN, GRID, INK, RED, Drawing, class_legend, colours, draw
 from biopercept.report.text import count, shortened, shown
 from biopercept.results.folder import PrepareLog
-from biopercept.results.predictions import Predictions, RecordingKey
+from biopercept.results.predictions import NumberLine, Predictions, RecordingKey
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,10 +51,10 @@ def timeline_figure(predictions: Predictions, name: str, note: str = "") -> Draw
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[0.35 * len(strips), 1.6])
         for row, (_, names) in enumerate(strips):
             for label in predictions.classes:
-                stretches = _merged(starts, lengths, np.array([cell == label for cell in names], dtype=bool))
+                segments = _merged(starts, lengths, np.array([cell == label for cell in names], dtype=bool))
                 colour, hatch = shades[label]
                 top.broken_barh(
-                    stretches, (row - 0.4, 0.8), facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0
+                    segments, (row - 0.4, 0.8), facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0
                 )
             withheld = _merged(starts, lengths, np.array([not cell for cell in names], dtype=bool))
             top.broken_barh(withheld, (row - 0.4, 0.8), facecolor=GRID, hatch="////", edgecolor=FAINT, linewidth=0)
@@ -80,7 +80,7 @@ def title_of(key: RecordingKey) -> str:
 
 
 def _cells(predictions: Predictions) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the start and length of the stretch that stands for each window, minutes: as wide as the usual step."""
+    """Return the start and length of the segment that stands for each window, minutes: as wide as the usual step."""
     middle = predictions.onset + predictions.duration / 2
     steps = np.diff(middle)
     steps = steps[steps > 0]
@@ -92,7 +92,7 @@ def _cells(predictions: Predictions) -> tuple[NDArray[np.float64], NDArray[np.fl
 def _merged(
     starts: NDArray[np.float64], lengths: NDArray[np.float64], is_in: NDArray[np.bool_]
 ) -> list[tuple[float, float]]:
-    """Return (start, length) of the chosen stretches, neighbours joined."""
+    """Return (start, length) of the chosen segments, neighbours joined."""
     joined: list[tuple[float, float]] = []
     for start, length in zip(starts[is_in], lengths[is_in], strict=True):
         if joined and start <= sum(joined[-1]) + 1e-3:
@@ -139,10 +139,10 @@ def overview_figure(predictions: Predictions) -> Drawing:
             recorded = predictions.of_recording(key)
             starts, lengths = _cells(recorded)
             for label in predictions.classes:
-                stretches = _merged(starts, lengths, np.array([cell == label for cell in recorded.label], dtype=bool))
+                segments = _merged(starts, lengths, np.array([cell == label for cell in recorded.label], dtype=bool))
                 colour, hatch = shades[label]
                 axes.broken_barh(
-                    stretches, (row - 0.4, 0.8), facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0
+                    segments, (row - 0.4, 0.8), facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0
                 )
         axes.set_yticks(range(len(drawn)), [shortened(key[0] if is_one_each else title_of(key)) for key in drawn])
         axes.set_ylim(len(drawn) - 0.4, -0.6)
@@ -269,10 +269,7 @@ def preparations_of(log: PrepareLog) -> tuple[Preparation, ...]:
 
     Windows left out are read from a column of "reason: n" pairs joined by semicolons, or from a plain number.
 
-    Raises
-    ------
-    StudyError
-        Where the log has no column of subjects or of status, or a count is not a number.
+    Raises StudyError where the log has no column of subjects or of status, or a count is not a number.
     """
     table = log.table
     subjects = table.texts("subject" if table.has("subject") and not table.has("participant_id") else "participant_id")
@@ -304,3 +301,26 @@ def _reasons(cell: str) -> dict[str, int]:
         return {"left out": int(cell)} if int(cell) else {}
     matches = [_REASON.match(part) for part in cell.split(";") if part.strip()]
     return {match["reason"]: int(match["n"]) for match in matches if match}
+
+
+def line_figure(line: NumberLine, name: str) -> Drawing:
+    """Return one recording's predictions over time, a line for each class or number."""
+    shown = [place for place in range(len(line.names)) if np.isfinite(line.values[:, place]).any()]
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        for place in shown:
+            axes.plot(
+                line.seconds / 60, line.values[:, place], linewidth=1.2, label=line.names[place].replace("_", " ")
+            )
+        axes.set_xlabel("time since the recording began (minutes)")
+        axes.set_ylabel("probability (0 to 1)" if line.names[0].startswith("probability_") else "number")
+        axes.grid()
+        if shown:
+            axes.legend(loc="best")
+
+    kind = "single times, each the mean of the windows that hold it" if line.is_trace else "windows, at their middles"
+    caption = (
+        f"{line.title}: predictions for {count(len(line.seconds), 'time' if line.is_trace else 'window')}: {kind}."
+    )
+    return draw(name, f"{'Trace' if line.is_trace else 'Numbers'} of {line.title}", caption, 2.6, paint)

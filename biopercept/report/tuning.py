@@ -13,7 +13,7 @@ def tuning_page(tuning: Tuning) -> str:
         f"# Selection for the task {_cell(tuning.task)}\n",
         " ".join(tuning.findings) + "\n",
         "Balanced accuracy and AUROC in per cent, means over subjects with 95 % bootstrap intervals over subjects; "
-        "guessing by class shares reaches "
+        "guessing by class fractions reaches "
         f"{100 * tuning.chance['dummy']:.1f}. Seconds are of all inner fits of a candidate.\n",
         "## Nested score\n",
         _nested(tuning.nested),

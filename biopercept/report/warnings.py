@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from biopercept.report.tables import estimate
+from biopercept.report.scores import estimate, pooled
 from biopercept.report.text import count, listed, score
 from biopercept.report.timelines import preparations_of
-from biopercept.results.cross_validation import CrossValidation
+from biopercept.results.cross_validation import CrossValidation, NumberValidation
 from biopercept.results.curves import LearningCurve, PersonalCurve
 from biopercept.results.folder import Results
 from biopercept.results.reading import FEW_SUBJECTS
@@ -22,8 +22,8 @@ PROBE_MEANING = {
     "clock-only": "a clock that sees no sensor; the order of the protocol gives the label away, and a model may "
     "be using it",
     "motion-only": "movement alone; the model may be reading what the hands did, not the state of the body",
-    "quality-only": "signal quality alone; the label can be told from how clean the recording is",
-    "dummy": "guessing by class shares",
+    "quality-only": "signal quality alone; the label can be predicted from how clean the recording is",
+    "dummy": "guessing by class fractions",
 }
 
 
@@ -43,23 +43,19 @@ class ReportWarning:
     text: str
 
 
-def warnings_of(results: Results, known: Collection[str] = ()) -> tuple[ReportWarning, ...]:
-    """Return every caution about a folder of results, the grave ones first, each once.
-
-    Parameters
-    ----------
-    said : collection of str
-        Warnings that stand elsewhere on the page.
-    """
-    notices: list[ReportWarning] = list(_of_probes(results.cross_validations))
-    notices += _of_files(results.cross_validations)
+def warnings_of(results: Results) -> tuple[ReportWarning, ...]:
+    """Return every warning about a folder of results, the grave ones first, each once."""
+    warnings = [*_of_probes(results.cross_validations), *_of_files(results.cross_validations)]
     for run in results.cross_validations:
-        notices += [*_of_protocol(run), *_of_scores(run)]
-    notices += _of_audits(results)
-    notices += [ReportWarning(_is_grave(text), text) for one in results.comparisons for text in one.cautions]
-    notices += _of_curves(results, known)
-    notices += [*_of_comparison(results.cross_validations), *_of_failures(results)]
-    return tuple(sorted(dict.fromkeys(notices), key=lambda caution: not caution.is_grave))
+        warnings += [*_of_protocol(run), *_of_scores(run)]
+    warnings += _of_audits(results)
+    warnings += [
+        ReportWarning(_is_grave(text), text) for comparison in results.comparisons for text in comparison.cautions
+    ]
+    warnings += _of_curves(results)
+    warnings += [*_of_comparison(results.cross_validations), *_of_failures(results)]
+    warnings += _of_numbers(results.number_validations)
+    return tuple(sorted(dict.fromkeys(warnings), key=lambda warning: not warning.is_grave))
 
 
 def same_data(one: CrossValidation, other: CrossValidation) -> bool:
@@ -74,11 +70,11 @@ def same_data(one: CrossValidation, other: CrossValidation) -> bool:
 def _of_probes(validations: Sequence[CrossValidation]) -> Iterator[ReportWarning]:
     """Compare every probe with the models that answer the same question, in one sentence per probe."""
     for probe in validations:
-        rivals = [other for other in validations if same_data(probe, other) and not other.is_probe]
+        models = [other for other in validations if same_data(probe, other) and not other.is_probe]
         reached = probe.balanced_accuracy.mean
-        if not probe.is_probe or not rivals or reached is None:
+        if not probe.is_probe or not models or reached is None:
             continue
-        beaten = [other for other in rivals if (other.balanced_accuracy.mean or 0.0) <= reached]
+        beaten = [other for other in models if (other.balanced_accuracy.mean or 0.0) <= reached]
         meaning = PROBE_MEANING[probe.model]
         if beaten:
             others = " and ".join(f"{other.model} reaches {estimate(other.balanced_accuracy)}" for other in beaten)
@@ -106,20 +102,21 @@ def _of_files(validations: Sequence[CrossValidation]) -> Iterator[ReportWarning]
         for warning in dict.fromkeys(run.warnings):
             models.setdefault(warning, []).append(run.model)
     for warning, names in models.items():
-        text = f"{warning[:1].upper()}{warning[1:]} ({', '.join(dict.fromkeys(names))})."
-        yield ReportWarning(_is_grave(warning), text)
+        yield ReportWarning(
+            _is_grave(warning), f"{warning[:1].upper()}{warning[1:]} ({', '.join(dict.fromkeys(names))})."
+        )
 
 
-def _of_curves(results: Results, stated: Collection[str]) -> Iterator[ReportWarning]:
+def _of_curves(results: Results) -> Iterator[ReportWarning]:
     """Give what the curves warned of, where their own cross-validations do not say it already."""
-    known = {*stated, *(warning for run in results.cross_validations for warning in run.warnings)}
+    validations: list[CrossValidation | NumberValidation] = [*results.cross_validations, *results.number_validations]
+    known = {warning for run in validations for warning in run.warnings}
     curves: list[LearningCurve | PersonalCurve] = [*results.learning_curves, *results.personal_curves]
     for curve in curves:
         for warning in curve.warnings:
             if warning not in known:
-                yield ReportWarning(
-                    _is_grave(warning) or "UNCHECKED" in warning, f"{warning[:1].upper()}{warning[1:]} ({curve.name})."
-                )
+                is_grave = _is_grave(warning) or "UNCHECKED" in warning
+                yield ReportWarning(is_grave, f"{warning[:1].upper()}{warning[1:]} ({curve.name}).")
 
 
 def _is_grave(text: str) -> bool:
@@ -130,25 +127,15 @@ def _of_protocol(run: CrossValidation) -> Iterator[ReportWarning]:
     if run.is_transductive and not _is_said(run, "transductive"):
         yield ReportWarning(
             True,
-            f"{run.model} is transductive: its inputs were scaled with statistics of each tested subject's whole "
+            f"{run.model} is transductive: its inputs were scaled with statistics of each tested subject's "
+            "whole "
             f"recording (normalisation {run.normalisation}), which a live system would not have.",
-        )
-    if run.is_label_the_file and run.normalisation not in ("global", "raw"):
-        yield ReportWarning(
-            True,
-            f"In task {run.task} each file has one label, and {run.model} was scaled by statistics of the file "
-            f"(normalisation {run.normalisation}): the label leaks into the inputs. Score it with global.",
-        )
-    elif run.is_label_the_file:
-        yield ReportWarning(
-            False,
-            f"In task {run.task} each file has one label: whatever differs between files (order, electrodes, "
-            "the day) can stand for the label.",
         )
     if run.split == "time":
         yield ReportWarning(
             False,
-            f"{run.model} was split by time within each subject: the scores are those of subject-specific models and "
+            f"{run.model} was split by time within each subject: the scores are those of subject-specific "
+            "models and "
             "say nothing about people never seen.",
         )
 
@@ -168,8 +155,9 @@ def _of_scores(run: CrossValidation) -> Iterator[ReportWarning]:
             f"{n - undefined}.",
         )
     if len(run.subjects) != n:
-        text = f"{run.name}: scores.json counts {n} subjects and scores.csv has {len(run.subjects)}."
-        yield ReportWarning(True, text)
+        yield ReportWarning(
+            True, f"{run.name}: scores.json counts {n} subjects and scores.csv has {len(run.subjects)}."
+        )
     if run.is_probe:
         return
     if n < FEW_SUBJECTS and not _is_said(run, "intervals are rough"):
@@ -186,7 +174,8 @@ def _of_scores(run: CrossValidation) -> Iterator[ReportWarning]:
     elif scores.ci95[0] <= run.chance_level:
         yield ReportWarning(
             True,
-            f"{run.model} is not shown to be better than guessing: its interval {estimate(scores)} reaches down to "
+            f"{run.model} is not shown to be better than guessing: its interval {estimate(scores)} reaches "
+            "down to "
             f"{score(run.chance_level)} or below.",
         )
     if scores.subjects_below_chance:
@@ -229,7 +218,8 @@ def _of_comparison(validations: Sequence[CrossValidation]) -> Iterator[ReportWar
             }:
                 yield ReportWarning(
                     True,
-                    f"{run.model} ({run.name}) and {other.model} ({other.name}) were not scored on the same windows "
+                    f"{run.model} ({run.name}) and {other.model} ({other.name}) were not scored on the "
+                    "same windows "
                     f"({run.n_windows:,} of {run.n_subjects} subjects, {other.n_windows:,} of "
                     f"{other.n_subjects}): do not compare them.",
                 )
@@ -261,3 +251,34 @@ def _of_failures(results: Results) -> Iterator[ReportWarning]:
                 False,
                 f"{count(len(failed), 'recording')} of {log.name} failed or were not yet prepared: {listed(failed)}.",
             )
+
+
+def _of_numbers(validations: Sequence[NumberValidation]) -> Iterator[ReportWarning]:
+    for run in validations:
+        for warning in run.warnings:
+            yield ReportWarning(_is_grave(warning), warning)
+        if run.is_probe:
+            continue
+        if run.n_subjects < FEW_SUBJECTS and not any("intervals are rough" in w for w in run.warnings):
+            yield ReportWarning(
+                False, f"Only {count(run.n_subjects, 'subject')}: small differences between models mean nothing."
+            )
+        explained = run.r2.pooled_ci95
+        if explained is None or explained[0] <= 0:
+            yield ReportWarning(
+                True,
+                f"{run.model} is not shown to predict {run.task} better than one number for everybody: "
+                f"its pooled R2 is {pooled(run.r2)}.",
+            )
+        for probe in validations:
+            same = (probe.task, probe.fingerprint.get("store")) == (
+                run.task,
+                run.fingerprint.get("store"),
+            )
+            if probe.is_probe and same and (probe.mae.mean or 0.0) <= (run.mae.mean or 0.0):
+                yield ReportWarning(
+                    True,
+                    f"The probe {probe.model} errs by {estimate(probe.mae)} in {run.task} where "
+                    f"{run.model} errs by {estimate(run.mae)}: the model is no better than what knows "
+                    "nothing of the body.",
+                )

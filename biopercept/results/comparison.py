@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from biopercept.typed_values import Count, Interval, unwritten
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +158,12 @@ class Comparison:
     def metric_words(self) -> str:
         """Return the metric's name in words."""
         return METRIC_WORDS.get(self.metric, self.metric.replace("_", " "))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per pair of models: the difference over subjects with its interval, and the tests of it."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(pair) for pair in self.pairs])
 
 
 METRIC_WORDS = {

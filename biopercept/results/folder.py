@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
+from biopercept.data.splits import Fold
 from biopercept.errors import StudyError
 from biopercept.results.audit import Audit
 from biopercept.results.comparison import Comparison
-from biopercept.results.cross_validation import CrossValidation, load_cross_validation
+from biopercept.results.cross_validation import (
+    SCORES_FILE,
+    CrossValidation,
+    NumberValidation,
+    is_of_numbers,
+    load_cross_validation,
+    load_number_validation,
+)
 from biopercept.results.curves import LearningCurve, PersonalCurve
-from biopercept.results.numbers import NumberValidation, is_of_numbers, load_number_validation
 from biopercept.results.predictions import SUFFIX, PredictionFolder, load_predictions
 from biopercept.results.reading import ResultTable, read_json, read_result, read_table
 
@@ -21,97 +30,95 @@ _MOST_FOLDERS = 5000
 LOG_SUFFIX = ".log.csv"
 
 
+@dataclass(frozen=True, kw_only=True)
+class FoldsFile:
+    """What is written before the first fold of a run: what the run is (settings, data, version), and its folds."""
+
+    FILE: ClassVar[str] = "folds.json"
+    SCHEMA: ClassVar[int] = 1
+    COMMAND: ClassVar[str] = "cross-validate"
+
+    run: Mapping[str, Any]
+    folds: tuple[Fold, ...]
+
+
 def load_results(folder: Path) -> Results:
     """Return every result in a folder and up to three levels below it; links are not followed.
+
+    Raises StudyError where there is no such folder, nothing in it is a result, or a result is damaged.
 
     Parameters
     ----------
     folder : Path
         A folder of ``cross-validate``, ``compare``, ``learning-curve``, ``personalise`` or ``predict``, one that holds
         a store's log, or a parent of such folders.
-
-    Raises
-    ------
-    StudyError
-        Where there is no such folder, nothing in it is a result, or a result is damaged.
     """
     if not folder.is_dir():
         raise StudyError(f"there is no folder {folder}; give one that cross-validate, predict or demo has written")
-    validations, predictions, logs, audits, unfinished, comparisons = [], [], [], [], [], []
-    personal, learning, unfinished_curves = [], [], []
-    for place in _folders(folder):
-        name = place.relative_to(folder).as_posix() if place != folder else folder.resolve().name
-        if (place / "scores.json").is_file():
-            if not is_of_numbers(place):
-                validations.append(load_cross_validation(place, name))
-        elif (place / "folds.json").is_file() and not _is_shared(place):
-            unfinished.append(name)
-        if (place / Comparison.FILE).is_file():
-            comparisons.append(replace(read_result(place / Comparison.FILE, Comparison), name=name))
-        if (place / PersonalCurve.FILE).is_file():
-            personal.append(replace(read_result(place / PersonalCurve.FILE, PersonalCurve), name=name))
-        elif (place / PersonalCurve.FOLDS).is_file():
-            unfinished_curves.append(name)
-        if (place / LearningCurve.FILE).is_file():
-            learning.append(replace(read_result(place / LearningCurve.FILE, LearningCurve), name=name))
-        if any(place.glob(f"*{SUFFIX}")) or ((place / "summary.csv").is_file() and (place / "failures.csv").is_file()):
-            predictions.append(load_predictions(place, name))
-        if (place / Audit.FILE).is_file():
-            audits.append(replace(read_result(place / Audit.FILE, Audit), name=name))
-        for path in sorted(place.glob(f"*{LOG_SUFFIX}")):
-            logs.append(PrepareLog(path.relative_to(folder).as_posix(), read_table(path)))
-    numbers = load_numbers(folder)
-    finished = (validations, predictions, logs, audits, comparisons, numbers, personal, learning)
-    if not any(finished) and not unfinished and not unfinished_curves:
+    by_kind: dict[str, list[Any]] = defaultdict(list)
+    for path in _folders(folder):
+        name = path.relative_to(folder).as_posix() if path != folder else folder.resolve().name
+        for kind, result in _results_in(path, name):
+            by_kind[kind].append(result)
+        for log in sorted(path.glob(f"*{LOG_SUFFIX}")):
+            by_kind["logs"].append(PrepareLog(log.relative_to(folder).as_posix(), read_table(log)))
+    if not by_kind:
         raise StudyError(
-            f"{folder} holds no results; a report needs scores.json (cross-validate), {Audit.FILE} (audit), "
+            f"{folder} holds no results; a report needs {SCORES_FILE} (cross-validate), {Audit.FILE} (audit), "
             f"{Comparison.FILE} (compare), {LearningCurve.FILE} (learning-curve), {PersonalCurve.FILE} (personalise), "
             f"summary.csv with failures.csv (predict) or a {LOG_SUFFIX} table (prepare), there or up to {_DEEPEST} "
             "folders below"
         )
-    if not any(finished):
-        begun = [(name, "cross-validation", "scores.json", "cross-validate") for name in unfinished]
-        begun += [(name, "curve over own labels", PersonalCurve.FILE, "personalise") for name in unfinished_curves]
+    if not set(by_kind) - {"unfinished", "unfinished_curves"}:
+        begun = [(name, "cross-validation", SCORES_FILE, "cross-validate") for name in by_kind["unfinished"]]
+        begun += [
+            (name, "curve over own labels", PersonalCurve.FILE, "personalise") for name in by_kind["unfinished_curves"]
+        ]
         name, what, lacking, command = begun[0]
         raise StudyError(
             f"the {what} in {folder / name if name != folder.resolve().name else folder} has not finished (no "
             f"{lacking}); run the same {command} command again, it goes on where it stopped"
         )
-    return Results(
-        name=folder.resolve().name,
-        cross_validations=tuple(sorted(validations, key=lambda one: (one.is_probe, one.model, one.name))),
-        predictions=tuple(predictions),
-        logs=tuple(logs),
-        audits=tuple(audits),
-        unfinished=tuple(unfinished),
-        comparisons=tuple(comparisons),
-        personal_curves=tuple(personal),
-        learning_curves=tuple(learning),
-        unfinished_curves=tuple(unfinished_curves),
-    )
+    by_kind["cross_validations"].sort(key=lambda result: (result.is_probe, result.model, result.name))
+    by_kind["number_validations"].sort(key=lambda result: (result.is_probe, result.task, result.model, result.name))
+    return Results(name=folder.resolve().name, **{kind: tuple(results) for kind, results in by_kind.items()})
 
 
-def load_numbers(folder: Path) -> tuple[NumberValidation, ...]:
-    """Return every cross-validation of a regression in a folder and up to three levels below it, probes last.
-
-    Raises
-    ------
-    StudyError
-        Where one is damaged.
-    """
-    places = [place for place in _folders(folder) if (place / "scores.json").is_file() and is_of_numbers(place)]
-    names = [p.relative_to(folder).as_posix() if p != folder else folder.resolve().name for p in places]
-    validations = [load_number_validation(place, name) for place, name in zip(places, names, strict=True)]
-    return tuple(sorted(validations, key=lambda one: (one.is_probe, one.task, one.model, one.name)))
+_FILES: dict[str, Any] = {
+    "comparisons": Comparison,
+    "personal_curves": PersonalCurve,
+    "learning_curves": LearningCurve,
+    "audits": Audit,
+}
+"""Kinds of result that are one file, by the field of :class:`Results` that holds them."""
 
 
-def _is_shared(place: Path) -> bool:
+def _results_in(folder: Path, name: str) -> Iterator[tuple[str, Any]]:
+    """Give each result that lies directly in a folder, with the field of :class:`Results` that it belongs to."""
+    if (folder / SCORES_FILE).is_file():
+        if is_of_numbers(folder):
+            yield "number_validations", load_number_validation(folder, name)
+        else:
+            yield "cross_validations", load_cross_validation(folder, name)
+    elif (folder / FoldsFile.FILE).is_file() and not _is_shared(folder):
+        yield "unfinished", name
+    for kind, file in _FILES.items():
+        if (folder / file.FILE).is_file():
+            yield kind, replace(read_result(folder / file.FILE, file), name=name)
+    if (folder / PersonalCurve.FOLDS).is_file() and not (folder / PersonalCurve.FILE).is_file():
+        yield "unfinished_curves", name
+    has_tables = (folder / "summary.csv").is_file() and (folder / "failures.csv").is_file()
+    if has_tables or any(folder.glob(f"*{SUFFIX}")):
+        yield "predictions", load_predictions(folder, name)
+
+
+def _is_shared(folder: Path) -> bool:
     """Return whether a folder holds the folds of several tasks that have all been scored in folders of their own."""
-    run = read_json(place / "folds.json").get("run")
+    run = read_json(folder / FoldsFile.FILE).get("run")
     tasks = run.get("tasks") if isinstance(run, dict) else None
     if not isinstance(tasks, list) or not all(isinstance(name, str) for name in tasks):
         return False
-    return bool(tasks) and all((place / name / "scores.json").is_file() for name in tasks)
+    return bool(tasks) and all((folder / name / SCORES_FILE).is_file() for name in tasks)
 
 
 def _folders(root: Path) -> Iterator[Path]:
@@ -119,22 +126,22 @@ def _folders(root: Path) -> Iterator[Path]:
     pending = [(root, 0)]
     seen = 0
     while pending:
-        place, depth = pending.pop(0)
-        yield place
+        folder, depth = pending.pop(0)
+        yield folder
         seen += 1
         if seen > _MOST_FOLDERS:
             raise StudyError(f"{root} holds more than {_MOST_FOLDERS} folders; give the folder of the results itself")
         if depth < _DEEPEST:
-            pending += [(below, depth + 1) for below in _below(place)]
+            pending += [(below, depth + 1) for below in _below(folder)]
 
 
-def _below(place: Path) -> list[Path]:
+def _below(folder: Path) -> list[Path]:
     try:
-        with os.scandir(place) as entries:
+        with os.scandir(folder) as entries:
             names = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith("."))
     except OSError as fault:
-        raise StudyError(f"cannot look into {place}: {fault.strerror or fault}") from fault
-    return [place / name for name in names]
+        raise StudyError(f"cannot look into {folder}: {fault.strerror or fault}") from fault
+    return [folder / name for name in names]
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,8 +166,8 @@ class Results:
     ----------
     name : str
         Name of the folder.
-    cross_validations : tuple of CrossValidation
-        The models proper first, in alphabetical order, then the probes.
+    cross_validations, number_validations
+        Of classes and of numbers; the models proper first, then the probes.
     unfinished : tuple of str
         Cross-validations below the folder that have begun and not ended.
     unfinished_curves : tuple of str
@@ -169,6 +176,7 @@ class Results:
 
     name: str
     cross_validations: tuple[CrossValidation, ...] = ()
+    number_validations: tuple[NumberValidation, ...] = ()
     predictions: tuple[PredictionFolder, ...] = ()
     logs: tuple[PrepareLog, ...] = ()
     audits: tuple[Audit, ...] = ()

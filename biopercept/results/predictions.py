@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StudyError
-from biopercept.results.reading import ResultTable, read_json, read_table
+from biopercept.files import write_json
+from biopercept.results.reading import ResultTable, read_document, read_json, read_table
+from biopercept.typed_values import omitted, to_plain
 
 PREFIX = "probability_"
 SUFFIX = "_predictions.tsv"
@@ -28,6 +31,9 @@ def predictions_of(
 ) -> Predictions:
     """Return the windows of a table of predictions.
 
+    Raises StudyError where a column is missing, a class is not one of ``classes``, or probabilities are not
+    probabilities.
+
     Parameters
     ----------
     table : ResultTable
@@ -39,11 +45,6 @@ def predictions_of(
         Refuse a table without true classes.
     key : (participant, session, recording), or None
         Whose windows they are, for a table of one recording.
-
-    Raises
-    ------
-    StudyError
-        Where a column is missing, a class is not one of ``classes``, or probabilities are not probabilities.
     """
     if classes is None:
         classes = tuple(name[len(PREFIX) :] for name in table.columns if name.startswith(PREFIX))
@@ -107,17 +108,14 @@ def _probabilities(table: ResultTable, classes: tuple[str, ...], predicted: tupl
 def load_predictions(folder: Path, name: str = "") -> PredictionFolder:
     """Return what ``predict`` wrote: a table per recording, the summary and the failures.
 
-    Raises
-    ------
-    StudyError
-        Where ``summary.csv`` or ``failures.csv`` is missing, or a table is damaged.
+    Raises StudyError where ``summary.csv`` or ``failures.csv`` is missing, or a table is damaged.
     """
     recordings = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         table = read_table(path)
         if any(name.startswith(PREFIX) for name in table.columns) or "predicted" not in table.columns:
             key = _key_of(path)
-            recordings.append((key, predictions_of(table, key=key)))  # numbers are read by number_results
+            recordings.append((key, predictions_of(table, key=key)))  # numbers are read by load_lines
     return PredictionFolder(
         name=name or folder.resolve().name,
         folder=folder,
@@ -128,18 +126,48 @@ def load_predictions(folder: Path, name: str = "") -> PredictionFolder:
 
 
 def _key_of(path: Path) -> RecordingKey:
-    """Return whose predictions a file holds: from its JSON sidecar, or from its name where that is silent."""
-    stem = path.name[: -len(SUFFIX)]
+    """Return whose predictions a file holds: from its JSON sidecar, or from its name where there is none."""
     sidecar = path.with_suffix(".json")
-    document = read_json(sidecar) if sidecar.is_file() else {}
-    subject = document.get("participant_id", document.get("subject"))
-    if not isinstance(subject, str):
-        return (stem, "", "")
-    return (subject, _text(document.get("session")), _text(document.get("recording")))
+    if not sidecar.is_file():
+        return (path.name.removesuffix(SUFFIX), "", "")
+    named = read_document(sidecar, PredictionSidecar, read_json(sidecar), "predict")
+    return (named.participant_id, named.session, named.recording)
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+@dataclass(frozen=True, kw_only=True)
+class PredictionSidecar:
+    """The JSON file beside a table of ``predict``: whose it is, how it was made, and what its columns are.
+
+    Attributes
+    ----------
+    classes, notes : tuple of str, or None
+        None for a regression, which has a ``column`` (of the study, whose unit the numbers have) instead.
+    """
+
+    participant_id: str
+    session: str
+    recording: str
+    model: str = ""
+    classes: tuple[str, ...] | None = omitted()
+    column: str | None = omitted()
+    modalities_used: tuple[str, ...] = ()
+    modalities_ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] | None = omitted()
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceSidecar:
+    """The JSON file beside a table of predictions at single times."""
+
+    model: str
+    every_seconds: float
+    columns: Mapping[str, str]
+
+
+def write_sidecar(table: Path, sidecar: PredictionSidecar | TraceSidecar) -> None:
+    """Write the sidecar of a table beside it. Raises OutputError where it cannot be written."""
+    write_json(table.with_suffix(".json"), to_plain(sidecar))
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +219,7 @@ class Predictions:
 
     def of_recording(self, key: RecordingKey) -> Predictions:
         """Return the windows of one recording, in time order."""
-        rows = np.array([place for place, other in enumerate(self.keys) if other == key], dtype=np.int64)
+        rows = np.array([row for row, other in enumerate(self.keys) if other == key], dtype=np.int64)
         rows = rows[np.argsort(self.onset[rows], kind="stable")]
         return replace(
             self,
@@ -223,3 +251,48 @@ class PredictionFolder:
     recordings: tuple[tuple[RecordingKey, Predictions], ...]
     summary: ResultTable
     failures: ResultTable
+
+
+@dataclass(frozen=True, eq=False)
+class NumberLine:
+    """Numbers or probabilities over time of one recording, from a table that ``predict`` wrote.
+
+    Attributes
+    ----------
+    title : str
+        Name of the recording's file.
+    names : tuple of str
+        What each line is.
+    seconds : float64 array, shape (n,)
+    values : float64 array, shape (n, n_lines)
+        NaN where withheld or unknown.
+    is_trace : bool
+        Predictions at single times, not of windows.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    seconds: NDArray[np.float64]
+    values: NDArray[np.float64]
+    is_trace: bool
+
+
+def load_lines(folder: Path, limit: int) -> tuple[NumberLine, ...]:
+    """Return the traces of a folder of ``predict``, and its predictions where they are numbers: the first of each.
+
+    Raises StudyError where a table is damaged.
+    """
+    lines = []
+    for path in sorted(folder.glob("*_trace.tsv"))[:limit]:
+        table = read_table(path)
+        names = tuple(name for name in table.columns if name not in ("onset", "n_windows"))
+        values = np.stack([table.numbers(name) for name in names], axis=1)
+        lines.append(NumberLine(path.name.removesuffix("_trace.tsv"), names, table.numbers("onset"), values, True))
+    for path in sorted(folder.glob(f"*{SUFFIX}"))[:limit]:
+        table = read_table(path)
+        if not any(name.startswith(PREFIX) for name in table.columns):
+            middle = table.numbers("onset") + table.numbers("duration") / 2
+            values = np.stack([table.numbers("predicted"), table.numbers("label", optional=True)], axis=1)
+            title = path.name.removesuffix(SUFFIX)
+            lines.append(NumberLine(title, ("predicted", "true"), middle, values, False))
+    return tuple(lines)

@@ -6,10 +6,10 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
+from typing import Any, ClassVar, Protocol, Self, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,7 @@ _MISSING = frozenset({"", "n/a", "nan", "NaN"})
 def read_text(path: Path) -> str:
     """Return a whole UTF-8 text file, without its byte order mark.
 
-    Raises
-    ------
-    StudyError
-        Where it is missing, not a plain file, over 512 MiB, unreadable or not UTF-8.
+    Raises StudyError where it is missing, not a plain file, over 512 MiB, unreadable or not UTF-8.
     """
     if not path.is_file():
         raise StudyError(f"{path} is missing; run the command that writes this folder again")
@@ -46,10 +43,7 @@ def read_text(path: Path) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object that a file holds.
 
-    Raises
-    ------
-    StudyError
-        Where the file cannot be read, is not JSON, or holds something other than an object.
+    Raises StudyError where the file cannot be read, is not JSON, or holds something other than an object.
     """
     try:
         content = json.loads(read_text(path))
@@ -82,6 +76,7 @@ class ResultFile(Protocol):
 
 
 R = TypeVar("R", bound=ResultFile)
+T = TypeVar("T")
 
 
 def document_of(result: ResultFile) -> dict[str, Any]:
@@ -97,26 +92,23 @@ def write_result(path: Path, result: ResultFile) -> None:
 def read_result(path: Path, kind: type[R]) -> R:
     """Return the result that a file holds.
 
-    Raises
-    ------
-    StudyError
-        Where the file is missing, of another schema, lacks a field or holds a value of another type.
+    Raises StudyError where the file is missing, of another schema, lacks a field or holds a value of another type.
     """
     content = read_json(path)
-    require_schema(path, content, kind.SCHEMA)
+    if content.get("schema") != kind.SCHEMA:
+        raise StudyError(
+            f"{path} has schema {content.get('schema')!r}; this version of biopercept reads schema {kind.SCHEMA}"
+        )
+    return read_document(path, kind, content, kind.COMMAND)
+
+
+def read_document(path: Path, kind: type[T], content: dict[str, Any], command: str) -> T:
+    """Return what a file holds as a dataclass. Raises StudyError, with the file and the command that writes it."""
     try:
         return from_plain(kind, content)
     except FieldError as fault:
-        again = f", run {kind.COMMAND} again" if fault.is_absent else ""
+        again = f", run {command} again" if fault.is_absent else ""
         raise StudyError(fault.sentence(path) + again) from fault
-
-
-def require_schema(path: Path, content: dict[str, Any], schema: int) -> None:
-    """Refuse a file of another schema. Raises StudyError."""
-    if content.get("schema") != schema:
-        raise StudyError(
-            f"{path} has schema {content.get('schema')!r}; this version of biopercept reads schema {schema}"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +126,12 @@ class Estimate:
     mean: float | None = None
     ci95: Interval | None = None
 
+    @classmethod
+    def of(cls, score: Estimate, **values: Any) -> Self:
+        """Return an estimate of this kind from one that has its fields, but for those given as ``values``."""
+        names = (part.name for part in fields(cls) if part.name not in values)
+        return cls(**{name: getattr(score, name) for name in names}, **values)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CountedEstimate(Estimate):
@@ -145,8 +143,9 @@ class CountedEstimate(Estimate):
 def row_of(value: Any) -> dict[str, object]:
     """Return a frozen dataclass as a row of a table: an interval as two columns, its lower and its upper end."""
     row: dict[str, object] = {}
-    for name, hint in get_type_hints(type(value), include_extras=True).items():
-        cell = getattr(value, name)
+    hints = get_type_hints(type(value), include_extras=True)
+    for part in fields(value):
+        name, hint, cell = part.metadata.get("name", part.name), hints[part.name], getattr(value, part.name)
         if hint == Interval | None:
             low, high = cell or (None, None)
             row |= {f"{name}_low": low, f"{name}_high": high}
@@ -158,10 +157,7 @@ def row_of(value: Any) -> dict[str, object]:
 def write_rows(path: Path, rows: Sequence[Any]) -> None:
     """Write frozen dataclasses of one kind as a table, columns in the order of their fields; one at least.
 
-    Raises
-    ------
-    OutputError
-        Where it cannot be written.
+    Raises OutputError where it cannot be written.
     """
     cells = [row_of(row) for row in rows]
     write_table(path, tuple(cells[0]), [tuple(row.values()) for row in cells])
@@ -170,10 +166,7 @@ def write_rows(path: Path, rows: Sequence[Any]) -> None:
 def read_settings(path: Path) -> dict[str, Any]:
     """Return the mapping that a YAML file of settings holds, empty where the file is; no tag is ever run.
 
-    Raises
-    ------
-    StudyError
-        Where the file cannot be read, is not YAML, or holds something other than a mapping.
+    Raises StudyError where the file cannot be read, is not YAML, or holds something other than a mapping.
     """
     import yaml
 
@@ -217,10 +210,7 @@ class ResultTable:
     def texts(self, column: str, default: str | None = None) -> tuple[str, ...]:
         """Return a column as text; ``default`` for every row where the column is optional and absent.
 
-        Raises
-        ------
-        StudyError
-            Where the column is absent and there is no default.
+        Raises StudyError where the column is absent and there is no default.
         """
         if column not in self.columns:
             if default is not None:
@@ -232,10 +222,7 @@ class ResultTable:
     def numbers(self, column: str, *, optional: bool = False) -> NDArray[np.float64]:
         """Return a column as float64, shape (n_rows,), NaN where a cell is empty or "n/a".
 
-        Raises
-        ------
-        StudyError
-            Where a cell is not a finite number, or the column is absent and not ``optional``.
+        Raises StudyError where a cell is not a finite number, or the column is absent and not ``optional``.
         """
         cells = self.texts(column, "" if optional else None)
         values = np.full(len(cells), np.nan)
@@ -257,10 +244,7 @@ class ResultTable:
 def read_table(path: Path) -> ResultTable:
     """Return a table of a result folder: commas in ``.csv``, tabs in ``.tsv``.
 
-    Raises
-    ------
-    StudyError
-        Where it is missing, empty, has a column twice, or a row of another length than the header.
+    Raises StudyError where it is missing, empty, has a column twice, or a row of another length than the header.
     """
     delimiter = "\t" if path.suffix == ".tsv" else ","
     reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
@@ -294,146 +278,3 @@ def few_subjects_warnings(n_subjects: int) -> list[str]:
     if n_subjects >= FEW_SUBJECTS:
         return []
     return [f"only {n_subjects} subjects: intervals are rough and small differences mean nothing"]
-
-
-class Fields:
-    """The named values of ``scores.json`` or another file of results, each checked as it is taken.
-
-    Every method raises StudyError where the value is missing (and not ``optional``) or of another kind.
-    """
-
-    def __init__(self, path: Path, content: Mapping[str, Any], command: str = "cross-validate") -> None:
-        self.path = path
-        self.content = content
-        self.command = command
-
-    def fault(self, name: str, wanted: str) -> StudyError:
-        """Return the error for a value that is missing or of another kind than ``wanted``."""
-        if name not in self.content:
-            return StudyError(f"{self.path} has no {name!r}; {wanted} is needed, run {self.command} again")
-        return StudyError(f"{self.path} has {self.content[name]!r} for {name!r}; {wanted} is needed")
-
-    def text(self, name: str) -> str:
-        """Return a text."""
-        value = self.content.get(name)
-        if not isinstance(value, str):
-            raise self.fault(name, "a text")
-        return value
-
-    def texts(self, name: str, *, optional: bool = False) -> tuple[str, ...]:
-        """Return a list of texts; empty where it is ``optional`` and missing."""
-        value = self.content.get(name, [] if optional else None)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self.fault(name, "a list of texts")
-        return tuple(value)
-
-    def whole(self, name: str, *, optional: bool = False) -> int | None:
-        """Return a whole number of 0 or more; None where it is ``optional`` and missing."""
-        value = self.content.get(name)
-        if value is None and optional:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self.fault(name, "a whole number of 0 or more")
-        return value
-
-    def number(self, name: str) -> float | None:
-        """Return a finite number, or None where it is null or missing."""
-        value = self.content.get(name)
-        if value is None:
-            return None
-        if not _is_number(value):
-            raise self.fault(name, "a finite number or null")
-        return float(value)
-
-    def numbers(self, name: str, *, optional: bool = False) -> tuple[float, ...]:
-        """Return a list of finite numbers; empty where it is ``optional`` and missing."""
-        value = self.content.get(name, [] if optional else None)
-        if not isinstance(value, list) or not all(_is_number(item) for item in value):
-            raise self.fault(name, "a list of finite numbers")
-        return tuple(float(item) for item in value)
-
-    def known(self, name: str) -> float:
-        """Return a finite number that must be there."""
-        value = self.number(name)
-        if value is None:
-            raise self.fault(name, "a finite number")
-        return value
-
-    def flag(self, name: str, *, default: bool) -> bool:
-        """Return true or false, ``default`` where it is missing."""
-        value = self.content.get(name, default)
-        if not isinstance(value, bool):
-            raise self.fault(name, "true or false")
-        return value
-
-    def part(self, name: str, *, optional: bool = False) -> Fields:
-        """Return an object with named values; an empty one where it is ``optional`` and missing."""
-        value = self.content.get(name, {} if optional else None)
-        if not isinstance(value, dict):
-            raise self.fault(name, "an object with named values")
-        return Fields(self.path, value, self.command)
-
-    def parts(self, name: str) -> tuple[Fields, ...]:
-        """Return a list of objects with named values."""
-        value = self.content.get(name)
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            raise self.fault(name, "a list of objects with named values")
-        return tuple(Fields(self.path, item, self.command) for item in value)
-
-    def estimate(self, name: str, *, optional: bool = False) -> ScoreEstimate:
-        """Return a score over subjects."""
-        part = self.part(name, optional=optional)
-        return ScoreEstimate(
-            mean=part.number("mean"),
-            ci95=part.interval("ci95"),
-            sd=part.number("sd"),
-            median=part.number("median"),
-            worst=part.number("worst"),
-            subjects_below_chance=part.whole("subjects_below_chance", optional=True),
-            pooled=part.number("pooled"),
-            n_subjects=part.whole("n_subjects", optional=True),
-        )
-
-    def interval(self, name: str) -> tuple[float, float] | None:
-        """Return the two ends of an interval, or None where it is null or missing."""
-        value = self.content.get(name)
-        if value is None or (isinstance(value, list) and len(value) == 2 and value == [None, None]):
-            return None
-        if not isinstance(value, list) or len(value) != 2 or not all(_is_number(end) for end in value):
-            raise self.fault(name, "a list of two finite numbers or null")
-        if value[0] > value[1]:
-            raise self.fault(name, "an interval whose lower end comes first")
-        return float(value[0]), float(value[1])
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-@dataclass(frozen=True)
-class ScoreEstimate:
-    """A score over subjects.
-
-    Attributes
-    ----------
-    mean : float or None
-        Mean over subjects; None where the score is not defined.
-    ci95 : tuple of two floats, or None
-        95 % bootstrap interval over subjects.
-    sd, median, worst : float or None
-        Spread, median and lowest score over subjects.
-    subjects_below_chance : int or None
-    pooled : float or None
-        The score over all windows of all subjects at once.
-    n_subjects : int or None
-        Subjects for whom the score is defined, where the file says so.
-    """
-
-    mean: float | None = None
-    ci95: tuple[float, float] | None = None
-    sd: float | None = None
-    median: float | None = None
-    worst: float | None = None
-    subjects_below_chance: int | None = None
-    pooled: float | None = None
-    n_subjects: int | None = None

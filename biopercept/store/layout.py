@@ -49,10 +49,7 @@ _HDF5_FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 def read_attributes(node: Any) -> dict[str, Any]:
     """Return the attributes of a group or dataset as text and numbers.
 
-    Raises
-    ------
-    StoreError
-        Where one is neither one number nor one fixed-length text of reasonable size.
+    Raises StoreError where one is neither one number nor one fixed-length text of reasonable size.
     """
     return {name: read_attribute(node, name) for name in sorted(node.attrs)}
 
@@ -60,10 +57,7 @@ def read_attributes(node: Any) -> dict[str, Any]:
 def read_attribute(node: Any, name: str) -> Any:
     """Return one attribute: str, int or float.
 
-    Raises
-    ------
-    StoreError
-        Where it is absent, or neither one number nor one fixed-length text of reasonable size.
+    Raises StoreError where it is absent, or neither one number nor one fixed-length text of reasonable size.
     """
     try:
         if name not in node.attrs:
@@ -84,10 +78,8 @@ def _plain_value(node: Any, name: str) -> Any:
 def child(group: Any, name: str, *, is_group: bool) -> Any:
     """Return a member of a group, refusing everything that could lead out of the file.
 
-    Raises
-    ------
-    StoreError
-        Where the member is absent, a soft or external link, of the other kind, or not plain contiguous data.
+    Raises StoreError where the member is absent, a soft or external link, of the other kind, or not plain contiguous
+    data.
     """
     try:
         return _plain_child(group, name, is_group)
@@ -130,10 +122,7 @@ def _refuse_unusual_data(dataset: Any) -> None:
 def datasets_of(recording: Any) -> Iterator[tuple[str, Any]]:
     """Yield the path within the recording and the dataset, of every dataset, in the order they are hashed and copied.
 
-    Raises
-    ------
-    StoreError
-        Where the recording holds anything the layout does not have, or lacks something.
+    Raises StoreError where the recording holds anything the layout does not have, or lacks something.
     """
     extra = sorted(set(recording) - {*GROUPS, *TABLES})
     if extra:
@@ -163,10 +152,7 @@ def blocks(dataset: Any) -> Iterator[tuple[slice, NDArray[Any]]]:
 def content_hash(recording: Any) -> str:
     """Return the SHA-256 over all attributes, names, types and samples of a stored recording but the hash itself.
 
-    Raises
-    ------
-    StoreError
-        Where the recording is not of the layout.
+    Raises StoreError where the recording is not of the layout.
     """
     digest = hashlib.sha256()
     _hash_attributes(digest, recording)
@@ -201,10 +187,7 @@ def channels_to_json(channels: tuple[Channel, ...]) -> tuple[str, str]:
 def channels_from_json(names: str, positions: str) -> tuple[Channel, ...]:
     """Return channels from the two JSON lists of :func:`channels_to_json`.
 
-    Raises
-    ------
-    StoreError
-        Where the lists are not of that form.
+    Raises StoreError where the lists are not of that form.
     """
     try:
         return tuple(

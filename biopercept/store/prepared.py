@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,25 +26,13 @@ Mask = NDArray[np.bool_]
 class StoredSignal:
     """What is known about one prepared signal, without its samples.
 
+    As :class:`biopercept.recording.Signal` has it, at the stored rate.
+
     Attributes
     ----------
-    name : str
-        Unique within the recording ("BVP", "EEG", "heart_rate").
-    modality : str
-        A key of :data:`biopercept.modalities.MODALITIES`.
-    unit : str
-        The modality's unit.
-    sampling_rate : float
-        Hz, of the samples as they are kept.
     native_sampling_rate : float
         Hz, of the measured signal before it was brought to the rate the model reads; for a derived signal
         that of the signal it was computed from.
-    start_seconds : float
-        Time of the first sample on the recording's clock, seconds.
-    n_samples : int
-        Samples per channel.
-    derived_from : str
-        Name of the signal this one was computed from; empty for a measured signal.
     """
 
     name: str
@@ -80,8 +68,6 @@ class StoredWindows:
         Label of the interval the window lies wholly inside; "" for a window of the unlabelled grid.
     stage : array of int32, shape (n_windows,)
         Which of the recording's labelled intervals that is, counted from 0; -1 for the grid.
-    is_labelled : array of bool, shape (n_windows,)
-        True for windows cut inside a labelled interval, False for the grid over the whole recording.
     features : array of float32, shape (n_windows, n_features)
         Columns as the store's ``feature_names``; NaN where a feature is not defined.
     quality : array of float32, shape (n_windows, n_signals)
@@ -155,23 +141,27 @@ class WindowedRecording(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class RecordingView:
+    """A recording seen in another way: all that a view does not define is that of the recording it is made of."""
+
+    whole: WindowedRecording
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "whole":  # not made yet, as in a copy that is being unpickled
+            raise AttributeError(name)
+        return getattr(self.whole, name)
+
+
+@dataclass(frozen=True, eq=False)
 class PreparedRecording:
     """A recording cleaned, cut and measured in memory; what a store keeps of it, before it is stored.
 
     Attributes
     ----------
-    samples : mapping of signal name to array of float32, shape (n_channels, n_samples)
-        0 where the mask is False.
-    masks : mapping of signal name to array of bool, shape (n_channels, n_samples)
-        True where the sample is real.
+    samples, masks : mapping of signal name to array, shape (n_channels, n_samples)
+        Samples are 0 where the mask is False, which is where none was measured.
     quality : mapping of signal name to array of float32, shape (n_channels, n_seconds)
         From 0 to 1, one value per second; a signal may be absent.
-    left_out : mapping of str to int
-        Windows left out, by reason.
-    place : int or None
-        Place among the study's recordings, in the order in which the study lists them.
-    labels : RecordingLabels
-        What the study says of it, where that is known.
     """
 
     subject: str
@@ -194,24 +184,9 @@ class PreparedRecording:
         return recording_key(self.subject, self.session, self.recording)
 
     def read(self, signal_name: str, start: int = 0, stop: int | None = None) -> tuple[FloatSamples, Mask]:
-        """Return samples ``start`` to ``stop`` of a signal and their mask.
+        """Return samples, 0 where masked, and mask (True = real) of a signal: (n_channels, n), clipped to the signal.
 
-        Parameters
-        ----------
-        start, stop : int
-            Sample numbers, clipped to the signal; ``stop`` None reads to the end.
-
-        Returns
-        -------
-        samples : array of float32, shape (n_channels, n)
-            0 where masked.
-        mask : array of bool, shape (n_channels, n)
-            True where the sample is real.
-
-        Raises
-        ------
-        StoreError
-            Where the recording has no signal of that name.
+        Raises StoreError where the recording has no signal of that name.
         """
         require_signal(self, signal_name)
         first, last = clipped(start, stop, self.samples[signal_name].shape[1])
@@ -220,23 +195,14 @@ class PreparedRecording:
     def read_quality(self, signal_name: str) -> FloatSamples:
         """Return the quality of a signal at 1 Hz: (n_channels, n_seconds), no seconds where it was not measured.
 
-        Raises
-        ------
-        StoreError
-            Where the recording has no signal of that name.
+        Raises StoreError where the recording has no signal of that name.
         """
         signal = require_signal(self, signal_name)
         return self.quality.get(signal_name, np.zeros((signal.n_channels, 0), dtype=np.float32))
 
 
 def labels_of_windows(windows: StoredWindows, length_seconds: float) -> RecordingLabels:
-    """Return the labelled stretches that windows were cut from, as far as windows cover them.
-
-    Parameters
-    ----------
-    length_seconds : float
-        Of every window.
-    """
+    """Return the labelled intervals that windows were cut from, as far as windows cover them."""
     by_stage: dict[int, Interval] = {}
     for row in np.flatnonzero(np.asarray(windows.is_labelled)):
         stage, onset = int(windows.stage[row]), float(windows.onset[row])
@@ -287,10 +253,7 @@ def clipped(start: int, stop: int | None, n_samples: int) -> tuple[int, int]:
 def require_signal(recording: WindowedRecording, signal_name: str) -> StoredSignal:
     """Return the signal of that name.
 
-    Raises
-    ------
-    StoreError
-        Where there is none; the message lists the names there are.
+    Raises StoreError where there is none; the message lists the names there are.
     """
     for signal in recording.signals:
         if signal.name == signal_name:

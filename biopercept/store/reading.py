@@ -2,7 +2,7 @@
 
 Windows are an index into continuous signals; samples are mapped from the file, so reading a window costs one
 small copy and a store larger than memory can be learnt from. A recording of an open store is a
-:class:`~biopercept.store.prepared.WindowedRecording` that is read when asked for.
+:class:`~biopercept.store.prepared.WindowedRecording` that is read on demand.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,21 +34,17 @@ from biopercept.store.prepared import (
 )
 from biopercept.tasks import Task
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def open_store(path: Path, *, verify: bool = False) -> StudyStore:
     """Return the store of a prepared study, open for reading.
 
-    Parameters
-    ----------
-    path : Path
-        The file that ``prepare`` wrote.
-    verify : bool
-        Whether every recording's content is read once and compared with its hash.
+    Raises StoreError where the file is missing, no HDF5 file, cut, damaged, no store of biopercept, or of a newer
+    schema.
 
-    Raises
-    ------
-    StoreError
-        Where the file is missing, no HDF5 file, cut, damaged, no store of biopercept, or of a newer schema.
+    With ``verify`` every recording's content is read once and compared with its hash.
     """
     store = StudyStore(Path(path))
     if verify:
@@ -67,14 +63,8 @@ class StudyStore:
 
     Attributes
     ----------
-    name : str
-        Name of the study.
     settings : mapping
         The settings it was prepared with, as plain values by section ("windows", "cleaning").
-    feature_names : tuple of str
-        Columns of the feature table of every recording.
-    biopercept_version : str
-        The version that wrote it.
     recordings : tuple of StoredRecording
         In the order of their keys.
     order : tuple of str
@@ -83,6 +73,9 @@ class StudyStore:
     labels : mapping of str to RecordingLabels
         What the study says of each recording, by key; empty in a store of an older version.
     """
+
+    disagreements: Mapping[str, str] = MappingProxyType({})
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -129,16 +122,18 @@ class StudyStore:
     ) -> None:
         self.close()
 
+    @property
+    def parts(self) -> Mapping[str, StudyStore]:
+        """Return the store itself, its recordings called as they are; joined stores have several parts."""
+        return {"": self}
+
     def __reduce__(self) -> tuple[Any, ...]:
         return open_store, (self.path,)
 
     def hdf5(self) -> Any:
         """Return the open HDF5 file.
 
-        Raises
-        ------
-        StoreError
-            Where the store was closed.
+        Raises StoreError where the store was closed.
         """
         if not self._file:
             raise StoreError(f"{self.path.name} was closed; read it inside the 'with' block or before close()")
@@ -153,13 +148,28 @@ class StudyStore:
         self._file.close()
         self._map = np.zeros(0, dtype=np.uint8)
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per recording: whose it is, how long, its windows and its signals."""
+        import pandas as pd
+
+        rows = [
+            {
+                "participant_id": recording.subject,
+                "session": recording.session,
+                "recording": recording.recording,
+                "duration_seconds": recording.duration_seconds,
+                "windows_labelled": int(recording.windows.is_labelled.sum()),
+                "windows_grid": int((~recording.windows.is_labelled).sum()),
+                "signals": ", ".join(signal.name for signal in recording.signals),
+            }
+            for recording in self.recordings
+        ]
+        return pd.DataFrame(rows)
+
     def recording(self, key: str) -> StoredRecording:
         """Return the recording of that key.
 
-        Raises
-        ------
-        StoreError
-            Where the store has none.
+        Raises StoreError where the store has none.
         """
         for recording in self.recordings:
             if recording.key == key:
@@ -171,10 +181,7 @@ class StudyStore:
     ) -> tuple[FloatSamples, Mask]:
         """Return samples and mask of a signal; see :meth:`StoredRecording.read`.
 
-        Raises
-        ------
-        StoreError
-            Where the recording or the signal is not there.
+        Raises StoreError where the recording or the signal is not there.
         """
         return self.recording(recording_key).read(signal_name, start, stop)
 
@@ -182,7 +189,7 @@ class StudyStore:
         """Return the SHA-256 (64 hex digits) over study, tasks, settings and every recording's content hash.
 
         It does not depend on when, where or by how many processes the store was prepared. Numbers that regression
-        tasks predict are in it; labelled stretches are, through each recording's own hashes.
+        tasks predict are in it; labelled intervals are, through each recording's own hashes.
         """
         rows = [[r.key, r.content_hash] for r in self.recordings]
         tasks = [task.to_json() for task in self.tasks.values()]
@@ -196,10 +203,7 @@ class StudyStore:
     def verify(self) -> None:
         """Read everything once and compare it with the hashes written beside it.
 
-        Raises
-        ------
-        StoreError
-            Where a recording is not what was written; the message names every such recording.
+        Raises StoreError where a recording is not what was written; the message names every such recording.
         """
         damaged = [r.key for r in self.recordings if not r.is_intact()]
         if damaged:
@@ -231,25 +235,10 @@ def _open_file(path: Path) -> tuple[Any, NDArray[np.uint8]]:
         return opened, np.memmap(stream, dtype=np.uint8, mode="r")
 
 
-class OpenFile(Protocol):
-    """What a recording needs of the store it lies in."""
-
-    feature_names: tuple[str, ...]
-    order: tuple[str, ...]
-    labels: Mapping[str, RecordingLabels]
-    window_length_seconds: float
-
-    def hdf5(self) -> Any:
-        """Return the open HDF5 file; StoreError where it was closed."""
-
-    def mapped(self) -> NDArray[np.uint8]:
-        """Return the bytes of the file, mapped into memory."""
-
-
 class StoredRecording:
-    """One recording of a store; everything is read when asked for, and only while the store is open."""
+    """One recording of a store; everything is read on demand, and only while the store is open."""
 
-    def __init__(self, store: OpenFile, key: str) -> None:
+    def __init__(self, store: StudyStore, key: str) -> None:
         self._store = store
         self._maps: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
         self.key = key
@@ -333,10 +322,7 @@ class StoredRecording:
     def windows(self) -> StoredWindows:
         """The windows, with features and quality in memory.
 
-        Raises
-        ------
-        StoreError
-            Where their columns do not fit together.
+        Raises StoreError where their columns do not fit together.
         """
         columns = child(self._group, "windows", is_group=True)
         windows = StoredWindows(
@@ -362,24 +348,9 @@ class StoredRecording:
         return np.array(_mapped(self._store.mapped(), child(group, name, is_group=False)))
 
     def read(self, signal_name: str, start: int = 0, stop: int | None = None) -> tuple[FloatSamples, Mask]:
-        """Return samples ``start`` to ``stop`` of a signal and their mask.
+        """Return samples, 0 where masked, and mask (True = real) of a signal: (n_channels, n), clipped to the signal.
 
-        Parameters
-        ----------
-        start, stop : int
-            Sample numbers, clipped to the signal; ``stop`` None reads to the end.
-
-        Returns
-        -------
-        samples : array of float32, shape (n_channels, n)
-            0 where masked.
-        mask : array of bool, shape (n_channels, n)
-            True where the sample is real.
-
-        Raises
-        ------
-        StoreError
-            Where the recording has no signal of that name, or the store was closed.
+        Raises StoreError where the recording has no signal of that name, or the store was closed.
         """
         samples, mask = self._open_maps(signal_name)
         first, last = clipped(start, stop, samples.shape[1])
@@ -388,10 +359,7 @@ class StoredRecording:
     def read_quality(self, signal_name: str) -> FloatSamples:
         """Return the quality of a signal at 1 Hz: (n_channels, n_seconds), no seconds where it was not measured.
 
-        Raises
-        ------
-        StoreError
-            Where the recording has no signal of that name.
+        Raises StoreError where the recording has no signal of that name.
         """
         signal = require_signal(self, signal_name)
         group = child(self._group, "quality", is_group=True)

@@ -46,16 +46,8 @@ from biopercept.version import __version__
 class StoreHeader:
     """What a store says of the whole study.
 
-    Attributes
-    ----------
-    study : str
-        Name of the study.
-    settings : mapping
-        Settings by section ("windows", "cleaning") as plain values.
-    labels : mapping of str to RecordingLabels
-        What the study says of each recording, by key.
-    order : tuple of str
-        Keys of the recordings in the order in which the study lists them.
+    Settings are plain values by section ("windows", "cleaning"), labels are by key of the recording, and ``order``
+    holds the keys as the study lists them.
     """
 
     study: str
@@ -82,15 +74,9 @@ class StoreHeader:
 def write_recording_part(path: Path, recording: PreparedRecording, *, source_hash: str, settings_hash: str) -> None:
     """Write one prepared recording as a part: the whole file, or nothing.
 
-    Parameters
-    ----------
-    source_hash, settings_hash : str
-        What the part was made from; a part whose hashes still match is used again.
+    Raises OutputError where it cannot be written.
 
-    Raises
-    ------
-    OutputError
-        Where it cannot be written.
+    A part whose ``source_hash`` and ``settings_hash`` still match is used again.
     """
     import h5py
 
@@ -183,17 +169,10 @@ def _set_attributes(node: Any, attributes: Mapping[str, Any]) -> None:
 def write_store(path: Path, header: StoreHeader, sources: Sequence[tuple[str, Path]]) -> None:
     """Join recordings into a store, which then replaces what was at ``path``.
 
-    Parameters
-    ----------
-    sources : sequence of (key, Path)
-        Which recordings, and for each the part or the older store that holds it.
+    Raises OutputError where the store cannot be written; what was there before is unharmed. Raises StoreError where a
+    source is not what was written there.
 
-    Raises
-    ------
-    OutputError
-        Where the store cannot be written; what was there before is unharmed.
-    StoreError
-        Where a source is not what was written there.
+    ``sources`` are keys of recordings, and for each the part or the older store that holds it.
     """
     with replacing(path) as temporary, hdf5_writer(temporary) as store:
         _set_attributes(store, header.attributes())
@@ -207,10 +186,7 @@ def write_store(path: Path, header: StoreHeader, sources: Sequence[tuple[str, Pa
 def opened_recording(source: Path, key: str) -> Iterator[Any]:
     """Give the group of one recording in a part or a store.
 
-    Raises
-    ------
-    StoreError
-        Where the file is damaged or does not hold it.
+    Raises StoreError where the file is damaged or does not hold it.
     """
     import h5py
 
@@ -248,10 +224,7 @@ def says(path: Path, header: StoreHeader, keys: Collection[str]) -> bool:
 def hdf5_writer(path: Path) -> Iterator[Any]:
     """Give a new, empty HDF5 file at ``path``, a temporary name: nothing is kept of what was there.
 
-    Raises
-    ------
-    OSError
-        The first fault of the file system, once HDF5 has closed; and before that where it shows at once.
+    Raises OSError: the first fault of the file system, once HDF5 has closed; and before that where it shows at once.
     """
     import h5py
 
@@ -273,10 +246,7 @@ def hdf5_writer(path: Path) -> Iterator[Any]:
 class FaultKeepingFile:
     """A file for h5py's driver that keeps its first fault and goes on as if all were well.
 
-    Attributes
-    ----------
-    fault : BaseException or None
-        The first fault; also an interrupt that struck inside a callback.
+    The fault may also be an interrupt that struck inside a callback.
     """
 
     def __init__(self, handle: int) -> None:

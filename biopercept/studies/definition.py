@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from biopercept.errors import SettingsError
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.studies.tables import MISSING
 from biopercept.tasks import CLASSIFICATION, KINDS, ORDINAL, REGRESSION, Kind, Task
-from biopercept.typed_values import Lines, read_yaml_text
+from biopercept.typed_values import Lines, did_you_mean, read_yaml_text
 
 _TOP = ("name", "description", "licence", "citation", "tasks", "signals")
 _TASK = ("kind", "classes", "ignore", "column")
@@ -59,9 +58,8 @@ class _Reader:
     def refuse_unknown(self, data: Mapping[str, Any], path: tuple[str, ...], allowed: tuple[str, ...]) -> None:
         for key in data:
             if key not in allowed:
-                close = get_close_matches(key, allowed, 1)
-                hint = f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(allowed)}"
-                self.fault((*path, key), f"unknown key {'.'.join((*path, key))!r}; {hint}")
+                hint = did_you_mean(key, allowed) or f"; allowed are {', '.join(allowed)}"
+                self.fault((*path, key), f"unknown key {'.'.join((*path, key))!r}{hint}")
 
     def text(self, data: Mapping[str, Any], path: tuple[str, ...], key: str) -> str:
         value = data.get(key, "")

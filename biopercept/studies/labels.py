@@ -11,13 +11,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 
 from biopercept.recording import RecordingLabels
 from biopercept.studies.structure import Entry, Study
 from biopercept.studies.tables import MISSING, Places, folded
 from biopercept.tasks import REGRESSION, Task
+from biopercept.typed_values import did_you_mean
 
 _HEAD = 1 << 20
 _HINTS = 10
@@ -29,10 +29,10 @@ def wanted_columns(tasks: Mapping[str, Task]) -> tuple[str, ...]:
 
 
 def labels_of(study: Study, entry: Entry) -> RecordingLabels:
-    """Return what the study says of a recording: its stretches, and the numbers its regression tasks ask for.
+    """Return what the study says of a recording: its intervals, and the numbers that its regression tasks predict.
 
-    A column of participants.tsv or recordings.tsv is a number of the whole recording, one of events.tsv a number of
-    each stretch. A missing cell ("n/a") is left out.
+    A column of participants.tsv or recordings.tsv is a number of the full recording, one of events.tsv a number of
+    each interval. A missing cell ("n/a") is left out.
     """
     columns = wanted_columns(study.tasks)
     person = next((p.columns for p in study.participants if p.subject == entry.subject), {})
@@ -49,11 +49,9 @@ def check_values(study: Study, faults: list[str]) -> None:
         homes = _homes(study, task.column)
         if not homes:
             known = sorted({name for person in study.participants for name in person.columns})
-            close = get_close_matches(task.column, known, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
             faults.append(
                 f"the column {task.column!r} of task {task.name!r} is in none of participants.tsv, recordings.tsv and "
-                f"events.tsv{hint}"
+                f"events.tsv{did_you_mean(task.column, known)}"
             )
         elif len(homes) > 1:
             faults.append(
@@ -133,8 +131,7 @@ def check_agreement(study: Study, faults: list[str]) -> None:
     strangers = [subject for subject in study.subjects if subject not in listed]
     for number, subject in enumerate(strangers):
         # Looking for a near name is slow; a few hints are enough.
-        close = get_close_matches(subject, listed, 1, cutoff=0.8) if number < _HINTS else []
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(subject, listed) if number < _HINTS else ""
         faults.append(f"recordings.tsv has recordings of {subject!r}, who is not in participants.tsv{hint}")
     _check_twins((person.subject for person in study.participants), "participant_id", faults)
     _check_twins(("_".join((e.subject, e.session, e.recording)) for e in study.entries), "recording", faults)
@@ -158,7 +155,7 @@ def with_file_labels(study: Study) -> Study:
 
 
 def training_faults(study: Study) -> tuple[str, ...]:
-    """Return why a task cannot be learnt from the study: a class without any labelled stretch, or no number."""
+    """Return why a task cannot be learnt from the study: a class without any labelled interval, or no number."""
     faults = []
     for task in study.tasks.values():
         if task.column is not None and not n_subjects_with_value(study, task):
@@ -166,12 +163,12 @@ def training_faults(study: Study) -> tuple[str, ...]:
         counts = class_counts(study, task)
         absent = [name for name in task.class_names if not counts[name]]
         for name in absent:
-            faults.append(f"task {task.name!r}: the class {name!r} has no labelled stretch in any recording")
+            faults.append(f"task {task.name!r}: the class {name!r} has no labelled interval in any recording")
     return tuple(faults)
 
 
 def class_counts(study: Study, task: Task) -> Counter[str]:
-    """Return how many subjects have a labelled stretch of each class."""
+    """Return how many subjects have a labelled interval of each class."""
     pairs = {(e.subject, task.class_of(label)) for e in study.entries for label in e.labels}
     return Counter(name for _, name in pairs if name is not None)
 
@@ -199,11 +196,9 @@ def _check_labels(study: Study, faults: list[str]) -> None:
         known = (*task.labels, *task.ignore)
         for label, count in used.items():
             if not task.knows(label):
-                close = get_close_matches(label, known, 1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
                 faults.append(
                     f"the label {label!r} ({count} recordings) is under no class of task {task.name!r} "
-                    f"(known are {', '.join(known)}): add it to a class or to ignore{hint}"
+                    f"(known are {', '.join(known)}): add it to a class or to ignore{did_you_mean(label, known)}"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Load a study, checked whole before anything else is done with it, and each of its recordings on one clock.
+"""Load a study, checked fully before anything else is done with it, and each of its recordings on one clock.
 
 A study is a plain study folder or a BIDS data set. A recording is all its files, with the study's labels.
 """
@@ -32,17 +32,9 @@ def is_study(path: Path) -> bool:
 def load_study(folder: Path) -> Study:
     """Return a study whose tables are right; recordings are not opened.
 
-    Parameters
-    ----------
-    folder : Path
-        A folder with study.yaml, participants.tsv, recordings.tsv and (optionally) events.tsv, or a BIDS data set.
+    The folder holds study.yaml, participants.tsv, recordings.tsv and (optionally) events.tsv, or a BIDS data set.
 
-    Raises
-    ------
-    StudyError
-        Where the folder is neither.
-    StudyFaults
-        With everything that is wrong, each with its table and line.
+    Raises StudyError where the folder is neither, StudyFaults with everything that is wrong, each with table and line.
     """
     if not folder.is_dir():
         raise StudyError(f"{folder} is not a folder; a study folder or a BIDS data set is needed")
@@ -92,22 +84,9 @@ def load_entry(study: Study, entry: Entry) -> Recording:
     Second zero is the recording's start. A file with ``offset_seconds`` is shifted by it. Files that carry an absolute
     start and no offset are placed by that start against the files placed already, or against the earliest of them. A
     file with neither starts at zero, with a note. Labels come from the study's tables alone: annotations inside a file
-    are not taken for labels, and a note says so.
+    are not taken for labels, and a note says so. A signal name that two files have gets a number.
 
-    Parameters
-    ----------
-    entry : Entry
-        One of ``study.entries``.
-
-    Returns
-    -------
-    Recording
-        Signal names are unique; a name that two files share gets a number.
-
-    Raises
-    ------
-    RecordingError
-        Where a file cannot be loaded, or the files cannot be placed on one clock.
+    Raises RecordingError where a file cannot be loaded, or the files cannot be placed on one clock.
     """
     from biopercept.loaders.loading import load_recording
 
@@ -196,7 +175,7 @@ def _refuse_far_apart(entry: Entry, loaded: list[Loaded], parts: list[tuple[Sign
 
 
 def _apart(loaded: list[Loaded], parts: list[tuple[Signal, ...]]) -> list[str]:
-    """Return a note for each file that shares no moment with any other: most often a clock that was set wrong."""
+    """Return a note for each file that overlaps no other in time: most often a clock that was set wrong."""
     spans = [(min(s.start_seconds for s in part), max(s.end_seconds for s in part)) for part in parts if part]
     if len(spans) < 2 or len(spans) < len(parts):
         return []

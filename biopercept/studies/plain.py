@@ -197,7 +197,7 @@ def _read_events(
 
 
 def interval_of(row: Row, faults: list[str]) -> Interval | None:
-    """Return the labelled stretch that an events row states, or None with its faults added."""
+    """Return the labelled interval that an events row states, or None with its faults added."""
     onset = seconds_in(row, "onset", faults)
     duration = seconds_in(row, "duration", faults, at_least=0.0)
     label = row.get("trial_type").strip()

@@ -5,26 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from biopercept.errors import StudyError
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Interval
 from biopercept.tasks import Task
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _SHOWN = 12
 
 
 @dataclass(frozen=True)
 class Participant:
-    """One person of a study.
-
-    Attributes
-    ----------
-    subject : str
-        ``participant_id`` as text, exactly as written ("007" stays "007").
-    columns : dict of str to str
-        The other columns of participants.tsv, as text.
-    """
+    """One person of a study: ``participant_id`` exactly as written ("007" stays "007"), other columns as text."""
 
     subject: str
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -32,14 +28,9 @@ class Participant:
 
 @dataclass(frozen=True)
 class StudyFile:
-    """One file (device) of a recording.
+    """One file or folder (device) of a recording, as an absolute path.
 
-    Attributes
-    ----------
-    path : Path
-        Absolute path of the file or folder.
-    offset_seconds : float or None
-        Added to the file's own clock to get the recording's; None where the study does not say.
+    ``offset_seconds`` is added to the file's own clock to get the recording's; None where the study does not say.
     """
 
     path: Path
@@ -52,18 +43,12 @@ class Entry:
 
     Attributes
     ----------
-    subject, session, recording : str
-        Who, which session (may be empty), and the recording's name.
-    files : tuple of StudyFile
-        One per device, in the study's order.
     condition : str or None
-        Label of the whole recording.
+        Label of the full recording.
     intervals : tuple of Interval
-        Labelled stretches from events.tsv in time order; the condition is not among them.
-    columns : mapping of str to str
-        Cells of recordings.tsv in the columns that regression tasks name.
-    interval_columns : mapping of Interval to (mapping of str to str)
-        The same of events.tsv, for each stretch.
+        Those of events.tsv in time order; the condition is not among them.
+    columns, interval_columns : mapping
+        Cells of recordings.tsv, and of events.tsv for each interval, in the columns that regression tasks name.
     """
 
     subject: str
@@ -89,18 +74,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Study:
-    """A study whose tables have been read and found right.
+    """A study whose tables have been read and found right; one entry per recording, in the order of the tables.
 
-    Attributes
-    ----------
-    name, description, licence : str
-        From study.yaml (or a BIDS dataset_description.json); may be empty except the name.
-    entries : tuple of Entry
-        One per recording, in the order of the tables.
-    overrides : dict of str to SignalOverride
-        Pattern on the channel label -> modality and unit that the study states.
-    notes : tuple of str
-        What was skipped or assumed while reading.
+    ``overrides`` are patterns of channel labels -> modality and unit that the study states; ``notes`` say what was
+    skipped or assumed while reading.
     """
 
     folder: Path
@@ -118,15 +95,19 @@ class Study:
         """Return the subjects that have a recording, in order of appearance."""
         return tuple(dict.fromkeys(entry.subject for entry in self.entries))
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per recording: whose it is, its files, and its labels."""
+        import pandas as pd
+
+        rows = [
+            (e.subject, e.session, e.recording, ", ".join(file.path.name for file in e.files), ", ".join(e.labels))
+            for e in self.entries
+        ]
+        return pd.DataFrame(rows, columns=["participant_id", "session", "recording", "files", "labels"])
+
 
 class StudyFaults(StudyError):  # noqa: N818
-    """Everything that is wrong with a study, found in one reading.
-
-    Attributes
-    ----------
-    faults : tuple of str
-        One sentence each, with table and line.
-    """
+    """Everything that is wrong with a study, found in one reading: a sentence each, with table and line."""
 
     def __init__(self, folder: Path, faults: tuple[str, ...]) -> None:
         self.faults = faults

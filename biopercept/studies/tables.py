@@ -11,11 +11,10 @@ import os
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
-from biopercept.typed_values import read_text
+from biopercept.typed_values import did_you_mean, read_text
 
 MAX_BYTES = 256 << 20
 MAX_NAME = 64
@@ -54,14 +53,7 @@ class Table:
 def read_table(path: Path, needed: tuple[str, ...], faults: list[str], *, name: str = "") -> Table:
     """Return the rows of a .tsv file; faults are added to ``faults``, and rows that have one are left out.
 
-    Parameters
-    ----------
-    needed : tuple of str
-        Columns that must be there.
-    faults : list of str
-        Receives one sentence per fault.
-    name : str
-        How messages call the table; the file's name where empty.
+    ``needed`` are columns that must be there; ``name`` is what messages call the table, the file's name where empty.
     """
     title = name or path.name
     text = read_text(path, MAX_BYTES, faults)
@@ -101,8 +93,7 @@ def _check_header(columns: tuple[str, ...], needed: tuple[str, ...], title: str,
         return False
     absent = [column for column in needed if column not in columns]
     for column in absent:
-        close = get_close_matches(column, columns, 1)
-        hint = f"; did you mean {close[0]!r}" if close else ""
+        hint = did_you_mean(column, columns)
         faults.append(f"{title} line 1: the column {column!r} is missing (there are: {', '.join(columns)}){hint}")
     return not absent
 
@@ -159,10 +150,7 @@ class Places:
     def real(self, path: Path) -> Path:
         """Return the path with every link followed.
 
-        Raises
-        ------
-        OSError
-            Where links go round in a circle.
+        Raises OSError where links go round in a circle.
         """
         text = os.fspath(path)
         parent, name = os.path.split(text)

@@ -1,14 +1,14 @@
 """A fitted network adapted to one subject in few small steps; never worse than it was on that subject's own check.
 
-1. The saved model must answer the same question from the same kind of windows.
+1. The saved model must predict the same classes from the same kind of windows.
 2. The labelled windows are divided in time: most are fitted on, the last of each class are checked on.
 3. Head, low-rank updates or all weights take small seeded steps; every few steps the network is checked.
 4. Kept is the step with the lowest check loss among those that are not less accurate there than the start, and the
    start itself (a *fall-back*) where no step is.
 
 With too few labels to set any aside there is nothing to check on: the start is kept then, or, where
-``personalisation.unchecked`` is adapt, a share of the steps is made (``unchecked_share``). Either way the result says
-that it was not checked.
+``personalisation.unchecked`` is adapt, a fraction of the steps is made (``unchecked_share``). Either way the result
+says that it was not checked.
 
 References
 ----------
@@ -20,27 +20,26 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from biopercept.data.batches import TokenSource
-from biopercept.data.normalisation import Population
+from biopercept.data.views import visible_inputs
 from biopercept.data.windows import IntArray, WindowTable
 from biopercept.errors import CheckpointError, SettingsError, TrainingError
-from biopercept.tasks import Task
-from biopercept.training.checkpoint import PRETRAINED, Checkpoint, load_checkpoint, read_description
+from biopercept.training.checkpoint import PRETRAINED, Checkpoint, load_model, read_description
 from biopercept.training.engine import Engine, seeded
-from biopercept.training.fitting import Fitted, operations_per_window
-from biopercept.training.loop import FitRequest, Optimisation
-from biopercept.training.objective import Objective, predict_windows, read_windows, values_of
+from biopercept.training.fitting import FittedModel, NetworkOnStudy, fit_perceiver_io
+from biopercept.training.loop import FitRequest, FittedNetwork, Optimisation
+from biopercept.training.objective import Objective, read_windows, values_of
+from biopercept.training.settings import TrainingSettings
 
 _WARMUP = 0.1
 HEAD, LOW_RANK, FULL = "head", "low-rank", "full"
@@ -84,63 +83,39 @@ class Adapted:
     checks: tuple[tuple[int, float, float], ...] = ()
 
 
-def adapt(
-    start: nn.Module,
-    source: TokenSource,
-    windows: WindowTable,
-    fitting: IntArray,
-    checking: IntArray,
-    *,
-    method: str,
-    settings: PersonalisationSettings,
-    label_smoothing: float,
-    gradient_clip: float,
-    engine: Engine,
-    seed: int,
-) -> Adapted:
-    """Return the network adapted to the windows ``fitting``, or as it was where that is not better on ``checking``.
+def adapt(start: nn.Module, source: TokenSource, request: FitRequest, settings: PersonalisationSettings) -> Adapted:
+    """Return a network adapted to training windows by ``settings.method``, or as it was where that is no better.
+
+    Better is decided on the request's validation windows, of which there may be none.
+
+    Raises TrainingError where the loss is not finite.
 
     Parameters
     ----------
     start : nn.Module
-        A fitted network of one task; left as it is.
+        A fitted network of one classification; left as it is.
     source : TokenSource
         Batches of the windows, scaled as the network was trained.
-    fitting, checking : int64 arrays
-        Rows of the table; ``checking`` may be empty.
-    method : str
-        head, low-rank or full.
-    label_smoothing, gradient_clip : float
-        As the network was trained.
-    seed : int
-        Of draws and dropout; the same seed on the same machine gives the same weights.
-
-    Raises
-    ------
-    TrainingError
-        Where the loss is not finite.
+    request : FitRequest
+        Windows, engine and seed; of its training settings, label smoothing and clipping.
     """
+    windows, fitting, checking, engine = request.inputs.windows, request.training, request.validation, request.engine
     if not len(checking) and settings.unchecked == KEEP:
         return _kept(start, engine, ())
-    objective = Objective(windows, windows.tasks, label_smoothing)
+    training = replace(
+        request.settings.training, learning_rate=settings.learning_rate, weight_decay=0.0, warmup_fraction=_WARMUP
+    )
+    objective = Objective(windows, windows.tasks, training.label_smoothing)
     network = copy.deepcopy(start).to(engine.device)
     network.eval()
     checks = [(0, *check_windows(network, source, objective, checking))] if len(checking) else []
     best: tuple[float, int, dict[str, torch.Tensor]] | None = None
     n_steps = settings.n_steps if len(checking) else max(1, round(settings.unchecked_share * settings.n_steps))
-    with seeded(seed) as generator:
-        _choose_learnt(network, method, settings.rank, generator)
-        noise = torch.Generator(engine.device).manual_seed(seed)
+    with seeded(request.seed) as generator:
+        _choose_learnt(network, settings.method, settings.rank, generator)
+        noise = torch.Generator(engine.device).manual_seed(request.seed)
         weights = objective.sampling_weights(fitting)
-        optimisation = Optimisation(
-            network,
-            engine,
-            learning_rate=settings.learning_rate,
-            weight_decay=0.0,
-            warmup_fraction=_WARMUP,
-            gradient_clip=gradient_clip,
-            n_steps=n_steps,
-        )
+        optimisation = Optimisation(network, engine, training, n_steps)
         for step in range(1, n_steps + 1):
             network.train()
             drawn = torch.multinomial(weights, settings.batch_size, replacement=True, generator=generator)
@@ -194,9 +169,9 @@ def _choose_learnt(network: nn.Module, method: str, rank: int, generator: torch.
         return
     if method not in (HEAD, FULL):
         raise ValueError(f"no adaptation is called {method!r}")
-    own = {id(parameter) for parameter in head.parameters()}
+    of_head = {id(parameter) for parameter in head.parameters()}
     for parameter in network.parameters():
-        parameter.requires_grad_(method == FULL or id(parameter) in own)
+        parameter.requires_grad_(method == FULL or id(parameter) in of_head)
 
 
 class LowRankUpdate(nn.Module):
@@ -253,31 +228,31 @@ def merge_low_rank(network: nn.Module) -> None:
 def load_starting_model(folder: Path) -> Checkpoint:
     """Return a model that can be adapted to a person.
 
-    Raises
-    ------
-    CheckpointError
-        Where the folder is no model of one classification, or is damaged.
+    Raises CheckpointError where the folder is no model of one classification, or is damaged.
     """
     if read_description(folder)["kind"] == PRETRAINED:
         raise CheckpointError(
-            f"{folder} was pretrained and answers no task yet, so there is nothing to adapt or to fall back to; train "
+            f"{folder} was pretrained and predicts no task yet, so there is nothing to adapt or to fall back to; train "
             "it on other people first (train STORE --start-from MODEL --exclude-subjects ID)"
         )
-    return load_checkpoint(folder)
+    checkpoint = load_model(folder)
+    if not checkpoint.is_one_classification:
+        raise CheckpointError(
+            f"{folder} predicts several tasks, ordered levels, numbers or single times; here a model of one "
+            "classification of whole windows is needed"
+        )
+    return checkpoint
 
 
 def require_fitting(checkpoint: Checkpoint, windows: WindowTable, folder: Path) -> None:
-    """Refuse a model that answers another question, or reads other windows than these.
+    """Refuse a model that predicts other classes, or reads other windows than these.
 
-    Raises
-    ------
-    SettingsError
-        Naming what differs.
+    Raises SettingsError naming what differs.
     """
-    length = float(checkpoint.prepare["windows"]["length_seconds"])
-    if tuple(checkpoint.task.classes) != windows.only.classes:
+    [task], length = checkpoint.tasks, checkpoint.window_seconds
+    if task.class_names != windows.only.classes:
         raise SettingsError(
-            f"the model {folder} tells {', '.join(checkpoint.task.classes)} and this task has "
+            f"the model {folder} predicts {', '.join(task.classes)} and this task has "
             f"{', '.join(windows.only.classes)}; they must be the same classes in the same order"
         )
     if length != windows.length_seconds:
@@ -298,100 +273,71 @@ def require_fitting(checkpoint: Checkpoint, windows: WindowTable, folder: Path) 
 
 
 @dataclass(frozen=True, eq=False)
-class AdaptedOnStudy:
-    """A network adapted to one subject, with the batches of the study it is asked about.
-
-    Attributes
-    ----------
-    population : Population
-        Of the starting model, by which the batches are scaled.
-    rows : int64 array
-        Windows it was adapted to.
-    n_parameters : int
-        Numbers that the adaptation learnt; 0 where it fell back to its start.
-    """
-
-    adapted: Adapted
-    task: Task
-    source: TokenSource
-    population: Population
-    rows: IntArray
-    n_parameters: int
-
-    @property
-    def fell_back(self) -> bool:
-        """Return whether the starting model was kept."""
-        return self.adapted.fell_back
-
-    @property
-    def operations_per_window(self) -> int:
-        """Return the multiply-adds of one window."""
-        return operations_per_window(self.adapted.network, self.source, self.rows)
-
-    def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
-        """Return class probabilities of the windows at ``rows``, (len(rows), n_classes)."""
-        return predict_windows(self.adapted.network, (self.task,), self.source, rows)[self.task.name]
-
-
-@dataclass(frozen=True, eq=False)
 class AdaptingFitter:
     """Fits a request by adapting a saved model to its windows; scaling and sensors are the model's own."""
 
     checkpoint: Checkpoint
     settings: PersonalisationSettings
 
-    def __call__(self, request: FitRequest) -> Fitted:
-        """Return the model adapted to the request's windows."""
-        source = TokenSource(request.inputs, self.checkpoint.population, self.checkpoint.tokens, request.engine.device)
-        adapted = adapt_checkpoint(
-            self.checkpoint,
+    def adapt(self, request: FitRequest) -> tuple[Adapted, TokenSource]:
+        """Return the model adapted to the request's windows, and their batches.
+
+        Smoothing and clipping are those that the model was trained with.
+        """
+        checkpoint, inputs = self.checkpoint, request.inputs
+        trained = checkpoint.training["settings"]
+        training = replace(
+            request.settings.training,
+            label_smoothing=float(trained.get("label_smoothing", 0.0)),
+            gradient_clip=float(trained.get("gradient_clip", 1.0)),
+        )
+        request = replace(request, settings=replace(request.settings, training=training))
+        source = TokenSource(inputs, checkpoint.population, checkpoint.tokens, request.engine.device)
+        return adapt(checkpoint.network, source, request, self.settings), source
+
+    def __call__(self, request: FitRequest) -> FittedModel:
+        """Return the model adapted to the request's windows, with as many parameters as the adaptation learns."""
+        adapted, source = self.adapt(request)
+        n_trained = 0 if adapted.fell_back else n_learnt(adapted, self.settings)
+        fitted = FittedNetwork(adapted.network, self.checkpoint.population, (), adapted.n_steps, n_trained)
+        return NetworkOnStudy(
+            fitted,
+            request.inputs.windows.tasks,
             source,
-            request.inputs.windows,
-            request.training,
-            request.validation,
-            settings=self.settings,
-            engine=request.engine,
-            seed=request.seed,
-        )
-        n = 0 if adapted.fell_back else n_learnt(adapted, self.settings)
-        return AdaptedOnStudy(
-            adapted, request.inputs.windows.only.task, source, self.checkpoint.population, request.fitting, n
+            request.fitting,
+            fell_back=adapted.fell_back,
+            is_fitted_to_validation=True,
         )
 
 
-def adapt_checkpoint(
-    checkpoint: Checkpoint,
-    source: TokenSource,
-    windows: WindowTable,
-    fitting: IntArray,
-    checking: IntArray,
-    *,
-    settings: PersonalisationSettings,
-    engine: Engine,
-    seed: int,
-) -> Adapted:
-    """Return a saved model adapted by ``settings.method``; smoothing and clipping are those it was trained with."""
-    trained = checkpoint.training.get("settings", {})
-    return adapt(
-        checkpoint.network,
-        source,
-        windows,
-        fitting,
-        checking,
-        method=settings.method,
-        settings=settings,
-        label_smoothing=float(trained.get("label_smoothing", 0.0)),
-        gradient_clip=float(trained.get("gradient_clip", 1.0)),
-        engine=engine,
-        seed=seed,
-    )
+def fit_scratch(request: FitRequest, n_steps: int) -> NetworkOnStudy:
+    """Return a network fitted from new weights on one subject's windows, in ``n_steps`` steps at least.
+
+    The population part of the scaling is that of these windows; a model to start from and pretraining are not used.
+
+    Raises TrainingError where the loss is not finite.
+    """
+    training = enough_steps(request.settings.training, len(request.training), n_steps)
+    settings = replace(request.settings, training=training, start_from="", pretraining=None)
+    visible = visible_inputs(request.inputs, np.concatenate([request.training, request.validation]))
+    return fit_perceiver_io(replace(request, inputs=visible, settings=settings))
+
+
+def enough_steps(training: TrainingSettings, n_windows: int, n_steps: int) -> TrainingSettings:
+    """Return the settings with as many epochs as ``n_steps`` need; the patience grows in proportion.
+
+    An epoch over the few windows of one person is a step or two: as many epochs as for a study would hardly begin.
+
+    >>> enough_steps(TrainingSettings(n_epochs=16, batch_size=64, patience=6), 100, 200).n_epochs
+    100
+    """
+    n_epochs = max(training.n_epochs, math.ceil(n_steps / max(1, math.ceil(n_windows / training.batch_size))))
+    patience = max(training.patience, math.ceil(training.patience * n_epochs / training.n_epochs))
+    return replace(training, n_epochs=n_epochs, patience=patience)
 
 
 def n_learnt(adapted: Adapted, settings: PersonalisationSettings) -> int:
     """Return how many numbers the method learns."""
-    import torch
-    from torch import nn
-
     network = adapted.network
     if settings.method == LOW_RANK:
         generator = torch.Generator()
@@ -467,8 +413,8 @@ class PersonalisationSettings:
             ("unchecked", UNCHECKED),
             ("chronology", CHRONOLOGIES),
         ):
-            held = getattr(self, name)
-            for value in held if isinstance(held, tuple) else (held,):
+            chosen = getattr(self, name)
+            for value in chosen if isinstance(chosen, tuple) else (chosen,):
                 if value not in allowed:
                     raise SettingsError(f"personalisation.{name} is {value!r}; allowed are {', '.join(allowed)}")
         if not self.methods or len(set(self.methods)) < len(self.methods):
@@ -488,14 +434,14 @@ class PersonalisationSettings:
 
     def described(self) -> dict[str, Any]:
         """Return the settings of one adaptation as plain values."""
-        held = asdict(self)
-        for name in ("methods", "k", "earlier_share", "chronology", "gap_seconds"):
-            del held[name]
-        return held
+        of_curve = ("methods", "k", "earlier_share", "chronology", "gap_seconds")
+        return {name: value for name, value in asdict(self).items() if name not in of_curve}
 
 
 def gap_of(seconds: float, length_seconds: float, name: str) -> float:
     """Return a gap in seconds: the window's length where 0 is set.
+
+    Raises SettingsError where it is shorter than a window.
 
     Parameters
     ----------
@@ -505,11 +451,6 @@ def gap_of(seconds: float, length_seconds: float, name: str) -> float:
         Of a window.
     name : str
         What the setting is called.
-
-    Raises
-    ------
-    SettingsError
-        Where it is shorter than a window.
     """
     if 0 < seconds < length_seconds:
         raise SettingsError(

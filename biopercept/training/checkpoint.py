@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from biopercept.data.normalisation import NormalisationSettings, Population
+from biopercept.data.normalisation import NormalisationSettings, TrainingStatistics
 from biopercept.errors import CheckpointError, SettingsError, StudyError
 from biopercept.files import content_hash, replacing_folder, write_json, write_text
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, perceiver_for
 from biopercept.model.token_inputs import TokenVocabulary
 from biopercept.model.tokens import TokenSettings
-from biopercept.tasks import Task
+from biopercept.tasks import CLASSIFICATION, Task
 from biopercept.training.calibration import Calibration
 from biopercept.version import __version__
 
 SCHEMA = 2  # 1: a network for one classification, another for everything else, parts by other names
-TRAINED, PRETRAINED, ANSWERING = "perceiver-io", "pretrained", "perceiver-io-tasks"
+TRAINED, PRETRAINED = "perceiver-io", "pretrained"
 WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.json", "card.md"
 
 
@@ -40,26 +41,25 @@ class Checkpoint:
     ----------
     network : BiosignalPerceiver
         In evaluation mode, on the CPU.
-    task : Task
-        What it answers; class order is that of ``task.classes``.
+    tasks : tuple of Task
+        What it predicts, in the order of its queries; classes in the order of its outputs, numbers with their scale.
     feature_names : tuple of str
         Feature columns it was trained with.
-    population : Population
+    population : TrainingStatistics
         Statistics of its training subjects.
-    normalisation, tokens, model
-        Settings of inputs and network.
     prepare : dict
         Window and cleaning settings as plain values: ``predict`` prepares recordings with these.
     training : dict
         Subjects, windows, seed, epochs, store fingerprint and scores as plain values.
     calibration : Calibration or None
-        Applied to its probabilities; None where it was trained without.
+        Applied to its probabilities; None where it was trained without, as all models are but those of one
+        classification.
     """
 
     network: BiosignalPerceiver
-    task: Task
+    tasks: tuple[Task, ...]
     feature_names: tuple[str, ...]
-    population: Population
+    population: TrainingStatistics
     normalisation: NormalisationSettings
     tokens: TokenSettings
     model: PerceiverSettings
@@ -67,6 +67,25 @@ class Checkpoint:
     prepare: dict[str, Any]
     training: dict[str, Any]
     calibration: Calibration | None = None
+
+    @property
+    def window_seconds(self) -> float:
+        """Return the length of the windows that it reads."""
+        return float(self.prepare["windows"]["length_seconds"])
+
+    @property
+    def is_dense(self) -> bool:
+        """Return whether it was trained to predict at single times."""
+        return _is_dense(self.training)
+
+    @property
+    def is_one_classification(self) -> bool:
+        """Return whether it predicts the classes of one task, of whole windows alone."""
+        return [task.kind for task in self.tasks] == [CLASSIFICATION] and not self.is_dense
+
+
+def _is_dense(training: Mapping[str, Any]) -> bool:
+    return float(training["settings"].get("dense_weight", 0.0)) > 0
 
 
 def versions() -> dict[str, str]:
@@ -86,26 +105,14 @@ def versions() -> dict[str, str]:
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path, card: str) -> None:
-    """Write a trained model as a folder, whole or not at all.
+    """Write a trained model, with its model card (Markdown), as a folder, whole or not at all.
 
-    Parameters
-    ----------
-    folder : Path
-        Created where absent.
-    card : str
-        The model card, Markdown.
-
-    Raises
-    ------
-    OutputError
-        Where a file cannot be written.
+    Raises OutputError where a file cannot be written.
     """
-    from dataclasses import asdict
-
     description = {
         "schema": SCHEMA,
         "kind": TRAINED,
-        "task": checkpoint.task.to_json(),
+        "tasks": [task.to_json() for task in checkpoint.tasks],
         "feature_names": list(checkpoint.feature_names),
         "normalisation": asdict(checkpoint.normalisation),
         "tokens": asdict(checkpoint.tokens),
@@ -124,103 +131,87 @@ def write_model_folder(
 ) -> None:
     """Write a model folder; an older one is replaced when the new one is whole, and the user's own files in it stay.
 
+    Raises OutputError where the folder cannot be written.
+
     Parameters
     ----------
     description : dict
         Plain values; versions and the SHA-256 of the weights and of the description itself are added.
     card : str
         The model card, Markdown.
-
-    Raises
-    ------
-    OutputError
-        Where the folder cannot be written.
     """
     from safetensors.torch import save_file
 
     with replacing_folder(folder) as fresh:
         save_file({name: value.contiguous().cpu() for name, value in weights.items()}, fresh / WEIGHTS)
         write_text(fresh / CARD, card)
-        held = {**description, "versions": versions(), "weights_sha256": content_hash(fresh / WEIGHTS)}
-        held = json.loads(json.dumps(held))
-        write_json(fresh / DESCRIPTION, {**held, "description_sha256": _description_hash(held)})
+        whole = {**description, "versions": versions(), "weights_sha256": content_hash(fresh / WEIGHTS)}
+        whole = json.loads(json.dumps(whole))
+        write_json(fresh / DESCRIPTION, {**whole, "description_sha256": _description_hash(whole)})
 
 
 def _description_hash(description: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a description, its own hash left out."""
-    held = {key: value for key, value in description.items() if key != "description_sha256"}
-    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
+    rest = {key: value for key, value in description.items() if key != "description_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
-    """Return a saved model.
+def load_model(folder: Path) -> Checkpoint:
+    """Return the trained model that :func:`save_checkpoint` wrote.
 
-    Raises
-    ------
-    CheckpointError
-        Where the folder is no model, is damaged, or is of a newer schema.
+    Raises CheckpointError where the folder is no model, is damaged, or is of another schema.
     """
     description = read_description(folder)
     if description["kind"] == PRETRAINED:
-        raise CheckpointError(f"{folder} was pretrained and answers no task yet; give it to train with --start-from")
-    if description["kind"] == ANSWERING:
-        raise CheckpointError(
-            f"{folder} answers several tasks, ordered levels, numbers or single times; here a model of one "
-            "classification of whole windows is needed"
-        )
+        raise CheckpointError(f"{folder} was pretrained and predicts no task yet; give it to train with --start-from")
     weights = read_weights(folder, description)
-    try:
-        held = description.get("calibration")
-        task = Task.from_json(description["task"])
-        tokens = TokenSettings(**description["tokens"])
-        model = PerceiverSettings(**description["model"])
+    with describing(folder, "train the model again"):
+        tasks = tuple(Task.from_json(row) for row in description["tasks"])
+        tokens, model = TokenSettings(**description["tokens"]), PerceiverSettings(**description["model"])
         vocabulary = TokenVocabulary.from_json(description["vocabulary"])
-        network = perceiver_for([task], model, tokens, vocabulary)
+        calibration = description["calibration"]
+        network = perceiver_for(tasks, model, tokens, vocabulary, traces=_is_dense(description["training"]))
         network.load_state_dict(weights)
         checkpoint = Checkpoint(
             network=network.eval(),
-            task=task,
+            tasks=tasks,
             feature_names=tuple(description["feature_names"]),
-            population=Population.from_json(description["population"]),
+            population=TrainingStatistics.from_json(description["population"]),
             normalisation=NormalisationSettings(**description["normalisation"]),
             tokens=tokens,
             model=model,
             vocabulary=vocabulary,
             prepare=description["prepare"],
             training=description["training"],
-            calibration=None if held is None else Calibration.from_json(held),
+            calibration=None if calibration is None else Calibration.from_json(calibration),
         )
-        require_use(checkpoint.prepare, checkpoint.training)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StudyError, SettingsError) as fault:
-        raise CheckpointError(
-            f"{DESCRIPTION} in {folder} does not describe its weights ({fault}); train the model again"
-        ) from fault
-    require_finite(network, folder)
+        _require_use(checkpoint)
+    if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
+        raise CheckpointError(f"{WEIGHTS} in {folder} holds numbers that are not finite; train the model again")
     return checkpoint
 
 
-def require_finite(network: torch.nn.Module, folder: Path) -> None:
-    """Refuse weights that are not finite. Raises CheckpointError."""
-    if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
-        raise CheckpointError(f"{WEIGHTS} in {folder} holds numbers that are not finite; train the model again")
+def _require_use(checkpoint: Checkpoint) -> None:
+    """Raise KeyError, TypeError or ValueError where the free parts of a description lack what predictions need."""
+    float(checkpoint.prepare["windows"]["step_seconds"])
+    _ = checkpoint.window_seconds
+    if not checkpoint.tasks or not checkpoint.training["modalities"]:
+        raise KeyError("tasks and modalities")
 
 
-def require_use(prepare: Mapping[str, Any], training: Mapping[str, Any]) -> None:
-    """Raise KeyError or TypeError where the free parts of a description lack what predictions need."""
-    windows = prepare["windows"]
-    for name in ("length_seconds", "step_seconds"):
-        float(windows[name])
-    if not training["modalities"]:
-        raise KeyError("modalities")
+@contextmanager
+def describing(folder: Path, remedy: str) -> Iterator[None]:
+    """Raise as CheckpointError, with what to do about it, what goes wrong in reading a description's fields."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StudyError, SettingsError) as fault:
+        raise CheckpointError(f"{DESCRIPTION} in {folder} does not describe its weights ({fault}); {remedy}") from fault
 
 
 def read_weights(folder: Path, description: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Return the weights of a model folder by name, once their hash is the one that the description gives.
 
-    Raises
-    ------
-    CheckpointError
-        Where the file is missing or damaged.
+    Raises CheckpointError where the file is missing or damaged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -243,10 +234,7 @@ def read_weights(folder: Path, description: dict[str, Any]) -> dict[str, torch.T
 def read_description(folder: Path) -> dict[str, Any]:
     """Return what a model folder says of itself, of a trained model or a pretrained network.
 
-    Raises
-    ------
-    CheckpointError
-        Where the folder is no model, is damaged, or is of another schema.
+    Raises CheckpointError where the folder is no model, is damaged, or is of another schema.
     """
     path = folder / DESCRIPTION
     if not path.is_file():
@@ -257,9 +245,9 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read: {fault.strerror}") from fault
     except (ValueError, RecursionError) as fault:
         raise CheckpointError(f"{DESCRIPTION} in {folder} is not JSON ({fault}); train the model again") from fault
-    if not isinstance(description, dict) or description.get("kind") not in (TRAINED, PRETRAINED, ANSWERING):
+    if not isinstance(description, dict) or not str(description.get("kind")).startswith((TRAINED, PRETRAINED)):
         raise CheckpointError(f"{DESCRIPTION} in {folder} is not a biopercept model; give the folder that train wrote")
-    if description.get("schema") != SCHEMA:
+    if description.get("schema") != SCHEMA or description["kind"] not in (TRAINED, PRETRAINED):
         raise CheckpointError(
             f"{DESCRIPTION} in {folder} has schema {description.get('schema')!r} and this biopercept reads {SCHEMA}; "
             f"it was written by biopercept {description.get('versions', {}).get('biopercept', 'of another version')}; "
@@ -270,102 +258,6 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"{DESCRIPTION} in {folder} is damaged or was edited (not the SHA-256 it gives); train the model again"
         )
     return description
-
-
-@dataclass(frozen=True, eq=False)
-class TaskCheckpoint:
-    """A trained model of several tasks, ordered levels, numbers or single times, with all that its use needs.
-
-    Attributes
-    ----------
-    network : BiosignalPerceiver
-        In evaluation mode, on the CPU.
-    tasks : tuple of Task
-        What it predicts, in the order of its queries, numbers with their scale.
-    feature_names, population, normalisation, tokens, model, vocabulary, prepare, training
-        As of :class:`~biopercept.training.checkpoint.Checkpoint`.
-    """
-
-    network: BiosignalPerceiver
-    tasks: tuple[Task, ...]
-    feature_names: tuple[str, ...]
-    population: Population
-    normalisation: NormalisationSettings
-    tokens: TokenSettings
-    model: PerceiverSettings
-    vocabulary: TokenVocabulary
-    prepare: dict[str, Any]
-    training: dict[str, Any]
-
-    @property
-    def is_dense(self) -> bool:
-        """Return whether it was trained to answer at single times."""
-        return float(self.training["settings"].get("dense_weight", 0.0)) > 0
-
-
-def save_task_checkpoint(checkpoint: TaskCheckpoint, folder: Path, card: str) -> None:
-    """Write a trained model as a folder, whole or not at all.
-
-    Raises
-    ------
-    OutputError
-        Where a file cannot be written.
-    """
-    description = {
-        "schema": SCHEMA,
-        "kind": ANSWERING,
-        "tasks": [task.to_json() for task in checkpoint.tasks],
-        "feature_names": list(checkpoint.feature_names),
-        "normalisation": asdict(checkpoint.normalisation),
-        "tokens": asdict(checkpoint.tokens),
-        "model": asdict(checkpoint.model),
-        "vocabulary": checkpoint.vocabulary.to_json(),
-        "prepare": checkpoint.prepare,
-        "population": checkpoint.population.to_json(),
-        "training": checkpoint.training,
-    }
-    write_model_folder(folder, checkpoint.network.state_dict(), description, card)
-
-
-def load_model(folder: Path) -> Checkpoint | TaskCheckpoint:
-    """Return a saved model, of one classification or of several answers.
-
-    Raises
-    ------
-    CheckpointError
-        Where the folder is no model, is damaged, or is of a newer schema.
-    """
-    description = read_description(folder)
-    if description["kind"] != ANSWERING:
-        return load_checkpoint(folder)
-    weights = read_weights(folder, description)
-    try:
-        tasks = tuple(Task.from_json(row) for row in description["tasks"])
-        tokens, model = TokenSettings(**description["tokens"]), PerceiverSettings(**description["model"])
-        vocabulary = TokenVocabulary.from_json(description["vocabulary"])
-        is_dense = float(description["training"]["settings"].get("dense_weight", 0.0)) > 0
-        network = perceiver_for(tasks, model, tokens, vocabulary, traces=is_dense)
-        network.load_state_dict(weights)
-        checkpoint = TaskCheckpoint(
-            network=network.eval(),
-            tasks=tasks,
-            feature_names=tuple(description["feature_names"]),
-            population=Population.from_json(description["population"]),
-            normalisation=NormalisationSettings(**description["normalisation"]),
-            tokens=tokens,
-            model=model,
-            vocabulary=vocabulary,
-            prepare=description["prepare"],
-            training=description["training"],
-        )
-        require_use(checkpoint.prepare, checkpoint.training)
-        _ = checkpoint.is_dense
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StudyError, SettingsError) as fault:
-        raise CheckpointError(
-            f"{DESCRIPTION} in {folder} does not describe its weights ({fault}); train the model again"
-        ) from fault
-    require_finite(network, folder)
-    return checkpoint
 
 
 @dataclass(frozen=True, eq=False)
@@ -412,10 +304,7 @@ class StartingPoint:
 def load_start(folder: Path) -> StartingPoint:
     """Return the starting point in a model folder that ``pretrain`` or ``train`` wrote.
 
-    Raises
-    ------
-    CheckpointError
-        Where the folder is no model or is damaged.
+    Raises CheckpointError where the folder is no model or is damaged.
     """
     description = read_description(folder)
     try:
@@ -443,21 +332,19 @@ def transferable(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
 
 def matching(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> set[str]:
     """Return the names of the weights that the network has with the same shape."""
-    return {name for name, own in network.state_dict().items() if name in weights and weights[name].shape == own.shape}
+    state = network.state_dict()
+    return {name for name, value in state.items() if name in weights and weights[name].shape == value.shape}
 
 
 def take_weights(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> set[str]:
     """Copy into the network every weight that has its name and shape; the others stay as they are.
 
+    Raises CheckpointError where nothing matches: the networks have nothing in common.
+
     Returns
     -------
     set of str
         Names of what was taken.
-
-    Raises
-    ------
-    CheckpointError
-        Where nothing matches: the networks have nothing in common.
     """
     names = matching(network, weights)
     if not names:
@@ -465,8 +352,8 @@ def take_weights(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> set
             "no weight of the model to start from has the name and shape of one here; use its model settings "
             "(width, n_latents, n_heads) or leave --start-from out"
         )
-    own = network.state_dict()
+    state = network.state_dict()
     with torch.no_grad():
         for name in names:
-            own[name].copy_(weights[name])
+            state[name].copy_(weights[name])
     return names

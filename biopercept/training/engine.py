@@ -38,10 +38,7 @@ class Engine:
 def engine_for(device: str, precision: str = "float32") -> Engine:
     """Return the engine for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
-    Raises
-    ------
-    SettingsError
-        Where the device is unknown or absent.
+    Raises SettingsError where the device is unknown or absent.
     """
     if device == "auto":
         return Engine(torch.device("cuda" if torch.cuda.is_available() else "cpu"), precision)

@@ -1,34 +1,39 @@
-"""Train the final model on every wanted subject of a store and save it with a model card."""
+"""Train a model to be kept, of everybody in a store or of one person, and save it as a folder with its card.
+
+A model of everybody holds out a few subjects to stop early. A model of one person is fitted from new weights or adapted
+from a saved model, and checked on the last labelled windows of each class.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from biopercept.data.batches import vocabulary_of
 from biopercept.data.inputs import WindowInputs
-from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.splits import choose_validation
-from biopercept.data.windows import WindowTable
 from biopercept.errors import SettingsError
-from biopercept.tasks import CLASSIFICATION, Task
-from biopercept.training.calibration import Calibration, CalibrationSettings
-from biopercept.training.checkpoint import (
-    Checkpoint,
-    StartingPoint,
-    TaskCheckpoint,
-    load_start,
-    save_checkpoint,
-    save_task_checkpoint,
+from biopercept.tasks import Task
+from biopercept.training.adaptation import (
+    AdaptingFitter,
+    PersonalisationSettings,
+    fit_scratch,
+    load_starting_model,
+    require_fitting,
 )
+from biopercept.training.calibration import Calibration, CalibrationSettings
+from biopercept.training.checkpoint import Checkpoint, StartingPoint, load_start, save_checkpoint
 from biopercept.training.engine import engine_for, seed_for, threads
-from biopercept.training.fitting import NetworkOnStudy, calibration_from, fit_perceiver_io, held_out_answers
+from biopercept.training.fitting import calibration_from, fit_perceiver_io, held_out_predictions
 from biopercept.training.loop import EpochReport, FitRequest, FittedNetwork
-from biopercept.training.model_card import card_text, model_card, model_scores_sentence
-from biopercept.training.settings import FitSettings, TrainingSettings
+from biopercept.training.model_card import model_card
+from biopercept.training.settings import FitSettings
+from biopercept.training.time_split import course_of, set_aside
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +47,8 @@ class Provenance:
     modalities : tuple of str
         Measured modalities of the training recordings.
     scores : dict or None
-        Content of the ``scores.json`` of a cross-validation with the same settings, for the card.
+        Content of the ``scores.json`` of a cross-validation with the same settings, for the card; of several tasks
+        under ``tasks`` by name.
     """
 
     study: str
@@ -53,231 +59,224 @@ class Provenance:
     warnings: tuple[str, ...] = ()
 
 
-def train_final(
-    inputs: WindowInputs,
-    task: Task,
-    normalisation: NormalisationSettings,
-    settings: FitSettings,
-    provenance: Provenance,
-    output: Path,
-    *,
-    seed: int = 0,
-    device: str = "auto",
-    calibrating: CalibrationSettings | None = None,
-    on_epoch: EpochReport | None = None,
-) -> FittedNetwork[Any]:
-    """Fit on the windows of all subjects in ``inputs`` and write the model folder of one classification.
-
-    A few subjects (``training.validation_fraction``) are held out for early stopping; they are named in the card. With
-    ``calibrating`` the model's answers are calibrated on subjects outside a fit: these few, or inner folds of all.
-
-    Raises
-    ------
-    SettingsError
-        Where there are fewer than 2 subjects, or nobody to learn the calibration from.
-    CheckpointError
-        Where the model to start from cannot be read, or has nothing in common with the network.
-    TrainingError
-        Where the loss is not finite.
-    OutputError
-        Where the model cannot be written.
-    """
-    windows = inputs.windows
-    if len(windows.subjects) < 2:
-        raise SettingsError("one subject has labelled windows; a model for unseen people needs at least 2 to train on")
-    engine = engine_for(device, settings.training.precision)
-    start = load_start(Path(settings.start_from)) if settings.start_from else None
-    wished = calibrating or CalibrationSettings()
-    validation = choose_validation(windows.subjects, settings.training.validation_fraction, seed)
-    training = [s for s in windows.subjects if s not in validation]
-    started = time.perf_counter()
-    request = FitRequest(
-        inputs,
-        windows.rows_of(training),
-        windows.rows_of(validation),
-        settings,
-        engine,
-        seed_for(seed, "final"),
-        on_epoch,
-    )
-    with threads(settings.training.n_threads):
-        on_study = fit_perceiver_io(request)
-        calibration = _calibration(request, on_study, wished) if wished.is_wanted else None
-    fitted = on_study.fitted
-    description = training_description(
-        inputs, settings, provenance, fitted, training, validation, seed=seed, started=started, start=start
-    )
-    checkpoint = Checkpoint(
-        network=fitted.network,
-        task=task,
-        feature_names=windows.feature_names,
-        population=fitted.population,
-        normalisation=normalisation,
-        tokens=settings.tokens,
-        model=settings.model,
-        vocabulary=vocabulary_of(windows.feature_names),
-        prepare=provenance.prepare,
-        training=description,
-        calibration=calibration,
-    )
-    save_checkpoint(checkpoint, output, model_card(checkpoint))
-    return fitted
-
-
-def training_description(
-    inputs: WindowInputs,
-    settings: FitSettings,
-    provenance: Provenance,
-    fitted: FittedNetwork[Any],
-    training: Sequence[str],
-    validation: Sequence[str],
-    *,
-    seed: int,
-    started: float,
-    start: StartingPoint | None,
-) -> dict[str, Any]:
-    """Return what a model folder says of its training, as plain values.
-
-    ``training`` and ``validation`` are subjects; ``started`` is ``time.perf_counter()`` before the fit.
-    """
-    windows = inputs.windows
-    return {
-        "study": provenance.study,
-        "store": provenance.store_fingerprint,
-        "modalities": list(provenance.modalities),
-        "subjects": training,
-        "validation_subjects": list(validation),
-        "n_windows": len(windows),
-        "windows_per_class": _windows_per_class(windows),
-        "n_windows_left_out": windows.excluded,
-        "step_seconds": inputs.step_seconds,
-        "settings": settings.training.described(),
-        "seed": seed,
-        "best_epoch": fitted.best_epoch,
-        "history": [[e, a, b if b == b else None] for e, a, b in fitted.history],
-        "seconds": round(time.perf_counter() - started, 1),
-        "parameters": fitted.n_parameters,
-        "scores": provenance.scores,
-        "warnings": list(provenance.warnings),
-        "start_from": None if start is None else {**start.described(fitted.network), "seen": list(start.studies)},
-    }
-
-
-def _windows_per_class(windows: WindowTable) -> dict[str, int]:
-    """Return the windows of each class of the one task; nothing for several tasks."""
-    if len(windows.targets) > 1:
-        return {}
-    return {name: int((windows.only.values == number).sum()) for number, name in enumerate(windows.only.classes)}
-
-
-def _calibration(request: FitRequest, fitted: NetworkOnStudy, settings: CalibrationSettings) -> Calibration:
-    """Return what is learnt from answers about subjects outside the fit."""
-    answers = held_out_answers(replace(request, on_epoch=None), fit_perceiver_io, fitted, settings.n_folds)
-    return calibration_from(request.inputs.windows, [answers], settings)
-
-
 def measured_modalities(recordings: Collection[Any]) -> tuple[str, ...]:
     """Return the measured modalities of prepared recordings, sorted."""
     return tuple(sorted({s.modality for r in recordings for s in r.signals if not s.derived_from}))
 
 
-def needs_tasks(windows: WindowTable, training: TrainingSettings) -> bool:
-    """Return whether the windows or settings ask for more than one classification of whole windows."""
-    return [task.kind for task in windows.tasks] != [CLASSIFICATION] or training.dense_weight > 0
+@dataclass(frozen=True, eq=False)
+class TrainingRequest:
+    """What a model is trained on, and how.
 
-
-def train_tasks(
-    inputs: WindowInputs,
-    normalisation: NormalisationSettings,
-    settings: FitSettings,
-    provenance: Provenance,
-    output: Path,
-    *,
-    seed: int = 0,
-    device: str = "auto",
-    on_epoch: EpochReport | None = None,
-) -> NetworkOnStudy:
-    """Fit every task of the table ``inputs`` on all its subjects and write the model folder.
-
-    A few subjects (``training.validation_fraction``) are held out for early stopping; they are named in the card.
-
-    Raises
-    ------
-    SettingsError
-        Where there are fewer than 2 subjects.
-    CheckpointError
-        Where the model to start from cannot be read, or has nothing in common with the network.
-    TrainingError
-        Where the loss is not finite.
-    OutputError
-        Where the model cannot be written.
+    Attributes
+    ----------
+    inputs : WindowInputs
+        Of the windows of everybody who is trained on; their table's tasks are learnt.
+    calibrating : CalibrationSettings
+        Of a model of one classification of everybody; learnt on subjects outside a fit.
+    personalisation : PersonalisationSettings or None
+        How a model of the one subject in ``inputs`` is made; None: of everybody.
+    on_epoch : callable or None
+        Given ``(epoch, training_loss, validation_loss)`` after each epoch.
     """
-    windows = inputs.windows
+
+    inputs: WindowInputs
+    settings: FitSettings
+    provenance: Provenance
+    seed: int = 0
+    device: str = "auto"
+    calibrating: CalibrationSettings = field(default_factory=CalibrationSettings)
+    personalisation: PersonalisationSettings | None = None
+    on_epoch: EpochReport | None = None
+
+    def fit_request(self, training: np.ndarray, validation: np.ndarray, purpose: str) -> FitRequest:
+        """Return what is fitted: rows of the table, with a seed of its own for each purpose."""
+        return FitRequest(
+            inputs=self.inputs,
+            training=training,
+            validation=validation,
+            settings=self.settings,
+            engine=engine_for(self.device, self.settings.training.precision),
+            seed=seed_for(self.seed, purpose),
+            on_epoch=self.on_epoch,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """A trained network with what belongs into its folder beside it.
+
+    Attributes
+    ----------
+    inputs : WindowInputs
+        As the network reads them, scaled by its own normalisation.
+    personal : dict or None
+        Whose model it is and how it was made; None for a model of everybody.
+    """
+
+    fitted: FittedNetwork[Any]
+    tasks: tuple[Task, ...]
+    inputs: WindowInputs
+    settings: FitSettings
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+    modalities: tuple[str, ...]
+    calibration: Calibration | None = None
+    personal: dict[str, Any] | None = None
+
+
+def train(request: TrainingRequest, output: Path) -> Checkpoint:
+    """Fit the tasks of a table and write the model folder; return the model as it was written.
+
+    Raises SettingsError where there are fewer than 2 subjects, or nobody to learn the calibration from; where a person
+    lacks a class, or the model to start from does not predict the same from the same kind of windows. Raises
+    CheckpointError where the model to start from cannot be read, or has nothing in common with the network. Raises
+    TrainingError where the loss is not finite. Raises OutputError where the model cannot be written.
+    """
+    start_from, provenance = request.settings.start_from, request.provenance
+    started = time.perf_counter()
+    with threads(request.settings.training.n_threads):
+        trained = _of_everybody(request) if request.personalisation is None else _of_one_person(request)
+    start = load_start(Path(start_from)) if start_from else None
+    training = _description(request, trained, start, round(time.perf_counter() - started, 1))
+    checkpoint = Checkpoint(
+        network=trained.fitted.network.cpu(),
+        tasks=trained.tasks,
+        feature_names=request.inputs.windows.feature_names,
+        population=trained.fitted.population,
+        normalisation=trained.inputs.settings,
+        tokens=trained.settings.tokens,
+        model=trained.settings.model,
+        vocabulary=vocabulary_of(request.inputs.windows.feature_names),
+        prepare=provenance.prepare,
+        training=training,
+        calibration=trained.calibration,
+    )
+    save_checkpoint(checkpoint, output, model_card(checkpoint))
+    return checkpoint
+
+
+def _of_everybody(request: TrainingRequest) -> _Trained:
+    windows, settings = request.inputs.windows, request.settings
     if len(windows.subjects) < 2:
         raise SettingsError("one subject has labelled windows; a model for unseen people needs at least 2 to train on")
-    validation = choose_validation(windows.subjects, settings.training.validation_fraction, seed)
-    training = [s for s in windows.subjects if s not in validation]
-    start = load_start(Path(settings.start_from)) if settings.start_from else None
-    started = time.perf_counter()
-    request = FitRequest(
-        inputs,
-        windows.rows_of(training),
-        windows.rows_of(validation),
-        settings,
-        engine_for(device, settings.training.precision),
-        seed_for(seed, "final"),
-        on_epoch,
+    validation = choose_validation(windows.subjects, settings.training.validation_fraction, request.seed)
+    training = tuple(s for s in windows.subjects if s not in validation)
+    fit_request = request.fit_request(windows.rows_of(training), windows.rows_of(validation), "final")
+    model = fit_perceiver_io(fit_request)
+    calibration = None
+    if request.calibrating.is_wanted:
+        silent = replace(fit_request, on_epoch=None)
+        predictions = held_out_predictions(silent, fit_perceiver_io, model, request.calibrating.n_folds)
+        calibration = calibration_from(windows, [predictions], request.calibrating)
+    return _Trained(
+        fitted=model.fitted,
+        tasks=model.tasks,
+        inputs=request.inputs,
+        settings=settings,
+        training=training,
+        validation=tuple(validation),
+        modalities=request.provenance.modalities,
+        calibration=calibration,
     )
-    with threads(settings.training.n_threads):
-        fitted = fit_perceiver_io(request)
-    description: dict[str, Any] = {
-        **training_description(
-            inputs, settings, provenance, fitted.fitted, training, validation, seed=seed, started=started, start=start
-        ),
+
+
+def _of_one_person(request: TrainingRequest) -> _Trained:
+    """Return the model of the one subject, from new weights or a saved model; all its labelled windows are used."""
+    windows, personalisation = request.inputs.windows, request.personalisation
+    assert personalisation is not None
+    [subject] = windows.subjects
+    course = course_of(windows, subject)
+    everything = np.arange(len(course.rows), dtype=np.int64)
+    if lacking := course.lacking(everything, 1):
+        raise SettingsError(
+            f"subject {subject} has no window of {', '.join(lacking)}; a personal model needs every class"
+        )
+    fitting, checking = set_aside(course, everything, personalisation.validation_fraction)
+    fit_request = request.fit_request(course.rows[fitting], course.rows[checking], "personal")
+    if request.settings.start_from:
+        trained = _adapted(request, fit_request, personalisation)
+    else:
+        model = fit_scratch(fit_request, personalisation.scratch_steps)
+        trained = _Trained(
+            fitted=model.fitted,
+            tasks=windows.tasks,
+            inputs=request.inputs,
+            settings=request.settings,
+            training=(subject,),
+            validation=(),
+            modalities=request.provenance.modalities,
+            personal={"method": "scratch", "fell_back": False, "is_checked": bool(len(checking))},
+        )
+    minutes = {"label": everything, "fitting": fitting, "checking": checking}
+    labels = {f"{name}_minutes": round(course.minutes(windows), 2) for name, windows in minutes.items()}
+    return replace(trained, personal={"subject": subject, **labels, **(trained.personal or {})})
+
+
+def _adapted(request: TrainingRequest, fit_request: FitRequest, personalisation: PersonalisationSettings) -> _Trained:
+    """Return the saved model adapted; it scales as it did, and reads the sensors that it was trained with."""
+    folder = Path(request.settings.start_from)
+    start, inputs = load_starting_model(folder), request.inputs
+    require_fitting(start, inputs.windows, folder)
+    tokens = start.tokens
+    own_scale = WindowInputs(
+        inputs.windows, start.normalisation, inputs.step_seconds, raw=tokens.raw, derived=tokens.derived
+    )
+    fitter = AdaptingFitter(start, personalisation)
+    adapted, _ = fitter.adapt(replace(fit_request, inputs=own_scale))
+    n_parameters = sum(parameter.numel() for parameter in adapted.network.parameters())
+    return _Trained(
+        fitted=FittedNetwork(adapted.network, start.population, (), adapted.n_steps, n_parameters),
+        tasks=inputs.windows.tasks,
+        inputs=own_scale,
+        settings=replace(request.settings, tokens=tokens, model=start.model),
+        training=inputs.windows.subjects,
+        validation=(),
+        modalities=tuple(m for m in request.provenance.modalities if m in start.training["modalities"]),
+        personal={
+            "method": personalisation.method,
+            "settings": personalisation.described(),
+            "fell_back": adapted.fell_back,
+            "is_checked": adapted.is_checked,
+            "checks": [list(check) for check in adapted.checks],
+        },
+    )
+
+
+def _description(
+    request: TrainingRequest, trained: _Trained, start: StartingPoint | None, seconds: float
+) -> dict[str, Any]:
+    """Return what a model folder says of its training, as plain values."""
+    windows, provenance, fitted = request.inputs.windows, request.provenance, trained.fitted
+    description = {
+        "study": provenance.study,
+        "store": provenance.store_fingerprint,
+        "modalities": list(trained.modalities),
+        "subjects": list(trained.training),
+        "validation_subjects": list(trained.validation),
         "n_windows": int(windows.is_labelled.sum()),
         "windows_per_task": {name: int(targets.is_known.sum()) for name, targets in windows.targets.items()},
+        "windows_per_class": {
+            name: {c: int((targets.values == k).sum()) for k, c in enumerate(targets.classes)}
+            for name, targets in windows.targets.items()
+            if targets.task.is_classification
+        },
+        "n_windows_left_out": windows.excluded,
+        "step_seconds": request.inputs.step_seconds,
+        "settings": trained.settings.training.described(),
+        "seed": request.seed,
+        "best_epoch": fitted.best_epoch,
+        "history": [[epoch, loss, score if score == score else None] for epoch, loss, score in fitted.history],
+        "seconds": seconds,
+        "parameters": fitted.n_parameters,
+        "scores": provenance.scores,
+        "warnings": list(provenance.warnings),
+        "start_from": None if start is None else {**start.described(fitted.network), "seen": list(start.studies)},
     }
-    checkpoint = TaskCheckpoint(
-        network=fitted.fitted.network,
-        tasks=fitted.tasks,
-        feature_names=windows.feature_names,
-        population=fitted.fitted.population,
-        normalisation=normalisation,
-        tokens=settings.tokens,
-        model=settings.model,
-        vocabulary=vocabulary_of(windows.feature_names),
-        prepare=provenance.prepare,
-        training=description,
-    )
-    save_task_checkpoint(checkpoint, output, _card(checkpoint))
-    return fitted
-
-
-def _card(checkpoint: TaskCheckpoint) -> str:
-    training = checkpoint.training
-    length = checkpoint.prepare["windows"]["length_seconds"]
-    answers = [f"- {task.name}: {_answer(task)}" for task in checkpoint.tasks]
-    if checkpoint.is_dense:
-        answers.append("- the same at any time within a window (`predict --every SECONDS`)")
-    return card_text(
-        " and ".join(task.name for task in checkpoint.tasks),
-        "\n".join([f"For each window of {length:g} s:", *answers]),
-        ", ".join(f"{name} {n}" for name, n in training["windows_per_task"].items()),
-        _scores(training["scores"], checkpoint),
-        checkpoint.normalisation.mode,
-        training,
-    )
-
-
-def _answer(task: Task) -> str:
-    if not task.is_classification:
-        return f"a number, the study's {task.column} ({task.mean:.4g} +- {task.scale:.4g} among training subjects)"
-    return f"one of {', '.join(task.classes)}{', in order' if task.is_ordinal else ''}"
-
-
-def _scores(scores: dict[str, Any] | None, checkpoint: TaskCheckpoint) -> str:
-    """Return what the card says of the scores of one task, or of each of several by name."""
-    if scores is None or "tasks" not in scores:
-        return model_scores_sentence(scores)
-    names = [task.name for task in checkpoint.tasks]
-    return "\n".join(f"- {name}: {model_scores_sentence(scores['tasks'].get(name))}" for name in names)
+    if trained.personal is None:
+        return description
+    personal = dict(trained.personal)
+    if start is not None:
+        seen = start.overlap(provenance.study, provenance.store_fingerprint, trained.training)
+        personal["had_seen_subject"] = bool(seen)
+    return {**description, "personal": personal}

@@ -1,4 +1,4 @@
-"""The one interface that every model is fitted through: the Perceiver, its rivals and the probes."""
+"""The one interface that every model is fitted and asked through: the Perceiver, the baselines and the probes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from biopercept.data.batches import TokenSource
+from biopercept.data.inputs import WindowInputs
+from biopercept.data.normalisation import FloatArray
 from biopercept.data.splits import SUBJECT, Fold, dealt_by_identity, folds_of, make_folds
 from biopercept.data.windows import IntArray, WindowTable
 from biopercept.errors import SettingsError
@@ -26,11 +27,11 @@ from biopercept.model.token_inputs import TokenInputs, TokenVocabulary
 from biopercept.model.tokens import TokenSettings
 from biopercept.tasks import CLASSIFICATION, Task
 from biopercept.training.calibration import Calibration, CalibrationSettings, learn_calibration
-from biopercept.training.checkpoint import load_start
+from biopercept.training.checkpoint import load_start, transferable
 from biopercept.training.engine import seed_for
 from biopercept.training.loop import FitRequest, FittedNetwork, fit_network
 from biopercept.training.objective import Objective, SingleTimes, predict_windows, scaled_tasks
-from biopercept.training.pretraining import pretrained_weights
+from biopercept.training.pretraining import PretrainingRequest, pretrain, unlabelled_inputs
 from biopercept.training.settings import FitSettings
 from biopercept.training.stacked import fit_stacked
 
@@ -39,8 +40,8 @@ N_LOOKED_AT = 8
 """Windows of which the one with the most to read is counted, since a window with a sensor missing costs less."""
 
 
-class Fitted(Protocol):
-    """A fitted model."""
+class FittedModel(Protocol):
+    """A model fitted on some windows of a study, which predicts others of the same table."""
 
     @property
     def n_parameters(self) -> int:
@@ -49,18 +50,37 @@ class Fitted(Protocol):
 
     @property
     def operations_per_window(self) -> int | None:
-        """Return the multiply-adds that answering one window takes; None where the model is no network."""
+        """Return the multiply-adds of predicting one window; None where the model is no network."""
         ...
 
-    def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
-        """Return class probabilities of the windows at ``rows``, (len(rows), n_classes); rows sum to 1.
+    @property
+    def fell_back(self) -> bool:
+        """Return whether adapting to the windows was no better than the model it started from, which was kept."""
+        ...
 
-        Of a regression the number of each, (len(rows), 1); of several tasks their predictions side by side.
+    @property
+    def is_fitted_to_validation(self) -> bool:
+        """Return whether the validation windows were fitted to, and not only looked at to stop early."""
+        ...
+
+    def predict(self, rows: IntArray, visible: WindowInputs | None = None) -> FloatArray:
+        """Return predictions of the windows at ``rows``, (len(rows), n_values).
+
+        Probabilities of classes or levels, with sum 1; of a regression its number; of several tasks their predictions
+        side by side.
+
+        Raises SettingsError where the model reads no sensors that could be missing.
+
+        Parameters
+        ----------
+        visible : WindowInputs, optional
+            The same windows, in the order of ``rows``, with fewer sensors; a window of which nothing is left that the
+            model reads is predicted as NaN. None: with all sensors.
         """
         ...
 
 
-Fitter = Callable[[FitRequest], Fitted]
+Fitter = Callable[[FitRequest], FittedModel]
 
 MakeNetwork = Callable[[FitSettings, TokenVocabulary, Sequence[Task]], nn.Module]
 """Makes a network for tasks; it gives :class:`Outputs` of ``(TokenInputs, generator)``."""
@@ -106,6 +126,8 @@ class NetworkOnStudy:
     tasks: tuple[Task, ...]
     source: TokenSource
     rows: IntArray
+    fell_back: bool = False
+    is_fitted_to_validation: bool = False
 
     @property
     def n_parameters(self) -> int:
@@ -117,12 +139,20 @@ class NetworkOnStudy:
         """Return the multiply-adds of one window with all its tasks, counted on training windows."""
         return operations_per_window(self.fitted.network, self.source, self.rows)
 
-    def probabilities(self, rows: IntArray) -> NDArray[np.float64]:
-        """Return the predictions of the windows at ``rows``, tasks side by side, (len(rows), sum of n_values).
+    def predict(self, rows: IntArray, visible: WindowInputs | None = None) -> FloatArray:
+        """Return predictions of the windows at ``rows``; see :class:`FittedModel`."""
+        if visible is None:
+            return self._predict(self.source, rows)
+        source, every = self.source.reading(visible), np.arange(len(rows), dtype=np.int64)
+        # A network that reads only some kinds of tokens says which; of the others its output is a constant.
+        has_tokens = source.has_tokens(every, read=getattr(self.fitted.network, "tokens_read", None))
+        values = np.full((len(rows), sum(task.n_values for task in self.tasks)), np.nan)
+        if has_tokens.any():  # a network cannot read nothing
+            values[has_tokens] = self._predict(source, every[has_tokens])
+        return values
 
-        Probabilities of classes or levels; of a regression its number, in the unit of the study's column.
-        """
-        predicted = predict_windows(self.fitted.network, self.tasks, self.source, rows)
+    def _predict(self, source: TokenSource, rows: IntArray) -> FloatArray:
+        predicted = predict_windows(self.fitted.network, self.tasks, source, rows)
         return np.concatenate([predicted[task.name] for task in self.tasks], axis=1)
 
 
@@ -145,12 +175,8 @@ class NetworkFitter:
     def __call__(self, request: FitRequest) -> NetworkOnStudy:
         """Return the network fitted as the request says.
 
-        Raises
-        ------
-        TrainingError
-            Where the loss is not finite.
-        CheckpointError
-            Where the weights to start from have nothing in common with the network.
+        Raises TrainingError where the loss is not finite. Raises CheckpointError where the weights to start from have
+        nothing in common with the network.
         """
         objective, labelled = self._objective(request), _labelled(request)
         fitted = fit_network(labelled, self._maker(request, objective.tasks), objective, starting_weights(request))
@@ -163,8 +189,8 @@ class NetworkFitter:
         weights = [starting_weights(request) for request in requests]
         fitted = fit_stacked(labelled, self._maker(requests[0], objectives[0].tasks), objectives, weights)
         return [
-            _on_study(request, own, objective.tasks)
-            for request, own, objective in zip(labelled, fitted, objectives, strict=True)
+            _on_study(request, network, objective.tasks)
+            for request, network, objective in zip(labelled, fitted, objectives, strict=True)
         ]
 
     def _objective(self, request: FitRequest) -> Objective:
@@ -201,18 +227,23 @@ def starting_weights(request: FitRequest) -> dict[str, torch.Tensor] | None:
     With ``pretraining`` set they are pretrained here and now on the signals of the training subjects, labelled or not:
     validation and test subjects stay unseen.
 
-    Raises
-    ------
-    CheckpointError
-        Where the model to start from cannot be read.
+    Raises CheckpointError where the model to start from cannot be read.
     """
-    settings = request.settings
+    settings, windows = request.settings, request.inputs.windows
     start = dict(load_start(Path(settings.start_from)).weights) if settings.start_from else None
     if settings.pretraining is None:
         return start
-    return pretrained_weights(
-        request.inputs,
-        {str(s) for s in request.inputs.windows.subject[request.training]} | set(request.unlabelled),
+    subjects = {str(s) for s in windows.subject[request.training]} | set(request.unlabelled)
+    unlabelled = unlabelled_inputs(
+        tuple(r for r in windows.recordings if r.subject in subjects),
+        request.inputs.settings,
+        settings.tokens,
+        length_seconds=windows.length_seconds,
+        step_seconds=request.inputs.step_seconds,
+        feature_names=windows.feature_names,
+    )
+    pretraining = PretrainingRequest(
+        studies=(unlabelled,),
         tokens=settings.tokens,
         model=settings.model,
         settings=settings.pretraining,
@@ -220,6 +251,7 @@ def starting_weights(request: FitRequest) -> dict[str, torch.Tensor] | None:
         seed=seed_for(request.seed, "pretraining"),
         start_from=start,
     )
+    return transferable(pretrain(pretraining).weights)
 
 
 NetworkFactory = Callable[[PerceiverSettings, TokenSettings, TokenVocabulary, int], nn.Module]
@@ -246,28 +278,21 @@ def fitter_of_one_task(network: NetworkFactory, *, can_stack: bool = False) -> N
 fit_perceiver_io = NetworkFitter(perceiver_io, can_stack=True, knows_tasks=True)
 
 
-def held_out_answers(
-    request: FitRequest, fitter: Fitter, fitted: Fitted, n_folds: int
-) -> tuple[IntArray, NDArray[np.float64]]:
-    """Return rows of the training side and probabilities for them by fits that their subjects are outside of.
+def held_out_predictions(
+    request: FitRequest, fitter: Fitter, fitted: FittedModel, n_folds: int
+) -> tuple[IntArray, FloatArray]:
+    """Return rows of the training side (n,) and predictions of them by fits that their subjects are outside of.
+
+    Raises SettingsError where there are no validation subjects, or an inner fold has no training subject with one of
+    the classes.
 
     Parameters
     ----------
     request : FitRequest
         What ``fitted`` was fitted on.
     n_folds : int
-        Inner folds over all fitting subjects, each fitted anew. 0: the validation subjects alone; a network has used
+        Inner folds over all fitting subjects, each fitted again. 0: the validation subjects alone; a network has used
         them to stop early and for nothing else, any other model is fitted once more without them.
-
-    Returns
-    -------
-    rows : int64 array, shape (n,)
-    probabilities : float64 array, shape (n, n_classes)
-
-    Raises
-    ------
-    SettingsError
-        Where there are no validation subjects, or an inner fold has no training subject with one of the classes.
     """
     if n_folds == 0:
         if not len(request.validation):
@@ -275,12 +300,12 @@ def held_out_answers(
                 "calibration needs validation subjects; set training.validation_fraction above 0 or "
                 "evaluation.calibration_folds to 2 or more"
             )
-        if not isinstance(fitted, NetworkOnStudy):
+        if fitted.is_fitted_to_validation:
             fitted = fitter(replace(request, validation=request.validation[:0], on_epoch=None))
-        return request.validation, fitted.probabilities(request.validation)
-    rows, answers = [], []
+        return request.validation, fitted.predict(request.validation)
+    rows, predictions = [], []
     for fold in inner_folds(request, n_folds):
-        held = _rows_of(request, fold.test)
+        test = _rows_of(request, fold.test)
         inner = replace(
             request,
             training=_rows_of(request, fold.training),
@@ -289,9 +314,9 @@ def held_out_answers(
             on_epoch=None,
         )
         _require_classes(request, inner)
-        rows.append(held)
-        answers.append(fitter(inner).probabilities(held))
-    return np.concatenate(rows), np.concatenate(answers)
+        rows.append(test)
+        predictions.append(fitter(inner).predict(test))
+    return np.concatenate(rows), np.concatenate(predictions)
 
 
 def inner_folds(request: FitRequest, n_folds: int) -> tuple[Fold, ...]:
@@ -325,17 +350,17 @@ def _require_classes(request: FitRequest, inner: FitRequest) -> None:
 
 
 def calibration_from(
-    windows: WindowTable, answers: Sequence[tuple[IntArray, NDArray[np.float64]]], settings: CalibrationSettings
+    windows: WindowTable, predictions: Sequence[tuple[IntArray, FloatArray]], settings: CalibrationSettings
 ) -> Calibration:
-    """Return what is learnt from the answers of :func:`held_out_answers`, averaged over repetitions of the fit."""
-    rows = answers[0][0]
+    """Return what is learnt from :func:`held_out_predictions`, averaged over repetitions of the fit."""
+    rows = predictions[0][0]
     source = INNER if settings.n_folds else VALIDATION
-    mean = np.mean([probabilities for _, probabilities in answers], axis=0)
+    mean = np.mean([probabilities for _, probabilities in predictions], axis=0)
     return learn_calibration(settings, windows.subject[rows], windows.only.values[rows], mean, source)
 
 
 def count_operations(network: nn.Module, inputs: TokenInputs) -> int:
-    """Return the multiply-adds of all matrix products and convolutions while ``network`` answers ``inputs``.
+    """Return the multiply-adds of all matrix products and convolutions while ``network`` reads ``inputs``.
 
     Sums, activations and norms are not counted, as is usual. The network is left in evaluation mode. Attention
     runs its plain way here, in which every product shows.
@@ -358,8 +383,8 @@ def operations_per_window(network: nn.Module, source: TokenSource, rows: IntArra
     One count alone, since counting is slow; on a processor, whose recurrent layers the counter knows.
     """
     read = getattr(network, "tokens_read", None)
-    places = np.unique(np.linspace(0, len(rows) - 1, N_LOOKED_AT).round().astype(np.int64))
-    batches = [source.batch(rows[place : place + 1]) for place in places]
+    spread = np.unique(np.linspace(0, len(rows) - 1, N_LOOKED_AT).round().astype(np.int64))
+    batches = [source.batch(rows[index : index + 1]) for index in spread]
     fullest = max(batches, key=lambda batch: _to_read(batch if read is None else read(batch)))
     if source.device.type == "cpu":
         return count_operations(network, fullest)

@@ -17,13 +17,14 @@ from torch import nn
 
 from biopercept.data.batches import TokenSource, vocabulary_of
 from biopercept.data.inputs import WindowInputs
-from biopercept.data.normalisation import Population
+from biopercept.data.normalisation import TrainingStatistics
 from biopercept.data.windows import IntArray
 from biopercept.errors import TrainingError
 from biopercept.model.token_inputs import TokenVocabulary
 from biopercept.training.checkpoint import take_weights
 from biopercept.training.engine import Engine, seeded
-from biopercept.training.settings import FitSettings
+from biopercept.training.pretext import PretrainingSettings
+from biopercept.training.settings import FitSettings, TrainingSettings
 
 EpochReport = Callable[[int, float, float], None]
 Network = TypeVar("Network", bound=nn.Module, covariant=True)
@@ -82,7 +83,7 @@ class FittedNetwork(Generic[Network]):
     ----------
     network : nn.Module
         In evaluation mode.
-    population : Population
+    population : TrainingStatistics
         Statistics of training and validation subjects that scaled its inputs.
     history : tuple of (epoch, training loss, validation loss)
         The validation loss is NaN where no subject was set aside.
@@ -93,7 +94,7 @@ class FittedNetwork(Generic[Network]):
     """
 
     network: Network
-    population: Population
+    population: TrainingStatistics
     history: tuple[tuple[int, float, float], ...]
     best_epoch: int
     n_trained: int
@@ -138,10 +139,7 @@ class EarlyStopping(Generic[State]):
     def is_over(self, loss: float, score: float, state: State) -> bool:
         """Note an epoch's training and validation loss, keep its weights where they are the best; say whether to stop.
 
-        Raises
-        ------
-        TrainingError
-            Where the validation loss is not finite.
+        Raises TrainingError where the validation loss is not finite.
         """
         epoch, has_validation = len(self.history) + 1, len(self.request.validation) > 0
         settings = self.request.settings.training
@@ -170,6 +168,9 @@ def fit_network(
 ) -> FittedNetwork[Network]:
     """Return a network fitted on the training windows, kept at the epoch that is best on the validation windows.
 
+    Raises TrainingError where the loss is not finite. Raises CheckpointError where ``start_from`` has nothing in common
+    with the network.
+
     Parameters
     ----------
     make : callable
@@ -177,13 +178,6 @@ def fit_network(
         and takes its draws from the generator.
     start_from : mapping of str to Tensor, optional
         Weights to begin with, where name and shape agree.
-
-    Raises
-    ------
-    TrainingError
-        Where the loss is not finite.
-    CheckpointError
-        Where ``start_from`` has nothing in common with the network.
     """
     inputs, settings, engine = request.inputs, request.settings.training, request.engine
     population = inputs.fit(request.fitting_subjects)
@@ -193,15 +187,7 @@ def fit_network(
         network = new_network(request, make, start_from).to(engine.device)
         noise = torch.Generator(engine.device).manual_seed(request.seed)
         weights = objective.sampling_weights(request.training)
-        optimisation = Optimisation(
-            network,
-            engine,
-            learning_rate=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            warmup_fraction=settings.warmup_fraction,
-            gradient_clip=settings.gradient_clip,
-            n_steps=request.n_steps * settings.n_epochs,
-        )
+        optimisation = Optimisation(network, engine, settings, request.n_steps * settings.n_epochs)
         average = RunningMean(network, settings.average_decay)
         is_over = False
         while not is_over:
@@ -269,36 +255,23 @@ class Optimisation:
 
     Parameters
     ----------
-    learning_rate : float
-        Highest rate, reached after the warm-up.
-    weight_decay : float
-        Decoupled decay of parameters with two axes or more.
-    warmup_fraction : float
-        Part of all steps in which the rate rises.
-    gradient_clip : float
-        Largest norm of the gradient.
+    settings : TrainingSettings or PretrainingSettings
+        Their learning rate, weight decay, warm-up and clipping.
     n_steps : int
         Of the whole training.
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        engine: Engine,
-        *,
-        learning_rate: float,
-        weight_decay: float,
-        warmup_fraction: float,
-        gradient_clip: float,
-        n_steps: int,
+        self, network: nn.Module, engine: Engine, settings: TrainingSettings | PretrainingSettings, n_steps: int
     ) -> None:
-        self._network, self._engine, self._gradient_clip = network, engine, gradient_clip
+        self._network, self._engine, self._gradient_clip = network, engine, settings.gradient_clip
         decayed = [p for p in network.parameters() if p.ndim >= 2]
         plain = [p for p in network.parameters() if p.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self._optimiser = torch.optim.AdamW(groups, lr=learning_rate, fused=True)  # a third of the time of the default
+        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        # Fused: a third of the time of the default.
+        self._optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
-            self._optimiser, lambda step: rate_at(step, n_steps, warmup_fraction)
+            self._optimiser, lambda step: rate_at(step, n_steps, settings.warmup_fraction)
         )
 
     def step(self, loss_of_batch: Callable[[], torch.Tensor]) -> float:

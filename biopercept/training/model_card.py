@@ -4,69 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
+from biopercept.tasks import Task
 from biopercept.training.calibration import Calibration
 from biopercept.training.checkpoint import Checkpoint
 
 
 def model_card(checkpoint: Checkpoint) -> str:
     """Return the model card: data, subjects, scores with intervals, limits, intended use (Markdown)."""
-    training, task = checkpoint.training, checkpoint.task
-    return card_text(
-        task.name,
-        f"One of {', '.join(task.classes)} for each window of {checkpoint.prepare['windows']['length_seconds']:g} s.",
-        ", ".join(f"{name} {n}" for name, n in training["windows_per_class"].items()),
-        model_scores_sentence(training["scores"]),
-        checkpoint.normalisation.mode,
-        training,
-        checkpoint.calibration,
-    )
-
-
-def card_text(
-    title: str,
-    answers: str,
-    counts: str,
-    scores: str,
-    mode: str,
-    training: dict[str, Any],
-    calibration: Calibration | None = None,
-) -> str:
-    """Return a model card (Markdown) of any model.
-
-    Parameters
-    ----------
-    title : str
-        What it answers, in a word.
-    answers : str
-        What it answers, in sentences.
-    counts : str
-        Windows by class or task.
-    scores : str
-        What is known of its scores.
-    mode : str
-        Rung of the normalisation ladder.
-    training : dict
-        Of :func:`training_description`.
-    """
+    training, personal = checkpoint.training, checkpoint.training.get("personal")
+    names = " and ".join(task.name for task in checkpoint.tasks)
+    predicts = [f"- {task.name}: {_prediction(task)}" for task in checkpoint.tasks]
+    if checkpoint.is_dense:
+        predicts.append("- the same at any time within a window (`predict --every SECONDS`)")
     lines = [
-        f"# {title}: a Perceiver IO for {', '.join(training['modalities'])}",
+        f"# {names}: a Perceiver IO for {', '.join(training['modalities'])}",
         "",
+        *([] if personal is None else ["## A personal model", personal_sentence(personal), ""]),
         "## Intended use",
         "Research on human factors. It is no medical device; nobody should be judged, diagnosed or hired by it.",
         "",
-        "## What it answers",
-        answers,
-        f"Inputs are scaled by the `{mode}` rung of the normalisation ladder.",
+        "## What it predicts",
+        f"For each window of {checkpoint.window_seconds:g} s:",
+        *predicts,
+        "",
+        f"Inputs are scaled by the normalisation `{checkpoint.normalisation.mode}`.",
         "",
         "## Data",
         f"Study {training['study']}: {len(training['subjects'])} training subjects, "
-        f"{len(training['validation_subjects'])} more for early stopping; {training['n_windows']} windows ({counts}).",
-        *(f"- left out: {n} windows, {reason}" for reason, n in training["n_windows_left_out"].items()),
-        *_start_sentence(training.get("start_from")),
-        *_calibration_sentence(calibration),
+        f"{len(training['validation_subjects'])} more for early stopping; {training['n_windows']} windows "
+        f"({_counts(training)}).",
+        *(f"- excluded: {n} windows, {reason}" for reason, n in training["n_windows_left_out"].items()),
+        *_start_sentence(training["start_from"]),
+        *_calibration_sentence(checkpoint.calibration),
         "",
         "## Scores",
-        scores,
+        *_scores(training["scores"], checkpoint),
         "",
         "## Limits",
         "Known for the devices, protocol and people of its study only. Exercise, other devices and other "
@@ -80,6 +52,59 @@ def card_text(
     return "\n".join(lines) + "\n"
 
 
+def _prediction(task: Task) -> str:
+    if not task.is_classification:
+        return f"a number, the study's {task.column} ({task.mean:.4g} +- {task.scale:.4g} among training subjects)"
+    return f"one of {', '.join(task.classes)}{', in order' if task.is_ordinal else ''}"
+
+
+def _counts(training: dict[str, Any]) -> str:
+    """Return the windows of each class of the one task, or of each of several tasks."""
+    per_task, per_class = training["windows_per_task"], training["windows_per_class"]
+    counts = next(iter(per_class.values())) if len(per_task) == len(per_class) == 1 else per_task
+    return ", ".join(f"{name} {n}" for name, n in counts.items())
+
+
+def _scores(scores: dict[str, Any] | None, checkpoint: Checkpoint) -> list[str]:
+    """Return what is known of the scores of one task, or of each of several by name."""
+    if scores is None or "tasks" not in scores:
+        return [model_scores_sentence(scores)]
+    names = [task.name for task in checkpoint.tasks]
+    return [f"- {name}: {model_scores_sentence(scores['tasks'].get(name))}" for name in names]
+
+
+def personal_sentence(personal: dict[str, Any]) -> str:
+    """Return whose a model is, what labels it has seen, and whether it fell back."""
+    seen = (
+        f"This model is for {personal['subject']} alone and says nothing about anybody else. It has seen "
+        f"{personal['label_minutes']:.1f} minutes of that person's labels: {personal['fitting_minutes']:.1f} to fit, "
+        f"{personal['checking_minutes']:.1f}, the last of each class, to check on."
+    )
+    if personal["method"] == "scratch":
+        return f"{seen} It was fitted from new weights."
+    is_kept_unchecked = personal["fell_back"] and not personal["is_checked"]
+    if is_kept_unchecked:
+        seen = (
+            f"This model is for {personal['subject']} alone. Of that person's labels there were "
+            f"{personal['label_minutes']:.1f} minutes, too few to set any aside to check on."
+        )
+    if personal["had_seen_subject"]:
+        seen += " The starting model had seen this person before."
+    if is_kept_unchecked:
+        return (
+            f"{seen} Nothing was adapted: this is the starting model, unchanged (personalisation.unchecked=adapt "
+            "would adapt it without a check)."
+        )
+    if personal["fell_back"]:
+        return f"{seen} Adapting ({personal['method']}) was not better there: this is the starting model, unchanged."
+    checked = (
+        "It was better there than the starting model."
+        if personal["is_checked"]
+        else "UNCHECKED: they were too few to check on; only a few steps were made, and nothing shows a gain."
+    )
+    return f"{seen} It was adapted ({personal['method']}) from the starting model. {checked}"
+
+
 def _start_sentence(start: dict[str, Any] | None) -> list[str]:
     if start is None:
         return []
@@ -89,22 +114,25 @@ def _start_sentence(start: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _calibration_sentence(held: Calibration | None) -> list[str]:
-    if held is None:
+def _calibration_sentence(calibration: Calibration | None) -> list[str]:
+    if calibration is None:
         return ["", "## Calibration", "None: read a probability as a score, not as a chance."]
-    learnt = f"learnt from {held.source} ({len(held.subjects)} subjects, {held.n_windows} windows)"
+    learnt = f"learnt from {calibration.source} ({len(calibration.subjects)} subjects, {calibration.n_windows} windows)"
     how = {
         "none": "Probabilities are not calibrated",
-        "temperature": f"Probabilities are calibrated by temperature {held.temperature:.3f}",
+        "temperature": f"Probabilities are calibrated by temperature {calibration.temperature:.3f}",
         "isotonic": "Probabilities are calibrated by isotonic regression",
-    }[held.method]
+    }[calibration.method]
     sets = ""
-    if held.coverage > 0 and held.threshold is None:
-        sets = f" The subjects were too few for prediction sets of {held.coverage:.0%} coverage: every window abstains."
-    elif held.coverage > 0:
+    if calibration.coverage > 0 and calibration.threshold is None:
         sets = (
-            f" Prediction sets hold the true class in {held.coverage:.0%} of windows of people like these; a set of "
-            "more than one class, or of none, is an abstention."
+            f" The subjects were too few for prediction sets of {calibration.coverage:.0%} coverage: every window "
+            "abstains."
+        )
+    elif calibration.coverage > 0:
+        sets = (
+            f" Prediction sets hold the true class in {calibration.coverage:.0%} of windows of people like these; a "
+            "set of more than one class, or of none, is an abstention."
         )
     return ["", "## Calibration", f"{how}, {learnt}.{sets}"]
 
@@ -118,7 +146,7 @@ def model_scores_sentence(scores: dict[str, Any] | None) -> str:
         return (
             f"Cross-validated over {scores['n_subjects']} subjects ({scores['split']}, {scores['n_folds']} folds): "
             f"mean absolute error {_with_interval(error)} in the unit of {scores['column']} (mean over subjects, 95% "
-            "bootstrap over subjects; always answering the training mean has "
+            "bootstrap over subjects; always predicting the training mean has "
             f"{scores['chance']['training_mean_mae']:.3f}), pooled concordance {_number(agreement['pooled'])}, "
             f"worst subject {error['worst']:.3f}."
         )

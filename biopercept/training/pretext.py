@@ -29,7 +29,7 @@ from biopercept.data.batches import in_order
 from biopercept.data.windows import IntArray
 from biopercept.errors import SettingsError
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
-from biopercept.model.dropout import drop_tokens
+from biopercept.model.dropout import TokenDropout, drop_tokens
 from biopercept.model.layers import initialise
 from biopercept.model.queries import PatchQueries, queries_of
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
@@ -176,15 +176,8 @@ class PretextNetwork(nn.Module):
         """Return the inputs with tokens hidden at random, and which patches (B, C, P) of each signal were."""
         s = self.settings
         mask = _mask_of(inputs)
-        kept = drop_tokens(
-            mask,
-            token_layout(inputs.sensors, inputs.features, mask),
-            modality_dropout=s.sensor_masking,
-            channel_dropout=0.0,
-            time_dropout=s.stretch_masking,
-            token_dropout=s.patch_masking,
-            generator=generator,
-        )
+        chances = TokenDropout(modality=s.sensor_masking, time=s.stretch_masking, token=s.patch_masking)
+        kept = drop_tokens(mask, token_layout(inputs.sensors, inputs.features, mask), chances, generator)
         visible = _with_mask(inputs, kept)
         return visible, tuple(b.is_real & ~a.is_real for a, b in zip(visible.sensors, inputs.sensors, strict=True))
 

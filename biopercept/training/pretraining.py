@@ -1,15 +1,16 @@
 """Pretrain a network on unlabelled windows of several studies at once, and save it as a model folder without a task.
 
 Windows are those that cover every recording from its start, labelled or not, and no label is read.
-Each study is normalised by the statistics of its own subjects. To keep test subjects out, give only
-the training subjects of a fold (:func:`pretrained_weights` does): a network that was pretrained on
-everybody has seen the test subjects' signals. The folder names whom the weights have seen.
+Each study is normalised by the statistics of its own subjects. To keep test subjects out, give only the training
+subjects of a fold: a network that was pretrained on everybody has seen the test subjects' signals. The folder names
+whom the weights have seen.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,27 +21,30 @@ import torch
 
 from biopercept.data.batches import TokenSource, feature_groups, vocabulary_of
 from biopercept.data.inputs import WindowInputs
-from biopercept.data.normalisation import NormalisationSettings, Population
+from biopercept.data.normalisation import NormalisationSettings, TrainingStatistics
 from biopercept.data.windows import IntArray, grid_windows
 from biopercept.errors import CheckpointError, SettingsError, StudyError, TrainingError
+from biopercept.files import only_writer
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.token_inputs import TokenVocabulary
 from biopercept.model.tokens import TokenSettings
 from biopercept.store.prepared import WindowedRecording
+from biopercept.store.reading import StudyStore, open_store
 from biopercept.training.checkpoint import (
-    DESCRIPTION,
     PRETRAINED,
     SCHEMA,
     StartingPoint,
+    describing,
+    load_start,
     read_description,
     read_weights,
     take_weights,
-    transferable,
     write_model_folder,
 )
-from biopercept.training.engine import Engine, seeded
+from biopercept.training.engine import Engine, engine_for, seed_for, seeded, threads
 from biopercept.training.loop import Optimisation
 from biopercept.training.pretext import PretextNetwork, PretrainingSettings, pretext_perceiver
+from biopercept.training.settings import FitSettings
 
 LossReport = Callable[[int, float], None]
 
@@ -77,10 +81,7 @@ def unlabelled_inputs(
 ) -> WindowInputs:
     """Return the inputs of the windows that cover these recordings, labels or not.
 
-    Raises
-    ------
-    StudyError
-        Where there is none.
+    Raises StudyError where there is none.
     """
     windows = grid_windows(recordings, length_seconds=length_seconds, feature_names=feature_names)
     if not len(windows):
@@ -88,61 +89,53 @@ def unlabelled_inputs(
     return WindowInputs(windows, normalisation, step_seconds, raw=tokens.raw, derived=tokens.derived)
 
 
-def pretrain(
-    studies: Sequence[WindowInputs],
-    *,
-    tokens: TokenSettings,
-    model: PerceiverSettings,
-    settings: PretrainingSettings,
-    engine: Engine,
-    seed: int,
-    start_from: Mapping[str, torch.Tensor] | None = None,
-    on_epoch: LossReport | None = None,
-) -> PretrainedNetwork:
-    """Return a network pretrained on the windows of these studies; every subject in them is used.
+@dataclass(frozen=True, eq=False)
+class PretrainingRequest:
+    """What a network is pretrained on, and how.
 
-    Parameters
+    Attributes
     ----------
-    studies : sequence of WindowInputs
-        One for each study, of :func:`unlabelled_inputs`.
+    studies : tuple of WindowInputs
+        One for each study, of :func:`unlabelled_inputs`; every subject in them is used.
     tokens, model, settings
         Settings of inputs, network and objective.
     seed : int
         Of initialisation, sampling, hiding and dropout.
-    start_from : mapping of str to Tensor, optional
+    start_from : mapping of str to Tensor, or None
         Weights to begin with, where name and shape agree.
-    on_epoch : callable, optional
-        Told ``(epoch, loss)`` after each epoch.
-
-    Raises
-    ------
-    SettingsError
-        Where studies disagree on the features of a group.
-    TrainingError
-        Where the loss is not finite.
-    CheckpointError
-        Where ``start_from`` has nothing in common with the network.
+    on_epoch : callable or None
+        Given ``(epoch, loss)`` after each epoch.
     """
+
+    studies: tuple[WindowInputs, ...]
+    tokens: TokenSettings
+    model: PerceiverSettings
+    settings: PretrainingSettings
+    engine: Engine
+    seed: int
+    start_from: Mapping[str, torch.Tensor] | None = None
+    on_epoch: LossReport | None = None
+
+
+def pretrain(request: PretrainingRequest) -> PretrainedNetwork:
+    """Return a network pretrained on the windows of some studies.
+
+    Raises SettingsError where studies disagree on the features of a group. Raises TrainingError where the loss is not
+    finite. Raises CheckpointError where ``start_from`` has nothing in common with the network.
+    """
+    studies, settings, engine, seed = request.studies, request.settings, request.engine, request.seed
     vocabulary = joint_vocabulary(studies)
-    sources = [TokenSource(s, s.fit(s.windows.subjects), tokens, engine.device) for s in studies]
+    sources = [TokenSource(s, s.fit(s.windows.subjects), request.tokens, engine.device) for s in studies]
     chances = [_subject_weights(s) for s in studies]
     sizes = torch.tensor([float(len(s.windows)) for s in studies])
     n_steps = max(1, math.ceil(float(sizes.sum()) / settings.batch_size))
     history = []
     with seeded(seed) as generator:
-        pretext = PretextNetwork(model, tokens, vocabulary, settings).to(engine.device).train()
-        if start_from is not None:
-            take_weights(pretext.network, start_from)
+        pretext = PretextNetwork(request.model, request.tokens, vocabulary, settings).to(engine.device).train()
+        if request.start_from is not None:
+            take_weights(pretext.network, request.start_from)
         noise = torch.Generator(engine.device).manual_seed(seed)
-        optimisation = Optimisation(
-            pretext,
-            engine,
-            learning_rate=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            warmup_fraction=settings.warmup_fraction,
-            gradient_clip=settings.gradient_clip,
-            n_steps=n_steps * settings.n_epochs,
-        )
+        optimisation = Optimisation(pretext, engine, settings, n_steps * settings.n_epochs)
         for epoch in range(1, settings.n_epochs + 1):
             total = 0.0
             for step in range(n_steps):
@@ -157,8 +150,8 @@ def pretrain(
                     )
                 total += loss
             history.append((epoch, total / n_steps))
-            if on_epoch is not None:
-                on_epoch(*history[-1])
+            if request.on_epoch is not None:
+                request.on_epoch(*history[-1])
     return PretrainedNetwork(pretext.network.cpu().eval(), vocabulary, tuple(history))
 
 
@@ -167,50 +160,10 @@ def _loss(pretext: PretextNetwork, source: TokenSource, rows: IntArray, noise: t
     return loss
 
 
-def pretrained_weights(
-    inputs: WindowInputs,
-    subjects: Collection[str],
-    *,
-    tokens: TokenSettings,
-    model: PerceiverSettings,
-    settings: PretrainingSettings,
-    engine: Engine,
-    seed: int,
-    start_from: Mapping[str, torch.Tensor] | None = None,
-) -> dict[str, torch.Tensor]:
-    """Return weights pretrained inside a fold: on the recordings of its training subjects alone.
-
-    Parameters
-    ----------
-    inputs : WindowInputs
-        Of the whole study; only recordings of ``subjects`` are read.
-    subjects : collection of str
-        The fold's training subjects.
-    tokens, model, settings, engine, seed, start_from
-        As in :func:`pretrain`.
-    """
-    windows = inputs.windows
-    own = unlabelled_inputs(
-        tuple(r for r in windows.recordings if r.subject in set(subjects)),
-        inputs.settings,
-        tokens,
-        length_seconds=windows.length_seconds,
-        step_seconds=inputs.step_seconds,
-        feature_names=windows.feature_names,
-    )
-    done = pretrain(
-        [own], tokens=tokens, model=model, settings=settings, engine=engine, seed=seed, start_from=start_from
-    )
-    return transferable(done.weights)
-
-
 def joint_vocabulary(studies: Sequence[WindowInputs]) -> TokenVocabulary:
     """Return what a network must be able to read for all studies.
 
-    Raises
-    ------
-    SettingsError
-        Where two studies have another number of features in one group.
+    Raises SettingsError where two studies have another number of features in one group.
     """
     counts: dict[str, int] = {}
     names: dict[str, None] = {}
@@ -222,8 +175,8 @@ def joint_vocabulary(studies: Sequence[WindowInputs]) -> TokenVocabulary:
                     "prepare the studies with one version of biopercept"
                 )
         names.update(dict.fromkeys(study.windows.feature_names))
-    found = vocabulary_of(tuple(names))
-    return TokenVocabulary(found.patch_samples, counts, found.n_channel_codes)
+    vocabulary = vocabulary_of(tuple(names))
+    return TokenVocabulary(vocabulary.patch_samples, counts, vocabulary.n_channel_codes)
 
 
 def _subject_weights(study: WindowInputs) -> torch.Tensor:
@@ -233,8 +186,148 @@ def _subject_weights(study: WindowInputs) -> torch.Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class StoresRequest:
+    """Stores to pretrain on, and how; ``fit.pretraining`` is set, ``fit.start_from`` may be.
+
+    Attributes
+    ----------
+    subjects, excluded : tuple of str, or None
+        Only these subjects, of whichever store; without these.
+    """
+
+    stores: tuple[Path, ...]
+    fit: FitSettings
+    normalisation: NormalisationSettings
+    subjects: tuple[str, ...] | None = None
+    excluded: tuple[str, ...] = ()
+    seed: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class PretrainedStores:
+    """A network pretrained on some stores: the names of their studies, and the loss of each epoch."""
+
+    studies: tuple[str, ...]
+    history: tuple[tuple[int, float], ...]
+
+
+def pretrain_on_stores(request: StoresRequest, output: Path, *, on_epoch: LossReport | None = None) -> PretrainedStores:
+    """Pretrain on the wanted subjects of some stores and write the model folder.
+
+    Raises StudyError where a named subject is in no store, nobody is left, or the recordings have no window. Raises
+    SettingsError, TrainingError, CheckpointError: as :func:`pretrain`, and where the model to start from cannot be
+    read. Raises OutputError where a file cannot be written.
+    """
+    fit = request.fit
+    assert fit.pretraining is not None
+    start = load_start(Path(fit.start_from)) if fit.start_from else None
+    engine = engine_for(request.device, fit.training.precision)
+    with ExitStack() as stack:
+        stores = [stack.enter_context(open_store(path)) for path in request.stores]
+        stack.enter_context(only_writer(output))
+        stack.enter_context(threads(fit.training.n_threads))
+        studies: list[WindowInputs] = []
+        described: list[dict[str, Any]] = []
+        for store, recordings in zip(stores, _wanted(stores, request.subjects, request.excluded), strict=True):
+            if not recordings:
+                continue
+            inputs = unlabelled_inputs(
+                recordings,
+                request.normalisation,
+                fit.tokens,
+                length_seconds=store.window_length_seconds,
+                step_seconds=store.step_seconds,
+                feature_names=store.feature_names,
+            )
+            studies.append(inputs)
+            described.append({
+                "study": store.name,
+                "store": store.fingerprint(),
+                "subjects": list(inputs.windows.subjects),
+                "n_windows": len(inputs.windows),
+                "prepare": dict(store.settings),
+                "population": inputs.fit(inputs.windows.subjects).to_json(),
+            })  # fmt: skip
+        pretraining = PretrainingRequest(
+            studies=tuple(studies),
+            tokens=fit.tokens,
+            model=fit.model,
+            settings=fit.pretraining,
+            engine=engine,
+            seed=seed_for(request.seed, "pretrain"),
+            start_from=None if start is None else start.weights,
+            on_epoch=on_epoch,
+        )
+        done = pretrain(pretraining)
+        save_pretrained(done, pretraining, described, output, seed=request.seed, start=start)
+    return PretrainedStores(tuple(row["study"] for row in described), done.history)
+
+
+def _wanted(
+    stores: Sequence[StudyStore], subjects: tuple[str, ...] | None, excluded: tuple[str, ...]
+) -> list[tuple[WindowedRecording, ...]]:
+    """Return the wanted recordings of each store; a subject must be known to one of them."""
+    known = {r.subject for store in stores for r in store.recordings}
+    if unknown := sorted((set(subjects or ()) | set(excluded)) - known):
+        raise StudyError(f"no recording of subject {', '.join(unknown)} in the stores; they have {len(known)} subjects")
+    kept = (known if subjects is None else set(subjects)) - set(excluded)
+    if not kept:
+        raise StudyError("no subject is left; check --subjects and --exclude-subjects")
+    return [tuple(r for r in store.recordings if r.subject in kept) for store in stores]
+
+
+def save_pretrained(
+    done: PretrainedNetwork,
+    request: PretrainingRequest,
+    studies: Sequence[dict[str, Any]],
+    folder: Path,
+    *,
+    seed: int,
+    start: StartingPoint | None = None,
+) -> None:
+    """Write a pretrained network as a model folder of kind ``pretrained``, for ``--start-from``.
+
+    Raises OutputError where a file cannot be written.
+
+    Parameters
+    ----------
+    request : PretrainingRequest
+        What it was pretrained with.
+    studies : sequence of dict
+        Per study: ``study``, ``store`` (fingerprint), ``subjects``, ``n_windows``, ``prepare`` (settings) and
+        ``population`` (what scaled its inputs, :meth:`TrainingStatistics.to_json`).
+    seed : int
+        As the user gave it.
+    start : StartingPoint, optional
+        What it began with; whom that has seen is handed on.
+    """
+    names = ", ".join(f"{row['study']} ({len(row['subjects'])} subjects)" for row in studies)
+    card = (
+        f"# A network pretrained without labels ({request.settings.objective})\n\nIt predicts no task. "
+        f"Its weights have seen signals of {names}: scores on these people are no scores on unseen people.\n"
+    )
+    unknown = {"n_windows": None, "prepare": None, "population": None}
+    seen = [] if start is None else [{**row, **unknown} for row in start.studies]
+    description = {
+        "schema": SCHEMA,
+        "kind": PRETRAINED,
+        "normalisation": asdict(request.studies[0].settings),
+        "tokens": asdict(request.tokens),
+        "model": asdict(request.model),
+        "vocabulary": done.vocabulary.to_json(),
+        "pretraining": asdict(request.settings),
+        "studies": [*studies, *seen],
+        "start_from": None if start is None else start.described(done.network),
+        "seed": seed,
+        "history": [list(row) for row in done.history],
+    }
+    write_model_folder(folder, done.weights, description, card)
+
+
+@dataclass(frozen=True, eq=False)
 class PretrainedModel:
-    """A pretrained network with all it takes to ask it about a new recording.
+    """A pretrained network with all it takes to reconstruct signals of a new recording.
 
     Attributes
     ----------
@@ -244,7 +337,7 @@ class PretrainedModel:
         Whose preparation and population these are.
     prepare : dict
         Window and cleaning settings of the study's store.
-    population : Population
+    population : TrainingStatistics
         Statistics of the study's subjects.
     """
 
@@ -254,120 +347,43 @@ class PretrainedModel:
     normalisation: NormalisationSettings
     study: str
     prepare: dict[str, Any]
-    population: Population
+    population: TrainingStatistics
 
 
-def save_pretrained(
-    done: PretrainedNetwork,
-    folder: Path,
-    *,
-    tokens: TokenSettings,
-    model: PerceiverSettings,
-    normalisation: NormalisationSettings,
-    settings: PretrainingSettings,
-    studies: Sequence[dict[str, Any]],
-    seed: int,
-    start: StartingPoint | None = None,
-) -> None:
-    """Write a pretrained network as a model folder of kind ``pretrained``, for ``--start-from``.
-
-    Parameters
-    ----------
-    folder : Path
-        Created where absent.
-    tokens, model, normalisation, settings
-        The settings it was pretrained with.
-    studies : sequence of dict
-        Per study: ``study``, ``store`` (fingerprint), ``subjects``, ``n_windows``, ``prepare`` (settings) and
-        ``population`` (what scaled its inputs, :meth:`Population.to_json`).
-    start : StartingPoint, optional
-        What it began with; whom that has seen is handed on.
-
-    Raises
-    ------
-    OutputError
-        Where a file cannot be written.
-    """
-    names = ", ".join(f"{row['study']} ({len(row['subjects'])} subjects)" for row in studies)
-    card = (
-        f"# A network pretrained without labels ({settings.objective})\n\nIt answers no task. Its weights have seen "
-        f"signals of {names}: scores on these people are no scores on unseen people.\n"
-    )
-    unknown = {"n_windows": None, "prepare": None, "population": None}
-    seen = [] if start is None else [{**row, **unknown} for row in start.studies]
-    description = {
-        "schema": SCHEMA,
-        "kind": PRETRAINED,
-        "normalisation": asdict(normalisation),
-        "tokens": asdict(tokens),
-        "model": asdict(model),
-        "vocabulary": done.vocabulary.to_json(),
-        "pretraining": asdict(settings),
-        "studies": [*studies, *seen],
-        "start_from": None if start is None else start.described(done.network),
-        "seed": seed,
-        "history": [list(row) for row in done.history],
-    }
-    write_model_folder(folder, done.weights, description, card)
-
-
-def load_pretrained(folder: Path) -> PretrainedNetwork:
-    """Return a pretrained network with its queries, for generation of signals or further pretraining.
-
-    Raises
-    ------
-    CheckpointError
-        Where the folder holds no pretrained network or is damaged.
-    """
-    description = read_description(folder)
-    if description["kind"] != PRETRAINED:
-        raise CheckpointError(f"{folder} holds a trained model; a pretrained network is needed: run pretrain")
-    weights = read_weights(folder, description)
-    try:
-        model = PerceiverSettings(**description["model"])
-        vocabulary = TokenVocabulary.from_json(description["vocabulary"])
-        tokens, objective = TokenSettings(**description["tokens"]), description["pretraining"]["objective"]
-        network = pretext_perceiver(model, tokens, vocabulary, objective)
-        network.load_state_dict(weights)
-        history = tuple((int(epoch), float(loss)) for epoch, loss in description["history"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as fault:
-        raise CheckpointError(
-            f"{DESCRIPTION} in {folder} does not describe its weights ({fault}); pretrain the network again"
-        ) from fault
-    return PretrainedNetwork(network.eval(), vocabulary, history)
-
-
-def load_pretrained_model(folder: Path, study: str | None = None) -> PretrainedModel:
+def load_pretrained(folder: Path, study: str | None = None) -> PretrainedModel:
     """Return a pretrained network with the preparation and the scale of one of its studies.
+
+    Raises CheckpointError where the folder holds no pretrained network, is damaged, lacks the study, or does not keep
+    its scale.
 
     Parameters
     ----------
     study : str, optional
         One of those it was pretrained on; None: the first.
-
-    Raises
-    ------
-    CheckpointError
-        Where the folder holds no pretrained network, is damaged, lacks the study, or does not keep its scale.
     """
-    network, description = load_pretrained(folder).network, read_description(folder)
-    held = {row["study"]: row for row in reversed(description["studies"]) if row.get("population")}
-    if not held:
+    description = read_description(folder)
+    if description["kind"] != PRETRAINED:
+        raise CheckpointError(f"{folder} holds a trained model; a pretrained network is needed: run pretrain")
+    weights = read_weights(folder, description)
+    with describing(folder, "pretrain the network again"):
+        studies = {row["study"]: row for row in reversed(description["studies"]) if row.get("population")}
+        first = next((row["study"] for row in description["studies"] if row.get("population")), None)
+        tokens, objective = TokenSettings(**description["tokens"]), description["pretraining"]["objective"]
+        vocabulary = TokenVocabulary.from_json(description["vocabulary"])
+        network = pretext_perceiver(PerceiverSettings(**description["model"]), tokens, vocabulary, objective)
+        network.load_state_dict(weights)
+        normalisation = NormalisationSettings(**description["normalisation"])
+    if first is None:
         raise CheckpointError(f"{folder} does not keep the scale of its studies; pretrain the network again")
-    first = next(row["study"] for row in description["studies"] if row.get("population"))
-    if (name := study or first) not in held:
-        raise CheckpointError(f"{folder} was not pretrained on {name!r}; it was on {', '.join(held)}")
-    try:
+    if (name := study or first) not in studies:
+        raise CheckpointError(f"{folder} was not pretrained on {name!r}; it was on {', '.join(studies)}")
+    with describing(folder, "pretrain the network again"):
         return PretrainedModel(
-            network,
-            description["pretraining"]["objective"],
-            TokenSettings(**description["tokens"]),
-            NormalisationSettings(**description["normalisation"]),
-            name,
-            dict(held[name]["prepare"]),
-            Population.from_json(held[name]["population"]),
+            network=network.eval(),
+            objective=objective,
+            tokens=tokens,
+            normalisation=normalisation,
+            study=name,
+            prepare=dict(studies[name]["prepare"]),
+            population=TrainingStatistics.from_json(studies[name]["population"]),
         )
-    except (KeyError, TypeError, ValueError) as fault:
-        raise CheckpointError(
-            f"{DESCRIPTION} in {folder} does not describe its study ({fault}); pretrain the network again"
-        ) from fault

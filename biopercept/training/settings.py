@@ -82,10 +82,7 @@ class TrainingSettings:
     def weight_by_task(self) -> dict[str, float]:
         """Return the weights of ``task_weights`` by task.
 
-        Raises
-        ------
-        SettingsError
-            Where one is not written as NAME=WEIGHT with a weight above 0.
+        Raises SettingsError where one is not written as NAME=WEIGHT with a weight above 0.
         """
         weights = {}
         for text in self.task_weights:

@@ -40,8 +40,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from biopercept.data.batches import TokenSource
 from biopercept.data.inputs import WindowInputs
-from biopercept.data.normalisation import Population
-from biopercept.data.signals import ABSENT, PreparedBank
+from biopercept.data.normalisation import TrainingStatistics
+from biopercept.data.signals import ABSENT, PreparedArrays
 from biopercept.data.windows import IntArray
 from biopercept.errors import TrainingError
 from biopercept.model.biosignals import Outputs
@@ -87,6 +87,9 @@ def fit_stacked(
 ) -> list[FittedNetwork[Network]]:
     """Return, in order, what :func:`fit_network` would return for each request, fitted together.
 
+    Raises TrainingError where the loss of a fold is not finite; raised when the fold's epoch ends. Raises
+    CheckpointError where ``start_from`` has nothing in common with the network.
+
     Parameters
     ----------
     requests : sequence of FitRequest
@@ -94,13 +97,6 @@ def fit_stacked(
     make, objectives, start_from
         As for :func:`fit_network`, the last two for each request. The network must run under ``torch.func.vmap`` and
         keep no state but parameters; objectives may differ in the scales of numbers alone, and have no single times.
-
-    Raises
-    ------
-    TrainingError
-        Where the loss of a fold is not finite; raised when the fold's epoch ends.
-    CheckpointError
-        Where ``start_from`` has nothing in common with the network.
     """
     return _StackedFit(requests, make, objectives, start_from).run()
 
@@ -331,17 +327,21 @@ class StackedSource:
 
     Parameters
     ----------
-    populations : sequence of Population
+    populations : sequence of TrainingStatistics
         Of each fold, fitted on its own subjects.
     """
 
     def __init__(
-        self, inputs: WindowInputs, populations: Sequence[Population], tokens: TokenSettings, device: torch.device
+        self,
+        inputs: WindowInputs,
+        populations: Sequence[TrainingStatistics],
+        tokens: TokenSettings,
+        device: torch.device,
     ) -> None:
         self._n_windows = len(inputs.windows)
         self._device = device
         found: list[dict[tuple[str, float], tuple[Tensor, Tensor]]] = []
-        banks: dict[tuple[str, float], PreparedBank] = {}
+        banks: dict[tuple[str, float], PreparedArrays] = {}
         groups: list[list[tuple[str, Tensor, Tensor]]] = []
         for population in populations:
             source = TokenSource(inputs, population, tokens, device)
@@ -438,7 +438,7 @@ def split_tensors(inputs: TokenInputs, n_folds: int) -> tuple[list[Tensor], Call
     return tensors, join
 
 
-def _for_folds(bank: PreparedBank, maps: Sequence[tuple[Tensor, Tensor] | None]) -> PreparedBank:
+def _for_folds(bank: PreparedArrays, maps: Sequence[tuple[Tensor, Tensor] | None]) -> PreparedArrays:
     """Return a prepared bank whose window tables hold every window once per fold, with the fold's own affine map.
 
     A fold none of whose subjects had the sensor has no map; it is never asked for this bank.

@@ -111,10 +111,7 @@ class Shots:
 def course_of(windows: WindowTable, subject: str) -> Course:
     """Return a subject's windows in time.
 
-    Raises
-    ------
-    StudyError
-        Where the order of the subject's recordings is not known.
+    Raises StudyError where the order of the subject's recordings is not known.
     """
     own = [index for index, recording in enumerate(windows.recordings) if recording.subject == subject]
     places = [windows.recordings[index].place for index in own]

@@ -87,10 +87,8 @@ class Draft:
 def read_candidates(path: Path) -> tuple[Draft, ...]:
     """Return the candidates of a YAML file, in its order; stores lie relative to the file.
 
-    Raises
-    ------
-    SettingsError
-        Where the file cannot be read or a candidate has a key or a value that is not allowed; all faults at once.
+    Raises SettingsError where the file cannot be read or a candidate has a key or a value that is not allowed; all
+    faults at once.
     """
     faults: list[str] = []
     content, lines = read_yaml_text(path, faults)
@@ -118,7 +116,7 @@ def _draft(name: str, body: Any, where: str, folder: Path, faults: list[str]) ->
     words: dict[str, Any] = {}
     for key, value in (body or {}).items():
         if isinstance(value, Mapping):
-            settings |= {f"{key}.{inner}": _text(held) for inner, held in value.items()}
+            settings |= {f"{key}.{inner}": _text(inner_value) for inner, inner_value in value.items()}
         elif "." in key:
             settings[key] = _text(value)
         elif key in WORDS:

@@ -82,18 +82,13 @@ class Design:
 def make_designs(candidates: Sequence[Candidate], stores: Mapping[object, StudyStore]) -> dict[str, Design]:
     """Return what is fitted of each candidate that is no ensemble, by name; the first one's outer folds are all's.
 
+    Raises BioperceptError where a candidate cannot be planned, naming it. Raises SettingsError where candidates differ
+    in subjects, task or classes, ensembles in windows, or a pair of folds leaves a class without a training subject.
+
     Parameters
     ----------
     stores : mapping
         Open stores by the path in the requests.
-
-    Raises
-    ------
-    BioperceptError
-        Where a candidate cannot be planned, naming it.
-    SettingsError
-        Where candidates differ in subjects, task or classes, ensembles in windows, or a pair of folds leaves a class
-        without a training subject.
     """
     designs: dict[str, Design] = {}
     for candidate in candidates:
@@ -119,10 +114,7 @@ def make_designs(candidates: Sequence[Candidate], stores: Mapping[object, StudyS
 def require_tunable(request: EvaluationRequest) -> None:
     """Refuse settings of evaluation that the design has no place for.
 
-    Raises
-    ------
-    SettingsError
-        Naming the setting.
+    Raises SettingsError naming the setting.
     """
     if request.evaluation.n_folds < MIN_FOLDS:
         raise SettingsError(

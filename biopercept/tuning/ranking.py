@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.evaluation.fold_fits import FoldResult
-from biopercept.evaluation.metrics import SubjectScores, score_subject
+from biopercept.evaluation.metrics import score_subject
+from biopercept.results.cross_validation import SubjectScore
 from biopercept.tuning.design import Candidate, Design, windows_equal
 
 Scores = NDArray[np.float64]
@@ -93,26 +94,28 @@ def inner_scores(
         whose = windows.subject[answers.rows]
         for seen_by, tested in ((i, j), (j, i)):
             for subject in design.outer[tested].test:
-                own = whose == subject
-                found = score_subject(subject, windows.only.values[answers.rows[own]], answers.probabilities[own])
+                is_theirs = whose == subject
+                subject_scores = score_subject(
+                    subject, windows.only.values[answers.rows[is_theirs]], answers.probabilities[is_theirs]
+                )
                 for metric in METRICS:
-                    value = getattr(found, metric)
+                    value = getattr(subject_scores, metric)
                     scores[metric][seen_by, place[subject]] = math.nan if value is None else value
     return InnerScores(candidate.name, scores["balanced_accuracy"], scores["auroc"], parameters, seconds)
 
 
-def ranked(contenders: Sequence[InnerScores], fold: int | None = None) -> list[InnerScores]:
+def ranked(scored: Sequence[InnerScores], fold: int | None = None) -> list[InnerScores]:
     """Return candidates best first, as outer fold ``fold`` sees them; over all folds where it is None.
 
     By balanced accuracy, then AUROC, then fewer parameters, then the order in which they were named.
     """
 
     def rank(scores: InnerScores) -> tuple[float, float, int]:
-        held = [scores.overall(m) if fold is None else scores.of_fold(m, fold) for m in METRICS]
-        accuracy, area = (-math.inf if math.isnan(value) else value for value in held)
+        values = [scores.overall(m) if fold is None else scores.of_fold(m, fold) for m in METRICS]
+        accuracy, area = (-math.inf if math.isnan(value) else value for value in values)
         return -accuracy, -area, scores.n_parameters
 
-    return sorted(contenders, key=rank)
+    return sorted(scored, key=rank)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,16 +131,18 @@ class Nested:
     designs: tuple[Design, ...]
     answers: tuple[FoldResult, ...]
 
-    def per_subject(self) -> list[tuple[str, SubjectScores]]:
+    def per_subject(self) -> list[tuple[str, SubjectScore]]:
         """Return the outer fold's name and the scores of each subject, fold by fold."""
-        found = []
+        rows = []
         for design, result in zip(self.designs, self.answers, strict=True):
             windows = design.windows
             for subject in result.fold.test:
-                own = windows.subject[result.rows] == subject
-                scores = score_subject(subject, windows.only.values[result.rows[own]], result.probabilities[own])
-                found.append((result.fold.name, scores))
-        return found
+                is_theirs = windows.subject[result.rows] == subject
+                scores = score_subject(
+                    subject, windows.only.values[result.rows[is_theirs]], result.probabilities[is_theirs]
+                )
+                rows.append((result.fold.name, scores))
+        return rows
 
     def is_of_one_table(self) -> bool:
         """Return whether all winners answered about the same windows."""
@@ -183,7 +188,7 @@ class Selection:
 
     def candidate(self, name: str) -> Candidate:
         """Return a candidate by its name."""
-        return next(held for held in self.candidates if held.name == name)
+        return next(candidate for candidate in self.candidates if candidate.name == name)
 
     def design_of(self, name: str) -> Design:
         """Return what was fitted of a candidate, or of an ensemble's first member."""

@@ -11,63 +11,54 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from biopercept.data.splits import Fold
 from biopercept.errors import SettingsError
-from biopercept.evaluation.fold_fits import FoldResult
-from biopercept.evaluation.runs import RunFolder
 from biopercept.files import only_writer
+from biopercept.parallel import Executor
 from biopercept.results.tuning import Tuning
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.training.engine import engine_for
 from biopercept.tuning.design import Candidate, Design, make_designs
-from biopercept.tuning.fits import FOLDER, FitDone, Fits, fit_all
+from biopercept.tuning.fits import FitDone, fit_all, selection_folder
 from biopercept.tuning.ranking import NESTED_FOLDER, Nested, Selection, inner_scores, joined_answers, ranked
 from biopercept.tuning.writing import FILES, write_tuning
-
-FOLDS_FILE = "outer-folds.json"
 
 
 def tune(
     candidates: Sequence[Candidate],
     output: Path,
     *,
-    n_jobs: int = 1,
+    n_jobs: int | Executor = 1,
     overwrite: bool = False,
     on_fit: FitDone | None = None,
 ) -> Tuning:
     """Run or resume a selection and return what its ``tuning.json`` holds.
 
+    Raises SettingsError where there is nothing to choose from, candidates differ in subjects or task, no candidate
+    could be fitted, or the folder holds something else or other folds. Raises StudyError where the task is unknown, or
+    windows or subjects do not suffice. Raises BusyError where another process is writing there.
+
     Parameters
     ----------
     candidates : sequence of Candidate
         Names are unique; more may be added in a later run into the same folder.
-    n_jobs : int
-        Fits at once, each in a process of its own; results do not depend on it.
+    n_jobs : int or Executor
+        Fits at once, each in a process of its own, or what fits them elsewhere; results do not depend on it.
     overwrite : bool
         Remove an earlier run, its fits included, once it is sure that this one can begin.
     on_fit : callable, optional
-        Told ``(candidate, fold, was_done_before, n_fits)``: first of the inner fits, then of the winners'.
-
-    Raises
-    ------
-    SettingsError
-        Where there is nothing to choose from, candidates differ in subjects or task, no candidate could be fitted, or
-        the folder holds something else or other folds.
-    StudyError
-        Where the task is unknown, or windows or subjects do not suffice.
-    BusyError
-        Where another process is writing there.
+        Called with ``(candidate, fold, was_done_before, n_fits)``: for the inner fits, then for the winners'.
     """
     _require_candidates(candidates)
     stores: dict[object, StudyStore] = {}
-    with ExitStack() as held, only_writer(output):
+    with ExitStack() as open_stores, only_writer(output):
         for request in (c.request for c in candidates if c.request is not None):
             engine_for(request.device)
             if request.store not in stores:
-                stores[request.store] = held.enter_context(open_store(request.store))
+                stores[request.store] = open_stores.enter_context(open_store(request.store))
         designs = make_designs(candidates, stores)
         _begin(output, next(iter(designs.values())), overwrite=overwrite)
         selection = _select(candidates, designs, output, n_jobs, on_fit)
@@ -84,24 +75,20 @@ def _require_candidates(candidates: Sequence[Candidate]) -> None:
 
 def _begin(output: Path, first: Design, *, overwrite: bool) -> None:
     """Write the outer folds, or check that those of an earlier run are the same."""
-
-    def no_results(*_: Any) -> Any:
-        raise NotImplementedError  # fits are kept by their own names, see fits.py
-
-    kept: RunFolder[FoldResult] = RunFolder(output, "selection", FOLDS_FILE, FOLDER, no_results, no_results)
-    kept.require_own(overwrite=overwrite)
-    if overwrite:
-        kept.clear(FILES, (NESTED_FOLDER,))
-        for path in output.glob("chosen*.yaml"):
-            path.unlink()
+    folder = selection_folder(output)
     windows, request = first.windows, first.plan.request
     tests = [Fold(fold.name, (), (), fold.test) for fold in first.outer]  # training sides are each candidate's own
     identity = {"task": first.plan.task.name, "subjects": list(windows.subjects), "seed": request.seed}
-    kept.begin(identity | {"folds": len(tests)}, tests)
+    clear = partial(folder.clear, (*FILES, "chosen*.yaml"), (NESTED_FOLDER,)) if overwrite else None
+    folder.begin(identity | {"folds": len(tests)}, tests, clear)
 
 
 def _select(
-    candidates: Sequence[Candidate], designs: dict[str, Design], output: Path, n_jobs: int, on_fit: FitDone | None
+    candidates: Sequence[Candidate],
+    designs: dict[str, Design],
+    output: Path,
+    n_jobs: int | Executor,
+    on_fit: FitDone | None,
 ) -> Selection:
     pairs = [(design, tuple(design.pairs.values())) for design in designs.values()]
     fits = fit_all(pairs, output, n_jobs=n_jobs, on_fit=on_fit)
@@ -127,26 +114,26 @@ def _use_winners(
     candidates: dict[str, Candidate],
     designs: dict[str, Design],
     output: Path,
-    n_jobs: int,
+    n_jobs: int | Executor,
     on_fit: FitDone | None,
 ) -> Nested:
     """Fit each outer fold's winner, or its members, on the fold's training side and predict the test subjects once."""
     members = [candidates[name].members or (name,) for name in winners]
-    asked: dict[str, list[Fold]] = {}
+    wanted: dict[str, list[Fold]] = {}
     for fold, names in enumerate(members):
         for name in names:
-            asked.setdefault(name, []).append(designs[name].outer[fold])
+            wanted.setdefault(name, []).append(designs[name].outer[fold])
     # One fold at a time even where networks could be stacked: the fit is then that of cross-validate, and does not
     # depend on what other folds chose.
-    fits: Fits = fit_all(
-        [(designs[name], folds) for name, folds in asked.items()], output, n_jobs=n_jobs, on_fit=on_fit, is_single=True
+    fits = fit_all(
+        [(designs[name], folds) for name, folds in wanted.items()], output, n_jobs=n_jobs, on_fit=on_fit, is_single=True
     )
     if fits.failures:
         name, why = next(iter(fits.failures.items()))
         raise type(why)(f"candidate {name} was chosen and cannot be fitted on a whole training side: {why}")
-    own = [designs[names[0]] for names in members]
+    of_winners = [designs[names[0]] for names in members]
     answers = [
         joined_answers([fits.results[name, design.outer[fold].name] for name in names])
-        for fold, (names, design) in enumerate(zip(members, own, strict=True))
+        for fold, (names, design) in enumerate(zip(members, of_winners, strict=True))
     ]
-    return Nested(tuple(own), tuple(answers))
+    return Nested(tuple(of_winners), tuple(answers))

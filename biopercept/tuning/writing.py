@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from biopercept.evaluation.metrics import chance_levels, summarise
-from biopercept.evaluation.runs import SCHEMA
 from biopercept.evaluation.scoring import write_scores
-from biopercept.files import write_json, write_table, write_text
+from biopercept.files import write_table, write_text
 from biopercept.report.tuning import tuning_page
+from biopercept.results.folder import FoldsFile
 from biopercept.results.reading import Estimate, write_result
 from biopercept.results.tuning import (
     CandidateScore,
@@ -37,34 +37,31 @@ CHOSEN = "chosen.yaml"
 def write_tuning(selection: Selection, output: Path) -> Tuning:
     """Write every file of a selection and return the content of ``tuning.json``, which is written last.
 
-    Raises
-    ------
-    OutputError
-        Where a file cannot be written.
+    Raises OutputError where a file cannot be written.
     """
-    found = tuning_of(selection)
-    _write_table(found, output / "tuning.csv")
+    tuning = tuning_of(selection)
+    _write_table(tuning, output / "tuning.csv")
     _write_inner_scores(selection, output / "inner_scores.csv")
-    write_text(output / "tuning.md", tuning_page(found))
+    write_text(output / "tuning.md", tuning_page(tuning))
     _write_chosen(selection, output)
     _write_nested(selection, output / NESTED_FOLDER)
-    write_result(output / Tuning.FILE, found)
-    return found
+    write_result(output / Tuning.FILE, tuning)
+    return tuning
 
 
-def _write_table(found: Tuning, path: Path) -> None:
+def _write_table(tuning: Tuning, path: Path) -> None:
     """Write a row per candidate, best first; those that could not be fitted last, without scores."""
     names = ("inner_balanced_accuracy", "inner_auroc", "difference_to_best")
     columns = ["name", "model", "store", "changes"]
     for name in names:
         columns += [name, f"{name}_low", f"{name}_high"]
     rows: list[list[object]] = []
-    for candidate in found.candidates:
+    for candidate in tuning.candidates:
         row: list[object] = [candidate.name, candidate.model, candidate.store, _changes(candidate.changes)]
         for estimate in (candidate.inner_balanced_accuracy, candidate.inner_auroc, candidate.difference_to_best):
             row += [estimate.mean, *(estimate.ci95 or (None, None))]
         rows.append([*row, candidate.parameters, candidate.seconds, candidate.times_chosen, ""])
-    rows += [[failed.name, *[None] * 15, failed.reason] for failed in found.failed]
+    rows += [[failed.name, *[None] * 15, failed.reason] for failed in tuning.failed]
     write_table(path, [*columns, "parameters", "seconds", "times_chosen", "failure"], rows)
 
 
@@ -127,7 +124,7 @@ def _write_nested(selection: Selection, folder: Path) -> None:
     plan = replace(plan, folds=folds, warnings=tuple(warnings))
     dealt = next(iter(selection.designs.values())).plan.request  # the first candidate's outer folds are all's
     run = {"tuned": list(selection.winners), "split": dealt.evaluation.identity(), "seed": dealt.seed}
-    write_json(folder / "folds.json", {"schema": SCHEMA, "run": run, "folds": [fold.to_json() for fold in folds]})
+    write_result(folder / FoldsFile.FILE, FoldsFile(run=run, folds=folds))
     single = selection.best_single
     text = "" if single is None else selection.candidate(single).config_text
     head = "# Each fold used the settings that it chose itself (see ../tuning.json); these are the best single ones.\n"
@@ -163,10 +160,10 @@ def tuning_of(selection: Selection) -> Tuning:
 
 def _over_subjects(selection: Selection, values: Sequence[float] | Scores, chance: float) -> TunedScore:
     request = next(iter(selection.designs.values())).plan.request
-    found = summarise(
+    summary = summarise(
         [float(v) for v in values], chance=chance, seed=request.seed, n_bootstrap=request.evaluation.n_bootstrap
     )
-    return TunedScore(mean=found.mean, ci95=found.ci95, sd=found.sd, worst=found.worst, n_subjects=found.n_subjects)
+    return TunedScore.of(summary)
 
 
 def _candidate(selection: Selection, scores: InnerScores, best: InnerScores) -> CandidateScore:
@@ -217,14 +214,14 @@ def _nested(selection: Selection) -> NestedScore:
     chosen = {a.fold.name: w for a, w in zip(selection.nested.answers, selection.winners, strict=True)}
     rows = tuple(
         NestedSubject(
-            participant_id=scores.subject,
+            participant_id=scores.participant,
             fold=fold,
             n_windows=scores.n_windows,
             balanced_accuracy=scores.balanced_accuracy,
             auroc=scores.auroc,
             chosen=chosen[fold],
         )
-        for fold, scores in sorted(selection.nested.per_subject(), key=lambda scored: scored[1].subject)
+        for fold, scores in sorted(selection.nested.per_subject(), key=lambda scored: scored[1].participant)
     )
     accuracy = [math.nan if row.balanced_accuracy is None else row.balanced_accuracy for row in rows]
     area = [math.nan if row.auroc is None else row.auroc for row in rows]
@@ -243,16 +240,16 @@ def _plain(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _findings(found: Tuning) -> list[str]:
+def _findings(tuning: Tuning) -> list[str]:
     """Return what a reader has to know, in sentences."""
-    tried, n_failed = found.n_candidates, len(found.failed)
+    tried, n_failed = tuning.n_candidates, len(tuning.failed)
     lost = f" ({n_failed} of them could not be fitted)" if n_failed else ""
     sentences = [
         f"{tried} candidate{'s were' if tried != 1 else ' was'} tried{lost} inside the training side of each of "
-        f"{found.n_folds} outer folds over {found.n_subjects} subjects, with {found.n_inner_fits} fits in "
+        f"{tuning.n_folds} outer folds over {tuning.n_subjects} subjects, with {tuning.n_inner_fits} fits in "
         "all; no score that a fold chose by came from a fit, or was of a subject, of its own test group."
     ]
-    nested = found.nested
+    nested = tuning.nested
     mean, inner = nested.balanced_accuracy.mean, nested.inner_balanced_accuracy_of_winners
     if mean is not None:
         sentences.append(
@@ -265,12 +262,12 @@ def _findings(found: Tuning) -> list[str]:
             f"Inside, the winners had {inner:.3f}, which is no score to report: the best of many is too good by having "
             "been chosen."
         )
-    best = found.candidates[0]
+    best = tuning.candidates[0]
     sentences.append(
         f"Recommended is {best.name}, with the best inner score over all folds; "
-        f"{found.chosen_times} of {found.n_folds} outer folds chose it."
+        f"{tuning.chosen_times} of {tuning.n_folds} outer folds chose it."
     )
-    close = [c.name for c in found.candidates[1:] if _reaches_zero(c.difference_to_best)]
+    close = [c.name for c in tuning.candidates[1:] if _reaches_zero(c.difference_to_best)]
     if close:
         sentences.append(f"Not told apart from it (the interval of the paired difference reaches 0): {_listed(close)}.")
     return sentences

@@ -84,6 +84,10 @@ def run_claims(
 ) -> dict[str, Any]:
     """Run or resume permutation, one architecture, and early against late fusion; write ``claims.json``, ``claims.md``.
 
+    Raises BusyError where another process is writing there. Raises OutputError where nothing can be written to
+    ``output``. Raises SettingsError where units were lost with their process; the finished ones are kept. Raises
+    StudyError where the sample study cannot be prepared.
+
     Parameters
     ----------
     output : Path
@@ -103,17 +107,6 @@ def run_claims(
     -------
     dict
         The content of ``claims.json``: ``permutation``, ``one_architecture``, ``fusion``, and how they were run.
-
-    Raises
-    ------
-    BusyError
-        Where another process is writing there.
-    OutputError
-        Where nothing can be written to ``output``.
-    SettingsError
-        Where units were lost with their process; the finished ones are kept.
-    StudyError
-        Where the sample study cannot be prepared.
     """
     extent = QUICK if quick else FULL
     with only_writer(output), threads(1), sample_store(output, quick=quick) as store:

@@ -130,6 +130,8 @@ def fit_forecaster(
 ) -> FittedNetwork[BiosignalPerceiver]:
     """Return a network trained to tell the next patch of a signal from the past of all signals.
 
+    Raises StudyError where no training recording has the signal. Raises TrainingError where the loss is not finite.
+
     Parameters
     ----------
     inputs : WindowInputs
@@ -140,13 +142,6 @@ def fit_forecaster(
         Of the signal; windows of recordings that lack it are left out.
     settings, engine, seed, on_epoch
         As in :class:`~biopercept.training.loop.FitRequest`.
-
-    Raises
-    ------
-    StudyError
-        Where no training recording has the signal.
-    TrainingError
-        Where the loss is not finite.
     """
     has_it = with_modality(inputs.windows, modality)
     if not has_it[training].any():
@@ -165,17 +160,14 @@ def forecast_errors(
 ) -> ForecastErrors:
     """Return how far the next patches told are from the true ones, beside answers that nothing changes.
 
+    Raises StudyError where no patch can be scored.
+
     Parameters
     ----------
     source : TokenSource
         Of ``windows``, normalised as in training.
     rows : int64 array
         Windows of subjects that were not trained on.
-
-    Raises
-    ------
-    StudyError
-        Where no patch can be scored.
     """
     rows = rows[with_modality(windows, modality)[rows]]
     sums: dict[str, NDArray[np.float64]] = {}
@@ -256,10 +248,7 @@ def forecast(network: BiosignalPerceiver, inputs: TokenInputs, modality: str, n_
 
     The answers are fed back; feature tokens are not read, as in :func:`next_patches`.
 
-    Raises
-    ------
-    SettingsError
-        Where the steps lead beyond the table of a learned time code.
+    Raises SettingsError where the steps lead beyond the table of a learned time code.
     """
     known = TokenInputs(inputs.sensors)
     last = float(signal_of(known, modality).times.nan_to_num(0.0).max())
@@ -291,10 +280,7 @@ def _token_ends(network: BiosignalPerceiver, inputs: TokenInputs) -> Tensor:
 def signal_of(inputs: TokenInputs, modality: str) -> SensorPatches:
     """Return the first signal of a modality.
 
-    Raises
-    ------
-    CheckpointError
-        Where the inputs have none.
+    Raises CheckpointError where the inputs have none.
     """
     for sensor in inputs.sensors:
         if sensor.modality == modality:
@@ -364,19 +350,15 @@ def run_forecasting(
 ) -> dict[str, Any]:
     """Run or resume forecasting of the sample study's slow signals; write ``forecasting.json``, ``forecasting.md``.
 
+    Raises BusyError where another process is writing there. Raises SettingsError where units were lost with their
+    process; the finished ones are kept.
+
     Parameters
     ----------
     output, seed, n_jobs, anew, on_unit
         As in :func:`~experiments.units.run_units`.
     quick : bool
         Four subjects, one signal and hardly any training: a trial, and no result.
-
-    Raises
-    ------
-    BusyError
-        Where another process is writing there.
-    SettingsError
-        Where units were lost with their process; the finished ones are kept.
     """
     with only_writer(output), threads(1), sample_store(output, quick=quick) as store:
         request = EvaluationRequest(

@@ -79,12 +79,8 @@ class FusionFold:
 def fusion_plan(store: StudyStore, request: EvaluationRequest) -> Plan:
     """Return the plan, once it is sure that there is something to fuse.
 
-    Raises
-    ------
-    StudyError
-        Where the study has no task or several and none is named, or windows, subjects or sensors do not suffice.
-    SettingsError
-        Where the split does not fit the subjects.
+    Raises StudyError where the study has no task or several and none is named, or windows, subjects or sensors do not
+    suffice. Raises SettingsError where the split does not fit the subjects.
     """
     plan = plan_evaluation(store, request)
     sensors = measured_sensors(plan.windows.recordings, plan.windows.feature_names)
@@ -202,6 +198,10 @@ def run_fusion(
 ) -> dict[str, Any]:
     """Run or resume early against late fusion of one study; write ``fusion-NAME.json`` and ``fusion-NAME.md``.
 
+    Raises StudyError where the study has no task, or windows, subjects or sensors do not suffice. Raises SettingsError
+    where the split does not fit the subjects, or folds were lost with their process. Raises BusyError where another
+    process is writing there.
+
     Parameters
     ----------
     request : EvaluationRequest
@@ -221,15 +221,6 @@ def run_fusion(
     -------
     dict
         The content of the JSON file; see :func:`fusion_document`.
-
-    Raises
-    ------
-    StudyError
-        Where the study has no task, or windows, subjects or sensors do not suffice.
-    SettingsError
-        Where the split does not fit the subjects, or folds were lost with their process.
-    BusyError
-        Where another process is writing there.
     """
     with open_store(request.store) as store, only_writer(output):
         plan = fusion_plan(store, request)

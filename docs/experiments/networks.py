@@ -313,6 +313,8 @@ class LearnedPositions(PositionEncoding):
 def position_encoding(kind: str, shape: Sequence[int], *, n_bands: int) -> PositionEncoding:
     """Return an encoding by name, all of about the width of the Fourier features with ``n_bands``.
 
+    Raises SettingsError where the kind is unknown, or the shape or the number of bands is not positive.
+
     Parameters
     ----------
     kind : str
@@ -321,11 +323,6 @@ def position_encoding(kind: str, shape: Sequence[int], *, n_bands: int) -> Posit
         Grid points along each axis.
     n_bands : int
         Frequencies per axis; sinusoidal and learned codes are 2 A n_bands wide.
-
-    Raises
-    ------
-    SettingsError
-        Where the kind is unknown, or the shape or the number of bands is not positive.
     """
     if kind == "fourier":
         return FourierPositions(shape, n_bands)

@@ -265,10 +265,7 @@ SOUNDS: dict[str, Callable[[_Draw, Floats, float], Floats]] = {
 def sample_store(output: Path, *, quick: bool) -> StudyStore:
     """Return the sample study prepared in a folder, in windows of 30 s; with ``quick`` four subjects alone.
 
-    Raises
-    ------
-    StudyError
-        Where it cannot be prepared.
+    Raises StudyError where it cannot be prepared.
     """
     output.mkdir(parents=True, exist_ok=True)
     path, settings = output / ("sample-quick.h5" if quick else "sample.h5"), PrepareSettings(_STUDY_WINDOWS)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from biopercept.errors import BioperceptError, SettingsError
 from biopercept.files import write_json
-from biopercept.parallel import Limits, Lost, run_in_children
+from biopercept.parallel import ONE_THREAD, ChildProcesses, Limits, Lost, Work
 from biopercept.training.engine import threads
 from biopercept.version import __version__
 
@@ -67,6 +67,9 @@ def run_units(
 ) -> list[dict[str, Any]]:
     """Return every unit's file: those of earlier runs as they are, the others done now.
 
+    Raises SettingsError where units were lost with their process; the finished ones are kept. Raises BioperceptError:
+    what a unit itself met, once all others are done.
+
     Parameters
     ----------
     output : Path
@@ -82,13 +85,6 @@ def run_units(
     -------
     list of dict
         In the order of ``units``, each with ``result`` and ``cpu_seconds`` (processor time of the work).
-
-    Raises
-    ------
-    SettingsError
-        Where units were lost with their process; the finished ones are kept.
-    BioperceptError
-        What a unit itself met, once all others are done.
     """
     tell = on_unit or (lambda unit, was_done, n: None)
     paths = [unit_path(unit, output) for unit in units]
@@ -129,7 +125,7 @@ def _each(units: Sequence[Unit], n_jobs: int) -> Iterator[tuple[int, Any]]:
             with threads(1):
                 yield index, _timed(None, unit)
         return
-    yield from run_in_children(_timed, None, units, n_processes=min(n_jobs, len(units)), limits=_LIMITS)
+    yield from ChildProcesses(n_jobs, _LIMITS, ONE_THREAD).run(Work(_timed, None, None), units)
 
 
 def _timed(context: None, unit: Unit) -> tuple[dict[str, Any], float] | BioperceptError:

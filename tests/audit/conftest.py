@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from biopercept.audit.audit import AuditRequest, AuditResult, audit
-from biopercept.audit.material import AuditSettings, Material, gather
+from biopercept.audit.data import AuditData, AuditSettings, gather
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
@@ -19,7 +19,7 @@ from biopercept.store.reading import open_store
 SMALL = AuditSettings(n_folds=4, n_permutations=20, n_shifts=100, n_trees=20)
 
 Audited = Callable[..., AuditResult]
-Gathered = Callable[..., Material]
+Gathered = Callable[..., AuditData]
 
 
 def request_of(store: Path, *, mode: str = "global", seed: int = 0) -> AuditRequest:
@@ -59,10 +59,10 @@ def audited(planted_store: Callable[..., Path], tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="session")
 def gathered(planted_store: Callable[..., Path]) -> Gathered:
-    """Gives the material of an audit of a made study."""
+    """Gives the data of an audit of a made study."""
 
     @cache
-    def give(plant: str = "", *, mode: str = "global", seed: int = 0) -> Material:
+    def give(plant: str = "", *, mode: str = "global", seed: int = 0) -> AuditData:
         request = request_of(planted_store(plant, seed), mode=mode, seed=seed)
         return gather(open_store(request.evaluation.store), request.evaluation, request.settings)
 

@@ -103,9 +103,9 @@ def test_the_same_seed_gives_the_same_audit(planted_store: Callable[..., Path], 
 
 
 def test_two_models_at_once_are_refused(tmp_path: Path, audited) -> None:
-    request = audited("").material.plan.request
+    request = audited("").data.plan.request
     with pytest.raises(SettingsError, match="audit one model at a time"):
-        AuditRequest(EvaluationRequest(request.store), audited("").material.settings, tmp_path, fits=True)
+        AuditRequest(EvaluationRequest(request.store), audited("").data.settings, tmp_path, fits=True)
 
 
 def test_a_task_of_numbers_and_several_tasks_are_refused(made: ModuleType, asked, tmp_path: Path) -> None:
@@ -122,13 +122,13 @@ def test_a_task_of_numbers_and_several_tasks_are_refused(made: ModuleType, asked
 
 def test_the_order_over_a_session_is_seen_where_its_recordings_have_places(made: ModuleType, gathered) -> None:
     """One label per file, rest always first: told by the order of the files, not by time within one."""
-    material = gathered("length")
-    assert isinstance(fixed_order(material), Skipped)  # nothing says which file came first
-    windows = material.windows
+    data = gathered("length")
+    assert isinstance(fixed_order(data), Skipped)  # nothing says which file came first
+    windows = data.windows
     by_key = {r.key: replace(r, place=int(r.recording == "task")) for r in made.planted("length")}
     placed = tuple(by_key[r.key] for r in windows.recordings)
-    inputs = replace(material.plan.inputs, windows=replace(windows, recordings=placed))
-    known = replace(material, plan=replace(material.plan, inputs=inputs))
+    inputs = replace(data.plan.inputs, windows=replace(windows, recordings=placed))
+    known = replace(data, plan=replace(data.plan, inputs=inputs))
     found = fixed_order(known)
     assert isinstance(found, Finding)
     assert (found.verdict, found.score, found.details["order"]) == ("warning", 1.0, ["rest", "stress"])

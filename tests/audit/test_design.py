@@ -9,19 +9,18 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from biopercept.audit.confounds import real_shares
-from biopercept.audit.contrasts import permuted_labels, probe_permutation
+from biopercept.audit.confounds import permuted_labels, probe_permutation, real_fractions
+from biopercept.audit.data import AuditSettings, LabelScore
 from biopercept.audit.design import blocks_of, probe_sets, read_participants, spread
-from biopercept.audit.material import AuditSettings, LabelScore
 from biopercept.errors import SettingsError, StudyError
 from biopercept.results.audit import Finding, Skipped, worst_verdict
 
 
-def spread_of(material, values: list[float]) -> str:
+def spread_of(data, values: list[float]) -> str:
     per_subject = {f"P{i}": v for i, v in enumerate(values)}
     mean = float(np.mean(values))
     held = LabelScore(mean, (mean - 0.05, mean + 0.05), 0.5, len(values), 100, per_subject)
-    (finding,) = spread(material, {"mine": held})
+    (finding,) = spread(data, {"mine": held})
     return finding.verdict if isinstance(finding, Finding) else "skipped"
 
 
@@ -77,9 +76,9 @@ def test_a_copy_is_found_where_its_start_was_cut_off(made) -> None:
 
 def test_permuted_labels_keep_counts_runs_and_subjects(gathered) -> None:
     for plant in ("", "length", "constant"):
-        material = gathered(plant)
-        windows = material.windows
-        drawn = permuted_labels(material, np.random.default_rng(0))
+        data = gathered(plant)
+        windows = data.windows
+        drawn = permuted_labels(data, np.random.default_rng(0))
         assert not np.array_equal(drawn, windows.only.values)
         groups = (
             [np.ones(len(windows), bool)] if plant == "constant" else [windows.subject == s for s in windows.subjects]
@@ -93,24 +92,24 @@ def test_permuted_labels_keep_counts_runs_and_subjects(gathered) -> None:
 
 def test_labels_without_meaning_that_can_be_learnt_are_a_leak(gathered, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in an evaluation that lets the tested labels through to the features."""
-    from biopercept.audit import contrasts
+    from biopercept.audit import confounds
 
-    material = gathered("")
-    linear = contrasts._linear_answers
+    data = gathered("")
+    linear = confounds._linear_probabilities
 
-    def leaking(material, inputs, labels):
-        return linear(material, [np.column_stack([values, 5.0 * labels]) for values in inputs], labels)
+    def leaking(data, inputs, labels):
+        return linear(data, [np.column_stack([values, 5.0 * labels]) for values in inputs], labels)
 
-    assert probe_permutation(material).verdict == "ok"
-    monkeypatch.setattr(contrasts, "_linear_answers", leaking)
-    assert probe_permutation(material).verdict == "leak"
+    assert probe_permutation(data).verdict == "ok"
+    monkeypatch.setattr(confounds, "_linear_probabilities", leaking)
+    assert probe_permutation(data).verdict == "leak"
 
 
 def test_scores_agree_with_scikit_learn(gathered) -> None:
-    material = gathered("")
-    windows = material.windows
+    data = gathered("")
+    windows = data.windows
     p = np.random.default_rng(2).dirichlet([1, 1], size=len(windows))
-    held, pooled = material.score(p), material.pooled(p)
+    held, pooled = data.score(p), data.pooled(p)
     for subject in windows.subjects:
         rows = windows.subject == subject
         expected = balanced_accuracy_score(windows.only.values[rows], p[rows].argmax(1))
@@ -121,9 +120,9 @@ def test_scores_agree_with_scikit_learn(gathered) -> None:
 
 
 def test_shares_of_real_samples_are_those_of_the_mask(made, gathered) -> None:
-    material = gathered("")
-    windows = material.windows
-    shares = real_shares(material)
+    data = gathered("")
+    windows = data.windows
+    shares = real_fractions(data)
     assert shares.shape == (len(windows), 1)
     row = int(shares[:, 0].argmin())
     recording = windows.recordings[windows.recording[row]]

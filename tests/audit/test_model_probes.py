@@ -14,8 +14,8 @@ import pytest
 
 from biopercept.audit import model_outputs
 from biopercept.audit.audit import audit
+from biopercept.audit.data import LATENTS, OUTPUTS, gather
 from biopercept.audit.identity import logits_of, probe_identity, subject_tells_label
-from biopercept.audit.material import LATENTS, OUTPUTS, gather
 from biopercept.audit.model_outputs import ModelOutputs, probe_folds, read_outputs
 from biopercept.audit.time import Association, TimeReading, _in_stages, probe_clock_agreement, probe_time
 from biopercept.baselines.probes import fit_clock
@@ -47,64 +47,64 @@ def by_probe(findings) -> dict[str, Finding]:
 def test_answers_that_follow_the_time_are_a_leak_where_time_tells_the_label(
     gathered, by_clock: float, verdict: str
 ) -> None:
-    material = gathered("order")
-    windows = material.windows
+    data = gathered("order")
+    windows = data.windows
     noise = np.random.default_rng(5).normal(size=len(windows))
     time = (windows.onset - windows.onset.mean()) / windows.onset.std()
     probabilities = probabilities_of(2.0 * (windows.only.values - 0.5) + noise + by_clock * time)
-    clock = material.score(material.answers(fit_clock))
-    folds = [replace(fold, values=logits_of(probabilities)) for fold in material.fold_features]
-    found = probe_time(material, OUTPUTS, folds, clock, material.score(probabilities))
+    clock = data.score(data.predict(fit_clock))
+    folds = [replace(fold, values=logits_of(probabilities)) for fold in data.fold_features]
+    found = probe_time(data, OUTPUTS, folds, clock, data.score(probabilities))
     assert found.verdict == verdict, found.sentence
-    held = probe_time(material, LATENTS, folds, clock, material.score(probabilities))
+    held = probe_time(data, LATENTS, folds, clock, data.score(probabilities))
     assert held.verdict == ("ok" if verdict == "ok" else "warning")  # at hand is not used
     nothing_told = replace(clock, ci95=(0.4, 0.6))
-    found = probe_time(material, OUTPUTS, folds, nothing_told, material.score(probabilities))
+    found = probe_time(data, OUTPUTS, folds, nothing_told, data.score(probabilities))
     assert found.verdict == ("warning" if by_clock == 2.0 else "ok")
 
 
 def test_answers_of_a_clock_are_caught_where_its_answers_vary_within_a_label(gathered) -> None:
-    material = gathered("order")
-    windows = material.windows
+    data = gathered("order")
+    windows = data.windows
     random = np.random.default_rng(6)
-    clock = material.score(material.answers(fit_clock))
+    clock = data.score(data.predict(fit_clock))
     wave = np.sin(windows.onset / 30.0)[:, None] * np.array([[-1.0, 1.0]])  # what a clock would say, no straight line
     honest = probabilities_of(windows.only.values - 0.5 + random.normal(size=len(windows)))
     copied = honest + 0.3 * wave
-    assert probe_clock_agreement(material, honest, wave, clock).verdict == "ok"
-    assert probe_clock_agreement(material, copied, wave, clock).verdict == "leak"
+    assert probe_clock_agreement(data, honest, wave, clock).verdict == "ok"
+    assert probe_clock_agreement(data, copied, wave, clock).verdict == "leak"
     nothing_told = replace(clock, ci95=(0.4, 0.6))
-    assert probe_clock_agreement(material, copied, wave, nothing_told).verdict == "warning"
+    assert probe_clock_agreement(data, copied, wave, nothing_told).verdict == "warning"
 
 
 def test_latents_that_know_the_person_are_a_leak_only_where_the_person_tells_the_label(gathered) -> None:
     for plant, verdict in (("constant", "leak"), ("", "warning")):
-        material = gathered(plant)
-        windows = material.windows
+        data = gathered(plant)
+        windows = data.windows
         own = {s: np.random.default_rng(i).normal(size=4) for i, s in enumerate(windows.subjects)}
         latents = np.array([own[str(s)] for s in windows.subject])
         latents += 0.01 * np.random.default_rng(0).normal(size=latents.shape)
-        folds = [replace(fold, values=latents) for fold in material.fold_features]
-        found = probe_identity(material, LATENTS, folds, subject_tells_label(material))
+        folds = [replace(fold, values=latents) for fold in data.fold_features]
+        found = probe_identity(data, LATENTS, folds, subject_tells_label(data))
         assert found.verdict == verdict, found.sentence
         assert found.chance == pytest.approx(1 / 3)  # told from the two others of a fold of three
 
 
-def outputs_of(material, fold: np.ndarray, training: dict[str, list[str]]) -> ModelOutputs:
+def outputs_of(data, fold: np.ndarray, training: dict[str, list[str]]) -> ModelOutputs:
     return ModelOutputs("mine", np.full((len(fold), 2), 0.5), tuple(fold.tolist()), training)
 
 
 def test_folds_with_a_person_on_both_sides_or_windows_torn_apart_are_a_leak(gathered) -> None:
-    material = gathered("")
-    windows = material.windows
+    data = gathered("")
+    windows = data.windows
     whole = windows.subject.astype(object)
     others = {s: [o for o in windows.subjects if o != s] for s in windows.subjects}
-    assert probe_folds(material, outputs_of(material, whole, others)).verdict == "ok"
-    both = probe_folds(material, outputs_of(material, whole, {**others, "P03": list(windows.subjects)}))
+    assert probe_folds(data, outputs_of(data, whole, others)).verdict == "ok"
+    both = probe_folds(data, outputs_of(data, whole, {**others, "P03": list(windows.subjects)}))
     assert (both.verdict, both.details["subjects"]) == ("leak", ["P03"])
     torn = whole.copy()
     torn[np.flatnonzero(windows.subject == "P01")[1]] = "other"
-    found = probe_folds(material, outputs_of(material, torn, {}))
+    found = probe_folds(data, outputs_of(data, torn, {}))
     assert (found.verdict, found.details["n_windows_overlapping_other_folds"]) == ("leak", 3)
 
 
@@ -124,11 +124,11 @@ def test_scores_of_a_cross_validation_are_audited_window_by_window(
     assert {"folds-of-model", "time-in-outputs", "outputs-follow-clock", "identity-in-outputs"} <= set(found)
     assert {p: f.sentence for p, f in found.items() if f.verdict != "ok"} == {}
     with open_store(planted_store("")) as store:
-        material = gather(store, request.evaluation, request.settings)
-        outputs = read_outputs(scored, material)
+        data = gather(store, request.evaluation, request.settings)
+        outputs = read_outputs(scored, data)
     with (scored / "scores.csv").open() as stream:
         expected = {row["participant_id"]: float(row["balanced_accuracy"]) for row in csv.DictReader(stream)}
-    assert material.score(outputs.probabilities).per_subject == pytest.approx(expected)
+    assert data.score(outputs.probabilities).per_subject == pytest.approx(expected)
 
 
 def test_scores_of_another_store_are_refused(
@@ -185,7 +185,7 @@ def test_a_fit_that_was_stopped_goes_on_and_other_settings_are_refused(
 def test_what_is_said_of_unbroken_stages_goes_no_further_than_the_intervals(gathered, own, found, words) -> None:
     held, whole = (Association(value, (low, high), 0.01, 12, 400, {}) for value, low, high in (own, found))
     read = TimeReading(whole, True, held, ())
-    material = gathered("")
-    said = _in_stages(material, read, whole.is_readable(material.settings.trace))
+    data = gathered("")
+    said = _in_stages(data, read, whole.is_readable(data.settings.trace))
     assert said.startswith(words) if words else said == ""
-    assert _in_stages(material, replace(read, in_stages=None), True) == ""
+    assert _in_stages(data, replace(read, in_stages=None), True) == ""

@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from biopercept.audit.data import FoldValues, cells_of
 from biopercept.audit.identity import _without_label, halves_of, recognise
-from biopercept.audit.material import FoldValues, cells_of
 from biopercept.audit.time import Association, associate, read_time, stages_of, within_cells
 
 NOBODY = np.empty(0, dtype=np.int64)
 
 
-def as_folds(material, values: np.ndarray) -> list[FoldValues]:
-    return [FoldValues(fold.training, fold.test, values) for fold in material.fold_features]
+def as_folds(data, values: np.ndarray) -> list[FoldValues]:
+    return [FoldValues(fold.training, fold.test, values) for fold in data.fold_features]
 
 
 def test_cells_hold_one_recording_and_one_label_in_the_order_of_time(gathered) -> None:
@@ -28,10 +28,10 @@ def test_cells_hold_one_recording_and_one_label_in_the_order_of_time(gathered) -
 
 
 def test_the_association_is_the_mean_over_subjects_of_correlations_within_cells(gathered) -> None:
-    material = gathered("")
-    windows = material.windows
+    data = gathered("")
+    windows = data.windows
     values = np.random.default_rng(1).normal(size=len(windows)) + 0.01 * windows.onset
-    found = associate(material, values[:, None], windows.onset[:, None])
+    found = associate(data, values[:, None], windows.onset[:, None])
     expected = []
     for subject in windows.subjects:
         left = []
@@ -53,21 +53,19 @@ def test_time_is_readable_only_where_the_whole_interval_and_the_shifts_agree() -
 @pytest.mark.parametrize("seed", range(3))
 def test_time_is_not_read_from_what_each_subject_drifts_by_alone(gathered, seed: int) -> None:
     """Smooth drifts, of another direction in each subject: large correlations that agree with nothing."""
-    material = gathered("order")
-    windows = material.windows
+    data = gathered("order")
+    windows = data.windows
     random = np.random.default_rng(seed)
     slopes = dict(zip(windows.subjects, random.permutation([-1.0, 1.0] * 6), strict=True))
     values = np.array([slopes[str(s)] for s in windows.subject]) * windows.onset / 100
-    found = read_time(material, as_folds(material, np.stack([values, random.normal(size=len(windows))], 1))).overall
-    assert not found.is_readable(material.settings.association)
+    found = read_time(data, as_folds(data, np.stack([values, random.normal(size=len(windows))], 1))).overall
+    assert not found.is_readable(data.settings.association)
 
 
 def test_time_is_not_read_from_the_label(gathered) -> None:
-    material = gathered("order")  # the label follows time, and is all there is
-    label = material.windows.only.values[:, None] + 0.1 * np.random.default_rng(0).normal(
-        size=(len(material.windows), 1)
-    )
-    found = read_time(material, as_folds(material, label)).overall
+    data = gathered("order")  # the label follows time, and is all there is
+    label = data.windows.only.values[:, None] + 0.1 * np.random.default_rng(0).normal(size=(len(data.windows), 1))
+    found = read_time(data, as_folds(data, label)).overall
     assert abs(found.value) < 0.15
 
 
@@ -84,16 +82,16 @@ def test_stages_are_cells_cut_where_another_label_lies_between(gathered) -> None
 
 
 def test_what_differs_between_stages_of_a_label_is_told_from_what_drifts_within_them(gathered) -> None:
-    material = gathered("")
-    windows = material.windows
+    data = gathered("")
+    windows = data.windows
     noise = 0.3 * np.random.default_rng(2).normal(size=len(windows))
     level = np.zeros(len(windows))  # the same all through a stage, more from stage to stage
     for stage in stages_of(windows):
         level[stage] = windows.onset[stage[0]] / 60.0
-    carried = read_time(material, as_folds(material, (level + noise)[:, None]))
+    carried = read_time(data, as_folds(data, (level + noise)[:, None]))
     assert carried.overall.is_readable(0.15)
     assert not carried.in_stages.is_readable(0.05)
-    drifting = read_time(material, as_folds(material, (windows.onset / 60.0 + noise)[:, None]))
+    drifting = read_time(data, as_folds(data, (windows.onset / 60.0 + noise)[:, None]))
     assert drifting.overall.is_readable(0.15)
     assert drifting.in_stages.is_readable(0.15)
 
@@ -106,8 +104,8 @@ def test_windows_that_lie_far_apart_in_one_stretch_are_one_stage_and_stretches_t
 
 
 def test_where_every_cell_is_one_stage_nothing_is_said_of_stages(gathered) -> None:
-    material = gathered("order")
-    found = read_time(material, as_folds(material, material.windows.onset[:, None]))
+    data = gathered("order")
+    found = read_time(data, as_folds(data, data.windows.onset[:, None]))
     assert found.overall.is_readable(0.15)
     assert not found.is_cut
     assert found.in_stages is None
@@ -142,8 +140,8 @@ def test_what_the_label_explains_within_people_is_taken_off_and_nothing_else() -
 
 
 def test_people_are_recognised_by_an_offset_and_not_by_noise_or_label(gathered) -> None:
-    material = gathered("constant")
-    windows = material.windows
+    data = gathered("constant")
+    windows = data.windows
     random = np.random.default_rng(3)
     level = dict(zip(windows.subjects, range(len(windows.subjects)), strict=True))
     noise = random.normal(size=len(windows))
@@ -151,7 +149,7 @@ def test_people_are_recognised_by_an_offset_and_not_by_noise_or_label(gathered) 
     offset = np.array([level[str(s)] for s in windows.subject]) + 0.01 * noise
 
     def reached(values: np.ndarray) -> float:
-        return recognise(material, [FoldValues(NOBODY, everybody, values[:, None])]).value
+        return recognise(data, [FoldValues(NOBODY, everybody, values[:, None])]).value
 
     assert reached(offset) == 1.0
     assert reached(noise) < 0.2
@@ -159,14 +157,14 @@ def test_people_are_recognised_by_an_offset_and_not_by_noise_or_label(gathered) 
 
 
 def test_people_are_not_recognised_by_having_more_of_one_label(gathered) -> None:
-    material = gathered("")
-    windows = material.windows
+    data = gathered("")
+    windows = data.windows
     random = np.random.default_rng(4)
     rare = {"P01": 1, "P02": 0}
     kept = [windows.subject == s for s in rare]
     is_rare = np.array([rare.get(str(s), -1) == t for s, t in zip(windows.subject, windows.only.values, strict=True)])
     rows = np.flatnonzero((kept[0] | kept[1]) & (~is_rare | (random.random(len(windows)) < 0.3)))
     values = windows.only.values[:, None] + 0.01 * random.normal(size=(len(windows), 1))
-    found = recognise(material, [FoldValues(NOBODY, rows, values)])
+    found = recognise(data, [FoldValues(NOBODY, rows, values)])
     assert found.chance == 0.5
     assert found.value < 0.65

@@ -73,8 +73,8 @@ def test_a_group_missing_in_a_window_abstains_and_without_any_group_the_class_sh
     assert np.isnan(fitted.members.probabilities(no_eda)[1]).all()
     assert np.isfinite(fitted.members.probabilities(no_eda)[0]).all()
     shares = np.bincount(windows.only.values[asked.fitting]) / len(asked.fitting)
-    assert np.allclose(fitted.probabilities(nothing), shares)
-    assert np.allclose(fitted.probabilities(no_eda).sum(axis=1), 1)
+    assert np.allclose(fitted.predict(nothing), shares)
+    assert np.allclose(fitted.predict(no_eda).sum(axis=1), 1)
 
 
 def test_a_member_reads_its_own_group_alone(made: ModuleType) -> None:
@@ -131,7 +131,7 @@ def test_a_member_that_abstains_reads_as_undecided_on_the_second_level() -> None
 def test_a_planted_effect_is_found_in_a_subject_never_seen(made: ModuleType, fit) -> None:
     asked = request(made, made.study(6))
     rows = asked.inputs.windows.rows_of(["P05"])
-    found = fit(asked).probabilities(rows)
+    found = fit(asked).predict(rows)
     assert np.allclose(found.sum(axis=1), 1)
     assert np.mean(found.argmax(axis=1) == asked.inputs.windows.only.values[rows]) > 0.75
 
@@ -147,7 +147,7 @@ def test_lda_equals_scikit_learns_own_on_the_same_table(made: ModuleType) -> Non
     scaled = (held - held.mean(axis=0)) / held.std(axis=0)
     own = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=[0.5, 0.5])
     want = own.fit(scaled, windows.only.values[rows]).predict_proba(scaled)
-    assert np.allclose(fitted.probabilities(rows), want, atol=1e-9)
+    assert np.allclose(fitted.predict(rows), want, atol=1e-9)
 
 
 def test_a_bag_is_the_mean_of_its_trees_and_a_class_unknown_to_a_tree_counts_as_0() -> None:
@@ -165,7 +165,7 @@ def test_a_bag_is_the_mean_of_its_trees_and_a_class_unknown_to_a_tree_counts_as_
 def test_another_seed_bags_other_subjects(made: ModuleType) -> None:
     asked = request(made, made.study(5, effect=0.2))
     rows = asked.fitting
-    one, again, other = (fit_bagging(replace(asked, seed=s)).probabilities(rows) for s in (1, 1, 2))
+    one, again, other = (fit_bagging(replace(asked, seed=s)).predict(rows) for s in (1, 1, 2))
     assert np.array_equal(one, again) and not np.array_equal(one, other)
 
 
@@ -186,4 +186,4 @@ def test_quality_only_sees_quality_by_modality_and_absence(made: ModuleType) -> 
     table = quality_by_modality(windows)
     assert np.isnan(table[windows.rows_of(["P06"])]).all(axis=0).sum() == table.shape[1] - 1
     rows = windows.rows_of(["P05"])
-    assert np.mean(fit_quality(asked).probabilities(rows).argmax(axis=1) == windows.only.values[rows]) == 1.0
+    assert np.mean(fit_quality(asked).predict(rows).argmax(axis=1) == windows.only.values[rows]) == 1.0

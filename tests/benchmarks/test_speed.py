@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from biopercept.model.attention import MultiHeadAttention
+from biopercept.model.attention import AttentionWidths, MultiHeadAttention
 from biopercept.store.reading import open_store
 
 Benchmark = Callable[..., Any]
@@ -26,7 +26,7 @@ def test_cross_attention(benchmark: Benchmark, kind: str) -> None:
     mask = torch.rand(32, 512, generator=random) > 0.2
     with torch.no_grad():
         if kind == "ours":
-            ours = MultiHeadAttention(64, 64, qk_width=64, v_width=64, output_width=64, n_heads=4).eval()
+            ours = MultiHeadAttention(AttentionWidths.all(64), n_heads=4).eval()
             benchmark(ours, latents, tokens, mask)
         else:
             plain = nn.MultiheadAttention(64, 4, batch_first=True).eval()

@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 from biopercept.cli.main import build_app
 from biopercept.errors import SettingsError
+from biopercept.training.checkpoint import load_model
 
-QUICK = [word for text in ("training.n_epochs=1", "model.width=8", "model.n_latents=2", "model.n_heads=1",
-                           "personalisation.scratch_steps=3") for word in ("--set", text)]  # fmt: skip
+QUICK = [word for text in ("training.n_epochs=1", "model.width=8", "model.n_latents=2", "model.n_heads=1")
+         for word in ("--set", text)]  # fmt: skip
 TEMPERATURE = ("--set", "evaluation.calibration=temperature")
 SETS = ("--set", "evaluation.conformal_coverage=0.9")
 
@@ -52,14 +53,19 @@ def test_several_tasks_are_not_calibrated_together(command: str, store: Path, tm
     )
 
 
-def test_a_final_model_that_will_not_be_calibrated_says_so(store: Path, tmp_path: Path) -> None:
-    undo = "set evaluation.calibration=none and evaluation.conformal_coverage=0"
-    assert refusal("train", store, "-o", tmp_path / "a", "--task", "level", *TEMPERATURE, *QUICK) == (
-        "evaluation.calibration is temperature, and the final model of the ordinal task 'level' has no calibration; "
-        + undo
-    )
+def test_the_levels_of_a_final_model_are_calibrated_and_those_of_one_person_are_refused(
+    store: Path, tmp_path: Path
+) -> None:
+    fraction = ("--set", "training.validation_fraction=0.4")
+    words = ("train", store, "-o", tmp_path / "a", "--task", "level", *TEMPERATURE, *fraction, *QUICK)
+    outcome = CliRunner().invoke(build_app(), [str(word) for word in words], catch_exceptions=False)
+    assert outcome.exit_code == 0, outcome.output
+    calibration = load_model(tmp_path / "a").calibration
+    assert calibration is not None
+    assert calibration.method == "temperature"
     assert refusal("train", store, "-o", tmp_path / "b", "--task", "stress", "--subject", "P01", *SETS, *QUICK) == (
-        f"evaluation.conformal_coverage is 0.9, and a model of one person has no calibration; {undo}"
+        "evaluation.conformal_coverage is 0.9, and a model of one person has no calibration; "
+        "set evaluation.calibration=none and evaluation.conformal_coverage=0"
     )
 
 

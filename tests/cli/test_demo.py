@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from biopercept.cli import demo as command
-from biopercept.resources import sample_study
+from biopercept.resources import copy_sample_study, sample_study
 from biopercept.studies.loading import load_study
 
 
 def test_the_sample_study_is_copied_whole_and_loads(tmp_path: Path) -> None:
-    command._copy_study(tmp_path / "study")
+    copy_sample_study(tmp_path / "study")
     with sample_study() as source:
         wanted = {path.relative_to(source): path.read_bytes() for path in source.rglob("*") if path.is_file()}
     copied = tmp_path / "study"
@@ -22,9 +22,9 @@ def test_the_sample_study_is_copied_whole_and_loads(tmp_path: Path) -> None:
 
 
 def test_a_copy_that_is_there_is_kept(tmp_path: Path) -> None:
-    command._copy_study(tmp_path / "study")
+    copy_sample_study(tmp_path / "study")
     (tmp_path / "study" / "note.txt").write_text("mine")
-    command._copy_study(tmp_path / "study")
+    copy_sample_study(tmp_path / "study")
     assert (tmp_path / "study" / "note.txt").is_file()
 
 

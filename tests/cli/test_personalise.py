@@ -10,27 +10,24 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from read_settings import set_what_is_read
 
 from biopercept.cli.main import main
-from biopercept.training.checkpoint import load_checkpoint
+from biopercept.training.checkpoint import load_model
 
-SMALL = [
-    word
-    for setting in (
+SMALL = (
         "model.width=16", "model.n_latents=4", "model.n_layers=1", "model.n_heads=2", "training.n_epochs=1",
         "personalisation.n_steps=10", "personalisation.scratch_steps=3", "personalisation.k=[1, 2]",
         "personalisation.methods=[low-rank]",
-    )
-    for word in ("--set", setting)
-]  # fmt: skip
+)  # fmt: skip
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+def run(capsys: pytest.CaptureFixture[str], *words: object, is_small: bool = False) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as leaving:
-        main([str(word) for word in words])
-    said = capsys.readouterr()
+        main([*map(str, words), *(set_what_is_read(*words, settings=SMALL) if is_small else [])])
+    printed = capsys.readouterr()
     assert isinstance(leaving.value.code, int)
-    return leaving.value.code, said.out, said.err
+    return leaving.value.code, printed.out, printed.err
 
 
 def test_a_personal_model_is_an_ordinary_folder_that_says_whose_it_is(
@@ -38,12 +35,12 @@ def test_a_personal_model_is_an_ordinary_folder_that_says_whose_it_is(
 ) -> None:
     store = made.store(tmp_path / "made.h5", made.study(3))
     general, own, scratch = tmp_path / "general", tmp_path / "own", tmp_path / "scratch"
-    assert run(capsys, "train", store, "-o", general, "--exclude-subjects", "P01", *SMALL)[0] == 0
-    code, _, err = run(capsys, "train", store, "-o", own, "--subject", "P01", "--start-from", general, *SMALL)
+    assert run(capsys, "train", store, "-o", general, "--exclude-subjects", "P01", is_small=True)[0] == 0
+    code, _, err = run(capsys, "train", store, "-o", own, "--subject", "P01", "--start-from", general, is_small=True)
     assert code == 0, err
     assert "This model is for P01 alone" in err
     assert "4.7 minutes of that person's labels" in err or "5.0 minutes of that person's labels" in err
-    held, start = load_checkpoint(own), load_checkpoint(general)
+    held, start = load_model(own), load_model(general)
     personal = held.training["personal"]
     assert (personal["subject"], personal["method"], personal["had_seen_subject"]) == ("P01", "low-rank", False)
     assert held.training["subjects"] == ["P01"]
@@ -52,12 +49,12 @@ def test_a_personal_model_is_an_ordinary_folder_that_says_whose_it_is(
     assert personal["fell_back"] == all(torch.equal(first[name], second[name]) for name in first)
     assert "## A personal model" in (own / "card.md").read_text()
     again = tmp_path / "again"
-    assert run(capsys, "train", store, "-o", again, "--subject", "P01", "--start-from", own, *SMALL)[0] == 0
-    assert load_checkpoint(again).training["personal"]["had_seen_subject"] is True
-    code, _, err = run(capsys, "train", store, "-o", scratch, "--subject", "P01", *SMALL)
+    assert run(capsys, "train", store, "-o", again, "--subject", "P01", "--start-from", own, is_small=True)[0] == 0
+    assert load_model(again).training["personal"]["had_seen_subject"] is True
+    code, _, err = run(capsys, "train", store, "-o", scratch, "--subject", "P01", is_small=True)
     assert code == 0, err
     assert "It was fitted from new weights." in (scratch / "card.md").read_text()
-    assert load_checkpoint(scratch).training["personal"]["method"] == "scratch"
+    assert load_model(scratch).training["personal"]["method"] == "scratch"
 
 
 def test_with_too_few_labels_to_check_on_the_model_is_the_starting_model_and_says_so(
@@ -69,17 +66,17 @@ def test_with_too_few_labels_to_check_on_the_model_is_the_starting_model_and_say
     label[np.flatnonzero(label == "stroop")[1:]] = "break"  # one window of stress alone
     few = made.store(tmp_path / "few.h5", [replace(brief, windows=replace(brief.windows, label=label))])
     general = tmp_path / "general"
-    assert run(capsys, "train", store, "-o", general, *SMALL)[0] == 0
-    start = load_checkpoint(general).network.state_dict()
+    assert run(capsys, "train", store, "-o", general, is_small=True)[0] == 0
+    start = load_model(general).network.state_dict()
     for unchecked, sentence in (("keep", "Nothing was adapted: this is the starting model, unchanged"),
                                 ("adapt", "UNCHECKED: they were too few to check on")):  # fmt: skip
         own = tmp_path / unchecked
         words = ("--subject", "P04", "--start-from", general, "--set", f"personalisation.unchecked={unchecked}")
-        code, _, err = run(capsys, "train", few, "-o", own, *words, *SMALL)
+        code, _, err = run(capsys, "train", few, "-o", own, *words, is_small=True)
         assert code == 0, err
         assert sentence in " ".join(err.split())
         assert sentence in " ".join((own / "card.md").read_text().split())
-        held = load_checkpoint(own)
+        held = load_model(own)
         assert held.training["personal"]["is_checked"] is False
         weights = held.network.state_dict()
         assert all(torch.equal(start[name], weights[name]) for name in start) is (unchecked == "keep")
@@ -89,12 +86,12 @@ def test_the_curve_is_printed_and_its_folder_is_refused_to_other_settings(
     made: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = made.store(tmp_path / "made.h5", made.study(4))
-    code, out, err = run(capsys, "personalise", store, "-o", tmp_path / "curve", "--folds", 2, "--json", *SMALL)
+    code, out, err = run(capsys, "personalise", store, "-o", tmp_path / "curve", "--folds", 2, "--json", is_small=True)
     assert code == 0, err
     found = json.loads(out)
     assert (found["n_subjects"], found["split"]) == (4, "k-fold")
     assert (tmp_path / "curve" / "personalisation.md").read_text().startswith("# What labels of one's own are worth")
-    code, _, err = run(capsys, "personalise", store, "-o", tmp_path / "curve", "--folds", 2, "--seed", 1, *SMALL)
+    code, _, err = run(capsys, "personalise", store, "-o", tmp_path / "curve", "--folds", 2, "--seed", 1, is_small=True)
     assert (code, "holds a run with another seed" in err) == (2, True)
 
 

@@ -8,27 +8,27 @@ import pytest
 from typer.testing import CliRunner
 
 from biopercept.cli.main import build_app
-from biopercept.cli.predict import _recordings
 from biopercept.errors import OutputError, SettingsError
+from biopercept.inference.sources import sources_of
 from biopercept.resources import sample_study
 
 
 def test_two_recordings_with_one_output_file_are_refused_by_name() -> None:
     with pytest.raises(SettingsError, match=r"a/rec\.csv and b/REC\.edf would both be written to REC__REC_predictions"):
-        _recordings([Path("a/rec.csv"), Path("b/REC.edf")], None, ())
+        sources_of([Path("a/rec.csv"), Path("b/REC.edf")], None, ())
 
 
 def test_a_subject_that_is_not_there_is_named_with_those_that_are() -> None:
     with sample_study() as study:
         with pytest.raises(SettingsError, match=r"no recording of subject S99; there are: S01, S02"):
-            _recordings([study], ("S01", "S99"), ())
+            sources_of([study], ("S01", "S99"), ())
         with pytest.raises(SettingsError, match="no recording is left"):
-            _recordings([study], ("S01",), ("S01",))
-        assert [name for name, _ in _recordings([study], ("S02", "S01"), ("S01",))] == ["S02 protocol"]
+            sources_of([study], ("S01",), ("S01",))
+        assert [source.title for source in sources_of([study], ("S02", "S01"), ("S01",))] == ["S02 protocol"]
 
 
 def test_subjects_choose_among_plain_recordings_too() -> None:
-    assert [name for name, _ in _recordings([Path("S1.csv"), Path("S2.csv")], ("S2",), ())] == ["S2.csv"]
+    assert [source.title for source in sources_of([Path("S1.csv"), Path("S2.csv")], ("S2",), ())] == ["S2.csv"]
 
 
 def test_a_file_is_no_output_folder_even_to_overwrite(tmp_path: Path) -> None:

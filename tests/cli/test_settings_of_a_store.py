@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 from biopercept.cli.main import build_app
 from biopercept.errors import SettingsError
 
-QUICK = [word for text in ("training.n_epochs=1", "model.width=8", "model.n_latents=2", "model.n_heads=1",
-                           "pretraining.n_epochs=1") for word in ("--set", text)]  # fmt: skip
+QUICK = [word for text in ("training.n_epochs=1", "model.width=8", "model.n_latents=2", "model.n_heads=1")
+         for word in ("--set", text)]  # fmt: skip
 
 
 def run(*words: object) -> Result:

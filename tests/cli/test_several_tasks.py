@@ -68,7 +68,7 @@ def test_two_tasks_are_trained_predicted_and_reported(store: Path, tmp_path: Pat
     assert (tmp_path / "cv" / "load" / "figures" / "predicted-numbers.svg").is_file()
     dense = ("--set", "training.dense_weight=1", "--scores", tmp_path / "cv")
     run("train", store, "-o", tmp_path / "model", *both, *dense)
-    assert "always answering the training mean" in (tmp_path / "model" / "card.md").read_text()
+    assert "always predicting the training mean" in (tmp_path / "model" / "card.md").read_text()
     run("predict", tmp_path / "model", store.parent, "-o", tmp_path / "told", "--every", 5, "-q")
     with (tmp_path / "told" / "load" / "S1__lab_predictions.tsv").open() as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))

@@ -105,4 +105,4 @@ def test_check_tells_of_a_class_that_nobody_has(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("time,EDA\n0,1\n")
     result = run("check", str(tmp_path))
     assert result.exit_code == 2
-    assert "fault: task 't': the class 'b' has no labelled stretch in any recording" in result.stdout
+    assert "fault: task 't': the class 'b' has no labelled interval in any recording" in result.stdout

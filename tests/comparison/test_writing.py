@@ -87,7 +87,7 @@ def test_the_report_shows_findings_tables_and_figures(written: Path, three: Path
     assert 'id="comparison-1-critical-difference"' in page and 'id="comparison-1-differences"' in page
     write_comparison(compare([three], n_resamples=2000), three / "compared")
     whole = write_report(three).read_text()
-    assert "Which differences are established" in whole and "Models side by side" in whole
+    assert "Which differences are significant" in whole and "Models side by side" in whole
 
 
 def test_grave_cautions_of_a_comparison_stand_first_on_the_page(three: Path, run: Callable[..., Path]) -> None:

@@ -19,8 +19,7 @@ from biopercept.evaluation.fold_fits import fit_fold
 from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.model.biosignals import PerceiverSettings
-from biopercept.report.methods import methods_text
-from biopercept.report.tables import score_table
+from biopercept.report.scores import methods_text, score_table
 from biopercept.results.cross_validation import load_cross_validation
 from biopercept.store.reading import open_store
 from biopercept.tasks import Task
@@ -75,8 +74,8 @@ def test_each_study_is_tested_once_by_models_of_the_others(
         assert scores["studies"][study]["balanced_accuracy"]["mean"] == pytest.approx(np.mean(own))
     assert "2 features that all studies have were used, 2 that some lack were not" in scores["warnings"]
     assert (scores["split"], scores["n_subjects"]) == ("study", 9)
-    told = load_cross_validation(tmp_path / "cv").studies
-    assert [(held.study, held.n_subjects, held.scores["balanced_accuracy"][0]) for held in told] == [
+    studies = load_cross_validation(tmp_path / "cv").studies
+    assert [(name, study.n_subjects, study.balanced_accuracy.mean) for name, study in studies.items()] == [
         (study, n, scores["studies"][study]["balanced_accuracy"]["mean"]) for study, n in (("alpha", 5), ("beta", 4))
     ]
     if model == "logistic":

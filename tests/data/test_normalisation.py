@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from biopercept.data.inputs import WindowInputs
-from biopercept.data.normalisation import MODES, NormalisationSettings, Population, cumulative_moments, moments_until
+from biopercept.data.normalisation import (
+    MODES,
+    NormalisationSettings,
+    TrainingStatistics,
+    cumulative_moments,
+    moments_until,
+)
 from biopercept.data.windows import labelled_windows
 from biopercept.errors import SettingsError
 
@@ -96,7 +102,7 @@ def test_global_scaling_gives_the_training_windows_zero_mean_and_unit_spread(mad
 def test_a_population_survives_json(made: ModuleType) -> None:
     inputs = inputs_of(made, made.study(3), "causal")
     population = inputs.fit(("P01",))
-    assert Population.from_json(population.to_json()) == population
+    assert TrainingStatistics.from_json(population.to_json()) == population
 
 
 def test_a_channel_never_seen_takes_its_modalitys_mean_and_an_unknown_modality_is_said_to_be_unknown(

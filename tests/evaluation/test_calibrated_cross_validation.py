@@ -25,7 +25,7 @@ from biopercept.report.page import write_figures, write_report
 from biopercept.results.cross_validation import load_cross_validation
 from biopercept.store.reading import open_store
 from biopercept.training.engine import engine_for
-from biopercept.training.fitting import held_out_answers, inner_folds
+from biopercept.training.fitting import held_out_predictions, inner_folds
 from biopercept.training.loop import FitRequest
 from biopercept.training.settings import FitSettings, TrainingSettings
 
@@ -110,7 +110,7 @@ def asked(made: ModuleType) -> FitRequest:
 def test_inner_folds_test_every_training_side_subject_once_and_nobody_else(asked: FitRequest) -> None:
     tested = [subject for fold in inner_folds(asked, 3) for subject in fold.test]
     assert sorted(tested) == sorted(asked.fitting_subjects) and len(tested) == len(set(tested))
-    rows, answers = held_out_answers(asked, fitter_named("logistic"), fitter_named("logistic")(asked), 3)
+    rows, answers = held_out_predictions(asked, fitter_named("logistic"), fitter_named("logistic")(asked), 3)
     assert sorted(rows) == sorted(asked.fitting) and answers.shape == (len(rows), 2)
 
 
@@ -122,14 +122,16 @@ def test_an_answer_is_of_a_fit_without_its_subject(asked: FitRequest) -> None:
         subjects = set(inner.fitting_subjects)
 
         class Spy:
-            def probabilities(self, rows):
+            is_fitted_to_validation = fitted.is_fitted_to_validation
+
+            def predict(self, rows):
                 seen.append(subjects & set(inner.inputs.windows.subject[rows].tolist()))
-                return fitted.probabilities(rows)
+                return fitted.predict(rows)
 
         return Spy()
 
     for n_folds in (0, 3):
-        held_out_answers(asked, spying, spying(asked), n_folds)
+        held_out_predictions(asked, spying, spying(asked), n_folds)
     assert seen == [set()] * 4
 
 
@@ -139,9 +141,9 @@ def test_a_network_is_not_fitted_again_for_its_validation_subjects(asked: FitReq
     def refusing(inner: FitRequest):
         raise AssertionError("fitted again")
 
-    rows, answers = held_out_answers(asked, refusing, fitted, 0)
+    rows, answers = held_out_predictions(asked, refusing, fitted, 0)
     assert np.array_equal(rows, asked.validation)
-    assert np.array_equal(answers, fitted.probabilities(rows))
+    assert np.array_equal(answers, fitted.predict(rows))
 
 
 def test_nobody_to_learn_from_is_one_sentence(asked: FitRequest) -> None:
@@ -149,7 +151,7 @@ def test_nobody_to_learn_from_is_one_sentence(asked: FitRequest) -> None:
     with pytest.raises(
         SettingsError, match=r"calibration needs validation subjects; set training\.validation_fraction"
     ):
-        held_out_answers(alone, fitter_named("logistic"), fitter_named("logistic")(alone), 0)
+        held_out_predictions(alone, fitter_named("logistic"), fitter_named("logistic")(alone), 0)
 
 
 def test_an_inner_fold_that_could_not_learn_a_class_is_refused(asked: FitRequest) -> None:
@@ -163,7 +165,7 @@ def test_an_inner_fold_that_could_not_learn_a_class_is_refused(asked: FitRequest
         ),
     )
     with pytest.raises(SettingsError, match="no training subject with class 'stress'"):
-        held_out_answers(few, fitter_named("dummy"), fitter_named("dummy")(few), 3)
+        held_out_predictions(few, fitter_named("dummy"), fitter_named("dummy")(few), 3)
 
 
 def test_scores_tables_and_page_tell_of_calibration_and_sets(store: Path, tmp_path: Path) -> None:
@@ -177,7 +179,7 @@ def test_scores_tables_and_page_tell_of_calibration_and_sets(store: Path, tmp_pa
     hits = [row["label"] in row["prediction_set"].split(" | ") for row in rows]
     assert np.mean(hits) == pytest.approx(scores["conformal"]["coverage_of_windows"])
     held = load_cross_validation(tmp_path / "cv")
-    assert held.trust.sets is not None and held.trust.sets.target == 0.8
+    assert held.conformal is not None and held.conformal.target == 0.8
     assert held.mcc.mean == scores["mcc"]["mean"] and held.subjects[0].mcc is not None
     assert any(path.name == "risk-coverage.svg" for path in write_figures(tmp_path / "cv"))
     page = write_report(tmp_path / "cv").read_text()

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from biopercept.audit.material import AuditSettings, gather
+from biopercept.audit.data import AuditSettings, gather
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.splits import make_folds

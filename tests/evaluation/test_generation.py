@@ -20,15 +20,15 @@ from biopercept.evaluation import generation, generation_folds
 from biopercept.evaluation.generation import generation_scores, score_generation
 from biopercept.evaluation.generation_folds import (
     GenerationPlan,
-    fit_fillers,
     fit_generation_fold,
+    fit_imputation_baselines,
     plan_generation,
     subject_errors,
 )
 from biopercept.evaluation.metrics import bootstrap_interval
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, told_patches
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, reconstruct_patches
 from biopercept.model.tokens import TokenSettings
 from biopercept.report.generation import generation_page
 from biopercept.results.generation import FILLERS, Generation
@@ -111,7 +111,9 @@ def test_what_is_told_depends_on_nothing_that_comes_from_the_hidden_sensor(made:
         shown = TokenSource(restricted(view, [kept]), population, TOKENS, CPU)
         rows = view.windows.rows_of(["P02"])
         wanted = TokenSource(restricted(view, [{"eda": heart, heart: "eda"}[kept]]), population, TOKENS, CPU)
-        return torch.cat([t.flatten() for t in told_patches(network, shown.batch(rows), wanted.batch(rows).sensors)])
+        return torch.cat(
+            [t.flatten() for t in reconstruct_patches(network, shown.batch(rows), wanted.batch(rows).sensors)]
+        )
 
     other = made.study(4)
     for name in ("EDA", "tonic"):
@@ -131,7 +133,7 @@ def test_errors_are_those_of_the_samples_in_both_units(made: ModuleType) -> None
     hidden = TokenSource(restricted(inputs, ["eda"]), population, replace(TOKENS, features=False), CPU)
     shown = TokenSource(restricted(inputs, ["ecg"]), population, TOKENS, CPU)
     training, rows = inputs.windows.rows_of(["P02", "P03"]), inputs.windows.rows_of(["P01"])
-    fillers = fit_fillers(hidden, training, batch_size=7)
+    fillers = fit_imputation_baselines(hidden, training, batch_size=7)
     found = {r["signal"]: r for r in subject_errors(network, shown, hidden, fillers, rows, batch_size=7)}
     assert set(found) == {"eda", "tonic"}
     for place, name in enumerate(("eda", "tonic")):
@@ -139,7 +141,7 @@ def test_errors_are_those_of_the_samples_in_both_units(made: ModuleType) -> None
         truth = signal.patches.patches.double().numpy()[:, 0]  # (B, P, L)
         spread = signal.spread.double().numpy()[:, 0, None, None]
         asked = hidden.batch(rows).sensors
-        told = told_patches(network, shown.batch(rows), asked)[place].double().numpy()[:, 0]
+        told = reconstruct_patches(network, shown.batch(rows), asked)[place].double().numpy()[:, 0]
         learnt = next(s for s in hidden.scaled(training) if s.patches.modality == name).patches.patches.double().numpy()
         said = {
             "network": told,

@@ -18,8 +18,7 @@ from biopercept.evaluation.fold_fits import fit_fold
 from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.model.biosignals import PerceiverSettings
-from biopercept.report.methods import methods_text
-from biopercept.report.tables import score_table
+from biopercept.report.scores import methods_text, score_table
 from biopercept.results.folder import load_results
 from biopercept.store.reading import open_store
 from biopercept.training.pretext import PretrainingSettings

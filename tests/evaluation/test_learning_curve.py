@@ -54,7 +54,7 @@ def test_a_curve_has_a_point_per_share_and_goes_on_where_it_stopped(
     assert [(p.share, list(p.subjects_labelled), p.mean, list(p.ci95 or ())) for p in told] == [
         (p["share"], p["subjects_labelled"], p["mean"], p["ci95"]) for p in document["points"]
     ]
-    assert "| 1 | 4 to 5 | stress | balanced_accuracy |" in printed.out
+    assert "| 1 | 4 to 5 | stress | balanced accuracy |" in printed.out
     (out / "share-1" / "folds" / "002.json").unlink()
     assert run(*words) == 0
     told = capsys.readouterr().err
@@ -150,7 +150,7 @@ def test_there_is_no_way_to_split_windows_at_random(made: ModuleType, tmp_path: 
         for line in path.read_text().splitlines()
         if any(word in line for word in words)
     }
-    assert users == {"audit/contrasts.py"}
+    assert users == {"audit/confounds.py"}
 
 
 def test_the_page_carries_the_warnings_of_the_scores() -> None:

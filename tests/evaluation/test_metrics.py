@@ -73,7 +73,7 @@ def test_perfect_and_worst_probabilities_bound_the_brier_score() -> None:
 
 def test_a_summary_leaves_undefined_subjects_out_and_says_how_many_are_left() -> None:
     found = summarise([0.4, None, 0.6, 0.8, float("nan")], chance=0.5, seed=0)
-    assert (found.mean, found.median, found.worst, found.n_subjects, found.below_chance) == (
+    assert (found.mean, found.median, found.worst, found.n_subjects, found.subjects_below_chance) == (
         pytest.approx(0.6), 0.6, 0.4, 3, 1,
     )  # fmt: skip
     assert found.sd == pytest.approx(0.2)

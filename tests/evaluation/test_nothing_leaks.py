@@ -22,7 +22,7 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.training.engine import engine_for
-from biopercept.training.fitting import NetworkFitter, calibration_from, held_out_answers
+from biopercept.training.fitting import NetworkFitter, calibration_from, held_out_predictions
 from biopercept.training.loop import FitRequest
 from biopercept.training.pretext import PretrainingSettings
 from biopercept.training.settings import FitSettings, TrainingSettings
@@ -206,7 +206,7 @@ def test_calibration_and_prediction_sets(study: Study, model: str, n_folds: int)
         settings = replace(
             FOLDS, calibration="temperature", calibration_folds=n_folds, conformal_coverage=0.4
         ).calibrating
-        answers = held_out_answers(
+        answers = held_out_predictions(
             asked,
             fitter_for(plan.request.model, plan.windows),
             fitter_for(plan.request.model, plan.windows)(asked),

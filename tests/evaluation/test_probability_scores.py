@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import matthews_corrcoef
 
 from biopercept.evaluation.metrics import (
+    Bootstrap,
     binned_error,
     brier_score,
     calibration_error,
@@ -62,21 +63,21 @@ def made(n_subjects: int = 12, n: int = 80) -> tuple[np.ndarray, np.ndarray, np.
 
 def test_intervals_hold_the_values_and_draw_whole_subjects() -> None:
     subject, target, probabilities = made()
-    found = pooled_probability_scores(subject, target, probabilities, seed=1, n_bootstrap=400)
-    assert found["brier"]["value"] == brier_score(target, probabilities)
-    low, high = found["brier"]["ci95"]
-    assert low < found["brier"]["value"] < high
-    assert found["ece"]["ci95"][0] < found["ece"]["ci95"][1]
+    found = pooled_probability_scores(subject, target, probabilities, Bootstrap(1, 400))
+    assert found["brier"].value == brier_score(target, probabilities)
+    low, high = found["brier"].ci95
+    assert low < found["brier"].value < high
+    assert found["ece"].ci95[0] < found["ece"].ci95[1]
     alone = np.array([f"{s}-{i}" for i, s in enumerate(subject)])
-    narrow = pooled_probability_scores(alone, target, probabilities, seed=1, n_bootstrap=400)["brier"]["ci95"]
+    narrow = pooled_probability_scores(alone, target, probabilities, Bootstrap(1, 400))["brier"].ci95
     assert high - low > 1.3 * (narrow[1] - narrow[0])  # windows of one person are not independent
-    one = pooled_probability_scores(subject[:80], target[:80], probabilities[:80], seed=1, n_bootstrap=400)
-    assert one["brier"]["ci95"] is None and one["ece"]["ci95"] is None
+    one = pooled_probability_scores(subject[:80], target[:80], probabilities[:80], Bootstrap(1, 400))
+    assert one["brier"].ci95 is None and one["ece"].ci95 is None
 
 
 def test_a_bootstrapped_brier_score_is_that_of_the_drawn_subjects() -> None:
     subject, target, probabilities = made(5, 7)
-    found = pooled_probability_scores(subject, target, probabilities, seed=3, n_bootstrap=300)["brier"]["ci95"]
+    found = pooled_probability_scores(subject, target, probabilities, Bootstrap(3, 300))["brier"].ci95
     generator, values = np.random.default_rng(3), []
     for _ in range(300):
         rows = np.concatenate([np.flatnonzero(subject == f"S{i:02d}") for i in generator.integers(0, 5, size=5)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, mean_absolute_error, r2_score
 
-from biopercept.evaluation.metrics import levels_document, numbers_document, score_numbers, weighted_kappa
+from biopercept.evaluation.metrics import Bootstrap, level_scores, number_scores, score_numbers, weighted_kappa
 
 
 def test_error_and_explained_variance_equal_scikit_learn() -> None:
@@ -35,25 +35,25 @@ def test_pooled_scores_are_those_of_all_windows_and_their_interval_resamples_who
     label = random.normal(0, 1, 60)
     predicted = label + np.repeat([0.0, 1.0, 3.0], [10, 20, 30])
     each = [score_numbers(s, label[subject == s], predicted[subject == s]) for s in "ABC"]
-    found = numbers_document(subject, label, predicted, each, seed=0, n_bootstrap=500)
-    assert found["mae"]["pooled"] == pytest.approx(mean_absolute_error(label, predicted))
-    assert found["r2"]["pooled"] == pytest.approx(r2_score(label, predicted))
-    assert found["mae"]["mean"] == pytest.approx((0 + 1 + 3) / 3)
-    assert found["mae"]["worst"] == pytest.approx(3)
+    found = number_scores(subject, label, predicted, each, Bootstrap(0, 500))
+    assert found["mae"].pooled == pytest.approx(mean_absolute_error(label, predicted))
+    assert found["r2"].pooled == pytest.approx(r2_score(label, predicted))
+    assert found["mae"].mean == pytest.approx((0 + 1 + 3) / 3)
+    assert found["mae"].worst == pytest.approx(3)
     draws = np.random.default_rng(0).integers(0, 3, size=(500, 3))
     sizes, errors = np.array([10, 20, 30]), np.array([0.0, 20.0, 90.0])
     expected = np.percentile(errors[draws].sum(1) / sizes[draws].sum(1), [2.5, 97.5])
-    assert found["mae"]["pooled_ci95"] == pytest.approx(expected.tolist())
+    assert found["mae"].pooled_ci95 == pytest.approx(tuple(expected))
 
 
 def test_levels_are_scored_by_distance_and_weighted_agreement() -> None:
     subject = np.array(["A"] * 4 + ["B"] * 2)
     target = np.array([0, 1, 2, 2, 1, 1])
     predicted = np.array([0, 2, 2, 0, 1, 2])
-    found = levels_document(subject, target, np.eye(3)[predicted], seed=0, n_bootstrap=100)
-    assert found["levels_mae"]["mean"] == pytest.approx((3 / 4 + 1 / 2) / 2)
-    assert found["levels_mae"]["worst"] == pytest.approx(3 / 4)
-    assert found["levels_mae"]["pooled"] == pytest.approx(4 / 6)
-    assert found["weighted_kappa"]["pooled"] == pytest.approx(cohen_kappa_score(target, predicted, weights="quadratic"))
-    assert found["weighted_kappa"]["n_subjects"] == 1
+    found = level_scores(subject, target, np.eye(3)[predicted], Bootstrap(0, 100))
+    assert found["levels_mae"].mean == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert found["levels_mae"].worst == pytest.approx(3 / 4)
+    assert found["levels_mae"].pooled == pytest.approx(4 / 6)
+    assert found["weighted_kappa"].pooled == pytest.approx(cohen_kappa_score(target, predicted, weights="quadratic"))
+    assert found["weighted_kappa"].n_subjects == 1
     assert weighted_kappa(np.array([1, 1]), np.array([0, 1]), 3) is None

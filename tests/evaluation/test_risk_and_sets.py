@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from biopercept.evaluation.metrics import Bootstrap
 from biopercept.evaluation.trust import (
     area_under_risk,
     coverage_at_risk,
     orders_of_trust,
-    selective_document,
+    risk_coverage,
     selective_risks,
-    set_document,
+    set_measures,
 )
 
 
@@ -50,24 +51,25 @@ def test_the_document_has_areas_over_all_and_within_subjects() -> None:
     target = random.integers(0, 2, 120)
     second = np.clip(0.5 + 0.3 * (2 * target - 1) + random.normal(0, 0.35, 120), 0.01, 0.99)
     probabilities = np.stack([1 - second, second], axis=1)
-    held = selective_document(subject, target, probabilities, np.ones(120), least_quality=0.5, seed=0, n_bootstrap=200)
-    rule = held["confidence"]
-    assert rule["risk"][-1] == pytest.approx(np.mean(probabilities.argmax(axis=1) != target))
-    assert rule["risk"][4] < rule["risk"][-1]
+    curves = risk_coverage(subject, target, probabilities, np.ones(120), 0.5, Bootstrap(0, 200))
+    rule = curves.confidence
+    assert rule is not None
+    assert rule.risk[-1] == pytest.approx(np.mean(probabilities.argmax(axis=1) != target))
+    assert rule.risk[4] < rule.risk[-1]
     within = [area_under_risk(selective_risks(w, t)) for w, t in (
         ((probabilities.argmax(axis=1) != target)[subject == s], probabilities.max(axis=1)[subject == s]) for s in "ABC"
     )]  # fmt: skip
-    assert rule["aurc_over_subjects"]["mean"] == pytest.approx(np.mean(within))
-    assert held["gated"] == rule  # every signal is good here
-    assert len(held["coverage"]) == len(rule["risk"]) == 20
+    assert rule.aurc_over_subjects.mean == pytest.approx(np.mean(within))
+    assert curves.gated == rule  # every signal is good here
+    assert len(curves.coverage) == len(rule.risk) == 20
 
 
 def test_sets_are_counted_per_subject_and_abstain_unless_they_are_one_class() -> None:
     subject = np.array(["A", "A", "A", "A", "B", "B"])
     target = np.array([0, 0, 1, 1, 0, 1])
     sets = np.array([[1, 0], [1, 1], [1, 0], [0, 0], [1, 0], [0, 1]], dtype=bool)
-    held = set_document(subject, target, sets, ("rest", "stress"), target_coverage=0.9, seed=0, n_bootstrap=200)
-    assert held["coverage"]["mean"] == pytest.approx((0.5 + 1.0) / 2)
+    held = set_measures(subject, target, sets, ("rest", "stress"), Bootstrap(0, 200))
+    assert held["coverage"].mean == pytest.approx((0.5 + 1.0) / 2)
     assert held["coverage_of_windows"] == pytest.approx(4 / 6)
     assert (held["worst_subject"], held["mean_size"]) == (0.5, pytest.approx(1.0))
     assert (held["answered"], held["abstained"], held["empty"]) == pytest.approx((4 / 6, 2 / 6, 1 / 6))

@@ -19,7 +19,7 @@ from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 from biopercept.training.engine import Engine
 from biopercept.training.pretext import PretrainingSettings
-from biopercept.training.pretraining import pretrain, save_pretrained, unlabelled_inputs
+from biopercept.training.pretraining import PretrainingRequest, pretrain, save_pretrained, unlabelled_inputs
 from biopercept.training.settings import FitSettings, TrainingSettings
 
 SMALL = PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2)
@@ -43,14 +43,9 @@ def pretrained(made: ModuleType, folder: Path, study: str, subjects: list[str], 
         recordings, NormalisationSettings(), TokenSettings(), length_seconds=made.LENGTH, step_seconds=made.STEP,
         feature_names=made.FEATURES,
     )  # fmt: skip
-    done = pretrain(
-        [inputs], tokens=TokenSettings(), model=SMALL, settings=BRIEF, engine=Engine(torch.device("cpu")), seed=seed
-    )
+    pretraining = PretrainingRequest((inputs,), TokenSettings(), SMALL, BRIEF, Engine(torch.device("cpu")), seed)
     row = {"study": study, "store": "0" * 64, "subjects": subjects, "n_windows": 1, "prepare": {}}
-    save_pretrained(
-        done, folder, tokens=TokenSettings(), model=SMALL, normalisation=NormalisationSettings(), settings=BRIEF,
-        studies=[row], seed=seed,
-    )  # fmt: skip
+    save_pretrained(pretrain(pretraining), pretraining, [row], folder, seed=seed)
     return str(folder)
 
 

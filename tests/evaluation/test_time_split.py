@@ -23,13 +23,13 @@ from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.evaluation.time_split import TimePlan, plan_in_time
 from biopercept.model.biosignals import PerceiverSettings
-from biopercept.report.methods import methods_text
+from biopercept.report.scores import methods_text
 from biopercept.results.cross_validation import load_cross_validation
 from biopercept.store.prepared import PreparedRecording
 from biopercept.store.reading import open_store
 from biopercept.training.adaptation import PersonalisationSettings
 from biopercept.training.engine import engine_for
-from biopercept.training.final import Provenance, train_final
+from biopercept.training.final import Provenance, TrainingRequest, train
 from biopercept.training.loop import FitRequest
 from biopercept.training.objective import predict_windows
 from biopercept.training.pretext import PretrainingSettings
@@ -64,7 +64,7 @@ def trained(store: Path, folder: Path, **changes: object) -> Path:
         asked = EvaluationRequest(store, fit=SMALL, **changes)
         plan = plan_evaluation(opened, asked, needs_folds=False)
         origin = Provenance(opened.name, plan.store_fingerprint, dict(opened.settings), ("eda",))
-        train_final(plan.inputs, plan.task, plan.normalisation, SMALL, origin, folder, device="cpu")
+        train(TrainingRequest(plan.inputs, SMALL, origin, device="cpu"), folder)
     return folder
 
 
@@ -174,8 +174,8 @@ def answers(made: ModuleType, folder: Path, name: str, mode: str, fit: FitSettin
             told.append(
                 (
                     windows.onset[rows].tolist(),
-                    fitted.probabilities(rows),
-                    fitted.probabilities(windows.rows_of(fold.test)),
+                    fitted.predict(rows),
+                    fitted.predict(windows.rows_of(fold.test)),
                 )
             )
     for first, second in zip(told[:2], told[2:], strict=True):
@@ -346,7 +346,7 @@ def test_a_model_of_another_question_is_refused(made: ModuleType, store: Path, m
     other = made.store(tmp_path / "made.h5", made.study(3), task=made.LEVEL)
     start = {"start_from": str(model)}
     with pytest.raises(
-        SettingsError, match="tells rest, stress and this task has low, middle, high; they must be the same "
+        SettingsError, match="predicts rest, stress and this task has low, middle, high; they must be the same "
     ):
         cross_validate(request(other, "perceiver-io", fit=start), tmp_path / "cv")
     chosen = {"normalisation": NormalisationSettings("global"), "is_normalisation_chosen": True}

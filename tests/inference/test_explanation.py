@@ -7,7 +7,7 @@ import pytest
 import torch
 from made_inputs import OPEN, SMALL, VOCABULARY, Classifier, inputs
 
-from biopercept.inference.explanation import explain
+from biopercept.inference.explanation import attention_map
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.model.token_inputs import TokenInputs
 
@@ -31,32 +31,30 @@ def partly_absent() -> TokenInputs:
 
 
 def test_shares_sum_to_one_over_real_tokens_and_absent_ones_have_none(network: BiosignalPerceiver) -> None:
-    found = explain(network, partly_absent())
+    found = attention_map(network, partly_absent())
     np.testing.assert_allclose(found.weights.sum(1), [1, 1, 0], atol=1e-12)
     assert (found.weights[~found.is_real] == 0).all()
     assert (found.weights[found.is_real] > 0).all()
     edges = np.arange(0.0, 31.0, 10.0)
     for shares in (
-        found.by_modality()[1],
-        found.by_channel()[1],
-        found.by_sensor()[1],
+        *(np.column_stack(list(found.by_name(n).values())) for n in (found.modality, found.channel, found.sensor)),
         np.column_stack(found.by_time(edges)),
     ):
         np.testing.assert_allclose(shares.sum(1), [1, 1, 0], atol=1e-12)
 
 
 def test_names_and_times_are_those_of_the_tokens(network: BiosignalPerceiver) -> None:
-    found = explain(network, inputs())
+    found = attention_map(network, inputs())
     assert found.modality == ("eda",) * 12 + ("temp",) * 3 + ("features",)
     assert found.channel == ("eda 1",) * 6 + ("eda 2",) * 6 + ("temp 1",) * 3 + ("heart",)
     assert found.sensor == ("eda",) * 12 + ("temp",) * 3 + ("ecg",)
     assert found.seconds[0, :13].tolist() == [*np.arange(2.5, 30, 5.0)] * 2 + [5.0]
     assert np.isnan(found.seconds[:, -1]).all()
-    assert found.by_channel()[0] == ("eda 1", "eda 2", "temp 1", "heart")
+    assert tuple(found.by_name(found.channel)) == ("eda 1", "eda 2", "temp 1", "heart")
 
 
 def test_time_counts_where_the_centre_of_a_token_lies(network: BiosignalPerceiver) -> None:
-    found = explain(network, inputs())
+    found = attention_map(network, inputs())
     shares, timeless = found.by_time(np.array([0.0, 5.0, 30.0]))
     np.testing.assert_allclose(shares[:, 0], found.weights[:, 0] + found.weights[:, 6])  # 5.0 s belongs to the next
     np.testing.assert_allclose(timeless, found.weights[:, -1])
@@ -68,7 +66,7 @@ def test_the_map_is_the_product_of_the_weights_that_gave_the_answer(network: Bio
     for latent in range(6):
         planted[:, :, latent, latent] = 1.0
     network.core.input_attention = lambda tokens, mask: planted  # type: ignore[method-assign]
-    found = explain(network, inputs())
+    found = attention_map(network, inputs())
     tokens, mask = network.fusion(inputs())
     asked = network.core.decoder.weights(network.queries(), network.core.encode(tokens, mask)).mean(1)[:, 0]
     np.testing.assert_allclose(found.weights[:, :6], asked.detach(), atol=1e-6)

@@ -16,8 +16,8 @@ from biopercept.errors import CheckpointError, SettingsError
 from biopercept.inference import onnx_export
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
-from biopercept.training.checkpoint import DESCRIPTION, Checkpoint, load_checkpoint, write_model_folder
-from biopercept.training.final import Provenance, train_final
+from biopercept.training.checkpoint import DESCRIPTION, Checkpoint, load_model, write_model_folder
+from biopercept.training.final import Provenance, TrainingRequest, train
 from biopercept.training.settings import FitSettings, TrainingSettings
 
 
@@ -34,11 +34,8 @@ def _trained(made: ModuleType, folder: Path, tokens: TokenSettings | None = None
         training=TrainingSettings(n_epochs=1, batch_size=32),
     )
     prepare = {"windows": {"length_seconds": made.LENGTH, "step_seconds": made.STEP}, "cleaning": {}}
-    normalisation = NormalisationSettings()
-    train_final(
-        WindowInputs(windows, normalisation, made.STEP), made.TASK, normalisation, fit,
-        Provenance("made", "0" * 64, prepare, ("eda",)), folder, device="cpu",
-    )  # fmt: skip
+    inputs = WindowInputs(windows, NormalisationSettings(), made.STEP)
+    train(TrainingRequest(inputs, fit, Provenance("made", "0" * 64, prepare, ("eda",)), device="cpu"), folder)
     return folder
 
 
@@ -60,7 +57,7 @@ def test_the_command_writes_a_file_that_answers_as_the_network_at_other_sizes(
     held = {row.key: row.value for row in onnx.load(str(path)).metadata_props}
     assert json.loads(held["classes"]) == ["rest", "stress"]
     assert json.loads(held["patch_samples"]) == {"eda": 20, "heart_rate": 20}
-    checkpoint = load_checkpoint(model)
+    checkpoint = load_model(model)
     checkpoint.network.heads[0].bias.data += 0.01  # the check notices a file of other weights
     assert onnx_export.check_export(checkpoint, path, ("eda", "heart_rate")) > 0.005
 
@@ -70,7 +67,7 @@ def test_other_codes_patches_and_latents_are_saved_loaded_and_exported(
     made: ModuleType, tmp_path: Path, time_code: str
 ) -> None:
     tokens = TokenSettings(time_code=time_code, patch_embedding="convolutional")
-    checkpoint = load_checkpoint(_trained(made, tmp_path / "model", tokens, rotary_latents=True))
+    checkpoint = load_model(_trained(made, tmp_path / "model", tokens, rotary_latents=True))
     assert checkpoint.tokens == tokens
     assert checkpoint.model.rotary_latents
     for name in ("onnx", "onnxscript", "onnxruntime"):
@@ -87,16 +84,16 @@ def test_a_model_saved_before_the_settings_existed_is_the_default_one(model: Pat
         description[section] = {k: v for k, v in description[section].items() if k not in new}
     del description["description_sha256"]
     old = tmp_path / "old"
-    write_model_folder(old, load_checkpoint(model).network.state_dict(), description, "card")
-    assert load_checkpoint(old).tokens == load_checkpoint(model).tokens
-    assert load_checkpoint(old).model == load_checkpoint(model).model
+    write_model_folder(old, load_model(model).network.state_dict(), description, "card")
+    assert load_model(old).tokens == load_model(model).tokens
+    assert load_model(old).model == load_model(model).model
 
 
 def test_what_the_model_was_not_trained_with_is_refused(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx_export, "_refuse_without_extra", lambda *names: None)
-    checkpoint: Checkpoint = load_checkpoint(model)
+    checkpoint: Checkpoint = load_model(model)
     with pytest.raises(CheckpointError, match="not trained with ecg; it reads eda, heart_rate, tonic"):
         onnx_export.export_onnx(checkpoint, tmp_path / "a.onnx", ("ecg",))
 
@@ -108,4 +105,4 @@ def test_without_the_extra_the_command_says_how_to_get_it(
     with pytest.raises(
         SettingsError, match=r"needs onnx and onnxscript; install them with: pip install 'biopercept\[onnx\]'"
     ):
-        onnx_export.export_onnx(load_checkpoint(model), tmp_path / "a.onnx")
+        onnx_export.export_onnx(load_model(model), tmp_path / "a.onnx")

@@ -15,14 +15,15 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows
 from biopercept.errors import CheckpointError, RecordingError
-from biopercept.inference.prediction import IN_REFERENCE, NO_SIGNAL, Truth, predict_recording
-from biopercept.inference.prediction_files import write_prediction
+from biopercept.inference.prediction import IN_REFERENCE, NO_SIGNAL, predict
+from biopercept.inference.prediction_files import write_predictions
+from biopercept.inference.sources import Truth
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.recording import Interval, RecordingLabels
 from biopercept.training.calibration import CalibrationSettings
-from biopercept.training.checkpoint import CARD, DESCRIPTION, WEIGHTS, Checkpoint, load_checkpoint
+from biopercept.training.checkpoint import CARD, DESCRIPTION, WEIGHTS, Checkpoint, load_model
 from biopercept.training.engine import Engine
-from biopercept.training.final import Provenance, measured_modalities, train_final
+from biopercept.training.final import Provenance, TrainingRequest, measured_modalities, train
 from biopercept.training.settings import FitSettings, TrainingSettings
 
 ENGINE = Engine(torch.device("cpu"))
@@ -45,8 +46,9 @@ def trained(
     prepare = {"windows": {"length_seconds": made.LENGTH, "step_seconds": made.STEP}, "cleaning": {}}
     provenance = Provenance("made", "0" * 64, prepare, measured_modalities(recordings))
     inputs = WindowInputs(windows, normalisation, made.STEP)
-    train_final(inputs, made.TASK, normalisation, SETTINGS, provenance, folder, device="cpu", calibrating=calibrating)
-    return load_checkpoint(folder)
+    calibrating = calibrating or CalibrationSettings()
+    train(TrainingRequest(inputs, SETTINGS, provenance, device="cpu", calibrating=calibrating), folder)
+    return load_model(folder)
 
 
 @pytest.fixture(scope="module")
@@ -60,25 +62,24 @@ def test_a_new_subjects_stress_is_recognised_and_a_second_load_answers_the_same(
     held = made.recording("NEW", seed=5)
     intervals = tuple(Interval(60.0 * i, 60.0, label) for i, label in enumerate(made.STAGES))
     first, second = (
-        predict_recording(load_checkpoint(model), held, ENGINE, truth=Truth(RecordingLabels(intervals)))
-        for _ in range(2)
+        predict(load_model(model), held, ENGINE, truth=Truth(RecordingLabels(intervals))) for _ in range(2)
     )
-    assert np.array_equal(first.probabilities, second.probabilities)
-    known = [i for i, label in enumerate(first.label) if label]
+    assert np.array_equal(first.only.values, second.only.values)
+    known = [i for i, label in enumerate(first.only.label) if label]
     assert len(known) > 15
-    assert np.mean([first.predicted[i] == first.label[i] for i in known]) > 0.75
+    assert np.mean([first.only.predicted[i] == first.only.label[i] for i in known]) > 0.75
 
 
 def test_answers_do_not_depend_on_what_comes_later_in_the_recording(made: ModuleType, model: Path) -> None:
-    checkpoint = load_checkpoint(model)
+    checkpoint = load_model(model)
     held, changed = made.recording("NEW", seed=5), made.recording("NEW", seed=5)
     for samples in changed.samples.values():
         samples[:, int(200 * made.RATE) :] += 9.0
     changed.windows.features[changed.windows.onset + made.LENGTH > 200] += 9.0
-    one, other = (predict_recording(checkpoint, r, ENGINE) for r in (held, changed))
+    one, other = (predict(checkpoint, r, ENGINE) for r in (held, changed))
     early = one.onset + made.LENGTH <= 200
-    np.testing.assert_allclose(one.probabilities[early], other.probabilities[early], atol=1e-6)
-    assert not np.allclose(one.probabilities[~early], other.probabilities[~early], atol=1e-3)
+    np.testing.assert_allclose(one.only.values[early], other.only.values[early], atol=1e-6)
+    assert not np.allclose(one.only.values[~early], other.only.values[~early], atol=1e-3)
 
 
 def test_a_window_without_any_signal_is_withheld_with_the_reason(made: ModuleType, model: Path) -> None:
@@ -88,18 +89,18 @@ def test_a_window_without_any_signal_is_withheld_with_the_reason(made: ModuleTyp
         held.masks[name][:, gap] = False
         held.samples[name][:, gap] = 0
     held.windows.features[(held.windows.onset >= 100) & (held.windows.onset + made.LENGTH <= 160)] = np.nan
-    found = predict_recording(load_checkpoint(model), held, ENGINE)
+    found = predict(load_model(model), held, ENGINE)
     inside = (found.onset >= 100) & (found.onset + made.LENGTH <= 160)
-    assert [bool(r) for r in found.reason] == inside.tolist()
-    assert set(np.array(found.reason)[inside]) == {NO_SIGNAL}
-    assert np.isnan(found.probabilities[inside]).all()
-    assert np.isfinite(found.probabilities[~inside]).all()
+    assert [bool(r) for r in found.only.reason] == inside.tolist()
+    assert set(np.array(found.only.reason)[inside]) == {NO_SIGNAL}
+    assert np.isnan(found.only.values[inside]).all()
+    assert np.isfinite(found.only.values[~inside]).all()
 
 
 def test_the_reference_stretch_is_withheld(made: ModuleType, tmp_path: Path) -> None:
     checkpoint = trained(made, tmp_path / "m", "reference")
-    found = predict_recording(checkpoint, made.recording("NEW", seed=5), ENGINE)
-    assert [r == IN_REFERENCE for r in found.reason] == (found.onset < 40.0).tolist()
+    found = predict(checkpoint, made.recording("NEW", seed=5), ENGINE)
+    assert [r == IN_REFERENCE for r in found.only.reason] == (found.onset < 40.0).tolist()
 
 
 def test_a_model_that_knows_sessions_reads_the_recordings_before(made: ModuleType, tmp_path: Path) -> None:
@@ -107,35 +108,35 @@ def test_a_model_that_knows_sessions_reads_the_recordings_before(made: ModuleTyp
     first, second = (replace(made.recording("NEW", seed=k), recording=f"part{k}", place=k) for k in (0, 1))
     higher = replace(made.recording("NEW", seed=0, offset=20.0), recording="part0", place=0)
     alone, after, after_higher = (
-        predict_recording(checkpoint, second, ENGINE, before=before) for before in ((), (first,), (higher,))
+        predict(checkpoint, second, ENGINE, before=before) for before in ((), (first,), (higher,))
     )
     assert alone.onset.tolist() == after.onset.tolist()
-    assert not np.allclose(alone.probabilities, after.probabilities, atol=1e-3)
-    assert not np.allclose(after_higher.probabilities, after.probabilities, atol=1e-3)
+    assert not np.allclose(alone.only.values, after.only.values, atol=1e-3)
+    assert not np.allclose(after_higher.only.values, after.only.values, atol=1e-3)
 
 
 def test_part_of_the_sensors_is_enough_and_a_stranger_to_all_is_refused(made: ModuleType, model: Path) -> None:
-    checkpoint = load_checkpoint(model)
+    checkpoint = load_model(model)
     checkpoint.training["modalities"] = ["eda", "ecg"]
-    found = predict_recording(checkpoint, made.recording("NEW", seed=5, missing=("heart_rate",)), ENGINE)
+    found = predict(checkpoint, made.recording("NEW", seed=5, missing=("heart_rate",)), ENGINE)
     assert found.used == ("eda",)
-    assert np.isfinite(found.probabilities).all()
+    assert np.isfinite(found.only.values).all()
     checkpoint.training["modalities"] = ["eeg"]
     with pytest.raises(
         RecordingError, match="NEW__protocol has eda and the model was trained with eeg; they share none"
     ):
-        predict_recording(checkpoint, made.recording("NEW", seed=5), ENGINE)
+        predict(checkpoint, made.recording("NEW", seed=5), ENGINE)
 
 
 def test_the_table_reads_back_and_holds_every_window(made: ModuleType, model: Path, tmp_path: Path) -> None:
-    found = predict_recording(load_checkpoint(model), made.recording("NEW", seed=5), ENGINE)
-    path = write_prediction(found, tmp_path, "model")
+    found = predict(load_model(model), made.recording("NEW", seed=5), ENGINE)
+    path = write_predictions(found, "stress", tmp_path, "model")
     lines = [line.split("\t") for line in path.read_text().splitlines()]
     assert lines[0] == [
         "onset", "duration", "predicted", "probability_rest", "probability_stress", "quality", "reason", "label",
     ]  # fmt: skip
     assert len(lines) - 1 == len(found.onset) == 35
-    assert [row[2] for row in lines[1:]] == list(found.predicted)
+    assert [row[2] for row in lines[1:]] == list(found.only.predicted)
     assert json.loads(path.with_suffix(".json").read_text())["participant_id"] == "NEW"
 
 
@@ -148,7 +149,7 @@ def test_a_flipped_bit_in_the_weights_is_an_error(made: ModuleType, tmp_path: Pa
     content[position] ^= 1
     (copy / WEIGHTS).write_bytes(content)
     with pytest.raises(CheckpointError, match=r"weights\.safetensors in .*copy is damaged"):
-        load_checkpoint(copy)
+        load_model(copy)
 
 
 def test_a_changed_number_in_the_description_is_an_error(tmp_path: Path, model: Path) -> None:
@@ -159,13 +160,20 @@ def test_a_changed_number_in_the_description_is_an_error(tmp_path: Path, model: 
     description["population"]["signals"]["eda/EDA"][0] += 1e-9
     (copy / DESCRIPTION).write_text(json.dumps(description))
     with pytest.raises(CheckpointError, match=r"model\.json in .*copy is damaged or was edited"):
-        load_checkpoint(copy)
+        load_model(copy)
 
 
 def test_a_model_is_three_files_without_pickle_and_its_card_says_what_it_is_for(model: Path) -> None:
     assert sorted(p.name for p in model.iterdir()) == sorted([WEIGHTS, DESCRIPTION, CARD])
     card = (model / CARD).read_text()
-    for words in ("Intended use", "no medical device", "Not evaluated", "rest", "stress", "normalisation ladder"):
+    for words in (
+        "Intended use",
+        "no medical device",
+        "Not evaluated",
+        "rest",
+        "stress",
+        "scaled by the normalisation",
+    ):
         assert words in card
 
 
@@ -180,10 +188,10 @@ def test_a_model_is_three_files_without_pickle_and_its_card_says_what_it_is_for(
 def test_another_programs_or_a_newer_model_is_refused(tmp_path: Path, content: str, sentence: str) -> None:
     (tmp_path / DESCRIPTION).write_text(content)
     with pytest.raises(CheckpointError, match=sentence):
-        load_checkpoint(tmp_path)
+        load_model(tmp_path)
 
 
-@pytest.mark.parametrize("lost", ["weights_sha256", "task", "prepare", "training", "population"])
+@pytest.mark.parametrize("lost", ["weights_sha256", "tasks", "prepare", "training", "population"])
 def test_a_description_that_lacks_a_part_is_a_sentence(model: Path, tmp_path: Path, lost: str) -> None:
     import shutil
 
@@ -192,14 +200,14 @@ def test_a_description_that_lacks_a_part_is_a_sentence(model: Path, tmp_path: Pa
     for broken in ({**description, lost: {}}, {k: v for k, v in description.items() if k != lost}):
         (copy / DESCRIPTION).write_text(json.dumps(broken))
         with pytest.raises(CheckpointError, match="train the model again"):
-            load_checkpoint(copy)
+            load_model(copy)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"is not a model: it has no model\.json; give the folder that train wrote"
     ):
-        load_checkpoint(tmp_path)
+        load_model(tmp_path)
 
 
 def test_a_model_keeps_its_calibration_and_predict_applies_it(made: ModuleType, model: Path, tmp_path: Path) -> None:
@@ -211,10 +219,10 @@ def test_a_model_keeps_its_calibration_and_predict_applies_it(made: ModuleType, 
     )  # fmt: skip
     assert held["subjects"] == [f"P{i:02d}" for i in range(1, 7)]
     assert checkpoint.calibration is not None and checkpoint.calibration.threshold == held["threshold"]
-    plain = predict_recording(load_checkpoint(model), made.recording("NEW", seed=5), ENGINE)
-    found = predict_recording(checkpoint, made.recording("NEW", seed=5), ENGINE)
-    np.testing.assert_allclose(found.probabilities, checkpoint.calibration.apply(plain.probabilities), atol=1e-9)
-    assert not np.allclose(found.probabilities, plain.probabilities, atol=1e-4)
+    plain = predict(load_model(model), made.recording("NEW", seed=5), ENGINE)
+    found = predict(checkpoint, made.recording("NEW", seed=5), ENGINE)
+    np.testing.assert_allclose(found.only.values, checkpoint.calibration.apply(plain.only.values), atol=1e-9)
+    assert not np.allclose(found.only.values, plain.only.values, atol=1e-4)
     assert "calibrated by temperature" in (tmp_path / "m" / CARD).read_text()
     assert "None: read a probability as a score" in (model / CARD).read_text()
 
@@ -222,21 +230,21 @@ def test_a_model_keeps_its_calibration_and_predict_applies_it(made: ModuleType, 
 def test_a_set_that_is_not_one_class_is_an_abstention_with_its_probabilities(made: ModuleType, tmp_path: Path) -> None:
     checkpoint = trained(made, tmp_path / "m", calibrating=CalibrationSettings(n_folds=3, coverage=0.8))
     assert checkpoint.calibration is not None
-    plain = predict_recording(replace(checkpoint, calibration=None), made.recording("NEW", seed=5), ENGINE)
-    middle = float(np.median(plain.probabilities.max(axis=1)))  # below it both classes are in the set
+    plain = predict(replace(checkpoint, calibration=None), made.recording("NEW", seed=5), ENGINE)
+    middle = float(np.median(plain.only.values.max(axis=1)))  # below it both classes are in the set
     wide = replace(checkpoint, calibration=replace(checkpoint.calibration, threshold=middle))
-    found = predict_recording(wide, made.recording("NEW", seed=5), ENGINE)
-    unsure = plain.probabilities.max(axis=1) <= middle
+    found = predict(wide, made.recording("NEW", seed=5), ENGINE)
+    unsure = plain.only.values.max(axis=1) <= middle
     assert unsure.any() and not unsure.all()
-    assert [not name for name in found.predicted] == unsure.tolist()
-    assert {found.reason[i] for i in np.flatnonzero(unsure)} == {"undecided between rest | stress at 80% coverage"}
-    assert np.array_equal(found.probabilities, plain.probabilities)
-    lines = write_prediction(found, tmp_path, "model").read_text().splitlines()
+    assert [not name for name in found.only.predicted] == unsure.tolist()
+    assert {found.only.reason[i] for i in np.flatnonzero(unsure)} == {"undecided between rest | stress at 80% coverage"}
+    assert np.array_equal(found.only.values, plain.only.values)
+    lines = write_predictions(found, "stress", tmp_path, "model").read_text().splitlines()
     assert lines[0].split("\t")[-1] == "prediction_set"
-    assert [line.split("\t")[-1] for line in lines[1:]] == list(found.sets)
+    assert [line.split("\t")[-1] for line in lines[1:]] == list(found.only.sets)
     narrow = replace(checkpoint, calibration=replace(checkpoint.calibration, threshold=0.0))
-    empty = predict_recording(narrow, made.recording("NEW", seed=5), ENGINE)
-    assert set(empty.reason) == {"undecided: no class is likely enough at 80% coverage"}
+    empty = predict(narrow, made.recording("NEW", seed=5), ENGINE)
+    assert set(empty.only.reason) == {"undecided: no class is likely enough at 80% coverage"}
 
 
 def test_a_damaged_calibration_is_an_error_of_the_model(made: ModuleType, tmp_path: Path) -> None:
@@ -248,4 +256,4 @@ def test_a_damaged_calibration_is_an_error_of_the_model(made: ModuleType, tmp_pa
     held["calibration"]["temperature"] = -1
     path.write_text(json.dumps({**held, "description_sha256": _description_hash(held)}))
     with pytest.raises(CheckpointError, match="the calibration is damaged"):
-        load_checkpoint(tmp_path / "m")
+        load_model(tmp_path / "m")

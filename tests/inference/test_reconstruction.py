@@ -12,7 +12,7 @@ import torch
 
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.errors import CheckpointError, RecordingError
-from biopercept.inference.reconstruction import GeneratedSignal, generate_signal, told_signal
+from biopercept.inference.reconstruction import ReconstructedSignal, reconstruct, reconstruct_prepared
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
@@ -25,7 +25,8 @@ from biopercept.training.engine import Engine
 from biopercept.training.pretext import PretrainingSettings
 from biopercept.training.pretraining import (
     PretrainedModel,
-    load_pretrained_model,
+    PretrainingRequest,
+    load_pretrained,
     pretrain,
     save_pretrained,
     unlabelled_inputs,
@@ -60,14 +61,16 @@ def model(made: ModuleType) -> PretrainedModel:
         recordings, CAUSAL, TOKENS, length_seconds=made.LENGTH, step_seconds=made.STEP, feature_names=made.FEATURES
     )
     settings = PretrainingSettings(n_epochs=35, batch_size=32, learning_rate=5e-3, sensor_masking=0.8)
-    network = pretrain([inputs], tokens=TOKENS, model=CALM, settings=settings, engine=ENGINE, seed=0).network
+    network = pretrain(PretrainingRequest((inputs,), TOKENS, CALM, settings, ENGINE, 0)).network
     prepare = {"windows": {"length_seconds": made.LENGTH, "step_seconds": made.STEP}}
     population = inputs.fit(inputs.windows.subjects)
     return PretrainedModel(network, settings.objective, TOKENS, CAUSAL, "made", prepare, population)
 
 
-def told(made: ModuleType, model: PretrainedModel, recording: PreparedRecording, what: str = "eda") -> GeneratedSignal:
-    return told_signal(model, recording, what, ENGINE, feature_names=made.FEATURES)
+def told(
+    made: ModuleType, model: PretrainedModel, recording: PreparedRecording, what: str = "eda"
+) -> ReconstructedSignal:
+    return reconstruct_prepared(model, recording, what, ENGINE, feature_names=made.FEATURES)
 
 
 @pytest.mark.parametrize(("missing", "level"), [((), "recording"), (("EDA",), "training subjects")])
@@ -76,7 +79,7 @@ def test_a_signal_is_told_in_its_unit_and_time_whether_or_not_it_was_measured(
 ) -> None:
     found = told(made, model, wavy(made, 6, missing))
     wave = wave_of(made, 6)
-    assert (found.unit, found.channels, found.level_of, found.told_from) == ("uS", ("EDA",), level, ("ecg",))
+    assert (found.unit, found.channels, found.level_of, found.sensors) == ("uS", ("EDA",), level, ("ecg",))
     assert np.array_equal(found.times, np.arange(len(wave)) / 4.0)
     assert found.values.shape == (1, len(wave))
     settled = slice(400, None)  # the causal scale has settled
@@ -96,11 +99,11 @@ def test_nothing_of_the_hidden_sensor_is_read(made: ModuleType, model: Pretraine
 
 
 def test_what_cannot_be_told_is_said(made: ModuleType, model: PretrainedModel) -> None:
-    with pytest.raises(CheckpointError, match=r"has not learnt to tell 'eeg'; it knows eda, heart_rate"):
+    with pytest.raises(CheckpointError, match=r"has not learnt to reconstruct 'eeg'; it knows eda, heart_rate"):
         told(made, model, wavy(made, 6), "eeg")
-    with pytest.raises(RecordingError, match=r"P06__protocol has eda; nothing is left to tell eda from"):
+    with pytest.raises(RecordingError, match=r"P06__protocol has eda; nothing is left to reconstruct eda from"):
         told(made, model, wavy(made, 6, ("heart_rate",)))
-    with pytest.raises(CheckpointError, match=r"objective 'alignment', which does not teach it to tell signals"):
+    with pytest.raises(CheckpointError, match=r"objective 'alignment', which does not teach it to reconstruct signals"):
         told(made, replace(model, objective="alignment"), wavy(made, 6))
 
 
@@ -115,20 +118,21 @@ def test_a_folder_and_a_recording_as_loaded_are_all_it_takes(tmp_path: Path) -> 
         )
         small = PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2)
         brief = PretrainingSettings(n_epochs=1, batch_size=16, n_queries=4)
-        done = pretrain([inputs], tokens=TOKENS, model=small, settings=brief, engine=ENGINE, seed=0)
+        request = PretrainingRequest((inputs,), TOKENS, small, brief, ENGINE, 0)
+        done = pretrain(request)
         population = inputs.fit(inputs.windows.subjects)
         row = {"study": "sample", "store": "0" * 64, "subjects": ["S01"], "n_windows": 1, "prepare": asdict(prepare)}
-        keep = {"tokens": TOKENS, "model": small, "normalisation": CAUSAL, "settings": brief, "seed": 0}
-        save_pretrained(done, tmp_path / "pre", studies=[{**row, "population": population.to_json()}], **keep)
-        found = generate_signal(tmp_path / "pre", recording, "heart_rate")
-        save_pretrained(done, tmp_path / "old", studies=[row], **keep)
+        kept = [{**row, "population": population.to_json()}]
+        save_pretrained(done, request, kept, tmp_path / "pre", seed=0)
+        found = reconstruct(tmp_path / "pre", recording, "heart_rate")
+        save_pretrained(done, request, [row], tmp_path / "old", seed=0)
     assert (found.unit, found.level_of) == ("bpm", "recording")
-    assert "ecg" not in found.told_from
+    assert "ecg" not in found.sensors
     assert np.isfinite(found.values).mean() > 0.9
-    model = load_pretrained_model(tmp_path / "pre", "sample")
-    again = told_signal(model, prepared, "heart_rate", ENGINE, feature_names=FEATURE_NAMES)
+    model = load_pretrained(tmp_path / "pre", "sample")
+    again = reconstruct_prepared(model, prepared, "heart_rate", ENGINE, feature_names=FEATURE_NAMES)
     assert np.array_equal(again.values, found.values, equal_nan=True)
     with pytest.raises(CheckpointError, match="was not pretrained on 'other'; it was on sample"):
-        load_pretrained_model(tmp_path / "pre", "other")
+        load_pretrained(tmp_path / "pre", "other")
     with pytest.raises(CheckpointError, match="does not keep the scale of its studies; pretrain the network again"):
-        load_pretrained_model(tmp_path / "old")
+        load_pretrained(tmp_path / "old")

@@ -14,13 +14,15 @@ import torch
 
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
-from biopercept.inference.prediction import Truth, predict_tasks, predict_times, read_for, require_dense
-from biopercept.inference.prediction_files import number_row, write_numbers, write_trace
+from biopercept.inference.prediction import predict, predict_times, read_for, require_dense
+from biopercept.inference.prediction_files import summary_row, write_predictions
+from biopercept.inference.sources import Truth
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.store.reading import open_store
-from biopercept.training.checkpoint import DESCRIPTION, TaskCheckpoint, load_checkpoint, load_model, load_start
+from biopercept.training.adaptation import load_starting_model
+from biopercept.training.checkpoint import DESCRIPTION, load_model, load_start
 from biopercept.training.engine import Engine
-from biopercept.training.final import Provenance, measured_modalities, train_tasks
+from biopercept.training.final import Provenance, TrainingRequest, measured_modalities, train
 from biopercept.training.settings import FitSettings, TrainingSettings
 
 ENGINE = Engine(torch.device("cpu"))
@@ -38,7 +40,7 @@ def trained(made: ModuleType, folder: Path, task: str, settings: FitSettings = S
         provenance = Provenance(
             "made", plan.store_fingerprint, dict(opened.settings), measured_modalities(plan.windows.recordings)
         )
-        train_tasks(plan.inputs, plan.normalisation, settings, provenance, folder / "model", device="cpu")
+        train(TrainingRequest(plan.inputs, settings, provenance, device="cpu"), folder / "model")
     return folder / "model"
 
 
@@ -49,14 +51,28 @@ def model(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_new_subject_is_answered_in_classes_and_in_the_unit_of_the_column(made: ModuleType, model: Path) -> None:
     held = made.numbered([made.recording("NEW", seed=5)])[0]
-    first, second = (predict_tasks(load_model(model), held, ENGINE, truth=Truth(held.labels)) for _ in range(2))
-    stress, load = (found.windows for found in first)
-    assert np.array_equal(stress.probabilities, second[0].windows.probabilities)
-    assert np.array_equal(load.values, second[1].windows.values)
+    first, second = (predict(load_model(model), held, ENGINE, truth=Truth(held.labels)) for _ in range(2))
+    load = first.tasks["load"]
+    for name, predictions in first.tasks.items():
+        assert np.array_equal(predictions.values, second.tasks[name].values)
     known = np.isfinite(load.label)
     assert known.sum() > 15
-    assert np.abs(load.values - load.label)[known].mean() < 10  # always answering the mean errs by 15
+    assert np.abs(load.predicted - load.label)[known].mean() < 10  # always predicting the mean errs by 15
     assert load.values.max() > 50
+
+
+def test_predictions_are_a_table_of_their_windows(made: ModuleType, model: Path) -> None:
+    held = made.numbered([made.recording("NEW", seed=5)])[0]
+    predictions = predict(load_model(model), held, ENGINE, truth=Truth(held.labels))
+    frame = predictions.to_frame("stress")
+    columns = ["onset", "duration", "predicted", "probability_rest", "probability_stress", "quality", "reason", "label"]
+    assert list(frame.columns) == columns
+    assert np.array_equal(frame["probability_stress"], predictions.tasks["stress"].values[:, 1])
+    assert set(frame["predicted"]) <= {"rest", "stress"}
+    assert frame["duration"].unique().tolist() == [made.LENGTH]
+    numbers = predictions.to_frame("load")
+    assert np.array_equal(numbers["predicted"], predictions.tasks["load"].values[:, 0])
+    assert list(numbers.columns) == ["onset", "duration", "predicted", "quality", "reason", "label"]
 
 
 def test_single_times_follow_the_stretches_and_average_the_windows_that_hold_them(
@@ -64,25 +80,25 @@ def test_single_times_follow_the_stretches_and_average_the_windows_that_hold_the
 ) -> None:
     checkpoint = load_model(model)
     held = made.numbered([made.recording("NEW", seed=5)])[0]
-    stress, load = predict_tasks(checkpoint, held, ENGINE, truth=Truth(held.labels), every_seconds=2.0)
-    trace = stress.trace
+    predictions = predict(checkpoint, held, ENGINE, truth=Truth(held.labels), every_seconds=2.0)
+    trace = predictions.tasks["stress"].trace
     assert trace.onset.tolist() == [2.0 * k for k in range(180)]
-    assert np.allclose(trace.answers.sum(axis=1), 1, atol=1e-6)
+    assert np.allclose(trace.values.sum(axis=1), 1, atol=1e-6)
     assert trace.n_windows[:6].tolist() == [1, 1, 1, 1, 1, 2]
     is_stress = np.repeat([s == "stroop" for s in made.STAGES], 30)
     is_known = np.repeat([s != "break" for s in made.STAGES], 30)
-    right = (trace.answers[:, 1] > 0.5) == is_stress
+    right = (trace.values[:, 1] > 0.5) == is_stress
     assert right[is_known].mean() > 0.8
     read = read_for(checkpoint, held, ENGINE)
     by_hand = [
         predict_times(checkpoint.network, checkpoint.tasks, read.source, np.array([row]), np.array([[t]], np.float32))
         for row, t in ((0, 14.0), (1, 4.0))
     ]
-    for task, found in (("stress", stress), ("load", load)):
-        expected = np.mean([answers[task][0, 0] for answers in by_hand], axis=0)
-        np.testing.assert_allclose(found.trace.answers[7], expected, rtol=1e-4)
-    path = write_trace(trace, tmp_path, "model")
-    with path.open() as stream:
+    for task, found in predictions.tasks.items():
+        expected = np.mean([values[task][0, 0] for values in by_hand], axis=0)
+        np.testing.assert_allclose(found.trace.values[7], expected, rtol=1e-4)
+    write_predictions(predictions, "stress", tmp_path, "model")
+    with (tmp_path / f"{predictions.key}_trace.tsv").open() as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
     assert list(rows[0]) == ["onset", "probability_rest", "probability_stress", "n_windows"]
     assert float(rows[7]["onset"]) == 14.0
@@ -97,14 +113,15 @@ def test_windows_without_any_signal_are_withheld_and_take_no_part_in_a_trace(
         held.masks[name][:, gap] = False
         held.samples[name][:, gap] = 0
     held.windows.features[(held.windows.onset >= 100) & (held.windows.onset + made.LENGTH <= 160)] = np.nan
-    load = predict_tasks(load_model(model), held, ENGINE, every_seconds=5.0)[1]
-    inside = (load.windows.onset >= 100) & (load.windows.onset + made.LENGTH <= 160)
-    assert np.array_equal(np.isnan(load.windows.values), inside)
+    predictions = predict(load_model(model), held, ENGINE, every_seconds=5.0)
+    load = predictions.tasks["load"]
+    inside = (predictions.onset >= 100) & (predictions.onset + made.LENGTH <= 160)
+    assert np.array_equal(np.isnan(load.predicted), inside)
     assert not ((load.trace.onset > 111) & (load.trace.onset < 149)).any()
-    with write_numbers(load.windows, tmp_path, "model").open() as stream:
+    with write_predictions(predictions, "load", tmp_path, "model").open() as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
     assert [row["predicted"] == "" for row in rows] == inside.tolist()
-    assert number_row(load.windows)[4] == inside.sum()
+    assert summary_row(predictions, "load")[4] == inside.sum()
 
 
 def test_single_times_are_refused_of_a_model_that_was_not_trained_for_them(
@@ -112,24 +129,23 @@ def test_single_times_are_refused_of_a_model_that_was_not_trained_for_them(
 ) -> None:
     plain = replace(SETTINGS, training=TrainingSettings(n_epochs=1, batch_size=32))
     folder = trained(made, tmp_path, "level", plain)
-    sentence = r"model was not trained to answer at single times; train a model with --set training.dense_weight=1"
+    sentence = r"model was not trained to predict at single times; train a model with --set training.dense_weight=1"
     with pytest.raises(SettingsError, match=sentence):
-        require_dense(load_model(folder), folder, 1.0)
+        require_dense(load_model(folder), 1.0)
     with pytest.raises(SettingsError, match="--every is 0; it must be a positive number of seconds"):
-        require_dense(load_model(model), model, 0.0)
-    require_dense(load_model(model), model, 1.0)
+        require_dense(load_model(model), 0.0)
+    require_dense(load_model(model), 1.0)
     assert [task.kind for task in load_model(folder).tasks] == ["ordinal"]
-    found = predict_tasks(load_model(folder), made.recording("NEW", seed=5), ENGINE)[0].windows
-    assert found.probabilities.shape[1] == 3
-    assert np.allclose(found.probabilities.sum(axis=1), 1, atol=1e-6)
+    found = predict(load_model(folder), made.recording("NEW", seed=5), ENGINE).only
+    assert found.values.shape[1] == 3
+    assert np.allclose(found.values.sum(axis=1), 1, atol=1e-6)
 
 
 def test_where_one_classification_is_needed_and_where_a_description_was_edited_it_is_said(
     model: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(CheckpointError, match="here a model of one classification of whole windows is needed"):
-        load_checkpoint(model)
-    assert isinstance(load_model(model), TaskCheckpoint)
+        load_starting_model(model)
     copy = tmp_path / "edited"
     copy.mkdir()
     for path in model.iterdir():

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from biopercept.model.attention import MultiHeadAttention
+from biopercept.model.attention import AttentionWidths, MultiHeadAttention
 from biopercept.model.dropout import drop, hide_keys, random_hits
 
 
 @pytest.fixture
 def attention() -> MultiHeadAttention:
     torch.manual_seed(0)
-    made = MultiHeadAttention(10, 6, qk_width=12, v_width=9, output_width=7, n_heads=3)
+    made = MultiHeadAttention(AttentionWidths(10, 6, qk=12, v=9, output=7), n_heads=3)
     return made.double().eval()
 
 
@@ -93,8 +93,8 @@ def test_gradients_of_the_folded_way_equal_the_plain(attention: MultiHeadAttenti
 
 
 def test_folding_is_chosen_where_it_costs_less() -> None:
-    narrow = MultiHeadAttention(64, 64, qk_width=128, v_width=128, output_width=128, n_heads=4)
-    wide = MultiHeadAttention(64, 704, qk_width=128, v_width=128, output_width=128, n_heads=4)
+    narrow = MultiHeadAttention(AttentionWidths(64, 64, qk=128, v=128, output=128), n_heads=4)
+    wide = MultiHeadAttention(AttentionWidths(64, 704, qk=128, v=128, output=128), n_heads=4)
     assert narrow.prefers_folding(24)
     assert not wide.prefers_folding(64)
 
@@ -150,12 +150,12 @@ def test_heads_that_do_not_divide_a_width_are_refused() -> None:
     with pytest.raises(
         ValueError, match="5 attention heads do not divide the query/key width 12 and the value width 9"
     ):
-        MultiHeadAttention(10, 6, qk_width=12, v_width=9, output_width=7, n_heads=5)
+        MultiHeadAttention(AttentionWidths(10, 6, qk=12, v=9, output=7), n_heads=5)
 
 
 def test_self_attention_in_one_product_equals_three() -> None:
     torch.manual_seed(5)
-    attention = MultiHeadAttention(10, 10, qk_width=12, v_width=9, output_width=7, n_heads=3).double()
+    attention = MultiHeadAttention(AttentionWidths(10, 10, qk=12, v=9, output=7), n_heads=3).double()
     x = torch.randn(2, 5, 10, dtype=torch.float64)
     got = []
     for inputs in (x, x.clone()):  # the same array, or one that only equals it
@@ -170,5 +170,5 @@ def test_self_attention_in_one_product_equals_three() -> None:
 
 def test_folding_pays_for_its_size_at_equal_multiplications() -> None:
     # 4 heads x 64 latents over 64 channels: as many multiplications either way, but no keys and values to write.
-    attention = MultiHeadAttention(128, 64, qk_width=128, v_width=128, output_width=128, n_heads=4)
+    attention = MultiHeadAttention(AttentionWidths(128, 64, qk=128, v=128, output=128), n_heads=4)
     assert attention.prefers_folding(64)

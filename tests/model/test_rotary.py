@@ -11,7 +11,7 @@ import torch
 from made_inputs import OPEN, SMALL, VOCABULARY, Classifier, inputs
 
 from biopercept.errors import SettingsError
-from biopercept.model.attention import MultiHeadAttention
+from biopercept.model.attention import AttentionWidths, MultiHeadAttention
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.perceiver import CoreSettings, PerceiverIO
 from biopercept.model.time_codes import RotaryTime
@@ -19,7 +19,7 @@ from biopercept.model.time_codes import RotaryTime
 
 def _attention(n_latents: int = 6, seconds: float = 60.0) -> MultiHeadAttention:
     torch.manual_seed(0)
-    attention = MultiHeadAttention(8, 8, qk_width=8, v_width=8, output_width=8, n_heads=2)
+    attention = MultiHeadAttention(AttentionWidths.all(8), n_heads=2)
     attention.rotary = RotaryTime(n_latents, seconds, 4)
     return attention
 

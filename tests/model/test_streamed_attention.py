@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from biopercept.model import cpu_kernels, layers
-from biopercept.model.attention import MultiHeadAttention
+from biopercept.model.attention import AttentionWidths, MultiHeadAttention
 from biopercept.model.layers import CrossAttention
 
 WAYS = ("plain", "streamed")
@@ -22,7 +22,7 @@ def _small_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def reader() -> CrossAttention:
     torch.manual_seed(0)
-    attention = MultiHeadAttention(10, 6, qk_width=12, v_width=9, output_width=10, n_heads=3)
+    attention = MultiHeadAttention(AttentionWidths(10, 6, qk=12, v=9, output=10), n_heads=3)
     made = CrossAttention(attention, 2, 0.0, residual=True).double()
     for parameter in made.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)

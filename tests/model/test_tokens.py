@@ -10,12 +10,10 @@ import torch
 
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.modalities import MODALITIES
-from biopercept.model.dropout import FEATURE_SOURCES, TokenLayout, drop_tokens, sensors_of
+from biopercept.model.dropout import FEATURE_SOURCES, TokenDropout, TokenLayout, drop_tokens, sensors_of
 from biopercept.model.encodings import ChannelEncoding, TimeEncoding
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import EarlyFusion, TokenSettings
-
-NO_DROPOUT = {"modality_dropout": 0.0, "channel_dropout": 0.0, "time_dropout": 0.0, "token_dropout": 0.0}
 
 
 def _sensor(modality: str = "eda", b: int = 2, c: int = 1, p: int = 3, length: int = 4) -> SensorPatches:
@@ -127,9 +125,7 @@ def test_dropped_sensors_are_one_to_all_but_one_each_number_equally_often() -> N
     layout = _layout(2, 4, 20_000)
     mask = torch.ones(20_000, 8, dtype=torch.bool)
     mask[:5000, 6:] = False  # these have three sensors only
-    kept = drop_tokens(
-        mask, layout, **{**NO_DROPOUT, "modality_dropout": 0.6}, generator=torch.Generator().manual_seed(0)
-    )
+    kept = drop_tokens(mask, layout, TokenDropout(modality=0.6), generator=torch.Generator().manual_seed(0))
     by_sensor = kept.view(-1, 4, 2)
     assert torch.equal(by_sensor[..., 0], by_sensor[..., 1])  # a sensor goes whole
     n_kept = by_sensor[..., 0].sum(1)
@@ -143,12 +139,12 @@ def test_dropped_sensors_are_one_to_all_but_one_each_number_equally_often() -> N
 def test_channel_time_and_token_dropout_hide_the_share_they_are_set_to() -> None:
     layout = _layout(20, 3, 4000)
     mask = torch.ones(4000, 60, dtype=torch.bool)
-    for name in ("channel_dropout", "time_dropout", "token_dropout"):
-        kept = drop_tokens(mask, layout, **{**NO_DROPOUT, name: 0.2}, generator=torch.Generator().manual_seed(0))
+    for name in ("channel", "time", "token"):
+        kept = drop_tokens(mask, layout, TokenDropout(**{name: 0.2}), generator=torch.Generator().manual_seed(0))
         assert kept.float().mean().item() == pytest.approx(0.8, abs=0.02), name
-    by_time = drop_tokens(
-        mask, layout, **{**NO_DROPOUT, "time_dropout": 0.3}, generator=torch.Generator().manual_seed(0)
-    ).view(-1, 3, 20)
+    by_time = drop_tokens(mask, layout, TokenDropout(time=0.3), generator=torch.Generator().manual_seed(0)).view(
+        -1, 3, 20
+    )
     borders = (by_time != by_time.roll(1, -1)).sum(-1)
     assert (borders <= 2).all()  # one stretch, counted round the window's end
     assert not torch.equal(by_time[:, 0], by_time[:, 1])
@@ -157,14 +153,14 @@ def test_channel_time_and_token_dropout_hide_the_share_they_are_set_to() -> None
 def test_tokens_without_a_time_are_in_no_stretch() -> None:
     layout = replace(_layout(5, 2, 500), seconds=torch.full((500, 10), torch.nan))
     mask = torch.ones(500, 10, dtype=torch.bool)
-    assert drop_tokens(mask, layout, **{**NO_DROPOUT, "time_dropout": 0.9}).all()
+    assert drop_tokens(mask, layout, TokenDropout(time=0.9)).all()
 
 
 def test_dropout_never_empties_a_sample() -> None:
     generator = torch.Generator().manual_seed(0)
     mask = torch.rand(5000, 8, generator=generator) > 0.8
-    chances = dict.fromkeys(NO_DROPOUT, 0.9)
-    kept = drop_tokens(mask, _layout(2, 4, 5000), **chances, generator=generator)
+    chances = TokenDropout(0.9, 0.9, 0.9, 0.9)
+    kept = drop_tokens(mask, _layout(2, 4, 5000), chances, generator=generator)
     assert torch.equal(kept.any(1), mask.any(1))
     assert not (kept & ~mask).any()
     assert kept.sum() < 0.9 * mask.sum()
@@ -175,7 +171,7 @@ def test_a_whole_sensor_takes_its_series_and_features_along() -> None:
     features = FeatureGroup("eda", torch.randn(b, 2), torch.ones(b, 2) > 0)
     inputs = TokenInputs((_sensor("eda", b), _sensor("tonic", b), _sensor("acc", b)), (features,))
     vocabulary = TokenVocabulary({"eda": 4, "tonic": 4, "acc": 4}, {"eda": 2}, 1)
-    settings = TokenSettings(**{**NO_DROPOUT, "modality_dropout": 0.9})  # type: ignore[arg-type]
+    settings = TokenSettings(modality_dropout=0.9, channel_dropout=0.0, time_dropout=0.0, token_dropout=0.0)
     fusion = EarlyFusion(8, settings, vocabulary).train()
     mask = fusion(inputs, torch.Generator().manual_seed(0))[1]
     eda, tonic, acc, group = mask[:, 0], mask[:, 3], mask[:, 6], mask[:, 9]
@@ -219,7 +215,7 @@ def test_an_electrode_has_the_same_code_in_every_montage() -> None:
 def test_a_modality_has_one_vector_of_a_fixed_vocabulary_whatever_else_is_present() -> None:
     torch.manual_seed(0)
     one, other = TokenVocabulary({"eda": 4, "acc": 4}, {}, 1), TokenVocabulary({"acc": 4, "temp": 4, "eda": 4}, {}, 1)
-    fusion, wider = (EarlyFusion(8, TokenSettings(**NO_DROPOUT), v).eval() for v in (one, other))  # type: ignore[arg-type]
+    fusion, wider = (EarlyFusion(8, TokenSettings(), v).eval() for v in (one, other))  # hides nothing in evaluation
     assert fusion.modality.codes.weight.shape == wider.modality.codes.weight.shape == (len(MODALITIES), 8)
     together = TokenInputs((_sensor("eda"), _sensor("acc")))
     before = fusion(together)[0]

@@ -21,7 +21,7 @@ from biopercept.cli.panels import with_options
 from biopercept.cli.prepare import prepare as prepare_command
 from biopercept.errors import BusyError, OutputError, SettingsError, StoreError
 from biopercept.files import only_writer
-from biopercept.parallel import Limits, Lost, run_in_children
+from biopercept.parallel import ChildProcesses, Limits, Lost, Work
 from biopercept.prepare.log import LogRow, write_log
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
 from biopercept.prepare.study import PrepareRun, PrepareSummary, chosen_subjects, prepare_study
@@ -182,9 +182,36 @@ def test_a_changed_source_redoes_only_what_depends_on_it(study: Path, tmp_path: 
 def test_changed_settings_redo_everything_and_equal_a_fresh_run(study: Path, tmp_path: Path) -> None:
     settings = PrepareSettings(windows=WindowSettings(30.0, 10.0))
     run(study, tmp_path / "made.h5")
-    assert statuses(run(study, tmp_path / "made.h5", settings)) == ["prepared"] * 3
+    assert statuses(run(study, tmp_path / "made.h5", settings, overwrite=True)) == ["prepared"] * 3
     run(study, tmp_path / "fresh.h5", settings)
     assert (tmp_path / "made.h5").read_bytes() == (tmp_path / "fresh.h5").read_bytes()
+
+
+def test_a_store_of_other_settings_or_of_another_study_is_replaced_only_where_that_is_said(
+    study: Path, tmp_path: Path
+) -> None:
+    store, settings = tmp_path / "made.h5", PrepareSettings(windows=WindowSettings(30.0, 10.0))
+    run(study, store)
+    before = store.read_bytes()
+    sentence = (
+        r"^made\.h5 is there already, prepared with windows\.length_seconds 60\.0 \(here 30\.0\), "
+        r"windows\.step_seconds 30\.0 \(here 10\.0\); choose another output or add --overwrite$"
+    )
+    with pytest.raises(SettingsError, match=sentence):
+        run(study, store, settings)
+    text = (study / "study.yaml").read_text()
+    (study / "study.yaml").write_text(text.replace("name: tiny", "name: other"))
+    with pytest.raises(SettingsError, match=r"prepared with study tiny \(here other\); choose another output or add"):
+        run(study, store)
+    assert store.read_bytes() == before and not list(tmp_path.glob("*.parts"))
+    assert statuses(run(study, store, overwrite=True)) == ["reused"] * 3
+    with open_store(store) as opened:
+        assert opened.name == "other"
+    command = typer.Typer()
+    command.command()(with_options(prepare_command))
+    words = [str(study), "-o", str(store), "--set", "windows.length_seconds=30", "-q"]
+    assert isinstance(CliRunner().invoke(command, words).exception, SettingsError)
+    assert CliRunner().invoke(command, [*words, "--overwrite"]).exit_code == 0
 
 
 def test_a_bad_recording_is_a_row_and_the_others_are_stored(study: Path, tmp_path: Path) -> None:
@@ -379,7 +406,7 @@ def _work(factor: int, job: str) -> int:
 def test_a_job_that_crashes_hangs_or_eats_memory_costs_itself(tmp_path: Path, n_processes: int) -> None:
     jobs = ["1", "crash", "2", "leave", "3", "eat", "4", "x", "5"]
     limits = Limits(memory_bytes=4 * 10**9)
-    results = dict(run_in_children(_work, 10, jobs, n_processes=n_processes, limits=limits))
+    results = dict(ChildProcesses(n_processes, limits).run(Work(_work, None, 10), jobs))
     reasons = {jobs[i]: result.reason for i, result in results.items() if isinstance(result, Lost)}
     assert [results[i] for i in (0, 2, 4, 6, 8)] == [10, 20, 30, 40, 50]
     assert reasons == {
@@ -392,7 +419,7 @@ def test_a_job_that_crashes_hangs_or_eats_memory_costs_itself(tmp_path: Path, n_
 
 def test_a_job_that_takes_too_long_is_stopped() -> None:
     jobs = ["1", "hang", "2"]
-    results = dict(run_in_children(_work, 1, jobs, n_processes=1, limits=Limits(seconds=1.0)))
+    results = dict(ChildProcesses(1, Limits(seconds=1.0)).run(Work(_work, None, 1), jobs))
     assert results == {0: 1, 1: Lost("it took longer than 1 s and was stopped"), 2: 2}
 
 

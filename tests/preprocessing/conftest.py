@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,7 +64,8 @@ def make_signal() -> Callable[..., Signal]:
 
     def make(modality: str, sampling_rate: float, samples: Samples, name: str = "", **more: object) -> Signal:
         unit = str(more.pop("unit", MODALITIES[modality].unit)) if modality in MODALITIES else "a.u."
-        return Signal.from_samples(name or modality.upper(), modality, unit, sampling_rate, samples, **more)  # type: ignore[arg-type]
+        signal = Signal.from_samples(name or modality.upper(), modality, unit, sampling_rate, samples)
+        return replace(signal, **more)  # type: ignore[arg-type]
 
     return make
 

@@ -14,8 +14,7 @@ import pytest
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.modalities import DERIVED_RATE, MODALITIES
 from biopercept.preprocessing.cleaning import clean_recording
-from biopercept.preprocessing.features import compute_features
-from biopercept.preprocessing.quality import window_quality
+from biopercept.preprocessing.features import compute_features, window_quality
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import Channel, Recording, Signal
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
-from biopercept.preprocessing.gaps import at_rate, bridged, filtered, grid_times, moving_mean, on_grid, stretches
+from biopercept.preprocessing.gaps import at_rate, bridged, filtered, grid_times, moving_mean, on_grid, segments
 
 RNG = np.random.default_rng(1)
 
@@ -109,8 +109,8 @@ def test_stretches_join_over_short_gaps_only() -> None:
     row = np.ones(100)
     row[20:23] = np.nan
     row[50:60] = np.nan
-    assert stretches(row, 3, 1) == [(0, 50), (60, 100)]
-    assert stretches(row, 2, 25) == [(23, 50), (60, 100)]
+    assert segments(row, 3, 1) == [(0, 50), (60, 100)]
+    assert segments(row, 2, 25) == [(23, 50), (60, 100)]
 
 
 def test_a_bridge_is_a_straight_line() -> None:

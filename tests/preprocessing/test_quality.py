@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from biopercept.preprocessing.cleaning import clean_recording
-from biopercept.preprocessing.quality import window_quality
+from biopercept.preprocessing.features import window_quality
 from biopercept.recording import Recording, Signal
 
 Maker = Callable[..., Signal]

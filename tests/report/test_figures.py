@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from biopercept.report.page import subject_timelines, write_figures
-from biopercept.report.scores import confusion_counts, reliability_bins, subjects_figure
+from biopercept.report.score_figures import confusion_counts, reliability_bins, subjects_figure
 from biopercept.report.timelines import overview_figure, timeline_figure
 from biopercept.results.cross_validation import load_cross_validation
 from biopercept.results.predictions import Predictions

@@ -1,4 +1,4 @@
-"""Reports of numbers and of several tasks: tables, cautions and figures from the files that are written."""
+"""Reports of numbers and of several tasks: tables, warnings and figures from the files that are written."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from biopercept.evaluation.cross_validation import cross_validate
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.model.biosignals import PerceiverSettings
-from biopercept.report.numbers import number_table, number_warnings
 from biopercept.report.page import print_scores, write_figures, write_report
-from biopercept.results.folder import load_numbers, load_results
-from biopercept.results.numbers import load_lines, load_number_validation
+from biopercept.report.scores import number_table
+from biopercept.report.warnings import warnings_of
+from biopercept.results.cross_validation import load_number_validation
+from biopercept.results.folder import load_results
+from biopercept.results.predictions import load_lines
 from biopercept.training.settings import FitSettings, TrainingSettings
 
 FIT = FitSettings(
@@ -42,7 +44,7 @@ def results(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_result_is_found_under_its_task_and_none_is_unfinished(results: Path) -> None:
     assert [held.name for held in load_results(results).cross_validations] == ["joint/stress"]
     assert load_results(results).unfinished == ()
-    assert [held.name for held in load_numbers(results)] == ["joint/load", "ridge", "clock"]
+    assert [held.name for held in load_results(results).number_validations] == ["joint/load", "ridge", "clock"]
 
 
 def test_several_tasks_of_which_one_is_not_scored_are_unfinished(results: Path, tmp_path: Path) -> None:
@@ -57,14 +59,14 @@ def test_the_table_gives_error_and_agreement_with_intervals(results: Path, capsy
     row = dict(zip(number_table([held]).columns, number_table([held]).rows[0], strict=True))
     low, high = held.mae.ci95
     assert row["Mean absolute error"] == f"{held.mae.mean:.3f} [{low:.3f}, {high:.3f}]"
-    low, high = held.pooled_ci95["ccc"]
+    low, high = held.ccc.pooled_ci95
     assert row["CCC pooled"] == f"{held.ccc.pooled:.3f} [{low:.3f}, {high:.3f}]"
     print_scores(results / "ridge")
     assert "Mean absolute error" in capsys.readouterr().out
 
 
 def test_a_model_no_better_than_the_clock_is_said_to_be(results: Path) -> None:
-    said = [text for _, text in number_warnings(load_numbers(results))]
+    said = [warning.text for warning in warnings_of(load_results(results))]
     assert any(text.startswith("The probe clock-only errs by") and "where ridge errs by" in text for text in said)
 
 

@@ -56,7 +56,7 @@ def test_models_side_by_side_have_a_table_each_and_probes_none(
 
 
 def test_one_store_alone_has_no_such_table(finished: Path) -> None:
-    assert load_cross_validation(finished).studies == ()
+    assert load_cross_validation(finished).studies == {}
     assert "by study" not in write_report(finished).read_text(encoding="utf-8")
 
 
@@ -66,6 +66,6 @@ def test_a_damaged_study_is_named(finished: Path) -> None:
     (finished / "scores.json").write_text(json.dumps(scores), encoding="utf-8")
     with pytest.raises(StudyError) as refused:
         load_cross_validation(finished)
-    assert str(refused.value) == (
-        f"{finished / 'scores.json'} has 0.8 for 'balanced_accuracy'; an object with named values is needed"
-    )
+    path = finished / "scores.json"
+    sentence = "has 0.8 for 'studies.wesad.balanced_accuracy'; an object with named values or null is needed"
+    assert str(refused.value) == f"{path} {sentence}"

@@ -1,4 +1,4 @@
-"""Score tables and cautions: golden text, no markup read from data, what must be said is said."""
+"""Score tables and warnings: golden text, no markup read from data, what must be said is said."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rich.console import Console
 
 from biopercept.errors import StudyError
 from biopercept.report.page import print_scores
-from biopercept.report.tables import Table, score_table, terminal_table, turned
+from biopercept.report.scores import score_table
+from biopercept.report.tables import Table, terminal_table, turned
 from biopercept.report.text import listed, shortened, shown, with_interval
 from biopercept.report.warnings import warnings_of
 from biopercept.results.folder import load_results
@@ -37,7 +38,7 @@ Scores: mean over subjects [95 % bootstrap interval over subjects]
  Subjects below chance         0 of 8                  0 of 8
  Chance: guessing              0.500                   0.500
  Chance: majority (accuracy)   0.690                   0.690
- Chance: class shares          0.499                   0.499
+ Chance: class fractions       0.499                   0.499
  Brier score                   0.183                   0.183
  Calibration error             0.046                   0.046
  Normalisation                 causal                  causal
@@ -75,7 +76,7 @@ def test_printing_needs_a_finished_cross_validation(
 
 
 def sentences(folder: Path) -> list[str]:
-    return [caution.text for caution in warnings_of(load_results(folder))]
+    return [warning.text for warning in warnings_of(load_results(folder))]
 
 
 def test_one_sentence_says_that_the_clock_beats_both_models(demo: Path) -> None:
@@ -93,8 +94,6 @@ def test_one_sentence_says_that_the_clock_beats_both_models(demo: Path) -> None:
         ({"balanced_accuracy": {"mean": None, "ci95": None}}, "is not defined"),
         ({"auroc": {"mean": 0.8, "pooled": 0.7}}, "0.800 within subjects and 0.700 pooled"),
         ({"ece": 0.2}, "do not read them as chances"),
-        ({"label_is_file": True}, "the label leaks into the inputs"),
-        ({"label_is_file": True, "normalisation": "global"}, "can stand for the label"),
         ({"split": "time"}, "say nothing about people never seen"),
         ({"n_subjects": 9}, "counts 9 subjects and scores.csv has 8"),
         ({"warnings": ["LEAK: odd"]}, "LEAK: odd (perceiver-io)."),

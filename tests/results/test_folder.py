@@ -58,11 +58,14 @@ def test_a_missing_table_of_predictions_is_named(
     ("values", "sentence"),
     [
         ({"schema": 2}, "has schema 2; this version of biopercept reads schema 1"),
-        ({"model": None}, "has None for 'model'; a text is needed"),
+        ({"model": None}, "has None for 'model'; text is needed"),
         ({"n_subjects": -3}, "has -3 for 'n_subjects'; a whole number of 0 or more is needed"),
         ({"n_windows": True}, "has True for 'n_windows'; a whole number"),
-        ({"ece": "low"}, "has 'low' for 'ece'; a finite number or null is needed"),
-        ({"balanced_accuracy": {"mean": 0.7, "ci95": [0.8, 0.6]}}, "an interval whose lower end comes first is needed"),
+        ({"ece": "low"}, "has 'low' for 'ece'; a number or null is needed"),
+        (
+            {"balanced_accuracy": {"mean": 0.7, "ci95": [0.8, 0.6]}},
+            "a list of two numbers, the lower one first, or null is needed",
+        ),
         ({"balanced_accuracy": 0.7}, "has 0.7 for 'balanced_accuracy'; an object with named values is needed"),
         ({"classes": ["rest"]}, "two or more different ones are needed"),
         ({"transductive": "no"}, "has 'no' for 'transductive'; true or false is needed"),
@@ -91,7 +94,10 @@ def test_a_score_that_is_not_there_is_named(finished: Path) -> None:
         (b"[1]", "holds a JSON list; an object with named values is needed"),
         (b"\xff\xfe", "is not UTF-8 text"),
         (b"[" * 200_000, "is nested too deeply|is not valid JSON"),
-        (b'{"schema": 1, "classes": ["a", "b"], "brier": NaN}', "predictions.csv"),
+        (
+            b'{"schema": 1, "classes": ["a", "b"], "brier": NaN}',
+            "has no 'model'; text is needed, run cross-validate again",
+        ),
     ],
 )
 def test_a_damaged_scores_file_is_one_sentence(finished: Path, content: bytes, sentence: str) -> None:
@@ -102,7 +108,7 @@ def test_a_damaged_scores_file_is_one_sentence(finished: Path, content: bytes, s
 
 def test_nan_in_scores_is_refused(finished: Path) -> None:
     change(finished, brier=float("nan"))
-    with pytest.raises(StudyError, match="has nan for 'brier'; a finite number or null is needed"):
+    with pytest.raises(StudyError, match="has nan for 'brier'; a number or null is needed"):
         load_cross_validation(finished)
 
 

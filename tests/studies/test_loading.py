@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def device(
     """Load an entry of files that last 100 s each, named and started as given."""
 
     def fake(path: Path, *, subject: str, session: str, name: str, overrides: object) -> Recording:
-        signal = Signal.from_samples("EDA", "eda", "uS", 4.0, np.ones((1, 400)), source=path.name)
+        signal = replace(Signal.from_samples("EDA", "eda", "uS", 4.0, np.ones((1, 400))), source=path.name)
         notes = ("a gap",) if path.name == "a" else ()
         return Recording(subject, session, name, (signal,), (Interval(1, 0, "tag"),), starts[path.name], notes)
 

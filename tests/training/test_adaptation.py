@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -30,7 +31,9 @@ from biopercept.training.adaptation import (
     n_learnt,
 )
 from biopercept.training.engine import Engine
+from biopercept.training.loop import FitRequest
 from biopercept.training.objective import Objective
+from biopercept.training.settings import FitSettings, TrainingSettings
 
 CPU = Engine(torch.device("cpu"))
 SETTINGS = PersonalisationSettings(n_steps=10, learning_rate=3e-3, batch_size=8, unchecked="adapt")
@@ -58,13 +61,10 @@ class Case:
     def adapt(
         self, method: str, fitting: np.ndarray, checking: np.ndarray, *, seed: int = 1, **changes: object
     ) -> Adapted:
-        from dataclasses import replace
-
-        return adapt(
-            self.network, self.source, self.windows, fitting, checking,
-            method=method, settings=replace(SETTINGS, **changes), label_smoothing=0.05, gradient_clip=1.0,
-            engine=CPU, seed=seed,
-        )  # fmt: skip
+        inputs = WindowInputs(self.windows, NormalisationSettings(), 10.0)
+        training = TrainingSettings(label_smoothing=0.05, gradient_clip=1.0)
+        request = FitRequest(inputs, fitting, checking, FitSettings(training=training), CPU, seed)
+        return adapt(self.network, self.source, request, replace(SETTINGS, method=method, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +149,6 @@ def test_what_is_kept_is_never_worse_on_the_check_than_the_start(case: Case, met
 
 @pytest.mark.parametrize("method", ADAPTATIONS)
 def test_labels_that_contradict_the_check_make_it_fall_back_to_the_very_start(made: ModuleType, method: str) -> None:
-    from dataclasses import replace
-
     case = Case(made)
     wrong = case.windows.only.values.copy()
     wrong[case.fitting] = 1 - wrong[case.fitting]
@@ -179,8 +177,6 @@ def test_without_a_check_the_very_start_is_kept_unless_asked_otherwise(case: Cas
 
 
 def test_nothing_outside_the_windows_given_reaches_the_weights(case: Case) -> None:
-    from dataclasses import replace
-
     plain = case.adapt("full", case.fitting, case.checking)
     others = np.setdiff1d(np.arange(len(case.windows)), np.concatenate([case.fitting, case.checking]))
     target = case.windows.only.values.copy()
@@ -204,8 +200,6 @@ def test_a_loss_that_is_not_finite_is_named(case: Case) -> None:
 
 
 def test_the_numbers_that_a_method_learns_are_counted(case: Case) -> None:
-    from dataclasses import replace
-
     adapted = Adapted(case.network, 1, False, True)
     counts = {m: n_learnt(adapted, replace(SETTINGS, method=m, rank=1)) for m in ADAPTATIONS}
     linear = [part for part in case.network.modules() if isinstance(part, nn.Linear)]

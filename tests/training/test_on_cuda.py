@@ -61,23 +61,23 @@ def test_folds_fitted_at_once_get_what_each_gets_alone(inputs: WindowInputs) -> 
     for stacked, request in zip(found, requests, strict=True):
         single = fit_perceiver_io(request)
         assert np.allclose(stacked.fitted.history, single.fitted.history, rtol=0, atol=1e-4, equal_nan=True)
-        told, alone = (fitted.probabilities(everything(inputs)) for fitted in (stacked, single))
+        told, alone = (fitted.predict(everything(inputs)) for fitted in (stacked, single))
         assert np.allclose(told, alone, rtol=0, atol=1e-3)
-    assert not np.allclose(found[0].probabilities(everything(inputs)), told, atol=2e-2)
+    assert not np.allclose(found[0].predict(everything(inputs)), told, atol=2e-2)
 
 
 def test_the_same_seed_gives_the_same_answers(inputs: WindowInputs) -> None:
-    told = [fit_perceiver_io(asked(inputs, "1234", "5", seed=s)).probabilities(everything(inputs)) for s in (3, 3, 4)]
+    told = [fit_perceiver_io(asked(inputs, "1234", "5", seed=s)).predict(everything(inputs)) for s in (3, 3, 4)]
     assert np.allclose(told[0], told[1], rtol=0, atol=1e-5)
     assert not np.allclose(told[0], told[2], atol=1e-2)
 
 
 def test_a_network_fitted_on_the_card_answers_the_same_on_a_processor(inputs: WindowInputs) -> None:
     fitted = fit_perceiver_io(asked(inputs, "1234", "5"))
-    told = fitted.probabilities(everything(inputs))
+    told = fitted.predict(everything(inputs))
     fitted.fitted.network.to("cpu")
     source = TokenSource(inputs, fitted.fitted.population, BRIEF.tokens, CPU.device)
-    moved = replace(fitted, source=source).probabilities(everything(inputs))
+    moved = replace(fitted, source=source).predict(everything(inputs))
     assert np.allclose(told, moved, rtol=0, atol=1e-4)
     assert told.std(0).max() > 0.01
 
@@ -87,7 +87,7 @@ def test_every_network_can_be_fitted_and_asked(inputs: WindowInputs, name: str) 
     fitter = fitter_for(name, inputs.windows)
     assert isinstance(fitter, NetworkFitter)
     fitted = fitter(asked(inputs, "1234", "5"))
-    told = fitted.probabilities(everything(inputs))
+    told = fitted.predict(everything(inputs))
     assert next(fitted.fitted.network.parameters()).device.type == "cuda"
     assert np.isfinite(told).all()
     assert np.allclose(told.sum(1), 1.0, atol=1e-6)

@@ -19,14 +19,15 @@ from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.queries import queries_of
 from biopercept.model.token_inputs import TokenInputs
 from biopercept.model.tokens import TokenSettings
-from biopercept.training.checkpoint import CARD, DESCRIPTION, load_checkpoint, load_start, matching, take_weights
+from biopercept.training.checkpoint import CARD, DESCRIPTION, load_model, load_start, matching, take_weights
 from biopercept.training.engine import Engine
-from biopercept.training.final import Provenance, train_final
+from biopercept.training.final import Provenance, TrainingRequest, train
 from biopercept.training.fitting import fit_perceiver_io, starting_weights
 from biopercept.training.loop import FitRequest
 from biopercept.training.pretext import PretrainingSettings
 from biopercept.training.pretraining import (
     PretrainedNetwork,
+    PretrainingRequest,
     load_pretrained,
     pretrain,
     save_pretrained,
@@ -48,19 +49,18 @@ def unlabelled(made: ModuleType, recordings, normalisation=CAUSAL, feature_names
 
 
 def done(studies, *, seed: int = 0, settings: PretrainingSettings = BRIEF, **more) -> PretrainedNetwork:
-    return pretrain(studies, tokens=TOKENS, model=SMALL, settings=settings, engine=ENGINE, seed=seed, **more)
+    return pretrain(PretrainingRequest(tuple(studies), TOKENS, SMALL, settings, ENGINE, seed, **more))
 
 
 def equal(one, other) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
-def saved(network: PretrainedNetwork, folder: Path, subjects=("P01", "P02"), start=None) -> Path:
+def saved(made: ModuleType, network: PretrainedNetwork, folder: Path, subjects=("P01", "P02")) -> Path:
+    inputs = unlabelled(made, made.study(2))
     study = {"study": "made", "store": "0" * 64, "subjects": list(subjects), "n_windows": 9, "prepare": {}}
-    save_pretrained(
-        network, folder, tokens=TOKENS, model=SMALL, normalisation=CAUSAL, settings=BRIEF, studies=[study], seed=0,
-        start=start,
-    )  # fmt: skip
+    study["population"] = inputs.fit(inputs.windows.subjects).to_json()
+    save_pretrained(network, PretrainingRequest((inputs,), TOKENS, SMALL, BRIEF, ENGINE, 0), [study], folder, seed=0)
     return folder
 
 
@@ -80,9 +80,8 @@ def test_a_hidden_sensor_is_told_from_another_better_than_by_its_mean(made: Modu
         recordings.append(held)
     settings = PretrainingSettings(n_epochs=25, batch_size=32, learning_rate=5e-3, sensor_masking=0.8)
     calm = replace(SMALL, width=32, n_heads=4, attention_dropout=0.0, feedforward_dropout=0.0, path_dropout=0.0)
-    taught = pretrain(
-        [unlabelled(made, recordings[:5])], tokens=TOKENS, model=calm, settings=settings, engine=ENGINE, seed=0
-    ).network
+    request = PretrainingRequest((unlabelled(made, recordings[:5]),), TOKENS, calm, settings, ENGINE, 0)
+    taught = pretrain(request).network
     held = unlabelled(made, recordings)
     source = TokenSource(held, held.fit([f"P0{i}" for i in range(1, 6)]), TOKENS, ENGINE.device)
     batch = source.batch(held.windows.rows_of(["P06"])[10:])  # once the causal scale has settled
@@ -140,14 +139,14 @@ def test_recordings_without_a_window_are_refused(made: ModuleType) -> None:
 def test_a_saved_network_answers_the_same_and_is_no_model_to_predict_with(
     made: ModuleType, network: PretrainedNetwork, tmp_path: Path
 ) -> None:
-    folder = saved(network, tmp_path / "pre")
+    folder = saved(made, network, tmp_path / "pre")
     again = load_pretrained(folder)
-    assert equal(again.weights, network.weights)
-    assert again.history == network.history
+    assert equal(again.network.state_dict(), network.weights)
+    assert (again.study, again.objective) == ("made", "masked")
     with pytest.raises(
-        CheckpointError, match="was pretrained and answers no task yet; give it to train with --start-from"
+        CheckpointError, match="was pretrained and predicts no task yet; give it to train with --start-from"
     ):
-        load_checkpoint(folder)
+        load_model(folder)
     assert "made (2 subjects)" in (folder / CARD).read_text()
     content = (folder / DESCRIPTION).read_text()
     (folder / DESCRIPTION).write_text(content.replace('"subjects"', '"persons"'))
@@ -158,7 +157,7 @@ def test_a_saved_network_answers_the_same_and_is_no_model_to_predict_with(
 def test_weights_are_taken_where_name_and_shape_agree_and_the_rest_is_new(
     made: ModuleType, network: PretrainedNetwork, tmp_path: Path
 ) -> None:
-    start = load_start(saved(network, tmp_path / "pre"))
+    start = load_start(saved(made, network, tmp_path / "pre"))
     torch.manual_seed(5)
     model = BiosignalPerceiver(SMALL, TOKENS, network.vocabulary, {"stress": 2})
     before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -179,16 +178,14 @@ def test_weights_are_taken_where_name_and_shape_agree_and_the_rest_is_new(
 def test_a_final_model_says_where_it_started_and_hands_on_whom_that_had_seen(
     made: ModuleType, network: PretrainedNetwork, tmp_path: Path
 ) -> None:
-    folder = saved(network, tmp_path / "pre", ("X1",))
+    folder = saved(made, network, tmp_path / "pre", ("X1",))
     recordings = made.study(4)
     windows = labelled_windows(recordings, made.TASK, length_seconds=made.LENGTH, feature_names=made.FEATURES)
     prepare = {"windows": {"length_seconds": made.LENGTH, "step_seconds": made.STEP}, "cleaning": {}}
     settings = FitSettings(TOKENS, SMALL, TrainingSettings(n_epochs=1, batch_size=32), start_from=str(folder))
-    fitted = train_final(
-        WindowInputs(windows, CAUSAL, made.STEP), made.TASK, CAUSAL, settings,
-        Provenance("other", "1" * 64, prepare, ("eda",)), tmp_path / "model", device="cpu",
-    )  # fmt: skip
-    told = load_checkpoint(tmp_path / "model").training["start_from"]
+    origin, inputs = Provenance("other", "1" * 64, prepare, ("eda",)), WindowInputs(windows, CAUSAL, made.STEP)
+    fitted = train(TrainingRequest(inputs, settings, origin, device="cpu"), tmp_path / "model")
+    told = load_model(tmp_path / "model").training["start_from"]
     assert (told["kind"], told["studies"], told["new"]) == (
         "pretrained",
         ["made"],
@@ -198,10 +195,7 @@ def test_a_final_model_says_where_it_started_and_hands_on_whom_that_had_seen(
     again = load_start(tmp_path / "model")
     assert again.overlap("made", "-", ["X1", "P01"]) == ("X1",)
     assert again.overlap("other", "-", ["X1", "P01"]) == ("P01",)
-    plain = train_final(
-        WindowInputs(windows, CAUSAL, made.STEP), made.TASK, CAUSAL, replace(settings, start_from=""),
-        Provenance("other", "1" * 64, prepare, ("eda",)), tmp_path / "plain", device="cpu",
-    )  # fmt: skip
+    plain = train(TrainingRequest(inputs, replace(settings, start_from=""), origin, device="cpu"), tmp_path / "plain")
     assert not equal(fitted.network.state_dict(), plain.network.state_dict())
 
 
@@ -246,7 +240,7 @@ def test_whole_source_dropout_keeps_a_model_standing_when_its_best_sensor_is_gon
         )
         training = windows.rows_of([f"P0{i}" for i in range(1, 7)])
         found = fit_perceiver_io(FitRequest(inputs, training, windows.rows_of(()), settings, ENGINE, seed))
-        whole = found.probabilities(rows).argmax(1) == windows.only.values[rows]
+        whole = found.predict(rows).argmax(1) == windows.only.values[rows]
         batch = found.source.batch(rows)
         with torch.no_grad():
             alone = found.fitted.network(TokenInputs(tuple(s for s in batch.sensors if s.modality == "tonic")))

@@ -58,7 +58,7 @@ def alone(asked: FitRequest) -> NetworkOnStudy:
 
 
 def answers(inputs: WindowInputs, found: NetworkOnStudy) -> np.ndarray:
-    return found.probabilities(np.arange(len(inputs.windows)))
+    return found.predict(np.arange(len(inputs.windows)))
 
 
 def bits(found: NetworkOnStudy) -> dict[str, torch.Tensor]:
@@ -185,10 +185,10 @@ class _Two(nn.Module):
 def test_the_stacked_optimiser_is_adamw_with_clipping_and_running_means(made: ModuleType) -> None:
     torch.manual_seed(0)
     networks = [_Two().double() for _ in range(3)]
-    rates = {"learning_rate": 0.01, "weight_decay": 0.1, "warmup_fraction": 0.2}
+    settings = TrainingSettings(learning_rate=0.01, weight_decay=0.1, warmup_fraction=0.2, gradient_clip=1.0)
     stack = StackedWeights(networks, weight_decay=0.1, average_decay=0.9)
     own = [
-        (n, Optimisation(n, ENGINE, n_steps=steps, gradient_clip=1.0, **rates), RunningMean(n, 0.9))
+        (n, Optimisation(n, ENGINE, settings, steps), RunningMean(n, 0.9))
         for n, steps in zip(networks, (10, 20, 30), strict=True)
     ]
     for step in range(6):

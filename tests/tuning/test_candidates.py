@@ -178,5 +178,5 @@ def test_stores_of_other_subjects_and_other_folds_are_refused(
     assert ran(*words, "P06") == 2
     assert capsys.readouterr().err == (
         f"biopercept: {tmp_path / 'out'} holds a run with another subjects; choose another output, or add --overwrite "
-        "to start anew\n"
+        "to start again\n"
     )

@@ -10,6 +10,7 @@ from typing import Any
 from biopercept.errors import StudyError
 from biopercept.studies.datasets import eegmat, noneeg, stress_predict
 from biopercept.studies.datasets.writing import ImportSummary
+from biopercept.typed_values import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -20,16 +21,12 @@ class Dataset:
     ----------
     name : str
         Word for ``biopercept import``.
-    title, content : str
-        What it is, and what was measured on whom.
-    labels : str
-        What can be predicted and what to beware of.
-    licence, citation, where : str
-        Terms, the paper to cite, and the address from which users get it.
+    content, labels : str
+        What was measured on whom; what can be predicted and what to beware of.
+    where : str
+        The address from which users get it.
     layout : tuple of str
         Files that must lie in SOURCE.
-    write_study : callable
-        ``write_study(source, output)`` gives an :class:`ImportSummary`.
     """
 
     name: str
@@ -99,15 +96,10 @@ DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
 def dataset_named(name: str) -> Dataset:
     """Return a data set of the catalogue.
 
-    Raises
-    ------
-    StudyError
-        Where the name is not in it; the message lists the names.
+    Raises StudyError where the name is not in it; the message lists the names.
     """
-    from difflib import get_close_matches
-
     if name not in DATASETS:
-        close = get_close_matches(name.lower(), DATASETS, 1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise StudyError(f"there is no data set {name!r}; known are {', '.join(DATASETS)}{hint}")
+        raise StudyError(
+            f"there is no data set {name!r}; known are {', '.join(DATASETS)}{did_you_mean(name.lower(), DATASETS)}"
+        )
     return DATASETS[name]

@@ -28,12 +28,7 @@ def write_study(source: Path, output: Path) -> ImportSummary:
 
     The count quality of ``subject-info.csv`` is one value per person, so it goes to participants.tsv and is no label.
 
-    Raises
-    ------
-    StudyError
-        Where the folder holds no such files.
-    OutputError
-        Where the study cannot be written.
+    Raises StudyError where the folder holds no such files. Raises OutputError where the study cannot be written.
     """
     files: dict[str, dict[str, Path]] = {}
     for path in sorted(source.glob("*.edf")):

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from biopercept.errors import RecordingError, StudyError
+from biopercept.recording import Interval
 from biopercept.studies.datasets.writing import ImportSummary, StudyTables
 
 _RECORD = re.compile(r"^(Subject)(\d+)_(AccTempEDA|SpO2HR)\.hea$")
@@ -45,12 +46,7 @@ def write_study(source: Path, output: Path) -> ImportSummary:
     The states come from the ``.atr`` notes, each of which holds until the next or until the record ends. Labels of a
     subject whose notes are not the eight of the protocol are left out.
 
-    Raises
-    ------
-    StudyError
-        Where the folder holds no such records.
-    OutputError
-        Where the study cannot be written.
+    Raises StudyError where the folder holds no such records. Raises OutputError where the study cannot be written.
     """
     folder = source / "Dataset" if (source / "Dataset").is_dir() else source
     by_number: dict[int, dict[str, Path]] = {}
@@ -83,26 +79,14 @@ def _add_subject(subject: str, parts: dict[str, Path], tables: StudyTables) -> N
     except RecordingError as fault:
         tables.left_out.append(f"{subject}: {fault}.")
         return
-    states = [state for _, _, state in stages]
+    states = [stage.label for stage in stages]
     if len(states) != _N_STAGES or states[0] != "Relax" or set(states) != set(_STATES):
         tables.left_out.append(f"{subject}: its notes are {', '.join(states)}, not the protocol's eight stages.")
         return
     if "SpO2HR" not in parts:
         tables.notes.append(f"{subject} has no SpO2HR record.")
-    tables.participants.append({"participant_id": subject, **_about(comments)})
-    for path in (main, parts.get("SpO2HR")):
-        if path is not None:
-            tables.recordings.append({"participant_id": subject, "recording": "protocol", "path": path})
-    for onset, duration, state in stages:
-        tables.events.append(
-            {
-                "participant_id": subject,
-                "recording": "protocol",
-                "onset": onset,
-                "duration": duration,
-                "trial_type": state,
-            }
-        )
+    paths = [parts[record] for record in ("AccTempEDA", "SpO2HR") if record in parts]
+    tables.add_protocol(subject, paths, stages, _about(comments))
 
 
 def _about(comments: list[str]) -> dict[str, str]:
@@ -113,13 +97,10 @@ def _about(comments: list[str]) -> dict[str, str]:
     return {column: cells.get(key, "") for key, column in wanted.items()}
 
 
-def _read_notes(header: Path) -> tuple[list[str], list[tuple[float, float, str]]]:
-    """Return the header's comments and (onset, duration, state) of each stage, seconds.
+def _read_notes(header: Path) -> tuple[list[str], list[Interval]]:
+    """Return the header's comments and the stages.
 
-    Raises
-    ------
-    RecordingError
-        Where the header or the annotations cannot be read.
+    Raises RecordingError where the header or the annotations cannot be read.
     """
     import wfdb
 
@@ -134,4 +115,4 @@ def _read_notes(header: Path) -> tuple[list[str], list[tuple[float, float, str]]
     except Exception as fault:
         raise RecordingError(f"{header.name} and its .atr cannot be read ({type(fault).__name__}: {fault})") from fault
     ends = [*onsets[1:], length]
-    return list(head.comments), [(a, b - a, state) for a, b, state in zip(onsets, ends, states, strict=True)]
+    return list(head.comments), [Interval(a, b - a, state) for a, b, state in zip(onsets, ends, states, strict=True)]

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from biopercept.errors import StudyError
+from biopercept.recording import Interval
 from biopercept.studies.datasets.writing import ImportSummary, StudyTables
 
 STAGES = ("baseline", "stroop", "relax", "interview", "relax", "hyperventilation", "relax")
@@ -51,24 +51,11 @@ _BORDER_COLUMNS = (8, 9, 12, 13, 16, 17)
 _BORDER_TITLES = {8: "Stroop Test", 12: "Interview", 16: "Hyperventilation"}
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One stage of the protocol, seconds from the E4's first EDA sample."""
-
-    onset: float
-    duration: float
-    label: str
-
-
 def write_study(source: Path, output: Path) -> ImportSummary:
     """Write a study folder for the data set, from the authors' own layout (Raw_data, Processed_data).
 
-    Raises
-    ------
-    StudyError
-        Where the folder holds no such layout, or a table in it cannot be read.
-    OutputError
-        Where the study cannot be written.
+    Raises StudyError where the folder holds no such layout, or a table in it cannot be read. Raises OutputError where
+    the study cannot be written.
     """
     raw, processed = source / "Raw_data", source / "Processed_data"
     folders = [p for p in sorted(raw.glob("S*")) if p.is_dir() and _FOLDER.match(p.name)] if raw.is_dir() else []
@@ -103,31 +90,13 @@ def _add_subject(
         tables.left_out.append(f"{subject}: {'; '.join(doubts)}.")
         return
     tables.notes.extend(f"{subject}: {note}." for note in notes)
-    tables.participants.append({"participant_id": subject})
-    tables.recordings.append({"participant_id": subject, "recording": "protocol", "path": folder.resolve()})
-    for stage in stages:
-        tables.events.append(
-            {
-                "participant_id": subject,
-                "recording": "protocol",
-                "onset": stage.onset,
-                "duration": stage.duration,
-                "trial_type": stage.label,
-            }
-        )
+    tables.add_protocol(subject, [folder.resolve()], stages, {})
 
 
-def stages_of(seconds: list[int], labels: list[int], zero: float) -> tuple[list[Stage], str]:
+def stages_of(seconds: list[int], labels: list[int], zero: float) -> tuple[list[Interval], str]:
     """Return the seven stages from the authors' label of each second, or what is wrong with those labels.
 
-    Parameters
-    ----------
-    seconds : list of int
-        Unix time of each label.
-    labels : list of int
-        0 (rest) or 1 (stress).
-    zero : float
-        Unix time of the recording's second zero.
+    Labels are 0 (rest) or 1 (stress) at unix ``seconds``; ``zero`` is the unix time of the recording's second zero.
     """
     if any(later - earlier != 1 for earlier, later in pairwise(seconds)):
         return [], "the authors' labels do not run second by second"
@@ -138,15 +107,15 @@ def stages_of(seconds: list[int], labels: list[int], zero: float) -> tuple[list[
     ends = [*begins[1:], len(labels)]
     onsets = [seconds[i] - zero for i in begins]
     durations = [float(end - begin) for begin, end in zip(begins, ends, strict=True)]
-    return [Stage(*stage) for stage in zip(onsets, durations, STAGES, strict=True)], ""
+    return [Interval(*stage) for stage in zip(onsets, durations, STAGES, strict=True)], ""
 
 
-def _compare(stages: list[Stage], tags: list[float], log: list[float]) -> tuple[list[str], list[str]]:
+def _compare(stages: list[Interval], tags: list[float], log: list[float]) -> tuple[list[str], list[str]]:
     """Return doubts that cost the subject its labels, and notes, from borders against tags and log (seconds)."""
     doubts, followed_log, off_log = [], [], []
     moved = sum(abs(tag) > _HALF_DAY / 2 for tag in tags)
     for number, (before, after) in enumerate(pairwise(stages)):
-        border = after.onset
+        border = after.onset_seconds
         from_tag = min((abs(_within_half_day(tag - border)) for tag in tags), default=float("inf"))
         from_log = abs(_within_half_day(log[number] - border)) if number < len(log) else float("inf")
         name = f"{before.label} to {after.label} at {border:.0f} s"
@@ -181,10 +150,7 @@ def _within_half_day(seconds: float) -> float:
 def read_labels(path: Path) -> dict[int, tuple[list[int], list[int]]]:
     """Return for each participant number the unix seconds and the labels (0 or 1), in time order.
 
-    Raises
-    ------
-    StudyError
-        Where the table cannot be read.
+    Raises StudyError where the table cannot be read.
     """
     by_participant: dict[int, tuple[list[int], list[int]]] = {}
     number = 1  # the header, should it be at fault
@@ -209,10 +175,7 @@ def read_log(path: Path) -> dict[str, tuple[float, ...]]:
     The log's clock has 12 hours and no am or pm: a time is right only up to 12 hours. It is Irish time, which is UTC
     in February and March, when all recordings were made.
 
-    Raises
-    ------
-    StudyError
-        Where the file cannot be read or has another layout.
+    Raises StudyError where the file cannot be read or has another layout.
     """
     import zipfile
 
@@ -243,10 +206,7 @@ def _moment(day: Any, clock: Any) -> float | None:
 def read_tags(path: Path) -> list[float]:
     """Return the unix times of the E4's button presses; empty where there is no such file.
 
-    Raises
-    ------
-    StudyError
-        Where a line is not a number.
+    Raises StudyError where a line is not a number.
     """
     if not path.is_file():
         return []
@@ -260,7 +220,7 @@ def read_tags(path: Path) -> list[float]:
 
 
 def read_zero(path: Path) -> float | None:
-    """Return the unix time of the first sample of an E4 signal file, or None where it cannot be told."""
+    """Return the unix time of the first sample of an E4 signal file, or None where it has none."""
     try:
         with path.open(encoding="ascii", errors="replace") as stream:
             return float(stream.readline(200).split(",")[0])

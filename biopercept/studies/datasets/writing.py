@@ -9,21 +9,14 @@ from typing import Any
 
 from biopercept.errors import StudyError
 from biopercept.files import write_text
+from biopercept.recording import Interval
 
 Cells = Mapping[str, object]
 
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import wrote.
-
-    Attributes
-    ----------
-    left_out : tuple of str
-        One sentence for each subject, recording or label that is not in the study, with the reason.
-    notes : tuple of str
-        Disagreements and assumptions that a careful reader must know.
-    """
+    """What an import wrote, and a sentence on each subject, recording or label left out and each assumption."""
 
     n_subjects: int
     n_recordings: int
@@ -41,15 +34,19 @@ class StudyTables:
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def add_protocol(self, subject: str, paths: Sequence[Path], intervals: Sequence[Interval], about: Cells) -> None:
+        """Add a person, described by ``about``, with one recording "protocol": its files and labelled intervals."""
+        ids = {"participant_id": subject, "recording": "protocol"}
+        self.participants.append({"participant_id": subject, **about})
+        self.recordings += [{**ids, "path": path} for path in paths]
+        self.events += [
+            {**ids, "onset": i.onset_seconds, "duration": i.duration_seconds, "trial_type": i.label} for i in intervals
+        ]
+
     def write(self, output: Path, definition: Mapping[str, Any]) -> ImportSummary:
         """Write the folder and return what is in it.
 
-        Raises
-        ------
-        StudyError
-            Where no recording is left.
-        OutputError
-            Where a file cannot be written.
+        Raises StudyError where no recording is left. Raises OutputError where a file cannot be written.
         """
         import yaml
 

@@ -32,7 +32,7 @@ RIDGE = 0.1
 
 @dataclass(frozen=True)
 class LabelScore:
-    """How well something tells the label.
+    """How well the label is predicted from something.
 
     Attributes
     ----------
@@ -79,14 +79,8 @@ class FoldValues:
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
-    """The windows under audit, with folds over subjects that are the same for every probe.
-
-    Attributes
-    ----------
-    plan : Plan
-        Task, windows, normalisation and folds.
-    """
+class AuditData:
+    """The windows under audit, with folds over subjects that are the same for every probe."""
 
     plan: Plan
     settings: AuditSettings
@@ -145,8 +139,8 @@ class Material:
             for fold in self.plan.folds
         )
 
-    def answers(self, fitter: Fitter) -> NDArray[np.float64]:
-        """Return the probabilities (n_windows, n_classes) of a model fitted anew in each fold on the other subjects."""
+    def predict(self, fitter: Fitter) -> NDArray[np.float64]:
+        """Return the probabilities (n_windows, n_classes) of models fitted on the other subjects of each fold."""
         probabilities = np.full((len(self.windows), self.windows.only.n_classes), np.nan)
         for fold in self.plan.folds:
             request = FitRequest(
@@ -158,13 +152,13 @@ class Material:
                 seed_for(self.seed, "audit", fold.name),
             )
             rows = self.windows.rows_of(fold.test)
-            probabilities[rows] = fitter(request).probabilities(rows)
+            probabilities[rows] = fitter(request).predict(rows)
         return probabilities
 
     def score(self, probabilities: NDArray[np.float64]) -> LabelScore:
         """Return how well probabilities tell the label: per subject where that is defined, else pooled.
 
-        Windows whose probabilities are NaN are left out.
+        Windows whose probabilities are NaN are excluded.
         """
         windows = self.windows
         is_given = has_all_values(probabilities)
@@ -213,26 +207,22 @@ def has_values(values: FloatArray) -> Mask:
 
 
 def _mean_recall(hits: FloatArray, counts: FloatArray) -> FloatArray:
-    """Return the mean over classes (the last axis) of hits over counts; classes without windows are left out."""
+    """Return the mean over classes (the last axis) of hits over counts; classes without windows are excluded."""
     recalls = np.divide(hits, counts, out=np.zeros_like(hits), where=counts > 0)
     mean: FloatArray = recalls.sum(axis=-1) / (counts > 0).sum(axis=-1)
     return mean
 
 
-def gather(store: StudyStore, request: EvaluationRequest, settings: AuditSettings) -> Material:
-    """Return the material of an audit; only features are read, no signal.
+def gather(store: StudyStore, request: EvaluationRequest, settings: AuditSettings) -> AuditData:
+    """Return what an audit looks at; only features are read, no signal.
 
-    Raises
-    ------
-    StudyError
-        Where the task is unknown, or windows or subjects do not suffice for it.
-    SettingsError
-        Where there are too few subjects, or all subjects of a class fall into one fold.
+    Raises StudyError where the task is unknown, or windows or subjects do not suffice for it. Raises SettingsError
+    where there are too few subjects, or all subjects of a class fall into one fold.
     """
     tasks = choose_tasks(store, request.task)
     if len(tasks) > 1:
         raise StudyError(f"--task {request.task} names {len(tasks)} tasks; audit one at a time")
-    if tasks[0].is_regression:
+    if not tasks[0].is_classification:
         raise StudyError(f"task {tasks[0].name!r} predicts a number; an audit looks at classes and levels")
     fit = replace(request.fit, tokens=replace(request.fit.tokens, raw=False, derived=False, features=True))
     evaluation = replace(request.evaluation, split=K_FOLD, n_seeds=1, label_share=1.0)
@@ -240,7 +230,7 @@ def gather(store: StudyStore, request: EvaluationRequest, settings: AuditSetting
     n_folds = max(2, min(settings.n_folds, len(plan.windows.subjects)))
     folds = _folds(plan, n_folds)
     warnings = (*plan.warnings, *missing_folds(folds, K_FOLD, n_folds))
-    return Material(replace(plan, folds=folds, warnings=warnings), settings)
+    return AuditData(replace(plan, folds=folds, warnings=warnings), settings)
 
 
 def _folds(plan: Plan, n_used: int) -> tuple[Fold, ...]:

@@ -1,0 +1,464 @@
+"""The names of ``import biopercept as bp``: paths or objects and plain keywords in, results with ``to_frame()`` out.
+
+Each function does what the command of its name does. ``config`` is the name of a preset or a YAML file, ``overrides``
+are single settings by name: ``{"windows.length_seconds": 30}``.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.config import Config, Purpose, load_config, load_config_for
+from biopercept.recording import Recording
+from biopercept.resources import copy_sample_study
+from biopercept.store.prepared import PreparedRecording
+from biopercept.store.reading import StudyStore
+from biopercept.studies.structure import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from biopercept.evaluation.plan import EvaluationRequest
+    from biopercept.inference.explanation import Explanation
+    from biopercept.inference.prediction import Predictions
+    from biopercept.inference.reconstruction import ReconstructedSignal
+    from biopercept.prepare.study import PrepareSummary
+    from biopercept.results.comparison import Comparison
+    from biopercept.results.cross_validation import CrossValidation, NumberValidation
+    from biopercept.training.checkpoint import Checkpoint
+
+Location = str | Path
+Overrides = Mapping[str, object]
+
+
+class Given(TypedDict, total=False):
+    """Keywords of everything that learns: what it learns from, with what settings.
+
+    ``task`` is one of the study, or several with commas between; ``subjects`` are the only ones, ``exclude_subjects``
+    those left out; ``normalisation`` stands for the setting ``normalisation.mode``; ``device`` is auto, cpu, cuda or
+    cuda:N.
+    """
+
+    task: str | None
+    subjects: Sequence[str] | None
+    exclude_subjects: Sequence[str]
+    normalisation: str | None
+    config: Location | None
+    overrides: Overrides | None
+    seed: int
+    device: str
+
+
+def sample_study(folder: Location) -> Study:
+    """Return the made sample study that comes with the package, copied to a folder; a copy that is there is kept.
+
+    Raises OutputError where it cannot be written.
+    """
+    return load_study(copy_sample_study(Path(folder)))
+
+
+def load_recording(path: Location) -> Recording:
+    """Return the recording of a file or folder; ``to_frame()`` lists its signals.
+
+    Raises RecordingError where the format is not read here, or nothing in it can be trusted.
+    """
+    from biopercept.loaders import loading
+
+    stem = Path(path).resolve().name.split(".")[0]
+    return loading.load_recording(Path(path), subject=stem, name=stem)
+
+
+def prepare_recording(
+    recording: Location | Recording, config: Location | None = None, overrides: Overrides | None = None
+) -> PreparedRecording:
+    """Return a recording cleaned and cut into windows, with features and signal quality.
+
+    Raises RecordingError where it cannot be read, or is shorter than a window. Raises SettingsError where a setting is
+    wrong.
+    """
+    from biopercept.prepare import recording as preparing
+
+    settings = _config(config, overrides)
+    if not isinstance(recording, Recording):
+        recording = load_recording(recording)
+    return preparing.prepare_recording(recording, preparing.PrepareSettings(settings.windows, settings.cleaning))
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Features of the windows of one recording.
+
+    Attributes
+    ----------
+    onset : float64 array, shape (n_windows,)
+        Start of each window, seconds on the recording's clock.
+    label : tuple of str
+        Of the labelled interval that a window lies wholly inside; empty where it is one of the grid.
+    quality : float array, shape (n_windows,)
+        Mean signal quality in [0, 1]; NaN where no signal is present.
+    values : float32 array, shape (n_windows, n_features)
+        NaN where a feature is not defined.
+    """
+
+    names: tuple[str, ...]
+    onset: NDArray[np.float64]
+    length_seconds: float
+    label: tuple[str, ...]
+    quality: NDArray[np.floating[Any]]
+    values: NDArray[np.float32]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per window: onset, duration, label, quality, and a column per feature."""
+        import pandas as pd
+
+        window = {"onset": self.onset, "duration": self.length_seconds, "label": self.label, "quality": self.quality}
+        return pd.concat([pd.DataFrame(window), pd.DataFrame(self.values, columns=list(self.names))], axis=1)
+
+
+def features(
+    recording: Location | Recording,
+    config: Location | None = None,
+    overrides: Overrides | None = None,
+    *,
+    labelled: bool = False,
+) -> Features:
+    """Return the features of a recording's windows: of the grid over all of it, or of those in labelled intervals.
+
+    Raises RecordingError, SettingsError: as :func:`prepare_recording`.
+    """
+    from biopercept.preprocessing.features import FEATURE_NAMES
+
+    settings = _config(config, overrides)
+    windows = prepare_recording(recording, config, overrides).windows
+    rows = np.flatnonzero(windows.is_labelled == labelled)
+    return Features(
+        names=FEATURE_NAMES,
+        onset=windows.onset[rows],
+        length_seconds=settings.windows.length_seconds,
+        label=tuple(windows.label[rows].tolist()),
+        quality=windows.quality[rows].mean(axis=1) if windows.quality.shape[1] else np.full(len(rows), np.nan),
+        values=windows.features[rows],
+    )
+
+
+def load_study(folder: Location) -> Study:
+    """Return a study whose tables are right; its recordings are not opened, ``to_frame()`` lists them.
+
+    Raises StudyError with everything that is wrong in the tables.
+    """
+    from biopercept.studies import loading
+
+    return loading.load_study(Path(folder))
+
+
+def prepare_study(
+    study: Location | Study,
+    output: Location,
+    config: Location | None = None,
+    overrides: Overrides | None = None,
+    *,
+    subjects: Sequence[str] | None = None,
+    n_jobs: int = 1,
+) -> PrepareSummary:
+    """Load, clean and cut every recording of a study into one store; ``to_frame()`` says what became of each.
+
+    Recordings are prepared in child processes, so a script calls this below ``if __name__ == "__main__":``. What an
+    earlier call prepared is used again.
+
+    Raises StudyError, SettingsError where the study, a setting or a subject is wrong. Raises StoreError where
+    ``output`` is something else than a store, or holds recordings that would be dropped.
+    """
+    from biopercept.prepare import study as preparing
+    from biopercept.prepare.recording import PrepareSettings
+
+    settings = _config(config, overrides)
+    return preparing.prepare_study(
+        study if isinstance(study, Study) else load_study(study),
+        Path(output),
+        PrepareSettings(settings.windows, settings.cleaning),
+        subjects=subjects,
+        run=preparing.PrepareRun(n_jobs=n_jobs),
+    )
+
+
+def open_store(path: Location) -> StudyStore:
+    """Return a prepared study, open for reading; ``to_frame()`` lists its recordings.
+
+    Raises StoreError where the file is missing, damaged, or no store of this version.
+    """
+    from biopercept.store import reading
+
+    return reading.open_store(Path(path))
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The scores of a finished cross-validation, of each of its tasks.
+
+    Attributes
+    ----------
+    tasks : mapping of task to result
+        What ``scores.json``, ``scores.csv`` and ``predictions.csv`` hold.
+    """
+
+    folder: Path
+    tasks: Mapping[str, CrossValidation | NumberValidation]
+
+    @property
+    def only(self) -> CrossValidation | NumberValidation:
+        """Return the result of the one task there is. Raises ValueError where there are several."""
+        [result] = self.tasks.values()
+        return result
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per task and subject: scores over the windows of a subject that the model had never seen."""
+        import pandas as pd
+
+        tables = [
+            pd.read_csv(result.folder / "scores.csv", dtype={"participant_id": str, "fold": str})
+            for result in self.tasks.values()
+        ]
+        return pd.concat(tables, keys=self.tasks, names=["task", None]).reset_index(level="task")
+
+
+def cross_validate(
+    stores: Location | Sequence[Location] | EvaluationRequest,
+    output: Location,
+    *,
+    model: str = "perceiver-io",
+    n_jobs: int = 1,
+    overwrite: bool = False,
+    **given: Unpack[Given],
+) -> Scores:
+    """Return scores of a model on subjects it was not trained on, written to a folder as the command does.
+
+    How subjects are dealt into folds is a setting: ``{"evaluation.split": "k-fold", "evaluation.n_folds": 5}``. Folds
+    that an earlier call finished are used again.
+
+    Raises SettingsError, StudyError where a setting, task or subject is wrong, or the folder holds something else.
+
+    Parameters
+    ----------
+    stores
+        A store, several that are joined, or a whole request, which says everything else itself.
+    given
+        See :class:`Given`.
+    """
+    from biopercept.evaluation import cross_validation
+    from biopercept.evaluation.plan import EvaluationRequest
+    from biopercept.results.cross_validation import is_of_numbers, load_cross_validation, load_number_validation
+
+    folder = Path(output)
+    if isinstance(stores, EvaluationRequest):
+        if given:
+            raise TypeError(f"the request says everything itself; leave out {', '.join(given)}")
+        request, text = stores, ""
+    else:
+        config, request = _request(stores, given, "cross-validate", model)
+        text = config.text
+    cross_validation.cross_validate(request, folder, n_jobs=n_jobs, config_text=text, overwrite=overwrite)
+    places = [folder / name for name in cross_validation.tasks_with_folder(folder)] or [folder]
+    results = [load_number_validation(p) if is_of_numbers(p) else load_cross_validation(p) for p in places]
+    return Scores(folder, {result.task: result for result in results})
+
+
+def train(
+    store: Location,
+    output: Location,
+    *,
+    subject: str | None = None,
+    start_from: Location | None = None,
+    overwrite: bool = False,
+    **given: Unpack[Given],
+) -> Checkpoint:
+    """Train a model to be kept, save it as a folder and return it.
+
+    Parameters
+    ----------
+    subject
+        Make this person's own model, from their windows alone; None: a model of everybody in the store.
+    start_from
+        A model folder whose weights it begins with; of one person the saved model is adapted, a few small steps.
+    given
+        See :class:`Given`.
+
+    Raises StudyError, SettingsError where there are too few windows, or a setting, task or subject is wrong. Raises
+    OutputError where the folder is not empty and ``overwrite`` is not set.
+    """
+    from biopercept.evaluation.cross_validation import train_on_store
+    from biopercept.files import refuse_existing
+
+    if subject is not None and given.get("subjects") is not None:
+        raise TypeError("subject is one personal model, subjects are the people of a common one; give one of them")
+    refuse_existing(Path(output), overwrite=overwrite)
+    config, request = _request(store, given, "train", subject=subject, start_from=start_from)
+    request = replace(request, fit=config.fit(None if start_from is None else Path(start_from)))
+    if subject is not None:
+        request = replace(request, subjects=(subject,))
+    return train_on_store(request, Path(output), is_personal=subject is not None)
+
+
+def load_model(folder: Location) -> Checkpoint:
+    """Return a saved model. Raises CheckpointError where the folder holds none, or one that is damaged."""
+    from biopercept.training import checkpoint
+
+    return checkpoint.load_model(Path(folder))
+
+
+def predict(
+    model: Location | Checkpoint,
+    recording: Location | Recording,
+    *,
+    every_seconds: float | None = None,
+    device: str = "auto",
+) -> Predictions:
+    """Return what a model predicts for each window of a recording; ``to_frame()`` lists them.
+
+    The recording is prepared as the model's own study was.
+
+    Parameters
+    ----------
+    every_seconds
+        Distance of single times that are predicted, too; only of a model trained with ``training.dense_weight``.
+
+    Raises CheckpointError where the folder holds no model. Raises RecordingError where the recording cannot be read, is
+    shorter than a window or has no sensor that the model was trained with.
+    """
+    from biopercept.inference import prediction
+    from biopercept.training.engine import engine_for
+
+    checkpoint, prepared = _prepared_for(model, recording)
+    return prediction.predict(checkpoint, prepared, engine_for(device), every_seconds=every_seconds)
+
+
+def explain(
+    model: Location | Checkpoint, recording: Location | Recording, *, task: str | None = None, device: str = "auto"
+) -> Explanation:
+    """Return how much of the attention behind a model's predictions went to each time, channel and modality.
+
+    Raises SettingsError where the model does not predict ``task`` (None: its first). Raises CheckpointError and
+    RecordingError as :func:`predict`.
+    """
+    from biopercept.inference import explanation
+    from biopercept.training.engine import engine_for
+
+    checkpoint, prepared = _prepared_for(model, recording)
+    return explanation.explain(checkpoint, prepared, engine_for(device), task=task)
+
+
+def reconstruct(
+    model: Location, recording: Location | Recording, modality: str, *, study: str | None = None, device: str = "auto"
+) -> ReconstructedSignal:
+    """Return a missing or corrupted signal as a pretrained network reconstructs it from the other sensors.
+
+    Parameters
+    ----------
+    model
+        A folder that ``pretrain`` wrote with the objective ``masked``.
+    modality
+        Such as ``heart_rate``; whatever the recording has of its sensor is masked.
+    study
+        Whose scale to use, where the network saw several studies; None: the first.
+
+    Raises CheckpointError where the network was not trained for it. Raises RecordingError as :func:`predict`.
+    """
+    from biopercept.inference import reconstruction
+
+    recording = recording if isinstance(recording, Recording) else load_recording(recording)
+    return reconstruction.reconstruct(Path(model), recording, modality, study=study, device=device)
+
+
+def _prepared_for(
+    model: Location | Checkpoint, recording: Location | Recording
+) -> tuple[Checkpoint, PreparedRecording]:
+    """Return a model, and a recording prepared with the settings of the model's study."""
+    from biopercept.prepare import recording as preparing
+
+    checkpoint = load_model(model) if isinstance(model, str | Path) else model
+    settings = preparing.PrepareSettings.from_plain_values(checkpoint.prepare)
+    recording = recording if isinstance(recording, Recording) else load_recording(recording)
+    return checkpoint, replace(preparing.prepare_recording(recording, settings), place=0)
+
+
+def compare(
+    folders: Location | Sequence[Location],
+    output: Location,
+    *,
+    metric: str = "balanced_accuracy",
+    reference: str | None = None,
+    overwrite: bool = False,
+) -> Comparison:
+    """Return which of several cross-validations are better, paired over subjects; ``to_frame()`` lists the pairs.
+
+    Raises StudyError where there are fewer than two, or they were not scored on the same windows. Raises OutputError
+    where the folder is not empty and ``overwrite`` is not set.
+    """
+    from biopercept.comparison import comparison
+    from biopercept.files import refuse_existing
+
+    refuse_existing(Path(output), overwrite=overwrite)
+    result = comparison.compare(list(_paths(folders)), metric=metric, reference=reference)
+    comparison.write_comparison(result, Path(output))
+    return result
+
+
+def write_report(folder: Location, output: Location | None = None) -> Path:
+    """Return the page that was written: everything in a folder of results as one HTML file that opens offline.
+
+    Raises StudyError where there is no result in the folder, or one is damaged.
+    """
+    from biopercept.report import page
+
+    return page.write_report(Path(folder), None if output is None else Path(output))
+
+
+def _paths(given: Location | Sequence[Location]) -> tuple[Path, ...]:
+    return tuple(Path(one) for one in ([given] if isinstance(given, str | Path) else given))
+
+
+def _changes(overrides: Overrides | None) -> list[str]:
+    """Return overrides as the command line writes them: text stays text, everything else is JSON, which is YAML."""
+    return [
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in (overrides or {}).items()
+    ]
+
+
+def _config(config: Location | None, overrides: Overrides | None) -> Config:
+    return load_config(None if config is None else str(config), _changes(overrides))
+
+
+def _request(
+    stores: Location | Sequence[Location], given: Given, command: str, model: str = "perceiver-io", **options: object
+) -> tuple[Config, EvaluationRequest]:
+    """Return the settings for some stores, and what a command learns from them; unread settings are refused."""
+    unknown = sorted(given.keys() - Given.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"there is no keyword {unknown[0]!r}; there are: {', '.join(Given.__annotations__)}")
+    paths = _paths(stores)
+    name, changes = given.get("config"), _changes(given.get("overrides"))
+    if given.get("normalisation") is not None:
+        changes.append(f"normalisation.mode={given['normalisation']}")
+    purpose = Purpose.of(command, model, given.get("task"), **options)
+    config, sentences = load_config_for(paths[0], None if name is None else str(name), changes, purposes=[purpose])
+    for sentence in sentences:
+        warnings.warn(sentence, stacklevel=3)
+    subjects = given.get("subjects")
+    request = replace(
+        config.request(paths),
+        model=model,
+        task=given.get("task"),
+        is_normalisation_chosen=given.get("normalisation") is not None,
+        subjects=None if subjects is None else tuple(subjects),
+        excluded=tuple(given.get("exclude_subjects", ())),
+        seed=given.get("seed", 0),
+        device=given.get("device", "auto"),
+    )
+    return config, request

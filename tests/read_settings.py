@@ -1,0 +1,39 @@
+"""Settings that runs of several commands share: each is given those alone that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from biopercept.config import Purpose, load_config, unread_sentence
+
+_OPTIONS = ("--pretrain", "--start-from", "--subject", "--fit", "--folds-from")
+
+
+def purpose_of(*words: object) -> Purpose:
+    """Return what a command line is for, without its tasks."""
+    text = [str(word) for word in words]
+    default = "logistic" if text[0] == "audit" and "--fit" not in text else "perceiver-io"
+    model = text[text.index("--model") + 1] if "--model" in text else default
+    return Purpose(text[0], model, options=frozenset(text) & frozenset(_OPTIONS))
+
+
+_NAMED = {
+    "--split": "evaluation.split",
+    "--normalisation": "normalisation.mode",
+    "--objective": "pretraining.objective",
+}
+
+
+def assumed(*words: object) -> list[str]:
+    """Return the settings that a command line names by other options, and the split that a command begins from."""
+    text = [str(word) for word in words]
+    first = ["evaluation.split=k-fold"] if text[0] in ("personalise", "tune") else []
+    return first + [f"{setting}={text[text.index(word) + 1]}" for word, setting in _NAMED.items() if word in text]
+
+
+def set_what_is_read(*words: object, settings: Iterable[str]) -> list[str]:
+    """Return ``--set`` words of the settings that this command line reads."""
+    texts = list(settings)
+    config, purposes = load_config(overrides=[*assumed(*words), *texts]), [purpose_of(*words)]
+    read = [text for text in texts if not unread_sentence(text.partition("=")[0], purposes, config)]
+    return [word for text in read for word in ("--set", text)]

@@ -1,0 +1,150 @@
+"""Every setting says what reads it; what a command does not read is refused by name, before any work."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from biopercept.cli.main import build_app
+from biopercept.config import PREPARED, READERS, Config, Purpose, load_config, unread_sentence
+from biopercept.data.inputs import WindowInputs
+from biopercept.data.joined import tables_of
+from biopercept.data.normalisation import MODES, NormalisationSettings
+from biopercept.errors import SettingsError
+from biopercept.store.reading import open_store
+
+SETTINGS = [
+    f"{section}.{row.name}"
+    for section, kind in typing.get_type_hints(Config).items()
+    for row in dataclasses.fields(kind)
+]
+KINDS = {"class": "stress", "ordinal": "level", "regression": "load", "two tasks": "stress,load", "dense": "stress"}
+COMMANDS = {
+    "cross-validate": (),
+    "cross-validate --split time": ("--split", "time"),
+    "cross-validate --pretrain": ("--pretrain",),
+    "cross-validate logistic": ("--model", "logistic"),
+    "learning-curve": (),
+    "personalise": (),
+    "train": (),
+    "train --subject": ("--subject", "P01"),
+    "tune": ("--trials", 1),
+    "audit": (),
+    "audit --fit": ("--fit",),
+}
+WITHOUT_TASK = {"prepare": (), "pretrain": (), "score-generation": ()}
+WITHOUT_SETTINGS = ("predict", "compare", "report", "export", "benchmark", "inspect", "datasets", "doctor")
+
+
+@pytest.fixture(scope="module")
+def store(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    tasks = (made.TASK, made.LEVEL, made.LOAD)
+    return made.store(folder / "made.h5", made.numbered(made.study(3)), task=tasks)
+
+
+@pytest.fixture(scope="module")
+def tasks(made: ModuleType) -> dict[str, tuple[object, ...]]:
+    by_name = {task.name: task for task in (made.TASK, made.LEVEL, made.LOAD)}
+    return {kind: tuple(by_name[name] for name in names.split(",")) for kind, names in KINDS.items()}
+
+
+def _purpose(command: str, tasks: tuple[object, ...] = ()) -> Purpose:
+    """Return what a command line of COMMANDS is for, said without the code that the commands share."""
+    name, *rest = command.split()
+    model = "logistic" if command in ("cross-validate logistic", "audit") else "perceiver-io"
+    options = frozenset(word for word in rest if word in ("--pretrain", "--subject", "--fit"))
+    return Purpose(name, model, typing.cast("tuple[typing.Any, ...]", tasks), options)
+
+
+def _value(setting: str) -> str:
+    """Return a setting's own default as a user writes it: it is refused because nothing reads it, not for its value."""
+    section, _, name = setting.partition(".")
+    value = getattr(getattr(Config(), section), name)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _assumed(command: str) -> list[str]:
+    if "--split time" in command:
+        return ["evaluation.split=time"]
+    return ["evaluation.split=k-fold"] if command.startswith(("personalise", "tune")) else []
+
+
+def _cases() -> Iterator[tuple[str, str]]:
+    for command in COMMANDS:
+        for kind in KINDS:
+            yield command, kind
+    for command in WITHOUT_TASK:
+        yield command, ""
+
+
+def test_each_setting_that_there_is_says_what_reads_it_and_no_other() -> None:
+    assert set(READERS) == set(SETTINGS)
+
+
+def test_each_setting_is_read_by_a_command() -> None:
+    commands = {name.split()[0] for name in (*COMMANDS, *WITHOUT_TASK)}
+    for setting, readers in READERS.items():
+        names = {name for line, _ in readers for name in line.split()}
+        assert names and names <= commands, setting
+
+
+@pytest.mark.parametrize(("command", "kind"), list(_cases()))
+def test_what_a_command_does_not_read_is_refused_by_name_before_any_work(
+    command: str, kind: str, store: Path, tasks: dict[str, tuple[object, ...]], tmp_path: Path
+) -> None:
+    purpose = _purpose(command, tasks.get(kind, ()))
+    dense = ["training.dense_weight=1"] if kind == "dense" else []
+    config = load_config(overrides=[*_assumed(command), *dense])
+    unread = [name for name in SETTINGS if unread_sentence(name, [purpose], config)]
+    if command != "prepare":
+        unread = [name for name in unread if name.partition(".")[0] not in PREPARED]  # the store's own: held to it
+    if kind == "dense" and "training.dense_weight" in unread:
+        dense = []
+    assert unread
+    words = [
+        command.split()[0],
+        str(store),
+        "-o",
+        str(tmp_path / "out"),
+        *map(str, ({**COMMANDS, **WITHOUT_TASK})[command]),
+    ]
+    words += ["--task", KINDS[kind]] if kind else []
+    words += [word for name in unread for word in ("--set", f"{name}={_value(name)}")]
+    words += [word for text in dense for word in ("--set", text)]
+    fault = CliRunner().invoke(build_app(), words).exception
+    assert isinstance(fault, SettingsError), fault
+    for name in unread:
+        sentence = unread_sentence(name, [purpose], config)
+        assert f"--set {name}={_value(name)}: {sentence}" in str(fault)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("key", ["clip", "prior_seconds", "reference_seconds"])
+def test_a_setting_of_the_scaling_is_refused_exactly_where_it_changes_no_input(
+    key: str, mode: str, made: ModuleType, tmp_path: Path
+) -> None:
+    first = made.study(3)
+    second = [dataclasses.replace(one, recording="second") for one in made.study(3, seed=1)]
+    with open_store(made.store(tmp_path / "made.h5", [*first, *second])) as store:
+        table = tables_of(store, store.recordings, tuple(store.tasks.values()), [0.0] * 6)[0]
+
+        def features(**changes: object) -> np.ndarray:
+            settings = NormalisationSettings(mode, **changes)  # type: ignore[arg-type]
+            inputs = WindowInputs(table, settings, store.step_seconds, raw=False, derived=False)
+            return inputs.features(inputs.fit(("P01", "P02")))
+
+        value = {"clip": 0.1, "prior_seconds": 1.0, "reference_seconds": 40.0}[key]
+        changes = not np.array_equal(features(), features(**{key: value}), equal_nan=True)
+    config = load_config(overrides=[f"normalisation.mode={mode}"])
+    assert changes == (not unread_sentence(f"normalisation.{key}", [Purpose("train")], config))
