@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .terminal import print_json, print_text, refuse_existing, say
+from .terminal import print_json, print_text, say
 
 
 def benchmark(
@@ -22,7 +22,7 @@ def benchmark(
     """Measure the network: CPU time and memory beside other implementations, operations up to a million tokens."""
     from biopercept.benchmarks import cost, speed
     from biopercept.benchmarks.peers import installed
-    from biopercept.files import write_json, write_text
+    from biopercept.files import refuse_existing, write_json, write_text
 
     if output is not None:
         refuse_existing(output, overwrite=run.overwrite)

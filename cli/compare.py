@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .terminal import console, print_json, print_text, refuse_existing, safe_text, say
+from .terminal import console, print_json, print_text, safe_text, say
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ def compare(
 ) -> None:
     """Compare cross-validations of the same study, paired over subjects."""
     from biopercept.comparison import comparison
+    from biopercept.files import refuse_existing
     from biopercept.report.comparison import brief_pair_table, contender_table
     from biopercept.report.tables import terminal_table
 

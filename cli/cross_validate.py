@@ -52,30 +52,10 @@ def cross_validate(
 
     An interrupted run goes on where it stopped.
     """
-    from biopercept.config import Purpose
     from biopercept.evaluation import cross_validation
     from biopercept.report.page import print_scores, write_figures
 
-    purpose = Purpose.of(
-        "cross-validate",
-        model.model,
-        data.task,
-        pretrain=model.pretrain,
-        start_from=model.start_from,
-        folds_from=folds.folds_from,
-    )
-    settings = model.of_store(stores[0], folds.named, purposes=[purpose], quiet=run.quiet, usual=folds.usual)
-    request = options.evaluation_request(
-        settings,
-        stores,
-        data,
-        model,
-        run,
-        model=model.model,
-        task=data.task,
-        fit=settings.fit(model.start_from, is_pretrained=model.pretrain),
-        folds_from=folds.folds_from,
-    )
+    settings, request = options.study_request("cross-validate", stores, data, folds, model, run)
     with fold_progress(f"{model.model}: folds", quiet=run.quiet, verbose=run.verbose) as show:
         scores = cross_validation.cross_validate(
             request,

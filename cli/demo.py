@@ -69,7 +69,8 @@ def demo(
     step(4, f"train on everybody but {unseen}", f"train {store} -o {model} --exclude-subjects {unseen}")
     _train_once(store, fingerprint, model, folder / "scores" / MODELS[0], unseen, quiet=quiet)
     step(5, f"predict {unseen}", f"predict {model} {study} -o {predictions} --subjects {unseen}")
-    predict(model, [study], predictions, subjects=unseen, overwrite=True, quiet=quiet)
+    of_unseen, again = options.People(subjects=unseen), options.ModelRun(overwrite=True, quiet=quiet)
+    predict(model, [study], predictions, people=of_unseen, run=again)
     step(6, "write the report", f"report {folder}")
     report(folder, overwrite=True, quiet=True)
     _say_where(folder, quiet=quiet)
@@ -102,7 +103,7 @@ def _train_once(store: Path, fingerprint: str, model: Path, scores: Path, unseen
     from biopercept.errors import CheckpointError
     from biopercept.training.checkpoint import load_model
 
-    from .train import train
+    from .train import FinalModel, train
 
     try:
         trained_on = load_model(model).training.get("store")
@@ -111,7 +112,13 @@ def _train_once(store: Path, fingerprint: str, model: Path, scores: Path, unseen
     if trained_on == fingerprint:
         say(f"{model} was trained before", quiet=quiet)
     else:
-        train(store, model, scores=scores, exclude_subjects=unseen, overwrite=True, quiet=quiet)
+        train(
+            store,
+            model,
+            FinalModel(scores=scores),
+            options.Data(exclude_subjects=unseen),
+            run=options.FitRun(overwrite=True, quiet=quiet),
+        )
 
 
 def _clear(folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .terminal import print_json, refuse_existing, say
+from .terminal import print_json, say
 
 
 def export(
@@ -22,6 +22,7 @@ def export(
 ) -> None:
     """Write a model as ONNX; needs the extra onnx."""
     from biopercept.errors import OutputError
+    from biopercept.files import refuse_existing
     from biopercept.inference.onnx_export import TOLERANCE, check_export, export_onnx
     from biopercept.training.checkpoint import load_model
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .terminal import print_json, print_text, refuse_existing, say
+from .terminal import print_json, print_text, say
 
 
 def import_study(
@@ -22,6 +22,7 @@ def import_study(
     What is left out, and why, is printed and kept in import_report.txt.
     """
     from biopercept.errors import StudyError
+    from biopercept.files import refuse_existing
     from biopercept.studies.datasets.catalogue import dataset_named
     from biopercept.studies.loading import load_study
 

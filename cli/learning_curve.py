@@ -35,31 +35,11 @@ def learning_curve(
 
     Each share has a folder of its own, and an interrupted run goes on where it stopped.
     """
-    from biopercept.config import Purpose
     from biopercept.evaluation import learning_curve as curve
     from biopercept.report.curves import learning_page
 
     shares = curve.parse_shares(folds.shares)
-    purpose = Purpose.of(
-        "learning-curve",
-        model.model,
-        data.task,
-        pretrain=model.pretrain,
-        start_from=model.start_from,
-        folds_from=folds.folds_from,
-    )
-    settings = model.of_store(stores[0], folds.named, purposes=[purpose], quiet=run.quiet, usual=folds.usual)
-    request = options.evaluation_request(
-        settings,
-        stores,
-        data,
-        model,
-        run,
-        model=model.model,
-        task=data.task,
-        fit=settings.fit(model.start_from, is_pretrained=model.pretrain),
-        folds_from=folds.folds_from,
-    )
+    settings, request = options.study_request("learning-curve", stores, data, folds, model, run)
     with fold_progress(f"{model.model}: folds", quiet=run.quiet, verbose=run.verbose) as show:
         result = curve.learning_curve(
             request,

@@ -269,3 +269,17 @@ def evaluation_request(
         device=run.device,
         **fields,
     )
+
+
+def study_request(
+    command: str, stores: Sequence[Path], data: Data, folds: StudyFolds, model: Model, run: FitRun
+) -> tuple[Config, EvaluationRequest]:
+    """Return the effective settings of a command that fits a model in each fold, and what it evaluates."""
+    from biopercept.config import Purpose
+
+    given = {"pretrain": model.pretrain, "start_from": model.start_from, "folds_from": folds.folds_from}
+    purpose = Purpose.of(command, model.model, data.task, **given)
+    settings = model.of_store(stores[0], folds.named, purposes=[purpose], quiet=run.quiet, usual=folds.usual)
+    fit = settings.fit(model.start_from, is_pretrained=model.pretrain)
+    more = {"model": model.model, "task": data.task, "fit": fit, "folds_from": folds.folds_from}
+    return settings, evaluation_request(settings, stores, data, model, run, **more)

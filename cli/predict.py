@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .terminal import print_json, progress, refuse_existing, say
+from .terminal import print_json, progress, say
 
 if TYPE_CHECKING:
     from biopercept.inference.prediction_files import RecordingDone
@@ -18,49 +18,44 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A model folder that train wrote.")],
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or a study folder.")],
     output: options.Output,
-    subjects: options.Subjects = None,
-    exclude_subjects: options.ExcludeSubjects = None,
     every: Annotated[
         float | None,
         typer.Option(
             "--every", metavar="SECONDS", help="Also predict at times this far apart (densely trained models)."
         ),
     ] = None,
-    device: options.Device = "auto",
-    overwrite: options.Overwrite = False,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
+    people: options.People = options.People(),
+    run: options.ModelRun = options.ModelRun(),
 ) -> None:
     """Write a table of predictions for every recording, with a summary; of several tasks in a folder for each."""
+    from biopercept.files import refuse_existing
     from biopercept.inference.prediction_files import PredictionRequest, predict_files
 
-    refuse_existing(output, overwrite=overwrite)
+    refuse_existing(output, overwrite=run.overwrite)
     request = PredictionRequest(
         model=model,
         paths=tuple(paths),
-        subjects=options.listed(subjects),
-        excluded=options.listed(exclude_subjects) or (),
+        subjects=people.chosen,
+        excluded=people.excluded,
         every_seconds=every,
-        device=device,
+        device=run.device,
     )
-    with progress(quiet=quiet) as bar:
+    with progress(quiet=run.quiet) as bar:
         line = bar.add_task("predicting: recordings", total=None)
 
         def show(done: RecordingDone) -> None:
             if done.failure:
                 say(f"{done.title}: {done.failure}")
-            elif bar.disable or verbose:
-                say(f"{done.title}: {done.n_windows} windows", quiet=quiet)
-            for note in done.notes if verbose else ():
-                say(f"{done.title}: {note}", quiet=quiet)
+            elif bar.disable or run.verbose:
+                say(f"{done.title}: {done.n_windows} windows", quiet=run.quiet)
+            for note in done.notes if run.verbose else ():
+                say(f"{done.title}: {note}", quiet=run.quiet)
             bar.update(line, total=done.n_recordings, advance=1)
 
         written = predict_files(request, output, on_recording=show)
     for warning in written.warnings:
-        say(f"warning: {warning}", quiet=quiet)
-    if as_json:
+        say(f"warning: {warning}", quiet=run.quiet)
+    if run.as_json:
         n_done, n_failed = written.n_recordings, len(written.failures)
         print_json({"output": str(output), "n_recordings": n_done, "n_failed": n_failed})
     else:

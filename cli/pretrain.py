@@ -2,64 +2,53 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from . import options
-from .terminal import print_json, progress, refuse_existing, say, settings_for
+from .terminal import epoch_progress, print_json
+
+
+@dataclass(frozen=True)
+class Pretext:
+    """What is learnt without labels, and what the network begins with."""
+
+    objective: Annotated[
+        str | None, typer.Option("--objective", metavar="masked|contrastive|alignment", help="What is learnt.")
+    ] = None
+    start_from: options.StartFrom = None
 
 
 def pretrain(
-    stores: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Stores that prepare wrote.")],
+    stores: options.Stores,
     output: options.Output,
-    objective: Annotated[
-        str | None, typer.Option("--objective", metavar="masked|contrastive|alignment", help="What is learnt.")
-    ] = None,
-    start_from: options.StartFrom = None,
-    normalisation: options.Normalisation = None,
-    config: options.ConfigName = None,
-    overrides: options.Overrides = None,
-    subjects: options.Subjects = None,
-    exclude_subjects: options.ExcludeSubjects = None,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    overwrite: options.Overwrite = False,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    pretext: Pretext = Pretext(),
+    people: options.People = options.People(),
+    preset: options.ModelPreset = options.ModelPreset(),
+    run: options.FitRun = options.FitRun(),
 ) -> None:
     """Pretrain a network on unlabelled windows and save it for --start-from."""
     from biopercept.config import Purpose
+    from biopercept.files import refuse_existing
     from biopercept.training.pretraining import StoresRequest, pretrain_on_stores
-    from biopercept.training.settings import FitSettings
 
-    refuse_existing(output, overwrite=overwrite)
-    named = {"pretraining.objective": objective, "normalisation.mode": normalisation}
-    chosen = [f"{key}={value}" for key, value in named.items() if value is not None]
-    purposes = [Purpose("pretrain")]
-    settings = settings_for(stores[0], config, [*(overrides or []), *chosen], purposes=purposes, quiet=quiet)
-    start = str(start_from or "")
+    refuse_existing(output, overwrite=run.overwrite)
+    named = {"pretraining.objective": pretext.objective}
+    settings = preset.of_store(stores[0], named, purposes=[Purpose("pretrain")], quiet=run.quiet)
     request = StoresRequest(
         stores=tuple(stores),
-        fit=FitSettings(settings.tokens, settings.model, settings.training, settings.pretraining, start_from=start),
+        fit=settings.fit(pretext.start_from, is_pretrained=True),
         normalisation=settings.normalisation,
-        subjects=options.listed(subjects),
-        excluded=options.listed(exclude_subjects) or (),
-        seed=seed,
-        device=device,
+        subjects=people.chosen,
+        excluded=people.excluded,
+        seed=run.seed,
+        device=run.device,
     )
-    with progress(quiet=quiet) as bar:
-        line = bar.add_task("pretraining: epochs", total=settings.pretraining.n_epochs)
-
-        def show(epoch: int, loss: float) -> None:
-            bar.update(line, advance=1)
-            if bar.disable:
-                say(f"epoch {epoch}: loss {loss:.4f}", quiet=quiet)
-
+    with epoch_progress("pretraining", settings.pretraining.n_epochs, quiet=run.quiet, verbose=run.verbose) as show:
         done = pretrain_on_stores(request, output, on_epoch=show)
-    if as_json:
+    if run.as_json:
         print_json({"model": str(output), "studies": list(done.studies), "loss": done.history[-1][1]})
     else:
         typer.echo(str(output))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .terminal import print_text, refuse_existing, say
+from .terminal import print_text, say
 
 
 def report(
@@ -26,6 +26,7 @@ def report(
     debug: options.Debug = False,
 ) -> None:
     """Write one HTML page that opens offline: warnings, scores with intervals, figures, methods, provenance."""
+    from biopercept.files import refuse_existing
     from biopercept.report.page import write_report
 
     target = folder / "report.html" if output is None else output

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from biopercept.config import Config, Purpose
     from biopercept.data.splits import Fold
 
 
@@ -92,6 +90,23 @@ def fold_progress(title: str, *, quiet: bool, verbose: bool) -> Iterator[Callabl
         yield show
 
 
+@contextmanager
+def epoch_progress(title: str, n_epochs: int, *, quiet: bool, verbose: bool) -> Iterator[Callable[..., None]]:
+    """Show how many epochs are done, on a terminal as a bar and elsewhere line by line, each with its losses."""
+    with progress(quiet=quiet) as bar:
+        line = bar.add_task(f"{title}: epochs", total=n_epochs)
+
+        def show(epoch: int, loss: float, validation: float | None = None) -> None:
+            bar.update(line, advance=1)
+            if bar.disable or verbose:
+                losses = f"loss {loss:.4f}"
+                if validation is not None:
+                    losses = f"training loss {loss:.4f}, validation loss {validation:.4f}"
+                say(f"epoch {epoch}: {losses}", quiet=quiet)
+
+        yield show
+
+
 def print_result(result: Any, page: str, *, as_json: bool, quiet: bool) -> None:
     """Print the warnings of a result, and the result as its page or as JSON."""
     for warning in result.warnings:
@@ -100,27 +115,3 @@ def print_result(result: Any, page: str, *, as_json: bool, quiet: bool) -> None:
         print_json(result)
     else:
         print_text(page.rstrip("\n"))
-
-
-def refuse_existing(output: Path, *, overwrite: bool, is_folder: bool = True) -> None:
-    """Refuse an output that exists without ``--overwrite``: :func:`biopercept.files.refuse_existing`."""
-    from biopercept import files
-
-    files.refuse_existing(output, overwrite=overwrite, is_folder=is_folder)
-
-
-def settings_for(
-    store: Path,
-    config: str | None,
-    overrides: list[str] | None,
-    *,
-    purposes: Sequence[Purpose] = (),
-    quiet: bool = False,
-) -> Config:
-    """Return the effective settings of a command that reads a store: its windows and cleaning are the store's."""
-    from biopercept.config import load_config_for
-
-    settings, warnings = load_config_for(store, config, overrides or (), purposes=purposes)
-    for warning in warnings:
-        say(f"warning: {warning}", quiet=quiet)
-    return settings
