@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.config import Config, Purpose, load_config, load_config_for
+from biopercept.config.loading import load_config, load_config_for
+from biopercept.config.settings import Config, Purpose
 from biopercept.recording import Recording
 from biopercept.resources import copy_sample_study
 from biopercept.store.prepared import PreparedRecording

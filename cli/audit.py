@@ -45,7 +45,7 @@ def audit(
     Each verdict comes with a sentence that can be quoted.
     """
     from biopercept.audit import audit as auditing
-    from biopercept.config import Purpose
+    from biopercept.config.settings import Purpose
     from biopercept.files import only_writer, write_text
     from biopercept.report.audit import print_audit
     from biopercept.results.audit import OK

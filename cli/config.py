@@ -36,7 +36,8 @@ def show(
     run: options.Printing = options.Printing(),
 ) -> None:
     """Show every setting that a preset or a file comes to, as YAML that --config takes."""
-    from biopercept.config import config_dict, load_config
+    from biopercept.config.loading import load_config
+    from biopercept.config.settings import config_dict
 
     config = load_config(name, overrides or ())
     if run.as_json:

@@ -18,7 +18,7 @@ from .panels import DATA, FOLDS, MODEL, RUN, SETTINGS
 from .terminal import say
 
 if TYPE_CHECKING:
-    from biopercept.config import Config, Purpose
+    from biopercept.config.settings import Config, Purpose
     from biopercept.evaluation.plan import EvaluationRequest
 
 data_option, fold_option, model_option, setting_option, run_option = (
@@ -138,7 +138,7 @@ class Preset:
 
     def load(self, *purposes: Purpose) -> Config:
         """Return the effective settings of a command that reads no store."""
-        from biopercept.config import load_config
+        from biopercept.config.loading import load_config
 
         return load_config(self.config, self.overrides or (), purposes=purposes)
 
@@ -169,7 +169,7 @@ class ModelPreset(Preset):
         usual : sequence of str
             ``section.key=value`` of the command itself, which ``--set`` overrules.
         """
-        from biopercept.config import load_config_for
+        from biopercept.config.loading import load_config_for
 
         given = {**(named or {}), "normalisation.mode": self.normalisation}
         changes = [f"{key}={value}" for key, value in given.items() if value is not None]
@@ -275,7 +275,7 @@ def study_request(
     command: str, stores: Sequence[Path], data: Data, folds: StudyFolds, model: Model, run: FitRun
 ) -> tuple[Config, EvaluationRequest]:
     """Return the effective settings of a command that fits a model in each fold, and what it evaluates."""
-    from biopercept.config import Purpose
+    from biopercept.config.settings import Purpose
 
     given = {"pretrain": model.pretrain, "start_from": model.start_from, "folds_from": folds.folds_from}
     purpose = Purpose.of(command, model.model, data.task, **given)

@@ -18,7 +18,7 @@ def personalise(
 
     Folds are k-fold over subjects unless --split or --set says otherwise. An interrupted run goes on where it stopped.
     """
-    from biopercept.config import Purpose
+    from biopercept.config.settings import Purpose
     from biopercept.evaluation import personalisation
 
     purposes, usual = [Purpose.of("personalise", task=data.task)], ("evaluation.split=k-fold",)

@@ -38,7 +38,7 @@ def prepare(
 
     Exit code 1 where some recordings failed: they are named here and in STORE.log.csv, and the others are stored.
     """
-    from biopercept.config import Purpose
+    from biopercept.config.settings import Purpose
     from biopercept.prepare.recording import PrepareSettings
     from biopercept.prepare.study import PrepareRun, chosen_subjects, prepare_study
     from biopercept.studies.loading import load_study

@@ -30,7 +30,7 @@ def pretrain(
     run: options.FitRun = options.FitRun(),
 ) -> None:
     """Pretrain a network on unlabelled windows and save it for --start-from."""
-    from biopercept.config import Purpose
+    from biopercept.config.settings import Purpose
     from biopercept.files import refuse_existing
     from biopercept.training.pretraining import StoresRequest, pretrain_on_stores
 

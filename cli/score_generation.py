@@ -20,7 +20,7 @@ def score_generation(
     """
     from dataclasses import replace
 
-    from biopercept.config import Purpose
+    from biopercept.config.settings import Purpose
     from biopercept.evaluation import generation
 
     purposes = [Purpose("score-generation")]

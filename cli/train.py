@@ -35,7 +35,7 @@ def train(
     run: options.FitRun = options.FitRun(),
 ) -> None:
     """Train the final model, of one task or several, or of one subject, and save it as a folder."""
-    from biopercept.config import Purpose
+    from biopercept.config.settings import Purpose
     from biopercept.evaluation.cross_validation import read_scores, train_on_store
     from biopercept.files import refuse_existing
     from biopercept.training.model_card import personal_sentence

@@ -12,7 +12,7 @@ from . import options
 from .terminal import print_json, print_text, progress, say
 
 if TYPE_CHECKING:
-    from biopercept.config import Purpose
+    from biopercept.config.settings import Purpose
     from biopercept.tuning.candidates import Draft
     from biopercept.tuning.design import Candidate
 
@@ -93,14 +93,14 @@ def tune(
 
 
 def _purpose(draft: Draft, task: str | None) -> Purpose:
-    from biopercept.config import Purpose
+    from biopercept.config.settings import Purpose
 
     return Purpose.of("tune", draft.model, task, pretrain=draft.is_pretrained)
 
 
 def _candidate(draft: Draft, given: _Given) -> Candidate:
     """Return what is fitted for a draft: the command's settings, and over them what the draft changes."""
-    from biopercept.config import unread_sentence
+    from biopercept.config.settings import unread_sentence
     from biopercept.errors import SettingsError
     from biopercept.tuning.design import Candidate
 

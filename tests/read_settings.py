@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from biopercept.config import Purpose, load_config, unread_sentence
+from biopercept.config.loading import load_config
+from biopercept.config.settings import Purpose, unread_sentence
 
 _OPTIONS = ("--pretrain", "--start-from", "--subject", "--fit", "--folds-from")
 

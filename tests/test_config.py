@@ -11,12 +11,8 @@ import pytest
 import yaml
 
 from biopercept import __version__
-from biopercept.config import (
-    Config,
-    SettingsFaults,
-    config_dict,
-    load_config,
-)
+from biopercept.config.loading import SettingsFaults, load_config
+from biopercept.config.settings import Config, config_dict
 from biopercept.errors import SettingsError
 from biopercept.resources import preset_names, preset_text
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typer.main import get_command
 
 from biopercept.cli.main import build_app
-from biopercept.config import Config
+from biopercept.config.settings import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = sorted(p for folder in ("biopercept", "cli", "configs", "sample_data") for p in (ROOT / folder).rglob("*.py"))

@@ -13,7 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from biopercept.cli.main import build_app
-from biopercept.config import PREPARED, READERS, Config, Purpose, load_config, unread_sentence
+from biopercept.config.loading import load_config
+from biopercept.config.settings import PREPARED, READERS, Config, Purpose, unread_sentence
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.joined import tables_of
 from biopercept.data.normalisation import MODES, NormalisationSettings
@@ -127,6 +128,19 @@ def test_what_a_command_does_not_read_is_refused_by_name_before_any_work(
         sentence = unread_sentence(name, [purpose], config)
         assert f"--set {name}={_value(name)}: {sentence}" in str(fault)
     assert not (tmp_path / "out").exists()
+
+
+def test_one_file_serves_all_commands_of_a_study_and_is_held_to_what_each_may_read(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("windows: {length_seconds: 30}\ntraining: {n_epochs: 3}\npersonalisation: {n_steps: 5}\n")
+    assert load_config(str(mine), purposes=[Purpose("prepare")]).windows.length_seconds == 30
+    assert load_config(str(mine), purposes=[Purpose("pretrain")]).training.n_epochs == 3
+    with pytest.raises(
+        SettingsError, match=r"^mine.yaml line 3: train reads personalisation.n_steps only where a saved"
+    ):
+        load_config(str(mine), purposes=[Purpose("train")])
+    with pytest.raises(SettingsError, match=r"^--set training.n_epochs=3: prepare does not read training.n_epochs"):
+        load_config(str(mine), ["training.n_epochs=3"], purposes=[Purpose("prepare")])
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -14,7 +14,7 @@ import typer
 
 from biopercept.cli.options import AsJson, ConfigName, Jobs, Output, Overrides, Overwrite, Quiet, Seed, TaskName
 from biopercept.cli.terminal import print_json, print_text, progress, refuse_existing, say, settings_for
-from biopercept.config import Config
+from biopercept.config.settings import Config
 from biopercept.errors import BioperceptError, SettingsError
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from biopercept.cli.main import main
-from biopercept.config import load_config
+from biopercept.config.loading import load_config
 from biopercept.errors import SettingsError
 from biopercept.tuning.candidates import SPACE, Choice, Draft, Span, random_trials, read_candidates
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from biopercept.baselines.catalogue import MODELS
-from biopercept.config import load_config
+from biopercept.config.loading import load_config
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.splits import Fold, choose_validation
 from biopercept.errors import SettingsError, TrainingError

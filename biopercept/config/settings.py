@@ -1,42 +1,35 @@
-"""All settings joined: presets and YAML files in, checked settings dataclasses out, every fault named at once.
+"""All settings joined, and the table of what reads each: one that a user gives and a command does not read is refused.
 
-Each room keeps its settings beside the code that reads them; here they only meet. YAML
-values arrive as text and are read by the type of the field they name, so that ``1e-3`` is a
-number and ``no`` is never a truth value unless a field asks for one.
+Each room keeps its settings beside the code that reads them; here they only meet.
 """
 
 from __future__ import annotations
 
 import json
-import typing
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cache
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from biopercept.audit.data import AuditSettings
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.splits import K_FOLD, TIME
-from biopercept.errors import SettingsError
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.preprocessing.windows import WindowSettings
-from biopercept.resources import preset_names, preset_text
 from biopercept.tasks import CLASSIFICATION, Task
 from biopercept.training.adaptation import PersonalisationSettings
 from biopercept.training.pretext import PretrainingSettings
 from biopercept.training.settings import FitSettings, TrainingSettings
-from biopercept.typed_values import did_you_mean, parse_yaml_text, read_setting, read_yaml_text
 from biopercept.version import __version__
 
 if TYPE_CHECKING:
     from biopercept.evaluation.plan import EvaluationRequest
 
-DEFAULT_PRESET = "general"
-_PRESET_KEY, _VERSION_KEY = "preset", "biopercept"
+VERSION_KEY = "biopercept"
+"""Key under which a file of all settings, as a command wrote it, names the version."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,7 @@ class Config:
         import yaml
 
         body = yaml.safe_dump(config_dict(self), sort_keys=False, allow_unicode=True, default_flow_style=False)
-        return f'{_VERSION_KEY}: "{__version__}"\n{body}'
+        return f'{VERSION_KEY}: "{__version__}"\n{body}'
 
     def fit(self, start_from: Path | None = None, *, is_pretrained: bool = False) -> FitSettings:
         """Return how a network is fitted: from new weights or a model's, pretrained within its fold or not."""
@@ -84,6 +77,12 @@ class Config:
             more_stores=tuple(stores[1:]),
             personalisation=self.personalisation,
         )
+
+
+def config_dict(config: Config) -> dict[str, dict[str, Any]]:
+    """Return the settings as plain dicts, lists, numbers and text, ready for JSON or YAML."""
+    plain: dict[str, dict[str, Any]] = json.loads(json.dumps(asdict(config)))
+    return plain
 
 
 PREPARED = ("windows", "cleaning")
@@ -326,6 +325,11 @@ READERS: dict[str, _Readers] = {f"{section}.{key}": rows for section, keys, rows
 """Every setting -> the commands that read it, and where. One that a user gives and nothing reads is refused by name."""
 
 
+def may_read(name: str, purposes: Sequence[Purpose]) -> bool:
+    """Return whether one of the commands reads a setting under some condition, met or not."""
+    return any(purpose.command in commands.split() for purpose in purposes for commands, _ in READERS[name])
+
+
 def unread_sentence(name: str, purposes: Sequence[Purpose], config: Config) -> str:
     """Return why giving a setting would change nothing; empty where one of the purposes reads it."""
     missing: dict[str, None] = {}
@@ -341,303 +345,3 @@ def unread_sentence(name: str, purposes: Sequence[Purpose], config: Config) -> s
         return f"{command} reads {name} only where {', or where '.join(missing)}; leave it out"
     readers = dict.fromkeys(word for commands, _ in READERS[name] for word in commands.split())
     return f"{command} does not read {name}, which is for {', '.join(readers)}; leave it out"
-
-
-class SettingsFaults(SettingsError):  # noqa: N818 - several of them, not one
-    """Several faults in one configuration.
-
-    Attributes
-    ----------
-    faults : tuple of str
-        One sentence for each.
-    """
-
-    def __init__(self, faults: Sequence[str]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("; ".join(self.faults))
-
-
-@dataclass(frozen=True)
-class _Value:
-    """A value as it was given, and the words that say where."""
-
-    given: Any
-    where: str
-    origin: Literal["preset", "record", "user"] = "preset"  # a record: of all settings, as a command wrote it
-
-
-_Section = dict[str, _Value]
-_Hints = dict[str, dict[str, Any]]
-
-
-def load_config(
-    name_or_file: str | None = None,
-    overrides: Sequence[str] = (),
-    *,
-    assumed: Sequence[str] = (),
-    purposes: Sequence[Purpose] = (),
-    prepared: Mapping[str, Any] | None = None,
-) -> Config:
-    """Return the settings of a preset or a YAML file, with single values replaced.
-
-    What a file does not mention is taken from the preset that its ``preset:`` key names, and
-    what that does not mention from ``general``.
-
-    Raises SettingsError where there is no such preset or file, the file is not plain YAML or was written by a newer
-    biopercept, a key is unknown or given twice, or a value has the wrong type or lies outside its range; or the user's
-    file or an override sets windows or cleaning that are not those of ``prepared``, or something that none of
-    ``purposes`` reads. Several faults come as one :class:`SettingsFaults`.
-
-    Parameters
-    ----------
-    name_or_file : str, optional
-        Name of a packaged preset, or path of a YAML file. None is ``general``.
-    overrides : sequence of str
-        ``section.key=value``, applied last, in order.
-    assumed : sequence of str
-        The same, of the command itself: the user's own values come after them.
-    purposes : sequence of Purpose
-        What the settings are for; of ``tune`` one for each candidate. Without any, all settings are accepted.
-    prepared : mapping, optional
-        Windows and cleaning of the store that is read: they are in its windows already, so they take the place of a
-        preset's.
-    """
-    faults: list[str] = []
-    sections: dict[str, _Section] = {}
-    for layer in _layers(name_or_file, faults):
-        for name, section in layer.items():
-            sections.setdefault(name, {}).update(section)
-    for override in assumed:
-        _apply_override(override, sections, faults, "preset")
-    for override in overrides:
-        _apply_override(override, sections, faults, "user")
-    if prepared is not None:
-        _take_prepared(prepared, sections, faults)
-    config = _build(sections, faults)
-    if purposes:
-        _refuse_unread(sections, purposes, config)
-    return config
-
-
-def load_config_for(
-    store: Path,
-    name_or_file: str | None = None,
-    overrides: Sequence[str] = (),
-    *,
-    assumed: Sequence[str] = (),
-    purposes: Sequence[Purpose] = (),
-) -> tuple[Config, tuple[str, ...]]:
-    """Return :func:`load_config` with windows and cleaning of a store, and a warning where a named preset has others.
-
-    Raises SettingsError: as :func:`load_config`. Raises StoreError where the store cannot be opened.
-    """
-    from biopercept.store.reading import open_store
-
-    with open_store(store) as opened:
-        prepared = dict(opened.settings)
-        purposes = [replace(purpose, tasks=_tasks(opened.tasks, purpose.task)) for purpose in purposes]
-    config = load_config(name_or_file, overrides, assumed=assumed, purposes=purposes, prepared=prepared)
-    if name_or_file is None or not any(prepared.get(section) for section in PREPARED):
-        return config, ()
-    theirs = load_config(name_or_file)
-    differing = [
-        f"{section}.{row.name}={getattr(getattr(config, section), row.name):g}"
-        for section in PREPARED
-        for row in fields(getattr(config, section))
-        if getattr(getattr(config, section), row.name) != getattr(getattr(theirs, section), row.name)
-    ]
-    if not differing:
-        return config, ()
-    return config, (
-        f"{store.name} was prepared with {', '.join(differing)}, which is used here; {name_or_file} has other values, "
-        "which are for prepare alone",
-    )
-
-
-def _refuse_unread(sections: Mapping[str, _Section], purposes: Sequence[Purpose], config: Config) -> None:
-    """Refuse what the user gives and nothing reads; windows and cleaning are the store's by now, where one is read."""
-    faults = []
-    for section, values in sections.items():
-        for key, value in values.items():
-            if value.origin == "user" and (sentence := unread_sentence(f"{section}.{key}", purposes, config)):
-                faults.append(f"{value.where}: {sentence}")
-    _raise(faults)
-
-
-def _tasks(tasks: Mapping[str, Task], names: str | None) -> tuple[Task, ...]:
-    """Return the named tasks, none where one is unknown: the plan of the command refuses it."""
-    wanted = [names] if names in tasks else list(tasks) if names is None else [n.strip() for n in names.split(",")]
-    return tuple(tasks[str(name)] for name in wanted) if all(name in tasks for name in wanted) else ()
-
-
-def _take_prepared(prepared: Mapping[str, Any], sections: dict[str, _Section], faults: list[str]) -> None:
-    """Put the store's windows and cleaning in place of a preset's; where a user wrote other values, add a fault."""
-    hints = _hints()
-    for section in PREPARED:
-        for key, stored in prepared.get(section, {}).items():
-            if key not in hints[section]:
-                continue
-            here = sections.setdefault(section, {})
-            given = here.get(key)
-            if given is not None and given.origin != "preset":
-                value = read_setting(given.given, hints[section][key], f"{given.where}: {section}.{key}", faults)
-                if value is not None and value != stored:
-                    faults.append(
-                        f"{given.where}: {section}.{key} is {value} and the store was prepared with {stored}; leave it "
-                        "out, or prepare a store with it"
-                    )
-            here[key] = _Value(stored, "the store")
-
-
-def config_dict(config: Config) -> dict[str, dict[str, Any]]:
-    """Return the settings as plain dicts, lists, numbers and text, ready for JSON or YAML."""
-    plain: dict[str, dict[str, Any]] = json.loads(json.dumps(asdict(config)))
-    return plain
-
-
-def _layers(name_or_file: str | None, faults: list[str]) -> list[dict[str, _Section]]:
-    """Return what each layer sets, the general preset first."""
-    chosen = name_or_file or DEFAULT_PRESET
-    if chosen in preset_names():
-        names, of_file = dict.fromkeys((DEFAULT_PRESET, chosen)), []
-    else:
-        path = Path(chosen)
-        if not path.is_file():
-            raise SettingsError(f"there is neither a preset nor a file called {chosen!r}; {_presets_like(chosen)}")
-        content, lines = read_yaml_text(path, faults)
-        base = str(content.pop(_PRESET_KEY, DEFAULT_PRESET))
-        origin: Literal["record", "user"] = "record" if _VERSION_KEY in content else "user"
-        of_file = [_from(origin, _checked_sections(content, lines, path.name, faults))]
-        if base not in preset_names():
-            faults.append(
-                f"{path.name} line {lines[(_PRESET_KEY,)]}: no preset is called {base!r}; {_presets_like(base)}"
-            )
-            base = DEFAULT_PRESET
-        names = dict.fromkeys((DEFAULT_PRESET, base))
-    return [_preset_layer(name, faults) for name in names] + of_file
-
-
-def _from(origin: Literal["record", "user"], sections: dict[str, _Section]) -> dict[str, _Section]:
-    return {n: {key: replace(value, origin=origin) for key, value in s.items()} for n, s in sections.items()}
-
-
-def _preset_layer(name: str, faults: list[str]) -> dict[str, _Section]:
-    content, lines = parse_yaml_text(preset_text(name), f"{name}.yaml", faults)
-    return _checked_sections(content, lines, f"{name}.yaml", faults)
-
-
-def _presets_like(word: str) -> str:
-    return f"presets are {', '.join(preset_names())}{did_you_mean(word, preset_names())}"
-
-
-def _checked_sections(
-    content: Mapping[str, Any], lines: Mapping[tuple[str, ...], int], name: str, faults: list[str]
-) -> dict[str, _Section]:
-    """Return the sections whose keys exist; every other key adds a fault."""
-    hints = _hints()
-    sections: dict[str, _Section] = {}
-    for key, value in content.items():
-        where = _where(name, lines.get((key,)))
-        if key == _VERSION_KEY:
-            _check_version(str(value), where, faults)
-        elif key not in hints:
-            hint = did_you_mean(key, hints) or f"; known are {', '.join(hints)}"
-            faults.append(f"{where}: the section {key!r} is unknown{hint}")
-        elif not isinstance(value, Mapping):
-            if value not in ("", None):  # a section whose lines are all commented out
-                faults.append(f"{where}: the section {key!r} needs 'setting: value' lines below it, not {value!r}")
-        else:
-            sections[key] = {
-                setting: _Value(given, _where(name, lines.get((key, setting))))
-                for setting, given in value.items()
-                if _is_known(key, setting, _where(name, lines.get((key, setting))), faults)
-            }
-    return sections
-
-
-def _where(name: str, line: int | None) -> str:
-    return name if line is None else f"{name} line {line}"
-
-
-def _is_known(section: str, setting: str, where: str, faults: list[str]) -> bool:
-    hints = _hints()
-    if setting in hints[section]:
-        return True
-    everywhere = [f"{other}.{known}" for other, settings in hints.items() for known in settings]
-    at_home = [f"{section}.{known}" for known in hints[section]]
-    hint = did_you_mean(f"{section}.{setting}", at_home)
-    if not hint:
-        moved = [path for path in everywhere if path.endswith(f".{setting}")]
-        hint = f"; did you mean {moved[0]}?" if moved else f"; known are {', '.join(hints[section])}"
-    faults.append(f"{where}: the setting {section}.{setting} is unknown{hint}")
-    return False
-
-
-def _check_version(wanted: str, where: str, faults: list[str]) -> None:
-    """Refuse a file that a newer version wrote: its settings may mean something else here."""
-    try:
-        is_newer = _release(wanted) > _release(__version__)
-    except ValueError:
-        faults.append(f"{where}: {_VERSION_KEY} is {wanted!r}; a version such as {__version__} is needed")
-        return
-    if is_newer:
-        faults.append(f"{where}: written by biopercept {wanted}, this is {__version__}; install {wanted} or newer")
-
-
-def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2])
-
-
-def _apply_override(
-    override: str, sections: dict[str, _Section], faults: list[str], origin: Literal["preset", "user"]
-) -> None:
-    path, has_value, value = override.partition("=")
-    section, has_key, setting = path.strip().partition(".")
-    if not (has_value and has_key and section and setting):
-        faults.append(f"--set {override}: section.key=value is needed, such as windows.length_seconds=30")
-        return
-    hints = _hints()
-    if section not in hints:
-        faults.append(f"--set {override}: the section {section!r} is unknown{did_you_mean(section, hints)}")
-        return
-    if not _is_known(section, setting, f"--set {override}", faults):
-        return
-    parsed, _ = parse_yaml_text(f"value: {value}", f"--set {override}", faults)
-    if "value" in parsed:
-        sections.setdefault(section, {})[setting] = _Value(parsed["value"], f"--set {override}", origin)
-
-
-@cache
-def _hints() -> _Hints:
-    """Return the type of every setting by section and name, in the order of the dataclasses."""
-    return {name: _field_hints(kind) for name, kind in typing.get_type_hints(Config).items()}
-
-
-def _field_hints(kind: type) -> dict[str, Any]:
-    resolved = typing.get_type_hints(kind)
-    return {row.name: resolved[row.name] for row in fields(kind)}
-
-
-def _build(sections: Mapping[str, _Section], faults: list[str]) -> Config:
-    """Return the Config with every value read by its field's type, or raise all faults at once."""
-    hints = _hints()
-    built: dict[str, Any] = {}
-    for name, kind in typing.get_type_hints(Config).items():
-        before = len(faults)
-        given = sections.get(name, {})
-        values = {
-            key: read_setting(value.given, hints[name][key], f"{value.where}: {name}.{key}", faults)
-            for key, value in given.items()
-        }
-        if len(faults) == before:
-            try:
-                built[name] = kind(**values)
-            except SettingsError as fault:
-                faults.append(str(fault))
-    _raise(faults)
-    return Config(**built)
-
-
-def _raise(faults: Sequence[str]) -> None:
-    if faults:
-        raise SettingsError(faults[0]) if len(faults) == 1 else SettingsFaults(faults)

@@ -1,0 +1,325 @@
+"""Presets and YAML files read into checked settings, every fault named at once.
+
+YAML values arrive as text and are read by the type of the field they name, so that ``1e-3`` is a number and ``no`` is
+never a truth value unless a field asks for one.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from biopercept.config.settings import PREPARED, VERSION_KEY, Config, Purpose, may_read, unread_sentence
+from biopercept.errors import SettingsError
+from biopercept.resources import preset_names, preset_text
+from biopercept.tasks import Task
+from biopercept.typed_values import did_you_mean, parse_yaml_text, read_setting, read_yaml_text
+from biopercept.version import __version__
+
+DEFAULT_PRESET = "general"
+_PRESET_KEY = "preset"
+
+
+class SettingsFaults(SettingsError):  # noqa: N818 - several of them, not one
+    """Several faults in one configuration.
+
+    Attributes
+    ----------
+    faults : tuple of str
+        One sentence for each.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(self.faults))
+
+
+_Origin = Literal["preset", "record", "file", "override"]
+"""Who says a value: a preset, a file of all settings as a command wrote it, the user's file, or the command line."""
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A value as it was given, and the words that say where."""
+
+    given: Any
+    where: str
+    origin: _Origin = "preset"
+
+
+_Section = dict[str, _Value]
+_Hints = dict[str, dict[str, Any]]
+
+
+def load_config(
+    name_or_file: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    assumed: Sequence[str] = (),
+    purposes: Sequence[Purpose] = (),
+    prepared: Mapping[str, Any] | None = None,
+) -> Config:
+    """Return the settings of a preset or a YAML file, with single values replaced.
+
+    What a file does not mention is taken from the preset that its ``preset:`` key names, and
+    what that does not mention from ``general``.
+
+    Raises SettingsError where there is no such preset or file, the file is not plain YAML or was written by a newer
+    biopercept, a key is unknown or given twice, or a value has the wrong type or lies outside its range; or the user's
+    file or an override sets windows or cleaning that are not those of ``prepared``, or something that none of
+    ``purposes`` reads. Several faults come as one :class:`SettingsFaults`.
+
+    Parameters
+    ----------
+    name_or_file : str, optional
+        Name of a packaged preset, or path of a YAML file. None is ``general``.
+    overrides : sequence of str
+        ``section.key=value``, applied last, in order.
+    assumed : sequence of str
+        The same, of the command itself: the user's own values come after them.
+    purposes : sequence of Purpose
+        What the settings are for; of ``tune`` one for each candidate. Without any, all settings are accepted.
+    prepared : mapping, optional
+        Windows and cleaning of the store that is read: they are in its windows already, so they take the place of a
+        preset's.
+    """
+    faults: list[str] = []
+    sections: dict[str, _Section] = {}
+    for layer in _layers(name_or_file, faults):
+        for name, section in layer.items():
+            sections.setdefault(name, {}).update(section)
+    for override in assumed:
+        _apply_override(override, sections, faults, "preset")
+    for override in overrides:
+        _apply_override(override, sections, faults, "override")
+    if prepared is not None:
+        _take_prepared(prepared, sections, faults)
+    config = _build(sections, faults)
+    if purposes:
+        _refuse_unread(sections, purposes, config)
+    return config
+
+
+def load_config_for(
+    store: Path,
+    name_or_file: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    assumed: Sequence[str] = (),
+    purposes: Sequence[Purpose] = (),
+) -> tuple[Config, tuple[str, ...]]:
+    """Return :func:`load_config` with windows and cleaning of a store, and a warning where a named preset has others.
+
+    Raises SettingsError as :func:`load_config`. Raises StoreError where the store cannot be opened.
+    """
+    from biopercept.store.reading import open_store
+
+    with open_store(store) as opened:
+        prepared = dict(opened.settings)
+        purposes = [replace(purpose, tasks=_tasks(opened.tasks, purpose.task)) for purpose in purposes]
+    config = load_config(name_or_file, overrides, assumed=assumed, purposes=purposes, prepared=prepared)
+    if name_or_file is None or not any(prepared.get(section) for section in PREPARED):
+        return config, ()
+    theirs = load_config(name_or_file)
+    differing = [
+        f"{section}.{row.name}={getattr(getattr(config, section), row.name):g}"
+        for section in PREPARED
+        for row in fields(getattr(config, section))
+        if getattr(getattr(config, section), row.name) != getattr(getattr(theirs, section), row.name)
+    ]
+    if not differing:
+        return config, ()
+    return config, (
+        f"{store.name} was prepared with {', '.join(differing)}, which is used here; {name_or_file} has other values, "
+        "which are for prepare alone",
+    )
+
+
+def _refuse_unread(sections: Mapping[str, _Section], purposes: Sequence[Purpose], config: Config) -> None:
+    """Refuse what the user gives and nothing reads; windows and cleaning are the store's by now, where one is read.
+
+    A user's file serves all commands of a study: what it says for other commands alone is no fault.
+    """
+    faults = []
+    for section, values in sections.items():
+        for key, value in values.items():
+            name = f"{section}.{key}"
+            is_meant = value.origin == "override" or (value.origin == "file" and may_read(name, purposes))
+            if is_meant and (sentence := unread_sentence(name, purposes, config)):
+                faults.append(f"{value.where}: {sentence}")
+    _raise(faults)
+
+
+def _tasks(tasks: Mapping[str, Task], names: str | None) -> tuple[Task, ...]:
+    """Return the named tasks, none where one is unknown: the plan of the command refuses it."""
+    wanted = [names] if names in tasks else list(tasks) if names is None else [n.strip() for n in names.split(",")]
+    return tuple(tasks[str(name)] for name in wanted) if all(name in tasks for name in wanted) else ()
+
+
+def _take_prepared(prepared: Mapping[str, Any], sections: dict[str, _Section], faults: list[str]) -> None:
+    """Put the store's windows and cleaning in place of a preset's; where a user wrote other values, add a fault."""
+    hints = _hints()
+    for section in PREPARED:
+        for key, stored in prepared.get(section, {}).items():
+            if key not in hints[section]:
+                continue
+            here = sections.setdefault(section, {})
+            given = here.get(key)
+            if given is not None and given.origin != "preset":
+                value = read_setting(given.given, hints[section][key], f"{given.where}: {section}.{key}", faults)
+                if value is not None and value != stored:
+                    faults.append(
+                        f"{given.where}: {section}.{key} is {value} and the store was prepared with {stored}; leave it "
+                        "out, or prepare a store with it"
+                    )
+            here[key] = _Value(stored, "the store")
+
+
+def _layers(name_or_file: str | None, faults: list[str]) -> list[dict[str, _Section]]:
+    """Return what each layer sets, the general preset first."""
+    chosen = name_or_file or DEFAULT_PRESET
+    if chosen in preset_names():
+        names, of_file = dict.fromkeys((DEFAULT_PRESET, chosen)), []
+    else:
+        path = Path(chosen)
+        if not path.is_file():
+            raise SettingsError(f"there is neither a preset nor a file called {chosen!r}; {_presets_like(chosen)}")
+        content, lines = read_yaml_text(path, faults)
+        base = str(content.pop(_PRESET_KEY, DEFAULT_PRESET))
+        origin: _Origin = "record" if VERSION_KEY in content else "file"
+        of_file = [_from(origin, _checked_sections(content, lines, path.name, faults))]
+        if base not in preset_names():
+            faults.append(
+                f"{path.name} line {lines[(_PRESET_KEY,)]}: no preset is called {base!r}; {_presets_like(base)}"
+            )
+            base = DEFAULT_PRESET
+        names = dict.fromkeys((DEFAULT_PRESET, base))
+    return [_preset_layer(name, faults) for name in names] + of_file
+
+
+def _from(origin: _Origin, sections: dict[str, _Section]) -> dict[str, _Section]:
+    return {n: {key: replace(value, origin=origin) for key, value in s.items()} for n, s in sections.items()}
+
+
+def _preset_layer(name: str, faults: list[str]) -> dict[str, _Section]:
+    content, lines = parse_yaml_text(preset_text(name), f"{name}.yaml", faults)
+    return _checked_sections(content, lines, f"{name}.yaml", faults)
+
+
+def _presets_like(word: str) -> str:
+    return f"presets are {', '.join(preset_names())}{did_you_mean(word, preset_names())}"
+
+
+def _checked_sections(
+    content: Mapping[str, Any], lines: Mapping[tuple[str, ...], int], name: str, faults: list[str]
+) -> dict[str, _Section]:
+    """Return the sections whose keys exist; every other key adds a fault."""
+    hints = _hints()
+    sections: dict[str, _Section] = {}
+    for key, value in content.items():
+        where = _where(name, lines.get((key,)))
+        if key == VERSION_KEY:
+            _check_version(str(value), where, faults)
+        elif key not in hints:
+            hint = did_you_mean(key, hints) or f"; known are {', '.join(hints)}"
+            faults.append(f"{where}: the section {key!r} is unknown{hint}")
+        elif not isinstance(value, Mapping):
+            if value not in ("", None):  # a section whose lines are all commented out
+                faults.append(f"{where}: the section {key!r} needs 'setting: value' lines below it, not {value!r}")
+        else:
+            sections[key] = {
+                setting: _Value(given, _where(name, lines.get((key, setting))))
+                for setting, given in value.items()
+                if _is_known(key, setting, _where(name, lines.get((key, setting))), faults)
+            }
+    return sections
+
+
+def _where(name: str, line: int | None) -> str:
+    return name if line is None else f"{name} line {line}"
+
+
+def _is_known(section: str, setting: str, where: str, faults: list[str]) -> bool:
+    hints = _hints()
+    if setting in hints[section]:
+        return True
+    everywhere = [f"{other}.{known}" for other, settings in hints.items() for known in settings]
+    at_home = [f"{section}.{known}" for known in hints[section]]
+    hint = did_you_mean(f"{section}.{setting}", at_home)
+    if not hint:
+        moved = [path for path in everywhere if path.endswith(f".{setting}")]
+        hint = f"; did you mean {moved[0]}?" if moved else f"; known are {', '.join(hints[section])}"
+    faults.append(f"{where}: the setting {section}.{setting} is unknown{hint}")
+    return False
+
+
+def _check_version(wanted: str, where: str, faults: list[str]) -> None:
+    """Refuse a file that a newer version wrote: its settings may mean something else here."""
+    try:
+        is_newer = _release(wanted) > _release(__version__)
+    except ValueError:
+        faults.append(f"{where}: {VERSION_KEY} is {wanted!r}; a version such as {__version__} is needed")
+        return
+    if is_newer:
+        faults.append(f"{where}: written by biopercept {wanted}, this is {__version__}; install {wanted} or newer")
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
+def _apply_override(override: str, sections: dict[str, _Section], faults: list[str], origin: _Origin) -> None:
+    path, has_value, value = override.partition("=")
+    section, has_key, setting = path.strip().partition(".")
+    if not (has_value and has_key and section and setting):
+        faults.append(f"--set {override}: section.key=value is needed, such as windows.length_seconds=30")
+        return
+    hints = _hints()
+    if section not in hints:
+        faults.append(f"--set {override}: the section {section!r} is unknown{did_you_mean(section, hints)}")
+        return
+    if not _is_known(section, setting, f"--set {override}", faults):
+        return
+    parsed, _ = parse_yaml_text(f"value: {value}", f"--set {override}", faults)
+    if "value" in parsed:
+        sections.setdefault(section, {})[setting] = _Value(parsed["value"], f"--set {override}", origin)
+
+
+@cache
+def _hints() -> _Hints:
+    """Return the type of every setting by section and name, in the order of the dataclasses."""
+    return {name: _field_hints(kind) for name, kind in typing.get_type_hints(Config).items()}
+
+
+def _field_hints(kind: type) -> dict[str, Any]:
+    resolved = typing.get_type_hints(kind)
+    return {row.name: resolved[row.name] for row in fields(kind)}
+
+
+def _build(sections: Mapping[str, _Section], faults: list[str]) -> Config:
+    """Return the Config with every value read by its field's type, or raise all faults at once."""
+    hints = _hints()
+    built: dict[str, Any] = {}
+    for name, kind in typing.get_type_hints(Config).items():
+        before = len(faults)
+        given = sections.get(name, {})
+        values = {
+            key: read_setting(value.given, hints[name][key], f"{value.where}: {name}.{key}", faults)
+            for key, value in given.items()
+        }
+        if len(faults) == before:
+            try:
+                built[name] = kind(**values)
+            except SettingsError as fault:
+                faults.append(str(fault))
+    _raise(faults)
+    return Config(**built)
+
+
+def _raise(faults: Sequence[str]) -> None:
+    if faults:
+        raise SettingsError(faults[0]) if len(faults) == 1 else SettingsFaults(faults)
