@@ -150,12 +150,12 @@ def _range(signal: Signal) -> tuple[float | None, float | None, int]:
 
 def _labels(recording: Recording) -> list[dict[str, Any]]:
     """Return per label how often it occurs and how long in all, in order of first occurrence."""
-    found: dict[str, dict[str, Any]] = {}
+    by_label: dict[str, dict[str, Any]] = {}
     for interval in recording.intervals:
-        entry = found.setdefault(interval.label, {"label": interval.label, "count": 0, "seconds": 0.0})
+        entry = by_label.setdefault(interval.label, {"label": interval.label, "count": 0, "seconds": 0.0})
         entry["count"] += 1
         entry["seconds"] += interval.duration_seconds
-    return list(found.values())
+    return list(by_label.values())
 
 
 def _show(report: dict[str, Any]) -> None:

@@ -161,11 +161,11 @@ def explain(
     by_time = np.zeros((n_windows, N_TIMES))
     for start in range(0, n_windows, _BATCH):
         rows = np.arange(start, min(start + _BATCH, n_windows), dtype=np.int64)
-        found = attention_map(network, read.source.batch(rows, is_whole=True), number)
-        kinds = {c: (s, m, c) for s, m, c in zip(found.sensor, found.modality, found.channel, strict=True)}
-        for name, fractions in found.by_name(found.channel).items():
+        attention = attention_map(network, read.source.batch(rows, is_whole=True), number)
+        kinds = {c: (s, m, c) for s, m, c in zip(attention.sensor, attention.modality, attention.channel, strict=True)}
+        for name, fractions in attention.by_name(attention.channel).items():
             by_channel.setdefault(kinds[name], np.zeros(n_windows))[rows] = fractions
-        by_time[rows] = found.by_time(edges)[0]
+        by_time[rows] = attention.by_time(edges)[0]
     return Explanation(
         task=names[number],
         onset=read.windows.onset,

@@ -112,23 +112,27 @@ class Calibration:
         }
 
     @staticmethod
-    def from_json(held: dict[str, Any]) -> Calibration:
+    def from_json(document: dict[str, Any]) -> Calibration:
         """Return what :meth:`to_json` gave. Raises KeyError, TypeError or ValueError where it is damaged."""
-        threshold = held["threshold"]
-        found = Calibration(
-            CalibrationSettings(held["method"]).method,
-            float(held["temperature"]),
-            tuple((tuple(map(float, x)), tuple(map(float, y))) for x, y in held["curves"]),
-            float(held["coverage"]),
+        threshold = document["threshold"]
+        calibration = Calibration(
+            CalibrationSettings(document["method"]).method,
+            float(document["temperature"]),
+            tuple((tuple(map(float, x)), tuple(map(float, y))) for x, y in document["curves"]),
+            float(document["coverage"]),
             None if threshold is None else float(threshold),
-            str(held["source"]),
-            tuple(held["subjects"]),
-            int(held["n_windows"]),
+            str(document["source"]),
+            tuple(document["subjects"]),
+            int(document["n_windows"]),
         )
-        is_rising = all(len(x) == len(y) > 0 and list(x) == sorted(x) for x, y in found.curves)
-        if not found.temperature > 0 or not is_rising or bool(found.curves) != (found.method == "isotonic"):
+        is_rising = all(len(x) == len(y) > 0 and list(x) == sorted(x) for x, y in calibration.curves)
+        if (
+            not calibration.temperature > 0
+            or not is_rising
+            or bool(calibration.curves) != (calibration.method == "isotonic")
+        ):
             raise ValueError("the calibration is damaged")
-        return found
+        return calibration
 
 
 def learn_calibration(

@@ -256,8 +256,8 @@ def read_windows(
     with torch.inference_mode():
         for part in source.layouts.parts(rows, most=batch_size):
             given = network(source.batch(rows[part])).tasks
-            for name, own in outputs.items():
-                own[torch.from_numpy(part)] = given[name].float().cpu()
+            for name, of_task in outputs.items():
+                of_task[torch.from_numpy(part)] = given[name].float().cpu()
     return outputs
 
 
@@ -355,16 +355,16 @@ def values_of(task: Task, outputs: Tensor) -> Tensor:
     return torch.cat((edge, above), -1) - torch.cat((above, 0.0 * edge), -1)
 
 
-def patch_loss(told: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+def patch_loss(reconstructed: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     """Return Huber's loss between patches (B, Q, L), mean over samples and over the patches whose mask (B, Q) is True.
 
     Huber rather than squared: an artefact of many spreads must not be all that is learnt from.
     """
     truth = truth.masked_fill(~mask[..., None], 0.0)
-    return masked_mean(F.smooth_l1_loss(told.float(), truth.float(), reduction="none").mean(-1), mask)
+    return masked_mean(F.smooth_l1_loss(reconstructed.float(), truth.float(), reduction="none").mean(-1), mask)
 
 
-def contrastive_loss(told: Tensor, truth: Tensor, temperature: float, *, both_ways: bool = False) -> Tensor:
+def contrastive_loss(predicted: Tensor, truth: Tensor, temperature: float, *, both_ways: bool = False) -> Tensor:
     """Return how hard it is to find each row's own truth among all rows' (InfoNCE); 0 for fewer than two rows.
 
     Parameters
@@ -380,9 +380,9 @@ def contrastive_loss(told: Tensor, truth: Tensor, temperature: float, *, both_wa
     doi:10.48550/arXiv.1807.03748. A. Radford et al., "Learning Transferable Visual Models From Natural Language
     Supervision", ICML 2021, doi:10.48550/arXiv.2103.00020.
     """
-    if len(told) < 2:
-        return 0.0 * (told.sum() + truth.sum())
-    likeness = F.normalize(told.float(), dim=-1) @ F.normalize(truth.float(), dim=-1).T / temperature
-    own = torch.arange(len(told), device=told.device)
-    loss = F.cross_entropy(likeness, own)
-    return 0.5 * (loss + F.cross_entropy(likeness.T, own)) if both_ways else loss
+    if len(predicted) < 2:
+        return 0.0 * (predicted.sum() + truth.sum())
+    likeness = F.normalize(predicted.float(), dim=-1) @ F.normalize(truth.float(), dim=-1).T / temperature
+    index = torch.arange(len(predicted), device=predicted.device)
+    loss = F.cross_entropy(likeness, index)
+    return 0.5 * (loss + F.cross_entropy(likeness.T, index)) if both_ways else loss

@@ -137,11 +137,11 @@ class PretextNetwork(nn.Module):
         read = {m: n for m, n in vocabulary.patch_samples.items() if tokens.reads(m)}
         width = model.width
         if settings.objective == CONTRASTIVE:
-            self.told = nn.ModuleDict({m: nn.Linear(width, width) for m in read})
+            self.projections = nn.ModuleDict({m: nn.Linear(width, width) for m in read})
             self.truths = nn.ModuleDict(
                 {m: nn.Sequential(nn.Linear(n, width), nn.GELU(), nn.Linear(width, width)) for m, n in read.items()}
             )
-            initialise(self.told)
+            initialise(self.projections)
             initialise(self.truths)
 
     def forward(
@@ -156,18 +156,18 @@ class PretextNetwork(nn.Module):
         if self.settings.objective == ALIGNMENT:
             return self._alignment(inputs, generator, parts)
         visible, hidden = self.hide(inputs, generator)
-        asked = [self._ask(s, h, generator) for s, h in zip(inputs.sensors, hidden, strict=True) if bool(h.any())]
-        if not asked:
+        patches = [self._ask(s, h, generator) for s, h in zip(inputs.sensors, hidden, strict=True) if bool(h.any())]
+        if not patches:
             return self._nothing()
-        queries, truths = zip(*asked, strict=True)
+        queries, truths = zip(*patches, strict=True)
         latents = self._encode(visible, generator, parts)
         if self.settings.objective == MASKED:
-            told = self.network.read_out(latents, generator, patches=queries).patches
-            losses = [patch_loss(t, v, q.is_asked) for t, v, q in zip(told, truths, queries, strict=True)]
+            predicted = self.network.read_out(latents, generator, patches=queries).patches
+            losses = [patch_loss(t, v, q.is_asked) for t, v, q in zip(predicted, truths, queries, strict=True)]
         else:
             vectors = [self.network.query_codes.of_patches(q) for q in queries]
-            told = tuple(self.network.decode(latents, vectors, generator))
-            losses = [self._contrast(q, t, v) for q, t, v in zip(queries, told, truths, strict=True)]
+            predicted = tuple(self.network.decode(latents, vectors, generator))
+            losses = [self._contrast(q, t, v) for q, t, v in zip(queries, predicted, truths, strict=True)]
         return torch.stack(losses).mean()  # every signal weighs the same
 
     def hide(
@@ -197,10 +197,10 @@ class PretextNetwork(nn.Module):
         patches = sensor.patches.flatten(1, 2)
         return queries, patches.gather(1, places[..., None].expand(-1, -1, patches.shape[-1]))
 
-    def _contrast(self, asked: PatchQueries, told: Tensor, truth: Tensor) -> Tensor:
-        rows = asked.is_asked
-        found, codes = self.told[asked.modality](told[rows]), self.truths[asked.modality](truth[rows])
-        return contrastive_loss(found, codes, self.settings.temperature)
+    def _contrast(self, queries: PatchQueries, predicted: Tensor, truth: Tensor) -> Tensor:
+        rows, modality = queries.is_asked, queries.modality
+        codes, true_codes = self.projections[modality](predicted[rows]), self.truths[modality](truth[rows])
+        return contrastive_loss(codes, true_codes, self.settings.temperature)
 
     def _encode(self, inputs: TokenInputs, generator: torch.Generator | None, parts: Sequence[IntArray]) -> Tensor:
         if len(parts) < 2:

@@ -99,11 +99,11 @@ class TrainingSettings:
 
     def described(self) -> dict[str, Any]:
         """Return the settings as plain values; those of several tasks and of single times only where they are used."""
-        held = asdict(self)
+        described = asdict(self)
         for name, default in (("task_weights", ()), ("dense_weight", 0.0)):
-            if held[name] == default:
-                del held[name]
-        return held
+            if described[name] == default:
+                del described[name]
+        return described
 
 
 @dataclass(frozen=True)

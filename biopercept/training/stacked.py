@@ -149,10 +149,10 @@ class _StackedFit(Generic[Network]):
             losses = self._network.losses(
                 weights, present, [c.number for c in courses], [c.rows[-1] for c in courses], [c.noise for c in courses]
             )
-            found = torch.autograd.grad(losses.sum(), list(weights.values()), allow_unused=True)
+            gradients_given = torch.autograd.grad(losses.sum(), list(weights.values()), allow_unused=True)
             for course, loss in zip(courses, losses.detach(), strict=True):
                 course.losses.append(loss)
-            gradients[places], has_gradient[places] = self._stack.rows_of(found)
+            gradients[places], has_gradient[places] = self._stack.rows_of(gradients_given)
         rates = [
             s.learning_rate * rate_at(step, course.request.n_steps * s.n_epochs, s.warmup_fraction)
             for course in self._courses
@@ -162,9 +162,9 @@ class _StackedFit(Generic[Network]):
     def _alike(self, places: Sequence[int], rows: Sequence[IntArray]) -> dict[Present, list[int]]:
         """Return which of the folds at ``places`` (numbers into it) have the same present in their rows."""
         alike: dict[Present, list[int]] = {}
-        for number, (place, own) in enumerate(zip(places, rows, strict=True)):
-            if len(own):
-                alike.setdefault(self._source.present(self._courses[place].number, own), []).append(number)
+        for number, (place, of_course) in enumerate(zip(places, rows, strict=True)):
+            if len(of_course):
+                alike.setdefault(self._source.present(self._courses[place].number, of_course), []).append(number)
         return alike
 
     def _end_epochs(self, ended: Sequence[int]) -> None:
@@ -192,9 +192,9 @@ class _StackedFit(Generic[Network]):
         best_epoch, weights = course.epochs.kept
         network = copy.deepcopy(self._network.template)
         with torch.no_grad():
-            own = self._stack.views(weights[None])
+            weights_of = self._stack.views(weights[None])
             for name, parameter in network.named_parameters():
-                parameter.copy_(own[name][0])
+                parameter.copy_(weights_of[name][0])
         network.eval()
         population = self._populations[course.number]
         return FittedNetwork(network, population, tuple(course.epochs.history), best_epoch, n_trained)
@@ -204,11 +204,11 @@ class _StackedFit(Generic[Network]):
         courses = [self._courses[place] for place in places]
         rows = [course.request.validation for course in courses]
         outputs = [
-            {task.name: torch.zeros((len(own), task.n_outputs)) for task in course.objective.tasks}
-            for own, course in zip(rows, courses, strict=True)
+            {task.name: torch.zeros((len(of_course), task.n_outputs)) for task in course.objective.tasks}
+            for of_course, course in zip(rows, courses, strict=True)
         ]
-        for start in range(0, max(len(own) for own in rows), _CHUNK):
-            parts = [own[start : start + _CHUNK] for own in rows]
+        for start in range(0, max(len(of_course) for of_course in rows), _CHUNK):
+            parts = [of_course[start : start + _CHUNK] for of_course in rows]
             for present, alike in self._alike(places, parts).items():
                 numbers = [courses[i].number for i in alike]
                 weights = self._stack.views(means[alike])
@@ -275,13 +275,13 @@ class StackedNetwork(Generic[Network]):
         draws = [torch.stack([draw.take(device, noise) for noise in noises]) for draw in self._draws[present]]
 
         def loss_of(
-            own: dict[str, Tensor],
+            weights_of: dict[str, Tensor],
             parts: list[Tensor],
             drawn: list[Tensor],
             truth: dict[str, Tensor],
             mask: dict[str, Tensor],
         ) -> Tensor:
-            given: Outputs = functional_call(self.template, own, (join(parts), ListedDraws(drawn)))
+            given: Outputs = functional_call(self.template, weights_of, (join(parts), ListedDraws(drawn)))
             return self._objective.loss_of(given.tasks, truth, mask)
 
         with self._engine.autocast():
@@ -293,12 +293,12 @@ class StackedNetwork(Generic[Network]):
     ) -> dict[str, Tensor]:
         """Return outputs (K, longest, n_outputs) by task, on the CPU; fewer rows are filled up with their last."""
         self.template.eval()
-        longest = max(len(own) for own in rows)
-        filled = [np.concatenate([own, np.repeat(own[-1:], longest - len(own))]) for own in rows]
+        longest = max(len(chunk) for chunk in rows)
+        filled = [np.concatenate([chunk, np.repeat(chunk[-1:], longest - len(chunk))]) for chunk in rows]
         tensors, join = split_tensors(self._source.batch(folds, filled, present), len(folds))
 
-        def outputs_of(own: dict[str, Tensor], parts: list[Tensor]) -> dict[str, Tensor]:
-            given: Outputs = functional_call(self.template, own, (join(parts),))
+        def outputs_of(weights_of: dict[str, Tensor], parts: list[Tensor]) -> dict[str, Tensor]:
+            given: Outputs = functional_call(self.template, weights_of, (join(parts),))
             return dict(given.tasks)
 
         with torch.no_grad():
@@ -340,31 +340,31 @@ class StackedSource:
     ) -> None:
         self._n_windows = len(inputs.windows)
         self._device = device
-        found: list[dict[tuple[str, float], tuple[Tensor, Tensor]]] = []
+        scales: list[dict[tuple[str, float], tuple[Tensor, Tensor]]] = []
         banks: dict[tuple[str, float], PreparedArrays] = {}
         groups: list[list[tuple[str, Tensor, Tensor]]] = []
         for population in populations:
             source = TokenSource(inputs, population, tokens, device)
-            held = {(b.bank.modality, b.bank.sampling_rate): b for b in source._banks}
-            found.append({key: (b.centre, b.spread) for key, b in held.items()})
-            for key, bank in held.items():
+            by_sensor = {(b.bank.modality, b.bank.sampling_rate): b for b in source._banks}
+            scales.append({key: (b.centre, b.spread) for key, b in by_sensor.items()})
+            for key, bank in by_sensor.items():
                 banks.setdefault(key, bank)
             groups.append(source._groups)
             self._length, self._clip = source._length, source._clip
         keys = [key for b in inputs.banks if (key := (b.modality, b.sampling_rate)) in banks]
-        self._banks = [_for_folds(banks[key], [of_fold.get(key) for of_fold in found]) for key in keys]
+        self._banks = [_for_folds(banks[key], [of_fold.get(key) for of_fold in scales]) for key in keys]
         self._groups = [
             (parts[0][0], torch.cat([p[1] for p in parts]), torch.cat([p[2] for p in parts]))
             for parts in zip(*groups, strict=True)
         ]
-        has_bank = np.array([[key in of_fold for key in keys] for of_fold in found], dtype=bool)
-        has_bank = has_bank.reshape(len(found), 1, len(keys))
+        has_bank = np.array([[key in of_fold for key in keys] for of_fold in scales], dtype=bool)
+        has_bank = has_bank.reshape(len(scales), 1, len(keys))
         # (F, windows, banks), (F, windows, groups): what is real does not depend on how it is scaled
         self._has_bank = has_bank & self._windows_with_banks()[None]
         self._has_channel = [(b.bank.offset != ABSENT)[inputs.windows.recording] for b in self._banks]
         self._is_fitted = has_bank[:, 0]
-        real = [is_real.any(1).cpu().numpy().reshape(len(found), -1) for _, _, is_real in self._groups]
-        self._has_group = np.stack(real, -1) if real else np.zeros((len(found), self._n_windows, 0), dtype=bool)
+        real = [is_real.any(1).cpu().numpy().reshape(len(scales), -1) for _, _, is_real in self._groups]
+        self._has_group = np.stack(real, -1) if real else np.zeros((len(scales), self._n_windows, 0), dtype=bool)
 
     def present(self, fold: int, rows: IntArray) -> Present:
         """Return of what a fold's batch of these windows holds something real; of nothing: all that the fold has."""
@@ -377,7 +377,10 @@ class StackedSource:
     def _with_channels(self, banks: IntArray, rows: IntArray | None = None) -> tuple[tuple[int, tuple[int, ...]], ...]:
         """Return banks with the channels that any recording of the windows has; None: all channels."""
         has = [self._has_channel[i] if rows is None else self._has_channel[i][rows] for i in banks]
-        return tuple((int(i), tuple(np.flatnonzero(own.any(0)).tolist())) for i, own in zip(banks, has, strict=True))
+        return tuple(
+            (int(i), tuple(np.flatnonzero(has_channel.any(0)).tolist()))
+            for i, has_channel in zip(banks, has, strict=True)
+        )
 
     def batch(self, folds: Sequence[int], rows: Sequence[IntArray], present: Present) -> TokenInputs:
         """Return the inputs of K folds' windows, one fold after the other: K x B samples.
@@ -420,17 +423,19 @@ def split_tensors(inputs: TokenInputs, n_folds: int) -> tuple[list[Tensor], Call
     join : callable
         Makes a fold's TokenInputs from its part (B, ...) of each tensor.
     """
-    held: tuple[SensorPatches | FeatureGroup, ...] = (*inputs.sensors, *inputs.features)
-    names = [[f.name for f in fields(part) if isinstance(getattr(part, f.name), Tensor)] for part in held]
+    groups: tuple[SensorPatches | FeatureGroup, ...] = (*inputs.sensors, *inputs.features)
+    names = [[f.name for f in fields(part) if isinstance(getattr(part, f.name), Tensor)] for part in groups]
     tensors = [
-        getattr(part, name).unflatten(0, (n_folds, -1)) for part, own in zip(held, names, strict=True) for name in own
+        getattr(part, name).unflatten(0, (n_folds, -1))
+        for part, names_of in zip(groups, names, strict=True)
+        for name in names_of
     ]
 
     def join(parts: Sequence[Tensor]) -> TokenInputs:
         left = iter(parts)
         made: list[SensorPatches | FeatureGroup] = []
-        for part, own in zip(held, names, strict=True):
-            values: dict[str, Any] = {name: next(left) for name in own}
+        for part, names_of in zip(groups, names, strict=True):
+            values: dict[str, Any] = {name: next(left) for name in names_of}
             made.append(replace(part, **values))
         sensors = tuple(p for p in made if isinstance(p, SensorPatches))
         return TokenInputs(sensors, tuple(p for p in made if isinstance(p, FeatureGroup)))
@@ -466,12 +471,12 @@ class StackedWeights:
     """
 
     def __init__(self, networks: Sequence[nn.Module], *, weight_decay: float, average_decay: float) -> None:
-        own = [dict(network.named_parameters()) for network in networks]
-        self.shapes = {name: tuple(value.shape) for name, value in own[0].items()}
+        by_network = [dict(network.named_parameters()) for network in networks]
+        self.shapes = {name: tuple(value.shape) for name, value in by_network[0].items()}
         sizes = [math.prod(shape) for shape in self.shapes.values()]
         self._ends = torch.tensor(sizes).cumsum(0).tolist()
         with torch.no_grad():
-            self.values = torch.stack([torch.cat([p.flatten() for p in o.values()]) for o in own])
+            self.values = torch.stack([torch.cat([p.flatten() for p in o.values()]) for o in by_network])
         device = self.values.device
         self._owner = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).to(device)
         decays = torch.tensor([weight_decay if len(shape) >= 2 else 0.0 for shape in self.shapes.values()])
@@ -480,7 +485,7 @@ class StackedWeights:
         self._first = torch.zeros_like(self.values)
         self._second = torch.zeros_like(self.values)
         self._mean = torch.zeros_like(self.values)
-        self._counts = torch.zeros(len(own), len(sizes), dtype=torch.float64, device=device)
+        self._counts = torch.zeros(len(by_network), len(sizes), dtype=torch.float64, device=device)
         self._n_steps = 0
 
     def __len__(self) -> int:
@@ -503,15 +508,15 @@ class StackedWeights:
         """Return room for the gradients (F, P), and for which parameters have one (F, n_parameters)."""
         return torch.zeros_like(self.values), torch.zeros_like(self._counts, dtype=self.values.dtype)
 
-    def rows_of(self, found: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+    def rows_of(self, gradients: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
         """Return the gradients of K networks, one (K, *shape) per parameter or None, as (K, P) and 1 or 0 of each."""
-        n = next(len(gradient) for gradient in found if gradient is not None)
+        n = next(len(gradient) for gradient in gradients if gradient is not None)
         starts = [0, *self._ends[:-1]]
         parts = [
             self.values.new_zeros(n, end - start) if gradient is None else gradient.reshape(n, -1)
-            for gradient, start, end in zip(found, starts, self._ends, strict=True)
+            for gradient, start, end in zip(gradients, starts, self._ends, strict=True)
         ]
-        has_gradient = [float(gradient is not None) for gradient in found]
+        has_gradient = [float(gradient is not None) for gradient in gradients]
         return torch.cat(parts, 1), torch.tensor(has_gradient, device=self.values.device).expand(n, -1)
 
     def step(self, gradients: Tensor, has_gradient: Tensor, rates: Sequence[float], largest_norm: float) -> None:

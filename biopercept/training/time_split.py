@@ -113,15 +113,15 @@ def course_of(windows: WindowTable, subject: str) -> Course:
 
     Raises StudyError where the order of the subject's recordings is not known.
     """
-    own = [index for index, recording in enumerate(windows.recordings) if recording.subject == subject]
-    places = [windows.recordings[index].place for index in own]
-    if len(own) > 1 and any(place is None for place in places):
+    recordings = [index for index, recording in enumerate(windows.recordings) if recording.subject == subject]
+    places = [windows.recordings[index].place for index in recordings]
+    if len(recordings) > 1 and any(place is None for place in places):
         raise StudyError(
-            f"the order of the {len(own)} recordings of {subject} is not in the store, and a split by time needs it; "
-            "prepare the study again"
+            f"the order of the {len(recordings)} recordings of {subject} is not in the store, and a split by time "
+            "needs it; prepare the study again"
         )
     begins, clock = np.zeros(len(windows.recordings)), 0.0
-    for index in sorted(own, key=lambda i: windows.recordings[i].place or 0):
+    for index in sorted(recordings, key=lambda i: windows.recordings[i].place or 0):
         begins[index] = clock
         clock += windows.recordings[index].duration_seconds
     rows = windows.rows_of([subject])
@@ -172,9 +172,9 @@ def set_aside(course: Course, places: IntArray, fraction: float) -> tuple[IntArr
     """
     aside = []
     for number in range(course.n_classes):
-        own = places[course.target[places] == number]
-        n = max(1, int(fraction * len(own) + 1e-9)) if len(own) > 1 else 0
-        aside.append(own[len(own) - n :])
+        of_class = places[course.target[places] == number]
+        n = max(1, int(fraction * len(of_class) + 1e-9)) if len(of_class) > 1 else 0
+        aside.append(of_class[len(of_class) - n :])
     checking = np.sort(np.concatenate(aside))
     rest = np.setdiff1d(places, checking)
     fitting = rest[course.clear_of(checking, 0.0)[rest]]
@@ -217,7 +217,7 @@ def shots_of(
 
 def first_windows(course: Course, k: int) -> IntArray | None:
     """Return the first k windows of each class that do not overlap, rising; None where a class has fewer."""
-    found: list[int] = []
+    chosen_so_far: list[int] = []
     for number in range(course.n_classes):
         chosen: list[int] = []
         for place in np.flatnonzero(course.target == number).tolist():
@@ -226,8 +226,8 @@ def first_windows(course: Course, k: int) -> IntArray | None:
                 chosen.append(place)
         if len(chosen) < k:
             return None
-        found += chosen
-    return np.array(sorted(found), dtype=np.int64)
+        chosen_so_far += chosen
+    return np.array(sorted(chosen_so_far), dtype=np.int64)
 
 
 def random_windows(course: Course, k: int, random: np.random.Generator) -> IntArray | None:
@@ -235,13 +235,13 @@ def random_windows(course: Course, k: int, random: np.random.Generator) -> IntAr
 
     This is the contrast that inflates: the windows may be, or overlap, those that are scored.
     """
-    found: list[int] = []
+    drawn: list[int] = []
     for number in range(course.n_classes):
-        own = np.flatnonzero(course.target == number)
-        if len(own) < k:
+        of_class = np.flatnonzero(course.target == number)
+        if len(of_class) < k:
             return None
-        found += random.choice(own, size=k, replace=False).tolist()
-    return np.array(sorted(found), dtype=np.int64)
+        drawn += random.choice(of_class, size=k, replace=False).tolist()
+    return np.array(sorted(drawn), dtype=np.int64)
 
 
 def _parts(course: Course, largest: IntArray, share: float, gap: float, chronology: str) -> tuple[IntArray, IntArray]:
@@ -252,8 +252,8 @@ def _parts(course: Course, largest: IntArray, share: float, gap: float, chronolo
     is_earlier, is_scored = (np.zeros(len(course.rows), dtype=bool) for _ in range(2))
     for group in groups:
         ends = course.start[largest[group[largest]]] + course.length_seconds
-        own = course.start[group]
-        end = max(float(ends.max()), float(own[int(share * len(own))]))
+        starts = course.start[group]
+        end = max(float(ends.max()), float(starts[int(share * len(starts))]))
         is_earlier |= group & (course.start + course.length_seconds <= end + _GRACE)
         is_scored |= group & (course.start + _GRACE >= end + gap)
     is_scored &= course.clear_of(is_earlier, gap)
