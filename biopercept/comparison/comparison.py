@@ -205,7 +205,7 @@ def _split_test(matched: Matched, i: int, j: int) -> dict[str, Any]:
 
 
 def _holm_over_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
-    """Return the pairs with p-values adjusted for how many there are, and what is thereby established."""
+    """Return the pairs with p-values adjusted for how many there are, and what is thereby significant."""
     adjusted = holm([pair.p for pair in pairs])
     with_splits = [place for place, pair in enumerate(pairs) if pair.split_p is not None]
     split_adjusted = dict(zip(with_splits, holm([pairs[place].split_p or 0.0 for place in with_splits]), strict=True))

@@ -1,4 +1,4 @@
-"""What a comparison means, in sentences: what is established and what is not, how it was done, what to know first."""
+"""What a comparison means, in sentences: what is significant and what is not, how it was done, what to know first."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MOST_NAMED = 12
 
 
 def findings_of(comparison: Comparison) -> tuple[str, ...]:
-    """Return a paragraph that can be quoted: what was compared, which differences are established, which are not."""
-    return (_opening(comparison), *_established(comparison), *_not_established(comparison), *_over_all(comparison))
+    """Return a paragraph that can be quoted: what was compared, which differences are significant, which are not."""
+    return (_opening(comparison), *_significant(comparison), *_not_significant(comparison), *_over_all(comparison))
 
 
 def _opening(comparison: Comparison) -> str:
@@ -41,10 +41,10 @@ def _better(pair: Pair, comparison: Comparison) -> tuple[str, str, int]:
     return pair.second, pair.first, pair.losses
 
 
-def _established(comparison: Comparison) -> Iterator[str]:
+def _significant(comparison: Comparison) -> Iterator[str]:
     pairs = [pair for pair in comparison.pairs if pair.is_established]
     if not pairs:
-        yield "No difference is established at the 0.05 level."
+        yield "No difference is significant at the 0.05 level."
         return
     parts = []
     for pair in pairs[:_MOST_NAMED]:
@@ -53,7 +53,7 @@ def _established(comparison: Comparison) -> Iterator[str]:
             f"{better} is better than {worse} by {_size(pair)}, Holm-adjusted p {_is(pair.p_holm)}, better for "
             f"{n_better} of {count(pair.n, 'subject')}"
         )
-    yield f"Established at the 0.05 level: {'; '.join(parts)}{_and_more(pairs)}."
+    yield f"Significant at the 0.05 level: {'; '.join(parts)}{_and_more(pairs)}."
 
 
 def _size(pair: Pair) -> str:
@@ -73,7 +73,7 @@ def _and_more(pairs: Sequence[Pair]) -> str:
     return f"; and {len(pairs) - _MOST_NAMED} more" if len(pairs) > _MOST_NAMED else ""
 
 
-def _not_established(comparison: Comparison) -> Iterator[str]:
+def _not_significant(comparison: Comparison) -> Iterator[str]:
     pairs = [pair for pair in comparison.pairs if not pair.is_established]
     if not pairs:
         return
@@ -90,7 +90,7 @@ def _not_established(comparison: Comparison) -> Iterator[str]:
             f"{_is(pair.p_holm)}, n = {pair.n}, {least}"
         )
     yield (
-        f"Not established: {'; '.join(parts)}{_and_more(pairs)}. Not established does not mean equal: a true "
+        f"Not significant: {'; '.join(parts)}{_and_more(pairs)}. Not significant does not mean equal: a true "
         "difference below the smallest detectable one would be missed in more than one study of five."
     )
 
@@ -123,7 +123,7 @@ def methods_of(comparison: Comparison) -> tuple[str, ...]:
         f"n = {comparison.n_subjects}. {pairs.capitalize()} was tested with Wilcoxon's two-sided signed-rank test, "
         f"{_p_words(methods)}; differences of 0 are ranked and then left out (Pratt)"
         f"{', ties share the mean rank and the distribution is that of the ranks at hand' if ties else ''}.",
-        f"P-values are adjusted for {count(len(comparison.pairs), 'pair')} by Holm's method; established means an "
+        f"P-values are adjusted for {count(len(comparison.pairs), 'pair')} by Holm's method; significant means an "
         "adjusted "
         "p below 0.05.",
         f"Intervals of means, mean differences and the matched rank-biserial correlation are 95 % percentile bootstrap "
@@ -221,12 +221,12 @@ def _of_probes(comparison: Comparison, validations: Sequence[CrossValidation], l
         if not validation.is_probe:
             continue
         not_above = _not_above(comparison, label, probes)
-        more = f" Not established to be better than it: {listed(not_above)}." if not_above else ""
+        more = f" Not significantly better than it: {listed(not_above)}." if not_above else ""
         yield f"{label} is a probe that must not be good: {PROBE_MEANING[validation.model]}.{more}"
 
 
 def _not_above(comparison: Comparison, probe: str, probes: set[str]) -> list[str]:
-    """Return the models that were compared with a probe and are not established to be better than it."""
+    """Return the models that were compared with a probe and are not significantly better than it."""
     models = []
     for pair in comparison.pairs:
         better, _, _ = _better(pair, comparison)
@@ -241,7 +241,7 @@ def _of_size(comparison: Comparison) -> Iterator[str]:
     if min(1.0, smallest_p(n) * n_pairs) >= 0.05:
         yield (
             f"With {count(n, 'subject')} and {count(n_pairs, 'pair')} the smallest adjusted p that the signed-rank "
-            f"test can give is {score(min(1.0, smallest_p(n) * n_pairs))}: no single difference can be established."
+            f"test can give is {score(min(1.0, smallest_p(n) * n_pairs))}: no single difference can be significant."
         )
     elif n < FEW_SUBJECTS:
         yield f"Only {count(n, 'subject')}: intervals are rough and small differences will be missed."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,8 @@ def learning_curve(
             of_tasks = scores["tasks"].values() if "tasks" in scores else [scores]
             points += [_point(share, (low, high), of_task) for of_task in of_tasks]
             warnings |= dict.fromkeys(scores["warnings"])
+        if options.get("overwrite", False):
+            _remove_others(output, shares)
         curve = LearningCurve(model=request.model, points=tuple(points), warnings=tuple(warnings))
         _write(curve, output)
         return curve
@@ -91,6 +94,14 @@ def learning_curve(
 def share_folder(output: Path, share: float) -> Path:
     """Return the folder of one share's cross-validation."""
     return output / f"share-{share:g}"
+
+
+def _remove_others(output: Path, shares: Sequence[float]) -> None:
+    """Remove the cross-validations of shares that are no longer part of the curve; each of the others clears its own."""
+    kept = {share_folder(output, share) for share in shares}
+    for begun in output.glob("share-*/folds.json"):
+        if begun.parent not in kept and not begun.parent.is_symlink():
+            shutil.rmtree(begun.parent)
 
 
 def _cross_validated(

@@ -61,12 +61,12 @@ def test_holm_is_over_all_pairs_or_over_those_with_the_reference(three: Path) ->
     assert "each with logistic" in one.findings[0]
 
 
-def test_what_only_a_single_test_would_show_is_not_established(tmp_path: Path, run: Run) -> None:
+def test_what_only_a_single_test_would_show_is_not_significant(tmp_path: Path, run: Run) -> None:
     for step, model in enumerate(("lstm", "lda", "boosting")):
         run(tmp_path / "r" / model, [0.5 + 0.1 * step + 0.01 * step * i for i in range(6)], model=model)
     held = compare([tmp_path / "r"])
     assert [(p.p, p.p_holm, p.is_established) for p in held.pairs] == [(0.03125, 0.09375, False)] * 3
-    assert held.findings[1] == "No difference is established at the 0.05 level."
+    assert held.findings[1] == "No difference is significant at the 0.05 level."
 
 
 @pytest.mark.parametrize("reference", ["fair", "logistic"])
@@ -87,8 +87,8 @@ def test_the_paragraph_says_what_is_established_what_not_and_how_sharp_the_study
     text = " ".join(compare([three]).findings)
     assert "same 20 subjects" in text
     assert "perceiver-io is better than logistic by 0.102" in text and "better for 19 of 20 subjects" in text
-    assert "Not established: " in text and "smallest detectable difference 0.00" in text
-    assert "Not established does not mean equal" in text
+    assert "Not significant: " in text and "smallest detectable difference 0.00" in text
+    assert "Not significant does not mean equal" in text
 
 
 def test_ties_and_equal_models_are_told_apart_from_differences(tmp_path: Path, run: Run) -> None:
@@ -151,14 +151,14 @@ def test_what_makes_a_comparison_doubtful_is_said(tmp_path: Path, run: Run, chan
 def test_a_model_not_shown_to_beat_a_probe_is_named(three: Path, run: Run) -> None:
     run(three / "clock", [v + 0.001 for v in FAIR], model="clock-only")
     caution = next(text for text in compare([three]).cautions if "clock-only" in text)
-    assert "Not established to be better than it: logistic, boosting." in caution
+    assert "Not significantly better than it: logistic, boosting." in caution
 
 
 def test_too_few_subjects_to_establish_anything_is_said(tmp_path: Path, run: Run) -> None:
     run(tmp_path / "r" / "a", FAIR[:5], model="lstm"), run(tmp_path / "r" / "b", [0.1] * 5, model="lda")
     held = compare([tmp_path / "r"])
     assert held.pairs[0].p == pytest.approx(0.0625)
-    assert any("0.062: no single difference can be established" in text for text in held.cautions)
+    assert any("0.062: no single difference can be significant" in text for text in held.cautions)
 
 
 def test_two_runs_of_one_model_go_by_their_folders(tmp_path: Path, run: Run) -> None:

@@ -60,6 +60,9 @@ def test_a_curve_has_a_point_per_share_and_goes_on_where_it_stopped(
     told = capsys.readouterr().err
     assert told.count("was done before") == 5
     assert json.loads((out / "learning_curve.json").read_text()) == document
+    (out / "share-mine").mkdir()
+    assert run(*words, "--shares", "0.6,1", "--overwrite") == 0
+    assert sorted(path.name for path in out.glob("share-*")) == ["share-0.6", "share-1", "share-mine"]
 
 
 def test_a_curve_on_given_folds_has_them_at_every_share(made: ModuleType, tmp_path: Path) -> None:
