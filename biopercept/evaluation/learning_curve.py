@@ -97,7 +97,7 @@ def share_folder(output: Path, share: float) -> Path:
 
 
 def _remove_others(output: Path, shares: Sequence[float]) -> None:
-    """Remove the cross-validations of shares that are no longer part of the curve; each of the others clears its own."""
+    """Remove the cross-validations of shares that the curve no longer has; each of the others clears its own."""
     kept = {share_folder(output, share) for share in shares}
     for begun in output.glob("share-*/folds.json"):
         if begun.parent not in kept and not begun.parent.is_symlink():
