@@ -164,12 +164,12 @@ def write_predictions(predictions: Predictions, task: str, folder: Path, model: 
     """
     of_task, path = predictions.tasks[task], folder / f"{predictions.key}_predictions.tsv"
     write_sidecar(path, _sidecar(predictions, of_task, model))
-    is_classes, sets = of_task.task.is_classification, of_task.sets
+    is_classes, sets, predicted = of_task.task.is_classification, of_task.sets, of_task.predicted
     rows = [
         (
             float(onset),
             predictions.length_seconds,
-            of_task.predicted[i] if is_classes else _number(of_task.values[i, 0]),
+            predicted[i] if is_classes else _number(of_task.values[i, 0]),
             *(_rounded(p, 6) for p in of_task.values[i] if is_classes),
             _rounded(predictions.quality[i], 4),
             of_task.reason[i],
