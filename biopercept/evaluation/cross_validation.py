@@ -21,7 +21,7 @@ from biopercept.baselines.catalogue import require_known
 from biopercept.data.joined import open_studies
 from biopercept.errors import StudyError
 from biopercept.evaluation.fold_fits import FoldResult, fit_folds, fold_from_json, fold_to_json
-from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
+from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.runs import FoldDone, RunFolder
 from biopercept.evaluation.scoring import scored_part, write_all_scores
 from biopercept.evaluation.settings import EvaluationSettings
@@ -33,7 +33,7 @@ from biopercept.training.checkpoint import Checkpoint
 from biopercept.training.engine import engine_for
 from biopercept.training.final import Provenance, TrainingRequest, measured_modalities, train
 from biopercept.training.loop import EpochReport
-from biopercept.training.model_card import model_scores_sentence
+from biopercept.training.model_card import model_scores_sentence, scores_by_task
 
 FOLDS_FILE, FOLDS_FOLDER = "folds.json", "folds"
 
@@ -164,7 +164,7 @@ def train_on_store(
             prepare=dict(store.settings),
             modalities=measured_modalities(plan.windows.recordings),
             scores=scores,
-            warnings=plan.warnings,
+            warnings=(*plan.warnings, *_check_scores(scores, plan)),
         )
         training = TrainingRequest(
             inputs=plan.inputs,
@@ -179,6 +179,20 @@ def train_on_store(
         return train(training, output)
 
 
+def _check_scores(scores: dict[str, Any] | None, plan: Plan) -> tuple[str, ...]:
+    """Refuse scores of other tasks than are learnt for the card; return a warning where they are of another store."""
+    by_task, names = {} if scores is None else scores_by_task(scores), [task.name for task in plan.windows.tasks]
+    if by_task and not by_task.keys() & set(names):
+        raise StudyError(
+            f"the scores for the card are of {', '.join(by_task)} and the model learns {', '.join(names)}; give a "
+            "cross-validation of the same task"
+        )
+    stores = {document["fingerprint"]["store"] for document in by_task.values()}
+    if stores <= {plan.store_fingerprint}:
+        return ()
+    return ("the scores in the card are of another store than the model is trained on",)
+
+
 def read_scores(folder: Path) -> dict[str, Any]:
     """Return the scores that a cross-validation wrote, of several tasks under ``tasks`` by name.
 
@@ -188,6 +202,7 @@ def read_scores(folder: Path) -> dict[str, Any]:
     def read(part: Path) -> dict[str, Any]:
         document: dict[str, Any] = json.loads((part / "scores.json").read_text(encoding="utf-8"))
         model_scores_sentence(document)
+        _ = document["task"], document["fingerprint"]["store"]
         return document
 
     try:

@@ -67,10 +67,17 @@ def _counts(training: dict[str, Any]) -> str:
 
 def _scores(scores: dict[str, Any] | None, checkpoint: Checkpoint) -> list[str]:
     """Return what is known of the scores of one task, or of each of several by name."""
-    if scores is None or "tasks" not in scores:
-        return [model_scores_sentence(scores)]
-    names = [task.name for task in checkpoint.tasks]
-    return [f"- {name}: {model_scores_sentence(scores['tasks'].get(name))}" for name in names]
+    if scores is None:
+        return [model_scores_sentence(None)]
+    by_task, names = scores_by_task(scores), [task.name for task in checkpoint.tasks]
+    if len(names) == 1:
+        return [model_scores_sentence(by_task.get(names[0]))]
+    return [f"- {name}: {model_scores_sentence(by_task.get(name))}" for name in names]
+
+
+def scores_by_task(scores: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the content of each task's ``scores.json``, of one task or of several."""
+    return dict(scores["tasks"]) if "tasks" in scores else {scores["task"]: scores}
 
 
 def personal_sentence(personal: dict[str, Any]) -> str:

@@ -61,6 +61,23 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "made.h5"
 
 
+def test_scores_of_another_task_are_no_scores_of_a_model_and_of_another_store_are_warned_of(
+    store: Path, tmp_path: Path
+) -> None:
+    run("cross-validate", store, "-o", tmp_path / "cv", "--task", "stress", "--model", "dummy", "-q")
+    words = ["train", store, "-o", tmp_path / "model", *SETTINGS, "--scores", tmp_path / "cv", "-q", "--task"]
+    fault = CliRunner().invoke(build_app(), [str(word) for word in (*words, "load")]).exception
+    assert str(fault).startswith("the scores for the card are of stress and the model learns load; give a")
+    run(*words, "stress")
+    of_another = "the scores in the card are of another store than the model is trained on"
+    assert of_another not in (tmp_path / "model" / "card.md").read_text()
+    scores = json.loads((tmp_path / "cv" / "scores.json").read_text())
+    scores["fingerprint"]["store"] = "0" * 64
+    (tmp_path / "cv" / "scores.json").write_text(json.dumps(scores))
+    run(*words, "stress", "--overwrite")
+    assert of_another in (tmp_path / "model" / "card.md").read_text()
+
+
 def test_two_tasks_are_trained_predicted_and_reported(store: Path, tmp_path: Path) -> None:
     both = ("--task", "stress,load", *SETTINGS, "-q")
     scores = json.loads(run("cross-validate", store, "-o", tmp_path / "cv", *both, "--json"))
