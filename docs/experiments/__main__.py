@@ -12,12 +12,24 @@ from typing import Annotated, Any
 
 import typer
 
-from biopercept.cli.options import AsJson, ConfigName, Jobs, Output, Overrides, Overwrite, Quiet, Seed, TaskName
-from biopercept.cli.terminal import print_json, print_text, progress, refuse_existing, say, settings_for
-from biopercept.config.settings import Config
+from biopercept.cli.options import (
+    AsJson,
+    ConfigName,
+    Jobs,
+    ModelPreset,
+    Output,
+    Overrides,
+    Overwrite,
+    Quiet,
+    Seed,
+    TaskName,
+)
+from biopercept.cli.terminal import print_json, print_text, progress, say
+from biopercept.config.settings import Config, Purpose
 from biopercept.errors import BioperceptError, SettingsError
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.files import refuse_existing
 from biopercept.training.settings import FitSettings
 from experiments.claims import run_claims
 from experiments.forecasting import run_forecasting
@@ -86,7 +98,7 @@ def fusion(
         raise SettingsError("two stores have the same file name, and results are named after it; run them one by one")
     documents = []
     for store in stores:
-        settings = settings_for(store, config, overrides, quiet=quiet)
+        settings = _settings(store, ModelPreset(config, overrides), quiet=quiet)
         command = _command(store, config, overrides, task, folds, seed)
         with progress(quiet=quiet) as bar:
             on_unit = _counter(bar, f"{store.stem}: folds", quiet=quiet)
@@ -108,6 +120,14 @@ def main() -> None:
     except BioperceptError as error:
         say(f"experiments: {error}")
         sys.exit(error.exit_code)
+
+
+def _settings(store: Path, preset: ModelPreset, *, quiet: bool) -> Config:
+    """Return the effective settings; what a fit does not read is refused, and calibration, which fusion lacks."""
+    settings: Config = preset.of_store(store, purposes=[Purpose("train")], quiet=quiet)
+    if settings.evaluation.calibrating.is_wanted:
+        raise SettingsError("fusion does not calibrate; leave evaluation.calibration and conformal_coverage out")
+    return settings
 
 
 def _request(store: Path, settings: Config, task: str | None, folds: int, seed: int) -> EvaluationRequest:

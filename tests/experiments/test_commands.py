@@ -79,3 +79,17 @@ def test_a_mistake_is_one_sentence_and_exit_code_two(
     assert sentence in shown.err
     assert len(shown.err.strip().splitlines()) == 1
     assert (tmp_path / "full" / "thesis.txt").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("setting", ["evaluation.calibration=temperature", "evaluation.n_folds=3"])
+def test_fusion_refuses_a_setting_that_it_does_not_read(
+    setting: str,
+    made: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = made.store(tmp_path / "a.h5", made.study(4, seed=0))
+    assert _run(["fusion", str(store), "-o", str(tmp_path / "out"), "--set", setting], monkeypatch) == 2
+    assert setting.partition("=")[0] in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
