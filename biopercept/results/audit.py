@@ -18,26 +18,10 @@ VERDICTS: tuple[Verdict, ...] = (OK, WARNING, LEAK)
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """The outcome of one probe.
+    """The outcome of one probe, such as "clock-only", about the ``subject_matter`` design, inputs, evaluation or model.
 
-    Attributes
-    ----------
-    probe : str
-        Its name, such as "clock-only".
-    subject_matter : str
-        What is looked at: design, inputs, evaluation or model.
-    sentence : str
-        What was found and what it means, with its numbers.
-    score_name : str
-        What ``score`` is, such as "balanced accuracy".
-    ci95 : tuple of two floats, or None
-        95 % bootstrap interval of the score over subjects.
-    chance : float or None
-        What guessing, or nothing at all, would give.
-    n_subjects, n_windows : int
-        What the score is over.
-    details : mapping
-        Further numbers, as plain values.
+    ``sentence`` says what was found and what it means, with its numbers. ``ci95`` is the 95 % bootstrap interval of the
+    score over subjects, ``chance`` what guessing, or nothing at all, would give; ``details`` are further plain values.
     """
 
     probe: str
@@ -63,22 +47,10 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What an audit of a store, and perhaps of a model's predictions, found.
+    """What an audit of a store, and perhaps of a model's predictions, found; ``verdict`` is the worst of the findings.
 
-    Attributes
-    ----------
-    verdict : str
-        The worst of the findings.
-    model : str or None
-        Whose predictions were audited.
-    settings : mapping
-        Sizes and thresholds of the probes.
-    warnings : tuple of str
-        What the plan of the folds warned of.
-    fingerprint : mapping
-        SHA-256 of the store, versions.
-    name : str
-        The folder's path below the folder that is reported.
+    ``model`` is whose predictions were audited. ``settings`` are sizes and thresholds of the probes, ``warnings`` those
+    of the plan of the folds. ``name`` is the folder's path below the folder that is reported.
     """
 
     FILE: ClassVar[str] = "audit.json"

@@ -14,22 +14,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """One of the compared cross-validations.
+    """One of the compared cross-validations; ``name`` is its folder below the common folder.
 
-    Attributes
-    ----------
-    label : str
-        Unique among those compared.
-    model, name, normalisation : str
-        Model, folder below the common folder, scaling of the inputs.
-    mean : float
-        Of the score, over the compared subjects.
-    ci95 : tuple of two floats, or None
-        Bootstrap over subjects.
-    sd : float or None
-        Over subjects.
-    average_rank : float
-        Over subjects; 1 is best.
+    ``mean`` is over the compared subjects with its bootstrap interval, ``average_rank`` too, where 1 is best.
     """
 
     label: str
@@ -46,37 +33,14 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """The paired comparison of two models over subjects; differences are first minus second.
+    """The paired comparison of two models over ``n`` subjects; differences are first minus second.
 
-    Attributes
-    ----------
-    first, second : str
-        Labels.
-    n : int
-        Subjects.
-    ci95 : tuple of two floats, or None
-        Bootstrap of the mean difference over subjects.
-    sd : float
-        Of the differences.
-    wins, ties, losses : int
-        Subjects for whom the first is better, equal, worse.
-    rank_sum_positive, rank_sum_negative : float
-        Wilcoxon's rank sums.
-    p, p_holm : float
-        Two-sided; as it is, and adjusted for the number of pairs.
-    p_method : str
-        ``exact`` or ``normal``.
-    n_zero : int
-        Differences of exactly 0.
-    rank_biserial, dz : float or None
-        Matched rank-biserial correlation and Cohen's dz, each with its interval.
-    smallest_detectable, smallest_detectable_adjusted : float or None
-        True mean difference that a paired t-test finds with 80 % power at 0.05, and at 0.05 over the number of pairs.
-    split_t, split_p, split_p_holm, split_ratio : float or None
-        Nadeau and Bengio's corrected resampled t over folds; None where the split is not k-fold.
-    n_splits : int or None
-    is_established : bool
-        ``p_holm`` is below 0.05.
+    ``wins``, ``ties`` and ``losses`` count subjects for whom the first is better, equal, worse; ``sd`` is of the
+    differences. ``p`` is Wilcoxon's signed-rank test, two-sided, ``p_holm`` the same adjusted for the number of pairs,
+    and ``is_established`` says that it is below 0.05. ``rank_biserial`` is the matched rank-biserial correlation,
+    ``dz`` is Cohen's. ``smallest_detectable`` is the true mean difference that a paired t-test finds with 80 % power at
+    0.05, the adjusted one at 0.05 over the number of pairs. ``split_...`` is Nadeau and Bengio's corrected resampled t
+    over folds; None where the split is not k-fold.
     """
 
     first: str
@@ -112,22 +76,9 @@ class Pair:
 class Comparison:
     """Everything that ``compare`` found and the words for it.
 
-    Attributes
-    ----------
-    name : str
-        Folder below the one that is reported; empty before it is written.
-    task, metric, split, reference : str
-        ``reference`` is empty where all pairs are compared.
-    classes, left_out : tuple of str
-        ``left_out`` are subjects for whom the score is not defined.
-    contenders : tuple of Contender
-        The best average rank first.
-    friedman : mapping of name to value
-        ``chi_square``, ``p``, ``f``, ``p_f``, ``critical_difference``; empty below three models.
-    cautions, findings, methods : tuple of str
-        Sentences.
-    store : str
-        Fingerprint.
+    ``reference`` is empty where all pairs are compared; ``left_out`` are subjects for whom the score is not defined;
+    contenders stand by average rank, the best first. ``friedman`` holds ``chi_square``, ``p``, ``f``, ``p_f`` and
+    ``critical_difference``; empty below three models. ``name`` is the folder below the one that is reported.
     """
 
     FILE: ClassVar[str] = "compare.json"

@@ -73,12 +73,8 @@ class NumberScore(PooledScore):
 class Labels:
     """Subjects of a fold's training side, lowest and highest over the folds: with labels, all, for early stopping.
 
-    Attributes
-    ----------
-    share : float
-        The fraction with labels that was asked for; 1 is everybody.
-    minutes_of_own_labels : tuple of two floats, or None
-        Of a split in time: least and most labelled minutes of a subject.
+    ``share`` is the fraction with labels that was asked for, 1 for everybody. ``minutes_of_own_labels`` are those of a
+    split in time: least and most labelled minutes of a subject.
     """
 
     share: float
@@ -90,16 +86,9 @@ class Labels:
 
 @dataclass(frozen=True, kw_only=True)
 class RiskCurve:
-    """Errors among the most trusted windows.
+    """The fraction of wrong predictions at each coverage, the most trusted windows first, and the area under the curve.
 
-    Attributes
-    ----------
-    risk : tuple of float
-        Fraction of wrong predictions at each coverage.
-    aurc : float
-        Area under the curve, over all windows.
-    coverage_at_risk : mapping of text to float
-        Largest coverage with at most that risk.
+    ``coverage_at_risk`` is the largest coverage with at most the risk that its key names.
     """
 
     risk: tuple[float, ...]
@@ -110,14 +99,9 @@ class RiskCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class RiskCoverage:
-    """Risk against coverage by three orders of trust.
+    """Risk against coverage (fractions of windows that are predicted) by three orders of trust.
 
-    Attributes
-    ----------
-    coverage : tuple of float
-        Fractions of windows that are predicted.
-    least_quality : float or None
-        Below it the gated order comes last.
+    In the gated order windows below ``least_quality`` come last.
     """
 
     coverage: tuple[float, ...]
@@ -158,20 +142,11 @@ class Calibrated:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionSets:
-    """How prediction sets did on held-out subjects.
+    """How prediction sets did on held-out subjects, asked for a coverage of ``target``.
 
-    Attributes
-    ----------
-    target : float
-        Coverage asked for.
-    coverage : CountedEstimate
-        Mean over subjects of the fraction of windows whose set holds the true class.
-    mean_size : float
-        Classes per set.
-    answered, abstained, empty : float
-        Fractions of windows whose set is one class, is not, and is empty.
-    thresholds : tuple of float or None
-        Per fold; None where too few subjects were there to learn one.
+    ``coverage`` is the mean over subjects of the fraction of windows whose set holds the true class, ``mean_size`` is
+    in classes. ``answered``, ``abstained`` and ``empty`` are fractions of windows whose set is one class, is not, has
+    none. ``thresholds`` are by fold; None where too few subjects were there to learn one.
     """
 
     target: float
@@ -203,16 +178,9 @@ class StudyScore:
 
 @dataclass(frozen=True, kw_only=True)
 class SensorSubset:
-    """Scores of the fitted models with one set of sensors.
+    """Scores of the fitted models with one set of sensors, such as "all", "without eda", "only ecg" or "ecg + temp".
 
-    Attributes
-    ----------
-    sensors : str
-        Such as "all", "without eda", "only ecg", "ecg + temp".
-    n_windows : int
-        Windows that had something left that the model reads; 0 where it cannot predict from these sensors at all.
-    difference, auroc_difference : CountedEstimate
-        To all sensors on the same windows, paired, in balanced accuracy and in AUROC.
+    ``n_windows`` had something left that the model reads. Differences are to all sensors on the same windows, paired.
     """
 
     sensors: str
@@ -291,23 +259,12 @@ class NumberSubjectScore:
 class CrossValidation:
     """``scores.json`` of a task of classes or levels. All but ``name`` to ``config`` at the end stand in the file.
 
-    Attributes
-    ----------
-    is_transductive : bool
-        The inputs were scaled with statistics of the tested subject's whole recording.
-    operations_per_window : int or None
-        Multiply-adds of one window's prediction, where the model is a network.
-    seconds : float or None
-        Wall-clock time of all folds.
-    brier, ece : float or None
-        Over all windows, with intervals over subjects; ``..._over_subjects`` are the same scores within subjects.
-    scores_by_class : mapping of class to (mapping of score name to value)
-    kind : "ordinal" or None
-        None for classes without order; levels have two scores more.
-    name : str
-        The folder's path below the folder that is reported.
-    config_text : str
-        The effective settings, as YAML; ``config`` is the same, parsed.
+    ``is_transductive``: the inputs were scaled with statistics of the tested subject's whole recording.
+    ``operations_per_window`` are multiply-adds of one prediction by a network. ``seconds`` is the wall-clock time of
+    all folds. ``brier`` and ``ece`` are over all windows, with intervals over subjects; ``..._over_subjects`` are the
+    same scores within subjects. ``kind`` is None for classes without order; levels have two scores more. ``name`` is
+    the folder's path below the folder that is reported, ``config`` the effective settings, ``config_text`` the same as
+    YAML.
     """
 
     FILE: ClassVar[str] = SCORES_FILE
@@ -459,14 +416,9 @@ def is_of_numbers(folder: Path) -> bool:
 def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
     """Return the scores, subjects, predictions and settings of a finished cross-validation of classes.
 
-    Raises StudyError where a file is missing, damaged, of another schema, or contradicts another.
+    ``name`` is what the report calls it; the folder's own name where empty.
 
-    Parameters
-    ----------
-    folder : Path
-        Holds ``scores.json``, ``scores.csv``, ``predictions.csv``, ``folds.json`` and ``config.yaml``.
-    name : str
-        What the report calls it; the folder's own name where empty.
+    Raises StudyError where a file is missing, damaged, of another schema, or contradicts another.
     """
     scores = read_result(folder / SCORES_FILE, CrossValidation)
     if len(set(scores.classes)) < 2 or len(set(scores.classes)) != len(scores.classes):

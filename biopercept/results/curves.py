@@ -24,16 +24,9 @@ STAMP = "CONTRAST, NOT A RESULT"
 
 @dataclass(frozen=True, kw_only=True)
 class LearningPoint:
-    """The score of one task with the labels of some of the training subjects.
+    """The score of one task with the labels of a fraction (``share``) of each fold's training subjects.
 
-    Attributes
-    ----------
-    share : float
-        Fraction of each fold's training subjects whose labels were used.
-    subjects_labelled : tuple of two ints
-        How many these are, lowest and highest over the folds.
-    score : str
-        What ``mean`` is: ``mae`` of a regression.
+    ``subjects_labelled`` is how many these are, lowest and highest over the folds.
     """
 
     share: float
@@ -89,20 +82,11 @@ class Gain:
 class PersonalPoint:
     """A point of the curve over a person's own labels.
 
-    Attributes
-    ----------
-    k : int
-        Labelled windows of each class; 0 where that is not what was granted.
-    label_minutes, elapsed_minutes : float
-        Mean over subjects: minutes of labels, and from the start until the last of them.
-    n_subjects_fallen_back, n_subjects_unchecked : int
-        Subjects for whom the general model was kept after a check, and who could not be checked.
-    gain : Gain
-        Over the general model on the same windows; empty for the general model itself.
-    stamp : str
-        What is said of a point that is no result; empty for results.
-    over_chronological : Gain
-        Of the contrast: its gain less that of the first windows.
+    ``k`` are the labelled windows of each class, 0 where that is not what was granted. Minutes are means over subjects:
+    of labels, and from the start until the last of them. The general model was kept after a check for
+    ``n_subjects_fallen_back``; ``n_subjects_unchecked`` could not be checked. ``gain`` is over the general model on the
+    same windows, ``over_chronological`` (of the contrast) its gain less that of the first windows. ``stamp`` is what is
+    said of a point that is no result.
     """
 
     tier: Tier
@@ -128,18 +112,10 @@ class PersonalPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class PersonalRow:
-    """The scores of one subject at one point.
+    """The scores of one subject at one point; ``is_checked`` says that there were labels to check on.
 
-    Attributes
-    ----------
-    n_labelled : int
-        Windows whose labels were used.
-    label_minutes, elapsed_minutes : float
-        Means over the repetitions: each draws the windows of the contrast again.
-    n_fallen_back : int
-        Repetitions in which the general model was kept.
-    is_checked : bool
-        There were labels to check on.
+    Minutes are means over the repetitions, each of which draws the windows of the contrast again; in ``n_fallen_back``
+    of them the general model was kept.
     """
 
     subject: str
@@ -159,24 +135,12 @@ class PersonalRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PersonalCurve:
-    """A finished folder of ``personalise``.
+    """A finished folder of ``personalise``; ``curve`` has exactly one point of the general model.
 
-    Attributes
-    ----------
-    gap_seconds : float
-        Between labelled and scored windows.
-    chronology : str
-        subject (every labelled window comes before every scored one) or class (within each class alone).
-    settings : mapping
-        How subjects were adapted.
-    parameters : int
-        Of the general model.
-    start_from : mapping, or None
-        The model whose weights the general one began with.
-    curve : tuple of PersonalPoint
-        Exactly one of the general model.
-    name : str
-        The folder's path below the folder that is reported.
+    ``gap_seconds`` lies between labelled and scored windows. The ``chronology`` is subject (every labelled window comes
+    before every scored one) or class (within each class alone). ``settings`` say how subjects were adapted;
+    ``parameters`` are those of the general model, and ``start_from`` the model whose weights it began with. ``name`` is
+    the folder's path below the folder that is reported.
     """
 
     FILE: ClassVar[str] = "personalisation.json"

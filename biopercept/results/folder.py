@@ -46,12 +46,6 @@ def load_results(folder: Path) -> Results:
     """Return every result in a folder and up to three levels below it; links are not followed.
 
     Raises StudyError where there is no such folder, nothing in it is a result, or a result is damaged.
-
-    Parameters
-    ----------
-    folder : Path
-        A folder of ``cross-validate``, ``compare``, ``learning-curve``, ``personalise`` or ``predict``, one that holds
-        a store's log, or a parent of such folders.
     """
     if not folder.is_dir():
         raise StudyError(f"there is no folder {folder}; give one that cross-validate, predict or demo has written")
@@ -146,13 +140,7 @@ def _below(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True, eq=False)
 class PrepareLog:
-    """The log table that ``prepare`` writes beside a store: a row per recording.
-
-    Attributes
-    ----------
-    name : str
-        The file's path below the folder that is reported.
-    """
+    """The log table of ``prepare``, a row per recording; ``name`` is its path below the reported folder."""
 
     name: str
     table: ResultTable
@@ -160,18 +148,10 @@ class PrepareLog:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """Everything found in a folder of results.
+    """Everything found in a folder of results; the models proper come before the probes.
 
-    Attributes
-    ----------
-    name : str
-        Name of the folder.
-    cross_validations, number_validations
-        Of classes and of numbers; the models proper first, then the probes.
-    unfinished : tuple of str
-        Cross-validations below the folder that have begun and not ended.
-    unfinished_curves : tuple of str
-        Curves over own labels below the folder that have begun and not ended.
+    ``unfinished`` and ``unfinished_curves`` are folders of cross-validations and of curves over own labels that have
+    begun and not ended.
     """
 
     name: str

@@ -61,16 +61,9 @@ class SignalError:
 
 @dataclass(frozen=True, kw_only=True)
 class SignalScore:
-    """How well one signal of a hidden sensor was reconstructed.
+    """How well one signal, measured or derived, of a hidden sensor was reconstructed.
 
-    Attributes
-    ----------
-    sensor, signal : str
-        Modalities: the one that was hidden, and the one of its signals and derived series that is scored.
-    correlation : CountedEstimate
-        Pearson's, over samples, normalised.
-    verdict : str
-        By the interval of the difference in RMSE.
+    ``correlation`` is Pearson's over normalised samples; the verdict is by the interval of the difference in RMSE.
     """
 
     sensor: str
@@ -107,13 +100,7 @@ class SubjectErrors:
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """A finished folder of ``score-generation``.
-
-    Attributes
-    ----------
-    n_epochs, seconds_pretraining
-        Of pretraining, in each fold and in all.
-    """
+    """A finished folder of ``score-generation``; ``n_epochs`` are of each fold's pretraining, its seconds of all."""
 
     FILE: ClassVar[str] = "generation.json"
     SCHEMA: ClassVar[int] = 1

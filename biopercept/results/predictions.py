@@ -31,20 +31,12 @@ def predictions_of(
 ) -> Predictions:
     """Return the windows of a table of predictions.
 
+    Its columns are onset, duration, predicted, one ``probability_CLASS`` per class; optionally label, quality, reason;
+    and participant_id, session, recording unless ``key`` says whose windows they are. ``classes`` None takes them from
+    the columns, in their order; ``needs_labels`` refuses a table without true classes.
+
     Raises StudyError where a column is missing, a class is not one of ``classes``, or probabilities are not
     probabilities.
-
-    Parameters
-    ----------
-    table : ResultTable
-        Columns onset, duration, predicted, one ``probability_CLASS`` per class; optionally label,
-        quality, reason; and participant_id, session, recording unless ``key`` is given.
-    classes : tuple of str, or None
-        Classes in their order; None to take them from the columns.
-    needs_labels : bool
-        Refuse a table without true classes.
-    key : (participant, session, recording), or None
-        Whose windows they are, for a table of one recording.
     """
     if classes is None:
         classes = tuple(name[len(PREFIX) :] for name in table.columns if name.startswith(PREFIX))
@@ -138,10 +130,8 @@ def _key_of(path: Path) -> RecordingKey:
 class PredictionSidecar:
     """The JSON file beside a table of ``predict``: whose it is, how it was made, and what its columns are.
 
-    Attributes
-    ----------
-    classes, notes : tuple of str, or None
-        None for a regression, which has a ``column`` (of the study, whose unit the numbers have) instead.
+    ``classes`` and ``notes`` are None for a regression, which has a ``column`` of the study, whose unit the numbers
+    have.
     """
 
     participant_id: str
@@ -172,25 +162,11 @@ def write_sidecar(table: Path, sidecar: PredictionSidecar | TraceSidecar) -> Non
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Windows with what was predicted for them; one entry per window in every field.
+    """Windows with what was predicted for them, one entry per window in every field but ``classes``.
 
-    Attributes
-    ----------
-    classes : tuple of str
-        K classes, in the order of the columns of ``probabilities``.
-    keys : tuple of (participant, session, recording)
-    onset, duration : array of float64, shape (n,)
-        Seconds on the recording's clock.
-    label : tuple of str
-        True class; empty where it is not known.
-    predicted : tuple of str
-        Predicted class; empty where the prediction was withheld.
-    probabilities : array of float64, shape (n, K)
-        NaN where withheld.
-    quality : array of float64, shape (n,)
-        In [0, 1]; NaN where it is not known.
-    reason : tuple of str
-        Why a prediction was withheld; empty otherwise.
+    ``onset`` and ``duration`` are seconds on the recording's clock. ``label`` is empty where the true class is not
+    known, ``predicted`` where the prediction was withheld; ``reason`` then says why. ``probabilities``, (n, n_classes),
+    are NaN where withheld, ``quality`` (in [0, 1]) is where it is not known.
     """
 
     classes: tuple[str, ...]
@@ -236,15 +212,7 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class PredictionFolder:
-    """A folder of ``predict``: one table per recording, a summary and the failures.
-
-    Attributes
-    ----------
-    name : str
-        The folder's path below the folder that is reported.
-    recordings : tuple of (key, Predictions)
-        One per ``*_predictions.tsv``, in the order of file names.
-    """
+    """A folder of ``predict``: predictions per recording, a summary and the failures; ``name`` as in a report."""
 
     name: str
     folder: Path
@@ -255,19 +223,9 @@ class PredictionFolder:
 
 @dataclass(frozen=True, eq=False)
 class NumberLine:
-    """Numbers or probabilities over time of one recording, from a table that ``predict`` wrote.
+    """Numbers or probabilities over time of one recording, a line for each of ``names``, from a table of ``predict``.
 
-    Attributes
-    ----------
-    title : str
-        Name of the recording's file.
-    names : tuple of str
-        What each line is.
-    seconds : float64 array, shape (n,)
-    values : float64 array, shape (n, n_lines)
-        NaN where withheld or unknown.
-    is_trace : bool
-        Predictions at single times, not of windows.
+    ``values`` have shape (n, n_lines), NaN where withheld or unknown. ``is_trace``: at single times, not of windows.
     """
 
     title: str

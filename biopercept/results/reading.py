@@ -57,16 +57,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class ResultFile(Protocol):
-    """A frozen dataclass whose fields are a JSON file of results, in order.
+    """A frozen dataclass whose fields are a JSON file of results, in order; ``COMMAND`` writes it.
 
-    Attributes
-    ----------
-    FILE : str
-        Name of the file.
-    SCHEMA : int
-        Version that stands first in it; another one is not read.
-    COMMAND : str
-        What writes it.
+    ``SCHEMA`` stands first in the file; another one is not read.
     """
 
     FILE: ClassVar[str]
@@ -113,15 +106,7 @@ def read_document(path: Path, kind: type[T], content: dict[str, Any], command: s
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A score, or a difference of two, over subjects.
-
-    Attributes
-    ----------
-    mean : float or None
-        None where it is not defined for anybody.
-    ci95 : tuple of two floats, or None
-        95 % bootstrap interval over subjects.
-    """
+    """A score, or a difference of two, over subjects with its 95 % bootstrap interval; None where it is not defined."""
 
     mean: float | None = None
     ci95: Interval | None = None
@@ -185,15 +170,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """A table of a result folder, every cell as text.
-
-    Attributes
-    ----------
-    columns : tuple of str
-        Names of the columns, in the file's order.
-    rows : tuple of tuple of str
-        Cells as they were before they were written (the guard against spreadsheet formulas taken off).
-    """
+    """A table of a result folder, every cell as text, the guard against spreadsheet formulas taken off."""
 
     path: Path
     columns: tuple[str, ...]

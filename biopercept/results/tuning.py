@@ -23,22 +23,10 @@ class TunedScore(Estimate):
 class CandidateScore:
     """A candidate and how it did inside.
 
-    Attributes
-    ----------
-    members : tuple of str
-        Of an ensemble; empty otherwise.
-    changes : mapping
-        What it changes of the command's settings.
-    inner_balanced_accuracy, inner_auroc : TunedScore
-        Over subjects; a subject's score is the mean over the outer folds that see it.
-    difference_to_best : TunedScore
-        In inner balanced accuracy, paired.
-    parameters : int
-        Of its largest fit; of an ensemble all members together.
-    seconds : float
-        Of all its inner fits.
-    times_chosen : int
-        Outer folds that chose it.
+    ``members`` are those of an ensemble; ``changes`` what it changes of the command's settings. Inner scores are over
+    subjects; a subject's is the mean over the outer folds that see it. ``difference_to_best`` is in inner balanced
+    accuracy, paired. ``parameters`` are of its largest fit, of an ensemble those of all members; ``seconds`` of all its
+    inner fits.
     """
 
     name: str
@@ -109,20 +97,10 @@ class NestedScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """A finished selection.
+    """A finished selection; ``chosen`` has the best inner score over all outer folds.
 
-    Attributes
-    ----------
-    n_candidates : int
-        Those that could not be fitted included.
-    chosen : str
-        The recommendation: the best inner score over all outer folds.
-    chosen_times : int
-        Outer folds that chose it too.
-    candidates : tuple of CandidateScore
-        The best first.
-    findings : tuple of str
-        What a reader has to know, in sentences.
+    ``chosen_times`` of these chose it too. ``n_candidates`` includes those that could not be fitted; ``candidates``
+    stand with the best first.
     """
 
     FILE: ClassVar[str] = "tuning.json"
