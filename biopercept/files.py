@@ -172,8 +172,7 @@ def refuse_existing(output: Path, *, overwrite: bool, is_folder: bool = True) ->
 def guarded_cell(text: str) -> str:
     """Return text for a CSV or TSV cell that no spreadsheet runs as a formula; :func:`plain_cell` undoes it.
 
-    Text that starts with ``= + - @`` TAB or CR gets an apostrophe in front. Numbers must be written as they
-    are, not through here.
+    Text that starts with ``= + - @`` TAB or CR gets an apostrophe in front; numbers must not go through here.
     """
     return f"'{text}" if text.lstrip("'").startswith(_FORMULA_STARTS) else text
 

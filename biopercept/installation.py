@@ -28,16 +28,8 @@ class Requirement:
 class Installation:
     """Versions, device and requirements.
 
-    Attributes
-    ----------
-    device : str
-        What ``--device auto`` takes.
-    devices : tuple of str
-        Every device with its name and memory.
-    groups : dict of str to tuple of Requirement
-        "core", and one group for each extra.
-    waiting_threads : str
-        How idle threads of numerical libraries wait, and who set it.
+    ``device`` is what ``--device auto`` takes; ``devices`` are all, with name and memory. ``groups`` are "core", and
+    one for each extra. ``waiting_threads`` says how idle threads of numerical libraries wait, and who set it.
     """
 
     versions: dict[str, str]

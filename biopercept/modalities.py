@@ -14,27 +14,10 @@ from dataclasses import dataclass
 class Modality:
     """What biopercept knows about one kind of signal.
 
-    Attributes
-    ----------
-    name : str
-        Key, lower case.
-    title : str
-        The words a report uses.
-    unit : str
-        Unit that loaders convert to and the store keeps; "a.u." where none exists.
-    plausible : tuple of two floats
-        Lowest and highest sample value a body can give, in ``unit``; outside is masked as artefact.
-    band_hz : tuple of (float or None, float or None)
-        High-pass and low-pass edge of the cleaner; None for no such filter.
-    model_rate : float
-        Hz at which the model reads it. A faster signal is stored, low-passed, at this rate;
-        a slower one at its own.
-    patch_seconds : float
-        Length of one token, seconds.
-    is_derived : bool
-        Computed from a measured signal by a cleaner, not measured.
-    sources : tuple of str
-        For a derived modality: the measured modalities it can come from.
+    ``unit`` is what loaders convert to and the store keeps, "a.u." where none exists. Samples outside ``plausible`` are
+    masked as artefact: no body gives them. ``band_hz`` are the high-pass and low-pass edge of the cleaner, None for no
+    such filter. ``model_rate`` is in Hz: a faster signal is stored, low-passed, at this rate, a slower one at its own.
+    ``patch_seconds`` is the length of one token. A derived modality is computed from a measured one of ``sources``.
     """
 
     name: str

@@ -97,16 +97,9 @@ def prepare_recording(
 class Features:
     """Features of the windows of one recording.
 
-    Attributes
-    ----------
-    onset : float64 array, shape (n_windows,)
-        Start of each window, seconds on the recording's clock.
-    label : tuple of str
-        Of the labelled interval that a window lies wholly inside; empty where it is one of the grid.
-    quality : float array, shape (n_windows,)
-        Mean signal quality in [0, 1]; NaN where no signal is present.
-    values : float32 array, shape (n_windows, n_features)
-        NaN where a feature is not defined.
+    ``onset`` is in seconds on the recording's clock; ``label`` is of the labelled interval that a window lies wholly
+    inside, empty in the grid. ``quality`` is the mean signal quality in [0, 1], NaN where no signal is present;
+    ``values``, (n_windows, n_features), are NaN where a feature is not defined.
     """
 
     names: tuple[str, ...]
@@ -202,13 +195,7 @@ def open_store(path: Location) -> StudyStore:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The scores of a finished cross-validation, of each of its tasks.
-
-    Attributes
-    ----------
-    tasks : mapping of task to result
-        What ``scores.json``, ``scores.csv`` and ``predictions.csv`` hold.
-    """
+    """The scores of a finished cross-validation: of each task what its files hold."""
 
     folder: Path
     tasks: Mapping[str, CrossValidation | NumberValidation]
@@ -241,17 +228,11 @@ def cross_validate(
 ) -> Scores:
     """Return scores of a model on subjects it was not trained on, written to a folder as the command does.
 
-    How subjects are dealt into folds is a setting: ``{"evaluation.split": "k-fold", "evaluation.n_folds": 5}``. Folds
-    that an earlier call finished are used again.
+    ``stores`` are a store, several that are joined, or a whole request, which says everything else itself. How subjects
+    are dealt into folds is a setting: ``{"evaluation.split": "k-fold", "evaluation.n_folds": 5}``; for other keywords
+    see :class:`Given`. Folds that an earlier call finished are used again.
 
     Raises SettingsError, StudyError where a setting, task or subject is wrong, or the folder holds something else.
-
-    Parameters
-    ----------
-    stores
-        A store, several that are joined, or a whole request, which says everything else itself.
-    given
-        See :class:`Given`.
     """
     from biopercept.evaluation import cross_validation
     from biopercept.evaluation.plan import EvaluationRequest
@@ -280,16 +261,11 @@ def train(
     overwrite: bool = False,
     **given: Unpack[Given],
 ) -> Checkpoint:
-    """Train a model to be kept, save it as a folder and return it.
+    """Train a model to be kept, save it as a folder and return it; for other keywords see :class:`Given`.
 
-    Parameters
-    ----------
-    subject
-        Make this person's own model, from their windows alone; None: a model of everybody in the store.
-    start_from
-        A model folder whose weights it begins with; of one person the saved model is adapted, a few small steps.
-    given
-        See :class:`Given`.
+    ``subject`` makes this person's own model, from their windows alone; None: a model of everybody in the store.
+    ``start_from`` is a model folder whose weights it begins with; of one person the saved model is adapted, a few small
+    steps.
 
     Raises StudyError, SettingsError where there are too few windows, or a setting, task or subject is wrong. Raises
     OutputError where the folder is not empty and ``overwrite`` is not set.
@@ -323,12 +299,8 @@ def predict(
 ) -> Predictions:
     """Return what a model predicts for each window of a recording; ``to_frame()`` lists them.
 
-    The recording is prepared as the model's own study was.
-
-    Parameters
-    ----------
-    every_seconds
-        Distance of single times that are predicted, too; only of a model trained with ``training.dense_weight``.
+    The recording is prepared as the model's own study was. Single times ``every_seconds`` apart are predicted, too;
+    only of a model trained with ``training.dense_weight``.
 
     Raises CheckpointError where the folder holds no model. Raises RecordingError where the recording cannot be read, is
     shorter than a window or has no sensor that the model was trained with.
@@ -360,14 +332,9 @@ def reconstruct(
 ) -> ReconstructedSignal:
     """Return a missing or corrupted signal as a pretrained network reconstructs it from the other sensors.
 
-    Parameters
-    ----------
-    model
-        A folder that ``pretrain`` wrote with the objective ``masked``.
-    modality
-        Such as ``heart_rate``; whatever the recording has of its sensor is masked.
-    study
-        Whose scale to use, where the network saw several studies; None: the first.
+    ``model`` is a folder that ``pretrain`` wrote with the objective ``masked``; ``modality`` is such as ``heart_rate``,
+    and whatever the recording has of its sensor is masked; ``study`` is whose scale to use, where the network saw
+    several (None: the first).
 
     Raises CheckpointError where the network was not trained for it. Raises RecordingError as :func:`predict`.
     """

@@ -64,14 +64,9 @@ def wait_passively() -> str:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one job may use.
+    """What one job may use: wall-clock time, not counting the start of its process, and memory of a child process.
 
-    Attributes
-    ----------
-    seconds : float
-        Wall-clock time of one job, not counting the start of its process; infinite for no limit.
-    memory_bytes : int or None
-        Memory that a child process may allocate; None takes nine tenths of the machine's.
+    ``memory_bytes`` None takes nine tenths of the machine's.
     """
 
     seconds: float = 1800.0
@@ -80,14 +75,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Lost:
-    """What comes back for a job without a result.
+    """What comes back for a job without a result: the reason, half a sentence, and what the work raised.
 
-    Attributes
-    ----------
-    reason : str
-        Half a sentence: "the process that worked on it was ended by signal 9".
-    fault : Exception or None
-        What the work raised; None where its process died or was stopped.
+    ``fault`` is None where its process died or was stopped.
     """
 
     reason: str
@@ -98,12 +88,8 @@ class Lost:
 class Work(Generic[Request, Context, Job, Result]):
     """What is done with each of many jobs; everything in it can be sent to another process.
 
-    Attributes
-    ----------
-    do : callable
-        Gives the result of ``(context, job)``; a function of a module.
-    open_context : callable or None
-        Makes the context of ``request``, once in each process; a function of a module. None: the request itself.
+    ``do(context, job)`` gives the result; ``open_context(request)`` makes the context, once in each process, None takes
+    the request itself. Both are functions of a module.
     """
 
     do: Callable[[Context, Job], Result]
@@ -124,13 +110,11 @@ def run_jobs(
 ) -> Iterator[tuple[Job, Result]]:
     """Give each job and its result as it is done; results do not depend on where.
 
+    Jobs run in this process, in ``context``, where ``n_jobs`` is 1; otherwise each in a child process without a time
+    limit, or in the executor.
+
     Raises SettingsError: once all others are done, where jobs were lost with their process. Raises Exception: at once,
     what the work itself raised.
-
-    Parameters
-    ----------
-    n_jobs : int or Executor
-        Jobs at once, each in a child process without a time limit; 1 runs them in this process, in ``context``.
     """
     if isinstance(n_jobs, int) and (n_jobs == 1 or len(jobs) < 2):
         for job in jobs:
@@ -161,14 +145,9 @@ def run_jobs(
 
 @dataclass(frozen=True)
 class ChildProcesses:
-    """Jobs in child processes of this machine, with limits.
+    """Jobs in at most ``n_processes`` child processes of this machine, with limits.
 
-    Attributes
-    ----------
-    n_processes : int
-        At most; no more are started than there are jobs.
-    environment : dict of str to str
-        Variables that are set while children start, such as :data:`ONE_THREAD`.
+    ``environment`` are variables that are set while children start, such as :data:`ONE_THREAD`.
     """
 
     n_processes: int

@@ -28,9 +28,9 @@ _TOLERANCE_SECONDS = 1e-6  # onsets are sums of floats
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel of a signal: its name, tidied ("Fp1", "x", "ECG"), and the position of its electrode.
+    """One channel of a signal: its name, tidied ("Fp1", "x", "ECG"), and where its electrode is.
 
-    Positions are in metres in mne's ``head`` frame, None where not known.
+    The position is in metres in mne's ``head`` frame, None where not known.
     """
 
     name: str
@@ -55,32 +55,13 @@ class Interval:
 class Signal:
     """Channels of one sensor with one sampling rate, one start and one unit.
 
-    Samples are read on demand; a missing sample is NaN, never a filled value.
-
-    Attributes
-    ----------
-    name : str
-        Unique within the recording ("BVP", "EEG", "ACC").
-    modality : str
-        A key of :data:`biopercept.modalities.MODALITIES`; "unknown" where it was not recognised.
-    unit : str
-        Unit of the samples; the modality's own unit once a loader has converted them.
-    sampling_rate : float
-        Hz. For an irregular signal the median rate, for information only.
-    start_seconds : float
-        Time of the first sample on the recording's clock, seconds.
-    reader : callable
-        ``reader(start, stop)`` gives samples ``start`` to ``stop`` of every channel, shape
-        (n_channels, stop - start), float64, NaN where missing.
-    times : array of float64, shape (n_samples,), or None
-        Seconds on the recording's clock of each sample of an *irregular* signal (inter-beat
-        intervals); None for a regular one.
-    source : str
-        Name of the file that the signal came from (no folder).
-    recognised_by : str
-        How the modality was found ("label", "unit", "study", "format", "derived"); shown by ``inspect``.
-    derived_from : str
-        Name of the signal this one was computed from; empty for a measured signal.
+    Samples are read on demand by ``reader(start, stop)``, (n_channels, stop - start) float64; a missing sample is NaN,
+    never a filled value. ``name`` is unique within the recording ("BVP", "EEG"); ``modality`` a key of
+    :data:`biopercept.modalities.MODALITIES`, or "unknown". An *irregular* signal (inter-beat intervals) has ``times``,
+    seconds of each sample on the recording's clock, and its ``sampling_rate`` (Hz) is the median one, for information
+    only. ``source`` is the name of the file that it came from, without folder; ``recognised_by`` how the modality was
+    found ("label", "unit", "study", "format", "derived"); ``derived_from`` the signal that it was computed from, empty
+    for a measured one.
     """
 
     name: str
@@ -180,14 +161,10 @@ class Signal:
 class Recording:
     """Everything that was measured on one subject in one go, on one clock.
 
-    Attributes
-    ----------
-    started_at : datetime or None
-        Wall-clock time of second zero, used only to place several files on one clock; with a zone where the
-        format gives absolute time (E4, unix stamps), without one where it gives the device's local time (EDF,
-        WFDB): the two cannot be placed on each other. It is never written to any output.
-    notes : tuple of str
-        What a careful reader must know: gaps, guesses, repairs refused, labels left out.
+    ``started_at`` is the wall-clock time of second zero, used only to place several files on one clock and never
+    written to any output; with a zone where the format gives absolute time (E4, unix stamps), without one where it
+    gives the device's local time (EDF, WFDB): the two cannot be placed on each other. ``notes`` are what a careful
+    reader must know: gaps, guesses, repairs refused, labels left out.
     """
 
     subject: str
@@ -216,10 +193,7 @@ class Recording:
         return tuple(signal for signal in self.signals if signal.modality == modality)
 
     def signal(self, name: str) -> Signal:
-        """Return the signal of that name.
-
-        Raises KeyError where no signal has the name; the message lists the names there are.
-        """
+        """Return the signal of that name. Raises KeyError, with the names there are, where there is none."""
         for signal in self.signals:
             if signal.name == name:
                 return signal
@@ -251,11 +225,8 @@ class RecordingLabels:
     def value_of(self, column: str, label: str, onset: float, length_seconds: float) -> float:
         """Return the number of a window in a column; NaN where the study gives none, or two that differ.
 
-        Parameters
-        ----------
-        label : str
-            Of the interval that the window was cut from; empty for a window that was cut without regard to labels,
-            which is then given the number of any interval it lies fully inside.
+        ``label`` is of the interval that the window was cut from; a window that was cut without regard to labels
+        (empty) is given the number of any interval it lies fully inside.
         """
         if column in self.values:
             return self.values[column]
@@ -278,10 +249,7 @@ class RecordingLabels:
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> RecordingLabels:
-        """Return the labels that :meth:`to_json` wrote.
-
-        Raises StoreError where the document is not of that form.
-        """
+        """Return the labels that :meth:`to_json` wrote. Raises StoreError where the document is not of that form."""
         try:
             rows = document["intervals"]
             return RecordingLabels(
@@ -300,10 +268,7 @@ def labels_text(labels: Mapping[str, RecordingLabels]) -> str:
 
 
 def labels_from_text(text: str) -> dict[str, RecordingLabels]:
-    """Return the labels that :func:`labels_text` wrote.
-
-    Raises StoreError where the text is not of that form.
-    """
+    """Return the labels that :func:`labels_text` wrote. Raises StoreError where the text is not of that form."""
     try:
         documents = json.loads(text).items()
     except (ValueError, AttributeError, RecursionError) as fault:

@@ -18,10 +18,7 @@ def preset_names() -> tuple[str, ...]:
 
 
 def preset_text(name: str) -> str:
-    """Return the YAML text of a packaged preset.
-
-    Raises FileNotFoundError where there is no such preset.
-    """
+    """Return the YAML text of a packaged preset. Raises FileNotFoundError where there is no such preset."""
     return files("biopercept.configs").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
 
 

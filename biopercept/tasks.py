@@ -19,26 +19,14 @@ KINDS: tuple[Kind, ...] = (CLASSIFICATION, ORDINAL, REGRESSION)
 class Task:
     """One thing to predict: the key under ``tasks`` in study.yaml, and what it means.
 
-    Attributes
-    ----------
-    kind : "classification", "ordinal" (classes in order, the lowest first) or "regression"
-    classes : dict of str to tuple of str
-        Class name -> labels (``trial_type`` or ``condition``) that belong to it, in the order of the study file,
-        which is the order of the model's outputs. Empty for a regression.
-    ignore : tuple of str
-        Labels that are known and left out of this task.
-    column : str or None
-        Numeric column to predict, of events.tsv (a number of each interval), recordings.tsv or participants.tsv;
-        None for classes.
-    label_is_file : bool
-        True where every recording holds one class (or number) only, so that any statistic of the file
-        reveals the label; such a task is scored with ``global`` normalisation.
-    mean, scale : float
-        Of a fitted regression: mean and standard deviation of the numbers among the training subjects, in the unit of
-        the study's column; its network gives ``(number - mean) / scale``. 0 and 1 in a study, and for classes.
+    ``classes`` map each name to the labels (``trial_type`` or ``condition``) that belong to it, in the order of the
+    study file, which is that of the model's outputs and, for an ordinal task, from the lowest up; empty for a
+    regression, which predicts a numeric ``column`` of events.tsv (a number of each interval), recordings.tsv or
+    participants.tsv. Labels of ``ignore`` are known and left out of this task. ``label_is_file``: every recording holds
+    one class (or number) only, so that any statistic of the file reveals the label; such a task is scored with
+    ``global`` normalisation. A fitted regression's network gives ``(number - mean) / scale``, with mean and standard
+    deviation of the training subjects' numbers in the unit of the column.
 
-    Examples
-    --------
     >>> stress = Task("stress", classes={"rest": ("baseline", "relax"), "stress": ("stroop",)}, ignore=("break",))
     >>> stress.class_of("relax"), stress.class_of("break")
     ('rest', None)

@@ -83,14 +83,9 @@ def _field(default: Any, how: str) -> Any:
 class FieldError(ValueError):
     """A value that is absent or not of its field's type.
 
-    Attributes
-    ----------
-    place : str
-        Path of the value from the top of its file, such as "pairs[2].p".
-    wanted : str
-        What is needed, such as "a number"; where the class refused its values, its own words.
-    given : object
-        ``dataclasses.MISSING`` where the value is absent.
+    ``place`` is its path from the top of its file, such as "pairs[2].p"; ``wanted`` is what is needed, such as "a
+    number", and where the class refused its values, its own words; ``given`` is ``dataclasses.MISSING`` where the value
+    is absent.
     """
 
     def __init__(self, place: str, wanted: str, given: Any = MISSING, *, is_refused: bool = False) -> None:
@@ -135,15 +130,10 @@ def _default(part: dataclasses.Field[Any]) -> Any:
 
 
 def from_plain(kind: type[T], content: Any, place: str = "") -> T:
-    """Return a dataclass from what JSON holds of it.
+    """Return a dataclass from what JSON holds of it; ``place`` is the content's path from the top of the file.
 
     Raises FieldError where a value is absent or of another type, or the class itself refuses its values with a
     ValueError.
-
-    Parameters
-    ----------
-    place : str
-        What faults call the content: its path from the top of the file, empty at the top.
     """
     if not isinstance(content, dict):
         raise FieldError(place, "an object with named values", content)
@@ -174,18 +164,11 @@ def _schema_of(kind: Any) -> tuple[tuple[str, str, Any, bool], ...]:
 
 
 def read_as(hint: Any, given: Any, place: str, *, from_text: bool = False) -> Any:
-    """Return a value as the type of an annotation.
+    """Return a value, as JSON gives it, as the type of an annotation; ``place`` is what a fault calls it.
+
+    With ``from_text`` text is read as the number, truth value or null that it spells, as YAML and tables give it.
 
     Raises FieldError where it is of another type. NaN and infinity are no numbers.
-
-    Parameters
-    ----------
-    given : object
-        A value as JSON gives it.
-    place : str
-        What a fault calls it.
-    from_text : bool
-        Read text as the number, truth value or null that it spells, as YAML and tables give it.
     """
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
@@ -308,18 +291,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def read_setting(given: Any, hint: Any, where: str, faults: list[str]) -> Any:
     """Return a setting's value as its field's type; where it is of another, None and a sentence more in ``faults``.
 
-    Parameters
-    ----------
-    given : object
-        Text, or a list of text, as YAML gives it; or a value as JSON gives it.
-    where : str
-        What the fault calls it: where it was written and the setting's path.
+    The value may be text, or a list of text, as YAML gives it; ``where`` is what the fault calls it.
 
-    Examples
-    --------
-    >>> read_setting("1e-3", float, "training.learning_rate", [])
+    >>> read_setting("1e-3", float, "training.learning_rate", faults := [])
     0.001
-    >>> faults = []
     >>> read_setting("yes", bool, "--set evaluation.stratify=yes: evaluation.stratify", faults)
     >>> faults
     ["--set evaluation.stratify=yes: evaluation.stratify is 'yes'; true or false is needed"]

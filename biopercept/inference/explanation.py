@@ -42,19 +42,10 @@ _BATCH = 32
 class AttentionMap:
     """Attention of the predictions of one task for B windows to their N tokens.
 
-    Attributes
-    ----------
-    weights : float64 array, shape (B, N)
-        Sums to 1 over the real tokens of a window; exactly 0 at absent ones, and everywhere in a window without any.
-    is_real : bool array, shape (B, N)
-    modality : tuple of str
-        Of each token; ``features`` for a feature group.
-    channel : tuple of str
-        Of each token: "modality channel-number" (from 1), or the name of the feature group.
-    sensor : tuple of str
-        Of each token: the measured modality that it comes from.
-    seconds : float64 array, shape (B, N)
-        Centre of each token, seconds from the window's start; NaN for features and at absent tokens.
+    ``weights``, (B, N), sum to 1 over the real tokens of a window; they are exactly 0 at absent ones, and everywhere in
+    a window without any. Each token has a ``modality`` (``features`` for a feature group), a ``channel`` ("modality
+    number" from 1, or the name of the feature group) and the measured modality ``sensor`` that it comes from.
+    ``seconds``, (B, N), are the tokens' centres from the window's start; NaN for features and at absent tokens.
     """
 
     weights: FloatArray
@@ -70,18 +61,10 @@ class AttentionMap:
         return {name: self.weights[:, column == name].sum(1) for name in dict.fromkeys(names)}
 
     def by_time(self, edges: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the fraction of each interval of time, and the fraction of what has no time.
+        """Return the fraction of each interval of time (B, T), and the fraction of what has no time there (B,).
 
-        Parameters
-        ----------
-        edges : float64 array, shape (T + 1,)
-            Rising, seconds from the window's start; a token counts where its centre lies, the last edge excluded.
-
-        Returns
-        -------
-        fractions : float64 array, shape (B, T)
-        timeless : float64 array, shape (B,)
-            Fraction of features, and of tokens outside the edges.
+        The T + 1 rising ``edges`` are seconds from the window's start; a token counts where its centre lies, the last
+        edge excluded. Features, and tokens outside the edges, have no time.
         """
         index = np.searchsorted(edges, self.seconds, side="right") - 1
         inside = np.isfinite(self.seconds) & (index >= 0) & (index < len(edges) - 1)
@@ -93,18 +76,10 @@ class AttentionMap:
 class Explanation:
     """Where the predictions of one task for a recording's windows looked.
 
-    Attributes
-    ----------
-    onset : float64 array, shape (n_windows,)
-        Start of each window, seconds on the recording's clock.
-    channels : tuple of (sensor, modality, channel)
-        As of :class:`AttentionMap`.
-    fractions : float64 array, shape (n_windows, n_channels)
-        Of the attention, by channel; they sum to 1, or to 0 in a window of which the model reads nothing.
-    edges : float64 array, shape (T + 1,)
-        Of equal parts of a window, seconds from its start.
-    by_time : float64 array, shape (n_windows, T)
-        Of the attention, by part; what is missing to 1 went to features, which have no time.
+    ``onset`` is in seconds on the recording's clock. ``fractions`` of the attention by channel, (n_windows,
+    n_channels), sum to 1, or to 0 in a window of which the model reads nothing; each of ``channels`` is (sensor,
+    modality, channel). ``by_time``, (n_windows, T), are those of T equal parts of a window with ``edges`` in seconds
+    from its start; what is missing to 1 went to features, which have no time.
     """
 
     task: str
@@ -136,19 +111,12 @@ def explain(
     task: str | None = None,
     before: Sequence[WindowedRecording] = (),
 ) -> Explanation:
-    """Return where a model's predictions for one recording looked.
+    """Return where a model's predictions for one recording looked: of ``task``, or of its first where None.
+
+    ``recording`` and ``before`` are as for :func:`biopercept.inference.prediction.predict`.
 
     Raises SettingsError where the model does not predict the task. Raises RecordingError where the recording is shorter
     than a window, or has no sensor that the model was trained with.
-
-    Parameters
-    ----------
-    recording : WindowedRecording
-        Prepared with the model's own settings, as for :func:`biopercept.inference.prediction.predict`.
-    task : str, optional
-        One of those the model predicts; None: the first.
-    before : sequence of WindowedRecording
-        Earlier recordings of the same session, as for ``predict``.
     """
     names = [known.name for known in checkpoint.tasks]
     if task is not None and task not in names:
@@ -180,14 +148,9 @@ def explain(
 def attention_map(network: BiosignalPerceiver, inputs: TokenInputs, task: int = 0) -> AttentionMap:
     """Return what the network's predictions of a task read of each window of a batch, by token.
 
-    Raises CheckpointError where the inputs hold what the network's vocabulary does not.
+    ``task`` is the number of its query. The network is left in evaluation mode.
 
-    Parameters
-    ----------
-    network : BiosignalPerceiver
-        Left in evaluation mode.
-    task : int
-        Number of the task's query.
+    Raises CheckpointError where the inputs hold what the network's vocabulary does not.
     """
     network.eval()
     with torch.inference_mode():

@@ -46,13 +46,10 @@ def output_names(checkpoint: Checkpoint) -> tuple[str, ...]:
 def export_onnx(checkpoint: Checkpoint, path: Path, modalities: Sequence[str] | None = None) -> tuple[str, ...]:
     """Write the network of a checkpoint as an ONNX file and return the names of its inputs.
 
+    The file reads the named ``modalities``, measured or derived; None: all that the model was trained with.
+
     Raises SettingsError where the extra ``onnx`` is not installed. Raises CheckpointError where a modality is not one
     that the model was trained with. Raises OutputError where the file cannot be written.
-
-    Parameters
-    ----------
-    modalities : sequence of str, optional
-        Signals, measured or derived, that the file shall read; None: all that the model was trained with.
     """
     _refuse_without_extra("onnx", "onnxscript")
     known = readable_modalities(checkpoint)
@@ -80,17 +77,10 @@ def export_onnx(checkpoint: Checkpoint, path: Path, modalities: Sequence[str] | 
 
 
 def check_export(checkpoint: Checkpoint, path: Path, modalities: Sequence[str] | None = None) -> float:
-    """Return the largest difference between the file's outputs in onnxruntime and the network's.
+    """Return the largest difference between the outputs in onnxruntime of an exported file and the network's.
 
     Compared at another batch size and other numbers of channels and patches than the file was made with, with a window
-    in which nothing is real.
-
-    Raises SettingsError where onnxruntime is not installed.
-
-    Parameters
-    ----------
-    checkpoint, path, modalities
-        As they were given to :func:`export_onnx`.
+    in which nothing is real. Raises SettingsError where onnxruntime is not installed.
     """
     _refuse_without_extra("onnxruntime")
     import onnxruntime
@@ -138,13 +128,7 @@ def flatten(inputs: TokenInputs) -> tuple[Tensor, ...]:
 def example_inputs(
     checkpoint: Checkpoint, modalities: Sequence[str], *, n_windows: int, n_channels: int, n_patches: int
 ) -> TokenInputs:
-    """Return random inputs of these sizes for the model: a trial of an export.
-
-    Parameters
-    ----------
-    n_windows, n_channels, n_patches : int
-        The second sensor has one patch more than the first, and so on.
-    """
+    """Return random inputs of these sizes for the model; each sensor has one patch more than the one before."""
     g = torch.Generator().manual_seed(n_windows)
     sensors = []
     for number, modality in enumerate(modalities):

@@ -40,14 +40,8 @@ FloatArray = NDArray[np.float64]
 class Trace:
     """Predictions of one task at single times of a recording.
 
-    Attributes
-    ----------
-    onset : float64 array, shape (n_times,)
-        Seconds on the recording's clock.
-    values : float64 array, shape (n_times, n_values)
-        Probabilities of the classes, or the number; the mean over windows.
-    n_windows : int64 array, shape (n_times,)
-        Windows that were averaged.
+    ``onset`` is in seconds on the recording's clock; ``values``, (n_times, n_values), are probabilities of the classes,
+    or the number, the mean over ``n_windows``.
     """
 
     every_seconds: float
@@ -60,20 +54,11 @@ class Trace:
 class TaskPredictions:
     """Predictions of one task for the windows of a recording.
 
-    Attributes
-    ----------
-    values : float64 array, shape (n_windows, n_values)
-        Probabilities of the classes or levels; of a regression its number, in the unit of the study's column. NaN where
-        withheld.
-    reason : tuple of str
-        Why a window's prediction is withheld; empty where it is given.
-    label : tuple of str, or float64 array, shape (n_windows,)
-        True class of the labelled interval that a window lies wholly inside (empty where there is none), or true number
-        (NaN where it is not known).
-    sets : tuple of str
-        Classes in each window's prediction set, joined by `` | ``; empty where the model makes no sets.
-    trace : Trace or None
-        Predictions at single times, where they were wanted.
+    ``values``, (n_windows, n_values), are probabilities of the classes or levels, or the number in the unit of the
+    study's column; NaN where withheld, and ``reason`` then says why. ``label`` is the true class of the labelled
+    interval that a window lies wholly inside (empty where there is none), or the true number (NaN where it is not
+    known). ``sets`` are the classes in each window's prediction set, joined by `` | ``; empty where the model makes no
+    sets.
     """
 
     task: Task
@@ -95,20 +80,11 @@ class TaskPredictions:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model predicts of one recording, by task.
+    """What a model predicts of one recording, by task; ``key`` is unique in a study and safe in file names.
 
-    Attributes
-    ----------
-    key : str
-        Unique among the recordings of a study and safe in file names.
-    onset : float64 array, shape (n_windows,)
-        Start of each window, seconds on the recording's clock.
-    quality : float64 array, shape (n_windows,)
-        Mean signal quality in [0, 1]; NaN where no signal is present.
-    used, ignored : tuple of str
-        Modalities of the recording that the model read, and those it was not trained with.
-    notes : tuple of str
-        What was noted while the recording was prepared.
+    ``onset`` is in seconds on the recording's clock, ``quality`` the mean signal quality of each window in [0, 1], NaN
+    where no signal is present. ``used`` are the modalities that the model read, ``ignored`` those it was not trained
+    with; ``notes`` were made while the recording was prepared.
     """
 
     subject: str
@@ -158,21 +134,13 @@ def predict(
 ) -> Predictions:
     """Return a model's predictions for one recording that was prepared with the model's own settings.
 
+    ``truth`` is what the study says, only to write it beside the predictions. Earlier recordings ``before`` of the same
+    session are read where the model's normalisation reaches over the session; each, and ``recording``, must then know
+    its ``place``. Every task is predicted at single times ``every_seconds`` apart, too.
+
     Raises RecordingError where the recording is shorter than a window, or has no sensor that the model was trained
     with. Raises SettingsError where single times are wanted of a model that was not trained for them, or no window
     holds one.
-
-    Parameters
-    ----------
-    recording : WindowedRecording
-        With windows, cleaning and features as ``checkpoint.prepare`` says.
-    truth : Truth
-        What the study says, where known: only to write it beside the predictions.
-    before : sequence of WindowedRecording
-        Earlier recordings of the same session; read where the model's normalisation reaches over the session. Each,
-        and ``recording``, must then know its ``place``.
-    every_seconds : float, optional
-        Distance of single times at which every task is predicted, too.
     """
     if every_seconds is not None:
         require_dense(checkpoint, every_seconds)
@@ -211,18 +179,10 @@ def predict(
 
 @dataclass(frozen=True, eq=False)
 class ReadRecording:
-    """A recording as a model reads it.
+    """The windows of a recording as a model reads them, in batches.
 
-    Attributes
-    ----------
-    windows : WindowTable
-        Its grid.
-    source : TokenSource
-        Batches of these windows.
-    reasons : tuple of str
-        Why a window's prediction is withheld; empty where it is given.
-    used, ignored : tuple of str
-        Modalities that the model reads, and those it was not trained with.
+    ``reasons`` say why a window's prediction is withheld; empty where it is given. ``used`` are the modalities that the
+    model reads, ``ignored`` those it was not trained with.
     """
 
     windows: WindowTable

@@ -33,18 +33,9 @@ _WRITTEN = (
 
 @dataclass(frozen=True, eq=False)
 class PredictionRequest:
-    """What is predicted, by which model.
+    """What is predicted, by which model folder: recordings and study folders, of some subjects only or without some.
 
-    Attributes
-    ----------
-    model : Path
-        A model folder that ``train`` wrote.
-    paths : tuple of Path
-        Recordings and study folders.
-    subjects, excluded : tuple of str, or None
-        Only these subjects; without these.
-    every_seconds : float or None
-        Distance of single times at which densely trained models predict, too.
+    ``every_seconds`` is the distance of single times at which densely trained models predict, too.
     """
 
     model: Path
@@ -57,13 +48,7 @@ class PredictionRequest:
 
 @dataclass(frozen=True, eq=False)
 class RecordingDone:
-    """How one recording went.
-
-    Attributes
-    ----------
-    failure : str
-        Why it could not be predicted; empty where it was.
-    """
+    """How one recording went; ``failure`` says why it could not be predicted and is empty where it was."""
 
     title: str
     n_recordings: int
@@ -74,15 +59,9 @@ class RecordingDone:
 
 @dataclass(eq=False)
 class PredictedFiles:
-    """What was written.
+    """What was written: the folder of each task's files, (recording, message) of each failure.
 
-    Attributes
-    ----------
-    folders : dict of str to Path
-        Of each task's files.
-    failures : list of (recording, message)
-    warnings : tuple of str
-        Why no truth could be written beside predictions.
+    ``warnings`` say why no truth could be written beside predictions.
     """
 
     folders: dict[str, Path]

@@ -43,20 +43,11 @@ _BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class ReconstructedSignal:
-    """A signal as a network reconstructs it.
+    """A signal as a network reconstructs it, from ``sensors``.
 
-    Attributes
-    ----------
-    modality, unit : str
-        What it is, and the unit of ``values``.
-    times : float64 array, shape (n,)
-        Seconds on the recording's clock, evenly spaced.
-    values : float64 array, shape (n_channels, n)
-        Mean over the windows that hold a sample; NaN where none does.
-    level_of : str
-        Whose mean and scale the values have: the ``recording``'s, or ``training subjects``.
-    sensors : tuple of str
-        Those that it was reconstructed from.
+    ``times`` are seconds on the recording's clock, evenly spaced; ``values``, (n_channels, n), are means over the
+    windows that hold a sample, NaN where none does. Their mean and scale are those of ``level_of``: the
+    ``recording``'s, or ``training subjects``.
     """
 
     modality: str
@@ -79,22 +70,13 @@ def reconstruct(
 ) -> ReconstructedSignal:
     """Return a signal of a recording as a pretrained network reconstructs it, in the signal's unit.
 
+    The model ``folder`` is one that ``pretrain`` wrote with the objective ``masked``. The recording is as loaded and is
+    prepared as the network's ``study`` was (where it was pretrained on several; None: the first). ``modality`` may be a
+    derived series, such as ``heart_rate``; whatever the recording has of its sensor is masked.
+
     Raises CheckpointError where the folder is no pretrained network of that objective, or it has never seen the signal.
     Raises RecordingError where the recording is too short or unusable, or no sensor is left to reconstruct the signal
     from. Raises SettingsError where the device is unknown.
-
-    Parameters
-    ----------
-    folder : Path
-        A model folder that ``pretrain`` wrote with the objective ``masked``.
-    recording : Recording
-        As loaded (:func:`biopercept.loaders.loading.load_recording`); it is prepared as the network's study was.
-    modality : str
-        A signal or a derived series, such as ``heart_rate``. Whatever the recording has of its sensor is masked.
-    study : str, optional
-        Whose preparation and scale to use, where the network was pretrained on several studies; None: the first.
-    device : str
-        auto, cpu, cuda or cuda:N.
     """
     model = load_pretrained(folder, study)
     prepared = prepare_recording(recording, PrepareSettings.from_plain_values(model.prepare))
@@ -111,13 +93,10 @@ def reconstruct_prepared(
 ) -> ReconstructedSignal:
     """Return what :func:`reconstruct` does, of a recording that was prepared with the model's settings.
 
+    ``feature_names`` are of the columns of its windows.
+
     Raises CheckpointError where the network was not pretrained to reconstruct masked signals, or has never seen this
     one. Raises RecordingError where the recording has no window, or no sensor is left to reconstruct the signal from.
-
-    Parameters
-    ----------
-    feature_names : sequence of str
-        Of the columns of the recording's windows.
     """
     _require_learnt(model, modality)
     length, step = (float(model.prepare["windows"][f"{name}_seconds"]) for name in ("length", "step"))

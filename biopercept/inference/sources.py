@@ -19,15 +19,10 @@ from biopercept.tasks import Task
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What is known of a recording beside its signals, and which tasks turn it into true classes and numbers.
+    """What is known of a recording beside its signals, and the tasks that turn it into true classes and numbers.
 
-    Attributes
-    ----------
-    study : str
-        Name of the study that the recording belongs to; empty for a file by itself.
-    tasks : mapping of str to Task, or None
-        The study's own tasks, whose words its labels are; None for a file by itself, whose labels are read in the
-        words of the study that the model was trained on.
+    The tasks are those of the ``study``, whose words its labels are. A file by itself has none of both: its labels are
+    read in the words of the study that the model was trained on.
     """
 
     labels: RecordingLabels = field(default_factory=RecordingLabels)
@@ -64,17 +59,7 @@ NO_TRUTH = Truth()
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A recording to predict, not yet loaded.
-
-    Attributes
-    ----------
-    key : str
-        Of its output files.
-    title : str
-        What it is called in messages.
-    load : callable
-        Gives the recording and what is known of it.
-    """
+    """A recording to predict, not yet loaded: ``key`` of its output files, ``title`` in messages."""
 
     subject: str
     key: str

@@ -30,21 +30,11 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class LogRow:
-    """What became of one recording.
+    """What became of one recording: "prepared", "reused", "failed" or, the run having been interrupted, "not done".
 
-    Attributes
-    ----------
-    status : "prepared", "reused", "failed" or "not done"
-        "reused" where an earlier run had prepared it from the same files and settings; "not done" where the
-        run was interrupted before.
-    seconds : float
-        Time it took; 0 where it was reused.
-    windows_labelled, windows_grid : int
-        Windows inside labelled intervals, and of the grid over the full recording.
-    left_out : mapping of str to int
-        Windows excluded, by reason.
-    message : str
-        Why it failed; empty otherwise.
+    A recording is reused where an earlier run had prepared it from the same files and settings; it then took 0
+    ``seconds``. Windows lie inside labelled intervals or in the grid over the full recording; ``left_out`` counts
+    others, by reason. ``message`` says why it failed.
     """
 
     subject: str
@@ -71,10 +61,7 @@ def log_path(store: Path) -> Path:
 
 
 def write_log(path: Path, rows: Sequence[LogRow]) -> None:
-    """Write the log: the whole file, or nothing.
-
-    Raises OutputError where it cannot be written.
-    """
+    """Write the log, whole or not at all. Raises OutputError where it cannot be written."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)

@@ -17,15 +17,7 @@ from biopercept.store.prepared import FloatSamples, Mask, PreparedRecording, Sto
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """How recordings are prepared.
-
-    Attributes
-    ----------
-    windows : WindowSettings
-        How they are cut.
-    cleaning : CleaningSettings
-        What is masked, filtered and detected.
-    """
+    """How recordings are cut into windows, and what is masked, filtered and detected before."""
 
     windows: WindowSettings = field(default_factory=WindowSettings)
     cleaning: CleaningSettings = field(default_factory=CleaningSettings)

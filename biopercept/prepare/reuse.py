@@ -77,20 +77,9 @@ def parts_folder(store: Path, *, restart: bool) -> Iterator[Path]:
 
 
 class Reusable:
-    """The parts and the store of earlier runs.
+    """The parts and the store (which need not exist) of earlier runs; ``restart`` uses nothing of the store.
 
     Raises StoreError where the output is a file that no run of ours wrote, or of a newer schema.
-
-    Parameters
-    ----------
-    store : Path
-        The store; it need not exist.
-    parts : Path
-        The folder of parts.
-    settings_hash : str
-        What a recording must have been prepared with.
-    restart : bool
-        True uses nothing of the store.
     """
 
     def __init__(self, store: Path, parts: Path, settings_hash: str, *, restart: bool) -> None:
@@ -137,10 +126,7 @@ class Reusable:
 
 
 def reused_row(source: Path, entry: Entry) -> LogRow:
-    """Return the log's row for a recording that is used again, with the counts it was stored with.
-
-    Raises StoreError where the source is damaged.
-    """
+    """Return the log's row, as stored, of a recording used again. Raises StoreError where the source is damaged."""
     with opened_recording(source, recording_key(entry.subject, entry.session, entry.recording)) as group:
         is_labelled = child(child(group, "windows", is_group=True), "is_labelled", is_group=False)[:]
         return LogRow(
@@ -157,10 +143,7 @@ def reused_row(source: Path, entry: Entry) -> LogRow:
 
 
 def refuse_dropping(stored: Collection[str], wanted: Collection[str], in_study: Collection[str], store: Path) -> None:
-    """Refuse a run that would leave out recordings that the store holds and the study still has.
-
-    Raises StoreError with how many they are and what to do.
-    """
+    """Refuse a run that would leave out recordings that the store holds and the study still has. Raises StoreError."""
     dropped = (set(stored) & set(in_study)) - set(wanted)
     if dropped:
         raise StoreError(
@@ -170,10 +153,7 @@ def refuse_dropping(stored: Collection[str], wanted: Collection[str], in_study: 
 
 
 def refuse_other_settings(store: Path, study: str, settings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse to replace a store of another study, or one that was prepared with other settings.
-
-    Raises SettingsError naming what differs.
-    """
+    """Refuse to replace a store of another study, or prepared with other settings. Raises SettingsError."""
     try:
         with open_store(store) as opened:
             name, earlier = opened.name, dict(opened.settings)
@@ -257,7 +237,7 @@ def _stem(name: str) -> str:
 
 
 def source_hash(study: Study, entry: Entry, finder: SourceFiles) -> str:
-    """Return the SHA-256 of everything a recording is read from: bytes and names of files, offsets, labels, overrides.
+    """Return the SHA-256 of all that a recording is read from: names and bytes of files, offsets, labels, overrides.
 
     Raises OSError where a file cannot be read.
     """
@@ -277,12 +257,9 @@ def settings_hash(settings: dict[str, Any], feature_names: tuple[str, ...]) -> s
 
 
 def code_hash(package: Traversable | None = None) -> str:
-    """Return the SHA-256 of all code between a file and its stored windows; no version needs raising by hand.
+    """Return the SHA-256 of all code of ``package`` (None: the one that runs) between a file and its stored windows.
 
-    Parameters
-    ----------
-    package : Traversable, optional
-        The folder of the package; None means the one that runs.
+    No version needs raising by hand.
     """
     digest = hashlib.sha256()
     for name, source in sorted(code_from_file_to_store(package).items()):

@@ -72,20 +72,11 @@ class PrepareSummary:
 class PrepareRun:
     """How the recordings of a study are worked through; the bytes of the store do not depend on it.
 
-    Attributes
-    ----------
-    n_jobs : int or Executor
-        Child processes, or what prepares recordings elsewhere.
-    restart : bool
-        Use nothing that an earlier run prepared.
-    overwrite : bool
-        Replace a store of other settings, or of another study.
-    isolate : bool
-        False prepares in this process, one after the other, for debugging and for scripts without a main guard: a
-        recording that crashes or hangs then takes the run with it, and sums may differ in the last digit unless
-        numerical libraries run with one thread.
-    limits : Limits
-        What one recording may use.
+    ``n_jobs`` are child processes, or what prepares recordings elsewhere, within ``limits`` for each recording.
+    ``restart`` uses nothing that an earlier run prepared; ``overwrite`` replaces a store of other settings, or of
+    another study. ``isolate`` False prepares in this process, one after the other, for debugging and for scripts
+    without a main guard: a recording that crashes or hangs then takes the run with it, and sums may differ in the last
+    digit unless numerical libraries run with one thread.
     """
 
     n_jobs: int | Executor = 1
@@ -120,19 +111,15 @@ def prepare_study(
     run: PrepareRun | None = None,
     on_progress: OnProgress | None = None,
 ) -> PrepareSummary:
-    """Prepare every recording of a study and write the store and its log.
+    """Prepare every recording of a study and write the store (an .h5 file) and its log.
+
+    The store's parts lie in ``OUTPUT.parts`` until it is whole. ``on_progress(n_done, n_recordings, row)`` is called
+    after each recording.
 
     Raises StoreError where ``output`` is something else than a store, or holds recordings that this run would drop.
     Raises SettingsError where the settings cannot be used, or a subject is not in the study. Raises OutputError where
     nothing can be written there (disk full, read-only). Raises BusyError where another process is preparing into the
     same store.
-
-    Parameters
-    ----------
-    output : Path
-        The store, an .h5 file. Its parts lie in ``OUTPUT.parts`` until it is whole.
-    on_progress : callable, optional
-        Called as ``on_progress(n_done, n_recordings, row)`` after each recording.
     """
     begun = time.monotonic()
     settings, run = settings or PrepareSettings(), run or PrepareRun()

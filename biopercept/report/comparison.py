@@ -153,20 +153,10 @@ def comparison_figures(comparison: Comparison) -> tuple[Drawing, ...]:
 
 
 def alike(ranks: Sequence[float], difference: float) -> list[tuple[int, int]]:
-    """Return the largest groups of sorted ranks that lie no further apart than ``difference``.
+    """Return first and last index of the largest groups of sorted ranks no further apart than ``difference``.
 
-    Parameters
-    ----------
-    ranks : sequence of float
-        Sorted, the smallest first.
+    Groups have two members or more, and none lies inside another.
 
-    Returns
-    -------
-    list of (int, int)
-        First and last place of each group of two or more; none inside another.
-
-    Examples
-    --------
     >>> alike([1.0, 1.5, 2.6, 4.0], 1.2)
     [(0, 1), (1, 2)]
     """

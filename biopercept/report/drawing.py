@@ -64,17 +64,7 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A finished figure.
-
-    Attributes
-    ----------
-    name : str
-        File name without suffix: lower-case words and hyphens.
-    title : str
-        What it shows.
-    caption : str
-        How to read it, with n and what the uncertainty is.
-    """
+    """A finished figure: file name without suffix, what it shows, and how to read it, with n and the uncertainty."""
 
     name: str
     title: str

@@ -79,18 +79,10 @@ MOST_TIMELINES = 6
 
 
 def write_report(folder: Path, output: Path | None = None) -> Path:
-    """Write the page of a folder of results and return its path.
+    """Write the page of a folder of results and return its path: ``output``, or ``folder/report.html`` where None.
 
-    Raises StudyError where the folder holds no results or a result is damaged. Raises OutputError where the page cannot
-    be written; an older one is then unharmed.
-
-    Parameters
-    ----------
-    folder : Path
-        A folder of ``cross-validate``, ``learning-curve``, ``personalise`` or ``predict``, one with a store's log, or a
-        parent of several.
-    output : Path, or None
-        The page; ``folder/report.html`` where None. An existing file is replaced.
+    An existing file is replaced. Raises StudyError where the folder holds no results or a result is damaged. Raises
+    OutputError where the page cannot be written; an older one is then unharmed.
     """
     target = folder / "report.html" if output is None else output
     if target.is_dir():
@@ -293,14 +285,9 @@ class Section:
 
 
 def score_sections(validations: Sequence[CrossValidation], anchor: str, suffix: str) -> list[Section]:
-    """Return what the cross-validations of one question found.
+    """Return what the cross-validations of one question found; the first, the main model, is shown in detail.
 
-    Parameters
-    ----------
-    validations : sequence of CrossValidation
-        The main model first, which is shown in detail.
-    anchor, suffix : str
-        Ends of the sections' anchors and titles, which tell several questions apart.
+    ``anchor`` and ``suffix`` end the sections' anchors and titles, which tells several questions apart.
     """
     main = validations[0]
     table = score_table(validations)

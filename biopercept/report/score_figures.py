@@ -306,16 +306,10 @@ def confusion_counts(predictions: Predictions) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class ReliabilityBins:
-    """Windows sorted by probability and cut into bins of about equal size.
+    """Windows sorted by probability and cut into bins of about equal size, ``n`` windows each.
 
-    Attributes
-    ----------
-    predicted, observed : array of float64, shape (n_bins,)
-        Mean probability and fraction of windows where it came true.
-    n : array of int64, shape (n_bins,)
-        Windows in each bin.
-    values : array of float64, shape (n_windows,)
-        Every probability.
+    ``predicted`` is the mean probability of a bin, ``observed`` the fraction of its windows where it came true;
+    ``values`` is every window's probability.
     """
 
     predicted: NDArray[np.float64]

@@ -46,20 +46,10 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text, ready to be shown.
+    """A table of text, ready to be shown: cells are not yet escaped for any medium.
 
-    Attributes
-    ----------
-    title : str
-        What the rows are, with n.
-    columns : tuple of str
-        Headings; the first names the row.
-    rows : tuple of tuple of str
-        Cells, not yet escaped for any medium.
-    numeric : tuple of bool
-        Whether a column is set to the right.
-    fold_above : int
-        A page shows the table closed where it has more rows.
+    ``title`` says what the rows are, with n; ``numeric`` which columns are set to the right. A page shows the table
+    closed where it has more than ``fold_above`` rows.
     """
 
     title: str
@@ -112,8 +102,6 @@ def terminal_table(table: Table) -> RichTable:
 def latex(text: object) -> str:
     r"""Return text in which LaTeX sees letters and no commands.
 
-    Examples
-    --------
     >>> latex("50 % of a_b & c")
     '50 \\% of a\\_b \\& c'
     """
@@ -123,8 +111,6 @@ def latex(text: object) -> str:
 def markdown(text: object) -> str:
     r"""Return text in which Markdown sees letters and no markup.
 
-    Examples
-    --------
     >>> markdown("a|b *c* <i>")
     'a\\|b \\*c\\* \\<i\\>'
     """

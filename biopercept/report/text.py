@@ -17,12 +17,9 @@ _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 def shown(text: object) -> str:
     r"""Return text from a file with every invisible character spelt out, so that two names never look alike.
 
-    Control characters, direction marks, line breaks, lone surrogates and unassigned code points
-    become their escape (``\x1b``, ``\u202e``); everything else stays. The user's home folder is
-    written ``~``, so that no page carries a login name.
+    Control characters, direction marks, line breaks, lone surrogates and unassigned code points become their escape
+    (``\x1b``, ``\u202e``). The user's home folder is written ``~``, so that no page carries a login name.
 
-    Examples
-    --------
     >>> shown("S1\x1b[31m")
     'S1\\x1b[31m'
     """
@@ -57,13 +54,7 @@ def with_interval(mean: float | None, interval: tuple[float, float] | None, digi
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
-    """Return a number with its noun ("1 subject", "3,161 windows").
-
-    Examples
-    --------
-    >>> count(3161, "window")
-    '3,161 windows'
-    """
+    """Return a number with its noun ("1 subject", "3,161 windows")."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 

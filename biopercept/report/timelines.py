@@ -32,14 +32,8 @@ _REASON = re.compile(r"^\s*(?P<reason>.+?)\s*[:=]\s*(?P<n>\d+)\s*$")
 def timeline_figure(predictions: Predictions, name: str, note: str = "") -> Drawing:
     """Return one recording over time: true class, predicted class and the probability of each class.
 
-    Parameters
-    ----------
-    predictions : Predictions
-        Windows of one recording, in time order, at least one.
-    name : str
-        File name of the figure, without suffix.
-    note : str
-        Why this recording was chosen; begins the caption.
+    Its windows are in time order, at least one; ``name`` is the file name without suffix, ``note`` says why this
+    recording was chosen and begins the caption.
     """
     shades = colours(predictions.classes)
     starts, lengths = _cells(predictions)
@@ -245,15 +239,9 @@ def missing_figure(preparations: Sequence[Preparation]) -> Drawing | None:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How the preparation of one recording went.
+    """How the preparation of one recording went; one that ``is_failed`` was not prepared, or not yet.
 
-    Attributes
-    ----------
-    key : (participant, session, recording)
-    is_failed : bool
-        It was not prepared, or not yet.
-    kept : int or None
-        Labelled windows in the store; None where the log does not say.
+    ``kept`` are labelled windows in the store; None where the log does not say.
     """
 
     key: RecordingKey

@@ -29,15 +29,7 @@ PROBE_MEANING = {
 
 @dataclass(frozen=True)
 class ReportWarning:
-    """One thing to know before reading the scores.
-
-    Attributes
-    ----------
-    is_grave : bool
-        It can make the scores mean something else than they seem to.
-    text : str
-        One or two sentences.
-    """
+    """One thing to know before reading the scores; a grave one can make them mean something else than they seem to."""
 
     is_grave: bool
     text: str

@@ -47,10 +47,7 @@ _HDF5_FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 
 
 def read_attributes(node: Any) -> dict[str, Any]:
-    """Return the attributes of a group or dataset as text and numbers.
-
-    Raises StoreError where one is neither one number nor one fixed-length text of reasonable size.
-    """
+    """Return the attributes of a group or dataset as text and numbers. Raises StoreError as :func:`read_attribute`."""
     return {name: read_attribute(node, name) for name in sorted(node.attrs)}
 
 

@@ -1,8 +1,4 @@
-"""A prepared recording as learning sees it, stored or in memory: signals at their own rates, masks, windows.
-
-Learning code takes a :class:`WindowedRecording` and cannot tell whether the samples come from a
-store or were prepared a moment ago.
-"""
+"""A prepared recording as learning sees it, stored or in memory: signals at their own rates, masks, windows."""
 
 from __future__ import annotations
 
@@ -24,15 +20,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class StoredSignal:
-    """What is known about one prepared signal, without its samples.
+    """What is known about one prepared signal, as :class:`biopercept.recording.Signal` has it, without its samples.
 
-    As :class:`biopercept.recording.Signal` has it, at the stored rate.
-
-    Attributes
-    ----------
-    native_sampling_rate : float
-        Hz, of the measured signal before it was brought to the rate the model reads; for a derived signal
-        that of the signal it was computed from.
+    ``native_sampling_rate`` is that of the measured signal before it was brought to the rate the model reads; for a
+    derived signal that of the signal it was computed from.
     """
 
     name: str
@@ -60,18 +51,10 @@ class StoredSignal:
 class StoredWindows:
     """The windows of one recording: an index into its signals, with features; one row per window.
 
-    Attributes
-    ----------
-    onset : array of float64, shape (n_windows,)
-        Start of each window, seconds on the recording's clock.
-    label : array of str, shape (n_windows,)
-        Label of the interval the window lies wholly inside; "" for a window of the unlabelled grid.
-    stage : array of int32, shape (n_windows,)
-        Which of the recording's labelled intervals that is, counted from 0; -1 for the grid.
-    features : array of float32, shape (n_windows, n_features)
-        Columns as the store's ``feature_names``; NaN where a feature is not defined.
-    quality : array of float32, shape (n_windows, n_signals)
-        From 0 (useless) to 1, columns in the order of the recording's ``signals``.
+    ``onset`` is in seconds on the recording's clock. ``label`` is that of the interval the window lies wholly inside,
+    "" in the unlabelled grid; ``stage`` which of the recording's labelled intervals that is, from 0, -1 in the grid.
+    ``features``, (n_windows, n_features), have the columns of the store's ``feature_names``, NaN where not defined;
+    ``quality``, (n_windows, n_signals), is from 0 (useless) to 1, columns in the order of the recording's ``signals``.
     """
 
     onset: NDArray[np.float64]
@@ -87,7 +70,7 @@ class StoredWindows:
 
 
 class WindowedRecording(Protocol):
-    """What learning needs of a prepared recording, stored or in memory."""
+    """What learning needs of a prepared recording, stored or in memory: it cannot tell which."""
 
     @property
     def key(self) -> str:
@@ -156,12 +139,8 @@ class RecordingView:
 class PreparedRecording:
     """A recording cleaned, cut and measured in memory; what a store keeps of it, before it is stored.
 
-    Attributes
-    ----------
-    samples, masks : mapping of signal name to array, shape (n_channels, n_samples)
-        Samples are 0 where the mask is False, which is where none was measured.
-    quality : mapping of signal name to array of float32, shape (n_channels, n_seconds)
-        From 0 to 1, one value per second; a signal may be absent.
+    Of each signal by name ``samples`` and ``masks``, (n_channels, n_samples): 0 where the mask is False, which is where
+    none was measured; and ``quality``, (n_channels, n_seconds), from 0 to 1, where it was measured.
     """
 
     subject: str
@@ -215,11 +194,8 @@ def labels_of_windows(windows: StoredWindows, length_seconds: float) -> Recordin
 def recording_key(subject: str, session: str, recording: str) -> str:
     """Return the name of a recording within its study: "subject_session_recording", different for different triples.
 
-    Characters other than ASCII letters, digits, "." and "-" are written as %XX of their UTF-8 bytes, the
-    underscore included, so that the joints stay unambiguous.
+    Characters other than ASCII letters, digits, "." and "-" are written as %XX of their UTF-8 bytes, "_" included.
 
-    >>> recording_key("S01", "", "rest")
-    'S01__rest'
     >>> recording_key("S_1", "a", "b/c")
     'S%5F1_a_b%2Fc'
     """
@@ -251,10 +227,7 @@ def clipped(start: int, stop: int | None, n_samples: int) -> tuple[int, int]:
 
 
 def require_signal(recording: WindowedRecording, signal_name: str) -> StoredSignal:
-    """Return the signal of that name.
-
-    Raises StoreError where there is none; the message lists the names there are.
-    """
+    """Return the signal of that name. Raises StoreError, with the names there are, where there is none."""
     for signal in recording.signals:
         if signal.name == signal_name:
             return signal

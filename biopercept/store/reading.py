@@ -39,12 +39,10 @@ if TYPE_CHECKING:
 
 
 def open_store(path: Path, *, verify: bool = False) -> StudyStore:
-    """Return the store of a prepared study, open for reading.
+    """Return the store of a prepared study, open for reading; ``verify`` compares every recording with its hash first.
 
     Raises StoreError where the file is missing, no HDF5 file, cut, damaged, no store of biopercept, or of a newer
     schema.
-
-    With ``verify`` every recording's content is read once and compared with its hash.
     """
     store = StudyStore(Path(path))
     if verify:
@@ -59,19 +57,10 @@ def open_store(path: Path, *, verify: bool = False) -> StudyStore:
 class StudyStore:
     """A prepared study, open for reading; use it in a ``with`` block or call :meth:`close`.
 
-    It may be handed to worker processes: each opens the file for itself.
-
-    Attributes
-    ----------
-    settings : mapping
-        The settings it was prepared with, as plain values by section ("windows", "cleaning").
-    recordings : tuple of StoredRecording
-        In the order of their keys.
-    order : tuple of str
-        Keys of the recordings in the order in which the study lists them; empty in stores of versions that did not
-        keep it.
-    labels : mapping of str to RecordingLabels
-        What the study says of each recording, by key; empty in a store of an older version.
+    It may be handed to worker processes: each opens the file for itself. ``settings`` are those it was prepared with,
+    as plain values by section ("windows", "cleaning"). ``recordings`` stand in the order of their keys, ``order`` are
+    the keys as the study lists them; ``labels`` are what the study says, by key. Both are empty in a store of an older
+    version.
     """
 
     disagreements: Mapping[str, str] = MappingProxyType({})
@@ -131,10 +120,7 @@ class StudyStore:
         return open_store, (self.path,)
 
     def hdf5(self) -> Any:
-        """Return the open HDF5 file.
-
-        Raises StoreError where the store was closed.
-        """
+        """Return the open HDF5 file. Raises StoreError where the store was closed."""
         if not self._file:
             raise StoreError(f"{self.path.name} was closed; read it inside the 'with' block or before close()")
         return self._file
@@ -167,10 +153,7 @@ class StudyStore:
         return pd.DataFrame(rows)
 
     def recording(self, key: str) -> StoredRecording:
-        """Return the recording of that key.
-
-        Raises StoreError where the store has none.
-        """
+        """Return the recording of that key. Raises StoreError where the store has none."""
         for recording in self.recordings:
             if recording.key == key:
                 return recording
@@ -179,10 +162,7 @@ class StudyStore:
     def read(
         self, recording_key: str, signal_name: str, start: int = 0, stop: int | None = None
     ) -> tuple[FloatSamples, Mask]:
-        """Return samples and mask of a signal; see :meth:`StoredRecording.read`.
-
-        Raises StoreError where the recording or the signal is not there.
-        """
+        """Return samples and mask of a signal, as :meth:`StoredRecording.read` does."""
         return self.recording(recording_key).read(signal_name, start, stop)
 
     def fingerprint(self) -> str:
@@ -201,10 +181,7 @@ class StudyStore:
         return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode("utf-8")).hexdigest()
 
     def verify(self) -> None:
-        """Read everything once and compare it with the hashes written beside it.
-
-        Raises StoreError where a recording is not what was written; the message names every such recording.
-        """
+        """Read everything once. Raises StoreError, naming each recording that is not what was written."""
         damaged = [r.key for r in self.recordings if not r.is_intact()]
         if damaged:
             raise StoreError(
@@ -320,10 +297,7 @@ class StoredRecording:
 
     @cached_property
     def windows(self) -> StoredWindows:
-        """The windows, with features and quality in memory.
-
-        Raises StoreError where their columns do not fit together.
-        """
+        """The windows, in memory. Raises StoreError where their columns do not fit together."""
         columns = child(self._group, "windows", is_group=True)
         windows = StoredWindows(
             onset=self._array(columns, "onset").astype(np.float64),

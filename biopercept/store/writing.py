@@ -72,11 +72,9 @@ class StoreHeader:
 
 
 def write_recording_part(path: Path, recording: PreparedRecording, *, source_hash: str, settings_hash: str) -> None:
-    """Write one prepared recording as a part: the whole file, or nothing.
+    """Write one prepared recording as a part, whole or not at all; it is used again while both hashes match.
 
     Raises OutputError where it cannot be written.
-
-    A part whose ``source_hash`` and ``settings_hash`` still match is used again.
     """
     import h5py
 
@@ -167,12 +165,10 @@ def _set_attributes(node: Any, attributes: Mapping[str, Any]) -> None:
 
 
 def write_store(path: Path, header: StoreHeader, sources: Sequence[tuple[str, Path]]) -> None:
-    """Join recordings into a store, which then replaces what was at ``path``.
+    """Join recordings, (key, part or older store that holds it) each, into a store that replaces what was at ``path``.
 
     Raises OutputError where the store cannot be written; what was there before is unharmed. Raises StoreError where a
     source is not what was written there.
-
-    ``sources`` are keys of recordings, and for each the part or the older store that holds it.
     """
     with replacing(path) as temporary, hdf5_writer(temporary) as store:
         _set_attributes(store, header.attributes())
@@ -184,10 +180,7 @@ def write_store(path: Path, header: StoreHeader, sources: Sequence[tuple[str, Pa
 
 @contextmanager
 def opened_recording(source: Path, key: str) -> Iterator[Any]:
-    """Give the group of one recording in a part or a store.
-
-    Raises StoreError where the file is damaged or does not hold it.
-    """
+    """Give the group of one recording in a part or a store. Raises StoreError where it is damaged or lacks it."""
     import h5py
 
     try:
