@@ -41,7 +41,7 @@ def compare(
     from biopercept.comparison import comparison
     from biopercept.files import refuse_existing
     from biopercept.report.comparison import brief_pair_table, contender_table
-    from biopercept.report.tables import terminal_table
+    from biopercept.report.text import terminal_table
 
     refuse_existing(output, overwrite=run.overwrite)
     result = comparison.compare(

@@ -6,9 +6,7 @@ from collections.abc import Iterator, Sequence, Set
 
 from biopercept.comparison.matching import Matched
 from biopercept.comparison.statistics import smallest_p
-from biopercept.report.comparison import p_value, signed
-from biopercept.report.tables import SPLITS
-from biopercept.report.text import count, listed, score, shown, with_interval
+from biopercept.report.text import SPLITS, count, interval_text, listed, p_value, score, shown, with_interval
 from biopercept.report.warnings import PROBE_MEANING
 from biopercept.results.comparison import Comparison, Pair
 from biopercept.results.cross_validation import CrossValidation
@@ -79,15 +77,14 @@ def _not_significant(comparison: Comparison) -> Iterator[str]:
         return
     parts = []
     for pair in pairs[:_MOST_NAMED]:
-        interval = "" if pair.ci95 is None else f" [{signed(pair.ci95[0])}, {signed(pair.ci95[1])}]"
+        difference = interval_text(pair.mean_difference, pair.ci95, "{:+.3f}")
         least = (
             "no smallest detectable difference can be given"
             if pair.smallest_detectable is None
             else f"smallest detectable difference {score(pair.smallest_detectable)}"
         )
         parts.append(
-            f"{pair.first} minus {pair.second}: {signed(pair.mean_difference)}{interval}, Holm-adjusted p "
-            f"{_is(pair.p_holm)}, n = {pair.n}, {least}"
+            f"{pair.first} minus {pair.second}: {difference}, Holm-adjusted p {_is(pair.p_holm)}, n = {pair.n}, {least}"
         )
     yield (
         f"Not significant: {'; '.join(parts)}{_and_more(pairs)}. Not significant does not mean equal: a true "

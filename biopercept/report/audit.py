@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from biopercept.report.tables import Table, terminal_table
-from biopercept.report.text import count, score, shown, with_interval
+from biopercept.report.text import Table, count, score, shown, terminal_table, with_interval
 from biopercept.results.audit import LEAK, OK, VERDICTS, WARNING, Audit, Finding
 
 MEANINGS = {

@@ -8,9 +8,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from biopercept.report.drawing import BLUE, FAINT, INK, Drawing, draw
-from biopercept.report.tables import SPLITS, Table, latex, latex_table, markdown, markdown_table
-from biopercept.report.text import NOT_DEFINED, count, score, shortened, with_interval
+from biopercept.report.drawing import BLUE, FAINT, INK, Drawing, draw, name_rows, reach
+from biopercept.report.text import (
+    SPLITS,
+    Table,
+    count,
+    interval_text,
+    latex,
+    latex_table,
+    markdown,
+    markdown_table,
+    p_value,
+    score,
+    shortened,
+    with_interval,
+)
 from biopercept.results.comparison import Comparison, Contender, Pair
 
 if TYPE_CHECKING:
@@ -19,18 +31,6 @@ if TYPE_CHECKING:
 
 
 _MOST_PAIRS = 60
-
-
-def p_value(p: float | None) -> str:
-    """Return a p-value with three decimals, or "< 0.001"."""
-    if p is None:
-        return NOT_DEFINED
-    return "< 0.001" if p < 0.001 else score(p)
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """Return a difference with its sign."""
-    return f"{value:+.{digits}f}"
 
 
 def contender_table(comparison: Comparison) -> Table:
@@ -84,7 +84,7 @@ def brief_pair_table(comparison: Comparison) -> Table:
     rows = tuple(
         (
             f"{pair.first} - {pair.second}",
-            _difference(pair),
+            interval_text(pair.mean_difference, pair.ci95, "{:+.3f}"),
             p_value(pair.p_holm),
             score(pair.smallest_detectable),
             "yes" if pair.is_established else "no",
@@ -95,15 +95,10 @@ def brief_pair_table(comparison: Comparison) -> Table:
     return Table(pair_table(comparison).title, columns, rows, (False, True, True, True, False))
 
 
-def _difference(pair: Pair) -> str:
-    interval = "" if pair.ci95 is None else f" [{signed(pair.ci95[0])}, {signed(pair.ci95[1])}]"
-    return f"{signed(pair.mean_difference)}{interval}"
-
-
 def _pair_row(pair: Pair, *, has_folds: bool) -> tuple[str, ...]:
     return (
         f"{pair.first} - {pair.second}",
-        _difference(pair),
+        interval_text(pair.mean_difference, pair.ci95, "{:+.3f}"),
         p_value(pair.p) + (" (normal)" if pair.p_method == "normal" else ""),
         p_value(pair.p_holm),
         f"{pair.wins} / {pair.ties} / {pair.losses}",
@@ -230,19 +225,16 @@ def differences_figure(comparison: Comparison) -> Drawing:
             least = pair.smallest_detectable
             if least is not None:
                 axes.barh(row, 2 * least, left=-least, height=0.62, color=FAINT, alpha=0.3, linewidth=0)
-            mean, ci95 = pair.mean_difference, pair.ci95
-            reach = None if ci95 is None else [[mean - ci95[0]], [ci95[1] - mean]]
+            mean, bars = pair.mean_difference, reach(pair.mean_difference, pair.ci95)
             face = BLUE if pair.is_established else "white"
-            axes.errorbar([mean], [row], xerr=reach, fmt="o", color=BLUE, markerfacecolor=face, capsize=3)
-        axes.set_yticks(range(len(names)), [shortened(name, 44) for name in names])
-        axes.set_ylim(len(names) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
+            axes.errorbar([mean], [row], xerr=bars, fmt="o", color=BLUE, markerfacecolor=face, capsize=3)
+        name_rows(axes, [shortened(name, 44) for name in names])
         axes.margins(x=0.04)
         axes.grid(axis="x")
         axes.set_xlabel(f"mean difference in {comparison.metric_words}, first minus second")
 
     differences = "; ".join(
-        f"{name} {signed(pair.mean_difference)}" for name, pair in zip(names[:6], comparison.pairs[:6], strict=True)
+        f"{name} {pair.mean_difference:+.3f}" for name, pair in zip(names[:6], comparison.pairs[:6], strict=True)
     )
     caption = (
         f"Mean difference within {count(comparison.n_subjects, 'subject')} with its 95 % bootstrap interval over "

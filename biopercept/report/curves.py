@@ -6,9 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from biopercept.report.drawing import BLUE, FAINT, GREEN, INK, RED, Drawing, draw
-from biopercept.report.tables import Table, markdown, markdown_table
-from biopercept.report.text import NOT_DEFINED, count, span, with_interval
+from biopercept.report.drawing import BLUE, FAINT, GREEN, INK, RED, Drawing, draw, reach
+from biopercept.report.text import Table, count, interval_text, markdown, markdown_table, span, with_interval
 from biopercept.results.curves import (
     STAMP,
     CurveScore,
@@ -73,9 +72,10 @@ def _figure(model: str, points: tuple[LearningPoint, ...], suffix: str) -> Drawi
         axes.plot(middle, [mean for _, mean in known], color=BLUE, linewidth=1.4)
         for at, (point, mean) in zip(middle, known, strict=True):
             low, high = point.subjects_labelled
-            reach = None if point.ci95 is None else [[mean - point.ci95[0]], [point.ci95[1] - mean]]
             wide = [[at - low], [high - at]] if high > low else None
-            axes.errorbar([at], [mean], yerr=reach, xerr=wide, fmt="o", color=BLUE, markersize=5, capsize=3)
+            axes.errorbar(
+                [at], [mean], yerr=reach(mean, point.ci95), xerr=wide, fmt="o", color=BLUE, markersize=5, capsize=3
+            )
         axes.set_xlim(left=0)
         axes.set_xlabel("training subjects with labels, per fold")
         axes.set_ylabel(words)
@@ -194,10 +194,7 @@ def personal_figure(curve: PersonalCurve) -> Drawing:
 
 def signed_interval(value: CurveScore) -> str:
     """Return a difference with its sign and its interval, or "n/a"."""
-    if value.mean is None:
-        return NOT_DEFINED
-    ends = "" if value.ci95 is None else f" [{value.ci95[0]:+.3f}, {value.ci95[1]:+.3f}]"
-    return f"{value.mean:+.3f}{ends}"
+    return interval_text(value.mean, value.ci95, "{:+.3f}")
 
 
 def _line(axes: Axes, points: Sequence[PersonalPoint], shift: float) -> None:
@@ -212,11 +209,10 @@ def _line(axes: Axes, points: Sequence[PersonalPoint], shift: float) -> None:
     means = [point.gain.balanced_accuracy.mean or 0.0 for point in known]
     axes.plot(across, means, color=colour, linewidth=1.4, label=known[0].method)
     for at, mean, point in zip(across, means, known, strict=True):
-        ci95 = point.gain.balanced_accuracy.ci95
-        reach = None if ci95 is None else [[mean - ci95[0]], [ci95[1] - mean]]
+        bars = reach(mean, point.gain.balanced_accuracy.ci95)
         face = "white" if point.n_subjects_unchecked else colour
         axes.errorbar(
-            [at], [mean], yerr=reach, fmt="o", color=colour, markerfacecolor=face, markersize=5, capsize=3, zorder=3
+            [at], [mean], yerr=bars, fmt="o", color=colour, markerfacecolor=face, markersize=5, capsize=3, zorder=3
         )
 
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from biopercept.report.text import shortened
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -111,13 +113,23 @@ def draw(
     return Drawing(name, title, caption, stream.getvalue())
 
 
+def reach(mean: float, ci95: tuple[float, float] | None) -> list[list[float]] | None:
+    """Return how far an interval reaches to both sides of the mean, as error bars have it; None without one."""
+    return None if ci95 is None else [[mean - ci95[0]], [ci95[1] - mean]]
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a figure, the first on top, without ticks."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+
+
 def class_legend(
     target: Axes | Figure, classes: Sequence[str], shades: dict[str, tuple[str, str]], **place: Any
 ) -> None:
     """Add a legend of classes, in the colours and hatches of ``shades``."""
     from matplotlib.patches import Patch
-
-    from biopercept.report.text import shortened
 
     patches = [Patch(facecolor=shades[name][0], hatch=shades[name][1], edgecolor="white") for name in classes]
     legend = target.legend(handles=patches, labels=[str(n) for n in range(len(patches))], **place)

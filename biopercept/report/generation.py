@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from biopercept.report.tables import markdown
+from biopercept.report.text import interval_text, markdown
 from biopercept.results.generation import BETTER, FILLERS, LEVEL, WORSE, Generation, SignalError, SignalScore
 from biopercept.results.reading import CountedEstimate
 
@@ -75,9 +75,4 @@ def _compared(error: SignalError) -> tuple[str, str, str]:
 
 
 def _estimate(value: CountedEstimate, *, is_signed: bool = False) -> str:
-    if value.mean is None:
-        return "not defined"
-    form = "{:+.3g}" if is_signed else "{:.3g}"
-    if value.ci95 is None:
-        return form.format(value.mean)
-    return f"{form.format(value.mean)} [{', '.join(form.format(end) for end in value.ci95)}]"
+    return interval_text(value.mean, value.ci95, "{:+.3g}" if is_signed else "{:.3g}", "not defined")

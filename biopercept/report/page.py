@@ -45,8 +45,7 @@ from biopercept.report.scores import (
     subject_table,
     trust_sentences,
 )
-from biopercept.report.tables import Table, file_table, terminal_table, turned
-from biopercept.report.text import count, listed, score, shown
+from biopercept.report.text import Table, count, file_table, listed, score, shown, terminal_table, turned
 from biopercept.report.timelines import (
     line_figure,
     missing_figure,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.report.drawing import BLUE, FAINT, GREEN, GRID, INK, RED, Drawing, draw
+from biopercept.report.drawing import BLUE, FAINT, GREEN, GRID, INK, RED, Drawing, draw, name_rows, reach
 from biopercept.report.scores import N_BINS, estimate, labels_of, pooled
 from biopercept.report.text import count, score, shortened
 from biopercept.results.cross_validation import CrossValidation, NumberValidation, SensorSubset
@@ -40,7 +40,7 @@ def models_figure(validations: Sequence[CrossValidation]) -> Drawing:
             dots = [s.balanced_accuracy for s in run.subjects if s.balanced_accuracy is not None]
             axes.scatter(dots, _spread(len(dots), row), s=9, color=FAINT, alpha=0.6, linewidths=0)
             _mean_with_interval(axes, run, row)
-        _row_names(axes, names)
+        name_rows(axes, [shortened(name, 30) for name in names])
         _score_axis(axes, level, "balanced accuracy (0 to 1)")
         axes.legend(**_LEGEND_ABOVE)
 
@@ -67,19 +67,11 @@ def _mean_with_interval(axes: Axes, run: CrossValidation, row: int) -> None:
     shape, colour = ("s", INK) if run.is_probe else ("o", BLUE)
     kind = "probe" if run.is_probe else "model"
     label = f"{kind}: mean and 95 % interval" if _is_first(axes, kind) else None
-    reach = [[mean - ci95[0]], [ci95[1] - mean]] if ci95 else None
-    axes.errorbar([mean], [row], xerr=reach, fmt=shape, color=colour, markersize=6, capsize=3, label=label)
+    axes.errorbar([mean], [row], xerr=reach(mean, ci95), fmt=shape, color=colour, markersize=6, capsize=3, label=label)
 
 
 def _is_first(axes: Axes, kind: str) -> bool:
     return not any(text.startswith(kind) for text in axes.get_legend_handles_labels()[1])
-
-
-def _row_names(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)))
-    axes.set_yticklabels([shortened(name, 30) for name in names])
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
 
 
 def _score_axis(axes: Axes, level: float, label: str) -> None:
@@ -113,7 +105,7 @@ def subjects_figure(run: CrossValidation) -> Drawing:
             axes.scatter(
                 values[is_low], places[is_low], s=30, color=RED, marker="v", zorder=3, label="subject below chance"
             )
-        _row_names(axes, _thinned([s.participant for s in rows]))
+        name_rows(axes, [shortened(name, 30) for name in _thinned([s.participant for s in rows])])
         _score_axis(axes, level, "balanced accuracy (0 to 1)")
         axes.grid(axis="y", linewidth=0.5)
         axes.legend(**{**_LEGEND_ABOVE, "ncols": 3})
@@ -258,12 +250,12 @@ def sensor_figure(run: CrossValidation) -> Drawing | None:
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         for place, row in enumerate(drawn):
-            mean, ci95 = row.balanced_accuracy.mean, row.balanced_accuracy.ci95
+            mean = row.balanced_accuracy.mean
             if mean is None:
                 continue
-            reach = [[mean - ci95[0]], [ci95[1] - mean]] if ci95 else None
+            bars = reach(mean, row.balanced_accuracy.ci95)
             colour = INK if row.sensors == "all" else BLUE
-            axes.errorbar([mean], [place], xerr=reach, fmt="o", color=colour, markersize=5, capsize=3)
+            axes.errorbar([mean], [place], xerr=bars, fmt="o", color=colour, markersize=5, capsize=3)
         axes.axvline(1.0 / len(run.classes), color=FAINT, linestyle="--", linewidth=1)
         if drawn[0].balanced_accuracy.mean is not None:
             axes.axvline(drawn[0].balanced_accuracy.mean, color=INK, linewidth=0.8)

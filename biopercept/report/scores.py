@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from biopercept.report.tables import SPLITS, Table, heading
-from biopercept.report.text import NOT_DEFINED, count, duration, score, shown, span, with_interval
+from biopercept.report.text import (
+    NOT_DEFINED,
+    SPLITS,
+    Table,
+    count,
+    duration,
+    heading,
+    score,
+    shown,
+    span,
+    with_interval,
+)
 from biopercept.results.cross_validation import CrossValidation, NumberScore, NumberValidation, StudyScore
 from biopercept.results.reading import Estimate
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.report.drawing import FAINT, GREEN, GRID, INK, RED, Drawing, class_legend, colours, draw
+from biopercept.report.drawing import FAINT, GREEN, GRID, INK, RED, Drawing, class_legend, colours, draw, name_rows
 from biopercept.report.text import count, shortened, shown
 from biopercept.results.folder import PrepareLog
 from biopercept.results.predictions import NumberLine, Predictions, RecordingKey
@@ -138,10 +138,8 @@ def overview_figure(predictions: Predictions) -> Drawing:
                 axes.broken_barh(
                     segments, (row - 0.4, 0.8), facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0
                 )
-        axes.set_yticks(range(len(drawn)), [shortened(key[0] if is_one_each else title_of(key)) for key in drawn])
-        axes.set_ylim(len(drawn) - 0.4, -0.6)
+        name_rows(axes, [shortened(key[0] if is_one_each else title_of(key)) for key in drawn])
         axes.set_xlim(left=0)
-        axes.tick_params(axis="y", length=0)
         axes.set_xlabel(_CLOCK)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="x")
@@ -172,10 +170,8 @@ def quality_figure(predictions: Predictions) -> Drawing | None:
             values = predictions.quality[(owner == subject) & known]
             heights = row + ((np.arange(len(values)) * 0.618) % 1.0 - 0.5) * 0.6
             axes.scatter(values, heights, s=8, color=GREEN, alpha=0.55, linewidths=0)
-        axes.set_yticks(range(len(drawn)), [shortened(subject) for subject in drawn])
-        axes.set_ylim(len(drawn) - 0.4, -0.6)
+        name_rows(axes, [shortened(subject) for subject in drawn])
         axes.set_xlim(-0.02, 1.02)
-        axes.tick_params(axis="y", length=0)
         axes.set_xlabel("quality of the window's signals (0 unusable to 1 clean)")
         axes.grid()
 
@@ -219,9 +215,7 @@ def missing_figure(preparations: Sequence[Preparation]) -> Drawing | None:
         for place, row in enumerate(drawn):
             if row.is_failed:
                 axes.text(reach[place], place, " failed", va="center", color=RED, fontsize=8)
-        axes.set_yticks(range(len(drawn)), [shortened(title_of(row.key)) for row in drawn])
-        axes.set_ylim(len(drawn) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
+        name_rows(axes, [shortened(title_of(row.key)) for row in drawn])
         axes.set_xlabel("windows (count)")
         axes.grid(axis="x")
         class_legend(figure, ("kept", *reasons), shades, loc="outside upper right", ncols=3)

@@ -13,7 +13,7 @@ from biopercept.comparison.comparison import compare, write_comparison
 from biopercept.errors import StudyError
 from biopercept.report.comparison import alike, comparison_figures
 from biopercept.report.page import write_report
-from biopercept.report.tables import latex, markdown
+from biopercept.report.text import latex, markdown
 from biopercept.results.comparison import Comparison
 from biopercept.results.reading import read_result
 

@@ -12,8 +12,7 @@ from rich.console import Console
 from biopercept.errors import StudyError
 from biopercept.report.page import print_scores
 from biopercept.report.scores import score_table
-from biopercept.report.tables import Table, terminal_table, turned
-from biopercept.report.text import listed, shortened, shown, with_interval
+from biopercept.report.text import Table, listed, shortened, shown, terminal_table, turned, with_interval
 from biopercept.report.warnings import warnings_of
 from biopercept.results.folder import load_results
 
