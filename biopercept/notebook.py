@@ -236,7 +236,7 @@ def cross_validate(
     """
     from biopercept.evaluation import cross_validation
     from biopercept.evaluation.plan import EvaluationRequest
-    from biopercept.results.cross_validation import is_of_numbers, load_cross_validation, load_number_validation
+    from biopercept.results.cross_validation import load_validation
 
     folder = Path(output)
     if isinstance(stores, EvaluationRequest):
@@ -248,8 +248,7 @@ def cross_validate(
         text = config.text
     cross_validation.cross_validate(request, folder, n_jobs=n_jobs, config_text=text, overwrite=overwrite)
     places = [folder / name for name in cross_validation.tasks_with_folder(folder)] or [folder]
-    results = [load_number_validation(p) if is_of_numbers(p) else load_cross_validation(p) for p in places]
-    return Scores(folder, {result.task: result for result in results})
+    return Scores(folder, {result.task: result for result in map(load_validation, places)})
 
 
 def train(

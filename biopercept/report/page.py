@@ -62,9 +62,7 @@ from biopercept.results.cross_validation import (
     ClassScore,
     CrossValidation,
     NumberValidation,
-    is_of_numbers,
-    load_cross_validation,
-    load_number_validation,
+    load_validation,
 )
 from biopercept.results.curves import LearningCurve, PersonalCurve
 from biopercept.results.folder import PrepareLog, Results, load_results
@@ -462,11 +460,8 @@ def write_figures(folder: Path) -> tuple[Path, ...]:
         if below:
             return tuple(path for place in below for path in write_figures(place))
     paths = []
-    is_numbers = (folder / SCORES_FILE).is_file() and is_of_numbers(folder)
-    drawn = (
-        (number_figure(load_number_validation(folder)),) if is_numbers else figures_of(load_cross_validation(folder))
-    )
-    for figure in drawn:
+    run = load_validation(folder)
+    for figure in (number_figure(run),) if isinstance(run, NumberValidation) else figures_of(run):
         path = folder / "figures" / f"{figure.name}.svg"
         write_bytes(path, figure.svg)
         paths.append(path)

@@ -296,8 +296,8 @@ def pooled(score: NumberScore) -> str:
 def subject_numbers(run: NumberValidation) -> Table:
     """Return a row per held-out subject."""
     rows = tuple(
-        (subject, n, *(score(float(v)) if v not in ("", "n/a") else NOT_DEFINED for v in values), fold)
-        for subject, n, *values, fold in run.subjects
+        (row.participant, str(row.n_windows), score(row.mae), score(row.ccc), score(row.r2), row.fold)
+        for row in run.subjects
     )
     subjects = count(len(rows), "held-out subject")
     title = f"{run.model}, {run.task}: {subjects} (error in units of {run.column})"

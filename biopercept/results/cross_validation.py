@@ -15,9 +15,9 @@ from biopercept.results.predictions import Predictions, predictions_of
 from biopercept.results.reading import (
     CountedEstimate,
     Estimate,
-    ResultTable,
     read_json,
     read_result,
+    read_rows,
     read_settings,
     read_table,
     read_text,
@@ -230,7 +230,7 @@ class SubjectScore:
 
     participant: str = written_as("participant_id")
     n_windows: int
-    balanced_accuracy: float | None = None
+    balanced_accuracy: float | None
     macro_f1: float | None = None
     auroc: float | None = None
     brier: float | None = None
@@ -355,15 +355,10 @@ class NumberPredictions:
 
 @dataclass(frozen=True, kw_only=True)
 class NumberValidation:
-    """``scores.json`` of a regression. All but ``name`` to ``predictions`` at the end stand in the file.
+    """``scores.json`` of a regression of a ``column`` of the study, whose unit the numbers have.
 
-    Attributes
-    ----------
-    column : str
-        Of the study, whose unit the numbers have.
-    name : str
-        The folder's path below the folder that is reported.
-    subjects : tuple of (participant, n_windows, mae, ccc, r2, fold), as text
+    All but ``name`` to ``predictions`` at the end stand in the file; ``name`` is the folder's path below the folder
+    that is reported.
     """
 
     FILE: ClassVar[str] = SCORES_FILE
@@ -399,7 +394,7 @@ class NumberValidation:
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     name: str = unwritten("")
     folder: Path = unwritten(Path())
-    subjects: tuple[tuple[str, ...], ...] = unwritten(())
+    subjects: tuple[NumberSubjectScore, ...] = unwritten(())
     predictions: NumberPredictions = unwritten(None)
 
     @property
@@ -408,9 +403,27 @@ class NumberValidation:
         return self.model in PROBES
 
 
-def is_of_numbers(folder: Path) -> bool:
-    """Return whether a folder's ``scores.json`` is of a regression. Raises StudyError where it cannot be read."""
-    return read_json(folder / SCORES_FILE).get("kind") == "regression"
+def load_validation(folder: Path, name: str = "") -> CrossValidation | NumberValidation:
+    """Return a finished cross-validation, of classes or of numbers; ``name`` as of :func:`load_cross_validation`.
+
+    Raises StudyError where a file is missing, damaged, of another schema, or contradicts another.
+    """
+    if read_json(folder / SCORES_FILE).get("kind") != "regression":
+        return load_cross_validation(folder, name)
+    scores = read_result(folder / SCORES_FILE, NumberValidation)
+    table, subjects = read_table(folder / "predictions.csv"), read_rows(folder / "scores.csv", NumberSubjectScore)
+    label, predicted = table.numbers("label"), table.numbers("predicted")
+    if np.isnan(label).any() or np.isnan(predicted).any():
+        raise StudyError(f"{table.path} lacks a number; run cross-validate again")
+    names = table.texts("participant_id")
+    _check_subjects(folder, [subject.participant for subject in subjects], set(names))
+    return replace(
+        scores,
+        name=name or folder.resolve().name,
+        folder=folder,
+        subjects=subjects,
+        predictions=NumberPredictions(np.array(names), label, predicted),
+    )
 
 
 def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
@@ -426,7 +439,7 @@ def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
             f"{folder / SCORES_FILE} lists the classes {list(scores.classes)!r}; two or more different ones are needed"
         )
     predictions = predictions_of(read_table(folder / "predictions.csv"), scores.classes, needs_labels=True)
-    subjects = _subjects(read_table(folder / "scores.csv"))
+    subjects = read_rows(folder / "scores.csv", SubjectScore)
     _check_subjects(folder, [subject.participant for subject in subjects], {key[0] for key in predictions.keys})
     return replace(
         scores,
@@ -439,42 +452,7 @@ def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
     )
 
 
-def load_number_validation(folder: Path, name: str = "") -> NumberValidation:
-    """Return the scores, subjects and predictions of a finished cross-validation of a regression.
-
-    Raises StudyError where a file is missing, damaged, of another schema, or contradicts another.
-    """
-    scores = read_result(folder / SCORES_FILE, NumberValidation)
-    table, subjects = read_table(folder / "predictions.csv"), read_table(folder / "scores.csv")
-    label, predicted = table.numbers("label"), table.numbers("predicted")
-    if np.isnan(label).any() or np.isnan(predicted).any():
-        raise StudyError(f"{table.path} lacks a number; run cross-validate again")
-    names = table.texts("participant_id")
-    _check_subjects(folder, subjects.texts("participant_id"), set(names))
-    columns = ("participant_id", "n_windows", "mae", "ccc", "r2", "fold")
-    return replace(
-        scores,
-        name=name or folder.resolve().name,
-        folder=folder,
-        subjects=tuple(zip(*(subjects.texts(column) for column in columns), strict=True)),
-        predictions=NumberPredictions(np.array(names), label, predicted),
-    )
-
-
-def _subjects(table: ResultTable) -> tuple[SubjectScore, ...]:
-    folds, windows = table.texts("fold", ""), table.numbers("n_windows")
-    names = ("balanced_accuracy", "macro_f1", "auroc", "brier", "mcc", "ece")
-    columns = {name: table.numbers(name, optional=name != "balanced_accuracy") for name in names}
-    rows = []
-    for row, participant in enumerate(table.texts("participant_id")):
-        if np.isnan(windows[row]):
-            raise StudyError(f"{table.path} has no n_windows for subject {participant!r}; a whole number is needed")
-        scores = {name: None if np.isnan(values[row]) else float(values[row]) for name, values in columns.items()}
-        rows.append(SubjectScore(participant=participant, fold=folds[row], n_windows=int(windows[row]), **scores))
-    return tuple(rows)
-
-
-def _check_subjects(folder: Path, scored: list[str] | tuple[str, ...], predicted: set[str]) -> None:
+def _check_subjects(folder: Path, scored: list[str], predicted: set[str]) -> None:
     """Refuse a folder whose tables come from different runs."""
     if len(set(scored)) != len(scored):
         raise StudyError(f"{folder / 'scores.csv'} has a subject twice; one row per subject is needed")

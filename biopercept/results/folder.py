@@ -17,9 +17,7 @@ from biopercept.results.cross_validation import (
     SCORES_FILE,
     CrossValidation,
     NumberValidation,
-    is_of_numbers,
-    load_cross_validation,
-    load_number_validation,
+    load_validation,
 )
 from biopercept.results.curves import LearningCurve, PersonalCurve
 from biopercept.results.predictions import SUFFIX, PredictionFolder, load_predictions
@@ -90,10 +88,8 @@ _FILES: dict[str, Any] = {
 def _results_in(folder: Path, name: str) -> Iterator[tuple[str, Any]]:
     """Give each result that lies directly in a folder, with the field of :class:`Results` that it belongs to."""
     if (folder / SCORES_FILE).is_file():
-        if is_of_numbers(folder):
-            yield "number_validations", load_number_validation(folder, name)
-        else:
-            yield "cross_validations", load_cross_validation(folder, name)
+        result = load_validation(folder, name)
+        yield "number_validations" if isinstance(result, NumberValidation) else "cross_validations", result
     elif (folder / FoldsFile.FILE).is_file() and not _is_shared(folder):
         yield "unfinished", name
     for kind, file in _FILES.items():

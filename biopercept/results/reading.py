@@ -7,16 +7,16 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeVar, get_type_hints
+from typing import Any, ClassVar, Protocol, Self, TypeVar, cast, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StudyError
 from biopercept.files import plain_cell, write_json, write_table
-from biopercept.typed_values import FieldError, Interval, from_plain, omitted, to_plain
+from biopercept.typed_values import FieldError, Interval, from_plain, omitted, to_plain, words_for
 
 _LARGEST_BYTES = 512 << 20
 _MISSING = frozenset({"", "n/a", "nan", "NaN"})
@@ -148,6 +148,21 @@ def write_rows(path: Path, rows: Sequence[Any]) -> None:
     write_table(path, tuple(cells[0]), [tuple(row.values()) for row in cells])
 
 
+def read_rows(path: Path, kind: type[T]) -> tuple[T, ...]:
+    """Return the rows of a table as frozen dataclasses of text and numbers, as :func:`write_rows` wrote them.
+
+    Raises StudyError where the table cannot be read, lacks the column of a field without default, or a cell is not of
+    its field's type.
+    """
+    table, columns = read_table(path), {}
+    hints = get_type_hints(kind)
+    for part in fields(cast(Any, kind)):
+        name, hint = part.metadata.get("name", part.name), hints[part.name]
+        if part.default is MISSING or table.has(name):
+            columns[part.name] = table.texts(name) if hint is str else table.values(name, hint)
+    return tuple(kind(**dict(zip(columns, cells, strict=True))) for cells in zip(*columns.values(), strict=True))
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """Return the mapping that a YAML file of settings holds, empty where the file is; no tag is ever run.
 
@@ -207,6 +222,17 @@ class ResultTable:
             if cell not in _MISSING:
                 values[row] = self._number(cell, column, row)
         return values
+
+    def values(self, column: str, hint: Any) -> list[float | None]:
+        """Return a column as whole numbers, numbers, or numbers and None, as the annotation ``hint`` says.
+
+        Raises StudyError as :meth:`numbers`, and where a number is missing that the annotation needs.
+        """
+        numbers = self.numbers(column)
+        if hint in (int, float) and np.isnan(numbers).any():
+            row = int(np.argmax(np.isnan(numbers))) + 1
+            raise StudyError(f"{self.path} has no {column} in row {row}; {words_for(hint)} is needed")
+        return [None if np.isnan(value) else int(value) if hint is int else float(value) for value in numbers]
 
     def _number(self, cell: str, column: str, row: int) -> float:
         try:

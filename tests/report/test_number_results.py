@@ -15,7 +15,7 @@ from biopercept.model.biosignals import PerceiverSettings
 from biopercept.report.page import print_scores, write_figures, write_report
 from biopercept.report.scores import number_table
 from biopercept.report.warnings import warnings_of
-from biopercept.results.cross_validation import load_number_validation
+from biopercept.results.cross_validation import load_validation
 from biopercept.results.folder import load_results
 from biopercept.results.predictions import load_lines
 from biopercept.training.settings import FitSettings, TrainingSettings
@@ -55,7 +55,7 @@ def test_several_tasks_of_which_one_is_not_scored_are_unfinished(results: Path, 
 
 
 def test_the_table_gives_error_and_agreement_with_intervals(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    held = load_number_validation(results / "ridge")
+    held = load_validation(results / "ridge")
     row = dict(zip(number_table([held]).columns, number_table([held]).rows[0], strict=True))
     low, high = held.mae.ci95
     assert row["Mean absolute error"] == f"{held.mae.mean:.3f} [{low:.3f}, {high:.3f}]"

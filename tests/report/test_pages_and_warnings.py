@@ -77,7 +77,7 @@ def test_a_score_stands_in_its_table_with_its_interval_its_number_of_subjects_an
 def test_subjects_stand_lowest_first_and_who_has_no_score_last() -> None:
     rows = (
         SubjectScore(participant="B", n_windows=12, balanced_accuracy=0.9, brier=0.1),
-        SubjectScore(participant="none", n_windows=3, brier=0.2),
+        SubjectScore(participant="none", n_windows=3, balanced_accuracy=None, brier=0.2),
         SubjectScore(participant="A", n_windows=1200, balanced_accuracy=0.41237),
     )
     table = subject_table(replace(classes(), subjects=rows))

@@ -18,8 +18,9 @@ import biopercept.results
 from biopercept.errors import StudyError
 from biopercept.results.audit import Audit
 from biopercept.results.comparison import Comparison
+from biopercept.results.cross_validation import NumberSubjectScore, SubjectScore
 from biopercept.results.curves import GENERAL, LearningCurve, PersonalCurve, PersonalPoint
-from biopercept.results.reading import document_of, read_result, write_result
+from biopercept.results.reading import document_of, read_result, read_rows, write_result, write_rows
 from biopercept.typed_values import Count, Interval, Span, from_plain, to_plain
 
 
@@ -198,3 +199,36 @@ def test_whole_numbers_stand_for_numbers_where_a_script_wrote_them() -> None:
         seconds: float
 
     assert to_plain(from_plain(Made, {"seconds": 3})) == {"seconds": 3.0}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        (
+            SubjectScore(participant="=S1", n_windows=12, balanced_accuracy=None, auroc=1 / 3, fold="0"),
+            SubjectScore(participant="b", n_windows=0, balanced_accuracy=1.0),
+        ),
+        (NumberSubjectScore(participant="a,b", n_windows=3, mae=0.1, ccc=None, r2=-2.5, fold="x"),),
+    ],
+)
+def test_rows_of_a_table_are_read_back_as_they_were_written(tmp_path: Path, rows: tuple[Any, ...]) -> None:
+    write_rows(tmp_path / "scores.csv", rows)
+    assert read_rows(tmp_path / "scores.csv", type(rows[0])) == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("participant_id,n_windows\nS1,3\n", "has no column 'balanced_accuracy'"),
+        (
+            "participant_id,n_windows,balanced_accuracy\nS1,3,0.5\nS2,,0.5\n",
+            "has no n_windows in row 2; a whole number is",
+        ),
+        ("participant_id,n_windows,balanced_accuracy\nS1,3,high\n", "has 'high' in column 'balanced_accuracy', row 1"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "scores.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(StudyError) as fault:
+        read_rows(tmp_path / "scores.csv", SubjectScore)
+    assert words in str(fault.value)
