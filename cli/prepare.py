@@ -12,7 +12,7 @@ from . import options
 from .terminal import print_json, print_text, progress, safe_text, say
 
 if TYPE_CHECKING:
-    from biopercept.prepare.log import LogRow
+    from biopercept.prepare.reuse import LogRow
     from biopercept.prepare.study import PrepareSummary
 
 

@@ -7,7 +7,7 @@ time near a window's start is thus predicted with up to a window's length of wha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +18,8 @@ from biopercept.data.batches import TokenSource
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.windows import IntArray, WindowTable, grid_windows
 from biopercept.errors import RecordingError, SettingsError
-from biopercept.inference.sources import NO_TRUTH, Truth
 from biopercept.model.biosignals import BiosignalPerceiver
-from biopercept.recording import Interval
+from biopercept.recording import Interval, RecordingLabels
 from biopercept.store.prepared import WindowedRecording
 from biopercept.tasks import Task
 from biopercept.training.calibration import Calibration, set_words, undecided_words
@@ -121,6 +120,46 @@ class Predictions:
         if predictions.sets:
             columns["prediction_set"] = predictions.sets
         return pd.DataFrame(columns)
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What is known of a recording beside its signals, and the tasks that turn it into true classes and numbers.
+
+    The tasks are those of the ``study``, whose words its labels are. A file by itself has none of both: its labels are
+    read in the words of the study that the model was trained on.
+    """
+
+    labels: RecordingLabels = field(default_factory=RecordingLabels)
+    study: str = ""
+    tasks: Mapping[str, Task] | None = None
+
+    def task_for(self, task: Task) -> Task | None:
+        """Return the task whose words the labels are; None where the study has none that predicts the same."""
+        if self.tasks is None:
+            return task
+        return None if self.lacking(task) else self.tasks[task.name]
+
+    def lacking(self, task: Task) -> str:
+        """Return why the study knows no truth for a task of the model; empty where it does."""
+        if self.tasks is None:
+            return ""
+        no_truth = "so no truth is written beside its predictions"
+        same = self.tasks.get(task.name)
+        if same is None:
+            return f"study {self.study!r} has no task {task.name!r}, {no_truth}"
+        if same.kind != task.kind:
+            kinds = f"is a {same.kind} and the model's is a {task.kind}"
+            return f"task {task.name!r} of study {self.study!r} {kinds}, {no_truth}"
+        if set(same.classes) != set(task.classes):
+            return (
+                f"task {task.name!r} of study {self.study!r} has the classes {', '.join(same.classes)} and the model's "
+                f"are {', '.join(task.classes)}, {no_truth}"
+            )
+        return ""
+
+
+NO_TRUTH = Truth()
 
 
 def predict(

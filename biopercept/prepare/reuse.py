@@ -1,4 +1,4 @@
-"""What earlier runs left of a study: finished parts and the finished store, used again where nothing has changed.
+"""What runs of ``prepare`` leave of a study: the log, finished parts and the store, which are used again.
 
 A recording is prepared again exactly when one of two hashes has changed: that of its files and labels, or that of the
 settings and the code. No clock is read.
@@ -10,18 +10,17 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from biopercept.errors import BioperceptError, OutputError, SettingsError, StoreError
-from biopercept.files import content_hash
-from biopercept.prepare.log import LogRow, log_path
+from biopercept.files import content_hash, write_table
 from biopercept.prepare.recording import prepare_recording
 from biopercept.store.layout import SCHEMA, child, is_intact, read_attribute
 from biopercept.store.prepared import recording_key, safe_file_stem
@@ -40,6 +39,65 @@ _IMPORT = re.compile(
     r"|import[ \t]+(?P<modules>[^\n#]+))",
     re.MULTILINE,
 )
+Status = Literal["prepared", "reused", "failed", "not done"]
+
+COLUMNS = (
+    "participant_id", "session", "recording", "status", "seconds", "windows_labelled", "windows_grid", "left_out",
+    "signals", "message", "notes",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """What became of one recording: "prepared", "reused", "failed" or, the run having been interrupted, "not done".
+
+    A recording is reused where an earlier run had prepared it from the same files and settings; it then took 0
+    ``seconds``. Windows lie inside labelled intervals or in the grid over the full recording; ``left_out`` counts
+    others, by reason. ``message`` says why it failed.
+    """
+
+    subject: str
+    session: str
+    recording: str
+    status: Status
+    seconds: float = 0.0
+    windows_labelled: int = 0
+    windows_grid: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    signals: tuple[str, ...] = ()
+    message: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Return subject, session and recording as one phrase for messages."""
+        return " ".join(part for part in (self.subject, self.session, self.recording) if part)
+
+
+def log_path(store: Path) -> Path:
+    """Return where the log of a store lies: STORE.log.csv beside STORE.h5."""
+    return store.with_name(f"{store.stem if store.suffix in ('.h5', '.hdf5') else store.name}.log.csv")
+
+
+def write_log(path: Path, rows: Sequence[LogRow]) -> None:
+    """Write the log, whole or not at all. Raises OutputError where it cannot be written."""
+    cells = [
+        (
+            row.subject,
+            row.session,
+            row.recording,
+            row.status,
+            f"{row.seconds:.2f}",
+            row.windows_labelled,
+            row.windows_grid,
+            "; ".join(f"{reason}: {n}" for reason, n in sorted(row.left_out.items())),
+            " ".join(row.signals),
+            row.message,
+            "; ".join(row.notes),
+        )
+        for row in rows
+    ]
+    write_table(path, COLUMNS, cells)
 
 
 def part_path(parts: Path, key: str) -> Path:

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING
 from biopercept.errors import BioperceptError, OutputError, SettingsError
 from biopercept.files import only_writer
 from biopercept.parallel import ONE_THREAD, ChildProcesses, Executor, Limits, Lost, Work
-from biopercept.prepare.log import LogRow, log_path, write_log
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
 from biopercept.prepare.reuse import (
+    LogRow,
     Reusable,
     SourceFiles,
+    log_path,
     part_path,
     parts_folder,
     refuse_dropping,
@@ -33,6 +34,7 @@ from biopercept.prepare.reuse import (
     reused_row,
     settings_hash,
     source_hash,
+    write_log,
 )
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.preprocessing.windows import cut_windows

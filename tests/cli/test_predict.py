@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from biopercept.cli.main import build_app
 from biopercept.errors import OutputError, SettingsError
-from biopercept.inference.sources import sources_of
+from biopercept.inference.prediction_files import sources_of
 from biopercept.resources import sample_study
 
 

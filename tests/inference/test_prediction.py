@@ -15,9 +15,8 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows
 from biopercept.errors import CheckpointError, RecordingError
-from biopercept.inference.prediction import IN_REFERENCE, NO_SIGNAL, predict
+from biopercept.inference.prediction import IN_REFERENCE, NO_SIGNAL, Truth, predict
 from biopercept.inference.prediction_files import write_predictions
-from biopercept.inference.sources import Truth
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.recording import Interval, RecordingLabels
 from biopercept.training.calibration import CalibrationSettings

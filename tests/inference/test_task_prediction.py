@@ -14,9 +14,8 @@ import torch
 
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
-from biopercept.inference.prediction import predict, predict_times, read_for, require_dense
+from biopercept.inference.prediction import Truth, predict, predict_times, read_for, require_dense
 from biopercept.inference.prediction_files import summary_row, write_predictions
-from biopercept.inference.sources import Truth
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.store.reading import open_store
 from biopercept.training.adaptation import load_starting_model

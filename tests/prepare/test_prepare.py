@@ -22,8 +22,8 @@ from biopercept.cli.prepare import prepare as prepare_command
 from biopercept.errors import BusyError, OutputError, SettingsError, StoreError
 from biopercept.files import only_writer
 from biopercept.parallel import ChildProcesses, Limits, Lost, Work
-from biopercept.prepare.log import LogRow, write_log
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
+from biopercept.prepare.reuse import LogRow, write_log
 from biopercept.prepare.study import PrepareRun, PrepareSummary, chosen_subjects, prepare_study
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.recording import Interval, Recording, Signal

@@ -222,7 +222,7 @@ def test_rows_of_a_table_are_read_back_as_they_were_written(tmp_path: Path, rows
         ("participant_id,n_windows\nS1,3\n", "has no column 'balanced_accuracy'"),
         (
             "participant_id,n_windows,balanced_accuracy\nS1,3,0.5\nS2,,0.5\n",
-            "has no n_windows in row 2; a whole number is",
+            "has no n_windows in row 2; a whole",
         ),
         ("participant_id,n_windows,balanced_accuracy\nS1,3,high\n", "has 'high' in column 'balanced_accuracy', row 1"),
     ],
