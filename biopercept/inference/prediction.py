@@ -108,7 +108,11 @@ class Predictions:
         """Return a row per window: the columns of ``predict``'s table of a task; None: the only one, or the first."""
         import pandas as pd
 
-        predictions = next(iter(self.tasks.values())) if task is None else self.tasks[task]
+        return pd.DataFrame(self.columns(next(iter(self.tasks)) if task is None else task))
+
+    def columns(self, task: str) -> dict[str, Any]:
+        """Return the columns of the table of a task: a value per window in each."""
+        predictions = self.tasks[task]
         columns: dict[str, Any] = {
             "onset": self.onset,
             "duration": np.full(len(self.onset), self.length_seconds),
@@ -119,7 +123,7 @@ class Predictions:
         columns |= {"quality": self.quality, "reason": predictions.reason, "label": predictions.label}
         if predictions.sets:
             columns["prediction_set"] = predictions.sets
-        return pd.DataFrame(columns)
+        return columns
 
 
 @dataclass(frozen=True, eq=False)

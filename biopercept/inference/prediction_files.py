@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -210,30 +211,18 @@ def write_predictions(predictions: Predictions, task: str, folder: Path, model: 
     """
     of_task, path = predictions.tasks[task], folder / f"{predictions.key}_predictions.tsv"
     write_sidecar(path, _sidecar(predictions, of_task, model))
-    is_classes, sets, predicted = of_task.task.is_classification, of_task.sets, of_task.predicted
-    rows = [
-        (
-            float(onset),
-            predictions.length_seconds,
-            predicted[i] if is_classes else _number(of_task.values[i, 0]),
-            *(_rounded(p, 6) for p in of_task.values[i] if is_classes),
-            _rounded(predictions.quality[i], 4),
-            of_task.reason[i],
-            of_task.label[i] if is_classes else _number(float(of_task.label[i])),
-            *sets[i : i + 1],
-        )
-        for i, onset in enumerate(predictions.onset)
-    ]
-    probabilities = [f"probability_{name}" for name in of_task.task.classes]
-    columns = ("onset", "duration", "predicted", *probabilities, "quality", "reason", "label")
-    write_table(path, (*columns, "prediction_set") if sets else columns, rows, delimiter="\t")
+    columns = predictions.columns(task)
+    cells = [[_cell(name, value) for value in values] for name, values in columns.items()]
+    write_table(path, tuple(columns), zip(*cells, strict=True), delimiter="\t")
     if of_task.trace is not None:
-        _write_trace(of_task.trace, folder / f"{predictions.key}_trace.tsv", probabilities or ["predicted"], model)
+        names = [f"probability_{name}" for name in of_task.task.classes] or ["predicted"]
+        _write_trace(of_task.trace, folder / f"{predictions.key}_trace.tsv", names, model)
     return path
 
 
 def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> PredictionSidecar:
     task = of_task.task
+    meaning = "most probable class" if task.is_classification else f"in the unit of {task.column}"
     return PredictionSidecar(
         participant_id=predictions.subject,
         session=predictions.session,
@@ -247,7 +236,7 @@ def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> 
         columns={
             "onset": "start of the window, seconds from the recording's start",
             "duration": "length of the window, seconds",
-            "predicted": f"{_meaning(task)}; empty where withheld",
+            "predicted": f"{meaning}; empty where withheld",
             "quality": "mean signal quality, 0 (useless) to 1",
             "reason": "why no prediction is given; empty where one is",
             "label": "class of the labelled interval the window lies wholly inside, where known"
@@ -260,10 +249,6 @@ def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> 
             ),
         },
     )
-
-
-def _meaning(task: Task) -> str:
-    return "most probable class" if task.is_classification else f"in the unit of {task.column}"
 
 
 def _write_trace(trace: Trace, path: Path, names: list[str], model: str) -> None:
@@ -311,10 +296,17 @@ def summary_row(predictions: Predictions, task: str) -> tuple[object, ...]:
     )
 
 
+def _cell(column: str, value: Any) -> object:
+    """Return a value of a table of predictions as it is written: probabilities and quality are rounded."""
+    if isinstance(value, str):
+        return value
+    if column in ("onset", "duration"):
+        return float(value)
+    if column in ("predicted", "label"):
+        return _number(float(value))
+    return None if np.isnan(value) else round(float(value), 4 if column == "quality" else 6)
+
+
 def _number(value: float) -> float | None:
     """Return a number with six digits; None where it is not known."""
     return None if np.isnan(value) else float(f"{value:.6g}")
-
-
-def _rounded(value: float, digits: int) -> float | None:
-    return None if np.isnan(value) else round(float(value), digits)

@@ -49,9 +49,8 @@ def audit_page(audit: Audit) -> str:
         f"# Audit of task {_plain(audit.task)}: {audit.verdict}",
         "",
         f"{count(audit.n_subjects, 'subject')}, {count(audit.n_windows, 'window')}, classes "
-        f"{', '.join(_plain(c) for c in audit.classes)}, normalisation {audit.normalisation}, "
-        f"{audit.n_folds} folds over subjects; audited: {what}. Intervals are 95 % bootstrap intervals over "
-        "subjects.",
+        f"{', '.join(_plain(c) for c in audit.classes)}, normalisation {audit.normalisation}, {audit.n_folds} folds "
+        f"over subjects; audited: {what}. Intervals are 95 % bootstrap intervals over subjects.",
     ]
     for verdict in reversed(VERDICTS):
         findings = [f for f in audit.findings if f.verdict == verdict]

@@ -185,9 +185,8 @@ def critical_difference_figure(comparison: Comparison) -> Drawing:
         axes.set_ylim(depth + 0.55 * n_left, -1.7)
 
     caption = (
-        f"Average ranks by {comparison.metric_words} over {count(comparison.n_subjects, 'subject')}, 1 is best. "
-        "Models joined by a bar are not shown to differ at the 0.05 level: their ranks lie no further apart than the "
-        "critical "
+        f"Average ranks by {comparison.metric_words} over {count(comparison.n_subjects, 'subject')}, 1 is best. Models "
+        "joined by a bar are not shown to differ at the 0.05 level: their ranks lie no further apart than the critical "
         f"difference of {width:.2f} (Nemenyi)."
     )
     return draw("critical-difference", "Critical difference of ranks", caption, 1.6 + 0.32 * n_left, paint)
@@ -238,8 +237,7 @@ def differences_figure(comparison: Comparison) -> Drawing:
     )
     caption = (
         f"Mean difference within {count(comparison.n_subjects, 'subject')} with its 95 % bootstrap interval over "
-        "subjects; "
-        "filled where the Holm-adjusted exact signed-rank p is below 0.05. The grey band is what this many subjects "
-        f"would miss in more than one study of five. {differences}."
+        "subjects; filled where the Holm-adjusted exact signed-rank p is below 0.05. The grey band is what this many "
+        f"subjects would miss in more than one study of five. {differences}."
     )
     return draw("differences", "Differences between models", caption, 1.0 + 0.34 * len(names), paint)

@@ -216,9 +216,8 @@ def _prediction_section(folder: PredictionFolder, number: int) -> Section:
     )
     cut = f" The first {MOST_TIMELINES} are drawn." if len(windows) > MOST_TIMELINES else ""
     lead = (
-        f"{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld:,} of them withheld (the "
-        "table says why); "
-        f"{count(len(folder.failures), 'recording')} failed.{cut}"
+        f"{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld:,} of them withheld (the table says "
+        f"why); {count(len(folder.failures), 'recording')} failed.{cut}"
     )
     tables = [file_table(folder.summary, f"Summary of {count(len(folder.summary), 'recording')}")]
     if len(folder.failures):
@@ -238,9 +237,8 @@ def _audit_section(audit: Audit, number: int) -> Section:
     what = f"the data and the predictions of {audit.model}" if audit.model else "the data"
     lead = (
         f"Task {audit.task}, {count(audit.n_subjects, 'subject')}, {count(audit.n_windows, 'window')}, normalisation "
-        f"{audit.normalisation}; looked at: {what}. "
-        f"{', '.join(f'{n} {verdict}' for n, verdict in counts)}, {len(audit.skipped)} not made. "
-        "A verdict of ok means that nothing was found, not that nothing is there."
+        f"{audit.normalisation}; looked at: {what}. {', '.join(f'{n} {verdict}' for n, verdict in counts)}, "
+        f"{len(audit.skipped)} not made. A verdict of ok means that nothing was found, not that nothing is there."
     )
     return Section(f"audit-{number}", f"Audit: {audit.name}", (lead,), tables=(audit_table(audit),))
 

@@ -158,10 +158,8 @@ def confusion_figure(run: CrossValidation) -> Drawing:
             axes.text(column, row, words, ha="center", va="center", color=ink, fontsize=9 if n <= 6 else 7)
 
     caption = (
-        f"{run.model}: {count(total, 'held-out window')} of {count(run.n_subjects, 'subject')}, each "
-        "predicted "
-        "by a model that "
-        "never saw its subject's test windows. Percent of each row, and the number of windows."
+        f"{run.model}: {count(total, 'held-out window')} of {count(run.n_subjects, 'subject')}, each predicted by a "
+        "model that never saw its subject's test windows. Percent of each row, and the number of windows."
     )
     return draw("confusion", "Confusion matrix", caption, side - 0.2, paint, width=side)
 
@@ -194,13 +192,11 @@ def reliability_figure(run: CrossValidation) -> Drawing | None:
         pile.grid(axis="y")
 
     caption = (
-        f"{run.model}: {count(int(bins.n.sum()), 'held-out window')} in {count(len(bins.n), 'bin')} of about "
-        "equal size "
-        f"({int(bins.n.min()):,} to {int(bins.n.max()):,} windows each); points on the dashed line mean that a "
-        "probability can be "
-        f"read as one. Expected calibration error of the predicted class {score(run.ece)}, Brier score "
-        f"{score(run.brier)} (0 is best). "
-        "Windows of one subject are not independent, so the points carry no interval."
+        f"{run.model}: {count(int(bins.n.sum()), 'held-out window')} in {count(len(bins.n), 'bin')} of about equal "
+        f"size ({int(bins.n.min()):,} to {int(bins.n.max()):,} windows each); points on the dashed line mean that a "
+        f"probability can be read as one. Expected calibration error of the predicted class {score(run.ece)}, Brier "
+        f"score {score(run.brier)} (0 is best). Windows of one subject are not independent, so the points carry no "
+        "interval."
     )
     return draw("reliability", "Reliability of the probabilities", caption, 4.2, paint)
 
@@ -230,10 +226,9 @@ def risk_figure(run: CrossValidation) -> Drawing | None:
         axes.legend(loc="best")
 
     caption = (
-        f"{run.model}: {count(run.n_windows, 'held-out window')} of "
-        f"{count(run.n_subjects, 'subject')}. The left "
-        "end predicts only the most trusted windows, the right end all. A curve that falls to the left says "
-        "that trust is earned; a lower area is better. Over all windows, without interval."
+        f"{run.model}: {count(run.n_windows, 'held-out window')} of {count(run.n_subjects, 'subject')}. The left end "
+        "predicts only the most trusted windows, the right end all. A curve that falls to the left says that trust is "
+        "earned; a lower area is better. Over all windows, without interval."
     )
     return draw("risk-coverage", "Risk against coverage", caption, 3.4, paint)
 
@@ -269,8 +264,7 @@ def sensor_figure(run: CrossValidation) -> Drawing | None:
     guessing = score(1.0 / len(run.classes))
     caption = (
         f"{run.model}, fitted once in each fold with all sensors and asked with fewer about "
-        f"{count(run.n_subjects, 'subject')}: mean over subjects with its 95 % bootstrap interval. The line is "
-        "the "
+        f"{count(run.n_subjects, 'subject')}: mean over subjects with its 95 % bootstrap interval. The line is the "
         f"score with all sensors, the dashed one guessing ({guessing}). A sensor goes with all that is computed from "
         "it; windows with nothing left that the model reads are not scored."
     )
@@ -358,10 +352,8 @@ def number_figure(run: NumberValidation) -> Drawing:
         axes.legend(loc="best")
 
     caption = (
-        f"{run.model}, task {run.task}, in units of {run.column}: "
-        f"{count(run.n_windows, 'held-out window')} of "
-        f"{count(run.n_subjects, 'subject')}; mean absolute error {estimate(run.mae)} (mean over "
-        "subjects, 95 % "
+        f"{run.model}, task {run.task}, in units of {run.column}: {count(run.n_windows, 'held-out window')} of "
+        f"{count(run.n_subjects, 'subject')}; mean absolute error {estimate(run.mae)} (mean over subjects, 95 % "
         f"bootstrap interval over subjects), pooled CCC {pooled(run.ccc)}."
     )
     return draw("predicted-numbers", f"Predicted and true {run.task}", caption, 4.4, paint, width=6.0)

@@ -236,9 +236,8 @@ def trust_sentences(run: CrossValidation) -> tuple[str, ...]:
     sentences = []
     if run.brier_ci95 is not None and run.ece_ci95 is not None:
         sentences.append(
-            f"Over all windows the Brier score is {with_interval(run.brier, run.brier_ci95)} and the "
-            "calibration "
-            f"error {with_interval(run.ece, run.ece_ci95)} (95 % bootstrap over subjects)."
+            f"Over all windows the Brier score is {with_interval(run.brier, run.brier_ci95)} and the calibration error "
+            f"{with_interval(run.ece, run.ece_ci95)} (95 % bootstrap over subjects)."
         )
     if (calibration := run.calibration) is not None:
         before = calibration.uncalibrated
@@ -311,17 +310,15 @@ def methods_text(run: CrossValidation) -> tuple[str, ...]:
     return (
         _windows(run),
         f"{_SPLIT_SENTENCES.get(run.split, f'The split was {shown(run.split)}')} "
-        f"({count(run.n_folds, 'fold')}"
-        f"{seeds}).",
+        f"({count(run.n_folds, 'fold')}{seeds}).",
         _NORMALISATIONS.get(run.normalisation, f"Normalisation: {shown(run.normalisation)}."),
         *_labels(run),
         _stopping(run),
         _intervals(run),
-        "Balanced accuracy is the mean of the recalls of the classes that a subject has; AUROC is given per "
-        "subject (mean) and pooled "
-        "over all windows; the Brier score runs from 0 (best) to 1. The confusion matrix and the reliability "
-        "curve are over windows, "
-        f"the curve in up to {N_BINS} bins of equal size; the calibration error is that of the predicted class.",
+        "Balanced accuracy is the mean of the recalls of the classes that a subject has; AUROC is given per subject "
+        "(mean) and pooled over all windows; the Brier score runs from 0 (best) to 1. The confusion matrix and the "
+        f"reliability curve are over windows, the curve in up to {N_BINS} bins of equal size; the calibration error is "
+        "that of the predicted class.",
     )
 
 
@@ -336,10 +333,8 @@ def _windows(run: CrossValidation) -> str:
     reasons = ", ".join(f"{shown(reason)}: {number:,}" for reason, number in run.n_windows_left_out.items() if number)
     out = f" {count(left, 'window')} were left out ({reasons})." if left else ""
     return (
-        f"{count(run.n_windows, 'window')}{size}{every} of {count(run.n_subjects, 'subject')} were "
-        "scored, each "
-        "wholly inside one "
-        f"labelled segment.{out}"
+        f"{count(run.n_windows, 'window')}{size}{every} of {count(run.n_subjects, 'subject')} were scored, each wholly "
+        f"inside one labelled segment.{out}"
     )
 
 
@@ -354,10 +349,9 @@ def _labels(run: CrossValidation) -> tuple[str, ...]:
     )
     return (
         f"In each fold the labels of {span(run.labels.subjects_labelled)} of "
-        f"{span(run.labels.subjects_of_training_side)} training subjects "
-        f"were used, drawn at random by identity (label share {run.labels.share:g}; {aside}); nothing else was "
-        "fitted "
-        "on the others, except pretraining where it was asked for, which reads signals and no label.",
+        f"{span(run.labels.subjects_of_training_side)} training subjects were used, drawn at random by identity (label "
+        f"share {run.labels.share:g}; {aside}); nothing else was fitted on the others, except pretraining where it was "
+        "asked for, which reads signals and no label.",
     )
 
 
@@ -378,9 +372,8 @@ def _intervals(run: CrossValidation) -> str:
     draws = _setting(run.config, "evaluation", "n_bootstrap")
     times = "" if draws is None else f" ({draws:,.0f} resamples)"
     return (
-        "A score is computed within each subject and averaged over subjects; its 95 % interval is a bootstrap "
-        f"over subjects{times}, "
-        "because windows of one person are not independent."
+        "A score is computed within each subject and averaged over subjects; its 95 % interval is a bootstrap over "
+        f"subjects{times}, because windows of one person are not independent."
     )
 
 

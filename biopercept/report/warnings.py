@@ -119,15 +119,13 @@ def _of_protocol(run: CrossValidation) -> Iterator[ReportWarning]:
     if run.is_transductive and not _is_said(run, "transductive"):
         yield ReportWarning(
             True,
-            f"{run.model} is transductive: its inputs were scaled with statistics of each tested subject's "
-            "whole "
+            f"{run.model} is transductive: its inputs were scaled with statistics of each tested subject's whole "
             f"recording (normalisation {run.normalisation}), which a live system would not have.",
         )
     if run.split == "time":
         yield ReportWarning(
             False,
-            f"{run.model} was split by time within each subject: the scores are those of subject-specific "
-            "models and "
+            f"{run.model} was split by time within each subject: the scores are those of subject-specific models and "
             "say nothing about people never seen.",
         )
 
@@ -166,8 +164,7 @@ def _of_scores(run: CrossValidation) -> Iterator[ReportWarning]:
     elif scores.ci95[0] <= run.chance_level:
         yield ReportWarning(
             True,
-            f"{run.model} is not shown to be better than guessing: its interval {estimate(scores)} reaches "
-            "down to "
+            f"{run.model} is not shown to be better than guessing: its interval {estimate(scores)} reaches down to "
             f"{score(run.chance_level)} or below.",
         )
     if scores.subjects_below_chance:
@@ -210,10 +207,9 @@ def _of_comparison(validations: Sequence[CrossValidation]) -> Iterator[ReportWar
             }:
                 yield ReportWarning(
                     True,
-                    f"{run.model} ({run.name}) and {other.model} ({other.name}) were not scored on the "
-                    "same windows "
-                    f"({run.n_windows:,} of {run.n_subjects} subjects, {other.n_windows:,} of "
-                    f"{other.n_subjects}): do not compare them.",
+                    f"{run.model} ({run.name}) and {other.model} ({other.name}) were not scored on the same windows "
+                    f"({run.n_windows:,} of {run.n_subjects} subjects, {other.n_windows:,} of {other.n_subjects}): do "
+                    "not compare them.",
                 )
 
 
@@ -270,7 +266,6 @@ def _of_numbers(validations: Sequence[NumberValidation]) -> Iterator[ReportWarni
             if probe.is_probe and same and (probe.mae.mean or 0.0) <= (run.mae.mean or 0.0):
                 yield ReportWarning(
                     True,
-                    f"The probe {probe.model} errs by {estimate(probe.mae)} in {run.task} where "
-                    f"{run.model} errs by {estimate(run.mae)}: the model is no better than what knows "
-                    "nothing of the body.",
+                    f"The probe {probe.model} errs by {estimate(probe.mae)} in {run.task} where {run.model} errs by "
+                    f"{estimate(run.mae)}: the model is no better than what knows nothing of the body.",
                 )
