@@ -29,24 +29,14 @@ if TYPE_CHECKING:
 
 wait_passively()  # before anything loads torch
 
+_FUNCTIONS = (
+    "compare", "cross_validate", "explain", "features", "load_model", "load_recording", "load_study", "open_store",
+    "predict", "prepare_recording", "prepare_study", "reconstruct", "sample_study", "train", "write_report",
+)  # fmt: skip
 _DOOR = {
     "EvaluationRequest": "biopercept.evaluation.plan",
     "Recording": "biopercept.recording",
-    "compare": "biopercept.notebook",
-    "cross_validate": "biopercept.notebook",
-    "explain": "biopercept.notebook",
-    "features": "biopercept.notebook",
-    "load_model": "biopercept.notebook",
-    "load_recording": "biopercept.notebook",
-    "load_study": "biopercept.notebook",
-    "open_store": "biopercept.notebook",
-    "predict": "biopercept.notebook",
-    "prepare_recording": "biopercept.notebook",
-    "prepare_study": "biopercept.notebook",
-    "reconstruct": "biopercept.notebook",
-    "sample_study": "biopercept.notebook",
-    "train": "biopercept.notebook",
-    "write_report": "biopercept.notebook",
+    **dict.fromkeys(_FUNCTIONS, "biopercept.notebook"),
 }
 """What a notebook imports from here, and the room it lives in; loaded when asked for, so importing costs nothing."""
 

@@ -23,6 +23,11 @@ class Requirement:
     installed: str | None
     is_met: bool
 
+    def __str__(self) -> str:
+        mark = "ok     " if self.is_met else "MISSING" if self.installed is None else "OTHER  "
+        wanted = f" (wanted {self.wanted})" if self.wanted and not self.is_met else ""
+        return f"{mark} {self.name} {self.installed or 'missing'}{wanted}"
+
 
 @dataclass(frozen=True)
 class Installation:
@@ -72,7 +77,7 @@ class Installation:
         text.append(f"idle threads wait: {self.waiting_threads}")
         for group, rows in self.groups.items():
             text += ["", "core packages" if group == CORE else f"extra [{group}]"]
-            text += [f"  {_mark(row)} {row.name} {row.installed or 'missing'}{_wanted(row)}" for row in rows]
+            text += [f"  {row}" for row in rows]
             if line := self.install_line(group):
                 text.append(f"  to install: {line}")
         return text
@@ -127,11 +132,3 @@ def _devices() -> tuple[str, tuple[str, ...]]:
         return "cpu", (f"cpu with {torch.get_num_threads()} threads",)
     rows = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     return "cuda", tuple(f"cuda:{i} {row.name}, {row.total_memory / 2**30:.0f} GiB" for i, row in enumerate(rows))
-
-
-def _mark(row: Requirement) -> str:
-    return "ok     " if row.is_met else "MISSING" if row.installed is None else "OTHER  "
-
-
-def _wanted(row: Requirement) -> str:
-    return f" (wanted {row.wanted})" if row.wanted and not row.is_met else ""

@@ -10,7 +10,7 @@ import numpy as np
 
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.preprocessing.settings import CleaningSettings
-from biopercept.preprocessing.windows import Windows, WindowSettings, cut_windows
+from biopercept.preprocessing.windows import WindowSettings, cut_windows
 from biopercept.recording import Recording, Signal
 from biopercept.store.prepared import FloatSamples, Mask, PreparedRecording, StoredSignal, StoredWindows
 
@@ -73,10 +73,13 @@ def prepare_recording(recording: Recording, settings: PrepareSettings | None = N
         samples=samples,
         masks=masks,
         quality={name: np.asarray(values, dtype=np.float32) for name, values in clean.quality.items()},
-        windows=_measured(
-            windows,
-            compute_features(clean, windows.onset, length),
-            window_quality(clean, windows.onset, length),
+        windows=StoredWindows(
+            onset=windows.onset,
+            label=windows.label,
+            stage=windows.stage.astype(np.int32),
+            is_labelled=windows.is_labelled,
+            features=compute_features(clean, windows.onset, length),
+            quality=window_quality(clean, windows.onset, length),
         ),
         left_out=dict(windows.left_out),
         notes=tuple(clean.recording.notes),
@@ -109,15 +112,4 @@ def _described(signal: Signal, originals: Sequence[Signal]) -> StoredSignal:
         channels=signal.channels,
         n_samples=signal.n_samples,
         derived_from=signal.derived_from,
-    )
-
-
-def _measured(windows: Windows, features: FloatSamples, quality: FloatSamples) -> StoredWindows:
-    return StoredWindows(
-        onset=windows.onset,
-        label=windows.label,
-        stage=windows.stage.astype(np.int32),
-        is_labelled=windows.is_labelled,
-        features=features,
-        quality=quality,
     )

@@ -172,8 +172,9 @@ class Reusable:
         try:
             with opened_recording(path, key) as group:
                 wanted = (source_hash, self._settings_hash)
+                ids = [str(read_attribute(group, name)) for name in ("subject", "session", "recording")]
                 hashes = (read_attribute(group, "source_hash"), read_attribute(group, "settings_hash"))
-                is_the_one = hashes == wanted and recording_key(*_ids(group)) == key
+                is_the_one = hashes == wanted and recording_key(*ids) == key
                 if is_the_one and not is_intact(group):
                     self.is_damaged = True
                     return False
@@ -230,11 +231,6 @@ def refuse_other_settings(store: Path, study: str, settings: Mapping[str, Mappin
             f"{store.name} is there already, prepared with {', '.join(differing)}; choose another output or add "
             "--overwrite"
         )
-
-
-def _ids(group: object) -> tuple[str, str, str]:
-    subject, session, recording = (str(read_attribute(group, name)) for name in ("subject", "session", "recording"))
-    return subject, session, recording
 
 
 def refuse_other_file(store: Path) -> None:

@@ -35,24 +35,22 @@ _MOST_PAIRS = 60
 
 def contender_table(comparison: Comparison) -> Table:
     """Return a row per model: mean score with its interval, spread, average rank."""
-    rows = tuple(_contender_row(contender) for contender in comparison.contenders)
+    rows = tuple(
+        (
+            model.label,
+            with_interval(model.mean, model.ci95),
+            score(model.sd),
+            f"{model.average_rank:.2f}",
+            f"{model.normalisation} (TRANSDUCTIVE)" if model.is_transductive else model.normalisation,
+        )
+        for model in comparison.contenders
+    )
     title = (
         f"Models by {comparison.metric_words}, mean over {count(comparison.n_subjects, 'subject')} "
         f"({SPLITS.get(comparison.split, comparison.split)})"
     )
     columns = ("Model", "Mean [95 % CI]", "SD", "Average rank", "Normalisation")
     return Table(title, columns, rows, (False, True, True, True, False))
-
-
-def _contender_row(model: Contender) -> tuple[str, ...]:
-    scaling = f"{model.normalisation} (TRANSDUCTIVE)" if model.is_transductive else model.normalisation
-    return (
-        model.label,
-        with_interval(model.mean, model.ci95),
-        score(model.sd),
-        f"{model.average_rank:.2f}",
-        scaling,
-    )
 
 
 def pair_table(comparison: Comparison) -> Table:

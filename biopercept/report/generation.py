@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from biopercept.report.text import interval_text, markdown
+from biopercept.report.text import interval_text, markdown, table
 from biopercept.results.generation import BETTER, FILLERS, LEVEL, WORSE, Generation, SignalError, SignalScore
 from biopercept.results.reading import CountedEstimate
 
@@ -51,7 +51,7 @@ def _table(signals: Sequence[SignalScore], squared: str, absolute: str, *, is_no
     ours = ("Correlation", "Verdict (RMSE)") if is_normalised else ("Unit",)
     heads = ("Hidden", "Signal", "Subjects", "Windows", "RMSE", "Strongest baseline", "Difference", "Better for")
     heads = (*heads, "MAE", "Strongest baseline", "Difference", *ours)
-    lines = [heads, ["---"] * len(heads)]
+    lines = []
     for row in signals:
         last = (_estimate(row.correlation), row.verdict) if is_normalised else (row.unit,)
         lines.append(
@@ -66,7 +66,7 @@ def _table(signals: Sequence[SignalScore], squared: str, absolute: str, *, is_no
                 *last,
             ]
         )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return table(heads, lines).strip("\n")
 
 
 def _compared(error: SignalError) -> tuple[str, str, str]:

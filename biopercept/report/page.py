@@ -297,9 +297,13 @@ def score_sections(validations: Sequence[CrossValidation], anchor: str, suffix: 
             *(run for run in by_study if run),
         ),
     )
-    by_class = class_table(main)
+    claim = (
+        f"{main.model} on task {main.task} ({', '.join(main.classes)}), {count(main.n_windows, 'window')} of "
+        f"{count(main.n_subjects, 'subject')}, normalisation {main.normalisation}"
+        f"{', TRANSDUCTIVE' if main.is_transductive else ''}. Intervals are 95 % bootstrap intervals over subjects."
+    )
     return [
-        Section(f"key{anchor}", f"Key numbers{suffix}", lead=(_claim(main),), numbers=_key_numbers(main, validations)),
+        Section(f"key{anchor}", f"Key numbers{suffix}", lead=(claim,), numbers=_key_numbers(main, validations)),
         compared,
         Section(f"data{anchor}", f"Data{suffix}", figures=data_figures(main), tables=_left_out_tables(main)),
         Section(
@@ -307,7 +311,7 @@ def score_sections(validations: Sequence[CrossValidation], anchor: str, suffix: 
             f"{main.model} in detail{suffix}",
             lead=trust_sentences(main),
             figures=score_figures(main),
-            tables=tuple(table for table in (subject_table(main), by_class, sensor_table(main)) if table),
+            tables=tuple(table for table in (subject_table(main), class_table(main), sensor_table(main)) if table),
         ),
         Section(
             f"timelines{anchor}",
@@ -324,21 +328,8 @@ def method_sections(validations: Sequence[CrossValidation], anchor: str, suffix:
     folded = (("Effective settings of " + main.name, main.config_text),) if main.config_text else ()
     return [
         Section(f"methods{anchor}", f"Methods{suffix}", lead=(" ".join(methods_text(main)),)),
-        Section(
-            f"provenance{anchor}",
-            f"Provenance{suffix}",
-            tables=tuple(run_table(run) for run in validations[:1]),
-            folded=folded,
-        ),
+        Section(f"provenance{anchor}", f"Provenance{suffix}", tables=(run_table(main),), folded=folded),
     ]
-
-
-def _claim(main: CrossValidation) -> str:
-    return (
-        f"{main.model} on task {main.task} ({', '.join(main.classes)}), {count(main.n_windows, 'window')} of "
-        f"{count(main.n_subjects, 'subject')}, normalisation {main.normalisation}"
-        f"{', TRANSDUCTIVE' if main.is_transductive else ''}. Intervals are 95 % bootstrap intervals over subjects."
-    )
 
 
 def _key_numbers(main: CrossValidation, validations: Sequence[CrossValidation]) -> tuple[KeyNumber, ...]:
@@ -387,18 +378,14 @@ def _left_out_tables(main: CrossValidation) -> tuple[Table, ...]:
 
 def data_figures(run: CrossValidation) -> tuple[Drawing, ...]:
     """Return the figures of what was scored: labels over time, and quality where it is known."""
-    drawn = (
-        overview_figure(run.predictions) if len(run.predictions) else None,
-        quality_figure(run.predictions),
-    )
+    drawn = (overview_figure(run.predictions) if len(run.predictions) else None, quality_figure(run.predictions))
     return tuple(figure for figure in drawn if figure)
 
 
 def score_figures(run: CrossValidation) -> tuple[Drawing, ...]:
     """Return the figures of scores: subjects, confusion matrix, reliability, risk against coverage, fewer sensors."""
     painters = (subjects_figure, confusion_figure, reliability_figure, risk_figure, sensor_figure)
-    drawn = [paint(run) for paint in painters]
-    return tuple(figure for figure in drawn if figure)
+    return tuple(figure for paint in painters if (figure := paint(run)))
 
 
 def subject_timelines(run: CrossValidation) -> tuple[Drawing, ...]:
@@ -440,18 +427,11 @@ def prediction_timelines(folder: PredictionFolder) -> tuple[Drawing, ...]:
     )
 
 
-def figures_of(run: CrossValidation) -> tuple[Drawing, ...]:
-    """Return every figure of one cross-validation."""
-    return (*score_figures(run), *data_figures(run), *subject_timelines(run))
-
-
 def write_figures(folder: Path) -> tuple[Path, ...]:
     """Draw the figures of a finished cross-validation into ``folder/figures`` (SVG) and return their paths.
 
-    Of several tasks those of each, in the task's own folder.
-
-    Raises StudyError where the folder is not a finished cross-validation. Raises OutputError where a figure cannot be
-    written; those written before stay whole.
+    Of several tasks those of each, in the task's own folder. Raises StudyError where the folder is not a finished
+    cross-validation. Raises OutputError where a figure cannot be written; those written before stay whole.
     """
     if not (folder / SCORES_FILE).is_file():
         below = sorted(path.parent for path in folder.glob(f"*/{SCORES_FILE}"))
@@ -459,7 +439,11 @@ def write_figures(folder: Path) -> tuple[Path, ...]:
             return tuple(path for place in below for path in write_figures(place))
     paths = []
     run = load_validation(folder)
-    for figure in (number_figure(run),) if isinstance(run, NumberValidation) else figures_of(run):
+    if isinstance(run, NumberValidation):
+        figures: tuple[Drawing, ...] = (number_figure(run),)
+    else:
+        figures = (*score_figures(run), *data_figures(run), *subject_timelines(run))
+    for figure in figures:
         path = folder / "figures" / f"{figure.name}.svg"
         write_bytes(path, figure.svg)
         paths.append(path)

@@ -19,7 +19,7 @@ def tuning_page(tuning: Tuning) -> str:
         _nested(tuning.nested),
         "## Candidates\n",
         _candidates(tuning),
-        _failed(tuning),
+        "\n".join(f"- {_cell(one.name)} could not be fitted: {_cell(one.reason)}" for one in tuning.failed),
         "## What each outer fold chose\n",
         _folds(tuning),
         _warnings(tuning),
@@ -51,15 +51,9 @@ def _nested(nested: NestedScore) -> str:
 
 def _candidates(tuning: Tuning) -> str:
     heads = (
-        "candidate",
-        "changes",
-        "inner balanced accuracy",
-        "inner AUROC",
-        "against the best",
-        "seconds",
-        "parameters",
+        "candidate", "changes", "inner balanced accuracy", "inner AUROC", "against the best", "seconds", "parameters",
         "times chosen",
-    )
+    )  # fmt: skip
     rows = [
         (
             _cell(candidate.name),
@@ -74,12 +68,6 @@ def _candidates(tuning: Tuning) -> str:
         for number, candidate in enumerate(tuning.candidates)
     ]
     return table(heads, rows)
-
-
-def _failed(tuning: Tuning) -> str:
-    return "\n".join(
-        f"- {_cell(candidate.name)} could not be fitted: {_cell(candidate.reason)}" for candidate in tuning.failed
-    )
 
 
 def _folds(tuning: Tuning) -> str:

@@ -258,16 +258,6 @@ class StoredRecording:
         return str(read_attribute(self._group, "content_hash"))
 
     @cached_property
-    def source_hash(self) -> str:
-        """SHA-256 of the files, labels and unit overrides it was prepared from."""
-        return str(read_attribute(self._group, "source_hash"))
-
-    @cached_property
-    def settings_hash(self) -> str:
-        """SHA-256 of the settings and the version of the cleaning it was prepared with."""
-        return str(read_attribute(self._group, "settings_hash"))
-
-    @cached_property
     def notes(self) -> tuple[str, ...]:
         """What a careful reader must know about the recording."""
         return tuple(str(note) for note in self._json("notes"))
