@@ -23,7 +23,7 @@ from biopercept.report.text import (
     shortened,
     with_interval,
 )
-from biopercept.results.comparison import Comparison, Contender, Pair
+from biopercept.results.comparison import Comparison, Contender
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,78 +35,58 @@ _MOST_PAIRS = 60
 
 def contender_table(comparison: Comparison) -> Table:
     """Return a row per model: mean score with its interval, spread, average rank."""
-    rows = tuple(
-        (
-            model.label,
-            with_interval(model.mean, model.ci95),
-            score(model.sd),
-            f"{model.average_rank:.2f}",
-            f"{model.normalisation} (TRANSDUCTIVE)" if model.is_transductive else model.normalisation,
-        )
+    rows = [
+        {
+            "Model": model.label,
+            "Mean [95 % CI]": with_interval(model.mean, model.ci95),
+            "SD": score(model.sd),
+            "Average rank": f"{model.average_rank:.2f}",
+            "Normalisation": f"{model.normalisation} (TRANSDUCTIVE)" if model.is_transductive else model.normalisation,
+        }
         for model in comparison.contenders
-    )
+    ]
     title = (
         f"Models by {comparison.metric_words}, mean over {count(comparison.n_subjects, 'subject')} "
         f"({SPLITS.get(comparison.split, comparison.split)})"
     )
-    columns = ("Model", "Mean [95 % CI]", "SD", "Average rank", "Normalisation")
-    return Table(title, columns, rows, (False, True, True, True, False))
+    return Table.of(title, rows, ("Model", "Normalisation"))
 
 
 def pair_table(comparison: Comparison) -> Table:
     """Return a row per pair: difference, p-values, subjects, effect sizes, smallest detectable difference."""
     has_folds = any(pair.split_p is not None for pair in comparison.pairs)
-    columns = (
-        "First minus second",
-        "Mean difference [95 % CI]",
-        "Wilcoxon p",
-        "p, Holm",
-        "Better / equal / worse",
-        "Rank-biserial [95 % CI]",
-        "Cohen's dz [95 % CI]",
-        "Smallest detectable",
-        "Smallest detectable, adjusted",
-        *(("Corrected t over folds, p Holm",) if has_folds else ()),
-        "Significant",
-    )
-    rows = tuple(_pair_row(pair, has_folds=has_folds) for pair in comparison.pairs)
+    rows = [
+        {
+            "First minus second": f"{pair.first} - {pair.second}",
+            "Mean difference [95 % CI]": interval_text(pair.mean_difference, pair.ci95, "{:+.3f}"),
+            "Wilcoxon p": p_value(pair.p) + (" (normal)" if pair.p_method == "normal" else ""),
+            "p, Holm": p_value(pair.p_holm),
+            "Better / equal / worse": f"{pair.wins} / {pair.ties} / {pair.losses}",
+            "Rank-biserial [95 % CI]": with_interval(pair.rank_biserial, pair.rank_biserial_ci95, 2),
+            "Cohen's dz [95 % CI]": with_interval(pair.dz, pair.dz_ci95, 2),
+            "Smallest detectable": score(pair.smallest_detectable),
+            "Smallest detectable, adjusted": score(pair.smallest_detectable_adjusted),
+            **({"Corrected t over folds, p Holm": p_value(pair.split_p_holm)} if has_folds else {}),
+            "Significant": "yes" if pair.is_established else "no",
+        }
+        for pair in comparison.pairs
+    ]
     title = (
         f"Differences in {comparison.metric_words} within {count(comparison.n_subjects, 'subject')}"
         f"{'' if comparison.higher_is_better else ' (less is better)'}"
     )
-    return Table(title, columns, rows, (False, *(True,) * (len(columns) - 2), False))
+    return Table.of(title, rows, ("First minus second", "Significant"))
 
 
 def brief_pair_table(comparison: Comparison) -> Table:
     """Return a row per pair with what decides: for a narrow terminal."""
-    rows = tuple(
-        (
-            f"{pair.first} - {pair.second}",
-            interval_text(pair.mean_difference, pair.ci95, "{:+.3f}"),
-            p_value(pair.p_holm),
-            score(pair.smallest_detectable),
-            "yes" if pair.is_established else "no",
-        )
-        for pair in comparison.pairs
-    )
-    columns = ("First minus second", "Mean difference [95 % CI]", "p, Holm", "Detectable", "Significant")
-    return Table(pair_table(comparison).title, columns, rows, (False, True, True, True, False))
-
-
-def _pair_row(pair: Pair, *, has_folds: bool) -> tuple[str, ...]:
-    return (
-        f"{pair.first} - {pair.second}",
-        interval_text(pair.mean_difference, pair.ci95, "{:+.3f}"),
-        p_value(pair.p) + (" (normal)" if pair.p_method == "normal" else ""),
-        p_value(pair.p_holm),
-        f"{pair.wins} / {pair.ties} / {pair.losses}",
-        with_interval(pair.rank_biserial, pair.rank_biserial_ci95, 2),
-        with_interval(pair.dz, pair.dz_ci95, 2),
-        score(pair.smallest_detectable),
-        score(pair.smallest_detectable_adjusted),
-        *((p_value(pair.split_p_holm),) if has_folds else ()),
-        "yes" if pair.is_established else "no",
-    )
+    whole = pair_table(comparison)
+    shorter = {"Smallest detectable": "Detectable"}
+    names = ("First minus second", "Mean difference [95 % CI]", "p, Holm", "Smallest detectable", "Significant")
+    kept = [whole.columns.index(name) for name in names]
+    columns = tuple(shorter.get(name, name) for name in names)
+    rows = tuple(tuple(row[column] for column in kept) for row in whole.rows)
+    return Table(whole.title, columns, rows, tuple(whole.numeric[column] for column in kept))
 
 
 def markdown_page(comparison: Comparison) -> str:

@@ -37,20 +37,19 @@ def learning_sentence(curve: LearningCurve) -> str:
 
 def learning_table(curve: LearningCurve) -> Table:
     """Return a row per share and task: subjects with labels, the score with its 95 % interval."""
-    rows = tuple(
-        (
-            f"{point.share:g}",
-            span(point.subjects_labelled),
-            point.task,
-            _SCORES[point.score],
-            with_interval(point.mean, point.ci95),
-        )
+    rows = [
+        {
+            "Share of labels": f"{point.share:g}",
+            "Labelled subjects per fold": span(point.subjects_labelled),
+            "Task": point.task,
+            "Score": _SCORES[point.score],
+            "Mean [95 % CI]": with_interval(point.mean, point.ci95),
+        }
         for points in curve.questions
         for point in points
-    )
-    columns = ("Share of labels", "Labelled subjects per fold", "Task", "Score", "Mean [95 % CI]")
+    ]
     title = f"Learning curve of {curve.model}: {count(len(rows), 'point')}, intervals over subjects"
-    return Table(title, columns, rows, (True, True, False, False, True))
+    return Table.of(title, rows, ("Task", "Score"))
 
 
 def learning_figures(curve: LearningCurve) -> tuple[Drawing, ...]:
@@ -134,24 +133,23 @@ def personal_tables(curve: PersonalCurve) -> tuple[Table, ...]:
     rows = tuple(_row(point) for point in curve.points)
     tables = [Table(title, columns, rows, (False, False, *(True,) * 10))]
     if curve.contrast:
-        heads = ("Method", "k", "Label minutes", "Subjects", "Gain", "AUROC gain", "More than the first windows")
         title = (
             f"{_stamp(curve)}: windows drawn at random from the whole recording, scored ones included; the last column "
             "is what that adds"
         )
-        drawn = tuple(
-            (
-                point.method,
-                str(point.k),
-                f"{point.label_minutes:.1f}",
-                f"{point.n_subjects:,}",
-                signed_interval(point.gain.balanced_accuracy),
-                signed_interval(point.gain.auroc),
-                signed_interval(point.over_chronological.balanced_accuracy),
-            )
+        drawn = [
+            {
+                "Method": point.method,
+                "k": str(point.k),
+                "Label minutes": f"{point.label_minutes:.1f}",
+                "Subjects": f"{point.n_subjects:,}",
+                "Gain": signed_interval(point.gain.balanced_accuracy),
+                "AUROC gain": signed_interval(point.gain.auroc),
+                "More than the first windows": signed_interval(point.over_chronological.balanced_accuracy),
+            }
             for point in curve.contrast
-        )
-        tables.append(Table(title, heads, drawn, (False, *(True,) * 6)))
+        ]
+        tables.append(Table.of(title, drawn, ("Method",)))
     return tuple(tables)
 
 

@@ -54,58 +54,36 @@ def score_table(validations: Sequence[CrossValidation]) -> Table:
     levels = tuple(dict.fromkeys(name for run in validations for name in run.chance))
     has_mcc = any(run.mcc.mean is not None for run in validations)
     has_few_labels = any(run.labels is not None and run.labels.share < 1 for run in validations)
-    columns = (
-        "Model",
-        "Balanced accuracy",
-        "Macro-F1",
-        "AUROC per subject",
-        "AUROC pooled",
-        *(("MCC",) if has_mcc else ()),
-        "Median subject",
-        "Worst subject",
-        "Subjects below chance",
-        "Chance: guessing",
-        *(CHANCE.get(name, f"Chance: {name}") for name in levels),
-        "Brier score",
-        "Calibration error",
-        "Normalisation",
-        "Split",
-        *(("Labels of training subjects",) if has_few_labels else ()),
-        "Subjects",
-        "Windows",
-    )
-    rows = tuple(
-        _score_row(run, _label(run, validations), levels, has_few_labels, has_mcc=has_mcc) for run in validations
-    )
+    rows = [
+        {
+            "Model": _label(run, validations),
+            "Balanced accuracy": estimate(run.balanced_accuracy),
+            "Macro-F1": estimate(run.macro_f1),
+            "AUROC per subject": estimate(run.auroc),
+            "AUROC pooled": score(run.auroc.pooled),
+            **({"MCC": estimate(run.mcc)} if has_mcc else {}),
+            "Median subject": score(run.balanced_accuracy.median),
+            "Worst subject": score(run.balanced_accuracy.worst),
+            "Subjects below chance": _below_chance(run),
+            "Chance: guessing": score(run.chance_level),
+            **{CHANCE.get(name, f"Chance: {name}"): score(run.chance.get(name)) for name in levels},
+            "Brier score": score(run.brier),
+            "Calibration error": score(run.ece),
+            "Normalisation": normalisation(run),
+            "Split": SPLITS.get(run.split, run.split),
+            **({"Labels of training subjects": labels_used(run)} if has_few_labels else {}),
+            "Subjects": f"{run.n_subjects:,}",
+            "Windows": f"{run.n_windows:,}",
+        }
+        for run in validations
+    ]
     title = "Scores: mean over subjects [95 % bootstrap interval over subjects]"
-    words = (False,) * (2 + has_few_labels)
-    return Table(title, columns, rows, (False,) + (True,) * (10 + has_mcc + len(levels)) + (*words, True, True))
+    return Table.of(title, rows, ("Model", "Normalisation", "Split", "Labels of training subjects"))
 
 
-def _score_row(
-    run: CrossValidation, label: str, levels: Sequence[str], has_few_labels: bool, *, has_mcc: bool
-) -> tuple[str, ...]:
-    below = run.balanced_accuracy.subjects_below_chance
-    return (
-        label,
-        estimate(run.balanced_accuracy),
-        estimate(run.macro_f1),
-        estimate(run.auroc),
-        score(run.auroc.pooled),
-        *((estimate(run.mcc),) if has_mcc else ()),
-        score(run.balanced_accuracy.median),
-        score(run.balanced_accuracy.worst),
-        NOT_DEFINED if below is None else f"{below} of {run.n_subjects}",
-        score(run.chance_level),
-        *(score(run.chance.get(name)) for name in levels),
-        score(run.brier),
-        score(run.ece),
-        normalisation(run),
-        SPLITS.get(run.split, run.split),
-        *((labels_used(run),) if has_few_labels else ()),
-        f"{run.n_subjects:,}",
-        f"{run.n_windows:,}",
-    )
+def _below_chance(run: CrossValidation) -> str:
+    n = run.balanced_accuracy.subjects_below_chance
+    return NOT_DEFINED if n is None else f"{n} of {run.n_subjects}"
 
 
 def _label(run: CrossValidation, among: Sequence[CrossValidation]) -> str:
@@ -142,21 +120,19 @@ def subject_table(run: CrossValidation) -> Table:
         run.subjects,
         key=lambda row: (row.balanced_accuracy is None, row.balanced_accuracy or 0.0, row.participant),
     )
-    rows = tuple(
-        (
-            row.participant,
-            score(row.balanced_accuracy),
-            score(row.macro_f1),
-            score(row.auroc),
-            score(row.brier),
-            f"{row.n_windows:,}",
-            row.fold,
-        )
+    rows = [
+        {
+            "Subject": row.participant,
+            "Balanced accuracy": score(row.balanced_accuracy),
+            "Macro-F1": score(row.macro_f1),
+            "AUROC": score(row.auroc),
+            "Brier score": score(row.brier),
+            "Windows": f"{row.n_windows:,}",
+            "Fold": row.fold,
+        }
         for row in order
-    )
-    columns = ("Subject", "Balanced accuracy", "Macro-F1", "AUROC", "Brier score", "Windows", "Fold")
-    title = f"Scores of {count(len(rows), 'held-out subject')}, lowest first"
-    return Table(title, columns, rows, (False, True, True, True, True, True, True))
+    ]
+    return Table.of(f"Scores of {count(len(rows), 'held-out subject')}, lowest first", rows, ("Subject",))
 
 
 def class_table(run: CrossValidation) -> Table | None:
@@ -200,21 +176,20 @@ def sensor_table(run: CrossValidation) -> Table | None:
     """Return the scores with every set of sensors; None where it was not asked."""
     if not run.sensor_subsets:
         return None
-    rows = tuple(
-        (
-            row.sensors,
-            f"{row.balanced_accuracy.n_subjects or 0:,}",
-            f"{row.n_windows:,}",
-            estimate(row.balanced_accuracy),
-            estimate(row.auroc),
-            "" if row.sensors == "all" else estimate(row.difference),
-        )
+    rows = [
+        {
+            "Sensors": row.sensors,
+            "Subjects": f"{row.balanced_accuracy.n_subjects or 0:,}",
+            "Windows": f"{row.n_windows:,}",
+            "Balanced accuracy": estimate(row.balanced_accuracy),
+            "AUROC": estimate(row.auroc),
+            "Against all, paired": "" if row.sensors == "all" else estimate(row.difference),
+        }
         for row in run.sensor_subsets
-    )
-    columns = ("Sensors", "Subjects", "Windows", "Balanced accuracy", "AUROC", "Against all, paired")
+    ]
     sets = count(len(rows), "set")
     title = f"{run.model} with fewer sensors when tested, trained once with all: {sets} of sensors"
-    return Table(title, columns, rows, (False, True, True, True, True, True), fold_above=20)
+    return Table.of(title, rows, ("Sensors",), fold_above=20)
 
 
 def study_table(model: str, split: str, studies: Mapping[str, StudyScore]) -> Table | None:
@@ -259,32 +234,27 @@ def trust_sentences(run: CrossValidation) -> tuple[str, ...]:
 
 def number_table(validations: Sequence[NumberValidation]) -> Table:
     """Return a row per cross-validation of a regression: error and agreement with their 95 % intervals."""
-    columns = (
-        "Model", "Task", "Mean absolute error", "Error, pooled", "CCC per subject", "CCC pooled", "R2 per subject",
-        "R2 pooled", "Worst subject (error)", "Answering the mean (error)", "Normalisation", "Split", "Subjects",
-        "Windows",
-    )  # fmt: skip
-    rows = tuple(
-        (
-            f"{run.model} (probe)" if run.is_probe else run.model,
-            f"{run.task}, in units of {run.column}",
-            estimate(run.mae),
-            pooled(run.mae),
-            estimate(run.ccc),
-            pooled(run.ccc),
-            estimate(run.r2),
-            pooled(run.r2),
-            score(run.mae.worst),
-            score(run.chance.training_mean_mae),
-            normalisation(run),
-            SPLITS.get(run.split, run.split),
-            f"{run.n_subjects:,}",
-            f"{run.n_windows:,}",
-        )
+    rows = [
+        {
+            "Model": f"{run.model} (probe)" if run.is_probe else run.model,
+            "Task": f"{run.task}, in units of {run.column}",
+            "Mean absolute error": estimate(run.mae),
+            "Error, pooled": pooled(run.mae),
+            "CCC per subject": estimate(run.ccc),
+            "CCC pooled": pooled(run.ccc),
+            "R2 per subject": estimate(run.r2),
+            "R2 pooled": pooled(run.r2),
+            "Worst subject (error)": score(run.mae.worst),
+            "Answering the mean (error)": score(run.chance.training_mean_mae),
+            "Normalisation": normalisation(run),
+            "Split": SPLITS.get(run.split, run.split),
+            "Subjects": f"{run.n_subjects:,}",
+            "Windows": f"{run.n_windows:,}",
+        }
         for run in validations
-    )
+    ]
     title = "Predicted numbers: mean over subjects [95 % bootstrap interval over subjects]; pooled over all windows"
-    return Table(title, columns, rows, (False, False) + (True,) * 8 + (False, False, True, True))
+    return Table.of(title, rows, ("Model", "Task", "Normalisation", "Split"))
 
 
 def pooled(score: NumberScore) -> str:

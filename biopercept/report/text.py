@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,6 +167,12 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     numeric: tuple[bool, ...]
     fold_above: int = 60
+
+    @staticmethod
+    def of(title: str, rows: Sequence[Mapping[str, str]], words: Collection[str], fold_above: int = 60) -> Table:
+        """Return a table from the cells of each row by heading; headings not among ``words`` are over numbers."""
+        columns, cells = tuple(rows[0]), tuple(tuple(row.values()) for row in rows)
+        return Table(title, columns, cells, tuple(name not in words for name in columns), fold_above)
 
 
 def file_table(table: ResultTable, title: str) -> Table:
