@@ -36,8 +36,7 @@ from biopercept.audit.design import (
 from biopercept.audit.identity import logits_of, probe_identity, subject_tells_label
 from biopercept.audit.model_outputs import FOLDER, ModelOutputs, fit_model, probe_folds, read_outputs
 from biopercept.audit.time import probe_clock_agreement, probe_time
-from biopercept.baselines.features import fit_logistic
-from biopercept.baselines.probes import fit_clock
+from biopercept.baselines.features import fit_clock, fit_logistic
 from biopercept.data.normalisation import FloatArray
 from biopercept.data.splits import Fold
 from biopercept.errors import SettingsError

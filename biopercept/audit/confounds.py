@@ -14,15 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.audit.data import AuditData, LabelScore, accuracy, filled_and_scaled
-from biopercept.baselines.features import columns_with_data
-from biopercept.baselines.probes import fit_clock, fit_dummy, fit_quality, fit_trees, quality_by_modality
+from biopercept.baselines.features import fit_clock, fit_probe, fit_quality, quality_by_modality
 from biopercept.data.normalisation import FloatArray
 from biopercept.data.windows import IntArray
 from biopercept.evaluation.metrics import bootstrap_interval
 from biopercept.report.text import count, score, with_interval
 from biopercept.results.audit import LEAK, OK, WARNING, Finding, Skipped
-from biopercept.training.fitting import FittedModel
-from biopercept.training.loop import FitRequest
 
 
 @dataclass(frozen=True)
@@ -191,12 +188,7 @@ def _reached(data: AuditData, confound: _Confound, columns: FloatArray) -> Label
         return None
     if confound.name == "quality-only":
         return data.score(data.predict(fit_quality))
-
-    def fit(request: FitRequest) -> FittedModel:
-        known = columns[:, columns_with_data(columns, request.fitting)]
-        return fit_trees(request, known) if known.shape[1] else fit_dummy(request)
-
-    return data.score(data.predict(fit))
+    return data.score(data.predict(lambda request: fit_probe(request, columns)))
 
 
 def reaches(probe: LabelScore, baseline: LabelScore, data: AuditData) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.audit.data import AuditData, LabelScore, accuracy
-from biopercept.baselines.probes import fit_trees
+from biopercept.baselines.features import fit_trees
 from biopercept.data.normalisation import PER_RECORDING_MODES
 from biopercept.errors import StudyError
 from biopercept.report.text import count, listed, score, shown

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from biopercept.baselines.cnn_late_fusion import CnnLateFusion
-from biopercept.baselines.ecg_transformer import EcgTransformer
+from biopercept.baselines.attention_networks import EcgTransformer, Informer, Perceiver, Transformer
 from biopercept.baselines.features import (
     fit_bagging,
-    fit_boosted_numbers,
     fit_boosting,
+    fit_clock,
+    fit_dummy,
     fit_lda,
     fit_logistic,
+    fit_motion,
+    fit_quality,
     fit_ridge,
 )
-from biopercept.baselines.hourglass import Hourglass
-from biopercept.baselines.informer import Informer
 from biopercept.baselines.late_fusion import fit_by_rule, fit_stacking, majority_vote, probability_mean
-from biopercept.baselines.lstm import LongShortTermMemory
-from biopercept.baselines.perceiver import Perceiver
-from biopercept.baselines.probes import fit_clock, fit_dummy, fit_mean, fit_motion, fit_quality
-from biopercept.baselines.transformer import Transformer
+from biopercept.baselines.sensor_networks import CnnLateFusion, Hourglass, LongShortTermMemory
 from biopercept.data.windows import WindowTable
 from biopercept.errors import SettingsError
 from biopercept.training.fitting import Fitter, NetworkFitter, fit_perceiver_io, fitter_of_one_task
@@ -54,11 +51,11 @@ MODELS: dict[str, Fitter] = {
 REGRESSORS: dict[str, Fitter] = {
     "perceiver-io": fit_perceiver_io,
     "ridge": fit_ridge,
-    "boosting": fit_boosted_numbers,
+    "boosting": fit_boosting,
     "clock-only": fit_clock,
     "motion-only": fit_motion,
     "quality-only": fit_quality,
-    "dummy": fit_mean,
+    "dummy": fit_dummy,
 }
 """Name -> function that fits the model to a number."""
 

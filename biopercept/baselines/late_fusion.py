@@ -24,7 +24,9 @@ from biopercept.baselines.features import (
     FeatureModel,
     columns_with_data,
     logistic_pipeline,
-    training_data,
+    n_coefficients,
+    normalised_features,
+    targets_and_weights,
     visible_values,
 )
 from biopercept.data.batches import feature_groups
@@ -39,7 +41,7 @@ from biopercept.training.objective import cell_weights
 N_INNER_FOLDS = 5
 """Folds of training subjects behind the second level of stacking."""
 
-Rule = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+Rule = Callable[[FloatArray], FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,140 +56,113 @@ class Members:
         Columns of each group.
     estimators : tuple of fitted scikit-learn pipelines, or None
         None where the group has no data, or data of one class only.
-    shares : float64 array, shape (n_classes,)
-        Class shares of the training windows: the answer where every member abstains.
+    fractions : float64 array, shape (n_classes,)
+        Of the classes among the training windows: the prediction where every member abstains.
     """
 
     values: FloatArray
     columns: tuple[IntArray, ...]
     estimators: tuple[Any, ...]
-    shares: NDArray[np.float64]
+    fractions: NDArray[np.float64]
 
     @property
     def n_parameters(self) -> int:
         """Return the number of fitted numbers of all members."""
-        lines = [e[-1] for e in self.estimators if e is not None]
-        return sum(int(line.coef_.size + line.intercept_.size) for line in lines)
+        return sum(n_coefficients(estimator[-1]) for estimator in self.estimators if estimator is not None)
 
     def probabilities(self, rows: IntArray, visible: WindowInputs | None = None) -> FloatArray:
         """Return each member's class probabilities, (n_members, len(rows), n_classes); NaN where it abstains."""
         values = self.values[rows]
         if visible is not None:
             values = visible_values(values, visible, slice(None))
-        answers = np.full((len(self.columns), len(rows), len(self.shares)), np.nan)
-        for answer, columns, estimator in zip(answers, self.columns, self.estimators, strict=True):
+        votes = np.full((len(self.columns), len(rows), len(self.fractions)), np.nan)
+        for vote, columns, estimator in zip(votes, self.columns, self.estimators, strict=True):
             of_group = values[:, columns]
             has = np.isfinite(of_group).any(axis=1)
             if estimator is not None and has.any():
-                answer[has] = 0.0
-                answer[np.ix_(has, estimator.classes_)] = estimator.predict_proba(of_group[has])
-        return answers
-
-
-def _where_voted(probabilities: FloatArray, votes: FloatArray, visible: WindowInputs | None) -> FloatArray:
-    """Return probabilities (n, n_classes), with fewer sensors NaN where no member votes (n_members, n, n_classes)."""
-    if visible is None:
-        return probabilities
-    has_vote = np.asarray(np.isfinite(votes).any(axis=(0, 2)))
-    return np.where(has_vote[:, None], probabilities, np.nan)
+                vote[has] = 0.0
+                vote[np.ix_(has, estimator.classes_)] = estimator.predict_proba(of_group[has])
+        return votes
 
 
 @dataclass(frozen=True, eq=False)
-class FittedByRule(FeatureModel):
-    """Members whose probabilities are joined by a fixed rule."""
+class FittedFusion(FeatureModel):
+    """Members whose probabilities (n_members, n, n_classes) are joined by a rule, fixed or fitted."""
 
     members: Members
-    rule: Rule
-
-    @property
-    def n_parameters(self) -> int:
-        """Return the number of fitted numbers of all members."""
-        return self.members.n_parameters
+    join: Rule
+    n_parameters: int
 
     def predict(self, rows: IntArray, visible: WindowInputs | None = None) -> FloatArray:
         """Return class probabilities of the windows at ``rows``, (len(rows), n_classes).
 
-        They are the class shares where every member abstains.
+        Where every member abstains and the rule gives nothing they are the class fractions; with fewer sensors NaN.
         """
         votes = self.members.probabilities(rows, visible)
-        joined = self.rule(votes)
-        return _where_voted(np.where(np.isfinite(joined), joined, self.members.shares), votes, visible)
+        joined = self.join(votes)
+        joined = np.where(np.isfinite(joined), joined, self.members.fractions)
+        if visible is None:
+            return joined
+        has_vote = np.asarray(np.isfinite(votes).any(axis=(0, 2)))
+        return np.where(has_vote[:, None], joined, np.nan)
 
 
-@dataclass(frozen=True, eq=False)
-class FittedStack(FeatureModel):
-    """Members whose log probabilities are read by a fitted regression."""
+def majority_vote(probabilities: FloatArray) -> FloatArray:
+    """Return the fractions of votes, with the members' mean probability as one vote more: it decides ties, no majority.
 
-    members: Members
-    second: Any
-
-    @property
-    def n_parameters(self) -> int:
-        """Return the number of fitted numbers of the members and the second level."""
-        return self.members.n_parameters + int(self.second.coef_.size + self.second.intercept_.size)
-
-    def predict(self, rows: IntArray, visible: WindowInputs | None = None) -> FloatArray:
-        """Return class probabilities of the windows at ``rows``, (len(rows), n_classes)."""
-        votes = self.members.probabilities(rows, visible)
-        answers = np.zeros((len(rows), len(self.members.shares)))
-        if len(rows):
-            answers[:, self.second.classes_] = self.second.predict_proba(second_level_table(votes))
-        return _where_voted(answers, votes, visible)
-
-
-def majority_vote(answers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the shares of votes, with the members' mean probability as one vote more: it decides ties, no majority.
-
-    Parameters
-    ----------
-    answers : float64 array, shape (n_members, n_windows, n_classes)
-        NaN where a member abstains.
-
-    Returns
-    -------
-    float64 array, shape (n_windows, n_classes); NaN where all abstain.
+    They are (n_windows, n_classes), NaN where all abstain, from probabilities (n_members, n_windows, n_classes), NaN
+    where a member abstains.
     """
-    given = np.isfinite(answers[..., 0])  # (M, R)
-    best = np.where(given[..., None], answers, 0.0).argmax(axis=2)
-    votes = (np.eye(answers.shape[2])[best] * given[..., None]).sum(axis=0)
-    voices: NDArray[np.float64] = (votes + probability_mean(answers)) / (given.sum(axis=0) + 1)[:, None]
-    return voices
+    given = np.isfinite(probabilities[..., 0])  # (M, R)
+    best = np.where(given[..., None], probabilities, 0.0).argmax(axis=2)
+    votes = (np.eye(probabilities.shape[2])[best] * given[..., None]).sum(axis=0)
+    fractions: FloatArray = (votes + probability_mean(probabilities)) / (given.sum(axis=0) + 1)[:, None]
+    return fractions
 
 
-def probability_mean(answers: NDArray[np.float64]) -> NDArray[np.float64]:
+def probability_mean(probabilities: FloatArray) -> FloatArray:
     """Return the mean probabilities of the members that do not abstain; shapes as in :func:`majority_vote`."""
-    given = np.isfinite(answers)
+    given = np.isfinite(probabilities)
     n_given = given.sum(axis=0)
-    total = np.where(given, answers, 0.0).sum(axis=0)
-    mean: NDArray[np.float64] = np.divide(total, n_given, out=np.full(total.shape, np.nan), where=n_given > 0)
+    total = np.where(given, probabilities, 0.0).sum(axis=0)
+    mean: FloatArray = np.divide(total, n_given, out=np.full(total.shape, np.nan), where=n_given > 0)
     return mean
 
 
 def fit_by_rule(rule: Rule) -> Fitter:
     """Return the function that fits the members and joins them by ``rule``."""
 
-    def fit(request: FitRequest) -> FittedByRule:
-        return FittedByRule(fit_members(request), rule)
+    def fit(request: FitRequest) -> FittedFusion:
+        members = fit_members(request)
+        return FittedFusion(members, rule, members.n_parameters)
 
     return fit
 
 
-def fit_stacking(request: FitRequest) -> FittedStack:
+def fit_stacking(request: FitRequest) -> FittedFusion:
     """Return the members, and a logistic regression on their out-of-fold probabilities for the training subjects."""
     from sklearn.linear_model import LogisticRegression
 
     windows, subjects = request.inputs.windows, request.fitting_subjects
     rows = request.fitting
-    answers = np.full((len(feature_groups(windows.feature_names)), len(rows), windows.only.n_classes), np.nan)
-    for held_out in inner_folds(subjects, request.seed):
-        inner = windows.rows_of([s for s in subjects if s not in held_out])
+    votes = np.full((len(feature_groups(windows.feature_names)), len(rows), windows.only.n_classes), np.nan)
+    for test in inner_folds(subjects, request.seed):
+        inner = windows.rows_of([s for s in subjects if s not in test])
         inner_members = fit_members(replace(request, training=inner, validation=inner[:0]))
-        place = np.flatnonzero(np.isin(windows.subject[rows], held_out))
-        answers[:, place] = inner_members.probabilities(rows[place])
-    weights = cell_weights(windows.subject[rows], windows.only.values[rows]).numpy()
+        index = np.flatnonzero(np.isin(windows.subject[rows], test))
+        votes[:, index] = inner_members.probabilities(rows[index])
+    target, weights = targets_and_weights(request)
     second = LogisticRegression(C=0.1, max_iter=2000, random_state=0)
-    second.fit(second_level_table(answers), windows.only.values[rows], sample_weight=weights / weights.mean())
-    return FittedStack(fit_members(request), second)
+    second.fit(second_level_table(votes), target, sample_weight=weights)
+    members = fit_members(request)
+
+    def join(votes: FloatArray) -> FloatArray:
+        joined = np.zeros(votes.shape[1:])
+        if len(joined):
+            joined[:, second.classes_] = second.predict_proba(second_level_table(votes))
+        return joined
+
+    return FittedFusion(members, join, members.n_parameters + n_coefficients(second))
 
 
 def inner_folds(subjects: tuple[str, ...], seed: int) -> list[list[str]]:
@@ -197,22 +172,22 @@ def inner_folds(subjects: tuple[str, ...], seed: int) -> list[list[str]]:
     return [ranked[i::n_folds] for i in range(n_folds)] if n_folds > 1 else []
 
 
-def second_level_table(answers: NDArray[np.float64]) -> FloatArray:
+def second_level_table(probabilities: FloatArray) -> FloatArray:
     """Return what the second level reads, (n_windows, n_members * n_classes): log probabilities less their mean.
 
     A member that abstains is as one that finds all classes equally probable: 0 everywhere.
     """
-    logs = np.log(np.clip(answers, 1e-3, 1.0))
+    logs = np.log(np.clip(probabilities, 1e-3, 1.0))
     centred = np.nan_to_num(logs - logs.mean(axis=2, keepdims=True), nan=0.0)
-    table: FloatArray = np.moveaxis(centred, 0, 1).reshape(answers.shape[1], -1)
+    table: FloatArray = np.moveaxis(centred, 0, 1).reshape(probabilities.shape[1], -1)
     return table
 
 
 def fit_members(request: FitRequest) -> Members:
     """Return a logistic regression for each feature group, fitted on the windows in which the group has a feature."""
     windows = request.inputs.windows
-    values, target, _ = training_data(request)
-    rows = request.fitting
+    values, rows = normalised_features(request), request.fitting
+    target = windows.only.values[rows]
     columns: list[IntArray] = []
     estimators: list[Any] = []
     for of_sensor in feature_groups(windows.feature_names).values():

@@ -22,18 +22,10 @@ _COST_OF_A_NUMBER = 160
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Return the weighted sums of ``value``, by the fused kernel, without ever holding the weights.
+    """Return the weighted sums (B, H, L, e) of ``value``, by the fused kernel, without ever holding the weights.
 
-    Parameters
-    ----------
-    query : Tensor (B, H, L, d)
-    key : Tensor (B, H, N, d)
-    value : Tensor (B, H, N, e)
-    mask : bool Tensor (B, N), or (B, L, N) where queries may read different tokens; True = read. None for all.
-
-    Returns
-    -------
-    Tensor (B, H, L, e); zero where there is no token to read.
+    Queries are (B, H, L, d), keys (B, H, N, d) and values (B, H, N, e). The mask is (B, N), or (B, L, N) where queries
+    may read different tokens; None: all are read. A query without a token to read gets zero.
     """
     is_held = is_small(query, key)
     if mask is None:
@@ -106,16 +98,11 @@ class AttentionWidths:
 
 
 class MultiHeadAttention(nn.Module):
-    """Multi-head attention with query/key and value widths of their own.
+    """Multi-head attention with query/key and value widths of their own, which are multiples of ``n_heads``.
+
+    ``dropout`` is the chance of a token to be hidden from a query in training (see :func:`hide_keys`).
 
     Raises ValueError where ``n_heads`` does not divide a width.
-
-    Parameters
-    ----------
-    n_heads : int
-        Must divide the widths of queries/keys and values.
-    dropout : float
-        Chance of a token to be hidden from a query in training (see :func:`hide_keys`).
     """
 
     def __init__(self, widths: AttentionWidths, n_heads: int, dropout: float = 0.0) -> None:
@@ -137,28 +124,15 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self, queries: Tensor, inputs: Tensor, mask: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return what ``queries`` read from ``inputs``.
+        """Return what queries (B or 1, L, query_width) read from inputs (B, N, input_width): (B, L, output_width).
 
-        Parameters
-        ----------
-        queries : Tensor (B, L, query_width), or (1, L, query_width) where all samples ask the same
-        inputs : Tensor (B, N, input_width)
-        mask : bool Tensor (B, N), True = real, or None
-        generator : torch.Generator or None
-            Source of the dropout draws in training.
-
-        Returns
-        -------
-        Tensor (B, L, output_width)
+        The mask (B, N) is True = real; the generator gives the dropout draws in training.
         """
         query, key, value = self._heads_of(queries, inputs)
         return self._output(attend(query, key, value, self._read_mask(queries, inputs, mask, generator), self.scale))
 
     def read_with_weights(self, queries: Tensor, inputs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the output and the weights behind it, the plain way, without dropout.
-
-        Shapes as in :meth:`forward`; the weights are (B, H, L, N).
-        """
+        """Return the output and the weights (B, H, L, N) behind it, the plain way, without dropout."""
         query, key, value = self._heads_of(queries, inputs)
         summed, weights = attend_plainly(query, key, value, mask, self.scale)
         return self._output(summed), weights
@@ -166,21 +140,11 @@ class MultiHeadAttention(nn.Module):
     def read_folded(
         self, queries: Tensor, inputs: Tensor, mask: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return the same as :meth:`forward` for queries that all samples share, without keys or values.
+        """Return :meth:`forward`'s output for queries (1, L, query_width) that samples share, without keys or values.
 
-        The key projection moves into the queries and the value projection behind the weighted sum,
-        so nothing of size N x width is made. Exact: the key bias adds one number to every score of a
-        row, which softmax ignores; weights sum to one, so the value bias is added once, or to an empty sample never.
-
-        Parameters
-        ----------
-        queries : Tensor (1, L, query_width)
-        inputs, mask, generator
-            As in :meth:`forward`.
-
-        Returns
-        -------
-        Tensor (B, L, output_width)
+        The key projection moves into the queries and the value projection behind the weighted sum, so nothing of size N
+        x width is made. Exact: the key bias adds one number to every score of a row, which softmax ignores; weights sum
+        to one, so the value bias is added once, or to an empty sample never.
         """
         readable = self._read_mask(queries, inputs, mask, generator)
         if readable is not None and readable.ndim == 3:
@@ -195,22 +159,10 @@ class MultiHeadAttention(nn.Module):
         mask: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Return the same as :meth:`read_folded` of ``norm(inputs)``, without a normalised copy of the inputs.
+        """Return what :meth:`read_folded` gives of ``norm(inputs)``, without a normalised copy of the inputs.
 
-        The norm's scale moves into the queries and behind the weighted sum; its offset adds one number to every
-        score of a row, which softmax ignores, and is added once behind the sum.
-
-        Parameters
-        ----------
-        queries : Tensor (1, L, query_width)
-        inputs : Tensor (B, N, input_width)
-            Not normalised.
-        mask, generator
-            As in :meth:`forward`.
-
-        Returns
-        -------
-        Tensor (B, L, output_width)
+        The norm's scale moves into the queries and behind the weighted sum; its offset adds one number to every score
+        of a row, which softmax ignores, and is added once behind the sum.
         """
         readable = self._read_mask(queries, inputs, mask, generator)
         scaled_queries = self._folded(queries) * (norm.weight * self.scale)

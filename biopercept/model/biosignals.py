@@ -75,7 +75,7 @@ class PerceiverSettings:
             refuse_odd_heads(self.width // self.n_heads)
 
     def core(self, tokens: TokenSettings) -> CoreSettings:
-        """Return the shape of the core these settings stand for, for tokens made by the settings ``tokens``."""
+        """Return the shape of the core that these settings stand for."""
         return CoreSettings(
             input_width=self.width,
             query_width=self.width,
@@ -140,8 +140,8 @@ def perceiver_for(
 class BiosignalPerceiver(nn.Module):
     """Read any subset of sensors over a window and give what is queried: tasks, tasks at single times, patches.
 
-    The only time that goes in is seconds within the window: where in a session the window
-    lies has no way to reach the model. Parts exist only where they are asked for.
+    The only time that goes in is seconds within the window: where in a session the window lies has no way to reach the
+    model. Parts exist only where they are asked for.
 
     Raises SettingsError where a setting is out of its range.
 
@@ -180,7 +180,7 @@ class BiosignalPerceiver(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(settings.width, n_outputs) for n_outputs in tasks.values())
         self.patches = nn.ModuleDict()
         if reconstructs:
-            read = {m: length for m, length in vocabulary.patch_samples.items() if token_settings.reads(m)}
+            read = token_settings.lengths_read(vocabulary)
             self.patches.update({m: nn.Linear(settings.width, length) for m, length in read.items()})
         self._shares_queries = not (traces or reconstructs)
         initialise(self)
@@ -202,21 +202,13 @@ class BiosignalPerceiver(nn.Module):
         traces: Mapping[str, Tensor] | None = None,
         patches: Sequence[PatchQueries] = (),
     ) -> Outputs:
-        """Return the output of every task, and of the queries given.
+        """Return the output of every task for B windows, and of the queries given.
+
+        The generator is the source of every dropout draw in training. ``traces`` are times (B, Q), in seconds from the
+        window's start, at which a task is queried, by task; ``patches`` are those to be reconstructed, whether or not
+        they are in the inputs.
 
         Raises CheckpointError where the inputs or the queries hold what the vocabulary does not.
-
-        Parameters
-        ----------
-        inputs : TokenInputs
-            A batch of B windows; any subset of the vocabulary's sensors and feature groups.
-        generator : torch.Generator or None
-            In training mode: source of every dropout draw, on the model's device; None: torch's
-            global one. Plays no part in evaluation mode.
-        traces : mapping of str to float32 Tensor (B, Q), optional
-            Times, in seconds from the window's start, at which a task is queried, by task.
-        patches : sequence of PatchQueries
-            Patches of signals to be reconstructed, whether or not they are in ``inputs``.
         """
         return self.read_out(self.encode(inputs, generator), generator, traces=traces, patches=patches)
 
@@ -288,16 +280,10 @@ def reconstruct_patches(
 ) -> tuple[Tensor, ...]:
     """Return every patch of some signals as the network reconstructs it, (B, C, P, L) each, in normalised units.
 
-    Raises CheckpointError where the network's vocabulary lacks a signal.
+    Of ``wanted`` only where and when its patches lie is read; ``shown`` has a token in each of the B windows. The
+    network is left in evaluation mode.
 
-    Parameters
-    ----------
-    network : BiosignalPerceiver
-        Left in evaluation mode.
-    shown : TokenInputs
-        What it reads of B windows; at least one token in each.
-    wanted : sequence of SensorPatches
-        Where and when patches are wanted; what was measured in them is not read.
+    Raises CheckpointError where the network's vocabulary lacks a signal.
     """
     network.eval()
     with torch.inference_mode():

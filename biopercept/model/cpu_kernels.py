@@ -67,13 +67,9 @@ def whole() -> Iterator[None]:
 
 
 def pays(tokens: Tensor, queries: Tensor) -> bool:
-    """Return whether reading in stretches is possible here and quicker than one call for all tokens.
+    """Return whether reading tokens (B, N, C) in segments is possible here and quicker than one call for all.
 
-    Parameters
-    ----------
-    tokens : Tensor (B, N, C)
-    queries : Tensor
-        Of the same attention; both must be float32 or float64 on a CPU, outside autocast and graph capture.
+    Tokens and queries must be float32 or float64 on a CPU, outside autocast and graph capture.
     """
     if torch.compiler.is_compiling() or _is_whole.get():  # in this order: graph capture cannot ask for the second
         return False
@@ -85,7 +81,9 @@ def pays(tokens: Tensor, queries: Tensor) -> bool:
 
 
 def read_normalised(queries: Tensor, tokens: Tensor, readable: Tensor | None, eps: float) -> Tensor:
-    """Return the attention-weighted sums of the layer-normalised tokens (without the norm's scale and offset).
+    """Return the attention-weighted sums (B, R, C) of layer-normalised tokens (without the norm's scale and offset).
+
+    They are exactly zero for samples without a token to read, and differentiable once, in queries and tokens.
 
     Parameters
     ----------
@@ -94,13 +92,6 @@ def read_normalised(queries: Tensor, tokens: Tensor, readable: Tensor | None, ep
     tokens : Tensor (B, N, C)
         Finite everywhere, also where not readable.
     readable : bool Tensor (B, N), or (B, L, N) with R a multiple of L, or None
-        True = may be read.
-    eps : float
-        Of the layer norm.
-
-    Returns
-    -------
-    Tensor (B, R, C); exactly zero for samples without a token to read. Differentiable once, in queries and tokens.
     """
     summed: Tensor = _ReadNormalised.apply(queries, tokens, readable, eps)  # type: ignore[no-untyped-call]
     return summed
@@ -237,14 +228,7 @@ def is_small(query: Tensor, key: Tensor, *, is_shared: bool = False) -> bool:
 
 
 def attend_held(query: Tensor, key: Tensor, value: Tensor, readable: Tensor | None, scale: float) -> Tensor:
-    """Return the weighted sums of ``value`` (B, H, L, e), the scores held.
-
-    Parameters
-    ----------
-    query, key, value : Tensor (B, H, L, d), (B, H, N, d), (B, H, N, e)
-    readable : bool Tensor that broadcasts to (B, H, L, N), True = read, or None
-        At least one in every row.
-    """
+    """Return the weighted sums (B, H, L, e) of ``value``, scores held; ``readable`` has at least one in every row."""
     scores = (query * scale) @ key.transpose(-1, -2)
     if readable is not None:
         scores = scores + _hidden(readable)
@@ -252,15 +236,9 @@ def attend_held(query: Tensor, key: Tensor, value: Tensor, readable: Tensor | No
 
 
 def attend_shared(queries: Tensor, tokens: Tensor, readable: Tensor | None, scale: float) -> Tensor:
-    """Return the weighted sums (B, R, C) of tokens that all samples ask with the same queries, the scores held.
+    """Return the weighted sums (B, R, C) of tokens (B, N, C) for queries (R, C) that all samples share, scores held.
 
-    Parameters
-    ----------
-    queries : Tensor (R, C)
-    tokens : Tensor (B, N, C)
-        Keys and values at once.
-    readable : bool Tensor (B, N), or (B, R, N), True = read, or None
-        At least one in every row.
+    ``readable`` (B, N) or (B, R, N) has at least one in every row.
     """
     scores = linear(tokens, queries * scale)  # (B, N, R): one product for the whole batch
     if readable is not None:
@@ -282,7 +260,6 @@ def onednn_is_quicker() -> bool:
 
 
 def _processor() -> str:
-    """Return what the system says about its processor, the maker's name in it."""
     listing = Path("/proc/cpuinfo")
     try:
         return listing.read_text(encoding="utf-8", errors="replace")[:400] if listing.exists() else platform.processor()
@@ -309,18 +286,7 @@ def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return what ``torch.nn.functional.linear`` returns, by the quicker library.
-
-    Parameters
-    ----------
-    x : Tensor (..., in)
-    weight : Tensor (out, in)
-    bias : Tensor (out,) or None
-
-    Returns
-    -------
-    Tensor (..., out)
-    """
+    """Return what ``torch.nn.functional.linear`` returns, by the quicker library."""
     if torch.compiler.is_compiling():  # asked first: what is asked of a size would bind the sizes of an exported graph
         return F.linear(x, weight, bias)
     is_worth_it = x.numel() * len(weight) >= _LEAST_PRODUCTS and onednn_is_quicker() and is_plain(x, weight)

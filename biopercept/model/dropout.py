@@ -32,13 +32,7 @@ DEVICE_SOURCES: dict[str, tuple[str, ...]] = {"ibi": ("bvp", "ecg"), "hr": ("bvp
 
 @dataclass(frozen=True)
 class Draw:
-    """One draw that a network asks for.
-
-    Attributes
-    ----------
-    probability : float or None
-        Of the events that are drawn; None: numbers uniform in [0, 1).
-    """
+    """One draw that a network asks for: events of a probability, or (None) numbers uniform in [0, 1)."""
 
     shape: tuple[int, ...]
     probability: float | None
@@ -54,12 +48,8 @@ class ListedDraws(torch.Generator):
     """Stands in for a generator: notes what a network asks for, and gives out what was drawn before.
 
     A network that runs for several sets of weights at once (``torch.func.vmap``) cannot draw from a generator of each
-    set while it runs; its draws are made beforehand and handed in.
-
-    Parameters
-    ----------
-    given : sequence of Tensor, optional
-        Draws, in the order in which they are asked for. None: only note, and give nothing but zeros.
+    set while it runs; its draws are made beforehand and handed in, in the order in which they are asked for. Without
+    them it only notes, and gives nothing but zeros.
     """
 
     def __new__(cls, given: Sequence[Tensor] | None = None) -> ListedDraws:
@@ -88,23 +78,9 @@ def random_uniform(shape: tuple[int, ...], device: torch.device, generator: torc
 def random_hits(
     shape: tuple[int, ...], probability: float, device: torch.device, generator: torch.Generator | None
 ) -> tuple[Tensor, float]:
-    """Return independent random events and their exact probability.
+    """Return independent random events of ``shape`` and their exact probability, ``probability`` in steps of 1/256.
 
-    One random byte decides each event: several times quicker on a CPU than a random float each, at the
-    price of probabilities in steps of 1/256.
-
-    Parameters
-    ----------
-    probability : float
-        Rounded to a multiple of 1/256.
-    generator : torch.Generator or None
-        Source of the draws, on ``device``; None: torch's global one.
-
-    Returns
-    -------
-    hits : bool Tensor of ``shape``
-    probability : float
-        After rounding.
+    One random byte decides each event: several times quicker on a CPU than a random float each.
     """
     if isinstance(generator, ListedDraws):
         return generator.next(Draw(shape, probability), device), round(256 * probability) / 256
@@ -118,19 +94,8 @@ def random_hits(
 def drop(values: Tensor, probability: float, training: bool, generator: torch.Generator | None = None) -> Tensor:
     """Return ``values`` with elements zeroed at random and the rest scaled up, as dropout does.
 
-    Parameters
-    ----------
-    values : Tensor, any shape
-    probability : float
-        Chance of an element to be zeroed, rounded to a multiple of 1/256.
-    training : bool
-        False returns ``values`` itself.
-    generator : torch.Generator or None
-        Where the draws come from; must live on the device of ``values``. None: torch's global one.
-
-    Returns
-    -------
-    Tensor of the same shape.
+    The probability is rounded to a multiple of 1/256. The generator lives on the device of ``values``; None: torch's
+    own.
     """
     if not training or probability == 0.0:
         return values
@@ -141,21 +106,11 @@ def drop(values: Tensor, probability: float, training: bool, generator: torch.Ge
 def hide_keys(
     n_queries: int, tokens: Tensor, mask: Tensor | None, probability: float, generator: torch.Generator | None
 ) -> Tensor:
-    """Return which tokens each query may read when some are hidden from it at random.
+    """Return which tokens (B, N, C) each query may read when some are hidden from it at random, (B, L, N).
 
-    Hiding keys before the softmax is the attention dropout used here: what is left still sums to
-    one, and the fused kernel can be used in training. Heads share the draw. A query from which all
-    real tokens would be hidden keeps them all.
-
-    Parameters
-    ----------
-    tokens : Tensor (B, N, C)
-    mask : bool Tensor (B, N), True = real, or None for all real
-    generator : torch.Generator or None
-
-    Returns
-    -------
-    bool Tensor (B, L, N), True = may be read
+    Hiding keys before the softmax is the attention dropout used here: what is left still sums to one, and the fused
+    kernel can be used in training. Heads share the draw. A query from which all real tokens would be hidden keeps them
+    all.
 
     References
     ----------
@@ -169,24 +124,12 @@ def hide_keys(
 
 
 def sensors_of(modalities: Sequence[tuple[str, str]], groups: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return which sensor each signal and each feature group belongs to.
+    """Return which sensor each signal, given as (modality, source), and each feature group belongs to.
 
-    Parameters
-    ----------
-    modalities : sequence of (modality, source)
-        Of each signal; the source is the measured modality it came from, empty where not said.
-    groups : sequence of str
-        Names of the feature groups.
+    The source is the measured modality that a signal came from, empty where not said. A group without a known source is
+    a sensor of its own. Of several possible sources the first that is present counts: measured, named as a source, or
+    the only possible source of something present.
 
-    Returns
-    -------
-    signal_sensors, group_sensors : tuple of str
-        Names of measured modalities (a group without a known source is a sensor of its own). Of several
-        possible sources the first that is present counts: measured, named as a source, or the
-        only possible source of something present.
-
-    Examples
-    --------
     >>> sensors_of([("bvp", ""), ("heart_rate", ""), ("tonic", "")], ["heart", "motion"])
     (('bvp', 'bvp', 'eda'), ('bvp', 'acc'))
     """
@@ -208,15 +151,9 @@ def _possible(modality: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class TokenLayout:
-    """Where each of N tokens comes from.
+    """Where each of N tokens comes from: its sensor and channel (N,), and seconds in the window (B, N), NaN without.
 
-    Attributes
-    ----------
-    n_sensors, n_channels : int
-        A channel is a channel of a signal, or a feature group.
-    sensor, channel : int64 Tensor (N,)
-    seconds : float Tensor (B, N)
-        Time within the window; NaN for tokens without a time.
+    A channel is a channel of a signal, or a feature group.
     """
 
     n_sensors: int
@@ -242,18 +179,7 @@ def drop_tokens(
     chances: TokenDropout,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return the mask with tokens hidden at random; a sample that had tokens keeps at least one.
-
-    Parameters
-    ----------
-    mask : bool Tensor (B, N), True = real
-    generator : torch.Generator or None
-        Source of all draws, on the mask's device; None: torch's global one.
-
-    Returns
-    -------
-    bool Tensor (B, N); never True where ``mask`` is False.
-    """
+    """Return the mask (B, N) with tokens hidden at random; a sample that had tokens keeps at least one."""
 
     def uniform(*shape: int) -> Tensor:
         return random_uniform((len(mask), *shape), mask.device, generator)

@@ -28,17 +28,8 @@ _RATE_SCALE = 5.0  # octaves of sampling rate that count as one unit
 def fourier_features(positions: Tensor, frequencies: Tensor) -> Tensor:
     """Return raw positions, sines and cosines, in the layout of the original code.
 
-    Parameters
-    ----------
-    positions : Tensor (..., A)
-        Positions along A axes, in the unit of the frequencies.
-    frequencies : Tensor (A, K)
-        Half-cycles per unit of position.
-
-    Returns
-    -------
-    Tensor (..., A + 2 A K)
-        The A positions, then A K sines, then A K cosines (axis by axis).
+    They are (..., A + 2 A K): the A positions (..., A), then A K sines, then A K cosines (axis by axis), for
+    frequencies (A, K) in half-cycles per unit of position.
     """
     angles = (positions[..., None] * (math.pi * frequencies)).flatten(-2)  # (..., A K)
     return torch.cat((positions, angles.sin(), angles.cos()), -1)
@@ -47,10 +38,7 @@ def fourier_features(positions: Tensor, frequencies: Tensor) -> Tensor:
 def geometric_rates(n: int, longest: float) -> Tensor:
     """Return the angular rates 1, longest^(-1/n), longest^(-2/n), ... of "Attention Is All You Need": (n,).
 
-    Parameters
-    ----------
-    longest : float
-        Wavelength that the next rate after the last would have, in multiples of the first.
+    ``longest`` is the wavelength that the next rate after the last would have, in multiples of the first.
     """
     return torch.exp(-math.log(longest) * (torch.arange(n, dtype=torch.float32) / n))
 
@@ -64,14 +52,8 @@ def sinusoids(places: Tensor, rates: Tensor) -> Tensor:
 class TimeEncoding(nn.Module):
     """Code of a patch's time: waves of linearly spaced frequencies, up to the Nyquist of the patch's own rate.
 
-    Parameters
-    ----------
-    n_bands : int
-        Number of frequencies on the grid that all modalities share.
-    longest_seconds : float
-        Period of the lowest frequency, seconds.
-    highest_hz : float
-        Highest frequency of the grid. Waves above half the patch rate of a signal are silent for it.
+    The ``n_bands`` frequencies, from 1 / ``longest_seconds`` to ``highest_hz``, are shared by all modalities; waves
+    above half the patch rate of a signal are silent for it.
     """
 
     frequencies: Tensor
@@ -93,17 +75,10 @@ class TimeEncoding(nn.Module):
 
 
 class ChannelEncoding(nn.Module):
-    """Code of a channel: Fourier features of its electrode's place, or a learned vector where no place is known.
+    """Code of a channel: Fourier features of its electrode's position, or a learned vector where none is known.
 
-    Positions are absolute head coordinates on a fixed scale, never relative to the channels that
-    happen to be present, so an electrode has the same code in every montage.
-
-    Parameters
-    ----------
-    n_bands : int
-        Frequencies per axis.
-    n_codes : int
-        Number of learned channel codes.
+    Positions are absolute head coordinates on a fixed scale, never relative to the channels that happen to be present,
+    so an electrode has the same code in every montage. ``n_bands`` are the frequencies per axis.
     """
 
     frequencies: Tensor

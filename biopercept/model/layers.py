@@ -92,7 +92,7 @@ class CrossAttention(nn.Module):
 
 
 class LatentLayer(nn.Module):
-    """One transformer layer over the latents."""
+    """One transformer layer: self-attention and a two-layer network, a layer norm before and a residual around each."""
 
     def __init__(self, attention: MultiHeadAttention, widening: int, dropout: float, path_dropout: float) -> None:
         super().__init__()
@@ -101,10 +101,10 @@ class LatentLayer(nn.Module):
         self.attention = attention
         self.feed_forward = FeedForward(attention.to_query.in_features, widening, dropout)
 
-    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return latents (B, L, D) from latents (B, L, D)."""
+    def forward(self, x: Tensor, generator: torch.Generator | None = None, mask: Tensor | None = None) -> Tensor:
+        """Return (B, L, D) from (B, L, D), of which those of the mask (B, L) are read; None: all."""
         normed = self.norm(x)
-        x = x + self._path(self.attention(normed, normed, None, generator), generator)
+        x = x + self._path(self.attention(normed, normed, mask, generator), generator)
         return x + self._path(self.feed_forward(x, generator), generator)
 
     def _path(self, branch: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -116,16 +116,9 @@ class LatentLayer(nn.Module):
 def initialise(module: nn.Module, generator: torch.Generator | None = None) -> None:
     """Set every parameter of ``module`` to its starting value, as the original code does.
 
-    Linear layers: truncated normal of standard deviation 1/sqrt(fan-in), biases zero. Latents and
-    queries: truncated normal of scale 0.02. Learned codes (embeddings, not in the original):
-    truncated normal of scale :data:`CODE_STD`. Layer norms: scale one, offset zero.
-
-    Parameters
-    ----------
-    module : nn.Module
-        Walked with all that it contains.
-    generator : torch.Generator or None
-        Source of the draws; None: torch's global one.
+    Linear layers: truncated normal of standard deviation 1/sqrt(fan-in), biases zero. Latents and queries: truncated
+    normal of scale 0.02. Learned codes (embeddings, not in the original): truncated normal of scale :data:`CODE_STD`.
+    Layer norms: scale one, offset zero.
     """
     for part in module.modules():
         if isinstance(part, nn.Linear):

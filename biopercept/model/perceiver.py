@@ -123,19 +123,9 @@ class PerceiverIO(nn.Module):
         initialise(self)
 
     def encode(self, tokens: Tensor, mask: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """Return the latents of each sample.
+        """Return the latents (B, n_latents, latent_width) of tokens (B, N, input_width), finite also where masked.
 
-        Parameters
-        ----------
-        tokens : Tensor (B, N, input_width)
-            Finite everywhere, also where masked.
-        mask : bool Tensor (B, N), True = real, or None for all real
-        generator : torch.Generator or None
-            Source of the dropout draws in training; None: torch's global one.
-
-        Returns
-        -------
-        Tensor (B, n_latents, latent_width)
+        The mask (B, N) is True = real, None: all. The generator gives the dropout draws in training; None: torch's own.
         """
         x: Tensor = self.latents()  # 1. (1, L, D), broadcast over the batch by the first cross-attention
         for number in range(self.settings.n_blocks):
@@ -147,18 +137,7 @@ class PerceiverIO(nn.Module):
         return x
 
     def decode(self, latents: Tensor, queries: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return one output per query.
-
-        Parameters
-        ----------
-        latents : Tensor (B, n_latents, latent_width)
-        queries : Tensor (B, Q, query_width), or (1, Q, query_width) where all samples ask the same
-        generator : torch.Generator or None
-
-        Returns
-        -------
-        Tensor (B, Q, output_width)
-        """
+        """Return an output (B, Q, output_width) for each query (B, Q, query_width); (1, Q, ...): the same for all."""
         output: Tensor = self.decoder(queries, latents, None, generator)  # 5. (B, L, D) -> (B, Q, O)
         return output
 
@@ -169,7 +148,7 @@ class PerceiverIO(nn.Module):
         mask: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Return the answers (B, Q, output_width) of ``queries`` about ``tokens``; see encode and decode."""
+        """Return the outputs (B, Q, output_width) of ``queries`` about ``tokens``; see encode and decode."""
         return self.decode(self.encode(tokens, mask, generator), queries, generator)
 
     def input_attention(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -231,14 +210,11 @@ def _decoder(s: CoreSettings) -> CrossAttention:
 
 
 def refuse_out_of_range(settings: object) -> None:
-    """Check the sizes and dropouts of any settings of a network.
+    """Check the sizes and dropouts of any settings of a network, a dataclass instance.
 
-    Raises SettingsError: names the setting and its value.
+    Whole numbers in it count something and must be at least 1; names that end in ``dropout`` are chances.
 
-    Parameters
-    ----------
-    settings : dataclass instance
-        Whole numbers in it count something and must be at least 1; names that end in ``dropout`` are chances.
+    Raises SettingsError naming the setting and its value.
     """
     for name, value in vars(settings).items():
         if name.endswith("dropout"):

@@ -47,14 +47,10 @@ class PatchQueries:
 
 
 def queries_of(sensor: SensorPatches, places: Tensor | None = None, is_asked: Tensor | None = None) -> PatchQueries:
-    """Return the queries whose true answers are patches of a signal.
+    """Return the queries whose true outputs are patches of a signal.
 
-    Parameters
-    ----------
-    places : int64 Tensor (B, Q) or None
-        Which of a window's C * P patches are asked for, channel by channel; None: all, Q = C * P.
-    is_asked : bool Tensor (B, Q) or None
-        Which of the places count; None: those where something was measured.
+    ``places`` (B, Q) are those of a window's C * P patches that are queried, channel by channel; None: all.
+    ``is_asked`` (B, Q) says which of them count; None: those where something was measured.
     """
     b, c, p = sensor.is_real.shape
     if places is None:
@@ -75,12 +71,7 @@ def queries_of(sensor: SensorPatches, places: Tensor | None = None, is_asked: Te
 class QueryCodes(nn.Module):
     """Codes of when, and of which signal, is queried; of the same kinds as those of the tokens, but learnt apart.
 
-    Parameters
-    ----------
-    settings : TokenSettings
-        The kind of time code and the bands of the time and electrode codes.
-    n_channel_codes : int or None
-        None: single times of tasks alone are queried, and no patches.
+    Without ``n_channel_codes`` single times of tasks alone are queried, and no patches.
     """
 
     def __init__(self, width: int, settings: TokenSettings, n_channel_codes: int | None) -> None:

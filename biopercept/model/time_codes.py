@@ -43,14 +43,7 @@ TIME_CODES = ("fourier", "sinusoidal", "learned")
 class SinusoidalTime(nn.Module):
     """Sines and cosines of geometrically spaced waves, and a linear layer; no raw time, no wave is ever silent.
 
-    Parameters
-    ----------
-    n_bands : int
-        Number of waves.
-    longest_seconds : float
-        Period of the slowest, seconds.
-    highest_hz : float
-        Frequency of the fastest.
+    The slowest wave has a period of ``longest_seconds``, the fastest ``highest_hz``.
     """
 
     rates: Tensor
@@ -72,15 +65,8 @@ class SinusoidalTime(nn.Module):
 class LearnedTime(nn.Module):
     """A learned vector for each bin of time; between the centres of two bins their vectors are blended.
 
-    Times before the first centre and after the last have the vector of that bin: nothing was learnt of what lies
-    beyond the table. :meth:`TokenSettings.require_reach` refuses windows that would reach there.
-
-    Parameters
-    ----------
-    bin_seconds : float
-        Width of a bin, seconds.
-    longest_seconds : float
-        Time that the bins cover from the window's start, seconds.
+    Times before the first centre and after the last have the vector of that bin: nothing was learnt of what lies beyond
+    ``longest_seconds``. :meth:`TokenSettings.require_reach` refuses windows that would reach there.
     """
 
     def __init__(self, width: int, bin_seconds: float, longest_seconds: float) -> None:
@@ -103,22 +89,12 @@ class LearnedTime(nn.Module):
 
 
 def time_code(kind: str, width: int, *, n_bands: int, longest_seconds: float, highest_hz: float) -> nn.Module:
-    """Return a code of time by name.
+    """Return a code of time by name: "fourier", "sinusoidal" or "learned".
+
+    The first two have ``n_bands`` waves from ``longest_seconds`` to ``highest_hz``; the third is a table that reaches
+    to ``longest_seconds``, with bins of half the period of ``highest_hz``.
 
     Raises SettingsError where the kind is unknown.
-
-    Parameters
-    ----------
-    kind : str
-        "fourier", "sinusoidal" or "learned".
-    width : int
-        Of a code.
-    n_bands : int
-        Waves of the first two.
-    longest_seconds : float
-        Their slowest period; the reach of the learned table.
-    highest_hz : float
-        Their fastest wave; a bin of the learned table is half its period long.
     """
     if kind == "fourier":
         return TimeEncoding(width, n_bands, longest_seconds, highest_hz)
@@ -132,17 +108,10 @@ def time_code(kind: str, width: int, *, n_bands: int, longest_seconds: float, hi
 class RotaryTime(nn.Module):
     """Turns heads of latents by the latents' times; has no parameters.
 
-    Raises SettingsError where the head's width is odd or the time not above 0.
+    The L latents are spread evenly over ``seconds``: latent i lies at (i + 1/2) / L of the time. The waves of a head's
+    numbers are geometrically spaced, from twice the time between two latents to twice the whole time.
 
-    Parameters
-    ----------
-    n_latents : int
-        L, spread evenly: latent i lies at (i + 1/2) / L of the time.
-    seconds : float
-        The time they are spread over.
-    head_width : int
-        Numbers of a head, even. Their waves are geometrically spaced, from twice the time between two latents to
-        twice the whole time.
+    Raises SettingsError where the head's width is odd or the time not above 0.
     """
 
     cosines: Tensor
@@ -169,10 +138,7 @@ class RotaryTime(nn.Module):
 
 
 def refuse_odd_heads(head_width: int) -> None:
-    """Refuse to turn heads whose numbers do not come in pairs.
-
-    Raises SettingsError naming the width.
-    """
+    """Refuse to turn heads whose numbers do not come in pairs. Raises SettingsError naming the width."""
     if head_width % 2:
         raise SettingsError(
             f"The model setting rotary_latents turns the numbers of a head in pairs, and a head is {head_width} wide; "

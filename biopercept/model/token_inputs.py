@@ -110,6 +110,17 @@ class TokenInputs:
             return len(sensor.patches)
         return len(self.features[0].values) if self.features else 0
 
+    def masks(self) -> list[Tensor]:
+        """Return which tokens of each signal (B, C * P), then of each feature group (B, 1), are real."""
+        of_signals = [sensor.is_real.flatten(1) for sensor in self.sensors]
+        return of_signals + [group.is_real.any(-1, keepdim=True) for group in self.features]
+
+    def with_mask(self, mask: Tensor) -> TokenInputs:
+        """Return the inputs of which only the tokens of ``mask`` (B, N), in the order of :meth:`masks`, are real."""
+        parts = iter(torch.split(mask, [part.shape[1] for part in self.masks()], 1))
+        sensors = tuple(replace(s, is_real=s.is_real & next(parts).view_as(s.is_real)) for s in self.sensors)
+        return TokenInputs(sensors, tuple(replace(g, is_real=g.is_real & next(parts)) for g in self.features))
+
     def to(self, device: torch.device | str) -> TokenInputs:
         """Return the same inputs on another device."""
         return TokenInputs(
@@ -125,10 +136,7 @@ class TokenInputs:
         )
 
     def without_absent(self) -> TokenInputs:
-        """Return the inputs without the signals, channels and groups of which nothing is real in any sample.
-
-        Where nothing at all is real they stay as they are.
-        """
+        """Return the inputs without what is real in no sample: signals, channels, groups; as they are if nothing is."""
         sensors = []
         for sensor in self.sensors:
             present = sensor.is_real.any(2).any(0)  # (C,)

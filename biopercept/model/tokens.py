@@ -47,18 +47,13 @@ class EarlyFusion(nn.Module):
     """Make one array of tokens and one mask from everything that was measured.
 
     Raises SettingsError where the settings leave nothing of the vocabulary to read.
-
-    Parameters
-    ----------
-    width : int
-        Width of a token.
     """
 
     def __init__(self, width: int, settings: TokenSettings, vocabulary: TokenVocabulary) -> None:
         super().__init__()
         self.settings = settings
         self.vocabulary = vocabulary
-        read = {m: length for m, length in vocabulary.patch_samples.items() if settings.reads(m)}
+        read = settings.lengths_read(vocabulary)
         groups = dict(vocabulary.feature_groups) if settings.features else {}
         if not read and not groups:
             signals, named = ", ".join(vocabulary.patch_samples), ", ".join(vocabulary.feature_groups)
@@ -77,31 +72,19 @@ class EarlyFusion(nn.Module):
             self.rate = RateEncoding(width)
 
     def forward(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Return the tokens and which of them are real.
+        """Return the tokens (B, N, width), finite everywhere, and the mask (B, N) of those that are real.
+
+        What the settings do not read is left aside; the generator gives the dropout draws in training.
 
         Raises CheckpointError where a modality, a patch length or a feature group is not in the vocabulary. Raises
         ValueError where the inputs hold nothing that the settings read.
-
-        Parameters
-        ----------
-        inputs : TokenInputs
-            Any subset of the vocabulary; what the settings do not read is left aside.
-        generator : torch.Generator or None
-            In training: source of the dropout draws (None: torch's global one).
-
-        Returns
-        -------
-        tokens : Tensor (B, N, width), finite everywhere
-        mask : bool Tensor (B, N), True = real
         """
-        sensors = tuple(s for s in inputs.sensors if self.settings.reads(s.modality))
-        features = inputs.features if self.settings.features else ()
-        self._check(sensors, features)
-        tokens = [self._patch_tokens(s) for s in sensors] + [self._feature_token(g) for g in features]
-        masks = [s.is_real.flatten(1) for s in sensors] + [g.is_real.any(-1, keepdim=True) for g in features]
-        mask = torch.cat(masks, 1)
-        if self.training:
-            mask = self._hide(sensors, features, mask, generator)
+        read = self.settings.part_read(inputs)
+        self._check(read)
+        tokens = [self._patch_tokens(s) for s in read.sensors] + [self._feature_token(g) for g in read.features]
+        mask = torch.cat(read.masks(), 1)
+        if self.training and self.settings.dropout != TokenDropout():
+            mask = drop_tokens(mask, token_layout(read, mask), self.settings.dropout, generator)
         return torch.cat(tokens, 1), mask
 
     def _patch_tokens(self, sensor: SensorPatches) -> Tensor:
@@ -131,21 +114,10 @@ class EarlyFusion(nn.Module):
         token: Tensor = self.features[group.name](torch.cat((values, group.is_real.to(values.dtype)), -1))
         return token[:, None]
 
-    def _hide(
-        self,
-        sensors: tuple[SensorPatches, ...],
-        features: tuple[FeatureGroup, ...],
-        mask: Tensor,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        if self.settings.dropout == TokenDropout():
-            return mask
-        return drop_tokens(mask, token_layout(sensors, features, mask), self.settings.dropout, generator)
-
-    def _check(self, sensors: tuple[SensorPatches, ...], features: tuple[FeatureGroup, ...]) -> None:
-        if not sensors and not features:
+    def _check(self, inputs: TokenInputs) -> None:
+        if not inputs.sensors and not inputs.features:
             raise ValueError("The inputs hold no signal and no features that the token settings read.")
-        for sensor in sensors:
+        for sensor in inputs.sensors:
             length = self.vocabulary.patch_samples.get(sensor.modality)
             if sensor.patches.shape[-1] != length:
                 known = ", ".join(f"{m} ({n} samples)" for m, n in self.vocabulary.patch_samples.items())
@@ -153,7 +125,7 @@ class EarlyFusion(nn.Module):
                     f"The model was given {sensor.modality} patches of {sensor.patches.shape[-1]} samples; it reads "
                     f"{known}. Leave the signal out or cut it to the patch length the model was made for."
                 )
-        for group in features:
+        for group in inputs.features:
             if self.vocabulary.feature_groups.get(group.name) != group.values.shape[-1]:
                 known = ", ".join(f"{g} ({n})" for g, n in self.vocabulary.feature_groups.items())
                 raise CheckpointError(
@@ -162,21 +134,27 @@ class EarlyFusion(nn.Module):
                 )
 
 
-def token_layout(sensors: tuple[SensorPatches, ...], features: tuple[FeatureGroup, ...], mask: Tensor) -> TokenLayout:
-    """Return where each token comes from, in the order of the array: signals, then feature groups.
+def hide_tokens(
+    inputs: TokenInputs, chances: TokenDropout, training: bool, generator: torch.Generator | None = None
+) -> TokenInputs:
+    """Return the inputs with tokens hidden at random by :func:`drop_tokens`, themselves where not ``training``."""
+    if not training or not (masks := inputs.masks()):
+        return inputs
+    mask = torch.cat(masks, 1)
+    return inputs.with_mask(drop_tokens(mask, token_layout(inputs, mask), chances, generator))
 
-    Parameters
-    ----------
-    mask : bool Tensor (B, N)
-        Tells the number of samples and the device.
-    """
-    of_signals, of_groups = sensors_of([(s.modality, s.source) for s in sensors], [g.name for g in features])
+
+def token_layout(inputs: TokenInputs, mask: Tensor) -> TokenLayout:
+    """Return where each token of ``mask`` (B, N) comes from: signals, then feature groups."""
+    of_signals, of_groups = sensors_of(
+        [(s.modality, s.source) for s in inputs.sensors], [g.name for g in inputs.features]
+    )
     names = tuple(dict.fromkeys(of_signals + of_groups))
     sensor: list[int] = []
     channel: list[int] = []
     seconds: list[Tensor] = []
     n_channels = 0
-    for signal, name in zip(sensors, of_signals, strict=True):
+    for signal, name in zip(inputs.sensors, of_signals, strict=True):
         _, c, p = signal.is_real.shape
         sensor += [names.index(name)] * (c * p)
         channel += [n_channels + number for number in range(c) for _ in range(p)]
@@ -186,7 +164,7 @@ def token_layout(sensors: tuple[SensorPatches, ...], features: tuple[FeatureGrou
         sensor.append(names.index(name))
         channel.append(n_channels)
         n_channels += 1
-    seconds.append(mask.new_full((len(mask), len(features)), torch.nan, dtype=torch.float32))
+    seconds.append(mask.new_full((len(mask), len(inputs.features)), torch.nan, dtype=torch.float32))
     index = torch.tensor([sensor, channel], device=mask.device)
     return TokenLayout(len(names), n_channels, index[0], index[1], torch.cat(seconds, 1))
 
@@ -274,6 +252,15 @@ class TokenSettings:
         """Return whether signals of this modality become tokens."""
         return self.derived if MODALITIES[modality].is_derived else self.raw
 
+    def part_read(self, inputs: TokenInputs) -> TokenInputs:
+        """Return the signals and feature groups that become tokens."""
+        sensors = tuple(sensor for sensor in inputs.sensors if self.reads(sensor.modality))
+        return TokenInputs(sensors, inputs.features if self.features else ())
+
+    def lengths_read(self, vocabulary: TokenVocabulary) -> dict[str, int]:
+        """Return the samples of a patch of each modality that becomes tokens."""
+        return {m: length for m, length in vocabulary.patch_samples.items() if self.reads(m)}
+
     def time_encoding(self, width: int) -> nn.Module:
         """Return the code of time that these settings name, for tokens and for queries alike."""
         return time_code(
@@ -285,14 +272,9 @@ class TokenSettings:
         )
 
     def require_reach(self, seconds: float) -> None:
-        """Refuse times that lie beyond the table of a learned time code; waves go on and code any time.
+        """Refuse times up to ``seconds`` that a learned time code's table does not reach; waves code any time.
 
         Raises SettingsError naming the two times.
-
-        Parameters
-        ----------
-        seconds : float
-            Latest time that is to be coded, from the window's start.
         """
         if self.time_code == "learned" and seconds > self.longest_seconds + _GRACE_SECONDS:
             raise SettingsError(
@@ -302,13 +284,7 @@ class TokenSettings:
 
 
 class ConvolutionalPatch(nn.Module):
-    """A strided convolution of the samples, GELU, and a convolution over all that is left.
-
-    Parameters
-    ----------
-    length : int
-        Samples of a patch, at least 1.
-    """
+    """A strided convolution of the samples of a patch, GELU, and a convolution over all that is left."""
 
     def __init__(self, length: int, width: int) -> None:
         super().__init__()
@@ -332,13 +308,6 @@ def patch_embedding(kind: str, length: int, width: int) -> nn.Module:
     """Return an embedding by name, from patches (B, C, P, length) to (B, C, P, width).
 
     Raises SettingsError where the kind is unknown.
-
-    Parameters
-    ----------
-    kind : str
-        "linear" or "convolutional".
-    length : int
-        Samples of a patch.
     """
     if kind == "linear":
         return nn.Linear(length, width, bias=False)

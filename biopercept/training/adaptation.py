@@ -86,18 +86,11 @@ class Adapted:
 def adapt(start: nn.Module, source: TokenSource, request: FitRequest, settings: PersonalisationSettings) -> Adapted:
     """Return a network adapted to training windows by ``settings.method``, or as it was where that is no better.
 
-    Better is decided on the request's validation windows, of which there may be none.
+    Better is decided on the request's validation windows, of which there may be none. ``start`` is a fitted network of
+    one classification and is left as it is; ``source`` gives the windows scaled as it was trained. Of the request's
+    training settings label smoothing and clipping are read.
 
     Raises TrainingError where the loss is not finite.
-
-    Parameters
-    ----------
-    start : nn.Module
-        A fitted network of one classification; left as it is.
-    source : TokenSource
-        Batches of the windows, scaled as the network was trained.
-    request : FitRequest
-        Windows, engine and seed; of its training settings, label smoothing and clipping.
     """
     windows, fitting, checking, engine = request.inputs.windows, request.training, request.validation, request.engine
     if not len(checking) and settings.unchecked == KEEP:
@@ -140,7 +133,6 @@ def adapt(start: nn.Module, source: TokenSource, request: FitRequest, settings: 
 
 
 def _kept(start: nn.Module, engine: Engine, checks: tuple[tuple[int, float, float], ...]) -> Adapted:
-    """Return the start as it was; checked where it was looked at on check windows."""
     return Adapted(copy.deepcopy(start).to(engine.device).eval(), 0, True, bool(checks), checks)
 
 
@@ -175,15 +167,7 @@ def _choose_learnt(network: nn.Module, method: str, rank: int, generator: torch.
 
 
 class LowRankUpdate(nn.Module):
-    """A matrix (n_out, n_in) plus ``up @ down``; equal to the matrix, bit for bit, until ``up`` is changed.
-
-    Parameters
-    ----------
-    rank : int
-        At most the smaller of the two counts.
-    generator : torch.Generator
-        Of the start of ``down``.
-    """
+    """A matrix (n_out, n_in) plus ``up @ down``; equal to the matrix, bit for bit, until ``up`` is changed."""
 
     def __init__(self, n_out: int, n_in: int, rank: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -199,12 +183,7 @@ class LowRankUpdate(nn.Module):
 def add_low_rank(network: nn.Module, rank: int, generator: torch.Generator) -> list[nn.Parameter]:
     """Give every linear layer of a network a low-rank update of its weight and return what is to be learnt.
 
-    Parameters
-    ----------
-    network : nn.Module
-        Changed in place; its own weights no longer ask for gradients.
-    generator : torch.Generator
-        On the CPU.
+    The network's own weights no longer ask for gradients; the generator is on the CPU.
     """
     for parameter in network.parameters():
         parameter.requires_grad_(False)
@@ -217,7 +196,7 @@ def add_low_rank(network: nn.Module, rank: int, generator: torch.Generator) -> l
 
 
 def merge_low_rank(network: nn.Module) -> None:
-    """Write every update into its matrix, so that the network is an ordinary one again, with the same answers."""
+    """Write every update into its matrix, so that the network is an ordinary one again, with the same outputs."""
     for layer in [part for part in network.modules() if isinstance(part, nn.Linear)]:
         if parametrize.is_parametrized(layer, "weight"):
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
@@ -245,10 +224,7 @@ def load_starting_model(folder: Path) -> Checkpoint:
 
 
 def require_fitting(checkpoint: Checkpoint, windows: WindowTable, folder: Path) -> None:
-    """Refuse a model that predicts other classes, or reads other windows than these.
-
-    Raises SettingsError naming what differs.
-    """
+    """Refuse a model that predicts other classes, or reads other windows than these. Raises SettingsError."""
     [task], length = checkpoint.tasks, checkpoint.window_seconds
     if task.class_names != windows.only.classes:
         raise SettingsError(
@@ -441,16 +417,7 @@ class PersonalisationSettings:
 def gap_of(seconds: float, length_seconds: float, name: str) -> float:
     """Return a gap in seconds: the window's length where 0 is set.
 
-    Raises SettingsError where it is shorter than a window.
-
-    Parameters
-    ----------
-    seconds : float
-        As set.
-    length_seconds : float
-        Of a window.
-    name : str
-        What the setting is called.
+    Raises SettingsError, with the ``name`` of the setting, where it is shorter than a window.
     """
     if 0 < seconds < length_seconds:
         raise SettingsError(

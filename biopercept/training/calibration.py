@@ -57,7 +57,7 @@ class CalibrationSettings:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was learnt from answers about subjects outside the fit.
+    """What was learnt from predictions for subjects outside the fit.
 
     Attributes
     ----------
@@ -66,13 +66,13 @@ class Calibration:
     temperature : float
         Divides the logarithms of probabilities; 1 changes nothing.
     curves : tuple of (x, y)
-        Isotonic: the steps from said to true probability, for each class (for two classes the second one's alone).
+        Isotonic: the steps from predicted to true probability, for each class (for two classes the second one's alone).
     coverage : float
-        Asked of the prediction sets; 0 where there are none.
+        Wanted of the prediction sets; 0 where there are none.
     threshold : float or None
         A class is in the set where 1 minus its uncalibrated probability is at most this; None: every class always is.
     source : str
-        Whose answers it was learnt from, in words.
+        Whose predictions it was learnt from, in words.
     """
 
     method: str
@@ -142,16 +142,10 @@ def learn_calibration(
     probabilities: Floats,
     source: str,
 ) -> Calibration:
-    """Return the calibration and the sets' threshold learnt from answers about subjects outside the fit.
+    """Return the calibration and the sets' threshold learnt from predictions for subjects outside the fit.
 
-    Every subject weighs the same. The threshold rests on the uncalibrated probabilities, so no answer serves twice.
-
-    Parameters
-    ----------
-    subject, target : arrays, shape (n,)
-    probabilities : float64 array, shape (n, n_classes)
-    source : str
-        Whose answers these are, in words.
+    Subject and target are (n,), probabilities (n, n_classes). Every subject weighs the same. The threshold rests on the
+    uncalibrated probabilities, so no prediction serves twice.
     """
     names, place = np.unique(subject, return_inverse=True)
     weights = 1.0 / np.bincount(place)[place]
@@ -212,8 +206,6 @@ def _by_curves(probabilities: Floats, curves: tuple[Curve, ...]) -> Floats:
 def set_words(classes: Sequence[str], members: NDArray[np.bool_]) -> str:
     """Return the classes in a prediction set as one text, in the order of the classes.
 
-    Examples
-    --------
     >>> set_words(("rest", "stress"), np.array([True, True]))
     'rest | stress'
     """
@@ -221,7 +213,7 @@ def set_words(classes: Sequence[str], members: NDArray[np.bool_]) -> str:
 
 
 def undecided_words(words: str, coverage: float) -> str:
-    """Return why an answer is withheld whose prediction set, given as :func:`set_words`, is not one class."""
+    """Return why a prediction is withheld whose set, given as :func:`set_words`, is not one class."""
     if not words:
         return f"undecided: no class is likely enough at {coverage:.0%} coverage"
     return f"undecided between {words} at {coverage:.0%} coverage"
@@ -230,15 +222,9 @@ def undecided_words(words: str, coverage: float) -> str:
 def subject_threshold(wrongness: Floats, weights: Floats, n_subjects: int, coverage: float) -> float | None:
     """Return the threshold under which a new window of a new subject is covered with at least this chance.
 
-    Each of the K subjects has mass 1 / (K + 1), spread evenly over its windows, and the new one the rest at infinity;
-    the threshold is the smallest score with mass ``coverage`` at or below it. None where K subjects are too few.
-
-    Parameters
-    ----------
-    wrongness : float64 array, shape (n,)
-        1 minus the probability of the true class.
-    weights : float64 array, shape (n,)
-        1 over the number of windows of the window's subject.
+    Each of the K subjects has mass 1 / (K + 1), spread evenly over its windows by ``weights`` (1 over their number),
+    and the new one the rest at infinity; the threshold is the smallest score (1 minus the probability of the true
+    class) with mass ``coverage`` at or below it. None where K subjects are too few.
     """
     order = np.argsort(wrongness, kind="stable")
     mass = np.cumsum(weights[order]) / (n_subjects + 1)

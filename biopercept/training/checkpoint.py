@@ -43,10 +43,8 @@ class Checkpoint:
         In evaluation mode, on the CPU.
     tasks : tuple of Task
         What it predicts, in the order of its queries; classes in the order of its outputs, numbers with their scale.
-    feature_names : tuple of str
-        Feature columns it was trained with.
     population : TrainingStatistics
-        Statistics of its training subjects.
+        Of its training subjects.
     prepare : dict
         Window and cleaning settings as plain values: ``predict`` prepares recordings with these.
     training : dict
@@ -131,14 +129,10 @@ def write_model_folder(
 ) -> None:
     """Write a model folder; an older one is replaced when the new one is whole, and the user's own files in it stay.
 
-    Raises OutputError where the folder cannot be written.
+    To the description (plain values) versions and the SHA-256 of the weights and of the description itself are added;
+    the card is Markdown.
 
-    Parameters
-    ----------
-    description : dict
-        Plain values; versions and the SHA-256 of the weights and of the description itself are added.
-    card : str
-        The model card, Markdown.
+    Raises OutputError where the folder cannot be written.
     """
     from safetensors.torch import save_file
 
@@ -151,7 +145,6 @@ def write_model_folder(
 
 
 def _description_hash(description: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a description, its own hash left out."""
     rest = {key: value for key, value in description.items() if key != "description_sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
@@ -262,16 +255,12 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class StartingPoint:
-    """A saved network, trained or pretrained, to start from.
+    """A saved network, ``pretrained`` or ``perceiver-io``, to start from.
 
     Attributes
     ----------
-    kind : str
-        ``pretrained`` or ``perceiver-io``.
     sha256 : str
         Of its weights.
-    weights : mapping of str to Tensor
-        By name, on the CPU.
     studies : tuple of dict
         ``study``, ``store`` (fingerprint) and ``subjects`` that its weights were fitted to.
     """
@@ -337,14 +326,9 @@ def matching(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> set[str
 
 
 def take_weights(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> set[str]:
-    """Copy into the network every weight that has its name and shape; the others stay as they are.
+    """Copy into the network every weight that has its name and shape, and return their names; others stay.
 
     Raises CheckpointError where nothing matches: the networks have nothing in common.
-
-    Returns
-    -------
-    set of str
-        Names of what was taken.
     """
     names = matching(network, weights)
     if not names:

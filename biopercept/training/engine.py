@@ -13,13 +13,7 @@ from biopercept.errors import SettingsError
 
 @dataclass(frozen=True)
 class Engine:
-    """Where and how the training loop computes.
-
-    Attributes
-    ----------
-    precision : str
-        "float32" or "bfloat16" (autocast; weights stay float32).
-    """
+    """Where and how training computes; precision is "float32" or "bfloat16" (autocast; weights stay float32)."""
 
     device: torch.device
     precision: str = "float32"

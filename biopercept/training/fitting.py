@@ -67,15 +67,10 @@ class FittedModel(Protocol):
         """Return predictions of the windows at ``rows``, (len(rows), n_values).
 
         Probabilities of classes or levels, with sum 1; of a regression its number; of several tasks their predictions
-        side by side.
+        side by side. ``visible`` are the same windows, in the order of ``rows``, with fewer sensors: a window of which
+        nothing is left that the model reads is predicted as NaN.
 
         Raises SettingsError where the model reads no sensors that could be missing.
-
-        Parameters
-        ----------
-        visible : WindowInputs, optional
-            The same windows, in the order of ``rows``, with fewer sensors; a window of which nothing is left that the
-            model reads is predicted as NaN. None: with all sensors.
         """
         ...
 
@@ -112,14 +107,9 @@ class OfOneTask(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class NetworkOnStudy:
-    """A fitted network with the batches of the study it predicts.
+    """A fitted network with the batches of the study it predicts, and the rows it was fitted on.
 
-    Attributes
-    ----------
-    tasks : tuple of Task
-        With the scales on which numbers were learnt.
-    rows : int64 array
-        Windows it was fitted on.
+    Its tasks have the scales on which numbers were learnt.
     """
 
     fitted: FittedNetwork[Any]
@@ -258,14 +248,9 @@ NetworkFactory = Callable[[PerceiverSettings, TokenSettings, TokenVocabulary, in
 
 
 def fitter_of_one_task(network: NetworkFactory, *, can_stack: bool = False) -> NetworkFitter:
-    """Return what fits a network of one task.
+    """Return what fits a network of one task; see :class:`NetworkFitter`.
 
-    Parameters
-    ----------
-    network : callable
-        Makes it from the model and token settings, what it must be able to read, and its number of outputs.
-    can_stack : bool
-        See :class:`NetworkFitter`.
+    ``network`` makes it from the model and token settings, what it must be able to read, and its number of outputs.
     """
 
     def make(settings: FitSettings, vocabulary: TokenVocabulary, tasks: Sequence[Task]) -> nn.Module:
@@ -283,16 +268,12 @@ def held_out_predictions(
 ) -> tuple[IntArray, FloatArray]:
     """Return rows of the training side (n,) and predictions of them by fits that their subjects are outside of.
 
+    With ``n_folds`` these are inner folds over all fitting subjects, each fitted again. With 0 they are the validation
+    subjects alone: a network has used them to stop early and for nothing else, any other model is fitted once more
+    without them.
+
     Raises SettingsError where there are no validation subjects, or an inner fold has no training subject with one of
     the classes.
-
-    Parameters
-    ----------
-    request : FitRequest
-        What ``fitted`` was fitted on.
-    n_folds : int
-        Inner folds over all fitting subjects, each fitted again. 0: the validation subjects alone; a network has used
-        them to stop early and for nothing else, any other model is fitted once more without them.
     """
     if n_folds == 0:
         if not len(request.validation):

@@ -84,11 +84,9 @@ class FittedNetwork(Generic[Network]):
     network : nn.Module
         In evaluation mode.
     population : TrainingStatistics
-        Statistics of training and validation subjects that scaled its inputs.
+        Of the training and validation subjects; it scaled the inputs.
     history : tuple of (epoch, training loss, validation loss)
         The validation loss is NaN where no subject was set aside.
-    best_epoch : int
-        Epoch whose weights are kept.
     n_trained : int
         Numbers that training ever touched: parts for sensors that the study lacks are not among them.
     """
@@ -125,11 +123,8 @@ class Objective(Protocol):
 class EarlyStopping(Generic[State]):
     """The epochs of one fit: their losses, the best one's weights, and whether training is over.
 
-    Attributes
-    ----------
-    history : list of (epoch, training loss, validation loss)
-    best : (validation loss, epoch, weights) or None
-        Without validation windows the last epoch is the best.
+    ``history`` holds (epoch, training loss, validation loss), ``best`` (validation loss, epoch, weights); without
+    validation windows the last epoch is the best.
     """
 
     request: FitRequest
@@ -168,16 +163,11 @@ def fit_network(
 ) -> FittedNetwork[Network]:
     """Return a network fitted on the training windows, kept at the epoch that is best on the validation windows.
 
+    ``make`` gives a new network for a vocabulary, which maps ``(TokenInputs, generator)`` to what the objective reads
+    and takes its draws from the generator. It begins with the weights of ``start_from`` where name and shape agree.
+
     Raises TrainingError where the loss is not finite. Raises CheckpointError where ``start_from`` has nothing in common
     with the network.
-
-    Parameters
-    ----------
-    make : callable
-        Gives a new network for a vocabulary. The network maps ``(TokenInputs, generator)`` to what the objective reads,
-        and takes its draws from the generator.
-    start_from : mapping of str to Tensor, optional
-        Weights to begin with, where name and shape agree.
     """
     inputs, settings, engine = request.inputs, request.settings.training, request.engine
     population = inputs.fit(request.fitting_subjects)
@@ -251,15 +241,7 @@ def not_finite(inputs: WindowInputs, rows: IntArray, epoch: int, step: int) -> s
 
 
 class Optimisation:
-    """The one step of training: loss, gradients, clipping, AdamW (which decays matrices only) on its schedule.
-
-    Parameters
-    ----------
-    settings : TrainingSettings or PretrainingSettings
-        Their learning rate, weight decay, warm-up and clipping.
-    n_steps : int
-        Of the whole training.
-    """
+    """The one step of training: loss, gradients, clipping, AdamW (which decays matrices only) on its schedule."""
 
     def __init__(
         self, network: nn.Module, engine: Engine, settings: TrainingSettings | PretrainingSettings, n_steps: int
@@ -301,14 +283,9 @@ def rate_at(step: int, n_steps: int, warmup_fraction: float) -> float:
 
 
 class RunningMean:
-    """Exponential running mean of the weights, corrected for its short start.
+    """Exponential running mean of the weights, corrected for its short start; with decay 0 the last weights.
 
-    Parameters
-    ----------
-    network : nn.Module
-        Its state must hold floating-point numbers only.
-    decay : float
-        Share of the old mean that a step keeps; 0 keeps the last weights.
+    The network's state must hold floating-point numbers only.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:

@@ -95,11 +95,7 @@ class Objective:
     ) -> Tensor:
         """Return the sum over tasks of each one's weight times the mean loss of what it labels.
 
-        Parameters
-        ----------
-        outputs : mapping of str to Tensor (B, n_outputs)
-        truths, masks : mapping of str to Tensor (B,)
-            Of :meth:`truths`.
+        Outputs are (B, n_outputs) by task, truths and masks (B,) as :meth:`truths` gives them.
         """
         return self._summed(outputs, truths, masks, self.label_smoothing)
 
@@ -197,21 +193,11 @@ class Objective:
 
 
 class SingleTimes:
-    """Single times that are learnt beside whole windows: in windows of the grid, which cross the borders of stretches.
+    """Single times that are learnt beside whole windows: in windows of the grid, which cross the borders of segments.
 
     Every batch takes half as many windows again from the grid, evenly over subjects, and each task is queried at times
-    drawn at random within all of them.
-
-    Parameters
-    ----------
-    windows : WindowTable
-        With the grid.
-    training, validation : int64 arrays
-        Rows of the table, the grid's included; nothing else is read.
-    weight : float
-        Of the loss at single times beside that of windows.
-    seed : int
-        Of the times and windows that are drawn.
+    drawn at random within all of them. Training and validation are rows of the table, the grid's included; ``weight``
+    is that of the loss at single times beside that of windows.
     """
 
     def __init__(
@@ -273,7 +259,6 @@ def predict_windows(
 
 
 def _is_grid(windows: WindowTable) -> NDArray[np.bool_]:
-    """Return which rows of the table are windows of the grid."""
     return np.array(
         [not windows.recordings[i].windows.is_labelled[j] for i, j in zip(windows.recording, windows.row, strict=True)],
         dtype=bool,
@@ -304,23 +289,12 @@ def task_loss(
 def task_losses(
     task: Task, outputs: Tensor, truth: Tensor, *, label_smoothing: float = 0.0, reduction: str = "none"
 ) -> Tensor:
-    """Return the loss of each of a network's outputs for one task, or their mean.
+    """Return the loss of each of a network's outputs (..., n_outputs) for one task, or their mean ("mean").
 
-    Parameters
-    ----------
-    outputs : Tensor (..., n_outputs)
-    truth : Tensor (...)
-        Class or level, int64; or scaled number, float. What stands where nothing is known must be a class, or finite.
-    label_smoothing : float
-        Of a classification: probability moved from the label to the other classes.
-    reduction : str
-        "none" or "mean".
-
-    Returns
-    -------
-    float32 Tensor (...), or () for the mean
-        Cross-entropy of a classification; of an ordinal scale, the mean binary cross-entropy of "above level j" for
-        each step j; Huber's loss of a regression.
+    The truth (...) is a class or level, int64, or a scaled number; what stands where nothing is known must be a class,
+    or finite. Of a classification the loss is the cross-entropy, ``label_smoothing`` the probability moved from the
+    label to the other classes; of an ordinal scale it is the mean binary cross-entropy of "above level j" for each step
+    j; of a regression Huber's loss.
 
     References
     ----------
@@ -341,7 +315,7 @@ def task_losses(
 
 
 def values_of(task: Task, outputs: Tensor) -> Tensor:
-    """Return what a network's outputs (..., n_outputs) for a task say, (..., n_values).
+    """Return the values (..., n_values) that a network's outputs (..., n_outputs) for a task stand for.
 
     Probabilities of classes, or of the levels of an ordinal scale, of which the chance to be above a level never rises
     with the level: where the steps disagree, the lower one counts. Of a regression the number in its column's unit.
@@ -367,12 +341,8 @@ def patch_loss(reconstructed: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
 def contrastive_loss(predicted: Tensor, truth: Tensor, temperature: float, *, both_ways: bool = False) -> Tensor:
     """Return how hard it is to find each row's own truth among all rows' (InfoNCE); 0 for fewer than two rows.
 
-    Parameters
-    ----------
-    told, truth : Tensor (R, D)
-        Compared by their cosine.
-    both_ways : bool
-        Also find each truth's own row, and average the two, as CLIP does.
+    Rows (R, D) are compared by their cosine; ``both_ways`` also finds each truth's own row and averages the two, as
+    CLIP does.
 
     References
     ----------

@@ -29,11 +29,11 @@ from biopercept.data.batches import in_order
 from biopercept.data.windows import IntArray
 from biopercept.errors import SettingsError
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
-from biopercept.model.dropout import TokenDropout, drop_tokens
+from biopercept.model.dropout import TokenDropout
 from biopercept.model.layers import initialise
 from biopercept.model.queries import PatchQueries, queries_of
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
-from biopercept.model.tokens import TokenSettings, token_layout
+from biopercept.model.tokens import TokenSettings, hide_tokens, token_layout
 from biopercept.training.objective import contrastive_loss, patch_loss
 
 MASKED, CONTRASTIVE, ALIGNMENT = "masked", "contrastive", "alignment"
@@ -117,10 +117,7 @@ def pretext_perceiver(
 class PretextNetwork(nn.Module):
     """A network with all queries, and the small maps that only pretraining needs.
 
-    Parameters
-    ----------
-    tokens : TokenSettings
-        Their dropouts of tokens are not used: the objective hides tokens itself.
+    Dropouts of tokens in the token settings are not used: the objective hides tokens itself.
     """
 
     def __init__(
@@ -134,7 +131,7 @@ class PretextNetwork(nn.Module):
         open_tokens = replace(tokens, modality_dropout=0.0, channel_dropout=0.0, time_dropout=0.0, token_dropout=0.0)
         self.settings = settings
         self.network = pretext_perceiver(model, open_tokens, vocabulary, settings.objective)
-        read = {m: n for m, n in vocabulary.patch_samples.items() if tokens.reads(m)}
+        read = tokens.lengths_read(vocabulary)
         width = model.width
         if settings.objective == CONTRASTIVE:
             self.projections = nn.ModuleDict({m: nn.Linear(width, width) for m in read})
@@ -152,7 +149,7 @@ class PretextNetwork(nn.Module):
         ``parts`` are positions of windows with like sensors, which are encoded together (see ``batches``); none: all.
         What is hidden, asked for and compared is of the whole batch all the same.
         """
-        inputs = self._read(inputs)
+        inputs = self.network.fusion.settings.part_read(inputs)
         if self.settings.objective == ALIGNMENT:
             return self._alignment(inputs, generator, parts)
         visible, hidden = self.hide(inputs, generator)
@@ -175,16 +172,9 @@ class PretextNetwork(nn.Module):
     ) -> tuple[TokenInputs, tuple[Tensor, ...]]:
         """Return the inputs with tokens hidden at random, and which patches (B, C, P) of each signal were."""
         s = self.settings
-        mask = _mask_of(inputs)
         chances = TokenDropout(modality=s.sensor_masking, time=s.stretch_masking, token=s.patch_masking)
-        kept = drop_tokens(mask, token_layout(inputs.sensors, inputs.features, mask), chances, generator)
-        visible = _with_mask(inputs, kept)
+        visible = hide_tokens(inputs, chances, True, generator)
         return visible, tuple(b.is_real & ~a.is_real for a, b in zip(visible.sensors, inputs.sensors, strict=True))
-
-    def _read(self, inputs: TokenInputs) -> TokenInputs:
-        tokens = self.network.fusion.settings
-        sensors = tuple(s for s in inputs.sensors if tokens.reads(s.modality))
-        return TokenInputs(sensors, inputs.features if tokens.features else ())
 
     def _ask(
         self, sensor: SensorPatches, hidden: Tensor, generator: torch.Generator | None
@@ -205,7 +195,7 @@ class PretextNetwork(nn.Module):
     def _encode(self, inputs: TokenInputs, generator: torch.Generator | None, parts: Sequence[IntArray]) -> Tensor:
         if len(parts) < 2:
             return self.network.encode(inputs, generator)
-        device = _mask_of(inputs).device
+        device = inputs.masks()[0].device
 
         def encode(part: IntArray) -> Tensor:
             return self.network.encode(inputs.rows(torch.from_numpy(part).to(device)).without_absent(), generator)
@@ -213,8 +203,8 @@ class PretextNetwork(nn.Module):
         return in_order(parts, encode)
 
     def _alignment(self, inputs: TokenInputs, generator: torch.Generator | None, parts: Sequence[IntArray]) -> Tensor:
-        mask = _mask_of(inputs)
-        layout = token_layout(inputs.sensors, inputs.features, mask)
+        mask = torch.cat(inputs.masks(), 1)
+        layout = token_layout(inputs, mask)
         has = torch.stack([(mask & (layout.sensor == s)).any(1) for s in range(layout.n_sensors)], 1)  # (B, S)
         pairs = [(a, b) for a, b in combinations(range(layout.n_sensors), 2) if int((has[:, a] & has[:, b]).sum()) > 1]
         if not pairs:
@@ -223,7 +213,7 @@ class PretextNetwork(nn.Module):
         rows = has[:, pairs[chosen][0]] & has[:, pairs[chosen][1]]
         one, other = (
             self.network.read_out(
-                self._encode(_with_mask(inputs, mask & (layout.sensor == sensor)), generator, parts), generator
+                self._encode(inputs.with_mask(mask & (layout.sensor == sensor)), generator, parts), generator
             ).tasks[SUMMARY][rows]
             for sensor in pairs[chosen]
         )
@@ -232,16 +222,3 @@ class PretextNetwork(nn.Module):
     def _nothing(self) -> Tensor:
         nothing: Tensor = 0.0 * self.network.core.latents().sum()
         return nothing
-
-
-def _mask_of(inputs: TokenInputs) -> Tensor:
-    masks = [s.is_real.flatten(1) for s in inputs.sensors] + [g.is_real.any(-1, keepdim=True) for g in inputs.features]
-    return torch.cat(masks, 1)
-
-
-def _with_mask(inputs: TokenInputs, mask: Tensor) -> TokenInputs:
-    """Return the inputs of which only the tokens of ``mask`` (B, N) are real."""
-    sizes = [s.is_real[0].numel() for s in inputs.sensors] + [1] * len(inputs.features)
-    parts = iter(torch.split(mask, sizes, 1))
-    sensors = tuple(replace(s, is_real=s.is_real & next(parts).view_as(s.is_real)) for s in inputs.sensors)
-    return TokenInputs(sensors, tuple(replace(g, is_real=g.is_real & next(parts)) for g in inputs.features))

@@ -51,14 +51,7 @@ LossReport = Callable[[int, float], None]
 
 @dataclass(frozen=True, eq=False)
 class PretrainedNetwork:
-    """A network that has learnt from unlabelled windows, and how it went.
-
-    Attributes
-    ----------
-    network : BiosignalPerceiver
-        In evaluation mode, on the CPU.
-    history : tuple of (epoch, loss)
-    """
+    """A network that has learnt from unlabelled windows, in evaluation mode on the CPU, with the loss of each epoch."""
 
     network: BiosignalPerceiver
     vocabulary: TokenVocabulary
@@ -97,10 +90,6 @@ class PretrainingRequest:
     ----------
     studies : tuple of WindowInputs
         One for each study, of :func:`unlabelled_inputs`; every subject in them is used.
-    tokens, model, settings
-        Settings of inputs, network and objective.
-    seed : int
-        Of initialisation, sampling, hiding and dropout.
     start_from : mapping of str to Tensor, or None
         Weights to begin with, where name and shape agree.
     on_epoch : callable or None
@@ -189,10 +178,7 @@ def _subject_weights(study: WindowInputs) -> torch.Tensor:
 class StoresRequest:
     """Stores to pretrain on, and how; ``fit.pretraining`` is set, ``fit.start_from`` may be.
 
-    Attributes
-    ----------
-    subjects, excluded : tuple of str, or None
-        Only these subjects, of whichever store; without these.
+    Of whichever store only ``subjects`` are read (None: all), without those ``excluded``.
     """
 
     stores: tuple[Path, ...]
@@ -288,19 +274,10 @@ def save_pretrained(
 ) -> None:
     """Write a pretrained network as a model folder of kind ``pretrained``, for ``--start-from``.
 
-    Raises OutputError where a file cannot be written.
+    Each of ``studies`` has ``study``, ``store`` (fingerprint), ``subjects``, ``n_windows``, ``prepare`` (settings) and
+    ``population`` (what scaled its inputs). ``seed`` is the user's; whom ``start`` has seen is handed on.
 
-    Parameters
-    ----------
-    request : PretrainingRequest
-        What it was pretrained with.
-    studies : sequence of dict
-        Per study: ``study``, ``store`` (fingerprint), ``subjects``, ``n_windows``, ``prepare`` (settings) and
-        ``population`` (what scaled its inputs, :meth:`TrainingStatistics.to_json`).
-    seed : int
-        As the user gave it.
-    start : StartingPoint, optional
-        What it began with; whom that has seen is handed on.
+    Raises OutputError where a file cannot be written.
     """
     names = ", ".join(f"{row['study']} ({len(row['subjects'])} subjects)" for row in studies)
     card = (
@@ -327,18 +304,9 @@ def save_pretrained(
 
 @dataclass(frozen=True, eq=False)
 class PretrainedModel:
-    """A pretrained network with all it takes to reconstruct signals of a new recording.
+    """A pretrained network, in evaluation mode on the CPU, with all it takes to reconstruct signals of a new recording.
 
-    Attributes
-    ----------
-    network : BiosignalPerceiver
-        In evaluation mode, on the CPU.
-    study : str
-        Whose preparation and population these are.
-    prepare : dict
-        Window and cleaning settings of the study's store.
-    population : TrainingStatistics
-        Statistics of the study's subjects.
+    The settings of preparation and the population are those of ``study``.
     """
 
     network: BiosignalPerceiver
@@ -351,15 +319,10 @@ class PretrainedModel:
 
 
 def load_pretrained(folder: Path, study: str | None = None) -> PretrainedModel:
-    """Return a pretrained network with the preparation and the scale of one of its studies.
+    """Return a pretrained network with the preparation and the scale of one of its studies; None: of the first.
 
     Raises CheckpointError where the folder holds no pretrained network, is damaged, lacks the study, or does not keep
     its scale.
-
-    Parameters
-    ----------
-    study : str, optional
-        One of those it was pretrained on; None: the first.
     """
     description = read_description(folder)
     if description["kind"] != PRETRAINED:

@@ -87,16 +87,11 @@ def fit_stacked(
 ) -> list[FittedNetwork[Network]]:
     """Return, in order, what :func:`fit_network` would return for each request, fitted together.
 
+    The requests are of the same inputs, settings and engine; objectives may differ in the scales of numbers alone, and
+    have no single times. The network must run under ``torch.func.vmap`` and keep no state but parameters.
+
     Raises TrainingError where the loss of a fold is not finite; raised when the fold's epoch ends. Raises
     CheckpointError where ``start_from`` has nothing in common with the network.
-
-    Parameters
-    ----------
-    requests : sequence of FitRequest
-        Of the same inputs, settings and engine.
-    make, objectives, start_from
-        As for :func:`fit_network`, the last two for each request. The network must run under ``torch.func.vmap`` and
-        keep no state but parameters; objectives may differ in the scales of numbers alone, and have no single times.
     """
     return _StackedFit(requests, make, objectives, start_from).run()
 
@@ -223,15 +218,7 @@ class _StackedFit(Generic[Network]):
 
 
 class StackedNetwork(Generic[Network]):
-    """A network as a function of its weights, for K folds at once.
-
-    Parameters
-    ----------
-    template : nn.Module
-        Its parameters are never read.
-    objectives : sequence of Objective
-        Of every fold; they differ in the scales of numbers alone.
-    """
+    """A network as a function of its weights, for K folds at once; the parameters of ``template`` are never read."""
 
     def __init__(
         self, template: Network, source: StackedSource, objectives: Sequence[Objective], engine: Engine
@@ -252,17 +239,10 @@ class StackedNetwork(Generic[Network]):
         rows: Sequence[IntArray],
         noises: Sequence[torch.Generator],
     ) -> Tensor:
-        """Return the training losses (K,) of K folds' batches, with their graph.
+        """Return the training losses (K,) of K folds' batches, each of rows (B,), with their graph.
 
-        Parameters
-        ----------
-        weights : dict of str to Tensor (K, ...)
-        present : tuple
-            What all these batches have; see :class:`StackedSource`.
-        folds : sequence of int (K)
-        rows : sequence of int64 arrays (B,)
-        noises : sequence of torch.Generator
-            From which each fold's network draws, in the order in which it would alone.
+        ``weights`` are (K, ...) by name; ``present`` is what all these batches have (see :class:`StackedSource`). From
+        its noise each fold's network draws in the order in which it would alone.
         """
         self.template.train()
         device = self._engine.device
@@ -320,15 +300,10 @@ def together() -> Iterator[None]:
 
 
 class StackedSource:
-    """What :class:`TokenSource` is for one fold, for several: a table of folds x windows.
+    """What :class:`TokenSource` is for one fold, for several: a table of folds x windows, each scaled its own way.
 
-    The samples lie on the device once. Which sensors a batch has is known beforehand, on the host, so that
-    making a batch never waits for the device.
-
-    Parameters
-    ----------
-    populations : sequence of TrainingStatistics
-        Of each fold, fitted on its own subjects.
+    The samples lie on the device once. Which sensors a batch has is known beforehand, on the host, so that making a
+    batch never waits for the device.
     """
 
     def __init__(
@@ -383,15 +358,9 @@ class StackedSource:
         )
 
     def batch(self, folds: Sequence[int], rows: Sequence[IntArray], present: Present) -> TokenInputs:
-        """Return the inputs of K folds' windows, one fold after the other: K x B samples.
+        """Return the inputs of K folds' windows, one fold after the other: K x B samples, from rows (B,) of each fold.
 
-        Parameters
-        ----------
-        folds : sequence of int (K)
-        rows : sequence of int64 arrays (B,)
-            Of each fold, all of one length.
-        present : tuple
-            Of all these folds; see :meth:`present`.
+        ``present`` is what all these folds have; see :meth:`present`.
         """
         places = np.concatenate([f * self._n_windows + r for f, r in zip(folds, rows, strict=True)])
         at = torch.from_numpy(places.astype(np.int64)).to(self._device)
@@ -418,10 +387,7 @@ class StackedSource:
 def split_tensors(inputs: TokenInputs, n_folds: int) -> tuple[list[Tensor], Callable[[Sequence[Tensor]], TokenInputs]]:
     """Return the tensors of a batch of ``n_folds`` x B windows, each (n_folds, B, ...), and what puts B back together.
 
-    Returns
-    -------
-    join : callable
-        Makes a fold's TokenInputs from its part (B, ...) of each tensor.
+    The latter makes a fold's TokenInputs from its part (B, ...) of each tensor.
     """
     groups: tuple[SensorPatches | FeatureGroup, ...] = (*inputs.sensors, *inputs.features)
     names = [[f.name for f in fields(part) if isinstance(getattr(part, f.name), Tensor)] for part in groups]
@@ -460,14 +426,8 @@ def _for_folds(bank: PreparedArrays, maps: Sequence[tuple[Tensor, Tensor] | None
 class StackedWeights:
     """Weights (F, P) of F networks, and the state of their optimiser.
 
-    Parameters
-    ----------
-    networks : sequence of nn.Module
-        Of one kind and device, in the same order of parameters; they are copied.
-    weight_decay : float
-        Decoupled decay of parameters with two axes or more.
-    average_decay : float
-        Share of the old running mean that a step keeps; 0 keeps the last weights.
+    The networks, which are copied, are of one kind and device, in the same order of parameters. ``weight_decay`` acts
+    on parameters with two axes or more; a step keeps ``average_decay`` of the old running mean.
     """
 
     def __init__(self, networks: Sequence[nn.Module], *, weight_decay: float, average_decay: float) -> None:
@@ -522,13 +482,7 @@ class StackedWeights:
     def step(self, gradients: Tensor, has_gradient: Tensor, rates: Sequence[float], largest_norm: float) -> None:
         """Clip every network's gradient, take one step of AdamW with its own rate, and update the running means.
 
-        Parameters
-        ----------
-        gradients : Tensor (F, P)
-            Changed in place; 0 where there is none.
-        has_gradient : Tensor (F, n_parameters)
-            1 or 0.
-        rates : sequence of float (F,)
+        Gradients (F, P) are changed in place and 0 where there is none; ``has_gradient`` (F, n_parameters) is 1 or 0.
         """
         with torch.no_grad():
             norm = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)

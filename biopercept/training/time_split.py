@@ -24,19 +24,7 @@ _GRACE = 5e-4  # seconds: onsets are sums of floats
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """One subject's windows in the order of time.
-
-    Attributes
-    ----------
-    rows : int64 array, shape (n,)
-        Of the window table.
-    start : float64 array, shape (n,)
-        Seconds on the subject's clock, rising.
-    target : int64 array, shape (n,)
-        Class of each.
-    length_seconds : float
-        Of every window.
-    """
+    """One subject's windows in the order of time, with their start in seconds on the subject's clock."""
 
     subject: str
     rows: IntArray
@@ -74,15 +62,7 @@ class Course:
 
 @dataclass(frozen=True, eq=False)
 class TimeSplit:
-    """A subject's windows before and after a moment, as places in the :class:`Course`.
-
-    Attributes
-    ----------
-    earlier, later : int64 arrays
-        Windows that may be learnt from, and that are scored.
-    embargoed : int64 array
-        Windows between them, which are neither.
-    """
+    """A subject's windows before and after a moment, and those between that are neither, as indices into the course."""
 
     earlier: IntArray
     later: IntArray
@@ -91,7 +71,7 @@ class TimeSplit:
 
 @dataclass(frozen=True, eq=False)
 class Shots:
-    """What the curve grants of one subject, as places in the :class:`Course`.
+    """What the curve grants of one subject, as indices into the :class:`Course`.
 
     Attributes
     ----------
@@ -132,15 +112,10 @@ def course_of(windows: WindowTable, subject: str) -> Course:
 
 
 def split_in_time(course: Course, earlier_share: float, gap: float) -> TimeSplit | str:
-    """Return a subject's earlier and later windows, or in words why there is no such split.
+    """Return a subject's earlier and later windows, ``gap`` seconds apart, or in words why there is no such split.
 
-    The later part begins where ``earlier_share`` of the windows have begun, or at the nearest place at which every
+    The later part begins where ``earlier_share`` of the windows have begun, or at the nearest index at which every
     class has :data:`LEAST_PER_CLASS` windows on both sides.
-
-    Parameters
-    ----------
-    gap : float
-        Seconds from the end of the last earlier window to the first later one, at least.
     """
     if lacking := course.lacking(np.arange(len(course.rows)), 2 * LEAST_PER_CLASS):
         return f"too few windows of {', '.join(lacking)}"
@@ -156,19 +131,9 @@ def split_in_time(course: Course, earlier_share: float, gap: float) -> TimeSplit
 
 
 def set_aside(course: Course, places: IntArray, fraction: float) -> tuple[IntArray, IntArray]:
-    """Return windows to fit on and windows to check on: of each class the last ones in time.
+    """Return windows to fit on and windows to check on, of each class the last ``fraction`` in time, but at least one.
 
-    Parameters
-    ----------
-    places : int64 array
-        In the course; rising.
-    fraction : float
-        Part of each class that is set aside, rounded down, but at least one window.
-
-    Returns
-    -------
-    fitting, checking : int64 arrays
-        They do not overlap in time; ``checking`` is empty where a class would be left without either.
+    They do not overlap in time; there are none to check on where a class would be left without either.
     """
     aside = []
     for number in range(course.n_classes):
@@ -188,15 +153,9 @@ def shots_of(
 ) -> Shots | str:
     """Return what the curve grants and scores of one subject, or in words why it cannot.
 
-    The scored part begins after the largest k and the gap, and not before ``earlier_share`` of the windows where that
-    leaves every class something to score. Where the largest k leaves nothing, the next smaller one is the largest.
-
-    Parameters
-    ----------
-    gap : float
-        Seconds between every learnt and every scored window, at least.
-    is_scorable : bool array, shape (n,)
-        Windows that may be scored.
+    The scored part begins after the largest k and the gap in seconds, and not before ``earlier_share`` of the windows
+    where that leaves every class something to score. Where the largest k leaves nothing, the next smaller one is the
+    largest. Only windows that are scorable (n,) are scored.
     """
     if lacking := course.lacking(np.arange(len(course.rows)), 1):
         return f"no window of {', '.join(lacking)}"

@@ -52,14 +52,10 @@ class Draft:
     ----------
     settings : tuple of (str, str)
         ``section.key`` and the value's text.
-    model : str
-        A name of :data:`biopercept.baselines.catalogue.MODELS`.
     store : Path or None
-        Another store of the same subjects; None: the command's.
+        Another store of the same subjects.
     config : str or None
-        Preset or file that its settings start from; None: the command's.
-    is_pretrained : bool
-        Whether the network is pretrained inside each fit.
+        Preset or file that its settings start from.
     members : tuple of str
         Of an ensemble, the candidates whose probabilities are averaged; nothing else is set then.
     """

@@ -35,18 +35,14 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One set of settings, or an ensemble of others.
+    """One set of settings, or an ensemble of ``members``, of which nothing is fitted.
 
     Attributes
     ----------
     changes : mapping
         What it changes, for tables.
-    request : EvaluationRequest or None
-        What is fitted; None for an ensemble.
     config_text : str
         All its settings as a YAML file; empty for an ensemble.
-    members : tuple of str
-        Of an ensemble.
     """
 
     name: str
@@ -58,14 +54,9 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """What is fitted of one candidate.
+    """What is fitted of one candidate: outer folds, each testing one group of subjects, and pairs testing two at once.
 
-    Attributes
-    ----------
-    outer : tuple of Fold
-        Each tests one group of subjects; the rest is its training side.
-    pairs : dict of (int, int) to Fold
-        Tests two groups at once; by their places in ``outer``.
+    Pairs are named by their indices into ``outer``.
     """
 
     candidate: Candidate
@@ -82,13 +73,10 @@ class Design:
 def make_designs(candidates: Sequence[Candidate], stores: Mapping[object, StudyStore]) -> dict[str, Design]:
     """Return what is fitted of each candidate that is no ensemble, by name; the first one's outer folds are all's.
 
+    Stores are open, by the path in the requests.
+
     Raises BioperceptError where a candidate cannot be planned, naming it. Raises SettingsError where candidates differ
     in subjects, task or classes, ensembles in windows, or a pair of folds leaves a class without a training subject.
-
-    Parameters
-    ----------
-    stores : mapping
-        Open stores by the path in the requests.
     """
     designs: dict[str, Design] = {}
     for candidate in candidates:
@@ -112,10 +100,7 @@ def make_designs(candidates: Sequence[Candidate], stores: Mapping[object, StudyS
 
 
 def require_tunable(request: EvaluationRequest) -> None:
-    """Refuse settings of evaluation that the design has no place for.
-
-    Raises SettingsError naming the setting.
-    """
+    """Refuse settings of evaluation that the design has no place for. Raises SettingsError naming the setting."""
     if request.evaluation.n_folds < MIN_FOLDS:
         raise SettingsError(
             f"tune has {request.evaluation.n_folds} folds; at least {MIN_FOLDS} are needed, because each fit leaves "

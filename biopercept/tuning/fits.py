@@ -63,14 +63,7 @@ class Plans:
 
 @dataclass(frozen=True, eq=False)
 class Fits:
-    """What came of fitting.
-
-    Attributes
-    ----------
-    results : dict of (candidate, fold name) to FoldResult
-    failures : dict of candidate to error
-        Why candidates could not be fitted, such as numbers that were not finite.
-    """
+    """What came of fitting: results by candidate and fold, and why candidates could not be fitted."""
 
     results: dict[tuple[str, str], FoldResult]
     failures: dict[str, Fault]
@@ -91,14 +84,10 @@ def fit_all(
 ) -> Fits:
     """Return the results of folds of each design: earlier ones from their files, the others fitted now.
 
-    Raises SettingsError where a process was lost; finished fits are kept.
+    ``n_jobs`` are fits at once, each in a process of its own, or what fits them elsewhere; results do not depend on it.
+    ``is_single``: never stack networks.
 
-    Parameters
-    ----------
-    n_jobs : int or Executor
-        Fits at once, each in a process of its own, or what fits them elsewhere; results do not depend on it.
-    is_single : bool
-        Never stack networks.
+    Raises SettingsError where a process was lost; finished fits are kept.
     """
     report = on_fit or (lambda candidate, fold, was_done, n: None)
     folder, n_fits = selection_folder(output), sum(len(folds) for _, folds in wanted)

@@ -22,17 +22,15 @@ NESTED_FOLDER = "nested"
 
 @dataclass(frozen=True, eq=False)
 class InnerScores:
-    """What a candidate's fits said about subjects that they had not seen.
+    """What a candidate's fits reached on subjects that they had not seen.
 
     Attributes
     ----------
     balanced_accuracy, auroc : float64 arrays, shape (n_outer_folds, n_subjects)
-        Row i holds the scores that outer fold i may choose by: of every subject but its own, from fits in which
-        neither the subject's fold nor fold i had a part. NaN where there is none or it is not defined.
+        Row i holds the scores that outer fold i may choose by: of every subject but its own, from fits in which neither
+        the subject's fold nor fold i had a part. NaN where there is none or it is not defined.
     n_parameters : int
         Of the largest fit; of an ensemble all members together.
-    seconds : float
-        Of all its fits.
     """
 
     name: str
@@ -63,7 +61,7 @@ def mean_of(values: Scores, *, axis: int) -> Scores:
 
 
 def joined_answers(results: Sequence[FoldResult]) -> FoldResult:
-    """Return the answers of an ensemble: the mean of its members' probabilities for one fold."""
+    """Return the predictions of an ensemble: the mean of its members' probabilities for one fold."""
     first = results[0]
     probabilities = np.mean([result.probabilities for result in results], axis=0)
     n_parameters, seconds = sum(r.n_parameters for r in results), sum(r.seconds for r in results)
@@ -73,14 +71,9 @@ def joined_answers(results: Sequence[FoldResult]) -> FoldResult:
 def inner_scores(
     candidate: Candidate, designs: Mapping[str, Design], results: Mapping[tuple[str, str], FoldResult]
 ) -> InnerScores:
-    """Return a candidate's inner scores from the answers of its pairs of folds, or those of its members.
+    """Return a candidate's inner scores from the predictions of its pairs of folds, or those of its members.
 
-    Parameters
-    ----------
-    designs : mapping
-        By name of what was fitted.
-    results : mapping
-        By candidate and name of the fold.
+    Designs are by candidate, results by candidate and name of the fold.
     """
     members = candidate.members or (candidate.name,)
     design = designs[members[0]]
@@ -120,13 +113,7 @@ def ranked(scored: Sequence[InnerScores], fold: int | None = None) -> list[Inner
 
 @dataclass(frozen=True, eq=False)
 class Nested:
-    """What each outer fold's winner said about the fold's test subjects.
-
-    Attributes
-    ----------
-    designs : tuple of Design
-        Of the winner of each outer fold, or of its first member.
-    """
+    """What each outer fold's winner predicted for the fold's test subjects, with its design, or its first member's."""
 
     designs: tuple[Design, ...]
     answers: tuple[FoldResult, ...]
@@ -152,7 +139,7 @@ class Nested:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Everything a selection found.
+    """Everything a selection came to.
 
     Attributes
     ----------
@@ -164,8 +151,6 @@ class Selection:
         Of the others, why not.
     winners : tuple of str
         What each outer fold chose.
-    nested : Nested
-        What the winners said about their test subjects.
     """
 
     candidates: tuple[Candidate, ...]

@@ -37,20 +37,14 @@ def tune(
 ) -> Tuning:
     """Run or resume a selection and return what its ``tuning.json`` holds.
 
+    Names of candidates are unique; more may be added in a later run into the same folder. ``n_jobs`` are fits at once,
+    each in a process of its own, or what fits them elsewhere; results do not depend on it. ``overwrite`` removes an
+    earlier run, its fits included, once it is sure that this one can begin. ``on_fit`` is called with ``(candidate,
+    fold, was_done_before, n_fits)``: for the inner fits, then for the winners'.
+
     Raises SettingsError where there is nothing to choose from, candidates differ in subjects or task, no candidate
     could be fitted, or the folder holds something else or other folds. Raises StudyError where the task is unknown, or
     windows or subjects do not suffice. Raises BusyError where another process is writing there.
-
-    Parameters
-    ----------
-    candidates : sequence of Candidate
-        Names are unique; more may be added in a later run into the same folder.
-    n_jobs : int or Executor
-        Fits at once, each in a process of its own, or what fits them elsewhere; results do not depend on it.
-    overwrite : bool
-        Remove an earlier run, its fits included, once it is sure that this one can begin.
-    on_fit : callable, optional
-        Called with ``(candidate, fold, was_done_before, n_fits)``: for the inner fits, then for the winners'.
     """
     _require_candidates(candidates)
     stores: dict[object, StudyStore] = {}

@@ -18,7 +18,7 @@ from biopercept.audit.data import LATENTS, OUTPUTS, gather
 from biopercept.audit.identity import logits_of, probe_identity, subject_tells_label
 from biopercept.audit.model_outputs import ModelOutputs, probe_folds, read_outputs
 from biopercept.audit.time import Association, TimeReading, _in_stages, probe_clock_agreement, probe_time
-from biopercept.baselines.probes import fit_clock
+from biopercept.baselines.features import fit_clock
 from biopercept.errors import SettingsError
 from biopercept.evaluation.cross_validation import cross_validate
 from biopercept.evaluation.plan import EvaluationRequest

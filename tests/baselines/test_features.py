@@ -13,13 +13,15 @@ from biopercept.baselines.features import (
     SMALLEST_LEAF,
     columns_with_data,
     fit_bagging,
-    fit_boosted_numbers,
     fit_boosting,
+    fit_clock,
+    fit_dummy,
     fit_logistic,
+    fit_motion,
+    fit_quality,
     fit_ridge,
-    training_data,
+    targets_and_weights,
 )
-from biopercept.baselines.probes import fit_clock, fit_dummy, fit_mean, fit_motion, fit_quality
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import Targets, labelled_windows
@@ -110,7 +112,7 @@ def test_leaves_of_bagged_trees_hold_at_least_ten_windows(made: ModuleType) -> N
         assert tree.tree_.n_node_samples[is_leaf].min() >= SMALLEST_LEAF
 
 
-@pytest.mark.parametrize("fit", [fit_ridge, fit_boosted_numbers])
+@pytest.mark.parametrize("fit", [fit_ridge, fit_boosting])
 def test_a_planted_number_is_predicted_in_its_own_unit_for_subjects_never_seen(made: ModuleType, fit) -> None:
     asked = numbered(made)
     rows = asked.inputs.windows.rows_of(["P05", "P06"])
@@ -128,7 +130,7 @@ def test_ridge_of_one_subject_chooses_no_penalty_and_equals_scikit_learns_own(ma
     fitted = fit_ridge(replace(asked, training=rows))
     filled = np.where(np.isfinite(fitted.values), fitted.values, np.nanmedian(fitted.values[rows], axis=0))
     scaled = (filled - filled[rows].mean(axis=0)) / filled[rows].std(axis=0)
-    weights = training_data(replace(asked, training=rows))[2]
+    weights = targets_and_weights(replace(asked, training=rows))[1]
     plain = Ridge(alpha=1.0).fit(scaled[rows], asked.inputs.windows.only.values[rows], sample_weight=weights)
     assert np.allclose(fitted.predict(rows)[:, 0], plain.predict(scaled[rows]), atol=1e-8)
 
@@ -140,7 +142,7 @@ def test_the_mean_number_weighs_subjects_and_not_windows(made: ModuleType) -> No
     asked = numbered(made, by_subject)
     rows, subject = asked.fitting, asked.inputs.windows.subject
     few = np.concatenate([rows[subject[rows] != "P01"], rows[subject[rows] == "P01"][:2]])
-    assert fit_mean(replace(asked, training=few)).predict(rows[:2])[:, 0].tolist() == pytest.approx([2.5, 2.5])
+    assert fit_dummy(replace(asked, training=few)).predict(rows[:2])[:, 0].tolist() == pytest.approx([2.5, 2.5])
 
 
 def test_the_dummy_answers_with_the_class_fractions_of_the_training_windows(made: ModuleType) -> None:
@@ -168,7 +170,7 @@ def test_probes_of_a_number_give_numbers_and_guess_its_mean_where_there_is_nothi
     rows = asked.inputs.windows.rows_of(["P05"])
     error = np.abs(fit_clock(asked).predict(rows)[:, 0] - asked.inputs.windows.onset[rows])
     assert error.mean() < 0.1 * np.ptp(asked.inputs.windows.onset[rows])
-    assert np.array_equal(fit_motion(asked).predict(rows), fit_mean(asked).predict(rows))
+    assert np.array_equal(fit_motion(asked).predict(rows), fit_dummy(asked).predict(rows))
     for recording in asked.inputs.windows.recordings:
         recording.windows.quality[:] = np.nan
-    assert np.array_equal(fit_quality(asked).predict(rows), fit_mean(asked).predict(rows))
+    assert np.array_equal(fit_quality(asked).predict(rows), fit_dummy(asked).predict(rows))

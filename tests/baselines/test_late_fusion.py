@@ -11,7 +11,15 @@ import pytest
 import torch
 
 from biopercept.baselines import late_fusion
-from biopercept.baselines.features import Bag, fit_bagging, fit_lda
+from biopercept.baselines.features import (
+    Bag,
+    FittedDummy,
+    fit_bagging,
+    fit_lda,
+    fit_motion,
+    fit_quality,
+    quality_by_modality,
+)
 from biopercept.baselines.late_fusion import (
     fit_by_rule,
     fit_members,
@@ -21,7 +29,6 @@ from biopercept.baselines.late_fusion import (
     probability_mean,
     second_level_table,
 )
-from biopercept.baselines.probes import FittedDummy, fit_motion, fit_quality, quality_by_modality
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows

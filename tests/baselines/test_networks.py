@@ -12,13 +12,18 @@ import torch
 from made_inputs import Classifier
 from torch import nn
 
-from biopercept.baselines.cnn_late_fusion import CnnLateFusion
-from biopercept.baselines.ecg_transformer import EcgTransformer, PostNormLayer, sinusoids
-from biopercept.baselines.hourglass import Hourglass
-from biopercept.baselines.informer import Distilling, Informer, ProbSparseAttention, real_first
-from biopercept.baselines.lstm import LongShortTermMemory, steps_of
-from biopercept.baselines.perceiver import Perceiver
-from biopercept.baselines.transformer import Transformer
+from biopercept.baselines.attention_networks import (
+    Distilling,
+    EcgTransformer,
+    Informer,
+    Perceiver,
+    PostNormLayer,
+    ProbSparseAttention,
+    Transformer,
+    real_first,
+    sinusoids,
+)
+from biopercept.baselines.sensor_networks import CnnLateFusion, Hourglass, LongShortTermMemory, steps_of
 from biopercept.errors import SettingsError
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
