@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +14,8 @@ from functools import partial
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from biopercept.benchmarks.memory import step
 from biopercept.benchmarks.peers import N_CHANNELS, OURS, WIDENING, WIDTH, build
+from biopercept.benchmarks.speed import cpu_seconds
 from biopercept.model.attention import AttentionWidths, MultiHeadAttention
 from biopercept.model.layers import LatentLayer
 
@@ -43,17 +42,8 @@ def count_multiply_adds(call: Callable[[], object]) -> int:
 def full_self_attention(width: int, n_heads: int, *, n_layers: int, widening: int) -> torch.nn.Module:
     """Return transformer layers over all tokens (B, N, width), on the meta device."""
     with torch.device("meta"):
-        return torch.nn.Sequential(
-            *(
-                LatentLayer(
-                    MultiHeadAttention(AttentionWidths.all(width), n_heads=n_heads),
-                    widening,
-                    0.0,
-                    0.0,
-                )
-                for _ in range(n_layers)
-            )
-        )
+        attentions = (MultiHeadAttention(AttentionWidths.all(width), n_heads) for _ in range(n_layers))
+        return torch.nn.Sequential(*(LatentLayer(attention, widening, 0.0, 0.0) for attention in attentions))
 
 
 def count_costs(inputs: Iterable[int] = INPUTS) -> list[Cost]:
@@ -74,43 +64,18 @@ def count_costs(inputs: Iterable[int] = INPUTS) -> list[Cost]:
 
 
 def picture_scores(side: int = 512, width: int = 512, n_layers: int = 10) -> int:
-    """Return the multiply-adds that full self-attention over a picture's pixels takes for its scores alone, n^2 d.
-
-    Parameters
-    ----------
-    side : int
-        Pixels along each side.
-    width : int
-        Width of a token.
-    """
+    """Return the multiply-adds that full self-attention over side x side pixels takes for its scores alone, n^2 d."""
     query = torch.empty(side * side, width, device="meta")
     return sum(count_multiply_adds(lambda: query @ query.T) for _ in range(n_layers))
 
 
 def measured_exponent(shortest: int = 4096, longest: int = 65536, *, n_samples: int = 4, n_rounds: int = 5) -> float:
-    """Return the power of the number of tokens with which our forward's CPU time grows between two sizes.
-
-    Parameters
-    ----------
-    shortest, longest : int
-        Tokens.
-    n_samples : int
-        Of the batch.
-    n_rounds : int
-        Rounds of one call each, in turn, after one that does not count; medians are compared.
-    """
+    """Return the power of the number of tokens with which our forward's CPU time grows between two sizes."""
     module = build(OURS).eval()
-    given = {n: torch.randn(n_samples, n, N_CHANNELS) for n in (shortest, longest)}
-    spent: dict[int, list[float]] = {n: [] for n in given}
-    for number in range(n_rounds + 1):
-        for n, tokens in given.items():
-            start = time.process_time()
-            step(module, tokens, is_training=False)
-            if number:
-                spent[n].append(time.process_time() - start)
-    return math.log(statistics.median(spent[longest]) / statistics.median(spent[shortest])) / math.log(
-        longest / shortest
-    )
+    calls = {n: (module, torch.randn(n_samples, n, N_CHANNELS)) for n in (shortest, longest)}
+    spent = cpu_seconds(calls, n_rounds, is_training=False)
+    growth = statistics.median(spent[longest]) / statistics.median(spent[shortest])
+    return math.log(growth) / math.log(longest / shortest)
 
 
 def table(costs: list[Cost]) -> str:

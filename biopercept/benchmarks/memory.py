@@ -27,16 +27,9 @@ def step(module: nn.Module, tokens: Tensor, *, is_training: bool) -> None:
 
 
 def peak_growth(name: str, n_tokens: int, *, is_training: bool) -> float | None:
-    """Return by how many MiB one call grows the peak memory of a fresh process, or None outside Linux.
+    """Return by how many MiB one call of a peer grows the peak memory of a fresh process, or None outside Linux.
 
     Raises BioperceptError where the process fails.
-
-    Parameters
-    ----------
-    name : str
-        An implementation (see ``peers``).
-    is_training : bool
-        Forward and backward, or forward alone.
     """
     if not Path("/proc/self/clear_refs").exists():
         return None

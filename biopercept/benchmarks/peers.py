@@ -171,19 +171,9 @@ _HOW = {
 
 
 def build(name: str) -> nn.Module:
-    """Return the implementation of this name at the common size, with random weights.
+    """Return the implementation of this name at the common size, from tokens (B, N, 64) to 4 class scores a sample.
 
     Raises ImportError where the peer, or something it imports, is not installed.
-
-    Parameters
-    ----------
-    name : str
-        :data:`OURS` or a key of :data:`PEERS`.
-
-    Returns
-    -------
-    nn.Module
-        From tokens (B, N, 64) to class scores of 4 numbers a sample.
     """
     if name == OURS:
         return _Ours()

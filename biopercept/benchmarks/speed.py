@@ -10,26 +10,24 @@ import statistics
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from biopercept.benchmarks.memory import peak_growth, step
 from biopercept.benchmarks.peers import N_CHANNELS, N_SAMPLES, OURS
 
+Key = TypeVar("Key", str, int)
 TOKENS = (256, 1024, 4096, 16384)
 
 
 @dataclass(frozen=True)
 class Speed:
-    """One implementation at one size.
+    """One implementation at one size, forward alone or (training) forward and backward.
 
     Attributes
     ----------
-    n_tokens : int
-        Of each of the batch's samples.
-    is_training : bool
-        Forward and backward, or forward alone.
     cpu_ms : float
         CPU time of a call, all threads together, milliseconds; median of the rounds.
     times_ours : float
@@ -47,6 +45,20 @@ class Speed:
     peak_mib: float | None
 
 
+def cpu_seconds(
+    calls: Mapping[Key, tuple[nn.Module, Tensor]], n_rounds: int, *, is_training: bool
+) -> dict[Key, list[float]]:
+    """Return the CPU time of each call in each round, seconds; of all threads, after a round that does not count."""
+    rounds: dict[Key, list[float]] = {key: [] for key in calls}
+    for number in range(n_rounds + 1):
+        for key, (module, tokens) in calls.items():
+            start = time.process_time()
+            step(module.train(is_training), tokens, is_training=is_training)
+            if number:
+                rounds[key].append(time.process_time() - start)
+    return rounds
+
+
 def measure(
     modules: Mapping[str, nn.Module],
     *,
@@ -56,35 +68,20 @@ def measure(
 ) -> list[Speed]:
     """Return the speed of each implementation at each size, forward and in training.
 
-    Parameters
-    ----------
-    modules : mapping of str to nn.Module
-        By name (see ``peers``), ours among them.
-    tokens : iterable of int
-        Tokens per sample; batches hold 16.
-    n_rounds : int
-        After one that does not count.
-    memory_at : iterable of int
-        Sizes at which memory is measured, each in a process of its own.
+    Modules are by name (see ``peers``), ours among them; memory is measured at the sizes ``memory_at`` alone.
     """
     with_memory = set(memory_at)
     speeds = []
     for is_training in (False, True):
         for n_tokens in tokens:
             given = torch.randn(N_SAMPLES, n_tokens, N_CHANNELS, generator=torch.Generator().manual_seed(n_tokens))
-            rounds: dict[str, list[float]] = {name: [] for name in modules}
-            for number in range(n_rounds + 1):
-                for name, module in modules.items():
-                    module.train(is_training)
-                    start = time.process_time()
-                    step(module, given, is_training=is_training)
-                    if number:
-                        rounds[name].append(1000.0 * (time.process_time() - start))
+            calls = {name: (module, given) for name, module in modules.items()}
+            rounds = cpu_seconds(calls, n_rounds, is_training=is_training)
             for name, module in modules.items():
                 peak = peak_growth(name, n_tokens, is_training=is_training) if n_tokens in with_memory else None
                 ratio = statistics.median(a / b for a, b in zip(rounds[name], rounds[OURS], strict=True))
                 size = sum(p.numel() for p in module.parameters())
-                cpu_ms = statistics.median(rounds[name])
+                cpu_ms = 1000.0 * statistics.median(rounds[name])
                 speeds.append(Speed(name, size, n_tokens, is_training, cpu_ms, ratio, peak))
     return speeds
 

@@ -20,9 +20,7 @@ from biopercept.model.tokens import TokenSettings
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.tasks import CLASSIFICATION, Task
-from biopercept.training.adaptation import PersonalisationSettings
-from biopercept.training.pretext import PretrainingSettings
-from biopercept.training.settings import FitSettings, TrainingSettings
+from biopercept.training.settings import FitSettings, PersonalisationSettings, PretrainingSettings, TrainingSettings
 from biopercept.version import __version__
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from biopercept.results.generation import ERRORS, FILLERS, NETWORK
 from biopercept.store.prepared import WindowedRecording
 from biopercept.store.reading import StudyStore
 from biopercept.training.engine import engine_for, seed_for, threads
-from biopercept.training.pretext import MASKED, PretrainingSettings
 from biopercept.training.pretraining import PretrainingRequest, pretrain, unlabelled_inputs
+from biopercept.training.settings import MASKED, PretrainingSettings
 from biopercept.version import __version__
 
 Floats = NDArray[np.float64]

@@ -25,23 +25,13 @@ from biopercept.evaluation.plan import EvaluationRequest, Plan, check_calibratio
 from biopercept.evaluation.time_split import require_one_classification
 from biopercept.results.curves import ALL, CONTRAST, FEW, GENERAL, NO_LABELS, TIERS
 from biopercept.store.reading import StudyStore
-from biopercept.training.adaptation import (
-    ADAPTATIONS,
-    CLASS,
-    KEEP,
-    REFERENCE,
-    SCRATCH,
-    adapt,
-    check_windows,
-    fit_scratch,
-    gap_of,
-    is_better,
-)
+from biopercept.training.adaptation import adapt, check_windows, fit_scratch, is_better
 from biopercept.training.engine import Engine, engine_for, seed_for, threads
 from biopercept.training.fitting import NetworkOnStudy, fit_perceiver_io
 from biopercept.training.loop import FitRequest
 from biopercept.training.objective import Objective, predict_windows
-from biopercept.training.time_split import Course, Shots, course_of, random_windows, set_aside, shots_of
+from biopercept.training.settings import ADAPTATIONS, CLASS, KEEP, REFERENCE, SCRATCH
+from biopercept.training.time_split import Course, Shots, course_of, gap_of, random_windows, set_aside, shots_of
 
 
 @dataclass(frozen=True, eq=False)

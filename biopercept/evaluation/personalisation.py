@@ -40,9 +40,9 @@ from biopercept.results.curves import (
 )
 from biopercept.results.reading import few_subjects_warnings, row_of, write_result
 from biopercept.store.reading import open_store
-from biopercept.training.adaptation import ADAPT, KEEP, METHODS
 from biopercept.training.checkpoint import versions
 from biopercept.training.engine import engine_for
+from biopercept.training.settings import ADAPT, KEEP, METHODS
 from biopercept.typed_values import from_plain
 
 TABLE, PAGE = "personalisation.csv", "personalisation.md"

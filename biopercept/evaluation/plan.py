@@ -34,11 +34,10 @@ from biopercept.evaluation.missing_sensors import NONE, check_missing_sensors
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.store.prepared import WindowedRecording
 from biopercept.tasks import Task
-from biopercept.training.adaptation import PersonalisationSettings
 from biopercept.training.checkpoint import StartingPoint, load_start
 from biopercept.training.engine import engine_for
 from biopercept.training.fitting import Fitter, perceiver_io
-from biopercept.training.settings import FitSettings
+from biopercept.training.settings import FitSettings, PersonalisationSettings
 from biopercept.version import __version__
 
 _ON_CUDA, _ON_PROCESSORS = 64, 8

@@ -26,17 +26,11 @@ from biopercept.data.windows import IntArray, WindowTable
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.missing_sensors import check_missing_sensors
 from biopercept.evaluation.plan import EvaluationRequest, Plan, check_calibration, plan_evaluation
-from biopercept.training.adaptation import (
-    KEEP,
-    AdaptingFitter,
-    enough_steps,
-    gap_of,
-    load_starting_model,
-    require_fitting,
-)
+from biopercept.training.adaptation import AdaptingFitter, enough_steps, load_starting_model, require_fitting
 from biopercept.training.checkpoint import Checkpoint, load_start
 from biopercept.training.fitting import Fitter
-from biopercept.training.time_split import course_of, set_aside, split_in_time
+from biopercept.training.settings import KEEP
+from biopercept.training.time_split import course_of, gap_of, set_aside, split_in_time
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,8 +31,8 @@ from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.recording import Recording
 from biopercept.store.prepared import WindowedRecording
 from biopercept.training.engine import Engine, engine_for
-from biopercept.training.pretext import MASKED
 from biopercept.training.pretraining import PretrainedModel, load_pretrained
+from biopercept.training.settings import MASKED
 
 if TYPE_CHECKING:
     import pandas as pd

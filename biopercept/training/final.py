@@ -19,20 +19,14 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.splits import choose_validation
 from biopercept.errors import SettingsError
 from biopercept.tasks import Task
-from biopercept.training.adaptation import (
-    AdaptingFitter,
-    PersonalisationSettings,
-    fit_scratch,
-    load_starting_model,
-    require_fitting,
-)
+from biopercept.training.adaptation import AdaptingFitter, fit_scratch, load_starting_model, require_fitting
 from biopercept.training.calibration import Calibration, CalibrationSettings
 from biopercept.training.checkpoint import Checkpoint, StartingPoint, load_start, save_checkpoint
 from biopercept.training.engine import engine_for, seed_for, threads
 from biopercept.training.fitting import calibration_from, fit_perceiver_io, held_out_predictions
 from biopercept.training.loop import EpochReport, FitRequest, FittedNetwork
 from biopercept.training.model_card import model_card
-from biopercept.training.settings import FitSettings
+from biopercept.training.settings import FitSettings, PersonalisationSettings
 from biopercept.training.time_split import course_of, set_aside
 
 

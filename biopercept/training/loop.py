@@ -23,8 +23,7 @@ from biopercept.errors import TrainingError
 from biopercept.model.token_inputs import TokenVocabulary
 from biopercept.training.checkpoint import take_weights
 from biopercept.training.engine import Engine, seeded
-from biopercept.training.pretext import PretrainingSettings
-from biopercept.training.settings import FitSettings, TrainingSettings
+from biopercept.training.settings import FitSettings, PretrainingSettings, TrainingSettings
 
 EpochReport = Callable[[int, float, float], None]
 Network = TypeVar("Network", bound=nn.Module, covariant=True)

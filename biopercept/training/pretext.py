@@ -17,9 +17,8 @@ Natural Language Supervision", ICML 2021, doi:10.48550/arXiv.2103.00020.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 
 import torch
@@ -27,7 +26,6 @@ from torch import Tensor, nn
 
 from biopercept.data.batches import in_order
 from biopercept.data.windows import IntArray
-from biopercept.errors import SettingsError
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.dropout import TokenDropout
 from biopercept.model.layers import initialise
@@ -35,75 +33,10 @@ from biopercept.model.queries import PatchQueries, queries_of
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import TokenSettings, hide_tokens, token_layout
 from biopercept.training.objective import contrastive_loss, patch_loss
+from biopercept.training.settings import ALIGNMENT, CONTRASTIVE, MASKED, PretrainingSettings
 
-MASKED, CONTRASTIVE, ALIGNMENT = "masked", "contrastive", "alignment"
-OBJECTIVES = (MASKED, CONTRASTIVE, ALIGNMENT)
 SUMMARY = "summary"
 """Name of the query whose answer stands for a whole window in ``alignment``."""
-
-
-@dataclass(frozen=True)
-class PretrainingSettings:
-    """How a network is pretrained on unlabelled windows.
-
-    Attributes
-    ----------
-    objective : str
-        masked, contrastive or alignment.
-    n_epochs : int
-        Passes over the windows of all studies.
-    batch_size : int
-        Windows in a batch, all of one study, drawn so that subjects weigh the same.
-    learning_rate : float
-        Peak of a cosine schedule with warm-up (AdamW).
-    weight_decay : float
-        Decoupled decay of weight matrices.
-    warmup_fraction : float
-        Part of all steps in which the rate rises.
-    gradient_clip : float
-        Largest norm of the gradient.
-    sensor_masking : float
-        Chance that a window has whole sensors hidden: 1 to all but one, each number equally likely.
-    stretch_masking : float
-        Mean share of each sensor's time that is hidden as one stretch.
-    patch_masking : float
-        Chance that a single patch is hidden.
-    n_queries : int
-        Hidden patches asked for, per window and signal.
-    temperature : float
-        Of the contrastive losses.
-    """
-
-    objective: str = MASKED
-    n_epochs: int = 20
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    warmup_fraction: float = 0.1
-    gradient_clip: float = 1.0
-    sensor_masking: float = 0.5
-    stretch_masking: float = 0.2
-    patch_masking: float = 0.3
-    n_queries: int = 16
-    temperature: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
-            raise SettingsError(f"pretraining.objective is {self.objective!r}; allowed are {', '.join(OBJECTIVES)}")
-        for name in ("n_epochs", "batch_size", "n_queries"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"pretraining.{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("learning_rate", "gradient_clip", "temperature"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise SettingsError(f"pretraining.{name} is {getattr(self, name)}; it must be a number above 0")
-        for name in ("weight_decay", "warmup_fraction", "sensor_masking", "stretch_masking", "patch_masking"):
-            if not 0 <= getattr(self, name) < 1:
-                raise SettingsError(f"pretraining.{name} is {getattr(self, name)}; it must be at least 0 and below 1")
-        if self.objective != ALIGNMENT and not (self.sensor_masking or self.stretch_masking or self.patch_masking):
-            raise SettingsError(
-                f"pretraining.sensor_masking, stretch_masking and patch_masking are all 0; {self.objective} "
-                "pretraining needs something hidden"
-            )
 
 
 def pretext_perceiver(

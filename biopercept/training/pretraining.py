@@ -43,8 +43,8 @@ from biopercept.training.checkpoint import (
 )
 from biopercept.training.engine import Engine, engine_for, seed_for, seeded, threads
 from biopercept.training.loop import Optimisation
-from biopercept.training.pretext import PretextNetwork, PretrainingSettings, pretext_perceiver
-from biopercept.training.settings import FitSettings
+from biopercept.training.pretext import PretextNetwork, pretext_perceiver
+from biopercept.training.settings import FitSettings, PretrainingSettings
 
 LossReport = Callable[[int, float], None]
 

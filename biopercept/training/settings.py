@@ -1,15 +1,51 @@
-"""How a model is fitted: the settings of training, checked, and all settings of a fit together."""
+"""How a model is fitted, pretrained and adapted to a person: the settings, checked, and all those of a fit together."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from biopercept.errors import SettingsError
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
-from biopercept.training.pretext import PretrainingSettings
+
+MASKED, CONTRASTIVE, ALIGNMENT = "masked", "contrastive", "alignment"
+OBJECTIVES = (MASKED, CONTRASTIVE, ALIGNMENT)
+
+HEAD, LOW_RANK, FULL = "head", "low-rank", "full"
+ADAPTATIONS = (HEAD, LOW_RANK, FULL)
+"""Ways to adapt a fitted network to a person."""
+
+REFERENCE, SCRATCH = "reference", "scratch"
+METHODS = (REFERENCE, *ADAPTATIONS, SCRATCH)
+"""What the curve compares: no label at all, the adaptations, and a network of the person alone."""
+
+SUBJECT, CLASS = "subject", "class"
+CHRONOLOGIES = (SUBJECT, CLASS)
+
+KEEP, ADAPT = "keep", "adapt"
+UNCHECKED = (KEEP, ADAPT)
+"""What is done where the labels are too few to set any aside: the starting model is kept, or adapted unchecked."""
+
+
+_RANGES: dict[str, Callable[[float], bool]] = {
+    "at least 1": lambda value: value >= 1,
+    "a number above 0": lambda value: math.isfinite(value) and value > 0,
+    "a number of at least 0": lambda value: math.isfinite(value) and value >= 0,
+    "at least 0 and below 1": lambda value: 0 <= value < 1,
+    "between 0 and 1": lambda value: 0 < value < 1,
+}
+
+
+def _refuse_outside(section: str, settings: object, ranges: Mapping[str, Sequence[str]]) -> None:
+    """Raise SettingsError for the first of the named settings that is not in its range, a key of ``_RANGES``."""
+    for words, names in ranges.items():
+        for name in names:
+            value = getattr(settings, name)
+            if not _RANGES[words](value):
+                raise SettingsError(f"{section}.{name} is {value}; it must be {words}")
 
 
 @dataclass(frozen=True)
@@ -64,19 +100,17 @@ class TrainingSettings:
     n_threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("n_epochs", "batch_size", "patience", "n_threads"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("learning_rate", "gradient_clip"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise SettingsError(f"training.{name} is {getattr(self, name)}; it must be a number above 0")
-        for name in ("weight_decay", "warmup_fraction", "label_smoothing", "average_decay", "validation_fraction"):
-            if not 0 <= getattr(self, name) < 1:
-                raise SettingsError(f"training.{name} is {getattr(self, name)}; it must be at least 0 and below 1")
+        ranges = {
+            "at least 1": ("n_epochs", "batch_size", "patience", "n_threads"),
+            "a number above 0": ("learning_rate", "gradient_clip"),
+            "at least 0 and below 1": (
+                "weight_decay", "warmup_fraction", "label_smoothing", "average_decay", "validation_fraction",
+            ),
+            "a number of at least 0": ("dense_weight",),
+        }  # fmt: skip
+        _refuse_outside("training", self, ranges)
         if self.precision not in ("float32", "bfloat16"):
             raise SettingsError(f"training.precision is {self.precision!r}; allowed are float32 and bfloat16")
-        if not (math.isfinite(self.dense_weight) and self.dense_weight >= 0):
-            raise SettingsError(f"training.dense_weight is {self.dense_weight}; it must be a number of at least 0")
         self.weight_by_task()
 
     def weight_by_task(self) -> dict[str, float]:
@@ -107,13 +141,74 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
+class PretrainingSettings:
+    """How a network is pretrained on unlabelled windows.
+
+    Attributes
+    ----------
+    objective : str
+        masked, contrastive or alignment.
+    n_epochs : int
+        Passes over the windows of all studies.
+    batch_size : int
+        Windows in a batch, all of one study, drawn so that subjects weigh the same.
+    learning_rate : float
+        Peak of a cosine schedule with warm-up (AdamW).
+    weight_decay : float
+        Decoupled decay of weight matrices.
+    warmup_fraction : float
+        Part of all steps in which the rate rises.
+    gradient_clip : float
+        Largest norm of the gradient.
+    sensor_masking : float
+        Chance that a window has whole sensors hidden: 1 to all but one, each number equally likely.
+    stretch_masking : float
+        Mean share of each sensor's time that is hidden as one stretch.
+    patch_masking : float
+        Chance that a single patch is hidden.
+    n_queries : int
+        Hidden patches asked for, per window and signal.
+    temperature : float
+        Of the contrastive losses.
+    """
+
+    objective: str = MASKED
+    n_epochs: int = 20
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_fraction: float = 0.1
+    gradient_clip: float = 1.0
+    sensor_masking: float = 0.5
+    stretch_masking: float = 0.2
+    patch_masking: float = 0.3
+    n_queries: int = 16
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise SettingsError(f"pretraining.objective is {self.objective!r}; allowed are {', '.join(OBJECTIVES)}")
+        ranges = {
+            "at least 1": ("n_epochs", "batch_size", "n_queries"),
+            "a number above 0": ("learning_rate", "gradient_clip", "temperature"),
+            "at least 0 and below 1": (
+                "weight_decay", "warmup_fraction", "sensor_masking", "stretch_masking", "patch_masking",
+            ),
+        }  # fmt: skip
+        _refuse_outside("pretraining", self, ranges)
+        if self.objective != ALIGNMENT and not (self.sensor_masking or self.stretch_masking or self.patch_masking):
+            raise SettingsError(
+                f"pretraining.sensor_masking, stretch_masking and patch_masking are all 0; {self.objective} "
+                "pretraining needs something hidden"
+            )
+
+
+@dataclass(frozen=True)
 class FitSettings:
     """What is read, the network, and how it is fitted; models take what concerns them.
 
     Attributes
     ----------
-    tokens, model, training
-        Settings.
     pretraining : PretrainingSettings or None
         How the network is pretrained, without labels, on each fit's own training subjects; None: not.
     start_from : str
@@ -125,3 +220,89 @@ class FitSettings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     pretraining: PretrainingSettings | None = None
     start_from: str = ""
+
+
+@dataclass(frozen=True)
+class PersonalisationSettings:
+    """How a network is adapted to one subject, and how the curve over labels is made.
+
+    Attributes
+    ----------
+    methods : tuple of str
+        Of the curve: reference (no label: a network that scales by each recording's first seconds), head, low-rank,
+        full, scratch (a network fitted on the subject alone).
+    k : tuple of int
+        Labelled windows of each class, the first ones in time, that the curve grants.
+    method : str
+        Adaptation of ``train`` and ``cross-validate`` with a model to start from: head, low-rank or full.
+    rank : int
+        Of the update of each weight matrix (low-rank).
+    n_steps : int
+        Steps of an adaptation, at most; the best of them on the subject's validation windows is kept.
+    learning_rate : float
+        Peak of its cosine with warm-up (AdamW, no weight decay).
+    batch_size : int
+        Windows in a step, drawn so that the classes weigh the same.
+    check_every : int
+        Steps between two looks at the validation windows.
+    unchecked : str
+        Where the labels are too few to set validation windows aside: keep (the starting model, as it is) or adapt (a
+        share of the steps is made, and what comes of it is stamped as unchecked).
+    unchecked_share : float
+        Part of ``n_steps`` that ``unchecked`` adapt makes.
+    validation_fraction : float
+        Part of each class's labelled windows, the last in time, that decides whether and when to stop.
+    scratch_steps : int
+        Steps that a network of one subject alone is given, at least.
+    gap_seconds : float
+        Between labelled and scored windows; 0 is one window's length, and less is refused.
+    earlier_share : float
+        Part of the subject's windows that lies before the scored part, at least, where that can be.
+    chronology : str
+        subject (every labelled window comes before every scored one) or class (within each class alone: for
+        protocols that show a class once; a stage then has windows on both sides).
+    """
+
+    methods: tuple[str, ...] = METHODS
+    k: tuple[int, ...] = (1, 3, 5, 10)
+    method: str = LOW_RANK
+    rank: int = 4
+    n_steps: int = 40
+    learning_rate: float = 5e-4
+    batch_size: int = 16
+    check_every: int = 5
+    unchecked: str = KEEP
+    unchecked_share: float = 0.25
+    validation_fraction: float = 0.3
+    scratch_steps: int = 200
+    gap_seconds: float = 0.0
+    earlier_share: float = 0.5
+    chronology: str = SUBJECT
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("methods", METHODS),
+            ("method", ADAPTATIONS),
+            ("unchecked", UNCHECKED),
+            ("chronology", CHRONOLOGIES),
+        ):
+            chosen = getattr(self, name)
+            for value in chosen if isinstance(chosen, tuple) else (chosen,):
+                if value not in allowed:
+                    raise SettingsError(f"personalisation.{name} is {value!r}; allowed are {', '.join(allowed)}")
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise SettingsError("personalisation.methods must name at least one method, each once")
+        if not self.k or list(self.k) != sorted(set(self.k)) or self.k[0] < 1:
+            raise SettingsError(f"personalisation.k is {list(self.k)}; rising whole numbers from 1 are needed")
+        ranges = {
+            "at least 1": ("rank", "n_steps", "batch_size", "check_every", "scratch_steps"),
+            "a number above 0": ("learning_rate",),
+            "between 0 and 1": ("validation_fraction", "earlier_share", "unchecked_share"),
+            "a number of at least 0": ("gap_seconds",),
+        }
+        _refuse_outside("personalisation", self, ranges)
+
+    def described(self) -> dict[str, Any]:
+        """Return the settings of one adaptation as plain values."""
+        of_curve = ("methods", "k", "earlier_share", "chronology", "gap_seconds")
+        return {name: value for name, value in asdict(self).items() if name not in of_curve}

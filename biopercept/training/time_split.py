@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.data.windows import IntArray, WindowTable
-from biopercept.errors import StudyError
-from biopercept.training.adaptation import CLASS, PersonalisationSettings
+from biopercept.errors import SettingsError, StudyError
+from biopercept.training.settings import CLASS, PersonalisationSettings
 
 LEAST_PER_CLASS = 2
 """Windows of each class that both sides of a split in time need."""
@@ -225,3 +225,15 @@ def _clear_of(start: NDArray[np.float64], others: NDArray[np.float64], distance:
         return np.ones(len(start), dtype=bool)
     nearest: NDArray[np.float64] = np.abs(start[:, None] - others[None]).min(axis=1)
     return nearest + _GRACE >= distance
+
+
+def gap_of(seconds: float, length_seconds: float, name: str) -> float:
+    """Return a gap in seconds: the window's length where 0 is set.
+
+    Raises SettingsError, with the ``name`` of the setting, where it is shorter than a window.
+    """
+    if 0 < seconds < length_seconds:
+        raise SettingsError(
+            f"{name} is {seconds:g} s; it must be at least one window ({length_seconds:g} s), or 0 for just that"
+        )
+    return seconds or length_seconds

@@ -60,12 +60,18 @@ def mean_of(values: Scores, *, axis: int) -> Scores:
     return np.asarray(np.divide(total, n_there, out=np.full(np.shape(total), np.nan), where=n_there > 0))
 
 
-def joined_answers(results: Sequence[FoldResult]) -> FoldResult:
+def ensemble_result(results: Sequence[FoldResult]) -> FoldResult:
     """Return the predictions of an ensemble: the mean of its members' probabilities for one fold."""
     first = results[0]
     probabilities = np.mean([result.probabilities for result in results], axis=0)
     n_parameters, seconds = sum(r.n_parameters for r in results), sum(r.seconds for r in results)
     return FoldResult(first.fold, first.rows, probabilities, n_parameters, seconds, [])
+
+
+def _score(design: Design, result: FoldResult, subject: str) -> SubjectScore:
+    is_theirs = design.windows.subject[result.rows] == subject
+    target = design.windows.only.values[result.rows[is_theirs]]
+    return score_subject(subject, target, result.probabilities[is_theirs])
 
 
 def inner_scores(
@@ -77,23 +83,18 @@ def inner_scores(
     """
     members = candidate.members or (candidate.name,)
     design = designs[members[0]]
-    windows = design.windows
-    place = {subject: k for k, subject in enumerate(windows.subjects)}
-    scores = {metric: np.full((len(design.outer), len(place)), np.nan) for metric in METRICS}
+    index = {subject: k for k, subject in enumerate(design.windows.subjects)}
+    scores = {metric: np.full((len(design.outer), len(index)), np.nan) for metric in METRICS}
     parameters, seconds = 0, 0.0
     for (i, j), fold in design.pairs.items():
-        answers = joined_answers([results[member, fold.name] for member in members])
-        parameters, seconds = max(parameters, answers.n_parameters), seconds + answers.seconds
-        whose = windows.subject[answers.rows]
+        result = ensemble_result([results[member, fold.name] for member in members])
+        parameters, seconds = max(parameters, result.n_parameters), seconds + result.seconds
         for seen_by, tested in ((i, j), (j, i)):
             for subject in design.outer[tested].test:
-                is_theirs = whose == subject
-                subject_scores = score_subject(
-                    subject, windows.only.values[answers.rows[is_theirs]], answers.probabilities[is_theirs]
-                )
+                subject_scores = _score(design, result, subject)
                 for metric in METRICS:
                     value = getattr(subject_scores, metric)
-                    scores[metric][seen_by, place[subject]] = math.nan if value is None else value
+                    scores[metric][seen_by, index[subject]] = math.nan if value is None else value
     return InnerScores(candidate.name, scores["balanced_accuracy"], scores["auroc"], parameters, seconds)
 
 
@@ -116,20 +117,15 @@ class Nested:
     """What each outer fold's winner predicted for the fold's test subjects, with its design, or its first member's."""
 
     designs: tuple[Design, ...]
-    answers: tuple[FoldResult, ...]
+    results: tuple[FoldResult, ...]
 
     def per_subject(self) -> list[tuple[str, SubjectScore]]:
         """Return the outer fold's name and the scores of each subject, fold by fold."""
-        rows = []
-        for design, result in zip(self.designs, self.answers, strict=True):
-            windows = design.windows
-            for subject in result.fold.test:
-                is_theirs = windows.subject[result.rows] == subject
-                scores = score_subject(
-                    subject, windows.only.values[result.rows[is_theirs]], result.probabilities[is_theirs]
-                )
-                rows.append((result.fold.name, scores))
-        return rows
+        return [
+            (result.fold.name, _score(design, result, subject))
+            for design, result in zip(self.designs, self.results, strict=True)
+            for subject in result.fold.test
+        ]
 
     def is_of_one_table(self) -> bool:
         """Return whether all winners answered about the same windows."""
@@ -159,6 +155,11 @@ class Selection:
     failures: dict[str, str]
     winners: tuple[str, ...]
     nested: Nested
+
+    @property
+    def first(self) -> Design:
+        """Return the design of the first candidate that is fitted, whose outer folds are all's."""
+        return next(iter(self.designs.values()))
 
     @property
     def best(self) -> str:

@@ -23,7 +23,7 @@ from biopercept.store.reading import StudyStore, open_store
 from biopercept.training.engine import engine_for
 from biopercept.tuning.design import Candidate, Design, make_designs
 from biopercept.tuning.fits import FitDone, fit_all, selection_folder
-from biopercept.tuning.ranking import NESTED_FOLDER, Nested, Selection, inner_scores, joined_answers, ranked
+from biopercept.tuning.ranking import NESTED_FOLDER, Nested, Selection, ensemble_result, inner_scores, ranked
 from biopercept.tuning.writing import FILES, write_tuning
 
 
@@ -126,8 +126,8 @@ def _use_winners(
         name, why = next(iter(fits.failures.items()))
         raise type(why)(f"candidate {name} was chosen and cannot be fitted on a whole training side: {why}")
     of_winners = [designs[names[0]] for names in members]
-    answers = [
-        joined_answers([fits.results[name, design.outer[fold].name] for name in names])
+    results = [
+        ensemble_result([fits.results[name, design.outer[fold].name] for name in names])
         for fold, (names, design) in enumerate(zip(members, of_winners, strict=True))
     ]
-    return Nested(tuple(of_winners), tuple(answers))
+    return Nested(tuple(of_winners), tuple(results))

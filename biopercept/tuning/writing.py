@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,10 @@ import numpy as np
 from biopercept.evaluation.metrics import chance_levels, summarise
 from biopercept.evaluation.scoring import write_scores
 from biopercept.files import write_table, write_text
+from biopercept.report.text import listed, with_interval
 from biopercept.report.tuning import tuning_page
 from biopercept.results.folder import FoldsFile
-from biopercept.results.reading import Estimate, write_result
+from biopercept.results.reading import write_result
 from biopercept.results.tuning import (
     CandidateScore,
     FailedCandidate,
@@ -26,7 +27,7 @@ from biopercept.results.tuning import (
     TunedScore,
     Tuning,
 )
-from biopercept.tuning.design import Candidate
+from biopercept.tuning.design import Design
 from biopercept.tuning.ranking import METRICS, NESTED_FOLDER, InnerScores, Scores, Selection, ranked
 from biopercept.version import __version__
 
@@ -57,16 +58,13 @@ def _write_table(tuning: Tuning, path: Path) -> None:
         columns += [name, f"{name}_low", f"{name}_high"]
     rows: list[list[object]] = []
     for candidate in tuning.candidates:
-        row: list[object] = [candidate.name, candidate.model, candidate.store, _changes(candidate.changes)]
+        changes = "; ".join(f"{key}: {value}" for key, value in candidate.changes.items())
+        row: list[object] = [candidate.name, candidate.model, candidate.store, changes]
         for estimate in (candidate.inner_balanced_accuracy, candidate.inner_auroc, candidate.difference_to_best):
             row += [estimate.mean, *(estimate.ci95 or (None, None))]
         rows.append([*row, candidate.parameters, candidate.seconds, candidate.times_chosen, ""])
     rows += [[failed.name, *[None] * 15, failed.reason] for failed in tuning.failed]
     write_table(path, [*columns, "parameters", "seconds", "times_chosen", "failure"], rows)
-
-
-def _changes(changes: Mapping[str, str]) -> str:
-    return "; ".join(f"{key}: {value}" for key, value in changes.items())
 
 
 def _write_inner_scores(selection: Selection, path: Path) -> None:
@@ -75,9 +73,9 @@ def _write_inner_scores(selection: Selection, path: Path) -> None:
     for name, scores in selection.inner.items():
         design = selection.design_of(name)
         for number, fold in enumerate(design.outer):
-            for place, subject in enumerate(design.windows.subjects):
+            for index, subject in enumerate(design.windows.subjects):
                 if subject not in fold.test:
-                    values = (float(getattr(scores, metric)[number, place]) for metric in METRICS)
+                    values = (float(getattr(scores, metric)[number, index]) for metric in METRICS)
                     rows.append((name, fold.name, subject, *values))
     write_table(path, ("candidate", "outer_fold", "participant_id", *METRICS), rows)
 
@@ -119,22 +117,21 @@ def _write_nested(selection: Selection, folder: Path) -> None:
     first = nested.designs[0]
     plain = replace(first.plan.request.evaluation, calibration="none", conformal_coverage=0.0)
     plan = replace(first.plan, request=replace(first.plan.request, model="tuned", evaluation=plain))
-    warnings = dict.fromkeys(warning for design in nested.designs for warning in design.plan.warnings)
-    folds = tuple(answer.fold for answer in nested.answers)
-    plan = replace(plan, folds=folds, warnings=tuple(warnings))
-    dealt = next(iter(selection.designs.values())).plan.request  # the first candidate's outer folds are all's
+    folds = tuple(result.fold for result in nested.results)
+    plan = replace(plan, folds=folds, warnings=_warnings_of(nested.designs))
+    dealt = selection.first.plan.request
     run = {"tuned": list(selection.winners), "split": dealt.evaluation.identity(), "seed": dealt.seed}
     write_result(folder / FoldsFile.FILE, FoldsFile(run=run, folds=folds))
     single = selection.best_single
     text = "" if single is None else selection.candidate(single).config_text
     head = "# Each fold used the settings that it chose itself (see ../tuning.json); these are the best single ones.\n"
     write_text(folder / "config.yaml", head + text)
-    write_scores(plan, nested.answers, folder)
+    write_scores(plan, nested.results, folder)
 
 
 def tuning_of(selection: Selection) -> Tuning:
     """Return what a selection found as it is written."""
-    design = next(iter(selection.designs.values()))
+    design = selection.first
     request, windows = design.plan.request, design.windows
     order = ranked(list(selection.inner.values()))
     bare = Tuning(
@@ -158,12 +155,10 @@ def tuning_of(selection: Selection) -> Tuning:
     return replace(bare, findings=tuple(_findings(bare)))
 
 
-def _over_subjects(selection: Selection, values: Sequence[float] | Scores, chance: float) -> TunedScore:
-    request = next(iter(selection.designs.values())).plan.request
-    summary = summarise(
-        [float(v) for v in values], chance=chance, seed=request.seed, n_bootstrap=request.evaluation.n_bootstrap
-    )
-    return TunedScore.of(summary)
+def _over_subjects(selection: Selection, values: Sequence[float | None] | Scores, chance: float) -> TunedScore:
+    request, n_bootstrap = selection.first.plan.request, selection.first.plan.request.evaluation.n_bootstrap
+    numbers = [math.nan if value is None else float(value) for value in values]
+    return TunedScore.of(summarise(numbers, chance=chance, seed=request.seed, n_bootstrap=n_bootstrap))
 
 
 def _candidate(selection: Selection, scores: InnerScores, best: InnerScores) -> CandidateScore:
@@ -185,19 +180,18 @@ def _candidate(selection: Selection, scores: InnerScores, best: InnerScores) -> 
         parameters=scores.n_parameters,
         seconds=round(scores.seconds, 1),
         times_chosen=selection.winners.count(scores.name),
-        warnings=tuple(_warnings(selection, candidate)),
+        warnings=_warnings_of(selection.designs[name] for name in candidate.members or (candidate.name,)),
     )
 
 
-def _warnings(selection: Selection, candidate: Candidate) -> dict[str, None]:
-    names = candidate.members or (candidate.name,)
-    return dict.fromkeys(warning for name in names for warning in selection.designs[name].plan.warnings)
+def _warnings_of(designs: Iterable[Design]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(warning for design in designs for warning in design.plan.warnings))
 
 
 def _outer_folds(selection: Selection) -> tuple[OuterFold, ...]:
     folds = []
     for number, winner in enumerate(selection.winners):
-        fold = selection.nested.answers[number].fold
+        fold = selection.nested.results[number].fold
         ranking = (
             RankedCandidate(
                 name=scores.name,
@@ -211,7 +205,7 @@ def _outer_folds(selection: Selection) -> tuple[OuterFold, ...]:
 
 
 def _nested(selection: Selection) -> NestedScore:
-    chosen = {a.fold.name: w for a, w in zip(selection.nested.answers, selection.winners, strict=True)}
+    chosen = {r.fold.name: w for r, w in zip(selection.nested.results, selection.winners, strict=True)}
     rows = tuple(
         NestedSubject(
             participant_id=scores.participant,
@@ -223,15 +217,13 @@ def _nested(selection: Selection) -> NestedScore:
         )
         for fold, scores in sorted(selection.nested.per_subject(), key=lambda scored: scored[1].participant)
     )
-    accuracy = [math.nan if row.balanced_accuracy is None else row.balanced_accuracy for row in rows]
-    area = [math.nan if row.auroc is None else row.auroc for row in rows]
     inner = [selection.inner[winner].of_fold("balanced_accuracy", i) for i, winner in enumerate(selection.winners)]
-    chance = 1.0 / next(iter(selection.designs.values())).windows.only.n_classes
+    chance = 1.0 / selection.first.windows.only.n_classes
     return NestedScore(
-        balanced_accuracy=_over_subjects(selection, accuracy, chance),
-        auroc=_over_subjects(selection, area, 0.5),
+        balanced_accuracy=_over_subjects(selection, [row.balanced_accuracy for row in rows], chance),
+        auroc=_over_subjects(selection, [row.auroc for row in rows], 0.5),
         inner_balanced_accuracy_of_winners=_plain(float(np.mean(inner))),
-        seconds=round(sum(answer.seconds for answer in selection.nested.answers), 1),
+        seconds=round(sum(result.seconds for result in selection.nested.results), 1),
         subjects=rows,
     )
 
@@ -253,9 +245,9 @@ def _findings(tuning: Tuning) -> list[str]:
     mean, inner = nested.balanced_accuracy.mean, nested.inner_balanced_accuracy_of_winners
     if mean is not None:
         sentences.append(
-            f"Tuning and then using what was chosen reaches a balanced accuracy of {mean:.3f}"
-            f"{_interval(nested.balanced_accuracy)} on subjects that neither fitting nor choosing saw: this is the "
-            "score to report."
+            "Tuning and then using what was chosen reaches a balanced accuracy of "
+            f"{with_interval(mean, nested.balanced_accuracy.ci95)} on subjects that neither fitting nor choosing saw: "
+            "this is the score to report."
         )
     if mean is not None and inner is not None:
         sentences.append(
@@ -267,21 +259,8 @@ def _findings(tuning: Tuning) -> list[str]:
         f"Recommended is {best.name}, with the best inner score over all folds; "
         f"{tuning.chosen_times} of {tuning.n_folds} outer folds chose it."
     )
-    close = [c.name for c in tuning.candidates[1:] if _reaches_zero(c.difference_to_best)]
-    if close:
-        sentences.append(f"Not told apart from it (the interval of the paired difference reaches 0): {_listed(close)}.")
+    differences = {candidate.name: candidate.difference_to_best.ci95 for candidate in tuning.candidates[1:]}
+    if close := [name for name, interval in differences.items() if interval is None or interval[1] >= 0]:
+        names = listed(close, limit=12)
+        sentences.append(f"Not told apart from it (the interval of the paired difference reaches 0): {names}.")
     return sentences
-
-
-def _interval(estimate: Estimate) -> str:
-    edges = estimate.ci95
-    return "" if edges is None else f" [{edges[0]:.3f}, {edges[1]:.3f}]"
-
-
-def _reaches_zero(difference: Estimate) -> bool:
-    return difference.ci95 is None or difference.ci95[1] >= 0
-
-
-def _listed(names: Sequence[str], most: int = 12) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

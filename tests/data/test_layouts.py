@@ -24,8 +24,8 @@ from biopercept.training.engine import Engine
 from biopercept.training.fitting import fit_perceiver_io
 from biopercept.training.loop import FitRequest
 from biopercept.training.objective import Objective, predict_windows
-from biopercept.training.pretext import OBJECTIVES, PretextNetwork, PretrainingSettings
-from biopercept.training.settings import FitSettings, TrainingSettings
+from biopercept.training.pretext import PretextNetwork
+from biopercept.training.settings import OBJECTIVES, FitSettings, PretrainingSettings, TrainingSettings
 
 CPU = torch.device("cpu")
 CALM = PerceiverSettings(

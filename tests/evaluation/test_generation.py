@@ -35,9 +35,8 @@ from biopercept.results.generation import FILLERS, Generation
 from biopercept.results.reading import read_result
 from biopercept.store.prepared import PreparedRecording
 from biopercept.store.reading import open_store
-from biopercept.training.pretext import PretrainingSettings
 from biopercept.training.pretraining import unlabelled_inputs
-from biopercept.training.settings import FitSettings
+from biopercept.training.settings import FitSettings, PretrainingSettings
 
 SMALL = PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2)
 BRIEF = PretrainingSettings(n_epochs=1, batch_size=32, n_queries=4)

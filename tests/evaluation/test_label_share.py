@@ -21,8 +21,7 @@ from biopercept.model.biosignals import PerceiverSettings
 from biopercept.report.scores import methods_text, score_table
 from biopercept.results.folder import load_results
 from biopercept.store.reading import open_store
-from biopercept.training.pretext import PretrainingSettings
-from biopercept.training.settings import FitSettings, TrainingSettings
+from biopercept.training.settings import FitSettings, PretrainingSettings, TrainingSettings
 
 SMALL = FitSettings(
     model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),

@@ -24,8 +24,7 @@ from biopercept.store.reading import StudyStore, open_store
 from biopercept.training.engine import engine_for
 from biopercept.training.fitting import NetworkFitter, calibration_from, held_out_predictions
 from biopercept.training.loop import FitRequest
-from biopercept.training.pretext import PretrainingSettings
-from biopercept.training.settings import FitSettings, TrainingSettings
+from biopercept.training.settings import FitSettings, PretrainingSettings, TrainingSettings
 
 SMALL = FitSettings(
     model=PerceiverSettings(width=8, n_latents=4, n_layers=1, n_heads=2),

@@ -27,8 +27,7 @@ from biopercept.results.folder import load_results
 from biopercept.results.reading import read_result
 from biopercept.store.prepared import PreparedRecording
 from biopercept.store.reading import open_store
-from biopercept.training.adaptation import PersonalisationSettings
-from biopercept.training.settings import FitSettings, TrainingSettings
+from biopercept.training.settings import FitSettings, PersonalisationSettings, TrainingSettings
 
 FIT = FitSettings(
     model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),

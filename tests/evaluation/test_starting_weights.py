@@ -18,9 +18,8 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 from biopercept.training.engine import Engine
-from biopercept.training.pretext import PretrainingSettings
 from biopercept.training.pretraining import PretrainingRequest, pretrain, save_pretrained, unlabelled_inputs
-from biopercept.training.settings import FitSettings, TrainingSettings
+from biopercept.training.settings import FitSettings, PretrainingSettings, TrainingSettings
 
 SMALL = PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2)
 BRIEF = PretrainingSettings(n_epochs=1, batch_size=32, n_queries=4)

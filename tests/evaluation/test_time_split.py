@@ -27,13 +27,11 @@ from biopercept.report.scores import methods_text
 from biopercept.results.cross_validation import load_cross_validation
 from biopercept.store.prepared import PreparedRecording
 from biopercept.store.reading import open_store
-from biopercept.training.adaptation import PersonalisationSettings
 from biopercept.training.engine import engine_for
 from biopercept.training.final import Provenance, TrainingRequest, train
 from biopercept.training.loop import FitRequest
 from biopercept.training.objective import predict_windows
-from biopercept.training.pretext import PretrainingSettings
-from biopercept.training.settings import FitSettings, TrainingSettings
+from biopercept.training.settings import FitSettings, PersonalisationSettings, PretrainingSettings, TrainingSettings
 
 SMALL = FitSettings(
     model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),

@@ -22,7 +22,6 @@ from biopercept.resources import sample_study
 from biopercept.store.prepared import PreparedRecording
 from biopercept.studies.loading import load_entry, load_study
 from biopercept.training.engine import Engine
-from biopercept.training.pretext import PretrainingSettings
 from biopercept.training.pretraining import (
     PretrainedModel,
     PretrainingRequest,
@@ -31,6 +30,7 @@ from biopercept.training.pretraining import (
     save_pretrained,
     unlabelled_inputs,
 )
+from biopercept.training.settings import PretrainingSettings
 
 ENGINE, TOKENS, CAUSAL = Engine(torch.device("cpu")), TokenSettings(), NormalisationSettings()
 CALM = PerceiverSettings(

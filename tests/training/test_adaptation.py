@@ -19,10 +19,8 @@ from biopercept.errors import TrainingError
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 from biopercept.training.adaptation import (
-    ADAPTATIONS,
     Adapted,
     LowRankUpdate,
-    PersonalisationSettings,
     adapt,
     add_low_rank,
     check_windows,
@@ -33,7 +31,7 @@ from biopercept.training.adaptation import (
 from biopercept.training.engine import Engine
 from biopercept.training.loop import FitRequest
 from biopercept.training.objective import Objective
-from biopercept.training.settings import FitSettings, TrainingSettings
+from biopercept.training.settings import ADAPTATIONS, FitSettings, PersonalisationSettings, TrainingSettings
 
 CPU = Engine(torch.device("cpu"))
 SETTINGS = PersonalisationSettings(n_steps=10, learning_rate=3e-3, batch_size=8, unchecked="adapt")

@@ -24,7 +24,6 @@ from biopercept.training.engine import Engine
 from biopercept.training.final import Provenance, TrainingRequest, train
 from biopercept.training.fitting import fit_perceiver_io, starting_weights
 from biopercept.training.loop import FitRequest
-from biopercept.training.pretext import PretrainingSettings
 from biopercept.training.pretraining import (
     PretrainedNetwork,
     PretrainingRequest,
@@ -33,7 +32,7 @@ from biopercept.training.pretraining import (
     save_pretrained,
     unlabelled_inputs,
 )
-from biopercept.training.settings import FitSettings, TrainingSettings
+from biopercept.training.settings import FitSettings, PretrainingSettings, TrainingSettings
 
 ENGINE = Engine(torch.device("cpu"))
 SMALL = PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2)

@@ -9,7 +9,7 @@ import pytest
 
 from biopercept.data.windows import WindowTable, labelled_windows
 from biopercept.errors import SettingsError, StudyError
-from biopercept.training.adaptation import PersonalisationSettings, gap_of
+from biopercept.training.settings import PersonalisationSettings
 from biopercept.training.time_split import (
     LEAST_PER_CLASS,
     Course,
@@ -17,6 +17,7 @@ from biopercept.training.time_split import (
     TimeSplit,
     course_of,
     first_windows,
+    gap_of,
     random_windows,
     set_aside,
     shots_of,

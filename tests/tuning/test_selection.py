@@ -32,7 +32,7 @@ from biopercept.training.settings import FitSettings, TrainingSettings
 from biopercept.tuning import design, fits
 from biopercept.tuning.design import Candidate, make_designs
 from biopercept.tuning.fits import fit_all
-from biopercept.tuning.ranking import InnerScores, inner_scores, joined_answers, ranked
+from biopercept.tuning.ranking import InnerScores, ensemble_result, inner_scores, ranked
 from biopercept.tuning.selection import tune
 
 SMALL = FitSettings(
@@ -243,7 +243,7 @@ def test_an_ensemble_is_the_mean_of_its_members_without_a_fit_of_its_own(store: 
         expected = score_subject(subject, designs["a"].windows.only.values[first.rows[own]], mean)
         place = designs["a"].windows.subjects.index(subject)
         assert scores.auroc[0, place] == expected.auroc
-        joined_first = joined_answers([first, second]).probabilities
+        joined_first = ensemble_result([first, second]).probabilities
         assert np.array_equal(joined_first, (first.probabilities + second.probabilities) / 2)
         assert np.abs(joined_first - first.probabilities).max() > 0.01
         sums = [sum(done.results[n, f.name].n_parameters for n in "ab") for f in designs["a"].pairs.values()]
