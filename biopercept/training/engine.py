@@ -24,10 +24,6 @@ class Engine:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
 
-    def backward(self, loss: torch.Tensor) -> None:
-        """Accumulate gradients of ``loss``."""
-        loss.backward()  # type: ignore[no-untyped-call]
-
 
 def engine_for(device: str, precision: str = "float32") -> Engine:
     """Return the engine for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.

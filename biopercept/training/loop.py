@@ -260,7 +260,7 @@ class Optimisation:
         with self._engine.autocast():
             loss = loss_of_batch()
         self._optimiser.zero_grad(set_to_none=True)
-        self._engine.backward(loss)
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._network.parameters(), self._gradient_clip)
         self._optimiser.step()
         self._schedule.step()

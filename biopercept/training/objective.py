@@ -88,24 +88,19 @@ class Objective:
             return dict(network(source.batch(rows[part]), noise).tasks)
 
         truths, masks = self.truths(rows, source.device)
-        return self.loss_of(in_order(parts, read), truths, masks)
+        return self.loss_of(in_order(parts, read), truths, masks, self.label_smoothing)
 
     def loss_of(
-        self, outputs: Mapping[str, Tensor], truths: Mapping[str, Tensor], masks: Mapping[str, Tensor]
-    ) -> Tensor:
-        """Return the sum over tasks of each one's weight times the mean loss of what it labels.
-
-        Outputs are (B, n_outputs) by task, truths and masks (B,) as :meth:`truths` gives them.
-        """
-        return self._summed(outputs, truths, masks, self.label_smoothing)
-
-    def _summed(
         self,
         outputs: Mapping[str, Tensor],
         truths: Mapping[str, Tensor],
         masks: Mapping[str, Tensor],
         label_smoothing: float,
     ) -> Tensor:
+        """Return the sum over tasks of each one's weight times the mean loss of what it labels.
+
+        Outputs are (B, n_outputs) by task, truths and masks (B,) as :meth:`truths` gives them.
+        """
         losses = []
         for task in self.tasks:
             name = task.name
@@ -164,7 +159,7 @@ class Objective:
         chosen, at = times.draw(rows, self.windows.length_seconds)
         latents = in_order(source.layouts.parts(chosen), lambda part: network.encode(source.batch(chosen[part]), noise))
         outputs = network.read_out(latents, noise, traces=self._queried(at, source))
-        of_windows = self.loss_of(outputs.tasks, *self.truths(chosen, source.device))
+        of_windows = self.loss_of(outputs.tasks, *self.truths(chosen, source.device), self.label_smoothing)
         return of_windows + times.weight * self._time_loss(outputs, chosen, at, source.device)
 
     def _queried(self, times: Tensor, source: TokenSource) -> dict[str, Tensor]:
@@ -176,7 +171,7 @@ class Objective:
         labels = cast(SingleTimes, self.times).labels
         values = {task.name: labels[task.name].at(self.windows.recording[rows], at) for task in self.tasks}
         truths, masks = self._on_device(values, {name: np.isfinite(v) for name, v in values.items()}, device)
-        return self._summed(outputs.traces, truths, masks, 0.0)
+        return self.loss_of(outputs.traces, truths, masks, 0.0)
 
     def _loss_at_times(self, network: BiosignalPerceiver, source: TokenSource) -> float:
         """Return the mean loss at evenly spread times of the validation subjects' grid windows."""

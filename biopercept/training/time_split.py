@@ -45,7 +45,10 @@ class Course:
 
     def clear_of(self, others: NDArray[np.bool_] | IntArray, gap: float) -> NDArray[np.bool_]:
         """Return which windows are at least ``gap`` seconds away from each of ``others``, (n,)."""
-        return _clear_of(self.start, self.start[others], self.length_seconds + gap)
+        if not len(starts := self.start[others]):
+            return np.ones(len(self.start), dtype=bool)
+        nearest: NDArray[np.float64] = np.abs(self.start[:, None] - starts[None]).min(axis=1)
+        return nearest + _GRACE >= self.length_seconds + gap
 
     def minutes(self, chosen: NDArray[np.bool_] | IntArray) -> float:
         """Return how many minutes the chosen windows cover, overlaps counted once."""
@@ -217,14 +220,6 @@ def _parts(course: Course, largest: IntArray, share: float, gap: float, chronolo
         is_scored |= group & (course.start + _GRACE >= end + gap)
     is_scored &= course.clear_of(is_earlier, gap)
     return np.flatnonzero(is_earlier), np.flatnonzero(is_scored)
-
-
-def _clear_of(start: NDArray[np.float64], others: NDArray[np.float64], distance: float) -> NDArray[np.bool_]:
-    """Return which times are at least ``distance`` from each of some others, (len(start),)."""
-    if not len(others):
-        return np.ones(len(start), dtype=bool)
-    nearest: NDArray[np.float64] = np.abs(start[:, None] - others[None]).min(axis=1)
-    return nearest + _GRACE >= distance
 
 
 def gap_of(seconds: float, length_seconds: float, name: str) -> float:
