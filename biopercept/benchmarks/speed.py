@@ -2,21 +2,27 @@
 
 Each round calls every implementation once, in turn, so that what else the machine does falls on all alike; ratios are
 taken within a round. CPU time adds up all threads.
+
+Memory is the growth of a process's peak by one call, measured in a process of its own:
+``python -m biopercept.benchmarks.speed NAME TOKENS forward|training`` prints MiB.
 """
 
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from biopercept.benchmarks.memory import peak_growth, step
-from biopercept.benchmarks.peers import N_CHANNELS, N_SAMPLES, OURS
+from biopercept.benchmarks.peers import N_CHANNELS, N_SAMPLES, OURS, build
+from biopercept.errors import BioperceptError
 
 Key = TypeVar("Key", str, int)
 TOKENS = (256, 1024, 4096, 16384)
@@ -43,6 +49,16 @@ class Speed:
     cpu_ms: float
     times_ours: float
     peak_mib: float | None
+
+
+def step(module: nn.Module, tokens: Tensor, *, is_training: bool) -> None:
+    """Run ``module`` forward once, or forward and backward with gradients cleared before."""
+    if not is_training:
+        with torch.inference_mode():
+            module(tokens)
+        return
+    module.zero_grad(set_to_none=True)
+    module(tokens).square().sum().backward()
 
 
 def cpu_seconds(
@@ -86,6 +102,22 @@ def measure(
     return speeds
 
 
+def peak_growth(name: str, n_tokens: int, *, is_training: bool) -> float | None:
+    """Return by how many MiB one call of a peer grows the peak memory of a fresh process, or None outside Linux.
+
+    Raises BioperceptError where the process fails.
+    """
+    if not Path("/proc/self/clear_refs").exists():
+        return None
+    kind = "training" if is_training else "forward"
+    command = [sys.executable, "-m", "biopercept.benchmarks.speed", name, str(n_tokens), kind]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode:
+        last = (run.stderr.strip().splitlines() or ["no message"])[-1]
+        raise BioperceptError(f"The memory of {name} at {n_tokens} tokens could not be measured: {last}")
+    return float(run.stdout)
+
+
 def table(speeds: list[Speed]) -> str:
     """Return the speeds as Markdown: a row for each implementation, CPU ms (times ours), and peak memory."""
     sizes = sorted({s.n_tokens for s in speeds})
@@ -104,3 +136,26 @@ def table(speeds: list[Speed]) -> str:
             lines.append("| " + " | ".join([name, f"{size:,}", *cells, ", ".join(peaks)]) + " |")
         parts.append(f"{title}: CPU time of a call, batch {N_SAMPLES} (times ours)\n\n" + "\n".join(lines))
     return "\n\n".join(parts)
+
+
+def _kibibytes(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1])
+    raise OSError(f"this system does not tell {field} of a process")
+
+
+def _main(name: str, n_tokens: str, kind: str) -> None:
+    torch.manual_seed(0)
+    module = build(name).train(kind == "training")
+    # A small call first: libraries set themselves up, and gradients of the parameters get their place.
+    step(module, torch.randn(2, 16, N_CHANNELS), is_training=kind == "training")
+    tokens = torch.randn(N_SAMPLES, int(n_tokens), N_CHANNELS)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
+    before = _kibibytes("VmRSS")
+    step(module, tokens, is_training=kind == "training")
+    print((_kibibytes("VmHWM") - before) / 1024)  # noqa: T201
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

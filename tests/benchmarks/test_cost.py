@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from biopercept.benchmarks import cost, speed
-from biopercept.benchmarks.memory import peak_growth
 from biopercept.benchmarks.peers import OURS, build
+from biopercept.benchmarks.speed import peak_growth
 from biopercept.cli.main import main
 from biopercept.errors import BioperceptError
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from biopercept.benchmarks.memory import step
 from biopercept.benchmarks.peers import N_CHANNELS, N_SAMPLES, OURS, PEERS, build, installed
+from biopercept.benchmarks.speed import step
 
 Benchmark = Callable[..., Any]
 

@@ -24,7 +24,7 @@ from biopercept.training.engine import Engine
 from biopercept.training.fitting import fit_perceiver_io
 from biopercept.training.loop import FitRequest
 from biopercept.training.objective import Objective, predict_windows
-from biopercept.training.pretext import PretextNetwork
+from biopercept.training.pretraining import PretextNetwork
 from biopercept.training.settings import OBJECTIVES, FitSettings, PretrainingSettings, TrainingSettings
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from made_inputs import OPEN, SMALL, VOCABULARY, signal
 from biopercept.errors import SettingsError
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.token_inputs import FeatureGroup, TokenInputs, TokenVocabulary
-from biopercept.training.pretext import PretextNetwork
+from biopercept.training.pretraining import PretextNetwork
 from biopercept.training.settings import PretrainingSettings
 
 G = torch.Generator().manual_seed(0)

@@ -31,9 +31,8 @@ from biopercept.store.reading import open_store
 from biopercept.training.settings import FitSettings, TrainingSettings
 from biopercept.tuning import design, fits
 from biopercept.tuning.design import Candidate, make_designs
-from biopercept.tuning.fits import fit_all
 from biopercept.tuning.ranking import InnerScores, ensemble_result, inner_scores, ranked
-from biopercept.tuning.selection import tune
+from biopercept.tuning.selection import fit_all, tune
 
 SMALL = FitSettings(
     model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),
