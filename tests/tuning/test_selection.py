@@ -29,7 +29,7 @@ from biopercept.results.cross_validation import load_cross_validation
 from biopercept.results.reading import document_of
 from biopercept.store.reading import open_store
 from biopercept.training.settings import FitSettings, TrainingSettings
-from biopercept.tuning import design, fits
+from biopercept.tuning import design, selection
 from biopercept.tuning.design import Candidate, make_designs
 from biopercept.tuning.ranking import InnerScores, ensemble_result, inner_scores, ranked
 from biopercept.tuning.selection import fit_all, tune
@@ -254,7 +254,7 @@ def test_a_later_run_fits_only_what_is_new_or_damaged(
 ) -> None:
     fitted: list[str] = []
     fit_one = fit_fold
-    monkeypatch.setattr(fits, "fit_fold", lambda plan, fold: fitted.append(fold.name) or fit_one(plan, fold))
+    monkeypatch.setattr(selection, "fit_fold", lambda plan, fold: fitted.append(fold.name) or fit_one(plan, fold))
     _tuned(several[:1], tmp_path / "out")
     assert len(fitted) == 3 + 3
     fitted.clear()
@@ -284,7 +284,7 @@ def test_a_run_killed_between_fits_ends_as_one_that_was_not(
         return fit_one(plan, fold)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(fits, "fit_fold", failing)
+        patched.setattr(selection, "fit_fold", failing)
         _tuned(several, tmp_path / "stopped")
     assert not (tmp_path / "stopped" / "tuning.json").exists()
     told: list[bool] = []
