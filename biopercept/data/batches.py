@@ -1,13 +1,12 @@
 """Batches of token inputs for the windows of a table, put together so that little of them is padding.
 
-A batch of windows with other sensors or montages holds, for each window, masked tokens in place of what only the others
-have. Here windows are told apart by the channels that their recordings have (a gap is no other layout), without
-looking at a sample. Windows are put together while the padding that this costs is less work than one more call of a
-network; a study whose recordings all have the same channels is never divided, and its batches are what they were.
+A batch of windows with other sensors or montages holds masked tokens in place of what only some of them have. Windows
+are therefore grouped by the channels that their recordings have (a gap is no other layout), while the padding that this
+costs is less work than one more call of a network. A study whose recordings all have the same channels is never
+divided.
 
-A training batch is drawn as ever (by subject and class) and then read in parts: the parts' outputs lie in the order
-of the draw before any loss is taken, so that what is learnt from is the same. Only the dropout draws of a divided batch
-differ from those of an undivided one.
+A training batch is drawn as ever and then read in parts, whose outputs are put back in the order of the draw before any
+loss is taken. Only the dropout draws of a divided batch differ from those of an undivided one.
 """
 
 from __future__ import annotations
@@ -36,14 +35,9 @@ CALL_TOKENS = 2048
 
 @dataclass(frozen=True, eq=False)
 class ScaledPatches:
-    """Patches of one signal in B windows, and how their C channels were scaled.
+    """Normalised patches of a signal in B windows: a value is ``centre + spread * normalised``, unless it was clipped.
 
-    Attributes
-    ----------
-    patches : SensorPatches
-        Normalised.
-    centre, spread : float32 Tensor (B, C)
-        In the signal's unit: a value is ``centre + spread * normalised``, unless it was clipped.
+    Centre and spread have shape (B, C), in the signal's unit.
     """
 
     channels: tuple[str, ...]
@@ -53,25 +47,12 @@ class ScaledPatches:
 
 
 class TokenSource:
-    """Batches of token inputs for a table's windows, normalised with statistics of the training subjects.
+    """Batches of token inputs for a table's windows, normalised with ``population``, the training subjects' statistics.
 
-    Sensors and features that no training subject had are left out: the network has never seen them.
+    Sensors and features that no training subject had are excluded. ``device`` is where samples lie and batches are
+    made.
 
     Raises SettingsError where the windows are longer than a learned time code reaches.
-
-    Parameters
-    ----------
-    population : TrainingStatistics
-        Fitted on the training subjects.
-    tokens : TokenSettings
-        Which kinds of tokens are built.
-    device : torch.device
-        Where samples lie and batches are made.
-
-    Attributes
-    ----------
-    layouts : Layouts
-        Which windows have the same channels, and so are best read together.
     """
 
     def __init__(
@@ -106,8 +87,8 @@ class TokenSource:
     def batch(self, rows: IntArray, *, is_whole: bool = False) -> TokenInputs:
         """Return the token inputs of the windows at ``rows`` of the table.
 
-        Signals of which nothing is real, and channels that none of the windows' recordings has, are left out; the
-        latter stay with ``is_whole``, so that a channel has one number in all batches.
+        Signals of which nothing is real, and channels that none of the windows' recordings has, are absent; the latter
+        stay with ``is_whole``, so that a channel has one number in all batches.
         """
         rows = np.asarray(rows, dtype=np.int64)
         at = torch.from_numpy(rows).to(self.device)
@@ -144,10 +125,7 @@ class TokenSource:
     ) -> NDArray[np.bool_]:
         """Return which of the windows at ``rows`` have at least one real token, (len(rows),).
 
-        Parameters
-        ----------
-        read : callable, optional
-            Gives the part of a batch whose tokens count; None: all of it.
+        ``read`` gives the part of a batch whose tokens count; None: all of it.
         """
         by_batch = [torch.zeros(0, dtype=torch.bool)]
         for start in range(0, len(rows), batch_size):
@@ -185,18 +163,17 @@ def vocabulary_of(feature_names: Sequence[str]) -> TokenVocabulary:
 
 @dataclass(frozen=True, eq=False)
 class Layouts:
-    """The layouts of a table's windows.
+    """Which channels the windows of a table have: windows of one layout have the same.
 
     Attributes
     ----------
     kind : int64 array, shape (n_windows,)
         Number of each window's layout.
     has : bool array, shape (n_layouts, n_channels in all banks)
-        Which channels a layout has.
     n_tokens : int64 array, shape (n_channels in all banks,)
         Tokens of a channel in a window.
     n_channels : tuple of int
-        Channels of each bank.
+        By bank.
     """
 
     kind: IntArray
@@ -206,15 +183,7 @@ class Layouts:
 
     @staticmethod
     def of(banks: Sequence[SignalArrays], n_patches: Sequence[int], windows: WindowTable) -> Layouts:
-        """Return the layouts of the windows of a table.
-
-        Parameters
-        ----------
-        banks : sequence of SignalArrays
-            Of the table's recordings.
-        n_patches : sequence of int
-            Patches of a window, by bank.
-        """
+        """Return the layouts of the windows of a table; ``n_patches`` of a window by bank."""
         columns = [bank.offset != ABSENT for bank in banks]
         nothing = np.zeros((len(windows.recordings), 0), dtype=bool)
         of_recording = np.concatenate([nothing, *columns], axis=1)
@@ -241,12 +210,7 @@ class Layouts:
     def parts(self, rows: IntArray, *, most: int | None = None) -> list[IntArray]:
         """Return positions in ``rows``, rising in each part, by which the windows are best read together.
 
-        Parameters
-        ----------
-        rows : int64 array
-            Windows of the table, in any order, also more than once.
-        most : int, optional
-            Windows in a part, at most.
+        ``rows`` are in any order and may repeat; ``most`` limits the windows in a part.
         """
         kinds, index = np.unique(self.kind[rows], return_inverse=True)
         if len(kinds) > 1:
@@ -258,7 +222,7 @@ class Layouts:
         return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
 
     def padding(self, rows: IntArray, parts: Sequence[IntArray]) -> float:
-        """Return the share of padding among the tokens of signals, read in these parts; 0 where there are none."""
+        """Return the fraction of padding among the tokens of signals read in these parts; 0 where there are none."""
         real = int((self.has @ self.n_tokens)[self.kind[rows]].sum())
         made = 0
         for part in parts:
@@ -271,8 +235,8 @@ class Layouts:
         group_of = np.zeros(len(kinds), dtype=np.int64)
         unions: list[NDArray[np.bool_]] = []
         sizes: list[int] = []
-        for place in np.argsort(-(self.has[kinds] @ self.n_tokens), kind="stable").tolist():
-            sensors, count = self.has[kinds[place]], int(counts[place])
+        for index in np.argsort(-(self.has[kinds] @ self.n_tokens), kind="stable").tolist():
+            sensors, count = self.has[kinds[index]], int(counts[index])
             padded = [
                 (size + count) * int((union | sensors) @ self.n_tokens)
                 - size * int(union @ self.n_tokens)
@@ -287,7 +251,7 @@ class Layouts:
                 best = len(unions)
                 unions.append(sensors)
                 sizes.append(count)
-            group_of[place] = best
+            group_of[index] = best
         return group_of
 
 
@@ -295,15 +259,7 @@ Read = TypeVar("Read", Tensor, dict[str, Tensor])
 
 
 def in_order(parts: Sequence[IntArray], call: Callable[[IntArray], Read]) -> Read:
-    """Return what ``call`` gives for all positions, in their order, from one call for each part.
-
-    Parameters
-    ----------
-    parts : sequence of int64 arrays
-        Each position in one of them, see :meth:`Layouts.parts`.
-    call : callable
-        From positions (n,) to a tensor (n, ...), or to several by name.
-    """
+    """Return what ``call`` gives for all positions, in their order, from one call for each of :meth:`Layouts.parts`."""
     if len(parts) == 1:
         return call(parts[0])
     back = torch.from_numpy(np.argsort(np.concatenate(parts), kind="stable"))

@@ -1,14 +1,13 @@
 """From windows to what models read: features and signals, and how each is scaled.
 
-What is fitted (:class:`TrainingStatistics`) is fitted on the recordings of training subjects alone; a change in any
-other subject leaves it, and everything trained on it, unchanged.
+What is fitted (:class:`TrainingStatistics`) is fitted on the recordings of training subjects alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -23,10 +22,9 @@ from biopercept.data.normalisation import (
     TrainingStatistics,
     affine_of,
     cumulative_moments,
-    moments_until,
     population_statistics,
 )
-from biopercept.data.signals import SignalArrays, bank_moments, build_banks
+from biopercept.data.signals import Column, SignalArrays, bank_moments, build_banks, known_moments
 from biopercept.data.windows import IntArray, WindowTable
 
 
@@ -78,7 +76,21 @@ class WindowInputs:
     @cached_property
     def feature_moments(self) -> tuple[Moments, Moments]:
         """Return the moments of the features over each recording's grid windows, as for signals."""
-        past, whole, reference = _feature_moments(self.windows, self.settings.mode, self.reference_ends)
+        windows = self.windows
+
+        def columns(index: int) -> Iterator[Column]:
+            table = windows.recordings[index].windows
+            grid = np.flatnonzero(~np.asarray(table.is_labelled))
+            grid = grid[np.argsort(np.asarray(table.onset)[grid], kind="stable")]
+            ends = np.asarray(table.onset)[grid] + windows.length_seconds
+            values = np.asarray(table.features, dtype=np.float64)[grid]
+            for column in range(len(windows.feature_names)):
+                is_real = np.isfinite(values[:, column])
+                running = cumulative_moments(np.where(is_real, values[:, column], 0.0), is_real)
+                yield column, running, partial(_ended_by, ends)
+
+        n_columns = len(windows.feature_names)
+        past, whole, reference = known_moments(windows, self.settings.mode, self.reference_ends, n_columns, columns)
         return self._of_session(past, whole, reference), whole
 
     def fit(self, training_subjects: Collection[str]) -> TrainingStatistics:
@@ -115,34 +127,6 @@ class WindowInputs:
         statistics = [population.of_channel(bank.modality, channel.name) for channel in bank.channels]
         prior = self.settings.prior_seconds * bank.sampling_rate
         return affine_of(self.settings.mode, past, statistics, prior_count=prior)
-
-
-def _feature_moments(windows: WindowTable, mode: str, reference_ends: FloatArray) -> tuple[Moments, Moments, Moments]:
-    """Return moments of features over grid windows: those ended by each window's end, all, those of the reference."""
-    n_features = len(windows.feature_names)
-    past = Moments(*(np.zeros((len(windows), n_features)) for _ in range(3)))
-    shape = (len(windows.recordings), n_features)
-    whole, reference = (Moments(*(np.zeros(shape) for _ in range(3))) for _ in range(2))
-    for index, recording in enumerate(windows.recordings):
-        table = recording.windows
-        grid = np.flatnonzero(~np.asarray(table.is_labelled))
-        grid = grid[np.argsort(np.asarray(table.onset)[grid], kind="stable")]
-        ends = np.asarray(table.onset)[grid] + windows.length_seconds
-        values = np.asarray(table.features, dtype=np.float64)[grid]
-        rows = np.flatnonzero(windows.recording == index)
-        limit = reference_ends[index : index + 1]
-        until = np.repeat(limit, len(rows)) if mode == "reference" else windows.onset[rows] + windows.length_seconds
-        known = np.full(len(rows), len(ends)) if mode == "recording" else _ended_by(ends, until)
-        at = np.array([index])
-        for column in range(n_features):
-            is_real = np.isfinite(values[:, column])
-            running = cumulative_moments(np.where(is_real, values[:, column], 0.0), is_real)
-            parts = ((past, rows, known), (whole, at, np.array([len(grid)])), (reference, at, _ended_by(ends, limit)))
-            for into, where, stop in parts:
-                moments = moments_until(running, stop)
-                into.count[where, column], into.mean[where, column] = moments.count, moments.mean
-                into.variance[where, column] = moments.variance
-    return past, whole, reference
 
 
 def _ended_by(ends: FloatArray, times: FloatArray) -> IntArray:

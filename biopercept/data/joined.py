@@ -1,39 +1,27 @@
-"""Several stores evaluated as one: same task and windows, features that all have, subjects named by their study.
-
-Labelled windows come from one store or from several joined ones, each study's by its own labels.
-"""
+"""Several stores evaluated as one: same task and windows, features that all have, subjects named by their study."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
 
-from biopercept.data.windows import IntArray, Targets, WindowTable, labelled_windows
+from biopercept.data.windows import WINDOW_COLUMNS, IntArray, Targets, WindowTable, labelled_windows
 from biopercept.errors import StudyError
 from biopercept.store.prepared import RecordingView, StoredWindows, WindowedRecording
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.tasks import ORDINAL, Task
 
 
-class JoinedStores:
-    """Several open stores that read like one :class:`~biopercept.store.reading.StudyStore`.
-
-    Attributes
-    ----------
-    feature_names : tuple of str
-        The features that all have, in the first one's order.
-    tasks : dict of str to Task
-        The tasks that all have, with the labels of all.
-    """
+class JoinedStores(AbstractContextManager["JoinedStores"]):
+    """Several open stores that read like one, with the features (in the first one's order), tasks and labels of all."""
 
     def __init__(self, parts: Sequence[StudyStore]) -> None:
         names = [store.name for store in parts]
@@ -72,16 +60,11 @@ class JoinedStores:
         for store in self.parts.values():
             store.close()
 
-    def __enter__(self) -> JoinedStores:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *fault: object) -> None:
         self.close()
 
 
-class Studies(Protocol):
+class Studies(AbstractContextManager["Studies"], Protocol):
     """What an evaluation reads: one store, or several joined."""
 
     name: str
@@ -108,14 +91,6 @@ class Studies(Protocol):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of what was prepared."""
-
-    def close(self) -> None:
-        """Close all stores."""
-
-    def __enter__(self) -> Studies: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
 
 def _differences(parts: Sequence[StudyStore], common: Sequence[str]) -> tuple[str, ...]:
@@ -154,7 +129,7 @@ def _common_tasks(parts: Sequence[StudyStore]) -> tuple[dict[str, Task], dict[st
             )
             if (task.kind, task.column) != (other.kind, other.column) or not are_alike:
                 disagreements[name] = (
-                    f"task {name!r} is {_said(task)} in study {first.name} and {_said(other)} in study {study}; "
+                    f"task {name!r} is {_shown(task)} in study {first.name} and {_shown(other)} in study {study}; "
                     "its kind and classes must be the same in all stores"
                 )
         classes = {c: tuple(dict.fromkeys(w for _, t in tasks for w in t.classes.get(c, ()))) for c in task.classes}
@@ -166,7 +141,7 @@ def _common_tasks(parts: Sequence[StudyStore]) -> tuple[dict[str, Task], dict[st
     return joined, disagreements
 
 
-def _said(task: Task) -> str:
+def _shown(task: Task) -> str:
     return f"{task.kind} of {', '.join(task.classes)}" if task.classes else f"a regression of {task.column!r}"
 
 
@@ -230,31 +205,18 @@ def _joined_table(
     for table in tables:
         excluded.update(table.excluded)
 
-    def of_all(name: str) -> Any:
-        return np.concatenate([getattr(table, name) for table in tables])
-
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(table, name) for table in tables]) for name in WINDOW_COLUMNS
+    }
+    columns["recording"] = np.concatenate([at[table.recording] for table, at in zip(tables, indices, strict=True)])
     values = np.concatenate([table.only.values for table in tables])
-    return replace(
-        tables[0],
-        recordings=tuple(recordings),
-        recording=np.concatenate([index[table.recording] for table, index in zip(tables, indices, strict=True)]),
-        row=of_all("row"),
-        onset=of_all("onset"),
-        subject=of_all("subject"),
-        label=of_all("label"),
-        targets={task.name: Targets(task, values, dict(excluded))},
-    )
+    targets = {task.name: Targets(task, values, dict(excluded))}
+    return replace(tables[0], recordings=tuple(recordings), targets=targets, **columns)
 
 
 @dataclass(frozen=True, eq=False)
 class RecordingOfStudy(RecordingView):
-    """A recording of one of several studies, under a name that is unique among them.
-
-    Attributes
-    ----------
-    columns : tuple of int
-        Columns of its features that all studies have, in their common order.
-    """
+    """A recording of one of several studies under a unique name; ``columns`` are the features that all studies have."""
 
     study: str
     columns: tuple[int, ...]

@@ -1,20 +1,19 @@
 """Normalisation modes: raw, global, causal, reference, recording; chosen at training time from stored raw data.
 
-Every mode is one affine map per window and channel, ``(value - centre) / spread``, so
-windows stay slices of the continuous signal and nothing is copied:
+Every mode is one affine map per window and channel, ``(value - centre) / spread``, so windows stay slices of the
+continuous signal and nothing is copied:
 
 * ``raw``: no map.
 * ``global``: mean and spread of the training subjects.
 * ``causal`` (default): mean and spread of this recording from its start to the *end of the
-  window*, nothing later. The spread of a short past is pulled toward the training subjects'
-  mean within-recording spread, as if ``prior_seconds`` of it had been seen.
+window*, nothing later. The spread of a short past is pulled toward the training subjects' mean within-recording spread,
+as if ``prior_seconds`` of it had been seen.
 * ``reference``: mean and spread of the first ``reference_seconds``; windows there are not scored.
 * ``recording``: mean and spread of the whole recording: transductive, flagged in every output.
 
-With ``scope: session`` a recording's own statistics are those of its session: the recordings of one subject
-and session, one after the other as the study lists them. In many studies every condition is a file of its own.
-Statistics of such a file are its label in disguise, but the session that it belongs to began before it: a window's own
-past then reaches back to the start of the session's first recording.
+With ``scope: session`` a recording's own statistics are those of its session: the recordings of one subject and session
+in the study's order. Where every condition is a file of its own, statistics of a file are its label in disguise, but
+the session that it belongs to began before it.
 """
 
 from __future__ import annotations
@@ -50,8 +49,7 @@ class NormalisationSettings:
     prior_seconds : float
         Weight of the training subjects' spread in a recording's own, as seconds of data.
     scope : str
-        recording, or session: whether the past, the reference or the whole is that of a recording, or of all
-        recordings of the session in their order.
+        Whether the past, the reference or the whole is that of a ``recording`` or of its ``session``.
     clip : float
         Normalised values beyond plus or minus this many spreads are set to it.
     """
@@ -80,10 +78,7 @@ class NormalisationSettings:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Count, mean and variance of what each window may know of its own recording, per channel.
-
-    All arrays have shape (n_windows, n_channels); the mean is NaN where the count is 0.
-    """
+    """Count, mean (NaN where the count is 0) and variance of what each window may know, (n_windows, n_channels)."""
 
     count: FloatArray
     mean: FloatArray
@@ -99,10 +94,10 @@ class Affine:
 
 
 def cumulative_moments(values: FloatArray, is_real: NDArray[np.bool_]) -> Running:
-    """Return running count, sum and sum of squares, each (n + 1,), and the offset the sums are taken about.
+    """Return running count, sum and sum of squares, each (n + 1,), and the offset that the sums are taken about.
 
-    The offset (the first real value, so that nothing later enters) keeps the sums of squares exact for signals
-    far from zero; it shifts the sums and cancels in :func:`moments_until`.
+    The offset (the first real value, so that nothing later enters) keeps the sums of squares exact for signals far from
+    zero; it cancels in :func:`moments_until`.
     """
     real = values[is_real]
     offset = float(real[0]) if len(real) else 0.0
@@ -128,14 +123,8 @@ def moments_until(running: Running, stop: NDArray[np.int64]) -> Moments:
 class Statistics:
     """What the training subjects say of one channel or feature.
 
-    Attributes
-    ----------
-    centre : float
-        Mean over recordings of each recording's mean; every recording weighs the same.
-    within : float
-        Mean variance within a recording.
-    spread : float
-        Standard deviation over everything: within and between recordings.
+    The centre is the mean over recordings of each one's mean; ``within`` the mean variance within a recording; the
+    spread the standard deviation over everything, within and between recordings.
     """
 
     centre: float
@@ -199,8 +188,6 @@ def affine_of(mode: str, past: Moments, population: Sequence[Statistics], *, pri
 
     Parameters
     ----------
-    past : Moments
-        What each window may know of its recording; shape (n_windows, n_channels).
     population : sequence of Statistics
         Of each channel, from the training subjects.
     prior_count : float
@@ -227,15 +214,7 @@ def affine_without_own(mode: str, population: Statistics) -> tuple[float, float]
 
 @dataclass(frozen=True)
 class Sessions:
-    """Which recordings came before which.
-
-    Attributes
-    ----------
-    members : tuple of tuple of int
-        For each recording, the positions of all recordings of its session, in time order.
-    earlier : tuple of tuple of int
-        For each recording, those of them that came before it.
-    """
+    """For each recording, the positions of all recordings of its session in time order, and of those before it."""
 
     members: tuple[tuple[int, ...], ...]
     earlier: tuple[tuple[int, ...], ...]
@@ -276,14 +255,8 @@ class Sessions:
     ) -> Moments:
         """Return what each window may know of its session.
 
-        Parameters
-        ----------
-        past : Moments (n_windows, n_channels)
-            Of the window's recording, as far as the mode allows.
-        whole, reference : Moments (n_recordings, n_channels)
-            Of each recording, and of the part of it that lies in the session's reference.
-        recording : int64 array (n_windows,)
-            Position of each window's recording.
+        ``past`` is of the windows' own recordings as far as the mode allows, ``whole`` and ``reference`` of each
+        recording and of its part in the session's reference; ``recording`` is the position of each window's recording.
         """
         if all(len(members) == 1 for members in self.members):
             return past
@@ -303,7 +276,6 @@ class Sessions:
 
 
 def _rows(moments: Moments, index: int, n_rows: int) -> Moments:
-    """Return one row of moments, repeated."""
     return Moments(
         *(np.repeat(a[index : index + 1], n_rows, 0) for a in (moments.count, moments.mean, moments.variance))
     )

@@ -1,22 +1,22 @@
 """The continuous signals of many recordings, laid end to end once; a window is a slice of them, never a copy.
 
-Signals of one modality and one sampling rate form a *bank*: one long array of samples, one of
-masks, and for every (recording, channel) where its segment begins. A batch of windows is one
-gather, on whatever device holds the bank; where windows lie in it and how they are scaled is prepared once.
+Signals of one modality and one sampling rate form a *bank*: one long array of samples, one of masks, and for every
+(recording, channel) where its segment begins. A batch of windows is one gather, on the device that holds the bank.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from biopercept.data.normalisation import Affine, FloatArray, Moments, cumulative_moments, moments_until
+from biopercept.data.normalisation import Affine, FloatArray, Moments, Running, cumulative_moments, moments_until
 from biopercept.data.windows import IntArray, WindowTable
 from biopercept.modalities import MODALITIES
 from biopercept.model.token_inputs import SensorPatches
@@ -33,21 +33,19 @@ MIN_REAL_FRACTION = 0.5
 
 @dataclass(frozen=True, eq=False)
 class SignalArrays:
-    """Every signal of one modality and rate in a set of recordings.
+    """Every signal of one modality and rate (Hz) in a set of recordings.
 
     Attributes
     ----------
-    sampling_rate : float
-        Hz, of the stored samples.
     channels : tuple of Channel
         Union over the recordings, in order of first appearance.
     samples, is_real : tensors, shape (n_samples_in_all,), float32 and bool
     quality : float32 tensor
         Quality in [0, 1], one value a second, laid end to end in the same order.
     offset, n_samples : int64 arrays, shape (n_recordings, n_channels)
-        Where a stretch begins (-1 where absent) and how long it is.
+        Where a segment begins (-1 where absent) and how long it is.
     quality_offset, n_quality : int64 arrays, shape (n_recordings, n_channels)
-        The same for the stretches of quality; no seconds where it was not measured.
+        The same for quality; no seconds where it was not measured.
     start_seconds : float64 array, shape (n_recordings, n_channels)
         Time of the first sample on the recording's clock.
     """
@@ -75,10 +73,7 @@ class SignalArrays:
         return replace(self, **moved)
 
     def window_starts(self, windows: WindowTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return, per window and channel, the first sample within its stretch and the stretch's own begin.
-
-        Both have shape (n_windows, n_channels); the begin is -1 where the recording lacks the channel.
-        """
+        """Return per window and channel the first sample in its segment, and where the segment begins (-1: absent)."""
         relative = windows.onset[:, None] - self.start_seconds[windows.recording]
         first = np.rint(relative * self.sampling_rate).astype(np.int64)
         return first, self.offset[windows.recording]
@@ -103,13 +98,7 @@ def channel_code(name: str) -> int:
 
 
 def build_banks(recordings: Sequence[WindowedRecording], *, raw: bool, derived: bool) -> tuple[SignalArrays, ...]:
-    """Return one bank per modality and sampling rate, modalities in the table's order.
-
-    Parameters
-    ----------
-    raw, derived : bool
-        Whether measured signals, and derived series, are wanted.
-    """
+    """Return one bank per modality and rate, modalities in the table's order, of measured or derived signals."""
     by_sensor: dict[tuple[str, float], list[tuple[int, StoredSignal]]] = {}
     for index, recording in enumerate(recordings):
         for signal in recording.signals:
@@ -134,16 +123,16 @@ def _build_bank(
     column = {name: i for i, name in enumerate(channels)}
     shape = (len(recordings), len(channels))
     start = np.zeros(shape)
-    samples, masks, quality = _Stretches(shape), _Stretches(shape), _Stretches(shape)
+    samples, masks, quality = _Segments(shape), _Segments(shape), _Segments(shape)
     for index, signal in members:
         values, is_real = recordings[index].read(signal.name)
         each_second = recordings[index].read_quality(signal.name)
         for row, channel in enumerate(signal.channels):
-            place = (index, column[channel.name])
-            start[place] = signal.start_seconds
-            samples.add(place, np.where(is_real[row], values[row], 0.0).astype(np.float32))
-            masks.add(place, np.asarray(is_real[row], dtype=bool))
-            quality.add(place, np.asarray(each_second[row], dtype=np.float32))
+            at = (index, column[channel.name])
+            start[at] = signal.start_seconds
+            samples.add(at, np.where(is_real[row], values[row], 0.0).astype(np.float32))
+            masks.add(at, np.asarray(is_real[row], dtype=bool))
+            quality.add(at, np.asarray(each_second[row], dtype=np.float32))
     return SignalArrays(
         modality,
         sampling_rate,
@@ -159,7 +148,7 @@ def _build_bank(
     )
 
 
-class _Stretches:
+class _Segments:
     """Arrays laid end to end, with where each begins and how long it is by (recording, channel)."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
@@ -168,8 +157,8 @@ class _Stretches:
         self._pieces: list[NDArray[Any]] = []
         self._n = 0
 
-    def add(self, place: tuple[int, int], values: NDArray[Any]) -> None:
-        self.offset[place], self.length[place] = self._n, len(values)
+    def add(self, at: tuple[int, int], values: NDArray[Any]) -> None:
+        self.offset[at], self.length[at] = self._n, len(values)
         self._pieces.append(values)
         self._n += len(values)
 
@@ -177,62 +166,59 @@ class _Stretches:
         return torch.from_numpy(np.concatenate(self._pieces) if self._pieces else np.zeros(0, dtype=dtype))
 
 
-def bank_moments(
-    bank: SignalArrays, windows: WindowTable, mode: str, reference_ends: FloatArray
+Column = tuple[int, Running, Callable[[FloatArray], IntArray]]
+"""Number of a channel or feature, its running sums in one recording, and how many of its values lie before times."""
+
+
+def known_moments(
+    windows: WindowTable,
+    mode: str,
+    reference_ends: FloatArray,
+    n_columns: int,
+    columns_of: Callable[[int], Iterable[Column]],
 ) -> tuple[Moments, Moments, Moments]:
     """Return what each window may know of its own recording, and the moments of every recording and its reference.
 
-    Parameters
-    ----------
-    mode : str
-        Of normalisation.
-    reference_ends : float64 array (n_recordings,)
-        Where the reference ends in each recording, seconds.
-
-    Returns
-    -------
-    own : Moments
-        Shape (n_windows, n_channels): up to the window's end for ``causal`` (and for the modes that
-        use no own statistics), the reference stretch for ``reference``, all for ``recording``.
-    whole : Moments
-        Shape (n_recordings, n_channels).
-    reference : Moments
-        Of the values up to ``reference_ends``, shape (n_recordings, n_channels).
+    The first are those up to the window's end for ``causal`` (and the modes that use no own statistics), those of the
+    reference for ``reference``, all for ``recording``. ``reference_ends`` are in seconds, (n_recordings,);
+    ``columns_of`` gives those of one recording.
     """
-    n_windows, n_recordings, n_channels = len(windows), len(windows.recordings), bank.n_channels
-    past = Moments(*(np.zeros((n_windows, n_channels)) for _ in range(3)))
-    whole, reference = (Moments(*(np.zeros((n_recordings, n_channels)) for _ in range(3))) for _ in range(2))
-    samples, is_real = bank.samples.cpu().numpy(), bank.is_real.cpu().numpy()
-    for index in range(n_recordings):
-        rows = np.flatnonzero(windows.recording == index)
-        for channel in np.flatnonzero(bank.offset[index] != ABSENT).tolist():
-            begin, length = bank.offset[index, channel], bank.n_samples[index, channel]
-            stretch = slice(begin, begin + length)
-            running = cumulative_moments(samples[stretch].astype(np.float64), is_real[stretch])
-            ends, limit = windows.onset[rows] + windows.length_seconds, reference_ends[index : index + 1]
-            seconds = np.repeat(limit, len(rows)) if mode == "reference" else ends
-            known = _samples_until(bank, seconds, index, channel)
-            if mode == "recording":
-                known = np.full(len(rows), length, dtype=np.int64)
-            _place(past, rows, channel, moments_until(running, known))
-            at = np.array([index])
-            _place(whole, at, channel, moments_until(running, np.array([length])))
-            _place(reference, at, channel, moments_until(running, _samples_until(bank, limit, index, channel)))
+    n_rows = (len(windows), len(windows.recordings), len(windows.recordings))
+    past, whole, reference = (Moments(*(np.zeros((n, n_columns)) for _ in range(3))) for n in n_rows)
+    for index in range(len(windows.recordings)):
+        rows, at = np.flatnonzero(windows.recording == index), np.array([index])
+        limit = reference_ends[index : index + 1]
+        times = np.repeat(limit, len(rows)) if mode == "reference" else windows.onset[rows] + windows.length_seconds
+        for column, running, n_before in columns_of(index):
+            n_all = np.array([len(running[0]) - 1])
+            n_known = np.repeat(n_all, len(rows)) if mode == "recording" else n_before(times)
+            for into, where, stop in ((past, rows, n_known), (whole, at, n_all), (reference, at, n_before(limit))):
+                moments = moments_until(running, stop)
+                into.count[where, column], into.mean[where, column] = moments.count, moments.mean
+                into.variance[where, column] = moments.variance
     return past, whole, reference
 
 
-def _samples_until(bank: SignalArrays, seconds: FloatArray, index: int, channel: int) -> NDArray[np.int64]:
+def bank_moments(
+    bank: SignalArrays, windows: WindowTable, mode: str, reference_ends: FloatArray
+) -> tuple[Moments, Moments, Moments]:
+    """Return :func:`known_moments` of the channels of a bank."""
+    samples, is_real = bank.samples.cpu().numpy(), bank.is_real.cpu().numpy()
+
+    def channels(index: int) -> Iterator[Column]:
+        for channel in np.flatnonzero(bank.offset[index] != ABSENT).tolist():
+            begin = bank.offset[index, channel]
+            segment = slice(begin, begin + bank.n_samples[index, channel])
+            running = cumulative_moments(samples[segment].astype(np.float64), is_real[segment])
+            yield channel, running, partial(_samples_until, bank, index, channel)
+
+    return known_moments(windows, mode, reference_ends, bank.n_channels, channels)
+
+
+def _samples_until(bank: SignalArrays, index: int, channel: int, seconds: FloatArray) -> IntArray:
     """Return how many samples of a recording's channel lie before these times."""
-    length = int(bank.n_samples[index, channel])
     stop = np.floor((seconds - bank.start_seconds[index, channel]) * bank.sampling_rate).astype(np.int64)
-    known: NDArray[np.int64] = np.clip(stop, 0, length)
-    return known
-
-
-def _place(into: Moments, rows: NDArray[np.int64], channel: int, values: Moments) -> None:
-    into.count[rows, channel] = values.count
-    into.mean[rows, channel] = values.mean
-    into.variance[rows, channel] = values.variance
+    return np.asarray(np.clip(stop, 0, int(bank.n_samples[index, channel])))
 
 
 class PreparedArrays:
@@ -305,8 +291,7 @@ class PreparedArrays:
     ) -> torch.Tensor:
         """Return the stored quality at the centre of each patch, (B, C, P); 1 where none was measured.
 
-        From where each window begins in its signal (samples), and where the signal's quality begins and how long it is
-        (seconds), all (B, C).
+        ``first`` is in samples of the signal, ``begin`` and ``n_seconds`` in seconds of its quality, all (B, C).
         """
         n_seconds = n_seconds[..., None]
         second = (first[..., None] / self.bank.sampling_rate + times).floor().long()

@@ -1,6 +1,6 @@
 """Which subjects train, stop training early, and are tested; decided by identity alone, before anything is fitted.
 
-A subject's place in a split is drawn from its identity, so that nobody else's coming or going changes it. Folds with
+A subject's position in a split is drawn from its identity, so that nobody else's coming or going changes it. Folds with
 the classes balanced over them are dealt by scikit-learn's ``StratifiedGroupKFold``.
 """
 
@@ -38,14 +38,8 @@ _NUMBERED = re.compile(r"^(?P<before>.*?)(?P<number>[0-9]{1,9})(?P<after>[^0-9]*
 class Fold:
     """One division of the subjects; the groups share nobody.
 
-    Attributes
-    ----------
-    name : str
-        Name of the fold, used for its files.
-    training, validation, test : tuple of str
-        Subjects that weights are fitted on, that early stopping looks at, and that are scored.
-    unlabelled : tuple of str
-        Subjects of the training side whose labels are not used: pretraining may read their signals, nothing else.
+    Training subjects are fitted on, validation subjects stop training early, test subjects are scored. Labels of
+    ``unlabelled`` ones are not used: pretraining may read their signals, nothing else.
     """
 
     name: str
@@ -82,8 +76,7 @@ def make_folds(
 
     The fold that tests a subject is a pure function of its identity, the split, the seed and the number of folds:
     adding or removing a subject moves nobody else. Folds of ``k-fold`` may therefore differ in size (little where
-    subjects are numbered without gaps, see :func:`~biopercept.data.splits.identity_place`), and one that
-    nobody falls into is left out.
+    subjects are numbered without gaps, see :func:`identity_place`), and one that nobody falls into is missing.
 
     Raises SettingsError where the split is unknown, there are too few subjects for it, or all of them fall into one
     fold.
@@ -92,10 +85,6 @@ def make_folds(
     ----------
     split : str
         ``subject`` (leave one subject out) or ``k-fold`` (whole subjects, dealt by identity).
-    n_folds : int
-        Number of folds of ``k-fold`` that subjects are dealt to.
-    seed : int
-        Salt of every draw.
     validation_fraction : float
         Part of the fold's labelled subjects that early stopping looks at; at least one, 0 for none.
     label_share : float
@@ -127,13 +116,11 @@ def make_folds(
 def dealt_by_identity(subjects: Sequence[str], n_folds: int, salt: object) -> list[tuple[str, list[str]]]:
     """Return name and subjects, sorted, of each fold that somebody falls into.
 
-    Whose fold is whose depends on identity, salt and number of folds, on nobody else.
-
     >>> dealt_by_identity(["S1", "S2", "S3", "S4"], 2, 0)
     [('01-of-02', ['S2', 'S3']), ('02-of-02', ['S1', 'S4'])]
     """
-    place = {subject: int(identity_place(subject, f"fold-{salt}", n_folds)) for subject in subjects}
-    groups = [(fold_name(i, n_folds), sorted(s for s in subjects if place[s] == i)) for i in range(n_folds)]
+    position = {subject: int(identity_place(subject, f"fold-{salt}", n_folds)) for subject in subjects}
+    groups = [(fold_name(i, n_folds), sorted(s for s in subjects if position[s] == i)) for i in range(n_folds)]
     return [(name, group) for name, group in groups if group]
 
 
@@ -147,7 +134,7 @@ def fold_name(index: int, n_folds: int) -> str:
 
 
 def missing_folds(folds: Sequence[Fold], split: str, n_folds: int) -> tuple[str, ...]:
-    """Return the warning that folds of ``k-fold`` were left out because nobody fell into them; none where none was."""
+    """Return the warning that folds of ``k-fold`` are missing because nobody fell into them; none where none is."""
     names = {fold.name for fold in folds}
     empty = [name for name in (fold_name(i, n_folds) for i in range(n_folds)) if name not in names]
     if split != K_FOLD or not folds or not empty:
@@ -166,17 +153,7 @@ def folds_of(
     validation_fraction: float,
     label_share: float = 1.0,
 ) -> tuple[Fold, ...]:
-    """Return the folds that test these groups; the others of everyone are their training sides, divided as said.
-
-    Parameters
-    ----------
-    groups : sequence of (str, sequence of str)
-        Name and test subjects of each fold.
-    everyone : sequence of str
-        Sorted.
-    seed, validation_fraction, label_share
-        As of :func:`make_folds`.
-    """
+    """Return the folds that test these (name, subjects); the others of everyone (sorted) are the training side."""
     folds = []
     for name, test in groups:
         rest = [s for s in everyone if s not in test]
@@ -191,7 +168,7 @@ def folds_of(
 def choose_labelled(subjects: Sequence[str], share: float, salt: object) -> tuple[str, ...]:
     """Return the subjects that keep their labels, sorted: ``share`` of them and at least 2, chosen by identity.
 
-    The subjects of a smaller share are among those of a larger one, and each fold draws anew by its own salt.
+    The subjects of a smaller share are among those of a larger one; each fold draws by its own salt.
 
     >>> set(choose_labelled("abcdefgh", 0.25, 0)) < set(choose_labelled("abcdefgh", 0.5, 0))
     True
@@ -204,17 +181,10 @@ def choose_labelled(subjects: Sequence[str], share: float, salt: object) -> tupl
 def choose_validation(subjects: Sequence[str], fraction: float, salt: object) -> tuple[str, ...]:
     """Return the subjects that early stopping looks at, sorted, chosen by identity from the training side.
 
-    A subject is chosen where what it draws by its identity and the salt is below ``fraction``: adding or removing
-    another one does not change that. What cannot hold at the same time gives way: there is at least one (the lowest
-    draw stands in until somebody is below), at least one is left to train on, and no more are chosen than twice the
-    fraction (of very few subjects two may draw low; the lowest are taken). The number is the fraction only about,
-    most closely where subjects are numbered without gaps. Folds use salts of their own, so that not the same few
-    people are kept from training in all of them.
-
-    Parameters
-    ----------
-    fraction : float
-        Part that is chosen; 0 for nobody.
+    A subject is chosen where what it draws by its identity and the salt is below ``fraction`` (0: nobody): adding or
+    removing another one does not change that. What cannot hold at the same time gives way: there is at least one, at
+    least one is left to train on, and no more are chosen than twice the fraction. Folds use salts of their own, so that
+    not the same few people are kept from training in all of them.
     """
     if fraction <= 0 or len(subjects) < 2:
         return ()
@@ -231,16 +201,11 @@ def dealt_by_class(
 ) -> list[tuple[str, list[str]]]:
     """Return name and subjects, sorted, of each fold that somebody falls into, classes balanced over the folds.
 
-    Every subject weighs the same however many windows it has, so that subjects with one class only are spread as well
-    as the classes are. The folds depend on seed and on who is there with which fraction of each class, not on the order
-    of the windows. Unlike folds dealt by identity they depend on everybody: a subject that is added or removed may move
-    others. To keep folds, write them once and take them again (``cross-validate --folds-from``).
+    Every subject weighs the same however many windows it has. Unlike folds dealt by identity these depend on everybody:
+    a subject that is added or removed may move others. To keep folds, write them once and take them again
+    (``cross-validate --folds-from``).
 
-    Parameters
-    ----------
-    subjects : array of str, shape (n_windows,)
-    targets : sequence of int64 arrays, shape (n_windows,)
-        Class of each window in each task; below 0 where it has none.
+    ``targets`` has an array (n_windows,) for each task: the class of each window, below 0 where it has none.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -270,21 +235,14 @@ def identity_rank(subject: str, salt: str) -> str:
 
 
 def identity_place(subject: str, salt: str, n_places: int) -> float:
-    """Return where the subject is dealt, from 0 up to but without ``n_places``; its whole part is the place.
+    """Return where the subject is dealt, from 0 up to but without ``n_places``; its whole part is the position.
 
-    The place of one subject is uniform over the salts. It is a pure function of the arguments. Most studies number
-    their subjects (S01, sub-014, Subject7), and there it is dealt by blocks: of ``n_places`` numbers that follow each
-    other, from 1 on, each gets another place, in an order that the salt shuffles anew for every block. So the places
-    of a study without gaps in its numbers are filled evenly although nobody's place depends on who else is there;
-    where numbers are missing, or names have none, places fill as by dice.
+    It is a pure function of the arguments, uniform over the salts. Most studies number their subjects (S01, sub-014),
+    and there it is dealt by blocks: of ``n_places`` numbers that follow each other, from 1 on, each gets another
+    position, in an order that the salt shuffles for every block. So the positions of a study without gaps in its
+    numbers are filled evenly although nobody's depends on who else is there; where numbers are missing, or names have
+    none, they fill as by dice.
 
-    Parameters
-    ----------
-    n_places : int
-        At least 1.
-
-    Examples
-    --------
     >>> sorted(int(identity_place(f"S{i:02d}", "salt", 5)) for i in range(1, 11))
     [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     """
@@ -294,5 +252,5 @@ def identity_place(subject: str, salt: str, n_places: int) -> float:
         return n_places * within
     block, position = divmod(int(numbered["number"]) - 1, n_places)
     family = f"{numbered['before']}\0{numbered['after']}\0{block}"
-    shuffled = sorted(range(n_places), key=lambda place: identity_rank(f"{family}\0{place}", f"place-{salt}"))
+    shuffled = sorted(range(n_places), key=lambda number: identity_rank(f"{family}\0{number}", f"place-{salt}"))
     return shuffled[position] + within

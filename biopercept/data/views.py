@@ -1,8 +1,7 @@
 """Recordings seen in part: as if only some sensors had been worn, or with the statistics of some windows alone.
 
-A sensor goes with all that is computed from it. Within one subject the windows that are scored lie in the recordings
-that are learnt from. Statistics of whole recordings, on which the population part of every normalisation rests, would
-then hold the scored part; the second view takes them of the fitted windows only.
+A sensor goes with all that is computed from it. Where the windows that are scored lie in the recordings that are learnt
+from, statistics of whole recordings would hold the scored part; the second view takes them of the fitted windows only.
 """
 
 from __future__ import annotations
@@ -22,15 +21,7 @@ from biopercept.store.prepared import FloatSamples, Mask, RecordingView, StoredS
 
 @dataclass(frozen=True, eq=False)
 class RestrictedRecording(RecordingView):
-    """A recording as if only some of its sensors had been worn.
-
-    Attributes
-    ----------
-    kept : frozenset of str
-        Measured modalities that remain.
-    feature_names : tuple of str
-        Of the columns of its windows, "group/name"; features of sensors that are gone are NaN.
-    """
+    """A recording as if only the measured modalities ``kept`` had been worn; features of others are NaN."""
 
     kept: frozenset[str]
     feature_names: tuple[str, ...]
@@ -81,15 +72,7 @@ def measured_sensors(recordings: Sequence[WindowedRecording], feature_names: Seq
 
 @dataclass(frozen=True, eq=False)
 class VisibleRecording(RecordingView):
-    """A recording of which only some windows were ever recorded, so to say.
-
-    Attributes
-    ----------
-    rows : int64 array
-        Rows of its window table that are visible.
-    length_seconds : float
-        Of a window.
-    """
+    """A recording of which only the windows at ``rows`` of its table count as recorded."""
 
     rows: IntArray
     length_seconds: float
@@ -119,10 +102,7 @@ class VisibleRecording(RecordingView):
 class VisibleInputs(WindowInputs):
     """Window inputs whose population is fitted on the windows of the training subjects, and nothing around them.
 
-    Attributes
-    ----------
-    granted : int64 array or None
-        Of these subjects' windows, only these rows of the table; None: all.
+    Of these windows only those at ``granted`` count; None: all.
     """
 
     granted: IntArray | None = None

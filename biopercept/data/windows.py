@@ -1,7 +1,7 @@
 """The windows of prepared recordings and what each task says of them, as one table; every excluded window is counted.
 
-A row names a window by recording and position in that recording's own window table, so
-nothing is copied. The onset stays in this table for scores and timelines; no model sees it.
+A row names a window by recording and position in that recording's own window table, so nothing is copied. The onset
+stays in this table for scores and timelines; no model sees it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from biopercept.tasks import Task
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+WINDOW_COLUMNS = ("recording", "row", "onset", "subject", "label")
+"""Arrays of a :class:`WindowTable` with a value for each window."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,21 +77,16 @@ class WindowTable:
 
     Attributes
     ----------
-    recordings : tuple of WindowedRecording
-        The recordings that rows point into.
-    length_seconds : float
-        Length of every window.
     feature_names : tuple of str
         Names of the feature columns, "group/name".
     recording, row : int64 arrays, shape (n_windows,)
         Index into ``recordings``, and row in that recording's window table.
     onset : float64 array, shape (n_windows,)
         Seconds on the recording's clock.
-    subject : array of str, shape (n_windows,)
     label : array of str, shape (n_windows,)
         The stage's own word (``trial_type``); empty where there is none.
     targets : mapping of str to Targets
-        What each task says of the windows, by its name; empty for prediction.
+        By task; empty for prediction.
     """
 
     recordings: tuple[WindowedRecording, ...]
@@ -112,10 +109,7 @@ class WindowTable:
 
     @property
     def only(self) -> Targets:
-        """Return what the one task says.
-
-        Raises SettingsError where there are several tasks, or none.
-        """
+        """Return what the one task says; raises SettingsError where there are several tasks, or none."""
         if len(self.targets) != 1:
             raise SettingsError(f"one task is needed here, and there are {len(self.targets)}; give --task one name")
         return next(iter(self.targets.values()))
@@ -143,15 +137,8 @@ class WindowTable:
 
     def at(self, rows: IntArray) -> WindowTable:
         """Return the table of some windows, in the order of ``rows``."""
-        return replace(
-            self,
-            recording=self.recording[rows],
-            row=self.row[rows],
-            onset=self.onset[rows],
-            subject=self.subject[rows],
-            label=self.label[rows],
-            targets={name: targets.at(rows) for name, targets in self.targets.items()},
-        )
+        columns: dict[str, Any] = {name: getattr(self, name)[rows] for name in WINDOW_COLUMNS}
+        return replace(self, **columns, targets={name: targets.at(rows) for name, targets in self.targets.items()})
 
     def of_task(self, name: str) -> tuple[WindowTable, IntArray]:
         """Return the windows that one task labels, as a table of that task alone, and their rows in this one."""
@@ -168,7 +155,7 @@ class WindowTable:
         return self._pick(values)
 
     def stages(self) -> IntArray:
-        """Return the labelled stretch of its recording that each window was cut from, (n_windows,); -1 for none."""
+        """Return the labelled segment of its recording that each window was cut from, (n_windows,); -1 for none."""
         return self._gather("stage").astype(np.int64)
 
     def _gather(self, column: str) -> NDArray[np.float64]:
@@ -202,24 +189,15 @@ def labelled_windows(
 ) -> WindowTable:
     """Return the windows to which the task gives a class or a number.
 
-    A number of a stretch goes to the windows cut from it, one of a whole recording to all its labelled windows, or to
-    its grid where it has no labelled stretch. Windows without a number are left out.
+    A number of a segment goes to the windows cut from it, one of a whole recording to all its labelled windows, or to
+    its grid where it has no labelled segment. Windows that begin before ``unscored_seconds`` (of all, or of each
+    recording) are excluded: they fitted the ``reference`` normalisation.
 
     Raises StudyError where no window is left, or only one class or number.
-
-    Parameters
-    ----------
-    length_seconds : float
-        Length of the windows.
-    feature_names : sequence of str
-        Names of the feature columns.
-    unscored_seconds : float, or one for each recording
-        Windows that begin before this time are left out ("reference period"): they fitted the
-        ``reference`` normalisation.
     """
     unscored = np.broadcast_to(np.asarray(unscored_seconds, dtype=np.float64), len(recordings))
     excluded: Counter[str] = Counter()
-    places: list[tuple[int, int]] = []
+    positions: list[tuple[int, int]] = []
     values: list[float] = []
     for index, recording in enumerate(recordings):
         windows = recording.windows
@@ -230,16 +208,16 @@ def labelled_windows(
             elif onset < unscored[index]:
                 excluded["inside the reference period"] += 1
             elif task.column is None:
-                places.append((index, row))
+                positions.append((index, row))
                 values.append(task.class_names.index(str(task.class_of(label))))
             elif np.isfinite(number := recording.labels.value_of(task.column, label, onset, length_seconds)):
-                places.append((index, row))
+                positions.append((index, row))
                 values.append(number)
             else:
                 excluded[f"no number in column {task.column!r}"] += 1
     _require_two(task, values)
     targets = Targets(task, np.array(values, dtype=np.int64 if task.column is None else np.float64), dict(excluded))
-    return replace(_window_table(recordings, places, length_seconds, feature_names), targets={task.name: targets})
+    return replace(_window_table(recordings, positions, length_seconds, feature_names), targets={task.name: targets})
 
 
 def _candidates(windows: StoredWindows, task: Task) -> list[int]:
@@ -251,7 +229,6 @@ def _candidates(windows: StoredWindows, task: Task) -> list[int]:
 
 
 def _require_two(task: Task, values: Sequence[float]) -> None:
-    """Refuse a task of which nothing is left, or one class or number only. Raises StudyError."""
     name, n = task.name, len(values)
     if task.column is not None:
         if not values:
@@ -268,28 +245,24 @@ def _require_two(task: Task, values: Sequence[float]) -> None:
 def joint_windows(tables: Sequence[WindowTable], *, with_grid: bool = False) -> WindowTable:
     """Return the windows that any of several tasks labels, once each, with what every task says of them.
 
-    Parameters
-    ----------
-    tables : sequence of WindowTable
-        One for each task, of the same recordings.
-    with_grid : bool
-        Whether the windows that cover these recordings without regard to labels come along; no task has a target for
-        them as a whole, but their single times may lie in labelled stretches.
+    There is a table for each task, all of the same recordings. With ``with_grid`` the windows that cover these
+    recordings without regard to labels come along: no task has a target for them as a whole, but their single times may
+    lie in labelled segments.
     """
     first = tables[0]
-    places: dict[tuple[int, int], int] = {}
+    positions: dict[tuple[int, int], int] = {}
     for key in sorted({key for table in tables for key in _keys(table)}):
-        places[key] = len(places)
+        positions[key] = len(positions)
     if with_grid:
-        for index in sorted({index for index, _ in places}):
+        for index in sorted({index for index, _ in positions}):
             for row in np.flatnonzero(~np.asarray(first.recordings[index].windows.is_labelled)):
-                places.setdefault((index, int(row)), len(places))
-    joint = _window_table(first.recordings, list(places), first.length_seconds, first.feature_names)
+                positions.setdefault((index, int(row)), len(positions))
+    joint = _window_table(first.recordings, list(positions), first.length_seconds, first.feature_names)
     targets = {}
     for table in tables:
         single = table.only
         values = np.full(len(joint), -1 if single.task.column is None else np.nan, dtype=single.values.dtype)
-        values[[places[key] for key in _keys(table)]] = single.values
+        values[[positions[key] for key in _keys(table)]] = single.values
         targets[single.task.name] = replace(single, values=values)
     return replace(joint, targets=targets)
 
@@ -305,57 +278,48 @@ def grid_windows(
     feature_names: Sequence[str],
     n_before: int = 0,
 ) -> WindowTable:
-    """Return the windows that cover every recording from its start, labels or not: predictions are made for them.
-
-    The first ``n_before`` recordings give no windows: they are there for what came before in the session.
-    """
-    places = [
+    """Return the unlabelled windows that cover every recording but the first ``n_before``, for predictions."""
+    positions = [
         (index, int(row))
         for index, recording in enumerate(recordings)
         for row in np.flatnonzero(~np.asarray(recording.windows.is_labelled))
         if index >= n_before
     ]
-    return _window_table(recordings, places, length_seconds, feature_names)
+    return _window_table(recordings, positions, length_seconds, feature_names)
 
 
 def _window_table(
     recordings: Sequence[WindowedRecording],
-    places: Sequence[tuple[int, int]],
+    positions: Sequence[tuple[int, int]],
     length_seconds: float,
     feature_names: Sequence[str],
 ) -> WindowTable:
     """Return the table, without targets, of windows each given as (index of its recording, row there)."""
-    columns = np.asarray(places, dtype=np.int64).reshape(-1, 2)
+    columns = np.asarray(positions, dtype=np.int64).reshape(-1, 2)
     return WindowTable(
         recordings=tuple(recordings),
         length_seconds=length_seconds,
         feature_names=tuple(feature_names),
         recording=columns[:, 0],
         row=columns[:, 1],
-        onset=np.array([float(recordings[i].windows.onset[j]) for i, j in places], dtype=np.float64),
-        subject=np.array([recordings[i].subject for i, _ in places], dtype=np.str_),
-        label=np.array([str(recordings[i].windows.label[j]) for i, j in places], dtype=np.str_),
+        onset=np.array([float(recordings[i].windows.onset[j]) for i, j in positions], dtype=np.float64),
+        subject=np.array([recordings[i].subject for i, _ in positions], dtype=np.str_),
+        label=np.array([str(recordings[i].windows.label[j]) for i, j in positions], dtype=np.str_),
     )
 
 
 class DenseLabels:
-    """The answers of one task at any time of any of its recordings.
+    """The classes or numbers of one task at any time of any of its recordings.
 
-    A time in no stretch that the task knows, or in stretches that disagree, has no answer. A stretch holds its onset
-    and not its end.
+    A time in no segment that the task knows, or in segments that disagree, has none. A segment holds its onset and not
+    its end.
     """
 
     def __init__(self, recordings: Sequence[WindowedRecording], task: Task) -> None:
         self._steps = [_step_function(r.labels, r.duration_seconds, task) for r in recordings]
 
     def at(self, recording: IntArray, times: FloatArray) -> FloatArray:
-        """Return the class, level or number at each time; NaN where there is none.
-
-        Parameters
-        ----------
-        recording : int64 array, shape (n,)
-            Index of the recording of each row.
-        """
+        """Return the class, level or number at each time of recordings by index, (n,); NaN where there is none."""
         values_at = np.full(times.shape, np.nan)
         for index in np.unique(recording):
             rows = recording == index
@@ -365,22 +329,22 @@ class DenseLabels:
 
 
 def _step_function(labels: RecordingLabels, duration: float, task: Task) -> tuple[FloatArray, FloatArray]:
-    """Return the moments at which the answer may change, (n,), and the answer before, between and after them, (n + 1,).
+    """Return the times at which the value may change, (n,), and the value before, between and after them, (n + 1,).
 
-    Where stretches overlap, an answer holds only where all that have one agree.
+    Where segments overlap, a value holds only where all that have one agree.
     """
-    stretches = _answered(labels, duration, task)
-    edges = np.unique([moment for i, _ in stretches for moment in (i.onset_seconds, i.end_seconds)])
+    segments = _segments_of(labels, duration, task)
+    edges = np.unique([moment for i, _ in segments for moment in (i.onset_seconds, i.end_seconds)])
     lowest, highest = np.full(len(edges) + 1, np.inf), np.full(len(edges) + 1, -np.inf)
-    for interval, answer in stretches:
+    for interval, value in segments:
         first, last = np.searchsorted(edges, [interval.onset_seconds, interval.end_seconds])
         covered = slice(first + 1, last + 1)
-        lowest[covered], highest[covered] = np.minimum(lowest[covered], answer), np.maximum(highest[covered], answer)
+        lowest[covered], highest[covered] = np.minimum(lowest[covered], value), np.maximum(highest[covered], value)
     return edges, np.where(lowest == highest, lowest, np.nan)
 
 
-def _answered(labels: RecordingLabels, duration: float, task: Task) -> list[tuple[Interval, float]]:
-    """Return the stretches of a recording that the task has an answer for, with it."""
+def _segments_of(labels: RecordingLabels, duration: float, task: Task) -> list[tuple[Interval, float]]:
+    """Return the segments of a recording that the task has a value for, with it."""
     whole = Interval(0.0, duration, labels.condition)
     if task.column is not None:
         every = [(whole, labels.values[task.column])] if task.column in labels.values else []
