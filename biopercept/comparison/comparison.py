@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.comparison.matching import METRICS, Matched, find_validations, match, place_of
+from biopercept.comparison.matching import METRICS, Matched, find_validations, index_of, match
 from biopercept.comparison.statistics import (
     cohens_dz,
     cohens_dz_interval,
@@ -61,19 +61,17 @@ def compare(
         Folder, name or model that all others are compared with; None compares all pairs.
     n_resamples : int
         Of the subjects, for intervals; at least 2000.
-    seed : int
-        Of the resampling.
     """
     if n_resamples < LEAST_RESAMPLES:
         raise SettingsError(f"{n_resamples} resamples; at least {LEAST_RESAMPLES} are needed for a 95 % interval")
     validations, unfinished = find_validations(folders)
     matched = match(validations, metric)
-    chosen = None if reference is None else place_of(reference, matched)
+    chosen = None if reference is None else index_of(reference, matched)
     is_better = METRICS[metric]
     contenders = _contenders(matched, n_resamples=n_resamples, seed=seed)
     order = _by_merit(contenders, higher_is_better=is_better)
-    places = _places(order, chosen)
-    pairs = [_pair(matched, i, j, n_pairs=len(places), n_resamples=n_resamples, seed=seed) for i, j in places]
+    compared = _compared(order, chosen)
+    pairs = [_pair(matched, i, j, n_pairs=len(compared), n_resamples=n_resamples, seed=seed) for i, j in compared]
     bare = Comparison(
         task=validations[0].task,
         classes=validations[0].classes,
@@ -87,7 +85,7 @@ def compare(
         n_resamples=n_resamples,
         seed=seed,
         store=validations[0].fingerprint["store"],
-        contenders=tuple(contenders[place] for place in order),
+        contenders=tuple(contenders[index] for index in order),
         pairs=_holm_over_pairs(pairs),
         friedman=_over_all(matched),
         cautions=(),
@@ -133,16 +131,15 @@ def _contenders(matched: Matched, *, n_resamples: int, seed: int) -> tuple[Conte
 
 
 def _by_merit(contenders: Sequence[Contender], *, higher_is_better: bool) -> list[int]:
-    """Return places ordered by mean score, the best first."""
     sign = -1.0 if higher_is_better else 1.0
     return sorted(range(len(contenders)), key=lambda i: (sign * contenders[i].mean, contenders[i].label))
 
 
-def _places(order: Sequence[int], reference: int | None) -> list[tuple[int, int]]:
+def _compared(order: Sequence[int], reference: int | None) -> list[tuple[int, int]]:
     """Return which are compared: every two, the better one first, or every one with the reference."""
     if reference is None:
         return list(combinations(order, 2))
-    return [(place, reference) for place in order if place != reference]
+    return [(index, reference) for index in order if index != reference]
 
 
 def _pair(matched: Matched, i: int, j: int, *, n_pairs: int, n_resamples: int, seed: int) -> Pair:
@@ -183,10 +180,10 @@ def _split_test(matched: Matched, i: int, j: int) -> dict[str, Any]:
     """Return Nadeau and Bengio's test over the folds that both share; nothing where the split is not k-fold."""
     if not matched.partitions or matched.partitions[i].tests != matched.partitions[j].tests:
         return {}
-    place = {subject: row for row, subject in enumerate(matched.subjects)}
+    index = {subject: row for row, subject in enumerate(matched.subjects)}
     differences, n_tested, n_trained = [], [], []
     for test, n_train in zip(matched.partitions[i].tests, matched.partitions[i].n_trained, strict=True):
-        rows = [place[subject] for subject in test if subject in place]
+        rows = [index[subject] for subject in test if subject in index]
         if rows and n_train:
             differences.append(float(np.mean(matched.scores[rows, i] - matched.scores[rows, j])))
             n_tested.append(len(test))
@@ -207,11 +204,11 @@ def _split_test(matched: Matched, i: int, j: int) -> dict[str, Any]:
 def _holm_over_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
     """Return the pairs with p-values adjusted for how many there are, and what is thereby significant."""
     adjusted = holm([pair.p for pair in pairs])
-    with_splits = [place for place, pair in enumerate(pairs) if pair.split_p is not None]
-    split_adjusted = dict(zip(with_splits, holm([pairs[place].split_p or 0.0 for place in with_splits]), strict=True))
+    with_splits = [index for index, pair in enumerate(pairs) if pair.split_p is not None]
+    split_adjusted = dict(zip(with_splits, holm([pairs[index].split_p or 0.0 for index in with_splits]), strict=True))
     return tuple(
-        replace(pair, p_holm=p, is_established=p < ALPHA, split_p_holm=split_adjusted.get(place))
-        for place, (pair, p) in enumerate(zip(pairs, adjusted, strict=True))
+        replace(pair, p_holm=p, is_established=p < ALPHA, split_p_holm=split_adjusted.get(index))
+        for index, (pair, p) in enumerate(zip(pairs, adjusted, strict=True))
     )
 
 

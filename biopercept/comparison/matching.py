@@ -23,15 +23,7 @@ METRICS = {"balanced_accuracy": True, "macro_f1": True, "auroc": True, "mcc": Tr
 
 @dataclass(frozen=True)
 class Partition:
-    """The folds of a cross-validation: who was tested together, and how many subjects trained for them.
-
-    Attributes
-    ----------
-    tests : tuple of tuple of str
-        Sorted subjects of each fold, folds in order.
-    n_trained : tuple of int
-        Training and validation subjects of each fold.
-    """
+    """The folds of a cross-validation in order: sorted test subjects, and numbers of subjects fitted on."""
 
     tests: tuple[tuple[str, ...], ...]
     n_trained: tuple[int, ...]
@@ -39,12 +31,10 @@ class Partition:
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """Cross-validations of the same windows, subject by subject.
+    """Cross-validations of the same windows, subject by subject, each under a label that no other has.
 
     Attributes
     ----------
-    labels : tuple of str
-        A name for each that no other has.
     subjects, left_out : tuple of str
         Whose score is defined in all of them, and whose is not.
     scores : float64 array, shape (n_subjects, n_validations)
@@ -76,22 +66,22 @@ def find_validations(folders: Sequence[Path]) -> tuple[tuple[CrossValidation, ..
             )
         unfinished += results.unfinished
         for run in results.cross_validations:
-            place = run.folder.resolve()
-            if place in by_folder:
+            path = run.folder.resolve()
+            if path in by_folder:
                 raise StudyError(f"{run.folder} is given twice; name each cross-validation once")
-            by_folder[place] = run
+            by_folder[path] = run
     if len(by_folder) < 2:
         raise StudyError(
             f"{listed([str(f) for f in folders])} holds one cross-validation; a comparison needs at least two"
         )
     common = os.path.commonpath(by_folder)
-    named = (replace(run, name=_name(place, common)) for place, run in by_folder.items())
+    named = (replace(run, name=_name(path, common)) for path, run in by_folder.items())
     return tuple(named), tuple(unfinished)
 
 
-def _name(place: Path, common: str) -> str:
-    inside = place.relative_to(common).as_posix()
-    return place.name if inside == "." else inside
+def _name(path: Path, common: str) -> str:
+    inside = path.relative_to(common).as_posix()
+    return path.name if inside == "." else inside
 
 
 def match(validations: Sequence[CrossValidation], metric: str) -> Matched:
@@ -129,10 +119,7 @@ def match(validations: Sequence[CrossValidation], metric: str) -> Matched:
 
 
 def require_comparable(one: CrossValidation, other: CrossValidation) -> None:
-    """Refuse two cross-validations whose per-subject scores are no pairs.
-
-    Raises StudyError naming what differs.
-    """
+    """Refuse two cross-validations whose per-subject scores are no pairs: raises StudyError naming what differs."""
     names = f"{shown(one.name)} and {shown(other.name)}"
     for run in (one, other):
         if not run.fingerprint.get("store"):
@@ -193,15 +180,12 @@ def read_partition(run: CrossValidation) -> Partition:
             f"{path} does not test each subject of scores.csv once; run cross-validate again with --overwrite"
         )
     n_trained = tuple(len(fold.fitting) for fold in folds)
-    order = sorted(range(len(folds)), key=lambda place: tests[place])
+    order = sorted(range(len(folds)), key=lambda number: tests[number])
     return Partition(tuple(tests[i] for i in order), tuple(n_trained[i] for i in order))
 
 
-def place_of(reference: str, matched: Matched) -> int:
-    """Return which of the cross-validations is meant: by its folder, its name, its model or its label.
-
-    Raises SettingsError where none or several are.
-    """
+def index_of(reference: str, matched: Matched) -> int:
+    """Return which cross-validation is meant by folder, name, model or label; SettingsError unless it is one."""
     ways = (
         [run.folder.resolve() == Path(reference).resolve() for run in matched.validations],
         [run.name == reference for run in matched.validations],

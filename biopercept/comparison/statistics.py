@@ -59,22 +59,22 @@ def cohens_dz_interval(dz: float, n: int, level: float = 0.95) -> Interval:
 
     t, tail = dz * math.sqrt(n), (1.0 - level) / 2.0
 
-    def end(share: float) -> float:
+    def end(probability: float) -> float:
         width = 6.0 + abs(t)
-        while not _share_below(t, n - 1, t - width) > share > _share_below(t, n - 1, t + width):
+        while not _probability_below(t, n - 1, t - width) > probability > _probability_below(t, n - 1, t + width):
             width *= 1.5
-        centre_of_end = brentq(lambda centre: _share_below(t, n - 1, centre) - share, t - width, t + width)
+        centre_of_end = brentq(lambda centre: _probability_below(t, n - 1, centre) - probability, t - width, t + width)
         return float(centre_of_end) / math.sqrt(n)
 
     return end(1.0 - tail), end(tail)
 
 
-def _share_below(t: float, df: int, centre: float) -> float:
+def _probability_below(t: float, df: int, centre: float) -> float:
     """Return the noncentral t distribution's share below ``t``; scipy gives NaN in its far tails, 0 or 1."""
     from scipy.stats import nct
 
-    share = float(nct.cdf(t, df, centre))
-    return share if math.isfinite(share) else float(centre < t)
+    probability = float(nct.cdf(t, df, centre))
+    return probability if math.isfinite(probability) else float(centre < t)
 
 
 def power_of_paired_t(effect: float, n: int, alpha: float = 0.05) -> float:
@@ -84,25 +84,14 @@ def power_of_paired_t(effect: float, n: int, alpha: float = 0.05) -> float:
 
     bound = float(t_distribution.ppf(1.0 - alpha / 2.0, n - 1))
     centre = abs(effect) * math.sqrt(n)
-    return float(nct.sf(bound, n - 1, centre)) + _share_below(-bound, n - 1, centre)
+    return float(nct.sf(bound, n - 1, centre)) + _probability_below(-bound, n - 1, centre)
 
 
 def smallest_detectable_difference(sd: float, n: int, *, alpha: float = 0.05, power: float = 0.8) -> float | None:
-    """Return the smallest true mean difference that ``n`` pairs would show with this power.
+    """Return the smallest true mean difference that ``n`` pairs would show with this power, in units of the score.
 
-    Parameters
-    ----------
-    sd : float
-        Standard deviation of the paired differences over subjects.
-    n : int
-        Subjects.
-    alpha, power : float
-        Of a two-sided paired t-test; the power is that of the noncentral t distribution, not of the normal.
-
-    Returns
-    -------
-    float or None
-        In units of the score; None with fewer than 3 subjects or no spread.
+    ``sd`` is that of the paired differences over subjects; alpha and power are of a two-sided paired t-test, by the
+    noncentral t distribution and not the normal. None with fewer than 3 subjects or no spread.
     """
     from scipy.optimize import brentq
 
@@ -116,17 +105,7 @@ def smallest_detectable_difference(sd: float, n: int, *, alpha: float = 0.05, po
 
 @dataclass(frozen=True)
 class ResampledT:
-    """Nadeau and Bengio's corrected resampled t-test.
-
-    Attributes
-    ----------
-    mean : float
-        Mean difference over splits.
-    t, p : float
-        Two-sided.
-    ratio : float
-        Tested over trained subjects: the term by which the variance is corrected.
-    """
+    """Nadeau and Bengio's corrected resampled t-test, two-sided; ``ratio`` is tested over trained subjects."""
 
     mean: float
     t: float
@@ -140,18 +119,8 @@ def corrected_resampled_t(differences: Floats, n_test: float, n_train: float) ->
     """Return Nadeau and Bengio's test of differences between splits whose training sets overlap.
 
     The variance of the mean is ``(1 / J + n_test / n_train) * s^2`` over J splits (Nadeau and Bengio 2003, Machine
-    Learning 52, 239-281); repeated k-fold gives all its k * r splits at once (Bouckaert and Frank 2004).
-
-    Parameters
-    ----------
-    differences : float64 array, shape (n_splits,)
-    n_test, n_train : float
-        Sizes of the two sides of a split, the mean where they differ.
-
-    Returns
-    -------
-    ResampledT or None
-        None with fewer than 2 splits or no spread between them.
+    Learning 52, 239-281); repeated k-fold gives all its k * r splits at once (Bouckaert and Frank 2004). Sizes of a
+    split's sides may be means. None with fewer than 2 splits or no spread between them.
     """
     from scipy.stats import t as t_distribution
 
@@ -174,7 +143,7 @@ class SignedRanks:
     positive, negative : float
         Sums of the ranks of the differences above and below 0.
     p : float
-        Two-sided; 1 where every difference is 0.
+        1 where every difference is 0.
     n, n_zero : int
         Differences, and how many of them are 0.
     has_ties : bool
@@ -205,16 +174,11 @@ def without_noise(differences: Floats) -> Floats:
 
 
 def signed_rank_test(differences: Floats) -> SignedRanks:
-    """Return Wilcoxon's signed-rank test; zeros are ranked and then left out (Pratt 1959), ties have the mean rank.
+    """Return Wilcoxon's signed-rank test; zeros are ranked and then dropped (Pratt 1959), ties have the mean rank.
 
     ``scipy.stats.wilcoxon`` is exact without ties and zeros only: with them it takes the normal approximation above 13
-    differences without saying so. It is asked where it is exact; else the sums of all 2^n assignments of signs to the
+    differences without saying so. It is used where it is exact; else the sums of all 2^n assignments of signs to the
     ranks at hand are counted, which is exact given the ties.
-
-    Parameters
-    ----------
-    differences : float64 array, shape (n,)
-        Finite; one per subject.
     """
     from scipy.stats import rankdata, wilcoxon
 
@@ -242,13 +206,13 @@ def _exact_p(ranks: Floats, smaller: float) -> float:
     Ranks are whole or half numbers, so that twice the sum is whole: the distribution is built rank by rank.
     """
     doubled = np.rint(2.0 * ranks).astype(np.int64)
-    shares = np.zeros(int(doubled.sum()) + 1)
-    shares[0] = 1.0
+    probabilities = np.zeros(int(doubled.sum()) + 1)
+    probabilities[0] = 1.0
     for step in doubled:
-        moved = np.zeros_like(shares)
-        moved[step:] = shares[: len(shares) - step]
-        shares = 0.5 * (shares + moved)
-    return float(2.0 * shares[: round(2.0 * smaller) + 1].sum())
+        moved = np.zeros_like(probabilities)
+        moved[step:] = probabilities[: len(probabilities) - step]
+        probabilities = 0.5 * (probabilities + moved)
+    return float(2.0 * probabilities[: round(2.0 * smaller) + 1].sum())
 
 
 def smallest_p(n: int) -> float:
@@ -259,16 +223,14 @@ def smallest_p(n: int) -> float:
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     """Return p-values adjusted for their number by Holm's step-down method (1979), in the order given.
 
-    Examples
-    --------
     >>> holm([0.01, 0.04, 0.03])
     (0.03, 0.06, 0.06)
     """
     adjusted = [1.0] * len(p_values)
     reached = 0.0
-    for step, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        reached = max(reached, min(1.0, (len(p_values) - step) * p_values[place]))
-        adjusted[place] = reached
+    for step, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        reached = max(reached, min(1.0, (len(p_values) - step) * p_values[index]))
+        adjusted[index] = reached
     return tuple(adjusted)
 
 
@@ -300,12 +262,7 @@ class Friedman:
 def friedman_test(scores: Floats, *, higher_is_better: bool = True) -> Friedman:
     """Return Friedman's test with average ranks and the critical difference (Demsar 2006, JMLR 7, 1-30).
 
-    Raises ValueError where there are fewer models or subjects.
-
-    Parameters
-    ----------
-    scores : float64 array, shape (n_subjects, n_models)
-        Finite; at least 3 models and 2 subjects.
+    Raises ValueError with fewer than 3 models or 2 subjects; ``scores`` are finite, (n_subjects, n_models).
     """
     from scipy.stats import chi2, friedmanchisquare, rankdata
     from scipy.stats import f as f_distribution
