@@ -73,10 +73,10 @@ def audit(
 
         result = auditing.audit(request, output, n_jobs=run.jobs, on_probe=show, on_fold=show_fold)
         write_text(output / "config.yaml", settings.text)
-        written = auditing.write_audit(result, output)
+        auditing.write_audit(result, output)
     if run.as_json:
-        print_json(written)
+        print_json(result)
     else:
-        print_audit(written)
+        print_audit(result)
     if audited.strict and result.verdict != OK:
         raise typer.Exit(1)

@@ -7,17 +7,16 @@ explain its score wholly: a leak.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from biopercept.audit.data import AuditData, LabelScore, accuracy, filled_and_scaled
+from biopercept.audit.data import AuditData, FoldValues, ProbeScore, accuracy, filled_and_scaled
 from biopercept.baselines.features import fit_clock, fit_probe, fit_quality, quality_by_modality
-from biopercept.data.normalisation import FloatArray
-from biopercept.data.windows import IntArray
-from biopercept.evaluation.metrics import bootstrap_interval
+from biopercept.data.windows import FloatArray, IntArray
+from biopercept.evaluation.metrics import bootstrap_interval, percentile_interval
 from biopercept.report.text import count, score, with_interval
 from biopercept.results.audit import LEAK, OK, WARNING, Finding, Skipped
 
@@ -40,13 +39,13 @@ def clock_columns(data: AuditData) -> FloatArray:
 
 
 def position_columns(data: AuditData) -> FloatArray:
-    """Return where a window lies: share of its recording, seconds to its end, and seconds since its session began."""
+    """Return where a window lies: fraction of its recording, seconds to its end and since its session began."""
     windows = data.windows
     length = np.array([r.duration_seconds for r in windows.recordings])[windows.recording]
-    places = [windows.onset / np.maximum(length, 1e-9), length - windows.onset]
+    columns = [windows.onset / np.maximum(length, 1e-9), length - windows.onset]
     if data.session_onset is not None:
-        places.append(data.session_onset)
-    return np.stack(places, axis=1)
+        columns.append(data.session_onset)
+    return np.stack(columns, axis=1)
 
 
 def motion_columns(data: AuditData) -> FloatArray:
@@ -56,7 +55,7 @@ def motion_columns(data: AuditData) -> FloatArray:
 
 
 def missing_columns(data: AuditData) -> FloatArray:
-    """Return which features are undefined, which modalities absent, and each modality's share of real samples."""
+    """Return which features are undefined, which modalities absent, and each modality's fraction of real samples."""
     windows = data.windows
     is_undefined = ~np.isfinite(windows.raw_features())
     is_absent = ~np.isfinite(quality_by_modality(windows))
@@ -64,10 +63,10 @@ def missing_columns(data: AuditData) -> FloatArray:
 
 
 def real_fractions(data: AuditData) -> FloatArray:
-    """Return each measured signal's share of real samples per window, (n_windows, n_names); NaN where absent."""
+    """Return each measured signal's fraction of real samples per window, (n_windows, n_names); NaN where absent."""
     windows = data.windows
     names = sorted({s.name for r in data.recordings for s in r.signals if not s.derived_from})
-    shares = np.full((len(windows), len(names)), np.nan)
+    fractions = np.full((len(windows), len(names)), np.nan)
     for index, recording in enumerate(windows.recordings):
         rows = np.flatnonzero(windows.recording == index)
         for signal in recording.signals if len(rows) else ():
@@ -77,8 +76,8 @@ def real_fractions(data: AuditData) -> FloatArray:
             first = np.round((windows.onset[rows] - signal.start_seconds) * signal.sampling_rate).astype(np.int64)
             n = max(1, int(windows.length_seconds * signal.sampling_rate))
             begin, end = (np.clip(at, 0, len(running) - 1) for at in (first, first + n))
-            shares[rows, names.index(signal.name)] = (running[end] - running[begin]) / n
-    return shares
+            fractions[rows, names.index(signal.name)] = (running[end] - running[begin]) / n
+    return fractions
 
 
 def file_columns(data: AuditData) -> FloatArray:
@@ -97,13 +96,6 @@ def file_columns(data: AuditData) -> FloatArray:
     )
     columns: FloatArray = per_file[windows.recording]
     return columns
-
-
-def has_one_label_per_file(data: AuditData) -> bool:
-    """Return whether no recording holds windows of two classes."""
-    windows = data.windows
-    pairs = {(int(r), int(t)) for r, t in zip(windows.recording, windows.only.values, strict=True)}
-    return len(pairs) == len({recording for recording, _ in pairs})
 
 
 PROBES: tuple[_Confound, ...] = (
@@ -155,15 +147,9 @@ PROBES: tuple[_Confound, ...] = (
 
 
 def probe_design(
-    data: AuditData, baseline: LabelScore, baseline_name: str
-) -> tuple[list[Finding | Skipped], LabelScore]:
-    """Return a finding per confound, and the score of the clock.
-
-    Parameters
-    ----------
-    baseline : LabelScore
-        What a model of the features reaches on the same windows.
-    """
+    data: AuditData, baseline: ProbeScore, baseline_name: str
+) -> tuple[list[Finding | Skipped], ProbeScore]:
+    """Return a finding per confound beside the named model of the features, and the score of the clock."""
     outcomes: list[Finding | Skipped] = []
     clock = baseline
     for confound in PROBES:
@@ -178,8 +164,8 @@ def probe_design(
     return outcomes, clock
 
 
-def _reached(data: AuditData, confound: _Confound, columns: FloatArray) -> LabelScore | None:
-    """Return how well the columns tell the label; None where there is nothing to learn from."""
+def _reached(data: AuditData, confound: _Confound, columns: FloatArray) -> ProbeScore | None:
+    """Return how well the columns predict the label; None where there is nothing to learn from."""
     if confound.name == "clock-only":
         return data.score(data.predict(fit_clock))
     filled = np.where(np.isfinite(columns), columns, -1e30)
@@ -191,12 +177,7 @@ def _reached(data: AuditData, confound: _Confound, columns: FloatArray) -> Label
     return data.score(data.predict(lambda request: fit_probe(request, columns)))
 
 
-def reaches(probe: LabelScore, baseline: LabelScore, data: AuditData) -> bool:
-    """Return whether a probe is as good as a model, or within the margin of it."""
-    return probe.value >= baseline.value - data.settings.margin
-
-
-def lead_of(one: LabelScore, other: LabelScore, data: AuditData) -> tuple[float, tuple[float, float]] | None:
+def lead_of(one: ProbeScore, other: ProbeScore, data: AuditData) -> tuple[float, tuple[float, float]] | None:
     """Return by how much ``one`` is ahead of ``other``, paired by subject, with its interval; None where unpaired."""
     shared = sorted(set(one.per_subject) & set(other.per_subject))
     if len(shared) < 2:
@@ -206,17 +187,17 @@ def lead_of(one: LabelScore, other: LabelScore, data: AuditData) -> tuple[float,
 
 
 def _finding(
-    data: AuditData, confound: _Confound, reached: LabelScore, baseline: LabelScore, baseline_name: str
+    data: AuditData, confound: _Confound, reached: ProbeScore, baseline: ProbeScore, baseline_name: str
 ) -> Finding:
-    is_told = reached.is_above_chance(data.settings.margin)
-    reaches_baseline = is_told and reaches(reached, baseline, data)
-    verdict = OK if not is_told else (LEAK if reaches_baseline and confound.can_leak else WARNING)
+    predicts_label = reached.is_above_chance(data.settings.margin)
+    reaches_baseline = predicts_label and data.reaches(reached, baseline)
+    verdict = OK if not predicts_label else (LEAK if reaches_baseline and confound.can_leak else WARNING)
     lead = lead_of(reached, baseline, data)
     paired = "" if lead is None else f" (this probe less {baseline_name}, paired by subject: {with_interval(*lead)})"
     beside = f"{baseline_name} reaches {with_interval(baseline.value, baseline.ci95)} on the same windows{paired}"
-    meaning = confound.meaning_in_files if has_one_label_per_file(data) else confound.meaning
+    meaning = confound.meaning_in_files if data.holds_one_class.all() else confound.meaning
     meaning = meaning or confound.meaning
-    if not is_told:
+    if not predicts_label:
         bar = reached.chance + data.settings.margin
         sentence = (
             f"{confound.seen} tells the label with {accuracy(reached)}: its interval does not lie wholly above "
@@ -229,27 +210,16 @@ def _finding(
         )
     else:
         sentence = f"{confound.seen} tells the label with {accuracy(reached)}: {meaning}; {beside}."
-    return Finding(
-        probe=confound.name,
-        subject_matter="design",
-        verdict=verdict,
-        sentence=sentence,
-        score_name="balanced accuracy",
-        score=reached.value,
-        ci95=reached.ci95,
-        chance=reached.chance,
-        n_subjects=reached.n_subjects,
-        n_windows=reached.n_windows,
-        details={"model": baseline_name, "model_score": baseline.value, "is_pooled": reached.is_pooled},
-    )
+    details = {"model": baseline_name, "model_score": baseline.value, "is_pooled": reached.is_pooled}
+    return reached.finding(verdict, sentence, details, probe=confound.name, about="design", name="balanced accuracy")
 
 
 def permuted_labels(data: AuditData, random: np.random.Generator) -> IntArray:
     """Return labels that mean nothing but keep their counts per subject and their runs in time.
 
-    Where a recording has several labels, their sequence is shifted by a circle within it. Where each recording of
-    a subject has one, they are dealt again among the subject's recordings; where each subject has one recording of
-    one label, among subjects.
+    Where a recording has several labels, their sequence is shifted by a circle within it. Where each recording of a
+    subject has one, they are dealt among the subject's recordings; where each subject has one recording of one label,
+    among subjects.
     """
     windows = data.windows
     drawn = windows.only.values.copy()
@@ -275,20 +245,19 @@ def permuted_labels(data: AuditData, random: np.random.Generator) -> IntArray:
 def probe_permutation(data: AuditData) -> Finding:
     """Return what a linear model reaches on permuted labels (guessing, unless the evaluation leaks) and on the true."""
     windows = data.windows
-    inputs = [filled_and_scaled(fold) for fold in data.fold_features]
+    inputs = [replace(fold, values=filled_and_scaled(fold)) for fold in data.fold_features]
     truth = data.score(_linear_probabilities(data, inputs, windows.only.values))
     random = np.random.default_rng([data.seed, 12])
     null = []
     for _ in range(data.settings.n_permutations):
         labels = permuted_labels(data, random)
         null.append(_mean_balanced_accuracy(data, _linear_probabilities(data, inputs, labels), labels))
-    low, high = (float(v) for v in np.percentile(null, [2.5, 97.5]))
-    mean = float(np.mean(null))
+    interval, mean = percentile_interval(null), float(np.mean(null))
     p_value = (1 + sum(v >= truth.value for v in null)) / (1 + len(null))
     doubt = 1.96 * float(np.std(null, ddof=1)) / np.sqrt(len(null))  # of the mean over draws
     is_learnt = mean - doubt > truth.chance + data.settings.margin
     is_better = p_value < 0.05
-    drawn = f"{with_interval(mean, (low, high))} over {count(len(null), 'draw')} (guessing: {score(truth.chance)})"
+    drawn = f"{with_interval(mean, interval)} over {count(len(null), 'draw')} (guessing: {score(truth.chance)})"
     if is_learnt:
         end = (
             "labels without meaning can be learnt across people, so data of one person is on both sides of a fold or "
@@ -308,7 +277,7 @@ def probe_permutation(data: AuditData) -> Finding:
         sentence=sentence,
         score_name="balanced accuracy with permuted labels",
         score=mean,
-        ci95=(low, high),
+        ci95=interval,
         chance=truth.chance,
         n_subjects=truth.n_subjects,
         n_windows=truth.n_windows,
@@ -316,26 +285,21 @@ def probe_permutation(data: AuditData) -> Finding:
     )
 
 
-def _linear_probabilities(data: AuditData, inputs: list[NDArray[np.float64]], labels: IntArray) -> NDArray[np.float64]:
+def _linear_probabilities(data: AuditData, inputs: Sequence[FoldValues], labels: IntArray) -> FloatArray:
     """Return the probabilities of a linear discriminant fitted per fold on any labels."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    answers = np.full((len(labels), data.windows.only.n_classes), np.nan)
-    for fold, values in zip(data.fold_features, inputs, strict=True):
-        known = np.unique(labels[fold.training])
-        answers[fold.test] = 0.0
-        if len(known) < 2:
-            answers[fold.test, known] = 1.0
-            continue
-        line = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1, priors=np.full(len(known), 1 / len(known)))
-        line.fit(values[fold.training], labels[fold.training])
-        answers[fold.test[:, None], known] = line.predict_proba(values[fold.test])
-    return answers
+    def fit(values: FloatArray, labels: IntArray, _: IntArray) -> Any:
+        n = len(np.unique(labels))
+        line = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1, priors=np.full(n, 1 / n))
+        return line.fit(values, labels)
+
+    return data.fold_by_fold(inputs, labels, fit)
 
 
-def _mean_balanced_accuracy(data: AuditData, answers: NDArray[np.float64], labels: IntArray) -> float:
+def _mean_balanced_accuracy(data: AuditData, probabilities: FloatArray, labels: IntArray) -> float:
     """Return the mean over subjects of the balanced accuracy; pooled where subjects have one label only."""
-    is_hit = answers.argmax(axis=1) == labels
+    is_hit = probabilities.argmax(axis=1) == labels
     per_subject = []
     for subject in data.windows.subjects:
         rows = data.windows.rows_of([subject])
@@ -347,17 +311,23 @@ def _mean_balanced_accuracy(data: AuditData, answers: NDArray[np.float64], label
     return float(np.mean(per_subject))
 
 
-def probe_random_split(data: AuditData, model: LabelScore | None) -> Finding:
-    """Return by how much a random split of windows would raise the score of trees: a diagnostic, never a result.
+def probe_random_split(data: AuditData, model: ProbeScore | None) -> Finding:
+    """Return by how much a random split of windows would raise the score of trees: a diagnostic, never a result."""
+    from sklearn.ensemble import ExtraTreesClassifier
+    from sklearn.model_selection import KFold
 
-    Parameters
-    ----------
-    model : LabelScore or None
-        Of the model under audit; a warning where it is as good as the inflated figure.
-    """
-    by_subject = [(fold.training, fold.test) for fold in data.fold_features]
-    grouped = data.score(_tree_probabilities(data, by_subject))
-    inflated = data.score(_tree_probabilities(data, _random_folds(data)))
+    values = np.where(np.isfinite(data.features), data.features, -1e3)
+    seed, labels = data.seed % 2**31, data.windows.only.values
+    random = KFold(len(data.plan.folds), shuffle=True, random_state=seed).split(labels[:, None])
+
+    def fit(values: FloatArray, labels: IntArray, _: IntArray) -> Any:
+        trees = ExtraTreesClassifier(data.settings.n_trees, class_weight="balanced", random_state=seed, n_jobs=1)
+        return trees.fit(values, labels)
+
+    grouped, inflated = (
+        data.score(data.fold_by_fold([FoldValues(training, test, values) for training, test in folds], labels, fit))
+        for folds in ([(fold.training, fold.test) for fold in data.fold_features], random)
+    )
     lead = lead_of(inflated, grouped, data)
     gain, interval = lead or (inflated.value - grouped.value, None)
     is_inflating = (gain if interval is None else interval[0]) > data.settings.margin
@@ -390,26 +360,3 @@ def probe_random_split(data: AuditData, model: LabelScore | None) -> Finding:
             "subjects_held_out": grouped.value,
         },
     )
-
-
-def _random_folds(data: AuditData) -> list[tuple[IntArray, IntArray]]:
-    from sklearn.model_selection import KFold
-
-    split = KFold(len(data.plan.folds), shuffle=True, random_state=data.seed % 2**31)
-    return [(np.asarray(a), np.asarray(b)) for a, b in split.split(data.windows.only.values[:, None])]
-
-
-def _tree_probabilities(data: AuditData, folds: list[tuple[IntArray, IntArray]]) -> NDArray[np.float64]:
-    """Return the probabilities of randomised trees on the features, fitted on one side of each fold."""
-    from sklearn.ensemble import ExtraTreesClassifier
-
-    windows = data.windows
-    values = np.where(np.isfinite(data.features), data.features, -1e3).astype(np.float32)
-    answers = np.zeros((len(windows), windows.only.n_classes))
-    for training, test in folds:
-        trees = ExtraTreesClassifier(
-            data.settings.n_trees, class_weight="balanced", random_state=data.seed % 2**31, n_jobs=1
-        )
-        trees.fit(values[training], windows.only.values[training])
-        answers[test[:, None], trees.classes_] = trees.predict_proba(values[test])
-    return answers

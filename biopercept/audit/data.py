@@ -5,47 +5,52 @@ Each threshold of the settings is explained in docs/audit.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.data.normalisation import FloatArray, Sessions
+from biopercept.data.normalisation import Sessions
 from biopercept.data.splits import K_FOLD, Fold, make_folds, missing_folds
-from biopercept.data.windows import IntArray, WindowTable
+from biopercept.data.windows import FloatArray, IntArray, WindowTable
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.folds import check_classes_per_fold
-from biopercept.evaluation.metrics import bootstrap_interval, score_subject
+from biopercept.evaluation.metrics import bootstrap_interval, percentile_interval, score_subject
 from biopercept.evaluation.plan import EvaluationRequest, Plan, choose_tasks, plan_evaluation
 from biopercept.report.text import count, score, with_interval
+from biopercept.results.audit import Finding, Verdict
 from biopercept.store.prepared import Mask, WindowedRecording
 from biopercept.store.reading import StudyStore
-from biopercept.training.engine import Engine, engine_for, seed_for
+from biopercept.training.engine import engine_for, seed_for
 from biopercept.training.fitting import Fitter
 from biopercept.training.loop import FitRequest
 
-LEAST_IN_CELL = 4
-RIDGE = 0.1
+FitClasses = Callable[[FloatArray, IntArray, IntArray], Any]
+"""Gives the fitted classifier of values, labels and rows of training windows."""
 
 
 @dataclass(frozen=True)
-class LabelScore:
-    """How well the label is predicted from something.
+class ProbeScore:
+    """How well something is read from something else: the label, whose a window is, or the time.
 
     Attributes
     ----------
     value : float
-        Balanced accuracy: the mean over subjects, or over all windows together where ``is_pooled``.
+        Balanced accuracy, fraction of windows or correlation: the mean over subjects, or over all windows together
+        where ``is_pooled``.
     ci95 : tuple of two floats
         Bootstrap over subjects.
     chance : float
-        One over the number of classes that a subject has, averaged over subjects.
+        What guessing gives: one over the number of classes that a subject has, or of subjects; 0 for a correlation.
     per_subject : mapping of subject to float
         Empty where pooled.
     is_pooled : bool
         True where most subjects have one class only, so that no score per subject exists.
+    p_value : float or None
+        Fraction of circular shifts whose mean correlation is at least as high.
     """
 
     value: float
@@ -55,27 +60,55 @@ class LabelScore:
     n_windows: int
     per_subject: Mapping[str, float] = field(default_factory=dict)
     is_pooled: bool = False
+    p_value: float | None = None
 
     def is_above_chance(self, margin: float) -> bool:
         """Return whether the whole interval lies more than ``margin`` above guessing."""
         return self.ci95[0] > self.chance + margin
+
+    def is_readable(self, least: float) -> bool:
+        """Return whether the whole interval passes ``least`` and few shifts reach as far (p < 0.05)."""
+        return self.ci95[0] > least and self.p_value is not None and self.p_value < 0.05
+
+    def above_chance(self, fraction: float) -> float:
+        """Return a fraction corrected for guessing: 0 is guessing, 1 is always right."""
+        return (fraction - self.chance) / (1.0 - self.chance)
+
+    def finding(
+        self, verdict: Verdict, sentence: str, details: Mapping[str, Any], *, probe: str, about: str, name: str
+    ) -> Finding:
+        """Return a probe's finding whose score this is, by its name; ``about`` is the subject matter."""
+        return Finding(
+            probe=probe,
+            subject_matter=about,
+            verdict=verdict,
+            sentence=sentence,
+            score_name=name,
+            score=self.value,
+            ci95=self.ci95,
+            chance=self.chance,
+            n_subjects=self.n_subjects,
+            n_windows=self.n_windows,
+            details=details,
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class FoldValues:
     """Numbers about every window as one fold knows them.
 
-    Attributes
-    ----------
-    training, test : int64 arrays
-        Rows of the window table; no subject is in both.
-    values : float64 array, shape (n_windows, n_columns)
-        NaN where not defined.
+    ``training`` and ``test`` are rows of the window table, with no subject in both; values (n_windows, n_columns) are
+    NaN where not defined.
     """
 
     training: IntArray
     test: IntArray
     values: FloatArray
+
+    def with_values(self, values: FloatArray) -> FoldValues:
+        """Return the fold with other values, its rows those that have all of them."""
+        is_given = has_all_values(values)
+        return FoldValues(self.training[is_given[self.training]], self.test[is_given[self.test]], values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,14 +134,16 @@ class AuditData:
         return self.plan.request.evaluation.n_bootstrap
 
     @cached_property
-    def engine(self) -> Engine:
-        """Return the processor: probes are small."""
-        return engine_for("cpu")
-
-    @cached_property
     def recordings(self) -> tuple[WindowedRecording, ...]:
         """Return the recordings that have at least one labelled window, in order."""
         return tuple(self.windows.recordings[i] for i in np.unique(self.windows.recording))
+
+    @cached_property
+    def holds_one_class(self) -> Mask:
+        """Return of each recording with labelled windows whether they have one class, (n_recordings,)."""
+        windows = self.windows
+        labels = (windows.only.values[windows.recording == i] for i in np.unique(windows.recording))
+        return np.array([len(np.unique(of_recording)) == 1 for of_recording in labels], dtype=bool)
 
     @cached_property
     def session_onset(self) -> FloatArray | None:
@@ -144,19 +179,35 @@ class AuditData:
         probabilities = np.full((len(self.windows), self.windows.only.n_classes), np.nan)
         for fold in self.plan.folds:
             request = FitRequest(
-                self.plan.inputs,
-                self.windows.rows_of(fold.training),
-                np.empty(0, dtype=np.int64),
-                self.plan.request.fit,
-                self.engine,
-                seed_for(self.seed, "audit", fold.name),
+                inputs=self.plan.inputs,
+                training=self.windows.rows_of(fold.training),
+                validation=np.empty(0, dtype=np.int64),
+                settings=self.plan.request.fit,
+                engine=engine_for("cpu"),  # probes are small
+                seed=seed_for(self.seed, "audit", fold.name),
             )
             rows = self.windows.rows_of(fold.test)
             probabilities[rows] = fitter(request).predict(rows)
         return probabilities
 
-    def score(self, probabilities: NDArray[np.float64]) -> LabelScore:
-        """Return how well probabilities tell the label: per subject where that is defined, else pooled.
+    def fold_by_fold(self, folds: Sequence[FoldValues], labels: IntArray, fit: FitClasses) -> FloatArray:
+        """Return the probabilities (n_windows, n_classes) of a classifier fitted on each fold's training windows.
+
+        ``labels`` need not be the true ones. NaN for windows that no fold tests.
+        """
+        probabilities = np.full((len(labels), self.windows.only.n_classes), np.nan)
+        for fold in folds:
+            known = np.unique(labels[fold.training])
+            probabilities[fold.test] = 0.0
+            if len(known) < 2:
+                probabilities[fold.test, known] = 1.0
+                continue
+            classifier = fit(fold.values[fold.training], labels[fold.training], fold.training)
+            probabilities[fold.test[:, None], known] = classifier.predict_proba(fold.values[fold.test])
+        return probabilities
+
+    def score(self, probabilities: NDArray[np.float64]) -> ProbeScore:
+        """Return how well probabilities predict the label: per subject where that is defined, else pooled.
 
         Windows whose probabilities are NaN are excluded.
         """
@@ -173,12 +224,19 @@ class AuditData:
                 chance.append(1.0 / len(np.unique(windows.only.values[rows])))
         if len(per_subject) < max(2, len(subjects) / 2):
             return self.pooled(probabilities)
+        return self.over_subjects(per_subject, chance=float(np.mean(chance)), n_windows=int(is_given.sum()))
+
+    def over_subjects(
+        self, per_subject: Mapping[str, float], *, chance: float, n_windows: int, p_value: float | None = None
+    ) -> ProbeScore:
+        """Return the mean over subjects with its bootstrap interval."""
         values = np.array(list(per_subject.values()))
         interval = bootstrap_interval(values, seed=self.seed, n_bootstrap=self.n_bootstrap)
-        n = int(is_given.sum())
-        return LabelScore(float(values.mean()), interval, float(np.mean(chance)), len(per_subject), n, per_subject)
+        return ProbeScore(
+            float(values.mean()), interval, chance, len(per_subject), n_windows, per_subject, p_value=p_value
+        )
 
-    def pooled(self, probabilities: NDArray[np.float64]) -> LabelScore:
+    def pooled(self, probabilities: NDArray[np.float64]) -> ProbeScore:
         """Return the balanced accuracy over all windows together, its interval still a bootstrap over subjects."""
         windows, k = self.windows, self.windows.only.n_classes
         is_given = has_all_values(probabilities)
@@ -190,20 +248,18 @@ class AuditData:
         np.add.at(hits, (owner, target), is_hit)
         draws = np.random.default_rng(self.seed).integers(0, len(subjects), size=(self.n_bootstrap, len(subjects)))
         drawn = _mean_recall(hits[draws].sum(axis=1), counts[draws].sum(axis=1))
-        low, high = np.percentile(drawn, [2.5, 97.5])
         value = float(_mean_recall(hits.sum(axis=0), counts.sum(axis=0)))
         chance = 1.0 / int((counts.sum(axis=0) > 0).sum())
-        return LabelScore(value, (float(low), float(high)), chance, len(subjects), len(target), is_pooled=True)
+        return ProbeScore(value, percentile_interval(drawn), chance, len(subjects), len(target), is_pooled=True)
+
+    def reaches(self, probe: ProbeScore, baseline: ProbeScore) -> bool:
+        """Return whether a probe is as good as a model, or within the margin of it."""
+        return probe.value >= baseline.value - self.settings.margin
 
 
 def has_all_values(values: FloatArray) -> Mask:
     """Return which rows have a number in every column, (n_rows,)."""
     return np.asarray(np.isfinite(values).all(axis=1), dtype=bool)
-
-
-def has_values(values: FloatArray) -> Mask:
-    """Return which rows have a number in any column, (n_rows,)."""
-    return np.asarray(np.isfinite(values).any(axis=1), dtype=bool)
 
 
 def _mean_recall(hits: FloatArray, counts: FloatArray) -> FloatArray:
@@ -263,7 +319,7 @@ class AuditSettings:
     trace : float
         The same, for a trace of time that is too weak to carry a score.
     identity : float
-        Chance-corrected share of windows whose owner is recognised, from which identity alone is a warning.
+        Chance-corrected fraction of windows whose owner is recognised, from which identity alone is a warning.
     small_spread, large_spread : float
         Standard deviations of the scores over subjects below and above which they are not believed.
     n_permutations : int
@@ -300,7 +356,7 @@ class AuditSettings:
             )
 
 
-def accuracy(reached: LabelScore) -> str:
+def accuracy(reached: ProbeScore) -> str:
     """Return "a balanced accuracy of 0.935 [0.905, 0.960] in 34 subjects (guessing: 0.500)"."""
     pooled = " over all windows together" if reached.is_pooled else ""
     return (
@@ -309,30 +365,8 @@ def accuracy(reached: LabelScore) -> str:
     )
 
 
-@dataclass(frozen=True)
-class Readable:
-    """Numbers about windows, and the words for them."""
-
-    name: str
-    words: str
-    subject_matter: str
-
-
-FEATURES = Readable("features", "the features, as the model gets them", "inputs")
-OUTPUTS = Readable("outputs", "the model's outputs", "model")
-LATENTS = Readable("latents", "the model's latents", "model")
-
-
-def cells_of(windows: WindowTable) -> tuple[IntArray, ...]:
-    """Return the rows of each cell (one recording, one of the study's own labels) in the order of time."""
-    keys: dict[tuple[int, str], list[int]] = {}
-    for row in np.argsort(windows.onset, kind="stable"):
-        keys.setdefault((int(windows.recording[row]), str(windows.label[row])), []).append(int(row))
-    return tuple(np.array(rows, dtype=np.int64) for rows in keys.values() if len(rows) >= LEAST_IN_CELL)
-
-
 def filled_and_scaled(fold: FoldValues) -> FloatArray:
-    """Return a fold's values with gaps filled by the training median and columns scaled by the training windows.
+    """Return a fold's values, gaps filled by the training median and columns scaled by the training windows.
 
     Columns without a value, or without spread, in training are 0 everywhere.
     """

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.audit.data import AuditData, LabelScore, accuracy
+from biopercept.audit.data import AuditData, ProbeScore, accuracy
 from biopercept.baselines.features import fit_trees
 from biopercept.data.normalisation import PER_RECORDING_MODES
 from biopercept.errors import StudyError
@@ -39,10 +39,10 @@ _LEAST_SHARED, _LEAST_SHARE = 3, 0.02
 
 
 def constant_label(data: AuditData) -> Finding:
-    """Return whether subjects have one label each: then whatever tells people apart tells the label."""
+    """Return whether subjects have one label each: then whatever tells people apart predicts the label."""
     windows = data.windows
     constant = [s for s in windows.subjects if len(np.unique(windows.only.values[windows.rows_of([s])])) == 1]
-    n, share = len(windows.subjects), len(constant) / len(windows.subjects)
+    n, fraction = len(windows.subjects), len(constant) / len(windows.subjects)
     if not constant:
         sentence = (
             f"Each of {count(n, 'subject')} has windows of more than one class: who it is does not fix the label."
@@ -57,19 +57,14 @@ def constant_label(data: AuditData) -> Finding:
             f"{len(constant)} of {count(n, 'subject')} have one class only ({listed(constant)}): they have no score "
             "of their own."
         )
-    verdict = WARNING if share >= 0.25 else OK
-    return _share("constant-label-per-subject", verdict, sentence, "share of subjects", share, data)
+    verdict = WARNING if fraction >= 0.25 else OK
+    return _of_fraction("constant-label-per-subject", verdict, sentence, "share of subjects", fraction, data)
 
 
 def label_is_file(data: AuditData) -> Finding:
-    """Return whether each recording has one label: then whatever tells files apart tells the label."""
-    windows = data.windows
-    labels_of_recording = {
-        int(i): np.unique(windows.only.values[windows.recording == i]) for i in np.unique(windows.recording)
-    }
-    share = float(np.mean([len(labels) == 1 for labels in labels_of_recording.values()]))
+    """Return whether each recording has one label: then whatever tells files apart predicts the label."""
+    fraction, is_tied = float(data.holds_one_class.mean()), bool(data.holds_one_class.all())
     mode, scope = data.plan.normalisation.mode, data.plan.normalisation.scope
-    is_tied = share == 1.0
     if is_tied and mode in PER_RECORDING_MODES and scope == "session":
         verdict = WARNING
         end = (
@@ -87,8 +82,8 @@ def label_is_file(data: AuditData) -> Finding:
         )
     else:
         verdict, end = OK, "label and file can be told apart."
-    sentence = f"{share:.0%} of {count(len(labels_of_recording), 'recording')} hold one class only: {end}"
-    return _share("label-equals-file", verdict, sentence, "share of recordings", share, data)
+    sentence = f"{fraction:.0%} of {count(len(data.recordings), 'recording')} hold one class only: {end}"
+    return _of_fraction("label-equals-file", verdict, sentence, "share of recordings", fraction, data)
 
 
 def fixed_order(data: AuditData) -> Finding | Skipped:
@@ -122,7 +117,6 @@ def fixed_order(data: AuditData) -> Finding | Skipped:
         score_name="share of subjects with the commonest order",
         score=n_same / n,
         ci95=(float(interval.low), float(interval.high)),
-        chance=None,
         n_subjects=n,
         n_windows=len(data.windows),
         details={"order": list(order), "n_orders": len(set(orders.values()))},
@@ -150,12 +144,12 @@ def _orders(data: AuditData) -> dict[str, tuple[str, ...]]:
     return orders
 
 
-def spread(data: AuditData, scores: Mapping[str, LabelScore]) -> list[Finding | Skipped]:
+def spread(data: AuditData, scores: Mapping[str, ProbeScore]) -> list[Finding | Skipped]:
     """Return per model whether its scores over subjects are too even, too good or too uneven to be believed."""
     return [_spread_of(data, name, of_subjects) for name, of_subjects in scores.items()]
 
 
-def _spread_of(data: AuditData, name: str, of_subjects: LabelScore) -> Finding | Skipped:
+def _spread_of(data: AuditData, name: str, of_subjects: ProbeScore) -> Finding | Skipped:
     probe, settings = f"spread-of-{name}", data.settings
     values = np.array(list(of_subjects.per_subject.values()))
     if len(values) < _LEAST_SUBJECTS:
@@ -183,8 +177,6 @@ def _spread_of(data: AuditData, name: str, of_subjects: LabelScore) -> Finding |
         sentence=sentence,
         score_name="standard deviation over subjects",
         score=sd,
-        ci95=None,
-        chance=None,
         n_subjects=len(values),
         n_windows=of_subjects.n_windows,
         details={"mean": of_subjects.value, "worst": float(values.min()), "n_reversed": n_reversed},
@@ -192,14 +184,14 @@ def _spread_of(data: AuditData, name: str, of_subjects: LabelScore) -> Finding |
 
 
 def overlap(data: AuditData) -> Finding:
-    """Return how much windows share with their neighbours: their number is no sample size."""
+    """Return how much time windows share with their neighbours: their number is no sample size."""
     windows = data.windows
     n_sharing = 0
     for index in np.unique(windows.recording):
         onsets = np.sort(windows.onset[windows.recording == index])
         gaps = np.diff(onsets) < windows.length_seconds - 1e-6
         n_sharing += int(np.sum(np.concatenate([[False], gaps]) | np.concatenate([gaps, [False]])))
-    share = n_sharing / len(windows)
+    part = n_sharing / len(windows)
     end = (
         f"their number is no sample size: n is {count(len(windows.subjects), 'subject')}, and windows of one person "
         "must stay on one side of every split, as they do here."
@@ -207,33 +199,28 @@ def overlap(data: AuditData) -> Finding:
         else "each second is counted once."
     )
     sentence = (
-        f"{share:.0%} of {count(len(windows), 'window')} ({windows.length_seconds:g} s) share time with another: {end}"
+        f"{part:.0%} of {count(len(windows), 'window')} ({windows.length_seconds:g} s) share time with another: {end}"
     )
-    return _share("window-overlap", OK, sentence, "share of windows", share, data)
+    return _of_fraction("window-overlap", OK, sentence, "share of windows", part, data)
 
 
-def _share(probe: str, verdict: Verdict, sentence: str, score_name: str, share: float, data: AuditData) -> Finding:
-    n_subjects, n_windows = len(data.windows.subjects), len(data.windows)
+def _of_fraction(
+    probe: str, verdict: Verdict, sentence: str, score_name: str, fraction: float, data: AuditData
+) -> Finding:
     return Finding(
         probe=probe,
         subject_matter="design",
         verdict=verdict,
         sentence=sentence,
         score_name=score_name,
-        score=share,
-        n_subjects=n_subjects,
-        n_windows=n_windows,
+        score=fraction,
+        n_subjects=len(data.windows.subjects),
+        n_windows=len(data.windows),
     )
 
 
 def sets_of(data: AuditData, participants: Mapping[str, Mapping[str, str]]) -> dict[str, NDArray[np.str_]]:
-    """Return per set variable the level of each window: session, sensors, and the columns of participants.tsv.
-
-    Parameters
-    ----------
-    participants : mapping of subject to (mapping of column to text)
-        May be empty.
-    """
+    """Return per set variable the level of each window: session, sensors, and the columns of participants.tsv."""
     windows = data.windows
     groups = {
         "session": np.array([windows.recordings[i].session or _NO_VALUE for i in windows.recording], dtype=np.str_),
@@ -257,10 +244,7 @@ def _with_rate(signal: StoredSignal) -> str:
 
 
 def read_participants(path: Path) -> dict[str, dict[str, str]]:
-    """Return the columns of a participants.tsv by subject, without the id.
-
-    Raises StudyError where the table cannot be read.
-    """
+    """Return the columns of a participants.tsv by subject; raises StudyError where it cannot be read."""
     faults: list[str] = []
     table = read_table(path, ("participant_id",), faults)
     if faults:
@@ -287,30 +271,20 @@ def _of_set(data: AuditData, name: str, levels: NDArray[np.str_]) -> Finding | S
     lacking = _lacking(data, names, code)
     columns = (code[:, None] == np.arange(len(names))).astype(np.float64)
     reached = data.pooled(data.predict(lambda request: fit_trees(request, columns)))
-    is_told = reached.is_above_chance(data.settings.margin)
-    is_whole = len(lacking) == len(names) and is_told
-    verdict = LEAK if is_whole and name in _RECORDED else (WARNING if lacking or is_told else OK)
+    predicts_label = reached.is_above_chance(data.settings.margin)
+    is_whole = len(lacking) == len(names) and predicts_label
+    verdict = LEAK if is_whole and name in _RECORDED else (WARNING if lacking or predicts_label else OK)
     parts = [f"{shown(name)} ({count(len(names), 'level')}) tells the label with {accuracy(reached)}"]
     if lacking:
         parts.append(f"windows of some classes are absent: {'; '.join(lacking[:4])}")
-    if is_told or lacking:
+    if predicts_label or lacking:
         parts.append("whatever marks the set can stand for the label, so score the sets apart")
     else:
         parts.append("all classes are in all sets, about alike")
     sentence = "; ".join(parts) + "."
-    return Finding(
-        probe=probe,
-        subject_matter="design",
-        verdict=verdict,
-        sentence=sentence[:1].upper() + sentence[1:],
-        score_name="balanced accuracy",
-        score=reached.value,
-        ci95=reached.ci95,
-        chance=reached.chance,
-        n_subjects=reached.n_subjects,
-        n_windows=reached.n_windows,
-        details={"levels": {str(n): int(np.sum(code == i)) for i, n in enumerate(names)}, "lacking": lacking},
-    )
+    sentence = sentence[:1].upper() + sentence[1:]
+    details = {"levels": {str(n): int(np.sum(code == i)) for i, n in enumerate(names)}, "lacking": lacking}
+    return reached.finding(verdict, sentence, details, probe=probe, about="design", name="balanced accuracy")
 
 
 def _lacking(data: AuditData, names: NDArray[np.str_], code: NDArray[np.int64]) -> list[str]:
@@ -327,7 +301,7 @@ def _lacking(data: AuditData, names: NDArray[np.str_], code: NDArray[np.int64]) 
 
 
 def blocks_of(recording: WindowedRecording) -> set[bytes]:
-    """Return hashes of the recording's measured samples in blocks of 64; flat and coarse stretches are left out."""
+    """Return hashes of the recording's measured samples in blocks of 64; flat and coarse segments are excluded."""
     hashes: set[bytes] = set()
     for signal in recording.signals:
         if signal.derived_from:
@@ -375,13 +349,13 @@ def probe_duplicates(data: AuditData) -> Finding:
     pairs = []
     for (one, other), n in shared.items():
         a, b = data.recordings[one], data.recordings[other]
-        share = n / max(1, min(sizes[one], sizes[other]))
-        if a.subject != b.subject and n >= _LEAST_SHARED and share >= _LEAST_SHARE:
-            pairs.append((share, a.key, b.key))
+        fraction = n / max(1, min(sizes[one], sizes[other]))
+        if a.subject != b.subject and n >= _LEAST_SHARED and fraction >= _LEAST_SHARE:
+            pairs.append((fraction, a.key, b.key))
     pairs.sort(reverse=True)
     n_recordings = len(data.recordings)
     if pairs:
-        shown = listed([f"{a} and {b} ({share:.0%})" for share, a, b in pairs], limit=4)
+        shown = listed([f"{a} and {b} ({fraction:.0%})" for fraction, a, b in pairs], limit=4)
         sentence = (
             f"{count(len(pairs), 'pair')} of recordings of different subjects hold the same samples: {shown}; a model "
             "is tested on what it was trained on."
@@ -395,9 +369,8 @@ def probe_duplicates(data: AuditData) -> Finding:
         sentence=sentence,
         score_name="pairs of recordings with the same samples",
         score=float(len(pairs)),
-        ci95=None,
         chance=0.0,
         n_subjects=len(data.windows.subjects),
         n_windows=len(data.windows),
-        details={"pairs": [[a, b, round(share, 4)] for share, a, b in pairs], "n_blocks": int(sum(sizes))},
+        details={"pairs": [[a, b, round(fraction, 4)] for fraction, a, b in pairs], "n_blocks": int(sum(sizes))},
     )

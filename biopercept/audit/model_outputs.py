@@ -1,26 +1,22 @@
-"""Outputs and latents of the audited model for every window: of a finished cross-validation, or fitted by the audit.
-
-Those of a finished run are brought into line with the store's windows; a Perceiver fitted by the audit itself, in few
-folds, is kept per fold.
-"""
+"""Outputs and latents of the audited model for every window: of a finished cross-validation, or fitted by the audit."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.audit.data import AuditData, FoldValues
-from biopercept.data.normalisation import FloatArray
 from biopercept.data.splits import K_FOLD, Fold
+from biopercept.data.windows import FloatArray
 from biopercept.errors import SettingsError
 from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
-from biopercept.evaluation.runs import RunFolder
+from biopercept.evaluation.runs import FoldDone, RunFolder
 from biopercept.parallel import Work, run_jobs
 from biopercept.report.text import count, listed
 from biopercept.results.audit import LEAK, OK, Finding
@@ -42,14 +38,12 @@ FOLDER = "model-folds"
 
 @dataclass(frozen=True, eq=False)
 class ModelOutputs:
-    """Out-of-fold answers of a model.
+    """Out-of-fold predictions of a model.
 
     Attributes
     ----------
-    name : str
-        The model.
     probabilities : float64 array, shape (n_windows, n_classes)
-        NaN for windows that it was not asked about.
+        NaN for windows that it did not predict.
     fold : tuple of str
         The fold that tested each window; empty where none did.
     training : mapping of fold to tuple of str
@@ -63,7 +57,7 @@ class ModelOutputs:
 
 
 def read_outputs(folder: Path, data: AuditData) -> ModelOutputs:
-    """Return the answers in a folder of ``cross-validate``.
+    """Return the predictions in a folder of ``cross-validate``.
 
     Raises StudyError where the folder is no finished cross-validation or is damaged. Raises SettingsError where it is
     of another task, store or set of windows.
@@ -86,11 +80,11 @@ def read_outputs(folder: Path, data: AuditData) -> ModelOutputs:
         row_of[_key(recording.subject, recording.session, recording.recording, windows.onset[row])] = row
     probabilities = np.full((len(windows), windows.only.n_classes), np.nan)
     fold = [""] * len(windows)
-    answers = run.predictions
-    for place, key in enumerate(answers.keys):
-        at = row_of.get(_key(*key, answers.onset[place]))
+    predictions = run.predictions
+    for index, key in enumerate(predictions.keys):
+        at = row_of.get(_key(*key, predictions.onset[index]))
         if at is not None:
-            probabilities[at], fold[at] = answers.probabilities[place], folds[place]
+            probabilities[at], fold[at] = predictions.probabilities[index], folds[index]
     n_given = int(np.isfinite(probabilities).all(axis=1).sum())
     if n_given < len(windows) / 2:
         raise SettingsError(
@@ -129,7 +123,6 @@ def probe_folds(data: AuditData, outputs: ModelOutputs) -> Finding:
     else:
         end = "no subject is on both sides of a fold, and no window overlaps one of another fold."
     sentence = f"In the folds of {outputs.name}, {end}"
-    n_subjects, n_windows = len(windows.subjects), len(windows)
     return Finding(
         probe="folds-of-model",
         subject_matter="evaluation",
@@ -137,10 +130,9 @@ def probe_folds(data: AuditData, outputs: ModelOutputs) -> Finding:
         sentence=sentence,
         score_name="subjects on both sides",
         score=float(len(leaked)),
-        ci95=None,
         chance=0.0,
-        n_subjects=n_subjects,
-        n_windows=n_windows,
+        n_subjects=len(windows.subjects),
+        n_windows=len(windows),
         details={"subjects": leaked, "n_windows_overlapping_other_folds": n_torn},
     )
 
@@ -156,8 +148,8 @@ def _n_torn(data: AuditData, outputs: ModelOutputs) -> int:
     for rows in by_recording.values():
         if len({outputs.fold[row] for row in rows}) < 2:
             continue
-        for place, row in enumerate(rows):
-            for other in rows[place + 1 :]:
+        for index, row in enumerate(rows):
+            for other in rows[index + 1 :]:
                 if windows.onset[other] >= windows.onset[row] + windows.length_seconds - 1e-6:
                     break
                 if outputs.fold[other] != outputs.fold[row]:
@@ -167,32 +159,40 @@ def _n_torn(data: AuditData, outputs: ModelOutputs) -> int:
 
 @dataclass(frozen=True, eq=False)
 class FoldLatents:
-    """What a fold's network makes of every window.
+    """What a fold's network makes of every window, as (n_windows, n_classes) and (n_windows, 2 * width).
 
-    Attributes
-    ----------
-    probabilities : float64 array, shape (n_windows, n_classes)
-    latents : float32 array, shape (n_windows, 2 * width)
-        The mean of the latents, and the decoder's answer that the output layer reads.
+    The latents are the mean latent, and the decoder's output that the output layer reads.
     """
 
     probabilities: NDArray[np.float64]
     latents: NDArray[np.float32]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return both as lists."""
+        return {"probabilities": self.probabilities.tolist(), "latents": self.latents.tolist()}
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any], fold: Fold) -> Self:
+        """Return what :meth:`to_json` wrote."""
+        probabilities = np.asarray(document["probabilities"], dtype=np.float64)
+        latents = np.asarray(document["latents"], dtype=np.float32)
+        if probabilities.ndim != 2 or latents.ndim != 2 or len(probabilities) != len(latents):
+            raise ValueError("rows are missing")
+        return cls(probabilities, latents)
+
 
 def fit_with_latents(plan: Plan, fold: Fold) -> FoldLatents:
-    """Return the answers and latents of a Perceiver fitted on the fold's training subjects alone."""
+    """Return the predictions and latents of a Perceiver fitted on the fold's training subjects alone."""
     request, windows = plan.request, plan.windows
-    engine = engine_for(request.device, request.fit.training.precision)
     with threads(request.fit.training.n_threads):
         fitted = fit_perceiver_io(
             FitRequest(
-                plan.inputs,
-                windows.rows_of(fold.training),
-                windows.rows_of(fold.validation),
-                request.fit,
-                engine,
-                seed_for(request.seed, fold.name, 0),
+                inputs=plan.inputs,
+                training=windows.rows_of(fold.training),
+                validation=windows.rows_of(fold.validation),
+                settings=request.fit,
+                engine=engine_for(request.device, request.fit.training.precision),
+                seed=seed_for(request.seed, fold.name, 0),
             )
         )
         network = fitted.fitted.network
@@ -205,7 +205,7 @@ def fit_with_latents(plan: Plan, fold: Fold) -> FoldLatents:
 def latents_of(
     network: BiosignalPerceiver, source: TokenSource, n_windows: int, *, batch_size: int = 256
 ) -> NDArray[np.float32]:
-    """Return the mean latent and the decoder's answer of each window, (n_windows, 2 * width)."""
+    """Return the mean latent and the decoder's output of each window, (n_windows, 2 * width)."""
     import torch
 
     network.eval()
@@ -214,8 +214,8 @@ def latents_of(
         for rows in source.layouts.parts(np.arange(n_windows, dtype=np.int64), most=batch_size):
             tokens, mask = network.fusion(source.batch(rows))
             latents = network.core.encode(tokens, mask)
-            answer = network.core.decode(latents, network.queries())[:, 0]
-            latents_by_window[rows] = torch.cat([latents.mean(1), answer], 1).float().cpu().numpy()
+            decoded = network.core.decode(latents, network.queries())[:, 0]
+            latents_by_window[rows] = torch.cat([latents.mean(1), decoded], 1).float().cpu().numpy()
     return latents_by_window
 
 
@@ -226,27 +226,20 @@ def fit_model(
     output: Path,
     *,
     n_jobs: int,
-    on_fold: Callable[[Fold, bool, int], None] | None = None,
+    on_fold: FoldDone | None = None,
 ) -> tuple[ModelOutputs, tuple[FoldValues, ...]]:
-    """Fit a Perceiver in each of few folds, or take up what an earlier run left, and return answers and latents.
+    """Fit a Perceiver in each of few folds, or take up what an earlier run left, and return predictions and latents.
+
+    Folds are kept in ``output/model-folds``.
 
     Raises SettingsError where the folder holds folds of other settings or data, or one that is damaged.
-
-    Parameters
-    ----------
-    output : Path
-        Folds are kept in ``output/model-folds``.
-    n_jobs : int
-        Folds fitted at once.
-    on_fold : callable, optional
-        Told ``(fold, was_done_before, n_folds)``.
     """
     n_folds = min(data.settings.fit_folds, len(data.windows.subjects))
     training = replace(request.fit.training, dense_weight=0.0)
     evaluation = replace(request.evaluation, split=K_FOLD, n_folds=n_folds, n_seeds=1, label_share=1.0)
     fit = replace(request.fit, training=training)
     plan = plan_evaluation(store, replace(request, model=MODEL, evaluation=evaluation, fit=fit))
-    kept = RunFolder(output / FOLDER, "fitted model", "folds.json", "folds", _to_json, _from_json)
+    kept = RunFolder(output / FOLDER, "fitted model", FoldLatents)
     kept.begin(plan.identity(), plan.folds)
 
     def work(waiting: Sequence[Fold]) -> Iterator[tuple[Fold, FoldLatents]]:
@@ -267,15 +260,3 @@ def fit_model(
 
 def _plan_of(request: EvaluationRequest) -> Plan:
     return plan_evaluation(open_store(request.store), request)
-
-
-def _to_json(result: FoldLatents) -> dict[str, Any]:
-    return {"probabilities": result.probabilities.tolist(), "latents": result.latents.tolist()}
-
-
-def _from_json(document: dict[str, Any], _fold: Fold) -> FoldLatents:
-    probabilities = np.asarray(document["probabilities"], dtype=np.float64)
-    latents = np.asarray(document["latents"], dtype=np.float32)
-    if probabilities.ndim != 2 or latents.ndim != 2 or len(probabilities) != len(latents):
-        raise ValueError("rows are missing")
-    return FoldLatents(probabilities, latents)

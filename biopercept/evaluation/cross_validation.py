@@ -5,7 +5,7 @@
    subjects are predicted once; the fold's file is written whole when it is done.
 3. When all folds are there, and only then, predictions are joined and scored.
 
-The final model, for people who were in no fold, is trained on the same plan without folds (:func:`train_on_store`).
+The final model, for people who were in no fold, is trained on the same plan without folds.
 """
 
 from __future__ import annotations
@@ -14,73 +14,45 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from biopercept.baselines.catalogue import require_known
 from biopercept.data.joined import open_studies
 from biopercept.errors import StudyError
-from biopercept.evaluation.fold_fits import FoldResult, fit_folds, fold_from_json, fold_to_json
+from biopercept.evaluation.fold_fits import FoldResult, fit_folds
 from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
-from biopercept.evaluation.runs import FoldDone, RunFolder
+from biopercept.evaluation.runs import FoldRunOptions, RunFolder
 from biopercept.evaluation.scoring import scored_part, write_all_scores
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.evaluation.time_split import plan_any, plan_personal
 from biopercept.files import only_writer, write_text
-from biopercept.parallel import Executor
 from biopercept.store.reading import open_store
 from biopercept.training.checkpoint import Checkpoint
-from biopercept.training.engine import engine_for
 from biopercept.training.final import Provenance, TrainingRequest, measured_modalities, train
 from biopercept.training.loop import EpochReport
 from biopercept.training.model_card import model_scores_sentence, scores_by_task
 
-FOLDS_FILE, FOLDS_FOLDER = "folds.json", "folds"
 
-
-def cross_validate(
-    request: EvaluationRequest,
-    output: Path,
-    *,
-    n_jobs: int | Executor = 1,
-    config_text: str = "",
-    overwrite: bool = False,
-    on_fold: FoldDone | None = None,
-) -> dict[str, Any]:
-    """Run or resume a cross-validation and return the content of its ``scores.json``.
+def cross_validate(request: EvaluationRequest, output: Path, **options: Unpack[FoldRunOptions]) -> dict[str, Any]:
+    """Run or resume a cross-validation in a folder and return the content of its ``scores.json``.
 
     Of several tasks each has its own in a folder of its name; all of them are returned.
 
     Raises SettingsError where the folder holds something else or folds of other settings or data, or a class has too
     few subjects. Raises BusyError where another process is writing there.
-
-    Parameters
-    ----------
-    output : Path
-        Result folder; folds finished in an earlier run of the same request are used again.
-    n_jobs : int or Executor
-        Folds fitted at once, each in a process of its own, or what fits them elsewhere; results do not depend on it.
-    config_text : str
-        Effective settings (YAML), kept beside the results.
-    overwrite : bool
-        Remove the results of an earlier run, once it is sure that this one can begin.
-    on_fold : callable, optional
-        Called with ``(fold, was_done_before, n_folds)`` as folds finish.
     """
     require_known(request.model)
     with open_studies(request.store, *request.more_stores) as store, only_writer(output):
         plan = plan_any(store, request)
-        engine_for(request.device)
-        kept = _run_folder(output)
-        kept.begin(plan.identity(), plan.folds, (lambda: clear_results(output)) if overwrite else None)
-        write_text(output / "config.yaml", config_text)
-        results = kept.results(plan.folds, lambda waiting: fit_folds(plan, waiting, n_jobs), on_fold)
+        results = _run_folder(output).run(plan, fit_folds, partial(clear_results, output), **options)
         _write_log(output, results)
-        return write_all_scores(*scored_part(plan, results), output, config_text=config_text)
+        return write_all_scores(*scored_part(plan, results), output, config_text=options.get("config_text", ""))
 
 
 def _run_folder(output: Path) -> RunFolder[FoldResult]:
-    return RunFolder(output, "cross-validation", FOLDS_FILE, FOLDS_FOLDER, fold_to_json, fold_from_json)
+    return RunFolder(output, "cross-validation", FoldResult)
 
 
 def clear_results(output: Path) -> None:
@@ -96,7 +68,7 @@ def clear_results(output: Path) -> None:
 def tasks_with_folder(output: Path) -> tuple[str, ...]:
     """Return the tasks that a cross-validation of several tasks writes a folder for; none for one task."""
     try:
-        names = json.loads((output / FOLDS_FILE).read_text(encoding="utf-8"))["run"]["tasks"]
+        names = json.loads((output / _run_folder(output).folds_file).read_text(encoding="utf-8"))["run"]["tasks"]
         return tuple(name for name in names if re.fullmatch(r"[\w-]+", name))
     except (OSError, ValueError, LookupError, TypeError):
         return ()
@@ -138,16 +110,12 @@ def train_on_store(
     Of ``request.evaluation`` only calibration and prediction sets are read; ``training["warnings"]`` of the model says
     what to be wary of.
 
+    A personal model is of the one wanted subject, by ``request.personalisation``; scores of a cross-validation
+    (:func:`read_scores`) are for the card.
+
     Raises StudyError where a task or subject is unknown, windows do not suffice, or the folder of scores holds none.
     Raises SettingsError, CheckpointError, TrainingError, OutputError: as :func:`biopercept.training.final.train`.
     Raises BusyError where another process is writing there.
-
-    Parameters
-    ----------
-    is_personal : bool
-        Make the personal model of the one wanted subject, by ``request.personalisation``.
-    scores : dict, optional
-        Of a cross-validation (:func:`read_scores`), for the card.
     """
     calibrating = request.evaluation.calibrating
     evaluation = EvaluationSettings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,9 +13,8 @@ import torch
 from biopercept.baselines.catalogue import NETWORKS
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.joined import open_studies
-from biopercept.data.normalisation import FloatArray
 from biopercept.data.splits import Fold
-from biopercept.data.windows import IntArray
+from biopercept.data.windows import FloatArray, IntArray
 from biopercept.errors import SettingsError
 from biopercept.evaluation.missing_sensors import (
     NONE,
@@ -51,16 +50,14 @@ class FoldResult:
     history : list
         Per repetition, (epoch, training loss, validation loss) of each epoch.
     operations_per_window : int or None
-        Multiply-adds of one answer; None where the model is no network.
-    calibration : Calibration or None
-        What was learnt from training-side subjects outside the fit; None where nothing was to be learnt.
-    uncalibrated : float64 array, shape (n_test, n_classes), or None
-        Probabilities before calibration, on which the prediction sets rest.
+        Multiply-adds of one prediction; None where the model is no network.
+    calibration, uncalibrated
+        What was learnt from training-side subjects outside the fit, and the probabilities before it, which the
+        prediction sets rest on; None where nothing was to be learnt.
     n_fallen_back : int
         Repetitions in which adapting a model was no better than the model, which was kept.
     fewer_sensors : dict of str to float64 array, shape (n_test, n_classes), or None
-        Probabilities by the name of the set of sensors that was left, NaN where a window has nothing of it; None where
-        that was not tried.
+        By the name of the set of sensors that was left, NaN where a window has nothing of it; None where not tried.
     """
 
     fold: Fold
@@ -75,19 +72,49 @@ class FoldResult:
     n_fallen_back: int = 0
     fewer_sensors: SensorPredictions | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain values."""
+        return {
+            "schema": FoldsFile.SCHEMA,
+            "fold": self.fold.name,
+            "rows": self.rows.tolist(),
+            "probabilities": self.probabilities.tolist(),
+            "n_parameters": self.n_parameters,
+            "seconds": self.seconds,
+            "history": self.history,
+            "operations_per_window": self.operations_per_window,
+            "calibration": None if self.calibration is None else self.calibration.to_json(),
+            "uncalibrated": None if self.uncalibrated is None else self.uncalibrated.tolist(),
+            **({"n_fallen_back": self.n_fallen_back} if self.n_fallen_back else {}),
+            **({} if self.fewer_sensors is None else {"fewer_sensors": plain_predictions(self.fewer_sensors)}),
+        }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any], fold: Fold) -> Self:
+        """Return the result that :meth:`to_json` wrote."""
+        calibration, uncalibrated = document.get("calibration"), document.get("uncalibrated")
+        fewer = document.get("fewer_sensors")
+        return cls(
+            fold=fold,
+            rows=np.asarray(document["rows"], dtype=np.int64),
+            probabilities=np.asarray(document["probabilities"], dtype=np.float64),
+            n_parameters=document["n_parameters"],
+            seconds=document["seconds"],
+            history=document["history"],
+            operations_per_window=document.get("operations_per_window"),
+            calibration=None if calibration is None else Calibration.from_json(calibration),
+            uncalibrated=None if uncalibrated is None else np.asarray(uncalibrated, dtype=np.float64),
+            n_fallen_back=document.get("n_fallen_back", 0),
+            fewer_sensors=None if fewer is None else read_predictions(fewer, np.shape(document["probabilities"])[-1]),
+        )
+
 
 @dataclass(eq=False)
 class _Repetition:
     """One fit of a fold: what is fitted, how its training went, and what the fitted model predicts.
 
-    Attributes
-    ----------
-    history : list of (epoch, training loss, validation loss)
-    values : float64 array, shape (n_test, n_values)
-    fewer_sensors : dict of str to float64 array
-        The same with fewer sensors, by the name of the set that is left.
-    held_out : (rows, predictions) or None
-        Of training-side subjects outside the fit, for calibration.
+    ``values`` are (n_test, n_values), with fewer sensors by the name of the set that is left; ``held_out`` are rows and
+    predictions of training-side subjects outside the fit, for calibration.
     """
 
     request: FitRequest
@@ -113,7 +140,7 @@ def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
 def fit_together(plan: Plan, folds: Sequence[Fold]) -> list[FoldResult]:
     """Return the predictions of several folds, all repetitions of all of them fitted in one program.
 
-    They are those of :func:`fit_fold` within rounding; ``seconds`` shares the time evenly.
+    They are those of :func:`fit_fold` within rounding; ``seconds`` divides the time evenly.
 
     Raises SettingsError where they do not fit into the memory of the device.
     """
@@ -139,7 +166,6 @@ def fit_together(plan: Plan, folds: Sequence[Fold]) -> list[FoldResult]:
 
 
 def _repetitions(plan: Plan, fold: Fold) -> list[_Repetition]:
-    """Return what is fitted in each repetition of a fold."""
     request, windows = plan.request, plan.windows
     repetitions = []
     for number in range(request.evaluation.n_seeds):
@@ -220,41 +246,3 @@ def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int | Executor) -> Iter
 
 def _plan_of(request: EvaluationRequest) -> Plan:
     return plan_any(open_studies(request.store, *request.more_stores), request)
-
-
-def fold_to_json(result: FoldResult) -> dict[str, Any]:
-    """Return a fold's result as plain values."""
-    return {
-        "schema": FoldsFile.SCHEMA,
-        "fold": result.fold.name,
-        "rows": result.rows.tolist(),
-        "probabilities": result.probabilities.tolist(),
-        "n_parameters": result.n_parameters,
-        "seconds": result.seconds,
-        "history": result.history,
-        "operations_per_window": result.operations_per_window,
-        "calibration": None if result.calibration is None else result.calibration.to_json(),
-        "uncalibrated": None if result.uncalibrated is None else result.uncalibrated.tolist(),
-        **({"n_fallen_back": result.n_fallen_back} if result.n_fallen_back else {}),
-        **({} if result.fewer_sensors is None else {"fewer_sensors": plain_predictions(result.fewer_sensors)}),
-    }
-
-
-def fold_from_json(document: dict[str, Any], fold: Fold) -> FoldResult:
-    """Return the result that :func:`fold_to_json` wrote."""
-    rows = np.asarray(document["rows"], dtype=np.int64)
-    calibration, uncalibrated = document.get("calibration"), document.get("uncalibrated")
-    fewer = document.get("fewer_sensors")
-    return FoldResult(
-        fold=fold,
-        rows=rows,
-        probabilities=np.asarray(document["probabilities"], dtype=np.float64),
-        n_parameters=document["n_parameters"],
-        seconds=document["seconds"],
-        history=document["history"],
-        operations_per_window=document.get("operations_per_window"),
-        calibration=None if calibration is None else Calibration.from_json(calibration),
-        uncalibrated=None if uncalibrated is None else np.asarray(uncalibrated, dtype=np.float64),
-        n_fallen_back=document.get("n_fallen_back", 0),
-        fewer_sensors=None if fewer is None else read_predictions(fewer, np.shape(document["probabilities"])[-1]),
-    )

@@ -1,7 +1,6 @@
 """Which folds a cross-validation has: dealt by identity, by class or by study, or those of an earlier run.
 
-Folds of an earlier run can be taken again for another model, or after subjects came or went. Folds whose training side
-could not teach what is tested are refused before anything is fitted.
+Folds whose training side could not teach what is tested are refused before anything is fitted.
 """
 
 from __future__ import annotations
@@ -34,14 +33,9 @@ _MORE_SUBJECTS = "--split subject or more folds, another --seed, a larger --labe
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """Return what the ``folds.json`` of an earlier run holds, of ``cross-validate`` or nested by ``tune``.
+    """Return what the ``folds.json`` of an earlier run holds, given as file or folder (of ``tune``: the folder nested).
 
     Raises SettingsError where there are no folds over subjects.
-
-    Parameters
-    ----------
-    path : Path
-        The file, or the result folder that it lies in.
     """
     file = path / "folds.json" if path.is_dir() else path
     try:
@@ -71,10 +65,7 @@ def read_run(path: Path) -> dict[str, Any]:
 
 
 def given_settings(path: Path) -> dict[str, Any]:
-    """Return the settings by which the folds of an earlier run were made: they go with its folds.
-
-    Raises SettingsError where there are no folds over subjects.
-    """
+    """Return the settings that an earlier run's folds were made by; raises SettingsError as :func:`read_run`."""
     dealt = read_run(path)
     return {f"evaluation.{name}": dealt[name] for name in ("split", "n_folds", "stratify")}
 
@@ -82,8 +73,7 @@ def given_settings(path: Path) -> dict[str, Any]:
 def require_same(path: Path, *, split: str, label_share: float) -> dict[str, Any]:
     """Return what the ``folds.json`` of an earlier run holds, where this run's settings can take its folds.
 
-    Raises SettingsError where there are no such folds, they are of another split, or of a share of labels that is not
-    this one.
+    Raises SettingsError where there are no such folds, they are of another split, or of another share of labels.
     """
     dealt = read_run(path)
     for name, wanted in (("split", split), ("label_share", label_share)):
@@ -100,26 +90,15 @@ def given_folds(
 ) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
     """Return the folds of an earlier run for the subjects of this one, and what every output says of them.
 
-    Whoever was there stays where it was, on all sides of every fold, unless labels are drawn anew. Subjects that are no
-    longer there are left out, and a fold that tests nobody any more with them. New subjects are dealt by identity, as
-    the earlier run would have dealt them (of split ``study`` by their study); in the other folds they join the training
-    side, without their labels where the run used only a share of the labels. Where it used all of them and this one
-    uses a share, each fold draws who keeps them from its training side, and validation subjects among those by
-    ``validation_fraction``.
+    Whoever was there stays where it was, on all sides of every fold. Subjects that are no longer there are dropped, and
+    a fold that tests nobody any more with them. New subjects are dealt by identity, as the earlier run would have dealt
+    them (of split ``study`` by their study); in the other folds they join the training side, without their labels where
+    the run used only a share of the labels. Where it used all of them and this one uses a share, each fold draws who
+    keeps them from its training side, and validation subjects among those by ``validation_fraction``, which also counts
+    for folds that are new or whose validation subjects have all gone.
 
     Raises SettingsError where there are no such folds, they are of another split or share of labels, or fewer than two
     are left.
-
-    Parameters
-    ----------
-    path : Path
-        Result folder or ``folds.json`` of the earlier run.
-    split : str
-        Must be that of the earlier run.
-    validation_fraction : float
-        For folds that are new, or whose validation subjects have all gone.
-    label_share : float
-        Must be that of the earlier run, unless that used all labels.
     """
     dealt = require_same(path, split=split, label_share=label_share)
     earlier: list[Fold] = dealt["folds"]
@@ -141,7 +120,7 @@ def given_folds(
             folds += [fold] if is_drawn else sides([(name, fold.test)], sorted((*fold.fitting, *fold.test)))
     if len(folds) < 2 or sorted(s for fold in folds for s in fold.test) != sorted(everyone):
         raise SettingsError(f"the folds of {path} do not test every subject once in at least two folds; deal them anew")
-    return tuple(folds), _said(new, sorted(known - set(everyone)))
+    return tuple(folds), _words_for(new, sorted(known - set(everyone)))
 
 
 def _home(subject: str, dealt: Mapping[str, Any]) -> str:
@@ -174,7 +153,7 @@ def _of_today(
     return Fold(fold.name, tuple(sorted(training)), tuple(validation), tuple(test), tuple(sorted(unlabelled)))
 
 
-def _said(new: Sequence[str], gone: Sequence[str]) -> tuple[str, ...]:
+def _words_for(new: Sequence[str], gone: Sequence[str]) -> tuple[str, ...]:
     if not new and not gone:
         return ()
     parts = [f"{', '.join(new)} came and {'was' if len(new) == 1 else 'were'} dealt by identity"] if new else []
@@ -193,16 +172,10 @@ def choose_folds(
 ) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
     """Return the folds and the warnings that every output carries because of them.
 
-    Raises SettingsError where the split does not fit the subjects or studies.
+    ``validation_fraction`` of each fold's labelled subjects stop training early; ``studies`` gives the subjects by
+    study.
 
-    Parameters
-    ----------
-    validation_fraction : float
-        Part of each fold's labelled subjects that early stopping looks at.
-    studies : mapping of str to sequence of str
-        Subjects by study.
-    folds_from : Path, optional
-        Result folder or ``folds.json`` of an earlier run whose folds are taken.
+    Raises SettingsError where the split does not fit the subjects or studies.
     """
     subjects, share = windows.subjects, evaluation.label_share
     sides = partial(folds_of, everyone=subjects, seed=seed, validation_fraction=validation_fraction, label_share=share)
@@ -248,12 +221,9 @@ def _by_class(windows: WindowTable, n_folds: int, seed: int) -> list[tuple[str, 
 def check_classes_per_fold(windows: WindowTable, folds: Sequence[Fold], *, instead: str = _MORE_SUBJECTS) -> None:
     """Refuse folds whose training subjects lack a class: no model could learn it.
 
-    Raises SettingsError naming the first such fold and class.
+    ``instead`` is what the user may do beside ``training.validation_fraction=0``.
 
-    Parameters
-    ----------
-    instead : str
-        What the user may use, beside ``training.validation_fraction=0``.
+    Raises SettingsError naming the first such fold and class.
     """
     for fold in folds:
         trained = set(windows.only.values[windows.rows_of(fold.training)].tolist())
@@ -266,10 +236,7 @@ def check_classes_per_fold(windows: WindowTable, folds: Sequence[Fold], *, inste
 
 
 def check_numbers_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
-    """Refuse folds of a regression whose training subjects all have one number: nothing could be learnt.
-
-    Raises SettingsError naming the first such fold.
-    """
+    """Refuse folds whose training subjects all have one number: raises SettingsError naming the first."""
     targets = windows.only
     if not targets.task.is_regression:
         return
@@ -283,10 +250,7 @@ def check_numbers_per_fold(windows: WindowTable, folds: Sequence[Fold]) -> None:
 
 
 def check_subjects_per_class(windows: WindowTable) -> None:
-    """Refuse a class that only one subject has: in the fold that tests this subject nothing could be learnt of it.
-
-    Raises SettingsError naming the class and the subject.
-    """
+    """Refuse a class that one subject alone has, which no fold could learn for it: raises SettingsError naming both."""
     for index, name in enumerate(windows.only.classes):
         owners = sorted({str(s) for s in windows.subject[windows.only.values == index]})
         if len(owners) < 2:

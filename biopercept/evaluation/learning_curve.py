@@ -5,17 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, Unpack
 
 from biopercept.data.splits import Fold
 from biopercept.errors import SettingsError
 from biopercept.evaluation.cross_validation import cross_validate
 from biopercept.evaluation.folds import count_labels, read_run, require_same
 from biopercept.evaluation.plan import EvaluationRequest
-from biopercept.evaluation.runs import require_own_folder
+from biopercept.evaluation.runs import RunOptions, require_own_folder
 from biopercept.files import only_writer, write_table, write_text
-from biopercept.parallel import Executor
 from biopercept.report.curves import learning_page
 from biopercept.results.curves import LearningCurve, LearningPoint
 from biopercept.results.reading import write_result
@@ -23,19 +23,8 @@ from biopercept.results.reading import write_result
 ShareFoldDone = Callable[[float, Fold, bool, int], None]
 
 
-class RunOptions(TypedDict, total=False):
-    """How a cross-validation is run, whatever it is of."""
-
-    n_jobs: int | Executor
-    config_text: str
-    overwrite: bool
-
-
 def parse_shares(text: str) -> tuple[float, ...]:
-    """Return the shares of a comma-separated option, ascending, each once.
-
-    Raises SettingsError where one is no number above 0 and at most 1.
-    """
+    """Return the shares of a comma-separated option, ascending; raises SettingsError where one is not in (0, 1]."""
     try:
         shares = sorted({float(part) for part in text.split(",") if part.strip()})
     except ValueError:
@@ -55,20 +44,12 @@ def learning_curve(
 ) -> LearningCurve:
     """Run or resume a cross-validation per share of labels; write ``learning_curve.csv``, ``.md`` and ``.json``.
 
-    Each share has a folder ``share-SHARE`` that is a cross-validation like any other. The subjects whose labels a
-    smaller share uses are among those of a larger one, and everybody is tested at every share.
+    A share is the fraction of each fold's training subjects whose labels are used, and has a folder ``share-SHARE``
+    that is a cross-validation like any other. The subjects of a smaller share are among those of a larger one, and
+    everybody is tested at every share. ``on_fold`` gets ``(share, fold, was_done_before, n_folds)``.
 
     Raises SettingsError where the output is a file or holds something else, or as the cross-validations do. Raises
     StudyError, BusyError as the cross-validations do.
-
-    Parameters
-    ----------
-    shares : sequence of float
-        Fractions of each fold's training subjects whose labels are used.
-    on_fold : callable, optional
-        Called with ``(share, fold, was_done_before, n_folds)`` as folds finish.
-    options
-        ``n_jobs``, ``config_text`` and ``overwrite`` of :func:`~biopercept.evaluation.cross_validation.cross_validate`.
     """
     if request.folds_from is not None:  # before the first share is fitted, not when its turn comes
         for share in shares:
@@ -79,7 +60,9 @@ def learning_curve(
         points: list[LearningPoint] = []
         warnings: dict[str, None] = {}
         for share in shares:
-            scores = _cross_validated(request, share, output, on_fold, options)
+            with_share = replace(request, evaluation=replace(request.evaluation, label_share=share))
+            show = None if on_fold is None else partial(on_fold, share)
+            scores = cross_validate(with_share, share_folder(output, share), on_fold=show, **options)
             low, high = count_labels(read_run(share_folder(output, share))["folds"])["subjects_labelled"]
             of_tasks = scores["tasks"].values() if "tasks" in scores else [scores]
             points += [_point(share, (low, high), of_task) for of_task in of_tasks]
@@ -87,7 +70,11 @@ def learning_curve(
         if options.get("overwrite", False):
             _remove_others(output, shares)
         curve = LearningCurve(model=request.model, points=tuple(points), warnings=tuple(warnings))
-        _write(curve, output)
+        columns = ("share", "labelled_lowest", "labelled_highest", "task", "score", "mean", "ci95_low", "ci95_high")
+        rows = [(p.share, *p.subjects_labelled, p.task, p.score, p.mean, *(p.ci95 or (None, None))) for p in points]
+        write_table(output / "learning_curve.csv", columns, rows)
+        write_text(output / "learning_curve.md", learning_page(curve))
+        write_result(output / LearningCurve.FILE, curve)
         return curve
 
 
@@ -102,25 +89,6 @@ def _remove_others(output: Path, shares: Sequence[float]) -> None:
     for begun in output.glob("share-*/folds.json"):
         if begun.parent not in kept and not begun.parent.is_symlink():
             shutil.rmtree(begun.parent)
-
-
-def _cross_validated(
-    request: EvaluationRequest, share: float, output: Path, on_fold: ShareFoldDone | None, options: RunOptions
-) -> dict[str, Any]:
-    def tell(fold: Fold, was_done: bool, n_folds: int) -> None:
-        if on_fold is not None:
-            on_fold(share, fold, was_done, n_folds)
-
-    with_share = replace(request, evaluation=replace(request.evaluation, label_share=share))
-    return cross_validate(with_share, share_folder(output, share), on_fold=tell, **options)
-
-
-def _write(curve: LearningCurve, output: Path) -> None:
-    columns = ("share", "labelled_lowest", "labelled_highest", "task", "score", "mean", "ci95_low", "ci95_high")
-    rows = [(p.share, *p.subjects_labelled, p.task, p.score, p.mean, *(p.ci95 or (None, None))) for p in curve.points]
-    write_table(output / "learning_curve.csv", columns, rows)
-    write_text(output / "learning_curve.md", learning_page(curve))
-    write_result(output / LearningCurve.FILE, curve)
 
 
 def _point(share: float, labelled: tuple[int, int], scores: Mapping[str, Any]) -> LearningPoint:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from biopercept.results.cross_validation import (
     ClassScore,
@@ -38,11 +38,7 @@ ERROR, AGREEMENT, EXPLAINED = "mae", "ccc", "r2"
 def score_subject(subject: str, target: Targets, probabilities: Probabilities) -> SubjectScore:
     """Return the scores of one subject; those of classes are None where there is one class only.
 
-    Parameters
-    ----------
-    target : int64 array, shape (n_windows,)
-        Class index of each window.
-    probabilities : float64 array, shape (n_windows, n_classes)
+    Targets (n_windows,) are class indices; probabilities have shape (n_windows, n_classes).
     """
     from sklearn.metrics import f1_score, recall_score
 
@@ -110,16 +106,9 @@ def binned_error(
     weights: NDArray[np.float64] | None = None,
     n_bins: int = 15,
 ) -> float:
-    """Return the mean gap between what probabilities say and how often it happens, in bins of equal mass.
+    """Return the mean gap between what probabilities (n,), sorted, say and how often it happens, in bins of equal mass.
 
-    Parameters
-    ----------
-    probability : float64 array, shape (n,)
-        Sorted.
-    happened : float64 array, shape (n,)
-        0 or 1.
-    weights : float64 array, shape (n,), optional
-        Times that each window counts.
+    ``happened`` (n,) is 0 or 1; ``weights`` (n,) are the times that each window counts.
     """
     mass = np.ones(len(probability)) if weights is None else weights
     middle = np.cumsum(mass) - 0.5 * mass
@@ -127,63 +116,53 @@ def binned_error(
     return float(np.abs(np.bincount(members, weights=mass * (probability - happened))).sum() / mass.sum())
 
 
-def summarise(
-    values: Sequence[float | None], *, chance: float, seed: int, n_bootstrap: int = 2000, higher_is_better: bool = True
-) -> ClassScore:
-    """Return mean, 95 % interval, standard deviation, median and worst of one score over subjects.
-
-    Parameters
-    ----------
-    values : sequence of float or None
-        One per subject; None where not defined.
-    chance : float
-        Level that ``subjects_below_chance`` counts against.
-    """
-    defined = np.array([v for v in values if v is not None and math.isfinite(v)], dtype=np.float64)
-    if not len(defined):
-        return ClassScore(n_subjects=0, subjects_below_chance=0)
-    has_several = len(defined) > 1
-    return ClassScore(
-        mean=float(defined.mean()),
-        ci95=bootstrap_interval(defined, seed=seed, n_bootstrap=n_bootstrap) if has_several else None,
-        sd=float(defined.std(ddof=1)) if has_several else None,
-        median=float(np.median(defined)),
-        worst=float(defined.min() if higher_is_better else defined.max()),
-        n_subjects=len(defined),
-        subjects_below_chance=int(np.sum(defined < chance)),
-    )
-
-
 @dataclass(frozen=True)
 class Bootstrap:
     """Resamples of whole subjects, the same for every score of a run."""
 
     seed: int
-    n: int
+    n: int = 2000
 
     def score(
         self, values: Sequence[float | None], *, chance: float = 0.0, higher_is_better: bool = True
     ) -> ClassScore:
-        """Return one score over subjects, as :func:`summarise` does."""
-        return summarise(values, chance=chance, seed=self.seed, n_bootstrap=self.n, higher_is_better=higher_is_better)
+        """Return mean, 95 % interval, standard deviation, median and worst of one score over subjects.
+
+        Values of subjects for whom it is not defined are None; ``subjects_below_chance`` counts against ``chance``.
+        """
+        defined = np.array([v for v in values if v is not None and math.isfinite(v)], dtype=np.float64)
+        if not len(defined):
+            return ClassScore(n_subjects=0, subjects_below_chance=0)
+        has_several = len(defined) > 1
+        return ClassScore(
+            mean=float(defined.mean()),
+            ci95=bootstrap_interval(defined, seed=self.seed, n_bootstrap=self.n) if has_several else None,
+            sd=float(defined.std(ddof=1)) if has_several else None,
+            median=float(np.median(defined)),
+            worst=float(defined.min() if higher_is_better else defined.max()),
+            n_subjects=len(defined),
+            subjects_below_chance=int(np.sum(defined < chance)),
+        )
 
 
 def bootstrap_interval(values: NDArray[np.float64], *, seed: int, n_bootstrap: int = 2000) -> tuple[float, float]:
     """Return the 2.5 and 97.5 percentiles of the mean over resampled subjects."""
     generator = np.random.default_rng(seed)
     draws = generator.integers(0, len(values), size=(n_bootstrap, len(values)))
-    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
+    return percentile_interval(values[draws].mean(axis=1))
+
+
+def percentile_interval(values: ArrayLike) -> tuple[float, float]:
+    """Return the 2.5 and 97.5 percentiles of values."""
+    low, high = np.percentile(np.asarray(values, dtype=np.float64), [2.5, 97.5])
     return float(low), float(high)
 
 
 def chance_levels(subject: NDArray[np.str_], target: Targets, n_classes: int, *, seed: int) -> dict[str, float]:
     """Return what costs nothing to reach.
 
-    Returns
-    -------
-    dict
-        ``majority``: accuracy of always predicting the most frequent class; ``dummy``: mean per-subject
-        balanced accuracy of predictions drawn from the class fractions (100 draws).
+    ``majority``: accuracy of always predicting the most frequent class; ``dummy``: mean per-subject balanced accuracy
+    of predictions drawn from the class fractions (100 draws).
     """
     counts = np.bincount(target, minlength=n_classes)
     fractions = counts / counts.sum()
@@ -223,12 +202,11 @@ def number_scores(
     scores = {}
     for index, name in enumerate((ERROR, AGREEMENT, EXPLAINED)):
         within = bootstrap.score([getattr(s, name) for s in per_subject], higher_is_better=name != ERROR)
-        defined = [values[index] for values in resampled if values[index] is not None]
-        ends = np.percentile(np.array(defined, dtype=np.float64), [2.5, 97.5]) if len(sums) > 1 and defined else None
+        defined = [value for values in resampled if (value := values[index]) is not None]
         scores[name] = NumberScore(
             **vars(Score.of(within)),
             pooled=pooled[index],
-            pooled_ci95=None if ends is None else (float(ends[0]), float(ends[1])),
+            pooled_ci95=percentile_interval(defined) if len(sums) > 1 and defined else None,
         )
     return scores
 
@@ -238,11 +216,8 @@ def level_scores(
 ) -> dict[str, PooledScore]:
     """Return what is scored of an ordinal task beside the scores of its classes.
 
-    Returns
-    -------
-    dict
-        ``levels_mae``: mean distance of the most probable level from the true one, in levels; ``weighted_kappa``:
-        agreement beyond chance with squared weights, per subject where the subject has two levels, and pooled.
+    ``levels_mae``: mean distance of the most probable level from the true one, in levels; ``weighted_kappa``: agreement
+    beyond chance with squared weights, per subject where the subject has two levels, and pooled.
     """
     predicted, n_levels = probabilities.argmax(axis=1), probabilities.shape[1]
     rows = [subject == name for name in np.unique(subject)]
@@ -287,15 +262,9 @@ def _from_sums(sums: FloatArray) -> tuple[float | None, float | None, float | No
 class TaskMetrics:
     """How a kind of task is scored.
 
-    Attributes
-    ----------
-    score : callable
-        ``(subject, true values, predicted values)`` of one subject's windows gives a row of ``scores.csv``.
-    columns : callable
-        ``(classes, true values, predicted values)`` of all windows give label, prediction and probabilities, by column
-        of ``predictions.csv``.
-    of_studies : tuple of str
-        Scores that are given for each of several studies.
+    ``score`` gives a row of ``scores.csv`` for (subject, true values, predicted values) of one subject's windows;
+    ``columns`` gives those of ``predictions.csv`` for (classes, true values, predicted values) of all windows;
+    ``of_studies`` names the scores that are given for each of several studies.
     """
 
     score: Callable[[str, NDArray[Any], FloatArray], SubjectScore | NumberSubjectScore]

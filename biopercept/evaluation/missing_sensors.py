@@ -17,9 +17,8 @@ import numpy as np
 from biopercept.baselines.catalogue import PROBES
 from biopercept.data.batches import feature_groups
 from biopercept.data.inputs import WindowInputs
-from biopercept.data.normalisation import FloatArray
 from biopercept.data.views import measured_sensors, restricted
-from biopercept.data.windows import IntArray, WindowTable
+from biopercept.data.windows import FloatArray, IntArray, WindowTable
 from biopercept.errors import SettingsError
 from biopercept.training.calibration import Calibration
 from biopercept.training.fitting import FittedModel
@@ -37,16 +36,8 @@ WHOLE = "all"
 def sensor_views(inputs: WindowInputs, rows: IntArray, mode: str) -> dict[str, WindowInputs]:
     """Return the windows at ``rows`` as if only some sensors had been worn, by the name of each set but the whole.
 
-    Sets are of the sensors that the study has; a subject without one of them is predicted from those that it has.
-
-    Parameters
-    ----------
-    inputs : WindowInputs
-        Of the whole study.
-    rows : int64 array
-        Windows of whole subjects.
-    mode : str
-        ``evaluation.missing_sensors``.
+    Rows are of whole subjects. Sets are of the sensors that the study has; a subject without one of them is predicted
+    from those that it has.
     """
     sets = sets_for(mode, inputs.windows)
     if not sets:
@@ -62,12 +53,7 @@ def predictions_without(
 ) -> SensorPredictions:
     """Return the probabilities of the windows at ``rows`` with each set of sensors; nothing where there is no view.
 
-    Parameters
-    ----------
-    views : mapping
-        Of :func:`sensor_views`.
-    whole : float64 array, shape (len(rows), n_classes)
-        Predictions with all sensors.
+    ``whole`` are those with all sensors.
     """
     if not views:
         return {}

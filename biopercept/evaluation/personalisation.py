@@ -11,17 +11,27 @@
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from biopercept.data.splits import Fold
-from biopercept.errors import SettingsError
-from biopercept.evaluation.metrics import summarise
-from biopercept.evaluation.personal_folds import PersonalFold, PersonalPlan, fit_personal_fold, plan_personal_curve
-from biopercept.evaluation.plan import EvaluationRequest
-from biopercept.evaluation.runs import FoldDone, RunFolder
+import numpy as np
+from numpy.typing import NDArray
+
+from biopercept.data.inputs import WindowInputs
+from biopercept.data.normalisation import Sessions
+from biopercept.data.splits import TIME, Fold
+from biopercept.data.windows import FloatArray, IntArray
+from biopercept.errors import SettingsError, StudyError
+from biopercept.evaluation.metrics import Bootstrap, score_subject
+from biopercept.evaluation.missing_sensors import NONE
+from biopercept.evaluation.plan import EvaluationRequest, Plan, check_calibration, plan_evaluation
+from biopercept.evaluation.runs import FoldRunOptions, PlainFold, RunFolder
+from biopercept.evaluation.time_split import require_one_classification
 from biopercept.files import only_writer, write_table, write_text
 from biopercept.parallel import Executor, Work, run_jobs
 from biopercept.report.curves import personal_page
@@ -30,6 +40,7 @@ from biopercept.results.curves import (
     CONTRAST,
     FEW,
     GENERAL,
+    NO_LABELS,
     STAMP,
     TIERS,
     CurveScore,
@@ -39,10 +50,14 @@ from biopercept.results.curves import (
     PersonalRow,
 )
 from biopercept.results.reading import few_subjects_warnings, row_of, write_result
-from biopercept.store.reading import open_store
-from biopercept.training.checkpoint import versions
-from biopercept.training.engine import engine_for
-from biopercept.training.settings import ADAPT, KEEP, METHODS
+from biopercept.store.reading import StudyStore, open_store
+from biopercept.training.adaptation import adapt, check_windows, fit_scratch, is_better
+from biopercept.training.engine import Engine, engine_for, seed_for, threads
+from biopercept.training.fitting import NetworkOnStudy, fit_perceiver_io
+from biopercept.training.loop import FitRequest
+from biopercept.training.objective import Objective, predict_windows
+from biopercept.training.settings import ADAPT, ADAPTATIONS, CLASS, KEEP, METHODS, REFERENCE, SCRATCH
+from biopercept.training.time_split import Course, Shots, course_of, gap_of, random_windows, set_aside, shots_of
 from biopercept.typed_values import from_plain
 
 TABLE, PAGE = "personalisation.csv", "personalisation.md"
@@ -50,60 +65,313 @@ LEAST_BOOTSTRAP = 2000
 SCORES = ("balanced_accuracy", "auroc")
 
 
-def personalise(
-    request: EvaluationRequest,
-    output: Path,
-    *,
-    n_jobs: int | Executor = 1,
-    config_text: str = "",
-    overwrite: bool = False,
-    on_fold: FoldDone | None = None,
-) -> PersonalCurve:
+def personalise(request: EvaluationRequest, output: Path, **options: Unpack[FoldRunOptions]) -> PersonalCurve:
     """Run or resume the curve and return what ``personalisation.json`` holds.
+
+    ``request.evaluation`` gives the folds over subjects, ``request.personalisation`` the rest. Written are
+    ``personalisation.json``, ``.csv`` (a row per subject, tier, method and k), ``.md`` and a file per fold.
 
     Raises SettingsError where a setting does not go with it, or the folder holds something else or folds of other
     settings or data. Raises StudyError where subjects or windows do not suffice, or each file holds one class. Raises
     BusyError where another process is writing there.
-
-    Parameters
-    ----------
-    request : EvaluationRequest
-        ``evaluation`` gives the folds over subjects, ``personalisation`` the rest.
-    output : Path
-        Folder: ``personalisation.json``, ``.csv`` (a row per subject, tier, method and k), ``.md``, a file per fold.
-    n_jobs : int or Executor
-        Folds at once, each in a process of its own, or what fits them elsewhere; results do not depend on it.
-    config_text : str
-        Effective settings (YAML), kept beside the results.
-    overwrite : bool
-        Remove the results of an earlier run, once it is sure that this one can begin.
-    on_fold : callable, optional
-        Told ``(fold, was_done_before, n_folds)`` as folds finish.
     """
     if request.evaluation.n_bootstrap < LEAST_BOOTSTRAP:
         raise SettingsError(
             f"evaluation.n_bootstrap is {request.evaluation.n_bootstrap}; the curve needs at least {LEAST_BOOTSTRAP}"
         )
-    kept = RunFolder(
-        output,
-        "personalisation",
-        PersonalCurve.FOLDS,
-        "folds",
-        PersonalFold.to_json,
-        PersonalFold.from_json,
-    )
+    kept = RunFolder(output, "personalisation", PersonalFold, folds_file=PersonalCurve.FOLDS)
     with open_store(request.store) as store, only_writer(output):
         plan = plan_personal_curve(store, request)
-        engine_for(request.device)
-        own_files = (PersonalCurve.FILE, TABLE, PAGE, "config.yaml")
-        kept.begin(plan.identity(), plan.folds, partial(kept.clear, own_files) if overwrite else None)
-        write_text(output / "config.yaml", config_text)
-        results = kept.results(plan.folds, lambda waiting: _fit_folds(plan, waiting, n_jobs), on_fold)
+        clear = partial(kept.clear, (PersonalCurve.FILE, TABLE, PAGE, "config.yaml"))
+        results = kept.run(plan, _fit_folds, clear, **options)
         curve = _document(store.name, plan, results)
-        _write_table(curve, output / TABLE)
+        rows = [row_of(row) for row in curve.subjects]
+        write_table(output / TABLE, ("participant_id", *list(rows[0])[1:]), [tuple(row.values()) for row in rows])
         write_result(output / PersonalCurve.FILE, curve)
         write_text(output / PAGE, personal_page(curve))
         return curve
+
+
+@dataclass(frozen=True, eq=False)
+class PersonalPlan(Plan):
+    """The plan of a cross-validation, with every subject's windows in time and what is granted of it.
+
+    ``shots`` are of the subjects that can be scored, ``not_scored`` says why the others cannot. ``reference_inputs``
+    are the same windows scaled by each recording's first seconds; None where that tier is not wanted, or is what the
+    general model does anyway.
+    """
+
+    courses: dict[str, Course] = field(default_factory=dict)
+    shots: dict[str, Shots] = field(default_factory=dict)
+    not_scored: dict[str, str] = field(default_factory=dict)
+    gap_seconds: float = 0.0
+    reference_inputs: WindowInputs | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for finished folds of an earlier run to be used again."""
+        return {**super().identity(), "personalisation": asdict(self.request.personalisation)}
+
+    def scored_rows_of(self, subject: str) -> IntArray:
+        """Return the rows of a subject's scored windows."""
+        return self.courses[subject].rows[self.shots[subject].scored]
+
+
+def plan_personal_curve(store: StudyStore, request: EvaluationRequest) -> PersonalPlan:
+    """Return the plan of the curve over labels.
+
+    Raises StudyError where each file holds one class, or nobody can be scored. Raises SettingsError where the model,
+    the task, the split or the normalisation does not go with it.
+    """
+    if request.model != "perceiver-io":
+        raise SettingsError(f"personalise adapts perceiver-io; the model is {request.model}")
+    if request.evaluation.split == TIME:
+        raise SettingsError("personalise deals subjects into folds; set evaluation.split to k-fold or subject")
+    if request.evaluation.missing_sensors != NONE:
+        raise SettingsError(
+            f"personalise asks with all sensors; set evaluation.missing_sensors to none "
+            f"(it is {request.evaluation.missing_sensors})"
+        )
+    check_calibration((), request.evaluation, "the curve of personalise")
+    single = replace(request, evaluation=replace(request.evaluation, folds_at_once="single"))
+    plan = plan_evaluation(store, single)
+    require_one_classification(plan, "personalise")
+    if plan.normalisation.is_transductive:
+        raise SettingsError(
+            "normalisation.mode is recording, which reads what is scored; use causal, reference, global or raw"
+        )
+    settings = request.personalisation
+    gap = gap_of(settings.gap_seconds, plan.windows.length_seconds, "personalisation.gap_seconds")
+    warnings = list(plan.warnings)
+    inputs = plan.inputs
+    reference = None
+    is_scorable = np.ones(len(plan.windows), dtype=bool)
+    if REFERENCE in settings.methods and plan.normalisation.mode == REFERENCE:
+        warnings.append("the general model scales by the reference already, so the tier without labels is that model")
+    elif REFERENCE in settings.methods:
+        is_scorable = _after_reference(inputs, plan.normalisation.scope)
+        reference = replace(inputs, settings=replace(plan.normalisation, mode=REFERENCE))
+    courses = {subject: course_of(plan.windows, subject) for subject in plan.windows.subjects}
+    shots, not_scored = {}, {}
+    for subject, course in courses.items():
+        split = shots_of(course, settings, gap, is_scorable[course.rows])
+        if isinstance(split, str):
+            not_scored[subject] = split
+        else:
+            shots[subject] = split
+    if not shots:
+        hint = (
+            ""
+            if settings.chronology == CLASS
+            else (
+                "; where each class is one stretch, personalisation.chronology=class orders windows within each class"
+            )
+        )
+        raise StudyError(f"no subject can be scored: {'; '.join(dict.fromkeys(not_scored.values()))}{hint}")
+    if settings.chronology == CLASS:
+        warnings.append(
+            "labelled come before scored windows within each class only: one stretch of a class has windows on both "
+            "sides, so gains hold for the rest of that stretch and may not hold for another day"
+        )
+    if not_scored:
+        who = ", ".join(f"{subject} ({why})" for subject, why in not_scored.items())
+        warnings.append(f"{len(not_scored)} of {len(courses)} subjects are not scored: {who}")
+    return plan.extended(
+        PersonalPlan,
+        warnings=tuple(warnings),
+        courses=courses,
+        shots=shots,
+        not_scored=not_scored,
+        gap_seconds=gap,
+        reference_inputs=reference,
+    )
+
+
+def _after_reference(inputs: WindowInputs, scope: str) -> NDArray[np.bool_]:
+    windows = inputs.windows
+    sessions = Sessions.of(windows.recordings, scope)
+    ends = sessions.reference_ends(windows.recordings, inputs.settings.reference_seconds)
+    return np.asarray(windows.onset >= ends[windows.recording], dtype=bool)
+
+
+@dataclass(frozen=True, eq=False)
+class PersonalFold(PlainFold):
+    """What one fold found: the values of a :class:`PersonalRow` per subject, tier, method and k.
+
+    ``scored`` and ``granted`` are rows of the window table: scored, by subject; granted, by subject and k ("all": the
+    personal tier). The parameters are those of the general model.
+    """
+
+    scored: dict[str, list[int]]
+    granted: dict[str, dict[str, list[int]]]
+
+
+_Key = tuple[str, str, str, int]  # subject, tier, method, k
+
+
+@dataclass(frozen=True, eq=False)
+class _Attempt:
+    """One repetition's probabilities of a subject's scored windows, and how they came about.
+
+    ``labelled`` are the positions of the windows whose labels were used in the subject's :class:`Course`.
+    """
+
+    probabilities: FloatArray
+    labelled: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    fell_back: bool = False
+    is_checked: bool = True
+
+
+def fit_personal_fold(plan: PersonalPlan, fold: Fold) -> PersonalFold:
+    """Return every test subject's scores by every method; they depend on the plan and the fold alone."""
+    started = time.perf_counter()
+    request = plan.request
+    subjects = [subject for subject in fold.test if subject in plan.shots]
+    attempts: dict[_Key, list[_Attempt]] = defaultdict(list)
+    n_parameters = 0
+    with threads(request.fit.training.n_threads):
+        for repetition in range(request.evaluation.n_seeds if subjects else 0):
+            fitted = _fit_general(plan, plan.inputs, fold, repetition)
+            n_parameters = fitted.n_parameters
+            general = _General(plan, fitted, engine_for(request.device, request.fit.training.precision), repetition)
+            for subject in subjects:
+                for key, attempt in general.attempts(subject):
+                    attempts[key].append(attempt)
+            if plan.reference_inputs is not None:
+                scaled = _fit_general(plan, plan.reference_inputs, fold, repetition)
+                for subject in subjects:
+                    probabilities = scaled.predict(plan.scored_rows_of(subject))
+                    attempts[subject, NO_LABELS, REFERENCE, 0].append(_Attempt(probabilities))
+    rows = [_row(plan, *key, of_key) for key, of_key in attempts.items()]
+    return PersonalFold(
+        fold=fold,
+        rows=tuple(sorted(rows, key=lambda row: (row["subject"], TIERS.index(row["tier"]), row["method"], row["k"]))),
+        n_parameters=n_parameters,
+        seconds=time.perf_counter() - started,
+        scored={subject: plan.scored_rows_of(subject).tolist() for subject in subjects},
+        granted={subject: _granted_rows(plan, subject) for subject in subjects},
+    )
+
+
+def _fit_general(plan: PersonalPlan, inputs: WindowInputs, fold: Fold, repetition: int) -> NetworkOnStudy:
+    """Return the network of the fold's other subjects, as ``cross-validate`` fits it; no test subject touches it."""
+    request, windows = plan.request, plan.windows
+    training, validation = windows.rows_of(fold.training), windows.rows_of(fold.validation)
+    if inputs is plan.reference_inputs:  # windows inside the reference were scaled by themselves
+        is_after = _after_reference(plan.inputs, plan.normalisation.scope)
+        training, validation = training[is_after[training]], validation[is_after[validation]]
+    return fit_perceiver_io(
+        FitRequest(
+            inputs=inputs,
+            training=training,
+            validation=validation,
+            settings=request.fit,
+            engine=engine_for(request.device, request.fit.training.precision),
+            seed=seed_for(request.seed, fold.name, repetition),
+            unlabelled=fold.unlabelled,
+        )
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _General:
+    """The general model of a fold, which predicts its test subjects and is adapted to them."""
+
+    plan: PersonalPlan
+    fitted: NetworkOnStudy
+    engine: Engine
+    repetition: int
+
+    def attempts(self, subject: str) -> Iterator[tuple[_Key, _Attempt]]:
+        """Give what each tier and method predicts of a subject's scored windows."""
+        plan, settings = self.plan, self.plan.request.personalisation
+        course, shots = plan.courses[subject], plan.shots[subject]
+        yield (subject, GENERAL, GENERAL, 0), _Attempt(self.fitted.predict(plan.scored_rows_of(subject)))
+        grants: list[tuple[str, int, IntArray]] = [(FEW, k, labelled) for k, labelled in shots.first.items()]
+        grants.append((ALL, 0, shots.earlier))
+        for k in shots.first:
+            drawn = random_windows(course, k, np.random.default_rng(self._seed(subject, "random draw", k)))
+            if drawn is not None:
+                grants.append((CONTRAST, k, drawn))
+        for tier, k, labelled in grants:
+            for method in settings.methods:
+                if method in ADAPTATIONS:
+                    yield (subject, tier, method, k), self._adapted(course, method, k, labelled)
+        if SCRATCH in settings.methods:
+            yield (subject, ALL, SCRATCH, 0), self._from_scratch(course, shots.earlier)
+
+    def _seed(self, *parts: object) -> int:
+        return seed_for(self.plan.request.seed, "personalise", self.repetition, *parts)
+
+    def _request(self, course: Course, labelled: IntArray, *purpose: object) -> FitRequest:
+        """Return what is fitted to a subject's labelled windows, the last of them set aside for checks."""
+        request = self.plan.request
+        fitting, checking = set_aside(course, labelled, request.personalisation.validation_fraction)
+        return FitRequest(
+            inputs=self.plan.inputs,
+            training=course.rows[fitting],
+            validation=course.rows[checking],
+            settings=request.fit,
+            engine=self.engine,
+            seed=self._seed(course.subject, *purpose),
+        )
+
+    def _adapted(self, course: Course, method: str, k: int, labelled: IntArray) -> _Attempt:
+        settings = replace(self.plan.request.personalisation, method=method)
+        request = self._request(course, labelled, method, k)
+        made = adapt(self.fitted.fitted.network, self.fitted.source, request, settings)
+        rows, task = self.plan.scored_rows_of(course.subject), self.plan.task
+        predicted = predict_windows(made.network, (task,), self.fitted.source, rows)[task.name]
+        return _Attempt(predicted, labelled, made.fell_back, made.is_checked)
+
+    def _from_scratch(self, course: Course, labelled: IntArray) -> _Attempt:
+        """Return what a network of the subject alone predicts, or the general one where it is not shown better."""
+        settings, windows = self.plan.request.personalisation, self.plan.windows
+        request, scored = self._request(course, labelled, SCRATCH), self.plan.scored_rows_of(course.subject)
+        rows = request.validation
+        if not len(rows) and settings.unchecked == KEEP:
+            return _Attempt(self.fitted.predict(scored), labelled, fell_back=True, is_checked=False)
+        scratch = fit_scratch(request, settings.scratch_steps)
+        if len(rows):
+            objective = Objective(windows, windows.tasks, request.settings.training.label_smoothing)
+            checks = [
+                (step, *check_windows(model.fitted.network, model.source, objective, rows))
+                for step, model in enumerate((self.fitted, scratch))
+            ]
+            if not is_better(checks, checks[0][1]):
+                return _Attempt(self.fitted.predict(scored), labelled, fell_back=True)
+        return _Attempt(scratch.predict(scored), labelled, is_checked=bool(len(rows)))
+
+
+def _granted_rows(plan: PersonalPlan, subject: str) -> dict[str, list[int]]:
+    course, shots = plan.courses[subject], plan.shots[subject]
+    few = {str(k): course.rows[labelled].tolist() for k, labelled in shots.first.items()}
+    return {**few, "all": course.rows[shots.earlier].tolist()}
+
+
+def _row(
+    plan: PersonalPlan, subject: str, tier: str, method: str, k: int, attempts: Sequence[_Attempt]
+) -> dict[str, Any]:
+    course, rows = plan.courses[subject], plan.scored_rows_of(subject)
+    probabilities = np.mean([attempt.probabilities for attempt in attempts], axis=0)
+    scores = score_subject(subject, plan.windows.only.values[rows], probabilities)
+    elapsed = float(np.mean([course.minutes_until(attempt.labelled) for attempt in attempts]))
+    if tier == NO_LABELS:
+        elapsed = plan.normalisation.reference_seconds / 60.0
+    return {
+        "subject": subject,
+        "tier": tier,
+        "method": method,
+        "k": k,
+        "n_labelled": len(attempts[0].labelled),  # k of each class in every draw
+        "label_minutes": round(float(np.mean([course.minutes(attempt.labelled) for attempt in attempts])), 3),
+        "elapsed_minutes": round(elapsed, 3),
+        "n_scored": len(rows),
+        "balanced_accuracy": scores.balanced_accuracy,
+        "auroc": scores.auroc,
+        "brier": scores.brier,
+        "n_fallen_back": sum(attempt.fell_back for attempt in attempts),
+        "is_checked": attempts[-1].is_checked,
+    }
 
 
 def _plan_of(request: EvaluationRequest) -> PersonalPlan:
@@ -119,7 +387,7 @@ def _fit_folds(
 def _document(study: str, plan: PersonalPlan, results: Sequence[PersonalFold]) -> PersonalCurve:
     request, settings = plan.request, plan.request.personalisation
     rows = sorted((row for result in results for row in result.rows), key=lambda row: str(row["subject"]))
-    curve = curve_of(rows, seed=request.seed, n_bootstrap=request.evaluation.n_bootstrap)
+    curve = curve_of(rows, plan.bootstrap)
     warnings = list(plan.warnings)
     without = {k: [s for s, shots in plan.shots.items() if k not in shots.first] for k in settings.k}
     for k, subjects in without.items():
@@ -154,31 +422,16 @@ def _document(study: str, plan: PersonalPlan, results: Sequence[PersonalFold]) -
         curve=curve,
         subjects=tuple(from_plain(PersonalRow, row) for row in rows),
         warnings=tuple(warnings),
-        fingerprint={"store": plan.store_fingerprint, **versions()},
+        fingerprint=plan.fingerprint,
     )
 
 
-def _write_table(curve: PersonalCurve, target: Path) -> None:
-    rows = [row_of(row) for row in curve.subjects]
-    write_table(target, ("participant_id", *list(rows[0])[1:]), [tuple(row.values()) for row in rows])
-
-
-def curve_of(rows: Sequence[Mapping[str, Any]], *, seed: int, n_bootstrap: int) -> tuple[PersonalPoint, ...]:
+def curve_of(rows: Sequence[Mapping[str, Any]], bootstrap: Bootstrap) -> tuple[PersonalPoint, ...]:
     """Return a point for each tier, method and k: scores and gains over subjects, fall-backs, minutes of labels.
 
-    Parameters
-    ----------
-    rows : sequence of mapping
-        Of :class:`~.personal_folds.PersonalFold`.
-    seed, n_bootstrap : int
-        Of the bootstrap over subjects.
-
-    Returns
-    -------
-    tuple of PersonalPoint
-        ``gain`` is paired with the general model on the same windows of the same subjects; ``over_chronological``,
-        of the random-draw contrast, is its gain less that of the first windows: what the random draw adds. Fallen back
-        are those checked and found no better; who could not be checked is counted apart, kept or not.
+    A gain is paired with the general model on the same windows of the same subjects; ``over_chronological``, of the
+    random-draw contrast, is its gain less that of the first windows. Fallen back are those checked and found no better;
+    who could not be checked is counted apart, kept or not. ``rows`` are of :class:`PersonalFold`.
     """
     row_at = {(r["subject"], r["tier"], r["method"], r["k"]): r for r in rows}
     order = (GENERAL, *METHODS)
@@ -189,7 +442,7 @@ def curve_of(rows: Sequence[Mapping[str, Any]], *, seed: int, n_bootstrap: int) 
     subjects = sorted({str(r["subject"]) for r in rows})
 
     def over_subjects(values: Sequence[float | None]) -> CurveScore:
-        score = summarise(values, chance=0.0, seed=seed, n_bootstrap=n_bootstrap)
+        score = bootstrap.score(values)
         return CurveScore.of(score, n_below=score.subjects_below_chance)
 
     def gain(first: tuple[str, str, int], second: tuple[str, str, int]) -> Gain:
@@ -225,15 +478,7 @@ def curve_of(rows: Sequence[Mapping[str, Any]], *, seed: int, n_bootstrap: int) 
 
 
 def unchecked_sentences(rows: Sequence[Mapping[str, Any]], unchecked: str) -> list[str]:
-    """Return of which subjects nothing could be checked, by tier and k, and what was done with them.
-
-    Parameters
-    ----------
-    rows : sequence of mapping
-        Of :class:`~.personal_folds.PersonalFold`.
-    unchecked : str
-        ``personalisation.unchecked``: keep or adapt.
-    """
+    """Return of which subjects nothing could be checked, by tier and k, and what was done with them."""
     done = {
         KEEP: "the general model was kept (personalisation.unchecked=keep)",
         ADAPT: "UNCHECKED, only a few steps were made (personalisation.unchecked=adapt)",

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from biopercept.baselines.catalogue import NETWORKS, fitter_for
 from biopercept.data.batches import vocabulary_of
@@ -30,16 +30,18 @@ from biopercept.evaluation.folds import (
     count_labels,
     few_labels,
 )
+from biopercept.evaluation.metrics import Bootstrap
 from biopercept.evaluation.missing_sensors import NONE, check_missing_sensors
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.store.prepared import WindowedRecording
 from biopercept.tasks import Task
-from biopercept.training.checkpoint import StartingPoint, load_start
+from biopercept.training.checkpoint import StartingPoint, load_start, versions
 from biopercept.training.engine import engine_for
 from biopercept.training.fitting import Fitter, perceiver_io
 from biopercept.training.settings import FitSettings, PersonalisationSettings
 from biopercept.version import __version__
 
+AnyPlan = TypeVar("AnyPlan", bound="Plan")
 _ON_CUDA, _ON_PROCESSORS = 64, 8
 _SMALL_BATCH = 2**15
 """Numbers in a batch of latents up to which stacks of 8 took less processor time than single fits (measured)."""
@@ -51,12 +53,8 @@ class EvaluationRequest:
 
     Attributes
     ----------
-    model : str
-        A name of :data:`biopercept.baselines.catalogue.MODELS`.
     task : str or None
         The study's task, or several with commas between them; None where the study has only one.
-    fit, normalisation, evaluation
-        Settings.
     is_normalisation_chosen : bool
         Whether the user asked for this normalisation; if not, a task whose label is constant in a file is
         scored with ``global``.
@@ -90,12 +88,7 @@ class EvaluationRequest:
 class Plan:
     """Everything settled: what the folds are and what they read.
 
-    Attributes
-    ----------
-    start : dict or None
-        Where the network's weights begin, as plain values; None for new ones.
-
-    ``task`` is the first of several.
+    ``task`` is the first of several; ``start`` is where the network's weights begin, as plain values (None: new ones).
     """
 
     request: EvaluationRequest
@@ -107,10 +100,24 @@ class Plan:
     store_fingerprint: str
     start: dict[str, Any] | None = None
 
+    def extended(self, kind: type[AnyPlan], **values: Any) -> AnyPlan:
+        """Return the plan as one of a further kind, with other or more ``values``."""
+        return kind(**{part.name: getattr(self, part.name) for part in fields(self)} | values)
+
     @property
     def windows(self) -> WindowTable:
         """Return the labelled windows."""
         return self.inputs.windows
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Return the SHA-256 of what was prepared, and versions."""
+        return {"store": self.store_fingerprint, **versions()}
+
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """Return the resamples of subjects for intervals."""
+        return Bootstrap(self.request.seed, self.request.evaluation.n_bootstrap)
 
     @cached_property
     def stack_size(self) -> int:
@@ -180,7 +187,7 @@ def plan_evaluation(store: Studies, request: EvaluationRequest, *, needs_folds: 
     is_dense = request.model == "perceiver-io" and request.fit.training.dense_weight > 0
     windows = joint_windows(tables, with_grid=is_dense) if is_dense or len(tables) > 1 else tables[0]
     if is_dense and request.more_stores:
-        raise SettingsError("training.dense_weight reads the labelled stretches of one study; set it to 0 for several")
+        raise SettingsError("training.dense_weight reads the labelled segments of one study; set it to 0 for several")
     fitter_for(request.model, windows)
     check_task_settings(tasks, request)
     check_calibration(tasks, request.evaluation)
@@ -251,12 +258,9 @@ def describe_start(
 def check_calibration(tasks: Sequence[Task], evaluation: EvaluationSettings, what: str = "") -> None:
     """Refuse calibration and prediction sets of anything but the classes of one task.
 
-    Raises SettingsError naming the setting and the task.
+    ``what`` names what is never calibrated, whatever its task, such as "a model of one person"; empty for all else.
 
-    Parameters
-    ----------
-    what : str
-        What is never calibrated, whatever its task, such as "a model of one person"; empty for everything else.
+    Raises SettingsError naming the setting and the task.
     """
     wanted = []
     if evaluation.calibration != "none":
@@ -282,10 +286,7 @@ def check_calibration(tasks: Sequence[Task], evaluation: EvaluationSettings, wha
 
 
 def check_task_settings(tasks: Sequence[Task], request: EvaluationRequest) -> None:
-    """Refuse weights of tasks that are not learnt, and of several tasks names that cannot be those of folders.
-
-    Raises SettingsError naming the task.
-    """
+    """Refuse weights of tasks that are not learnt, and tasks whose names cannot be folders: raises SettingsError."""
     weights = request.fit.training.weight_by_task()
     known = [task.name for task in tasks]
     for name in weights:
@@ -299,10 +300,7 @@ def check_task_settings(tasks: Sequence[Task], request: EvaluationRequest) -> No
 
 
 def choose_tasks(store: Studies, names: str | None) -> tuple[Task, ...]:
-    """Return the named tasks, in the order given; without a name the only one.
-
-    Raises StudyError where a name is unknown or given twice, or several tasks exist and none is named.
-    """
+    """Return the named tasks in order, or the only one; raises StudyError where a name is unknown or given twice."""
     if names is None or names in store.tasks or "," not in names:
         return (choose_task(store, names),)
     wanted = [name.strip() for name in names.split(",") if name.strip()]
@@ -312,10 +310,7 @@ def choose_tasks(store: Studies, names: str | None) -> tuple[Task, ...]:
 
 
 def choose_task(store: Studies, name: str | None) -> Task:
-    """Return the named task, or the only one.
-
-    Raises StudyError where the name is unknown, or several tasks exist and none is named.
-    """
+    """Return the named task or the only one; raises StudyError where it is unknown, or none of several is named."""
     tasks = store.tasks
     if not tasks:
         raise StudyError(f"study {store.name!r} has no task; add tasks to its study.yaml and prepare again")
@@ -332,10 +327,7 @@ def choose_task(store: Studies, name: str | None) -> Task:
 def choose_recordings(
     recordings: Sequence[WindowedRecording], subjects: Collection[str] | None, excluded: Collection[str]
 ) -> tuple[WindowedRecording, ...]:
-    """Return the recordings of the wanted subjects.
-
-    Raises StudyError where a named subject has no recording, or nobody is left.
-    """
+    """Return the recordings of the wanted subjects; raises StudyError where one has none, or nobody is left."""
     known = {r.subject for r in recordings}
     named = set(subjects or ()) | set(excluded)
     if unknown := sorted(named - known):
@@ -422,10 +414,7 @@ def in_stacks(folds: Sequence[Fold], size: int, evaluation: EvaluationSettings) 
 
 
 def require_stackable(model: str, fit: FitSettings) -> None:
-    """Refuse to stack what cannot be.
-
-    Raises SettingsError naming the models that can.
-    """
+    """Refuse to stack what cannot be; raises SettingsError naming the models that can."""
     if not _can_stack(model, fit):
         able = ", ".join(name for name in NETWORKS if _can_stack(name, FitSettings()))
         raise SettingsError(

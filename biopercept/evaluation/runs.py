@@ -11,34 +11,101 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, Self, TypedDict, TypeVar, Unpack
 
 from biopercept.data.splits import Fold
 from biopercept.errors import SettingsError
-from biopercept.files import write_json
+from biopercept.files import write_json, write_text
+from biopercept.parallel import Executor
 from biopercept.results.folder import FoldsFile
 from biopercept.results.reading import document_of
+from biopercept.training.engine import engine_for
 
 FoldDone = Callable[[Fold, bool, int], None]
 """Called with ``(fold, was_done_before, n_folds)`` as folds finish."""
 
-Result = TypeVar("Result")
+
+class RunOptions(TypedDict, total=False):
+    """How folds are run, whatever they are of.
+
+    Attributes
+    ----------
+    n_jobs : int or Executor
+        Folds at once (1), each in a process of its own, or what fits them elsewhere; results do not depend on it.
+    config_text : str
+        Effective settings (YAML), kept beside the results.
+    overwrite : bool
+        Remove the results of an earlier run, once it is sure that this one can begin.
+    """
+
+    n_jobs: int | Executor
+    config_text: str
+    overwrite: bool
+
+
+class FoldRunOptions(RunOptions, total=False):
+    """How folds are run, and what is called as they finish."""
+
+    on_fold: FoldDone | None
+
+
+class FoldResultFile(Protocol):
+    """A fold's result that is kept as a file of plain values.
+
+    Where these hold ``seconds``, the time that the work itself took, what is kept is the wall-clock time that the run
+    went on by until this fold was done: over all folds it adds up to the time that the run took, several folds at once
+    or not, in one sitting or several.
+    """
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain values."""
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any], fold: Fold) -> Self:
+        """Return the result that :meth:`to_json` wrote."""
+
+
+Result = TypeVar("Result", bound=FoldResultFile)
+
+
+@dataclass(frozen=True, eq=False)
+class PlainFold:
+    """What one fold found, all of it plain values: rows of a table, size of the network, wall-clock time."""
+
+    fold: Fold
+    rows: tuple[dict[str, Any], ...]
+    n_parameters: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain values."""
+        return {**asdict(self), "fold": self.fold.name}
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any], fold: Fold) -> Self:
+        """Return the result that :meth:`to_json` wrote."""
+        return cls(**{**document, "fold": fold, "rows": tuple(document["rows"])})
+
+
+class FoldPlan(Protocol):
+    """What is settled before the first fold is fitted."""
+
+    @property
+    def request(self) -> Any:
+        """What is evaluated, on which ``device``."""
+
+    @property
+    def folds(self) -> tuple[Fold, ...]:
+        """All folds of the run."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for finished folds of an earlier run to be used again."""
 
 
 def require_own_folder(output: Path, kind: str, *, is_own: bool, overwrite: bool) -> None:
-    """Refuse an output that is a file, or a folder with something in it that no command of this kind wrote.
-
-    Raises SettingsError naming what is there.
-
-    Parameters
-    ----------
-    kind : str
-        What messages call it, such as "cross-validation".
-    is_own : bool
-        Whether the folder holds what marks it as ours.
-    """
+    """Refuse, by SettingsError, an output that is a file, or a folder with something in it that is not of this kind."""
     if output.is_file():  # not even --overwrite replaces a file by a folder
         raise SettingsError(f"{output} is a file; choose a folder for the results")
     if is_own or overwrite or not output.is_dir():
@@ -59,43 +126,43 @@ def remove(folder: Path, files: Sequence[str], folders: Sequence[str] = ()) -> N
 
 @dataclass(frozen=True)
 class RunFolder(Generic[Result]):
-    """How one kind of run keeps its finished folds.
+    """How one kind of run (as messages call it) keeps its finished folds.
 
-    Attributes
-    ----------
-    kind : str
-        What messages call it, such as "cross-validation".
-    folds_file : str
-        Written before the first fold: identity and folds.
-    folds_folder : str
-        Where each finished fold's file goes.
-    to_json, from_json : callable
-        A fold's result as plain values, and back. Where they hold ``seconds``, the time that the work itself took, what
-        is kept is the wall-clock time that the run went on by until this fold was done: over all folds it adds up to
-        the time that the run took, several folds at once or not, in one sitting or several.
+    Identity and folds are in ``folds_file``, written before the first fold; each finished fold has a file in
+    ``folds_folder``.
     """
 
     path: Path
     kind: str
-    folds_file: str
-    folds_folder: str
-    to_json: Callable[[Result], dict[str, Any]]
-    from_json: Callable[[dict[str, Any], Fold], Result]
+    result: type[Result]
+    folds_file: str = FoldsFile.FILE
+    folds_folder: str = "folds"
+
+    def run(
+        self,
+        plan: FoldPlan,
+        fit: Callable[[Any, Sequence[Fold], int | Executor], Iterator[tuple[Fold, Result]]],
+        clear: Callable[[], None],
+        **options: Unpack[FoldRunOptions],
+    ) -> tuple[Result, ...]:
+        """Begin a run or go on with it, and return every fold's result; ``clear`` removes an earlier run.
+
+        Raises SettingsError as :meth:`begin` and :meth:`results` do.
+        """
+        engine_for(plan.request.device)  # a device that is not there is refused before anything is removed
+        self.begin(plan.identity(), plan.folds, clear if options.get("overwrite") else None)
+        write_text(self.path / "config.yaml", options.get("config_text", ""))
+        n_jobs = options.get("n_jobs", 1)
+        return self.results(plan.folds, lambda waiting: fit(plan, waiting, n_jobs), options.get("on_fold"))
 
     def begin(
-        self,
-        identity: Mapping[str, Any],
-        folds: Sequence[Fold],
-        clear: Callable[[], None] | None = None,
+        self, identity: Mapping[str, Any], folds: Sequence[Fold], clear: Callable[[], None] | None = None
     ) -> None:
         """Write identity and folds into a folder that is free or ours, or check that those of an earlier run are equal.
 
-        Raises SettingsError where the folder holds something else, or another run, naming what differs.
+        ``clear`` removes an earlier run, once it is sure that this one may; without it an earlier run is gone on with.
 
-        Parameters
-        ----------
-        clear : callable, optional
-            Removes an earlier run, once it is sure that this one may; without it an earlier run is gone on with.
+        Raises SettingsError where the folder holds something else, or another run, naming what differs.
         """
         path = self.path / self.folds_file
         require_own_folder(self.path, self.kind, is_own=path.is_file(), overwrite=clear is not None)
@@ -127,14 +194,9 @@ class RunFolder(Generic[Result]):
     ) -> tuple[Result, ...]:
         """Return every fold's result: those of an earlier run from their files, the others fitted now.
 
-        Raises SettingsError where a fold's file is damaged.
+        ``fit`` gives the results of the folds that are still to be done, in any order.
 
-        Parameters
-        ----------
-        fit : callable
-            Gives the results of the folds that are still to be done, in any order.
-        on_fold : callable, optional
-            See :data:`FoldDone`.
+        Raises SettingsError where a fold's file is damaged.
         """
         report = on_fold or (lambda fold, was_done, n: None)
         names = {fold: f"{index:03d}" for index, fold in enumerate(folds, 1)}
@@ -147,7 +209,14 @@ class RunFolder(Generic[Result]):
             for fold, result in finished:
                 keeper.keep(names[fold], fold, result)
                 report(fold, False, len(folds))
-        return tuple(self._read(names[fold], fold) for fold in folds)
+        kept = []
+        for fold in folds:
+            if (read := self.find(names[fold], fold)) is None:
+                raise SettingsError(
+                    f"{self.file(names[fold])} is damaged; delete it and run the same command again to fit this fold"
+                )
+            kept.append(read)
+        return tuple(kept)
 
     def clear(self, files: Sequence[str], folders: Sequence[str] = ()) -> None:
         """Remove the folds of an earlier run and its other files and folders, and only those."""
@@ -160,17 +229,9 @@ class RunFolder(Generic[Result]):
     def find(self, name: str, fold: Fold) -> Result | None:
         """Return a kept result; None where it is absent or damaged."""
         try:
-            return self.from_json(json.loads(self.file(name).read_text(encoding="utf-8")), fold)
+            return self.result.from_json(json.loads(self.file(name).read_text(encoding="utf-8")), fold)
         except (OSError, ValueError, KeyError, TypeError):
             return None
-
-    def _read(self, name: str, fold: Fold) -> Result:
-        result = self.find(name, fold)
-        if result is None:
-            raise SettingsError(
-                f"{self.file(name)} is damaged; delete it and run the same command again to fit this fold"
-            )
-        return result
 
 
 class Keeper(Generic[Result]):
@@ -182,7 +243,7 @@ class Keeper(Generic[Result]):
 
     def keep(self, name: str, fold: Fold, result: Result, **more: Any) -> Result:
         """Write a result, after ``more`` values of its own, and return it as it will be read back."""
-        document = self._folder.to_json(result)
+        document = result.to_json()
         now = time.monotonic()
         if document.get("seconds"):
             ratio = (now - self._last) / document["seconds"]
@@ -190,7 +251,7 @@ class Keeper(Generic[Result]):
             document |= times  # its parts, such as those of pretraining, keep their fraction of it
         self._last = now
         write_json(self._folder.file(name), {**more, **document})
-        return self._folder.from_json(document, fold)
+        return self._folder.result.from_json(document, fold)
 
 
 def _generator(finished: Iterator[tuple[Fold, Result]]) -> Generator[tuple[Fold, Result], None, None]:

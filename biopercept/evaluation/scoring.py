@@ -18,7 +18,6 @@ from biopercept.data.views import measured_sensors
 from biopercept.errors import StudyError
 from biopercept.evaluation.fold_fits import FoldResult
 from biopercept.evaluation.metrics import (
-    Bootstrap,
     auroc_score,
     chance_levels,
     level_scores,
@@ -66,7 +65,6 @@ from biopercept.results.reading import (
 )
 from biopercept.tasks import ORDINAL, REGRESSION, Task
 from biopercept.training.calibration import set_words
-from biopercept.training.checkpoint import versions
 
 MISSING_FILE = "missing_sensors.csv"
 
@@ -77,15 +75,11 @@ def write_all_scores(
     """Score every task of a cross-validation and return what its ``scores.json`` holds.
 
     One task is written into ``output`` itself. Of several, each has a folder of its name with the same files and the
-    settings, so that it is read and reported like any cross-validation; folds and log are shared.
+    settings, so that it is read and reported like any cross-validation; folds and log are shared. Returned are then
+    ``tasks`` with the scores of each by name, and all their ``warnings``.
 
     Raises StudyError where a window was predicted twice or not at all. Raises OutputError where a file cannot be
     written.
-
-    Returns
-    -------
-    dict
-        The scores; of several tasks ``tasks`` with the scores of each by name, and all their ``warnings``.
     """
     tasks = plan.windows.tasks
     if len(tasks) == 1:
@@ -101,23 +95,26 @@ def write_all_scores(
 def _one_task(plan: Plan, results: Sequence[FoldResult], task: Task) -> tuple[Plan, list[FoldResult]]:
     """Return the plan and the folds' results of one task: its own windows and its own columns of the predictions."""
     table, rows = plan.windows.of_task(task.name)
-    index = np.full(len(plan.windows), -1, dtype=np.int64)
-    index[rows] = np.arange(len(rows))
     first = sum(other.n_values for other in plan.windows.tasks[: plan.windows.tasks.index(task)])
-    columns = slice(first, first + task.n_values)
-    of_task = [
-        replace(r, rows=index[r.rows][index[r.rows] >= 0], probabilities=r.probabilities[index[r.rows] >= 0, columns])
-        for r in results
-    ]
+    of_task = _results_at(rows, plan, results, slice(first, first + task.n_values))
     return replace(plan, task=task, inputs=replace(plan.inputs, windows=table)), of_task
 
 
-def write_scores(plan: Plan, results: Sequence[FoldResult], output: Path) -> dict[str, Any]:
-    """Score all folds of one task together, write its files and return the content of ``scores.json``.
+def _results_at(
+    rows: NDArray[np.int64], plan: Plan, results: Sequence[FoldResult], columns: slice = slice(None)
+) -> list[FoldResult]:
+    """Return the folds' results for the windows at ``rows``, numbered among these."""
+    index = np.full(len(plan.windows), -1, dtype=np.int64)
+    index[rows] = np.arange(len(rows))
+    return [
+        replace(r, rows=index[r.rows][is_there], probabilities=r.probabilities[is_there, columns])
+        for r in results
+        for is_there in [index[r.rows] >= 0]
+    ]
 
-    Raises StudyError where a window was predicted twice or not at all. Raises OutputError where a file cannot be
-    written.
-    """
+
+def write_scores(plan: Plan, results: Sequence[FoldResult], output: Path) -> dict[str, Any]:
+    """Score all folds of one task, write its files and return ``scores.json``; raises as :func:`write_all_scores`."""
     predicted, folds = joined(plan, results)
     windows, metrics = plan.windows, metrics_of(plan.task)
     fold_of = {subject: result.fold.name for result in results for subject in result.fold.test}
@@ -136,9 +133,7 @@ def write_scores(plan: Plan, results: Sequence[FoldResult], output: Path) -> dic
 
 
 def joined(plan: Plan, results: Sequence[FoldResult]) -> tuple[NDArray[np.float64], list[str]]:
-    """Return the probabilities of every window, (n_windows, n_classes), and the fold that tested it.
-
-    Of a regression the numbers, (n_windows, 1).
+    """Return each window's probabilities (n_windows, n_classes) or number (n_windows, 1), and the fold that tested it.
 
     Raises StudyError where a window was predicted twice or not at all.
     """
@@ -156,10 +151,6 @@ def joined(plan: Plan, results: Sequence[FoldResult]) -> tuple[NDArray[np.float6
     if "" in names:
         raise StudyError(f"{names.count('')} windows were tested in no fold; start again with --overwrite")
     return predicted, names
-
-
-def _bootstrap(plan: Plan) -> Bootstrap:
-    return Bootstrap(plan.request.seed, plan.request.evaluation.n_bootstrap)
 
 
 def _run(plan: Plan, results: Sequence[FoldResult]) -> dict[str, Any]:
@@ -184,7 +175,7 @@ def _run(plan: Plan, results: Sequence[FoldResult]) -> dict[str, Any]:
         "seconds": round(sum(r.seconds for r in results), 1),
         "n_windows_left_out": windows.excluded,
         "start_from": plan.start,
-        "fingerprint": {"store": plan.store_fingerprint, **versions()},
+        "fingerprint": plan.fingerprint,
     }
 
 
@@ -194,7 +185,7 @@ def _class_scores(
     probabilities: NDArray[np.float64],
     per_subject: Sequence[SubjectScore],
 ) -> CrossValidation:
-    windows, bootstrap = plan.windows, _bootstrap(plan)
+    windows, bootstrap = plan.windows, plan.bootstrap
     subject, target, n_classes = windows.subject, windows.only.values, windows.only.n_classes
 
     def over_subjects(name: str, chance: float) -> ClassScore:
@@ -251,7 +242,7 @@ def _number_scores(
     per_subject: Sequence[NumberSubjectScore],
 ) -> NumberValidation:
     windows = plan.windows
-    scores = number_scores(windows.subject, windows.only.values, predicted[:, 0], per_subject, _bootstrap(plan))
+    scores = number_scores(windows.subject, windows.only.values, predicted[:, 0], per_subject, plan.bootstrap)
     errors_of_mean = _errors_of_the_mean(plan, per_subject)
     better = sum(s.mae < error * (1 - 1e-9) for s, error in zip(per_subject, errors_of_mean, strict=True))
     n_constant = sum(s.r2 is None for s in per_subject)
@@ -294,7 +285,7 @@ def _studies(plan: Plan, per_subject: Sequence[SubjectScore | NumberSubjectScore
     by_study: dict[str, list[SubjectScore | NumberSubjectScore]] = {}
     for scored in per_subject if plan.request.more_stores else ():
         by_study.setdefault(scored.participant.rpartition("/")[0], []).append(scored)
-    bootstrap, names = _bootstrap(plan), metrics_of(plan.task).of_studies
+    bootstrap, names = plan.bootstrap, metrics_of(plan.task).of_studies
     return {
         study: StudyScore(
             n_subjects=len(subjects),
@@ -326,14 +317,11 @@ def _write_predictions(
 
 
 def _missing_sensors(plan: Plan, results: Sequence[FoldResult]) -> MissingSensors | None:
-    """Return the missing-sensor matrix; None where it was not asked for.
-
-    Differences are of the subjects who lost something.
-    """
+    """Return the missing-sensor matrix (None: not wanted); differences are of the subjects who lost something."""
     mode = plan.request.evaluation.missing_sensors
     if mode == NONE:
         return None
-    rows, bootstrap = _sensor_rows(plan, results), _bootstrap(plan)
+    rows, bootstrap = _sensor_rows(plan, results), plan.bootstrap
     names = ("balanced_accuracy", "auroc", "difference", "auroc_difference")
     subsets = []
     for sensors, kept in sets_for(mode, plan.windows).items():
@@ -373,7 +361,6 @@ def _sensor_rows(plan: Plan, results: Sequence[FoldResult]) -> list[SensorScore]
 
 
 def _worn_by(plan: Plan, subject: str) -> set[str]:
-    """Return the sensors that a subject has: who never had what a set lacks cannot say what losing it costs."""
     recordings = [recording for recording in plan.windows.recordings if recording.subject == subject]
     return set(measured_sensors(recordings, plan.windows.feature_names))
 
@@ -405,10 +392,8 @@ def scored_part(plan: Plan, results: Sequence[FoldResult]) -> tuple[Plan, Sequen
     rows = plan.scored_rows
     if rows is None:
         return plan, results
-    index = np.full(len(plan.windows), -1, dtype=np.int64)
-    index[rows] = np.arange(len(rows))
     excluded = {"in the earlier part, which is learnt from": len(plan.windows) - len(rows)}
     table = renamed(plan.windows, rows, list(plan.windows.subject[rows]), excluded)
     warnings = plan.warnings_after({result.fold.name: result.n_fallen_back for result in results})
     scored = replace(plan, inputs=replace(plan.inputs, windows=table), warnings=warnings)
-    return scored, [replace(result, rows=index[result.rows]) for result in results]
+    return scored, _results_at(rows, plan, results)

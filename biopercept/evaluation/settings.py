@@ -35,17 +35,16 @@ class EvaluationSettings:
         Part of each fold's training subjects whose labels are used (at least 2 subjects); pretraining inside a fold
         reads the signals of the others too.
     least_quality : float
-        Mean signal quality below which the gated risk-coverage curve answers last, 0 to 1.
+        Mean signal quality below which windows come last in the gated risk-coverage curve, 0 to 1.
     calibration : str
         How probabilities are calibrated on subjects that the model was not fitted on: none, temperature or isotonic.
     calibration_folds : int
         Inner folds over the training side that calibration uses; 0 uses the fold's validation subjects.
     conformal_coverage : float
-        Share of windows whose prediction set shall hold the true class; 0 makes no sets.
+        Fraction of windows whose prediction set shall hold the true class; 0 makes no sets.
     folds_at_once : str
         stacked (the networks of several folds are fitted in one program), single (one by one), or auto: stacked where
-        that was measured to be quicker: small networks, and on CUDA (see ``docs/speed.md``). Results differ by
-        rounding alone; with both, ``--jobs`` runs several processes.
+        that was measured to be quicker (see ``docs/speed.md``). Results differ by rounding alone.
     stack_size : int
         Networks (folds times seeds) in one program, at most: bounds memory, and what an interruption loses. 0: 64 on
         CUDA, 8 on processors, whose caches hold no more.
@@ -54,7 +53,7 @@ class EvaluationSettings:
     earlier_share : float
         Part of a subject's windows that ``time`` learns from; moved to where every class lies on both sides.
     missing_sensors : str
-        Whether the fitted models are asked again without some of the test subjects' sensors: none, single (all but
+        Whether the fitted models also predict without some of the test subjects' sensors: none, single (all but
         each, and each alone) or all (every subset). Nothing is fitted for it.
     """
 
@@ -75,16 +74,13 @@ class EvaluationSettings:
     missing_sensors: str = NONE
 
     def __post_init__(self) -> None:
-        allowed = (*SPLITS, TIME)
-        if self.split not in allowed:
-            raise SettingsError(f"evaluation.split is {self.split!r}; allowed are {', '.join(allowed)}")
+        choices = {"split": (*SPLITS, TIME), "folds_at_once": FOLDS_AT_ONCE, "missing_sensors": MISSING_SENSORS}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise SettingsError(f"evaluation.{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}")
         for name, least in (("n_folds", 2), ("n_seeds", 1), ("n_bootstrap", 100), ("stack_size", 0)):
             if getattr(self, name) < least:
                 raise SettingsError(f"evaluation.{name} is {getattr(self, name)}; it must be at least {least}")
-        if self.folds_at_once not in FOLDS_AT_ONCE:
-            raise SettingsError(
-                f"evaluation.folds_at_once is {self.folds_at_once!r}; allowed are {', '.join(FOLDS_AT_ONCE)}"
-            )
         if not 0 < self.label_share <= 1:
             raise SettingsError(f"evaluation.label_share is {self.label_share}; it must be above 0 and at most 1")
         if not 0 <= self.least_quality <= 1:
@@ -97,31 +93,18 @@ class EvaluationSettings:
             )
         if not 0 < self.earlier_share < 1:
             raise SettingsError(f"evaluation.earlier_share is {self.earlier_share}; it must be between 0 and 1")
-        if self.missing_sensors not in MISSING_SENSORS:
-            raise SettingsError(
-                f"evaluation.missing_sensors is {self.missing_sensors!r}; allowed are {', '.join(MISSING_SENSORS)}"
-            )
         _ = self.calibrating
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that folds depend on; those of calibration only where it is asked for."""
-        settings = asdict(self)
-        del settings["least_quality"]  # it changes how folds are scored, not what they are
-        del (
-            settings["label_share"],
-            settings["folds_at_once"],
-            settings["stack_size"],
-        )  # they stand by themselves, where they count
-        if not self.stratify:
-            del settings["stratify"]
-        if self.split != TIME:
-            del settings["embargo_seconds"], settings["earlier_share"]
-        if self.missing_sensors == NONE:
-            del settings["missing_sensors"]
+        omitted = ["least_quality"]  # it changes how folds are scored, not what they are
+        omitted += ["label_share", "folds_at_once", "stack_size"]  # they stand by themselves, where they count
+        omitted += [] if self.stratify else ["stratify"]
+        omitted += [] if self.split == TIME else ["embargo_seconds", "earlier_share"]
+        omitted += [] if self.missing_sensors != NONE else ["missing_sensors"]
         if not self.calibrating.is_wanted:
-            for name in ("calibration", "calibration_folds", "conformal_coverage"):
-                del settings[name]
-        return settings
+            omitted += ["calibration", "calibration_folds", "conformal_coverage"]
+        return {name: value for name, value in asdict(self).items() if name not in omitted}
 
     @property
     def calibrating(self) -> CalibrationSettings:

@@ -1,7 +1,7 @@
 """The plan of a cross-validation in time: each subject's later windows, by a model of its own earlier ones.
 
 1. A subject's labelled windows are put in order; the first part may be learnt from, the last is scored, and those that
-   begin within the embargo between them are neither (``personalising.chronology``).
+   begin within the embargo between them are neither.
 2. Of the first part the last windows of each class stop training early, or decide on falling back.
 3. A fold is one subject. In the plan's table the learnt windows bear names of their own, so that every model, its
    scaling and its sampling take them for the training side; statistics are taken of these windows alone.
@@ -35,14 +35,9 @@ from biopercept.training.time_split import course_of, gap_of, set_aside, split_i
 
 @dataclass(frozen=True, eq=False)
 class TimePlan(Plan):
-    """The plan of a split by time.
+    """The plan of a split by time, with the minutes of labels that are learnt from by subject.
 
-    Attributes
-    ----------
-    checkpoint : Checkpoint or None
-        The model that is adapted to each subject; None where each is fitted from new weights.
-    label_minutes : mapping of str to float
-        Minutes of labels that are learnt from, by subject.
+    ``checkpoint`` is the model that is adapted to each subject; None where each is fitted from new weights.
     """
 
     checkpoint: Checkpoint | None = None
@@ -114,10 +109,7 @@ class TimePlan(Plan):
 
 
 def plan_any(store: Studies, request: EvaluationRequest) -> Plan:
-    """Return the plan of a cross-validation over subjects or in time.
-
-    Raises StudyError, SettingsError, CheckpointError: as :func:`plan_evaluation` and :func:`plan_in_time`.
-    """
+    """Return the plan of a cross-validation over subjects or in time; raises what these plans raise."""
     return plan_in_time(store, request) if request.evaluation.split == TIME else plan_evaluation(store, request)
 
 
@@ -155,9 +147,9 @@ def plan_in_time(store: Studies, request: EvaluationRequest) -> TimePlan:
             continue
         fitting, checking = set_aside(course, split.earlier, personal.validation_fraction)
         sides = {f"{subject} | earlier": fitting, f"{subject} | check": checking, subject: split.later}
-        for name, places in sides.items():
-            rows.append(course.rows[places])
-            names += [name] * len(places)
+        for name, positions in sides.items():
+            rows.append(course.rows[positions])
+            names += [name] * len(positions)
         check = (f"{subject} | check",) if len(checking) else ()
         folds.append(Fold(subject, (f"{subject} | earlier",), check, (subject,)))
         minutes[subject] = course.minutes(split.earlier)
@@ -175,18 +167,15 @@ def plan_in_time(store: Studies, request: EvaluationRequest) -> TimePlan:
     shortest = min(len(table.rows_of(fold.training)) for fold in folds)
     training = enough_steps(request.fit.training, shortest, personal.scratch_steps)
     request = replace(request, fit=replace(request.fit, training=training))
-    return TimePlan(
-        request,
-        plan.task,
-        plan.normalisation,
-        visible_inputs(replace(plan.inputs, windows=table)),
-        tuple(folds),
-        (*plan.warnings, *_warnings(store, plan, request, impossible, minutes, embargo)),
-        plan.store_fingerprint,
-        plan.start,
-        checkpoint,
-        embargo,
-        minutes,
+    return plan.extended(
+        TimePlan,
+        request=request,
+        inputs=visible_inputs(replace(plan.inputs, windows=table)),
+        folds=tuple(folds),
+        warnings=(*plan.warnings, *_warnings(store, plan, request, impossible, minutes, embargo)),
+        checkpoint=checkpoint,
+        embargo_seconds=embargo,
+        label_minutes=minutes,
     )
 
 
@@ -240,14 +229,9 @@ def _as_the_model(request: EvaluationRequest, checkpoint: Checkpoint | None) -> 
 
 
 def require_one_classification(plan: Plan, what: str) -> None:
-    """Refuse numbers, several tasks, single times, and a task of which each file has one class.
+    """Refuse numbers, several tasks, single times, and a task of which each file has one class, for what is named.
 
     Raises StudyError, SettingsError naming the task.
-
-    Parameters
-    ----------
-    what : str
-        What asks, such as an option.
     """
     if len(plan.windows.tasks) != 1 or not plan.task.is_classification or plan.request.fit.training.dense_weight > 0:
         raise SettingsError(
@@ -262,15 +246,9 @@ def require_one_classification(plan: Plan, what: str) -> None:
 
 
 def renamed(table: WindowTable, rows: IntArray, names: Sequence[str], excluded: dict[str, int]) -> WindowTable:
-    """Return the windows at ``rows``, in the table's order, under other names of subjects.
+    """Return the windows at ``rows``, in the table's order, each under another name of its subject.
 
-    Parameters
-    ----------
-    rows : int64 array, shape (n,)
-    names : sequence of str
-        Of each.
-    excluded : dict of str to int
-        Windows excluded beside those that the table counts, by reason.
+    ``excluded`` counts windows excluded beside those that the table counts, by reason.
     """
     order = np.argsort(rows, kind="stable")
     more = {reason: n for reason, n in excluded.items() if n}

@@ -19,6 +19,7 @@ from biopercept.evaluation.metrics import (
     binned_error,
     brier_score,
     calibration_error,
+    percentile_interval,
     squared_distances,
 )
 from biopercept.evaluation.plan import Plan
@@ -124,14 +125,10 @@ def pooled_probability_scores(
         weights = times[owner[order]].astype(np.float64)
         drawn["ece"].append(binned_error(confidence[order], is_right[order], weights=weights, n_bins=N_BINS))
     values = {"brier": brier_score(target, probabilities), "ece": calibration_error(target, probabilities)}
-    return {name: PooledError(values[name], _percentiles(resampled)) for name, resampled in drawn.items()}
-
-
-def _percentiles(values: Sequence[float]) -> tuple[float, float] | None:
-    if not len(values):
-        return None
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
+    return {
+        name: PooledError(values[name], percentile_interval(resampled) if resampled else None)
+        for name, resampled in drawn.items()
+    }
 
 
 def scores_by_class(
@@ -162,19 +159,9 @@ def scores_by_class(
 
 
 def selective_risks(is_wrong: NDArray[np.bool_], trust: Floats) -> Floats:
-    """Return the fraction of wrong predictions among the most trusted 1, 2, ... n windows.
+    """Return the fraction of wrong predictions among the most trusted 1, 2, ... n windows, (n,).
 
     Windows of equal trust count as one block: within it errors are spread evenly, as if its order were drawn at random.
-
-    Parameters
-    ----------
-    is_wrong : bool array, shape (n,)
-    trust : float64 array, shape (n,)
-        The higher, the sooner predicted.
-
-    Returns
-    -------
-    float64 array, shape (n,)
     """
     order = np.argsort(-trust, kind="stable")
     blocks = np.flatnonzero(np.diff(trust[order], append=np.nan) != 0) + 1
@@ -190,7 +177,7 @@ def area_under_risk(risks: Floats) -> float:
 
 
 def coverage_at_risk(risks: Floats, most: float) -> float:
-    """Return the largest share of windows that can be answered with a risk of at most ``most``; 0 where none can."""
+    """Return the largest fraction of windows with a risk of at most ``most``; 0 where there is none."""
     allowed = np.flatnonzero(risks <= most + 1e-12)
     return float((allowed[-1] + 1) / len(risks)) if len(allowed) else 0.0
 
@@ -246,13 +233,7 @@ def set_measures(
     classes: Sequence[str],
     bootstrap: Bootstrap,
 ) -> dict[str, Any]:
-    """Return coverage, sizes and abstentions of prediction sets, as fields of :class:`PredictionSets`.
-
-    Parameters
-    ----------
-    sets : bool array, shape (n, n_classes)
-        Which classes each window's set holds.
-    """
+    """Return coverage, sizes and abstentions of sets (n, n_classes), as fields of :class:`PredictionSets`."""
     is_covered = sets[np.arange(len(target)), target]
     size = sets.sum(axis=1)
     is_single = size == 1

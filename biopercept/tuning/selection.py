@@ -22,7 +22,7 @@ from pathlib import Path
 
 from biopercept.data.splits import Fold
 from biopercept.errors import SettingsError, TrainingError
-from biopercept.evaluation.fold_fits import FoldResult, fit_fold, fit_together, fold_from_json, fold_to_json
+from biopercept.evaluation.fold_fits import FoldResult, fit_fold, fit_together
 from biopercept.evaluation.plan import EvaluationRequest, Plan, in_stacks, plan_evaluation
 from biopercept.evaluation.runs import Keeper, RunFolder
 from biopercept.files import only_writer
@@ -189,7 +189,7 @@ class Fits:
 
 def selection_folder(output: Path) -> RunFolder[FoldResult]:
     """Return how a selection keeps its outer folds and its fits."""
-    return RunFolder(output, "selection", "outer-folds.json", "fits", fold_to_json, fold_from_json)
+    return RunFolder(output, "selection", FoldResult, "outer-folds.json", "fits")
 
 
 def fit_all(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from biopercept.evaluation.metrics import chance_levels, summarise
+from biopercept.evaluation.metrics import chance_levels
 from biopercept.evaluation.scoring import write_scores
 from biopercept.files import write_table, write_text
 from biopercept.report.text import listed, with_interval
@@ -156,9 +156,8 @@ def tuning_of(selection: Selection) -> Tuning:
 
 
 def _over_subjects(selection: Selection, values: Sequence[float | None] | Scores, chance: float) -> TunedScore:
-    request, n_bootstrap = selection.first.plan.request, selection.first.plan.request.evaluation.n_bootstrap
-    numbers = [math.nan if value is None else float(value) for value in values]
-    return TunedScore.of(summarise(numbers, chance=chance, seed=request.seed, n_bootstrap=n_bootstrap))
+    numbers = [None if value is None else float(value) for value in values]
+    return TunedScore.of(selection.first.plan.bootstrap.score(numbers, chance=chance))
 
 
 def _candidate(selection: Selection, scores: InnerScores, best: InnerScores) -> CandidateScore:

@@ -24,7 +24,7 @@ from biopercept.data.splits import Fold
 from biopercept.data.views import measured_sensors, restricted, sensors_of_recording
 from biopercept.data.windows import IntArray
 from biopercept.errors import StudyError
-from biopercept.evaluation.metrics import chance_levels, score_subject, summarise
+from biopercept.evaluation.metrics import Bootstrap, chance_levels, score_subject
 from biopercept.evaluation.missing_sensors import sensor_sets
 from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
 from biopercept.files import only_writer, write_json, write_text
@@ -296,7 +296,7 @@ def scores_of(
     """
 
     def over_subjects(values: Sequence[float]) -> dict[str, Any]:
-        found = summarise(values, chance=chance, seed=seed)
+        found = Bootstrap(seed).score(values, chance=chance)
         return {"mean": found.mean, "ci95": list(found.ci95) if found.ci95 else None, "n_subjects": found.n_subjects}
 
     by_subject: dict[tuple[str, str], dict[str, float]] = {}

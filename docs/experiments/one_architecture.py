@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from biopercept.data.splits import Fold
-from biopercept.evaluation.fold_fits import fit_fold, fold_from_json, fold_to_json
-from biopercept.evaluation.metrics import chance_levels, score_subject, summarise
+from biopercept.evaluation.fold_fits import FoldResult, fit_fold
+from biopercept.evaluation.metrics import Bootstrap, chance_levels, score_subject
 from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.model.biosignals import PerceiverSettings
@@ -133,7 +133,7 @@ class StudyFold:
     def run(self) -> dict[str, Any]:
         """Fit the fold and predict its test subjects."""
         with open_store(self.request.store) as store:
-            return fold_to_json(fit_fold(plan_evaluation(store, self.request), self.fold))
+            return fit_fold(plan_evaluation(store, self.request), self.fold).to_json()
 
 
 def sense_fits(*, seeds: Sequence[int], n_made: int, schedule: FitSchedule) -> list[SenseFit]:
@@ -203,14 +203,14 @@ def sense_row(fits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def study_row(plan: Plan, folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the row of the biosignal study: every subject tested once by a network that never saw them."""
     windows, seed = plan.windows, plan.request.seed
-    results = [fold_from_json(dict(held), fold) for held, fold in zip(folds, plan.folds, strict=True)]
+    results = [FoldResult.from_json(dict(held), fold) for held, fold in zip(folds, plan.folds, strict=True)]
     scores: list[float | None] = []
     for result in results:
         for who in result.fold.test:
             mine = windows.subject[result.rows] == who
             target = windows.only.values[result.rows][mine]
             scores.append(score_subject(who, target, result.probabilities[mine]).balanced_accuracy)
-    summary = summarise(scores, chance=1.0 / windows.only.n_classes, seed=seed)
+    summary = Bootstrap(seed).score(scores, chance=1.0 / windows.only.n_classes)
     chance = chance_levels(windows.subject, windows.only.values, windows.only.n_classes, seed=seed)
     return {
         "input": "biosignals",

@@ -9,16 +9,17 @@ from types import ModuleType
 
 import pytest
 
-from biopercept.audit.audit import AuditRequest, AuditResult, audit
+from biopercept.audit.audit import AuditRequest, audit
 from biopercept.audit.data import AuditData, AuditSettings, gather
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.results.audit import Audit
 from biopercept.store.reading import open_store
 
 SMALL = AuditSettings(n_folds=4, n_permutations=20, n_shifts=100, n_trees=20)
 
-Audited = Callable[..., AuditResult]
+Audited = Callable[..., Audit]
 Gathered = Callable[..., AuditData]
 
 
@@ -51,7 +52,7 @@ def audited(planted_store: Callable[..., Path], tmp_path_factory: pytest.TempPat
     """Gives the audit of a made study with one planted leak."""
 
     @cache
-    def give(plant: str = "", *, mode: str = "global", seed: int = 0) -> AuditResult:
+    def give(plant: str = "", *, mode: str = "global", seed: int = 0) -> Audit:
         return audit(request_of(planted_store(plant, seed), mode=mode, seed=seed), tmp_path_factory.mktemp("audit"))
 
     return give

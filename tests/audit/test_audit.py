@@ -11,10 +11,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from biopercept.audit.audit import AuditRequest, audit, write_audit
+from biopercept.audit.audit import audit, write_audit
 from biopercept.audit.design import fixed_order
 from biopercept.errors import SettingsError, StudyError
-from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.report.page import write_report
 from biopercept.results.audit import Finding, Skipped
 from biopercept.results.reading import document_of
@@ -83,9 +82,9 @@ def test_sentences_carry_their_numbers(audited) -> None:
 
 def test_the_files_hold_every_probe_and_the_page_shows_them(audited, tmp_path: Path) -> None:
     result = audited("drift")
-    written = write_audit(result, tmp_path / "audit")
+    write_audit(result, tmp_path / "audit")
     document = json.loads((tmp_path / "audit" / "audit.json").read_text())
-    assert document == json.loads(json.dumps(document_of(written)))
+    assert document == json.loads(json.dumps(document_of(result)))
     assert document["verdict"] == "leak"
     assert document["counts"]["leak"] == sum(f.verdict == "leak" for f in result.findings)
     page = (tmp_path / "audit" / "audit.md").read_text()
@@ -102,10 +101,9 @@ def test_the_same_seed_gives_the_same_audit(planted_store: Callable[..., Path], 
     assert again.findings == audited("drift").findings
 
 
-def test_two_models_at_once_are_refused(tmp_path: Path, audited) -> None:
-    request = audited("").data.plan.request
+def test_two_models_at_once_are_refused(tmp_path: Path, asked) -> None:
     with pytest.raises(SettingsError, match="audit one model at a time"):
-        AuditRequest(EvaluationRequest(request.store), audited("").data.settings, tmp_path, fits=True)
+        replace(asked(tmp_path / "made.h5"), model_scores=tmp_path, fits=True)
 
 
 def test_a_task_of_numbers_and_several_tasks_are_refused(made: ModuleType, asked, tmp_path: Path) -> None:

@@ -11,19 +11,17 @@ from scipy.special import logit
 from biopercept.audit.confounds import (
     clock_columns,
     file_columns,
-    has_one_label_per_file,
     lead_of,
     missing_columns,
     motion_columns,
     position_columns,
-    reaches,
 )
-from biopercept.audit.data import FoldValues, LabelScore, filled_and_scaled
-from biopercept.audit.identity import Recognition, logits_of, subject_tells_label
+from biopercept.audit.data import FoldValues, ProbeScore, filled_and_scaled
+from biopercept.audit.readings import logits_of, subject_tells_label
 
 
-def score_of(value: float, **per_subject: float) -> LabelScore:
-    return LabelScore(value, (value - 0.1, value + 0.1), 0.5, len(per_subject), 10, per_subject)
+def score_of(value: float, **per_subject: float) -> ProbeScore:
+    return ProbeScore(value, (value - 0.1, value + 0.1), 0.5, len(per_subject), 10, per_subject)
 
 
 def test_above_chance_means_the_whole_interval_and_a_margin_more() -> None:
@@ -44,8 +42,8 @@ def test_a_lead_is_paired_by_subject_over_those_that_both_have(gathered) -> None
 def test_a_probe_reaches_a_model_within_the_margin_below_it(gathered) -> None:
     data = gathered("")
     margin = data.settings.margin
-    assert reaches(score_of(0.8 - 0.9 * margin), score_of(0.8), data)
-    assert not reaches(score_of(0.8 - 1.1 * margin), score_of(0.8), data)
+    assert data.reaches(score_of(0.8 - 0.9 * margin), score_of(0.8))
+    assert not data.reaches(score_of(0.8 - 1.1 * margin), score_of(0.8))
 
 
 def test_log_odds_are_those_of_scipy_and_a_certain_answer_stays_finite() -> None:
@@ -78,7 +76,7 @@ def test_the_subject_tells_the_label_where_each_has_one_and_not_where_all_have_b
     data = gathered("")
     windows = data.windows
 
-    def told(values: np.ndarray) -> LabelScore:
+    def told(values: np.ndarray) -> ProbeScore:
         targets = {windows.only.task.name: replace(windows.only, values=values)}
         plan = replace(data.plan, inputs=replace(data.plan.inputs, windows=replace(windows, targets=targets)))
         return subject_tells_label(replace(data, plan=plan))
@@ -92,7 +90,7 @@ def test_the_subject_tells_the_label_where_each_has_one_and_not_where_all_have_b
 
 
 def test_a_fraction_recognised_is_corrected_for_guessing() -> None:
-    recognised = Recognition(0.6, (0.5, 0.7), 0.2, 5, 100, {})
+    recognised = ProbeScore(0.6, (0.5, 0.7), 0.2, 5, 100, {})
     assert recognised.above_chance(0.2) == 0.0 and recognised.above_chance(1.0) == 1.0
     assert recognised.above_chance(0.6) == pytest.approx(0.5)
 
@@ -116,5 +114,5 @@ def test_confounds_see_time_position_file_and_gaps_and_nothing_of_the_body(gathe
 
 
 def test_a_study_whose_files_hold_one_label_each_is_known_for_it(gathered) -> None:
-    assert has_one_label_per_file(gathered("constant"))
-    assert not has_one_label_per_file(gathered(""))
+    assert gathered("constant").holds_one_class.all()
+    assert not gathered("").holds_one_class.all()

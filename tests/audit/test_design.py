@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from biopercept.audit.confounds import permuted_labels, probe_permutation, real_fractions
-from biopercept.audit.data import AuditSettings, LabelScore
+from biopercept.audit.data import AuditSettings, ProbeScore
 from biopercept.audit.design import blocks_of, probe_sets, read_participants, spread
 from biopercept.errors import SettingsError, StudyError
 from biopercept.results.audit import Finding, Skipped, worst_verdict
@@ -19,7 +19,7 @@ from biopercept.results.audit import Finding, Skipped, worst_verdict
 def spread_of(data, values: list[float]) -> str:
     per_subject = {f"P{i}": v for i, v in enumerate(values)}
     mean = float(np.mean(values))
-    held = LabelScore(mean, (mean - 0.05, mean + 0.05), 0.5, len(values), 100, per_subject)
+    held = ProbeScore(mean, (mean - 0.05, mean + 0.05), 0.5, len(values), 100, per_subject)
     (finding,) = spread(data, {"mine": held})
     return finding.verdict if isinstance(finding, Finding) else "skipped"
 
@@ -98,7 +98,8 @@ def test_labels_without_meaning_that_can_be_learnt_are_a_leak(gathered, monkeypa
     linear = confounds._linear_probabilities
 
     def leaking(data, inputs, labels):
-        return linear(data, [np.column_stack([values, 5.0 * labels]) for values in inputs], labels)
+        seen = [replace(fold, values=np.column_stack([fold.values, 5.0 * labels])) for fold in inputs]
+        return linear(data, seen, labels)
 
     assert probe_permutation(data).verdict == "ok"
     monkeypatch.setattr(confounds, "_linear_probabilities", leaking)

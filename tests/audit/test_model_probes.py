@@ -14,10 +14,19 @@ import pytest
 
 from biopercept.audit import model_outputs
 from biopercept.audit.audit import audit
-from biopercept.audit.data import LATENTS, OUTPUTS, gather
-from biopercept.audit.identity import logits_of, probe_identity, subject_tells_label
+from biopercept.audit.data import ProbeScore, gather
 from biopercept.audit.model_outputs import ModelOutputs, probe_folds, read_outputs
-from biopercept.audit.time import Association, TimeReading, _in_stages, probe_clock_agreement, probe_time
+from biopercept.audit.readings import (
+    LATENTS,
+    OUTPUTS,
+    TimeReading,
+    _in_stages,
+    logits_of,
+    probe_clock_agreement,
+    probe_identity,
+    probe_time,
+    subject_tells_label,
+)
 from biopercept.baselines.features import fit_clock
 from biopercept.errors import SettingsError
 from biopercept.evaluation.cross_validation import cross_validate
@@ -183,7 +192,7 @@ def test_a_fit_that_was_stopped_goes_on_and_other_settings_are_refused(
     ],
 )
 def test_what_is_said_of_unbroken_stages_goes_no_further_than_the_intervals(gathered, own, found, words) -> None:
-    held, whole = (Association(value, (low, high), 0.01, 12, 400, {}) for value, low, high in (own, found))
+    held, whole = (ProbeScore(value, (low, high), 0.0, 12, 400, p_value=0.01) for value, low, high in (own, found))
     read = TimeReading(whole, True, held, ())
     data = gathered("")
     said = _in_stages(data, read, whole.is_readable(data.settings.trace))

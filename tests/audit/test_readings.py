@@ -7,9 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from biopercept.audit.data import FoldValues, cells_of
-from biopercept.audit.identity import _without_label, halves_of, recognise
-from biopercept.audit.time import Association, associate, read_time, stages_of, within_cells
+from biopercept.audit.data import FoldValues, ProbeScore
+from biopercept.audit.readings import (
+    _without_label,
+    associate,
+    cells_of,
+    halves_of,
+    read_time,
+    recognise,
+    stages_of,
+    within_cells,
+)
 
 NOBODY = np.empty(0, dtype=np.int64)
 
@@ -45,9 +53,9 @@ def test_the_association_is_the_mean_over_subjects_of_correlations_within_cells(
 
 
 def test_time_is_readable_only_where_the_whole_interval_and_the_shifts_agree() -> None:
-    assert Association(0.3, (0.2, 0.4), 0.01, 12, 480, {}).is_readable(0.15)
-    assert not Association(0.3, (0.1, 0.5), 0.01, 12, 480, {}).is_readable(0.15)
-    assert not Association(0.3, (0.2, 0.4), 0.2, 12, 480, {}).is_readable(0.15)
+    assert ProbeScore(0.3, (0.2, 0.4), 0.0, 12, 480, p_value=0.01).is_readable(0.15)
+    assert not ProbeScore(0.3, (0.1, 0.5), 0.0, 12, 480, p_value=0.01).is_readable(0.15)
+    assert not ProbeScore(0.3, (0.2, 0.4), 0.0, 12, 480, p_value=0.2).is_readable(0.15)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -17,7 +17,7 @@ from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows
 from biopercept.errors import SettingsError
 from biopercept.evaluation.cross_validation import cross_validate
-from biopercept.evaluation.fold_fits import FoldResult, fit_fold, fold_from_json, fold_to_json
+from biopercept.evaluation.fold_fits import FoldResult, fit_fold
 from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.model.biosignals import PerceiverSettings
@@ -205,7 +205,7 @@ def test_too_few_subjects_for_the_coverage_asked_is_warned_of(store: Path, tmp_p
 def test_a_calibrated_fold_reads_back_equal_and_a_resumed_run_ends_the_same(store: Path, tmp_path: Path) -> None:
     asked = request(store, calibration="isotonic", calibration_folds=2, conformal_coverage=0.5)
     result, _ = first_fold(store, asked)
-    again = fold_from_json(json.loads(json.dumps(fold_to_json(result))), result.fold)
+    again = FoldResult.from_json(json.loads(json.dumps(result.to_json())), result.fold)
     assert again.calibration == result.calibration
     assert np.array_equal(again.uncalibrated, result.uncalibrated)
     first = cross_validate(asked, tmp_path / "cv")

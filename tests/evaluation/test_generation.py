@@ -16,16 +16,17 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.views import restricted
 from biopercept.errors import SettingsError
-from biopercept.evaluation import generation, generation_folds
-from biopercept.evaluation.generation import generation_scores, score_generation
-from biopercept.evaluation.generation_folds import (
+from biopercept.evaluation import generation
+from biopercept.evaluation.generation import (
     GenerationPlan,
     fit_generation_fold,
     fit_imputation_baselines,
+    generation_scores,
     plan_generation,
+    score_generation,
     subject_errors,
 )
-from biopercept.evaluation.metrics import bootstrap_interval
+from biopercept.evaluation.metrics import Bootstrap, bootstrap_interval
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, reconstruct_patches
@@ -202,7 +203,7 @@ def test_each_sensor_is_hidden_with_all_that_comes_from_it(store: Path, monkeypa
         seen.append(({s.modality for s in given.sensors}, {g.name for g in given.features}, told))
         return []
 
-    monkeypatch.setattr(generation_folds, "subject_errors", look)
+    monkeypatch.setattr(generation, "subject_errors", look)
     with open_store(store) as opened:
         plan = plan_generation(opened, request(store, subjects=("P01", "P02", "P03", "P04")))
         fit_generation_fold(plan, plan.folds[0])
@@ -253,7 +254,7 @@ def test_scores_pair_subjects_with_the_strongest_filler() -> None:
         return {"subject": subject, "sensor": "eda", "signal": "tonic", **counts, **errors}
 
     rows = [row("A", 0.5, 1.0), row("B", 0.8, 1.1), row("C", 0.9, 1.0)]
-    [found] = generation_scores(rows, seed=0, n_bootstrap=500)
+    [found] = generation_scores(rows, Bootstrap(0, 500))
     assert found.rmse.best_filler == "median"
     difference = found.rmse.network_minus_best_filler
     assert difference.mean == pytest.approx(-0.3)
@@ -261,7 +262,7 @@ def test_scores_pair_subjects_with_the_strongest_filler() -> None:
     assert (difference.n_better, found.verdict, found.n_windows) == (3, "better", 9)
     assert (found.correlation.n_subjects, found.correlation.mean) == (2, 0.5)
     rows[2]["rmse"]["network"] = 1.5  # type: ignore[index]
-    assert generation_scores(rows, seed=0, n_bootstrap=500)[0].verdict == "no difference shown"
+    assert generation_scores(rows, Bootstrap(0, 500))[0].verdict == "no difference shown"
 
 
 def test_mistakes_are_named(made: ModuleType, store: Path, tmp_path: Path) -> None:

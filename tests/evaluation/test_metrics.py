@@ -7,13 +7,13 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, f1_score, recall_score, roc_auc_score
 
 from biopercept.evaluation.metrics import (
+    Bootstrap,
     auroc_score,
     bootstrap_interval,
     brier_score,
     calibration_error,
     chance_levels,
     score_subject,
-    summarise,
 )
 
 
@@ -72,7 +72,7 @@ def test_perfect_and_worst_probabilities_bound_the_brier_score() -> None:
 
 
 def test_a_summary_leaves_undefined_subjects_out_and_says_how_many_are_left() -> None:
-    found = summarise([0.4, None, 0.6, 0.8, float("nan")], chance=0.5, seed=0)
+    found = Bootstrap(0).score([0.4, None, 0.6, 0.8, float("nan")], chance=0.5)
     assert (found.mean, found.median, found.worst, found.n_subjects, found.subjects_below_chance) == (
         pytest.approx(0.6), 0.6, 0.4, 3, 1,
     )  # fmt: skip

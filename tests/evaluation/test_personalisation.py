@@ -15,10 +15,15 @@ import torch
 
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.errors import SettingsError, StudyError
-from biopercept.evaluation import personal_folds, personalisation
-from biopercept.evaluation.metrics import bootstrap_interval
-from biopercept.evaluation.personal_folds import fit_personal_fold, plan_personal_curve
-from biopercept.evaluation.personalisation import curve_of, personalise, unchecked_sentences
+from biopercept.evaluation import personalisation
+from biopercept.evaluation.metrics import Bootstrap, bootstrap_interval
+from biopercept.evaluation.personalisation import (
+    curve_of,
+    fit_personal_fold,
+    personalise,
+    plan_personal_curve,
+    unchecked_sentences,
+)
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.model.biosignals import PerceiverSettings
@@ -112,13 +117,13 @@ def test_minutes_of_the_random_draw_are_means_over_the_draws_of_all_seeds(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_personal_curve(open_store(store), request(store, evaluation={"n_seeds": 3}))
-    draw, drawn = personal_folds.random_windows, {}
+    draw, drawn = personalisation.random_windows, {}
 
     def noting(course, k, random):
         drawn.setdefault((course.subject, k), []).append(draw(course, k, random))
         return drawn[course.subject, k][-1]
 
-    monkeypatch.setattr(personal_folds, "random_windows", noting)
+    monkeypatch.setattr(personalisation, "random_windows", noting)
     rows = fit_personal_fold(plan, plan.folds[0]).rows
     contrast = [row for row in rows if row["tier"] == "random-draw contrast"]
     assert {(row["subject"], row["k"]) for row in contrast} == set(drawn)
@@ -191,7 +196,7 @@ def test_fall_backs_are_counted_over_subjects() -> None:
         }  # fmt: skip
 
     rows = [row(s, "general", 0.5) for s in "abc"] + [row(s, "few-shot", 0.7, int(s == "b")) for s in "abc"]
-    point = curve_of(rows, seed=0, n_bootstrap=2000)[1]
+    point = curve_of(rows, Bootstrap(0))[1]
     assert (point.n_subjects_fallen_back, point.n_subjects) == (1, 3)
     assert point.gain.balanced_accuracy.mean == pytest.approx(0.2)
     assert point.gain.auroc.mean is None
@@ -229,7 +234,7 @@ def test_data_and_labels_of_the_scored_part_reach_no_weight(
     """Every adapted and every personal network of a subject is bit-equal, whatever the subject's scored part holds."""
     weights: list[list[dict[str, torch.Tensor]]] = []
     answers = []
-    kept_adapt, kept_scratch = personal_folds.adapt, personal_folds.fit_scratch
+    kept_adapt, kept_scratch = personalisation.adapt, personalisation.fit_scratch
 
     def adapt(*args, **kwargs):
         made_now = kept_adapt(*args, **kwargs)
@@ -241,9 +246,9 @@ def test_data_and_labels_of_the_scored_part_reach_no_weight(
         weights[-1].append(made_now.fitted.network.state_dict())
         return made_now
 
-    monkeypatch.setattr(personal_folds, "adapt", adapt)
-    monkeypatch.setattr(personal_folds, "fit_scratch", fit_scratch)
-    monkeypatch.setattr(personal_folds, "random_windows", lambda *_: None)  # the contrast does look there
+    monkeypatch.setattr(personalisation, "adapt", adapt)
+    monkeypatch.setattr(personalisation, "fit_scratch", fit_scratch)
+    monkeypatch.setattr(personalisation, "random_windows", lambda *_: None)  # the contrast does look there
     recordings: Sequence[PreparedRecording] = made.study(4)
     begin = 0.0
     for number in range(2):

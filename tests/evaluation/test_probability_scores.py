@@ -13,7 +13,6 @@ from biopercept.evaluation.metrics import (
     calibration_error,
     matthews_correlation,
     score_subject,
-    summarise,
 )
 from biopercept.evaluation.trust import pooled_probability_scores, scores_by_class
 
@@ -49,7 +48,7 @@ def test_matthews_correlation_is_scikit_learns_and_none_for_one_class() -> None:
 
 
 def test_the_worst_of_a_loss_is_the_largest() -> None:
-    assert summarise([0.1, 0.4, 0.2], chance=0.0, seed=0, higher_is_better=False).worst == 0.4
+    assert Bootstrap(0).score([0.1, 0.4, 0.2], higher_is_better=False).worst == 0.4
 
 
 def made(n_subjects: int = 12, n: int = 80) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
