@@ -292,10 +292,7 @@ def score_sections(validations: Sequence[CrossValidation], anchor: str, suffix: 
         f"scores{anchor}",
         ("Models side by side" if len(validations) > 1 else "Scores") + suffix,
         figures=(models_figure(validations),) if len(validations) > 1 else (),
-        tables=(
-            turned(table) if len(validations) <= _MOST_TURNED else table,
-            *(run for run in by_study if run),
-        ),
+        tables=(turned(table) if len(validations) <= _MOST_TURNED else table, *(run for run in by_study if run)),
     )
     claim = (
         f"{main.model} on task {main.task} ({', '.join(main.classes)}), {count(main.n_windows, 'window')} of "

@@ -192,8 +192,7 @@ def _of_spread(run: CrossValidation) -> Iterator[ReportWarning]:
         )
     if run.ece is not None and math.isfinite(run.ece) and run.ece > _LARGE_CALIBRATION_ERROR:
         yield ReportWarning(
-            False,
-            f"Probabilities of {run.model} are off by {score(run.ece)} on average; do not read them as chances.",
+            False, f"Probabilities of {run.model} are off by {score(run.ece)} on average; do not read them as chances."
         )
 
 
@@ -259,10 +258,7 @@ def _of_numbers(validations: Sequence[NumberValidation]) -> Iterator[ReportWarni
                 f"its pooled R2 is {pooled(run.r2)}.",
             )
         for probe in validations:
-            same = (probe.task, probe.fingerprint.get("store")) == (
-                run.task,
-                run.fingerprint.get("store"),
-            )
+            same = (probe.task, probe.fingerprint.get("store")) == (run.task, run.fingerprint.get("store"))
             if probe.is_probe and same and (probe.mae.mean or 0.0) <= (run.mae.mean or 0.0):
                 yield ReportWarning(
                     True,

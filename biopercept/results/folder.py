@@ -13,12 +13,7 @@ from biopercept.data.splits import Fold
 from biopercept.errors import StudyError
 from biopercept.results.audit import Audit
 from biopercept.results.comparison import Comparison
-from biopercept.results.cross_validation import (
-    SCORES_FILE,
-    CrossValidation,
-    NumberValidation,
-    load_validation,
-)
+from biopercept.results.cross_validation import SCORES_FILE, CrossValidation, NumberValidation, load_validation
 from biopercept.results.curves import LearningCurve, PersonalCurve
 from biopercept.results.predictions import SUFFIX, PredictionFolder, load_predictions
 from biopercept.results.reading import ResultTable, read_json, read_result, read_table
