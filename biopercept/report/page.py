@@ -50,7 +50,6 @@ from biopercept.report.timelines import (
     line_figure,
     missing_figure,
     overview_figure,
-    preparations_of,
     quality_figure,
     timeline_figure,
 )
@@ -65,7 +64,7 @@ from biopercept.results.cross_validation import (
     load_validation,
 )
 from biopercept.results.curves import LearningCurve, PersonalCurve
-from biopercept.results.folder import PrepareLog, Results, load_results
+from biopercept.results.folder import PrepareLog, Results, load_results, preparations_of
 from biopercept.results.predictions import PredictionFolder, Predictions, RecordingKey, load_lines
 from biopercept.version import __version__
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +10,7 @@ from numpy.typing import NDArray
 
 from biopercept.report.drawing import FAINT, GREEN, GRID, INK, RED, Drawing, class_legend, colours, draw, name_rows
 from biopercept.report.text import count, shortened, shown
-from biopercept.results.folder import PrepareLog
+from biopercept.results.folder import Preparation
 from biopercept.results.predictions import NumberLine, Predictions, RecordingKey
 
 if TYPE_CHECKING:
@@ -23,10 +21,6 @@ if TYPE_CHECKING:
 _MOST_ROWS = 60
 _MINUTE = 60.0
 _CLOCK = "time since the recording began (minutes)"
-_KEPT = ("windows_labelled", "windows_kept")
-_DROPPED = ("left_out", "windows_dropped")
-_FINE = ("prepared", "reused")
-_REASON = re.compile(r"^\s*(?P<reason>.+?)\s*[:=]\s*(?P<n>\d+)\s*$")
 
 
 def timeline_figure(predictions: Predictions, name: str, note: str = "") -> Drawing:
@@ -228,55 +222,6 @@ def missing_figure(preparations: Sequence[Preparation]) -> Drawing | None:
 
 def _cut(n_drawn: int, n: int, noun: str) -> str:
     return f" The first {n_drawn} of {n} {noun} are drawn." if n_drawn < n else ""
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """How the preparation of one recording went; one that ``is_failed`` was not prepared, or not yet.
-
-    ``kept`` are labelled windows in the store; None where the log does not say.
-    """
-
-    key: RecordingKey
-    status: str
-    message: str
-    is_failed: bool
-    kept: int | None
-    left_out: Mapping[str, int]
-
-
-def preparations_of(log: PrepareLog) -> tuple[Preparation, ...]:
-    """Return a row per recording of a store's log.
-
-    Windows left out are read from a column of "reason: n" pairs joined by semicolons, or from a plain number.
-
-    Raises StudyError where the log has no column of subjects or of status, or a count is not a number.
-    """
-    table = log.table
-    subjects = table.texts("subject" if table.has("subject") and not table.has("participant_id") else "participant_id")
-    keys = zip(subjects, table.texts("session", ""), table.texts("recording", ""), strict=True)
-    status = table.texts("status")
-    kept = next((table.numbers(name) for name in _KEPT if table.has(name)), np.full(len(table), np.nan))
-    dropped = next((table.texts(name) for name in _DROPPED if table.has(name)), ("",) * len(table))
-    return tuple(
-        Preparation(
-            key=key,
-            status=status[place],
-            message=table.texts("message", "")[place],
-            is_failed=status[place].lower() not in _FINE,
-            kept=None if np.isnan(kept[place]) else int(kept[place]),
-            left_out=_reasons(dropped[place]),
-        )
-        for place, key in enumerate(keys)
-    )
-
-
-def _reasons(cell: str) -> dict[str, int]:
-    """Return {reason: n} of "reason: n; reason: n", or of a plain number."""
-    if cell.strip().isdigit():
-        return {"left out": int(cell)} if int(cell) else {}
-    matches = [_REASON.match(part) for part in cell.split(";") if part.strip()]
-    return {match["reason"]: int(match["n"]) for match in matches if match}
 
 
 def line_figure(line: NumberLine, name: str) -> Drawing:

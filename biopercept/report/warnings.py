@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from biopercept.report.scores import estimate, pooled
 from biopercept.report.text import count, listed, score
-from biopercept.report.timelines import preparations_of
 from biopercept.results.cross_validation import CrossValidation, NumberValidation
 from biopercept.results.curves import LearningCurve, PersonalCurve
-from biopercept.results.folder import Results
+from biopercept.results.folder import Results, preparations_of
 from biopercept.results.reading import FEW_SUBJECTS
 
 _SMALL_SPREAD = 0.03

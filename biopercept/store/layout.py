@@ -19,7 +19,6 @@ format whose metadata HDF5 itself checksums; the samples are covered by ``conten
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +26,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StoreError
-from biopercept.recording import Channel
 
 SCHEMA = 1
 """Version of the layout; a store of a newer one is refused."""
@@ -173,25 +171,3 @@ def is_intact(recording: Any) -> bool:
         return bool(read_attribute(recording, "content_hash") == content_hash(recording))
     except (StoreError, *_HDF5_FAULTS):
         return False
-
-
-def channels_to_json(channels: tuple[Channel, ...]) -> tuple[str, str]:
-    """Return the names and the positions (metres, null where unknown) of channels as two JSON lists."""
-    names = json.dumps([channel.name for channel in channels], ensure_ascii=True)
-    return names, json.dumps([channel.position for channel in channels])
-
-
-def channels_from_json(names: str, positions: str) -> tuple[Channel, ...]:
-    """Return channels from the two JSON lists of :func:`channels_to_json`.
-
-    Raises StoreError where the lists are not of that form.
-    """
-    try:
-        return tuple(
-            Channel(str(name), None if place is None else (float(place[0]), float(place[1]), float(place[2])))
-            for name, place in zip(json.loads(names), json.loads(positions), strict=True)
-        )
-    except (ValueError, TypeError, LookupError) as fault:
-        raise StoreError(
-            f"the channel names or positions are damaged ({fault}); prepare the recording again"
-        ) from fault

@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from biopercept.errors import StoreError, StudyError
 from biopercept.recording import RecordingLabels, labels_from_text, labels_text
-from biopercept.store.layout import SCHEMA, channels_from_json, child, is_intact, read_attribute
+from biopercept.store.layout import SCHEMA, child, is_intact, read_attribute
 from biopercept.store.prepared import (
     FloatSamples,
     Mask,
     StoredSignal,
     StoredWindows,
+    channels_from_json,
     clipped,
     labels_of_windows,
     link_name,
@@ -158,12 +159,6 @@ class StudyStore:
             if recording.key == key:
                 return recording
         raise StoreError(f"{self.path.name} has no recording {key!r}; it has {len(self.recordings)} others")
-
-    def read(
-        self, recording_key: str, signal_name: str, start: int = 0, stop: int | None = None
-    ) -> tuple[FloatSamples, Mask]:
-        """Return samples and mask of a signal, as :meth:`StoredRecording.read` does."""
-        return self.recording(recording_key).read(signal_name, start, stop)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (64 hex digits) over study, tasks, settings and every recording's content hash.

@@ -30,14 +30,13 @@ from biopercept.store.layout import (
     FORMAT,
     SCHEMA,
     blocks,
-    channels_to_json,
     child,
     content_hash,
     datasets_of,
     read_attribute,
     read_attributes,
 )
-from biopercept.store.prepared import PreparedRecording, StoredSignal, link_name
+from biopercept.store.prepared import PreparedRecording, StoredSignal, channels_to_json, link_name
 from biopercept.tasks import Task
 from biopercept.version import __version__
 
