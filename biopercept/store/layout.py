@@ -57,17 +57,13 @@ def read_attribute(node: Any, name: str) -> Any:
     try:
         if name not in node.attrs:
             raise StoreError(f"{node.name} lacks {name!r}; the file is no store of biopercept or is damaged")
-        return _plain_value(node, name)
+        attribute = node.attrs.get_id(name)
+        if attribute.shape != () or attribute.dtype.kind not in "Sif" or attribute.dtype.itemsize > _LONGEST_TEXT:
+            raise StoreError(f"{node.name} holds a {name!r} that no store of biopercept has; prepare the study again")
+        value = node.attrs[name]
+        return bytes(value).decode("utf-8") if attribute.dtype.kind == "S" else value.item()
     except _HDF5_FAULTS as fault:
         raise StoreError(f"{node.name} has a {name!r} that cannot be read, it is damaged; prepare again") from fault
-
-
-def _plain_value(node: Any, name: str) -> Any:
-    attribute = node.attrs.get_id(name)
-    if attribute.shape != () or attribute.dtype.kind not in "Sif" or attribute.dtype.itemsize > _LONGEST_TEXT:
-        raise StoreError(f"{node.name} holds a {name!r} that no store of biopercept has; prepare the study again")
-    value = node.attrs[name]
-    return bytes(value).decode("utf-8") if attribute.dtype.kind == "S" else value.item()
 
 
 def child(group: Any, name: str, *, is_group: bool) -> Any:
@@ -76,28 +72,23 @@ def child(group: Any, name: str, *, is_group: bool) -> Any:
     Raises StoreError where the member is absent, a soft or external link, of the other kind, or not plain contiguous
     data.
     """
-    try:
-        return _plain_child(group, name, is_group)
-    except _HDF5_FAULTS as fault:
-        raise StoreError(f"{group.name}/{name} cannot be read, it is damaged; prepare the study again") from fault
-
-
-def _plain_child(group: Any, name: str, is_group: bool) -> Any:
     import h5py
 
-    link = group.get(name, getlink=True)
-    if link is None:
-        raise StoreError(f"{group.name} lacks {name!r}; the file is no store of biopercept or is damaged")
-    if not isinstance(link, h5py.HardLink):
-        raise StoreError(f"{group.name}/{name} is a link to somewhere else; links are refused in a store")
-    node = group.get(name)
-    if not isinstance(node, h5py.Group if is_group else h5py.Dataset):
-        raise StoreError(
-            f"{group.name}/{name} is not a {'group' if is_group else 'table of data'} as the layout has it"
-        )
-    if not is_group:
-        _refuse_unusual_data(node)
-    return node
+    try:
+        link = group.get(name, getlink=True)
+        if link is None:
+            raise StoreError(f"{group.name} lacks {name!r}; the file is no store of biopercept or is damaged")
+        if not isinstance(link, h5py.HardLink):
+            raise StoreError(f"{group.name}/{name} is a link to somewhere else; links are refused in a store")
+        node = group.get(name)
+        if not isinstance(node, h5py.Group if is_group else h5py.Dataset):
+            kind = "group" if is_group else "table of data"
+            raise StoreError(f"{group.name}/{name} is not a {kind} as the layout has it")
+        if not is_group:
+            _refuse_unusual_data(node)
+        return node
+    except _HDF5_FAULTS as fault:
+        raise StoreError(f"{group.name}/{name} cannot be read, it is damaged; prepare the study again") from fault
 
 
 def _refuse_unusual_data(dataset: Any) -> None:
