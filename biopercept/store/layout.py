@@ -39,6 +39,12 @@ GROUPS = ("signals", "masks", "quality", "windows")
 TABLES = ("features", "window_quality")
 """Datasets that lie beside the groups."""
 
+SIGNAL_ATTRIBUTES = {
+    "name": str, "modality": str, "unit": str, "sampling_rate": float, "native_sampling_rate": float,
+    "start_seconds": float, "derived_from": str,
+}  # fmt: skip
+"""What is written of a signal as it is; channels are written as text, and samples are the dataset."""
+
 _LONGEST_TEXT = 64 << 20
 _BLOCK_BYTES = 8 << 20
 _HDF5_FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError)

@@ -29,6 +29,7 @@ from biopercept.recording import RecordingLabels, labels_text
 from biopercept.store.layout import (
     FORMAT,
     SCHEMA,
+    SIGNAL_ATTRIBUTES,
     blocks,
     child,
     content_hash,
@@ -125,17 +126,8 @@ def _fill(group: Any, recording: PreparedRecording) -> None:
 
 def _signal_attributes(signal: StoredSignal) -> dict[str, str | float]:
     names, positions = channels_to_json(signal.channels)
-    return {
-        "name": signal.name,
-        "modality": signal.modality,
-        "unit": signal.unit,
-        "sampling_rate": float(signal.sampling_rate),
-        "native_sampling_rate": float(signal.native_sampling_rate),
-        "start_seconds": float(signal.start_seconds),
-        "channel_names": names,
-        "positions": positions,
-        "derived_from": signal.derived_from,
-    }
+    plain = {name: kind(getattr(signal, name)) for name, kind in SIGNAL_ATTRIBUTES.items()}
+    return {**plain, "channel_names": names, "positions": positions}
 
 
 def _text_column(labels: NDArray[np.str_]) -> NDArray[Any]:
