@@ -105,8 +105,7 @@ def load_predictions(folder: Path, name: str = "") -> PredictionFolder:
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         table = read_table(path)
         if any(name.startswith(PREFIX) for name in table.columns) or "predicted" not in table.columns:
-            key = _key_of(path)
-            recordings.append((key, predictions_of(table, key=key)))  # numbers are read by load_lines
+            recordings.append(predictions_of(table, key=_key_of(path)))  # numbers are read by load_lines
     return PredictionFolder(
         name=name or folder.resolve().name,
         folder=folder,
@@ -213,7 +212,7 @@ class PredictionFolder:
 
     name: str
     folder: Path
-    recordings: tuple[tuple[RecordingKey, Predictions], ...]
+    recordings: tuple[Predictions, ...]
     summary: ResultTable
     failures: ResultTable
 
