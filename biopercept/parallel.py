@@ -191,7 +191,10 @@ class _Child:
 
         spawning = get_context("spawn")
         self.connection, inner = spawning.Pipe()
-        self._process = spawning.Process(target=_serve, args=(inner, work, _memory_limit(limits)), daemon=True)
+        memory = limits.memory_bytes
+        if memory is None:
+            memory = int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        self._process = spawning.Process(target=_serve, args=(inner, work, memory), daemon=True)
         self._limits = limits
         self._has_worked = False
         self.index: int | None = None
@@ -299,12 +302,6 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
-
-
-def _memory_limit(limits: Limits) -> int:
-    if limits.memory_bytes is not None:
-        return limits.memory_bytes
-    return int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def _limit_memory(memory_bytes: int) -> None:

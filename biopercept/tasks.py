@@ -97,10 +97,7 @@ class Task:
 
     @staticmethod
     def from_json(document: Any) -> Task:
-        """Return the task that :meth:`to_json` wrote.
-
-        Raises StudyError where the document is not such a task.
-        """
+        """Return the task that :meth:`to_json` wrote. Raises StudyError where the document is not such a task."""
         try:
             task = from_plain(Task, document)
             if absent := sorted(to_plain(Task("")).keys() - document.keys()):  # defaults are for code, not for files

@@ -46,8 +46,7 @@ class Check:
 
 Count = Annotated[int, Check(lambda number: number >= 0, "a whole number of 0 or more")]
 Interval = Annotated[
-    tuple[float, float],
-    Check(lambda ends: ends[0] <= ends[1], "a list of two numbers, the lower one first,"),
+    tuple[float, float], Check(lambda ends: ends[0] <= ends[1], "a list of two numbers, the lower one first,")
 ]
 Span = Annotated[
     tuple[int, int],

@@ -84,12 +84,7 @@ def reconstruct(
 
 
 def reconstruct_prepared(
-    model: PretrainedModel,
-    recording: WindowedRecording,
-    modality: str,
-    engine: Engine,
-    *,
-    feature_names: Sequence[str],
+    model: PretrainedModel, recording: WindowedRecording, modality: str, engine: Engine, *, feature_names: Sequence[str]
 ) -> ReconstructedSignal:
     """Return what :func:`reconstruct` does, of a recording that was prepared with the model's settings.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,7 +132,7 @@ def prepare_study(
     if not (run.restart or run.overwrite):
         refuse_other_settings(output, study.name, settings.as_plain_values())
     with only_writer(output), parts_folder(output, restart=run.restart) as parts:
-        context = PrepareContext(chosen, settings, _settings_hash(settings))
+        context = PrepareContext(chosen, settings, settings_hash(settings.as_plain_values(), FEATURE_NAMES))
         reusable = Reusable(output, parts, context.settings_hash, restart=run.restart)
         refuse_dropping(reusable.keys, [*map(_key, chosen.entries)], [*map(_key, study.entries)], output)
         progress = _Progress(chosen.entries, parts, on_progress)
@@ -141,7 +141,10 @@ def prepare_study(
             for index, result in _results(context, jobs, run):
                 progress.take(jobs[index], result)
             if progress.sources:
-                _write_if_changed(output, _header(context, progress.sources), progress.sources)
+                header = _header(context, progress.sources)
+                is_new = any(source != output for source in progress.sources.values())
+                if is_new or not says(output, header, progress.sources):
+                    write_store(output, header, tuple(progress.sources.items()))
         except BaseException:
             with contextlib.suppress(OutputError):  # what ended the run is what the user must read
                 write_log(log_path(output), progress.rows())
@@ -207,10 +210,6 @@ def _key(entry: Entry) -> str:
     return recording_key(entry.subject, entry.session, entry.recording)
 
 
-def _settings_hash(settings: PrepareSettings) -> str:
-    return settings_hash(settings.as_plain_values(), FEATURE_NAMES)
-
-
 def _header(context: PrepareContext, stored: Collection[str]) -> StoreHeader:
     """Return the header of a store that will hold these recordings."""
     study = context.study
@@ -231,13 +230,6 @@ def _results(
         return
     for index, job in enumerate(jobs):
         yield index, prepare_one(context, job)
-
-
-def _write_if_changed(output: Path, header: StoreHeader, sources: Mapping[str, Path]) -> None:
-    """Write the store, unless it already holds exactly this."""
-    if all(source == output for source in sources.values()) and says(output, header, sources):
-        return
-    write_store(output, header, tuple(sources.items()))
 
 
 @dataclass(frozen=True)

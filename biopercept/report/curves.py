@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING
 
 from biopercept.report.drawing import BLUE, FAINT, GREEN, INK, RED, Drawing, draw, reach
 from biopercept.report.text import Table, count, interval_text, markdown, markdown_table, span, with_interval
-from biopercept.results.curves import (
-    STAMP,
-    CurveScore,
-    LearningCurve,
-    LearningPoint,
-    PersonalCurve,
-    PersonalPoint,
-)
+from biopercept.results.curves import STAMP, CurveScore, LearningCurve, LearningPoint, PersonalCurve, PersonalPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

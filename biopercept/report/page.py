@@ -50,7 +50,6 @@ from biopercept.report.timelines import (
     line_figure,
     missing_figure,
     overview_figure,
-    preparations_of,
     quality_figure,
     timeline_figure,
 )
@@ -65,7 +64,7 @@ from biopercept.results.cross_validation import (
     load_validation,
 )
 from biopercept.results.curves import LearningCurve, PersonalCurve
-from biopercept.results.folder import PrepareLog, Results, load_results
+from biopercept.results.folder import PrepareLog, Results, load_results, preparations_of
 from biopercept.results.predictions import PredictionFolder, Predictions, RecordingKey, load_lines
 from biopercept.version import __version__
 
@@ -209,11 +208,8 @@ def _personal_section(curve: PersonalCurve, number: int) -> Section:
 
 
 def _prediction_section(folder: PredictionFolder, number: int) -> Section:
-    windows = [predicted for _, predicted in folder.recordings]
-    n, withheld = (
-        sum(len(predicted) for predicted in windows),
-        sum(not name for predicted in windows for name in predicted.predicted),
-    )
+    windows = folder.recordings
+    n, withheld = sum(map(len, windows)), sum(not name for predicted in windows for name in predicted.predicted)
     cut = f" The first {MOST_TIMELINES} are drawn." if len(windows) > MOST_TIMELINES else ""
     lead = (
         f"{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld:,} of them withheld (the table says "
@@ -222,14 +218,8 @@ def _prediction_section(folder: PredictionFolder, number: int) -> Section:
     tables = [file_table(folder.summary, f"Summary of {count(len(folder.summary), 'recording')}")]
     if len(folder.failures):
         tables.insert(0, file_table(folder.failures, f"{count(len(folder.failures), 'failure')}"))
-    return Section(
-        f"predictions-{number}",
-        f"New recordings: {folder.name}",
-        (lead,),
-        (),
-        prediction_timelines(folder),
-        tuple(tables),
-    )
+    title, figures = f"New recordings: {folder.name}", prediction_timelines(folder)
+    return Section(f"predictions-{number}", title, lead=(lead,), figures=figures, tables=tuple(tables))
 
 
 def _audit_section(audit: Audit, number: int) -> Section:
@@ -249,9 +239,8 @@ def _preparation_section(logs: Sequence[PrepareLog]) -> Section:
     failed = [" ".join(part for part in row.key if part) for row in rows if row.is_failed]
     lead = f"{count(len(rows), 'recording')}, {len(failed)} failed{f': {listed(failed)}' if failed else ''}."
     tables = tuple(file_table(log.table, f"{log.name}: {count(len(log.table), 'recording')}") for log in logs)
-    return Section(
-        "preparation", "Preparation: what was kept and what was lost", (lead,), (), (figure,) if figure else (), tables
-    )
+    title, figures = "Preparation: what was kept and what was lost", (figure,) if figure else ()
+    return Section("preparation", title, lead=(lead,), figures=figures, tables=tables)
 
 
 @dataclass(frozen=True)
@@ -292,10 +281,7 @@ def score_sections(validations: Sequence[CrossValidation], anchor: str, suffix: 
         f"scores{anchor}",
         ("Models side by side" if len(validations) > 1 else "Scores") + suffix,
         figures=(models_figure(validations),) if len(validations) > 1 else (),
-        tables=(
-            turned(table) if len(validations) <= _MOST_TURNED else table,
-            *(run for run in by_study if run),
-        ),
+        tables=(turned(table) if len(validations) <= _MOST_TURNED else table, *(run for run in by_study if run)),
     )
     claim = (
         f"{main.model} on task {main.task} ({', '.join(main.classes)}), {count(main.n_windows, 'window')} of "
@@ -416,7 +402,7 @@ def _longest(predictions: Predictions, participant: str) -> RecordingKey | None:
 
 def prediction_timelines(folder: PredictionFolder) -> tuple[Drawing, ...]:
     """Return timelines of the first recordings of a folder of ``predict``, and their numbers and traces."""
-    recordings = [windows for _, windows in folder.recordings if len(windows)][:MOST_TIMELINES]
+    recordings = [windows for windows in folder.recordings if len(windows)][:MOST_TIMELINES]
     lines = load_lines(folder.folder, MOST_TIMELINES)
     return (
         *(

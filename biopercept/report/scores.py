@@ -117,8 +117,7 @@ def normalisation(run: CrossValidation | NumberValidation) -> str:
 def subject_table(run: CrossValidation) -> Table:
     """Return a row per subject of a cross-validation, the lowest balanced accuracy first."""
     order = sorted(
-        run.subjects,
-        key=lambda row: (row.balanced_accuracy is None, row.balanced_accuracy or 0.0, row.participant),
+        run.subjects, key=lambda row: (row.balanced_accuracy is None, row.balanced_accuracy or 0.0, row.participant)
     )
     rows = [
         {

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +10,7 @@ from numpy.typing import NDArray
 
 from biopercept.report.drawing import FAINT, GREEN, GRID, INK, RED, Drawing, class_legend, colours, draw, name_rows
 from biopercept.report.text import count, shortened, shown
-from biopercept.results.folder import PrepareLog
+from biopercept.results.folder import Preparation
 from biopercept.results.predictions import NumberLine, Predictions, RecordingKey
 
 if TYPE_CHECKING:
@@ -23,10 +21,6 @@ if TYPE_CHECKING:
 _MOST_ROWS = 60
 _MINUTE = 60.0
 _CLOCK = "time since the recording began (minutes)"
-_KEPT = ("windows_labelled", "windows_kept")
-_DROPPED = ("left_out", "windows_dropped")
-_FINE = ("prepared", "reused")
-_REASON = re.compile(r"^\s*(?P<reason>.+?)\s*[:=]\s*(?P<n>\d+)\s*$")
 
 
 def timeline_figure(predictions: Predictions, name: str, note: str = "") -> Drawing:
@@ -44,12 +38,7 @@ def timeline_figure(predictions: Predictions, name: str, note: str = "") -> Draw
     def paint(figure: Figure) -> None:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[0.35 * len(strips), 1.6])
         for row, (_, names) in enumerate(strips):
-            for label in predictions.classes:
-                segments = _merged(starts, lengths, np.array([cell == label for cell in names], dtype=bool))
-                colour, hatch = shades[label]
-                top.broken_barh(
-                    segments, (row - 0.4, 0.8), facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0
-                )
+            _class_bars(top, row, (starts, lengths), names, shades)
             withheld = _merged(starts, lengths, np.array([not cell for cell in names], dtype=bool))
             top.broken_barh(withheld, (row - 0.4, 0.8), facecolor=GRID, hatch="////", edgecolor=FAINT, linewidth=0)
         top.set_yticks(range(len(strips)), [label for label, _ in strips])
@@ -83,6 +72,19 @@ def _cells(predictions: Predictions) -> tuple[NDArray[np.float64], NDArray[np.fl
     return (middle - lengths / 2) / _MINUTE, lengths / _MINUTE
 
 
+def _class_bars(
+    axes: Axes,
+    row: int,
+    cells: tuple[NDArray[np.float64], NDArray[np.float64]],
+    names: Sequence[str],
+    shades: dict[str, tuple[str, str]],
+) -> None:
+    """Draw a row of segments, each window's in the colour of the class that it is named after."""
+    for label, (colour, hatch) in shades.items():
+        segments = _merged(*cells, np.array([name == label for name in names], dtype=bool))
+        axes.broken_barh(segments, (row - 0.4, 0.8), facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0)
+
+
 def _merged(
     starts: NDArray[np.float64], lengths: NDArray[np.float64], is_in: NDArray[np.bool_]
 ) -> list[tuple[float, float]]:
@@ -98,8 +100,6 @@ def _merged(
 
 def _probability_lines(axes: Axes, predictions: Predictions, middle: NDArray[np.float64]) -> None:
     """Draw a line per class (the second of two), broken where windows are missing."""
-    from matplotlib.ticker import MaxNLocator
-
     is_binary = len(predictions.classes) == 2
     shades = colours(predictions.classes)
     gaps = np.flatnonzero(np.diff(middle) * _MINUTE > predictions.duration[1:] + 1e-3) + 1
@@ -112,9 +112,15 @@ def _probability_lines(axes: Axes, predictions: Predictions, middle: NDArray[np.
     axes.set_ylim(-0.03, 1.03)
     what = f"probability of\n“{shortened(predictions.classes[1], 16)}”" if is_binary else "probability"
     axes.set_ylabel(what)
+    _minutes_across(axes)
+    axes.grid()
+
+
+def _minutes_across(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_xlabel(_CLOCK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid()
 
 
 def overview_figure(predictions: Predictions) -> Drawing:
@@ -126,26 +132,17 @@ def overview_figure(predictions: Predictions) -> Drawing:
     is_one_each = subjects == len(keys)
 
     def paint(figure: Figure) -> None:
-        from matplotlib.ticker import MaxNLocator
-
         axes = figure.subplots()
         for row, key in enumerate(drawn):
             recorded = predictions.of_recording(key)
-            starts, lengths = _cells(recorded)
-            for label in predictions.classes:
-                segments = _merged(starts, lengths, np.array([cell == label for cell in recorded.label], dtype=bool))
-                colour, hatch = shades[label]
-                axes.broken_barh(
-                    segments, (row - 0.4, 0.8), facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0
-                )
+            _class_bars(axes, row, _cells(recorded), recorded.label, shades)
         name_rows(axes, [shortened(key[0] if is_one_each else title_of(key)) for key in drawn])
         axes.set_xlim(left=0)
-        axes.set_xlabel(_CLOCK)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _minutes_across(axes)
         axes.grid(axis="x")
         class_legend(figure, predictions.classes, shades, loc="outside upper right", ncols=min(6, len(shades)))
 
-    cut = f" The first {len(drawn)} of {len(keys)} recordings are drawn." if len(drawn) < len(keys) else ""
+    cut = _cut(len(drawn), len(keys), "recordings")
     counts = ", ".join(f"{shown(name)} {predictions.label.count(name):,}" for name in predictions.classes)
     caption = (
         f"{count(len(predictions), 'scored window')} of {count(len(keys), 'recording')} and "
@@ -176,7 +173,7 @@ def quality_figure(predictions: Predictions) -> Drawing | None:
         axes.grid()
 
     unknown = int((~known).sum())
-    cut = f" The first {len(drawn)} of {len(subjects)} subjects are drawn." if len(drawn) < len(subjects) else ""
+    cut = _cut(len(drawn), len(subjects), "subjects")
     caption = (
         f"A dot is one scored window, {count(int(known.sum()), 'window')} of {count(len(subjects), 'subject')}; "
         f"{unknown:,} of unknown quality.{cut}"
@@ -197,19 +194,11 @@ def missing_figure(preparations: Sequence[Preparation]) -> Drawing | None:
         axes = figure.subplots()
         reach = np.zeros(len(drawn))
         for reason in ("kept", *reasons):
-            width = np.array(
-                [row.kept if reason == "kept" else row.left_out.get(reason, 0) for row in drawn], dtype=float
-            )
+            counts = [row.kept if reason == "kept" else row.left_out.get(reason, 0) for row in drawn]
+            width = np.array(counts, dtype=float)
             colour, hatch = shades[reason]
             axes.barh(
-                range(len(drawn)),
-                width,
-                left=reach,
-                height=0.75,
-                color=colour,
-                hatch=hatch,
-                edgecolor="white",
-                linewidth=0,
+                range(len(drawn)), width, 0.75, left=reach, color=colour, hatch=hatch, edgecolor="white", linewidth=0
             )
             reach += width
         for place, row in enumerate(drawn):
@@ -223,7 +212,7 @@ def missing_figure(preparations: Sequence[Preparation]) -> Drawing | None:
     kept = sum(row.kept or 0 for row in rows)
     lost = sum(sum(row.left_out.values()) for row in rows)
     failed = sum(row.is_failed for row in preparations)
-    cut = f" The first {len(drawn)} of {len(rows)} recordings are drawn." if len(drawn) < len(rows) else ""
+    cut = _cut(len(drawn), len(rows), "recordings")
     caption = (
         f"{count(kept, 'window')} kept and {lost:,} left out in {count(len(rows), 'recording')}; "
         f"{count(failed, 'recording')} failed.{cut}"
@@ -231,58 +220,8 @@ def missing_figure(preparations: Sequence[Preparation]) -> Drawing | None:
     return draw("missing-data", "Windows kept and left out", caption, 1.1 + 0.19 * max(len(drawn), 3), paint)
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """How the preparation of one recording went; one that ``is_failed`` was not prepared, or not yet.
-
-    ``kept`` are labelled windows in the store; None where the log does not say.
-    """
-
-    key: RecordingKey
-    status: str
-    message: str
-    is_failed: bool
-    kept: int | None
-    left_out: Mapping[str, int]
-
-
-def preparations_of(log: PrepareLog) -> tuple[Preparation, ...]:
-    """Return a row per recording of a store's log.
-
-    Windows left out are read from a column of "reason: n" pairs joined by semicolons, or from a plain number.
-
-    Raises StudyError where the log has no column of subjects or of status, or a count is not a number.
-    """
-    table = log.table
-    subjects = table.texts("subject" if table.has("subject") and not table.has("participant_id") else "participant_id")
-    keys = zip(subjects, table.texts("session", ""), table.texts("recording", ""), strict=True)
-    status = table.texts("status")
-    kept = next((table.numbers(name) for name in _KEPT if table.has(name)), np.full(len(table), np.nan))
-    left_out = _left_out(log)
-    return tuple(
-        Preparation(
-            key=key,
-            status=status[place],
-            message=table.texts("message", "")[place],
-            is_failed=status[place].lower() not in _FINE,
-            kept=None if np.isnan(kept[place]) else int(kept[place]),
-            left_out=left_out[place],
-        )
-        for place, key in enumerate(keys)
-    )
-
-
-def _left_out(log: PrepareLog) -> list[dict[str, int]]:
-    cells = next((log.table.texts(name) for name in _DROPPED if log.table.has(name)), ("",) * len(log.table))
-    return [_reasons(cell) for cell in cells]
-
-
-def _reasons(cell: str) -> dict[str, int]:
-    """Return {reason: n} of "reason: n; reason: n", or of a plain number."""
-    if cell.strip().isdigit():
-        return {"left out": int(cell)} if int(cell) else {}
-    matches = [_REASON.match(part) for part in cell.split(";") if part.strip()]
-    return {match["reason"]: int(match["n"]) for match in matches if match}
+def _cut(n_drawn: int, n: int, noun: str) -> str:
+    return f" The first {n_drawn} of {n} {noun} are drawn." if n_drawn < n else ""
 
 
 def line_figure(line: NumberLine, name: str) -> Drawing:
@@ -292,10 +231,9 @@ def line_figure(line: NumberLine, name: str) -> Drawing:
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         for place in shown:
-            axes.plot(
-                line.seconds / 60, line.values[:, place], linewidth=1.2, label=line.names[place].replace("_", " ")
-            )
-        axes.set_xlabel("time since the recording began (minutes)")
+            label = line.names[place].replace("_", " ")
+            axes.plot(line.seconds / 60, line.values[:, place], linewidth=1.2, label=label)
+        axes.set_xlabel(_CLOCK)
         axes.set_ylabel("probability (0 to 1)" if line.names[0].startswith("probability_") else "number")
         axes.grid()
         if shown:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from biopercept.report.text import percent, table
-from biopercept.results.reading import Estimate
-from biopercept.results.tuning import NestedScore, Tuning
+from biopercept.results.tuning import NestedScore, TunedScore, Tuning
 
 
 def tuning_page(tuning: Tuning) -> str:
@@ -32,7 +31,7 @@ def _cell(text: object) -> str:
     return str(text).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
-def _percent(estimate: Estimate, *, signed: bool = False) -> str:
+def _percent(estimate: TunedScore, *, signed: bool = False) -> str:
     return percent({"mean": estimate.mean, "ci95": estimate.ci95}, signed=signed)
 
 

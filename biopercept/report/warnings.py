@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from biopercept.report.scores import estimate, pooled
 from biopercept.report.text import count, listed, score
-from biopercept.report.timelines import preparations_of
 from biopercept.results.cross_validation import CrossValidation, NumberValidation
 from biopercept.results.curves import LearningCurve, PersonalCurve
-from biopercept.results.folder import Results
+from biopercept.results.folder import Results, preparations_of
 from biopercept.results.reading import FEW_SUBJECTS
 
 _SMALL_SPREAD = 0.03
@@ -35,6 +34,14 @@ class ReportWarning:
     text: str
 
 
+def _grave(text: str) -> ReportWarning:
+    return ReportWarning(True, text)
+
+
+def _light(text: str) -> ReportWarning:
+    return ReportWarning(False, text)
+
+
 def warnings_of(results: Results) -> tuple[ReportWarning, ...]:
     """Return every warning about a folder of results, the grave ones first, each once."""
     warnings = [*_of_probes(results.cross_validations), *_of_files(results.cross_validations)]
@@ -52,11 +59,8 @@ def warnings_of(results: Results) -> tuple[ReportWarning, ...]:
 
 def same_data(one: CrossValidation, other: CrossValidation) -> bool:
     """Return whether two cross-validations answer the same question: task, classes and store agree."""
-    return (one.task, one.classes, one.fingerprint.get("store")) == (
-        other.task,
-        other.classes,
-        other.fingerprint.get("store"),
-    )
+    first, second = ((run.task, run.classes, run.fingerprint.get("store")) for run in (one, other))
+    return first == second
 
 
 def _of_probes(validations: Sequence[CrossValidation]) -> Iterator[ReportWarning]:
@@ -70,16 +74,14 @@ def _of_probes(validations: Sequence[CrossValidation]) -> Iterator[ReportWarning
         meaning = PROBE_MEANING[probe.model]
         if beaten:
             others = " and ".join(f"{other.model} reaches {estimate(other.balanced_accuracy)}" for other in beaten)
-            yield ReportWarning(
-                True,
+            yield _grave(
                 f"The probe {probe.model} reaches a balanced accuracy of {estimate(probe.balanced_accuracy)} where "
-                f"{others}: it is {meaning}.",
+                f"{others}: it is {meaning}."
             )
         elif probe.model != "dummy" and _ends_above(probe, probe.chance_level):
-            yield ReportWarning(
-                False,
+            yield _light(
                 f"The probe {probe.model} alone reaches {estimate(probe.balanced_accuracy)}, above guessing "
-                f"({score(probe.chance_level)}): it is {meaning}.",
+                f"({score(probe.chance_level)}): it is {meaning}."
             )
 
 
@@ -117,16 +119,14 @@ def _is_grave(text: str) -> bool:
 
 def _of_protocol(run: CrossValidation) -> Iterator[ReportWarning]:
     if run.is_transductive and not _is_said(run, "transductive"):
-        yield ReportWarning(
-            True,
+        yield _grave(
             f"{run.model} is transductive: its inputs were scaled with statistics of each tested subject's whole "
-            f"recording (normalisation {run.normalisation}), which a live system would not have.",
+            f"recording (normalisation {run.normalisation}), which a live system would not have."
         )
     if run.split == "time":
-        yield ReportWarning(
-            False,
+        yield _light(
             f"{run.model} was split by time within each subject: the scores are those of subject-specific models and "
-            "say nothing about people never seen.",
+            "say nothing about people never seen."
         )
 
 
@@ -139,39 +139,31 @@ def _of_scores(run: CrossValidation) -> Iterator[ReportWarning]:
     scores, n = run.balanced_accuracy, run.n_subjects
     undefined = sum(row.balanced_accuracy is None for row in run.subjects)
     if undefined and not _is_said(run, "one class"):
-        yield ReportWarning(
-            False,
+        yield _light(
             f"{count(undefined, 'subject')} of {n} had one class only, so the scores are over the other "
-            f"{n - undefined}.",
+            f"{n - undefined}."
         )
     if len(run.subjects) != n:
-        yield ReportWarning(
-            True, f"{run.name}: scores.json counts {n} subjects and scores.csv has {len(run.subjects)}."
-        )
+        yield _grave(f"{run.name}: scores.json counts {n} subjects and scores.csv has {len(run.subjects)}.")
     if run.is_probe:
         return
     if n < FEW_SUBJECTS and not _is_said(run, "intervals are rough"):
-        yield ReportWarning(
-            False,
-            f"Only {count(n, 'subject')}: the intervals are rough, and small differences between models mean nothing.",
+        yield _light(
+            f"Only {count(n, 'subject')}: the intervals are rough, and small differences between models mean nothing."
         )
     if scores.mean is None:
-        yield ReportWarning(
-            True, f"The balanced accuracy of {run.model} is not defined: no subject has windows of two classes."
-        )
+        yield _grave(f"The balanced accuracy of {run.model} is not defined: no subject has windows of two classes.")
     elif scores.ci95 is None:
-        yield ReportWarning(True, f"{run.model} has no interval, so its score cannot be told from chance.")
+        yield _grave(f"{run.model} has no interval, so its score cannot be told from chance.")
     elif scores.ci95[0] <= run.chance_level:
-        yield ReportWarning(
-            True,
+        yield _grave(
             f"{run.model} is not shown to be better than guessing: its interval {estimate(scores)} reaches down to "
-            f"{score(run.chance_level)} or below.",
+            f"{score(run.chance_level)} or below."
         )
     if scores.subjects_below_chance:
-        yield ReportWarning(
-            False,
+        yield _light(
             f"{run.model} is below chance for {scores.subjects_below_chance} of {n} subjects; the worst has "
-            f"{score(scores.worst)}.",
+            f"{score(scores.worst)}."
         )
     yield from _of_spread(run)
 
@@ -179,21 +171,18 @@ def _of_scores(run: CrossValidation) -> Iterator[ReportWarning]:
 def _of_spread(run: CrossValidation) -> Iterator[ReportWarning]:
     spread, pooled, per_subject = run.balanced_accuracy.sd, run.auroc.pooled, run.auroc.mean
     if spread is not None and spread < _SMALL_SPREAD and _ends_above(run, run.chance_level) and run.n_subjects > 2:
-        yield ReportWarning(
-            True,
+        yield _grave(
             f"Scores of {run.model} differ by only {score(spread)} (SD) over subjects; people differ more than "
-            "that, so look for a leak.",
+            "that, so look for a leak."
         )
     if pooled is not None and per_subject is not None and abs(pooled - per_subject) > _LARGE_POOLING_GAP:
-        yield ReportWarning(
-            False,
+        yield _light(
             f"AUROC of {run.model} is {score(per_subject)} within subjects and {score(pooled)} pooled: one "
-            "threshold does not suit everybody.",
+            "threshold does not suit everybody."
         )
     if run.ece is not None and math.isfinite(run.ece) and run.ece > _LARGE_CALIBRATION_ERROR:
-        yield ReportWarning(
-            False,
-            f"Probabilities of {run.model} are off by {score(run.ece)} on average; do not read them as chances.",
+        yield _light(
+            f"Probabilities of {run.model} are off by {score(run.ece)} on average; do not read them as chances."
         )
 
 
@@ -205,11 +194,10 @@ def _of_comparison(validations: Sequence[CrossValidation]) -> Iterator[ReportWar
             if {s.participant: s.n_windows for s in run.subjects} != {
                 s.participant: s.n_windows for s in other.subjects
             }:
-                yield ReportWarning(
-                    True,
+                yield _grave(
                     f"{run.model} ({run.name}) and {other.model} ({other.name}) were not scored on the same windows "
                     f"({run.n_windows:,} of {run.n_subjects} subjects, {other.n_windows:,} of {other.n_subjects}): do "
-                    "not compare them.",
+                    "not compare them."
                 )
 
 
@@ -224,20 +212,18 @@ def _of_failures(results: Results) -> Iterator[ReportWarning]:
     begun = [f"The cross-validation in {name}" for name in results.unfinished]
     begun += [f"The curve over own labels in {name}" for name in results.unfinished_curves]
     for what in begun:
-        yield ReportWarning(False, f"{what} has not finished and is not shown; run its command again, it goes on.")
+        yield _light(f"{what} has not finished and is not shown; run its command again, it goes on.")
     for folder in results.predictions:
         if len(folder.failures):
-            yield ReportWarning(
-                False,
+            yield _light(
                 f"{count(len(folder.failures), 'recording')} in {folder.name} could not be predicted; see the "
-                "table of failures.",
+                "table of failures."
             )
     for log in results.logs:
         failed = [" ".join(part for part in row.key if part) for row in preparations_of(log) if row.is_failed]
         if failed:
-            yield ReportWarning(
-                False,
-                f"{count(len(failed), 'recording')} of {log.name} failed or were not yet prepared: {listed(failed)}.",
+            yield _light(
+                f"{count(len(failed), 'recording')} of {log.name} failed or were not yet prepared: {listed(failed)}."
             )
 
 
@@ -248,24 +234,17 @@ def _of_numbers(validations: Sequence[NumberValidation]) -> Iterator[ReportWarni
         if run.is_probe:
             continue
         if run.n_subjects < FEW_SUBJECTS and not any("intervals are rough" in w for w in run.warnings):
-            yield ReportWarning(
-                False, f"Only {count(run.n_subjects, 'subject')}: small differences between models mean nothing."
-            )
+            yield _light(f"Only {count(run.n_subjects, 'subject')}: small differences between models mean nothing.")
         explained = run.r2.pooled_ci95
         if explained is None or explained[0] <= 0:
-            yield ReportWarning(
-                True,
+            yield _grave(
                 f"{run.model} is not shown to predict {run.task} better than one number for everybody: "
-                f"its pooled R2 is {pooled(run.r2)}.",
+                f"its pooled R2 is {pooled(run.r2)}."
             )
         for probe in validations:
-            same = (probe.task, probe.fingerprint.get("store")) == (
-                run.task,
-                run.fingerprint.get("store"),
-            )
+            same = (probe.task, probe.fingerprint.get("store")) == (run.task, run.fingerprint.get("store"))
             if probe.is_probe and same and (probe.mae.mean or 0.0) <= (run.mae.mean or 0.0):
-                yield ReportWarning(
-                    True,
+                yield _grave(
                     f"The probe {probe.model} errs by {estimate(probe.mae)} in {run.task} where {run.model} errs by "
-                    f"{estimate(run.mae)}: the model is no better than what knows nothing of the body.",
+                    f"{estimate(run.mae)}: the model is no better than what knows nothing of the body."
                 )

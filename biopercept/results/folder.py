@@ -9,18 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from biopercept.data.splits import Fold
 from biopercept.errors import StudyError
 from biopercept.results.audit import Audit
 from biopercept.results.comparison import Comparison
-from biopercept.results.cross_validation import (
-    SCORES_FILE,
-    CrossValidation,
-    NumberValidation,
-    load_validation,
-)
+from biopercept.results.cross_validation import SCORES_FILE, CrossValidation, NumberValidation, load_validation
 from biopercept.results.curves import LearningCurve, PersonalCurve
-from biopercept.results.predictions import SUFFIX, PredictionFolder, load_predictions
+from biopercept.results.predictions import SUFFIX, PredictionFolder, RecordingKey, load_predictions
 from biopercept.results.reading import ResultTable, read_json, read_result, read_table
 
 _DEEPEST = 3
@@ -140,6 +137,44 @@ class PrepareLog:
 
     name: str
     table: ResultTable
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How the preparation of one recording went; one that ``is_failed`` was not prepared, or not yet.
+
+    ``kept`` are labelled windows in the store; None where the log does not say.
+    """
+
+    key: RecordingKey
+    is_failed: bool
+    kept: int | None
+    left_out: Mapping[str, int]
+
+
+def preparations_of(log: PrepareLog) -> tuple[Preparation, ...]:
+    """Return a row per recording of a store's log.
+
+    Raises StudyError where the log lacks a column that ``prepare`` writes, or a count is not a number.
+    """
+    table = log.table
+    keys = zip(*(table.texts(name) for name in ("participant_id", "session", "recording")), strict=True)
+    rows = zip(keys, table.texts("status"), table.numbers("windows_labelled"), table.texts("left_out"), strict=True)
+    return tuple(
+        Preparation(
+            key=key,
+            is_failed=status not in ("prepared", "reused"),
+            kept=None if np.isnan(kept) else int(kept),
+            left_out=_reasons(left_out),
+        )
+        for key, status, kept, left_out in rows
+    )
+
+
+def _reasons(cell: str) -> dict[str, int]:
+    """Return {reason: n} of "reason: n; reason: n"."""
+    pairs = (part.rpartition(": ") for part in cell.split("; "))
+    return {reason: int(n) for reason, _, n in pairs if n.isdigit()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,9 +31,9 @@ def predictions_of(
 ) -> Predictions:
     """Return the windows of a table of predictions.
 
-    Its columns are onset, duration, predicted, one ``probability_CLASS`` per class; optionally label, quality, reason;
-    and participant_id, session, recording unless ``key`` says whose windows they are. ``classes`` None takes them from
-    the columns, in their order; ``needs_labels`` refuses a table without true classes.
+    Its columns are onset, duration, predicted, one ``probability_CLASS`` per class; optionally label and quality; and
+    participant_id, session, recording unless ``key`` says whose windows they are. ``classes`` None takes them from the
+    columns, in their order; ``needs_labels`` refuses a table without true classes.
 
     Raises StudyError where a column is missing, a class is not one of ``classes``, or probabilities are not
     probabilities.
@@ -57,7 +57,6 @@ def predictions_of(
         predicted=predicted,
         probabilities=_probabilities(table, classes, predicted),
         quality=table.numbers("quality", optional=True),
-        reason=table.texts("reason", ""),
     )
 
 
@@ -106,8 +105,7 @@ def load_predictions(folder: Path, name: str = "") -> PredictionFolder:
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         table = read_table(path)
         if any(name.startswith(PREFIX) for name in table.columns) or "predicted" not in table.columns:
-            key = _key_of(path)
-            recordings.append((key, predictions_of(table, key=key)))  # numbers are read by load_lines
+            recordings.append(predictions_of(table, key=_key_of(path)))  # numbers are read by load_lines
     return PredictionFolder(
         name=name or folder.resolve().name,
         folder=folder,
@@ -165,8 +163,8 @@ class Predictions:
     """Windows with what was predicted for them, one entry per window in every field but ``classes``.
 
     ``onset`` and ``duration`` are seconds on the recording's clock. ``label`` is empty where the true class is not
-    known, ``predicted`` where the prediction was withheld; ``reason`` then says why. ``probabilities``, (n, n_classes),
-    are NaN where withheld, ``quality`` (in [0, 1]) is where it is not known.
+    known, ``predicted`` where the prediction was withheld. ``probabilities``, (n, n_classes), are NaN where withheld,
+    ``quality`` (in [0, 1]) is where it is not known.
     """
 
     classes: tuple[str, ...]
@@ -177,7 +175,6 @@ class Predictions:
     predicted: tuple[str, ...]
     probabilities: NDArray[np.float64]
     quality: NDArray[np.float64]
-    reason: tuple[str, ...]
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -206,7 +203,6 @@ class Predictions:
             predicted=tuple(self.predicted[row] for row in rows),
             probabilities=self.probabilities[rows],
             quality=self.quality[rows],
-            reason=tuple(self.reason[row] for row in rows),
         )
 
 
@@ -216,7 +212,7 @@ class PredictionFolder:
 
     name: str
     folder: Path
-    recordings: tuple[tuple[RecordingKey, Predictions], ...]
+    recordings: tuple[Predictions, ...]
     summary: ResultTable
     failures: ResultTable
 

@@ -19,7 +19,6 @@ format whose metadata HDF5 itself checksums; the samples are covered by ``conten
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +26,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StoreError
-from biopercept.recording import Channel
 
 SCHEMA = 1
 """Version of the layout; a store of a newer one is refused."""
@@ -40,6 +38,12 @@ GROUPS = ("signals", "masks", "quality", "windows")
 
 TABLES = ("features", "window_quality")
 """Datasets that lie beside the groups."""
+
+SIGNAL_ATTRIBUTES = {
+    "name": str, "modality": str, "unit": str, "sampling_rate": float, "native_sampling_rate": float,
+    "start_seconds": float, "derived_from": str,
+}  # fmt: skip
+"""What is written of a signal as it is; channels are written as text, and samples are the dataset."""
 
 _LONGEST_TEXT = 64 << 20
 _BLOCK_BYTES = 8 << 20
@@ -59,17 +63,13 @@ def read_attribute(node: Any, name: str) -> Any:
     try:
         if name not in node.attrs:
             raise StoreError(f"{node.name} lacks {name!r}; the file is no store of biopercept or is damaged")
-        return _plain_value(node, name)
+        attribute = node.attrs.get_id(name)
+        if attribute.shape != () or attribute.dtype.kind not in "Sif" or attribute.dtype.itemsize > _LONGEST_TEXT:
+            raise StoreError(f"{node.name} holds a {name!r} that no store of biopercept has; prepare the study again")
+        value = node.attrs[name]
+        return bytes(value).decode("utf-8") if attribute.dtype.kind == "S" else value.item()
     except _HDF5_FAULTS as fault:
         raise StoreError(f"{node.name} has a {name!r} that cannot be read, it is damaged; prepare again") from fault
-
-
-def _plain_value(node: Any, name: str) -> Any:
-    attribute = node.attrs.get_id(name)
-    if attribute.shape != () or attribute.dtype.kind not in "Sif" or attribute.dtype.itemsize > _LONGEST_TEXT:
-        raise StoreError(f"{node.name} holds a {name!r} that no store of biopercept has; prepare the study again")
-    value = node.attrs[name]
-    return bytes(value).decode("utf-8") if attribute.dtype.kind == "S" else value.item()
 
 
 def child(group: Any, name: str, *, is_group: bool) -> Any:
@@ -78,28 +78,23 @@ def child(group: Any, name: str, *, is_group: bool) -> Any:
     Raises StoreError where the member is absent, a soft or external link, of the other kind, or not plain contiguous
     data.
     """
-    try:
-        return _plain_child(group, name, is_group)
-    except _HDF5_FAULTS as fault:
-        raise StoreError(f"{group.name}/{name} cannot be read, it is damaged; prepare the study again") from fault
-
-
-def _plain_child(group: Any, name: str, is_group: bool) -> Any:
     import h5py
 
-    link = group.get(name, getlink=True)
-    if link is None:
-        raise StoreError(f"{group.name} lacks {name!r}; the file is no store of biopercept or is damaged")
-    if not isinstance(link, h5py.HardLink):
-        raise StoreError(f"{group.name}/{name} is a link to somewhere else; links are refused in a store")
-    node = group.get(name)
-    if not isinstance(node, h5py.Group if is_group else h5py.Dataset):
-        raise StoreError(
-            f"{group.name}/{name} is not a {'group' if is_group else 'table of data'} as the layout has it"
-        )
-    if not is_group:
-        _refuse_unusual_data(node)
-    return node
+    try:
+        link = group.get(name, getlink=True)
+        if link is None:
+            raise StoreError(f"{group.name} lacks {name!r}; the file is no store of biopercept or is damaged")
+        if not isinstance(link, h5py.HardLink):
+            raise StoreError(f"{group.name}/{name} is a link to somewhere else; links are refused in a store")
+        node = group.get(name)
+        if not isinstance(node, h5py.Group if is_group else h5py.Dataset):
+            kind = "group" if is_group else "table of data"
+            raise StoreError(f"{group.name}/{name} is not a {kind} as the layout has it")
+        if not is_group:
+            _refuse_unusual_data(node)
+        return node
+    except _HDF5_FAULTS as fault:
+        raise StoreError(f"{group.name}/{name} cannot be read, it is damaged; prepare the study again") from fault
 
 
 def _refuse_unusual_data(dataset: Any) -> None:
@@ -173,25 +168,3 @@ def is_intact(recording: Any) -> bool:
         return bool(read_attribute(recording, "content_hash") == content_hash(recording))
     except (StoreError, *_HDF5_FAULTS):
         return False
-
-
-def channels_to_json(channels: tuple[Channel, ...]) -> tuple[str, str]:
-    """Return the names and the positions (metres, null where unknown) of channels as two JSON lists."""
-    names = json.dumps([channel.name for channel in channels], ensure_ascii=True)
-    return names, json.dumps([channel.position for channel in channels])
-
-
-def channels_from_json(names: str, positions: str) -> tuple[Channel, ...]:
-    """Return channels from the two JSON lists of :func:`channels_to_json`.
-
-    Raises StoreError where the lists are not of that form.
-    """
-    try:
-        return tuple(
-            Channel(str(name), None if place is None else (float(place[0]), float(place[1]), float(place[2])))
-            for name, place in zip(json.loads(names), json.loads(positions), strict=True)
-        )
-    except (ValueError, TypeError, LookupError) as fault:
-        raise StoreError(
-            f"the channel names or positions are damaged ({fault}); prepare the recording again"
-        ) from fault

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -233,3 +234,25 @@ def require_signal(recording: WindowedRecording, signal_name: str) -> StoredSign
             return signal
     names = ", ".join(signal.name for signal in recording.signals) or "none"
     raise StoreError(f"recording {recording.key} has no signal {signal_name!r}; it has: {names}")
+
+
+def channels_to_json(channels: tuple[Channel, ...]) -> tuple[str, str]:
+    """Return the names and the positions (metres, null where unknown) of channels as two JSON lists."""
+    names = json.dumps([channel.name for channel in channels], ensure_ascii=True)
+    return names, json.dumps([channel.position for channel in channels])
+
+
+def channels_from_json(names: str, positions: str) -> tuple[Channel, ...]:
+    """Return channels from the two JSON lists of :func:`channels_to_json`.
+
+    Raises StoreError where the lists are not of that form.
+    """
+    try:
+        return tuple(
+            Channel(str(name), None if place is None else (float(place[0]), float(place[1]), float(place[2])))
+            for name, place in zip(json.loads(names), json.loads(positions), strict=True)
+        )
+    except (ValueError, TypeError, LookupError) as fault:
+        raise StoreError(
+            f"the channel names or positions are damaged ({fault}); prepare the recording again"
+        ) from fault

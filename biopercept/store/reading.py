@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from biopercept.errors import StoreError, StudyError
 from biopercept.recording import RecordingLabels, labels_from_text, labels_text
-from biopercept.store.layout import SCHEMA, channels_from_json, child, is_intact, read_attribute
+from biopercept.store.layout import SCHEMA, SIGNAL_ATTRIBUTES, child, is_intact, read_attribute
 from biopercept.store.prepared import (
     FloatSamples,
     Mask,
     StoredSignal,
     StoredWindows,
+    channels_from_json,
     clipped,
     labels_of_windows,
     link_name,
@@ -158,12 +159,6 @@ class StudyStore:
             if recording.key == key:
                 return recording
         raise StoreError(f"{self.path.name} has no recording {key!r}; it has {len(self.recordings)} others")
-
-    def read(
-        self, recording_key: str, signal_name: str, start: int = 0, stop: int | None = None
-    ) -> tuple[FloatSamples, Mask]:
-        """Return samples and mask of a signal, as :meth:`StoredRecording.read` does."""
-        return self.recording(recording_key).read(signal_name, start, stop)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (64 hex digits) over study, tasks, settings and every recording's content hash.
@@ -375,14 +370,5 @@ def _read_signal(dataset: Any) -> StoredSignal:
     channels = channels_from_json(read_attribute(dataset, "channel_names"), read_attribute(dataset, "positions"))
     if len(channels) != dataset.shape[0]:
         raise StoreError(f"{dataset.name} has {dataset.shape[0]} channels and {len(channels)} names; prepare again")
-    return StoredSignal(
-        name=str(read_attribute(dataset, "name")),
-        modality=str(read_attribute(dataset, "modality")),
-        unit=str(read_attribute(dataset, "unit")),
-        sampling_rate=float(read_attribute(dataset, "sampling_rate")),
-        native_sampling_rate=float(read_attribute(dataset, "native_sampling_rate")),
-        start_seconds=float(read_attribute(dataset, "start_seconds")),
-        channels=channels,
-        n_samples=int(dataset.shape[1]),
-        derived_from=str(read_attribute(dataset, "derived_from")),
-    )
+    plain: dict[str, Any] = {name: kind(read_attribute(dataset, name)) for name, kind in SIGNAL_ATTRIBUTES.items()}
+    return StoredSignal(**plain, channels=channels, n_samples=int(dataset.shape[1]))

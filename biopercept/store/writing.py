@@ -29,15 +29,15 @@ from biopercept.recording import RecordingLabels, labels_text
 from biopercept.store.layout import (
     FORMAT,
     SCHEMA,
+    SIGNAL_ATTRIBUTES,
     blocks,
-    channels_to_json,
     child,
     content_hash,
     datasets_of,
     read_attribute,
     read_attributes,
 )
-from biopercept.store.prepared import PreparedRecording, StoredSignal, link_name
+from biopercept.store.prepared import PreparedRecording, StoredSignal, channels_to_json, link_name
 from biopercept.tasks import Task
 from biopercept.version import __version__
 
@@ -126,17 +126,8 @@ def _fill(group: Any, recording: PreparedRecording) -> None:
 
 def _signal_attributes(signal: StoredSignal) -> dict[str, str | float]:
     names, positions = channels_to_json(signal.channels)
-    return {
-        "name": signal.name,
-        "modality": signal.modality,
-        "unit": signal.unit,
-        "sampling_rate": float(signal.sampling_rate),
-        "native_sampling_rate": float(signal.native_sampling_rate),
-        "start_seconds": float(signal.start_seconds),
-        "channel_names": names,
-        "positions": positions,
-        "derived_from": signal.derived_from,
-    }
+    plain = {name: kind(getattr(signal, name)) for name, kind in SIGNAL_ATTRIBUTES.items()}
+    return {**plain, "channel_names": names, "positions": positions}
 
 
 def _text_column(labels: NDArray[np.str_]) -> NDArray[Any]:

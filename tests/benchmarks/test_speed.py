@@ -47,7 +47,7 @@ def test_windows_from_the_store(benchmark: Benchmark, store: Path, kind: str) ->
     if kind == "ours":
         with open_store(store) as opened:
             key = opened.recordings[0].key
-            benchmark(lambda: [opened.read(key, "EDA", int(s), int(s) + 80) for s in starts])
+            benchmark(lambda: [opened.recording(key).read("EDA", int(s), int(s) + 80) for s in starts])
     else:
         with h5py.File(store) as file:
             held = next(iter(file["recordings"].values()))

@@ -38,7 +38,6 @@ def predictions(second: np.ndarray, label: list[str]) -> Predictions:
         predicted=tuple("stress" if p > 0.5 else "rest" for p in second),
         probabilities=np.stack([1 - second, second], axis=1),
         quality=np.full(n, np.nan),
-        reason=("",) * n,
     )
 
 

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from biopercept.errors import StudyError
-from biopercept.report.timelines import preparations_of
 from biopercept.results.cross_validation import load_cross_validation
-from biopercept.results.folder import load_results
+from biopercept.results.folder import load_results, preparations_of
 
 
 def change(folder: Path, **values: object) -> None:
