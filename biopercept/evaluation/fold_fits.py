@@ -34,6 +34,7 @@ from biopercept.training.calibration import Calibration
 from biopercept.training.engine import engine_for, seed_for, threads
 from biopercept.training.fitting import FittedModel, calibration_from, held_out_predictions
 from biopercept.training.loop import FitRequest
+from biopercept.typed_values import from_plain, to_plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +234,7 @@ def fold_to_json(result: FoldResult) -> dict[str, Any]:
         "seconds": result.seconds,
         "history": result.history,
         "operations_per_window": result.operations_per_window,
-        "calibration": None if result.calibration is None else result.calibration.to_json(),
+        "calibration": to_plain(result.calibration),
         "uncalibrated": None if result.uncalibrated is None else result.uncalibrated.tolist(),
         **({"n_fallen_back": result.n_fallen_back} if result.n_fallen_back else {}),
         **({} if result.fewer_sensors is None else {"fewer_sensors": plain_predictions(result.fewer_sensors)}),
@@ -253,7 +254,7 @@ def fold_from_json(document: dict[str, Any], fold: Fold) -> FoldResult:
         seconds=document["seconds"],
         history=document["history"],
         operations_per_window=document.get("operations_per_window"),
-        calibration=None if calibration is None else Calibration.from_json(calibration),
+        calibration=None if calibration is None else from_plain(Calibration, calibration),
         uncalibrated=None if uncalibrated is None else np.asarray(uncalibrated, dtype=np.float64),
         n_fallen_back=document.get("n_fallen_back", 0),
         fewer_sensors=None if fewer is None else read_predictions(fewer, np.shape(document["probabilities"])[-1]),

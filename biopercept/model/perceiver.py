@@ -18,7 +18,7 @@ References
 A. Jaegle et al., "Perceiver: General Perception with Iterative Attention", ICML 2021,
 doi:10.48550/arXiv.2103.03206. A. Jaegle et al., "Perceiver IO: A General Architecture for
 Structured Inputs & Outputs", ICLR 2022, doi:10.48550/arXiv.2107.14795. Equal to the authors'
-code within 1e-5 (tested). Added here: dropped residual paths, rotary time (see ``time_codes``), folding
+code within 1e-5 (tested). Added here: dropped residual paths, rotary time (see ``encodings``), folding
 and reading in stretches (see ``attention``, ``cpu_kernels``); attention dropout hides keys instead of dropping weights
 (see ``dropout``).
 """
@@ -33,8 +33,8 @@ from torch import Tensor, nn
 
 from biopercept.errors import SettingsError
 from biopercept.model.attention import AttentionWidths, MultiHeadAttention
+from biopercept.model.encodings import RotaryTime
 from biopercept.model.layers import CrossAttention, LatentLayer, LearnedArray, initialise
-from biopercept.model.time_codes import RotaryTime
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class CoreSettings:
     decoder_residual : bool
         Add the query to what the decoder's attention read.
     rotary_seconds : float or None
-        Time over which the latents are spread for rotary time in their self-attention; None: none (see ``time_codes``).
+        Time over which the latents are spread for rotary time in their self-attention; None: none (see ``encodings``).
     attention_dropout, feedforward_dropout, path_dropout : float
         Chance in training that a token is hidden from a query; that an element of a two-layer network's output,
         or a residual branch of a latent layer (per sample) is dropped.

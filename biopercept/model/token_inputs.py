@@ -7,7 +7,7 @@ time since the recording began predicts the label by the protocol's fixed order 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
 import torch
@@ -123,17 +123,15 @@ class TokenInputs:
 
     def to(self, device: torch.device | str) -> TokenInputs:
         """Return the same inputs on another device."""
-        return TokenInputs(
-            tuple(_mapped(s, lambda t: t.to(device)) for s in self.sensors),
-            tuple(_mapped(g, lambda t: t.to(device)) for g in self.features),
-        )
+        return self._mapped(lambda tensor: tensor.to(device))
 
     def rows(self, index: Tensor | slice) -> TokenInputs:
         """Return the inputs of some samples of the batch, in the order of ``index``."""
-        return TokenInputs(
-            tuple(_mapped(s, lambda t: t[index]) for s in self.sensors),
-            tuple(_mapped(g, lambda t: t[index]) for g in self.features),
-        )
+        return self._mapped(lambda tensor: tensor[index])
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> TokenInputs:
+        sensors = tuple(_mapped(sensor, change) for sensor in self.sensors)
+        return TokenInputs(sensors, tuple(_mapped(group, change) for group in self.features))
 
     def without_absent(self) -> TokenInputs:
         """Return the inputs without what is real in no sample: signals, channels, groups; as they are if nothing is."""
@@ -172,11 +170,7 @@ class TokenVocabulary:
 
     def to_json(self) -> dict[str, object]:
         """Return the vocabulary as an object that JSON can hold."""
-        return {
-            "patch_samples": dict(self.patch_samples),
-            "feature_groups": dict(self.feature_groups),
-            "n_channel_codes": self.n_channel_codes,
-        }
+        return asdict(self)
 
     @staticmethod
     def from_json(document: Mapping[str, object]) -> TokenVocabulary:
@@ -201,10 +195,10 @@ class TokenVocabulary:
         return TokenVocabulary(patches, _counts(document["feature_groups"], "feature_groups"), n_codes)
 
 
-_Held = TypeVar("_Held", SensorPatches, FeatureGroup)
+_Part = TypeVar("_Part", SensorPatches, FeatureGroup)
 
 
-def _mapped(value: _Held, change: Callable[[Tensor], Tensor]) -> _Held:
+def _mapped(value: _Part, change: Callable[[Tensor], Tensor]) -> _Part:
     tensors = {field.name: getattr(value, field.name) for field in fields(value)}
     changed: dict[str, Any] = {name: change(part) for name, part in tensors.items() if isinstance(part, Tensor)}
     return replace(value, **changed)

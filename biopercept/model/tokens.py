@@ -30,9 +30,8 @@ from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.modalities import MODALITIES
 from biopercept.model.dropout import TokenDropout, TokenLayout, drop_tokens, sensors_of
-from biopercept.model.encodings import ChannelEncoding, ModalityEncoding, RateEncoding
+from biopercept.model.encodings import TIME_CODES, ChannelEncoding, ModalityEncoding, RateEncoding, time_code
 from biopercept.model.layers import _TRUNCATED_STD, _truncated_normal
-from biopercept.model.time_codes import TIME_CODES, time_code
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
 
 _GRACE_SECONDS = 1e-3  # lengths of windows are numbers of samples
@@ -184,7 +183,7 @@ class TokenSettings:
     patch_embedding : str
         How the samples of a patch become a vector: ``linear`` or ``convolutional`` (see ``patch_embedding``).
     time_code : str
-        How time becomes one, of tokens and of queries: ``fourier``, ``sinusoidal`` or ``learned`` (see ``time_codes``).
+        How time becomes one, of tokens and of queries: ``fourier``, ``sinusoidal`` or ``learned`` (see ``encodings``).
     time_bands : int
         Frequencies of the time code (not of the learned one).
     longest_seconds : float

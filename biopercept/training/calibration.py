@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +83,12 @@ class Calibration:
     subjects: tuple[str, ...]
     n_windows: int
 
+    def __post_init__(self) -> None:
+        is_rising = all(len(x) == len(y) > 0 and list(x) == sorted(x) for x, y in self.curves)
+        has_curves = bool(self.curves) == (self.method == "isotonic")
+        if self.method not in METHODS or not self.temperature > 0 or not is_rising or not has_curves:
+            raise ValueError("the calibration is damaged")
+
     def apply(self, probabilities: Floats) -> Floats:
         """Return calibrated probabilities, shape (n, n_classes); rows sum to 1."""
         if self.method == "temperature":
@@ -97,42 +102,6 @@ class Calibration:
         if self.threshold is None:
             return np.ones(probabilities.shape, dtype=bool)
         return np.asarray(1.0 - probabilities <= self.threshold + 1e-12, dtype=bool)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return {
-            "method": self.method,
-            "temperature": self.temperature,
-            "curves": [[list(x), list(y)] for x, y in self.curves],
-            "coverage": self.coverage,
-            "threshold": self.threshold,
-            "source": self.source,
-            "subjects": list(self.subjects),
-            "n_windows": self.n_windows,
-        }
-
-    @staticmethod
-    def from_json(document: dict[str, Any]) -> Calibration:
-        """Return what :meth:`to_json` gave. Raises KeyError, TypeError or ValueError where it is damaged."""
-        threshold = document["threshold"]
-        calibration = Calibration(
-            CalibrationSettings(document["method"]).method,
-            float(document["temperature"]),
-            tuple((tuple(map(float, x)), tuple(map(float, y))) for x, y in document["curves"]),
-            float(document["coverage"]),
-            None if threshold is None else float(threshold),
-            str(document["source"]),
-            tuple(document["subjects"]),
-            int(document["n_windows"]),
-        )
-        is_rising = all(len(x) == len(y) > 0 and list(x) == sorted(x) for x, y in calibration.curves)
-        if (
-            not calibration.temperature > 0
-            or not is_rising
-            or bool(calibration.curves) != (calibration.method == "isotonic")
-        ):
-            raise ValueError("the calibration is damaged")
-        return calibration
 
 
 def learn_calibration(

@@ -26,6 +26,7 @@ from biopercept.model.token_inputs import TokenVocabulary
 from biopercept.model.tokens import TokenSettings
 from biopercept.tasks import CLASSIFICATION, Task
 from biopercept.training.calibration import Calibration
+from biopercept.typed_values import from_plain, to_plain
 from biopercept.version import __version__
 
 SCHEMA = 2  # 1: a network for one classification, another for everything else, parts by other names
@@ -118,7 +119,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, card: str) -> None:
         "vocabulary": checkpoint.vocabulary.to_json(),
         "prepare": checkpoint.prepare,
         "population": checkpoint.population.to_json(),
-        "calibration": None if checkpoint.calibration is None else checkpoint.calibration.to_json(),
+        "calibration": to_plain(checkpoint.calibration),
         "training": checkpoint.training,
     }
     write_model_folder(folder, checkpoint.network.state_dict(), description, card)
@@ -176,7 +177,7 @@ def load_model(folder: Path) -> Checkpoint:
             vocabulary=vocabulary,
             prepare=description["prepare"],
             training=description["training"],
-            calibration=None if calibration is None else Calibration.from_json(calibration),
+            calibration=None if calibration is None else from_plain(Calibration, calibration),
         )
         _require_use(checkpoint)
     if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
