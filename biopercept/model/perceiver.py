@@ -142,11 +142,7 @@ class PerceiverIO(nn.Module):
         return output
 
     def forward(
-        self,
-        tokens: Tensor,
-        queries: Tensor,
-        mask: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        self, tokens: Tensor, queries: Tensor, mask: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return the outputs (B, Q, output_width) of ``queries`` about ``tokens``; see encode and decode."""
         return self.decode(self.encode(tokens, mask, generator), queries, generator)
@@ -158,32 +154,16 @@ class PerceiverIO(nn.Module):
 
 
 def _encoder(s: CoreSettings) -> CrossAttention:
-    attention = MultiHeadAttention(
-        AttentionWidths(
-            s.latent_width,
-            s.input_width,
-            qk=s.cross_qk_width or s.latent_width,
-            v=s.cross_v_width or s.latent_width,
-            output=s.latent_width,
-        ),
-        n_heads=s.n_cross_heads,
-        dropout=s.attention_dropout,
-    )
+    d = s.latent_width
+    widths = AttentionWidths(d, s.input_width, qk=s.cross_qk_width or d, v=s.cross_v_width or d, output=d)
+    attention = MultiHeadAttention(widths, s.n_cross_heads, s.attention_dropout)
     return CrossAttention(attention, s.widening, s.feedforward_dropout, residual=True)
 
 
 def _latent_layer(s: CoreSettings) -> LatentLayer:
-    attention = MultiHeadAttention(
-        AttentionWidths(
-            s.latent_width,
-            s.latent_width,
-            qk=s.self_qk_width or s.latent_width,
-            v=s.self_v_width or s.latent_width,
-            output=s.latent_width,
-        ),
-        n_heads=s.n_self_heads,
-        dropout=s.attention_dropout,
-    )
+    d = s.latent_width
+    widths = AttentionWidths(d, d, qk=s.self_qk_width or d, v=s.self_v_width or d, output=d)
+    attention = MultiHeadAttention(widths, s.n_self_heads, s.attention_dropout)
     if s.rotary_seconds is not None:
         attention.rotary = RotaryTime(s.n_latents, s.rotary_seconds, attention.to_query.out_features // s.n_self_heads)
     return LatentLayer(attention, s.widening, s.feedforward_dropout, s.path_dropout)
@@ -195,17 +175,9 @@ def _decoder(s: CoreSettings) -> CrossAttention:
             f"The decoder adds its query of width {s.query_width} to an output of width {s.output_width}; "
             "make the two equal or switch the query residual off."
         )
-    attention = MultiHeadAttention(
-        AttentionWidths(
-            s.query_width,
-            s.latent_width,
-            qk=s.decoder_qk_width or s.latent_width,
-            v=s.decoder_v_width or s.latent_width,
-            output=s.output_width,
-        ),
-        n_heads=s.n_decoder_heads,
-        dropout=s.attention_dropout,
-    )
+    d, qk, v = s.latent_width, s.decoder_qk_width, s.decoder_v_width
+    widths = AttentionWidths(s.query_width, d, qk=qk or d, v=v or d, output=s.output_width)
+    attention = MultiHeadAttention(widths, s.n_decoder_heads, s.attention_dropout)
     return CrossAttention(attention, s.decoder_widening, s.feedforward_dropout, residual=s.decoder_residual)
 
 

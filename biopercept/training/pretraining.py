@@ -63,7 +63,7 @@ from biopercept.training.checkpoint import (
 )
 from biopercept.training.engine import Engine, engine_for, seed_for, seeded, threads
 from biopercept.training.loop import Optimisation
-from biopercept.training.objective import contrastive_loss, patch_loss
+from biopercept.training.objective import cell_weights, contrastive_loss, patch_loss
 from biopercept.training.settings import ALIGNMENT, CONTRASTIVE, MASKED, FitSettings, PretrainingSettings
 
 LossReport = Callable[[int, float], None]
@@ -255,7 +255,7 @@ def pretrain(request: PretrainingRequest) -> PretrainedNetwork:
     studies, settings, engine, seed = request.studies, request.settings, request.engine, request.seed
     vocabulary = joint_vocabulary(studies)
     sources = [TokenSource(s, s.fit(s.windows.subjects), request.tokens, engine.device) for s in studies]
-    chances = [_subject_weights(s) for s in studies]
+    chances = [cell_weights(s.windows.subject, np.zeros(len(s.windows), dtype=np.int64)) for s in studies]
     sizes = torch.tensor([float(len(s.windows)) for s in studies])
     n_steps = max(1, math.ceil(float(sizes.sum()) / settings.batch_size))
     history = []
@@ -306,12 +306,6 @@ def joint_vocabulary(studies: Sequence[WindowInputs]) -> TokenVocabulary:
         names.update(dict.fromkeys(study.windows.feature_names))
     vocabulary = vocabulary_of(tuple(names))
     return TokenVocabulary(vocabulary.patch_samples, counts, vocabulary.n_channel_codes)
-
-
-def _subject_weights(study: WindowInputs) -> torch.Tensor:
-    """Return weights under which every subject is drawn equally often."""
-    _, owner, count = np.unique(study.windows.subject, return_inverse=True, return_counts=True)
-    return torch.from_numpy(1.0 / count[owner])
 
 
 @dataclass(frozen=True, eq=False)

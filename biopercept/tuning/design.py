@@ -101,26 +101,19 @@ def make_designs(candidates: Sequence[Candidate], stores: Mapping[object, StudyS
 
 def require_tunable(request: EvaluationRequest) -> None:
     """Refuse settings of evaluation that the design has no place for. Raises SettingsError naming the setting."""
-    if request.evaluation.n_folds < MIN_FOLDS:
+    settings = request.evaluation
+    if settings.n_folds < MIN_FOLDS:
         raise SettingsError(
-            f"tune has {request.evaluation.n_folds} folds; at least {MIN_FOLDS} are needed, because each fit leaves "
+            f"tune has {settings.n_folds} folds; at least {MIN_FOLDS} are needed, because each fit leaves "
             "two of them out"
         )
-    if request.evaluation.label_share < 1:
-        raise SettingsError(
-            f"tune uses all labels of the training side; evaluation.label_share is {request.evaluation.label_share}, "
-            "which must be 1"
-        )
-    if request.evaluation.conformal_coverage > 0:
-        raise SettingsError(
-            "tune makes no prediction sets; evaluation.conformal_coverage is "
-            f"{request.evaluation.conformal_coverage:g}, which must be 0"
-        )
-    if request.evaluation.missing_sensors != NONE:
-        raise SettingsError(
-            f"tune asks with all sensors; evaluation.missing_sensors is {request.evaluation.missing_sensors}, which "
-            "must be none"
-        )
+    for name, needed, why in (
+        ("label_share", 1, "uses all labels of the training side"),
+        ("conformal_coverage", 0, "makes no prediction sets"),
+        ("missing_sensors", NONE, "asks with all sensors"),
+    ):
+        if (value := getattr(settings, name)) != needed:
+            raise SettingsError(f"tune {why}; evaluation.{name} is {value}, which must be {needed}")
 
 
 def _design(candidate: Candidate, plan: Plan, groups: Sequence[tuple[str, tuple[str, ...]]]) -> Design:
