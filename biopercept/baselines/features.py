@@ -52,12 +52,9 @@ def visible_values(values: FloatArray, visible: WindowInputs, columns: IntArray 
 class FittedFeatureModel(FeatureModel):
     """A scikit-learn classifier with the feature matrix that it reads.
 
-    Attributes
-    ----------
-    values : float64 array, shape (n_windows, n_columns)
-        Normalised features of every window of the study.
-    columns : int64 array, shape (n_columns,), or None
-        Which feature each column of ``values`` is; None where they are no features of the window table.
+    * ``values`` (float64 array, shape (n_windows, n_columns)): normalised features of every window of the study.
+    * ``columns`` (int64 array, shape (n_columns,), or None): which feature each column of ``values`` is; None where
+      they are no features of the window table.
     """
 
     estimator: Any

@@ -39,25 +39,17 @@ from biopercept.tasks import CLASSIFICATION, Task
 class PerceiverSettings:
     """Size and regularisation of the network; the defaults suit tens of subjects (about 200 000 parameters).
 
-    Attributes
-    ----------
-    width : int
-        Width of tokens, latents and queries.
-    n_latents : int
-    n_blocks, n_layers : int
-        Latent blocks (which share their weights) and transformer layers in each.
-    n_cross_attentions : int
-        Times the latents read the tokens, one before each of the first blocks, with shared weights.
-    n_heads : int
-        Attention heads everywhere; must divide ``width``.
-    widening : int
-        Hidden width of the two-layer networks, in multiples of ``width``.
-    rotary_latents : bool
-        Latents are spread over the time that the time code knows (``tokens.longest_seconds``), and their
-        self-attention turns with the time between them (see ``encodings``).
-    attention_dropout, feedforward_dropout, head_dropout, path_dropout : float
-        Chance in training that a token is hidden from a latent; that an element of a two-layer network's output,
-        an element of what the output layer reads, or a residual branch of a latent layer (per sample) is dropped.
+    * ``width``: width of tokens, queries and latents, of which there are ``n_latents``.
+    * ``n_blocks``, ``n_layers``: latent blocks (which share their weights) and transformer layers in each.
+    * ``n_cross_attentions``: times the latents read the tokens, one before each of the first blocks, with shared
+      weights.
+    * ``n_heads``: attention heads everywhere; must divide ``width``.
+    * ``widening``: hidden width of the two-layer networks, in multiples of ``width``.
+    * ``rotary_latents``: latents are spread over the time that the time code knows (``tokens.longest_seconds``), and
+      their self-attention turns with the time between them (see ``encodings``).
+    * ``attention_dropout``, ``feedforward_dropout``, ``head_dropout``, ``path_dropout``: chance in training that a
+      token is hidden from a latent; that an element of a two-layer network's output, an element of what the output
+      layer reads, or a residual branch of a latent layer (per sample) is dropped.
     """
 
     width: int = 64
@@ -108,14 +100,10 @@ class PerceiverSettings:
 class Outputs:
     """What a network gives for B windows.
 
-    Attributes
-    ----------
-    tasks : mapping of str to Tensor (B, n_outputs)
-        For the whole window, by task: logits of classes or of the steps between levels, or a scaled number.
-    traces : mapping of str to Tensor (B, Q, n_outputs)
-        At the times queried, by task.
-    patches : tuple of Tensor (B, Q, L)
-        Normalised samples, in the order of the queries.
+    * ``tasks`` (B, n_outputs): for the whole window, by task: logits of classes or of the steps between levels, or a
+      scaled number.
+    * ``traces`` (B, Q, n_outputs): at the times queried, by task.
+    * ``patches`` (B, Q, L): normalised samples, in the order of the queries.
     """
 
     tasks: Mapping[str, Tensor] = field(default_factory=dict)
@@ -127,18 +115,11 @@ class Outputs:
 class PatchQueries:
     """Patches of one signal that are asked for, Q in each window.
 
-    Attributes
-    ----------
-    times : float32 Tensor (B, Q)
-        Centre of each patch, seconds from the start of the window.
-    positions : float32 Tensor (B, Q, 3)
-        Electrode of each, metres; NaN where unknown.
-    channels : int64 Tensor (B, Q)
-        Learned channel code, read where the position is unknown.
-    rate : float32 Tensor (B,)
-        Rate at which the signal is, or would be, sampled, Hz.
-    is_asked : bool Tensor (B, Q)
-        False: padding; the answer there is finite and means nothing.
+    * ``times`` (float32 Tensor (B, Q)): centre of each patch, seconds from the start of the window.
+    * ``positions`` (float32 Tensor (B, Q, 3)): electrode of each, metres; NaN where unknown.
+    * ``channels`` (int64 Tensor (B, Q)): learned channel code, read where the position is unknown.
+    * ``rate`` (float32 Tensor (B,)): rate at which the signal is, or would be, sampled, Hz.
+    * ``is_asked`` (bool Tensor (B, Q)): False: padding; the answer there is finite and means nothing.
     """
 
     modality: str

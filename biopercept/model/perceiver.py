@@ -41,33 +41,24 @@ from biopercept.model.layers import CrossAttention, LatentLayer, LearnedArray, i
 class CoreSettings:
     """Shape of a Perceiver IO.
 
-    Attributes
-    ----------
-    input_width, query_width : int
-        Widths of the input tokens and of the output queries.
-    output_width : int
-        Width of the decoder's output.
-    n_latents, latent_width : int
-    n_blocks, n_layers : int
-        Latent blocks, and layers in each.
-    share_blocks : bool
-        All blocks use one set of weights.
-    n_cross_attentions : int
-        Blocks, counted from the first, that begin with a cross-attention to the input; Perceiver IO has 1.
-    share_cross_attentions : bool
-        All encoder cross-attentions use one set of weights.
-    n_cross_heads, n_self_heads, n_decoder_heads : int
-    cross_qk_width, cross_v_width, self_qk_width, self_v_width, decoder_qk_width, decoder_v_width : int or None
-        None: the latent width.
-    widening, decoder_widening : int
-        Hidden width of the two-layer networks, in multiples of their width.
-    decoder_residual : bool
-        Add the query to what the decoder's attention read.
-    rotary_seconds : float or None
-        Time over which the latents are spread for rotary time in their self-attention; None: none (see ``encodings``).
-    attention_dropout, feedforward_dropout, path_dropout : float
-        Chance in training that a token is hidden from a query; that an element of a two-layer network's output,
-        or a residual branch of a latent layer (per sample) is dropped.
+    * ``input_width``, ``query_width``: widths of the input tokens and of the output queries.
+    * ``output_width``: width of the decoder's output.
+    * ``n_latents``, ``latent_width``: size of the latent array.
+    * ``n_blocks``, ``n_layers``: latent blocks, and layers in each.
+    * ``share_blocks``: all blocks use one set of weights.
+    * ``n_cross_attentions``: blocks, counted from the first, that begin with a cross-attention to the input; Perceiver
+      IO has 1.
+    * ``share_cross_attentions``: all encoder cross-attentions use one set of weights.
+    * ``n_cross_heads``, ``n_self_heads``, ``n_decoder_heads``: heads of the three kinds of attention.
+    * ``cross_qk_width``, ``cross_v_width``, ``self_qk_width``, ``self_v_width``, ``decoder_qk_width``,
+      ``decoder_v_width``: None: the latent width.
+    * ``widening``, ``decoder_widening``: hidden width of the two-layer networks, in multiples of their width.
+    * ``decoder_residual``: add the query to what the decoder's attention read.
+    * ``rotary_seconds``: time over which the latents are spread for rotary time in their self-attention; None: none
+      (see ``encodings``).
+    * ``attention_dropout``, ``feedforward_dropout``, ``path_dropout``: chance in training that a token is hidden from a
+      query; that an element of a two-layer network's output, or a residual branch of a latent layer (per sample) is
+      dropped.
     """
 
     input_width: int

@@ -26,14 +26,10 @@ _LOWEST_LOG, _HIGHEST_LOG = -3.0, 3.0
 class CalibrationSettings:
     """How probabilities are calibrated and sets are made.
 
-    Attributes
-    ----------
-    method : str
-        none, temperature or isotonic.
-    n_folds : int
-        Inner folds of the training side whose held-out answers are used; 0 for those of the validation subjects.
-    coverage : float
-        Of prediction sets; 0 for none.
+    * ``method``: none, temperature or isotonic.
+    * ``n_folds``: inner folds of the training side whose held-out predictions are used; 0 for those of the validation
+      subjects.
+    * ``coverage``: of prediction sets; 0 for none.
     """
 
     method: str = "none"
@@ -58,20 +54,14 @@ class CalibrationSettings:
 class Calibration:
     """What was learnt from predictions for subjects outside the fit.
 
-    Attributes
-    ----------
-    method : str
-        none, temperature or isotonic.
-    temperature : float
-        Divides the logarithms of probabilities; 1 changes nothing.
-    curves : tuple of (x, y)
-        Isotonic: the steps from predicted to true probability, for each class (for two classes the second one's alone).
-    coverage : float
-        Wanted of the prediction sets; 0 where there are none.
-    threshold : float or None
-        A class is in the set where 1 minus its uncalibrated probability is at most this; None: every class always is.
-    source : str
-        Whose predictions it was learnt from, in words.
+    * ``method``: none, temperature or isotonic.
+    * ``temperature``: divides the logarithms of probabilities; 1 changes nothing.
+    * ``curves`` (tuple of (x, y)): isotonic: the steps from predicted to true probability, for each class (for two
+      classes the second one's alone).
+    * ``coverage``: wanted of the prediction sets; 0 where there are none.
+    * ``threshold``: a class is in the set where 1 minus its uncalibrated probability is at most this; None: every class
+      always is.
+    * ``source``: whose predictions it was learnt from, in words.
     """
 
     method: str

@@ -38,21 +38,14 @@ WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.json", "card.md"
 class Checkpoint:
     """A trained model with all that its use needs.
 
-    Attributes
-    ----------
-    network : BiosignalPerceiver
-        In evaluation mode, on the CPU.
-    tasks : tuple of Task
-        What it predicts, in the order of its queries; classes in the order of its outputs, numbers with their scale.
-    population : TrainingStatistics
-        Of its training subjects.
-    prepare : dict
-        Window and cleaning settings as plain values: ``predict`` prepares recordings with these.
-    training : dict
-        Subjects, windows, seed, epochs, store fingerprint and scores as plain values.
-    calibration : Calibration or None
-        Applied to its probabilities; None where it was trained without, as all models are but those of one
-        classification.
+    * ``network``: in evaluation mode, on the CPU.
+    * ``tasks``: what it predicts, in the order of its queries; classes in the order of its outputs, numbers with their
+      scale.
+    * ``population``: of its training subjects.
+    * ``prepare``: window and cleaning settings as plain values: ``predict`` prepares recordings with these.
+    * ``training``: subjects, windows, seed, epochs, store fingerprint and scores as plain values.
+    * ``calibration``: applied to its probabilities; None where it was trained without, as all models are but those of
+      one classification.
     """
 
     network: BiosignalPerceiver
@@ -258,12 +251,8 @@ def read_description(folder: Path) -> dict[str, Any]:
 class StartingPoint:
     """A saved network, ``pretrained`` or ``perceiver-io``, to start from.
 
-    Attributes
-    ----------
-    sha256 : str
-        Of its weights.
-    studies : tuple of dict
-        ``study``, ``store`` (fingerprint) and ``subjects`` that its weights were fitted to.
+    * ``sha256``: of its weights.
+    * ``studies``: ``study``, ``store`` (fingerprint) and ``subjects`` that its weights were fitted to.
     """
 
     kind: str

@@ -150,12 +150,9 @@ class NetworkOnStudy:
 class NetworkFitter:
     """Fits one kind of network by the one training loop, alone or several folds at once.
 
-    Attributes
-    ----------
-    can_stack : bool
-        Whether several can be fitted at once: the network runs under ``torch.func.vmap``.
-    knows_tasks : bool
-        Whether several tasks, the order of levels and single times are learnt; if not, levels are learnt as classes.
+    * ``can_stack``: whether several can be fitted at once: the network runs under ``torch.func.vmap``.
+    * ``knows_tasks``: whether several tasks, the order of levels and single times are learnt; if not, levels are learnt
+      as classes.
     """
 
     make: MakeNetwork

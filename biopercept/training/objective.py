@@ -47,16 +47,10 @@ class Objective:
     A window is drawn as often as the tasks that label it would draw it, on average over tasks; within a task subjects
     weigh the same, and so do a subject's classes. A window that a task does not label is masked from it.
 
-    Attributes
-    ----------
-    tasks : tuple of Task
-        Those of the table, numbers with the scale on which they are learnt (:func:`scaled_tasks`).
-    label_smoothing : float
-        Of classifications.
-    weights : mapping of str to float
-        Of each task's loss beside the others'; 1 where not named.
-    times : SingleTimes or None
-        What is learnt of single times beside whole windows.
+    * ``tasks``: those of the table, numbers with the scale on which they are learnt (:func:`scaled_tasks`).
+    * ``label_smoothing``: of classifications.
+    * ``weights``: of each task's loss beside the others'; 1 where not named.
+    * ``times``: what is learnt of single times beside whole windows.
     """
 
     windows: WindowTable

@@ -226,14 +226,9 @@ def unlabelled_inputs(
 class PretrainingRequest:
     """What a network is pretrained on, and how.
 
-    Attributes
-    ----------
-    studies : tuple of WindowInputs
-        One for each study, of :func:`unlabelled_inputs`; every subject in them is used.
-    start_from : mapping of str to Tensor, or None
-        Weights to begin with, where name and shape agree.
-    on_epoch : callable or None
-        Given ``(epoch, loss)`` after each epoch.
+    * ``studies``: one for each study, of :func:`unlabelled_inputs`; every subject in them is used.
+    * ``start_from``: weights to begin with, where name and shape agree.
+    * ``on_epoch``: given ``(epoch, loss)`` after each epoch.
     """
 
     studies: tuple[WindowInputs, ...]

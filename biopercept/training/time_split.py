@@ -76,14 +76,9 @@ class TimeSplit:
 class Shots:
     """What the curve grants of one subject, as indices into the :class:`Course`.
 
-    Attributes
-    ----------
-    first : mapping of int to int64 array
-        By k: the first k windows of each class that do not overlap.
-    earlier : int64 array
-        All windows that may be learnt from, overlapping ones too.
-    scored : int64 array
-        The same for every k and method.
+    * ``first``: by k: the first k windows of each class that do not overlap.
+    * ``earlier``: all windows that may be learnt from, overlapping ones too.
+    * ``scored``: the same for every k and method.
     """
 
     first: dict[int, IntArray]

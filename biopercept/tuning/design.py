@@ -37,12 +37,8 @@ Pair = tuple[int, int]
 class Candidate:
     """One set of settings, or an ensemble of ``members``, of which nothing is fitted.
 
-    Attributes
-    ----------
-    changes : mapping
-        What it changes, for tables.
-    config_text : str
-        All its settings as a YAML file; empty for an ensemble.
+    * ``changes``: what it changes, for tables.
+    * ``config_text``: all its settings as a YAML file; empty for an ensemble.
     """
 
     name: str
