@@ -4,10 +4,10 @@
 2. All queries of a call, of whatever kind, are laid in one array.
 3. The one decoder reads them; what each kind wants is a linear map of the decoder's output away.
 
-A query says what is wanted: a task's answer for the whole window (a learned vector), the same
+A query says what is wanted: a task's output for the whole window (a learned vector), the same
 task at any time (that vector plus a code of seconds), or a patch of a signal (codes of time,
 channel, modality and rate, and nothing of what was measured). Which tokens were read plays no part in a query,
-so a sensor that is absent can be asked for.
+so a sensor that is absent can be queried.
 
 References
 ----------
@@ -113,13 +113,13 @@ class Outputs:
 
 @dataclass(frozen=True, eq=False)
 class PatchQueries:
-    """Patches of one signal that are asked for, Q in each window.
+    """Patches of one signal that are queried, Q in each window.
 
     * ``times`` (float32 Tensor (B, Q)): centre of each patch, seconds from the start of the window.
     * ``positions`` (float32 Tensor (B, Q, 3)): electrode of each, metres; NaN where unknown.
     * ``channels`` (int64 Tensor (B, Q)): learned channel code, read where the position is unknown.
     * ``rate`` (float32 Tensor (B,)): rate at which the signal is, or would be, sampled, Hz.
-    * ``is_asked`` (bool Tensor (B, Q)): False: padding; the answer there is finite and means nothing.
+    * ``is_asked`` (bool Tensor (B, Q)): False: padding; the output there is finite and means nothing.
     """
 
     modality: str
@@ -130,21 +130,21 @@ class PatchQueries:
     is_asked: Tensor
 
 
-def queries_of(sensor: SensorPatches, places: Tensor | None = None, is_asked: Tensor | None = None) -> PatchQueries:
+def queries_of(sensor: SensorPatches, positions: Tensor | None = None, is_asked: Tensor | None = None) -> PatchQueries:
     """Return the queries whose true outputs are patches of a signal.
 
-    ``places`` (B, Q) are those of a window's C * P patches that are queried, channel by channel; None: all.
+    ``positions`` (B, Q) are those of a window's C * P patches that are queried, channel by channel; None: all.
     ``is_asked`` (B, Q) says which of them count; None: those where something was measured.
     """
     b, c, p = sensor.is_real.shape
-    if places is None:
-        places = torch.arange(c * p, device=sensor.times.device).expand(b, -1)
+    if positions is None:
+        positions = torch.arange(c * p, device=sensor.times.device).expand(b, -1)
     if is_asked is None:
-        is_asked = sensor.is_real.flatten(1).gather(1, places)
-    channel = places // p
+        is_asked = sensor.is_real.flatten(1).gather(1, positions)
+    channel = positions // p
     return PatchQueries(
         modality=sensor.modality,
-        times=sensor.times.gather(1, places % p),
+        times=sensor.times.gather(1, positions % p),
         positions=sensor.positions.gather(1, channel[..., None].expand(-1, -1, 3)),
         channels=sensor.channels.gather(1, channel),
         rate=sensor.rate,
@@ -177,7 +177,7 @@ class QueryCodes(nn.Module):
         return code
 
     def of_patches(self, query: PatchQueries) -> Tensor:
-        """Return queries (B, Q, width) for patches of a signal; finite whatever stands where nothing is asked."""
+        """Return queries (B, Q, width) for patches of a signal; finite whatever stands where nothing is queried."""
         idle = ~query.is_asked
         rate = query.rate.masked_fill(idle.all(1), 1.0)
         patch_rate = torch.full_like(rate, 1.0 / MODALITIES[query.modality].patch_seconds)
@@ -211,7 +211,7 @@ class BiosignalPerceiver(nn.Module):
     """Read any subset of sensors over a window and give what is queried: tasks, tasks at single times, patches.
 
     The only time that goes in is seconds within the window: where in a session the window lies has no way to reach the
-    model. Parts exist only where they are asked for.
+    model. Parts exist only where they are needed.
 
     Raises SettingsError where a setting is out of its range.
 
@@ -365,5 +365,5 @@ def reconstruct_patches(
 
 
 def _queries_of_all(sensor: SensorPatches) -> PatchQueries:
-    """Return queries for every patch, real or not, so that what is real cannot change an answer."""
+    """Return queries for every patch, real or not, so that what is real cannot change an output."""
     return queries_of(sensor, is_asked=torch.ones_like(sensor.is_real.flatten(1)))

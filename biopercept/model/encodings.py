@@ -24,9 +24,10 @@ doi:10.1016/j.neucom.2023.127063. M. Azabou et al., "A unified, scalable framewo
 the values (but in its decoder not), and queries and keys of the cross-attentions as well; its latents are several at
 each of fewer times.
 Sinusoids: A. Vaswani et al., "Attention Is All You Need", NeurIPS 2017, doi:10.48550/arXiv.1706.03762; sine and cosine
-alternate, as there. There the places are whole numbers, the waves from 2 pi to 10 000 * 2 pi places long, and the code
-is as wide as a token and added to it; here times are seconds, the waves from the shortest to the longest of the Fourier
-grid (geometrically spaced, as there), and a linear layer brings them to the width, as it does for the Fourier features.
+alternate, as there. There the positions are whole numbers, the waves from 2 pi to 10 000 * 2 pi positions long, and the
+code is as wide as a token and added to it; here times are seconds, the waves from the shortest to the longest of the
+Fourier grid (geometrically spaced, as there), and a linear layer brings them to the width, as it does for the Fourier
+features.
 """
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ def geometric_rates(n: int, longest: float) -> Tensor:
     return torch.exp(-math.log(longest) * (torch.arange(n, dtype=torch.float32) / n))
 
 
-def sinusoids(places: Tensor, rates: Tensor) -> Tensor:
-    """Return sines and cosines in turn, (..., 2 K), for places (...) and angular rates (K,) per unit of place."""
-    angles = places[..., None] * rates
+def sinusoids(positions: Tensor, rates: Tensor) -> Tensor:
+    """Return sines and cosines in turn, (..., 2 K), for positions (...) and angular rates (K,) per unit of position."""
+    angles = positions[..., None] * rates
     return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)
 
 
@@ -139,11 +140,11 @@ class LearnedTime(nn.Module):
         """Return codes (B, P, width) for times (B, P) in seconds; the patch rates (B,) play no part."""
         codes = self.table["codes"]  # (n_bins, width)
         last = len(codes) - 1
-        place = (seconds / self.bin_seconds - 0.5).clamp(0.0, float(last))  # in bins, centre to centre
-        below = place.floor()
-        share = (place - below)[..., None]
+        position = (seconds / self.bin_seconds - 0.5).clamp(0.0, float(last))  # in bins, centre to centre
+        below = position.floor()
+        fraction = (position - below)[..., None]
         first = below.long()
-        blended: Tensor = (1.0 - share) * codes[first] + share * codes[(first + 1).clamp(max=last)]
+        blended: Tensor = (1.0 - fraction) * codes[first] + fraction * codes[(first + 1).clamp(max=last)]
         return blended
 
 

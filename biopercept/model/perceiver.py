@@ -4,10 +4,10 @@ The original Perceiver and Perceiver IO are two settings of this one network. Th
 :meth:`PerceiverIO.encode` and :meth:`PerceiverIO.decode` follow by number:
 
 1. A learned latent array (L, D), the same for every sample.
-2. Encoder cross-attention: latents ask, the N input tokens answer. Cost grows with N, not N^2.
+2. Encoder cross-attention: latents are the queries, the N input tokens are read. Cost grows with N, not N^2.
 3. A block of latent transformer layers (self-attention over L latents).
 4. Steps 2 (where repeated cross-attentions are set) and 3 again for each further block.
-5. Decoder cross-attention: output queries ask, latents answer; one output per query.
+5. Decoder cross-attention: output queries read the latents; one output per query.
 
 Every attention is followed by a two-layer network; layer norm comes before each and on both
 sides of a cross-attention; residuals go around each (around the decoder's attention only where
@@ -19,7 +19,7 @@ A. Jaegle et al., "Perceiver: General Perception with Iterative Attention", ICML
 doi:10.48550/arXiv.2103.03206. A. Jaegle et al., "Perceiver IO: A General Architecture for
 Structured Inputs & Outputs", ICLR 2022, doi:10.48550/arXiv.2107.14795. Equal to the authors'
 code within 1e-5 (tested). Added here: dropped residual paths, rotary time (see ``encodings``), folding
-and reading in stretches (see ``attention``, ``cpu_kernels``); attention dropout hides keys instead of dropping weights
+and reading in segments (see ``attention``, ``cpu_kernels``); attention dropout hides keys instead of dropping weights
 (see ``dropout``).
 """
 

@@ -1,4 +1,4 @@
-"""Probabilities that can be read as chances, and sets that hold the truth as often as asked: learnt out of the fit.
+"""Probabilities that can be read as chances, and sets that hold the truth as often as wanted: learnt out of the fit.
 
 Temperature after Guo 2017 (arXiv:1706.04599); isotonic regression by class, rescaled to sum 1 (Zadrozny and Elkan
 2002); prediction sets by hierarchical conformal prediction, whose exchangeable unit is the subject (Lee, Barber and
@@ -106,8 +106,8 @@ def learn_calibration(
     Subject and target are (n,), probabilities (n, n_classes). Every subject weighs the same. The threshold rests on the
     uncalibrated probabilities, so no prediction serves twice.
     """
-    names, place = np.unique(subject, return_inverse=True)
-    weights = 1.0 / np.bincount(place)[place]
+    names, index = np.unique(subject, return_inverse=True)
+    weights = 1.0 / np.bincount(index)[index]
     wrongness = 1.0 - probabilities[np.arange(len(target)), target]
     return Calibration(
         settings.method,
@@ -124,8 +124,8 @@ def learn_calibration(
 def tempered(probabilities: Floats, temperature: float) -> Floats:
     """Return probabilities whose logarithms are divided by ``temperature`` and that sum to 1 again."""
     logits = np.log(np.clip(probabilities, _LEAST, 1.0)) / temperature
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True), dtype=np.float64)
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def learn_temperature(target: NDArray[np.int64], probabilities: Floats, weights: Floats) -> float:
@@ -146,9 +146,9 @@ def _learn_curves(target: NDArray[np.int64], probabilities: Floats, weights: Flo
 
     n_classes = probabilities.shape[1]
     curves = []
-    for place in [1] if n_classes == 2 else range(n_classes):
+    for index in [1] if n_classes == 2 else range(n_classes):
         steps = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
-        steps.fit(probabilities[:, place], (target == place).astype(np.float64), sample_weight=weights)
+        steps.fit(probabilities[:, index], (target == index).astype(np.float64), sample_weight=weights)
         curves.append((tuple(steps.X_thresholds_.tolist()), tuple(steps.y_thresholds_.tolist())))
     return tuple(curves)
 
@@ -157,9 +157,9 @@ def _by_curves(probabilities: Floats, curves: tuple[Curve, ...]) -> Floats:
     if len(curves) == 1:
         second = np.clip(np.interp(probabilities[:, 1], *curves[0]), _LEAST, 1.0 - _LEAST)
         return np.stack([1.0 - second, second], axis=1)
-    columns = [np.interp(probabilities[:, place], *curve) for place, curve in enumerate(curves)]
-    shares = np.clip(np.stack(columns, axis=1), _LEAST, 1.0)
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True), dtype=np.float64)
+    columns = [np.interp(probabilities[:, index], *curve) for index, curve in enumerate(curves)]
+    weights = np.clip(np.stack(columns, axis=1), _LEAST, 1.0)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def set_words(classes: Sequence[str], members: NDArray[np.bool_]) -> str:

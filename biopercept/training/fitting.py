@@ -1,4 +1,4 @@
-"""The one interface that every model is fitted and asked through: the Perceiver, the baselines and the probes."""
+"""The one interface that every model is fitted and predicts through: the Perceiver, the baselines and the probes."""
 
 from __future__ import annotations
 

@@ -7,12 +7,12 @@ whom the weights have seen.
 
 Three tasks need no labels:
 
-* ``masked``: patches, stretches and whole sensors are hidden (a sensor with everything computed from it), and
+* ``masked``: patches, segments and whole sensors are hidden (a sensor with everything computed from it), and
   queries ask for them: within a sensor, and from the other sensors. As BERT and masked autoencoders do.
-* ``contrastive``: at hidden places the answer must be nearer to a code of the true patch than to codes of other
+* ``contrastive``: at hidden positions the output must be nearer to a code of the true patch than to codes of other
   hidden patches of that modality. As wav2vec 2.0, without its codebook; distractors come from the whole batch.
-* ``alignment``: the window as one sensor alone tells it must be found among the windows as another sensor alone tells
-  them. As CLIP.
+* ``alignment``: the window as encoded from one sensor alone must be found among the windows as encoded from another
+  alone. As CLIP.
 
 References
 ----------
@@ -68,7 +68,7 @@ from biopercept.training.settings import ALIGNMENT, CONTRASTIVE, MASKED, FitSett
 
 LossReport = Callable[[int, float], None]
 SUMMARY = "summary"
-"""Name of the query whose answer stands for a whole window in ``alignment``."""
+"""Name of the query whose output stands for a whole window in ``alignment``."""
 
 
 def pretext_perceiver(
@@ -112,7 +112,7 @@ class PretextNetwork(nn.Module):
         """Return the objective's loss on a batch of windows, a number; 0 where the batch offers nothing to learn.
 
         ``parts`` are positions of windows with like sensors, which are encoded together (see ``batches``); none: all.
-        What is hidden, asked for and compared is of the whole batch all the same.
+        What is hidden, queried and compared is of the whole batch all the same.
         """
         inputs = self.network.fusion.settings.part_read(inputs)
         if self.settings.objective == ALIGNMENT:
@@ -147,10 +147,10 @@ class PretextNetwork(nn.Module):
         """Return queries for some hidden patches of each window, and the truth (B, Q, L)."""
         flat = hidden.flatten(1)
         order = torch.rand(flat.shape, device=flat.device, generator=generator).masked_fill(~flat, -1.0)
-        places = order.topk(min(self.settings.n_queries, flat.shape[1]), dim=1).indices
-        queries = queries_of(sensor, places, flat.gather(1, places))
+        positions = order.topk(min(self.settings.n_queries, flat.shape[1]), dim=1).indices
+        queries = queries_of(sensor, positions, flat.gather(1, positions))
         patches = sensor.patches.flatten(1, 2)
-        return queries, patches.gather(1, places[..., None].expand(-1, -1, patches.shape[-1]))
+        return queries, patches.gather(1, positions[..., None].expand(-1, -1, patches.shape[-1]))
 
     def _contrast(self, queries: PatchQueries, predicted: Tensor, truth: Tensor) -> Tensor:
         rows, modality = queries.is_asked, queries.modality

@@ -198,10 +198,10 @@ class Span:
 
     def draw(self, random: np.random.Generator) -> str:
         """Return a value's text."""
-        share = random.random()
+        fraction = random.random()
         if self.is_log:
-            return f"{math.exp(math.log(self.low) + share * math.log(self.high / self.low)):.3g}"
-        return f"{self.low + share * (self.high - self.low):.3g}"
+            return f"{math.exp(math.log(self.low) + fraction * math.log(self.high / self.low)):.3g}"
+        return f"{self.low + fraction * (self.high - self.low):.3g}"
 
     def words(self) -> str:
         """Return the range in words."""

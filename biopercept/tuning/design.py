@@ -1,8 +1,8 @@
 """The nested design: outer folds of subjects, and for each pair of them a fit that saw neither.
 
-A fit without the subjects of folds i and j answers about both. Its answers about j are an inner score for outer fold
-i, those about i one for outer fold j. The K (K - 1) / 2 fits of a candidate so give every outer fold a whole inner
-cross-validation of K - 1 folds, in which its own subjects had no part; fitting each of them anew would take K (K - 1).
+A fit without the subjects of folds i and j predicts both. Its predictions of j are an inner score for outer fold
+i, those of i one for outer fold j. The K (K - 1) / 2 fits of a candidate so give every outer fold a whole inner
+cross-validation of K - 1 folds, in which its own subjects had no part; fitting each of them again would take K (K - 1).
 
 References
 ----------
@@ -96,7 +96,7 @@ def make_designs(candidates: Sequence[Candidate], stores: Mapping[object, StudyS
 
 
 def require_tunable(request: EvaluationRequest) -> None:
-    """Refuse settings of evaluation that the design has no place for. Raises SettingsError naming the setting."""
+    """Refuse settings of evaluation that the design cannot heed. Raises SettingsError naming the setting."""
     settings = request.evaluation
     if settings.n_folds < MIN_FOLDS:
         raise SettingsError(
