@@ -46,22 +46,18 @@ class FittedModel(Protocol):
     @property
     def n_parameters(self) -> int:
         """Return the number of fitted numbers."""
-        ...
 
     @property
     def operations_per_window(self) -> int | None:
         """Return the multiply-adds of predicting one window; None where the model is no network."""
-        ...
 
     @property
     def fell_back(self) -> bool:
         """Return whether adapting to the windows was no better than the model it started from, which was kept."""
-        ...
 
     @property
     def is_fitted_to_validation(self) -> bool:
         """Return whether the validation windows were fitted to, and not only looked at to stop early."""
-        ...
 
     def predict(self, rows: IntArray, visible: WindowInputs | None = None) -> FloatArray:
         """Return predictions of the windows at ``rows``, (len(rows), n_values).
@@ -72,7 +68,6 @@ class FittedModel(Protocol):
 
         Raises SettingsError where the model reads no sensors that could be missing.
         """
-        ...
 
 
 Fitter = Callable[[FitRequest], FittedModel]

@@ -95,15 +95,12 @@ class Objective(Protocol):
 
     def sampling_weights(self, rows: IntArray) -> torch.Tensor:
         """Return how often each of the training windows ``rows`` is drawn, (len(rows),)."""
-        ...
 
     def loss(self, network: nn.Module, source: TokenSource, rows: IntArray, noise: torch.Generator) -> torch.Tensor:
         """Return the loss of a batch of windows, with its graph."""
-        ...
 
     def validation_loss(self, network: nn.Module, source: TokenSource, rows: IntArray) -> float:
         """Return the loss that early stopping looks at."""
-        ...
 
 
 @dataclass
