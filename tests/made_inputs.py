@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
-from biopercept.model.queries import PatchQueries
+from biopercept.model.biosignals import BiosignalPerceiver, PatchQueries, PerceiverSettings
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import TokenSettings
 

@@ -73,7 +73,7 @@ class Perceiver(nn.Module):
         self.settings = settings
         n_reads = max(LEAST_READS, settings.n_blocks)
         self.core = PerceiverIO(replace(settings.core(token_settings), n_blocks=n_reads, n_cross_attentions=n_reads))
-        del self.core.decoder  # nothing is asked of the latents: their mean is the answer
+        del self.core.decoder  # no output queries: the mean of the latents is classified
         self.fusion = EarlyFusion(settings.width, token_settings, vocabulary)
         self.head = nn.Linear(settings.width, n_outputs)
         initialise(self)
@@ -96,7 +96,7 @@ class Transformer(nn.Module):
     A. Vaswani et al., "Attention Is All You Need", NeurIPS 2017, doi:10.48550/arXiv.1706.03762. Different here: encoder
     only; layer norm before each branch instead of after it (R. Xiong et al., ICML 2020, doi:10.48550/arXiv.2002.04745),
     tanh GELU, dropped residual paths, and positions from the token's own codes (time in seconds, electrode, modality,
-    rate) instead of its place in the array. The mean of the real tokens is classified.
+    rate) instead of its index in the array. The mean of the real tokens is classified.
     """
 
     def __init__(
@@ -115,8 +115,8 @@ class Transformer(nn.Module):
         x, mask = self.fusion(inputs, generator)  # (B, N, D), (B, N)
         for layer in self.layers:
             x = layer(x, generator, mask)
-        answer = drop(_masked_mean(self.norm(x), mask), self.settings.head_dropout, self.training, generator)
-        output: Tensor = self.head(answer)
+        x = drop(_masked_mean(self.norm(x), mask), self.settings.head_dropout, self.training, generator)
+        output: Tensor = self.head(x)
         return output
 
 
@@ -247,8 +247,8 @@ class Informer(nn.Module):
             if number:
                 x, mask = self.distillings[number - 1](x, mask)
             x = layer(x, generator, mask)
-        answer = drop(_masked_mean(self.norm(x), mask), self.settings.head_dropout, self.training, generator)
-        output: Tensor = self.head(answer)
+        x = drop(_masked_mean(self.norm(x), mask), self.settings.head_dropout, self.training, generator)
+        output: Tensor = self.head(x)
         return output
 
 
@@ -380,7 +380,7 @@ def wave_of(waves: tuple[SensorPatches, ...], n_samples: int) -> tuple[Tensor, T
 
 
 def sinusoids(n: int, width: int) -> Tensor:
-    """Return the fixed positions (n, width) of Vaswani et al. 2017: sines at even places, cosines at odd ones."""
+    """Return the fixed positions (n, width) of Vaswani et al. 2017: sines at even positions, cosines at odd ones."""
     rate = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
     angles = torch.arange(n)[:, None] * rate
     return torch.stack((angles.sin(), angles.cos()), -1).flatten(1)[:, :width]

@@ -32,6 +32,14 @@ NETWORKS: dict[str, NetworkFitter] = {
 }
 """Name -> what fits the network, to classes."""
 
+PROBES: dict[str, Fitter] = {
+    "clock-only": fit_clock,
+    "motion-only": fit_motion,
+    "quality-only": fit_quality,
+    "dummy": fit_dummy,
+}
+"""Models that read nothing of what the question is about."""
+
 MODELS: dict[str, Fitter] = {
     **NETWORKS,
     "majority-vote": fit_by_rule(majority_vote),
@@ -41,10 +49,7 @@ MODELS: dict[str, Fitter] = {
     "boosting": fit_boosting,
     "logistic": fit_logistic,
     "lda": fit_lda,
-    "clock-only": fit_clock,
-    "motion-only": fit_motion,
-    "quality-only": fit_quality,
-    "dummy": fit_dummy,
+    **PROBES,
 }
 """Name -> function that fits the model to classes."""
 
@@ -52,22 +57,13 @@ REGRESSORS: dict[str, Fitter] = {
     "perceiver-io": fit_perceiver_io,
     "ridge": fit_ridge,
     "boosting": fit_boosting,
-    "clock-only": fit_clock,
-    "motion-only": fit_motion,
-    "quality-only": fit_quality,
-    "dummy": fit_dummy,
+    **PROBES,
 }
 """Name -> function that fits the model to a number."""
 
-PROBES = ("clock-only", "motion-only", "quality-only", "dummy")
-"""Models that read nothing of what the question is about."""
-
 
 def fitter_named(name: str) -> Fitter:
-    """Return the function that fits a model.
-
-    Raises SettingsError where no model has the name.
-    """
+    """Return the function that fits a model. Raises SettingsError where no model has the name."""
     if name not in MODELS:
         hint = f"; {', '.join(REGRESSORS)} predict a number" if name in REGRESSORS else ""
         raise SettingsError(f"model is {name!r}; allowed are {', '.join(MODELS)}{hint}")
@@ -83,14 +79,15 @@ def require_known(name: str) -> None:
 def fitter_for(name: str, windows: WindowTable) -> Fitter:
     """Return the function that fits a model to what the windows' tasks ask for.
 
-    Raises SettingsError where no model has the name, or it cannot answer these tasks.
+    Raises SettingsError where no model has the name, or it cannot predict these tasks.
     """
     require_known(name)
     tasks = windows.tasks
+    is_number = bool(tasks) and not tasks[0].is_classification
     if len(tasks) > 1 and name != "perceiver-io":
         raise SettingsError(f"{name} answers one task at a time; give --task one name, or use --model perceiver-io")
-    if tasks and not tasks[0].is_classification and name not in REGRESSORS:
+    if is_number and name not in REGRESSORS:
         raise SettingsError(
             f"{name} cannot predict the number that task {tasks[0].name!r} asks for; use {', '.join(REGRESSORS)}"
         )
-    return REGRESSORS[name] if tasks and not tasks[0].is_classification else fitter_named(name)
+    return REGRESSORS[name] if is_number else fitter_named(name)

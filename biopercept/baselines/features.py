@@ -52,12 +52,9 @@ def visible_values(values: FloatArray, visible: WindowInputs, columns: IntArray 
 class FittedFeatureModel(FeatureModel):
     """A scikit-learn classifier with the feature matrix that it reads.
 
-    Attributes
-    ----------
-    values : float64 array, shape (n_windows, n_columns)
-        Normalised features of every window of the study.
-    columns : int64 array, shape (n_columns,), or None
-        Which feature each column of ``values`` is; None where they are no features of the window table.
+    * ``values`` (float64 array, shape (n_windows, n_columns)): normalised features of every window of the study.
+    * ``columns`` (int64 array, shape (n_columns,), or None): which feature each column of ``values`` is; None where
+      they are no features of the window table.
     """
 
     estimator: Any
@@ -102,7 +99,7 @@ class FittedRegressor(FeatureModel):
     def predict(self, rows: IntArray, visible: WindowInputs | None = None) -> FloatArray:
         """Return the number of each of the windows at ``rows``, (len(rows), 1), in the unit of the study's column.
 
-        Raises SettingsError where sensors are left out.
+        Raises SettingsError where sensors are missing.
         """
         if visible is not None:
             raise SettingsError(_NO_SENSORS.format("a model of numbers"))
@@ -203,7 +200,7 @@ def _fitted_line(request: FitRequest, pipeline: Any, target: IntArray, **weights
 def fit_ridge(request: FitRequest) -> FittedRegressor:
     """Return a ridge regression of a number on the features.
 
-    The penalty is the best of a few by the error on whole training subjects left out in turn.
+    The penalty is the best of a few by the error on whole training subjects excluded in turn.
     """
     from sklearn.linear_model import Ridge
     from sklearn.model_selection import GridSearchCV, GroupKFold

@@ -48,16 +48,12 @@ Rule = Callable[[FloatArray], FloatArray]
 class Members:
     """One fitted model for each feature group.
 
-    Attributes
-    ----------
-    values : float64 array, shape (n_windows, n_features)
-        Normalised features of every window of the study.
-    columns : tuple of int64 arrays
-        Columns of each group.
-    estimators : tuple of fitted scikit-learn pipelines, or None
-        None where the group has no data, or data of one class only.
-    fractions : float64 array, shape (n_classes,)
-        Of the classes among the training windows: the prediction where every member abstains.
+    * ``values`` (float64 array, shape (n_windows, n_features)): normalised features of every window of the study.
+    * ``columns``: columns of each group.
+    * ``estimators``: None where the group has no data, or data of one
+      class only.
+    * ``fractions`` (float64 array, shape (n_classes,)): of the classes among the training windows: the prediction where
+      every member abstains.
     """
 
     values: FloatArray

@@ -222,12 +222,12 @@ def steps_of(sensor: SensorPatches) -> tuple[Tensor, Tensor]:
     is_real = sensor.is_real.any(1)[..., None].expand(-1, -1, n_inside).flatten(1)
     within = (torch.arange(n_inside, device=values.device) + 0.5) * STEP_SECONDS - patch_seconds / 2
     seconds = (sensor.times[..., None] + within).flatten(1)
-    place = (seconds / STEP_SECONDS).masked_fill(~is_real, -1.0).floor().long()
-    is_real = is_real & (place >= 0)
-    n_steps = int(place.max()) + 1 if is_real.any() else 0
-    place = place.masked_fill(~is_real, n_steps)  # a last column that is cut off again
-    laid = values.new_zeros(len(values), n_steps + 1).scatter(1, place, values)[:, :n_steps]
-    known = values.new_zeros(len(values), n_steps + 1, dtype=torch.bool).scatter(1, place, True)[:, :n_steps]
+    index = (seconds / STEP_SECONDS).masked_fill(~is_real, -1.0).floor().long()
+    is_real = is_real & (index >= 0)
+    n_steps = int(index.max()) + 1 if is_real.any() else 0
+    index = index.masked_fill(~is_real, n_steps)  # a last column that is cut off again
+    laid = values.new_zeros(len(values), n_steps + 1).scatter(1, index, values)[:, :n_steps]
+    known = values.new_zeros(len(values), n_steps + 1, dtype=torch.bool).scatter(1, index, True)[:, :n_steps]
     return laid * known, known
 
 

@@ -32,14 +32,9 @@ TOKENS = (256, 1024, 4096, 16384)
 class Speed:
     """One implementation at one size, forward alone or (training) forward and backward.
 
-    Attributes
-    ----------
-    cpu_ms : float
-        CPU time of a call, all threads together, milliseconds; median of the rounds.
-    times_ours : float
-        Median over rounds of the ratio to ours in the same round.
-    peak_mib : float or None
-        Growth of peak memory by one call, MiB; None: not measured.
+    * ``cpu_ms``: CPU time of a call, all threads together, milliseconds; median of the rounds.
+    * ``times_ours``: median over rounds of the ratio to ours in the same round.
+    * ``peak_mib``: growth of peak memory by one call, MiB; None: not measured.
     """
 
     name: str

@@ -33,6 +33,7 @@ from biopercept.training.calibration import Calibration
 from biopercept.training.engine import engine_for, seed_for, threads
 from biopercept.training.fitting import FittedModel, calibration_from, held_out_predictions
 from biopercept.training.loop import FitRequest
+from biopercept.typed_values import from_plain, to_plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ class FoldResult:
             "seconds": self.seconds,
             "history": self.history,
             "operations_per_window": self.operations_per_window,
-            "calibration": None if self.calibration is None else self.calibration.to_json(),
+            "calibration": to_plain(self.calibration),
             "uncalibrated": None if self.uncalibrated is None else self.uncalibrated.tolist(),
             **({"n_fallen_back": self.n_fallen_back} if self.n_fallen_back else {}),
             **({} if self.fewer_sensors is None else {"fewer_sensors": plain_predictions(self.fewer_sensors)}),
@@ -102,7 +103,7 @@ class FoldResult:
             seconds=document["seconds"],
             history=document["history"],
             operations_per_window=document.get("operations_per_window"),
-            calibration=None if calibration is None else Calibration.from_json(calibration),
+            calibration=None if calibration is None else from_plain(Calibration, calibration),
             uncalibrated=None if uncalibrated is None else np.asarray(uncalibrated, dtype=np.float64),
             n_fallen_back=document.get("n_fallen_back", 0),
             fewer_sensors=None if fewer is None else read_predictions(fewer, np.shape(document["probabilities"])[-1]),

@@ -114,7 +114,7 @@ class MultiHeadAttention(nn.Module):
             )
         self.n_heads = n_heads
         self.dropout = dropout
-        self.rotary: nn.Module | None = None  # turns queries and keys by their times, where set (see ``time_codes``)
+        self.rotary: nn.Module | None = None  # turns queries and keys by their times, where set (see ``encodings``)
         self.scale = 1.0 / math.sqrt(widths.qk // n_heads)
         self.to_query = Linear(widths.query, widths.qk)
         self.to_key = Linear(widths.input, widths.qk)

@@ -4,6 +4,11 @@
 2. All queries of a call, of whatever kind, are laid in one array.
 3. The one decoder reads them; what each kind wants is a linear map of the decoder's output away.
 
+A query says what is wanted: a task's output for the whole window (a learned vector), the same
+task at any time (that vector plus a code of seconds), or a patch of a signal (codes of time,
+channel, modality and rate, and nothing of what was measured). Which tokens were read plays no part in a query,
+so a sensor that is absent can be queried.
+
 References
 ----------
 A. Jaegle et al., "Perceiver IO", ICLR 2022, doi:10.48550/arXiv.2107.14795 (multimodal autoencoding: one decoder,
@@ -12,6 +17,7 @@ queries of position and modality codes).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,11 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from biopercept.errors import CheckpointError, SettingsError
+from biopercept.modalities import MODALITIES
 from biopercept.model.dropout import drop
+from biopercept.model.encodings import ChannelEncoding, ModalityEncoding, RateEncoding, refuse_odd_heads
 from biopercept.model.layers import LearnedArray, initialise
 from biopercept.model.perceiver import CoreSettings, PerceiverIO, refuse_out_of_range
-from biopercept.model.queries import PatchQueries, QueryCodes, queries_of
-from biopercept.model.time_codes import refuse_odd_heads
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import EarlyFusion, TokenSettings
 from biopercept.tasks import CLASSIFICATION, Task
@@ -33,25 +39,17 @@ from biopercept.tasks import CLASSIFICATION, Task
 class PerceiverSettings:
     """Size and regularisation of the network; the defaults suit tens of subjects (about 200 000 parameters).
 
-    Attributes
-    ----------
-    width : int
-        Width of tokens, latents and queries.
-    n_latents : int
-    n_blocks, n_layers : int
-        Latent blocks (which share their weights) and transformer layers in each.
-    n_cross_attentions : int
-        Times the latents read the tokens, one before each of the first blocks, with shared weights.
-    n_heads : int
-        Attention heads everywhere; must divide ``width``.
-    widening : int
-        Hidden width of the two-layer networks, in multiples of ``width``.
-    rotary_latents : bool
-        Latents are spread over the time that the time code knows (``tokens.longest_seconds``), and their
-        self-attention turns with the time between them (see ``time_codes``).
-    attention_dropout, feedforward_dropout, head_dropout, path_dropout : float
-        Chance in training that a token is hidden from a latent; that an element of a two-layer network's output,
-        an element of what the output layer reads, or a residual branch of a latent layer (per sample) is dropped.
+    * ``width``: width of tokens, queries and latents, of which there are ``n_latents``.
+    * ``n_blocks``, ``n_layers``: latent blocks (which share their weights) and transformer layers in each.
+    * ``n_cross_attentions``: times the latents read the tokens, one before each of the first blocks, with shared
+      weights.
+    * ``n_heads``: attention heads everywhere; must divide ``width``.
+    * ``widening``: hidden width of the two-layer networks, in multiples of ``width``.
+    * ``rotary_latents``: latents are spread over the time that the time code knows (``tokens.longest_seconds``), and
+      their self-attention turns with the time between them (see ``encodings``).
+    * ``attention_dropout``, ``feedforward_dropout``, ``head_dropout``, ``path_dropout``: chance in training that a
+      token is hidden from a latent; that an element of a two-layer network's output, an element of what the output
+      layer reads, or a residual branch of a latent layer (per sample) is dropped.
     """
 
     width: int = 64
@@ -102,19 +100,91 @@ class PerceiverSettings:
 class Outputs:
     """What a network gives for B windows.
 
-    Attributes
-    ----------
-    tasks : mapping of str to Tensor (B, n_outputs)
-        For the whole window, by task: logits of classes or of the steps between levels, or a scaled number.
-    traces : mapping of str to Tensor (B, Q, n_outputs)
-        At the times queried, by task.
-    patches : tuple of Tensor (B, Q, L)
-        Normalised samples, in the order of the queries.
+    * ``tasks`` (B, n_outputs): for the whole window, by task: logits of classes or of the steps between levels, or a
+      scaled number.
+    * ``traces`` (B, Q, n_outputs): at the times queried, by task.
+    * ``patches`` (B, Q, L): normalised samples, in the order of the queries.
     """
 
     tasks: Mapping[str, Tensor] = field(default_factory=dict)
     traces: Mapping[str, Tensor] = field(default_factory=dict)
     patches: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class PatchQueries:
+    """Patches of one signal that are queried, Q in each window.
+
+    * ``times`` (float32 Tensor (B, Q)): centre of each patch, seconds from the start of the window.
+    * ``positions`` (float32 Tensor (B, Q, 3)): electrode of each, metres; NaN where unknown.
+    * ``channels`` (int64 Tensor (B, Q)): learned channel code, read where the position is unknown.
+    * ``rate`` (float32 Tensor (B,)): rate at which the signal is, or would be, sampled, Hz.
+    * ``is_asked`` (bool Tensor (B, Q)): False: padding; the output there is finite and means nothing.
+    """
+
+    modality: str
+    times: Tensor
+    positions: Tensor
+    channels: Tensor
+    rate: Tensor
+    is_asked: Tensor
+
+
+def queries_of(sensor: SensorPatches, positions: Tensor | None = None, is_asked: Tensor | None = None) -> PatchQueries:
+    """Return the queries whose true outputs are patches of a signal.
+
+    ``positions`` (B, Q) are those of a window's C * P patches that are queried, channel by channel; None: all.
+    ``is_asked`` (B, Q) says which of them count; None: those where something was measured.
+    """
+    b, c, p = sensor.is_real.shape
+    if positions is None:
+        positions = torch.arange(c * p, device=sensor.times.device).expand(b, -1)
+    if is_asked is None:
+        is_asked = sensor.is_real.flatten(1).gather(1, positions)
+    channel = positions // p
+    return PatchQueries(
+        modality=sensor.modality,
+        times=sensor.times.gather(1, positions % p),
+        positions=sensor.positions.gather(1, channel[..., None].expand(-1, -1, 3)),
+        channels=sensor.channels.gather(1, channel),
+        rate=sensor.rate,
+        is_asked=is_asked,
+    )
+
+
+class QueryCodes(nn.Module):
+    """Codes of when, and of which signal, is queried; of the same kinds as those of the tokens, but learnt apart.
+
+    Without ``n_channel_codes`` single times of tasks alone are queried, and no patches.
+    """
+
+    def __init__(self, width: int, settings: TokenSettings, n_channel_codes: int | None) -> None:
+        super().__init__()
+        self.time = settings.time_encoding(width)
+        if n_channel_codes is not None:
+            self.channel = ChannelEncoding(width, settings.position_bands, n_channel_codes)
+            self.modality = ModalityEncoding(width)
+            self.rate = RateEncoding(width)
+
+    def drop_patches(self) -> None:
+        """Take away what only queries for patches need."""
+        del self.channel, self.modality, self.rate
+
+    def of_times(self, times: Tensor) -> Tensor:
+        """Return codes (B, Q, width) of times (B, Q), seconds from the window's start."""
+        instant = times.new_full((len(times),), math.inf)  # no grid of patches: every wave of the code is heard
+        code: Tensor = self.time(times, instant)
+        return code
+
+    def of_patches(self, query: PatchQueries) -> Tensor:
+        """Return queries (B, Q, width) for patches of a signal; finite whatever stands where nothing is queried."""
+        idle = ~query.is_asked
+        rate = query.rate.masked_fill(idle.all(1), 1.0)
+        patch_rate = torch.full_like(rate, 1.0 / MODALITIES[query.modality].patch_seconds)
+        time = self.time(query.times.masked_fill(idle, 0.0), patch_rate)  # (B, Q, D)
+        channel = self.channel(query.positions, query.channels.masked_fill(idle, 0))  # (B, Q, D)
+        code: Tensor = time + channel + (self.modality(query.modality) + self.rate(rate))[:, None]
+        return code
 
 
 def perceiver_for(
@@ -141,7 +211,7 @@ class BiosignalPerceiver(nn.Module):
     """Read any subset of sensors over a window and give what is queried: tasks, tasks at single times, patches.
 
     The only time that goes in is seconds within the window: where in a session the window lies has no way to reach the
-    model. Parts exist only where they are asked for.
+    model. Parts exist only where they are needed.
 
     Raises SettingsError where a setting is out of its range.
 
@@ -295,5 +365,5 @@ def reconstruct_patches(
 
 
 def _queries_of_all(sensor: SensorPatches) -> PatchQueries:
-    """Return queries for every patch, real or not, so that what is real cannot change an answer."""
+    """Return queries for every patch, real or not, so that what is real cannot change an output."""
     return queries_of(sensor, is_asked=torch.ones_like(sensor.is_real.flatten(1)))

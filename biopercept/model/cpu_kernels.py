@@ -40,12 +40,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
-STRETCH_VALUES = 2**18
-"""Numbers in one stretch of tokens: one MiB of float32. Training's way back, which holds scores, takes a quarter."""
+SEGMENT_VALUES = 2**18
+"""Numbers in one segment of tokens: one MiB of float32. Training's way back, which holds scores, takes a quarter."""
 
 _LEAST_VALUES = 2**20  # below this the whole input lies in the cache anyway, and one call for all is quicker
 _LEAST_TOKENS = 1024
-_SCORE_VALUES = 2**18  # scores in one stretch and thread where they are held: one MiB, which stays in the cache
+_SCORE_VALUES = 2**18  # scores in one segment and thread where they are held: one MiB, which stays in the cache
 _LARGEST_SCORE = 60.0  # exponentials up to e**60, and their sums, are far from the ends of float32
 _LOG2_E = math.log2(math.e)
 _is_whole: ContextVar[bool] = ContextVar("_is_whole", default=False)
@@ -58,7 +58,7 @@ _LEAST_PRODUCTS = 2**19
 
 @contextmanager
 def whole() -> Iterator[None]:
-    """Have inputs read in one call however long they are: the stretches cannot run for several networks at once."""
+    """Have inputs read in one call however long they are: the segments cannot run for several networks at once."""
     token = _is_whole.set(True)
     try:
         yield
@@ -98,7 +98,7 @@ def read_normalised(queries: Tensor, tokens: Tensor, readable: Tensor | None, ep
 
 
 class _ReadNormalised(torch.autograd.Function):
-    """The weighted sums, and their gradients by a second pass over the stretches."""
+    """The weighted sums, and their gradients by a second pass over the segments."""
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, tokens: Tensor, readable: Tensor | None, eps: float) -> Tensor:
@@ -120,8 +120,8 @@ class _ReadNormalised(torch.autograd.Function):
         for sample in range(len(tokens)):
             forth = torch.cat((queries * _LOG2_E, gradient[sample]))  # (2 R, C)
             back = torch.cat((gradient[sample] - shared[sample] * queries, queries)).T.contiguous()
-            for stretch, place, mask in _stretches(tokens[sample], readable, sample, n_rows, STRETCH_VALUES // 4):
-                given, mean, steepness = torch.native_layer_norm(stretch, (width,), None, None, ctx.eps)
+            for segment, position, mask in _segments(tokens[sample], readable, sample, n_rows, SEGMENT_VALUES // 4):
+                given, mean, steepness = torch.native_layer_norm(segment, (width,), None, None, ctx.eps)
                 both = multiplied(forth, given)  # scores and gradients of the weights: (2 R, n)
                 weights = both[:n_rows].sub_(level[sample] * _LOG2_E)
                 if mask is not None:
@@ -130,8 +130,8 @@ class _ReadNormalised(torch.autograd.Function):
                 weighted = both[n_rows:].mul_(weights)
                 of_queries += multiplied(weighted, given.T)
                 if of_tokens is not None:
-                    of_tokens[sample, place] = torch.ops.aten.native_layer_norm_backward(
-                        multiplied(both.T, back), stretch, (width,), mean, steepness, None, None, (True, False, False)
+                    of_tokens[sample, position] = torch.ops.aten.native_layer_norm_backward(
+                        multiplied(both.T, back), segment, (width,), mean, steepness, None, None, (True, False, False)
                     )[0]
         return of_queries, of_tokens, None, None
 
@@ -144,8 +144,8 @@ def _read_fused(queries: Tensor, tokens: Tensor, readable: Tensor | None, eps: f
     query = queries[None, None]
     for sample in range(n_samples):
         is_first = True
-        for stretch, _, mask in _stretches(tokens[sample], readable, sample, n_rows, STRETCH_VALUES):
-            given = torch.native_layer_norm(stretch, (width,), None, None, eps)[0][None, None]
+        for segment, _, mask in _segments(tokens[sample], readable, sample, n_rows, SEGMENT_VALUES):
+            given = torch.native_layer_norm(segment, (width,), None, None, eps)[0][None, None]
             bias = None if mask is None else given.new_zeros(mask.shape).masked_fill_(~mask, -torch.inf)
             read, log_sum = _fused(query, given, bias)
             if is_first:
@@ -179,8 +179,8 @@ def _read_by_products(queries: Tensor, tokens: Tensor, readable: Tensor | None, 
     query = queries * _LOG2_E  # powers of two take a quarter of the time of exp
     n_values = max(1, _SCORE_VALUES * torch.get_num_threads() // n_rows) * width
     for sample in range(len(tokens)):
-        for stretch, _, mask in _stretches(tokens[sample], readable, sample, n_rows, n_values):
-            given = torch.native_layer_norm(stretch, (width,), None, None, eps)[0]
+        for segment, _, mask in _segments(tokens[sample], readable, sample, n_rows, n_values):
+            given = torch.native_layer_norm(segment, (width,), None, None, eps)[0]
             weights = multiply(query, given).exp2_()  # (R, n)
             if mask is not None:
                 weights *= mask
@@ -198,12 +198,12 @@ def _fused(query: Tensor, given: Tensor, bias: Tensor | None) -> tuple[Tensor, T
     return read[0, 0], log_sum[0, 0, :, None].to(read.dtype)
 
 
-def _stretches(
+def _segments(
     tokens: Tensor, readable: Tensor | None, sample: int, n_rows: int, n_values: int
 ) -> Iterator[tuple[Tensor, slice | Tensor, Tensor | None]]:
     """Give the readable tokens (n, C) of a sample, where they lie in it, and which of them each row (R, n) may read.
 
-    Where queries read different tokens there is one stretch, so that no row of it is empty.
+    Where queries read different tokens there is one segment, so that no row of it is empty.
     """
     if readable is not None and readable.ndim == 3:
         of_latents = readable[sample]
@@ -215,9 +215,9 @@ def _stretches(
         for start in range(0, len(tokens), n):
             yield tokens[start : start + n], slice(start, start + n), None
         return
-    for places in torch.split(readable[sample].nonzero()[:, 0], n):
-        if len(places):
-            yield tokens.index_select(0, places), places, None
+    for positions in torch.split(readable[sample].nonzero()[:, 0], n):
+        if len(positions):
+            yield tokens.index_select(0, positions), positions, None
 
 
 def is_small(query: Tensor, key: Tensor, *, is_shared: bool = False) -> bool:

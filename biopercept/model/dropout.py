@@ -48,7 +48,7 @@ class ListedDraws(torch.Generator):
     """Stands in for a generator: notes what a network asks for, and gives out what was drawn before.
 
     A network that runs for several sets of weights at once (``torch.func.vmap``) cannot draw from a generator of each
-    set while it runs; its draws are made beforehand and handed in, in the order in which they are asked for. Without
+    set while it runs; its draws are made beforehand and handed in, in the order in which they are taken. Without
     them it only notes, and gives nothing but zeros.
     """
 

@@ -4,10 +4,10 @@ The original Perceiver and Perceiver IO are two settings of this one network. Th
 :meth:`PerceiverIO.encode` and :meth:`PerceiverIO.decode` follow by number:
 
 1. A learned latent array (L, D), the same for every sample.
-2. Encoder cross-attention: latents ask, the N input tokens answer. Cost grows with N, not N^2.
+2. Encoder cross-attention: latents are the queries, the N input tokens are read. Cost grows with N, not N^2.
 3. A block of latent transformer layers (self-attention over L latents).
 4. Steps 2 (where repeated cross-attentions are set) and 3 again for each further block.
-5. Decoder cross-attention: output queries ask, latents answer; one output per query.
+5. Decoder cross-attention: output queries read the latents; one output per query.
 
 Every attention is followed by a two-layer network; layer norm comes before each and on both
 sides of a cross-attention; residuals go around each (around the decoder's attention only where
@@ -18,8 +18,8 @@ References
 A. Jaegle et al., "Perceiver: General Perception with Iterative Attention", ICML 2021,
 doi:10.48550/arXiv.2103.03206. A. Jaegle et al., "Perceiver IO: A General Architecture for
 Structured Inputs & Outputs", ICLR 2022, doi:10.48550/arXiv.2107.14795. Equal to the authors'
-code within 1e-5 (tested). Added here: dropped residual paths, rotary time (see ``time_codes``), folding
-and reading in stretches (see ``attention``, ``cpu_kernels``); attention dropout hides keys instead of dropping weights
+code within 1e-5 (tested). Added here: dropped residual paths, rotary time (see ``encodings``), folding
+and reading in segments (see ``attention``, ``cpu_kernels``); attention dropout hides keys instead of dropping weights
 (see ``dropout``).
 """
 
@@ -33,41 +33,32 @@ from torch import Tensor, nn
 
 from biopercept.errors import SettingsError
 from biopercept.model.attention import AttentionWidths, MultiHeadAttention
+from biopercept.model.encodings import RotaryTime
 from biopercept.model.layers import CrossAttention, LatentLayer, LearnedArray, initialise
-from biopercept.model.time_codes import RotaryTime
 
 
 @dataclass(frozen=True)
 class CoreSettings:
     """Shape of a Perceiver IO.
 
-    Attributes
-    ----------
-    input_width, query_width : int
-        Widths of the input tokens and of the output queries.
-    output_width : int
-        Width of the decoder's output.
-    n_latents, latent_width : int
-    n_blocks, n_layers : int
-        Latent blocks, and layers in each.
-    share_blocks : bool
-        All blocks use one set of weights.
-    n_cross_attentions : int
-        Blocks, counted from the first, that begin with a cross-attention to the input; Perceiver IO has 1.
-    share_cross_attentions : bool
-        All encoder cross-attentions use one set of weights.
-    n_cross_heads, n_self_heads, n_decoder_heads : int
-    cross_qk_width, cross_v_width, self_qk_width, self_v_width, decoder_qk_width, decoder_v_width : int or None
-        None: the latent width.
-    widening, decoder_widening : int
-        Hidden width of the two-layer networks, in multiples of their width.
-    decoder_residual : bool
-        Add the query to what the decoder's attention read.
-    rotary_seconds : float or None
-        Time over which the latents are spread for rotary time in their self-attention; None: none (see ``time_codes``).
-    attention_dropout, feedforward_dropout, path_dropout : float
-        Chance in training that a token is hidden from a query; that an element of a two-layer network's output,
-        or a residual branch of a latent layer (per sample) is dropped.
+    * ``input_width``, ``query_width``: widths of the input tokens and of the output queries.
+    * ``output_width``: width of the decoder's output.
+    * ``n_latents``, ``latent_width``: size of the latent array.
+    * ``n_blocks``, ``n_layers``: latent blocks, and layers in each.
+    * ``share_blocks``: all blocks use one set of weights.
+    * ``n_cross_attentions``: blocks, counted from the first, that begin with a cross-attention to the input; Perceiver
+      IO has 1.
+    * ``share_cross_attentions``: all encoder cross-attentions use one set of weights.
+    * ``n_cross_heads``, ``n_self_heads``, ``n_decoder_heads``: heads of the three kinds of attention.
+    * ``cross_qk_width``, ``cross_v_width``, ``self_qk_width``, ``self_v_width``, ``decoder_qk_width``,
+      ``decoder_v_width``: None: the latent width.
+    * ``widening``, ``decoder_widening``: hidden width of the two-layer networks, in multiples of their width.
+    * ``decoder_residual``: add the query to what the decoder's attention read.
+    * ``rotary_seconds``: time over which the latents are spread for rotary time in their self-attention; None: none
+      (see ``encodings``).
+    * ``attention_dropout``, ``feedforward_dropout``, ``path_dropout``: chance in training that a token is hidden from a
+      query; that an element of a two-layer network's output, or a residual branch of a latent layer (per sample) is
+      dropped.
     """
 
     input_width: int
@@ -142,11 +133,7 @@ class PerceiverIO(nn.Module):
         return output
 
     def forward(
-        self,
-        tokens: Tensor,
-        queries: Tensor,
-        mask: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        self, tokens: Tensor, queries: Tensor, mask: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return the outputs (B, Q, output_width) of ``queries`` about ``tokens``; see encode and decode."""
         return self.decode(self.encode(tokens, mask, generator), queries, generator)
@@ -158,32 +145,16 @@ class PerceiverIO(nn.Module):
 
 
 def _encoder(s: CoreSettings) -> CrossAttention:
-    attention = MultiHeadAttention(
-        AttentionWidths(
-            s.latent_width,
-            s.input_width,
-            qk=s.cross_qk_width or s.latent_width,
-            v=s.cross_v_width or s.latent_width,
-            output=s.latent_width,
-        ),
-        n_heads=s.n_cross_heads,
-        dropout=s.attention_dropout,
-    )
+    d = s.latent_width
+    widths = AttentionWidths(d, s.input_width, qk=s.cross_qk_width or d, v=s.cross_v_width or d, output=d)
+    attention = MultiHeadAttention(widths, s.n_cross_heads, s.attention_dropout)
     return CrossAttention(attention, s.widening, s.feedforward_dropout, residual=True)
 
 
 def _latent_layer(s: CoreSettings) -> LatentLayer:
-    attention = MultiHeadAttention(
-        AttentionWidths(
-            s.latent_width,
-            s.latent_width,
-            qk=s.self_qk_width or s.latent_width,
-            v=s.self_v_width or s.latent_width,
-            output=s.latent_width,
-        ),
-        n_heads=s.n_self_heads,
-        dropout=s.attention_dropout,
-    )
+    d = s.latent_width
+    widths = AttentionWidths(d, d, qk=s.self_qk_width or d, v=s.self_v_width or d, output=d)
+    attention = MultiHeadAttention(widths, s.n_self_heads, s.attention_dropout)
     if s.rotary_seconds is not None:
         attention.rotary = RotaryTime(s.n_latents, s.rotary_seconds, attention.to_query.out_features // s.n_self_heads)
     return LatentLayer(attention, s.widening, s.feedforward_dropout, s.path_dropout)
@@ -195,17 +166,9 @@ def _decoder(s: CoreSettings) -> CrossAttention:
             f"The decoder adds its query of width {s.query_width} to an output of width {s.output_width}; "
             "make the two equal or switch the query residual off."
         )
-    attention = MultiHeadAttention(
-        AttentionWidths(
-            s.query_width,
-            s.latent_width,
-            qk=s.decoder_qk_width or s.latent_width,
-            v=s.decoder_v_width or s.latent_width,
-            output=s.output_width,
-        ),
-        n_heads=s.n_decoder_heads,
-        dropout=s.attention_dropout,
-    )
+    d, qk, v = s.latent_width, s.decoder_qk_width, s.decoder_v_width
+    widths = AttentionWidths(s.query_width, d, qk=qk or d, v=v or d, output=s.output_width)
+    attention = MultiHeadAttention(widths, s.n_decoder_heads, s.attention_dropout)
     return CrossAttention(attention, s.decoder_widening, s.feedforward_dropout, residual=s.decoder_residual)
 
 

@@ -7,7 +7,7 @@ time since the recording began predicts the label by the protocol's fixed order 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
 import torch
@@ -23,28 +23,19 @@ class SensorPatches:
 
     A batch may mix recordings of different rates, durations and montages: pad with ``is_real`` False.
 
-    Attributes
-    ----------
-    modality : str
-        A name in ``MODALITY_NAMES``.
-    patches : float32 Tensor (B, C, P, L)
-        Normalised samples, 0 where missing. A patch lasts the modality's ``patch_seconds``; a signal sampled
-        more slowly than the model reads it is interpolated within its patches to the vocabulary's L.
-    is_real : bool Tensor (B, C, P)
-        False: nothing was measured in this patch (gap, padding, absent channel).
-    times : float32 Tensor (B, P)
-        Centre of each patch, seconds from the start of the window.
-    positions : float32 Tensor (B, C, 3)
-        Electrode positions in head coordinates, metres; NaN where unknown.
-    channels : int64 Tensor (B, C)
-        Learned channel code, read where the position is unknown.
-    rate : float32 Tensor (B,)
-        Rate at which the signal was sampled, Hz (lower than L / ``patch_seconds`` where it was interpolated).
-    quality : float32 Tensor (B, C, P)
-        Signal quality in [0, 1].
-    source : str
-        For a derived series: the measured modality it was computed from, with which it is dropped
-        in training. Empty: judged from the modalities present (see ``dropout``).
+    * ``modality``: a name in ``MODALITY_NAMES``.
+    * ``patches`` (float32 Tensor (B, C, P, L)): normalised samples, 0 where missing. A patch lasts the modality's
+      ``patch_seconds``; a signal sampled more slowly than the model reads it is interpolated within its patches to the
+      vocabulary's L.
+    * ``is_real`` (bool Tensor (B, C, P)): False: nothing was measured in this patch (gap, padding, absent channel).
+    * ``times`` (float32 Tensor (B, P)): centre of each patch, seconds from the start of the window.
+    * ``positions`` (float32 Tensor (B, C, 3)): electrode positions in head coordinates, metres; NaN where unknown.
+    * ``channels`` (int64 Tensor (B, C)): learned channel code, read where the position is unknown.
+    * ``rate`` (float32 Tensor (B,)): rate at which the signal was sampled, Hz (lower than L / ``patch_seconds`` where
+      it was interpolated).
+    * ``quality`` (float32 Tensor (B, C, P)): signal quality in [0, 1].
+    * ``source``: for a derived series: the measured modality it was computed from, with which it is dropped in
+      training. Empty: judged from the modalities present (see ``dropout``).
     """
 
     modality: str
@@ -73,12 +64,8 @@ class SensorPatches:
 class FeatureGroup:
     """Features of one group ("heart", "eda", ...) in a batch of windows; one token.
 
-    Attributes
-    ----------
-    values : float32 Tensor (B, F)
-        Normalised, 0 where missing.
-    is_real : bool Tensor (B, F)
-        False: the feature is undefined in this window. No real feature: no token.
+    * ``values`` (float32 Tensor (B, F)): normalised, 0 where missing.
+    * ``is_real`` (bool Tensor (B, F)): False: the feature is undefined in this window. No real feature: no token.
     """
 
     name: str
@@ -123,17 +110,15 @@ class TokenInputs:
 
     def to(self, device: torch.device | str) -> TokenInputs:
         """Return the same inputs on another device."""
-        return TokenInputs(
-            tuple(_mapped(s, lambda t: t.to(device)) for s in self.sensors),
-            tuple(_mapped(g, lambda t: t.to(device)) for g in self.features),
-        )
+        return self._mapped(lambda tensor: tensor.to(device))
 
     def rows(self, index: Tensor | slice) -> TokenInputs:
         """Return the inputs of some samples of the batch, in the order of ``index``."""
-        return TokenInputs(
-            tuple(_mapped(s, lambda t: t[index]) for s in self.sensors),
-            tuple(_mapped(g, lambda t: t[index]) for g in self.features),
-        )
+        return self._mapped(lambda tensor: tensor[index])
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> TokenInputs:
+        sensors = tuple(_mapped(sensor, change) for sensor in self.sensors)
+        return TokenInputs(sensors, tuple(_mapped(group, change) for group in self.features))
 
     def without_absent(self) -> TokenInputs:
         """Return the inputs without what is real in no sample: signals, channels, groups; as they are if nothing is."""
@@ -156,14 +141,9 @@ _OF_CHANNELS = ("patches", "is_real", "positions", "channels", "quality")
 class TokenVocabulary:
     """What the model can read; fixed when it is made and saved with it.
 
-    Attributes
-    ----------
-    patch_samples : mapping of str to int
-        Samples of one patch, by modality.
-    feature_groups : mapping of str to int
-        Number of features, by group.
-    n_channel_codes : int
-        Learned codes for channels without a known position.
+    * ``patch_samples``: samples of one patch, by modality.
+    * ``feature_groups``: number of features, by group.
+    * ``n_channel_codes``: learned codes for channels without a known position.
     """
 
     patch_samples: Mapping[str, int]
@@ -172,11 +152,7 @@ class TokenVocabulary:
 
     def to_json(self) -> dict[str, object]:
         """Return the vocabulary as an object that JSON can hold."""
-        return {
-            "patch_samples": dict(self.patch_samples),
-            "feature_groups": dict(self.feature_groups),
-            "n_channel_codes": self.n_channel_codes,
-        }
+        return asdict(self)
 
     @staticmethod
     def from_json(document: Mapping[str, object]) -> TokenVocabulary:
@@ -201,10 +177,10 @@ class TokenVocabulary:
         return TokenVocabulary(patches, _counts(document["feature_groups"], "feature_groups"), n_codes)
 
 
-_Held = TypeVar("_Held", SensorPatches, FeatureGroup)
+_Part = TypeVar("_Part", SensorPatches, FeatureGroup)
 
 
-def _mapped(value: _Held, change: Callable[[Tensor], Tensor]) -> _Held:
+def _mapped(value: _Part, change: Callable[[Tensor], Tensor]) -> _Part:
     tensors = {field.name: getattr(value, field.name) for field in fields(value)}
     changed: dict[str, Any] = {name: change(part) for name, part in tensors.items() if isinstance(part, Tensor)}
     return replace(value, **changed)

@@ -30,9 +30,8 @@ from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.modalities import MODALITIES
 from biopercept.model.dropout import TokenDropout, TokenLayout, drop_tokens, sensors_of
-from biopercept.model.encodings import ChannelEncoding, ModalityEncoding, RateEncoding
+from biopercept.model.encodings import TIME_CODES, ChannelEncoding, ModalityEncoding, RateEncoding, time_code
 from biopercept.model.layers import _TRUNCATED_STD, _truncated_normal
-from biopercept.model.time_codes import TIME_CODES, time_code
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
 
 _GRACE_SECONDS = 1e-3  # lengths of windows are numbers of samples
@@ -173,40 +172,26 @@ def token_layout(inputs: TokenInputs, mask: Tensor) -> TokenLayout:
 class TokenSettings:
     """What becomes a token, how it is encoded, and what is hidden in training.
 
-    Attributes
-    ----------
-    raw : bool
-        Patches of measured signals.
-    derived : bool
-        Patches of derived series (heart rate, tonic EDA, ...).
-    features : bool
-        One token per feature group.
-    patch_embedding : str
-        How the samples of a patch become a vector: ``linear`` or ``convolutional`` (see ``patch_embedding``).
-    time_code : str
-        How time becomes one, of tokens and of queries: ``fourier``, ``sinusoidal`` or ``learned`` (see ``time_codes``).
-    time_bands : int
-        Frequencies of the time code (not of the learned one).
-    longest_seconds : float
-        Period of the slowest wave of the time code, reach of the learned one, and time over which latents are spread
-        (``rotary_latents``), seconds: at least the window length.
-    highest_hz : float
-        Fastest wave of the time code, Hz; half the rate of the shortest patches. A bin of the learned code is half its
-        period long.
-    position_bands : int
-        Frequencies per axis of the electrode code.
-    shape_floor : float
-        Spread (in normalised units) below which a patch is no longer blown up to unit spread, so that
-        noise on a flat segment does not look like signal.
-    modality_dropout : float
-        Chance that a training sample loses sensors; then 1 to all but one of those it has, each number
-        equally likely. A sensor goes with all derived from it: raw, derived series, features.
-    channel_dropout : float
-        Chance that a channel, a series or a feature token of a training sample is hidden.
-    time_dropout : float
-        Mean fraction of each sensor's time that is hidden, as one segment, in training.
-    token_dropout : float
-        Chance that a single token is hidden in training.
+    * ``raw``: patches of measured signals.
+    * ``derived``: patches of derived series (heart rate, tonic EDA, ...).
+    * ``features``: one token per feature group.
+    * ``patch_embedding``: how the samples of a patch become a vector: ``linear`` or ``convolutional`` (see
+      ``patch_embedding``).
+    * ``time_code``: how time becomes one, of tokens and of queries: ``fourier``, ``sinusoidal`` or ``learned`` (see
+      ``encodings``).
+    * ``time_bands``: frequencies of the time code (not of the learned one).
+    * ``longest_seconds``: period of the slowest wave of the time code, reach of the learned one, and time over which
+      latents are spread (``rotary_latents``), seconds: at least the window length.
+    * ``highest_hz``: fastest wave of the time code, Hz; half the rate of the shortest patches. A bin of the learned
+      code is half its period long.
+    * ``position_bands``: frequencies per axis of the electrode code.
+    * ``shape_floor``: spread (in normalised units) below which a patch is no longer blown up to unit spread, so that
+      noise on a flat segment does not look like signal.
+    * ``modality_dropout``: chance that a training sample loses sensors; then 1 to all but one of those it has, each
+      number equally likely. A sensor goes with all derived from it: raw, derived series, features.
+    * ``channel_dropout``: chance that a channel, a series or a feature token of a training sample is hidden.
+    * ``time_dropout``: mean fraction of each sensor's time that is hidden, as one segment, in training.
+    * ``token_dropout``: chance that a single token is hidden in training.
     """
 
     raw: bool = True

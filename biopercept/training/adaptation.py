@@ -47,18 +47,12 @@ _WARMUP = 0.1
 class Adapted:
     """A network adapted to a subject.
 
-    Attributes
-    ----------
-    network : nn.Module
-        In evaluation mode; the starting network where it fell back.
-    n_steps : int
-        Steps whose weights were kept; 0 where it fell back.
-    fell_back : bool
-        The start was kept: no step was better on the check windows, or there were none and it was to be kept then.
-    is_checked : bool
-        There were check windows.
-    checks : tuple of (step, loss, balanced accuracy)
-        On the check windows; step 0 is the start.
+    * ``network``: in evaluation mode; the starting network where it fell back.
+    * ``n_steps``: steps whose weights were kept; 0 where it fell back.
+    * ``fell_back``: the start was kept: no step was better on the check windows, or there were none and it was to be
+      kept then.
+    * ``is_checked``: there were check windows.
+    * ``checks`` (tuple of (step, loss, balanced accuracy)): on the check windows; step 0 is the start.
     """
 
     network: nn.Module

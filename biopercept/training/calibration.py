@@ -1,4 +1,4 @@
-"""Probabilities that can be read as chances, and sets that hold the truth as often as asked: learnt out of the fit.
+"""Probabilities that can be read as chances, and sets that hold the truth as often as wanted: learnt out of the fit.
 
 Temperature after Guo 2017 (arXiv:1706.04599); isotonic regression by class, rescaled to sum 1 (Zadrozny and Elkan
 2002); prediction sets by hierarchical conformal prediction, whose exchangeable unit is the subject (Lee, Barber and
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +26,10 @@ _LOWEST_LOG, _HIGHEST_LOG = -3.0, 3.0
 class CalibrationSettings:
     """How probabilities are calibrated and sets are made.
 
-    Attributes
-    ----------
-    method : str
-        none, temperature or isotonic.
-    n_folds : int
-        Inner folds of the training side whose held-out answers are used; 0 for those of the validation subjects.
-    coverage : float
-        Of prediction sets; 0 for none.
+    * ``method``: none, temperature or isotonic.
+    * ``n_folds``: inner folds of the training side whose held-out predictions are used; 0 for those of the validation
+      subjects.
+    * ``coverage``: of prediction sets; 0 for none.
     """
 
     method: str = "none"
@@ -59,20 +54,14 @@ class CalibrationSettings:
 class Calibration:
     """What was learnt from predictions for subjects outside the fit.
 
-    Attributes
-    ----------
-    method : str
-        none, temperature or isotonic.
-    temperature : float
-        Divides the logarithms of probabilities; 1 changes nothing.
-    curves : tuple of (x, y)
-        Isotonic: the steps from predicted to true probability, for each class (for two classes the second one's alone).
-    coverage : float
-        Wanted of the prediction sets; 0 where there are none.
-    threshold : float or None
-        A class is in the set where 1 minus its uncalibrated probability is at most this; None: every class always is.
-    source : str
-        Whose predictions it was learnt from, in words.
+    * ``method``: none, temperature or isotonic.
+    * ``temperature``: divides the logarithms of probabilities; 1 changes nothing.
+    * ``curves`` (tuple of (x, y)): isotonic: the steps from predicted to true probability, for each class (for two
+      classes the second one's alone).
+    * ``coverage``: wanted of the prediction sets; 0 where there are none.
+    * ``threshold``: a class is in the set where 1 minus its uncalibrated probability is at most this; None: every class
+      always is.
+    * ``source``: whose predictions it was learnt from, in words.
     """
 
     method: str
@@ -83,6 +72,12 @@ class Calibration:
     source: str
     subjects: tuple[str, ...]
     n_windows: int
+
+    def __post_init__(self) -> None:
+        is_rising = all(len(x) == len(y) > 0 and list(x) == sorted(x) for x, y in self.curves)
+        has_curves = bool(self.curves) == (self.method == "isotonic")
+        if self.method not in METHODS or not self.temperature > 0 or not is_rising or not has_curves:
+            raise ValueError("the calibration is damaged")
 
     def apply(self, probabilities: Floats) -> Floats:
         """Return calibrated probabilities, shape (n, n_classes); rows sum to 1."""
@@ -98,42 +93,6 @@ class Calibration:
             return np.ones(probabilities.shape, dtype=bool)
         return np.asarray(1.0 - probabilities <= self.threshold + 1e-12, dtype=bool)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return {
-            "method": self.method,
-            "temperature": self.temperature,
-            "curves": [[list(x), list(y)] for x, y in self.curves],
-            "coverage": self.coverage,
-            "threshold": self.threshold,
-            "source": self.source,
-            "subjects": list(self.subjects),
-            "n_windows": self.n_windows,
-        }
-
-    @staticmethod
-    def from_json(document: dict[str, Any]) -> Calibration:
-        """Return what :meth:`to_json` gave. Raises KeyError, TypeError or ValueError where it is damaged."""
-        threshold = document["threshold"]
-        calibration = Calibration(
-            CalibrationSettings(document["method"]).method,
-            float(document["temperature"]),
-            tuple((tuple(map(float, x)), tuple(map(float, y))) for x, y in document["curves"]),
-            float(document["coverage"]),
-            None if threshold is None else float(threshold),
-            str(document["source"]),
-            tuple(document["subjects"]),
-            int(document["n_windows"]),
-        )
-        is_rising = all(len(x) == len(y) > 0 and list(x) == sorted(x) for x, y in calibration.curves)
-        if (
-            not calibration.temperature > 0
-            or not is_rising
-            or bool(calibration.curves) != (calibration.method == "isotonic")
-        ):
-            raise ValueError("the calibration is damaged")
-        return calibration
-
 
 def learn_calibration(
     settings: CalibrationSettings,
@@ -147,8 +106,8 @@ def learn_calibration(
     Subject and target are (n,), probabilities (n, n_classes). Every subject weighs the same. The threshold rests on the
     uncalibrated probabilities, so no prediction serves twice.
     """
-    names, place = np.unique(subject, return_inverse=True)
-    weights = 1.0 / np.bincount(place)[place]
+    names, index = np.unique(subject, return_inverse=True)
+    weights = 1.0 / np.bincount(index)[index]
     wrongness = 1.0 - probabilities[np.arange(len(target)), target]
     return Calibration(
         settings.method,
@@ -165,8 +124,8 @@ def learn_calibration(
 def tempered(probabilities: Floats, temperature: float) -> Floats:
     """Return probabilities whose logarithms are divided by ``temperature`` and that sum to 1 again."""
     logits = np.log(np.clip(probabilities, _LEAST, 1.0)) / temperature
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True), dtype=np.float64)
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def learn_temperature(target: NDArray[np.int64], probabilities: Floats, weights: Floats) -> float:
@@ -187,9 +146,9 @@ def _learn_curves(target: NDArray[np.int64], probabilities: Floats, weights: Flo
 
     n_classes = probabilities.shape[1]
     curves = []
-    for place in [1] if n_classes == 2 else range(n_classes):
+    for index in [1] if n_classes == 2 else range(n_classes):
         steps = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
-        steps.fit(probabilities[:, place], (target == place).astype(np.float64), sample_weight=weights)
+        steps.fit(probabilities[:, index], (target == index).astype(np.float64), sample_weight=weights)
         curves.append((tuple(steps.X_thresholds_.tolist()), tuple(steps.y_thresholds_.tolist())))
     return tuple(curves)
 
@@ -198,9 +157,9 @@ def _by_curves(probabilities: Floats, curves: tuple[Curve, ...]) -> Floats:
     if len(curves) == 1:
         second = np.clip(np.interp(probabilities[:, 1], *curves[0]), _LEAST, 1.0 - _LEAST)
         return np.stack([1.0 - second, second], axis=1)
-    columns = [np.interp(probabilities[:, place], *curve) for place, curve in enumerate(curves)]
-    shares = np.clip(np.stack(columns, axis=1), _LEAST, 1.0)
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True), dtype=np.float64)
+    columns = [np.interp(probabilities[:, index], *curve) for index, curve in enumerate(curves)]
+    weights = np.clip(np.stack(columns, axis=1), _LEAST, 1.0)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def set_words(classes: Sequence[str], members: NDArray[np.bool_]) -> str:

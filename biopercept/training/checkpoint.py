@@ -26,6 +26,7 @@ from biopercept.model.token_inputs import TokenVocabulary
 from biopercept.model.tokens import TokenSettings
 from biopercept.tasks import CLASSIFICATION, Task
 from biopercept.training.calibration import Calibration
+from biopercept.typed_values import from_plain, to_plain
 from biopercept.version import __version__
 
 SCHEMA = 2  # 1: a network for one classification, another for everything else, parts by other names
@@ -37,21 +38,14 @@ WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.json", "card.md"
 class Checkpoint:
     """A trained model with all that its use needs.
 
-    Attributes
-    ----------
-    network : BiosignalPerceiver
-        In evaluation mode, on the CPU.
-    tasks : tuple of Task
-        What it predicts, in the order of its queries; classes in the order of its outputs, numbers with their scale.
-    population : TrainingStatistics
-        Of its training subjects.
-    prepare : dict
-        Window and cleaning settings as plain values: ``predict`` prepares recordings with these.
-    training : dict
-        Subjects, windows, seed, epochs, store fingerprint and scores as plain values.
-    calibration : Calibration or None
-        Applied to its probabilities; None where it was trained without, as all models are but those of one
-        classification.
+    * ``network``: in evaluation mode, on the CPU.
+    * ``tasks``: what it predicts, in the order of its queries; classes in the order of its outputs, numbers with their
+      scale.
+    * ``population``: of its training subjects.
+    * ``prepare``: window and cleaning settings as plain values: ``predict`` prepares recordings with these.
+    * ``training``: subjects, windows, seed, epochs, store fingerprint and scores as plain values.
+    * ``calibration``: applied to its probabilities; None where it was trained without, as all models are but those of
+      one classification.
     """
 
     network: BiosignalPerceiver
@@ -118,7 +112,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, card: str) -> None:
         "vocabulary": checkpoint.vocabulary.to_json(),
         "prepare": checkpoint.prepare,
         "population": checkpoint.population.to_json(),
-        "calibration": None if checkpoint.calibration is None else checkpoint.calibration.to_json(),
+        "calibration": to_plain(checkpoint.calibration),
         "training": checkpoint.training,
     }
     write_model_folder(folder, checkpoint.network.state_dict(), description, card)
@@ -176,7 +170,7 @@ def load_model(folder: Path) -> Checkpoint:
             vocabulary=vocabulary,
             prepare=description["prepare"],
             training=description["training"],
-            calibration=None if calibration is None else Calibration.from_json(calibration),
+            calibration=None if calibration is None else from_plain(Calibration, calibration),
         )
         _require_use(checkpoint)
     if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
@@ -257,12 +251,8 @@ def read_description(folder: Path) -> dict[str, Any]:
 class StartingPoint:
     """A saved network, ``pretrained`` or ``perceiver-io``, to start from.
 
-    Attributes
-    ----------
-    sha256 : str
-        Of its weights.
-    studies : tuple of dict
-        ``study``, ``store`` (fingerprint) and ``subjects`` that its weights were fitted to.
+    * ``sha256``: of its weights.
+    * ``studies``: ``study``, ``store`` (fingerprint) and ``subjects`` that its weights were fitted to.
     """
 
     kind: str

@@ -34,15 +34,10 @@ from biopercept.training.time_split import course_of, set_aside
 class Provenance:
     """Where the training data came from, and what is known of the model's scores.
 
-    Attributes
-    ----------
-    prepare : dict
-        Window and cleaning settings of the store.
-    modalities : tuple of str
-        Measured modalities of the training recordings.
-    scores : dict or None
-        Content of the ``scores.json`` of a cross-validation with the same settings, for the card; of several tasks
-        under ``tasks`` by name.
+    * ``prepare``: window and cleaning settings of the store.
+    * ``modalities``: measured modalities of the training recordings.
+    * ``scores``: content of the ``scores.json`` of a cross-validation with the same settings, for the card; of several
+      tasks under ``tasks`` by name.
     """
 
     study: str
@@ -62,16 +57,10 @@ def measured_modalities(recordings: Collection[Any]) -> tuple[str, ...]:
 class TrainingRequest:
     """What a model is trained on, and how.
 
-    Attributes
-    ----------
-    inputs : WindowInputs
-        Of the windows of everybody who is trained on; their table's tasks are learnt.
-    calibrating : CalibrationSettings
-        Of a model of one classification of everybody; learnt on subjects outside a fit.
-    personalisation : PersonalisationSettings or None
-        How a model of the one subject in ``inputs`` is made; None: of everybody.
-    on_epoch : callable or None
-        Given ``(epoch, training_loss, validation_loss)`` after each epoch.
+    * ``inputs``: of the windows of everybody who is trained on; their table's tasks are learnt.
+    * ``calibrating``: of a model of one classification of everybody; learnt on subjects outside a fit.
+    * ``personalisation``: how a model of the one subject in ``inputs`` is made; None: of everybody.
+    * ``on_epoch``: given ``(epoch, training_loss, validation_loss)`` after each epoch.
     """
 
     inputs: WindowInputs
@@ -100,12 +89,8 @@ class TrainingRequest:
 class _Trained:
     """A trained network with what belongs into its folder beside it.
 
-    Attributes
-    ----------
-    inputs : WindowInputs
-        As the network reads them, scaled by its own normalisation.
-    personal : dict or None
-        Whose model it is and how it was made; None for a model of everybody.
+    * ``inputs``: as the network reads them, scaled by its own normalisation.
+    * ``personal``: whose model it is and how it was made; None for a model of everybody.
     """
 
     fitted: FittedNetwork[Any]

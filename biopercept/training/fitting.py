@@ -1,4 +1,4 @@
-"""The one interface that every model is fitted and asked through: the Perceiver, the baselines and the probes."""
+"""The one interface that every model is fitted and predicts through: the Perceiver, the baselines and the probes."""
 
 from __future__ import annotations
 
@@ -46,22 +46,18 @@ class FittedModel(Protocol):
     @property
     def n_parameters(self) -> int:
         """Return the number of fitted numbers."""
-        ...
 
     @property
     def operations_per_window(self) -> int | None:
         """Return the multiply-adds of predicting one window; None where the model is no network."""
-        ...
 
     @property
     def fell_back(self) -> bool:
         """Return whether adapting to the windows was no better than the model it started from, which was kept."""
-        ...
 
     @property
     def is_fitted_to_validation(self) -> bool:
         """Return whether the validation windows were fitted to, and not only looked at to stop early."""
-        ...
 
     def predict(self, rows: IntArray, visible: WindowInputs | None = None) -> FloatArray:
         """Return predictions of the windows at ``rows``, (len(rows), n_values).
@@ -72,7 +68,6 @@ class FittedModel(Protocol):
 
         Raises SettingsError where the model reads no sensors that could be missing.
         """
-        ...
 
 
 Fitter = Callable[[FitRequest], FittedModel]
@@ -150,12 +145,9 @@ class NetworkOnStudy:
 class NetworkFitter:
     """Fits one kind of network by the one training loop, alone or several folds at once.
 
-    Attributes
-    ----------
-    can_stack : bool
-        Whether several can be fitted at once: the network runs under ``torch.func.vmap``.
-    knows_tasks : bool
-        Whether several tasks, the order of levels and single times are learnt; if not, levels are learnt as classes.
+    * ``can_stack``: whether several can be fitted at once: the network runs under ``torch.func.vmap``.
+    * ``knows_tasks``: whether several tasks, the order of levels and single times are learnt; if not, levels are learnt
+      as classes.
     """
 
     make: MakeNetwork

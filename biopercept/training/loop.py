@@ -34,19 +34,12 @@ State = TypeVar("State")
 class FitRequest:
     """Everything a model may use to be fitted.
 
-    Attributes
-    ----------
-    inputs : WindowInputs
-        Inputs of all windows of the study; only those of ``training`` and ``validation`` may touch the model.
-    training, validation : int64 arrays
-        Rows of the window table; their subjects must not overlap, and ``validation`` may be empty. A model without
-        early stopping fits on both.
-    seed : int
-        Of initialisation, sampling, dropout; the same seed on the same machine gives the same weights.
-    on_epoch : callable or None
-        Given ``(epoch, training_loss, validation_loss)`` after each epoch.
-    unlabelled : tuple of str
-        More subjects whose signals, and nothing else, pretraining may read.
+    * ``inputs``: inputs of all windows of the study; only those of ``training`` and ``validation`` may touch the model.
+    * ``training``, ``validation``: rows of the window table; their subjects must not overlap, and ``validation`` may be
+      empty. A model without early stopping fits on both.
+    * ``seed``: of initialisation, sampling, dropout; the same seed on the same machine gives the same weights.
+    * ``on_epoch``: given ``(epoch, training_loss, validation_loss)`` after each epoch.
+    * ``unlabelled``: more subjects whose signals, and nothing else, pretraining may read.
     """
 
     inputs: WindowInputs
@@ -78,16 +71,11 @@ class FitRequest:
 class FittedNetwork(Generic[Network]):
     """A trained network, and how its training went.
 
-    Attributes
-    ----------
-    network : nn.Module
-        In evaluation mode.
-    population : TrainingStatistics
-        Of the training and validation subjects; it scaled the inputs.
-    history : tuple of (epoch, training loss, validation loss)
-        The validation loss is NaN where no subject was set aside.
-    n_trained : int
-        Numbers that training ever touched: parts for sensors that the study lacks are not among them.
+    * ``network``: in evaluation mode.
+    * ``population``: of the training and validation subjects; it scaled the inputs.
+    * ``history`` (tuple of (epoch, training loss, validation loss)): the validation loss is NaN where no subject was
+      set aside.
+    * ``n_trained``: numbers that training ever touched: parts for sensors that the study lacks are not among them.
     """
 
     network: Network
@@ -107,15 +95,12 @@ class Objective(Protocol):
 
     def sampling_weights(self, rows: IntArray) -> torch.Tensor:
         """Return how often each of the training windows ``rows`` is drawn, (len(rows),)."""
-        ...
 
     def loss(self, network: nn.Module, source: TokenSource, rows: IntArray, noise: torch.Generator) -> torch.Tensor:
         """Return the loss of a batch of windows, with its graph."""
-        ...
 
     def validation_loss(self, network: nn.Module, source: TokenSource, rows: IntArray) -> float:
         """Return the loss that early stopping looks at."""
-        ...
 
 
 @dataclass

@@ -47,16 +47,10 @@ class Objective:
     A window is drawn as often as the tasks that label it would draw it, on average over tasks; within a task subjects
     weigh the same, and so do a subject's classes. A window that a task does not label is masked from it.
 
-    Attributes
-    ----------
-    tasks : tuple of Task
-        Those of the table, numbers with the scale on which they are learnt (:func:`scaled_tasks`).
-    label_smoothing : float
-        Of classifications.
-    weights : mapping of str to float
-        Of each task's loss beside the others'; 1 where not named.
-    times : SingleTimes or None
-        What is learnt of single times beside whole windows.
+    * ``tasks``: those of the table, numbers with the scale on which they are learnt (:func:`scaled_tasks`).
+    * ``label_smoothing``: of classifications.
+    * ``weights``: of each task's loss beside the others'; 1 where not named.
+    * ``times``: what is learnt of single times beside whole windows.
     """
 
     windows: WindowTable
@@ -67,16 +61,16 @@ class Objective:
 
     def sampling_weights(self, rows: IntArray) -> Tensor:
         """Return how often each of the training windows ``rows`` is drawn, (len(rows),)."""
-        shares = []
+        chances = []
         for task in self.tasks:
-            targets, share = self.windows.targets[task.name], np.zeros(len(rows))
+            targets, chance = self.windows.targets[task.name], np.zeros(len(rows))
             known = targets.is_known[rows]
             labelled = rows[known]
-            share[known] = cell_weights(self.windows.subject[labelled], targets.groups[labelled]).numpy()
-            shares.append(share)
-        if len(shares) > 1:  # tasks weigh the same, however many subjects each has
-            shares = [share / max(float(share.sum()), 1e-300) for share in shares]
-        return torch.from_numpy(np.mean(shares, axis=0))
+            chance[known] = cell_weights(self.windows.subject[labelled], targets.groups[labelled]).numpy()
+            chances.append(chance)
+        if len(chances) > 1:  # tasks weigh the same, however many subjects each has
+            chances = [chance / max(float(chance.sum()), 1e-300) for chance in chances]
+        return torch.from_numpy(np.mean(chances, axis=0))
 
     def loss(self, network: nn.Module, source: TokenSource, rows: IntArray, noise: torch.Generator) -> Tensor:
         """Return the loss of a batch of windows, read in parts of like sensors, with its graph."""
@@ -221,8 +215,8 @@ def cell_weights(subject: NDArray[np.str_], target: IntArray) -> Tensor:
     for cell in cells:
         owner = str(cell).split("\0")[0]
         cells_of_subject[owner] = cells_of_subject.get(owner, 0) + 1
-    share = np.array([1.0 / cells_of_subject[str(s)] for s in subject])
-    return torch.from_numpy(share / in_cell[index])
+    chance = np.array([1.0 / cells_of_subject[str(s)] for s in subject])
+    return torch.from_numpy(chance / in_cell[index])
 
 
 def read_windows(

@@ -7,12 +7,12 @@ whom the weights have seen.
 
 Three tasks need no labels:
 
-* ``masked``: patches, stretches and whole sensors are hidden (a sensor with everything computed from it), and
+* ``masked``: patches, segments and whole sensors are hidden (a sensor with everything computed from it), and
   queries ask for them: within a sensor, and from the other sensors. As BERT and masked autoencoders do.
-* ``contrastive``: at hidden places the answer must be nearer to a code of the true patch than to codes of other
+* ``contrastive``: at hidden positions the output must be nearer to a code of the true patch than to codes of other
   hidden patches of that modality. As wav2vec 2.0, without its codebook; distractors come from the whole batch.
-* ``alignment``: the window as one sensor alone tells it must be found among the windows as another sensor alone tells
-  them. As CLIP.
+* ``alignment``: the window as encoded from one sensor alone must be found among the windows as encoded from another
+  alone. As CLIP.
 
 References
 ----------
@@ -43,10 +43,9 @@ from biopercept.data.normalisation import NormalisationSettings, TrainingStatist
 from biopercept.data.windows import IntArray, grid_windows
 from biopercept.errors import CheckpointError, SettingsError, StudyError, TrainingError
 from biopercept.files import only_writer
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
+from biopercept.model.biosignals import BiosignalPerceiver, PatchQueries, PerceiverSettings, queries_of
 from biopercept.model.dropout import TokenDropout
 from biopercept.model.layers import initialise
-from biopercept.model.queries import PatchQueries, queries_of
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import TokenSettings, hide_tokens, token_layout
 from biopercept.store.prepared import WindowedRecording
@@ -64,12 +63,12 @@ from biopercept.training.checkpoint import (
 )
 from biopercept.training.engine import Engine, engine_for, seed_for, seeded, threads
 from biopercept.training.loop import Optimisation
-from biopercept.training.objective import contrastive_loss, patch_loss
+from biopercept.training.objective import cell_weights, contrastive_loss, patch_loss
 from biopercept.training.settings import ALIGNMENT, CONTRASTIVE, MASKED, FitSettings, PretrainingSettings
 
 LossReport = Callable[[int, float], None]
 SUMMARY = "summary"
-"""Name of the query whose answer stands for a whole window in ``alignment``."""
+"""Name of the query whose output stands for a whole window in ``alignment``."""
 
 
 def pretext_perceiver(
@@ -113,7 +112,7 @@ class PretextNetwork(nn.Module):
         """Return the objective's loss on a batch of windows, a number; 0 where the batch offers nothing to learn.
 
         ``parts`` are positions of windows with like sensors, which are encoded together (see ``batches``); none: all.
-        What is hidden, asked for and compared is of the whole batch all the same.
+        What is hidden, queried and compared is of the whole batch all the same.
         """
         inputs = self.network.fusion.settings.part_read(inputs)
         if self.settings.objective == ALIGNMENT:
@@ -148,10 +147,10 @@ class PretextNetwork(nn.Module):
         """Return queries for some hidden patches of each window, and the truth (B, Q, L)."""
         flat = hidden.flatten(1)
         order = torch.rand(flat.shape, device=flat.device, generator=generator).masked_fill(~flat, -1.0)
-        places = order.topk(min(self.settings.n_queries, flat.shape[1]), dim=1).indices
-        queries = queries_of(sensor, places, flat.gather(1, places))
+        positions = order.topk(min(self.settings.n_queries, flat.shape[1]), dim=1).indices
+        queries = queries_of(sensor, positions, flat.gather(1, positions))
         patches = sensor.patches.flatten(1, 2)
-        return queries, patches.gather(1, places[..., None].expand(-1, -1, patches.shape[-1]))
+        return queries, patches.gather(1, positions[..., None].expand(-1, -1, patches.shape[-1]))
 
     def _contrast(self, queries: PatchQueries, predicted: Tensor, truth: Tensor) -> Tensor:
         rows, modality = queries.is_asked, queries.modality
@@ -227,14 +226,9 @@ def unlabelled_inputs(
 class PretrainingRequest:
     """What a network is pretrained on, and how.
 
-    Attributes
-    ----------
-    studies : tuple of WindowInputs
-        One for each study, of :func:`unlabelled_inputs`; every subject in them is used.
-    start_from : mapping of str to Tensor, or None
-        Weights to begin with, where name and shape agree.
-    on_epoch : callable or None
-        Given ``(epoch, loss)`` after each epoch.
+    * ``studies``: one for each study, of :func:`unlabelled_inputs`; every subject in them is used.
+    * ``start_from``: weights to begin with, where name and shape agree.
+    * ``on_epoch``: given ``(epoch, loss)`` after each epoch.
     """
 
     studies: tuple[WindowInputs, ...]
@@ -256,7 +250,7 @@ def pretrain(request: PretrainingRequest) -> PretrainedNetwork:
     studies, settings, engine, seed = request.studies, request.settings, request.engine, request.seed
     vocabulary = joint_vocabulary(studies)
     sources = [TokenSource(s, s.fit(s.windows.subjects), request.tokens, engine.device) for s in studies]
-    chances = [_subject_weights(s) for s in studies]
+    chances = [cell_weights(s.windows.subject, np.zeros(len(s.windows), dtype=np.int64)) for s in studies]
     sizes = torch.tensor([float(len(s.windows)) for s in studies])
     n_steps = max(1, math.ceil(float(sizes.sum()) / settings.batch_size))
     history = []
@@ -307,12 +301,6 @@ def joint_vocabulary(studies: Sequence[WindowInputs]) -> TokenVocabulary:
         names.update(dict.fromkeys(study.windows.feature_names))
     vocabulary = vocabulary_of(tuple(names))
     return TokenVocabulary(vocabulary.patch_samples, counts, vocabulary.n_channel_codes)
-
-
-def _subject_weights(study: WindowInputs) -> torch.Tensor:
-    """Return weights under which every subject is drawn equally often."""
-    _, owner, count = np.unique(study.windows.subject, return_inverse=True, return_counts=True)
-    return torch.from_numpy(1.0 / count[owner])
 
 
 @dataclass(frozen=True, eq=False)

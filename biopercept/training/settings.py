@@ -52,36 +52,21 @@ def _refuse_outside(section: str, settings: object, ranges: Mapping[str, Sequenc
 class TrainingSettings:
     """How the network is fitted.
 
-    Attributes
-    ----------
-    n_epochs : int
-        Passes over the training windows, at most.
-    batch_size : int
-        Windows in a batch, drawn so that subjects, and classes within a subject, weigh the same.
-    learning_rate : float
-        Peak of a cosine schedule with warm-up (AdamW).
-    weight_decay : float
-        Decoupled decay of weight matrices.
-    warmup_fraction : float
-        Part of all steps in which the rate rises.
-    label_smoothing : float
-        Probability moved from the label to the other classes.
-    gradient_clip : float
-        Largest norm of the gradient.
-    patience : int
-        Epochs without a better validation loss before training stops.
-    average_decay : float
-        Decay per step of the running mean of the weights that is evaluated and kept; 0 keeps the last weights.
-    validation_fraction : float
-        Part of the training side's subjects that early stopping looks at.
-    precision : str
-        float32 or bfloat16.
-    task_weights : tuple of str
-        ``NAME=WEIGHT`` of each task's loss where several are learnt at once; a task not named weighs 1.
-    dense_weight : float
-        Weight of the loss of answers at single times, from windows that cross stretches; 0: not trained.
-    n_threads : int
-        Processor threads of one fit. Weights are promised equal only for equal threads.
+    * ``n_epochs``: passes over the training windows, at most.
+    * ``batch_size``: windows in a batch, drawn so that subjects, and classes within a subject, weigh the same.
+    * ``learning_rate``: peak of a cosine schedule with warm-up (AdamW).
+    * ``weight_decay``: decoupled decay of weight matrices.
+    * ``warmup_fraction``: part of all steps in which the rate rises.
+    * ``label_smoothing``: probability moved from the label to the other classes.
+    * ``gradient_clip``: largest norm of the gradient.
+    * ``patience``: epochs without a better validation loss before training stops.
+    * ``average_decay``: decay per step of the running mean of the weights that is evaluated and kept; 0 keeps the last
+      weights.
+    * ``validation_fraction``: part of the training side's subjects that early stopping looks at.
+    * ``precision``: float32 or bfloat16.
+    * ``task_weights``: ``NAME=WEIGHT`` of each task's loss where several are learnt at once; a task not named weighs 1.
+    * ``dense_weight``: weight of the loss at single times, from windows that cross segments; 0: not trained.
+    * ``n_threads``: processor threads of one fit. Weights are promised equal only for equal threads.
     """
 
     n_epochs: int = 24
@@ -144,32 +129,18 @@ class TrainingSettings:
 class PretrainingSettings:
     """How a network is pretrained on unlabelled windows.
 
-    Attributes
-    ----------
-    objective : str
-        masked, contrastive or alignment.
-    n_epochs : int
-        Passes over the windows of all studies.
-    batch_size : int
-        Windows in a batch, all of one study, drawn so that subjects weigh the same.
-    learning_rate : float
-        Peak of a cosine schedule with warm-up (AdamW).
-    weight_decay : float
-        Decoupled decay of weight matrices.
-    warmup_fraction : float
-        Part of all steps in which the rate rises.
-    gradient_clip : float
-        Largest norm of the gradient.
-    sensor_masking : float
-        Chance that a window has whole sensors hidden: 1 to all but one, each number equally likely.
-    stretch_masking : float
-        Mean share of each sensor's time that is hidden as one stretch.
-    patch_masking : float
-        Chance that a single patch is hidden.
-    n_queries : int
-        Hidden patches asked for, per window and signal.
-    temperature : float
-        Of the contrastive losses.
+    * ``objective``: masked, contrastive or alignment.
+    * ``n_epochs``: passes over the windows of all studies.
+    * ``batch_size``: windows in a batch, all of one study, drawn so that subjects weigh the same.
+    * ``learning_rate``: peak of a cosine schedule with warm-up (AdamW).
+    * ``weight_decay``: decoupled decay of weight matrices.
+    * ``warmup_fraction``: part of all steps in which the rate rises.
+    * ``gradient_clip``: largest norm of the gradient.
+    * ``sensor_masking``: chance that a window has whole sensors hidden: 1 to all but one, each number equally likely.
+    * ``stretch_masking``: mean fraction of each sensor's time that is hidden as one segment.
+    * ``patch_masking``: chance that a single patch is hidden.
+    * ``n_queries``: hidden patches queried, per window and signal.
+    * ``temperature``: of the contrastive losses.
     """
 
     objective: str = MASKED
@@ -207,12 +178,8 @@ class PretrainingSettings:
 class FitSettings:
     """What is read, the network, and how it is fitted; models take what concerns them.
 
-    Attributes
-    ----------
-    pretraining : PretrainingSettings or None
-        How the network is pretrained, without labels, on each fit's own training subjects; None: not.
-    start_from : str
-        Folder of a model whose weights a network starts from; empty: from new ones.
+    * ``pretraining``: how the network is pretrained, without labels, on each fit's own training subjects; None: not.
+    * ``start_from``: folder of a model whose weights a network starts from; empty: from new ones.
     """
 
     tokens: TokenSettings = field(default_factory=TokenSettings)
@@ -226,41 +193,25 @@ class FitSettings:
 class PersonalisationSettings:
     """How a network is adapted to one subject, and how the curve over labels is made.
 
-    Attributes
-    ----------
-    methods : tuple of str
-        Of the curve: reference (no label: a network that scales by each recording's first seconds), head, low-rank,
-        full, scratch (a network fitted on the subject alone).
-    k : tuple of int
-        Labelled windows of each class, the first ones in time, that the curve grants.
-    method : str
-        Adaptation of ``train`` and ``cross-validate`` with a model to start from: head, low-rank or full.
-    rank : int
-        Of the update of each weight matrix (low-rank).
-    n_steps : int
-        Steps of an adaptation, at most; the best of them on the subject's validation windows is kept.
-    learning_rate : float
-        Peak of its cosine with warm-up (AdamW, no weight decay).
-    batch_size : int
-        Windows in a step, drawn so that the classes weigh the same.
-    check_every : int
-        Steps between two looks at the validation windows.
-    unchecked : str
-        Where the labels are too few to set validation windows aside: keep (the starting model, as it is) or adapt (a
-        share of the steps is made, and what comes of it is stamped as unchecked).
-    unchecked_share : float
-        Part of ``n_steps`` that ``unchecked`` adapt makes.
-    validation_fraction : float
-        Part of each class's labelled windows, the last in time, that decides whether and when to stop.
-    scratch_steps : int
-        Steps that a network of one subject alone is given, at least.
-    gap_seconds : float
-        Between labelled and scored windows; 0 is one window's length, and less is refused.
-    earlier_share : float
-        Part of the subject's windows that lies before the scored part, at least, where that can be.
-    chronology : str
-        subject (every labelled window comes before every scored one) or class (within each class alone: for
-        protocols that show a class once; a stage then has windows on both sides).
+    * ``methods``: of the curve: reference (no label: a network that scales by each recording's first seconds), head,
+      low-rank, full, scratch (a network fitted on the subject alone).
+    * ``k``: labelled windows of each class, the first ones in time, that the curve grants.
+    * ``method``: adaptation of ``train`` and ``cross-validate`` with a model to start from: head, low-rank or full.
+    * ``rank``: of the update of each weight matrix (low-rank).
+    * ``n_steps``: steps of an adaptation, at most; the best of them on the subject's validation windows is kept.
+    * ``learning_rate``: peak of its cosine with warm-up (AdamW, no weight decay).
+    * ``batch_size``: windows in a step, drawn so that the classes weigh the same.
+    * ``check_every``: steps between two looks at the validation windows.
+    * ``unchecked``: where the labels are too few to set validation windows aside: keep (the starting model, as it is)
+      or adapt (a part of the steps is made, and what comes of it is stamped as unchecked).
+    * ``unchecked_share``: part of ``n_steps`` that ``unchecked`` adapt makes.
+    * ``validation_fraction``: part of each class's labelled windows, the last in time, that decides whether and when to
+      stop.
+    * ``scratch_steps``: steps that a network of one subject alone is given, at least.
+    * ``gap_seconds``: between labelled and scored windows; 0 is one window's length, and less is refused.
+    * ``earlier_share``: part of the subject's windows that lies before the scored part, at least, where that can be.
+    * ``chronology``: subject (every labelled window comes before every scored one) or class (within each class alone:
+      for protocols that show a class once; a stage then has windows on both sides).
     """
 
     methods: tuple[str, ...] = METHODS

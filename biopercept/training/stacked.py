@@ -129,7 +129,7 @@ class _StackedFit(Generic[Network]):
             while self._courses:
                 self._step(step)
                 step += 1
-                ended = [place for place, course in enumerate(self._courses) if step % course.request.n_steps == 0]
+                ended = [i for i, course in enumerate(self._courses) if step % course.request.n_steps == 0]
                 if ended:
                     self._end_epochs(ended)
         return [self._done[number] for number in range(len(self._done))]
@@ -138,37 +138,37 @@ class _StackedFit(Generic[Network]):
         s = self._settings
         rows = [course.draw(s.batch_size) for course in self._courses]  # 1.
         gradients, has_gradient = self._stack.no_gradients()
-        for present, places in self._alike(range(len(rows)), rows).items():
-            courses = [self._courses[place] for place in places]
-            weights = self._stack.leaves(places)
+        for present, positions in self._alike(range(len(rows)), rows).items():
+            courses = [self._courses[position] for position in positions]
+            weights = self._stack.leaves(positions)
             losses = self._network.losses(
                 weights, present, [c.number for c in courses], [c.rows[-1] for c in courses], [c.noise for c in courses]
             )
             gradients_given = torch.autograd.grad(losses.sum(), list(weights.values()), allow_unused=True)
             for course, loss in zip(courses, losses.detach(), strict=True):
                 course.losses.append(loss)
-            gradients[places], has_gradient[places] = self._stack.rows_of(gradients_given)
+            gradients[positions], has_gradient[positions] = self._stack.rows_of(gradients_given)
         rates = [
             s.learning_rate * rate_at(step, course.request.n_steps * s.n_epochs, s.warmup_fraction)
             for course in self._courses
         ]
         self._stack.step(gradients, has_gradient, rates, s.gradient_clip)  # 5.
 
-    def _alike(self, places: Sequence[int], rows: Sequence[IntArray]) -> dict[Present, list[int]]:
-        """Return which of the folds at ``places`` (numbers into it) have the same present in their rows."""
+    def _alike(self, positions: Sequence[int], rows: Sequence[IntArray]) -> dict[Present, list[int]]:
+        """Return which of the folds at ``positions`` (numbers into it) have the same present in their rows."""
         alike: dict[Present, list[int]] = {}
-        for number, (place, of_course) in enumerate(zip(places, rows, strict=True)):
+        for number, (position, of_course) in enumerate(zip(positions, rows, strict=True)):
             if len(of_course):
-                alike.setdefault(self._source.present(self._courses[place].number, of_course), []).append(number)
+                alike.setdefault(self._source.present(self._courses[position].number, of_course), []).append(number)
         return alike
 
     def _end_epochs(self, ended: Sequence[int]) -> None:
-        """Close the epoch of the folds at these places; those that are through leave the stack."""
+        """Close the epoch of the folds at these positions; those that are through leave the stack."""
         means = self._stack.means(ended)
         scores = self._validated(ended, means)
         over = []
-        for place, mean, score in zip(ended, means, scores, strict=True):
-            course = self._courses[place]
+        for position, mean, score in zip(ended, means, scores, strict=True):
+            course = self._courses[position]
             losses = torch.stack(course.losses).tolist()
             for step, loss in enumerate(losses):
                 if not math.isfinite(loss):
@@ -176,11 +176,11 @@ class _StackedFit(Generic[Network]):
                     raise TrainingError(not_finite(self._inputs, course.rows[step], epoch, step))
             course.losses, course.rows = [], []
             if course.epochs.is_over(sum(losses) / course.request.n_steps, score, mean.clone()):
-                self._done[course.number] = self._finished(course, self._stack.n_trained(place))
-                over.append(place)
+                self._done[course.number] = self._finished(course, self._stack.n_trained(position))
+                over.append(position)
         if over:
-            kept = [place for place in range(len(self._courses)) if place not in over]
-            self._courses = [self._courses[place] for place in kept]
+            kept = [position for position in range(len(self._courses)) if position not in over]
+            self._courses = [self._courses[position] for position in kept]
             self._stack.keep(kept)
 
     def _finished(self, course: _Course, n_trained: int) -> FittedNetwork[Network]:
@@ -194,9 +194,9 @@ class _StackedFit(Generic[Network]):
         population = self._populations[course.number]
         return FittedNetwork(network, population, tuple(course.epochs.history), best_epoch, n_trained)
 
-    def _validated(self, places: Sequence[int], means: Tensor) -> list[float]:
+    def _validated(self, positions: Sequence[int], means: Tensor) -> list[float]:
         """Return the validation losses of folds under the weights ``means``; NaN for those without such windows."""
-        courses = [self._courses[place] for place in places]
+        courses = [self._courses[position] for position in positions]
         rows = [course.request.validation for course in courses]
         outputs = [
             {task.name: torch.zeros((len(of_course), task.n_outputs)) for task in course.objective.tasks}
@@ -204,7 +204,7 @@ class _StackedFit(Generic[Network]):
         ]
         for start in range(0, max(len(of_course) for of_course in rows), _CHUNK):
             parts = [of_course[start : start + _CHUNK] for of_course in rows]
-            for present, alike in self._alike(places, parts).items():
+            for present, alike in self._alike(positions, parts).items():
                 numbers = [courses[i].number for i in alike]
                 weights = self._stack.views(means[alike])
                 given = self._network.outputs(weights, present, numbers, [parts[i] for i in alike])
@@ -251,7 +251,7 @@ class StackedNetwork(Generic[Network]):
         truths = {name: values[number, at] for name, values in self._truths.items()}
         masks = {name: values[at] for name, values in self._masks.items()}
         if present not in self._draws:
-            self._draws[present] = self._asked_for(join([tensor[0] for tensor in tensors]))
+            self._draws[present] = self._draws_for(join([tensor[0] for tensor in tensors]))
         draws = [torch.stack([draw.take(device, noise) for noise in noises]) for draw in self._draws[present]]
 
         def loss_of(
@@ -284,7 +284,7 @@ class StackedNetwork(Generic[Network]):
         with torch.no_grad():
             return {name: values.float().cpu() for name, values in vmap(outputs_of)(weights, tensors).items()}
 
-    def _asked_for(self, inputs: TokenInputs) -> list[Draw]:
+    def _draws_for(self, inputs: TokenInputs) -> list[Draw]:
         """Return what the network draws for such a batch; it depends on shapes alone."""
         noted = ListedDraws()
         with torch.no_grad(), self._engine.autocast():
@@ -294,7 +294,7 @@ class StackedNetwork(Generic[Network]):
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Let networks run under ``vmap``: reading in stretches cannot, nor can fused attention on processors and CUDA."""
+    """Let networks run under ``vmap``: reading in segments cannot, nor can fused attention on processors and CUDA."""
     with whole(), sdpa_kernel(SDPBackend.MATH):
         yield
 
@@ -362,8 +362,8 @@ class StackedSource:
 
         ``present`` is what all these folds have; see :meth:`present`.
         """
-        places = np.concatenate([f * self._n_windows + r for f, r in zip(folds, rows, strict=True)])
-        at = torch.from_numpy(places.astype(np.int64)).to(self._device)
+        positions = np.concatenate([f * self._n_windows + r for f, r in zip(folds, rows, strict=True)])
+        at = torch.from_numpy(positions.astype(np.int64)).to(self._device)
         sensors = tuple(self._patches(i, channels, at) for i, channels in present[0])
         chosen = [self._groups[i] for i in present[1]]
         return TokenInputs(sensors, tuple(FeatureGroup(name, values[at], real[at]) for name, values, real in chosen))
@@ -412,7 +412,7 @@ def split_tensors(inputs: TokenInputs, n_folds: int) -> tuple[list[Tensor], Call
 def _for_folds(bank: PreparedArrays, maps: Sequence[tuple[Tensor, Tensor] | None]) -> PreparedArrays:
     """Return a prepared bank whose window tables hold every window once per fold, with the fold's own affine map.
 
-    A fold none of whose subjects had the sensor has no map; it is never asked for this bank.
+    A fold none of whose subjects had the sensor has no map; it is never queried.
     """
     stacked = copy.copy(bank)
     for name in ("first", "begin", "length", "quality_begin", "quality_length"):
@@ -459,9 +459,9 @@ class StackedWeights:
             for (name, shape), start, end in zip(self.shapes.items(), starts, self._ends, strict=True)
         }
 
-    def leaves(self, places: Sequence[int]) -> dict[str, Tensor]:
+    def leaves(self, positions: Sequence[int]) -> dict[str, Tensor]:
         """Return the parameters of some networks, each (K, *shape), of which gradients can be taken."""
-        chosen = self.values if len(places) == len(self) else self.values[list(places)]
+        chosen = self.values if len(positions) == len(self) else self.values[list(positions)]
         return {name: part.detach().requires_grad_() for name, part in self.views(chosen).items()}
 
     def no_gradients(self) -> tuple[Tensor, Tensor]:
@@ -501,16 +501,16 @@ class StackedWeights:
             self._mean.lerp_(self.values, 1.0 - self._average_decay)
         self._n_steps += 1
 
-    def means(self, places: Sequence[int]) -> Tensor:
+    def means(self, positions: Sequence[int]) -> Tensor:
         """Return the running means of some networks' weights, (K, P), corrected for their short start."""
-        return self._mean[list(places)] / (1.0 - self._average_decay**self._n_steps)
+        return self._mean[list(positions)] / (1.0 - self._average_decay**self._n_steps)
 
-    def n_trained(self, place: int) -> int:
+    def n_trained(self, position: int) -> int:
         """Return how many numbers of a network ever had a gradient."""
-        return int((self._counts[place] > 0)[self._owner].sum())
+        return int((self._counts[position] > 0)[self._owner].sum())
 
-    def keep(self, places: Sequence[int]) -> None:
+    def keep(self, positions: Sequence[int]) -> None:
         """Leave only these networks; the others have stopped."""
-        kept = list(places)
+        kept = list(positions)
         for name in ("values", "_first", "_second", "_mean", "_counts"):
             setattr(self, name, getattr(self, name)[kept].contiguous())

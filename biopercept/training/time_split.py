@@ -1,4 +1,4 @@
-"""The windows of one subject in time: which come first, which are scored later, and what lies between is left out.
+"""The windows of one subject in time: which come first, which are scored later, and what lies between is excluded.
 
 Times are seconds on the subject's own clock, on which recordings follow one another as the study lists them, as if
 without a pause: nothing is known to lie between two files, so a gap is kept over their border, too.
@@ -76,14 +76,9 @@ class TimeSplit:
 class Shots:
     """What the curve grants of one subject, as indices into the :class:`Course`.
 
-    Attributes
-    ----------
-    first : mapping of int to int64 array
-        By k: the first k windows of each class that do not overlap.
-    earlier : int64 array
-        All windows that may be learnt from, overlapping ones too.
-    scored : int64 array
-        The same for every k and method.
+    * ``first``: by k: the first k windows of each class that do not overlap.
+    * ``earlier``: all windows that may be learnt from, overlapping ones too.
+    * ``scored``: the same for every k and method.
     """
 
     first: dict[int, IntArray]
@@ -97,8 +92,8 @@ def course_of(windows: WindowTable, subject: str) -> Course:
     Raises StudyError where the order of the subject's recordings is not known.
     """
     recordings = [index for index, recording in enumerate(windows.recordings) if recording.subject == subject]
-    places = [windows.recordings[index].place for index in recordings]
-    if len(recordings) > 1 and any(place is None for place in places):
+    orders = [windows.recordings[index].place for index in recordings]
+    if len(recordings) > 1 and any(order is None for order in orders):
         raise StudyError(
             f"the order of the {len(recordings)} recordings of {subject} is not in the store, and a split by time "
             "needs it; prepare the study again"
@@ -124,7 +119,7 @@ def split_in_time(course: Course, earlier_share: float, gap: float) -> TimeSplit
         return f"too few windows of {', '.join(lacking)}"
     n = len(course.rows)
     wished = round(earlier_share * n)
-    for begin in sorted(range(1, n), key=lambda place: (abs(place - wished), place)):
+    for begin in sorted(range(1, n), key=lambda index: (abs(index - wished), index)):
         is_later = np.arange(n) >= begin
         is_earlier = course.start + course.length_seconds + gap <= course.start[begin] + _GRACE
         if not course.lacking(is_earlier) and not course.lacking(is_later):
@@ -133,21 +128,21 @@ def split_in_time(course: Course, earlier_share: float, gap: float) -> TimeSplit
     return "no moment with every class before and after it"
 
 
-def set_aside(course: Course, places: IntArray, fraction: float) -> tuple[IntArray, IntArray]:
+def set_aside(course: Course, indices: IntArray, fraction: float) -> tuple[IntArray, IntArray]:
     """Return windows to fit on and windows to check on, of each class the last ``fraction`` in time, but at least one.
 
     They do not overlap in time; there are none to check on where a class would be left without either.
     """
     aside = []
     for number in range(course.n_classes):
-        of_class = places[course.target[places] == number]
+        of_class = indices[course.target[indices] == number]
         n = max(1, int(fraction * len(of_class) + 1e-9)) if len(of_class) > 1 else 0
         aside.append(of_class[len(of_class) - n :])
     checking = np.sort(np.concatenate(aside))
-    rest = np.setdiff1d(places, checking)
+    rest = np.setdiff1d(indices, checking)
     fitting = rest[course.clear_of(checking, 0.0)[rest]]
     if course.lacking(checking, 1) or course.lacking(fitting, 1):
-        return places, places[:0]
+        return indices, indices[:0]
     return fitting, checking
 
 
@@ -164,11 +159,11 @@ def shots_of(
         return f"no window of {', '.join(lacking)}"
     for position in range(len(settings.k), 0, -1):
         first = {k: first_windows(course, k) for k in settings.k[:position]}
-        if any(places is None for places in first.values()):
+        if any(indices is None for indices in first.values()):
             continue
-        known = {k: places for k, places in first.items() if places is not None}
-        for share in (settings.earlier_share, 0.0):
-            earlier, scored = _parts(course, known[settings.k[position - 1]], share, gap, settings.chronology)
+        known = {k: indices for k, indices in first.items() if indices is not None}
+        for fraction in (settings.earlier_share, 0.0):
+            earlier, scored = _parts(course, known[settings.k[position - 1]], fraction, gap, settings.chronology)
             scored = scored[is_scorable[scored]]
             if not course.lacking(scored):
                 return Shots(known, earlier, scored)
@@ -182,10 +177,10 @@ def first_windows(course: Course, k: int) -> IntArray | None:
     chosen_so_far: list[int] = []
     for number in range(course.n_classes):
         chosen: list[int] = []
-        for place in np.flatnonzero(course.target == number).tolist():
-            free = not chosen or course.start[place] + _GRACE >= course.start[chosen[-1]] + course.length_seconds
+        for index in np.flatnonzero(course.target == number).tolist():
+            free = not chosen or course.start[index] + _GRACE >= course.start[chosen[-1]] + course.length_seconds
             if free and len(chosen) < k:
-                chosen.append(place)
+                chosen.append(index)
         if len(chosen) < k:
             return None
         chosen_so_far += chosen
@@ -206,7 +201,9 @@ def random_windows(course: Course, k: int, random: np.random.Generator) -> IntAr
     return np.array(sorted(drawn), dtype=np.int64)
 
 
-def _parts(course: Course, largest: IntArray, share: float, gap: float, chronology: str) -> tuple[IntArray, IntArray]:
+def _parts(
+    course: Course, largest: IntArray, fraction: float, gap: float, chronology: str
+) -> tuple[IntArray, IntArray]:
     """Return the windows that may be learnt from, and those at least ``gap`` after them."""
     groups: Sequence[NDArray[np.bool_]] = [np.ones(len(course.rows), dtype=bool)]
     if chronology == CLASS:
@@ -215,7 +212,7 @@ def _parts(course: Course, largest: IntArray, share: float, gap: float, chronolo
     for group in groups:
         ends = course.start[largest[group[largest]]] + course.length_seconds
         starts = course.start[group]
-        end = max(float(ends.max()), float(starts[int(share * len(starts))]))
+        end = max(float(ends.max()), float(starts[int(fraction * len(starts))]))
         is_earlier |= group & (course.start + course.length_seconds <= end + _GRACE)
         is_scored |= group & (course.start + _GRACE >= end + gap)
     is_scored &= course.clear_of(is_earlier, gap)

@@ -48,16 +48,10 @@ MODES = ("causal", "global")
 class Draft:
     """One candidate as it was written or drawn; what it does not say is the command's.
 
-    Attributes
-    ----------
-    settings : tuple of (str, str)
-        ``section.key`` and the value's text.
-    store : Path or None
-        Another store of the same subjects.
-    config : str or None
-        Preset or file that its settings start from.
-    members : tuple of str
-        Of an ensemble, the candidates whose probabilities are averaged; nothing else is set then.
+    * ``settings`` (tuple of (str, str)): ``section.key`` and the value's text.
+    * ``store``: another store of the same subjects.
+    * ``config``: preset or file that its settings start from.
+    * ``members``: of an ensemble, the candidates whose probabilities are averaged; nothing else is set then.
     """
 
     name: str
@@ -204,10 +198,10 @@ class Span:
 
     def draw(self, random: np.random.Generator) -> str:
         """Return a value's text."""
-        share = random.random()
+        fraction = random.random()
         if self.is_log:
-            return f"{math.exp(math.log(self.low) + share * math.log(self.high / self.low)):.3g}"
-        return f"{self.low + share * (self.high - self.low):.3g}"
+            return f"{math.exp(math.log(self.low) + fraction * math.log(self.high / self.low)):.3g}"
+        return f"{self.low + fraction * (self.high - self.low):.3g}"
 
     def words(self) -> str:
         """Return the range in words."""

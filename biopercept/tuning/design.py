@@ -1,8 +1,8 @@
 """The nested design: outer folds of subjects, and for each pair of them a fit that saw neither.
 
-A fit without the subjects of folds i and j answers about both. Its answers about j are an inner score for outer fold
-i, those about i one for outer fold j. The K (K - 1) / 2 fits of a candidate so give every outer fold a whole inner
-cross-validation of K - 1 folds, in which its own subjects had no part; fitting each of them anew would take K (K - 1).
+A fit without the subjects of folds i and j predicts both. Its predictions of j are an inner score for outer fold
+i, those of i one for outer fold j. The K (K - 1) / 2 fits of a candidate so give every outer fold a whole inner
+cross-validation of K - 1 folds, in which its own subjects had no part; fitting each of them again would take K (K - 1).
 
 References
 ----------
@@ -37,12 +37,8 @@ Pair = tuple[int, int]
 class Candidate:
     """One set of settings, or an ensemble of ``members``, of which nothing is fitted.
 
-    Attributes
-    ----------
-    changes : mapping
-        What it changes, for tables.
-    config_text : str
-        All its settings as a YAML file; empty for an ensemble.
+    * ``changes``: what it changes, for tables.
+    * ``config_text``: all its settings as a YAML file; empty for an ensemble.
     """
 
     name: str
@@ -100,27 +96,20 @@ def make_designs(candidates: Sequence[Candidate], stores: Mapping[object, StudyS
 
 
 def require_tunable(request: EvaluationRequest) -> None:
-    """Refuse settings of evaluation that the design has no place for. Raises SettingsError naming the setting."""
-    if request.evaluation.n_folds < MIN_FOLDS:
+    """Refuse settings of evaluation that the design cannot heed. Raises SettingsError naming the setting."""
+    settings = request.evaluation
+    if settings.n_folds < MIN_FOLDS:
         raise SettingsError(
-            f"tune has {request.evaluation.n_folds} folds; at least {MIN_FOLDS} are needed, because each fit leaves "
+            f"tune has {settings.n_folds} folds; at least {MIN_FOLDS} are needed, because each fit leaves "
             "two of them out"
         )
-    if request.evaluation.label_share < 1:
-        raise SettingsError(
-            f"tune uses all labels of the training side; evaluation.label_share is {request.evaluation.label_share}, "
-            "which must be 1"
-        )
-    if request.evaluation.conformal_coverage > 0:
-        raise SettingsError(
-            "tune makes no prediction sets; evaluation.conformal_coverage is "
-            f"{request.evaluation.conformal_coverage:g}, which must be 0"
-        )
-    if request.evaluation.missing_sensors != NONE:
-        raise SettingsError(
-            f"tune asks with all sensors; evaluation.missing_sensors is {request.evaluation.missing_sensors}, which "
-            "must be none"
-        )
+    for name, needed, why in (
+        ("label_share", 1, "uses all labels of the training side"),
+        ("conformal_coverage", 0, "makes no prediction sets"),
+        ("missing_sensors", NONE, "asks with all sensors"),
+    ):
+        if (value := getattr(settings, name)) != needed:
+            raise SettingsError(f"tune {why}; evaluation.{name} is {value}, which must be {needed}")
 
 
 def _design(candidate: Candidate, plan: Plan, groups: Sequence[tuple[str, tuple[str, ...]]]) -> Design:

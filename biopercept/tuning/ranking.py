@@ -24,13 +24,10 @@ NESTED_FOLDER = "nested"
 class InnerScores:
     """What a candidate's fits reached on subjects that they had not seen.
 
-    Attributes
-    ----------
-    balanced_accuracy, auroc : float64 arrays, shape (n_outer_folds, n_subjects)
-        Row i holds the scores that outer fold i may choose by: of every subject but its own, from fits in which neither
-        the subject's fold nor fold i had a part. NaN where there is none or it is not defined.
-    n_parameters : int
-        Of the largest fit; of an ensemble all members together.
+    * ``balanced_accuracy``, ``auroc`` (float64 arrays, shape (n_outer_folds, n_subjects)): row i holds the scores that
+      outer fold i may choose by: of every subject but its own, from fits in which neither the subject's fold nor fold i
+      had a part. NaN where there is none or it is not defined.
+    * ``n_parameters``: of the largest fit; of an ensemble all members together.
     """
 
     name: str
@@ -137,16 +134,10 @@ class Nested:
 class Selection:
     """Everything a selection came to.
 
-    Attributes
-    ----------
-    designs : dict of str to Design
-        Of the candidates that are fitted.
-    inner : dict of str to InnerScores
-        Of every candidate that could be fitted, in their order.
-    failures : dict of str to str
-        Of the others, why not.
-    winners : tuple of str
-        What each outer fold chose.
+    * ``designs``: of the candidates that are fitted.
+    * ``inner``: of every candidate that could be fitted, in their order.
+    * ``failures``: of the others, why not.
+    * ``winners``: what each outer fold chose.
     """
 
     candidates: tuple[Candidate, ...]

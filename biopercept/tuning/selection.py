@@ -1,7 +1,7 @@
 """Selection by inner folds, resumable: candidates ranked where test subjects had no part, the procedure scored once.
 
 1. Outer folds of subjects are dealt as in ``cross-validate``; every candidate is fitted on all folds but each pair.
-2. Each outer fold ranks the candidates by the answers about the other folds from fits that its subjects had no part
+2. Each outer fold ranks the candidates by the predictions of the other folds from fits that its subjects had no part
    in, fits the best on its whole training side, and predicts its test subjects once.
 3. Those predictions together are the *nested* score: of tuning and then using what was chosen. The candidate with the
    best inner score over all folds is what is recommended, and ``chosen.yaml`` holds its settings.

@@ -99,9 +99,9 @@ def _settings(selection: Selection, name: str, file: str, best: str) -> str:
     words = f"biopercept cross-validate {request.store.name} -c {file}"
     words += f" --model {request.model}" if request.model != "perceiver-io" else ""
     words += " --pretrain" if request.fit.pretraining is not None else ""
-    place = "the best" if name == best else f"the best was the ensemble {best}"
+    rank = "the best" if name == best else f"the best was the ensemble {best}"
     lines = [
-        f"# Candidate {name} of {len(selection.candidates)} that biopercept tune compared ({place}); used with",
+        f"# Candidate {name} of {len(selection.candidates)} that biopercept tune compared ({rank}); used with",
         f"#     {words} -o OUT",
         "# A cross-validation of the same subjects is no fair score of a choice made on them: tuning.md has one.",
     ]

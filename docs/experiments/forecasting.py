@@ -35,8 +35,7 @@ from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.files import only_writer, write_json, write_text
 from biopercept.modalities import MODALITIES
-from biopercept.model.biosignals import BiosignalPerceiver
-from biopercept.model.queries import queries_of
+from biopercept.model.biosignals import BiosignalPerceiver, queries_of
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import TokenSettings
 from biopercept.report.text import table

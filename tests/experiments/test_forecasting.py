@@ -16,9 +16,8 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import grid_windows
 from biopercept.errors import CheckpointError, SettingsError, StudyError
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
-from biopercept.model.queries import queries_of
-from biopercept.model.time_codes import TIME_CODES
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, queries_of
+from biopercept.model.encodings import TIME_CODES
 from biopercept.model.token_inputs import TokenInputs
 from biopercept.model.tokens import TokenSettings
 from biopercept.training.engine import Engine

@@ -11,8 +11,7 @@ from made_inputs import OPEN, SMALL, VOCABULARY, Classifier, inputs
 
 from biopercept.errors import SettingsError
 from biopercept.modalities import MODALITIES
-from biopercept.model.biosignals import BiosignalPerceiver
-from biopercept.model.queries import queries_of
+from biopercept.model.biosignals import BiosignalPerceiver, queries_of
 from biopercept.model.token_inputs import TokenInputs, TokenVocabulary
 from biopercept.model.tokens import ConvolutionalPatch, EarlyFusion, TokenSettings, patch_embedding
 

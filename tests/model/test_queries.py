@@ -9,8 +9,7 @@ import torch
 from made_inputs import OPEN, SMALL, VOCABULARY, absent, inputs, signal
 
 from biopercept.errors import CheckpointError
-from biopercept.model.biosignals import BiosignalPerceiver
-from biopercept.model.queries import queries_of
+from biopercept.model.biosignals import BiosignalPerceiver, queries_of
 from biopercept.model.token_inputs import TokenInputs
 
 TASKS = {"stress": 3, "effort": 4, "age": 1}

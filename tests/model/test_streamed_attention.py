@@ -15,8 +15,8 @@ MASKS = ("all real", "some masked", "one sample empty")
 
 
 @pytest.fixture(autouse=True)
-def _small_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_kernels, "STRETCH_VALUES", 6 * 16)  # 16 tokens forth, 4 back
+def _small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_kernels, "SEGMENT_VALUES", 6 * 16)  # 16 tokens forth, 4 back
 
 
 @pytest.fixture

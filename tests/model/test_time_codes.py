@@ -11,10 +11,8 @@ import torch
 from made_inputs import OPEN, SMALL, VOCABULARY, Classifier, inputs, signal
 
 from biopercept.errors import SettingsError
-from biopercept.model.biosignals import BiosignalPerceiver
-from biopercept.model.encodings import TimeEncoding
-from biopercept.model.queries import queries_of
-from biopercept.model.time_codes import TIME_CODES, LearnedTime, SinusoidalTime, time_code
+from biopercept.model.biosignals import BiosignalPerceiver, queries_of
+from biopercept.model.encodings import TIME_CODES, LearnedTime, SinusoidalTime, TimeEncoding, time_code
 from biopercept.model.token_inputs import TokenInputs
 from biopercept.model.tokens import TokenSettings
 

@@ -15,8 +15,7 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows
 from biopercept.errors import CheckpointError, SettingsError, StudyError
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
-from biopercept.model.queries import queries_of
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, queries_of
 from biopercept.model.token_inputs import TokenInputs
 from biopercept.model.tokens import TokenSettings
 from biopercept.training.checkpoint import CARD, DESCRIPTION, load_model, load_start, matching, take_weights
