@@ -49,7 +49,7 @@ demo: $(READY)
 
 # One thread a worker: the workers are the parallelism.
 test: $(READY)
-	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS)
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(READY)
 	@$(PYTHON) -m ruff format --check .

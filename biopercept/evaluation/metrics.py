@@ -43,7 +43,7 @@ def score_subject(subject: str, target: Targets, probabilities: Probabilities) -
     from sklearn.metrics import f1_score, recall_score
 
     predicted, present = probabilities.argmax(axis=1), np.unique(target)
-    scores: dict[str, Any] = {}
+    scores: dict[str, Any] = {"balanced_accuracy": None}  # where there is one class only
     if len(present) > 1:
         recalls = recall_score(target, predicted, labels=present, average=None, zero_division=0)
         scores = {
