@@ -134,13 +134,13 @@ def _time_verdict(
     if not clock.is_above_chance(margin):
         return WARNING, (
             f"time does not tell the label here ({with_interval(clock.value, clock.ci95)}), so the score is not "
-            "raised by it, but answers will drift over a session."
+            "raised by it, but predictions will drift over a session."
         )
     clock_words = f"time alone tells the label with {with_interval(clock.value, clock.ci95)}"
     if what is LATENTS:
         return (
             WARNING,
-            f"{clock_words}, and the network has it at hand; time-in-outputs says whether its answers show it.",
+            f"{clock_words}, and the network has it at hand; time-in-outputs says whether its predictions show it.",
         )
     if what is OUTPUTS:
         return LEAK, (
@@ -209,11 +209,11 @@ def probe_clock_agreement(
     predicts_label = clock.is_above_chance(data.settings.margin)
     if is_following:
         verdict, word = (LEAK if predicts_label else WARNING), "go"
-        end = "the model answers as a clock would where the label gives no reason to."
+        end = "the model predicts as a clock would where the label gives no reason to."
     elif is_trace and predicts_label:
-        verdict, word, end = WARNING, "go faintly", "a trace of a clock's answers, too weak to carry the score."
+        verdict, word, end = WARNING, "go faintly", "a trace of predictions by the clock, too weak to carry the score."
     else:
-        verdict, word, end = OK, "do not reliably go", "no sign that the model answers by the clock."
+        verdict, word, end = OK, "do not reliably go", "no sign that the model predicts by the clock."
     sentence = (
         f"Within one label, the model's probabilities {word} with those of a "
         f"clock that sees no sensor: {correlation(association)}; {end}"
@@ -353,7 +353,7 @@ def correlation(association: ProbeScore) -> str:
 def probe_identity(data: AuditData, what: Readable, groups: Sequence[FoldValues], tie: ProbeScore) -> Finding | Skipped:
     """Return whether subjects can be recognised beyond the label, and whether who it is predicts the label.
 
-    Test subjects of one group are told from each other; ``tie`` is how well the subject alone predicts the label.
+    Test subjects of one group are told apart; ``tie`` is how well the subject alone predicts the label.
     """
     name = f"identity-in-{what.name}"
     recognised = recognise(data, groups)

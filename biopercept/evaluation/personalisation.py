@@ -163,14 +163,14 @@ def plan_personal_curve(store: StudyStore, request: EvaluationRequest) -> Person
             ""
             if settings.chronology == CLASS
             else (
-                "; where each class is one stretch, personalisation.chronology=class orders windows within each class"
+                "; where each class is one segment, personalisation.chronology=class orders windows within each class"
             )
         )
         raise StudyError(f"no subject can be scored: {'; '.join(dict.fromkeys(not_scored.values()))}{hint}")
     if settings.chronology == CLASS:
         warnings.append(
-            "labelled come before scored windows within each class only: one stretch of a class has windows on both "
-            "sides, so gains hold for the rest of that stretch and may not hold for another day"
+            "labelled come before scored windows within each class only: one segment of a class has windows on both "
+            "sides, so gains hold for the rest of that segment and may not hold for another day"
         )
     if not_scored:
         who = ", ".join(f"{subject} ({why})" for subject, why in not_scored.items())

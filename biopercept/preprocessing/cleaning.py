@@ -176,7 +176,7 @@ def _short_segments(raw: FloatArray, samples: FloatArray, signal: Signal) -> tup
     fraction = float((np.isfinite(raw) & ~np.isfinite(samples)).mean())
     if fraction < MIN_REPORTED_FRACTION:
         return ()
-    return (f"{signal.name}: {100 * fraction:.1f} % masked, in stretches too short to be filtered.",)
+    return (f"{signal.name}: {100 * fraction:.1f} % masked, in segments too short to be filtered.",)
 
 
 def _empty_masked(

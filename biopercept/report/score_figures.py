@@ -234,7 +234,7 @@ def risk_figure(run: CrossValidation) -> Drawing | None:
 
 
 def sensor_figure(run: CrossValidation) -> Drawing | None:
-    """Return balanced accuracy with every set of sensors; None where it was not asked.
+    """Return balanced accuracy with every set of sensors; None where it was not wanted.
 
     Of more than forty sets those with all sensors, without one, and with one alone are drawn.
     """

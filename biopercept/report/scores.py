@@ -172,7 +172,7 @@ def run_table(run: CrossValidation) -> Table:
 
 
 def sensor_table(run: CrossValidation) -> Table | None:
-    """Return the scores with every set of sensors; None where it was not asked."""
+    """Return the scores with every set of sensors; None where it was not wanted."""
     if not run.sensor_subsets:
         return None
     rows = [

@@ -213,7 +213,7 @@ def _labels(entry: Entry, loaded: list[Loaded], signals: tuple[Signal, ...]) -> 
     if late:
         worst = max(late, key=lambda i: i.end_seconds - end)
         notes.append(
-            f"{len(late)} labelled stretches reach beyond the signals, which span {start:.0f} to {end:.0f} s "
+            f"{len(late)} labelled intervals reach beyond the signals, which span {start:.0f} to {end:.0f} s "
             f"({worst.label!r} is stated to span {worst.onset_seconds:.0f} to {worst.end_seconds:.0f} s)"
         )
     unused = sum(len(rec.intervals) for _, rec in loaded)

@@ -116,5 +116,5 @@ def test_real_tables_are_merged_with_offset_condition_and_events(write_study: Wr
     assert recording.intervals[0] == Interval(-2.5, 122.5, "baseline")
     assert [interval.label for interval in recording.intervals[1:]] == ["baseline", "stroop", "relax"]
     assert any(
-        "1 labelled stretches reach beyond the signals, which span -2 to 120 s" in note for note in recording.notes
+        "1 labelled intervals reach beyond the signals, which span -2 to 120 s" in note for note in recording.notes
     )
