@@ -229,7 +229,8 @@ class RunFolder(Generic[Result]):
     def find(self, name: str, fold: Fold) -> Result | None:
         """Return a kept result; None where it is absent or damaged."""
         try:
-            return self.result.from_json(json.loads(self.file(name).read_text(encoding="utf-8")), fold)
+            document = json.loads(self.file(name).read_text(encoding="utf-8"))
+            return self.result.from_json(document, fold) if isinstance(document, dict) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
