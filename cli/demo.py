@@ -135,7 +135,7 @@ def _say_where(folder: Path, *, quiet: bool) -> None:
     places = {
         "report.html": "everything on one page; open it in any browser",
         "scores/perceiver-io/scores.json": "the scores, for a program",
-        "predictions/summary.csv": "what the model said of two people it had never seen",
+        "predictions/summary.csv": "what the model predicts for two people it had never seen",
         "model/card.md": "what the model is, what it was trained on, and its limits",
         "study/": "the made recordings and tables, an example for a study of your own",
     }
