@@ -170,7 +170,7 @@ def plan_generation(store: StudyStore, request: EvaluationRequest) -> Generation
     sensors = measured_sensors(recordings, store.feature_names)
     if len(sensors) < 2:
         raise SettingsError(
-            f"{store.name} has one sensor ({', '.join(sensors)}); with it hidden nothing is left to tell it from"
+            f"{store.name} has one sensor ({', '.join(sensors)}); with it masked nothing is left to reconstruct it from"
         )
     return GenerationPlan(
         request=request,
