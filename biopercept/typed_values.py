@@ -18,13 +18,15 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 import yaml
+
+from biopercept.errors import SettingsError
 
 T = TypeVar("T")
 
@@ -52,6 +54,37 @@ Span = Annotated[
     tuple[int, int],
     Check(lambda ends: 0 <= ends[0] <= ends[1], "a list of two whole numbers of 0 or more, the lower one first,"),
 ]
+
+
+def at_least(least: float) -> Check:
+    """Return the check of a number that has a least value."""
+    return Check(lambda number: least <= number < math.inf, f"at least {least}")
+
+
+ABOVE_0 = Check(lambda number: 0 < number < math.inf, "a number above 0")
+FROM_0 = Check(lambda number: 0 <= number < math.inf, "a number of at least 0")
+BELOW_1 = Check(lambda number: 0 <= number < 1, "at least 0 and below 1")
+FROM_0_TO_1 = Check(lambda number: 0 <= number <= 1, "from 0 to 1")
+UP_TO_1 = Check(lambda number: 0 < number <= 1, "above 0 and at most 1")
+BETWEEN_0_AND_1 = Check(lambda number: 0 < number < 1, "above 0 and below 1")
+
+
+def refuse_outside(section: str, settings: object, ranges: Mapping[Check, Iterable[str]]) -> None:
+    """Raise SettingsError for the first of the named settings of a section that is not in its range."""
+    for check, names in ranges.items():
+        for name in names:
+            value = getattr(settings, name)
+            if not check.holds(value):
+                raise SettingsError(f"{section}.{name} is {value}; it must be {check.words}")
+
+
+def refuse_other_than(section: str, settings: object, allowed: Mapping[str, Sequence[str]]) -> None:
+    """Raise SettingsError for the first of the named settings, each a word or several, with a word not allowed."""
+    for name, words in allowed.items():
+        chosen = getattr(settings, name)
+        for value in chosen if isinstance(chosen, tuple) else (chosen,):
+            if value not in words:
+                raise SettingsError(f"{section}.{name} is {value!r}; allowed are {', '.join(words)}")
 
 
 def omitted(default: Any = None) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -210,3 +211,20 @@ def test_a_name_that_is_neither_preset_nor_file_lists_the_presets() -> None:
         "there is neither a preset nor a file called 'stress-writs'; "
         "presets are general, stress-chest, stress-wrist, workload-eeg; did you mean stress-wrist?"
     )
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        (section.name, setting.name, value)
+        for section in fields(Config)
+        for setting in fields(section.default_factory())
+        if setting.type in ("int", "float")
+        for value in (-1, math.nan, math.inf)
+        if setting.type == "float" or value == -1
+    ],
+)
+def test_no_number_below_its_range_or_none_at_all_is_taken(section: str, name: str, value: float) -> None:
+    with pytest.raises(SettingsError) as caught:
+        replace(getattr(Config(), section), **{name: value})
+    assert str(caught.value).startswith(f"{section}.{name} is {value}; ")

@@ -66,7 +66,9 @@ NOT_LOCKED = frozenset({
 # Elsewhere than on the machine of the locks: models of features end within the tolerance of their optimiser, and a
 # network's rounding grows with every step of training.
 CLOSE, LOOSE = 1e-3, 0.05
-FEATURES_ALONE = frozenset({"logistic", "majority-vote", "learning curve", "compared", "prepared"})
+FEATURES_ALONE = frozenset(
+    {"logistic", "majority-vote", "subjects of one class, logistic", "learning curve", "compared", "prepared"}
+)
 
 
 # --- what is kept of the files of a run ---
@@ -200,6 +202,12 @@ class Runs:
         return self.made.store(self.folder / "planted.h5", people, features=self.made.AUDIT_FEATURES)
 
     @cached_property
+    def uneven(self) -> Path:
+        """Return a store of six people, of whom two show one class each."""
+        people = (*self.made.planted("constant", n_subjects=2), *self.made.planted(n_subjects=6)[2:])
+        return self.made.store(self.folder / "uneven.h5", people, features=self.made.AUDIT_FEATURES)
+
+    @cached_property
     def study(self) -> Path:
         """Return a study folder of three people with two tasks, and beside it, prepared from it, ``study.h5``."""
         folder = self.folder / "study"
@@ -263,6 +271,8 @@ _cross_validated("classes with two seeds", "one", *TWO_FOLDS, "--seeds", 2)
 _cross_validated("leave one out, global", "one", "--split", "subject", "--normalisation", "global")
 _cross_validated("reference", "one", *TWO_FOLDS, "--normalisation", "reference",
                  settings=["normalisation.reference_seconds=60"])  # fmt: skip
+_cross_validated("subjects of one class", "uneven", *TWO_FOLDS)
+_cross_validated("subjects of one class, logistic", "uneven", *TWO_FOLDS, "--model", "logistic")
 _cross_validated("temperature", "one", *TWO_FOLDS, settings=["evaluation.calibration=temperature"])
 _cross_validated("isotonic and sets", "planted", *TWO_FOLDS,
                  settings=["evaluation.calibration=isotonic", "evaluation.conformal_coverage=0.9",

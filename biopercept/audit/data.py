@@ -27,6 +27,7 @@ from biopercept.store.reading import StudyStore
 from biopercept.training.engine import engine_for, seed_for
 from biopercept.training.fitting import Fitter
 from biopercept.training.loop import FitRequest
+from biopercept.typed_values import BETWEEN_0_AND_1, at_least, refuse_outside
 
 FitClasses = Callable[[FloatArray, IntArray, IntArray], Any]
 """Gives the fitted classifier of values, labels and rows of training windows."""
@@ -343,13 +344,14 @@ class AuditSettings:
     n_trees: int = 100
 
     def __post_init__(self) -> None:
-        least = {"n_folds": 2, "fit_folds": 2, "n_permutations": 20, "n_shifts": 100, "n_trees": 10}
-        for name, allowed in least.items():
-            if getattr(self, name) < allowed:
-                raise SettingsError(f"audit.{name} is {getattr(self, name)}; it must be at least {allowed}")
-        for name in ("margin", "association", "trace", "identity", "small_spread", "large_spread"):
-            if not 0 < getattr(self, name) < 1:
-                raise SettingsError(f"audit.{name} is {getattr(self, name)}; it must be above 0 and below 1")
+        ranges = {
+            at_least(2): ("n_folds", "fit_folds"),
+            at_least(20): ("n_permutations",),
+            at_least(100): ("n_shifts",),
+            at_least(10): ("n_trees",),
+            BETWEEN_0_AND_1: ("margin", "association", "trace", "identity", "small_spread", "large_spread"),
+        }
+        refuse_outside("audit", self, ranges)
         if self.small_spread >= self.large_spread:
             raise SettingsError(
                 f"audit.small_spread is {self.small_spread}; it must be below audit.large_spread ({self.large_spread})"

@@ -24,8 +24,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import SettingsError, StudyError
+from biopercept.errors import StudyError
 from biopercept.store.prepared import WindowedRecording
+from biopercept.typed_values import ABOVE_0, refuse_other_than, refuse_outside
 
 SCOPES = ("recording", "session")
 MODES = ("raw", "global", "causal", "reference", "recording")
@@ -61,14 +62,8 @@ class NormalisationSettings:
     scope: str = "recording"
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise SettingsError(f"normalisation.mode is {self.mode!r}; allowed are {', '.join(MODES)}")
-        if self.scope not in SCOPES:
-            raise SettingsError(f"normalisation.scope is {self.scope!r}; allowed are {', '.join(SCOPES)}")
-        for name in ("reference_seconds", "prior_seconds", "clip"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value > 0):
-                raise SettingsError(f"normalisation.{name} is {value}; it must be a number above 0")
+        refuse_other_than("normalisation", self, {"mode": MODES, "scope": SCOPES})
+        refuse_outside("normalisation", self, {ABOVE_0: ("reference_seconds", "prior_seconds", "clip")})
 
     @property
     def is_transductive(self) -> bool:

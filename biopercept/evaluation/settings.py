@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +9,15 @@ from biopercept.data.splits import K_FOLD, SPLITS, TIME
 from biopercept.errors import SettingsError
 from biopercept.evaluation.missing_sensors import MISSING_SENSORS, NONE
 from biopercept.training.calibration import CalibrationSettings
+from biopercept.typed_values import (
+    BETWEEN_0_AND_1,
+    FROM_0,
+    FROM_0_TO_1,
+    UP_TO_1,
+    at_least,
+    refuse_other_than,
+    refuse_outside,
+)
 
 FOLDS_AT_ONCE = ("auto", "stacked", "single")
 
@@ -75,24 +83,19 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         choices = {"split": (*SPLITS, TIME), "folds_at_once": FOLDS_AT_ONCE, "missing_sensors": MISSING_SENSORS}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise SettingsError(f"evaluation.{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}")
-        for name, least in (("n_folds", 2), ("n_seeds", 1), ("n_bootstrap", 100), ("stack_size", 0)):
-            if getattr(self, name) < least:
-                raise SettingsError(f"evaluation.{name} is {getattr(self, name)}; it must be at least {least}")
-        if not 0 < self.label_share <= 1:
-            raise SettingsError(f"evaluation.label_share is {self.label_share}; it must be above 0 and at most 1")
-        if not 0 <= self.least_quality <= 1:
-            raise SettingsError(f"evaluation.least_quality is {self.least_quality}; it must be from 0 to 1")
+        refuse_other_than("evaluation", self, choices)
+        ranges = {
+            at_least(2): ("n_folds",),
+            at_least(1): ("n_seeds",),
+            at_least(100): ("n_bootstrap",),
+            FROM_0: ("stack_size", "embargo_seconds"),
+            FROM_0_TO_1: ("least_quality",),
+            BETWEEN_0_AND_1: ("earlier_share",),
+            UP_TO_1: ("label_share",),
+        }
+        refuse_outside("evaluation", self, ranges)
         if self.stratify and self.split != K_FOLD:
             raise SettingsError(f"evaluation.stratify balances the folds of k-fold; evaluation.split is {self.split!r}")
-        if not (math.isfinite(self.embargo_seconds) and self.embargo_seconds >= 0):
-            raise SettingsError(
-                f"evaluation.embargo_seconds is {self.embargo_seconds}; it must be a number of at least 0"
-            )
-        if not 0 < self.earlier_share < 1:
-            raise SettingsError(f"evaluation.earlier_share is {self.earlier_share}; it must be between 0 and 1")
         _ = self.calibrating
 
     def identity(self) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class PerceiverSettings:
     def __post_init__(self) -> None:
         refuse_out_of_range(self)
         if self.width % self.n_heads:
-            raise SettingsError(f"The model setting n_heads is {self.n_heads}; it must divide the width {self.width}.")
+            raise SettingsError(f"model.n_heads is {self.n_heads}; it must divide model.width ({self.width})")
         if self.rotary_latents:
             refuse_odd_heads(self.width // self.n_heads)
 

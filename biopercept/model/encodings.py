@@ -162,7 +162,7 @@ def time_code(kind: str, width: int, *, n_bands: int, longest_seconds: float, hi
         return SinusoidalTime(width, n_bands, longest_seconds, highest_hz)
     if kind == "learned":
         return LearnedTime(width, 0.5 / highest_hz, longest_seconds)
-    raise SettingsError(f"The token setting time_code is {kind!r}; allowed are {', '.join(TIME_CODES)}.")
+    raise SettingsError(f"tokens.time_code is {kind!r}; allowed are {', '.join(TIME_CODES)}")
 
 
 class RotaryTime(nn.Module):
@@ -201,7 +201,7 @@ def refuse_odd_heads(head_width: int) -> None:
     """Refuse to turn heads whose numbers do not come in pairs. Raises SettingsError naming the width."""
     if head_width % 2:
         raise SettingsError(
-            f"The model setting rotary_latents turns the numbers of a head in pairs, and a head is {head_width} wide; "
+            f"model.rotary_latents turns the numbers of a head in pairs, and a head is {head_width} wide; "
             "choose a width that is an even multiple of n_heads or switch rotary_latents off."
         )
 

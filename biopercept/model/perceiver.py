@@ -35,6 +35,7 @@ from biopercept.errors import SettingsError
 from biopercept.model.attention import AttentionWidths, MultiHeadAttention
 from biopercept.model.encodings import RotaryTime
 from biopercept.model.layers import CrossAttention, LatentLayer, LearnedArray, initialise
+from biopercept.typed_values import BELOW_1, at_least, refuse_outside
 
 
 @dataclass(frozen=True)
@@ -179,12 +180,9 @@ def refuse_out_of_range(settings: object) -> None:
 
     Raises SettingsError naming the setting and its value.
     """
-    for name, value in vars(settings).items():
-        if name.endswith("dropout"):
-            if not 0.0 <= value < 1.0:
-                raise SettingsError(f"The model setting {name} is {value}; it must be at least 0 and below 1.")
-        elif isinstance(value, int) and not isinstance(value, bool) and value < 1:
-            raise SettingsError(f"The model setting {name} is {value}; it must be at least 1.")
+    chances = [name for name in vars(settings) if name.endswith("dropout")]
+    counts = [name for name, value in vars(settings).items() if type(value) is int and name not in chances]
+    refuse_outside("model", settings, {BELOW_1: chances, at_least(1): counts})
 
 
 def _check(s: CoreSettings) -> None:

@@ -33,6 +33,7 @@ from biopercept.model.dropout import TokenDropout, TokenLayout, drop_tokens, sen
 from biopercept.model.encodings import TIME_CODES, ChannelEncoding, ModalityEncoding, RateEncoding, time_code
 from biopercept.model.layers import _TRUNCATED_STD, _truncated_normal
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
+from biopercept.typed_values import ABOVE_0, BELOW_1, at_least, refuse_other_than, refuse_outside
 
 _GRACE_SECONDS = 1e-3  # lengths of windows are numbers of samples
 PATCH_EMBEDDINGS = ("linear", "convolutional")
@@ -216,22 +217,14 @@ class TokenSettings:
 
     def __post_init__(self) -> None:
         if not (self.raw or self.derived or self.features):
-            raise SettingsError(
-                "The token settings raw, derived and features are all false; at least one must be true."
-            )
-        for name, allowed in (("patch_embedding", PATCH_EMBEDDINGS), ("time_code", TIME_CODES)):
-            if getattr(self, name) not in allowed:
-                raise SettingsError(
-                    f"The token setting {name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}."
-                )
-        for name in (field.name for field in fields(self) if field.name.endswith("dropout")):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise SettingsError(
-                    f"The token setting {name} is {getattr(self, name)}; it must be at least 0 and below 1."
-                )
-        for name in ("time_bands", "position_bands", "longest_seconds", "highest_hz", "shape_floor"):
-            if not getattr(self, name) > 0:
-                raise SettingsError(f"The token setting {name} is {getattr(self, name)}; it must be above 0.")
+            raise SettingsError("tokens.raw, tokens.derived and tokens.features are all false; one must be true")
+        refuse_other_than("tokens", self, {"patch_embedding": PATCH_EMBEDDINGS, "time_code": TIME_CODES})
+        ranges = {
+            BELOW_1: [row.name for row in fields(self) if row.name.endswith("dropout")],
+            at_least(1): ("time_bands", "position_bands"),
+            ABOVE_0: ("longest_seconds", "highest_hz", "shape_floor"),
+        }
+        refuse_outside("tokens", self, ranges)
 
     def reads(self, modality: str) -> bool:
         """Return whether signals of this modality become tokens."""
@@ -298,4 +291,4 @@ def patch_embedding(kind: str, length: int, width: int) -> nn.Module:
         return nn.Linear(length, width, bias=False)
     if kind == "convolutional":
         return ConvolutionalPatch(length, width)
-    raise SettingsError(f"The token setting patch_embedding is {kind!r}; allowed are {', '.join(PATCH_EMBEDDINGS)}.")
+    raise SettingsError(f"tokens.patch_embedding is {kind!r}; allowed are {', '.join(PATCH_EMBEDDINGS)}")

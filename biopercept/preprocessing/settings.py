@@ -7,10 +7,10 @@ or detected stands here.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 
 from biopercept.errors import SettingsError
+from biopercept.typed_values import FROM_0, refuse_outside
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,7 @@ class CleaningSettings:
 
         Raises SettingsError: names the setting, its value and what is allowed.
         """
-        for row in fields(self):
-            value = getattr(self, row.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-                raise SettingsError(f"cleaning.{row.name} is {value!r}; it must be a number of zero or more.")
+        refuse_outside("cleaning", self, {FROM_0: [row.name for row in fields(self)]})
         if self.powerline_hz not in (0, 50, 60):
             raise SettingsError(
                 f"cleaning.powerline_hz is {self.powerline_hz!r}; allowed are 50, 60, or 0 for no notch."

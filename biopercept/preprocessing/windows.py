@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import SettingsError
 from biopercept.modalities import DERIVED_RATE
 from biopercept.recording import FloatArray, Interval
+from biopercept.typed_values import ABOVE_0, refuse_outside
 
 _TOLERANCE_SECONDS = 1e-6  # onsets are read from text files; a rounding error must not cost a window
 
@@ -51,9 +51,7 @@ class WindowSettings:
 
         Raises SettingsError: names the setting and its value.
         """
-        for name, value in (("length_seconds", self.length_seconds), ("step_seconds", self.step_seconds)):
-            if not (math.isfinite(value) and value > 0):
-                raise SettingsError(f"windows.{name} is {value!r}; it must be a positive number of seconds.")
+        refuse_outside("windows", self, {ABOVE_0: ("length_seconds", "step_seconds")})
 
 
 @dataclass(frozen=True, eq=False)

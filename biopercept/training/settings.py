@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from biopercept.errors import SettingsError
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
+from biopercept.typed_values import (
+    ABOVE_0,
+    BELOW_1,
+    BETWEEN_0_AND_1,
+    FROM_0,
+    at_least,
+    refuse_other_than,
+    refuse_outside,
+)
 
 MASKED, CONTRASTIVE, ALIGNMENT = "masked", "contrastive", "alignment"
 OBJECTIVES = (MASKED, CONTRASTIVE, ALIGNMENT)
@@ -28,24 +36,6 @@ CHRONOLOGIES = (SUBJECT, CLASS)
 KEEP, ADAPT = "keep", "adapt"
 UNCHECKED = (KEEP, ADAPT)
 """What is done where the labels are too few to set any aside: the starting model is kept, or adapted unchecked."""
-
-
-_RANGES: dict[str, Callable[[float], bool]] = {
-    "at least 1": lambda value: value >= 1,
-    "a number above 0": lambda value: math.isfinite(value) and value > 0,
-    "a number of at least 0": lambda value: math.isfinite(value) and value >= 0,
-    "at least 0 and below 1": lambda value: 0 <= value < 1,
-    "between 0 and 1": lambda value: 0 < value < 1,
-}
-
-
-def _refuse_outside(section: str, settings: object, ranges: Mapping[str, Sequence[str]]) -> None:
-    """Raise SettingsError for the first of the named settings that is not in its range, a key of ``_RANGES``."""
-    for words, names in ranges.items():
-        for name in names:
-            value = getattr(settings, name)
-            if not _RANGES[words](value):
-                raise SettingsError(f"{section}.{name} is {value}; it must be {words}")
 
 
 @dataclass(frozen=True)
@@ -86,16 +76,15 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         ranges = {
-            "at least 1": ("n_epochs", "batch_size", "patience", "n_threads"),
-            "a number above 0": ("learning_rate", "gradient_clip"),
-            "at least 0 and below 1": (
+            at_least(1): ("n_epochs", "batch_size", "patience", "n_threads"),
+            ABOVE_0: ("learning_rate", "gradient_clip"),
+            BELOW_1: (
                 "weight_decay", "warmup_fraction", "label_smoothing", "average_decay", "validation_fraction",
             ),
-            "a number of at least 0": ("dense_weight",),
+            FROM_0: ("dense_weight",),
         }  # fmt: skip
-        _refuse_outside("training", self, ranges)
-        if self.precision not in ("float32", "bfloat16"):
-            raise SettingsError(f"training.precision is {self.precision!r}; allowed are float32 and bfloat16")
+        refuse_outside("training", self, ranges)
+        refuse_other_than("training", self, {"precision": ("float32", "bfloat16")})
         self.weight_by_task()
 
     def weight_by_task(self) -> dict[str, float]:
@@ -157,16 +146,15 @@ class PretrainingSettings:
     temperature: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
-            raise SettingsError(f"pretraining.objective is {self.objective!r}; allowed are {', '.join(OBJECTIVES)}")
+        refuse_other_than("pretraining", self, {"objective": OBJECTIVES})
         ranges = {
-            "at least 1": ("n_epochs", "batch_size", "n_queries"),
-            "a number above 0": ("learning_rate", "gradient_clip", "temperature"),
-            "at least 0 and below 1": (
+            at_least(1): ("n_epochs", "batch_size", "n_queries"),
+            ABOVE_0: ("learning_rate", "gradient_clip", "temperature"),
+            BELOW_1: (
                 "weight_decay", "warmup_fraction", "sensor_masking", "stretch_masking", "patch_masking",
             ),
         }  # fmt: skip
-        _refuse_outside("pretraining", self, ranges)
+        refuse_outside("pretraining", self, ranges)
         if self.objective != ALIGNMENT and not (self.sensor_masking or self.stretch_masking or self.patch_masking):
             raise SettingsError(
                 f"pretraining.sensor_masking, stretch_masking and patch_masking are all 0; {self.objective} "
@@ -231,27 +219,19 @@ class PersonalisationSettings:
     chronology: str = SUBJECT
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("methods", METHODS),
-            ("method", ADAPTATIONS),
-            ("unchecked", UNCHECKED),
-            ("chronology", CHRONOLOGIES),
-        ):
-            chosen = getattr(self, name)
-            for value in chosen if isinstance(chosen, tuple) else (chosen,):
-                if value not in allowed:
-                    raise SettingsError(f"personalisation.{name} is {value!r}; allowed are {', '.join(allowed)}")
+        choices = {"methods": METHODS, "method": ADAPTATIONS, "unchecked": UNCHECKED, "chronology": CHRONOLOGIES}
+        refuse_other_than("personalisation", self, choices)
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise SettingsError("personalisation.methods must name at least one method, each once")
         if not self.k or list(self.k) != sorted(set(self.k)) or self.k[0] < 1:
             raise SettingsError(f"personalisation.k is {list(self.k)}; rising whole numbers from 1 are needed")
         ranges = {
-            "at least 1": ("rank", "n_steps", "batch_size", "check_every", "scratch_steps"),
-            "a number above 0": ("learning_rate",),
-            "between 0 and 1": ("validation_fraction", "earlier_share", "unchecked_share"),
-            "a number of at least 0": ("gap_seconds",),
+            at_least(1): ("rank", "n_steps", "batch_size", "check_every", "scratch_steps"),
+            ABOVE_0: ("learning_rate",),
+            BETWEEN_0_AND_1: ("validation_fraction", "earlier_share", "unchecked_share"),
+            FROM_0: ("gap_seconds",),
         }
-        _refuse_outside("personalisation", self, ranges)
+        refuse_outside("personalisation", self, ranges)
 
     def described(self) -> dict[str, Any]:
         """Return the settings of one adaptation as plain values."""

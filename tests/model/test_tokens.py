@@ -61,9 +61,9 @@ def test_a_damaged_vocabulary_is_refused(key: str, value: object, words: str) ->
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"raw": False, "derived": False, "features": False}, "are all false; at least one must be true"),
+        ({"raw": False, "derived": False, "features": False}, "are all false; one must be true"),
         ({"time_dropout": 1.0}, r"time_dropout is 1\.0; it must be at least 0 and below 1"),
-        ({"shape_floor": 0.0}, r"shape_floor is 0\.0; it must be above 0"),
+        ({"shape_floor": 0.0}, r"tokens\.shape_floor is 0\.0; it must be a number above 0"),
     ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, float], words: str) -> None:

@@ -187,7 +187,7 @@ def test_an_error_says_why_nothing_is_left(make_signal: Maker, make_recording: R
 
 def test_bad_settings_are_refused_by_name() -> None:
     with pytest.raises(
-        SettingsError, match=re.escape("cleaning.flat_seconds is -1; it must be a number of zero or more.")
+        SettingsError, match=re.escape("cleaning.flat_seconds is -1; it must be a number of at least 0")
     ):
         CleaningSettings(flat_seconds=-1)
     with pytest.raises(

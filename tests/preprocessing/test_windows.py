@@ -81,6 +81,6 @@ def test_an_interval_that_never_ends_is_cut_at_the_recording() -> None:
 @pytest.mark.parametrize(("name", "length", "step"), [("length", 0, 30), ("step", 60, -1), ("length", math.nan, 30)])
 def test_impossible_settings_are_refused_by_name_and_value(name: str, length: float, step: float) -> None:
     value = {"length": length, "step": step}[name]
-    message = f"windows.{name}_seconds is {value!r}; it must be a positive number of seconds."
+    message = f"windows.{name}_seconds is {value!r}; it must be a number above 0"
     with pytest.raises(SettingsError, match=f"^{re.escape(message)}$"):
         WindowSettings(length, step)

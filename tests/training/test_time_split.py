@@ -219,7 +219,7 @@ def test_a_gap_shorter_than_a_window_is_refused() -> None:
         ({"k": (3, 1)}, "personalisation.k is [3, 1]; rising whole numbers from 1 are needed"),
         ({"rank": 0}, "personalisation.rank is 0; it must be at least 1"),
         ({"learning_rate": 0.0}, "personalisation.learning_rate is 0.0; it must be a number above 0"),
-        ({"earlier_share": 1.0}, "personalisation.earlier_share is 1.0; it must be between 0 and 1"),
+        ({"earlier_share": 1.0}, "personalisation.earlier_share is 1.0; it must be above 0 and below 1"),
         ({"gap_seconds": -1.0}, "personalisation.gap_seconds is -1.0; it must be a number of at least 0"),
     ],
 )
