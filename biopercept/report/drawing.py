@@ -108,9 +108,15 @@ def draw(
     with house_style():
         figure = Figure(figsize=(width, height), layout="constrained")
         paint(figure)
-        stream = io.BytesIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    return Drawing(name, title, caption, stream.getvalue())
+        svg = rendered(figure)
+    return Drawing(name, title, caption, svg)
+
+
+def rendered(figure: Figure) -> bytes:
+    """Return a figure as an SVG file that depends on nothing but the figure."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    return stream.getvalue()
 
 
 def reach(mean: float, ci95: tuple[float, float] | None) -> list[list[float]] | None:

@@ -72,7 +72,8 @@ def test_cleaning_is_held_to_the_store(made: ModuleType, tmp_path: Path) -> None
     assert outcome.exit_code == 0, outcome.output
     refused = run("train", tmp_path / "s.h5", "-o", tmp_path / "m", "--set", "cleaning.powerline_hz=50", *QUICK)
     assert "cleaning.powerline_hz is 50.0 and the store was prepared with 60" in str(refused.exception)
-    small = [word for key in ("n_permutations", "n_shifts", "n_trees") for word in ("--set", f"audit.{key}=100")]
+    sizes = {"n_permutations": 20, "n_shifts": 100, "n_trees": 10, "n_folds": 3}
+    small = [word for name, size in sizes.items() for word in ("--set", f"audit.{name}={size}")]
     same = run("audit", tmp_path / "s.h5", "-o", tmp_path / "a", "--set", "cleaning.powerline_hz=60", "--json", *small)
     assert "powerline_hz: 60" in (tmp_path / "a" / "config.yaml").read_text(), same.output
     assert json.loads(same.stdout)

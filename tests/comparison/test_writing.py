@@ -18,6 +18,9 @@ from biopercept.results.comparison import Comparison
 from biopercept.results.reading import read_result
 
 
+pytestmark = pytest.mark.figures
+
+
 @pytest.fixture
 def written(three: Path, tmp_path: Path) -> Path:
     """A folder that ``compare`` wrote."""

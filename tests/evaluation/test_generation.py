@@ -275,5 +275,7 @@ def test_mistakes_are_named(made: ModuleType, store: Path, tmp_path: Path) -> No
     with pytest.raises(SettingsError, match=r"^generation deals subjects by identity, not by label; set evaluation"):
         score_generation(by_label, tmp_path / "d")
     alone = made.store(tmp_path / "alone.h5", [made.recording(f"A{i}", seed=0, missing=("heart_rate",)) for i in "123"])
-    with pytest.raises(SettingsError, match=r"made has one sensor \(eda\); with it hidden nothing is left"):
+    with pytest.raises(
+        SettingsError, match=r"made has one sensor \(eda\); with it masked nothing is left to reconstruct it from$"
+    ):
         score_generation(request(alone), tmp_path / "c")

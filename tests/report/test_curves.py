@@ -19,6 +19,8 @@ from biopercept.results.curves import LearningCurve, PersonalCurve
 from biopercept.results.folder import load_results
 from biopercept.results.reading import read_result
 
+pytestmark = pytest.mark.figures
+
 STAMP = "CONTRAST, NOT A RESULT"
 
 

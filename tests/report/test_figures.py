@@ -15,6 +15,8 @@ from biopercept.report.timelines import overview_figure, timeline_figure
 from biopercept.results.cross_validation import load_cross_validation
 from biopercept.results.predictions import Predictions
 
+pytestmark = pytest.mark.figures
+
 NAMES = (
     "confusion",
     "data-overview",

@@ -13,6 +13,8 @@ import pytest
 from biopercept.errors import OutputError
 from biopercept.report.page import write_report
 
+pytestmark = pytest.mark.figures
+
 TAGS = {
     "html",
     "head",
