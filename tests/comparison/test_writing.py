@@ -17,7 +17,6 @@ from biopercept.report.text import latex, markdown
 from biopercept.results.comparison import Comparison
 from biopercept.results.reading import read_result
 
-
 pytestmark = pytest.mark.figures
 
 
