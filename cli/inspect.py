@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from biopercept.recording import Recording, Signal
 
 _CHUNK = 1 << 20
+_MOST_CLEANED = 1 << 26
+"""Samples of a signal that are cleaned to see what is left: half a gigabyte, an hour of 36 channels at 500 Hz."""
 _PLAIN_WIDTH = 140
 
 
@@ -86,6 +88,7 @@ def _report(path: Path, recording: Recording | BioperceptError) -> dict[str, Any
         signals = [_signal_report(signal) for signal in recording.signals]
     except BioperceptError as fault:
         return fault
+    notes = [*recording.notes, *_notes(recording)]
     return {
         "path": str(path),
         "subject": recording.subject,
@@ -94,25 +97,35 @@ def _report(path: Path, recording: Recording | BioperceptError) -> dict[str, Any
         "duration_seconds": round(recording.duration_seconds, 3),
         "signals": signals,
         "labels": _labels(recording),
-        "notes": list(recording.notes),
+        "notes": notes,
     }
 
 
+def _notes(recording: Recording) -> list[str]:
+    """Return what there is to know of the answer "used": what was not tried, and that all is too short for a window."""
+    from biopercept.preprocessing.windows import WindowSettings
+
+    length = WindowSettings().length_seconds
+    notes = [
+        f"{signal.name}: {signal.n_samples * signal.n_channels} samples are too many to clean here; that it is used "
+        "follows from its kind alone"
+        for signal in recording.signals
+        if signal.n_samples * signal.n_channels > _MOST_CLEANED
+    ]
+    if recording.duration_seconds < length:
+        notes.append(
+            f"shorter than one window of {length:g} s: prepare refuses the recording unless windows.length_seconds is "
+            "shortened"
+        )
+    return notes
+
+
 def _signal_report(signal: Signal) -> dict[str, Any]:
-    from biopercept.modalities import MODALITIES
+    from biopercept.preprocessing.cleaning import why_unused
 
     low, high, n_missing = _range(signal)
-    row = MODALITIES.get(signal.modality)
-    if row is None:
-        reason = "not recognised"
-    elif signal.unit != row.unit:
-        reason = f"unit {signal.unit or 'unknown'}, not {row.unit}"
-    elif signal.modality != "ibi" and not signal.is_regular:
-        reason = "irregular times"
-    elif low is None:
-        reason = "no samples"
-    else:
-        reason = ""
+    is_long = signal.n_samples * signal.n_channels > _MOST_CLEANED
+    reason = "no sample is there" if low is None else why_unused(signal, by_kind_alone=is_long)
     return {
         "name": signal.name,
         "modality": signal.modality,

@@ -129,6 +129,22 @@ def _why_left_out(signal: Signal) -> str:
     return ""
 
 
+def why_unused(signal: Signal, settings: CleaningSettings | None = None, *, by_kind_alone: bool = False) -> str:
+    """Return why nothing of a signal is left after cleaning; empty where something is.
+
+    This is what :func:`clean_recording` decides of it. ``by_kind_alone`` looks at no sample: a signal that is masked
+    from end to end is then not found out.
+    """
+    reason = _why_left_out(signal)
+    if reason or by_kind_alone:
+        return reason
+    cleaned, notes = _clean_signal(signal, grid_times(signal.end_seconds), settings or CleaningSettings())
+    if np.isfinite(cleaned.cleaned.read()).any():
+        return ""
+    words = "; ".join(note.removeprefix(signal.name).lstrip(":, ").removesuffix(".") for note in notes)
+    return f"nothing is left after cleaning ({words or 'no sample is valid'})"
+
+
 def _nothing_left(recording: Recording, notes: list[str]) -> str:
     who = recording.subject or recording.name or "the recording"
     why = " ".join(notes) if notes else "It has no signals."

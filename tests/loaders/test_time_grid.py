@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from biopercept.loaders.assembly import TimeGrid, fit_grid
+from biopercept.loaders.time_grid import TimeGrid, fit_grid
 
 RNG = np.random.default_rng(7)
 
