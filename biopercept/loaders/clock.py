@@ -23,6 +23,7 @@ _JUMP_SECONDS = 60.0
 _JUMP_STEPS = 20
 _FEW = 0.01
 _MOST_BLOCKS = 200
+_LONELY_SECONDS = 3600.0
 _ZONE_SECONDS = 900.0
 """All civil clocks differ by whole quarters of an hour, and are set by such."""
 
@@ -45,7 +46,8 @@ def stray_times(times: FloatArray) -> NDArray[np.bool_]:
     """Return which finite times, in the order of the file, the others contradict: (n,).
 
     Those are times more than a day from all others that are few, or more than :data:`LONGEST_DAYS` from a majority;
-    and short runs that jump away and back, or stand out of order at either end.
+    short runs that jump away and back, or stand out of order at either end; and a row or two there, an hour from the
+    rest.
     """
     is_stray = np.zeros(len(times), dtype=bool)
     rows = np.flatnonzero(np.isfinite(times))
@@ -116,7 +118,16 @@ def _out_of_order(blocks: list[_Block], n_rows: int, longest_step: float) -> lis
             place = max(place - 1, 0)
         else:
             place += 1
+    lonely = min(3.0, _FEW * n_rows)
+    for end, beside in ((0, 1), (-1, -2)):
+        # A row or two and then a pause of hours are no recording: the clock was set in between.
+        while len(kept) > 1 and kept[end].n_rows <= lonely and _pause(kept[end], kept[beside]) > _LONELY_SECONDS:
+            strays.append(kept.pop(end))
     return strays
+
+
+def _pause(one: _Block, other: _Block) -> float:
+    return max(one.begin, other.begin) - min(one.end, other.end)
 
 
 @dataclass(frozen=True, eq=False)

@@ -163,8 +163,8 @@ def _is_usable(root: Path, path: Path, suffix: str, faults: list[str]) -> bool:
         return False
     if suffix in (".tsv", ".tsv.gz") and not sidecars_of(path):
         faults.append(
-            f"{shown}: {_split(path.name)[0]}.json is missing beside it, and none is inherited from a folder above; it "
-            "gives SamplingFrequency, StartTime and Columns"
+            f"{shown}: its sidecar, the same name with .json, is missing beside it and in the folders above; it gives "
+            "SamplingFrequency, StartTime and Columns"
         )
         return False
     return True

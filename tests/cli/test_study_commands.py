@@ -98,6 +98,19 @@ def test_check_lists_all_faults_of_study_and_settings_at_once_and_leaves_with_2(
     assert "length_seconds" in faults[3]
 
 
+def test_check_names_two_classes_for_the_same_time_and_leaves_with_2(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("name: x\ntasks: {t: {classes: {a: [a], b: [b]}}}\n")
+    (tmp_path / "participants.tsv").write_text("participant_id\nS01\n")
+    (tmp_path / "recordings.tsv").write_text("participant_id\trecording\tpath\nS01\tr\tx.csv\n")
+    header = "participant_id\trecording\tonset\tduration\ttrial_type\n"
+    (tmp_path / "events.tsv").write_text(header + "S01\tr\t0\t9\ta\nS01\tr\t5\t9\tb\n")
+    (tmp_path / "x.csv").write_text("time,EDA\n0,1\n")
+    result = run("check", str(tmp_path))
+    assert result.exit_code == 2
+    assert "fault: task 't': 1 recording has two classes for the same time (the first, S01 r: 'a' (a)" in result.stdout
+    assert result.stdout.strip().endswith(f"1 fault in {tmp_path}")
+
+
 def test_check_tells_of_a_class_that_nobody_has(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text("name: x\ntasks: {t: {classes: {a: [a], b: [b]}}}\n")
     (tmp_path / "participants.tsv").write_text("participant_id\nS01\n")
