@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -36,16 +37,23 @@ def inspect(
     """
     reports: list[dict[str, Any]] = []
     n_failed = 0
+    alike: Counter[str] = Counter()
     for path in paths:
         for recording in _recordings(path):
             report = _report(path, recording)
             if isinstance(report, BioperceptError):
                 n_failed += 1
-                say(f"biopercept: {report}")
+                fault = str(report.__cause__ or report)  # without whose recording it is
+                alike[fault] += 1
+                if alike[fault] == 1:
+                    say(f"biopercept: {report}")
                 continue
             reports.append(report)
             if not run.as_json:
                 _show(report)
+    for fault, count in alike.items():
+        if count > 1:
+            say(f"biopercept: so too in {count - 1} more: {fault}")
     if run.as_json:
         print_json({"schema": 1, "recordings": reports, "n_failed": n_failed})
     if n_failed:
@@ -73,7 +81,9 @@ def _recordings(path: Path) -> Iterator[Recording | BioperceptError]:
         try:
             yield load_entry(study, entry)
         except BioperceptError as fault:
-            yield RecordingError(f"{entry.subject} {entry.recording}: {fault}")
+            named = RecordingError(f"{entry.subject} {entry.recording}: {fault}")
+            named.__cause__ = fault
+            yield named
 
 
 def _is_study(path: Path) -> bool:

@@ -56,9 +56,22 @@ def stray_times(times: FloatArray) -> NDArray[np.bool_]:
     is_far = _far_from_most(times[rows])
     is_stray[rows[is_far]] = True
     rows = rows[~is_far]
-    for block in _out_of_order(_blocks(times[rows]), len(rows), _longest_step(times[rows])):
-        is_stray[rows[block.first : block.last + 1]] = True
+    believed = times[rows]
+    blocks = _blocks(believed)
+    for block in _out_of_order(blocks, len(rows), _longest_step(believed)):
+        if not _fills_a_hole(block, blocks, believed):
+            is_stray[rows[block.first : block.last + 1]] = True
     return is_stray
+
+
+def _fills_a_hole(block: _Block, blocks: list[_Block], times: FloatArray) -> bool:
+    """Return whether a run that is out of order lies where long runs have left room for it: rows that came late."""
+    long_ones = [one for one in blocks if one.n_rows > _FEW * len(times)]
+    begin, end = (min(one.begin for one in long_ones), max(one.end for one in long_ones)) if long_ones else (0.0, 0.0)
+    steps = np.abs(np.diff(times))
+    half = float(np.median(steps[steps > 0])) / 2
+    n_there = int(((times > block.begin - half) & (times < block.end + half)).sum())
+    return begin < block.begin and block.end < end and n_there == block.n_rows
 
 
 def _far_from_most(times: FloatArray) -> NDArray[np.bool_]:

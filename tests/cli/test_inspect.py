@@ -121,6 +121,21 @@ def test_a_recording_shorter_than_a_window_is_said_to_be(table: Path) -> None:
     )
 
 
+def test_one_fault_of_many_recordings_is_told_once_with_the_count(tmp_path: Path) -> None:
+    for number in range(20):
+        home = tmp_path / f"sub-{number:02d}" / "func"
+        home.mkdir(parents=True)
+        (home / f"sub-{number:02d}_task-rest_physio.tsv").write_text(f"{number}\n" * 100)
+    (tmp_path / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.8.0"}')
+    (tmp_path / "task-rest_physio.json").write_text('{"SamplingFrequency": 0, "Columns": ["cardiac"]}')
+    result = run(tmp_path)
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    assert len(lines) == 2, lines
+    assert lines[0].startswith("biopercept: 00 task-rest: task-rest_physio.json: SamplingFrequency is 0")
+    assert lines[1].startswith("biopercept: so too in 19 more: task-rest_physio.json: SamplingFrequency is 0")
+
+
 def test_labels_of_channels_are_text_and_not_markup_or_escapes(table: Path) -> None:
     result = run(table)
     assert "[red]x" in result.stdout

@@ -59,12 +59,13 @@ def test_many_wild_times_at_once_are_left_out_and_the_others_stay() -> None:
         np.concatenate([plain(4.0, 5.0), plain(4.0, start=UNIX + 7200)]),  # a short try, then two hours' pause
         np.concatenate([plain(4.0), plain(4.0, start=UNIX + 3 * 86_400)]),  # two days
         np.cumsum(np.random.default_rng(0).exponential(20.0, 500)),  # beats with long gaps
+        np.concatenate([np.delete(plain(4.0), slice(400, 404)), plain(4.0)[400:404], plain(4.0, start=UNIX + 600)]),
         np.random.default_rng(1).permutation(plain(10.0)),
         np.array([0.0, 1.0]),
         np.array([np.nan, 5.0, np.nan]),
         np.array([]),
     ],
-    ids=["plain", "zero", "pause", "try", "days", "beats", "jumbled", "two", "one", "none"],
+    ids=["plain", "zero", "pause", "try", "days", "beats", "late", "jumbled", "two", "one", "none"],
 )
 def test_times_that_can_be_are_all_believed(times: np.ndarray) -> None:
     assert not stray_times(times).any()
