@@ -172,7 +172,7 @@ def put_on(times: FloatArray) -> SetClock:
     for place, block in enumerate(blocks[1:], 1):
         back = blocks[place - 1].end + step - block.begin
         n_quarters = round(back / _ZONE_SECONDS)
-        if back <= longest_step:
+        if back <= longest_step or _fills_a_hole(block, blocks, times):
             pass
         elif n_quarters and abs(back - n_quarters * _ZONE_SECONDS) <= min(max(2.0, 2 * step), 30.0):
             seconds += n_quarters * _ZONE_SECONDS

@@ -431,8 +431,6 @@ def _signals(file: Path, parsed: Any, lines: list[str], notes: list[str]) -> tup
         raise RecordingError(
             f"{file.name}: {parsed.n_sig} signals are announced, {len(lines)} described; correct the header"
         )
-    if len(lines) > parsed.n_sig:
-        notes.append(f"{len(lines)} signals are described and {parsed.n_sig} announced; those beyond are not read")
     frames = {name: _frames_held(file, parsed, name, notes) for name in dict.fromkeys(parsed.file_name)}
     signals = []
     uncalibrated: list[str] = []
