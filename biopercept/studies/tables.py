@@ -107,6 +107,8 @@ def _check_header(columns: tuple[str, ...], needed: tuple[str, ...], where: str,
 _PLACE = re.compile(r"(?P<table>[^:,]*?\.(?:tsv|yaml|json|csv|gz|edf|bdf))(?:,[^:]*| line (?P<line>\d+))?: ")
 _FEWEST_ALIKE = 3
 _PLACES_SHOWN = 10
+_NAMES_SHOWN = 40
+"""Each name asks for a decision of its own, a line only for a look."""
 
 
 def told_once(faults: Iterable[str]) -> tuple[str, ...]:
@@ -132,7 +134,7 @@ def _kind_of(fault: str) -> tuple[str, str]:
     """Return what a fault shares with those that differ only in place and values."""
     place = _PLACE.match(fault)
     table = "" if place is None else re.split(r"[_/]", place["table"])[-1]
-    words = fault if place is None else fault[place.end() :]
+    words = re.sub(r"; did you mean [^?]*\?", "", fault if place is None else fault[place.end() :])
     if place is not None and place["line"] == "1":
         return table, words  # of a header the names are what is at fault
     return table, re.sub(r"\d+(\.\d+)?", "#", re.sub(r"'[^']*'", "*", words))
@@ -142,14 +144,13 @@ def _others(alike: Sequence[str]) -> str:
     """Return where the second fault and those after it are, in a few words."""
     places = [_PLACE.match(fault) for fault in alike]
     if all(place is not None and place["line"] for place in places) and len({p["table"] for p in places if p}) == 1:
-        names = [place["line"] for place in places[1:] if place]
-        head = "lines "
+        head, names, most = "lines ", [place["line"] for place in places[1:] if place], _PLACES_SHOWN
     elif all(places):
-        names, head = [place.group().removesuffix(": ") for place in places[1:] if place], ""
+        head, names, most = "", [place.group().removesuffix(": ") for place in places[1:] if place], _PLACES_SHOWN
     else:
-        names, head = [next(iter(re.findall(r"'[^']*'", fault)), fault[:60]) for fault in alike[1:]], ""
-    more = ", ..." if len(names) > _PLACES_SHOWN else ""
-    return f"{head}{', '.join(names[:_PLACES_SHOWN])}{more}"
+        names = [next(iter(re.findall(r"'[^']*'", fault)), fault[:60]) for fault in alike[1:]]
+        head, most = "", _NAMES_SHOWN
+    return f"{head}{', '.join(names[:most])}{', ...' if len(names) > most else ''}"
 
 
 def seconds_in(row: Row, column: str, faults: list[str], *, at_least: float | None = None) -> float | None:
