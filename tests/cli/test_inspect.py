@@ -95,7 +95,7 @@ def test_what_is_called_used_is_what_cleaning_leaves(tmp_path: Path) -> None:
     left = {s.name for s in cleaned.recording.signals if not s.derived_from and np.isfinite(s.read()).any()}
     answers = {signal["name"]: signal["is_used"] for signal in document["signals"]}
     assert {name for name, is_used in answers.items() if is_used} == left
-    assert {"GSR", "Temp", "SpO2", "PPG", "O1"} <= left
+    assert {"GSR", "Temp", "SpO2", "PPG", "EEG_2"} <= left
     assert not {"EMG", "EDA", "HR", "strange"} & left
     reasons = {signal["name"]: signal["reason"] for signal in document["signals"]}
     assert reasons["EMG"] == "electromyogram is looked for above 20 Hz and it is sampled at only 15 Hz"

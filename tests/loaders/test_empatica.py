@@ -111,6 +111,33 @@ def test_a_line_that_is_no_number_keeps_its_place_as_missing(e4_folder: Path) ->
     assert any("TEMP: 2 lines" in note for note in recording.notes)
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["1,2", "3,4,5,6"], [[np.nan] * 3] * 2),
+        (["1,2,3", "", "4,5,6"], [[1, 2, 3], [np.nan] * 3, [4, 5, 6]]),
+        (["1, 2, 3", "4 5,6,7", "8,9,10"], [[1, 2, 3], [np.nan] * 3, [8, 9, 10]]),
+        (["1,2,3", "4,5,0x6", "7,8,9"], [[1, 2, 3], [np.nan] * 3, [7, 8, 9]]),
+        (["1e1,-2,+.5", "nan,1,2"], [[10, -2, 0.5], [np.nan, 1, 2]]),
+    ],
+)
+def test_a_line_of_another_length_shifts_nothing(lines: list[str], expected: list[list[float]]) -> None:
+    from biopercept.loaders.empatica import read_numbers
+
+    values, _ = read_numbers("\n".join([*lines, ""]).encode(), 3)
+    np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize("lines", [["1", "2 3", "", "4"], ["1", "2", "", "4"], ["1", "2,3", "4"], ["1\t2", "", "3"]])
+def test_a_line_that_is_not_one_number_shifts_nothing(lines: list[str]) -> None:
+    from biopercept.loaders.empatica import read_numbers
+
+    values, remarks = read_numbers("\n".join([*lines, ""]).encode(), 1)
+    expected = [float(line) if line.isdigit() else np.nan for line in lines]
+    np.testing.assert_array_equal(values[:, 0], expected)
+    assert remarks
+
+
 def test_a_file_cut_inside_its_last_number_loses_that_number(e4_folder: Path) -> None:
     content = (e4_folder / "TEMP.csv").read_text()
     (e4_folder / "TEMP.csv").write_text(content[:-4])
