@@ -65,7 +65,7 @@ def stray_times(times: FloatArray) -> NDArray[np.bool_]:
 
 
 def _fills_a_hole(block: _Block, blocks: list[_Block], times: FloatArray) -> bool:
-    """Return whether a short run that is out of order lies where long ones have left room for it: rows that came late."""
+    """Return whether a short run that is out of order lies where long ones have left room: late rows."""
     if block.n_rows > _FEW * len(times):
         return False
     long_ones = [one for one in blocks if one.n_rows > _FEW * len(times)]
