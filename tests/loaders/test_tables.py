@@ -362,6 +362,13 @@ def test_a_header_that_numpy_wrote_as_a_comment_names_the_columns(tmp_path: Path
     assert recording.signal("EDA").unit == "uS"
 
 
+@pytest.mark.filterwarnings("ignore")  # as outside of tests, where a warning of the parser is no error
+@pytest.mark.parametrize("text", ["time,EDA\n0,99,1\n1,99,2\n2,99,3\n", "time,EDA\n0,00,1,50\n0,25,1,60\n"])
+def test_rows_longer_than_the_header_are_refused_where_warnings_are_shown_only(write_table: Write, text: str) -> None:
+    with pytest.raises(RecordingError, match=r"lines cannot be divided into 2 columns \(line 2 has"):
+        load_recording(write_table(text))
+
+
 def test_an_empty_last_cell_is_no_column(write_table: Write) -> None:
     text = "time,EDA (uS)\n" + rows().replace("\n", ",\n")
     np.testing.assert_allclose(
