@@ -105,6 +105,26 @@ def test_what_is_called_used_is_what_cleaning_leaves(tmp_path: Path) -> None:
     assert "electrode off the skin" in reasons["EDA"]
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        "eegmat/Subject13_2.edf",
+        "formats/edf/short_psg.edf",
+        "formats/bdf/test.bdf",
+        "formats/empatica_e4_devicely",
+        "formats/wfdb_multifreq_drivedb/drive17a.hea",
+    ],
+)
+def test_of_real_recordings_inspect_and_cleaning_say_the_same(reference_data: Path, where: str) -> None:
+    from biopercept.loaders.loading import load_recording
+    from biopercept.preprocessing.cleaning import clean_recording
+
+    cleaned = clean_recording(load_recording(reference_data / where)).recording
+    left = {s.name for s in cleaned.signals if not s.derived_from and np.isfinite(s.read()).any()}
+    signals = json.loads(run("--json", reference_data / where).stdout)["recordings"][0]["signals"]
+    assert {signal["name"] for signal in signals if signal["is_used"]} == left
+
+
 def test_a_signal_too_long_to_clean_is_told_by_its_kind_and_that_is_said(
     table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
