@@ -39,6 +39,7 @@ MISSING = "missing"
 _RHYTHM_SECONDS = 11  # beats and breaths come one by one: whether they are there is judged over this many
 MIN_REPORTED_FRACTION = 0.001
 """Fraction of a channel's samples below which masking is not worth a sentence."""
+_LONGEST_WORDS = 160
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +142,10 @@ def why_unused(signal: Signal, settings: CleaningSettings | None = None, *, by_k
     cleaned, notes = _clean_signal(signal, grid_times(signal.end_seconds), settings or CleaningSettings())
     if np.isfinite(cleaned.cleaned.read()).any():
         return ""
-    words = "; ".join(note.removeprefix(signal.name).lstrip(":, ").removesuffix(".") for note in notes)
-    return f"nothing is left after cleaning ({words or 'no sample is valid'})"
+    words = [note.removeprefix(signal.name).lstrip(":, ").removesuffix(".") for note in notes]
+    shown = "; ".join(one if len(one) <= _LONGEST_WORDS else f"{one[:_LONGEST_WORDS]} ..." for one in words[:2])
+    more = f"; and {len(words) - 2} more reasons" if len(words) > 2 else ""
+    return f"nothing is left after cleaning ({shown or 'no sample is valid'}{more})"
 
 
 def _nothing_left(recording: Recording, notes: list[str]) -> str:
