@@ -21,7 +21,7 @@ import numpy as np
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
-from biopercept.loaders.clock import FAR_SECONDS
+from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import FloatArray, Interval, Recording
 
@@ -504,6 +504,11 @@ def _segments(
             header = _segment(file.absolute().parent / f"{_checked_name(file, name)}.hea", rate, notes)
         segments.append(WfdbSegment(first, int(length), header))
         first += int(length)
+    if first / rate > LONGEST_DAYS * 86_400:
+        raise RecordingError(
+            f"{file.name}: the record spans {first / rate / 86_400:.0f} days by its segments, at most {LONGEST_DAYS} "
+            "are read; correct their lengths, or name a segment"
+        )
     for note in dict.fromkeys(n for s in segments if s.header is not None for n in s.header.notes):
         notes.append(f"segments: {note}")
     known: dict[str, WfdbSignal] = {}

@@ -133,6 +133,8 @@ def told_once(faults: Iterable[str]) -> tuple[str, ...]:
 def _kind_of(fault: str) -> tuple[str, str]:
     """Return what a fault shares with those that differ only in place and values."""
     place = _PLACE.match(fault)
+    if fault.startswith("task "):
+        return "", fault  # tasks are few, and each is a matter of its own
     table = "" if place is None else re.split(r"[_/]", place["table"])[-1]
     words = re.sub(r"; did you mean [^?]*\?", "", fault if place is None else fault[place.end() :])
     if place is not None and place["line"] == "1":

@@ -199,6 +199,12 @@ def test_marks_comments_and_line_ends_of_an_editor_change_nothing(wfdb_record: P
         np.testing.assert_array_equal(one.read(), other.read())
 
 
+def test_a_wild_length_of_a_segment_is_refused(wfdb_record: Path, tmp_path: Path) -> None:
+    (tmp_path / "long.hea").write_text("long/2 3 8 1000000000080\np1_all 80\n~ 1000000000000\n")
+    with pytest.raises(RecordingError, match=r"long.hea: the record spans 1446759 days by its segments, at most 31"):
+        load_recording(tmp_path / "long.hea")
+
+
 def test_records_of_different_days_are_refused(wfdb_record: Path, tmp_path: Path) -> None:
     lines = wfdb_record.read_text().splitlines()
     for name, date in (("p1_all", "01/06/2023"), ("p1_more", "01/01/1970")):
