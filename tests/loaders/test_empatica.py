@@ -111,10 +111,12 @@ def test_a_line_that_is_no_number_keeps_its_place_as_missing(e4_folder: Path) ->
     assert any("TEMP: 2 lines" in note for note in recording.notes)
 
 
+@pytest.mark.filterwarnings("ignore")  # as outside of tests, where a warning of a parser is no error
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
         (["1,2", "3,4,5,6"], [[np.nan] * 3] * 2),
+        (["3,4,5,6", "1,2"], [[np.nan] * 3] * 2),
         (["1,2,3", "", "4,5,6"], [[1, 2, 3], [np.nan] * 3, [4, 5, 6]]),
         (["1, 2, 3", "4 5,6,7", "8,9,10"], [[1, 2, 3], [np.nan] * 3, [8, 9, 10]]),
         (["1,2,3", "4,5,0x6", "7,8,9"], [[1, 2, 3], [np.nan] * 3, [7, 8, 9]]),
