@@ -179,8 +179,9 @@ class Recording:
     """Everything that was measured on one subject in one go, on one clock.
 
     ``started_at`` is the wall-clock time of second zero, used only to place several files on one clock and never
-    written to any output; with a zone where the format gives absolute time (E4, unix stamps), without one where it
-    gives the device's local time (EDF, WFDB): the two cannot be placed on each other. ``notes`` are what a careful
+    written to any output; with a zone where the format gives absolute time (E4, unix stamps, ISO dates with a zone),
+    without one where it gives the device's local time (EDF, WFDB, other ISO dates): the two cannot be placed on each
+    other. ``notes`` are what a careful
     reader must know: gaps, guesses, repairs refused, labels left out.
     """
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from biopercept.recording import Recording, Signal
 
 _CHUNK = 1 << 20
-_MOST_CLEANED = 1 << 26
-"""Samples of a signal that are cleaned to see what is left: half a gigabyte, an hour of 36 channels at 500 Hz."""
 _PLAIN_WIDTH = 140
 
 
@@ -112,30 +110,23 @@ def _report(path: Path, recording: Recording | BioperceptError) -> dict[str, Any
 
 
 def _notes(recording: Recording) -> list[str]:
-    """Return what there is to know of the answer "used": what was not tried, and that all is too short for a window."""
+    """Return that a recording is too short for a window, where it is: then none of its signals can be used."""
     from biopercept.preprocessing.windows import WindowSettings
 
     length = WindowSettings().length_seconds
-    notes = [
-        f"{signal.name}: {signal.n_samples * signal.n_channels} samples are too many to clean here; that it is used "
-        "follows from its kind alone"
-        for signal in recording.signals
-        if signal.n_samples * signal.n_channels > _MOST_CLEANED
+    if recording.duration_seconds >= length:
+        return []
+    return [
+        f"shorter than one window of {length:g} s: prepare refuses the recording unless windows.length_seconds is "
+        "shortened"
     ]
-    if recording.duration_seconds < length:
-        notes.append(
-            f"shorter than one window of {length:g} s: prepare refuses the recording unless windows.length_seconds is "
-            "shortened"
-        )
-    return notes
 
 
 def _signal_report(signal: Signal) -> dict[str, Any]:
     from biopercept.preprocessing.cleaning import why_unused
 
     low, high, n_missing = _range(signal)
-    is_long = signal.n_samples * signal.n_channels > _MOST_CLEANED
-    reason = "no sample is there" if low is None else why_unused(signal, by_kind_alone=is_long)
+    reason = why_unused(signal)
     return {
         "name": signal.name,
         "modality": signal.modality,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,14 +131,27 @@ def test_of_real_recordings_inspect_and_cleaning_say_the_same(reference_data: Pa
     assert {signal["name"] for signal in signals if signal["is_used"]} == left
 
 
-def test_a_signal_too_long_to_clean_is_told_by_its_kind_and_that_is_said(
-    table: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from biopercept.cli import inspect as command
+def test_a_long_signal_is_cleaned_in_pieces_until_something_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    from biopercept.preprocessing import cleaning
+    from biopercept.recording import Signal
 
-    monkeypatch.setattr(command, "_MOST_CLEANED", 50)
-    result = run(table)
-    assert "EDA: 100 samples are too many to clean here; that it is used follows from its kind alone" in result.stdout
+    rng = np.random.default_rng(0)
+    samples = 300 + rng.normal(size=4000)  # no heart beats so
+    samples[3000:3400] = 70
+    reads = []
+
+    def read(start: int, stop: int) -> np.ndarray:
+        reads.append((start, stop))
+        return samples[None, start:stop]
+
+    signal = replace(Signal.from_samples("HR", "hr", "bpm", 1.0, samples), reader=read)
+    monkeypatch.setattr(cleaning, "_MOST_AT_ONCE", 500)
+    assert cleaning.why_unused(signal) == ""
+    assert reads == [(start, start + 500) for start in range(0, 3500, 500)]
+    samples[3000:3400] = 300
+    assert cleaning.why_unused(signal).startswith(
+        "nothing is left after cleaning (100.0 % masked, outside the plausible"
+    )
 
 
 def test_a_recording_shorter_than_a_window_is_said_to_be(table: Path) -> None:
