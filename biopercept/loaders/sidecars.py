@@ -39,6 +39,7 @@ def sidecars_of(path: Path) -> tuple[Path, ...]:
     those that it inherits: JSON files of the same suffix, in its folder and up to the top of the data set, whose
     entities are all among its own (BIDS, the inheritance principle).
     """
+    path = path.absolute()
     name = _without_suffix(path.name)
     beside = path.with_name(f"{name}.json")
     inherited = [file for file in inherited_files(path, ".json") if file != beside]

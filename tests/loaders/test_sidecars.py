@@ -78,6 +78,14 @@ def test_what_is_of_another_file_or_outside_the_data_set_does_not_apply(
     assert sidecars_of(table) == ()
 
 
+def test_a_relative_path_has_the_same_sidecars(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for where in LEVELS:
+        write(tmp_path / "set" / where, SamplingFrequency=50)
+    monkeypatch.chdir(table.parent)
+    assert sidecars_of(Path(table.name)) == sidecars_of(table)
+    assert len(sidecars_of(table)) == len(LEVELS)
+
+
 def test_a_table_without_entities_has_only_the_sidecar_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "made.csv"
     path.parent.mkdir()
