@@ -31,6 +31,9 @@ from biopercept.preprocessing.gaps import BoolArray, at_rate, band_fits, filtere
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray, Recording, Signal
 
+_LONGEST_WORDS = 160
+_MOST_AT_ONCE = 1 << 21
+"""Samples of a signal that are cleaned at once to see what is left: 16 MB a copy, an hour of ECG at 500 Hz."""
 _SLOW = frozenset({"eda", "resp", "temp", "spo2", "hr"})
 _NOTCHED = frozenset({"eeg", "emg", "ecg"})
 _MAY_STAND_STILL = frozenset({"temp", "hr", "spo2", "ibi", "acc"})
@@ -39,9 +42,6 @@ MISSING = "missing"
 _RHYTHM_SECONDS = 11  # beats and breaths come one by one: whether they are there is judged over this many
 MIN_REPORTED_FRACTION = 0.001
 """Fraction of a channel's samples below which masking is not worth a sentence."""
-_LONGEST_WORDS = 160
-_MOST_AT_ONCE = 1 << 21
-"""Samples of a signal that are cleaned at once to see what is left: 16 MB a copy, an hour of ECG at 500 Hz."""
 
 
 @dataclass(frozen=True, eq=False)
