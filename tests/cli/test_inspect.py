@@ -26,7 +26,7 @@ def run(*arguments: str | Path) -> Result:
 def table(tmp_path: Path) -> Path:
     path = tmp_path / "made.csv"
     path.write_text(
-        "time,EDA (uS),[red]x[/red]\x1b[2J,ECG\n" + "".join(f"{i / 50},{1 + i % 2},{i},1\n" for i in range(100))
+        "time,EDA (uS),[red]x[/red]\x1b[2J,ECG\n" + "".join(f"{i / 50},{1 + i / 999},{i},1\n" for i in range(1000))
     )
     return path
 
