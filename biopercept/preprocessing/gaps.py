@@ -65,6 +65,39 @@ def bridged(samples: FloatArray) -> FloatArray:
     return np.interp(index, index[is_valid], samples[is_valid])
 
 
+def block_medians(row: FloatArray, n_samples: int) -> FloatArray:
+    """Return the median of the valid samples of each block of ``n_samples``; NaN of a block without any."""
+    if n_samples <= 1:
+        return row.copy()
+    n_blocks = math.ceil(len(row) / n_samples)
+    blocks = np.full(n_blocks * n_samples, np.nan)
+    blocks[: len(row)] = row
+    blocks = np.sort(blocks.reshape(n_blocks, n_samples), axis=1)  # NaN last
+    n_valid = np.isfinite(blocks).sum(axis=1)
+    index = np.arange(n_blocks)
+    middles = 0.5 * blocks[index, np.maximum(n_valid - 1, 0) // 2] + 0.5 * blocks[index, np.maximum(n_valid, 1) // 2]
+    return np.where(n_valid > 0, middles, np.nan)
+
+
+def block_means(row: FloatArray, n_samples: int) -> FloatArray:
+    """Return the mean of the valid samples of each block of ``n_samples``; NaN where less than half is valid."""
+    if n_samples <= 1:
+        return row.copy()
+    n_blocks = len(row) // n_samples
+    blocks = row[: n_blocks * n_samples].reshape(n_blocks, n_samples)
+    is_valid = np.isfinite(blocks)
+    n_valid = is_valid.sum(axis=1)
+    total = np.where(is_valid, blocks, 0.0).sum(axis=1)
+    return np.divide(total, n_valid, out=np.full(n_blocks, np.nan), where=2 * n_valid >= n_samples)
+
+
+def local_noise(residual: FloatArray, sampling_rate: float) -> FloatArray:
+    """Return the robust standard deviation of the minute that each sample of one channel lies in: (n_samples,)."""
+    n_blocks = max(round(len(residual) / (60.0 * sampling_rate)), 1)
+    size = math.ceil(len(residual) / n_blocks)
+    return np.repeat(1.4826 * block_medians(np.abs(residual), size), size)[: len(residual)]
+
+
 def apply_by_segment(
     samples: FloatArray,
     work: Callable[[FloatArray], FloatArray],
@@ -98,12 +131,12 @@ def filter_sections(
 ) -> FloatArray | None:
     """Return Butterworth sections for a band, or None where there is nothing to filter.
 
-    A low-pass edge at or above 0.45 of the sampling rate is not needed and is dropped; the
+    A low-pass edge above 0.45 of the sampling rate is not needed and is dropped; the
     caller must not ask for a high-pass edge there (see :func:`band_fits`).
     """
     from scipy.signal import butter
 
-    if high_hz is not None and high_hz >= 0.45 * sampling_rate:
+    if high_hz is not None and high_hz > 0.45 * sampling_rate + 1e-9:
         high_hz = None
     if low_hz is None and high_hz is None:
         return None
@@ -114,6 +147,19 @@ def filter_sections(
     else:
         sections = butter(order, (low_hz, high_hz), "bandpass", fs=sampling_rate, output="sos")
     return np.asarray(sections, dtype=np.float64)
+
+
+def edges_of_two_passes(sampling_rate: float, low_hz: float, high_hz: float, order: int) -> tuple[float, float]:
+    """Return the edges of a Butterworth band that, run forth and back, halves the power at the edges that are wanted.
+
+    Without this the power there is quartered, and of an even spectrum the band takes less than its width. The edges are
+    moved apart in the plane of the bilinear transform, so that it holds at every sampling rate.
+    """
+    low, high = (math.tan(math.pi * edge / sampling_rate) for edge in (low_hz, high_hz))
+    width = (high - low) / (math.sqrt(2.0) - 1.0) ** (0.5 / order)
+    lower = 0.5 * (math.sqrt(width**2 + 4.0 * low * high) - width)
+    scale = sampling_rate / math.pi
+    return scale * math.atan(lower), scale * math.atan(lower + width)
 
 
 def band_fits(sampling_rate: float, low_hz: float | None) -> bool:

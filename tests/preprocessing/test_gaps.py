@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.signal import butter, resample_poly, sosfiltfilt
+from scipy.signal import butter, resample_poly, sosfiltfilt, sosfreqz
 
-from biopercept.preprocessing.gaps import at_rate, bridged, filtered, grid_times, moving_mean, on_grid, segments
+from biopercept.preprocessing.gaps import (
+    at_rate,
+    block_means,
+    block_medians,
+    bridged,
+    edges_of_two_passes,
+    filtered,
+    grid_times,
+    local_noise,
+    moving_mean,
+    on_grid,
+    segments,
+)
 
 RNG = np.random.default_rng(1)
 
@@ -120,3 +132,25 @@ def test_a_bridge_is_a_straight_line() -> None:
 def test_a_moving_mean_counts_valid_samples_only() -> None:
     row = np.array([[1.0, 2.0, np.nan, 4.0, 5.0]])
     np.testing.assert_allclose(moving_mean(row, 3)[0], [1.5, 1.5, np.nan, 4.5, 4.5])
+
+
+@pytest.mark.parametrize("rate", [102.0, 128.0, 512.0])
+@pytest.mark.parametrize("edges", [(1.0, 4.0), (8.0, 13.0), (30.0, 45.0)])
+def test_a_band_of_two_passes_halves_the_power_at_its_edges(edges: tuple[float, float], rate: float) -> None:
+    sections = butter(6, edges_of_two_passes(rate, *edges, 6), "bandpass", fs=rate, output="sos")
+    _, response = sosfreqz(sections, worN=list(edges), fs=rate)
+    np.testing.assert_allclose(np.abs(response) ** 4, 0.5, rtol=1e-6)
+
+
+def test_blocks_know_only_valid_samples() -> None:
+    row = np.array([1.0, 9.0, np.nan, 4.0, np.nan, np.nan, np.nan, np.nan, 5.0, 7.0])
+    np.testing.assert_array_equal(block_medians(row, 4), [4.0, np.nan, 6.0])
+    np.testing.assert_allclose(block_means(row, 4), [14 / 3, np.nan])
+    np.testing.assert_array_equal(block_means(row, 1), row)
+
+
+def test_noise_is_that_of_the_minute_and_no_outlier_is() -> None:
+    noise = RNG.normal(size=1200) * np.repeat([1.0, 5.0], 600)
+    noise[::50] = 1e6
+    got = local_noise(noise, 10.0)
+    np.testing.assert_allclose(got, np.repeat([1.0, 5.0], 600), rtol=0.12)
