@@ -30,11 +30,11 @@ MIN_RESPONSE_RATE = 3.0
 """Sampling rate below which responses are not looked for, Hz: their rise would lie between two samples."""
 
 _COARSE_HZ = 8.0
-_MIN_RISE_SECONDS, _MAX_RISE_SECONDS = 0.5, 10.0
-_MEDIAN_SECONDS, _SMOOTH_SECONDS = 1.25, 0.25
+_MIN_RISE_SECONDS, _MAX_RISE_SECONDS = 0.25, 10.0
+_MEDIAN_SECONDS, _SMOOTH_SECONDS = 0.6, 0.25
 _TREND_SECONDS = 60.0
 _ONSET_SHARE = 0.2  # of the steepest slope: where a rise has begun
-_STEP_SECONDS, _STEP_SHARE = 0.25, 0.75  # a sensor that is touched rises by most of the height within this
+_FALL_SECONDS, _FALL_SHARE = 0.25, 0.6  # a sensor that was pressed falls by most of the height within this
 _NOISE_HEIGHTS = 3.0
 _MIN_SAMPLES = 16
 
@@ -113,15 +113,16 @@ def tonic_and_phasic(
 def skin_responses(
     screened: FloatArray, sampling_rate: float, start_seconds: float, settings: CleaningSettings
 ) -> SkinResponses:
-    """Return the responses in one screened channel: peaks that rise at least ``scr_min_us`` in 0.5-10 s.
+    """Return the responses in one screened channel: peaks that rise at least ``scr_min_us`` in 0.25-10 s.
 
     ``screened`` are its samples at the sensor's own rate, (n_samples,) in uS, NaN where masked. They are smoothed by
     medians and a Gaussian alone, which make no peak where there was none: a low-pass with a sharp edge rings before
     every steep rise, and a high-pass answers every large response with a rebound that looks like a small one. Where the
     level rises steadily (median slope of the minute around), its rise is taken off first: on it a response has no peak.
 
-    Gaps of up to ``slow_bridge_seconds`` are crossed, but a rise that was mostly not measured is no response. Where
-    noise is larger than ``scr_min_us``, so is the smallest response.
+    Skin that sweats dries slowly: what falls by most of its height within 0.25 s is no response. Gaps of up to
+    ``slow_bridge_seconds`` are crossed, but a rise that was mostly not measured is no response. Where noise is larger
+    than ``scr_min_us``, so is the smallest response.
     """
     if sampling_rate < MIN_RESPONSE_RATE:
         return no_responses()
@@ -169,7 +170,7 @@ def _responses_of_segment(
     rises = (peaks - onsets) / rate
     is_response = (onsets > 0) & (rises >= _MIN_RISE_SECONDS) & (rises <= _MAX_RISE_SECONDS)
     is_response &= (heights >= smallest[peaks]) & (_measured_share(measured, onsets, peaks) >= 0.5)
-    is_response &= _largest_step(calm, onsets, peaks, rate) <= _STEP_SHARE * heights
+    is_response &= _steepest_fall(calm, peaks, bases["right_bases"], rate) <= _FALL_SHARE * heights
     peaks, onsets, heights = peaks[is_response], onsets[is_response], heights[is_response]
     recovery = _half_recovery(skin, onsets, peaks, heights) / rate
     rows = np.stack([start_seconds + onsets / rate, start_seconds + peaks / rate, heights, recovery], axis=1)
@@ -200,11 +201,12 @@ def _measured_share(measured: FloatArray, onsets: FloatArray, peaks: IntArray) -
     return np.asarray((total[peaks + 1] - total[first]) / (peaks + 1 - first), dtype=np.float64)
 
 
-def _largest_step(calm: FloatArray, onsets: FloatArray, peaks: IntArray, rate: float) -> FloatArray:
-    """Return the largest rise within a quarter of a second on the way to each peak, uS."""
-    lag = max(round(_STEP_SECONDS * rate), 1)
-    step = np.concatenate((np.zeros(lag), calm[lag:] - calm[:-lag]))
-    return np.array([step[int(onset) : peak + 1].max() for onset, peak in zip(onsets, peaks, strict=True)])
+def _steepest_fall(calm: FloatArray, peaks: IntArray, right_bases: IntArray, rate: float) -> FloatArray:
+    """Return the largest fall within a quarter of a second on the way down from each peak, uS."""
+    lag = max(round(_FALL_SECONDS * rate), 1)
+    fall = np.concatenate((calm[:-lag] - calm[lag:], np.zeros(lag)))
+    first = np.maximum(peaks - lag, 0)
+    return np.array([fall[start : base + 1].max() for start, base in zip(first, right_bases, strict=True)])
 
 
 def _half_recovery(skin: FloatArray, onsets: FloatArray, peaks: IntArray, heights: FloatArray) -> FloatArray:

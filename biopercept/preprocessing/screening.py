@@ -37,8 +37,8 @@ MIN_SPIKE_RATE = 3.0
 
 _MAY_STAND_STILL = frozenset({"temp", "hr", "spo2", "ibi", "acc"})
 _SATURATES = frozenset({"ecg", "bvp", "emg", "eeg", "eog"})
-_SPIKE_SECONDS = 1.25  # a median over this long drops what comes and goes within half of it
-_SPIKE_NOISE, _SPIKE_SHARE = 5.0, 0.25
+_SPIKE_SECONDS = 0.6  # a median over this long drops what comes and goes within half of it
+_SPIKE_NOISE, _SPIKE_SHARE = 5.0, 0.3
 _SMALLEST_TEMPERATURE_SPIKE = 0.5  # degC: skin does not warm by that and cool again within a second
 
 
@@ -96,7 +96,7 @@ def _faults(row: FloatArray, signal: Signal, settings: CleaningSettings) -> list
     smallest = {"eda": settings.scr_min_us, "temp": _SMALLEST_TEMPERATURE_SPIKE}.get(signal.modality)
     if smallest is not None:
         is_spike = spikes(usable, rate, smallest)
-        faults.append(("spikes that come and go within a second", is_spike))
+        faults.append(("spikes that come and go within 0.3 s", is_spike))
         usable = np.where(is_spike, np.nan, usable)
     if signal.modality == "eda":
         is_jump = jumps(usable, rate, settings)
@@ -142,10 +142,10 @@ def slow_level(row: FloatArray, sampling_rate: float, block_seconds: float) -> F
 
 
 def spikes(row: FloatArray, sampling_rate: float, smallest: float) -> BoolArray:
-    """Return where a slow signal leaves its course and is back within about half a second.
+    """Return where a slow signal leaves its course and is back within 0.3 s (or the next sample).
 
-    A spike is further from the median of the 1.25 s around it than ``smallest``, than five times the noise there, and
-    than a quarter of what that median itself changes over twice the time: the peak of a response of the skin is not.
+    A spike is further from the median of the 0.6 s around it than ``smallest``, than five times the noise there, and
+    than 0.3 of what that median itself changes over twice the time: the peak of a response of the skin is not.
     """
     from scipy.ndimage import maximum_filter1d, median_filter, minimum_filter1d
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from scipy.signal import butter, sosfiltfilt
 
 from biopercept.preprocessing.electrodermal import SkinResponses, log_tonic, skin_responses, tonic_and_phasic
@@ -97,14 +98,14 @@ def test_the_log_of_nothing_is_bounded_and_missing_stays_missing() -> None:
     np.testing.assert_allclose(log_tonic(np.array([1.0, 0.0, -1.0, np.nan])), [0, np.log(1e-3), np.log(1e-3), np.nan])
 
 
-def test_a_rise_too_steep_for_skin_is_no_response() -> None:
+def test_what_falls_too_steeply_for_skin_is_no_response() -> None:
     skin = np.full(200, 3.0)
     skin[100] = 3.1
     assert len(skin_responses(skin, RATE, 0.0, SETTINGS)) == 0
     skin[100:112] = 3.5  # a sensor that is pressed for 3 s
     assert len(skin_responses(skin, RATE, 0.0, SETTINGS)) == 0
     skin[:] = 3.0
-    skin[97:109] = 3 + 0.1 * np.hanning(12)
+    skin[97:104] = 3 + 0.1 * np.hanning(7)
     assert len(skin_responses(skin, RATE, 0.0, SETTINGS)) == 1
 
 
@@ -139,3 +140,14 @@ def test_the_time_that_was_searched_is_counted_window_by_window() -> None:
     empty = np.empty(0)
     responses = SkinResponses(empty, empty, empty, empty, np.array([[10.0, 40.0], [50.0, 100.0]]))
     np.testing.assert_allclose(responses.searched_seconds(np.array([0.0, 20.0, 60.0, 200.0]), 40.0), [30, 30, 40, 0])
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("rate", [16, 100, 500])
+def test_the_responses_of_a_simulator_are_counted(rate: int, seed: int) -> None:
+    """Its responses are ten times as quick as those of skin; some begin before the recording or after its end."""
+    import neurokit2 as nk
+
+    made = nk.eda_simulate(duration=300, sampling_rate=rate, scr_number=15, noise=0, drift=0, random_state=seed)
+    got = skin_responses(2 + 0.8 * (made - made.min()) / np.ptp(made), float(rate), 0.0, SETTINGS)
+    assert 14 <= len(got) <= 15

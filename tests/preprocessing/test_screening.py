@@ -95,10 +95,10 @@ def test_spikes_are_masked_and_nothing_else_is(rate: float, height: float, make_
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(out[0])), at)
 
 
-def test_spikes_of_half_a_second_are_masked_and_a_response_of_a_second_is_not() -> None:
+def test_spikes_of_a_quarter_of_a_second_are_masked_and_a_bump_of_a_second_is_not() -> None:
     t = np.arange(400) / 8.0
-    short, long = (3 + 0.4 * (np.abs(t - 25) < half) for half in (0.2, 1.0))
-    assert spikes(short, 8.0, 0.01).sum() == 3
+    short, long = (3 + 0.4 * (np.abs(t - 25.06) < half) for half in (0.13, 0.5))
+    assert spikes(short, 8.0, 0.01).sum() == 2
     assert not spikes(long, 8.0, 0.01).any()
 
 
@@ -107,7 +107,7 @@ def test_a_spike_of_the_temperature_is_masked(make_signal: Callable[..., Signal]
     samples[200] += 3.0
     out, notes = screened(samples[None], make_signal("temp", 4.0, samples), SETTINGS)
     assert np.flatnonzero(np.isnan(out[0])).tolist() == [200]
-    assert notes == ("TEMP: 0.2 % masked, spikes that come and go within a second.",)
+    assert notes == ("TEMP: 0.2 % masked, spikes that come and go within 0.3 s.",)
 
 
 @pytest.mark.parametrize("rate", [4.0, 64.0])
