@@ -163,7 +163,7 @@ def _clean_signal(signal: Signal, times: FloatArray, settings: CleaningSettings)
         samples, rate = at_rate(samples, rate, modality.model_rate), modality.model_rate
     resampled = samples
     samples = filtered(resampled, rate, *modality.band_hz, bridge_seconds=bridge)
-    notes += _short_segments(resampled, samples, signal) + _narrow_band(signal)
+    notes += _short_segments(raw, resampled, samples, signal) + _narrow_band(samples, signal)
     samples, more = _empty_masked(raw, samples, signal, settings)
     notes += more
     if signal.modality != "eeg":
@@ -179,18 +179,20 @@ def _regular_intervals(signal: Signal, raw: FloatArray, times: FloatArray, setti
     return regular.with_samples(series, MODALITIES["ibi"].model_rate)
 
 
-def _short_segments(raw: FloatArray, samples: FloatArray, signal: Signal) -> tuple[str, ...]:
+def _short_segments(raw: FloatArray, resampled: FloatArray, samples: FloatArray, signal: Signal) -> tuple[str, ...]:
     """Return a note on the samples that no filter could be run over."""
-    fraction = float((np.isfinite(raw) & ~np.isfinite(samples)).mean())
+    fraction = float((np.isfinite(resampled) & ~np.isfinite(samples)).mean())
+    if not np.isfinite(resampled).any():
+        fraction = float(np.isfinite(raw).mean())
     if fraction < MIN_REPORTED_FRACTION:
         return ()
     return (f"{signal.name}: {100 * fraction:.1f} % masked, in segments too short to be filtered.",)
 
 
-def _narrow_band(signal: Signal) -> tuple[str, ...]:
+def _narrow_band(samples: FloatArray, signal: Signal) -> tuple[str, ...]:
     """Return a note where muscle activity is sampled too slowly for its band: its level depends on the rate then."""
     high = MODALITIES["emg"].band_hz[1]
-    if signal.modality != "emg" or high is None or signal.sampling_rate >= 2 * high:
+    if signal.modality != "emg" or high is None or signal.sampling_rate >= 2 * high or not np.isfinite(samples).any():
         return ()
     return (
         f"{signal.name}: sampled at {signal.sampling_rate:g} Hz, so that muscle activity above "

@@ -33,9 +33,9 @@ _COARSE_HZ = 8.0
 _MIN_RISE_SECONDS, _MAX_RISE_SECONDS = 0.25, 10.0
 _MEDIAN_SECONDS, _SMOOTH_SECONDS = 0.6, 0.25
 _TREND_SECONDS = 60.0
-_ONSET_SHARE = 0.2  # of the steepest slope: where a rise has begun
-_FALL_SECONDS, _FALL_SHARE = 0.25, 0.6  # a sensor that was pressed falls by most of the height within this
-_NOISE_HEIGHTS = 3.0
+_FOOT_SHARE = 0.2  # of the steepest slope: where a rise has begun
+_FALL_SECONDS, _FALL_SHARE = 0.25, 0.9  # a sensor that was pressed falls by the whole height within this
+_NOISE_HEIGHTS = 5.0  # a made hour of white noise has fewer than ten peaks that high
 _MIN_SAMPLES = 16
 
 
@@ -120,7 +120,7 @@ def skin_responses(
     every steep rise, and a high-pass answers every large response with a rebound that looks like a small one. Where the
     level rises steadily (median slope of the minute around), its rise is taken off first: on it a response has no peak.
 
-    Skin that sweats dries slowly: what falls by most of its height within 0.25 s is no response. Gaps of up to
+    Skin that sweats dries slowly: what falls by its whole height within 0.25 s is no response. Gaps of up to
     ``slow_bridge_seconds`` are crossed, but a rise that was mostly not measured is no response. Where noise is larger
     than ``scr_min_us``, so is the smallest response.
     """
@@ -138,9 +138,9 @@ def skin_responses(
         searched.append((start_seconds + start / rate, start_seconds + stop / rate))
     if not parts:
         return no_responses()
-    columns = [np.concatenate([part.rows[:, column] for part in parts]) for column in range(4)]
+    onsets, peaks, heights, recoveries = np.concatenate([part.rows for part in parts]).T
     smallest = float(np.median(np.concatenate([part.smallest for part in parts])))
-    return SkinResponses(*columns, np.array(searched), smallest)
+    return SkinResponses(onsets, peaks, heights, recoveries, np.array(searched), smallest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,50 +163,66 @@ def _responses_of_segment(
     slope = np.gradient(skin) * rate
     rising = np.maximum(median_filter(slope, round(_TREND_SECONDS * rate), mode="reflect"), 0.0)
     skin, slope = skin - np.cumsum(rising) / rate, slope - rising
-    smallest = np.maximum(settings.scr_min_us, _NOISE_HEIGHTS * local_noise(level - calm, rate))
+    # What a Gaussian leaves of white noise: the root of the sum of its squared weights.
+    left = min(1.0 / np.sqrt(2.0 * np.sqrt(np.pi) * _SMOOTH_SECONDS * rate), 1.0)
+    smallest = np.maximum(settings.scr_min_us, _NOISE_HEIGHTS * left * local_noise(level, rate))
     peaks, bases = find_peaks(skin, prominence=smallest, wlen=int(4 * _MAX_RISE_SECONDS * rate) | 1)
-    onsets = _onsets(slope, peaks, bases["left_bases"])
-    heights = skin[peaks] - np.interp(onsets, np.arange(len(skin)), skin)
+    # A rise begins after the peak before, and its fall ends before the peak after.
+    starts = np.maximum(bases["left_bases"], np.concatenate(([0], peaks[:-1])))
+    stops = np.minimum(bases["right_bases"], np.append(peaks[1:], len(skin) - 1))
+    feet, onsets = _onsets(skin, slope, starts, peaks)
+    heights = skin[peaks] - np.interp(feet, np.arange(len(skin)), skin)
     rises = (peaks - onsets) / rate
-    is_response = (onsets > 0) & (rises >= _MIN_RISE_SECONDS) & (rises <= _MAX_RISE_SECONDS)
-    is_response &= (heights >= smallest[peaks]) & (_measured_share(measured, onsets, peaks) >= 0.5)
-    is_response &= _steepest_fall(calm, peaks, bases["right_bases"], rate) <= _FALL_SHARE * heights
+    is_response = (feet > 0) & (rises >= _MIN_RISE_SECONDS) & (rises <= _MAX_RISE_SECONDS)
+    is_response &= (heights >= smallest[peaks]) & (_measured_share(measured, feet, peaks) >= 0.5)
+    is_response &= _steepest_fall(calm, peaks, stops, rate) <= _FALL_SHARE * heights
     peaks, onsets, heights = peaks[is_response], onsets[is_response], heights[is_response]
     recovery = _half_recovery(skin, onsets, peaks, heights) / rate
     rows = np.stack([start_seconds + onsets / rate, start_seconds + peaks / rate, heights, recovery], axis=1)
     return _Responses(rows, smallest)
 
 
-def _onsets(slope: FloatArray, peaks: IntArray, left_bases: IntArray) -> FloatArray:
-    """Return where each rise begins (fractional samples): where the slope last passes a fifth of its steepest.
+def _onsets(skin: FloatArray, slope: FloatArray, starts: IntArray, peaks: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Return the foot and the onset of each rise, fractional samples; a foot of 0 where it began before the segment.
 
-    The fifth counts from the least slope before, where that is a rise already. 0 where it began before the segment.
+    The foot is where the slope last passes a fifth of its steepest (counted from the least slope before, where that
+    is a rise already). The onset is where the tangent at the steepest point meets the level of the foot: the foot
+    itself is earlier by what the smoothing spreads.
     """
-    onsets = np.zeros(len(peaks))
-    for i, (base, peak) in enumerate(zip(left_bases, peaks, strict=True)):
-        steepest = base + int(np.argmax(slope[base : peak + 1]))
-        before = max(float(slope[base : steepest + 1].min()), 0.0)
-        passed = before + _ONSET_SHARE * (slope[steepest] - before)
-        calm = base + np.flatnonzero(slope[base:steepest] <= passed)
+    feet, onsets = np.zeros(len(peaks)), np.zeros(len(peaks))
+    for i, (start, peak) in enumerate(zip(starts, peaks, strict=True)):
+        steepest = start + int(np.argmax(slope[start : peak + 1]))
+        before = max(float(slope[start : steepest + 1].min()), 0.0)
+        passed = before + _FOOT_SHARE * (slope[steepest] - before)
+        calm = start + np.flatnonzero(slope[start:steepest] <= passed)
         if len(calm):
-            last = int(calm[-1])
-            onsets[i] = last + (passed - slope[last]) / max(slope[last + 1] - slope[last], np.finfo(float).tiny)
-    return onsets
+            foot = int(calm[-1])
+            part = (passed - slope[foot]) / max(slope[foot + 1] - slope[foot], np.finfo(float).tiny)
+            level = skin[foot] + part * (skin[foot + 1] - skin[foot])
+            feet[i] = foot + part
+            meeting = steepest - (skin[steepest] - level) / max(_per_sample(skin, steepest), np.finfo(float).tiny)
+            onsets[i] = np.clip(meeting, feet[i], steepest)
+    return feet, onsets
 
 
-def _measured_share(measured: FloatArray, onsets: FloatArray, peaks: IntArray) -> FloatArray:
+def _per_sample(skin: FloatArray, index: int) -> float:
+    """Return the rise of the skin from sample to sample around one of them, uS."""
+    return float(skin[min(index + 1, len(skin) - 1)] - skin[max(index - 1, 0)]) / 2.0
+
+
+def _measured_share(measured: FloatArray, feet: FloatArray, peaks: IntArray) -> FloatArray:
     """Return the fraction of each rise's samples that was measured."""
-    first = np.ceil(onsets).astype(np.int64)
+    first = np.ceil(feet).astype(np.int64)
     total = np.concatenate(([0], np.cumsum(np.isfinite(measured))))
     return np.asarray((total[peaks + 1] - total[first]) / (peaks + 1 - first), dtype=np.float64)
 
 
-def _steepest_fall(calm: FloatArray, peaks: IntArray, right_bases: IntArray, rate: float) -> FloatArray:
+def _steepest_fall(calm: FloatArray, peaks: IntArray, stops: IntArray, rate: float) -> FloatArray:
     """Return the largest fall within a quarter of a second on the way down from each peak, uS."""
     lag = max(round(_FALL_SECONDS * rate), 1)
     fall = np.concatenate((calm[:-lag] - calm[lag:], np.zeros(lag)))
     first = np.maximum(peaks - lag, 0)
-    return np.array([fall[start : base + 1].max() for start, base in zip(first, right_bases, strict=True)])
+    return np.array([fall[start : stop + 1].max() for start, stop in zip(first, stops, strict=True)])
 
 
 def _half_recovery(skin: FloatArray, onsets: FloatArray, peaks: IntArray, heights: FloatArray) -> FloatArray:

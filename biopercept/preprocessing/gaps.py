@@ -76,7 +76,7 @@ def block_medians(row: FloatArray, n_samples: int) -> FloatArray:
     n_valid = np.isfinite(blocks).sum(axis=1)
     index = np.arange(n_blocks)
     middles = 0.5 * blocks[index, np.maximum(n_valid - 1, 0) // 2] + 0.5 * blocks[index, np.maximum(n_valid, 1) // 2]
-    return np.where(n_valid > 0, middles, np.nan)
+    return np.asarray(np.where(n_valid > 0, middles, np.nan), dtype=np.float64)
 
 
 def block_means(row: FloatArray, n_samples: int) -> FloatArray:
@@ -88,14 +88,20 @@ def block_means(row: FloatArray, n_samples: int) -> FloatArray:
     is_valid = np.isfinite(blocks)
     n_valid = is_valid.sum(axis=1)
     total = np.where(is_valid, blocks, 0.0).sum(axis=1)
-    return np.divide(total, n_valid, out=np.full(n_blocks, np.nan), where=2 * n_valid >= n_samples)
+    mean = np.divide(total, n_valid, out=np.full(n_blocks, np.nan), where=2 * n_valid >= n_samples)
+    return np.asarray(mean, dtype=np.float64)
 
 
-def local_noise(residual: FloatArray, sampling_rate: float) -> FloatArray:
-    """Return the robust standard deviation of the minute that each sample of one channel lies in: (n_samples,)."""
-    n_blocks = max(round(len(residual) / (60.0 * sampling_rate)), 1)
-    size = math.ceil(len(residual) / n_blocks)
-    return np.repeat(1.4826 * block_medians(np.abs(residual), size), size)[: len(residual)]
+def local_noise(row: FloatArray, sampling_rate: float) -> FloatArray:
+    """Return the standard deviation of a slow signal's noise in the minute that each sample lies in: (n_samples,).
+
+    From the median bend between neighbouring samples, which neither slopes nor outliers move.
+    """
+    bend = np.full(len(row), np.nan)
+    bend[1:-1] = np.abs(row[:-2] - 2.0 * row[1:-1] + row[2:])
+    n_blocks = max(round(len(row) / (60.0 * sampling_rate)), 1)
+    size = max(math.ceil(len(row) / n_blocks), 1)
+    return np.repeat(1.4826 / math.sqrt(6.0) * block_medians(bend, size), size)[: len(row)]
 
 
 def apply_by_segment(
@@ -179,8 +185,8 @@ def filtered(
     """Return the channels band-passed without phase shift, segment by segment.
 
     A segment too short for the filter (three periods of the high-pass edge, at most 5 s, or the
-    filter's own padding) becomes NaN. A constant offset is removed before a high-pass, which makes
-    the edges of a segment calm.
+    filter's own padding) becomes NaN. A straight line is removed before a high-pass, and the segment mirrored at its
+    edges, which makes them calm.
     """
     from scipy.signal import sosfiltfilt
 
@@ -197,18 +203,29 @@ def filtered(
         edge = low_hz if low_hz is not None else high_hz
         wanted = int(sampling_rate / edge) if edge else padding
         pad = min(max(padding, wanted), len(segment) - 1)
-        offset = np.median(segment) if low_hz is not None else 0.0
-        return np.asarray(sosfiltfilt(sections, segment - offset, padlen=pad), dtype=np.float64)
+        if low_hz is None:
+            return np.asarray(sosfiltfilt(sections, segment, padlen=pad), dtype=np.float64)
+        if np.ptp(segment) == 0:
+            return np.zeros_like(segment)
+        # Turned over around its last sample, as scipy does by default, noise would go on at another level.
+        return np.asarray(sosfiltfilt(sections, _without_line(segment), padtype="even", padlen=pad), dtype=np.float64)
 
     gap = int(bridge_seconds * sampling_rate)
     return apply_by_segment(samples, work, max_gap_samples=gap, min_samples=shortest)
 
 
-def at_rate(samples: FloatArray, sampling_rate: float, new_rate: float) -> FloatArray:
-    """Return the channels at a lower rate, low-passed first; NaN wherever a masked sample lay.
+def _without_line(segment: FloatArray) -> FloatArray:
+    """Return a gap-free segment less the straight line that fits it best."""
+    at = np.arange(len(segment)) - 0.5 * (len(segment) - 1)
+    level = segment - segment.mean()
+    return np.asarray(level - (at @ level) / max(float(at @ at), 1.0) * at, dtype=np.float64)
 
-    Gaps are bridged for the resampling only: an output sample is valid where the input samples
-    on both sides of its time are.
+
+def at_rate(samples: FloatArray, sampling_rate: float, new_rate: float) -> FloatArray:
+    """Return the channels at a lower rate, low-passed first; NaN where masked samples lay.
+
+    Gaps are bridged for the resampling only: an output sample is valid where more than half of the input samples in
+    its time are, so that single lost samples of a fast recording do not become many.
     """
     from scipy.signal import resample_poly
 
@@ -218,14 +235,16 @@ def at_rate(samples: FloatArray, sampling_rate: float, new_rate: float) -> Float
     n_out = math.ceil(samples.shape[1] * ratio)
     out = np.full((len(samples), n_out), np.nan)
     position = np.arange(n_out) / new_rate * sampling_rate
-    before = np.clip(np.floor(position).astype(int), 0, samples.shape[1] - 1)
-    after = np.clip(np.ceil(position - 1e-9).astype(int), 0, samples.shape[1] - 1)
+    reach = max(0.5 / ratio, 1.0 - 1e-9)  # at least the samples on both sides
+    first = np.clip(np.ceil(position - reach).astype(int), 0, samples.shape[1] - 1)
+    last = np.clip(np.floor(position + reach).astype(int), 0, samples.shape[1] - 1)
     for channel, row in enumerate(samples):
         is_valid = np.isfinite(row)
         if not is_valid.any():
             continue
         slower = resample_poly(bridged(row), ratio.numerator, ratio.denominator, padtype="line")[:n_out]
-        is_kept = is_valid[before] & is_valid[after]
+        total = np.concatenate(([0], np.cumsum(is_valid)))
+        is_kept = 2 * (total[last + 1] - total[first]) > last + 1 - first
         out[channel, is_kept] = slower[is_kept]
     return out
 

@@ -29,7 +29,6 @@ _SLOWEST_HZ, _FASTEST_HZ = _LOWEST_RATE / 60.0, _HIGHEST_RATE / 60.0
 _ORDER = 8  # at 42 breaths a minute, 0.7 of the edge, nothing is lost
 _AROUND_SECONDS = 30.0
 _PROMINENCE = 0.3 * 2.0 * np.sqrt(2.0)  # of the standard deviation: 0.3 of a sine's height from trough to peak
-_NOISE_SHARE = 1.0 / 3.0
 _REACH_SECONDS = 5.0
 _MIN_BREATHS = 3
 _MEDIAN_BREATHS = 7
@@ -115,18 +114,20 @@ def _without_ripples(segment: FloatArray, sampling_rate: float) -> FloatArray:
     if sections is None:
         return segment
     pad = min(int(5 * sampling_rate), len(segment) - 1)
-    return np.asarray(sosfiltfilt(sections, segment, padlen=pad), dtype=np.float64)
+    return np.asarray(sosfiltfilt(sections, segment, padtype="even", padlen=pad), dtype=np.float64)
 
 
 def _is_breathing(segment: FloatArray, slow: FloatArray, sampling_rate: float, settings: CleaningSettings) -> BoolArray:
-    """Return where most of the power of the 30 s around is that of the slow part.
+    """Return where enough of the power of the 30 s around is that of the slow part.
 
-    Where the sampling rate leaves little room above breathing, much of an even noise is slow as well: there the slow
-    part must have a third of the power that such noise would leave to others.
+    Some of an even noise is slow as well, the more the less room the sampling rate leaves above breathing: what is
+    needed is a share of the power that such noise would leave to others.
     """
-    top = min(MODALITIES["resp"].band_hz[1] or np.inf, 0.45 * sampling_rate)
+    # Butterworth filters run forth and back let through the noise of nine tenths of their low-pass edge.
+    edge = MODALITIES["resp"].band_hz[1]
+    top = 0.9 * edge if edge is not None and edge <= 0.45 * sampling_rate else 0.5 * sampling_rate
     of_noise = (_FASTEST_HZ - _SLOWEST_HZ) / (top - _SLOWEST_HZ)
-    needed = max(settings.resp_min_share, of_noise + _NOISE_SHARE * (1.0 - of_noise))
+    needed = of_noise + settings.resp_min_share * (1.0 - of_noise)
     power = _power(segment - segment.mean(), sampling_rate)
     return np.asarray((power > 0) & (_power(slow - slow.mean(), sampling_rate) >= needed * power))
 
@@ -137,7 +138,8 @@ def _power(samples: FloatArray, sampling_rate: float) -> FloatArray:
 
     size = max(min(int(_AROUND_SECONDS * sampling_rate), len(samples)), 1)
     # A running sum of squares may end a little below zero.
-    return np.maximum(uniform_filter1d(np.square(samples), size, mode="reflect"), 0.0)
+    power = np.maximum(uniform_filter1d(np.square(samples), size, mode="reflect"), 0.0)
+    return np.asarray(power, dtype=np.float64)
 
 
 def _breaths(slow: FloatArray, sampling_rate: float) -> tuple[FloatArray, FloatArray]:

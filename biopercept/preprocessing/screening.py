@@ -160,7 +160,7 @@ def spikes(row: FloatArray, sampling_rate: float, smallest: float) -> BoolArray:
     at = np.arange(len(coarse)) * n + (n - 1) / 2
     index = np.arange(len(row))
     away = row - np.interp(index, at, middle)
-    bound = np.maximum(smallest, _SPIKE_NOISE * local_noise(away, sampling_rate))
+    bound = np.maximum(smallest, _SPIKE_NOISE * local_noise(row, sampling_rate))
     bound = np.maximum(bound, _SPIKE_SHARE * np.interp(index, at, change))
     with np.errstate(invalid="ignore"):
         return np.asarray(np.abs(away) > bound)

@@ -36,6 +36,7 @@ DIFFICULTIES: dict[str, Difficulty] = {
     "one every 8 s": Difficulty(every_seconds=8.0),
     "level rises 0.6 uS a minute": Difficulty(rise=0.6),
     "level rises 3 uS a minute": Difficulty(rise=3.0),
+    "level falls 0.6 uS a minute, from 5 uS": Difficulty(rise=-0.6),
     "level falls 3 uS a minute, from 17 uS": Difficulty(rise=-3.0),
     "noise of 0.01 uS": Difficulty(noise=0.01),
     "20 single samples 0.5 uS too high": Difficulty(spike=0.5),
@@ -62,26 +63,35 @@ def outcome(rate: float, difficulty: Difficulty) -> Outcome:
     """Return what is measured of planted responses that were sampled at ``rate``."""
     onsets = np.arange(12.0, SECONDS - 10.0, difficulty.every_seconds) + 0.13
     measured = cleaned(damaged(onsets, rate, difficulty), rate).responses
-    true_peaks = np.array(
-        [t for t in onsets + PEAK_SECONDS if not any(a - 2 <= t <= b + 1 for a, b in difficulty.lost)]
-    )
-    distance = np.abs(measured.times[:, None] - true_peaks[None])
-    is_true = distance.min(axis=1, initial=np.inf) <= MATCH_SECONDS
-    missed = int((distance.min(axis=0, initial=np.inf) > MATCH_SECONDS).sum())
-    nearest = onsets[np.abs(measured.times[:, None] - PEAK_SECONDS - onsets[None]).argmin(axis=1)][is_true]
-
-    def error(values: Samples, truth: float | Samples) -> float:
-        off = (values - truth)[np.isfinite(values)]
-        return float(np.median(off)) if len(off) else np.nan
-
+    seen = np.array([not any(a - 3 <= t <= b + 1 for a, b in difficulty.lost) for t in onsets])
+    distance = np.abs(measured.times[:, None] - onsets[None] - PEAK_SECONDS)
+    is_true = distance.min(axis=1) <= MATCH_SECONDS
+    missed = int((distance.min(axis=0)[seen] > MATCH_SECONDS).sum()) if len(measured) else int(seen.sum())
+    nearest = distance.argmin(axis=1)[is_true]
     return Outcome(
         missed,
         int((~is_true).sum()),
-        100.0 * error(measured.amplitudes[is_true] / difficulty.height, 1.0),
-        error(measured.onsets[is_true], nearest),
-        error(measured.rise_seconds[is_true], PEAK_SECONDS),
-        error(measured.half_recovery_seconds[is_true], half_recovery_seconds()),
+        100.0 * _error(measured.amplitudes[is_true] / true_heights(onsets, difficulty)[nearest], 1.0),
+        _error(measured.onsets[is_true], onsets[nearest]),
+        _error(measured.rise_seconds[is_true], PEAK_SECONDS),
+        _error(measured.half_recovery_seconds[is_true], half_recovery_seconds()),
     )
+
+
+def _error(values: Samples, truth: float | Samples) -> float:
+    """Return the median error of the values that are given; NaN of none."""
+    off = (values - truth)[np.isfinite(values)]
+    return float(np.median(off)) if len(off) else np.nan
+
+
+def true_heights(onsets: Samples, difficulty: Difficulty) -> Samples:
+    """Return the height of each planted response from its onset to its peak, uS.
+
+    By this convention what earlier responses lose in the time, and the fall of a level, are part of it.
+    """
+    fine = skin_of(onsets, difficulty.height, SECONDS, 100.0, min(difficulty.rise, 0.0))
+    starts = np.round(100.0 * onsets).astype(int)
+    return np.array([fine[start : start + 250].max() - fine[start] for start in starts])
 
 
 def damaged(onsets: Samples, rate: float, difficulty: Difficulty) -> Samples:

@@ -49,9 +49,10 @@ def test_breaths_a_minute_are_the_planted_ones(per_minute: float, name: str) -> 
 def test_skin_responses_are_the_planted_ones(rate: float, name: str) -> None:
     got = skin.outcome(rate, skin.DIFFICULTIES[name])
     assert (got.missed, got.extra) == (0, 0)
-    assert abs(got.height) < 15
-    assert abs(got.onset) < 0.4 and abs(got.rise) < 0.6
-    assert abs(got.half_recovery) < 1.5 or np.isnan(got.half_recovery)
+    is_steep = abs(skin.DIFFICULTIES[name].rise) == 3
+    assert abs(got.height) < (20 if is_steep else 10)
+    assert abs(got.onset) < 0.3 and abs(got.rise) < 0.4
+    assert abs(got.half_recovery) < (2.5 if is_steep else 1.3)
 
 
 @pytest.mark.parametrize("rate", [4, 64, 700])
@@ -119,8 +120,8 @@ def _signal(modality: str, offset: float) -> Signal:
     pulse = sum(np.exp(-0.5 * ((t - b) / 0.1) ** 2) for b in np.arange(0.5, SECONDS, 0.85))
     samples, unit = {
         "ecg": (beat + 0.01 * rng.normal(size=len(t)), "mV"),
-        "bvp": (50 * pulse + 0.1 * rng.normal(size=len(t)), "a.u."),
-        "resp": (np.sin(2 * np.pi * 0.25 * t) + 0.01 * rng.normal(size=len(t)), "a.u."),
+        "bvp": (2e4 * pulse + 10 * rng.normal(size=len(t)), "a.u."),
+        "resp": (2e4 * np.sin(2 * np.pi * 0.25 * t) + 200 * rng.normal(size=len(t)), "a.u."),
         "emg": (0.05 * rng.normal(size=len(t)), "mV"),
         "eeg": (10 * rng.normal(size=len(t)), "uV"),
         "eog": (30 * np.sin(2 * np.pi * 0.5 * t) + rng.normal(size=len(t)), "uV"),
@@ -145,7 +146,7 @@ def test_a_signal_is_the_same_with_and_without_an_offset_that_drifts(modality: s
         moved = clean_recording(Recording("S1", "", "r", (_signal(modality, offset),)))
         assert moved.notes == plain.notes
         for one, other in zip(moved.recording.signals, plain.recording.signals, strict=True):
-            inner = slice(round(8 * one.sampling_rate), -round(8 * one.sampling_rate))
+            inner = slice(round(20 * one.sampling_rate), -round(20 * one.sampling_rate))
             a, b = one.read()[:, inner], other.read()[:, inner]
             np.testing.assert_array_equal(np.isfinite(a), np.isfinite(b))
             scale = np.nanstd(b) if not one.derived_from else 1.0

@@ -149,8 +149,14 @@ def test_blocks_know_only_valid_samples() -> None:
     np.testing.assert_array_equal(block_means(row, 1), row)
 
 
-def test_noise_is_that_of_the_minute_and_no_outlier_is() -> None:
-    noise = RNG.normal(size=1200) * np.repeat([1.0, 5.0], 600)
-    noise[::50] = 1e6
-    got = local_noise(noise, 10.0)
-    np.testing.assert_allclose(got, np.repeat([1.0, 5.0], 600), rtol=0.12)
+def test_noise_is_that_of_the_minute_and_neither_outliers_nor_slow_changes_are() -> None:
+    row = RNG.normal(size=1200) * np.repeat([1.0, 5.0], 600) + 100 * np.sin(np.arange(1200) / 500)
+    row[::50] = 1e6
+    np.testing.assert_allclose(local_noise(row, 10.0), np.repeat([1.0, 5.0], 600), rtol=0.15)
+
+
+def test_the_rims_of_noise_have_no_more_slow_power_than_its_middle() -> None:
+    """Turned over around its last sample (scipy's default), noise goes on at another level, and the filter follows."""
+    noise = np.random.default_rng(5).normal(size=(400, 1600)) + np.linspace(1e4, 2e4, 1600)
+    slow = np.square(filtered(noise, 16.0, 0.05, 0.5, bridge_seconds=0.0)).mean(axis=0)
+    assert slow[:80].mean() < 1.6 * slow[700:900].mean() and slow[-80:].mean() < 1.6 * slow[700:900].mean()
