@@ -120,7 +120,11 @@ def _best(derived: Derived, candidates: list[Measured], purpose: str) -> tuple[M
 
 def _is_measured(one: Measured, channel: int, times: FloatArray) -> BoolArray:
     """Return whether the screened channel has a sample at each time."""
-    return _at_times(np.isfinite(one.screened[channel]), one.original, times)
+    index = np.round((times - one.original.start_seconds) * one.original.sampling_rate).astype(np.int64)
+    inside = (index >= 0) & (index < one.screened.shape[1])
+    out = np.zeros(len(times), dtype=bool)
+    out[inside] = np.isfinite(one.screened[channel, index[inside]])
+    return out
 
 
 def _heart(derived: Derived, measured: list[Measured], times: FloatArray, settings: CleaningSettings) -> None:
@@ -243,19 +247,19 @@ def _breathing(derived: Derived, measured: list[Measured], times: FloatArray, se
             f"{signal.name}: no breaths were looked for, because it is sampled at {one.original.sampling_rate:g} Hz "
             f"and at least {MIN_BREATHING_RATE:g} Hz is needed."
         )
-    rate, amplitude = rate_and_amplitude(derived.breaths, _at_times(is_breathing, signal, times), times)
+    rate, amplitude = rate_and_amplitude(derived.breaths, _mostly(is_breathing, signal, times), times)
     derived.is_understood[signal.name] = np.isfinite(rate)
     derived.add("resp_rate", rate, signal.name)
     derived.add("resp_amplitude", amplitude, signal.name)
 
 
-def _at_times(is_true: BoolArray, signal: Signal, times: FloatArray) -> BoolArray:
-    """Return what holds at a signal's sample nearest to each time; False outside the signal."""
-    index = np.round((times - signal.start_seconds) * signal.sampling_rate).astype(np.int64)
-    inside = (index >= 0) & (index < len(is_true))
-    out = np.zeros(len(times), dtype=bool)
-    out[inside] = is_true[index[inside]]
-    return out
+def _mostly(is_true: BoolArray, signal: Signal, times: FloatArray) -> BoolArray:
+    """Return what holds at more than half of a signal's samples in the quarter of a second around each time."""
+    total = np.concatenate(([0], np.cumsum(is_true)))
+    at = (times - signal.start_seconds) * signal.sampling_rate
+    reach = max(0.5 * signal.sampling_rate / DERIVED_RATE, 0.5)
+    first, stop = (np.clip(np.ceil(edge).astype(np.int64), 0, len(is_true)) for edge in (at - reach, at + reach))
+    return np.asarray(2 * (total[stop] - total[first]) > np.maximum(stop - first, 1), dtype=bool)
 
 
 def _muscle(derived: Derived, measured: list[Measured], times: FloatArray, settings: CleaningSettings) -> None:

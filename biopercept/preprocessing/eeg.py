@@ -6,7 +6,7 @@ Features are band power by region of the head, ratios and frontal asymmetry. Reg
 Band power beside Welch's method
 --------------------------------
 The sum of Welch's density over a band (``mne.time_frequency.psd_array_welch``) of the same referenced EEG and the mean
-of ``exp`` of our series agree within a few hundredths of a log unit (docs/measures.md). They differ, because
+of ``exp`` of our series agree within a few hundredths of a log unit (docs/measurements/signals.md). They differ, as
 
 - our series is the power of each second, and its logarithm is taken before windows are averaged: the mean of the
   logarithms lies below the logarithm of the mean, by about one over the number of independent values in a second

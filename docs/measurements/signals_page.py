@@ -28,7 +28,9 @@ _SKIN = f"""## Skin responses
 {skin.SECONDS:.0f} s of a level of 2 uS and a response every 20 s (time constants 0.75 and 4 s: its peak is after 1.5 s,
 half of it is lost 3.6 s later), 0.3 uS high unless stated, on white noise of 0.0005 uS. Sampled at
 {", ".join(map(str, skin.SAMPLING_RATES))} Hz; each cell has the worst of these. Errors are medians over the responses
-of a recording.
+of a recording. A height is from onset to peak: what earlier responses lose in the time and the fall of a level are part
+of it, a steady rise of the level is not. Half recovery is measured in the signal as it is, so that a level that moves
+or an earlier response changes it.
 """
 
 _BRAIN = """## EEG band power beside Welch's method
@@ -42,7 +44,9 @@ They differ because a Butterworth band has slopes and Welch's bins have the widt
 just outside a band counts in both with different weights: most in delta, where the spectrum is steep, and at the border
 of a strong rhythm. The *features* are means of the logarithm of each second, which lie below the logarithm of the mean:
 by about one over the number of independent values in a second (0.17 in delta, 0.03 in gamma), more where a rhythm waxes
-and wanes.
+and wanes. Of the recordings (EEGMAT, Zyma et al. 2019, PhysioNet), Subject00_1 and Subject10_2 have an alpha rhythm at
+11.5 to 12.5 Hz with ten times the density of beta: its flank counts in beta here. In all, the last second is flat,
+which is masked here and counts in Welch's average.
 """
 
 
