@@ -162,7 +162,7 @@ def _responses_of_segment(
     skin = gaussian_filter1d(calm, _SMOOTH_SECONDS * rate, mode="nearest")
     slope = np.gradient(skin) * rate
     rising = np.maximum(median_filter(slope, round(_TREND_SECONDS * rate), mode="reflect"), 0.0)
-    skin, slope = skin - np.cumsum(rising) / rate, slope - rising
+    skin = skin - np.cumsum(rising) / rate
     # What a Gaussian leaves of white noise: the root of the sum of its squared weights.
     left = min(1.0 / np.sqrt(2.0 * np.sqrt(np.pi) * _SMOOTH_SECONDS * rate), 1.0)
     smallest = np.maximum(settings.scr_min_us, _NOISE_HEIGHTS * left * local_noise(level, rate))

