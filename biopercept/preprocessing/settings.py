@@ -56,7 +56,8 @@ class CleaningSettings:
     resp_min_seconds : float
         Shortest segment in which breaths are looked for, seconds.
     resp_min_share : float
-        Fraction of power in 0.08-0.7 Hz (of 0.05-3 Hz) below which a segment is not breathing.
+        Fraction of power (of 0.05-3 Hz) at 0.05-1 Hz, beyond what an even noise has there, below which a segment is
+        not breathing.
     resp_max_deviation : float
         A breath whose period is longer or shorter than its neighbours' median by more than this factor is not used.
     resp_min_amplitude : float
