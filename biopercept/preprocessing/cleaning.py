@@ -23,12 +23,13 @@ import numpy as np
 
 from biopercept.errors import RecordingError
 from biopercept.modalities import DERIVED_RATE, MODALITIES, UNKNOWN
-from biopercept.preprocessing.cardiac import Beats, device_beats, interval_series
+from biopercept.preprocessing.cardiac import Beats, device_beats
 from biopercept.preprocessing.derived import Derived, Measured, derive
 from biopercept.preprocessing.eeg import average_referenced, bad_channels, without_hum
 from biopercept.preprocessing.electrodermal import SkinResponses, without_jumps
 from biopercept.preprocessing.gaps import BoolArray, at_rate, band_fits, filtered, grid_times, long_runs, moving_mean
 from biopercept.preprocessing.settings import CleaningSettings
+from biopercept.preprocessing.variability import interval_series
 from biopercept.recording import FloatArray, Recording, Signal
 
 _SLOW = frozenset({"eda", "resp", "temp", "spo2", "hr"})
