@@ -154,17 +154,20 @@ def device_beats(signal: Signal, intervals: FloatArray, settings: CleaningSettin
 def checked_against_device(
     beats: Beats, device_rate: FloatArray, times: FloatArray, settings: CleaningSettings
 ) -> Beats:
-    """Return the beats without the intervals that contradict the device's own heart rate.
+    """Return the beats without the intervals whose local median contradicts the device's own heart rate.
 
-    Where the device gives no rate nothing is dropped.
+    A device's rate is a mean over seconds, which single intervals of a breathing heart leave far on both sides. Where the
+    device gives no rate nothing is dropped.
     """
     is_known = np.isfinite(device_rate)
     if len(beats) == 0 or not is_known.any():
         return beats
     expected = np.interp(beats.times, times[is_known], device_rate[is_known])
     nearest = np.clip(np.round((beats.times - times[0]) * DERIVED_RATE).astype(int), 0, len(times) - 1)
+    level = _running_median(beats.intervals, _LEVEL_BEATS)
+    level = np.where(np.isfinite(level), level, beats.intervals)
     with np.errstate(invalid="ignore"):
-        contradicts = np.abs(60.0 / beats.intervals - expected) > settings.pulse_agreement * expected
+        contradicts = np.abs(60.0 / level - expected) > settings.pulse_agreement * expected
     return replace(beats, intervals=np.where(contradicts & is_known[nearest], np.nan, beats.intervals))
 
 

@@ -72,6 +72,16 @@ def test_pulse_intervals_that_contradict_the_device_are_dropped(
     assert np.isnan(checked.intervals[found.times > 61]).all()
 
 
+def test_a_breathing_heart_does_not_contradict_the_mean_rate_of_its_device(
+    make_signal: Maker,
+) -> None:
+    heart = regular_heart(120.0, 60.0, swing=0.3, breathing_hz=0.15, slow_swing=0.0)
+    samples = pulse_of(heart, 120.0, 64.0)
+    found, _ = bvp_beats(samples, make_signal("bvp", 64.0, samples), SETTINGS)
+    checked = checked_against_device(found, np.full(480, 60.0), grid_times(120), SETTINGS)
+    np.testing.assert_array_equal(checked.intervals, found.intervals)
+
+
 def test_an_interval_unlike_its_neighbours_is_not_accepted() -> None:
     intervals = np.full(40, 0.8)
     intervals[20] = 1.15
