@@ -156,8 +156,8 @@ def checked_against_device(
 ) -> Beats:
     """Return the beats without the intervals whose local median contradicts the device's own heart rate.
 
-    A device's rate is a mean over seconds, which single intervals of a breathing heart leave far on both sides. Where the
-    device gives no rate nothing is dropped.
+    A device's rate is a mean over seconds, which single intervals of a breathing heart leave far on both sides. Where
+    the device gives no rate nothing is dropped.
     """
     is_known = np.isfinite(device_rate)
     if len(beats) == 0 or not is_known.any():
