@@ -44,6 +44,7 @@ _MIN_AROUND = 4
 _SPREAD_FACTOR = 5.2  # Lipponen & Tarvainen's alpha
 _MIN_STEP = 0.05  # of the local median: changes of this size are no fault of a heart, however regular it was
 _COVERAGE_SECONDS = 20.0
+_DEVICE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ class Beats:
 
     def __post_init__(self) -> None:
         """Take errors that are not given as unknown."""
-        if len(self.timing_errors) != len(self.times):
+        if len(self.timing_errors) == 0:
             object.__setattr__(self, "timing_errors", np.full(len(self.times), np.nan))
 
     def __len__(self) -> int:
@@ -154,7 +155,7 @@ def device_beats(signal: Signal, intervals: FloatArray, settings: CleaningSettin
 def checked_against_device(
     beats: Beats, device_rate: FloatArray, times: FloatArray, settings: CleaningSettings
 ) -> Beats:
-    """Return the beats without the intervals whose local median contradicts the device's own heart rate.
+    """Return the beats without the intervals around which the mean over 10 s contradicts the device's own heart rate.
 
     A device's rate is a mean over seconds, which single intervals of a breathing heart leave far on both sides. Where
     the device gives no rate nothing is dropped.
@@ -164,10 +165,9 @@ def checked_against_device(
         return beats
     expected = np.interp(beats.times, times[is_known], device_rate[is_known])
     nearest = np.clip(np.round((beats.times - times[0]) * DERIVED_RATE).astype(int), 0, len(times) - 1)
-    level = _running_median(beats.intervals, _LEVEL_BEATS)
-    level = np.where(np.isfinite(level), level, beats.intervals)
     with np.errstate(invalid="ignore"):
-        contradicts = np.abs(60.0 / level - expected) > settings.pulse_agreement * expected
+        rate = 60.0 / _mean_around(beats.times, beats.intervals, _DEVICE_SECONDS)
+        contradicts = np.abs(rate - expected) > settings.pulse_agreement * expected
     return replace(beats, intervals=np.where(contradicts & is_known[nearest], np.nan, beats.intervals))
 
 
@@ -181,6 +181,8 @@ def accepted_intervals(
     - it is not plausible (0.25-2.4 s);
     - it is longer than the median of the 11 around by ``heart_max_deviation``, or as many times shorter: beats were
       missed, or found twice;
+    - half of it would be nearer to the mean of those before and after (a beat was missed), or it and the one beside are
+      together nearer to that mean than either is alone (a false beat splits them);
     - it stands out from the intervals before and after, on the same side of both, by more than the limit: a premature
       beat and its pause, a beat in the wrong place. The limit is 5.2 times the median difference of the 91 around, at
       least 5 % and at most ``heart_max_step`` of the median interval, and for an interval longer than the median as
@@ -195,22 +197,45 @@ def accepted_intervals(
         plausible = np.where((intervals >= SHORTEST_INTERVAL) & (intervals <= LONGEST_INTERVAL), intervals, np.nan)
     level = _running_median(plausible, _LEVEL_BEATS)
     follows = _follows(times, plausible)
-    before, after = _differences(plausible, level, follows)
-    limit = _limit(before, level, follows, settings)
-    reach = limit * np.fmax(1.0, plausible / level)  # a long interval is followed by a longer wait for its neighbour
     with np.errstate(invalid="ignore"):
         ratio = plausible / level
-        is_near = (ratio <= 1 + settings.heart_max_deviation) & (ratio >= 1 / (1 + settings.heart_max_deviation))
+        is_good = (ratio <= 1 + settings.heart_max_deviation) & (ratio >= 1 / (1 + settings.heart_max_deviation))
+        before, after = _differences(plausible, level, follows, is_good)
+        limit = _limit(before, level, follows, settings)
+        reach = limit * np.fmax(1.0, ratio)  # a long interval is followed by a longer wait for its neighbour
         stands_out = (before * after > 0) & (np.minimum(np.abs(before), np.abs(after)) > reach)
-        is_good = is_near & ~stands_out
-        beside = np.zeros(len(is_good), dtype=bool)
-        beside[1:] |= follows[1:] & ~is_good[:-1]
-        beside[:-1] |= follows[1:] & ~is_good[1:]
-        is_good &= ~(beside & (np.abs(plausible - level) > limit))
+        is_good &= ~stands_out & ~_spans_two(plausible, before, after)
+        is_good &= ~_is_part(plausible, *_differences(plausible, level, follows, is_good), follows)
+        is_good &= ~(_is_beside(~is_good, follows) & (np.abs(plausible - level) > limit))
     kept = np.where(is_good, plausible, np.nan)
     for _ in range(2 if needs_coverage else 0):  # dropping the loneliest intervals can leave their neighbours alone
         kept = np.where(_coverage(times, kept) >= settings.heart_min_coverage, kept, np.nan)
     return kept
+
+
+def _spans_two(intervals: FloatArray, before: FloatArray, after: FloatArray) -> BoolArray:
+    """Return which intervals are so long that half is nearer to the mean of their neighbours: a beat was missed."""
+    neighbours = intervals - 0.5 * (before + after)
+    return np.asarray(np.abs(0.5 * intervals - neighbours) < np.abs(intervals - neighbours))
+
+
+def _is_part(intervals: FloatArray, before: FloatArray, after: FloatArray, follows: BoolArray) -> BoolArray:
+    """Return which intervals are, with the one beside, nearer to the mean of those around than either: a false beat."""
+    out = np.zeros(len(intervals), dtype=bool)
+    first = np.flatnonzero(follows[1:])
+    one, other = intervals[first], intervals[first + 1]
+    around = 0.5 * (one - before[first] + other - after[first + 1])
+    is_split = np.abs(one + other - around) < np.minimum(np.abs(one - around), np.abs(other - around))
+    out[first[is_split]] = out[first[is_split] + 1] = True
+    return out
+
+
+def _is_beside(is_true: BoolArray, follows: BoolArray) -> BoolArray:
+    """Return which intervals follow, or are followed by, one of those."""
+    out = np.zeros(len(is_true), dtype=bool)
+    out[1:] |= follows[1:] & is_true[:-1]
+    out[:-1] |= follows[1:] & is_true[1:]
+    return out
 
 
 def _follows(times: FloatArray, intervals: FloatArray) -> BoolArray:
@@ -222,12 +247,14 @@ def _follows(times: FloatArray, intervals: FloatArray) -> BoolArray:
     return out
 
 
-def _differences(intervals: FloatArray, level: FloatArray, follows: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Return each interval less the one before, and less the one after; less the local median where there is none."""
+def _differences(
+    intervals: FloatArray, level: FloatArray, follows: BoolArray, is_good: BoolArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return each interval less the one before, and less the one after; less the local median where that is no good."""
     before, after = intervals - level, intervals - level
     steps = np.diff(intervals)
-    before[1:] = np.where(follows[1:], steps, before[1:])
-    after[:-1] = np.where(follows[1:], -steps, after[:-1])
+    before[1:] = np.where(follows[1:] & is_good[:-1], steps, before[1:])
+    after[:-1] = np.where(follows[1:] & is_good[1:], -steps, after[:-1])
     return before, after
 
 
@@ -249,6 +276,15 @@ def _running_median(values: FloatArray, n_around: int) -> FloatArray:
     row, middle = np.arange(len(values)), np.maximum(n, 1)
     median = 0.5 * (around[row, (middle - 1) // 2] + around[row, middle // 2])
     return np.where(n >= _MIN_AROUND, median, np.nan)
+
+
+def _mean_around(times: FloatArray, intervals: FloatArray, seconds: float) -> FloatArray:
+    """Return the mean of the accepted intervals that end in the ``seconds`` around each beat; NaN where none does."""
+    low = np.searchsorted(times, times - seconds / 2)
+    high = np.searchsorted(times, times + seconds / 2)
+    total, n = (np.concatenate(([0.0], np.cumsum(x))) for x in (np.nan_to_num(intervals), np.isfinite(intervals)))
+    with np.errstate(invalid="ignore"):
+        return np.asarray((total[high] - total[low]) / (n[high] - n[low]), dtype=np.float64)
 
 
 def _coverage(times: FloatArray, intervals: FloatArray) -> FloatArray:
