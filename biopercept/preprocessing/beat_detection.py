@@ -38,10 +38,11 @@ IntArray = NDArray[np.int64]
 
 _MIN_BEATS = 4
 _NEIGHBOURS = 31  # beats in the mean shape that a beat is compared with
-_REFRACTORY_SECONDS = 0.8 * MODALITIES["ibi"].plausible[0]
+_REFRACTORY_SECONDS = 0.9 * MODALITIES["ibi"].plausible[0]
 """Least time between two peaks: below the shortest plausible interval by the unevenness of a heart."""
 _QRS_HZ = (8.0, 20.0)
 _QRS_SECONDS = 0.1
+_PULSE_SECONDS = 0.08  # least width of a systolic wave; 0.111, for hearts up to 160, loses the waves of 220
 _MIN_HEIGHT = 0.4  # of what is usual around, in the QRS band: T waves and most noise are lower
 _BLOCK_SECONDS, _BLOCKS = 2.5, 7
 _ALIGNMENTS = 3
@@ -142,7 +143,8 @@ def _beats_of_segment(
     if len(peaks) < _MIN_BEATS:
         return f"only {len(peaks)} peaks were found"
     is_alike = _shape_correlation(cleaned, peaks, working_rate, search) >= settings.heart_min_correlation
-    if is_alike.mean() < settings.heart_min_coverage or is_alike.sum() < _MIN_BEATS:
+    is_alike &= _fraction_around(is_alike) >= settings.heart_min_coverage
+    if is_alike.sum() < _MIN_BEATS:
         return "the peaks do not look alike"
     peaks = peaks[is_alike]
     positions, errors = _timed(cleaned, peaks, working_rate, search)
@@ -198,7 +200,8 @@ def _pulse_peaks(samples: FloatArray, rate: float, settings: CleaningSettings) -
     import neurokit2 as nk
 
     cleaned = np.asarray(nk.ppg_clean(samples, sampling_rate=rate, method="elgendi"), dtype=np.float64)
-    info = nk.ppg_findpeaks(cleaned, sampling_rate=rate, method="elgendi", mindelay=_REFRACTORY_SECONDS)
+    options = {"mindelay": _REFRACTORY_SECONDS, "peakwindow": _PULSE_SECONDS}
+    info = nk.ppg_findpeaks(cleaned, sampling_rate=rate, method="elgendi", **options)
     return cleaned, _tidy(info["PPG_Peaks"], len(samples))
 
 
@@ -225,9 +228,7 @@ def _offsets(peaks: FloatArray, rate: float, seconds: tuple[float, float]) -> In
 def _mean_of_others(waves: FloatArray) -> FloatArray:
     """Return for each row the sum of the 31 rows around it without itself: a lone beat must not be its own proof."""
     total = np.concatenate((np.zeros((1, waves.shape[1])), np.cumsum(waves, axis=0)))
-    index = np.arange(len(waves))
-    low = np.clip(index - _NEIGHBOURS // 2, 0, len(waves))
-    high = np.clip(index + _NEIGHBOURS // 2 + 1, 0, len(waves))
+    low, high = _neighbourhood(len(waves))
     return np.asarray((total[high] - total[low] - waves) / (high - low - 1)[:, None], dtype=np.float64)
 
 
@@ -245,6 +246,19 @@ def _shape_correlation(cleaned: FloatArray, peaks: IntArray, rate: float, search
     others = _mean_of_others(waves)
     scale = np.sqrt((others**2).mean(axis=1))
     return np.asarray((others * waves).mean(axis=1) / np.where(scale > 0, scale, 1.0), dtype=np.float64)
+
+
+def _fraction_around(is_true: BoolArray) -> FloatArray:
+    """Return the fraction of true ones among the 31 around each: (n,)."""
+    total = np.concatenate(([0], np.cumsum(is_true)))
+    low, high = _neighbourhood(len(is_true))
+    return np.asarray((total[high] - total[low]) / (high - low), dtype=np.float64)
+
+
+def _neighbourhood(n: int) -> tuple[IntArray, IntArray]:
+    """Return the first of the 31 beats around each of ``n``, and the one after the last."""
+    index = np.arange(n)
+    return np.maximum(index - _NEIGHBOURS // 2, 0), np.minimum(index + _NEIGHBOURS // 2 + 1, n)
 
 
 def _timed(cleaned: FloatArray, peaks: IntArray, rate: float, search: BeatSearch) -> tuple[FloatArray, FloatArray]:

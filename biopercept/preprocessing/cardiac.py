@@ -44,6 +44,8 @@ _MIN_AROUND = 4
 _SPREAD_FACTOR = 5.2  # Lipponen & Tarvainen's alpha
 _MIN_STEP = 0.05  # of the local median: changes of this size are no fault of a heart, however regular it was
 _COVERAGE_SECONDS = 20.0
+_MIN_FOR_STEP = 10  # so many intervals are multiples of one step by a clock and not by chance
+_ROUNDING_SECONDS = 0.00025  # a step of 1/64 s is often printed as 0.0156
 _DEVICE_SECONDS = 10.0
 
 
@@ -141,7 +143,8 @@ def beats_with_intervals(detected: DetectedBeats, source: str, settings: Cleanin
 def device_beats(signal: Signal, intervals: FloatArray, settings: CleaningSettings) -> Beats:
     """Return the beats that a device reported as inter-beat intervals.
 
-    The signal's times are the ends of the intervals; ``intervals`` are in seconds, NaN where not plausible.
+    The signal's times are the ends of the intervals; ``intervals`` are in seconds, NaN where not plausible. The errors
+    of the times are those of rounding to the device's clock, where its steps show in the intervals.
     """
     times = signal.sample_times()
     order = np.argsort(times, kind="stable")
@@ -149,7 +152,19 @@ def device_beats(signal: Signal, intervals: FloatArray, settings: CleaningSettin
     is_new = np.concatenate(([True], np.diff(at) > 0)) if len(at) else np.zeros(0, dtype=bool)
     at, values = at[is_new], values[is_new]
     kept = accepted_intervals(at, values, settings, needs_coverage=False)
-    return Beats(at, kept, np.full(len(at), np.nan), signal.name)
+    unknown = np.full(len(at), np.nan)
+    return Beats(at, kept, unknown, signal.name, np.full(len(at), _clock_step(values) / np.sqrt(12.0)))
+
+
+def _clock_step(intervals: FloatArray) -> float:
+    """Return the step that every interval is a multiple of, seconds; NaN where there is none above 1 ms."""
+    known = intervals[np.isfinite(intervals)]
+    differences = np.diff(np.unique(np.round(known, 4)))
+    step = differences[differences > _ROUNDING_SECONDS].min(initial=np.inf)
+    if not (0.001 < step < np.inf) or len(known) < _MIN_FOR_STEP:
+        return np.nan
+    steps = known / step
+    return float(step) if (np.abs(steps - np.round(steps)) * step < _ROUNDING_SECONDS * steps).all() else np.nan
 
 
 def checked_against_device(
@@ -193,21 +208,21 @@ def accepted_intervals(
 
     Every limit treats long and short alike, so that the mean of what is left is not pulled to one side.
     """
+    follows = _follows(times, intervals)
     with np.errstate(invalid="ignore"):
-        plausible = np.where((intervals >= SHORTEST_INTERVAL) & (intervals <= LONGEST_INTERVAL), intervals, np.nan)
-    level = _running_median(plausible, _LEVEL_BEATS)
-    follows = _follows(times, plausible)
-    with np.errstate(invalid="ignore"):
-        ratio = plausible / level
-        is_good = (ratio <= 1 + settings.heart_max_deviation) & (ratio >= 1 / (1 + settings.heart_max_deviation))
-        before, after = _differences(plausible, level, follows, is_good)
+        is_good = (intervals >= SHORTEST_INTERVAL) & (intervals <= LONGEST_INTERVAL)
+        level = _running_median(np.where(is_good, intervals, np.nan), _LEVEL_BEATS)
+        ratio = intervals / level
+        is_good &= (ratio <= 1 + settings.heart_max_deviation) & (ratio >= 1 / (1 + settings.heart_max_deviation))
+        before, after = _differences(intervals, level, follows, is_good)
         limit = _limit(before, level, follows, settings)
         reach = limit * np.fmax(1.0, ratio)  # a long interval is followed by a longer wait for its neighbour
         stands_out = (before * after > 0) & (np.minimum(np.abs(before), np.abs(after)) > reach)
-        is_good &= ~stands_out & ~_spans_two(plausible, before, after)
-        is_good &= ~_is_part(plausible, *_differences(plausible, level, follows, is_good), follows)
-        is_good &= ~(_is_beside(~is_good, follows) & (np.abs(plausible - level) > limit))
-    kept = np.where(is_good, plausible, np.nan)
+        is_good &= ~stands_out & ~_spans_two(intervals, before, after)
+        is_good &= ~_is_part(intervals, *_differences(intervals, level, follows, is_good), follows)
+        level = _running_median(np.where(is_good, intervals, np.nan), _LEVEL_BEATS)  # no longer pulled by the dropped
+        is_good &= ~(_is_beside(~is_good, follows) & (np.abs(intervals - level) > reach))
+    kept = np.where(is_good, intervals, np.nan)
     for _ in range(2 if needs_coverage else 0):  # dropping the loneliest intervals can leave their neighbours alone
         kept = np.where(_coverage(times, kept) >= settings.heart_min_coverage, kept, np.nan)
     return kept

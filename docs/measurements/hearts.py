@@ -48,7 +48,7 @@ DIFFICULTIES: dict[str, Difficulty] = {
     "upside down": Difficulty(sign=-1.0),
     "upside down, with noise": Difficulty(sign=-1.0, noise=0.1),
     "intervals swing by 25 % (to 100 a minute)": Difficulty(swing=0.25, breathing_hz=0.13, max_rate=100),
-    "every 12th beat premature": Difficulty(premature_every=12),
+    "every 12th beat premature (to 140 a minute)": Difficulty(premature_every=12, max_rate=140),
     "gaps of 0.1, 3 and 8 s": Difficulty(lost=((20.0, 20.1), (40.0, 43.0), (80.0, 88.0))),
     "45 s long": Difficulty(seconds=45.0),
     "20 s long": Difficulty(seconds=20.0),
