@@ -43,7 +43,7 @@ _REFRACTORY_SECONDS = 0.9 * MODALITIES["ibi"].plausible[0]
 _QRS_HZ = (8.0, 20.0)
 _QRS_SECONDS = 0.1
 _PULSE_SECONDS = 0.08  # least width of a systolic wave; 0.111, for hearts up to 160, loses the waves of 220
-_MIN_HEIGHT = 0.4  # of what is usual around, in the QRS band: T waves and most noise are lower
+_MIN_HEIGHT = 0.4  # of what is usual around: T waves (in the QRS band), waves of a long pause and most noise are lower
 _BLOCK_SECONDS, _BLOCKS = 2.5, 7
 _ALIGNMENTS = 3
 _PARAMETERS = 3  # height, level and time of a beat are fitted to its samples
@@ -202,7 +202,8 @@ def _pulse_peaks(samples: FloatArray, rate: float, settings: CleaningSettings) -
     cleaned = np.asarray(nk.ppg_clean(samples, sampling_rate=rate, method="elgendi"), dtype=np.float64)
     options = {"mindelay": _REFRACTORY_SECONDS, "peakwindow": _PULSE_SECONDS}
     info = nk.ppg_findpeaks(cleaned, sampling_rate=rate, method="elgendi", **options)
-    return cleaned, _tidy(info["PPG_Peaks"], len(samples))
+    peaks = _tidy(info["PPG_Peaks"], len(samples))
+    return cleaned, peaks[_is_high(cleaned, peaks, rate)]
 
 
 def _tidy(peaks: FloatArray, n_samples: int) -> IntArray:
@@ -218,7 +219,7 @@ def _highest_near(wave: FloatArray, peaks: IntArray, reach: int) -> IntArray:
     return np.unique(inside[np.arange(len(peaks)), np.argmax(wave[inside], axis=1)])
 
 
-def _offsets(peaks: FloatArray, rate: float, seconds: tuple[float, float]) -> IntArray:
+def _offsets(peaks: IntArray, rate: float, seconds: tuple[float, float]) -> IntArray:
     """Return the samples around a peak that lie in ``seconds`` before and after, and nearer to it than to the next."""
     typical = float(np.median(np.diff(peaks))) / rate
     before, after = min(seconds[0], 0.45 * typical), min(seconds[1], 0.55 * typical)
@@ -241,7 +242,7 @@ def _normalised(waves: FloatArray) -> FloatArray:
 
 def _shape_correlation(cleaned: FloatArray, peaks: IntArray, rate: float, search: BeatSearch) -> FloatArray:
     """Return each beat's correlation with the mean shape of the 31 beats around it: shape (n,)."""
-    at = np.clip(peaks[:, None] + _offsets(peaks, rate, search.shape_seconds), 0, len(cleaned) - 1)
+    at = np.clip(np.add.outer(peaks, _offsets(peaks, rate, search.shape_seconds)), 0, len(cleaned) - 1)
     waves = _normalised(cleaned[at])
     others = _mean_of_others(waves)
     scale = np.sqrt((others**2).mean(axis=1))

@@ -77,8 +77,8 @@ class Outcome:
 
 def planted(difficulty: Difficulty, heart_rate: float, seed: int = 0) -> Heart:
     """Return the heart of a cell of the grid."""
-    options = {"swing": difficulty.swing, "breathing_hz": difficulty.breathing_hz, "seed": seed}
-    heart = regular_heart(difficulty.seconds, heart_rate, **options)
+    swing, breathing_hz = difficulty.swing, difficulty.breathing_hz
+    heart = regular_heart(difficulty.seconds, heart_rate, swing=swing, breathing_hz=breathing_hz, seed=seed)
     return with_premature_beats(heart, difficulty.premature_every) if difficulty.premature_every else heart
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,16 +61,13 @@ def page(records: Path | None) -> str:
 
 def _by_rate(outcomes: Grid, sampling_rates: Sequence[int]) -> str:
     """Return the worst errors at every heart rate and sampling rate, over all difficulties."""
-    header = (
-        ["beats a minute", *(f"{rate} Hz" for rate in sampling_rates)] if len(sampling_rates) > 1 else ["", "worst"]
-    )
-    rows = [
-        [
-            str(heart_rate),
-            *(_worst(_where(outcomes, lambda k, h=heart_rate, s=s: k[1:] == (h, s))) for s in sampling_rates),
-        ]
-        for heart_rate in HEART_RATES
-    ]
+    header = ["beats a minute", *(f"{rate} Hz" for rate in sampling_rates)]
+    if len(sampling_rates) == 1:
+        header[1] = "worst"
+    rows = []
+    for heart_rate in HEART_RATES:
+        at_rates = [[one for key, one in outcomes.items() if key[1:] == (heart_rate, rate)] for rate in sampling_rates]
+        rows.append([str(heart_rate), *(_worst(some) for some in at_rates)])
     return _table(header, rows)
 
 
@@ -79,7 +76,7 @@ def _by_difficulty(outcomes: Grid) -> str:
     header = ["difficulty", "NN / SDNN / RMSSD, %", "beats missed, %", "beats that are none, %", "least coverage"]
     rows = []
     for name in DIFFICULTIES:
-        some = _where(outcomes, lambda key, name=name: key[0] == name)
+        some = [one for key, one in outcomes.items() if key[0] == name]
         if some:
             missed, extra = max(one.missed for one in some), max(one.extra for one in some)
             rows.append(
@@ -88,11 +85,7 @@ def _by_difficulty(outcomes: Grid) -> str:
     return _table(header, rows)
 
 
-def _where(outcomes: Grid, is_wanted: Callable[[tuple[str, int, int]], bool]) -> list[Outcome]:
-    return [one for key, one in outcomes.items() if is_wanted(key)]
-
-
-def _worst(some: Iterable[Outcome]) -> str:
+def _worst(some: Sequence[Outcome]) -> str:
     """Return the largest error of each measure, a dash where none is given."""
     columns = [[getattr(one, name) for one in some] for name in MEASURES]
     known = [[value for value in column if np.isfinite(value)] for column in columns]
