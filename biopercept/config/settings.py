@@ -199,10 +199,11 @@ _TABLE: tuple[tuple[str, str, _Readers], ...] = (
     (
         "cleaning",
         "powerline_hz bridge_seconds slow_bridge_seconds flat_seconds resp_flat_seconds eda_flat_seconds clip_seconds "
-        "heart_min_seconds heart_min_correlation heart_max_deviation heart_min_coverage heart_max_hole_seconds "
-        "pulse_agreement ecg_min_mv eda_min_us eda_max_slope eda_tonic_hz eda_min_seconds scr_min_us resp_min_seconds "
-        "resp_min_share resp_max_deviation resp_min_amplitude emg_min_mv emg_envelope_seconds eeg_min_uv eeg_max_uv "
-        "eeg_max_deviation eeg_min_correlation eeg_artefact_uv in_band_share",
+        "heart_min_seconds heart_min_correlation heart_max_deviation heart_max_step heart_min_coverage "
+        "heart_max_hole_seconds pulse_agreement ecg_min_mv eda_min_us eda_max_slope eda_tonic_hz eda_min_seconds "
+        "scr_min_us resp_min_seconds resp_min_share resp_max_deviation resp_min_amplitude emg_min_mv "
+        "emg_envelope_seconds eeg_min_uv eeg_max_uv eeg_max_deviation eeg_min_correlation eeg_artefact_uv "
+        "in_band_share",
         (("prepare", ()),),
     ),
     ("normalisation", "mode", ((_EVERY, (_NEW,)),)),

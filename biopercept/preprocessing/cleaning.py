@@ -25,7 +25,7 @@ import numpy as np
 
 from biopercept.errors import RecordingError
 from biopercept.modalities import DERIVED_RATE, MODALITIES, UNKNOWN
-from biopercept.preprocessing.cardiac import Beats, device_beats, interval_series
+from biopercept.preprocessing.cardiac import Beats, device_beats
 from biopercept.preprocessing.derived import Derived, Measured, derive
 from biopercept.preprocessing.eeg import (
     BROAD_LOW_HZ,
@@ -40,6 +40,7 @@ from biopercept.preprocessing.gaps import BoolArray, at_rate, band_fits, filtere
 from biopercept.preprocessing.respiration import Breaths
 from biopercept.preprocessing.screening import MIN_REPORTED_FRACTION, screened
 from biopercept.preprocessing.settings import CleaningSettings
+from biopercept.preprocessing.variability import interval_series
 from biopercept.recording import FloatArray, Recording, Signal
 
 _LONGEST_WORDS = 160

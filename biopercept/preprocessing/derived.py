@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from biopercept.modalities import DERIVED_RATE, MODALITIES
-from biopercept.preprocessing import cardiac as beat_series
+from biopercept.preprocessing import variability as beat_series
 from biopercept.preprocessing.cardiac import Beats, bvp_beats, checked_against_device, device_beats, ecg_beats, no_beats
 from biopercept.preprocessing.eeg import BANDS, band_power
 from biopercept.preprocessing.electrodermal import (
@@ -195,13 +195,24 @@ def _add_variability(
     *,
     has_ecg: bool,
 ) -> None:
-    """Add beat-to-beat variability from one source alone: ECG, else the source with most accepted intervals."""
+    """Add beat-to-beat variability from one source alone: ECG, else, or where that gives far more, the richest."""
     if not candidates:
         return
-    best = candidates[0] if has_ecg else max(candidates, key=lambda one: int(np.isfinite(one[0].intervals).sum()))
+    most = max(candidates, key=_n_accepted)
+    best = candidates[0] if has_ecg else most
+    if 2 * _n_accepted(best) < _n_accepted(most):
+        derived.notes.append(
+            f"heart_variability: taken from {most[0].source}, which has {_n_accepted(most)} accepted intervals, "
+            f"and not from {best[0].source}, which has {_n_accepted(best)}."
+        )
+        best = most
     derived.beats = best[0]
     variability = beat_series.variability_series(derived.beats, best[1], times, settings)
     derived.add("heart_variability", variability, derived.beats.source)
+
+
+def _n_accepted(candidate: tuple[Beats, BoolArray]) -> int:
+    return int(np.isfinite(candidate[0].intervals).sum())
 
 
 def _skin(derived: Derived, measured: list[Measured], times: FloatArray, settings: CleaningSettings) -> None:

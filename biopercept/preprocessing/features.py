@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.preprocessing import cardiac, eeg
+from biopercept.preprocessing import eeg, variability
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.preprocessing.eeg import BANDS
 from biopercept.preprocessing.electrodermal import SkinResponses
@@ -83,7 +83,7 @@ _GROUP_ORDER = ("heart", "eda", "resp", "temp", "motion", "emg", "eeg")
 
 _COMPUTED = (
     *(name for name, _, _ in _SERIES),
-    *(f"heart/{name}" for name in cardiac.NAMES),
+    *(f"heart/{name}" for name in variability.NAMES),
     *_RESPONSE_NAMES,
     *(f"eeg/{name}" for name in eeg.NAMES),
 )
@@ -106,7 +106,7 @@ def compute_features(
     table = np.concatenate(
         (
             np.stack(columns, axis=1),
-            cardiac.interval_features(clean.beats, at, length_seconds),
+            variability.interval_features(clean.beats, at, length_seconds),
             _response_features(clean.responses, at, length_seconds),
             eeg.band_features(bands, at, length_seconds),
         ),

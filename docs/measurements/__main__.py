@@ -1,0 +1,28 @@
+"""Write a page of measurements, from the top of a checkout: ``PYTHONPATH=docs python -m measurements --help``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biopercept.cli.terminal import print_text
+from biopercept.files import write_text
+from measurements.hearts_page import page
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.command()
+def hearts(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("docs/measurements/hearts.md"),
+    records: Annotated[Path | None, typer.Option(help="Folder of annotated WFDB records.")] = None,
+) -> None:
+    """Heart rate, variability and R-peaks beside planted and annotated beats; about two minutes."""
+    write_text(output, page(records))
+    print_text(str(output))
+
+
+if __name__ == "__main__":
+    app(prog_name="measurements")
