@@ -74,10 +74,16 @@ _PUBLISHED = (
     Column("HRV_LFHF", "ratio", "HRV_LF by HRV_HF", "beats", 0.0),
     Column("HRV_Beats", "beats", "beats in the row's time", "beats", 0.0),
     Column("HRV_Coverage", "fraction", "fraction of the time that accepted intervals cover", "beats", 0.0, 1.0),
-    Column("SCR_Peaks_N", "responses", "skin conductance responses whose peak lies in the row's time", "responses", 0.0),
-    Column("SCR_Peaks_Amplitude_Mean", "uS", "mean rise from onset to peak; missing without a response", "responses", 0.0),
+    Column(
+        "SCR_Peaks_N", "responses", "skin conductance responses whose peak lies in the row's time", "responses", 0.0
+    ),
+    Column(
+        "SCR_Peaks_Amplitude_Mean", "uS", "mean rise from onset to peak; missing without a response", "responses", 0.0
+    ),
     Column("SCR_RiseTime_Mean", "s", "mean time from onset to peak", "responses", 0.25, 10.0),
-    Column("SCR_RecoveryTime_Mean", "s", "mean time from the peak to half of the rise lost, where it is", "responses", 0.0),
+    Column(
+        "SCR_RecoveryTime_Mean", "s", "mean time from the peak to half of the rise lost, where it is", "responses", 0.0
+    ),
     Column("SCR_Searched", "s", "time in which responses were looked for", "responses", 0.0),
     Column("RSP_Breaths_N", "breaths", "breaths whose peak lies in the row's time", "breaths", 0.0),
     Column("RSP_Period_Mean", "s", "mean accepted time from breath to breath", "breaths", 1.0, 20.0),

@@ -32,7 +32,7 @@ _PEAK_OVER_NOISE = 3.0
 
 @dataclass(frozen=True, eq=False)
 class Measures:
-    """Values of stretches: ``values`` is (n_stretches, n_names), NaN where undefined; ``onset``, ``duration`` in seconds."""
+    """Values of stretches, (n_stretches, n_names), NaN where undefined; ``onset`` and ``duration`` are in seconds."""
 
     names: tuple[str, ...]
     onset: FloatArray
@@ -41,7 +41,7 @@ class Measures:
 
 
 def measure(clean: CleanRecording, onset: FloatArray, duration: FloatArray) -> Measures:
-    """Return everything that is measured of stretches, in the order given; features of sensors that are absent are left out."""
+    """Return everything that is measured of stretches, in the order given; absent sensors have no columns."""
     names: tuple[str, ...] = ()
     values = np.empty((len(onset), 0))
     for length in np.unique(np.round(duration, 6)):
@@ -148,7 +148,8 @@ def _sums(values: FloatArray, first: NDArray[np.int64], last: NDArray[np.int64])
 def _means(values: FloatArray, first: NDArray[np.int64], last: NDArray[np.int64]) -> FloatArray:
     """Return the mean of the known values of each stretch; NaN where none is."""
     n = _sums(np.isfinite(values).astype(np.float64), first, last)
-    return np.divide(_sums(values, first, last), n, out=np.full(len(n), np.nan), where=n > 0)
+    mean = np.divide(_sums(values, first, last), n, out=np.full(len(n), np.nan), where=n > 0)
+    return np.asarray(mean, dtype=np.float64)
 
 
 def _of_brain(clean: CleanRecording, onset: FloatArray, length: float) -> Iterator[tuple[str, FloatArray]]:
@@ -197,9 +198,7 @@ def _nan_mean(values: FloatArray) -> FloatArray:
     return np.asarray(np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0), dtype=np.float64)
 
 
-def _alpha_peaks(
-    eeg: Signal, places: dict[str, list[int]], onset: FloatArray, length: float
-) -> dict[str, FloatArray]:
+def _alpha_peaks(eeg: Signal, places: dict[str, list[int]], onset: FloatArray, length: float) -> dict[str, FloatArray]:
     """Return the frequency of the alpha peak in every stretch, by place, Hz."""
     from scipy.signal import get_window
 
@@ -213,11 +212,12 @@ def _alpha_peaks(
         if last - first < _MIN_PEAK_SEGMENTS * n // 2:
             continue
         cut = np.lib.stride_tricks.sliding_window_view(samples[:, first:last], n, axis=1)[:, :: n // 2]
-        power = np.square(np.abs(np.fft.rfft((cut - cut.mean(axis=2, keepdims=True)) * taper)))
+        spectrum = np.fft.rfft((cut - cut.mean(axis=2, keepdims=True)) * taper)
+        power = np.asarray(np.square(np.abs(spectrum)), dtype=np.float64)
         for place, rows in places.items():
             whole = power[rows][np.isfinite(power[rows, :, 1])]
             if len(whole) >= _MIN_PEAK_SEGMENTS:
-                out[place][stretch] = _alpha_peak(frequency, whole.mean(axis=0))
+                out[place][stretch] = _alpha_peak(np.asarray(frequency, dtype=np.float64), whole.mean(axis=0))
     return out
 
 

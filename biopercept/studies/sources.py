@@ -1,4 +1,4 @@
-"""The recordings that a command is to read: files by themselves, and those of study folders, of some subjects or all."""
+"""The recordings that a command reads: files by themselves, and those of study folders, of some subjects or all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from biopercept.studies.structure import Entry, Study
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A recording not yet loaded: a file's, or a study's entry; ``key`` names its output files, ``title`` it in messages."""
+    """A recording not yet loaded, a file's or a study's; ``key`` names its output files, ``title`` it in messages."""
 
     subject: str
     key: str
