@@ -5,7 +5,8 @@
 #   make bench   speed, as ratios
 #   make house   size and tangle of the code, beside their bars; HOUSE="--against DIR" puts another checkout before it
 #   make experiments   what the Perceiver is claimed to do, shown on small data (35 CPU minutes; see docs/experiments)
-#   make measurements   what is measured beside what was planted, as pages (see docs/measurements); RECORDS=DIR adds annotated ones
+#   make measurements   what is measured beside what was planted, as pages (see docs/measurements); RECORDS=DIR adds annotated
+#                       ECG, EEG="FILE..." recordings of EEG
 #   make clean   remove what the targets made
 # On Linux, torch with CUDA is large; PIP_FLAGS="--extra-index-url ..." takes the CPU build from PyTorch's own index.
 
@@ -23,6 +24,7 @@ DEMO_OUTPUT ?= demo-output
 EXPERIMENTS_OUTPUT ?= experiments-output
 EXPERIMENTS_FLAGS ?=
 RECORDS ?=
+EEG ?=
 
 .PHONY: help setup demo test lint types check bench house experiments measurements clean
 
@@ -76,6 +78,7 @@ experiments: $(READY)
 
 measurements: $(READY)
 	@PYTHONPATH=docs $(PYTHON) -m measurements hearts $(if $(RECORDS),--records $(RECORDS))
+	@PYTHONPATH=docs $(PYTHON) -m measurements signals $(EEG)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks $(DEMO_OUTPUT) $(EXPERIMENTS_OUTPUT) bench-output

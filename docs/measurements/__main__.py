@@ -9,7 +9,7 @@ import typer
 
 from biopercept.cli.terminal import print_text
 from biopercept.files import write_text
-from measurements.hearts_page import page
+from measurements import hearts_page, signals_page
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
 
@@ -20,7 +20,17 @@ def hearts(
     records: Annotated[Path | None, typer.Option(help="Folder of annotated WFDB records.")] = None,
 ) -> None:
     """Heart rate, variability and R-peaks beside planted and annotated beats; about two minutes."""
-    write_text(output, page(records))
+    write_text(output, hearts_page.page(records))
+    print_text(str(output))
+
+
+@app.command()
+def signals(
+    eeg_files: Annotated[list[Path] | None, typer.Argument(metavar="EDF...", help="EEG compared with Welch.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("docs/measurements/signals.md"),
+) -> None:
+    """Breathing, skin responses and EEG band power beside planted ones; minutes."""
+    write_text(output, signals_page.page(eeg_files or ()))
     print_text(str(output))
 
 
