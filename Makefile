@@ -5,8 +5,7 @@
 #   make bench   speed, as ratios
 #   make house   size and tangle of the code, beside their bars; HOUSE="--against DIR" puts another checkout before it
 #   make experiments   what the Perceiver is claimed to do, shown on small data (35 CPU minutes; see docs/experiments)
-#   make measurements   what is measured beside what was planted, as pages (see docs/measurements); RECORDS=DIR adds annotated
-#                       ECG, EEG="FILE..." recordings of EEG
+#   make measurements   what is measured beside what was planted, as pages; RECORDS=DIR and EEG="FILE..." add recordings (docs/measurements)
 #   make clean   remove what the targets made
 # On Linux, torch with CUDA is large; PIP_FLAGS="--extra-index-url ..." takes the CPU build from PyTorch's own index.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from biopercept.loaders.loading import load_recording
 from biopercept.preprocessing.cardiac import Beats, ecg_beats
-from biopercept.preprocessing.cleaning import screened
+from biopercept.preprocessing.screening import screened
 from biopercept.preprocessing.settings import CleaningSettings
 from measurements.hearts import matched
 from measurements.planted_hearts import Samples
