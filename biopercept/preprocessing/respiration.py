@@ -4,7 +4,7 @@ A breath is a peak that stands out of what is around it (prominence): a third of
 around have, as Khodadad et al. (2018), doi:10.1088/1361-6579/aad7e6, ask of extrema. We differ in what the third is of:
 there it is the median difference between all extrema, which in a noisy signal are the ripples of the noise, and slow
 breathing then gets the rate of the ripples. A segment whose power is not at breathing frequencies gives no rate at all,
-and breaths far from their neighbours' period or far smaller than the others are not used.
+and breaths far from their neighbours' period, far smaller than the others, or as irregular as noise are not used.
 
 Breathing is expected from 3 to 60 a minute. The band of the cleaned signal (0.05-3 Hz) is not narrowed at its lower
 edge again: a second high-pass would take paced breathing for drift.
@@ -32,6 +32,8 @@ _PROMINENCE = 0.3 * 2.0 * np.sqrt(2.0)  # of the standard deviation: 0.3 of a si
 _REACH_SECONDS = 5.0
 _MIN_BREATHS = 3
 _MEDIAN_BREATHS = 7
+_RHYTHM_BREATHS = 11
+_MAX_IRREGULARITY = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,8 +169,9 @@ def _accepted(runs: list[Breaths], settings: CleaningSettings) -> Breaths:
     parts: list[Breaths] = []
     for run in runs:
         periods = np.where(run.heights >= smallest, run.periods, np.nan)
-        known = np.flatnonzero(np.isfinite(run.periods))
-        periods[known[~_is_alike(run.periods[known], settings)]] = np.nan
+        known = np.flatnonzero(np.isfinite(periods))
+        is_breath = _is_alike(run.periods[known], settings) & _is_rhythm(run.periods[known], run.heights[known])
+        periods[known[~is_breath]] = np.nan
         is_large = run.heights >= smallest
         parts.append(Breaths(run.times[is_large], run.heights[is_large], periods[is_large]))
     return Breaths(
@@ -191,15 +194,29 @@ def _large_breath(runs: list[Breaths]) -> float:
 
 def _is_alike(periods: FloatArray, settings: CleaningSettings) -> BoolArray:
     """Return which breath periods are plausible and like those of the breaths around: shape (n,)."""
-    half = _MEDIAN_BREATHS // 2
-    around = (
-        np.lib.stride_tricks.sliding_window_view(np.pad(periods, half, mode="reflect"), _MEDIAN_BREATHS)
-        if (len(periods) > half)
-        else np.tile(periods, (len(periods), 1))
-    )
-    typical = np.median(around, axis=1)
+    typical = np.median(_around(periods, _MEDIAN_BREATHS), axis=1)
     is_alike = (periods <= settings.resp_max_deviation * typical) & (periods * settings.resp_max_deviation >= typical)
     return is_alike & (periods <= 60.0 / _LOWEST_RATE) & (periods >= 60.0 / _HIGHEST_RATE)
+
+
+def _is_rhythm(periods: FloatArray, heights: FloatArray) -> BoolArray:
+    """Return where breaths follow each other as regularly as no noise does: shape (n,).
+
+    Their irregularity is the mean distance of the logarithms of periods and of heights from the medians of the breaths
+    around. Drift without breathing, whose waves no spectrum tells from slow breaths, has 0.6 (random walk, 1/f noise).
+    """
+    irregular = np.zeros(len(periods))
+    for values in (periods, heights):
+        around = np.log(_around(values, _MEDIAN_BREATHS))
+        irregular += np.abs(around - np.median(around, axis=1, keepdims=True)).mean(axis=1)
+    return np.asarray(np.median(_around(irregular, _RHYTHM_BREATHS), axis=1) <= _MAX_IRREGULARITY)
+
+
+def _around(values: FloatArray, n: int) -> FloatArray:
+    """Return the ``n`` values around each, mirrored at the ends: (len(values), n); all of them where they are few."""
+    if len(values) <= n // 2:
+        return np.tile(values, (len(values), 1))
+    return np.lib.stride_tricks.sliding_window_view(np.pad(values, n // 2, mode="reflect"), n)
 
 
 def _between(times: FloatArray, at: FloatArray, values: FloatArray, periods: FloatArray) -> FloatArray:

@@ -69,7 +69,7 @@ def test_breathing_of_people_is_that_of_neurokit(path: str, column: str, rate: f
     peaks = nk.rsp_findpeaks(smooth, sampling_rate=signal.sampling_rate)["RSP_Peaks"]
     theirs = 60.0 * signal.sampling_rate / np.median(np.diff(peaks))
     assert 60.0 / np.nanmedian(clean.breaths.periods) == pytest.approx(theirs, abs=0.5)
-    assert np.isfinite(clean.recording.signal("resp_rate").read()).mean() > 0.9
+    assert np.isfinite(clean.recording.signal("resp_rate").read()).mean() > 0.8
 
 
 # --- skin responses ---

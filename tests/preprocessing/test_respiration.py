@@ -110,3 +110,25 @@ def test_over_a_breath_that_was_not_used_the_nearest_speaks() -> None:
     rate, amplitude = rate_and_amplitude(breaths, np.array([True, True, True, True, False]), times)
     np.testing.assert_allclose(rate, [15, 15, 15, 12, np.nan])
     np.testing.assert_allclose(amplitude[:4], np.log(2.0))
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_drift_without_breathing_has_hardly_any_rate(power: float) -> None:
+    """Noise of density 1/f and a random walk: their slow waves are where slow breathing is, but are no rhythm."""
+    given = []
+    for seed in range(10):
+        spectrum = np.fft.rfft(np.random.default_rng(seed).normal(size=round(300 * RATE)))
+        drift = np.fft.irfft(spectrum / np.arange(1, len(spectrum) + 1) ** (power / 2), round(300 * RATE))
+        breaths, _ = _breaths(drift / drift.std())
+        given.append(np.nansum(breaths.periods) / 300)
+    assert np.mean(given) < 0.1
+
+
+@pytest.mark.parametrize("irregular", [0.1, 0.2])
+def test_breathing_that_is_somewhat_irregular_has_its_rate(irregular: float) -> None:
+    rng = np.random.default_rng(0)
+    at = np.cumsum(4.0 * np.exp(irregular * rng.normal(size=60)))
+    phase = np.interp(T, at, 2 * np.pi * np.arange(60))
+    depth = np.interp(T, at, np.exp(irregular * rng.normal(size=60)))
+    breaths, _ = _breaths(depth * np.cos(phase))
+    assert np.nansum(breaths.periods) > 0.85 * 180
