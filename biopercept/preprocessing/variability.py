@@ -1,7 +1,7 @@
 """Heart rate and variability from accepted intervals: series on the 4 Hz grid, and measures of windows.
 
 A measure that rests on differences between beats is only as good as the times of the beats: where their errors would
-make up more than a tenth of it, it is missing (see :data:`MAX_INFLATION`), though the heart rate is still known.
+make it more than a tenth larger, it is missing (see :data:`MAX_INFLATION`), though the heart rate is still known.
 
 References
 ----------
@@ -76,9 +76,9 @@ def variability_series(
     last = np.searchsorted(at, times + _MEAN_DIFFERENCE_SECONDS / 2)
     n = last - first
     with np.errstate(invalid="ignore", divide="ignore"):
-        size, square, error = (_sums(row, first, last) / n for row in (values, values**2, noise))
+        size, error = (_sums(row, first, last) / n for row in (values, noise))
         out = np.log(size + 1.0)
-        out[error > np.maximum(_NOISE_SHARE * square, _NO_NOISE)] = np.nan
+        out[error > _tolerated(values, noise)] = np.nan
     out[n < _MIN_DIFFERENCES] = np.nan
     out[~_is_near(at, times, settings.heart_max_hole_seconds) | ~is_measured] = np.nan
     return np.asarray(out, dtype=np.float64)
@@ -139,9 +139,22 @@ def interval_features(beats: Beats, onsets: FloatArray, length_seconds: float) -
     first = np.searchsorted(beats.times, onsets)
     last = np.searchsorted(beats.times, np.asarray(onsets) + length_seconds)
     table = np.stack([beats.times, 1000.0 * beats.intervals, 1000.0 * beats.successive_differences, *_noise(beats)])
+    is_step = np.isfinite(table[2])
+    tolerated = _tolerated(table[2, is_step], table[4, is_step])
     for row, (low, high) in enumerate(zip(first, last, strict=True)):
-        out[row] = _of_window(table[:, low:high], length_seconds)
+        out[row] = _of_window(table[:, low:high], length_seconds, tolerated)
     return out
+
+
+def _tolerated(differences: FloatArray, noise: FloatArray) -> float:
+    """Return the largest mean squared error, ms^2, with which differences are still used.
+
+    It is judged by how much the heart varies over the whole recording (differences less their errors): a limit from the
+    window itself would leave out the windows in which a heart varies least, and so tell what happened in them.
+    """
+    if len(differences) == 0:
+        return _NO_NOISE
+    return max((MAX_INFLATION**2 - 1.0) * float(np.mean(differences**2 - noise)), _NO_NOISE)
 
 
 def _noise(beats: Beats) -> tuple[FloatArray, FloatArray]:
@@ -154,7 +167,7 @@ def _noise(beats: Beats) -> tuple[FloatArray, FloatArray]:
     return of_interval, of_difference
 
 
-def _of_window(beats: FloatArray, length: float) -> FloatArray:
+def _of_window(beats: FloatArray, length: float, tolerated: float) -> FloatArray:
     """Return one row of features; ``beats`` holds times, intervals, differences and the squared errors of both."""
     out = np.full(len(NAMES), np.nan)
     times, intervals, differences, interval_noise, difference_noise = beats
@@ -165,12 +178,12 @@ def _of_window(beats: FloatArray, length: float) -> FloatArray:
     if len(nn) < _MIN_INTERVALS:
         return out
     out[0] = nn.mean()
-    is_sdnn_known = _is_exact(interval_noise[is_used].mean(), nn.var())
+    is_sdnn_known = bool(interval_noise[is_used].mean() <= max(_NOISE_SHARE * nn.var(), _NO_NOISE))
     if is_sdnn_known:
         out[1] = np.log(nn.std(ddof=1) + 1.0)
     is_step = np.isfinite(differences)
     steps = differences[is_step]
-    is_rmssd_known = len(steps) >= _MIN_INTERVALS and _is_exact(difference_noise[is_step].mean(), np.mean(steps**2))
+    is_rmssd_known = len(steps) >= _MIN_INTERVALS and bool(difference_noise[is_step].mean() <= tolerated)
     if is_rmssd_known:
         out[2] = np.log(np.sqrt(np.mean(np.square(steps))) + 1.0)
         out[3] = np.mean(np.abs(steps) > 50.0)
@@ -180,11 +193,6 @@ def _of_window(beats: FloatArray, length: float) -> FloatArray:
         out[5] = high if is_rmssd_known else np.nan
         out[6] = out[4] - out[5]
     return out
-
-
-def _is_exact(noise: float, measured: float) -> bool:
-    """Return whether the mean squared error is small beside the mean square measured, or too small to matter, ms^2."""
-    return bool(noise <= max(_NOISE_SHARE * measured, _NO_NOISE))
 
 
 def _spectrum(times: FloatArray, intervals: FloatArray) -> tuple[float, float]:
