@@ -36,7 +36,7 @@ _DETECTED_COLUMNS = {
         "R-peak, or peak of the pulse wave, or end of the device's interval, from the recording's start",
     ),
     "beats/interval": ("s", "time since the beat before; missing where there is none, or it was not accepted"),
-    "beats/amplitude": ("unit of the signal", "height of the pulse wave above the trough before; missing for ECG"),
+    "beats/amplitude": ("unit of the signal", "height of the wave above its lowest point since the beat before"),
     "responses/onset": ("s", "where the rise begins, from the recording's start"),
     "responses/time": ("s", "where the peak is, from the recording's start"),
     "responses/amplitude": ("uS", "rise from onset to peak"),
