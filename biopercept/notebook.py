@@ -100,8 +100,8 @@ def features(
 ) -> RecordingFeatures:
     """Return what is measured of a recording: a row per window of the grid, per labelled event, or of the whole.
 
-    ``rows`` is windows, events or whole. ``to_frame()`` gives the table; ``detected_frame("beats")``, "responses" and
-    "breaths" what was detected, with times; ``columns`` what each measure is.
+    ``rows`` is windows, events or whole. ``to_frame()`` gives the table; ``detected["beats"]``, "responses" and
+    "breaths" are what was detected, with times, and have a ``to_frame()`` too; ``columns`` say what each measure is.
 
     Raises RecordingError where it cannot be read, is shorter than a window, or has no event that lasts. Raises
     SettingsError where a setting is wrong.

@@ -38,6 +38,9 @@ class Rows:
 class FeaturesRun(options.Run):
     """How the command runs and what it says."""
 
+    table: Annotated[str, options.run_option("--format", metavar="csv|tsv|parquet", help="How tables are written.")] = (
+        "csv"
+    )
     jobs: options.Jobs = 1
     verbose: options.Verbose = False
 
@@ -45,7 +48,6 @@ class FeaturesRun(options.Run):
 def features(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or study folders.")],
     output: options.Output,
-    table: Annotated[str, typer.Option("--format", metavar="csv|tsv|parquet", help="How tables are written.")] = "csv",
     rows: Rows = Rows(),
     people: options.People = options.People(),
     preset: options.Preset = options.Preset(),
@@ -65,7 +67,7 @@ def features(
         settings=_settings(rows, preset),
         rows=_kind(rows),
         events=rows.events,
-        format=table,
+        format=run.table,
         subjects=people.chosen,
         excluded=people.excluded,
         n_jobs=run.jobs,

@@ -26,8 +26,8 @@ from biopercept.features.recording import (
 from biopercept.files import replacing, write_json, write_table
 from biopercept.parallel import Work, run_jobs
 from biopercept.prepare.recording import PrepareSettings
+from biopercept.prepare.sources import Source, sources_of
 from biopercept.studies.loading import is_study
-from biopercept.studies.sources import Source, sources_of
 from biopercept.version import __version__
 
 CSV, TSV, PARQUET = "csv", "tsv", "parquet"
@@ -170,7 +170,7 @@ def _rows(done: Sequence[RecordingFeatures], names: Sequence[str]) -> Iterator[t
 
 def _detected_rows(done: Sequence[RecordingFeatures], table: str) -> Iterator[tuple[object, ...]]:
     for one in done:
-        for row in zip(*one.detected[table].values(), strict=True):
+        for row in zip(*one.detected[table].columns.values(), strict=True):
             yield (one.subject, one.session, one.recording, *map(_number, row))
 
 

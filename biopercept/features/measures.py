@@ -233,7 +233,8 @@ def _alpha_peak(frequency: FloatArray, power: FloatArray) -> float:
     line = np.polynomial.Polynomial.fit(x[is_used & ~is_alpha], y[is_used & ~is_alpha], 1)
     above = y - line(x)
     noise = 1.4826 * np.median(np.abs(above[is_used & ~is_alpha]))
-    inner = np.flatnonzero(is_alpha[1:-1] & (above[1:-1] > above[:-2]) & (above[1:-1] >= above[2:])) + 1
+    is_inside = (frequency > _PEAK_HZ[0]) & (frequency < _PEAK_HZ[1])
+    inner = np.flatnonzero(is_inside[1:-1] & (above[1:-1] > above[:-2]) & (above[1:-1] >= above[2:])) + 1
     if len(inner) == 0:
         return np.nan
     best = inner[np.argmax(above[inner])]

@@ -54,6 +54,19 @@ def detected_columns(table: str) -> list[Column]:
 
 
 @dataclass(frozen=True, eq=False)
+class Detected:
+    """Beats, responses or breaths of one recording, by column; times are seconds from its start."""
+
+    columns: dict[str, FloatArray]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row for each."""
+        import pandas as pd
+
+        return pd.DataFrame(self.columns)
+
+
+@dataclass(frozen=True, eq=False)
 class RecordingFeatures:
     """What was measured of one recording.
 
@@ -64,8 +77,8 @@ class RecordingFeatures:
     label : tuple of str
         Of each row: the label of the event, or of the interval that the window lies wholly inside; empty where there is
         none or more than one.
-    detected : dict of str to dict of str to array
-        Columns of beats, responses and breaths, by table.
+    detected : dict of str to Detected
+        The beats, responses and breaths themselves, by these names.
     notes : tuple of str
         What was left out or masked, and why.
     """
@@ -75,7 +88,7 @@ class RecordingFeatures:
     recording: str
     measures: Measures
     label: tuple[str, ...]
-    detected: dict[str, dict[str, FloatArray]]
+    detected: dict[str, Detected]
     notes: tuple[str, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
@@ -86,17 +99,6 @@ class RecordingFeatures:
         values = [*who, self.measures.onset, self.measures.duration, list(self.label)]
         of_rows = pd.DataFrame(dict(zip(OF_A_ROW, values, strict=True)))
         return pd.concat([of_rows, pd.DataFrame(self.measures.values, columns=list(self.measures.names))], axis=1)
-
-    def detected_frame(self, table: str) -> pd.DataFrame:
-        """Return the beats, responses or breaths themselves, a row for each.
-
-        Raises SettingsError where the table is none of these.
-        """
-        import pandas as pd
-
-        if table not in DETECTED:
-            raise SettingsError(f"{table!r} is no table of what was detected; there are: {', '.join(DETECTED)}")
-        return pd.DataFrame(self.detected[table])
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -171,7 +173,7 @@ def _title(recording: Recording) -> str:
     return " ".join(part for part in (recording.subject, recording.session, recording.name) if part) or "the recording"
 
 
-def _detected(clean: CleanRecording) -> dict[str, dict[str, FloatArray]]:
+def _detected(clean: CleanRecording) -> dict[str, Detected]:
     beats, responses, breaths = clean.beats, clean.responses, clean.breaths
     values = {
         BEATS: (beats.times, beats.intervals, beats.amplitudes),
@@ -184,4 +186,4 @@ def _detected(clean: CleanRecording) -> dict[str, dict[str, FloatArray]]:
         ),
         BREATHS: (breaths.times, breaths.periods, breaths.heights),
     }
-    return {table: dict(zip(DETECTED[table], values[table], strict=True)) for table in DETECTED}
+    return {table: Detected(dict(zip(names, values[table], strict=True))) for table, names in DETECTED.items()}

@@ -17,11 +17,11 @@ from biopercept.errors import BioperceptError
 from biopercept.files import write_table
 from biopercept.inference.prediction import Predictions, TaskPredictions, Trace, Truth, predict, require_dense
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
+from biopercept.prepare.sources import Source, sources_of
 from biopercept.recording import Recording, RecordingLabels
 from biopercept.results.predictions import PredictionSidecar, TraceSidecar, write_sidecar
 from biopercept.store.prepared import PreparedRecording
 from biopercept.studies.labels import labels_of
-from biopercept.studies.sources import Source, sources_of
 from biopercept.tasks import Task
 from biopercept.training.checkpoint import Checkpoint, load_model
 from biopercept.training.engine import Engine, engine_for

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from biopercept.cli.main import build_app
 from biopercept.errors import OutputError, SettingsError
+from biopercept.prepare.sources import sources_of
 from biopercept.resources import sample_study
-from biopercept.studies.sources import sources_of
 
 
 def test_two_recordings_with_one_output_file_are_refused_by_name() -> None:

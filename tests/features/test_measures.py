@@ -34,7 +34,8 @@ def eeg(seconds: float = 120.0, peak_hz: float | None = 10.3) -> Signal:
     rows = [np.fft.irfft(np.fft.rfft(random.normal(size=n)) * shape, n) * 40.0 for _ in range(6)]
     if peak_hz is not None:
         drift = np.cumsum(random.normal(0, 0.02, n))
-        rows = [row + 15.0 * np.sin(2 * np.pi * peak_hz * np.arange(n) / RATE + drift) for row in rows]
+        turn = 2 * np.pi * peak_hz * np.arange(n) / RATE + drift
+        rows = [row + 15.0 * np.sin(turn + place) for place, row in enumerate(rows)]  # no average takes it away
     channels = tuple(Channel(name) for name in ("F3", "F4", "C3", "C4", "O1", "O2"))
     return Signal.from_samples("EEG", "eeg", "uV", RATE, np.stack(rows), channels)
 
@@ -64,7 +65,7 @@ def test_skin_responses_and_breaths_are_those_planted() -> None:
     assert row["SCR_Peaks_Amplitude_Mean"] == pytest.approx(0.4, rel=0.1)
     assert row["RSP_Period_Mean"] == pytest.approx(5.0, rel=0.02)
     assert row["RSP_Breaths_N"] == pytest.approx(60, abs=3)
-    responses, breaths = features.detected_frame("responses"), features.detected_frame("breaths")
+    responses, breaths = (features.detected[name].to_frame() for name in ("responses", "breaths"))
     assert len(responses) == row["SCR_Peaks_N"]
     assert (responses["time"] - responses["onset"]).to_numpy() == pytest.approx(responses["rise_time"].to_numpy())
     assert row["SCR_RiseTime_Mean"] == pytest.approx(responses["rise_time"].mean())
