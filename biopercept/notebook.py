@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from biopercept.evaluation.plan import EvaluationRequest
-    from biopercept.features.recording import RecordingFeatures
     from biopercept.inference.explanation import Explanation
     from biopercept.inference.prediction import Predictions
     from biopercept.inference.reconstruction import ReconstructedSignal
+    from biopercept.measures.recording import RecordingFeatures
     from biopercept.prepare.study import PrepareSummary
     from biopercept.results.comparison import Comparison
     from biopercept.results.cross_validation import CrossValidation, NumberValidation
@@ -106,7 +106,7 @@ def features(
     Raises RecordingError where it cannot be read, is shorter than a window, or has no event that lasts. Raises
     SettingsError where a setting is wrong.
     """
-    from biopercept.features.recording import recording_features
+    from biopercept.measures.recording import recording_features
     from biopercept.prepare import recording as preparing
 
     settings = _config(config, overrides)

@@ -14,7 +14,7 @@ from . import options
 from .terminal import print_json, progress, safe_text, say
 
 if TYPE_CHECKING:
-    from biopercept.features.files import Measured
+    from biopercept.measures.files import Measured
     from biopercept.prepare.recording import PrepareSettings
 
 
@@ -58,8 +58,8 @@ def features(
     A row is of a window (60 s every 30 s, where nothing else is said), an event or a whole recording. Beats, skin
     responses and breaths come as tables of their own. Exit code 1 where a recording could not be measured: it is named.
     """
-    from biopercept.features.files import FeaturesRequest, write_features
     from biopercept.files import refuse_existing
+    from biopercept.measures.files import FeaturesRequest, write_features
 
     refuse_existing(output, overwrite=run.overwrite)
     request = FeaturesRequest(
@@ -97,7 +97,7 @@ def features(
 
 
 def _kind(rows: Rows) -> str:
-    from biopercept.features.recording import EVENTS, WHOLE, WINDOWS
+    from biopercept.measures.recording import EVENTS, WHOLE, WINDOWS
 
     given = [
         name

@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = tuple(
         "loaders studies preprocessing",
         "store",
         "prepare data",
-        "features",
+        "measures",
         "training",
         "baselines",
         "results",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.features.columns import EEG_BANDS, PUBLISHED
+from biopercept.measures.columns import EEG_BANDS, PUBLISHED
 from biopercept.modalities import MODALITIES
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.preprocessing.eeg import REGIONS, region_of
@@ -27,7 +27,7 @@ _PEAK_SEGMENT_SECONDS = 4.0
 _MIN_PEAK_SEGMENTS = 5
 _PEAK_HZ = (7.0, 13.0)
 _BACKGROUND_HZ = (2.0, 40.0)
-_PEAK_OVER_NOISE = 3.0
+_PEAK_OVER_NOISE = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +224,7 @@ def _alpha_peaks(eeg: Signal, places: dict[str, list[int]], onset: FloatArray, l
 def _alpha_peak(frequency: FloatArray, power: FloatArray) -> float:
     """Return the frequency of the highest local maximum in 7-13 Hz over the line of log power on log frequency.
 
-    The line is fitted to 2-40 Hz without the alpha band; a peak must stand above it by three times the spread of the
+    The line is fitted to 2-40 Hz without the alpha band; a peak must stand above it by five times the spread of the
     rest (1.4826 of the median distance). Between bins by a parabola. NaN where none does.
     """
     is_used = (frequency >= _BACKGROUND_HZ[0]) & (frequency <= _BACKGROUND_HZ[1])

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from biopercept.errors import RecordingError, SettingsError
-from biopercept.features.columns import OF_A_ROW, Column, column_of
-from biopercept.features.measures import Measures, measure
+from biopercept.measures.columns import OF_A_ROW, Column, column_of
+from biopercept.measures.stretches import Measures, measure
 from biopercept.prepare.recording import PrepareSettings
 from biopercept.preprocessing.cleaning import CleanRecording, clean_recording
 from biopercept.preprocessing.windows import cut_windows

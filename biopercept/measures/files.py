@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 
 from biopercept.errors import BioperceptError, SettingsError
-from biopercept.features.columns import OF_A_ROW, column_of
-from biopercept.features.recording import (
+from biopercept.files import replacing, write_json, write_table
+from biopercept.measures.columns import OF_A_ROW, column_of
+from biopercept.measures.recording import (
     DETECTED,
     WINDOWS,
     RecordingFeatures,
     detected_columns,
     recording_features,
 )
-from biopercept.files import replacing, write_json, write_table
 from biopercept.parallel import Work, run_jobs
 from biopercept.prepare.recording import PrepareSettings
 from biopercept.prepare.sources import Source, sources_of

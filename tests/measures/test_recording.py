@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
-from biopercept.features.columns import column_of
-from biopercept.features.recording import recording_features
+from biopercept.measures.columns import column_of
+from biopercept.measures.recording import recording_features
 from biopercept.prepare.recording import PrepareSettings
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.recording import Channel, Interval, Recording, Signal
