@@ -31,7 +31,8 @@ def eeg(seconds: float = 120.0, peak_hz: float | None = 10.3) -> Signal:
     random = np.random.default_rng(3)
     n = round(seconds * RATE)
     shape = 1.0 / np.sqrt(np.maximum(np.fft.rfftfreq(n, 1 / RATE), 0.5))
-    rows = [np.fft.irfft(np.fft.rfft(random.normal(size=n)) * shape, n) * 40.0 for _ in range(6)]
+    pink = [np.fft.irfft(np.fft.rfft(random.normal(size=n)) * shape, n) * 40.0 for _ in range(7)]
+    rows = [pink[-1] + row for row in pink[:-1]]  # neighbours share a part, which the average reference takes away
     if peak_hz is not None:
         drift = np.cumsum(random.normal(0, 0.02, n))
         turn = 2 * np.pi * peak_hz * np.arange(n) / RATE + drift
