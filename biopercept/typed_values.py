@@ -9,6 +9,8 @@ absent. These rules go beyond the annotations:
 - ``Annotated[kind, Check(...)]`` narrows a kind, such as :data:`Count`.
 
 What a file has beyond the fields is not read: a later version may add to a schema.
+
+Settings check their own ranges and words with :func:`refuse_outside` and :func:`refuse_other_than`.
 """
 
 from __future__ import annotations
