@@ -5,6 +5,7 @@
 #   make bench   speed, as ratios
 #   make house   size and tangle of the code, beside their bars; HOUSE="--against DIR" puts another checkout before it
 #   make experiments   what the Perceiver is claimed to do, shown on small data (35 CPU minutes; see docs/experiments)
+#   make measurements   what is measured beside what was planted, as pages; RECORDS=DIR, EEG="FILE..." and TIMED="FILE..." add recordings (docs/measurements)
 #   make clean   remove what the targets made
 # On Linux, torch with CUDA is large; PIP_FLAGS="--extra-index-url ..." takes the CPU build from PyTorch's own index.
 
@@ -21,8 +22,10 @@ WORKERS ?= 2
 DEMO_OUTPUT ?= demo-output
 EXPERIMENTS_OUTPUT ?= experiments-output
 EXPERIMENTS_FLAGS ?=
+RECORDS ?=
+EEG ?=
 
-.PHONY: help setup demo test lint types check bench house experiments clean
+.PHONY: help setup demo test lint types check bench house experiments measurements clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -56,7 +59,7 @@ lint: $(READY)
 	@$(PYTHON) -m ruff check .
 
 types: $(READY)
-	@$(PYTHON) -m mypy -p biopercept -p cli -p experiments
+	@$(PYTHON) -m mypy -p biopercept -p cli -p experiments -p measurements
 
 check: lint types test
 
@@ -71,6 +74,11 @@ experiments: $(READY)
 	@for experiment in claims forecast; do \
 	  PYTHONPATH=docs $(PYTHON) -m experiments $$experiment -o $(EXPERIMENTS_OUTPUT) -j $(WORKERS) $(EXPERIMENTS_FLAGS); \
 	done
+
+measurements: $(READY)
+	@PYTHONPATH=docs $(PYTHON) -m measurements hearts $(if $(RECORDS),--records $(RECORDS))
+	@PYTHONPATH=docs $(PYTHON) -m measurements signals $(EEG)
+	@$(if $(TIMED),PYTHONPATH=docs $(PYTHON) -m measurements times $(TIMED))
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks $(DEMO_OUTPUT) $(EXPERIMENTS_OUTPUT) bench-output

@@ -11,10 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from biopercept.config.loading import load_config, load_config_for
 from biopercept.config.settings import Config, Purpose
@@ -31,6 +28,7 @@ if TYPE_CHECKING:
     from biopercept.inference.explanation import Explanation
     from biopercept.inference.prediction import Predictions
     from biopercept.inference.reconstruction import ReconstructedSignal
+    from biopercept.measures.recording import RecordingFeatures
     from biopercept.prepare.study import PrepareSummary
     from biopercept.results.comparison import Comparison
     from biopercept.results.cross_validation import CrossValidation, NumberValidation
@@ -93,54 +91,28 @@ def prepare_recording(
     return preparing.prepare_recording(recording, preparing.PrepareSettings(settings.windows, settings.cleaning))
 
 
-@dataclass(frozen=True, eq=False)
-class Features:
-    """Features of the windows of one recording.
-
-    ``onset`` is in seconds on the recording's clock; ``label`` is of the labelled interval that a window lies wholly
-    inside, empty in the grid. ``quality`` is the mean signal quality in [0, 1], NaN where no signal is present;
-    ``values``, (n_windows, n_features), are NaN where a feature is not defined.
-    """
-
-    names: tuple[str, ...]
-    onset: NDArray[np.float64]
-    length_seconds: float
-    label: tuple[str, ...]
-    quality: NDArray[np.floating[Any]]
-    values: NDArray[np.float32]
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return a row per window: onset, duration, label, quality, and a column per feature."""
-        import pandas as pd
-
-        window = {"onset": self.onset, "duration": self.length_seconds, "label": self.label, "quality": self.quality}
-        return pd.concat([pd.DataFrame(window), pd.DataFrame(self.values, columns=list(self.names))], axis=1)
-
-
 def features(
     recording: Location | Recording,
     config: Location | None = None,
     overrides: Overrides | None = None,
     *,
-    labelled: bool = False,
-) -> Features:
-    """Return the features of a recording's windows: of the grid over all of it, or of those in labelled intervals.
+    rows: str = "windows",
+) -> RecordingFeatures:
+    """Return what is measured of a recording: a row per window of the grid, per labelled event, or of the whole.
 
-    Raises RecordingError, SettingsError: as :func:`prepare_recording`.
+    ``rows`` is windows, events or whole. ``to_frame()`` gives the table; ``detected["beats"]``, "responses" and
+    "breaths" are what was detected, with times, and have a ``to_frame()`` too; ``columns`` say what each measure is.
+
+    Raises RecordingError where it cannot be read, is shorter than a window, or has no event that lasts. Raises
+    SettingsError where a setting is wrong.
     """
-    from biopercept.preprocessing.features import FEATURE_NAMES
+    from biopercept.measures.recording import recording_features
+    from biopercept.prepare import recording as preparing
 
     settings = _config(config, overrides)
-    windows = prepare_recording(recording, config, overrides).windows
-    rows = np.flatnonzero(windows.is_labelled == labelled)
-    return Features(
-        names=FEATURE_NAMES,
-        onset=windows.onset[rows],
-        length_seconds=settings.windows.length_seconds,
-        label=tuple(windows.label[rows].tolist()),
-        quality=windows.quality[rows].mean(axis=1) if windows.quality.shape[1] else np.full(len(rows), np.nan),
-        values=windows.features[rows],
-    )
+    if not isinstance(recording, Recording):
+        recording = load_recording(recording)
+    return recording_features(recording, preparing.PrepareSettings(settings.windows, settings.cleaning), rows)
 
 
 def load_study(folder: Location) -> Study:

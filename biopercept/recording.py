@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,23 @@ class Interval:
     def end_seconds(self) -> float:
         """Return the end in seconds on the recording's clock."""
         return self.onset_seconds + self.duration_seconds
+
+
+def outside(whole: Interval, others: Iterable[Interval]) -> tuple[Interval, ...]:
+    """Return the parts of an interval in which none of the others lies, under its label, in time order.
+
+    >>> [(i.onset_seconds, i.duration_seconds) for i in outside(Interval(0, 100, "rest"), [Interval(20, 30, "task")])]
+    [(0, 20), (50, 50)]
+    """
+    parts = []
+    free = whole.onset_seconds
+    for other in sorted(others, key=lambda one: one.onset_seconds):
+        if free < min(other.onset_seconds, whole.end_seconds):
+            parts.append(Interval(free, min(other.onset_seconds, whole.end_seconds) - free, whole.label))
+        free = max(free, other.end_seconds)
+    if free < whole.end_seconds:
+        parts.append(Interval(free, whole.end_seconds - free, whole.label))
+    return tuple(parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,8 +179,9 @@ class Recording:
     """Everything that was measured on one subject in one go, on one clock.
 
     ``started_at`` is the wall-clock time of second zero, used only to place several files on one clock and never
-    written to any output; with a zone where the format gives absolute time (E4, unix stamps), without one where it
-    gives the device's local time (EDF, WFDB): the two cannot be placed on each other. ``notes`` are what a careful
+    written to any output; with a zone where the format gives absolute time (E4, unix stamps, ISO dates with a zone),
+    without one where it gives the device's local time (EDF, WFDB, other ISO dates): the two cannot be placed on each
+    other. ``notes`` are what a careful
     reader must know: gaps, guesses, repairs refused, labels left out.
     """
 

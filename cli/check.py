@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,20 +17,29 @@ if TYPE_CHECKING:
 
 def check(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study folder or a BIDS data set.")],
+    recordings: Annotated[
+        bool, typer.Option("--recordings", help="Open every recording, too, and place it on its clock.")
+    ] = False,
     preset: options.Preset = options.Preset(),
     run: options.Printing = options.Printing(),
 ) -> None:
-    """Validate a study and settings without running; all faults are listed at once. Exit code 2 where there is one."""
+    """Validate a study and settings without running; all faults are listed at once. Exit code 2 where there is one.
+
+    With --recordings, files that cannot be read, clocks that cannot be joined and labels in another unit are found too.
+    """
     from biopercept.errors import SettingsError, StudyError
     from biopercept.studies.labels import training_faults
     from biopercept.studies.loading import load_study
     from biopercept.studies.structure import StudyFaults
+    from biopercept.studies.tables import told_once
 
     faults: list[str] = []
     loaded = None
     try:
         loaded = load_study(study)
         faults.extend(training_faults(loaded))
+        if recordings:
+            faults.extend(told_once(_faults_of_recordings(loaded)))
     except StudyFaults as several:
         faults.extend(several.faults)
     except StudyError as fault:
@@ -45,6 +55,18 @@ def check(
         _print(study, faults, report)
     if faults:
         raise typer.Exit(2)
+
+
+def _faults_of_recordings(study: Study) -> Iterator[str]:
+    """Give a sentence for each recording that cannot be loaded; no sample is read that the format allows to leave."""
+    from biopercept.errors import RecordingError
+    from biopercept.studies.loading import load_entry
+
+    for entry in study.entries:
+        try:
+            load_entry(study, entry)
+        except RecordingError as fault:
+            yield f"recordings.tsv, {entry.title}: {str(fault).removeprefix(f'{entry.title}: ')}"
 
 
 def _report(study: Study | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -34,16 +35,23 @@ def inspect(
     """
     reports: list[dict[str, Any]] = []
     n_failed = 0
+    alike: Counter[str] = Counter()
     for path in paths:
         for recording in _recordings(path):
             report = _report(path, recording)
             if isinstance(report, BioperceptError):
                 n_failed += 1
-                say(f"biopercept: {report}")
+                fault = str(report.__cause__ or report)  # without whose recording it is
+                alike[fault] += 1
+                if alike[fault] == 1:
+                    say(f"biopercept: {report}")
                 continue
             reports.append(report)
             if not run.as_json:
                 _show(report)
+    for fault, count in alike.items():
+        if count > 1:
+            say(f"biopercept: so too in {count - 1} more: {fault}")
     if run.as_json:
         print_json({"schema": 1, "recordings": reports, "n_failed": n_failed})
     if n_failed:
@@ -71,7 +79,9 @@ def _recordings(path: Path) -> Iterator[Recording | BioperceptError]:
         try:
             yield load_entry(study, entry)
         except BioperceptError as fault:
-            yield RecordingError(f"{entry.subject} {entry.recording}: {fault}")
+            named = RecordingError(f"{entry.subject} {entry.recording}: {fault}")
+            named.__cause__ = fault
+            yield named
 
 
 def _is_study(path: Path) -> bool:
@@ -86,6 +96,7 @@ def _report(path: Path, recording: Recording | BioperceptError) -> dict[str, Any
         signals = [_signal_report(signal) for signal in recording.signals]
     except BioperceptError as fault:
         return fault
+    notes = [*recording.notes, *_notes(recording)]
     return {
         "path": str(path),
         "subject": recording.subject,
@@ -94,25 +105,28 @@ def _report(path: Path, recording: Recording | BioperceptError) -> dict[str, Any
         "duration_seconds": round(recording.duration_seconds, 3),
         "signals": signals,
         "labels": _labels(recording),
-        "notes": list(recording.notes),
+        "notes": notes,
     }
 
 
+def _notes(recording: Recording) -> list[str]:
+    """Return that a recording is too short for a window, where it is: then none of its signals can be used."""
+    from biopercept.preprocessing.windows import WindowSettings
+
+    length = WindowSettings().length_seconds
+    if recording.duration_seconds >= length:
+        return []
+    return [
+        f"shorter than one window of {length:g} s: prepare refuses the recording unless windows.length_seconds is "
+        "shortened"
+    ]
+
+
 def _signal_report(signal: Signal) -> dict[str, Any]:
-    from biopercept.modalities import MODALITIES
+    from biopercept.preprocessing.cleaning import why_unused
 
     low, high, n_missing = _range(signal)
-    row = MODALITIES.get(signal.modality)
-    if row is None:
-        reason = "not recognised"
-    elif signal.unit != row.unit:
-        reason = f"unit {signal.unit or 'unknown'}, not {row.unit}"
-    elif signal.modality != "ibi" and not signal.is_regular:
-        reason = "irregular times"
-    elif low is None:
-        reason = "no samples"
-    else:
-        reason = ""
+    reason = why_unused(signal)
     return {
         "name": signal.name,
         "modality": signal.modality,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,13 +46,17 @@ def prepare(
 
     settings = preset.load(Purpose("prepare"))
     loaded = load_study(study)
+    alike: Counter[str] = Counter()
     with progress(quiet=run.quiet) as bar:
         task = bar.add_task("preparing", total=None)
 
         def show(n_done: int, n_all: int, row: LogRow) -> None:
             bar.update(task, completed=n_done, total=n_all, description=safe_text(row.title))
             line = f"[{n_done}/{n_all}] {_line(row)}"
-            if row.status == "failed" and bar.disable:
+            alike[row.message] += row.status == "failed"
+            if row.status == "failed" and alike[row.message] > 1:
+                pass  # a fault of many recordings is told once, and counted at the end
+            elif row.status == "failed" and bar.disable:
                 say(line)
             elif row.status == "failed":
                 bar.console.print(safe_text(line), style="red", soft_wrap=True)
@@ -67,6 +72,9 @@ def prepare(
             run=PrepareRun(n_jobs=run.jobs, restart=restart, overwrite=run.overwrite),
             on_progress=show,
         )
+    for fault, count in alike.items():
+        if count > 1:
+            say(f"failed: so too in {count - 1} more: {fault}")
     if run.as_json:
         print_json(_document(summary))
     else:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from biopercept.config.loading import load_config
 from biopercept.config.settings import Purpose, unread_sentence
 
-_OPTIONS = ("--pretrain", "--start-from", "--subject", "--fit", "--folds-from")
+_OPTIONS = ("--pretrain", "--start-from", "--subject", "--fit", "--folds-from", "--events", "--whole")
 
 
 def purpose_of(*words: object) -> Purpose:

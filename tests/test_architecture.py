@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = tuple(
         "loaders studies preprocessing",
         "store",
         "prepare data",
+        "measures",
         "training",
         "baselines",
         "results",

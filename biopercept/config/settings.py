@@ -96,7 +96,7 @@ class Purpose:
     tasks : tuple of Task
         What is learnt; empty where nothing is, or it is not known.
     options : frozenset of str
-        Those given of ``--pretrain --start-from --subject --fit --folds-from``.
+        Those given of ``--pretrain --start-from --subject --fit --folds-from --events --whole``.
     task : str or None
         The task's name, or several with commas between them; None is the store's only one.
     """
@@ -162,6 +162,9 @@ _HAS_CLASSES = _Where("a task has classes", lambda p, c: not p.tasks or any(t.is
 _HAS_UNORDERED = _Where(
     "a task has classes without order", lambda p, c: not p.tasks or any(t.kind == CLASSIFICATION for t in p.tasks)
 )
+_OF_WINDOWS = _Where(
+    "rows are of windows (neither --events nor --whole)", lambda p, c: not p.options & {"--events", "--whole"}
+)
 _DEALT = _Where("--folds-from is not given", lambda p, c: "--folds-from" not in p.options)
 _STACKED = _Where("evaluation.folds_at_once is auto or stacked", lambda p, c: c.evaluation.folds_at_once != "single")
 _CALIBRATED = _Where("calibration or conformal_coverage is set", lambda p, c: c.evaluation.calibrating.is_wanted)
@@ -195,15 +198,16 @@ def _part_of(*models: str) -> _Readers:
 
 
 _TABLE: tuple[tuple[str, str, _Readers], ...] = (
-    ("windows", "length_seconds step_seconds", (("prepare", ()),)),
+    ("windows", "length_seconds step_seconds", (("prepare", ()), ("features", (_OF_WINDOWS,)))),
     (
         "cleaning",
         "powerline_hz bridge_seconds slow_bridge_seconds flat_seconds resp_flat_seconds eda_flat_seconds clip_seconds "
-        "heart_min_seconds heart_min_correlation heart_max_deviation heart_min_coverage heart_max_hole_seconds "
-        "pulse_agreement ecg_min_mv eda_min_us eda_max_slope eda_tonic_hz eda_min_seconds scr_min_us resp_min_seconds "
-        "resp_min_share resp_max_deviation resp_min_amplitude emg_min_mv emg_envelope_seconds eeg_min_uv eeg_max_uv "
-        "eeg_max_deviation eeg_min_correlation eeg_artefact_uv in_band_share",
-        (("prepare", ()),),
+        "heart_min_seconds heart_min_correlation heart_max_deviation heart_max_step heart_min_coverage "
+        "heart_max_hole_seconds pulse_agreement ecg_min_mv eda_min_us eda_max_slope eda_tonic_hz eda_min_seconds "
+        "scr_min_us resp_min_seconds resp_min_share resp_max_deviation resp_min_amplitude emg_min_mv "
+        "emg_envelope_seconds eeg_min_uv eeg_max_uv eeg_max_deviation eeg_min_correlation eeg_artefact_uv "
+        "in_band_share",
+        (("prepare features", ()),),
     ),
     ("normalisation", "mode", ((_EVERY, (_NEW,)),)),
     (

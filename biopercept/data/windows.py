@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import SettingsError, StudyError
-from biopercept.recording import Interval, RecordingLabels
+from biopercept.recording import Interval, RecordingLabels, outside
 from biopercept.store.prepared import StoredWindows, WindowedRecording
 from biopercept.tasks import Task
 
@@ -350,5 +350,8 @@ def _segments_of(labels: RecordingLabels, duration: float, task: Task) -> list[t
         every = [(whole, labels.values[task.column])] if task.column in labels.values else []
         return [(i, v) for i, v in (*labels.numbers(task.column), *every) if i.label not in task.ignore]
     order = {name: place for place, name in enumerate(task.classes)}
-    named = [(i, task.class_of(i.label)) for i in (*labels.intervals, whole)]
+    condition = task.class_of(labels.condition)
+    events = [(i, task.class_of(i.label)) for i in labels.intervals]
+    rest = outside(whole, [i for i, name in events if name not in (None, condition)])  # events go before a condition
+    named = [*events, *((i, condition) for i in rest)]
     return [(i, float(order[name])) for i, name in named if name is not None]

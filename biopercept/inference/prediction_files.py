@@ -6,25 +6,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from biopercept.errors import BioperceptError, SettingsError
+from biopercept.errors import BioperceptError
 from biopercept.files import write_table
 from biopercept.inference.prediction import Predictions, TaskPredictions, Trace, Truth, predict, require_dense
-from biopercept.loaders.loading import load_recording
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
+from biopercept.prepare.sources import Source, sources_of
 from biopercept.recording import Recording, RecordingLabels
 from biopercept.results.predictions import PredictionSidecar, TraceSidecar, write_sidecar
-from biopercept.store.prepared import PreparedRecording, recording_key
+from biopercept.store.prepared import PreparedRecording
 from biopercept.studies.labels import labels_of
-from biopercept.studies.loading import is_study, load_entry, load_study
-from biopercept.studies.structure import Entry, Study
 from biopercept.tasks import Task
 from biopercept.training.checkpoint import Checkpoint, load_model
 from biopercept.training.engine import Engine, engine_for
@@ -120,66 +117,14 @@ def predict_files(
     return done
 
 
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A recording to predict, not yet loaded: ``key`` of its output files, ``title`` in messages."""
-
-    subject: str
-    key: str
-    title: str
-    load: Callable[[], tuple[Recording, Truth]]
-
-
-def sources_of(
-    paths: Sequence[Path], subjects: Collection[str] | None = None, excluded: Collection[str] = ()
-) -> list[Source]:
-    """Return the recordings that are wanted of files and study folders, in the order given.
-
-    Raises SettingsError where a named subject has no recording, nothing is left, or two recordings would share an
-    output file.
-    """
-    sources = list(_every_source(paths))
-    known = {source.subject for source in sources}
-    if unknown := sorted((set(subjects or ()) | set(excluded)) - known):
-        raise SettingsError(f"no recording of subject {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
-    wanted = [s for s in sources if (subjects is None or s.subject in subjects) and s.subject not in excluded]
-    if not wanted:
-        raise SettingsError("no recording is left; check --subjects and --exclude-subjects")
-    titles: dict[str, str] = {}
-    for source in wanted:
-        if (key := source.key.lower()) in titles:
-            raise SettingsError(
-                f"{titles[key]} and {source.title} would both be written to {source.key}_predictions.tsv; "
-                "rename one, or predict them into two outputs"
-            )
-        titles[key] = source.title
-    return wanted
-
-
-def _every_source(paths: Sequence[Path]) -> Iterator[Source]:
-    for path in paths:
-        if not is_study(path):
-            stem = path.resolve().name.split(".")[0]  # a file or folder is called what stands before its first dot
-            yield Source(stem, recording_key(stem, "", stem), str(path), partial(_load_file, path, stem))
-            continue
-        study = load_study(path)
-        for entry in study.entries:
-            key = recording_key(entry.subject, entry.session, entry.recording)
-            yield Source(entry.subject, key, entry.title, partial(_load_entry, study, entry))
-
-
-def _load_file(path: Path, stem: str) -> tuple[Recording, Truth]:
-    recording = load_recording(path, subject=stem, name=stem)
-    return recording, Truth(RecordingLabels(recording.intervals))
-
-
-def _load_entry(study: Study, entry: Entry) -> tuple[Recording, Truth]:
-    """Return a study's recording with the labels on its own clock, and the tasks that say what they mean."""
-    recording = load_entry(study, entry)
-    labels = labels_of(study, entry)
+def _truth(source: Source, recording: Recording) -> Truth:
+    """Return a recording's labels on its own clock, and the tasks of its study that say what they mean."""
+    if source.study is None or source.entry is None:
+        return Truth(RecordingLabels(recording.intervals))
+    labels = labels_of(source.study, source.entry)
     extra = tuple(i for i in recording.intervals if i not in labels.intervals)  # the condition
     labels = replace(labels, intervals=(*labels.intervals, *extra), interval_values=labels.interval_values)
-    return recording, Truth(labels, study.name, study.tasks)
+    return Truth(labels, source.study.name, source.study.tasks)
 
 
 class _Reader:
@@ -192,7 +137,8 @@ class _Reader:
         self.warnings: dict[str, None] = {}
 
     def predict(self, source: Source) -> Predictions:
-        recording, truth = source.load()
+        recording = source.load()
+        truth = _truth(source, recording)
         before = self._sessions.setdefault((recording.subject, recording.session), [])
         prepared = replace(prepare_recording(recording, self._settings), place=len(before))
         self.warnings.update(dict.fromkeys(truth.lacking(task) for task in self._checkpoint.tasks))

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
+from biopercept.loaders.clock import stray_times
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import FloatArray, Interval, Recording
 
@@ -96,10 +97,12 @@ def _record_starts(
                 " placed; export it as continuous EDF+C"
             )
         return None, everything
-    starts = onsets - onsets[0]
+    is_known = np.isfinite(onsets)
+    starts = onsets - onsets[is_known][0]
     late = starts - everything * header.record_seconds
     if np.all(np.abs(late) < 1e-3 * header.record_seconds + 1e-6):
         return None, everything
+    starts, everything = starts[is_known], everything[is_known]
     if starts.max() > LONGEST_DAYS * 86400:
         raise RecordingError(
             f"{path.name}: a data record starts {starts.max():g} s after the first; the onsets are damaged"
@@ -417,8 +420,8 @@ def _start(fixed: bytes, notes: list[str]) -> datetime | None:
 class EdfAnnotations:
     """What the annotation channels of a file say.
 
-    ``record_onsets`` are seconds from the header's start time, None where the file does not say them for every record;
-    intervals are in time order, seconds from the first sample.
+    ``record_onsets`` are seconds from the header's start time, NaN for an onset that all others contradict, None where
+    the file does not say them for every record; intervals are in time order, seconds from the first sample.
     """
 
     record_onsets: FloatArray | None
@@ -461,7 +464,14 @@ def read_annotations(path: Path, header: EdfHeader) -> EdfAnnotations:
     is_known = bool(np.isfinite(onsets).all())
     if not is_known and np.isfinite(onsets).any():
         notes.append(f"{int(np.isnan(onsets).sum())} data records do not say when they start")
-    first = float(onsets[0]) if np.isfinite(onsets[0]) else 0.0
+    is_stray = stray_times(onsets)
+    if is_stray.any():
+        notes.append(
+            f"{int(is_stray.sum())} data records have an onset that all others contradict "
+            f"({onsets[is_stray][0]:g} s the first) and are left out"
+        )
+    first = float(onsets[~is_stray][0]) if np.isfinite(onsets[0]) else 0.0
+    onsets[is_stray] = np.nan
     intervals = sorted((Interval(onset - first, duration, text) for onset, duration, text in annotations), key=_when)
     return EdfAnnotations(onsets if is_known else None, first, tuple(intervals), tuple(notes))
 

@@ -6,6 +6,7 @@ Files are read by name, in memory and of bounded size.
 from __future__ import annotations
 
 import io
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import numpy as np
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
+from biopercept.loaders.clock import FAR_SECONDS, stray_times
 from biopercept.loaders.recognition import FORMAT, SignalOverride
 from biopercept.modalities import MODALITIES
 from biopercept.recording import FloatArray, Interval, Recording
@@ -34,7 +36,8 @@ _CLOCK = ("EDA", "BVP", "ACC", "TEMP")
 
 _EARLIEST, _LATEST = 1e9, 4e9  # unix seconds, 2001 to 2096: anything else is not a time in seconds
 _FASTEST = 1000.0
-_LONGEST_APART = 86400.0
+_GRACE_SECONDS = 60.0
+"""The device says a beat up to this long after the sensors' last sample, for its files end at different times."""
 MOST_MEMBERS = 1000
 LARGEST_MEMBER = 256 << 20
 """Bytes of one sensor's file: a session may last 48 h, which is 90 MB of BVP."""
@@ -51,6 +54,11 @@ class _Sensor:
     started: float
     sampling_rate: float
     samples: FloatArray
+
+    @property
+    def ended(self) -> float:
+        """Return the end of the last sample in unix seconds."""
+        return float(self.started + self.samples.shape[1] / self.sampling_rate)
 
 
 def is_empatica_folder(path: Path) -> bool:
@@ -74,11 +82,16 @@ def _looks_like_sensor(file: Path) -> bool:
 
 
 def _is_head(first_bytes: bytes) -> bool:
-    first = first_bytes.split(b"\n", 1)[0].split(b",")[0]
+    first = _plain_lines(first_bytes).split(b"\n", 1)[0].split(b",")[0]
     try:
         return _EARLIEST < float(first) < _LATEST * 1000
     except ValueError:
         return False
+
+
+def _plain_lines(content: bytes) -> bytes:
+    """Return text as the web site writes it: without the mark and the line ends that a spreadsheet adds."""
+    return content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def load_empatica(path: Path, *, overrides: Mapping[str, SignalOverride] | None = None) -> Recording:
@@ -96,6 +109,7 @@ def load_empatica(path: Path, *, overrides: Mapping[str, SignalOverride] | None 
         sensors = {name: sensor for name in _SENSORS if (sensor := _sensor(members, name, notes)) is not None}
         ibi = _ibi(members, notes)
         tags = _tags(members, notes)
+    _leave_out_far(path, sensors, notes)
     zero = min((sensors[name].started for name in _CLOCK if name in sensors), default=None)
     if zero is None:
         zero = min((sensor.started for sensor in sensors.values()), default=None if ibi is None else ibi[0])
@@ -104,7 +118,10 @@ def load_empatica(path: Path, *, overrides: Mapping[str, SignalOverride] | None 
         raise RecordingError(f"{path.name}: no Empatica sensor can be used ({detail})")
     channels = [channel for name, sensor in sensors.items() for channel in _channels(name, sensor, zero, notes)]
     if ibi is not None:
-        channels.append(_ibi_channel(ibi, zero))
+        ends = [sensor.ended for sensor in sensors.values()]
+        channels.extend(_ibi_channels(ibi, zero, max(ends, default=None), notes))
+    if not channels:
+        raise RecordingError(f"{path.name}: no Empatica sensor can be used ({'; '.join(notes)})")
     signals, more = assemble_signals(channels, overrides)
     end = max((signal.end_seconds for signal in signals), default=0.0)
     intervals = _tag_intervals(tags, zero, end, notes)
@@ -137,11 +154,34 @@ def _sensor(members: Members, name: str, notes: list[str]) -> _Sensor | None:
     return _Sensor(started, rate, np.ascontiguousarray(values[2:].T))
 
 
+def _leave_out_far(path: Path, sensors: dict[str, _Sensor], notes: list[str]) -> None:
+    """Leave out sensors that start more than a day from most others: their clock was not set.
+
+    Raises RecordingError where as many sensors say one day as say others.
+    """
+    starts = {name: sensor.started for name, sensor in sensors.items()}
+    near = [[name for name, start in starts.items() if abs(start - here) <= FAR_SECONDS] for here in starts.values()]
+    most = max(near, key=len, default=[])
+    if len(most) == len(starts):
+        return
+    if 2 * len(most) <= len(starts):
+        days = ", ".join(
+            f"{name} on {datetime.fromtimestamp(start, tz=UTC):%Y-%m-%d}" for name, start in starts.items()
+        )
+        raise RecordingError(
+            f"{path.name}: the sensors start on different days ({days}) and nothing tells which is right; remove the "
+            "files of the wrong session"
+        )
+    for name in [name for name in starts if name not in most]:
+        hours = (starts[name] - min(starts[one] for one in most)) / 3600
+        notes.append(
+            f"{name}: starts {abs(hours):.1f} h {'after' if hours > 0 else 'before'} the other sensors; left out"
+        )
+        del sensors[name]
+
+
 def _channels(name: str, sensor: _Sensor, zero: float, notes: list[str]) -> list[RawChannel]:
     modality, unit, labels = _SENSORS[name]
-    if sensor.started - zero > _LONGEST_APART:
-        notes.append(f"{name}: starts {(sensor.started - zero) / 3600:.1f} h after the other sensors; left out")
-        return []
     if name == "EDA" and sensor.samples[0, 0] == 0 and (sensor.samples[0, 1:2] > 0).all():
         notes.append("EDA: the first sample is 0, which the device writes before it measures")
     samples = sensor.samples / 64 if unit == "1/64 g" else sensor.samples
@@ -179,6 +219,14 @@ def _ibi(members: Members, notes: list[str]) -> tuple[float, FloatArray] | None:
     beats, remarks = read_numbers(rest, 2)
     notes.extend(f"IBI: {remark}" for remark in remarks)
     beats = beats[np.isfinite(beats).all(axis=1)]
+    is_stray = stray_times(beats[:, 0])
+    if is_stray.any():
+        first = float(beats[is_stray][0, 0])
+        notes.append(
+            f"IBI: {int(is_stray.sum())} beats have a time that all others contradict ({first:g} s the first) and are "
+            "left out"
+        )
+    beats = beats[~is_stray]
     is_later = (
         np.concatenate([[True], np.diff(np.maximum.accumulate(beats[:, 0])) > 0]) if len(beats) else np.ones(0, bool)
     )
@@ -191,30 +239,50 @@ def _ibi(members: Members, notes: list[str]) -> tuple[float, FloatArray] | None:
     return started, beats
 
 
-def _ibi_channel(ibi: tuple[float, FloatArray], zero: float) -> RawChannel:
+def _ibi_channels(
+    ibi: tuple[float, FloatArray], zero: float, ended: float | None, notes: list[str]
+) -> list[RawChannel]:
+    """Return the beats as a channel, none where no beat lies in the time of the sensors that they were computed from.
+
+    ``ended`` is the end of those sensors in unix seconds, None where the beats are alone.
+    """
     started, beats = ibi
     times = beats[:, 0] + (started - zero)
+    if ended is not None:
+        is_inside = (times >= -_GRACE_SECONDS) & (times <= ended - zero + _GRACE_SECONDS)
+        if not is_inside.all():
+            far = float(times[~is_inside][0])
+            notes.append(
+                f"IBI: {int((~is_inside).sum())} beats lie outside the time of the sensors (the first at {far:.0f} s) "
+                "and are left out"
+            )
+        times, beats = times[is_inside], beats[is_inside]
+    if not len(times):
+        return []
     step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
-    return RawChannel(
-        label="IBI",
-        unit="s",
-        sampling_rate=1 / step,
-        start_seconds=float(times[0]),
-        n_samples=len(times),
-        key=0,
-        block=block_in_memory(beats[:, 1][None, :]),
-        source="IBI.csv",
-        modality="ibi",
-        recognised_by=FORMAT,
-        times=times,
-    )
+    return [
+        RawChannel(
+            label="IBI",
+            unit="s",
+            sampling_rate=1 / step,
+            start_seconds=float(times[0]),
+            n_samples=len(times),
+            key=0,
+            block=block_in_memory(beats[:, 1][None, :]),
+            source="IBI.csv",
+            modality="ibi",
+            recognised_by=FORMAT,
+            times=times,
+        )
+    ]
 
 
 def _tags(members: Members, notes: list[str]) -> FloatArray:
     content = member_content(members, "tags", notes)
     if not content:
         return np.zeros(0)
-    values, _ = read_numbers(content, 1)
+    values, remarks = read_numbers(content, 1)
+    notes.extend(f"tags: {remark}" for remark in remarks)
     return np.sort(values[np.isfinite(values)])
 
 
@@ -300,7 +368,7 @@ def member_content(members: Members, name: str, notes: list[str]) -> bytes | Non
     if name not in members:
         return None
     try:
-        return members[name]()
+        return _plain_lines(members[name]())
     except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile) as fault:
         notes.append(f"{name}: the file cannot be read ({fault}) and is left out")
     except Exception as fault:  # zlib.error and kin have no common base
@@ -336,17 +404,19 @@ def _fast(text: str, n_columns: int) -> FloatArray | None:
     import pandas as pd
 
     try:
-        frame = pd.read_csv(
-            io.StringIO(text),
-            header=None,
-            names=range(n_columns),
-            index_col=False,
-            skipinitialspace=True,
-            skip_blank_lines=False,
-            dtype=np.float64,
-            na_filter=False,
-            on_bad_lines="error",
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # all that it says where it cuts fields off
+            frame = pd.read_csv(
+                io.StringIO(text),
+                header=None,
+                names=range(n_columns),
+                index_col=False,
+                skipinitialspace=True,
+                skip_blank_lines=False,
+                dtype=np.float64,
+                na_filter=False,
+                on_bad_lines="error",
+            )
     except (ValueError, OverflowError, pd.errors.ParserWarning):  # a ParserError is a ValueError
         return None
     # A first line with too many fields is cut in silence by the parser, hence the count.

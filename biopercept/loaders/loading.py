@@ -32,6 +32,9 @@ _OTHER_FORMATS: tuple[tuple[bytes, str], ...] = (
     (b"XDF:", "XDF"),
     (b"Brain Vision", "BrainVision"),
     (b"GDF ", "GDF"),
+    (b"# OpenSignals Text File Format", "OpenSignals text (PLUX, BITalino: counts of a converter)"),
+    (b"# Simple Text Format", "BioSPPy text ('# Simple Text Format')"),
+    (b"%OpenBCI Raw", "OpenBCI text"),
     (b"\x80\x02", "a Python pickle"),
     (b"\x80\x03", "a Python pickle"),
     (b"\x80\x04", "a Python pickle"),
@@ -93,7 +96,8 @@ def _load(path: Path, overrides: Mapping[str, SignalOverride] | None) -> Recordi
         return load_empatica(path, overrides=overrides)
     if suffix == ".hea" or (suffix in (".dat", ".atr") and path.with_suffix(".hea").is_file()):
         return load_wfdb(path.with_suffix(".hea"), overrides=overrides)
-    other = next((title for magic, title in _OTHER_FORMATS if first_bytes.startswith(magic)), None)
+    beginning = first_bytes.removeprefix(b"\xef\xbb\xbf")
+    other = next((title for magic, title in _OTHER_FORMATS if beginning.startswith(magic)), None)
     if other is not None:
         raise RecordingError(f"{path.name}: {other} files are not read; {_formats_text()}")
     if is_empatica_file(path, first_bytes):

@@ -57,23 +57,26 @@ _NOT_A_SIGNAL = re.compile(
     r".*\b(rates?|quality|peaks?|onsets?|offsets?|phasic|tonic|amplitude|phase|variab\w*|ambient|battery|room|device|marker"
     r"|trigger|event|status)\b.*"
 )
-_HEART_RATE = re.compile(r"(hr|heart ?rate|pulse ?rate)( \d+)?( wrist| chest)?")
+_HEART_RATE = re.compile(r"(h ?r|heart ?rate|pulse ?rate)( \d+)?( wrist| chest)?")
 
-# Whole labels, after tidying; the order matters: the first that matches wins.
+# Whole labels, after tidying; the order matters: the first that matches wins. Labels that standards prescribe are among
+# them: EDF+ ("SaO2", "Resp nasal", "Temp rectal"), BIDS ("cardiac", "respiratory"), AASM ("E1-M2", "LOC-A2").
 _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"((ecg|ekg)\d*|electrocardio\w*)\b.*|.*\b(ecg|ekg)\d*", "ecg"),
-    (r"(bvp|ppg|plet\w*|blood volume pulse)\d*\b.*|.*\b(bvp|ppg|pleth?)\d*", "bvp"),
+    (r"(bvp|ppg|plet\w*|blood volume pulse)\d*\b.*|.*\b(bvp|ppg|pleth?)\d*|cardiac\d*( pulse| wave| finger)?", "bvp"),
     (r"(eda|gsr|scl|galvanic.*|skin cond.*|electrodermal.*)\d*\b.*|.*\b(eda|gsr)\d*", "eda"),
-    (r"(ibi|inter ?beat.*|rr ?intervals?|nn ?intervals?)", "ibi"),
-    (r"(spo2|sao2|sp o2|o2 ?sat\w*|oxygen saturation)\b.*", "spo2"),
+    (r"(ibi|inter ?beat.*|r ?r ?intervals?|n ?n ?intervals?|rri)", "ibi"),
+    (r"(.*\b)?s[ap] ?o2\b.*|(o2 ?sat\w*|oxygen saturation)\b.*", "spo2"),
     (r"(resp|rsp|respiration|breath\w*|thorax|thor|abdomen|abdo|chest belt)\d*\b.*|.*\b(resp|rsp)\d*", "resp"),
-    (r"[a-z]?eog\d*\b.*|.*\b[vh]?eog\d*|[vh]eog[lrud]", "eog"),
+    (r"respiratory\d*( (effort|belt|chest|thorax|thoracic|abdomen|abdominal|nasal|flow))?", "resp"),
+    (r"(thoracic|abdominal|effort (tho|abd)\w*|(nasal|oral|oronasal) (air ?)?(flow|pressure)|air ?flow)", "resp"),
+    (r"[a-z]?eog\d*\b.*|.*\b[vh]?eog\d*|[vh]eog[lrud]|(e[12]|[lr]oc) ?[ma][12]", "eog"),
     (r"emg\d*\b.*|.*\bemg\d*", "emg"),
-    (r"(.*\b)?(temp|temperature)\d*\b.*", "temp"),
+    (r"(.*\b)?(temp|temperature)\d*\b.*|skt\d*", "temp"),
     (r"(.*\b)?(acc|accel|acceleration|accelerometer)\b.*|acc[xyz]|a[xyz]", "acc"),
 )
 _COMPILED = tuple((re.compile(pattern), modality) for pattern, modality in _PATTERNS)
-_ECG_LEADS = re.compile(r"(i|ii|iii|av[rlf]|v[1-9]?|ml(i|ii|iii)|mcl ?\d|mv\d|d[123]|lead ?(i|ii|iii|\d))")
+_ECG_LEADS = re.compile(r"(i|ii|iii|av[rlf]|v[1-9]?r?|ml(i|ii|iii)|mcl ?\d|mv\d|d[123]|lead ?(i|ii|iii|\d))")
 _PREFIX = re.compile(r"^(EEG|ECG|EKG|EMG|EOG|Resp|Temp|SaO2)[ :_-]+(?=\S)", re.IGNORECASE)
 _CAP_GRID = re.compile(r"[A-I]\d{1,2}")
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
+import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +21,7 @@ import numpy as np
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
+from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import FloatArray, Interval, Recording
 
@@ -80,6 +84,11 @@ def load_wfdb(path: Path, *, overrides: Mapping[str, SignalOverride] | None = No
     if not channels:
         raise RecordingError(f"{path.name}: no signal of the record can be used ({'; '.join(notes) or 'it has none'})")
     zero = min(started) if len(started) == len(headers) else None
+    if zero is not None and (max(started) - zero).total_seconds() > FAR_SECONDS:
+        days = ", ".join(f"{file.stem} on {start:%Y-%m-%d}" for file, start in zip(headers, started, strict=True))
+        raise RecordingError(
+            f"{path.name}: records that start on different days ({days}); name one, or correct the dates in the headers"
+        )
     if zero is not None and len(headers) > 1:
         offsets = {file.stem: (start - zero).total_seconds() for file, start in zip(headers, started, strict=True)}
         channels = [replace(c, start_seconds=c.start_seconds + offsets[c.source]) for c in channels]
@@ -116,13 +125,16 @@ def _headers_of(path: Path) -> list[Path]:
 def _segment_names(file: Path) -> set[str]:
     with file.open("rb") as stream:
         lines = [
-            line
-            for line in stream.read(1 << 16).decode("latin-1").splitlines()
-            if line.strip() and not line.startswith("#")
+            line for line in _decoded(stream.read(1 << 16)).splitlines() if line.strip() and not line.startswith("#")
         ]
     if not lines or "/" not in lines[0].split()[0]:
         return set()
     return {line.split()[0] for line in lines[1:]}
+
+
+def _decoded(content: bytes) -> str:
+    """Return a header's text, without the mark that an editor may have put before it."""
+    return content.removeprefix(b"\xef\xbb\xbf").decode("latin-1")
 
 
 def _common_name(headers: Sequence[Path]) -> str:
@@ -174,15 +186,46 @@ def _frames(header: WfdbHeader, keys: list[int], first: int, last: int) -> list[
     """Return frames ``first`` to ``last`` of signals in physical units: the one door to the reading library."""
     import wfdb
 
+    n_frames = header.signals[keys[0]].n_frames
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _with_length(header, n_frames) as path:
             warnings.simplefilter("ignore")
             record = wfdb.rdrecord(
-                str(header.path), sampfrom=first, sampto=last, channels=keys, physical=True, smooth_frames=False
+                str(path), sampfrom=first, sampto=last, channels=keys, physical=True, smooth_frames=False
             )
     except Exception as fault:  # the library raises whatever its decoding runs into
         raise RecordingError(f"{header.name}: samples cannot be read ({type(fault).__name__}: {fault})") from fault
     return [np.asarray(values, dtype=np.float64) for values in record.e_p_signal]
+
+
+@contextmanager
+def _with_length(header: WfdbHeader, n_frames: int) -> Iterator[Path]:
+    """Give a record's path for the library, which reads no samples by a header that does not say how many there are.
+
+    Where it does not, the path is that of a temporary header that says ``n_frames``, beside links to the signal files.
+    """
+    if header.has_length:
+        yield header.path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        lines = _lines(header.path.with_name(f"{header.name}.hea"))
+        name, n_signals, *rest = lines[0].split()
+        rate = rest[0] if rest else f"{header.frame_rate:g}"
+        lines[0] = " ".join([name, n_signals, rate, str(n_frames), *rest[2:]])
+        (place / f"{header.name}.hea").write_text("\n".join(lines) + "\n", encoding="latin-1")
+        for data in {signal.file_name for signal in header.signals} - {"~"}:
+            source = header.path.with_name(data)
+            if source.is_file():
+                _link(source, place / data)
+        yield place / header.name
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.symlink_to(source.resolve())
+    except OSError:  # a system without links
+        shutil.copyfile(source, target)
 
 
 def _segmented(header: WfdbHeader) -> BlockReader:
@@ -233,7 +276,7 @@ def _intervals(header: WfdbHeader, notes: list[str]) -> list[Interval]:
     end = header.n_frames / header.frame_rate
     labels = [_label(text) for text in annotation.aux_note]
     marks = [(sample / rate, label) for sample, label in zip(annotation.sample, labels, strict=True) if label]
-    kept = [(float(onset), label) for onset, label in marks if 0 <= onset < end]
+    kept = sorted((float(onset), label) for onset, label in marks if 0 <= onset < end)
     if len(kept) < len(marks):
         notes.append(f"{file.name}: {len(marks) - len(kept)} annotations lie outside the record and are left out")
     if not kept:
@@ -278,6 +321,8 @@ class WfdbHeader:
         Frames per second; a signal has ``samples_per_frame`` times as many samples.
     started_at : datetime or None
         On the clock of the device (WFDB keeps no zone); None unless both date and time are given.
+    has_length : bool
+        Whether the header says how many frames there are; ``n_frames`` then is what the signal files hold.
     """
 
     path: Path
@@ -287,6 +332,7 @@ class WfdbHeader:
     segments: tuple[WfdbSegment, ...]
     started_at: datetime | None
     notes: tuple[str, ...]
+    has_length: bool = True
 
     @property
     def name(self) -> str:
@@ -325,7 +371,7 @@ def read_wfdb_header(file: Path, *, allow_segments: bool = True) -> WfdbHeader:
         return WfdbHeader(path, rate, n_frames, signals, segments, started_at, tuple(notes))
     signals = _signals(file, parsed, lines[1:], notes)
     n_frames = max((signal.n_frames for signal in signals), default=0)
-    return WfdbHeader(path, rate, n_frames, signals, (), started_at, tuple(notes))
+    return WfdbHeader(path, rate, n_frames, signals, (), started_at, tuple(notes), has_length=bool(parsed.sig_len))
 
 
 def _says(field: str, rate: float) -> bool:
@@ -341,7 +387,7 @@ def _lines(file: Path) -> list[str]:
     try:
         if file.stat().st_size > LARGEST_HEADER:
             raise RecordingError(f"{file.name}: larger than {LARGEST_HEADER >> 20} MB, which no WFDB header is")
-        text = file.read_bytes().decode("latin-1")
+        text = _decoded(file.read_bytes())
     except OSError as fault:
         raise RecordingError(f"{file.name}: cannot be read ({fault.strerror})") from fault
     lines = [line for raw in text.splitlines() if (line := raw.strip()) and not line.startswith("#")]
@@ -429,6 +475,8 @@ def _frames_held(file: Path, parsed: Any, name: str, notes: list[str]) -> int:
     width = widths.pop() if len(widths) == 1 else None
     per_frame = sum(parsed.samps_per_frame[i] or 1 for i in members)
     if width is None or per_frame < 1:
+        if not n_stated:
+            notes.append(f"the header gives no length and that of {name} cannot be told; its signals are left out")
         return int(n_stated or 0)
     offset = parsed.byte_offset[members[0]] or 0
     n_there = int((data.stat().st_size - offset) / (width * per_frame) + 1e-9)
@@ -456,6 +504,11 @@ def _segments(
             header = _segment(file.absolute().parent / f"{_checked_name(file, name)}.hea", rate, notes)
         segments.append(WfdbSegment(first, int(length), header))
         first += int(length)
+    if first / rate > LONGEST_DAYS * 86_400:
+        raise RecordingError(
+            f"{file.name}: the record spans {first / rate / 86_400:.0f} days by its segments, at most {LONGEST_DAYS} "
+            "are read; correct their lengths, or name a segment"
+        )
     for note in dict.fromkeys(n for s in segments if s.header is not None for n in s.header.notes):
         notes.append(f"segments: {note}")
     known: dict[str, WfdbSignal] = {}

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from biopercept.errors import BioperceptError, OutputError, SettingsError, StoreError
 from biopercept.files import content_hash, write_table
+from biopercept.loaders.sidecars import sidecars_of
 from biopercept.prepare.recording import prepare_recording
 from biopercept.store.layout import SCHEMA, child, is_intact, read_attribute
 from biopercept.store.prepared import recording_key, safe_file_stem
@@ -263,7 +264,8 @@ class SourceFiles:
         if not path.is_file():
             return tuple(member for stem in sorted(stems) if stem.startswith(path.name) for member in stems[stem])
         companions = stems.get(_stem(path.name), [path])
-        return (*companions, *self._named_in_header(path))
+        inherited = (file for file in sidecars_of(path) if file not in companions)
+        return (*companions, *inherited, *self._named_in_header(path))
 
     def _named_in_header(self, path: Path) -> Iterator[Path]:
         """Yield signal files that a WFDB header names under another stem."""
@@ -301,7 +303,8 @@ def source_hash(study: Study, entry: Entry, finder: SourceFiles) -> str:
     ]
     intervals = [[i.onset_seconds, i.duration_seconds, i.label] for i in entry.intervals]
     overrides = {pattern: asdict(override) for pattern, override in study.overrides.items()}
-    return _hash_of([described, entry.condition, intervals, overrides])
+    exceptions = [[i.onset_seconds, i.duration_seconds] for i in entry.exceptions]
+    return _hash_of([described, entry.condition, intervals, exceptions, overrides])
 
 
 def settings_hash(settings: dict[str, Any], feature_names: tuple[str, ...]) -> str:

@@ -3,10 +3,12 @@
 The steps, for each signal:
 
 1. leave out what cannot be understood (unknown modality, unit that is not the modality's), with a note;
-2. screen: mask samples that no body gave, each with its reason, before any filter sees them;
-3. filter segment by segment: gaps up to ``bridge_seconds`` are bridged for the filter and stay masked,
+2. screen: mask samples that no body gave, each with its reason, before any filter sees them
+   (:mod:`biopercept.preprocessing.screening`);
+3. bring a signal that is faster than its modality's model rate to that rate, before it is filtered: so the filter, and
+   what it leaves near its edges, is the same whatever the rate of the file;
+4. filter segment by segment: gaps up to ``bridge_seconds`` are bridged for the filter and stay masked,
    longer gaps end the segment (:mod:`biopercept.preprocessing.gaps`);
-4. bring a signal that is faster than its modality's model rate to that rate;
 5. derive the 4 Hz series (:mod:`biopercept.preprocessing.derived`);
 6. rate the quality of each second.
 
@@ -23,22 +25,30 @@ import numpy as np
 
 from biopercept.errors import RecordingError
 from biopercept.modalities import DERIVED_RATE, MODALITIES, UNKNOWN
-from biopercept.preprocessing.cardiac import Beats, device_beats, interval_series
+from biopercept.preprocessing.cardiac import Beats, device_beats
 from biopercept.preprocessing.derived import Derived, Measured, derive
-from biopercept.preprocessing.eeg import average_referenced, bad_channels, without_hum
-from biopercept.preprocessing.electrodermal import SkinResponses, without_jumps
-from biopercept.preprocessing.gaps import BoolArray, at_rate, band_fits, filtered, grid_times, long_runs, moving_mean
+from biopercept.preprocessing.eeg import (
+    BROAD_LOW_HZ,
+    MIN_CHANNELS_FOR_REFERENCE,
+    average_referenced,
+    bad_channels,
+    sharing_one_reference,
+    without_hum,
+)
+from biopercept.preprocessing.electrodermal import SkinResponses
+from biopercept.preprocessing.gaps import BoolArray, at_rate, band_fits, filtered, grid_times, moving_mean
+from biopercept.preprocessing.respiration import Breaths
+from biopercept.preprocessing.screening import MIN_REPORTED_FRACTION, screened
 from biopercept.preprocessing.settings import CleaningSettings
+from biopercept.preprocessing.variability import interval_series
 from biopercept.recording import FloatArray, Recording, Signal
 
+_LONGEST_WORDS = 160
+_MOST_AT_ONCE = 1 << 21
+"""Samples of a signal that are cleaned at once to see what is left: 16 MB a copy, an hour of ECG at 500 Hz."""
 _SLOW = frozenset({"eda", "resp", "temp", "spo2", "hr"})
 _NOTCHED = frozenset({"eeg", "emg", "ecg"})
-_MAY_STAND_STILL = frozenset({"temp", "hr", "spo2", "ibi", "acc"})
-_SATURATES = frozenset({"ecg", "bvp", "emg", "eeg", "eog"})
-MISSING = "missing"
 _RHYTHM_SECONDS = 11  # beats and breaths come one by one: whether they are there is judged over this many
-MIN_REPORTED_FRACTION = 0.001
-"""Fraction of a channel's samples below which masking is not worth a sentence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +67,8 @@ class CleanRecording:
         Heart beats that the heart features rest on; empty where none were found.
     responses : SkinResponses
         Skin conductance responses; empty where none were found.
+    breaths : Breaths
+        Breaths that the respiration features rest on; empty where none were found.
     """
 
     recording: Recording
@@ -64,6 +76,7 @@ class CleanRecording:
     notes: tuple[str, ...]
     beats: Beats
     responses: SkinResponses
+    breaths: Breaths
 
 
 def clean_recording(recording: Recording, settings: CleaningSettings | None = None) -> CleanRecording:
@@ -93,7 +106,7 @@ def clean_recording(recording: Recording, settings: CleaningSettings | None = No
     signals = tuple(one.cleaned for one in measured) + tuple(_unique(derived, measured))
     cleaned = replace(recording, signals=signals, notes=(*recording.notes, *notes))
     quality = _recording_quality(cleaned, derived.is_understood, settings, duration_seconds)
-    return CleanRecording(cleaned, quality, tuple(notes), derived.beats, derived.responses)
+    return CleanRecording(cleaned, quality, tuple(notes), derived.beats, derived.responses, derived.breaths)
 
 
 def _duration(recording: Recording) -> float:
@@ -129,6 +142,44 @@ def _why_left_out(signal: Signal) -> str:
     return ""
 
 
+def why_unused(signal: Signal, settings: CleaningSettings | None = None) -> str:
+    """Return why nothing of a signal is left after cleaning; empty where something is.
+
+    This is what :func:`clean_recording` decides of it. A signal of many samples is cleaned piece by piece, until
+    something of one is left: what is looked at over the whole recording (the rail, the usual size) may differ there.
+    """
+    settings = settings or CleaningSettings()
+    reason = _why_left_out(signal)
+    if reason:
+        return reason
+    step = max(_MOST_AT_ONCE // signal.n_channels, 1) if signal.is_regular else signal.n_samples
+    for start in range(0, signal.n_samples, step):
+        reason = _why_masked(signal if step >= signal.n_samples else _piece(signal, start, step), settings)
+        if not reason:
+            return ""
+    return reason
+
+
+def _piece(signal: Signal, start: int, n_samples: int) -> Signal:
+    """Return some samples of a regular signal as a signal of their own."""
+    return replace(
+        signal,
+        start_seconds=signal.start_seconds + start / signal.sampling_rate,
+        n_samples=min(n_samples, signal.n_samples - start),
+        reader=lambda first, last: signal.read(start + first, start + last),
+    )
+
+
+def _why_masked(signal: Signal, settings: CleaningSettings) -> str:
+    cleaned, notes = _clean_signal(signal, grid_times(signal.end_seconds), settings)
+    if np.isfinite(cleaned.cleaned.read()).any():
+        return ""
+    words = [note.removeprefix(signal.name).lstrip(":, ").removesuffix(".") for note in notes]
+    shown = "; ".join(one if len(one) <= _LONGEST_WORDS else f"{one[:_LONGEST_WORDS]} ..." for one in words[:2])
+    more = f"; and {len(words) - 2} more reasons" if len(words) > 2 else ""
+    return f"nothing is left after cleaning ({shown or 'no sample is valid'}{more})"
+
+
 def _nothing_left(recording: Recording, notes: list[str]) -> str:
     who = recording.subject or recording.name or "the recording"
     why = " ".join(notes) if notes else "It has no signals."
@@ -149,20 +200,19 @@ def _clean_signal(signal: Signal, times: FloatArray, settings: CleaningSettings)
     modality = MODALITIES[signal.modality]
     bridge = settings.slow_bridge_seconds if signal.modality in _SLOW else settings.bridge_seconds
     rate = signal.sampling_rate
-    low, high = modality.band_hz
     samples = without_hum(raw, rate, settings) if signal.modality in _NOTCHED else raw
-    samples = filtered(samples, rate, low, high, bridge_seconds=bridge)
-    notes += _short_segments(raw, samples, signal)
-    samples, more = _empty_masked(raw, samples, signal, settings)
-    notes += more
-    if signal.modality == "eda":
-        samples = without_jumps(samples, rate, settings)
-    if signal.modality == "eeg":
-        samples, more = _referenced(samples, signal, settings)
-        notes += more
     if rate > modality.model_rate:
         samples, rate = at_rate(samples, rate, modality.model_rate), modality.model_rate
-    return Measured(signal, raw, signal.with_samples(samples, rate)), notes
+    resampled = samples
+    samples = filtered(resampled, rate, *modality.band_hz, bridge_seconds=bridge)
+    notes += _short_segments(raw, resampled, samples, signal) + _narrow_band(samples, signal)
+    samples, more = _empty_masked(raw, samples, signal, settings)
+    notes += more
+    if signal.modality != "eeg":
+        return Measured(signal, raw, signal.with_samples(samples, rate)), notes
+    broad = filtered(resampled, rate, BROAD_LOW_HZ, None, bridge_seconds=bridge)
+    cleaned, broad, more = _referenced(signal.with_samples(samples, rate), broad, settings)
+    return Measured(signal, raw, cleaned, broad), notes + more
 
 
 def _regular_intervals(signal: Signal, raw: FloatArray, times: FloatArray, settings: CleaningSettings) -> Signal:
@@ -171,12 +221,25 @@ def _regular_intervals(signal: Signal, raw: FloatArray, times: FloatArray, setti
     return regular.with_samples(series, MODALITIES["ibi"].model_rate)
 
 
-def _short_segments(raw: FloatArray, samples: FloatArray, signal: Signal) -> tuple[str, ...]:
+def _short_segments(raw: FloatArray, resampled: FloatArray, samples: FloatArray, signal: Signal) -> tuple[str, ...]:
     """Return a note on the samples that no filter could be run over."""
-    fraction = float((np.isfinite(raw) & ~np.isfinite(samples)).mean())
+    fraction = float((np.isfinite(resampled) & ~np.isfinite(samples)).mean())
+    if not np.isfinite(resampled).any():
+        fraction = float(np.isfinite(raw).mean())
     if fraction < MIN_REPORTED_FRACTION:
         return ()
     return (f"{signal.name}: {100 * fraction:.1f} % masked, in segments too short to be filtered.",)
+
+
+def _narrow_band(samples: FloatArray, signal: Signal) -> tuple[str, ...]:
+    """Return a note where muscle activity is sampled too slowly for its band: its level depends on the rate then."""
+    high = MODALITIES["emg"].band_hz[1]
+    if signal.modality != "emg" or high is None or signal.sampling_rate >= 2 * high or not np.isfinite(samples).any():
+        return ()
+    return (
+        f"{signal.name}: sampled at {signal.sampling_rate:g} Hz, so that muscle activity above "
+        f"{signal.sampling_rate / 2:g} Hz is not in it; compare it with recordings of the same rate only.",
+    )
 
 
 def _empty_masked(
@@ -207,97 +270,38 @@ def _empty_masked(
     return out, tuple(notes)
 
 
-def _referenced(samples: FloatArray, signal: Signal, settings: CleaningSettings) -> tuple[FloatArray, tuple[str, ...]]:
-    """Return EEG against the average of its good channels, bad channels masked and named."""
+def _referenced(
+    filtered_eeg: Signal, broad: FloatArray, settings: CleaningSettings
+) -> tuple[Signal, FloatArray, tuple[str, ...]]:
+    """Return EEG and its broad version against the average of its good channels, bad channels masked and named."""
+    signal, samples = filtered_eeg, filtered_eeg.read()
     faults = bad_channels(samples, signal.sampling_rate, settings)
     is_good = np.array([channel not in faults for channel in range(signal.n_channels)])
-    notes = tuple(
+    notes = [
         f"{signal.name}, channel {signal.channel_names[channel]}: masked as bad, {reason}."
         for channel, reason in sorted(faults.items())
-    )
-    return average_referenced(samples, is_good), notes
-
-
-def screened(samples: FloatArray, signal: Signal, settings: CleaningSettings) -> tuple[FloatArray, tuple[str, ...]]:
-    """Return a copy of ``samples`` with impossible segments as NaN, and one note per reason.
-
-    Masked are: samples that are not finite, outside the modality's plausible range, in a flat run
-    (no sensor is so still), or in a run at the channel's highest or lowest value (saturation).
-    """
-    out = samples.copy()
-    fractions: dict[str, dict[str, float]] = {}
-    for channel, name in enumerate(signal.channel_names):
-        row = out[channel]
-        for reason, is_bad in _faults(row.copy(), signal, settings):
-            if reason != MISSING:
-                is_bad = is_bad & np.isfinite(row)  # a sample is counted under the first reason only
-            fraction = float(is_bad.mean())
-            row[is_bad] = np.nan
-            if fraction >= MIN_REPORTED_FRACTION:
-                fractions.setdefault(reason, {})[name] = fraction
-    return out, tuple(_note(signal, reason, by_channel) for reason, by_channel in fractions.items())
-
-
-def _note(signal: Signal, reason: str, by_channel: dict[str, float]) -> str:
-    """Return one sentence for all the channels with the same fault."""
-    worst = 100 * max(by_channel.values())
-    if signal.n_channels == 1:
-        return f"{signal.name}: {worst:.1f} % masked, {reason}."
-    if len(by_channel) == signal.n_channels:
-        return f"{signal.name}, all {signal.n_channels} channels: up to {worst:.1f} % masked, {reason}."
-    return f"{signal.name}, channel {', '.join(by_channel)}: up to {worst:.1f} % masked, {reason}."
-
-
-def _faults(row: FloatArray, signal: Signal, settings: CleaningSettings) -> list[tuple[str, BoolArray]]:
-    modality = MODALITIES[signal.modality]
-    low, high = modality.plausible
-    is_finite = np.isfinite(row)
-    with np.errstate(invalid="ignore"):
-        implausible = is_finite & ((row < low) | (row > high))
-    faults = [
-        (MISSING, ~is_finite),
-        (f"outside the plausible {low:g} to {high:g} {modality.unit}", implausible),
     ]
-    usable = np.where(is_finite & ~implausible, row, np.nan)
-    if not signal.is_regular:
-        return faults
-    if signal.modality == "eda":
-        faults.append(
-            (f"below {settings.eda_min_us:g} uS (electrode off the skin)", _below(usable, settings.eda_min_us))
-        )
-    if signal.modality not in _MAY_STAND_STILL:
-        slow = {"resp": settings.resp_flat_seconds, "eda": settings.eda_flat_seconds}
-        seconds = slow.get(signal.modality, settings.flat_seconds)
-        faults.append((f"flat for {seconds:g} s or more", _flat(usable, round(seconds * signal.sampling_rate))))
-    if signal.modality in _SATURATES:
-        n = round(settings.clip_seconds * signal.sampling_rate)
-        faults.append((f"at the rail for {settings.clip_seconds:g} s or more", _clipped(usable, max(n, 4))))
-    return faults
+    is_shared = sharing_one_reference(signal.channel_names)
+    notes += _as_recorded(signal, is_good, is_shared)
+    cleaned = signal.with_samples(average_referenced(samples, is_good, is_shared), signal.sampling_rate)
+    return cleaned, average_referenced(broad, is_good, is_shared), tuple(notes)
 
 
-def _below(row: FloatArray, threshold: float) -> BoolArray:
-    with np.errstate(invalid="ignore"):
-        return np.asarray(row < threshold)
-
-
-def _flat(row: FloatArray, min_samples: int) -> BoolArray:
-    """Return where the row repeats one value for at least ``min_samples`` (or for all it has)."""
-    min_samples = max(min(min_samples, int(np.isfinite(row).sum())), 2)
-    with np.errstate(invalid="ignore"):
-        same_as_before = np.concatenate(([False], np.diff(row) == 0))
-    steps = long_runs(same_as_before, min_samples - 1)
-    # A run of k equal steps spans k + 1 samples: the first of them has no step of its own.
-    return steps | np.concatenate((steps[1:], [False]))
-
-
-def _clipped(row: FloatArray, min_samples: int) -> BoolArray:
-    """Return the runs at the row's own highest or lowest value."""
-    if not np.isfinite(row).any():
-        return np.zeros(len(row), dtype=bool)
-    with np.errstate(invalid="ignore"):
-        at_top = row >= np.nanmax(row)
-        at_bottom = row <= np.nanmin(row)
-    return long_runs(at_top, min_samples) | long_runs(at_bottom, min_samples)
+def _as_recorded(signal: Signal, is_good: BoolArray, is_shared: BoolArray) -> list[str]:
+    """Return a note on the channels that cannot be given the reference of the others."""
+    if is_shared.all() or is_good.sum() < MIN_CHANNELS_FOR_REFERENCE:
+        return []
+    names = [name for name, shared in zip(signal.channel_names, is_shared, strict=True) if not shared]
+    which = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    if not is_shared.any():
+        return [
+            f"{signal.name}: kept as recorded, without an average reference, because its channels are measured against "
+            f"different electrodes ({which})."
+        ]
+    return [
+        f"{signal.name}, channel {which}: kept as recorded and out of the average reference, because the other "
+        "channels are measured against another electrode."
+    ]
 
 
 def _recording_quality(

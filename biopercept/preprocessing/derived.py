@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from biopercept.modalities import DERIVED_RATE, MODALITIES
-from biopercept.preprocessing import cardiac as beat_series
+from biopercept.preprocessing import variability as beat_series
 from biopercept.preprocessing.cardiac import Beats, bvp_beats, checked_against_device, device_beats, ecg_beats, no_beats
 from biopercept.preprocessing.eeg import BANDS, band_power
 from biopercept.preprocessing.electrodermal import (
+    MIN_RESPONSE_RATE,
     SkinResponses,
     log_tonic,
     no_responses,
@@ -22,7 +23,13 @@ from biopercept.preprocessing.electrodermal import (
     tonic_and_phasic,
 )
 from biopercept.preprocessing.gaps import BoolArray, filtered, moving_mean, on_grid
-from biopercept.preprocessing.respiration import rate_and_amplitude
+from biopercept.preprocessing.respiration import (
+    MIN_BREATHING_RATE,
+    Breaths,
+    breaths_in,
+    no_breaths,
+    rate_and_amplitude,
+)
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import Channel, FloatArray, Signal
 
@@ -39,11 +46,15 @@ LOWEST_ENVELOPE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One measured signal on its way: screened at its own rate, and cleaned as it will be stored."""
+    """One measured signal on its way: screened at its own rate, and cleaned as it will be stored.
+
+    ``broad`` is EEG as cleaned, but before it is limited to its band: what band power is measured in.
+    """
 
     original: Signal
     screened: FloatArray
     cleaned: Signal
+    broad: FloatArray | None = None
 
 
 @dataclass
@@ -54,6 +65,7 @@ class Derived:
     notes: list[str] = field(default_factory=list)
     beats: Beats = field(default_factory=no_beats)
     responses: SkinResponses = field(default_factory=no_responses)
+    breaths: Breaths = field(default_factory=no_breaths)
     is_understood: dict[str, BoolArray] = field(default_factory=dict)
     """By name of a measured signal: where, on the grid, the rhythm it should carry was found."""
 
@@ -183,13 +195,24 @@ def _add_variability(
     *,
     has_ecg: bool,
 ) -> None:
-    """Add beat-to-beat variability from one source alone: ECG, else the source with most accepted intervals."""
+    """Add beat-to-beat variability from one source alone: ECG, else, or where that gives far more, the richest."""
     if not candidates:
         return
-    best = candidates[0] if has_ecg else max(candidates, key=lambda one: int(np.isfinite(one[0].intervals).sum()))
+    most = max(candidates, key=_n_accepted)
+    best = candidates[0] if has_ecg else most
+    if 2 * _n_accepted(best) < _n_accepted(most):
+        derived.notes.append(
+            f"heart_variability: taken from {most[0].source}, which has {_n_accepted(most)} accepted intervals, "
+            f"and not from {best[0].source}, which has {_n_accepted(best)}."
+        )
+        best = most
     derived.beats = best[0]
     variability = beat_series.variability_series(derived.beats, best[1], times, settings)
     derived.add("heart_variability", variability, derived.beats.source)
+
+
+def _n_accepted(candidate: tuple[Beats, BoolArray]) -> int:
+    return int(np.isfinite(candidate[0].intervals).sum())
 
 
 def _skin(derived: Derived, measured: list[Measured], times: FloatArray, settings: CleaningSettings) -> None:
@@ -197,13 +220,28 @@ def _skin(derived: Derived, measured: list[Measured], times: FloatArray, setting
     if best is None:
         return
     one, channel = best
-    signal = one.cleaned
-    skin = signal.read()[channel]
-    tonic, phasic = tonic_and_phasic(skin, signal.sampling_rate, settings)
-    derived.responses = skin_responses(skin, signal.sampling_rate, signal.start_seconds, settings)
+    signal, original = one.cleaned, one.original
+    tonic, phasic = tonic_and_phasic(signal.read()[channel], signal.sampling_rate, settings)
+    derived.responses = skin_responses(one.screened[channel], original.sampling_rate, original.start_seconds, settings)
+    derived.notes.extend(_skin_notes(derived.responses, original, settings))
     both = on_grid(np.stack([log_tonic(tonic), phasic]), signal.sampling_rate, signal.start_seconds, times)
     derived.add("tonic", both[0], signal.name)
     derived.add("phasic", both[1], signal.name)
+
+
+def _skin_notes(responses: SkinResponses, signal: Signal, settings: CleaningSettings) -> tuple[str, ...]:
+    """Return a note where responses were not looked for, or small ones cannot be told from noise."""
+    if signal.sampling_rate < MIN_RESPONSE_RATE:
+        return (
+            f"{signal.name}: no skin responses were looked for, because it is sampled at {signal.sampling_rate:g} Hz "
+            f"and at least {MIN_RESPONSE_RATE:g} Hz is needed.",
+        )
+    if responses.smallest > 1.5 * settings.scr_min_us:
+        return (
+            f"{signal.name}: skin responses below {responses.smallest:.2g} uS are not counted, "
+            "they cannot be told from its noise.",
+        )
+    return ()
 
 
 def _breathing(derived: Derived, measured: list[Measured], times: FloatArray, settings: CleaningSettings) -> None:
@@ -212,12 +250,27 @@ def _breathing(derived: Derived, measured: list[Measured], times: FloatArray, se
         return
     one, channel = best
     signal = one.cleaned
-    rate, amplitude = rate_and_amplitude(
-        signal.read()[channel], signal.sampling_rate, times, signal.start_seconds, settings
+    derived.breaths, is_breathing = breaths_in(
+        signal.read()[channel], signal.sampling_rate, signal.start_seconds, settings
     )
+    if one.original.sampling_rate < MIN_BREATHING_RATE:
+        derived.notes.append(
+            f"{signal.name}: no breaths were looked for, because it is sampled at {one.original.sampling_rate:g} Hz "
+            f"and at least {MIN_BREATHING_RATE:g} Hz is needed."
+        )
+    rate, amplitude = rate_and_amplitude(derived.breaths, _mostly(is_breathing, signal, times), times)
     derived.is_understood[signal.name] = np.isfinite(rate)
     derived.add("resp_rate", rate, signal.name)
     derived.add("resp_amplitude", amplitude, signal.name)
+
+
+def _mostly(is_true: BoolArray, signal: Signal, times: FloatArray) -> BoolArray:
+    """Return what holds at more than half of a signal's samples in the quarter of a second around each time."""
+    total = np.concatenate(([0], np.cumsum(is_true)))
+    at = (times - signal.start_seconds) * signal.sampling_rate
+    reach = max(0.5 * signal.sampling_rate / DERIVED_RATE, 0.5)
+    first, stop = (np.clip(np.ceil(edge).astype(np.int64), 0, len(is_true)) for edge in (at - reach, at + reach))
+    return np.asarray(2 * (total[stop] - total[first]) > np.maximum(stop - first, 1), dtype=bool)
 
 
 def _muscle(derived: Derived, measured: list[Measured], times: FloatArray, settings: CleaningSettings) -> None:
@@ -250,12 +303,13 @@ def _same_clock(a: Signal, b: Signal) -> bool:
 
 
 def _brain(derived: Derived, measured: list[Measured], times: FloatArray, settings: CleaningSettings) -> None:
-    signals = [one.cleaned for one in _of(measured, "eeg")]
+    signals = [(one.cleaned, one.broad) for one in _of(measured, "eeg")]
     for modality, band in BANDS.items():
         series: list[FloatArray] = []
         used: list[Signal] = []
-        for signal in signals:
-            power = band_power(signal.read(), signal.sampling_rate, band, times, signal.start_seconds, settings)
+        for signal, broad in signals:
+            samples = signal.read() if broad is None else broad
+            power = band_power(samples, signal.sampling_rate, band, times, signal.start_seconds, settings)
             if power is None:
                 derived.notes.append(
                     f"{modality}: not derived from {signal.name}, {signal.sampling_rate:g} Hz is too low."

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.preprocessing import cardiac, eeg
+from biopercept.preprocessing import eeg, variability
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.preprocessing.eeg import BANDS
 from biopercept.preprocessing.electrodermal import SkinResponses
 from biopercept.preprocessing.gaps import grid_times, on_grid
-from biopercept.preprocessing.windows import highest, level, lowest, roughness, spread, trend, windowed
+from biopercept.preprocessing.windows import MIN_COVERAGE, highest, level, lowest, roughness, spread, trend, windowed
 from biopercept.recording import FloatArray
 
 _Summary = Callable[[FloatArray], FloatArray]
@@ -83,7 +83,7 @@ _GROUP_ORDER = ("heart", "eda", "resp", "temp", "motion", "emg", "eeg")
 
 _COMPUTED = (
     *(name for name, _, _ in _SERIES),
-    *(f"heart/{name}" for name in cardiac.NAMES),
+    *(f"heart/{name}" for name in variability.NAMES),
     *_RESPONSE_NAMES,
     *(f"eeg/{name}" for name in eeg.NAMES),
 )
@@ -106,8 +106,8 @@ def compute_features(
     table = np.concatenate(
         (
             np.stack(columns, axis=1),
-            cardiac.interval_features(clean.beats, at, length_seconds),
-            _response_features(clean, clean.responses, at, length_seconds),
+            variability.interval_features(clean.beats, at, length_seconds),
+            _response_features(clean.responses, at, length_seconds),
             eeg.band_features(bands, at, length_seconds),
         ),
         axis=1,
@@ -132,19 +132,16 @@ def _windows_of(clean: CleanRecording, modality: str, onsets: FloatArray, length
     return windowed(row, onsets, length_seconds)
 
 
-def _response_features(
-    clean: CleanRecording, responses: SkinResponses, onsets: FloatArray, length_seconds: float
-) -> FloatArray:
-    """Return responses per valid minute and their mean log amplitude (log uS): (n_windows, 2)."""
+def _response_features(responses: SkinResponses, onsets: FloatArray, length_seconds: float) -> FloatArray:
+    """Return responses per minute that was searched and their mean log amplitude (log uS): (n_windows, 2)."""
     out = np.full((len(onsets), 2), np.nan)
-    phasic = _windows_of(clean, "phasic", onsets, length_seconds)
-    valid_minutes = np.isfinite(phasic).mean(axis=1) * length_seconds / 60.0
-    is_known = np.isfinite(level(phasic))
+    minutes = responses.searched_seconds(onsets, length_seconds) / 60.0
+    is_known = 60.0 * minutes >= MIN_COVERAGE * length_seconds
     first = np.searchsorted(responses.times, onsets)
     last = np.searchsorted(responses.times, onsets + length_seconds)
     total = np.concatenate(([0.0], np.cumsum(np.log(responses.amplitudes))))
     n = last - first
-    out[is_known, 0] = n[is_known] / valid_minutes[is_known]
+    out[is_known, 0] = n[is_known] / minutes[is_known]
     some = is_known & (n > 0)
     out[some, 1] = (total[last] - total[first])[some] / n[some]
     return out

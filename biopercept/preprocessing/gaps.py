@@ -65,6 +65,45 @@ def bridged(samples: FloatArray) -> FloatArray:
     return np.interp(index, index[is_valid], samples[is_valid])
 
 
+def block_medians(row: FloatArray, n_samples: int) -> FloatArray:
+    """Return the median of the valid samples of each block of ``n_samples``; NaN of a block without any."""
+    if n_samples <= 1:
+        return row.copy()
+    n_blocks = math.ceil(len(row) / n_samples)
+    blocks = np.full(n_blocks * n_samples, np.nan)
+    blocks[: len(row)] = row
+    blocks = np.sort(blocks.reshape(n_blocks, n_samples), axis=1)  # NaN last
+    n_valid = np.isfinite(blocks).sum(axis=1)
+    index = np.arange(n_blocks)
+    middles = 0.5 * blocks[index, np.maximum(n_valid - 1, 0) // 2] + 0.5 * blocks[index, np.maximum(n_valid, 1) // 2]
+    return np.asarray(np.where(n_valid > 0, middles, np.nan), dtype=np.float64)
+
+
+def block_means(row: FloatArray, n_samples: int) -> FloatArray:
+    """Return the mean of the valid samples of each block of ``n_samples``; NaN where less than half is valid."""
+    if n_samples <= 1:
+        return row.copy()
+    n_blocks = len(row) // n_samples
+    blocks = row[: n_blocks * n_samples].reshape(n_blocks, n_samples)
+    is_valid = np.isfinite(blocks)
+    n_valid = is_valid.sum(axis=1)
+    total = np.where(is_valid, blocks, 0.0).sum(axis=1)
+    mean = np.divide(total, n_valid, out=np.full(n_blocks, np.nan), where=2 * n_valid >= n_samples)
+    return np.asarray(mean, dtype=np.float64)
+
+
+def local_noise(row: FloatArray, sampling_rate: float) -> FloatArray:
+    """Return the standard deviation of a slow signal's noise in the minute that each sample lies in: (n_samples,).
+
+    From the median bend between neighbouring samples, which neither slopes nor outliers move.
+    """
+    bend = np.full(len(row), np.nan)
+    bend[1:-1] = np.abs(row[:-2] - 2.0 * row[1:-1] + row[2:])
+    n_blocks = max(round(len(row) / (60.0 * sampling_rate)), 1)
+    size = max(math.ceil(len(row) / n_blocks), 1)
+    return np.repeat(1.4826 / math.sqrt(6.0) * block_medians(bend, size), size)[: len(row)]
+
+
 def apply_by_segment(
     samples: FloatArray,
     work: Callable[[FloatArray], FloatArray],
@@ -98,12 +137,12 @@ def filter_sections(
 ) -> FloatArray | None:
     """Return Butterworth sections for a band, or None where there is nothing to filter.
 
-    A low-pass edge at or above 0.45 of the sampling rate is not needed and is dropped; the
+    A low-pass edge above 0.45 of the sampling rate is not needed and is dropped; the
     caller must not ask for a high-pass edge there (see :func:`band_fits`).
     """
     from scipy.signal import butter
 
-    if high_hz is not None and high_hz >= 0.45 * sampling_rate:
+    if high_hz is not None and high_hz > 0.45 * sampling_rate + 1e-9:
         high_hz = None
     if low_hz is None and high_hz is None:
         return None
@@ -114,6 +153,19 @@ def filter_sections(
     else:
         sections = butter(order, (low_hz, high_hz), "bandpass", fs=sampling_rate, output="sos")
     return np.asarray(sections, dtype=np.float64)
+
+
+def edges_of_two_passes(sampling_rate: float, low_hz: float, high_hz: float, order: int) -> tuple[float, float]:
+    """Return the edges of a Butterworth band that, run forth and back, halves the power at the edges that are wanted.
+
+    Without this the power there is quartered, and of an even spectrum the band takes less than its width. The edges are
+    moved apart in the plane of the bilinear transform, so that it holds at every sampling rate.
+    """
+    low, high = (math.tan(math.pi * edge / sampling_rate) for edge in (low_hz, high_hz))
+    width = (high - low) / (math.sqrt(2.0) - 1.0) ** (0.5 / order)
+    lower = 0.5 * (math.sqrt(width**2 + 4.0 * low * high) - width)
+    scale = sampling_rate / math.pi
+    return scale * math.atan(lower), scale * math.atan(lower + width)
 
 
 def band_fits(sampling_rate: float, low_hz: float | None) -> bool:
@@ -133,8 +185,8 @@ def filtered(
     """Return the channels band-passed without phase shift, segment by segment.
 
     A segment too short for the filter (three periods of the high-pass edge, at most 5 s, or the
-    filter's own padding) becomes NaN. A constant offset is removed before a high-pass, which makes
-    the edges of a segment calm.
+    filter's own padding) becomes NaN. A straight line is removed before a high-pass, and the segment mirrored at its
+    edges, which makes them calm.
     """
     from scipy.signal import sosfiltfilt
 
@@ -151,18 +203,29 @@ def filtered(
         edge = low_hz if low_hz is not None else high_hz
         wanted = int(sampling_rate / edge) if edge else padding
         pad = min(max(padding, wanted), len(segment) - 1)
-        offset = np.median(segment) if low_hz is not None else 0.0
-        return np.asarray(sosfiltfilt(sections, segment - offset, padlen=pad), dtype=np.float64)
+        if low_hz is None:
+            return np.asarray(sosfiltfilt(sections, segment, padlen=pad), dtype=np.float64)
+        if np.ptp(segment) == 0:
+            return np.zeros_like(segment)
+        # Turned over around its last sample, as scipy does by default, noise would go on at another level.
+        return np.asarray(sosfiltfilt(sections, _without_line(segment), padtype="even", padlen=pad), dtype=np.float64)
 
     gap = int(bridge_seconds * sampling_rate)
     return apply_by_segment(samples, work, max_gap_samples=gap, min_samples=shortest)
 
 
-def at_rate(samples: FloatArray, sampling_rate: float, new_rate: float) -> FloatArray:
-    """Return the channels at a lower rate, low-passed first; NaN wherever a masked sample lay.
+def _without_line(segment: FloatArray) -> FloatArray:
+    """Return a gap-free segment less the straight line that fits it best."""
+    at = np.arange(len(segment)) - 0.5 * (len(segment) - 1)
+    level = segment - segment.mean()
+    return np.asarray(level - (at @ level) / max(float(at @ at), 1.0) * at, dtype=np.float64)
 
-    Gaps are bridged for the resampling only: an output sample is valid where the input samples
-    on both sides of its time are.
+
+def at_rate(samples: FloatArray, sampling_rate: float, new_rate: float) -> FloatArray:
+    """Return the channels at a lower rate, low-passed first; NaN where masked samples lay.
+
+    Gaps are bridged for the resampling only: an output sample is valid where more than half of the input samples in
+    its time are, so that single lost samples of a fast recording do not become many.
     """
     from scipy.signal import resample_poly
 
@@ -172,14 +235,16 @@ def at_rate(samples: FloatArray, sampling_rate: float, new_rate: float) -> Float
     n_out = math.ceil(samples.shape[1] * ratio)
     out = np.full((len(samples), n_out), np.nan)
     position = np.arange(n_out) / new_rate * sampling_rate
-    before = np.clip(np.floor(position).astype(int), 0, samples.shape[1] - 1)
-    after = np.clip(np.ceil(position - 1e-9).astype(int), 0, samples.shape[1] - 1)
+    reach = max(0.5 / ratio, 1.0 - 1e-9)  # at least the samples on both sides
+    first = np.clip(np.ceil(position - reach).astype(int), 0, samples.shape[1] - 1)
+    last = np.clip(np.floor(position + reach).astype(int), 0, samples.shape[1] - 1)
     for channel, row in enumerate(samples):
         is_valid = np.isfinite(row)
         if not is_valid.any():
             continue
         slower = resample_poly(bridged(row), ratio.numerator, ratio.denominator, padtype="line")[:n_out]
-        is_kept = is_valid[before] & is_valid[after]
+        total = np.concatenate(([0], np.cumsum(is_valid)))
+        is_kept = 2 * (total[last + 1] - total[first]) > last + 1 - first
         out[channel, is_kept] = slower[is_kept]
     return out
 

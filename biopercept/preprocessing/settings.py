@@ -34,7 +34,11 @@ class CleaningSettings:
     heart_min_correlation : float
         A beat whose shape correlates less than this with its neighbours' mean shape is no beat.
     heart_max_deviation : float
-        A beat interval further than this fraction from the local median interval is not used.
+        A beat interval longer than the local median interval by more than this fraction, or as many times shorter, is
+        not used.
+    heart_max_step : float
+        A beat interval that differs from those before and after, from both to the same side, by more than this
+        fraction of the local median is not used; where intervals change little from beat to beat, less is enough.
     heart_min_coverage : float
         Where accepted intervals cover less than this fraction of the surrounding 20 s, none is used.
     heart_max_hole_seconds : float
@@ -56,7 +60,8 @@ class CleaningSettings:
     resp_min_seconds : float
         Shortest segment in which breaths are looked for, seconds.
     resp_min_share : float
-        Fraction of power in 0.08-0.7 Hz (of 0.05-3 Hz) below which a segment is not breathing.
+        Fraction of power (of 0.05-3 Hz) at 0.05-1 Hz, beyond what an even noise has there, below which a segment is
+        not breathing.
     resp_max_deviation : float
         A breath whose period is longer or shorter than its neighbours' median by more than this factor is not used.
     resp_min_amplitude : float
@@ -93,7 +98,8 @@ class CleaningSettings:
     clip_seconds: float = 0.1
     heart_min_seconds: float = 10.0
     heart_min_correlation: float = 0.6
-    heart_max_deviation: float = 0.25
+    heart_max_deviation: float = 0.7
+    heart_max_step: float = 0.25
     heart_min_coverage: float = 0.5
     heart_max_hole_seconds: float = 3.0
     pulse_agreement: float = 0.25

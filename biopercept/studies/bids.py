@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from biopercept.loaders.sidecars import inherited_files, sidecars_of
 from biopercept.recording import Interval
 from biopercept.studies.definition import Definition, read_definition
 from biopercept.studies.labels import wanted_columns
@@ -69,6 +70,7 @@ def read_bids(folder: Path, faults: list[str]) -> Study:
         entries=tuple(_entry(root, group, parts, definition.tasks, faults, notes) for group, parts in groups.items()),
         tasks=definition.tasks,
         overrides=definition.overrides,
+        overlap=definition.overlap,
         notes=tuple(notes),
     )
 
@@ -128,6 +130,10 @@ def _find(root: Path, faults: list[str]) -> dict[Group, _Found]:
     for group, path in events:
         if group in groups:
             groups[group].events.append(path)
+    for parts in groups.values():
+        if not parts.events:  # of tables the nearest alone applies, there is no merging
+            inherited = [inherited_files(path, ".tsv", "events")[:1] for path in parts.files.values()]
+            parts.events = list(dict.fromkeys(file for files in inherited for file in files))
     return dict(sorted(groups.items()))
 
 
@@ -155,10 +161,10 @@ def _is_usable(root: Path, path: Path, suffix: str, faults: list[str]) -> bool:
     if not os.access(path, os.R_OK):
         faults.append(f"{shown}: may not be read; check its permissions")
         return False
-    sidecar = path.with_name(_split(path.name)[0] + ".json")
-    if suffix in (".tsv", ".tsv.gz") and not sidecar.is_file():
+    if suffix in (".tsv", ".tsv.gz") and not sidecars_of(path):
         faults.append(
-            f"{shown}: {sidecar.name} is missing beside it; it gives SamplingFrequency, StartTime and Columns"
+            f"{shown}: its sidecar, the same name with .json, is missing beside it and in the folders above; it gives "
+            "SamplingFrequency, StartTime and Columns"
         )
         return False
     return True

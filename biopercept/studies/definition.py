@@ -9,11 +9,12 @@ from typing import Any
 
 from biopercept.errors import SettingsError
 from biopercept.loaders.recognition import SignalOverride
+from biopercept.studies.structure import EVENTS_WIN, REFUSE, Overlap
 from biopercept.studies.tables import MISSING
 from biopercept.tasks import CLASSIFICATION, KINDS, ORDINAL, REGRESSION, Kind, Task
 from biopercept.typed_values import Lines, did_you_mean, read_yaml_text
 
-_TOP = ("name", "description", "licence", "citation", "tasks", "signals")
+_TOP = ("name", "description", "licence", "citation", "tasks", "signals", "overlap")
 _TASK = ("kind", "classes", "ignore", "column")
 _SIGNAL = ("modality", "unit")
 
@@ -27,6 +28,7 @@ class Definition:
     licence: str = ""
     tasks: dict[str, Task] = field(default_factory=dict)
     overrides: dict[str, SignalOverride] = field(default_factory=dict)
+    overlap: Overlap = REFUSE
 
 
 def read_definition(path: Path, faults: list[str]) -> Definition:
@@ -41,6 +43,7 @@ def read_definition(path: Path, faults: list[str]) -> Definition:
         **texts,
         tasks={name: task for name, task in tasks.items() if task is not None},
         overrides={pattern: reader.override(pattern, body) for pattern, body in signals.items()},
+        overlap=reader.overlap(data),
     )
 
 
@@ -67,6 +70,12 @@ class _Reader:
             self.fault((*path, key), f"{'.'.join((*path, key))} must be text")
             return ""
         return value.strip()
+
+    def overlap(self, data: Mapping[str, Any]) -> Overlap:
+        given = self.text(data, (), "overlap") or REFUSE
+        if given not in (REFUSE, EVENTS_WIN):
+            self.fault(("overlap",), f"overlap is {given!r}; allowed are {REFUSE} and {EVENTS_WIN}")
+        return EVENTS_WIN if given == EVENTS_WIN else REFUSE
 
     def mapping(self, data: Mapping[str, Any], path: tuple[str, ...], key: str) -> dict[str, Any]:
         value = data.get(key, {})

@@ -13,14 +13,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from biopercept.recording import RecordingLabels
-from biopercept.studies.structure import Entry, Study
+from biopercept.recording import Interval, RecordingLabels
+from biopercept.studies.structure import EVENTS_WIN, Entry, Study
 from biopercept.studies.tables import MISSING, Places, folded
 from biopercept.tasks import REGRESSION, Task
 from biopercept.typed_values import did_you_mean
 
 _HEAD = 1 << 20
 _HINTS = 10
+Valued = tuple[Interval, object]
+"""A labelled interval with its class, or number, in a task."""
+_ROUNDING_SECONDS = 0.1
+"""Onsets and durations are written with a digit or two: a shorter overlap is no statement."""
 
 
 def wanted_columns(tasks: Mapping[str, Task]) -> tuple[str, ...]:
@@ -128,7 +132,8 @@ def _number(text: str) -> float | None:
 def check_agreement(study: Study, faults: list[str]) -> None:
     """Add a sentence to ``faults`` for everything in which a study's tables disagree."""
     listed = {person.subject for person in study.participants}
-    strangers = [subject for subject in study.subjects if subject not in listed]
+    # Where nobody is listed, that has been said of the table; it need not be said again of everybody.
+    strangers = [subject for subject in study.subjects if listed and subject not in listed]
     for number, subject in enumerate(strangers):
         # Looking for a near name is slow; a few hints are enough.
         hint = did_you_mean(subject, listed) if number < _HINTS else ""
@@ -137,6 +142,7 @@ def check_agreement(study: Study, faults: list[str]) -> None:
     _check_twins(("_".join((e.subject, e.session, e.recording)) for e in study.entries), "recording", faults)
     _check_labels(study, faults)
     check_values(study, faults)
+    _check_overlaps(study, faults)
     _check_same_recording(study.entries, faults)
 
 
@@ -152,6 +158,81 @@ def with_file_labels(study: Study) -> Study:
         for name, task in study.tasks.items()
     }
     return replace(study, tasks=tasks)
+
+
+def with_exceptions(study: Study) -> Study:
+    """Return the study with the events in whose time a recording's condition does not hold, where the events win."""
+    if study.overlap != EVENTS_WIN:
+        return study
+    entries = tuple(
+        replace(entry, exceptions=tuple(i for i in entry.intervals if _contradicted(study, entry, i)))
+        for entry in study.entries
+    )
+    return replace(study, entries=entries)
+
+
+def _contradicted(study: Study, entry: Entry, interval: Interval) -> bool:
+    """Return whether an event says another class of a task than the condition of its recording."""
+    return any(_is_beside(task, entry, interval) for task in study.tasks.values())
+
+
+def _check_overlaps(study: Study, faults: list[str]) -> None:
+    """Add a sentence for each task in which two classes, or two numbers, are stated of the same time."""
+    for task in study.tasks.values():
+        clashes = [(entry, clash) for entry in study.entries if (clash := _first_clash(_valued(study, entry, task)))]
+        if clashes:
+            entry, (one, other) = clashes[0]
+            faults.append(
+                f"task {task.name!r}: {_counted(len(clashes))} two {'numbers' if task.column else 'classes'} for the "
+                f"same time (the first, {entry.title}: {_span(*one)} and {_span(*other)}); correct events.tsv, or list "
+                "one of the labels under ignore"
+            )
+        if study.overlap == EVENTS_WIN or task.column is not None:
+            continue
+        beside = [(e, i) for e in study.entries for i in e.intervals if _is_beside(task, e, i)]
+        if beside:
+            entry, interval = beside[0]
+            condition = entry.condition or ""
+            faults.append(
+                f"task {task.name!r}: {_counted(len({e.title for e, _ in beside}))} events of another class than their "
+                f"condition (the first, {entry.title}: the condition {condition!r} ({task.class_of(condition)}) and "
+                f"{_span(interval, task.class_of(interval.label))}); remove the condition, or write 'overlap: "
+                "events-win' into study.yaml, and it holds for the rest of the recording"
+            )
+
+
+def _counted(n_recordings: int) -> str:
+    return "1 recording has" if n_recordings == 1 else f"{n_recordings} recordings have"
+
+
+def _span(interval: Interval, value: object) -> str:
+    return f"{interval.label!r} ({value}) from {interval.onset_seconds:g} to {interval.end_seconds:g} s"
+
+
+def _is_beside(task: Task, entry: Entry, interval: Interval) -> bool:
+    classes = task.class_of(entry.condition or ""), task.class_of(interval.label)
+    return None not in classes and classes[0] != classes[1] and interval.duration_seconds > _ROUNDING_SECONDS
+
+
+def _valued(study: Study, entry: Entry, task: Task) -> list[Valued]:
+    """Return the events of a recording that have a class, or a number, in a task, with it, in time order."""
+    if task.column is not None:
+        return [(i, v) for i, v in labels_of(study, entry).numbers(task.column) if i.label not in task.ignore]
+    return [(i, name) for i in entry.intervals if (name := task.class_of(i.label)) is not None]
+
+
+def _first_clash(valued: list[Valued]) -> tuple[Valued, Valued] | None:
+    """Return the first two that overlap and differ in value; intervals are in time order."""
+    latest: dict[object, Interval] = {}  # by value, the interval that ends last
+    for interval, value in valued:
+        latest = {v: i for v, i in latest.items() if i.end_seconds > interval.onset_seconds}
+        for other_value, other in latest.items():
+            overlap = min(other.end_seconds, interval.end_seconds) - interval.onset_seconds
+            if other_value != value and overlap > _ROUNDING_SECONDS:
+                return (other, other_value), (interval, value)
+        if value not in latest or interval.end_seconds > latest[value].end_seconds:
+            latest[value] = interval
+    return None
 
 
 def training_faults(study: Study) -> tuple[str, ...]:

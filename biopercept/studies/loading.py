@@ -5,21 +5,24 @@ A study is a plain study folder or a BIDS data set. A recording is all its files
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from biopercept.errors import RecordingError, StudyError
-from biopercept.recording import Interval, Recording, Signal
+from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
+from biopercept.loaders.sidecars import read_sidecar
+from biopercept.recording import Interval, Recording, Signal, outside
 from biopercept.studies.bids import is_bids, read_bids
 from biopercept.studies.definition import Definition, read_definition
-from biopercept.studies.labels import check_agreement, wanted_columns, with_file_labels
+from biopercept.studies.labels import check_agreement, wanted_columns, with_exceptions, with_file_labels
 from biopercept.studies.plain import read_entries, read_participants
 from biopercept.studies.structure import Entry, Participant, Study, StudyFaults, StudyFile
+from biopercept.studies.tables import told_once
 
-_FAR_APART_SECONDS = 86_400.0
 _LATE_SECONDS = 1.0
+_FAR_BEYOND = 50.0
+"""Labels that reach this many times as far as the signals are in another unit."""
 
 Loaded = tuple[StudyFile, Recording]
 
@@ -50,8 +53,8 @@ def load_study(folder: Path) -> Study:
         )
     check_agreement(study, faults)
     if faults:
-        raise StudyFaults(folder, tuple(dict.fromkeys(faults)))
-    return with_file_labels(study)
+        raise StudyFaults(folder, told_once(faults))
+    return replace(with_exceptions(with_file_labels(study)), notes=told_once(study.notes))
 
 
 def _read_plain(folder: Path, faults: list[str]) -> Study:
@@ -75,6 +78,7 @@ def _read_plain(folder: Path, faults: list[str]) -> Study:
         entries=read_entries(folder, faults, wanted_columns(definition.tasks)),
         tasks=definition.tasks,
         overrides=definition.overrides,
+        overlap=definition.overlap,
     )
 
 
@@ -97,6 +101,7 @@ def load_entry(study: Study, entry: Entry) -> Recording:
         tuple(signal.shifted(shift) for signal in rec.signals) for (_, rec), shift in zip(loaded, shifts, strict=True)
     ]
     _refuse_far_apart(entry, loaded, parts)
+    _refuse_far_away(entry, [signal for part in parts for signal in part])
     notes.extend(_apart(loaded, parts))
     signals, renamed = _with_unique_names([signal for part in parts for signal in part])
     intervals, label_notes = _labels(entry, loaded, signals)
@@ -136,11 +141,10 @@ def _shifts(entry: Entry, loaded: list[Loaded]) -> tuple[list[float], datetime |
 
 
 def _states_start(path: Path) -> bool:
-    """Return whether a table's JSON sidecar gives StartTime, which counts from the recording's start."""
-    sidecar = path.with_name(path.name.removesuffix(".gz")).with_suffix(".json")
+    """Return whether a table's sidecar gives StartTime, which counts from the recording's start."""
     try:
-        return sidecar != path and "StartTime" in json.loads(sidecar.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, TypeError, RecursionError):
+        return path.is_file() and read_sidecar(path).start_seconds is not None
+    except RecordingError:
         return False
 
 
@@ -166,11 +170,21 @@ def _zero(entry: Entry, loaded: list[Loaded], placed_by_start: list[datetime]) -
 def _refuse_far_apart(entry: Entry, loaded: list[Loaded], parts: list[tuple[Signal, ...]]) -> None:
     """Refuse files that lie more than a day apart: one start date is not real (de-identified, clock unset)."""
     begins = [min((s.start_seconds for s in part), default=0.0) for part in parts]
-    if begins and max(begins) - min(begins) > _FAR_APART_SECONDS:
+    if begins and max(begins) - min(begins) > FAR_SECONDS:
         first, last = begins.index(min(begins)), begins.index(max(begins))
         raise RecordingError(
             f"{entry.title}: {loaded[last][0].path.name} starts {(max(begins) - min(begins)) / 86_400:.0f} days after "
             f"{loaded[first][0].path.name} by their start dates; give offset_seconds in recordings.tsv"
+        )
+
+
+def _refuse_far_away(entry: Entry, signals: list[Signal]) -> None:
+    """Refuse signals weeks from second zero: an offset that is a date, and a grid that would fill the memory."""
+    furthest = max((max(abs(s.start_seconds), abs(s.end_seconds)) for s in signals), default=0.0)
+    if furthest > LONGEST_DAYS * 86_400:
+        raise RecordingError(
+            f"{entry.title}: its signals reach {furthest / 86_400:.0f} days from second zero, at most {LONGEST_DAYS} "
+            "are read; offset_seconds and StartTime are seconds from the recording's start, and no dates"
         )
 
 
@@ -202,6 +216,19 @@ def _with_unique_names(signals: list[Signal]) -> tuple[tuple[Signal, ...], list[
     return tuple(unique), notes
 
 
+def _refuse_other_unit(entry: Entry, worst: Interval, end: float, *, is_most: bool) -> None:
+    """Refuse labels whose times are no seconds from the start: the first would cover it all, the rest be lost."""
+    scales = {"milliseconds": 1e3, "microseconds": 1e6}
+    fitting = [word for word, scale in scales.items() if worst.end_seconds / scale <= 1.05 * end + 60]
+    unit = "unix times" if worst.onset_seconds > 1e9 else next(iter(fitting), "")
+    if is_most and unit and worst.end_seconds > _FAR_BEYOND * end:
+        raise RecordingError(
+            f"{entry.title}: {worst.label!r} is stated to span {worst.onset_seconds:.0f} to {worst.end_seconds:.0f} s "
+            f"and the signals end at {end:.0f} s; onset and duration are seconds from the recording's start, these "
+            f"look like {unit}"
+        )
+
+
 def _labels(entry: Entry, loaded: list[Loaded], signals: tuple[Signal, ...]) -> tuple[tuple[Interval, ...], list[str]]:
     """Return the study's labels as intervals and notes on labels not used or lying beyond the signals."""
     notes = []
@@ -212,6 +239,7 @@ def _labels(entry: Entry, loaded: list[Loaded], signals: tuple[Signal, ...]) -> 
     ]
     if late:
         worst = max(late, key=lambda i: i.end_seconds - end)
+        _refuse_other_unit(entry, worst, end, is_most=2 * len(late) > len(entry.intervals))
         notes.append(
             f"{len(late)} labelled intervals reach beyond the signals, which span {start:.0f} to {end:.0f} s "
             f"({worst.label!r} is stated to span {worst.onset_seconds:.0f} to {worst.end_seconds:.0f} s)"
@@ -221,6 +249,6 @@ def _labels(entry: Entry, loaded: list[Loaded], signals: tuple[Signal, ...]) -> 
         notes.append(f"annotations inside the files ({unused}) are not taken for labels; the study's tables give those")
     intervals = list(entry.intervals)
     if entry.condition is not None and signals:
-        intervals.append(Interval(start, end - start, entry.condition))
+        intervals.extend(outside(Interval(start, end - start, entry.condition), entry.exceptions))
     intervals.sort(key=lambda i: (i.onset_seconds, i.duration_seconds, i.label))
     return tuple(intervals), notes

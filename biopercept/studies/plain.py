@@ -35,7 +35,10 @@ def read_entries(folder: Path, faults: list[str], columns: tuple[str, ...] = ())
     Of the columns named the cells of both tables are kept.
     """
     kept: dict[Key, dict[str, str]] = {}
-    files, conditions, named = _read_recordings(folder, faults, columns, kept)
+    table = read_table(folder / "recordings.tsv", ("participant_id", "recording", "path"), faults)
+    if not table.columns:
+        return ()  # without recordings every event would be a fault of its own
+    files, conditions, named = _read_recordings(folder, table, faults, columns, kept)
     intervals: dict[Key, list[Interval]] = {}
     cells: dict[Key, dict[Interval, dict[str, str]]] = {}
     events = folder / "events.tsv"
@@ -81,14 +84,14 @@ def cells_of(row: Row, columns: tuple[str, ...]) -> dict[str, str]:
 
 
 def _read_recordings(
-    folder: Path, faults: list[str], columns: tuple[str, ...], kept: dict[Key, dict[str, str]]
+    folder: Path, table: Table, faults: list[str], columns: tuple[str, ...], kept: dict[Key, dict[str, str]]
 ) -> tuple[dict[Key, list[StudyFile]], dict[Key, str], set[Key]]:
     """Return the files and the condition of each recording, and every recording that a row names, sound or not."""
     files: dict[Key, list[StudyFile]] = {}
     conditions: dict[Key, str] = {}
     named: set[Key] = set()
     finder = _Finder(folder)
-    for row in read_table(folder / "recordings.tsv", ("participant_id", "recording", "path"), faults):
+    for row in table:
         key = _key(row, faults)
         path = finder.path(row, faults)
         offset = None if row.is_missing("offset_seconds") else seconds_in(row, "offset_seconds", faults)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from biopercept.errors import StudyError
 from biopercept.loaders.recognition import SignalOverride
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SHOWN = 12
+Overlap = Literal["refuse", "events-win"]
+REFUSE: Overlap = "refuse"
+EVENTS_WIN: Overlap = "events-win"
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Entry:
     Attributes
     ----------
     condition : str or None
-        Label of the full recording.
+        Label of the full recording, but for the time of its ``exceptions``: events that say another class and that the
+        study lets win.
     intervals : tuple of Interval
         Those of events.tsv in time order; the condition is not among them.
     columns, interval_columns : mapping
@@ -59,6 +63,7 @@ class Entry:
     intervals: tuple[Interval, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict, hash=False)
     interval_columns: Mapping[Interval, Mapping[str, str]] = field(default_factory=dict, hash=False)
+    exceptions: tuple[Interval, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -76,8 +81,9 @@ class Entry:
 class Study:
     """A study whose tables have been read and found right; one entry per recording, in the order of the tables.
 
-    ``overrides`` are patterns of channel labels -> modality and unit that the study states; ``notes`` say what was
-    skipped or assumed while reading.
+    ``overrides`` are patterns of channel labels -> modality and unit that the study states; ``overlap`` says what holds
+    where an event lies in a file whose condition is of another class: it is refused, or the event wins; ``notes`` say
+    what was skipped or assumed while reading.
     """
 
     folder: Path
@@ -88,6 +94,7 @@ class Study:
     entries: tuple[Entry, ...]
     tasks: dict[str, Task] = field(default_factory=dict)
     overrides: dict[str, SignalOverride] = field(default_factory=dict)
+    overlap: Overlap = REFUSE
     notes: tuple[str, ...] = ()
 
     @property

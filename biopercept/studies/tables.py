@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -59,15 +60,18 @@ def read_table(path: Path, needed: tuple[str, ...], faults: list[str], *, name: 
     text = read_text(path, MAX_BYTES, faults)
     if text is None:
         return Table(title)
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    columns = tuple(cell.strip() for cell in lines[0].split("\t"))
-    if not _check_header(columns, needed, title, faults):
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    top = next((place for place, line in enumerate(lines) if not line.startswith("#")), 0)  # comments may stand on top
+    columns = tuple(cell.strip() for cell in lines[top].split("\t"))
+    if not _check_header(columns, needed, f"{title} line {top + 1}", faults):
         return Table(title)
     rows = []
-    for number, line in enumerate(lines[1:], 2):
+    for number, line in enumerate(lines[top + 1 :], top + 2):
         if not line.strip():
             continue
         cells = line.split("\t")
+        while len(cells) > len(columns) and not cells[-1].strip():
+            cells.pop()  # empty cells beyond the header hold nothing that could be lost
         where = f"{title} line {number}"
         if len(cells) != len(columns):
             faults.append(
@@ -80,22 +84,75 @@ def read_table(path: Path, needed: tuple[str, ...], faults: list[str], *, name: 
     return Table(title, columns, tuple(rows))
 
 
-def _check_header(columns: tuple[str, ...], needed: tuple[str, ...], title: str, faults: list[str]) -> bool:
+def _check_header(columns: tuple[str, ...], needed: tuple[str, ...], where: str, faults: list[str]) -> bool:
     if columns == ("",):
-        faults.append(f"{title} is empty; its first line must name the columns {', '.join(needed)}")
+        table = where.rpartition(" line ")[0]
+        faults.append(f"{table} is empty; its first line must name the columns {', '.join(needed)}")
         return False
     if len(columns) == 1 and any(mark in columns[0] for mark in ",; ") and len(needed) > 1:
-        faults.append(f"{title} line 1: the columns are not separated by tabs; save the table as tab-separated text")
+        faults.append(f"{where}: the columns are not separated by tabs; save the table as tab-separated text")
         return False
     twice = sorted({column for column in columns if columns.count(column) > 1})
     if twice:
-        faults.append(f"{title} line 1: the column {', '.join(twice)} is there twice")
+        faults.append(f"{where}: the column {', '.join(twice)} is there twice")
         return False
     absent = [column for column in needed if column not in columns]
-    for column in absent:
-        hint = did_you_mean(column, columns)
-        faults.append(f"{title} line 1: the column {column!r} is missing (there are: {', '.join(columns)}){hint}")
+    if absent:
+        names = f"column {absent[0]!r} is" if len(absent) == 1 else f"columns {', '.join(map(repr, absent))} are"
+        hint = "".join(did_you_mean(column, columns) for column in absent)
+        faults.append(f"{where}: the {names} missing (there are: {', '.join(columns)}){hint}")
     return not absent
+
+
+_PLACE = re.compile(r"(?P<table>[^:,]*?\.(?:tsv|yaml|json|csv|gz|edf|bdf))(?:,[^:]*| line (?P<line>\d+))?: ")
+_FEWEST_ALIKE = 3
+_PLACES_SHOWN = 10
+_NAMES_SHOWN = 40
+"""Each name asks for a decision of its own, a line only for a look."""
+
+
+def told_once(faults: Iterable[str]) -> tuple[str, ...]:
+    """Return faults, each kind once: of three or more that differ only in place and values, the first with the count.
+
+    Places are the lines of one table, or the tables of a data set that has one for each recording.
+
+    >>> told_once(f"a.tsv line {n}: onset is 'x{n}'; a number of seconds is needed" for n in (2, 3, 4))
+    ("a.tsv line 2: onset is 'x2'; a number of seconds is needed (so too in 2 more: lines 3, 4)",)
+    """
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for fault in dict.fromkeys(faults):
+        kinds.setdefault(_kind_of(fault), []).append(fault)
+    once = []
+    for alike in kinds.values():
+        once += (
+            alike if len(alike) < _FEWEST_ALIKE else [f"{alike[0]} (so too in {len(alike) - 1} more: {_others(alike)})"]
+        )
+    return tuple(once)
+
+
+def _kind_of(fault: str) -> tuple[str, str]:
+    """Return what a fault shares with those that differ only in place and values."""
+    place = _PLACE.match(fault)
+    if fault.startswith("task "):
+        return "", fault  # tasks are few, and each is a matter of its own
+    table = "" if place is None else re.split(r"[_/]", place["table"])[-1]
+    words = re.sub(r"; did you mean [^?]*\?", "", fault if place is None else fault[place.end() :])
+    if place is not None and place["line"] == "1":
+        return table, words  # of a header the names are what is at fault
+    return table, re.sub(r"\d+(\.\d+)?", "#", re.sub(r"'[^']*'", "*", words))
+
+
+def _others(alike: Sequence[str]) -> str:
+    """Return where the second fault and those after it are, in a few words."""
+    places = [_PLACE.match(fault) for fault in alike]
+    if all(place is not None and place["line"] for place in places) and len({p["table"] for p in places if p}) == 1:
+        head, names, most = "lines ", [place["line"] for place in places[1:] if place], _PLACES_SHOWN
+    elif all(places):
+        head, names, most = "", [place.group().removesuffix(": ") for place in places[1:] if place], _PLACES_SHOWN
+    else:
+        names = [next(iter(re.findall(r"'[^']*'", fault)), fault[:60]) for fault in alike[1:]]
+        head, most = "", _NAMES_SHOWN
+    return f"{head}{', '.join(names[:most])}{', ...' if len(names) > most else ''}"
 
 
 def seconds_in(row: Row, column: str, faults: list[str], *, at_least: float | None = None) -> float | None:

@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 
 from biopercept.cli.main import build_app
 from biopercept.errors import OutputError, SettingsError
-from biopercept.inference.prediction_files import sources_of
+from biopercept.prepare.sources import sources_of
 from biopercept.resources import sample_study
 
 
 def test_two_recordings_with_one_output_file_are_refused_by_name() -> None:
-    with pytest.raises(SettingsError, match=r"a/rec\.csv and b/REC\.edf would both be written to REC__REC_predictions"):
+    with pytest.raises(SettingsError, match=r"a/rec\.csv and b/REC\.edf would both be written under the name REC__REC"):
         sources_of([Path("a/rec.csv"), Path("b/REC.edf")], None, ())
 
 

@@ -98,6 +98,54 @@ def test_check_lists_all_faults_of_study_and_settings_at_once_and_leaves_with_2(
     assert "length_seconds" in faults[3]
 
 
+def test_check_names_two_classes_for_the_same_time_and_leaves_with_2(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("name: x\ntasks: {t: {classes: {a: [a], b: [b]}}}\n")
+    (tmp_path / "participants.tsv").write_text("participant_id\nS01\n")
+    (tmp_path / "recordings.tsv").write_text("participant_id\trecording\tpath\nS01\tr\tx.csv\n")
+    header = "participant_id\trecording\tonset\tduration\ttrial_type\n"
+    (tmp_path / "events.tsv").write_text(header + "S01\tr\t0\t9\ta\nS01\tr\t5\t9\tb\n")
+    (tmp_path / "x.csv").write_text("time,EDA\n0,1\n")
+    result = run("check", str(tmp_path))
+    assert result.exit_code == 2
+    assert "fault: task 't': 1 recording has two classes for the same time (the first, S01 r: 'a' (a)" in result.stdout
+    assert result.stdout.strip().endswith(f"1 fault in {tmp_path}")
+
+
+def test_check_of_recordings_names_what_only_their_files_tell(tmp_path: Path) -> None:
+    """Labels in milliseconds, a file of local time beside one with a zone, a file that is no recording; once each."""
+    (tmp_path / "study.yaml").write_text("name: x\ntasks: {t: {classes: {a: [a], b: [b]}}}\n")
+    names = [f"S{number}" for number in range(1, 7)]
+    (tmp_path / "participants.tsv").write_text("participant_id\n" + "".join(f"{name}\n" for name in names))
+    files = [(name, f"{name}.csv") for name in names] + [("S5", "zoned.csv")]
+    rows = "".join(f"{name}\tr\t{file}\n" for name, file in files)
+    (tmp_path / "recordings.tsv").write_text("participant_id\trecording\tpath\n" + rows)
+    scales = {"S1": 1000, "S2": 1000, "S3": 1000}
+    rows = "".join(
+        f"{name}\tr\t{onset * scales.get(name, 1)}\t{40 * scales.get(name, 1)}\t{label}\n"
+        for name in names
+        for onset, label in ((0, "a"), (40, "b"), (80, "a"))
+    )
+    (tmp_path / "events.tsv").write_text("participant_id\trecording\tonset\tduration\ttrial_type\n" + rows)
+    for number, name in enumerate(names, 1):
+        (tmp_path / f"{name}.csv").write_text("time,EDA (uS)\n" + "".join(f"{i},{i % number}\n" for i in range(120)))
+    for name, zone in (("S5", ""), ("zoned", "Z")):
+        stamps = "".join(f"2024-03-01T12:00:{i:02d}{zone},{i}\n" for i in range(60))
+        (tmp_path / f"{name}.csv").write_text(f"timestamp,EDA (uS)\n{stamps}")
+    (tmp_path / "S6.csv").write_text("EDA\n1\n2\n")
+    assert run("check", str(tmp_path)).exit_code == 0
+    result = run("check", str(tmp_path), "--recordings", "--json")
+    assert result.exit_code == 2
+    labels, clocks, table = json.loads(result.stdout)["faults"]
+    assert labels.startswith(
+        "recordings.tsv, S1 r: 'a' is stated to span 80000 to 120000 s and the signals end at 120 s"
+    )
+    assert labels.endswith("like milliseconds (so too in 2 more: recordings.tsv, S2 r, recordings.tsv, S3 r)")
+    assert clocks.startswith(
+        "recordings.tsv, S5 r: of S5.csv, zoned.csv, some give their start with a time zone and some without"
+    )
+    assert table.startswith("recordings.tsv, S6 r: S6.csv: no time column")
+
+
 def test_check_tells_of_a_class_that_nobody_has(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text("name: x\ntasks: {t: {classes: {a: [a], b: [b]}}}\n")
     (tmp_path / "participants.tsv").write_text("participant_id\nS01\n")

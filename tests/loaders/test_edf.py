@@ -137,7 +137,24 @@ def test_records_that_jump_back_are_left_out(discontinuous: Callable[[list[float
 
 def test_onsets_beyond_any_recording_are_refused(discontinuous: Callable[[list[float]], Path]) -> None:
     with pytest.raises(RecordingError, match=r"gaps.edf: a data record starts 1e\+09 s after the first"):
-        load_recording(discontinuous([0, 1, 1e9]))
+        load_recording(discontinuous([0, 1e9]))
+
+
+@pytest.mark.parametrize("row", [0, 1, 25, 199])
+@pytest.mark.parametrize("wrong", [1e9, 400_000.0, 9000.0])
+def test_one_record_at_a_wild_onset_is_missing_and_the_others_stay(
+    discontinuous: Callable[[list[float]], Path], row: int, wrong: float
+) -> None:
+    onsets = [float(n) for n in range(200)]
+    onsets[row] = wrong
+    recording = load_recording(discontinuous(onsets))
+    samples = recording.signal("EDA").read()[0]
+    truth = np.arange(2000.0)
+    truth[10 * row : 10 * row + 10] = np.nan
+    expected = truth[10:] if row == 0 else truth[:-10] if row == 199 else truth
+    np.testing.assert_allclose(samples, expected, atol=0.01)
+    assert any(f"1 data records have an onset that all others contradict ({wrong:g} s" in n for n in recording.notes)
+    assert [interval.onset_seconds for interval in recording.intervals] == []
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,35 @@ def test_a_line_that_is_no_number_keeps_its_place_as_missing(e4_folder: Path) ->
     assert any("TEMP: 2 lines" in note for note in recording.notes)
 
 
+@pytest.mark.filterwarnings("ignore")  # as outside of tests, where a warning of a parser is no error
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["1,2", "3,4,5,6"], [[np.nan] * 3] * 2),
+        (["3,4,5,6", "1,2"], [[np.nan] * 3] * 2),
+        (["1,2,3", "", "4,5,6"], [[1, 2, 3], [np.nan] * 3, [4, 5, 6]]),
+        (["1, 2, 3", "4 5,6,7", "8,9,10"], [[1, 2, 3], [np.nan] * 3, [8, 9, 10]]),
+        (["1,2,3", "4,5,0x6", "7,8,9"], [[1, 2, 3], [np.nan] * 3, [7, 8, 9]]),
+        (["1e1,-2,+.5", "nan,1,2"], [[10, -2, 0.5], [np.nan, 1, 2]]),
+    ],
+)
+def test_a_line_of_another_length_shifts_nothing(lines: list[str], expected: list[list[float]]) -> None:
+    from biopercept.loaders.empatica import read_numbers
+
+    values, _ = read_numbers("\n".join([*lines, ""]).encode(), 3)
+    np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize("lines", [["1", "2 3", "", "4"], ["1", "2", "", "4"], ["1", "2,3", "4"], ["1\t2", "", "3"]])
+def test_a_line_that_is_not_one_number_shifts_nothing(lines: list[str]) -> None:
+    from biopercept.loaders.empatica import read_numbers
+
+    values, remarks = read_numbers("\n".join([*lines, ""]).encode(), 1)
+    expected = [float(line) if line.isdigit() else np.nan for line in lines]
+    np.testing.assert_array_equal(values[:, 0], expected)
+    assert remarks
+
+
 def test_a_file_cut_inside_its_last_number_loses_that_number(e4_folder: Path) -> None:
     content = (e4_folder / "TEMP.csv").read_text()
     (e4_folder / "TEMP.csv").write_text(content[:-4])
@@ -124,6 +153,91 @@ def test_beats_that_do_not_follow_each_other_are_left_out(e4_folder: Path) -> No
     recording = load_recording(e4_folder)
     assert recording.signal("IBI").sample_times().tolist() == [3, 6, 7]
     assert any("IBI: 2 beats" in note for note in recording.notes)
+
+
+def saved_again(content: bytes, line_end: bytes) -> bytes:
+    """As spreadsheets save: a byte order mark, and line ends of another system."""
+    return b"\xef\xbb\xbf" + content.replace(b"\n", line_end)
+
+
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\r", b"\n"])
+@pytest.mark.parametrize("names", [("EDA",), ("ACC", "BVP", "EDA", "HR", "IBI", "TEMP", "tags", "info")])
+def test_files_that_a_spreadsheet_saved_again_are_the_same(
+    e4_folder: Path, names: tuple[str, ...], line_end: bytes
+) -> None:
+    before = load_recording(e4_folder)
+    for file in e4_folder.iterdir():
+        if file.stem in names:
+            file.write_bytes(saved_again(file.read_bytes(), line_end))
+    after = load_recording(e4_folder)
+    assert [s.name for s in after.signals] == [s.name for s in before.signals]
+    for one, other in zip(before.signals, after.signals, strict=True):
+        np.testing.assert_array_equal(one.read(), other.read())
+        np.testing.assert_array_equal(one.sample_times(), other.sample_times())
+    assert (after.intervals, after.started_at, after.notes) == (before.intervals, before.started_at, before.notes)
+
+
+def test_one_file_that_a_spreadsheet_saved_again_is_an_e4_file(e4_folder: Path, e4_files: dict[str, str]) -> None:
+    path = e4_folder / "EDA.csv"
+    path.write_bytes(saved_again(e4_files["EDA.csv"].encode(), b"\r\n"))
+    assert load_recording(path).signal("EDA").n_samples == 80
+
+
+@pytest.mark.parametrize("row", [0, 10, 299])
+@pytest.mark.parametrize("wrong", [START, 250_000.0, -80_000.0])
+def test_one_beat_at_a_wild_time_is_left_out(e4_folder: Path, row: int, wrong: float) -> None:
+    times = 2 + 0.05 * np.arange(300)
+    times[row] = wrong
+    (e4_folder / "IBI.csv").write_text(f"{START}, IBI\n" + "".join(f"{t:.4f},0.8\n" for t in times))
+    recording = load_recording(e4_folder)
+    np.testing.assert_allclose(recording.signal("IBI").sample_times(), np.delete(times, row))
+    assert recording.duration_seconds == 20
+    assert any("IBI: 1 beats have a time that all others contradict" in note for note in recording.notes)
+
+
+def test_beats_before_the_sensors_are_left_out_with_them(e4_folder: Path) -> None:
+    (e4_folder / "IBI.csv").write_text(f"{START - 5000}, IBI\n1,0.8\n2,0.8\n5003,0.8\n5004,0.9\n")
+    recording = load_recording(e4_folder)
+    np.testing.assert_allclose(recording.signal("IBI").sample_times(), [3, 4])
+    assert any("2 beats lie outside the time of the sensors (the first at -4999 s)" in n for n in recording.notes)
+
+
+def test_beats_after_the_sensors_have_ended_are_left_out(e4_folder: Path) -> None:
+    (e4_folder / "IBI.csv").write_text(f"{START}, IBI\n3,0.8\n4,0.9\n5,0.9\n6000,0.8\n6001,0.8\n")
+    recording = load_recording(e4_folder)
+    assert recording.signal("IBI").sample_times().tolist() == [3, 4, 5]
+    assert any("2 beats lie outside the time of the sensors (the first at 6000 s)" in note for note in recording.notes)
+
+
+@pytest.mark.parametrize("sensor", ["EDA", "ACC", "HR"])
+@pytest.mark.parametrize("days", [-400, 400])
+def test_the_sensor_with_another_day_is_left_out_and_not_the_others(e4_folder: Path, sensor: str, days: int) -> None:
+    path = e4_folder / f"{sensor}.csv"
+    first, _, rest = path.read_text().partition("\n")
+    path.write_text(", ".join([f"{START + days * 86_400:.6f}"] * len(first.split(","))) + "\n" + rest)
+    recording = load_recording(e4_folder)
+    expected = {"EDA", "BVP", "ACC", "TEMP", "HR", "IBI"} - {sensor}
+    assert {signal.name for signal in recording.signals} == expected
+    assert recording.duration_seconds == 20
+    assert any(note.startswith(f"{sensor}: starts 9") and "the other sensors" in note for note in recording.notes)
+
+
+def test_two_sensors_of_different_days_are_refused(e4_folder: Path) -> None:
+    for name in ("BVP", "ACC", "HR", "IBI"):
+        (e4_folder / f"{name}.csv").unlink()
+    text = (e4_folder / "EDA.csv").read_text()
+    (e4_folder / "EDA.csv").write_text(text.replace(f"{START}", f"{START - 90 * 86_400}"))
+    with pytest.raises(
+        RecordingError, match=r"the sensors start on different days \(EDA on 2020-06-15, TEMP on 2020-09-13"
+    ):
+        load_recording(e4_folder)
+
+
+def test_a_tag_that_cannot_be_read_is_said(e4_folder: Path) -> None:
+    (e4_folder / "tags.csv").write_text(f"{START + 5}\nfive\n")
+    recording = load_recording(e4_folder)
+    assert len(recording.intervals) == 1
+    assert any("tags: 1 lines are not 1 plain numbers" in note for note in recording.notes)
 
 
 def test_a_damaged_member_of_a_zip_costs_that_member(e4_zip: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -70,12 +70,15 @@ def test_unix_stamps_are_read_in_the_unit_that_their_size_tells(write_table: Wri
     assert any("unix times in" in note for note in recording.notes) == (scale > 1)
 
 
-@pytest.mark.parametrize("zone", ["", "Z", "+02:00"])
-def test_iso_stamps_are_taken_as_utc_unless_they_say_a_zone(write_table: Write, zone: str) -> None:
+@pytest.mark.parametrize("zone", ["", "Z", "+02:00", "-0530"])
+def test_iso_stamps_are_local_time_unless_they_say_a_zone(write_table: Write, zone: str) -> None:
     text = "timestamp,EDA (uS)\n" + "".join(f"2024-03-01T12:00:{i:02d}.500{zone},{i}\n" for i in range(40))
     recording = load_recording(write_table(text))
-    hour = 10 if zone == "+02:00" else 12
-    assert recording.started_at == datetime(2024, 3, 1, hour, 0, 0, 500000, tzinfo=UTC)
+    noon = datetime(2024, 3, 1, 12, 0, 0, 500000)
+    expected = {"": noon, "Z": noon.replace(tzinfo=UTC), "+02:00": noon.replace(hour=10, tzinfo=UTC)}
+    expected["-0530"] = noon.replace(hour=17, minute=30, tzinfo=UTC)
+    assert recording.started_at == expected[zone]
+    assert recording.started_at.tzinfo == expected[zone].tzinfo
     assert recording.signal("EDA").sampling_rate == 1.0
 
 
@@ -112,7 +115,12 @@ def test_latin_1_is_read_with_a_note(write_table: Write) -> None:
     [
         ("0.1,0.2\n0.3,0.4\n", "first line holds numbers and no column names"),
         ("EDA,ECG\n1,2\n2,3\n", "no time column .* and no sampling rate"),
-        ("time,EDA\n0,1\n1,2,3\n2,3\n", "lines cannot be divided into 2 columns"),
+        ("time,EDA\n0,1\n1,2,3\n2,3\n", r"lines cannot be divided into 2 columns \(line 3 has 3: '1,2,3'\)"),
+        ("time,EDA\n0,99,1\n1,99,2\n2,99,3\n", r"lines cannot be divided into 2 columns \(line 2 has 3: '0,99,1'\)"),
+        ("# a\ntime;EDA\n0;9;1\n1;9;2\n2;9;3\n", r"lines cannot be divided into 2 columns \(line 3 has 3: '0;9;1'\)"),
+        ("time,EDA\n0,00,1,50\n0,25,1,60\n", r"line 2 has 4: '0,00,1,50'; are these decimal commas\?"),
+        ('time,EDA\n"0",1,5\n"1",1,6\n', "lines cannot be divided into 2 columns"),
+        ("EDA\n0,5\n0,6\n", r"lines cannot be divided into 1 columns \(line 2 has 2: '0,5'; are these decimal commas"),
         ('time,EDA\n0,"1\n1,2\n2,3\n', "lines cannot be divided into 2 columns"),
         ("time,EDA\n", "no readable time|no column of numbers|fewer than two rows"),
         ("time,EDA\n5,1\n", "fewer than two rows"),
@@ -128,6 +136,50 @@ def test_latin_1_is_read_with_a_note(write_table: Write) -> None:
 def test_a_table_that_cannot_be_trusted_is_refused_by_name(write_table: Write, text: str, fault: str) -> None:
     with pytest.raises(RecordingError, match=f"made.csv: .*({fault})"):
         load_recording(write_table(text))
+
+
+SLOW = {"EDA (uS)": 4.0, "RESP": 10.0, "TEMP (degC)": 4.0, "ACC_x (g)": 31.25, "hr (bpm)": 1.0, "SpO2 (%)": 1.0}
+
+
+@pytest.mark.parametrize("column", SLOW)
+def test_milliseconds_that_are_called_time_are_refused_for_slow_sensors_too(write_table: Write, column: str) -> None:
+    rate = SLOW[column]
+    rows = "".join(f"{1000 * i / rate:g},{90 + i % 5}\n" for i in range(400))
+    label = column.partition(" ")[0]
+    sentence = (
+        rf"made.csv: {label} as \w+ would have {rate / 1000:.2g} Hz if its times are seconds, and {rate:.4g} Hz if "
+        r"they are milliseconds; say the unit of the time column in its name: 'time \(s\)' or 'time \(ms\)'"
+    )
+    with pytest.raises(RecordingError, match=sentence):
+        load_recording(write_table(f"time,{column}\n{rows}"))
+    assert load_recording(write_table(f"time (ms),{column}\n{rows}")).signals[0].sampling_rate == pytest.approx(rate)
+    in_sidecar = load_recording(write_table(f"time,{column}\n{rows}", {"time": {"Units": "ms"}}))
+    assert in_sidecar.signals[0].sampling_rate == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(("unit", "seconds"), [("s", 60), ("sec", 60), ("min", 3600), ("minutes", 3600)])
+def test_a_slow_logger_is_read_where_the_unit_of_its_times_is_said(
+    write_table: Write, unit: str, seconds: float
+) -> None:
+    text = f"time ({unit}),TEMP (degC)\n" + "".join(f"{i * 60},{30 + i % 3}\n" for i in range(10))
+    signal = load_recording(write_table(text)).signals[0]
+    assert (signal.sampling_rate, signal.n_samples) == (pytest.approx(1 / seconds), 10)
+
+
+def test_a_unit_of_time_that_is_none_is_refused(write_table: Write) -> None:
+    with pytest.raises(RecordingError, match="column 'time' is in 'volts' by its sidecar; s, ms, us, ns, min and h"):
+        load_recording(write_table("time,EDA (uS)\n" + rows(), {"time": {"Units": "Volts"}}))
+
+
+def test_beats_at_times_in_another_unit_than_their_intervals_are_refused(write_table: Write) -> None:
+    beats = 0.8 * np.arange(1, 100)
+    in_ms = "".join(f"{1000 * t:.0f},800\n" for t in beats)
+    with pytest.raises(
+        RecordingError, match=r"ibi holds intervals of 0.8 s and its times are 800 s apart; say the units"
+    ):
+        load_recording(write_table("time,ibi (ms)\n" + in_ms))
+    ibi = load_recording(write_table("time (ms),ibi (ms)\n" + in_ms)).signal("ibi")
+    np.testing.assert_allclose(ibi.sample_times(), beats)
 
 
 def test_milliseconds_are_taken_where_the_column_says_so(write_table: Write) -> None:
@@ -221,10 +273,113 @@ def test_a_sidecar_that_cannot_be_is_refused(write_table: Write, sidecar: str, f
         load_recording(path)
 
 
-def test_a_gzip_bomb_is_refused(write_table: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    import biopercept.loaders.tables as tables
+def stamped(moments: list[datetime], zone: str = "") -> str:
+    lines = [f"{m.isoformat(timespec='milliseconds')}{zone},{1 + i / 1000:.3f}\n" for i, m in enumerate(moments)]
+    return "timestamp,EDA (uS)\n" + "".join(lines)
 
-    monkeypatch.setattr(tables, "LARGEST_TEXT", 1 << 20)
+
+def local_moments(start: datetime, turn: datetime, hours: int, n: int = 1200) -> list[datetime]:
+    """Moments at 4 Hz of a local clock that is set by ``hours`` when it reaches ``turn``."""
+    moments = [start + timedelta(seconds=i / 4) for i in range(n)]
+    return [m if m < turn else m + timedelta(hours=hours) for m in moments]
+
+
+def test_local_time_over_the_end_of_summer_time_keeps_the_order_of_the_file(write_table: Write) -> None:
+    moments = local_moments(datetime(2023, 10, 29, 2, 57, 30), datetime(2023, 10, 29, 3), -1)
+    recording = load_recording(write_table(stamped(moments)))
+    np.testing.assert_allclose(recording.signal("EDA").read()[0], 1 + np.arange(1200) / 1000)
+    assert recording.duration_seconds == 300
+    assert any("the clock was set back by 3600 s" in note for note in recording.notes)
+
+
+def test_the_same_hour_with_its_zone_needs_no_repair(write_table: Write) -> None:
+    utc = [datetime(2023, 10, 29, 0, 57, 30) + timedelta(seconds=i / 4) for i in range(1200)]
+    zones = [(m + timedelta(hours=h), f"+0{h}:00") for m in utc for h in [2 if m < datetime(2023, 10, 29, 1) else 1]]
+    text = "timestamp,EDA (uS)\n" + "".join(
+        f"{m.isoformat(timespec='milliseconds')}{zone},{1 + i / 1000:.3f}\n" for i, (m, zone) in enumerate(zones)
+    )
+    recording = load_recording(write_table(text))
+    np.testing.assert_allclose(recording.signal("EDA").read()[0], 1 + np.arange(1200) / 1000)
+    assert recording.notes == ()
+    assert recording.started_at == datetime(2023, 10, 29, 0, 57, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("zone", ["", "Z"])
+def test_an_hour_that_local_time_jumps_is_said(write_table: Write, zone: str) -> None:
+    moments = local_moments(datetime(2023, 3, 26, 1, 57, 30), datetime(2023, 3, 26, 2), 1)
+    recording = load_recording(write_table(stamped(moments, zone)))
+    is_noted = any("jumps by an hour at 2023-03-26T02:00:00" in note for note in recording.notes)
+    assert is_noted == (zone == "")
+    assert any("gaps: 14400 of" in note for note in recording.notes)
+
+
+def test_a_zone_in_some_rows_alone_is_refused(write_table: Write) -> None:
+    text = stamped([datetime(2024, 3, 1, 12, 0, i) for i in range(40)]).replace("12:00:00.000", "12:00:00.000Z")
+    with pytest.raises(RecordingError, match="column 'timestamp' gives a time zone in 1 of 40 rows"):
+        load_recording(write_table(text))
+
+
+@pytest.mark.parametrize("row", [0, 600, 1199])
+@pytest.mark.parametrize("wrong", [0.0, 4e9, 1_685_628_000 + 40_000, 1_685_628_000 - 40_000])
+def test_a_row_with_a_wild_time_is_left_out_and_said(write_table: Write, row: int, wrong: float) -> None:
+    stamps = 1_685_628_000 + np.arange(1200) / 4
+    stamps[row] = wrong
+    recording = load_recording(
+        write_table("timestamp,EDA (uS)\n" + "".join(f"{t:.3f},{i}\n" for i, t in enumerate(stamps)))
+    )
+    eda = recording.signal("EDA")
+    first = 1 if row == 0 else 0
+    assert recording.duration_seconds == pytest.approx(300 - 0.25 * (row in (0, 1199)))
+    assert recording.started_at == datetime.fromtimestamp(1_685_628_000 + first / 4, tz=UTC)
+    expected = (
+        np.delete(np.arange(1200.0), row)
+        if row in (0, 1199)
+        else np.where(np.arange(1200) == row, np.nan, np.arange(1200))
+    )
+    np.testing.assert_array_equal(eda.read()[0], expected)
+    assert any("1 of 1200 rows have a time that all others contradict" in note for note in recording.notes)
+
+
+def test_times_that_span_years_without_a_majority_are_refused(write_table: Write) -> None:
+    halves = [*range(100), *range(1_685_628_000, 1_685_628_100)]
+    with pytest.raises(RecordingError, match=r"column 'timestamp' spans 19510 days, at most 31 are read"):
+        load_recording(write_table("timestamp,EDA (uS)\n" + "".join(f"{t + 1e9:.0f},1\n" for t in halves)))
+
+
+@pytest.mark.parametrize("head", ["# made by hand\n", "# made by hand\r\n#\r\n", "% a\n% b\n\n", "#INFO,x\n#DATA\n"])
+def test_comments_on_top_are_no_data(write_table: Write, head: str) -> None:
+    recording = load_recording(write_table(head + "time,EDA (uS)\n" + rows()))
+    np.testing.assert_allclose(recording.signal("EDA").read()[0], 2 + np.sin(np.arange(200) / 20), atol=1e-6)
+    assert any("lines of comment on top" in note for note in recording.notes)
+
+
+def test_a_header_that_numpy_wrote_as_a_comment_names_the_columns(tmp_path: Path) -> None:
+    path = tmp_path / "made.csv"
+    table = np.column_stack([np.arange(200) / 50, 2 + np.sin(np.arange(200) / 20)])
+    np.savetxt(path, table, delimiter=",", header="made by hand\ntime,EDA (uS)")
+    recording = load_recording(path)
+    np.testing.assert_allclose(recording.signal("EDA").read()[0], table[:, 1])
+    assert recording.signal("EDA").unit == "uS"
+
+
+@pytest.mark.filterwarnings("ignore")  # as outside of tests, where a warning of the parser is no error
+@pytest.mark.parametrize("text", ["time,EDA\n0,99,1\n1,99,2\n2,99,3\n", "time,EDA\n0,00,1,50\n0,25,1,60\n"])
+def test_rows_longer_than_the_header_are_refused_where_warnings_are_shown_only(write_table: Write, text: str) -> None:
+    with pytest.raises(RecordingError, match=r"lines cannot be divided into 2 columns \(line 2 has"):
+        load_recording(write_table(text))
+
+
+def test_an_empty_last_cell_is_no_column(write_table: Write) -> None:
+    text = "time,EDA (uS)\n" + rows().replace("\n", ",\n")
+    np.testing.assert_allclose(
+        load_recording(write_table(text)).signal("EDA").read()[0], 2 + np.sin(np.arange(200) / 20), atol=1e-6
+    )
+
+
+def test_a_gzip_bomb_is_refused(write_table: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    from biopercept.loaders import text_tables
+
+    monkeypatch.setattr(text_tables, "LARGEST_TEXT", 1 << 20)
     path = write_table(gzip.compress(b"time,EDA\n" + b"0,1\n" * (1 << 20)), name="bomb.csv.gz")
     with pytest.raises(RecordingError, match=r"bomb.csv.gz: more than 1 MB of text"):
         load_recording(path)

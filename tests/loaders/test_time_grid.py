@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from biopercept.loaders.assembly import TimeGrid, fit_grid
+from biopercept.loaders.time_grid import TimeGrid, fit_grid
 
 RNG = np.random.default_rng(7)
 
@@ -61,7 +61,7 @@ def test_rows_out_of_order_are_sorted_and_it_is_said() -> None:
     assert any("times go back" in note for note in grid.notes)
 
 
-def test_an_hour_that_the_clock_passed_twice_is_left_out() -> None:
+def test_what_a_clock_passed_twice_is_left_out() -> None:
     times = np.arange(0, 4 * 3600, 0.25)
     grid = fitted(np.where(times > 2 * 3600, times - 3600, times))
     placed = grid.placed(np.arange(len(times), dtype=float))

@@ -147,6 +147,80 @@ def test_a_record_line_that_cannot_be_is_refused(wfdb_record: Path, line: str) -
         load_recording(wfdb_record)
 
 
+@pytest.mark.parametrize("length", ["", " 0"])
+@pytest.mark.parametrize("fmt", ["16", "212", "24", "80"])
+def test_a_header_without_a_length_gives_all_that_its_file_holds(tmp_path: Path, fmt: str, length: str) -> None:
+    x = np.round(100 * np.sin(np.arange(2500) / 20)).astype(int)
+    samples = np.column_stack([x, -x])
+    wfdb.wrsamp(
+        "rec", 250, ["mV", "mV"], ["ECG", "V5"], d_signal=samples, fmt=[fmt] * 2, adc_gain=[200.0] * 2,
+        baseline=[0, 0], write_dir=str(tmp_path),
+    )  # fmt: skip
+    header = tmp_path / "rec.hea"
+    lines = header.read_text().splitlines()
+    assert lines[0] == "rec 2 250 2500"
+    header.write_text("\n".join([f"rec 2 250{length}", *lines[1:]]) + "\n")
+    recording = load_recording(header)
+    assert [(s.name, s.n_samples) for s in recording.signals] == [("ECG", 2500), ("V5", 2500)]
+    np.testing.assert_allclose(recording.signal("ECG").read()[0], x / 200)
+    np.testing.assert_allclose(recording.signal("V5").read(100, 137)[0], -x[100:137] / 200)
+    assert any("gives no length; rec.dat holds 2500 frames" in note for note in recording.notes)
+
+
+def test_a_real_record_without_a_length_equals_the_librarys(reference_data: Path, tmp_path: Path) -> None:
+    source = reference_data / "formats" / "wfdb_samples"
+    (tmp_path / "100.dat").symlink_to(source / "100.dat")
+    text = (source / "100.hea").read_text()
+    (tmp_path / "100.hea").write_text(text.replace("100 2 360 650000", "100 2 360", 1))
+    ours = load_recording(tmp_path / "100.hea")
+    assert [signal.n_samples for signal in ours.signals] == [650_000, 650_000]
+    theirs = wfdb.rdrecord(str(source / "100")).p_signal
+    for column, signal in enumerate(ours.signals):
+        np.testing.assert_allclose(signal.read()[0], theirs[:, column])
+
+
+def test_several_rates_without_a_length_equal_those_with_one(wfdb_record: Path) -> None:
+    before = [signal.read() for signal in load_recording(wfdb_record).signals]
+    lines = wfdb_record.read_text().splitlines()
+    assert lines[0].split() == ["p1_all", "3", "8", "80"]
+    wfdb_record.write_text("\n".join(["p1_all 3 8", *lines[1:]]) + "\n")
+    for signal, expected in zip(load_recording(wfdb_record).signals, before, strict=True):
+        np.testing.assert_array_equal(signal.read(), expected)
+
+
+@pytest.mark.parametrize("top", [b"\xef\xbb\xbf", b"# made by hand\n#\n", b"\xef\xbb\xbf# made by hand\r\n"])
+def test_marks_comments_and_line_ends_of_an_editor_change_nothing(wfdb_record: Path, top: bytes) -> None:
+    before = load_recording(wfdb_record)
+    content = wfdb_record.read_bytes()
+    wfdb_record.write_bytes(top + (content.replace(b"\n", b"\r\n") if b"\r" in top else content))
+    after = load_recording(wfdb_record)
+    assert (after.notes, after.intervals) == (before.notes, before.intervals)
+    for one, other in zip(before.signals, after.signals, strict=True):
+        np.testing.assert_array_equal(one.read(), other.read())
+
+
+def test_a_wild_length_of_a_segment_is_refused(wfdb_record: Path, tmp_path: Path) -> None:
+    (tmp_path / "long.hea").write_text("long/2 3 8 1000000000080\np1_all 80\n~ 1000000000000\n")
+    with pytest.raises(RecordingError, match=r"long.hea: the record spans 1446759 days by its segments, at most 31"):
+        load_recording(tmp_path / "long.hea")
+
+
+def test_records_of_different_days_are_refused(wfdb_record: Path, tmp_path: Path) -> None:
+    lines = wfdb_record.read_text().splitlines()
+    for name, date in (("p1_all", "01/06/2023"), ("p1_more", "01/01/1970")):
+        (tmp_path / f"{name}.hea").write_text("\n".join([f"{name} 3 8 80 10:00:00 {date}", *lines[1:]]) + "\n")
+    with pytest.raises(
+        RecordingError, match=r"records that start on different days \(p1_all on 2023-06-01, p1_more on 1970"
+    ):
+        load_recording(tmp_path / "p1")
+
+
+def test_more_lines_than_announced_signals_are_refused(wfdb_record: Path) -> None:
+    wfdb_record.write_text(wfdb_record.read_text().replace("p1_all 3", "p1_all 2", 1))
+    with pytest.raises(RecordingError, match=r"p1_all.hea: 2 signals are announced, 3 described; correct the header"):
+        load_recording(wfdb_record)
+
+
 def test_a_missing_signal_file_is_refused_by_name(wfdb_record: Path) -> None:
     wfdb_record.with_suffix(".dat").unlink()
     with pytest.raises(RecordingError, match=r"p1_all.dat is missing"):

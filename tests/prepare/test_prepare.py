@@ -423,6 +423,25 @@ def test_a_job_that_takes_too_long_is_stopped() -> None:
     assert results == {0: 1, 1: Lost("it took longer than 1 s and was stopped"), 2: 2}
 
 
+def test_one_fault_of_many_recordings_is_told_once_with_the_count(tmp_path: Path) -> None:
+    for number in range(1, 6):
+        home = tmp_path / f"sub-{number}" / "func"
+        home.mkdir(parents=True)
+        (home / f"sub-{number}_task-rest_physio.tsv").write_text(f"{number}\n" * 100)
+    (tmp_path / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.8.0"}')
+    (tmp_path / "task-rest_physio.json").write_text('{"SamplingFrequency": 0, "Columns": ["cardiac"]}')
+    app = typer.Typer()
+    app.command()(with_options(prepare_command))
+    result = CliRunner().invoke(app, [str(tmp_path), "-o", str(tmp_path / "made.h5")])
+    assert result.exit_code == 1, result.output
+    lines = [line for line in result.stderr.splitlines() if "SamplingFrequency is 0" in line]
+    assert len(lines) == 2, result.stderr
+    assert lines[0].startswith("[1/5] failed: task-rest_physio.json: SamplingFrequency is 0")
+    assert lines[1].startswith("failed: so too in 4 more: task-rest_physio.json: SamplingFrequency is 0")
+    with (tmp_path / "made.log.csv").open(newline="") as stream:
+        assert [row["status"] for row in csv.DictReader(stream)] == ["failed"] * 5
+
+
 def test_the_command_names_what_failed_and_exits_1(study: Path, tmp_path: Path) -> None:
     (study / "data" / "S02.csv").write_text("")
     app = typer.Typer()

@@ -14,7 +14,7 @@ import pytest
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.modalities import DERIVED_RATE, MODALITIES
 from biopercept.preprocessing.cleaning import clean_recording
-from biopercept.preprocessing.features import compute_features, window_quality
+from biopercept.preprocessing.features import FEATURE_NAMES, compute_features, window_quality
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import Channel, Recording, Signal
 
@@ -177,7 +177,7 @@ def test_what_cannot_be_used_is_left_out_with_a_note(
 def test_an_error_says_why_nothing_is_left(make_signal: Maker, make_recording: RecordingMaker) -> None:
     message = (
         "Nothing is left of S1 after cleaning: no signal has a valid sample. "
-        "ECG: 100.0 % masked, outside the plausible -20 to 20 mV."
+        "ECG: 100.0 % masked, outside the plausible -20 to 20 mV around its level."
     )
     with pytest.raises(RecordingError, match=f"^{re.escape(message)}"):
         clean_recording(make_recording(make_signal("ecg", 250.0, np.full(5000, 1e6))))
@@ -297,3 +297,107 @@ def test_real_ecg_gives_a_rate_but_where_it_nearly_vanishes(reference_data: Path
         if has_rate:
             values = rates[0].read()
             assert np.isfinite(values).mean() > 0.95 and 50 < np.nanmean(values) < 110
+
+
+def test_a_bipolar_montage_stays_as_recorded_and_that_is_said(
+    make_signal: Maker, make_recording: RecordingMaker
+) -> None:
+    names = ("FP1-F7", "F7-T7", "T7-P7", "P7-O1", "FP2-F8", "F8-T8", "T8-P8", "P8-O2")
+    rng = np.random.default_rng(0)
+    places = {p: np.cumsum(rng.normal(size=60 * 128)) for name in names for p in name.split("-")}
+    eeg = np.stack([places[a] - places[b] for a, b in (name.split("-") for name in names)])
+    channels = tuple(Channel(name) for name in names)
+    clean = clean_recording(make_recording(make_signal("eeg", 128.0, eeg, channels=channels)))
+    assert clean.notes == (
+        "EEG: kept as recorded, without an average reference, because its channels are measured against different "
+        "electrodes (FP1-F7, F7-T7, T7-P7, ...).",
+    )
+    alone = clean_recording(make_recording(make_signal("eeg", 128.0, eeg[3], channels=channels[3:4])))
+    for name in ("EEG", "eeg_alpha", "eeg_gamma"):
+        np.testing.assert_array_equal(clean.recording.signal(name).read()[3], alone.recording.signal(name).read()[0])
+
+
+def test_one_bipolar_channel_stays_out_of_the_reference_of_the_others(
+    made_eeg: np.ndarray, eeg_channels: tuple[Channel, ...], make_signal: Maker, make_recording: RecordingMaker
+) -> None:
+    names = tuple(Channel("T3-T4") if i == 10 else channel for i, channel in enumerate(eeg_channels))
+    clean = clean_recording(make_recording(make_signal("eeg", 256.0, made_eeg, channels=names)))
+    assert clean.notes == (
+        "EEG, channel T3-T4: kept as recorded and out of the average reference, because the other channels are "
+        "measured against another electrode.",
+    )
+    np.testing.assert_allclose(np.delete(clean.recording.signal("EEG").read(), 10, axis=0).mean(axis=0), 0, atol=1e-6)
+
+
+def test_muscle_that_is_sampled_too_slowly_for_its_band_is_said_to_be(
+    make_signal: Maker, make_recording: RecordingMaker
+) -> None:
+    rng = np.random.default_rng(0)
+    slow, fast, faster = (
+        clean_recording(make_recording(make_signal("emg", rate, rng.normal(0, 0.05, round(20 * rate)))))
+        for rate in (500.0, 1000.0, 2000.0)
+    )
+    assert slow.notes == (
+        "EMG: sampled at 500 Hz, so that muscle activity above 250 Hz is not in it; "
+        "compare it with recordings of the same rate only.",
+    )
+    assert fast.notes == faster.notes == ()
+
+
+def test_muscle_activity_does_not_depend_on_a_rate_that_is_fast_enough(
+    make_signal: Maker, make_recording: RecordingMaker
+) -> None:
+    from scipy.signal import resample_poly
+
+    muscle = np.random.default_rng(0).normal(0, 0.05, 60 * 1000)
+    levels = []
+    for rate in (1000, 2000, 4000):
+        samples = resample_poly(muscle, rate // 1000, 1)
+        clean = clean_recording(make_recording(make_signal("emg", float(rate), samples)))
+        levels.append(np.nanmean(clean.recording.signal("emg_envelope").read()))
+    np.testing.assert_allclose(levels, levels[0], atol=0.05)
+
+
+def test_what_was_found_comes_with_the_recording(everything: Recording) -> None:
+    clean = clean_recording(everything)
+    assert len(clean.beats) > 60 and len(clean.breaths) == 15
+    np.testing.assert_allclose(np.diff(clean.breaths.times), 4.0, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("modality", "rate", "note"),
+    [
+        (
+            "eda",
+            2.0,
+            "EDA: no skin responses were looked for, because it is sampled at 2 Hz and at least 3 Hz is needed.",
+        ),
+        ("resp", 2.0, "RESP: no breaths were looked for, because it is sampled at 2 Hz and at least 3 Hz is needed."),
+    ],
+)
+def test_what_is_sampled_too_slowly_is_said_and_missing(
+    modality: str, rate: float, note: str, make_signal: Maker, make_recording: RecordingMaker
+) -> None:
+    samples = 3 + np.sin(2 * np.pi * 0.2 * np.arange(240) / rate)
+    clean = clean_recording(make_recording(make_signal(modality, rate, samples)))
+    assert note in clean.notes
+    table = dict(zip(FEATURE_NAMES, compute_features(clean, [0.0], 60.0)[0], strict=True))
+    assert np.isnan([table["eda/scr_per_minute"], table["resp/rate_mean"]]).all()
+
+
+def test_noise_that_hides_small_responses_is_said(make_signal: Maker, make_recording: RecordingMaker) -> None:
+    samples = 3 + np.random.default_rng(0).normal(0, 0.02, 1200)
+    clean = clean_recording(make_recording(make_signal("eda", 4.0, samples)))
+    assert len(clean.notes) == 1 and clean.notes[0].startswith("EDA: skin responses below 0.0")
+
+
+def test_lost_samples_do_not_change_the_count_of_responses(make_signal: Maker, make_recording: RecordingMaker) -> None:
+    t = np.arange(1200) / 4.0
+    late = np.clip(t[:, None] - np.arange(12, 290, 20.0), 0, None)
+    skin = 2 + 0.3 * np.sum(late / 1.5 * np.exp(1 - late / 1.5), axis=1)
+    lossy = np.where(np.arange(1200) % 10 == 0, np.nan, skin)
+    for samples in (skin, lossy):
+        clean = clean_recording(make_recording(make_signal("eda", 4.0, samples)))
+        table = compute_features(clean, [60.0], 120.0)[0]
+        assert table[FEATURE_NAMES.index("eda/scr_per_minute")] == pytest.approx(3.0, abs=0.01)
+        assert np.exp(table[FEATURE_NAMES.index("eda/scr_log_amplitude")]) == pytest.approx(0.3, rel=0.1)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from biopercept.preprocessing.eeg import BANDS, average_referenced, bad_channels, band_power, without_hum
+from biopercept.preprocessing.eeg import (
+    BANDS,
+    average_referenced,
+    bad_channels,
+    band_power,
+    reference_of,
+    sharing_one_reference,
+    without_hum,
+)
 from biopercept.preprocessing.gaps import filtered, grid_times
 from biopercept.preprocessing.settings import CleaningSettings
 
@@ -41,7 +49,7 @@ def test_a_bad_channel_is_found_and_the_reason_said(damage, reason: str, made_ee
 def test_the_reference_is_the_mean_of_the_good_channels_and_bad_ones_are_masked(made_eeg: np.ndarray) -> None:
     is_good = np.ones(len(made_eeg), dtype=bool)
     is_good[3] = False
-    got = average_referenced(made_eeg, is_good)
+    got = average_referenced(made_eeg, is_good, np.ones(len(made_eeg), dtype=bool))
     assert np.isnan(got[3]).all()
     np.testing.assert_allclose(got[is_good], made_eeg[is_good] - made_eeg[is_good].mean(axis=0))
 
@@ -50,12 +58,55 @@ def test_a_bad_channel_cannot_reach_the_others(made_eeg: np.ndarray) -> None:
     is_good = np.arange(len(made_eeg)) != 3
     other = made_eeg.copy()
     other[3] = 1e6
-    np.testing.assert_array_equal(average_referenced(made_eeg, is_good), average_referenced(other, is_good))
+    everywhere = np.ones(len(made_eeg), dtype=bool)
+    np.testing.assert_array_equal(*(average_referenced(eeg, is_good, everywhere) for eeg in (made_eeg, other)))
 
 
 def test_too_few_channels_are_not_referenced(made_eeg: np.ndarray) -> None:
     two = made_eeg[:2]
-    np.testing.assert_array_equal(average_referenced(two, np.ones(2, dtype=bool)), two)
+    np.testing.assert_array_equal(average_referenced(two, np.ones(2, dtype=bool), np.ones(2, dtype=bool)), two)
+
+
+def test_a_channel_of_another_reference_stays_as_recorded(made_eeg: np.ndarray) -> None:
+    is_good = np.ones(len(made_eeg), dtype=bool)
+    is_shared = np.arange(len(made_eeg)) != 7
+    got = average_referenced(made_eeg, is_good, is_shared)
+    np.testing.assert_array_equal(got[7], made_eeg[7])
+    np.testing.assert_allclose(got[is_shared], made_eeg[is_shared] - made_eeg[is_shared].mean(axis=0))
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("FP1-F7", "F7"),
+        ("T8-P8-0", "P8"),
+        ("EEG Fpz-Cz", "CZ"),
+        ("C3-M2", "M2"),
+        ("C3M2", "M2"),
+        ("F4:A1", "A1"),
+        ("Cz", ""),
+        ("EEG F8-Ref", ""),
+        ("Fp1-A1A2", ""),
+        ("EEG 3", ""),
+        ("", ""),
+    ],
+)
+def test_a_reference_is_read_from_the_name(name: str, reference: str) -> None:
+    assert reference_of(name) == reference
+
+
+@pytest.mark.parametrize(
+    ("names", "shared"),
+    [
+        ("Fp1 Fp2 C3 C4 O1 O2", "111111"),
+        ("F3-Cz F4-Cz P3-Cz P4-Cz O1-Cz", "11111"),
+        ("FP1-F7 F7-T7 T7-P7 P7-O1 FP2-F8 F8-T8 T8-P8 P8-O2", "00000000"),
+        ("F3-M2 C3-M2 O1-M2 F4-M1 C4-M1 O2-M1", "000000"),
+        ("Fp1 Fp2 C3 C4 O1 T3-T4", "111110"),
+    ],
+)
+def test_channels_that_share_a_reference_are_those_of_the_majority(names: str, shared: str) -> None:
+    assert "".join(str(int(one)) for one in sharing_one_reference(names.split())) == shared
 
 
 def test_hum_is_notched_and_its_neighbours_are_not() -> None:

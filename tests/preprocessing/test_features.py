@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import neurokit2
 import numpy as np
 import pytest
 
 from biopercept.preprocessing import windows as preprocessing_windows
-from biopercept.preprocessing.cardiac import NAMES, Beats, interval_features
 from biopercept.preprocessing.cleaning import clean_recording
 from biopercept.preprocessing.eeg import region_of
 from biopercept.preprocessing.features import FEATURE_GROUPS, FEATURE_NAMES, compute_features
@@ -71,39 +69,6 @@ def test_a_summary_needs_half_of_its_window(share: float) -> None:
         preprocessing_windows.lowest,
     ):
         assert np.isfinite(summary(windows)[0]) == (share > 0.5)
-
-
-def test_interval_features_equal_those_of_neurokit(make_beats: Callable[..., np.ndarray]) -> None:
-    times = make_beats(61.0) + np.random.default_rng(0).normal(0, 0.03, len(make_beats(61.0)))
-    intervals = np.concatenate(([np.nan], np.diff(times)))
-    got = dict(
-        zip(NAMES, interval_features(Beats(times, intervals, times * np.nan, "x"), np.zeros(1), 61.0)[0], strict=True)
-    )
-    peaks = np.round(times * 10_000).astype(int)
-    expected = neurokit2.hrv_time(peaks, sampling_rate=10_000).iloc[0]
-    assert got["mean_nn"] == pytest.approx(expected["HRV_MeanNN"], rel=1e-4)
-    assert np.exp(got["log_rmssd"]) - 1 == pytest.approx(expected["HRV_RMSSD"], rel=0.02)
-    assert np.exp(got["log_sdnn"]) - 1 == pytest.approx(expected["HRV_SDNN"], rel=0.02)
-    assert 100 * got["pnn50"] == pytest.approx(expected["HRV_pNN50"], abs=2.0)
-
-
-def test_slow_and_fast_variability_fall_into_their_bands() -> None:
-    for hertz, sign in ((0.1, 1), (0.25, -1)):
-        times = [0.5]
-        while times[-1] < 119:
-            times.append(times[-1] + 0.8 + 0.05 * np.sin(2 * np.pi * hertz * times[-1]))
-        at = np.array(times)
-        beats = Beats(at, np.concatenate(([np.nan], np.diff(at))), at * np.nan, "x")
-        table = interval_features(beats, np.zeros(1), 120.0)
-        assert sign * table[0, NAMES.index("log_lf_hf")] > 1
-
-
-def test_spectra_are_missing_in_windows_under_a_minute(make_beats: Callable[..., np.ndarray]) -> None:
-    times = make_beats(60)
-    beats = Beats(times, np.concatenate(([np.nan], np.diff(times))), times * np.nan, "x")
-    table = interval_features(beats, np.zeros(1), 59.0)[0]
-    assert np.isnan(table[[NAMES.index(n) for n in ("log_lf", "log_hf", "log_lf_hf")]]).all()
-    assert np.isfinite(table[NAMES.index("mean_nn")])
 
 
 def test_an_absent_sensor_is_missing_and_not_zero(make_signal: Maker, make_recording: Callable[..., Recording]) -> None:

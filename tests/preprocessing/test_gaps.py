@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.signal import butter, resample_poly, sosfiltfilt
+from scipy.signal import butter, resample_poly, sosfiltfilt, sosfreqz
 
-from biopercept.preprocessing.gaps import at_rate, bridged, filtered, grid_times, moving_mean, on_grid, segments
+from biopercept.preprocessing.gaps import (
+    at_rate,
+    block_means,
+    block_medians,
+    bridged,
+    edges_of_two_passes,
+    filtered,
+    grid_times,
+    local_noise,
+    moving_mean,
+    on_grid,
+    segments,
+)
 
 RNG = np.random.default_rng(1)
 
@@ -120,3 +132,31 @@ def test_a_bridge_is_a_straight_line() -> None:
 def test_a_moving_mean_counts_valid_samples_only() -> None:
     row = np.array([[1.0, 2.0, np.nan, 4.0, 5.0]])
     np.testing.assert_allclose(moving_mean(row, 3)[0], [1.5, 1.5, np.nan, 4.5, 4.5])
+
+
+@pytest.mark.parametrize("rate", [102.0, 128.0, 512.0])
+@pytest.mark.parametrize("edges", [(1.0, 4.0), (8.0, 13.0), (30.0, 45.0)])
+def test_a_band_of_two_passes_halves_the_power_at_its_edges(edges: tuple[float, float], rate: float) -> None:
+    sections = butter(6, edges_of_two_passes(rate, *edges, 6), "bandpass", fs=rate, output="sos")
+    _, response = sosfreqz(sections, worN=list(edges), fs=rate)
+    np.testing.assert_allclose(np.abs(response) ** 4, 0.5, rtol=1e-6)
+
+
+def test_blocks_know_only_valid_samples() -> None:
+    row = np.array([1.0, 9.0, np.nan, 4.0, np.nan, np.nan, np.nan, np.nan, 5.0, 7.0])
+    np.testing.assert_array_equal(block_medians(row, 4), [4.0, np.nan, 6.0])
+    np.testing.assert_allclose(block_means(row, 4), [14 / 3, np.nan])
+    np.testing.assert_array_equal(block_means(row, 1), row)
+
+
+def test_noise_is_that_of_the_minute_and_neither_outliers_nor_slow_changes_are() -> None:
+    row = RNG.normal(size=1200) * np.repeat([1.0, 5.0], 600) + 100 * np.sin(np.arange(1200) / 500)
+    row[::50] = 1e6
+    np.testing.assert_allclose(local_noise(row, 10.0), np.repeat([1.0, 5.0], 600), rtol=0.15)
+
+
+def test_the_rims_of_noise_have_no_more_slow_power_than_its_middle() -> None:
+    """Turned over around its last sample (scipy's default), noise goes on at another level, and the filter follows."""
+    noise = np.random.default_rng(5).normal(size=(400, 1600)) + np.linspace(1e4, 2e4, 1600)
+    slow = np.square(filtered(noise, 16.0, 0.05, 0.5, bridge_seconds=0.0)).mean(axis=0)
+    assert slow[:80].mean() < 1.6 * slow[700:900].mean() and slow[-80:].mean() < 1.6 * slow[700:900].mean()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from biopercept.preprocessing.cleaning import screened
+from biopercept.preprocessing.screening import jumps, screened, slow_level, spikes
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import Signal
 
@@ -30,7 +30,7 @@ def test_a_good_signal_passes_unchanged_and_without_a_note(make_signal: Callable
     [
         (lambda x: np.where(np.arange(len(x)) < 500, np.nan, x), "missing"),
         (lambda x: np.where(np.arange(len(x)) < 500, np.inf, x), "missing"),
-        (lambda x: np.where(np.arange(len(x)) < 500, 1e308, x), "outside the plausible -20 to 20 mV"),
+        (lambda x: np.where(np.arange(len(x)) < 500, 1e308, x), "outside the plausible -20 to 20 mV around its level"),
         (lambda x: np.where(np.arange(len(x)) < 500, 0.123, x), "flat for 1 s or more"),
         (lambda x: np.where(np.arange(len(x)) % 500 < 50, 5.0, x), "at the rail for 0.1 s or more"),
     ],
@@ -79,3 +79,66 @@ def test_a_sample_is_counted_under_one_reason_only(make_signal: Callable[..., Si
     samples = np.full((1, 2000), 5.0)
     _, notes = screened(samples, make_signal("ecg", 250.0, samples), SETTINGS)
     assert notes == ("ECG: 100.0 % masked, flat for 1 s or more.",)
+
+
+@pytest.mark.parametrize("rate", [4.0, 15.4, 64.0, 700.0])
+@pytest.mark.parametrize("height", [0.02, 0.5, 5.0])
+def test_spikes_are_masked_and_nothing_else_is(rate: float, height: float, make_signal: Callable[..., Signal]) -> None:
+    t = np.arange(round(200 * rate)) / rate
+    late = np.clip(t[:, None] - np.array([20.0, 60.0, 100.0, 140.0]), 0, None)
+    skin = 3 + 0.01 * t + np.sum(np.array([0.05, 0.3, 1.0, 3.0]) * (late / 1.0) * np.exp(1 - late / 1.0), axis=1)
+    skin += 0.0005 * np.random.default_rng(0).normal(size=len(t))
+    at = np.round(np.array([10.0, 40.0, 80.3, 120.0, 170.0]) * rate).astype(int)
+    damaged = skin.copy()
+    damaged[at] += height * np.array([1, -1, 1, 1, -1])
+    out, _ = screened(damaged[None], make_signal("eda", rate, damaged), SETTINGS)
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(out[0])), at)
+
+
+def test_spikes_of_a_quarter_of_a_second_are_masked_and_a_bump_of_a_second_is_not() -> None:
+    t = np.arange(400) / 8.0
+    short, long = (3 + 0.4 * (np.abs(t - 25.06) < half) for half in (0.13, 0.5))
+    assert spikes(short, 8.0, 0.01).sum() == 2
+    assert not spikes(long, 8.0, 0.01).any()
+
+
+def test_a_spike_of_the_temperature_is_masked(make_signal: Callable[..., Signal]) -> None:
+    samples = 33 + 0.01 * _noise(400)
+    samples[200] += 3.0
+    out, notes = screened(samples[None], make_signal("temp", 4.0, samples), SETTINGS)
+    assert np.flatnonzero(np.isnan(out[0])).tolist() == [200]
+    assert notes == ("TEMP: 0.2 % masked, spikes that come and go within 0.3 s.",)
+
+
+@pytest.mark.parametrize("rate", [4.0, 64.0])
+def test_a_jump_is_masked_with_more_around_than_a_filter_crosses(rate: float) -> None:
+    skin = np.full(round(100 * rate), 2.0)
+    skin[round(50 * rate) :] = 8.0
+    masked = np.flatnonzero(jumps(skin, rate, SETTINGS)) / rate
+    assert 48 < masked[0] < 49.5 and 50.5 < masked[-1] < 52
+    assert masked[-1] - masked[0] > SETTINGS.slow_bridge_seconds
+
+
+def test_a_sensor_that_is_noisy_does_not_jump() -> None:
+    skin = 3 + np.random.default_rng(0).normal(0, 0.05, 700 * 60)
+    assert np.abs(np.diff(skin)).max() * 700 > SETTINGS.eda_max_slope
+    assert not jumps(skin, 700.0, SETTINGS).any()
+
+
+def test_the_slow_level_follows_drift_and_steps_and_no_spike() -> None:
+    t = np.arange(256 * 60) / 256
+    level = 1e4 + 50 * t + np.where(t > 30, -2e4, 0)
+    row = level + 20 * np.sin(2 * np.pi * 10 * t)
+    row[5000:5100] = 1e6
+    row[8000:9000] = np.nan
+    away = np.abs(slow_level(row, 256.0, 1.0) - level)
+    assert away[np.abs(t - 30) > 1.5].max() < 60
+
+
+def test_a_level_that_no_electrode_has_is_masked(make_signal: Callable[..., Signal]) -> None:
+    """Raw counts of a converter that were called millivolts."""
+    counts = 2048 + 5 * _noise(2000)
+    out, notes = screened(counts[None], make_signal("ecg", 250.0, counts), SETTINGS)
+    assert np.isnan(out).all() and notes == (
+        "ECG: 100.0 % masked, outside the plausible -20 to 20 mV around its level.",
+    )

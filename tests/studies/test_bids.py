@@ -98,8 +98,8 @@ def test_all_faults_of_a_data_set_are_told_at_once(dataset: Path) -> None:
         load_study(dataset)
     found = "\n".join(caught.value.faults)
     assert (
-        "recording-left_physio.tsv.gz: sub-01_ses-a_task-lab_run-1_recording-left_physio.json is missing beside it"
-        in found
+        "recording-left_physio.tsv.gz: its sidecar, the same name with .json, is missing beside it and in the folders "
+        "above" in found
     )
     assert "sub-02_ses-a_task-x_physio.tsv.gz: its name says another subject or session than its folders" in found
     assert "task-gone_eeg.edf: a link whose target is not there; fetch the data first" in found
@@ -113,6 +113,79 @@ def test_two_files_that_cannot_be_told_apart_are_refused(dataset: Path) -> None:
     )
     with pytest.raises(StudyFaults, match="are two physio files of one subject, session, task and run"):
         load_study(dataset)
+
+
+def test_sidecars_and_events_are_inherited_from_above(dataset: Path) -> None:
+    plain = load_study(dataset)
+    samples = [signal.read() for entry in plain.entries for signal in load_entry(plain, entry).signals]
+    for sidecar in dataset.glob("sub-*/ses-a/beh/*.json"):
+        content = json.loads(sidecar.read_text())
+        sidecar.unlink()
+        side = "left" if "left" in sidecar.name else "right"
+        (dataset / f"task-lab_recording-{side}_physio.json").write_text(json.dumps(content))
+    for events in dataset.glob("sub-*/ses-a/beh/*_events.tsv"):
+        (dataset / "task-lab_events.tsv").write_bytes(events.read_bytes())
+        events.unlink()
+    study = load_study(dataset)
+    assert study.entries == plain.entries
+    again = [load_entry(study, entry) for entry in study.entries]
+    for one, other in zip(samples, (s for r in again for s in r.signals), strict=True):
+        assert (one == other.read()).all()
+    assert [s.start_seconds for s in again[0].signals] == [0.0, -3.0]
+
+
+def test_of_events_the_nearest_table_alone_applies(dataset: Path) -> None:
+    (dataset / "task-lab_events.tsv").write_text("onset\tduration\ttrial_type\n7\t1\tfar\n")
+    assert all("far" not in entry.labels for entry in load_study(dataset).entries)
+    for events in dataset.glob("sub-01/ses-a/beh/*_events.tsv"):
+        events.unlink()
+    (dataset / "sub-01" / "sub-01_task-lab_events.tsv").write_text("onset\tduration\ttrial_type\n7\t1\tnear\n")
+    assert load_study(dataset).entries[0].intervals == (Interval(7, 1, "near"),)
+
+
+def test_the_names_that_bids_gives_physiological_columns_are_known(tmp_path: Path) -> None:
+    home = tmp_path / "sub-1" / "func"
+    home.mkdir(parents=True)
+    (home / "sub-1_task-rest_physio.tsv.gz").write_bytes(gzip.compress(b"1\t2\n" * 400))
+    content = {"SamplingFrequency": 50, "StartTime": 0, "Columns": ["cardiac", "respiratory"]}
+    (tmp_path / "task-rest_physio.json").write_text(json.dumps(content))
+    study = load_study(tmp_path)
+    found = [(s.name, s.modality, s.unit) for s in load_entry(study, study.entries[0]).signals]
+    assert found == [("cardiac", "bvp", "a.u."), ("respiratory", "resp", "a.u.")]
+
+
+@pytest.mark.parametrize("damage", ["no column", "no sidecar"])
+def test_a_fault_of_every_recording_is_one_sentence(dataset: Path, damage: str) -> None:
+    for number in range(3, 60):
+        home = dataset / f"sub-{number:02d}" / "ses-a" / "beh"
+        stem = f"sub-{number:02d}_ses-a_task-lab_run-1"
+        write_physio(home / f"{stem}_physio", "EDA", number)
+        (home / f"{stem}_events.tsv").write_text("onset\tduration\ttrial_type\n0\t50\trest\n")
+    (dataset / "participants.tsv").unlink()
+    for path in dataset.glob("sub-*/ses-a/beh/*_events.tsv") if damage == "no column" else ():
+        path.write_text("begin\tduration\ttrial_type\n0\t50\trest\n")
+    for path in dataset.glob("sub-*/ses-a/beh/*_physio.json") if damage == "no sidecar" else ():
+        path.unlink()
+    with pytest.raises(StudyFaults) as caught:
+        load_study(dataset)
+    n = 58 if damage == "no column" else 60
+    named = [fault for fault in caught.value.faults if "no recording found" not in fault]
+    assert len(named) == 1, named
+    assert f"(so too in {n} more: " in named[0]
+
+
+def test_a_changed_sidecar_above_is_seen(dataset: Path) -> None:
+    from biopercept.prepare.reuse import SourceFiles, source_hash
+
+    def hashes() -> list[str]:
+        study = load_study(dataset)
+        return [source_hash(study, entry, SourceFiles()) for entry in study.entries]
+
+    above = dataset / "task-lab_physio.json"
+    above.write_text(json.dumps({"SamplingFrequency": 4, "StartTime": 1.0}))
+    before = hashes()
+    above.write_text(json.dumps({"SamplingFrequency": 4, "StartTime": 2.0}))
+    assert all(one != other for one, other in zip(before, hashes(), strict=True))
 
 
 def test_a_link_to_the_parent_is_not_followed_round_and_round(dataset: Path) -> None:

@@ -172,3 +172,26 @@ def test_a_misspelt_data_set_is_answered_with_the_names() -> None:
         StudyError, match=r"no data set 'eegmatt'; known are stress-predict, eegmat, noneeg; did you mean eegmat\?"
     ):
         dataset_named("eegmatt")
+
+
+def test_rows_longer_than_the_header_are_refused_with_their_line(tmp_path: Path) -> None:
+    labels, people = tmp_path / LABELS, tmp_path / "subject-info.csv"
+    labels.write_text("Participant,HR,Time(sec),Label\n2,70,1644227574,0\n2,70,9,1644227575,0\n")
+    with pytest.raises(StudyError, match=rf"{LABELS} line 3: .* \(more cells than the header names\)"):
+        stress_predict.read_labels(labels)
+    people.write_text("Subject,Age,Gender,Count quality\nSubject00,21,F,1\nSubject01,18,0,F,1\n")
+    for number in "12":
+        (tmp_path / f"Subject00_{number}.edf").touch()
+    with pytest.raises(
+        StudyError, match=r"subject-info.csv line 3: more cells than the header names; correct the table"
+    ):
+        eegmat.write_study(tmp_path, tmp_path / "study")
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_tags_and_starts_that_a_spreadsheet_saved_again_are_the_same(tmp_path: Path, line_end: str) -> None:
+    tags, sensor = tmp_path / "tags_S02.csv", tmp_path / "EDA.csv"
+    tags.write_bytes(b"\xef\xbb\xbf" + f"1644227600.5{line_end}1644227700{line_end}".encode())
+    sensor.write_bytes(b"\xef\xbb\xbf" + f"1644227574{line_end}4{line_end}0.1{line_end}".encode())
+    assert stress_predict.read_tags(tags) == [1644227600.5, 1644227700.0]
+    assert stress_predict.read_zero(sensor) == 1644227574.0

@@ -119,3 +119,146 @@ def test_a_store_of_an_older_version_tells_stretches_from_its_windows(made: Modu
 def test_labels_are_read_back_as_they_were_written(made: ModuleType) -> None:
     labels = {r.key: r.labels for r in made.numbered(made.study(2))}
     assert labels_from_text(labels_text(labels)) == labels
+
+
+STUDY = """\
+name: pilot
+tasks:
+  stress: {classes: {rest: [baseline, relax], stress: [stroop]}, ignore: [break, pulse]}
+  place: {classes: {lab: [inside], field: [outside]}, ignore: [baseline, relax, stroop, break, pulse]}
+"""
+HEADER = "participant_id\trecording\tonset\tduration\ttrial_type\n"
+
+
+def tables(*events: str, condition: str = "", overlap: str = "") -> dict[str, str]:
+    """The tables of a study with these events of S01 ("onset duration label") and this condition."""
+    ignored = STUDY.replace("ignore: [break", "ignore: [inside, outside, break", 1)
+    recordings = f"participant_id\trecording\tpath\tcondition\nS01\tlab\tdata/S01.csv\t{condition or 'n/a'}\n"
+    rows = "".join("S01\tlab\t" + "\t".join(event.split()) + "\n" for event in events)
+    return {
+        "study": ignored + (f"overlap: {overlap}\n" if overlap else ""),
+        "recordings": recordings + "S02\tlab\tdata/S02.csv\tn/a\n",
+        "events": HEADER + rows + "S02\tlab\t0\t60\trelax\nS02\tlab\t60\t60\tstroop\n",
+    }
+
+
+@pytest.mark.parametrize(
+    ("events", "sentence"),
+    [
+        (
+            ("0 60 baseline", "50 60 stroop"),
+            "task 'stress': 1 recording has two classes for the same time (the first, S01 lab: 'baseline' (rest) from "
+            "0 to 60 s and 'stroop' (stress) from 50 to 110 s); correct events.tsv, or list one of the labels under "
+            "ignore",
+        ),
+        (
+            ("0 120 baseline", "10 5 break", "20 5 stroop"),
+            "'baseline' (rest) from 0 to 120 s and 'stroop' (stress) from 20",
+        ),
+        (("0 120 stroop", "0 120 relax"), "'relax' (rest) from 0 to 120 s and 'stroop' (stress) from 0 to 120 s"),
+        (
+            ("0 100 relax", "5 5 baseline", "90 30 stroop"),
+            "'relax' (rest) from 0 to 100 s and 'stroop' (stress) from 90",
+        ),
+    ],
+)
+@pytest.mark.parametrize("overlap", ["", "refuse", "events-win"])
+def test_two_classes_for_the_same_time_are_a_fault(
+    write_study: Writer, events: tuple[str, ...], sentence: str, overlap: str
+) -> None:
+    with pytest.raises(StudyFaults) as caught:
+        load_study(write_study(**tables(*events, overlap=overlap)))
+    assert len(caught.value.faults) == 1
+    assert sentence in caught.value.faults[0]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        ("0 60 baseline", "60 60 stroop"),
+        ("0 60.05 baseline", "60 60 stroop"),  # rounding of the table
+        ("0 60 baseline", "30 60 relax"),  # one class
+        ("0 120 stroop", "0 120 inside"),  # two tasks
+        ("0 120 stroop", "10 20 break"),  # ignored
+        ("0 60 baseline", "30 0 stroop"),  # a mark without duration, of which no window is cut
+    ],
+)
+def test_what_is_no_contradiction_is_no_fault(write_study: Writer, events: tuple[str, ...]) -> None:
+    assert len(load_study(write_study(**tables(*events))).entries[0].intervals) == 2
+
+
+def test_a_condition_beside_events_of_another_class_is_a_fault_that_names_the_rule(write_study: Writer) -> None:
+    with pytest.raises(StudyFaults) as caught:
+        load_study(write_study(**tables("60 30 stroop", "90 30 relax", condition="baseline")))
+    assert caught.value.faults == (
+        "task 'stress': 1 recording has events of another class than their condition (the first, S01 lab: the "
+        "condition 'baseline' (rest) and 'stroop' (stress) from 60 to 90 s); remove the condition, or write 'overlap: "
+        "events-win' into study.yaml, and it holds for the rest of the recording",
+    )
+
+
+def test_a_rule_that_is_none_is_refused(write_study: Writer) -> None:
+    with pytest.raises(StudyFaults, match="overlap is 'both'; allowed are refuse and events-win"):
+        load_study(write_study(**tables("60 30 stroop", overlap="both")))
+
+
+def test_where_events_win_no_window_lies_in_two_classes(write_study: Writer, tmp_path: Path) -> None:
+    """The classes of every second, drawn by hand, against those of the windows and of single times in the store."""
+    import numpy as np
+
+    from biopercept.data.windows import DenseLabels
+    from biopercept.recording import Interval
+    from biopercept.studies.loading import load_entry
+
+    folder = write_study(
+        **tables("30 20 stroop", "40 30 outside", "70 10 relax", condition="baseline", overlap="events-win")
+    )
+    for number, path in enumerate(sorted((folder / "data").glob("*.csv"))):
+        values = (f"{i / 4},{3 + math.sin(0.05 * i) + 0.1 * math.sin(7.0 * i) + number:.4f}" for i in range(480))
+        path.write_text("\n".join(["time,EDA (uS)", *values]) + "\n")
+    study = load_study(folder)
+    intervals = load_entry(study, study.entries[0]).intervals
+    rest = [Interval(0.0, 30.0, "baseline"), Interval(50.0, 70.0, "baseline")]
+    assert [i for i in intervals if i.label == "baseline"] == rest
+    truth = np.full(120, "rest", dtype=object)
+    truth[30:50] = "stress"
+    prepare_study(study, tmp_path / "p.h5", PrepareSettings(WindowSettings(5.0, 1.0)), run=PrepareRun(isolate=False))
+    with open_store(tmp_path / "p.h5") as store:
+        first = next(r for r in store.recordings if r.subject == "S01")
+        task = study.tasks["stress"]
+        windows = first.windows
+        classes: dict[float, set[str | None]] = {}
+        for onset, label in zip(windows.onset[windows.is_labelled], windows.label[windows.is_labelled], strict=True):
+            classes.setdefault(float(onset), set()).add(task.class_of(str(label)))
+        for onset, names in classes.items():
+            stated = names - {None}
+            assert len(stated) <= 1, onset
+            if stated:
+                assert set(truth[int(onset) : int(onset) + 5]) == stated, onset
+        assert {name for names in classes.values() for name in names} == {"rest", "stress", None}
+        times = np.arange(120) + 0.5
+        dense = DenseLabels([first], task).at(np.zeros(120, dtype=np.int64), times)
+    assert [task.class_names[int(value)] for value in dense] == truth.tolist()
+
+
+def test_a_rule_changes_what_a_recording_is_made_from(write_study: Writer) -> None:
+    from biopercept.prepare.reuse import SourceFiles, source_hash
+
+    def hashed(classes: str) -> str:
+        replaced = tables("30 20 stroop", condition="baseline", overlap="events-win")
+        replaced["study"] = replaced["study"].replace("rest: [baseline, relax], stress: [stroop]", classes)
+        study = load_study(write_study(**replaced))
+        return source_hash(study, study.entries[0], SourceFiles())
+
+    apart = hashed("rest: [baseline, relax], stress: [stroop]")
+    assert apart != hashed("rest: [baseline, stroop], stress: [relax]")
+
+
+def test_two_numbers_for_the_same_time_are_a_fault(write_study: Writer) -> None:
+    overlapping = EVENTS.replace("S01\tlab\t60\t60\tstroop", "S01\tlab\t30\t60\tbaseline")
+    sentence = (
+        r"task 'load': 1 recording has two numbers for the same time \(the first, S01 lab: 'baseline' \(10.5\) from 0 "
+        r"to 60 s and 'baseline' \(80.0\) from 30 to 90 s\)"
+    )
+    with pytest.raises(StudyFaults, match=sentence):
+        load_study(write_study(study=YAML, events=overlapping))

@@ -106,15 +106,78 @@ def test_annotations_in_a_file_are_no_labels(monkeypatch: pytest.MonkeyPatch) ->
 def test_real_tables_are_merged_with_offset_condition_and_events(write_study: Writer) -> None:
     header = "participant_id\trecording\tpath\toffset_seconds\tcondition\n"
     folder = write_study(
-        recordings=header + "S01\tlab\tdata/S01.csv\t0\tbaseline\nS01\tlab\tdata/S02.csv\t-2.5\tn/a\n",
-        events=EVENTS.partition("S02")[0] + "S01\tlab\t100\t60\trelax\n",
+        recordings=header + "S01\tlab\tdata/S01.csv\t0\tbreak\nS01\tlab\tdata/S02.csv\t-2.5\tn/a\n",
+        events=EVENTS.partition("S02")[0] + "S01\tlab\t120\t40\trelax\n",
     )
     study = load_study(folder)
     recording = load_entry(study, study.entries[0])
     assert [signal.start_seconds for signal in recording.signals] == [0.0, -2.5]
     assert [float(signal.read(0, 1)[0, 0]) for signal in recording.signals] == [1.0, 2.0]
-    assert recording.intervals[0] == Interval(-2.5, 122.5, "baseline")
+    assert recording.intervals[0] == Interval(-2.5, 122.5, "break")
     assert [interval.label for interval in recording.intervals[1:]] == ["baseline", "stroop", "relax"]
     assert any(
         "1 labelled intervals reach beyond the signals, which span -2 to 120 s" in note for note in recording.notes
     )
+
+
+ONSETS = "participant_id\trecording\tonset\tduration\ttrial_type\n"
+
+
+@pytest.mark.parametrize(
+    ("scale", "start", "unit"), [(1e3, 0, "milliseconds"), (1e6, 0, "microseconds"), (1, 1_685_628_000, "unix times")]
+)
+def test_labels_in_another_unit_than_seconds_are_refused(
+    write_study: Writer, scale: float, start: float, unit: str
+) -> None:
+    rows = [(f"S0{n}", start + onset * scale, 40 * scale) for n in (1, 2) for onset in (0, 40, 80)]
+    labels = ("baseline", "stroop", "relax")
+    text = "".join(f"{s}\tlab\t{o:.0f}\t{d:.0f}\t{labels[k % 3]}\n" for k, (s, o, d) in enumerate(rows))
+    study = load_study(write_study(events=ONSETS + text))
+    with pytest.raises(RecordingError, match=f"S01 lab: 'relax' is stated to span .* these look like {unit}$"):
+        load_entry(study, study.entries[0])
+
+
+@pytest.mark.parametrize("events", ["S01\tlab\t0\t1e12\trelax\n", "S01\tlab\t0\t60\trelax\nS01\tlab\t500\t9\tstroop\n"])
+def test_labels_that_only_reach_beyond_the_signals_are_noted(write_study: Writer, events: str) -> None:
+    study = load_study(write_study(events=ONSETS + events))
+    recording = load_entry(study, study.entries[0])
+    assert any("1 labelled intervals reach beyond the signals" in note for note in recording.notes)
+
+
+@pytest.mark.parametrize("offset", ["1685628000", "-1e8"])
+def test_an_offset_that_is_a_date_is_refused(write_study: Writer, offset: str) -> None:
+    table = f"participant_id\trecording\tpath\toffset_seconds\nS01\tlab\tdata/S01.csv\t{offset}\n"
+    study = load_study(write_study(recordings=table, events=None))
+    with pytest.raises(
+        RecordingError, match=r"S01 lab: its signals reach \d+ days from second zero, at most 31 are read"
+    ):
+        load_entry(study, study.entries[0])
+
+
+@pytest.mark.parametrize("zone", ["", "Z", "+02:00"])
+def test_local_time_beside_a_clock_with_a_zone_is_refused_and_never_placed_hours_away(
+    write_study: Writer, zone: str
+) -> None:
+    folder = write_study()
+    e4 = folder / "data" / "e4"
+    e4.mkdir()
+    (e4 / "TEMP.csv").write_text("1685628000\n4\n" + "33\n" * 400)  # 2023-06-01 14:00:00 UTC, 16:00 in Paris
+    hour = {"": 16, "Z": 14, "+02:00": 16}[zone]
+    stamps = "".join(f"2023-06-01T{hour}:{i // 60:02d}:{i % 60:02d}{zone},{i}\n" for i in range(100))
+    (folder / "data" / "S01.csv").write_text("timestamp,EDA (uS)\n" + stamps)
+    table = "participant_id\trecording\tpath\nS01\tlab\tdata/S01.csv\nS01\tlab\tdata/e4\n"
+    study = load_study(write_study_again(folder, table))
+    if not zone:
+        with pytest.raises(
+            RecordingError, match=r"S01 lab: of S01.csv, e4, some give their start with a time zone and"
+        ):
+            load_entry(study, study.entries[0])
+        return
+    assert begins(load_entry(study, study.entries[0])) == {"S01.csv": 0.0, "TEMP.csv": 0.0}
+
+
+def write_study_again(folder: Path, recordings: str) -> Path:
+    """Replace the recordings of a study that was written, and leave its data."""
+    (folder / "recordings.tsv").write_text(recordings)
+    (folder / "events.tsv").unlink()
+    return folder

@@ -63,12 +63,17 @@ def write_study(source: Path, output: Path) -> ImportSummary:
 
 
 def _read_subjects(path: Path) -> dict[str, dict[str, str]]:
-    """Return age, sex and count quality of each person in subject-info.csv; empty where there is no such file."""
+    """Return age, sex and count quality of each person in subject-info.csv; empty where there is no such file.
+
+    Raises StudyError where a row has more cells than the header.
+    """
     if not path.is_file():
         return {}
     about = {}
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        for row in csv.DictReader(stream):
+        for number, row in enumerate(csv.DictReader(stream), 2):
+            if None in row:
+                raise StudyError(f"{path.name} line {number}: more cells than the header names; correct the table")
             about[(row.get("Subject") or "").strip()] = {
                 "age": (row.get("Age") or "").strip(),
                 "sex": (row.get("Gender") or "").strip(),

@@ -157,6 +157,8 @@ def read_labels(path: Path) -> dict[int, tuple[list[int], list[int]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             for number, row in enumerate(csv.DictReader(stream), 2):  # noqa: B007
+                if None in row:
+                    raise ValueError("more cells than the header names")
                 seconds, labels = by_participant.setdefault(int(row["Participant"]), ([], []))
                 seconds.append(int(row["Time(sec)"]))
                 labels.append(int(row["Label"]))
@@ -211,7 +213,7 @@ def read_tags(path: Path) -> list[float]:
     if not path.is_file():
         return []
     tags = []
-    for number, line in enumerate(path.read_text(encoding="ascii", errors="replace").split(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").split(), 1):
         try:
             tags.append(float(line))
         except ValueError as fault:
@@ -222,7 +224,7 @@ def read_tags(path: Path) -> list[float]:
 def read_zero(path: Path) -> float | None:
     """Return the unix time of the first sample of an E4 signal file, or None where it has none."""
     try:
-        with path.open(encoding="ascii", errors="replace") as stream:
+        with path.open(encoding="utf-8-sig", errors="replace") as stream:
             return float(stream.readline(200).split(",")[0])
     except (OSError, ValueError):
         return None

@@ -1,0 +1,294 @@
+"""Text as columns: encoding, comments on top, delimiter, decimal sign and header of a CSV or TSV file recognised."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from biopercept.errors import RecordingError
+from biopercept.recording import FloatArray
+
+LARGEST_TEXT = 384 << 20
+"""Bytes of unpacked text: about ten hours of one channel at 1000 Hz. A longer recording belongs in EDF."""
+LARGEST_RATIO = 200
+MOST_COLUMNS = 4096
+_DELIMITERS = ("\t", ";", ",", "|")
+_HEAD_LINES = 50
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(e[+-]?\d+)?", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-nan", "#n/a"})
+_MOST_TEXT_SHARE = 0.5
+_COMMENTS = re.compile(r"(?:[#%][^\r\n]*(?:\r\n|\r|\n)|[ \t]*(?:\r\n|\r|\n))+")
+
+
+@dataclass(frozen=True, eq=False)
+class TextTable:
+    """Columns of a table: float64 with NaN where a cell is empty or no number; the cells where most of it is text."""
+
+    names: tuple[str, ...]
+    columns: tuple[FloatArray | list[str], ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Dialect:
+    """How the text of a table is divided; ``n_above`` are the lines before the one that ``text`` begins with."""
+
+    delimiter: str
+    decimal: str
+    n_columns: int
+    has_header: bool
+    n_above: int
+
+
+def read_text_table(path: Path, columns: tuple[str, ...] | None = None) -> TextTable:
+    """Return the columns of a CSV or TSV file, plain or gzipped.
+
+    Raises RecordingError where the text is too large, binary, without a header, or its lines differ in length.
+
+    Lines that begin with # or % on top are comments; the last of them is the header where it names as many columns as
+    the numbers below have. ``columns`` are the names that a sidecar gives; a file whose first line is not these names
+    has no header.
+    """
+    notes: list[str] = []
+    text = _decoded(path, _content(path), notes)
+    text = _without_cut_line(text, notes)
+    text, hint = _without_hint(text)
+    text, comments = _without_comments(text)
+    head = _head(text)
+    if not head:
+        raise RecordingError(f"{path.name}: the file holds no complete line of text")
+    delimiter = hint or _delimiter(path, head)
+    header = _header_in(comments, head[0], delimiter) if columns is None else ""
+    if header:
+        text, head = f"{header}\n{text}", [header, *head]
+    if comments:
+        used = "; the last of them names the columns" if header else ""
+        notes.append(f"{len(comments)} lines of comment on top ({comments[0][:40]!r} the first) are not data{used}")
+    decimal = _decimal(head, delimiter)
+    names, has_header = _names(path, head[0], delimiter, columns)
+    dialect = _Dialect(delimiter, decimal, len(names), has_header, len(comments) + bool(hint) - bool(header))
+    cells = _parsed(path, text, dialect)
+    values = tuple(
+        _column(one.tolist() if one.dtype == object else one, name, notes)
+        for one, name in zip(cells, names, strict=True)
+    )
+    n_short = _n_short_lines(text, dialect)
+    if n_short:
+        notes.append(f"{n_short} lines have fewer than {len(names)} cells; those that lack are missing")
+    return TextTable(names, values, tuple(notes))
+
+
+def _head(text: str) -> list[str]:
+    return [line for line in text[: 1 << 18].splitlines()[: _HEAD_LINES + 1] if line.strip()]
+
+
+def _without_comments(text: str) -> tuple[str, list[str]]:
+    """Return the text from its first line that is no comment, and the comments above it."""
+    match = _COMMENTS.match(text)
+    if match is None:
+        return text, []
+    return text[match.end() :], [line.strip() for line in match.group().splitlines() if line.strip()]
+
+
+def _header_in(comments: list[str], first: str, delimiter: str) -> str:
+    """Return the last comment as a header line where it names the columns of a first line of numbers; else nothing."""
+    last = comments[-1].lstrip("#% ") if comments else ""
+    names, cells = _cells(last, delimiter), _cells(first, delimiter)
+    are_names = not any(_NUMBER.fullmatch(name) for name in names) and (len(names) > 1 or len(last.split()) == 1)
+    return last if are_names and len(names) == len(cells) and _are_numbers(cells) else ""
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file, unpacked if they are gzip, never more than the limit."""
+    with path.open("rb") as stream:
+        packed = stream.read(LARGEST_TEXT + 1)
+    if packed[:2] != b"\x1f\x8b":
+        if len(packed) > LARGEST_TEXT:
+            raise RecordingError(_too_large(path))
+        return packed
+    unpacked = bytearray()
+    rest = packed
+    try:
+        while rest:
+            engine = zlib.decompressobj(wbits=31)
+            unpacked += engine.decompress(rest, LARGEST_TEXT + 1 - len(unpacked))
+            if len(unpacked) > LARGEST_TEXT or engine.unconsumed_tail:
+                raise RecordingError(_too_large(path))
+            if not engine.eof:
+                raise RecordingError(f"{path.name}: the gzip file is cut; copy it again")
+            rest = engine.unused_data.lstrip(b"\x00")
+            if len(unpacked) > max(LARGEST_RATIO * len(packed), 1 << 26):
+                raise RecordingError(_too_large(path))
+    except zlib.error as fault:
+        raise RecordingError(f"{path.name}: the gzip file is damaged ({fault}); copy it again") from fault
+    return bytes(unpacked)
+
+
+def _too_large(path: Path) -> str:
+    return f"{path.name}: more than {LARGEST_TEXT >> 20} MB of text; store recordings of this length as EDF or WFDB"
+
+
+def _decoded(path: Path, content: bytes, notes: list[str]) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        try:
+            return content.decode("utf-16")
+        except UnicodeDecodeError as fault:
+            raise RecordingError(f"{path.name}: begins as UTF-16 text but is not; save it as UTF-8") from fault
+    if b"\x00" in content:
+        raise RecordingError(f"{path.name}: holds zero bytes, so it is not a text table")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        notes.append("the text is not UTF-8 and was read as Latin-1")
+        return content.decode("latin-1")
+
+
+def _without_cut_line(text: str, notes: list[str]) -> str:
+    """Return the text up to its last line end: a file cut inside its last number looks whole otherwise."""
+    if not text or text.endswith(("\n", "\r")):
+        return text
+    at = max(text.rfind("\n"), text.rfind("\r"))
+    if at < 0:
+        return text
+    notes.append("the last line has no line end, so it may be cut and is left out")
+    return text[: at + 1]
+
+
+def _without_hint(text: str) -> tuple[str, str]:
+    """Return the text without Excel's first line ``sep=;``, and the delimiter that the line names."""
+    match = re.match(r'"?sep=(.)"?\r?\n', text)
+    return (text[match.end() :], match[1]) if match else (text, "")
+
+
+def _delimiter(path: Path, head: list[str]) -> str:
+    """Return the delimiter that gives most lines the same number of cells, more than one; one column has none."""
+    best, cells = ",", 1
+    for delimiter in _DELIMITERS:
+        counts = Counter(line.count(delimiter) for line in head)
+        usual, n_lines = counts.most_common(1)[0]
+        # A comma inside decimal numbers divides data lines but not the header.
+        if usual > 0 and n_lines >= 0.8 * len(head) and head[0].count(delimiter) == usual and usual + 1 > cells:
+            best, cells = delimiter, usual + 1
+            if delimiter in "\t;":
+                break
+    if cells == 1 and any(delimiter in head[0] for delimiter in _DELIMITERS):
+        best = next(delimiter for delimiter in _DELIMITERS if delimiter in head[0])
+    if cells > MOST_COLUMNS:
+        raise RecordingError(f"{path.name}: {cells} columns, allowed are {MOST_COLUMNS}")
+    return best
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return [cell.strip().strip('"').strip() for cell in line.split(delimiter)]
+
+
+def _decimal(head: list[str], delimiter: str) -> str:
+    if delimiter == ",":
+        return "."
+    cells = [cell for line in head[1:] for cell in _cells(line, delimiter)]
+    with_comma = sum(bool(_DECIMAL_COMMA.fullmatch(cell)) for cell in cells)
+    with_point = sum("." in cell and bool(_NUMBER.fullmatch(cell)) for cell in cells)
+    return "," if with_comma > with_point else "."
+
+
+def _are_numbers(cells: list[str]) -> bool:
+    return 2 * sum(bool(_NUMBER.fullmatch(cell)) or cell.lower() in _MISSING - {""} for cell in cells) >= len(cells)
+
+
+def _names(path: Path, first: str, delimiter: str, columns: tuple[str, ...] | None) -> tuple[tuple[str, ...], bool]:
+    """Return the column names and whether the first line holds them."""
+    cells = _cells(first, delimiter)
+    is_numbers = _are_numbers(cells)
+    if columns is not None:
+        if len(columns) != len(cells):
+            raise RecordingError(
+                f"{path.name}: the sidecar names {len(columns)} columns ({', '.join(columns)}),"
+                f" the file has {len(cells)}; correct the sidecar"
+            )
+        return columns, not is_numbers
+    if is_numbers:
+        raise RecordingError(
+            f"{path.name}: the first line holds numbers and no column names; add a header line, or a JSON sidecar"
+            " with Columns"
+        )
+    return tuple(cell or f"column {i + 1}" for i, cell in enumerate(cells)), True
+
+
+def _parsed(path: Path, text: str, dialect: _Dialect) -> list[np.ndarray]:
+    """Return the cells of each column; a line with more cells than the header is refused, unless those are empty."""
+    import pandas as pd
+
+    try:
+        with warnings.catch_warnings():
+            # The parser only warns where it cuts cells off, and then the columns that are left are not those named.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                io.StringIO(text),
+                sep=dialect.delimiter,
+                decimal=dialect.decimal,
+                header=None,
+                names=range(dialect.n_columns),
+                skiprows=1 if dialect.has_header else 0,
+                index_col=False,
+                skipinitialspace=True,
+                skip_blank_lines=True,
+                low_memory=False,
+                on_bad_lines="error",
+            )
+    except (ValueError, OverflowError, pd.errors.ParserWarning) as fault:  # a ParserError is a ValueError
+        reason = _long_line(text, dialect) or " ".join(
+            str(fault).replace("Error tokenizing data. C error:", "").split()
+        )
+        raise RecordingError(
+            f"{path.name}: lines cannot be divided into {dialect.n_columns} columns ({reason}); correct them"
+        ) from fault
+    return [frame[i].to_numpy() for i in range(dialect.n_columns)]
+
+
+def _long_line(text: str, dialect: _Dialect) -> str:
+    """Return the first line with more cells than the header, in words; empty where cells are quoted or none has."""
+    if '"' in text:
+        return ""
+    for number, line in enumerate(text.splitlines(), 1 + dialect.n_above):
+        n_cells = line.rstrip(dialect.delimiter).count(dialect.delimiter) + 1
+        if n_cells > dialect.n_columns:
+            is_decimal = dialect.delimiter == "," and n_cells == 2 * dialect.n_columns
+            hint = "; are these decimal commas? Then divide the cells by semicolons or tabs" if is_decimal else ""
+            return f"line {number} has {n_cells}: {line.strip()[:40]!r}{hint}"
+    return ""
+
+
+def _column(cells: np.ndarray | list[object], name: str, notes: list[str]) -> FloatArray | list[str]:
+    """Return a column as numbers with NaN for the rest, or as text where most of it is text."""
+    if isinstance(cells, np.ndarray):
+        return cells.astype(np.float64)
+    import pandas as pd
+
+    text = ["" if cell is None or cell != cell else str(cell).strip() for cell in cells]
+    values = pd.to_numeric(pd.Series(text, dtype=object), errors="coerce").to_numpy(np.float64)
+    is_text = np.isnan(values) & np.array([cell.lower() not in _MISSING for cell in text], dtype=bool)
+    if is_text.sum() > _MOST_TEXT_SHARE * len(text):
+        return text
+    if not is_text.any():
+        return values
+    example = text[int(np.argmax(is_text))]
+    notes.append(
+        f"{name}: {int(is_text.sum())} cells are not numbers ({example[:20]!r} the first) and count as missing"
+    )
+    return values
+
+
+def _n_short_lines(text: str, dialect: _Dialect) -> int:
+    """Return how many lines have too few cells; 0 without looking where cells are quoted."""
+    if dialect.n_columns == 1 or '"' in text:
+        return 0
+    lines = text.splitlines()[1 if dialect.has_header else 0 :]
+    return sum(line.count(dialect.delimiter) < dialect.n_columns - 1 for line in lines if line.strip())

@@ -1,0 +1,207 @@
+"""Screening: samples that no body gave are masked, each under one reason, before any filter sees them.
+
+A filter spreads what it is given: a spike of one sample becomes a wave of seconds. So spikes and jumps are looked for
+here, in the samples as they were recorded, at the file's own rate.
+
+References
+----------
+Kleckner et al. (2018), doi:10.1109/TBME.2017.2758643 (skin conductance: range, slope, and what comes around a fault);
+IEC 60601-2-25:2011, 201.12.4 (an electrocardiograph works with electrode offsets of up to 300 mV).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from biopercept.modalities import MODALITIES
+from biopercept.preprocessing.gaps import BoolArray, block_medians, bridged, local_noise, long_runs
+from biopercept.preprocessing.settings import CleaningSettings
+from biopercept.recording import FloatArray, Signal
+
+MISSING = "missing"
+
+MIN_REPORTED_FRACTION = 0.001
+"""Fraction of a channel's samples below which masking is not worth a sentence."""
+
+LARGEST_OFFSET = {"mV": 500.0, "uV": 500_000.0, "a.u.": 1e10}
+"""Level beyond which a signal that is high-passed is no signal, by unit.
+
+Electrodes give up to 300 mV, and amplifiers of DC-coupled EEG hold up to 262 mV; raw counts of a converter lie above.
+"""
+
+COARSE_HZ = 8.0
+"""Rate from which slow signals are looked at in blocks, Hz: nothing that skin does is faster."""
+
+MIN_SPIKE_RATE = 3.0
+"""Sampling rate below which one sample may be a whole response of the skin, Hz."""
+
+_MAY_STAND_STILL = frozenset({"temp", "hr", "spo2", "ibi", "acc"})
+_SATURATES = frozenset({"ecg", "bvp", "emg", "eeg", "eog"})
+_SPIKE_SECONDS = 0.6  # a median over this long drops what comes and goes within half of it
+_SPIKE_NOISE, _SPIKE_SHARE = 5.0, 0.3
+_SMALLEST_TEMPERATURE_SPIKE = 0.5  # degC: skin does not warm by that and cool again within a second
+
+
+def screened(samples: FloatArray, signal: Signal, settings: CleaningSettings) -> tuple[FloatArray, tuple[str, ...]]:
+    """Return a copy of ``samples`` with impossible segments as NaN, and one note per reason.
+
+    Masked are: samples that are not finite, outside the modality's plausible range, in a flat run
+    (no sensor is so still), or in a run at the channel's highest or lowest value (saturation); of skin
+    conductance and temperature also spikes, and of skin conductance jumps.
+
+    The plausible range of a modality whose filter removes an offset is that around the signal's own slow level, so
+    that DC-coupled recordings are not masked for it; the level itself may not lie beyond :data:`LARGEST_OFFSET`.
+    """
+    out = samples.copy()
+    fractions: dict[str, dict[str, float]] = {}
+    for channel, name in enumerate(signal.channel_names):
+        row = out[channel]
+        for reason, is_bad in _faults(row.copy(), signal, settings):
+            if reason != MISSING:
+                is_bad = is_bad & np.isfinite(row)  # a sample is counted under the first reason only
+            fraction = float(is_bad.mean())
+            row[is_bad] = np.nan
+            if fraction >= MIN_REPORTED_FRACTION:
+                fractions.setdefault(reason, {})[name] = fraction
+    return out, tuple(_note(signal, reason, by_channel) for reason, by_channel in fractions.items())
+
+
+def _note(signal: Signal, reason: str, by_channel: dict[str, float]) -> str:
+    """Return one sentence for all the channels with the same fault."""
+    worst = 100 * max(by_channel.values())
+    if signal.n_channels == 1:
+        return f"{signal.name}: {worst:.1f} % masked, {reason}."
+    if len(by_channel) == signal.n_channels:
+        return f"{signal.name}, all {signal.n_channels} channels: up to {worst:.1f} % masked, {reason}."
+    return f"{signal.name}, channel {', '.join(by_channel)}: up to {worst:.1f} % masked, {reason}."
+
+
+def _faults(row: FloatArray, signal: Signal, settings: CleaningSettings) -> list[tuple[str, BoolArray]]:
+    modality = MODALITIES[signal.modality]
+    low, high = modality.plausible
+    is_finite = np.isfinite(row)
+    implausible, around = _implausible(row, signal)
+    faults = [
+        (MISSING, ~is_finite),
+        (f"outside the plausible {low:g} to {high:g} {modality.unit}{around}", implausible),
+    ]
+    usable = np.where(is_finite & ~implausible, row, np.nan)
+    if not signal.is_regular:
+        return faults
+    rate = signal.sampling_rate
+    if signal.modality == "eda":
+        is_off = _below(usable, settings.eda_min_us)
+        faults.append((f"below {settings.eda_min_us:g} uS (electrode off the skin)", is_off))
+        usable = np.where(is_off, np.nan, usable)
+    smallest = {"eda": settings.scr_min_us, "temp": _SMALLEST_TEMPERATURE_SPIKE}.get(signal.modality)
+    if smallest is not None:
+        is_spike = spikes(usable, rate, smallest)
+        faults.append(("spikes that come and go within 0.3 s", is_spike))
+        usable = np.where(is_spike, np.nan, usable)
+    if signal.modality == "eda":
+        is_jump = jumps(usable, rate, settings)
+        faults.append((f"jumps of more than {settings.eda_max_slope:g} uS/s", is_jump))
+        usable = np.where(is_jump, np.nan, usable)
+    if signal.modality not in _MAY_STAND_STILL:
+        slow = {"resp": settings.resp_flat_seconds, "eda": settings.eda_flat_seconds}
+        seconds = slow.get(signal.modality, settings.flat_seconds)
+        faults.append((f"flat for {seconds:g} s or more", _flat(usable, round(seconds * rate))))
+    if signal.modality in _SATURATES:
+        n = round(settings.clip_seconds * rate)
+        faults.append((f"at the rail for {settings.clip_seconds:g} s or more", _clipped(usable, max(n, 4))))
+    return faults
+
+
+def _implausible(row: FloatArray, signal: Signal) -> tuple[BoolArray, str]:
+    """Return where a row is outside its modality's range, and what that range is around."""
+    modality = MODALITIES[signal.modality]
+    low, high = modality.plausible
+    edge = modality.band_hz[0]
+    with np.errstate(invalid="ignore"):
+        if edge is None or not signal.is_regular:
+            return np.asarray((row < low) | (row > high)), ""
+        is_wild = np.abs(row) > LARGEST_OFFSET[modality.unit]
+        usable = np.where(np.isfinite(row) & ~is_wild, row, np.nan)
+        away = usable - slow_level(usable, signal.sampling_rate, max(1.0 / edge, 1.0))
+        return np.asarray(is_wild | (away < low) | (away > high)), " around its level"
+
+
+def slow_level(row: FloatArray, sampling_rate: float, block_seconds: float) -> FloatArray:
+    """Return the level that a high-pass would remove: medians of blocks, joined by straight lines; NaN of nothing.
+
+    ``row`` is (n_samples,), NaN where missing. Medians, because a level that followed a spike would hide it.
+    """
+    n = max(round(block_seconds * sampling_rate), 1)
+    step = max(n // 64, 1)  # some samples tell the median of a block
+    middles = block_medians(row[::step], max(n // step, 1))
+    at = (np.arange(len(middles)) + 0.5) * max(n // step, 1) * step - 0.5
+    known = np.isfinite(middles)
+    if not known.any():
+        return np.full(len(row), np.nan)
+    return np.interp(np.arange(len(row)), at[known], middles[known])
+
+
+def spikes(row: FloatArray, sampling_rate: float, smallest: float) -> BoolArray:
+    """Return where a slow signal leaves its course and is back within 0.3 s (or the next sample).
+
+    A spike is further from the median of the 0.6 s around it than ``smallest``, than five times the noise there, and
+    than 0.3 of what that median itself changes over twice the time: the peak of a response of the skin is not.
+    """
+    from scipy.ndimage import maximum_filter1d, median_filter, minimum_filter1d
+
+    none = np.zeros(len(row), dtype=bool)
+    if sampling_rate < MIN_SPIKE_RATE or np.isfinite(row).sum() < 5:
+        return none
+    n = max(int(sampling_rate // COARSE_HZ), 1)
+    coarse = bridged(block_medians(row, n))
+    size = max(round(_SPIKE_SECONDS * sampling_rate / n) | 1, 3)
+    middle = median_filter(coarse, size, mode="nearest")
+    change = maximum_filter1d(middle, 2 * size + 1) - minimum_filter1d(middle, 2 * size + 1)
+    at = np.arange(len(coarse)) * n + (n - 1) / 2
+    index = np.arange(len(row))
+    away = row - np.interp(index, at, middle)
+    bound = np.maximum(smallest, _SPIKE_NOISE * local_noise(row, sampling_rate))
+    bound = np.maximum(bound, _SPIKE_SHARE * np.interp(index, at, change))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.abs(away) > bound)
+
+
+def jumps(row: FloatArray, sampling_rate: float, settings: CleaningSettings) -> BoolArray:
+    """Return where skin conductance changes faster than ``eda_max_slope``, with so much around that no filter spans it.
+
+    The slope is that of blocks of an eighth of a second, so that noise of a fast recording is no slope.
+    """
+    n = max(int(sampling_rate // COARSE_HZ), 1)
+    out = np.zeros(len(row), dtype=bool)
+    if np.isfinite(row).sum() < 2:
+        return out
+    level = bridged(block_medians(row, n))
+    margin = int(0.5 * settings.slow_bridge_seconds * sampling_rate)
+    for block in np.flatnonzero(np.abs(np.diff(level)) * sampling_rate / n > settings.eda_max_slope):
+        out[max(block * n - margin, 0) : (block + 2) * n + margin] = True
+    return out
+
+
+def _below(row: FloatArray, threshold: float) -> BoolArray:
+    with np.errstate(invalid="ignore"):
+        return np.asarray(row < threshold)
+
+
+def _flat(row: FloatArray, min_samples: int) -> BoolArray:
+    """Return where the row repeats one value for at least ``min_samples`` (or for all it has)."""
+    min_samples = max(min(min_samples, int(np.isfinite(row).sum())), 2)
+    with np.errstate(invalid="ignore"):
+        same_as_before = np.concatenate(([False], np.diff(row) == 0))
+    steps = long_runs(same_as_before, min_samples - 1)
+    # A run of k equal steps spans k + 1 samples: the first of them has no step of its own.
+    return steps | np.concatenate((steps[1:], [False]))
+
+
+def _clipped(row: FloatArray, min_samples: int) -> BoolArray:
+    """Return the runs at the row's own highest or lowest value."""
+    if not np.isfinite(row).any():
+        return np.zeros(len(row), dtype=bool)
+    with np.errstate(invalid="ignore"):
+        at_top = row >= np.nanmax(row)
+        at_bottom = row <= np.nanmin(row)
+    return long_runs(at_top, min_samples) | long_runs(at_bottom, min_samples)

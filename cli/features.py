@@ -1,0 +1,125 @@
+"""``features``: what was measured of recordings or a study, as tables for a person's own statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from biopercept.errors import SettingsError
+
+from . import options
+from .terminal import print_json, progress, safe_text, say
+
+if TYPE_CHECKING:
+    from biopercept.measures.files import Measured
+    from biopercept.prepare.recording import PrepareSettings
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a row of the table is of."""
+
+    window: Annotated[
+        float | None, options.data_option("--window", metavar="SECONDS", help="A row per window of this length.")
+    ] = None
+    step: Annotated[
+        float | None, options.data_option("--step", metavar="SECONDS", help="From one window's start to the next.")
+    ] = None
+    events: Annotated[
+        Path | None, options.data_option("--events", metavar="STUDY", help="A row per event of this study instead.")
+    ] = None
+    whole: Annotated[bool, options.data_option("--whole", help="A row per recording instead.")] = False
+
+
+@dataclass(frozen=True)
+class FeaturesRun(options.Run):
+    """How the command runs and what it says."""
+
+    table: Annotated[str, options.run_option("--format", metavar="csv|tsv|parquet", help="How tables are written.")] = (
+        "csv"
+    )
+    jobs: options.Jobs = 1
+    verbose: options.Verbose = False
+
+
+def features(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or study folders.")],
+    output: options.Output,
+    rows: Rows = Rows(),
+    people: options.People = options.People(),
+    preset: options.Preset = options.Preset(),
+    run: FeaturesRun = FeaturesRun(),
+) -> None:
+    """Write heart rate, variability, skin responses, breathing and band power as tables, with a dictionary of columns.
+
+    A row is of a window (60 s every 30 s, where nothing else is said), an event or a whole recording. Beats, skin
+    responses and breaths come as tables of their own. Exit code 1 where a recording could not be measured: it is named.
+    """
+    from biopercept.files import refuse_existing
+    from biopercept.measures.files import FeaturesRequest, write_features
+
+    refuse_existing(output, overwrite=run.overwrite)
+    request = FeaturesRequest(
+        paths=tuple(paths),
+        settings=_settings(rows, preset),
+        rows=_kind(rows),
+        events=rows.events,
+        format=run.table,
+        subjects=people.chosen,
+        excluded=people.excluded,
+        n_jobs=run.jobs,
+    )
+    with progress(quiet=run.quiet) as bar:
+        line = bar.add_task("measuring: recordings", total=None)
+
+        def show(done: Measured, n_recordings: int) -> None:
+            if done.features is None:
+                say(f"{done.source.title}: {done.failure}")
+            elif bar.disable or run.verbose:
+                say(f"{done.source.title}: {len(done.features.label)} rows", quiet=run.quiet)
+            for note in done.features.notes if run.verbose and done.features else ():
+                say(safe_text(f"{done.source.title}: {note}"), quiet=run.quiet)
+            bar.update(line, total=n_recordings, advance=1)
+
+        written = write_features(request, output, on_recording=show)
+    if run.as_json:
+        n_done, n_failed = written.n_recordings, len(written.failures)
+        print_json(
+            {"table": str(written.table), "n_recordings": n_done, "n_rows": written.n_rows, "n_failed": n_failed}
+        )
+    else:
+        typer.echo(str(written.table))
+    if written.failures:
+        raise typer.Exit(1)
+
+
+def _kind(rows: Rows) -> str:
+    from biopercept.measures.recording import EVENTS, WHOLE, WINDOWS
+
+    given = [
+        name
+        for name, value in (
+            ("--window/--step", rows.window or rows.step),
+            ("--events", rows.events),
+            ("--whole", rows.whole),
+        )
+        if value
+    ]
+    if len(given) > 1:
+        raise SettingsError(
+            f"{' and '.join(given)} contradict each other: a row is of a window, an event or a recording"
+        )
+    return EVENTS if rows.events else WHOLE if rows.whole else WINDOWS
+
+
+def _settings(rows: Rows, preset: options.Preset) -> PrepareSettings:
+    from biopercept.config.settings import Purpose
+    from biopercept.prepare import recording as preparing
+
+    loaded = preset.load(Purpose.of("features", events=rows.events, whole=rows.whole))
+    given = {"length_seconds": rows.window, "step_seconds": rows.step}
+    windows = replace(loaded.windows, **{name: value for name, value in given.items() if value is not None})
+    return preparing.PrepareSettings(windows, loaded.cleaning)

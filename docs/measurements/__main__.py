@@ -1,0 +1,49 @@
+"""Write a page of measurements, from the top of a checkout: ``PYTHONPATH=docs python -m measurements --help``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biopercept.cli.terminal import print_text
+from biopercept.files import write_text
+from measurements import hearts_page, signals_page
+from measurements import times as times_page
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.command()
+def hearts(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("docs/measurements/hearts.md"),
+    records: Annotated[Path | None, typer.Option(help="Folder of annotated WFDB records.")] = None,
+) -> None:
+    """Heart rate, variability and R-peaks beside planted and annotated beats; about two minutes."""
+    write_text(output, hearts_page.page(records))
+    print_text(str(output))
+
+
+@app.command()
+def signals(
+    eeg_files: Annotated[list[Path] | None, typer.Argument(metavar="EDF...", help="EEG compared with Welch.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("docs/measurements/signals.md"),
+) -> None:
+    """Breathing, skin responses and EEG band power beside planted ones; minutes."""
+    write_text(output, signals_page.page(eeg_files or ()))
+    print_text(str(output))
+
+
+@app.command()
+def times(
+    recordings: Annotated[list[Path], typer.Argument(metavar="RECORDING...", help="Recordings to be measured.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("docs/measurements/times.md"),
+) -> None:
+    """How long measuring takes, beside NeuroKit2 called for each window; minutes."""
+    write_text(output, times_page.page(recordings))
+    print_text(str(output))
+
+
+if __name__ == "__main__":
+    app(prog_name="measurements")

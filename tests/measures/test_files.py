@@ -1,0 +1,124 @@
+"""The command `features` as a user types it: tables, dictionary, events of a study, failures, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from biopercept.cli.main import build_app
+from biopercept.errors import SettingsError
+from biopercept.resources import copy_sample_study
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(build_app(), ["features", *map(str, words)])
+
+
+def table(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream, delimiter=delimiter))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_sample_study(tmp_path_factory.mktemp("sample") / "study")
+
+
+@pytest.fixture(scope="module")
+def measured(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("measured") / "out"
+    outcome = run(study, "-o", output, "--subjects", "S01,S02", "-q")
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.stdout == f"{output / 'features.csv'}\n"
+    return output
+
+
+def test_a_study_is_one_table_with_a_dictionary_of_every_column(measured: Path) -> None:
+    rows, dictionary = table(measured / "features.csv"), json.loads((measured / "features.json").read_text())
+    assert {row["participant_id"] for row in rows} == {"S01", "S02"}
+    assert list(rows[0]) == list(dictionary["features"])
+    assert dictionary["features"]["HRV_RMSSD"] == {
+        "unit": "ms", "definition": "root mean square of successive differences of intervals", "source": "beats",
+        "range": [0.0, None],
+    }  # fmt: skip
+    assert dictionary["rows"] == "windows"
+    assert dictionary["settings"]["windows"] == {"length_seconds": 60.0, "step_seconds": 30.0}
+    for name in ("beats", "responses", "breaths"):
+        detected = table(measured / f"{name}.csv")
+        assert list(detected[0])[3:] == list(dictionary[name]), name
+        times = [float(row["time"]) for row in detected if row["participant_id"] == "S01"]
+        assert times == sorted(times)
+
+
+def test_two_processes_write_the_same_bytes(study: Path, measured: Path, tmp_path: Path) -> None:
+    assert run(study, "-o", tmp_path / "out", "--subjects", "S01,S02", "-q", "-j", 2).exit_code == 0
+    for path in measured.iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_rows_of_events_are_those_of_the_study(study: Path, tmp_path: Path) -> None:
+    events = [row for row in table(study / "events.tsv", "\t") if row["participant_id"] == "S01"]
+    outcome = run(study, "-o", tmp_path / "out", "--events", study, "--subjects", "S01", "--format", "tsv", "-q")
+    assert outcome.exit_code == 0, outcome.output
+    rows = table(tmp_path / "out" / "features.tsv", "\t")
+    assert [row["label"] for row in rows] == [row["trial_type"] for row in events]
+    assert [float(row["duration"]) for row in rows] == [float(row["duration"]) for row in events]
+
+
+def test_a_file_alone_gets_the_events_that_its_study_has_for_it(study: Path, tmp_path: Path) -> None:
+    row = table(study / "recordings.tsv", "\t")[0]
+    path = study / row["path"]
+    assert run(path, "-o", tmp_path / "out", "--events", study, "-q").exit_code == 0
+    assert {one["participant_id"] for one in table(tmp_path / "out" / "features.csv")} == {row["participant_id"]}
+    stranger = tmp_path / "stranger.csv"
+    stranger.write_text("time,eda (uS)\n0,1\n")
+    refused = run(stranger, "-o", tmp_path / "no", "--events", study)
+    assert isinstance(refused.exception, SettingsError)
+    assert str(refused.exception).startswith("stranger.csv is no recording of the study")
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_recording_that_cannot_be_measured_costs_its_own_rows(study: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text("time,eda (uS)\n0,1\n0.25,1\n")
+    outcome = run(bad, study, "--subjects", "bad,S01", "--whole", "-o", tmp_path / "out")
+    assert outcome.exit_code == 1
+    (failure,) = table(tmp_path / "out" / "failures.csv")
+    assert failure["recording"] == str(bad)
+    assert failure["message"] in outcome.stderr.replace("\n", "")
+    assert [row["participant_id"] for row in table(tmp_path / "out" / "features.csv")] == ["S01"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--whole", "--window", 30), "--window/--step and --whole contradict each other"),
+        (("--format", "xlsx"), "--format is 'xlsx'; allowed are csv, tsv, parquet"),
+        (("--window", -1), "windows.length_seconds is -1.0; it must be a number above 0"),
+        (("--whole", "--set", "windows.length_seconds=30"), "windows.length_seconds"),
+        (("--set", "training.n_epochs=3"), "training.n_epochs"),
+        (("--events", "nowhere"), "--events nowhere is no study folder"),
+        (("--subjects", "S99"), "no recording of subject S99"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_written(
+    words: tuple[object, ...], message: str, study: Path, tmp_path: Path
+) -> None:
+    outcome = run(study, "-o", tmp_path / "out", *words)
+    assert isinstance(outcome.exception, SettingsError), outcome.output
+    assert message in str(outcome.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_parquet_without_its_library_names_the_line_that_installs_it(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    outcome = run(study, "-o", tmp_path / "out", "--format", "parquet")
+    assert "pip install 'biopercept[parquet]'" in str(outcome.exception)
