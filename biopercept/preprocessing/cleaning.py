@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -69,6 +69,8 @@ class CleanRecording:
         Skin conductance responses; empty where none were found.
     breaths : Breaths
         Breaths that the respiration features rest on; empty where none were found.
+    used_channel : dict of str to int
+        Of a signal by name: the channel that beats, responses or breaths were looked for in.
     """
 
     recording: Recording
@@ -77,6 +79,7 @@ class CleanRecording:
     beats: Beats
     responses: SkinResponses
     breaths: Breaths
+    used_channel: Mapping[str, int] = field(default_factory=dict)
 
 
 def clean_recording(recording: Recording, settings: CleaningSettings | None = None) -> CleanRecording:
@@ -106,7 +109,8 @@ def clean_recording(recording: Recording, settings: CleaningSettings | None = No
     signals = tuple(one.cleaned for one in measured) + tuple(_unique(derived, measured))
     cleaned = replace(recording, signals=signals, notes=(*recording.notes, *notes))
     quality = _recording_quality(cleaned, derived.is_understood, settings, duration_seconds)
-    return CleanRecording(cleaned, quality, tuple(notes), derived.beats, derived.responses, derived.breaths)
+    detected = derived.beats, derived.responses, derived.breaths
+    return CleanRecording(cleaned, quality, tuple(notes), *detected, derived.used_channel)
 
 
 def _duration(recording: Recording) -> float:
