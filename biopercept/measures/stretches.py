@@ -90,8 +90,10 @@ def _quality(clean: CleanRecording, onset: FloatArray, length: float) -> Iterato
 
 
 def _of_beats(clean: CleanRecording, onset: FloatArray, length: float) -> dict[str, FloatArray]:
-    mean_nn, sdnn, rmssd, pnn50, low, high, ratio, covered = interval_features(clean.beats, onset, length).T
+    mean_nn, sdnn, rmssd, pnn50, low, high, _, covered = interval_features(clean.beats, onset, length).T
     first, last = _between(clean.beats.times, onset, length)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a metronome has no power at all
+        by_high = np.expm1(low) / np.expm1(high)
     return {
         "HRV_MeanNN": mean_nn,
         "HRV_SDNN": np.expm1(sdnn),
@@ -99,7 +101,7 @@ def _of_beats(clean: CleanRecording, onset: FloatArray, length: float) -> dict[s
         "HRV_pNN50": 100.0 * pnn50,
         "HRV_LF": np.expm1(low),
         "HRV_HF": np.expm1(high),
-        "HRV_LFHF": np.where(np.isfinite(ratio), np.expm1(low) / np.expm1(high), np.nan),
+        "HRV_LFHF": np.where(np.isfinite(by_high), by_high, np.nan),
         "HRV_Beats": (last - first).astype(np.float64),
         "HRV_Coverage": covered,
     }

@@ -56,19 +56,25 @@ _MOST_STRIPS = 20
 _COLUMNS = 500
 
 
-def overview_figure(clean: CleanRecording) -> Drawing:
-    """Return every sensor over the whole recording, with what was found in it along the bottom."""
+def overview_figure(clean: CleanRecording) -> Drawing | None:
+    """Return every sensor over the whole recording, with what was found in it along the bottom.
+
+    EEG has figures of its own: None where nothing else was recorded.
+    """
     order = {modality: place for place, modality in enumerate(_ORDER)}
     signals = sorted(clean.recording.signals, key=lambda signal: order.get(signal.modality, len(order)))
     strips = [strip for signal in signals for strip in _strips(clean, signal)]
     n = len(strips)
     strips = strips[:_MOST_STRIPS]
+    if not strips:
+        return None
     if clean.recording.intervals:
         strips.insert(0, Strip("labels", np.empty(0), 1.0, 0.0, intervals=clean.recording.intervals))
     cut = f" The first {len(strips)} of {n} are drawn." if len(strips) < n else ""
     caption = (
-        "Signals as cleaned and what was derived from them, lowest to highest value of each column; of several channels "
-        f"the one that was used, else the first. Shaded: masked or not recorded. Axes hold 99 % of the values.{cut}"
+        "Signals as cleaned and what was derived from them, lowest to highest value of each column; of several "
+        "channels the one that was used, else the first. Shaded: masked or not recorded. Axes hold 99 % of the values."
+        f"{cut}"
     )
     duration = clean.recording.duration_seconds
     return overview(strips, duration, ("overview", "The whole recording", caption))
@@ -145,7 +151,7 @@ def skin_figures(clean: CleanRecording) -> Iterator[Drawing]:
         )
         words = {"Best": "Most", "Worst": "Fewest"}
         renamed = [(_renamed(excerpt, words), strip) for excerpt in chosen]
-        yield excerpts(renamed, ("skin", "Skin responses, one by one", caption), "{:.0f} responses")
+        yield excerpts(renamed, ("skin", "Skin responses, one by one", caption), "responses: {:.0f}")
     if len(responses):
         yield _aligned_figure(clean, skin, channel)
 

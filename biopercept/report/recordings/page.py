@@ -45,7 +45,8 @@ def page_of_recording(features: RecordingFeatures, clean: CleanRecording, whole:
 
 def _sections(features: RecordingFeatures, clean: CleanRecording, values: dict[str, float]) -> Iterator[Section]:
     yield Section("numbers", "Numbers of the whole recording", numbers=tuple(_key_numbers(clean, values)))
-    yield Section("signals", "Signals", figures=(overview_figure(clean),), tables=(_signal_table(clean),))
+    whole = overview_figure(clean)
+    yield Section("signals", "Signals", figures=(whole,) if whole else (), tables=(_signal_table(clean),))
     is_known = {"sdnn": _is_known(values, "HRV_SDNN"), "rmssd": _is_known(values, "HRV_RMSSD")}
     of_beats = kinds_sentence(clean.beats) if len(clean.beats) else "No beats were found"
     breaths = breath_figure(clean)

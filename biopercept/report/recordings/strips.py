@@ -153,7 +153,7 @@ def _paint_whole(axes: Axes, strip: Strip, clock: Clock) -> None:
     axes.fill_between(at, low, high, color=BLUE, linewidth=0.5, label="_samples")
     for name, row, colour in strip.over:
         _, lowest, highest, _ = columns_of(Strip(name, row, strip.sampling_rate, strip.start_seconds))
-        axes.plot(at, 0.5 * (lowest + highest), color=colour, linewidth=1.0, label=name)
+        axes.plot(at, 0.5 * (lowest + highest), color=colour, linewidth=1.0, zorder=0.9, label=name)
     _shade(axes, middles, is_masked, clock)
     if strip.ticks is not None and len(strip.ticks[0]):
         times, label = strip.ticks
@@ -254,7 +254,7 @@ def _paint_excerpt(axes: Axes, strip: Strip, excerpt: Excerpt) -> None:
     times, samples = strip.times[inside], strip.samples[inside]
     axes.plot(times, samples, color=INK, linewidth=0.8, label="_samples")
     for name, row, colour in strip.over:
-        axes.plot(times, row[inside], color=colour, linewidth=1.0, label=name)
+        axes.plot(times, row[inside], color=colour, linewidth=1.0, zorder=1.5, label=name)
     _shade(axes, times, ~np.isfinite(samples), Clock("s", 1.0))
     for x, y in strip.lines:
         if x[-1] >= excerpt.start_seconds and x[0] <= excerpt.end_seconds:
