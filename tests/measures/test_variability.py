@@ -96,9 +96,9 @@ def test_powers_are_those_of_neurokit_without_its_division_by_the_highest(ours: 
 @pytest.mark.parametrize(("hertz", "name"), [(0.02, "HRV_VLF"), (0.1, "HRV_LF"), (0.25, "HRV_HF"), (0.45, "HRV_VHF")])
 def test_a_planted_swing_has_its_power_in_its_band_and_in_no_other(hertz: float, name: str) -> None:
     times = [0.3]
-    while times[-1] < 600.0:
+    while times[-1] < 300.0:
         times.append(times[-1] + 0.75 + 0.03 * np.sin(2 * np.pi * hertz * times[-1]))
-    row = row_of(beats_at(np.array(times[:-1])), 600.0)
+    row = row_of(beats_at(np.array(times[:-1])), 300.0)
     assert row[name] == pytest.approx(30.0**2 / 2, rel=0.15)
     assert row["HRV_TP"] == pytest.approx(row[name], rel=0.1)
 
@@ -118,14 +118,14 @@ def test_a_gap_neither_makes_neighbours_nor_moves_the_minutes() -> None:
     intervals = whole.intervals[is_there].copy()
     intervals[np.flatnonzero(times[is_there] > 780.0)[0]] = np.nan
     some = Beats(times[is_there], intervals, np.full(is_there.sum(), np.nan), "ECG", np.zeros(is_there.sum()))
-    row, of_all = row_of(some, 1500.0), row_of(whole, 1500.0)
+    row = row_of(some, 1500.0)
     minutes = [
         np.diff(times)[(times[1:] >= 60 * n) & (times[1:] < 60 * n + 60)] for n in range(25) if n not in (10, 11, 12)
     ]
-    assert row["HRV_SDANN1"] == pytest.approx(1000 * np.std([m.mean() for m in minutes], ddof=1), rel=0.01)
-    assert row["HRV_SDNNI1"] == pytest.approx(1000 * np.mean([m.std(ddof=1) for m in minutes]), rel=0.01)
+    assert row["HRV_SDANN1"] == pytest.approx(1000 * np.std([m.mean() for m in minutes], ddof=1), rel=0.001)
+    assert row["HRV_SDNNI1"] == pytest.approx(1000 * np.mean([m.std(ddof=1) for m in minutes]), rel=0.001)
     blind = nk.hrv_time({"RRI": 1000 * intervals[1:], "RRI_Time": some.times[1:]})["HRV_SDANN1"].iloc[0]
-    assert abs(blind - of_all["HRV_SDANN1"]) > abs(row["HRV_SDANN1"] - of_all["HRV_SDANN1"])
+    assert blind != pytest.approx(row["HRV_SDANN1"], rel=0.005)  # it pushes the minutes together
     assert row["HRV_SD1"] == pytest.approx(row["HRV_RMSSD"] / np.sqrt(2), rel=0.01)
     assert np.isfinite(row["HRV_HTI"]) and np.isfinite(row["HRV_TINN"])
     assert np.isnan(row["HRV_SampEn"])  # 88 % are no sequence
