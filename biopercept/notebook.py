@@ -97,10 +97,12 @@ def features(
     overrides: Overrides | None = None,
     *,
     rows: str = "windows",
+    hrv: bool = False,
 ) -> RecordingFeatures:
     """Return what is measured of a recording: a row per window of the grid, per labelled event, or of the whole.
 
-    ``rows`` is windows, events or whole. ``to_frame()`` gives the table; ``detected["beats"]``, "responses" and
+    ``rows`` is windows, events or whole; ``hrv`` adds all of neurokit2's heart rate variability, most of which needs
+    rows of 300 s, and takes seconds for each. ``to_frame()`` gives the table; ``detected["beats"]``, "responses" and
     "breaths" are what was detected, with times, and have a ``to_frame()`` too; ``columns`` say what each measure is.
 
     Raises RecordingError where it cannot be read, is shorter than a window, or has no event that lasts. Raises
@@ -112,7 +114,7 @@ def features(
     settings = _config(config, overrides)
     if not isinstance(recording, Recording):
         recording = load_recording(recording)
-    return recording_features(recording, preparing.PrepareSettings(settings.windows, settings.cleaning), rows)
+    return recording_features(recording, preparing.PrepareSettings(settings.windows, settings.cleaning), rows, hrv=hrv)
 
 
 def load_study(folder: Location) -> Study:
