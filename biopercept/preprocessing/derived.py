@@ -23,6 +23,7 @@ from biopercept.preprocessing.electrodermal import (
     tonic_and_phasic,
 )
 from biopercept.preprocessing.gaps import BoolArray, filtered, moving_mean, on_grid
+from biopercept.preprocessing.quality import Losses
 from biopercept.preprocessing.respiration import (
     MIN_BREATHING_RATE,
     Breaths,
@@ -48,12 +49,14 @@ LOWEST_ENVELOPE = 1e-6
 class Measured:
     """One measured signal on its way: screened at its own rate, and cleaned as it will be stored.
 
-    ``broad`` is EEG as cleaned, but before it is limited to its band: what band power is measured in.
+    ``losses`` are what was lost on the way. ``broad`` is EEG as cleaned, but before it is limited to its band: what
+    band power is measured in.
     """
 
     original: Signal
     screened: FloatArray
     cleaned: Signal
+    losses: Losses
     broad: FloatArray | None = None
 
 
