@@ -137,7 +137,7 @@ class StudyStore:
         self._map = np.zeros(0, dtype=np.uint8)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a row per recording: whose it is, how long, its windows and its signals."""
+        """Return a row per recording: whose it is, how long, its windows, its signals and what spoils most of each."""
         import pandas as pd
 
         rows = [
@@ -149,6 +149,10 @@ class StudyStore:
                 "windows_labelled": int(recording.windows.is_labelled.sum()),
                 "windows_grid": int((~recording.windows.is_labelled).sum()),
                 "signals": ", ".join(signal.name for signal in recording.signals),
+                "spoilt": ", ".join(
+                    f"{name}: {reason} ({100 * share:.2g} %)"
+                    for name, (reason, share) in recording.main_reasons().items()
+                ),
             }
             for recording in self.recordings
         ]
@@ -343,6 +347,20 @@ class StoredRecording:
         if REASONS not in self._group or link_name(signal_name) not in child(self._group, REASONS, is_group=True):
             return None
         return self._array(child(self._group, REASONS, is_group=True), link_name(signal_name)).astype(np.uint32)
+
+    def main_reasons(self) -> dict[str, tuple[str, float]]:
+        """Return what spoils most of each signal, by its name, and the share of channels and seconds that it is in.
+
+        Signals that nothing spoils are absent, and all are where reasons are not known.
+        """
+        out: dict[str, tuple[str, float]] = {}
+        for signal in self.signals:
+            bits = self.read_reasons(signal.name)
+            if bits is not None and bits.any():
+                shares = [float(((bits >> bit) & 1).mean()) for bit in range(len(self.reason_names))]
+                worst = int(np.argmax(shares))
+                out[signal.name] = self.reason_names[worst], shares[worst]
+        return out
 
     def _open_maps(self, signal_name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return samples and mask of a signal as they lie in the file, mapped and not copied."""

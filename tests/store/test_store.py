@@ -105,12 +105,21 @@ def test_everything_of_a_recording_comes_back_as_it_went_in(store_path: Path) ->
         assert held.reason_names == original.reason_names
 
 
+def test_what_spoils_most_of_a_signal_is_told_of_each_recording(tmp_path: Path) -> None:
+    bits = {"a/b": np.array([[0, 2, 3, 2], [0, 0, 1, 2]], dtype=np.uint32)}
+    path = write(tmp_path, replace(recording_of("S1"), reasons=bits, reason_names=("missing", "flat")))
+    with open_store(path, verify=True) as store:
+        assert store.recordings[0].main_reasons() == {"a/b": ("flat", 0.5)}
+        assert list(store.to_frame()["spoilt"]) == ["a/b: flat (50 %)"]
+
+
 def test_a_store_of_an_older_version_knows_no_reasons(tmp_path: Path) -> None:
     path = write(tmp_path, replace(recording_of("S1"), reasons={}, reason_names=()))
     with h5py.File(path) as file:
         assert "reasons" not in file["recordings/S1__lab%5F1"]
     with open_store(path, verify=True) as store:
         assert store.recordings[0].reason_names == ()
+        assert store.recordings[0].main_reasons() == {}
         assert store.recordings[0].read_reasons("a/b") is None
 
 
