@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from biopercept.inference.explanation import Explanation
     from biopercept.inference.prediction import Predictions
     from biopercept.inference.reconstruction import ReconstructedSignal
+    from biopercept.measures.quality import RecordingQuality
     from biopercept.measures.recording import RecordingFeatures
     from biopercept.prepare.study import PrepareSummary
     from biopercept.results.comparison import Comparison
@@ -115,6 +116,23 @@ def features(
     if not isinstance(recording, Recording):
         recording = load_recording(recording)
     return recording_features(recording, preparing.PrepareSettings(settings.windows, settings.cleaning), rows, hrv=hrv)
+
+
+def quality(
+    recording: Location | Recording, config: Location | None = None, overrides: Overrides | None = None
+) -> RecordingQuality:
+    """Return how good each channel of a recording is in each second, and what is wrong with it.
+
+    ``to_frame()`` has a row per stretch that something spoils; ``signals`` the index by second, (n_channels,
+    n_seconds); ``sensors()`` how each signal fared as a whole.
+
+    Raises RecordingError where it cannot be read, or nothing is left after cleaning. Raises SettingsError where a
+    setting is wrong.
+    """
+    from biopercept.measures.quality import recording_quality
+
+    cleaning = _config(config, overrides).cleaning
+    return recording_quality(recording if isinstance(recording, Recording) else load_recording(recording), cleaning)
 
 
 def load_study(folder: Location) -> Study:
