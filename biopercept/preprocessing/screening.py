@@ -42,10 +42,13 @@ _SPIKE_NOISE, _SPIKE_SHARE = 5.0, 0.3
 _SMALLEST_TEMPERATURE_SPIKE = 0.5  # degC: skin does not warm by that and cool again within a second
 
 
-def screened(samples: FloatArray, signal: Signal, settings: CleaningSettings) -> tuple[FloatArray, tuple[str, ...]]:
+def screened(
+    samples: FloatArray, signal: Signal, settings: CleaningSettings, by_hand: BoolArray | None = None
+) -> tuple[FloatArray, tuple[str, ...]]:
     """Return a copy of ``samples`` with impossible segments as NaN, and one note per reason.
 
-    Masked are: samples that are not finite, outside the modality's plausible range, in a flat run
+    Masked are: samples that a person marked as bad (``by_hand``, of the shape of the samples), before all others;
+    samples that are not finite, outside the modality's plausible range, in a flat run
     (no sensor is so still), or in a run at the channel's highest or lowest value (saturation); of skin
     conductance and temperature also spikes, and of skin conductance jumps.
 
@@ -56,9 +59,11 @@ def screened(samples: FloatArray, signal: Signal, settings: CleaningSettings) ->
     fractions: dict[str, dict[str, float]] = {}
     for channel, name in enumerate(signal.channel_names):
         row = out[channel]
+        is_marked = np.zeros(len(row), dtype=bool) if by_hand is None else by_hand[channel]
+        row[is_marked] = np.nan  # nothing else may be judged by it, as a rail or a usual size
         for reason, is_bad in _faults(row.copy(), signal, settings):
-            if reason != MISSING:
-                is_bad = is_bad & np.isfinite(row)  # a sample is counted under the first reason only
+            # A sample is counted under the first reason only; what was marked by hand is told by who applies it.
+            is_bad = is_bad & (~is_marked if reason == MISSING else np.isfinite(row))
             fraction = float(is_bad.mean())
             row[is_bad] = np.nan
             if fraction >= MIN_REPORTED_FRACTION:

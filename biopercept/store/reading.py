@@ -136,7 +136,7 @@ class StudyStore:
         self._map = np.zeros(0, dtype=np.uint8)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a row per recording: whose it is, how long, its windows and its signals."""
+        """Return a row per recording: whose it is, how long, its windows, its signals and corrections by hand."""
         import pandas as pd
 
         rows = [
@@ -148,6 +148,7 @@ class StudyStore:
                 "windows_labelled": int(recording.windows.is_labelled.sum()),
                 "windows_grid": int((~recording.windows.is_labelled).sum()),
                 "signals": ", ".join(signal.name for signal in recording.signals),
+                "corrections": len(recording.corrections),
             }
             for recording in self.recordings
         ]
@@ -267,6 +268,11 @@ class StoredRecording:
     def left_out(self) -> Mapping[str, int]:
         """How many windows were left out, by reason."""
         return MappingProxyType({str(reason): int(n) for reason, n in self._json("left_out").items()})
+
+    @cached_property
+    def corrections(self) -> tuple[Mapping[str, Any], ...]:
+        """What was corrected by hand: of each its kind, onset, duration, channels, who, when and source."""
+        return tuple(self._json("corrections")) if "corrections" in self._group.attrs else ()
 
     def _json(self, attribute: str) -> Any:
         try:
