@@ -294,7 +294,7 @@ def _from_annotations(recording: Recording) -> tuple[list[Correction], tuple[Int
         names.append(channel.strip())
     if n_instants:
         notes.append(
-            f"{n_instants} annotations that begin with 'bad' have no duration, so that nothing is masked for them"
+            f"annotations that begin with 'bad' and have no duration ({n_instants}): nothing is masked for them"
         )
     corrections = []
     for (onset, duration, words), names in grouped.items():
@@ -306,7 +306,7 @@ def _from_annotations(recording: Recording) -> tuple[list[Correction], tuple[Int
     if corrections:
         shown = list(dict.fromkeys(one.source for one in corrections))
         which = ", ".join(shown[:5]) + (", ..." if len(shown) > 5 else "")
-        notes.append(f"{len(corrections)} annotations that begin with 'bad' are taken for bad stretches: {which}")
+        notes.append(f"annotations that begin with 'bad' ({len(corrections)}) are taken for bad stretches: {which}")
     return corrections, labels, notes
 
 

@@ -134,15 +134,23 @@ class ByHand:
         return any(one.channels for _, one in self._of(BEAT_ADDED, BEAT_REMOVED))
 
     def turned(self, samples: FloatArray) -> FloatArray:
-        """Return samples with what was upside down turned around its median: (n_channels, n_samples)."""
+        """Return samples with what was upside down turned around its median: (n_channels, n_samples).
+
+        What several rows say is upside down is turned once.
+        """
         turns = self._of(POLARITY)
-        out = samples.copy() if turns else samples
+        if not turns:
+            return samples
+        out = samples.copy()
+        is_turned = np.zeros(samples.shape, dtype=bool)
         for number, one in turns:
             columns = _columns(self.signal, one)
             for row in one.rows_in(self.signal):
-                stretch = out[row, columns]
+                stretch = samples[row, columns]
                 if np.isfinite(stretch).any():
-                    out[row, columns] = 2.0 * np.nanmedian(stretch) - stretch
+                    turned = 2.0 * np.nanmedian(stretch) - stretch
+                    out[row, columns] = np.where(is_turned[row, columns], out[row, columns], turned)
+                    is_turned[row, columns] = True
                     self._applied(number)
         return out
 
@@ -166,20 +174,30 @@ class ByHand:
         return any(begin <= seconds < end for begin, end in spans)
 
     def beats(self, detected: DetectedBeats) -> DetectedBeats:
-        """Return detected beats without those that were removed, and with those that were added."""
+        """Return detected beats without those that were removed, and with those that were added.
+
+        Removed is the nearest, be it detected or added by an earlier row.
+        """
         if not self.has_beats:
             return detected
         is_kept = np.ones(len(detected), dtype=bool)
+        additions = dict(self._of(BEAT_ADDED))
         for number, one in self._of(BEAT_REMOVED):
-            where = _nearest(np.where(is_kept, detected.times, np.nan), one.onset_seconds)
-            if where is None:
+            where, apart = _nearest(np.where(is_kept, detected.times, np.nan), one.onset_seconds)
+            earlier = [n for n in additions if n < number]
+            place, beside = _nearest(np.array([additions[n].onset_seconds for n in earlier]), one.onset_seconds)
+            if min(apart, beside) > NEAR_SECONDS:
                 self._refused(number, f"no beat was detected within {NEAR_SECONDS:g} s")
+                continue
+            if beside < apart:  # somebody took back what was added before
+                self._applied(earlier[place])
+                del additions[earlier[place]]
             else:
                 is_kept[where] = False
-                self._applied(number)
+            self._applied(number)
         kept = DetectedBeats(*(column[is_kept] for column in detected.columns))
         added: list[float] = []
-        for number, one in self._of(BEAT_ADDED):
+        for number, one in additions.items():
             if why := self._why_not_added(one.onset_seconds, np.concatenate((kept.times, added))):
                 self._refused(number, why)
             else:
@@ -261,13 +279,13 @@ def _columns(signal: Signal, correction: Correction) -> slice | BoolArray:
     return slice(max(int(np.floor(first + 1e-6)), 0), max(int(np.ceil(last - 1e-6)), 0))
 
 
-def _nearest(times: FloatArray, seconds: float) -> int | None:
-    """Return the beat nearest to a time, None where none is near."""
+def _nearest(times: FloatArray, seconds: float) -> tuple[int, float]:
+    """Return the beat that is nearest to a time, and how far it is; infinitely where there is none."""
     apart = np.abs(times - seconds)
     if not np.isfinite(apart).any():
-        return None
+        return 0, np.inf
     where = int(np.nanargmin(apart))
-    return where if apart[where] <= NEAR_SECONDS else None
+    return where, float(apart[where])
 
 
 def _with_added(beats: DetectedBeats, added: FloatArray) -> DetectedBeats:
