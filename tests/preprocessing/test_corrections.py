@@ -158,7 +158,7 @@ def test_what_cannot_be_applied_is_said(
     beats = np.delete(1.1 + 0.8 * np.arange(148), [73, 74])  # none from 58.7 to 61.1
     signal = make_signal("ecg", 250.0, make_ecg(beats, SECONDS, 250.0))
     clean = clean_recording(corrected(signal, Correction(BAD, 50.0, 1.0), correction))
-    assert [one for one in clean.notes if one.startswith("not corrected")][0].startswith(note)
+    assert next(one for one in clean.notes if one.startswith("not corrected")).startswith(note)
     assert clean.corrections == (Correction(BAD, 50.0, 1.0),)
     without = clean_recording(corrected(signal, Correction(BAD, 50.0, 1.0)))
     np.testing.assert_array_equal(clean.beats.intervals, without.beats.intervals)
