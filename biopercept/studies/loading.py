@@ -6,14 +6,14 @@ A study is a plain study folder or a BIDS data set. A recording is all its files
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from biopercept.errors import RecordingError, StudyError
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
-from biopercept.loaders.corrections import corrections_of, corrections_paths
+from biopercept.loaders.corrections import corrections_of, corrections_paths, read_corrections
 from biopercept.loaders.sidecars import read_sidecar
 from biopercept.recording import Correction, Interval, Recording, Signal, outside
 from biopercept.studies.bids import is_bids, read_bids
@@ -141,6 +141,24 @@ def load_placed(study: Study, entry: Entry) -> tuple[Recording, tuple[PlacedFile
         corrections=_corrections(loaded, placed),
     )
     return recording, placed
+
+
+def n_corrected(study: Study) -> int:
+    """Return how many recordings have corrections by hand beside their files."""
+    return sum(any(corrections_of(file.path) is not None for file in entry.files) for entry in study.entries)
+
+
+def correction_faults(study: Study) -> Iterator[str]:
+    """Give a sentence for each thing that is malformed in the corrections of a study; no recording is opened."""
+    for entry in study.entries:
+        try:
+            _refuse_shared_corrections(entry)
+        except RecordingError as fault:
+            yield str(fault)
+            continue
+        for file in entry.files:
+            table = corrections_of(file.path)
+            yield from read_corrections(table).faults if table is not None else ()
 
 
 def _refuse_shared_corrections(entry: Entry) -> None:
