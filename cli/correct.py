@@ -122,8 +122,8 @@ def _source(path: Path, which: WhichRecording) -> Source:
         for source in sources
         if source.entry is not None
         and all(
-            value is None or value == own
-            for value, own in zip(
+            value is None or value == theirs
+            for value, theirs in zip(
                 given, (source.entry.subject, source.entry.session, source.entry.recording), strict=True
             )
         )

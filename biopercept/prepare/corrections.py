@@ -194,8 +194,10 @@ def _refuse_without_effect(new: Sequence[Correction], recording: Recording) -> N
     clean = clean_recording(recording)
     for one in new:
         if one not in clean.corrections:
-            told = f"not corrected, {described(one)}: "
-            why = next((note.removeprefix(told) for note in clean.notes if note.startswith(told)), "it has no effect")
+            opening = f"not corrected, {described(one)}: "
+            why = next(
+                (note.removeprefix(opening) for note in clean.notes if note.startswith(opening)), "it has no effect"
+            )
             raise SettingsError(f"{described(one)}: {why.rstrip('.')}")
 
 
