@@ -65,7 +65,8 @@ class FeaturesRequest:
     """What is measured: recordings and study folders, of some subjects only or without some.
 
     ``rows`` says what a row is of (windows, events, whole); ``events`` is the study whose events they are, None where
-    they are not of events; ``pages`` is None where no pages are wanted.
+    they are not of events. ``hrv`` adds the full set of heart rate variability; ``pages`` is None where no pages are
+    wanted.
     """
 
     paths: tuple[Path, ...]
@@ -76,6 +77,7 @@ class FeaturesRequest:
     subjects: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
     n_jobs: int = 1
+    hrv: bool = False
     pages: Pages | None = None
 
 
@@ -163,7 +165,7 @@ def _measured(work: tuple[FeaturesRequest, Path], source: Source) -> Measured:
     """Measure one recording and write its page; what cannot be read or measured is a failure of its own."""
     request, folder = work
     try:
-        features, clean = measured_and_cleaned(source.load(), request.settings, request.rows)
+        features, clean = measured_and_cleaned(source.load(), request.settings, request.rows, hrv=request.hrv)
     except BioperceptError as fault:
         if fault.exit_code not in (1, 2):
             raise
@@ -226,6 +228,7 @@ def _dictionary(request: FeaturesRequest, names: Sequence[str]) -> dict[str, Any
         "schema": 1,
         "biopercept": __version__,
         "rows": request.rows,
+        "hrv": request.hrv,
         "settings": request.settings.as_plain_values(),
         "features": of_rows | {name: _described(column_of(name)) for name in names},
         **{table: {column.name: _described(column) for column in detected_columns(table)} for table in DETECTED},

@@ -12,6 +12,8 @@ are compared with other windows of the same length only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from biopercept.preprocessing.beat_detection import IntArray
@@ -23,14 +25,14 @@ from biopercept.recording import FloatArray
 NAMES = ("mean_nn", "log_sdnn", "log_rmssd", "pnn50", "log_lf", "log_hf", "log_lf_hf", "coverage")
 """Columns of :func:`interval_features`, in order; intervals in ms, powers in ms^2."""
 
+LF_HZ, HF_HZ = (0.04, 0.15), (0.15, 0.40)
+"""Bands of the intervals' spectrum, Hz."""
+
 MAX_INFLATION = 1.1
 """A measure of variability that timing errors would make larger than this many times itself is missing."""
 
 SPECTRUM_RATE = 4.0
 """Rate at which intervals are read for their spectrum, Hz."""
-
-LF_HZ, HF_HZ = (0.04, 0.15), (0.15, 0.40)
-"""Bands of the power of intervals, Hz."""
 
 _MEAN_DIFFERENCE_SECONDS = 10.0
 _MIN_DIFFERENCES = 3
@@ -200,16 +202,21 @@ def _of_window(beats: FloatArray, length: float, tolerated: float) -> FloatArray
 
 
 def _spectrum(times: FloatArray, intervals: FloatArray) -> tuple[float, float]:
-    """Return log LF and log HF, log ms^2, of :func:`even_intervals`."""
+    """Return log LF and log HF, log ms^2."""
+    low, high = (float(np.log(power + 1.0)) for power in band_powers(times, intervals, (LF_HZ, HF_HZ)))
+    return low, high
+
+
+def band_powers(times: FloatArray, intervals: FloatArray, bands: Sequence[tuple[float, float]]) -> tuple[float, ...]:
+    """Return the power in each band, ms^2, of :func:`even_intervals`; NaN where the intervals reach over under 42 s."""
     from scipy.signal import periodogram
 
     if len(np.arange(times[0], times[-1], 1.0 / SPECTRUM_RATE)) < SPECTRUM_RATE * 0.7 * _MIN_SPECTRUM_SECONDS:
-        return np.nan, np.nan
+        return (np.nan,) * len(bands)
     even = even_intervals(times, intervals)
     frequency, power = periodogram(even, fs=SPECTRUM_RATE, window="hann", detrend="linear")
     step = frequency[1] - frequency[0]
-    low, high = (np.log(power[(frequency >= a) & (frequency < b)].sum() * step + 1.0) for a, b in (LF_HZ, HF_HZ))
-    return float(low), float(high)
+    return tuple(float(power[(frequency >= low) & (frequency < high)].sum() * step) for low, high in bands)
 
 
 def even_intervals(times: FloatArray, intervals: FloatArray) -> FloatArray:

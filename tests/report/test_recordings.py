@@ -18,7 +18,7 @@ import biopercept as bp
 from biopercept.cli.main import build_app
 from biopercept.measures.recording import measured_and_cleaned, whole_recording
 from biopercept.measures.shapes import ACCEPTED, BEAT_KINDS, REJECTED, beat_kinds
-from biopercept.recording import Channel, Interval, Recording, Signal
+from biopercept.recording import Channel, Correction, Interval, Recording, Signal
 from biopercept.report.drawing import BLUE, RED
 from biopercept.report.recordings.page import page_of_recording
 from biopercept.report.recordings.strips import MASKED, Clock, Strip, columns_of, when
@@ -134,6 +134,26 @@ def test_excerpts_hold_every_beat_of_their_time_on_the_wave(figures: list[Any]) 
         where = np.asarray(line.get_xdata()) * 128.0
         assert line.get_ydata() == pytest.approx(np.interp(where, np.arange(len(wave)), wave))
     assert any(len(line.get_xdata()) for line in lines_of(waves, BEAT_KINDS[REJECTED]))
+
+
+def test_beats_that_a_person_added_or_removed_are_marked(figures: list[Any]) -> None:
+    signal = ecg(40.0, every=99)
+    beats = page_of(signal)[1].beats.times
+    figures.clear()
+    corrections = (
+        Correction("beat-removed", beats[20], 0.0, who="A. B.", source="<i>S1_corrections.tsv"),
+        Correction("beat-added", beats[20] + 0.2, 0.0),
+    )
+    recording = Recording("S1", "", "lab", (signal,), corrections=corrections)
+    features, clean = measured_and_cleaned(recording, rows="whole")
+    page = page_of_recording(features, clean, whole_recording(clean))
+    for label, time in (("added by hand", beats[20] + 0.2), ("removed by hand", beats[20])):
+        drawn = np.concatenate([line.get_xdata() for one in figures for line in lines_of(one, label)])
+        assert len(drawn) and drawn == pytest.approx(time, abs=0.06), label
+    text = Text(page).text
+    assert f"{len(beats)} beats, 1 of them added by hand; " in text
+    assert "Corrections by hand 2 corrections that were applied" in text
+    assert "A. B." in text and "<i>S1_corrections.tsv" in text
 
 
 def test_responses_and_breaths_are_drawn_as_the_tables_have_them(figures: list[Any]) -> None:

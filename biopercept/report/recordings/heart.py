@@ -26,8 +26,8 @@ from biopercept.measures.shapes import (
 from biopercept.preprocessing.cardiac import LONGEST_INTERVAL, Beats
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.preprocessing.variability import HF_HZ, LF_HZ
-from biopercept.recording import Signal
-from biopercept.report.drawing import BLUE, FAINT, GRID, INK, RED, Drawing, draw
+from biopercept.recording import BEAT_REMOVED, Signal
+from biopercept.report.drawing import BLUE, FAINT, GREEN, GRID, INK, RED, Drawing, draw
 from biopercept.report.recordings.strips import MOST_POINTS, Clock, Marks, Strip, channel_words, excerpts, legend_of
 from biopercept.report.text import NOT_DEFINED, count
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EXCERPT_SECONDS = 20.0
+ADDED, REMOVED = "added by hand", "removed by hand"
 KIND_STYLES = {ACCEPTED: ("o", BLUE, False), REJECTED: ("x", RED, False), FIRST: ("o", INK, True)}
 """Marker, colour and whether it is hollow, of each kind of beats."""
 
@@ -67,20 +68,23 @@ def kinds_sentence(beats: Beats) -> str:
     """Return how many beats there are of each kind, by the interval that ends with each."""
     kinds = beat_kinds(beats)
     n = {kind: int((kinds == kind).sum()) for kind in BEAT_KINDS}
+    added = f", {beats.by_hand.sum():,} of them added by hand" if beats.by_hand.any() else ""
     return (
-        f"{count(len(beats), 'beat')}; the interval before was accepted for {n[ACCEPTED]:,} and not for "
+        f"{count(len(beats), 'beat')}{added}; the interval before was accepted for {n[ACCEPTED]:,} and not for "
         f"{n[REJECTED]:,}; {n[FIRST]:,} {'has' if n[FIRST] == 1 else 'have'} none, as the first or more than "
         f"{LONGEST_INTERVAL:g} s after the beat before"
     )
 
 
-def _marks(beats: Beats, strip: Strip) -> tuple[Marks, ...]:
-    kinds = beat_kinds(beats)
-    heights = strip.at(beats.times)
-    return tuple(
-        Marks(BEAT_KINDS[kind], beats.times[kinds == kind], heights[kinds == kind], *KIND_STYLES[kind])
-        for kind in BEAT_KINDS
-    )
+def _marks(clean: CleanRecording, strip: Strip) -> Iterator[Marks]:
+    """Give the beats by kind, and those that a person added or removed."""
+    beats = clean.beats
+    kinds, heights = beat_kinds(beats), strip.at(beats.times)
+    for kind in BEAT_KINDS:
+        yield Marks(BEAT_KINDS[kind], beats.times[kinds == kind], heights[kinds == kind], *KIND_STYLES[kind])
+    yield Marks(ADDED, beats.times[beats.by_hand], heights[beats.by_hand], "D", GREEN, is_hollow=True, size=8.0)
+    removed = np.array([one.onset_seconds for one in clean.corrections if one.kind == BEAT_REMOVED], dtype=np.float64)
+    yield Marks(REMOVED, removed, strip.at(removed), "s", RED, is_hollow=True, size=8.0)
 
 
 def wave_figure(clean: CleanRecording, signal: Signal, is_source: bool, number: int) -> Drawing | None:
@@ -88,7 +92,7 @@ def wave_figure(clean: CleanRecording, signal: Signal, is_source: bool, number: 
     channel = clean.used_channel.get(signal.name, 0)
     title = f"{channel_words(signal, channel)} ({signal.unit})"
     strip = Strip.of(signal, channel, title)
-    marked = Strip.of(signal, channel, title, marks=_marks(clean.beats, strip))
+    marked = Strip.of(signal, channel, title, marks=tuple(_marks(clean, strip)))
     chosen = excerpts_of(signal, channel, EXCERPT_SECONDS, heart_scores(clean))
     if not chosen:
         return None

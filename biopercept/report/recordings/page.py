@@ -18,6 +18,7 @@ from biopercept.measures.stretches import Measures
 from biopercept.modalities import MODALITIES
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.preprocessing.eeg import REGIONS
+from biopercept.recording import Correction
 from biopercept.report.drawing import Drawing
 from biopercept.report.layout import Head, KeyNumber, ReportWarning, Section, page_of
 from biopercept.report.recordings.body import brain_figures, breath_figure, overview_figure, skin_figures
@@ -61,6 +62,9 @@ def _sections(features: RecordingFeatures, clean: CleanRecording, values: dict[s
     for anchor, title, lead, figures in parts:
         if figures:
             yield Section(anchor, title, lead=lead, figures=figures)
+    if clean.corrections:
+        table = _correction_table(clean.corrections)
+        yield Section("corrections", "Corrections by hand", tables=(table,))
     yield _notes_section(features)
     yield Section("measures", "All measures of the whole recording", tables=(_measure_table(values),))
 
@@ -171,6 +175,23 @@ def _signal_table(clean: CleanRecording) -> Table:
         if not signal.derived_from
     ]
     return Table.of(f"{count(len(rows), 'signal')} as cleaned", rows, ("Signal", "Sensor", "Channels", "Unit"))
+
+
+def _correction_table(corrections: Sequence[Correction]) -> Table:
+    rows = [
+        {
+            "Kind": one.kind,
+            "Onset (s)": "" if np.isinf(one.duration_seconds) else f"{one.onset_seconds:g}",
+            "Duration (s)": "" if np.isinf(one.duration_seconds) else f"{one.duration_seconds:g}",
+            "Channels": ", ".join(one.channels),
+            "Who": one.who,
+            "When": one.when,
+            "From": one.source,
+        }
+        for one in corrections
+    ]
+    title = f"{count(len(rows), 'correction')} that were applied; without a time: of the full recording"
+    return Table.of(title, rows, ("Kind", "Channels", "Who", "When", "From"), fold_above=30)
 
 
 def _measure_table(values: dict[str, float]) -> Table:

@@ -44,6 +44,7 @@ class Marks:
     marker: str
     colour: str
     is_hollow: bool = False
+    size: float = 4.5
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,7 @@ def _paint_excerpt(axes: Axes, strip: Strip, excerpt: Excerpt) -> None:
             face = "none" if marks.is_hollow else marks.colour
             axes.plot(
                 marks.times[is_in], marks.heights[is_in], marks.marker, color=marks.colour, markerfacecolor=face,
-                markersize=4.5, label=marks.label,
+                markersize=marks.size, label=marks.label,
             )  # fmt: skip
     axes.set_xlim(excerpt.start_seconds, excerpt.end_seconds)
     known = samples[np.isfinite(samples)]
