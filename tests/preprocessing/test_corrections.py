@@ -83,7 +83,7 @@ def test_a_mask_by_hand_goes_before_all_that_is_judged_by_a_channels_own_values(
     samples[:, 1000:1200] = samples.max()
     is_bad = np.zeros(samples.shape, dtype=bool)
     is_bad[:, 900:1300] = True
-    masked, notes = screened(samples, ecg, CleaningSettings(), is_bad)
+    masked, notes = screened(samples, ecg, CleaningSettings(), by_hand=is_bad)
     np.testing.assert_array_equal(np.isnan(masked), is_bad)
     assert notes == ()
 
