@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from biopercept.notebook import reconstruct as reconstruct
     from biopercept.notebook import sample_study as sample_study
     from biopercept.notebook import train as train
+    from biopercept.notebook import write_recording_page as write_recording_page
     from biopercept.notebook import write_report as write_report
     from biopercept.recording import Correction as Correction
     from biopercept.recording import Recording as Recording
@@ -35,7 +36,7 @@ wait_passively()  # before anything loads torch
 _FUNCTIONS = (
     "compare", "correct", "cross_validate", "explain", "features", "load_model", "load_recording", "load_study",
     "open_store", "predict", "prepare_recording", "prepare_study", "quality", "reconstruct", "sample_study", "train",
-    "write_report",
+    "write_recording_page", "write_report",
 )  # fmt: skip
 _DOOR = {
     "EvaluationRequest": "biopercept.evaluation.plan",

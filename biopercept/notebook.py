@@ -152,6 +152,32 @@ def quality(
     return recording_quality(recording if isinstance(recording, Recording) else load_recording(recording), cleaning)
 
 
+def write_recording_page(
+    recording: Location | Recording,
+    output: Location,
+    config: Location | None = None,
+    overrides: Overrides | None = None,
+) -> Path:
+    """Return the page that was written: signals with what was found in them, to see whether to believe the numbers.
+
+    One HTML file that opens offline; ``output`` is its name, and an existing one is replaced.
+
+    Raises RecordingError where the recording cannot be read or nothing is left of it. Raises SettingsError where a
+    setting is wrong. Raises OutputError where the page cannot be written.
+    """
+    from biopercept.measures.recording import WHOLE, measured_and_cleaned
+    from biopercept.prepare import recording as preparing
+    from biopercept.report.recordings.page import write_page
+
+    settings = _config(config, overrides)
+    if not isinstance(recording, Recording):
+        recording = load_recording(recording)
+    request = preparing.PrepareSettings(settings.windows, settings.cleaning)
+    features, clean = measured_and_cleaned(recording, request, WHOLE)
+    write_page(features, clean, features.measures, Path(output))
+    return Path(output)
+
+
 def load_study(folder: Location) -> Study:
     """Return a study whose tables are right; its recordings are not opened, ``to_frame()`` lists them.
 

@@ -118,10 +118,17 @@ def recording_features(
     Raises RecordingError where nothing is left after cleaning, the recording is shorter than a window, or has no event
     of any duration. Raises SettingsError where ``rows`` is unknown.
     """
+    return measured_and_cleaned(recording, settings, rows, hrv=hrv)[0]
+
+
+def measured_and_cleaned(
+    recording: Recording, settings: PrepareSettings | None = None, rows: str = WINDOWS, *, hrv: bool = False
+) -> tuple[RecordingFeatures, CleanRecording]:
+    """Return what :func:`recording_features` does, and the cleaned recording that it was measured of."""
     settings = settings or PrepareSettings()
     onset, duration, label, notes = _stretches(recording, settings, rows)
     clean = clean_recording(recording, settings.cleaning)
-    return RecordingFeatures(
+    features = RecordingFeatures(
         subject=recording.subject,
         session=recording.session,
         recording=recording.name,
@@ -130,6 +137,7 @@ def recording_features(
         detected=_detected(clean),
         notes=(*clean.recording.notes, *notes, *(_why_no_variability(duration) if hrv else ())),
     )
+    return features, clean
 
 
 def _why_no_variability(duration: FloatArray) -> tuple[str, ...]:
@@ -141,6 +149,11 @@ def _why_no_variability(duration: FloatArray) -> tuple[str, ...]:
         f"{n_short} of {len(duration)} rows last less than {SHORT_TERM_SECONDS:g} s: non-linear heart rate "
         "variability, VLF and total power are missing there.",
     )
+
+
+def whole_recording(clean: CleanRecording) -> Measures:
+    """Return what is measured of a recording as a whole: one row."""
+    return measure(clean, np.zeros(1), np.full(1, clean.recording.duration_seconds))
 
 
 def _stretches(

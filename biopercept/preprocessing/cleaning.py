@@ -19,6 +19,7 @@ Nothing is filled: a masked sample is NaN in every output.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -83,6 +84,8 @@ class CleanRecording:
         Breaths that the respiration features rest on; empty where none were found.
     corrections : tuple of Correction
         The corrections by hand that were applied.
+    used_channel : dict of str to int
+        Of a signal by name: the channel that beats, responses or breaths were looked for in.
     """
 
     recording: Recording
@@ -93,6 +96,7 @@ class CleanRecording:
     breaths: Breaths
     ratings: dict[str, SignalQuality] = field(default_factory=dict)
     corrections: tuple[Correction, ...] = ()
+    used_channel: Mapping[str, int] = field(default_factory=dict)
 
 
 def clean_recording(recording: Recording, settings: CleaningSettings | None = None) -> CleanRecording:
@@ -123,8 +127,17 @@ def clean_recording(recording: Recording, settings: CleaningSettings | None = No
     cleaned = replace(recording, signals=signals, notes=(*recording.notes, *notes))
     quality = model_quality(cleaned, derived.is_understood, settings, seconds_of(times))
     ratings = {one.cleaned.name: SignalQuality(quality[one.cleaned.name], one.losses.shares) for one in measured}
-    detected = (derived.beats, derived.responses, derived.breaths)
-    return CleanRecording(cleaned, quality, tuple(notes), *detected, ratings=ratings, corrections=log.applied)
+    return CleanRecording(
+        cleaned,
+        quality,
+        tuple(notes),
+        derived.beats,
+        derived.responses,
+        derived.breaths,
+        ratings=ratings,
+        corrections=log.applied,
+        used_channel=derived.used_channel,
+    )
 
 
 def _duration(recording: Recording) -> float:

@@ -78,6 +78,8 @@ class Derived:
     breaths: Breaths = field(default_factory=no_breaths)
     is_understood: dict[str, BoolArray] = field(default_factory=dict)
     """By name of a measured signal: where, on the grid, the rhythm it should carry was found."""
+    used_channel: dict[str, int] = field(default_factory=dict)
+    """By name of a measured signal: the channel that beats, responses or breaths were looked for in."""
 
     def add(self, modality: str, series: FloatArray, source: str, channels: tuple[Channel, ...] | None = None) -> None:
         """Append one series, unless it has no value at all, which is noted."""
@@ -120,6 +122,7 @@ def _best(derived: Derived, candidates: list[Measured], purpose: str) -> tuple[M
         return None
     _, i, c = max(fractions)
     one = candidates[-i]
+    derived.used_channel[one.original.name] = -c
     if len(fractions) > 1:
         derived.notes.append(
             f"{purpose}: taken from {one.original.name}, channel {one.original.channel_names[-c]}, "
