@@ -155,6 +155,10 @@ def _placed(one: Correction, recording: Recording) -> Correction:
         raise SettingsError(f"a correction is of one channel or of all, and not of {', '.join(one.channels)}")
     if not math.isfinite(one.onset_seconds):
         raise SettingsError(f"{one.kind}: the time is {one.onset_seconds}; a number of seconds is needed")
+    if one.kind in (CHANNEL_BAD, POLARITY) and not one.channels:
+        raise SettingsError(f"{one.kind}: the channel must be named")
+    if one.kind == CHANNEL_BAD and math.isfinite(one.duration_seconds):
+        raise SettingsError("channel-bad: it is about the full recording; of a stretch the kind is bad")
     placed = placed_correction(one, one.channels[0] if one.channels else "", recording)
     if isinstance(placed, str):
         raise SettingsError(f"{one.kind}: {placed}")
