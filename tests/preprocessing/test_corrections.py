@@ -232,6 +232,7 @@ def test_beats_corrected_by_hand_go_before_those_of_a_sensor_that_has_more(
     clean = clean_recording(corrected(recording, removed(peak, "BVP")))
     assert clean.beats.source == "BVP"
     assert "heart_variability: taken from BVP, whose beats were corrected by hand." in clean.notes
+    assert clean.recording.signal("heart_rate").derived_from.split("+")[0] == "BVP"
     # Without a name, the ECG is meant, and the pulse wave stays as it is.
     assert clean_recording(corrected(recording, removed(planted[40]))).beats.source == "ECG"
 
