@@ -23,7 +23,8 @@ from biopercept.preprocessing.electrodermal import (
     skin_responses,
     tonic_and_phasic,
 )
-from biopercept.preprocessing.gaps import BoolArray, filtered, moving_mean, on_grid
+from biopercept.preprocessing.gaps import BoolArray, band_fits, filtered, moving_mean, on_grid
+from biopercept.preprocessing.quality import Losses
 from biopercept.preprocessing.respiration import (
     MIN_BREATHING_RATE,
     Breaths,
@@ -49,13 +50,14 @@ LOWEST_ENVELOPE = 1e-6
 class Measured:
     """One measured signal on its way: screened at its own rate, and cleaned as it will be stored.
 
-    ``broad`` is EEG as cleaned, but before it is limited to its band: what band power is measured in. ``by_hand`` are
-    the corrections of the signal.
+    ``losses`` are what was lost on the way. ``broad`` is EEG as cleaned, but before it is limited to its band: what
+    band power is measured in. ``by_hand`` are the corrections of the signal.
     """
 
     original: Signal
     screened: FloatArray
     cleaned: Signal
+    losses: Losses
     broad: FloatArray | None = None
     by_hand: ByHand | None = None
 
@@ -329,6 +331,9 @@ def _movement(derived: Derived, measured: list[Measured], times: FloatArray, set
     # Axes may come as one signal of three channels or as three signals of one device and rate.
     same = [c for c in candidates if c.original.n_channels == 1] if one.original.n_channels == 1 else [one]
     signal = one.cleaned
+    if not band_fits(signal.sampling_rate, MOVEMENT_HZ[0]):
+        derived.notes.append(f"activity: not derived from {signal.name}, {signal.sampling_rate:g} Hz is too low.")
+        return
     axes = [c.cleaned.read() for c in same if _same_clock(c.cleaned, signal)]
     activity = log_activity(np.concatenate(axes), signal.sampling_rate, times, signal.start_seconds, settings)
     derived.add("activity", activity, "+".join(c.cleaned.name for c in same if _same_clock(c.cleaned, signal)))

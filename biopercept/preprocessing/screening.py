@@ -11,14 +11,25 @@ IEC 60601-2-25:2011, 201.12.4 (an electrocardiograph works with electrode offset
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from biopercept.modalities import MODALITIES
 from biopercept.preprocessing.gaps import BoolArray, block_medians, bridged, local_noise, long_runs
+from biopercept.preprocessing.quality import (
+    BY_HAND,
+    CLIPPED,
+    DISCONNECTED,
+    FLAT,
+    JUMP,
+    MISSING,
+    OUT_OF_RANGE,
+    SPIKE,
+    Losses,
+)
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray, Signal
-
-MISSING = "missing"
 
 MIN_REPORTED_FRACTION = 0.001
 """Fraction of a channel's samples below which masking is not worth a sentence."""
@@ -42,10 +53,22 @@ _SPIKE_NOISE, _SPIKE_SHARE = 5.0, 0.3
 _SMALLEST_TEMPERATURE_SPIKE = 0.5  # degC: skin does not warm by that and cool again within a second
 
 
+class Fault(NamedTuple):
+    """What is wrong with some samples of a channel: the reason, in words, and which they are."""
+
+    reason: str
+    words: str
+    is_bad: BoolArray
+
+
 def screened(
-    samples: FloatArray, signal: Signal, settings: CleaningSettings, by_hand: BoolArray | None = None
+    samples: FloatArray,
+    signal: Signal,
+    settings: CleaningSettings,
+    losses: Losses | None = None,
+    by_hand: BoolArray | None = None,
 ) -> tuple[FloatArray, tuple[str, ...]]:
-    """Return a copy of ``samples`` with impossible segments as NaN, and one note per reason.
+    """Return a copy of ``samples`` with impossible segments as NaN, and one note per reason; ``losses`` are added to.
 
     Masked are: samples that a person marked as bad (``by_hand``, of the shape of the samples), before all others;
     samples that are not finite, outside the modality's plausible range, in a flat run
@@ -61,34 +84,38 @@ def screened(
         row = out[channel]
         is_marked = np.zeros(len(row), dtype=bool) if by_hand is None else by_hand[channel]
         row[is_marked] = np.nan  # nothing else may be judged by it, as a rail or a usual size
-        for reason, is_bad in _faults(row.copy(), signal, settings):
+        if losses is not None:
+            losses.add(BY_HAND, is_marked, channel)
+        for reason, words, is_bad in _faults(row.copy(), signal, settings):
             # A sample is counted under the first reason only; what was marked by hand is told by who applies it.
             is_bad = is_bad & (~is_marked if reason == MISSING else np.isfinite(row))
             fraction = float(is_bad.mean())
             row[is_bad] = np.nan
+            if losses is not None:
+                losses.add(reason, is_bad, channel)
             if fraction >= MIN_REPORTED_FRACTION:
-                fractions.setdefault(reason, {})[name] = fraction
-    return out, tuple(_note(signal, reason, by_channel) for reason, by_channel in fractions.items())
+                fractions.setdefault(words, {})[name] = fraction
+    return out, tuple(_note(signal, words, by_channel) for words, by_channel in fractions.items())
 
 
-def _note(signal: Signal, reason: str, by_channel: dict[str, float]) -> str:
+def _note(signal: Signal, words: str, by_channel: dict[str, float]) -> str:
     """Return one sentence for all the channels with the same fault."""
     worst = 100 * max(by_channel.values())
     if signal.n_channels == 1:
-        return f"{signal.name}: {worst:.1f} % masked, {reason}."
+        return f"{signal.name}: {worst:.1f} % masked, {words}."
     if len(by_channel) == signal.n_channels:
-        return f"{signal.name}, all {signal.n_channels} channels: up to {worst:.1f} % masked, {reason}."
-    return f"{signal.name}, channel {', '.join(by_channel)}: up to {worst:.1f} % masked, {reason}."
+        return f"{signal.name}, all {signal.n_channels} channels: up to {worst:.1f} % masked, {words}."
+    return f"{signal.name}, channel {', '.join(by_channel)}: up to {worst:.1f} % masked, {words}."
 
 
-def _faults(row: FloatArray, signal: Signal, settings: CleaningSettings) -> list[tuple[str, BoolArray]]:
+def _faults(row: FloatArray, signal: Signal, settings: CleaningSettings) -> list[Fault]:
     modality = MODALITIES[signal.modality]
     low, high = modality.plausible
     is_finite = np.isfinite(row)
     implausible, around = _implausible(row, signal)
     faults = [
-        (MISSING, ~is_finite),
-        (f"outside the plausible {low:g} to {high:g} {modality.unit}{around}", implausible),
+        Fault(MISSING, MISSING, ~is_finite),
+        Fault(OUT_OF_RANGE, f"outside the plausible {low:g} to {high:g} {modality.unit}{around}", implausible),
     ]
     usable = np.where(is_finite & ~implausible, row, np.nan)
     if not signal.is_regular:
@@ -96,24 +123,26 @@ def _faults(row: FloatArray, signal: Signal, settings: CleaningSettings) -> list
     rate = signal.sampling_rate
     if signal.modality == "eda":
         is_off = _below(usable, settings.eda_min_us)
-        faults.append((f"below {settings.eda_min_us:g} uS (electrode off the skin)", is_off))
+        faults.append(Fault(DISCONNECTED, f"below {settings.eda_min_us:g} uS (electrode off the skin)", is_off))
         usable = np.where(is_off, np.nan, usable)
     smallest = {"eda": settings.scr_min_us, "temp": _SMALLEST_TEMPERATURE_SPIKE}.get(signal.modality)
     if smallest is not None:
         is_spike = spikes(usable, rate, smallest)
-        faults.append(("spikes that come and go within 0.3 s", is_spike))
+        faults.append(Fault(SPIKE, "spikes that come and go within 0.3 s", is_spike))
         usable = np.where(is_spike, np.nan, usable)
     if signal.modality == "eda":
         is_jump = jumps(usable, rate, settings)
-        faults.append((f"jumps of more than {settings.eda_max_slope:g} uS/s", is_jump))
+        faults.append(Fault(JUMP, f"jumps of more than {settings.eda_max_slope:g} uS/s", is_jump))
         usable = np.where(is_jump, np.nan, usable)
     if signal.modality not in _MAY_STAND_STILL:
         slow = {"resp": settings.resp_flat_seconds, "eda": settings.eda_flat_seconds}
         seconds = slow.get(signal.modality, settings.flat_seconds)
-        faults.append((f"flat for {seconds:g} s or more", _flat(usable, round(seconds * rate))))
+        faults.append(Fault(FLAT, f"flat for {seconds:g} s or more", _flat(usable, round(seconds * rate))))
     if signal.modality in _SATURATES:
         n = round(settings.clip_seconds * rate)
-        faults.append((f"at the rail for {settings.clip_seconds:g} s or more", _clipped(usable, max(n, 4))))
+        faults.append(
+            Fault(CLIPPED, f"at the rail for {settings.clip_seconds:g} s or more", _clipped(usable, max(n, 4)))
+        )
     return faults
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from biopercept.preprocessing.cleaning import clean_recording, why_unused
+from biopercept.preprocessing.quality import BY_HAND
 from biopercept.preprocessing.screening import screened
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import (
@@ -83,9 +84,23 @@ def test_a_mask_by_hand_goes_before_all_that_is_judged_by_a_channels_own_values(
     samples[:, 1000:1200] = samples.max()
     is_bad = np.zeros(samples.shape, dtype=bool)
     is_bad[:, 900:1300] = True
-    masked, notes = screened(samples, ecg, CleaningSettings(), is_bad)
+    masked, notes = screened(samples, ecg, CleaningSettings(), by_hand=is_bad)
     np.testing.assert_array_equal(np.isnan(masked), is_bad)
     assert notes == ()
+
+
+@pytest.mark.parametrize("modality", ["ecg", "ibi"])
+def test_quality_has_what_was_marked_by_hand_under_a_reason_of_its_own(
+    modality: str, ecg: Signal, planted: np.ndarray, make_signal: Maker
+) -> None:
+    ibi = make_signal("ibi", 1.2, np.diff(planted), times=planted[1:])
+    signal = {"ecg": ecg, "ibi": ibi}[modality]
+    clean = clean_recording(corrected(signal, Correction(BAD, 40.0, 10.0)))
+    share = clean.ratings[signal.name].shares[BY_HAND][0]
+    first = 41 if modality == "ibi" else 40  # the series of intervals holds for half a beat longer
+    np.testing.assert_array_equal(share[first:50], 1.0)
+    assert not share[:40].any() and not share[50:].any()
+    assert not clean.quality[signal.name][0, first:50].any()
 
 
 def test_a_false_beat_that_is_removed_leaves_an_ordinary_interval(
