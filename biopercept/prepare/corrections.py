@@ -31,6 +31,7 @@ from biopercept.loaders.corrections import (
     read_corrections,
 )
 from biopercept.loaders.loading import load_recording
+from biopercept.loaders.wfdb import wfdb_headers
 from biopercept.prepare.sources import Source
 from biopercept.recording import BAD, BEAT_ADDED, BEAT_REMOVED, CHANNEL_BAD, POLARITY, Correction, Recording, Signal
 from biopercept.studies.loading import PlacedFile, load_placed
@@ -64,7 +65,10 @@ class CorrectionTables:
 
 
 def corrections_in(source: Source) -> CorrectionTables:
-    """Return the corrections that lie beside the files of a recording, which is not opened."""
+    """Return the corrections that lie beside the files of a recording, which is not opened.
+
+    Raises RecordingError where a path leads nowhere.
+    """
     return _tables(_files(source))
 
 
@@ -138,7 +142,12 @@ def _remove(path: Path) -> None:
 
 
 def _files(source: Source) -> tuple[Path, ...]:
-    return (source.path,) if source.entry is None else tuple(file.path for file in source.entry.files)
+    """Return the files of a recording. Raises RecordingError where a path leads nowhere."""
+    if source.entry is not None:
+        return tuple(file.path for file in source.entry.files)
+    if not (source.path.exists() or wfdb_headers(source.path)):
+        raise RecordingError(f"{source.path}: no such file or folder")
+    return (source.path,)
 
 
 def _opened(source: Source) -> tuple[Recording, tuple[PlacedFile, ...]]:

@@ -252,6 +252,12 @@ def test_what_cannot_be_meant_is_one_sentence(path: Path, words: tuple[str, ...]
     assert str(run(path, *words).exception) == sentence
 
 
+@pytest.mark.parametrize("words", [("--list",), ("--undo",), ("--bad", "1:2")])
+def test_a_path_that_leads_nowhere_is_said(tmp_path: Path, words: tuple[str, ...]) -> None:
+    fault = run(tmp_path / "none.edf", *words).exception
+    assert isinstance(fault, BioperceptError) and "no such file or folder" in str(fault)
+
+
 def test_from_python_the_same_is_written(path: Path) -> None:
     missed = float(BEATS[MISSED])
     wanted = [bp.Correction("bad", 20, 5), bp.Correction("bad", 3, 1, ("ECG",)), bp.Correction("beat-added", missed)]
@@ -275,6 +281,9 @@ def test_inspect_and_check_say_what_was_corrected_and_what_is_wrong_with_it(stud
     assert [signal["reason"] for signal in report["signals"]] == ["", "it is marked bad by hand"]
     assert "corrected by hand: 1 s marked" in runner.invoke(app, ["inspect", str(study / "one.edf")]).stdout
     assert "corrected by hand: 1 recording\n" in runner.invoke(app, ["check", str(study)]).stdout
+    (study / "lates_corrections.tsv").write_text(HEAD)
+    notes = json.loads(runner.invoke(app, ["check", str(study), "--json"]).stdout)["notes"]
+    assert "lates_corrections.tsv is read with no recording of the study; its name is that of none" in notes
     (study / "late_corrections.tsv").write_text(HEAD + "1\t2\tworse\tn/a\t\t\n1\t2\tbad\tECG\t\t\n")
     checked = json.loads(runner.invoke(app, ["check", str(study), "--json"]).stdout)["faults"]
     assert [one for one in checked if "corrections" in one] == [
