@@ -124,7 +124,7 @@ def clean_recording(recording: Recording, settings: CleaningSettings | None = No
     quality = model_quality(cleaned, derived.is_understood, settings, seconds_of(times))
     ratings = {one.cleaned.name: SignalQuality(quality[one.cleaned.name], one.losses.shares) for one in measured}
     detected = (derived.beats, derived.responses, derived.breaths)
-    return CleanRecording(cleaned, quality, tuple(notes), *detected, ratings, log.applied)
+    return CleanRecording(cleaned, quality, tuple(notes), *detected, ratings=ratings, corrections=log.applied)
 
 
 def _duration(recording: Recording) -> float:
@@ -225,8 +225,8 @@ def _clean_signal(
         signal = by_hand.intervals()
         by_hand = replace(by_hand, signal=signal)
     losses = Losses(signal, seconds_of(times))
-    samples = by_hand.turned(signal.read())
-    raw, notes = screened(samples, signal, settings, None if signal.modality == "ibi" else losses, by_hand.bad())
+    kept = None if signal.modality == "ibi" else losses
+    raw, notes = screened(by_hand.turned(signal.read()), signal, settings, kept, by_hand.bad())
     if signal.modality == "ibi":
         regular = _regular_intervals(signal, raw, times, settings, by_hand)
         losses.add_rejected_intervals(raw[0], regular, times, by_hand.bad_at(times))

@@ -50,8 +50,8 @@ LOWEST_ENVELOPE = 1e-6
 class Measured:
     """One measured signal on its way: screened at its own rate, and cleaned as it will be stored.
 
-    ``losses`` are what was lost on the way. ``broad`` is EEG as cleaned, but before it is limited to its band: what
-    band power is measured in. ``by_hand`` are the corrections of the signal.
+    ``losses`` are what was lost on the way, ``by_hand`` the corrections of the signal. ``broad`` is EEG as cleaned, but
+    before it is limited to its band: what band power is measured in.
     """
 
     original: Signal

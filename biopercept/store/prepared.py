@@ -143,8 +143,8 @@ class PreparedRecording:
 
     Of each signal by name ``samples`` and ``masks``, (n_channels, n_samples): 0 where the mask is False, which is where
     none was measured; and ``quality``, (n_channels, n_seconds), from 0 to 1, where it was measured. ``reasons``, same
-    shape, of measured signals: bits of what is wrong in the second, by their place in ``reason_names``. ``corrections``
-    are those by hand that were applied.
+    shape, of measured signals: bits of what is wrong in the second, by their place in ``reason_names``.
+    ``corrections`` are those by hand that were applied.
     """
 
     subject: str

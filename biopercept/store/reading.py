@@ -137,7 +137,7 @@ class StudyStore:
         self._map = np.zeros(0, dtype=np.uint8)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a row per recording: whose, how long, windows, signals, what spoils most of each, and corrections."""
+        """Return a row per recording: whose it is, its windows, its signals, what spoils most of each, corrections."""
         import pandas as pd
 
         rows = [
