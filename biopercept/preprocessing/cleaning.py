@@ -176,7 +176,7 @@ def why_unused(
     step = max(_MOST_AT_ONCE // signal.n_channels, 1) if signal.is_regular else signal.n_samples
     for start in range(0, signal.n_samples, step):
         piece = signal if step >= signal.n_samples else _piece(signal, start, step)
-        reason = _why_masked(ByHand.of(piece, corrections), settings)
+        reason = _why_masked(ByHand.masking(piece, corrections), settings)
         if not reason:
             return ""
     return reason

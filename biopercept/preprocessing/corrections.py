@@ -103,9 +103,10 @@ class ByHand:
     log: CorrectionLog | None = None
 
     @staticmethod
-    def of(signal: Signal, corrections: Sequence[Correction]) -> ByHand:
-        """Return the corrections of a recording that are about a signal, without a note of what is applied."""
-        return CorrectionLog(Recording("", "", "", (signal,), corrections=tuple(corrections))).of(signal)
+    def masking(signal: Signal, corrections: Sequence[Correction]) -> ByHand:
+        """Return what a recording's corrections mask and turn of a signal by itself; its beats are not looked at."""
+        others = tuple(one for one in corrections if one.kind not in (BEAT_ADDED, BEAT_REMOVED))
+        return CorrectionLog(Recording("", "", "", (signal,), corrections=others)).of(signal)
 
     def _of(self, *kinds: str) -> list[tuple[int, Correction]]:
         return [(number, one) for number, one in self.corrections.items() if one.kind in kinds]

@@ -136,8 +136,10 @@ class Losses:
         """
         order = np.argsort(self.signal.sample_times(), kind="stable")
         ends, lengths = self.signal.sample_times()[order], np.nan_to_num(intervals[order], nan=-1.0)
-        place = np.minimum(np.searchsorted(ends, times), len(ends) - 1)
-        is_given = (times <= ends[place]) & (times >= ends[place] - lengths[place])
+        is_given = np.zeros(len(times), dtype=bool)
+        if len(ends):  # a person may have removed every beat
+            place = np.minimum(np.searchsorted(ends, times), len(ends) - 1)
+            is_given = (times <= ends[place]) & (times >= ends[place] - lengths[place])
         lost = ~np.isfinite(series.read()[0])
         by_reason = {BY_HAND: by_hand, IMPLAUSIBLE_BEATS: is_given & ~by_hand, MISSING: ~is_given & ~by_hand}
         for reason, is_reason in by_reason.items():

@@ -278,3 +278,29 @@ def test_two_who_turn_a_wave_turn_it_once(ecg: Signal) -> None:
     once = Correction(POLARITY, channels=("ECG",))
     twice = clean_recording(corrected(ecg, once, replace(once, who="another"))).recording.signals[0].read()
     np.testing.assert_array_equal(twice, clean_recording(corrected(ecg, once)).recording.signals[0].read())
+
+
+def test_every_beat_of_a_device_may_be_removed(make_signal: Maker, ecg: Signal) -> None:
+    ibi = make_signal("ibi", 1.2, np.array([0.8, 0.9]), times=np.array([1.8, 2.7]))
+    both = Recording("S1", "", "made", (ecg, ibi))
+    clean = clean_recording(corrected(both, removed(1.8, "IBI"), removed(2.7, "IBI")))
+    assert clean.notes[0] == "corrected by hand: 2 beats removed."
+    assert np.isnan(clean.recording.signal("IBI").read()).all()
+
+
+def test_every_correction_is_applied_or_said(ecg: Signal, make_signal: Maker, planted: np.ndarray) -> None:
+    random = np.random.default_rng(11)
+    ibi = make_signal("ibi", 1.2, np.diff(planted), times=planted[1:])
+    recording = Recording("S1", "", "made", (ecg, ibi))
+    names: list[tuple[str, ...]] = [("ECG",), ("IBI",), ("EEG/T8",), ()]
+    for _ in range(12):
+        wanted = []
+        for _ in range(8):
+            at, channels = float(random.choice([*planted, 50.03, 121.0])), names[random.integers(len(names))]
+            length = float(random.choice([0.01, 1.0, 30.0]))
+            kinds = (added(at, *channels), removed(at, *channels), Correction(BAD, at, length, channels))
+            wanted.append(kinds[random.integers(3)])
+        clean = clean_recording(corrected(recording, *wanted))
+        refused = [note for note in clean.notes if note.startswith("not corrected, ")]
+        assert len(refused) + len(clean.corrections) == len(wanted)
+        assert (np.diff(clean.beats.times) > 0).all()
