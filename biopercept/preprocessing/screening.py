@@ -89,7 +89,7 @@ def screened(
         for reason, words, is_bad in _faults(row.copy(), signal, settings):
             # A sample is counted under the first reason only; what was marked by hand is told by who applies it.
             is_bad = is_bad & (~is_marked if reason == MISSING else np.isfinite(row))
-            fraction = float(is_bad.mean())
+            fraction = float(is_bad.sum()) / max(len(row), 1)
             row[is_bad] = np.nan
             if losses is not None:
                 losses.add(reason, is_bad, channel)
