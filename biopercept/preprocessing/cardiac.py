@@ -44,6 +44,7 @@ _MIN_AROUND = 4
 _SPREAD_FACTOR = 5.2  # Lipponen & Tarvainen's alpha
 _MIN_STEP = 0.05  # of the local median: changes of this size are no fault of a heart, however regular it was
 _COVERAGE_SECONDS = 20.0
+_FEWEST_TOGETHER = 4  # even 35 beats a minute give as many in the shortest segment; noise gives pairs that look alike
 _MIN_FOR_STEP = 10  # so many intervals are multiples of one step by a clock and not by chance
 _ROUNDING_SECONDS = 0.00025  # a step of 1/64 s is often printed as 0.0156
 _DEVICE_SECONDS = 10.0
@@ -203,8 +204,8 @@ def accepted_intervals(
       least 5 % and at most ``heart_max_step`` of the median interval, and for an interval longer than the median as
       many times wider: the waves in which breathing changes intervals are sampled more coarsely where they are long;
     - a dropped one lies beside it and it differs from the median by more than the limit;
-    - accepted intervals cover less than ``heart_min_coverage`` of the 20 s around (not asked of a device's intervals:
-      it has left out the doubtful ones itself).
+    - accepted intervals cover less than ``heart_min_coverage`` of the 20 s around, or are fewer than four there (not
+      asked of a device's intervals: it has left out the doubtful ones itself).
 
     Every limit treats long and short alike, so that the mean of what is left is not pulled to one side.
     """
@@ -225,6 +226,8 @@ def accepted_intervals(
     kept = np.where(is_good, intervals, np.nan)
     for _ in range(2 if needs_coverage else 0):  # dropping the loneliest intervals can leave their neighbours alone
         kept = np.where(_coverage(times, kept) >= settings.heart_min_coverage, kept, np.nan)
+    if needs_coverage:
+        kept = np.where(_n_near(times, kept) >= _FEWEST_TOGETHER, kept, np.nan)
     return kept
 
 
@@ -300,6 +303,13 @@ def _mean_around(times: FloatArray, intervals: FloatArray, seconds: float) -> Fl
     total, n = (np.concatenate(([0.0], np.cumsum(x))) for x in (np.nan_to_num(intervals), np.isfinite(intervals)))
     with np.errstate(invalid="ignore"):
         return np.asarray((total[high] - total[low]) / (n[high] - n[low]), dtype=np.float64)
+
+
+def _n_near(times: FloatArray, intervals: FloatArray) -> FloatArray:
+    """Return the number of accepted intervals that end within 10 s of each beat."""
+    n = np.concatenate(([0], np.cumsum(np.isfinite(intervals))))
+    low, high = (np.searchsorted(times, times + side * _COVERAGE_SECONDS / 2) for side in (-1, 1))
+    return np.asarray(n[high] - n[low], dtype=np.float64)
 
 
 def _coverage(times: FloatArray, intervals: FloatArray) -> FloatArray:

@@ -15,6 +15,7 @@ import numpy as np
 
 from biopercept.modalities import MODALITIES
 from biopercept.preprocessing.gaps import BoolArray, block_medians, bridged, local_noise, long_runs
+from biopercept.preprocessing.glitches import glitches
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray, Signal
 
@@ -37,6 +38,7 @@ MIN_SPIKE_RATE = 3.0
 
 _MAY_STAND_STILL = frozenset({"temp", "hr", "spo2", "ibi", "acc"})
 _SATURATES = frozenset({"ecg", "bvp", "emg", "eeg", "eog"})
+_SMOOTH = frozenset({"ecg", "bvp", "eeg", "eog", "resp"})
 _SPIKE_SECONDS = 0.6  # a median over this long drops what comes and goes within half of it
 _SPIKE_NOISE, _SPIKE_SHARE = 5.0, 0.3
 _SMALLEST_TEMPERATURE_SPIKE = 0.5  # degC: skin does not warm by that and cool again within a second
@@ -47,7 +49,8 @@ def screened(samples: FloatArray, signal: Signal, settings: CleaningSettings) ->
 
     Masked are: samples that are not finite, outside the modality's plausible range, in a flat run
     (no sensor is so still), or in a run at the channel's highest or lowest value (saturation); of skin
-    conductance and temperature also spikes, and of skin conductance jumps.
+    conductance and temperature also spikes, and of skin conductance jumps; of fast signals single samples that leave
+    its course (:mod:`biopercept.preprocessing.glitches`).
 
     The plausible range of a modality whose filter removes an offset is that around the signal's own slow level, so
     that DC-coupled recordings are not masked for it; the level itself may not lie beyond :data:`LARGEST_OFFSET`.
@@ -98,6 +101,10 @@ def _faults(row: FloatArray, signal: Signal, settings: CleaningSettings) -> list
         is_spike = spikes(usable, rate, smallest)
         faults.append(("spikes that come and go within 0.3 s", is_spike))
         usable = np.where(is_spike, np.nan, usable)
+    if signal.modality in _SMOOTH:
+        is_glitch = glitches(usable, rate, signal.modality)
+        faults.append(("single samples that leave its course", is_glitch))
+        usable = np.where(is_glitch, np.nan, usable)
     if signal.modality == "eda":
         is_jump = jumps(usable, rate, settings)
         faults.append((f"jumps of more than {settings.eda_max_slope:g} uS/s", is_jump))
