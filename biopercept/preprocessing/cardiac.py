@@ -48,6 +48,8 @@ _FEWEST_TOGETHER = 4  # even 35 beats a minute give as many in the shortest segm
 _MIN_FOR_STEP = 10  # so many intervals are multiples of one step by a clock and not by chance
 _ROUNDING_SECONDS = 0.00025  # a step of 1/64 s is often printed as 0.0156
 _DEVICE_SECONDS = 10.0
+_EARLY, _MOST_EARLY = 0.9, 0.01  # a beat cannot come sooner than its interval after the one before, save by rounding
+_FEWEST_EARLY, _PACKET_BEATS = 3, 31
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,17 +146,38 @@ def beats_with_intervals(detected: DetectedBeats, source: str, settings: Cleanin
 def device_beats(signal: Signal, intervals: FloatArray, settings: CleaningSettings) -> Beats:
     """Return the beats that a device reported as inter-beat intervals.
 
-    The signal's times are the ends of the intervals; ``intervals`` are in seconds, NaN where not plausible. The errors
-    of the times are those of rounding to the device's clock, where its steps show in the intervals.
+    The signal's times are the ends of the intervals; ``intervals`` are in seconds, NaN where not plausible. Where they
+    are the times of packets, that a belt sends about once a second with the intervals since the last, beats stand where
+    the sum of the intervals puts them. The errors of the times are those of rounding to the device's clock, where its
+    steps show in the intervals.
     """
     times = signal.sample_times()
     order = np.argsort(times, kind="stable")
     at, values = times[order], intervals[order]
+    if are_of_packets(at, values):
+        at = _times_of_beats(at, values)
     is_new = np.concatenate(([True], np.diff(at) > 0)) if len(at) else np.zeros(0, dtype=bool)
     at, values = at[is_new], values[is_new]
     kept = accepted_intervals(at, values, settings, needs_coverage=False)
     unknown = np.full(len(at), np.nan)
     return Beats(at, kept, unknown, signal.name, np.full(len(at), _clock_step(values) / np.sqrt(12.0)))
+
+
+def are_of_packets(times: FloatArray, intervals: FloatArray) -> bool:
+    """Return whether times are not those of beats: too many come sooner than the intervals at both ends last."""
+    order = np.argsort(times, kind="stable")
+    values = intervals[order]
+    with np.errstate(invalid="ignore"):
+        is_early = np.diff(times[order]) < _EARLY * np.minimum(values[1:], values[:-1])
+    return int(is_early.sum()) >= max(_MOST_EARLY * len(is_early), _FEWEST_EARLY)
+
+
+def _times_of_beats(times: FloatArray, intervals: FloatArray) -> FloatArray:
+    """Return where the sum of the intervals puts beats, kept near the times of the packets of the 31 beats around."""
+    from scipy.ndimage import median_filter
+
+    elapsed = np.cumsum(np.nan_to_num(intervals))
+    return np.asarray(elapsed + median_filter(times - elapsed, _PACKET_BEATS, mode="nearest"), dtype=np.float64)
 
 
 def _clock_step(intervals: FloatArray) -> float:

@@ -12,7 +12,15 @@ import numpy as np
 
 from biopercept.modalities import DERIVED_RATE, MODALITIES
 from biopercept.preprocessing import variability as beat_series
-from biopercept.preprocessing.cardiac import Beats, bvp_beats, checked_against_device, device_beats, ecg_beats, no_beats
+from biopercept.preprocessing.cardiac import (
+    Beats,
+    are_of_packets,
+    bvp_beats,
+    checked_against_device,
+    device_beats,
+    ecg_beats,
+    no_beats,
+)
 from biopercept.preprocessing.eeg import BANDS, band_power
 from biopercept.preprocessing.electrodermal import (
     MIN_RESPONSE_RATE,
@@ -155,6 +163,11 @@ def _heart(derived: Derived, measured: list[Measured], times: FloatArray, settin
         amplitude = beat_series.amplitude_series(beats, is_measured, times, settings)
     for one in _of(measured, "ibi"):
         beats = device_beats(one.original, one.screened[0], settings)
+        if are_of_packets(one.original.sample_times(), one.screened[0]):
+            derived.notes.append(
+                f"{one.original.name}: its times are those of packets of intervals and not of beats; beats were placed by "
+                "adding up the intervals."
+            )
         is_measured = np.ones(len(times), dtype=bool)  # a device's silence shows as a hole between its beats
         candidates.append((beats, is_measured))
         layers.append((beat_series.rate_series(beats, is_measured, times, settings), one.original.name))

@@ -391,6 +391,33 @@ def test_a_cut_gzip_file_is_refused(write_table: Write) -> None:
         load_recording(write_table(content[:-20], name="made.csv.gz"))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "modality", "unit", "expected"),
+    [
+        ("eda_uS", 2.5, "eda", "uS", 2.5),
+        ("EDA_nS", 2500.0, "eda", "uS", 2.5),
+        ("skin_temp_F", 95.0, "temp", "degC", 35.0),
+        ("hr_bpm", 72.0, "hr", "bpm", 72.0),
+        ("temp_us", 33.0, "temp", "", 33.0),
+    ],
+)
+def test_a_unit_behind_the_name_is_read_where_it_fits_what_is_measured(
+    write_table: Write, name: str, value: float, modality: str, unit: str, expected: float
+) -> None:
+    text = f"time,{name}\n" + "".join(f"{i / 4},{value}\n" for i in range(40))
+    signal = load_recording(write_table(text)).signals[0]
+    assert (signal.modality, signal.unit) == (modality, unit)
+    np.testing.assert_allclose(signal.read(), expected, rtol=1e-9)
+
+
+def test_intervals_of_a_chest_belt_are_read_by_their_name_and_unit(write_table: Write) -> None:
+    stamps = 1_700_000_000_000 + 1000 * np.repeat(np.arange(40), [1, 2] * 20)[:50]
+    text = "timestamp,rr_ms\n" + "".join(f"{stamp},{830 + i % 7}\n" for i, stamp in enumerate(stamps))
+    signal = load_recording(write_table(text)).signals[0]
+    assert (signal.modality, signal.unit, signal.n_samples) == ("ibi", "s", 50)
+    np.testing.assert_allclose(signal.read()[0], (830 + np.arange(50) % 7) / 1000)
+
+
 def test_a_real_table_is_read_with_its_sidecar(reference_data: Path, tmp_path: Path) -> None:
     import pandas as pd
 
