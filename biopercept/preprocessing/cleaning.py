@@ -48,6 +48,7 @@ _MOST_AT_ONCE = 1 << 21
 """Samples of a signal that are cleaned at once to see what is left: 16 MB a copy, an hour of ECG at 500 Hz."""
 _SLOW = frozenset({"eda", "resp", "temp", "spo2", "hr"})
 _NOTCHED = frozenset({"eeg", "emg", "ecg"})
+_MOST_G = 3.0  # nobody lives for long in more, and m/s2 taken for g give 9.8
 _RHYTHM_SECONDS = 11  # beats and breaths come one by one: whether they are there is judged over this many
 
 
@@ -194,7 +195,12 @@ def _unique(derived: Derived, measured: list[Measured]) -> list[Signal]:
 
 def _clean_signal(signal: Signal, times: FloatArray, settings: CleaningSettings) -> tuple[Measured, tuple[str, ...]]:
     """Return one signal screened, filtered and at its stored rate."""
-    raw, notes = screened(signal.read(), signal, settings)
+    samples = signal.read()
+    notes = _not_in_g(samples, signal)
+    if notes:
+        samples = np.full_like(samples, np.nan)
+    raw, more = screened(samples, signal, settings)
+    notes += () if notes else more
     if signal.modality == "ibi":
         return Measured(signal, raw, _regular_intervals(signal, raw, times, settings)), notes
     modality = MODALITIES[signal.modality]
@@ -213,6 +219,22 @@ def _clean_signal(signal: Signal, times: FloatArray, settings: CleaningSettings)
     broad = filtered(resampled, rate, BROAD_LOW_HZ, None, bridge_seconds=bridge)
     cleaned, broad, more = _referenced(signal.with_samples(samples, rate), broad, settings)
     return Measured(signal, raw, cleaned, broad), notes + more
+
+
+def _not_in_g(samples: FloatArray, signal: Signal) -> tuple[str, ...]:
+    """Return a note where acceleration cannot be in g: a body at rest measures 1 g, or 0 where gravity was taken off."""
+    if signal.modality != "acc":
+        return ()
+    with np.errstate(invalid="ignore"):
+        lengths = np.sqrt(np.square(samples).sum(axis=0))
+    lengths = lengths[np.isfinite(lengths)]
+    usual = float(np.median(lengths)) if len(lengths) else 0.0
+    if usual <= _MOST_G:
+        return ()
+    return (
+        f"{signal.name}: all masked, half of the time it is more than {usual:.3g} g and at rest a body measures 1 g; say "
+        "its unit under 'signals' in study.yaml (m/s2, mg).",
+    )
 
 
 def _regular_intervals(signal: Signal, raw: FloatArray, times: FloatArray, settings: CleaningSettings) -> Signal:
