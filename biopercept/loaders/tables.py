@@ -208,6 +208,7 @@ def _iso_seconds(path: Path, name: str, cells: Sequence[str]) -> tuple[FloatArra
     """Return seconds of ISO dates, NaN where a cell is not one, and whether they say their zone; unix seconds if so."""
     import pandas as pd
 
+    cells = [cell.replace(",", ".") for cell in cells]  # ISO 8601 allows both before the fraction of a second
     stamps = pd.to_datetime(pd.Series(cells, dtype=object), utc=True, errors="coerce", format="ISO8601")
     is_date = stamps.notna().to_numpy()
     if is_date.mean() < 0.5:

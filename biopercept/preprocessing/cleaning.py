@@ -225,7 +225,7 @@ def _not_in_g(samples: FloatArray, signal: Signal) -> tuple[str, ...]:
     """Return a note where acceleration cannot be in g: a body at rest measures 1 g, or 0 where gravity was taken off."""
     if signal.modality != "acc":
         return ()
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         lengths = np.sqrt(np.square(samples).sum(axis=0))
     lengths = lengths[np.isfinite(lengths)]
     usual = float(np.median(lengths)) if len(lengths) else 0.0
