@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from biopercept.notebook import predict as predict
     from biopercept.notebook import prepare_recording as prepare_recording
     from biopercept.notebook import prepare_study as prepare_study
+    from biopercept.notebook import quality as quality
     from biopercept.notebook import reconstruct as reconstruct
     from biopercept.notebook import sample_study as sample_study
     from biopercept.notebook import train as train
@@ -31,7 +32,7 @@ wait_passively()  # before anything loads torch
 
 _FUNCTIONS = (
     "compare", "cross_validate", "explain", "features", "load_model", "load_recording", "load_study", "open_store",
-    "predict", "prepare_recording", "prepare_study", "reconstruct", "sample_study", "train", "write_report",
+    "predict", "prepare_recording", "prepare_study", "quality", "reconstruct", "sample_study", "train", "write_report",
 )  # fmt: skip
 _DOOR = {
     "EvaluationRequest": "biopercept.evaluation.plan",

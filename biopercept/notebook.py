@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from biopercept.inference.explanation import Explanation
     from biopercept.inference.prediction import Predictions
     from biopercept.inference.reconstruction import ReconstructedSignal
+    from biopercept.measures.quality import RecordingQuality
     from biopercept.measures.recording import RecordingFeatures
     from biopercept.prepare.study import PrepareSummary
     from biopercept.results.comparison import Comparison
@@ -97,10 +98,12 @@ def features(
     overrides: Overrides | None = None,
     *,
     rows: str = "windows",
+    hrv: bool = False,
 ) -> RecordingFeatures:
     """Return what is measured of a recording: a row per window of the grid, per labelled event, or of the whole.
 
-    ``rows`` is windows, events or whole. ``to_frame()`` gives the table; ``detected["beats"]``, "responses" and
+    ``rows`` is windows, events or whole; ``hrv`` adds all of neurokit2's heart rate variability, most of which needs
+    rows of 300 s, and takes seconds for each. ``to_frame()`` gives the table; ``detected["beats"]``, "responses" and
     "breaths" are what was detected, with times, and have a ``to_frame()`` too; ``columns`` say what each measure is.
 
     Raises RecordingError where it cannot be read, is shorter than a window, or has no event that lasts. Raises
@@ -112,7 +115,24 @@ def features(
     settings = _config(config, overrides)
     if not isinstance(recording, Recording):
         recording = load_recording(recording)
-    return recording_features(recording, preparing.PrepareSettings(settings.windows, settings.cleaning), rows)
+    return recording_features(recording, preparing.PrepareSettings(settings.windows, settings.cleaning), rows, hrv=hrv)
+
+
+def quality(
+    recording: Location | Recording, config: Location | None = None, overrides: Overrides | None = None
+) -> RecordingQuality:
+    """Return how good each channel of a recording is in each second, and what is wrong with it.
+
+    ``to_frame()`` has a row per stretch that something spoils; ``signals`` the index by second, (n_channels,
+    n_seconds); ``sensors()`` how each signal fared as a whole.
+
+    Raises RecordingError where it cannot be read, or nothing is left after cleaning. Raises SettingsError where a
+    setting is wrong.
+    """
+    from biopercept.measures.quality import recording_quality
+
+    cleaning = _config(config, overrides).cleaning
+    return recording_quality(recording if isinstance(recording, Recording) else load_recording(recording), cleaning)
 
 
 def load_study(folder: Location) -> Study:

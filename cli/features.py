@@ -32,6 +32,12 @@ class Rows:
         Path | None, options.data_option("--events", metavar="STUDY", help="A row per event of this study instead.")
     ] = None
     whole: Annotated[bool, options.data_option("--whole", help="A row per recording instead.")] = False
+    hrv: Annotated[
+        bool,
+        options.data_option(
+            "--hrv", help="Add all of neurokit2's heart rate variability; slow. Most of it needs --window 300."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ def features(
         subjects=people.chosen,
         excluded=people.excluded,
         n_jobs=run.jobs,
+        hrv=rows.hrv,
     )
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("measuring: recordings", total=None)

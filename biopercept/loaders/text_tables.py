@@ -208,7 +208,9 @@ def _decimal(head: list[str], delimiter: str) -> str:
         return "," if any(are_decimals) else "."
     cells = [cell for line in head[1:] for cell in _cells(line, delimiter)]
     with_comma = sum(bool(_DECIMAL_COMMA.fullmatch(cell) or _THOUSANDS[","].fullmatch(cell)) for cell in cells)
-    with_point = sum("." in cell and bool(_NUMBER.fullmatch(cell)) and not _GROUPED["."].fullmatch(cell) for cell in cells)
+    with_point = sum(
+        "." in cell and bool(_NUMBER.fullmatch(cell)) and not _GROUPED["."].fullmatch(cell) for cell in cells
+    )
     return "," if with_comma > with_point else "."
 
 

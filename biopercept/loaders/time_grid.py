@@ -60,8 +60,8 @@ def fit_grid(times: FloatArray) -> TimeGrid | None:
     Rows out of order are sorted. Segments that the clock went through twice are left out, and
     rows whose times fall together are not used, neither one, for nothing says which is right.
     Stamps coarser than the rows (a clock that ticks once a second, packets of a wireless sensor) are spread evenly if
-    the rows come evenly (:mod:`biopercept.loaders.packets`). Where too many rows do not fit, the times are kept and the signal is
-    irregular. Each of these is said in the notes.
+    the rows come evenly (:mod:`biopercept.loaders.packets`). Where too many rows do not fit, the times are kept and the
+    signal is irregular. Each of these is said in the notes.
 
     Examples
     --------

@@ -44,9 +44,7 @@ def wfdb_headers(path: Path) -> tuple[Path, ...]:
     if single.is_file():
         return (single,)
     return tuple(
-        file
-        for file in visible_members(path.parent)
-        if file.name.startswith(f"{path.name}_") and file.suffix == ".hea"
+        file for file in visible_members(path.parent) if file.name.startswith(f"{path.name}_") and file.suffix == ".hea"
     )
 
 

@@ -51,7 +51,7 @@ class FeaturesRequest:
     """What is measured: recordings and study folders, of some subjects only or without some.
 
     ``rows`` says what a row is of (windows, events, whole); ``events`` is the study whose events they are, None where
-    they are not of events.
+    they are not of events. ``hrv`` adds the full set of heart rate variability.
     """
 
     paths: tuple[Path, ...]
@@ -62,6 +62,7 @@ class FeaturesRequest:
     subjects: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
     n_jobs: int = 1
+    hrv: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +99,7 @@ def write_features(
     if request.format == PARQUET:
         _require_parquet()
     sources = _sources(request)
-    work = Work(_measured, None, (request.settings, request.rows))
+    work = Work(_measured, None, (request.settings, request.rows, request.hrv))
     by_key: dict[str, Measured] = {}
     for source, outcome in run_jobs(work, sources, request.n_jobs, work.request):
         by_key[source.key] = outcome
@@ -138,10 +139,11 @@ def _sources(request: FeaturesRequest) -> list[Source]:
     return [source for source in sources if not wanted or files[source.key] & wanted]
 
 
-def _measured(request: tuple[PrepareSettings, str], source: Source) -> Measured:
+def _measured(request: tuple[PrepareSettings, str, bool], source: Source) -> Measured:
     """Measure one recording; what cannot be read or measured is a failure of its own."""
     try:
-        return Measured(source, recording_features(source.load(), *request))
+        settings, rows, hrv = request
+        return Measured(source, recording_features(source.load(), settings, rows, hrv=hrv))
     except BioperceptError as fault:
         if fault.exit_code not in (1, 2):
             raise
@@ -199,6 +201,7 @@ def _dictionary(request: FeaturesRequest, names: Sequence[str]) -> dict[str, Any
         "schema": 1,
         "biopercept": __version__,
         "rows": request.rows,
+        "hrv": request.hrv,
         "settings": request.settings.as_plain_values(),
         "features": of_rows | {name: _described(column_of(name)) for name in names},
         **{table: {column.name: _described(column) for column in detected_columns(table)} for table in DETECTED},

@@ -18,13 +18,12 @@ Nothing is filled: a masked sample is NaN in every output.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from biopercept.errors import RecordingError
-from biopercept.modalities import DERIVED_RATE, MODALITIES, UNKNOWN
+from biopercept.modalities import MODALITIES, UNKNOWN
 from biopercept.preprocessing.cardiac import Beats, device_beats
 from biopercept.preprocessing.derived import Derived, Measured, derive
 from biopercept.preprocessing.eeg import (
@@ -36,7 +35,17 @@ from biopercept.preprocessing.eeg import (
     without_hum,
 )
 from biopercept.preprocessing.electrodermal import SkinResponses
-from biopercept.preprocessing.gaps import BoolArray, at_rate, band_fits, filtered, grid_times, moving_mean
+from biopercept.preprocessing.gaps import BoolArray, at_rate, band_fits, filtered, grid_times
+from biopercept.preprocessing.quality import (
+    BAD_CHANNEL,
+    NO_REFERENCE,
+    NO_SIGNAL,
+    TOO_SHORT,
+    Losses,
+    SignalQuality,
+    model_quality,
+    seconds_of,
+)
 from biopercept.preprocessing.respiration import Breaths
 from biopercept.preprocessing.screening import MIN_REPORTED_FRACTION, screened
 from biopercept.preprocessing.settings import CleaningSettings
@@ -48,8 +57,6 @@ _MOST_AT_ONCE = 1 << 21
 """Samples of a signal that are cleaned at once to see what is left: 16 MB a copy, an hour of ECG at 500 Hz."""
 _SLOW = frozenset({"eda", "resp", "temp", "spo2", "hr"})
 _NOTCHED = frozenset({"eeg", "emg", "ecg"})
-_MOST_G = 3.0  # nobody lives for long in more, and m/s2 taken for g give 9.8
-_RHYTHM_SECONDS = 11  # beats and breaths come one by one: whether they are there is judged over this many
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +68,9 @@ class CleanRecording:
     recording : Recording
         The cleaned measured signals, then the derived ones; every signal is regular, NaN where masked.
     quality : dict of str to array, shape (n_channels, n_seconds)
-        For every signal by name: quality in [0, 1] of each second of the recording's clock.
+        For every signal by name: quality in [0, 1] of each second of the recording's clock, as models read it.
+    ratings : dict of str to SignalQuality
+        For every measured signal by name: quality as people read it, with the reasons of what was lost.
     notes : tuple of str
         What was left out, masked or chosen, and why; one sentence each.
     beats : Beats
@@ -78,6 +87,7 @@ class CleanRecording:
     beats: Beats
     responses: SkinResponses
     breaths: Breaths
+    ratings: dict[str, SignalQuality] = field(default_factory=dict)
 
 
 def clean_recording(recording: Recording, settings: CleaningSettings | None = None) -> CleanRecording:
@@ -89,8 +99,7 @@ def clean_recording(recording: Recording, settings: CleaningSettings | None = No
     """
     settings = settings or CleaningSettings()
     notes: list[str] = []
-    duration_seconds = _duration(recording)
-    times = grid_times(duration_seconds)
+    times = grid_times(_duration(recording))
     measured: list[Measured] = []
     for signal in recording.signals:
         reason = _why_left_out(signal)
@@ -106,8 +115,9 @@ def clean_recording(recording: Recording, settings: CleaningSettings | None = No
     notes.extend(derived.notes)
     signals = tuple(one.cleaned for one in measured) + tuple(_unique(derived, measured))
     cleaned = replace(recording, signals=signals, notes=(*recording.notes, *notes))
-    quality = _recording_quality(cleaned, derived.is_understood, settings, duration_seconds)
-    return CleanRecording(cleaned, quality, tuple(notes), derived.beats, derived.responses, derived.breaths)
+    quality = model_quality(cleaned, derived.is_understood, settings, seconds_of(times))
+    ratings = {one.cleaned.name: SignalQuality(quality[one.cleaned.name], one.losses.shares) for one in measured}
+    return CleanRecording(cleaned, quality, tuple(notes), derived.beats, derived.responses, derived.breaths, ratings)
 
 
 def _duration(recording: Recording) -> float:
@@ -195,14 +205,12 @@ def _unique(derived: Derived, measured: list[Measured]) -> list[Signal]:
 
 def _clean_signal(signal: Signal, times: FloatArray, settings: CleaningSettings) -> tuple[Measured, tuple[str, ...]]:
     """Return one signal screened, filtered and at its stored rate."""
-    samples = signal.read()
-    notes = _not_in_g(samples, signal)
-    if notes:
-        samples = np.full_like(samples, np.nan)
-    raw, more = screened(samples, signal, settings)
-    notes += () if notes else more
+    losses = Losses(signal, seconds_of(times))
+    raw, notes = screened(signal.read(), signal, settings, None if signal.modality == "ibi" else losses)
     if signal.modality == "ibi":
-        return Measured(signal, raw, _regular_intervals(signal, raw, times, settings)), notes
+        regular = _regular_intervals(signal, raw, times, settings)
+        losses.add_rejected_intervals(raw[0], regular, times)
+        return Measured(signal, raw, regular, losses), notes
     modality = MODALITIES[signal.modality]
     bridge = settings.slow_bridge_seconds if signal.modality in _SLOW else settings.bridge_seconds
     rate = signal.sampling_rate
@@ -211,30 +219,16 @@ def _clean_signal(signal: Signal, times: FloatArray, settings: CleaningSettings)
         samples, rate = at_rate(samples, rate, modality.model_rate), modality.model_rate
     resampled = samples
     samples = filtered(resampled, rate, *modality.band_hz, bridge_seconds=bridge)
+    losses.charge(TOO_SHORT, samples, rate)
     notes += _short_segments(raw, resampled, samples, signal) + _narrow_band(samples, signal)
     samples, more = _empty_masked(raw, samples, signal, settings)
+    losses.charge(NO_SIGNAL, samples, rate)
     notes += more
     if signal.modality != "eeg":
-        return Measured(signal, raw, signal.with_samples(samples, rate)), notes
+        return Measured(signal, raw, signal.with_samples(samples, rate), losses), notes
     broad = filtered(resampled, rate, BROAD_LOW_HZ, None, bridge_seconds=bridge)
-    cleaned, broad, more = _referenced(signal.with_samples(samples, rate), broad, settings)
-    return Measured(signal, raw, cleaned, broad), notes + more
-
-
-def _not_in_g(samples: FloatArray, signal: Signal) -> tuple[str, ...]:
-    """Return a note where acceleration cannot be in g: a body at rest measures 1 g, or 0 where gravity was taken off."""
-    if signal.modality != "acc":
-        return ()
-    with np.errstate(invalid="ignore", over="ignore"):
-        lengths = np.sqrt(np.square(samples).sum(axis=0))
-    lengths = lengths[np.isfinite(lengths)]
-    usual = float(np.median(lengths)) if len(lengths) else 0.0
-    if usual <= _MOST_G:
-        return ()
-    return (
-        f"{signal.name}: all masked, half of the time it is more than {usual:.3g} g and at rest a body measures 1 g; say "
-        "its unit under 'signals' in study.yaml (m/s2, mg).",
-    )
+    cleaned, broad, more = _referenced(signal.with_samples(samples, rate), broad, losses, settings)
+    return Measured(signal, raw, cleaned, losses, broad), notes + more
 
 
 def _regular_intervals(signal: Signal, raw: FloatArray, times: FloatArray, settings: CleaningSettings) -> Signal:
@@ -293,7 +287,7 @@ def _empty_masked(
 
 
 def _referenced(
-    filtered_eeg: Signal, broad: FloatArray, settings: CleaningSettings
+    filtered_eeg: Signal, broad: FloatArray, losses: Losses, settings: CleaningSettings
 ) -> tuple[Signal, FloatArray, tuple[str, ...]]:
     """Return EEG and its broad version against the average of its good channels, bad channels masked and named."""
     signal, samples = filtered_eeg, filtered_eeg.read()
@@ -305,7 +299,9 @@ def _referenced(
     ]
     is_shared = sharing_one_reference(signal.channel_names)
     notes += _as_recorded(signal, is_good, is_shared)
+    losses.charge(BAD_CHANNEL, np.where(is_good[:, None], samples, np.nan), signal.sampling_rate)
     cleaned = signal.with_samples(average_referenced(samples, is_good, is_shared), signal.sampling_rate)
+    losses.charge(NO_REFERENCE, cleaned.read(), signal.sampling_rate)
     return cleaned, average_referenced(broad, is_good, is_shared), tuple(notes)
 
 
@@ -324,56 +320,3 @@ def _as_recorded(signal: Signal, is_good: BoolArray, is_shared: BoolArray) -> li
         f"{signal.name}, channel {which}: kept as recorded and out of the average reference, because the other "
         "channels are measured against another electrode."
     ]
-
-
-def _recording_quality(
-    cleaned: Recording, is_understood: Mapping[str, BoolArray], settings: CleaningSettings, duration_seconds: float
-) -> dict[str, FloatArray]:
-    """Return, for every signal by name, the quality of each second: (n_channels, n_seconds) in [0, 1].
-
-    Quality is the fraction of the second's samples that is valid. For a signal that should carry a rhythm (ECG, pulse,
-    respiration) it is multiplied by the fraction of the 11 s around in which that rhythm was found
-    (``is_understood``, at 4 Hz, by name); a second of EEG with a value beyond ``eeg_artefact_uv`` counts half.
-    Seconds outside a signal have quality 0.
-    """
-    n_seconds = math.ceil(duration_seconds - 1e-9)
-    out: dict[str, FloatArray] = {}
-    for signal in cleaned.signals:
-        samples = signal.read()
-        quality = _per_second(np.isfinite(samples).astype(np.float64), signal, n_seconds, np.add)
-        if signal.modality == "eeg":
-            largest = _per_second(np.abs(np.nan_to_num(samples)), signal, n_seconds, np.maximum)
-            quality = np.where(largest > settings.eeg_artefact_uv, 0.5 * quality, quality)
-        if signal.name in is_understood:
-            quality = quality * _rhythm_fraction(is_understood[signal.name], n_seconds)
-        out[signal.name] = quality
-    return out
-
-
-def _per_second(values: FloatArray, signal: Signal, n_seconds: int, gather: np.ufunc) -> FloatArray:
-    """Return the sum as a fraction of the second's samples, or the maximum, of each second: (n_channels, n_seconds)."""
-    second = np.floor(signal.sample_times() + 1e-9).astype(np.int64)
-    inside = (second >= 0) & (second < n_seconds)
-    second = second[inside]
-    out = np.zeros((len(values), n_seconds))
-    if signal.sampling_rate < 1.0:  # one sample stands for several seconds
-        nearest = ((np.arange(n_seconds) + 0.5 - signal.start_seconds) * signal.sampling_rate).astype(np.int64)
-        known = (nearest >= 0) & (nearest < values.shape[1])
-        out[:, known] = values[:, nearest[known]]
-        return out
-    for channel, row in enumerate(values):
-        gather.at(out[channel], second, row[inside])
-    if gather is np.add:
-        # The first and last second of a signal may hold few samples: of a whole second, so they count less.
-        out /= math.floor(signal.sampling_rate)
-    return np.minimum(out, 1.0) if gather is np.add else out
-
-
-def _rhythm_fraction(is_understood: BoolArray, n_seconds: int) -> FloatArray:
-    """Return the fraction of the 11 s around each second in which the rhythm was found: (n_seconds,)."""
-    per_second = np.zeros(n_seconds)
-    n = np.zeros(n_seconds)
-    second = (np.arange(len(is_understood)) / DERIVED_RATE).astype(np.int64)
-    np.add.at(per_second, second, is_understood)
-    np.add.at(n, second, 1.0)
-    return moving_mean(per_second / np.maximum(n, 1.0), _RHYTHM_SECONDS)

@@ -30,7 +30,8 @@ from biopercept.preprocessing.electrodermal import (
     skin_responses,
     tonic_and_phasic,
 )
-from biopercept.preprocessing.gaps import BoolArray, filtered, moving_mean, on_grid
+from biopercept.preprocessing.gaps import BoolArray, band_fits, filtered, moving_mean, on_grid
+from biopercept.preprocessing.quality import Losses
 from biopercept.preprocessing.respiration import (
     MIN_BREATHING_RATE,
     Breaths,
@@ -56,12 +57,14 @@ LOWEST_ENVELOPE = 1e-6
 class Measured:
     """One measured signal on its way: screened at its own rate, and cleaned as it will be stored.
 
-    ``broad`` is EEG as cleaned, but before it is limited to its band: what band power is measured in.
+    ``losses`` are what was lost on the way. ``broad`` is EEG as cleaned, but before it is limited to its band: what
+    band power is measured in.
     """
 
     original: Signal
     screened: FloatArray
     cleaned: Signal
+    losses: Losses
     broad: FloatArray | None = None
 
 
@@ -165,8 +168,8 @@ def _heart(derived: Derived, measured: list[Measured], times: FloatArray, settin
         beats = device_beats(one.original, one.screened[0], settings)
         if are_of_packets(one.original.sample_times(), one.screened[0]):
             derived.notes.append(
-                f"{one.original.name}: its times are those of packets of intervals and not of beats; beats were placed by "
-                "adding up the intervals."
+                f"{one.original.name}: its times are those of packets of intervals and not of beats; beats were "
+                "placed by adding up the intervals."
             )
         is_measured = np.ones(len(times), dtype=bool)  # a device's silence shows as a hole between its beats
         candidates.append((beats, is_measured))
@@ -306,6 +309,9 @@ def _movement(derived: Derived, measured: list[Measured], times: FloatArray, set
     # Axes may come as one signal of three channels or as three signals of one device and rate.
     same = [c for c in candidates if c.original.n_channels == 1] if one.original.n_channels == 1 else [one]
     signal = one.cleaned
+    if not band_fits(signal.sampling_rate, MOVEMENT_HZ[0]):
+        derived.notes.append(f"activity: not derived from {signal.name}, {signal.sampling_rate:g} Hz is too low.")
+        return
     axes = [c.cleaned.read() for c in same if _same_clock(c.cleaned, signal)]
     activity = log_activity(np.concatenate(axes), signal.sampling_rate, times, signal.start_seconds, settings)
     derived.add("activity", activity, "+".join(c.cleaned.name for c in same if _same_clock(c.cleaned, signal)))

@@ -11,15 +11,25 @@ IEC 60601-2-25:2011, 201.12.4 (an electrocardiograph works with electrode offset
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from biopercept.modalities import MODALITIES
 from biopercept.preprocessing.gaps import BoolArray, block_medians, bridged, local_noise, long_runs
 from biopercept.preprocessing.glitches import glitches
+from biopercept.preprocessing.quality import (
+    CLIPPED,
+    DISCONNECTED,
+    FLAT,
+    JUMP,
+    MISSING,
+    OUT_OF_RANGE,
+    SPIKE,
+    Losses,
+)
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray, Signal
-
-MISSING = "missing"
 
 MIN_REPORTED_FRACTION = 0.001
 """Fraction of a channel's samples below which masking is not worth a sentence."""
@@ -41,52 +51,66 @@ _SATURATES = frozenset({"ecg", "bvp", "emg", "eeg", "eog"})
 _SMOOTH = frozenset({"ecg", "bvp", "eeg", "eog", "resp"})
 _SPIKE_SECONDS = 0.6  # a median over this long drops what comes and goes within half of it
 _SPIKE_NOISE, _SPIKE_SHARE = 5.0, 0.3
+_MOST_G = 3.0  # nobody lives for long in more, and m/s2 taken for g give 9.8
 _SMALLEST_TEMPERATURE_SPIKE = 0.5  # degC: skin does not warm by that and cool again within a second
 
 
-def screened(samples: FloatArray, signal: Signal, settings: CleaningSettings) -> tuple[FloatArray, tuple[str, ...]]:
-    """Return a copy of ``samples`` with impossible segments as NaN, and one note per reason.
+class Fault(NamedTuple):
+    """What is wrong with some samples of a channel: the reason, in words, and which they are."""
+
+    reason: str
+    words: str
+    is_bad: BoolArray
+
+
+def screened(
+    samples: FloatArray, signal: Signal, settings: CleaningSettings, losses: Losses | None = None
+) -> tuple[FloatArray, tuple[str, ...]]:
+    """Return a copy of ``samples`` with impossible segments as NaN, and one note per reason; ``losses`` are added to.
 
     Masked are: samples that are not finite, outside the modality's plausible range, in a flat run
     (no sensor is so still), or in a run at the channel's highest or lowest value (saturation); of skin
     conductance and temperature also spikes, and of skin conductance jumps; of fast signals single samples that leave
-    its course (:mod:`biopercept.preprocessing.glitches`).
+    its course (:mod:`biopercept.preprocessing.glitches`). Acceleration that is not in g is masked whole.
 
     The plausible range of a modality whose filter removes an offset is that around the signal's own slow level, so
     that DC-coupled recordings are not masked for it; the level itself may not lie beyond :data:`LARGEST_OFFSET`.
     """
     out = samples.copy()
     fractions: dict[str, dict[str, float]] = {}
+    of_all = _not_in_g(samples, signal)
     for channel, name in enumerate(signal.channel_names):
         row = out[channel]
-        for reason, is_bad in _faults(row.copy(), signal, settings):
+        for reason, words, is_bad in of_all or _faults(row.copy(), signal, settings):
             if reason != MISSING:
                 is_bad = is_bad & np.isfinite(row)  # a sample is counted under the first reason only
             fraction = float(is_bad.mean())
             row[is_bad] = np.nan
+            if losses is not None:
+                losses.add(reason, is_bad, channel)
             if fraction >= MIN_REPORTED_FRACTION:
-                fractions.setdefault(reason, {})[name] = fraction
-    return out, tuple(_note(signal, reason, by_channel) for reason, by_channel in fractions.items())
+                fractions.setdefault(words, {})[name] = fraction
+    return out, tuple(_note(signal, words, by_channel) for words, by_channel in fractions.items())
 
 
-def _note(signal: Signal, reason: str, by_channel: dict[str, float]) -> str:
+def _note(signal: Signal, words: str, by_channel: dict[str, float]) -> str:
     """Return one sentence for all the channels with the same fault."""
     worst = 100 * max(by_channel.values())
     if signal.n_channels == 1:
-        return f"{signal.name}: {worst:.1f} % masked, {reason}."
+        return f"{signal.name}: {worst:.1f} % masked, {words}."
     if len(by_channel) == signal.n_channels:
-        return f"{signal.name}, all {signal.n_channels} channels: up to {worst:.1f} % masked, {reason}."
-    return f"{signal.name}, channel {', '.join(by_channel)}: up to {worst:.1f} % masked, {reason}."
+        return f"{signal.name}, all {signal.n_channels} channels: up to {worst:.1f} % masked, {words}."
+    return f"{signal.name}, channel {', '.join(by_channel)}: up to {worst:.1f} % masked, {words}."
 
 
-def _faults(row: FloatArray, signal: Signal, settings: CleaningSettings) -> list[tuple[str, BoolArray]]:
+def _faults(row: FloatArray, signal: Signal, settings: CleaningSettings) -> list[Fault]:
     modality = MODALITIES[signal.modality]
     low, high = modality.plausible
     is_finite = np.isfinite(row)
     implausible, around = _implausible(row, signal)
     faults = [
-        (MISSING, ~is_finite),
-        (f"outside the plausible {low:g} to {high:g} {modality.unit}{around}", implausible),
+        Fault(MISSING, MISSING, ~is_finite),
+        Fault(OUT_OF_RANGE, f"outside the plausible {low:g} to {high:g} {modality.unit}{around}", implausible),
     ]
     usable = np.where(is_finite & ~implausible, row, np.nan)
     if not signal.is_regular:
@@ -94,29 +118,48 @@ def _faults(row: FloatArray, signal: Signal, settings: CleaningSettings) -> list
     rate = signal.sampling_rate
     if signal.modality == "eda":
         is_off = _below(usable, settings.eda_min_us)
-        faults.append((f"below {settings.eda_min_us:g} uS (electrode off the skin)", is_off))
+        faults.append(Fault(DISCONNECTED, f"below {settings.eda_min_us:g} uS (electrode off the skin)", is_off))
         usable = np.where(is_off, np.nan, usable)
     smallest = {"eda": settings.scr_min_us, "temp": _SMALLEST_TEMPERATURE_SPIKE}.get(signal.modality)
     if smallest is not None:
         is_spike = spikes(usable, rate, smallest)
-        faults.append(("spikes that come and go within 0.3 s", is_spike))
+        faults.append(Fault(SPIKE, "spikes that come and go within 0.3 s", is_spike))
         usable = np.where(is_spike, np.nan, usable)
     if signal.modality in _SMOOTH:
         is_glitch = glitches(usable, rate, signal.modality)
-        faults.append(("single samples that leave its course", is_glitch))
+        faults.append(Fault(SPIKE, "single samples that leave its course", is_glitch))
         usable = np.where(is_glitch, np.nan, usable)
     if signal.modality == "eda":
         is_jump = jumps(usable, rate, settings)
-        faults.append((f"jumps of more than {settings.eda_max_slope:g} uS/s", is_jump))
+        faults.append(Fault(JUMP, f"jumps of more than {settings.eda_max_slope:g} uS/s", is_jump))
         usable = np.where(is_jump, np.nan, usable)
     if signal.modality not in _MAY_STAND_STILL:
         slow = {"resp": settings.resp_flat_seconds, "eda": settings.eda_flat_seconds}
         seconds = slow.get(signal.modality, settings.flat_seconds)
-        faults.append((f"flat for {seconds:g} s or more", _flat(usable, round(seconds * rate))))
+        faults.append(Fault(FLAT, f"flat for {seconds:g} s or more", _flat(usable, round(seconds * rate))))
     if signal.modality in _SATURATES:
         n = round(settings.clip_seconds * rate)
-        faults.append((f"at the rail for {settings.clip_seconds:g} s or more", _clipped(usable, max(n, 4))))
+        faults.append(
+            Fault(CLIPPED, f"at the rail for {settings.clip_seconds:g} s or more", _clipped(usable, max(n, 4)))
+        )
     return faults
+
+
+def _not_in_g(samples: FloatArray, signal: Signal) -> list[Fault]:
+    """Return the fault of acceleration that cannot be in g: a body at rest measures 1 g, or 0 less gravity."""
+    if signal.modality != "acc":
+        return []
+    with np.errstate(invalid="ignore", over="ignore"):
+        lengths = np.sqrt(np.square(samples).sum(axis=0))
+    lengths = lengths[np.isfinite(lengths)]
+    usual = float(np.median(lengths)) if len(lengths) else 0.0
+    if usual <= _MOST_G:
+        return []
+    words = (
+        f"half of the time more than {usual:.3g} g where a body at rest measures 1 g; say its unit under 'signals' in "
+        "study.yaml (m/s2, mg)"
+    )
+    return [Fault(OUT_OF_RANGE, words, np.ones(samples.shape[1], dtype=bool))]
 
 
 def _implausible(row: FloatArray, signal: Signal) -> tuple[BoolArray, str]:

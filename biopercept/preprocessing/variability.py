@@ -12,6 +12,8 @@ are compared with other windows of the same length only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from biopercept.preprocessing.beat_detection import IntArray
@@ -23,6 +25,9 @@ from biopercept.recording import FloatArray
 NAMES = ("mean_nn", "log_sdnn", "log_rmssd", "pnn50", "log_lf", "log_hf", "log_lf_hf", "coverage")
 """Columns of :func:`interval_features`, in order; intervals in ms, powers in ms^2."""
 
+LF_HZ, HF_HZ = (0.04, 0.15), (0.15, 0.40)
+"""Bands of the intervals' spectrum, Hz."""
+
 MAX_INFLATION = 1.1
 """A measure of variability that timing errors would make larger than this many times itself is missing."""
 
@@ -32,7 +37,6 @@ _MIN_INTERVALS = 10
 _MIN_SPECTRUM_SECONDS = 60.0
 _MIN_SPECTRUM_COVERAGE = 0.8
 _SPECTRUM_RATE = 4.0
-_LF_HZ, _HF_HZ = (0.04, 0.15), (0.15, 0.40)
 _NOISE_SHARE = 1.0 - 1.0 / MAX_INFLATION**2  # of a mean square, as errors add in squares
 _NO_NOISE = 6.0 * (1000.0 / 250.0) ** 2 / 12.0
 """Squared error of a difference, ms^2, between beats read off samples at 250 Hz, which the Task Force calls enough."""
@@ -196,18 +200,26 @@ def _of_window(beats: FloatArray, length: float, tolerated: float) -> FloatArray
 
 
 def _spectrum(times: FloatArray, intervals: FloatArray) -> tuple[float, float]:
-    """Return log LF and log HF, log ms^2, of intervals read at 4 Hz from a cubic spline."""
+    """Return log LF and log HF, log ms^2."""
+    low, high = (float(np.log(power + 1.0)) for power in band_powers(times, intervals, (LF_HZ, HF_HZ)))
+    return low, high
+
+
+def band_powers(times: FloatArray, intervals: FloatArray, bands: Sequence[tuple[float, float]]) -> tuple[float, ...]:
+    """Return the power in each band, ms^2, of intervals (ms) read at 4 Hz from a cubic spline.
+
+    NaN where the intervals reach over less than 42 s.
+    """
     from scipy.interpolate import CubicSpline
     from scipy.signal import periodogram
 
     grid = np.arange(times[0], times[-1], 1.0 / _SPECTRUM_RATE)
     if len(grid) < _SPECTRUM_RATE * 0.7 * _MIN_SPECTRUM_SECONDS:
-        return np.nan, np.nan
+        return (np.nan,) * len(bands)
     even = CubicSpline(*_with_holes_crossed(times, intervals))(grid)
     frequency, power = periodogram(even, fs=_SPECTRUM_RATE, window="hann", detrend="linear")
     step = frequency[1] - frequency[0]
-    low, high = (np.log(power[(frequency >= a) & (frequency < b)].sum() * step + 1.0) for a, b in (_LF_HZ, _HF_HZ))
-    return float(low), float(high)
+    return tuple(float(power[(frequency >= low) & (frequency < high)].sum() * step) for low, high in bands)
 
 
 def _with_holes_crossed(times: FloatArray, intervals: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -17,6 +17,7 @@ from biopercept.recording import Channel, Interval, RecordingLabels
 
 FloatSamples = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+ReasonMask = NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ class PreparedRecording:
     """A recording cleaned, cut and measured in memory; what a store keeps of it, before it is stored.
 
     Of each signal by name ``samples`` and ``masks``, (n_channels, n_samples): 0 where the mask is False, which is where
-    none was measured; and ``quality``, (n_channels, n_seconds), from 0 to 1, where it was measured.
+    none was measured; and ``quality``, (n_channels, n_seconds), from 0 to 1, where it was measured. ``reasons``, same
+    shape, of measured signals: bits of what is wrong in the second, by their place in ``reason_names``.
     """
 
     subject: str
@@ -157,6 +159,8 @@ class PreparedRecording:
     notes: tuple[str, ...] = ()
     place: int | None = None
     labels: RecordingLabels = field(default_factory=RecordingLabels, repr=False)
+    reasons: Mapping[str, ReasonMask] = field(default_factory=dict, repr=False)
+    reason_names: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

@@ -237,3 +237,13 @@ def test_a_devices_clock_is_the_error_of_its_beats(ticks: int, make_signal: Make
     intervals = np.diff(heart.times)
     exact = device_beats(make_signal("ibi", 4.0, intervals, times=heart.times[1:]), intervals, SETTINGS)
     assert np.isnan(exact.timing_errors).all()
+
+
+@pytest.mark.parametrize("seed", [2, 24])
+def test_no_interval_of_a_minute_of_noise_is_accepted(seed: int) -> None:
+    # Between what noise gives a few intervals agree; once those around them are dropped they stand alone.
+    samples = np.random.default_rng(seed).normal(0, 50, 16 * 60)
+    signal = Signal.from_samples("BVP", "bvp", "a.u.", 16.0, samples)
+    beats, _ = bvp_beats(samples, signal, CleaningSettings())
+    assert len(beats) > 4
+    assert not np.isfinite(beats.intervals).any()

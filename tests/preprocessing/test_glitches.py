@@ -47,7 +47,12 @@ def test_the_top_of_a_narrow_qrs_complex_is_no_glitch(rate: float, width: float)
     t = np.arange(round(60 * rate)) / rate
     out = np.random.default_rng(2).normal(0, 0.005, len(t))
     for beat in np.arange(0.5, 60, 0.8571):
-        for delay, spread, height in ((-0.028, 0.009, -0.12), (0.0, width, 1.0), (0.03, 0.01, -0.2), (0.2, 0.035, 0.25)):
+        for delay, spread, height in (
+            (-0.028, 0.009, -0.12),
+            (0.0, width, 1.0),
+            (0.03, 0.01, -0.2),
+            (0.2, 0.035, 0.25),
+        ):
             out += height * np.exp(-0.5 * ((t - beat - delay) / spread) ** 2)
     assert not glitches(out, rate, "ecg").any()
 
