@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from biopercept.preprocessing.cleaning import clean_recording
-from biopercept.preprocessing.glitches import glitches
+from biopercept.preprocessing.screening import glitches
 from biopercept.preprocessing.variability import interval_features
 from biopercept.recording import Channel, Recording, Signal
 
