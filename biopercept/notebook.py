@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from biopercept.config.loading import load_config, load_config_for
 from biopercept.config.settings import Config, Purpose
-from biopercept.recording import Recording
+from biopercept.recording import Correction, Recording
 from biopercept.resources import copy_sample_study
 from biopercept.store.prepared import PreparedRecording
 from biopercept.store.reading import StudyStore
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from biopercept.inference.reconstruction import ReconstructedSignal
     from biopercept.measures.quality import RecordingQuality
     from biopercept.measures.recording import RecordingFeatures
+    from biopercept.prepare.corrections import CorrectionTables
     from biopercept.prepare.study import PrepareSummary
     from biopercept.results.comparison import Comparison
     from biopercept.results.cross_validation import CrossValidation, NumberValidation
@@ -74,6 +75,22 @@ def load_recording(path: Location) -> Recording:
 
     stem = Path(path).resolve().name.split(".")[0]
     return loading.load_recording(Path(path), subject=stem, name=stem)
+
+
+def correct(path: Location, corrections: Sequence[Correction], *, who: str = "") -> CorrectionTables:
+    """Add corrections by hand to the table beside a recording, which everything that reads the recording honours.
+
+    ``Correction("bad", 120, 15)`` is a bad stretch, of one signal with ``channels=("ECG",)``; the other kinds are
+    beat-added and beat-removed (a time, and a duration of 0), channel-bad and polarity (a channel, and no time).
+    ``who`` is written beside each; ``to_frame()`` lists what is in the table.
+
+    Raises RecordingError where the recording cannot be read. Raises SettingsError where a correction would have no
+    effect.
+    """
+    from biopercept.prepare.corrections import write_corrections
+    from biopercept.prepare.sources import Source
+
+    return write_corrections(Source("", "", str(path), Path(path)), corrections, who)
 
 
 def prepare_recording(

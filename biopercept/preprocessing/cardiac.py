@@ -25,8 +25,10 @@ from biopercept.preprocessing.beat_detection import (
     DetectedBeats,
     detected_beats,
     ecg_search,
+    no_detected_beats,
     pulse_search,
 )
+from biopercept.preprocessing.corrections import ByHand
 from biopercept.preprocessing.gaps import BoolArray
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray, Signal
@@ -69,6 +71,8 @@ class Beats:
         Name of the signal the beats were found in.
     timing_errors : array, shape (n,)
         Standard error of each time, seconds; NaN where nobody can say, as of a device's intervals.
+    by_hand : array, shape (n,)
+        Which beats a person added.
     """
 
     times: FloatArray
@@ -76,11 +80,14 @@ class Beats:
     amplitudes: FloatArray
     source: str
     timing_errors: FloatArray = field(default_factory=lambda: np.empty(0))
+    by_hand: BoolArray = field(default_factory=lambda: np.empty(0, dtype=bool))
 
     def __post_init__(self) -> None:
-        """Take errors that are not given as unknown."""
+        """Take errors that are not given as unknown, and beats as detected."""
         if len(self.timing_errors) == 0:
             object.__setattr__(self, "timing_errors", np.full(len(self.times), np.nan))
+        if len(self.by_hand) == 0:
+            object.__setattr__(self, "by_hand", np.zeros(len(self.times), dtype=bool))
 
     def __len__(self) -> int:
         """Return the number of beats."""
@@ -103,64 +110,92 @@ def no_beats(source: str = "") -> Beats:
     return Beats(empty, empty, empty, source)
 
 
-def ecg_beats(raw: FloatArray, signal: Signal, settings: CleaningSettings) -> tuple[Beats, tuple[str, ...]]:
-    """Return the beats of one screened ECG channel, and notes.
+def ecg_beats(
+    raw: FloatArray, signal: Signal, settings: CleaningSettings, by_hand: ByHand | None = None
+) -> tuple[Beats, tuple[str, ...]]:
+    """Return the beats of one screened ECG channel, as they were corrected by hand, and notes.
 
     ``raw`` are its screened samples at the signal's own rate, (n_samples,) in mV, NaN where masked.
     """
-    return _beats(raw, signal, settings, ecg_search(settings), MIN_ECG_RATE)
+    by_hand = by_hand or ByHand(signal)
+    search = ecg_search(settings, is_upright=by_hand.is_turned)
+    detected, notes = _detected(raw, signal, settings, search, MIN_ECG_RATE)
+    return beats_with_intervals(by_hand.beats(detected), signal.name, settings), notes
 
 
-def bvp_beats(raw: FloatArray, signal: Signal, settings: CleaningSettings) -> tuple[Beats, tuple[str, ...]]:
+def bvp_beats(
+    raw: FloatArray, signal: Signal, settings: CleaningSettings, by_hand: ByHand | None = None
+) -> tuple[Beats, tuple[str, ...]]:
     """Return the beats of one screened pulse channel with their amplitudes, and notes.
 
     Parameters as in :func:`ecg_beats`, in the device's own unit.
     """
-    return _beats(raw, signal, settings, pulse_search(), MIN_BVP_RATE)
+    by_hand = by_hand or ByHand(signal)
+    detected, notes = _detected(raw, signal, settings, pulse_search(), MIN_BVP_RATE)
+    return beats_with_intervals(by_hand.beats(detected), signal.name, settings), notes
 
 
-def _beats(
+def _detected(
     raw: FloatArray, signal: Signal, settings: CleaningSettings, search: BeatSearch, min_rate: float
-) -> tuple[Beats, tuple[str, ...]]:
+) -> tuple[DetectedBeats, tuple[str, ...]]:
     if signal.sampling_rate < min_rate:
         why = (
             f"{signal.name}: no beats were looked for, because it is sampled at {signal.sampling_rate:g} Hz "
             f"and at least {min_rate:g} Hz is needed."
         )
-        return no_beats(signal.name), (why,)
-    detected, notes = detected_beats(raw, signal, settings, search)
-    return beats_with_intervals(detected, signal.name, settings), notes
+        return no_detected_beats(), (why,)
+    return detected_beats(raw, signal, settings, search)
 
 
 def beats_with_intervals(detected: DetectedBeats, source: str, settings: CleaningSettings) -> Beats:
-    """Return detected beats with the accepted intervals between them; none spans a gap of the signal."""
+    """Return detected beats with the accepted intervals between them; none spans a gap of the signal.
+
+    Intervals that begin or end with a beat that a person added are accepted wherever they are plausible.
+    """
     intervals = np.full(len(detected), np.nan)
     for stretch in np.unique(detected.stretches):
         inside = np.flatnonzero(detected.stretches == stretch)
         times = detected.times[inside]
         raw = np.concatenate(([np.nan], np.diff(times)))
-        intervals[inside] = accepted_intervals(times, raw, settings)
-    return Beats(detected.times, intervals, detected.amplitudes, source, detected.timing_errors)
+        intervals[inside] = _with_confirmed(accepted_intervals(times, raw, settings), raw, detected.by_hand[inside])
+    return Beats(detected.times, intervals, detected.amplitudes, source, detected.timing_errors, detected.by_hand)
 
 
-def device_beats(signal: Signal, intervals: FloatArray, settings: CleaningSettings) -> Beats:
+def _with_confirmed(accepted: FloatArray, raw: FloatArray, by_hand: BoolArray) -> FloatArray:
+    """Return accepted intervals and, of all, those on both sides of beats added by hand that a heart can give."""
+    with np.errstate(invalid="ignore"):
+        is_plausible = (raw >= SHORTEST_INTERVAL) & (raw <= LONGEST_INTERVAL)
+    return np.where(_beside(by_hand) & is_plausible, raw, accepted)
+
+
+def _beside(by_hand: BoolArray) -> BoolArray:
+    """Return which intervals begin or end with one of those beats."""
+    return np.asarray(by_hand | np.concatenate((np.zeros(1, dtype=bool), by_hand[:-1]))[: len(by_hand)])
+
+
+def device_beats(
+    signal: Signal, intervals: FloatArray, settings: CleaningSettings, added: FloatArray | None = None
+) -> Beats:
     """Return the beats that a device reported as inter-beat intervals.
 
     The signal's times are the ends of the intervals; ``intervals`` are in seconds, NaN where not plausible. Where they
     are the times of packets, that a belt sends about once a second with the intervals since the last, beats stand where
     the sum of the intervals puts them. The errors of the times are those of rounding to the device's clock, where its
-    steps show in the intervals.
+    steps show in the intervals. ``added`` are the times of beats among them that a person added.
     """
     times = signal.sample_times()
     order = np.argsort(times, kind="stable")
     at, values = times[order], intervals[order]
+    by_hand = np.isin(at, np.empty(0) if added is None else added)
     if are_of_packets(at, values):
         at = _times_of_beats(at, values)
     is_new = np.concatenate(([True], np.diff(at) > 0)) if len(at) else np.zeros(0, dtype=bool)
-    at, values = at[is_new], values[is_new]
+    at, values, by_hand = at[is_new], values[is_new], by_hand[is_new]
     kept = accepted_intervals(at, values, settings, needs_coverage=False)
+    kept = _with_confirmed(kept, values, by_hand)
     unknown = np.full(len(at), np.nan)
-    return Beats(at, kept, unknown, signal.name, np.full(len(at), _clock_step(values) / np.sqrt(12.0)))
+    errors = np.full(len(at), _clock_step(values[~_beside(by_hand)]) / np.sqrt(12.0))
+    return Beats(at, kept, unknown, signal.name, errors, by_hand)
 
 
 def are_of_packets(times: FloatArray, intervals: FloatArray) -> bool:
@@ -207,7 +242,8 @@ def checked_against_device(
     with np.errstate(invalid="ignore"):
         rate = 60.0 / _mean_around(beats.times, beats.intervals, _DEVICE_SECONDS)
         contradicts = np.abs(rate - expected) > settings.pulse_agreement * expected
-    return replace(beats, intervals=np.where(contradicts & is_known[nearest], np.nan, beats.intervals))
+    kept = np.where(contradicts & is_known[nearest], np.nan, beats.intervals)
+    return replace(beats, intervals=_with_confirmed(kept, beats.intervals, beats.by_hand))
 
 
 def accepted_intervals(

@@ -19,6 +19,7 @@ import numpy as np
 from biopercept.modalities import MODALITIES
 from biopercept.preprocessing.gaps import BoolArray, block_medians, bridged, local_noise, long_runs
 from biopercept.preprocessing.quality import (
+    BY_HAND,
     CLIPPED,
     DISCONNECTED,
     FLAT,
@@ -68,11 +69,16 @@ class Fault(NamedTuple):
 
 
 def screened(
-    samples: FloatArray, signal: Signal, settings: CleaningSettings, losses: Losses | None = None
+    samples: FloatArray,
+    signal: Signal,
+    settings: CleaningSettings,
+    losses: Losses | None = None,
+    by_hand: BoolArray | None = None,
 ) -> tuple[FloatArray, tuple[str, ...]]:
     """Return a copy of ``samples`` with impossible segments as NaN, and one note per reason; ``losses`` are added to.
 
-    Masked are: samples that are not finite, outside the modality's plausible range, in a flat run
+    Masked are: samples that a person marked as bad (``by_hand``, of the shape of the samples), before all others;
+    samples that are not finite, outside the modality's plausible range, in a flat run
     (no sensor is so still), or in a run at the channel's highest or lowest value (saturation); of skin
     conductance and temperature also spikes, and of skin conductance jumps; of fast signals single samples that leave
     its course (:func:`glitches`). Acceleration that is not in g is masked whole.
@@ -85,9 +91,13 @@ def screened(
     of_all = _not_in_g(samples, signal)
     for channel, name in enumerate(signal.channel_names):
         row = out[channel]
+        is_marked = np.zeros(len(row), dtype=bool) if by_hand is None else by_hand[channel]
+        row[is_marked] = np.nan  # nothing else may be judged by it, as a rail or a usual size
+        if losses is not None:
+            losses.add(BY_HAND, is_marked, channel)
         for reason, words, is_bad in of_all or _faults(row.copy(), signal, settings):
-            if reason != MISSING:
-                is_bad = is_bad & np.isfinite(row)  # a sample is counted under the first reason only
+            # A sample is counted under the first reason only; what was marked by hand is told by who applies it.
+            is_bad = is_bad & (~is_marked if reason == MISSING else np.isfinite(row))
             fraction = float(is_bad.mean())
             row[is_bad] = np.nan
             if losses is not None:
