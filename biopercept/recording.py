@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import StoreError
+from biopercept.errors import SettingsError, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,10 +183,12 @@ CORRECTIONS = (BAD, CHANNEL_BAD, POLARITY, BEAT_ADDED, BEAT_REMOVED)
 class Correction:
     """What a person corrected by hand, having looked at a recording.
 
+    Raises SettingsError where the kind is none, or a bad stretch has no end.
+
     ``kind`` is one of :data:`CORRECTIONS`; times are on the recording's clock, an infinite ``duration_seconds`` is the
-    full recording, that of a beat is 0. ``channels`` are names of signals ("ECG") or of their channels ("EEG/Fp1");
-    none means everything, and of a beat the signal that beats are looked for in. ``who`` and ``when`` (ISO 8601) are as
-    they were written, ``source`` is the name of the file, or the words of the annotation.
+    full recording, and a beat has none, whatever is given. ``channels`` are names of signals ("ECG") or of their
+    channels ("EEG/Fp1"); none means everything, and of a beat the signal that beats are looked for in. ``who`` and
+    ``when`` (ISO 8601) are as they were written, ``source`` is the name of the file, or the words of the annotation.
     """
 
     kind: str
@@ -196,6 +198,18 @@ class Correction:
     who: str = ""
     when: str = ""
     source: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        if self.kind not in CORRECTIONS:
+            raise SettingsError(f"a correction is of kind {', '.join(CORRECTIONS)}, and not {self.kind!r}")
+        if self.kind in (BEAT_ADDED, BEAT_REMOVED):
+            object.__setattr__(self, "duration_seconds", 0.0)
+        if self.kind == BAD and not 0 < self.duration_seconds < math.inf:
+            raise SettingsError(
+                f"a bad stretch lasts {self.duration_seconds:g} s; a duration above 0 is needed (of a channel that is "
+                "bad throughout the kind is channel-bad)"
+            )
 
     @property
     def span(self) -> tuple[float, float]:

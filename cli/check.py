@@ -78,7 +78,7 @@ def _faults_of_recordings(study: Study, known: tuple[str, ...]) -> Iterator[str]
 def _report(study: Study | None) -> dict[str, Any]:
     """Return what a readable study holds as plain values."""
     from biopercept.studies.labels import class_counts
-    from biopercept.studies.loading import n_corrected
+    from biopercept.studies.loading import n_corrected, strange_corrections
 
     if study is None:
         return {}
@@ -92,7 +92,7 @@ def _report(study: Study | None) -> dict[str, Any]:
             name: {label: class_counts(study, task)[label] for label in task.class_names}
             for name, task in study.tasks.items()
         },
-        "notes": list(study.notes),
+        "notes": [*study.notes, *strange_corrections(study)],
     }
 
 

@@ -65,6 +65,7 @@ def inherited_files(path: Path, suffix: str, kind: str = "") -> tuple[Path, ...]
             if (theirs := _entities_of(file.name.removesuffix(suffix), kind or ending)) is not None
             and theirs <= entities
             and file.is_file()
+            and not file.name.startswith(".")
         ]
         files += [file for _, file in sorted(applying)]
     return tuple(files)

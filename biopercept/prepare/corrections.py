@@ -31,6 +31,7 @@ from biopercept.loaders.corrections import (
     read_corrections,
 )
 from biopercept.loaders.loading import load_recording
+from biopercept.loaders.wfdb import wfdb_headers
 from biopercept.prepare.sources import Source
 from biopercept.recording import BAD, BEAT_ADDED, BEAT_REMOVED, CHANNEL_BAD, POLARITY, Correction, Recording, Signal
 from biopercept.studies.loading import PlacedFile, load_placed
@@ -64,7 +65,10 @@ class CorrectionTables:
 
 
 def corrections_in(source: Source) -> CorrectionTables:
-    """Return the corrections that lie beside the files of a recording, which is not opened."""
+    """Return the corrections that lie beside the files of a recording, which is not opened.
+
+    Raises RecordingError where a path leads nowhere.
+    """
     return _tables(_files(source))
 
 
@@ -138,7 +142,12 @@ def _remove(path: Path) -> None:
 
 
 def _files(source: Source) -> tuple[Path, ...]:
-    return (source.path,) if source.entry is None else tuple(file.path for file in source.entry.files)
+    """Return the files of a recording. Raises RecordingError where a path leads nowhere."""
+    if source.entry is not None:
+        return tuple(file.path for file in source.entry.files)
+    if not (source.path.exists() or wfdb_headers(source.path)):
+        raise RecordingError(f"{source.path}: no such file or folder")
+    return (source.path,)
 
 
 def _opened(source: Source) -> tuple[Recording, tuple[PlacedFile, ...]]:
@@ -155,6 +164,10 @@ def _placed(one: Correction, recording: Recording) -> Correction:
         raise SettingsError(f"a correction is of one channel or of all, and not of {', '.join(one.channels)}")
     if not math.isfinite(one.onset_seconds):
         raise SettingsError(f"{one.kind}: the time is {one.onset_seconds}; a number of seconds is needed")
+    if one.kind in (CHANNEL_BAD, POLARITY) and not one.channels:
+        raise SettingsError(f"{one.kind}: the channel must be named")
+    if one.kind == CHANNEL_BAD and math.isfinite(one.duration_seconds):
+        raise SettingsError("channel-bad: it is about the full recording; of a stretch the kind is bad")
     placed = placed_correction(one, one.channels[0] if one.channels else "", recording)
     if isinstance(placed, str):
         raise SettingsError(f"{one.kind}: {placed}")

@@ -46,9 +46,12 @@ _MIN_AROUND = 4
 _SPREAD_FACTOR = 5.2  # Lipponen & Tarvainen's alpha
 _MIN_STEP = 0.05  # of the local median: changes of this size are no fault of a heart, however regular it was
 _COVERAGE_SECONDS = 20.0
+_FEWEST_TOGETHER = 4  # even 35 beats a minute give as many in the shortest segment; noise gives pairs that look alike
 _MIN_FOR_STEP = 10  # so many intervals are multiples of one step by a clock and not by chance
 _ROUNDING_SECONDS = 0.00025  # a step of 1/64 s is often printed as 0.0156
 _DEVICE_SECONDS = 10.0
+_EARLY, _MOST_EARLY = 0.9, 0.01  # a beat cannot come sooner than its interval after the one before, save by rounding
+_FEWEST_EARLY, _PACKET_BEATS = 3, 31
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,21 +178,41 @@ def device_beats(
 ) -> Beats:
     """Return the beats that a device reported as inter-beat intervals.
 
-    The signal's times are the ends of the intervals; ``intervals`` are in seconds, NaN where not plausible. The errors
-    of the times are those of rounding to the device's clock, where its steps show in the intervals. ``added`` are the
-    times of beats among them that a person added.
+    The signal's times are the ends of the intervals; ``intervals`` are in seconds, NaN where not plausible. Where they
+    are the times of packets, that a belt sends about once a second with the intervals since the last, beats stand where
+    the sum of the intervals puts them. The errors of the times are those of rounding to the device's clock, where its
+    steps show in the intervals. ``added`` are the times of beats among them that a person added.
     """
     times = signal.sample_times()
     order = np.argsort(times, kind="stable")
     at, values = times[order], intervals[order]
-    is_new = np.concatenate(([True], np.diff(at) > 0)) if len(at) else np.zeros(0, dtype=bool)
-    at, values = at[is_new], values[is_new]
-    kept = accepted_intervals(at, values, settings, needs_coverage=False)
     by_hand = np.isin(at, np.empty(0) if added is None else added)
+    if are_of_packets(at, values):
+        at = _times_of_beats(at, values)
+    is_new = np.concatenate(([True], np.diff(at) > 0)) if len(at) else np.zeros(0, dtype=bool)
+    at, values, by_hand = at[is_new], values[is_new], by_hand[is_new]
+    kept = accepted_intervals(at, values, settings, needs_coverage=False)
     kept = _with_confirmed(kept, values, by_hand)
     unknown = np.full(len(at), np.nan)
     errors = np.full(len(at), _clock_step(values[~_beside(by_hand)]) / np.sqrt(12.0))
     return Beats(at, kept, unknown, signal.name, errors, by_hand)
+
+
+def are_of_packets(times: FloatArray, intervals: FloatArray) -> bool:
+    """Return whether times are not those of beats: too many come sooner than the intervals at both ends last."""
+    order = np.argsort(times, kind="stable")
+    values = intervals[order]
+    with np.errstate(invalid="ignore"):
+        is_early = np.diff(times[order]) < _EARLY * np.minimum(values[1:], values[:-1])
+    return int(is_early.sum()) >= max(_MOST_EARLY * len(is_early), _FEWEST_EARLY)
+
+
+def _times_of_beats(times: FloatArray, intervals: FloatArray) -> FloatArray:
+    """Return where the sum of the intervals puts beats, kept near the times of the packets of the 31 beats around."""
+    from scipy.ndimage import median_filter
+
+    elapsed = np.cumsum(np.nan_to_num(intervals))
+    return np.asarray(elapsed + median_filter(times - elapsed, _PACKET_BEATS, mode="nearest"), dtype=np.float64)
 
 
 def _clock_step(intervals: FloatArray) -> float:
@@ -240,8 +263,8 @@ def accepted_intervals(
       least 5 % and at most ``heart_max_step`` of the median interval, and for an interval longer than the median as
       many times wider: the waves in which breathing changes intervals are sampled more coarsely where they are long;
     - a dropped one lies beside it and it differs from the median by more than the limit;
-    - accepted intervals cover less than ``heart_min_coverage`` of the 20 s around (not asked of a device's intervals:
-      it has left out the doubtful ones itself).
+    - accepted intervals cover less than ``heart_min_coverage`` of the 20 s around, or are fewer than four there (not
+      asked of a device's intervals: it has left out the doubtful ones itself).
 
     Every limit treats long and short alike, so that the mean of what is left is not pulled to one side.
     """
@@ -265,6 +288,8 @@ def accepted_intervals(
         # Dropping the loneliest intervals can leave their neighbours alone.
         n_before = n_kept
         kept = np.where(_coverage(times, kept) >= settings.heart_min_coverage, kept, np.nan)
+    if needs_coverage:
+        kept = np.where(_n_near(times, kept) >= _FEWEST_TOGETHER, kept, np.nan)
     return kept
 
 
@@ -340,6 +365,13 @@ def _mean_around(times: FloatArray, intervals: FloatArray, seconds: float) -> Fl
     total, n = (np.concatenate(([0.0], np.cumsum(x))) for x in (np.nan_to_num(intervals), np.isfinite(intervals)))
     with np.errstate(invalid="ignore"):
         return np.asarray((total[high] - total[low]) / (n[high] - n[low]), dtype=np.float64)
+
+
+def _n_near(times: FloatArray, intervals: FloatArray) -> FloatArray:
+    """Return the number of accepted intervals that end within 10 s of each beat."""
+    n = np.concatenate(([0], np.cumsum(np.isfinite(intervals))))
+    low, high = (np.searchsorted(times, times + side * _COVERAGE_SECONDS / 2) for side in (-1, 1))
+    return np.asarray(n[high] - n[low], dtype=np.float64)
 
 
 def _coverage(times: FloatArray, intervals: FloatArray) -> FloatArray:

@@ -189,7 +189,7 @@ def why_unused(
     step = max(_MOST_AT_ONCE // signal.n_channels, 1) if signal.is_regular else signal.n_samples
     for start in range(0, signal.n_samples, step):
         piece = signal if step >= signal.n_samples else _piece(signal, start, step)
-        reason = _why_masked(ByHand.of(piece, corrections), settings)
+        reason = _why_masked(ByHand.masking(piece, corrections), settings)
         if not reason:
             return ""
     return reason
@@ -242,7 +242,7 @@ def _clean_signal(
     raw, notes = screened(by_hand.turned(signal.read()), signal, settings, kept, by_hand.bad())
     if signal.modality == "ibi":
         regular = _regular_intervals(signal, raw, times, settings, by_hand)
-        losses.add_rejected_intervals(raw[0], regular, times)
+        losses.add_rejected_intervals(raw[0], regular, times, by_hand.bad_at(times))
         return Measured(signal, raw, regular, losses, by_hand=by_hand), notes
     modality = MODALITIES[signal.modality]
     bridge = settings.slow_bridge_seconds if signal.modality in _SLOW else settings.bridge_seconds

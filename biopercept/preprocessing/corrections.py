@@ -103,9 +103,10 @@ class ByHand:
     log: CorrectionLog | None = None
 
     @staticmethod
-    def of(signal: Signal, corrections: Sequence[Correction]) -> ByHand:
-        """Return the corrections of a recording that are about a signal, without a note of what is applied."""
-        return CorrectionLog(Recording("", "", "", (signal,), corrections=tuple(corrections))).of(signal)
+    def masking(signal: Signal, corrections: Sequence[Correction]) -> ByHand:
+        """Return what a recording's corrections mask and turn of a signal by itself; its beats are not looked at."""
+        others = tuple(one for one in corrections if one.kind not in (BEAT_ADDED, BEAT_REMOVED))
+        return CorrectionLog(Recording("", "", "", (signal,), corrections=others)).of(signal)
 
     def _of(self, *kinds: str) -> list[tuple[int, Correction]]:
         return [(number, one) for number, one in self.corrections.items() if one.kind in kinds]
@@ -168,10 +169,13 @@ class ByHand:
                 self._applied(number)
         return is_bad if is_bad.any() else None
 
-    def in_bad(self, seconds: float) -> bool:
-        """Return whether a time lies in a stretch that is marked bad."""
-        spans = (one.span for _, one in self._of(BAD, CHANNEL_BAD))
-        return any(begin <= seconds < end for begin, end in spans)
+    def bad_at(self, times: FloatArray) -> BoolArray:
+        """Return which times, seconds, lie in a stretch that is marked bad."""
+        out = np.zeros(len(times), dtype=bool)
+        for _, one in self._of(BAD, CHANNEL_BAD):
+            begin, end = one.span
+            out |= (times >= begin) & (times < end)
+        return out
 
     def beats(self, detected: DetectedBeats) -> DetectedBeats:
         """Return detected beats without those that were removed, and with those that were added.
@@ -206,7 +210,7 @@ class ByHand:
         return _with_added(kept, np.array(added))
 
     def _why_not_added(self, seconds: float, times: FloatArray) -> str:
-        if self.in_bad(seconds):
+        if self.bad_at(np.array([seconds])).any():
             return "it lies in a stretch that is marked bad"
         apart = np.abs(times - seconds).min(initial=np.inf)
         if apart < _SHORTEST:

@@ -12,7 +12,15 @@ import numpy as np
 
 from biopercept.modalities import DERIVED_RATE, MODALITIES
 from biopercept.preprocessing import variability as beat_series
-from biopercept.preprocessing.cardiac import Beats, bvp_beats, checked_against_device, device_beats, ecg_beats, no_beats
+from biopercept.preprocessing.cardiac import (
+    Beats,
+    are_of_packets,
+    bvp_beats,
+    checked_against_device,
+    device_beats,
+    ecg_beats,
+    no_beats,
+)
 from biopercept.preprocessing.corrections import ByHand
 from biopercept.preprocessing.eeg import BANDS, band_power
 from biopercept.preprocessing.electrodermal import (
@@ -187,6 +195,11 @@ def _heart(derived: Derived, measured: list[Measured], times: FloatArray, settin
     for one in _of(measured, "ibi"):
         added = None if one.by_hand is None else one.by_hand.added
         beats = device_beats(one.original, one.screened[0], settings, added)
+        if are_of_packets(one.original.sample_times(), one.screened[0]):
+            derived.notes.append(
+                f"{one.original.name}: its times are those of packets of intervals and not of beats; beats were "
+                "placed by adding up the intervals."
+            )
         is_measured = np.ones(len(times), dtype=bool)  # a device's silence shows as a hole between its beats
         sources.append(_HeartSource(beats, is_measured, one.has_beats_by_hand))
         layers.append((beat_series.rate_series(beats, is_measured, times, settings), one.original.name))

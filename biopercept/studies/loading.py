@@ -13,7 +13,7 @@ from pathlib import Path
 
 from biopercept.errors import RecordingError, StudyError
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
-from biopercept.loaders.corrections import corrections_of, corrections_paths, read_corrections
+from biopercept.loaders.corrections import ENDING, corrections_of, corrections_paths, read_corrections
 from biopercept.loaders.sidecars import read_sidecar
 from biopercept.recording import Correction, Interval, Recording, Signal, outside
 from biopercept.studies.bids import is_bids, read_bids
@@ -141,6 +141,15 @@ def load_placed(study: Study, entry: Entry) -> tuple[Recording, tuple[PlacedFile
         corrections=_corrections(loaded, placed),
     )
     return recording, placed
+
+
+def strange_corrections(study: Study) -> tuple[str, ...]:
+    """Return a note for each table of corrections in the folders of a study's files that is of none of them."""
+    files = [file.path for entry in study.entries for file in entry.files]
+    read = {table for path in files if (table := corrections_of(path)) is not None}
+    folders = dict.fromkeys(path.absolute().parent for path in files)
+    strange = [table for folder in folders for table in sorted(folder.glob(f"*{ENDING}")) if table not in read]
+    return tuple(f"{one.name} is read with no recording of the study; its name is that of none" for one in strange)
 
 
 def n_corrected(study: Study) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import edfio
@@ -92,6 +91,8 @@ def test_what_is_written_is_what_cleaning_then_applies(path: Path) -> None:
             "there is no signal or channel 'EGC' (there are: ECG, EDA)",
         ),
         (Correction(BAD, 61.0, 1.0), "bad: 61 s lies outside the recording, which spans 0 to 60.000 s"),
+        (Correction(POLARITY), "polarity: the channel must be named"),
+        (Correction(CHANNEL_BAD, 1.0, 2.0, ("EDA",)), "channel-bad: it is about the full recording"),
         (Correction(POLARITY, channels=("EDA",)), "polarity: only ECG and pulse waves can be turned, and EDA is"),
     ],
 )
@@ -251,13 +252,23 @@ def test_what_cannot_be_meant_is_one_sentence(path: Path, words: tuple[str, ...]
     assert str(run(path, *words).exception) == sentence
 
 
+@pytest.mark.parametrize("words", [("--list",), ("--undo",), ("--bad", "1:2")])
+def test_a_path_that_leads_nowhere_is_said(tmp_path: Path, words: tuple[str, ...]) -> None:
+    fault = run(tmp_path / "none.edf", *words).exception
+    assert isinstance(fault, BioperceptError) and "no such file or folder" in str(fault)
+
+
 def test_from_python_the_same_is_written(path: Path) -> None:
-    written = bp.correct(path, [bp.Correction("bad", 20, 5), bp.Correction("bad", 3, 1, ("ECG",))], who="Anna")
-    assert list(written.to_frame()["channel"]) == ["n/a", "ECG"]
-    assert [one.span for one in bp.load_recording(path).corrections] == [(20, 25), (3, 4)]
-
-
-Inspect = Callable[..., Result]
+    missed = float(BEATS[MISSED])
+    wanted = [bp.Correction("bad", 20, 5), bp.Correction("bad", 3, 1, ("ECG",)), bp.Correction("beat-added", missed)]
+    written = bp.correct(path, wanted, who="Anna")
+    assert list(written.to_frame()["channel"]) == ["n/a", "ECG", "ECG"]
+    spans = [one.span for one in bp.load_recording(path).corrections]
+    np.testing.assert_allclose(spans, [(20, 25), (3, 4), (missed, missed)], atol=1e-6)
+    with pytest.raises(SettingsError, match=r"a correction is of kind bad, .*, and not 'beat'"):
+        bp.Correction("beat", 20)
+    with pytest.raises(SettingsError, match="a bad stretch lasts inf s; a duration above 0 is needed"):
+        bp.Correction("bad", 20)
 
 
 def test_inspect_and_check_say_what_was_corrected_and_what_is_wrong_with_it(study: Path) -> None:
@@ -270,6 +281,9 @@ def test_inspect_and_check_say_what_was_corrected_and_what_is_wrong_with_it(stud
     assert [signal["reason"] for signal in report["signals"]] == ["", "it is marked bad by hand"]
     assert "corrected by hand: 1 s marked" in runner.invoke(app, ["inspect", str(study / "one.edf")]).stdout
     assert "corrected by hand: 1 recording\n" in runner.invoke(app, ["check", str(study)]).stdout
+    (study / "lates_corrections.tsv").write_text(HEAD)
+    notes = json.loads(runner.invoke(app, ["check", str(study), "--json"]).stdout)["notes"]
+    assert "lates_corrections.tsv is read with no recording of the study; its name is that of none" in notes
     (study / "late_corrections.tsv").write_text(HEAD + "1\t2\tworse\tn/a\t\t\n1\t2\tbad\tECG\t\t\n")
     checked = json.loads(runner.invoke(app, ["check", str(study), "--json"]).stdout)["faults"]
     assert [one for one in checked if "corrections" in one] == [

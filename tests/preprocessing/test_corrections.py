@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from biopercept.preprocessing.cleaning import clean_recording, why_unused
+from biopercept.preprocessing.quality import BY_HAND
 from biopercept.preprocessing.screening import screened
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import (
@@ -83,9 +84,23 @@ def test_a_mask_by_hand_goes_before_all_that_is_judged_by_a_channels_own_values(
     samples[:, 1000:1200] = samples.max()
     is_bad = np.zeros(samples.shape, dtype=bool)
     is_bad[:, 900:1300] = True
-    masked, notes = screened(samples, ecg, CleaningSettings(), is_bad)
+    masked, notes = screened(samples, ecg, CleaningSettings(), by_hand=is_bad)
     np.testing.assert_array_equal(np.isnan(masked), is_bad)
     assert notes == ()
+
+
+@pytest.mark.parametrize("modality", ["ecg", "ibi"])
+def test_quality_has_what_was_marked_by_hand_under_a_reason_of_its_own(
+    modality: str, ecg: Signal, planted: np.ndarray, make_signal: Maker
+) -> None:
+    ibi = make_signal("ibi", 1.2, np.diff(planted), times=planted[1:])
+    signal = {"ecg": ecg, "ibi": ibi}[modality]
+    clean = clean_recording(corrected(signal, Correction(BAD, 40.0, 10.0)))
+    share = clean.ratings[signal.name].shares[BY_HAND][0]
+    first = 41 if modality == "ibi" else 40  # the series of intervals holds for half a beat longer
+    np.testing.assert_array_equal(share[first:50], 1.0)
+    assert not share[:40].any() and not share[50:].any()
+    assert not clean.quality[signal.name][0, first:50].any()
 
 
 def test_a_false_beat_that_is_removed_leaves_an_ordinary_interval(
@@ -232,6 +247,7 @@ def test_beats_corrected_by_hand_go_before_those_of_a_sensor_that_has_more(
     clean = clean_recording(corrected(recording, removed(peak, "BVP")))
     assert clean.beats.source == "BVP"
     assert "heart_variability: taken from BVP, whose beats were corrected by hand." in clean.notes
+    assert clean.recording.signal("heart_rate").derived_from.split("+")[0] == "BVP"
     # Without a name, the ECG is meant, and the pulse wave stays as it is.
     assert clean_recording(corrected(recording, removed(planted[40]))).beats.source == "ECG"
 
@@ -262,3 +278,29 @@ def test_two_who_turn_a_wave_turn_it_once(ecg: Signal) -> None:
     once = Correction(POLARITY, channels=("ECG",))
     twice = clean_recording(corrected(ecg, once, replace(once, who="another"))).recording.signals[0].read()
     np.testing.assert_array_equal(twice, clean_recording(corrected(ecg, once)).recording.signals[0].read())
+
+
+def test_every_beat_of_a_device_may_be_removed(make_signal: Maker, ecg: Signal) -> None:
+    ibi = make_signal("ibi", 1.2, np.array([0.8, 0.9]), times=np.array([1.8, 2.7]))
+    both = Recording("S1", "", "made", (ecg, ibi))
+    clean = clean_recording(corrected(both, removed(1.8, "IBI"), removed(2.7, "IBI")))
+    assert clean.notes[0] == "corrected by hand: 2 beats removed."
+    assert np.isnan(clean.recording.signal("IBI").read()).all()
+
+
+def test_every_correction_is_applied_or_said(ecg: Signal, make_signal: Maker, planted: np.ndarray) -> None:
+    random = np.random.default_rng(11)
+    ibi = make_signal("ibi", 1.2, np.diff(planted), times=planted[1:])
+    recording = Recording("S1", "", "made", (ecg, ibi))
+    names: list[tuple[str, ...]] = [("ECG",), ("IBI",), ("EEG/T8",), ()]
+    for _ in range(12):
+        wanted = []
+        for _ in range(8):
+            at, channels = float(random.choice([*planted, 50.03, 121.0])), names[random.integers(len(names))]
+            length = float(random.choice([0.01, 1.0, 30.0]))
+            kinds = (added(at, *channels), removed(at, *channels), Correction(BAD, at, length, channels))
+            wanted.append(kinds[random.integers(3)])
+        clean = clean_recording(corrected(recording, *wanted))
+        refused = [note for note in clean.notes if note.startswith("not corrected, ")]
+        assert len(refused) + len(clean.corrections) == len(wanted)
+        assert (np.diff(clean.beats.times) > 0).all()
