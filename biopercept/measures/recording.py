@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from biopercept.errors import RecordingError, SettingsError
+from biopercept.measures.around import Around, Courses, courses_around, measure_around, notes_around
 from biopercept.measures.columns import OF_A_ROW, Column, column_of
 from biopercept.measures.stretches import Measures, measure
 from biopercept.measures.variability import SHORT_TERM_SECONDS
@@ -82,6 +83,10 @@ class RecordingFeatures:
         The beats, responses and breaths themselves, by these names.
     notes : tuple of str
         What was left out or masked, and why.
+    courses : Courses or None
+        Of rows around events: heart rate and skin conductance over time around each.
+    known_labels : tuple of str
+        Of rows around events: every label that the recording has.
     """
 
     subject: str
@@ -91,6 +96,8 @@ class RecordingFeatures:
     label: tuple[str, ...]
     detected: dict[str, Detected]
     notes: tuple[str, ...] = ()
+    courses: Courses | None = None
+    known_labels: tuple[str, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row per window, event or recording, with a column per measure."""
@@ -130,6 +137,36 @@ def recording_features(
         detected=_detected(clean),
         notes=(*clean.recording.notes, *notes, *(_why_no_variability(duration) if hrv else ())),
     )
+
+
+def around_features(recording: Recording, around: Around, settings: PrepareSettings | None = None) -> RecordingFeatures:
+    """Return what follows each event of some labels: a row per event, and the courses around it.
+
+    Without such an event there are no rows and nothing is cleaned: what was detected is empty then.
+
+    Raises RecordingError where nothing is left after cleaning.
+    """
+    events = around.events_in(recording.intervals)
+    labels = tuple(dict.fromkeys(interval.label for interval in recording.intervals))
+    who = recording.subject, recording.session, recording.name
+    if not events:
+        empty = {table: Detected({name: np.empty(0) for name in names}) for table, names in DETECTED.items()}
+        nothing = Measures((), np.empty(0), np.empty(0), np.empty((0, 0)))
+        return RecordingFeatures(*who, nothing, (), empty, (_no_event(around),), known_labels=labels)
+    clean = clean_recording(recording, (settings or PrepareSettings()).cleaning)
+    return RecordingFeatures(
+        *who,
+        measures=measure_around(clean, events, around),
+        label=tuple(event.label for event in events),
+        detected=_detected(clean),
+        notes=(*clean.recording.notes, *notes_around(clean, events, around)),
+        courses=courses_around(clean, events, around),
+        known_labels=labels,
+    )
+
+
+def _no_event(around: Around) -> str:
+    return f"no event is labelled {' or '.join(map(repr, around.labels))}: the recording has no rows."
 
 
 def _why_no_variability(duration: FloatArray) -> tuple[str, ...]:
