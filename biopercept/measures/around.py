@@ -225,23 +225,23 @@ def _of_brain(
         return {}
     offsets = around.offsets
     is_before, is_after = offsets <= -_SMEARED_SECONDS, offsets >= _SMEARED_SECONDS
-    out: dict[str, NDArray[np.floating]] = {}
+    parts: dict[str, tuple[FloatArray, FloatArray]] = {}
     shares = []
     for band, series in bands.items():
         power = np.exp(_locked(series, onset, offsets))
-        used = [row for row in range(len(power)) if np.isfinite(series.read()[row]).any()]
-        shares.append(_share(power[used]).mean(axis=0))
-        before, after = (_means(power[..., chosen]) for chosen in (is_before, is_after))
-        is_whole = np.isfinite(before) & np.isfinite(after) & is_inside
-        before, after = (np.where(is_whole, part, np.nan) for part in (before, after))  # of the same channels
-        for place, rows in places_of(series.channel_names).items():
-            if place in series.channel_names:
-                continue
-            baseline, later = (_mean_of_known(part[rows]) for part in (before, after))
+        is_used = np.isfinite(series.read()).any(axis=1)
+        shares.append(_share(power[is_used]).mean(axis=0))
+        before, after = _means(power[..., is_before]), _means(power[..., is_after])
+        is_whole = np.isfinite(before) & np.isfinite(after) & is_inside  # both are of the same channels
+        parts[band] = np.where(is_whole, before, np.nan), np.where(is_whole, after, np.nan)
+    names = next(iter(bands.values())).channel_names
+    out: dict[str, NDArray[np.floating]] = {}
+    for place, rows in places_of(names).items():
+        for band, (before, after) in parts.items() if place not in names else ():
+            baseline = _mean_of_known(before[rows])
             out[f"EEG_{place}_{band}_Baseline"] = baseline
-            out[f"EEG_{place}_{band}_Change"] = 10.0 * np.log10(later / baseline)
-    by_place = sorted(out, key=lambda name: name.split("_")[1] != "global")
-    return {name: out[name] for name in by_place} | {"EEG_Coverage": np.mean(shares, axis=0)}
+            out[f"EEG_{place}_{band}_Change"] = 10.0 * np.log10(_mean_of_known(after[rows]) / baseline)
+    return out | {"EEG_Coverage": np.mean(shares, axis=0)}
 
 
 def _means(power: FloatArray) -> FloatArray:

@@ -41,7 +41,7 @@ def around_figure(courses: Sequence[MeanCourse]) -> Drawing:
             axes.grid(axis="y")
             _legend(axes, of_series)
         panels[-1].set_xlabel("seconds from the event")
-        figure.supxlabel(textwrap.fill(caption, 118), x=0.01, ha="left", fontsize=7.5)
+        figure.supxlabel(textwrap.fill(caption, 140), x=0.01, ha="left", fontsize=7.5)
 
     height = _PANEL_INCHES * len(series) + 0.9
     return draw("around", "What follows the events", caption, height, paint)
