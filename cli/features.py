@@ -16,7 +16,7 @@ from .terminal import print_json, progress, safe_text, say
 if TYPE_CHECKING:
     from biopercept.measures.around import Around
     from biopercept.measures.averages import MeanCourse
-    from biopercept.measures.files import Measured
+    from biopercept.measures.files import Measured, Pages
     from biopercept.prepare.recording import PrepareSettings
 
 
@@ -59,6 +59,9 @@ class FeaturesRun(options.Run):
     table: Annotated[str, options.run_option("--format", metavar="csv|tsv|parquet", help="How tables are written.")] = (
         "csv"
     )
+    pages: Annotated[
+        bool, options.run_option("--pages", help="A page per recording: what was found, to be judged.")
+    ] = False
     jobs: options.Jobs = 1
     verbose: options.Verbose = False
 
@@ -76,6 +79,7 @@ def features(
     A row is of a window (60 s every 30 s, where nothing else is said), an event or a whole recording. Beats, skin
     responses and breaths come as tables of their own; around events (--around) there are averages by condition and a
     figure too. Exit code 1 where a recording could not be measured: it is named.
+    With --pages, pages/ has a page of each recording: its signals with what was found in them.
     """
     from biopercept.files import refuse_existing
     from biopercept.measures.files import FeaturesRequest, write_features
@@ -92,6 +96,7 @@ def features(
         n_jobs=run.jobs,
         hrv=rows.hrv,
         around=_around(rows),
+        pages=_pages() if run.pages else None,
     )
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("measuring: recordings", total=None)
@@ -138,6 +143,13 @@ def _around(rows: Rows) -> Around | None:
     if rows.hrv:
         raise SettingsError("--hrv and --around contradict each other: a few seconds have no heart rate variability")
     return Around(tuple(dict.fromkeys(rows.around)), **given)
+
+
+def _pages() -> Pages:
+    from biopercept.measures.files import Pages
+    from biopercept.report.recordings.page import write_index, write_page
+
+    return Pages(write_page, write_index)
 
 
 def _kind(rows: Rows) -> str:

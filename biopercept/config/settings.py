@@ -208,7 +208,7 @@ _TABLE: tuple[tuple[str, str, _Readers], ...] = (
         "scr_min_us resp_min_seconds resp_min_share resp_max_deviation resp_min_amplitude emg_min_mv "
         "emg_envelope_seconds eeg_min_uv eeg_max_uv eeg_max_deviation eeg_min_correlation eeg_artefact_uv "
         "in_band_share",
-        (("prepare features", ()),),
+        (("prepare features quality", ()),),
     ),
     ("normalisation", "mode", ((_EVERY, (_NEW,)),)),
     (

@@ -3,7 +3,8 @@
 ``features.csv`` (or .tsv, .parquet) has a row per window, event or recording of all of them, ``features.json`` says
 what each column is. Rows around events are in ``around.csv`` instead, with ``averages.csv`` (by condition, over
 subjects), ``courses.csv`` (over time) and ``around.json``. ``beats``, ``responses`` and ``breaths`` are tables of what
-was detected, with times; ``failures.csv`` has a row per recording that could not be measured.
+was detected, with times; ``failures.csv`` has a row per recording that could not be measured. Where
+pages are wanted, ``pages`` has one of each.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from biopercept.measures.recording import (
     DETECTED,
     WINDOWS,
     RecordingFeatures,
-    around_features,
+    around_and_cleaned,
     detected_columns,
-    recording_features,
+    measured_and_cleaned,
+    whole_recording,
 )
+from biopercept.measures.stretches import Measures
 from biopercept.parallel import Work, run_jobs
 from biopercept.prepare.recording import PrepareSettings
 from biopercept.prepare.sources import Source, sources_of
+from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.studies.loading import is_study
 from biopercept.version import __version__
 
@@ -73,13 +77,24 @@ _COURSE_COLUMNS = {
 }
 
 
+@dataclass(frozen=True)
+class Pages:
+    """How a page of a recording, and one that lists several, are written: functions of a module.
+
+    The former is called where the recording is measured, so that its signals are sent to no other process.
+    """
+
+    write: Callable[[RecordingFeatures, CleanRecording, Measures, Path], None]
+    write_index: Callable[[Sequence[Measured], Path], object]
+
+
 @dataclass(frozen=True, eq=False)
 class FeaturesRequest:
     """What is measured: recordings and study folders, of some subjects only or without some.
 
     ``rows`` says what a row is of (windows, events, whole); ``events`` is the study whose events they are, None where
-    they are not of events. ``hrv`` adds the full set of heart rate variability; rows are around events where
-    ``around`` is given.
+    they are not of events. ``hrv`` adds the full set of heart rate variability; ``pages`` is None where no pages are
+    wanted; rows are around events where ``around`` is given.
     """
 
     paths: tuple[Path, ...]
@@ -91,16 +106,21 @@ class FeaturesRequest:
     excluded: tuple[str, ...] = ()
     n_jobs: int = 1
     hrv: bool = False
+    pages: Pages | None = None
     around: Around | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """How one recording went: what was measured of it, or why it could not be."""
+    """How one recording went: what was measured of it, or why it could not be.
+
+    ``whole`` is what was measured of all of it, in one row; None where no page of it was wanted.
+    """
 
     source: Source
     features: RecordingFeatures | None = None
     failure: str = ""
+    whole: Measures | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +151,7 @@ def write_features(
         _require_parquet()
     sources = _sources(request)
     _refuse_unknown_labels(request, sources)
-    work = Work(_measured, None, request)
+    work = Work(_measured, None, (request, output / "pages"))
     by_key: dict[str, Measured] = {}
     for source, outcome in run_jobs(work, sources, request.n_jobs, work.request):
         by_key[source.key] = outcome
@@ -147,6 +167,8 @@ def write_features(
         _write(output / name, (*OF_A_ROW[:3], *columns), _detected_rows(done, name), request.format)
     write_json(output / f"{stem}.json", _dictionary(request, names))
     write_table(output / "failures.csv", ("recording", "message"), failures)
+    if request.pages is not None and len(sources) > 1:
+        request.pages.write_index(outcomes, output / "pages")
     n_rows = sum(len(one.label) for one in done)
     events = [(_who(one.source), one.features) for one in outcomes if one.features is not None]
     courses = () if request.around is None else _write_averages(request, output, events, names)
@@ -220,17 +242,24 @@ def _sources(request: FeaturesRequest) -> list[Source]:
     return [source for source in sources if not wanted or files[source.key] & wanted]
 
 
-def _measured(request: FeaturesRequest, source: Source) -> Measured:
-    """Measure one recording; what cannot be read or measured is a failure of its own."""
+def _measured(work: tuple[FeaturesRequest, Path], source: Source) -> Measured:
+    """Measure one recording and write its page; what cannot be read or measured is a failure of its own."""
+    request, folder = work
     try:
-        recording = source.load()
+        recording, settings = source.load(), request.settings
         if request.around is not None:
-            return Measured(source, around_features(recording, request.around, request.settings))
-        return Measured(source, recording_features(recording, request.settings, request.rows, hrv=request.hrv))
+            features, clean = around_and_cleaned(recording, request.around, settings)
+        else:
+            features, clean = measured_and_cleaned(recording, settings, request.rows, hrv=request.hrv)
     except BioperceptError as fault:
         if fault.exit_code not in (1, 2):
             raise
         return Measured(source, failure=str(fault))
+    if request.pages is None:
+        return Measured(source, features)
+    whole = whole_recording(clean)
+    request.pages.write(features, clean, whole, folder / f"{source.key}.html")
+    return Measured(source, features, whole=whole)
 
 
 def _names(done: Sequence[RecordingFeatures]) -> tuple[str, ...]:

@@ -125,10 +125,17 @@ def recording_features(
     Raises RecordingError where nothing is left after cleaning, the recording is shorter than a window, or has no event
     of any duration. Raises SettingsError where ``rows`` is unknown.
     """
+    return measured_and_cleaned(recording, settings, rows, hrv=hrv)[0]
+
+
+def measured_and_cleaned(
+    recording: Recording, settings: PrepareSettings | None = None, rows: str = WINDOWS, *, hrv: bool = False
+) -> tuple[RecordingFeatures, CleanRecording]:
+    """Return what :func:`recording_features` does, and the cleaned recording that it was measured of."""
     settings = settings or PrepareSettings()
     onset, duration, label, notes = _stretches(recording, settings, rows)
     clean = clean_recording(recording, settings.cleaning)
-    return RecordingFeatures(
+    features = RecordingFeatures(
         subject=recording.subject,
         session=recording.session,
         recording=recording.name,
@@ -137,32 +144,35 @@ def recording_features(
         detected=_detected(clean),
         notes=(*clean.recording.notes, *notes, *(_why_no_variability(duration) if hrv else ())),
     )
+    return features, clean
 
 
 def around_features(recording: Recording, around: Around, settings: PrepareSettings | None = None) -> RecordingFeatures:
-    """Return what follows each event of some labels: a row per event, and the courses around it.
-
-    Without such an event there are no rows and nothing is cleaned: what was detected is empty then.
+    """Return what follows each event of some labels: a row per event (none where there is none), and the courses.
 
     Raises RecordingError where nothing is left after cleaning.
     """
+    return around_and_cleaned(recording, around, settings)[0]
+
+
+def around_and_cleaned(
+    recording: Recording, around: Around, settings: PrepareSettings | None = None
+) -> tuple[RecordingFeatures, CleanRecording]:
+    """Return what :func:`around_features` does, and the cleaned recording that it was measured of."""
     events = around.events_in(recording.intervals)
-    labels = tuple(dict.fromkeys(interval.label for interval in recording.intervals))
-    who = recording.subject, recording.session, recording.name
-    if not events:
-        empty = {table: Detected({name: np.empty(0) for name in names}) for table, names in DETECTED.items()}
-        nothing = Measures((), np.empty(0), np.empty(0), np.empty((0, 0)))
-        return RecordingFeatures(*who, nothing, (), empty, (_no_event(around),), known_labels=labels)
     clean = clean_recording(recording, (settings or PrepareSettings()).cleaning)
-    return RecordingFeatures(
-        *who,
+    features = RecordingFeatures(
+        subject=recording.subject,
+        session=recording.session,
+        recording=recording.name,
         measures=measure_around(clean, events, around),
         label=tuple(event.label for event in events),
         detected=_detected(clean),
-        notes=(*clean.recording.notes, *notes_around(clean, events, around)),
+        notes=(*clean.recording.notes, *(notes_around(clean, events, around) if events else (_no_event(around),))),
         courses=courses_around(clean, events, around),
-        known_labels=labels,
+        known_labels=tuple(dict.fromkeys(interval.label for interval in recording.intervals)),
     )
+    return features, clean
 
 
 def _no_event(around: Around) -> str:
@@ -178,6 +188,11 @@ def _why_no_variability(duration: FloatArray) -> tuple[str, ...]:
         f"{n_short} of {len(duration)} rows last less than {SHORT_TERM_SECONDS:g} s: non-linear heart rate "
         "variability, VLF and total power are missing there.",
     )
+
+
+def whole_recording(clean: CleanRecording) -> Measures:
+    """Return what is measured of a recording as a whole: one row."""
+    return measure(clean, np.zeros(1), np.full(1, clean.recording.duration_seconds))
 
 
 def _stretches(
