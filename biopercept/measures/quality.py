@@ -97,7 +97,10 @@ class RatedSignal:
         index = self.quality.index.mean(axis=0)
         lost = [stop - start for start, stop in runs_of(index < _USABLE)]
         spoilt = {name: float(share.mean()) for name, share in self.quality.shares.items()}
-        worst = max(spoilt, key=lambda name: spoilt[name]) if spoilt and max(spoilt.values()) > 0 else ""
+        lowers = {
+            name: float((share * (1.0 - self.quality.index)).sum()) for name, share in self.quality.shares.items()
+        }
+        worst = max(lowers, key=lambda name: lowers[name]) if lowers and max(lowers.values()) > 0 else ""
         return Sensor(
             signal=self.name,
             modality=self.modality,
@@ -177,7 +180,8 @@ def _small(quality: SignalQuality) -> SignalQuality:
     def small(values: FloatArray) -> Any:
         return values.astype(np.float32)
 
-    return SignalQuality(small(quality.index), {name: small(share) for name, share in quality.shares.items()})
+    shares = {name: small(share) for name, share in quality.shares.items()}
+    return SignalQuality(small(quality.index), shares, small(quality.valid))
 
 
 def write_quality(

@@ -71,6 +71,8 @@ class Derived:
     breaths: Breaths = field(default_factory=no_breaths)
     is_understood: dict[str, BoolArray] = field(default_factory=dict)
     """By name of a measured signal: where, on the grid, the rhythm it should carry was found."""
+    beats_of: dict[str, Beats] = field(default_factory=dict)
+    """By name of a measured signal: the beats that were found in it, used or not."""
 
     def add(self, modality: str, series: FloatArray, source: str, channels: tuple[Channel, ...] | None = None) -> None:
         """Append one series, unless it has no value at all, which is noted."""
@@ -145,6 +147,7 @@ def _heart(derived: Derived, measured: list[Measured], times: FloatArray, settin
         candidates.append((beats, is_measured))
         layers.append((beat_series.rate_series(beats, is_measured, times, settings), one.original.name))
         derived.is_understood[one.original.name] = np.isfinite(layers[-1][0])
+        derived.beats_of[one.original.name] = beats
     bvp = _best(derived, _of(measured, "bvp"), "pulse_amplitude")
     if bvp is not None:
         one, channel = bvp
@@ -155,6 +158,7 @@ def _heart(derived: Derived, measured: list[Measured], times: FloatArray, settin
         candidates.append((beats, is_measured))
         layers.append((beat_series.rate_series(beats, is_measured, times, settings), one.original.name))
         derived.is_understood[one.original.name] = np.isfinite(layers[-1][0])
+        derived.beats_of[one.original.name] = beats
         amplitude = beat_series.amplitude_series(beats, is_measured, times, settings)
     for one in _of(measured, "ibi"):
         beats = device_beats(one.original, one.screened[0], settings)

@@ -81,10 +81,13 @@ class SignalQuality:
         From 0 (useless) to 1, of each second of the recording's clock.
     shares : dict of str to array, shape (n_channels, n_seconds)
         By reason, the share of each second that it spoils; reasons that never occur are absent.
+    valid : array, shape (n_channels, n_seconds)
+        The share of each second that is not masked.
     """
 
     index: FloatArray
     shares: Mapping[str, FloatArray]
+    valid: FloatArray
 
     def reasons(self) -> ReasonMask:
         """Return the reasons of each second as bits, in the order of :data:`REASONS`: (n_channels, n_seconds)."""
@@ -99,12 +102,14 @@ class SignalQuality:
 class Losses:
     """What is lost of one signal while it is cleaned, step by step, each step under its reason.
 
-    ``valid`` is the share of each second that is left and ``shares`` what is lost by reason, (n_channels, n_seconds).
+    ``valid`` is the share of each second that is left, ``shares`` what is lost and ``doubts`` what is kept but not
+    believed, by reason, all (n_channels, n_seconds).
     """
 
     signal: Signal
     n_seconds: int
     shares: dict[str, FloatArray] = field(default_factory=dict)
+    doubts: dict[str, FloatArray] = field(default_factory=dict)
     valid: FloatArray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -146,6 +151,8 @@ class Losses:
 
         Where something of the second was lost already it is put with that: resampling moves the edge of a gap.
         """
+        if np.isfinite(samples).all():
+            return
         at_that_rate = self.signal.with_samples(samples, sampling_rate)
         newly = np.maximum(self.valid - valid_share(at_that_rate, self.n_seconds), 0.0)
         if not newly.any():
@@ -240,6 +247,17 @@ def grid_fraction(is_true: BoolArray, n_seconds: int) -> FloatArray:
     if len(is_true) % per and n_seconds:
         n[-1] = len(is_true) % per
     return np.asarray(padded.reshape(-1, per).sum(axis=1) / n, dtype=np.float64)
+
+
+def grid_mean(series: FloatArray, n_seconds: int) -> FloatArray:
+    """Return the mean of each second of a series on the derived grid, (n_seconds,); NaN where nothing is known."""
+    per = int(DERIVED_RATE)
+    padded = np.full(n_seconds * per, np.nan)
+    padded[: len(series)] = series[: n_seconds * per]
+    by_second = padded.reshape(-1, per)
+    n = np.isfinite(by_second).sum(axis=1)
+    total = np.where(np.isfinite(by_second), by_second, 0.0).sum(axis=1)
+    return np.asarray(np.divide(total, n, out=np.full(n_seconds, np.nan), where=n > 0), dtype=np.float64)
 
 
 _RHYTHM_SECONDS = 11  # beats and breaths come one by one: whether they are there is judged over this many
