@@ -7,8 +7,9 @@ measured beside planted signals (docs/measurements/quality.md). Nothing here mas
 References
 ----------
 Boettcher et al. (2022), doi:10.1038/s41598-022-25949-x (a wrist device that is worn: skin conductance above 0.05 uS and
-temperature of skin); Kleckner et al. (2018), doi:10.1109/TBME.2017.2758643 (temperature of a sensor that is off the
-skin); Bigdely-Shamlo et al. (2015), doi:10.3389/fninf.2015.00016 (hum beside the signal's band).
+temperature of skin); Kleckner et al. (2018), doi:10.1109/TBME.2017.2758643 (temperature of a sensor off the skin; the
+5 s around a fault of skin conductance); Bigdely-Shamlo et al. (2015), doi:10.3389/fninf.2015.00016 (hum beside the
+signal's band).
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from biopercept.preprocessing.gaps import BoolArray, moving_mean, on_grid
 from biopercept.preprocessing.quality import (
     ARTEFACT,
     IMPLAUSIBLE_BEATS,
+    JUMP,
     MOTION,
     NO_BREATHING,
     NOISE,
     OFF_BODY,
     POWER_LINE,
+    SPIKE,
     SignalQuality,
     grid_fraction,
     grid_mean,
@@ -54,13 +57,13 @@ STILL_G = 0.005
 
 _WORN_SECONDS = 31
 _SIGNS_OFF = 3
-_TIMING_GRADES = (0.004, 0.1)  # standard error of a beat's time, seconds: as good as an ECG, worth nothing
+_TIMING_GRADES = (0.002, 0.05)  # standard error of a beat's time, seconds: as good as an ECG, worth nothing
 _DETECTION_GRADES = (0.02, 0.2)  # smallest skin response told from noise, uS: as in a quiet recording, worth nothing
 _RHYTHM = {"ecg": IMPLAUSIBLE_BEATS, "bvp": IMPLAUSIBLE_BEATS, "resp": NO_BREATHING}
 _HUMMING = frozenset({"ecg", "eeg", "emg", "eog"})
 _MOVED = frozenset({"bvp", "eda", "temp", "resp", "ecg"})
 _WORN = frozenset({"bvp", "eda", "temp", "hr", "ibi"})
-_ARTEFACT_DOUBT = 0.5
+_DOUBTFUL_SECONDS = 5
 _LEAKAGE_HZ = 2.0  # of a Hann window of a second
 _MUSCLE_Z = 5.0
 _LEAST_SPREAD = 0.2  # log units: what band power of a second scatters by, when nothing changes
@@ -108,9 +111,11 @@ def ratings(
         _grade_rhythm(grades, one, derived, n_seconds)
         if modality == "eda":
             grades.grade(NOISE, _detection_grades(one, n_seconds))
+            for reason in (SPIKE, JUMP):
+                grades.grade(reason, 1.0 - _around(one.losses.shares.get(reason), grades.valid))
         if modality == "eeg":
             is_artefact = _is_artefact(one, derived, n_seconds, settings)
-            grades.grade(ARTEFACT, 1.0 - _ARTEFACT_DOUBT * is_artefact, is_artefact)
+            grades.grade(ARTEFACT, 1.0 - is_artefact)
         if modality in _HUMMING:
             grades.name(POWER_LINE, _is_humming(one, n_seconds, settings))
         if modality in _MOVED:
@@ -131,6 +136,15 @@ def _grade_rhythm(grades: Grades, one: Measured, derived: Derived, n_seconds: in
     )
     if name in derived.beats_of:
         grades.grade(NOISE, _timing_grades(derived.beats_of[name], n_seconds)[None])
+
+
+def _around(lost: FloatArray | None, valid: FloatArray) -> FloatArray:
+    """Return how little skin conductance is believed within 5 s of what was masked in it: not at all."""
+    if lost is None:
+        return np.zeros_like(valid)
+    from scipy.ndimage import maximum_filter1d
+
+    return np.asarray(maximum_filter1d(lost > 0, 2 * _DOUBTFUL_SECONDS + 1, axis=1), dtype=np.float64)
 
 
 def _timing_grades(beats: Beats, n_seconds: int) -> FloatArray:
