@@ -5,7 +5,7 @@
 #   make bench   speed, as ratios
 #   make house   size and tangle of the code, beside their bars; HOUSE="--against DIR" puts another checkout before it
 #   make experiments   what the Perceiver is claimed to do, shown on small data (35 CPU minutes; see docs/experiments)
-#   make measurements   what is measured beside what was planted, as pages; RECORDS=DIR and EEG="FILE..." add recordings (docs/measurements)
+#   make measurements   what is measured beside what was planted, as pages; RECORDS=DIR, EEG="FILE..." and TIMED="FILE..." add recordings (docs/measurements)
 #   make clean   remove what the targets made
 # On Linux, torch with CUDA is large; PIP_FLAGS="--extra-index-url ..." takes the CPU build from PyTorch's own index.
 
@@ -78,6 +78,8 @@ experiments: $(READY)
 measurements: $(READY)
 	@PYTHONPATH=docs $(PYTHON) -m measurements hearts $(if $(RECORDS),--records $(RECORDS))
 	@PYTHONPATH=docs $(PYTHON) -m measurements signals $(EEG)
+	@PYTHONPATH=docs $(PYTHON) -m measurements quality
+	@$(if $(TIMED),PYTHONPATH=docs $(PYTHON) -m measurements times $(TIMED))
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks $(DEMO_OUTPUT) $(EXPERIMENTS_OUTPUT) bench-output

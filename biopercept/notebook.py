@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from biopercept.config.loading import load_config, load_config_for
 from biopercept.config.settings import Config, Purpose
-from biopercept.recording import Recording
+from biopercept.recording import Correction, Recording
 from biopercept.resources import copy_sample_study
 from biopercept.store.prepared import PreparedRecording
 from biopercept.store.reading import StudyStore
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from biopercept.inference.reconstruction import ReconstructedSignal
     from biopercept.measures.quality import RecordingQuality
     from biopercept.measures.recording import RecordingFeatures
+    from biopercept.prepare.corrections import CorrectionTables
     from biopercept.prepare.study import PrepareSummary
     from biopercept.results.comparison import Comparison
     from biopercept.results.cross_validation import CrossValidation, NumberValidation
@@ -76,6 +77,22 @@ def load_recording(path: Location) -> Recording:
     return loading.load_recording(Path(path), subject=stem, name=stem)
 
 
+def correct(path: Location, corrections: Sequence[Correction], *, who: str = "") -> CorrectionTables:
+    """Add corrections by hand to the table beside a recording, which everything that reads the recording honours.
+
+    ``Correction("bad", 120, 15)`` is a bad stretch, of one signal with ``channels=("ECG",)``; the other kinds are
+    beat-added and beat-removed (a time, and a duration of 0), channel-bad and polarity (a channel, and no time).
+    ``who`` is written beside each; ``to_frame()`` lists what is in the table.
+
+    Raises RecordingError where the recording cannot be read. Raises SettingsError where a correction would have no
+    effect.
+    """
+    from biopercept.prepare.corrections import write_corrections
+    from biopercept.prepare.sources import Source
+
+    return write_corrections(Source("", "", str(path), Path(path)), corrections, who)
+
+
 def prepare_recording(
     recording: Location | Recording, config: Location | None = None, overrides: Overrides | None = None
 ) -> PreparedRecording:
@@ -98,10 +115,12 @@ def features(
     overrides: Overrides | None = None,
     *,
     rows: str = "windows",
+    hrv: bool = False,
 ) -> RecordingFeatures:
     """Return what is measured of a recording: a row per window of the grid, per labelled event, or of the whole.
 
-    ``rows`` is windows, events or whole. ``to_frame()`` gives the table; ``detected["beats"]``, "responses" and
+    ``rows`` is windows, events or whole; ``hrv`` adds all of neurokit2's heart rate variability, most of which needs
+    rows of 300 s, and takes seconds for each. ``to_frame()`` gives the table; ``detected["beats"]``, "responses" and
     "breaths" are what was detected, with times, and have a ``to_frame()`` too; ``columns`` say what each measure is.
 
     Raises RecordingError where it cannot be read, is shorter than a window, or has no event that lasts. Raises
@@ -113,7 +132,7 @@ def features(
     settings = _config(config, overrides)
     if not isinstance(recording, Recording):
         recording = load_recording(recording)
-    return recording_features(recording, preparing.PrepareSettings(settings.windows, settings.cleaning), rows)
+    return recording_features(recording, preparing.PrepareSettings(settings.windows, settings.cleaning), rows, hrv=hrv)
 
 
 def quality(
@@ -131,6 +150,32 @@ def quality(
 
     cleaning = _config(config, overrides).cleaning
     return recording_quality(recording if isinstance(recording, Recording) else load_recording(recording), cleaning)
+
+
+def write_recording_page(
+    recording: Location | Recording,
+    output: Location,
+    config: Location | None = None,
+    overrides: Overrides | None = None,
+) -> Path:
+    """Return the page that was written: signals with what was found in them, to see whether to believe the numbers.
+
+    One HTML file that opens offline; ``output`` is its name, and an existing one is replaced.
+
+    Raises RecordingError where the recording cannot be read or nothing is left of it. Raises SettingsError where a
+    setting is wrong. Raises OutputError where the page cannot be written.
+    """
+    from biopercept.measures.recording import WHOLE, measured_and_cleaned
+    from biopercept.prepare import recording as preparing
+    from biopercept.report.recordings.page import write_page
+
+    settings = _config(config, overrides)
+    if not isinstance(recording, Recording):
+        recording = load_recording(recording)
+    request = preparing.PrepareSettings(settings.windows, settings.cleaning)
+    features, clean = measured_and_cleaned(recording, request, WHOLE)
+    write_page(features, clean, features.measures, Path(output))
+    return Path(output)
 
 
 def load_study(folder: Location) -> Study:

@@ -14,7 +14,7 @@ from . import options
 from .terminal import print_json, progress, safe_text, say
 
 if TYPE_CHECKING:
-    from biopercept.measures.files import Measured
+    from biopercept.measures.files import Measured, Pages
     from biopercept.prepare.recording import PrepareSettings
 
 
@@ -32,6 +32,12 @@ class Rows:
         Path | None, options.data_option("--events", metavar="STUDY", help="A row per event of this study instead.")
     ] = None
     whole: Annotated[bool, options.data_option("--whole", help="A row per recording instead.")] = False
+    hrv: Annotated[
+        bool,
+        options.data_option(
+            "--hrv", help="Add all of neurokit2's heart rate variability; slow. Most of it needs --window 300."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,9 @@ class FeaturesRun(options.Run):
     table: Annotated[str, options.run_option("--format", metavar="csv|tsv|parquet", help="How tables are written.")] = (
         "csv"
     )
+    pages: Annotated[
+        bool, options.run_option("--pages", help="A page per recording: what was found, to be judged.")
+    ] = False
     jobs: options.Jobs = 1
     verbose: options.Verbose = False
 
@@ -57,6 +66,7 @@ def features(
 
     A row is of a window (60 s every 30 s, where nothing else is said), an event or a whole recording. Beats, skin
     responses and breaths come as tables of their own. Exit code 1 where a recording could not be measured: it is named.
+    With --pages, pages/ has a page of each recording: its signals with what was found in them.
     """
     from biopercept.files import refuse_existing
     from biopercept.measures.files import FeaturesRequest, write_features
@@ -71,6 +81,8 @@ def features(
         subjects=people.chosen,
         excluded=people.excluded,
         n_jobs=run.jobs,
+        hrv=rows.hrv,
+        pages=_pages() if run.pages else None,
     )
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("measuring: recordings", total=None)
@@ -94,6 +106,13 @@ def features(
         typer.echo(str(written.table))
     if written.failures:
         raise typer.Exit(1)
+
+
+def _pages() -> Pages:
+    from biopercept.measures.files import Pages
+    from biopercept.report.recordings.page import write_index, write_page
+
+    return Pages(write_page, write_index)
 
 
 def _kind(rows: Rows) -> str:

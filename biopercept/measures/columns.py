@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from biopercept.measures.variability import VARIABILITY, VariabilityMeasure
 from biopercept.preprocessing.eeg import BANDS, REGIONS
 from biopercept.preprocessing.features import FEATURE_NAMES
 
@@ -90,6 +91,15 @@ _PUBLISHED = (
     Column("RSP_Period_SD", "s", "standard deviation of it (n - 1)", "breaths", 0.0),
     Column("RSP_Amplitude_Mean", "a.u.", "mean height of a breath above the trough before", "breaths", 0.0),
 )
+
+
+def _of_variability(name: str, measure: VariabilityMeasure) -> Column:
+    words = measure.definition
+    if measure.seconds:
+        words += f"; of rows of {measure.seconds / 60:g} min or more"
+    return Column(name, measure.unit, words, "beats", measure.lowest, measure.highest)
+
+
 PUBLISHED = tuple(column.name for column in _PUBLISHED)
 """Measures of beats, responses and breaths in the units in which studies publish them."""
 
@@ -162,6 +172,7 @@ def _eeg_feature(name: str) -> Column:
 
 def _described() -> dict[str, Column]:
     known = {column.name: column for column in (*_OTHERS, *_PUBLISHED)}
+    known |= {name: _of_variability(name, measure) for name, measure in VARIABILITY.items()}
     rest = [name for name in FEATURE_NAMES if name not in known]
     known |= {name: _eeg_feature(name) if name.startswith("eeg/") else _feature(name) for name in rest}
     return known

@@ -2,7 +2,7 @@
 
 ``features.csv`` (or .tsv, .parquet) has a row per window, event or recording of all of them, ``features.json`` says
 what each column is. ``beats``, ``responses`` and ``breaths`` are tables of what was detected, with times;
-``failures.csv`` has a row per recording that could not be measured.
+``failures.csv`` has a row per recording that could not be measured. Where pages are wanted, ``pages`` has one of each.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from biopercept.measures.recording import (
     WINDOWS,
     RecordingFeatures,
     detected_columns,
-    recording_features,
+    measured_and_cleaned,
+    whole_recording,
 )
+from biopercept.measures.stretches import Measures
 from biopercept.parallel import Work, run_jobs
 from biopercept.prepare.recording import PrepareSettings
 from biopercept.prepare.sources import Source, sources_of
+from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.studies.loading import is_study
 from biopercept.version import __version__
 
@@ -46,12 +49,24 @@ _ROW_COLUMNS = {
 }
 
 
+@dataclass(frozen=True)
+class Pages:
+    """How a page of a recording, and one that lists several, are written: functions of a module.
+
+    The former is called where the recording is measured, so that its signals are sent to no other process.
+    """
+
+    write: Callable[[RecordingFeatures, CleanRecording, Measures, Path], None]
+    write_index: Callable[[Sequence[Measured], Path], object]
+
+
 @dataclass(frozen=True, eq=False)
 class FeaturesRequest:
     """What is measured: recordings and study folders, of some subjects only or without some.
 
     ``rows`` says what a row is of (windows, events, whole); ``events`` is the study whose events they are, None where
-    they are not of events.
+    they are not of events. ``hrv`` adds the full set of heart rate variability; ``pages`` is None where no pages are
+    wanted.
     """
 
     paths: tuple[Path, ...]
@@ -62,15 +77,21 @@ class FeaturesRequest:
     subjects: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
     n_jobs: int = 1
+    hrv: bool = False
+    pages: Pages | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """How one recording went: what was measured of it, or why it could not be."""
+    """How one recording went: what was measured of it, or why it could not be.
+
+    ``whole`` is what was measured of all of it, in one row; None where no page of it was wanted.
+    """
 
     source: Source
     features: RecordingFeatures | None = None
     failure: str = ""
+    whole: Measures | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +119,7 @@ def write_features(
     if request.format == PARQUET:
         _require_parquet()
     sources = _sources(request)
-    work = Work(_measured, None, (request.settings, request.rows))
+    work = Work(_measured, None, (request, output / "pages"))
     by_key: dict[str, Measured] = {}
     for source, outcome in run_jobs(work, sources, request.n_jobs, work.request):
         by_key[source.key] = outcome
@@ -112,6 +133,8 @@ def write_features(
         _write(output / name, (*OF_A_ROW[:3], *columns), _detected_rows(done, name), request.format)
     write_json(output / "features.json", _dictionary(request, names))
     write_table(output / "failures.csv", ("recording", "message"), failures)
+    if request.pages is not None and len(sources) > 1:
+        request.pages.write_index(outcomes, output / "pages")
     return WrittenFeatures(table, len(done), sum(len(one.label) for one in done), failures)
 
 
@@ -138,14 +161,20 @@ def _sources(request: FeaturesRequest) -> list[Source]:
     return [source for source in sources if not wanted or files[source.key] & wanted]
 
 
-def _measured(request: tuple[PrepareSettings, str], source: Source) -> Measured:
-    """Measure one recording; what cannot be read or measured is a failure of its own."""
+def _measured(work: tuple[FeaturesRequest, Path], source: Source) -> Measured:
+    """Measure one recording and write its page; what cannot be read or measured is a failure of its own."""
+    request, folder = work
     try:
-        return Measured(source, recording_features(source.load(), *request))
+        features, clean = measured_and_cleaned(source.load(), request.settings, request.rows, hrv=request.hrv)
     except BioperceptError as fault:
         if fault.exit_code not in (1, 2):
             raise
         return Measured(source, failure=str(fault))
+    if request.pages is None:
+        return Measured(source, features)
+    whole = whole_recording(clean)
+    request.pages.write(features, clean, whole, folder / f"{source.key}.html")
+    return Measured(source, features, whole=whole)
 
 
 def _names(done: Sequence[RecordingFeatures]) -> tuple[str, ...]:
@@ -199,6 +228,7 @@ def _dictionary(request: FeaturesRequest, names: Sequence[str]) -> dict[str, Any
         "schema": 1,
         "biopercept": __version__,
         "rows": request.rows,
+        "hrv": request.hrv,
         "settings": request.settings.as_plain_values(),
         "features": of_rows | {name: _described(column_of(name)) for name in names},
         **{table: {column.name: _described(column) for column in detected_columns(table)} for table in DETECTED},

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.measures.columns import EEG_BANDS, PUBLISHED
+from biopercept.measures.variability import heart_variability
 from biopercept.modalities import MODALITIES
+from biopercept.preprocessing.cardiac import Beats
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.preprocessing.eeg import REGIONS, region_of
 from biopercept.preprocessing.electrodermal import SkinResponses
@@ -40,13 +42,16 @@ class Measures:
     values: FloatArray
 
 
-def measure(clean: CleanRecording, onset: FloatArray, duration: FloatArray) -> Measures:
-    """Return everything that is measured of stretches, in the order given; absent sensors have no columns."""
+def measure(clean: CleanRecording, onset: FloatArray, duration: FloatArray, *, hrv: bool = False) -> Measures:
+    """Return everything that is measured of stretches, in the order given; absent sensors have no columns.
+
+    ``hrv`` adds the full set of heart rate variability, which takes up to a minute for a row.
+    """
     names: tuple[str, ...] = ()
     values = np.empty((len(onset), 0))
     for length in np.unique(np.round(duration, 6)):
         rows = np.flatnonzero(np.round(duration, 6) == length)
-        columns = dict(_of_length(clean, onset[rows], float(length)))
+        columns = dict(_of_length(clean, onset[rows], float(length), hrv=hrv))
         if not names:
             names = tuple(columns)
             values = np.full((len(onset), len(names)), np.nan)
@@ -54,7 +59,9 @@ def measure(clean: CleanRecording, onset: FloatArray, duration: FloatArray) -> M
     return Measures(names, onset, duration, values)
 
 
-def _of_length(clean: CleanRecording, onset: FloatArray, length: float) -> Iterator[tuple[str, NDArray[np.floating]]]:
+def _of_length(
+    clean: CleanRecording, onset: FloatArray, length: float, *, hrv: bool
+) -> Iterator[tuple[str, NDArray[np.floating]]]:
     """Give name and values of every measure of stretches of one length."""
     yield from _quality(clean, onset, length)
     present = _groups(clean)
@@ -63,13 +70,15 @@ def _of_length(clean: CleanRecording, onset: FloatArray, length: float) -> Itera
         if name.split("/")[0] in present:
             yield name, features[:, column]
     published = {
-        **(_of_beats(clean, onset, length) if len(clean.beats) else {}),
+        **(_of_beats(clean.beats, onset, length) if len(clean.beats) else {}),
         **(_of_responses(clean.responses, onset, length) if len(clean.responses.searched) else {}),
         **(_of_breaths(clean.breaths, onset, length) if len(clean.breaths) else {}),
     }
     for name in PUBLISHED:
         if name in published:
             yield name, published[name]
+    if hrv and len(clean.beats):
+        yield from heart_variability(clean.beats, onset, length, published).items()
     yield from _of_brain(clean, onset, length)
 
 
@@ -90,9 +99,9 @@ def _quality(clean: CleanRecording, onset: FloatArray, length: float) -> Iterato
             yield f"coverage_{modality}", np.mean(valid, axis=0)
 
 
-def _of_beats(clean: CleanRecording, onset: FloatArray, length: float) -> dict[str, FloatArray]:
-    mean_nn, sdnn, rmssd, pnn50, low, high, ratio, covered = interval_features(clean.beats, onset, length).T
-    first, last = _between(clean.beats.times, onset, length)
+def _of_beats(beats: Beats, onset: FloatArray, length: float) -> dict[str, FloatArray]:
+    mean_nn, sdnn, rmssd, pnn50, low, high, _, covered = interval_features(beats, onset, length).T
+    first, last = _between(beats.times, onset, length)
     return {
         "HRV_MeanNN": mean_nn,
         "HRV_SDNN": np.expm1(sdnn),
@@ -100,7 +109,7 @@ def _of_beats(clean: CleanRecording, onset: FloatArray, length: float) -> dict[s
         "HRV_pNN50": 100.0 * pnn50,
         "HRV_LF": np.expm1(low),
         "HRV_HF": np.expm1(high),
-        "HRV_LFHF": np.where(np.isfinite(ratio), np.expm1(low) / np.expm1(high), np.nan),
+        "HRV_LFHF": np.divide(np.expm1(low), np.expm1(high), out=np.full(len(low), np.nan), where=high > 0),
         "HRV_Beats": (last - first).astype(np.float64),
         "HRV_Coverage": covered,
     }

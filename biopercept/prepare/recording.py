@@ -86,6 +86,7 @@ def prepare_recording(recording: Recording, settings: PrepareSettings | None = N
         ),
         left_out=dict(windows.left_out),
         notes=tuple(clean.recording.notes),
+        corrections=clean.corrections,
     )
 
 

@@ -23,7 +23,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,17 +58,34 @@ class DetectedBeats:
     ``times`` are seconds on the recording's clock, increasing; ``amplitudes`` the height above the lowest point since
     the beat before, in the signal's unit, NaN for the first; ``timing_errors`` the standard error of each time,
     seconds, NaN where nobody can say; ``stretches`` the number of the gap-free stretch that a beat lies in: no interval
-    spans two. All (n,).
+    spans two; ``by_hand`` which a person added. All (n,).
     """
 
     times: FloatArray
     amplitudes: FloatArray
     timing_errors: FloatArray
     stretches: IntArray
+    by_hand: BoolArray = field(default_factory=lambda: np.empty(0, dtype=bool))
+
+    def __post_init__(self) -> None:
+        """Take beats of which nothing is given as detected."""
+        if len(self.by_hand) == 0:
+            object.__setattr__(self, "by_hand", np.zeros(len(self.times), dtype=bool))
+
+    @property
+    def columns(self) -> tuple[NDArray[Any], ...]:
+        """Return what is known of the beats, in the order of the attributes."""
+        return self.times, self.amplitudes, self.timing_errors, self.stretches, self.by_hand
 
     def __len__(self) -> int:
         """Return the number of beats."""
         return len(self.times)
+
+
+def no_detected_beats() -> DetectedBeats:
+    """Return a set of no beats."""
+    empty = np.empty(0)
+    return DetectedBeats(empty, empty, empty, np.empty(0, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -86,9 +105,10 @@ class BeatSearch:
     smallest: float = 0.0
 
 
-def ecg_search(settings: CleaningSettings) -> BeatSearch:
-    """Return how R-peaks are searched for."""
-    return BeatSearch(_r_peaks, (0.5, 40.0), (0.12, 0.2), (0.07, 0.07), 250.0, 200.0, settings.ecg_min_mv)
+def ecg_search(settings: CleaningSettings, *, is_upright: bool = False) -> BeatSearch:
+    """Return how R-peaks are searched for; of either polarity, unless somebody says that the wave is upright."""
+    find = partial(_r_peaks, is_upright=is_upright)
+    return BeatSearch(find, (0.5, 40.0), (0.12, 0.2), (0.07, 0.07), 250.0, 200.0, settings.ecg_min_mv)
 
 
 def pulse_search() -> BeatSearch:
@@ -115,8 +135,7 @@ def detected_beats(
         times = signal.start_seconds + start / rate + seconds
         parts.append((times, amplitudes, errors, np.full(len(times), len(parts), dtype=np.int64)))
     if not parts:
-        empty = np.empty(0)
-        return DetectedBeats(empty, empty, empty, np.empty(0, dtype=np.int64)), tuple(notes)
+        return no_detected_beats(), tuple(notes)
     return DetectedBeats(*(np.concatenate(column) for column in zip(*parts, strict=True))), tuple(notes)
 
 
@@ -162,7 +181,9 @@ def _at_working_rate(segment: FloatArray, rate: float, search: BeatSearch) -> tu
     return np.asarray(resample_poly(segment, up, down, padtype="line"), dtype=np.float64), rate * up / down
 
 
-def _r_peaks(samples: FloatArray, rate: float, settings: CleaningSettings) -> tuple[FloatArray, IntArray]:
+def _r_peaks(
+    samples: FloatArray, rate: float, settings: CleaningSettings, *, is_upright: bool = False
+) -> tuple[FloatArray, IntArray]:
     """Return filtered ECG, upright, and its R-peaks: where the power of the QRS band is highest, whatever the sign."""
     from scipy.ndimage import uniform_filter1d
     from scipy.signal import find_peaks
@@ -170,7 +191,7 @@ def _r_peaks(samples: FloatArray, rate: float, settings: CleaningSettings) -> tu
     low, high = MODALITIES["ecg"].band_hz
     cleaned = filtered(without_hum(samples[None], rate, settings), rate, low, high, bridge_seconds=0.0)
     qrs = filtered(cleaned, rate, *_QRS_HZ, bridge_seconds=0.0, order=2)[0]
-    sign = _polarity(qrs, rate)
+    sign = 1.0 if is_upright else _polarity(qrs, rate)
     cleaned = sign * cleaned[0]
     height = np.sqrt(uniform_filter1d(qrs**2, round(_QRS_SECONDS * rate)))
     peaks, _ = find_peaks(height, distance=max(round(_REFRACTORY_SECONDS * rate), 1))

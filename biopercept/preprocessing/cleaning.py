@@ -3,14 +3,15 @@
 The steps, for each signal:
 
 1. leave out what cannot be understood (unknown modality, unit that is not the modality's), with a note;
-2. screen: mask samples that no body gave, each with its reason, before any filter sees them
+2. apply what was corrected by hand (:mod:`biopercept.preprocessing.corrections`; beats are, where they are detected);
+3. screen: mask samples that no body gave, each with its reason, before any filter sees them
    (:mod:`biopercept.preprocessing.screening`);
-3. bring a signal that is faster than its modality's model rate to that rate, before it is filtered: so the filter, and
+4. bring a signal that is faster than its modality's model rate to that rate, before it is filtered: so the filter, and
    what it leaves near its edges, is the same whatever the rate of the file;
-4. filter segment by segment: gaps up to ``bridge_seconds`` are bridged for the filter and stay masked,
+5. filter segment by segment: gaps up to ``bridge_seconds`` are bridged for the filter and stay masked,
    longer gaps end the segment (:mod:`biopercept.preprocessing.gaps`);
-5. derive the 4 Hz series (:mod:`biopercept.preprocessing.derived`);
-6. rate the quality of each second.
+6. derive the 4 Hz series (:mod:`biopercept.preprocessing.derived`);
+7. rate the quality of each second.
 
 Nothing is filled: a masked sample is NaN in every output.
 """
@@ -18,6 +19,7 @@ Nothing is filled: a masked sample is NaN in every output.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,6 +27,7 @@ import numpy as np
 from biopercept.errors import RecordingError
 from biopercept.modalities import MODALITIES, UNKNOWN
 from biopercept.preprocessing.cardiac import Beats, device_beats
+from biopercept.preprocessing.corrections import ByHand, CorrectionLog
 from biopercept.preprocessing.derived import Derived, Measured, derive
 from biopercept.preprocessing.eeg import (
     BROAD_LOW_HZ,
@@ -52,7 +55,7 @@ from biopercept.preprocessing.respiration import Breaths
 from biopercept.preprocessing.screening import MIN_REPORTED_FRACTION, screened
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.preprocessing.variability import interval_series
-from biopercept.recording import FloatArray, Recording, Signal
+from biopercept.recording import Correction, FloatArray, Recording, Signal
 
 _LONGEST_WORDS = 160
 _MOST_AT_ONCE = 1 << 21
@@ -81,6 +84,10 @@ class CleanRecording:
         Skin conductance responses; empty where none were found.
     breaths : Breaths
         Breaths that the respiration features rest on; empty where none were found.
+    corrections : tuple of Correction
+        The corrections by hand that were applied.
+    used_channel : dict of str to int
+        Of a signal by name: the channel that beats, responses or breaths were looked for in.
     """
 
     recording: Recording
@@ -90,6 +97,8 @@ class CleanRecording:
     responses: SkinResponses
     breaths: Breaths
     ratings: dict[str, SignalQuality] = field(default_factory=dict)
+    corrections: tuple[Correction, ...] = ()
+    used_channel: Mapping[str, int] = field(default_factory=dict)
 
 
 def clean_recording(recording: Recording, settings: CleaningSettings | None = None) -> CleanRecording:
@@ -103,23 +112,34 @@ def clean_recording(recording: Recording, settings: CleaningSettings | None = No
     notes: list[str] = []
     times = grid_times(_duration(recording))
     measured: list[Measured] = []
+    log = CorrectionLog(recording)
     for signal in recording.signals:
         reason = _why_left_out(signal)
         if reason:
             notes.append(f"{signal.name}: left out, {reason}.")
             continue
-        one, its_notes = _clean_signal(signal, times, settings)
+        one, its_notes = _clean_signal(signal, times, settings, log.of(signal))
         measured.append(one)
         notes.extend(its_notes)
     if not any(np.isfinite(one.cleaned.read()).any() for one in measured):
-        raise RecordingError(_nothing_left(recording, notes))
+        raise RecordingError(_nothing_left(recording, [*notes, *log.notes()]))
     derived = derive(measured, times, settings)
-    notes.extend(derived.notes)
+    notes = [*log.notes(), *notes, *derived.notes]
     signals = tuple(one.cleaned for one in measured) + tuple(_unique(derived, measured))
     cleaned = replace(recording, signals=signals, notes=(*recording.notes, *notes))
     quality = model_quality(cleaned, derived.is_understood, settings, seconds_of(times))
     rated = ratings(measured, derived, seconds_of(times), settings)
-    return CleanRecording(cleaned, quality, tuple(notes), derived.beats, derived.responses, derived.breaths, rated)
+    return CleanRecording(
+        cleaned,
+        quality,
+        tuple(notes),
+        derived.beats,
+        derived.responses,
+        derived.breaths,
+        ratings=rated,
+        corrections=log.applied,
+        used_channel=derived.used_channel,
+    )
 
 
 def _duration(recording: Recording) -> float:
@@ -155,11 +175,14 @@ def _why_left_out(signal: Signal) -> str:
     return ""
 
 
-def why_unused(signal: Signal, settings: CleaningSettings | None = None) -> str:
+def why_unused(
+    signal: Signal, settings: CleaningSettings | None = None, corrections: tuple[Correction, ...] = ()
+) -> str:
     """Return why nothing of a signal is left after cleaning; empty where something is.
 
-    This is what :func:`clean_recording` decides of it. A signal of many samples is cleaned piece by piece, until
-    something of one is left: what is looked at over the whole recording (the rail, the usual size) may differ there.
+    This is what :func:`clean_recording` decides of it, ``corrections`` being those of its recording. A signal of many
+    samples is cleaned piece by piece, until something of one is left: what is looked at over the whole recording (the
+    rail, the usual size) may differ there.
     """
     settings = settings or CleaningSettings()
     reason = _why_left_out(signal)
@@ -167,7 +190,8 @@ def why_unused(signal: Signal, settings: CleaningSettings | None = None) -> str:
         return reason
     step = max(_MOST_AT_ONCE // signal.n_channels, 1) if signal.is_regular else signal.n_samples
     for start in range(0, signal.n_samples, step):
-        reason = _why_masked(signal if step >= signal.n_samples else _piece(signal, start, step), settings)
+        piece = signal if step >= signal.n_samples else _piece(signal, start, step)
+        reason = _why_masked(ByHand.masking(piece, corrections), settings)
         if not reason:
             return ""
     return reason
@@ -183,8 +207,11 @@ def _piece(signal: Signal, start: int, n_samples: int) -> Signal:
     )
 
 
-def _why_masked(signal: Signal, settings: CleaningSettings) -> str:
-    cleaned, notes = _clean_signal(signal, grid_times(signal.end_seconds), settings)
+def _why_masked(by_hand: ByHand, settings: CleaningSettings) -> str:
+    signal, is_marked = by_hand.signal, by_hand.bad()
+    if is_marked is not None and is_marked.all():
+        return "it is marked bad by hand"
+    cleaned, notes = _clean_signal(signal, grid_times(signal.end_seconds), settings, by_hand)
     if np.isfinite(cleaned.cleaned.read()).any():
         return ""
     words = [note.removeprefix(signal.name).lstrip(":, ").removesuffix(".") for note in notes]
@@ -205,14 +232,20 @@ def _unique(derived: Derived, measured: list[Measured]) -> list[Signal]:
     return [replace(s, name=f"{s.name} (derived)") if s.name in taken else s for s in derived.signals]
 
 
-def _clean_signal(signal: Signal, times: FloatArray, settings: CleaningSettings) -> tuple[Measured, tuple[str, ...]]:
-    """Return one signal screened, filtered and at its stored rate."""
-    losses = Losses(signal, seconds_of(times))
-    raw, notes = screened(signal.read(), signal, settings, None if signal.modality == "ibi" else losses)
+def _clean_signal(
+    signal: Signal, times: FloatArray, settings: CleaningSettings, by_hand: ByHand
+) -> tuple[Measured, tuple[str, ...]]:
+    """Return one signal corrected, screened, filtered and at its stored rate."""
     if signal.modality == "ibi":
-        regular = _regular_intervals(signal, raw, times, settings)
-        losses.add_rejected_intervals(raw[0], regular, times)
-        return Measured(signal, raw, regular, losses), notes
+        signal = by_hand.intervals()
+        by_hand = replace(by_hand, signal=signal)
+    losses = Losses(signal, seconds_of(times))
+    kept = None if signal.modality == "ibi" else losses
+    raw, notes = screened(by_hand.turned(signal.read()), signal, settings, kept, by_hand.bad())
+    if signal.modality == "ibi":
+        regular = _regular_intervals(signal, raw, times, settings, by_hand)
+        losses.add_rejected_intervals(raw[0], regular, times, by_hand.bad_at(times))
+        return Measured(signal, raw, regular, losses, by_hand=by_hand), notes
     modality = MODALITIES[signal.modality]
     bridge = settings.slow_bridge_seconds if signal.modality in _SLOW else settings.bridge_seconds
     rate = signal.sampling_rate
@@ -227,14 +260,16 @@ def _clean_signal(signal: Signal, times: FloatArray, settings: CleaningSettings)
     losses.charge(NO_SIGNAL, samples, rate)
     notes += more
     if signal.modality != "eeg":
-        return Measured(signal, raw, signal.with_samples(samples, rate), losses), notes
+        return Measured(signal, raw, signal.with_samples(samples, rate), losses, by_hand=by_hand), notes
     broad = filtered(resampled, rate, BROAD_LOW_HZ, None, bridge_seconds=bridge)
     cleaned, broad, more = _referenced(signal.with_samples(samples, rate), broad, losses, settings)
-    return Measured(signal, raw, cleaned, losses, broad), notes + more
+    return Measured(signal, raw, cleaned, losses, broad, by_hand=by_hand), notes + more
 
 
-def _regular_intervals(signal: Signal, raw: FloatArray, times: FloatArray, settings: CleaningSettings) -> Signal:
-    series = interval_series(device_beats(signal, raw[0], settings), times, settings)
+def _regular_intervals(
+    signal: Signal, raw: FloatArray, times: FloatArray, settings: CleaningSettings, by_hand: ByHand
+) -> Signal:
+    series = interval_series(device_beats(signal, raw[0], settings, by_hand.added), times, settings)
     regular = replace(signal, start_seconds=0.0, times=None, channels=signal.channels[:1])
     return regular.with_samples(series, MODALITIES["ibi"].model_rate)
 

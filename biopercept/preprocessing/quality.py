@@ -155,17 +155,24 @@ class Losses:
         lost[channel] += share
         self.valid[channel] -= share
 
-    def add_rejected_intervals(self, intervals: FloatArray, series: Signal, times: FloatArray) -> None:
+    def add_rejected_intervals(
+        self, intervals: FloatArray, series: Signal, times: FloatArray, by_hand: BoolArray
+    ) -> None:
         """Put what is missing in the series of a device's intervals under its reason: rejected, or not given at all.
 
-        ``intervals`` are seconds that end at the signal's times, ``times`` those of the derived grid.
+        ``intervals`` are seconds that end at the signal's times, ``times`` those of the derived grid, at which a person
+        said ``by_hand`` what is bad.
         """
         order = np.argsort(self.signal.sample_times(), kind="stable")
         ends, lengths = self.signal.sample_times()[order], np.nan_to_num(intervals[order], nan=-1.0)
-        place = np.minimum(np.searchsorted(ends, times), len(ends) - 1)
-        is_given = (times <= ends[place]) & (times >= ends[place] - lengths[place])
+        is_given = np.zeros(len(times), dtype=bool)
+        if len(ends):  # a person may have removed every beat
+            place = np.minimum(np.searchsorted(ends, times), len(ends) - 1)
+            is_given = (times <= ends[place]) & (times >= ends[place] - lengths[place])
         lost = ~np.isfinite(series.read()[0])
-        for reason, is_lost in ((IMPLAUSIBLE_BEATS, lost & is_given), (MISSING, lost & ~is_given)):
+        by_reason = {BY_HAND: by_hand, IMPLAUSIBLE_BEATS: is_given & ~by_hand, MISSING: ~is_given & ~by_hand}
+        for reason, is_reason in by_reason.items():
+            is_lost = lost & is_reason
             if is_lost.any():
                 self.shares[reason] = grid_fraction(is_lost, self.n_seconds)[None]
                 self.valid -= self.shares[reason]

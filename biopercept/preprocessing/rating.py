@@ -131,11 +131,11 @@ def _grade_rhythm(grades: Grades, one: Measured, derived: Derived, n_seconds: in
     if reason is None or name not in derived.is_understood:
         return
     is_understood = derived.is_understood[name]
-    grades.grade(
-        reason, rhythm_fraction(is_understood, n_seconds)[None], 1.0 - grid_fraction(is_understood, n_seconds)[None]
-    )
+    is_used = np.arange(len(grades.valid))[:, None] == derived.used_channel.get(name, 0)
+    rhythm, lost = rhythm_fraction(is_understood, n_seconds), 1.0 - grid_fraction(is_understood, n_seconds)
+    grades.grade(reason, np.where(is_used, rhythm, 1.0), np.where(is_used, lost, 0.0))
     if name in derived.beats_of:
-        grades.grade(NOISE, _timing_grades(derived.beats_of[name], n_seconds)[None])
+        grades.grade(NOISE, np.where(is_used, _timing_grades(derived.beats_of[name], n_seconds), 1.0))
 
 
 def _around(lost: FloatArray | None, valid: FloatArray) -> FloatArray:

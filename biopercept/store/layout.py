@@ -4,7 +4,7 @@
 
     /                     attributes: schema, biopercept_version, study, tasks, settings, feature_names, labels
       recordings/KEY      attributes: subject, session, recording, duration_seconds, signal_names, left_out, notes,
-                          source_hash, settings_hash, content_hash
+                          source_hash, settings_hash, content_hash; corrections, where some were made by hand
         signals/NAME      float32 (n_channels, n_samples), contiguous; attributes: name, modality, unit, rates, ...
         masks/NAME        uint8, same shape, 1 = real
         quality/NAME      float32 (n_channels, n_seconds)

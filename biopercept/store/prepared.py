@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StoreError
-from biopercept.recording import Channel, Interval, RecordingLabels
+from biopercept.recording import Channel, Correction, Interval, RecordingLabels
 
 FloatSamples = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -144,6 +144,7 @@ class PreparedRecording:
     Of each signal by name ``samples`` and ``masks``, (n_channels, n_samples): 0 where the mask is False, which is where
     none was measured; and ``quality``, (n_channels, n_seconds), from 0 to 1, where it was measured. ``reasons``, same
     shape, of measured signals: bits of what is wrong in the second, by their place in ``reason_names``.
+    ``corrections`` are those by hand that were applied.
     """
 
     subject: str
@@ -161,6 +162,7 @@ class PreparedRecording:
     labels: RecordingLabels = field(default_factory=RecordingLabels, repr=False)
     reasons: Mapping[str, ReasonMask] = field(default_factory=dict, repr=False)
     reason_names: tuple[str, ...] = ()
+    corrections: tuple[Correction, ...] = ()
 
     @property
     def key(self) -> str:

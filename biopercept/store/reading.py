@@ -137,7 +137,7 @@ class StudyStore:
         self._map = np.zeros(0, dtype=np.uint8)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a row per recording: whose it is, how long, its windows, its signals and what spoils most of each."""
+        """Return a row per recording: whose it is, its windows, its signals, what spoils most of each, corrections."""
         import pandas as pd
 
         rows = [
@@ -153,6 +153,7 @@ class StudyStore:
                     f"{name}: {reason} ({100 * share:.2g} %)"
                     for name, (reason, share) in recording.main_reasons().items()
                 ),
+                "corrections": len(recording.corrections),
             }
             for recording in self.recordings
         ]
@@ -272,6 +273,11 @@ class StoredRecording:
     def left_out(self) -> Mapping[str, int]:
         """How many windows were left out, by reason."""
         return MappingProxyType({str(reason): int(n) for reason, n in self._json("left_out").items()})
+
+    @cached_property
+    def corrections(self) -> tuple[Mapping[str, Any], ...]:
+        """What was corrected by hand: of each its kind, onset, duration, channels, who, when and source."""
+        return tuple(self._json("corrections")) if "corrections" in self._group.attrs else ()
 
     def _json(self, attribute: str) -> Any:
         try:

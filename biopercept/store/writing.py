@@ -93,6 +93,7 @@ def write_recording_part(path: Path, recording: PreparedRecording, *, source_has
                 "left_out": json.dumps(dict(recording.left_out), sort_keys=True),
                 "notes": json.dumps(list(recording.notes)),
                 **({"reason_names": json.dumps(recording.reason_names)} if recording.reason_names else {}),
+                **_corrections(recording),
                 "source_hash": source_hash,
                 "settings_hash": settings_hash,
             },
@@ -102,6 +103,12 @@ def write_recording_part(path: Path, recording: PreparedRecording, *, source_has
         part.flush()
         image = part.id.get_file_image()
     write_bytes(path, image)
+
+
+def _corrections(recording: PreparedRecording) -> dict[str, str]:
+    """Return the attribute that says what was corrected by hand; none where nothing was."""
+    made = [one.to_json() for one in recording.corrections]
+    return {"corrections": json.dumps(made)} if made else {}
 
 
 def _fill(group: Any, recording: PreparedRecording) -> None:

@@ -9,7 +9,8 @@ import typer
 
 from biopercept.cli.terminal import print_text
 from biopercept.files import write_text
-from measurements import hearts_page, signals_page
+from measurements import hearts_page, quality_page, signals_page
+from measurements import times as times_page
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
 
@@ -31,6 +32,25 @@ def signals(
 ) -> None:
     """Breathing, skin responses and EEG band power beside planted ones; minutes."""
     write_text(output, signals_page.page(eeg_files or ()))
+    print_text(str(output))
+
+
+@app.command()
+def times(
+    recordings: Annotated[list[Path], typer.Argument(metavar="RECORDING...", help="Recordings to be measured.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("docs/measurements/times.md"),
+) -> None:
+    """How long measuring takes, beside NeuroKit2 called for each window; minutes."""
+    write_text(output, times_page.page(recordings))
+    print_text(str(output))
+
+
+@app.command()
+def quality(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("docs/measurements/quality.md"),
+) -> None:
+    """Errors of heart rate, RMSSD, breaths and skin responses against the quality index; minutes."""
+    write_text(output, quality_page.page(output.parent))
     print_text(str(output))
 
 

@@ -25,30 +25,32 @@ _STEPS = tuple(np.arange(10) / 10.0)
 
 _INTRODUCTION = f"""# Errors against the quality index
 
-Written by `make measurements`; the code is `docs/measurements`. Recordings of four minutes of which everything is known,
-with one damage each: white noise of up to {max(DAMAGES["noise"])} of the wave's height; bursts of 4 s of sway three times
-as high, or losses of 4 s, in up to {100 * max(DAMAGES["motion"]):.0f} % of the time. Of each minute: the mean of the
-index, as `features` gives it (`quality_ecg`), and the error of each measure. *Given* is the share of the minutes for which
-there is a value at all: where beats or breaths are doubtful none is given, so that a low index says first of all that
-little is left. A cell has the median and the 95th percentile of the errors of those that are given, in per cent.
+Written by `make measurements`; the code is `docs/measurements`. Recordings of four minutes of which everything is
+known, with one damage each: white noise of up to {max(DAMAGES["noise"])} of the wave's height; bursts of 4 s of sway
+three times as high, or losses of 4 s, in up to {100 * max(DAMAGES["motion"]):.0f} % of the time. Of each minute: the
+mean of the index, as `features` gives it (`quality_ecg`), and the error of each measure. *Given* is the share of the
+minutes for which there is a value at all: where beats or breaths are doubtful none is given, so that a low index says
+first of all that little is left. A cell has the median and the 95th percentile of the errors of those that are given,
+in per cent.
 
 ![Errors against the index]({FIGURE})
 """
 
 _BANDS = """## Believe, with care, do not
 
-From the upper border on, nineteen of twenty minutes have a value whose error is at most the smaller limit; from the lower
-border on, at most the larger; below, do not believe it. Borders are read off the trials above. The last columns are other
-trials, of other seeds: the share of the minutes in each band that keep the limit (of *do not*: that break the larger
-limit, or have no value), with their number.
+From the upper border on, nineteen of twenty minutes have a value whose error is at most the smaller limit; from the
+lower border on, at most the larger; below, do not believe it. Borders are read off the trials above. The last columns
+are other trials, of other seeds: the share of the minutes in each band that keep the limit (of *do not*: that break
+the larger limit, or have no value), with their number.
 """
 
-_WORDS = """RMSSD is more delicate than the rate: see its tables. It is withheld where the times of the beats are known to be
-uncertain, but a few false or lost beats that look alike can still change it, in a pulse wave above all, at any index.
+_WORDS = """RMSSD is more delicate than the rate: see its tables. It is withheld where the times of the beats are known to
+be uncertain, but a few false or lost beats that look alike can still change it, in a pulse wave above all, at any
+index.
 
 What the index does not see: noise that is in a signal throughout and looks like it. An even noise in EEG cannot be told
 from EEG, so that band power has no border here; skin conductance that really changed for another reason; anything in
-temperature and acceleration but losses.
+temperature and acceleration but losses. Of these sensors the usual borders are said, for what is left of them.
 """
 
 

@@ -55,6 +55,19 @@ def test_a_study_is_one_table_with_a_dictionary_of_every_column(measured: Path) 
         assert times == sorted(times)
 
 
+def test_the_full_variability_is_added_and_described(study: Path, tmp_path: Path) -> None:
+    words = ("--subjects", "S01", "--whole", "--hrv", "-q", "-o", tmp_path / "out")
+    assert run(study, *words).exit_code == 0
+    row, dictionary = (
+        table(tmp_path / "out" / "features.csv")[0],
+        json.loads((tmp_path / "out/features.json").read_text()),
+    )
+    assert list(row) == list(dictionary["features"])
+    assert float(row["HRV_SD1"]) == pytest.approx(float(row["HRV_RMSSD"]) / 2**0.5, rel=0.02)
+    assert dictionary["features"]["HRV_SD1"]["unit"] == "ms"
+    assert dictionary["hrv"] is True
+
+
 def test_two_processes_write_the_same_bytes(study: Path, measured: Path, tmp_path: Path) -> None:
     assert run(study, "-o", tmp_path / "out", "--subjects", "S01,S02", "-q", "-j", 2).exit_code == 0
     for path in measured.iterdir():
