@@ -44,8 +44,8 @@ are other trials, of other seeds: the share of the minutes in each band that kee
 the larger limit, or have no value), with their number.
 """
 
-_WORDS = """RMSSD is more delicate than the rate: see its tables. It is withheld where the times of the beats are known to
-be uncertain, but a few false or lost beats that look alike can still change it, in a pulse wave above all, at any
+_WORDS = """RMSSD is more delicate than the rate: see its tables. It is withheld where the times of the beats are known
+to be uncertain, but a few false or lost beats that look alike can still change it, in a pulse wave above all, at any
 index.
 
 What the index does not see: noise that is in a signal throughout and looks like it. An even noise in EEG cannot be told
