@@ -41,8 +41,12 @@ _SENSOR_COLUMNS = {
     "modality": ("", "what the signal measures"),
     "channels": ("", "number of its channels"),
     "mean_index": ("fraction", "mean quality index of all its channels and of all seconds of the recording"),
-    "believe": ("fraction", "share of the recording's time whose minute around is believed by the mean of the index"),
-    "with_care": ("fraction", "share that is believed with care; the rest is not to be believed"),
+    "believe": (
+        "fraction",
+        "share of the time in whose minute around a rate (of beats, breaths, skin responses) is to be believed, by the "
+        "mean of the index; of other sensors, in which the signal is there",
+    ),
+    "with_care": ("fraction", "share in which it is to be believed with care; in the rest it is not"),
     "stretches_lost": ("", "number of stretches whose index, the mean of the channels, is below 0.5"),
     "longest_lost": ("s", "length of the longest of them"),
     "reason": ("", "what spoils most of it; empty where nothing does"),

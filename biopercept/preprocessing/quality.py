@@ -68,15 +68,16 @@ REASONS: dict[str, str] = {
 """Reasons with what each means; the place of one is its bit in a stored mask: only ever append."""
 
 BORDERS: dict[str, tuple[float, float]] = {
-    "ecg": (0.5, 0.9),
-    "bvp": (0.5, 0.9),
-    "eda": (0.5, 0.9),
-    "resp": (0.5, 0.9),
+    "ecg": (0.2, 0.2),
+    "bvp": (0.2, 0.25),
+    "eda": (0.9, 0.95),
+    "resp": (0.45, 0.45),
 }
 """Index, the mean of a minute, from which a sensor's rate is believed with care, and without.
 
 Read off docs/measurements/quality.md, where nineteen of twenty minutes above have an error of heart rate or breaths of
-at most 10 % and 2 %, of the number of skin responses of at most 25 % and 10 % (of six, one is 17 %).
+at most 10 % and 2 %, of the number of skin responses of at most 25 % and 10 % (of six, one is 17 %); 0.05 is added
+where few minutes lie near. Variability needs more than the rate.
 """
 
 USUAL_BORDERS = (0.5, 0.95)

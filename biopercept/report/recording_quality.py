@@ -46,8 +46,9 @@ def quality_page(name: str, recordings: Sequence[RecordingQuality], failures: Se
 def _overview(recordings: Sequence[RecordingQuality]) -> Section:
     drawn = "" if len(recordings) <= MOST_DRAWN else f" The first {MOST_DRAWN} recordings are drawn below."
     lead = (
-        "Per cent of the time whose minute around is believed, and believed with care, by the mean of its index "
-        f"(docs/measurements/quality.md); behind them stands what spoils most of the sensor.{drawn}"
+        "Per cent of the time in whose minute around a rate of beats, breaths or skin responses is to be believed, and "
+        "believed with care, by the mean of the index; behind them stands what spoils most of the sensor. Variability "
+        f"needs more than a rate.{drawn}"
     )
     return Section("sensors", "Subjects and sensors", lead=(lead,), tables=(sensor_table(recordings),))
 

@@ -38,7 +38,7 @@ def test_damage_is_as_large_as_it_says(modality: str) -> None:
     assert moved.mean() == pytest.approx(0.15, abs=0.03)
 
 
-@pytest.mark.parametrize("modality", ["bvp", "resp", "eda"])
+@pytest.mark.parametrize("modality", ["resp", "eda"])
 def test_what_is_believed_is_right_on_trials_that_the_borders_have_not_seen(modality: str) -> None:
     assert SEED not in DRAWN
     by_band = in_bands(trials(modality, [SEED]), modality)
