@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -46,6 +46,8 @@ _QRS_HZ = (8.0, 20.0)
 _QRS_SECONDS = 0.1
 _BEAT_SECONDS, _OVER_MEAN = 0.667, 0.02  # Elgendi's window of a beat, and what a wave stands above it by
 _PULSE_SECONDS = 0.08  # least width of a systolic wave; 0.111, for hearts up to 160, loses the waves of 220
+_NOISE_CORRELATION = 0.7
+"""Mean correlation of 31 pulse waves below which they may be noise: peaks of noise in so narrow a band have 0.65."""
 _MIN_HEIGHT = 0.4  # of what is usual around: T waves (in the QRS band), waves of a long pause and most noise are lower
 _BLOCK_SECONDS, _BLOCKS = 2.5, 7
 _ALIGNMENTS = 3
@@ -94,7 +96,8 @@ class BeatSearch:
     """How beats of a modality are found, at which rate, and which seconds around a peak make its shape and time it.
 
     ``find`` returns a segment filtered as beats are compared and timed, and peaks in it. The segment comes at a rate of
-    ``working_rate`` or up to twice that, where the signal's is higher, and at least at ``lowest_rate``.
+    ``working_rate`` or up to twice that, where the signal's is higher, and at least at ``lowest_rate``. Beats are
+    believed where their correlation with their neighbours' mean shape is ``least_correlation`` on average.
     """
 
     find: Callable[[FloatArray, float, CleaningSettings], tuple[FloatArray, IntArray]]
@@ -104,6 +107,7 @@ class BeatSearch:
     working_rate: float
     lowest_rate: float
     smallest: float = 0.0
+    least_correlation: float = 0.0
 
 
 def ecg_search(settings: CleaningSettings, *, is_upright: bool = False) -> BeatSearch:
@@ -114,7 +118,8 @@ def ecg_search(settings: CleaningSettings, *, is_upright: bool = False) -> BeatS
 
 def pulse_search() -> BeatSearch:
     """Return how pulse peaks are searched for; the rising flank times them, as what follows it varies more."""
-    return BeatSearch(_pulse_peaks, (0.5, 8.0), (0.3, 0.4), (0.25, 0.15), 64.0, 64.0)
+    search = BeatSearch(_pulse_peaks, (0.5, 8.0), (0.3, 0.4), (0.25, 0.15), 64.0, 64.0)
+    return replace(search, least_correlation=_NOISE_CORRELATION)
 
 
 def detected_beats(
@@ -162,8 +167,10 @@ def _beats_of_segment(
     peaks = peaks[np.isfinite(raw[np.clip(where, 0, len(raw) - 1)])]
     if len(peaks) < _MIN_BEATS:
         return f"only {len(peaks)} peaks were found"
-    is_alike = _shape_correlation(cleaned, peaks, working_rate, search) >= settings.heart_min_correlation
-    is_alike &= _fraction_around(is_alike) >= settings.heart_min_coverage
+    correlation = _shape_correlation(cleaned, peaks, working_rate, search)
+    is_alike = correlation >= settings.heart_min_correlation
+    is_alike &= _mean_around(is_alike) >= settings.heart_min_coverage
+    is_alike &= _mean_around(correlation) >= search.least_correlation
     if is_alike.sum() < _MIN_BEATS:
         return "the peaks do not look alike"
     peaks = peaks[is_alike]
@@ -298,10 +305,10 @@ def _shape_correlation(cleaned: FloatArray, peaks: IntArray, rate: float, search
     return np.asarray((others * waves).mean(axis=1) / np.where(scale > 0, scale, 1.0), dtype=np.float64)
 
 
-def _fraction_around(is_true: BoolArray) -> FloatArray:
-    """Return the fraction of true ones among the 31 around each: (n,)."""
-    total = np.concatenate(([0], np.cumsum(is_true)))
-    low, high = _neighbourhood(len(is_true))
+def _mean_around(values: FloatArray | BoolArray) -> FloatArray:
+    """Return the mean of the 31 around each, of booleans the fraction that is true: (n,)."""
+    total = np.concatenate(([0], np.cumsum(values)))
+    low, high = _neighbourhood(len(values))
     return np.asarray((total[high] - total[low]) / (high - low), dtype=np.float64)
 
 

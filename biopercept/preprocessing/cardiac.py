@@ -283,10 +283,7 @@ def accepted_intervals(
         level = _running_median(np.where(is_good, intervals, np.nan), _LEVEL_BEATS)  # no longer pulled by the dropped
         is_good &= ~(_is_beside(~is_good, follows) & (np.abs(intervals - level) > reach))
     kept = np.where(is_good, intervals, np.nan)
-    n_before = -1
-    while needs_coverage and (n_kept := int(np.isfinite(kept).sum())) != n_before:
-        # Dropping the loneliest intervals can leave their neighbours alone.
-        n_before = n_kept
+    for _ in range(2 if needs_coverage else 0):  # dropping the loneliest intervals can leave their neighbours alone
         kept = np.where(_coverage(times, kept) >= settings.heart_min_coverage, kept, np.nan)
     if needs_coverage:
         kept = np.where(_n_near(times, kept) >= _FEWEST_TOGETHER, kept, np.nan)
