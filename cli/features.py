@@ -173,10 +173,9 @@ def _kind(rows: Rows) -> str:
 
 
 def _settings(rows: Rows, preset: options.Preset) -> PrepareSettings:
-    from biopercept.config.settings import Purpose
-    from biopercept.prepare import recording as preparing
-
-    loaded = preset.load(Purpose.of("features", events=rows.events, whole=rows.whole, around=rows.around))
+    given_rows = {"--events": rows.events, "--whole": rows.whole, "--around": rows.around}
+    kinds = [name for name, value in given_rows.items() if value]
+    settings = preset.preparing("features", *kinds)
     given = {"length_seconds": rows.window, "step_seconds": rows.step}
-    windows = replace(loaded.windows, **{name: value for name, value in given.items() if value is not None})
-    return preparing.PrepareSettings(windows, loaded.cleaning)
+    windows = replace(settings.windows, **{name: value for name, value in given.items() if value is not None})
+    return replace(settings, windows=windows)

@@ -145,7 +145,10 @@ def column_of(name: str) -> Column:
         return _BY_NAME[name]
     if name.startswith("quality_"):
         sensor = name.removeprefix("quality_")
-        return Column(name, "fraction", f"mean signal quality of {sensor}, 0 (useless) to 1", sensor, 0.0, 1.0)
+        return Column(name, "fraction", f"mean quality index of {sensor}, 0 (useless) to 1 (good)", sensor, 0.0, 1.0)
+    if name.startswith("coverage_"):
+        sensor = name.removeprefix("coverage_")
+        return Column(name, "fraction", f"share of {sensor} that is left after cleaning", sensor, 0.0, 1.0)
     if name.startswith("EEG_"):
         return _eeg_column(name)
     raise KeyError(f"no table has a column {name!r}")

@@ -18,7 +18,7 @@ from biopercept.preprocessing.cardiac import Beats
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.preprocessing.eeg import REGIONS, region_of
 from biopercept.preprocessing.electrodermal import SkinResponses
-from biopercept.preprocessing.features import FEATURE_NAMES, compute_features, window_quality
+from biopercept.preprocessing.features import FEATURE_NAMES, compute_features, window_means
 from biopercept.preprocessing.respiration import Breaths
 from biopercept.preprocessing.variability import interval_features
 from biopercept.preprocessing.windows import coverage, windowed
@@ -89,13 +89,14 @@ def _groups(clean: CleanRecording) -> set[str]:
 
 
 def _quality(clean: CleanRecording, onset: FloatArray, length: float) -> Iterator[tuple[str, FloatArray]]:
-    """Give the mean quality of each measured modality."""
-    by_signal = window_quality(clean, onset, length).astype(np.float64)
-    signals = [(n, s.modality) for n, s in enumerate(clean.recording.signals) if not s.derived_from]
+    """Give the mean quality of each measured modality, and how much of it is left."""
     for modality in MODALITIES:
-        columns = [n for n, one in signals if one == modality]
-        if columns:
-            yield f"quality_{modality}", by_signal[:, columns].mean(axis=1)
+        rated = [clean.ratings[s.name] for s in clean.recording.signals_of(modality) if s.name in clean.ratings]
+        if rated:
+            index = [window_means(one.index, onset, length) for one in rated]
+            valid = [window_means(one.valid, onset, length) for one in rated]
+            yield f"quality_{modality}", np.mean(index, axis=0)
+            yield f"coverage_{modality}", np.mean(valid, axis=0)
 
 
 def _of_beats(beats: Beats, onset: FloatArray, length: float) -> dict[str, FloatArray]:
