@@ -160,6 +160,9 @@ def test_heart_rate_that_jumps_after_an_event_is_found_in_an_ecg() -> None:
     assert table["ECG_Rate_Baseline"].to_numpy() == pytest.approx(60.0, abs=0.5)
     assert table["ECG_Rate_Max"].to_numpy() == pytest.approx(12.0, abs=1.0)
     assert table["ECG_Rate_Max_Time"].between(3.0, 6.5).all()
+    other = around_features(one, Around(("other",)))
+    assert other.to_frame().empty and other.measures.names and len(other.detected["beats"].columns["time"]) > 150
+    assert "no event is labelled 'other': the recording has no rows." in other.notes
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])
@@ -215,20 +218,15 @@ def test_every_column_is_described() -> None:
 
 
 def features_of(subject: str, label: tuple[str, ...], values: Values) -> RecordingFeatures:
-    clean = cleaned(series("heart_rate", "bpm", np.full(4000, 70.0)))
-    one = around_features(
-        Recording(subject, "", "lab", clean.recording.signals), Around(("none",))
-    )  # a recording without rows, to be filled
-    measured = measure_around(clean, events_at(*np.arange(20.0, 20.0 + 15 * len(label), 15.0)), Around(("a",)))
-    courses = courses_around(clean, events_at(*np.arange(20.0, 20.0 + 15 * len(label), 15.0)), Around(("a",)))
-    column = measured.names.index("ECG_Rate_Max")
+    """Return rows around events whose highest heart rate, and whose course throughout, is as given."""
+    clean, around = cleaned(series("heart_rate", "bpm", np.full(4000, 70.0))), Around(("a",))
+    events = events_at(*np.arange(20.0, 20.0 + 15 * len(label), 15.0))
+    measured, courses = measure_around(clean, events, around), courses_around(clean, events, around)
     filled = measured.values.copy()
-    filled[:, column] = values
+    filled[:, measured.names.index("ECG_Rate_Max")] = values
     change = courses.series["heart_rate"] + values[:, None]
-    return replace(
-        one, measures=replace(measured, values=filled), label=label,
-        courses=replace(courses, series={"heart_rate": change}),
-    )  # fmt: skip
+    courses = replace(courses, series={"heart_rate": change})
+    return RecordingFeatures(subject, "", "lab", replace(measured, values=filled), label, {}, (), courses)
 
 
 def test_averages_are_over_subjects_and_not_over_events() -> None:
@@ -267,4 +265,3 @@ def test_a_label_that_no_event_has_is_refused_with_those_there_are() -> None:
         bp.features(one, around=["tone"], rows="whole")
     with pytest.raises(SettingsError, match=r"--after is 0; it must be a number of seconds from 1 to 3600"):
         bp.features(one, around=["tone"], after=0.0)
-    assert around_features(one, Around(("other",))).to_frame().empty
