@@ -34,13 +34,12 @@ def quality(
     quality.csv has a row per spoilt stretch, sensors.csv one per recording and sensor, quality.html shows both. Exit
     code 1 where a recording could not be read: it is named.
     """
-    from biopercept.config.settings import Purpose
     from biopercept.files import refuse_existing, write_text
     from biopercept.measures.quality import QualityRequest, write_quality
     from biopercept.report.recording_quality import quality_page
 
     refuse_existing(output, overwrite=run.overwrite)
-    cleaning = preset.load(Purpose.of("quality")).cleaning
+    cleaning = preset.preparing("quality").cleaning
     request = QualityRequest(tuple(paths), cleaning, people.chosen, people.excluded, run.jobs)
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("rating: recordings", total=None)

@@ -169,7 +169,7 @@ def _of_brain(clean: CleanRecording, onset: FloatArray, length: float) -> Iterat
     if not power:
         return
     names = next(iter(bands.values())).channel_names
-    places = _places(names)
+    places = places_of(names)
     is_whole = len(power) == len(EEG_BANDS)
     for place, rows in places.items():
         of_place = {band: _nan_mean(values[rows]) for band, values in power.items()}
@@ -183,7 +183,7 @@ def _of_brain(clean: CleanRecording, onset: FloatArray, length: float) -> Iterat
         yield from ((f"EEG_{place}_AlphaPeak", row) for place, row in peaks.items())
 
 
-def _places(names: tuple[str, ...]) -> dict[str, list[int]]:
+def places_of(names: tuple[str, ...]) -> dict[str, list[int]]:
     """Return the channels of every place: each channel by itself, then all of them, then regions that have any."""
     places = {name: [row] for row, name in enumerate(names)}
     regions = {region: [row for row, name in enumerate(names) if region_of(name) == region] for region in REGIONS}

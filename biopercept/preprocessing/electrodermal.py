@@ -11,7 +11,6 @@ a relative one would change with what comes later.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +28,7 @@ LOWEST_TONIC = 1e-3
 MIN_RESPONSE_RATE = 3.0
 """Sampling rate below which responses are not looked for, Hz: their rise would lie between two samples."""
 
+_TONIC_ORDER = 2  # of neurokit2's decomposition
 _COARSE_HZ = 8.0
 _MIN_RISE_SECONDS, _MAX_RISE_SECONDS = 0.25, 10.0
 _MEDIAN_SECONDS, _SMOOTH_SECONDS = 0.6, 0.25
@@ -90,16 +90,18 @@ def no_responses() -> SkinResponses:
 def tonic_and_phasic(
     cleaned: FloatArray, sampling_rate: float, settings: CleaningSettings
 ) -> tuple[FloatArray, FloatArray]:
-    """Return tonic and phasic skin conductance of one channel, both uS, NaN where masked."""
-    import neurokit2 as nk
+    """Return tonic and phasic skin conductance of one channel, both uS, NaN where masked.
+
+    The phasic part is that of ``neurokit2.eda_phasic(method="highpass")``, without that library's long import.
+    """
+    from scipy.signal import butter, sosfiltfilt
+
+    sections = butter(_TONIC_ORDER, settings.eda_tonic_hz, "highpass", fs=sampling_rate, output="sos")
 
     def phasic_of(segment: FloatArray) -> FloatArray:
         if np.ptp(segment) == 0:
             return np.zeros_like(segment)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            parts = nk.eda_phasic(segment, sampling_rate=sampling_rate, method="highpass", cutoff=settings.eda_tonic_hz)
-        return np.asarray(parts["EDA_Phasic"], dtype=np.float64)
+        return np.asarray(sosfiltfilt(sections, segment), dtype=np.float64)
 
     phasic = apply_by_segment(
         cleaned[None, :],
