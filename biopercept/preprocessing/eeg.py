@@ -23,8 +23,9 @@ References
 Bigdely-Shamlo et al. (2015), doi:10.3389/fninf.2015.00016 (robust deviation and correlation of
 channels). We differ in using the median over seconds of the largest correlation with any other
 channel, and in never interpolating: a bad channel is masked.
-Alschuler et al. (2014), doi:10.1016/j.clinph.2013.08.024 (electrodes joined by gel: variance of the difference of two in
-epochs of 2 s, 0.5-30 Hz, below 5 uV^2). We differ in asking also that it is below a tenth of either electrode's own
+
+Alschuler et al. (2014), doi:10.1016/j.clinph.2013.08.024 (electrodes joined by gel: variance of the difference of two
+in epochs of 2 s, 0.5-30 Hz, below 5 uV^2). We differ in asking also that it is below a tenth of either electrode's own
 variance, so that neighbours in quiet EEG are not taken for joined, in the band (1-45 Hz, in which all EEG is cleaned
 here), and in naming the seconds and not only the pair.
 """
