@@ -34,11 +34,11 @@ from biopercept.preprocessing.eeg import (
     MIN_CHANNELS_FOR_REFERENCE,
     average_referenced,
     bad_channels,
+    doubtful_electrodes,
     sharing_one_reference,
     without_hum,
 )
 from biopercept.preprocessing.electrodermal import SkinResponses
-from biopercept.preprocessing.electrodes import doubtful_electrodes
 from biopercept.preprocessing.gaps import BoolArray, at_rate, band_fits, filtered, grid_times
 from biopercept.preprocessing.quality import (
     BAD_CHANNEL,
