@@ -241,9 +241,8 @@ def test_a_devices_clock_is_the_error_of_its_beats(ticks: int, make_signal: Make
 
 @pytest.mark.parametrize("seed", [2, 24])
 def test_no_interval_of_a_minute_of_noise_is_accepted(seed: int) -> None:
-    # Between what noise gives a few intervals agree; once those around them are dropped they stand alone.
+    # Peaks of noise in the narrow band of a pulse look alike, and by chance a dozen intervals agree.
     samples = np.random.default_rng(seed).normal(0, 50, 16 * 60)
     signal = Signal.from_samples("BVP", "bvp", "a.u.", 16.0, samples)
     beats, _ = bvp_beats(samples, signal, CleaningSettings())
-    assert len(beats) > 4
     assert not np.isfinite(beats.intervals).any()
