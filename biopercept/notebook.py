@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from biopercept.config.loading import load_config, load_config_for
 from biopercept.config.settings import Config, Purpose
+from biopercept.errors import SettingsError
 from biopercept.recording import Correction, Recording
 from biopercept.resources import copy_sample_study
 from biopercept.store.prepared import PreparedRecording
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from biopercept.inference.explanation import Explanation
     from biopercept.inference.prediction import Predictions
     from biopercept.inference.reconstruction import ReconstructedSignal
+    from biopercept.measures.around import Around
     from biopercept.measures.quality import RecordingQuality
     from biopercept.measures.recording import RecordingFeatures
     from biopercept.prepare.corrections import CorrectionTables
@@ -56,6 +58,21 @@ class Given(TypedDict, total=False):
     overrides: Overrides | None
     seed: int
     device: str
+
+
+class FeatureRows(TypedDict, total=False):
+    """Keywords of :func:`features`: what a row is of.
+
+    ``rows`` is windows, events or whole. ``hrv`` adds all of neurokit2's heart rate variability, most of which needs
+    rows of 300 s, and takes seconds for each. ``around`` gives a row per event of these labels instead, from ``before``
+    to ``after`` it, seconds (2 and 10).
+    """
+
+    rows: str
+    hrv: bool
+    around: Sequence[str]
+    before: float
+    after: float
 
 
 def sample_study(folder: Location) -> Study:
@@ -113,26 +130,42 @@ def features(
     recording: Location | Recording,
     config: Location | None = None,
     overrides: Overrides | None = None,
-    *,
-    rows: str = "windows",
-    hrv: bool = False,
+    **rows: Unpack[FeatureRows],
 ) -> RecordingFeatures:
     """Return what is measured of a recording: a row per window of the grid, per labelled event, or of the whole.
 
-    ``rows`` is windows, events or whole; ``hrv`` adds all of neurokit2's heart rate variability, most of which needs
-    rows of 300 s, and takes seconds for each. ``to_frame()`` gives the table; ``detected["beats"]``, "responses" and
-    "breaths" are what was detected, with times, and have a ``to_frame()`` too; ``columns`` say what each measure is.
+    ``rows="events"`` or "whole", ``hrv=True`` or ``around=["tone"]`` choose (:class:`FeatureRows`). ``to_frame()``
+    gives the table; ``detected["beats"]``, "responses" and "breaths" are what was detected, with times, and have a
+    ``to_frame()`` too; ``columns`` say what each measure is; ``courses`` are heart rate and skin around each event.
 
     Raises RecordingError where it cannot be read, is shorter than a window, or has no event that lasts. Raises
-    SettingsError where a setting is wrong.
+    SettingsError where a setting is wrong, or no event has a label of ``around``.
     """
-    from biopercept.measures.recording import recording_features
+    from biopercept.measures.recording import WINDOWS, around_features, recording_features
     from biopercept.prepare import recording as preparing
 
+    around = _around(**rows)
     settings = _config(config, overrides)
     if not isinstance(recording, Recording):
         recording = load_recording(recording)
-    return recording_features(recording, preparing.PrepareSettings(settings.windows, settings.cleaning), rows, hrv=hrv)
+    cleaning = preparing.PrepareSettings(settings.windows, settings.cleaning)
+    if around is None:
+        return recording_features(recording, cleaning, rows.get("rows", WINDOWS), hrv=rows.get("hrv", False))
+    around.refuse_unknown(interval.label for interval in recording.intervals)
+    return around_features(recording, around, cleaning)
+
+
+def _around(
+    rows: str = "", hrv: bool = False, around: Sequence[str] = (), before: float = 2.0, after: float = 10.0
+) -> Around | None:
+    """Return the events whose surroundings are measured; None where rows are of something else."""
+    from biopercept.measures.around import Around
+
+    if not around:
+        return None
+    if rows or hrv:
+        raise SettingsError("around has rows of its own, a few seconds long: leave out rows and hrv")
+    return Around((around,) if isinstance(around, str) else tuple(around), before, after)
 
 
 def quality(

@@ -15,8 +15,8 @@ from biopercept.measures.columns import OF_A_ROW
 from biopercept.parallel import Work, run_jobs
 from biopercept.prepare.sources import Source, sources_of
 from biopercept.preprocessing.cleaning import clean_recording
-from biopercept.preprocessing.gaps import runs_of
-from biopercept.preprocessing.quality import REASONS, SMALLEST_SHARE, SignalQuality
+from biopercept.preprocessing.gaps import moving_mean, runs_of
+from biopercept.preprocessing.quality import BANDS, BORDERS, REASONS, SMALLEST_SHARE, SignalQuality, band_of
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray, Recording
 from biopercept.version import __version__
@@ -41,13 +41,19 @@ _SENSOR_COLUMNS = {
     "modality": ("", "what the signal measures"),
     "channels": ("", "number of its channels"),
     "mean_index": ("fraction", "mean quality index of all its channels and of all seconds of the recording"),
-    "usable": ("fraction", "share of the recording's seconds whose index, the mean of the channels, is 0.5 or more"),
-    "stretches_lost": ("", "number of stretches of the other seconds"),
+    "believe": (
+        "fraction",
+        "share of the time in whose minute around a rate (of beats, breaths, skin responses) is to be believed, by the "
+        "mean of the index; of other sensors, in which the signal is there",
+    ),
+    "with_care": ("fraction", "share in which it is to be believed with care; in the rest it is not"),
+    "stretches_lost": ("", "number of stretches whose index, the mean of the channels, is below 0.5"),
     "longest_lost": ("s", "length of the longest of them"),
     "reason": ("", "what spoils most of it; empty where nothing does"),
     "reason_share": ("fraction", "share of the recording, over all channels, that it spoils"),
 }
-_USABLE = 0.5
+_HALF = 0.5
+_MINUTE = 60
 
 
 class Run(NamedTuple):
@@ -68,7 +74,8 @@ class Sensor(NamedTuple):
     modality: str
     channels: int
     mean_index: float
-    usable: float
+    believe: float
+    with_care: float
     stretches_lost: int
     longest_lost: float
     reason: str
@@ -95,15 +102,20 @@ class RatedSignal:
     def sensor(self) -> Sensor:
         """Return how the signal fared as a whole."""
         index = self.quality.index.mean(axis=0)
-        lost = [stop - start for start, stop in runs_of(index < _USABLE)]
+        lost = [stop - start for start, stop in runs_of(index < _HALF)]
+        bands = [band_of(value, self.modality) for value in moving_mean(index, _MINUTE)]
         spoilt = {name: float(share.mean()) for name, share in self.quality.shares.items()}
-        worst = max(spoilt, key=lambda name: spoilt[name]) if spoilt and max(spoilt.values()) > 0 else ""
+        lowers = {
+            name: float((share * (1.0 - self.quality.index)).sum()) for name, share in self.quality.shares.items()
+        }
+        worst = max(lowers, key=lambda name: lowers[name]) if lowers and max(lowers.values()) > 0 else ""
         return Sensor(
             signal=self.name,
             modality=self.modality,
             channels=len(self.channels),
             mean_index=round(float(index.mean()), 4),
-            usable=round(float((index >= _USABLE).mean()), 4),
+            believe=round(float(bands.count(BANDS[0]) / max(len(bands), 1)), 4),
+            with_care=round(float(bands.count(BANDS[1]) / max(len(bands), 1)), 4),
             stretches_lost=len(lost),
             longest_lost=float(max(lost, default=0)),
             reason=worst,
@@ -177,7 +189,8 @@ def _small(quality: SignalQuality) -> SignalQuality:
     def small(values: FloatArray) -> Any:
         return values.astype(np.float32)
 
-    return SignalQuality(small(quality.index), {name: small(share) for name, share in quality.shares.items()})
+    shares = {name: small(share) for name, share in quality.shares.items()}
+    return SignalQuality(small(quality.index), shares, small(quality.valid))
 
 
 def write_quality(
@@ -238,4 +251,5 @@ def _dictionary(request: QualityRequest) -> dict[str, Any]:
         "quality": described(_RUN_COLUMNS),
         "sensors": described(_SENSOR_COLUMNS),
         "reasons": REASONS,
+        "borders": {modality: {"with_care": low, "believe": high} for modality, (low, high) in BORDERS.items()},
     }

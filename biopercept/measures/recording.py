@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from biopercept.errors import RecordingError, SettingsError
+from biopercept.measures.around import Around, Courses, courses_around, measure_around, notes_around
 from biopercept.measures.columns import OF_A_ROW, Column, column_of
 from biopercept.measures.stretches import Measures, measure
 from biopercept.measures.variability import SHORT_TERM_SECONDS
@@ -82,6 +83,10 @@ class RecordingFeatures:
         The beats, responses and breaths themselves, by these names.
     notes : tuple of str
         What was left out or masked, and why.
+    courses : Courses or None
+        Of rows around events: heart rate and skin conductance over time around each.
+    known_labels : tuple of str
+        Of rows around events: every label that the recording has.
     """
 
     subject: str
@@ -91,6 +96,8 @@ class RecordingFeatures:
     label: tuple[str, ...]
     detected: dict[str, Detected]
     notes: tuple[str, ...] = ()
+    courses: Courses | None = None
+    known_labels: tuple[str, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row per window, event or recording, with a column per measure."""
@@ -138,6 +145,38 @@ def measured_and_cleaned(
         notes=(*clean.recording.notes, *notes, *(_why_no_variability(duration) if hrv else ())),
     )
     return features, clean
+
+
+def around_features(recording: Recording, around: Around, settings: PrepareSettings | None = None) -> RecordingFeatures:
+    """Return what follows each event of some labels: a row per event (none where there is none), and the courses.
+
+    Raises RecordingError where nothing is left after cleaning.
+    """
+    return around_and_cleaned(recording, around, settings)[0]
+
+
+def around_and_cleaned(
+    recording: Recording, around: Around, settings: PrepareSettings | None = None
+) -> tuple[RecordingFeatures, CleanRecording]:
+    """Return what :func:`around_features` does, and the cleaned recording that it was measured of."""
+    events = around.events_in(recording.intervals)
+    clean = clean_recording(recording, (settings or PrepareSettings()).cleaning)
+    features = RecordingFeatures(
+        subject=recording.subject,
+        session=recording.session,
+        recording=recording.name,
+        measures=measure_around(clean, events, around),
+        label=tuple(event.label for event in events),
+        detected=_detected(clean),
+        notes=(*clean.recording.notes, *(notes_around(clean, events, around) if events else (_no_event(around),))),
+        courses=courses_around(clean, events, around),
+        known_labels=tuple(dict.fromkeys(interval.label for interval in recording.intervals)),
+    )
+    return features, clean
+
+
+def _no_event(around: Around) -> str:
+    return f"no event is labelled {' or '.join(map(repr, around.labels))}: the recording has no rows."
 
 
 def _why_no_variability(duration: FloatArray) -> tuple[str, ...]:

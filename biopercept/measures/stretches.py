@@ -18,7 +18,7 @@ from biopercept.preprocessing.cardiac import Beats
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.preprocessing.eeg import REGIONS, region_of
 from biopercept.preprocessing.electrodermal import SkinResponses
-from biopercept.preprocessing.features import FEATURE_NAMES, compute_features, window_quality
+from biopercept.preprocessing.features import FEATURE_NAMES, compute_features, window_means
 from biopercept.preprocessing.respiration import Breaths
 from biopercept.preprocessing.variability import interval_features
 from biopercept.preprocessing.windows import coverage, windowed
@@ -89,13 +89,14 @@ def _groups(clean: CleanRecording) -> set[str]:
 
 
 def _quality(clean: CleanRecording, onset: FloatArray, length: float) -> Iterator[tuple[str, FloatArray]]:
-    """Give the mean quality of each measured modality."""
-    by_signal = window_quality(clean, onset, length).astype(np.float64)
-    signals = [(n, s.modality) for n, s in enumerate(clean.recording.signals) if not s.derived_from]
+    """Give the mean quality of each measured modality, and how much of it is left."""
     for modality in MODALITIES:
-        columns = [n for n, one in signals if one == modality]
-        if columns:
-            yield f"quality_{modality}", by_signal[:, columns].mean(axis=1)
+        rated = [clean.ratings[s.name] for s in clean.recording.signals_of(modality) if s.name in clean.ratings]
+        if rated:
+            index = [window_means(one.index, onset, length) for one in rated]
+            valid = [window_means(one.valid, onset, length) for one in rated]
+            yield f"quality_{modality}", np.mean(index, axis=0)
+            yield f"coverage_{modality}", np.mean(valid, axis=0)
 
 
 def _of_beats(beats: Beats, onset: FloatArray, length: float) -> dict[str, FloatArray]:
@@ -168,7 +169,7 @@ def _of_brain(clean: CleanRecording, onset: FloatArray, length: float) -> Iterat
     if not power:
         return
     names = next(iter(bands.values())).channel_names
-    places = _places(names)
+    places = places_of(names)
     is_whole = len(power) == len(EEG_BANDS)
     for place, rows in places.items():
         of_place = {band: _nan_mean(values[rows]) for band, values in power.items()}
@@ -182,7 +183,7 @@ def _of_brain(clean: CleanRecording, onset: FloatArray, length: float) -> Iterat
         yield from ((f"EEG_{place}_AlphaPeak", row) for place, row in peaks.items())
 
 
-def _places(names: tuple[str, ...]) -> dict[str, list[int]]:
+def places_of(names: tuple[str, ...]) -> dict[str, list[int]]:
     """Return the channels of every place: each channel by itself, then all of them, then regions that have any."""
     places = {name: [row] for row, name in enumerate(names)}
     regions = {region: [row for row, name in enumerate(names) if region_of(name) == region] for region in REGIONS}

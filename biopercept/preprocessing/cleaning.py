@@ -38,6 +38,7 @@ from biopercept.preprocessing.eeg import (
     without_hum,
 )
 from biopercept.preprocessing.electrodermal import SkinResponses
+from biopercept.preprocessing.electrodes import doubtful_electrodes
 from biopercept.preprocessing.gaps import BoolArray, at_rate, band_fits, filtered, grid_times
 from biopercept.preprocessing.quality import (
     BAD_CHANNEL,
@@ -49,6 +50,7 @@ from biopercept.preprocessing.quality import (
     model_quality,
     seconds_of,
 )
+from biopercept.preprocessing.rating import ratings
 from biopercept.preprocessing.respiration import Breaths
 from biopercept.preprocessing.screening import MIN_REPORTED_FRACTION, screened
 from biopercept.preprocessing.settings import CleaningSettings
@@ -126,7 +128,7 @@ def clean_recording(recording: Recording, settings: CleaningSettings | None = No
     signals = tuple(one.cleaned for one in measured) + tuple(_unique(derived, measured))
     cleaned = replace(recording, signals=signals, notes=(*recording.notes, *notes))
     quality = model_quality(cleaned, derived.is_understood, settings, seconds_of(times))
-    ratings = {one.cleaned.name: SignalQuality(quality[one.cleaned.name], one.losses.shares) for one in measured}
+    rated = ratings(measured, derived, seconds_of(times), settings)
     return CleanRecording(
         cleaned,
         quality,
@@ -134,7 +136,7 @@ def clean_recording(recording: Recording, settings: CleaningSettings | None = No
         derived.beats,
         derived.responses,
         derived.breaths,
-        ratings=ratings,
+        ratings=rated,
         corrections=log.applied,
         used_channel=derived.used_channel,
     )
@@ -334,6 +336,7 @@ def _referenced(
     ]
     is_shared = sharing_one_reference(signal.channel_names)
     notes += _as_recorded(signal, is_good, is_shared)
+    losses.doubts |= doubtful_electrodes(signal, losses.n_seconds, settings)
     losses.charge(BAD_CHANNEL, np.where(is_good[:, None], samples, np.nan), signal.sampling_rate)
     cleaned = signal.with_samples(average_referenced(samples, is_good, is_shared), signal.sampling_rate)
     losses.charge(NO_REFERENCE, cleaned.read(), signal.sampling_rate)

@@ -86,6 +86,8 @@ class Derived:
     breaths: Breaths = field(default_factory=no_breaths)
     is_understood: dict[str, BoolArray] = field(default_factory=dict)
     """By name of a measured signal: where, on the grid, the rhythm it should carry was found."""
+    beats_of: dict[str, Beats] = field(default_factory=dict)
+    """By name of a measured signal: the beats that were found in it, used or not."""
     used_channel: dict[str, int] = field(default_factory=dict)
     """By name of a measured signal: the channel that beats, responses or breaths were looked for in."""
 
@@ -181,6 +183,7 @@ def _heart(derived: Derived, measured: list[Measured], times: FloatArray, settin
         sources.append(_HeartSource(beats, is_measured, one.has_beats_by_hand))
         layers.append((beat_series.rate_series(beats, is_measured, times, settings), one.original.name))
         derived.is_understood[one.original.name] = np.isfinite(layers[-1][0])
+        derived.beats_of[one.original.name] = beats
     bvp = _best(derived, _of_heart(measured, "bvp"), "pulse_amplitude")
     if bvp is not None:
         one, channel = bvp
@@ -191,6 +194,7 @@ def _heart(derived: Derived, measured: list[Measured], times: FloatArray, settin
         sources.append(_HeartSource(beats, is_measured, one.has_beats_by_hand))
         layers.append((beat_series.rate_series(beats, is_measured, times, settings), one.original.name))
         derived.is_understood[one.original.name] = np.isfinite(layers[-1][0])
+        derived.beats_of[one.original.name] = beats
         amplitude = beat_series.amplitude_series(beats, is_measured, times, settings)
     for one in _of(measured, "ibi"):
         added = None if one.by_hand is None else one.by_hand.added

@@ -160,14 +160,12 @@ def _responses_of_segment(
     from scipy.signal import find_peaks
 
     level = bridged(measured)
+    smallest = np.maximum(settings.scr_min_us, _told_from_noise(level, rate))
     calm = median_filter(level, max(round(_MEDIAN_SECONDS * rate) | 1, 3), mode="nearest")
     skin = gaussian_filter1d(calm, _SMOOTH_SECONDS * rate, mode="nearest")
     slope = np.gradient(skin) * rate
     rising = np.maximum(median_filter(slope, round(_TREND_SECONDS * rate), mode="reflect"), 0.0)
     skin = skin - np.cumsum(rising) / rate
-    # What a Gaussian leaves of white noise: the root of the sum of its squared weights.
-    left = min(1.0 / np.sqrt(2.0 * np.sqrt(np.pi) * _SMOOTH_SECONDS * rate), 1.0)
-    smallest = np.maximum(settings.scr_min_us, _NOISE_HEIGHTS * left * local_noise(level, rate))
     peaks, bases = find_peaks(skin, prominence=smallest, wlen=int(4 * _MAX_RISE_SECONDS * rate) | 1)
     # A rise begins after the peak before, and its fall ends before the peak after.
     starts = np.maximum(bases["left_bases"], np.concatenate(([0], peaks[:-1])))
@@ -182,6 +180,25 @@ def _responses_of_segment(
     recovery = _half_recovery(skin, onsets, peaks, heights) / rate
     rows = np.stack([start_seconds + onsets / rate, start_seconds + peaks / rate, heights, recovery], axis=1)
     return _Responses(rows, smallest)
+
+
+def _told_from_noise(level: FloatArray, rate: float) -> FloatArray:
+    """Return the height from which a peak of the smoothed signal is none of its noise, uS: (n_samples,)."""
+    # What a Gaussian leaves of white noise: the root of the sum of its squared weights.
+    left = min(1.0 / np.sqrt(2.0 * np.sqrt(np.pi) * _SMOOTH_SECONDS * rate), 1.0)
+    return np.asarray(_NOISE_HEIGHTS * left * local_noise(level, rate), dtype=np.float64)
+
+
+def detection_limit(screened: FloatArray, sampling_rate: float) -> tuple[FloatArray, float]:
+    """Return the smallest response that stands out of the noise of one channel, uS, by time; and the rate of these.
+
+    (n,), NaN where nothing was measured.
+    """
+    n = max(int(sampling_rate // _COARSE_HZ), 1)
+    coarse = block_means(screened, n)
+    if len(coarse) < 3:
+        return np.full(len(coarse), np.nan), sampling_rate / n
+    return _told_from_noise(coarse, sampling_rate / n), sampling_rate / n
 
 
 def _onsets(skin: FloatArray, slope: FloatArray, starts: IntArray, peaks: IntArray) -> tuple[FloatArray, FloatArray]:

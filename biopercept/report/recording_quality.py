@@ -46,27 +46,29 @@ def quality_page(name: str, recordings: Sequence[RecordingQuality], failures: Se
 def _overview(recordings: Sequence[RecordingQuality]) -> Section:
     drawn = "" if len(recordings) <= MOST_DRAWN else f" The first {MOST_DRAWN} recordings are drawn below."
     lead = (
-        "Usable is the share of the recording's seconds whose index is 0.5 or more; behind it stands what spoils most "
-        f"of the sensor.{drawn}"
+        "Per cent of the time in whose minute around a rate of beats, breaths or skin responses is to be believed, and "
+        "believed with care, by the mean of the index; behind them stands what spoils most of the sensor. Variability "
+        f"needs more than a rate.{drawn}"
     )
     return Section("sensors", "Subjects and sensors", lead=(lead,), tables=(sensor_table(recordings),))
 
 
 def sensor_table(recordings: Sequence[RecordingQuality]) -> Table:
-    """Return a row per recording and a column per sensor: usable per cent, and what spoils most of it."""
+    """Return a row per recording and a column per sensor: per cent believed, with care, and what spoils most."""
     names = tuple(dict.fromkeys(sensor.signal for one in recordings for sensor in one.sensors()))
     rows = []
     for one in recordings:
         by_name = {sensor.signal: sensor for sensor in one.sensors()}
         rows.append((one.title, *(_cell(by_name.get(name)) for name in names)))
-    title = f"Usable time of {count(len(recordings), 'recording')}, per cent"
+    title = f"Time believed + with care of {count(len(recordings), 'recording')}, per cent"
     return Table(title, ("Recording", *names), tuple(rows), (False,) * (len(names) + 1))
 
 
 def _cell(sensor: Sensor | None) -> str:
     if sensor is None:
         return "no sensor"
-    return f"{100 * sensor.usable:.0f}{f' ({sensor.reason})' if sensor.reason else ''}"
+    share = f"{100 * sensor.believe:.0f} + {100 * sensor.with_care:.0f}"
+    return f"{share}{f' ({sensor.reason})' if sensor.reason else ''}"
 
 
 def _recording_section(one: RecordingQuality, number: int) -> Section:
@@ -89,7 +91,8 @@ def _lost_table(one: RecordingQuality) -> Table:
         {
             "Sensor": sensor.signal,
             "Index": f"{sensor.mean_index:.2f}",
-            "Usable, %": f"{100 * sensor.usable:.0f}",
+            "Believe, %": f"{100 * sensor.believe:.0f}",
+            "With care, %": f"{100 * sensor.with_care:.0f}",
             "Stretches lost": f"{sensor.stretches_lost}",
             "Longest": duration(sensor.longest_lost),
             "What spoils it, % of the time": _spoilt(signal),

@@ -123,7 +123,8 @@ def test_intervals_of_a_device_are_missing_or_implausible(
 
 
 def test_a_stored_mask_has_the_bits_of_the_reasons() -> None:
-    quality = SignalQuality(np.ones((1, 4)), {FLAT: np.array([[0, 1, 0.04, 1]]), MISSING: np.array([[0, 0, 0, 0.05]])})
+    shares = {FLAT: np.array([[0, 1, 0.04, 1]]), MISSING: np.array([[0, 0, 0, 0.05]])}
+    quality = SignalQuality(np.ones((1, 4)), shares, np.ones((1, 4)))
     names = list(REASONS)
     flat, missing = 1 << names.index(FLAT), 1 << names.index(MISSING)
     np.testing.assert_array_equal(quality.reasons(), [[0, flat, 0, flat | missing]])
