@@ -29,7 +29,8 @@ _PEAK_SEGMENT_SECONDS = 4.0
 _MIN_PEAK_SEGMENTS = 5
 _PEAK_HZ = (7.0, 13.0)
 _BACKGROUND_HZ = (2.0, 40.0)
-_PEAK_OVER_NOISE = 5.0
+_PEAK_OVER_CHANCE, _PEAK_OVER_MISFIT = 4.0, 2.0
+_OVERLAP_VARIANCE = 1.06  # of the mean of spectra of Hann windows that overlap by half, beside independent ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,28 +228,30 @@ def _alpha_peaks(eeg: Signal, places: dict[str, list[int]], onset: FloatArray, l
         for place, rows in places.items():
             whole = power[rows][np.isfinite(power[rows, :, 1])]
             if len(whole) >= _MIN_PEAK_SEGMENTS:
-                out[place][stretch] = _alpha_peak(np.asarray(frequency, dtype=np.float64), whole.mean(axis=0))
+                chance = float(np.sqrt(_OVERLAP_VARIANCE * len(rows) / len(whole)))  # channels are not independent
+                out[place][stretch] = _alpha_peak(np.asarray(frequency, dtype=np.float64), whole.mean(axis=0), chance)
     return out
 
 
-def _alpha_peak(frequency: FloatArray, power: FloatArray) -> float:
+def _alpha_peak(frequency: FloatArray, power: FloatArray, chance: float) -> float:
     """Return the frequency of the highest local maximum in 7-13 Hz over the line of log power on log frequency.
 
-    The line is fitted to 2-40 Hz without the alpha band; a peak must stand above it by five times the spread of the
-    rest (1.4826 of the median distance). Between bins by a parabola. NaN where none does.
+    The line is fitted to 2-40 Hz without the alpha band. A peak must stand above it by four times ``chance``, the
+    standard error of log power (Welch 1967, doi:10.1109/TAU.1967.1161901), and by twice what the rest of the spectrum
+    lies off the line (1.4826 of the median distance, as beta makes it). NaN where none does.
     """
     is_used = (frequency >= _BACKGROUND_HZ[0]) & (frequency <= _BACKGROUND_HZ[1])
     is_alpha = (frequency >= _PEAK_HZ[0]) & (frequency <= _PEAK_HZ[1])
     x, y = np.log(np.where(frequency > 0, frequency, 1.0)), np.log(np.maximum(power, np.finfo(float).tiny))
     line = np.polynomial.Polynomial.fit(x[is_used & ~is_alpha], y[is_used & ~is_alpha], 1)
     above = y - line(x)
-    noise = 1.4826 * np.median(np.abs(above[is_used & ~is_alpha]))
+    misfit = 1.4826 * np.median(np.abs(above[is_used & ~is_alpha]))
     is_inside = (frequency > _PEAK_HZ[0]) & (frequency < _PEAK_HZ[1])
     inner = np.flatnonzero(is_inside[1:-1] & (above[1:-1] > above[:-2]) & (above[1:-1] >= above[2:])) + 1
     if len(inner) == 0:
         return np.nan
     best = inner[np.argmax(above[inner])]
-    if above[best] <= _PEAK_OVER_NOISE * noise:
+    if above[best] <= max(_PEAK_OVER_CHANCE * chance, _PEAK_OVER_MISFIT * misfit):
         return np.nan
     bend = above[best - 1] - 2.0 * above[best] + above[best + 1]
     shift = 0.5 * (above[best - 1] - above[best + 1]) / bend if bend else 0.0
