@@ -389,7 +389,9 @@ def _check_beats(path: Path, channel: RawChannel, unit: str) -> None:
     if channel.times is None or conversion is None or channel.n_samples < 3:
         return
     intervals = channel.block([channel.key], 0, channel.n_samples)[0] * conversion.scale
-    interval, apart = float(np.nanmedian(intervals)), float(np.median(np.diff(channel.times)))
+    steps = np.diff(channel.times)
+    # Beats of one packet share its time: in a fast heart most steps are none, and only their mean says how far apart.
+    interval, apart = float(np.nanmedian(intervals)), float(np.median(steps) or steps.mean())
     if interval > 0 and not 1 / _BEATS_APART <= apart / interval <= _BEATS_APART:
         raise RecordingError(
             f"{path.name}: {channel.label} holds intervals of {interval:.3g} s and its times are {apart:.3g} s apart; "

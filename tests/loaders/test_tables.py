@@ -459,6 +459,12 @@ def test_a_unit_behind_the_name_is_read_where_it_fits_what_is_measured(
     np.testing.assert_allclose(signal.read(), expected, rtol=1e-9)
 
 
+def test_intervals_of_a_fast_heart_are_read_although_most_share_the_time_of_their_packet(write_table: Write) -> None:
+    stamps = 1_700_000_000_000 + 1000 * (np.cumsum(np.full(90, 0.46)).astype(int))
+    text = "timestamp,IBI (ms)\n" + "".join(f"{stamp},460\n" for stamp in stamps)
+    assert load_recording(write_table(text)).signals[0].n_samples == 90
+
+
 def test_intervals_of_a_chest_belt_are_read_by_their_name_and_unit(write_table: Write) -> None:
     stamps = 1_700_000_000_000 + 1000 * np.repeat(np.arange(40), [1, 2] * 20)[:50]
     text = "timestamp,rr_ms\n" + "".join(f"{stamp},{830 + i % 7}\n" for i, stamp in enumerate(stamps))
