@@ -78,6 +78,7 @@ experiments: $(READY)
 measurements: $(READY)
 	@PYTHONPATH=docs $(PYTHON) -m measurements hearts $(if $(RECORDS),--records $(RECORDS))
 	@PYTHONPATH=docs $(PYTHON) -m measurements signals $(EEG)
+	@PYTHONPATH=docs $(PYTHON) -m measurements quality
 	@$(if $(TIMED),PYTHONPATH=docs $(PYTHON) -m measurements times $(TIMED))
 
 clean:

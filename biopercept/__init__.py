@@ -11,6 +11,7 @@ from biopercept.version import __version__ as __version__
 if TYPE_CHECKING:
     from biopercept.evaluation.plan import EvaluationRequest as EvaluationRequest
     from biopercept.notebook import compare as compare
+    from biopercept.notebook import correct as correct
     from biopercept.notebook import cross_validate as cross_validate
     from biopercept.notebook import explain as explain
     from biopercept.notebook import features as features
@@ -21,20 +22,25 @@ if TYPE_CHECKING:
     from biopercept.notebook import predict as predict
     from biopercept.notebook import prepare_recording as prepare_recording
     from biopercept.notebook import prepare_study as prepare_study
+    from biopercept.notebook import quality as quality
     from biopercept.notebook import reconstruct as reconstruct
     from biopercept.notebook import sample_study as sample_study
     from biopercept.notebook import train as train
+    from biopercept.notebook import write_recording_page as write_recording_page
     from biopercept.notebook import write_report as write_report
+    from biopercept.recording import Correction as Correction
     from biopercept.recording import Recording as Recording
 
 wait_passively()  # before anything loads torch
 
 _FUNCTIONS = (
-    "compare", "cross_validate", "explain", "features", "load_model", "load_recording", "load_study", "open_store",
-    "predict", "prepare_recording", "prepare_study", "reconstruct", "sample_study", "train", "write_report",
+    "compare", "correct", "cross_validate", "explain", "features", "load_model", "load_recording", "load_study",
+    "open_store", "predict", "prepare_recording", "prepare_study", "quality", "reconstruct", "sample_study", "train",
+    "write_recording_page", "write_report",
 )  # fmt: skip
 _DOOR = {
     "EvaluationRequest": "biopercept.evaluation.plan",
+    "Correction": "biopercept.recording",
     "Recording": "biopercept.recording",
     **dict.fromkeys(_FUNCTIONS, "biopercept.notebook"),
 }

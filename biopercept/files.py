@@ -106,6 +106,14 @@ def write_json(target: Path, content: Any) -> None:
     write_text(target, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def visible_members(folder: Path) -> tuple[Path, ...]:
+    """Return what lies in a folder, by name, without names that begin with a dot.
+
+    Those are what systems keep for themselves: macOS writes a "._NAME" beside every NAME on disks that are not its own.
+    """
+    return tuple(sorted(member for member in folder.iterdir() if not member.name.startswith(".")))
+
+
 def content_hash(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, or of a folder's file names and bytes, as 64 hex digits."""
     digest = hashlib.sha256()

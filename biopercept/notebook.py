@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from biopercept.config.loading import load_config, load_config_for
 from biopercept.config.settings import Config, Purpose
-from biopercept.recording import Recording
+from biopercept.errors import SettingsError
+from biopercept.recording import Correction, Recording
 from biopercept.resources import copy_sample_study
 from biopercept.store.prepared import PreparedRecording
 from biopercept.store.reading import StudyStore
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
     from biopercept.inference.explanation import Explanation
     from biopercept.inference.prediction import Predictions
     from biopercept.inference.reconstruction import ReconstructedSignal
+    from biopercept.measures.around import Around
+    from biopercept.measures.quality import RecordingQuality
     from biopercept.measures.recording import RecordingFeatures
+    from biopercept.prepare.corrections import CorrectionTables
     from biopercept.prepare.study import PrepareSummary
     from biopercept.results.comparison import Comparison
     from biopercept.results.cross_validation import CrossValidation, NumberValidation
@@ -56,6 +60,21 @@ class Given(TypedDict, total=False):
     device: str
 
 
+class FeatureRows(TypedDict, total=False):
+    """Keywords of :func:`features`: what a row is of.
+
+    ``rows`` is windows, events or whole. ``hrv`` adds all of neurokit2's heart rate variability, most of which needs
+    rows of 300 s, and takes seconds for each. ``around`` gives a row per event of these labels instead, from ``before``
+    to ``after`` it, seconds (2 and 10).
+    """
+
+    rows: str
+    hrv: bool
+    around: Sequence[str]
+    before: float
+    after: float
+
+
 def sample_study(folder: Location) -> Study:
     """Return the made sample study that comes with the package, copied to a folder; a copy that is there is kept.
 
@@ -73,6 +92,22 @@ def load_recording(path: Location) -> Recording:
 
     stem = Path(path).resolve().name.split(".")[0]
     return loading.load_recording(Path(path), subject=stem, name=stem)
+
+
+def correct(path: Location, corrections: Sequence[Correction], *, who: str = "") -> CorrectionTables:
+    """Add corrections by hand to the table beside a recording, which everything that reads the recording honours.
+
+    ``Correction("bad", 120, 15)`` is a bad stretch, of one signal with ``channels=("ECG",)``; the other kinds are
+    beat-added and beat-removed (a time, and a duration of 0), channel-bad and polarity (a channel, and no time).
+    ``who`` is written beside each; ``to_frame()`` lists what is in the table.
+
+    Raises RecordingError where the recording cannot be read. Raises SettingsError where a correction would have no
+    effect.
+    """
+    from biopercept.prepare.corrections import write_corrections
+    from biopercept.prepare.sources import Source
+
+    return write_corrections(Source("", "", str(path), Path(path)), corrections, who)
 
 
 def prepare_recording(
@@ -95,24 +130,85 @@ def features(
     recording: Location | Recording,
     config: Location | None = None,
     overrides: Overrides | None = None,
-    *,
-    rows: str = "windows",
+    **rows: Unpack[FeatureRows],
 ) -> RecordingFeatures:
     """Return what is measured of a recording: a row per window of the grid, per labelled event, or of the whole.
 
-    ``rows`` is windows, events or whole. ``to_frame()`` gives the table; ``detected["beats"]``, "responses" and
-    "breaths" are what was detected, with times, and have a ``to_frame()`` too; ``columns`` say what each measure is.
+    ``rows="events"`` or "whole", ``hrv=True`` or ``around=["tone"]`` choose (:class:`FeatureRows`). ``to_frame()``
+    gives the table; ``detected["beats"]``, "responses" and "breaths" are what was detected, with times, and have a
+    ``to_frame()`` too; ``columns`` say what each measure is; ``courses`` are heart rate and skin around each event.
 
     Raises RecordingError where it cannot be read, is shorter than a window, or has no event that lasts. Raises
-    SettingsError where a setting is wrong.
+    SettingsError where a setting is wrong, or no event has a label of ``around``.
     """
-    from biopercept.measures.recording import recording_features
+    from biopercept.measures.recording import WINDOWS, around_features, recording_features
     from biopercept.prepare import recording as preparing
+
+    around = _around(**rows)
+    settings = _config(config, overrides)
+    if not isinstance(recording, Recording):
+        recording = load_recording(recording)
+    cleaning = preparing.PrepareSettings(settings.windows, settings.cleaning)
+    if around is None:
+        return recording_features(recording, cleaning, rows.get("rows", WINDOWS), hrv=rows.get("hrv", False))
+    around.refuse_unknown(interval.label for interval in recording.intervals)
+    return around_features(recording, around, cleaning)
+
+
+def _around(
+    rows: str = "", hrv: bool = False, around: Sequence[str] = (), before: float = 2.0, after: float = 10.0
+) -> Around | None:
+    """Return the events whose surroundings are measured; None where rows are of something else."""
+    from biopercept.measures.around import Around
+
+    if not around:
+        return None
+    if rows or hrv:
+        raise SettingsError("around has rows of its own, a few seconds long: leave out rows and hrv")
+    return Around((around,) if isinstance(around, str) else tuple(around), before, after)
+
+
+def quality(
+    recording: Location | Recording, config: Location | None = None, overrides: Overrides | None = None
+) -> RecordingQuality:
+    """Return how good each channel of a recording is in each second, and what is wrong with it.
+
+    ``to_frame()`` has a row per stretch that something spoils; ``signals`` the index by second, (n_channels,
+    n_seconds); ``sensors()`` how each signal fared as a whole.
+
+    Raises RecordingError where it cannot be read, or nothing is left after cleaning. Raises SettingsError where a
+    setting is wrong.
+    """
+    from biopercept.measures.quality import recording_quality
+
+    cleaning = _config(config, overrides).cleaning
+    return recording_quality(recording if isinstance(recording, Recording) else load_recording(recording), cleaning)
+
+
+def write_recording_page(
+    recording: Location | Recording,
+    output: Location,
+    config: Location | None = None,
+    overrides: Overrides | None = None,
+) -> Path:
+    """Return the page that was written: signals with what was found in them, to see whether to believe the numbers.
+
+    One HTML file that opens offline; ``output`` is its name, and an existing one is replaced.
+
+    Raises RecordingError where the recording cannot be read or nothing is left of it. Raises SettingsError where a
+    setting is wrong. Raises OutputError where the page cannot be written.
+    """
+    from biopercept.measures.recording import WHOLE, measured_and_cleaned
+    from biopercept.prepare import recording as preparing
+    from biopercept.report.recordings.page import write_page
 
     settings = _config(config, overrides)
     if not isinstance(recording, Recording):
         recording = load_recording(recording)
-    return recording_features(recording, preparing.PrepareSettings(settings.windows, settings.cleaning), rows)
+    request = preparing.PrepareSettings(settings.windows, settings.cleaning)
+    features, clean = measured_and_cleaned(recording, request, WHOLE)
+    write_page(features, clean, features.measures, Path(output))
+    return Path(output)
 
 
 def load_study(folder: Location) -> Study:

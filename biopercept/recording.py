@@ -1,4 +1,4 @@
-"""A recording: signals that each keep their own rate, start and unit, labelled intervals, and the study's labels of it.
+"""A recording: signals that each keep their own rate, start and unit, labels, and what was corrected in it by hand.
 
 Nothing here knows a file format. Times are seconds on the recording's own clock (zero is
 the recording's start), amplitudes are in the unit that the signal names.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import StoreError
+from biopercept.errors import SettingsError, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,6 +174,70 @@ class Signal:
         return empty.with_samples(array, sampling_rate)
 
 
+BAD, CHANNEL_BAD, POLARITY, BEAT_ADDED, BEAT_REMOVED = "bad", "channel-bad", "polarity", "beat-added", "beat-removed"
+CORRECTIONS = (BAD, CHANNEL_BAD, POLARITY, BEAT_ADDED, BEAT_REMOVED)
+"""What can be corrected by hand: a bad stretch, a bad channel, a wave upside down, a missed beat, a false one."""
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What a person corrected by hand, having looked at a recording.
+
+    Raises SettingsError where the kind is none, or a bad stretch has no end.
+
+    ``kind`` is one of :data:`CORRECTIONS`; times are on the recording's clock, an infinite ``duration_seconds`` is the
+    full recording, and a beat has none, whatever is given. ``channels`` are names of signals ("ECG") or of their
+    channels ("EEG/Fp1"); none means everything, and of a beat the signal that beats are looked for in. ``who`` and
+    ``when`` (ISO 8601) are as they were written, ``source`` is the name of the file, or the words of the annotation.
+    """
+
+    kind: str
+    onset_seconds: float = 0.0
+    duration_seconds: float = math.inf
+    channels: tuple[str, ...] = ()
+    who: str = ""
+    when: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        if self.kind not in CORRECTIONS:
+            raise SettingsError(f"a correction is of kind {', '.join(CORRECTIONS)}, and not {self.kind!r}")
+        if self.kind in (BEAT_ADDED, BEAT_REMOVED):
+            object.__setattr__(self, "duration_seconds", 0.0)
+        if self.kind == BAD and not 0 < self.duration_seconds < math.inf:
+            raise SettingsError(
+                f"a bad stretch lasts {self.duration_seconds:g} s; a duration above 0 is needed (of a channel that is "
+                "bad throughout the kind is channel-bad)"
+            )
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Return begin and end in seconds on the recording's clock; infinite of the full recording."""
+        if math.isinf(self.duration_seconds):
+            return -math.inf, math.inf
+        return self.onset_seconds, self.onset_seconds + self.duration_seconds
+
+    def rows_in(self, signal: Signal) -> tuple[int, ...]:
+        """Return the places of the channels of a signal that it is about; none where it is about others."""
+        if not self.channels or signal.name in self.channels:
+            return tuple(range(signal.n_channels))
+        return tuple(row for row, name in enumerate(signal.channel_names) if f"{signal.name}/{name}" in self.channels)
+
+    def to_json(self) -> dict[str, str | float | list[str] | None]:
+        """Return plain JSON values; onset and duration are None where it is about the full recording."""
+        is_whole = math.isinf(self.duration_seconds)
+        return {
+            "kind": self.kind,
+            "onset": None if is_whole else self.onset_seconds,
+            "duration": None if is_whole else self.duration_seconds,
+            "channels": list(self.channels),
+            "who": self.who,
+            "when": self.when,
+            "source": self.source,
+        }
+
+
 @dataclass(frozen=True, eq=False)
 class Recording:
     """Everything that was measured on one subject in one go, on one clock.
@@ -182,7 +246,8 @@ class Recording:
     written to any output; with a zone where the format gives absolute time (E4, unix stamps, ISO dates with a zone),
     without one where it gives the device's local time (EDF, WFDB, other ISO dates): the two cannot be placed on each
     other. ``notes`` are what a careful
-    reader must know: gaps, guesses, repairs refused, labels left out.
+    reader must know: gaps, guesses, repairs refused, labels left out. ``corrections`` were made by hand; cleaning
+    applies them, and nothing before it.
     """
 
     subject: str
@@ -192,6 +257,7 @@ class Recording:
     intervals: tuple[Interval, ...] = ()
     started_at: datetime | None = None
     notes: tuple[str, ...] = ()
+    corrections: tuple[Correction, ...] = ()
 
     @property
     def duration_seconds(self) -> float:

@@ -29,7 +29,7 @@ def check(
     """
     from biopercept.errors import SettingsError, StudyError
     from biopercept.studies.labels import training_faults
-    from biopercept.studies.loading import load_study
+    from biopercept.studies.loading import correction_faults, load_study
     from biopercept.studies.structure import StudyFaults
     from biopercept.studies.tables import told_once
 
@@ -38,8 +38,10 @@ def check(
     try:
         loaded = load_study(study)
         faults.extend(training_faults(loaded))
+        malformed = tuple(correction_faults(loaded))
+        faults.extend(told_once(malformed))
         if recordings:
-            faults.extend(told_once(_faults_of_recordings(loaded)))
+            faults.extend(told_once(_faults_of_recordings(loaded, malformed)))
     except StudyFaults as several:
         faults.extend(several.faults)
     except StudyError as fault:
@@ -57,8 +59,11 @@ def check(
         raise typer.Exit(2)
 
 
-def _faults_of_recordings(study: Study) -> Iterator[str]:
-    """Give a sentence for each recording that cannot be loaded; no sample is read that the format allows to leave."""
+def _faults_of_recordings(study: Study, known: tuple[str, ...]) -> Iterator[str]:
+    """Give a sentence for each recording that cannot be loaded for a fault that is not known.
+
+    No sample is read that the format allows to leave.
+    """
     from biopercept.errors import RecordingError
     from biopercept.studies.loading import load_entry
 
@@ -66,12 +71,14 @@ def _faults_of_recordings(study: Study) -> Iterator[str]:
         try:
             load_entry(study, entry)
         except RecordingError as fault:
-            yield f"recordings.tsv, {entry.title}: {str(fault).removeprefix(f'{entry.title}: ')}"
+            if not any(one in str(fault) for one in known):
+                yield f"recordings.tsv, {entry.title}: {str(fault).removeprefix(f'{entry.title}: ')}"
 
 
 def _report(study: Study | None) -> dict[str, Any]:
     """Return what a readable study holds as plain values."""
     from biopercept.studies.labels import class_counts
+    from biopercept.studies.loading import n_corrected, strange_corrections
 
     if study is None:
         return {}
@@ -80,11 +87,12 @@ def _report(study: Study | None) -> dict[str, Any]:
         "n_subjects": len(study.subjects),
         "n_recordings": len(study.entries),
         "n_files": sum(len(entry.files) for entry in study.entries),
+        "n_corrected": n_corrected(study),
         "tasks": {
             name: {label: class_counts(study, task)[label] for label in task.class_names}
             for name, task in study.tasks.items()
         },
-        "notes": list(study.notes),
+        "notes": [*study.notes, *strange_corrections(study)],
     }
 
 
@@ -94,6 +102,8 @@ def _print(study: Path, faults: list[str], report: dict[str, Any]) -> None:
             f"{safe_text(report['name'])}: {report['n_subjects']} subjects, {report['n_recordings']} recordings, "
             f"{report['n_files']} files"
         )
+        if report["n_corrected"]:
+            print_text(f"corrected by hand: {report['n_corrected']} recording{'s' * (report['n_corrected'] > 1)}")
         for task, counts in report["tasks"].items():
             shown = ", ".join(f"{label} in {count}" for label, count in counts.items())
             print_text(safe_text(f"task {task}: {shown or 'a number to predict'}{' subjects' if shown else ''}"))

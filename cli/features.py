@@ -14,7 +14,9 @@ from . import options
 from .terminal import print_json, progress, safe_text, say
 
 if TYPE_CHECKING:
-    from biopercept.measures.files import Measured
+    from biopercept.measures.around import Around
+    from biopercept.measures.averages import MeanCourse
+    from biopercept.measures.files import Measured, Pages
     from biopercept.prepare.recording import PrepareSettings
 
 
@@ -32,6 +34,22 @@ class Rows:
         Path | None, options.data_option("--events", metavar="STUDY", help="A row per event of this study instead.")
     ] = None
     whole: Annotated[bool, options.data_option("--whole", help="A row per recording instead.")] = False
+    around: Annotated[
+        list[str] | None,
+        options.data_option("--around", metavar="EVENT", help="A row per event of this label; may be repeated."),
+    ] = None
+    before: Annotated[
+        float | None, options.data_option("--before", metavar="SECONDS", help="Of --around: time before an event. [2]")
+    ] = None
+    after: Annotated[
+        float | None, options.data_option("--after", metavar="SECONDS", help="Of --around: time after an event. [10]")
+    ] = None
+    hrv: Annotated[
+        bool,
+        options.data_option(
+            "--hrv", help="Add all of neurokit2's heart rate variability; slow. Most of it needs --window 300."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,9 @@ class FeaturesRun(options.Run):
     table: Annotated[str, options.run_option("--format", metavar="csv|tsv|parquet", help="How tables are written.")] = (
         "csv"
     )
+    pages: Annotated[
+        bool, options.run_option("--pages", help="A page per recording: what was found, to be judged.")
+    ] = False
     jobs: options.Jobs = 1
     verbose: options.Verbose = False
 
@@ -56,7 +77,9 @@ def features(
     """Write heart rate, variability, skin responses, breathing and band power as tables, with a dictionary of columns.
 
     A row is of a window (60 s every 30 s, where nothing else is said), an event or a whole recording. Beats, skin
-    responses and breaths come as tables of their own. Exit code 1 where a recording could not be measured: it is named.
+    responses and breaths come as tables of their own; around events (--around) there are averages by condition and a
+    figure too. Exit code 1 where a recording could not be measured: it is named.
+    With --pages, pages/ has a page of each recording: its signals with what was found in them.
     """
     from biopercept.files import refuse_existing
     from biopercept.measures.files import FeaturesRequest, write_features
@@ -71,6 +94,9 @@ def features(
         subjects=people.chosen,
         excluded=people.excluded,
         n_jobs=run.jobs,
+        hrv=rows.hrv,
+        around=_around(rows),
+        pages=_pages() if run.pages else None,
     )
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("measuring: recordings", total=None)
@@ -85,6 +111,8 @@ def features(
             bar.update(line, total=n_recordings, advance=1)
 
         written = write_features(request, output, on_recording=show)
+    if written.courses:
+        _draw(written.courses, output)
     if run.as_json:
         n_done, n_failed = written.n_recordings, len(written.failures)
         print_json(
@@ -96,6 +124,34 @@ def features(
         raise typer.Exit(1)
 
 
+def _draw(courses: tuple[MeanCourse, ...], output: Path) -> None:
+    from biopercept.files import write_bytes
+    from biopercept.report.around import around_figure
+
+    write_bytes(output / "around.svg", around_figure(courses).svg)
+
+
+def _around(rows: Rows) -> Around | None:
+    from biopercept.measures.around import Around
+
+    times = {"before_seconds": rows.before, "after_seconds": rows.after}
+    given = {name: value for name, value in times.items() if value is not None}
+    if not rows.around:
+        if given:
+            raise SettingsError("--before and --after are of events; name the events with --around EVENT")
+        return None
+    if rows.hrv:
+        raise SettingsError("--hrv and --around contradict each other: a few seconds have no heart rate variability")
+    return Around(tuple(dict.fromkeys(rows.around)), **given)
+
+
+def _pages() -> Pages:
+    from biopercept.measures.files import Pages
+    from biopercept.report.recordings.page import write_index, write_page
+
+    return Pages(write_page, write_index)
+
+
 def _kind(rows: Rows) -> str:
     from biopercept.measures.recording import EVENTS, WHOLE, WINDOWS
 
@@ -103,8 +159,9 @@ def _kind(rows: Rows) -> str:
         name
         for name, value in (
             ("--window/--step", rows.window or rows.step),
-            ("--events", rows.events),
+            ("--events", rows.events and not rows.around),
             ("--whole", rows.whole),
+            ("--around", rows.around),
         )
         if value
     ]
@@ -112,14 +169,13 @@ def _kind(rows: Rows) -> str:
         raise SettingsError(
             f"{' and '.join(given)} contradict each other: a row is of a window, an event or a recording"
         )
-    return EVENTS if rows.events else WHOLE if rows.whole else WINDOWS
+    return EVENTS if rows.events or rows.around else WHOLE if rows.whole else WINDOWS
 
 
 def _settings(rows: Rows, preset: options.Preset) -> PrepareSettings:
-    from biopercept.config.settings import Purpose
-    from biopercept.prepare import recording as preparing
-
-    loaded = preset.load(Purpose.of("features", events=rows.events, whole=rows.whole))
+    given_rows = {"--events": rows.events, "--whole": rows.whole, "--around": rows.around}
+    kinds = [name for name, value in given_rows.items() if value]
+    settings = preset.preparing("features", *kinds)
     given = {"length_seconds": rows.window, "step_seconds": rows.step}
-    windows = replace(loaded.windows, **{name: value for name, value in given.items() if value is not None})
-    return preparing.PrepareSettings(windows, loaded.cleaning)
+    windows = replace(settings.windows, **{name: value for name, value in given.items() if value is not None})
+    return replace(settings, windows=windows)

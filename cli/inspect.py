@@ -93,7 +93,7 @@ def _report(path: Path, recording: Recording | BioperceptError) -> dict[str, Any
     if isinstance(recording, BioperceptError):
         return recording
     try:
-        signals = [_signal_report(signal) for signal in recording.signals]
+        signals = [_signal_report(signal, recording) for signal in recording.signals]
     except BioperceptError as fault:
         return fault
     notes = [*recording.notes, *_notes(recording)]
@@ -105,8 +105,17 @@ def _report(path: Path, recording: Recording | BioperceptError) -> dict[str, Any
         "duration_seconds": round(recording.duration_seconds, 3),
         "signals": signals,
         "labels": _labels(recording),
+        "corrections": [one.to_json() for one in recording.corrections],
+        "corrected": _corrected(recording),
         "notes": notes,
     }
+
+
+def _corrected(recording: Recording) -> str:
+    """Return what is to be corrected by hand, in a few words; empty where nothing is."""
+    from biopercept.preprocessing.corrections import summary
+
+    return summary(recording.corrections, recording) if recording.corrections else ""
 
 
 def _notes(recording: Recording) -> list[str]:
@@ -122,11 +131,11 @@ def _notes(recording: Recording) -> list[str]:
     ]
 
 
-def _signal_report(signal: Signal) -> dict[str, Any]:
+def _signal_report(signal: Signal, recording: Recording) -> dict[str, Any]:
     from biopercept.preprocessing.cleaning import why_unused
 
     low, high, n_missing = _range(signal)
-    reason = why_unused(signal)
+    reason = why_unused(signal, corrections=recording.corrections)
     return {
         "name": signal.name,
         "modality": signal.modality,
@@ -195,6 +204,8 @@ def _show(report: dict[str, Any]) -> None:
     if labels:
         more = f" and {len(labels) - 20} more" if len(labels) > 20 else ""
         screen.print(Text(safe_text("labels: " + ", ".join(labels[:20]) + more)))
+    if report["corrected"]:
+        screen.print(Text(safe_text(f"corrected by hand: {report['corrected']}")))
     for note in report["notes"]:
         screen.print(Text(safe_text(f"note: {note}")))
     screen.print()

@@ -20,6 +20,7 @@ from .terminal import say
 if TYPE_CHECKING:
     from biopercept.config.settings import Config, Purpose
     from biopercept.evaluation.plan import EvaluationRequest
+    from biopercept.prepare.recording import PrepareSettings
 
 data_option, fold_option, model_option, setting_option, run_option = (
     partial(typer.Option, rich_help_panel=panel) for panel in (DATA, FOLDS, MODEL, SETTINGS, RUN)
@@ -141,6 +142,20 @@ class Preset:
         from biopercept.config.loading import load_config
 
         return load_config(self.config, self.overrides or (), purposes=purposes)
+
+    def preparing(self, command: str, *given: str) -> PrepareSettings:
+        """Return how a command that reads no store cuts and cleans recordings; ``given`` are options of it.
+
+        All settings are loaded only where some are given: they come with networks, whose library takes seconds.
+        """
+        from biopercept.prepare.recording import PrepareSettings
+
+        if self.config is None and not self.overrides:
+            return PrepareSettings()
+        from biopercept.config.settings import Purpose
+
+        loaded = self.load(Purpose(command, options=frozenset(given)))
+        return PrepareSettings(loaded.windows, loaded.cleaning)
 
 
 @dataclass(frozen=True)

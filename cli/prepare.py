@@ -39,12 +39,10 @@ def prepare(
 
     Exit code 1 where some recordings failed: they are named here and in STORE.log.csv, and the others are stored.
     """
-    from biopercept.config.settings import Purpose
-    from biopercept.prepare.recording import PrepareSettings
     from biopercept.prepare.study import PrepareRun, chosen_subjects, prepare_study
     from biopercept.studies.loading import load_study
 
-    settings = preset.load(Purpose("prepare"))
+    settings = preset.preparing("prepare")
     loaded = load_study(study)
     alike: Counter[str] = Counter()
     with progress(quiet=run.quiet) as bar:
@@ -67,7 +65,7 @@ def prepare(
         summary = prepare_study(
             loaded,
             output,
-            PrepareSettings(settings.windows, settings.cleaning),
+            settings,
             subjects=chosen_subjects(loaded, people.chosen, people.excluded),
             run=PrepareRun(n_jobs=run.jobs, restart=restart, overwrite=run.overwrite),
             on_progress=show,

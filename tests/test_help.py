@@ -11,6 +11,7 @@ from typer.main import get_command
 from biopercept.cli.main import COMMANDS, build_app, command_name, main
 
 HEAVY = {"torch", "mne", "neurokit2", "scipy", "pandas", "sklearn", "matplotlib"}
+OF_ANOTHER_KIND = {("tune", "--folds"), ("train", "--subject")}
 NAMES = [command_name(name) for names in COMMANDS.values() for name in names]
 WORDS = [*([command] for command in NAMES), ["config", "list"], ["config", "show"]]
 
@@ -70,7 +71,7 @@ def test_an_option_of_several_commands_is_declared_once() -> None:
     for name, command in get_command(build_app()).commands.items():  # type: ignore[attr-defined]
         for parameter in command.params:
             long = max(parameter.opts, key=len)
-            if long.startswith("--") and (name, long) != ("tune", "--folds"):  # folds of another kind
+            if long.startswith("--") and (name, long) not in OF_ANOTHER_KIND:
                 described = (*sorted(parameter.opts), parameter.help, parameter.metavar, parameter.rich_help_panel)
                 options.setdefault(long, set()).add(described)
     assert {name: described for name, described in options.items() if len(described) > 1} == {}

@@ -40,7 +40,7 @@ COMMANDS = {
     "audit": (),
     "audit --fit": ("--fit",),
 }
-WITHOUT_TASK = {"prepare": (), "features": (), "pretrain": (), "score-generation": ()}
+WITHOUT_TASK = {"prepare": (), "features": (), "quality": (), "pretrain": (), "score-generation": ()}
 WITHOUT_SETTINGS = ("predict", "compare", "report", "export", "benchmark", "inspect", "datasets", "doctor")
 
 

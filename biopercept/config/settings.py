@@ -96,7 +96,7 @@ class Purpose:
     tasks : tuple of Task
         What is learnt; empty where nothing is, or it is not known.
     options : frozenset of str
-        Those given of ``--pretrain --start-from --subject --fit --folds-from --events --whole``.
+        Those given of ``--pretrain --start-from --subject --fit --folds-from --events --whole --around``.
     task : str or None
         The task's name, or several with commas between them; None is the store's only one.
     """
@@ -163,7 +163,8 @@ _HAS_UNORDERED = _Where(
     "a task has classes without order", lambda p, c: not p.tasks or any(t.kind == CLASSIFICATION for t in p.tasks)
 )
 _OF_WINDOWS = _Where(
-    "rows are of windows (neither --events nor --whole)", lambda p, c: not p.options & {"--events", "--whole"}
+    "rows are of windows (none of --events, --whole, --around)",
+    lambda p, c: not p.options & {"--events", "--whole", "--around"},
 )
 _DEALT = _Where("--folds-from is not given", lambda p, c: "--folds-from" not in p.options)
 _STACKED = _Where("evaluation.folds_at_once is auto or stacked", lambda p, c: c.evaluation.folds_at_once != "single")
@@ -207,7 +208,7 @@ _TABLE: tuple[tuple[str, str, _Readers], ...] = (
         "scr_min_us resp_min_seconds resp_min_share resp_max_deviation resp_min_amplitude emg_min_mv "
         "emg_envelope_seconds eeg_min_uv eeg_max_uv eeg_max_deviation eeg_min_correlation eeg_artefact_uv "
         "in_band_share",
-        (("prepare features", ()),),
+        (("prepare features quality", ()),),
     ),
     ("normalisation", "mode", ((_EVERY, (_NEW,)),)),
     (

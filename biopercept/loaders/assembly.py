@@ -12,12 +12,14 @@ from biopercept.loaders.recognition import (
     STUDY,
     Conversion,
     SignalOverride,
+    common_reference,
     convert_unit,
     eeg_electrode,
     electrode_position,
     is_cap_grid,
     is_grid_socket,
     is_mangled,
+    is_reference_pair,
     override_for,
     recognise,
     tidy_label,
@@ -75,6 +77,15 @@ class _Known:
     unit: str
     conversion: Conversion
     group: str = ""
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class _Cap:
+    """How labels name electrodes: by the sockets of a cap, or as pairs with one reference ("CPz"; empty for none)."""
+
+    on_grid: bool
+    reference: str
 
 
 def assemble_signals(
@@ -87,10 +98,11 @@ def assemble_signals(
     ``overrides`` (pattern of the label -> what the study says) go before the label and the unit.
     """
     notes: list[str] = []
-    on_grid = is_cap_grid(tuple(channel.label for channel in channels))
-    known = [_recognised(channel, overrides, on_grid, notes) for channel in channels]
+    labels = tuple(channel.label for channel in channels)
+    cap = _Cap(is_cap_grid(labels), common_reference(labels))
+    known = [_recognised(channel, overrides, cap, notes) for channel in channels]
     notes.extend(_unit_notes(known))
-    if on_grid:
+    if cap.on_grid:
         notes.append(
             "labels number the sockets of a cap (A1, B1, ...), so C3 or F4 is not taken for the 10-20 electrode"
         )
@@ -104,7 +116,7 @@ def assemble_signals(
 
 
 def _recognised(
-    channel: RawChannel, overrides: Mapping[str, SignalOverride] | None, on_grid: bool, notes: list[str]
+    channel: RawChannel, overrides: Mapping[str, SignalOverride] | None, cap: _Cap, notes: list[str]
 ) -> _Known:
     """Return what a channel is; say so in ``notes`` where its unit is not understood."""
     override = override_for(channel.label, overrides)
@@ -112,8 +124,10 @@ def _recognised(
     modality, how = channel.modality, channel.recognised_by
     if not modality:
         modality, how = recognise(channel.label, unit, channel.sampling_rate)
-        if on_grid and is_grid_socket(channel.label):
+        if cap.on_grid and is_grid_socket(channel.label):
             modality, how = UNKNOWN, ""
+        if modality == "eeg" and is_reference_pair(channel.label, cap.reference):
+            modality, how = UNKNOWN, ""  # an earlobe or a mastoid is no more EEG for being named with its reference
     if override is not None and override.modality is not None:
         modality, how = override.modality, STUDY
     name = tidy_label(channel.label) or f"channel {channel.key + 1}"
@@ -125,7 +139,7 @@ def _recognised(
         return _Known(channel, name, modality, how, tidy_unit(unit), Conversion(1.0))
     if is_mangled(unit):
         notes.append(f"{name}: unit {unit.strip()!r} was read as {tidy_unit(unit)}")
-    return _Known(channel, name, modality, how, wanted, conversion)
+    return _Known(channel, name, modality, how, wanted, conversion, reference=cap.reference)
 
 
 def _unit_notes(known: Sequence[_Known]) -> list[str]:
@@ -201,7 +215,7 @@ def _signal(group: list[_Known], taken: set[str]) -> Signal:
 
 
 def _position(one: _Known) -> tuple[float, float, float] | None:
-    electrode = eeg_electrode(one.raw.label) if one.modality == "eeg" else None
+    electrode = eeg_electrode(one.raw.label, one.reference) if one.modality == "eeg" else None
     return None if electrode is None else electrode_position(electrode)
 
 

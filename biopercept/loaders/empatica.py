@@ -327,7 +327,13 @@ def open_members(path: Path) -> Iterator[Members]:
                 raise RecordingError(
                     f"{path.name}: {len(infos)} members in the zip, an Empatica export has fewer than 20"
                 )
-            wanted = [info for info in infos if not info.is_dir() and sensor_of(PurePosixPath(info.filename).name)]
+            wanted = [
+                info
+                for info in infos
+                if not info.is_dir()
+                and not info.filename.startswith("__MACOSX/")  # what macOS adds to a zip about its members
+                and sensor_of(PurePosixPath(info.filename).name)
+            ]
             readers = [(PurePosixPath(info.filename).name, _member_reader(archive, info)) for info in wanted]
             yield _by_sensor(path, readers)
 

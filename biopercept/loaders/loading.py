@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from biopercept.errors import BioperceptError, RecordingError
+from biopercept.loaders.corrections import ENDING, with_corrections
 from biopercept.loaders.edf import is_edf, load_edf
 from biopercept.loaders.empatica import is_empatica_file, is_empatica_folder, load_empatica
 from biopercept.loaders.recognition import SignalOverride
@@ -55,8 +56,10 @@ def load_recording(
 ) -> Recording:
     """Return the recording at a path, its format recognised by content, then by suffix; samples are read lazily.
 
-    Raises RecordingError where the path is not a regular file or a known folder, its format is not read here, or
-    nothing in it can be trusted.
+    Corrections by hand that lie beside it, or are annotations in it, come with it.
+
+    Raises RecordingError where the path is not a regular file or a known folder, its format is not read here, nothing
+    in it can be trusted, or its corrections are malformed.
 
     Parameters
     ----------
@@ -69,7 +72,7 @@ def load_recording(
     """
     path = Path(path)
     try:
-        recording = _load(path, overrides)
+        recording = with_corrections(_load(path, overrides), path)
     except BioperceptError:
         raise
     except (OSError, ValueError, TypeError, ArithmeticError, LookupError, MemoryError, RecursionError) as fault:
@@ -85,6 +88,8 @@ def _load(path: Path, overrides: Mapping[str, SignalOverride] | None) -> Recordi
         return load_wfdb(path, overrides=overrides)
     if _checked_kind(path) == "folder":
         return _load_folder(path, overrides)
+    if path.name.endswith(ENDING):
+        raise RecordingError(f"{path.name}: corrections by hand, and no recording; name the recording that they are of")
     with path.open("rb") as stream:
         first_bytes = stream.read(512)
     suffix = path.suffix.lower()

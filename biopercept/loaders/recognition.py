@@ -8,7 +8,7 @@ names in the international 10-20 and 10-05 systems.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -24,6 +24,9 @@ Position = tuple[float, float, float]
 
 _OLD_NAMES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
 _REFERENCES = frozenset({"A1", "A2", "M1", "M2"})
+_REFERENCE_WORDS = frozenset(
+    {"REF", "LE", "AR", "AA", "AV", "AVE", "AVG", "AVERAGE", "CAR", "A1A2", "M1M2", "A1+A2", "M1+M2", "A12", "M12"}
+)
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,10 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"(eda|gsr|scl|galvanic.*|skin cond.*|electrodermal.*)\d*\b.*|.*\b(eda|gsr)\d*", "eda"),
     (r"(ibi|inter ?beat.*|r ?r ?intervals?|n ?n ?intervals?|rri)", "ibi"),
     (r"(.*\b)?s[ap] ?o2\b.*|(o2 ?sat\w*|oxygen saturation)\b.*", "spo2"),
-    (r"(resp|rsp|respiration|breath\w*|thorax|thor|abdomen|abdo|chest belt)\d*\b.*|.*\b(resp|rsp)\d*", "resp"),
+    (r"(resp|rsp|respiration|breath\w*|thorax|thor?|abdomen|abdo?|chest belt)\d*\b.*|.*\b(resp|rsp)\d*", "resp"),
     (r"respiratory\d*( (effort|belt|chest|thorax|thoracic|abdomen|abdominal|nasal|flow))?", "resp"),
     (r"(thoracic|abdominal|effort (tho|abd)\w*|(nasal|oral|oronasal) (air ?)?(flow|pressure)|air ?flow)", "resp"),
-    (r"[a-z]?eog\d*\b.*|.*\b[vh]?eog\d*|[vh]eog[lrud]|(e[12]|[lr]oc) ?[ma][12]", "eog"),
+    (r"[a-z]?eog\d*\b.*|.*\b[vh]?eog\d*|[vh]eog[lrud]|[vh]eo|e[12] ?[ma][12]|[lr]oc( .*)?", "eog"),
     (r"emg\d*\b.*|.*\bemg\d*", "emg"),
     (r"(.*\b)?(temp|temperature)\d*\b.*|skt\d*", "temp"),
     (r"(.*\b)?(acc|accel|acceleration|accelerometer)\b.*|acc[xyz]|a[xyz]", "acc"),
@@ -78,6 +81,12 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
 _COMPILED = tuple((re.compile(pattern), modality) for pattern, modality in _PATTERNS)
 _ECG_LEADS = re.compile(r"(i|ii|iii|av[rlf]|v[1-9]?r?|ml(i|ii|iii)|mcl ?\d|mv\d|d[123]|lead ?(i|ii|iii|\d))")
 _PREFIX = re.compile(r"^(EEG|ECG|EKG|EMG|EOG|Resp|Temp|SaO2)[ :_-]+(?=\S)", re.IGNORECASE)
+# What headsets and clinical recorders write before the name of an electrode: "EEG.AF3", "RAW_TP9", "POL Fp1".
+_BEFORE_ELECTRODE = re.compile(r"^(EEG|RAW|POL)[ ._:-]+(?=\S)", re.IGNORECASE)
+_BESIDE_EEG = re.compile(r".*\b(counter|interpolated|cq|impedances?|photic|sample|index)\b.*")
+"""Columns that headsets write among their EEG: how good the contact is, which sample it is."""
+_NUMBER = re.compile(r"-\d+$")
+"""What mne writes behind names that a file has twice ("T8-P8-0", "T8-P8-1")."""
 _CAP_GRID = re.compile(r"[A-I]\d{1,2}")
 
 
@@ -88,8 +97,14 @@ def tidy_label(label: str) -> str:
     --------
     >>> tidy_label("EEG Fp1 "), tidy_label("ECG ECG"), tidy_label("Resp oro-nasal")
     ('Fp1', 'ECG', 'Resp oro-nasal')
+    >>> tidy_label("Fc5."), tidy_label("EEG.AF3"), tidy_label("RAW_TP9"), tidy_label("EEG.Counter")
+    ('Fc5', 'AF3', 'TP9', 'EEG.Counter')
     """
     text = " ".join("".join(c if c.isprintable() else " " for c in label).split())
+    text = text.rstrip(".") or text  # labels padded to one length
+    before = _BEFORE_ELECTRODE.match(text)
+    if before is not None and _named_electrodes(text[before.end() :]):
+        return text[before.end() :]
     prefix = _PREFIX.match(text)
     if prefix is None:
         return text
@@ -134,7 +149,7 @@ def recognise(label: str, unit: str, sampling_rate: float) -> tuple[str, str]:
         return ("hr" if is_rate else "bvp"), LABEL
     if word in ("rr", "nn") and quantity_of(unit) == "time":
         return "ibi", LABEL
-    if _is_eeg(label, tidy):
+    if _is_eeg(label, tidy, word):
         return "eeg", LABEL
     quantity = quantity_of(unit)
     if _ECG_LEADS.fullmatch(word) and quantity == "voltage":
@@ -147,23 +162,60 @@ def recognise(label: str, unit: str, sampling_rate: float) -> tuple[str, str]:
     return by_unit, (UNIT if by_unit != UNKNOWN else "")
 
 
-def _is_eeg(label: str, tidy: str) -> bool:
+def _is_eeg(label: str, tidy: str, word: str) -> bool:
     """Return whether a label names an electrode, two of them, or says EEG and names no reference."""
-    parts = [part for part in re.split(r"[-/–]", tidy) if part.strip()]
-    if parts and all(electrode_name(part) or is_reference(part) for part in parts):
-        return any(electrode_name(part) for part in parts)
+    if _named_electrodes(tidy):
+        return True
+    parts = _parts(tidy)
+    if (parts and all(is_reference(part) for part in parts)) or _BESIDE_EEG.fullmatch(word):
+        return False
     return bool(re.match(r"\s*eeg\b", label, re.IGNORECASE)) or bool(re.fullmatch(r"eeg ?\d*", tidy, re.IGNORECASE))
 
 
-def eeg_electrode(label: str) -> str | None:
+def _parts(tidy: str) -> list[str]:
+    """Return what a label names on both sides of a dash, without the number that tells twins apart."""
+    return [part for part in re.split(r"[-/–]", _NUMBER.sub("", tidy)) if part.strip()]
+
+
+def _named_electrodes(tidy: str) -> list[str]:
+    """Return the electrodes that a label names, in the system's spelling; none where it says anything else."""
+    parts = _parts(tidy)
+    names = [electrode_name(part) for part in parts]
+    if not all(name or is_reference(part) for name, part in zip(names, parts, strict=True)):
+        return []
+    return [name for name in names if name is not None]
+
+
+def common_reference(labels: Iterable[str]) -> str:
+    """Return the electrode that stands second in most labels of electrode pairs; empty in any other montage.
+
+    >>> common_reference(["EEG Fp1-CPz", "EEG Fp2-CPz", "EEG M1-CPz"]), common_reference(["Fp1-F7", "F7-T7", "T7-P7"])
+    ('CPz', '')
+    """
+    pairs = [parts for label in labels if len(parts := _parts(tidy_label(label))) == 2]
+    seconds = [electrode_name(parts[1]) for parts in pairs]
+    usual = max(set(seconds), key=seconds.count, default=None)
+    is_common = usual is not None and len(seconds) > 2 and 2 * seconds.count(usual) > len(seconds)
+    return usual if usual is not None and is_common else ""
+
+
+def eeg_electrode(label: str, reference: str = "") -> str | None:
     """Return the one electrode that an EEG channel's label names ("Fp1", "Fp1-A2"), or None where there is not one.
 
-    A bipolar pair ("Fpz-Cz") sits at no single place: None.
+    A bipolar pair ("Fpz-Cz") sits at no single place: None; unless its second electrode is the reference of all.
     """
-    parts = [part for part in re.split(r"[-/–]", tidy_label(label)) if part.strip()]
+    parts = _parts(tidy_label(label))
+    if len(parts) == 2 and reference and electrode_name(parts[1]) == reference:
+        parts = parts[:1]
     names = [name for part in parts if (name := electrode_name(part)) is not None]
     others = [part for part in parts if electrode_name(part) is None]
     return names[0] if len(names) == 1 and all(is_reference(part) for part in others) else None
+
+
+def is_reference_pair(label: str, reference: str) -> bool:
+    """Return whether a label names an earlobe or a mastoid against the electrode that is the reference of all."""
+    parts = _parts(tidy_label(label))
+    return len(parts) == 2 and bool(reference) and electrode_name(parts[1]) == reference and is_reference(parts[0])
 
 
 def is_cap_grid(labels: tuple[str, ...]) -> bool:
@@ -374,4 +426,4 @@ def electrode_position(label: str) -> Position | None:
 
 def is_reference(label: str) -> bool:
     """Return whether a label names an earlobe or a mastoid, or a usual word for the reference."""
-    return label.strip().upper() in _REFERENCES | {"REF", "LE", "AR", "AVG", "CAR", "A1A2", "M1M2", "A12", "M12"}
+    return label.strip().upper() in _REFERENCES | _REFERENCE_WORDS

@@ -40,7 +40,7 @@ def sidecars_of(path: Path) -> tuple[Path, ...]:
     entities are all among its own (BIDS, the inheritance principle).
     """
     path = path.absolute()
-    name = _without_suffix(path.name)
+    name = without_suffix(path.name)
     beside = path.with_name(f"{name}.json")
     inherited = [file for file in inherited_files(path, ".json") if file != beside]
     return (*([beside] if beside.is_file() and beside != path else []), *inherited)
@@ -52,7 +52,7 @@ def inherited_files(path: Path, suffix: str, kind: str = "") -> tuple[Path, ...]
     They end with ``_KIND`` and ``suffix`` (KIND is the file's own where empty), lie in its folder or above, up to the
     top of the data set, and their entities are all among the file's own. Empty where its name has no entities.
     """
-    stem, _, ending = _without_suffix(path.name).rpartition("_")
+    stem, _, ending = without_suffix(path.name).rpartition("_")
     entities = set(_ENTITY.findall(stem))
     subject = dict(entities).get("sub")
     if subject is None:
@@ -65,6 +65,7 @@ def inherited_files(path: Path, suffix: str, kind: str = "") -> tuple[Path, ...]
             if (theirs := _entities_of(file.name.removesuffix(suffix), kind or ending)) is not None
             and theirs <= entities
             and file.is_file()
+            and not file.name.startswith(".")
         ]
         files += [file for _, file in sorted(applying)]
     return tuple(files)
@@ -89,7 +90,8 @@ def _up_to_top(folder: Path, subject: str) -> Iterator[Path]:
         folder = folder.parent
 
 
-def _without_suffix(name: str) -> str:
+def without_suffix(name: str) -> str:
+    """Return the name of a file without its suffix, and without that below a .gz."""
     return Path(name[:-3] if name.lower().endswith(".gz") else name).stem
 
 

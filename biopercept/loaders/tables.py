@@ -18,10 +18,18 @@ from numpy.typing import NDArray
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
 from biopercept.loaders.clock import LONGEST_DAYS, hour_jumped, put_on, stray_times
-from biopercept.loaders.recognition import SignalOverride, convert_unit, override_for, recognise
+from biopercept.loaders.recognition import (
+    ARBITRARY,
+    SignalOverride,
+    convert_unit,
+    override_for,
+    quantity_of,
+    recognise,
+)
 from biopercept.loaders.sidecars import Sidecar, read_sidecar
 from biopercept.loaders.text_tables import TextTable, read_text_table
 from biopercept.loaders.time_grid import TimeGrid, fit_grid
+from biopercept.modalities import MODALITIES
 from biopercept.recording import FloatArray, Recording
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -200,6 +208,7 @@ def _iso_seconds(path: Path, name: str, cells: Sequence[str]) -> tuple[FloatArra
     """Return seconds of ISO dates, NaN where a cell is not one, and whether they say their zone; unix seconds if so."""
     import pandas as pd
 
+    cells = [cell.replace(",", ".") for cell in cells]  # ISO 8601 allows both before the fraction of a second
     stamps = pd.to_datetime(pd.Series(cells, dtype=object), utc=True, errors="coerce", format="ISO8601")
     is_date = stamps.notna().to_numpy()
     if is_date.mean() < 0.5:
@@ -315,8 +324,20 @@ def _described(source: _Source, channel: RawChannel) -> RawChannel:
 
 def _label_and_unit(name: str, sidecar: Sidecar) -> tuple[str, str]:
     match = _UNIT_IN_NAME.fullmatch(name)
-    label, unit = (match["label"], match["unit"]) if match else (name, "")
+    label, unit = (match["label"], match["unit"]) if match else _unit_behind(name)
     return label, sidecar.units.get(name, sidecar.units.get(label, unit))
+
+
+def _unit_behind(name: str) -> tuple[str, str]:
+    """Return label and unit of a name like "eda_uS" or "RR_ms"; no unit where what is behind is none of its modality.
+
+    >>> _unit_behind("eda_uS"), _unit_behind("temp_C"), _unit_behind("EEG_C3"), _unit_behind("ppg_ms")
+    (('eda', 'uS'), ('temp', 'C'), ('EEG_C3', ''), ('ppg_ms', ''))
+    """
+    label, _, unit = name.rpartition("_")
+    wanted = MODALITIES.get(recognise(label, unit, 1.0)[0]) if label and quantity_of(unit) else None
+    is_its_unit = wanted is not None and wanted.unit != ARBITRARY and convert_unit(unit, wanted.unit) is not None
+    return (label, unit) if is_its_unit else (name, "")
 
 
 def _sidecar_modality(source: _Source, name: str) -> str:
@@ -368,7 +389,9 @@ def _check_beats(path: Path, channel: RawChannel, unit: str) -> None:
     if channel.times is None or conversion is None or channel.n_samples < 3:
         return
     intervals = channel.block([channel.key], 0, channel.n_samples)[0] * conversion.scale
-    interval, apart = float(np.nanmedian(intervals)), float(np.median(np.diff(channel.times)))
+    steps = np.diff(channel.times)
+    # Beats of one packet share its time: in a fast heart most steps are none, and only their mean says how far apart.
+    interval, apart = float(np.nanmedian(intervals)), float(np.median(steps) or steps.mean())
     if interval > 0 and not 1 / _BEATS_APART <= apart / interval <= _BEATS_APART:
         raise RecordingError(
             f"{path.name}: {channel.label} holds intervals of {interval:.3g} s and its times are {apart:.3g} s apart; "

@@ -23,6 +23,13 @@ _DELIMITERS = ("\t", ";", ",", "|")
 _HEAD_LINES = 50
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(e[+-]?\d+)?", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_QUOTED = re.compile(r'"([^"]*)"')
+_GROUP_SIGN = {".": ",", ",": "."}
+"""The sign between thousands, by the decimal sign."""
+_GROUPED = {sign: re.compile(rf"[+-]?[1-9]\d{{0,2}}(\{sign}\d{{3}})+") for sign in ".,"}
+_THOUSANDS = {
+    decimal: re.compile(rf"[+-]?[1-9]\d{{0,2}}(\{sign}\d{{3}})+\{decimal}\d+") for decimal, sign in _GROUP_SIGN.items()
+}
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-nan", "#n/a"})
 _MOST_TEXT_SHARE = 0.5
 _COMMENTS = re.compile(r"(?:[#%][^\r\n]*(?:\r\n|\r|\n)|[ \t]*(?:\r\n|\r|\n))+")
@@ -77,7 +84,7 @@ def read_text_table(path: Path, columns: tuple[str, ...] | None = None) -> TextT
     dialect = _Dialect(delimiter, decimal, len(names), has_header, len(comments) + bool(hint) - bool(header))
     cells = _parsed(path, text, dialect)
     values = tuple(
-        _column(one.tolist() if one.dtype == object else one, name, notes)
+        _column(one.tolist() if one.dtype == object else one, name, decimal, notes)
         for one, name in zip(cells, names, strict=True)
     )
     n_short = _n_short_lines(text, dialect)
@@ -191,11 +198,19 @@ def _cells(line: str, delimiter: str) -> list[str]:
 
 
 def _decimal(head: list[str], delimiter: str) -> str:
+    """Return the decimal sign; a comma that also divides cells can only be one within quotes.
+
+    "1,234" within quotes may be either thousands or decimals: that alone makes no comma the decimal sign.
+    """
     if delimiter == ",":
-        return "."
+        quoted = [cell.strip() for line in head[1:] for cell in _QUOTED.findall(line)]
+        are_decimals = [bool(_DECIMAL_COMMA.fullmatch(cell)) and not _GROUPED[","].fullmatch(cell) for cell in quoted]
+        return "," if any(are_decimals) else "."
     cells = [cell for line in head[1:] for cell in _cells(line, delimiter)]
-    with_comma = sum(bool(_DECIMAL_COMMA.fullmatch(cell)) for cell in cells)
-    with_point = sum("." in cell and bool(_NUMBER.fullmatch(cell)) for cell in cells)
+    with_comma = sum(bool(_DECIMAL_COMMA.fullmatch(cell) or _THOUSANDS[","].fullmatch(cell)) for cell in cells)
+    with_point = sum(
+        "." in cell and bool(_NUMBER.fullmatch(cell)) and not _GROUPED["."].fullmatch(cell) for cell in cells
+    )
     return "," if with_comma > with_point else "."
 
 
@@ -266,14 +281,15 @@ def _long_line(text: str, dialect: _Dialect) -> str:
     return ""
 
 
-def _column(cells: np.ndarray | list[object], name: str, notes: list[str]) -> FloatArray | list[str]:
+def _column(cells: np.ndarray | list[object], name: str, decimal: str, notes: list[str]) -> FloatArray | list[str]:
     """Return a column as numbers with NaN for the rest, or as text where most of it is text."""
     if isinstance(cells, np.ndarray):
         return cells.astype(np.float64)
     import pandas as pd
 
     text = ["" if cell is None or cell != cell else str(cell).strip() for cell in cells]
-    values = pd.to_numeric(pd.Series(text, dtype=object), errors="coerce").to_numpy(np.float64)
+    plain = pd.Series(_plain(text, name, decimal, notes), dtype=object)
+    values = pd.to_numeric(plain, errors="coerce").to_numpy(np.float64)
     is_text = np.isnan(values) & np.array([cell.lower() not in _MISSING for cell in text], dtype=bool)
     if is_text.sum() > _MOST_TEXT_SHARE * len(text):
         return text
@@ -284,6 +300,24 @@ def _column(cells: np.ndarray | list[object], name: str, notes: list[str]) -> Fl
         f"{name}: {int(is_text.sum())} cells are not numbers ({example[:20]!r} the first) and count as missing"
     )
     return values
+
+
+def _plain(text: list[str], name: str, decimal: str, notes: list[str]) -> list[str]:
+    """Return cells with a point as the decimal sign and nothing between thousands.
+
+    Where the decimal sign is a comma, a point between groups of three digits can only divide thousands; the reverse is
+    believed of columns in which a number has both.
+    """
+    sign = _GROUP_SIGN[decimal]
+    full = [cell for cell in text if _THOUSANDS[decimal].fullmatch(cell)]
+    grouped = full or ([cell for cell in text if _GROUPED[sign].fullmatch(cell)] if decimal == "," else [])
+    if grouped:
+        notes.append(f"{name}: {sign!r} in {grouped[0][:20]!r} divides thousands")
+        is_grouped = [_THOUSANDS[decimal].fullmatch(cell) or _GROUPED[sign].fullmatch(cell) for cell in text]
+        text = [cell.replace(sign, "") if grouped else cell for cell, grouped in zip(text, is_grouped, strict=True)]
+    if decimal == ".":
+        return text
+    return [cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in text]
 
 
 def _n_short_lines(text: str, dialect: _Dialect) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from biopercept.loaders.packets import spread_packets
 from biopercept.recording import FloatArray
 
 MOST_SAMPLES = 1 << 28
@@ -58,9 +59,9 @@ def fit_grid(times: FloatArray) -> TimeGrid | None:
 
     Rows out of order are sorted. Segments that the clock went through twice are left out, and
     rows whose times fall together are not used, neither one, for nothing says which is right.
-    Stamps coarser than the rows (a clock that ticks once a second) are spread evenly if the
-    rows come evenly. Where too many rows do not fit, the times are kept and the signal is
-    irregular. Each of these is said in the notes.
+    Stamps coarser than the rows (a clock that ticks once a second, packets of a wireless sensor) are spread evenly if
+    the rows come evenly (:mod:`biopercept.loaders.packets`). Where too many rows do not fit, the times are kept and the
+    signal is irregular. Each of these is said in the notes.
 
     Examples
     --------
@@ -104,6 +105,9 @@ def _passed_twice(times: FloatArray) -> NDArray[np.bool_]:
 
 def _on_grid(rows: NDArray[np.intp], times: FloatArray, notes: list[str]) -> TimeGrid:
     """Return the grid of rows that are in time order."""
+    in_packets = _from_packets(rows, times, notes)
+    if in_packets is not None:
+        return in_packets
     step, counts = _steps(times)
     irregular = TimeGrid(rows, times, 1 / step, float(times[0]), None, len(rows), tuple(notes))
     if (times[-1] - times[0]) / step > min(MOST_SAMPLES, _MOST_EMPTY * len(rows) + 1e4):
@@ -116,7 +120,7 @@ def _on_grid(rows: NDArray[np.intp], times: FloatArray, notes: list[str]) -> Tim
     # Single empty samples are what bursts leave between rows; a gap is longer, or rare.
     n_skipped = int(np.isin(counts, (2, 3)).sum())
     if n_together + n_off > _MOST_TOGETHER * len(rows) or n_together + n_skipped > _MOST_MISFITS * len(rows):
-        return _evenly(rows, times, notes) or _with_note(
+        return _with_note(
             irregular,
             f"times are irregular: {n_together} of {len(rows)} rows fall together, {n_skipped} leave a sample out and"
             f" {n_off} are off at {1 / step:g} Hz; they are kept as they are, and only beat intervals are used so",
@@ -147,20 +151,21 @@ def _with_note(grid: TimeGrid, note: str) -> TimeGrid:
     return replace(grid, notes=(*grid.notes, note))
 
 
-def _evenly(rows: NDArray[np.intp], times: FloatArray, notes: list[str]) -> TimeGrid | None:
-    """Return rows one after the other where their stamps are only too coarse; None where they do not come evenly."""
-    differences = np.diff(times)
-    tick = float(np.median(differences[differences > 0]))
-    number = np.arange(len(times))
-    slope, start = np.polyfit(number, times, 1)
-    error = times - (start + slope * number)
-    if np.mean(differences == 0) < 0.2 or error.max() - error.min() > 2 * tick:
+def _from_packets(rows: NDArray[np.intp], times: FloatArray, notes: list[str]) -> TimeGrid | None:
+    """Return the grid of rows that came in packets, or whose stamps are only too coarse; None where they did not."""
+    packets = spread_packets(times)
+    if packets is None:
         return None
-    step = _whole_rate(float(slope), float(times[-1] - times[0]))
-    remark = (
-        f"times tick every {tick:g} s, coarser than the rows; the rows come evenly and were placed at {1 / step:g} Hz"
-    )
-    return TimeGrid(rows, times, 1 / step, float(times[0]), number, len(rows), (*notes, remark))
+    step = _whole_rate(packets.step_seconds, float(times[-1] - times[0]))
+    n_samples = int(packets.numbers[-1]) + 1
+    if n_samples > MOST_SAMPLES:
+        return None
+    remarks = [
+        f"times tick every {packets.packet_seconds:.3g} s, coarser than the rows; the rows come evenly and were placed "
+        f"at {1 / step:g} Hz, the first at its own time"
+    ]
+    _describe(remarks, 0, n_samples - len(times), n_samples, np.zeros(1), step)
+    return TimeGrid(rows, times, 1 / step, float(times[0]), packets.numbers, n_samples, (*notes, *remarks))
 
 
 def _steps(times: FloatArray) -> tuple[float, NDArray[np.int64]]:

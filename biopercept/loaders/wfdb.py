@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from biopercept.errors import RecordingError
+from biopercept.files import visible_members
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
 from biopercept.loaders.recognition import SignalOverride
@@ -43,15 +44,13 @@ def wfdb_headers(path: Path) -> tuple[Path, ...]:
     if single.is_file():
         return (single,)
     return tuple(
-        sorted(
-            file for file in path.parent.iterdir() if file.name.startswith(f"{path.name}_") and file.suffix == ".hea"
-        )
+        file for file in visible_members(path.parent) if file.name.startswith(f"{path.name}_") and file.suffix == ".hea"
     )
 
 
 def is_wfdb_folder(path: Path) -> bool:
     """Return whether a folder holds WFDB headers."""
-    return any(file.suffix == ".hea" for file in path.iterdir())
+    return any(file.suffix == ".hea" for file in visible_members(path))
 
 
 def load_wfdb(path: Path, *, overrides: Mapping[str, SignalOverride] | None = None) -> Recording:
@@ -103,7 +102,7 @@ def load_wfdb(path: Path, *, overrides: Mapping[str, SignalOverride] | None = No
 def _headers_of(path: Path) -> list[Path]:
     """Return the headers that a path means: one record, or several that share their first word."""
     if path.is_dir():
-        headers = sorted(file for file in path.iterdir() if file.suffix == ".hea")
+        headers = [file for file in visible_members(path) if file.suffix == ".hea"]
         # A segment is part of its record, not a recording of its own.
         parts = {name for file in headers for name in _segment_names(file)}
         headers = [file for file in headers if file.stem not in parts]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from biopercept.measures.variability import VARIABILITY, VariabilityMeasure
 from biopercept.preprocessing.eeg import BANDS, REGIONS
 from biopercept.preprocessing.features import FEATURE_NAMES
 
@@ -90,6 +91,44 @@ _PUBLISHED = (
     Column("RSP_Period_SD", "s", "standard deviation of it (n - 1)", "breaths", 0.0),
     Column("RSP_Amplitude_Mean", "a.u.", "mean height of a breath above the trough before", "breaths", 0.0),
 )
+
+
+def _of_variability(name: str, measure: VariabilityMeasure) -> Column:
+    words = measure.definition
+    if measure.seconds:
+        words += f"; of rows of {measure.seconds / 60:g} min or more"
+    return Column(name, measure.unit, words, "beats", measure.lowest, measure.highest)
+
+
+def _of_rate(name: str, what: str, source: str, lowest: float, highest: float) -> tuple[Column, ...]:
+    words = f"{what} after the event (to --after)"
+    span = highest - lowest
+    return (
+        Column(f"{name}_Baseline", "1/min", f"{what} at the event's onset", source, lowest, highest),
+        Column(f"{name}_Max", "1/min", f"highest {words}, less the baseline", source, -span, span),
+        Column(f"{name}_Min", "1/min", f"lowest {words}, less the baseline", source, -span, span),
+        Column(f"{name}_Mean", "1/min", f"mean {words}, less the baseline", source, -span, span),
+        Column(f"{name}_SD", "1/min", f"standard deviation (n) of the {words}", source, 0.0, span),
+        Column(f"{name}_Max_Time", "s", f"from the onset to the highest {words}", source, 0.0),
+        Column(f"{name}_Min_Time", "s", f"from the onset to the lowest {words}", source, 0.0),
+        Column(f"{name}_Coverage", "fraction", f"time around the event in which the {what} is known", source, 0.0, 1.0),
+    )
+
+
+_AROUND = (
+    Column("Other_Events", "events", "other chosen events from --before to --after around this one", "events", 0.0),
+    *_of_rate("ECG_Rate", "heart rate (of ECG, pulse wave or device)", "beats", 25.0, 240.0),
+    *_of_rate("RSP_Rate", "breathing rate", "breaths", 3.0, 60.0),
+    Column("EDA_SCR", "0 or 1", "whether a skin response begins 1 to 5 s after the event", "responses", 0.0, 1.0),
+    Column("SCR_Peak_Amplitude", "uS", "rise of the first such response; missing without one", "responses", 0.0),
+    Column("SCR_Peak_Amplitude_Time", "s", "from the event to the peak of that response", "responses", 1.0),
+    Column("SCR_RiseTime", "s", "from onset to peak of that response", "responses", 0.25, 10.0),
+    Column(
+        "SCR_RecoveryTime", "s", "from its peak to half of the rise lost; missing where it never is", "responses", 0.0
+    ),
+    Column("SCR_Coverage", "fraction", "part of 1 to 5 s in which responses were looked for", "responses", 0.0, 1.0),
+    Column("EEG_Coverage", "fraction", "time around the event in which band power is known", "eeg", 0.0, 1.0),
+)
 PUBLISHED = tuple(column.name for column in _PUBLISHED)
 """Measures of beats, responses and breaths in the units in which studies publish them."""
 
@@ -106,7 +145,10 @@ def column_of(name: str) -> Column:
         return _BY_NAME[name]
     if name.startswith("quality_"):
         sensor = name.removeprefix("quality_")
-        return Column(name, "fraction", f"mean signal quality of {sensor}, 0 (useless) to 1", sensor, 0.0, 1.0)
+        return Column(name, "fraction", f"mean quality index of {sensor}, 0 (useless) to 1 (good)", sensor, 0.0, 1.0)
+    if name.startswith("coverage_"):
+        sensor = name.removeprefix("coverage_")
+        return Column(name, "fraction", f"share of {sensor} that is left after cleaning", sensor, 0.0, 1.0)
     if name.startswith("EEG_"):
         return _eeg_column(name)
     raise KeyError(f"no table has a column {name!r}")
@@ -122,6 +164,12 @@ def _eeg_column(name: str) -> Column:
     if measure == "Relative":
         words = f"power in {low:g}-{high:g} Hz by that in all bands (1-45 Hz)"
         return Column(name, "fraction", f"{words}; {_place(where)}", "eeg", 0.0, 1.0)
+    if measure == "Change":
+        words = f"power in {low:g}-{high:g} Hz from 0.5 s after the event by that before, 10 log10; below 0 it fell"
+        return Column(name, "dB", f"{words}; {_place(where)}", "eeg")
+    if measure == "Baseline":
+        words = f"mean power in {low:g}-{high:g} Hz before the event, to 0.5 s ahead of it"
+        return Column(name, "uV^2", f"{words}; {_place(where)}", "eeg", 0.0)
     return Column(name, "uV^2", f"mean power in {low:g}-{high:g} Hz; {_place(where)}", "eeg", 0.0)
 
 
@@ -158,7 +206,8 @@ def _eeg_feature(name: str) -> Column:
 
 
 def _described() -> dict[str, Column]:
-    known = {column.name: column for column in (*_OTHERS, *_PUBLISHED)}
+    known = {column.name: column for column in (*_OTHERS, *_PUBLISHED, *_AROUND)}
+    known |= {name: _of_variability(name, measure) for name, measure in VARIABILITY.items()}
     rest = [name for name in FEATURE_NAMES if name not in known]
     known |= {name: _eeg_feature(name) if name.startswith("eeg/") else _feature(name) for name in rest}
     return known

@@ -1,8 +1,10 @@
 """Measures of recordings and studies in a folder: one table, a dictionary of its columns, and what was detected.
 
 ``features.csv`` (or .tsv, .parquet) has a row per window, event or recording of all of them, ``features.json`` says
-what each column is. ``beats``, ``responses`` and ``breaths`` are tables of what was detected, with times;
-``failures.csv`` has a row per recording that could not be measured.
+what each column is. Rows around events are in ``around.csv`` instead, with ``averages.csv`` (by condition, over
+subjects), ``courses.csv`` (over time) and ``around.json``. ``beats``, ``responses`` and ``breaths`` are tables of what
+was detected, with times; ``failures.csv`` has a row per recording that could not be measured. Where
+pages are wanted, ``pages`` has one of each.
 """
 
 from __future__ import annotations
@@ -16,17 +18,23 @@ import numpy as np
 
 from biopercept.errors import BioperceptError, SettingsError
 from biopercept.files import replacing, write_json, write_table
+from biopercept.measures.around import COURSE_UNITS, Around
+from biopercept.measures.averages import Events, MeanCourse, averages, mean_courses
 from biopercept.measures.columns import OF_A_ROW, column_of
 from biopercept.measures.recording import (
     DETECTED,
     WINDOWS,
     RecordingFeatures,
+    around_and_cleaned,
     detected_columns,
-    recording_features,
+    measured_and_cleaned,
+    whole_recording,
 )
+from biopercept.measures.stretches import Measures
 from biopercept.parallel import Work, run_jobs
 from biopercept.prepare.recording import PrepareSettings
 from biopercept.prepare.sources import Source, sources_of
+from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.studies.loading import is_study
 from biopercept.version import __version__
 
@@ -37,13 +45,47 @@ _ROW_COLUMNS = {
     "participant_id": ("", "subject; of a file by itself its name"),
     "session": ("", "session of the study; empty where it has none"),
     "recording": ("", "recording of the study; of a file by itself its name"),
-    "onset": ("s", "start of the row's time, from the recording's start"),
-    "duration": ("s", "length of the row's time"),
+    "onset": ("s", "start of the row's time, or onset of its event, from the recording's start"),
+    "duration": ("s", "length of the row's time, or of its event"),
     "label": (
         "",
         "label of the event, or of the interval that holds the row's time wholly; empty with none or several",
     ),
 }
+_OF_AVERAGES = {
+    "low": ("unit", "lower end of the 95 % interval of the mean over subjects (Student's t); missing of one subject"),
+    "high": ("unit", "its upper end"),
+}
+_COUNTS = {"n_subjects": ("subjects", "subjects with a value"), "n_events": ("events", "events with a value")}
+_AVERAGE_COLUMNS = {
+    "condition": ("", "label of the events"),
+    "measure": ("", "column of the table of events"),
+    "unit": ("", "unit of the measure"),
+    "mean": ("unit", "mean over subjects of each subject's mean over events"),
+    **_OF_AVERAGES,
+    "sd": ("unit", "standard deviation (n - 1) over subjects"),
+    **_COUNTS,
+}
+_COURSE_COLUMNS = {
+    "condition": ("", "label of the events"),
+    "series": ("", "heart_rate or skin_conductance"),
+    "unit": ("", "unit of the series"),
+    "time": ("s", "time from the event's onset"),
+    "mean": ("unit", "mean over subjects of each subject's mean change from the time before the event"),
+    **_OF_AVERAGES,
+    **_COUNTS,
+}
+
+
+@dataclass(frozen=True)
+class Pages:
+    """How a page of a recording, and one that lists several, are written: functions of a module.
+
+    The former is called where the recording is measured, so that its signals are sent to no other process.
+    """
+
+    write: Callable[[RecordingFeatures, CleanRecording, Measures, Path], None]
+    write_index: Callable[[Sequence[Measured], Path], object]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +93,8 @@ class FeaturesRequest:
     """What is measured: recordings and study folders, of some subjects only or without some.
 
     ``rows`` says what a row is of (windows, events, whole); ``events`` is the study whose events they are, None where
-    they are not of events.
+    they are not of events. ``hrv`` adds the full set of heart rate variability; ``pages`` is None where no pages are
+    wanted; rows are around events where ``around`` is given.
     """
 
     paths: tuple[Path, ...]
@@ -62,25 +105,33 @@ class FeaturesRequest:
     subjects: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
     n_jobs: int = 1
+    hrv: bool = False
+    pages: Pages | None = None
+    around: Around | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """How one recording went: what was measured of it, or why it could not be."""
+    """How one recording went: what was measured of it, or why it could not be.
+
+    ``whole`` is what was measured of all of it, in one row; None where no page of it was wanted.
+    """
 
     source: Source
     features: RecordingFeatures | None = None
     failure: str = ""
+    whole: Measures | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class WrittenFeatures:
-    """What was written: the table, the recordings and rows in it, and title and message of each failure."""
+    """What was written: the table, the recordings and rows in it, title and message of each failure, mean courses."""
 
     table: Path
     n_recordings: int
     n_rows: int
     failures: tuple[tuple[str, str], ...]
+    courses: tuple[MeanCourse, ...] = ()
 
 
 def write_features(
@@ -90,7 +141,8 @@ def write_features(
 
     A recording that cannot be measured costs its rows alone. ``on_recording`` is told of each and how many there are.
 
-    Raises SettingsError where the format or a subject is unknown, or a path is no recording of the study of events.
+    Raises SettingsError where the format, a subject or a label of ``around`` is unknown, or a path is no recording of
+    the study of events.
     Raises OutputError where a file cannot be written.
     """
     if request.format not in FORMATS:
@@ -98,21 +150,73 @@ def write_features(
     if request.format == PARQUET:
         _require_parquet()
     sources = _sources(request)
-    work = Work(_measured, None, (request.settings, request.rows))
+    _refuse_unknown_labels(request, sources)
+    work = Work(_measured, None, (request, output / "pages"))
     by_key: dict[str, Measured] = {}
     for source, outcome in run_jobs(work, sources, request.n_jobs, work.request):
         by_key[source.key] = outcome
         on_recording(outcome, len(sources))
     outcomes = [by_key[source.key] for source in sources]
     done = [outcome.features for outcome in outcomes if outcome.features is not None]
+    _refuse_labels_without_events(request, done)
     failures = tuple((one.source.title, one.failure) for one in outcomes if one.features is None)
     names = _names(done)
-    table = _write(output / "features", (*OF_A_ROW, *names), _rows(done, names), request.format)
+    stem = "features" if request.around is None else "around"
+    table = _write(output / stem, (*OF_A_ROW, *names), _rows(done, names), request.format)
     for name, columns in DETECTED.items():
         _write(output / name, (*OF_A_ROW[:3], *columns), _detected_rows(done, name), request.format)
-    write_json(output / "features.json", _dictionary(request, names))
+    write_json(output / f"{stem}.json", _dictionary(request, names))
     write_table(output / "failures.csv", ("recording", "message"), failures)
-    return WrittenFeatures(table, len(done), sum(len(one.label) for one in done), failures)
+    if request.pages is not None and len(sources) > 1:
+        request.pages.write_index(outcomes, output / "pages")
+    n_rows = sum(len(one.label) for one in done)
+    events = [(_who(one.source), one.features) for one in outcomes if one.features is not None]
+    courses = () if request.around is None else _write_averages(request, output, events, names)
+    return WrittenFeatures(table, len(done), n_rows, failures, courses)
+
+
+def _refuse_unknown_labels(request: FeaturesRequest, sources: Sequence[Source]) -> None:
+    """Refuse labels that no table of the studies has, before anything is read."""
+    entries = [source.entry for source in sources if source.entry is not None]
+    if request.around is not None and len(entries) == len(sources):
+        request.around.refuse_unknown(label for entry in entries for label in entry.labels)
+
+
+def _refuse_labels_without_events(request: FeaturesRequest, done: Sequence[RecordingFeatures]) -> None:
+    """Refuse labels that no recording has, once all are read."""
+    if request.around is not None and done:
+        request.around.refuse_unknown(label for one in done for label in one.known_labels)
+
+
+def _who(source: Source) -> str:
+    """Return what tells a subject from all others: two studies may both have an S01."""
+    return source.subject if source.study is None else f"{source.path}\n{source.subject}"
+
+
+def _write_averages(
+    request: FeaturesRequest, output: Path, events: Events, names: Sequence[str]
+) -> tuple[MeanCourse, ...]:
+    """Write averages and courses by condition; return the courses."""
+    courses = mean_courses(events)
+    average_rows = (
+        (
+            one.condition, one.measure, column_of(one.measure).unit,
+            *(None if value is None else _number(value) for value in (one.mean, one.low, one.high, one.sd)),
+            one.n_subjects, one.n_events,
+        )
+        for one in averages(events, names)
+    )  # fmt: skip
+    course_rows = (
+        (
+            one.condition, one.series, COURSE_UNITS[one.series], float(at), *map(_number, values),
+            one.n_subjects, one.n_events,
+        )
+        for one in courses
+        for at, *values in zip(one.offsets, one.mean, one.low, one.high, strict=True)
+    )  # fmt: skip
+    _write(output / "averages", tuple(_AVERAGE_COLUMNS), average_rows, request.format)
+    _write(output / "courses", tuple(_COURSE_COLUMNS), course_rows, request.format)
+    return courses
 
 
 def _require_parquet() -> None:
@@ -138,14 +242,24 @@ def _sources(request: FeaturesRequest) -> list[Source]:
     return [source for source in sources if not wanted or files[source.key] & wanted]
 
 
-def _measured(request: tuple[PrepareSettings, str], source: Source) -> Measured:
-    """Measure one recording; what cannot be read or measured is a failure of its own."""
+def _measured(work: tuple[FeaturesRequest, Path], source: Source) -> Measured:
+    """Measure one recording and write its page; what cannot be read or measured is a failure of its own."""
+    request, folder = work
     try:
-        return Measured(source, recording_features(source.load(), *request))
+        recording, settings = source.load(), request.settings
+        if request.around is not None:
+            features, clean = around_and_cleaned(recording, request.around, settings)
+        else:
+            features, clean = measured_and_cleaned(recording, settings, request.rows, hrv=request.hrv)
     except BioperceptError as fault:
         if fault.exit_code not in (1, 2):
             raise
         return Measured(source, failure=str(fault))
+    if request.pages is None:
+        return Measured(source, features)
+    whole = whole_recording(clean)
+    request.pages.write(features, clean, whole, folder / f"{source.key}.html")
+    return Measured(source, features, whole=whole)
 
 
 def _names(done: Sequence[RecordingFeatures]) -> tuple[str, ...]:
@@ -199,10 +313,19 @@ def _dictionary(request: FeaturesRequest, names: Sequence[str]) -> dict[str, Any
         "schema": 1,
         "biopercept": __version__,
         "rows": request.rows,
+        "hrv": request.hrv,
         "settings": request.settings.as_plain_values(),
+        "around": None if request.around is None else asdict(request.around),
         "features": of_rows | {name: _described(column_of(name)) for name in names},
         **{table: {column.name: _described(column) for column in detected_columns(table)} for table in DETECTED},
+        **(
+            {} if request.around is None else {"averages": _plain(_AVERAGE_COLUMNS), "courses": _plain(_COURSE_COLUMNS)}
+        ),
     }
+
+
+def _plain(columns: dict[str, tuple[str, str]]) -> dict[str, dict[str, str]]:
+    return {name: {"unit": unit, "definition": words} for name, (unit, words) in columns.items()}
 
 
 def _described(column: Any) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from biopercept.errors import RecordingError, SettingsError
+from biopercept.measures.around import Around, Courses, courses_around, measure_around, notes_around
 from biopercept.measures.columns import OF_A_ROW, Column, column_of
 from biopercept.measures.stretches import Measures, measure
+from biopercept.measures.variability import SHORT_TERM_SECONDS
 from biopercept.prepare.recording import PrepareSettings
 from biopercept.preprocessing.cleaning import CleanRecording, clean_recording
 from biopercept.preprocessing.windows import cut_windows
@@ -81,6 +83,10 @@ class RecordingFeatures:
         The beats, responses and breaths themselves, by these names.
     notes : tuple of str
         What was left out or masked, and why.
+    courses : Courses or None
+        Of rows around events: heart rate and skin conductance over time around each.
+    known_labels : tuple of str
+        Of rows around events: every label that the recording has.
     """
 
     subject: str
@@ -90,6 +96,8 @@ class RecordingFeatures:
     label: tuple[str, ...]
     detected: dict[str, Detected]
     notes: tuple[str, ...] = ()
+    courses: Courses | None = None
+    known_labels: tuple[str, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row per window, event or recording, with a column per measure."""
@@ -107,27 +115,84 @@ class RecordingFeatures:
 
 
 def recording_features(
-    recording: Recording, settings: PrepareSettings | None = None, rows: str = WINDOWS
+    recording: Recording, settings: PrepareSettings | None = None, rows: str = WINDOWS, *, hrv: bool = False
 ) -> RecordingFeatures:
     """Return what is measured of a recording, cleaned as a whole.
 
     ``rows`` says what a row is of, one of :data:`ROWS`; windows are those of the settings, from the recording's start.
+    ``hrv`` adds the full set of heart rate variability (:data:`biopercept.measures.variability.VARIABILITY`).
 
     Raises RecordingError where nothing is left after cleaning, the recording is shorter than a window, or has no event
     of any duration. Raises SettingsError where ``rows`` is unknown.
     """
+    return measured_and_cleaned(recording, settings, rows, hrv=hrv)[0]
+
+
+def measured_and_cleaned(
+    recording: Recording, settings: PrepareSettings | None = None, rows: str = WINDOWS, *, hrv: bool = False
+) -> tuple[RecordingFeatures, CleanRecording]:
+    """Return what :func:`recording_features` does, and the cleaned recording that it was measured of."""
     settings = settings or PrepareSettings()
     onset, duration, label, notes = _stretches(recording, settings, rows)
     clean = clean_recording(recording, settings.cleaning)
-    return RecordingFeatures(
+    features = RecordingFeatures(
         subject=recording.subject,
         session=recording.session,
         recording=recording.name,
-        measures=measure(clean, onset, duration),
+        measures=measure(clean, onset, duration, hrv=hrv),
         label=label,
         detected=_detected(clean),
-        notes=(*clean.recording.notes, *notes),
+        notes=(*clean.recording.notes, *notes, *(_why_no_variability(duration) if hrv else ())),
     )
+    return features, clean
+
+
+def around_features(recording: Recording, around: Around, settings: PrepareSettings | None = None) -> RecordingFeatures:
+    """Return what follows each event of some labels: a row per event (none where there is none), and the courses.
+
+    Raises RecordingError where nothing is left after cleaning.
+    """
+    return around_and_cleaned(recording, around, settings)[0]
+
+
+def around_and_cleaned(
+    recording: Recording, around: Around, settings: PrepareSettings | None = None
+) -> tuple[RecordingFeatures, CleanRecording]:
+    """Return what :func:`around_features` does, and the cleaned recording that it was measured of."""
+    events = around.events_in(recording.intervals)
+    clean = clean_recording(recording, (settings or PrepareSettings()).cleaning)
+    features = RecordingFeatures(
+        subject=recording.subject,
+        session=recording.session,
+        recording=recording.name,
+        measures=measure_around(clean, events, around),
+        label=tuple(event.label for event in events),
+        detected=_detected(clean),
+        notes=(*clean.recording.notes, *(notes_around(clean, events, around) if events else (_no_event(around),))),
+        courses=courses_around(clean, events, around),
+        known_labels=tuple(dict.fromkeys(interval.label for interval in recording.intervals)),
+    )
+    return features, clean
+
+
+def _no_event(around: Around) -> str:
+    return f"no event is labelled {' or '.join(map(repr, around.labels))}: the recording has no rows."
+
+
+def _why_no_variability(duration: FloatArray) -> tuple[str, ...]:
+    """Return a note where rows are too short for most of the full set."""
+    n_short = int((duration < SHORT_TERM_SECONDS).sum())
+    if n_short == 0:
+        return ()
+    return (
+        f"{n_short} of {len(duration)} rows last less than {SHORT_TERM_SECONDS:g} s: non-linear heart rate "
+        "variability, VLF and total power are missing there.",
+    )
+
+
+def whole_recording(clean: CleanRecording) -> Measures:
+    """Return what is measured of a recording as a whole: one row."""
+    return measure(clean, np.zeros(1), np.full(1, clean.recording.duration_seconds))
 
 
 def _stretches(

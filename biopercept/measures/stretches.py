@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.measures.columns import EEG_BANDS, PUBLISHED
+from biopercept.measures.variability import heart_variability
 from biopercept.modalities import MODALITIES
+from biopercept.preprocessing.cardiac import Beats
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.preprocessing.eeg import REGIONS, region_of
 from biopercept.preprocessing.electrodermal import SkinResponses
-from biopercept.preprocessing.features import FEATURE_NAMES, compute_features, window_quality
+from biopercept.preprocessing.features import FEATURE_NAMES, compute_features, window_means
 from biopercept.preprocessing.respiration import Breaths
 from biopercept.preprocessing.variability import interval_features
 from biopercept.preprocessing.windows import coverage, windowed
@@ -27,7 +29,8 @@ _PEAK_SEGMENT_SECONDS = 4.0
 _MIN_PEAK_SEGMENTS = 5
 _PEAK_HZ = (7.0, 13.0)
 _BACKGROUND_HZ = (2.0, 40.0)
-_PEAK_OVER_NOISE = 5.0
+_PEAK_OVER_CHANCE, _PEAK_OVER_MISFIT = 4.0, 2.0
+_OVERLAP_VARIANCE = 1.06  # of the mean of spectra of Hann windows that overlap by half, beside independent ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +43,16 @@ class Measures:
     values: FloatArray
 
 
-def measure(clean: CleanRecording, onset: FloatArray, duration: FloatArray) -> Measures:
-    """Return everything that is measured of stretches, in the order given; absent sensors have no columns."""
+def measure(clean: CleanRecording, onset: FloatArray, duration: FloatArray, *, hrv: bool = False) -> Measures:
+    """Return everything that is measured of stretches, in the order given; absent sensors have no columns.
+
+    ``hrv`` adds the full set of heart rate variability, which takes up to a minute for a row.
+    """
     names: tuple[str, ...] = ()
     values = np.empty((len(onset), 0))
     for length in np.unique(np.round(duration, 6)):
         rows = np.flatnonzero(np.round(duration, 6) == length)
-        columns = dict(_of_length(clean, onset[rows], float(length)))
+        columns = dict(_of_length(clean, onset[rows], float(length), hrv=hrv))
         if not names:
             names = tuple(columns)
             values = np.full((len(onset), len(names)), np.nan)
@@ -54,7 +60,9 @@ def measure(clean: CleanRecording, onset: FloatArray, duration: FloatArray) -> M
     return Measures(names, onset, duration, values)
 
 
-def _of_length(clean: CleanRecording, onset: FloatArray, length: float) -> Iterator[tuple[str, NDArray[np.floating]]]:
+def _of_length(
+    clean: CleanRecording, onset: FloatArray, length: float, *, hrv: bool
+) -> Iterator[tuple[str, NDArray[np.floating]]]:
     """Give name and values of every measure of stretches of one length."""
     yield from _quality(clean, onset, length)
     present = _groups(clean)
@@ -63,13 +71,15 @@ def _of_length(clean: CleanRecording, onset: FloatArray, length: float) -> Itera
         if name.split("/")[0] in present:
             yield name, features[:, column]
     published = {
-        **(_of_beats(clean, onset, length) if len(clean.beats) else {}),
+        **(_of_beats(clean.beats, onset, length) if len(clean.beats) else {}),
         **(_of_responses(clean.responses, onset, length) if len(clean.responses.searched) else {}),
         **(_of_breaths(clean.breaths, onset, length) if len(clean.breaths) else {}),
     }
     for name in PUBLISHED:
         if name in published:
             yield name, published[name]
+    if hrv and len(clean.beats):
+        yield from heart_variability(clean.beats, onset, length, published).items()
     yield from _of_brain(clean, onset, length)
 
 
@@ -80,18 +90,19 @@ def _groups(clean: CleanRecording) -> set[str]:
 
 
 def _quality(clean: CleanRecording, onset: FloatArray, length: float) -> Iterator[tuple[str, FloatArray]]:
-    """Give the mean quality of each measured modality."""
-    by_signal = window_quality(clean, onset, length).astype(np.float64)
-    signals = [(n, s.modality) for n, s in enumerate(clean.recording.signals) if not s.derived_from]
+    """Give the mean quality of each measured modality, and how much of it is left."""
     for modality in MODALITIES:
-        columns = [n for n, one in signals if one == modality]
-        if columns:
-            yield f"quality_{modality}", by_signal[:, columns].mean(axis=1)
+        rated = [clean.ratings[s.name] for s in clean.recording.signals_of(modality) if s.name in clean.ratings]
+        if rated:
+            index = [window_means(one.index, onset, length) for one in rated]
+            valid = [window_means(one.valid, onset, length) for one in rated]
+            yield f"quality_{modality}", np.mean(index, axis=0)
+            yield f"coverage_{modality}", np.mean(valid, axis=0)
 
 
-def _of_beats(clean: CleanRecording, onset: FloatArray, length: float) -> dict[str, FloatArray]:
-    mean_nn, sdnn, rmssd, pnn50, low, high, ratio, covered = interval_features(clean.beats, onset, length).T
-    first, last = _between(clean.beats.times, onset, length)
+def _of_beats(beats: Beats, onset: FloatArray, length: float) -> dict[str, FloatArray]:
+    mean_nn, sdnn, rmssd, pnn50, low, high, _, covered = interval_features(beats, onset, length).T
+    first, last = _between(beats.times, onset, length)
     return {
         "HRV_MeanNN": mean_nn,
         "HRV_SDNN": np.expm1(sdnn),
@@ -99,7 +110,7 @@ def _of_beats(clean: CleanRecording, onset: FloatArray, length: float) -> dict[s
         "HRV_pNN50": 100.0 * pnn50,
         "HRV_LF": np.expm1(low),
         "HRV_HF": np.expm1(high),
-        "HRV_LFHF": np.where(np.isfinite(ratio), np.expm1(low) / np.expm1(high), np.nan),
+        "HRV_LFHF": np.divide(np.expm1(low), np.expm1(high), out=np.full(len(low), np.nan), where=high > 0),
         "HRV_Beats": (last - first).astype(np.float64),
         "HRV_Coverage": covered,
     }
@@ -159,7 +170,7 @@ def _of_brain(clean: CleanRecording, onset: FloatArray, length: float) -> Iterat
     if not power:
         return
     names = next(iter(bands.values())).channel_names
-    places = _places(names)
+    places = places_of(names)
     is_whole = len(power) == len(EEG_BANDS)
     for place, rows in places.items():
         of_place = {band: _nan_mean(values[rows]) for band, values in power.items()}
@@ -173,7 +184,7 @@ def _of_brain(clean: CleanRecording, onset: FloatArray, length: float) -> Iterat
         yield from ((f"EEG_{place}_AlphaPeak", row) for place, row in peaks.items())
 
 
-def _places(names: tuple[str, ...]) -> dict[str, list[int]]:
+def places_of(names: tuple[str, ...]) -> dict[str, list[int]]:
     """Return the channels of every place: each channel by itself, then all of them, then regions that have any."""
     places = {name: [row] for row, name in enumerate(names)}
     regions = {region: [row for row, name in enumerate(names) if region_of(name) == region] for region in REGIONS}
@@ -217,28 +228,30 @@ def _alpha_peaks(eeg: Signal, places: dict[str, list[int]], onset: FloatArray, l
         for place, rows in places.items():
             whole = power[rows][np.isfinite(power[rows, :, 1])]
             if len(whole) >= _MIN_PEAK_SEGMENTS:
-                out[place][stretch] = _alpha_peak(np.asarray(frequency, dtype=np.float64), whole.mean(axis=0))
+                chance = float(np.sqrt(_OVERLAP_VARIANCE * len(rows) / len(whole)))  # channels are not independent
+                out[place][stretch] = _alpha_peak(np.asarray(frequency, dtype=np.float64), whole.mean(axis=0), chance)
     return out
 
 
-def _alpha_peak(frequency: FloatArray, power: FloatArray) -> float:
+def _alpha_peak(frequency: FloatArray, power: FloatArray, chance: float) -> float:
     """Return the frequency of the highest local maximum in 7-13 Hz over the line of log power on log frequency.
 
-    The line is fitted to 2-40 Hz without the alpha band; a peak must stand above it by five times the spread of the
-    rest (1.4826 of the median distance). Between bins by a parabola. NaN where none does.
+    The line is fitted to 2-40 Hz without the alpha band. A peak must stand above it by four times ``chance``, the
+    standard error of log power (Welch 1967, doi:10.1109/TAU.1967.1161901), and by twice what the rest of the spectrum
+    lies off the line (1.4826 of the median distance, as beta makes it). NaN where none does.
     """
     is_used = (frequency >= _BACKGROUND_HZ[0]) & (frequency <= _BACKGROUND_HZ[1])
     is_alpha = (frequency >= _PEAK_HZ[0]) & (frequency <= _PEAK_HZ[1])
     x, y = np.log(np.where(frequency > 0, frequency, 1.0)), np.log(np.maximum(power, np.finfo(float).tiny))
     line = np.polynomial.Polynomial.fit(x[is_used & ~is_alpha], y[is_used & ~is_alpha], 1)
     above = y - line(x)
-    noise = 1.4826 * np.median(np.abs(above[is_used & ~is_alpha]))
+    misfit = 1.4826 * np.median(np.abs(above[is_used & ~is_alpha]))
     is_inside = (frequency > _PEAK_HZ[0]) & (frequency < _PEAK_HZ[1])
     inner = np.flatnonzero(is_inside[1:-1] & (above[1:-1] > above[:-2]) & (above[1:-1] >= above[2:])) + 1
     if len(inner) == 0:
         return np.nan
     best = inner[np.argmax(above[inner])]
-    if above[best] <= _PEAK_OVER_NOISE * noise:
+    if above[best] <= max(_PEAK_OVER_CHANCE * chance, _PEAK_OVER_MISFIT * misfit):
         return np.nan
     bend = above[best - 1] - 2.0 * above[best] + above[best + 1]
     shift = 0.5 * (above[best - 1] - above[best + 1]) / bend if bend else 0.0

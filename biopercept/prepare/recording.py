@@ -50,6 +50,7 @@ def prepare_recording(recording: Recording, settings: PrepareSettings | None = N
     """
     from biopercept.preprocessing.cleaning import clean_recording
     from biopercept.preprocessing.features import compute_features, window_quality
+    from biopercept.preprocessing.quality import REASONS
 
     settings = settings or PrepareSettings()
     length = settings.windows.length_seconds
@@ -73,6 +74,8 @@ def prepare_recording(recording: Recording, settings: PrepareSettings | None = N
         samples=samples,
         masks=masks,
         quality={name: np.asarray(values, dtype=np.float32) for name, values in clean.quality.items()},
+        reasons={name: rating.reasons() for name, rating in clean.ratings.items()},
+        reason_names=tuple(REASONS),
         windows=StoredWindows(
             onset=windows.onset,
             label=windows.label,
@@ -83,6 +86,7 @@ def prepare_recording(recording: Recording, settings: PrepareSettings | None = N
         ),
         left_out=dict(windows.left_out),
         notes=tuple(clean.recording.notes),
+        corrections=clean.corrections,
     )
 
 

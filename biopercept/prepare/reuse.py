@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from biopercept.errors import BioperceptError, OutputError, SettingsError, StoreError
 from biopercept.files import content_hash, write_table
+from biopercept.loaders.corrections import corrections_of
 from biopercept.loaders.sidecars import sidecars_of
 from biopercept.prepare.recording import prepare_recording
 from biopercept.store.layout import SCHEMA, child, is_intact, read_attribute
@@ -257,7 +258,13 @@ class SourceFiles:
 
         That covers headers and sidecars (.hea with .dat and .atr, .csv.gz with .json, .vhdr with .eeg). A folder is
         returned as it is. A path that is neither stands for WFDB records: every file that begins with its name.
+        Corrections by hand go with each.
         """
+        corrections = corrections_of(path)
+        members = self._members(path)
+        return members if corrections is None or corrections in members else (*members, corrections)
+
+    def _members(self, path: Path) -> tuple[Path, ...]:
         if path.is_dir():
             return (path,)
         stems = self._listing(path.parent)

@@ -1,9 +1,9 @@
 """Beats in a wave: R-peaks of an ECG of either polarity and pulse peaks, timed between samples, and how exactly.
 
-Beats are looked for in gap-free segments that have passed the screening: pulse waves by neurokit2, QRS complexes where
-the power of their band peaks (scipy; neurokit2's finder keeps the first of two peaks within 0.3 s and not the higher,
-which halves rates of 200 and more and loses beats to noise before them). What is found is believed only where it looks
-alike.
+Beats are looked for in gap-free segments that have passed the screening: pulse waves as neurokit2 does (without its
+import, which takes longer than an hour of pulse), QRS complexes where the power of their band peaks (scipy; neurokit2's
+finder keeps the first of two peaks within 0.3 s and not the higher, which halves rates of 200 and more and loses beats
+to noise before them). What is found is believed only where it looks alike.
 
 A peak is a poor clock: noise moves it, and a pulse is flat on top. So every beat is timed by its whole wave:
 it is moved to where it fits the mean shape of its neighbours best, and what does not fit says how far the time
@@ -23,7 +23,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +44,10 @@ _REFRACTORY_SECONDS = 0.9 * MODALITIES["ibi"].plausible[0]
 """Least time between two peaks: below the shortest plausible interval by the unevenness of a heart."""
 _QRS_HZ = (8.0, 20.0)
 _QRS_SECONDS = 0.1
+_BEAT_SECONDS, _OVER_MEAN = 0.667, 0.02  # Elgendi's window of a beat, and what a wave stands above it by
 _PULSE_SECONDS = 0.08  # least width of a systolic wave; 0.111, for hearts up to 160, loses the waves of 220
+_NOISE_CORRELATION = 0.7
+"""Mean correlation of 31 pulse waves below which they may be noise: peaks of noise in so narrow a band have 0.65."""
 _MIN_HEIGHT = 0.4  # of what is usual around: T waves (in the QRS band), waves of a long pause and most noise are lower
 _BLOCK_SECONDS, _BLOCKS = 2.5, 7
 _ALIGNMENTS = 3
@@ -56,17 +61,34 @@ class DetectedBeats:
     ``times`` are seconds on the recording's clock, increasing; ``amplitudes`` the height above the lowest point since
     the beat before, in the signal's unit, NaN for the first; ``timing_errors`` the standard error of each time,
     seconds, NaN where nobody can say; ``stretches`` the number of the gap-free stretch that a beat lies in: no interval
-    spans two. All (n,).
+    spans two; ``by_hand`` which a person added. All (n,).
     """
 
     times: FloatArray
     amplitudes: FloatArray
     timing_errors: FloatArray
     stretches: IntArray
+    by_hand: BoolArray = field(default_factory=lambda: np.empty(0, dtype=bool))
+
+    def __post_init__(self) -> None:
+        """Take beats of which nothing is given as detected."""
+        if len(self.by_hand) == 0:
+            object.__setattr__(self, "by_hand", np.zeros(len(self.times), dtype=bool))
+
+    @property
+    def columns(self) -> tuple[NDArray[Any], ...]:
+        """Return what is known of the beats, in the order of the attributes."""
+        return self.times, self.amplitudes, self.timing_errors, self.stretches, self.by_hand
 
     def __len__(self) -> int:
         """Return the number of beats."""
         return len(self.times)
+
+
+def no_detected_beats() -> DetectedBeats:
+    """Return a set of no beats."""
+    empty = np.empty(0)
+    return DetectedBeats(empty, empty, empty, np.empty(0, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -74,7 +96,8 @@ class BeatSearch:
     """How beats of a modality are found, at which rate, and which seconds around a peak make its shape and time it.
 
     ``find`` returns a segment filtered as beats are compared and timed, and peaks in it. The segment comes at a rate of
-    ``working_rate`` or up to twice that, where the signal's is higher, and at least at ``lowest_rate``.
+    ``working_rate`` or up to twice that, where the signal's is higher, and at least at ``lowest_rate``. Beats are
+    believed where their correlation with their neighbours' mean shape is ``least_correlation`` on average.
     """
 
     find: Callable[[FloatArray, float, CleaningSettings], tuple[FloatArray, IntArray]]
@@ -84,16 +107,19 @@ class BeatSearch:
     working_rate: float
     lowest_rate: float
     smallest: float = 0.0
+    least_correlation: float = 0.0
 
 
-def ecg_search(settings: CleaningSettings) -> BeatSearch:
-    """Return how R-peaks are searched for."""
-    return BeatSearch(_r_peaks, (0.5, 40.0), (0.12, 0.2), (0.07, 0.07), 250.0, 200.0, settings.ecg_min_mv)
+def ecg_search(settings: CleaningSettings, *, is_upright: bool = False) -> BeatSearch:
+    """Return how R-peaks are searched for; of either polarity, unless somebody says that the wave is upright."""
+    find = partial(_r_peaks, is_upright=is_upright)
+    return BeatSearch(find, (0.5, 40.0), (0.12, 0.2), (0.07, 0.07), 250.0, 200.0, settings.ecg_min_mv)
 
 
 def pulse_search() -> BeatSearch:
     """Return how pulse peaks are searched for; the rising flank times them, as what follows it varies more."""
-    return BeatSearch(_pulse_peaks, (0.5, 8.0), (0.3, 0.4), (0.25, 0.15), 64.0, 64.0)
+    search = BeatSearch(_pulse_peaks, (0.5, 8.0), (0.3, 0.4), (0.25, 0.15), 64.0, 64.0)
+    return replace(search, least_correlation=_NOISE_CORRELATION)
 
 
 def detected_beats(
@@ -115,8 +141,7 @@ def detected_beats(
         times = signal.start_seconds + start / rate + seconds
         parts.append((times, amplitudes, errors, np.full(len(times), len(parts), dtype=np.int64)))
     if not parts:
-        empty = np.empty(0)
-        return DetectedBeats(empty, empty, empty, np.empty(0, dtype=np.int64)), tuple(notes)
+        return no_detected_beats(), tuple(notes)
     return DetectedBeats(*(np.concatenate(column) for column in zip(*parts, strict=True))), tuple(notes)
 
 
@@ -142,8 +167,10 @@ def _beats_of_segment(
     peaks = peaks[np.isfinite(raw[np.clip(where, 0, len(raw) - 1)])]
     if len(peaks) < _MIN_BEATS:
         return f"only {len(peaks)} peaks were found"
-    is_alike = _shape_correlation(cleaned, peaks, working_rate, search) >= settings.heart_min_correlation
-    is_alike &= _fraction_around(is_alike) >= settings.heart_min_coverage
+    correlation = _shape_correlation(cleaned, peaks, working_rate, search)
+    is_alike = correlation >= settings.heart_min_correlation
+    is_alike &= _mean_around(is_alike) >= settings.heart_min_coverage
+    is_alike &= _mean_around(correlation) >= search.least_correlation
     if is_alike.sum() < _MIN_BEATS:
         return "the peaks do not look alike"
     peaks = peaks[is_alike]
@@ -162,7 +189,9 @@ def _at_working_rate(segment: FloatArray, rate: float, search: BeatSearch) -> tu
     return np.asarray(resample_poly(segment, up, down, padtype="line"), dtype=np.float64), rate * up / down
 
 
-def _r_peaks(samples: FloatArray, rate: float, settings: CleaningSettings) -> tuple[FloatArray, IntArray]:
+def _r_peaks(
+    samples: FloatArray, rate: float, settings: CleaningSettings, *, is_upright: bool = False
+) -> tuple[FloatArray, IntArray]:
     """Return filtered ECG, upright, and its R-peaks: where the power of the QRS band is highest, whatever the sign."""
     from scipy.ndimage import uniform_filter1d
     from scipy.signal import find_peaks
@@ -170,7 +199,7 @@ def _r_peaks(samples: FloatArray, rate: float, settings: CleaningSettings) -> tu
     low, high = MODALITIES["ecg"].band_hz
     cleaned = filtered(without_hum(samples[None], rate, settings), rate, low, high, bridge_seconds=0.0)
     qrs = filtered(cleaned, rate, *_QRS_HZ, bridge_seconds=0.0, order=2)[0]
-    sign = _polarity(qrs, rate)
+    sign = 1.0 if is_upright else _polarity(qrs, rate)
     cleaned = sign * cleaned[0]
     height = np.sqrt(uniform_filter1d(qrs**2, round(_QRS_SECONDS * rate)))
     peaks, _ = find_peaks(height, distance=max(round(_REFRACTORY_SECONDS * rate), 1))
@@ -197,20 +226,47 @@ def _polarity(qrs: FloatArray, rate: float) -> float:
 
 def _pulse_peaks(samples: FloatArray, rate: float, settings: CleaningSettings) -> tuple[FloatArray, IntArray]:
     """Return filtered pulse and its systolic peaks."""
-    import neurokit2 as nk
+    from scipy.signal import butter, sosfiltfilt
 
-    cleaned = np.asarray(nk.ppg_clean(samples, sampling_rate=rate, method="elgendi"), dtype=np.float64)
-    options = {"mindelay": _REFRACTORY_SECONDS, "peakwindow": _PULSE_SECONDS}
-    info = nk.ppg_findpeaks(cleaned, sampling_rate=rate, method="elgendi", **options)
-    peaks = _tidy(info["PPG_Peaks"], len(samples))
+    sections = butter(2, (0.5, 8.0), "bandpass", fs=rate, output="sos")
+    cleaned = np.asarray(sosfiltfilt(sections, samples), dtype=np.float64)
+    peaks = systolic_peaks(cleaned, rate)
     return cleaned, peaks[_is_high(cleaned, peaks, rate)]
 
 
-def _tidy(peaks: FloatArray, n_samples: int) -> IntArray:
-    """Return peaks as sorted distinct positions inside the segment."""
-    given = np.asarray(peaks, dtype=np.float64)
-    positions = np.unique(given[np.isfinite(given)].astype(np.int64))
-    return positions[(positions >= 0) & (positions < n_samples)]
+def systolic_peaks(pulse: FloatArray, rate: float) -> IntArray:
+    """Return the systolic peaks of a pulse wave that was filtered to 0.5-8 Hz: sorted positions.
+
+    By Elgendi et al. (2013), with the same positions as ``neurokit2.ppg_findpeaks(method="elgendi")``, whose import
+    takes seconds: waves are where the squared pulse, averaged over a systole, stands above its mean over a beat; of
+    each the local maximum that stands out most is the peak.
+    """
+    from scipy.ndimage import uniform_filter1d
+    from scipy.signal import find_peaks
+
+    square = np.square(np.maximum(pulse, 0.0))
+    systole = int(np.rint(_PULSE_SECONDS * rate))
+    of_systole, of_beat = (
+        uniform_filter1d(square, size, mode="nearest") for size in (systole, int(np.rint(_BEAT_SECONDS * rate)))
+    )
+    is_wave = of_systole > of_beat + _OVER_MEAN * square.mean()
+    starts = np.flatnonzero(~is_wave[:-1] & is_wave[1:])
+    stops = np.flatnonzero(is_wave[:-1] & ~is_wave[1:])
+    stops = stops[stops > starts[0]] if len(starts) else stops
+    pairs = np.stack([starts[: len(stops)], stops[: len(starts)]], axis=1)
+    maxima, plateaus = find_peaks(pulse, plateau_size=1)
+    peaks: list[int] = []
+    for start, stop in pairs[pairs[:, 1] - pairs[:, 0] >= systole]:
+        low, high = np.searchsorted(maxima, (start, stop))
+        is_inside = (plateaus["left_edges"][low:high] > start) & (plateaus["right_edges"][low:high] < stop - 1)
+        inside = maxima[low:high][is_inside]
+        if len(inside) == 0:
+            continue
+        if len(inside) > 1:
+            inside = inside[[np.argmax(find_peaks(pulse[start:stop], prominence=0.0)[1]["prominences"])]]
+        if inside[0] - (peaks[-1] if peaks else 0) > int(np.rint(_REFRACTORY_SECONDS * rate)):
+            peaks.append(int(inside[0]))
+    return np.array(peaks, dtype=np.int64)
 
 
 def _highest_near(wave: FloatArray, peaks: IntArray, reach: int) -> IntArray:
@@ -249,10 +305,10 @@ def _shape_correlation(cleaned: FloatArray, peaks: IntArray, rate: float, search
     return np.asarray((others * waves).mean(axis=1) / np.where(scale > 0, scale, 1.0), dtype=np.float64)
 
 
-def _fraction_around(is_true: BoolArray) -> FloatArray:
-    """Return the fraction of true ones among the 31 around each: (n,)."""
-    total = np.concatenate(([0], np.cumsum(is_true)))
-    low, high = _neighbourhood(len(is_true))
+def _mean_around(values: FloatArray | BoolArray) -> FloatArray:
+    """Return the mean of the 31 around each, of booleans the fraction that is true: (n,)."""
+    total = np.concatenate(([0], np.cumsum(values)))
+    low, high = _neighbourhood(len(values))
     return np.asarray((total[high] - total[low]) / (high - low), dtype=np.float64)
 
 

@@ -25,8 +25,10 @@ from biopercept.preprocessing.beat_detection import (
     DetectedBeats,
     detected_beats,
     ecg_search,
+    no_detected_beats,
     pulse_search,
 )
+from biopercept.preprocessing.corrections import ByHand
 from biopercept.preprocessing.gaps import BoolArray
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray, Signal
@@ -44,9 +46,12 @@ _MIN_AROUND = 4
 _SPREAD_FACTOR = 5.2  # Lipponen & Tarvainen's alpha
 _MIN_STEP = 0.05  # of the local median: changes of this size are no fault of a heart, however regular it was
 _COVERAGE_SECONDS = 20.0
+_FEWEST_TOGETHER = 4  # even 35 beats a minute give as many in the shortest segment; noise gives pairs that look alike
 _MIN_FOR_STEP = 10  # so many intervals are multiples of one step by a clock and not by chance
 _ROUNDING_SECONDS = 0.00025  # a step of 1/64 s is often printed as 0.0156
 _DEVICE_SECONDS = 10.0
+_EARLY, _MOST_EARLY = 0.9, 0.01  # a beat cannot come sooner than its interval after the one before, save by rounding
+_FEWEST_EARLY, _PACKET_BEATS = 3, 31
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +71,8 @@ class Beats:
         Name of the signal the beats were found in.
     timing_errors : array, shape (n,)
         Standard error of each time, seconds; NaN where nobody can say, as of a device's intervals.
+    by_hand : array, shape (n,)
+        Which beats a person added.
     """
 
     times: FloatArray
@@ -73,11 +80,14 @@ class Beats:
     amplitudes: FloatArray
     source: str
     timing_errors: FloatArray = field(default_factory=lambda: np.empty(0))
+    by_hand: BoolArray = field(default_factory=lambda: np.empty(0, dtype=bool))
 
     def __post_init__(self) -> None:
-        """Take errors that are not given as unknown."""
+        """Take errors that are not given as unknown, and beats as detected."""
         if len(self.timing_errors) == 0:
             object.__setattr__(self, "timing_errors", np.full(len(self.times), np.nan))
+        if len(self.by_hand) == 0:
+            object.__setattr__(self, "by_hand", np.zeros(len(self.times), dtype=bool))
 
     def __len__(self) -> int:
         """Return the number of beats."""
@@ -100,60 +110,109 @@ def no_beats(source: str = "") -> Beats:
     return Beats(empty, empty, empty, source)
 
 
-def ecg_beats(raw: FloatArray, signal: Signal, settings: CleaningSettings) -> tuple[Beats, tuple[str, ...]]:
-    """Return the beats of one screened ECG channel, and notes.
+def ecg_beats(
+    raw: FloatArray, signal: Signal, settings: CleaningSettings, by_hand: ByHand | None = None
+) -> tuple[Beats, tuple[str, ...]]:
+    """Return the beats of one screened ECG channel, as they were corrected by hand, and notes.
 
     ``raw`` are its screened samples at the signal's own rate, (n_samples,) in mV, NaN where masked.
     """
-    return _beats(raw, signal, settings, ecg_search(settings), MIN_ECG_RATE)
+    by_hand = by_hand or ByHand(signal)
+    search = ecg_search(settings, is_upright=by_hand.is_turned)
+    detected, notes = _detected(raw, signal, settings, search, MIN_ECG_RATE)
+    return beats_with_intervals(by_hand.beats(detected), signal.name, settings), notes
 
 
-def bvp_beats(raw: FloatArray, signal: Signal, settings: CleaningSettings) -> tuple[Beats, tuple[str, ...]]:
+def bvp_beats(
+    raw: FloatArray, signal: Signal, settings: CleaningSettings, by_hand: ByHand | None = None
+) -> tuple[Beats, tuple[str, ...]]:
     """Return the beats of one screened pulse channel with their amplitudes, and notes.
 
     Parameters as in :func:`ecg_beats`, in the device's own unit.
     """
-    return _beats(raw, signal, settings, pulse_search(), MIN_BVP_RATE)
+    by_hand = by_hand or ByHand(signal)
+    detected, notes = _detected(raw, signal, settings, pulse_search(), MIN_BVP_RATE)
+    return beats_with_intervals(by_hand.beats(detected), signal.name, settings), notes
 
 
-def _beats(
+def _detected(
     raw: FloatArray, signal: Signal, settings: CleaningSettings, search: BeatSearch, min_rate: float
-) -> tuple[Beats, tuple[str, ...]]:
+) -> tuple[DetectedBeats, tuple[str, ...]]:
     if signal.sampling_rate < min_rate:
         why = (
             f"{signal.name}: no beats were looked for, because it is sampled at {signal.sampling_rate:g} Hz "
             f"and at least {min_rate:g} Hz is needed."
         )
-        return no_beats(signal.name), (why,)
-    detected, notes = detected_beats(raw, signal, settings, search)
-    return beats_with_intervals(detected, signal.name, settings), notes
+        return no_detected_beats(), (why,)
+    return detected_beats(raw, signal, settings, search)
 
 
 def beats_with_intervals(detected: DetectedBeats, source: str, settings: CleaningSettings) -> Beats:
-    """Return detected beats with the accepted intervals between them; none spans a gap of the signal."""
+    """Return detected beats with the accepted intervals between them; none spans a gap of the signal.
+
+    Intervals that begin or end with a beat that a person added are accepted wherever they are plausible.
+    """
     intervals = np.full(len(detected), np.nan)
     for stretch in np.unique(detected.stretches):
         inside = np.flatnonzero(detected.stretches == stretch)
         times = detected.times[inside]
         raw = np.concatenate(([np.nan], np.diff(times)))
-        intervals[inside] = accepted_intervals(times, raw, settings)
-    return Beats(detected.times, intervals, detected.amplitudes, source, detected.timing_errors)
+        intervals[inside] = _with_confirmed(accepted_intervals(times, raw, settings), raw, detected.by_hand[inside])
+    return Beats(detected.times, intervals, detected.amplitudes, source, detected.timing_errors, detected.by_hand)
 
 
-def device_beats(signal: Signal, intervals: FloatArray, settings: CleaningSettings) -> Beats:
+def _with_confirmed(accepted: FloatArray, raw: FloatArray, by_hand: BoolArray) -> FloatArray:
+    """Return accepted intervals and, of all, those on both sides of beats added by hand that a heart can give."""
+    with np.errstate(invalid="ignore"):
+        is_plausible = (raw >= SHORTEST_INTERVAL) & (raw <= LONGEST_INTERVAL)
+    return np.where(_beside(by_hand) & is_plausible, raw, accepted)
+
+
+def _beside(by_hand: BoolArray) -> BoolArray:
+    """Return which intervals begin or end with one of those beats."""
+    return np.asarray(by_hand | np.concatenate((np.zeros(1, dtype=bool), by_hand[:-1]))[: len(by_hand)])
+
+
+def device_beats(
+    signal: Signal, intervals: FloatArray, settings: CleaningSettings, added: FloatArray | None = None
+) -> Beats:
     """Return the beats that a device reported as inter-beat intervals.
 
-    The signal's times are the ends of the intervals; ``intervals`` are in seconds, NaN where not plausible. The errors
-    of the times are those of rounding to the device's clock, where its steps show in the intervals.
+    The signal's times are the ends of the intervals; ``intervals`` are in seconds, NaN where not plausible. Where they
+    are the times of packets, that a belt sends about once a second with the intervals since the last, beats stand where
+    the sum of the intervals puts them. The errors of the times are those of rounding to the device's clock, where its
+    steps show in the intervals. ``added`` are the times of beats among them that a person added.
     """
     times = signal.sample_times()
     order = np.argsort(times, kind="stable")
     at, values = times[order], intervals[order]
+    by_hand = np.isin(at, np.empty(0) if added is None else added)
+    if are_of_packets(at, values):
+        at = _times_of_beats(at, values)
     is_new = np.concatenate(([True], np.diff(at) > 0)) if len(at) else np.zeros(0, dtype=bool)
-    at, values = at[is_new], values[is_new]
+    at, values, by_hand = at[is_new], values[is_new], by_hand[is_new]
     kept = accepted_intervals(at, values, settings, needs_coverage=False)
+    kept = _with_confirmed(kept, values, by_hand)
     unknown = np.full(len(at), np.nan)
-    return Beats(at, kept, unknown, signal.name, np.full(len(at), _clock_step(values) / np.sqrt(12.0)))
+    errors = np.full(len(at), _clock_step(values[~_beside(by_hand)]) / np.sqrt(12.0))
+    return Beats(at, kept, unknown, signal.name, errors, by_hand)
+
+
+def are_of_packets(times: FloatArray, intervals: FloatArray) -> bool:
+    """Return whether times are not those of beats: too many come sooner than the intervals at both ends last."""
+    order = np.argsort(times, kind="stable")
+    values = intervals[order]
+    with np.errstate(invalid="ignore"):
+        is_early = np.diff(times[order]) < _EARLY * np.minimum(values[1:], values[:-1])
+    return int(is_early.sum()) >= max(_MOST_EARLY * len(is_early), _FEWEST_EARLY)
+
+
+def _times_of_beats(times: FloatArray, intervals: FloatArray) -> FloatArray:
+    """Return where the sum of the intervals puts beats, kept near the times of the packets of the 31 beats around."""
+    from scipy.ndimage import median_filter
+
+    elapsed = np.cumsum(np.nan_to_num(intervals))
+    return np.asarray(elapsed + median_filter(times - elapsed, _PACKET_BEATS, mode="nearest"), dtype=np.float64)
 
 
 def _clock_step(intervals: FloatArray) -> float:
@@ -183,7 +242,8 @@ def checked_against_device(
     with np.errstate(invalid="ignore"):
         rate = 60.0 / _mean_around(beats.times, beats.intervals, _DEVICE_SECONDS)
         contradicts = np.abs(rate - expected) > settings.pulse_agreement * expected
-    return replace(beats, intervals=np.where(contradicts & is_known[nearest], np.nan, beats.intervals))
+    kept = np.where(contradicts & is_known[nearest], np.nan, beats.intervals)
+    return replace(beats, intervals=_with_confirmed(kept, beats.intervals, beats.by_hand))
 
 
 def accepted_intervals(
@@ -203,8 +263,8 @@ def accepted_intervals(
       least 5 % and at most ``heart_max_step`` of the median interval, and for an interval longer than the median as
       many times wider: the waves in which breathing changes intervals are sampled more coarsely where they are long;
     - a dropped one lies beside it and it differs from the median by more than the limit;
-    - accepted intervals cover less than ``heart_min_coverage`` of the 20 s around (not asked of a device's intervals:
-      it has left out the doubtful ones itself).
+    - accepted intervals cover less than ``heart_min_coverage`` of the 20 s around, or are fewer than four there (not
+      asked of a device's intervals: it has left out the doubtful ones itself).
 
     Every limit treats long and short alike, so that the mean of what is left is not pulled to one side.
     """
@@ -223,11 +283,10 @@ def accepted_intervals(
         level = _running_median(np.where(is_good, intervals, np.nan), _LEVEL_BEATS)  # no longer pulled by the dropped
         is_good &= ~(_is_beside(~is_good, follows) & (np.abs(intervals - level) > reach))
     kept = np.where(is_good, intervals, np.nan)
-    n_before = -1
-    while needs_coverage and (n_kept := int(np.isfinite(kept).sum())) != n_before:
-        # Dropping the loneliest intervals can leave their neighbours alone.
-        n_before = n_kept
+    for _ in range(2 if needs_coverage else 0):  # dropping the loneliest intervals can leave their neighbours alone
         kept = np.where(_coverage(times, kept) >= settings.heart_min_coverage, kept, np.nan)
+    if needs_coverage:
+        kept = np.where(_n_near(times, kept) >= _FEWEST_TOGETHER, kept, np.nan)
     return kept
 
 
@@ -303,6 +362,13 @@ def _mean_around(times: FloatArray, intervals: FloatArray, seconds: float) -> Fl
     total, n = (np.concatenate(([0.0], np.cumsum(x))) for x in (np.nan_to_num(intervals), np.isfinite(intervals)))
     with np.errstate(invalid="ignore"):
         return np.asarray((total[high] - total[low]) / (n[high] - n[low]), dtype=np.float64)
+
+
+def _n_near(times: FloatArray, intervals: FloatArray) -> FloatArray:
+    """Return the number of accepted intervals that end within 10 s of each beat."""
+    n = np.concatenate(([0], np.cumsum(np.isfinite(intervals))))
+    low, high = (np.searchsorted(times, times + side * _COVERAGE_SECONDS / 2) for side in (-1, 1))
+    return np.asarray(n[high] - n[low], dtype=np.float64)
 
 
 def _coverage(times: FloatArray, intervals: FloatArray) -> FloatArray:

@@ -3,14 +3,15 @@
 The steps, for each signal:
 
 1. leave out what cannot be understood (unknown modality, unit that is not the modality's), with a note;
-2. screen: mask samples that no body gave, each with its reason, before any filter sees them
+2. apply what was corrected by hand (:mod:`biopercept.preprocessing.corrections`; beats are, where they are detected);
+3. screen: mask samples that no body gave, each with its reason, before any filter sees them
    (:mod:`biopercept.preprocessing.screening`);
-3. bring a signal that is faster than its modality's model rate to that rate, before it is filtered: so the filter, and
+4. bring a signal that is faster than its modality's model rate to that rate, before it is filtered: so the filter, and
    what it leaves near its edges, is the same whatever the rate of the file;
-4. filter segment by segment: gaps up to ``bridge_seconds`` are bridged for the filter and stay masked,
+5. filter segment by segment: gaps up to ``bridge_seconds`` are bridged for the filter and stay masked,
    longer gaps end the segment (:mod:`biopercept.preprocessing.gaps`);
-5. derive the 4 Hz series (:mod:`biopercept.preprocessing.derived`);
-6. rate the quality of each second.
+6. derive the 4 Hz series (:mod:`biopercept.preprocessing.derived`);
+7. rate the quality of each second.
 
 Nothing is filled: a masked sample is NaN in every output.
 """
@@ -19,36 +20,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from biopercept.errors import RecordingError
-from biopercept.modalities import DERIVED_RATE, MODALITIES, UNKNOWN
+from biopercept.modalities import MODALITIES, UNKNOWN
 from biopercept.preprocessing.cardiac import Beats, device_beats
+from biopercept.preprocessing.corrections import ByHand, CorrectionLog
 from biopercept.preprocessing.derived import Derived, Measured, derive
 from biopercept.preprocessing.eeg import (
     BROAD_LOW_HZ,
     MIN_CHANNELS_FOR_REFERENCE,
     average_referenced,
     bad_channels,
+    doubtful_electrodes,
     sharing_one_reference,
     without_hum,
 )
 from biopercept.preprocessing.electrodermal import SkinResponses
-from biopercept.preprocessing.gaps import BoolArray, at_rate, band_fits, filtered, grid_times, moving_mean
+from biopercept.preprocessing.gaps import BoolArray, at_rate, band_fits, filtered, grid_times
+from biopercept.preprocessing.quality import (
+    BAD_CHANNEL,
+    NO_REFERENCE,
+    NO_SIGNAL,
+    TOO_SHORT,
+    Losses,
+    SignalQuality,
+    model_quality,
+    seconds_of,
+)
+from biopercept.preprocessing.rating import ratings
 from biopercept.preprocessing.respiration import Breaths
 from biopercept.preprocessing.screening import MIN_REPORTED_FRACTION, screened
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.preprocessing.variability import interval_series
-from biopercept.recording import FloatArray, Recording, Signal
+from biopercept.recording import Correction, FloatArray, Recording, Signal
 
 _LONGEST_WORDS = 160
 _MOST_AT_ONCE = 1 << 21
 """Samples of a signal that are cleaned at once to see what is left: 16 MB a copy, an hour of ECG at 500 Hz."""
 _SLOW = frozenset({"eda", "resp", "temp", "spo2", "hr"})
 _NOTCHED = frozenset({"eeg", "emg", "ecg"})
-_RHYTHM_SECONDS = 11  # beats and breaths come one by one: whether they are there is judged over this many
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +73,9 @@ class CleanRecording:
     recording : Recording
         The cleaned measured signals, then the derived ones; every signal is regular, NaN where masked.
     quality : dict of str to array, shape (n_channels, n_seconds)
-        For every signal by name: quality in [0, 1] of each second of the recording's clock.
+        For every signal by name: quality in [0, 1] of each second of the recording's clock, as models read it.
+    ratings : dict of str to SignalQuality
+        For every measured signal by name: quality as people read it, with the reasons of what was lost.
     notes : tuple of str
         What was left out, masked or chosen, and why; one sentence each.
     beats : Beats
@@ -69,6 +84,10 @@ class CleanRecording:
         Skin conductance responses; empty where none were found.
     breaths : Breaths
         Breaths that the respiration features rest on; empty where none were found.
+    corrections : tuple of Correction
+        The corrections by hand that were applied.
+    used_channel : dict of str to int
+        Of a signal by name: the channel that beats, responses or breaths were looked for in.
     """
 
     recording: Recording
@@ -77,6 +96,9 @@ class CleanRecording:
     beats: Beats
     responses: SkinResponses
     breaths: Breaths
+    ratings: dict[str, SignalQuality] = field(default_factory=dict)
+    corrections: tuple[Correction, ...] = ()
+    used_channel: Mapping[str, int] = field(default_factory=dict)
 
 
 def clean_recording(recording: Recording, settings: CleaningSettings | None = None) -> CleanRecording:
@@ -88,25 +110,36 @@ def clean_recording(recording: Recording, settings: CleaningSettings | None = No
     """
     settings = settings or CleaningSettings()
     notes: list[str] = []
-    duration_seconds = _duration(recording)
-    times = grid_times(duration_seconds)
+    times = grid_times(_duration(recording))
     measured: list[Measured] = []
+    log = CorrectionLog(recording)
     for signal in recording.signals:
         reason = _why_left_out(signal)
         if reason:
             notes.append(f"{signal.name}: left out, {reason}.")
             continue
-        one, its_notes = _clean_signal(signal, times, settings)
+        one, its_notes = _clean_signal(signal, times, settings, log.of(signal))
         measured.append(one)
         notes.extend(its_notes)
     if not any(np.isfinite(one.cleaned.read()).any() for one in measured):
-        raise RecordingError(_nothing_left(recording, notes))
+        raise RecordingError(_nothing_left(recording, [*notes, *log.notes()]))
     derived = derive(measured, times, settings)
-    notes.extend(derived.notes)
+    notes = [*log.notes(), *notes, *derived.notes]
     signals = tuple(one.cleaned for one in measured) + tuple(_unique(derived, measured))
     cleaned = replace(recording, signals=signals, notes=(*recording.notes, *notes))
-    quality = _recording_quality(cleaned, derived.is_understood, settings, duration_seconds)
-    return CleanRecording(cleaned, quality, tuple(notes), derived.beats, derived.responses, derived.breaths)
+    quality = model_quality(cleaned, derived.is_understood, settings, seconds_of(times))
+    rated = ratings(measured, derived, seconds_of(times), settings)
+    return CleanRecording(
+        cleaned,
+        quality,
+        tuple(notes),
+        derived.beats,
+        derived.responses,
+        derived.breaths,
+        ratings=rated,
+        corrections=log.applied,
+        used_channel=derived.used_channel,
+    )
 
 
 def _duration(recording: Recording) -> float:
@@ -142,11 +175,14 @@ def _why_left_out(signal: Signal) -> str:
     return ""
 
 
-def why_unused(signal: Signal, settings: CleaningSettings | None = None) -> str:
+def why_unused(
+    signal: Signal, settings: CleaningSettings | None = None, corrections: tuple[Correction, ...] = ()
+) -> str:
     """Return why nothing of a signal is left after cleaning; empty where something is.
 
-    This is what :func:`clean_recording` decides of it. A signal of many samples is cleaned piece by piece, until
-    something of one is left: what is looked at over the whole recording (the rail, the usual size) may differ there.
+    This is what :func:`clean_recording` decides of it, ``corrections`` being those of its recording. A signal of many
+    samples is cleaned piece by piece, until something of one is left: what is looked at over the whole recording (the
+    rail, the usual size) may differ there.
     """
     settings = settings or CleaningSettings()
     reason = _why_left_out(signal)
@@ -154,7 +190,8 @@ def why_unused(signal: Signal, settings: CleaningSettings | None = None) -> str:
         return reason
     step = max(_MOST_AT_ONCE // signal.n_channels, 1) if signal.is_regular else signal.n_samples
     for start in range(0, signal.n_samples, step):
-        reason = _why_masked(signal if step >= signal.n_samples else _piece(signal, start, step), settings)
+        piece = signal if step >= signal.n_samples else _piece(signal, start, step)
+        reason = _why_masked(ByHand.masking(piece, corrections), settings)
         if not reason:
             return ""
     return reason
@@ -170,8 +207,11 @@ def _piece(signal: Signal, start: int, n_samples: int) -> Signal:
     )
 
 
-def _why_masked(signal: Signal, settings: CleaningSettings) -> str:
-    cleaned, notes = _clean_signal(signal, grid_times(signal.end_seconds), settings)
+def _why_masked(by_hand: ByHand, settings: CleaningSettings) -> str:
+    signal, is_marked = by_hand.signal, by_hand.bad()
+    if is_marked is not None and is_marked.all():
+        return "it is marked bad by hand"
+    cleaned, notes = _clean_signal(signal, grid_times(signal.end_seconds), settings, by_hand)
     if np.isfinite(cleaned.cleaned.read()).any():
         return ""
     words = [note.removeprefix(signal.name).lstrip(":, ").removesuffix(".") for note in notes]
@@ -192,11 +232,20 @@ def _unique(derived: Derived, measured: list[Measured]) -> list[Signal]:
     return [replace(s, name=f"{s.name} (derived)") if s.name in taken else s for s in derived.signals]
 
 
-def _clean_signal(signal: Signal, times: FloatArray, settings: CleaningSettings) -> tuple[Measured, tuple[str, ...]]:
-    """Return one signal screened, filtered and at its stored rate."""
-    raw, notes = screened(signal.read(), signal, settings)
+def _clean_signal(
+    signal: Signal, times: FloatArray, settings: CleaningSettings, by_hand: ByHand
+) -> tuple[Measured, tuple[str, ...]]:
+    """Return one signal corrected, screened, filtered and at its stored rate."""
     if signal.modality == "ibi":
-        return Measured(signal, raw, _regular_intervals(signal, raw, times, settings)), notes
+        signal = by_hand.intervals()
+        by_hand = replace(by_hand, signal=signal)
+    losses = Losses(signal, seconds_of(times))
+    kept = None if signal.modality == "ibi" else losses
+    raw, notes = screened(by_hand.turned(signal.read()), signal, settings, kept, by_hand.bad())
+    if signal.modality == "ibi":
+        regular = _regular_intervals(signal, raw, times, settings, by_hand)
+        losses.add_rejected_intervals(raw[0], regular, times, by_hand.bad_at(times))
+        return Measured(signal, raw, regular, losses, by_hand=by_hand), notes
     modality = MODALITIES[signal.modality]
     bridge = settings.slow_bridge_seconds if signal.modality in _SLOW else settings.bridge_seconds
     rate = signal.sampling_rate
@@ -205,18 +254,22 @@ def _clean_signal(signal: Signal, times: FloatArray, settings: CleaningSettings)
         samples, rate = at_rate(samples, rate, modality.model_rate), modality.model_rate
     resampled = samples
     samples = filtered(resampled, rate, *modality.band_hz, bridge_seconds=bridge)
+    losses.charge(TOO_SHORT, samples, rate)
     notes += _short_segments(raw, resampled, samples, signal) + _narrow_band(samples, signal)
     samples, more = _empty_masked(raw, samples, signal, settings)
+    losses.charge(NO_SIGNAL, samples, rate)
     notes += more
     if signal.modality != "eeg":
-        return Measured(signal, raw, signal.with_samples(samples, rate)), notes
+        return Measured(signal, raw, signal.with_samples(samples, rate), losses, by_hand=by_hand), notes
     broad = filtered(resampled, rate, BROAD_LOW_HZ, None, bridge_seconds=bridge)
-    cleaned, broad, more = _referenced(signal.with_samples(samples, rate), broad, settings)
-    return Measured(signal, raw, cleaned, broad), notes + more
+    cleaned, broad, more = _referenced(signal.with_samples(samples, rate), broad, losses, settings)
+    return Measured(signal, raw, cleaned, losses, broad, by_hand=by_hand), notes + more
 
 
-def _regular_intervals(signal: Signal, raw: FloatArray, times: FloatArray, settings: CleaningSettings) -> Signal:
-    series = interval_series(device_beats(signal, raw[0], settings), times, settings)
+def _regular_intervals(
+    signal: Signal, raw: FloatArray, times: FloatArray, settings: CleaningSettings, by_hand: ByHand
+) -> Signal:
+    series = interval_series(device_beats(signal, raw[0], settings, by_hand.added), times, settings)
     regular = replace(signal, start_seconds=0.0, times=None, channels=signal.channels[:1])
     return regular.with_samples(series, MODALITIES["ibi"].model_rate)
 
@@ -271,7 +324,7 @@ def _empty_masked(
 
 
 def _referenced(
-    filtered_eeg: Signal, broad: FloatArray, settings: CleaningSettings
+    filtered_eeg: Signal, broad: FloatArray, losses: Losses, settings: CleaningSettings
 ) -> tuple[Signal, FloatArray, tuple[str, ...]]:
     """Return EEG and its broad version against the average of its good channels, bad channels masked and named."""
     signal, samples = filtered_eeg, filtered_eeg.read()
@@ -283,7 +336,10 @@ def _referenced(
     ]
     is_shared = sharing_one_reference(signal.channel_names)
     notes += _as_recorded(signal, is_good, is_shared)
+    losses.doubts |= doubtful_electrodes(signal, losses.n_seconds, settings)
+    losses.charge(BAD_CHANNEL, np.where(is_good[:, None], samples, np.nan), signal.sampling_rate)
     cleaned = signal.with_samples(average_referenced(samples, is_good, is_shared), signal.sampling_rate)
+    losses.charge(NO_REFERENCE, cleaned.read(), signal.sampling_rate)
     return cleaned, average_referenced(broad, is_good, is_shared), tuple(notes)
 
 
@@ -302,56 +358,3 @@ def _as_recorded(signal: Signal, is_good: BoolArray, is_shared: BoolArray) -> li
         f"{signal.name}, channel {which}: kept as recorded and out of the average reference, because the other "
         "channels are measured against another electrode."
     ]
-
-
-def _recording_quality(
-    cleaned: Recording, is_understood: Mapping[str, BoolArray], settings: CleaningSettings, duration_seconds: float
-) -> dict[str, FloatArray]:
-    """Return, for every signal by name, the quality of each second: (n_channels, n_seconds) in [0, 1].
-
-    Quality is the fraction of the second's samples that is valid. For a signal that should carry a rhythm (ECG, pulse,
-    respiration) it is multiplied by the fraction of the 11 s around in which that rhythm was found
-    (``is_understood``, at 4 Hz, by name); a second of EEG with a value beyond ``eeg_artefact_uv`` counts half.
-    Seconds outside a signal have quality 0.
-    """
-    n_seconds = math.ceil(duration_seconds - 1e-9)
-    out: dict[str, FloatArray] = {}
-    for signal in cleaned.signals:
-        samples = signal.read()
-        quality = _per_second(np.isfinite(samples).astype(np.float64), signal, n_seconds, np.add)
-        if signal.modality == "eeg":
-            largest = _per_second(np.abs(np.nan_to_num(samples)), signal, n_seconds, np.maximum)
-            quality = np.where(largest > settings.eeg_artefact_uv, 0.5 * quality, quality)
-        if signal.name in is_understood:
-            quality = quality * _rhythm_fraction(is_understood[signal.name], n_seconds)
-        out[signal.name] = quality
-    return out
-
-
-def _per_second(values: FloatArray, signal: Signal, n_seconds: int, gather: np.ufunc) -> FloatArray:
-    """Return the sum as a fraction of the second's samples, or the maximum, of each second: (n_channels, n_seconds)."""
-    second = np.floor(signal.sample_times() + 1e-9).astype(np.int64)
-    inside = (second >= 0) & (second < n_seconds)
-    second = second[inside]
-    out = np.zeros((len(values), n_seconds))
-    if signal.sampling_rate < 1.0:  # one sample stands for several seconds
-        nearest = ((np.arange(n_seconds) + 0.5 - signal.start_seconds) * signal.sampling_rate).astype(np.int64)
-        known = (nearest >= 0) & (nearest < values.shape[1])
-        out[:, known] = values[:, nearest[known]]
-        return out
-    for channel, row in enumerate(values):
-        gather.at(out[channel], second, row[inside])
-    if gather is np.add:
-        # The first and last second of a signal may hold few samples: of a whole second, so they count less.
-        out /= math.floor(signal.sampling_rate)
-    return np.minimum(out, 1.0) if gather is np.add else out
-
-
-def _rhythm_fraction(is_understood: BoolArray, n_seconds: int) -> FloatArray:
-    """Return the fraction of the 11 s around each second in which the rhythm was found: (n_seconds,)."""
-    per_second = np.zeros(n_seconds)
-    n = np.zeros(n_seconds)
-    second = (np.arange(len(is_understood)) / DERIVED_RATE).astype(np.int64)
-    np.add.at(per_second, second, is_understood)
-    np.add.at(n, second, 1.0)
-    return moving_mean(per_second / np.maximum(n, 1.0), _RHYTHM_SECONDS)

@@ -12,7 +12,16 @@ import numpy as np
 
 from biopercept.modalities import DERIVED_RATE, MODALITIES
 from biopercept.preprocessing import variability as beat_series
-from biopercept.preprocessing.cardiac import Beats, bvp_beats, checked_against_device, device_beats, ecg_beats, no_beats
+from biopercept.preprocessing.cardiac import (
+    Beats,
+    are_of_packets,
+    bvp_beats,
+    checked_against_device,
+    device_beats,
+    ecg_beats,
+    no_beats,
+)
+from biopercept.preprocessing.corrections import ByHand
 from biopercept.preprocessing.eeg import BANDS, band_power
 from biopercept.preprocessing.electrodermal import (
     MIN_RESPONSE_RATE,
@@ -22,7 +31,8 @@ from biopercept.preprocessing.electrodermal import (
     skin_responses,
     tonic_and_phasic,
 )
-from biopercept.preprocessing.gaps import BoolArray, filtered, moving_mean, on_grid
+from biopercept.preprocessing.gaps import BoolArray, band_fits, filtered, moving_mean, on_grid
+from biopercept.preprocessing.quality import Losses
 from biopercept.preprocessing.respiration import (
     MIN_BREATHING_RATE,
     Breaths,
@@ -48,13 +58,21 @@ LOWEST_ENVELOPE = 1e-6
 class Measured:
     """One measured signal on its way: screened at its own rate, and cleaned as it will be stored.
 
-    ``broad`` is EEG as cleaned, but before it is limited to its band: what band power is measured in.
+    ``losses`` are what was lost on the way, ``by_hand`` the corrections of the signal. ``broad`` is EEG as cleaned, but
+    before it is limited to its band: what band power is measured in.
     """
 
     original: Signal
     screened: FloatArray
     cleaned: Signal
+    losses: Losses
     broad: FloatArray | None = None
+    by_hand: ByHand | None = None
+
+    @property
+    def has_beats_by_hand(self) -> bool:
+        """Return whether a person added or removed beats."""
+        return self.by_hand is not None and self.by_hand.has_beats
 
 
 @dataclass
@@ -68,6 +86,10 @@ class Derived:
     breaths: Breaths = field(default_factory=no_breaths)
     is_understood: dict[str, BoolArray] = field(default_factory=dict)
     """By name of a measured signal: where, on the grid, the rhythm it should carry was found."""
+    beats_of: dict[str, Beats] = field(default_factory=dict)
+    """By name of a measured signal: the beats that were found in it, used or not."""
+    used_channel: dict[str, int] = field(default_factory=dict)
+    """By name of a measured signal: the channel that beats, responses or breaths were looked for in."""
 
     def add(self, modality: str, series: FloatArray, source: str, channels: tuple[Channel, ...] | None = None) -> None:
         """Append one series, unless it has no value at all, which is noted."""
@@ -110,6 +132,7 @@ def _best(derived: Derived, candidates: list[Measured], purpose: str) -> tuple[M
         return None
     _, i, c = max(fractions)
     one = candidates[-i]
+    derived.used_channel[one.original.name] = -c
     if len(fractions) > 1:
         derived.notes.append(
             f"{purpose}: taken from {one.original.name}, channel {one.original.channel_names[-c]}, "
@@ -127,41 +150,69 @@ def _is_measured(one: Measured, channel: int, times: FloatArray) -> BoolArray:
     return out
 
 
+@dataclass(frozen=True, eq=False)
+class _HeartSource:
+    """Beats of one signal, where on the grid the signal was measured, and whether a person corrected the beats."""
+
+    beats: Beats
+    is_measured: BoolArray
+    is_corrected: bool
+
+
+def _of_heart(measured: list[Measured], modality: str) -> list[Measured]:
+    """Return the signals of a modality; those alone of which somebody named one when they corrected beats."""
+    signals = _of(measured, modality)
+    return [one for one in signals if one.by_hand is not None and one.by_hand.names_beats] or signals
+
+
 def _heart(derived: Derived, measured: list[Measured], times: FloatArray, settings: CleaningSettings) -> None:
-    """Heart rate from ECG, else pulse checked by the device's rate; holes from device intervals, then device rate."""
+    """Heart rate from ECG, else pulse checked by the device's rate; holes from device intervals, then device rate.
+
+    Beats that a person corrected go before all others.
+    """
     device_rate, device_name = _device_rate(measured, times)
     layers: list[tuple[FloatArray, str]] = []
-    candidates: list[tuple[Beats, BoolArray]] = []
+    sources: list[_HeartSource] = []
     amplitude: FloatArray | None = None
-    ecg = _best(derived, _of(measured, "ecg"), "heart_rate")
+    ecg = _best(derived, _of_heart(measured, "ecg"), "heart_rate")
     if ecg is not None:
         one, channel = ecg
-        beats, notes = ecg_beats(one.screened[channel], one.original, settings)
+        beats, notes = ecg_beats(one.screened[channel], one.original, settings, one.by_hand)
         derived.notes.extend(notes)
         is_measured = _is_measured(one, channel, times)
-        candidates.append((beats, is_measured))
+        sources.append(_HeartSource(beats, is_measured, one.has_beats_by_hand))
         layers.append((beat_series.rate_series(beats, is_measured, times, settings), one.original.name))
         derived.is_understood[one.original.name] = np.isfinite(layers[-1][0])
-    bvp = _best(derived, _of(measured, "bvp"), "pulse_amplitude")
+        derived.beats_of[one.original.name] = beats
+    bvp = _best(derived, _of_heart(measured, "bvp"), "pulse_amplitude")
     if bvp is not None:
         one, channel = bvp
-        beats, notes = bvp_beats(one.screened[channel], one.original, settings)
+        beats, notes = bvp_beats(one.screened[channel], one.original, settings, one.by_hand)
         derived.notes.extend(notes)
         beats = checked_against_device(beats, device_rate, times, settings)
         is_measured = _is_measured(one, channel, times)
-        candidates.append((beats, is_measured))
+        sources.append(_HeartSource(beats, is_measured, one.has_beats_by_hand))
         layers.append((beat_series.rate_series(beats, is_measured, times, settings), one.original.name))
         derived.is_understood[one.original.name] = np.isfinite(layers[-1][0])
+        derived.beats_of[one.original.name] = beats
         amplitude = beat_series.amplitude_series(beats, is_measured, times, settings)
     for one in _of(measured, "ibi"):
-        beats = device_beats(one.original, one.screened[0], settings)
+        added = None if one.by_hand is None else one.by_hand.added
+        beats = device_beats(one.original, one.screened[0], settings, added)
+        if are_of_packets(one.original.sample_times(), one.screened[0]):
+            derived.notes.append(
+                f"{one.original.name}: its times are those of packets of intervals and not of beats; beats were "
+                "placed by adding up the intervals."
+            )
         is_measured = np.ones(len(times), dtype=bool)  # a device's silence shows as a hole between its beats
-        candidates.append((beats, is_measured))
+        sources.append(_HeartSource(beats, is_measured, one.has_beats_by_hand))
         layers.append((beat_series.rate_series(beats, is_measured, times, settings), one.original.name))
+    corrected = [source.beats.source for source in sources if source.is_corrected]
+    layers.sort(key=lambda layer: layer[1] not in corrected)
     if device_name:
         layers.append((device_rate, device_name))
     _add_rate(derived, layers, times)
-    _add_variability(derived, candidates, times, settings, has_ecg=ecg is not None)
+    _add_variability(derived, sources, times, settings, has_ecg=ecg is not None)
     if bvp is not None and amplitude is not None:
         derived.add("pulse_amplitude", amplitude, bvp[0].original.name)
 
@@ -189,30 +240,37 @@ def _add_rate(derived: Derived, layers: list[tuple[FloatArray, str]], times: Flo
 
 def _add_variability(
     derived: Derived,
-    candidates: list[tuple[Beats, BoolArray]],
+    sources: list[_HeartSource],
     times: FloatArray,
     settings: CleaningSettings,
     *,
     has_ecg: bool,
 ) -> None:
-    """Add beat-to-beat variability from one source alone: ECG, else, or where that gives far more, the richest."""
-    if not candidates:
+    """Add beat-to-beat variability from one source alone: ECG, else, or where that gives far more, the richest.
+
+    Beats that a person corrected go before both.
+    """
+    if not sources:
         return
+    corrected = [source for source in sources if source.is_corrected]
+    candidates = corrected or sources
     most = max(candidates, key=_n_accepted)
-    best = candidates[0] if has_ecg else most
-    if 2 * _n_accepted(best) < _n_accepted(most):
+    best = candidates[0] if has_ecg or corrected else most
+    if not corrected and 2 * _n_accepted(best) < _n_accepted(most):
         derived.notes.append(
-            f"heart_variability: taken from {most[0].source}, which has {_n_accepted(most)} accepted intervals, "
-            f"and not from {best[0].source}, which has {_n_accepted(best)}."
+            f"heart_variability: taken from {most.beats.source}, which has {_n_accepted(most)} accepted intervals, "
+            f"and not from {best.beats.source}, which has {_n_accepted(best)}."
         )
         best = most
-    derived.beats = best[0]
-    variability = beat_series.variability_series(derived.beats, best[1], times, settings)
+    if corrected and len(sources) > 1:
+        derived.notes.append(f"heart_variability: taken from {best.beats.source}, whose beats were corrected by hand.")
+    derived.beats = best.beats
+    variability = beat_series.variability_series(derived.beats, best.is_measured, times, settings)
     derived.add("heart_variability", variability, derived.beats.source)
 
 
-def _n_accepted(candidate: tuple[Beats, BoolArray]) -> int:
-    return int(np.isfinite(candidate[0].intervals).sum())
+def _n_accepted(source: _HeartSource) -> int:
+    return int(np.isfinite(source.beats.intervals).sum())
 
 
 def _skin(derived: Derived, measured: list[Measured], times: FloatArray, settings: CleaningSettings) -> None:
@@ -293,6 +351,9 @@ def _movement(derived: Derived, measured: list[Measured], times: FloatArray, set
     # Axes may come as one signal of three channels or as three signals of one device and rate.
     same = [c for c in candidates if c.original.n_channels == 1] if one.original.n_channels == 1 else [one]
     signal = one.cleaned
+    if not band_fits(signal.sampling_rate, MOVEMENT_HZ[0]):
+        derived.notes.append(f"activity: not derived from {signal.name}, {signal.sampling_rate:g} Hz is too low.")
+        return
     axes = [c.cleaned.read() for c in same if _same_clock(c.cleaned, signal)]
     activity = log_activity(np.concatenate(axes), signal.sampling_rate, times, signal.start_seconds, settings)
     derived.add("activity", activity, "+".join(c.cleaned.name for c in same if _same_clock(c.cleaned, signal)))

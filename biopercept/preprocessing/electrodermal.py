@@ -11,7 +11,6 @@ a relative one would change with what comes later.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +28,7 @@ LOWEST_TONIC = 1e-3
 MIN_RESPONSE_RATE = 3.0
 """Sampling rate below which responses are not looked for, Hz: their rise would lie between two samples."""
 
+_TONIC_ORDER = 2  # of neurokit2's decomposition
 _COARSE_HZ = 8.0
 _MIN_RISE_SECONDS, _MAX_RISE_SECONDS = 0.25, 10.0
 _MEDIAN_SECONDS, _SMOOTH_SECONDS = 0.6, 0.25
@@ -90,16 +90,18 @@ def no_responses() -> SkinResponses:
 def tonic_and_phasic(
     cleaned: FloatArray, sampling_rate: float, settings: CleaningSettings
 ) -> tuple[FloatArray, FloatArray]:
-    """Return tonic and phasic skin conductance of one channel, both uS, NaN where masked."""
-    import neurokit2 as nk
+    """Return tonic and phasic skin conductance of one channel, both uS, NaN where masked.
+
+    The phasic part is that of ``neurokit2.eda_phasic(method="highpass")``, without that library's long import.
+    """
+    from scipy.signal import butter, sosfiltfilt
+
+    sections = butter(_TONIC_ORDER, settings.eda_tonic_hz, "highpass", fs=sampling_rate, output="sos")
 
     def phasic_of(segment: FloatArray) -> FloatArray:
         if np.ptp(segment) == 0:
             return np.zeros_like(segment)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            parts = nk.eda_phasic(segment, sampling_rate=sampling_rate, method="highpass", cutoff=settings.eda_tonic_hz)
-        return np.asarray(parts["EDA_Phasic"], dtype=np.float64)
+        return np.asarray(sosfiltfilt(sections, segment), dtype=np.float64)
 
     phasic = apply_by_segment(
         cleaned[None, :],
@@ -158,14 +160,12 @@ def _responses_of_segment(
     from scipy.signal import find_peaks
 
     level = bridged(measured)
+    smallest = np.maximum(settings.scr_min_us, _told_from_noise(level, rate))
     calm = median_filter(level, max(round(_MEDIAN_SECONDS * rate) | 1, 3), mode="nearest")
     skin = gaussian_filter1d(calm, _SMOOTH_SECONDS * rate, mode="nearest")
     slope = np.gradient(skin) * rate
     rising = np.maximum(median_filter(slope, round(_TREND_SECONDS * rate), mode="reflect"), 0.0)
     skin = skin - np.cumsum(rising) / rate
-    # What a Gaussian leaves of white noise: the root of the sum of its squared weights.
-    left = min(1.0 / np.sqrt(2.0 * np.sqrt(np.pi) * _SMOOTH_SECONDS * rate), 1.0)
-    smallest = np.maximum(settings.scr_min_us, _NOISE_HEIGHTS * left * local_noise(level, rate))
     peaks, bases = find_peaks(skin, prominence=smallest, wlen=int(4 * _MAX_RISE_SECONDS * rate) | 1)
     # A rise begins after the peak before, and its fall ends before the peak after.
     starts = np.maximum(bases["left_bases"], np.concatenate(([0], peaks[:-1])))
@@ -180,6 +180,25 @@ def _responses_of_segment(
     recovery = _half_recovery(skin, onsets, peaks, heights) / rate
     rows = np.stack([start_seconds + onsets / rate, start_seconds + peaks / rate, heights, recovery], axis=1)
     return _Responses(rows, smallest)
+
+
+def _told_from_noise(level: FloatArray, rate: float) -> FloatArray:
+    """Return the height from which a peak of the smoothed signal is none of its noise, uS: (n_samples,)."""
+    # What a Gaussian leaves of white noise: the root of the sum of its squared weights.
+    left = min(1.0 / np.sqrt(2.0 * np.sqrt(np.pi) * _SMOOTH_SECONDS * rate), 1.0)
+    return np.asarray(_NOISE_HEIGHTS * left * local_noise(level, rate), dtype=np.float64)
+
+
+def detection_limit(screened: FloatArray, sampling_rate: float) -> tuple[FloatArray, float]:
+    """Return the smallest response that stands out of the noise of one channel, uS, by time; and the rate of these.
+
+    (n,), NaN where nothing was measured.
+    """
+    n = max(int(sampling_rate // _COARSE_HZ), 1)
+    coarse = block_means(screened, n)
+    if len(coarse) < 3:
+        return np.full(len(coarse), np.nan), sampling_rate / n
+    return _told_from_noise(coarse, sampling_rate / n), sampling_rate / n
 
 
 def _onsets(skin: FloatArray, slope: FloatArray, starts: IntArray, peaks: IntArray) -> tuple[FloatArray, FloatArray]:

@@ -157,10 +157,14 @@ def window_quality(
     starts = np.asarray(onsets, dtype=np.float64)
     out = np.zeros((len(starts), len(clean.recording.signals)), dtype=np.float32)
     for column, signal in enumerate(clean.recording.signals):
-        per_second = clean.quality[signal.name].mean(axis=0)
-        total = np.concatenate(([0.0], np.cumsum(per_second)))
-        n = len(per_second)
-        first = np.clip(np.floor(starts + 1e-9).astype(int), 0, n)
-        last = np.clip(np.maximum(np.floor(starts + length_seconds + 1e-9).astype(int), first + 1), 0, n)
-        out[:, column] = (total[last] - total[first]) / np.maximum(last - first, 1)
+        out[:, column] = window_means(clean.quality[signal.name], starts, length_seconds)
     return out
+
+
+def window_means(per_second: FloatArray, onsets: FloatArray, length_seconds: float) -> FloatArray:
+    """Return the mean over channels and the seconds of each window of (n_channels, n_seconds) values: (n_windows,)."""
+    total = np.concatenate(([0.0], np.cumsum(per_second.mean(axis=0))))
+    n = per_second.shape[1]
+    first = np.clip(np.floor(onsets + 1e-9).astype(int), 0, n)
+    last = np.clip(np.maximum(np.floor(onsets + length_seconds + 1e-9).astype(int), first + 1), 0, n)
+    return np.asarray((total[last] - total[first]) / np.maximum(last - first, 1), dtype=np.float64)

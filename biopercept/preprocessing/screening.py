@@ -6,19 +6,31 @@ here, in the samples as they were recorded, at the file's own rate.
 References
 ----------
 Kleckner et al. (2018), doi:10.1109/TBME.2017.2758643 (skin conductance: range, slope, and what comes around a fault);
-IEC 60601-2-25:2011, 201.12.4 (an electrocardiograph works with electrode offsets of up to 300 mV).
+IEC 60601-2-25:2011, 201.12.4 (an electrocardiograph works with electrode offsets of up to 300 mV, and does not take
+pulses of a pacemaker, 0.1 to 2 ms long and 2 to 250 mV high, for QRS complexes).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
 from biopercept.modalities import MODALITIES
 from biopercept.preprocessing.gaps import BoolArray, block_medians, bridged, local_noise, long_runs
+from biopercept.preprocessing.quality import (
+    BY_HAND,
+    CLIPPED,
+    DISCONNECTED,
+    FLAT,
+    JUMP,
+    MISSING,
+    OUT_OF_RANGE,
+    SPIKE,
+    Losses,
+)
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray, Signal
-
-MISSING = "missing"
 
 MIN_REPORTED_FRACTION = 0.001
 """Fraction of a channel's samples below which masking is not worth a sentence."""
@@ -37,53 +49,82 @@ MIN_SPIKE_RATE = 3.0
 
 _MAY_STAND_STILL = frozenset({"temp", "hr", "spo2", "ibi", "acc"})
 _SATURATES = frozenset({"ecg", "bvp", "emg", "eeg", "eog"})
+_SMOOTH = frozenset({"ecg", "bvp", "eeg", "eog", "resp"})
 _SPIKE_SECONDS = 0.6  # a median over this long drops what comes and goes within half of it
 _SPIKE_NOISE, _SPIKE_SHARE = 5.0, 0.3
+_GLITCH_SECONDS = 0.004  # a pacemaker's pulse of 2 ms is spread to twice that by what limits the band of a recorder
+_GLITCH_SIZE, _GLITCH_NOISE = 1.5, 8.0
+_NARROW_QRS_HZ, _NARROW_QRS_SIZE = 200.0, 4.0  # below this rate the top of a narrow QRS complex is one sample
+_BLOCK_SECONDS, _BREATH_BLOCK_SECONDS, _BLOCKS = 2.5, 10.0, 7
+_MOST_G = 3.0  # nobody lives for long in more, and m/s2 taken for g give 9.8
 _SMALLEST_TEMPERATURE_SPIKE = 0.5  # degC: skin does not warm by that and cool again within a second
 
 
-def screened(samples: FloatArray, signal: Signal, settings: CleaningSettings) -> tuple[FloatArray, tuple[str, ...]]:
-    """Return a copy of ``samples`` with impossible segments as NaN, and one note per reason.
+class Fault(NamedTuple):
+    """What is wrong with some samples of a channel: the reason, in words, and which they are."""
 
-    Masked are: samples that are not finite, outside the modality's plausible range, in a flat run
+    reason: str
+    words: str
+    is_bad: BoolArray
+
+
+def screened(
+    samples: FloatArray,
+    signal: Signal,
+    settings: CleaningSettings,
+    losses: Losses | None = None,
+    by_hand: BoolArray | None = None,
+) -> tuple[FloatArray, tuple[str, ...]]:
+    """Return a copy of ``samples`` with impossible segments as NaN, and one note per reason; ``losses`` are added to.
+
+    Masked are: samples that a person marked as bad (``by_hand``, of the shape of the samples), before all others;
+    samples that are not finite, outside the modality's plausible range, in a flat run
     (no sensor is so still), or in a run at the channel's highest or lowest value (saturation); of skin
-    conductance and temperature also spikes, and of skin conductance jumps.
+    conductance and temperature also spikes, and of skin conductance jumps; of fast signals single samples that leave
+    its course (:func:`glitches`). Acceleration that is not in g is masked whole.
 
     The plausible range of a modality whose filter removes an offset is that around the signal's own slow level, so
     that DC-coupled recordings are not masked for it; the level itself may not lie beyond :data:`LARGEST_OFFSET`.
     """
     out = samples.copy()
     fractions: dict[str, dict[str, float]] = {}
+    of_all = _not_in_g(samples, signal)
     for channel, name in enumerate(signal.channel_names):
         row = out[channel]
-        for reason, is_bad in _faults(row.copy(), signal, settings):
-            if reason != MISSING:
-                is_bad = is_bad & np.isfinite(row)  # a sample is counted under the first reason only
-            fraction = float(is_bad.mean())
+        is_marked = np.zeros(len(row), dtype=bool) if by_hand is None else by_hand[channel]
+        row[is_marked] = np.nan  # nothing else may be judged by it, as a rail or a usual size
+        if losses is not None:
+            losses.add(BY_HAND, is_marked, channel)
+        for reason, words, is_bad in of_all or _faults(row.copy(), signal, settings):
+            # A sample is counted under the first reason only; what was marked by hand is told by who applies it.
+            is_bad = is_bad & (~is_marked if reason == MISSING else np.isfinite(row))
+            fraction = float(is_bad.sum()) / max(len(row), 1)
             row[is_bad] = np.nan
+            if losses is not None:
+                losses.add(reason, is_bad, channel)
             if fraction >= MIN_REPORTED_FRACTION:
-                fractions.setdefault(reason, {})[name] = fraction
-    return out, tuple(_note(signal, reason, by_channel) for reason, by_channel in fractions.items())
+                fractions.setdefault(words, {})[name] = fraction
+    return out, tuple(_note(signal, words, by_channel) for words, by_channel in fractions.items())
 
 
-def _note(signal: Signal, reason: str, by_channel: dict[str, float]) -> str:
+def _note(signal: Signal, words: str, by_channel: dict[str, float]) -> str:
     """Return one sentence for all the channels with the same fault."""
     worst = 100 * max(by_channel.values())
     if signal.n_channels == 1:
-        return f"{signal.name}: {worst:.1f} % masked, {reason}."
+        return f"{signal.name}: {worst:.1f} % masked, {words}."
     if len(by_channel) == signal.n_channels:
-        return f"{signal.name}, all {signal.n_channels} channels: up to {worst:.1f} % masked, {reason}."
-    return f"{signal.name}, channel {', '.join(by_channel)}: up to {worst:.1f} % masked, {reason}."
+        return f"{signal.name}, all {signal.n_channels} channels: up to {worst:.1f} % masked, {words}."
+    return f"{signal.name}, channel {', '.join(by_channel)}: up to {worst:.1f} % masked, {words}."
 
 
-def _faults(row: FloatArray, signal: Signal, settings: CleaningSettings) -> list[tuple[str, BoolArray]]:
+def _faults(row: FloatArray, signal: Signal, settings: CleaningSettings) -> list[Fault]:
     modality = MODALITIES[signal.modality]
     low, high = modality.plausible
     is_finite = np.isfinite(row)
     implausible, around = _implausible(row, signal)
     faults = [
-        (MISSING, ~is_finite),
-        (f"outside the plausible {low:g} to {high:g} {modality.unit}{around}", implausible),
+        Fault(MISSING, MISSING, ~is_finite),
+        Fault(OUT_OF_RANGE, f"outside the plausible {low:g} to {high:g} {modality.unit}{around}", implausible),
     ]
     usable = np.where(is_finite & ~implausible, row, np.nan)
     if not signal.is_regular:
@@ -91,25 +132,48 @@ def _faults(row: FloatArray, signal: Signal, settings: CleaningSettings) -> list
     rate = signal.sampling_rate
     if signal.modality == "eda":
         is_off = _below(usable, settings.eda_min_us)
-        faults.append((f"below {settings.eda_min_us:g} uS (electrode off the skin)", is_off))
+        faults.append(Fault(DISCONNECTED, f"below {settings.eda_min_us:g} uS (electrode off the skin)", is_off))
         usable = np.where(is_off, np.nan, usable)
     smallest = {"eda": settings.scr_min_us, "temp": _SMALLEST_TEMPERATURE_SPIKE}.get(signal.modality)
     if smallest is not None:
         is_spike = spikes(usable, rate, smallest)
-        faults.append(("spikes that come and go within 0.3 s", is_spike))
+        faults.append(Fault(SPIKE, "spikes that come and go within 0.3 s", is_spike))
         usable = np.where(is_spike, np.nan, usable)
+    if signal.modality in _SMOOTH:
+        is_glitch = glitches(usable, rate, signal.modality)
+        faults.append(Fault(SPIKE, "single samples that leave its course", is_glitch))
+        usable = np.where(is_glitch, np.nan, usable)
     if signal.modality == "eda":
         is_jump = jumps(usable, rate, settings)
-        faults.append((f"jumps of more than {settings.eda_max_slope:g} uS/s", is_jump))
+        faults.append(Fault(JUMP, f"jumps of more than {settings.eda_max_slope:g} uS/s", is_jump))
         usable = np.where(is_jump, np.nan, usable)
     if signal.modality not in _MAY_STAND_STILL:
         slow = {"resp": settings.resp_flat_seconds, "eda": settings.eda_flat_seconds}
         seconds = slow.get(signal.modality, settings.flat_seconds)
-        faults.append((f"flat for {seconds:g} s or more", _flat(usable, round(seconds * rate))))
+        faults.append(Fault(FLAT, f"flat for {seconds:g} s or more", _flat(usable, round(seconds * rate))))
     if signal.modality in _SATURATES:
         n = round(settings.clip_seconds * rate)
-        faults.append((f"at the rail for {settings.clip_seconds:g} s or more", _clipped(usable, max(n, 4))))
+        faults.append(
+            Fault(CLIPPED, f"at the rail for {settings.clip_seconds:g} s or more", _clipped(usable, max(n, 4)))
+        )
     return faults
+
+
+def _not_in_g(samples: FloatArray, signal: Signal) -> list[Fault]:
+    """Return the fault of acceleration that cannot be in g: a body at rest measures 1 g, or 0 less gravity."""
+    if signal.modality != "acc":
+        return []
+    with np.errstate(invalid="ignore", over="ignore"):
+        lengths = np.sqrt(np.square(samples).sum(axis=0))
+    lengths = lengths[np.isfinite(lengths)]
+    usual = float(np.median(lengths)) if len(lengths) else 0.0
+    if usual <= _MOST_G:
+        return []
+    words = (
+        f"half of the time more than {usual:.3g} g where a body at rest measures 1 g; say its unit under 'signals' in "
+        "study.yaml (m/s2, mg)"
+    )
+    return [Fault(OUT_OF_RANGE, words, np.ones(samples.shape[1], dtype=bool))]
 
 
 def _implausible(row: FloatArray, signal: Signal) -> tuple[BoolArray, str]:
@@ -164,6 +228,54 @@ def spikes(row: FloatArray, sampling_rate: float, smallest: float) -> BoolArray:
     bound = np.maximum(bound, _SPIKE_SHARE * np.interp(index, at, change))
     with np.errstate(invalid="ignore"):
         return np.asarray(np.abs(away) > bound)
+
+
+def glitches(row: FloatArray, sampling_rate: float, modality: str) -> BoolArray:
+    """Return which samples of a fast signal leave its course alone, or with what follows within 4 ms: (n_samples,).
+
+    They are further from the median of those around than 1.5 times what the signal without them usually spans (its
+    range in blocks of 2.5 s, of 10 s for breathing; the median of seven); of an ECG below 200 Hz, by four times, for
+    the top of a narrow QRS complex may be one sample there. Nor is anything a glitch within eight times the noise.
+    """
+    n_glitch = max(int(_GLITCH_SECONDS * sampling_rate), 1)
+    if np.isfinite(row).sum() < 4 * n_glitch + 5:
+        return np.zeros(len(row), dtype=bool)
+    samples = bridged(row)
+    calm = _median_of_three(samples) if n_glitch == 1 else _median(samples, 2 * n_glitch + 1)
+    n_block = max(round((_BREATH_BLOCK_SECONDS if modality == "resp" else _BLOCK_SECONDS) * sampling_rate), 3)
+    size = _NARROW_QRS_SIZE if modality == "ecg" and sampling_rate < _NARROW_QRS_HZ else _GLITCH_SIZE
+    away = np.abs(samples - calm)
+    bound = size * _usual(_block_highest(calm, n_block) + _block_highest(-calm, n_block), n_block, len(row))
+    bound = np.maximum(bound, _GLITCH_NOISE * 1.4826 * _usual(block_medians(away, n_block), n_block, len(row)))
+    with np.errstate(invalid="ignore"):
+        return np.asarray((bound > 0) & (np.abs(row - calm) > bound))
+
+
+def _median_of_three(samples: FloatArray) -> FloatArray:
+    before, after = np.roll(samples, 1), np.roll(samples, -1)
+    before[0], after[-1] = samples[0], samples[-1]
+    low, high = np.minimum(before, after), np.maximum(before, after)
+    return np.asarray(np.clip(samples, low, high), dtype=np.float64)
+
+
+def _median(samples: FloatArray, size: int) -> FloatArray:
+    from scipy.ndimage import median_filter
+
+    return np.asarray(median_filter(samples, size, mode="nearest"), dtype=np.float64)
+
+
+def _block_highest(samples: FloatArray, n_block: int) -> FloatArray:
+    """Return the highest sample of each block; a short block at the end belongs to the one before."""
+    n_blocks = max(len(samples) // n_block, 1)
+    return np.asarray(np.maximum.reduceat(samples, np.arange(n_blocks) * n_block), dtype=np.float64)
+
+
+def _usual(of_blocks: FloatArray, n_block: int, n_samples: int) -> FloatArray:
+    """Return the median of the seven blocks around each sample's: (n_samples,)."""
+    half = min(_BLOCKS // 2, len(of_blocks) - 1)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(of_blocks, half, mode="reflect"), 2 * half + 1)
+    usual = np.median(around, axis=1)
+    return np.asarray(usual[np.minimum(np.arange(n_samples) // n_block, len(usual) - 1)], dtype=np.float64)
 
 
 def jumps(row: FloatArray, sampling_rate: float, settings: CleaningSettings) -> BoolArray:

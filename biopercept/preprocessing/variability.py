@@ -12,6 +12,8 @@ are compared with other windows of the same length only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from biopercept.preprocessing.beat_detection import IntArray
@@ -23,16 +25,20 @@ from biopercept.recording import FloatArray
 NAMES = ("mean_nn", "log_sdnn", "log_rmssd", "pnn50", "log_lf", "log_hf", "log_lf_hf", "coverage")
 """Columns of :func:`interval_features`, in order; intervals in ms, powers in ms^2."""
 
+LF_HZ, HF_HZ = (0.04, 0.15), (0.15, 0.40)
+"""Bands of the intervals' spectrum, Hz."""
+
 MAX_INFLATION = 1.1
 """A measure of variability that timing errors would make larger than this many times itself is missing."""
+
+SPECTRUM_RATE = 4.0
+"""Rate at which intervals are read for their spectrum, Hz."""
 
 _MEAN_DIFFERENCE_SECONDS = 10.0
 _MIN_DIFFERENCES = 3
 _MIN_INTERVALS = 10
 _MIN_SPECTRUM_SECONDS = 60.0
 _MIN_SPECTRUM_COVERAGE = 0.8
-_SPECTRUM_RATE = 4.0
-_LF_HZ, _HF_HZ = (0.04, 0.15), (0.15, 0.40)
 _NOISE_SHARE = 1.0 - 1.0 / MAX_INFLATION**2  # of a mean square, as errors add in squares
 _NO_NOISE = 6.0 * (1000.0 / 250.0) ** 2 / 12.0
 """Squared error of a difference, ms^2, between beats read off samples at 250 Hz, which the Task Force calls enough."""
@@ -196,18 +202,29 @@ def _of_window(beats: FloatArray, length: float, tolerated: float) -> FloatArray
 
 
 def _spectrum(times: FloatArray, intervals: FloatArray) -> tuple[float, float]:
-    """Return log LF and log HF, log ms^2, of intervals read at 4 Hz from a cubic spline."""
-    from scipy.interpolate import CubicSpline
+    """Return log LF and log HF, log ms^2."""
+    low, high = (float(np.log(power + 1.0)) for power in band_powers(times, intervals, (LF_HZ, HF_HZ)))
+    return low, high
+
+
+def band_powers(times: FloatArray, intervals: FloatArray, bands: Sequence[tuple[float, float]]) -> tuple[float, ...]:
+    """Return the power in each band, ms^2, of :func:`even_intervals`; NaN where the intervals reach over under 42 s."""
     from scipy.signal import periodogram
 
-    grid = np.arange(times[0], times[-1], 1.0 / _SPECTRUM_RATE)
-    if len(grid) < _SPECTRUM_RATE * 0.7 * _MIN_SPECTRUM_SECONDS:
-        return np.nan, np.nan
-    even = CubicSpline(*_with_holes_crossed(times, intervals))(grid)
-    frequency, power = periodogram(even, fs=_SPECTRUM_RATE, window="hann", detrend="linear")
+    if len(np.arange(times[0], times[-1], 1.0 / SPECTRUM_RATE)) < SPECTRUM_RATE * 0.7 * _MIN_SPECTRUM_SECONDS:
+        return (np.nan,) * len(bands)
+    even = even_intervals(times, intervals)
+    frequency, power = periodogram(even, fs=SPECTRUM_RATE, window="hann", detrend="linear")
     step = frequency[1] - frequency[0]
-    low, high = (np.log(power[(frequency >= a) & (frequency < b)].sum() * step + 1.0) for a, b in (_LF_HZ, _HF_HZ))
-    return float(low), float(high)
+    return tuple(float(power[(frequency >= low) & (frequency < high)].sum() * step) for low, high in bands)
+
+
+def even_intervals(times: FloatArray, intervals: FloatArray) -> FloatArray:
+    """Return accepted intervals that end at some times, read at 4 Hz from the first to the last from a cubic spline."""
+    from scipy.interpolate import CubicSpline
+
+    grid = np.arange(times[0], times[-1], 1.0 / SPECTRUM_RATE)
+    return np.asarray(CubicSpline(*_with_holes_crossed(times, intervals))(grid), dtype=np.float64)
 
 
 def _with_holes_crossed(times: FloatArray, intervals: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -1,1 +1,1 @@
-"""Tables, figures and HTML pages of result files; nothing is computed here."""
+"""Tables, figures and HTML pages of result files and recordings; nothing is measured or scored here."""

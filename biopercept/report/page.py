@@ -6,8 +6,6 @@ The sections of the page, which figures a folder gets and in which order, and th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from biopercept.report.curves import (
     personal_tables,
 )
 from biopercept.report.drawing import Drawing
+from biopercept.report.layout import Head, KeyNumber, Section, page_of
 from biopercept.report.score_figures import (
     confusion_figure,
     models_figure,
@@ -45,7 +44,7 @@ from biopercept.report.scores import (
     subject_table,
     trust_sentences,
 )
-from biopercept.report.text import Table, count, file_table, listed, score, shown, terminal_table, turned
+from biopercept.report.text import Table, count, file_table, listed, score, terminal_table, turned
 from biopercept.report.timelines import (
     line_figure,
     missing_figure,
@@ -66,7 +65,6 @@ from biopercept.results.cross_validation import (
 from biopercept.results.curves import LearningCurve, PersonalCurve
 from biopercept.results.folder import PrepareLog, Results, load_results, preparations_of
 from biopercept.results.predictions import PredictionFolder, Predictions, RecordingKey, load_lines
-from biopercept.version import __version__
 
 _MAIN_MODEL = "perceiver-io"
 _MOST_TURNED = 6
@@ -91,24 +89,8 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
 
 def render(results: Results) -> str:
     """Return the HTML page of results."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    def finalize(value: object) -> object:
-        return value if isinstance(value, Markup) else shown(value)
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, finalize=finalize, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals["image"] = lambda figure: Markup(figure.data_uri)  # noqa: S704 - base64 of our own bytes
-    template = environment.from_string(files("biopercept.report").joinpath("report.html").read_text(encoding="utf-8"))
-    return template.render(
-        name=results.name,
-        summary=_summary(results),
-        warnings=warnings_of(results),
-        sections=sections_of(results),
-        version=__version__,
-    )
+    head = Head(results.name, _summary(results))
+    return page_of(head, sections_of(results), warnings_of(results))
 
 
 def _number_sections(validations: Sequence[NumberValidation]) -> list[Section]:
@@ -241,31 +223,6 @@ def _preparation_section(logs: Sequence[PrepareLog]) -> Section:
     tables = tuple(file_table(log.table, f"{log.name}: {count(len(log.table), 'recording')}") for log in logs)
     title, figures = "Preparation: what was kept and what was lost", (figure,) if figure else ()
     return Section("preparation", title, lead=(lead,), figures=figures, tables=tables)
-
-
-@dataclass(frozen=True)
-class KeyNumber:
-    """One number in large type: what it is, its value, and what to read it with."""
-
-    name: str
-    value: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page: its title, an opening sentence, figures, tables and quoted text, in that order.
-
-    ``numbers`` come first, ``folded`` (title and text) last and closed.
-    """
-
-    anchor: str
-    title: str
-    lead: tuple[str, ...] = ()
-    numbers: tuple[KeyNumber, ...] = ()
-    figures: tuple[Drawing, ...] = ()
-    tables: tuple[Table, ...] = ()
-    folded: tuple[tuple[str, str], ...] = ()
 
 
 def score_sections(validations: Sequence[CrossValidation], anchor: str, suffix: str) -> list[Section]:

@@ -159,7 +159,7 @@ class Table:
     """A table of text, ready to be shown: cells are not yet escaped for any medium.
 
     ``title`` says what the rows are, with n; ``numeric`` which columns are set to the right. A page shows the table
-    closed where it has more than ``fold_above`` rows.
+    closed where it has more than ``fold_above`` rows, and the first cell of each as a link to one of ``links``, if any.
     """
 
     title: str
@@ -167,6 +167,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     numeric: tuple[bool, ...]
     fold_above: int = 60
+    links: tuple[str, ...] = ()
 
     @staticmethod
     def of(title: str, rows: Sequence[Mapping[str, str]], words: Collection[str], fold_above: int = 60) -> Table:

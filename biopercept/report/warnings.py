@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from biopercept.report.layout import ReportWarning
 from biopercept.report.scores import estimate, pooled
 from biopercept.report.text import count, listed, score
 from biopercept.results.cross_validation import CrossValidation, NumberValidation
@@ -24,14 +24,6 @@ PROBE_MEANING = {
     "quality-only": "signal quality alone; the label can be predicted from how clean the recording is",
     "dummy": "guessing by class fractions",
 }
-
-
-@dataclass(frozen=True)
-class ReportWarning:
-    """One thing to know before reading the scores; a grave one can make them mean something else than they seem to."""
-
-    is_grave: bool
-    text: str
 
 
 def _grave(text: str) -> ReportWarning:

@@ -4,10 +4,12 @@
 
     /                     attributes: schema, biopercept_version, study, tasks, settings, feature_names, labels
       recordings/KEY      attributes: subject, session, recording, duration_seconds, signal_names, left_out, notes,
-                          source_hash, settings_hash, content_hash
+                          source_hash, settings_hash, content_hash; corrections, where some were made by hand
         signals/NAME      float32 (n_channels, n_samples), contiguous; attributes: name, modality, unit, rates, ...
         masks/NAME        uint8, same shape, 1 = real
         quality/NAME      float32 (n_channels, n_seconds)
+        reasons/NAME      uint32, same shape, of measured signals: bits of what is wrong in the second; the names of the
+                          bits are the recording's attribute reason_names. Neither is in a store of an older version.
         windows/COLUMN    onset, label, stage, is_labelled: (n_windows,)
         features          float32 (n_windows, n_features)
         window_quality    float32 (n_windows, n_signals)
@@ -35,6 +37,9 @@ FORMAT = ("v110", "v110")
 
 GROUPS = ("signals", "masks", "quality", "windows")
 """Groups of one recording, each holding only datasets."""
+
+REASONS = "reasons"
+"""Group of the same kind that a store of an older version lacks."""
 
 TABLES = ("features", "window_quality")
 """Datasets that lie beside the groups."""
@@ -116,10 +121,10 @@ def datasets_of(recording: Any) -> Iterator[tuple[str, Any]]:
 
     Raises StoreError where the recording holds anything the layout does not have, or lacks something.
     """
-    extra = sorted(set(recording) - {*GROUPS, *TABLES})
+    extra = sorted(set(recording) - {*GROUPS, REASONS, *TABLES})
     if extra:
         raise StoreError(f"{recording.name} holds {extra[0]!r}, which no store of biopercept has; prepare it again")
-    for group_name in GROUPS:
+    for group_name in (*GROUPS, REASONS) if REASONS in recording else GROUPS:
         group = child(recording, group_name, is_group=True)
         for name in sorted(group):
             yield f"{group_name}/{name}", child(group, name, is_group=False)

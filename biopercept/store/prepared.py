@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StoreError
-from biopercept.recording import Channel, Interval, RecordingLabels
+from biopercept.recording import Channel, Correction, Interval, RecordingLabels
 
 FloatSamples = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+ReasonMask = NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,9 @@ class PreparedRecording:
     """A recording cleaned, cut and measured in memory; what a store keeps of it, before it is stored.
 
     Of each signal by name ``samples`` and ``masks``, (n_channels, n_samples): 0 where the mask is False, which is where
-    none was measured; and ``quality``, (n_channels, n_seconds), from 0 to 1, where it was measured.
+    none was measured; and ``quality``, (n_channels, n_seconds), from 0 to 1, where it was measured. ``reasons``, same
+    shape, of measured signals: bits of what is wrong in the second, by their place in ``reason_names``.
+    ``corrections`` are those by hand that were applied.
     """
 
     subject: str
@@ -157,6 +160,9 @@ class PreparedRecording:
     notes: tuple[str, ...] = ()
     place: int | None = None
     labels: RecordingLabels = field(default_factory=RecordingLabels, repr=False)
+    reasons: Mapping[str, ReasonMask] = field(default_factory=dict, repr=False)
+    reason_names: tuple[str, ...] = ()
+    corrections: tuple[Correction, ...] = ()
 
     @property
     def key(self) -> str:

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from biopercept.errors import StoreError, StudyError
 from biopercept.recording import RecordingLabels, labels_from_text, labels_text
-from biopercept.store.layout import SCHEMA, SIGNAL_ATTRIBUTES, child, is_intact, read_attribute
+from biopercept.store.layout import REASONS, SCHEMA, SIGNAL_ATTRIBUTES, child, is_intact, read_attribute
 from biopercept.store.prepared import (
     FloatSamples,
     Mask,
+    ReasonMask,
     StoredSignal,
     StoredWindows,
     channels_from_json,
@@ -136,7 +137,7 @@ class StudyStore:
         self._map = np.zeros(0, dtype=np.uint8)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a row per recording: whose it is, how long, its windows and its signals."""
+        """Return a row per recording: whose it is, its windows, its signals, what spoils most of each, corrections."""
         import pandas as pd
 
         rows = [
@@ -148,6 +149,11 @@ class StudyStore:
                 "windows_labelled": int(recording.windows.is_labelled.sum()),
                 "windows_grid": int((~recording.windows.is_labelled).sum()),
                 "signals": ", ".join(signal.name for signal in recording.signals),
+                "spoilt": ", ".join(
+                    f"{name}: {reason} ({100 * share:.2g} %)"
+                    for name, (reason, share) in recording.main_reasons().items()
+                ),
+                "corrections": len(recording.corrections),
             }
             for recording in self.recordings
         ]
@@ -268,6 +274,11 @@ class StoredRecording:
         """How many windows were left out, by reason."""
         return MappingProxyType({str(reason): int(n) for reason, n in self._json("left_out").items()})
 
+    @cached_property
+    def corrections(self) -> tuple[Mapping[str, Any], ...]:
+        """What was corrected by hand: of each its kind, onset, duration, channels, who, when and source."""
+        return tuple(self._json("corrections")) if "corrections" in self._group.attrs else ()
+
     def _json(self, attribute: str) -> Any:
         try:
             return json.loads(read_attribute(self._group, attribute))
@@ -325,6 +336,37 @@ class StoredRecording:
         if link_name(signal_name) not in group:
             return np.zeros((signal.n_channels, 0), dtype=np.float32)
         return self._array(group, link_name(signal_name)).astype(np.float32)
+
+    @property
+    def reason_names(self) -> tuple[str, ...]:
+        """Return the reasons by their bits in :meth:`read_reasons`; none in a store of an older version."""
+        known = "reason_names" in self._group.attrs
+        return tuple(json.loads(read_attribute(self._group, "reason_names"))) if known else ()
+
+    def read_reasons(self, signal_name: str) -> ReasonMask | None:
+        """Return what is wrong with a signal in each second, as bits by place in :attr:`reason_names`.
+
+        (n_channels, n_seconds); None where it is not known: of derived signals, and in a store of an older version.
+        Raises StoreError where the recording has no signal of that name.
+        """
+        require_signal(self, signal_name)
+        if REASONS not in self._group or link_name(signal_name) not in child(self._group, REASONS, is_group=True):
+            return None
+        return self._array(child(self._group, REASONS, is_group=True), link_name(signal_name)).astype(np.uint32)
+
+    def main_reasons(self) -> dict[str, tuple[str, float]]:
+        """Return what spoils most of each signal, by its name, and the share of channels and seconds that it is in.
+
+        Signals that nothing spoils are absent, and all are where reasons are not known.
+        """
+        out: dict[str, tuple[str, float]] = {}
+        for signal in self.signals:
+            bits = self.read_reasons(signal.name)
+            if bits is not None and bits.any():
+                shares = [float(((bits >> bit) & 1).mean()) for bit in range(len(self.reason_names))]
+                worst = int(np.argmax(shares))
+                out[signal.name] = self.reason_names[worst], shares[worst]
+        return out
 
     def _open_maps(self, signal_name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return samples and mask of a signal as they lie in the file, mapped and not copied."""

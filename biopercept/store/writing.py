@@ -28,6 +28,7 @@ from biopercept.files import replacing, write_bytes
 from biopercept.recording import RecordingLabels, labels_text
 from biopercept.store.layout import (
     FORMAT,
+    REASONS,
     SCHEMA,
     SIGNAL_ATTRIBUTES,
     blocks,
@@ -91,6 +92,8 @@ def write_recording_part(path: Path, recording: PreparedRecording, *, source_has
                 "signal_names": json.dumps([signal.name for signal in recording.signals]),
                 "left_out": json.dumps(dict(recording.left_out), sort_keys=True),
                 "notes": json.dumps(list(recording.notes)),
+                **({"reason_names": json.dumps(recording.reason_names)} if recording.reason_names else {}),
+                **_corrections(recording),
                 "source_hash": source_hash,
                 "settings_hash": settings_hash,
             },
@@ -102,8 +105,14 @@ def write_recording_part(path: Path, recording: PreparedRecording, *, source_has
     write_bytes(path, image)
 
 
+def _corrections(recording: PreparedRecording) -> dict[str, str]:
+    """Return the attribute that says what was corrected by hand; none where nothing was."""
+    made = [one.to_json() for one in recording.corrections]
+    return {"corrections": json.dumps(made)} if made else {}
+
+
 def _fill(group: Any, recording: PreparedRecording) -> None:
-    signals, masks, quality = (group.create_group(name) for name in ("signals", "masks", "quality"))
+    signals, masks, quality, reasons = (group.create_group(name) for name in ("signals", "masks", "quality", REASONS))
     for signal in recording.signals:
         name = link_name(signal.name)
         samples, mask = recording.read(signal.name)
@@ -115,6 +124,8 @@ def _fill(group: Any, recording: PreparedRecording) -> None:
         _put(masks, name, mask.astype("u1"))
         if signal.name in recording.quality:
             _put(quality, name, recording.quality[signal.name].astype("<f4", copy=False))
+        if signal.name in recording.reasons:
+            _put(reasons, name, recording.reasons[signal.name].astype("<u4", copy=False))
     windows = group.create_group("windows")
     _put(windows, "onset", recording.windows.onset.astype("<f8"))
     _put(windows, "label", _text_column(recording.windows.label))

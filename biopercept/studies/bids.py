@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from biopercept.files import visible_members
 from biopercept.loaders.sidecars import inherited_files, sidecars_of
 from biopercept.recording import Interval
 from biopercept.studies.definition import Definition, read_definition
@@ -110,7 +111,7 @@ def _find(root: Path, faults: list[str]) -> dict[Group, _Found]:
     groups: dict[Group, _Found] = {}
     events: list[tuple[Group, Path]] = []
     for subject, session, place in _folders(root):
-        for path in sorted(place.iterdir()):
+        for path in visible_members(place):
             stem, suffix = _split(path.name)
             entities = dict(_ENTITY.findall(stem))
             kind = stem.rpartition("_")[2]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from biopercept.files import visible_members
 from biopercept.recording import Interval, RecordingLabels
 from biopercept.studies.structure import EVENTS_WIN, Entry, Study
 from biopercept.studies.tables import MISSING, Places, folded
@@ -309,7 +310,7 @@ def _check_same_recording(entries: tuple[Entry, ...], faults: list[str]) -> None
 def _contents(path: Path) -> list[Path]:
     """Return the files that hold a recording's samples."""
     if path.is_dir():
-        return sorted(p for p in path.iterdir() if p.is_file())
+        return [p for p in visible_members(path) if p.is_file()]
     if path.suffix == ".hea" or not path.exists():
         stem = path.with_suffix("") if path.suffix == ".hea" else path
         return [p for p in (stem.with_name(stem.name + ".dat"),) if p.is_file()]

@@ -5,14 +5,17 @@ A study is a plain study folder or a BIDS data set. A recording is all its files
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from biopercept.errors import RecordingError, StudyError
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
+from biopercept.loaders.corrections import ENDING, corrections_of, corrections_paths, read_corrections
 from biopercept.loaders.sidecars import read_sidecar
-from biopercept.recording import Interval, Recording, Signal, outside
+from biopercept.recording import Correction, Interval, Recording, Signal, outside
 from biopercept.studies.bids import is_bids, read_bids
 from biopercept.studies.definition import Definition, read_definition
 from biopercept.studies.labels import check_agreement, wanted_columns, with_exceptions, with_file_labels
@@ -92,8 +95,23 @@ def load_entry(study: Study, entry: Entry) -> Recording:
 
     Raises RecordingError where a file cannot be loaded, or the files cannot be placed on one clock.
     """
+    return load_placed(study, entry)[0]
+
+
+@dataclass(frozen=True)
+class PlacedFile:
+    """A file of a recording on its clock: seconds to add to the file's own, and what its signals are called there."""
+
+    path: Path
+    shift_seconds: float
+    names: Mapping[str, str]
+
+
+def load_placed(study: Study, entry: Entry) -> tuple[Recording, tuple[PlacedFile, ...]]:
+    """Return one recording as :func:`load_entry` does, and where each of its files lies in it."""
     from biopercept.loaders.loading import load_recording
 
+    _refuse_shared_corrections(entry)
     names = {"subject": entry.subject, "session": entry.session, "name": entry.recording}
     loaded = [(file, load_recording(file.path, **names, overrides=study.overrides)) for file in entry.files]
     shifts, started_at, notes = _shifts(entry, loaded)
@@ -107,7 +125,12 @@ def load_entry(study: Study, entry: Entry) -> Recording:
     intervals, label_notes = _labels(entry, loaded, signals)
     several = len(loaded) > 1
     own_notes = [f"{file.path.name}: {note}" if several else note for file, rec in loaded for note in rec.notes]
-    return Recording(
+    unique = iter(signal.name for signal in signals)
+    placed = tuple(
+        PlacedFile(file.path, shift, {signal.name: next(unique) for signal in rec.signals})
+        for (file, rec), shift in zip(loaded, shifts, strict=True)
+    )
+    recording = Recording(
         subject=entry.subject,
         session=entry.session,
         name=entry.recording,
@@ -115,7 +138,63 @@ def load_entry(study: Study, entry: Entry) -> Recording:
         intervals=intervals,
         started_at=started_at,
         notes=(*own_notes, *notes, *renamed, *label_notes),
+        corrections=_corrections(loaded, placed),
     )
+    return recording, placed
+
+
+def strange_corrections(study: Study) -> tuple[str, ...]:
+    """Return a note for each table of corrections in the folders of a study's files that is of none of them."""
+    files = [file.path for entry in study.entries for file in entry.files]
+    read = {table for path in files if (table := corrections_of(path)) is not None}
+    folders = dict.fromkeys(path.absolute().parent for path in files)
+    strange = [table for folder in folders for table in sorted(folder.glob(f"*{ENDING}")) if table not in read]
+    return tuple(f"{one.name} is read with no recording of the study; its name is that of none" for one in strange)
+
+
+def n_corrected(study: Study) -> int:
+    """Return how many recordings have corrections by hand beside their files."""
+    return sum(any(corrections_of(file.path) is not None for file in entry.files) for entry in study.entries)
+
+
+def correction_faults(study: Study) -> Iterator[str]:
+    """Give a sentence for each thing that is malformed in the corrections of a study; no recording is opened."""
+    for entry in study.entries:
+        try:
+            _refuse_shared_corrections(entry)
+        except RecordingError as fault:
+            yield str(fault)
+            continue
+        for file in entry.files:
+            table = corrections_of(file.path)
+            yield from read_corrections(table).faults if table is not None else ()
+
+
+def _refuse_shared_corrections(entry: Entry) -> None:
+    """Refuse corrections that two files of one recording would both read, as they have one name without suffix."""
+    places: dict[Path, Path] = {}
+    for file in entry.files:
+        corrections = corrections_of(file.path)
+        if corrections is not None and (other := places.get(corrections)) is not None:
+            full = corrections_paths(file.path)[0].name
+            raise RecordingError(
+                f"{entry.title}: {corrections.name} could be of {other.name} or of {file.path.name}; call it "
+                f"{corrections_paths(other)[0].name} or {full}"
+            )
+        if corrections is not None:
+            places[corrections] = file.path
+
+
+def _corrections(loaded: list[Loaded], placed: tuple[PlacedFile, ...]) -> tuple[Correction, ...]:
+    """Return what was corrected by hand in the files, on the recording's clock; each file's own signals alone."""
+    corrections = []
+    for (_, rec), place in zip(loaded, placed, strict=True):
+        for one in rec.corrections:
+            channels = one.channels or (tuple(place.names) if len(loaded) > 1 else ())
+            named = tuple("/".join([place.names[name.split("/")[0]], *name.split("/")[1:]]) for name in channels)
+            onset = one.onset_seconds + (0.0 if math.isinf(one.duration_seconds) else place.shift_seconds)
+            corrections.append(replace(one, onset_seconds=onset, channels=named))
+    return tuple(corrections)
 
 
 def _shifts(entry: Entry, loaded: list[Loaded]) -> tuple[list[float], datetime | None, list[str]]:

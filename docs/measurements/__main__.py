@@ -9,7 +9,7 @@ import typer
 
 from biopercept.cli.terminal import print_text
 from biopercept.files import write_text
-from measurements import hearts_page, signals_page
+from measurements import hearts_page, quality_page, signals_page
 from measurements import times as times_page
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
@@ -42,6 +42,15 @@ def times(
 ) -> None:
     """How long measuring takes, beside NeuroKit2 called for each window; minutes."""
     write_text(output, times_page.page(recordings))
+    print_text(str(output))
+
+
+@app.command()
+def quality(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("docs/measurements/quality.md"),
+) -> None:
+    """Errors of heart rate, RMSSD, breaths and skin responses against the quality index; minutes."""
+    write_text(output, quality_page.page(output.parent))
     print_text(str(output))
 
 

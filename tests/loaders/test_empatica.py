@@ -286,3 +286,11 @@ def test_a_zip_of_sixty_thousand_members_and_two_sessions_in_one_are_refused(
         load_recording(many)
     with pytest.raises(RecordingError, match=r"two.zip: more than one file for EDA"):
         load_recording(two)
+
+
+def test_what_macos_adds_to_a_zip_is_no_second_session(e4_zip: Path) -> None:
+    names = [signal.name for signal in load_recording(e4_zip).signals]
+    with zipfile.ZipFile(e4_zip, "a") as archive:
+        for name in ("EDA.csv", "._EDA.csv", "._tags.csv"):
+            archive.writestr(f"__MACOSX/S01/{name}", b"\x00\x05\x16\x07" + bytes(200))
+    assert [signal.name for signal in load_recording(e4_zip).signals] == names

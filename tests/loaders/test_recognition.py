@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from biopercept.errors import SettingsError
+from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
 from biopercept.loaders.recognition import (
     SignalOverride,
+    common_reference,
     convert_unit,
+    eeg_electrode,
     electrode_position,
     is_mangled,
     override_for,
@@ -199,3 +202,54 @@ def test_an_override_takes_aliases_and_refuses_what_is_no_modality() -> None:
     assert SignalOverride(modality="GSR").modality == "eda"
     with pytest.raises(SettingsError, match="unknown modality 'mood'; known are: ecg"):
         SignalOverride(modality="mood")
+
+
+@pytest.mark.parametrize(
+    ("label", "electrode"),
+    [
+        ("Fc5.", "FC5"),  # PhysioNet's motor imagery pads labels with dots
+        ("Cz..", "Cz"),
+        ("EEG.AF3", "AF3"),  # Emotiv
+        ("RAW_TP9", "TP9"),  # Mind Monitor
+        ("POL Fp1", "Fp1"),  # Nihon Kohden
+        ("EEG Fp1-AVE", "Fp1"),
+        ("C3-A2-0", "C3"),  # mne's number of a twin
+        ("EEG Fp1-CPz", None),
+    ],
+)
+def test_an_electrode_is_known_by_what_recorders_write_around_its_name(label: str, electrode: str | None) -> None:
+    assert recognise(label, "uV", 256.0) == ("eeg", "label")
+    assert eeg_electrode(label) == electrode
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_bipolar_twin_is_eeg_and_still_bipolar(number: int) -> None:
+    assert recognise(f"T8-P8-{number}", "uV", 256.0) == ("eeg", "label")
+    assert eeg_electrode(f"T8-P8-{number}") is None
+
+
+@pytest.mark.parametrize("label", ["EEG.Counter", "EEG.Interpolated", "EEG.RawCq", "EEG Photic", "CQ_AF3", "POL E"])
+def test_what_a_headset_writes_beside_its_eeg_is_none(label: str) -> None:
+    assert recognise(label, "uV", 256.0) == ("unknown", "")
+
+
+@pytest.mark.parametrize("label", ["EEG LOC-REF", "EEG ROC-REF", "ROC", "HEO", "VEO"])
+def test_eyes_are_no_brain(label: str) -> None:
+    assert recognise(label, "uV", 256.0) == ("eog", "label")
+
+
+def test_the_second_electrode_of_most_pairs_is_their_reference() -> None:
+    labels = ["EEG Fp1-CPz", "EEG Fp2-CPz", "EEG M1-CPz", "EEG O1-CPz"]
+    assert common_reference(labels) == "CPz"
+    assert [eeg_electrode(label, "CPz") for label in labels] == ["Fp1", "Fp2", None, "O1"]
+    assert common_reference(["Fp1-F7", "F7-T7", "T7-P7", "P7-O1"]) == ""
+
+
+def test_channels_of_one_reference_have_places_and_a_mastoid_among_them_is_no_eeg() -> None:
+    block = block_in_memory(np.zeros((4, 10)))
+    labels = ["EEG Fp1-CPz", "EEG Fp2-CPz", "EEG M1-CPz", "EEG O1-CPz"]
+    channels = [RawChannel(label, "uV", 256.0, 0.0, 10, key, block, "made") for key, label in enumerate(labels)]
+    signals, notes = assemble_signals(channels)
+    eeg = next(signal for signal in signals if signal.modality == "eeg")
+    assert [channel.position for channel in eeg.channels] == [electrode_position(name) for name in ("Fp1", "Fp2", "O1")]
+    assert any("not recognised" in note and "M1-CPz" in note for note in notes)

@@ -391,6 +391,88 @@ def test_a_cut_gzip_file_is_refused(write_table: Write) -> None:
         load_recording(write_table(content[:-20], name="made.csv.gz"))
 
 
+def german(value: float, n_decimals: int) -> str:
+    return f"{value:,.{n_decimals}f}".translate(str.maketrans(",.", ".,"))
+
+
+@pytest.mark.parametrize("n_decimals", [0, 1])
+@pytest.mark.parametrize("rate", [4, 250])
+def test_points_between_thousands_beside_decimal_commas_are_no_decimal_points(
+    write_table: Write, n_decimals: int, rate: int
+) -> None:
+    """Milliseconds of more than a second, as a spreadsheet writes them where commas are decimal."""
+    rows_ = [f"{german(1000 * i / rate, n_decimals)};{german(2 + 0.01 * (i % 7), 2)}" for i in range(20 * rate)]
+    recording = load_recording(write_table("time (ms);EDA (uS)\n" + "\n".join(rows_) + "\n"))
+    signal = recording.signal("EDA")
+    assert (signal.sampling_rate, signal.n_samples) == (rate, 20 * rate)
+    np.testing.assert_allclose(signal.read()[0], 2 + 0.01 * (np.arange(20 * rate) % 7))
+    assert any("divides thousands" in note for note in recording.notes)
+
+
+def test_commas_between_thousands_are_read_within_quotes(write_table: Write) -> None:
+    text = "time (ms),EDA (nS)\n" + "".join(f'"{250.0 * i:,.1f}","{2000.5 + i:,.1f}"\n' for i in range(40))
+    signal = load_recording(write_table(text)).signal("EDA")
+    assert signal.sampling_rate == 4
+    np.testing.assert_allclose(signal.read()[0], (2000.5 + np.arange(40)) / 1000)
+
+
+def test_decimal_commas_within_quotes_are_read_where_commas_divide_cells(write_table: Write) -> None:
+    text = "time,EDA (uS)\n" + "".join(f'"{german(i / 4, 2)}","{german(2 + i / 100, 2)}"\n' for i in range(40))
+    signal = load_recording(write_table(text)).signal("EDA")
+    assert signal.sampling_rate == 4
+    np.testing.assert_allclose(signal.read()[0], 2 + np.arange(40) / 100)
+
+
+def test_a_word_among_decimal_commas_costs_its_own_cell(write_table: Write) -> None:
+    cells = [german(2 + i / 100, 2) for i in range(40)]
+    cells[7] = "#WERT!"
+    text = "time;EDA (uS)\n" + "".join(f"{german(i / 4, 2)};{cell}\n" for i, cell in enumerate(cells))
+    samples = load_recording(write_table(text)).signal("EDA").read()[0]
+    np.testing.assert_allclose(np.delete(samples, 7), np.delete(2 + np.arange(40) / 100, 7))
+    assert np.isnan(samples[7])
+
+
+def test_a_comma_before_the_fraction_of_a_second_is_an_iso_date(write_table: Write) -> None:
+    text = "timestamp;EDA (uS)\n" + "".join(
+        f"2024-05-01 12:00:{i // 4:02d},{250 * (i % 4):03d};{2 + i / 100}\n" for i in range(40)
+    )
+    signal = load_recording(write_table(text)).signal("EDA")
+    assert (signal.sampling_rate, signal.n_samples) == (4, 40)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "modality", "unit", "expected"),
+    [
+        ("eda_uS", 2.5, "eda", "uS", 2.5),
+        ("EDA_nS", 2500.0, "eda", "uS", 2.5),
+        ("skin_temp_F", 95.0, "temp", "degC", 35.0),
+        ("hr_bpm", 72.0, "hr", "bpm", 72.0),
+        ("temp_us", 33.0, "temp", "", 33.0),
+    ],
+)
+def test_a_unit_behind_the_name_is_read_where_it_fits_what_is_measured(
+    write_table: Write, name: str, value: float, modality: str, unit: str, expected: float
+) -> None:
+    text = f"time,{name}\n" + "".join(f"{i / 4},{value}\n" for i in range(40))
+    signal = load_recording(write_table(text)).signals[0]
+    assert (signal.modality, signal.unit) == (modality, unit)
+    np.testing.assert_allclose(signal.read(), expected, rtol=1e-9)
+
+
+def test_intervals_of_a_fast_heart_are_read_although_most_share_the_time_of_their_packet(write_table: Write) -> None:
+    stamps = 1_700_000_000_000 + 1000 * (np.cumsum(np.full(90, 0.46)).astype(int))
+    text = "timestamp,IBI (ms)\n" + "".join(f"{stamp},460\n" for stamp in stamps)
+    assert load_recording(write_table(text)).signals[0].n_samples == 90
+
+
+def test_intervals_of_a_chest_belt_are_read_by_their_name_and_unit(write_table: Write) -> None:
+    stamps = 1_700_000_000_000 + 1000 * np.repeat(np.arange(40), [1, 2] * 20)[:50]
+    text = "timestamp,rr_ms\n" + "".join(f"{stamp},{830 + i % 7}\n" for i, stamp in enumerate(stamps))
+    signal = load_recording(write_table(text)).signals[0]
+    assert (signal.modality, signal.unit, signal.n_samples) == ("ibi", "s", 50)
+    np.testing.assert_allclose(signal.read()[0], (830 + np.arange(50) % 7) / 1000)
+
+
 def test_a_real_table_is_read_with_its_sidecar(reference_data: Path, tmp_path: Path) -> None:
     import pandas as pd
 

@@ -225,3 +225,10 @@ def test_a_missing_signal_file_is_refused_by_name(wfdb_record: Path) -> None:
     wfdb_record.with_suffix(".dat").unlink()
     with pytest.raises(RecordingError, match=r"p1_all.dat is missing"):
         load_recording(wfdb_record)
+
+
+def test_what_macos_writes_beside_headers_is_no_record(wfdb_record: Path) -> None:
+    for path in list(wfdb_record.parent.iterdir()):
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07" + bytes(200))
+    for path in (wfdb_record.parent, wfdb_record.with_name("p1")):
+        assert [signal.name for signal in load_recording(path).signals] == ["ECG", "RESP", "TEMP"]

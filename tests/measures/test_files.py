@@ -55,6 +55,19 @@ def test_a_study_is_one_table_with_a_dictionary_of_every_column(measured: Path) 
         assert times == sorted(times)
 
 
+def test_the_full_variability_is_added_and_described(study: Path, tmp_path: Path) -> None:
+    words = ("--subjects", "S01", "--whole", "--hrv", "-q", "-o", tmp_path / "out")
+    assert run(study, *words).exit_code == 0
+    row, dictionary = (
+        table(tmp_path / "out" / "features.csv")[0],
+        json.loads((tmp_path / "out/features.json").read_text()),
+    )
+    assert list(row) == list(dictionary["features"])
+    assert float(row["HRV_SD1"]) == pytest.approx(float(row["HRV_RMSSD"]) / 2**0.5, rel=0.02)
+    assert dictionary["features"]["HRV_SD1"]["unit"] == "ms"
+    assert dictionary["hrv"] is True
+
+
 def test_two_processes_write_the_same_bytes(study: Path, measured: Path, tmp_path: Path) -> None:
     assert run(study, "-o", tmp_path / "out", "--subjects", "S01,S02", "-q", "-j", 2).exit_code == 0
     for path in measured.iterdir():
@@ -92,6 +105,82 @@ def test_a_recording_that_cannot_be_measured_costs_its_own_rows(study: Path, tmp
     assert failure["recording"] == str(bad)
     assert failure["message"] in outcome.stderr.replace("\n", "")
     assert [row["participant_id"] for row in table(tmp_path / "out" / "features.csv")] == ["S01"]
+
+
+@pytest.fixture(scope="module")
+def with_tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sample study with tones, which have no duration, beside its labelled stretches."""
+    folder = copy_sample_study(tmp_path_factory.mktemp("tones") / "study")
+    rows = {(row["participant_id"], row["recording"]) for row in table(folder / "recordings.tsv", "\t")}
+    heads = list(table(folder / "events.tsv", "\t")[0])
+    with (folder / "events.tsv").open("a") as stream:
+        for who, recording in sorted(rows):
+            for place, label in enumerate(("loud", "soft", "loud", "soft")):
+                if (who, label) == ("S02", "soft"):
+                    continue
+                cells = {"participant_id": who, "recording": recording, "onset": str(40 + 15 * place), "duration": "0"}
+                stream.write("\t".join({**cells, "trial_type": label}.get(head, "") for head in heads) + "\n")
+    text = (folder / "study.yaml").read_text()
+    (folder / "study.yaml").write_text(text.rstrip() + "\n    ignore: [loud, soft]\n")
+    return folder
+
+
+def test_rows_around_events_come_with_averages_courses_and_a_figure(with_tones: Path, tmp_path: Path) -> None:
+    words = ("--around", "loud", "--around", "soft", "--after", 8, "--subjects", "S01,S02", "-o", tmp_path / "out")
+    outcome = run(with_tones, *words, "-q")
+    assert outcome.exit_code == 0, outcome.output
+    out = tmp_path / "out"
+    assert outcome.stdout == f"{out / 'around.csv'}\n"
+    assert not (out / "features.csv").exists()
+    rows, dictionary = table(out / "around.csv"), json.loads((out / "around.json").read_text())
+    assert [row["label"] for row in rows if row["participant_id"] == "S01"] == ["loud", "soft", "loud", "soft"]
+    assert [row["label"] for row in rows if row["participant_id"] == "S02"] == ["loud", "loud"]
+    assert list(rows[0]) == list(dictionary["features"])
+    assert dictionary["around"] == {"labels": ["loud", "soft"], "before_seconds": 2.0, "after_seconds": 8.0}
+    averages = {(row["condition"], row["measure"]): row for row in table(out / "averages.csv")}
+    assert list(next(iter(averages.values()))) == list(dictionary["averages"])
+    loud = averages["loud", "ECG_Rate_Max"]
+    each = {
+        who: [float(r["ECG_Rate_Max"]) for r in rows if (r["participant_id"], r["label"]) == (who, "loud")]
+        for who in ("S01", "S02")
+    }
+    assert float(loud["mean"]) == pytest.approx(sum(sum(v) / len(v) for v in each.values()) / 2, rel=1e-5)
+    assert (loud["n_subjects"], loud["n_events"], loud["unit"]) == ("2", "4", "1/min")
+    assert float(loud["low"]) < float(loud["mean"]) < float(loud["high"])
+    soft = averages["soft", "ECG_Rate_Max"]
+    assert (soft["n_subjects"], soft["low"], soft["high"]) == ("1", "", "")
+    courses = table(out / "courses.csv")
+    assert list(courses[0]) == list(dictionary["courses"])
+    times = [float(r["time"]) for r in courses if (r["condition"], r["series"]) == ("loud", "heart_rate")]
+    assert times == [place / 4 for place in range(-8, 32)]
+    assert (out / "around.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--around", "loud", "--whole"), "--whole and --around contradict each other"),
+        (("--around", "loud", "--hrv"), "--hrv and --around contradict each other"),
+        (("--before", 3), "--before and --after are of events; name the events with --around EVENT"),
+        (("--around", "lou"), "no event is labelled 'lou'; there are: "),
+        (("--around", "loud", "--set", "windows.length_seconds=30"), "windows.length_seconds"),
+    ],
+)
+def test_what_cannot_be_around_an_event_is_refused(
+    words: tuple[object, ...], message: str, with_tones: Path, tmp_path: Path
+) -> None:
+    outcome = run(with_tones, "-o", tmp_path / "out", *words)
+    assert isinstance(outcome.exception, SettingsError), outcome.output
+    assert message in str(outcome.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_without_the_event_says_which_labels_it_has(tmp_path: Path) -> None:
+    plain = tmp_path / "plain.csv"
+    plain.write_text("time,eda (uS)\n" + "".join(f"{n / 4},{2 + 0.001 * (n % 7)}\n" for n in range(400)))
+    outcome = run(plain, "-o", tmp_path / "out", "--around", "tone")
+    assert str(outcome.exception) == "no event is labelled 'tone'; there are no events at all"
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_adding_a_subject_reuses_the_others_and_gives_the_bytes_of_one_run(
     assert (tmp_path / "made.h5").read_bytes() == uninterrupted
 
 
-@pytest.mark.parametrize("what", ["samples", "sidecar", "label", "unit override"])
+@pytest.mark.parametrize("what", ["samples", "sidecar", "label", "corrections", "unit override"])
 def test_a_changed_source_redoes_only_what_depends_on_it(study: Path, tmp_path: Path, what: str) -> None:
     run(study, tmp_path / "made.h5")
     expected = ["reused", "prepared", "reused"]
@@ -172,11 +172,42 @@ def test_a_changed_source_redoes_only_what_depends_on_it(study: Path, tmp_path: 
     elif what == "label":
         events = study / "events.tsv"
         events.write_text(events.read_text().replace("S02\tlab\t75\t70\ttask", "S02\tlab\t76\t70\ttask"))
+    elif what == "corrections":
+        (study / "data" / "S02_corrections.tsv").write_text("onset\tduration\tkind\n20\t5\tbad\n")
     else:
         with (study / "study.yaml").open("a") as stream:
             stream.write("signals: {TEMP: {modality: temp, unit: degC}}\n")
         expected = ["prepared"] * 3
     assert statuses(run(study, tmp_path / "made.h5")) == expected
+
+
+def test_a_store_says_what_was_corrected_and_a_changed_table_is_one_recording_prepared_again(
+    study: Path, tmp_path: Path, uninterrupted: bytes
+) -> None:
+    output, table = tmp_path / "made.h5", study / "data" / "S02_corrections.tsv"
+    table.write_text("onset\tduration\tkind\tchannel\twho\n20\t5\tbad\tEDA\tAnna\n")
+    run(study, output)
+    assert statuses(run(study, output)) == ["reused"] * 3
+    with open_store(output) as store:
+        assert list(store.to_frame()["corrections"]) == [0, 1, 0]
+        corrected = store.recordings[1]
+        assert corrected.corrections == (
+            {"kind": "bad", "onset": 20.0, "duration": 5.0, "channels": ["EDA"]}
+            | {"who": "Anna", "when": "", "source": "S02_corrections.tsv"},
+        )
+        assert "corrected by hand: 5 s marked bad in EDA." in corrected.notes
+        _, is_real = corrected.read("EDA")
+        np.testing.assert_array_equal(np.flatnonzero(~is_real[0]), np.arange(80, 100))
+        assert corrected.read("TEMP")[1].all()
+    table.write_text("onset\tduration\tkind\n20\t6\tbad\n")
+    assert statuses(run(study, output)) == ["reused", "prepared", "reused"]
+    table.write_text("onset\tduration\tkind\n20\t6\tworse\n")
+    summary = run(study, output)
+    assert statuses(summary) == ["reused", "failed", "reused"]
+    assert summary.rows[1].message.startswith("S02_corrections.tsv line 2: kind is 'worse'; allowed are bad, ")
+    table.unlink()
+    run(study, output)
+    assert output.read_bytes() == uninterrupted
 
 
 def test_changed_settings_redo_everything_and_equal_a_fresh_run(study: Path, tmp_path: Path) -> None:

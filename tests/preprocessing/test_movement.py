@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
 
+import numpy as np
+import pytest
+
+from biopercept.preprocessing.cleaning import clean_recording, why_unused
 from biopercept.preprocessing.derived import LOWEST_ACTIVITY, log_activity, log_envelope
 from biopercept.preprocessing.gaps import grid_times
 from biopercept.preprocessing.settings import CleaningSettings
+from biopercept.recording import Recording, Signal
 
 SETTINGS = CleaningSettings()
 
@@ -45,3 +50,20 @@ def test_the_envelope_follows_a_burst_and_keeps_a_gap() -> None:
     np.testing.assert_allclose(envelope[(times > 8.5) & (times < 11.5)], np.log(0.5), atol=0.3)
     np.testing.assert_allclose(envelope[(times > 1) & (times < 7)], np.log(0.01), atol=0.3)
     assert np.isnan(envelope[(times >= 15) & (times < 16)]).all()
+
+
+@pytest.mark.parametrize(("factor", "is_used"), [(1.0, True), (9.80665, False), (64.0, False), (0.001, True)])
+@pytest.mark.parametrize("rate", [32.0, 100.0])
+def test_acceleration_that_is_not_in_g_is_left_out_and_said(
+    factor: float, is_used: bool, rate: float, make_signal: Callable[..., Signal]
+) -> None:
+    n = round(60 * rate)
+    axes = np.stack([np.full(n, 0.3), np.full(n, 0.2), np.full(n, 0.93)]) + 0.05 * np.random.default_rng(0).normal(
+        size=n
+    )
+    signals = (make_signal("acc", rate, factor * axes), make_signal("temp", 4.0, 33 + 0.001 * np.arange(240)))
+    clean = clean_recording(Recording("S1", "", "rest", signals))
+    assert bool(clean.recording.signals_of("activity")) == is_used
+    assert np.isfinite(clean.recording.signal("ACC").read()).any() == is_used
+    assert any("a body at rest measures 1 g" in note for note in clean.notes) != is_used
+    assert ("a body at rest measures 1 g" in why_unused(signals[0])) != is_used

@@ -31,7 +31,7 @@ NAMES = ("EEG", "a/b", "..", "tonic (derived)", "ünï\n")
 def recording_of(subject: str, *, n_samples: int = 1000, seed: int = 0) -> PreparedRecording:
     """Return a made recording with awkward names, masks and positions."""
     random = np.random.default_rng([seed, *subject.encode()])
-    signals, samples, masks, quality = [], {}, {}, {}
+    signals, samples, masks, quality, reasons = [], {}, {}, {}, {}
     for i, name in enumerate(NAMES):
         channels = (Channel("Fp1", (0.01, -0.02, 1 / 3)), Channel("x"))[: 1 + i % 2]
         mask = random.random((len(channels), n_samples)) > 0.2
@@ -40,6 +40,7 @@ def recording_of(subject: str, *, n_samples: int = 1000, seed: int = 0) -> Prepa
         masks[name] = mask
         if i:
             quality[name] = random.random((len(channels), 9)).astype(np.float32)
+            reasons[name] = random.integers(0, 1 << 31, (len(channels), 9)).astype(np.uint32)
     features = random.normal(size=(4, 2)).astype(np.float32)
     features[1, 0] = np.nan
     windows = StoredWindows(
@@ -62,6 +63,8 @@ def recording_of(subject: str, *, n_samples: int = 1000, seed: int = 0) -> Prepa
         quality,
         {"too short": 3},
         ("a note – one",),
+        reasons=reasons,
+        reason_names=("missing", "ünï"),
     )
 
 
@@ -98,6 +101,26 @@ def test_everything_of_a_recording_comes_back_as_it_went_in(store_path: Path) ->
                 assert got.dtype == put.dtype
                 np.testing.assert_array_equal(got, put)
             np.testing.assert_array_equal(held.read_quality(name), original.read_quality(name))
+            np.testing.assert_equal(held.read_reasons(name), original.reasons.get(name))
+        assert held.reason_names == original.reason_names
+
+
+def test_what_spoils_most_of_a_signal_is_told_of_each_recording(tmp_path: Path) -> None:
+    bits = {"a/b": np.array([[0, 2, 3, 2], [0, 0, 1, 2]], dtype=np.uint32)}
+    path = write(tmp_path, replace(recording_of("S1"), reasons=bits, reason_names=("missing", "flat")))
+    with open_store(path, verify=True) as store:
+        assert store.recordings[0].main_reasons() == {"a/b": ("flat", 0.5)}
+        assert list(store.to_frame()["spoilt"]) == ["a/b: flat (50 %)"]
+
+
+def test_a_store_of_an_older_version_knows_no_reasons(tmp_path: Path) -> None:
+    path = write(tmp_path, replace(recording_of("S1"), reasons={}, reason_names=()))
+    with h5py.File(path) as file:
+        assert "reasons" not in file["recordings/S1__lab%5F1"]
+    with open_store(path, verify=True) as store:
+        assert store.recordings[0].reason_names == ()
+        assert store.recordings[0].main_reasons() == {}
+        assert store.recordings[0].read_reasons("a/b") is None
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, None), (10, 20), (990, 5000), (-5, 3), (2000, 2100), (20, 10)])

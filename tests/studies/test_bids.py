@@ -74,6 +74,17 @@ def test_study_yaml_at_the_top_gives_tasks_and_its_labels_are_checked(dataset: P
         load_study(dataset)
 
 
+def test_what_macos_writes_beside_every_file_is_no_part_of_the_data_set(dataset: Path) -> None:
+    (dataset / "task-lab_events.tsv").write_text("onset\tduration\ttrial_type\n0\t10\trest\n")
+    whole = load_study(dataset)
+    for path in [path for path in dataset.rglob("*") if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07" + bytes(200))
+    (dataset / "sub-01" / ".DS_Store").write_bytes(b"Bud1")
+    again = load_study(dataset)
+    assert again.entries == whole.entries
+    assert again.notes == whole.notes
+
+
 def test_a_task_entity_that_is_a_label_is_the_condition_of_its_file(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(TASKS)
     for number, task in enumerate(("rest", "arithmetic")):

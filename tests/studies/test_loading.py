@@ -181,3 +181,39 @@ def write_study_again(folder: Path, recordings: str) -> Path:
     (folder / "recordings.tsv").write_text(recordings)
     (folder / "events.tsv").unlink()
     return folder
+
+
+def test_corrections_are_of_their_files_own_signals_on_the_recordings_clock(write_study: Writer) -> None:
+    rows = "participant_id\trecording\tpath\toffset_seconds\nS01\tlab\tdata/S01.csv\t0\nS01\tlab\tdata/S02.csv\t12.5\n"
+    events = "participant_id\trecording\tonset\tduration\ttrial_type\nS01\tlab\t0\t60\tbaseline\n"
+    folder = write_study(recordings=rows, events=events)
+    head = "onset\tduration\tkind\tchannel\n"
+    (folder / "data" / "S01_corrections.tsv").write_text(f"{head}10\t5\tbad\tn/a\n")
+    (folder / "data" / "S02_corrections.tsv").write_text(f"{head}20\t5\tbad\tEDA\nn/a\tn/a\tchannel-bad\tEDA\n")
+    study = load_study(folder)
+    recording = load_entry(study, study.entries[0])
+    names = [signal.name for signal in recording.signals]
+    assert names == ["EDA", "EDA_2"]
+    assert [(one.span, one.channels) for one in recording.corrections] == [
+        ((10.0, 15.0), ("EDA",)),
+        ((32.5, 37.5), ("EDA_2",)),
+        ((-np.inf, np.inf), ("EDA_2",)),
+    ]
+
+
+def test_corrections_that_two_files_of_a_recording_would_read_are_refused(write_study: Writer) -> None:
+    rows = "participant_id\trecording\tpath\nS01\tlab\tdata/S01.csv\nS01\tlab\tdata/S01.tsv\n"
+    events = "participant_id\trecording\tonset\tduration\ttrial_type\nS01\tlab\t0\t60\tbaseline\n"
+    folder = write_study(recordings=rows, events=events)
+    (folder / "data" / "S01.tsv").write_text("time\tECG (mV)\n" + "".join(f"{i / 100}\t1\n" for i in range(1000)))
+    shared = folder / "data" / "S01_corrections.tsv"
+    shared.write_text("onset\tduration\tkind\n1\t5\tbad\n")
+    study = load_study(folder)
+    with pytest.raises(RecordingError) as raised:
+        load_entry(study, study.entries[0])
+    assert str(raised.value) == (
+        "S01 lab: S01_corrections.tsv could be of S01.csv or of S01.tsv; call it S01.csv_corrections.tsv or "
+        "S01.tsv_corrections.tsv"
+    )
+    shared.rename(folder / "data" / "S01.csv_corrections.tsv")
+    assert [one.channels for one in load_entry(study, study.entries[0]).corrections] == [("EDA",)]

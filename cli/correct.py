@@ -1,0 +1,197 @@
+"""``correct``: stretches, channels and beats corrected by hand, in a table beside the recording."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from biopercept.errors import SettingsError
+
+from . import options
+from .terminal import print_json, print_text, safe_text, say
+
+if TYPE_CHECKING:
+    from biopercept.prepare.corrections import CorrectionTables
+    from biopercept.prepare.sources import Source
+    from biopercept.recording import Correction
+
+
+@dataclass(frozen=True)
+class WhichRecording:
+    """Which recording of a study is meant."""
+
+    subject: Annotated[
+        str | None, options.data_option("--subject", metavar="ID", help="Of a study: whose recording.")
+    ] = None
+    session: Annotated[
+        str | None, options.data_option("--session", metavar="NAME", help="Of a study: of which session.")
+    ] = None
+    recording: Annotated[
+        str | None, options.data_option("--recording", metavar="NAME", help="Of a study: which recording.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What is corrected."""
+
+    bad: Annotated[
+        list[str] | None,
+        typer.Option("--bad", metavar="A:B", help="Mask from second A to B; may be repeated, as all of these."),
+    ] = None
+    bad_channel: Annotated[
+        list[str] | None, typer.Option("--bad-channel", metavar="NAME", help="Mask a channel, or a signal, throughout.")
+    ] = None
+    add_beat: Annotated[
+        list[float] | None, typer.Option("--add-beat", metavar="T", help="A beat at T seconds that was missed.")
+    ] = None
+    remove_beat: Annotated[
+        list[float] | None, typer.Option("--remove-beat", metavar="T", help="The beat within 0.15 s of T is none.")
+    ] = None
+    polarity: Annotated[
+        list[str] | None, typer.Option("--polarity", metavar="SIGNAL", help="This ECG or pulse wave is upside down.")
+    ] = None
+    channel: Annotated[
+        str | None,
+        typer.Option(
+            "--channel",
+            metavar="SIGNAL[/CHANNEL]",
+            help="What --bad masks (otherwise everything), and whose the beats are (otherwise those that are used).",
+        ),
+    ] = None
+    who: Annotated[str, typer.Option("--who", metavar="NAME", help="Written beside each correction.")] = ""
+
+
+@dataclass(frozen=True)
+class CorrectRun(options.Printing):
+    """What the command does with the table."""
+
+    show: Annotated[bool, options.run_option("--list", help="Only print the corrections that are there.")] = False
+    undo: Annotated[bool, options.run_option("--undo", help="Take back what was written last.")] = False
+    quiet: options.Quiet = False
+
+
+def correct(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A recording, or a study folder.")],
+    edits: Edits = Edits(),
+    which: WhichRecording = WhichRecording(),
+    run: CorrectRun = CorrectRun(),
+) -> None:
+    """Correct a recording by hand: a table beside it says what is bad, and which beats are there or not.
+
+    Every command that reads the recording honours the table, NAME_corrections.tsv, which can be written by hand, too.
+    Times are seconds from the recording's start. What would have no effect is refused. Prints what is in the table.
+    """
+    from biopercept.prepare.corrections import corrections_in, undo_corrections, write_corrections
+
+    wanted = _wanted(edits)
+    if sum((run.show, run.undo, bool(wanted))) != 1:
+        raise SettingsError("give something to correct, such as --bad 120:135, or one of --list and --undo")
+    source = _source(path, which)
+    if run.show:
+        tables = corrections_in(source)
+    elif run.undo:
+        tables = undo_corrections(source)
+    else:
+        tables = write_corrections(source, wanted, edits.who)
+    for note in tables.notes:
+        say(note, quiet=run.quiet)
+    for table in tables.changed:
+        say(f"{'written' if table.is_file() else 'removed'}: {table}", quiet=run.quiet)
+    _print(source, tables, as_json=run.as_json)
+    if tables.faults:
+        raise typer.Exit(2)
+
+
+def _source(path: Path, which: WhichRecording) -> Source:
+    """Return the one recording that is meant."""
+    from biopercept.prepare.sources import sources_of
+
+    sources = sources_of([path])
+    given = (which.subject, which.session, which.recording)
+    if sources[0].entry is None:
+        if any(value is not None for value in given):
+            raise SettingsError("--subject, --session and --recording choose one of a study; the path is a recording")
+        return sources[0]
+    chosen = [
+        source
+        for source in sources
+        if source.entry is not None
+        and all(
+            value is None or value == theirs
+            for value, theirs in zip(
+                given, (source.entry.subject, source.entry.session, source.entry.recording), strict=True
+            )
+        )
+    ]
+    if len(chosen) != 1:
+        listed = chosen or sources
+        names = "; ".join(source.title for source in listed[:8]) + ("; ..." if len(listed) > 8 else "")
+        raise SettingsError(
+            f"--subject, --session and --recording choose {len(chosen)} of the study's recordings, and one is "
+            f"corrected at a time; there are: {names}"
+        )
+    return chosen[0]
+
+
+def _wanted(edits: Edits) -> list[Correction]:
+    """Return what the options correct."""
+    from biopercept.recording import BAD, BEAT_ADDED, BEAT_REMOVED, CHANNEL_BAD, POLARITY, Correction
+
+    channels = () if edits.channel is None else (edits.channel,)
+    wanted = [Correction(BAD, *_stretch(text), channels) for text in edits.bad or ()]
+    wanted += [Correction(CHANNEL_BAD, channels=(name,)) for name in edits.bad_channel or ()]
+    wanted += [Correction(POLARITY, channels=(name,)) for name in edits.polarity or ()]
+    for kind, times in ((BEAT_REMOVED, edits.remove_beat), (BEAT_ADDED, edits.add_beat)):
+        wanted += [Correction(kind, time, 0.0, channels) for time in times or ()]
+    return wanted
+
+
+def _stretch(text: str) -> tuple[float, float]:
+    """Return onset and duration of "A:B"."""
+    first, colon, last = text.partition(":")
+    try:
+        begin, end = float(first), float(last)
+        if not (colon and end > begin and end - begin < float("inf")):
+            raise ValueError(text)
+    except ValueError:
+        raise SettingsError(
+            f"--bad is {text!r}; A:B is needed, seconds from the recording's start, B after A"
+        ) from None
+    return begin, end - begin
+
+
+def _print(source: Source, tables: CorrectionTables, *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "recording": source.title,
+                "tables": [{"path": str(path), "corrections": list(rows)} for path, rows in tables.rows.items()],
+                "changed": [str(path) for path in tables.changed],
+                "notes": list(tables.notes),
+                "faults": list(tables.faults),
+            }
+        )
+        return
+    if not tables.rows:
+        print_text(safe_text(f"{source.title}: no corrections by hand"))
+    for path, rows in tables.rows.items():
+        print_text(safe_text(path))
+        _print_rows([list(rows[0]), *(list(row.values()) for row in rows)] if rows else [])
+    for fault in tables.faults:
+        print_text(f"fault: {safe_text(fault)}")
+
+
+def _print_rows(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in columns as wide as what stands in them."""
+    if not rows:
+        return
+    widths = [max(len(row[place]) for row in rows if place < len(row)) for place in range(len(rows[0]))]
+    for row in rows:
+        print_text(
+            safe_text("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))).rstrip()
+        )

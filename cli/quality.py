@@ -1,0 +1,62 @@
+"""``quality``: how good the signals of recordings or a study are, by channel and second, and what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+from .terminal import print_json, progress, say
+
+if TYPE_CHECKING:
+    from biopercept.measures.quality import Rated
+
+
+@dataclass(frozen=True)
+class QualityRun(options.Run):
+    """How the command runs."""
+
+    jobs: options.Jobs = 1
+
+
+def quality(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or study folders.")],
+    output: options.Output,
+    people: options.People = options.People(),
+    preset: options.Preset = options.Preset(),
+    run: QualityRun = QualityRun(),
+) -> None:
+    """Write what is spoilt in each channel and why, as tables, a page to look at, and a dictionary of columns.
+
+    quality.csv has a row per spoilt stretch, sensors.csv one per recording and sensor, quality.html shows both. Exit
+    code 1 where a recording could not be read: it is named.
+    """
+    from biopercept.files import refuse_existing, write_text
+    from biopercept.measures.quality import QualityRequest, write_quality
+    from biopercept.report.recording_quality import quality_page
+
+    refuse_existing(output, overwrite=run.overwrite)
+    cleaning = preset.preparing("quality").cleaning
+    request = QualityRequest(tuple(paths), cleaning, people.chosen, people.excluded, run.jobs)
+    with progress(quiet=run.quiet) as bar:
+        line = bar.add_task("rating: recordings", total=None)
+
+        def show(done: Rated, n_recordings: int) -> None:
+            if done.quality is None:
+                say(f"{done.source.title}: {done.failure}")
+            bar.update(line, total=n_recordings, advance=1)
+
+        outcomes = write_quality(request, output, on_recording=show)
+    failures = [(one.source.title, one.failure) for one in outcomes if one.quality is None]
+    recordings = [one.quality for one in outcomes if one.quality is not None]
+    page = output / "quality.html"
+    write_text(page, quality_page(", ".join(path.resolve().name for path in paths), recordings, failures))
+    if run.as_json:
+        print_json({"page": str(page), "n_recordings": len(recordings), "n_failed": len(failures)})
+    else:
+        typer.echo(str(page))
+    if failures:
+        raise typer.Exit(1)

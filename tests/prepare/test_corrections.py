@@ -1,0 +1,294 @@
+"""Corrections are written as they will be read: checked against the recording, appended, taken back, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import edfio
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+import biopercept as bp
+from biopercept.cli.main import build_app
+from biopercept.errors import BioperceptError, SettingsError
+from biopercept.prepare.corrections import corrections_in, undo_corrections, write_corrections
+from biopercept.prepare.sources import Source, sources_of
+from biopercept.preprocessing.cleaning import clean_recording
+from biopercept.recording import BAD, BEAT_ADDED, BEAT_REMOVED, CHANNEL_BAD, POLARITY, Correction
+
+HEAD = "onset\tduration\tkind\tchannel\twho\twhen\n"
+BEATS = 0.7 + np.cumsum(0.8 + 0.04 * np.sin(np.arange(70) / 3))
+MISSED, FALSE = 30, 50
+
+
+def ecg_of(beats: np.ndarray, seconds: float = 60.0, rate: int = 250) -> np.ndarray:
+    at = np.arange(int(seconds * rate)) / rate
+    waves = [
+        np.exp(-0.5 * ((at - beat) / 0.012) ** 2) - 0.2 * np.exp(-0.5 * ((at - beat - 0.03) / 0.01) ** 2)
+        for beat in beats
+    ]
+    return np.asarray(np.sum(waves, axis=0) + np.random.default_rng(2).normal(0, 0.01, len(at)))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A minute of ECG, in which one beat is missing and one is false, and of EDA."""
+    beats = np.sort([*np.delete(BEATS[BEATS < 59], MISSED), BEATS[FALSE] + 0.4])
+    signals = [
+        edfio.EdfSignal(ecg_of(beats), 250, label="ECG", physical_dimension="mV"),
+        edfio.EdfSignal(2 + 0.3 * np.sin(np.arange(240) / 15), 4, label="EDA", physical_dimension="uS"),
+    ]
+    edfio.Edf(signals).write(tmp_path / "one.edf")
+    return tmp_path / "one.edf"
+
+
+def source(path: Path) -> Source:
+    return sources_of([path])[0]
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(build_app(), ["correct", *map(str, arguments)])
+
+
+def test_what_is_written_is_what_cleaning_then_applies(path: Path) -> None:
+    wanted = [
+        Correction(BEAT_ADDED, float(BEATS[MISSED]), 0.0),
+        Correction(BEAT_REMOVED, float(BEATS[FALSE]) + 0.5, 0.0),
+        Correction(BAD, 2.0, 3.5, ("eda",)),
+    ]
+    written = write_corrections(source(path), wanted, who="Anna\tB.")
+    # The false beat is 0.1 s before what was given: the row has its time.
+    assert written.notes == (f"the beat that is removed is at {BEATS[FALSE] + 0.4:.3f} s, 0.100 s from what was given",)
+    table = path.with_name("one_corrections.tsv")
+    assert written.changed == (table,)
+    rows = [line.split("\t") for line in table.read_text().splitlines()]
+    assert [row[2:5] for row in rows[1:]] == [
+        ["bad", "EDA", "Anna B."],
+        ["beat-removed", "ECG", "Anna B."],
+        ["beat-added", "ECG", "Anna B."],
+    ]
+    clean = clean_recording(bp.load_recording(path))
+    planted = BEATS[BEATS < 59]
+    np.testing.assert_allclose(clean.beats.times, planted, atol=0.004)
+    np.testing.assert_allclose(clean.beats.intervals[1:], np.diff(planted), atol=0.008)
+    assert clean.notes[0] == "corrected by hand: 1 beat removed, 1 added, 3.5 s marked bad in EDA."
+    assert list(written.to_frame()["kind"]) == ["bad", "beat-removed", "beat-added"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (Correction(BEAT_REMOVED, 59.8, 0.0), "no beat of ECG within 0.15 s of 59.8 s; the nearest are at "),
+        (Correction(BEAT_ADDED, float(BEATS[10]) + 0.1, 0.0), "there is a beat 0.100 s from it, nearer than any heart"),
+        (Correction(BEAT_ADDED, 97.3, 0.0), "beat-added: 97.3 s lies outside the recording, which spans 0 to 60.000 s"),
+        (Correction(BEAT_ADDED, float("nan"), 0.0), "beat-added: the time is nan; a number of seconds is needed"),
+        (Correction(BEAT_ADDED, 5.0, 0.0, ("EDA",)), "beat-added: beats are those of ECG, a pulse wave or inter-beat"),
+        (
+            Correction(BAD, 1.0, 1.0, ("EGC",)),
+            "there is no signal or channel 'EGC' (there are: ECG, EDA)",
+        ),
+        (Correction(BAD, 61.0, 1.0), "bad: 61 s lies outside the recording, which spans 0 to 60.000 s"),
+        (Correction(POLARITY), "polarity: the channel must be named"),
+        (Correction(CHANNEL_BAD, 1.0, 2.0, ("EDA",)), "channel-bad: it is about the full recording"),
+        (Correction(POLARITY, channels=("EDA",)), "polarity: only ECG and pulse waves can be turned, and EDA is"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused_and_nothing_is_written(
+    path: Path, wanted: Correction, words: str
+) -> None:
+    with pytest.raises(SettingsError) as raised:
+        write_corrections(source(path), [Correction(BAD, 1.0, 1.0), wanted])
+    assert words in str(raised.value)
+    assert corrections_in(source(path)).rows == {}
+
+
+def test_rows_columns_and_words_that_are_not_ours_stay(path: Path) -> None:
+    table = path.with_name("one_corrections.tsv")
+    table.write_text("why\tkind\tonset\tduration\nblink & cough\tbad\t1\t2\n")
+    write_corrections(source(path), [Correction(BAD, 10.0, 2.0)])
+    lines = table.read_text().splitlines()
+    assert lines[0] == "why\tkind\tonset\tduration\tchannel\twho\twhen"
+    assert lines[1] == "blink & cough\tbad\t1\t2\tn/a\tn/a\tn/a"
+    assert lines[2].startswith("n/a\tbad\t10\t2\tn/a\tn/a\t20")
+    undo_corrections(source(path))
+    assert table.read_text().splitlines() == lines[:2]
+    undo_corrections(source(path))
+    assert table.read_text().splitlines() == lines[:1]  # another's column: the table stays
+
+
+def test_a_malformed_table_is_never_written_to(path: Path) -> None:
+    table = path.with_name("one_corrections.tsv")
+    table.write_text(HEAD + "1\t2\tworse\tn/a\t\t\n")
+    before = table.read_bytes()
+    with pytest.raises(BioperceptError, match=r"one_corrections\.tsv line 2: kind is 'worse'"):
+        write_corrections(source(path), [Correction(BAD, 10.0, 2.0)])
+    assert table.read_bytes() == before
+    listed = run(path, "--list")
+    assert listed.exit_code == 2
+    assert "worse" in listed.stdout and "fault: one_corrections.tsv line 2: kind is 'worse'" in listed.stdout
+
+
+def test_what_one_call_wrote_is_taken_back_together(path: Path) -> None:
+    write_corrections(source(path), [Correction(BAD, 1.0, 1.0)])
+    write_corrections(source(path), [Correction(BAD, 5.0, 1.0), Correction(BAD, 8.0, 1.0)])
+    table = path.with_name("one_corrections.tsv")
+    undo_corrections(source(path))
+    assert [row["onset"] for row in corrections_in(source(path)).rows[table]] == ["1"]
+    undo_corrections(source(path))
+    assert not table.exists()
+    with pytest.raises(SettingsError, match="no corrections by hand to take back"):
+        undo_corrections(source(path))
+
+
+def test_two_who_write_at_once_lose_nothing(path: Path) -> None:
+    def write(first: int) -> None:
+        for number in range(5):
+            for _ in range(200):
+                try:
+                    write_corrections(source(path), [Correction(BAD, float(first + number), 0.5)])
+                    break
+                except BioperceptError as fault:
+                    assert "another process is writing" in str(fault)
+
+    both = [threading.Thread(target=write, args=(first,)) for first in (0, 20)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    rows = corrections_in(source(path)).rows[path.with_name("one_corrections.tsv")]
+    assert {float(row["onset"]) for row in rows} == {*range(5), *range(20, 25)}
+
+
+def test_a_beat_added_by_hand_is_removed_by_hand(path: Path) -> None:
+    plain = clean_recording(bp.load_recording(path)).beats.times
+    added = float(BEATS[MISSED])
+    write_corrections(source(path), [Correction(BEAT_ADDED, added, 0.0)])
+    write_corrections(source(path), [Correction(BEAT_REMOVED, added + 0.02, 0.0)])
+    np.testing.assert_array_equal(clean_recording(bp.load_recording(path)).beats.times, plain)
+
+
+def test_where_another_file_has_the_name_the_table_is_called_after_the_whole_file(path: Path) -> None:
+    path.with_name("one.csv").write_text("time,EDA (uS)\n")
+    written = write_corrections(source(path), [Correction(CHANNEL_BAD, channels=("EDA",))])
+    assert [table.name for table in written.changed] == ["one.edf_corrections.tsv"]
+    assert bp.load_recording(path).corrections[0].channels == ("EDA",)
+
+
+@pytest.fixture
+def study(path: Path) -> Path:
+    """Two devices of one recording, the second 12.5 s late, and a recording of one."""
+    folder = path.parent
+    at = np.arange(160) / 4
+    for name, level in (("late", 2), ("other", 3)):
+        rows = "".join(f"{t},{level + 0.3 * np.sin(t)}\n" for t in at)
+        (folder / f"{name}.csv").write_text("time,EDA (uS)\n" + rows)
+    (folder / "study.yaml").write_text("name: s\ndescription: d\nlicence: CC0\n")
+    (folder / "participants.tsv").write_text("participant_id\nS01\nS02\n")
+    (folder / "recordings.tsv").write_text(
+        "participant_id\trecording\tpath\toffset_seconds\n"
+        "S01\tlab\tone.edf\t0\nS01\tlab\tlate.csv\t12.5\nS02\tlab\tother.csv\t0\n"
+    )
+    return folder
+
+
+def test_in_a_study_rows_go_beside_the_file_that_they_are_of_on_its_own_clock(study: Path) -> None:
+    late, one = study / "late_corrections.tsv", study / "one_corrections.tsv"
+    result = run(study, "--subject", "S01", "--bad", "20:25", "--json")
+    assert result.exit_code == 0, result.output
+    tables = {table["path"]: table["corrections"] for table in json.loads(result.stdout)["tables"]}
+    assert [tables[str(path)][0]["onset"] for path in (one, late)] == ["20", "7.5"]
+    run(study, "--subject", "S01", "--bad", "30:31", "--channel", "EDA_2")
+    assert late.read_text().splitlines()[2].startswith("17.5\t1\tbad\tEDA\t")
+    assert run(study, "--subject", "S01", "--bad", "3:4").exit_code == 0  # the second device was not running
+    assert len(one.read_text().splitlines()) == 3 and len(late.read_text().splitlines()) == 3
+    source = next(one for one in sources_of([study]) if one.subject == "S01")
+    loaded = source.load()
+    assert sorted(one.span for one in loaded.corrections) == [(3, 4), (20, 25), (20, 25), (30, 31)]
+
+
+def test_undo_in_a_study_takes_back_the_last_call_from_every_file(study: Path) -> None:
+    run(study, "--subject", "S01", "--bad", "20:25")
+    run(study, "--subject", "S01", "--bad", "3:4")
+    run(study, "--subject", "S01", "--undo")
+    assert [len((study / f"{name}_corrections.tsv").read_text().splitlines()) for name in ("one", "late")] == [2, 2]
+    run(study, "--subject", "S01", "--undo")
+    assert not list(study.glob("*_corrections.tsv"))
+
+
+def test_which_recording_of_a_study_must_be_one(study: Path) -> None:
+    result = run(study, "--bad", "1:2")
+    assert isinstance(result.exception, SettingsError)
+    assert str(result.exception) == (
+        "--subject, --session and --recording choose 2 of the study's recordings, and one is corrected at a time; "
+        "there are: S01 lab; S02 lab"
+    )
+    of_a_file = run(study / "one.edf", "--subject", "S01", "--list").exception
+    assert "choose one of a study; the path is a recording" in str(of_a_file)
+
+
+def test_the_command_takes_all_kinds_at_once_and_prints_the_table(path: Path) -> None:
+    words = ["--bad", "1:2", "--bad", "3:4.5", "--bad-channel", "eda", "--polarity", "ecg", "--who", "Anna"]
+    result = run(path, *words, "--remove-beat", str(BEATS[FALSE] + 0.45), "--add-beat", str(BEATS[MISSED]))
+    assert result.exit_code == 0, result.output
+    kinds = [line.split()[2] for line in result.stdout.splitlines()[1:]]
+    assert kinds == ["kind", "bad", "bad", "channel-bad", "polarity", "beat-removed", "beat-added"]
+    assert f"written: {path.with_name('one_corrections.tsv')}" in result.stderr
+    assert run(path, "--list").stdout == result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "give something to correct, such as --bad 120:135, or one of --list and --undo"),
+        (("--list", "--undo"), "give something to correct, such as --bad 120:135, or one of --list and --undo"),
+        (("--bad", "135:120"), "--bad is '135:120'; A:B is needed, seconds from the recording's start, B after A"),
+        (("--bad", "120"), "--bad is '120'; A:B is needed, seconds from the recording's start, B after A"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_sentence(path: Path, words: tuple[str, ...], sentence: str) -> None:
+    assert str(run(path, *words).exception) == sentence
+
+
+@pytest.mark.parametrize("words", [("--list",), ("--undo",), ("--bad", "1:2")])
+def test_a_path_that_leads_nowhere_is_said(tmp_path: Path, words: tuple[str, ...]) -> None:
+    fault = run(tmp_path / "none.edf", *words).exception
+    assert isinstance(fault, BioperceptError) and "no such file or folder" in str(fault)
+
+
+def test_from_python_the_same_is_written(path: Path) -> None:
+    missed = float(BEATS[MISSED])
+    wanted = [bp.Correction("bad", 20, 5), bp.Correction("bad", 3, 1, ("ECG",)), bp.Correction("beat-added", missed)]
+    written = bp.correct(path, wanted, who="Anna")
+    assert list(written.to_frame()["channel"]) == ["n/a", "ECG", "ECG"]
+    spans = [one.span for one in bp.load_recording(path).corrections]
+    np.testing.assert_allclose(spans, [(20, 25), (3, 4), (missed, missed)], atol=1e-6)
+    with pytest.raises(SettingsError, match=r"a correction is of kind bad, .*, and not 'beat'"):
+        bp.Correction("beat", 20)
+    with pytest.raises(SettingsError, match="a bad stretch lasts inf s; a duration above 0 is needed"):
+        bp.Correction("bad", 20)
+
+
+def test_inspect_and_check_say_what_was_corrected_and_what_is_wrong_with_it(study: Path) -> None:
+    runner, app = CliRunner(), build_app()
+    run(study / "one.edf", "--bad-channel", "EDA", "--bad", "1:2")
+    shown = runner.invoke(app, ["inspect", str(study / "one.edf"), "--json"])
+    report = json.loads(shown.stdout)["recordings"][0]
+    assert report["corrected"] == "1 s marked bad, EDA marked bad throughout"
+    assert [one["kind"] for one in report["corrections"]] == ["bad", "channel-bad"]
+    assert [signal["reason"] for signal in report["signals"]] == ["", "it is marked bad by hand"]
+    assert "corrected by hand: 1 s marked" in runner.invoke(app, ["inspect", str(study / "one.edf")]).stdout
+    assert "corrected by hand: 1 recording\n" in runner.invoke(app, ["check", str(study)]).stdout
+    (study / "lates_corrections.tsv").write_text(HEAD)
+    notes = json.loads(runner.invoke(app, ["check", str(study), "--json"]).stdout)["notes"]
+    assert "lates_corrections.tsv is read with no recording of the study; its name is that of none" in notes
+    (study / "late_corrections.tsv").write_text(HEAD + "1\t2\tworse\tn/a\t\t\n1\t2\tbad\tECG\t\t\n")
+    checked = json.loads(runner.invoke(app, ["check", str(study), "--json"]).stdout)["faults"]
+    assert [one for one in checked if "corrections" in one] == [
+        "late_corrections.tsv line 2: kind is 'worse'; allowed are bad, channel-bad, polarity, beat-added, beat-removed"
+    ]
+    (study / "late_corrections.tsv").write_text(HEAD + "1\t2\tbad\tECG\t\t\n")
+    checked = json.loads(runner.invoke(app, ["check", str(study), "--json", "--recordings"]).stdout)["faults"]
+    assert any("late_corrections.tsv line 2: there is no signal or channel 'ECG'" in one for one in checked)
