@@ -79,7 +79,12 @@ def test_matching_counts_each_time_once() -> None:
 @pytest.mark.realdata
 @pytest.mark.parametrize(
     ("record", "lead", "annotator", "sensitivity", "precision"),
-    [("100", "MLII", "atr", 0.999, 0.999), ("100", "V5", "atr", 0.99, 0.99), ("03700181", "MCL1", "gqrsh", 0.95, 0.95)],
+    [
+        ("100", "MLII", "atr", 0.999, 0.999),
+        ("100", "V5", "atr", 0.99, 0.99),
+        # gqrs has 1149 beats in 600 s with a median interval of 490 ms, in which there are 1224: it misses some.
+        ("03700181", "MCL1", "gqrsh", 0.95, 0.93),
+    ],
 )
 def test_r_peaks_agree_with_annotations(
     record: str, lead: str, annotator: str, sensitivity: float, precision: float, reference_data: Path
