@@ -156,16 +156,24 @@ def features(
 
 
 def _around(
-    rows: str = "", hrv: bool = False, around: Sequence[str] = (), before: float = 2.0, after: float = 10.0
+    rows: str = "",
+    hrv: bool = False,
+    around: Sequence[str] = (),
+    before: float | None = None,
+    after: float | None = None,
 ) -> Around | None:
     """Return the events whose surroundings are measured; None where rows are of something else."""
     from biopercept.measures.around import Around
 
     if not around:
+        if (before, after) != (None, None):
+            raise SettingsError("before and after are of events; name the events with around")
         return None
     if rows or hrv:
         raise SettingsError("around has rows of its own, a few seconds long: leave out rows and hrv")
-    return Around((around,) if isinstance(around, str) else tuple(around), before, after)
+    times = {"before_seconds": before, "after_seconds": after}
+    given = {name: value for name, value in times.items() if value is not None}
+    return Around((around,) if isinstance(around, str) else tuple(around), **given)
 
 
 def quality(

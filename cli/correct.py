@@ -91,6 +91,7 @@ def correct(
     wanted = _wanted(edits)
     if sum((run.show, run.undo, bool(wanted))) != 1:
         raise SettingsError("give something to correct, such as --bad 120:135, or one of --list and --undo")
+    _refuse_unread(edits, is_written=bool(wanted))
     source = _source(path, which)
     if run.show:
         tables = corrections_in(source)
@@ -105,6 +106,14 @@ def correct(
     _print(source, tables, as_json=run.as_json)
     if tables.faults:
         raise typer.Exit(2)
+
+
+def _refuse_unread(edits: Edits, *, is_written: bool) -> None:
+    """Refuse options that change nothing beside the others that are given."""
+    if edits.who and not is_written:
+        raise SettingsError("--who is written beside corrections; --list and --undo write none")
+    if edits.channel is not None and not (edits.bad or edits.add_beat or edits.remove_beat):
+        raise SettingsError("--channel says what --bad, --add-beat and --remove-beat are of; give one of them")
 
 
 def _source(path: Path, which: WhichRecording) -> Source:

@@ -30,7 +30,7 @@ from biopercept.measures.stretches import Measures, places_of
 from biopercept.modalities import DERIVED_RATE
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.preprocessing.electrodermal import SkinResponses
-from biopercept.preprocessing.gaps import on_grid
+from biopercept.preprocessing.gaps import mean_of_known, on_grid
 from biopercept.recording import FloatArray, Interval, Signal
 from biopercept.typed_values import did_you_mean
 
@@ -238,24 +238,15 @@ def _of_brain(
     out: dict[str, NDArray[np.floating]] = {}
     for place, rows in places_of(names).items():
         for band, (before, after) in parts.items() if place not in names else ():
-            baseline = _mean_of_known(before[rows])
+            baseline = mean_of_known(before[rows], axis=0)
             out[f"EEG_{place}_{band}_Baseline"] = baseline
-            out[f"EEG_{place}_{band}_Change"] = 10.0 * np.log10(_mean_of_known(after[rows]) / baseline)
+            out[f"EEG_{place}_{band}_Change"] = 10.0 * np.log10(mean_of_known(after[rows], axis=0) / baseline)
     return out | {"EEG_Coverage": np.mean(shares, axis=0)}
 
 
 def _means(power: FloatArray) -> FloatArray:
     """Return the mean over time of each channel and event; NaN where a fifth of it is masked."""
-    n = np.isfinite(power).sum(axis=-1)
-    total = np.where(np.isfinite(power), power, 0.0).sum(axis=-1)
-    is_known = n >= _MIN_COVERAGE * power.shape[-1]
-    return np.asarray(np.divide(total, n, out=np.full(total.shape, np.nan), where=is_known & (n > 0)), dtype=np.float64)
-
-
-def _mean_of_known(channels: FloatArray) -> FloatArray:
-    n = np.isfinite(channels).sum(axis=0)
-    total = np.where(np.isfinite(channels), channels, 0.0).sum(axis=0)
-    return np.asarray(np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0), dtype=np.float64)
+    return np.where(_share(power) >= _MIN_COVERAGE, mean_of_known(power, axis=-1), np.nan)
 
 
 def _course_series(clean: CleanRecording, onset: FloatArray, offsets: FloatArray) -> Iterator[tuple[str, FloatArray]]:

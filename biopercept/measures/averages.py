@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from biopercept.measures.recording import RecordingFeatures
+from biopercept.preprocessing.gaps import mean_of_known
 from biopercept.recording import FloatArray
 
 Events = Sequence[tuple[str, RecordingFeatures]]
@@ -111,23 +112,16 @@ def _by_subject(rows: Sequence[tuple[str, FloatArray]], n: int) -> tuple[FloatAr
         if len(values):
             by_subject.setdefault(who, []).append(values)
     stacked = [np.concatenate(parts) for parts in by_subject.values()]
-    means = np.array([_mean(values)[0] for values in stacked]).reshape(-1, n)
+    means = np.array([mean_of_known(values, axis=0) for values in stacked]).reshape(-1, n)
     n_events = np.sum([np.isfinite(values).sum(axis=0) for values in stacked], axis=0) if stacked else np.zeros(n)
     return means, np.asarray(n_events, dtype=np.float64)
-
-
-def _mean(values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the mean of what is known in each column, NaN where nothing is, and how much is."""
-    n = np.isfinite(values).sum(axis=0)
-    total = np.where(np.isfinite(values), values, 0.0).sum(axis=0)
-    return np.divide(total, n, out=np.full(values.shape[1], np.nan), where=n > 0), n
 
 
 def _over_subjects(values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return mean, ends of the 95 % interval and standard deviation (n - 1) over subjects, by column."""
     from scipy.special import stdtrit
 
-    mean, n = _mean(values)
+    mean, n = mean_of_known(values, axis=0), np.isfinite(values).sum(axis=0)
     square = np.where(np.isfinite(values), np.square(values - mean), 0.0).sum(axis=0)
     has_several = n > 1
     sd = np.sqrt(np.divide(square, n - 1.0, out=np.full(len(mean), np.nan), where=has_several))

@@ -6,6 +6,7 @@ that studies publish, named as NeuroKit2 names them (Makowski et al., 2021, doi:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from biopercept.measures.variability import VARIABILITY, VariabilityMeasure
@@ -14,6 +15,18 @@ from biopercept.preprocessing.features import FEATURE_NAMES
 
 OF_A_ROW = ("participant_id", "session", "recording", "onset", "duration", "label")
 """Columns that say what a row is of; the others are measures."""
+
+OF_A_RECORDING = {
+    "participant_id": ("", "subject; of a file by itself its name"),
+    "session": ("", "session of the study; empty where it has none"),
+    "recording": ("", "recording of the study; of a file by itself its name"),
+}
+"""Unit and definition of the columns that say which recording a row is of."""
+
+
+def plainly(columns: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, str]]:
+    """Return columns by unit and definition as a dictionary of columns holds them."""
+    return {name: {"unit": unit, "definition": words} for name, (unit, words) in columns.items()}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from biopercept.measures.shapes import beat_waves, likeness
 from biopercept.preprocessing.cleaning import CleanRecording
+from biopercept.preprocessing.gaps import mean_of_known
 from biopercept.recording import FloatArray, Signal
 
 BEST, ORDINARY, WORST, MIDDLE = "Best", "Ordinary", "Worst", "Middle"
@@ -117,7 +118,7 @@ def covered_share(ends: FloatArray, lengths: FloatArray, starts: FloatArray, len
 
 
 def eeg_scores(clean: CleanRecording, eeg: Signal) -> Callable[[FloatArray, float], FloatArray]:
-    """Return what scores stretches of EEG: mean quality of all channels, divided by how much larger waves are.
+    """Return what scores stretches of EEG: mean quality index of all channels, divided by how much larger waves are.
 
     How much larger is the mean over channels of the stretch's standard deviation by the median of all seconds'; where
     waves are no larger than usual it counts as 1.
@@ -125,10 +126,10 @@ def eeg_scores(clean: CleanRecording, eeg: Signal) -> Callable[[FloatArray, floa
     samples, per_second = eeg.read(), max(round(eeg.sampling_rate), 1)
     n = samples.shape[1] // per_second
     squares = np.square(samples[:, : n * per_second]).reshape(len(samples), n, per_second)
-    size = np.sqrt(_mean_of_known(squares, axis=2))
+    size = np.sqrt(mean_of_known(squares, axis=2))
     usual = np.array([np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else np.nan for row in size])
-    larger = np.maximum(_mean_of_known(size / usual[:, None], axis=0), 1.0)
-    quality = clean.quality[eeg.name].mean(axis=0)
+    larger = np.maximum(mean_of_known(size / usual[:, None], axis=0), 1.0)
+    quality = clean.ratings[eeg.name].index.mean(axis=0)
 
     def scores(starts: FloatArray, length: float) -> FloatArray:
         out = np.zeros(len(starts))
@@ -142,9 +143,3 @@ def eeg_scores(clean: CleanRecording, eeg: Signal) -> Callable[[FloatArray, floa
         return out
 
     return scores
-
-
-def _mean_of_known(values: FloatArray, axis: int) -> FloatArray:
-    n = np.isfinite(values).sum(axis=axis)
-    total = np.nansum(values, axis=axis)
-    return np.asarray(np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0), dtype=np.float64)

@@ -3,8 +3,8 @@
 ``features.csv`` (or .tsv, .parquet) has a row per window, event or recording of all of them, ``features.json`` says
 what each column is. Rows around events are in ``around.csv`` instead, with ``averages.csv`` (by condition, over
 subjects), ``courses.csv`` (over time) and ``around.json``. ``beats``, ``responses`` and ``breaths`` are tables of what
-was detected, with times; ``failures.csv`` has a row per recording that could not be measured. Where
-pages are wanted, ``pages`` has one of each.
+was detected, with times; ``failures.csv`` has a row per recording that could not be measured, ``notes.csv`` one for
+each thing that was masked, left out, corrected or doubtful. Where pages are wanted, ``pages`` has one of each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from biopercept.errors import BioperceptError, SettingsError
 from biopercept.files import replacing, write_json, write_table
 from biopercept.measures.around import COURSE_UNITS, Around
 from biopercept.measures.averages import Events, MeanCourse, averages, mean_courses
-from biopercept.measures.columns import OF_A_ROW, column_of
+from biopercept.measures.columns import OF_A_RECORDING, OF_A_ROW, column_of, plainly
 from biopercept.measures.recording import (
     DETECTED,
     WINDOWS,
@@ -31,9 +31,8 @@ from biopercept.measures.recording import (
     whole_recording,
 )
 from biopercept.measures.stretches import Measures
-from biopercept.parallel import Work, run_jobs
 from biopercept.prepare.recording import PrepareSettings
-from biopercept.prepare.sources import Source, sources_of
+from biopercept.prepare.sources import Source, each_of, sources_of
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.studies.loading import is_study
 from biopercept.version import __version__
@@ -42,9 +41,7 @@ CSV, TSV, PARQUET = "csv", "tsv", "parquet"
 FORMATS = (CSV, TSV, PARQUET)
 _DIGITS = 7
 _ROW_COLUMNS = {
-    "participant_id": ("", "subject; of a file by itself its name"),
-    "session": ("", "session of the study; empty where it has none"),
-    "recording": ("", "recording of the study; of a file by itself its name"),
+    **OF_A_RECORDING,
     "onset": ("s", "start of the row's time, or onset of its event, from the recording's start"),
     "duration": ("s", "length of the row's time, or of its event"),
     "label": (
@@ -151,12 +148,7 @@ def write_features(
         _require_parquet()
     sources = _sources(request)
     _refuse_unknown_labels(request, sources)
-    work = Work(_measured, None, (request, output / "pages"))
-    by_key: dict[str, Measured] = {}
-    for source, outcome in run_jobs(work, sources, request.n_jobs, work.request):
-        by_key[source.key] = outcome
-        on_recording(outcome, len(sources))
-    outcomes = [by_key[source.key] for source in sources]
+    outcomes = each_of(_measured, (request, output / "pages"), sources, request.n_jobs, on_recording)
     done = [outcome.features for outcome in outcomes if outcome.features is not None]
     _refuse_labels_without_events(request, done)
     failures = tuple((one.source.title, one.failure) for one in outcomes if one.features is None)
@@ -167,6 +159,7 @@ def write_features(
         _write(output / name, (*OF_A_ROW[:3], *columns), _detected_rows(done, name), request.format)
     write_json(output / f"{stem}.json", _dictionary(request, names))
     write_table(output / "failures.csv", ("recording", "message"), failures)
+    write_table(output / "notes.csv", (*OF_A_ROW[:3], "note"), _notes(done))
     if request.pages is not None and len(sources) > 1:
         request.pages.write_index(outcomes, output / "pages")
     n_rows = sum(len(one.label) for one in done)
@@ -288,6 +281,10 @@ def _detected_rows(done: Sequence[RecordingFeatures], table: str) -> Iterator[tu
             yield (one.subject, one.session, one.recording, *map(_number, row))
 
 
+def _notes(done: Sequence[RecordingFeatures]) -> Iterator[tuple[str, ...]]:
+    return ((one.subject, one.session, one.recording, note) for one in done for note in one.notes)
+
+
 def _number(value: float) -> float | None:
     """Return a number with seven digits; None where it is not known."""
     return float(f"{value:.{_DIGITS}g}") if np.isfinite(value) else None
@@ -308,7 +305,6 @@ def _write(stem: Path, columns: Sequence[str], rows: Iterator[tuple[object, ...]
 
 def _dictionary(request: FeaturesRequest, names: Sequence[str]) -> dict[str, Any]:
     """Return what was done and what each column of every table is."""
-    of_rows = {name: {"unit": unit, "definition": words} for name, (unit, words) in _ROW_COLUMNS.items()}
     return {
         "schema": 1,
         "biopercept": __version__,
@@ -316,16 +312,14 @@ def _dictionary(request: FeaturesRequest, names: Sequence[str]) -> dict[str, Any
         "hrv": request.hrv,
         "settings": request.settings.as_plain_values(),
         "around": None if request.around is None else asdict(request.around),
-        "features": of_rows | {name: _described(column_of(name)) for name in names},
+        "features": plainly(_ROW_COLUMNS) | {name: _described(column_of(name)) for name in names},
         **{table: {column.name: _described(column) for column in detected_columns(table)} for table in DETECTED},
         **(
-            {} if request.around is None else {"averages": _plain(_AVERAGE_COLUMNS), "courses": _plain(_COURSE_COLUMNS)}
+            {}
+            if request.around is None
+            else {"averages": plainly(_AVERAGE_COLUMNS), "courses": plainly(_COURSE_COLUMNS)}
         ),
     }
-
-
-def _plain(columns: dict[str, tuple[str, str]]) -> dict[str, dict[str, str]]:
-    return {name: {"unit": unit, "definition": words} for name, (unit, words) in columns.items()}
 
 
 def _described(column: Any) -> dict[str, Any]:

@@ -11,9 +11,8 @@ import numpy as np
 
 from biopercept.errors import BioperceptError
 from biopercept.files import write_json, write_table
-from biopercept.measures.columns import OF_A_ROW
-from biopercept.parallel import Work, run_jobs
-from biopercept.prepare.sources import Source, sources_of
+from biopercept.measures.columns import OF_A_RECORDING, OF_A_ROW, plainly
+from biopercept.prepare.sources import Source, each_of, sources_of
 from biopercept.preprocessing.cleaning import clean_recording
 from biopercept.preprocessing.gaps import moving_mean, runs_of
 from biopercept.preprocessing.quality import BANDS, BORDERS, REASONS, SMALLEST_SHARE, SignalQuality, band_of
@@ -25,9 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _WHOSE = {
-    "participant_id": ("", "subject; of a file by itself its name"),
-    "session": ("", "session of the study; empty where it has none"),
-    "recording": ("", "recording of the study; of a file by itself its name"),
+    **OF_A_RECORDING,
     "signal": ("", "name of the measured signal"),
 }
 _RUN_COLUMNS = {
@@ -203,12 +200,7 @@ def write_quality(
     Raises SettingsError where a subject is unknown. Raises OutputError where a file cannot be written.
     """
     sources = sources_of(request.paths, request.subjects, request.excluded)
-    work = Work(_rated, None, request.cleaning)
-    by_key: dict[str, Rated] = {}
-    for source, outcome in run_jobs(work, sources, request.n_jobs, work.request):
-        by_key[source.key] = outcome
-        on_recording(outcome, len(sources))
-    outcomes = tuple(by_key[source.key] for source in sources)
+    outcomes = tuple(each_of(_rated, request.cleaning, sources, request.n_jobs, on_recording))
     done = [one.quality for one in outcomes if one.quality is not None]
     write_table(output / "quality.csv", (*OF_A_ROW[:3], *Run._fields), _rows(done, _runs))
     write_table(output / "sensors.csv", (*OF_A_ROW[:3], *Sensor._fields), _rows(done, RecordingQuality.sensors))
@@ -240,16 +232,12 @@ def _rows(
 
 def _dictionary(request: QualityRequest) -> dict[str, Any]:
     """Return what was done, what each column of every table is and what each reason means."""
-
-    def described(columns: dict[str, tuple[str, str]]) -> dict[str, dict[str, str]]:
-        return {name: {"unit": unit, "definition": words} for name, (unit, words) in (_WHOSE | columns).items()}
-
     return {
         "schema": 1,
         "biopercept": __version__,
         "settings": {"cleaning": asdict(request.cleaning)},
-        "quality": described(_RUN_COLUMNS),
-        "sensors": described(_SENSOR_COLUMNS),
+        "quality": plainly(_WHOSE | _RUN_COLUMNS),
+        "sensors": plainly(_WHOSE | _SENSOR_COLUMNS),
         "reasons": REASONS,
         "borders": {modality: {"with_care": low, "believe": high} for modality, (low, high) in BORDERS.items()},
     }

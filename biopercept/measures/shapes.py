@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from biopercept.measures.variability import plane_spread
 from biopercept.preprocessing.cardiac import LONGEST_INTERVAL, Beats
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.preprocessing.eeg import REGIONS, region_of
 from biopercept.preprocessing.electrodermal import SkinResponses
-from biopercept.preprocessing.gaps import BoolArray
+from biopercept.preprocessing.gaps import BoolArray, mean_of_known
 from biopercept.preprocessing.variability import SPECTRUM_RATE, even_intervals, interval_features
 from biopercept.recording import FloatArray, Signal
 
@@ -74,11 +75,7 @@ def poincare(beats: Beats) -> Poincare:
     steps = 1000.0 * beats.successive_differences
     is_pair = np.isfinite(steps)
     after = 1000.0 * beats.intervals[is_pair]
-    before = after - steps[is_pair]
-    if len(after) < 2:
-        return Poincare(before, after, np.nan, np.nan)
-    across, along = (float(np.std(row, ddof=1) / np.sqrt(2.0)) for row in (after - before, after + before))
-    return Poincare(before, after, across, along)
+    return Poincare(after - steps[is_pair], after, *plane_spread(after, steps[is_pair]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +127,7 @@ class Waves:
     @property
     def mean(self) -> FloatArray:
         """Return the mean of the known values at each time; NaN where there is none: (n_times,)."""
-        n = np.isfinite(self.values).sum(axis=0)
-        total = np.nansum(self.values, axis=0)
-        return np.asarray(np.divide(total, n, out=np.full(len(n), np.nan), where=n > 0), dtype=np.float64)
+        return mean_of_known(self.values, axis=0)
 
 
 def waves_around(times: FloatArray, signal: Signal, channel: int, seconds: tuple[float, float]) -> Waves:

@@ -311,11 +311,21 @@ def _of_spectrum(row: _Row, length: float) -> dict[str, float]:
     }
 
 
+def plane_spread(after: FloatArray, step: FloatArray) -> tuple[float, float]:
+    """Return SD1 across and SD2 along the line of equal intervals, of intervals and what they differ by from the last.
+
+    Brennan et al. (2001), doi:10.1109/10.959330, with n - 1; NaN with fewer than two.
+    """
+    if len(after) < 2:
+        return np.nan, np.nan
+    across, along = (float(np.std(row, ddof=1) / np.sqrt(2.0)) for row in (step, 2.0 * after - step))
+    return across, along
+
+
 def _of_plane(row: _Row) -> dict[str, float]:
-    """Return the measures of each interval against the next, of those that follow each other (Brennan et al., 2001)."""
+    """Return the measures of each interval against the next, of those that follow each other."""
     follows = np.isfinite(row.differences)
-    after, step = row.intervals[follows], row.differences[follows]
-    short, long = float(np.std(step, ddof=1)) / np.sqrt(2.0), float(np.std(2.0 * after - step, ddof=1)) / np.sqrt(2.0)
+    short, long = plane_spread(row.intervals[follows], row.differences[follows])
     values = {"HRV_SD1": short, "HRV_SD2": long, "HRV_S": np.pi * short * long}
     if short > 0 and long > 0:
         values |= {

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from biopercept.errors import SettingsError
 from biopercept.loaders.loading import load_recording
+from biopercept.parallel import Work, run_jobs
 from biopercept.recording import Recording
 from biopercept.store.prepared import recording_key
 from biopercept.studies.loading import is_study, load_entry, load_study
 from biopercept.studies.structure import Entry, Study
+
+Request = TypeVar("Request")
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +64,25 @@ def sources_of(
             )
         titles[key] = source.title
     return wanted
+
+
+def each_of(
+    function: Callable[[Request, Source], Outcome],
+    request: Request,
+    sources: Sequence[Source],
+    n_jobs: int,
+    on_done: Callable[[Outcome, int], None],
+) -> list[Outcome]:
+    """Return what a function of a module makes of every recording, in their order, in several processes or this one.
+
+    ``on_done`` is told of each as it is done, and how many there are.
+    """
+    work = Work(function, None, request)
+    by_key: dict[str, Outcome] = {}
+    for source, outcome in run_jobs(work, sources, n_jobs, request):
+        by_key[source.key] = outcome
+        on_done(outcome, len(sources))
+    return [by_key[source.key] for source in sources]
 
 
 def _every_source(paths: Sequence[Path]) -> Iterator[Source]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from biopercept.modalities import MODALITIES
 from biopercept.preprocessing.eeg import without_hum
-from biopercept.preprocessing.gaps import BoolArray, bridged, filtered, segments
+from biopercept.preprocessing.gaps import BoolArray, bridged, filtered, median_around, segments
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray, Signal
 
@@ -118,8 +118,8 @@ def ecg_search(settings: CleaningSettings, *, is_upright: bool = False) -> BeatS
 
 def pulse_search() -> BeatSearch:
     """Return how pulse peaks are searched for; the rising flank times them, as what follows it varies more."""
-    search = BeatSearch(_pulse_peaks, (0.5, 8.0), (0.3, 0.4), (0.25, 0.15), 64.0, 64.0)
-    return replace(search, least_correlation=_NOISE_CORRELATION)
+    timing = (0.25, 0.15)
+    return BeatSearch(_pulse_peaks, (0.5, 8.0), (0.3, 0.4), timing, 64.0, 64.0, least_correlation=_NOISE_CORRELATION)
 
 
 def detected_beats(
@@ -211,9 +211,7 @@ def _is_high(height: FloatArray, peaks: IntArray, rate: float) -> BoolArray:
     n = round(_BLOCK_SECONDS * rate)
     blocks = height[: max(len(height) // n, 1) * n]
     highest = np.nanmax(np.pad(blocks, (0, -len(blocks) % n), constant_values=np.nan).reshape(-1, n), axis=1)
-    half = min(_BLOCKS // 2, len(highest) - 1)
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(highest, half, mode="reflect"), 2 * half + 1)
-    usual = np.median(around, axis=1)
+    usual = median_around(highest, _BLOCKS)
     return np.asarray(height[peaks] >= _MIN_HEIGHT * usual[np.minimum(peaks // n, len(usual) - 1)])
 
 

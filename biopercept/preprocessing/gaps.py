@@ -263,6 +263,21 @@ def moving_mean(samples: FloatArray, n_samples: int) -> FloatArray:
     return np.asarray(mean, dtype=np.float64)
 
 
+def mean_of_known(values: FloatArray, axis: int) -> FloatArray:
+    """Return the mean over an axis of what is not NaN; NaN where all is."""
+    is_known = np.isfinite(values)
+    n = is_known.sum(axis=axis)
+    total = np.where(is_known, values, 0.0).sum(axis=axis)
+    return np.asarray(np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0), dtype=np.float64)
+
+
+def median_around(values: FloatArray, n_around: int) -> FloatArray:
+    """Return the median of the ``n_around`` (odd) values around each, reflected at the ends; of fewer where so many."""
+    half = min(n_around // 2, len(values) - 1)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(values, half, mode="reflect"), 2 * half + 1)
+    return np.asarray(np.median(around, axis=1), dtype=np.float64)
+
+
 def grid_times(duration_seconds: float) -> FloatArray:
     """Return the times of the derived grid: every 1/4 s from second zero to the end of the recording."""
     return np.arange(math.ceil(duration_seconds * DERIVED_RATE - 1e-9)) / DERIVED_RATE

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.modalities import DERIVED_RATE
-from biopercept.preprocessing.gaps import BoolArray, moving_mean
+from biopercept.preprocessing.gaps import BoolArray, mean_of_known, moving_mean
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray, Recording, Signal
 
@@ -88,6 +88,8 @@ BANDS = ("believe", "with care", "do not")
 
 SMALLEST_SHARE = 0.05
 """Share of a second from which a reason counts as one of the second."""
+
+_RHYTHM_SECONDS = 11  # beats and breaths come one by one: whether they are there is judged over this many
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,10 +288,4 @@ def grid_mean(series: FloatArray, n_seconds: int) -> FloatArray:
     per = int(DERIVED_RATE)
     padded = np.full(n_seconds * per, np.nan)
     padded[: len(series)] = series[: n_seconds * per]
-    by_second = padded.reshape(-1, per)
-    n = np.isfinite(by_second).sum(axis=1)
-    total = np.where(np.isfinite(by_second), by_second, 0.0).sum(axis=1)
-    return np.asarray(np.divide(total, n, out=np.full(n_seconds, np.nan), where=n > 0), dtype=np.float64)
-
-
-_RHYTHM_SECONDS = 11  # beats and breaths come one by one: whether they are there is judged over this many
+    return mean_of_known(padded.reshape(-1, per), axis=1)

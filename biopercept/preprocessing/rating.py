@@ -257,13 +257,14 @@ def _off_body(measured: Sequence[Measured], derived: Derived, activity: FloatArr
     is known.
     """
     signs = np.zeros(n_seconds)
+    first = {one.original.modality: one for one in reversed(measured)}
     for modality, limit in (("eda", DRY_US), ("temp", COLD_DEGC)):
-        for one in [one for one in measured if one.original.modality == modality][:1]:
-            seen = np.nan_to_num(one.original.read()[:1], nan=np.inf)
-            signs += per_second(seen < limit, one.original, n_seconds)[0] >= 0.5
-    for one in [one for one in measured if one.original.modality == "bvp"][:1]:
-        if one.cleaned.name in derived.is_understood:
-            signs += grid_fraction(derived.is_understood[one.cleaned.name], n_seconds) == 0
+        if modality in first:
+            original = first[modality].original
+            seen = np.nan_to_num(original.read()[:1], nan=np.inf)
+            signs += per_second(seen < limit, original, n_seconds)[0] >= 0.5
+    if "bvp" in first and (name := first["bvp"].cleaned.name) in derived.is_understood:
+        signs += grid_fraction(derived.is_understood[name], n_seconds) == 0
     with np.errstate(invalid="ignore"):
         signs += activity < STILL_G
     mostly = moving_mean((signs >= _SIGNS_OFF).astype(np.float64), _WORN_SECONDS)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from biopercept.modalities import MODALITIES
-from biopercept.preprocessing.gaps import BoolArray, block_medians, bridged, local_noise, long_runs
+from biopercept.preprocessing.gaps import BoolArray, block_medians, bridged, local_noise, long_runs, median_around
 from biopercept.preprocessing.quality import (
     BY_HAND,
     CLIPPED,
@@ -272,9 +272,7 @@ def _block_highest(samples: FloatArray, n_block: int) -> FloatArray:
 
 def _usual(of_blocks: FloatArray, n_block: int, n_samples: int) -> FloatArray:
     """Return the median of the seven blocks around each sample's: (n_samples,)."""
-    half = min(_BLOCKS // 2, len(of_blocks) - 1)
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(of_blocks, half, mode="reflect"), 2 * half + 1)
-    usual = np.median(around, axis=1)
+    usual = median_around(of_blocks, _BLOCKS)
     return np.asarray(usual[np.minimum(np.arange(n_samples) // n_block, len(usual) - 1)], dtype=np.float64)
 
 

@@ -265,3 +265,5 @@ def test_a_label_that_no_event_has_is_refused_with_those_there_are() -> None:
         bp.features(one, around=["tone"], rows="whole")
     with pytest.raises(SettingsError, match=r"--after is 0; it must be a number of seconds from 1 to 3600"):
         bp.features(one, around=["tone"], after=0.0)
+    with pytest.raises(SettingsError, match="before and after are of events; name the events with around"):
+        bp.features(one, before=3.0)

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -105,6 +106,15 @@ def test_a_recording_that_cannot_be_measured_costs_its_own_rows(study: Path, tmp
     assert failure["recording"] == str(bad)
     assert failure["message"] in outcome.stderr.replace("\n", "")
     assert [row["participant_id"] for row in table(tmp_path / "out" / "features.csv")] == ["S01"]
+
+
+def test_what_cleaning_noted_stands_beside_the_table(tmp_path: Path) -> None:
+    lines = [f"{0.25 * n},{2.0 + 0.01 * np.sin(0.1 * n) + 0.001 * (n % 3) + 3.0 * (n == 200)}" for n in range(480)]
+    (tmp_path / "skin.csv").write_text("\n".join(["time,eda (uS)", *lines]))
+    assert run(tmp_path / "skin.csv", "--whole", "-o", tmp_path / "out", "-q").exit_code == 0
+    notes = table(tmp_path / "out" / "notes.csv")
+    assert {note["recording"] for note in notes} == {"skin"}
+    assert any("spikes that come and go" in note["note"] for note in notes)
 
 
 @pytest.fixture(scope="module")

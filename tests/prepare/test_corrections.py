@@ -246,6 +246,11 @@ def test_the_command_takes_all_kinds_at_once_and_prints_the_table(path: Path) ->
         (("--list", "--undo"), "give something to correct, such as --bad 120:135, or one of --list and --undo"),
         (("--bad", "135:120"), "--bad is '135:120'; A:B is needed, seconds from the recording's start, B after A"),
         (("--bad", "120"), "--bad is '120'; A:B is needed, seconds from the recording's start, B after A"),
+        (("--list", "--who", "AB"), "--who is written beside corrections; --list and --undo write none"),
+        (
+            ("--polarity", "ECG", "--channel", "ECG"),
+            "--channel says what --bad, --add-beat and --remove-beat are of; give one of them",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_one_sentence(path: Path, words: tuple[str, ...], sentence: str) -> None:

@@ -158,6 +158,11 @@ def _text(value: float | None, digits: int) -> str:
     return NOT_DEFINED if value is None or not np.isfinite(value) else f"{value:,.{digits}f}"
 
 
+def _mean_index(clean: CleanRecording, name: str) -> float | None:
+    index = clean.ratings[name].index
+    return float(index.mean()) if index.size else None
+
+
 def _signal_table(clean: CleanRecording) -> Table:
     rows = [
         {
@@ -167,9 +172,7 @@ def _signal_table(clean: CleanRecording) -> Table:
             "Unit": signal.unit,
             "Rate (Hz)": f"{signal.sampling_rate:g}",
             "Masked (%)": f"{100 * _masked_share(clean, signal.name):.1f}",
-            "Quality": f"{float(clean.quality[signal.name].mean()):.2f}"
-            if clean.quality[signal.name].size
-            else NOT_DEFINED,
+            "Quality": _text(_mean_index(clean, signal.name), 2),
         }
         for signal in clean.recording.signals
         if not signal.derived_from
