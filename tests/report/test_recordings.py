@@ -193,6 +193,15 @@ def test_numbers_are_those_of_the_tables(figures: list[Any]) -> None:
     assert all(f"{name} " in text for name in whole.names)
 
 
+def test_the_quality_of_a_signal_is_the_index_that_the_tables_have(figures: list[Any]) -> None:
+    noisy = ecg().read() + 0.4 * np.random.default_rng(0).normal(size=ecg().n_samples)
+    page, clean = page_of(replace(ecg(), reader=lambda first, last: noisy[:, first:last]))
+    index, of_models = clean.ratings["ECG"].index.mean(), clean.quality["ECG"].mean()
+    assert f"{index:.2f}" != f"{of_models:.2f}"
+    (row,) = re.findall(r"<tr>(?:(?!</tr>).)*?electrocardi.*?</tr>", page, flags=re.S | re.I)
+    assert f"{index:.2f}" in row
+
+
 def test_eeg_has_bands_spectra_and_traces(figures: list[Any]) -> None:
     page, clean = page_of(eeg())
     bands = next(one for one in figures if one.axes[0].get_ylabel() == "power (uV²)")
