@@ -233,7 +233,7 @@ def _measured_share(measured: FloatArray, feet: FloatArray, peaks: IntArray) -> 
     """Return the fraction of each rise's samples that was measured."""
     first = np.ceil(feet).astype(np.int64)
     total = np.concatenate(([0], np.cumsum(np.isfinite(measured))))
-    return np.asarray((total[peaks + 1] - total[first]) / (peaks + 1 - first), dtype=np.float64)
+    return np.asarray((total[peaks + 1] - total[first]) / np.maximum(peaks + 1 - first, 1), dtype=np.float64)
 
 
 def _steepest_fall(calm: FloatArray, peaks: IntArray, stops: IntArray, rate: float) -> FloatArray:
