@@ -11,38 +11,12 @@ from pathlib import Path
 
 from biopercept.errors import BioperceptError, RecordingError
 from biopercept.loaders.corrections import ENDING, with_corrections
-from biopercept.loaders.edf import is_edf, load_edf
-from biopercept.loaders.empatica import is_empatica_file, is_empatica_folder, load_empatica
+from biopercept.loaders.formats import format_of, formats_text, glance_at, known_but_unread
+from biopercept.loaders.readers.wfdb import load_wfdb, wfdb_headers
 from biopercept.loaders.recognition import SignalOverride
-from biopercept.loaders.tables import TABLE_SUFFIXES, load_table
-from biopercept.loaders.wfdb import is_wfdb_folder, load_wfdb, wfdb_headers
 from biopercept.recording import Recording
 
-FORMATS: tuple[tuple[str, str], ...] = (
-    ("EDF, EDF+, BDF, BDF+", ".edf, .bdf"),
-    ("Empatica E4", "a folder or a .zip with ACC.csv, BVP.csv, EDA.csv, TEMP.csv, ..."),
-    ("WFDB (PhysioNet)", "a .hea header, or a folder of records that share their first word"),
-    ("CSV or TSV", ".csv, .tsv, .txt, each also .gz, with a JSON sidecar or a time column"),
-)
-"""What :func:`load_recording` reads: the name of each format, and how its files look."""
-
-_OTHER_FORMATS: tuple[tuple[bytes, str], ...] = (
-    (b"\x89HDF\r\n\x1a\n", "HDF5"),
-    (b"\x93NUMPY", "NumPy"),
-    (b"MATLAB 5.0", "MATLAB"),
-    (b"XDF:", "XDF"),
-    (b"Brain Vision", "BrainVision"),
-    (b"GDF ", "GDF"),
-    (b"# OpenSignals Text File Format", "OpenSignals text (PLUX, BITalino: counts of a converter)"),
-    (b"# Simple Text Format", "BioSPPy text ('# Simple Text Format')"),
-    (b"%OpenBCI Raw", "OpenBCI text"),
-    (b"\x80\x02", "a Python pickle"),
-    (b"\x80\x03", "a Python pickle"),
-    (b"\x80\x04", "a Python pickle"),
-    (b"\x80\x05", "a Python pickle"),
-)
-
-
+_NAMES_OF_EDF = (".edf", ".bdf", ".rec")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:(/|:)")  # a Path turns // into /
 
 
@@ -86,30 +60,20 @@ def _load(path: Path, overrides: Mapping[str, SignalOverride] | None) -> Recordi
         raise RecordingError(f"{path}: addresses are not opened; give the path of a local file")
     if not os.path.lexists(path) and wfdb_headers(path):
         return load_wfdb(path, overrides=overrides)
-    if _checked_kind(path) == "folder":
-        return _load_folder(path, overrides)
+    is_folder = _checked_kind(path) == "folder"
     if path.name.endswith(ENDING):
         raise RecordingError(f"{path.name}: corrections by hand, and no recording; name the recording that they are of")
-    with path.open("rb") as stream:
-        first_bytes = stream.read(512)
-    suffix = path.suffix.lower()
-    if is_edf(first_bytes):
-        return load_edf(path, overrides=overrides)
-    if suffix in (".edf", ".bdf", ".rec"):
-        raise RecordingError(f"{path.name}: named {suffix} but does not begin as EDF or BDF; export it again")
-    if first_bytes.startswith(b"PK\x03\x04") or suffix == ".zip":
-        return load_empatica(path, overrides=overrides)
-    if suffix == ".hea" or (suffix in (".dat", ".atr") and path.with_suffix(".hea").is_file()):
-        return load_wfdb(path.with_suffix(".hea"), overrides=overrides)
-    beginning = first_bytes.removeprefix(b"\xef\xbb\xbf")
-    other = next((title for magic, title in _OTHER_FORMATS if beginning.startswith(magic)), None)
-    if other is not None:
-        raise RecordingError(f"{path.name}: {other} files are not read; {_formats_text()}")
-    if is_empatica_file(path, first_bytes):
-        return load_empatica(path, overrides=overrides)
-    if suffix in TABLE_SUFFIXES or (suffix == ".gz" and Path(path.stem).suffix.lower() in TABLE_SUFFIXES):
-        return load_table(path, overrides=overrides)
-    raise RecordingError(f"{path.name}: not a format that is read here; {_formats_text()}")
+    glance = glance_at(path, is_folder=is_folder)
+    form = format_of(glance)
+    if form is not None:
+        return form.reader()(path, overrides=overrides)
+    if is_folder:
+        raise RecordingError(f"{path.name}: a folder that holds no recording of a known layout; {formats_text()}")
+    if unread := known_but_unread(glance):
+        raise RecordingError(f"{path.name}: {unread} files are not read; {formats_text()}")
+    if glance.suffix in _NAMES_OF_EDF:
+        raise RecordingError(f"{path.name}: named {glance.suffix} but does not begin as EDF or BDF; export it again")
+    raise RecordingError(f"{path.name}: not a format that is read here; {formats_text()}")
 
 
 def _checked_kind(path: Path) -> str:
@@ -132,15 +96,3 @@ def _checked_kind(path: Path) -> str:
     if not os.access(path, os.R_OK):
         raise RecordingError(f"{path.name}: the file may not be read (permission denied)")
     return "file"
-
-
-def _load_folder(path: Path, overrides: Mapping[str, SignalOverride] | None) -> Recording:
-    if is_empatica_folder(path):
-        return load_empatica(path, overrides=overrides)
-    if is_wfdb_folder(path):
-        return load_wfdb(path, overrides=overrides)
-    raise RecordingError(f"{path.name}: a folder with neither Empatica E4 files nor WFDB records; {_formats_text()}")
-
-
-def _formats_text() -> str:
-    return "read are " + "; ".join(f"{title} ({look})" for title, look in FORMATS)

@@ -31,7 +31,7 @@ from biopercept.loaders.corrections import (
     read_corrections,
 )
 from biopercept.loaders.loading import load_recording
-from biopercept.loaders.wfdb import wfdb_headers
+from biopercept.loaders.readers.wfdb import wfdb_headers
 from biopercept.prepare.sources import Source
 from biopercept.recording import BAD, BEAT_ADDED, BEAT_REMOVED, CHANNEL_BAD, POLARITY, Correction, Recording, Signal
 from biopercept.studies.loading import PlacedFile, load_placed

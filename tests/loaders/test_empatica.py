@@ -124,7 +124,7 @@ def test_a_line_that_is_no_number_keeps_its_place_as_missing(e4_folder: Path) ->
     ],
 )
 def test_a_line_of_another_length_shifts_nothing(lines: list[str], expected: list[list[float]]) -> None:
-    from biopercept.loaders.empatica import read_numbers
+    from biopercept.loaders.readers.empatica import read_numbers
 
     values, _ = read_numbers("\n".join([*lines, ""]).encode(), 3)
     np.testing.assert_array_equal(values, expected)
@@ -132,7 +132,7 @@ def test_a_line_of_another_length_shifts_nothing(lines: list[str], expected: lis
 
 @pytest.mark.parametrize("lines", [["1", "2 3", "", "4"], ["1", "2", "", "4"], ["1", "2,3", "4"], ["1\t2", "", "3"]])
 def test_a_line_that_is_not_one_number_shifts_nothing(lines: list[str]) -> None:
-    from biopercept.loaders.empatica import read_numbers
+    from biopercept.loaders.readers.empatica import read_numbers
 
     values, remarks = read_numbers("\n".join([*lines, ""]).encode(), 1)
     expected = [float(line) if line.isdigit() else np.nan for line in lines]
@@ -262,7 +262,7 @@ def test_members_with_paths_out_of_the_folder_are_read_by_name_only(tmp_path: Pa
 
 
 def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from biopercept.loaders import empatica
+    from biopercept.loaders.readers import empatica
 
     monkeypatch.setattr(empatica, "LARGEST_MEMBER", 1 << 20)
     path = tmp_path / "bomb.zip"

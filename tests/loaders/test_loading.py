@@ -25,7 +25,7 @@ def test_what_is_no_regular_file_is_refused_without_being_opened(tmp_path: Path)
         (dangling, "dangling.edf: a link that leads nowhere"),
         (loop, "loop.edf: cannot be reached"),
         (empty, "empty.edf: the file is empty"),
-        (folder, "folder: a folder with neither Empatica E4 files nor WFDB records"),
+        (folder, "folder: a folder that holds no recording of a known layout"),
         (tmp_path / "gone.edf", "gone.edf: no such file or folder"),
         (tmp_path / ("x" * 300), "xxx: cannot be re(ached|ad)"),
     ]:

@@ -377,7 +377,7 @@ def test_an_empty_last_cell_is_no_column(write_table: Write) -> None:
 
 
 def test_a_gzip_bomb_is_refused(write_table: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    from biopercept.loaders import text_tables
+    from biopercept.loaders.readers import text_tables
 
     monkeypatch.setattr(text_tables, "LARGEST_TEXT", 1 << 20)
     path = write_table(gzip.compress(b"time,EDA\n" + b"0,1\n" * (1 << 20)), name="bomb.csv.gz")

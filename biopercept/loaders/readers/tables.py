@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
 from biopercept.loaders.clock import LONGEST_DAYS, hour_jumped, put_on, stray_times
+from biopercept.loaders.readers.text_tables import TextTable, read_text_table
 from biopercept.loaders.recognition import (
     ARBITRARY,
     SignalOverride,
@@ -27,7 +28,6 @@ from biopercept.loaders.recognition import (
     recognise,
 )
 from biopercept.loaders.sidecars import Sidecar, read_sidecar
-from biopercept.loaders.text_tables import TextTable, read_text_table
 from biopercept.loaders.time_grid import TimeGrid, fit_grid
 from biopercept.modalities import MODALITIES
 from biopercept.recording import FloatArray, Recording

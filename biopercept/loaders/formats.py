@@ -1,0 +1,160 @@
+"""The formats of recordings: how each is recognised, by content before suffix, and the reader that is then imported.
+
+A reader is one file of ``readers/`` with a function that takes a path and returns a Recording. It is imported when a
+file of its format is met, and the library that it needs when it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from biopercept.loaders.recognition import SignalOverride
+from biopercept.recording import Recording
+
+N_FIRST_BYTES = 4096
+_BOM = b"\xef\xbb\xbf"
+_TABLES = frozenset({".csv", ".tsv", ".txt"})
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What is known of a path before a reader is chosen: the path and, of a file, its first bytes without a BOM."""
+
+    path: Path
+    first_bytes: bytes = b""
+    is_folder: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """Return the suffix in lower case, without that of gzip."""
+        path = self.path
+        return (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
+
+    def begins(self, *magics: bytes) -> bool:
+        """Return whether it is a file that begins with one of these."""
+        return self.first_bytes.startswith(magics)
+
+
+class Reader(Protocol):
+    """Returns the recording at a path. Raises RecordingError where it cannot be trusted."""
+
+    def __call__(self, path: Path, *, overrides: Mapping[str, SignalOverride] | None = None) -> Recording:
+        """Read; ``overrides`` is what the study says about signals."""
+        ...
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that is read: its name, how its files look, what recognises it, and its reader, imported when called."""
+
+    name: str
+    look: str
+    matches: Callable[[Glance], bool]
+    reader: Callable[[], Reader]
+
+
+def _is_edf(glance: Glance) -> bool:
+    from biopercept.loaders.readers.edf import is_edf
+
+    return is_edf(glance.first_bytes)
+
+
+def _edf() -> Reader:
+    from biopercept.loaders.readers.edf import load_edf
+
+    return load_edf
+
+
+def _is_empatica(glance: Glance) -> bool:
+    from biopercept.loaders.readers.empatica import is_empatica_file, is_empatica_folder
+
+    if glance.is_folder:
+        return is_empatica_folder(glance.path)
+    is_zip = glance.begins(b"PK\x03\x04") or glance.suffix == ".zip"
+    return is_zip or is_empatica_file(glance.path, glance.first_bytes)
+
+
+def _empatica() -> Reader:
+    from biopercept.loaders.readers.empatica import load_empatica
+
+    return load_empatica
+
+
+def _is_wfdb(glance: Glance) -> bool:
+    from biopercept.loaders.readers.wfdb import is_wfdb_folder
+
+    if glance.is_folder:
+        return is_wfdb_folder(glance.path)
+    is_beside_header = glance.suffix in (".dat", ".atr") and glance.path.with_suffix(".hea").is_file()
+    return glance.suffix == ".hea" or is_beside_header
+
+
+def _wfdb() -> Reader:
+    from biopercept.loaders.readers.wfdb import load_wfdb
+
+    return load_wfdb
+
+
+def _table() -> Reader:
+    from biopercept.loaders.readers.tables import load_table
+
+    return load_table
+
+
+FORMATS: tuple[Format, ...] = (
+    Format("EDF, EDF+, BDF, BDF+", ".edf, .bdf", _is_edf, _edf),
+    Format("Empatica E4", "a folder or a .zip with ACC.csv, BVP.csv, EDA.csv, TEMP.csv, ...", _is_empatica, _empatica),
+    Format("WFDB (PhysioNet)", "a .hea header, or a folder of records that share their first word", _is_wfdb, _wfdb),
+    Format(
+        "CSV or TSV",
+        ".csv, .tsv, .txt, each also .gz, with a JSON sidecar or a time column",
+        lambda one: one.suffix in _TABLES,
+        _table,
+    ),
+)
+"""What is read, in the order in which a file is looked at: the first that matches reads it."""
+
+_OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
+    ("HDF5", lambda one: one.begins(b"\x89HDF\r\n\x1a\n")),
+    ("NumPy", lambda one: one.begins(b"\x93NUMPY")),
+    ("MATLAB", lambda one: one.begins(b"MATLAB 5.0")),
+    ("XDF", lambda one: one.begins(b"XDF:")),
+    ("BrainVision", lambda one: one.begins(b"Brain Vision")),
+    ("GDF", lambda one: one.begins(b"GDF ")),
+    (
+        "OpenSignals text (PLUX, BITalino: counts of a converter)",
+        lambda one: one.begins(b"# OpenSignals Text File Format"),
+    ),
+    ("BioSPPy text ('# Simple Text Format')", lambda one: one.begins(b"# Simple Text Format")),
+    ("OpenBCI text", lambda one: one.begins(b"%OpenBCI Raw")),
+    ("a Python pickle", lambda one: one.begins(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")),
+)
+"""What is known and not read."""
+
+
+def format_of(glance: Glance) -> Format | None:
+    """Return the format of a file or folder, or None where it is none of those that are read."""
+    if known_but_unread(glance):
+        return None
+    return next((one for one in FORMATS if one.matches(glance)), None)
+
+
+def known_but_unread(glance: Glance) -> str:
+    """Return the name of a format that is known and not read; empty where it is none of these."""
+    return next((name for name, matches in _OTHERS if matches(glance)), "")
+
+
+def formats_text() -> str:
+    """Return in one line what is read."""
+    return "read are " + "; ".join(f"{one.name} ({one.look})" for one in FORMATS)
+
+
+def glance_at(path: Path, *, is_folder: bool) -> Glance:
+    """Return what is known of a path before it is read."""
+    if is_folder:
+        return Glance(path, is_folder=True)
+    with path.open("rb") as stream:
+        return Glance(path, stream.read(N_FIRST_BYTES).removeprefix(_BOM))

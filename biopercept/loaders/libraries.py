@@ -1,0 +1,26 @@
+"""Libraries that only some formats need: imported when a file of such a format is read."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from biopercept.errors import RecordingError
+
+EXTRA = "formats"
+"""The extra of pyproject.toml that installs them."""
+
+
+def library_for(path: Path, module: str) -> Any:
+    """Return an imported module.
+
+    Raises RecordingError, with the line that installs it, where it is missing.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as fault:
+        raise RecordingError(
+            f"{path.name}: its format is read through {module.partition('.')[0]}, which is not installed; "
+            f"python3 -m pip install 'biopercept[{EXTRA}]'"
+        ) from fault
