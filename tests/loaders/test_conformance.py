@@ -29,6 +29,10 @@ REAL = (
     "formats/bdf/test_bdf_stim_channel.bdf",
     "formats/bittium_faros/testfile_read.EDF",
     "formats/opensignals_h5/eda_slow_signal.edf",
+    "formats/opensignals_h5/ecg_sample.h5",
+    "formats/opensignals_h5/eda_hot_surface.h5",
+    "formats/opensignals_h5/emg_bursts.h5",
+    "formats/opensignals_h5/bvp_motion_artifact.h5",
     "formats/empatica_e4_devicely",
     "formats/empatica_e4_flirt",
     "formats/wfdb_multifreq_drivedb/drive17a.hea",
@@ -37,6 +41,7 @@ REAL = (
     "formats/wfdb_samples/041s.hea",
     "formats/wfdb_samples/03700181.hea",
     "formats/wfdb_samples/a103l.hea",
+    "formats/wfdb_samples/a103l.mat",
 )
 
 

@@ -104,7 +104,7 @@ def _headers_of(path: Path) -> list[Path]:
     if path.is_dir():
         headers = [file for file in visible_members(path) if file.suffix == ".hea"]
         # A segment is part of its record, not a recording of its own.
-        parts = {name for file in headers for name in _segment_names(file)}
+        parts = {name for file in headers for name in segment_names(file)}
         headers = [file for file in headers if file.stem not in parts]
         words = sorted({file.stem.rsplit("_", 1)[0] for file in headers})
         if len(words) > 1:
@@ -114,6 +114,8 @@ def _headers_of(path: Path) -> list[Path]:
             )
     elif path.suffix == ".hea":
         headers = [path]
+    elif path.with_suffix(".hea").is_file():
+        headers = [path.with_suffix(".hea")]  # a signal file or an annotator of it was given
     else:
         headers = list(wfdb_headers(path))
     if not 0 < len(headers) <= MOST_RECORDS:
@@ -121,14 +123,26 @@ def _headers_of(path: Path) -> list[Path]:
     return headers
 
 
-def _segment_names(file: Path) -> set[str]:
-    with file.open("rb") as stream:
-        lines = [
-            line for line in _decoded(stream.read(1 << 16)).splitlines() if line.strip() and not line.startswith("#")
-        ]
+def segment_names(file: Path) -> set[str]:
+    """Return the names of the segments that a header puts together; none where it is that of a plain record."""
+    lines = _first_lines(file)
     if not lines or "/" not in lines[0].split()[0]:
         return set()
-    return {line.split()[0] for line in lines[1:]}
+    return {line.split()[0] for line in lines[1:]} - {file.stem}
+
+
+def named_in_header(file: Path) -> set[str]:
+    """Return the names with which the lines below a header's first begin: its signal files, or its segments."""
+    return {line.split()[0] for line in _first_lines(file)[1:]}
+
+
+def _first_lines(file: Path) -> list[str]:
+    try:
+        with file.open("rb") as stream:
+            text = _decoded(stream.read(1 << 16))
+    except OSError:
+        return []
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
 def _decoded(content: bytes) -> str:
