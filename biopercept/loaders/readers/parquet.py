@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.libraries import library_for
 from biopercept.loaders.readers.arrays import meaning_of
 from biopercept.loaders.readers.tables import recording_of_columns
 from biopercept.loaders.readers.text_tables import MOST_COLUMNS, TextTable
@@ -30,9 +31,8 @@ def load_parquet(path: Path, *, overrides: Mapping[str, SignalOverride] | None =
 
     Raises RecordingError where the file is damaged or too large, or neither a time column nor a rate is there.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa = library_for(path, "pyarrow", "parquet")
+    pq = library_for(path, "pyarrow.parquet", "parquet")
     try:
         with pq.ParquetFile(path, memory_map=False) as file:
             _check(path, file.metadata, file.schema_arrow)
