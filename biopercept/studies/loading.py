@@ -16,6 +16,7 @@ from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
 from biopercept.loaders.corrections import ENDING, corrections_of, corrections_paths, read_corrections
 from biopercept.loaders.sidecars import read_sidecar
 from biopercept.recording import Correction, Interval, Recording, Signal, outside
+from biopercept.studies.annotation_files import with_annotation_files
 from biopercept.studies.bids import is_bids, read_bids
 from biopercept.studies.definition import Definition, read_definition
 from biopercept.studies.labels import check_agreement, wanted_columns, with_exceptions, with_file_labels
@@ -54,6 +55,7 @@ def load_study(folder: Path) -> Study:
             f"{folder} holds neither recordings.tsv (a study folder) nor dataset_description.json or sub-... folders "
             "(a BIDS data set); see 'biopercept import' to write a study folder"
         )
+    study = with_annotation_files(study, faults)
     check_agreement(study, faults)
     if faults:
         raise StudyFaults(folder, told_once(faults))
