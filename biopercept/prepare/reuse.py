@@ -29,6 +29,7 @@ from biopercept.store.prepared import recording_key, safe_file_stem
 from biopercept.store.reading import open_store
 from biopercept.store.writing import opened_recording, write_recording_part
 from biopercept.studies.loading import load_entry
+from biopercept.studies.ratings import rated_signals
 from biopercept.studies.structure import Entry, Study
 from biopercept.version import __version__
 
@@ -311,7 +312,8 @@ def source_hash(study: Study, entry: Entry, finder: SourceFiles) -> str:
     intervals = [[i.onset_seconds, i.duration_seconds, i.label] for i in entry.intervals]
     overrides = {pattern: asdict(override) for pattern, override in study.overrides.items()}
     exceptions = [[i.onset_seconds, i.duration_seconds] for i in entry.exceptions]
-    return _hash_of([described, entry.condition, intervals, exceptions, overrides])
+    rated = [list(names)] if (names := rated_signals(study.tasks)) else []
+    return _hash_of([described, entry.condition, intervals, exceptions, overrides, *rated])
 
 
 def settings_hash(settings: dict[str, Any], feature_names: tuple[str, ...]) -> str:

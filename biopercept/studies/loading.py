@@ -20,6 +20,7 @@ from biopercept.studies.bids import is_bids, read_bids
 from biopercept.studies.definition import Definition, read_definition
 from biopercept.studies.labels import check_agreement, wanted_columns, with_exceptions, with_file_labels
 from biopercept.studies.plain import read_entries, read_participants
+from biopercept.studies.ratings import rated_signals, with_ratings
 from biopercept.studies.structure import Entry, Participant, Study, StudyFaults, StudyFile
 from biopercept.studies.tables import told_once
 
@@ -91,7 +92,8 @@ def load_entry(study: Study, entry: Entry) -> Recording:
     Second zero is the recording's start. A file with ``offset_seconds`` is shifted by it. Files that carry an absolute
     start and no offset are placed by that start against the files placed already, or against the earliest of them. A
     file with neither starts at zero, with a note. Labels come from the study's tables alone: annotations inside a file
-    are not taken for labels, and a note says so. A signal name that two files have gets a number.
+    are not taken for labels, and a note says so. A signal name that two files have gets a number. Signals that tasks
+    name are ratings of the recording, and none of its signals.
 
     Raises RecordingError where a file cannot be loaded, or the files cannot be placed on one clock.
     """
@@ -140,7 +142,7 @@ def load_placed(study: Study, entry: Entry) -> tuple[Recording, tuple[PlacedFile
         notes=(*own_notes, *notes, *renamed, *label_notes),
         corrections=_corrections(loaded, placed),
     )
-    return recording, placed
+    return with_ratings(recording, rated_signals(study.tasks)), placed
 
 
 def strange_corrections(study: Study) -> tuple[str, ...]:
@@ -258,7 +260,13 @@ def _refuse_far_apart(entry: Entry, loaded: list[Loaded], parts: list[tuple[Sign
 
 
 def _refuse_far_away(entry: Entry, signals: list[Signal]) -> None:
-    """Refuse signals weeks from second zero: an offset that is a date, and a grid that would fill the memory."""
+    """Refuse signals weeks from second zero, or none near it: offsets that are dates, grids that fill the memory."""
+    nearest = min((s.start_seconds for s in signals), key=abs, default=0.0)
+    if abs(nearest) > FAR_SECONDS:
+        raise RecordingError(
+            f"{entry.title}: its signals begin {abs(nearest) / 86_400:.1f} days {'after' if nearest > 0 else 'before'} "
+            "second zero, at most 1 is read; give the offset_seconds in recordings.tsv that make it begin at zero"
+        )
     furthest = max((max(abs(s.start_seconds), abs(s.end_seconds)) for s in signals), default=0.0)
     if furthest > LONGEST_DAYS * 86_400:
         raise RecordingError(
