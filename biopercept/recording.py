@@ -145,6 +145,29 @@ class Signal:
         times = None if self.times is None else self.times + seconds
         return replace(self, start_seconds=self.start_seconds + seconds, times=times)
 
+    def on_clock(self, seconds: float, stretch: float) -> Signal:
+        """Return the signal on another clock, on which what was at ``t`` is at ``seconds + stretch * t``.
+
+        A regular signal keeps its rate: of a clock that drifts each new sample is the nearest old one, at most half a
+        sample away, so that no value is made up.
+        """
+        if self.times is not None:
+            times = seconds + stretch * self.times
+            return replace(self, start_seconds=seconds + stretch * self.start_seconds, times=times)
+        start = seconds + stretch * self.start_seconds
+        n_samples = round(self.n_samples * stretch)
+        if n_samples == self.n_samples:  # by less than a sample at its end
+            return replace(self, start_seconds=start)
+        reader, last = self.reader, self.n_samples - 1
+
+        def read(first: int, stop: int) -> FloatArray:
+            places = np.minimum(np.rint(np.arange(first, stop) / stretch).astype(np.int64), last)
+            if not len(places):
+                return reader(0, 0)
+            return reader(int(places[0]), int(places[-1]) + 1)[:, places - places[0]]
+
+        return replace(self, start_seconds=start, n_samples=n_samples, reader=read)
+
     def with_samples(self, samples: NDArray[np.floating], sampling_rate: float) -> Signal:
         """Return the signal with other samples, (n_channels, n_samples) in memory, at another rate."""
         array = np.atleast_2d(np.asarray(samples, dtype=np.float64))

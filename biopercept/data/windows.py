@@ -249,7 +249,7 @@ def _candidates(windows: StoredWindows, task: Task) -> list[int]:
 
 def _require_two(task: Task, values: Sequence[float]) -> None:
     name, n = task.name, len(values)
-    if task.is_regression:
+    if not task.is_classification:
         if not values:
             what = "column" if task.signal is None else "rating"
             raise StudyError(f"no window has a number for task {name!r}; check the {what} {task.quantity!r}")
@@ -361,7 +361,7 @@ class DenseLabels:
         if rating is None:
             return np.full(times.shape, np.nan)
         stated = np.where(np.isnan(is_ignored), rating.at(times + task.lag_seconds), np.nan)
-        if task.is_regression:
+        if not task.is_classification:
             return stated
         places = [None if np.isnan(value) else task.place_of(float(value)) for value in stated.ravel()]
         return np.array([np.nan if place is None else place for place in places]).reshape(times.shape)

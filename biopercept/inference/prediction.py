@@ -307,7 +307,7 @@ def _labels(task: Task, truth: Truth, windows: WindowTable) -> tuple[str, ...] |
 def _rated(task: Task, labels: RecordingLabels, windows: WindowTable) -> tuple[str, ...] | FloatArray:
     """Return the class or the number of each window in a task of a rating; empty or NaN where it has none."""
     given = [target_of(task, labels, "", float(onset), windows.length_seconds) for onset in windows.onset]
-    if task.is_regression:
+    if not task.is_classification:
         return np.array([np.nan if isinstance(value, str) else value for value in given], dtype=np.float64)
     return tuple("" if isinstance(value, str) else task.class_names[int(value)] for value in given)
 

@@ -16,7 +16,7 @@ from biopercept.studies.tables import MISSING
 from biopercept.tasks import CLASSIFICATION, KINDS, ORDINAL, REGRESSION, Kind, Task
 from biopercept.typed_values import Lines, did_you_mean, read_yaml_text
 
-_TOP = ("name", "description", "licence", "citation", "tasks", "signals", "overlap")
+_TOP = ("name", "description", "licence", "citation", "tasks", "signals", "overlap", "align")
 _TASK = ("kind", "classes", "ignore", "column", "signal", "lag_seconds")
 _LONGEST_LAG = 60.0
 _SIGNAL = ("modality", "unit")
@@ -32,6 +32,7 @@ class Definition:
     tasks: dict[str, Task] = field(default_factory=dict)
     overrides: dict[str, SignalOverride] = field(default_factory=dict)
     overlap: Overlap = REFUSE
+    is_aligned: bool = False
 
 
 def read_definition(path: Path, faults: list[str]) -> Definition:
@@ -47,6 +48,7 @@ def read_definition(path: Path, faults: list[str]) -> Definition:
         tasks={name: task for name, task in tasks.items() if task is not None},
         overrides={pattern: reader.override(pattern, body) for pattern, body in signals.items()},
         overlap=reader.overlap(data),
+        is_aligned=reader.is_aligned(data),
     )
 
 
@@ -79,6 +81,12 @@ class _Reader:
         if given not in (REFUSE, EVENTS_WIN):
             self.fault(("overlap",), f"overlap is {given!r}; allowed are {REFUSE} and {EVENTS_WIN}")
         return EVENTS_WIN if given == EVENTS_WIN else REFUSE
+
+    def is_aligned(self, data: Mapping[str, Any]) -> bool:
+        given = self.text(data, (), "align") or "none"
+        if given not in ("none", "auto"):
+            self.fault(("align",), f"align is {given!r}; allowed are none and auto")
+        return given == "auto"
 
     def mapping(self, data: Mapping[str, Any], path: tuple[str, ...], key: str) -> dict[str, Any]:
         value = data.get(key, {})
