@@ -63,18 +63,22 @@ class Series:
         return values
 
     def slower(self, rate: float) -> Series:
-        """Return the means over the time of each sample at a lower rate; the series itself where it is no faster."""
+        """Return the means around each sample of a lower rate; the series itself where it is no faster."""
         if self.sampling_rate <= rate * (1 + 1e-9) or not len(self.values):
             return self
-        place = (np.arange(len(self.values)) / self.sampling_rate * rate + 1e-9).astype(np.int64)
+        # Each sample stands for the time around it, so that a mean around a time is not early or late.
+        edges = self.start_seconds + (np.arange(len(self.values) + 1) - 0.5) / self.sampling_rate
         is_known = np.isfinite(self.values)
-        n = int(place[-1]) + 1
-        every, known = np.bincount(place, minlength=n), np.bincount(place[is_known], minlength=n)
-        sums = np.bincount(place[is_known], weights=self.values[is_known], minlength=n)
-        means = np.divide(sums, known, out=np.full(n, np.nan), where=2 * known >= np.maximum(every, 1))
-        # A mean stands for the middle of its time, which lies half a slow sample after its first fast one.
-        middle = 0.5 / rate - 0.5 / self.sampling_rate
-        return Series(means, rate, self.start_seconds + middle)
+        middle = float(np.mean(self.values[is_known])) if is_known.any() else 0.0
+        amounts = is_known.astype(np.float64), np.where(is_known, self.values - middle, 0.0)
+        n = max(1, int((self.end_seconds - self.start_seconds) * rate))
+        times = self.start_seconds + np.arange(n) / rate
+        known, sums = (
+            np.interp(times + 0.5 / rate, edges, so_far) - np.interp(times - 0.5 / rate, edges, so_far)
+            for so_far in (np.concatenate([[0.0], np.cumsum(one)]) / self.sampling_rate for one in amounts)
+        )
+        means = middle + np.divide(sums, known, out=np.full(n, np.nan), where=known >= 0.5 / rate - 1e-9)
+        return Series(means, rate, self.start_seconds)
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def estimate_alignment(
             for place in places
             if (
                 found := _look_for(
-                    other.slower(rate), reference.slower(rate), place, piece, (np.polyval(line, place), reach)
+                    other.slower(rate), reference.slower(rate), place, piece, (float(np.polyval(line, place)), reach)
                 )
             )
         ]
