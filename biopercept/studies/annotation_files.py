@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -10,24 +11,26 @@ from biopercept.loaders.readers.edf import AnnotationFile, read_annotation_file
 from biopercept.recording import Interval, Recording
 from biopercept.studies.structure import Entry, Study, StudyFile
 
+Loader = Callable[[Study, Entry], Recording]
 _EDF_ENDINGS = (".edf", ".bdf", ".rec")
 
 
-def with_annotation_files(study: Study, faults: list[str]) -> Study:
+def with_annotation_files(study: Study, faults: list[str], load: Loader) -> Study:
     """Return the study in which the annotations of such files are intervals of their recordings, and no files of them.
 
     They are placed by ``offset_seconds``, or by the start that both headers state; what lies outside the signals is
-    left out and noted. Adds a fault where a file has no signal beside it, or nothing says when it starts.
+    left out and noted. ``load`` gives the recording of an entry. Adds a fault where a file has no signal beside it, or
+    nothing says when it starts.
     """
     notes: list[str] = []
-    entries = tuple(_labelled(study, entry, faults, notes) for entry in study.entries)
+    entries = tuple(_labelled(study, entry, load, faults, notes) for entry in study.entries)
     return replace(study, entries=entries, notes=(*study.notes, *notes))
 
 
-def _labelled(study: Study, entry: Entry, faults: list[str], notes: list[str]) -> Entry:
+def _labelled(study: Study, entry: Entry, load: Loader, faults: list[str], notes: list[str]) -> Entry:
     if len(entry.files) < 2:
         return entry
-    annotated = _annotated(entry, faults)
+    annotated = _annotated(entry)
     if not annotated:
         return entry
     others = tuple(file for file in entry.files if file not in annotated)
@@ -38,7 +41,7 @@ def _labelled(study: Study, entry: Entry, faults: list[str], notes: list[str]) -
         )
         return replace(entry, files=())
     try:
-        zero, span = _clock(study, replace(entry, files=others))
+        zero, span = _clock(load(study, replace(entry, files=others, condition=None, intervals=())))
         intervals = [one for file, content in annotated.items() for one in _placed(entry, file, content, zero)]
     except RecordingError as fault:
         faults.append(str(fault))
@@ -59,7 +62,7 @@ def _labelled(study: Study, entry: Entry, faults: list[str], notes: list[str]) -
     )
 
 
-def _annotated(entry: Entry, faults: list[str]) -> dict[StudyFile, AnnotationFile]:
+def _annotated(entry: Entry) -> dict[StudyFile, AnnotationFile]:
     """Return the files of a recording that hold annotations alone, with what they say."""
     annotated = {}
     for file in entry.files:
@@ -74,11 +77,8 @@ def _annotated(entry: Entry, faults: list[str]) -> dict[StudyFile, AnnotationFil
     return annotated
 
 
-def _clock(study: Study, entry: Entry) -> tuple[datetime | None, tuple[float, float]]:
+def _clock(recording: Recording) -> tuple[datetime | None, tuple[float, float]]:
     """Return when the second zero of a recording is, and where its signals begin and end on its clock."""
-    from biopercept.studies.loading import load_entry
-
-    recording: Recording = load_entry(study, replace(entry, condition=None, intervals=()))
     first = min((signal.start_seconds for signal in recording.signals), default=0.0)
     return recording.started_at, (first, max((signal.end_seconds for signal in recording.signals), default=0.0))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from biopercept.errors import RecordingError
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.plux import Device, places_by_counter, plux_device, transfer_of
-from biopercept.loaders.readers.hdf5 import attributes_of, checked, members, opened
+from biopercept.loaders.readers.hdf5_files import attributes_of, checked, members, opened
 from biopercept.loaders.recognition import FORMAT, SignalOverride
 from biopercept.recording import FloatArray, Recording
 
