@@ -88,8 +88,9 @@ def _is_wfdb(glance: Glance) -> bool:
 
     if glance.is_folder:
         return is_wfdb_folder(glance.path)
-    is_beside_header = glance.suffix in (".dat", ".atr", ".mat") and glance.path.with_suffix(".hea").is_file()
-    return glance.suffix == ".hea" or is_beside_header
+    # A signal file or an annotator of any name (.dat, .mat, .atr, .qrs) stands for its record.
+    is_part = glance.suffix not in (*_TABLES, ".json", ".zip") and glance.path.with_suffix(".hea").is_file()
+    return glance.suffix == ".hea" or (bool(glance.suffix) and is_part)
 
 
 def _wfdb() -> Reader:

@@ -32,7 +32,11 @@ MOST_SEGMENTS = 100_000
 FASTEST = 1e6
 LARGEST_HEADER = 16 << 20
 
-# Bytes of one sample by storage format; other formats (FLAC) cannot be checked by size.
+_LARGEST_LIE = 100
+"""A file with this many times fewer frames than its header says is of another record, or one of them is damaged."""
+_PACKED = frozenset({"508", "516", "524"})
+"""Storage formats in FLAC, whose file says itself how many samples it holds."""
+# Bytes of one sample by storage format.
 _SAMPLE_BYTES = {"8": 1, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2, "212": 1.5, "310": 4 / 3, "311": 4 / 3}
 
 
@@ -114,7 +118,7 @@ def _headers_of(path: Path) -> list[Path]:
             )
     elif path.suffix == ".hea":
         headers = [path]
-    elif path.with_suffix(".hea").is_file():
+    elif path.is_file() and path.with_suffix(".hea").is_file():
         headers = [path.with_suffix(".hea")]  # a signal file or an annotator of it was given
     else:
         headers = list(wfdb_headers(path))
@@ -487,20 +491,44 @@ def _frames_held(file: Path, parsed: Any, name: str, notes: list[str]) -> int:
     widths = {_SAMPLE_BYTES.get(str(parsed.fmt[i])) for i in members}
     width = widths.pop() if len(widths) == 1 else None
     per_frame = sum(parsed.samps_per_frame[i] or 1 for i in members)
-    if width is None or per_frame < 1:
-        if not n_stated:
-            notes.append(f"the header gives no length and that of {name} cannot be told; its signals are left out")
-        return int(n_stated or 0)
-    offset = parsed.byte_offset[members[0]] or 0
-    n_there = int((data.stat().st_size - offset) / (width * per_frame) + 1e-9)
+    if all(str(parsed.fmt[i]) in _PACKED for i in members):
+        n_there = _frames_of_flac(file, data, [parsed.samps_per_frame[i] or 1 for i in members])
+    elif width is None or per_frame < 1:
+        formats = ", ".join(sorted({str(parsed.fmt[i]) for i in members}))
+        notes.append(f"{name} is stored in the formats {formats}, which one file cannot have; its signals are left out")
+        return 0
+    else:
+        offset = parsed.byte_offset[members[0]] or 0
+        n_there = max(int((data.stat().st_size - offset) / (width * per_frame) + 1e-9), 0)
+    if n_there and n_stated and n_stated > _LARGEST_LIE * n_there:
+        raise RecordingError(
+            f"{file.name}: the header promises {n_stated} frames and {name} holds {n_there}; one of them is damaged or "
+            "of another record, copy both again"
+        )
     if n_stated is None or n_stated <= 0:
         notes.append(f"the header gives no length; {name} holds {n_there} frames")
         return max(n_there, 0)
     if n_there < n_stated:
-        notes.append(f"{name} is cut: {max(n_there, 0)} of {n_stated} frames are there and used")
+        notes.append(f"{name} is cut: {n_there} of {n_stated} frames are there and used")
     elif n_there > n_stated + 1:
         notes.append(f"{name} holds {n_there} frames, the header says {n_stated}; those beyond are left out")
     return max(min(n_there, int(n_stated)), 0)
+
+
+def _frames_of_flac(file: Path, data: Path, samples_per_frame: Sequence[int]) -> int:
+    """Return how many frames a FLAC file says that it holds: one channel a signal, all of one rate."""
+    import soundfile
+
+    try:
+        info = soundfile.info(data)
+    except RuntimeError as fault:  # that of the library
+        raise RecordingError(f"{file.name}: {data.name} cannot be read as FLAC ({fault})") from fault
+    if info.channels != len(samples_per_frame) or len(set(samples_per_frame)) > 1:
+        raise RecordingError(
+            f"{file.name}: {data.name} holds {info.channels} channels, the header says {len(samples_per_frame)} signals "
+            f"of {len(set(samples_per_frame))} rates; correct the header"
+        )
+    return int(info.frames // samples_per_frame[0])
 
 
 def _segments(
@@ -515,6 +543,8 @@ def _segments(
         header = None
         if name != "~":
             header = _segment(file.absolute().parent / f"{_checked_name(file, name)}.hea", rate, notes)
+        if int(length) < 0:
+            raise RecordingError(f"{file.name}: segment {name} has {length} frames; correct the header")
         segments.append(WfdbSegment(first, int(length), header))
         first += int(length)
     if first / rate > LONGEST_DAYS * 86_400:
