@@ -525,7 +525,7 @@ def _frames_of_flac(file: Path, data: Path, samples_per_frame: Sequence[int]) ->
         raise RecordingError(f"{file.name}: {data.name} cannot be read as FLAC ({fault})") from fault
     if info.channels != len(samples_per_frame) or len(set(samples_per_frame)) > 1:
         raise RecordingError(
-            f"{file.name}: {data.name} holds {info.channels} channels, the header says {len(samples_per_frame)} signals "
+            f"{file.name}: {data.name} holds {info.channels} channels, the header has {len(samples_per_frame)} signals "
             f"of {len(set(samples_per_frame))} rates; correct the header"
         )
     return int(info.frames // samples_per_frame[0])
