@@ -46,10 +46,11 @@ def check(
         faults.extend(several.faults)
     except StudyError as fault:
         faults.append(str(fault))
-    try:
-        preset.load()
-    except SettingsError as fault:
-        faults.append(f"settings: {fault}")
+    if preset.is_given:
+        try:
+            preset.load()
+        except SettingsError as fault:
+            faults.append(f"settings: {fault}")
     report = _report(loaded)
     if run.as_json:
         print_json({"study": str(study), "faults": faults, **report})
@@ -65,11 +66,11 @@ def _faults_of_recordings(study: Study, known: tuple[str, ...]) -> Iterator[str]
     No sample is read that the format allows to leave.
     """
     from biopercept.errors import RecordingError
-    from biopercept.studies.loading import load_entry
+    from biopercept.prepare.sources import recording_of
 
     for entry in study.entries:
         try:
-            load_entry(study, entry)
+            recording_of(study, entry)
         except RecordingError as fault:
             if not any(one in str(fault) for one in known):
                 yield f"recordings.tsv, {entry.title}: {str(fault).removeprefix(f'{entry.title}: ')}"
