@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from biopercept.errors import BioperceptError, SettingsError, fault_of_ours
-from biopercept.loaders.apart import read_apart
 from biopercept.loaders.loading import load_recording
 from biopercept.parallel import ChildProcesses, Limits, Lost, Work
+from biopercept.prepare.apart import read_apart
 from biopercept.recording import Recording
 from biopercept.store.prepared import recording_key
 from biopercept.studies.loading import PlacedFile, is_study, load_entry, load_placed, load_study
@@ -135,7 +135,7 @@ def _outcomes(
         for source in sources:
             yield source, outcome_of(work.function, work.request, source)
         return
-    there: Work[Any, Any, Source, Outcome | Failure] = Work(_outcome_there, None, (work.function, work.request))
+    there: Work[Any, Any, Source, Any] = Work(_outcome_there, None, (work.function, work.request))
     with closing(ChildProcesses(n_jobs, Limits(seconds=math.inf)).run(there, sources)) as results:
         for index, result in results:
             if not isinstance(result, Lost):

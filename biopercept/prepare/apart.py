@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from biopercept.errors import BioperceptError, RecordingError, fault_of_ours
-from biopercept.loaders.limits import ReadingLimits
 from biopercept.parallel import become_child, is_child, portable
+from biopercept.prepare.limits import ReadingLimits
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 Loaded = TypeVar("Loaded")
 
-_SERVE = "from biopercept.loaders.apart import serve; serve()"
 _PIECE = 1 << 24
 _END_SECONDS = 2.0
 
@@ -87,9 +86,10 @@ class ReadingProcess:
             return
         (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
         flags = ["-I"] if sys.flags.isolated else ["-P"]  # nothing is imported from the folder that a user is in
+        code = f"from {serve.__module__} import {serve.__name__}; {serve.__name__}()"
         try:
             self._child = subprocess.Popen(
-                [sys.executable, *flags, "-c", _SERVE], stdin=theirs_in, stdout=theirs_out, stderr=subprocess.DEVNULL
+                [sys.executable, *flags, "-c", code], stdin=theirs_in, stdout=theirs_out, stderr=subprocess.DEVNULL
             )
         finally:
             os.close(theirs_in)
@@ -103,7 +103,10 @@ class ReadingProcess:
             self._pipes[1].send(sys.path)
 
     def load(self, title: str, limits: ReadingLimits, load: Callable[[], Loaded]) -> Loaded:
-        """Return what ``load`` gives there; the samples of its recording are fetched when they are read."""
+        """Return what ``load`` gives there; the samples of its recording are fetched when they are read.
+
+        Raises RecordingError where the recording cannot be read, or the process ended over it.
+        """
         self.start()
         self._n_loaded += 1
         released = tuple(self._released)
@@ -118,7 +121,10 @@ class ReadingProcess:
         return (recording, *rest) if isinstance(loaded, tuple) else recording  # type: ignore[return-value]
 
     def samples(self, place: _Place, signal: int, start: int, stop: int) -> FloatArray:
-        """Return samples of a recording that was loaded there."""
+        """Return samples of a recording that was loaded there.
+
+        Raises RecordingError where they cannot be read, or the process ended over them, or over another recording.
+        """
         import numpy as np
 
         if place.n_started != self._n_started or self._pipes is None:
@@ -245,7 +251,7 @@ def serve() -> None:
     kept: dict[int, Recording] = {}
     with contextlib.suppress(EOFError, OSError):
         sys.path[:] = requests.recv()
-        import_module("biopercept.loaders.loading")
+        import_module("biopercept.prepare.sources")
         while True:
             request = requests.recv()
             if isinstance(request, _Load):

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from biopercept.errors import RecordingError, SettingsError
-from biopercept.loaders import apart
-from biopercept.loaders.apart import read_apart, reading_apart
-from biopercept.loaders.limits import GIGABYTES, SECONDS, ReadingLimits
 from biopercept.parallel import machine_memory
+from biopercept.prepare import apart
+from biopercept.prepare.apart import read_apart, reading_apart
+from biopercept.prepare.limits import GIGABYTES, SECONDS, ReadingLimits
 from biopercept.recording import Recording
 
 
