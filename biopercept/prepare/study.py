@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from biopercept.errors import BioperceptError, OutputError, SettingsError, fault_of_ours
 from biopercept.files import only_writer
 from biopercept.parallel import ONE_THREAD, ChildProcesses, Executor, Limits, Lost, Work
-from biopercept.prepare.alignment import load_aligned
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
 from biopercept.prepare.reuse import (
     LogRow,
