@@ -283,7 +283,7 @@ def _of_line(op: bytes, line: bytes) -> object:
     if op == b"S":
         if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
             raise ValueError("text without its quotes")
-        return codecs.escape_decode(line[1:-1])[0].decode("latin-1")  # type: ignore[attr-defined]
+        return codecs.escape_decode(line[1:-1])[0].decode("latin-1")
     if op == b"V":
         return line.decode("raw-unicode-escape")
     if op == b"F":
