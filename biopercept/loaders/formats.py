@@ -98,6 +98,24 @@ def _wfdb() -> Reader:
     return load_wfdb
 
 
+def _is_wesad(glance: Glance) -> bool:
+    from biopercept.loaders.readers.wesad import is_wesad
+
+    return not glance.is_folder and is_wesad(glance.path, glance.first_bytes)
+
+
+def _wesad() -> Reader:
+    from biopercept.loaders.readers.wesad import load_wesad
+
+    return load_wesad
+
+
+def _is_pickle(glance: Glance) -> bool:
+    """Return whether a file is a pickle of no data set that is known, by its first bytes or by its name."""
+    is_one = glance.begins(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    return (is_one or glance.suffix in (".pkl", ".pickle")) and not _is_wesad(glance)
+
+
 def _table() -> Reader:
     from biopercept.loaders.readers.tables import load_table
 
@@ -108,6 +126,7 @@ FORMATS: tuple[Format, ...] = (
     Format("EDF, EDF+, BDF, BDF+", ".edf, .bdf", _is_edf, _edf),
     Format("Empatica E4", "a folder or a .zip with ACC.csv, BVP.csv, EDA.csv, TEMP.csv, ...", _is_empatica, _empatica),
     Format("WFDB (PhysioNet)", "a .hea header, or a folder of records that share their first word", _is_wfdb, _wfdb),
+    Format("WESAD", "SX/SX.pkl of the data set WESAD; no other pickle", _is_wesad, _wesad),
     Format(
         "CSV or TSV",
         ".csv, .tsv, .txt, each also .gz, with a JSON sidecar or a time column",
@@ -130,7 +149,7 @@ _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
     ),
     ("BioSPPy text ('# Simple Text Format')", lambda one: one.begins(b"# Simple Text Format")),
     ("OpenBCI text", lambda one: one.begins(b"%OpenBCI Raw")),
-    ("a Python pickle", lambda one: one.begins(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")),
+    ("a Python pickle", _is_pickle),
 )
 """What is known and not read."""
 
