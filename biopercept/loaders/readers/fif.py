@@ -13,13 +13,15 @@ Larson E, et al. MEG and EEG data analysis with MNE-Python. Front Neurosci 2013;
 from __future__ import annotations
 
 import gzip
+import shutil
 import struct
+import tempfile
+import weakref
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import numpy as np
 
@@ -30,8 +32,10 @@ from biopercept.recording import Recording
 
 MOST_TAGS = 5_000_000
 MOST_PARTS = 1000
-LARGEST_UNPACKED = 4 << 30
+LARGEST_UNPACKED = 2 << 30
 LARGEST_RATIO = 100
+_CHUNK_BYTES = 1 << 22
+_GZIP = b"\x1f\x8b"
 _TAG = struct.Struct(">iIii")
 _ENTRY = np.dtype([("kind", ">i4"), ("type", ">u4"), ("size", ">i4"), ("position", ">i4")])
 _FIRST_TAG = struct.pack(">iIi", 100, 31, 20)
@@ -50,7 +54,7 @@ class FifTags:
 
 def is_fif(path: Path, first_bytes: bytes) -> bool:
     """Return whether a file begins as FIF, or is gzip under the name of one."""
-    return first_bytes.startswith(_FIRST_TAG) or (first_bytes.startswith(b"\x1f\x8b") and path.name.lower().endswith(".fif.gz"))
+    return first_bytes.startswith(_FIRST_TAG) or (first_bytes.startswith(_GZIP) and path.name.lower().endswith(".fif.gz"))
 
 
 def load_fif(path: Path, *, overrides: Mapping[str, SignalOverride] | None = None) -> Recording:
@@ -63,12 +67,54 @@ def load_fif(path: Path, *, overrides: Mapping[str, SignalOverride] | None = Non
     """
     import mne
 
-    notes = _check_parts(path)
-    with quiet_mne(path, "FIF", notes):
-        raw = mne.io.read_raw_fif(path, preload=False, allow_maxshield=True, on_split_missing="warn")
-    return recording_of(
-        OpenedRaw(path, "FIF", raw, raw.get_channel_types(), notes, has_zone=True, triggers="read"), overrides
-    )
+    with path.open("rb") as stream:
+        is_packed = stream.read(2) == _GZIP
+    file = _unpacked(path) if is_packed else path
+    try:
+        notes = _check_parts(file)
+        with quiet_mne(path, "FIF", notes):
+            raw = mne.io.read_raw_fif(file, preload=False, allow_maxshield=True, on_split_missing="warn")
+    except RecordingError:
+        if is_packed:
+            _remove(file)
+        raise
+    if is_packed:
+        weakref.finalize(raw, _remove, file)  # samples are read from it as long as the recording is used
+    return recording_of(OpenedRaw(path, "FIF", raw, raw.get_channel_types(), notes, has_zone=True, triggers="read"), overrides)
+
+
+def _unpacked(path: Path) -> Path:
+    """Return a temporary file with what a gzip file holds, under its name: reading to and fro in gzip takes hours.
+
+    Raises RecordingError where it is damaged, or holds more than a recording of this size does.
+    """
+    limit = min(LARGEST_UNPACKED, max(LARGEST_RATIO * path.stat().st_size, 1 << 26))
+    file = Path(tempfile.mkdtemp(prefix="biopercept-")) / path.name[: -len(".gz")]
+    n_bytes = 0
+    try:
+        with gzip.open(path) as packed, file.open("wb") as plain:
+            while piece := packed.read(_CHUNK_BYTES):
+                n_bytes += len(piece)
+                if n_bytes > limit:
+                    raise RecordingError(
+                        f"{path.name}: unpacks to more than {limit >> 20} MB, which no recording of this size does; unpack"
+                        " it yourself"
+                    )
+                plain.write(piece)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
+        _remove(file)
+        raise RecordingError(f"{path.name}: the gzip file is cut or damaged ({fault}); copy it again") from fault
+    except OSError as fault:
+        _remove(file)
+        raise RecordingError(f"{path.name}: cannot be unpacked ({fault.strerror}); unpack it yourself") from fault
+    except RecordingError:
+        _remove(file)
+        raise
+    return file
+
+
+def _remove(file: Path) -> None:
+    shutil.rmtree(file.parent, ignore_errors=True)
 
 
 def _check_parts(path: Path) -> list[str]:
@@ -96,36 +142,19 @@ def _check_parts(path: Path) -> list[str]:
         parts.append(following)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    with path.open("rb") as plain:
-        if plain.read(2) == b"\x1f\x8b":
-            plain.seek(0)
-            with gzip.GzipFile(fileobj=plain) as unpacked:
-                yield cast("BinaryIO", unpacked)
-        else:
-            plain.seek(0)
-            yield plain
-
-
 def walk_tags(path: Path) -> FifTags:
     """Return what the tags of a file say of its parts, once every tag lies inside the file.
 
     Raises RecordingError where one does not, the chain goes back, or the directory names tags that are not there.
     """
-    size = path.stat().st_size
     try:
-        with _opened(path) as stream:
-            is_packed = isinstance(stream, gzip.GzipFile)
-            limit = min(LARGEST_UNPACKED, max(LARGEST_RATIO * size, 1 << 26)) if is_packed else size
-            return _walked(path, stream, limit, is_packed=is_packed)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
-        raise RecordingError(f"{path.name}: the gzip file is cut or damaged ({fault}); copy it again") from fault
+        with path.open("rb") as stream:
+            return _walked(path, stream, path.stat().st_size)
     except OSError as fault:
-        raise RecordingError(f"{path.name}: cannot be read ({fault.strerror or fault})") from fault
+        raise RecordingError(f"{path.name}: cannot be read ({fault.strerror})") from fault
 
 
-def _walked(path: Path, stream: BinaryIO, limit: int, *, is_packed: bool) -> FifTags:
+def _walked(path: Path, stream: BinaryIO, size: int) -> FifTags:
     tags: list[tuple[int, int, int]] = []
     pointer, parts = 0, _Parts()
     at = 0
@@ -134,8 +163,8 @@ def _walked(path: Path, stream: BinaryIO, limit: int, *, is_packed: bool) -> Fif
             raise _fault(path, f"it is cut inside the tag at byte {at}")
         kind, _, n_bytes, following = _TAG.unpack(head)
         end = at + _TAG.size + n_bytes
-        if n_bytes < 0 or end > limit:
-            raise _beyond(path, at, n_bytes, limit, is_packed=is_packed)
+        if n_bytes < 0 or end > size:
+            raise _fault(path, f"the tag at byte {at} has {n_bytes} bytes, which the file does not hold")
         if len(tags) >= MOST_TAGS:
             raise _fault(path, f"it has more than {MOST_TAGS} tags")
         tags.append((kind, n_bytes, at))
@@ -143,9 +172,6 @@ def _walked(path: Path, stream: BinaryIO, limit: int, *, is_packed: bool) -> Fif
             pointer = int.from_bytes(stream.read(min(n_bytes, 4)), "big", signed=True)
         elif kind in (_ROLE, _NUMBER, _NAME):
             parts.add(kind, stream.read(min(n_bytes, _MOST_NAME)))
-        stream.seek(end)
-        if stream.tell() != end:
-            raise _fault(path, f"it is cut inside the tag at byte {at}")
         if following == -1:
             break
         at = following if following > 0 else end
@@ -203,11 +229,3 @@ def _check_directory(path: Path, stream: BinaryIO, pointer: int, tags: list[tupl
 
 def _fault(path: Path, what: str) -> RecordingError:
     return RecordingError(f"{path.name}: {what}; the FIF file is cut or damaged, copy it again")
-
-
-def _beyond(path: Path, at: int, n_bytes: int, limit: int, *, is_packed: bool) -> RecordingError:
-    if is_packed and n_bytes >= 0:
-        return RecordingError(
-            f"{path.name}: unpacks to more than {limit >> 20} MB, which no recording of this size does; unpack it yourself"
-        )
-    return _fault(path, f"the tag at byte {at} has {n_bytes} bytes, which the file does not hold")

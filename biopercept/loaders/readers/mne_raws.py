@@ -53,6 +53,7 @@ _NAMES_A_SENSOR = re.compile(r"eog|ecg|ekg|emg|gsr|eda|resp|temp|trig|status|sti
 _COMPOSITE = ("STI101", "STI201", "STI 014")
 _PRIVATE = re.compile(r"(?i)birth|subject|patient|sex|name|hand|his_id|date")
 _MATTERS = re.compile(r"(?i)truncat|unit|gap|lost|missing|not found|set to zero|corrupt|incorrect|omit|overflow|scal")
+_FOLDERS = re.compile(r"(?:/[^/\s'\"]+)+/")
 _CHUNK_SAMPLES = 1 << 18
 _NEAR_METRES = 2e-3
 
@@ -110,7 +111,7 @@ def quiet_mne(path: Path, format_name: str, notes: list[str] | None = None) -> I
 
 def _sentence(text: str, path: Path) -> str:
     """Return the first sentence of a message of mne without folders; empty where it may say who was recorded."""
-    line = plain_label(text.replace(str(path.parent), "").replace(f"/{path.name}", path.name))
+    line = plain_label(_FOLDERS.sub("", text.replace(f"{path.parent}/", "")))
     first = re.split(r"(?<=[a-z)'\"])\. ", line)[0].rstrip(".")
     return "" if _PRIVATE.search(re.sub(r"(?i)file ?name|channel names?", "", first)) else first[:200]
 
@@ -169,10 +170,22 @@ def _annotations(raw: Any, notes: list[str]) -> tuple[list[tuple[float, float, s
             marks.extend((onset, duration, f"{text}@@{name}") for name in one["ch_names"])
         else:
             marks.append((onset, duration, text))
+    gaps = _merged(gaps)
     if gaps:
         seconds = sum(stop - begin for begin, stop in gaps) / rate
         notes.append(f"discontinuous: {len(gaps)} gaps, {seconds:.1f} s in all, are missing samples")
     return marks, joins, gaps
+
+
+def _merged(gaps: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return stretches of samples in order, those that touch or overlap as one."""
+    merged: list[tuple[int, int]] = []
+    for first, stop in sorted(gaps):
+        if merged and first <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+        else:
+            merged.append((first, stop))
+    return merged
 
 
 def _raw_channels(opened: OpenedRaw, rate: float, n_samples: int, gaps: Sequence[tuple[int, int]]) -> list[RawChannel]:
