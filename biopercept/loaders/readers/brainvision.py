@@ -103,7 +103,9 @@ def _header_file(path: Path) -> Path:
         return path
     header = _sibling(path, ".vhdr")
     if header is None:
-        raise RecordingError(f"{path.name}: BrainVision markers or samples whose header is not beside them; name the .vhdr")
+        raise RecordingError(
+            f"{path.name}: BrainVision markers or samples whose header is not beside them; name the .vhdr"
+        )
     return header
 
 
@@ -165,11 +167,15 @@ def read_brainvision_header(path: Path) -> BrainVisionHeader:
     labels, units, resolutions = _channels(path, sections.get("channel infos", {}), n_channels, notes)
     samples_file = _named_file(path, common.get("datafile", ""), (".eeg", ".dat"), notes)
     if samples_file is None:
-        raise RecordingError(f"{path.name}: the samples {common.get('datafile', '')!r} are not beside the header; copy them")
+        raise RecordingError(
+            f"{path.name}: the samples {common.get('datafile', '')!r} are not beside the header; copy them"
+        )
     kind = np.dtype(order + _TYPES[name])
     is_vectorized = common.get("dataorientation", "MULTIPLEXED").upper() == "VECTORIZED"
     n_bytes = samples_file.stat().st_size
-    n_samples = _n_samples(path, n_bytes, n_channels * kind.itemsize, common.get("datapoints", ""), is_vectorized, notes)
+    n_samples = _n_samples(
+        path, n_bytes, n_channels * kind.itemsize, common.get("datapoints", ""), is_vectorized, notes
+    )
     marker = common.get("markerfile", "")
     markers_file = _named_file(path, marker, (".vmrk",), notes) if marker else None
     if marker and markers_file is None:
@@ -211,7 +217,9 @@ def _check_kind(path: Path, common: Mapping[str, str]) -> None:
     if not common:
         raise _fault(path, "the section [Common Infos] is missing")
     if common.get("dataformat", "BINARY").upper() != "BINARY":
-        raise RecordingError(f"{path.name}: samples as text (DataFormat=ASCII) are not read; export the recording as binary")
+        raise RecordingError(
+            f"{path.name}: samples as text (DataFormat=ASCII) are not read; export the recording as binary"
+        )
     if common.get("datatype", "TIMEDOMAIN").upper() != "TIMEDOMAIN":
         raise RecordingError(f"{path.name}: spectra (DataType) are not read; export the recording in the time domain")
     is_cut = common.get("segmentationtype", "NOTSEGMENTED").upper() != "NOTSEGMENTED"
@@ -228,7 +236,7 @@ def _check_kind(path: Path, common: Mapping[str, str]) -> None:
 def _channels(
     path: Path, lines: Mapping[str, str], n_channels: int, notes: list[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[float, ...]]:
-    """Return labels, units and resolutions of the channels in order; an empty unit or resolution means microvolts, 1."""
+    """Return labels, units, resolutions of channels in order; an empty unit means microvolts, an empty resolution 1."""
     labels, units, resolutions = [], [], []
     for number in range(1, n_channels + 1):
         line = lines.get(f"ch{number}")
@@ -244,7 +252,7 @@ def _channels(
 
 
 def _named_file(path: Path, name: str, suffixes: Sequence[str], notes: list[str]) -> Path | None:
-    """Return the file beside the header that it names, or that is called like the header; None where there is neither."""
+    """Return the file beside the header that it names, or one called like the header; None where there is neither."""
     name = name.replace("$b", path.stem)
     if "/" in name or "\\" in name or name in (".", "..") or "\x00" in name:
         raise RecordingError(
@@ -258,9 +266,7 @@ def _named_file(path: Path, name: str, suffixes: Sequence[str], notes: list[str]
     return alike
 
 
-def _n_samples(
-    path: Path, n_bytes: int, frame_bytes: int, points: str, is_vectorized: bool, notes: list[str]
-) -> int:
+def _n_samples(path: Path, n_bytes: int, frame_bytes: int, points: str, is_vectorized: bool, notes: list[str]) -> int:
     """Return the samples of each channel that are there; a channel-by-channel file must match its header exactly."""
     n_there, stray = divmod(n_bytes, frame_bytes)
     if n_there < 1:

@@ -20,14 +20,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from biopercept.errors import RecordingError
-from biopercept.loaders.readers.mne_raws import MOST_CHANNELS, OpenedRaw, quiet_mne, recording_of
+from biopercept.loaders.readers.mne_raws import MOST_CHANNELS, OpenedRaw, check_size, quiet_mne, recording_of
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Recording
 
 LARGEST_UNPACKED = 1 << 30
 _COMPRESSED, _MATRIX = 15, 14
 _HEADER_BYTES = 128
-_KNOWN_TYPES = frozenset({"eeg", "eog", "ecg", "emg", "misc", "stim", "resp", "bio", "gsr", "temperature", "seeg", "ecog"})
+_KNOWN_TYPES = frozenset(
+    {"eeg", "eog", "ecg", "emg", "misc", "stim", "resp", "bio", "gsr", "temperature", "seeg", "ecog"}
+)
 _OTHER_WORDS = {"ekg": "ecg", "heog": "eog", "veog": "eog", "trigger": "stim", "eda": "gsr", "temp": "temperature"}
 
 
@@ -84,22 +86,25 @@ def read_eeglab_header(path: Path) -> EeglabHeader:
         start = stream.read(_HEADER_BYTES)
         if not start.startswith(b"MATLAB 5.0"):
             raise RecordingError(
-                f"{path.name}: an EEGLAB set saved as MATLAB 7.3 (HDF5) is not read; save it in EEGLAB with the samples in"
-                " a .fdt (File, Memory and other options, save two files)"
+                f"{path.name}: an EEGLAB set saved as MATLAB 7.3 (HDF5) is not read; save it in EEGLAB with the samples"
+                " in a .fdt (File, Memory and other options, save two files)"
             )
         _check_elements(path, stream, path.stat().st_size, "<" if start[126:128] == b"IM" else ">")
     values = _variables(path)
     n_trials = _whole(path, values, "trials", 1)
     if n_trials > 1:
         raise RecordingError(
-            f"{path.name}: {n_trials} epochs have no time of a recording; save the continuous data set, from before it was"
-            " cut into epochs"
+            f"{path.name}: {n_trials} epochs have no time of a recording; save the continuous data set, from before it"
+            " was cut into epochs"
         )
     n_channels = _whole(path, values, "nbchan", MOST_CHANNELS)
+    n_points = _whole(path, values, "pnts", 1 << 40)
+    rate = values.get("srate")
+    check_size(path, float(rate) if isinstance(rate, (int, float)) else math.nan, n_points, n_channels)
     data = values.get("data", "")
     return EeglabHeader(
         n_channels,
-        _whole(path, values, "pnts", 1 << 40),
+        n_points,
         data if isinstance(data, str) else "",
         _types(values.get("chanlocs"), n_channels),
         _cut_seconds(values),
@@ -177,7 +182,7 @@ def _fault(path: Path, what: str) -> RecordingError:
 
 
 def _n_samples(path: Path, header: EeglabHeader, notes: list[str]) -> int:
-    """Return the samples of each channel that are there. Raises RecordingError where their file is not in the folder."""
+    """Return the samples of each channel that are there. Raises RecordingError where their file is not beside it."""
     if not header.samples_name:
         return header.n_points
     name = header.samples_name
@@ -186,7 +191,9 @@ def _n_samples(path: Path, header: EeglabHeader, notes: list[str]) -> int:
             f"{path.name}: names {name!r} as its samples, which may lie outside its folder; it must be a file beside it"
         )
     if not name.lower().endswith(".fdt"):
-        raise RecordingError(f"{path.name}: its samples are in {name!r}; only .fdt is read, save the set again in EEGLAB")
+        raise RecordingError(
+            f"{path.name}: its samples are in {name!r}; only .fdt is read, save the set again in EEGLAB"
+        )
     named, alike = path.with_name(name), path.with_suffix(".fdt")
     file = next((one for one in (named, alike) if one.is_file()), None)
     if file is None:
@@ -199,7 +206,9 @@ def _n_samples(path: Path, header: EeglabHeader, notes: list[str]) -> int:
     if n_there < header.n_points:
         notes.append(f"{file.name} is cut: {n_there} of {header.n_points} samples are there and used")
     elif n_there > header.n_points or stray:
-        notes.append(f"{file.name} holds more than the {header.n_points} samples that the set says; the rest is left out")
+        notes.append(
+            f"{file.name} holds more than the {header.n_points} samples that the set says; the rest is left out"
+        )
     return min(n_there, header.n_points)
 
 

@@ -62,7 +62,9 @@ def read_egi_header(path: Path) -> EgiHeader:
     if version not in _SAMPLE_BYTES:
         raise _fault(path, f"version {version} is none that is known")
     if not (1 <= n_channels <= MOST_CHANNELS and n_events >= 0 and n_samples >= 1 and 1 <= rate <= FASTEST):
-        raise _fault(path, f"{n_channels} channels, {n_events} kinds of events, {n_samples} samples at {rate} Hz cannot be")
+        raise _fault(
+            path, f"{n_channels} channels, {n_events} kinds of events, {n_samples} samples at {rate} Hz cannot be"
+        )
     frame = (n_channels + n_events) * _SAMPLE_BYTES[version]
     n_there = (path.stat().st_size - _HEAD.size - 4 * n_events) // frame
     return EgiHeader(n_channels, n_events, n_samples, n_there, rate, bits != 0 and span != 0)

@@ -54,7 +54,9 @@ class FifTags:
 
 def is_fif(path: Path, first_bytes: bytes) -> bool:
     """Return whether a file begins as FIF, or is gzip under the name of one."""
-    return first_bytes.startswith(_FIRST_TAG) or (first_bytes.startswith(_GZIP) and path.name.lower().endswith(".fif.gz"))
+    return first_bytes.startswith(_FIRST_TAG) or (
+        first_bytes.startswith(_GZIP) and path.name.lower().endswith(".fif.gz")
+    )
 
 
 def load_fif(path: Path, *, overrides: Mapping[str, SignalOverride] | None = None) -> Recording:
@@ -80,7 +82,9 @@ def load_fif(path: Path, *, overrides: Mapping[str, SignalOverride] | None = Non
         raise
     if is_packed:
         weakref.finalize(raw, _remove, file)  # samples are read from it as long as the recording is used
-    return recording_of(OpenedRaw(path, "FIF", raw, raw.get_channel_types(), notes, has_zone=True, triggers="read"), overrides)
+    return recording_of(
+        OpenedRaw(path, "FIF", raw, raw.get_channel_types(), notes, has_zone=True, triggers="read"), overrides
+    )
 
 
 def _unpacked(path: Path) -> Path:
@@ -97,8 +101,8 @@ def _unpacked(path: Path) -> Path:
                 n_bytes += len(piece)
                 if n_bytes > limit:
                     raise RecordingError(
-                        f"{path.name}: unpacks to more than {limit >> 20} MB, which no recording of this size does; unpack"
-                        " it yourself"
+                        f"{path.name}: unpacks to more than {limit >> 20} MB, which no recording of this size does;"
+                        " unpack it yourself"
                     )
                 plain.write(piece)
     except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
@@ -130,14 +134,18 @@ def _check_parts(path: Path) -> list[str]:
             return notes
         if tags.next_name != Path(tags.next_name).name or "\\" in tags.next_name:
             raise RecordingError(
-                f"{part.name}: names {tags.next_name!r} as its next part, which may lie outside its folder; it must be a"
-                " file beside it"
+                f"{part.name}: names {tags.next_name!r} as its next part, which may lie outside its folder; it must be"
+                " a file beside it"
             )
         following = part.with_name(tags.next_name)
         if following in parts or len(parts) >= MOST_PARTS:
-            raise RecordingError(f"{part.name}: its next part, {following.name}, is one that was read before; it is damaged")
+            raise RecordingError(
+                f"{part.name}: its next part, {following.name}, is one that was read before; it is damaged"
+            )
         if not following.is_file():
-            notes.append(f"the next part of the split recording, {following.name}, is not there; the recording ends before it")
+            notes.append(
+                f"the next part of the split recording, {following.name}, is not there; the recording ends before it"
+            )
             return notes
         parts.append(following)
 

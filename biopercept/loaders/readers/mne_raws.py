@@ -35,7 +35,7 @@ from biopercept.loaders.recognition import (
     tidy_label,
 )
 from biopercept.modalities import UNKNOWN
-from biopercept.recording import CHANNEL_BAD, Correction, FloatArray, Interval, Recording
+from biopercept.recording import CHANNEL_BAD, Correction, FloatArray, Recording
 
 MOST_CHANNELS = 4096
 FASTEST = 1e6
@@ -53,6 +53,11 @@ _NAMES_A_SENSOR = re.compile(r"eog|ecg|ekg|emg|gsr|eda|resp|temp|trig|status|sti
 _COMPOSITE = ("STI101", "STI201", "STI 014")
 _PRIVATE = re.compile(r"(?i)birth|subject|patient|sex|name|hand|his_id|date")
 _MATTERS = re.compile(r"(?i)truncat|unit|gap|lost|missing|not found|set to zero|corrupt|incorrect|omit|overflow|scal")
+_IDLE = re.compile(r"(?i)position|montage|convention|cutoff|highpass|lowpass|software filter")
+_WARNINGS = (
+    (re.compile(r"Omitted (\d+) annotation"), "{} annotations lie outside the recording and are left out"),
+    (re.compile(r"Limited (\d+) annotation"), "{} annotations reach beyond the recording and end with it"),
+)
 _FOLDERS = re.compile(r"(?:/[^/\s'\"]+)+/")
 _CHUNK_SAMPLES = 1 << 18
 _NEAR_METRES = 2e-3
@@ -103,10 +108,17 @@ def quiet_mne(path: Path, format_name: str, notes: list[str] | None = None) -> I
             raise RecordingError(
                 f"{path.name}: the {format_name} file cannot be read ({reason}); it is damaged, or not of that format"
             ) from fault
-    for one in caught:
-        text = _sentence(str(one.message), path)
-        if notes is not None and _MATTERS.search(text) and text not in notes:
-            notes.append(text)
+    if notes is not None:
+        texts = (_warning(str(one.message), path) for one in caught)
+        notes.extend(dict.fromkeys(text for text in texts if text))
+
+
+def _warning(text: str, path: Path) -> str:
+    """Return the note that a warning of mne is worth; empty for those about what is not used here."""
+    for pattern, note in _WARNINGS:
+        if match := pattern.search(text):
+            return note.format(*match.groups())
+    return _sentence(text, path) if _MATTERS.search(text) and not _IDLE.search(text) else ""
 
 
 def _sentence(text: str, path: Path) -> str:
@@ -123,7 +135,7 @@ def recording_of(opened: OpenedRaw, overrides: Mapping[str, SignalOverride] | No
     """
     path, raw, notes = opened.path, opened.raw, opened.notes
     rate, n_samples = float(raw.info["sfreq"]), opened.n_samples or int(raw.n_times)
-    _check_size(path, rate, n_samples, len(raw.ch_names))
+    check_size(path, rate, n_samples, len(raw.ch_names))
     duration = n_samples / rate
     marks, joins, gaps = _annotations(raw, notes)
     channels = _raw_channels(opened, rate, n_samples, gaps)
@@ -139,9 +151,12 @@ def recording_of(opened: OpenedRaw, overrides: Mapping[str, SignalOverride] | No
     return _with_bad_channels(recording, opened, (*recording.notes, *joined), corrections)
 
 
-def _check_size(path: Path, rate: float, n_samples: int, n_channels: int) -> None:
+def check_size(path: Path, rate: float, n_samples: int, n_channels: int) -> None:
+    """Raise RecordingError where no recording has that rate, that length or that many channels."""
     if not 0 < rate <= FASTEST:
-        raise RecordingError(f"{path.name}: the sampling rate is {rate:g} Hz, which no recorder has; the header is damaged")
+        raise RecordingError(
+            f"{path.name}: the sampling rate is {rate:g} Hz, which no recorder has; the header is damaged"
+        )
     if not 1 <= n_channels <= MOST_CHANNELS:
         raise RecordingError(f"{path.name}: {n_channels} channels, read are 1 to {MOST_CHANNELS}")
     if n_samples < 1:
@@ -153,7 +168,9 @@ def _check_size(path: Path, rate: float, n_samples: int, n_channels: int) -> Non
         )
 
 
-def _annotations(raw: Any, notes: list[str]) -> tuple[list[tuple[float, float, str]], list[float], list[tuple[int, int]]]:
+def _annotations(
+    raw: Any, notes: list[str]
+) -> tuple[list[tuple[float, float, str]], list[float], list[tuple[int, int]]]:
     """Return what mne's annotations are: labelled stretches, joins (s from the first sample), gaps (first, stop)."""
     marks: list[tuple[float, float, str]] = []
     joins: list[float] = []
@@ -266,7 +283,9 @@ def _digitised(info: Any) -> dict[str, Position]:
         for point in info["dig"] or ()
         if int(point["kind"]) == int(FIFF.FIFFV_POINT_CARDINAL) and int(point["coord_frame"]) == head
     }
-    left, front, right = (marks.get(int(ident)) for ident in (FIFF.FIFFV_POINT_LPA, FIFF.FIFFV_POINT_NASION, FIFF.FIFFV_POINT_RPA))
+    left, front, right = (
+        marks.get(int(ident)) for ident in (FIFF.FIFFV_POINT_LPA, FIFF.FIFFV_POINT_NASION, FIFF.FIFFV_POINT_RPA)
+    )
     if left is None or front is None or right is None:
         return {}
     is_frame = max(np.abs(left[1:]).max(), np.abs(right[1:]).max(), abs(front[0]), abs(front[2])) < _NEAR_METRES
@@ -323,7 +342,9 @@ def _trigger_events(opened: OpenedRaw, rate: float, n_samples: int) -> list[tupl
         key = opened.raw.ch_names.index(name)
         runs = _runs(read, key, n_samples)
         if len(runs) > max(n_samples // 4, 16):
-            opened.notes.append(f"{plain_label(name)}: changes from sample to sample, so it holds no triggers; left out")
+            opened.notes.append(
+                f"{plain_label(name)}: changes from sample to sample, so it holds no triggers; left out"
+            )
             continue
         prefix = f"{name}/" if len(names) > 1 else ""
         events.extend((first / rate, (stop - first) / rate, f"{prefix}{value}") for first, stop, value in runs)
@@ -375,5 +396,8 @@ def _with_bad_channels(
     if bad:
         notes = (*notes, f"{len(bad)} channels that the file marks as bad are not used")
     if strange:
-        notes = (*notes, f"channels that the file marks as bad and that are not there: {plain_label(', '.join(strange))}")
+        notes = (
+            *notes,
+            f"channels that the file marks as bad and that are not there: {plain_label(', '.join(strange))}",
+        )
     return replace(recording, notes=notes, corrections=(*bad, *corrections))
