@@ -37,6 +37,10 @@ REAL = (
     "formats/wfdb_samples/041s.hea",
     "formats/wfdb_samples/03700181.hea",
     "formats/wfdb_samples/a103l.hea",
+    "formats/brainvision/test_old_layout_latin1_software_filter.vhdr",
+    "formats/eeglab_set/eeglab_data.set",
+    "formats/egi_raw/test_egi.raw",
+    "formats/fif/test_bin_raw.fif",
 )
 
 
