@@ -14,9 +14,7 @@ from biopercept.errors import RecordingError
 from biopercept.loaders.loading import load_recording
 from biopercept.loaders.readers.brainvision import read_brainvision_header
 from biopercept.loaders.recognition import SignalOverride
-from biopercept.modalities import UNKNOWN
 from biopercept.recording import BAD
-from test_conformance import check_recording
 
 RATE = 250
 CHANNELS = (
@@ -237,11 +235,6 @@ def test_real_samples_and_markers_are_those_of_mne(reference_data: Path, name: s
     assert recording.started_at == raw.info["meas_date"].replace(tzinfo=None)
     known = [(round(a["onset"], 6), a["description"]) for a in raw.annotations if a["description"] != "New Segment/"]
     assert [(round(i.onset_seconds, 6), i.label) for i in recording.intervals] == known
-
-
-def test_a_real_file_whose_units_were_changed_by_hand_conforms_without_them(reference_data: Path) -> None:
-    nonsense = {label: SignalOverride(UNKNOWN) for label in ("Vb", "ReRef")}  # EEG of siemens and degrees
-    check_recording(load_recording(reference_data / "formats/brainvision/test.vhdr", overrides=nonsense))
 
 
 def test_brainvision_and_fif_of_one_recording_are_equal(reference_data: Path) -> None:

@@ -258,9 +258,9 @@ def _named_file(path: Path, name: str, suffixes: Sequence[str], notes: list[str]
         raise RecordingError(
             f"{path.name}: the header names {name!r}, which may lie outside its folder; it must be a file beside it"
         )
-    if name and (file := path.with_name(name)).is_file():
-        return file
-    alike = next((file for suffix in suffixes if (file := _sibling(path, suffix)) is not None), None)
+    if name and path.with_name(name).is_file():
+        return path.with_name(name)
+    alike = next((one for suffix in suffixes if (one := _sibling(path, suffix)) is not None), None)
     if alike is not None:
         notes.append(f"the header names {name!r}, which is not there; {alike.name} is read")
     return alike
@@ -293,18 +293,20 @@ def _block(header: BrainVisionHeader) -> BlockReader:
 
     def read(keys: Sequence[int], start: int, stop: int) -> FloatArray:
         rows = list(keys)
-        samples = np.empty((len(rows), max(stop - start, 0)))
+        samples: FloatArray = np.empty((len(rows), max(stop - start, 0)))
         if header.is_vectorized:
             for row, key in enumerate(rows):
                 offset = (key * header.n_samples + start) * size
                 samples[row] = _stored(header, offset, samples.shape[1])
-            return samples * resolutions[rows, None]
+            samples *= resolutions[rows, None]
+            return samples
         step = max(1, _CHUNK_BYTES // (n_channels * size))
         for first in range(start, stop, step):
             n = min(step, stop - first)
             frames = _stored(header, first * n_channels * size, n * n_channels).reshape(n, n_channels)
             samples[:, first - start : first - start + n] = frames[:, rows].T
-        return samples * resolutions[rows, None]
+        samples *= resolutions[rows, None]
+        return samples
 
     return read
 

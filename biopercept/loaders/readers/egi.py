@@ -44,7 +44,7 @@ def is_egi(path: Path, first_bytes: bytes) -> bool:
     """Return whether a file is a Net Station simple binary export: its version and date are possible."""
     if path.suffix.lower() != ".raw" or len(first_bytes) < _HEAD.size:
         return False
-    version, year, month, day, *_ = _HEAD.unpack(first_bytes[: _HEAD.size])
+    version, year, month, day = map(int, _HEAD.unpack(first_bytes[: _HEAD.size])[:4])
     return 2 <= version <= 7 and _FIRST_YEAR <= year <= _LAST_YEAR and 1 <= month <= 12 and 1 <= day <= 31
 
 
