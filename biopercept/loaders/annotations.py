@@ -1,8 +1,8 @@
 """What files write beside their samples: labelled stretches, and places where pieces of a recording were joined.
 
 A join (EEGLAB's "boundary", BrainVision's "New Segment", what mne writes where it puts recordings together) is a jump
-in the signal and in time. The file keeps no clock across it, so times after it are those of the file; samples around it are
-a bad stretch, because a filter smears the jump over its neighbours.
+in the signal and in time. The file keeps no clock across it, so times after it are those of the file; samples around it
+are a bad stretch, because a filter smears the jump over its neighbours.
 """
 
 from __future__ import annotations

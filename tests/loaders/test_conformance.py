@@ -84,7 +84,7 @@ def test_every_real_recording_conforms(reference_data: Path, where: str) -> None
 
 
 def test_a_real_file_whose_units_were_changed_by_hand_conforms_without_them(reference_data: Path) -> None:
-    nonsense = {label: SignalOverride(UNKNOWN) for label in ("Vb", "ReRef")}  # EEG in siemens and degrees
+    nonsense = {label: SignalOverride("resp") for label in ("Vb", "ReRef")}  # EEG in siemens and degrees
     check_recording(load_recording(reference_data / "formats/brainvision/test.vhdr", overrides=nonsense))
 
 
