@@ -116,6 +116,54 @@ def _is_pickle(glance: Glance) -> bool:
     return (is_one or glance.suffix in (".pkl", ".pickle")) and not _is_wesad(glance)
 
 
+def _is_brainvision(glance: Glance) -> bool:
+    from biopercept.loaders.readers.brainvision import is_brainvision
+
+    return not glance.is_folder and is_brainvision(glance.path, glance.first_bytes)
+
+
+def _brainvision() -> Reader:
+    from biopercept.loaders.readers.brainvision import load_brainvision
+
+    return load_brainvision
+
+
+def _is_eeglab(glance: Glance) -> bool:
+    from biopercept.loaders.readers.eeglab import is_eeglab
+
+    return not glance.is_folder and is_eeglab(glance.path, glance.first_bytes)
+
+
+def _eeglab() -> Reader:
+    from biopercept.loaders.readers.eeglab import load_eeglab
+
+    return load_eeglab
+
+
+def _is_fif(glance: Glance) -> bool:
+    from biopercept.loaders.readers.fif import is_fif
+
+    return is_fif(glance.path, glance.first_bytes)
+
+
+def _fif() -> Reader:
+    from biopercept.loaders.readers.fif import load_fif
+
+    return load_fif
+
+
+def _is_egi(glance: Glance) -> bool:
+    from biopercept.loaders.readers.egi import is_egi
+
+    return is_egi(glance.path, glance.first_bytes)
+
+
+def _egi() -> Reader:
+    from biopercept.loaders.readers.egi import load_egi
+
+    return load_egi
+
+
 def _table() -> Reader:
     from biopercept.loaders.readers.tables import load_table
 
@@ -127,6 +175,10 @@ FORMATS: tuple[Format, ...] = (
     Format("Empatica E4", "a folder or a .zip with ACC.csv, BVP.csv, EDA.csv, TEMP.csv, ...", _is_empatica, _empatica),
     Format("WFDB (PhysioNet)", "a .hea header, or a folder of records that share their first word", _is_wfdb, _wfdb),
     Format("WESAD", "SX/SX.pkl of the data set WESAD; no other pickle", _is_wesad, _wesad),
+    Format("BrainVision", ".vhdr with .eeg and .vmrk", _is_brainvision, _brainvision),
+    Format("EEGLAB", ".set, with or without .fdt", _is_eeglab, _eeglab),
+    Format("FIF", ".fif, .fif.gz", _is_fif, _fif),
+    Format("EGI simple binary", ".raw", _is_egi, _egi),
     Format(
         "CSV or TSV",
         ".csv, .tsv, .txt, each also .gz, with a JSON sidecar or a time column",
@@ -137,11 +189,10 @@ FORMATS: tuple[Format, ...] = (
 """What is read, in the order in which a file is looked at: the first that matches reads it."""
 
 _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
-    ("HDF5", lambda one: one.begins(b"\x89HDF\r\n\x1a\n")),
+    ("HDF5", lambda one: one.begins(b"\x89HDF\r\n\x1a\n") and one.suffix != ".set"),
     ("NumPy", lambda one: one.begins(b"\x93NUMPY")),
-    ("MATLAB", lambda one: one.begins(b"MATLAB 5.0")),
+    ("MATLAB", lambda one: one.begins(b"MATLAB 5.0") and one.suffix != ".set"),
     ("XDF", lambda one: one.begins(b"XDF:")),
-    ("BrainVision", lambda one: one.begins(b"Brain Vision")),
     ("GDF", lambda one: one.begins(b"GDF ")),
     (
         "OpenSignals text (PLUX, BITalino: counts of a converter)",
