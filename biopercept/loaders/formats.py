@@ -98,6 +98,22 @@ def _wfdb() -> Reader:
     return load_wfdb
 
 
+def _is_xdf(glance: Glance) -> bool:
+    return glance.begins(b"XDF:") or (glance.begins(b"\x1f\x8b") and glance.suffix in (".xdf", ".xdfz"))
+
+
+def _xdf() -> Reader:
+    from biopercept.loaders.readers.xdf import load_xdf
+
+    return load_xdf
+
+
+def _biopac() -> Reader:
+    from biopercept.loaders.readers.biopac import load_biopac
+
+    return load_biopac
+
+
 def _table() -> Reader:
     from biopercept.loaders.readers.tables import load_table
 
@@ -108,6 +124,8 @@ FORMATS: tuple[Format, ...] = (
     Format("EDF, EDF+, BDF, BDF+", ".edf, .bdf", _is_edf, _edf),
     Format("Empatica E4", "a folder or a .zip with ACC.csv, BVP.csv, EDA.csv, TEMP.csv, ...", _is_empatica, _empatica),
     Format("WFDB (PhysioNet)", "a .hea header, or a folder of records that share their first word", _is_wfdb, _wfdb),
+    Format("XDF (Lab Streaming Layer)", ".xdf, .xdfz, .xdf.gz", _is_xdf, _xdf),
+    Format("BIOPAC AcqKnowledge", ".acq", lambda one: one.suffix == ".acq", _biopac),
     Format(
         "CSV or TSV",
         ".csv, .tsv, .txt, each also .gz, with a JSON sidecar or a time column",
@@ -121,7 +139,6 @@ _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
     ("HDF5", lambda one: one.begins(b"\x89HDF\r\n\x1a\n")),
     ("NumPy", lambda one: one.begins(b"\x93NUMPY")),
     ("MATLAB", lambda one: one.begins(b"MATLAB 5.0")),
-    ("XDF", lambda one: one.begins(b"XDF:")),
     ("BrainVision", lambda one: one.begins(b"Brain Vision")),
     ("GDF", lambda one: one.begins(b"GDF ")),
     (
