@@ -114,6 +114,12 @@ def _biopac() -> Reader:
     return load_biopac
 
 
+def _fit() -> Reader:
+    from biopercept.loaders.readers.fit import load_fit
+
+    return load_fit
+
+
 def _table() -> Reader:
     from biopercept.loaders.readers.tables import load_table
 
@@ -125,6 +131,7 @@ FORMATS: tuple[Format, ...] = (
     Format("Empatica E4", "a folder or a .zip with ACC.csv, BVP.csv, EDA.csv, TEMP.csv, ...", _is_empatica, _empatica),
     Format("WFDB (PhysioNet)", "a .hea header, or a folder of records that share their first word", _is_wfdb, _wfdb),
     Format("XDF (Lab Streaming Layer)", ".xdf, .xdfz, .xdf.gz", _is_xdf, _xdf),
+    Format("FIT (Garmin and others)", ".fit", lambda one: one.first_bytes[8:12] == b".FIT", _fit),
     Format("BIOPAC AcqKnowledge", ".acq", lambda one: one.suffix == ".acq", _biopac),
     Format(
         "CSV or TSV",

@@ -147,13 +147,11 @@ def _decoded(path: Path, content: XdfContent) -> list[_Decoded]:
             "jitter_break_threshold_seconds": _BREAK_SECONDS,
             "jitter_break_threshold_samples": _BREAK_SAMPLES,
         }
+        if content.has_broken_times:  # no line can be laid through times that are no numbers
+            options = {"dejitter_timestamps": False}
+            content.notes.append("some stamps are no numbers, so jitter was not removed")
         try:
             found = pyxdf.load_xdf(_sound(stream, content), on_chunk=store.keep, **options)[0]
-        except np.linalg.LinAlgError:  # times that are no numbers: no line can be laid through them
-            store.clear()
-            stream.seek(0)
-            found = pyxdf.load_xdf(_sound(stream, content), on_chunk=store.keep, dejitter_timestamps=False)[0]
-            content.notes.append("stamps are damaged; jitter of the streams was not removed")
         except Exception as fault:
             raise RecordingError(
                 f"{path.name}: the streams of the XDF file cannot be decoded ({type(fault).__name__}: {fault})"
@@ -170,10 +168,6 @@ class _Store:
 
     def __init__(self, content: XdfContent) -> None:
         self._streams = content.streams
-        self.clear()
-
-    def clear(self) -> None:
-        """Begin anew."""
         self._numbers = {
             key: np.empty((one.n_samples, one.n_channels), dtype=one.channel_format.replace("double", "float"))
             for key, one in self._streams.items()
@@ -259,10 +253,10 @@ def _without(one: _Decoded, is_bad: NDArray[np.bool_]) -> _Decoded:
     rows = np.flatnonzero(~is_bad)
     samples = [one.samples[row] for row in rows] if isinstance(one.samples, list) else one.samples[rows]
     # Where a row is gone, a segment ends: its samples are counted, so none may be missing within.
-    ends = np.flatnonzero(np.diff(rows) > 1)
-    breaks = set(ends.tolist()) | {int(np.searchsorted(rows, last, side="right")) - 1 for _, last in one.segments}
-    lasts = sorted(last for last in breaks | {len(rows) - 1} if 0 <= last < len(rows))
-    firsts = [0, *(last + 1 for last in lasts[:-1])]
+    segment = np.searchsorted([last for _, last in one.segments], rows)
+    ends = np.flatnonzero((np.diff(rows) > 1) | (np.diff(segment) > 0))
+    lasts = [*ends.tolist(), len(rows) - 1] if len(rows) else []
+    firsts = [0, *(last + 1 for last in lasts[:-1])][: len(lasts)]
     return _Decoded(one.stream, samples, one.times[rows], list(zip(firsts, lasts, strict=True)), one.rate, one.wobble)
 
 

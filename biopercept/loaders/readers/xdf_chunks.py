@@ -43,6 +43,8 @@ MOST_CHANNELS = 4096
 MOST_STREAMS = 1000
 MOST_STRINGS = 1_000_000
 _FASTEST = 1e6
+_NO_NUMBERS = frozenset(bytes([low, high]) for low in range(0xF0, 0x100) for high in (0x7F, 0xFF))
+"""The last two bytes of a float of 64 bits, as the file has them, that is infinite or no number."""
 _BLOCK = 1 << 18
 
 
@@ -104,6 +106,7 @@ class XdfContent:
     n_strings: int = 0
     n_damaged: int = 0
     n_unknown: int = 0
+    has_broken_times: bool = False
 
     def keep(self, offset: int, length: int) -> None:
         """Add a piece of the file, joined to the one before where they touch."""
@@ -187,7 +190,9 @@ def walk(path: Path) -> XdfContent:
                 if not _go_on(source, tag, body):
                     break
             if source.is_too_large:
-                raise RecordingError(_too_large(path))
+                break
+    if source.is_too_large:
+        raise RecordingError(_too_large(path))
     _say_damage(content, source.fault)
     if not content.streams:
         raise RecordingError(
@@ -305,6 +310,8 @@ def _take_samples(content: XdfContent, stream: XdfStream, body: bytes) -> bool:
         for _ in range(n):
             if at >= len(body):
                 return False
+            if body[at]:
+                content.has_broken_times |= body[at + 7 : at + 9] in _NO_NUMBERS
             at += stream.sample_bytes + (9 if body[at] else 1)
         if at != len(body):
             return False
