@@ -120,6 +120,18 @@ def _fit() -> Reader:
     return load_fit
 
 
+def _is_avro(glance: Glance) -> bool:
+    from biopercept.loaders.readers.avro import MAGIC, is_avro_folder
+
+    return is_avro_folder(glance.path) if glance.is_folder else glance.begins(MAGIC)
+
+
+def _avro() -> Reader:
+    from biopercept.loaders.readers.avro import load_avro
+
+    return load_avro
+
+
 def _table() -> Reader:
     from biopercept.loaders.readers.tables import load_table
 
@@ -132,6 +144,7 @@ FORMATS: tuple[Format, ...] = (
     Format("WFDB (PhysioNet)", "a .hea header, or a folder of records that share their first word", _is_wfdb, _wfdb),
     Format("XDF (Lab Streaming Layer)", ".xdf, .xdfz, .xdf.gz", _is_xdf, _xdf),
     Format("FIT (Garmin and others)", ".fit", lambda one: one.first_bytes[8:12] == b".FIT", _fit),
+    Format("Empatica EmbracePlus", ".avro, or a folder of consecutive .avro files", _is_avro, _avro),
     Format("BIOPAC AcqKnowledge", ".acq", lambda one: one.suffix == ".acq", _biopac),
     Format(
         "CSV or TSV",

@@ -32,7 +32,7 @@ def library_for(path: Path, module: str) -> Any:
 
 @contextmanager
 def quiet(logger: str = "") -> Iterator[None]:
-    """Keep a library from warning and from logging by the logger of that name: what it has to say becomes a note here."""
+    """Keep a library from warning, and from logging by the logger of that name: what it says becomes a note here."""
     log = logging.getLogger(logger or __name__)
     was_disabled = log.disabled
     log.disabled = True

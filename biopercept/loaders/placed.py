@@ -38,7 +38,7 @@ def block_of_rows(
 
 
 def block_on_grid(samples: NDArray[np.generic], grid: TimeGrid) -> BlockReader:
-    """Return a block reader over rows, shape (n_rows, n_channels), as they lie on a grid; in time order where none fits."""
+    """Return a block reader over rows, (n_rows, n_channels), as they lie on a grid; in time order where none fits."""
     if grid.cells is None:
         return block_of_rows(samples, rows=grid.rows)
     is_used = grid.cells >= 0

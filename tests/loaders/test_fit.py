@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from loaders.test_conformance import check_recording
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.loading import load_recording
-from tests.loaders.test_conformance import check_recording
 
 BEGIN = 1_000_000_000  # seconds of the FIT clock
 EPOCH = datetime(1989, 12, 31, tzinfo=UTC)

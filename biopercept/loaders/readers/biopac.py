@@ -80,7 +80,7 @@ def load_biopac(path: Path, *, overrides: Mapping[str, SignalOverride] | None = 
 
 @dataclass(frozen=True, eq=False)
 class _Headers:
-    """The checked headers of a file: bioread's channels, rate in Hz, where the samples begin, and how many bytes follow."""
+    """The checked headers of a file: bioread's channels, rate in Hz, where the samples begin, and the file's size."""
 
     channels: list[Any]
     markers: list[Any]
@@ -142,7 +142,9 @@ def _headers(path: Path) -> _Headers:
         raise _fault(path, f"its headers state {len(file.channels)} channels")
     for channel in file.channels:
         if channel.frequency_divider < 1 or channel.point_count < 0:
-            raise _fault(path, f"a channel has {channel.point_count} samples at 1/{channel.frequency_divider} of the rate")
+            raise _fault(
+                path, f"a channel has {channel.point_count} samples at 1/{channel.frequency_divider} of the rate"
+            )
     notes = []
     if reader.event_markers is None:
         notes.append("what follows the samples is cut or damaged, so there are no markers")
@@ -178,13 +180,14 @@ def _interleaved(path: Path, headers: _Headers, notes: list[str]) -> tuple[Block
     if there < stated:
         n_periods = min(n_whole, max(there, 0) // period_bytes)
         notes.append(
-            f"the file is cut: {n_periods * period / headers.rate:.1f} of {max(_seconds(headers)):.1f} s are there and used"
+            f"the file is cut: {n_periods * period / headers.rate:.1f} of {max(_seconds(headers)):.1f} s are there and"
+            " used"
         )
     elif headers.revision < _FIRST_VERSION_4 and any(n != n_whole * m for n, m in zip(counts, per_period, strict=True)):
         # How the last, incomplete period is laid out before version 4 is not known: one real file has it otherwise.
         notes.append(
-            f"the last {max(_seconds(headers)) - n_whole * period / headers.rate:.2f} s, where the order of the channels in"
-            " the file is not certain, are left out"
+            f"the last {max(_seconds(headers)) - n_whole * period / headers.rate:.2f} s, where the order of the"
+            " channels in the file is not certain, are left out"
         )
     if there < stated or headers.revision < _FIRST_VERSION_4:
         counts = [min(count, n_periods * n) for count, n in zip(counts, per_period, strict=True)]
@@ -231,16 +234,20 @@ def _unpacked(path: Path, headers: _Headers, notes: list[str]) -> tuple[BlockRea
     total = sum(channel.data_length for channel in headers.channels)
     if total > MOST_UNPACKED:
         raise RecordingError(
-            f"{path.name}: the compressed AcqKnowledge file unpacks to {total >> 20} MB and at most {MOST_UNPACKED >> 20} MB"
-            " are kept in memory; save it without compression"
+            f"{path.name}: the compressed AcqKnowledge file unpacks to {total >> 20} MB and at most"
+            f" {MOST_UNPACKED >> 20} MB are kept in memory; save it without compression"
         )
     wanted = [copy.copy(channel) for channel in headers.channels]
     compression = _compression(path, headers)
     with path.open("rb") as stream:
         for channel, place in zip(wanted, compression, strict=False):
             stream.seek(place.compressed_data_offset)
-            content = _inflated(stream.read(max(min(place.compressed_data_len, headers.file_bytes), 0)), channel.data_length)
-            channel.raw_data = np.frombuffer(content[: len(content) // channel.sample_size * channel.sample_size], channel.dtype)
+            content = _inflated(
+                stream.read(max(min(place.compressed_data_len, headers.file_bytes), 0)), channel.data_length
+            )
+            channel.raw_data = np.frombuffer(
+                content[: len(content) // channel.sample_size * channel.sample_size], channel.dtype
+            )
     counts = [0 if channel.raw_data is None else len(channel.raw_data) for channel in wanted]
     for channel, n in zip(wanted, counts, strict=True):
         if n < channel.point_count:
@@ -348,8 +355,8 @@ def _markers(headers: _Headers, duration: float, notes: list[str]) -> tuple[tupl
         notes.append(f"{n_outside} markers lie outside the recording and are left out")
     if n_segments > 1:
         notes.append(
-            f"recorded in {n_segments} segments, which follow each other in the file: how long it was stopped between them "
-            "is not in the times"
+            f"recorded in {n_segments} segments, which follow each other in the file: how long it was stopped between"
+            " them is not in the times"
         )
     return tuple(sorted(intervals, key=lambda interval: interval.onset_seconds)), started_at
 

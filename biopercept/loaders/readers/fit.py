@@ -98,12 +98,15 @@ class _Messages:
 
 
 def _messages(path: Path) -> _Messages:
-    """Return what a file's messages say, up to where it ends or is damaged. Raises RecordingError where nothing can be read."""
+    """Return what a file's messages say, up to where it ends or is damaged.
+
+    Raises RecordingError where nothing can be read.
+    """
     fitdecode = library_for(path, "fitdecode")
     if path.stat().st_size > LARGEST:
         raise RecordingError(
-            f"{path.name}: {path.stat().st_size >> 20} MB, and FIT files of more than {LARGEST >> 20} MB are not read; export"
-            " single activities"
+            f"{path.name}: {path.stat().st_size >> 20} MB, and FIT files of more than {LARGEST >> 20} MB are not read;"
+            " export single activities"
         )
     messages = _Messages()
     n = 0
@@ -152,7 +155,10 @@ def _take(messages: _Messages, frame: Any) -> None:
         messages.n_beats += len(intervals)
         messages.beats.append((messages.stamps[-1] if messages.stamps else None, intervals))
     elif frame.name == "lap":
-        begin, seconds = _whole(frame.get_value("start_time", fallback=None)), frame.get_value("total_elapsed_time", fallback=None)
+        begin, seconds = (
+            _whole(frame.get_value("start_time", fallback=None)),
+            frame.get_value("total_elapsed_time", fallback=None),
+        )
         if begin is not None and _number(seconds) >= 0:
             messages.laps.append((begin, _number(seconds)))
     elif frame.name == "event" and frame.get_value("event", fallback=None) == "timer" and stamp is not None:
@@ -197,7 +203,9 @@ def _record_channels(
     cells, samples = _one_per_cell(whole // step, values, notes)
     n_samples = int(cells[-1]) + 1
     if n_samples > len(cells):
-        notes.append(f"gaps: {(n_samples - len(cells)) * step} of {n_samples * step} s have no record and are missing samples")
+        notes.append(
+            f"gaps: {(n_samples - len(cells)) * step} of {n_samples * step} s have no record and are missing samples"
+        )
     block = block_of_rows(samples, cells)
     return [
         RawChannel(
@@ -278,9 +286,12 @@ def _beats(
 
 
 def _laps(messages: _Messages, zero: float) -> list[Interval]:
-    return [
-        Interval(begin - zero, seconds, f"lap {number}") for number, (begin, seconds) in enumerate(messages.laps, 1)
-    ]
+    laps = []
+    for number, (begin, seconds) in enumerate(messages.laps, 1):
+        onset = max(begin - zero, 0.0)  # the first lap begins when the button is pressed, before the first record
+        if begin - zero + seconds >= 0:
+            laps.append(Interval(onset, begin - zero + seconds - onset, f"lap {number}"))
+    return laps
 
 
 def _pauses(messages: _Messages, zero: float) -> list[Interval]:

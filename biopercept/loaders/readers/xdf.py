@@ -139,7 +139,10 @@ class _Decoded:
 
 
 def _decoded(path: Path, content: XdfContent) -> list[_Decoded]:
-    """Return the streams that have samples, in the order of the file. Raises RecordingError where they cannot be read."""
+    """Return the streams that have samples, in the order of the file.
+
+    Raises RecordingError where they cannot be read.
+    """
     pyxdf = library_for(path, "pyxdf")
     store = _Store(content)
     with opened(path) as stream, quiet("pyxdf.pyxdf"), np.errstate(all="ignore"):
@@ -239,13 +242,15 @@ def _on_one_clock(decoded: list[_Decoded], notes: list[str]) -> list[_Decoded]:
     for one in usable:
         if one not in near:
             notes.append(
-                f"{one.stream.name}: begins {abs(one.begin - main) / 3600:.1f} h from the largest stream, on a clock of "
-                "its own; the stream is left out"
+                f"{one.stream.name}: begins {abs(one.begin - main) / 3600:.1f} h from the largest stream, on a clock "
+                "of its own; the stream is left out"
             )
     with_clock = [one for one in near if one.stream.n_offsets]
     alone = [one.stream.name for one in near if not one.stream.n_offsets]
     if with_clock and alone:
-        notes.append(f"{', '.join(alone[:12])}: no clock offsets in the file, so its times are not brought to the others'")
+        notes.append(
+            f"{', '.join(alone[:12])}: no clock offsets in the file, so its times are not brought to the others'"
+        )
     return near
 
 
@@ -293,7 +298,7 @@ def _in_order(intervals: list[Interval], notes: list[str]) -> list[Interval]:
 
 @dataclass(frozen=True, eq=False)
 class _Placed:
-    """Where the samples of a stream lie: a rate in Hz, the first sample's time, a block reader, times where irregular."""
+    """Where the samples of a stream lie: a rate in Hz, the first one's time, a block reader, times where irregular."""
 
     rate: float
     start: float
@@ -436,11 +441,13 @@ def _by_time(one: _Decoded, is_beats: bool, notes: list[str]) -> _Placed | None:
         notes.append(f"{name}: {len(one.times)} samples at one time, so no rate; the stream is left out")
         return None
     times = one.times[order]
-    return _Placed(1 / float(np.median(steps)), float(times[0]), len(times), block_of_rows(one.samples, rows=order), times)
+    return _Placed(
+        1 / float(np.median(steps)), float(times[0]), len(times), block_of_rows(one.samples, rows=order), times
+    )
 
 
 def _started_at(text: str, notes: list[str]) -> datetime | None:
-    """Return the date and time of the file's header, with its zone if it has one; None without or where it is damaged."""
+    """Return the date and time of the file's header, with its zone if it has one; None where there is none."""
     if not text:
         return None
     try:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from xml.sax.saxutils import escape
 
 from biopercept.errors import RecordingError
@@ -127,7 +127,7 @@ def is_packed(path: Path) -> bool:
 def opened(path: Path) -> Iterator[BinaryIO]:
     """Give the unpacked bytes of a file. Raises RecordingError where it cannot be opened."""
     try:
-        stream = gzip.open(path, "rb") if is_packed(path) else path.open("rb")
+        stream = gzip.open(path, "rb") if is_packed(path) else path.open("rb")  # noqa: SIM115 (closed below)
     except OSError as fault:
         raise RecordingError(f"{path.name}: cannot be read ({fault.strerror})") from fault
     with stream:
@@ -203,8 +203,8 @@ def walk(path: Path) -> XdfContent:
 
 def _too_large(path: Path) -> str:
     return (
-        f"{path.name}: the XDF file holds more than {MOST_BYTES >> 20} MB unpacked, which is kept in memory here; cut it "
-        "into parts, or export the stream as EDF"
+        f"{path.name}: the XDF file holds more than {MOST_BYTES >> 20} MB unpacked, which is kept in memory here; cut "
+        "it into parts, or export the stream as EDF"
     )
 
 
@@ -339,14 +339,15 @@ def _xml(body: bytes) -> Element | None:
     text = body.decode("utf-8", "replace").lstrip("\ufeff").rstrip("\x00")
     if len(body) > LARGEST_XML or "<!DOCTYPE" in text or "<!ENTITY" in text:
         return None
-    parser = XMLPullParser(("start", "end"))
-    depth, root = 0, None
+    parser: Any = XMLPullParser(("start", "end"))
+    depth = 0
+    root: Element | None = None
     try:
         for first in range(0, len(text), 4096):
             parser.feed(text[first : first + 4096])
             for event, element in parser.read_events():
                 depth += 1 if event == "start" else -1
-                root = element if root is None else root  # type: ignore[assignment]
+                root = element if root is None else root
                 if depth > DEEPEST_XML:
                     return None
         parser.close()
@@ -449,7 +450,7 @@ class SoundChunks(io.RawIOBase):
         """Return how many bytes were read."""
         return self._at
 
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def, override]
+    def readinto(self, buffer: Any) -> int:
         """Fill a buffer from the piece that is being read; 0 at the end."""
         while self._piece < len(self._pieces):
             piece = self._pieces[self._piece]
