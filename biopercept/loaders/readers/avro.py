@@ -39,8 +39,8 @@ from biopercept.recording import FloatArray, Interval, Recording
 MAGIC = b"Obj\x01"
 LARGEST_UNPACKED = 48 << 20
 """Bytes of one file's data: half an hour of all sensors is 2 MB; as objects in memory they need ten times more."""
-LARGEST_SCHEMA = 1 << 20
-DEEPEST_SCHEMA = 24
+LARGEST_DESCRIPTION = 1 << 20
+DEEPEST_NESTING = 24
 MOST_FILES = 2000
 _FASTEST = 10_000.0
 _EARLIEST, _LATEST = 1.4e9, 4e9  # unix seconds, 2014 to 2096
@@ -201,7 +201,7 @@ def _read(path: Path, notes: list[str]) -> list[_Part]:
     try:
         about = _about(content)
         sync = content.take(16)
-        schema = json.loads(about.get("avro.schema", b"")[:LARGEST_SCHEMA])
+        schema = json.loads(about.get("avro.schema", b"")[:LARGEST_DESCRIPTION])
         _Schema().size(schema)
     except (ValueError, RecursionError) as fault:
         raise _fault(path, f"its header cannot be read ({fault})") from fault
@@ -284,7 +284,7 @@ class _Schema:
 
     def size(self, schema: Any, depth: int = 0) -> _Size:
         """Return how large a value is at least."""
-        if depth > DEEPEST_SCHEMA:
+        if depth > DEEPEST_NESTING:
             raise ValueError("its schema is nested too deeply")
         if isinstance(schema, str):
             return self._size_of_word(schema)

@@ -154,12 +154,12 @@ def _decoded(path: Path, content: XdfContent) -> list[_Decoded]:
             options = {"dejitter_timestamps": False}
             content.notes.append("some stamps are no numbers, so jitter was not removed")
         try:
-            found = pyxdf.load_xdf(_sound(stream, content), on_chunk=store.keep, **options)[0]
+            loaded = pyxdf.load_xdf(_sound(stream, content), on_chunk=store.keep, **options)[0]
         except Exception as fault:
             raise RecordingError(
                 f"{path.name}: the streams of the XDF file cannot be decoded ({type(fault).__name__}: {fault})"
             ) from fault
-    return [one for stream in found if (one := store.decoded(stream, content.notes)) is not None]
+    return [one for stream in loaded if (one := store.decoded(stream, content.notes)) is not None]
 
 
 def _sound(stream: Any, content: XdfContent) -> io.BufferedReader:
@@ -189,11 +189,11 @@ class _Store:
             values = values[:, :0]
         return values, stamps, info
 
-    def decoded(self, found: Any, notes: list[str]) -> _Decoded | None:
+    def decoded(self, loaded: Any, notes: list[str]) -> _Decoded | None:
         """Return a stream of the library with its samples; None, with a note, where it has none."""
-        info = found["info"]
+        info = loaded["info"]
         stream = self._streams[info["stream_id"]]
-        times = np.asarray(found["time_stamps"], dtype=np.float64)
+        times = np.asarray(loaded["time_stamps"], dtype=np.float64)
         n = len(times)
         if n < stream.n_samples:
             notes.append(
@@ -203,7 +203,7 @@ class _Store:
         if not n:
             notes.append(f"{stream.name}: the stream has no samples")
             return None
-        samples = self._numbers[stream.stream_id][:n] if not stream.is_text else found["time_series"][:n]
+        samples = self._numbers[stream.stream_id][:n] if not stream.is_text else loaded["time_series"][:n]
         segments = [(int(first), int(last)) for first, last in info["segments"]]
         wobble = _wobble(self._stamps[stream.stream_id][:n], segments) if stream.rate else 0.0
         return _Decoded(stream, samples, times, segments, float(info["effective_srate"]), wobble)
