@@ -164,6 +164,40 @@ def _egi() -> Reader:
     return load_egi
 
 
+def _is_xdf(glance: Glance) -> bool:
+    return glance.begins(b"XDF:") or (glance.begins(b"\x1f\x8b") and glance.suffix in (".xdf", ".xdfz"))
+
+
+def _xdf() -> Reader:
+    from biopercept.loaders.readers.xdf import load_xdf
+
+    return load_xdf
+
+
+def _biopac() -> Reader:
+    from biopercept.loaders.readers.biopac import load_biopac
+
+    return load_biopac
+
+
+def _fit() -> Reader:
+    from biopercept.loaders.readers.fit import load_fit
+
+    return load_fit
+
+
+def _is_avro(glance: Glance) -> bool:
+    from biopercept.loaders.readers.avro import MAGIC, is_avro_folder
+
+    return is_avro_folder(glance.path) if glance.is_folder else glance.begins(MAGIC)
+
+
+def _avro() -> Reader:
+    from biopercept.loaders.readers.avro import load_avro
+
+    return load_avro
+
+
 def _table() -> Reader:
     from biopercept.loaders.readers.tables import load_table
 
@@ -179,6 +213,10 @@ FORMATS: tuple[Format, ...] = (
     Format("EEGLAB", ".set, with or without .fdt", _is_eeglab, _eeglab),
     Format("FIF", ".fif, .fif.gz", _is_fif, _fif),
     Format("EGI simple binary", ".raw", _is_egi, _egi),
+    Format("XDF (Lab Streaming Layer)", ".xdf, .xdfz, .xdf.gz", _is_xdf, _xdf),
+    Format("FIT (Garmin and others)", ".fit", lambda one: one.first_bytes[8:12] == b".FIT", _fit),
+    Format("Empatica EmbracePlus", ".avro, or a folder of consecutive .avro files", _is_avro, _avro),
+    Format("BIOPAC AcqKnowledge", ".acq", lambda one: one.suffix == ".acq", _biopac),
     Format(
         "CSV or TSV",
         ".csv, .tsv, .txt, each also .gz, with a JSON sidecar or a time column",
@@ -192,7 +230,6 @@ _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
     ("HDF5", lambda one: one.begins(b"\x89HDF\r\n\x1a\n") and one.suffix != ".set"),
     ("NumPy", lambda one: one.begins(b"\x93NUMPY")),
     ("MATLAB", lambda one: one.begins(b"MATLAB 5.0") and one.suffix != ".set"),
-    ("XDF", lambda one: one.begins(b"XDF:")),
     ("GDF", lambda one: one.begins(b"GDF ")),
     (
         "OpenSignals text (PLUX, BITalino: counts of a converter)",
