@@ -69,10 +69,10 @@ def _recordings(path: Path) -> Iterator[tuple[Path, Recording | BioperceptError]
 
 
 def _loaded(path: Path) -> Recording | BioperceptError:
-    from biopercept.loaders.loading import load_recording
+    from biopercept.prepare.sources import recording_at
 
     try:
-        return load_recording(path)
+        return recording_at(path)
     except BioperceptError as fault:
         return fault
 
@@ -98,7 +98,8 @@ def _of_folder(folder: Path) -> Iterator[tuple[Path, Recording | BioperceptError
 
 
 def _of_study(folder: Path) -> Iterator[Recording | BioperceptError]:
-    from biopercept.studies.loading import load_entry, load_study
+    from biopercept.prepare.sources import recording_of
+    from biopercept.studies.loading import load_study
 
     try:
         study = load_study(folder)
@@ -107,7 +108,7 @@ def _of_study(folder: Path) -> Iterator[Recording | BioperceptError]:
         return
     for entry in study.entries:
         try:
-            yield load_entry(study, entry)
+            yield recording_of(study, entry)
         except BioperceptError as fault:
             named = RecordingError(f"{entry.subject} {entry.recording}: {fault}")
             named.__cause__ = fault
