@@ -44,10 +44,10 @@ def estimated_lags(before: WindowTable, after: WindowTable) -> Mapping[str, floa
 def _best_lag(inputs: WindowInputs, targets: Targets, rows: IntArray) -> int:
     """Return the place of the lag at which the rating is best told from features of people who were not fitted to.
 
-    A ridge regression is fitted at each lag to all but a part of the people and tells the rest. Features and ratings are
-    taken as differences from the recording's mean, for a lag shows within recordings alone, and not as normalised by
-    what came before, which would lag itself. Where no lag is told better than by the mean, it is the first, which is
-    none.
+    A ridge regression is fitted at each lag to all but a part of the people and tells the rest. Features and ratings
+    are taken as differences from the recording's mean, for a lag shows within recordings alone, and not as normalised
+    by what came before, which would lag itself. Where no lag is told better than by the mean, it is the first, which
+    is none.
     """
     assert targets.lagged is not None
     windows = inputs.windows
