@@ -86,6 +86,9 @@ def sample_study(folder: Location) -> Study:
 def load_recording(path: Location) -> Recording:
     """Return the recording of a file or folder; ``to_frame()`` lists its signals.
 
+    It is read in this process, without limits of time and memory: a file that crashes its reader ends the process.
+    Commands read in a process apart and lose that recording alone.
+
     Raises RecordingError where the format is not read here, or nothing in it can be trusted.
     """
     from biopercept.loaders import loading
@@ -424,10 +427,12 @@ def _prepared_for(
 ) -> tuple[Checkpoint, PreparedRecording]:
     """Return a model, and a recording prepared with the settings of the model's study."""
     from biopercept.prepare import recording as preparing
+    from biopercept.studies import ratings
 
     checkpoint = load_model(model) if isinstance(model, str | Path) else model
     settings = preparing.PrepareSettings.from_plain_values(checkpoint.prepare)
     recording = recording if isinstance(recording, Recording) else load_recording(recording)
+    recording = ratings.without_labels(recording, checkpoint.tasks)
     return checkpoint, replace(preparing.prepare_recording(recording, settings), place=0)
 
 

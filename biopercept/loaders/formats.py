@@ -128,6 +128,88 @@ def _is_pickle(glance: Glance) -> bool:
     return (is_one or glance.suffix in (".pkl", ".pickle")) and not _is_wesad(glance)
 
 
+def _is_brainvision(glance: Glance) -> bool:
+    from biopercept.loaders.readers.brainvision import is_brainvision
+
+    return not glance.is_folder and is_brainvision(glance.path, glance.first_bytes)
+
+
+def _brainvision() -> Reader:
+    from biopercept.loaders.readers.brainvision import load_brainvision
+
+    return load_brainvision
+
+
+def _is_eeglab(glance: Glance) -> bool:
+    from biopercept.loaders.readers.eeglab import is_eeglab
+
+    return not glance.is_folder and is_eeglab(glance.path, glance.first_bytes)
+
+
+def _eeglab() -> Reader:
+    from biopercept.loaders.readers.eeglab import load_eeglab
+
+    return load_eeglab
+
+
+def _is_fif(glance: Glance) -> bool:
+    from biopercept.loaders.readers.fif import is_fif
+
+    return is_fif(glance.path, glance.first_bytes)
+
+
+def _fif() -> Reader:
+    from biopercept.loaders.readers.fif import load_fif
+
+    return load_fif
+
+
+def _is_egi(glance: Glance) -> bool:
+    from biopercept.loaders.readers.egi import is_egi
+
+    return is_egi(glance.path, glance.first_bytes)
+
+
+def _egi() -> Reader:
+    from biopercept.loaders.readers.egi import load_egi
+
+    return load_egi
+
+
+def _is_xdf(glance: Glance) -> bool:
+    return glance.begins(b"XDF:") or (glance.begins(b"\x1f\x8b") and glance.suffix in (".xdf", ".xdfz"))
+
+
+def _xdf() -> Reader:
+    from biopercept.loaders.readers.xdf import load_xdf
+
+    return load_xdf
+
+
+def _biopac() -> Reader:
+    from biopercept.loaders.readers.biopac import load_biopac
+
+    return load_biopac
+
+
+def _fit() -> Reader:
+    from biopercept.loaders.readers.fit import load_fit
+
+    return load_fit
+
+
+def _is_avro(glance: Glance) -> bool:
+    from biopercept.loaders.readers.avro import MAGIC, is_avro_folder
+
+    return is_avro_folder(glance.path) if glance.is_folder else glance.begins(MAGIC)
+
+
+def _avro() -> Reader:
+    from biopercept.loaders.readers.avro import load_avro
+
+    return load_avro
+
+
 def _table() -> Reader:
     from biopercept.loaders.readers.tables import load_table
 
@@ -142,6 +224,14 @@ FORMATS: tuple[Format, ...] = (
         "CASE, K-EmoCon", "the tables of these data sets, by name and header", _is_published_table, _published_table
     ),
     Format("WESAD", "SX/SX.pkl of the data set WESAD; no other pickle", _is_wesad, _wesad),
+    Format("BrainVision", ".vhdr with .eeg and .vmrk", _is_brainvision, _brainvision),
+    Format("EEGLAB", ".set, with or without .fdt", _is_eeglab, _eeglab),
+    Format("FIF", ".fif, .fif.gz", _is_fif, _fif),
+    Format("EGI simple binary", ".raw", _is_egi, _egi),
+    Format("XDF (Lab Streaming Layer)", ".xdf, .xdfz, .xdf.gz", _is_xdf, _xdf),
+    Format("FIT (Garmin and others)", ".fit", lambda one: one.first_bytes[8:12] == b".FIT", _fit),
+    Format("Empatica EmbracePlus", ".avro, or a folder of consecutive .avro files", _is_avro, _avro),
+    Format("BIOPAC AcqKnowledge", ".acq", lambda one: one.suffix == ".acq", _biopac),
     Format(
         "CSV or TSV",
         ".csv, .tsv, .txt, each also .gz, with a JSON sidecar or a time column",
@@ -152,11 +242,9 @@ FORMATS: tuple[Format, ...] = (
 """What is read, in the order in which a file is looked at: the first that matches reads it."""
 
 _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
-    ("HDF5", lambda one: one.begins(b"\x89HDF\r\n\x1a\n")),
+    ("HDF5", lambda one: one.begins(b"\x89HDF\r\n\x1a\n") and one.suffix != ".set"),
     ("NumPy", lambda one: one.begins(b"\x93NUMPY")),
-    ("MATLAB", lambda one: one.begins(b"MATLAB 5.0")),
-    ("XDF", lambda one: one.begins(b"XDF:")),
-    ("BrainVision", lambda one: one.begins(b"Brain Vision")),
+    ("MATLAB", lambda one: one.begins(b"MATLAB 5.0") and one.suffix != ".set"),
     ("GDF", lambda one: one.begins(b"GDF ")),
     (
         "OpenSignals text (PLUX, BITalino: counts of a converter)",
