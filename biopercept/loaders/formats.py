@@ -110,6 +110,18 @@ def _wesad() -> Reader:
     return load_wesad
 
 
+def _is_published_table(glance: Glance) -> bool:
+    from biopercept.loaders.readers.published_tables import is_published_table
+
+    return glance.suffix == ".csv" and is_published_table(glance.path, glance.first_bytes)
+
+
+def _published_table() -> Reader:
+    from biopercept.loaders.readers.published_tables import load_published_table
+
+    return load_published_table
+
+
 def _is_pickle(glance: Glance) -> bool:
     """Return whether a file is a pickle of no data set that is known, by its first bytes or by its name."""
     is_one = glance.begins(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -208,6 +220,9 @@ FORMATS: tuple[Format, ...] = (
     Format("EDF, EDF+, BDF, BDF+", ".edf, .bdf", _is_edf, _edf),
     Format("Empatica E4", "a folder or a .zip with ACC.csv, BVP.csv, EDA.csv, TEMP.csv, ...", _is_empatica, _empatica),
     Format("WFDB (PhysioNet)", "a .hea header, or a folder of records that share their first word", _is_wfdb, _wfdb),
+    Format(
+        "CASE, K-EmoCon", "the tables of these data sets, by name and header", _is_published_table, _published_table
+    ),
     Format("WESAD", "SX/SX.pkl of the data set WESAD; no other pickle", _is_wesad, _wesad),
     Format("BrainVision", ".vhdr with .eeg and .vmrk", _is_brainvision, _brainvision),
     Format("EEGLAB", ".set, with or without .fdt", _is_eeglab, _eeglab),
