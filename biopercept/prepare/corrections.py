@@ -257,7 +257,7 @@ def _cells(
             continue  # of a recording of several files, those that were running
         is_whole = math.isinf(one.duration_seconds)
         row = {
-            "onset": EVERYTHING if is_whole else _number(one.onset_seconds - file.shift_seconds),
+            "onset": EVERYTHING if is_whole else _number((one.onset_seconds - file.shift_seconds) / file.stretch),
             "duration": EVERYTHING if is_whole else _number(one.duration_seconds),
             "kind": one.kind,
             "channel": _plain(own_name),

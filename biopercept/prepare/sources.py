@@ -13,10 +13,11 @@ from typing import Any, Generic, TypeVar
 from biopercept.errors import BioperceptError, SettingsError, fault_of_ours
 from biopercept.loaders.loading import load_recording
 from biopercept.parallel import ChildProcesses, Limits, Lost, Work
+from biopercept.prepare.alignment import load_aligned, load_placed_aligned
 from biopercept.prepare.apart import read_apart
 from biopercept.recording import Recording
 from biopercept.store.prepared import recording_key
-from biopercept.studies.loading import PlacedFile, is_study, load_entry, load_placed, load_study
+from biopercept.studies.loading import PlacedFile, is_study, load_study
 from biopercept.studies.structure import Entry, Study
 
 Request = TypeVar("Request")
@@ -50,13 +51,13 @@ def recording_at(path: Path, subject: str = "") -> Recording:
 
 
 def recording_of(study: Study, entry: Entry) -> Recording:
-    """Return a recording of a study as :func:`load_entry` does, read apart where a process was opened."""
-    return read_apart(entry.title, _paths(entry), partial(load_entry, _alone(study, entry), entry))
+    """Return a recording of a study as :func:`load_aligned` does, read apart where a process was opened."""
+    return read_apart(entry.title, _paths(entry), partial(load_aligned, _alone(study, entry), entry))
 
 
 def placed_recording_of(study: Study, entry: Entry) -> tuple[Recording, tuple[PlacedFile, ...]]:
-    """Return a recording of a study as :func:`load_placed` does, read apart where a process was opened."""
-    return read_apart(entry.title, _paths(entry), partial(load_placed, _alone(study, entry), entry))
+    """Return a recording of a study as :func:`load_placed_aligned` does, read apart where a process was opened."""
+    return read_apart(entry.title, _paths(entry), partial(load_placed_aligned, _alone(study, entry), entry))
 
 
 def _paths(entry: Entry) -> tuple[Path, ...]:
