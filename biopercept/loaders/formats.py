@@ -146,6 +146,24 @@ def _egi() -> Reader:
     return load_egi
 
 
+def _gdf() -> Reader:
+    from biopercept.loaders.readers.gdf import load_gdf
+
+    return load_gdf
+
+
+def _is_clinical(glance: Glance) -> bool:
+    from biopercept.loaders.readers.mne_formats import clinical_format
+
+    return not glance.is_folder and clinical_format(glance.path, glance.first_bytes) is not None
+
+
+def _clinical() -> Reader:
+    from biopercept.loaders.readers.mne_formats import load_clinical
+
+    return load_clinical
+
+
 def _table() -> Reader:
     from biopercept.loaders.readers.tables import load_table
 
@@ -160,6 +178,8 @@ FORMATS: tuple[Format, ...] = (
     Format("EEGLAB", ".set, with or without .fdt", _is_eeglab, _eeglab),
     Format("FIF", ".fif, .fif.gz", _is_fif, _fif),
     Format("EGI simple binary", ".raw", _is_egi, _egi),
+    Format("GDF", ".gdf", lambda one: one.begins(b"GDF "), _gdf),
+    Format("Neuroscan, Nihon Kohden, Persyst, Nicolet", ".cnt, .eeg, .lay, .data with .head", _is_clinical, _clinical),
     Format(
         "CSV or TSV",
         ".csv, .tsv, .txt, each also .gz, with a JSON sidecar or a time column",
@@ -174,7 +194,8 @@ _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
     ("NumPy", lambda one: one.begins(b"\x93NUMPY")),
     ("MATLAB", lambda one: one.begins(b"MATLAB 5.0") and one.suffix != ".set"),
     ("XDF", lambda one: one.begins(b"XDF:")),
-    ("GDF", lambda one: one.begins(b"GDF ")),
+    ("ANT Neuro (eego)", lambda one: one.begins(b"RIFF") and one.suffix == ".cnt"),
+    ("Curry", lambda one: one.suffix in (".cdt", ".dap", ".rs3")),
     (
         "OpenSignals text (PLUX, BITalino: counts of a converter)",
         lambda one: one.begins(b"# OpenSignals Text File Format"),
