@@ -88,6 +88,8 @@ def load_clinical(path: Path, *, overrides: Mapping[str, SignalOverride] | None 
     with quiet_mne(path, form.name, notes):
         raw = form.read(path)
     _check_samples(path, form.name, raw)
+    with quiet_mne(path, form.name):
+        raw.get_data(start=raw.n_times - 1)  # a file that is cut shows here, and not after an hour of reading
     if form.name == "Neuroscan CNT" and raw.info["meas_date"] is not None:
         raw.set_meas_date(None)
         notes.append("the start is not used: the format does not say whether day or month comes first")
