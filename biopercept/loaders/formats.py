@@ -210,6 +210,24 @@ def _avro() -> Reader:
     return load_avro
 
 
+def _gdf() -> Reader:
+    from biopercept.loaders.readers.gdf import load_gdf
+
+    return load_gdf
+
+
+def _is_clinical(glance: Glance) -> bool:
+    from biopercept.loaders.readers.mne_formats import clinical_format
+
+    return not glance.is_folder and clinical_format(glance.path, glance.first_bytes) is not None
+
+
+def _clinical() -> Reader:
+    from biopercept.loaders.readers.mne_formats import load_clinical
+
+    return load_clinical
+
+
 def _table() -> Reader:
     from biopercept.loaders.readers.tables import load_table
 
@@ -232,6 +250,8 @@ FORMATS: tuple[Format, ...] = (
     Format("FIT (Garmin and others)", ".fit", lambda one: one.first_bytes[8:12] == b".FIT", _fit),
     Format("Empatica EmbracePlus", ".avro, or a folder of consecutive .avro files", _is_avro, _avro),
     Format("BIOPAC AcqKnowledge", ".acq", lambda one: one.suffix == ".acq", _biopac),
+    Format("GDF", ".gdf", lambda one: one.begins(b"GDF "), _gdf),
+    Format("Neuroscan, Nihon Kohden, Persyst, Nicolet", ".cnt, .eeg, .lay, .data with .head", _is_clinical, _clinical),
     Format(
         "CSV or TSV",
         ".csv, .tsv, .txt, each also .gz, with a JSON sidecar or a time column",
@@ -246,6 +266,9 @@ _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
     ("NumPy", lambda one: one.begins(b"\x93NUMPY")),
     ("MATLAB", lambda one: one.begins(b"MATLAB 5.0") and one.suffix != ".set"),
     ("GDF", lambda one: one.begins(b"GDF ")),
+    ("XDF", lambda one: one.begins(b"XDF:")),
+    ("ANT Neuro (eego)", lambda one: one.begins(b"RIFF") and one.suffix == ".cnt"),
+    ("Curry", lambda one: one.suffix in (".cdt", ".dap", ".rs3")),
     (
         "OpenSignals text (PLUX, BITalino: counts of a converter)",
         lambda one: one.begins(b"# OpenSignals Text File Format"),
