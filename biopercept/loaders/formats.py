@@ -151,6 +151,18 @@ def _wesad() -> Reader:
     return load_wesad
 
 
+def _is_published_table(glance: Glance) -> bool:
+    from biopercept.loaders.readers.published_tables import is_published_table
+
+    return glance.suffix == ".csv" and is_published_table(glance.path, glance.first_bytes)
+
+
+def _published_table() -> Reader:
+    from biopercept.loaders.readers.published_tables import load_published_table
+
+    return load_published_table
+
+
 def _is_pickle(glance: Glance) -> bool:
     """Return whether a file is a pickle of no data set that is known, by its first bytes or by its name."""
     is_one = glance.begins(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -239,6 +251,24 @@ def _avro() -> Reader:
     return load_avro
 
 
+def _gdf() -> Reader:
+    from biopercept.loaders.readers.gdf import load_gdf
+
+    return load_gdf
+
+
+def _is_clinical(glance: Glance) -> bool:
+    from biopercept.loaders.readers.mne_formats import clinical_format
+
+    return not glance.is_folder and clinical_format(glance.path, glance.first_bytes) is not None
+
+
+def _clinical() -> Reader:
+    from biopercept.loaders.readers.mne_formats import load_clinical
+
+    return load_clinical
+
+
 def _table() -> Reader:
     from biopercept.loaders.readers.tables import load_table
 
@@ -258,6 +288,9 @@ FORMATS: tuple[Format, ...] = (
     Format("Parquet", ".parquet", lambda one: one.begins(b"PAR1"), _parquet),
     Format("Empatica E4", "a folder or a .zip with ACC.csv, BVP.csv, EDA.csv, TEMP.csv, ...", _is_empatica, _empatica),
     Format("WFDB (PhysioNet)", "a .hea header, or a folder of records that share their first word", _is_wfdb, _wfdb),
+    Format(
+        "CASE, K-EmoCon", "the tables of these data sets, by name and header", _is_published_table, _published_table
+    ),
     Format("WESAD", "SX/SX.pkl of the data set WESAD; no other pickle", _is_wesad, _wesad),
     Format("BrainVision", ".vhdr with .eeg and .vmrk", _is_brainvision, _brainvision),
     Format("FIF", ".fif, .fif.gz", _is_fif, _fif),
@@ -266,6 +299,8 @@ FORMATS: tuple[Format, ...] = (
     Format("FIT (Garmin and others)", ".fit", lambda one: one.first_bytes[8:12] == b".FIT", _fit),
     Format("Empatica EmbracePlus", ".avro, or a folder of consecutive .avro files", _is_avro, _avro),
     Format("BIOPAC AcqKnowledge", ".acq", lambda one: one.suffix == ".acq", _biopac),
+    Format("GDF", ".gdf", lambda one: one.begins(b"GDF "), _gdf),
+    Format("Neuroscan, Nihon Kohden, Persyst, Nicolet", ".cnt, .eeg, .lay, .data with .head", _is_clinical, _clinical),
     Format(
         "MATLAB",
         ".mat, with the rate in it or a sidecar",
@@ -283,6 +318,9 @@ FORMATS: tuple[Format, ...] = (
 
 _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
     ("GDF", lambda one: one.begins(b"GDF ")),
+    ("XDF", lambda one: one.begins(b"XDF:")),
+    ("ANT Neuro (eego)", lambda one: one.begins(b"RIFF") and one.suffix == ".cnt"),
+    ("Curry", lambda one: one.suffix in (".cdt", ".dap", ".rs3")),
     (
         "OpenSignals text (PLUX, BITalino: counts of a converter)",
         lambda one: one.begins(b"# OpenSignals Text File Format"),

@@ -29,6 +29,9 @@ _LATE_SECONDS = 1.0
 _FAR_BEYOND = 50.0
 """Labels that reach this many times as far as the signals are in another unit."""
 
+_FIRST_YEARS = (1970, 1980, 1984, 1985, 2000)
+"""Where clocks begin: unix, DOS and GPS, spreadsheets' lower end, EDF (which also stands for a removed date), devices."""
+
 Loaded = tuple[StudyFile, Recording]
 
 
@@ -292,7 +295,20 @@ def _shifts(entry: Entry, loaded: list[Loaded]) -> tuple[list[float], datetime |
                     f"{file.path.name} has no start time and the study gives no offset_seconds: it is taken to start "
                     "with the recording"
                 )
+    unset = [file.path.name for file, rec in loaded if file.offset_seconds is None and _is_unset(rec.started_at)]
+    if len(unset) > 1:
+        notes.append(
+            f"{', '.join(unset)}: each starts at the first moment that a clock without a date shows; they are taken to "
+            "start together, give offset_seconds where they did not"
+        )
     return shifts, zero, notes
+
+
+def _is_unset(started_at: datetime | None) -> bool:
+    """Return whether a start is midnight of a date that clocks begin with, or that stands where one was removed."""
+    if started_at is None or (started_at.hour, started_at.minute, started_at.second) != (0, 0, 0):
+        return False
+    return (started_at.month, started_at.day) == (1, 1) and started_at.year in _FIRST_YEARS
 
 
 def _states_start(path: Path) -> bool:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from biopercept.errors import RecordingError
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import stray_times
+from biopercept.loaders.identity import identity_notes
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import FloatArray, Interval, Recording
 
@@ -318,6 +319,7 @@ def read_edf_header(path: Path, *, only_annotations: bool = False) -> EdfHeader:
         raise _fault(path, "no channel has a valid number of samples per data record")
     n_records = _n_records(path, fixed[236:244], size - header_bytes, record_bytes, notes)
     _note_header_bytes(fixed[184:192], header_bytes, notes)
+    notes.extend(identity_notes(_text(fixed[8:88])))
     return EdfHeader(
         is_bdf=is_bdf,
         is_discontinuous=_text(fixed[192:236]).upper().startswith(("EDF+D", "BDF+D")),
