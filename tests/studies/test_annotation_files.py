@@ -98,6 +98,6 @@ def test_a_real_hypnogram_labels_a_real_recording(reference_data: Path, tmp_path
     assert entry.intervals == (Interval(0, 300, "Sleep stage W"),)
     stages = edfio.read_edf(folder / "SC4001EC-Hypnogram.edf").annotations
     assert stages[0].text == "Sleep stage W" and stages[0].duration == 30_630
-    assert study.notes == (
-        f"P1 night: {len(stages) - 1} of {len(stages)} annotations lie outside its signals and are left out",
+    assert study.notes[0] == (
+        f"P1 night: {len(stages) - 1} of {len(stages)} annotations lie outside its signals and are left out"
     )
