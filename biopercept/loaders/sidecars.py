@@ -22,7 +22,8 @@ _DEEPEST = 4
 class Sidecar:
     """What a sidecar says; every part may be absent.
 
-    ``start_seconds`` is ``StartTime``: from the recording's start to the first row. Units and modalities are by column.
+    ``start_seconds`` is ``StartTime``: from the recording's start to the first row. Units and modalities are by column,
+    and so are formats: how a column of text writes its dates ("%d/%m/%Y %H:%M:%S").
     """
 
     sampling_rate: float | None = None
@@ -30,6 +31,7 @@ class Sidecar:
     columns: tuple[str, ...] | None = None
     units: dict[str, str] = field(default_factory=dict)
     modalities: dict[str, str] = field(default_factory=dict)
+    formats: dict[str, str] = field(default_factory=dict)
 
 
 def sidecars_of(path: Path) -> tuple[Path, ...]:
@@ -116,6 +118,7 @@ def read_sidecar(path: Path) -> Sidecar:
         modalities={
             name: str(entry["Modality"]) for name, entry in entries.items() if entry.get("Modality") is not None
         },
+        formats={name: str(entry["Format"]) for name, entry in entries.items() if entry.get("Format") is not None},
     )
 
 
