@@ -428,10 +428,12 @@ def _prepared_for(
 ) -> tuple[Checkpoint, PreparedRecording]:
     """Return a model, and a recording prepared with the settings of the model's study."""
     from biopercept.prepare import recording as preparing
+    from biopercept.studies import ratings
 
     checkpoint = load_model(model) if isinstance(model, str | Path) else model
     settings = preparing.PrepareSettings.from_plain_values(checkpoint.prepare)
     recording = recording if isinstance(recording, Recording) else load_recording(recording)
+    recording = ratings.without_labels(recording, checkpoint.tasks)
     return checkpoint, replace(preparing.prepare_recording(recording, settings), place=0)
 
 

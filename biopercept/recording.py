@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 SampleReader = Callable[[int, int], FloatArray]
 _TOLERANCE_SECONDS = 1e-6  # onsets are sums of floats
+_KNOWN_FRACTION = 0.5
+"""Fraction of a window in which a rating must be known for the window to have one."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,29 @@ class Signal:
         times = None if self.times is None else self.times + seconds
         return replace(self, start_seconds=self.start_seconds + seconds, times=times)
 
+    def on_clock(self, seconds: float, stretch: float) -> Signal:
+        """Return the signal on another clock, on which what was at ``t`` is at ``seconds + stretch * t``.
+
+        A regular signal keeps its rate: of a clock that drifts each new sample is the nearest old one, at most half a
+        sample away, so that no value is made up.
+        """
+        if self.times is not None:
+            times = seconds + stretch * self.times
+            return replace(self, start_seconds=seconds + stretch * self.start_seconds, times=times)
+        start = seconds + stretch * self.start_seconds
+        n_samples = round(self.n_samples * stretch)
+        if n_samples == self.n_samples:  # by less than a sample at its end
+            return replace(self, start_seconds=start)
+        reader, last = self.reader, self.n_samples - 1
+
+        def read(first: int, stop: int) -> FloatArray:
+            places = np.minimum(np.rint(np.arange(first, stop) / stretch).astype(np.int64), last)
+            if not len(places):
+                return reader(0, 0)
+            return reader(int(places[0]), int(places[-1]) + 1)[:, places - places[0]]
+
+        return replace(self, start_seconds=start, n_samples=n_samples, reader=read)
+
     def with_samples(self, samples: NDArray[np.floating], sampling_rate: float) -> Signal:
         """Return the signal with other samples, (n_channels, n_samples) in memory, at another rate."""
         array = np.atleast_2d(np.asarray(samples, dtype=np.float64))
@@ -172,6 +197,49 @@ class Signal:
             channels = tuple(Channel(n) for n in names)
         empty = Signal(name, modality, unit, 0.0, 0.0, channels, n_samples=0, reader=lambda start, stop: array)
         return empty.with_samples(array, sampling_rate)
+
+
+@dataclass(frozen=True, eq=False)
+class Rating:
+    """What a person stated continuously (slider, joystick): a label of a recording, and never one of its signals.
+
+    ``values``, (n,), NaN where nothing is known: each holds from its own time to that of the next, ``1 /
+    sampling_rate`` later, from ``start_seconds`` on, on the recording's clock.
+    """
+
+    values: FloatArray = field(repr=False)
+    sampling_rate: float
+    start_seconds: float = 0.0
+
+    def means(self, onsets: FloatArray | float, length_seconds: float) -> FloatArray:
+        """Return the mean over the known time of each window from its onset; NaN where less than half of it is known.
+
+        A value counts for as much of its time as lies in the window.
+        """
+        begins = np.atleast_1d(np.asarray(onsets, dtype=np.float64))
+        is_known = np.isfinite(self.values)
+        edges = np.arange(len(self.values) + 1) / self.sampling_rate
+
+        def between(amounts: FloatArray) -> FloatArray:
+            so_far = np.concatenate([[0.0], np.cumsum(amounts)]) / self.sampling_rate
+            ends = [np.interp(times - self.start_seconds, edges, so_far) for times in (begins, begins + length_seconds)]
+            return np.asarray(ends[1] - ends[0], dtype=np.float64)
+
+        # Of differences from the middle, so that long recordings cost no digits.
+        middle = float(np.mean(self.values[is_known])) if is_known.any() else 0.0
+        known = between(is_known.astype(np.float64))
+        sums = between(np.where(is_known, self.values - middle, 0.0))
+        is_enough = known >= max(_KNOWN_FRACTION * length_seconds - _TOLERANCE_SECONDS, _TOLERANCE_SECONDS)
+        means: FloatArray = middle + np.divide(sums, known, out=np.full(len(begins), np.nan), where=is_enough)
+        return means
+
+    def at(self, times: FloatArray) -> FloatArray:
+        """Return the value that holds at each time, (n,); NaN where none is known."""
+        place = np.floor((times - self.start_seconds) * self.sampling_rate + _TOLERANCE_SECONDS).astype(np.int64)
+        is_inside = (place >= 0) & (place < len(self.values))
+        values_at = np.full(np.shape(times), np.nan)
+        values_at[is_inside] = self.values[place[is_inside]]
+        return values_at
 
 
 BAD, CHANNEL_BAD, POLARITY, BEAT_ADDED, BEAT_REMOVED = "bad", "channel-bad", "polarity", "beat-added", "beat-removed"
@@ -247,7 +315,7 @@ class Recording:
     without one where it gives the device's local time (EDF, WFDB, other ISO dates): the two cannot be placed on each
     other. ``notes`` are what a careful
     reader must know: gaps, guesses, repairs refused, labels left out. ``corrections`` were made by hand; cleaning
-    applies them, and nothing before it.
+    applies them, and nothing before it. ``ratings`` are continuous labels by name, which no signal is read from.
     """
 
     subject: str
@@ -258,6 +326,7 @@ class Recording:
     started_at: datetime | None = None
     notes: tuple[str, ...] = ()
     corrections: tuple[Correction, ...] = ()
+    ratings: Mapping[str, Rating] = field(default_factory=dict)
 
     @property
     def duration_seconds(self) -> float:
@@ -289,13 +358,15 @@ class RecordingLabels:
     """The labels of one recording, as its study's tables give them.
 
     ``condition`` is the label of the full recording, ``values`` are its (or its participant's) numbers by column;
-    ``interval_values`` are those of each interval without the missing ones, empty where no task uses any.
+    ``interval_values`` are those of each interval without the missing ones, empty where no task uses any. ``ratings``
+    are read from the recording's files and kept beside it: they are no part of the tables' JSON.
     """
 
     intervals: tuple[Interval, ...] = ()
     interval_values: tuple[Mapping[str, float], ...] = ()
     condition: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
+    ratings: Mapping[str, Rating] = field(default_factory=dict)
 
     def is_empty(self) -> bool:
         """Return whether the study says nothing of the recording."""

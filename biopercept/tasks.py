@@ -1,4 +1,4 @@
-"""What is to be predicted in a study: a task maps the study's own labels to classes or levels, or names a column."""
+"""What is to be predicted in a study: a task maps its labels to classes or levels, or names a column or a rating."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ class Task:
     ``global`` normalisation. A fitted regression's network gives ``(number - mean) / scale``, with mean and standard
     deviation of the training subjects' numbers in the unit of the column.
 
+    A task may name a ``signal`` of the recordings in place of labels: a continuous rating (slider, joystick). Of a
+    window it has the mean, which is the number of a regression; classes and levels are ``ranges`` of it, each from its
+    lower end to just below its upper (the highest includes it), and what lies between two is left out. A rating follows
+    the body by ``lag_seconds``: what is stated at 10 s is of the body at ``10 - lag_seconds``.
+
     >>> stress = Task("stress", classes={"rest": ("baseline", "relax"), "stress": ("stroop",)}, ignore=("break",))
     >>> stress.class_of("relax"), stress.class_of("break")
     ('rest', None)
@@ -40,6 +45,9 @@ class Task:
     label_is_file: bool = False
     mean: float = omitted(0.0)
     scale: float = omitted(1.0)
+    signal: str | None = omitted(None)
+    ranges: dict[str, tuple[float, float]] = omitted({})
+    lag_seconds: float = omitted(0.0)
 
     @property
     def is_classification(self) -> bool:
@@ -55,6 +63,16 @@ class Task:
     def is_regression(self) -> bool:
         """Return whether a number is predicted and no class."""
         return self.kind == REGRESSION
+
+    @property
+    def is_of_labels(self) -> bool:
+        """Return whether its classes are words of the study's tables; a number or a rating has no such words."""
+        return self.is_classification and self.signal is None
+
+    @property
+    def quantity(self) -> str:
+        """Return the column or the rating whose unit its numbers have; empty where classes are words."""
+        return self.signal or self.column or ""
 
     @property
     def n_outputs(self) -> int:
@@ -85,7 +103,21 @@ class Task:
 
     def uses(self, label: str) -> bool:
         """Return whether windows under this label can be targets: the label has a class, or a number is not ignored."""
-        return label not in self.ignore if self.is_regression else self.class_of(label) is not None
+        return self.class_of(label) is not None if self.is_of_labels else label not in self.ignore
+
+    def place_of(self, rating: float) -> int | None:
+        """Return which of the classes a rating lies in, counted from 0; None where it lies in none.
+
+        >>> task = Task("x", classes={"low": (), "high": ()}, signal="joy", ranges={"low": (0, 3), "high": (5, 10)})
+        >>> [task.place_of(rating) for rating in (0.0, 2.9, 3.0, 4.0, 5.0, 10.0)]
+        [0, 0, None, None, 1, 1]
+        """
+        highest = max((high for _, high in self.ranges.values()), default=0.0)
+        for place, name in enumerate(self.classes):
+            low, high = self.ranges[name]
+            if low <= rating < high or rating == high == highest:
+                return place
+        return None
 
     def knows(self, label: str) -> bool:
         """Return whether the label belongs to a class or is ignored by name."""

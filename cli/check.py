@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,7 @@ def check(
     from biopercept.errors import SettingsError, StudyError
     from biopercept.studies.labels import training_faults
     from biopercept.studies.loading import correction_faults, load_study
+    from biopercept.studies.ratings import rated_signals
     from biopercept.studies.structure import StudyFaults
     from biopercept.studies.tables import told_once
 
@@ -42,6 +44,9 @@ def check(
         faults.extend(told_once(malformed))
         if recordings:
             faults.extend(told_once(_faults_of_recordings(loaded, malformed)))
+        elif rated_signals(loaded.tasks):
+            first = replace(loaded, entries=loaded.entries[:1])  # tells a name that is not right; --recordings the rest
+            faults.extend(_faults_of_recordings(first, malformed))
     except StudyFaults as several:
         faults.extend(several.faults)
     except StudyError as fault:
@@ -66,10 +71,12 @@ def _faults_of_recordings(study: Study, known: tuple[str, ...]) -> Iterator[str]
     """
     from biopercept.errors import RecordingError
     from biopercept.studies.loading import load_entry
+    from biopercept.studies.ratings import rating_faults
 
     for entry in study.entries:
         try:
-            load_entry(study, entry)
+            recording = load_entry(study, entry)
+            yield from (f"recordings.tsv, {entry.title}: {fault}" for fault in rating_faults(recording, study.tasks))
         except RecordingError as fault:
             if not any(one in str(fault) for one in known):
                 yield f"recordings.tsv, {entry.title}: {str(fault).removeprefix(f'{entry.title}: ')}"
@@ -89,7 +96,7 @@ def _report(study: Study | None) -> dict[str, Any]:
         "n_files": sum(len(entry.files) for entry in study.entries),
         "n_corrected": n_corrected(study),
         "tasks": {
-            name: {label: class_counts(study, task)[label] for label in task.class_names}
+            name: {label: class_counts(study, task)[label] for label in task.class_names if task.is_of_labels}
             for name, task in study.tasks.items()
         },
         "notes": [*study.notes, *strange_corrections(study)],

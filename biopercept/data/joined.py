@@ -127,7 +127,7 @@ def _common_tasks(parts: Sequence[StudyStore]) -> tuple[dict[str, Task], dict[st
                 if task.kind == ORDINAL
                 else set(task.classes) == set(other.classes)
             )
-            if (task.kind, task.column) != (other.kind, other.column) or not are_alike:
+            if _asked(task) != _asked(other) or not are_alike:
                 disagreements[name] = (
                     f"task {name!r} is {_shown(task)} in study {first.name} and {_shown(other)} in study {study}; "
                     "its kind and classes must be the same in all stores"
@@ -142,7 +142,12 @@ def _common_tasks(parts: Sequence[StudyStore]) -> tuple[dict[str, Task], dict[st
 
 
 def _shown(task: Task) -> str:
-    return f"{task.kind} of {', '.join(task.classes)}" if task.classes else f"a regression of {task.column!r}"
+    words = f"{task.kind} of {', '.join(task.classes)}" if task.classes else f"a regression of {task.quantity!r}"
+    return f"{words} (ranges of {task.signal!r})" if task.ranges else words
+
+
+def _asked(task: Task) -> tuple[object, ...]:
+    return task.kind, task.column, task.signal, task.ranges
 
 
 def open_studies(path: Path, *more: Path) -> Studies:

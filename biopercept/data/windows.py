@@ -207,34 +207,58 @@ def labelled_windows(
                 excluded[f"label {label!r} is ignored by the task"] += 1
             elif onset < unscored[index]:
                 excluded["inside the reference period"] += 1
-            elif task.column is None:
-                positions.append((index, row))
-                values.append(task.class_names.index(str(task.class_of(label))))
-            elif np.isfinite(number := recording.labels.value_of(task.column, label, onset, length_seconds)):
-                positions.append((index, row))
-                values.append(number)
+            elif isinstance(value := target_of(task, recording.labels, label, onset, length_seconds), str):
+                excluded[value] += 1
             else:
-                excluded[f"no number in column {task.column!r}"] += 1
+                positions.append((index, row))
+                values.append(value)
     _require_two(task, values)
-    targets = Targets(task, np.array(values, dtype=np.int64 if task.column is None else np.float64), dict(excluded))
+    targets = Targets(task, np.array(values, dtype=np.int64 if task.is_classification else np.float64), dict(excluded))
     return replace(_window_table(recordings, positions, length_seconds, feature_names), targets={task.name: targets})
 
 
+def target_of(task: Task, labels: RecordingLabels, label: str, onset: float, length_seconds: float) -> float | str:
+    """Return the class (by its place) or the number of a window under a label that the task uses, or why it has none.
+
+    A rating is that of ``lag_seconds`` later: it follows the body.
+    """
+    if task.is_of_labels:
+        return task.class_names.index(str(task.class_of(label)))
+    if task.signal is None:
+        number = labels.value_of(task.column or "", label, onset, length_seconds)
+        return number if np.isfinite(number) else f"no number in column {task.column!r}"
+    rating = labels.ratings.get(task.signal)
+    if rating is None:
+        return f"no rating {task.signal!r} in the recording"
+    mean = float(rating.means(onset + task.lag_seconds, length_seconds)[0])
+    if not np.isfinite(mean):
+        return f"rating {task.signal!r} mostly missing"
+    place = task.place_of(mean) if task.is_classification else None
+    if task.is_classification and place is None:
+        return f"rating {task.signal!r} in no class"
+    return mean if place is None else place
+
+
 def _candidates(windows: StoredWindows, task: Task) -> list[int]:
-    """Return the windows that a task looks at: the labelled ones, or for a number the grid where there are none."""
+    """Return the windows that a task looks at: the labelled ones, or for a number or rating the grid without any."""
     is_labelled = np.asarray(windows.is_labelled)
-    is_of_whole = task.column is not None and not is_labelled.any()
+    is_of_whole = not task.is_of_labels and not is_labelled.any()
     rows: list[int] = np.flatnonzero(~is_labelled if is_of_whole else is_labelled).tolist()
     return rows
 
 
 def _require_two(task: Task, values: Sequence[float]) -> None:
     name, n = task.name, len(values)
-    if task.column is not None:
+    if not task.is_classification:
         if not values:
-            raise StudyError(f"no window has a number for task {name!r}; check the column {task.column!r}")
+            what = "column" if task.signal is None else "rating"
+            raise StudyError(f"no window has a number for task {name!r}; check the {what} {task.quantity!r}")
         if len(set(values)) < 2:
             raise StudyError(f"all {n} windows of task {name!r} are {values[0]:g}; they must differ")
+    elif not values and task.signal is not None:
+        raise StudyError(
+            f"no window has a rating in a class of task {name!r}; check the signal {task.signal!r} and the classes"
+        )
     elif not values:
         raise StudyError(f"no window has a label of task {name!r}; check events.tsv and the classes in study.yaml")
     elif len(set(values)) < 2:
@@ -261,7 +285,7 @@ def joint_windows(tables: Sequence[WindowTable], *, with_grid: bool = False) -> 
     targets = {}
     for table in tables:
         single = table.only
-        values = np.full(len(joint), -1 if single.task.column is None else np.nan, dtype=single.values.dtype)
+        values = np.full(len(joint), -1 if single.task.is_classification else np.nan, dtype=single.values.dtype)
         values[[positions[key] for key in _keys(table)]] = single.values
         targets[single.task.name] = replace(single, values=values)
     return replace(joint, targets=targets)
@@ -312,10 +336,12 @@ class DenseLabels:
     """The classes or numbers of one task at any time of any of its recordings.
 
     A time in no segment that the task knows, or in segments that disagree, has none. A segment holds its onset and not
-    its end.
+    its end. A rating is that of the task's lag later, and has no value in segments that the task ignores.
     """
 
     def __init__(self, recordings: Sequence[WindowedRecording], task: Task) -> None:
+        self._task = task
+        self._labels = [r.labels for r in recordings]
         self._steps = [_step_function(r.labels, r.duration_seconds, task) for r in recordings]
 
     def at(self, recording: IntArray, times: FloatArray) -> FloatArray:
@@ -324,8 +350,21 @@ class DenseLabels:
         for index in np.unique(recording):
             rows = recording == index
             edges, values = self._steps[index]
-            values_at[rows] = values[np.searchsorted(edges, times[rows], side="right")]
+            stepped = values[np.searchsorted(edges, times[rows], side="right")]
+            values_at[rows] = stepped if self._task.signal is None else self._rated(index, times[rows], stepped)
         return values_at
+
+    def _rated(self, index: int, times: FloatArray, is_ignored: FloatArray) -> FloatArray:
+        """Return the number or the class of a rating at each time, where ``is_ignored`` is NaN."""
+        task = self._task
+        rating = self._labels[index].ratings.get(task.signal or "")
+        if rating is None:
+            return np.full(times.shape, np.nan)
+        stated = np.where(np.isnan(is_ignored), rating.at(times + task.lag_seconds), np.nan)
+        if not task.is_classification:
+            return stated
+        places = [None if np.isnan(value) else task.place_of(float(value)) for value in stated.ravel()]
+        return np.array([np.nan if place is None else place for place in places]).reshape(times.shape)
 
 
 def _step_function(labels: RecordingLabels, duration: float, task: Task) -> tuple[FloatArray, FloatArray]:
@@ -344,8 +383,10 @@ def _step_function(labels: RecordingLabels, duration: float, task: Task) -> tupl
 
 
 def _segments_of(labels: RecordingLabels, duration: float, task: Task) -> list[tuple[Interval, float]]:
-    """Return the segments of a recording that the task has a value for, with it."""
+    """Return the segments of a recording that the task has a value for, with it; of a rating those it ignores."""
     whole = Interval(0.0, duration, labels.condition)
+    if task.signal is not None:
+        return [(i, 1.0) for i in (*labels.intervals, whole) if i.label in task.ignore]
     if task.column is not None:
         every = [(whole, labels.values[task.column])] if task.column in labels.values else []
         return [(i, v) for i, v in (*labels.numbers(task.column), *every) if i.label not in task.ignore]

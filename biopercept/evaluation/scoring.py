@@ -247,14 +247,13 @@ def _number_scores(
     better = sum(s.mae < error * (1 - 1e-9) for s, error in zip(per_subject, errors_of_mean, strict=True))
     n_constant = sum(s.r2 is None for s in per_subject)
     constant = f"{n_constant} subjects have one number only, so they have no ccc and r2; read the pooled ones"
-    assert plan.task.column is not None  # of every regression
     return NumberValidation(
         **_run(plan, results),
         mae=scores["mae"],
         ccc=scores["ccc"],
         r2=scores["r2"],
         kind="regression",
-        column=plan.task.column,
+        column=plan.task.quantity,
         studies=_studies(plan, per_subject),
         chance=NumberChance(
             training_mean_mae=float(np.mean(errors_of_mean)), subjects_better_than_mean=better

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from biopercept.data.batches import TokenSource
 from biopercept.data.inputs import WindowInputs
-from biopercept.data.windows import IntArray, WindowTable, grid_windows
+from biopercept.data.windows import IntArray, WindowTable, grid_windows, target_of
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.recording import Interval, RecordingLabels
@@ -295,11 +295,21 @@ def _calibrated(
 def _labels(task: Task, truth: Truth, windows: WindowTable) -> tuple[str, ...] | FloatArray:
     """Return what the study says of each window: a class or a number, as of :class:`TaskPredictions`."""
     known, length = truth.task_for(task), windows.length_seconds
+    if known is not None and known.signal is not None:
+        return _rated(known, truth.labels, windows)
     if task.is_classification:
         return tuple(_class_at(known, float(onset), length, truth.labels.intervals) for onset in windows.onset)
     column = "" if known is None else known.column or ""
     values = [truth.labels.value_of(column, "", float(onset), length) for onset in windows.onset]
     return np.array(values, dtype=np.float64)
+
+
+def _rated(task: Task, labels: RecordingLabels, windows: WindowTable) -> tuple[str, ...] | FloatArray:
+    """Return the class or the number of each window in a task of a rating; empty or NaN where it has none."""
+    given = [target_of(task, labels, "", float(onset), windows.length_seconds) for onset in windows.onset]
+    if not task.is_classification:
+        return np.array([np.nan if isinstance(value, str) else value for value in given], dtype=np.float64)
+    return tuple("" if isinstance(value, str) else task.class_names[int(value)] for value in given)
 
 
 def _class_at(task: Task | None, onset: float, length: float, intervals: tuple[Interval, ...]) -> str:

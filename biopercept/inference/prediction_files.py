@@ -22,6 +22,7 @@ from biopercept.recording import Recording, RecordingLabels
 from biopercept.results.predictions import PredictionSidecar, TraceSidecar, write_sidecar
 from biopercept.store.prepared import PreparedRecording
 from biopercept.studies.labels import labels_of
+from biopercept.studies.ratings import without_labels
 from biopercept.tasks import Task
 from biopercept.training.checkpoint import Checkpoint, load_model
 from biopercept.training.engine import Engine, engine_for
@@ -106,8 +107,15 @@ def predict_files(
         except BioperceptError as fault:
             if fault.exit_code not in (1, 2):
                 raise
-            outcome = RecordingDone(source.title, len(sources), failure=str(fault))
-            done.failures.append((source.title, str(fault)))
+            outcome = _failed(source, len(sources), str(fault), done)
+        except (
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as fault:  # must cost one recording, not the others
+            message = f"{source.title}: a fault of ours, {type(fault).__name__}: {fault}; please report it"
+            outcome = _failed(source, len(sources), message, done)
         on_recording(outcome)
     done.n_recordings, done.warnings = len(sources) - len(done.failures), tuple(filter(None, reader.warnings))
     for task in checkpoint.tasks:
@@ -117,13 +125,18 @@ def predict_files(
     return done
 
 
+def _failed(source: Source, n_recordings: int, message: str, done: PredictedFiles) -> RecordingDone:
+    done.failures.append((source.title, message))
+    return RecordingDone(source.title, n_recordings, failure=message)
+
+
 def _truth(source: Source, recording: Recording) -> Truth:
     """Return a recording's labels on its own clock, and the tasks of its study that say what they mean."""
     if source.study is None or source.entry is None:
-        return Truth(RecordingLabels(recording.intervals))
+        return Truth(RecordingLabels(recording.intervals, ratings=recording.ratings))
     labels = labels_of(source.study, source.entry)
     extra = tuple(i for i in recording.intervals if i not in labels.intervals)  # the condition
-    labels = replace(labels, intervals=(*labels.intervals, *extra), interval_values=labels.interval_values)
+    labels = replace(labels, intervals=(*labels.intervals, *extra), ratings=recording.ratings)
     return Truth(labels, source.study.name, source.study.tasks)
 
 
@@ -137,7 +150,7 @@ class _Reader:
         self.warnings: dict[str, None] = {}
 
     def predict(self, source: Source) -> Predictions:
-        recording = source.load()
+        recording = without_labels(source.load(), self._checkpoint.tasks)
         truth = _truth(source, recording)
         before = self._sessions.setdefault((recording.subject, recording.session), [])
         prepared = replace(prepare_recording(recording, self._settings), place=len(before))
@@ -168,14 +181,14 @@ def write_predictions(predictions: Predictions, task: str, folder: Path, model: 
 
 def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> PredictionSidecar:
     task = of_task.task
-    meaning = "most probable class" if task.is_classification else f"in the unit of {task.column}"
+    meaning = "most probable class" if task.is_classification else f"in the unit of {task.quantity}"
     return PredictionSidecar(
         participant_id=predictions.subject,
         session=predictions.session,
         recording=predictions.recording,
         model=model,
         classes=tuple(task.classes) if task.is_classification else None,
-        column=None if task.is_classification else task.column or "",
+        column=None if task.is_classification else task.quantity,
         modalities_used=tuple(predictions.used),
         modalities_ignored=tuple(predictions.ignored),
         notes=tuple(predictions.notes),
@@ -187,7 +200,7 @@ def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> 
             "reason": "why no prediction is given; empty where one is",
             "label": "class of the labelled interval the window lies wholly inside, where known"
             if task.is_classification
-            else f"{task.column} as the study gives it, where known",
+            else f"{task.quantity} as the study gives it, where known",
             **(
                 {"prediction_set": "classes that may be true; the prediction is withheld unless it is one"}
                 if of_task.sets

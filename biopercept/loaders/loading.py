@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from biopercept.errors import BioperceptError, RecordingError
+from biopercept.loaders.clock import LONGEST_DAYS
 from biopercept.loaders.corrections import ENDING, with_corrections
 from biopercept.loaders.formats import format_of, formats_text, glance_at, known_but_unread
 from biopercept.loaders.readers.wfdb import load_wfdb, wfdb_headers
@@ -46,7 +47,7 @@ def load_recording(
     """
     path = Path(path)
     try:
-        recording = with_corrections(_load(path, overrides), path)
+        recording = with_corrections(_of_possible_length(_load(path, overrides), path), path)
     except BioperceptError:
         raise
     except (OSError, ValueError, TypeError, ArithmeticError, LookupError, MemoryError, RecursionError) as fault:
@@ -74,6 +75,18 @@ def _load(path: Path, overrides: Mapping[str, SignalOverride] | None) -> Recordi
     if glance.suffix in _NAMES_OF_EDF:
         raise RecordingError(f"{path.name}: named {glance.suffix} but does not begin as EDF or BDF; export it again")
     raise RecordingError(f"{path.name}: not a format that is read here; {formats_text()}")
+
+
+def _of_possible_length(recording: Recording, path: Path) -> Recording:
+    """Return the recording; refuse one of which a grid from second zero to its end would fill the memory."""
+    times = [t for s in recording.signals for t in (s.start_seconds, s.end_seconds)]
+    furthest = max(map(abs, times), default=0.0)
+    if not furthest <= LONGEST_DAYS * 86_400:
+        raise RecordingError(
+            f"{path.name}: its samples lie up to {furthest / 86_400:.3g} days from second zero, at most {LONGEST_DAYS} "
+            "are read; correct its start or its sampling rate, which are in seconds and in Hz"
+        )
+    return recording
 
 
 def _checked_kind(path: Path) -> str:

@@ -32,9 +32,10 @@ from biopercept.loaders.corrections import (
 )
 from biopercept.loaders.loading import load_recording
 from biopercept.loaders.readers.wfdb import wfdb_headers
+from biopercept.prepare.alignment import load_placed_aligned
 from biopercept.prepare.sources import Source
 from biopercept.recording import BAD, BEAT_ADDED, BEAT_REMOVED, CHANNEL_BAD, POLARITY, Correction, Recording, Signal
-from biopercept.studies.loading import PlacedFile, load_placed
+from biopercept.studies.loading import PlacedFile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,7 +154,7 @@ def _files(source: Source) -> tuple[Path, ...]:
 def _opened(source: Source) -> tuple[Recording, tuple[PlacedFile, ...]]:
     """Return the recording, and where its files lie in it."""
     if source.study is not None and source.entry is not None:
-        return load_placed(source.study, source.entry)
+        return load_placed_aligned(source.study, source.entry)
     recording = load_recording(source.path)
     return recording, (PlacedFile(source.path, 0.0, {signal.name: signal.name for signal in recording.signals}),)
 
@@ -258,7 +259,7 @@ def _cells(
             continue  # of a recording of several files, those that were running
         is_whole = math.isinf(one.duration_seconds)
         row = {
-            "onset": EVERYTHING if is_whole else _number(one.onset_seconds - file.shift_seconds),
+            "onset": EVERYTHING if is_whole else _number((one.onset_seconds - file.shift_seconds) / file.stretch),
             "duration": EVERYTHING if is_whole else _number(one.duration_seconds),
             "kind": one.kind,
             "channel": _plain(own_name),

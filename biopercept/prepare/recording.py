@@ -11,7 +11,7 @@ import numpy as np
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.preprocessing.windows import WindowSettings, cut_windows
-from biopercept.recording import Recording, Signal
+from biopercept.recording import Recording, RecordingLabels, Signal
 from biopercept.store.prepared import FloatSamples, Mask, PreparedRecording, StoredSignal, StoredWindows
 
 
@@ -87,6 +87,7 @@ def prepare_recording(recording: Recording, settings: PrepareSettings | None = N
         left_out=dict(windows.left_out),
         notes=tuple(clean.recording.notes),
         corrections=clean.corrections,
+        labels=RecordingLabels(ratings=recording.ratings),
     )
 
 

@@ -23,17 +23,18 @@ from biopercept.errors import BioperceptError, OutputError, SettingsError, Store
 from biopercept.files import content_hash, write_table
 from biopercept.loaders.corrections import corrections_of
 from biopercept.loaders.sidecars import sidecars_of
+from biopercept.prepare.alignment import load_aligned
 from biopercept.prepare.recording import prepare_recording
 from biopercept.store.layout import SCHEMA, child, is_intact, read_attribute
 from biopercept.store.prepared import recording_key, safe_file_stem
 from biopercept.store.reading import open_store
 from biopercept.store.writing import opened_recording, write_recording_part
-from biopercept.studies.loading import load_entry
+from biopercept.studies.ratings import rated_signals
 from biopercept.studies.structure import Entry, Study
 from biopercept.version import __version__
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_FROM_FILE_TO_STORE = (load_entry, prepare_recording, write_recording_part)
+_FROM_FILE_TO_STORE = (load_aligned, prepare_recording, write_recording_part)
 _LIBRARIES = ("numpy", "scipy", "mne", "neurokit2")
 # Import statements by their lines, at any indentation: parsing fifty modules would cost each prepare 100 ms.
 _IMPORT = re.compile(
@@ -311,7 +312,9 @@ def source_hash(study: Study, entry: Entry, finder: SourceFiles) -> str:
     intervals = [[i.onset_seconds, i.duration_seconds, i.label] for i in entry.intervals]
     overrides = {pattern: asdict(override) for pattern, override in study.overrides.items()}
     exceptions = [[i.onset_seconds, i.duration_seconds] for i in entry.exceptions]
-    return _hash_of([described, entry.condition, intervals, exceptions, overrides])
+    rated = [list(names)] if (names := rated_signals(study.tasks)) else []
+    aligned = ["align"] if study.is_aligned else []
+    return _hash_of([described, entry.condition, intervals, exceptions, overrides, *rated, *aligned])
 
 
 def settings_hash(settings: dict[str, Any], feature_names: tuple[str, ...]) -> str:

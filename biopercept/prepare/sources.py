@@ -10,9 +10,10 @@ from typing import TypeVar
 from biopercept.errors import SettingsError
 from biopercept.loaders.loading import load_recording
 from biopercept.parallel import Work, run_jobs
+from biopercept.prepare.alignment import load_aligned
 from biopercept.recording import Recording
 from biopercept.store.prepared import recording_key
-from biopercept.studies.loading import is_study, load_entry, load_study
+from biopercept.studies.loading import is_study, load_study
 from biopercept.studies.structure import Entry, Study
 
 Request = TypeVar("Request")
@@ -36,7 +37,7 @@ class Source:
         Raises RecordingError where it cannot be read, or StudyError where its labels contradict it.
         """
         if self.study is not None and self.entry is not None:
-            return load_entry(self.study, self.entry)
+            return load_aligned(self.study, self.entry)
         return load_recording(self.path, subject=self.subject, name=self.subject)
 
 

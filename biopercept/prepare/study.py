@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from biopercept.errors import BioperceptError, OutputError, SettingsError
 from biopercept.files import only_writer
 from biopercept.parallel import ONE_THREAD, ChildProcesses, Executor, Limits, Lost, Work
+from biopercept.prepare.alignment import load_aligned
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
 from biopercept.prepare.reuse import (
     LogRow,
@@ -41,7 +42,6 @@ from biopercept.preprocessing.windows import cut_windows
 from biopercept.store.prepared import recording_key
 from biopercept.store.writing import StoreHeader, says, write_recording_part, write_store
 from biopercept.studies.labels import labels_of
-from biopercept.studies.loading import load_entry
 from biopercept.studies.structure import Entry, Study
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def prepare_one(context: PrepareContext, job: PrepareJob) -> LogRow | Unwritable
     """Return the row of a recording that was loaded, prepared and stored as a part; a fault is a row too."""
     entry, begun = job.entry, time.monotonic()
     try:
-        prepared = prepare_recording(load_entry(context.study, entry), context.settings)
+        prepared = prepare_recording(load_aligned(context.study, entry), context.settings)
         hashes = {"source_hash": job.source_hash, "settings_hash": context.settings_hash}
         write_recording_part(job.part, prepared, **hashes)
     except OutputError as fault:

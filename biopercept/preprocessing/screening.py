@@ -17,7 +17,15 @@ from typing import NamedTuple
 import numpy as np
 
 from biopercept.modalities import MODALITIES
-from biopercept.preprocessing.gaps import BoolArray, block_medians, bridged, local_noise, long_runs, median_around
+from biopercept.preprocessing.gaps import (
+    BoolArray,
+    block_medians,
+    bridged,
+    local_noise,
+    long_runs,
+    median_around,
+    runs_of,
+)
 from biopercept.preprocessing.quality import (
     BY_HAND,
     CLIPPED,
@@ -50,6 +58,7 @@ MIN_SPIKE_RATE = 3.0
 _MAY_STAND_STILL = frozenset({"temp", "hr", "spo2", "ibi", "acc"})
 _SATURATES = frozenset({"ecg", "bvp", "emg", "eeg", "eog"})
 _SMOOTH = frozenset({"ecg", "bvp", "eeg", "eog", "resp"})
+_TOP_SECONDS, _FEWEST_TOPS, _LONG_TOP_SECONDS = 1.0, 3, 10.0
 _SPIKE_SECONDS = 0.6  # a median over this long drops what comes and goes within half of it
 _SPIKE_NOISE, _SPIKE_SHARE = 5.0, 0.3
 _GLITCH_SECONDS = 0.004  # a pacemaker's pulse of 2 ms is spread to twice that by what limits the band of a recorder
@@ -156,6 +165,9 @@ def _faults(row: FloatArray, signal: Signal, settings: CleaningSettings) -> list
         faults.append(
             Fault(CLIPPED, f"at the rail for {settings.clip_seconds:g} s or more", _clipped(usable, max(n, 4)))
         )
+    if signal.modality == "eda":
+        words = f"at its highest value for {_TOP_SECONDS:g} s or more, again and again (the device's upper limit)"
+        faults.append(Fault(CLIPPED, words, _cut_off_at_top(usable, rate)))
     return faults
 
 
@@ -305,6 +317,21 @@ def _flat(row: FloatArray, min_samples: int) -> BoolArray:
     steps = long_runs(same_as_before, min_samples - 1)
     # A run of k equal steps spans k + 1 samples: the first of them has no step of its own.
     return steps | np.concatenate((steps[1:], [False]))
+
+
+def _cut_off_at_top(row: FloatArray, sampling_rate: float) -> BoolArray:
+    """Return where a slow signal lies at its highest value because the device gives no higher one.
+
+    The top of one response may be flat for some seconds in a coarse converter; several tops at the very same value, or
+    a long one, are a limit.
+    """
+    if not np.isfinite(row).any():
+        return np.zeros(len(row), dtype=bool)
+    with np.errstate(invalid="ignore"):
+        tops = long_runs(row >= np.nanmax(row), max(round(_TOP_SECONDS * sampling_rate), 3))
+    lengths = [(stop - start) / sampling_rate for start, stop in runs_of(tops)]
+    is_limit = len(lengths) >= _FEWEST_TOPS or max(lengths, default=0.0) >= _LONG_TOP_SECONDS
+    return tops if is_limit else np.zeros(len(row), dtype=bool)
 
 
 def _clipped(row: FloatArray, min_samples: int) -> BoolArray:

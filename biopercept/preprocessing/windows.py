@@ -27,6 +27,7 @@ BEFORE_START = "window before the start of the recording"
 AFTER_END = "window after the end of the recording"
 RECORDING_TOO_SHORT = "recording shorter than one window"
 NOT_FINITE = "interval whose onset or duration is not a number"
+_MOST_COUNTED = 1_000_000_000
 MIN_COVERAGE = 0.5
 """Fraction of a window's samples that must be valid for a summary to be given."""
 
@@ -137,7 +138,11 @@ def _inside_interval(
         return []
     # An interval may claim to last for ever; only what overlaps the recording is walked.
     end = min(interval.end_seconds, duration_seconds + 10 * settings.length_seconds)
-    planned = _onsets(interval.onset_seconds, end, settings)
+    begin = interval.onset_seconds
+    if (before := -begin - 10 * settings.length_seconds) > 0:  # nor is what lies long before it
+        begin = -10 * settings.length_seconds - before % settings.step_seconds
+        count(BEFORE_START, int(min(before // settings.step_seconds, _MOST_COUNTED)))
+    planned = _onsets(begin, end, settings)
     if not planned:
         count(TOO_SHORT if interval.duration_seconds < settings.length_seconds else AFTER_END)
         return []

@@ -10,6 +10,8 @@
         quality/NAME      float32 (n_channels, n_seconds)
         reasons/NAME      uint32, same shape, of measured signals: bits of what is wrong in the second; the names of the
                           bits are the recording's attribute reason_names. Neither is in a store of an older version.
+        ratings/NAME      float32 (2, n), values (0 where unknown) and 1 = known; attributes: name, sampling_rate,
+                          start_seconds. Only where the study's tasks name continuous ratings.
         windows/COLUMN    onset, label, stage, is_labelled: (n_windows,)
         features          float32 (n_windows, n_features)
         window_quality    float32 (n_windows, n_signals)
@@ -40,6 +42,9 @@ GROUPS = ("signals", "masks", "quality", "windows")
 
 REASONS = "reasons"
 """Group of the same kind that a store of an older version lacks."""
+
+RATINGS = "ratings"
+"""Group of continuous labels, where a recording has some."""
 
 TABLES = ("features", "window_quality")
 """Datasets that lie beside the groups."""
@@ -121,10 +126,10 @@ def datasets_of(recording: Any) -> Iterator[tuple[str, Any]]:
 
     Raises StoreError where the recording holds anything the layout does not have, or lacks something.
     """
-    extra = sorted(set(recording) - {*GROUPS, REASONS, *TABLES})
+    extra = sorted(set(recording) - {*GROUPS, REASONS, RATINGS, *TABLES})
     if extra:
         raise StoreError(f"{recording.name} holds {extra[0]!r}, which no store of biopercept has; prepare it again")
-    for group_name in (*GROUPS, REASONS) if REASONS in recording else GROUPS:
+    for group_name in (*GROUPS, *(name for name in (REASONS, RATINGS) if name in recording)):
         group = child(recording, group_name, is_group=True)
         for name in sorted(group):
             yield f"{group_name}/{name}", child(group, name, is_group=False)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -20,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StoreError, StudyError
-from biopercept.recording import RecordingLabels, labels_from_text, labels_text
-from biopercept.store.layout import REASONS, SCHEMA, SIGNAL_ATTRIBUTES, child, is_intact, read_attribute
+from biopercept.recording import Rating, RecordingLabels, labels_from_text, labels_text
+from biopercept.store.layout import RATINGS, REASONS, SCHEMA, SIGNAL_ATTRIBUTES, child, is_intact, read_attribute
 from biopercept.store.prepared import (
     FloatSamples,
     Mask,
@@ -267,7 +268,21 @@ class StoredRecording:
     def labels(self) -> RecordingLabels:
         """What the study says of the recording; what its windows tell, in a store that does not hold the labels."""
         labels = self._store.labels.get(self.key)
-        return labels_of_windows(self.windows, self._store.window_length_seconds) if labels is None else labels
+        if labels is None:
+            labels = labels_of_windows(self.windows, self._store.window_length_seconds)
+        return replace(labels, ratings=self._ratings()) if RATINGS in self._group else labels
+
+    def _ratings(self) -> dict[str, Rating]:
+        group = child(self._group, RATINGS, is_group=True)
+        ratings = {}
+        for link in sorted(group):
+            dataset = child(group, link, is_group=False)
+            name, values = str(read_attribute(dataset, "name")), self._array(group, link)
+            rate, start = (float(read_attribute(dataset, what)) for what in ("sampling_rate", "start_seconds"))
+            if values.ndim != 2 or len(values) != 2 or not rate > 0:
+                raise StoreError(f"the rating {name!r} of recording {self.key} is damaged; prepare the study again")
+            ratings[name] = Rating(np.where(values[1] != 0, values[0], np.nan).astype(np.float64), rate, start)
+        return ratings
 
     @cached_property
     def left_out(self) -> Mapping[str, int]:

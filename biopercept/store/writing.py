@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from biopercept.errors import StoreError
 from biopercept.files import replacing, write_bytes
-from biopercept.recording import RecordingLabels, labels_text
+from biopercept.recording import Rating, RecordingLabels, labels_text
 from biopercept.store.layout import (
     FORMAT,
+    RATINGS,
     REASONS,
     SCHEMA,
     SIGNAL_ATTRIBUTES,
@@ -131,8 +132,18 @@ def _fill(group: Any, recording: PreparedRecording) -> None:
     _put(windows, "label", _text_column(recording.windows.label))
     _put(windows, "stage", recording.windows.stage.astype("<i4"))
     _put(windows, "is_labelled", recording.windows.is_labelled.astype("u1"))
+    if recording.labels.ratings:
+        _put_ratings(group.create_group(RATINGS), recording.labels.ratings)
     _put(group, "features", recording.windows.features.astype("<f4", copy=False))
     _put(group, "window_quality", recording.windows.quality.astype("<f4", copy=False))
+
+
+def _put_ratings(group: Any, ratings: Mapping[str, Rating]) -> None:
+    for name, rating in sorted(ratings.items()):
+        is_known = np.isfinite(rating.values)
+        values = np.stack([np.where(is_known, rating.values, 0.0), is_known]).astype("<f4")
+        timing = {"sampling_rate": float(rating.sampling_rate), "start_seconds": float(rating.start_seconds)}
+        _put(group, link_name(name), values, {"name": name, **timing})
 
 
 def _signal_attributes(signal: StoredSignal) -> dict[str, str | float]:

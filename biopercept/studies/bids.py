@@ -72,6 +72,7 @@ def read_bids(folder: Path, faults: list[str]) -> Study:
         tasks=definition.tasks,
         overrides=definition.overrides,
         overlap=definition.overlap,
+        is_aligned=definition.is_aligned,
         notes=tuple(notes),
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from biopercept.studies.tables import MISSING
 from biopercept.tasks import CLASSIFICATION, KINDS, ORDINAL, REGRESSION, Kind, Task
 from biopercept.typed_values import Lines, did_you_mean, read_yaml_text
 
-_TOP = ("name", "description", "licence", "citation", "tasks", "signals", "overlap")
-_TASK = ("kind", "classes", "ignore", "column")
+_TOP = ("name", "description", "licence", "citation", "tasks", "signals", "overlap", "align")
+_TASK = ("kind", "classes", "ignore", "column", "signal", "lag_seconds")
+_LONGEST_LAG = 60.0
 _SIGNAL = ("modality", "unit")
 
 
@@ -29,6 +32,7 @@ class Definition:
     tasks: dict[str, Task] = field(default_factory=dict)
     overrides: dict[str, SignalOverride] = field(default_factory=dict)
     overlap: Overlap = REFUSE
+    is_aligned: bool = False
 
 
 def read_definition(path: Path, faults: list[str]) -> Definition:
@@ -44,6 +48,7 @@ def read_definition(path: Path, faults: list[str]) -> Definition:
         tasks={name: task for name, task in tasks.items() if task is not None},
         overrides={pattern: reader.override(pattern, body) for pattern, body in signals.items()},
         overlap=reader.overlap(data),
+        is_aligned=reader.is_aligned(data),
     )
 
 
@@ -77,6 +82,12 @@ class _Reader:
             self.fault(("overlap",), f"overlap is {given!r}; allowed are {REFUSE} and {EVENTS_WIN}")
         return EVENTS_WIN if given == EVENTS_WIN else REFUSE
 
+    def is_aligned(self, data: Mapping[str, Any]) -> bool:
+        given = self.text(data, (), "align") or "none"
+        if given not in ("none", "auto"):
+            self.fault(("align",), f"align is {given!r}; allowed are none and auto")
+        return given == "auto"
+
     def mapping(self, data: Mapping[str, Any], path: tuple[str, ...], key: str) -> dict[str, Any]:
         value = data.get(key, {})
         if value == "":
@@ -102,24 +113,81 @@ class _Reader:
     def task(self, name: str, body: Any) -> Task | None:
         path = ("tasks", name)
         if not isinstance(body, dict):
-            self.fault(path, f"the task {name!r} needs 'classes:' (or 'kind: regression' and 'column:')")
+            self.fault(path, f"the task {name!r} needs 'classes:' (or 'kind: regression' and 'column:' or 'signal:')")
             return None
         self.refuse_unknown(body, path, _TASK)
         kind = self.text(body, path, "kind") or CLASSIFICATION
         ignore = self.labels(body.get("ignore", []), (*path, "ignore"))
-        if kind == REGRESSION:
-            return self._regression(name, body, ignore)
         if kind not in KINDS:
             self.fault((*path, "kind"), f"the kind of task {name!r} is {kind!r}; allowed are {', '.join(KINDS)}")
             return None
+        if "signal" in body:
+            return self._rated(name, body, ignore, next(one for one in KINDS if one == kind))
+        if "lag_seconds" in body:
+            self.fault(
+                (*path, "lag_seconds"), f"task {name!r} has a lag_seconds and no 'signal:', the rating that lags"
+            )
+        if kind == REGRESSION:
+            return self._regression(name, body, ignore)
         return self._classes(name, body, ignore, ORDINAL if kind == ORDINAL else CLASSIFICATION)
 
     def _regression(self, name: str, body: dict[str, Any], ignore: tuple[str, ...]) -> Task | None:
         column = self.text(body, ("tasks", name), "column")
         if not column:
-            self.fault(("tasks", name), f"the regression task {name!r} needs 'column:', the numeric column to predict")
+            self.fault(
+                ("tasks", name),
+                f"the regression task {name!r} needs 'column:', the numeric column to predict, or 'signal:', a "
+                "continuous rating",
+            )
             return None
         return Task(name, kind=REGRESSION, column=column, ignore=ignore)
+
+    def _rated(self, name: str, body: dict[str, Any], ignore: tuple[str, ...], kind: Kind) -> Task | None:
+        """Return a task whose labels are a continuous rating; its classes are ranges of it."""
+        path = ("tasks", name)
+        signal = self.text(body, path, "signal")
+        if not signal:
+            self.fault((*path, "signal"), f"the signal of task {name!r} is empty; name the channel of the rating")
+        if "column" in body:
+            self.fault((*path, "column"), f"task {name!r} names a column and a signal; keep one")
+        lag = self._lag(name, body)
+        given = self.mapping(body, path, "classes")
+        if kind == REGRESSION:
+            if given:
+                self.fault((*path, "classes"), f"task {name!r} is a regression and has classes; keep one of the two")
+            return Task(name, kind=kind, ignore=ignore, signal=signal, lag_seconds=lag)
+        ranges = {label: span for label, value in given.items() if (span := self._range(name, label, value))}
+        if len(given) < 2:
+            self.fault(path, f"the task {name!r} has {len(given)} classes; at least two are needed")
+        ordered = sorted(ranges.items(), key=lambda item: item[1])
+        for (one, (_, high)), (other, (low, _)) in pairwise(ordered):
+            if low < high:
+                self.fault((*path, "classes"), f"the classes {one!r} and {other!r} of task {name!r} overlap")
+        if kind == ORDINAL and [label for label, _ in ordered] != list(ranges):
+            self.fault((*path, "classes"), f"the levels of task {name!r} must stand from the lowest up")
+        classes: dict[str, tuple[str, ...]] = dict.fromkeys(ranges, ())
+        return Task(name, kind, classes, ignore, signal=signal, ranges=ranges, lag_seconds=lag)
+
+    def _lag(self, name: str, body: dict[str, Any]) -> float:
+        text = self.text(body, ("tasks", name), "lag_seconds")
+        lag = _number(text) if text else 0.0
+        if lag is None or not 0 <= lag <= _LONGEST_LAG:
+            self.fault(
+                ("tasks", name, "lag_seconds"),
+                f"the lag_seconds of task {name!r} is {text!r}; 0 to {_LONGEST_LAG:g} are allowed",
+            )
+            return 0.0
+        return lag
+
+    def _range(self, name: str, label: str, value: Any) -> tuple[float, float] | None:
+        ends = [_number(end) if isinstance(end, str) else None for end in value] if isinstance(value, list) else []
+        if len(ends) == 2 and ends[0] is not None and ends[1] is not None and ends[0] < ends[1]:
+            return ends[0], ends[1]
+        self.fault(
+            ("tasks", name, "classes", label),
+            f"the class {label!r} of task {name!r} is a range of the rating such as [0, 3], the lower number first",
+        )
+        return None
 
     def _classes(self, name: str, body: dict[str, Any], ignore: tuple[str, ...], kind: Kind) -> Task:
         path = ("tasks", name)
@@ -155,3 +223,12 @@ class _Reader:
         except SettingsError as fault:
             self.fault((*path, "modality"), str(fault))
             return SignalOverride(unit=unit)
+
+
+def _number(text: str) -> float | None:
+    """Return the finite number that a text spells; None where it spells none."""
+    try:
+        value = float(text) if text.isascii() and "_" not in text else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

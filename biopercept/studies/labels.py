@@ -152,9 +152,9 @@ def with_file_labels(study: Study) -> Study:
     tasks = {
         name: replace(
             task,
-            label_is_file=_is_file_label(study.entries, task)
-            if task.column is None
-            else is_constant_in_files(study, task.column),
+            label_is_file=is_constant_in_files(study, task.column)
+            if task.column is not None
+            else task.is_of_labels and _is_file_label(study.entries, task),
         )
         for name, task in study.tasks.items()
     }
@@ -243,7 +243,7 @@ def training_faults(study: Study) -> tuple[str, ...]:
         if task.column is not None and not n_subjects_with_value(study, task):
             faults.append(f"task {task.name!r}: the column {task.column!r} has no number in any row")
         counts = class_counts(study, task)
-        absent = [name for name in task.class_names if not counts[name]]
+        absent = [name for name in task.class_names if task.is_of_labels and not counts[name]]
         for name in absent:
             faults.append(f"task {task.name!r}: the class {name!r} has no labelled interval in any recording")
     return tuple(faults)
@@ -273,7 +273,7 @@ def _check_twins(names: Iterable[str], what: str, faults: list[str]) -> None:
 def _check_labels(study: Study, faults: list[str]) -> None:
     used = Counter(label for entry in study.entries for label in entry.labels)
     for task in study.tasks.values():
-        if task.column is not None:
+        if not task.is_of_labels:
             continue
         known = (*task.labels, *task.ignore)
         for label, count in used.items():

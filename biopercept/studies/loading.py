@@ -6,7 +6,7 @@ A study is a plain study folder or a BIDS data set. A recording is all its files
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from biopercept.studies.bids import is_bids, read_bids
 from biopercept.studies.definition import Definition, read_definition
 from biopercept.studies.labels import check_agreement, wanted_columns, with_exceptions, with_file_labels
 from biopercept.studies.plain import read_entries, read_participants
+from biopercept.studies.ratings import rated_signals, with_ratings
 from biopercept.studies.structure import Entry, Participant, Study, StudyFaults, StudyFile
 from biopercept.studies.tables import told_once
 
@@ -82,6 +83,7 @@ def _read_plain(folder: Path, faults: list[str]) -> Study:
         tasks=definition.tasks,
         overrides=definition.overrides,
         overlap=definition.overlap,
+        is_aligned=definition.is_aligned,
     )
 
 
@@ -91,7 +93,8 @@ def load_entry(study: Study, entry: Entry) -> Recording:
     Second zero is the recording's start. A file with ``offset_seconds`` is shifted by it. Files that carry an absolute
     start and no offset are placed by that start against the files placed already, or against the earliest of them. A
     file with neither starts at zero, with a note. Labels come from the study's tables alone: annotations inside a file
-    are not taken for labels, and a note says so. A signal name that two files have gets a number.
+    are not taken for labels, and a note says so. A signal name that two files have gets a number. Signals that tasks
+    name are ratings of the recording, and none of its signals.
 
     Raises RecordingError where a file cannot be loaded, or the files cannot be placed on one clock.
     """
@@ -100,15 +103,45 @@ def load_entry(study: Study, entry: Entry) -> Recording:
 
 @dataclass(frozen=True)
 class PlacedFile:
-    """A file of a recording on its clock: seconds to add to the file's own, and what its signals are called there."""
+    """A file of a recording on its clock: seconds to add to its own, and what its signals are called there.
+
+    ``stretch`` is how many seconds of the recording pass in one of the file.
+    """
 
     path: Path
     shift_seconds: float
     names: Mapping[str, str]
+    stretch: float = 1.0
 
 
-def load_placed(study: Study, entry: Entry) -> tuple[Recording, tuple[PlacedFile, ...]]:
-    """Return one recording as :func:`load_entry` does, and where each of its files lies in it."""
+@dataclass(frozen=True)
+class FilePart:
+    """A file of a recording, placed as its start or the study says: its signals, and the events in it."""
+
+    name: str
+    signals: tuple[Signal, ...]
+    events: tuple[Interval, ...]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What puts a file's times on the recording's clock: ``seconds + stretch * time``."""
+
+    seconds: float = 0.0
+    stretch: float = 1.0
+
+
+Aligner = Callable[[Sequence[FilePart]], tuple[list[Clock], list[str]]]
+"""What finds the clocks of several files by what they share, and says how in notes."""
+
+
+def load_placed(
+    study: Study, entry: Entry, aligner: Aligner | None = None
+) -> tuple[Recording, tuple[PlacedFile, ...]]:
+    """Return one recording as :func:`load_entry` does, and where each of its files lies in it.
+
+    ``aligner`` sets the clocks of several files beside each other; without one they lie as their starts say.
+    """
     from biopercept.loaders.loading import load_recording
 
     _refuse_shared_corrections(entry)
@@ -119,6 +152,8 @@ def load_placed(study: Study, entry: Entry) -> tuple[Recording, tuple[PlacedFile
         tuple(signal.shifted(shift) for signal in rec.signals) for (_, rec), shift in zip(loaded, shifts, strict=True)
     ]
     _refuse_far_apart(entry, loaded, parts)
+    clocks = _clocks(study, loaded, parts, shifts, aligner, notes)
+    parts = [tuple(_on_clock(signal, clock) for signal in part) for part, clock in zip(parts, clocks, strict=True)]
     _refuse_far_away(entry, [signal for part in parts for signal in part])
     notes.extend(_apart(loaded, parts))
     signals, renamed = _with_unique_names([signal for part in parts for signal in part])
@@ -127,8 +162,13 @@ def load_placed(study: Study, entry: Entry) -> tuple[Recording, tuple[PlacedFile
     own_notes = [f"{file.path.name}: {note}" if several else note for file, rec in loaded for note in rec.notes]
     unique = iter(signal.name for signal in signals)
     placed = tuple(
-        PlacedFile(file.path, shift, {signal.name: next(unique) for signal in rec.signals})
-        for (file, rec), shift in zip(loaded, shifts, strict=True)
+        PlacedFile(
+            file.path,
+            clock.seconds + clock.stretch * shift,
+            {signal.name: next(unique) for signal in rec.signals},
+            clock.stretch,
+        )
+        for (file, rec), shift, clock in zip(loaded, shifts, clocks, strict=True)
     )
     recording = Recording(
         subject=entry.subject,
@@ -140,7 +180,35 @@ def load_placed(study: Study, entry: Entry) -> tuple[Recording, tuple[PlacedFile
         notes=(*own_notes, *notes, *renamed, *label_notes),
         corrections=_corrections(loaded, placed),
     )
-    return recording, placed
+    return with_ratings(recording, rated_signals(study.tasks)), placed
+
+
+def _clocks(
+    study: Study,
+    loaded: list[Loaded],
+    parts: list[tuple[Signal, ...]],
+    shifts: list[float],
+    aligner: Aligner | None,
+    notes: list[str],
+) -> list[Clock]:
+    """Return what moves each placed file onto the recording's clock: nothing where the study does not align files."""
+    still = [Clock() for _ in loaded]
+    if not study.is_aligned or len(loaded) < 2:
+        return still
+    if aligner is None:
+        notes.append("align is auto: its files are aligned where it is prepared or measured, and not here")
+        return still
+    files = [
+        FilePart(file.path.name, part, tuple(replace(i, onset_seconds=i.onset_seconds + shift) for i in rec.intervals))
+        for (file, rec), part, shift in zip(loaded, parts, shifts, strict=True)
+    ]
+    clocks, more = aligner(files)
+    notes.extend(more)
+    return clocks
+
+
+def _on_clock(signal: Signal, clock: Clock) -> Signal:
+    return signal if clock == Clock() else signal.on_clock(clock.seconds, clock.stretch)
 
 
 def strange_corrections(study: Study) -> tuple[str, ...]:
@@ -192,7 +260,8 @@ def _corrections(loaded: list[Loaded], placed: tuple[PlacedFile, ...]) -> tuple[
         for one in rec.corrections:
             channels = one.channels or (tuple(place.names) if len(loaded) > 1 else ())
             named = tuple("/".join([place.names[name.split("/")[0]], *name.split("/")[1:]]) for name in channels)
-            onset = one.onset_seconds + (0.0 if math.isinf(one.duration_seconds) else place.shift_seconds)
+            is_whole = math.isinf(one.duration_seconds)
+            onset = one.onset_seconds if is_whole else place.shift_seconds + place.stretch * one.onset_seconds
             corrections.append(replace(one, onset_seconds=onset, channels=named))
     return tuple(corrections)
 
@@ -258,7 +327,13 @@ def _refuse_far_apart(entry: Entry, loaded: list[Loaded], parts: list[tuple[Sign
 
 
 def _refuse_far_away(entry: Entry, signals: list[Signal]) -> None:
-    """Refuse signals weeks from second zero: an offset that is a date, and a grid that would fill the memory."""
+    """Refuse signals weeks from second zero, or none near it: offsets that are dates, grids that fill the memory."""
+    nearest = min((s.start_seconds for s in signals), key=abs, default=0.0)
+    if abs(nearest) > FAR_SECONDS:
+        raise RecordingError(
+            f"{entry.title}: its signals begin {abs(nearest) / 86_400:.1f} days {'after' if nearest > 0 else 'before'} "
+            "second zero, at most 1 is read; give the offset_seconds in recordings.tsv that make it begin at zero"
+        )
     furthest = max((max(abs(s.start_seconds), abs(s.end_seconds)) for s in signals), default=0.0)
     if furthest > LONGEST_DAYS * 86_400:
         raise RecordingError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from biopercept.loaders.clock import LONGEST_DAYS
 from biopercept.recording import Interval
 from biopercept.studies.structure import Entry, Participant, StudyFile
 from biopercept.studies.tables import Places, Row, Table, name_fault, read_table, seconds_in
@@ -94,7 +95,7 @@ def _read_recordings(
     for row in table:
         key = _key(row, faults)
         path = finder.path(row, faults)
-        offset = None if row.is_missing("offset_seconds") else seconds_in(row, "offset_seconds", faults)
+        offset = None if row.is_missing("offset_seconds") else _offset(row, faults)
         if key is not None:
             named.add(key)
         if key is None or path is None:
@@ -107,6 +108,18 @@ def _read_recordings(
         if not row.is_missing("condition"):
             _add_condition(row, key, conditions, faults)
     return files, conditions, named
+
+
+def _offset(row: Row, faults: list[str]) -> float | None:
+    """Return the offset of a row's file; None, with a fault, where no recording is as long."""
+    offset = seconds_in(row, "offset_seconds", faults)
+    if offset is None or abs(offset) <= LONGEST_DAYS * 86_400:
+        return offset
+    faults.append(
+        f"{row.where}: offset_seconds is {row.get('offset_seconds').strip()!r}, more than {LONGEST_DAYS} days; it is "
+        "in seconds from the recording's start, and no date"
+    )
+    return None
 
 
 def _title(key: Key) -> str:

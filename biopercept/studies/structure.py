@@ -82,7 +82,8 @@ class Study:
     """A study whose tables have been read and found right; one entry per recording, in the order of the tables.
 
     ``overrides`` are patterns of channel labels -> modality and unit that the study states; ``overlap`` says what holds
-    where an event lies in a file whose condition is of another class: it is refused, or the event wins; ``notes`` say
+    where an event lies in a file whose condition is of another class: it is refused, or the event wins;
+    ``is_aligned`` whether the clocks of a recording's files are set beside each other by what they share; ``notes`` say
     what was skipped or assumed while reading.
     """
 
@@ -95,6 +96,7 @@ class Study:
     tasks: dict[str, Task] = field(default_factory=dict)
     overrides: dict[str, SignalOverride] = field(default_factory=dict)
     overlap: Overlap = REFUSE
+    is_aligned: bool = False
     notes: tuple[str, ...] = ()
 
     @property

@@ -54,7 +54,7 @@ def model_card(checkpoint: Checkpoint) -> str:
 
 def _prediction(task: Task) -> str:
     if not task.is_classification:
-        return f"a number, the study's {task.column} ({task.mean:.4g} +- {task.scale:.4g} among training subjects)"
+        return f"a number, the study's {task.quantity} ({task.mean:.4g} +- {task.scale:.4g} among training subjects)"
     return f"one of {', '.join(task.classes)}{', in order' if task.is_ordinal else ''}"
 
 

@@ -35,7 +35,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_datasets_lists_every_data_set_and_shows_one_in_full() -> None:
-    assert all(name in run("datasets").stdout for name in ("stress-predict", "eegmat", "noneeg"))
+    assert all(name in run("datasets").stdout for name in ("stress-predict", "eegmat", "noneeg", "flight"))
     one = run("datasets", "noneeg").stdout
     assert "ODC-BY 1.0" in one
     assert "SubjectN_AccTempEDA" in one
@@ -73,7 +73,7 @@ def test_import_refuses_an_output_that_is_not_empty(source: Path, tmp_path: Path
 def test_import_of_an_unknown_data_set_names_the_known_ones(tmp_path: Path) -> None:
     result = run("import", "wesad", str(tmp_path), "-o", str(tmp_path / "study"))
     assert isinstance(result.exception, StudyError)
-    assert "known are stress-predict, eegmat, noneeg" in str(result.exception)
+    assert "known are stress-predict, eegmat, noneeg, flight" in str(result.exception)
 
 
 def test_check_of_the_sample_study_finds_no_fault_and_counts_people_per_class() -> None:

@@ -67,6 +67,26 @@ def test_skin_conductance_off_the_skin_is_named(make_signal: Callable[..., Signa
     assert notes == ("EDA: 25.0 % masked, below 0.01 uS (electrode off the skin).",)
 
 
+@pytest.mark.parametrize("rate", [4.0, 15.4, 64.0])
+def test_skin_conductance_cut_off_at_the_device_s_limit_is_masked(
+    rate: float, make_signal: Callable[..., Signal]
+) -> None:
+    times = np.arange(round(300 * rate)) / rate
+    whole = 5 + np.sin(2 * np.pi * times / 30) + 0.001 * _noise(len(times))
+    cut = np.minimum(whole, 5.5)
+    out, notes = screened(cut[None], make_signal("eda", rate, cut), SETTINGS)
+    assert np.isnan(out[0, whole > 5.52]).mean() > 0.98 and np.isfinite(out[0, whole < 5.5]).all()
+    assert "at its highest value for 1 s or more, again and again" in notes[0]
+
+
+def test_the_flat_top_of_one_response_in_a_coarse_converter_is_kept(make_signal: Callable[..., Signal]) -> None:
+    times = np.arange(1200) / 4.0
+    coarse = np.round((5 + 0.002 * times + np.exp(-((times - 150) ** 2) / 800)) / 0.01) * 0.01
+    assert (coarse == coarse.max()).sum() > 12
+    out, notes = screened(coarse[None], make_signal("eda", 4.0, coarse), SETTINGS)
+    assert np.isfinite(out).all() and notes == ()
+
+
 def test_channels_with_the_same_fault_share_one_note(make_signal: Callable[..., Signal]) -> None:
     samples = np.stack([_noise(2000), _noise(2000)[::-1], _noise(2000) * 2])
     samples[:2, :200] = np.nan

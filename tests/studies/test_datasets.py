@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import shutil
 from pathlib import Path
 
 import pytest
 
 from biopercept.errors import StudyError
-from biopercept.studies.datasets import eegmat, noneeg, stress_predict
+from biopercept.studies.datasets import eegmat, flight, noneeg, stress_predict
 from biopercept.studies.datasets.catalogue import DATASETS, dataset_named
 from biopercept.studies.loading import load_entry, load_study
 
@@ -160,6 +161,49 @@ def test_noneeg_notes_that_are_not_the_protocol_cost_the_subject(reference_data:
     assert summary.left_out[0].startswith("Subject2: ")
 
 
+@pytest.mark.realdata
+def test_flight_scenarios_are_recordings_of_one_day_with_a_rating_beside_the_ecg(
+    reference_data: Path, tmp_path: Path
+) -> None:
+    import pandas as pd
+
+    summary = flight.write_study(reference_data / "flight", tmp_path)
+    assert (summary.n_subjects, summary.n_recordings, summary.left_out) == (10, 48, ())
+    assert summary.notes[:2] == ("P01 has no Sc1.", "P05 has no Sc3.")
+    study = load_study(tmp_path)
+    assert [(e.session, e.recording) for e in study.entries if e.subject == "P05"] == [
+        ("day", "Sc1"), ("day", "Sc2"), ("day", "Sc4"), ("day", "Sc5"),
+    ]  # fmt: skip
+    entry = next(e for e in study.entries if (e.subject, e.recording) == ("P09", "Sc3"))
+    table = pd.read_csv(entry.files[0].path, sep=";")
+    recording = load_entry(study, entry)
+    [ecg] = recording.signals
+    assert (ecg.modality, ecg.unit, ecg.n_samples) == ("ecg", "mV", len(table))
+    assert ecg.sampling_rate == pytest.approx(300.0, rel=1e-4)
+    assert abs(ecg.read()[0] - table["Value"]).max() < 1e-12
+    seconds = table["Time"].to_numpy()
+    for onset in (0.0, 100.0, 250.0):
+        inside = (seconds >= onset) & (seconds < onset + 60.0)
+        mean = table["Stress"][inside].mean()
+        assert recording.ratings["Stress"].means(onset, 60.0)[0] == pytest.approx(mean, abs=5e-3)
+
+
+def test_flight_files_of_other_columns_or_of_one_scenario_are_left_out(tmp_path: Path) -> None:
+    rows = "".join(f"{i / 300};1.6;{i % 10}\n" for i in range(600))
+    (tmp_path / "P01Sc1MRF_mV.csv").write_text(f"Time;Value;Stress\n{rows}")
+    (tmp_path / "P01Sc1MRF_mV.csv.gz").write_bytes(gzip.compress(f"Time;Value;Stress\n{rows}".encode()))
+    (tmp_path / "P01Sc2MRF_mV.csv").write_text(f"Time,Value,Stress\n{rows}")
+    (tmp_path / "P02Sc1MRF_mV.csv.gz").write_bytes(b"not gzip")
+    summary = flight.write_study(tmp_path, tmp_path / "study")
+    assert summary.n_recordings == 1
+    assert summary.left_out == (
+        "P01Sc1MRF_mV.csv.gz: P01Sc1MRF_mV.csv is the same scenario.",
+        "P01Sc2MRF_mV.csv: its first line is 'Time,Value,Stress', not 'Time;Value;Stress'.",
+        "P02Sc1MRF_mV.csv.gz: it cannot be read (BadGzipFile).",
+        "P02: none of the files can be used.",
+    )
+
+
 @pytest.mark.parametrize("dataset", DATASETS.values(), ids=list(DATASETS))
 def test_a_folder_of_something_else_is_refused(dataset: object, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"holds no .*; see 'biopercept datasets"):
@@ -169,7 +213,8 @@ def test_a_folder_of_something_else_is_refused(dataset: object, tmp_path: Path) 
 
 def test_a_misspelt_data_set_is_answered_with_the_names() -> None:
     with pytest.raises(
-        StudyError, match=r"no data set 'eegmatt'; known are stress-predict, eegmat, noneeg; did you mean eegmat\?"
+        StudyError,
+        match=r"no data set 'eegmatt'; known are stress-predict, eegmat, noneeg, flight; did you mean eegmat\?",
     ):
         dataset_named("eegmatt")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from biopercept.errors import StudyError
-from biopercept.studies.datasets import eegmat, noneeg, stress_predict
+from biopercept.studies.datasets import eegmat, flight, noneeg, stress_predict
 from biopercept.studies.datasets.writing import ImportSummary
 from biopercept.typed_values import did_you_mean
 
@@ -86,6 +86,21 @@ _ROWS = (
         where="https://physionet.org/content/noneeg/1.0.0/",
         layout=("[Dataset/]SubjectN_AccTempEDA.{hea,dat,atr}", "[Dataset/]SubjectN_SpO2HR.{hea,dat}"),
         write_study=noneeg.write_study,
+    ),
+    Dataset(
+        name="flight",
+        title="Stress Detection in Flight Crews",
+        content="24 people in a flight simulator, five scenarios of 5 to 7 min each: one ECG lead (limb lead II) at "
+        "300 Hz and the person's own stress rating, 0 to 10, on every row",
+        labels="task 'rating': the rating as a number, a window's mean; task 'level': low (below 4) against high (6 "
+        "and above), between them left out. The rating drifts with the scenario and follows the body by some seconds: "
+        "a clock alone tells low from high better than simple features of the heart did (balanced accuracy 0.76 "
+        "against 0.62 to 0.67), so read the clock-only score beside every other",
+        licence=str(flight.DEFINITION["licence"]),
+        citation=str(flight.DEFINITION["citation"]),
+        where="https://github.com/0Patrice/StressDetectionInFlightCrews",
+        layout=("PNNScNMRF_mV.csv[.gz], columns Time;Value;Stress (s, mV, 0 to 10)",),
+        write_study=flight.write_study,
     ),
 )
 
