@@ -135,9 +135,7 @@ Aligner = Callable[[Sequence[FilePart]], tuple[list[Clock], list[str]]]
 """What finds the clocks of several files by what they share, and says how in notes."""
 
 
-def load_placed(
-    study: Study, entry: Entry, aligner: Aligner | None = None
-) -> tuple[Recording, tuple[PlacedFile, ...]]:
+def load_placed(study: Study, entry: Entry, aligner: Aligner | None = None) -> tuple[Recording, tuple[PlacedFile, ...]]:
     """Return one recording as :func:`load_entry` does, and where each of its files lies in it.
 
     ``aligner`` sets the clocks of several files beside each other; without one they lie as their starts say.

@@ -34,7 +34,7 @@ def worst_error(part: FilePart, offset: float, stretch: float, zero: float = 0.0
 
 
 def slower(signal: Signal, by: int) -> Signal:
-    samples = signal.read()[:, :: by]
+    samples = signal.read()[:, ::by]
     return signal.with_samples(samples, signal.sampling_rate / by)
 
 
@@ -61,7 +61,9 @@ def test_a_pulse_wave_and_the_devices_intervals_find_each_other(reference_data: 
     clocks, notes = clocks_of([pulse, beats])
     assert notes[0].startswith("IBI is aligned to BVP by heart rate: offset +1.")
     # The slower series has a value per beat.
-    assert worst_error(beats, clocks[1].seconds, clocks[1].stretch) < float(np.median(recording.signals_of("ibi")[0].read()))
+    assert worst_error(beats, clocks[1].seconds, clocks[1].stretch) < float(
+        np.median(recording.signals_of("ibi")[0].read())
+    )
 
 
 @pytest.mark.realdata
@@ -91,7 +93,9 @@ def write_study(folder: Path, *, align: str = "align: auto\n", strangers: bool =
         g = np.stack([0.6 * motion, 0.5 * motion, 1 + 0.7 * motion]) + noise
         return "".join(f"{t:.6f},{x:.5f},{y:.5f},{z:.5f}\n" for t, x, y, z in zip(at, *g, strict=True))
 
-    (folder / "left.csv").write_text("time,acc_x (g),acc_y (g),acc_z (g)\n" + rows(ours, np.interp(ours, times, moves), 1))
+    (folder / "left.csv").write_text(
+        "time,acc_x (g),acc_y (g),acc_z (g)\n" + rows(ours, np.interp(ours, times, moves), 1)
+    )
     seen = np.interp(OFFSET + STRETCH * theirs, times, other)
     (folder / "right.csv").write_text("time,acc_x (g),acc_y (g),acc_z (g)\n" + rows(theirs, seen, 2))
     (folder / "study.yaml").write_text(f"name: two\n{align}tasks: {{s: {{classes: {{a: [rest], b: [work]}}}}}}\n")
@@ -99,7 +103,9 @@ def write_study(folder: Path, *, align: str = "align: auto\n", strangers: bool =
     (folder / "recordings.tsv").write_text(
         "participant_id\trecording\tpath\toffset_seconds\nS01\tlab\tleft.csv\t0\nS01\tlab\tright.csv\t0\n"
     )
-    (folder / "right_corrections.tsv").write_text("onset\tduration\tkind\tchannel\twho\twhen\n1000\t10\tbad\tn/a\tme\tn/a\n")
+    (folder / "right_corrections.tsv").write_text(
+        "onset\tduration\tkind\tchannel\twho\twhen\n1000\t10\tbad\tn/a\tme\tn/a\n"
+    )
     return folder
 
 
@@ -118,7 +124,9 @@ def test_a_study_says_that_its_files_are_aligned_and_the_store_says_how(tmp_path
     summary = prepare_study(study, output, PrepareSettings(WindowSettings(60, 60)), run=PrepareRun(isolate=False))
     assert any("right.csv is aligned to left.csv by motion" in note for note in summary.rows[0].notes)
     with open_store(output) as store:
-        starts = {signal.name: signal.start_seconds for signal in store.recordings[0].signals if not signal.derived_from}
+        starts = {
+            signal.name: signal.start_seconds for signal in store.recordings[0].signals if not signal.derived_from
+        }
     assert sorted(starts.values()) == pytest.approx([left.start_seconds, right.start_seconds])
 
 
@@ -150,7 +158,9 @@ def test_markers_of_one_name_in_both_files_go_before_motion() -> None:
     assert (clocks[1].seconds, clocks[1].stretch) == (pytest.approx(OFFSET), pytest.approx(STRETCH, abs=1e-9))
     assert notes[0].startswith("b is aligned to a by events: offset +1.200 s")
     clocks, notes = clocks_of([first, replace(second, events=())])
-    assert notes == ["b is not aligned to a, its clock stays as it is (they share neither events nor motion nor heart rate)"]
+    assert notes == [
+        "b is not aligned to a, its clock stays as it is (they share neither events nor motion nor heart rate)"
+    ]
 
 
 def test_another_word_for_align_is_a_fault(tmp_path: Path) -> None:
