@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.archives import checked_members
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
 from biopercept.loaders.clock import FAR_SECONDS, stray_times
 from biopercept.loaders.recognition import FORMAT, SignalOverride
@@ -38,7 +39,6 @@ _EARLIEST, _LATEST = 1e9, 4e9  # unix seconds, 2001 to 2096: anything else is no
 _FASTEST = 1000.0
 _GRACE_SECONDS = 60.0
 """The device says a beat up to this long after the sensors' last sample, for its files end at different times."""
-MOST_MEMBERS = 1000
 LARGEST_MEMBER = 256 << 20
 """Bytes of one sensor's file: a session may last 48 h, which is 90 MB of BVP."""
 
@@ -322,19 +322,15 @@ def open_members(path: Path) -> Iterator[Members]:
         yield {sensor_of(path.name): _file_reader(path)}
     else:
         with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-            if len(infos) > MOST_MEMBERS:
-                raise RecordingError(
-                    f"{path.name}: {len(infos)} members in the zip, an Empatica export has fewer than 20"
-                )
-            wanted = [
-                info
-                for info in infos
-                if not info.is_dir()
-                and not info.filename.startswith("__MACOSX/")  # what macOS adds to a zip about its members
-                and sensor_of(PurePosixPath(info.filename).name)
+            members = checked_members(path, archive)
+            names = [PurePosixPath(info.filename).name for info in members]
+            readers = [
+                (name, _member_reader(archive, info))
+                for name, info in zip(names, members, strict=True)
+                if sensor_of(name)
             ]
-            readers = [(PurePosixPath(info.filename).name, _member_reader(archive, info)) for info in wanted]
+            if not readers and any(name.lower().endswith(".zip") for name in names):
+                raise RecordingError(f"{path.name}: the zip holds other zip files; unpack it and give one of those")
             yield _by_sensor(path, readers)
 
 
