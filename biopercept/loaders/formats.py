@@ -98,6 +98,24 @@ def _wfdb() -> Reader:
     return load_wfdb
 
 
+def _is_wesad(glance: Glance) -> bool:
+    from biopercept.loaders.readers.wesad import is_wesad
+
+    return not glance.is_folder and is_wesad(glance.path, glance.first_bytes)
+
+
+def _wesad() -> Reader:
+    from biopercept.loaders.readers.wesad import load_wesad
+
+    return load_wesad
+
+
+def _is_pickle(glance: Glance) -> bool:
+    """Return whether a file is a pickle of no data set that is known, by its first bytes or by its name."""
+    is_one = glance.begins(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    return (is_one or glance.suffix in (".pkl", ".pickle")) and not _is_wesad(glance)
+
+
 def _is_brainvision(glance: Glance) -> bool:
     from biopercept.loaders.readers.brainvision import is_brainvision
 
@@ -164,6 +182,40 @@ def _clinical() -> Reader:
     return load_clinical
 
 
+def _is_xdf(glance: Glance) -> bool:
+    return glance.begins(b"XDF:") or (glance.begins(b"\x1f\x8b") and glance.suffix in (".xdf", ".xdfz"))
+
+
+def _xdf() -> Reader:
+    from biopercept.loaders.readers.xdf import load_xdf
+
+    return load_xdf
+
+
+def _biopac() -> Reader:
+    from biopercept.loaders.readers.biopac import load_biopac
+
+    return load_biopac
+
+
+def _fit() -> Reader:
+    from biopercept.loaders.readers.fit import load_fit
+
+    return load_fit
+
+
+def _is_avro(glance: Glance) -> bool:
+    from biopercept.loaders.readers.avro import MAGIC, is_avro_folder
+
+    return is_avro_folder(glance.path) if glance.is_folder else glance.begins(MAGIC)
+
+
+def _avro() -> Reader:
+    from biopercept.loaders.readers.avro import load_avro
+
+    return load_avro
+
+
 def _table() -> Reader:
     from biopercept.loaders.readers.tables import load_table
 
@@ -174,12 +226,17 @@ FORMATS: tuple[Format, ...] = (
     Format("EDF, EDF+, BDF, BDF+", ".edf, .bdf", _is_edf, _edf),
     Format("Empatica E4", "a folder or a .zip with ACC.csv, BVP.csv, EDA.csv, TEMP.csv, ...", _is_empatica, _empatica),
     Format("WFDB (PhysioNet)", "a .hea header, or a folder of records that share their first word", _is_wfdb, _wfdb),
+    Format("WESAD", "SX/SX.pkl of the data set WESAD; no other pickle", _is_wesad, _wesad),
     Format("BrainVision", ".vhdr with .eeg and .vmrk", _is_brainvision, _brainvision),
     Format("EEGLAB", ".set, with or without .fdt", _is_eeglab, _eeglab),
     Format("FIF", ".fif, .fif.gz", _is_fif, _fif),
     Format("EGI simple binary", ".raw", _is_egi, _egi),
     Format("GDF", ".gdf", lambda one: one.begins(b"GDF "), _gdf),
     Format("Neuroscan, Nihon Kohden, Persyst, Nicolet", ".cnt, .eeg, .lay, .data with .head", _is_clinical, _clinical),
+    Format("XDF (Lab Streaming Layer)", ".xdf, .xdfz, .xdf.gz", _is_xdf, _xdf),
+    Format("FIT (Garmin and others)", ".fit", lambda one: one.first_bytes[8:12] == b".FIT", _fit),
+    Format("Empatica EmbracePlus", ".avro, or a folder of consecutive .avro files", _is_avro, _avro),
+    Format("BIOPAC AcqKnowledge", ".acq", lambda one: one.suffix == ".acq", _biopac),
     Format(
         "CSV or TSV",
         ".csv, .tsv, .txt, each also .gz, with a JSON sidecar or a time column",
@@ -193,7 +250,6 @@ _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
     ("HDF5", lambda one: one.begins(b"\x89HDF\r\n\x1a\n") and one.suffix != ".set"),
     ("NumPy", lambda one: one.begins(b"\x93NUMPY")),
     ("MATLAB", lambda one: one.begins(b"MATLAB 5.0") and one.suffix != ".set"),
-    ("XDF", lambda one: one.begins(b"XDF:")),
     ("ANT Neuro (eego)", lambda one: one.begins(b"RIFF") and one.suffix == ".cnt"),
     ("Curry", lambda one: one.suffix in (".cdt", ".dap", ".rs3")),
     (
@@ -202,7 +258,7 @@ _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
     ),
     ("BioSPPy text ('# Simple Text Format')", lambda one: one.begins(b"# Simple Text Format")),
     ("OpenBCI text", lambda one: one.begins(b"%OpenBCI Raw")),
-    ("a Python pickle", lambda one: one.begins(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")),
+    ("a Python pickle", _is_pickle),
 )
 """What is known and not read."""
 

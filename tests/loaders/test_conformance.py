@@ -42,6 +42,15 @@ REAL = (
     "formats/eeglab_set/eeglab_data.set",
     "formats/egi_raw/test_egi.raw",
     "formats/fif/test_bin_raw.fif",
+    "formats/xdf/minimal.xdf",
+    "formats/xdf/clock_resets.xdf",
+    "formats/xdf/empty_streams.xdf",
+    "formats/biopac_acq/physio-3.8.1.acq",
+    "formats/biopac_acq/physio-4.4.0-c.acq",
+    "formats/biopac_acq/physio-5.0.1.acq",
+    "formats/biopac_acq/small-unicode-4.4.0.acq",
+    "formats/garmin_fit/activity-small-fenix2-run.fit",
+    "formats/garmin_fit/garmin-edge-500-activity.fit",
 )
 
 
