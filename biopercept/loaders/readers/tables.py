@@ -22,7 +22,7 @@ from biopercept.loaders.arrivals import even_grid, second_grid
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
 from biopercept.loaders.counters import is_counter_name, sample_numbers
 from biopercept.loaders.readers.table_beats import are_beats, beats_of, is_file_named_after_beats, is_name_of_beats
-from biopercept.loaders.readers.table_clock import Clock, clock_of, time_columns
+from biopercept.loaders.readers.table_times import Clock, clock_of, time_columns
 from biopercept.loaders.readers.text_tables import TextTable, read_text_table
 from biopercept.loaders.recognition import (
     ARBITRARY,
