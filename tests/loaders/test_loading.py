@@ -42,10 +42,7 @@ def test_addresses_are_not_opened(address: str) -> None:
 @pytest.mark.parametrize(
     ("first", "title"),
     [
-        (b"\x89HDF\r\n\x1a\n", "HDF5"),
-        (b"\x93NUMPY", "NumPy"),
         (b"\x80\x04\x95", "a Python pickle"),
-        (b"XDF:", "XDF"),
     ],
 )
 def test_formats_that_are_not_read_are_named(tmp_path: Path, first: bytes, title: str) -> None:

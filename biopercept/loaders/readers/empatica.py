@@ -1,11 +1,12 @@
 """Empatica E4 exports: the folder, the zip or single files of the E4 web site, each sensor at its own rate.
 
-Files are read by name, in memory and of bounded size.
+Files are read by name, in memory and of bounded size. Times are unix seconds, or dates of UTC in their place.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -43,6 +44,8 @@ LARGEST_MEMBER = 256 << 20
 """Bytes of one sensor's file: a session may last 48 h, which is 90 MB of BVP."""
 
 SENSOR_FILES = ("EDA", "BVP", "ACC", "TEMP", "HR", "IBI")
+_DATE = re.compile(rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{1,9})?")
+"""A time in UTC as PhysioNet's copies write it, in place of unix seconds."""
 
 Members = Mapping[str, Callable[[], bytes]]
 
@@ -82,7 +85,7 @@ def _looks_like_sensor(file: Path) -> bool:
 
 
 def _is_head(first_bytes: bytes) -> bool:
-    first = _plain_lines(first_bytes).split(b"\n", 1)[0].split(b",")[0]
+    first = unix_seconds(_plain_lines(first_bytes).split(b"\n", 1)[0]).split(b",")[0]
     try:
         return _EARLIEST < float(first) < _LATEST * 1000
     except ValueError:
@@ -92,6 +95,23 @@ def _is_head(first_bytes: bytes) -> bool:
 def _plain_lines(content: bytes) -> bytes:
     """Return text as the web site writes it: without the mark and the line ends that a spreadsheet adds."""
     return content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def unix_seconds(text: bytes) -> bytes:
+    """Return text with its dates of UTC as unix seconds; a date that no calendar has stays as it is.
+
+    >>> unix_seconds(b"2013-02-20 17:55:19,2013-02-20 17:55:19"), unix_seconds(b"1361382919.5")
+    (b'1361382919.0,1361382919.0', b'1361382919.5')
+    """
+
+    def seconds(match: re.Match[bytes]) -> bytes:
+        try:
+            moment = datetime.fromisoformat(match[0].decode()[:26])
+        except ValueError:
+            return match[0]
+        return str(moment.replace(tzinfo=UTC).timestamp()).encode()
+
+    return _DATE.sub(seconds, text)
 
 
 def load_empatica(path: Path, *, overrides: Mapping[str, SignalOverride] | None = None) -> Recording:
@@ -370,7 +390,9 @@ def member_content(members: Members, name: str, notes: list[str]) -> bytes | Non
     if name not in members:
         return None
     try:
-        return _plain_lines(members[name]())
+        content = _plain_lines(members[name]())
+        head, line_end, rest = content.partition(b"\n")
+        return unix_seconds(content) if name == "tags" else unix_seconds(head) + line_end + rest
     except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile) as fault:
         notes.append(f"{name}: the file cannot be read ({fault}) and is left out")
     except Exception as fault:  # zlib.error and kin have no common base

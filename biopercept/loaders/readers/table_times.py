@@ -257,16 +257,17 @@ class Clock:
     is_unit_assumed: bool = False
 
 
+def is_time(name: str) -> bool:
+    """Return whether a column of this name is the time of the rows."""
+    return _TIME.fullmatch(name.strip()) is not None
+
+
 def time_columns(path: Path, table: TextTable, sidecar: Sidecar) -> tuple[int, ...]:
     """Return which columns hold the times of the rows: none, one, or a date and the time of that day.
 
     Raises RecordingError where several do. A column that the sidecar calls unknown is none.
     """
-    columns = [
-        i
-        for i, name in enumerate(table.names)
-        if _TIME.fullmatch(name.strip()) and sidecar.modalities.get(name) != UNKNOWN
-    ]
+    columns = [i for i, name in enumerate(table.names) if is_time(name) and sidecar.modalities.get(name) != UNKNOWN]
     if len(columns) == 2 and all(isinstance(table.columns[i], list) for i in columns):
         words = [_word(table.names[i]) for i in columns]
         if "date" in words and words.count("time") == 1:

@@ -154,6 +154,16 @@ def recording_of_table(
     return Recording("", "", name, signals, kept, started_at, (*notes, *more))
 
 
+def recording_of_columns(
+    path: Path, table: TextTable, sidecar: Sidecar, overrides: Mapping[str, SignalOverride] | None = None
+) -> Recording:
+    """Return the recording of columns that were read from arrays of one length.
+
+    Raises RecordingError as :func:`load_table`.
+    """
+    return recording_of_table(TableSource(path, sidecar, overrides), table)
+
+
 def _counter(table: TextTable, columns: Mapping[int, FloatArray]) -> int | None:
     """Return the column that counts rows; None where none does."""
     return next(
