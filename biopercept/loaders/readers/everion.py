@@ -69,9 +69,14 @@ class _Lines:
         rows = np.flatnonzero(self.tags == tag)
         _, first = np.unique(self.counts[rows], return_index=True)
         rows = rows[first]
-        parts = (self.counts, self.tags, self.seconds, self.values, self.qualities)
-        counts, tags, seconds, values, qualities = (part[rows] for part in parts)
-        return _Lines(self.source, counts, tags, seconds, values, qualities)
+        return _Lines(
+            self.source,
+            self.counts[rows],
+            self.tags[rows],
+            self.seconds[rows],
+            self.values[rows],
+            self.qualities[rows],
+        )
 
 
 def is_everion_folder(path: Path) -> bool:
@@ -127,9 +132,9 @@ def load_everion(path: Path, *, overrides: Mapping[str, SignalOverride] | None =
 
 def _read(file: Path, notes: list[str]) -> dict[int, _Lines]:
     """Return the lines of a file by stream type."""
-    own: list[str] = []
-    text = read_text(file, own)
-    table = table_of_text(file, text.partition("\n")[2], _COLUMNS, ",", own)
+    remarks: list[str] = []
+    text = read_text(file, remarks)
+    table = table_of_text(file, text.partition("\n")[2], _COLUMNS, ",", remarks)
     notes += [f"{file.name}: {note}" for note in table.notes if not note.startswith("values:")]
     numbers = [column for column in table.columns[:4] if not isinstance(column, list)]
     if len(numbers) < 4:

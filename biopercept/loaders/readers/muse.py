@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.readers.table_times import stamps_of
 from biopercept.loaders.readers.tables import TableSource, recording_of_table
 from biopercept.loaders.readers.text_tables import TextTable, read_text, table_of_text
-from biopercept.loaders.readers.text_times import stamps_of
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.loaders.sidecars import read_sidecar
 from biopercept.modalities import UNKNOWN

@@ -86,18 +86,18 @@ def _device(path: Path, fields: Mapping[str, Any]) -> Device:
 def _channels(path: Path, device: Device, table: TextTable, notes: list[str]) -> list[RawChannel]:
     """Return the channels of one device; samples that its counter leaves out are missing."""
     ports = [(port, table.column(port.label)) for port in device.ports]
-    found = [(port, column) for port, column in ports if column is not None and not isinstance(column, list)]
-    if len(found) < len(ports):
+    columns = [(port, column) for port, column in ports if column is not None and not isinstance(column, list)]
+    if len(columns) < len(ports):
         raise RecordingError(
             f"{path.name}: the header of OpenSignals names the channels {', '.join(p.label for p in device.ports)}, "
             f"and columns of numbers are {', '.join(table.names)}; export it again"
         )
-    n_rows = len(found[0][1])
+    n_rows = len(columns[0][1])
     if not n_rows:
         raise RecordingError(f"{path.name}: a header and no rows")
     places = _places(device, table.column(_COUNTER), n_rows, notes)
     samples, converted = [], []
-    for port, column in found:
+    for port, column in columns:
         values, unit, modality = _values(port, device, column, notes)
         placed = np.full(int(places[-1]) + 1, np.nan)
         placed[places] = values

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.readers.table_times import stamps_of
 from biopercept.loaders.readers.tables import TableSource, recording_of_table
 from biopercept.loaders.readers.text_tables import TextTable, read_text_table
-from biopercept.loaders.readers.text_times import stamps_of
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.loaders.sidecars import read_sidecar
 from biopercept.modalities import UNKNOWN
@@ -89,8 +89,8 @@ def _by_sensor(table: TextTable, lower: list[str]) -> FloatArray | None:
     column = table.columns[lower.index(_SENSOR)]
     if isinstance(column, list) or len(column) < 2 or not (np.diff(column) > 0).mean() > 0.9:
         return None
-    first = column[np.isfinite(column)][0]
-    return (column - first) / 1e9
+    seconds: FloatArray = (column - column[np.isfinite(column)][0]) / 1e9
+    return seconds
 
 
 def _started_at(phone: FloatArray, times: FloatArray) -> datetime | None:

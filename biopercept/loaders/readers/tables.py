@@ -22,7 +22,7 @@ from biopercept.loaders.arrivals import even_grid, second_grid
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
 from biopercept.loaders.counters import is_counter_name, sample_numbers
 from biopercept.loaders.readers.table_beats import are_beats, beats_of, is_file_named_after_beats, is_name_of_beats
-from biopercept.loaders.readers.table_clock import Clock, clock_of, time_columns
+from biopercept.loaders.readers.table_times import Clock, clock_of, time_columns
 from biopercept.loaders.readers.text_tables import TextTable, read_text_table
 from biopercept.loaders.recognition import (
     ARBITRARY,
@@ -152,6 +152,16 @@ def recording_of_table(
     end = max((signal.end_seconds for signal in signals), default=0.0)
     kept = tuple(sorted((i for i in intervals if 0 <= i.onset_seconds <= end), key=lambda i: i.onset_seconds))
     return Recording("", "", name, signals, kept, started_at, (*notes, *more))
+
+
+def recording_of_columns(
+    path: Path, table: TextTable, sidecar: Sidecar, overrides: Mapping[str, SignalOverride] | None = None
+) -> Recording:
+    """Return the recording of columns that were read from arrays of one length.
+
+    Raises RecordingError as :func:`load_table`.
+    """
+    return recording_of_table(TableSource(path, sidecar, overrides), table)
 
 
 def _counter(table: TextTable, columns: Mapping[int, FloatArray]) -> int | None:
