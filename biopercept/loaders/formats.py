@@ -88,14 +88,185 @@ def _is_wfdb(glance: Glance) -> bool:
 
     if glance.is_folder:
         return is_wfdb_folder(glance.path)
-    is_beside_header = glance.suffix in (".dat", ".atr") and glance.path.with_suffix(".hea").is_file()
-    return glance.suffix == ".hea" or is_beside_header
+    # A signal file or an annotator of any name (.dat, .mat, .atr, .qrs) stands for its record.
+    is_part = glance.suffix not in (*_TABLES, ".json", ".zip") and glance.path.with_suffix(".hea").is_file()
+    return glance.suffix == ".hea" or (bool(glance.suffix) and is_part)
 
 
 def _wfdb() -> Reader:
     from biopercept.loaders.readers.wfdb import load_wfdb
 
     return load_wfdb
+
+
+def _hdf5() -> Reader:
+    from biopercept.loaders.readers.hdf5 import load_hdf5
+
+    return load_hdf5
+
+
+def _is_hdf5(glance: Glance) -> bool:
+    from biopercept.loaders.readers.hdf5 import is_hdf5
+
+    return is_hdf5(glance.first_bytes)
+
+
+def _is_matlab(glance: Glance) -> bool:
+    return glance.begins(b"MATLAB 5.0") or glance.suffix == ".mat"
+
+
+def _matlab() -> Reader:
+    from biopercept.loaders.readers.matlab import load_matlab
+
+    return load_matlab
+
+
+def _is_numpy(glance: Glance) -> bool:
+    from biopercept.loaders.readers.numpy_files import is_numpy
+
+    return is_numpy(glance.first_bytes)
+
+
+def _numpy() -> Reader:
+    from biopercept.loaders.readers.numpy_files import load_numpy
+
+    return load_numpy
+
+
+def _parquet() -> Reader:
+    from biopercept.loaders.readers.parquet import load_parquet
+
+    return load_parquet
+
+
+def _is_wesad(glance: Glance) -> bool:
+    from biopercept.loaders.readers.wesad import is_wesad
+
+    return not glance.is_folder and is_wesad(glance.path, glance.first_bytes)
+
+
+def _wesad() -> Reader:
+    from biopercept.loaders.readers.wesad import load_wesad
+
+    return load_wesad
+
+
+def _is_published_table(glance: Glance) -> bool:
+    from biopercept.loaders.readers.published_tables import is_published_table
+
+    return glance.suffix == ".csv" and is_published_table(glance.path, glance.first_bytes)
+
+
+def _published_table() -> Reader:
+    from biopercept.loaders.readers.published_tables import load_published_table
+
+    return load_published_table
+
+
+def _is_pickle(glance: Glance) -> bool:
+    """Return whether a file is a pickle of no data set that is known, by its first bytes or by its name."""
+    is_one = glance.begins(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    return (is_one or glance.suffix in (".pkl", ".pickle")) and not _is_wesad(glance)
+
+
+def _is_brainvision(glance: Glance) -> bool:
+    from biopercept.loaders.readers.brainvision import is_brainvision
+
+    return not glance.is_folder and is_brainvision(glance.path, glance.first_bytes)
+
+
+def _brainvision() -> Reader:
+    from biopercept.loaders.readers.brainvision import load_brainvision
+
+    return load_brainvision
+
+
+def _is_eeglab(glance: Glance) -> bool:
+    from biopercept.loaders.readers.eeglab import is_eeglab
+
+    return not glance.is_folder and is_eeglab(glance.path, glance.first_bytes)
+
+
+def _eeglab() -> Reader:
+    from biopercept.loaders.readers.eeglab import load_eeglab
+
+    return load_eeglab
+
+
+def _is_fif(glance: Glance) -> bool:
+    from biopercept.loaders.readers.fif import is_fif
+
+    return is_fif(glance.path, glance.first_bytes)
+
+
+def _fif() -> Reader:
+    from biopercept.loaders.readers.fif import load_fif
+
+    return load_fif
+
+
+def _is_egi(glance: Glance) -> bool:
+    from biopercept.loaders.readers.egi import is_egi
+
+    return is_egi(glance.path, glance.first_bytes)
+
+
+def _egi() -> Reader:
+    from biopercept.loaders.readers.egi import load_egi
+
+    return load_egi
+
+
+def _is_xdf(glance: Glance) -> bool:
+    return glance.begins(b"XDF:") or (glance.begins(b"\x1f\x8b") and glance.suffix in (".xdf", ".xdfz"))
+
+
+def _xdf() -> Reader:
+    from biopercept.loaders.readers.xdf import load_xdf
+
+    return load_xdf
+
+
+def _biopac() -> Reader:
+    from biopercept.loaders.readers.biopac import load_biopac
+
+    return load_biopac
+
+
+def _fit() -> Reader:
+    from biopercept.loaders.readers.fit import load_fit
+
+    return load_fit
+
+
+def _is_avro(glance: Glance) -> bool:
+    from biopercept.loaders.readers.avro import MAGIC, is_avro_folder
+
+    return is_avro_folder(glance.path) if glance.is_folder else glance.begins(MAGIC)
+
+
+def _avro() -> Reader:
+    from biopercept.loaders.readers.avro import load_avro
+
+    return load_avro
+
+
+def _gdf() -> Reader:
+    from biopercept.loaders.readers.gdf import load_gdf
+
+    return load_gdf
+
+
+def _is_clinical(glance: Glance) -> bool:
+    from biopercept.loaders.readers.mne_formats import clinical_format
+
+    return not glance.is_folder and clinical_format(glance.path, glance.first_bytes) is not None
+
+
+def _clinical() -> Reader:
+    from biopercept.loaders.readers.mne_formats import load_clinical
+
+    return load_clinical
 
 
 def _table() -> Reader:
@@ -106,8 +277,36 @@ def _table() -> Reader:
 
 FORMATS: tuple[Format, ...] = (
     Format("EDF, EDF+, BDF, BDF+", ".edf, .bdf", _is_edf, _edf),
+    Format("EEGLAB", ".set, with or without .fdt", _is_eeglab, _eeglab),
+    Format(
+        "HDF5 (OpenSignals, MATLAB 7.3, arrays)",
+        ".h5, .mat, with the rate in it or a sidecar",
+        _is_hdf5,
+        _hdf5,
+    ),
+    Format("NumPy", ".npz, .npy, with the rate in it or a sidecar", _is_numpy, _numpy),
+    Format("Parquet", ".parquet", lambda one: one.begins(b"PAR1"), _parquet),
     Format("Empatica E4", "a folder or a .zip with ACC.csv, BVP.csv, EDA.csv, TEMP.csv, ...", _is_empatica, _empatica),
     Format("WFDB (PhysioNet)", "a .hea header, or a folder of records that share their first word", _is_wfdb, _wfdb),
+    Format(
+        "CASE, K-EmoCon", "the tables of these data sets, by name and header", _is_published_table, _published_table
+    ),
+    Format("WESAD", "SX/SX.pkl of the data set WESAD; no other pickle", _is_wesad, _wesad),
+    Format("BrainVision", ".vhdr with .eeg and .vmrk", _is_brainvision, _brainvision),
+    Format("FIF", ".fif, .fif.gz", _is_fif, _fif),
+    Format("EGI simple binary", ".raw", _is_egi, _egi),
+    Format("XDF (Lab Streaming Layer)", ".xdf, .xdfz, .xdf.gz", _is_xdf, _xdf),
+    Format("FIT (Garmin and others)", ".fit", lambda one: one.first_bytes[8:12] == b".FIT", _fit),
+    Format("Empatica EmbracePlus", ".avro, or a folder of consecutive .avro files", _is_avro, _avro),
+    Format("BIOPAC AcqKnowledge", ".acq", lambda one: one.suffix == ".acq", _biopac),
+    Format("GDF", ".gdf", lambda one: one.begins(b"GDF "), _gdf),
+    Format("Neuroscan, Nihon Kohden, Persyst, Nicolet", ".cnt, .eeg, .lay, .data with .head", _is_clinical, _clinical),
+    Format(
+        "MATLAB",
+        ".mat, with the rate in it or a sidecar",
+        _is_matlab,
+        _matlab,
+    ),
     Format(
         "CSV or TSV",
         ".csv, .tsv, .txt, each also .gz, with a JSON sidecar or a time column",
@@ -118,19 +317,17 @@ FORMATS: tuple[Format, ...] = (
 """What is read, in the order in which a file is looked at: the first that matches reads it."""
 
 _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
-    ("HDF5", lambda one: one.begins(b"\x89HDF\r\n\x1a\n")),
-    ("NumPy", lambda one: one.begins(b"\x93NUMPY")),
-    ("MATLAB", lambda one: one.begins(b"MATLAB 5.0")),
-    ("XDF", lambda one: one.begins(b"XDF:")),
-    ("BrainVision", lambda one: one.begins(b"Brain Vision")),
     ("GDF", lambda one: one.begins(b"GDF ")),
+    ("XDF", lambda one: one.begins(b"XDF:")),
+    ("ANT Neuro (eego)", lambda one: one.begins(b"RIFF") and one.suffix == ".cnt"),
+    ("Curry", lambda one: one.suffix in (".cdt", ".dap", ".rs3")),
     (
         "OpenSignals text (PLUX, BITalino: counts of a converter)",
         lambda one: one.begins(b"# OpenSignals Text File Format"),
     ),
     ("BioSPPy text ('# Simple Text Format')", lambda one: one.begins(b"# Simple Text Format")),
     ("OpenBCI text", lambda one: one.begins(b"%OpenBCI Raw")),
-    ("a Python pickle", lambda one: one.begins(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")),
+    ("a Python pickle", _is_pickle),
 )
 """What is known and not read."""
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ EXTRA = "formats"
 """The extra of pyproject.toml that installs them."""
 
 
-def library_for(path: Path, module: str) -> Any:
+def library_for(path: Path, module: str, extra: str = EXTRA) -> Any:
     """Return an imported module.
 
     Raises RecordingError, with the line that installs it, where it is missing.
@@ -22,5 +26,19 @@ def library_for(path: Path, module: str) -> Any:
     except ImportError as fault:
         raise RecordingError(
             f"{path.name}: its format is read through {module.partition('.')[0]}, which is not installed; "
-            f"python3 -m pip install 'biopercept[{EXTRA}]'"
+            f"python3 -m pip install 'biopercept[{extra}]'"
         ) from fault
+
+
+@contextmanager
+def quiet(logger: str = "") -> Iterator[None]:
+    """Keep a library from warning, and from logging by the logger of that name: what it says becomes a note here."""
+    log = logging.getLogger(logger or __name__)
+    was_disabled = log.disabled
+    log.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = was_disabled

@@ -58,7 +58,7 @@ class SignalOverride:
 # Words of columns that hold something computed from a sensor, or measured beside the body: not a signal of it.
 _NOT_A_SIGNAL = re.compile(
     r".*\b(rates?|quality|peaks?|onsets?|offsets?|phasic|tonic|amplitude|phase|variab\w*|ambient|battery|room|device|marker"
-    r"|trigger|event|status)\b.*"
+    r"|trigger|event|status|differentiat\w*|derivativ\w*|integrat\w*|rms)\b.*"
 )
 _HEART_RATE = re.compile(r"(h ?r|heart ?rate|pulse ?rate)( \d+)?( wrist| chest)?")
 
@@ -288,6 +288,7 @@ _WORDS: dict[str, str] = {
     "siemens": "S",
     "usiemens": "uS",
     "microsiemens": "uS",
+    "microsiemen": "uS",
     "micros": "uS",
     "millisiemens": "mS",
     "micromho": "uS",
@@ -300,6 +301,7 @@ _WORDS: dict[str, str] = {
     "degree celsius": "degC",
     "degrees celsius": "degC",
     "degf": "degF",
+    "deg f": "degF",
     "fahrenheit": "degF",
     "kelvin": "K",
     "bpm": "bpm",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from made_datasets import wesad_person, write_wesad
 from typer.testing import CliRunner, Result
 
 from biopercept.cli.check import check
@@ -42,6 +43,19 @@ def test_datasets_lists_every_data_set_and_shows_one_in_full() -> None:
     assert json.loads(run("datasets", "--json").stdout)[1]["name"] == "eegmat"
 
 
+def test_datasets_says_what_was_tried_on_real_data_and_what_is_not_offered() -> None:
+    rows = {row["name"]: row for row in json.loads(run("datasets", "--json").stdout)}
+    assert {name for name, row in rows.items() if row["checked_on"] == "the data themselves"} >= {"noneeg", "eegmat"}
+    assert rows["wesad"]["checked_on"] == "a made folder in the documented layout"
+    assert all(row["alarms"] and row["files"] and row["dropped"] and row["licence"] for row in rows.values())
+    listed = " ".join(run("datasets").stdout.split())
+    assert "not offered: drivedb" in listed
+    assert "people cannot be kept apart" in listed
+    one = run("datasets", "wesad").stdout
+    for part in ("files:", "WESAD.zip", "left out by the import:", "a leak is likely at:", "three classes above 0.90"):
+        assert part in one
+
+
 def test_import_writes_tables_and_says_what_was_left_out(source: Path, tmp_path: Path) -> None:
     result = run("import", "eegmat", str(source), "-o", str(tmp_path / "study"))
     assert result.exit_code == 0, result.output
@@ -71,7 +85,7 @@ def test_import_refuses_an_output_that_is_not_empty(source: Path, tmp_path: Path
 
 
 def test_import_of_an_unknown_data_set_names_the_known_ones(tmp_path: Path) -> None:
-    result = run("import", "wesad", str(tmp_path), "-o", str(tmp_path / "study"))
+    result = run("import", "drivedb", str(tmp_path), "-o", str(tmp_path / "study"))
     assert isinstance(result.exception, StudyError)
     assert "known are stress-predict, eegmat, noneeg, flight" in str(result.exception)
 
@@ -154,3 +168,28 @@ def test_check_tells_of_a_class_that_nobody_has(tmp_path: Path) -> None:
     result = run("check", str(tmp_path))
     assert result.exit_code == 2
     assert "fault: task 't': the class 'b' has no labelled interval in any recording" in result.stdout
+
+
+def test_a_made_folder_of_a_public_data_set_is_imported_and_checked_with_its_recordings(tmp_path: Path) -> None:
+    for number, subject in enumerate(("S2", "S3")):
+        content = wesad_person(subject, {1: 20 + number, 2: 20, 3: 10})
+        content["signal"]["chest"]["EDA"] *= 1 + number  # type: ignore[index]
+        write_wesad(tmp_path / "source", subject, content)
+    study = str(tmp_path / "study")
+    result = run("import", "wesad", str(tmp_path / "source"), "-o", study)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("2 subjects, 2 recordings -> ")
+    assert "cite: P. Schmidt" in result.stderr
+    checked = run("check", study, "--recordings")
+    assert checked.exit_code == 0, checked.output
+    assert "condition" in checked.stdout
+
+
+def test_a_folder_of_something_else_is_answered_with_the_layout(tmp_path: Path) -> None:
+    result = run("import", "wesad", str(tmp_path), "-o", str(tmp_path / "study"))
+    assert isinstance(result.exception, StudyError)
+    assert str(result.exception) == f"{tmp_path} holds no SX/SX.pkl; see 'biopercept datasets wesad'"
+    absent = run("import", "wesad", str(tmp_path / "absent"), "-o", str(tmp_path / "study"))
+    assert str(absent.exception) == (
+        f"{tmp_path / 'absent'} is not a folder; SOURCE is the folder that holds SX/SX.pkl (S2 to S17 without S12)"
+    )

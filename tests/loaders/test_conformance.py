@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from biopercept.loaders.loading import load_recording
+from biopercept.loaders.recognition import SignalOverride
 from biopercept.modalities import MODALITIES, UNKNOWN
 from biopercept.recording import Recording
 
@@ -29,6 +30,10 @@ REAL = (
     "formats/bdf/test_bdf_stim_channel.bdf",
     "formats/bittium_faros/testfile_read.EDF",
     "formats/opensignals_h5/eda_slow_signal.edf",
+    "formats/opensignals_h5/ecg_sample.h5",
+    "formats/opensignals_h5/eda_hot_surface.h5",
+    "formats/opensignals_h5/emg_bursts.h5",
+    "formats/opensignals_h5/bvp_motion_artifact.h5",
     "formats/empatica_e4_devicely",
     "formats/empatica_e4_flirt",
     "formats/wfdb_multifreq_drivedb/drive17a.hea",
@@ -37,6 +42,20 @@ REAL = (
     "formats/wfdb_samples/041s.hea",
     "formats/wfdb_samples/03700181.hea",
     "formats/wfdb_samples/a103l.hea",
+    "formats/wfdb_samples/a103l.mat",
+    "formats/brainvision/test_old_layout_latin1_software_filter.vhdr",
+    "formats/eeglab_set/eeglab_data.set",
+    "formats/egi_raw/test_egi.raw",
+    "formats/fif/test_bin_raw.fif",
+    "formats/xdf/minimal.xdf",
+    "formats/xdf/clock_resets.xdf",
+    "formats/xdf/empty_streams.xdf",
+    "formats/biopac_acq/physio-3.8.1.acq",
+    "formats/biopac_acq/physio-4.4.0-c.acq",
+    "formats/biopac_acq/physio-5.0.1.acq",
+    "formats/biopac_acq/small-unicode-4.4.0.acq",
+    "formats/garmin_fit/activity-small-fenix2-run.fit",
+    "formats/garmin_fit/garmin-edge-500-activity.fit",
 )
 
 
@@ -76,6 +95,11 @@ def check_recording(recording: Recording) -> None:
 @pytest.mark.parametrize("where", REAL)
 def test_every_real_recording_conforms(reference_data: Path, where: str) -> None:
     check_recording(load_recording(reference_data / where))
+
+
+def test_a_real_file_whose_units_were_changed_by_hand_conforms_without_them(reference_data: Path) -> None:
+    nonsense = {label: SignalOverride("resp") for label in ("Vb", "ReRef")}  # EEG in siemens and degrees
+    check_recording(load_recording(reference_data / "formats/brainvision/test.vhdr", overrides=nonsense))
 
 
 @pytest.mark.parametrize("fixture", ["edf_file", "e4_folder", "e4_zip", "wfdb_record"])
@@ -120,7 +144,9 @@ def test_a_file_cut_anywhere_is_loaded_in_part_and_says_so_or_is_refused_by_name
         assert recording.notes
 
 
-@pytest.mark.parametrize("suffix", [".edf", ".bdf", ".csv", ".zip", ".hea", ".tsv.gz", ".dat", ""])
+@pytest.mark.parametrize(
+    "suffix", [".edf", ".bdf", ".csv", ".zip", ".hea", ".tsv.gz", ".dat", ".vhdr", ".set", ".fif", ".raw", ""]
+)
 @pytest.mark.parametrize("content", [b"\x00", bytes(np.random.default_rng(5).integers(0, 256, 5000, dtype=np.uint8))])
 def test_random_bytes_under_any_suffix_are_refused_by_name(tmp_path: Path, suffix: str, content: bytes) -> None:
     from biopercept.errors import RecordingError

@@ -1,0 +1,109 @@
+"""Small folders in the documented layouts of public data sets, with values that the tests know."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+START = 1_361_382_919.0
+"""2013-02-20 17:55:19 in UTC."""
+
+
+def e4_time(seconds: float, *, is_date: bool) -> str:
+    """Return a time as an E4 file gives it: unix seconds, or the date that stands in PhysioNet's copies."""
+    return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%d %H:%M:%S}" if is_date else f"{seconds:.6f}"
+
+
+def write_e4(folder: Path, *, seconds: int, start: float = START, is_date: bool = False, eda: float = 1.5) -> None:
+    """Write ACC, BVP, EDA, HR, IBI and TEMP of a session with a constant EDA of ``eda`` uS and 33 degC."""
+    folder.mkdir(parents=True, exist_ok=True)
+    begin = e4_time(start, is_date=is_date)
+    pulse = np.sin(2 * np.pi * 1.2 * np.arange(64 * seconds) / 64) * 50
+    (folder / "EDA.csv").write_text(f"{begin}\n4.000000\n" + f"{eda}\n" * (4 * seconds))
+    (folder / "TEMP.csv").write_text(f"{begin}\n4.000000\n" + "33.0\n" * (4 * seconds))
+    (folder / "BVP.csv").write_text(f"{begin}\n64.000000\n" + "".join(f"{v:.3f}\n" for v in pulse))
+    axes = f"{begin}, {begin}, {begin}\n32.000000, 32.000000, 32.000000\n"
+    (folder / "ACC.csv").write_text(axes + "64,0,-32\n" * (32 * seconds))
+    (folder / "HR.csv").write_text(f"{e4_time(start + 10, is_date=is_date)}\n1.000000\n" + "72.0\n" * (seconds - 10))
+    beats = "".join(f"{0.8 * n + 5:.4f},0.8\n" for n in range(20))
+    (folder / "IBI.csv").write_text(f"{begin}, IBI\n{beats}")
+
+
+def write_tags(folder: Path, presses: list[float], *, start: float = START, is_date: bool = False) -> None:
+    """Write tags.csv with presses of the button, given in seconds from the start."""
+    (folder / "tags.csv").write_text("".join(f"{e4_time(start + press, is_date=is_date)}\n" for press in presses))
+
+
+def wesad_person(subject: str, seconds: dict[int, int]) -> dict[str, object]:
+    """Return what SX.pkl holds: labels of so many seconds each, in this order, and constant signals that differ."""
+    labels = np.concatenate([np.full(700 * n, label, dtype=np.int32) for label, n in seconds.items()])
+    n, total = len(labels), sum(seconds.values())
+    chest = {
+        "ACC": np.tile([0.5, 0.25, -1.0], (n, 1)),
+        "ECG": np.sin(2 * np.pi * 1.2 * np.arange(n) / 700)[:, None],
+        "EMG": np.full((n, 1), 0.01),
+        "EDA": np.full((n, 1), 5.25),
+        "Temp": np.full((n, 1), 30.5),
+        "Resp": np.full((n, 1), 2.5),
+    }
+    wrist = {
+        "ACC": np.tile([64.0, 0.0, -32.0], (32 * total, 1)),
+        "BVP": np.sin(2 * np.pi * 1.2 * np.arange(64 * total) / 64)[:, None],
+        "EDA": np.full((4 * total, 1), 0.75),
+        "TEMP": np.full((4 * total, 1), 33.5),
+    }
+    return {"subject": subject, "signal": {"chest": chest, "wrist": wrist}, "label": labels}
+
+
+def write_wesad(folder: Path, subject: str, content: object, protocol: int = 2) -> Path:
+    """Write SX/SX.pkl below a folder and return it."""
+    file = folder / subject / f"{subject}.pkl"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(pickle.dumps(content, protocol=protocol))
+    return file
+
+
+CASE_HEADER = "daqtime,ecg,bvp,gsr,rsp,skt,emg_zygo,emg_coru,emg_trap,video"
+
+
+def write_case(folder: Path, number: int, clips: list[int], seconds: int = 2) -> None:
+    """Write a person of CASE: each clip lasts so many seconds and is rated (5 + clip / 10, clip) throughout."""
+    data = folder / "data" / "interpolated"
+    for name in ("physiological", "annotations"):
+        (data / name).mkdir(parents=True, exist_ok=True)
+    fast, slow = range(1000 * seconds * len(clips)), range(0, 1000 * seconds * len(clips), 50)
+    rows = [f"{t},0.25,35.5,{20 + number},30.5,31.25,5,6,7,{clips[t // (1000 * seconds)]}" for t in fast]
+    (data / "physiological" / f"sub_{number}.csv").write_text("\n".join([CASE_HEADER, *rows]) + "\n")
+    rated = [(t, clips[t // (1000 * seconds)]) for t in slow]
+    lines = [f"{t},{5 + clip / 10},{clip},{clip}" for t, clip in rated]
+    (data / "annotations" / f"sub_{number}.csv").write_text("\n".join(["jstime,valence,arousal,video", *lines]) + "\n")
+
+
+def write_kemocon(folder: Path, number: int, ratings: list[tuple[int, int]], *, n_devices: int = 1) -> None:
+    """Write a person of K-EmoCon: 200 s from START, the baseline from 10 s on, the debate from 150 s to 190 s."""
+    home = folder / "e4_data" / str(number)
+    home.mkdir(parents=True)
+    for sensor, rate, value in (("BVP", 64, 3.5), ("EDA", 4, 0.5 + number), ("TEMP", 4, 32.5), ("HR", 1, 71.0)):
+        rows = [f"{(START + n / rate) * 1000:.3f},{number},{value},A{n % n_devices:05d}" for n in range(200 * rate)]
+        (home / f"E4_{sensor}.csv").write_text("\n".join(["timestamp,pid,value,device_serial", *rows]) + "\n")
+    table = folder / "metadata" / "subjects.csv"
+    table.parent.mkdir(exist_ok=True)
+    if not table.exists():
+        table.write_text("pid,initTime,startTime,endTime\n")
+    with table.open("a") as stream:
+        stream.write(f"{number},{(START + 10) * 1000:.0f},{(START + 150) * 1000:.0f},{(START + 190) * 1000:.0f}\n")
+    own = folder / "emotion_annotations" / "self_annotations" / f"P{number}.self.csv"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{5 * n},{arousal},{valence},1" for n, (arousal, valence) in enumerate(ratings, 1)]
+    own.write_text("\n".join(["seconds,arousal,valence,cheerful", *lines]) + "\n")
+
+
+def write_cogwear(folder: Path, start: float, eda: float, temperature: str = "temp", names: str = "eda") -> None:
+    """Write one condition of CogWear: 30 s of BVP, EDA and temperature with unix seconds."""
+    folder.mkdir(parents=True)
+    for name, column, rate, value in (("bvp", "bvp", 64, 12.5), (names, "eda", 4, eda), ("temp", temperature, 4, 33.5)):
+        rows = [f"{value},{start + n / rate:.4f}" for n in range(30 * rate)]
+        (folder / f"empatica_{name}.csv").write_text("\n".join([f"{column},time", *rows]) + "\n")
