@@ -64,3 +64,14 @@ class BusyError(BioperceptError):
     """Another process is writing to the same output."""
 
     exit_code = 75
+
+
+def fault_of_ours(fault: BaseException) -> str:
+    """Return what went wrong and where in our code, as half a sentence; without its words, which may hold data."""
+    import traceback
+    from pathlib import Path
+
+    places = [f"{Path(frame.filename).name} line {frame.lineno}" for frame in traceback.extract_tb(fault.__traceback__)]
+    return (
+        f"a fault of ours, {type(fault).__name__} in {places[-1] if places else 'an unknown place'}; please report it"
+    )

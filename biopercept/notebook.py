@@ -86,6 +86,9 @@ def sample_study(folder: Location) -> Study:
 def load_recording(path: Location) -> Recording:
     """Return the recording of a file or folder; ``to_frame()`` lists its signals.
 
+    It is read in this process, without limits of time and memory: a file that crashes its reader ends the process.
+    Commands read in a process apart and lose that recording alone.
+
     Raises RecordingError where the format is not read here, or nothing in it can be trusted.
     """
     from biopercept.loaders import loading

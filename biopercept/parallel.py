@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -40,6 +41,7 @@ _START_SECONDS = 120.0
 _END_SECONDS = 5.0
 
 _waiting = ""
+_is_child = False
 
 
 def wait_passively() -> str:
@@ -60,6 +62,22 @@ def wait_passively() -> str:
         os.environ["OMP_WAIT_POLICY"] = "passive"
         _waiting = "passive, the default of biopercept; set OMP_WAIT_POLICY to change it"
     return _waiting
+
+
+def is_child() -> bool:
+    """Return whether this process works for another one of ours, and may be ended for what it works on."""
+    return _is_child
+
+
+def become_child() -> None:
+    """Let this process, which works for another one, be ended for what it works on."""
+    global _is_child
+    _is_child = True
+
+
+def machine_memory() -> int:
+    """Return nine tenths of the machine's memory, in bytes: what one process may use of it."""
+    return int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 @dataclass(frozen=True)
@@ -154,7 +172,7 @@ class ChildProcesses:
     limits: Limits = field(default_factory=Limits)
     environment: dict[str, str] = field(default_factory=dict)
 
-    def run(self, work: Work[Any, Any, Job, Result], jobs: Sequence[Job]) -> Iterator[tuple[int, Result | Lost]]:
+    def run(self, work: Work[Any, Any, Job, Result], jobs: Sequence[Job]) -> Generator[tuple[int, Result | Lost]]:
         """Yield the index of each job and its result, as they come."""
         from multiprocessing.connection import wait
 
@@ -191,9 +209,7 @@ class _Child:
 
         spawning = get_context("spawn")
         self.connection, inner = spawning.Pipe()
-        memory = limits.memory_bytes
-        if memory is None:
-            memory = int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        memory = machine_memory() if limits.memory_bytes is None else limits.memory_bytes
         self._process = spawning.Process(target=_serve, args=(inner, work, memory), daemon=True)
         self._limits = limits
         self._has_worked = False
@@ -232,6 +248,8 @@ class _Child:
         self._process.join(_END_SECONDS)
         code = self._process.exitcode
         self.kill()
+        if code in (-signal.SIGPROF, -signal.SIGALRM):
+            return Lost("reading it took longer than files of its size may take")
         if code is not None and code < 0:
             return Lost(f"the process that worked on it was ended by signal {-code}")
         return Lost(f"the process that worked on it ended with code {code}")
@@ -254,10 +272,10 @@ class _Child:
 
 def _serve(connection: Any, work: Work[Any, Any, Any, Any], memory_bytes: int) -> None:
     """Do jobs until the parent has no more, in the child process."""
-    import signal
     import threading
     import warnings
 
+    become_child()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # third-party warnings; what matters comes back as notes
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -277,12 +295,12 @@ def _serve(connection: Any, work: Work[Any, Any, Any, Any], memory_bytes: int) -
         except Exception as fault:
             is_memory = isinstance(fault, MemoryError) or "can't allocate memory" in str(fault)  # the latter is torch's
             limit = f"it needs more than the {memory_bytes / 1e9:.0f} GB of memory that a process may use"
-            result = Lost(limit) if is_memory else Lost(f"it met {type(fault).__name__}: {fault}", _portable(fault))
+            result = Lost(limit) if is_memory else Lost(f"it met {type(fault).__name__}: {fault}", portable(fault))
         connection.send(result)
 
 
-def _portable(fault: Exception) -> Exception:
-    """Return a fault that can be made again in the parent from its arguments, with its traceback as a note."""
+def portable(fault: Exception) -> Exception:
+    """Return a fault that can be made again in another process from its arguments, with its traceback as a note."""
     import traceback
 
     note = "".join(traceback.format_exception(fault))

@@ -51,10 +51,11 @@ def check(
         faults.extend(several.faults)
     except StudyError as fault:
         faults.append(str(fault))
-    try:
-        preset.load()
-    except SettingsError as fault:
-        faults.append(f"settings: {fault}")
+    if preset.is_given:
+        try:
+            preset.load()
+        except SettingsError as fault:
+            faults.append(f"settings: {fault}")
     report = _report(loaded)
     if run.as_json:
         print_json({"study": str(study), "faults": faults, **report})
@@ -70,12 +71,12 @@ def _faults_of_recordings(study: Study, known: tuple[str, ...]) -> Iterator[str]
     No sample is read that the format allows to leave.
     """
     from biopercept.errors import RecordingError
-    from biopercept.studies.loading import load_entry
+    from biopercept.prepare.sources import recording_of
     from biopercept.studies.ratings import rating_faults
 
     for entry in study.entries:
         try:
-            recording = load_entry(study, entry)
+            recording = recording_of(study, entry)
             yield from (f"recordings.tsv, {entry.title}: {fault}" for fault in rating_faults(recording, study.tasks))
         except RecordingError as fault:
             if not any(one in str(fault) for one in known):

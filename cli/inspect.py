@@ -60,15 +60,15 @@ def inspect(
 
 def _recordings(path: Path) -> Iterator[Recording | BioperceptError]:
     """Give the recordings of a path, or the error in the place of one that cannot be read."""
-    from biopercept.loaders.loading import load_recording
+    from biopercept.prepare.sources import recording_at, recording_of
 
     if not (path.is_dir() and _is_study(path)):
         try:
-            yield load_recording(path)
+            yield recording_at(path)
         except BioperceptError as fault:
             yield fault
         return
-    from biopercept.studies.loading import load_entry, load_study
+    from biopercept.studies.loading import load_study
 
     try:
         study = load_study(path)
@@ -77,7 +77,7 @@ def _recordings(path: Path) -> Iterator[Recording | BioperceptError]:
         return
     for entry in study.entries:
         try:
-            yield load_entry(study, entry)
+            yield recording_of(study, entry)
         except BioperceptError as fault:
             named = RecordingError(f"{entry.subject} {entry.recording}: {fault}")
             named.__cause__ = fault

@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -44,6 +44,16 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "Tools": ("config", "benchmark", "doctor"),
 }
 """The functions of the commands by heading, as the help lists them; each lies in a module of its name."""
+
+_MEASURING = ("scipy.signal", "biopercept.preprocessing.cleaning")
+READING: dict[str, tuple[str, ...]] = {
+    "inspect": ("biopercept.preprocessing.cleaning",),
+    "features": _MEASURING,
+    "quality": _MEASURING,
+    "correct": (),
+    "predict": _MEASURING,
+}
+"""Commands that read recordings, and the modules that they import while the first is read."""
 
 _BUG, _WRITE_FAILED, _INTERRUPTED, _READER_GONE, _TOLD_TO_STOP = 70, 74, 130, 141, 143
 _FULL_OR_FROZEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
@@ -91,12 +101,21 @@ def build_app() -> typer.Typer:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with the exit code of the outcome."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    with _stops_as_interrupts() as stops:
+    with _stops_as_interrupts() as stops, _reading_apart(words):
         code = _run(words, is_debugging="--debug" in words)
         if code == _INTERRUPTED:
             code = _TOLD_TO_STOP if stops else _INTERRUPTED
             say("biopercept: stopped; what was finished is kept")
     sys.exit(_after_flushing(code))
+
+
+def _reading_apart(words: Sequence[str]) -> AbstractContextManager[None]:
+    """Have recordings read in a process apart; it starts before anything else where the command will need it."""
+    from biopercept.prepare.apart import reading_apart
+
+    command = next(iter(words), "")
+    is_needed = command in READING and not {"-h", "--help", "-j", "--jobs"} & {*words}
+    return reading_apart(is_started=is_needed, meanwhile=READING.get(command, ()))
 
 
 @contextmanager

@@ -137,6 +137,11 @@ class Preset:
     config: ConfigName = None
     overrides: Overrides = None
 
+    @property
+    def is_given(self) -> bool:
+        """Return whether any setting is given; loading those of the preset alone takes seconds and tells nothing."""
+        return self.config is not None or bool(self.overrides)
+
     def load(self, *purposes: Purpose) -> Config:
         """Return the effective settings of a command that reads no store."""
         from biopercept.config.loading import load_config
@@ -150,7 +155,7 @@ class Preset:
         """
         from biopercept.prepare.recording import PrepareSettings
 
-        if self.config is None and not self.overrides:
+        if not self.is_given:
             return PrepareSettings()
         from biopercept.config.settings import Purpose
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
-from biopercept.errors import TrainingError
+import numpy as np
+
+from biopercept.errors import RecordingError, TrainingError
 from biopercept.parallel import Work
+from biopercept.recording import Channel, Interval, Recording, Signal
 
 
 def _open(request: int) -> list[int]:
@@ -31,3 +37,61 @@ def _eat(context: None, n_bytes: int) -> int:
 
 WORK = Work(_work, _open, 10)
 EATING: Work[None, None, int, int] = Work(_eat, None, None)
+
+
+def recording() -> Recording:
+    """A recording of two signals: a lazy one, which says what it was asked for, and an irregular one."""
+    samples = np.random.default_rng(3).normal(size=(2, 1_200_000))
+    samples[0, 7] = np.nan
+    eda = replace(Signal.from_samples("EDA", "eda", "uS", 4.0, np.arange(9.0)), times=np.arange(9.0) ** 2)
+    acc = Signal.from_samples("ACC", "acc", "g", 1000.0, samples)
+    return Recording("S1", "", "r1", (acc, eda), (Interval(1.0, 2.0, "rest"),), notes=("a note",))
+
+
+def unreadable() -> Recording:
+    raise RecordingError("r1.edf: the header is cut")
+
+
+def buggy() -> Recording:
+    raise ZeroDivisionError("patient Jane Doe")
+
+
+def dying() -> Recording:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    raise AssertionError
+
+
+def hanging() -> Recording:
+    while True:
+        pass
+
+
+def sleeping() -> Recording:
+    time.sleep(600)
+    raise AssertionError
+
+
+def eating() -> Recording:
+    bytearray(10**10)
+    raise AssertionError
+
+
+def _in_its_samples(work: Callable[[], object]) -> Recording:
+    signal = Signal("ECG", "ecg", "mV", 250.0, 0.0, (Channel("ECG"),), 100, reader=lambda start, stop: work())  # type: ignore
+    return Recording("S1", "", "r1", (signal,))
+
+
+dying_later, hanging_later, eating_later, buggy_later = (
+    partial(_in_its_samples, work) for work in (dying, hanging, eating, buggy)
+)
+
+
+def process() -> tuple[Recording, int]:
+    return Recording("S1", "", "r1", ()), os.getpid()
+
+
+def memory() -> tuple[Recording, int]:
+    """Bytes that this process may write to, beside a recording."""
+    import resource
+
+    return Recording("S1", "", "r1", ()), resource.getrlimit(resource.RLIMIT_DATA)[0]

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.errors import BioperceptError
 from biopercept.files import write_table
 from biopercept.inference.prediction import Predictions, TaskPredictions, Trace, Truth, predict, require_dense
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
-from biopercept.prepare.sources import Source, sources_of
+from biopercept.prepare.sources import Failure, Source, outcome_of, sources_of
 from biopercept.recording import Recording, RecordingLabels
 from biopercept.results.predictions import PredictionSidecar, TraceSidecar, write_sidecar
 from biopercept.store.prepared import PreparedRecording
@@ -98,25 +97,15 @@ def predict_files(
     reader = _Reader(checkpoint, engine, request.every_seconds)
     rows: dict[str, list[tuple[object, ...]]] = {name: [] for name in names}
     for source in sources:
-        try:
-            predictions = reader.predict(source)
-            for name, folder in done.folders.items():
-                write_predictions(predictions, name, folder, request.model.resolve().name)
-                rows[name].append(summary_row(predictions, name))
-            outcome = RecordingDone(source.title, len(sources), len(predictions.onset), predictions.notes)
-        except BioperceptError as fault:
-            if fault.exit_code not in (1, 2):
-                raise
-            outcome = _failed(source, len(sources), str(fault), done)
-        except (
-            ArithmeticError,
-            LookupError,
-            TypeError,
-            ValueError,
-        ) as fault:  # must cost one recording, not the others
-            message = f"{source.title}: a fault of ours, {type(fault).__name__}: {fault}; please report it"
-            outcome = _failed(source, len(sources), message, done)
-        on_recording(outcome)
+        predictions = outcome_of(_Reader.predict, reader, source)
+        if isinstance(predictions, Failure):
+            done.failures.append((source.title, predictions.reason))
+            on_recording(RecordingDone(source.title, len(sources), failure=predictions.reason))
+            continue
+        for name, folder in done.folders.items():
+            write_predictions(predictions, name, folder, request.model.resolve().name)
+            rows[name].append(summary_row(predictions, name))
+        on_recording(RecordingDone(source.title, len(sources), len(predictions.onset), predictions.notes))
     done.n_recordings, done.warnings = len(sources) - len(done.failures), tuple(filter(None, reader.warnings))
     for task in checkpoint.tasks:
         folder = done.folders[task.name]

@@ -11,6 +11,7 @@ import numpy as np
 from biopercept.loaders.recognition import (
     STUDY,
     Conversion,
+    Position,
     SignalOverride,
     common_reference,
     convert_unit,
@@ -51,6 +52,8 @@ class RawChannel:
         Set where the format itself says what the channel is; otherwise empty.
     times : array (n_samples,) or None
         Seconds on the recording's clock, for irregular samples.
+    position : tuple or None
+        Where the electrode was measured to be, metres in mne's head frame; None takes the place that its name has.
     """
 
     label: str
@@ -64,6 +67,7 @@ class RawChannel:
     modality: str = ""
     recognised_by: str = ""
     times: FloatArray | None = None
+    position: Position | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +218,9 @@ def _signal(group: list[_Known], taken: set[str]) -> Signal:
     )
 
 
-def _position(one: _Known) -> tuple[float, float, float] | None:
+def _position(one: _Known) -> Position | None:
+    if one.modality == "eeg" and one.raw.position is not None:
+        return one.raw.position
     electrode = eeg_electrode(one.raw.label, one.reference) if one.modality == "eeg" else None
     return None if electrode is None else electrode_position(electrode)
 

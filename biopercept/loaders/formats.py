@@ -98,6 +98,72 @@ def _wfdb() -> Reader:
     return load_wfdb
 
 
+def _is_wesad(glance: Glance) -> bool:
+    from biopercept.loaders.readers.wesad import is_wesad
+
+    return not glance.is_folder and is_wesad(glance.path, glance.first_bytes)
+
+
+def _wesad() -> Reader:
+    from biopercept.loaders.readers.wesad import load_wesad
+
+    return load_wesad
+
+
+def _is_pickle(glance: Glance) -> bool:
+    """Return whether a file is a pickle of no data set that is known, by its first bytes or by its name."""
+    is_one = glance.begins(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    return (is_one or glance.suffix in (".pkl", ".pickle")) and not _is_wesad(glance)
+
+
+def _is_brainvision(glance: Glance) -> bool:
+    from biopercept.loaders.readers.brainvision import is_brainvision
+
+    return not glance.is_folder and is_brainvision(glance.path, glance.first_bytes)
+
+
+def _brainvision() -> Reader:
+    from biopercept.loaders.readers.brainvision import load_brainvision
+
+    return load_brainvision
+
+
+def _is_eeglab(glance: Glance) -> bool:
+    from biopercept.loaders.readers.eeglab import is_eeglab
+
+    return not glance.is_folder and is_eeglab(glance.path, glance.first_bytes)
+
+
+def _eeglab() -> Reader:
+    from biopercept.loaders.readers.eeglab import load_eeglab
+
+    return load_eeglab
+
+
+def _is_fif(glance: Glance) -> bool:
+    from biopercept.loaders.readers.fif import is_fif
+
+    return is_fif(glance.path, glance.first_bytes)
+
+
+def _fif() -> Reader:
+    from biopercept.loaders.readers.fif import load_fif
+
+    return load_fif
+
+
+def _is_egi(glance: Glance) -> bool:
+    from biopercept.loaders.readers.egi import is_egi
+
+    return is_egi(glance.path, glance.first_bytes)
+
+
+def _egi() -> Reader:
+    from biopercept.loaders.readers.egi import load_egi
+
+    return load_egi
+
+
 def _is_xdf(glance: Glance) -> bool:
     return glance.begins(b"XDF:") or (glance.begins(b"\x1f\x8b") and glance.suffix in (".xdf", ".xdfz"))
 
@@ -142,6 +208,11 @@ FORMATS: tuple[Format, ...] = (
     Format("EDF, EDF+, BDF, BDF+", ".edf, .bdf", _is_edf, _edf),
     Format("Empatica E4", "a folder or a .zip with ACC.csv, BVP.csv, EDA.csv, TEMP.csv, ...", _is_empatica, _empatica),
     Format("WFDB (PhysioNet)", "a .hea header, or a folder of records that share their first word", _is_wfdb, _wfdb),
+    Format("WESAD", "SX/SX.pkl of the data set WESAD; no other pickle", _is_wesad, _wesad),
+    Format("BrainVision", ".vhdr with .eeg and .vmrk", _is_brainvision, _brainvision),
+    Format("EEGLAB", ".set, with or without .fdt", _is_eeglab, _eeglab),
+    Format("FIF", ".fif, .fif.gz", _is_fif, _fif),
+    Format("EGI simple binary", ".raw", _is_egi, _egi),
     Format("XDF (Lab Streaming Layer)", ".xdf, .xdfz, .xdf.gz", _is_xdf, _xdf),
     Format("FIT (Garmin and others)", ".fit", lambda one: one.first_bytes[8:12] == b".FIT", _fit),
     Format("Empatica EmbracePlus", ".avro, or a folder of consecutive .avro files", _is_avro, _avro),
@@ -156,10 +227,9 @@ FORMATS: tuple[Format, ...] = (
 """What is read, in the order in which a file is looked at: the first that matches reads it."""
 
 _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
-    ("HDF5", lambda one: one.begins(b"\x89HDF\r\n\x1a\n")),
+    ("HDF5", lambda one: one.begins(b"\x89HDF\r\n\x1a\n") and one.suffix != ".set"),
     ("NumPy", lambda one: one.begins(b"\x93NUMPY")),
-    ("MATLAB", lambda one: one.begins(b"MATLAB 5.0")),
-    ("BrainVision", lambda one: one.begins(b"Brain Vision")),
+    ("MATLAB", lambda one: one.begins(b"MATLAB 5.0") and one.suffix != ".set"),
     ("GDF", lambda one: one.begins(b"GDF ")),
     (
         "OpenSignals text (PLUX, BITalino: counts of a converter)",
@@ -167,7 +237,7 @@ _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
     ),
     ("BioSPPy text ('# Simple Text Format')", lambda one: one.begins(b"# Simple Text Format")),
     ("OpenBCI text", lambda one: one.begins(b"%OpenBCI Raw")),
-    ("a Python pickle", lambda one: one.begins(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")),
+    ("a Python pickle", _is_pickle),
 )
 """What is known and not read."""
 

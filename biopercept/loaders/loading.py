@@ -50,7 +50,9 @@ def load_recording(
         recording = with_corrections(_of_possible_length(_load(path, overrides), path), path)
     except BioperceptError:
         raise
-    except (OSError, ValueError, TypeError, ArithmeticError, LookupError, MemoryError, RecursionError) as fault:
+    except MemoryError as fault:
+        raise RecordingError(f"{path.name}: reading it needs more memory than there is, or than it may use") from fault
+    except (OSError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError) as fault:
         # A last net under the loaders: a damaged file must cost one file, not the run.
         raise RecordingError(f"{path.name}: cannot be read ({type(fault).__name__}: {fault})") from fault
     return replace(recording, subject=subject, session=session, name=name or recording.name)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.errors import BioperceptError, SettingsError
+from biopercept.errors import SettingsError
 from biopercept.files import replacing, write_json, write_table
 from biopercept.measures.around import COURSE_UNITS, Around
 from biopercept.measures.averages import Events, MeanCourse, averages, mean_courses
@@ -32,7 +32,7 @@ from biopercept.measures.recording import (
 )
 from biopercept.measures.stretches import Measures
 from biopercept.prepare.recording import PrepareSettings
-from biopercept.prepare.sources import Source, each_of, sources_of
+from biopercept.prepare.sources import EachWork, Source, each_of, sources_of
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.studies.loading import is_study
 from biopercept.version import __version__
@@ -148,7 +148,9 @@ def write_features(
         _require_parquet()
     sources = _sources(request)
     _refuse_unknown_labels(request, sources)
-    outcomes = each_of(_measured, (request, output / "pages"), sources, request.n_jobs, on_recording)
+    outcomes = each_of(
+        EachWork(_measured, (request, output / "pages"), _unmeasured), sources, request.n_jobs, on_recording
+    )
     done = [outcome.features for outcome in outcomes if outcome.features is not None]
     _refuse_labels_without_events(request, done)
     failures = tuple((one.source.title, one.failure) for one in outcomes if one.features is None)
@@ -236,23 +238,22 @@ def _sources(request: FeaturesRequest) -> list[Source]:
 
 
 def _measured(work: tuple[FeaturesRequest, Path], source: Source) -> Measured:
-    """Measure one recording and write its page; what cannot be read or measured is a failure of its own."""
+    """Measure one recording and write its page."""
     request, folder = work
-    try:
-        recording, settings = source.load(), request.settings
-        if request.around is not None:
-            features, clean = around_and_cleaned(recording, request.around, settings)
-        else:
-            features, clean = measured_and_cleaned(recording, settings, request.rows, hrv=request.hrv)
-    except BioperceptError as fault:
-        if fault.exit_code not in (1, 2):
-            raise
-        return Measured(source, failure=str(fault))
+    recording, settings = source.load(), request.settings
+    if request.around is not None:
+        features, clean = around_and_cleaned(recording, request.around, settings)
+    else:
+        features, clean = measured_and_cleaned(recording, settings, request.rows, hrv=request.hrv)
     if request.pages is None:
         return Measured(source, features)
     whole = whole_recording(clean)
     request.pages.write(features, clean, whole, folder / f"{source.key}.html")
     return Measured(source, features, whole=whole)
+
+
+def _unmeasured(source: Source, reason: str) -> Measured:
+    return Measured(source, failure=reason)
 
 
 def _names(done: Sequence[RecordingFeatures]) -> tuple[str, ...]:

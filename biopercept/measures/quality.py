@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from biopercept.errors import BioperceptError
 from biopercept.files import write_json, write_table
 from biopercept.measures.columns import OF_A_RECORDING, OF_A_ROW, plainly
-from biopercept.prepare.sources import Source, each_of, sources_of
+from biopercept.prepare.sources import EachWork, Source, each_of, sources_of
 from biopercept.preprocessing.cleaning import clean_recording
 from biopercept.preprocessing.gaps import moving_mean, runs_of
 from biopercept.preprocessing.quality import BANDS, BORDERS, REASONS, SMALLEST_SHARE, SignalQuality, band_of
@@ -200,7 +199,7 @@ def write_quality(
     Raises SettingsError where a subject is unknown. Raises OutputError where a file cannot be written.
     """
     sources = sources_of(request.paths, request.subjects, request.excluded)
-    outcomes = tuple(each_of(_rated, request.cleaning, sources, request.n_jobs, on_recording))
+    outcomes = tuple(each_of(EachWork(_rated, request.cleaning, _unrated), sources, request.n_jobs, on_recording))
     done = [one.quality for one in outcomes if one.quality is not None]
     write_table(output / "quality.csv", (*OF_A_ROW[:3], *Run._fields), _rows(done, _runs))
     write_table(output / "sensors.csv", (*OF_A_ROW[:3], *Sensor._fields), _rows(done, RecordingQuality.sensors))
@@ -211,13 +210,11 @@ def write_quality(
 
 
 def _rated(cleaning: CleaningSettings, source: Source) -> Rated:
-    """Rate one recording; what cannot be read or cleaned is a failure of its own."""
-    try:
-        return Rated(source, recording_quality(source.load(), cleaning))
-    except BioperceptError as fault:
-        if fault.exit_code not in (1, 2):
-            raise
-        return Rated(source, failure=str(fault))
+    return Rated(source, recording_quality(source.load(), cleaning))
+
+
+def _unrated(source: Source, reason: str) -> Rated:
+    return Rated(source, failure=reason)
 
 
 def _runs(recording: RecordingQuality) -> Iterator[Run]:

@@ -30,10 +30,8 @@ from biopercept.loaders.corrections import (
     placed_correction,
     read_corrections,
 )
-from biopercept.loaders.loading import load_recording
 from biopercept.loaders.readers.wfdb import wfdb_headers
-from biopercept.prepare.alignment import load_placed_aligned
-from biopercept.prepare.sources import Source
+from biopercept.prepare.sources import Source, placed_recording_of, recording_at
 from biopercept.recording import BAD, BEAT_ADDED, BEAT_REMOVED, CHANNEL_BAD, POLARITY, Correction, Recording, Signal
 from biopercept.studies.loading import PlacedFile
 
@@ -154,8 +152,8 @@ def _files(source: Source) -> tuple[Path, ...]:
 def _opened(source: Source) -> tuple[Recording, tuple[PlacedFile, ...]]:
     """Return the recording, and where its files lie in it."""
     if source.study is not None and source.entry is not None:
-        return load_placed_aligned(source.study, source.entry)
-    recording = load_recording(source.path)
+        return placed_recording_of(source.study, source.entry)
+    recording = recording_at(source.path)
     return recording, (PlacedFile(source.path, 0.0, {signal.name: signal.name for signal in recording.signals}),)
 
 

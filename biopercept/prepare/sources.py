@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
-from biopercept.errors import SettingsError
+from biopercept.errors import BioperceptError, SettingsError, fault_of_ours
 from biopercept.loaders.loading import load_recording
-from biopercept.parallel import Work, run_jobs
-from biopercept.prepare.alignment import load_aligned
+from biopercept.parallel import ChildProcesses, Limits, Lost, Work
+from biopercept.prepare.alignment import load_aligned, load_placed_aligned
+from biopercept.prepare.apart import read_apart
 from biopercept.recording import Recording
 from biopercept.store.prepared import recording_key
-from biopercept.studies.loading import is_study, load_study
+from biopercept.studies.loading import PlacedFile, is_study, load_study
 from biopercept.studies.structure import Entry, Study
 
 Request = TypeVar("Request")
@@ -37,8 +41,32 @@ class Source:
         Raises RecordingError where it cannot be read, or StudyError where its labels contradict it.
         """
         if self.study is not None and self.entry is not None:
-            return load_aligned(self.study, self.entry)
-        return load_recording(self.path, subject=self.subject, name=self.subject)
+            return recording_of(self.study, self.entry)
+        return recording_at(self.path, self.subject)
+
+
+def recording_at(path: Path, subject: str = "") -> Recording:
+    """Return the recording at a path, read apart where a process was opened; it is called what the subject is."""
+    return read_apart(path.name or str(path), (path,), partial(load_recording, path, subject=subject, name=subject))
+
+
+def recording_of(study: Study, entry: Entry) -> Recording:
+    """Return a recording of a study as :func:`load_aligned` does, read apart where a process was opened."""
+    return read_apart(entry.title, _paths(entry), partial(load_aligned, _alone(study, entry), entry))
+
+
+def placed_recording_of(study: Study, entry: Entry) -> tuple[Recording, tuple[PlacedFile, ...]]:
+    """Return a recording of a study as :func:`load_placed_aligned` does, read apart where a process was opened."""
+    return read_apart(entry.title, _paths(entry), partial(load_placed_aligned, _alone(study, entry), entry))
+
+
+def _paths(entry: Entry) -> tuple[Path, ...]:
+    return tuple(file.path for file in entry.files)
+
+
+def _alone(study: Study, entry: Entry) -> Study:
+    """Return a study without what is of other recordings, so that it can be sent with each of thousands."""
+    return replace(study, participants=(), entries=(entry,), notes=())
 
 
 def sources_of(
@@ -68,22 +96,76 @@ def sources_of(
 
 
 def each_of(
-    function: Callable[[Request, Source], Outcome],
-    request: Request,
+    work: EachWork[Request, Outcome],
     sources: Sequence[Source],
     n_jobs: int,
     on_done: Callable[[Outcome, int], None],
 ) -> list[Outcome]:
-    """Return what a function of a module makes of every recording, in their order, in several processes or this one.
+    """Return what is made of every recording, in their order, each in one of several processes or all in this one.
 
-    ``on_done`` is told of each as it is done, and how many there are.
+    ``on_done`` is told of each as it is done, and how many there are. Where several processes work, a recording that
+    ends its process costs itself.
     """
-    work = Work(function, None, request)
     by_key: dict[str, Outcome] = {}
-    for source, outcome in run_jobs(work, sources, n_jobs, request):
-        by_key[source.key] = outcome
-        on_done(outcome, len(sources))
+    for source, outcome in _outcomes(work, sources, n_jobs):
+        by_key[source.key] = work.failed(source, outcome.reason) if isinstance(outcome, Failure) else outcome
+        on_done(by_key[source.key], len(sources))
     return [by_key[source.key] for source in sources]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why nothing could be made of a recording."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class EachWork(Generic[Request, Outcome]):
+    """What is made of every recording, by a function of a module, and what stands in its place where that fails."""
+
+    function: Callable[[Request, Source], Outcome]
+    request: Request
+    failed: Callable[[Source, str], Outcome]
+
+
+def _outcomes(
+    work: EachWork[Request, Outcome], sources: Sequence[Source], n_jobs: int
+) -> Iterator[tuple[Source, Outcome | Failure]]:
+    if n_jobs == 1 or len(sources) < 2:
+        for source in sources:
+            yield source, outcome_of(work.function, work.request, source)
+        return
+    there: Work[Any, Any, Source, Any] = Work(_outcome_there, None, (work.function, work.request))
+    with closing(ChildProcesses(n_jobs, Limits(seconds=math.inf)).run(there, sources)) as results:
+        for index, result in results:
+            if not isinstance(result, Lost):
+                yield sources[index], result
+            elif result.fault is not None:
+                raise result.fault
+            else:
+                yield sources[index], Failure(result.reason)
+
+
+def outcome_of(function: Callable[[Request, Source], Outcome], request: Request, source: Source) -> Outcome | Failure:
+    """Return what a function makes of a recording, or why it cannot: a fault in one recording costs it alone.
+
+    Raises OutputError and the like: what is no fault of the recording.
+    """
+    try:
+        return function(request, source)
+    except BioperceptError as fault:
+        if fault.exit_code not in (1, 2):
+            raise
+        return Failure(str(fault))
+    except OSError:
+        raise
+    except Exception as fault:
+        return Failure(fault_of_ours(fault))
+
+
+def _outcome_there(work: tuple[Callable[[Request, Source], Outcome], Request], source: Source) -> Outcome | Failure:
+    return outcome_of(*work, source)
 
 
 def _every_source(paths: Sequence[Path]) -> Iterator[Source]:

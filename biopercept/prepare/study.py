@@ -17,10 +17,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biopercept.errors import BioperceptError, OutputError, SettingsError
+from biopercept.errors import BioperceptError, OutputError, SettingsError, fault_of_ours
 from biopercept.files import only_writer
 from biopercept.parallel import ONE_THREAD, ChildProcesses, Executor, Limits, Lost, Work
-from biopercept.prepare.alignment import load_aligned
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
 from biopercept.prepare.reuse import (
     LogRow,
@@ -37,6 +36,7 @@ from biopercept.prepare.reuse import (
     source_hash,
     write_log,
 )
+from biopercept.prepare.sources import recording_of
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.preprocessing.windows import cut_windows
 from biopercept.store.prepared import recording_key
@@ -261,7 +261,7 @@ def prepare_one(context: PrepareContext, job: PrepareJob) -> LogRow | Unwritable
     """Return the row of a recording that was loaded, prepared and stored as a part; a fault is a row too."""
     entry, begun = job.entry, time.monotonic()
     try:
-        prepared = prepare_recording(load_aligned(context.study, entry), context.settings)
+        prepared = prepare_recording(recording_of(context.study, entry), context.settings)
         hashes = {"source_hash": job.source_hash, "settings_hash": context.settings_hash}
         write_recording_part(job.part, prepared, **hashes)
     except OutputError as fault:
@@ -271,9 +271,7 @@ def prepare_one(context: PrepareContext, job: PrepareJob) -> LogRow | Unwritable
     except BioperceptError as fault:
         return replace(failed_row(entry, "", time.monotonic() - begun), message=str(fault))
     except Exception as fault:
-        return failed_row(
-            entry, f"a fault of ours, {type(fault).__name__}: {fault}; please report it", time.monotonic() - begun
-        )
+        return failed_row(entry, fault_of_ours(fault), time.monotonic() - begun)
     n_labelled = int(prepared.windows.is_labelled.sum())
     return LogRow(
         entry.subject,

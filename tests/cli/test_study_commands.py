@@ -42,6 +42,19 @@ def test_datasets_lists_every_data_set_and_shows_one_in_full() -> None:
     assert json.loads(run("datasets", "--json").stdout)[1]["name"] == "eegmat"
 
 
+def test_datasets_says_what_was_tried_on_real_data_and_what_is_not_offered() -> None:
+    rows = {row["name"]: row for row in json.loads(run("datasets", "--json").stdout)}
+    assert {name for name, row in rows.items() if row["checked_on"] == "the data themselves"} >= {"noneeg", "eegmat"}
+    assert rows["wesad"]["checked_on"] == "a made folder in the documented layout"
+    assert all(row["alarms"] and row["files"] and row["dropped"] and row["licence"] for row in rows.values())
+    listed = " ".join(run("datasets").stdout.split())
+    assert "not offered: drivedb" in listed
+    assert "people cannot be kept apart" in listed
+    one = run("datasets", "wesad").stdout
+    for part in ("files:", "WESAD.zip", "left out by the import:", "a leak is likely at:", "three classes above 0.90"):
+        assert part in one
+
+
 def test_import_writes_tables_and_says_what_was_left_out(source: Path, tmp_path: Path) -> None:
     result = run("import", "eegmat", str(source), "-o", str(tmp_path / "study"))
     assert result.exit_code == 0, result.output
@@ -71,7 +84,7 @@ def test_import_refuses_an_output_that_is_not_empty(source: Path, tmp_path: Path
 
 
 def test_import_of_an_unknown_data_set_names_the_known_ones(tmp_path: Path) -> None:
-    result = run("import", "wesad", str(tmp_path), "-o", str(tmp_path / "study"))
+    result = run("import", "drivedb", str(tmp_path), "-o", str(tmp_path / "study"))
     assert isinstance(result.exception, StudyError)
     assert "known are stress-predict, eegmat, noneeg, flight" in str(result.exception)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from biopercept.loaders.loading import load_recording
+from biopercept.loaders.recognition import SignalOverride
 from biopercept.modalities import MODALITIES, UNKNOWN
 from biopercept.recording import Recording
 
@@ -37,6 +38,10 @@ REAL = (
     "formats/wfdb_samples/041s.hea",
     "formats/wfdb_samples/03700181.hea",
     "formats/wfdb_samples/a103l.hea",
+    "formats/brainvision/test_old_layout_latin1_software_filter.vhdr",
+    "formats/eeglab_set/eeglab_data.set",
+    "formats/egi_raw/test_egi.raw",
+    "formats/fif/test_bin_raw.fif",
     "formats/xdf/minimal.xdf",
     "formats/xdf/clock_resets.xdf",
     "formats/xdf/empty_streams.xdf",
@@ -87,6 +92,11 @@ def test_every_real_recording_conforms(reference_data: Path, where: str) -> None
     check_recording(load_recording(reference_data / where))
 
 
+def test_a_real_file_whose_units_were_changed_by_hand_conforms_without_them(reference_data: Path) -> None:
+    nonsense = {label: SignalOverride("resp") for label in ("Vb", "ReRef")}  # EEG in siemens and degrees
+    check_recording(load_recording(reference_data / "formats/brainvision/test.vhdr", overrides=nonsense))
+
+
 @pytest.mark.parametrize("fixture", ["edf_file", "e4_folder", "e4_zip", "wfdb_record"])
 def test_every_made_recording_conforms(request: pytest.FixtureRequest, fixture: str) -> None:
     check_recording(load_recording(request.getfixturevalue(fixture)))
@@ -129,7 +139,9 @@ def test_a_file_cut_anywhere_is_loaded_in_part_and_says_so_or_is_refused_by_name
         assert recording.notes
 
 
-@pytest.mark.parametrize("suffix", [".edf", ".bdf", ".csv", ".zip", ".hea", ".tsv.gz", ".dat", ""])
+@pytest.mark.parametrize(
+    "suffix", [".edf", ".bdf", ".csv", ".zip", ".hea", ".tsv.gz", ".dat", ".vhdr", ".set", ".fif", ".raw", ""]
+)
 @pytest.mark.parametrize("content", [b"\x00", bytes(np.random.default_rng(5).integers(0, 256, 5000, dtype=np.uint8))])
 def test_random_bytes_under_any_suffix_are_refused_by_name(tmp_path: Path, suffix: str, content: bytes) -> None:
     from biopercept.errors import RecordingError

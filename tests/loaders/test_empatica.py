@@ -251,14 +251,46 @@ def test_a_damaged_member_of_a_zip_costs_that_member(e4_zip: Path) -> None:
     assert any(note.startswith("BVP: the file") for note in recording.notes)
 
 
-def test_members_with_paths_out_of_the_folder_are_read_by_name_only(tmp_path: Path, e4_files: dict[str, str]) -> None:
-    path = tmp_path / "in" / "S.zip"
-    path.parent.mkdir()
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("../../EDA.csv", e4_files["EDA.csv"])
-        archive.writestr("/etc/cron.d/BVP.csv", e4_files["BVP.csv"])
-    assert {signal.name for signal in load_recording(path).signals} == {"EDA", "BVP"}
-    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["S.zip"]
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("../../EDA.csv", "has a name that leads out of the archive"),
+        ("S01/..\\..\\EDA.csv", "has a name that leads out of the archive"),
+        ("/etc/cron.d/BVP.csv", "has an absolute name"),
+        ("/etc/passwd", "has an absolute name"),
+        ("C:\\EDA.csv", "has an absolute name"),
+        ("\\\\server\\EDA.csv", "has an absolute name"),
+        ("TEMP.csv", "is there twice"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_zip_with_names_that_no_device_writes_is_refused(e4_zip: Path, name: str, fault: str) -> None:
+    with zipfile.ZipFile(e4_zip, "a") as archive:
+        archive.writestr(name, "1700000000\n4\n")
+    with pytest.raises(RecordingError) as caught:
+        load_recording(e4_zip)
+    assert str(caught.value).startswith(f"{e4_zip.name}: the member {name!r} of the zip {fault}")
+
+
+def test_a_zip_with_links_or_a_password_or_zips_is_refused(e4_zip: Path, tmp_path: Path) -> None:
+    link, secret, nested = tmp_path / "link.zip", tmp_path / "secret.zip", tmp_path / "nested.zip"
+    info = zipfile.ZipInfo("HR.csv")
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(link, "w") as archive:
+        archive.writestr(info, "/etc/passwd")
+    content = bytearray(e4_zip.read_bytes())
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + place] |= 1  # the flag of a member that needs a password
+    secret.write_bytes(content)
+    with zipfile.ZipFile(nested, "w") as archive:
+        archive.write(e4_zip, "S01.zip")
+    for path, sentence in (
+        (link, r"^link\.zip: the member 'HR\.csv' of the zip is a link or a device and no file$"),
+        (secret, r"^secret\.zip: the member '.*' of the zip needs a password: unpack the zip with it and give the fol"),
+        (nested, r"^nested\.zip: the zip holds other zip files; unpack it and give one of those$"),
+    ):
+        with pytest.raises(RecordingError, match=sentence):
+            load_recording(path)
 
 
 def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,12 @@
 """Empatica E4 exports: the folder, the zip or single files of the E4 web site, each sensor at its own rate.
 
-Files are read by name, in memory and of bounded size.
+Files are read by name, in memory and of bounded size. Times are unix seconds, or dates of UTC in their place.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.archives import checked_members
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
 from biopercept.loaders.clock import FAR_SECONDS, stray_times
 from biopercept.loaders.recognition import FORMAT, SignalOverride
@@ -38,11 +40,12 @@ _EARLIEST, _LATEST = 1e9, 4e9  # unix seconds, 2001 to 2096: anything else is no
 _FASTEST = 1000.0
 _GRACE_SECONDS = 60.0
 """The device says a beat up to this long after the sensors' last sample, for its files end at different times."""
-MOST_MEMBERS = 1000
 LARGEST_MEMBER = 256 << 20
 """Bytes of one sensor's file: a session may last 48 h, which is 90 MB of BVP."""
 
 SENSOR_FILES = ("EDA", "BVP", "ACC", "TEMP", "HR", "IBI")
+_DATE = re.compile(rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{1,9})?")
+"""A time in UTC as PhysioNet's copies write it, in place of unix seconds."""
 
 Members = Mapping[str, Callable[[], bytes]]
 
@@ -82,7 +85,7 @@ def _looks_like_sensor(file: Path) -> bool:
 
 
 def _is_head(first_bytes: bytes) -> bool:
-    first = _plain_lines(first_bytes).split(b"\n", 1)[0].split(b",")[0]
+    first = unix_seconds(_plain_lines(first_bytes).split(b"\n", 1)[0]).split(b",")[0]
     try:
         return _EARLIEST < float(first) < _LATEST * 1000
     except ValueError:
@@ -92,6 +95,23 @@ def _is_head(first_bytes: bytes) -> bool:
 def _plain_lines(content: bytes) -> bytes:
     """Return text as the web site writes it: without the mark and the line ends that a spreadsheet adds."""
     return content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def unix_seconds(text: bytes) -> bytes:
+    """Return text with its dates of UTC as unix seconds; a date that no calendar has stays as it is.
+
+    >>> unix_seconds(b"2013-02-20 17:55:19,2013-02-20 17:55:19"), unix_seconds(b"1361382919.5")
+    (b'1361382919.0,1361382919.0', b'1361382919.5')
+    """
+
+    def seconds(match: re.Match[bytes]) -> bytes:
+        try:
+            moment = datetime.fromisoformat(match[0].decode()[:26])
+        except ValueError:
+            return match[0]
+        return str(moment.replace(tzinfo=UTC).timestamp()).encode()
+
+    return _DATE.sub(seconds, text)
 
 
 def load_empatica(path: Path, *, overrides: Mapping[str, SignalOverride] | None = None) -> Recording:
@@ -322,19 +342,15 @@ def open_members(path: Path) -> Iterator[Members]:
         yield {sensor_of(path.name): _file_reader(path)}
     else:
         with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-            if len(infos) > MOST_MEMBERS:
-                raise RecordingError(
-                    f"{path.name}: {len(infos)} members in the zip, an Empatica export has fewer than 20"
-                )
-            wanted = [
-                info
-                for info in infos
-                if not info.is_dir()
-                and not info.filename.startswith("__MACOSX/")  # what macOS adds to a zip about its members
-                and sensor_of(PurePosixPath(info.filename).name)
+            members = checked_members(path, archive)
+            names = [PurePosixPath(info.filename).name for info in members]
+            readers = [
+                (name, _member_reader(archive, info))
+                for name, info in zip(names, members, strict=True)
+                if sensor_of(name)
             ]
-            readers = [(PurePosixPath(info.filename).name, _member_reader(archive, info)) for info in wanted]
+            if not readers and any(name.lower().endswith(".zip") for name in names):
+                raise RecordingError(f"{path.name}: the zip holds other zip files; unpack it and give one of those")
             yield _by_sensor(path, readers)
 
 
@@ -374,7 +390,9 @@ def member_content(members: Members, name: str, notes: list[str]) -> bytes | Non
     if name not in members:
         return None
     try:
-        return _plain_lines(members[name]())
+        content = _plain_lines(members[name]())
+        head, line_end, rest = content.partition(b"\n")
+        return unix_seconds(content) if name == "tags" else unix_seconds(head) + line_end + rest
     except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile) as fault:
         notes.append(f"{name}: the file cannot be read ({fault}) and is left out")
     except Exception as fault:  # zlib.error and kin have no common base

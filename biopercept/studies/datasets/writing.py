@@ -60,7 +60,11 @@ class StudyTables:
         else:
             (output / "events.tsv").unlink(missing_ok=True)
         write_text(output / "import_report.txt", self._report())
-        text = yaml.safe_dump(dict(definition), sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+        # A list that two tasks share is written twice: a reader of study.yaml takes no aliases.
+        plain = type("Plain", (yaml.SafeDumper,), {"ignore_aliases": lambda *_: True})
+        text = yaml.dump(
+            dict(definition), Dumper=plain, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
+        )
         write_text(output / "study.yaml", text)
         names = {(row["participant_id"], row.get("session", ""), row["recording"]) for row in self.recordings}
         return ImportSummary(len(self.participants), len(names), tuple(self.left_out), tuple(self.notes))

@@ -1,0 +1,339 @@
+"""The one door through which commands read recordings: in a process apart, so that a bad file costs itself alone.
+
+The process is started once and reads one recording after the other; where one crashes it, hangs or eats all memory, it
+is started again for the next. Samples stay there until they are asked for, in pieces, as the reader gives them: nothing
+is rounded, and a long recording needs no more memory than before. Where no process was opened, as in a notebook,
+recordings are read where they are asked for; in a child process, which is apart already, within the limits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from biopercept.errors import BioperceptError, RecordingError, fault_of_ours
+from biopercept.parallel import become_child, is_child, portable
+from biopercept.prepare.limits import ReadingLimits
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from biopercept.recording import FloatArray, Recording, SampleReader
+
+Loaded = TypeVar("Loaded")
+
+_PIECE = 1 << 24
+_END_SECONDS = 2.0
+
+
+def read_apart(title: str, paths: Sequence[Path], load: Callable[[], Loaded]) -> Loaded:
+    """Return what ``load`` gives: a recording, or a tuple that begins with one; read apart where a process was opened.
+
+    ``title`` is what messages call the recording, ``paths`` are its files, by whose size the limits are chosen. What
+    ``load`` is can be sent to another process.
+
+    Raises RecordingError where the recording cannot be read, or its process ended over it.
+    """
+    if _process is not None:
+        return _process.load(title, ReadingLimits.of(paths), load)
+    if not is_child():
+        return load()
+    return _within(title, ReadingLimits.of(paths), load)
+
+
+@contextmanager
+def reading_apart(*, is_started: bool = False, meanwhile: Sequence[str] = ()) -> Iterator[None]:
+    """Have recordings read in a process apart while the block runs.
+
+    It starts with the first recording, or at once. ``meanwhile`` are modules that this process imports while the other
+    one reads the first recording.
+    """
+    global _process
+    before, _process = _process, ReadingProcess(meanwhile)
+    try:
+        if is_started:
+            _process.start()
+        yield
+    finally:
+        _process.close()
+        _process = before
+
+
+class ReadingProcess:
+    """A process that reads recordings, from the side of the one that needs them."""
+
+    def __init__(self, meanwhile: Sequence[str] = ()) -> None:
+        self._meanwhile = tuple(meanwhile)
+        self._child: subprocess.Popen[bytes] | None = None
+        self._pipes: tuple[Connection, Connection] | None = None
+        self._n_loaded = 0
+        self._n_started = 0
+        self._released: list[int] = []
+
+    def start(self) -> None:
+        """Start the process, where it is not running."""
+        if self._child is not None:
+            return
+        (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
+        flags = ["-I"] if sys.flags.isolated else ["-P"]  # nothing is imported from the folder that a user is in
+        code = f"from {serve.__module__} import {serve.__name__}; {serve.__name__}()"
+        try:
+            self._child = subprocess.Popen(
+                [sys.executable, *flags, "-c", code], stdin=theirs_in, stdout=theirs_out, stderr=subprocess.DEVNULL
+            )
+        finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
+        from multiprocessing.connection import Connection  # while the other process starts
+
+        self._pipes = Connection(ours_in, writable=False), Connection(ours_out, readable=False)
+        self._n_started += 1
+        self._released.clear()
+        with contextlib.suppress(OSError):  # it died already: the first recording says so
+            self._pipes[1].send(sys.path)
+
+    def load(self, title: str, limits: ReadingLimits, load: Callable[[], Loaded]) -> Loaded:
+        """Return what ``load`` gives there; the samples of its recording are fetched when they are read.
+
+        Raises RecordingError where the recording cannot be read, or the process ended over it.
+        """
+        self.start()
+        self._n_loaded += 1
+        released = tuple(self._released)
+        self._released.clear()
+        request = _Load(self._n_loaded, title, limits, load, released)
+        loaded = self._answer(request, title, limits)
+        recording, *rest = loaded if isinstance(loaded, tuple) else (loaded,)
+        place = _Place(self, self._n_started, self._n_loaded, title, limits)
+        weakref.finalize(place, self._released.append, self._n_loaded)
+        signals = tuple(replace(s, reader=_Samples(place, n)) for n, s in enumerate(recording.signals))
+        recording = replace(recording, signals=signals)
+        return (recording, *rest) if isinstance(loaded, tuple) else recording  # type: ignore[return-value]
+
+    def samples(self, place: _Place, signal: int, start: int, stop: int) -> FloatArray:
+        """Return samples of a recording that was loaded there.
+
+        Raises RecordingError where they cannot be read, or the process ended over them, or over another recording.
+        """
+        import numpy as np
+
+        if place.n_started != self._n_started or self._pipes is None:
+            raise RecordingError(f"{place.title}: the process that it was read in has ended")
+        request = _Read(place.number, signal, start, stop)
+        shape, kind = self._answer(request, place.title, place.limits)
+        samples = np.empty(shape, dtype=kind)
+        if samples.size:
+            left = _bytes_of(samples)
+            try:
+                while len(left):
+                    left = left[self._pipes[0].recv_bytes_into(left) :]
+            except (EOFError, OSError) as fault:
+                raise self._lost(place.title, place.limits) from fault
+        return samples
+
+    def _answer(self, request: _Load | _Read, title: str, limits: ReadingLimits) -> Any:
+        """Return what comes back for a request. Raises what it raised there."""
+        assert self._pipes is not None
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                self._pipes[1].send(request)
+            self._import_meanwhile()
+            is_well, answer = self._pipes[0].recv()
+        except (EOFError, OSError) as fault:
+            raise self._lost(title, limits) from fault
+        except BaseException:
+            self.close()  # an answer that nobody took would be the next request's
+            raise
+        if not is_well:
+            raise answer
+        return answer
+
+    def _import_meanwhile(self) -> None:
+        """Import what will be needed, without looking for garbage: there is none, and it takes a tenth of the time."""
+        modules, self._meanwhile = self._meanwhile, ()
+        if not modules:
+            return
+        was_looking = gc.isenabled()
+        gc.disable()
+        try:
+            for module in modules:
+                import_module(module)
+        finally:
+            if was_looking:
+                gc.enable()
+
+    def _lost(self, title: str, limits: ReadingLimits) -> RecordingError:
+        assert self._child is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(_END_SECONDS)
+        code = self._child.returncode
+        self.close()
+        return RecordingError(f"{title}: {limits.why_lost(code)}")
+
+    def close(self) -> None:
+        """End the process now."""
+        child, pipes, self._child, self._pipes = self._child, self._pipes, None, None
+        for pipe in pipes or ():
+            pipe.close()
+        if child is not None:
+            try:
+                child.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+_process: ReadingProcess | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Where a recording is kept; it is let go there once nothing here reads it any more."""
+
+    process: ReadingProcess
+    n_started: int
+    number: int
+    title: str
+    limits: ReadingLimits
+
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """Reads the samples of one signal of a recording that is kept elsewhere."""
+
+    place: _Place
+    signal: int
+
+    def __call__(self, start: int, stop: int) -> FloatArray:
+        return self.place.process.samples(self.place, self.signal, start, stop)
+
+
+@dataclass(frozen=True)
+class _Load:
+    number: int
+    title: str
+    limits: ReadingLimits
+    load: Callable[[], Any]
+    released: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Read:
+    number: int
+    signal: int
+    start: int
+    stop: int
+
+
+def serve() -> None:
+    """Read recordings for the process that started this one, until it ends."""
+    import signal
+    import threading
+    import warnings
+    from multiprocessing.connection import Connection
+
+    requests, answers = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints is no answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    warnings.simplefilter("ignore")
+    become_child()
+    threading.Thread(target=_end_with_requests, args=(requests.fileno(),), daemon=True).start()
+    kept: dict[int, Recording] = {}
+    with contextlib.suppress(EOFError, OSError):
+        sys.path[:] = requests.recv()
+        import_module("biopercept.prepare.sources")
+        while True:
+            request = requests.recv()
+            if isinstance(request, _Load):
+                for number in request.released:
+                    kept.pop(number, None)
+                answers.send(_loaded(request, kept))
+            else:
+                _send_samples(request, kept[request.number], answers)
+
+
+def _end_with_requests(pipe: int) -> None:
+    import select
+
+    poll = select.poll()
+    poll.register(pipe, 0)  # nothing but that the other end was closed
+    poll.poll()
+    os._exit(0)
+
+
+def _loaded(request: _Load, kept: dict[int, Recording]) -> tuple[bool, Any]:
+    try:
+        loaded = _within(request.title, request.limits, request.load)
+    except BioperceptError as fault:
+        return False, portable(fault)
+    recording, *rest = loaded if isinstance(loaded, tuple) else (loaded,)
+    kept[request.number] = recording
+    bare = replace(recording, signals=tuple(replace(s, reader=_read_elsewhere) for s in recording.signals))
+    return True, (bare, *rest) if isinstance(loaded, tuple) else bare
+
+
+def _read_elsewhere(start: int, stop: int) -> FloatArray:
+    raise NotImplementedError("samples are read where the recording is kept")
+
+
+def _within(title: str, limits: ReadingLimits, load: Callable[[], Loaded]) -> Loaded:
+    """Return what ``load`` gives within the limits, which hold for the recording's samples as well."""
+    with _named(title, limits):
+        loaded: Any = load()
+    recording, *rest = loaded if isinstance(loaded, tuple) else (loaded,)
+    signals = tuple(replace(s, reader=_limited(title, limits, s.reader)) for s in recording.signals)
+    recording = replace(recording, signals=signals)
+    return (recording, *rest) if isinstance(loaded, tuple) else recording  # type: ignore[return-value]
+
+
+def _limited(title: str, limits: ReadingLimits, reader: SampleReader) -> SampleReader:
+    def read(start: int, stop: int) -> FloatArray:
+        with _named(title, limits):
+            return reader(start, stop)
+
+    return read
+
+
+@contextmanager
+def _named(title: str, limits: ReadingLimits) -> Iterator[None]:
+    """Keep the limits while the block runs. Raises RecordingError for whatever goes wrong in it."""
+    try:
+        with limits.kept():
+            yield
+    except BioperceptError as fault:
+        if isinstance(fault.__cause__, MemoryError):
+            raise RecordingError(f"{title}: {limits.out_of_memory()}") from fault
+        raise
+    except MemoryError as fault:
+        raise RecordingError(f"{title}: {limits.out_of_memory()}") from fault
+    except Exception as fault:
+        raise RecordingError(f"{title}: {fault_of_ours(fault)}") from fault
+
+
+def _send_samples(request: _Read, recording: Recording, answers: Connection) -> None:
+    import numpy as np
+
+    try:
+        samples = np.ascontiguousarray(recording.signals[request.signal].reader(request.start, request.stop))
+    except BioperceptError as fault:
+        answers.send((False, portable(fault)))
+        return
+    answers.send((True, (samples.shape, samples.dtype.str)))
+    if samples.size:
+        content = _bytes_of(samples)
+        for first in range(0, len(content), _PIECE):
+            answers.send_bytes(content[first : first + _PIECE])
+
+
+def _bytes_of(samples: FloatArray) -> memoryview:
+    return memoryview(samples.data).cast("B")
