@@ -40,7 +40,8 @@ LARGEST_CHUNK = 64 << 20
 LARGEST_XML = 4 << 20
 DEEPEST_XML = 32
 MOST_CHANNELS = 4096
-MOST_STREAMS = 1000
+MOST_STREAMS = 200
+MOST_NOTES = 20
 MOST_STRINGS = 1_000_000
 _FASTEST = 1e6
 _NO_NUMBERS = frozenset(bytes([low, high]) for low in range(0xF0, 0x100) for high in (0x7F, 0xFF))
@@ -107,6 +108,11 @@ class XdfContent:
     n_damaged: int = 0
     n_unknown: int = 0
     has_broken_times: bool = False
+
+    def say(self, note: str) -> None:
+        """Add a note, once, while there are not too many."""
+        if note not in self.notes and len(self.notes) < MOST_NOTES:
+            self.notes.append(note)
 
     def keep(self, offset: int, length: int) -> None:
         """Add a piece of the file, joined to the one before where they touch."""
@@ -196,7 +202,7 @@ def walk(path: Path) -> XdfContent:
     _say_damage(content, source.fault)
     if not content.streams:
         raise RecordingError(
-            f"{path.name}: no stream of the XDF file can be used ({'; '.join(content.notes) or 'it has none'})"
+            f"{path.name}: no stream of the XDF file can be used ({'; '.join(content.notes[:3]) or 'it has none'})"
         )
     return content
 
@@ -361,11 +367,11 @@ def _take_header(content: XdfContent, stream_id: int, body: bytes) -> bool:
     if root is None:
         return False
     if stream_id in content.streams or len(content.streams) >= MOST_STREAMS:
-        content.notes.append("a stream has a second header, or there are too many streams; the header is left out")
+        content.say("a stream has a second header, or there are too many streams; the header is left out")
         return True
     stream = _stream(stream_id, root)
     if isinstance(stream, str):
-        content.notes.append(stream)
+        content.say(stream)
         return True
     content.streams[stream_id] = stream
     content.pieces.append(_header_chunk(stream))
