@@ -88,14 +88,55 @@ def _is_wfdb(glance: Glance) -> bool:
 
     if glance.is_folder:
         return is_wfdb_folder(glance.path)
-    is_beside_header = glance.suffix in (".dat", ".atr") and glance.path.with_suffix(".hea").is_file()
-    return glance.suffix == ".hea" or is_beside_header
+    # A signal file or an annotator of any name (.dat, .mat, .atr, .qrs) stands for its record.
+    is_part = glance.suffix not in (*_TABLES, ".json", ".zip") and glance.path.with_suffix(".hea").is_file()
+    return glance.suffix == ".hea" or (bool(glance.suffix) and is_part)
 
 
 def _wfdb() -> Reader:
     from biopercept.loaders.readers.wfdb import load_wfdb
 
     return load_wfdb
+
+
+def _hdf5() -> Reader:
+    from biopercept.loaders.readers.hdf5 import load_hdf5
+
+    return load_hdf5
+
+
+def _is_hdf5(glance: Glance) -> bool:
+    from biopercept.loaders.readers.hdf5 import is_hdf5
+
+    return is_hdf5(glance.first_bytes)
+
+
+def _is_matlab(glance: Glance) -> bool:
+    return glance.begins(b"MATLAB 5.0") or glance.suffix == ".mat"
+
+
+def _matlab() -> Reader:
+    from biopercept.loaders.readers.matlab import load_matlab
+
+    return load_matlab
+
+
+def _is_numpy(glance: Glance) -> bool:
+    from biopercept.loaders.readers.numpy_files import is_numpy
+
+    return is_numpy(glance.first_bytes)
+
+
+def _numpy() -> Reader:
+    from biopercept.loaders.readers.numpy_files import load_numpy
+
+    return load_numpy
+
+
+def _parquet() -> Reader:
+    from biopercept.loaders.readers.parquet import load_parquet
+
+    return load_parquet
 
 
 def _is_wesad(glance: Glance) -> bool:
@@ -108,6 +149,18 @@ def _wesad() -> Reader:
     from biopercept.loaders.readers.wesad import load_wesad
 
     return load_wesad
+
+
+def _is_published_table(glance: Glance) -> bool:
+    from biopercept.loaders.readers.published_tables import is_published_table
+
+    return glance.suffix == ".csv" and is_published_table(glance.path, glance.first_bytes)
+
+
+def _published_table() -> Reader:
+    from biopercept.loaders.readers.published_tables import load_published_table
+
+    return load_published_table
 
 
 def _is_pickle(glance: Glance) -> bool:
@@ -198,6 +251,24 @@ def _avro() -> Reader:
     return load_avro
 
 
+def _gdf() -> Reader:
+    from biopercept.loaders.readers.gdf import load_gdf
+
+    return load_gdf
+
+
+def _is_clinical(glance: Glance) -> bool:
+    from biopercept.loaders.readers.mne_formats import clinical_format
+
+    return not glance.is_folder and clinical_format(glance.path, glance.first_bytes) is not None
+
+
+def _clinical() -> Reader:
+    from biopercept.loaders.readers.mne_formats import load_clinical
+
+    return load_clinical
+
+
 def _table() -> Reader:
     from biopercept.loaders.readers.tables import load_table
 
@@ -206,17 +277,36 @@ def _table() -> Reader:
 
 FORMATS: tuple[Format, ...] = (
     Format("EDF, EDF+, BDF, BDF+", ".edf, .bdf", _is_edf, _edf),
+    Format("EEGLAB", ".set, with or without .fdt", _is_eeglab, _eeglab),
+    Format(
+        "HDF5 (OpenSignals, MATLAB 7.3, arrays)",
+        ".h5, .mat, with the rate in it or a sidecar",
+        _is_hdf5,
+        _hdf5,
+    ),
+    Format("NumPy", ".npz, .npy, with the rate in it or a sidecar", _is_numpy, _numpy),
+    Format("Parquet", ".parquet", lambda one: one.begins(b"PAR1"), _parquet),
     Format("Empatica E4", "a folder or a .zip with ACC.csv, BVP.csv, EDA.csv, TEMP.csv, ...", _is_empatica, _empatica),
     Format("WFDB (PhysioNet)", "a .hea header, or a folder of records that share their first word", _is_wfdb, _wfdb),
+    Format(
+        "CASE, K-EmoCon", "the tables of these data sets, by name and header", _is_published_table, _published_table
+    ),
     Format("WESAD", "SX/SX.pkl of the data set WESAD; no other pickle", _is_wesad, _wesad),
     Format("BrainVision", ".vhdr with .eeg and .vmrk", _is_brainvision, _brainvision),
-    Format("EEGLAB", ".set, with or without .fdt", _is_eeglab, _eeglab),
     Format("FIF", ".fif, .fif.gz", _is_fif, _fif),
     Format("EGI simple binary", ".raw", _is_egi, _egi),
     Format("XDF (Lab Streaming Layer)", ".xdf, .xdfz, .xdf.gz", _is_xdf, _xdf),
     Format("FIT (Garmin and others)", ".fit", lambda one: one.first_bytes[8:12] == b".FIT", _fit),
     Format("Empatica EmbracePlus", ".avro, or a folder of consecutive .avro files", _is_avro, _avro),
     Format("BIOPAC AcqKnowledge", ".acq", lambda one: one.suffix == ".acq", _biopac),
+    Format("GDF", ".gdf", lambda one: one.begins(b"GDF "), _gdf),
+    Format("Neuroscan, Nihon Kohden, Persyst, Nicolet", ".cnt, .eeg, .lay, .data with .head", _is_clinical, _clinical),
+    Format(
+        "MATLAB",
+        ".mat, with the rate in it or a sidecar",
+        _is_matlab,
+        _matlab,
+    ),
     Format(
         "CSV or TSV",
         ".csv, .tsv, .txt, each also .gz, with a JSON sidecar or a time column",
@@ -227,10 +317,10 @@ FORMATS: tuple[Format, ...] = (
 """What is read, in the order in which a file is looked at: the first that matches reads it."""
 
 _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
-    ("HDF5", lambda one: one.begins(b"\x89HDF\r\n\x1a\n") and one.suffix != ".set"),
-    ("NumPy", lambda one: one.begins(b"\x93NUMPY")),
-    ("MATLAB", lambda one: one.begins(b"MATLAB 5.0") and one.suffix != ".set"),
     ("GDF", lambda one: one.begins(b"GDF ")),
+    ("XDF", lambda one: one.begins(b"XDF:")),
+    ("ANT Neuro (eego)", lambda one: one.begins(b"RIFF") and one.suffix == ".cnt"),
+    ("Curry", lambda one: one.suffix in (".cdt", ".dap", ".rs3")),
     (
         "OpenSignals text (PLUX, BITalino: counts of a converter)",
         lambda one: one.begins(b"# OpenSignals Text File Format"),

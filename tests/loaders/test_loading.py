@@ -42,8 +42,6 @@ def test_addresses_are_not_opened(address: str) -> None:
 @pytest.mark.parametrize(
     ("first", "title"),
     [
-        (b"\x89HDF\r\n\x1a\n", "HDF5"),
-        (b"\x93NUMPY", "NumPy"),
         (b"\x80\x04\x95", "a Python pickle"),
         (b"# OpenSignals Text File Format\n", r"OpenSignals text \(PLUX, BITalino: counts of a converter\)"),
         (b"\xef\xbb\xbf# OpenSignals Text File Format\r\n", "OpenSignals text .*"),

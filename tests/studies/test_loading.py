@@ -78,6 +78,16 @@ def test_starts_with_and_without_a_time_zone_are_not_compared(monkeypatch: pytes
         device(monkeypatch, {"a": NOON, "b": NOON.replace(tzinfo=None)})
 
 
+def test_two_clocks_that_were_not_set_start_together_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    unset = datetime(1985, 1, 1, 0, 0, 0, 250_000)  # an EDF header's, with part of a second from its annotations
+    found = device(monkeypatch, {"a": unset, "b": unset})
+    words = "a, b: each starts at the first moment that a clock without a date shows; they are taken to start together"
+    assert [note.startswith(words) for note in found.notes if "clock without" in note] == [True]
+    kept_time = datetime(1985, 1, 1, 23, 5)  # the date was removed, the time is real
+    for starts in ({"a": kept_time, "b": kept_time}, {"a": unset}, {"a": NOON, "b": NOON}):
+        assert not any("clock without" in note for note in device(monkeypatch, starts).notes)
+
+
 def test_files_that_start_years_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         RecordingError, match="S01 lab: a starts 14365 days after b by their start dates; give offset_sec"

@@ -94,8 +94,17 @@ def load_table(path: Path, *, overrides: Mapping[str, SignalOverride] | None = N
     The path is a ``.csv``, ``.tsv`` or ``.txt``, plain or ``.gz``; what the study says goes before the sidecar.
     """
     sidecar = read_sidecar(path)
+    return recording_of_columns(path, read_text_table(path, sidecar.columns), sidecar, overrides)
+
+
+def recording_of_columns(
+    path: Path, table: TextTable, sidecar: Sidecar, overrides: Mapping[str, SignalOverride] | None = None
+) -> Recording:
+    """Return the recording of columns that were read from a table, or from arrays of one length.
+
+    Raises RecordingError as :func:`load_table`.
+    """
     source = _Source(path, sidecar, overrides)
-    table = read_text_table(path, sidecar.columns)
     notes = list(table.notes)
     repeated = sorted({name for name in table.names if table.names.count(name) > 1})
     if repeated:
@@ -120,8 +129,13 @@ def load_table(path: Path, *, overrides: Mapping[str, SignalOverride] | None = N
     return Recording("", "", Path(name).stem, signals, (), started_at, (*notes, *more))
 
 
+def is_time(name: str) -> bool:
+    """Return whether a column of this name is the time of the rows."""
+    return _TIME.fullmatch(name.strip()) is not None
+
+
 def _time_column(path: Path, table: TextTable) -> int | None:
-    columns = [i for i, name in enumerate(table.names) if _TIME.fullmatch(name.strip())]
+    columns = [i for i, name in enumerate(table.names) if is_time(name)]
     if len(columns) > 1:
         raise RecordingError(
             f"{path.name}: more than one time column ({', '.join(table.names[i] for i in columns)}); keep one"
