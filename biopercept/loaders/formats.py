@@ -317,8 +317,6 @@ FORMATS: tuple[Format, ...] = (
 """What is read, in the order in which a file is looked at: the first that matches reads it."""
 
 _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
-    ("GDF", lambda one: one.begins(b"GDF ")),
-    ("XDF", lambda one: one.begins(b"XDF:")),
     ("ANT Neuro (eego)", lambda one: one.begins(b"RIFF") and one.suffix == ".cnt"),
     ("Curry", lambda one: one.suffix in (".cdt", ".dap", ".rs3")),
     (

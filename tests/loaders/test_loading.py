@@ -61,3 +61,10 @@ def test_a_name_that_looks_like_an_option_or_holds_markup_is_just_a_name(tmp_pat
         path = tmp_path / name
         path.write_text("time,EDA (uS)\n" + "".join(f"{i},{i}\n" for i in range(10)))
         assert load_recording(path).name == name.removesuffix(".csv")
+
+
+def test_no_format_is_both_read_and_unread() -> None:
+    from biopercept.loaders.formats import _OTHERS, FORMATS
+
+    unread = {name.split()[0] for name, _ in _OTHERS}
+    assert not unread & {one.name.split()[0] for one in FORMATS}

@@ -328,7 +328,7 @@ def test_what_unpacks_to_too_much_is_refused_before_it_is_kept(tmp_path: Path, m
     monkeypatch.setattr(xdf_chunks, "MOST_BYTES", 4 << 20)
     with (
         peak_memory() as peak,
-        pytest.raises(RecordingError, match=r"bomb\.xdfz: the XDF file holds more than 4 MB unpacked"),
+        pytest.raises(RecordingError, match=r"bomb\.xdfz: the samples of the XDF file need more than 4 MB"),
     ):
         load_recording(path)
     assert peak() < 30_000_000

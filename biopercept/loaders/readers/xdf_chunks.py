@@ -36,6 +36,8 @@ _ITEM_BYTES = {"int8": 1, "int16": 2, "int32": 4, "int64": 8, "float32": 4, "dou
 
 MOST_BYTES = 640 << 20
 """Samples are kept in memory, as the file has them, and a compressed file is unpacked as it is read."""
+TIME_BYTES = 64
+"""What the time of one sample takes while clocks are brought together."""
 LARGEST_CHUNK = 64 << 20
 LARGEST_XML = 4 << 20
 DEEPEST_XML = 32
@@ -209,8 +211,8 @@ def walk(path: Path) -> XdfContent:
 
 def _too_large(path: Path) -> str:
     return (
-        f"{path.name}: the XDF file holds more than {MOST_BYTES >> 20} MB unpacked, which is kept in memory here; cut "
-        "it into parts, or export the stream as EDF"
+        f"{path.name}: the samples of the XDF file need more than {MOST_BYTES >> 20} MB, and are kept in memory here;"
+        " cut it into parts, or export the stream as EDF"
     )
 
 
@@ -321,7 +323,7 @@ def _take_samples(content: XdfContent, stream: XdfStream, body: bytes) -> bool:
             at += stream.sample_bytes + (9 if body[at] else 1)
         if at != len(body):
             return False
-        content.n_bytes += n * stream.sample_bytes
+        content.n_bytes += n * (stream.sample_bytes + TIME_BYTES)
     stream.n_samples += n
     return True
 
