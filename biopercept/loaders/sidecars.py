@@ -25,6 +25,7 @@ class Sidecar:
 
     ``start_seconds`` is ``StartTime``: from the recording's start to the first row. Units and modalities are by column,
     or by array of a file that has several; rates, starts and columns in the entry of an array are that array's.
+    and so are formats: how a column of text writes its dates ("%d/%m/%Y %H:%M:%S").
     """
 
     sampling_rate: float | None = None
@@ -35,6 +36,7 @@ class Sidecar:
     sampling_rates: dict[str, float] = field(default_factory=dict)
     starts: dict[str, float] = field(default_factory=dict)
     columns_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    formats: dict[str, str] = field(default_factory=dict)
 
 
 def sidecars_of(path: Path) -> tuple[Path, ...]:
@@ -124,6 +126,7 @@ def read_sidecar(path: Path) -> Sidecar:
         sampling_rates=_of_entries(homes, entries, _sampling_rate),
         starts=_of_entries(homes, entries, lambda home, entry: _number(home, entry, "StartTime")),
         columns_of=_of_entries(homes, entries, lambda home, entry: _columns(home, entry.get("Columns"))),
+        formats={name: str(entry["Format"]) for name, entry in entries.items() if entry.get("Format") is not None},
     )
 
 

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
-from biopercept.loaders.readers.tables import is_time, recording_of_columns
+from biopercept.loaders.readers.table_clock import is_time
+from biopercept.loaders.readers.tables import TableSource, recording_of_table
 from biopercept.loaders.readers.text_tables import TextTable
 from biopercept.loaders.recognition import FORMAT, SignalOverride, recognise
 from biopercept.loaders.sidecars import Sidecar, read_sidecar, without_suffix
@@ -162,7 +163,8 @@ def _by_time(
     modalities = {name: str(a[_MODALITY]) for name, a in attributes.items() if isinstance(a.get(_MODALITY), str)}
     sidecar = replace(sidecar, units=units | sidecar.units, modalities=modalities | sidecar.modalities)
     named = {**table, **wide}
-    return recording_of_columns(path, TextTable(tuple(named), tuple(named.values()), tuple(notes)), sidecar, overrides)
+    table = TextTable(tuple(named), tuple(named.values()), tuple(notes))
+    return recording_of_table(TableSource(path, sidecar, overrides), table)
 
 
 def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
