@@ -248,9 +248,9 @@ def _fit() -> Reader:
 
 
 def _is_avro(glance: Glance) -> bool:
-    from biopercept.loaders.readers.avro import MAGIC, is_avro_folder
-
-    return is_avro_folder(glance.path) if glance.is_folder else glance.begins(MAGIC)
+    if glance.is_folder:
+        return any(file.suffix.lower() == ".avro" and file.is_file() for file in glance.path.iterdir())
+    return glance.begins(b"Obj\x01")
 
 
 def _avro() -> Reader:
