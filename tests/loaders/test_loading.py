@@ -43,10 +43,6 @@ def test_addresses_are_not_opened(address: str) -> None:
     ("first", "title"),
     [
         (b"\x80\x04\x95", "a Python pickle"),
-        (b"# OpenSignals Text File Format\n", r"OpenSignals text \(PLUX, BITalino: counts of a converter\)"),
-        (b"\xef\xbb\xbf# OpenSignals Text File Format\r\n", "OpenSignals text .*"),
-        (b"# Simple Text Format\n", r"BioSPPy text \('# Simple Text Format'\)"),
-        (b"%OpenBCI Raw EXG Data\n", "OpenBCI text"),
     ],
 )
 def test_formats_that_are_not_read_are_named(tmp_path: Path, first: bytes, title: str) -> None:
