@@ -16,7 +16,13 @@ from biopercept.loaders.readers.wfdb import named_in_header, segment_names
 
 DEEPEST = 8
 MOST_FILES = 100_000
-_COMPANIONS = {".vhdr": (".eeg", ".vmrk", ".avg", ".dat"), ".set": (".fdt",)}
+_COMPANIONS = {
+    ".vhdr": (".eeg", ".vmrk", ".avg", ".dat"),
+    ".set": (".fdt",),
+    ".lay": (".dat",),
+    ".data": (".head",),
+    ".eeg": (".21e", ".pnt", ".log", ".cmt"),
+}
 """By the suffix of a recording: those of files of its name that are parts of it."""
 _POINTS_TO = re.compile(r"(?im)^\s*(?:DataFile|MarkerFile)\s*=\s*(?P<name>[^\r\n]+?)\s*$")
 _BESIDE = ("_events.tsv", "_channels.tsv", "_electrodes.tsv", "_scans.tsv", "_sessions.tsv", ENDING)

@@ -17,6 +17,8 @@ from biopercept.recording import Recording
 N_FIRST_BYTES = 4096
 _BOM = b"\xef\xbb\xbf"
 _TABLES = frozenset({".csv", ".tsv", ".txt"})
+_TEXTS = frozenset({".log", ".asc", ".dat"})
+"""Suffixes of tables, and of files that are tables where they hold text."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class Glance:
         """Return the suffix in lower case, without that of gzip."""
         path = self.path
         return (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
+
+    def is_text(self) -> bool:
+        """Return whether it is a file that begins with lines of printed characters."""
+        first = self.first_bytes
+        is_wide = first.startswith((b"\xff\xfe", b"\xfe\xff"))
+        return bool(first) and (is_wide or all(byte > 31 or byte in b"\t\r\n\f" for byte in first))
 
     def begins(self, *magics: bytes) -> bool:
         """Return whether it is a file that begins with one of these."""
@@ -240,9 +248,9 @@ def _fit() -> Reader:
 
 
 def _is_avro(glance: Glance) -> bool:
-    from biopercept.loaders.readers.avro import MAGIC, is_avro_folder
-
-    return is_avro_folder(glance.path) if glance.is_folder else glance.begins(MAGIC)
+    if glance.is_folder:
+        return any(file.suffix.lower() == ".avro" and file.is_file() for file in glance.path.iterdir())
+    return glance.begins(b"Obj\x01")
 
 
 def _avro() -> Reader:
@@ -267,6 +275,97 @@ def _clinical() -> Reader:
     from biopercept.loaders.readers.mne_formats import load_clinical
 
     return load_clinical
+
+
+def _opensignals_text() -> Reader:
+    from biopercept.loaders.readers.opensignals_text import load_opensignals_text
+
+    return load_opensignals_text
+
+
+def _openbci() -> Reader:
+    from biopercept.loaders.readers.openbci import load_openbci
+
+    return load_openbci
+
+
+def _is_shimmer(glance: Glance) -> bool:
+    from biopercept.loaders.readers.shimmer import is_shimmer
+
+    return not glance.is_folder and is_shimmer(glance.first_bytes)
+
+
+def _shimmer() -> Reader:
+    from biopercept.loaders.readers.shimmer import load_shimmer
+
+    return load_shimmer
+
+
+def _is_muse(glance: Glance) -> bool:
+    from biopercept.loaders.readers.muse import is_muse
+
+    return is_muse(glance.first_bytes)
+
+
+def _muse() -> Reader:
+    from biopercept.loaders.readers.muse import load_muse
+
+    return load_muse
+
+
+def _polar() -> Reader:
+    from biopercept.loaders.readers.polar import load_polar
+
+    return load_polar
+
+
+def _is_garmin(glance: Glance) -> bool:
+    from biopercept.loaders.readers.garmin import is_garmin
+
+    return is_garmin(glance.first_bytes)
+
+
+def _garmin() -> Reader:
+    from biopercept.loaders.readers.garmin import load_garmin
+
+    return load_garmin
+
+
+def _is_everion(glance: Glance) -> bool:
+    from biopercept.loaders.readers.everion import HEADER, is_everion_folder
+
+    return is_everion_folder(glance.path) if glance.is_folder else glance.begins(HEADER)
+
+
+def _everion() -> Reader:
+    from biopercept.loaders.readers.everion import load_everion
+
+    return load_everion
+
+
+def _is_faros(glance: Glance) -> bool:
+    from biopercept.loaders.readers.faros import is_faros_file, is_faros_folder
+
+    return is_faros_folder(glance.path) if glance.is_folder else is_faros_file(glance.path)
+
+
+def _faros() -> Reader:
+    from biopercept.loaders.readers.faros import load_faros
+
+    return load_faros
+
+
+def _simple_text() -> Reader:
+    from biopercept.loaders.readers.simple_text import load_simple_text
+
+    return load_simple_text
+
+
+def _is_table(glance: Glance) -> bool:
+    if glance.suffix in _TABLES:
+        return True
+    is_packed = glance.begins(b"\x1f\x8b")
+    return glance.suffix in _TEXTS and (is_packed or glance.is_text())
 
 
 def _table() -> Reader:
@@ -308,25 +407,31 @@ FORMATS: tuple[Format, ...] = (
         _matlab,
     ),
     Format(
+        "OpenSignals text (PLUX, BITalino)",
+        ".txt",
+        lambda one: one.begins(b"# OpenSignals Text File Format"),
+        _opensignals_text,
+    ),
+    Format("OpenBCI text", ".txt, .csv", lambda one: one.begins(b"%OpenBCI Raw", b"%OBCI"), _openbci),
+    Format("Shimmer CSV", ".csv", _is_shimmer, _shimmer),
+    Format("Muse (Mind Monitor)", ".csv", _is_muse, _muse),
+    Format("Polar Sensor Logger", ".txt", lambda one: one.begins(b"Phone timestamp;"), _polar),
+    Format("Garmin CSV", ".csv", _is_garmin, _garmin),
+    Format("Biovotion Everion", "a folder of CsvData_*.csv, or one of them", _is_everion, _everion),
+    Format("Bittium Faros CSV", "a folder with meta.json", _is_faros, _faros),
+    Format("BioSPPy simple text", ".txt", lambda one: one.begins(b"# Simple Text Format"), _simple_text),
+    Format(
         "CSV or TSV",
-        ".csv, .tsv, .txt, each also .gz, with a JSON sidecar or a time column",
-        lambda one: one.suffix in _TABLES,
+        ".csv, .tsv, .txt, .log, .asc, .dat, each also .gz, with a JSON sidecar or a time column",
+        _is_table,
         _table,
     ),
 )
 """What is read, in the order in which a file is looked at: the first that matches reads it."""
 
 _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
-    ("GDF", lambda one: one.begins(b"GDF ")),
-    ("XDF", lambda one: one.begins(b"XDF:")),
     ("ANT Neuro (eego)", lambda one: one.begins(b"RIFF") and one.suffix == ".cnt"),
     ("Curry", lambda one: one.suffix in (".cdt", ".dap", ".rs3")),
-    (
-        "OpenSignals text (PLUX, BITalino: counts of a converter)",
-        lambda one: one.begins(b"# OpenSignals Text File Format"),
-    ),
-    ("BioSPPy text ('# Simple Text Format')", lambda one: one.begins(b"# Simple Text Format")),
-    ("OpenBCI text", lambda one: one.begins(b"%OpenBCI Raw")),
     ("a Python pickle", _is_pickle),
 )
 """What is known and not read."""

@@ -24,7 +24,8 @@ class Sidecar:
     """What a sidecar says; every part may be absent.
 
     ``start_seconds`` is ``StartTime``: from the recording's start to the first row. Units and modalities are by column,
-    or by array of a file that has several; rates, starts and columns in the entry of an array are that array's.
+    or by array of a file that has several; rates, starts and columns in the entry of an array are that array's. So are
+    formats: how a column of text writes its dates ("%d/%m/%Y %H:%M:%S").
     """
 
     sampling_rate: float | None = None
@@ -32,6 +33,7 @@ class Sidecar:
     columns: tuple[str, ...] | None = None
     units: dict[str, str] = field(default_factory=dict)
     modalities: dict[str, str] = field(default_factory=dict)
+    formats: dict[str, str] = field(default_factory=dict)
     sampling_rates: dict[str, float] = field(default_factory=dict)
     starts: dict[str, float] = field(default_factory=dict)
     columns_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -121,6 +123,7 @@ def read_sidecar(path: Path) -> Sidecar:
         modalities={
             name: str(entry["Modality"]) for name, entry in entries.items() if entry.get("Modality") is not None
         },
+        formats={name: str(entry["Format"]) for name, entry in entries.items() if entry.get("Format") is not None},
         sampling_rates=_of_entries(homes, entries, _sampling_rate),
         starts=_of_entries(homes, entries, lambda home, entry: _number(home, entry, "StartTime")),
         columns_of=_of_entries(homes, entries, lambda home, entry: _columns(home, entry.get("Columns"))),

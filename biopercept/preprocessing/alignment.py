@@ -130,7 +130,8 @@ def estimate_alignment(
     """
     rate = min(reference.sampling_rate, other.sampling_rate)
     places, piece = _pieces(other)
-    pair = [series.slower(min(rate, _COARSE_HZ)) for series in (other, reference)]
+    slow = min(rate, _COARSE_HZ)
+    pair = other.slower(slow), reference.slower(slow)
     coarse = [lag for place in places if (lag := _look_for(*pair, place, piece, (0.0, most_offset_seconds)))]
     line, n_alike = _common_line([one for one in coarse if one.is_alike])
     n_needed = max(_FEWEST_PIECES, -(-len(coarse) // 2))
@@ -139,7 +140,7 @@ def estimate_alignment(
             f"only {n_alike} of {len(coarse)} pieces of {piece:.0f} s agree on where they lie within "
             f"{most_offset_seconds:.0f} s, at least {n_needed} are needed"
         )
-    pair = [series.slower(rate) for series in (other, reference)]
+    pair = other.slower(rate), reference.slower(rate)
     for reach in (_NEAR_SECONDS + 1 / rate, _NEAR_SECONDS / 2 + 1 / rate):
         expected = [(place, float(np.polyval(line, place))) for place in places]
         fine = [lag for place, near in expected if (lag := _look_for(*pair, place, piece, (near, reach)))]

@@ -30,7 +30,7 @@ _FAR_BEYOND = 50.0
 """Labels that reach this many times as far as the signals are in another unit."""
 
 _FIRST_YEARS = (1970, 1980, 1984, 1985, 2000)
-"""Where clocks begin: unix, DOS and GPS, spreadsheets' lower end, EDF (which also stands for a removed date), devices."""
+"""Where clocks begin: unix, DOS and GPS, EDF (which also stands for a date that was removed), devices."""
 
 Loaded = tuple[StudyFile, Recording]
 

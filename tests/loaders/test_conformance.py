@@ -56,6 +56,21 @@ REAL = (
     "formats/biopac_acq/small-unicode-4.4.0.acq",
     "formats/garmin_fit/activity-small-fenix2-run.fit",
     "formats/garmin_fit/garmin-edge-500-activity.fit",
+    "formats/opensignals_txt/bvp_sample.txt",
+    "formats/opensignals_txt/ecg_sample.txt",
+    "formats/opensignals_txt/eda_hot_surface.txt",
+    "formats/openbci_txt/OpenBCI_GUI-v6-blinks-jawClench-alpha.txt",
+    "formats/shimmer_consensys_csv/read_test_data.csv",
+    "formats/muse_mindmonitor_csv/read_test_data.csv",
+    "formats/garmin_csv/acc.csv",
+    "formats/garmin_csv/data.csv",
+    "formats/biovotion_everion",
+    "formats/biovotion_everion/CsvData_signals_EV-EC39-7079-57A8.csv",
+    "formats/biovotion_everion/CsvData_features_EV-EC39-7079-57A8.csv",
+    "formats/biovotion_everion/CsvData_sensor_data_EV-EC39-7079-57A8.csv",
+    "formats/bittium_faros/ACC.csv",
+    "formats/bittium_faros/ECG.csv",
+    "formats/heartpy_csv_mat_log/data3.csv",
 )
 
 

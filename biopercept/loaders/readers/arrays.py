@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
-from biopercept.loaders.readers.tables import is_time, recording_of_columns
+from biopercept.loaders.readers.table_times import is_time
+from biopercept.loaders.readers.tables import recording_of_columns
 from biopercept.loaders.readers.text_tables import TextTable
 from biopercept.loaders.recognition import FORMAT, SignalOverride, recognise
 from biopercept.loaders.sidecars import Sidecar, read_sidecar, without_suffix
