@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
@@ -123,7 +123,7 @@ def _fuzzed(source: Path, folder: Path) -> None:
     content = source.read_bytes()
 
     @settings(
-        max_examples=N_EXAMPLES, deadline=None, derandomize=True, database=None,
+        max_examples=N_EXAMPLES, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(changes())
@@ -153,7 +153,7 @@ _CELLS = st.one_of(
 )
 
 
-@settings(max_examples=4 * N_EXAMPLES, deadline=None, derandomize=True, database=None)
+@settings(max_examples=4 * N_EXAMPLES, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
 @given(
     st.lists(st.lists(_CELLS, min_size=1, max_size=4), max_size=12),
     st.sampled_from(["time,EDA (uS)\n", "EDA;ECG\n", "", "# a\n% b\n", "timestamp\teda\n"]),

@@ -39,7 +39,7 @@ MOST_UNPACKED = 512 << 20
 LONGEST_LABEL = 256
 _FIRST_REVISION, _FIRST_VERSION_4, _LAST_REVISION = 30, 61, 1000
 _FASTEST = 1e6
-_MOST_READS = 30_000
+_MOST_READS, _MOST_AGAIN = 30_000, 5_000
 _LARGEST_HEADER = 16 << 20
 _PIECE = 1 << 16
 _FIRST_YEAR = 1990
@@ -98,7 +98,7 @@ class _Guarded(io.RawIOBase):
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._n_reads = 0
+        self._n_reads = self._n_again = self._furthest = 0
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Move to a byte."""
@@ -111,7 +111,10 @@ class _Guarded(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         """Return bytes. Raises ValueError where no header of a real file would be read so."""
         self._n_reads += 1
-        if not 0 <= size <= _LARGEST_HEADER or self._n_reads > _MOST_READS:
+        place = self._stream.tell()
+        self._n_again += place < self._furthest  # bioread looks for lost headers byte by byte, from each on again
+        self._furthest = max(self._furthest, place)
+        if not 0 <= size <= _LARGEST_HEADER or self._n_reads > _MOST_READS or self._n_again > _MOST_AGAIN:
             raise ValueError(f"a header of {size} bytes, the {self._n_reads}th")
         return self._stream.read(size)
 
