@@ -258,8 +258,9 @@ def test_parquet_that_says_no_rate_or_a_wrong_one_or_is_damaged_is_refused(tmp_p
     path = tmp_path / "made.parquet"
     pq.write_table(pa.table({"ecg": ECG}), path)
     assert refusal(path) == (
-        "made.parquet: no time column ('time' in seconds or 'timestamp') and no sampling rate; add one, or a JSON "
-        "sidecar of the same name with SamplingFrequency"
+        "made.parquet: no time column ('time' in seconds or 'timestamp') and no sampling rate; write the rate and the "
+        "units in made.json beside it in this form, with the file's own values: "
+        '{"SamplingFrequency": 100, "ecg": {"Units": "mV"}}'
     )
     pq.write_table(pa.table({"ecg": ECG}, metadata={"fs": "often"}), path)
     assert refusal(path) == (
