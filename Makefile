@@ -2,6 +2,7 @@
 #   make demo    the main job on the packaged sample study
 #   make test    the tests
 #   make check   format, lint, types and tests
+#   make fuzz    damaged files of every format, many more than the tests try; EXAMPLES=N of each file
 #   make bench   speed, as ratios
 #   make house   size and tangle of the code, beside their bars; HOUSE="--against DIR" puts another checkout before it
 #   make experiments   what the Perceiver is claimed to do, shown on small data (35 CPU minutes; see docs/experiments)
@@ -19,13 +20,14 @@ READY := $(VENV)/.ready
 PIP := $(PYTHON) -m pip --disable-pip-version-check -qq
 PIP_FLAGS ?=
 WORKERS ?= 2
+EXAMPLES ?= 300
 DEMO_OUTPUT ?= demo-output
 EXPERIMENTS_OUTPUT ?= experiments-output
 EXPERIMENTS_FLAGS ?=
 RECORDS ?=
 EEG ?=
 
-.PHONY: help setup demo test lint types check bench house experiments measurements clean
+.PHONY: help setup demo test lint types check fuzz bench house experiments measurements clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -62,6 +64,9 @@ types: $(READY)
 	@$(PYTHON) -m mypy -p biopercept -p cli -p experiments -p measurements
 
 check: lint types test
+
+fuzz: $(READY)
+	@FUZZ_EXAMPLES=$(EXAMPLES) OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/loaders/test_fuzz.py
 
 bench: $(READY)
 	@$(PYTHON) -m pytest tests/benchmarks --benchmark-enable --benchmark-only

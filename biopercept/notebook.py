@@ -290,7 +290,11 @@ class Scores:
         import pandas as pd
 
         tables = [
-            pd.read_csv(result.folder / "scores.csv", dtype={"participant_id": str, "fold": str})
+            pd.read_csv(
+                result.folder / "scores.csv",
+                dtype={"participant_id": str, "fold": str},
+                float_precision="round_trip",  # the quick ones die of an exponent that is far too large
+            )
             for result in self.tasks.values()
         ]
         return pd.concat(tables, keys=self.tasks, names=["task", None]).reset_index(level="task")

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -217,21 +218,28 @@ class Rating:
         A value counts for as much of its time as lies in the window.
         """
         begins = np.atleast_1d(np.asarray(onsets, dtype=np.float64))
-        is_known = np.isfinite(self.values)
-        edges = np.arange(len(self.values) + 1) / self.sampling_rate
+        edges, known_so_far, sum_so_far, middle = self._integrals
 
-        def between(amounts: FloatArray) -> FloatArray:
-            so_far = np.concatenate([[0.0], np.cumsum(amounts)]) / self.sampling_rate
+        def between(so_far: FloatArray) -> FloatArray:
             ends = [np.interp(times - self.start_seconds, edges, so_far) for times in (begins, begins + length_seconds)]
             return np.asarray(ends[1] - ends[0], dtype=np.float64)
 
-        # Of differences from the middle, so that long recordings cost no digits.
-        middle = float(np.mean(self.values[is_known])) if is_known.any() else 0.0
-        known = between(is_known.astype(np.float64))
-        sums = between(np.where(is_known, self.values - middle, 0.0))
+        known, sums = between(known_so_far), between(sum_so_far)
         is_enough = known >= max(_KNOWN_FRACTION * length_seconds - _TOLERANCE_SECONDS, _TOLERANCE_SECONDS)
         means: FloatArray = middle + np.divide(sums, known, out=np.full(len(begins), np.nan), where=is_enough)
         return means
+
+    @cached_property
+    def _integrals(self) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+        """Return times, the known time and the sum (of differences from the middle) up to each, and the middle.
+
+        Differences, so that long recordings cost no digits.
+        """
+        is_known = np.isfinite(self.values)
+        middle = float(np.mean(self.values[is_known])) if is_known.any() else 0.0
+        amounts = is_known.astype(np.float64), np.where(is_known, self.values - middle, 0.0)
+        known, sums = (np.concatenate([[0.0], np.cumsum(one)]) / self.sampling_rate for one in amounts)
+        return np.arange(len(self.values) + 1) / self.sampling_rate, known, sums, middle
 
     def at(self, times: FloatArray) -> FloatArray:
         """Return the value that holds at each time, (n,); NaN where none is known."""

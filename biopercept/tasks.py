@@ -13,6 +13,8 @@ CLASSIFICATION: Kind = "classification"
 ORDINAL: Kind = "ordinal"
 REGRESSION: Kind = "regression"
 KINDS: tuple[Kind, ...] = (CLASSIFICATION, ORDINAL, REGRESSION)
+LAG_STEP_SECONDS = 0.5
+"""A lag is estimated no finer than this: a mean over a window hardly changes in less."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Task:
     A task may name a ``signal`` of the recordings in place of labels: a continuous rating (slider, joystick). Of a
     window it has the mean, which is the number of a regression; classes and levels are ``ranges`` of it, each from its
     lower end to just below its upper (the highest includes it), and what lies between two is left out. A rating follows
-    the body by ``lag_seconds``: what is stated at 10 s is of the body at ``10 - lag_seconds``.
+    the body by ``lag_seconds``: what is stated at 10 s is of the body at ``10 - lag_seconds``. With ``max_lag_seconds``
+    above 0 the lag of a number is not known yet: it is estimated up to there, on the people a model is fitted to.
 
     >>> stress = Task("stress", classes={"rest": ("baseline", "relax"), "stress": ("stroop",)}, ignore=("break",))
     >>> stress.class_of("relax"), stress.class_of("break")
@@ -48,6 +51,7 @@ class Task:
     signal: str | None = omitted(None)
     ranges: dict[str, tuple[float, float]] = omitted({})
     lag_seconds: float = omitted(0.0)
+    max_lag_seconds: float = omitted(0.0)
 
     @property
     def is_classification(self) -> bool:
@@ -68,6 +72,12 @@ class Task:
     def is_of_labels(self) -> bool:
         """Return whether its classes are words of the study's tables; a number or a rating has no such words."""
         return self.is_classification and self.signal is None
+
+    @property
+    def lags(self) -> tuple[float, ...]:
+        """Return the lags that its rating may have, seconds; none where it has one lag, or no rating."""
+        n_steps = int(self.max_lag_seconds / LAG_STEP_SECONDS + 1e-9) if self.signal else 0
+        return tuple(step * LAG_STEP_SECONDS for step in range(n_steps + 1)) if n_steps else ()
 
     @property
     def quantity(self) -> str:

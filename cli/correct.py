@@ -122,6 +122,11 @@ def _source(path: Path, which: WhichRecording) -> Source:
 
     sources = sources_of([path])
     given = (which.subject, which.session, which.recording)
+    if sources[0].entry is None and len(sources) > 1:
+        names = "; ".join(source.title for source in sources[:8]) + ("; ..." if len(sources) > 8 else "")
+        raise SettingsError(
+            f"{path} holds {len(sources)} recordings, and one is corrected at a time; name one of: {names}"
+        )
     if sources[0].entry is None:
         if any(value is not None for value in given):
             raise SettingsError("--subject, --session and --recording choose one of a study; the path is a recording")

@@ -23,22 +23,22 @@ _PLAIN_WIDTH = 140
 
 def inspect(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Recordings or study folders.", show_default=False)
+        list[Path], typer.Argument(metavar="PATH...", help="Recordings, or folders of them.", show_default=False)
     ],
     run: options.Printing = options.Printing(),
 ) -> None:
     """Show every signal of recordings: what it is, its rate, range and gaps, and whether it would be used.
 
-    A path is a file (EDF, BDF, CSV, TSV, WFDB header, Empatica zip), a folder (Empatica, WFDB)
-    or a study folder. A recording that cannot be read is named on stderr, the others are
-    shown, and the exit code is 1.
+    A path is a file, a study folder, or any folder: the recordings in it and in those below are
+    shown one by one. A recording that cannot be read is named on stderr, the others are shown,
+    and the exit code is 1.
     """
     reports: list[dict[str, Any]] = []
     n_failed = 0
     alike: Counter[str] = Counter()
     for path in paths:
-        for recording in _recordings(path):
-            report = _report(path, recording)
+        for place, recording in _recordings(path):
+            report = _report(place, recording)
             if isinstance(report, BioperceptError):
                 n_failed += 1
                 fault = str(report.__cause__ or report)  # without whose recording it is
@@ -58,20 +58,51 @@ def inspect(
         raise typer.Exit(1)
 
 
-def _recordings(path: Path) -> Iterator[Recording | BioperceptError]:
-    """Give the recordings of a path, or the error in the place of one that cannot be read."""
-    from biopercept.prepare.sources import recording_at, recording_of
+def _recordings(path: Path) -> Iterator[tuple[Path, Recording | BioperceptError]]:
+    """Give the recordings of a path and where each lies, or the error in the place of one that cannot be read."""
+    if not path.is_dir():
+        yield path, _loaded(path)
+    elif _is_study(path):
+        yield from ((path, recording) for recording in _of_study(path))
+    else:
+        yield from _of_folder(path)
 
-    if not (path.is_dir() and _is_study(path)):
-        try:
-            yield recording_at(path)
-        except BioperceptError as fault:
-            yield fault
+
+def _loaded(path: Path) -> Recording | BioperceptError:
+    from biopercept.prepare.sources import recording_at
+
+    try:
+        return recording_at(path)
+    except BioperceptError as fault:
+        return fault
+
+
+def _of_folder(folder: Path) -> Iterator[tuple[Path, Recording | BioperceptError]]:
+    """Give what is in a folder that is no study; what else lies there is said in a line."""
+    from biopercept.loaders.folders import recordings_in
+
+    try:
+        listing = recordings_in(folder)
+    except BioperceptError as fault:
+        yield folder, fault
         return
+    for path in listing.paths:
+        recording = _loaded(path)
+        if isinstance(recording, BioperceptError) and path.parent != folder and path != folder:
+            named = RecordingError(f"{path.parent.relative_to(folder)}: {recording}")
+            named.__cause__ = recording
+            recording = named
+        yield path, recording
+    if words := listing.words(folder):
+        say(safe_text(f"{folder}: {words}"))
+
+
+def _of_study(folder: Path) -> Iterator[Recording | BioperceptError]:
+    from biopercept.prepare.sources import recording_of
     from biopercept.studies.loading import load_study
 
     try:
-        study = load_study(path)
+        study = load_study(folder)
     except BioperceptError as fault:
         yield fault
         return

@@ -29,7 +29,7 @@ from .panels import PanelCommand, PanelGroup, with_options
 from .terminal import say
 
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "Data": ("datasets", "import_study", "check", "quality", "correct", "features", "prepare"),
+    "Data": ("datasets", "import_study", "check", "quality", "correct", "features", "prepare", "deidentify"),
     "Models": ("pretrain", "train", "predict", "export"),
     "Evaluation": (
         "cross_validate",

@@ -64,3 +64,46 @@ def write_wesad(folder: Path, subject: str, content: object, protocol: int = 2) 
     file.parent.mkdir(parents=True)
     file.write_bytes(pickle.dumps(content, protocol=protocol))
     return file
+
+
+CASE_HEADER = "daqtime,ecg,bvp,gsr,rsp,skt,emg_zygo,emg_coru,emg_trap,video"
+
+
+def write_case(folder: Path, number: int, clips: list[int], seconds: int = 2) -> None:
+    """Write a person of CASE: each clip lasts so many seconds and is rated (5 + clip / 10, clip) throughout."""
+    data = folder / "data" / "interpolated"
+    for name in ("physiological", "annotations"):
+        (data / name).mkdir(parents=True, exist_ok=True)
+    fast, slow = range(1000 * seconds * len(clips)), range(0, 1000 * seconds * len(clips), 50)
+    rows = [f"{t},0.25,35.5,{20 + number},30.5,31.25,5,6,7,{clips[t // (1000 * seconds)]}" for t in fast]
+    (data / "physiological" / f"sub_{number}.csv").write_text("\n".join([CASE_HEADER, *rows]) + "\n")
+    rated = [(t, clips[t // (1000 * seconds)]) for t in slow]
+    lines = [f"{t},{5 + clip / 10},{clip},{clip}" for t, clip in rated]
+    (data / "annotations" / f"sub_{number}.csv").write_text("\n".join(["jstime,valence,arousal,video", *lines]) + "\n")
+
+
+def write_kemocon(folder: Path, number: int, ratings: list[tuple[int, int]], *, n_devices: int = 1) -> None:
+    """Write a person of K-EmoCon: 200 s from START, the baseline from 10 s on, the debate from 150 s to 190 s."""
+    home = folder / "e4_data" / str(number)
+    home.mkdir(parents=True)
+    for sensor, rate, value in (("BVP", 64, 3.5), ("EDA", 4, 0.5 + number), ("TEMP", 4, 32.5), ("HR", 1, 71.0)):
+        rows = [f"{(START + n / rate) * 1000:.3f},{number},{value},A{n % n_devices:05d}" for n in range(200 * rate)]
+        (home / f"E4_{sensor}.csv").write_text("\n".join(["timestamp,pid,value,device_serial", *rows]) + "\n")
+    table = folder / "metadata" / "subjects.csv"
+    table.parent.mkdir(exist_ok=True)
+    if not table.exists():
+        table.write_text("pid,initTime,startTime,endTime\n")
+    with table.open("a") as stream:
+        stream.write(f"{number},{(START + 10) * 1000:.0f},{(START + 150) * 1000:.0f},{(START + 190) * 1000:.0f}\n")
+    own = folder / "emotion_annotations" / "self_annotations" / f"P{number}.self.csv"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{5 * n},{arousal},{valence},1" for n, (arousal, valence) in enumerate(ratings, 1)]
+    own.write_text("\n".join(["seconds,arousal,valence,cheerful", *lines]) + "\n")
+
+
+def write_cogwear(folder: Path, start: float, eda: float, temperature: str = "temp", names: str = "eda") -> None:
+    """Write one condition of CogWear: 30 s of BVP, EDA and temperature with unix seconds."""
+    folder.mkdir(parents=True)
+    for name, column, rate, value in (("bvp", "bvp", 64, 12.5), (names, "eda", 4, eda), ("temp", temperature, 4, 33.5)):
+        rows = [f"{value},{start + n / rate:.4f}" for n in range(30 * rate)]
+        (folder / f"empatica_{name}.csv").write_text("\n".join([f"{column},time", *rows]) + "\n")

@@ -127,7 +127,7 @@ def _common_tasks(parts: Sequence[StudyStore]) -> tuple[dict[str, Task], dict[st
                 if task.kind == ORDINAL
                 else set(task.classes) == set(other.classes)
             )
-            if _asked(task) != _asked(other) or not are_alike:
+            if _predicted(task) != _predicted(other) or not are_alike:
                 disagreements[name] = (
                     f"task {name!r} is {_shown(task)} in study {first.name} and {_shown(other)} in study {study}; "
                     "its kind and classes must be the same in all stores"
@@ -146,8 +146,8 @@ def _shown(task: Task) -> str:
     return f"{words} (ranges of {task.signal!r})" if task.ranges else words
 
 
-def _asked(task: Task) -> tuple[object, ...]:
-    return task.kind, task.column, task.signal, task.ranges
+def _predicted(task: Task) -> tuple[object, ...]:
+    return task.kind, task.column, task.signal, task.ranges, task.lags
 
 
 def open_studies(path: Path, *more: Path) -> Studies:
@@ -215,7 +215,10 @@ def _joined_table(
     }
     columns["recording"] = np.concatenate([at[table.recording] for table, at in zip(tables, indices, strict=True)])
     values = np.concatenate([table.only.values for table in tables])
-    targets = {task.name: Targets(task, values, dict(excluded))}
+    lagged = None
+    if task.lags:
+        lagged = np.concatenate([one for table in tables if (one := table.only.lagged) is not None])
+    targets = {task.name: Targets(task, values, dict(excluded), lagged)}
     return replace(tables[0], recordings=tuple(recordings), targets=targets, **columns)
 
 

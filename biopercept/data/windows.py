@@ -36,11 +36,14 @@ class Targets:
         column as float64, NaN where there is none.
     excluded : mapping of str to int
         Windows to which the task gives nothing, by reason.
+    lagged : array, shape (n_windows, n_lags), or None
+        The numbers by each of the lags of a rating whose lag is yet to be estimated; ``values`` are then the first.
     """
 
     task: Task
     values: NDArray[Any]
     excluded: Mapping[str, int] = field(default_factory=dict)
+    lagged: FloatArray | None = None
 
     @property
     def is_known(self) -> NDArray[np.bool_]:
@@ -68,7 +71,7 @@ class Targets:
 
     def at(self, rows: IntArray) -> Targets:
         """Return the targets of some windows."""
-        return replace(self, values=self.values[rows])
+        return replace(self, values=self.values[rows], lagged=None if self.lagged is None else self.lagged[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +202,7 @@ def labelled_windows(
     excluded: Counter[str] = Counter()
     positions: list[tuple[int, int]] = []
     values: list[float] = []
+    lagged: list[FloatArray] = []
     for index, recording in enumerate(recordings):
         windows = recording.windows
         for row in _candidates(windows, task):
@@ -207,6 +211,14 @@ def labelled_windows(
                 excluded[f"label {label!r} is ignored by the task"] += 1
             elif onset < unscored[index]:
                 excluded["inside the reference period"] += 1
+            elif task.lags:
+                numbers = _at_every_lag(task, recording.labels, onset, length_seconds)
+                if np.isfinite(numbers).all():
+                    positions.append((index, row))
+                    values.append(float(numbers[0]))
+                    lagged.append(numbers)
+                else:
+                    excluded[f"rating {task.signal!r} mostly missing at some lag up to {task.lags[-1]:g} s"] += 1
             elif isinstance(value := target_of(task, recording.labels, label, onset, length_seconds), str):
                 excluded[value] += 1
             else:
@@ -214,7 +226,15 @@ def labelled_windows(
                 values.append(value)
     _require_two(task, values)
     targets = Targets(task, np.array(values, dtype=np.int64 if task.is_classification else np.float64), dict(excluded))
+    if task.lags:
+        targets = replace(targets, lagged=np.array(lagged))
     return replace(_window_table(recordings, positions, length_seconds, feature_names), targets={task.name: targets})
+
+
+def _at_every_lag(task: Task, labels: RecordingLabels, onset: float, length_seconds: float) -> FloatArray:
+    rating = labels.ratings.get(task.signal or "")
+    lags = np.array(task.lags)
+    return np.full(len(lags), np.nan) if rating is None else rating.means(onset + lags, length_seconds)
 
 
 def target_of(task: Task, labels: RecordingLabels, label: str, onset: float, length_seconds: float) -> float | str:
@@ -286,8 +306,12 @@ def joint_windows(tables: Sequence[WindowTable], *, with_grid: bool = False) -> 
     for table in tables:
         single = table.only
         values = np.full(len(joint), -1 if single.task.is_classification else np.nan, dtype=single.values.dtype)
-        values[[positions[key] for key in _keys(table)]] = single.values
-        targets[single.task.name] = replace(single, values=values)
+        rows = [positions[key] for key in _keys(table)]
+        values[rows] = single.values
+        lagged = None if single.lagged is None else np.full((len(joint), single.lagged.shape[1]), np.nan)
+        if lagged is not None:
+            lagged[rows] = single.lagged
+        targets[single.task.name] = replace(single, values=values, lagged=lagged)
     return replace(joint, targets=targets)
 
 

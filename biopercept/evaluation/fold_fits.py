@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -32,6 +32,7 @@ from biopercept.results.folder import FoldsFile
 from biopercept.training.calibration import Calibration
 from biopercept.training.engine import engine_for, seed_for, threads
 from biopercept.training.fitting import FittedModel, calibration_from, held_out_predictions
+from biopercept.training.lag import estimated_lags, with_lags
 from biopercept.training.loop import FitRequest
 from biopercept.typed_values import from_plain, to_plain
 
@@ -59,6 +60,8 @@ class FoldResult:
         Repetitions in which adapting a model was no better than the model, which was kept.
     fewer_sensors : dict of str to float64 array, shape (n_test, n_classes), or None
         By the name of the set of sensors that was left, NaN where a window has nothing of it; None where not tried.
+    lags : mapping of str to float
+        By task, the lag of its rating as estimated on the fold's training subjects; empty where none was.
     """
 
     fold: Fold
@@ -72,6 +75,7 @@ class FoldResult:
     uncalibrated: FloatArray | None = None
     n_fallen_back: int = 0
     fewer_sensors: SensorPredictions | None = None
+    lags: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain values."""
@@ -87,6 +91,7 @@ class FoldResult:
             "calibration": to_plain(self.calibration),
             "uncalibrated": None if self.uncalibrated is None else self.uncalibrated.tolist(),
             **({"n_fallen_back": self.n_fallen_back} if self.n_fallen_back else {}),
+            **({"lags": dict(self.lags)} if self.lags else {}),
             **({} if self.fewer_sensors is None else {"fewer_sensors": plain_predictions(self.fewer_sensors)}),
         }
 
@@ -106,6 +111,7 @@ class FoldResult:
             calibration=None if calibration is None else from_plain(Calibration, calibration),
             uncalibrated=None if uncalibrated is None else np.asarray(uncalibrated, dtype=np.float64),
             n_fallen_back=document.get("n_fallen_back", 0),
+            lags=document.get("lags", {}),
             fewer_sensors=None if fewer is None else read_predictions(fewer, np.shape(document["probabilities"])[-1]),
         )
 
@@ -168,6 +174,7 @@ def fit_together(plan: Plan, folds: Sequence[Fold]) -> list[FoldResult]:
 
 def _repetitions(plan: Plan, fold: Fold) -> list[_Repetition]:
     request, windows = plan.request, plan.windows
+    inputs = with_lags(plan.inputs, windows.rows_of(fold.fitting))
     repetitions = []
     for number in range(request.evaluation.n_seeds):
         history: list[tuple[int, float, float | None]] = []
@@ -176,7 +183,7 @@ def _repetitions(plan: Plan, fold: Fold) -> list[_Repetition]:
             history.append((epoch, loss, score if score == score else None))
 
         fit_request = FitRequest(
-            inputs=plan.inputs,
+            inputs=inputs,
             training=windows.rows_of(fold.training),
             validation=windows.rows_of(fold.validation),
             settings=request.fit,
@@ -218,6 +225,7 @@ def _result(
         history=[repetition.history for repetition in repetitions],
         operations_per_window=model.operations_per_window,
         n_fallen_back=sum(repetition.fell_back for repetition in repetitions),
+        lags=estimated_lags(plan.windows, repetitions[0].request.inputs.windows),
     )
     if plan.request.evaluation.missing_sensors != NONE:
         by_set = [repetition.fewer_sensors for repetition in repetitions]

@@ -123,6 +123,8 @@ class Plan:
     def stack_size(self) -> int:
         """Return how many networks are fitted at once; 0 where each is fitted on its own."""
         request = self.request
+        if any(task.lags for task in self.windows.tasks):
+            return 0  # each fold has the lag of its own training subjects
         return stack_size(request.model, request.fit, request.evaluation, request.device)
 
     def fitter(self) -> Fitter:

@@ -81,6 +81,7 @@ def write_all_scores(
     Raises StudyError where a window was predicted twice or not at all. Raises OutputError where a file cannot be
     written.
     """
+    plan = _at_lags(plan, results)
     tasks = plan.windows.tasks
     if len(tasks) == 1:
         return write_scores(*_one_task(plan, results, tasks[0]), output)
@@ -90,6 +91,29 @@ def write_all_scores(
         scores[task.name] = write_scores(*_one_task(plan, results, task), output / task.name)
     warnings = dict.fromkeys(warning for document in scores.values() for warning in document["warnings"])
     return {"tasks": scores, "warnings": list(warnings)}
+
+
+def _at_lags(plan: Plan, results: Sequence[FoldResult]) -> Plan:
+    """Return the plan with the ratings of each fold's test subjects at the lag of its training subjects."""
+    lags = {(name, lag) for result in results for name, lag in result.lags.items()}
+    if not lags:
+        return plan
+    targets = dict(plan.windows.targets)
+    for result in results:
+        for name, lag in result.lags.items():
+            one = targets[name]
+            assert one.lagged is not None  # of every task whose lag was estimated
+            values = one.values.copy()
+            values[result.rows] = one.lagged[result.rows, one.task.lags.index(lag)]
+            targets[name] = replace(one, values=values)
+    spans = (
+        f"the lag of rating {targets[name].task.signal!r} was estimated on the training subjects of each fold: "
+        f"{min(each):g} to {max(each):g} s of at most {targets[name].task.lags[-1]:g} s"
+        for name in sorted({name for name, _ in lags})
+        for each in [[lag for other, lag in lags if other == name]]
+    )
+    windows = replace(plan.windows, targets=targets)
+    return replace(plan, inputs=replace(plan.inputs, windows=windows), warnings=(*plan.warnings, *spans))
 
 
 def _one_task(plan: Plan, results: Sequence[FoldResult], task: Task) -> tuple[Plan, list[FoldResult]]:

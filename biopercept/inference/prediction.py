@@ -7,7 +7,7 @@ time near a window's start is thus predicted with up to a window's length of wha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -296,7 +296,8 @@ def _labels(task: Task, truth: Truth, windows: WindowTable) -> tuple[str, ...] |
     """Return what the study says of each window: a class or a number, as of :class:`TaskPredictions`."""
     known, length = truth.task_for(task), windows.length_seconds
     if known is not None and known.signal is not None:
-        return _rated(known, truth.labels, windows)
+        lag = task.lag_seconds if known.lags else known.lag_seconds  # as training estimated it, or the study says
+        return _rated(replace(known, lag_seconds=lag), truth.labels, windows)
     if task.is_classification:
         return tuple(_class_at(known, float(onset), length, truth.labels.intervals) for onset in windows.onset)
     column = "" if known is None else known.column or ""

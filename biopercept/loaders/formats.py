@@ -17,6 +17,8 @@ from biopercept.recording import Recording
 N_FIRST_BYTES = 4096
 _BOM = b"\xef\xbb\xbf"
 _TABLES = frozenset({".csv", ".tsv", ".txt"})
+_TEXTS = frozenset({".log", ".asc", ".dat"})
+"""Suffixes of tables, and of files that are tables where they hold text."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class Glance:
         """Return the suffix in lower case, without that of gzip."""
         path = self.path
         return (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
+
+    def is_text(self) -> bool:
+        """Return whether it is a file that begins with lines of printed characters."""
+        first = self.first_bytes
+        is_wide = first.startswith((b"\xff\xfe", b"\xfe\xff"))
+        return bool(first) and (is_wide or all(byte > 31 or byte in b"\t\r\n\f" for byte in first))
 
     def begins(self, *magics: bytes) -> bool:
         """Return whether it is a file that begins with one of these."""
@@ -88,14 +96,55 @@ def _is_wfdb(glance: Glance) -> bool:
 
     if glance.is_folder:
         return is_wfdb_folder(glance.path)
-    is_beside_header = glance.suffix in (".dat", ".atr") and glance.path.with_suffix(".hea").is_file()
-    return glance.suffix == ".hea" or is_beside_header
+    # A signal file or an annotator of any name (.dat, .mat, .atr, .qrs) stands for its record.
+    is_part = glance.suffix not in (*_TABLES, ".json", ".zip") and glance.path.with_suffix(".hea").is_file()
+    return glance.suffix == ".hea" or (bool(glance.suffix) and is_part)
 
 
 def _wfdb() -> Reader:
     from biopercept.loaders.readers.wfdb import load_wfdb
 
     return load_wfdb
+
+
+def _hdf5() -> Reader:
+    from biopercept.loaders.readers.hdf5 import load_hdf5
+
+    return load_hdf5
+
+
+def _is_hdf5(glance: Glance) -> bool:
+    from biopercept.loaders.readers.hdf5 import is_hdf5
+
+    return is_hdf5(glance.first_bytes)
+
+
+def _is_matlab(glance: Glance) -> bool:
+    return glance.begins(b"MATLAB 5.0") or glance.suffix == ".mat"
+
+
+def _matlab() -> Reader:
+    from biopercept.loaders.readers.matlab import load_matlab
+
+    return load_matlab
+
+
+def _is_numpy(glance: Glance) -> bool:
+    from biopercept.loaders.readers.numpy_files import is_numpy
+
+    return is_numpy(glance.first_bytes)
+
+
+def _numpy() -> Reader:
+    from biopercept.loaders.readers.numpy_files import load_numpy
+
+    return load_numpy
+
+
+def _parquet() -> Reader:
+    from biopercept.loaders.readers.parquet import load_parquet
+
+    return load_parquet
 
 
 def _is_wesad(glance: Glance) -> bool:
@@ -108,6 +157,18 @@ def _wesad() -> Reader:
     from biopercept.loaders.readers.wesad import load_wesad
 
     return load_wesad
+
+
+def _is_published_table(glance: Glance) -> bool:
+    from biopercept.loaders.readers.published_tables import is_published_table
+
+    return glance.suffix == ".csv" and is_published_table(glance.path, glance.first_bytes)
+
+
+def _published_table() -> Reader:
+    from biopercept.loaders.readers.published_tables import load_published_table
+
+    return load_published_table
 
 
 def _is_pickle(glance: Glance) -> bool:
@@ -164,24 +225,6 @@ def _egi() -> Reader:
     return load_egi
 
 
-def _gdf() -> Reader:
-    from biopercept.loaders.readers.gdf import load_gdf
-
-    return load_gdf
-
-
-def _is_clinical(glance: Glance) -> bool:
-    from biopercept.loaders.readers.mne_formats import clinical_format
-
-    return not glance.is_folder and clinical_format(glance.path, glance.first_bytes) is not None
-
-
-def _clinical() -> Reader:
-    from biopercept.loaders.readers.mne_formats import load_clinical
-
-    return load_clinical
-
-
 def _is_xdf(glance: Glance) -> bool:
     return glance.begins(b"XDF:") or (glance.begins(b"\x1f\x8b") and glance.suffix in (".xdf", ".xdfz"))
 
@@ -205,15 +248,124 @@ def _fit() -> Reader:
 
 
 def _is_avro(glance: Glance) -> bool:
-    from biopercept.loaders.readers.avro import MAGIC, is_avro_folder
-
-    return is_avro_folder(glance.path) if glance.is_folder else glance.begins(MAGIC)
+    if glance.is_folder:
+        return any(file.suffix.lower() == ".avro" and file.is_file() for file in glance.path.iterdir())
+    return glance.begins(b"Obj\x01")
 
 
 def _avro() -> Reader:
     from biopercept.loaders.readers.avro import load_avro
 
     return load_avro
+
+
+def _gdf() -> Reader:
+    from biopercept.loaders.readers.gdf import load_gdf
+
+    return load_gdf
+
+
+def _is_clinical(glance: Glance) -> bool:
+    from biopercept.loaders.readers.mne_formats import clinical_format
+
+    return not glance.is_folder and clinical_format(glance.path, glance.first_bytes) is not None
+
+
+def _clinical() -> Reader:
+    from biopercept.loaders.readers.mne_formats import load_clinical
+
+    return load_clinical
+
+
+def _opensignals_text() -> Reader:
+    from biopercept.loaders.readers.opensignals_text import load_opensignals_text
+
+    return load_opensignals_text
+
+
+def _openbci() -> Reader:
+    from biopercept.loaders.readers.openbci import load_openbci
+
+    return load_openbci
+
+
+def _is_shimmer(glance: Glance) -> bool:
+    from biopercept.loaders.readers.shimmer import is_shimmer
+
+    return not glance.is_folder and is_shimmer(glance.first_bytes)
+
+
+def _shimmer() -> Reader:
+    from biopercept.loaders.readers.shimmer import load_shimmer
+
+    return load_shimmer
+
+
+def _is_muse(glance: Glance) -> bool:
+    from biopercept.loaders.readers.muse import is_muse
+
+    return is_muse(glance.first_bytes)
+
+
+def _muse() -> Reader:
+    from biopercept.loaders.readers.muse import load_muse
+
+    return load_muse
+
+
+def _polar() -> Reader:
+    from biopercept.loaders.readers.polar import load_polar
+
+    return load_polar
+
+
+def _is_garmin(glance: Glance) -> bool:
+    from biopercept.loaders.readers.garmin import is_garmin
+
+    return is_garmin(glance.first_bytes)
+
+
+def _garmin() -> Reader:
+    from biopercept.loaders.readers.garmin import load_garmin
+
+    return load_garmin
+
+
+def _is_everion(glance: Glance) -> bool:
+    from biopercept.loaders.readers.everion import HEADER, is_everion_folder
+
+    return is_everion_folder(glance.path) if glance.is_folder else glance.begins(HEADER)
+
+
+def _everion() -> Reader:
+    from biopercept.loaders.readers.everion import load_everion
+
+    return load_everion
+
+
+def _is_faros(glance: Glance) -> bool:
+    from biopercept.loaders.readers.faros import is_faros_file, is_faros_folder
+
+    return is_faros_folder(glance.path) if glance.is_folder else is_faros_file(glance.path)
+
+
+def _faros() -> Reader:
+    from biopercept.loaders.readers.faros import load_faros
+
+    return load_faros
+
+
+def _simple_text() -> Reader:
+    from biopercept.loaders.readers.simple_text import load_simple_text
+
+    return load_simple_text
+
+
+def _is_table(glance: Glance) -> bool:
+    if glance.suffix in _TABLES:
+        return True
+    is_packed = glance.begins(b"\x1f\x8b")
+    return glance.suffix in _TEXTS and (is_packed or glance.is_text())
 
 
 def _table() -> Reader:
@@ -224,40 +376,62 @@ def _table() -> Reader:
 
 FORMATS: tuple[Format, ...] = (
     Format("EDF, EDF+, BDF, BDF+", ".edf, .bdf", _is_edf, _edf),
+    Format("EEGLAB", ".set, with or without .fdt", _is_eeglab, _eeglab),
+    Format(
+        "HDF5 (OpenSignals, MATLAB 7.3, arrays)",
+        ".h5, .mat, with the rate in it or a sidecar",
+        _is_hdf5,
+        _hdf5,
+    ),
+    Format("NumPy", ".npz, .npy, with the rate in it or a sidecar", _is_numpy, _numpy),
+    Format("Parquet", ".parquet", lambda one: one.begins(b"PAR1"), _parquet),
     Format("Empatica E4", "a folder or a .zip with ACC.csv, BVP.csv, EDA.csv, TEMP.csv, ...", _is_empatica, _empatica),
     Format("WFDB (PhysioNet)", "a .hea header, or a folder of records that share their first word", _is_wfdb, _wfdb),
+    Format(
+        "CASE, K-EmoCon", "the tables of these data sets, by name and header", _is_published_table, _published_table
+    ),
     Format("WESAD", "SX/SX.pkl of the data set WESAD; no other pickle", _is_wesad, _wesad),
     Format("BrainVision", ".vhdr with .eeg and .vmrk", _is_brainvision, _brainvision),
-    Format("EEGLAB", ".set, with or without .fdt", _is_eeglab, _eeglab),
     Format("FIF", ".fif, .fif.gz", _is_fif, _fif),
     Format("EGI simple binary", ".raw", _is_egi, _egi),
-    Format("GDF", ".gdf", lambda one: one.begins(b"GDF "), _gdf),
-    Format("Neuroscan, Nihon Kohden, Persyst, Nicolet", ".cnt, .eeg, .lay, .data with .head", _is_clinical, _clinical),
     Format("XDF (Lab Streaming Layer)", ".xdf, .xdfz, .xdf.gz", _is_xdf, _xdf),
     Format("FIT (Garmin and others)", ".fit", lambda one: one.first_bytes[8:12] == b".FIT", _fit),
     Format("Empatica EmbracePlus", ".avro, or a folder of consecutive .avro files", _is_avro, _avro),
     Format("BIOPAC AcqKnowledge", ".acq", lambda one: one.suffix == ".acq", _biopac),
+    Format("GDF", ".gdf", lambda one: one.begins(b"GDF "), _gdf),
+    Format("Neuroscan, Nihon Kohden, Persyst, Nicolet", ".cnt, .eeg, .lay, .data with .head", _is_clinical, _clinical),
+    Format(
+        "MATLAB",
+        ".mat, with the rate in it or a sidecar",
+        _is_matlab,
+        _matlab,
+    ),
+    Format(
+        "OpenSignals text (PLUX, BITalino)",
+        ".txt",
+        lambda one: one.begins(b"# OpenSignals Text File Format"),
+        _opensignals_text,
+    ),
+    Format("OpenBCI text", ".txt, .csv", lambda one: one.begins(b"%OpenBCI Raw", b"%OBCI"), _openbci),
+    Format("Shimmer CSV", ".csv", _is_shimmer, _shimmer),
+    Format("Muse (Mind Monitor)", ".csv", _is_muse, _muse),
+    Format("Polar Sensor Logger", ".txt", lambda one: one.begins(b"Phone timestamp;"), _polar),
+    Format("Garmin CSV", ".csv", _is_garmin, _garmin),
+    Format("Biovotion Everion", "a folder of CsvData_*.csv, or one of them", _is_everion, _everion),
+    Format("Bittium Faros CSV", "a folder with meta.json", _is_faros, _faros),
+    Format("BioSPPy simple text", ".txt", lambda one: one.begins(b"# Simple Text Format"), _simple_text),
     Format(
         "CSV or TSV",
-        ".csv, .tsv, .txt, each also .gz, with a JSON sidecar or a time column",
-        lambda one: one.suffix in _TABLES,
+        ".csv, .tsv, .txt, .log, .asc, .dat, each also .gz, with a JSON sidecar or a time column",
+        _is_table,
         _table,
     ),
 )
 """What is read, in the order in which a file is looked at: the first that matches reads it."""
 
 _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
-    ("HDF5", lambda one: one.begins(b"\x89HDF\r\n\x1a\n") and one.suffix != ".set"),
-    ("NumPy", lambda one: one.begins(b"\x93NUMPY")),
-    ("MATLAB", lambda one: one.begins(b"MATLAB 5.0") and one.suffix != ".set"),
     ("ANT Neuro (eego)", lambda one: one.begins(b"RIFF") and one.suffix == ".cnt"),
     ("Curry", lambda one: one.suffix in (".cdt", ".dap", ".rs3")),
-    (
-        "OpenSignals text (PLUX, BITalino: counts of a converter)",
-        lambda one: one.begins(b"# OpenSignals Text File Format"),
-    ),
-    ("BioSPPy text ('# Simple Text Format')", lambda one: one.begins(b"# Simple Text Format")),
-    ("OpenBCI text", lambda one: one.begins(b"%OpenBCI Raw")),
     ("a Python pickle", _is_pickle),
 )
 """What is known and not read."""

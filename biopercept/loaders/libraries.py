@@ -16,7 +16,7 @@ EXTRA = "formats"
 """The extra of pyproject.toml that installs them."""
 
 
-def library_for(path: Path, module: str) -> Any:
+def library_for(path: Path, module: str, extra: str = EXTRA) -> Any:
     """Return an imported module.
 
     Raises RecordingError, with the line that installs it, where it is missing.
@@ -26,7 +26,7 @@ def library_for(path: Path, module: str) -> Any:
     except ImportError as fault:
         raise RecordingError(
             f"{path.name}: its format is read through {module.partition('.')[0]}, which is not installed; "
-            f"python3 -m pip install 'biopercept[{EXTRA}]'"
+            f"python3 -m pip install 'biopercept[{extra}]'"
         ) from fault
 
 

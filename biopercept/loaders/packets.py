@@ -20,6 +20,9 @@ _CLOSE, _FAR = 0.2, 0.5
 """Rows nearer to each other than a fifth of the mean distance share a packet; beyond half of it a new one begins."""
 _FEWEST_CLOSE = 0.4
 """Of rows that come two by two, half follow another closely."""
+_FEWEST_OF_TICKS = 0.1
+_MOST_UNEVEN = 0.05
+"""Fewer do where a clock ticks (each 15.6 ms on Windows) hardly slower than rows come; but then its ticks are even."""
 _EVEN = 0.1
 _FEWEST_PACKETS = 10
 _LAG, _AROUND = 10, 20
@@ -56,7 +59,8 @@ def spread_packets(times: FloatArray) -> Packets | None:
     differences = np.diff(times)
     mean = (times[-1] - times[0]) / max(len(differences), 1)
     is_close = differences < _CLOSE * mean
-    if not len(differences) or is_close.mean() < _FEWEST_CLOSE or _is_even(differences[is_close]):
+    fewest = _FEWEST_OF_TICKS if _has_ticks(differences, mean) else _FEWEST_CLOSE
+    if not len(differences) or is_close.mean() < fewest or _is_even(differences[is_close]):
         return None
     firsts = np.concatenate([[0], np.flatnonzero(differences > _FAR * mean) + 1])
     if len(firsts) < _FEWEST_PACKETS:
@@ -75,6 +79,17 @@ def spread_packets(times: FloatArray) -> Packets | None:
     lost = _lost(offsets, step, np.diff(np.append(firsts, len(times))))
     sizes = np.diff(np.append(firsts, len(times)))
     return Packets(np.arange(len(times)) + np.repeat(lost[run], sizes), step, packet_seconds)
+
+
+def _has_ticks(differences: FloatArray, mean: float) -> bool:
+    """Return whether rows that do not share a time are whole ticks apart, nearly all of them one."""
+    apart = differences[differences > _FAR * mean]
+    if len(apart) < _FEWEST_PACKETS:
+        return False
+    tick = float(np.median(apart))
+    n_ticks = np.round(apart / tick)
+    is_uneven = (n_ticks < 1) | (np.abs(apart / tick - n_ticks) > _EVEN)
+    return bool(is_uneven.mean() <= _MOST_UNEVEN and (n_ticks == 1).mean() >= _ONE_SIZE)
 
 
 def _is_even(steps: FloatArray) -> bool:

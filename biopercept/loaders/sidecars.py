@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from biopercept.errors import RecordingError
 
+Value = TypeVar("Value")
 LARGEST_SIDECAR = 4 << 20
 _ENTITY = re.compile(r"([a-zA-Z]+)-([0-9A-Za-z+]+)")
 _DEEPEST = 4
@@ -22,7 +23,9 @@ _DEEPEST = 4
 class Sidecar:
     """What a sidecar says; every part may be absent.
 
-    ``start_seconds`` is ``StartTime``: from the recording's start to the first row. Units and modalities are by column.
+    ``start_seconds`` is ``StartTime``: from the recording's start to the first row. Units and modalities are by column,
+    or by array of a file that has several; rates, starts and columns in the entry of an array are that array's. So are
+    formats: how a column of text writes its dates ("%d/%m/%Y %H:%M:%S").
     """
 
     sampling_rate: float | None = None
@@ -30,6 +33,10 @@ class Sidecar:
     columns: tuple[str, ...] | None = None
     units: dict[str, str] = field(default_factory=dict)
     modalities: dict[str, str] = field(default_factory=dict)
+    formats: dict[str, str] = field(default_factory=dict)
+    sampling_rates: dict[str, float] = field(default_factory=dict)
+    starts: dict[str, float] = field(default_factory=dict)
+    columns_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def sidecars_of(path: Path) -> tuple[Path, ...]:
@@ -116,7 +123,21 @@ def read_sidecar(path: Path) -> Sidecar:
         modalities={
             name: str(entry["Modality"]) for name, entry in entries.items() if entry.get("Modality") is not None
         },
+        formats={name: str(entry["Format"]) for name, entry in entries.items() if entry.get("Format") is not None},
+        sampling_rates=_of_entries(homes, entries, _sampling_rate),
+        starts=_of_entries(homes, entries, lambda home, entry: _number(home, entry, "StartTime")),
+        columns_of=_of_entries(homes, entries, lambda home, entry: _columns(home, entry.get("Columns"))),
     )
+
+
+def _of_entries(
+    homes: Mapping[str, Path],
+    entries: Mapping[str, dict[str, Any]],
+    value_of: Callable[[Mapping[str, Path], dict[str, Any]], Value | None],
+) -> dict[str, Value]:
+    """Return a value of each entry that has it."""
+    values = {name: value_of(dict.fromkeys(entry, homes[name]), entry) for name, entry in entries.items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -121,10 +121,10 @@ def heart_rate(part: FilePart) -> Series:
 
     signals = tuple(signal for signal in part.signals if signal.modality in _HEART)
     cleaned = clean_recording(Recording("", "", part.name, signals)).recording
-    found = cleaned.signals_of("heart_rate")
-    if not found:
+    rates = cleaned.signals_of("heart_rate")
+    if not rates:
         raise RecordingError(f"{part.name}: no heart rate")
-    return Series(found[0].read()[0], found[0].sampling_rate, found[0].start_seconds)
+    return Series(rates[0].read()[0], rates[0].sampling_rate, rates[0].start_seconds)
 
 
 def _has_heart(part: FilePart) -> bool:

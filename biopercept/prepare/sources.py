@@ -1,4 +1,4 @@
-"""The recordings that a command reads: files by themselves, and those of study folders, of some subjects or all."""
+"""The recordings that a command reads: files, those of a folder, and those of studies, of some subjects or all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from biopercept.errors import BioperceptError, SettingsError, fault_of_ours
+from biopercept.errors import BioperceptError, RecordingError, SettingsError, fault_of_ours
+from biopercept.loaders.folders import recordings_in
 from biopercept.loaders.loading import load_recording
 from biopercept.parallel import ChildProcesses, Limits, Lost, Work
 from biopercept.prepare.alignment import load_aligned, load_placed_aligned
@@ -72,7 +73,7 @@ def _alone(study: Study, entry: Entry) -> Study:
 def sources_of(
     paths: Sequence[Path], subjects: Collection[str] | None = None, excluded: Collection[str] = ()
 ) -> list[Source]:
-    """Return the recordings that are wanted of files and study folders, in the order given.
+    """Return the recordings that are wanted of files, folders and studies, in the order given.
 
     Raises SettingsError where a named subject has no recording, nothing is left, or two recordings would share an
     output file.
@@ -168,11 +169,40 @@ def _outcome_there(work: tuple[Callable[[Request, Source], Outcome], Request], s
     return outcome_of(*work, source)
 
 
+def _places(path: Path) -> tuple[Path, ...]:
+    """Return the recordings of a folder; the path itself where it is a file, or where loading it will say its fault."""
+    if not path.is_dir():
+        return (path,)
+    try:
+        return recordings_in(path).paths
+    except RecordingError:
+        return (path,)
+
+
+def _named(given: Path, places: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Give the recordings of a path and what each is called: what stands before its first dot, if that is its alone.
+
+    Where it does not, the folders between go before it, and where that does not either, the suffix behind.
+    """
+    plain = {place: place.resolve().name.split(".")[0] for place in places}
+    long = {
+        place: "_".join((*place.relative_to(given).parts[:-1], plain[place])) if place != given else plain[place]
+        for place in places
+    }
+    for place in places:
+        if sum(name.lower() == plain[place].lower() for name in plain.values()) == 1:
+            yield place, plain[place]
+        elif sum(name.lower() == long[place].lower() for name in long.values()) == 1:
+            yield place, long[place]
+        else:
+            yield place, f"{long[place]}_{place.suffix.lstrip('.')}"
+
+
 def _every_source(paths: Sequence[Path]) -> Iterator[Source]:
     for path in paths:
         if not is_study(path):
-            stem = path.resolve().name.split(".")[0]  # a file or folder is called what stands before its first dot
-            yield Source(stem, recording_key(stem, "", stem), str(path), path)
+            for place, name in _named(path, _places(path)):
+                yield Source(name, recording_key(name, "", name), str(place), place)
             continue
         study = load_study(path)
         for entry in study.entries:

@@ -129,13 +129,10 @@ def estimate_alignment(
     nothing is aligned then.
     """
     rate = min(reference.sampling_rate, other.sampling_rate)
-    slow = min(rate, _COARSE_HZ)
     places, piece = _pieces(other)
-    coarse = [
-        found
-        for place in places
-        if (found := _look_for(other.slower(slow), reference.slower(slow), place, piece, (0.0, most_offset_seconds)))
-    ]
+    slow = min(rate, _COARSE_HZ)
+    pair = other.slower(slow), reference.slower(slow)
+    coarse = [lag for place in places if (lag := _look_for(*pair, place, piece, (0.0, most_offset_seconds)))]
     line, n_alike = _common_line([one for one in coarse if one.is_alike])
     n_needed = max(_FEWEST_PIECES, -(-len(coarse) // 2))
     if n_alike < n_needed:
@@ -143,16 +140,10 @@ def estimate_alignment(
             f"only {n_alike} of {len(coarse)} pieces of {piece:.0f} s agree on where they lie within "
             f"{most_offset_seconds:.0f} s, at least {n_needed} are needed"
         )
+    pair = other.slower(rate), reference.slower(rate)
     for reach in (_NEAR_SECONDS + 1 / rate, _NEAR_SECONDS / 2 + 1 / rate):
-        fine = [
-            found
-            for place in places
-            if (
-                found := _look_for(
-                    other.slower(rate), reference.slower(rate), place, piece, (float(np.polyval(line, place)), reach)
-                )
-            )
-        ]
+        expected = [(place, float(np.polyval(line, place))) for place in places]
+        fine = [lag for place, near in expected if (lag := _look_for(*pair, place, piece, (near, reach)))]
         kept = _without_outliers([one for one in fine if one.is_alike])
         if len(kept) < _FEWEST_PIECES:
             raise RecordingError(f"only {len(kept)} of {len(places)} pieces are alike at the full rate")
@@ -249,11 +240,11 @@ def _likeness(template: FloatArray, whole: FloatArray) -> FloatArray:
     return out
 
 
-def _common_line(found: Sequence[_Lag]) -> tuple[NDArray[np.float64], int]:
+def _common_line(pieces: Sequence[_Lag]) -> tuple[NDArray[np.float64], int]:
     """Return the line (slope, offset) of possible drift that most pieces lie near, and how many do."""
     best, n_best, spread_best = np.zeros(2), 0, np.inf
-    places, lags = np.array([one.place for one in found]), np.array([one.lag for one in found])
-    for one, other in combinations(found, 2):
+    places, lags = np.array([one.place for one in pieces]), np.array([one.lag for one in pieces])
+    for one, other in combinations(pieces, 2):
         slope = (other.lag - one.lag) / (other.place - one.place)
         if abs(other.lag - one.lag) <= 2 * _NEAR_SECONDS:  # as near as that they may be of no drift at all
             slope = float(np.clip(slope, -MOST_DRIFT_PPM * 1e-6, MOST_DRIFT_PPM * 1e-6))
@@ -267,17 +258,17 @@ def _common_line(found: Sequence[_Lag]) -> tuple[NDArray[np.float64], int]:
     return best, n_best
 
 
-def _without_outliers(found: Sequence[_Lag]) -> list[_Lag]:
+def _without_outliers(pieces: Sequence[_Lag]) -> list[_Lag]:
     """Return the pieces that lie near a robust line through all: within four typical distances."""
-    if len(found) < _FEWEST_PIECES:
-        return list(found)
-    places, lags = np.array([one.place for one in found]), np.array([one.lag for one in found])
-    slopes = [(lags[j] - lags[i]) / (places[j] - places[i]) for i, j in combinations(range(len(found)), 2)]
+    if len(pieces) < _FEWEST_PIECES:
+        return list(pieces)
+    places, lags = np.array([one.place for one in pieces]), np.array([one.lag for one in pieces])
+    slopes = [(lags[j] - lags[i]) / (places[j] - places[i]) for i, j in combinations(range(len(pieces)), 2)]
     slope = float(np.median(slopes))
     away = lags - slope * places
     away = np.abs(away - np.median(away))
     limit = 4 * 1.4826 * float(np.median(away)) + 1e-3
-    return [one for one, distance in zip(found, away.tolist(), strict=True) if distance <= limit]
+    return [one for one, distance in zip(pieces, away.tolist(), strict=True) if distance <= limit]
 
 
 def _fitted(lags: Sequence[tuple[float, float]], likeness: float) -> Alignment:

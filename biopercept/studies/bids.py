@@ -12,6 +12,7 @@ from pathlib import Path
 from biopercept.files import visible_members
 from biopercept.loaders.sidecars import inherited_files, sidecars_of
 from biopercept.recording import Interval
+from biopercept.studies.bids_tables import acquisition_times
 from biopercept.studies.definition import Definition, read_definition
 from biopercept.studies.labels import wanted_columns
 from biopercept.studies.plain import cells_of, interval_of, ordered, read_participants
@@ -189,10 +190,7 @@ def _entry(
     for value, what in zip(group, ("participant_id", "session", "recording"), strict=True):
         if value and (problem := name_fault(value, what)):
             faults.append(problem)
-    # BIDS counts a physio file's StartTime from the recording's first sample, so its clock is the recording's.
-    files = tuple(
-        StudyFile(path, 0.0 if kind in ("physio", "motion") else None) for (kind, _), path in parts.files.items()
-    )
+    files = _placed_files(root, group, parts, faults)
     is_label = any(task.knows(parts.task) for task in tasks.values())
     cells: dict[Interval, dict[str, str]] = {}
     return Entry(
@@ -202,6 +200,27 @@ def _entry(
         intervals=_intervals(root, parts.events, faults, notes, wanted_columns(tasks), cells),
         interval_columns=cells,
     )
+
+
+def _placed_files(root: Path, group: Group, parts: _Found, faults: list[str]) -> tuple[StudyFile, ...]:
+    """Return the files of a recording with their offsets, by scans.tsv where it says when two devices started."""
+    subject, session, _ = group
+    taken = acquisition_times(root, subject, session, faults) if len(parts.files) > 1 else {}
+    # BIDS counts a physio file's StartTime from the recording's first sample, so its clock is the recording's.
+    devices = {path: taken[path] for (kind, _), path in parts.files.items() if kind != "physio" and path in taken}
+    first = next(iter(devices.values()), None)
+    files = []
+    for (kind, _), path in parts.files.items():
+        offset = 0.0 if kind in ("physio", "motion") else None
+        if first is not None and len(devices) > 1 and path in devices:
+            if (first.tzinfo is None) != (devices[path].tzinfo is None):
+                faults.append(
+                    f"{path.relative_to(root)}: its acq_time and that of another file differ in having a zone"
+                )
+                continue
+            offset = (devices[path] - first).total_seconds()
+        files.append(StudyFile(path, offset, is_bids=True))
+    return tuple(files)
 
 
 def _intervals(

@@ -13,11 +13,11 @@ from biopercept.errors import SettingsError
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.studies.structure import EVENTS_WIN, REFUSE, Overlap
 from biopercept.studies.tables import MISSING
-from biopercept.tasks import CLASSIFICATION, KINDS, ORDINAL, REGRESSION, Kind, Task
+from biopercept.tasks import CLASSIFICATION, KINDS, LAG_STEP_SECONDS, ORDINAL, REGRESSION, Kind, Task
 from biopercept.typed_values import Lines, did_you_mean, read_yaml_text
 
 _TOP = ("name", "description", "licence", "citation", "tasks", "signals", "overlap", "align")
-_TASK = ("kind", "classes", "ignore", "column", "signal", "lag_seconds")
+_TASK = ("kind", "classes", "ignore", "column", "signal", "lag_seconds", "max_lag_seconds")
 _LONGEST_LAG = 60.0
 _SIGNAL = ("modality", "unit")
 
@@ -150,12 +150,12 @@ class _Reader:
             self.fault((*path, "signal"), f"the signal of task {name!r} is empty; name the channel of the rating")
         if "column" in body:
             self.fault((*path, "column"), f"task {name!r} names a column and a signal; keep one")
-        lag = self._lag(name, body)
+        lag, most = self._lag(name, body, kind)
         given = self.mapping(body, path, "classes")
         if kind == REGRESSION:
             if given:
                 self.fault((*path, "classes"), f"task {name!r} is a regression and has classes; keep one of the two")
-            return Task(name, kind=kind, ignore=ignore, signal=signal, lag_seconds=lag)
+            return Task(name, kind=kind, ignore=ignore, signal=signal, lag_seconds=lag, max_lag_seconds=most)
         ranges = {label: span for label, value in given.items() if (span := self._range(name, label, value))}
         if len(given) < 2:
             self.fault(path, f"the task {name!r} has {len(given)} classes; at least two are needed")
@@ -168,16 +168,28 @@ class _Reader:
         classes: dict[str, tuple[str, ...]] = dict.fromkeys(ranges, ())
         return Task(name, kind, classes, ignore, signal=signal, ranges=ranges, lag_seconds=lag)
 
-    def _lag(self, name: str, body: dict[str, Any]) -> float:
-        text = self.text(body, ("tasks", name), "lag_seconds")
-        lag = _number(text) if text else 0.0
-        if lag is None or not 0 <= lag <= _LONGEST_LAG:
+    def _lag(self, name: str, body: dict[str, Any], kind: Kind) -> tuple[float, float]:
+        """Return the lag of a rating and, where it is to be estimated, the longest that it may be (0: it is known)."""
+        path = ("tasks", name)
+        text, most = (self.text(body, path, key) for key in ("lag_seconds", "max_lag_seconds"))
+        is_auto = text == "auto"
+        key, given = ("max_lag_seconds", most) if is_auto else ("lag_seconds", text)
+        number = _number(given) if given else 0.0
+        if is_auto and kind != REGRESSION:
+            self.fault((*path, "lag_seconds"), f"task {name!r} has classes, whose lag is not estimated; give a number")
+        elif is_auto and not most:
+            self.fault((*path, "lag_seconds"), f"task {name!r} needs 'max_lag_seconds:', up to which the lag is sought")
+        elif not is_auto and most:
+            self.fault((*path, "max_lag_seconds"), f"task {name!r} has a max_lag_seconds, and its lag is not auto")
+        elif number is None or not (LAG_STEP_SECONDS if is_auto else 0.0) <= number <= _LONGEST_LAG:
             self.fault(
-                ("tasks", name, "lag_seconds"),
-                f"the lag_seconds of task {name!r} is {text!r}; 0 to {_LONGEST_LAG:g} are allowed",
+                (*path, key),
+                f"the {key} of task {name!r} is {given!r}; {LAG_STEP_SECONDS if is_auto else 0:g} to {_LONGEST_LAG:g} "
+                f"are allowed{'' if is_auto else ', or auto'}",
             )
-            return 0.0
-        return lag
+        else:
+            return (0.0, number) if is_auto else (number, 0.0)
+        return 0.0, 0.0
 
     def _range(self, name: str, label: str, value: Any) -> tuple[float, float] | None:
         ends = [_number(end) if isinstance(end, str) else None for end in value] if isinstance(value, list) else []

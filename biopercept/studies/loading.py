@@ -16,6 +16,7 @@ from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
 from biopercept.loaders.corrections import ENDING, corrections_of, corrections_paths, read_corrections
 from biopercept.loaders.sidecars import read_sidecar
 from biopercept.recording import Correction, Interval, Recording, Signal, outside
+from biopercept.studies.annotation_files import with_annotation_files
 from biopercept.studies.bids import is_bids, read_bids
 from biopercept.studies.definition import Definition, read_definition
 from biopercept.studies.labels import check_agreement, wanted_columns, with_exceptions, with_file_labels
@@ -27,6 +28,9 @@ from biopercept.studies.tables import told_once
 _LATE_SECONDS = 1.0
 _FAR_BEYOND = 50.0
 """Labels that reach this many times as far as the signals are in another unit."""
+
+_FIRST_YEARS = (1970, 1980, 1984, 1985, 2000)
+"""Where clocks begin: unix, DOS and GPS, EDF (which also stands for a date that was removed), devices."""
 
 Loaded = tuple[StudyFile, Recording]
 
@@ -55,6 +59,7 @@ def load_study(folder: Path) -> Study:
             f"{folder} holds neither recordings.tsv (a study folder) nor dataset_description.json or sub-... folders "
             "(a BIDS data set); see 'biopercept import' to write a study folder"
         )
+    study = with_annotation_files(study, faults, load_entry)
     check_agreement(study, faults)
     if faults:
         raise StudyFaults(folder, told_once(faults))
@@ -140,11 +145,8 @@ def load_placed(study: Study, entry: Entry, aligner: Aligner | None = None) -> t
 
     ``aligner`` sets the clocks of several files beside each other; without one they lie as their starts say.
     """
-    from biopercept.loaders.loading import load_recording
-
     _refuse_shared_corrections(entry)
-    names = {"subject": entry.subject, "session": entry.session, "name": entry.recording}
-    loaded = [(file, load_recording(file.path, **names, overrides=study.overrides)) for file in entry.files]
+    loaded = [(file, _loaded(study, entry, file)) for file in entry.files]
     shifts, started_at, notes = _shifts(entry, loaded)
     parts = [
         tuple(signal.shifted(shift) for signal in rec.signals) for (_, rec), shift in zip(loaded, shifts, strict=True)
@@ -207,6 +209,16 @@ def _clocks(
 
 def _on_clock(signal: Signal, clock: Clock) -> Signal:
     return signal if clock == Clock() else signal.on_clock(clock.seconds, clock.stretch)
+
+
+def _loaded(study: Study, entry: Entry, file: StudyFile) -> Recording:
+    from biopercept.loaders.loading import load_recording
+    from biopercept.studies.bids_tables import load_bids_file
+
+    names = {"subject": entry.subject, "session": entry.session, "name": entry.recording}
+    if file.is_bids:
+        return load_bids_file(file.path, names, study.overrides)
+    return load_recording(file.path, **names, overrides=study.overrides)
 
 
 def strange_corrections(study: Study) -> tuple[str, ...]:
@@ -283,7 +295,20 @@ def _shifts(entry: Entry, loaded: list[Loaded]) -> tuple[list[float], datetime |
                     f"{file.path.name} has no start time and the study gives no offset_seconds: it is taken to start "
                     "with the recording"
                 )
+    unset = [file.path.name for file, rec in loaded if file.offset_seconds is None and _is_unset(rec.started_at)]
+    if len(unset) > 1:
+        notes.append(
+            f"{', '.join(unset)}: each starts at the first moment that a clock without a date shows; they are taken to "
+            "start together, give offset_seconds where they did not"
+        )
     return shifts, zero, notes
+
+
+def _is_unset(started_at: datetime | None) -> bool:
+    """Return whether a start is midnight of a date that clocks begin with, or that stands where one was removed."""
+    if started_at is None or (started_at.hour, started_at.minute, started_at.second) != (0, 0, 0):
+        return False
+    return (started_at.month, started_at.day) == (1, 1) and started_at.year in _FIRST_YEARS
 
 
 def _states_start(path: Path) -> bool:

@@ -34,10 +34,12 @@ class StudyFile:
     """One file or folder (device) of a recording, as an absolute path.
 
     ``offset_seconds`` is added to the file's own clock to get the recording's; None where the study does not say.
+    ``is_bids`` files have tables beside them that say what their channels are.
     """
 
     path: Path
     offset_seconds: float | None = None
+    is_bids: bool = False
 
 
 @dataclass(frozen=True)

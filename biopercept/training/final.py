@@ -24,6 +24,7 @@ from biopercept.training.calibration import Calibration, CalibrationSettings
 from biopercept.training.checkpoint import Checkpoint, StartingPoint, load_start, save_checkpoint
 from biopercept.training.engine import engine_for, seed_for, threads
 from biopercept.training.fitting import calibration_from, fit_perceiver_io, held_out_predictions
+from biopercept.training.lag import with_lags
 from biopercept.training.loop import EpochReport, FitRequest, FittedNetwork
 from biopercept.training.model_card import model_card
 from biopercept.training.settings import FitSettings, PersonalisationSettings
@@ -141,6 +142,8 @@ def _of_everybody(request: TrainingRequest) -> _Trained:
         raise SettingsError("one subject has labelled windows; a model for unseen people needs at least 2 to train on")
     validation = choose_validation(windows.subjects, settings.training.validation_fraction, request.seed)
     training = tuple(s for s in windows.subjects if s not in validation)
+    everybody = np.arange(len(windows), dtype=np.int64)
+    request = replace(request, inputs=with_lags(request.inputs, everybody))
     fit_request = request.fit_request(windows.rows_of(training), windows.rows_of(validation), "final")
     model = fit_perceiver_io(fit_request)
     calibration = None

@@ -179,3 +179,25 @@ def test_labels_of_channels_are_text_and_not_markup_or_escapes(table: Path) -> N
     result = run(table)
     assert "[red]x" in result.stdout
     assert "\x1b" not in result.stdout
+
+
+def test_a_folder_is_shown_recording_by_recording_and_one_that_fails_is_named(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "bad.csv").write_text("a,b\nx,y\n1,2\n3,4\n")
+    (tmp_path / "below" / "good.csv").write_text(table.read_text())
+    (tmp_path / "notes.docx").write_bytes(b"PK\x05\x06")
+    result = run("--json", tmp_path)
+    assert result.exit_code == 1
+    shown = json.loads(result.stdout)
+    assert [one["path"] for one in shown["recordings"]] == [str(tmp_path / "below" / "good.csv"), str(table)]
+    assert shown["n_failed"] == 1
+    [failed, others] = result.stderr.strip().splitlines()
+    assert failed.startswith("biopercept: below: bad.csv: ")
+    assert others == f"{tmp_path}: 1 file is no recording: notes.docx"
+
+
+def test_a_folder_without_a_recording_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("nothing")
+    result = run(tmp_path)
+    assert result.exit_code == 1
+    assert f"biopercept: {tmp_path.name}: a folder that holds no recording of a known layout; read are" in result.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from made_datasets import wesad_person, write_wesad
 from typer.testing import CliRunner, Result
 
 from biopercept.cli.check import check
@@ -167,3 +168,28 @@ def test_check_tells_of_a_class_that_nobody_has(tmp_path: Path) -> None:
     result = run("check", str(tmp_path))
     assert result.exit_code == 2
     assert "fault: task 't': the class 'b' has no labelled interval in any recording" in result.stdout
+
+
+def test_a_made_folder_of_a_public_data_set_is_imported_and_checked_with_its_recordings(tmp_path: Path) -> None:
+    for number, subject in enumerate(("S2", "S3")):
+        content = wesad_person(subject, {1: 20 + number, 2: 20, 3: 10})
+        content["signal"]["chest"]["EDA"] *= 1 + number  # type: ignore[index]
+        write_wesad(tmp_path / "source", subject, content)
+    study = str(tmp_path / "study")
+    result = run("import", "wesad", str(tmp_path / "source"), "-o", study)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("2 subjects, 2 recordings -> ")
+    assert "cite: P. Schmidt" in result.stderr
+    checked = run("check", study, "--recordings")
+    assert checked.exit_code == 0, checked.output
+    assert "condition" in checked.stdout
+
+
+def test_a_folder_of_something_else_is_answered_with_the_layout(tmp_path: Path) -> None:
+    result = run("import", "wesad", str(tmp_path), "-o", str(tmp_path / "study"))
+    assert isinstance(result.exception, StudyError)
+    assert str(result.exception) == f"{tmp_path} holds no SX/SX.pkl; see 'biopercept datasets wesad'"
+    absent = run("import", "wesad", str(tmp_path / "absent"), "-o", str(tmp_path / "study"))
+    assert str(absent.exception) == (
+        f"{tmp_path / 'absent'} is not a folder; SOURCE is the folder that holds SX/SX.pkl (S2 to S17 without S12)"
+    )

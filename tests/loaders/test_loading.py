@@ -42,13 +42,7 @@ def test_addresses_are_not_opened(address: str) -> None:
 @pytest.mark.parametrize(
     ("first", "title"),
     [
-        (b"\x89HDF\r\n\x1a\n", "HDF5"),
-        (b"\x93NUMPY", "NumPy"),
         (b"\x80\x04\x95", "a Python pickle"),
-        (b"# OpenSignals Text File Format\n", r"OpenSignals text \(PLUX, BITalino: counts of a converter\)"),
-        (b"\xef\xbb\xbf# OpenSignals Text File Format\r\n", "OpenSignals text .*"),
-        (b"# Simple Text Format\n", r"BioSPPy text \('# Simple Text Format'\)"),
-        (b"%OpenBCI Raw EXG Data\n", "OpenBCI text"),
     ],
 )
 def test_formats_that_are_not_read_are_named(tmp_path: Path, first: bytes, title: str) -> None:
@@ -63,3 +57,13 @@ def test_a_name_that_looks_like_an_option_or_holds_markup_is_just_a_name(tmp_pat
         path = tmp_path / name
         path.write_text("time,EDA (uS)\n" + "".join(f"{i},{i}\n" for i in range(10)))
         assert load_recording(path).name == name.removesuffix(".csv")
+
+
+def test_no_format_is_both_read_and_known_as_unread() -> None:
+    from biopercept.loaders.formats import FORMATS, Glance, known_but_unread
+
+    beginnings = (b"XDF:", b"GDF 2.20", b"\x89HDF\r\n\x1a\n", b"\x93NUMPY", b"MATLAB 5.0", b"PAR1", b"Brain Vision")
+    for beginning in beginnings:
+        glance = Glance(Path("some.bin"), beginning + bytes(300))
+        read = [one.name for one in FORMATS if one.matches(glance)]
+        assert not (read and known_but_unread(glance)), beginning

@@ -232,3 +232,92 @@ def test_what_macos_writes_beside_headers_is_no_record(wfdb_record: Path) -> Non
         path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07" + bytes(200))
     for path in (wfdb_record.parent, wfdb_record.with_name("p1")):
         assert [signal.name for signal in load_recording(path).signals] == ["ECG", "RESP", "TEMP"]
+
+
+@pytest.mark.parametrize("part", ["100.qrs", "100.atr", "100.dat", "a103l.mat", "03700181.gqrsh"])
+def test_a_signal_file_or_an_annotator_stands_for_its_record(reference_data: Path, part: str) -> None:
+    folder = reference_data / "formats/wfdb_samples"
+    by_part, by_header = load_recording(folder / part), load_recording((folder / part).with_suffix(".hea"))
+    assert by_part.name == by_header.name
+    assert [s.name for s in by_part.signals] == [s.name for s in by_header.signals]
+    np.testing.assert_array_equal(by_part.signals[0].read(0, 500), by_header.signals[0].read(0, 500))
+
+
+@pytest.mark.parametrize("stated", [101 * 500, 10**12])
+def test_a_header_that_promises_far_more_than_there_is_is_refused(tmp_path: Path, stated: int) -> None:
+    record = write_single(tmp_path, "16")
+    text = record.read_text()
+    record.write_text(text.replace(" 100 500", f" 100 {stated}"))
+    with pytest.raises(RecordingError) as fault:
+        load_recording(record)
+    assert str(fault.value) == (
+        f"one.hea: the header promises {stated} frames and one.dat holds 500; one of them is damaged or of another "
+        "record, copy both again"
+    )
+
+
+def write_single(folder: Path, fmt: str) -> Path:
+    samples = np.round(np.random.default_rng(2).normal(0, 1, (500, 1)), 3)
+    wfdb.wrsamp(
+        "one",
+        fs=100,
+        units=["mV"],
+        sig_name=["ECG"],
+        p_signal=samples,
+        fmt=[fmt],
+        adc_gain=[1000.0],
+        baseline=[0],
+        write_dir=str(folder),
+    )
+    return folder / "one.hea"
+
+
+@pytest.mark.parametrize("fmt", ["508", "516", "524"])
+def test_a_record_in_flac_equals_the_librarys_and_its_length_is_checked(tmp_path: Path, fmt: str) -> None:
+    record = write_single(tmp_path, fmt) if fmt != "508" else _small_flac(tmp_path)
+    (ecg,) = load_recording(record).signals
+    expected = wfdb.rdrecord(str(record.with_suffix(""))).p_signal[:, 0]
+    np.testing.assert_allclose(ecg.read()[0], expected)
+    text = record.read_text()
+    record.write_text(text.replace(" 100 500", " 100 5000"))
+    recording = load_recording(record)
+    assert recording.signals[0].n_samples == 500
+    assert "one.dat is cut: 500 of 5000 frames are there and used" in recording.notes
+    record.write_text(text.replace(" 100 500", " 100 1000000000"))
+    with pytest.raises(
+        RecordingError, match=r"^one\.hea: the header promises 1000000000 frames and one\.dat holds 500;"
+    ):
+        load_recording(record)
+    (tmp_path / "one.dat").write_bytes(b"fLaC" + bytes(100))
+    with pytest.raises(RecordingError, match=r"^one\.hea: one\.dat cannot be read as FLAC \("):
+        load_recording(record)
+
+
+def _small_flac(folder: Path) -> Path:
+    """Write a record in the format of 8 bits."""
+    samples = np.random.default_rng(2).integers(-100, 100, (500, 1))
+    wfdb.wrsamp(
+        "one",
+        fs=100,
+        units=["mV"],
+        sig_name=["ECG"],
+        d_signal=samples,
+        fmt=["508"],
+        adc_gain=[100.0],
+        baseline=[0],
+        write_dir=str(folder),
+    )
+    return folder / "one.hea"
+
+
+def test_a_file_of_two_formats_is_left_out(tmp_path: Path) -> None:
+    record = write_single(tmp_path, "16")
+    lines = record.read_text().splitlines()
+    second = lines[1].replace(" 16 ", " 212 ")
+    record.write_text("\n".join([lines[0].replace("one 1 ", "one 2 "), lines[1], second]) + "\n")
+    with pytest.raises(RecordingError) as fault:
+        load_recording(record)
+    assert str(fault.value) == (
+        "one.hea: no signal of the record can be used (one.dat is stored in the formats 16, 212, which one file cannot "
+        "have; its signals are left out)"
+    )

@@ -138,7 +138,8 @@ def test_a_clock_reset_is_a_gap_between_the_segments(reference_data: Path) -> No
 
 def test_streams_without_samples_are_said_and_the_header_gives_the_start(reference_data: Path) -> None:
     recording = load_recording(reference_data / "formats" / "xdf" / "empty_streams.xdf")
-    assert sum("the stream has no samples" in note for note in recording.notes) == 2
+    both = "Empty data stream: test stream 0 counter, Empty marker stream: test stream 0 counter"
+    assert f"no samples in the streams: {both}" in recording.notes
     assert recording.started_at == datetime(2025, 1, 31, 0, 21, 17, tzinfo=UTC)
     assert load_recording(reference_data / "formats" / "xdf" / "minimal.xdf").started_at is None
 
@@ -253,8 +254,12 @@ def lies() -> dict[str, bytes]:
     """Each: a sound stream, and something that is not."""
     good = one_stream()
     head = struct.pack("<I", 1)
-    bomb = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]><info><name>&b;</name></info>'
-    outside = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><info><name>&a;</name></info>'
+    rest = (
+        "<channel_count>1</channel_count><nominal_srate>1</nominal_srate><channel_format>int16</channel_format></info>"
+    )
+    entity = '<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">'
+    bomb = f"<!DOCTYPE x [{entity}]><info><name>&b;</name>{rest}"
+    outside = f'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><info><name>&a;</name>{rest}'
     deep = "<info>" + "<a>" * 20_000 + "</a>" * 20_000 + "</info>"
     return {
         "chunk length 2^62": good + b"\x08" + struct.pack("<Q", 1 << 62) + b"\x03\x00" + head,
@@ -271,7 +276,9 @@ def lies() -> dict[str, bytes]:
         "unknown kind of samples": good + xdf.stream_header(2, "K", "EEG", 1, 100, form="object"),
         "rate nan": good + xdf.stream_header(2, "K", "EEG", 1, float("nan")),
         "no name": good.replace(b"<name>Heart</name>", b"<name></name>     ") + xdf.stream_header(2, "K", "EEG", -1, 1),
-        "entities": good + xdf.chunk(2, struct.pack("<I", 2) + bomb.encode()),
+        "entities": good
+        + xdf.chunk(2, struct.pack("<I", 2) + bomb.encode())
+        + xdf.samples(2, [1.0, 2.0], np.ones((2, 1)), "int16"),
         "outside entity": good + xdf.chunk(2, struct.pack("<I", 2) + outside.encode()),
         "deep header": good + xdf.chunk(2, struct.pack("<I", 2) + deep.encode()),
         "deep footer": good + xdf.chunk(6, head + deep.encode()),
@@ -299,6 +306,7 @@ def test_what_lies_is_left_out_and_said_and_the_rest_is_read(tmp_path: Path, wha
     ecg = recording.signals_of("ecg")[0]
     times = 500 + np.arange(3000) / 100
     np.testing.assert_allclose(ecg.read(0, 3000)[0], np.sin(times), atol=1e-6)
+    assert len(recording.signals) == 1
     assert "root:" not in repr(recording.notes)
 
 
@@ -320,7 +328,7 @@ def test_what_unpacks_to_too_much_is_refused_before_it_is_kept(tmp_path: Path, m
     monkeypatch.setattr(xdf_chunks, "MOST_BYTES", 4 << 20)
     with (
         peak_memory() as peak,
-        pytest.raises(RecordingError, match=r"bomb\.xdfz: the XDF file holds more than 4 MB unpacked"),
+        pytest.raises(RecordingError, match=r"bomb\.xdfz: the samples of the XDF file need more than 4 MB"),
     ):
         load_recording(path)
     assert peak() < 30_000_000

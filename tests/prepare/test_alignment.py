@@ -164,5 +164,5 @@ def test_markers_of_one_name_in_both_files_go_before_motion() -> None:
 
 
 def test_another_word_for_align_is_a_fault(tmp_path: Path) -> None:
-    with pytest.raises(StudyFaults, match="study.yaml line 2: align is 'always'; allowed are none and auto"):
+    with pytest.raises(StudyFaults, match=r"study.yaml line 2: align is 'always'; allowed are none and auto"):
         load_study(write_study(tmp_path / "two", align="align: always\n"))

@@ -110,7 +110,7 @@ def test_shared_events_tell_the_clock_and_others_are_refused() -> None:
     assert (found.offset_seconds, found.drift_ppm) == (pytest.approx(7.5), pytest.approx(100.0))
     assert found.residual_seconds < 1e-9
     assert alignment_by_events([3.0], [1.0]).offset_seconds == 2.0
-    with pytest.raises(RecordingError, match="the 3 shared events lie .* s from any one clock"):
+    with pytest.raises(RecordingError, match=r"the 3 shared events lie .* s from any one clock"):
         alignment_by_events([0.0, 50.0, 100.0], [0.0, 80.0, 100.0])
     with pytest.raises(RecordingError, match="1 and 2 shared events cannot be paired"):
         alignment_by_events([0.0], [0.0, 80.0])

@@ -203,3 +203,123 @@ def test_a_link_to_the_parent_is_not_followed_round_and_round(dataset: Path) -> 
     (dataset / "sub-01" / "ses-loop").symlink_to(dataset)
     (dataset / "sub-01" / "ses-a" / "eeg").symlink_to(dataset)
     assert len(load_study(dataset).entries) == 2
+
+
+def write_eeg(home: Path, stem: str, start: str = "22:00:00") -> None:
+    """Write 20 s of an EDF: Fp1, Cz and a channel called AUX at 64 Hz; and tables beside it that BIDS describes."""
+    import datetime
+
+    import edfio
+    import numpy as np
+
+    home.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(list(stem.encode()))  # no two recordings are alike
+    units = {"Fp1": "uV", "Cz": "uV", "AUX": "", "TRIG1": "uV"}
+    signals = [
+        edfio.EdfSignal(rng.normal(0, 10, 1280), 64, label=label, physical_dimension=unit)
+        for label, unit in units.items()
+    ]
+    edfio.Edf(signals, starttime=datetime.time.fromisoformat(start)).write(home / f"{stem}_eeg.edf")
+    (home / f"{stem}_channels.tsv").write_text(
+        "name\ttype\tunits\tstatus\tstatus_description\n"
+        "Fp1\tEEG\tuV\tbad\tloose electrode\nCz\tEEG\tuV\tgood\tn/a\n"
+        "AUX\tGSR\tuS\tn/a\tn/a\nTRIG1\tTRIG\tn/a\tbad\tn/a\n"
+        "Oz\tEEG\tuV\tbad\tn/a\n"
+    )
+
+
+@pytest.fixture
+def full_dataset(tmp_path: Path) -> Path:
+    """A data set in the layout of bids-examples: two sessions, runs, eeg, motion and physio, derivatives, scans.tsv."""
+    root = tmp_path / "full"
+    for number, session in enumerate(("a", "b"), 3):
+        home = root / "sub-01" / f"ses-{session}"
+        for run in (1, 2):
+            stem = f"sub-01_ses-{session}_task-lab_run-{run}"
+            write_eeg(home / "eeg", stem)
+            write_physio(home / "eeg" / f"{stem}_physio", "EDA", number * run, start=-2.0)
+        motion = f"sub-01_ses-{session}_task-lab_run-1_tracksys-imu_motion"
+        write_physio(home / "motion" / motion, "EDA", number / 2)
+        (home / f"sub-01_ses-{session}_scans.tsv").write_text(
+            "filename\tacq_time\n"
+            f"eeg/sub-01_ses-{session}_task-lab_run-1_eeg.edf\t2020-05-01T10:00:00.000\n"
+            f"motion/{motion}.tsv.gz\t2020-05-01T10:00:07.500\n"
+        )
+    (root / "dataset_description.json").write_text('{"Name": "Full", "BIDSVersion": "1.10.0"}')
+    (root / "task-lab_events.tsv").write_text("onset\tduration\ttrial_type\n0\t10\trest\n")
+    write_eeg(root / "derivatives" / "cleaned" / "sub-01" / "ses-a" / "eeg", "sub-01_ses-a_task-lab_run-1_desc-clean")
+    return root
+
+
+def test_sessions_runs_and_data_types_are_recordings_and_derivatives_are_none(full_dataset: Path) -> None:
+    study = load_study(full_dataset)
+    assert [(e.session, e.recording, len(e.files), e.intervals) for e in study.entries] == [
+        ("a", "task-lab_run-1", 3, (Interval(0, 10, "rest"),)),
+        ("a", "task-lab_run-2", 2, (Interval(0, 10, "rest"),)),
+        ("b", "task-lab_run-1", 3, (Interval(0, 10, "rest"),)),
+        ("b", "task-lab_run-2", 2, (Interval(0, 10, "rest"),)),
+    ]
+
+
+def test_scans_place_two_devices_and_physio_counts_from_the_recording(full_dataset: Path) -> None:
+    study = load_study(full_dataset)
+    recording = load_entry(study, study.entries[0])
+    starts = {signal.source: signal.start_seconds for signal in recording.signals}
+    assert {name.rpartition("_")[2]: start for name, start in starts.items()} == {
+        "eeg.edf": 0.0,
+        "physio.tsv.gz": -2.0,
+        "motion.tsv.gz": 7.5,
+    }
+
+
+def test_channels_say_types_units_and_what_is_bad(full_dataset: Path) -> None:
+    study = load_study(full_dataset)
+    recording = load_entry(study, study.entries[1])
+    eeg, aux = recording.signal("EEG"), recording.signal("AUX")
+    assert eeg.channel_names == ("Fp1", "Cz")
+    assert (aux.modality, aux.unit) == ("eda", "uS")
+    assert recording.signal("TRIG1").modality == "unknown"
+    assert [(one.kind, one.channels, one.source) for one in recording.corrections] == [
+        ("channel-bad", ("EEG/Fp1",), "loose electrode"),
+        ("channel-bad", ("TRIG1/TRIG1",), "channels.tsv"),
+    ]
+    notes = [note.partition(": ")[2] for note in recording.notes]
+    assert "bad by channels.tsv: EEG/Fp1 (loose electrode), TRIG1/TRIG1 (channels.tsv)" in notes
+    assert f"channels.tsv calls 'Oz' bad, which {study.entries[1].files[0].path.name} does not have" in notes
+
+
+def test_the_study_goes_before_the_types_of_channels(full_dataset: Path) -> None:
+    (full_dataset / "study.yaml").write_text("name: full\nsignals:\n  AUX: {modality: resp}\n")
+    study = load_study(full_dataset)
+    assert load_entry(study, study.entries[1]).signal("AUX").modality == "resp"
+
+
+def test_electrodes_stand_where_their_table_says_in_a_frame_that_is_known(full_dataset: Path) -> None:
+    home = full_dataset / "sub-01" / "ses-a" / "eeg"
+    (home / "sub-01_ses-a_electrodes.tsv").write_text("name\tx\ty\tz\nFp1\t-20\t90\t30\nCz\tn/a\tn/a\tn/a\n")
+    frame = home / "sub-01_ses-a_coordsystem.json"
+    frame.write_text('{"EEGCoordinateSystem": "CapTrak", "EEGCoordinateUnits": "mm"}')
+    study = load_study(full_dataset)
+    fp1, cz = load_entry(study, study.entries[1]).signal("EEG").channels
+    assert fp1.position == (-0.02, 0.09, 0.03)
+    template = load_entry(study, study.entries[3]).signal("EEG").channels  # the other session has no such table
+    assert cz.position == template[1].position != template[0].position
+    frame.write_text('{"EEGCoordinateSystem": "CTF", "EEGCoordinateUnits": "mm"}')
+    recording = load_entry(study, study.entries[1])
+    assert recording.signal("EEG").channels == template
+    assert any(
+        note.endswith(
+            "sub-01_ses-a_electrodes.tsv: positions in the coordinate system 'CTF', unit 'mm', are not used (CapTrak "
+            "in m, cm or mm is); electrodes are placed by their names"
+        )
+        for note in recording.notes
+    )
+
+
+def test_a_time_of_scans_that_is_none_is_a_fault(full_dataset: Path) -> None:
+    scans = full_dataset / "sub-01" / "ses-a" / "sub-01_ses-a_scans.tsv"
+    scans.write_text(scans.read_text().replace("2020-05-01T10:00:00.000", "noon"))
+    with pytest.raises(
+        StudyFaults, match=r"sub-01_ses-a_scans\.tsv line 2: acq_time is 'noon', which is no ISO date and"
+    ):
+        load_study(full_dataset)

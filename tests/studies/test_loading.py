@@ -13,7 +13,7 @@ from biopercept.errors import RecordingError
 from biopercept.loaders import loading
 from biopercept.recording import Interval, Recording, Signal
 from biopercept.studies.loading import load_entry, load_study
-from biopercept.studies.structure import Entry, Study, StudyFile
+from biopercept.studies.structure import Entry, Study, StudyFaults, StudyFile
 
 from .conftest import EVENTS, Writer
 
@@ -76,6 +76,16 @@ def test_starts_with_and_without_a_time_zone_are_not_compared(monkeypatch: pytes
         RecordingError, match="S01 lab: of a, b, some give their start with a time zone and some without"
     ):
         device(monkeypatch, {"a": NOON, "b": NOON.replace(tzinfo=None)})
+
+
+def test_two_clocks_that_were_not_set_start_together_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    unset = datetime(1985, 1, 1, 0, 0, 0, 250_000)  # an EDF header's, with part of a second from its annotations
+    found = device(monkeypatch, {"a": unset, "b": unset})
+    words = "a, b: each starts at the first moment that a clock without a date shows; they are taken to start together"
+    assert [note.startswith(words) for note in found.notes if "clock without" in note] == [True]
+    kept_time = datetime(1985, 1, 1, 23, 5)  # the date was removed, the time is real
+    for starts in ({"a": kept_time, "b": kept_time}, {"a": unset}, {"a": NOON, "b": NOON}):
+        assert not any("clock without" in note for note in device(monkeypatch, starts).notes)
 
 
 def test_files_that_start_years_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,11 +157,8 @@ def test_labels_that_only_reach_beyond_the_signals_are_noted(write_study: Writer
 @pytest.mark.parametrize("offset", ["1685628000", "-1e8"])
 def test_an_offset_that_is_a_date_is_refused(write_study: Writer, offset: str) -> None:
     table = f"participant_id\trecording\tpath\toffset_seconds\nS01\tlab\tdata/S01.csv\t{offset}\n"
-    study = load_study(write_study(recordings=table, events=None))
-    with pytest.raises(
-        RecordingError, match=r"S01 lab: its signals reach \d+ days from second zero, at most 31 are read"
-    ):
-        load_entry(study, study.entries[0])
+    with pytest.raises(StudyFaults, match=r"recordings.tsv line 2: offset_seconds is .*, more than 31 days"):
+        load_study(write_study(recordings=table, events=None))
 
 
 @pytest.mark.parametrize("zone", ["", "Z", "+02:00"])

@@ -90,11 +90,6 @@ def load_avro(path: Path, *, overrides: Mapping[str, SignalOverride] | None = No
     return Recording("", "", name, signals, intervals, datetime.fromtimestamp(zero, tz=UTC), (*notes, *more))
 
 
-def is_avro_folder(path: Path) -> bool:
-    """Return whether a folder holds an AVRO file."""
-    return any(file.suffix.lower() == ".avro" and file.is_file() for file in path.iterdir())
-
-
 @dataclass(eq=False)
 class _Sensor:
     """One sensor of one file: start in unix seconds, rate in Hz, samples (n, n_channels)."""

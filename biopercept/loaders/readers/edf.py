@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from biopercept.errors import RecordingError
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import stray_times
+from biopercept.loaders.identity import identity_notes
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import FloatArray, Interval, Recording
 
@@ -69,6 +70,35 @@ def load_edf(path: Path, *, overrides: Mapping[str, SignalOverride] | None = Non
     if started_at is not None:
         started_at += timedelta(seconds=annotations.first_onset)
     return Recording("", "", path.stem, signals, intervals, started_at, (*notes, *more))
+
+
+@dataclass(frozen=True)
+class AnnotationFile:
+    """What an EDF+ file of annotations alone says (a hypnogram): intervals from ``started_at``, in time order."""
+
+    started_at: datetime | None
+    intervals: tuple[Interval, ...]
+    notes: tuple[str, ...]
+
+
+def read_annotation_file(path: Path) -> AnnotationFile | None:
+    """Return what a file of annotations alone says; None where it is no EDF, or has a signal.
+
+    Raises RecordingError where its header cannot be trusted.
+    """
+    if not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        if not is_edf(stream.read(_FIXED)):
+            return None
+    header = read_edf_header(path, only_annotations=True)
+    if not all(channel.is_annotation for channel in header.channels):
+        return None
+    annotations = read_annotations(path, header)
+    started_at = header.started_at
+    if started_at is not None:
+        started_at += timedelta(seconds=annotations.first_onset)
+    return AnnotationFile(started_at, annotations.intervals, (*header.notes, *annotations.notes))
 
 
 def _is_usable(channel: EdfChannel, notes: list[str]) -> bool:
@@ -263,8 +293,8 @@ def is_edf(first_bytes: bytes) -> bool:
     return first_bytes[:8] in (_MAGIC_EDF, _MAGIC_BDF)
 
 
-def read_edf_header(path: Path) -> EdfHeader:
-    """Return the checked header of an EDF, EDF+, BDF or BDF+ file.
+def read_edf_header(path: Path, *, only_annotations: bool = False) -> EdfHeader:
+    """Return the checked header of an EDF, EDF+, BDF or BDF+ file; of annotations alone where ``only_annotations``.
 
     Raises RecordingError where the header is cut, a count contradicts the file's size, or no data follow.
     """
@@ -282,12 +312,14 @@ def read_edf_header(path: Path) -> EdfHeader:
     is_bdf = fixed[:8] == _MAGIC_BDF
     record_seconds = _number(fixed[244:252])
     channels = _channels(table, n_channels, is_bdf, notes)
-    _check_record_seconds(path, record_seconds, channels)
+    if not only_annotations:
+        _check_record_seconds(path, record_seconds, channels)
     record_bytes = sum(c.samples_per_record for c in channels) * (3 if is_bdf else 2)
     if record_bytes == 0:
         raise _fault(path, "no channel has a valid number of samples per data record")
     n_records = _n_records(path, fixed[236:244], size - header_bytes, record_bytes, notes)
     _note_header_bytes(fixed[184:192], header_bytes, notes)
+    notes.extend(identity_notes(_text(fixed[8:88])))
     return EdfHeader(
         is_bdf=is_bdf,
         is_discontinuous=_text(fixed[192:236]).upper().startswith(("EDF+D", "BDF+D")),
@@ -375,7 +407,8 @@ def _calibration(row: tuple[bytes, ...], is_bdf: bool) -> tuple[float, float, st
 def _check_record_seconds(path: Path, record_seconds: float, channels: tuple[EdfChannel, ...]) -> None:
     if all(channel.is_annotation for channel in channels):
         raise RecordingError(
-            f"{path.name}: the file holds annotations only and no signal; name the recording's own file"
+            f"{path.name}: the file holds annotations only and no signal; to label a recording with them, name it in "
+            "recordings.tsv in a second row of that recording (the same participant_id and recording)"
         )
     if not 0 < record_seconds <= LONGEST_RECORD_SECONDS:
         raise _fault(path, f"the duration of a data record is {record_seconds:g} s, not a positive number of seconds")

@@ -440,6 +440,7 @@ def _fast(text: str, n_columns: int) -> FloatArray | None:
                 dtype=np.float64,
                 na_filter=False,
                 on_bad_lines="error",
+                float_precision="round_trip",  # the quick ones die of an exponent that is far too large
             )
     except (ValueError, OverflowError, pd.errors.ParserWarning):  # a ParserError is a ValueError
         return None

@@ -31,7 +31,7 @@ from biopercept.modalities import UNKNOWN
 from biopercept.recording import FloatArray, Interval, Recording
 
 LARGEST = 32 << 20
-MOST_MESSAGES = 500_000
+MOST_MESSAGES = 300_000
 """A day with a record and a beat message each second has fewer."""
 MOST_BEATS = 1_000_000
 _EPOCH = datetime(1989, 12, 31, tzinfo=UTC)

@@ -1,262 +1,258 @@
 """CSV and TSV recordings: rows at a sampling rate that a sidecar gives, or at the times of a time column.
 
 Encoding, delimiter, decimal sign and header are recognised. The JSON sidecar gives the sampling rate, start and
-columns, and per column unit and modality (BIDS physio).
+columns, and per column unit, modality (BIDS physio) and, of dates, format. A list of intervals from beat to beat needs
+neither rate nor times. Readers of devices that write tables give theirs to :func:`recording_of_table`.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError, SettingsError
+from biopercept.loaders.arrivals import even_grid, second_grid
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
-from biopercept.loaders.clock import LONGEST_DAYS, hour_jumped, put_on, stray_times
+from biopercept.loaders.counters import is_counter_name, sample_numbers
+from biopercept.loaders.readers.table_beats import are_beats, beats_of, is_file_named_after_beats, is_name_of_beats
+from biopercept.loaders.readers.table_times import Clock, clock_of, time_columns
 from biopercept.loaders.readers.text_tables import TextTable, read_text_table
 from biopercept.loaders.recognition import (
     ARBITRARY,
+    FORMAT,
     SignalOverride,
     convert_unit,
     override_for,
     quantity_of,
     recognise,
 )
-from biopercept.loaders.sidecars import Sidecar, read_sidecar
+from biopercept.loaders.sidecars import Sidecar, read_sidecar, without_suffix
 from biopercept.loaders.time_grid import TimeGrid, fit_grid
-from biopercept.modalities import MODALITIES
-from biopercept.recording import FloatArray, Recording
+from biopercept.modalities import MODALITIES, UNKNOWN
+from biopercept.recording import FloatArray, Interval, Recording
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
-_TIME = re.compile(
-    r"(?P<word>time|timestamp|datetime)s?\s*"
-    r"([\[(_ ]\s*(?P<unit>h|hours?|min|minutes?|s|secs?|seconds?|ms|msecs?|milliseconds?|[u\u00b5\u03bc]s|ns)"
-    r"\s*[\])]?)?",
-    re.IGNORECASE,
-)
-_PER_SECOND = {
-    "h": 1 / 3600,
-    "min": 1 / 60,
-    "mil": 1e3,
-    "ms": 1e3,
-    "us": 1e6,
-    "\u00b5s": 1e6,
-    "\u03bcs": 1e6,
-    "ns": 1e9,
-    "s": 1.0,
-}
-"""How many of a unit, by how its word begins, make a second."""
 _UNIT_IN_NAME = re.compile(r"(?P<label>.*\S)\s*[\[(](?P<unit>[^\[\]()]{1,20})[\])]\s*")
 _FAST = {"ecg": 20.0, "bvp": 8.0, "emg": 20.0, "eeg": 20.0, "eog": 10.0}
 """Hz below which a column of this modality cannot be what it says: its times are in another unit."""
 _SLOW = {"eda": 0.5, "resp": 0.5, "acc": 0.5, "temp": 0.1, "hr": 0.1, "spo2": 0.1}
 """Hz below which times of no stated unit are as likely milliseconds: they are not taken for seconds."""
 _FASTEST = 1e5
+_FASTEST_HEART_RATE = 10.0
+"""Hz above which a column "hr" without a unit is the wave of a pulse sensor, as some write it, and no heart rate."""
 _BEATS_APART = 20.0
 """Beats cannot stand this many times further apart, or closer, than their intervals say."""
 _FEWEST_FILLED = 0.5
+_COMPUTED = ("hr", "spo2")
+"""Modalities whose values devices compute about once a second."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Clock:
-    """Times of the rows in seconds; the wall-clock time of their zero where known; whether seconds are assumed."""
+class TableSource:
+    """The file and what its sidecar and the study say about it; the study goes first.
 
-    times: FloatArray
-    started_at: datetime | None = None
-    is_unit_assumed: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """The file and what its sidecar and the study say about it; the study goes first."""
+    ``by_format`` are modalities that the format itself gives to columns; the sidecar and the study go before it.
+    ``even_rates`` are rates of a device whose rows are taken evenly and stamped when they came; None where rows are
+    stamped when they were taken.
+    """
 
     path: Path
     sidecar: Sidecar
     overrides: Mapping[str, SignalOverride] | None
+    by_format: Mapping[str, str] | None = None
+    even_rates: tuple[float, ...] | None = None
 
 
 def load_table(path: Path, *, overrides: Mapping[str, SignalOverride] | None = None) -> Recording:
     """Return the recording of a CSV or TSV file.
 
-    With a column ``time`` (seconds on the recording's clock) or ``timestamp`` (unix or ISO; its
+    With a column ``time`` (seconds on the recording's clock) or ``timestamp`` (unix, ISO or another date; its
     first row is second zero) the rows are placed on a regular grid and gaps are missing
-    samples; otherwise the sidecar's ``SamplingFrequency`` and ``StartTime`` place them. A
-    column that is filled in fewer than half the rows has a rate of its own.
+    samples; otherwise the sidecar's ``SamplingFrequency`` and ``StartTime`` place them, and what a counter among the
+    columns leaves out is missing. A column that is filled in fewer than half the rows has a rate of its own. A table of
+    intervals from beat to beat alone is a list of beats that follow each other.
 
     Raises RecordingError where neither a time column nor a sampling rate is given, times cannot be in the unit they
     claim, or the text cannot be read as columns.
 
-    The path is a ``.csv``, ``.tsv`` or ``.txt``, plain or ``.gz``; what the study says goes before the sidecar.
+    The path is a ``.csv``, ``.tsv``, ``.txt``, ``.log``, ``.asc`` or ``.dat``, plain or ``.gz``; what the study says
+    goes before the sidecar.
     """
     sidecar = read_sidecar(path)
-    source = _Source(path, sidecar, overrides)
-    table = read_text_table(path, sidecar.columns)
+    columns = sidecar.columns
+    if columns is None and (name := _list_of_beats(path)):
+        columns = (name,)
+    return recording_of_table(TableSource(path, sidecar, overrides), read_text_table(path, columns))
+
+
+def _list_of_beats(path: Path) -> str:
+    """Return the name of the column of a list of beats without a header; empty where the file is none by its name."""
+    if not is_file_named_after_beats(path):
+        return ""
+    try:
+        table = read_text_table(path, ("RR",))
+    except RecordingError:
+        return ""
+    [column] = table.columns
+    return "RR" if not isinstance(column, list) and are_beats(column) else ""
+
+
+def recording_of_table(
+    source: TableSource,
+    table: TextTable,
+    *,
+    started_at: datetime | None = None,
+    intervals: tuple[Interval, ...] = (),
+) -> Recording:
+    """Return the recording of columns, named and with units as :func:`load_table` says.
+
+    ``started_at`` is used where the columns give no wall-clock time. Raises RecordingError where they cannot be placed
+    in time, or none is of numbers.
+    """
+    path = source.path
+    source = replace(source, sidecar=replace(source.sidecar, units={**table.units, **source.sidecar.units}))
     notes = list(table.notes)
     repeated = sorted({name for name in table.names if table.names.count(name) > 1})
     if repeated:
         notes.append(f"columns of the same name: {', '.join(repeated)}; each is kept under its own number")
-    time_column = _time_column(path, table)
-    columns = {i: c for i, c in enumerate(table.columns) if i != time_column and not isinstance(c, list)}
-    text = [table.names[i] for i, c in enumerate(table.columns) if isinstance(c, list) and i != time_column]
+    of_time = time_columns(path, table, source.sidecar)
+    columns = {i: c for i, c in enumerate(table.columns) if i not in of_time and not isinstance(c, list)}
+    text = [table.names[i] for i, c in enumerate(table.columns) if isinstance(c, list) and i not in of_time]
     if text:
         notes.append(f"columns of text are not signals: {', '.join(text[:12])}")
+    counter = _counter(table, columns)
+    if counter is not None and len(columns) > 1:
+        notes.append(f"column {table.names[counter]!r} counts rows and is no signal")
+        numbers = sample_numbers(columns.pop(counter))
+    else:
+        numbers = None
     if not columns:
         raise RecordingError(f"{path.name}: no column of numbers beside the time")
-    if time_column is None:
-        clock, channels = None, _by_rate(source, table, columns)
-    else:
-        clock, is_used = _clock(source, table, time_column, notes)
+    clock = None
+    if of_time:
+        clock, is_used = clock_of(path, table, of_time, source.sidecar, notes)
         channels = _by_time(source, table, {i: c[is_used] for i, c in columns.items()}, clock, notes)
+    elif (beats := _only_beats(source, table, columns)) is not None:
+        channels = [_beats_alone(source, table.names[beats], columns[beats], notes)]
+    else:
+        channels = _by_rate(source, table, columns, numbers, notes)
     channels = [_described(source, channel) for channel in channels]
+    channels = _without_false_heart_rates(source, channels, notes)
     _check_rates(source, channels, clock)
-    signals, more = assemble_signals(channels, overrides)
-    name = path.name.removesuffix(".gz")
-    started_at = None if clock is None else clock.started_at
-    return Recording("", "", Path(name).stem, signals, (), started_at, (*notes, *more))
+    signals, more = assemble_signals(channels, source.overrides)
+    name = without_suffix(path.name)
+    if clock is not None and clock.started_at is not None:
+        started_at = clock.started_at
+    end = max((signal.end_seconds for signal in signals), default=0.0)
+    kept = tuple(sorted((i for i in intervals if 0 <= i.onset_seconds <= end), key=lambda i: i.onset_seconds))
+    return Recording("", "", name, signals, kept, started_at, (*notes, *more))
 
 
-def _time_column(path: Path, table: TextTable) -> int | None:
-    columns = [i for i, name in enumerate(table.names) if _TIME.fullmatch(name.strip())]
-    if len(columns) > 1:
-        raise RecordingError(
-            f"{path.name}: more than one time column ({', '.join(table.names[i] for i in columns)}); keep one"
-        )
-    return columns[0] if columns else None
+def recording_of_columns(
+    path: Path, table: TextTable, sidecar: Sidecar, overrides: Mapping[str, SignalOverride] | None = None
+) -> Recording:
+    """Return the recording of columns that were read from arrays of one length.
+
+    Raises RecordingError as :func:`load_table`.
+    """
+    return recording_of_table(TableSource(path, sidecar, overrides), table)
 
 
-def _clock(source: _Source, table: TextTable, column: int, notes: list[str]) -> tuple[_Clock, NDArray[np.bool_]]:
-    """Return the clock of the rows that are used, and which those are: all but rows whose time no other supports."""
-    path, name, cells = source.path, table.names[column], table.columns[column]
-    if isinstance(cells, list):
-        stamps, has_zone = _iso_seconds(path, name, cells)
-        times, is_used = _believed(path, name, stamps, notes, is_local=not has_zone)
-        return _from_zero(path, name, times, has_zone=has_zone), is_used
-    match = _TIME.fullmatch(name.strip())
-    unit = (match["unit"] if match and match["unit"] else source.sidecar.units.get(name, "")).strip().lower()
-    divisor = next((number for word, number in _PER_SECOND.items() if unit.startswith(word)), None if unit else 1.0)
-    if divisor is None:
-        raise RecordingError(
-            f"{path.name}: column {name!r} is in {unit!r} by its sidecar; s, ms, us, ns, min and h are read"
-        )
-    known = cells[np.isfinite(cells)]
-    if not len(known):
-        raise RecordingError(f"{path.name}: column {name!r} holds no readable time")
-    typical = float(np.median(known)) / divisor
-    scales = {1.0: (1e9, 4e9), 1e3: (1e12, 4e12), 1e6: (1e15, 4e15), 1e9: (1e18, 4e18)}
-    scale = next((scale for scale, (low, high) in scales.items() if low < typical < high), None)
-    if scale is None and name.strip().lower().startswith(("timestamp", "datetime")) and not unit:
-        raise RecordingError(
-            f"{path.name}: column {name!r} holds neither unix times nor ISO dates ({known[0]:g} the first);"
-            " name it 'time' if it is seconds from the recording's start"
-        )
-    times, is_used = _believed(path, name, cells / divisor / (scale or 1.0), notes)
-    if scale is None:
-        return _Clock(times, is_unit_assumed=not unit), is_used
-    if scale > 1:
-        words = {1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}[scale]
-        notes.append(f"column {name!r} holds unix times in {words}; they were turned into seconds")
-    return _from_zero(path, name, times, has_zone=True), is_used
-
-
-def _believed(
-    path: Path, name: str, times: FloatArray, notes: list[str], *, is_local: bool = False
-) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Return the times of the rows that are used, a clock that was set back put on, and which rows those are."""
-    is_stray = stray_times(times)
-    if is_stray.any():
-        example = float(times[is_stray][0])
-        shown = f"{example:.10g} s" if abs(example) < 1e8 else f"{np.datetime64(round(example), 's')}"
-        notes.append(
-            f"column {name!r}: {int(is_stray.sum())} of {len(times)} rows have a time that all others contradict "
-            f"({shown} the first); they are left out"
-        )
-    is_finite = np.isfinite(times)
-    believed = times[~is_stray]
-    is_known = is_finite[~is_stray]
-    try:
-        clock = put_on(believed[is_known])
-    except ValueError as fault:
-        raise RecordingError(f"{path.name}: column {name!r}: {fault}") from fault
-    if clock.n_times:
-        notes.append(
-            f"column {name!r}: the clock was set back by {clock.seconds:g} s (as at the end of summer time); the rows "
-            "after it follow those before, in the order of the file"
-        )
-    jump = hour_jumped(clock.times) if is_local else None
-    if jump is not None:
-        notes.append(
-            f"column {name!r} is local time and jumps by an hour at {np.datetime64(round(jump), 's')}, as where summer "
-            "time begins: if no hour was lost there, all after it is an hour late; give times with their zone"
-        )
-    span = float(np.ptp(clock.times)) if len(clock.times) else 0.0
-    if span > LONGEST_DAYS * 86_400:
-        raise RecordingError(
-            f"{path.name}: column {name!r} spans {span / 86_400:.0f} days, at most {LONGEST_DAYS} are read; correct "
-            "the times that are wrong, or split the file"
-        )
-    believed = believed.copy()
-    believed[is_known] = clock.times
-    return believed, ~is_stray
-
-
-def _iso_seconds(path: Path, name: str, cells: Sequence[str]) -> tuple[FloatArray, bool]:
-    """Return seconds of ISO dates, NaN where a cell is not one, and whether they say their zone; unix seconds if so."""
-    import pandas as pd
-
-    cells = [cell.replace(",", ".") for cell in cells]  # ISO 8601 allows both before the fraction of a second
-    stamps = pd.to_datetime(pd.Series(cells, dtype=object), utc=True, errors="coerce", format="ISO8601")
-    is_date = stamps.notna().to_numpy()
-    if is_date.mean() < 0.5:
-        example = next((cell for cell in cells if cell), "")
-        raise RecordingError(
-            f"{path.name}: column {name!r} holds {example[:40]!r}, which is neither a number nor an ISO date"
-        )
-    # A zone stands behind the date of ten characters: Z, +02:00, -0500.
-    n_zones = sum(
-        any(mark in cell[10:] for mark in "Zz+-") for cell, is_one in zip(cells, is_date, strict=True) if is_one
+def _counter(table: TextTable, columns: Mapping[int, FloatArray]) -> int | None:
+    """Return the column that counts rows; None where none does."""
+    return next(
+        (i for i, c in columns.items() if is_counter_name(table.names[i]) and sample_numbers(c) is not None), None
     )
-    if 0 < n_zones < is_date.sum():
-        raise RecordingError(
-            f"{path.name}: column {name!r} gives a time zone in {n_zones} of {int(is_date.sum())} rows; give it in all "
-            "or in none"
-        )
-    seconds = stamps.to_numpy(dtype="datetime64[ns]").astype(np.int64) / 1e9
-    return np.where(is_date, seconds, np.nan), n_zones > 0
 
 
-def _from_zero(path: Path, name: str, stamps: FloatArray, *, has_zone: bool) -> _Clock:
-    """Return times from the first; the start is local time, without a zone, where the stamps give none."""
-    zero = float(np.nanmin(stamps))
-    try:
-        started_at = datetime.fromtimestamp(zero, tz=UTC)
-    except (ValueError, OverflowError, OSError) as fault:
-        raise RecordingError(f"{path.name}: column {name!r} begins at {zero:g} s, which is not a date") from fault
-    return _Clock(stamps - zero, started_at if has_zone else started_at.replace(tzinfo=None))
+def _only_beats(source: TableSource, table: TextTable, columns: Mapping[int, FloatArray]) -> int | None:
+    """Return the column of intervals of a table that measures nothing else; None where it does."""
+    if source.sidecar.sampling_rate is not None:
+        return None
+    known = [i for i in columns if _declared(source, table.names[i]) != UNKNOWN]
+    beats = [i for i in columns if _is_beats(source, table.names[i])]
+    return beats[0] if len(beats) == 1 and set(known) <= set(beats) else None
 
 
-def _by_rate(source: _Source, table: TextTable, columns: Mapping[int, FloatArray]) -> list[RawChannel]:
+def _is_beats(source: TableSource, name: str) -> bool:
+    declared = _declared(source, name)
+    return declared == "ibi" or (declared == UNKNOWN and is_name_of_beats(_label_and_unit(name, source.sidecar)[0]))
+
+
+def _beats_alone(source: TableSource, name: str, values: FloatArray, notes: list[str]) -> RawChannel:
+    """Return the channel of a list of intervals, each at the time at which it ended."""
+    label, unit = _label_and_unit(name, source.sidecar)
+    override = override_for(label, source.overrides) or override_for(name, source.overrides)
+    unit = override.unit if override is not None and override.unit else unit
+    beats = beats_of(source.path, label, values, unit, source.sidecar.start_seconds or 0.0)
+    notes.extend(beats.notes)
+    rate = 1 / float(np.median(beats.intervals))
+    return RawChannel(
+        label=f"{label} (s)",
+        unit="",
+        sampling_rate=rate,
+        start_seconds=float(beats.times[0]),
+        n_samples=len(beats.times),
+        key=0,
+        block=block_in_memory(beats.intervals[None]),
+        source=source.path.name,
+        modality="ibi",
+        recognised_by=FORMAT,
+        times=beats.times,
+    )
+
+
+def _by_rate(
+    source: TableSource,
+    table: TextTable,
+    columns: Mapping[int, FloatArray],
+    numbers: NDArray[np.int64] | None,
+    notes: list[str],
+) -> list[RawChannel]:
+    """Return channels at the sidecar's rate; ``numbers`` are those of the rows' samples, where a column counts them."""
     path, sidecar = source.path, source.sidecar
     if sidecar.sampling_rate is None:
-        raise RecordingError(
-            f"{path.name}: no time column ('time' in seconds or 'timestamp') and no sampling rate; add one, or a JSON"
-            " sidecar of the same name with SamplingFrequency"
-        )
+        raise RecordingError(_no_rate(source, [table.names[i] for i in columns]))
     n_rows = len(next(iter(columns.values())))
     if n_rows < 1:
         raise RecordingError(f"{path.name}: a header and no rows")
     rows = np.arange(n_rows)
-    start = sidecar.start_seconds or 0.0
-    times = start + rows / sidecar.sampling_rate
-    return _placed(path, table, columns, TimeGrid(rows, times, sidecar.sampling_rate, start, rows, n_rows, ()))
+    cells = rows if numbers is None else numbers
+    start, n_samples = sidecar.start_seconds or 0.0, int(cells[-1]) + 1
+    if n_samples > n_rows:
+        n_lost = n_samples - n_rows
+        notes.append(
+            f"gaps: the counter leaves out {n_lost} of {n_samples} samples ({n_lost / sidecar.sampling_rate:.1f} s); "
+            "they are missing"
+        )
+    times = start + cells / sidecar.sampling_rate
+    return _placed(path, table, columns, TimeGrid(rows, times, sidecar.sampling_rate, start, cells, n_samples, ()))
+
+
+def _no_rate(source: TableSource, names: Sequence[str]) -> str:
+    """Return what to write where nothing says when rows were measured: the rate, and units that are missing as well."""
+    wanted: dict[str, object] = {"SamplingFrequency": 100}
+    for name in names:
+        label, unit = _label_and_unit(name, source.sidecar)
+        row = MODALITIES.get(_declared(source, name))
+        if row is not None and row.unit != ARBITRARY and convert_unit(unit, row.unit) is None:
+            wanted[label] = {"Units": row.unit}
+    units = " and the units" if len(wanted) > 1 else ""
+    return (
+        f"{source.path.name}: no time column ('time' in seconds or 'timestamp') and no sampling rate; write the rate"
+        f"{units} in {without_suffix(source.path.name)}.json beside it in this form, with the file's own values: "
+        f"{json.dumps(dict(list(wanted.items())[:4]), ensure_ascii=False)}"
+    )
 
 
 def _by_time(
-    source: _Source, table: TextTable, columns: Mapping[int, FloatArray], clock: _Clock, notes: list[str]
+    source: TableSource, table: TextTable, columns: Mapping[int, FloatArray], clock: Clock, notes: list[str]
 ) -> list[RawChannel]:
     """Return channels on the grid of their rows' times; sparsely filled columns and beat intervals on their own."""
     path, sidecar = source.path, source.sidecar
@@ -270,7 +266,7 @@ def _by_time(
         if not members:
             continue
         rows = np.flatnonzero(is_filled[members[0]]) if members[0] in apart else np.arange(len(clock.times))
-        grid = fit_grid(clock.times[rows])
+        grid = _grid(source, clock.times[rows], [table.names[i] for i in members])
         if grid is None:
             notes.append(f"{table.names[members[0]]}: fewer than two rows with different times; left out")
             continue
@@ -284,6 +280,15 @@ def _by_time(
     if not channels:
         raise RecordingError(f"{path.name}: fewer than two rows with different times")
     return channels
+
+
+def _grid(source: TableSource, times: FloatArray, names: Sequence[str]) -> TimeGrid | None:
+    """Return how rows lie; values that a device computes about once a second lie on a grid of seconds."""
+    if source.even_rates is not None:
+        return even_grid(times, source.even_rates) or fit_grid(times)
+    grid = fit_grid(times)
+    is_computed = all(_declared(source, name) in _COMPUTED for name in names)
+    return second_grid(times) or grid if grid is not None and grid.cells is None and is_computed else grid
 
 
 def _compare_rates(grid: TimeGrid, sidecar: Sidecar, notes: list[str], prefix: str) -> None:
@@ -313,13 +318,38 @@ def _placed(path: Path, table: TextTable, columns: Mapping[int, FloatArray], gri
     ]
 
 
-def _described(source: _Source, channel: RawChannel) -> RawChannel:
+def _described(source: TableSource, channel: RawChannel) -> RawChannel:
     """Return a channel with the unit and modality that the sidecar, or the brackets in its name, give it."""
     label, unit = _label_and_unit(channel.label, source.sidecar)
     if override_for(channel.label, source.overrides) and not override_for(label, source.overrides):
         label = channel.label  # the study's pattern was written for the name with its unit
     modality = _sidecar_modality(source, channel.label)
-    return replace(channel, label=label, unit=unit, modality=modality, recognised_by="sidecar" if modality else "")
+    if modality or channel.modality:
+        how = "sidecar" if modality not in ("", UNKNOWN) else channel.recognised_by
+        return replace(channel, label=label, unit=unit, modality=modality or channel.modality, recognised_by=how)
+    by_format = (source.by_format or {}).get(channel.label, "")
+    how = FORMAT if by_format not in ("", UNKNOWN) else ""
+    return replace(channel, label=label, unit=unit, modality=by_format, recognised_by=how)
+
+
+def _without_false_heart_rates(
+    source: TableSource, channels: Sequence[RawChannel], notes: list[str]
+) -> list[RawChannel]:
+    """Return channels, those called a heart rate that are the wave of a pulse sensor as unknown, with a note."""
+    kept = []
+    for channel in channels:
+        override = override_for(channel.label, source.overrides)
+        is_said = bool(channel.modality or channel.unit) or override is not None
+        is_fast = channel.times is None and channel.sampling_rate > _FASTEST_HEART_RATE
+        if is_fast and not is_said and recognise(channel.label, "", channel.sampling_rate)[0] == "hr":
+            notes.append(
+                f"{channel.label}: {channel.sampling_rate:g} Hz without a unit is no heart rate but may be the wave of "
+                f"a pulse sensor; if it is, write in {without_suffix(source.path.name)}.json "
+                f'{{"{channel.label}": {{"Modality": "ppg"}}}}'
+            )
+            channel = replace(channel, modality=UNKNOWN)
+        kept.append(channel)
+    return kept
 
 
 def _label_and_unit(name: str, sidecar: Sidecar) -> tuple[str, str]:
@@ -340,7 +370,7 @@ def _unit_behind(name: str) -> tuple[str, str]:
     return (label, unit) if is_its_unit else (name, "")
 
 
-def _sidecar_modality(source: _Source, name: str) -> str:
+def _sidecar_modality(source: TableSource, name: str) -> str:
     sidecar = source.sidecar
     modality = sidecar.modalities.get(name, sidecar.modalities.get(_label_and_unit(name, sidecar)[0], ""))
     if not modality:
@@ -351,16 +381,17 @@ def _sidecar_modality(source: _Source, name: str) -> str:
         raise RecordingError(f"{source.path.name}: the sidecar's entry for {name!r}: {fault}") from fault
 
 
-def _declared(source: _Source, name: str) -> str:
+def _declared(source: TableSource, name: str) -> str:
     """Return the modality of a column before its rate is known: the study's word, the sidecar's, or the label's."""
     label, unit = _label_and_unit(name, source.sidecar)
     override = override_for(name, source.overrides) or override_for(label, source.overrides)
     if override is not None and override.modality is not None:
         return override.modality
-    return _sidecar_modality(source, name) or recognise(label, unit, 1.0)[0]
+    by_format = (source.by_format or {}).get(name, "")
+    return _sidecar_modality(source, name) or by_format or recognise(label, unit, 1.0)[0]
 
 
-def _check_rates(source: _Source, channels: Sequence[RawChannel], clock: _Clock | None) -> None:
+def _check_rates(source: TableSource, channels: Sequence[RawChannel], clock: Clock | None) -> None:
     """Refuse rates that no such signal can have: times in milliseconds called seconds, or the reverse."""
     for channel in channels:
         override = override_for(channel.label, source.overrides)

@@ -1,24 +1,34 @@
-"""Text as columns: encoding, comments on top, delimiter, decimal sign and header of a CSV or TSV file recognised."""
+"""Text as columns: encoding, comments on top, delimiter, decimal sign, header and units of a table recognised.
+
+Numbers are parsed by Python's own conversion, never by the quick ones of pandas: those read outside their tables where
+an exponent is far too large, and the interpreter dies.
+"""
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 import warnings
 import zlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.recognition import quantity_of
+from biopercept.loaders.sidecars import without_suffix
 from biopercept.recording import FloatArray
 
 LARGEST_TEXT = 384 << 20
 """Bytes of unpacked text: about ten hours of one channel at 1000 Hz. A longer recording belongs in EDF."""
 LARGEST_RATIO = 200
 MOST_COLUMNS = 4096
+LONGEST_LINE = 1 << 20
+"""Characters of one line: 4096 columns of long numbers are a tenth of it."""
 _DELIMITERS = ("\t", ";", ",", "|")
 _HEAD_LINES = 50
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(e[+-]?\d+)?", re.IGNORECASE)
@@ -32,27 +42,49 @@ _THOUSANDS = {
 }
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-nan", "#n/a"})
 _MOST_TEXT_SHARE = 0.5
+_MOST_ROWS_ABOVE = 4
+_DATE_OR_TIME = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}:\d{2}:\d{2}")
 _COMMENTS = re.compile(r"(?:[#%][^\r\n]*(?:\r\n|\r|\n)|[ \t]*(?:\r\n|\r|\n))+")
 
 
 @dataclass(frozen=True, eq=False)
 class TextTable:
-    """Columns of a table: float64 with NaN where a cell is empty or no number; the cells where most of it is text."""
+    """Columns of a table: float64 with NaN where a cell is empty or no number; the cells where most of it is text.
+
+    ``units`` are those that a row under the header gives, by name.
+    """
 
     names: tuple[str, ...]
     columns: tuple[FloatArray | list[str], ...]
     notes: tuple[str, ...]
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    def column(self, name: str) -> FloatArray | list[str] | None:
+        """Return the first column of a name, in any case; None where there is none."""
+        lower = [one.lower() for one in self.names]
+        return self.columns[lower.index(name.lower())] if name.lower() in lower else None
 
 
 @dataclass(frozen=True)
 class _Dialect:
-    """How the text of a table is divided; ``n_above`` are the lines before the one that ``text`` begins with."""
+    """How the text of a table is divided; ``n_above`` are the lines before the one that ``text`` begins with.
+
+    ``n_header_rows`` are rows of it that hold no data: names, and units.
+    """
 
     delimiter: str
     decimal: str
     n_columns: int
-    has_header: bool
+    n_header_rows: int
     n_above: int
+
+
+def read_text(path: Path, notes: list[str]) -> str:
+    """Return the text of a file, plain or gzipped, up to its last line end.
+
+    Raises RecordingError where it is too large, damaged or no text.
+    """
+    return _without_cut_line(_decoded(path, _content(path), notes), notes)
 
 
 def read_text_table(path: Path, columns: tuple[str, ...] | None = None) -> TextTable:
@@ -62,14 +94,13 @@ def read_text_table(path: Path, columns: tuple[str, ...] | None = None) -> TextT
 
     Lines that begin with # or % on top are comments; the last of them is the header where it names as many columns as
     the numbers below have. ``columns`` are the names that a sidecar gives; a file whose first line is not these names
-    has no header.
+    has no header. A row of units may stand under the header.
     """
     notes: list[str] = []
-    text = _decoded(path, _content(path), notes)
-    text = _without_cut_line(text, notes)
+    text = read_text(path, notes)
     text, hint = _without_hint(text)
     text, comments = _without_comments(text)
-    head = _head(text)
+    head = _head(path, text)
     if not head:
         raise RecordingError(f"{path.name}: the file holds no complete line of text")
     delimiter = hint or _delimiter(path, head)
@@ -80,21 +111,46 @@ def read_text_table(path: Path, columns: tuple[str, ...] | None = None) -> TextT
         used = "; the last of them names the columns" if header else ""
         notes.append(f"{len(comments)} lines of comment on top ({comments[0][:40]!r} the first) are not data{used}")
     decimal = _decimal(head, delimiter)
-    names, has_header = _names(path, head[0], delimiter, columns)
-    dialect = _Dialect(delimiter, decimal, len(names), has_header, len(comments) + bool(hint) - bool(header))
+    names, has_header = _names(path, head, delimiter, columns)
+    n_rows_above, units = _rows_above(head, names, delimiter, has_header=has_header)
+    n_above = len(comments) + bool(hint) - bool(header)
+    dialect = _Dialect(delimiter, decimal, len(names), n_rows_above, n_above)
+    return _table(path, text, names, dialect, notes, units)
+
+
+def table_of_text(path: Path, text: str, names: Sequence[str], delimiter: str, notes: list[str]) -> TextTable:
+    """Return the columns of text whose layout is known: no header, a decimal point, lines of ``names`` cells."""
+    return _table(path, text, tuple(names), _Dialect(delimiter, ".", len(names), 0, 0), notes, {})
+
+
+def _table(
+    path: Path, text: str, names: tuple[str, ...], dialect: _Dialect, notes: list[str], units: Mapping[str, str]
+) -> TextTable:
     cells = _parsed(path, text, dialect)
     values = tuple(
-        _column(one.tolist() if one.dtype == object else one, name, decimal, notes)
+        _column(one.tolist() if one.dtype == object else one, name, dialect.decimal, notes)
         for one, name in zip(cells, names, strict=True)
     )
     n_short = _n_short_lines(text, dialect)
     if n_short:
         notes.append(f"{n_short} lines have fewer than {len(names)} cells; those that lack are missing")
-    return TextTable(names, values, tuple(notes))
+    return TextTable(names, values, tuple(notes), units)
 
 
-def _head(text: str) -> list[str]:
-    return [line for line in text[: 1 << 18].splitlines()[: _HEAD_LINES + 1] if line.strip()]
+def _head(path: Path, text: str) -> list[str]:
+    """Return the first lines, those within quotes joined. Raises RecordingError where a line has no end in sight."""
+    head = text[: _HEAD_LINES * LONGEST_LINE]
+    lines: list[str] = []
+    for line in head.splitlines()[: 2 * _HEAD_LINES]:
+        if len(line) > LONGEST_LINE:
+            raise RecordingError(
+                f"{path.name}: a line of {len(line) >> 10} kB, allowed are {LONGEST_LINE >> 10}; this is no table"
+            )
+        if lines and lines[-1].count('"') % 2:
+            lines[-1] = f"{lines[-1]} {line}"
+        elif line.strip():
+            lines.append(line)
+    return lines[: _HEAD_LINES + 1]
 
 
 def _without_comments(text: str) -> tuple[str, list[str]]:
@@ -188,13 +244,17 @@ def _delimiter(path: Path, head: list[str]) -> str:
                 break
     if cells == 1 and any(delimiter in head[0] for delimiter in _DELIMITERS):
         best = next(delimiter for delimiter in _DELIMITERS if delimiter in head[0])
+        cells = head[0].count(best) + 1
     if cells > MOST_COLUMNS:
         raise RecordingError(f"{path.name}: {cells} columns, allowed are {MOST_COLUMNS}")
     return best
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    return [cell.strip().strip('"').strip() for cell in line.split(delimiter)]
+    if '"' in line:
+        quoted = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+        return [" ".join(cell.split()) for cell in quoted]
+    return [cell.strip() for cell in line.split(delimiter)]
 
 
 def _decimal(head: list[str], delimiter: str) -> str:
@@ -218,10 +278,15 @@ def _are_numbers(cells: list[str]) -> bool:
     return 2 * sum(bool(_NUMBER.fullmatch(cell)) or cell.lower() in _MISSING - {""} for cell in cells) >= len(cells)
 
 
-def _names(path: Path, first: str, delimiter: str, columns: tuple[str, ...] | None) -> tuple[tuple[str, ...], bool]:
-    """Return the column names and whether the first line holds them."""
-    cells = _cells(first, delimiter)
+def _names(
+    path: Path, head: Sequence[str], delimiter: str, columns: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], bool]:
+    """Return the column names and whether the first line holds them; an empty cell at the end of lines is no column."""
+    cells = _cells(head[0], delimiter)
     is_numbers = _are_numbers(cells)
+    is_spare = len(cells) > 1 and not any(_cells(line, delimiter)[-1] for line in head if len(line.strip()) > 1)
+    if is_spare and (columns is None or len(columns) == len(cells) - 1):
+        cells = cells[:-1]
     if columns is not None:
         if len(columns) != len(cells):
             raise RecordingError(
@@ -229,12 +294,47 @@ def _names(path: Path, first: str, delimiter: str, columns: tuple[str, ...] | No
                 f" the file has {len(cells)}; correct the sidecar"
             )
         return columns, not is_numbers
-    if is_numbers:
-        raise RecordingError(
-            f"{path.name}: the first line holds numbers and no column names; add a header line, or a JSON sidecar"
-            " with Columns"
-        )
+    if is_numbers or _begins_with_a_date(cells):
+        raise RecordingError(_no_names(path, len(cells)))
     return tuple(cell or f"column {i + 1}" for i, cell in enumerate(cells)), True
+
+
+def _begins_with_a_date(cells: Sequence[str]) -> bool:
+    """Return whether a line is data although its numbers are few: a date, or a time of day, is no column's name."""
+    return any(_DATE_OR_TIME.match(cell) for cell in cells) and any(_NUMBER.fullmatch(cell) for cell in cells)
+
+
+def _no_names(path: Path, n_columns: int) -> str:
+    """Return what to write where nothing names the columns."""
+    sidecar = f"{without_suffix(path.name)}.json"
+    first = f"{path.name}: the first line holds numbers and no column names; write "
+    if n_columns == 1:
+        return (
+            f'{first}what the column is, and its rate, in {sidecar} beside it, for example {{"Columns": ["PPG"], '
+            '"SamplingFrequency": 100}, or {"Columns": ["RR (ms)"]} of intervals from beat to beat'
+        )
+    shown = ", ".join(['"time (s)"', '"ECG (mV)"', '"EDA (uS)"', '"RESP"'][: min(n_columns, 4)])
+    more = ", ..." if n_columns > 4 else ""
+    return (
+        f"{first}the names of the {n_columns} columns in {sidecar} beside it, for example "
+        f'{{"Columns": [{shown}{more}]}}; without a column of times "SamplingFrequency" belongs there too'
+    )
+
+
+def _rows_above(
+    head: Sequence[str], names: Sequence[str], delimiter: str, *, has_header: bool
+) -> tuple[int, dict[str, str]]:
+    """Return how many rows on top hold no data, and the units that one of them gives, by column."""
+    if not has_header:
+        return 0, {}
+    units: dict[str, str] = {}
+    for number, line in enumerate(head[1 : 1 + _MOST_ROWS_ABOVE], 1):
+        cells = _cells(line, delimiter)
+        if any(_NUMBER.fullmatch(cell) for cell in cells) or not any(cells):
+            return (number, units) if units else (1, {})
+        if not units and any(quantity_of(cell) for cell in cells):
+            units = {name: cell for name, cell in zip(names, cells, strict=False) if cell}
+    return 1, {}
 
 
 def _parsed(path: Path, text: str, dialect: _Dialect) -> list[np.ndarray]:
@@ -251,12 +351,13 @@ def _parsed(path: Path, text: str, dialect: _Dialect) -> list[np.ndarray]:
                 decimal=dialect.decimal,
                 header=None,
                 names=range(dialect.n_columns),
-                skiprows=1 if dialect.has_header else 0,
+                skiprows=dialect.n_header_rows,
                 index_col=False,
                 skipinitialspace=True,
                 skip_blank_lines=True,
                 low_memory=False,
                 on_bad_lines="error",
+                float_precision="round_trip",
             )
     except (ValueError, OverflowError, pd.errors.ParserWarning) as fault:  # a ParserError is a ValueError
         reason = _long_line(text, dialect) or " ".join(
@@ -284,12 +385,14 @@ def _long_line(text: str, dialect: _Dialect) -> str:
 def _column(cells: np.ndarray | list[object], name: str, decimal: str, notes: list[str]) -> FloatArray | list[str]:
     """Return a column as numbers with NaN for the rest, or as text where most of it is text."""
     if isinstance(cells, np.ndarray):
-        return cells.astype(np.float64)
-    import pandas as pd
-
+        numbers = cells.astype(np.float64)
+        is_infinite = np.isinf(numbers)
+        if is_infinite.any():
+            notes.append(f"{name}: {int(is_infinite.sum())} cells are infinite and count as missing")
+            numbers[is_infinite] = np.nan
+        return numbers
     text = ["" if cell is None or cell != cell else str(cell).strip() for cell in cells]
-    plain = pd.Series(_plain(text, name, decimal, notes), dtype=object)
-    values = pd.to_numeric(plain, errors="coerce").to_numpy(np.float64)
+    values = numbers_of(_plain(text, name, decimal, notes))
     is_text = np.isnan(values) & np.array([cell.lower() not in _MISSING for cell in text], dtype=bool)
     if is_text.sum() > _MOST_TEXT_SHARE * len(text):
         return text
@@ -299,6 +402,19 @@ def _column(cells: np.ndarray | list[object], name: str, decimal: str, notes: li
     notes.append(
         f"{name}: {int(is_text.sum())} cells are not numbers ({example[:20]!r} the first) and count as missing"
     )
+    return values
+
+
+def numbers_of(cells: Sequence[str]) -> FloatArray:
+    """Return cells as numbers, (n,); NaN where one is none, or is larger than any number."""
+    values = np.full(len(cells), np.nan)
+    for place, cell in enumerate(cells):
+        if cell.isascii() and "_" not in cell:  # float() would take "1_000" and other scripts' digits
+            try:
+                values[place] = float(cell)
+            except ValueError:
+                continue
+    values[np.isinf(values)] = np.nan
     return values
 
 
@@ -324,5 +440,5 @@ def _n_short_lines(text: str, dialect: _Dialect) -> int:
     """Return how many lines have too few cells; 0 without looking where cells are quoted."""
     if dialect.n_columns == 1 or '"' in text:
         return 0
-    lines = text.splitlines()[1 if dialect.has_header else 0 :]
+    lines = text.splitlines()[dialect.n_header_rows :]
     return sum(line.count(dialect.delimiter) < dialect.n_columns - 1 for line in lines if line.strip())

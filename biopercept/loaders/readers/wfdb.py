@@ -32,7 +32,11 @@ MOST_SEGMENTS = 100_000
 FASTEST = 1e6
 LARGEST_HEADER = 16 << 20
 
-# Bytes of one sample by storage format; other formats (FLAC) cannot be checked by size.
+_LARGEST_LIE = 100
+"""A file with this many times fewer frames than its header says is of another record, or one of them is damaged."""
+_PACKED = frozenset({"508", "516", "524"})
+"""Storage formats in FLAC, whose file says itself how many samples it holds."""
+# Bytes of one sample by storage format.
 _SAMPLE_BYTES = {"8": 1, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2, "212": 1.5, "310": 4 / 3, "311": 4 / 3}
 
 
@@ -104,7 +108,7 @@ def _headers_of(path: Path) -> list[Path]:
     if path.is_dir():
         headers = [file for file in visible_members(path) if file.suffix == ".hea"]
         # A segment is part of its record, not a recording of its own.
-        parts = {name for file in headers for name in _segment_names(file)}
+        parts = {name for file in headers for name in segment_names(file)}
         headers = [file for file in headers if file.stem not in parts]
         words = sorted({file.stem.rsplit("_", 1)[0] for file in headers})
         if len(words) > 1:
@@ -114,6 +118,8 @@ def _headers_of(path: Path) -> list[Path]:
             )
     elif path.suffix == ".hea":
         headers = [path]
+    elif path.is_file() and path.with_suffix(".hea").is_file():
+        headers = [path.with_suffix(".hea")]  # a signal file or an annotator of it was given
     else:
         headers = list(wfdb_headers(path))
     if not 0 < len(headers) <= MOST_RECORDS:
@@ -121,14 +127,26 @@ def _headers_of(path: Path) -> list[Path]:
     return headers
 
 
-def _segment_names(file: Path) -> set[str]:
-    with file.open("rb") as stream:
-        lines = [
-            line for line in _decoded(stream.read(1 << 16)).splitlines() if line.strip() and not line.startswith("#")
-        ]
+def segment_names(file: Path) -> set[str]:
+    """Return the names of the segments that a header puts together; none where it is that of a plain record."""
+    lines = _first_lines(file)
     if not lines or "/" not in lines[0].split()[0]:
         return set()
-    return {line.split()[0] for line in lines[1:]}
+    return {line.split()[0] for line in lines[1:]} - {file.stem}
+
+
+def named_in_header(file: Path) -> set[str]:
+    """Return the names with which the lines below a header's first begin: its signal files, or its segments."""
+    return {line.split()[0] for line in _first_lines(file)[1:]}
+
+
+def _first_lines(file: Path) -> list[str]:
+    try:
+        with file.open("rb") as stream:
+            text = _decoded(stream.read(1 << 16))
+    except OSError:
+        return []
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
 def _decoded(content: bytes) -> str:
@@ -473,20 +491,44 @@ def _frames_held(file: Path, parsed: Any, name: str, notes: list[str]) -> int:
     widths = {_SAMPLE_BYTES.get(str(parsed.fmt[i])) for i in members}
     width = widths.pop() if len(widths) == 1 else None
     per_frame = sum(parsed.samps_per_frame[i] or 1 for i in members)
-    if width is None or per_frame < 1:
-        if not n_stated:
-            notes.append(f"the header gives no length and that of {name} cannot be told; its signals are left out")
-        return int(n_stated or 0)
-    offset = parsed.byte_offset[members[0]] or 0
-    n_there = int((data.stat().st_size - offset) / (width * per_frame) + 1e-9)
+    if all(str(parsed.fmt[i]) in _PACKED for i in members):
+        n_there = _frames_of_flac(file, data, [parsed.samps_per_frame[i] or 1 for i in members])
+    elif width is None or per_frame < 1:
+        formats = ", ".join(sorted({str(parsed.fmt[i]) for i in members}))
+        notes.append(f"{name} is stored in the formats {formats}, which one file cannot have; its signals are left out")
+        return 0
+    else:
+        offset = parsed.byte_offset[members[0]] or 0
+        n_there = max(int((data.stat().st_size - offset) / (width * per_frame) + 1e-9), 0)
+    if n_there and n_stated and n_stated > _LARGEST_LIE * n_there:
+        raise RecordingError(
+            f"{file.name}: the header promises {n_stated} frames and {name} holds {n_there}; one of them is damaged or "
+            "of another record, copy both again"
+        )
     if n_stated is None or n_stated <= 0:
         notes.append(f"the header gives no length; {name} holds {n_there} frames")
         return max(n_there, 0)
     if n_there < n_stated:
-        notes.append(f"{name} is cut: {max(n_there, 0)} of {n_stated} frames are there and used")
+        notes.append(f"{name} is cut: {n_there} of {n_stated} frames are there and used")
     elif n_there > n_stated + 1:
         notes.append(f"{name} holds {n_there} frames, the header says {n_stated}; those beyond are left out")
     return max(min(n_there, int(n_stated)), 0)
+
+
+def _frames_of_flac(file: Path, data: Path, samples_per_frame: Sequence[int]) -> int:
+    """Return how many frames a FLAC file says that it holds: one channel a signal, all of one rate."""
+    import soundfile
+
+    try:
+        info = soundfile.info(data)
+    except RuntimeError as fault:  # that of the library
+        raise RecordingError(f"{file.name}: {data.name} cannot be read as FLAC ({fault})") from fault
+    if info.channels != len(samples_per_frame) or len(set(samples_per_frame)) > 1:
+        raise RecordingError(
+            f"{file.name}: {data.name} holds {info.channels} channels, the header has {len(samples_per_frame)} signals "
+            f"of {len(set(samples_per_frame))} rates; correct the header"
+        )
+    return int(info.frames // samples_per_frame[0])
 
 
 def _segments(
@@ -501,6 +543,8 @@ def _segments(
         header = None
         if name != "~":
             header = _segment(file.absolute().parent / f"{_checked_name(file, name)}.hea", rate, notes)
+        if int(length) < 0:
+            raise RecordingError(f"{file.name}: segment {name} has {length} frames; correct the header")
         segments.append(WfdbSegment(first, int(length), header))
         first += int(length)
     if first / rate > LONGEST_DAYS * 86_400:

@@ -88,7 +88,7 @@ def load_xdf(path: Path, *, overrides: Mapping[str, SignalOverride] | None = Non
     notes = list(content.notes)
     decoded = _on_one_clock(decoded, notes)
     if not decoded:
-        raise RecordingError(f"{path.name}: no stream of the XDF file has samples ({'; '.join(notes)})")
+        raise RecordingError(f"{path.name}: no stream of the XDF file has samples ({'; '.join(notes[:3])})")
     raw: list[RawChannel] = []
     intervals: list[Interval] = []
     for one in decoded:
@@ -101,7 +101,9 @@ def load_xdf(path: Path, *, overrides: Mapping[str, SignalOverride] | None = Non
     raw = [_moved(channel, -zero) for channel in raw]
     intervals = [replace(interval, onset_seconds=interval.onset_seconds - zero) for interval in intervals]
     if not raw:
-        raise RecordingError(f"{path.name}: the XDF file holds no stream of numbers, so no signal ({'; '.join(notes)})")
+        raise RecordingError(
+            f"{path.name}: the XDF file holds no stream of numbers, so no signal ({'; '.join(notes[:3])})"
+        )
     signals, more = assemble_signals(raw, overrides)
     intervals = _in_order(intervals, notes)
     started_at = _started_at(content.started, notes)
@@ -159,7 +161,13 @@ def _decoded(path: Path, content: XdfContent) -> list[_Decoded]:
             raise RecordingError(
                 f"{path.name}: the streams of the XDF file cannot be decoded ({type(fault).__name__}: {fault})"
             ) from fault
-    return [one for stream in loaded if (one := store.decoded(stream, content.notes)) is not None]
+    decoded = [one for stream in loaded if (one := store.decoded(stream, content.notes)) is not None]
+    with_samples = {one.stream.stream_id for one in decoded}
+    empty = [stream.name for key, stream in content.streams.items() if key not in with_samples]
+    if empty:
+        more = f" and {len(empty) - 12} more" if len(empty) > 12 else ""
+        content.notes.append(f"no samples in the streams: {', '.join(empty[:12])}{more}")
+    return decoded
 
 
 def _sound(stream: Any, content: XdfContent) -> io.BufferedReader:
@@ -190,7 +198,7 @@ class _Store:
         return values, stamps, info
 
     def decoded(self, loaded: Any, notes: list[str]) -> _Decoded | None:
-        """Return a stream of the library with its samples; None, with a note, where it has none."""
+        """Return a stream of the library with its samples; None where it has none."""
         info = loaded["info"]
         stream = self._streams[info["stream_id"]]
         times = np.asarray(loaded["time_stamps"], dtype=np.float64)
@@ -201,7 +209,6 @@ class _Store:
                 "clock offset and are left out"
             )
         if not n:
-            notes.append(f"{stream.name}: the stream has no samples")
             return None
         samples = self._numbers[stream.stream_id][:n] if not stream.is_text else loaded["time_series"][:n]
         segments = [(int(first), int(last)) for first, last in info["segments"]]

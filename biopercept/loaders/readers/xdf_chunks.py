@@ -36,11 +36,14 @@ _ITEM_BYTES = {"int8": 1, "int16": 2, "int32": 4, "int64": 8, "float32": 4, "dou
 
 MOST_BYTES = 640 << 20
 """Samples are kept in memory, as the file has them, and a compressed file is unpacked as it is read."""
+TIME_BYTES = 64
+"""What the time of one sample takes while clocks are brought together."""
 LARGEST_CHUNK = 64 << 20
 LARGEST_XML = 4 << 20
 DEEPEST_XML = 32
 MOST_CHANNELS = 4096
-MOST_STREAMS = 1000
+MOST_STREAMS = 200
+MOST_NOTES = 20
 MOST_STRINGS = 1_000_000
 _FASTEST = 1e6
 _NO_NUMBERS = frozenset(bytes([low, high]) for low in range(0xF0, 0x100) for high in (0x7F, 0xFF))
@@ -107,6 +110,11 @@ class XdfContent:
     n_damaged: int = 0
     n_unknown: int = 0
     has_broken_times: bool = False
+
+    def say(self, note: str) -> None:
+        """Add a note, once, while there are not too many."""
+        if note not in self.notes and len(self.notes) < MOST_NOTES:
+            self.notes.append(note)
 
     def keep(self, offset: int, length: int) -> None:
         """Add a piece of the file, joined to the one before where they touch."""
@@ -196,15 +204,15 @@ def walk(path: Path) -> XdfContent:
     _say_damage(content, source.fault)
     if not content.streams:
         raise RecordingError(
-            f"{path.name}: no stream of the XDF file can be used ({'; '.join(content.notes) or 'it has none'})"
+            f"{path.name}: no stream of the XDF file can be used ({'; '.join(content.notes[:3]) or 'it has none'})"
         )
     return content
 
 
 def _too_large(path: Path) -> str:
     return (
-        f"{path.name}: the XDF file holds more than {MOST_BYTES >> 20} MB unpacked, which is kept in memory here; cut "
-        "it into parts, or export the stream as EDF"
+        f"{path.name}: the samples of the XDF file need more than {MOST_BYTES >> 20} MB, and are kept in memory here;"
+        " cut it into parts, or export the stream as EDF"
     )
 
 
@@ -315,7 +323,7 @@ def _take_samples(content: XdfContent, stream: XdfStream, body: bytes) -> bool:
             at += stream.sample_bytes + (9 if body[at] else 1)
         if at != len(body):
             return False
-        content.n_bytes += n * stream.sample_bytes
+        content.n_bytes += n * (stream.sample_bytes + TIME_BYTES)
     stream.n_samples += n
     return True
 
@@ -361,11 +369,11 @@ def _take_header(content: XdfContent, stream_id: int, body: bytes) -> bool:
     if root is None:
         return False
     if stream_id in content.streams or len(content.streams) >= MOST_STREAMS:
-        content.notes.append("a stream has a second header, or there are too many streams; the header is left out")
+        content.say("a stream has a second header, or there are too many streams; the header is left out")
         return True
     stream = _stream(stream_id, root)
     if isinstance(stream, str):
-        content.notes.append(stream)
+        content.say(stream)
         return True
     content.streams[stream_id] = stream
     content.pieces.append(_header_chunk(stream))

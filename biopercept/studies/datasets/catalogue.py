@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from biopercept.errors import StudyError
-from biopercept.studies.datasets import eegmat, exam_stress, flight, induced_stress, noneeg, stress_predict, wesad
+from biopercept.studies.datasets import (
+    case,
+    cogwear,
+    eegmat,
+    exam_stress,
+    flight,
+    induced_stress,
+    k_emocon,
+    noneeg,
+    stress_predict,
+    wesad,
+)
 from biopercept.studies.datasets.description import Dataset
 from biopercept.typed_values import did_you_mean
 
@@ -90,6 +101,9 @@ _ROWS = (
     wesad.DATASET,
     induced_stress.DATASET,
     exam_stress.DATASET,
+    case.DATASET,
+    k_emocon.DATASET,
+    cogwear.DATASET,
 )
 
 DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
@@ -101,6 +115,7 @@ NOT_OFFERED = {
     "AffectiveROAD": "its 13 drives are of fewer drivers, and nothing found on its layout says who drove when",
     "DREAMER": "one MATLAB file holds all people, and a recording must be a file of one person",
     "AMIGOS": "the units of its MATLAB files could not be confirmed",
+    "DEAP, STEW, MAUS": "nothing found says in which unit their signals are (DEAP and STEW: EEG; MAUS: ECG and GSR)",
     "SWELL-KW": "the raw signals are in a format of TMSi (.S00) that is not read; tables of features are no signals",
     "CLAS": "rates, units and times of its tables of blocks could not be confirmed",
     "CogLoad": "what is published are rows of 30 s at 1 Hz of all people, in random order, and no recordings",

@@ -1,0 +1,180 @@
+"""The recordings in a folder and in those below it: files and folders that a reader takes, without their companions."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from biopercept.errors import RecordingError
+from biopercept.files import visible_members
+from biopercept.loaders.corrections import ENDING
+from biopercept.loaders.formats import format_of, formats_text, glance_at, known_but_unread
+from biopercept.loaders.readers.wfdb import named_in_header, segment_names
+
+DEEPEST = 8
+MOST_FILES = 100_000
+_COMPANIONS = {
+    ".vhdr": (".eeg", ".vmrk", ".avg", ".dat"),
+    ".set": (".fdt",),
+    ".lay": (".dat",),
+    ".data": (".head",),
+    ".eeg": (".21e", ".pnt", ".log", ".cmt"),
+}
+"""By the suffix of a recording: those of files of its name that are parts of it."""
+_POINTS_TO = re.compile(r"(?im)^\s*(?:DataFile|MarkerFile)\s*=\s*(?P<name>[^\r\n]+?)\s*$")
+_BESIDE = ("_events.tsv", "_channels.tsv", "_electrodes.tsv", "_scans.tsv", "_sessions.tsv", ENDING)
+_NO_RECORDING = re.compile(
+    r"(readme|license|licence|change(s|log)|citation|notice|info|participants?|subjects?|demographics?|records|annotators"
+    r"|(md5|sha\d+)sums?)([ _-]?(info\w*|table|list))?",
+    re.IGNORECASE,
+)
+"""Names, before the first dot, of texts and tables about recordings."""
+_NOT_ENTERED = frozenset({"derivatives", "sourcedata", "node_modules", "__pycache__"})
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The paths of recordings in a folder, in order, and the paths of files that are no recording nor part of one."""
+
+    paths: tuple[Path, ...]
+    others: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def words(self, folder: Path) -> str:
+        """Return in one line what beside recordings is there; empty where nothing is."""
+        parts = list(self.notes)
+        if self.others:
+            names = ", ".join(str(path.relative_to(folder)) for path in self.others[:5])
+            more = f" and {len(self.others) - 5} more" if len(self.others) > 5 else ""
+            parts.insert(
+                0,
+                f"{len(self.others)} {'file is' if len(self.others) == 1 else 'files are'} no recording: {names}{more}",
+            )
+        return "; ".join(parts)
+
+
+@dataclass(eq=False)
+class _Search:
+    """What was found so far."""
+
+    paths: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    entered: set[str] = field(default_factory=set)
+    n_files: int = 0
+
+
+def recordings_in(folder: Path) -> Listing:
+    """Return the recordings in a folder, those of subfolders too, to a depth of :data:`DEEPEST`.
+
+    A folder that is one recording (Empatica E4, a WFDB record in several files) is given as itself. Parts of a
+    recording (signal files of a header, sidecars, corrections, markers) and hidden files are not listed; links to a
+    folder that was entered already are not followed. Whether a file can be read is not known before it is.
+
+    Raises RecordingError where nothing is a recording, or the folder cannot be listed.
+    """
+    search = _Search()
+    _enter(folder, 0, search)
+    if not search.paths:
+        raise RecordingError(
+            f"{folder.name or folder}: a folder that holds no recording of a known layout; {formats_text()}"
+        )
+    paths = sorted(search.paths)
+    if len(paths) == 1 and paths[0].parent == folder and not paths[0].is_file():
+        paths = [folder]  # one record in several files, and nothing else
+    return Listing(tuple(paths), tuple(sorted(search.others)), tuple(search.notes))
+
+
+def _enter(folder: Path, depth: int, search: _Search) -> None:
+    real = os.path.realpath(folder)
+    if real in search.entered:
+        return
+    search.entered.add(real)
+    if depth > DEEPEST:
+        search.notes.append(f"folders deeper than {DEEPEST} were not entered ({folder.name})")
+        return
+    try:
+        form = format_of(glance_at(folder, is_folder=True))
+        members = visible_members(folder)
+    except OSError as fault:
+        if depth == 0:
+            raise RecordingError(f"{folder}: cannot be listed ({fault.strerror})") from fault
+        search.notes.append(f"{folder.name} cannot be listed ({fault.strerror})")
+        return
+    if form is not None and not form.name.startswith("WFDB"):
+        search.paths.append(folder)
+        return
+    files = [member for member in members if member.is_file()]
+    search.n_files += len(files)
+    if search.n_files > MOST_FILES:
+        raise RecordingError(f"{folder}: more than {MOST_FILES} files; name a folder further down")
+    _sort_files(folder, files, search)
+    for member in members:
+        if member.is_dir() and member.name.lower() not in _NOT_ENTERED:
+            _enter(member, depth + 1, search)
+
+
+def _sort_files(folder: Path, files: list[Path], search: _Search) -> None:
+    """Put each file of a folder among the recordings, the others, or nowhere: it is part of another."""
+    headers = [file for file in files if file.suffix.lower() == ".hea"]
+    parts = set(_parts(files, headers))
+    search.paths += _records(folder, headers)
+    for file in files:
+        if file.name in parts or file.suffix.lower() in (".json", ".hea") or file.name.endswith(_BESIDE):
+            continue
+        if _is_recording(file):
+            search.paths.append(file)
+        else:
+            search.others.append(file)
+
+
+def _is_recording(file: Path) -> bool:
+    """Return whether a reader would take a file, or it is of a format that is known."""
+    if _NO_RECORDING.fullmatch(file.name.split(".")[0]):
+        return False
+    try:
+        glance = glance_at(file, is_folder=False)
+        return bool(known_but_unread(glance)) or format_of(glance) is not None
+    except OSError:
+        return True  # that it cannot be opened is said when it is read
+
+
+def _parts(files: list[Path], headers: list[Path]) -> Iterator[str]:
+    """Give the names of files that are parts of a recording beside them."""
+    names = {file.name for file in files}
+    records = {header.stem for header in headers}
+    yield from (file.name for file in files if file.stem in records)
+    for header in headers:
+        yield from named_in_header(header)
+    for file in files:
+        yield from (
+            file.stem + ending for ending in _COMPANIONS.get(file.suffix.lower(), ()) if file.stem + ending in names
+        )
+        if file.suffix.lower() == ".vhdr":
+            yield from (match["name"] for match in _POINTS_TO.finditer(_start(file)))
+
+
+def _start(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(4096).decode("latin-1")
+    except OSError:
+        return ""
+
+
+def _records(folder: Path, headers: list[Path]) -> Iterator[Path]:
+    """Give the WFDB records of a folder: a header, or the first word that several share."""
+    segments = {name for header in headers for name in segment_names(header)}
+    by_word: dict[str, list[Path]] = {}
+    for header in headers:
+        if header.stem not in segments:
+            by_word.setdefault(header.stem.rsplit("_", 1)[0], []).append(header)
+    for word, theirs in by_word.items():
+        together = folder / word
+        if len(theirs) > 1 and not os.path.lexists(together):
+            yield together
+        else:
+            yield from theirs

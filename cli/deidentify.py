@@ -1,0 +1,111 @@
+"""``deidentify``: EDF and BDF files written again without what tells whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from biopercept.errors import BioperceptError, OutputError, RecordingError
+
+from . import options
+from .terminal import print_json, print_text, safe_text, say
+
+if TYPE_CHECKING:
+    from biopercept.prepare.deidentification import Removed
+
+_SUFFIXES = (".edf", ".bdf", ".rec")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What of a file that could tell whose it is stays all the same."""
+
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="TEXT", help="Keep annotations like this ('Sleep stage *'); may be repeated."),
+    ] = None
+    keep_time: Annotated[bool, typer.Option("--keep-time", help="Keep the time of day of the start.")] = False
+
+
+def deidentify(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="An EDF or BDF file, or a folder with such files.")],
+    output: options.Output,
+    kept: Kept = Kept(),
+    run: options.Run = options.Run(),
+) -> None:
+    """Write EDF and BDF files without names, codes, dates and free text; samples stay equal to the bit.
+
+    Patient, recording and start date become those of an anonymous EDF+ file, annotations go unless --keep says
+    otherwise. Of a folder all EDF and BDF files are written, under their names, into the output; others are not
+    copied. Prints what was removed. Names of files and labels of channels are kept: see whether they tell a name.
+    """
+    from biopercept.files import refuse_existing
+    from biopercept.prepare.deidentification import deidentify as written_without_names
+
+    is_folder = source.is_dir()
+    refuse_existing(output, overwrite=run.overwrite, is_folder=is_folder)
+    _refuse_inside(source, output)
+    removed: dict[str, Removed] = {}
+    n_failed = 0
+    for name, file, target in _files(source, output):
+        try:
+            removed[name] = written_without_names(file, target, kept_texts=kept.keep or (), keeps_time=kept.keep_time)
+        except BioperceptError as fault:
+            if not is_folder or fault.exit_code != 1:
+                raise
+            say(f"biopercept: {fault}")
+            n_failed += 1
+            continue
+        if not run.as_json:
+            print_text(safe_text(f"{name}: {_words(removed[name])}"))
+    if run.as_json:
+        files = {name: one.to_json() for name, one in removed.items()}
+        print_json({"schema": 1, "output": str(output), "files": files, "n_failed": n_failed})
+    if is_folder and (n_others := _n_others(source)):
+        say(f"{n_others} other files of the folder are not copied", quiet=run.quiet)
+    if n_failed:
+        raise typer.Exit(1)
+
+
+def _files(source: Path, output: Path) -> Iterator[tuple[str, Path, Path]]:
+    """Give what each file is called, where it lies and where it goes."""
+    if not source.is_dir():
+        if not source.is_file():
+            raise RecordingError(f"{source}: no such file or folder")
+        target = output / source.name if output.is_dir() else output
+        yield source.name, source, target
+        return
+    files = [file for file in sorted(source.rglob("*")) if file.suffix.lower() in _SUFFIXES and file.is_file()]
+    if not files:
+        raise RecordingError(f"{source}: no EDF or BDF file in the folder; names are removed from those alone")
+    for file in files:
+        name = file.relative_to(source)
+        yield str(name), file, output / name
+
+
+def _n_others(source: Path) -> int:
+    return sum(file.is_file() and file.suffix.lower() not in _SUFFIXES for file in source.rglob("*"))
+
+
+def _refuse_inside(source: Path, output: Path) -> None:
+    """Refuse an output that would write over what is read, or among it."""
+    here, there = source.resolve(), output.resolve()
+    if there == here or (source.is_dir() and here in there.parents):
+        fault = OutputError(f"{output} is, or lies in, what is read; choose another output")
+        fault.exit_code = 2
+        raise fault
+
+
+def _words(removed: Removed) -> str:
+    """Return what was removed, in a few words."""
+    parts = [f"{name} field" if name in ("patient", "recording") else name for name in removed.fields]
+    if removed.n_annotations:
+        parts.append(f"{removed.n_annotations} annotations")
+    if removed.n_stray_bytes:
+        parts.append(f"{removed.n_stray_bytes} bytes behind the last data record")
+    kept = f"; {removed.n_annotations_kept} annotations kept" if removed.n_annotations_kept else ""
+    return f"removed: {', '.join(parts) or 'nothing, there was nothing'}{kept}"
