@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import struct
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -237,3 +238,16 @@ def test_a_changed_byte_is_refused_in_one_sentence_or_leaves_a_recording(fif_fil
 def test_nothing_is_said_on_the_terminal(fif_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
     load_recording(fif_file).signal("EEG").read(0, 10)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_piece_costs_the_memory_of_a_piece_however_long_the_recording(tmp_path: Path) -> None:
+    peaks = []
+    for seconds in (10, 30, 600):
+        info = mne.create_info([f"EEG {number:03}" for number in range(16)], RATE, "eeg")
+        path = tmp_path / f"length{seconds}_raw.fif"
+        save(mne.io.RawArray(np.zeros((16, int(RATE * seconds))), info, verbose="error"), path)
+        tracemalloc.start()
+        load_recording(path).signals[0].read(1000, 1250)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < peaks[1] + 1_000_000 < 16 * RATE * 600 * 8
