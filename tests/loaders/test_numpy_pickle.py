@@ -86,6 +86,8 @@ def _text(module: str, name: str, arguments: str) -> bytes:
         (pickle.dumps({1, 2}), "objects that are neither arrays nor plain containers"),
         (b"\x80\x02\x82\x01.", "objects that are neither arrays nor plain containers"),
         (b"Pfile\n.", "objects that are neither arrays nor plain containers"),
+        (b"S'x'\n(tR.", "a call of something that makes no array"),
+        (b"cnumpy\nndarray\n(tR.", "a call of something that makes no array"),
         (b"cnumpy\ndtype\n(S'f8'\ntR.", "something that is neither an array nor a plain container"),
         (b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I1000000000000\ntS'f8'\ntR.", "an array without"),
         (AS_PYTHON_2.replace(b"(I3\ntp8", b"(I4\ntp8"), "an array of shape (4,) with 6 bytes"),
