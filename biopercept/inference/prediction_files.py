@@ -114,11 +114,6 @@ def predict_files(
     return done
 
 
-def _failed(source: Source, n_recordings: int, message: str, done: PredictedFiles) -> RecordingDone:
-    done.failures.append((source.title, message))
-    return RecordingDone(source.title, n_recordings, failure=message)
-
-
 def _truth(source: Source, recording: Recording) -> Truth:
     """Return a recording's labels on its own clock, and the tasks of its study that say what they mean."""
     if source.study is None or source.entry is None:

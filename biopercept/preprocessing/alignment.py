@@ -53,12 +53,12 @@ class Series:
 
     def at(self, times: FloatArray) -> FloatArray:
         """Return the values at these times, interpolated between neighbours that are both known."""
-        own = self.start_seconds + np.arange(len(self.values)) / self.sampling_rate
-        if not len(own):
+        its_times = self.start_seconds + np.arange(len(self.values)) / self.sampling_rate
+        if not len(its_times):
             return np.full(len(times), np.nan)
         is_known = np.isfinite(self.values).astype(np.float64)
-        sums = np.interp(times, own, np.where(is_known > 0, self.values, 0.0), left=np.nan, right=np.nan)
-        share = np.interp(times, own, is_known, left=0.0, right=0.0)
+        sums = np.interp(times, its_times, np.where(is_known > 0, self.values, 0.0), left=np.nan, right=np.nan)
+        share = np.interp(times, its_times, is_known, left=0.0, right=0.0)
         values: FloatArray = np.where(share > 1 - 1e-9, sums, np.nan)
         return values
 
