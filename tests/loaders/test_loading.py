@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,27 @@ def test_no_format_is_both_read_and_known_as_unread() -> None:
         glance = Glance(Path("some.bin"), beginning + bytes(300))
         read = [one.name for one in FORMATS if one.matches(glance)]
         assert not (read and known_but_unread(glance)), beginning
+
+
+@pytest.mark.parametrize(
+    ("where", "library"),
+    [
+        ("xdf/minimal.xdf", "pyxdf"),
+        ("biopac_acq/physio-5.0.1.acq", "bioread"),
+        ("garmin_fit/garmin-edge-500-activity.fit", "fitdecode"),
+        ("eeglab_set/eeglab_data.set", "pymatreader"),
+    ],
+)
+def test_a_missing_library_of_a_format_is_one_sentence_with_the_line_that_installs_it(
+    reference_data: Path, where: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = reference_data / "formats" / where
+    assert load_recording(path).signals
+    monkeypatch.setitem(sys.modules, library, None)  # so that importing it fails
+    monkeypatch.setitem(sys.modules, f"{library}.data_reader", None)
+    expected = (
+        f"{path.name}: its format is read through {library}, which is not installed; "
+        "python3 -m pip install 'biopercept[formats]'"
+    )
+    with pytest.raises(RecordingError, match=f"^{re.escape(expected)}$"):
+        load_recording(path)

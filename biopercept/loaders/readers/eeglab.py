@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.libraries import library_for
 from biopercept.loaders.readers.mne_raws import MOST_CHANNELS, OpenedRaw, check_size, quiet_mne, recording_of
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Recording
@@ -69,6 +70,7 @@ def load_eeglab(path: Path, *, overrides: Mapping[str, SignalOverride] | None = 
     header = read_eeglab_header(file)
     notes: list[str] = []
     n_samples = _n_samples(file, header, notes)
+    library_for(file, "pymatreader")  # mne reads such files through it
     with quiet_mne(file, "EEGLAB", notes):
         raw = mne.io.read_raw_eeglab(file, preload=False)
     if header.cut_seconds > 0:
