@@ -40,7 +40,7 @@ class Channel:
     position: tuple[float, float, float] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Interval:
     """A labelled part of a recording, on the recording's clock; the label is its ``trial_type`` in the study."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from biopercept.loaders.clock import LONGEST_DAYS
@@ -192,8 +193,7 @@ def _read_events(
     columns: tuple[str, ...],
     cells: dict[Key, dict[Interval, dict[str, str]]],
 ) -> dict[Key, list[Interval]]:
-    intervals: dict[Key, list[Interval]] = {}
-    seen: dict[tuple[Key, Interval], str] = {}
+    lines: dict[Key, dict[Interval, int]] = {}
     for row in table:
         key = _key(row, faults)
         interval = interval_of(row, faults)
@@ -202,14 +202,12 @@ def _read_events(
         if key not in named:
             faults.append(f"{row.where}: no recording {_title(key)!r} in recordings.tsv")
             continue
-        if (key, interval) in seen:
-            faults.append(f"{row.where}: the same row as {seen[key, interval]}")
+        if (first := lines.setdefault(key, {}).setdefault(interval, row.number)) != row.number:
+            faults.append(f"{row.where}: the same row as {row.table} line {first}")
             continue
-        seen[key, interval] = row.where
-        intervals.setdefault(key, []).append(interval)
         if values := cells_of(row, columns):
             cells.setdefault(key, {})[interval] = values
-    return intervals
+    return {key: list(intervals) for key, intervals in lines.items()}
 
 
 def interval_of(row: Row, faults: list[str]) -> Interval | None:
@@ -225,4 +223,4 @@ def interval_of(row: Row, faults: list[str]) -> Interval | None:
         return None
     if onset is None or duration is None:
         return None
-    return Interval(onset, duration, label)
+    return Interval(onset, duration, sys.intern(label))  # a table has thousands of rows and some labels

@@ -23,12 +23,18 @@ MISSING = frozenset({"", "n/a", "nan"})
 """Words (in lower case) that BIDS and common tools write for a missing value; "none" may be a label."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a table: where it stands and its cells by column."""
+    """One line of a table: its cells by column, and the number of the line, counted from 1."""
 
-    where: str
+    table: str
+    number: int
     cells: dict[str, str]
+
+    @property
+    def where(self) -> str:
+        """Return where it stands, as messages say it."""
+        return f"{self.table} line {self.number}"
 
     def get(self, column: str) -> str:
         """Return the cell's text, empty where the table lacks the column."""
@@ -41,14 +47,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table's columns and rows."""
+    """A table's columns, and its lines by their number; rows are made of them as they are drawn, to save memory."""
 
     name: str
     columns: tuple[str, ...] = ()
-    rows: tuple[Row, ...] = field(default=(), repr=False)
+    lines: tuple[tuple[int, str], ...] = field(default=(), repr=False)
 
     def __iter__(self) -> Iterator[Row]:
-        return iter(self.rows)
+        for number, line in self.lines:
+            cells = line.split("\t")
+            yield Row(self.name, number, dict(zip(self.columns, cells, strict=False)))
 
 
 def read_table(path: Path, needed: tuple[str, ...], faults: list[str], *, name: str = "") -> Table:
@@ -65,23 +73,24 @@ def read_table(path: Path, needed: tuple[str, ...], faults: list[str], *, name: 
     columns = tuple(cell.strip() for cell in lines[top].split("\t"))
     if not _check_header(columns, needed, f"{title} line {top + 1}", faults):
         return Table(title)
-    rows = []
+    kept = []
     for number, line in enumerate(lines[top + 1 :], top + 2):
         if not line.strip():
             continue
-        cells = line.split("\t")
-        while len(cells) > len(columns) and not cells[-1].strip():
-            cells.pop()  # empty cells beyond the header hold nothing that could be lost
-        where = f"{title} line {number}"
-        if len(cells) != len(columns):
+        n_cells = line.count("\t") + 1
+        if n_cells > len(columns):
+            # Empty cells beyond the header hold nothing that could be lost.
+            n_cells = max(len(line.rstrip().split("\t")), len(columns))
+        if n_cells != len(columns):
             faults.append(
-                f"{where}: {len(cells)} cells where the header has {len(columns)}; cells are separated by tabs"
+                f"{title} line {number}: {n_cells} cells where the header has {len(columns)}; cells are separated by "
+                "tabs"
             )
         else:
-            rows.append(Row(where, dict(zip(columns, cells, strict=True))))
-    if not rows:
+            kept.append((number, line))
+    if not kept:
         faults.append(f"{title} has no rows below its header")
-    return Table(title, columns, tuple(rows))
+    return Table(title, columns, tuple(kept))
 
 
 def _check_header(columns: tuple[str, ...], needed: tuple[str, ...], where: str, faults: list[str]) -> bool:
