@@ -114,6 +114,14 @@ def visible_members(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(member for member in folder.iterdir() if not member.name.startswith(".")))
 
 
+def is_file(path: Path) -> bool:
+    """Return whether a file is there; none is under a name that is too long for the system."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def content_hash(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, or of a folder's file names and bytes, as 64 hex digits."""
     digest = hashlib.sha256()

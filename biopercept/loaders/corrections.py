@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from biopercept.errors import RecordingError
-from biopercept.files import plain_cell
+from biopercept.files import is_file, plain_cell
 from biopercept.loaders.recognition import tidy_label
 from biopercept.loaders.sidecars import inherited_files, without_suffix
 from biopercept.modalities import MODALITIES
@@ -80,7 +80,7 @@ def corrections_paths(path: Path) -> tuple[Path, Path]:
 
 def corrections_of(path: Path) -> Path | None:
     """Return the corrections of a recording, None where there are none; those by the full name of a file go first."""
-    return next((file for file in corrections_paths(path) if file.is_file()), None)
+    return next((file for file in corrections_paths(path) if is_file(file)), None)
 
 
 def read_corrections(file: Path) -> CorrectionTable:
@@ -268,9 +268,7 @@ def _reaching_beyond(where: str, correction: Correction, recording: Recording) -
 def _notes_on_files(path: Path) -> list[str]:
     """Return a note on each table of corrections that looks as if it were this recording's and is not read."""
     full, short = corrections_paths(path)
-    notes = (
-        [f"{full.name} is read, and not {short.name}"] if full != short and full.is_file() and short.is_file() else []
-    )
+    notes = [f"{full.name} is read, and not {short.name}"] if full != short and is_file(full) and is_file(short) else []
     for file in inherited_files(path, ".tsv", "corrections") if path.is_file() else ():
         notes.append(f"{file.name} is not read: corrections are of one file, and of this one called {short.name}")
     return notes

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from biopercept.errors import RecordingError
+from biopercept.files import is_file
 
 Value = TypeVar("Value")
 LARGEST_SIDECAR = 4 << 20
@@ -50,7 +51,7 @@ def sidecars_of(path: Path) -> tuple[Path, ...]:
     name = without_suffix(path.name)
     beside = path.with_name(f"{name}.json")
     inherited = [file for file in inherited_files(path, ".json") if file != beside]
-    return (*([beside] if beside.is_file() and beside != path else []), *inherited)
+    return (*([beside] if is_file(beside) and beside != path else []), *inherited)
 
 
 def inherited_files(path: Path, suffix: str, kind: str = "") -> tuple[Path, ...]:
@@ -71,7 +72,7 @@ def inherited_files(path: Path, suffix: str, kind: str = "") -> tuple[Path, ...]
             for file in folder.glob(f"*{kind or ending}{suffix}")
             if (theirs := _entities_of(file.name.removesuffix(suffix), kind or ending)) is not None
             and theirs <= entities
-            and file.is_file()
+            and is_file(file)
             and not file.name.startswith(".")
         ]
         files += [file for _, file in sorted(applying)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,9 @@ def test_a_missing_library_of_a_format_is_one_sentence_with_the_line_that_instal
     )
     with pytest.raises(RecordingError, match=f"^{re.escape(expected)}$"):
         load_recording(path)
+
+
+def test_the_longest_name_that_a_file_can_have_is_read(write_table: Callable[..., Path]) -> None:
+    short = write_table("time,ECG (mV)\n" + "".join(f"{i / 250},{i % 200 / 200}\n" for i in range(1000)))
+    long = short.rename(short.with_name("n" * 251 + ".csv"))
+    assert load_recording(long).signals[0].name == "ECG"

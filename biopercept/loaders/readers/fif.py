@@ -26,6 +26,7 @@ from typing import BinaryIO
 import numpy as np
 
 from biopercept.errors import RecordingError
+from biopercept.files import is_file
 from biopercept.loaders.readers.mne_raws import OpenedRaw, quiet_mne, recording_of
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Recording
@@ -142,7 +143,7 @@ def _check_parts(path: Path) -> list[str]:
             raise RecordingError(
                 f"{part.name}: its next part, {following.name}, is one that was read before; it is damaged"
             )
-        if not following.is_file():
+        if not is_file(following):
             notes.append(
                 f"the next part of the split recording, {following.name}, is not there; the recording ends before it"
             )
