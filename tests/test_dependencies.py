@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 IMPORTED_AS = {"scikit-learn": "sklearn", "pyyaml": "yaml", "perceiver-pytorch": "perceiver_pytorch"}
 PEERS = {"perceiver"}  # installs only against its own pins: docs/speed.md says how
-RUN_TIME_EXTRAS = ("bench", "onnx")
+RUN_TIME_EXTRAS = ("bench", "formats", "onnx", "parquet")
 NOT_IMPORTED = {
     "pytest-benchmark",  # a plugin of pytest
     "onnx",
@@ -28,7 +28,7 @@ def _names(requirements: Iterable[str]) -> set[str]:
 
 
 def _imports(folders: Iterable[str]) -> Iterator[str]:
-    """Give the top name of every absolute import in the product, inside functions too."""
+    """Give the top name of every absolute import in the product, inside functions and through library_for too."""
     for folder in folders:
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -36,6 +36,8 @@ def _imports(folders: Iterable[str]) -> Iterator[str]:
                     yield from (alias.name.partition(".")[0] for alias in node.names)
                 elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
                     yield node.module.partition(".")[0]
+                elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "library_for":
+                    yield str(ast.literal_eval(node.args[1])).partition(".")[0]
 
 
 def _product() -> set[str]:
