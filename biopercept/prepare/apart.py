@@ -260,6 +260,9 @@ def serve() -> None:
                 answers.send(_loaded(request, kept))
             else:
                 _send_samples(request, kept[request.number], answers)
+    kept.clear()
+    gc.collect()  # files that were unpacked for a recording go with it
+    os._exit(0)  # nothing else is left to do, and taking libraries down costs as long as reading an hour
 
 
 def _end_with_requests(pipe: int) -> None:
