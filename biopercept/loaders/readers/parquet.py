@@ -16,7 +16,7 @@ import numpy as np
 from biopercept.errors import RecordingError
 from biopercept.loaders.libraries import library_for
 from biopercept.loaders.readers.arrays import meaning_of
-from biopercept.loaders.readers.tables import TableSource, recording_of_table
+from biopercept.loaders.readers.tables import recording_of_columns
 from biopercept.loaders.readers.text_tables import MOST_COLUMNS, TextTable
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.loaders.sidecars import Sidecar, read_sidecar
@@ -50,8 +50,7 @@ def load_parquet(path: Path, *, overrides: Mapping[str, SignalOverride] | None =
             names.append(field.name)
             columns.append(values)
     sidecar = _with_metadata(path, read_sidecar(path), table.schema)
-    table = TextTable(tuple(names), tuple(columns), tuple(notes))
-    return recording_of_table(TableSource(path, sidecar, overrides), table)
+    return recording_of_columns(path, TextTable(tuple(names), tuple(columns), tuple(notes)), sidecar, overrides)
 
 
 def _check(path: Path, metadata: Any, schema: Any) -> None:
