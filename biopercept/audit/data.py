@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.data.normalisation import Sessions
-from biopercept.data.splits import K_FOLD, Fold, make_folds, missing_folds
+from biopercept.data.splits import K_FOLD, Fold, make_folds, stand_ins
 from biopercept.data.windows import FloatArray, IntArray, WindowTable
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.folds import check_classes_per_fold
@@ -286,7 +286,7 @@ def gather(store: StudyStore, request: EvaluationRequest, settings: AuditSetting
     plan = plan_evaluation(store, replace(request, fit=fit, evaluation=evaluation), needs_folds=False)
     n_folds = max(2, min(settings.n_folds, len(plan.windows.subjects)))
     folds = _folds(plan, n_folds)
-    warnings = (*plan.warnings, *missing_folds(folds, K_FOLD, n_folds))
+    warnings = (*plan.warnings, *stand_ins(folds, n_folds, request.seed))
     return AuditData(replace(plan, folds=folds, warnings=warnings), settings)
 
 
