@@ -12,13 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from biopercept.errors import RecordingError
-from biopercept.preprocessing.alignment import (
-    Alignment,
-    Series,
-    alignment_by_events,
-    estimate_alignment,
-)
-from biopercept.recording import FloatArray, Recording
+from biopercept.preprocessing.alignment import Series, alignment_by_events, estimate_alignment
+from biopercept.recording import AlignedFile, Alignment, FloatArray, Recording
 from biopercept.studies.loading import Clock, FilePart, PlacedFile, load_placed
 from biopercept.studies.structure import Entry, Study
 
@@ -51,13 +46,17 @@ def clocks_of(parts: Sequence[FilePart]) -> tuple[list[Clock], list[str]]:
     """
     clocks, notes = [Clock()], []
     for part in parts[1:]:
-        alignment, words = _aligned(parts[0], part)
-        clocks.append(Clock() if alignment is None else Clock(alignment.offset_seconds, alignment.stretch))
+        aligned, words = _aligned(parts[0], part)
+        clocks.append(Clock() if aligned is None else _clock_of(aligned))
         notes.append(words)
     return clocks, notes
 
 
-def _aligned(reference: FilePart, other: FilePart) -> tuple[Alignment | None, str]:
+def _clock_of(aligned: AlignedFile) -> Clock:
+    return Clock(aligned.alignment.offset_seconds, aligned.alignment.stretch, aligned)
+
+
+def _aligned(reference: FilePart, other: FilePart) -> tuple[AlignedFile | None, str]:
     """Return where a file's clock lies on the reference's, by the first quantity that tells, and a note."""
     refusals = []
     for quantity, estimate in _estimates(reference, other):
@@ -67,7 +66,8 @@ def _aligned(reference: FilePart, other: FilePart) -> tuple[Alignment | None, st
             refusals.append(f"by {quantity}: {fault}")
             continue
         alike = f", median correlation {alignment.correlation:.2f}" if quantity != EVENTS else ""
-        return alignment, f"{other.name} is aligned to {reference.name} by {quantity}: {alignment.text()}{alike}"
+        aligned = AlignedFile(other.name, reference.name, quantity, alignment)
+        return aligned, f"{other.name} is aligned to {reference.name} by {quantity}: {alignment.text()}{alike}"
     why = "; ".join(refusals) or "they share neither events nor motion nor heart rate"
     return None, f"{other.name} is not aligned to {reference.name}, its clock stays as it is ({why})"
 

@@ -14,14 +14,14 @@ on Image Processing 21(5), 2012, doi:10.1109/TIP.2011.2181402.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
-from biopercept.recording import FloatArray
+from biopercept.recording import Alignment, FloatArray
 
 MOST_OFFSET_SECONDS = 600.0
 """How far clocks may be apart: what is further is a wrong date, and not for a correlation to mend."""
@@ -81,45 +81,6 @@ class Series:
         return Series(means, rate, self.start_seconds)
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """How another clock is turned into the reference's: ``reference = offset_seconds + (1 + drift) * other``.
-
-    ``drift_ppm`` is in parts per million, 0 where it is within its uncertainty; ``offset_sd`` (at second zero of the
-    other) and ``drift_sd`` are standard deviations; ``residual_seconds`` is the root mean square distance of ``n``
-    pieces (or events) from the line, ``correlation`` their median likeness (1 for events). ``pieces`` are the times on
-    the other clock and each one's distance from the line, seconds.
-    """
-
-    offset_seconds: float
-    drift_ppm: float
-    offset_sd: float
-    drift_sd: float
-    residual_seconds: float
-    n: int
-    correlation: float = 1.0
-    pieces: tuple[tuple[float, float], ...] = ()
-
-    @property
-    def stretch(self) -> float:
-        """Return how many seconds of the reference pass in one of the other."""
-        return 1.0 + self.drift_ppm * 1e-6
-
-    def text(self) -> str:
-        """Return offset, drift, their uncertainty and what is left, in words."""
-        drift = (
-            f"drift {self.drift_ppm:+.1f} ppm (sd {self.drift_sd:.1f})"
-            if self.drift_ppm
-            else f"no drift beyond its uncertainty (sd {self.drift_sd:.1f} ppm)"
-            if np.isfinite(self.drift_sd)
-            else "drift not known"
-        )
-        return (
-            f"offset {self.offset_seconds:+.3f} s (sd {self.offset_sd:.3f}), {drift}, residual "
-            f"{self.residual_seconds:.3f} s over {self.n} pieces"
-        )
-
-
 def estimate_alignment(
     reference: Series, other: Series, *, most_offset_seconds: float = MOST_OFFSET_SECONDS
 ) -> Alignment:
@@ -148,7 +109,8 @@ def estimate_alignment(
         if len(kept) < _FEWEST_PIECES:
             raise RecordingError(f"only {len(kept)} of {len(places)} pieces are alike at the full rate")
         line = np.polyfit([one.place for one in kept], [one.lag for one in kept], 1)
-    return _fitted([(one.place, one.lag) for one in kept], float(np.median([one.likeness for one in kept])))
+    fitted = _fitted([(one.place, one.lag) for one in kept], float(np.median([one.likeness for one in kept])))
+    return replace(fitted, n_sought=len(places))
 
 
 def alignment_by_events(reference: Sequence[float], other: Sequence[float]) -> Alignment:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from biopercept.errors import RecordingError, StudyError
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
 from biopercept.loaders.corrections import ENDING, corrections_of, corrections_paths, read_corrections
 from biopercept.loaders.sidecars import read_sidecar
-from biopercept.recording import Correction, Interval, Recording, Signal, outside
+from biopercept.recording import AlignedFile, Correction, Interval, Recording, Signal, outside
 from biopercept.studies.annotation_files import with_annotation_files
 from biopercept.studies.bids import is_bids, read_bids
 from biopercept.studies.definition import Definition, read_definition
@@ -130,10 +130,11 @@ class FilePart:
 
 @dataclass(frozen=True)
 class Clock:
-    """What puts a file's times on the recording's clock: ``seconds + stretch * time``."""
+    """What puts a file's times on the recording's clock: ``seconds + stretch * time``, and how that was found."""
 
     seconds: float = 0.0
     stretch: float = 1.0
+    aligned: AlignedFile | None = field(default=None, compare=False)
 
 
 Aligner = Callable[[Sequence[FilePart]], tuple[list[Clock], list[str]]]
@@ -179,6 +180,7 @@ def load_placed(study: Study, entry: Entry, aligner: Aligner | None = None) -> t
         started_at=started_at,
         notes=(*own_notes, *notes, *renamed, *label_notes),
         corrections=_corrections(loaded, placed),
+        aligned=tuple(clock.aligned for clock in clocks if clock.aligned is not None),
     )
     return with_ratings(recording, rated_signals(study.tasks)), placed
 
