@@ -15,7 +15,7 @@ from biopercept.prepare.recording import PrepareSettings
 from biopercept.prepare.study import PrepareRun, prepare_study
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.recording import Channel, Interval, Signal
-from biopercept.report.recording_quality import clock_figure, quality_page
+from biopercept.report.recording_quality import quality_page
 from biopercept.store.reading import open_store
 from biopercept.studies.loading import FilePart, load_entry, load_study
 from biopercept.studies.structure import StudyFaults
@@ -148,10 +148,6 @@ def test_the_page_of_quality_draws_the_clock_and_what_is_left(tmp_path: Path) ->
     assert f"offset +{found.offset_seconds:.3f} s" in page
     assert f"residual {found.residual_seconds:.3f} s over {found.n} of 8 pieces. Dots are" in page
     assert page.count("Clock of right.csv beside left.csv, by motion") >= 1
-    drawn = clock_figure(aligned).svg
-    assert clock_figure(aligned).svg == drawn
-    moved = replace(found, pieces=((found.pieces[0][0], 0.5), *found.pieces[1:]))
-    assert clock_figure(replace(aligned, alignment=moved)).svg != drawn
 
 
 def test_nothing_is_aligned_unless_the_study_says_so(tmp_path: Path) -> None:
