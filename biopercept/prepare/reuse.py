@@ -42,6 +42,7 @@ _IMPORT = re.compile(
     r"|import[ \t]+(?P<modules>[^\n#]+))",
     re.MULTILINE,
 )
+_NAME_IN_TEXT = re.compile(r'"([a-z_][\w.]*)"')
 Status = Literal["prepared", "reused", "failed", "not done"]
 
 COLUMNS = (
@@ -355,8 +356,13 @@ def code_from_file_to_store(package: Traversable | None = None) -> dict[str, byt
 
 
 def imports(source: str, package: str) -> set[str]:
-    """Return the dotted names that a source imports from modules; ``package`` is what a leading dot stands for."""
+    """Return the dotted names that a source imports from modules; ``package`` is what a leading dot stands for.
+
+    Where it imports by name, as the table of formats does, every text that may be a name below the package counts.
+    """
     names: set[str] = set()
+    if "import_module" in source:
+        names.update(f"{package}.{text}" for text in _NAME_IN_TEXT.findall(source))
     for statement in _IMPORT.finditer(source):
         if statement["modules"]:
             names.update(part.split()[0] for part in statement["modules"].split(","))

@@ -21,6 +21,7 @@ import numpy as np
 
 from biopercept.errors import RecordingError
 from biopercept.files import visible_members
+from biopercept.loaders.annotations import plain_label
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
 from biopercept.loaders.recognition import SignalOverride
@@ -291,7 +292,7 @@ def _intervals(header: WfdbHeader, notes: list[str]) -> list[Interval]:
         return []
     rate = float(annotation.fs or header.frame_rate)
     end = header.n_frames / header.frame_rate
-    labels = [_label(text) for text in annotation.aux_note]
+    labels = [plain_label(text or "") for text in annotation.aux_note]
     marks = [(sample / rate, label) for sample, label in zip(annotation.sample, labels, strict=True) if label]
     kept = sorted((float(onset), label) for onset, label in marks if 0 <= onset < end)
     if len(kept) < len(marks):
@@ -300,10 +301,6 @@ def _intervals(header: WfdbHeader, notes: list[str]) -> list[Interval]:
         return []
     ends = [onset for onset, _ in kept[1:]] + [end]
     return [Interval(onset, max(stop - onset, 0.0), label) for (onset, label), stop in zip(kept, ends, strict=True)]
-
-
-def _label(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text or "").strip()[:256]
 
 
 @dataclass(frozen=True)
