@@ -351,18 +351,16 @@ def code_from_file_to_store(package: Traversable | None = None) -> dict[str, byt
         if is_package and not package_module.is_file():
             continue  # a name inside a module, which is looked at by itself
         sources[name] = (package_module if is_package else module).read_bytes()
-        names.extend(imports(sources[name].decode(), name if is_package else name.rpartition(".")[0]))
+        source, package_name = sources[name].decode(), name if is_package else name.rpartition(".")[0]
+        names.extend(imports(source, package_name))
+        if "import_module" in source:  # by names in texts, as the table of formats does
+            names.extend(f"{package_name}.{text}" for text in _NAME_IN_TEXT.findall(source))
     return sources
 
 
 def imports(source: str, package: str) -> set[str]:
-    """Return the dotted names that a source imports from modules; ``package`` is what a leading dot stands for.
-
-    Where it imports by name, as the table of formats does, every text that may be a name below the package counts.
-    """
+    """Return the dotted names that a source imports from modules; ``package`` is what a leading dot stands for."""
     names: set[str] = set()
-    if "import_module" in source:
-        names.update(f"{package}.{text}" for text in _NAME_IN_TEXT.findall(source))
     for statement in _IMPORT.finditer(source):
         if statement["modules"]:
             names.update(part.split()[0] for part in statement["modules"].split(","))
