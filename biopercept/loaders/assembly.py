@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from biopercept.errors import listed
 from biopercept.loaders.recognition import (
     STUDY,
     Conversion,
@@ -114,7 +115,7 @@ def assemble_signals(
         )
     strangers = [one.name for one in known if one.modality == UNKNOWN]
     if strangers:
-        notes.append(f"not recognised and not used: {_listed(strangers)}")
+        notes.append(f"not recognised and not used: {listed(strangers)}")
     signals: list[Signal] = []
     for group in _grouped(known):
         signals.append(_signal(group, {signal.name for signal in signals}))
@@ -155,7 +156,7 @@ def _unit_notes(known: Sequence[_Known]) -> list[str]:
         if one.modality != UNKNOWN and one.unit != MODALITIES[one.modality].unit:
             strange.setdefault((one.modality, one.unit), []).append(one.name)
     return [
-        f"{_listed(names)}: {f'unit {unit!r}' if unit else 'no unit'} in the file, which cannot be turned into"
+        f"{listed(names)}: {f'unit {unit!r}' if unit else 'no unit'} in the file, which cannot be turned into"
         f" {MODALITIES[modality].unit} for {modality}; not used until the study says it"
         f" (signals: {{{names[0]}: {{unit: ...}}}})"
         for (modality, unit), names in strange.items()
@@ -269,11 +270,6 @@ def _distinct(channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
         taken.add(name)
         distinct.append(replace(channel, name=name))
     return tuple(distinct)
-
-
-def _listed(names: Sequence[str], most: int = 12) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def block_in_memory(samples: FloatArray) -> BlockReader:

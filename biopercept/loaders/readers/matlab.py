@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, listed
 from biopercept.loaders.readers.arrays import MOST_ARRAYS, Arrays, NamedArray, meaning_of, recording_of_arrays
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Recording
@@ -40,7 +40,7 @@ def load_matlab(path: Path, *, overrides: Mapping[str, SignalOverride] | None = 
     _collect("", _variables(path), {}, arrays, texts, left_out)
     if len(arrays) > MOST_ARRAYS:
         raise RecordingError(f"{path.name}: {len(arrays)} arrays, allowed are {MOST_ARRAYS}")
-    note = f"left out are variables that are no arrays of numbers: {', '.join(left_out[:12])}"
+    note = f"left out are variables that are no arrays of numbers: {listed(left_out)}"
     return recording_of_arrays(path, Arrays(tuple(arrays), texts, (note,) if left_out else ()), overrides)
 
 

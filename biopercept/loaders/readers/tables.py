@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import RecordingError, SettingsError
+from biopercept.errors import RecordingError, SettingsError, listed
 from biopercept.loaders.arrivals import even_grid, second_grid
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
 from biopercept.loaders.counters import is_counter_name, sample_numbers
@@ -124,7 +124,7 @@ def recording_of_table(
     columns = {i: c for i, c in enumerate(table.columns) if i not in of_time and not isinstance(c, list)}
     text = [table.names[i] for i, c in enumerate(table.columns) if isinstance(c, list) and i not in of_time]
     if text:
-        notes.append(f"columns of text are not signals: {', '.join(text[:12])}")
+        notes.append(f"columns of text are not signals: {listed(text)}")
     counter = _counter(table, columns)
     if counter is not None and len(columns) > 1:
         notes.append(f"column {table.names[counter]!r} counts rows and is no signal")

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, listed
 from biopercept.loaders.annotations import LONGEST_LABEL, plain_words
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals, block_of_rows, block_on_grid
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS, stray_times
@@ -164,8 +164,7 @@ def _decoded(path: Path, content: XdfContent) -> list[_Decoded]:
     with_samples = {one.stream.stream_id for one in decoded}
     empty = [stream.name for key, stream in content.streams.items() if key not in with_samples]
     if empty:
-        more = f" and {len(empty) - 12} more" if len(empty) > 12 else ""
-        content.notes.append(f"no samples in the streams: {', '.join(empty[:12])}{more}")
+        content.notes.append(f"no samples in the streams: {listed(empty)}")
     return decoded
 
 
@@ -254,9 +253,7 @@ def _on_one_clock(decoded: list[_Decoded], notes: list[str]) -> list[_Decoded]:
     with_clock = [one for one in near if one.stream.n_offsets]
     alone = [one.stream.name for one in near if not one.stream.n_offsets]
     if with_clock and alone:
-        notes.append(
-            f"{', '.join(alone[:12])}: no clock offsets in the file, so its times are not brought to the others'"
-        )
+        notes.append(f"{listed(alone)}: no clock offsets in the file, so its times are not brought to the others'")
     return near
 
 
