@@ -1,7 +1,8 @@
-"""Packed files as recordings come in them: looked at before anything is unpacked, and never unpacked to more than allowed.
+"""Packed files as recordings come in them, looked at before anything is unpacked, and unpacked within a limit.
 
-Of a zip these are names, links, passwords and counts. Nothing is ever written to disk, so a name cannot lead out of a folder; but an archive with such names, or with links,
-was not made by a device, and what else is in it is not believed.
+Of a zip names, links, passwords and counts are looked at. Nothing of it is ever written to disk, so a name cannot lead
+out of a folder; but an archive with such names, or with links, was not made by a device, and what else is in it is not
+believed.
 """
 
 from __future__ import annotations
