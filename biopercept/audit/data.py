@@ -139,7 +139,7 @@ class AuditData:
     @property
     def is_of_numbers(self) -> bool:
         """Return whether the label is a number: scores are concordances then, of which guessing gives 0."""
-        return self.windows.only.task.is_regression
+        return not self.windows.only.task.is_classification
 
     @property
     def seed(self) -> int:
@@ -258,7 +258,7 @@ class AuditData:
         is_given = np.isfinite(predicted)
         subject, label, predicted = self.windows.subject[is_given], label[is_given], predicted[is_given]
         rows = {str(name): subject == name for name in np.unique(subject)}
-        each = [score_numbers(name, label[own], predicted[own]) for name, own in rows.items()]
+        each = [score_numbers(name, label[at], predicted[at]) for name, at in rows.items()]
         per_subject = {one.participant: one.ccc for one in each if one.ccc is not None}
         if not is_pooled and len(per_subject) >= max(2, len(each) / 2):
             over = self.over_subjects(per_subject, chance=0.0, n_windows=len(label))

@@ -133,17 +133,17 @@ def strips_figure(one: RecordingQuality) -> Drawing:
 
 def clock_figure(aligned: AlignedFile) -> Drawing:
     """Return what was added to a file's clock over time with its uncertainty, and how far each piece lies from that."""
-    found = aligned.alignment
-    pieces = np.array(found.pieces, dtype=np.float64).reshape(-1, 2)
+    clock = aligned.alignment
+    pieces = np.array(clock.pieces, dtype=np.float64).reshape(-1, 2)
     times, left = pieces[:, 0], pieces[:, 1]
     course = np.linspace(times.min(initial=0.0), times.max(initial=0.0), 101)
 
     def paint(figure: Figure) -> None:
         line, residuals = figure.subplots(1, 2)
-        seconds, sd = found.line(course)
+        seconds, sd = clock.line(course)
         line.fill_between(course / 60, seconds - 2 * sd, seconds + 2 * sd, color=BLUE, alpha=0.2, linewidth=0)
         line.plot(course / 60, seconds, color=BLUE)
-        line.plot(times / 60, found.line(times)[0] + left, "o", color=INK, markersize=3.5)
+        line.plot(times / 60, clock.line(times)[0] + left, "o", color=INK, markersize=3.5)
         line.set_ylabel("added to its clock (s)")
         residuals.axhline(0.0, color=BLUE)
         residuals.vlines(times / 60, 0.0, 1e3 * left, color=FAINT)
@@ -155,7 +155,7 @@ def clock_figure(aligned: AlignedFile) -> Drawing:
 
     what = "shared events" if aligned.quantity == "events" else f"pieces of {aligned.quantity}"
     caption = (
-        f"{shown(found.text())}. Dots are {found.n} {what} where {shown(aligned.reference)} has them; the band is "
+        f"{shown(clock.text())}. Dots are {clock.n} {what} where {shown(aligned.reference)} has them; the band is "
         "two standard deviations of the line to either side."
     )
     title = f"Clock of {shown(aligned.name)} beside {shown(aligned.reference)}, by {aligned.quantity}"
