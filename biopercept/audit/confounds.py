@@ -310,7 +310,7 @@ def _linear_probabilities(data: AuditData, inputs: Sequence[FoldValues], labels:
 def _mean_balanced_accuracy(data: AuditData, probabilities: FloatArray, labels: IntArray) -> float:
     """Return the mean over subjects of the balanced accuracy (numbers: CCC); pooled where subjects have one label."""
     if data.is_of_numbers:
-        return data.score_numbers(probabilities[:, 0], labels).value
+        return data.score_numbers(probabilities[:, 0], labels.astype(np.float64)).value
     is_hit = probabilities.argmax(axis=1) == labels
     per_subject = []
     for subject in data.windows.subjects:
