@@ -171,10 +171,34 @@ def _published_table() -> Reader:
     return load_published_table
 
 
+def _is_stew(glance: Glance) -> bool:
+    from biopercept.loaders.readers.stew import is_stew
+
+    return not glance.is_folder and is_stew(glance.path, glance.first_bytes)
+
+
+def _stew() -> Reader:
+    from biopercept.loaders.readers.stew import load_stew
+
+    return load_stew
+
+
+def _is_deap(glance: Glance) -> bool:
+    from biopercept.loaders.readers.deap import is_deap
+
+    return not glance.is_folder and is_deap(glance.path, glance.first_bytes)
+
+
+def _deap() -> Reader:
+    from biopercept.loaders.readers.deap import load_deap
+
+    return load_deap
+
+
 def _is_pickle(glance: Glance) -> bool:
     """Return whether a file is a pickle of no data set that is known, by its first bytes or by its name."""
     is_one = glance.begins(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-    return (is_one or glance.suffix in (".pkl", ".pickle")) and not _is_wesad(glance)
+    return (is_one or glance.suffix in (".pkl", ".pickle")) and not (_is_wesad(glance) or _is_deap(glance))
 
 
 def _is_brainvision(glance: Glance) -> bool:
@@ -391,6 +415,8 @@ FORMATS: tuple[Format, ...] = (
         "CASE, K-EmoCon", "the tables of these data sets, by name and header", _is_published_table, _published_table
     ),
     Format("WESAD", "SX/SX.pkl of the data set WESAD; no other pickle", _is_wesad, _wesad),
+    Format("DEAP", "sNN.dat of the data set DEAP, prepared for Python", _is_deap, _deap),
+    Format("STEW", "subNN_lo.txt and subNN_hi.txt of the data set STEW", _is_stew, _stew),
     Format("BrainVision", ".vhdr with .eeg and .vmrk", _is_brainvision, _brainvision),
     Format("FIF", ".fif, .fif.gz", _is_fif, _fif),
     Format("EGI simple binary", ".raw", _is_egi, _egi),

@@ -6,12 +6,14 @@ from biopercept.errors import StudyError
 from biopercept.studies.datasets import (
     case,
     cogwear,
+    deap,
     eegmat,
     exam_stress,
     flight,
     induced_stress,
     k_emocon,
     noneeg,
+    stew,
     stress_predict,
     wesad,
 )
@@ -104,6 +106,8 @@ _ROWS = (
     case.DATASET,
     k_emocon.DATASET,
     cogwear.DATASET,
+    deap.DATASET,
+    stew.DATASET,
 )
 
 DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
@@ -115,7 +119,7 @@ NOT_OFFERED = {
     "AffectiveROAD": "its 13 drives are of fewer drivers, and nothing found on its layout says who drove when",
     "DREAMER": "one MATLAB file holds all people, and a recording must be a file of one person",
     "AMIGOS": "the units of its MATLAB files could not be confirmed",
-    "DEAP, STEW, MAUS": "nothing found says in which unit their signals are (DEAP and STEW: EEG; MAUS: ECG and GSR)",
+    "MAUS": "nothing found says in which unit its ECG and GSR are",
     "SWELL-KW": "the raw signals are in a format of TMSi (.S00) that is not read; tables of features are no signals",
     "CLAS": "rates, units and times of its tables of blocks could not be confirmed",
     "CogLoad": "what is published are rows of 30 s at 1 Hz of all people, in random order, and no recordings",
