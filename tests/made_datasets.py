@@ -129,7 +129,7 @@ def deap_ratings() -> np.ndarray:
 def write_deap(folder: Path, number: int, *, scale: int = 2, labels: object = None) -> Path:
     """Write a person of DEAP as prepared for Python: in trial t a 10-Hz wave of ``scale`` times t + 1 in all EEG."""
     wave = np.sin(2 * np.pi * 10 * np.arange(8064) / 128)
-    data = np.zeros((40, 40, 8064), dtype=np.int16)
+    data = np.zeros((40, 40, 8064), dtype=np.int8 if scale == 2 else np.int16)
     data[:, :32] = np.rint(scale * np.outer(np.arange(1, 41), wave))[:, None]
     data[:, 32:] = np.arange(8)[:, None]
     file = folder / f"s{number:02d}.dat"
@@ -164,3 +164,34 @@ def write_deap_table(file: Path, person: int, videos: list[int]) -> None:
     ]
     header = "Participant_id,Trial,Experiment_id,Start_time,Valence,Arousal,Dominance,Liking,Familiarity"
     file.write_text("\n".join([header, *rows]) + "\n")
+
+
+def dreamer_person(number: int, *, n_clips: int = 3, level: float = 4200.0) -> dict[str, object]:
+    """Return what DREAMER.mat holds of a person: clip k lasts 20 + k s, with a wave of k + 1 uV, rated k + 1 to 3."""
+
+    def cells(kind: str, seconds: int) -> np.ndarray:
+        rate, channels = {"EEG": (128, 14), "ECG": (256, 2)}[kind]
+        made = np.empty((n_clips, 1), dtype=object)
+        for clip in range(n_clips):
+            time = np.arange(rate * (seconds + clip)) / rate
+            wave = (clip + 1) * np.sin(2 * np.pi * 8 * time) + number
+            made[clip, 0] = np.tile(wave[:, None], channels) + (level if kind == "EEG" else 2000.0)
+        return made
+
+    signals = {kind: {"baseline": cells(kind, 6), "stimuli": cells(kind, 20)} for kind in ("EEG", "ECG")}
+    scores = np.arange(n_clips, dtype=np.uint8)[:, None]
+    scored = {"ScoreValence": 5 - scores, "ScoreArousal": scores + 1, "ScoreDominance": np.full_like(scores, 4)}
+    return {"Age": str(20 + number), "Gender": "female", **signals, **scored}
+
+
+def write_dreamer(folder: Path, people: list[dict[str, object]], rate: int = 128, *, packed: bool = True) -> Path:
+    """Write DREAMER.mat with these people."""
+    import scipy.io
+
+    data, names = np.empty((1, len(people)), dtype=object), np.empty((1, 14), dtype=object)
+    data[0] = people
+    names[0] = ["AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4"]
+    about = {"EEG_SamplingRate": rate, "ECG_SamplingRate": 256, "EEG_Electrodes": names, "noOfSubjects": len(people)}
+    file = folder / "DREAMER.mat"
+    scipy.io.savemat(file, {"DREAMER": {"Data": data, **about}}, do_compression=packed)
+    return file

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from biopercept.recording import FloatArray
+import numpy as np
+from numpy.typing import NDArray
 
 OFFSET_UV = (3500.0, 5000.0)
 """Where the middle of a recording lies: about 4200 uV by the maker's manual, moved by slow drift of the electrodes."""
@@ -13,7 +14,7 @@ ELECTRODES = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6
 """The 14 electrodes of the EPOC, in the order in which it gives them."""
 
 
-def emotiv_unit(samples: FloatArray) -> str:
+def emotiv_unit(samples: NDArray[np.floating[Any]]) -> str:
     """Return "uV" where samples lie on the headset's offset; else nothing, as their unit is then not known.
 
     Counts of its converter lie about 8192, volts about 0.0042, and filtered or centred EEG about 0.

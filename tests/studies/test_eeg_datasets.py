@@ -8,16 +8,20 @@ import numpy as np
 import pytest
 from made_datasets import (
     deap_ratings,
+    dreamer_person,
     write_deap,
     write_deap_bdf,
     write_deap_table,
+    write_dreamer,
     write_stew,
 )
 
 from biopercept.errors import RecordingError, StudyError
+from biopercept.loaders.emotiv import ELECTRODES
 from biopercept.loaders.loading import load_recording
 from biopercept.loaders.readers.edf import read_triggers
-from biopercept.studies.datasets import deap, stew
+from biopercept.loaders.readers.matlab_pieces import pieces
+from biopercept.studies.datasets import deap, dreamer, stew
 from biopercept.studies.loading import load_entry, load_study
 
 
@@ -98,8 +102,8 @@ def test_deap_trials_keep_their_samples_and_what_was_said_of_them(tmp_path: Path
         "high arousal, low valence",
     ]
     cells = list(entry.interval_columns.values())
-    said = [[float(cell[name]) for name in ("valence", "arousal", "dominance", "liking")] for cell in cells]
-    assert np.array_equal(said, deap_ratings())
+    given = [[float(cell[name]) for name in ("valence", "arousal", "dominance", "liking")] for cell in cells]
+    assert np.array_equal(given, deap_ratings())
     assert study.tasks["valence"].ignore == tuple(f"{a} arousal, middle valence" for a in ("low", "middle", "high"))
     recording = load_entry(study, entry)
     assert {s.name: (s.modality, s.unit) for s in recording.signals} == {
@@ -135,11 +139,11 @@ def test_deap_numbers_that_no_scalp_gives_have_no_unit(tmp_path: Path) -> None:
         (np.zeros((40, 4)), "s01.dat: 'labels' holds values that are no ratings (1 to 9)"),
     ],
 )
-def test_a_deap_file_in_another_layout_is_left_out(tmp_path: Path, labels: object, message: str) -> None:
+def test_a_deap_file_in_another_layout_is_refused(tmp_path: Path, labels: object, message: str) -> None:
     write_deap(tmp_path, 1, labels=labels)
-    write_deap(tmp_path, 2)
-    summary = deap.write_study(tmp_path, tmp_path / "study")
-    assert summary.left_out == (f"s01: {message}.",)
+    with pytest.raises(StudyError) as fault:
+        deap.write_study(tmp_path, tmp_path / "study")
+    assert str(fault.value).endswith(f"so no study was written in {tmp_path / 'study'}: s01: {message}.")
 
 
 STARTS = [70 * n + 5 for n in range(40)]
@@ -156,8 +160,8 @@ def test_deap_recordings_are_labelled_in_the_order_in_which_videos_were_seen(
     study = load_study(tmp_path / "study")
     (entry,) = study.entries
     assert [i.onset_seconds for i in entry.intervals] == STARTS
-    said = [[float(cell[name]) for name in ("valence", "arousal")] for cell in entry.interval_columns.values()]
-    assert np.array_equal(said, deap_ratings()[np.array(SEEN) - 1, :2])
+    given = [[float(cell[name]) for name in ("valence", "arousal")] for cell in entry.interval_columns.values()]
+    assert np.array_equal(given, deap_ratings()[np.array(SEEN) - 1, :2])
     assert entry.intervals[0].label == "high arousal, low valence"
     assert load_entry(study, entry).signal("EEG").unit == "uV"
 
@@ -201,3 +205,98 @@ def test_deap_in_both_forms_at_once_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     with pytest.raises(StudyError, match=r"holds both sNN\.dat and sNN\.bdf, the same people twice"):
         deap.write_study(tmp_path, tmp_path / "study")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_dreamer_becomes_a_file_for_each_person_with_its_clips_and_ratings(tmp_path: Path, packed: bool) -> None:
+    write_dreamer(tmp_path, [dreamer_person(1), dreamer_person(2)], packed=packed)
+    summary = dreamer.write_study(tmp_path, tmp_path / "study")
+    assert (summary.n_subjects, summary.n_recordings, summary.left_out) == (2, 2, ())
+    study = load_study(tmp_path / "study")
+    assert [p.columns for p in study.participants] == [
+        {"age": "21", "gender": "female"},
+        {"age": "22", "gender": "female"},
+    ]
+    entry = study.entries[1]
+    assert [(i.onset_seconds, i.duration_seconds, i.label) for i in entry.intervals] == [
+        (0.0, 6.0, "neutral"),
+        (16.0, 20.0, "low arousal, high valence"),
+        (46.0, 7.0, "neutral"),
+        (63.0, 21.0, "low arousal, high valence"),
+        (94.0, 8.0, "neutral"),
+        (112.0, 22.0, "middle arousal, middle valence"),
+    ]
+    rated = [cells for i, cells in entry.interval_columns.items() if i.label != "neutral"]
+    assert [[float(cell[name]) for name in ("arousal", "valence", "dominance")] for cell in rated] == [
+        [1, 5, 4],
+        [2, 4, 4],
+        [3, 3, 4],
+    ]
+    recording = load_entry(study, entry)
+    assert {s.name: (s.modality, s.unit, s.sampling_rate) for s in recording.signals} == {
+        "EEG": ("eeg", "uV", 128.0),
+        "ECG 1": ("ecg", "", 256.0),
+        "ECG 2": ("ecg", "", 256.0),
+    }
+    eeg, ecg = recording.signal("EEG"), recording.signal("ECG 2")
+    assert eeg.channel_names == ELECTRODES
+    for onset, seconds, size in ((16, 20, 1.0), (112, 22, 3.0)):
+        inside = eeg.read(128 * onset, 128 * (onset + seconds))
+        assert np.allclose(inside.mean(axis=1), 4202, atol=0.01)
+        assert np.allclose(inside.max(axis=1) - 4202, size, rtol=0.01)
+        assert np.allclose(ecg.read(256 * onset, 256 * (onset + seconds)).max() - 2002, size, rtol=0.01)
+        assert np.isnan(eeg.read(128 * (onset + seconds), 128 * (onset + seconds + 10))).all()
+
+
+def test_dreamer_people_that_are_not_as_documented_are_left_out(tmp_path: Path) -> None:
+    others = [dreamer_person(n) for n in (1, 2, 3)]
+    others[0]["ScoreArousal"] = np.array([[1], [9], [2]])
+    others[1]["EEG"]["stimuli"][1, 0] = np.zeros((9, 13))  # type: ignore[index]
+    write_dreamer(tmp_path, [*others, dreamer_person(4, level=8190.0)])
+    summary = dreamer.write_study(tmp_path, tmp_path / "study")
+    assert summary.left_out == (
+        "P01: ScoreArousal is no list of ratings from 1 to 5.",
+        "P02: EEG.stimuli{2} has the shape (9, 13), not (samples, 14).",
+    )
+    assert "P04: its EEG does not lie on the headset's offset (about 4200 uV) and has no unit." in summary.notes
+    study = load_study(tmp_path / "study")
+    assert [load_entry(study, entry).signal("EEG").unit for entry in study.entries] == ["uV", ""]
+
+
+def test_a_dreamer_file_of_another_rate_or_version_or_cut_is_refused(tmp_path: Path) -> None:
+    file = write_dreamer(tmp_path, [dreamer_person(1)], rate=256)
+    with pytest.raises(StudyError, match=r"^DREAMER\.mat: DREAMER\.EEG_SamplingRate is not 128, as in the published f"):
+        dreamer.write_study(tmp_path, tmp_path / "study")
+    write_dreamer(tmp_path, [dreamer_person(1)])
+    whole = file.read_bytes()
+    for content, reason in (
+        (whole[: len(whole) // 2], "it ends before its last variable does"),
+        (b"MATLAB 7.3 MAT-file" + whole[19:], r"it is not a MATLAB file of version 5 \(7\.3 and 4 are others\)"),
+        (whole[:400] + bytes(200) + whole[600:], ".*"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(StudyError, match=rf"^DREAMER\.mat: cannot be read \({reason}\); copy it again$"):
+            dreamer.write_study(tmp_path, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_pieces_of_a_matlab_file_are_those_that_scipy_reads(tmp_path: Path) -> None:
+    import scipy.io
+
+    content = {
+        "a": np.arange(6, dtype=np.int16).reshape(2, 3),
+        "s": {"x": np.array([[1.5]]), "deep": {"t": "word", "one": np.uint8(7)}},
+        "many": np.array([[(1.0, "p")], [(2.0, "q")]], dtype=[("n", object), ("w", object)]),
+    }
+    scipy.io.savemat(tmp_path / "x.mat", content, do_compression=True)
+    read = dict(pieces(tmp_path / "x.mat", lambda place: place != "s/x"))
+    plain = {place: part if isinstance(part, str) else part.tolist() for place, part in read.items()}
+    assert plain == {
+        "a": [[0, 1, 2], [3, 4, 5]],
+        "s/deep/t": "word",
+        "s/deep/one": [[7]],
+        "many/0/n": [[1.0]],
+        "many/0/w": "p",
+        "many/1/n": [[2.0]],
+        "many/1/w": "q",
+    }

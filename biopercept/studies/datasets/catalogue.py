@@ -7,6 +7,7 @@ from biopercept.studies.datasets import (
     case,
     cogwear,
     deap,
+    dreamer,
     eegmat,
     exam_stress,
     flight,
@@ -107,6 +108,7 @@ _ROWS = (
     k_emocon.DATASET,
     cogwear.DATASET,
     deap.DATASET,
+    dreamer.DATASET,
     stew.DATASET,
 )
 
@@ -114,11 +116,12 @@ DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
 """Every data set by its name."""
 
 NOT_OFFERED = {
-    "drivedb (PhysioNet, Stress Recognition in Automobile Drivers)": "its 18 records are drives, some of them by the "
-    "same driver, and nothing published says which; people cannot be kept apart. Single records are read (WFDB)",
+    "drivedb (PhysioNet, Stress Recognition in Automobile Drivers)": "its records are drives, and nothing found says "
+    "which are of one driver, so that people cannot be kept apart; the presses in its marker channel do not say what "
+    "they begin, and its headers give the skin conductance no unit. Single records are read (WFDB)",
     "AffectiveROAD": "its 13 drives are of fewer drivers, and nothing found on its layout says who drove when",
-    "DREAMER": "one MATLAB file holds all people, and a recording must be a file of one person",
-    "AMIGOS": "the units of its MATLAB files could not be confirmed",
+    "AMIGOS": "its prepared MATLAB files are filtered and averaged, so that nothing in them tells the headset's "
+    "microvolts from counts of its converter, and no page found states them, or the unit of its ECG and GSR",
     "MAUS": "nothing found says in which unit its ECG and GSR are",
     "SWELL-KW": "the raw signals are in a format of TMSi (.S00) that is not read; tables of features are no signals",
     "CLAS": "rates, units and times of its tables of blocks could not be confirmed",

@@ -35,7 +35,7 @@ DEFINITION = {
     "name": "deap",
     "description": "EEG, EOG, EMG, respiration, pulse, skin and temperature while 40 music videos of a minute were "
     "watched, each rated afterwards.",
-    "licence": "for academic research only, after signing its agreement; see the data set's page",
+    "licence": "its end user licence agreement, to be signed; see the data set's page",
     "citation": "S. Koelstra, C. Muehl, M. Soleymani, J.-S. Lee, A. Yazdani, T. Ebrahimi, T. Pun, A. Nijholt, I. "
     "Patras, DEAP: A Database for Emotion Analysis using Physiological Signals, IEEE Transactions on Affective "
     "Computing 3(1):18-31, 2012",
