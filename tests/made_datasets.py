@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import zipfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +24,7 @@ def write_e4(folder: Path, *, seconds: int, start: float = START, is_date: bool 
     """Write ACC, BVP, EDA, HR, IBI and TEMP of a session with a constant EDA of ``eda`` uS and 33 degC."""
     folder.mkdir(parents=True, exist_ok=True)
     begin = e4_time(start, is_date=is_date)
-    pulse = np.sin(2 * np.pi * 1.2 * np.arange(64 * seconds) / 64) * 50
+    pulse = np.sin(2 * np.pi * 1.2 * np.arange(64 * seconds) / 64) * (50 + eda)
     (folder / "EDA.csv").write_text(f"{begin}\n4.000000\n" + f"{eda}\n" * (4 * seconds))
     (folder / "TEMP.csv").write_text(f"{begin}\n4.000000\n" + "33.0\n" * (4 * seconds))
     (folder / "BVP.csv").write_text(f"{begin}\n64.000000\n" + "".join(f"{v:.3f}\n" for v in pulse))
@@ -66,6 +69,51 @@ def write_wesad(folder: Path, subject: str, content: object, protocol: int = 2) 
     return file
 
 
+RESPIBAN_COUNTS = {"ECG": 49152, "EDA": 26214, "EMG": 49152, "TEMP": 32768, "RESPIRATION": 49152}
+"""0.75 mV, 10 uS, 0.75 mV, 25 degC and 25 %."""
+QUEST = """\
+# Subj;S2;;;
+# ORDER;Base;TSST;Medi 1;Fun;Medi 2;sRead;
+# START;0.02;0.3;0.55;1.1;1.2;2;
+# END;0.22;0.5;1;1.18;1.25;2.05;
+;;;
+# PANAS;1;1;3
+# DIM;7;2;;
+# DIM;5;4;;
+# DIM;7;1;;
+# DIM;8;3;;
+# DIM;6;2;;
+"""
+
+
+def write_respiban(path: Path, z_counts: Sequence[int], *, started: str, rate: int = 700) -> None:
+    """Write SX_respiban.txt: constant counts, and of the accelerometer 0 g, 1 g and a z axis of these counts."""
+    fields = {
+        "sensor": ["ECG", "EDA", "EMG", "TEMP", "XYZ", "XYZ", "XYZ", "RESPIRATION"],
+        "device name": "RespiBan",
+        "column": ["nSeq", "DI", *(f"CH{n}" for n in range(1, 9))],
+        "time": started,
+        "channels": list(range(1, 9)),
+        "date": "2013-2-20",
+        "device": "biosignalsplux",
+        "sampling rate": rate,
+        "label": [f"CH{n}" for n in range(1, 9)],
+        "resolution": [16] * 8,
+    }
+    ecg, eda, emg, temp, resp = RESPIBAN_COUNTS.values()
+    rows = [f"{n}\t0\t{ecg}\t{eda}\t{emg}\t{temp}\t33000\t38000\t{z}\t{resp}\t" for n, z in enumerate(z_counts)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    head = f"# OpenSignals Text File Format\n# {json.dumps({'00:07:80:D8:AB:58': fields})}\n# EndOfHeader\n"
+    path.write_text(head + "\n".join(rows) + "\n")
+
+
+def zip_folder(folder: Path, archive: Path) -> None:
+    """Put the files of a folder into a zip, under their names alone."""
+    with zipfile.ZipFile(archive, "w") as target:
+        for file in sorted(folder.iterdir()):
+            target.write(file, file.name)
+
+
 CASE_HEADER = "daqtime,ecg,bvp,gsr,rsp,skt,emg_zygo,emg_coru,emg_trap,video"
 
 
@@ -107,3 +155,48 @@ def write_cogwear(folder: Path, start: float, eda: float, temperature: str = "te
     for name, column, rate, value in (("bvp", "bvp", 64, 12.5), (names, "eda", 4, eda), ("temp", temperature, 4, 33.5)):
         rows = [f"{value},{start + n / rate:.4f}" for n in range(30 * rate)]
         (folder / f"empatica_{name}.csv").write_text("\n".join([f"{column},time", *rows]) + "\n")
+
+
+def write_maus(folder: Path, person: str, seconds: int = 20) -> None:
+    """Write a person of MAUS: six trials, the first 2 s shorter, whose n-th is a pulse about n times the person's level.
+
+    Levels are those of :data:`MAUS_LEVELS` and, of everybody, a thousandth of the person's number more.
+    """
+    home = folder / "Data" / "Raw_data" / person
+    home.mkdir(parents=True)
+    header = "Trial 1:0back,Trial 2:2back,Trial 3:3back,Trial 4:2back,Trial 5:3back,Trial 6:0back"
+    for name, level in MAUS_LEVELS.items():
+        rate = 256 if name != "pixart" else 100 if person < "007" else 102.5
+        n = int(rate * seconds)
+        wave = 0.2 * np.sin(2 * np.pi * 1.2 * np.arange(n) / rate)
+        values = np.outer(np.ones(n), np.arange(1, 7)) * (level + int(person) / 1000) + wave[:, None]
+        lines = [",".join(f"{value:.4f}" for value in row) for row in values]
+        ends = n - int(2 * rate)
+        lines[ends:] = ["," + line.split(",", 1)[1] for line in lines[ends:]]
+        (home / f"{name}.csv").write_text("\n".join([header, *lines]) + "\n")
+
+
+MAUS_LEVELS = {"inf_ecg": 0.1, "inf_gsr": 2.0, "inf_ppg": 1.0, "pixart": 10.0}
+
+
+def write_affective_road(folder: Path, drives: dict[str, int], *, seconds: int = 240) -> None:
+    """Write drives of AffectiveROAD, each rated from so many rows on: 0.25 in its first half and 0.75 in its second.
+
+    The wristbands begin at START, the drive 20 s later; it lasts the ``seconds`` but the last 40.
+    """
+    names = ("Subj_metric/Annot_Subjective_metric", "E4/Annot_E4_Left", "E4/Annot_E4_Right")
+    for name, key in zip(names, ("Drive_id", "Drive-id", "Drive-id"), strict=True):
+        table = folder / "Database" / f"{name}.csv"
+        table.parent.mkdir(parents=True, exist_ok=True)
+        lines = [f"{key},Z_Start,Z_End,City_Start,City_End,Z_Start,Z_End"]
+        for drive, rated in drives.items():
+            start = rated if key == "Drive_id" else 80
+            end = start + 4 * (seconds - 60)
+            lines.append(f"{drive},{start},{start + 40},{start + 40},{end - 40},{end - 40},{end}")
+        table.write_text("\n".join(lines) + "\n")
+    for number, (drive, rated) in enumerate(drives.items(), 1):
+        for wrist, eda in (("Left", 1.5 + number), ("Right", 5.5 + number)):
+            write_e4(folder / "Database" / "E4" / f"{number}-E4-{drive}" / wrist, seconds=seconds, eda=eda)
+        half = 2 * (seconds - 60)
+        rows = ["0"] * rated + ["0.25"] * half + ["0.75"] * half
+        (folder / "Database" / "Subj_metric" / f"SM_{drive}.csv").write_text("\n".join(["stress", *rows]) + "\n")

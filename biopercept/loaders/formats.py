@@ -388,7 +388,10 @@ FORMATS: tuple[Format, ...] = (
     Format("Empatica E4", "a folder or a .zip with ACC.csv, BVP.csv, EDA.csv, TEMP.csv, ...", _is_empatica, _empatica),
     Format("WFDB (PhysioNet)", "a .hea header, or a folder of records that share their first word", _is_wfdb, _wfdb),
     Format(
-        "CASE, K-EmoCon", "the tables of these data sets, by name and header", _is_published_table, _published_table
+        "CASE, K-EmoCon, MAUS, AffectiveROAD",
+        "the tables of these data sets, by name and header",
+        _is_published_table,
+        _published_table,
     ),
     Format("WESAD", "SX/SX.pkl of the data set WESAD; no other pickle", _is_wesad, _wesad),
     Format("BrainVision", ".vhdr with .eeg and .vmrk", _is_brainvision, _brainvision),

@@ -34,13 +34,27 @@ class StudyTables:
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def add_protocol(self, subject: str, paths: Sequence[Path], intervals: Sequence[Interval], about: Cells) -> None:
-        """Add a person, described by ``about``, with one recording "protocol": its files and labelled intervals."""
+    def add_protocol(
+        self,
+        subject: str,
+        paths: Sequence[Path] | Mapping[Path, float],
+        intervals: Sequence[Interval],
+        about: Cells,
+        columns: Sequence[Cells] = (),
+    ) -> None:
+        """Add a person, described by ``about``, with one recording "protocol": its files and labelled intervals.
+
+        A mapping of files gives the ``offset_seconds`` of each; ``columns`` are more cells of each interval.
+        """
         ids = {"participant_id": subject, "recording": "protocol"}
         self.participants.append({"participant_id": subject, **about})
-        self.recordings += [{**ids, "path": path} for path in paths]
+        offsets = paths if isinstance(paths, Mapping) else {}
+        self.recordings += [
+            {**ids, "path": path, **({"offset_seconds": offsets[path]} if offsets else {})} for path in paths
+        ]
         self.events += [
-            {**ids, "onset": i.onset_seconds, "duration": i.duration_seconds, "trial_type": i.label} for i in intervals
+            {**ids, "onset": i.onset_seconds, "duration": i.duration_seconds, "trial_type": i.label, **cells}
+            for i, cells in zip(intervals, columns or [{}] * len(intervals), strict=True)
         ]
 
     def write(self, output: Path, definition: Mapping[str, Any]) -> ImportSummary:
