@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,6 +38,35 @@ def write_e4(folder: Path, *, seconds: int, start: float = START, is_date: bool 
 def write_tags(folder: Path, presses: list[float], *, start: float = START, is_date: bool = False) -> None:
     """Write tags.csv with presses of the button, given in seconds from the start."""
     (folder / "tags.csv").write_text("".join(f"{e4_time(start + press, is_date=is_date)}\n" for press in presses))
+
+
+# Seconds of the presses: baseline from 20 to 200 (the second and third), then a minute for each stage.
+FIRST_VERSION = [5.0, 20.0, 200.0, *(260.0 + 60 * n for n in range(10))]
+SECOND_VERSION = [10.0, 190.0, *(250.0 + 60 * n for n in range(7))]
+
+
+def write_session(source: Path, session: str, name: str, presses: list[float], eda: float = 1.5) -> Path:
+    """Write a session of 15 min of the PhysioNet study of induced stress and exercise, and return its folder."""
+    folder = source / "Wearable_Dataset" / session / name
+    write_e4(folder, seconds=900, is_date=True, eda=eda)
+    write_tags(folder, presses, is_date=True)
+    return folder
+
+
+GRADES = (
+    "GRADES - MIDTERM 1\n------\n\nS01 \u2013 78\nS02 \u2013 82\n\nGRADES - MIDTERM 2\n---\nS01 \u2013 90\n\n"
+    "GRADES - FINAL (OUT OF 200)\n---\nS01 \u2013 182\nS02 \u2013 180\n"
+)
+NINE = 1_539_439_200.0
+"""2018-10-13 09:00 in US central summer time."""
+
+
+def write_exams(source: Path) -> None:
+    """Write five exams of two students, a minute each, that begin before and after nine o'clock."""
+    begins = {"S1/Midterm 1": -30.0, "S1/Final": 20.0, "S2/Midterm 1": -90.0, "S2/Midterm 2": 0.0, "S2/Final": -10.0}
+    for number, (name, begin) in enumerate(begins.items()):
+        write_e4(source / "Data" / name, seconds=60, start=NINE + begin, eda=1.0 + number)
+    (source / "StudentGrades.txt").write_text(GRADES, encoding="utf-8")
 
 
 def wesad_person(subject: str, seconds: dict[int, int]) -> dict[str, object]:
@@ -158,7 +187,7 @@ def write_cogwear(folder: Path, start: float, eda: float, temperature: str = "te
 
 
 def write_maus(folder: Path, person: str, seconds: int = 20) -> None:
-    """Write a person of MAUS: six trials, the first 2 s shorter, whose n-th is a pulse about n times the person's level.
+    """Write a person of MAUS: six trials, the first 2 s shorter, the n-th a pulse about n times the person's level.
 
     Levels are those of :data:`MAUS_LEVELS` and, of everybody, a thousandth of the person's number more.
     """
@@ -200,3 +229,61 @@ def write_affective_road(folder: Path, drives: dict[str, int], *, seconds: int =
         half = 2 * (seconds - 60)
         rows = ["0"] * rated + ["0.25"] * half + ["0.75"] * half
         (folder / "Database" / "Subj_metric" / f"SM_{drive}.csv").write_text("\n".join(["stress", *rows]) + "\n")
+
+
+def _made_wesad(folder: Path) -> None:
+    for number, subject in enumerate(("S2", "S3")):
+        content = wesad_person(subject, {1: 20 + number, 2: 20, 3: 10})
+        content["signal"]["chest"]["EDA"] *= 1 + number  # type: ignore[index]
+        write_wesad(folder, subject, content)
+
+
+def _made_wesad_devices(folder: Path) -> None:
+    for number, subject in enumerate(("S2", "S3")):
+        home = folder / subject
+        write_respiban(home / f"{subject}_respiban.txt", [28000 + number] * (90 * 700), started="18:55:29.0")
+        write_e4(home / f"{subject}_E4_Data", seconds=120, eda=1.5 + number)
+        (home / f"{subject}_quest.csv").write_text(QUEST)
+
+
+def _made_induced_stress(folder: Path) -> None:
+    write_session(folder, "STRESS", "S01", FIRST_VERSION)
+    write_session(folder, "STRESS", "f01", SECOND_VERSION, eda=2.5)
+    write_session(folder, "AEROBIC", "f01", [30.0, 100.0, 200.0, 300.0], eda=3.5)
+    (folder / "Stress_Level_v1.csv").write_text(",Baseline,Stroop,TMCT\nS01,2,7.5,\n")
+
+
+def _made_case(folder: Path) -> None:
+    for number in (1, 2):
+        write_case(folder, number, [10, 3, 11, 1, 11, 7, 11, 5, 11, 2, 11, 8, 11, 4, 11, 6, 12], seconds=4)
+
+
+def _made_kemocon(folder: Path) -> None:
+    for number in (1, 4):
+        write_kemocon(folder, number, [(3, 2)] * 4 + [(1, 5)] * 4)
+
+
+def _made_cogwear(folder: Path) -> None:
+    for number in range(2):
+        for step, condition in enumerate(("baseline", "cognitive_load")):
+            home = folder / "pilot" / str(number) / condition
+            write_cogwear(home, START + 500 * step + 5000 * number, 1.0 + 2 * number + step)
+
+
+def _made_maus(folder: Path) -> None:
+    for person in ("002", "008"):
+        write_maus(folder, person, seconds=12)
+
+
+MADE: dict[str, Callable[[Path], None]] = {
+    "wesad": _made_wesad,
+    "wesad of devices": _made_wesad_devices,
+    "induced-stress": _made_induced_stress,
+    "exam-stress": write_exams,
+    "case": _made_case,
+    "k-emocon": _made_kemocon,
+    "cogwear": _made_cogwear,
+    "maus": _made_maus,
+    "affective-road": lambda folder: write_affective_road(folder, {"GM1": 12, "GM2": 100, "AD1": 40}, seconds=100),
+}
+"""A folder of two people in the documented layout, by the data set's name (and what it is read by)."""

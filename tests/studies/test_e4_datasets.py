@@ -6,22 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_datasets import START, write_affective_road, write_e4, write_tags
+from made_datasets import FIRST_VERSION, NINE, SECOND_VERSION, START, write_affective_road, write_exams, write_session
 
 from biopercept.errors import StudyError
 from biopercept.studies.datasets import affective_road, exam_stress, induced_stress
 from biopercept.studies.loading import load_entry, load_study
-
-# Seconds of the presses: baseline from 20 to 200 (the second and third), then a minute for each stage.
-FIRST_VERSION = [5.0, 20.0, 200.0, *(260.0 + 60 * n for n in range(10))]
-SECOND_VERSION = [10.0, 190.0, *(250.0 + 60 * n for n in range(7))]
-
-
-def write_session(source: Path, session: str, name: str, presses: list[float]) -> Path:
-    folder = source / "Wearable_Dataset" / session / name
-    write_e4(folder, seconds=900, is_date=True)
-    write_tags(folder, presses, is_date=True)
-    return folder
 
 
 def test_stages_of_both_versions_lie_between_their_presses(tmp_path: Path) -> None:
@@ -140,23 +129,8 @@ def test_a_line_that_is_no_press_of_the_button_is_refused(tmp_path: Path) -> Non
         induced_stress.write_study(tmp_path, tmp_path / "study")
 
 
-GRADES = (
-    "GRADES - MIDTERM 1\n------\n\nS01 \u2013 78\nS02 \u2013 82\n\nGRADES - MIDTERM 2\n---\nS01 \u2013 90\n\n"
-    "GRADES - FINAL (OUT OF 200)\n---\nS01 \u2013 182\nS02 \u2013 180\n"
-)
-NINE = 1_539_439_200.0
-"""2018-10-13 09:00 in US central summer time."""
-
-
-def exams(source: Path) -> None:
-    begins = {"S1/Midterm 1": -30.0, "S1/Final": 20.0, "S2/Midterm 1": -90.0, "S2/Midterm 2": 0.0, "S2/Final": -10.0}
-    for number, (name, begin) in enumerate(begins.items()):
-        write_e4(source / "Data" / name, seconds=60, start=NINE + begin, eda=1.0 + number)
-    (source / "StudentGrades.txt").write_text(GRADES, encoding="utf-8")
-
-
 def test_exams_begin_at_nine_and_have_the_grade_in_per_cent(tmp_path: Path) -> None:
-    exams(tmp_path)
+    write_exams(tmp_path)
     summary = exam_stress.write_study(tmp_path, tmp_path / "study")
     study = load_study(tmp_path / "study")
     exam = {
@@ -204,7 +178,7 @@ def test_grades_that_are_none_are_refused(tmp_path: Path, text: str, message: st
 
 
 def test_exams_without_the_grades_are_refused(tmp_path: Path) -> None:
-    exams(tmp_path)
+    write_exams(tmp_path)
     (tmp_path / "StudentGrades.txt").unlink()
     with pytest.raises(StudyError, match=r"StudentGrades.txt cannot be read \(No such file or directory\); it holds"):
         exam_stress.write_study(tmp_path, tmp_path / "study")
@@ -226,7 +200,10 @@ def test_ratings_lie_where_the_drive_begins_on_the_wristband(tmp_path: Path) -> 
         rating = recording.ratings["stress rating"]
         halves = [float(rating.means(onset, 90.0)[0]) for onset in (20.0, 110.0)]
         assert halves == pytest.approx([0.25, 0.75], abs=1e-9)
-        assert [float(recording.signal(name).read().mean()) for name in ("EDA", "EDA_2")] == [1.5 + number, 5.5 + number]
+        assert [float(recording.signal(name).read().mean()) for name in ("EDA", "EDA_2")] == [
+            1.5 + number,
+            5.5 + number,
+        ]
         assert all(signal.modality != "unknown" for signal in recording.signals)
 
 

@@ -173,7 +173,9 @@ def _trial_rate(path: Path) -> float:
 def _trials(path: Path, table: TextTable, rate: float) -> FloatArray:
     """Return the trials of MAUS one after the other, so many seconds apart; what lies between them is missing."""
     columns = [_numbers(path, table, name) for name in TRIALS]
-    lengths = [int(np.flatnonzero(np.isfinite(column))[-1]) + 1 if np.isfinite(column).any() else 0 for column in columns]
+    lengths = [
+        int(np.flatnonzero(np.isfinite(column))[-1]) + 1 if np.isfinite(column).any() else 0 for column in columns
+    ]
     apart = round(TRIAL_APART_SECONDS * rate)
     if max(lengths) > apart:
         raise RecordingError(

@@ -1,4 +1,4 @@
-"""AffectiveROAD: an Empatica E4 on both wrists in drives on real roads, and an observer's rating of the driver's stress.
+"""AffectiveROAD: an Empatica E4 on both wrists in drives on real roads, and an observer's rating of the stress.
 
 Files are those of the README that comes with the data; how the ratings lie on the wristband's clock is what three
 public programs do that read them. Ratings (Subj_metric/SM_ID.csv) have 4 rows a second; in each table of annotations
@@ -28,8 +28,8 @@ _MOST_DIFFERENCE_SECONDS = 30.0
 
 DEFINITION = {
     "name": "affective-road",
-    "description": "Empatica E4 on both wrists (BVP, EDA, skin temperature, acceleration, heart rate) in drives through "
-    "a town and on a motorway, with a continuous rating of the driver's stress, 0 to 1, by an observer in the car.",
+    "description": "Empatica E4 on both wrists (BVP, EDA, skin temperature, acceleration, heart rate) in drives "
+    "through a town and on a motorway, with a continuous rating of the driver's stress, 0 to 1, by an observer in the car.",
     "licence": "none is stated in what comes with the data; the paper is to be cited",
     "citation": "N. El Haouij, J.-M. Poggi, S. Sevestre-Ghalila, R. Ghozi, M. Jaidane, AffectiveROAD system and "
     "database to assess driver's attention, SAC 2018, pp. 800-803, doi 10.1145/3167132.3167395",
@@ -78,6 +78,10 @@ def write_study(source: Path, output: Path) -> ImportSummary:
     people = dict.fromkeys(row["participant_id"] for row in tables.recordings)
     tables.participants += [{"participant_id": person} for person in people]
     tables.notes.append(
+        "Where both wristbands are there, signals without a number are of the left wrist and those with a 2 (EDA_2) of "
+        "the right."
+    )
+    tables.notes.append(
         "The rating is an observer's and follows the body by some seconds: lag_seconds of a task in study.yaml says by "
         "how many, 0 where it is not given."
     )
@@ -89,7 +93,9 @@ def _wrist(data: Path, drive: str, name: str, rows: tuple[int, int] | None, tabl
     folders = [folder / name for folder in sorted((data / "E4").glob(f"*-{drive}")) if (folder / name).is_dir()]
     zero = session_start(folders[0], ("EDA.csv",)) if len(folders) == 1 else None
     if zero is None or rows is None:
-        what = f"no folder E4/N-E4-{drive}/{name} with a start time" if zero is None else f"no row in Annot_E4_{name}.csv"
+        what = (
+            f"no folder E4/N-E4-{drive}/{name} with a start time" if zero is None else f"no row in Annot_E4_{name}.csv"
+        )
         tables.notes.append(f"{drive}: there is {what}; the {name.lower()} wristband is left out.")
         return None
     return _Wrist(folders[0], zero, rows)
@@ -107,8 +113,8 @@ def _add_drive(
     length, theirs = ((rows[1] - rows[0]) / _ROWS_PER_SECOND for rows in (first.rows, rated))
     if abs(length - theirs) > _MOST_DIFFERENCE_SECONDS:
         tables.left_out.append(
-            f"{drive}: the drive lasts {length:.0f} s on the wristband and {theirs:.0f} s in the ratings, so they cannot "
-            "be put on one clock."
+            f"{drive}: the drive lasts {length:.0f} s on the wristband and {theirs:.0f} s in the ratings, so they "
+            "cannot be put on one clock."
         )
         return
     starts = [start for wrist in wrists if (start := session_start(wrist.folder)) is not None]

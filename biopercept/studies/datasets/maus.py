@@ -47,13 +47,16 @@ def write_study(source: Path, output: Path) -> ImportSummary:
         paths = [folder / name for name in _FILES if (folder / name).is_file()]
         faults = [f"{path.name} has no columns {', '.join(TRIALS)}" for path in paths if not _has_trials(path)]
         if not paths or faults:
-            tables.left_out.append(f"{folder.name}: {faults[0] if faults else 'it holds none of ' + ', '.join(_FILES)}.")
+            tables.left_out.append(
+                f"{folder.name}: {faults[0] if faults else 'it holds none of ' + ', '.join(_FILES)}."
+            )
             continue
         absent = [name for name in _FILES if not (folder / name).is_file()]
         if absent:
             tables.notes.append(f"{folder.name}: {', '.join(absent)} is not there.")
         trials = [
-            Interval(number * TRIAL_APART_SECONDS, _TRIAL_SECONDS, label) for number, label in enumerate(TRIALS.values())
+            Interval(number * TRIAL_APART_SECONDS, _TRIAL_SECONDS, label)
+            for number, label in enumerate(TRIALS.values())
         ]
         tables.add_protocol(folder.name, [path.resolve() for path in paths], trials, {})
     tables.notes.append(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from biopercept.errors import StudyError
+from biopercept.errors import OutputError, StudyError
 from biopercept.files import write_text
+from biopercept.loaders.archives import unpack
 from biopercept.recording import Interval
 
 Cells = Mapping[str, object]
@@ -88,6 +91,31 @@ class StudyTables:
         return "\n".join(
             line for title, lines in parts for line in (f"{title}: {len(lines)}", *(f"- {text}" for text in lines), "")
         )
+
+
+@contextmanager
+def source_folder(source: Path, output: Path) -> Iterator[Path]:
+    """Give the folder that a data set lies in: SOURCE, or where it is a zip, what it holds, unpacked below OUTPUT.
+
+    Nothing stays unpacked where the work with it ends in an error. Raises RecordingError where the zip is damaged or
+    was not made of a data set. Raises OutputError where it cannot be unpacked, or something lies where it would be.
+    """
+    if source.is_dir():
+        yield source
+        return
+    is_new = not output.exists()
+    unpacked = output / "source"
+    if unpacked.exists():
+        raise OutputError(f"{unpacked} is there already; remove it, or choose another output")
+    try:
+        unpack(source, unpacked)
+        members = list(unpacked.iterdir())
+        # A zip of a whole folder or repository holds that folder, called as the zip is.
+        is_wrapped = len(members) == 1 and members[0].is_dir() and source.stem.startswith(members[0].name)
+        yield members[0] if is_wrapped else unpacked
+    except BaseException:
+        shutil.rmtree(output if is_new else unpacked, ignore_errors=True)
+        raise
 
 
 def table_text(rows: Sequence[Cells]) -> str:
