@@ -3,8 +3,8 @@
 Files are those of the README that comes with the data; how the ratings lie on the wristband's clock is what three
 public programs do that read them. Ratings (Subj_metric/SM_ID.csv) have 4 rows a second; in each table of annotations
 (Annot_*.csv) Z_Start and the last Z_End are the rows, 4 a second too, at which the drive began and ended. Two programs
-read the letters of an ID (GM2, NM3) as the driver and its number as the drive. A later release calls the drives Drv1 to
-Drv13, which does not say who drove.
+have drives with an ID such as GM2 or NM3, and one of them reads its letters as the driver, its number as the drive, and
+the ratings as 0 to 1. A later release calls the drives Drv1 to Drv13, which does not say who drove.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _MOST_DIFFERENCE_SECONDS = 30.0
 DEFINITION = {
     "name": "affective-road",
     "description": "Empatica E4 on both wrists (BVP, EDA, skin temperature, acceleration, heart rate) in drives "
-    "through a town and on a motorway, with a continuous rating of the driver's stress, 0 to 1, by an observer in the car.",
+    "through a town and on a motorway, with a continuous rating of the driver's stress, 0 to 1, by an observer in the "
+    "car.",
     "licence": "none is stated in what comes with the data; the paper is to be cited",
     "citation": "N. El Haouij, J.-M. Poggi, S. Sevestre-Ghalila, R. Ghozi, M. Jaidane, AffectiveROAD system and "
     "database to assess driver's attention, SAC 2018, pp. 800-803, doi 10.1145/3167132.3167395",

@@ -1,8 +1,8 @@
 """MAUS: pulse at a finger and at the wrist, ECG and skin conductance in six n-back trials; 22 people.
 
 Folders, columns, rates, the trials and which of them are 0-, 2- and 3-back are those of the code that its authors
-published (rickwu11/MAUS_dataset_baseline_system). Nothing found says in which unit ECG and GSR are, nor how long after
-each other the trials were.
+published (rickwu11/MAUS_dataset_baseline_system); licence and checksum are those that a public program gives which
+reads the archive. Nothing found says in which unit ECG and GSR are, nor how long after each other the trials were.
 """
 
 from __future__ import annotations

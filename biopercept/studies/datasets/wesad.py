@@ -5,7 +5,8 @@ is read, in which the authors placed the wrist on the belt's clock by double tap
 arrays and containers alone), or the devices' own files with SX_quest.csv, which gives each condition in minutes and
 seconds from the belt's start and was compared with the tables of all 15 people. The wristband then lies where the two
 clocks say, the belt's computer in German time (in which alone the devices of S2 overlap), until `align: auto` has moved
-it by what both moved.
+it by what both moved. The terms are those of the data set's disclaimer as two public programs quote it; the size is
+that which a third downloads.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _CONDITIONS = {
 }
 """Words of SX_quest.csv; bRead, fRead and sRead are to be ignored, the readme says."""
 _MINUTES = re.compile(r"(?P<minute>\d{1,3})(?:\.(?P<second>\d{1,2}))?")
+_UNRATED: Cells = {"valence": None, "arousal": None}
 _ZONE = "Europe/Berlin"
 _LARGEST_TABLE = 1 << 20
 
@@ -131,7 +133,7 @@ def _ratings(subject: str, quest: Quest | None, stages: Sequence[Interval], tabl
         return quest.ratings
     if quest is not None:
         tables.notes.append(f"{subject}: its table has other conditions than its labels, so that none is rated.")
-    return [{"valence": None, "arousal": None}] * len(stages)
+    return [_UNRATED] * len(stages)
 
 
 def _add_devices(folder: Path, quest: Quest | None, tables: StudyTables) -> None:
@@ -187,14 +189,14 @@ def read_quest(path: Path) -> Quest:
     if strange is not None:
         raise StudyError(f"{path.name}: ORDER names {strange[:40]!r}, known are {', '.join(_CONDITIONS)}")
     answers = lines.get("DIM", [])
-    cells = [_rating(path, answer) for answer in answers] if len(answers) == len(rated) else []
-    stages = []
+    ratings = [_rating(path, answer) for answer in answers] if len(answers) == len(rated) else []
+    stages: list[tuple[Interval, Cells]] = []
     for number, place in enumerate(rated):
         begin, end = (_seconds(path, cell) for cell in (starts[place], ends[place]))
         if end <= begin:
             raise StudyError(f"{path.name}: {order[place]} ends at {ends[place]}, before its start at {starts[place]}")
-        rating = cells[number] if cells else {"valence": None, "arousal": None}
-        stages.append((Interval(begin, end - begin, _CONDITIONS[order[place]]), rating))
+        interval = Interval(begin, end - begin, _CONDITIONS[order[place]])
+        stages.append((interval, ratings[number] if ratings else _UNRATED))
     stages.sort(key=lambda stage: stage[0].onset_seconds)
     return Quest(tuple(stage for stage, _ in stages), tuple(rating for _, rating in stages))
 
