@@ -1,4 +1,4 @@
-"""Zip files as recordings come in them: names, links, passwords and counts are looked at before anything is unpacked.
+"""Packed files as recordings come in them: looked at before anything is unpacked, and never unpacked to more than allowed.
 
 A recording's zip is read in memory. A data set's is unpacked where it is imported to. An archive with names that lead
 out of it, or with links, was not made by a device, and what else is in it is not believed.
@@ -6,10 +6,12 @@ out of it, or with links, was not made by a device, and what else is in it is no
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from biopercept.errors import OutputError, RecordingError
@@ -21,6 +23,25 @@ LARGEST_RATIO = 200
 _RATIO_FROM_BYTES = 64 << 20
 _ENCRYPTED = 0x1
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_PIECE = 1 << 22
+
+
+def unpacked(path: Path, limit: int, too_large: str) -> Iterator[bytes]:
+    """Give what a gzip file holds, piece by piece.
+
+    Raises RecordingError where it is cut or damaged, and with ``too_large``, which says what to do, once there are more
+    than ``limit`` bytes.
+    """
+    n_bytes = 0
+    try:
+        with gzip.open(path) as stream:
+            while piece := stream.read(_PIECE):
+                n_bytes += len(piece)
+                if n_bytes > limit:
+                    raise RecordingError(f"{path.name}: {too_large}")
+                yield piece
+    except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
+        raise RecordingError(f"{path.name}: the gzip file is cut or damaged ({fault}); copy it again") from fault
 
 
 def checked_members(path: Path, archive: zipfile.ZipFile, most: int = MOST_MEMBERS) -> list[zipfile.ZipInfo]:
