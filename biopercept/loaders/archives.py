@@ -1,4 +1,4 @@
-"""Packed files as recordings come in them: looked at before anything is unpacked, and never unpacked to more than allowed.
+"""Packed files as recordings come in them: looked at before they are unpacked, and never to more than allowed.
 
 A recording's zip is read in memory. A data set's is unpacked where it is imported to. An archive with names that lead
 out of it, or with links, was not made by a device, and what else is in it is not believed.
