@@ -106,12 +106,13 @@ def read_deap(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     Raises RecordingError where they are not in the published layout, or a rating is not from 1 to 9.
     """
     content = read_arrays(path)
-    parts = [content.get(name) if isinstance(content, dict) else None for name in ("data", "labels")]
-    shapes = ((N_TRIALS, N_CHANNELS, N_SAMPLES), (N_TRIALS, len(RATINGS)))
-    for name, part, shape in zip(("data", "labels"), parts, shapes, strict=True):
+    parts = []
+    for name, shape in (("data", (N_TRIALS, N_CHANNELS, N_SAMPLES)), ("labels", (N_TRIALS, len(RATINGS)))):
+        part = content.get(name) if isinstance(content, dict) else None
         if not isinstance(part, np.ndarray) or part.shape != shape:
             there = f"the shape {part.shape}" if isinstance(part, np.ndarray) else "no array"
             raise RecordingError(f"{path.name}: not as DEAP's files are: {name!r} has {there}, not {shape}")
+        parts.append(part)
     data, labels = parts
     if not ((labels >= 1) & (labels <= 9)).all():
         raise RecordingError(f"{path.name}: 'labels' holds values that are no ratings (1 to 9)")

@@ -88,7 +88,8 @@ def _check_header(file: Path) -> None:
 
 def _people(file: Path) -> Iterator[tuple[int, Person]]:
     """Give each person's number, from 1, and what the file holds of them, one person at a time."""
-    number, person = "", {}
+    number = ""
+    person: dict[str, NDArray[np.generic] | str] = {}
     for place, content in pieces(file, lambda place: place.startswith("DREAMER/Data")):
         here, _, below = place.removeprefix("DREAMER/Data/").partition("/")
         if here != number and person:
@@ -112,7 +113,7 @@ def _add_person(subject: str, person: Person, output: Path, tables: StudyTables)
         tables.notes.append(f"{subject}: its EEG does not lie on the headset's offset (about 4200 uV) and has no unit.")
     home = output / _FOLDER / f"{subject}.npz"
     content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
+    np.savez_compressed(content, EEG=arrays["EEG"], ECG=arrays["ECG"])
     write_bytes(home, content.getvalue())
     stated = {kind: {"SamplingFrequency": rate, "Modality": kind.lower()} for kind, rate in _RATES.items()}
     columns = {kind: {"Columns": list(names)} for kind, names in _CHANNELS.items()}
