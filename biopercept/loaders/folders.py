@@ -11,8 +11,10 @@ from pathlib import Path
 from biopercept.errors import RecordingError
 from biopercept.files import visible_members
 from biopercept.loaders.corrections import ENDING
-from biopercept.loaders.formats import format_of, formats_text, glance_at, known_but_unread
+from biopercept.loaders.formats import format_of, formats_text
+from biopercept.loaders.glance import glance_at
 from biopercept.loaders.readers.wfdb import named_in_header, segment_names
+from biopercept.loaders.unread import known_but_unread
 
 DEEPEST = 8
 MOST_FILES = 100_000
@@ -83,7 +85,7 @@ def recordings_in(folder: Path) -> Listing:
             f"{folder.name or folder}: a folder that holds no recording of a known layout; {formats_text()}"
         )
     paths = sorted(search.paths)
-    if len(paths) == 1 and paths[0].parent == folder and not paths[0].is_file():
+    if len(paths) == 1 and paths[0].parent == folder and not os.path.lexists(paths[0]):
         paths = [folder]  # one record in several files, and nothing else
     return Listing(tuple(paths), tuple(sorted(search.others)), tuple(search.notes))
 
@@ -97,14 +99,15 @@ def _enter(folder: Path, depth: int, search: _Search) -> None:
         search.notes.append(f"folders deeper than {DEEPEST} were not entered ({folder.name})")
         return
     try:
-        form = format_of(glance_at(folder, is_folder=True))
+        glance = glance_at(folder, is_folder=True)
+        unread, form = known_but_unread(glance), format_of(glance)
         members = visible_members(folder)
     except OSError as fault:
         if depth == 0:
             raise RecordingError(f"{folder}: cannot be listed ({fault.strerror})") from fault
         search.notes.append(f"{folder.name} cannot be listed ({fault.strerror})")
         return
-    if form is not None and not form.name.startswith("WFDB"):
+    if unread is not None or (form is not None and not form.name.startswith("WFDB")):
         search.paths.append(folder)
         return
     files = [member for member in members if member.is_file()]
@@ -137,7 +140,7 @@ def _is_recording(file: Path) -> bool:
         return False
     try:
         glance = glance_at(file, is_folder=False)
-        return bool(known_but_unread(glance)) or format_of(glance) is not None
+        return known_but_unread(glance) is not None or format_of(glance) is not None
     except OSError:
         return True  # that it cannot be opened is said when it is read
 

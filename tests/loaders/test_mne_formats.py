@@ -159,10 +159,3 @@ def test_nihon_kohden_files_are_read_in_the_range_of_their_converter(tmp_path: P
     path.write_bytes(path.read_bytes()[:-3000])
     with pytest.raises(RecordingError, match=r"rest\.eeg"):
         load_recording(path)
-
-
-@pytest.mark.parametrize(("name", "content"), [("x.cdt", b"\x00" * 50), ("x.cnt", b"RIFF" + bytes(90))])
-def test_formats_that_are_known_and_not_read_say_their_name(tmp_path: Path, name: str, content: bytes) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(RecordingError, match=r"x\.c.*(Curry|ANT Neuro)"):
-        load_recording(tmp_path / name)
