@@ -24,6 +24,8 @@ _COMPANIONS = {
     ".lay": (".dat",),
     ".data": (".head",),
     ".eeg": (".21e", ".pnt", ".log", ".cmt"),
+    ".cdt": tuple(f".cdt{ending}" for ending in (".dpa", ".dpo", ".cef", ".ceo", ".hpi")),
+    ".dat": (".dap", ".rs3", ".cef", ".ceo"),
 }
 """By the suffix of a recording: those of files of its name that are parts of it."""
 _POINTS_TO = re.compile(r"(?im)^\s*(?:DataFile|MarkerFile)\s*=\s*(?P<name>[^\r\n]+?)\s*$")

@@ -172,6 +172,30 @@ def _eeglab() -> Reader:
     return load_eeglab
 
 
+def _is_mff(glance: Glance) -> bool:
+    from biopercept.loaders.readers.mff import is_mff
+
+    return is_mff(glance.path, is_folder=glance.is_folder)
+
+
+def _mff() -> Reader:
+    from biopercept.loaders.readers.mff import load_mff
+
+    return load_mff
+
+
+def _is_curry(glance: Glance) -> bool:
+    from biopercept.loaders.readers.curry import is_curry
+
+    return not glance.is_folder and is_curry(glance.path)
+
+
+def _curry() -> Reader:
+    from biopercept.loaders.readers.curry import load_curry
+
+    return load_curry
+
+
 def _is_fif(glance: Glance) -> bool:
     from biopercept.loaders.readers.fif import is_fif
 
@@ -346,6 +370,7 @@ def _table() -> Reader:
 
 
 FORMATS: tuple[Format, ...] = (
+    Format("EGI Net Station", "a folder .mff", _is_mff, _mff),
     Format("EDF, EDF+, BDF, BDF+", ".edf, .bdf", _is_edf, _edf),
     Format("EEGLAB", ".set, with or without .fdt", _is_eeglab, _eeglab),
     Format(
@@ -363,6 +388,7 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format("WESAD", "SX/SX.pkl of the data set WESAD; no other pickle", _is_wesad, _wesad),
     Format("BrainVision", ".vhdr with .eeg and .vmrk", _is_brainvision, _brainvision),
+    Format("Curry", ".cdt with .cdt.dpa, .dat with .dap and .rs3", _is_curry, _curry),
     Format("FIF", ".fif, .fif.gz", _is_fif, _fif),
     Format("EGI simple binary", ".raw", _is_egi, _egi),
     Format("XDF (Lab Streaming Layer)", ".xdf, .xdfz, .xdf.gz", _is_xdf, _xdf),
