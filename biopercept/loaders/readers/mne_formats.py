@@ -12,6 +12,7 @@ from typing import Any
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.readers.mne_raws import OpenedRaw, quiet_mne, recording_of
+from biopercept.loaders.readers.neuroscan import neuroscan_events
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Recording
 
@@ -33,7 +34,9 @@ class ClinicalFormat:
 def _neuroscan(path: Path) -> Any:
     import mne
 
-    return mne.io.read_raw_cnt(path, preload=False)
+    raw = mne.io.read_raw_cnt(path, preload=False)
+    events = neuroscan_events(path)
+    return raw.set_annotations(mne.Annotations(*zip(*events, strict=True)) if events else None)
 
 
 def _nihon(path: Path) -> Any:

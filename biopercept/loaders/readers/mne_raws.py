@@ -187,7 +187,7 @@ def _annotations(
             joins.append(onset)
         elif text == SKIPPED:
             gaps.append((max(round(onset * rate), 0), round((onset + duration) * rate)))
-        elif text.lower().startswith("bad") and one["ch_names"]:
+        elif text.lower().startswith("bad") and one.get("ch_names"):  # mne gives them where any annotation has some
             marks.extend((onset, duration, f"{text}@@{name}") for name in one["ch_names"])
         else:
             marks.append((onset, duration, text))
