@@ -1,8 +1,9 @@
 """EGI recordings: the simple binary export of Net Station (.raw), its sizes checked here and its samples read by mne.
 
-Samples are microvolts, and where the header gives the bits and the range (microvolts) of the converter, steps of range /
-2**bits microvolts: so says the manual, and EEGLAB's reader, written after code of the maker, does the same. mne takes the
-microvolts of such a file for volts. Its start is read here, because mne takes it for a time of the machine's own zone.
+Samples are microvolts, and where the header gives the bits and the range (microvolts) of the converter, steps of
+range / 2**bits microvolts: so says the manual, and EEGLAB, whose reader is written after code of the maker, does the
+same. mne takes the microvolts of such a file for volts. The start is read here, too: mne takes it for a time of the zone
+of the machine.
 
 References
 ----------
