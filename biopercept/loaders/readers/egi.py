@@ -2,8 +2,8 @@
 
 Samples are microvolts, and where the header gives the bits and the range (microvolts) of the converter, steps of
 range / 2**bits microvolts: so says the manual, and EEGLAB, whose reader is written after code of the maker, does the
-same. mne takes the microvolts of such a file for volts. The start is read here, too: mne takes it for a time of the zone
-of the machine.
+same. mne takes the microvolts of such a file for volts. The start is read here, too: mne takes it for a time of the
+machine's own zone.
 
 References
 ----------
