@@ -14,6 +14,7 @@ from biopercept.loaders.corrections import ENDING
 from biopercept.loaders.formats import format_of, formats_text
 from biopercept.loaders.glance import glance_at
 from biopercept.loaders.readers.wfdb import named_in_header, segment_names
+from biopercept.loaders.sidecars import without_suffix
 from biopercept.loaders.unread import known_but_unread
 
 DEEPEST = 8
@@ -92,6 +93,25 @@ def recordings_in(folder: Path) -> Listing:
     return Listing(tuple(paths), tuple(sorted(search.others)), tuple(search.notes))
 
 
+def companions(path: Path) -> tuple[Path, ...]:
+    """Return the files beside a recording's file that are parts of it, by their names or because it names them."""
+    headers = [path] if path.suffix.lower() == ".hea" else []
+    names = dict.fromkeys(name for name in _parts([path], headers) if Path(name).name == name != path.name)
+    return tuple(file for name in names if (file := path.with_name(name)).is_file())
+
+
+def recordings_beside(path: Path) -> tuple[Path, ...]:
+    """Return the other recordings in a file's folder whose names are as its own up to the suffix."""
+    search = _Search()
+    name = without_suffix(path.name)
+    folder = path.absolute().parent
+    files = [file for file in visible_members(folder) if file.is_file() and file.name.startswith(f"{name}.")]
+    _sort_files(folder, files, search)
+    own = {path.name, *(file.name for file in companions(path))}
+    others = [file for file in search.paths if file.name not in own]
+    return tuple(file for file in others if path.name not in {part.name for part in companions(file)})
+
+
 def _enter(folder: Path, depth: int, search: _Search) -> None:
     real = os.path.realpath(folder)
     if real in search.entered:
@@ -148,18 +168,15 @@ def _is_recording(file: Path) -> bool:
 
 
 def _parts(files: list[Path], headers: list[Path]) -> Iterator[str]:
-    """Give the names of files that are parts of a recording beside them."""
-    names = {file.name for file in files}
+    """Give the names that parts of recordings have, there or not, and those of files that lie beside a WFDB header."""
     records = {header.stem for header in headers}
     yield from (file.name for file in files if file.stem in records)
     for header in headers:
         yield from named_in_header(header)
     for file in files:
-        yield from (
-            file.stem + ending for ending in _COMPANIONS.get(file.suffix.lower(), ()) if file.stem + ending in names
-        )
         if file.suffix.lower() == ".vhdr":
-            yield from (match["name"] for match in _POINTS_TO.finditer(_start(file)))
+            yield from (match["name"].replace("$b", file.stem) for match in _POINTS_TO.finditer(_start(file)))
+        yield from (file.stem + ending for ending in _COMPANIONS.get(file.suffix.lower(), ()))
 
 
 def _start(file: Path) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 N_FIRST_BYTES = 4096
+EDF_SUFFIXES = (".edf", ".bdf", ".rec")
+"""How files in EDF and BDF are called."""
 _BOM = b"\xef\xbb\xbf"
 
 

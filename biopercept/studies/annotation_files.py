@@ -7,12 +7,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.glance import EDF_SUFFIXES
 from biopercept.loaders.readers.edf import AnnotationFile, read_annotation_file
 from biopercept.recording import Interval, Recording
 from biopercept.studies.structure import Entry, Study, StudyFile
 
 Loader = Callable[[Study, Entry], Recording]
-_EDF_ENDINGS = (".edf", ".bdf", ".rec")
 
 
 def with_annotation_files(study: Study, faults: list[str], load: Loader) -> Study:
@@ -66,7 +66,7 @@ def _annotated(entry: Entry) -> dict[StudyFile, AnnotationFile]:
     """Return the files of a recording that hold annotations alone, with what they say."""
     annotated = {}
     for file in entry.files:
-        if file.path.suffix.lower() not in _EDF_ENDINGS:
+        if file.path.suffix.lower() not in EDF_SUFFIXES:
             continue
         try:
             content = read_annotation_file(file.path)
