@@ -314,6 +314,12 @@ def _polar() -> Reader:
     return load_polar
 
 
+def _polar_flow() -> Reader:
+    from biopercept.loaders.readers.polar_flow import load_polar_flow
+
+    return load_polar_flow
+
+
 def _is_garmin(glance: Glance) -> bool:
     from biopercept.loaders.readers.garmin import is_garmin
 
@@ -413,6 +419,7 @@ FORMATS: tuple[Format, ...] = (
     Format("Shimmer CSV", ".csv", _is_shimmer, _shimmer),
     Format("Muse (Mind Monitor)", ".csv", _is_muse, _muse),
     Format("Polar Sensor Logger", ".txt", lambda one: one.begins(b"Phone timestamp;"), _polar),
+    Format("Polar Flow", ".csv", lambda one: one.begins(b"Name,Sport,Date,Start time,Duration"), _polar_flow),
     Format("Garmin CSV", ".csv", _is_garmin, _garmin),
     Format("Biovotion Everion", "a folder of CsvData_*.csv, or one of them", _is_everion, _everion),
     Format("Bittium Faros CSV", "a folder with meta.json", _is_faros, _faros),

@@ -77,6 +77,11 @@ def _is_bci2000(one: Glance) -> bool:
     return one.suffix == ".dat" and b"HeaderLen=" in one.first_bytes[:200] and b"SourceCh=" in one.first_bytes[:200]
 
 
+def _is_embraceplus_table(one: Glance) -> bool:
+    first = one.first_bytes.split(b"\n", 1)[0]
+    return b"timestamp_iso" in first and b"participant_full_id" in first
+
+
 UNREAD: tuple[Unread, ...] = (
     Unread(
         "an ANT Neuro (eego) recording",
@@ -111,6 +116,11 @@ UNREAD: tuple[Unread, ...] = (
     Unread("a MindWare file", _named(".mwi", ".mwx"), "export it from MindWare as EDF or as text"),
     Unread("a TMSi Poly5 recording", _begins(b"POLY SAMPLE FILE"), _AS_EDF),
     Unread("a Micromed recording", _begins(b"* MICROMED"), _AS_EDF),
+    Unread(
+        "a table of EmbracePlus biomarkers, values by the minute",
+        _is_embraceplus_table,
+        "name the .avro files of its raw data",
+    ),
     Unread(
         "a Python pickle",
         _is_pickle,

@@ -32,6 +32,11 @@ FILES: tuple[tuple[str, bytes, str], ...] = (
     ("x.mwx", bytes(90), "MindWare"),
     ("x.Poly5", b"POLY SAMPLE FILEversion 2.03\r\n\x1a" + bytes(90), "Poly5"),
     ("x.trc", b"* MICROMED  Brain-Quick file *" + bytes(90), "Micromed"),
+    (
+        "1-1_eda.csv",
+        b"timestamp_unix,timestamp_iso,participant_full_id,eda_scl_usiemens,missing_value_reason\n",
+        "Embrace",
+    ),
     ("x.pkl", pickle.dumps([1]), "pickle"),
 )
 
