@@ -157,11 +157,14 @@ def _sort_files(folder: Path, files: list[Path], search: _Search) -> None:
 
 
 def _is_recording(file: Path) -> bool:
-    """Return whether a reader would take a file, or it is of a format that is known."""
-    if _NO_RECORDING.fullmatch(file.name.split(".")[0]):
-        return False
+    """Return whether a file is of a format that is known, and not named as texts and tables about recordings are."""
+    return not _NO_RECORDING.fullmatch(file.name.split(".")[0]) and is_known(file)
+
+
+def is_known(path: Path) -> bool:
+    """Return whether a reader would take a file or folder, or it is of a format that is known and not read."""
     try:
-        glance = glance_at(file, is_folder=False)
+        glance = glance_at(path, is_folder=path.is_dir())
         return known_but_unread(glance) is not None or format_of(glance) is not None
     except OSError:
         return True  # that it cannot be opened is said when it is read
