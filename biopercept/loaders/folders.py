@@ -107,8 +107,8 @@ def recordings_beside(path: Path) -> tuple[Path, ...]:
     folder = path.absolute().parent
     files = [file for file in visible_members(folder) if file.is_file() and file.name.startswith(f"{name}.")]
     _sort_files(folder, files, search)
-    own = {path.name, *(file.name for file in companions(path))}
-    others = [file for file in search.paths if file.name not in own]
+    parts = {path.name, *(file.name for file in companions(path))}
+    others = [file for file in search.paths if file.name not in parts]
     return tuple(file for file in others if path.name not in {part.name for part in companions(file)})
 
 

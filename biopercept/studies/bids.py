@@ -126,7 +126,7 @@ class _File:
 
 
 def _find(root: Path, faults: list[str], notes: list[str]) -> dict[Group, _Found]:
-    found: dict[tuple[str, str], list[_File]] = {}
+    by_session: dict[tuple[str, str], list[_File]] = {}
     for subject, session, place in _folders(root):
         files = [file for path in visible_members(place) if (file := _named(path)) is not None]
         for file in files:
@@ -134,9 +134,9 @@ def _find(root: Path, faults: list[str], notes: list[str]) -> dict[Group, _Found
                 shown = file.path.relative_to(root)
                 faults.append(f"{shown}: its name says another subject or session than its folders")
             elif file.kind == "events" or _is_recording(root, file, files, notes):
-                found.setdefault((subject, session), []).append(file)
+                by_session.setdefault((subject, session), []).append(file)
     groups: dict[Group, _Found] = {}
-    for (subject, session), files in found.items():
+    for (subject, session), files in by_session.items():
         is_told_by = _acquisitions(files)
         for file in sorted(files, key=lambda one: one.kind == "events"):
             group = (subject, session, _recording_name(file.entities, is_told_by))

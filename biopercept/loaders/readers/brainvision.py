@@ -115,7 +115,10 @@ def _is_usable(label: str, resolution: float, notes: list[str]) -> bool:
 
 
 def header_text(path: Path) -> str:
-    """Return the text of a header or a marker file: UTF-8, or the Latin-1 of older recorders."""
+    """Return the text of a header or a marker file: UTF-8, or the Latin-1 of older recorders.
+
+    Raises RecordingError where it cannot be read, or is larger than any.
+    """
     if path.stat().st_size > LARGEST_TEXT:
         raise RecordingError(f"{path.name}: larger than {LARGEST_TEXT >> 20} MB, which no header or marker file is")
     try:

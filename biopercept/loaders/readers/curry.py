@@ -107,11 +107,11 @@ def curry_files(path: Path) -> CurryFiles:
     stem = path.name[: len(path.name) - len(ending)]
     is_new = ".cdt" in ending
     samples = _beside(path, stem, ".cdt" if is_new else ".dat")
-    found = {one: _beside(path, stem, one) for one in PARTS}
-    parameters = found[".cdt.dpa"] or found[".cdt.dpo"] if is_new else found[".dap"]
-    events = found[".cdt.cef"] or found[".cdt.ceo"] if is_new else found[".cef"] or found[".ceo"]
+    texts = {one: _beside(path, stem, one) for one in PARTS}
+    parameters = texts[".cdt.dpa"] or texts[".cdt.dpo"] if is_new else texts[".dap"]
+    events = texts[".cdt.cef"] or texts[".cdt.ceo"] if is_new else texts[".cef"] or texts[".ceo"]
     wanted = "x.cdt and x.cdt.dpa (or .dpo)" if is_new else "x.dat, x.dap and x.rs3"
-    labels = parameters if is_new else found[".rs3"]
+    labels = parameters if is_new else texts[".rs3"]
     if samples is None or parameters is None or labels is None:
         raise RecordingError(
             f"{path.name}: a Curry recording of which a part is not beside it; it is {wanted}, copy them together"
@@ -194,7 +194,7 @@ def _n_samples(files: CurryFiles, fields: Mapping[str, str], n_channels: int, no
 def _rows(text: str, name: str) -> list[str]:
     """Return the rows of the lists of a name, those of every group of channels one after the other."""
     lists = re.finditer(_LIST.format(name, name), text)
-    return [row.strip() for found in lists for row in found["rows"].splitlines() if row.strip()]
+    return [row.strip() for one in lists for row in one["rows"].splitlines() if row.strip()]
 
 
 def _channels(files: CurryFiles, text: str, n_channels: int) -> tuple[list[str], list[str]]:

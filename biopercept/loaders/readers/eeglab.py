@@ -187,10 +187,10 @@ def _check_objects(path: Path, file: Any) -> None:
     addresses = {h5py.h5o.get_info(file.id).addr}
     while groups:
         group = groups.pop()
-        own = members(group)
-        if len(own) < len(group):
+        names = members(group)
+        if len(names) < len(group):
             raise RecordingError(f"{path.name}: has links to elsewhere, which are not followed; save the set again")
-        for name in own:
+        for name in names:
             thing = group[name]
             address = h5py.h5o.get_info(thing.id).addr
             if address in addresses:

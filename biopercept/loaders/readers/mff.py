@@ -191,8 +191,8 @@ def _epochs(folder: Path, per_second: float) -> list[_Epoch]:
 
 def _signal_files(folder: Path, notes: list[str]) -> Iterator[_Signals]:
     """Give the files of samples, EEG and what was measured beside it; others are told in ``notes``."""
-    found = sorted((int(match[1]), file) for file in folder.iterdir() if (match := _NAME.fullmatch(file.name)))
-    for number, file in found:
+    files = sorted((int(match[1]), file) for file in folder.iterdir() if (match := _NAME.fullmatch(file.name)))
+    for number, file in files:
         info = _xml(folder, f"info{number}.xml")
         kinds = [] if info is None else [child.tag for child in info.findall("generalInformation/fileDataType/*")]
         if kinds not in (["EEG"], ["PNSData"]):

@@ -1,4 +1,4 @@
-"""Lists of intervals from beat to beat: beats follow each other, so that a list needs no times."""
+"""Intervals from beat to beat: a device's as a channel, and lists that need no times, as beats follow each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from biopercept.errors import RecordingError
-from biopercept.loaders.recognition import convert_unit
+from biopercept.loaders.assembly import RawChannel, block_in_memory
+from biopercept.loaders.recognition import FORMAT, convert_unit
 from biopercept.recording import FloatArray
 
 _NAME = re.compile(r"(rr|rri|r-r|nn|nni|ibi|ppi|pp)s?([ _-]*intervals?)?|inter[ _-]?beat.*", re.IGNORECASE)
@@ -26,6 +27,28 @@ class Beats:
     times: FloatArray
     intervals: FloatArray
     notes: tuple[str, ...]
+
+
+def channel_of_beats(
+    label: str, source: str, times: FloatArray, intervals: FloatArray, *, unit: str = "s", rate: float | None = None
+) -> RawChannel:
+    """Return intervals of a heart (s), (n,), as a channel at the times (s) at which they end; NaN where none is known.
+
+    ``unit`` is empty where the label says it; ``rate`` is that of the middle interval where none is given.
+    """
+    return RawChannel(
+        label=label,
+        unit=unit,
+        sampling_rate=1 / float(np.nanmedian(intervals)) if rate is None else rate,
+        start_seconds=float(times[0]),
+        n_samples=len(times),
+        key=0,
+        block=block_in_memory(intervals[None]),
+        source=source,
+        modality="ibi",
+        recognised_by=FORMAT,
+        times=times,
+    )
 
 
 def is_name_of_beats(name: str) -> bool:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from biopercept.loaders.annotations import plain_label
-from biopercept.loaders.assembly import RawChannel, block_in_memory
-from biopercept.loaders.recognition import FORMAT
+from biopercept.loaders.assembly import RawChannel
+from biopercept.loaders.readers.table_beats import channel_of_beats
 from biopercept.recording import Interval
 
 WORDS = "atr"
@@ -93,13 +93,13 @@ def _annotation(path: Path, suffix: str, notes: list[str]) -> Any:
 
 def _intervals(annotation: Any, name: str, suffix: str, frame_rate: float, n_frames: int) -> RawChannel | None:
     """Return intervals from beat to beat, missing where none can be told; None where there are fewer than two beats."""
-    rate, end = float(annotation.fs or frame_rate), n_frames / frame_rate
+    per_second, end = float(annotation.fs or frame_rate), n_frames / frame_rate
     times: list[float] = []
     intervals: list[float] = []
     is_known = False
     marks = zip(annotation.sample.tolist(), annotation.symbol, annotation.subtype.tolist(), strict=True)
     for sample, symbol, subtype in sorted(marks, key=lambda mark: mark[0]):
-        at = sample / rate
+        at = sample / per_second
         if symbol in _BREAKS or (symbol == _QUALITY and subtype == _UNREADABLE):
             is_known = False
         elif symbol in _BEATS and 0 <= at < end and not (times and at <= times[-1]):
@@ -108,18 +108,5 @@ def _intervals(annotation: Any, name: str, suffix: str, frame_rate: float, n_fra
             is_known = True
     if len(times) < 2:
         return None
-    values, ends = np.array(intervals[1:]), np.array(times[1:])
-    typical = float(np.median(np.diff(times)))
-    return RawChannel(
-        label=f"IBI {suffix}",
-        unit="s",
-        sampling_rate=1 / typical,
-        start_seconds=float(ends[0]),
-        n_samples=len(ends),
-        key=0,
-        block=block_in_memory(values[None]),
-        source=name,
-        modality="ibi",
-        recognised_by=FORMAT,
-        times=ends,
-    )
+    rate = 1 / float(np.median(np.diff(times)))
+    return channel_of_beats(f"IBI {suffix}", name, np.array(times[1:]), np.array(intervals[1:]), rate=rate)
