@@ -15,7 +15,6 @@ from scipy.io import loadmat, savemat
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.loading import load_recording
-from biopercept.loaders.readers import eeglab
 from biopercept.recording import BAD
 
 RATE = 128
@@ -184,8 +183,8 @@ def test_what_unpacks_to_more_than_is_read_is_refused_before_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path, embedded=True, packed=True)
-    monkeypatch.setattr(eeglab, "LARGEST_UNPACKED", 10_000)
-    with pytest.raises(RecordingError, match="unpacks to more than"):
+    monkeypatch.setattr("biopercept.loaders.readers.matlab.LARGEST_VARIABLES", 10_000)
+    with pytest.raises(RecordingError, match=r"more than 0 MB unpacked; save the samples in a \.fdt"):
         load_recording(path)
 
 
@@ -299,8 +298,8 @@ def test_a_set_of_matlab_7_3_is_checked_before_it_is_read(tmp_path: Path, monkey
     with pytest.raises(RecordingError, match=r"rest\.set: has links to elsewhere"):
         load_recording(path)
     path = as_hdf5(write(tmp_path, embedded=True))
-    monkeypatch.setattr(eeglab, "LARGEST_UNPACKED", 10_000)
-    with pytest.raises(RecordingError, match="unpacks to more than"):
+    monkeypatch.setattr("biopercept.loaders.readers.eeglab.LARGEST_VARIABLES", 10_000)
+    with pytest.raises(RecordingError, match="unpack to more than"):
         load_recording(path)
 
 

@@ -12,25 +12,22 @@ Delorme A, Makeig S. EEGLAB: an open source toolbox for analysis of single-trial
 from __future__ import annotations
 
 import math
-import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO
+from typing import Any
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.libraries import library_for
 from biopercept.loaders.readers.hdf5 import MOST_OBJECTS
 from biopercept.loaders.readers.hdf5_files import checked, members, opened, text_of
+from biopercept.loaders.readers.matlab import LARGEST_VARIABLES, check_variables
 from biopercept.loaders.readers.mne_raws import MOST_CHANNELS, OpenedRaw, check_size, quiet_mne, recording_of
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Recording
 
-LARGEST_UNPACKED = 1 << 30
-_COMPRESSED, _MATRIX = 15, 14
-_HEADER_BYTES = 128
+_REMEDY = "save the samples in a .fdt beside it (EEGLAB: File, Memory and other options, save two files)"
 _KNOWN_TYPES = frozenset(
     {"eeg", "eog", "ecg", "emg", "misc", "stim", "resp", "bio", "gsr", "temperature", "seeg", "ecog"}
 )
@@ -88,10 +85,10 @@ def read_eeglab_header(path: Path) -> EeglabHeader:
     Raises RecordingError where it is damaged, of a kind that is not read, or holds epochs.
     """
     with path.open("rb") as stream:
-        start = stream.read(_HEADER_BYTES)
-        if start.startswith(b"MATLAB 5.0"):
-            _check_elements(path, stream, path.stat().st_size, "<" if start[126:128] == b"IM" else ">")
-    values = _variables(path) if start.startswith(b"MATLAB 5.0") else _variables_of_hdf5(path)
+        is_version_5 = stream.read(10) == b"MATLAB 5.0"
+    if is_version_5:
+        check_variables(path, _REMEDY)
+    values = _variables(path) if is_version_5 else _variables_of_hdf5(path)
     n_trials = _whole(path, values, "trials", 1)
     if n_trials > 1:
         raise RecordingError(
@@ -110,37 +107,6 @@ def read_eeglab_header(path: Path) -> EeglabHeader:
         _types(values.get("chanlocs"), n_channels),
         _cut_seconds(values),
     )
-
-
-def _check_elements(path: Path, stream: BinaryIO, size: int, order: str) -> None:
-    """Raise RecordingError where an element of a MATLAB file reaches beyond it, or unpacks to more than is read."""
-    tag = struct.Struct(f"{order}II")
-    at, total = _HEADER_BYTES, 0
-    while at + tag.size <= size:
-        stream.seek(at)
-        kind, n_bytes = tag.unpack(stream.read(tag.size))
-        if kind not in (_COMPRESSED, _MATRIX) or at + tag.size + n_bytes > size:
-            raise _fault(path, f"the variable at byte {at} reaches beyond the file, or is none")
-        total += _unpacked_bytes(path, stream.read(min(n_bytes, 4096)), tag) if kind == _COMPRESSED else n_bytes
-        if total > LARGEST_UNPACKED:
-            raise _too_large(path)
-        at += tag.size + n_bytes
-    if not total:
-        raise _fault(path, "it holds no variable")
-
-
-def _unpacked_bytes(path: Path, packed: bytes, tag: struct.Struct) -> int:
-    """Return the size that a compressed variable says it has; no more of it is unpacked by what reads it."""
-    try:
-        start = zlib.decompressobj().decompress(packed, tag.size)
-    except zlib.error as fault:
-        raise _fault(path, f"a variable cannot be unpacked ({fault})") from fault
-    if len(start) < tag.size:
-        raise _fault(path, "a variable is cut")
-    kind, n_bytes = tag.unpack(start)
-    if kind != _MATRIX:
-        raise _fault(path, "a variable is none")
-    return int(n_bytes)
 
 
 def _variables(path: Path) -> dict[str, Any]:
@@ -203,15 +169,10 @@ def _check_objects(path: Path, file: Any) -> None:
             elif isinstance(thing, h5py.Dataset) and thing.shape is not None:
                 checked(path, thing)
                 total += thing.size * thing.dtype.itemsize
-                if total > LARGEST_UNPACKED:
-                    raise _too_large(path)
-
-
-def _too_large(path: Path) -> RecordingError:
-    return RecordingError(
-        f"{path.name}: unpacks to more than {LARGEST_UNPACKED >> 20} MB; save the samples in a .fdt beside it"
-        " (EEGLAB: File, Memory and other options, save two files)"
-    )
+                if total > LARGEST_VARIABLES:
+                    raise RecordingError(
+                        f"{path.name}: its variables unpack to more than {LARGEST_VARIABLES >> 20} MB; {_REMEDY}"
+                    )
 
 
 def _rows(table: Any) -> list[Any]:

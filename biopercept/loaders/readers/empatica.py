@@ -19,9 +19,8 @@ import numpy as np
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.archives import checked_members
-from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
+from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory, channel_of_beats
 from biopercept.loaders.clock import FAR_SECONDS, stray_times
-from biopercept.loaders.readers.table_beats import channel_of_beats
 from biopercept.loaders.recognition import FORMAT, SignalOverride
 from biopercept.modalities import MODALITIES
 from biopercept.recording import FloatArray, Interval, Recording

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, listed
 from biopercept.files import visible_members
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
@@ -120,9 +120,9 @@ def _headers_of(path: Path) -> list[Path]:
         headers = [file for file in headers if file.stem not in parts]
         words = sorted({file.stem.rsplit("_", 1)[0] for file in headers})
         if len(words) > 1:
-            shown = ", ".join(words[:5]) + (" ..." if len(words) > 5 else "")
             raise RecordingError(
-                f"{path.name}: records of {len(words)} names ({shown}); name one, for example {path / headers[0].name}"
+                f"{path.name}: records of {len(words)} names ({listed(words, 5)}); name one, for example "
+                f"{path / headers[0].name}"
             )
     elif path.suffix == ".hea":
         headers = [path]

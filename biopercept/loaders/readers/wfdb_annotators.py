@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from biopercept.loaders.annotations import plain_label
-from biopercept.loaders.assembly import RawChannel
-from biopercept.loaders.readers.table_beats import channel_of_beats
+from biopercept.loaders.assembly import RawChannel, channel_of_beats
 from biopercept.recording import Interval
 
 WORDS = "atr"
