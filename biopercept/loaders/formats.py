@@ -93,17 +93,10 @@ _is_wesad = _by_file("readers.wesad", "is_wesad")
 _is_deap = _by_file("readers.deap", "is_deap")
 
 
-<<<<<<< HEAD
 def _is_mff(glance: Glance) -> bool:
     from biopercept.loaders.readers.mff import is_mff
 
     return is_mff(glance.path, is_folder=glance.is_folder)
-=======
-def _is_pickle(glance: Glance) -> bool:
-    """Return whether a file is a pickle of no data set that is known, by its first bytes or by its name."""
-    is_one = glance.begins(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-    return (is_one or glance.suffix in (".pkl", ".pickle")) and not (_is_wesad(glance) or _is_deap(glance))
->>>>>>> main
 
 
 def _is_xdf(glance: Glance) -> bool:

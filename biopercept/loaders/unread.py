@@ -35,10 +35,12 @@ def _begins(*magics: bytes) -> Callable[[Glance], bool]:
 
 def _is_pickle(one: Glance) -> bool:
     """Return whether a file is a pickle of no data set that is known, by its first bytes or by its name."""
+    from biopercept.loaders.readers.deap import is_deap
     from biopercept.loaders.readers.wesad import is_wesad
 
     is_one = one.begins(*_PICKLES) or one.suffix in (".pkl", ".pickle")
-    return is_one and (one.is_folder or not is_wesad(one.path, one.first_bytes))
+    is_read = not one.is_folder and (is_wesad(one.path, one.first_bytes) or is_deap(one.path, one.first_bytes))
+    return is_one and not is_read
 
 
 def _is_ctf(one: Glance) -> bool:
