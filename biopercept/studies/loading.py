@@ -15,6 +15,7 @@ from pathlib import Path
 from biopercept.errors import RecordingError, StudyError
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
 from biopercept.loaders.corrections import ENDING, corrections_of, corrections_paths, read_corrections
+from biopercept.loaders.glance import EDF_SUFFIXES
 from biopercept.loaders.readers.edf import AnnotationFile, read_annotation_file
 from biopercept.loaders.sidecars import read_sidecar
 from biopercept.recording import AlignedFile, Correction, Interval, Recording, Signal, outside
@@ -32,7 +33,6 @@ _FAR_BEYOND = 50.0
 
 _FIRST_YEARS = (1970, 1980, 1984, 1985, 2000)
 """Where clocks begin: unix, DOS and GPS, EDF (which also stands for a date that was removed), devices."""
-_EDF_ENDINGS = (".edf", ".bdf", ".rec")
 
 Loaded = tuple[StudyFile, Recording]
 
@@ -485,7 +485,7 @@ def _annotated(entry: Entry) -> dict[StudyFile, AnnotationFile]:
     """Return the files of a recording that hold annotations alone, with what they say."""
     annotated = {}
     for file in entry.files:
-        if file.path.suffix.lower() not in _EDF_ENDINGS:
+        if file.path.suffix.lower() not in EDF_SUFFIXES:
             continue
         try:
             content = read_annotation_file(file.path)
