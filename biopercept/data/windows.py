@@ -38,12 +38,15 @@ class Targets:
         Windows to which the task gives nothing, by reason.
     lagged : array, shape (n_windows, n_lags), or None
         The numbers by each of the lags of a rating whose lag is yet to be estimated; ``values`` are then the first.
+    is_lag_untold : bool
+        Whether a lag was to be estimated and these data tell none; it is 0 s then.
     """
 
     task: Task
     values: NDArray[Any]
     excluded: Mapping[str, int] = field(default_factory=dict)
     lagged: FloatArray | None = None
+    is_lag_untold: bool = False
 
     @property
     def is_known(self) -> NDArray[np.bool_]:

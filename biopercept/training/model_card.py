@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from biopercept.tasks import Task
 from biopercept.training.calibration import Calibration
 from biopercept.training.checkpoint import Checkpoint
+from biopercept.training.lag import lag_words
 
 
 def model_card(checkpoint: Checkpoint) -> str:
@@ -14,7 +16,7 @@ def model_card(checkpoint: Checkpoint) -> str:
     training, personal = checkpoint.training, checkpoint.training.get("personal")
     names = " and ".join(task.name for task in checkpoint.tasks)
     lags = training.get("estimated_lags", {})
-    predicts = [f"- {task.name}: {_prediction(task, task.name in lags)}" for task in checkpoint.tasks]
+    predicts = [f"- {task.name}: {_prediction(task, lags)}" for task in checkpoint.tasks]
     if checkpoint.is_dense:
         predicts.append("- the same at any time within a window (`predict --every SECONDS`)")
     lines = [
@@ -53,9 +55,11 @@ def model_card(checkpoint: Checkpoint) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _prediction(task: Task, is_estimated: bool) -> str:
+def _prediction(task: Task, lags: Mapping[str, float | None]) -> str:
+    is_estimated = task.name in lags
+    how = "estimated on the training subjects" if lags.get(task.name) is not None else lag_words(None, task)
     lag = f", stated {task.lag_seconds:g} s later" if task.lag_seconds or is_estimated else ""
-    lag += " (estimated on the training subjects)" if is_estimated else ""
+    lag += f" ({how})" if is_estimated else ""
     if not task.is_classification:
         number = f"a number, the study's {task.quantity} ({task.mean:.4g} +- {task.scale:.4g} among training subjects)"
         return f"{number}{lag}"
