@@ -240,6 +240,6 @@ def _started_at(fields: Mapping[str, str]) -> datetime | None:
     values: Sequence[float] = [_number(fields.get(name, "")) for name in _START]
     try:
         *parts, thousandths = (int(value) for value in values)
-        return datetime(*parts, thousandths * 1000)  # type: ignore[call-arg]
+        return datetime(*parts, thousandths * 1000)  # type: ignore[arg-type, call-arg]
     except (ValueError, OverflowError):
         return None

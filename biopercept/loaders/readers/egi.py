@@ -79,7 +79,7 @@ def _moment(*date: int) -> datetime | None:
     """Return the start that the header gives, whose last number is milliseconds; None where it is no date."""
     *parts, thousandths = date
     try:
-        return datetime(*parts, thousandths * 1000)  # type: ignore[call-arg]
+        return datetime(*parts, thousandths * 1000)  # type: ignore[arg-type, call-arg]
     except (ValueError, OverflowError):
         return None
 
