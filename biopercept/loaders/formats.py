@@ -31,7 +31,9 @@ class Glance:
 
     @property
     def suffix(self) -> str:
-        """Return the suffix in lower case, without that of gzip."""
+        """Return the suffix in lower case, without that of gzip; empty of a folder, whose name says nothing."""
+        if self.is_folder:
+            return ""
         path = self.path
         return (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
 
@@ -432,7 +434,7 @@ FORMATS: tuple[Format, ...] = (
 _OTHERS: tuple[tuple[str, Callable[[Glance], bool]], ...] = (
     ("ANT Neuro (eego)", lambda one: one.begins(b"RIFF") and one.suffix == ".cnt"),
     ("Curry", lambda one: one.suffix in (".cdt", ".dap", ".rs3")),
-    ("a Python pickle", _is_pickle),
+    ("Python pickle", _is_pickle),
 )
 """What is known and not read."""
 
@@ -451,7 +453,7 @@ def known_but_unread(glance: Glance) -> str:
 
 def formats_text() -> str:
     """Return in one line what is read."""
-    return "read are " + "; ".join(f"{one.name} ({one.look})" for one in FORMATS)
+    return "read are " + "; ".join(one.name for one in FORMATS)
 
 
 def glance_at(path: Path, *, is_folder: bool) -> Glance:

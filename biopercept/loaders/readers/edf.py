@@ -33,6 +33,7 @@ from biopercept.recording import FloatArray, Interval, Recording
 _CHUNK_BYTES = 1 << 22
 LONGEST_DAYS = 14
 """A discontinuous file that claims to span more is refused: no recording does, a damaged onset does."""
+FASTEST = 1e6
 MOST_CHANNELS = 4096
 LONGEST_RECORD_SECONDS = 86400.0
 _FIXED = 256
@@ -412,6 +413,9 @@ def _check_record_seconds(path: Path, record_seconds: float, channels: tuple[Edf
         )
     if not 0 < record_seconds <= LONGEST_RECORD_SECONDS:
         raise _fault(path, f"the duration of a data record is {record_seconds:g} s, not a positive number of seconds")
+    fastest = max(channel.samples_per_record for channel in channels if not channel.is_annotation) / record_seconds
+    if fastest > FASTEST:
+        raise _fault(path, f"a sampling rate is {fastest:g} Hz (data records of {record_seconds:g} s), which none is")
 
 
 def _n_records(path: Path, field: bytes, data_bytes: int, record_bytes: int, notes: list[str]) -> int:
