@@ -8,7 +8,9 @@ from typing import Any
 
 HIDDEN = "patient fields present (hidden)"
 COMMENTS = "comments of the header are hidden: they may tell whose the recording is"
-_SAYS_NOTHING = frozenset({"", "X", "M", "F", "N/A", "NA", "UNKNOWN", "ANONYMOUS", "ANONYMIZED", "ANONYMISED", "NONE"})
+_SAYS_NOTHING = frozenset(
+    {"", "X", "M", "F", "N/A", "NA", "UNKNOWN", "0", "ANONYMOUS", "ANONYMIZED", "ANONYMISED", "NONE"}
+)
 _KEY = re.compile(
     r"(?i)subject|patient|^pat_?id$|participant|birth|(?:^|[^a-z])(?:first|last|full)[ _]?name(?:$|[^a-z])"
 )

@@ -55,8 +55,8 @@ def load_recording(
     except MemoryError as fault:
         raise RecordingError(f"{path.name}: reading it needs more memory than there is, or than it may use") from fault
     except (OSError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError) as fault:
-        # A last net under the loaders: a damaged file must cost one file, not the run.
-        words = fault.strerror if isinstance(fault, OSError) and fault.strerror else f"{type(fault).__name__}: {fault}"
+        # A last net under the loaders: a damaged file must cost one file, not the run. A library's words may hold data.
+        words = fault.strerror if isinstance(fault, OSError) and fault.strerror else type(fault).__name__
         raise RecordingError(_printable(f"{path.name}: cannot be read ({words})")) from fault
     notes = tuple(_printable(note) for note in recording.notes)
     return replace(recording, subject=subject, session=session, name=name or recording.name, notes=notes)

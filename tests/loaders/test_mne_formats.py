@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from datetime import datetime
 from pathlib import Path
@@ -166,3 +167,13 @@ def test_formats_that_are_known_and_not_read_say_their_name(tmp_path: Path, name
     (tmp_path / name).write_bytes(content)
     with pytest.raises(RecordingError, match=r"x\.c.*(Curry|ANT Neuro)"):
         load_recording(tmp_path / name)
+
+
+@pytest.mark.parametrize("write", [persyst, nicolet, nihon])
+def test_a_pipe_beside_a_file_is_refused_and_not_waited_for(tmp_path: Path, write: object) -> None:
+    path = write(tmp_path)
+    part = {".lay": ".dat", ".data": ".head", ".eeg": ".21E"}[path.suffix]
+    path.with_suffix(part).unlink()
+    os.mkfifo(path.with_suffix(part))
+    with pytest.raises(RecordingError, match=r"^rest\.\w+: (rest\.\w+ beside it is not a regular file|not a format)"):
+        load_recording(path)

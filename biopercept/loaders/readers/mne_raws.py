@@ -56,6 +56,7 @@ _PRIVATE = re.compile(r"(?i)birth|subject|patient|sex|name|hand|his_id|date")
 _MATTERS = re.compile(
     r"(?i)truncat|unit|gap|lost|missing|not found|set to zero|corrupt|incorrect|omit|overflow|scal|no 21e"
 )
+_VALUE = re.compile(r"(?s)(invalid literal for|could not convert|time data|unconverted data|isoformat).*")
 _IDLE = re.compile(r"(?i)position|montage|convention|cutoff|highpass|lowpass|software filter")
 _WARNINGS = (
     (re.compile(r"Omitted (\d+) annotation"), "{} annotations lie outside the recording and are left out"),
@@ -126,6 +127,7 @@ def _warning(text: str, path: Path) -> str:
 
 def _sentence(text: str, path: Path) -> str:
     """Return the first sentence of a message of mne without folders; empty where it may say who was recorded."""
+    text = _VALUE.sub(r"\1", text)
     line = plain_label(_FOLDERS.sub("", text.replace(f"{path.parent}/", "")))
     first = re.split(r"(?<=[a-z)'\"])\. ", line)[0].rstrip(".")
     return "" if _PRIVATE.search(re.sub(r"(?i)file ?name|channel names?", "", first)) else first[:200]
