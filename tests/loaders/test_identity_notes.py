@@ -108,10 +108,6 @@ FORMATS: dict[str, tuple[Callable[[Path, Any], Path], Any, Any]] = {
     "avro": (_avro, "P-SECRET", ""),
     "gdf 1": (_gdf(1), b"X Lovelace", b"X X"),
     "gdf 2": (_gdf(2), b"X Lovelace", b"X X"),
-        _persyst,
-        b"First=Zebulon\nLast=Lovelace\nID=1\nBirthDate=\nSex=f\nHand=r\n",
-        b"First=\nLast=\nID=\nBirthDate=\nSex=f\nHand=r\n",
-    ),
     "nicolet": (_replaced(test_mne_formats.nicolet, "rest.head", b"pat_id=1"), b"pat_id=4711", b"pat_id=0"),
     "neuroscan": (_replaced(test_mne_formats.neuroscan, "rest.cnt", b"Lovelace Ada"), b"Lovelace Ada", bytes(12)),
 }

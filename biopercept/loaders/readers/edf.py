@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.annotations import MOST_ANNOTATIONS, plain_label
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import stray_times
 from biopercept.loaders.identity import identity_notes
@@ -39,8 +40,6 @@ LONGEST_RECORD_SECONDS = 86400.0
 _FIXED = 256
 _FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
 _MAGIC_EDF, _MAGIC_BDF = b"0       ", b"\xffBIOSEMI"
-MOST_ANNOTATIONS = 200_000
-LONGEST_LABEL = 256
 
 
 def load_edf(path: Path, *, overrides: Mapping[str, SignalOverride] | None = None) -> Recording:
@@ -542,9 +541,4 @@ def _entry(entry: bytes) -> tuple[float, float, list[str]] | None:
     if not is_sound:
         return None
     # The bytes after the last separator are empty in a well-formed list.
-    return onset, duration, [_label(text) for text in (texts[:-1] or texts)]
-
-
-def _label(text: bytes) -> str:
-    decoded = text.decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else " " for c in decoded).strip()[:LONGEST_LABEL]
+    return onset, duration, [plain_label(text.decode("utf-8", "replace")) for text in (texts[:-1] or texts)]
