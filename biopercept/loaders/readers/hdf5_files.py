@@ -35,7 +35,9 @@ def opened(path: Path) -> Iterator[Any]:
         raise
     except Exception as fault:  # the library raises whatever the damage runs into
         words = str(fault).splitlines()[0][:200] if str(fault) else ""
-        raise RecordingError(f"{path.name}: cannot be read as HDF5 ({type(fault).__name__}: {words})") from fault
+        raise RecordingError(
+            f"{path.name}: cannot be read as HDF5 ({words}); it is cut or damaged, copy it again"
+        ) from fault
 
 
 def members(group: Any) -> list[str]:
