@@ -105,7 +105,7 @@ UNREAD: tuple[Unread, ...] = (
         lambda one: one.begins(b"Header") and b"File Version" in one.first_bytes[:60],
         _NO_FNIRS,
     ),
-    Unread("a MEF recording", _named(".mefd", ".timd", ".tmet"), _INSIDE),
+    Unread("a MEF recording", lambda one: one.path.suffix.lower() in (".mefd", ".timd", ".tmet"), _INSIDE),
     Unread("a Blackrock recording", _begins(b"NEURALCD", b"NEURALSG", b"BRSMPGRP"), _INSIDE),
     Unread("a Neuralynx recording", _begins(b"######## Neuralynx"), _INSIDE),
     Unread(
