@@ -194,12 +194,14 @@ def test_flight_files_of_other_columns_or_of_one_scenario_are_left_out(tmp_path:
     (tmp_path / "P01Sc1MRF_mV.csv.gz").write_bytes(gzip.compress(f"Time;Value;Stress\n{rows}".encode()))
     (tmp_path / "P01Sc2MRF_mV.csv").write_text(f"Time,Value,Stress\n{rows}")
     (tmp_path / "P02Sc1MRF_mV.csv.gz").write_bytes(b"not gzip")
+    (tmp_path / "P02Sc2MRF_mV.csv.gz").write_bytes(gzip.compress(b"")[:10] + b"\xff" * 99)
     summary = flight.write_study(tmp_path, tmp_path / "study")
     assert summary.n_recordings == 1
     assert summary.left_out == (
         "P01Sc1MRF_mV.csv.gz: P01Sc1MRF_mV.csv is the same scenario.",
         "P01Sc2MRF_mV.csv: its first line is 'Time,Value,Stress', not 'Time;Value;Stress'.",
         "P02Sc1MRF_mV.csv.gz: it cannot be read (BadGzipFile).",
+        "P02Sc2MRF_mV.csv.gz: it cannot be read (damaged gzip file).",
         "P02: none of the files can be used.",
     )
 
