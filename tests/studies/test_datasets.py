@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,19 @@ def test_noneeg_notes_that_are_not_the_protocol_cost_the_subject(reference_data:
     assert summary.n_subjects == 1
     assert len(summary.left_out) == 1
     assert summary.left_out[0].startswith("Subject2: ")
+
+
+def test_a_damaged_time_log_is_refused_by_name(three_subjects: Path) -> None:
+    log = three_subjects / "Processed_data" / "Time_logs.xlsx"
+    with zipfile.ZipFile(log) as packed:
+        sheet = next(info for info in packed.infolist() if "sheet1" in info.filename)
+    content = bytearray(log.read_bytes())
+    first = sheet.header_offset + 32 + len(sheet.filename)
+    content[first : first + 40] = b"\xff" * 40
+    for damaged in (bytes(content), bytes(content[:1000])):
+        log.write_bytes(damaged)
+        with pytest.raises(StudyError, match=r"Time_logs\.xlsx cannot be read \(.*\); it holds the authors' time log"):
+            stress_predict.read_log(log)
 
 
 @pytest.mark.realdata
