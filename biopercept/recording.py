@@ -314,6 +314,71 @@ class Correction:
         }
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """How another clock is turned into the reference's: ``reference = offset_seconds + (1 + drift) * other``.
+
+    ``drift_ppm`` is in parts per million, 0 where it is within its uncertainty; ``offset_sd`` (at second zero of the
+    other) and ``drift_sd`` are standard deviations; ``residual_seconds`` is the root mean square distance of ``n``
+    pieces (or events) from the line, ``correlation`` their median likeness (1 for events). ``pieces`` are the times on
+    the other clock and each one's distance from the line, seconds; ``n_sought`` counts those that were looked for, of
+    which the others are unlike everything or lie far from the line (0 for events, which are all there).
+    """
+
+    offset_seconds: float
+    drift_ppm: float
+    offset_sd: float
+    drift_sd: float
+    residual_seconds: float
+    n: int
+    correlation: float = 1.0
+    pieces: tuple[tuple[float, float], ...] = ()
+    n_sought: int = 0
+
+    @property
+    def stretch(self) -> float:
+        """Return how many seconds of the reference pass in one of the other."""
+        return 1.0 + self.drift_ppm * 1e-6
+
+    def text(self) -> str:
+        """Return offset, drift, their uncertainty and what is left, in words."""
+        drift = (
+            f"drift {self.drift_ppm:+.1f} ppm (sd {self.drift_sd:.1f})"
+            if self.drift_ppm
+            else f"no drift beyond its uncertainty (sd {self.drift_sd:.1f} ppm)"
+            if np.isfinite(self.drift_sd)
+            else "drift not known"
+        )
+        of_all = f"of {self.n_sought} pieces" if self.n_sought else "events"
+        return (
+            f"offset {self.offset_seconds:+.3f} s (sd {self.offset_sd:.3f}), {drift}, residual "
+            f"{self.residual_seconds:.3f} s over {self.n} {of_all}"
+        )
+
+    def line(self, times: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return seconds to add to times on the other clock, and their standard deviation, which grows from the middle.
+
+        >>> clock = Alignment(2.0, 100.0, 0.05, 30.0, 0.01, 3, pieces=((0.0, 0.0), (2e3, 0.0)))
+        >>> [round(float(number), 3) for numbers in clock.line(np.array([1e3])) for number in numbers]
+        [2.1, 0.04]
+        """
+        middle = float(np.mean([time for time, _ in self.pieces])) if self.pieces else 0.0
+        slope_sd = self.drift_sd * 1e-6 if self.drift_ppm else 0.0
+        at_middle = max(self.offset_sd**2 - (middle * slope_sd) ** 2, 0.0)
+        seconds = np.asarray(self.offset_seconds + self.drift_ppm * 1e-6 * times, dtype=np.float64)
+        return seconds, np.sqrt(at_middle + ((times - middle) * slope_sd) ** 2)
+
+
+@dataclass(frozen=True)
+class AlignedFile:
+    """A file of a recording whose clock was set by what it shares with another file: a quantity such as motion."""
+
+    name: str
+    reference: str
+    quantity: str
+    alignment: Alignment
+
+
 @dataclass(frozen=True, eq=False)
 class Recording:
     """Everything that was measured on one subject in one go, on one clock.
@@ -324,6 +389,7 @@ class Recording:
     other. ``notes`` are what a careful
     reader must know: gaps, guesses, repairs refused, labels left out. ``corrections`` were made by hand; cleaning
     applies them, and nothing before it. ``ratings`` are continuous labels by name, which no signal is read from.
+    ``aligned`` are its files whose clocks were set by what they share.
     """
 
     subject: str
@@ -335,6 +401,7 @@ class Recording:
     notes: tuple[str, ...] = ()
     corrections: tuple[Correction, ...] = ()
     ratings: Mapping[str, Rating] = field(default_factory=dict)
+    aligned: tuple[AlignedFile, ...] = ()
 
     @property
     def duration_seconds(self) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from biopercept.errors import listed
 from biopercept.loaders.recognition import (
+    FORMAT,
     STUDY,
     Conversion,
     Position,
@@ -312,3 +313,25 @@ def block_on_grid(samples: NDArray[np.generic], grid: TimeGrid) -> BlockReader:
         return block_of_rows(samples, rows=grid.rows)
     is_used = grid.cells >= 0
     return block_of_rows(samples, grid.cells[is_used], grid.rows[is_used])
+
+
+def channel_of_beats(
+    label: str, source: str, times: FloatArray, intervals: FloatArray, *, unit: str = "s", rate: float | None = None
+) -> RawChannel:
+    """Return intervals of a heart (s), (n,), as a channel at the times (s) at which they end; NaN where none is known.
+
+    ``unit`` is empty where the label says it; ``rate`` is that of the middle interval where none is given.
+    """
+    return RawChannel(
+        label=label,
+        unit=unit,
+        sampling_rate=1 / float(np.nanmedian(intervals)) if rate is None else rate,
+        start_seconds=float(times[0]),
+        n_samples=len(times),
+        key=0,
+        block=block_in_memory(intervals[None]),
+        source=source,
+        modality="ibi",
+        recognised_by=FORMAT,
+        times=times,
+    )

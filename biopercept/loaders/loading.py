@@ -12,11 +12,12 @@ from pathlib import Path
 from biopercept.errors import BioperceptError, RecordingError
 from biopercept.loaders.clock import LONGEST_DAYS
 from biopercept.loaders.corrections import ENDING, with_corrections
-from biopercept.loaders.formats import format_of, format_without_suffix, formats_text, glance_at, known_but_unread
+from biopercept.loaders.formats import format_of, format_without_suffix, formats_text
+from biopercept.loaders.glance import EDF_SUFFIXES, glance_at
 from biopercept.loaders.recognition import SignalOverride
+from biopercept.loaders.unread import known_but_unread
 from biopercept.recording import Recording
 
-_NAMES_OF_EDF = (".edf", ".bdf", ".rec")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:(/|:)")  # a Path turns // into /
 
 
@@ -69,11 +70,11 @@ def _load(path: Path, overrides: Mapping[str, SignalOverride] | None) -> Recordi
     form = format_of(glance)
     if form is not None:
         return form.reader()(path, overrides=overrides)
+    if unread := known_but_unread(glance):
+        raise RecordingError(f"{path.name}: {unread.name}, which is not read; {unread.advice}")
     if is_folder:
         raise RecordingError(f"{path.name}: a folder that holds no recording of a known layout; {formats_text()}")
-    if unread := known_but_unread(glance):
-        raise RecordingError(f"{path.name}: {unread} files are not read; {formats_text()}")
-    if glance.suffix in _NAMES_OF_EDF:
+    if glance.suffix in EDF_SUFFIXES:
         raise RecordingError(f"{path.name}: named {glance.suffix} but does not begin as EDF or BDF; export it again")
     raise RecordingError(f"{path.name}: not a format that is read here; {formats_text()}")
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from biopercept.files import visible_members
+from biopercept.loaders.folders import companions
 from biopercept.recording import Interval, RecordingLabels
 from biopercept.studies.structure import EVENTS_WIN, Entry, Study
 from biopercept.studies.tables import MISSING, Places, finite_number, folded
@@ -298,13 +299,13 @@ def _check_same_recording(entries: tuple[Entry, ...], faults: list[str]) -> None
 
 
 def _contents(path: Path) -> list[Path]:
-    """Return the files that hold a recording's samples."""
+    """Return the files that hold a recording's samples: of a file and its parts the largest, for headers are alike."""
     if path.is_dir():
         return [p for p in visible_members(path) if p.is_file()]
     if path.suffix == ".hea" or not path.exists():
         stem = path.with_suffix("") if path.suffix == ".hea" else path
         return [p for p in (stem.with_name(stem.name + ".dat"),) if p.is_file()]
-    return [path] if path.is_file() else []
+    return [max((path, *companions(path)), key=lambda file: file.stat().st_size)] if path.is_file() else []
 
 
 def _alike(group: list[tuple[Entry, Path]], limit: int | None) -> list[list[tuple[Entry, Path]]]:

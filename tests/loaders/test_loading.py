@@ -52,7 +52,7 @@ def test_addresses_are_not_opened(address: str) -> None:
 def test_formats_that_are_not_read_are_named(tmp_path: Path, first: bytes, title: str) -> None:
     path = tmp_path / "other.csv"
     path.write_bytes(first + bytes(100))
-    with pytest.raises(RecordingError, match=f"other.csv: {title} files are not read; read are EDF"):
+    with pytest.raises(RecordingError, match=f"other.csv: {title}, which is not read; "):
         load_recording(path)
 
 
@@ -64,7 +64,9 @@ def test_a_name_that_looks_like_an_option_or_holds_markup_is_just_a_name(tmp_pat
 
 
 def test_no_format_is_both_read_and_known_as_unread() -> None:
-    from biopercept.loaders.formats import FORMATS, Glance, known_but_unread
+    from biopercept.loaders.formats import FORMATS
+    from biopercept.loaders.glance import Glance
+    from biopercept.loaders.unread import known_but_unread
 
     beginnings = (b"XDF:", b"GDF 2.20", b"\x89HDF\r\n\x1a\n", b"\x93NUMPY", b"MATLAB 5.0", b"PAR1", b"Brain Vision")
     for beginning in beginnings:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.annotations import plain_label
-from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory, block_of_rows
+from biopercept.loaders.assembly import RawChannel, assemble_signals, block_of_rows, channel_of_beats
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
 from biopercept.loaders.libraries import library_for, quiet
 from biopercept.loaders.recognition import FORMAT, SignalOverride
@@ -451,21 +451,7 @@ def _beats(path: Path, parts: Sequence[_Part], zero: float) -> list[RawChannel]:
     if not is_beat.any():
         return []
     times = peaks[1:][is_beat] - zero
-    return [
-        RawChannel(
-            label="IBI",
-            unit="s",
-            sampling_rate=1 / float(np.median(intervals[is_beat])),
-            start_seconds=float(times[0]),
-            n_samples=len(times),
-            key=0,
-            block=block_in_memory(intervals[is_beat][None, :]),
-            source=path.name,
-            modality="ibi",
-            recognised_by=FORMAT,
-            times=times,
-        )
-    ]
+    return [channel_of_beats("IBI", path.name, times, intervals[is_beat])]
 
 
 def _tags(parts: Sequence[_Part], zero: float, end: float, notes: list[str]) -> tuple[Interval, ...]:

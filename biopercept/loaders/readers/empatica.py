@@ -19,7 +19,7 @@ import numpy as np
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.archives import checked_members
-from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
+from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory, channel_of_beats
 from biopercept.loaders.clock import FAR_SECONDS, stray_times
 from biopercept.loaders.recognition import FORMAT, SignalOverride
 from biopercept.modalities import MODALITIES
@@ -280,21 +280,7 @@ def _ibi_channels(
     if not len(times):
         return []
     step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
-    return [
-        RawChannel(
-            label="IBI",
-            unit="s",
-            sampling_rate=1 / step,
-            start_seconds=float(times[0]),
-            n_samples=len(times),
-            key=0,
-            block=block_in_memory(beats[:, 1][None, :]),
-            source="IBI.csv",
-            modality="ibi",
-            recognised_by=FORMAT,
-            times=times,
-        )
-    ]
+    return [channel_of_beats("IBI", "IBI.csv", times, beats[:, 1], rate=1 / step)]
 
 
 def _tags(members: Members, notes: list[str]) -> FloatArray:

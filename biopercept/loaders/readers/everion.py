@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
-from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
+from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory, channel_of_beats
 from biopercept.loaders.readers.text_tables import numbers_of, read_text, table_of_text
 from biopercept.loaders.recognition import FORMAT, SignalOverride, counts_of_one_g
 from biopercept.loaders.sidecars import without_suffix
@@ -214,21 +214,7 @@ def _beat_channels(lines: _Lines, zero: float, notes: list[str]) -> list[RawChan
         return []
     times = _beat_times(counts, seconds, intervals)
     notes.append("IBI: stamps are whole seconds; beats that follow each other were placed by their intervals")
-    return [
-        RawChannel(
-            label="IBI",
-            unit="ms",
-            sampling_rate=1 / float(np.median(intervals)),
-            start_seconds=float(times[0]),
-            n_samples=len(times),
-            key=0,
-            block=block_in_memory(1000 * intervals[None]),
-            source=lines.source,
-            modality="ibi",
-            recognised_by=FORMAT,
-            times=times,
-        )
-    ]
+    return [channel_of_beats("IBI", lines.source, times, intervals)]
 
 
 def _beat_times(counts: NDArray[np.int64], seconds: FloatArray, intervals: FloatArray) -> FloatArray:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
-from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory, block_of_rows
+from biopercept.loaders.assembly import RawChannel, assemble_signals, block_of_rows, channel_of_beats
 from biopercept.loaders.clock import LONGEST_DAYS, stray_times
 from biopercept.loaders.libraries import library_for, quiet
 from biopercept.loaders.recognition import FORMAT, SignalOverride
@@ -267,21 +267,7 @@ def _beats(
     if n_gaps:
         notes.append(f"beats: {n_gaps} gaps; the first beat after each is placed to a second")
     notes.append("beats follow each other from the record before the first one, so they are placed to a second")
-    return [
-        RawChannel(
-            label="IBI",
-            unit="s",
-            sampling_rate=1 / float(np.median(intervals)),
-            start_seconds=times[0],
-            n_samples=len(times),
-            key=0,
-            block=block_in_memory(np.array([intervals])),
-            source=path.name,
-            modality="ibi",
-            recognised_by=FORMAT,
-            times=np.array(times),
-        )
-    ]
+    return [channel_of_beats("IBI", path.name, np.array(times), np.array(intervals))]
 
 
 def _laps(messages: _Messages, zero: float) -> list[Interval]:
