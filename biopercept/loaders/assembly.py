@@ -110,6 +110,9 @@ def assemble_signals(
     cap = _Cap(is_cap_grid(labels), common_reference(labels))
     known = [_recognised(channel, overrides, cap, notes) for channel in channels]
     notes.extend(_unit_notes(known))
+    strange = [one.name for one in known if not one.raw.label.strip("\x00 \t\r\n").isprintable()]
+    if strange:
+        notes.append(f"labels hold characters that cannot be printed, which are left out: {listed(strange)}")
     if cap.on_grid:
         notes.append(
             "labels number the sockets of a cap (A1, B1, ...), so C3 or F4 is not taken for the 10-20 electrode"

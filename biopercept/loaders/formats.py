@@ -271,4 +271,4 @@ def format_without_suffix(path: Path) -> Format | None:
 
 def formats_text() -> str:
     """Return in one line what is read."""
-    return "read are " + "; ".join(f"{one.name} ({one.look})" for one in FORMATS)
+    return "read are " + "; ".join(one.name for one in FORMATS)

@@ -48,14 +48,23 @@ def load_recording(
     path = Path(path)
     try:
         recording = with_corrections(_of_possible_length(_load(path, overrides), path), path)
-    except BioperceptError:
-        raise
+    except BioperceptError as fault:
+        if str(fault).isprintable():
+            raise
+        raise type(fault)(_printable(str(fault))) from fault
     except MemoryError as fault:
         raise RecordingError(f"{path.name}: reading it needs more memory than there is, or than it may use") from fault
     except (OSError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError) as fault:
-        # A last net under the loaders: a damaged file must cost one file, not the run.
-        raise RecordingError(f"{path.name}: cannot be read ({type(fault).__name__}: {fault})") from fault
-    return replace(recording, subject=subject, session=session, name=name or recording.name)
+        # A last net under the loaders: a damaged file must cost one file, not the run. A library's words may hold data.
+        words = fault.strerror if isinstance(fault, OSError) and fault.strerror else type(fault).__name__
+        raise RecordingError(_printable(f"{path.name}: cannot be read ({words})")) from fault
+    notes = tuple(_printable(note) for note in recording.notes)
+    return replace(recording, subject=subject, session=session, name=name or recording.name, notes=notes)
+
+
+def _printable(text: str) -> str:
+    r"""Return what a file says with control characters, line ends and direction marks spelt out ("\x1b")."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _load(path: Path, overrides: Mapping[str, SignalOverride] | None) -> Recording:

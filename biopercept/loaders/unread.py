@@ -45,7 +45,7 @@ def _is_pickle(one: Glance) -> bool:
 
 def _is_ctf(one: Glance) -> bool:
     if one.is_folder:
-        return one.suffix == ".ds"
+        return one.path.suffix.lower() == ".ds"
     return one.path.parent.suffix.lower() == ".ds" and one.suffix in (".meg4", ".res4")
 
 

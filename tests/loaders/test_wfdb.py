@@ -10,6 +10,7 @@ import pytest
 import wfdb
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.identity import COMMENTS
 from biopercept.loaders.loading import load_recording
 from biopercept.loaders.recognition import SignalOverride
 
@@ -123,7 +124,7 @@ def test_a_record_that_is_its_own_segment_is_refused(tmp_path: Path) -> None:
         ("1000.0(0)/mV", "", "gives no gain for ECG"),
         ("1000.0(0)/mV", "0/mV", "gives no gain for ECG"),
         ("1000.0(0)/mV", "1000.0", "gives no unit for ECG; mV by the WFDB standard"),
-        ("p1_all 3", "other 3", "calls the record 'other'"),
+        ("p1_all 3", "other 3", "calls the record by another name than its file, 'p1_all'"),
     ],
 )
 def test_a_doubtful_header_is_called_out(wfdb_record: Path, old: str, new: str, note: str) -> None:
@@ -195,7 +196,8 @@ def test_marks_comments_and_line_ends_of_an_editor_change_nothing(wfdb_record: P
     content = wfdb_record.read_bytes()
     wfdb_record.write_bytes(top + (content.replace(b"\n", b"\r\n") if b"\r" in top else content))
     after = load_recording(wfdb_record)
-    assert (after.notes, after.intervals) == (before.notes, before.intervals)
+    assert after.notes == (*([COMMENTS] if b"made by hand" in top else []), *before.notes)
+    assert after.intervals == before.intervals
     for one, other in zip(before.signals, after.signals, strict=True):
         np.testing.assert_array_equal(one.read(), other.read())
 

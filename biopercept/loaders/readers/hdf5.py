@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
+from biopercept.loaders.identity import identity_of_entries
 from biopercept.loaders.plux import Device, places_by_counter, plux_device, transfer_of
 from biopercept.loaders.readers.arrays import MOST_ARRAYS, Arrays, Index, NamedArray, meaning_of, recording_of_arrays
 from biopercept.loaders.recognition import FORMAT, SignalOverride
@@ -104,7 +105,8 @@ def _arrays(path: Path, file: Any) -> Arrays:
 
     visit(file, {}, 0)
     notes = [f"left out are {why}: {', '.join(n[:80] for n in names[:8])}" for why, names in left_out.items()]
-    return Arrays(tuple(arrays), notes=tuple(notes))
+    whose = identity_of_entries(attributes_of(file, list(file.attrs)[:LARGEST_ATTRIBUTE]))
+    return Arrays(tuple(arrays), notes=(*notes, *whose))
 
 
 def _numbers(datasets: Mapping[str, Any]) -> dict[str, Any]:
@@ -291,7 +293,9 @@ def opened(path: Path) -> Iterator[Any]:
         raise
     except Exception as fault:  # the library raises whatever the damage runs into
         words = str(fault).splitlines()[0][:200] if str(fault) else ""
-        raise RecordingError(f"{path.name}: cannot be read as HDF5 ({type(fault).__name__}: {words})") from fault
+        raise RecordingError(
+            f"{path.name}: cannot be read as HDF5 ({words}); it is cut or damaged, copy it again"
+        ) from fault
 
 
 def members(group: Any) -> list[str]:

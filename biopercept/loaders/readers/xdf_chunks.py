@@ -26,6 +26,7 @@ from xml.sax.saxutils import escape
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.annotations import plain_words
+from biopercept.loaders.identity import identity_of_entries
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -274,6 +275,8 @@ def _take_in(path: Path, content: XdfContent, tag: int, body: bytes, place: tupl
     """Take in one chunk; False where it does not hold what it says. ``place`` is its (offset, length) in the file."""
     if tag == FILE_HEADER:
         root = _xml(body)
+        if root is not None:
+            _say_identity(content, root)
         content.started = (root.findtext("datetime") or "").strip()[:64] if root is not None else ""
         return root is not None
     if tag == BOUNDARY:
@@ -376,9 +379,18 @@ def _take_header(content: XdfContent, stream_id: int, body: bytes) -> bool:
     if isinstance(stream, str):
         content.say(stream)
         return True
+    _say_identity(content, root)
     content.streams[stream_id] = stream
     content.pieces.append(_header_chunk(stream))
     return True
+
+
+def _say_identity(content: XdfContent, root: Element) -> None:
+    """Say that a header names a person, where an element called after a person, or what lies in one, holds a text."""
+    for element in root.iter():
+        for note in identity_of_entries({element.tag: " ".join(element.itertext())}):
+            if note not in content.notes:
+                content.say(note)
 
 
 def _stream(stream_id: int, root: Element) -> XdfStream | str:
