@@ -12,9 +12,8 @@ from pathlib import Path
 from biopercept.errors import BioperceptError, RecordingError
 from biopercept.loaders.clock import LONGEST_DAYS
 from biopercept.loaders.corrections import ENDING, with_corrections
-from biopercept.loaders.formats import format_of, formats_text
+from biopercept.loaders.formats import format_of, format_without_suffix, formats_text
 from biopercept.loaders.glance import EDF_SUFFIXES, glance_at
-from biopercept.loaders.readers.wfdb import load_wfdb, wfdb_headers
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.loaders.unread import known_but_unread
 from biopercept.recording import Recording
@@ -71,8 +70,8 @@ def _printable(text: str) -> str:
 def _load(path: Path, overrides: Mapping[str, SignalOverride] | None) -> Recording:
     if _ADDRESS.match(str(path)):
         raise RecordingError(f"{path}: addresses are not opened; give the path of a local file")
-    if not os.path.lexists(path) and wfdb_headers(path):
-        return load_wfdb(path, overrides=overrides)
+    if not os.path.lexists(path) and (form := format_without_suffix(path)):
+        return form.reader()(path, overrides=overrides)
     is_folder = _checked_kind(path) == "folder"
     if path.name.endswith(ENDING):
         raise RecordingError(f"{path.name}: corrections by hand, and no recording; name the recording that they are of")

@@ -67,7 +67,7 @@ def test_addresses_are_not_opened(address: str) -> None:
 @pytest.mark.parametrize(
     ("first", "title"),
     [
-        (b"\x80\x04\x95", "Python pickle"),
+        (b"\x80\x04\x95", "a Python pickle"),
     ],
 )
 def test_formats_that_are_not_read_are_named(tmp_path: Path, first: bytes, title: str) -> None:

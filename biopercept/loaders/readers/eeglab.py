@@ -21,8 +21,7 @@ from typing import Any
 from biopercept.errors import RecordingError
 from biopercept.loaders.identity import identity_notes
 from biopercept.loaders.libraries import library_for
-from biopercept.loaders.readers.hdf5 import MOST_OBJECTS
-from biopercept.loaders.readers.hdf5_files import checked, members, opened, text_of
+from biopercept.loaders.readers.hdf5 import MOST_OBJECTS, checked, members, opened, text_of
 from biopercept.loaders.readers.matlab import LARGEST_VARIABLES, check_variables
 from biopercept.loaders.readers.mne_raws import MOST_CHANNELS, OpenedRaw, check_size, quiet_mne, recording_of
 from biopercept.loaders.recognition import SignalOverride
