@@ -232,9 +232,10 @@ def _reader(group: Sequence[_Known]) -> SampleReader:
     scale = np.array([[one.conversion.scale] for one in group])
     offset = np.array([[one.conversion.offset] for one in group])
 
-    def read(start: int, stop: int) -> FloatArray:
+    def read(start: int, stop: int, rows: slice) -> FloatArray:
         with np.errstate(over="ignore", invalid="ignore"):
-            samples: FloatArray = block(keys, start, stop) * scale + offset
+            samples: FloatArray = block(keys[rows], start, stop) * scale[rows]
+            samples += offset[rows]
         samples[~np.isfinite(samples)] = np.nan
         return samples
 

@@ -6,6 +6,7 @@ gives no ground for a value. Where several signals could give one series, the ch
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -49,6 +50,9 @@ MOVEMENT_HZ = (0.5, 15.0)
 LOWEST_ACTIVITY = 1e-3
 """Added before the logarithm, g: the resolution of a wearable's sensor is ten times coarser."""
 
+LET_GO = frozenset({"eeg", "eog", "emg"})
+"""Modalities of many channels in which nothing is looked for at the file's own rate: an hour of EEG takes gigabytes."""
+
 _MEAN_SECONDS = 1.0
 LOWEST_ENVELOPE = 1e-6
 """Added before the logarithm, mV: far below any amplifier's noise."""
@@ -58,8 +62,9 @@ LOWEST_ENVELOPE = 1e-6
 class Measured:
     """One measured signal on its way: screened at its own rate, and cleaned as it will be stored.
 
-    ``losses`` are what was lost on the way, ``by_hand`` the corrections of the signal. ``broad`` is EEG as cleaned, but
-    before it is limited to its band: what band power is measured in.
+    Of :data:`LET_GO` ``screened`` has no samples. ``losses`` are what was lost on the way, ``by_hand`` the corrections
+    of the signal. ``broad`` is EEG as cleaned, but before it is limited to its band: what band power is measured in.
+    ``hum`` is the power of mains hum of each second, (n_channels, n_seconds), by each frequency that it may have.
     """
 
     original: Signal
@@ -68,6 +73,7 @@ class Measured:
     losses: Losses
     broad: FloatArray | None = None
     by_hand: ByHand | None = None
+    hum: Sequence[FloatArray] = ()
 
     @property
     def has_beats_by_hand(self) -> bool:

@@ -95,25 +95,43 @@ def screened(
     The plausible range of a modality whose filter removes an offset is that around the signal's own slow level, so
     that DC-coupled recordings are not masked for it; the level itself may not lie beyond :data:`LARGEST_OFFSET`.
     """
-    out = samples.copy()
-    fractions: dict[str, dict[str, float]] = {}
-    of_all = _not_in_g(samples, signal)
-    for channel, name in enumerate(signal.channel_names):
-        row = out[channel]
-        is_marked = np.zeros(len(row), dtype=bool) if by_hand is None else by_hand[channel]
-        row[is_marked] = np.nan  # nothing else may be judged by it, as a rail or a usual size
-        if losses is not None:
-            losses.add(BY_HAND, is_marked, channel)
-        for reason, words, is_bad in of_all or _faults(row.copy(), signal, settings):
-            # A sample is counted under the first reason only; what was marked by hand is told by who applies it.
-            is_bad = is_bad & (~is_marked if reason == MISSING else np.isfinite(row))
-            fraction = float(is_bad.sum()) / max(len(row), 1)
-            row[is_bad] = np.nan
-            if losses is not None:
-                losses.add(reason, is_bad, channel)
-            if fraction >= MIN_REPORTED_FRACTION:
-                fractions.setdefault(words, {})[name] = fraction
-    return out, tuple(_note(signal, words, by_channel) for words, by_channel in fractions.items())
+    screen = Screen(signal, settings, losses)
+    return screen.of(samples, by_hand), screen.notes()
+
+
+class Screen:
+    """The screening of one signal as :func:`screened` does it, some channels at a time."""
+
+    def __init__(self, signal: Signal, settings: CleaningSettings, losses: Losses | None = None) -> None:
+        self._signal = signal
+        self._settings = settings
+        self._losses = losses
+        self._fractions: dict[str, dict[str, float]] = {}
+
+    def of(self, samples: FloatArray, by_hand: BoolArray | None = None, first: int = 0) -> FloatArray:
+        """Return a copy of the samples of channels from the ``first`` on, with impossible segments as NaN."""
+        out = samples.copy()
+        of_all = _not_in_g(samples, self._signal)
+        for place, row in enumerate(out):
+            channel, name = first + place, self._signal.channel_names[first + place]
+            is_marked = np.zeros(len(row), dtype=bool) if by_hand is None else by_hand[place]
+            row[is_marked] = np.nan  # nothing else may be judged by it, as a rail or a usual size
+            if self._losses is not None:
+                self._losses.add(BY_HAND, is_marked, channel)
+            for reason, words, is_bad in of_all or _faults(row.copy(), self._signal, self._settings):
+                # A sample is counted under the first reason only; what was marked by hand is told by who applies it.
+                is_bad = is_bad & (~is_marked if reason == MISSING else np.isfinite(row))
+                fraction = float(is_bad.sum()) / max(len(row), 1)
+                row[is_bad] = np.nan
+                if self._losses is not None:
+                    self._losses.add(reason, is_bad, channel)
+                if fraction >= MIN_REPORTED_FRACTION:
+                    self._fractions.setdefault(words, {})[name] = fraction
+        return out
+
+    def notes(self) -> tuple[str, ...]:
+        """Return one sentence for each reason, about all channels that were screened."""
+        return tuple(_note(self._signal, words, by_channel) for words, by_channel in self._fractions.items())
 
 
 def _note(signal: Signal, words: str, by_channel: dict[str, float]) -> str:

@@ -18,8 +18,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.annotations import bad_at_joins, placed_intervals
@@ -311,7 +313,7 @@ def _block(header: BrainVisionHeader) -> BlockReader:
     return read
 
 
-def _stored(header: BrainVisionHeader, offset: int, count: int) -> FloatArray:
+def _stored(header: BrainVisionHeader, offset: int, count: int) -> NDArray[Any]:
     file = header.samples_file
     try:
         with file.open("rb") as stream:
@@ -321,7 +323,7 @@ def _stored(header: BrainVisionHeader, offset: int, count: int) -> FloatArray:
         raise RecordingError(f"{file.name}: cannot be read ({fault.strerror})") from fault
     if len(content) < count * header.kind.itemsize:
         raise RecordingError(f"{file.name}: the file became shorter while it was read; load it again")
-    return np.frombuffer(content, dtype=header.kind).astype(np.float64)
+    return np.frombuffer(content, dtype=header.kind)
 
 
 @dataclass(frozen=True)
