@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,21 @@ from biopercept.loaders.assembly import BlockReader
 from biopercept.loaders.time_grid import TimeGrid
 from biopercept.recording import FloatArray
 
+_ROWS_AT_ONCE = 1 << 16
+
+
+class Rows(Protocol):
+    """Rows that are read where they are asked for, as an array of them gives them."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __getitem__(self, rows: NDArray[np.intp], /) -> NDArray[np.generic]:
+        """Return rows, (n, n_channels)."""
+
 
 def block_of_rows(
-    samples: NDArray[np.generic], cells: NDArray[np.int64] | None = None, rows: NDArray[np.intp] | None = None
+    samples: NDArray[np.generic] | Rows, cells: NDArray[np.int64] | None = None, rows: NDArray[np.intp] | None = None
 ) -> BlockReader:
     """Return a block reader over rows as a file holds them, shape (n_rows, n_channels), of any numeric type.
 
@@ -30,14 +43,16 @@ def block_of_rows(
         else:
             first, last = (int(one) for one in np.searchsorted(cells, (start, stop)))
             at = cells[first:last] - start
-        if first < last:
-            block[:, at] = samples[places[first:last]][:, list(keys)].T
+        for some in range(first, last, _ROWS_AT_ONCE):
+            stop_of_some = min(some + _ROWS_AT_ONCE, last)
+            piece = samples[places[some:stop_of_some]][:, list(keys)].T
+            block[:, at[some - first : stop_of_some - first]] = piece
         return block
 
     return read
 
 
-def block_on_grid(samples: NDArray[np.generic], grid: TimeGrid) -> BlockReader:
+def block_on_grid(samples: NDArray[np.generic] | Rows, grid: TimeGrid) -> BlockReader:
     """Return a block reader over rows, (n_rows, n_channels), as they lie on a grid; in time order where none fits."""
     if grid.cells is None:
         return block_of_rows(samples, rows=grid.rows)

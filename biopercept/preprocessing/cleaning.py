@@ -247,7 +247,7 @@ def _clean_signal(
         raw, notes = screened(by_hand.turned(signal.read()), signal, settings, by_hand=by_hand.bad())
         regular = _regular_intervals(signal, raw, times, settings, by_hand)
         losses.add_rejected_intervals(raw[0], regular, times, by_hand.bad_at(times))
-        return Measured(signal, raw, regular, losses, by_hand=by_hand), notes
+        return Measured(signal, raw, np.isfinite(raw).sum(axis=1), regular, losses, by_hand=by_hand), notes
     screen = Screen(signal, settings, losses)
     whole = _filtered_in_groups(signal, screen, settings, by_hand)
     samples, rate = whole.samples, whole.rate
@@ -258,7 +258,8 @@ def _clean_signal(
     cleaned = signal.with_samples(samples, rate)
     if whole.broad is not None:
         notes += _reference(cleaned, whole.broad, losses, settings)
-    return Measured(signal, whole.raw, cleaned, losses, whole.broad, by_hand=by_hand, hum=whole.hum), notes
+    parts = whole.raw, whole.n_screened, cleaned, losses, whole.broad
+    return Measured(signal, *parts, by_hand=by_hand, hum=whole.hum), notes
 
 
 @dataclass(frozen=True, eq=False)

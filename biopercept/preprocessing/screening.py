@@ -65,6 +65,7 @@ _GLITCH_SECONDS = 0.004  # a pacemaker's pulse of 2 ms is spread to twice that b
 _GLITCH_SIZE, _GLITCH_NOISE = 1.5, 8.0
 _NARROW_QRS_HZ, _NARROW_QRS_SIZE = 200.0, 4.0  # below this rate the top of a narrow QRS complex is one sample
 _BLOCK_SECONDS, _BREATH_BLOCK_SECONDS, _BLOCKS = 2.5, 10.0, 7
+_SAMPLES_AT_ONCE = 1 << 18  # of a long row: what is computed of each sample alone, or beside its neighbours
 _MOST_G = 3.0  # nobody lives for long in more, and m/s2 taken for g give 9.8
 _SMALLEST_TEMPERATURE_SPIKE = 0.5  # degC: skin does not warm by that and cool again within a second
 
@@ -274,18 +275,28 @@ def glitches(row: FloatArray, sampling_rate: float, modality: str) -> BoolArray:
     calm = _median_of_three(samples) if n_glitch == 1 else _median(samples, 2 * n_glitch + 1)
     n_block = max(round((_BREATH_BLOCK_SECONDS if modality == "resp" else _BLOCK_SECONDS) * sampling_rate), 3)
     size = _NARROW_QRS_SIZE if modality == "ecg" and sampling_rate < _NARROW_QRS_HZ else _GLITCH_SIZE
-    away = np.abs(samples - calm)
-    bound = size * _usual(_block_highest(calm, n_block) + _block_highest(-calm, n_block), n_block, len(row))
-    bound = np.maximum(bound, _GLITCH_NOISE * 1.4826 * _usual(block_medians(away, n_block), n_block, len(row)))
-    with np.errstate(invalid="ignore"):
-        return np.asarray((bound > 0) & (np.abs(row - calm) > bound))
+    range_of_blocks = median_around(_block_highest(calm, n_block) + _block_highest(-calm, n_block), _BLOCKS)
+    np.subtract(samples, calm, out=samples)
+    noise_of_blocks = median_around(block_medians(np.abs(samples, out=samples), n_block), _BLOCKS)
+    out = np.zeros(len(row), dtype=bool)
+    for start in range(0, len(row), _SAMPLES_AT_ONCE):
+        piece = slice(start, min(start + _SAMPLES_AT_ONCE, len(row)))
+        block = np.arange(piece.start, piece.stop) // n_block
+        bound = size * range_of_blocks[np.minimum(block, len(range_of_blocks) - 1)]
+        noise = noise_of_blocks[np.minimum(block, len(noise_of_blocks) - 1)]
+        bound = np.maximum(bound, _GLITCH_NOISE * 1.4826 * noise)
+        with np.errstate(invalid="ignore"):
+            out[piece] = (bound > 0) & (np.abs(row[piece] - calm[piece]) > bound)
+    return out
 
 
 def _median_of_three(samples: FloatArray) -> FloatArray:
-    before, after = np.roll(samples, 1), np.roll(samples, -1)
-    before[0], after[-1] = samples[0], samples[-1]
-    low, high = np.minimum(before, after), np.maximum(before, after)
-    return np.asarray(np.clip(samples, low, high), dtype=np.float64)
+    out = samples.copy()
+    for start in range(1, len(samples) - 1, _SAMPLES_AT_ONCE):
+        stop = min(start + _SAMPLES_AT_ONCE, len(samples) - 1)
+        before, after = samples[start - 1 : stop - 1], samples[start + 1 : stop + 1]
+        out[start:stop] = np.clip(samples[start:stop], np.minimum(before, after), np.maximum(before, after))
+    return out
 
 
 def _median(samples: FloatArray, size: int) -> FloatArray:
@@ -298,12 +309,6 @@ def _block_highest(samples: FloatArray, n_block: int) -> FloatArray:
     """Return the highest sample of each block; a short block at the end belongs to the one before."""
     n_blocks = max(len(samples) // n_block, 1)
     return np.asarray(np.maximum.reduceat(samples, np.arange(n_blocks) * n_block), dtype=np.float64)
-
-
-def _usual(of_blocks: FloatArray, n_block: int, n_samples: int) -> FloatArray:
-    """Return the median of the seven blocks around each sample's: (n_samples,)."""
-    usual = median_around(of_blocks, _BLOCKS)
-    return np.asarray(usual[np.minimum(np.arange(n_samples) // n_block, len(usual) - 1)], dtype=np.float64)
 
 
 def jumps(row: FloatArray, sampling_rate: float, settings: CleaningSettings) -> BoolArray:
