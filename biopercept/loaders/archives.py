@@ -1,19 +1,42 @@
-"""Zip files as recordings come in them: names, links, passwords and counts are looked at before anything is unpacked.
+"""Packed files as recordings come in them, looked at before anything is unpacked, and unpacked within a limit.
 
-Nothing is ever written to disk, so a name cannot lead out of a folder; but an archive with such names, or with links,
-was not made by a device, and what else is in it is not believed.
+Of a zip names, links, passwords and counts are looked at. Nothing of it is ever written to disk, so a name cannot lead
+out of a folder; but an archive with such names, or with links, was not made by a device, and what else is in it is not
+believed.
 """
 
 from __future__ import annotations
 
+import gzip
 import stat
 import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from biopercept.errors import RecordingError
 
 MOST_MEMBERS = 1000
 _ENCRYPTED = 0x1
+_PIECE = 1 << 22
+
+
+def unpacked(path: Path, limit: int, too_large: str) -> Iterator[bytes]:
+    """Give what a gzip file holds, piece by piece.
+
+    Raises RecordingError where it is cut or damaged, and with ``too_large``, which says what to do, once there are more
+    than ``limit`` bytes.
+    """
+    n_bytes = 0
+    try:
+        with gzip.open(path) as stream:
+            while piece := stream.read(_PIECE):
+                n_bytes += len(piece)
+                if n_bytes > limit:
+                    raise RecordingError(f"{path.name}: {too_large}")
+                yield piece
+    except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
+        raise RecordingError(f"{path.name}: the gzip file is cut or damaged ({fault}); copy it again") from fault
 
 
 def checked_members(path: Path, archive: zipfile.ZipFile, most: int = MOST_MEMBERS) -> list[zipfile.ZipInfo]:
