@@ -189,7 +189,7 @@ FORMATS: tuple[Format, ...] = (
         "load_wfdb",
     ),
     Format(
-        "CASE, K-EmoCon",
+        "CASE, K-EmoCon, MAUS, AffectiveROAD",
         "the tables of these data sets, by name and header",
         _by_file("readers.published_tables", "is_published_table"),
         "readers.published_tables",

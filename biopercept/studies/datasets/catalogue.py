@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from biopercept.errors import StudyError
 from biopercept.studies.datasets import (
+    affective_road,
     case,
     cogwear,
     eegmat,
@@ -11,6 +12,7 @@ from biopercept.studies.datasets import (
     flight,
     induced_stress,
     k_emocon,
+    maus,
     noneeg,
     stress_predict,
     wesad,
@@ -104,6 +106,8 @@ _ROWS = (
     case.DATASET,
     k_emocon.DATASET,
     cogwear.DATASET,
+    maus.DATASET,
+    affective_road.DATASET,
 )
 
 DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
@@ -112,13 +116,16 @@ DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
 NOT_OFFERED = {
     "drivedb (PhysioNet, Stress Recognition in Automobile Drivers)": "its 18 records are drives, some of them by the "
     "same driver, and nothing published says which; people cannot be kept apart. Single records are read (WFDB)",
-    "AffectiveROAD": "its 13 drives are of fewer drivers, and nothing found on its layout says who drove when",
     "DREAMER": "one MATLAB file holds all people, and a recording must be a file of one person",
     "AMIGOS": "the units of its MATLAB files could not be confirmed",
-    "DEAP, STEW, MAUS": "nothing found says in which unit their signals are (DEAP and STEW: EEG; MAUS: ECG and GSR)",
-    "SWELL-KW": "the raw signals are in a format of TMSi (.S00) that is not read; tables of features are no signals",
-    "CLAS": "rates, units and times of its tables of blocks could not be confirmed",
-    "CogLoad": "what is published are rows of 30 s at 1 Hz of all people, in random order, and no recordings",
+    "DEAP, STEW": "nothing found says in which unit their EEG is",
+    "SWELL-KW": "its raw signals are Poly5 files of TMSi (.S00, 2048 Hz), which are not read; programs that read them "
+    "differ in which channel is the heart's and in the unit of the skin's, and nothing found says on which clock the "
+    "conditions of each minute are. Its tables of features are no signals",
+    "CLAS": "the folders, the blocks and 256 Hz are confirmed (Part1/by_block/1_ecg_*.csv, 1_gsr_ppg_*.csv); in which "
+    "unit ECG and GSR are, and what their column of times counts, could not be",
+    "CogLoad, Snake": "two forms are published: rows of 30 s at 1 Hz of all people in random order (the challenge of "
+    "2020), which are no recordings, and CogDatasets.rar, whose files nothing found describes",
 }
 """Data sets that are asked for and cannot be imported: title -> why."""
 
