@@ -186,6 +186,92 @@ def write_cogwear(folder: Path, start: float, eda: float, temperature: str = "te
         (folder / f"empatica_{name}.csv").write_text("\n".join([f"{column},time", *rows]) + "\n")
 
 
+def write_stew(folder: Path, number: int, rating: tuple[int, int] = (2, 8), *, level: float = 4200.0) -> None:
+    """Write a person of STEW: 20 s of rest (10 uV of 10 Hz) and of the test (30 uV of 6 Hz), on ``level``."""
+    for part, hertz, size in (("lo", 10, 10.0), ("hi", 6, 30.0)):
+        wave = size * np.sin(2 * np.pi * hertz * np.arange(20 * 128) / 128)
+        rows = level + number + 10 * np.arange(14) + wave[:, None]
+        np.savetxt(folder / f"sub{number:02d}_{part}.txt", rows, fmt="%16.7e", delimiter="")
+    with (folder / "ratings.txt").open("a") as stream:
+        stream.write(f"{number}, {rating[0]}, {rating[1]}\n")
+
+
+def deap_ratings() -> np.ndarray:
+    """Return ratings of 40 videos: arousal 2 or 8 in turn, valence 3, 7 or 5 exactly, dominance 4, liking 6."""
+    trials = np.arange(40)
+    arousal, valence = np.where(trials % 2, 8.0, 2.0), np.array([3.0, 7.0, 5.0])[trials % 3]
+    return np.column_stack([valence, arousal, np.full(40, 4.0), np.full(40, 6.0)])
+
+
+def write_deap(folder: Path, number: int, *, scale: int = 2, labels: object = None) -> Path:
+    """Write a person of DEAP as prepared for Python: in trial t a 10-Hz wave of ``scale`` times t + 1 in all EEG."""
+    wave = np.sin(2 * np.pi * 10 * np.arange(8064) / 128)
+    data = np.zeros((40, 40, 8064), dtype=np.int8 if scale == 2 else np.int16)
+    data[:, :32] = np.rint(scale * np.outer(np.arange(1, 41), wave))[:, None]
+    data[:, 32:] = np.arange(8)[:, None]
+    file = folder / f"s{number:02d}.dat"
+    file.write_bytes(pickle.dumps({"labels": deap_ratings() if labels is None else labels, "data": data}, 2))
+    return file
+
+
+def write_deap_bdf(folder: Path, number: int, starts: list[int], status: str = "Status", high: int = 0) -> None:
+    """Write a recording of DEAP of 64 Hz: triggers 4 at these seconds, others around; ``high`` are the bits above."""
+    import edfio
+
+    n = 64 * (max(starts) + 61)
+    codes = np.full(n, high)
+    for start in starts:
+        for second, code in ((start - 2, 3), (start, 4), (start + 60, 5)):
+            codes[64 * second : 64 * second + 8] += code
+    wave = 20 * np.sin(2 * np.pi * 10 * np.arange(n) / 64)
+    limits = {"physical_range": (-8388608, 8388607), "digital_range": (-8388608, 8388607)}
+    signals = [
+        edfio.BdfSignal(wave, 64, label="Fp1", physical_dimension="uV", physical_range=(-262144, 262143)),
+        edfio.BdfSignal(codes.astype(float), 64, label=status, physical_dimension="Boolean", **limits),
+    ]
+    edfio.Bdf(signals, annotations=None).write(folder / f"s{number:02d}.bdf")
+
+
+def write_deap_table(file: Path, person: int, videos: list[int]) -> None:
+    """Write participant_ratings.csv: the videos in the order in which they were seen, rated as ``deap_ratings``."""
+    ratings = deap_ratings()
+    rows = [
+        f"{person},{trial},{video},{trial * 1000},{','.join(str(cell) for cell in ratings[video - 1])},"
+        for trial, video in enumerate(videos, 1)
+    ]
+    header = "Participant_id,Trial,Experiment_id,Start_time,Valence,Arousal,Dominance,Liking,Familiarity"
+    file.write_text("\n".join([header, *rows]) + "\n")
+
+
+def dreamer_person(number: int, *, n_clips: int = 3, level: float = 4200.0) -> dict[str, object]:
+    """Return what DREAMER.mat holds of a person: clip k lasts 20 + k s, with a wave of k + 1 uV, rated k + 1 to 3."""
+
+    def cells(kind: str, seconds: int) -> np.ndarray:
+        rate, channels = {"EEG": (128, 14), "ECG": (256, 2)}[kind]
+        made = np.empty((n_clips, 1), dtype=object)
+        for clip in range(n_clips):
+            time = np.arange(rate * (seconds + clip)) / rate
+            wave = (clip + 1) * np.sin(2 * np.pi * 8 * time) + number
+            made[clip, 0] = np.tile(wave[:, None], channels) + (level if kind == "EEG" else 2000.0)
+        return made
+
+    signals = {kind: {"baseline": cells(kind, 6), "stimuli": cells(kind, 20)} for kind in ("EEG", "ECG")}
+    scores = np.arange(n_clips, dtype=np.uint8)[:, None]
+    scored = {"ScoreValence": 5 - scores, "ScoreArousal": scores + 1, "ScoreDominance": np.full_like(scores, 4)}
+    return {"Age": str(20 + number), "Gender": "female", **signals, **scored}
+
+
+def write_dreamer(folder: Path, people: list[dict[str, object]], rate: int = 128, *, packed: bool = True) -> Path:
+    """Write DREAMER.mat with these people."""
+    import scipy.io
+
+    data, names = np.empty((1, len(people)), dtype=object), np.empty((1, 14), dtype=object)
+    data[0] = people
+    names[0] = ["AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4"]
+    about = {"EEG_SamplingRate": rate, "ECG_SamplingRate": 256, "EEG_Electrodes": names, "noOfSubjects": len(people)}
+    file = folder / "DREAMER.mat"
+    scipy.io.savemat(file, {"DREAMER": {"Data": data, **about}}, do_compression=packed)
+    return file
 def write_maus(folder: Path, person: str, seconds: int = 20) -> None:
     """Write a person of MAUS: six trials, the first 2 s shorter, the n-th a pulse about n times the person's level.
 

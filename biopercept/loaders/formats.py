@@ -113,12 +113,13 @@ def _is_wfdb(glance: Glance) -> bool:
 
 
 _is_wesad = _by_file("readers.wesad", "is_wesad")
+_is_deap = _by_file("readers.deap", "is_deap")
 
 
 def _is_pickle(glance: Glance) -> bool:
     """Return whether a file is a pickle of no data set that is known, by its first bytes or by its name."""
     is_one = glance.begins(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-    return (is_one or glance.suffix in (".pkl", ".pickle")) and not _is_wesad(glance)
+    return (is_one or glance.suffix in (".pkl", ".pickle")) and not (_is_wesad(glance) or _is_deap(glance))
 
 
 def _is_xdf(glance: Glance) -> bool:
@@ -196,6 +197,14 @@ FORMATS: tuple[Format, ...] = (
         "load_published_table",
     ),
     Format("WESAD", "SX/SX.pkl of the data set WESAD; no other pickle", _is_wesad, "readers.wesad", "load_wesad"),
+    Format("DEAP", "sNN.dat of the data set DEAP, prepared for Python", _is_deap, "readers.deap", "load_deap"),
+    Format(
+        "STEW",
+        "subNN_lo.txt and subNN_hi.txt of the data set STEW",
+        _by_file("readers.stew", "is_stew"),
+        "readers.stew",
+        "load_stew",
+    ),
     Format(
         "BrainVision",
         ".vhdr with .eeg and .vmrk",

@@ -71,6 +71,22 @@ def load_edf(path: Path, *, overrides: Mapping[str, SignalOverride] | None = Non
     return Recording("", "", path.stem, signals, intervals, started_at, (*notes, *more))
 
 
+def read_triggers(path: Path) -> tuple[tuple[float, int], ...]:
+    """Return seconds and code of each trigger in the last channel of a BDF: where its low byte changes, but for 0.
+
+    Raises RecordingError where the header cannot be trusted, or the last channel cannot be read.
+    """
+    header = read_edf_header(path)
+    channel = header.channels[-1]
+    if channel.fault or channel.is_annotation:
+        raise RecordingError(f"{path.name}: its last channel ({channel.label!r}) is no trigger channel")
+    raw = _raw_channel(path, header, len(header.channels) - 1, channel, None, np.arange(header.n_records))
+    digital = np.rint((raw.block([raw.key], 0, raw.n_samples)[0] - channel.offset) / channel.scale)
+    codes = digital.astype(np.int64) & 0xFF
+    changes = np.flatnonzero(np.diff(codes, prepend=0))
+    return tuple((float(at) / raw.sampling_rate, int(codes[at])) for at in changes if codes[at])
+
+
 @dataclass(frozen=True)
 class AnnotationFile:
     """What an EDF+ file of annotations alone says (a hypnogram): intervals from ``started_at``, in time order."""

@@ -7,6 +7,8 @@ from biopercept.studies.datasets import (
     affective_road,
     case,
     cogwear,
+    deap,
+    dreamer,
     eegmat,
     exam_stress,
     flight,
@@ -14,6 +16,7 @@ from biopercept.studies.datasets import (
     k_emocon,
     maus,
     noneeg,
+    stew,
     stress_predict,
     wesad,
 )
@@ -106,6 +109,9 @@ _ROWS = (
     case.DATASET,
     k_emocon.DATASET,
     cogwear.DATASET,
+    deap.DATASET,
+    dreamer.DATASET,
+    stew.DATASET,
     maus.DATASET,
     affective_road.DATASET,
 )
@@ -114,11 +120,11 @@ DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
 """Every data set by its name."""
 
 NOT_OFFERED = {
-    "drivedb (PhysioNet, Stress Recognition in Automobile Drivers)": "its 18 records are drives, some of them by the "
-    "same driver, and nothing published says which; people cannot be kept apart. Single records are read (WFDB)",
-    "DREAMER": "one MATLAB file holds all people, and a recording must be a file of one person",
-    "AMIGOS": "the units of its MATLAB files could not be confirmed",
-    "DEAP, STEW": "nothing found says in which unit their EEG is",
+    "drivedb (PhysioNet, Stress Recognition in Automobile Drivers)": "its records are drives, and nothing found says "
+    "which are of one driver, so that people cannot be kept apart; the presses in its marker channel do not say what "
+    "they begin, and its headers give the skin conductance no unit. Single records are read (WFDB)",
+    "AMIGOS": "its prepared MATLAB files are filtered and averaged, so that nothing in them tells the headset's "
+    "microvolts from counts of its converter, and no page found states them, or the unit of its ECG and GSR",
     "SWELL-KW": "its raw signals are Poly5 files of TMSi (.S00, 2048 Hz), which are not read; programs that read them "
     "differ in which channel is the heart's and in the unit of the skin's, and nothing found says on which clock the "
     "conditions of each minute are. Its tables of features are no signals",
