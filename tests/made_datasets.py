@@ -272,6 +272,8 @@ def write_dreamer(folder: Path, people: list[dict[str, object]], rate: int = 128
     file = folder / "DREAMER.mat"
     scipy.io.savemat(file, {"DREAMER": {"Data": data, **about}}, do_compression=packed)
     return file
+
+
 def write_maus(folder: Path, person: str, seconds: int = 20) -> None:
     """Write a person of MAUS: six trials, the first 2 s shorter, the n-th a pulse about n times the person's level.
 
