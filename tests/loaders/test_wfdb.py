@@ -381,3 +381,19 @@ def test_beats_of_several_records_lie_on_their_common_clock(tmp_path: Path) -> N
     first, second = load_recording(tmp_path / "S1").signals_of("ibi")
     np.testing.assert_allclose(first.sample_times(), [1.8, 2.6])
     np.testing.assert_allclose(second.sample_times(), [31.8, 32.6])
+
+
+def test_a_cut_record_of_a_signal_that_lags_in_the_file_is_read_up_to_where_it_ends(
+    tmp_path: Path, reference_data: Path
+) -> None:
+    source = reference_data / "formats" / "wfdb_samples"
+    for name in ("03700181.hea", "03700181.dat"):  # its third signal lags by 4 frames
+        (tmp_path / name).write_bytes((source / name).read_bytes())
+    whole = load_recording(tmp_path / "03700181.hea")
+    with (tmp_path / "03700181.dat").open("r+b") as stream:
+        stream.truncate(337_500)
+    cut = load_recording(tmp_path / "03700181.hea")
+    assert "03700181.dat is cut: 37496 of 75000 frames are there and used" in cut.notes
+    for before, after in zip(whole.signals, cut.signals, strict=True):
+        assert after.n_samples == 37496 * (4 if before.modality == "ecg" else 1)
+        np.testing.assert_array_equal(after.read()[0], before.read(0, after.n_samples)[0])

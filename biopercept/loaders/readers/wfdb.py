@@ -487,6 +487,8 @@ def _frames_held(file: Path, parsed: Any, name: str, notes: list[str]) -> int:
         notes.append(f"the header gives no length; {name} holds {n_there} frames")
         return max(n_there, 0)
     if n_there < n_stated:
+        # A signal that lags in the file has its last frames behind the others', in the part that is gone.
+        n_there = max(n_there - max(parsed.skew[i] or 0 for i in members), 0)
         notes.append(f"{name} is cut: {n_there} of {n_stated} frames are there and used")
     elif n_there > n_stated + 1:
         notes.append(f"{name} holds {n_there} frames, the header says {n_stated}; those beyond are left out")
