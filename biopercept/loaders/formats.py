@@ -262,6 +262,13 @@ def format_of(glance: Glance) -> Format | None:
     return next((one for one in FORMATS if one.matches(glance)), None)
 
 
+def format_without_suffix(path: Path) -> Format | None:
+    """Return the format of a path at which nothing lies, and which names a record by its files less their suffixes."""
+    from biopercept.loaders.readers.wfdb import wfdb_headers
+
+    return next(one for one in FORMATS if one.function == "load_wfdb") if wfdb_headers(path) else None
+
+
 def formats_text() -> str:
     """Return in one line what is read."""
-    return "read are " + "; ".join(f"{one.name} ({one.look})" for one in FORMATS)
+    return "read are " + "; ".join(one.name for one in FORMATS)

@@ -21,7 +21,9 @@ class Glance:
 
     @property
     def suffix(self) -> str:
-        """Return the suffix in lower case, without that of gzip."""
+        """Return the suffix in lower case, without that of gzip; empty of a folder: its name makes it no file."""
+        if self.is_folder:
+            return ""
         path = self.path
         return (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
 

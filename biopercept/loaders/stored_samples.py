@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.assembly import BlockReader
@@ -49,7 +51,7 @@ class StoredSamples:
 
         return read
 
-    def _stored(self, offset: int, count: int) -> FloatArray:
+    def _stored(self, offset: int, count: int) -> NDArray[Any]:
         try:
             with self.file.open("rb") as stream:
                 stream.seek(offset)
@@ -58,4 +60,4 @@ class StoredSamples:
             raise RecordingError(f"{self.file.name}: cannot be read ({fault.strerror})") from fault
         if len(content) < count * self.kind.itemsize:
             raise RecordingError(f"{self.file.name}: the file became shorter while it was read; load it again")
-        return np.frombuffer(content, dtype=self.kind).astype(np.float64)
+        return np.frombuffer(content, dtype=self.kind)

@@ -45,7 +45,7 @@ def _is_pickle(one: Glance) -> bool:
 
 def _is_ctf(one: Glance) -> bool:
     if one.is_folder:
-        return one.suffix == ".ds"
+        return one.path.suffix.lower() == ".ds"
     return one.path.parent.suffix.lower() == ".ds" and one.suffix in (".meg4", ".res4")
 
 
@@ -105,7 +105,7 @@ UNREAD: tuple[Unread, ...] = (
         lambda one: one.begins(b"Header") and b"File Version" in one.first_bytes[:60],
         _NO_FNIRS,
     ),
-    Unread("a MEF recording", _named(".mefd", ".timd", ".tmet"), _INSIDE),
+    Unread("a MEF recording", lambda one: one.path.suffix.lower() in (".mefd", ".timd", ".tmet"), _INSIDE),
     Unread("a Blackrock recording", _begins(b"NEURALCD", b"NEURALSG", b"BRSMPGRP"), _INSIDE),
     Unread("a Neuralynx recording", _begins(b"######## Neuralynx"), _INSIDE),
     Unread(

@@ -6,7 +6,6 @@ Every cell is checked. No recording may stand under two names, which would be a 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +16,7 @@ from biopercept.files import visible_members
 from biopercept.loaders.folders import companions
 from biopercept.recording import Interval, RecordingLabels
 from biopercept.studies.structure import EVENTS_WIN, Entry, Study
-from biopercept.studies.tables import MISSING, Places, folded
+from biopercept.studies.tables import MISSING, Places, finite_number, folded
 from biopercept.tasks import REGRESSION, Task
 from biopercept.typed_values import did_you_mean
 
@@ -64,7 +63,7 @@ def check_values(study: Study, faults: list[str]) -> None:
                 f"the column {task.column!r} of task {task.name!r} is in {' and in '.join(homes)}; rename all but one"
             )
         for where, text in _cells(study, task.column):
-            if text.strip().lower() not in MISSING and _number(text) is None:
+            if text.strip().lower() not in MISSING and finite_number(text) is None:
                 faults.append(
                     f"{where}: {task.column} is {text!r}; a number is needed for task {task.name!r}, or n/a where it "
                     "is missing"
@@ -117,18 +116,9 @@ def _cells(study: Study, column: str) -> Iterator[tuple[str, str]]:
 
 def _numbers(cells: Mapping[str, str], columns: tuple[str, ...]) -> Iterator[tuple[str, float]]:
     for column in columns:
-        value = _number(cells[column]) if column in cells else None
+        value = finite_number(cells[column]) if column in cells else None
         if value is not None:
             yield column, value
-
-
-def _number(text: str) -> float | None:
-    """Return a cell as a finite number; None where it is none. "1_000" and other scripts' digits are none."""
-    try:
-        value = float(text) if text.isascii() and "_" not in text else math.nan
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def check_agreement(study: Study, faults: list[str]) -> None:

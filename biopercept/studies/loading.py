@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from biopercept.errors import RecordingError, StudyError
+from biopercept.files import is_folder
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS, apart
 from biopercept.loaders.corrections import ENDING, corrections_of, corrections_paths, read_corrections
 from biopercept.loaders.glance import EDF_SUFFIXES
@@ -39,7 +40,7 @@ Loaded = tuple[StudyFile, Recording]
 
 def is_study(path: Path) -> bool:
     """Return whether a path is a study folder or a BIDS data set (right or not), and no recording."""
-    return path.is_dir() and ((path / "recordings.tsv").is_file() or (path / "study.yaml").is_file() or is_bids(path))
+    return is_folder(path) and ((path / "recordings.tsv").is_file() or (path / "study.yaml").is_file() or is_bids(path))
 
 
 def load_study(folder: Path) -> Study:
@@ -49,7 +50,7 @@ def load_study(folder: Path) -> Study:
 
     Raises StudyError where the folder is neither, StudyFaults with everything that is wrong, each with table and line.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise StudyError(f"{folder} is not a folder; a study folder or a BIDS data set is needed")
     faults: list[str] = []
     if (folder / "recordings.tsv").is_file():

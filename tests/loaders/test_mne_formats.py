@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from datetime import datetime
 from pathlib import Path
@@ -173,4 +174,14 @@ def test_nihon_kohden_files_are_read_in_the_range_of_their_converter(tmp_path: P
     np.testing.assert_allclose(recording.signal("ECG").read(50, 90)[0], planted[2, 50:90] * 1e-3, atol=1e-9)
     path.write_bytes(path.read_bytes()[:-3000])
     with pytest.raises(RecordingError, match=r"rest\.eeg"):
+        load_recording(path)
+
+
+@pytest.mark.parametrize("write", [persyst, nicolet, nihon])
+def test_a_pipe_beside_a_file_is_refused_and_not_waited_for(tmp_path: Path, write: object) -> None:
+    path = write(tmp_path)
+    part = {".lay": ".dat", ".data": ".head", ".eeg": ".21E"}[path.suffix]
+    path.with_suffix(part).unlink()
+    os.mkfifo(path.with_suffix(part))
+    with pytest.raises(RecordingError, match=r"^rest\.\w+: (rest\.\w+ beside it is not a regular file|not a format)"):
         load_recording(path)

@@ -10,6 +10,7 @@ import pytest
 import wfdb
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.identity import COMMENTS
 from biopercept.loaders.loading import load_recording
 from biopercept.loaders.recognition import SignalOverride
 
@@ -123,7 +124,7 @@ def test_a_record_that_is_its_own_segment_is_refused(tmp_path: Path) -> None:
         ("1000.0(0)/mV", "", "gives no gain for ECG"),
         ("1000.0(0)/mV", "0/mV", "gives no gain for ECG"),
         ("1000.0(0)/mV", "1000.0", "gives no unit for ECG; mV by the WFDB standard"),
-        ("p1_all 3", "other 3", "calls the record 'other'"),
+        ("p1_all 3", "other 3", "calls the record by another name than its file, 'p1_all'"),
     ],
 )
 def test_a_doubtful_header_is_called_out(wfdb_record: Path, old: str, new: str, note: str) -> None:
@@ -195,7 +196,8 @@ def test_marks_comments_and_line_ends_of_an_editor_change_nothing(wfdb_record: P
     content = wfdb_record.read_bytes()
     wfdb_record.write_bytes(top + (content.replace(b"\n", b"\r\n") if b"\r" in top else content))
     after = load_recording(wfdb_record)
-    assert (after.notes, after.intervals) == (before.notes, before.intervals)
+    assert after.notes == (*([COMMENTS] if b"made by hand" in top else []), *before.notes)
+    assert after.intervals == before.intervals
     for one, other in zip(before.signals, after.signals, strict=True):
         np.testing.assert_array_equal(one.read(), other.read())
 
@@ -379,3 +381,19 @@ def test_beats_of_several_records_lie_on_their_common_clock(tmp_path: Path) -> N
     first, second = load_recording(tmp_path / "S1").signals_of("ibi")
     np.testing.assert_allclose(first.sample_times(), [1.8, 2.6])
     np.testing.assert_allclose(second.sample_times(), [31.8, 32.6])
+
+
+def test_a_cut_record_of_a_signal_that_lags_in_the_file_is_read_up_to_where_it_ends(
+    tmp_path: Path, reference_data: Path
+) -> None:
+    source = reference_data / "formats" / "wfdb_samples"
+    for name in ("03700181.hea", "03700181.dat"):  # its third signal lags by 4 frames
+        (tmp_path / name).write_bytes((source / name).read_bytes())
+    whole = load_recording(tmp_path / "03700181.hea")
+    with (tmp_path / "03700181.dat").open("r+b") as stream:
+        stream.truncate(337_500)
+    cut = load_recording(tmp_path / "03700181.hea")
+    assert "03700181.dat is cut: 37496 of 75000 frames are there and used" in cut.notes
+    for before, after in zip(whole.signals, cut.signals, strict=True):
+        assert after.n_samples == 37496 * (4 if before.modality == "ecg" else 1)
+        np.testing.assert_array_equal(after.read()[0], before.read(0, after.n_samples)[0])

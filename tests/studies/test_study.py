@@ -336,3 +336,10 @@ def test_a_task_survives_the_way_through_json(write_study: Writer) -> None:
 def test_a_manifest_of_many_rows_keeps_every_row(write_study: Writer) -> None:
     rows = "".join(f"S01\tlab\t{i}\t1\tstroop\n" for i in range(100, 20_100))
     assert len(load_study(write_study(events=EVENTS + rows)).entries[0].intervals) == 20_002
+
+
+def test_an_offset_that_is_nan_is_a_fault_and_one_not_given_is_none(write_study: Writer) -> None:
+    lines = RECORDINGS.splitlines()
+    rows = [f"{lines[0]}\toffset_seconds", f"{lines[1]}\tnan", f"{lines[2]}\tn/a"]
+    (fault,) = faults_of(write_study(recordings="\n".join(rows) + "\n"))
+    assert fault == "recordings.tsv line 2: offset_seconds is 'nan'; a finite number is needed"

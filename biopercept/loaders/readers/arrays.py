@@ -272,13 +272,18 @@ def _modality(path: Path, array: NamedArray, label: str, sidecar: Sidecar) -> tu
 
 def _block(array: NamedArray, axis: int) -> BlockReader:
     """Return a reader of an array's channels; an axis of one element is no axis."""
-    whole = len(array.shape)
+    across = [one for one, size in enumerate(array.shape) if one != axis and size > 1]
 
     def read(keys: Sequence[int], start: int, stop: int) -> FloatArray:
-        index = tuple(slice(start, stop) if one == axis else slice(None) for one in range(whole))
-        piece = np.asarray(array.samples(index), dtype=np.float64)
+        index = [slice(None)] * len(array.shape)
+        index[axis] = slice(start, stop)
+        # Channels beside each other are a piece of the file; of more than two axes all are read.
+        first = min(keys, default=0) if len(across) == 1 else 0
+        if len(across) == 1 and keys:
+            index[across[0]] = slice(first, max(keys) + 1)
+        piece = np.asarray(array.samples(tuple(index)), dtype=np.float64)
         rows = np.moveaxis(piece, axis, -1).reshape(-1, max(stop - start, 0))
-        return rows[list(keys)]
+        return rows[[key - first for key in keys]]
 
     return read
 

@@ -31,6 +31,7 @@ from biopercept.errors import RecordingError
 from biopercept.loaders.annotations import plain_label
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_of_rows, channel_of_beats
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
+from biopercept.loaders.identity import identity_of_entries
 from biopercept.loaders.libraries import library_for, quiet
 from biopercept.loaders.recognition import FORMAT, SignalOverride
 from biopercept.modalities import MODALITIES, UNKNOWN
@@ -345,7 +346,10 @@ def _schema_name(schema: Any) -> str:
 
 def _part(record: Any, path: Path, notes: list[str]) -> _Part:
     """Return what is used of a record."""
-    raw = record.get("rawData") or {}
+    raw, enrolled = record.get("rawData") or {}, record.get("enrollment")
+    notes.extend(
+        note for note in identity_of_entries(enrolled if isinstance(enrolled, dict) else {}) if note not in notes
+    )
     part = _Part(
         owner=hash(json.dumps([record.get("enrollment"), record.get("deviceSn")], sort_keys=True, default=str))
     )

@@ -24,14 +24,14 @@ import numpy as np
 from biopercept.errors import RecordingError
 from biopercept.loaders.annotations import bad_at_joins, placed_intervals
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals, block_in_memory
+from biopercept.loaders.identity import identity_in_text
+from biopercept.loaders.readers.mne_raws import FASTEST, MOST_CHANNELS, check_size
 from biopercept.loaders.readers.text_tables import numbers_of, read_text
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.loaders.stored_samples import StoredSamples
 from biopercept.recording import FloatArray, Recording
 
 LARGEST_TEXT = 64 << 20
-MOST_CHANNELS = 4096
-FASTEST = 1e6
 _FIRST_LINE = re.compile(rb"Brain ?Vision( Core| V-Amp)? Data( Exchange)? (Header|Marker) File")
 _TYPES = {"INT_16": "i2", "UINT_16": "u2", "INT_32": "i4", "IEEE_FLOAT_32": "f4"}
 _BESIDE = (".eeg", ".vmrk", ".dat", ".avg", ".seg")
@@ -83,6 +83,8 @@ def load_brainvision(path: Path, *, overrides: Mapping[str, SignalOverride] | No
     signals, more = assemble_signals(channels, overrides)
     duration = header.n_samples / header.sampling_rate
     markers = read_markers(header)
+    if markers.is_start_wrong:
+        notes.append("the date and time of the first segment cannot be; the start is not known")
     intervals = placed_intervals(markers.marks, duration, notes)
     joins = bad_at_joins(markers.joins, duration, "New Segment", notes)
     return Recording("", "", file.stem, signals, intervals, markers.started_at, (*notes, *more), joins)
@@ -153,7 +155,9 @@ def read_brainvision_header(path: Path) -> BrainVisionHeader:
     Raises RecordingError where a field cannot be trusted, or names a file outside the folder.
     """
     notes: list[str] = []
-    sections = _sections(header_text(path))
+    text = header_text(path)
+    sections = _sections(text)
+    notes.extend(identity_in_text(text))
     common = sections.get("common infos", {})
     _check_kind(path, common)
     n_channels = _whole(path, common.get("numberofchannels", ""), "NumberOfChannels", MOST_CHANNELS)
@@ -178,6 +182,7 @@ def read_brainvision_header(path: Path) -> BrainVisionHeader:
         stored, more = _stored(path, samples_file, binary, scales, points, is_vectorized)
         notes += more
         n_samples, block = stored.n_samples, stored.block()
+    check_size(path, 1e6 / interval, n_samples, n_channels)
     marker = common.get("markerfile", "")
     markers_file = _named_file(path, marker, (".vmrk",), notes) if marker else None
     if marker and markers_file is None:
@@ -335,6 +340,7 @@ class BrainVisionMarkers:
     marks: tuple[tuple[float, float, str], ...] = ()
     joins: tuple[float, ...] = ()
     started_at: datetime | None = None
+    is_start_wrong: bool = False
 
 
 def read_markers(header: BrainVisionHeader) -> BrainVisionMarkers:
@@ -348,6 +354,7 @@ def read_markers(header: BrainVisionHeader) -> BrainVisionMarkers:
     marks: list[tuple[float, float, str]] = []
     joins: list[float] = []
     started_at: datetime | None = None
+    is_wrong = False
     for line in _sections(header_text(header.markers_file)).get("marker infos", {}).values():
         fields = [field.strip() for field in line.split(",")] + [""] * 6
         kind, description, position, size, channel, date = (field.replace("\\1", ",") for field in fields[:6])
@@ -357,6 +364,7 @@ def read_markers(header: BrainVisionHeader) -> BrainVisionMarkers:
                 joins.append(onset)
             if started_at is None:
                 started_at = _start(date, onset)
+                is_wrong = started_at is None and bool(date.strip("0"))
             continue
         points = _number(size)
         duration = points / rate if points > 1 else 0.0  # every marker has one point at least
@@ -365,7 +373,7 @@ def read_markers(header: BrainVisionHeader) -> BrainVisionMarkers:
             number = int(channel[:6])
             text += f"@@{header.labels[number - 1]}" if 1 <= number <= len(header.labels) else ""
         marks.append((onset, duration, text))
-    return BrainVisionMarkers(tuple(marks), tuple(joins), started_at)
+    return BrainVisionMarkers(tuple(marks), tuple(joins), started_at, is_wrong)
 
 
 def _start(date: str, onset: float) -> datetime | None:

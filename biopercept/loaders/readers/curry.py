@@ -239,7 +239,7 @@ def _started_at(fields: Mapping[str, str]) -> datetime | None:
     """Return the device's start, without a zone; None where none is given."""
     values: Sequence[float] = [_number(fields.get(name, "")) for name in _START]
     try:
-        *parts, thousandths = (int(value) for value in values)
-        return datetime(*parts, thousandths * 1000)  # type: ignore[call-arg]
+        year, month, day, hour, minute, second, thousandths = (int(value) for value in values)
+        return datetime(year, month, day, hour, minute, second, thousandths * 1000)
     except (ValueError, OverflowError):
         return None

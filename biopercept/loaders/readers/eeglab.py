@@ -19,9 +19,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.identity import identity_notes
 from biopercept.loaders.libraries import library_for
-from biopercept.loaders.readers.hdf5 import MOST_OBJECTS
-from biopercept.loaders.readers.hdf5_files import checked, members, opened, text_of
+from biopercept.loaders.readers.hdf5 import MOST_OBJECTS, checked, members, opened, text_of
 from biopercept.loaders.readers.matlab import LARGEST_VARIABLES, check_variables
 from biopercept.loaders.readers.mne_raws import MOST_CHANNELS, OpenedRaw, check_size, quiet_mne, recording_of
 from biopercept.loaders.recognition import SignalOverride
@@ -43,6 +43,7 @@ class EeglabHeader:
     samples_name: str
     types: tuple[str, ...]
     cut_seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def is_eeglab(path: Path, first_bytes: bytes) -> bool:
@@ -68,7 +69,7 @@ def load_eeglab(path: Path, *, overrides: Mapping[str, SignalOverride] | None = 
         if file == path:
             raise RecordingError(f"{path.name}: samples of an EEGLAB set whose .set is not beside them; name the .set")
     header = read_eeglab_header(file)
-    notes: list[str] = []
+    notes = list(header.notes)
     n_samples = _n_samples(file, header, notes)
     library_for(file, "pymatreader")  # mne reads such files through it
     with quiet_mne(file, "EEGLAB", notes):
@@ -106,6 +107,7 @@ def read_eeglab_header(path: Path) -> EeglabHeader:
         data if isinstance(data, str) else "",
         _types(values.get("chanlocs"), n_channels),
         _cut_seconds(values),
+        identity_notes(str(values.get("subject", "")).strip("[]")),
     )
 
 

@@ -77,9 +77,9 @@ def read_egi_header(path: Path) -> EgiHeader:
 
 def _moment(*date: int) -> datetime | None:
     """Return the start that the header gives, whose last number is milliseconds; None where it is no date."""
-    *parts, thousandths = date
+    year, month, day, hour, minute, second, thousandths = date
     try:
-        return datetime(*parts, thousandths * 1000)  # type: ignore[call-arg]
+        return datetime(year, month, day, hour, minute, second, thousandths * 1000)
     except (ValueError, OverflowError):
         return None
 

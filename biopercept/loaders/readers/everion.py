@@ -138,7 +138,7 @@ def _read(file: Path, notes: list[str]) -> dict[int, _Lines]:
     numbers = [column for column in table.columns[:4] if not isinstance(column, list)]
     if len(numbers) < 4:
         raise RecordingError(f"{file.name}: columns {', '.join(_COLUMNS[:4])} are not numbers; export it again")
-    values, qualities = _values(file, text)
+    values, qualities = _values(text)
     count, stream, tag, seconds = numbers
     n = min(len(count), len(values))
     is_whole = np.all([np.isfinite(column[:n]) & (np.abs(column[:n]) < 2**53) for column in numbers], axis=0)
@@ -162,7 +162,7 @@ def _read(file: Path, notes: list[str]) -> dict[int, _Lines]:
     }
 
 
-def _values(file: Path, text: str) -> tuple[FloatArray, FloatArray]:
+def _values(text: str) -> tuple[FloatArray, FloatArray]:
     """Return the first and the second value of each line; the second is NaN where there is none."""
     cells = [line.rsplit(",", 1)[-1] for line in text.splitlines()[1:] if line.strip()]
     pairs = [cell.partition(";")[::2] for cell in cells]

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from biopercept.errors import RecordingError
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_of_rows, channel_of_beats
 from biopercept.loaders.clock import LONGEST_DAYS, put_on, stray_times
+from biopercept.loaders.identity import identity_notes
 from biopercept.loaders.libraries import library_for, quiet
 from biopercept.loaders.recognition import FORMAT, SignalOverride
 from biopercept.modalities import UNKNOWN
@@ -178,6 +179,9 @@ def _take(messages: _Messages, frame: Any) -> None:
             messages.laps.append((begin, _number(seconds)))
     elif frame.name == "event" and frame.get_value("event", fallback=None) == "timer" and stamp is not None:
         messages.timer.append((stamp, str(frame.get_value("event_type", fallback=""))))
+    elif frame.name == "user_profile":
+        name = identity_notes(str(frame.get_value("friendly_name", fallback=None) or ""))
+        messages.notes.extend(note for note in name if note not in messages.notes)
     elif frame.name == "file_id":
         messages.kind = messages.kind or str(frame.get_value("type", fallback=None) or "")
 

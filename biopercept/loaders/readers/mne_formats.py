@@ -15,6 +15,7 @@ https://github.com/sccn/eeglab/pull/5 and https://github.com/sccn/neuroscanio (l
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import Any
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.annotations import MOST_ANNOTATIONS
+from biopercept.loaders.identity import HIDDEN, identity_in_text
 from biopercept.loaders.readers.mne_raws import OpenedRaw, quiet_mne, recording_of
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Recording
@@ -104,7 +106,7 @@ def load_clinical(path: Path, *, overrides: Mapping[str, SignalOverride] | None 
     header = path.with_suffix(form.beside) if form.name == "Nicolet" else path
     if form.beside and header.stat().st_size > LARGEST_HEADER:
         raise RecordingError(f"{path.name}: a header of more than {LARGEST_HEADER >> 20} MB is none")
-    notes: list[str] = []
+    notes = _of_parts(path, form.name)
     with quiet_mne(path, form.name, notes):
         raw = form.read(path)
     _check_samples(path, form.name, raw)
@@ -115,6 +117,23 @@ def load_clinical(path: Path, *, overrides: Mapping[str, SignalOverride] | None 
         notes.append("the start is not used: the format does not say whether day or month comes first")
     types = ["stim" if kind == "stim" else "" for kind in raw.get_channel_types()]
     return recording_of(OpenedRaw(path, form.name, raw, types, notes), overrides)
+
+
+def _of_parts(path: Path, name: str) -> list[str]:
+    """Return the note that a part of the recording names a person, where one does.
+
+    Raises RecordingError where one of the files that belong together is a pipe or a device, which mne would wait for.
+    """
+    parts = [part for part in path.parent.iterdir() if part.stem == path.stem and part.suffix and part != path]
+    for part in parts:
+        if not part.is_file() and not part.is_dir() and os.path.lexists(part):
+            raise RecordingError(f"{path.name}: {part.name} beside it is not a regular file; copy it from the recorder")
+    suffixes = {part.suffix.lower(): part for part in parts}
+    if name == "Nihon Kohden" and ".pnt" in suffixes:
+        return [HIDDEN]
+    if name == "Nicolet" and ".head" in suffixes:
+        return list(identity_in_text(suffixes[".head"].read_text("latin-1")))
+    return []
 
 
 def _check_samples(path: Path, name: str, raw: Any) -> None:

@@ -24,6 +24,7 @@ from biopercept.loaders.annotations import bad_at_joins, placed_intervals, plain
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import LONGEST_DAYS
 from biopercept.loaders.corrections import placed_correction
+from biopercept.loaders.identity import identity_notes
 from biopercept.loaders.recognition import (
     FORMAT,
     Position,
@@ -52,7 +53,10 @@ _NO_SENSORS = frozenset({"stim", "exci", "ias", "syst", "chpi", "goodness", "err
 _NAMES_A_SENSOR = re.compile(r"eog|ecg|ekg|emg|gsr|eda|resp|temp|trig|status|stim|photo|pulse|ppg|acc|aux|ref\b")
 _COMPOSITE = ("STI101", "STI201", "STI 014")
 _PRIVATE = re.compile(r"(?i)birth|subject|patient|sex|name|hand|his_id|date")
-_MATTERS = re.compile(r"(?i)truncat|unit|gap|lost|missing|not found|set to zero|corrupt|incorrect|omit|overflow|scal")
+_MATTERS = re.compile(
+    r"(?i)truncat|unit|gap|lost|missing|not found|set to zero|corrupt|incorrect|omit|overflow|scal|no 21e"
+)
+_VALUE = re.compile(r"(?s)(invalid literal for|could not convert|time data|unconverted data|isoformat).*")
 _IDLE = re.compile(r"(?i)position|montage|convention|cutoff|highpass|lowpass|software filter")
 _WARNINGS = (
     (re.compile(r"Omitted (\d+) annotation"), "{} annotations lie outside the recording and are left out"),
@@ -123,6 +127,7 @@ def _warning(text: str, path: Path) -> str:
 
 def _sentence(text: str, path: Path) -> str:
     """Return the first sentence of a message of mne without folders; empty where it may say who was recorded."""
+    text = _VALUE.sub(r"\1", text)
     line = plain_label(_FOLDERS.sub("", text.replace(f"{path.parent}/", "")))
     first = re.split(r"(?<=[a-z)'\"])\. ", line)[0].rstrip(".")
     return "" if _PRIVATE.search(re.sub(r"(?i)file ?name|channel names?", "", first)) else first[:200]
@@ -145,6 +150,7 @@ def recording_of(opened: OpenedRaw, overrides: Mapping[str, SignalOverride] | No
     if opened.triggers == "read":
         marks += _trigger_events(opened, rate, n_samples)
     intervals = placed_intervals(marks, duration, notes)
+    notes.extend(_identity(raw.info))
     recording = Recording("", "", path.stem, signals, intervals, _started_at(opened), (*notes, *more))
     joined: list[str] = []
     corrections = bad_at_joins(joins, duration, "boundary", joined)
@@ -153,6 +159,14 @@ def recording_of(opened: OpenedRaw, overrides: Mapping[str, SignalOverride] | No
     return with_bad_channels(
         recording, [name for name in raw.info["bads"] if kinds[name] not in _NO_SENSORS], path.name
     )
+
+
+def _identity(info: Any) -> tuple[str, ...]:
+    """Return the note that a header names who was recorded or who recorded, where it does."""
+    person = info["subject_info"] or {}
+    words = [str(person.get(key) or "") for key in ("first_name", "middle_name", "last_name", "his_id", "birthday")]
+    number = person.get("id") or 0
+    return identity_notes(*words, str(info["experimenter"] or ""), str(number) if number else "")
 
 
 def check_size(path: Path, rate: float, n_samples: int, n_channels: int) -> None:

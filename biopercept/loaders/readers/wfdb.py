@@ -23,6 +23,7 @@ from biopercept.errors import RecordingError, listed
 from biopercept.files import visible_members
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
+from biopercept.loaders.identity import COMMENTS
 from biopercept.loaders.readers.wfdb_annotators import wfdb_beats, wfdb_words
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import FloatArray, Interval, Recording
@@ -349,14 +350,14 @@ def read_wfdb_header(file: Path, *, allow_segments: bool = True) -> WfdbHeader:
         raise RecordingError(
             f"{file.name}: the sampling rate {parsed.fs} is not a positive number of Hz; correct the header"
         )
-    notes: list[str] = []
+    notes = [COMMENTS] if any(parsed.comments or ()) else []
     record_line = lines[0].split()
     if len(record_line) < 3:
         notes.append("the header gives no sampling rate; 250 Hz by the WFDB standard")
     elif not _says(record_line[2], rate):
         raise RecordingError(f"{file.name}: the sampling rate {record_line[2]!r} cannot be read; correct the header")
     if record_line[0].split("/")[0] != path.name:
-        notes.append(f"the header calls the record {record_line[0].split('/')[0]!r}, its file is {path.name!r}")
+        notes.append(f"the header calls the record by another name than its file, {path.name!r}")
     started_at = _start(parsed)
     if getattr(parsed, "n_seg", None) is not None and parsed.n_seg > 0 and hasattr(parsed, "seg_name"):
         if not allow_segments:
@@ -486,6 +487,8 @@ def _frames_held(file: Path, parsed: Any, name: str, notes: list[str]) -> int:
         notes.append(f"the header gives no length; {name} holds {n_there} frames")
         return max(n_there, 0)
     if n_there < n_stated:
+        # A signal that lags in the file has its last frames behind the others', in the part that is gone.
+        n_there = max(n_there - max(parsed.skew[i] or 0 for i in members), 0)
         notes.append(f"{name} is cut: {n_there} of {n_stated} frames are there and used")
     elif n_there > n_stated + 1:
         notes.append(f"{name} holds {n_there} frames, the header says {n_stated}; those beyond are left out")
@@ -530,7 +533,7 @@ def _segments(
             "are read; correct their lengths, or name a segment"
         )
     for note in dict.fromkeys(n for s in segments if s.header is not None for n in s.header.notes):
-        notes.append(f"segments: {note}")
+        notes.append(note if note == COMMENTS else f"segments: {note}")
     known: dict[str, WfdbSignal] = {}
     for segment in segments:
         for signal in segment.header.signals if segment.header is not None else ():
