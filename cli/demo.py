@@ -9,8 +9,6 @@ from .terminal import print_text, say
 
 MODELS = ("perceiver-io", "logistic", "dummy")
 N_FOLDS = 5
-WINDOWS = ["windows.length_seconds=30", "windows.step_seconds=10"]
-"""The sample study's stages last a minute: with the usual windows there would be one in each."""
 UNSEEN = ("S09", "S10")
 """Subjects that the final model is not trained on and then predicts."""
 
@@ -44,14 +42,11 @@ def demo(
         say(f"[{number}/6] {words}", quiet=quiet)
         say(f"      biopercept {command}", quiet=quiet)
 
-    sets = "".join(f" --set {change}" for change in WINDOWS)
     copy_sample_study(study)
     step(1, "check the study: six kinds of sensor, two devices on each person", f"check {study}")
     check(study)
-    step(2, "clean, cut and store every recording", f"prepare {study} -o {store} --jobs {jobs}{sets}")
-    prepare(
-        study, store, preset=options.Preset(overrides=WINDOWS), run=StudyRun(jobs=jobs, overwrite=True, quiet=quiet)
-    )
+    step(2, "clean, cut and store every recording", f"prepare {study} -o {store} --jobs {jobs}")
+    prepare(study, store, run=StudyRun(jobs=jobs, overwrite=True, quiet=quiet))
     fingerprint = _fingerprint(store)
     for name in MODELS:
         scores = folder / "scores" / name

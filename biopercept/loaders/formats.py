@@ -15,6 +15,8 @@ from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Recording
 
 N_FIRST_BYTES = 4096
+HEADER, TEXT = "header", "text"
+"""What tells the sensors of a file without its samples: a header, or the first lines of a text."""
 _BOM = b"\xef\xbb\xbf"
 _TABLES = frozenset({".csv", ".tsv", ".txt"})
 _TEXTS = frozenset({".log", ".asc", ".dat"})
@@ -56,12 +58,16 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """A format that is read: its name, how its files look, what recognises it, and its reader, imported when called."""
+    """A format that is read: its name, how its files look, what recognises it, and its reader, imported when called.
+
+    ``told_by`` is what tells the sensors of a file: its header, its first lines of text, or (empty) only all of it.
+    """
 
     name: str
     look: str
     matches: Callable[[Glance], bool]
     reader: Callable[[], Reader]
+    told_by: str = ""
 
 
 def _is_edf(glance: Glance) -> bool:
@@ -375,31 +381,42 @@ def _table() -> Reader:
 
 
 FORMATS: tuple[Format, ...] = (
-    Format("EDF, EDF+, BDF, BDF+", ".edf, .bdf", _is_edf, _edf),
-    Format("EEGLAB", ".set, with or without .fdt", _is_eeglab, _eeglab),
+    Format("EDF, EDF+, BDF, BDF+", ".edf, .bdf", _is_edf, _edf, HEADER),
+    Format("EEGLAB", ".set, with or without .fdt", _is_eeglab, _eeglab, HEADER),
     Format(
         "HDF5 (OpenSignals, MATLAB 7.3, arrays)",
         ".h5, .mat, with the rate in it or a sidecar",
         _is_hdf5,
         _hdf5,
+        HEADER,
     ),
     Format("NumPy", ".npz, .npy, with the rate in it or a sidecar", _is_numpy, _numpy),
     Format("Parquet", ".parquet", lambda one: one.begins(b"PAR1"), _parquet),
-    Format("Empatica E4", "a folder or a .zip with ACC.csv, BVP.csv, EDA.csv, TEMP.csv, ...", _is_empatica, _empatica),
-    Format("WFDB (PhysioNet)", "a .hea header, or a folder of records that share their first word", _is_wfdb, _wfdb),
+    Format(
+        "Empatica E4", "a folder or a .zip with ACC.csv, BVP.csv, EDA.csv, TEMP.csv, ...", _is_empatica, _empatica, TEXT
+    ),
+    Format(
+        "WFDB (PhysioNet)", "a .hea header, or a folder of records that share their first word", _is_wfdb, _wfdb, HEADER
+    ),
     Format(
         "CASE, K-EmoCon", "the tables of these data sets, by name and header", _is_published_table, _published_table
     ),
     Format("WESAD", "SX/SX.pkl of the data set WESAD; no other pickle", _is_wesad, _wesad),
-    Format("BrainVision", ".vhdr with .eeg and .vmrk", _is_brainvision, _brainvision),
-    Format("FIF", ".fif, .fif.gz", _is_fif, _fif),
-    Format("EGI simple binary", ".raw", _is_egi, _egi),
+    Format("BrainVision", ".vhdr with .eeg and .vmrk", _is_brainvision, _brainvision, HEADER),
+    Format("FIF", ".fif, .fif.gz", _is_fif, _fif, HEADER),
+    Format("EGI simple binary", ".raw", _is_egi, _egi, HEADER),
     Format("XDF (Lab Streaming Layer)", ".xdf, .xdfz, .xdf.gz", _is_xdf, _xdf),
     Format("FIT (Garmin and others)", ".fit", lambda one: one.first_bytes[8:12] == b".FIT", _fit),
     Format("Empatica EmbracePlus", ".avro, or a folder of consecutive .avro files", _is_avro, _avro),
     Format("BIOPAC AcqKnowledge", ".acq", lambda one: one.suffix == ".acq", _biopac),
-    Format("GDF", ".gdf", lambda one: one.begins(b"GDF "), _gdf),
-    Format("Neuroscan, Nihon Kohden, Persyst, Nicolet", ".cnt, .eeg, .lay, .data with .head", _is_clinical, _clinical),
+    Format("GDF", ".gdf", lambda one: one.begins(b"GDF "), _gdf, HEADER),
+    Format(
+        "Neuroscan, Nihon Kohden, Persyst, Nicolet",
+        ".cnt, .eeg, .lay, .data with .head",
+        _is_clinical,
+        _clinical,
+        HEADER,
+    ),
     Format(
         "MATLAB",
         ".mat, with the rate in it or a sidecar",
@@ -411,10 +428,11 @@ FORMATS: tuple[Format, ...] = (
         ".txt",
         lambda one: one.begins(b"# OpenSignals Text File Format"),
         _opensignals_text,
+        TEXT,
     ),
-    Format("OpenBCI text", ".txt, .csv", lambda one: one.begins(b"%OpenBCI Raw", b"%OBCI"), _openbci),
-    Format("Shimmer CSV", ".csv", _is_shimmer, _shimmer),
-    Format("Muse (Mind Monitor)", ".csv", _is_muse, _muse),
+    Format("OpenBCI text", ".txt, .csv", lambda one: one.begins(b"%OpenBCI Raw", b"%OBCI"), _openbci, TEXT),
+    Format("Shimmer CSV", ".csv", _is_shimmer, _shimmer, TEXT),
+    Format("Muse (Mind Monitor)", ".csv", _is_muse, _muse, TEXT),
     Format("Polar Sensor Logger", ".txt", lambda one: one.begins(b"Phone timestamp;"), _polar),
     Format("Garmin CSV", ".csv", _is_garmin, _garmin),
     Format("Biovotion Everion", "a folder of CsvData_*.csv, or one of them", _is_everion, _everion),
@@ -425,6 +443,7 @@ FORMATS: tuple[Format, ...] = (
         ".csv, .tsv, .txt, .log, .asc, .dat, each also .gz, with a JSON sidecar or a time column",
         _is_table,
         _table,
+        TEXT,
     ),
 )
 """What is read, in the order in which a file is looked at: the first that matches reads it."""

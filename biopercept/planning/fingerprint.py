@@ -1,0 +1,308 @@
+"""What a study is made of: people, recordings, sensors, and the labelled stretches of each task.
+
+Of a study before it is prepared it is made from the tables, and from the headers of a few recordings; no signal is
+read. Of a store it is made from its windows.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from biopercept.data.joined import Studies
+from biopercept.data.windows import candidates, target_of
+from biopercept.planning.headers import Header, HeaderSensor, header_of
+from biopercept.recording import Interval, outside
+from biopercept.results.plan import ClassMakeUp, Fingerprint, SensorMakeUp, TaskMakeUp
+from biopercept.store.prepared import WindowedRecording
+from biopercept.studies.labels import labels_of
+from biopercept.studies.structure import Entry, Study
+from biopercept.tasks import Task
+
+N_OPENED = 4
+"""Recordings whose headers are looked at, spread over the study; of studies of whole files, as many per condition."""
+_NUMBER = ""
+"""The one group of stretches of a task of numbers, whose stretches have no class."""
+_SHORTEST_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """A labelled stretch: whose, in which recording and session, its class and length (None: not known)."""
+
+    subject: str
+    session: str
+    recording: str
+    group: str
+    value: str | float
+    seconds: float | None
+
+
+def fingerprint_of_study(
+    study: Study, tasks: Sequence[Task] | None = None, *, n_opened: int = N_OPENED, is_opened: bool = False
+) -> Fingerprint:
+    """Return what a study is made of; headers alone are read, of few recordings.
+
+    Parameters
+    ----------
+    tasks : sequence of Task, optional
+        Those that matter; None: all of the study.
+    n_opened : int
+        How many recordings' headers are looked at; 0: none.
+    is_opened : bool
+        Load the first recording, of each condition, where headers do not tell.
+    """
+    headers = _headers(study, n_opened, is_opened=is_opened)
+    lengths = _Lengths(study, headers)
+    known = [header for header in headers.values() if header is not None]
+    made = [_made_of(task, _stretches_of_study(study, task, lengths)) for task in tasks or study.tasks.values()]
+    return Fingerprint(
+        name=study.name,
+        n_subjects=len(study.subjects),
+        n_recordings=len(study.entries),
+        n_sessions=len({(e.subject, e.session) for e in study.entries}),
+        n_opened=len(known),
+        file_seconds=_quantiles(header.seconds for header in known if header.seconds is not None),
+        sensors=_sensors([header.sensors for header in known]) if known else None,
+        tasks=tuple(task for task, _ in made),
+        lengths={task.name: groups for task, groups in made},
+    )
+
+
+def fingerprint_of_store(store: Studies, tasks: Sequence[Task] | None = None) -> Fingerprint:
+    """Return what a store, or several joined, is made of; only windows are read.
+
+    A stretch is what its windows cover: what lies beyond the last window is not counted.
+    """
+    recordings, chosen = list(store.recordings), list(tasks or store.tasks.values())
+    made = [_made_of(task, list(_stretches_of_store(store, task))) for task in chosen]
+    sensors = [
+        tuple(
+            HeaderSensor(s.modality, s.native_sampling_rate, len(s.channels))
+            for s in recording.signals
+            if not s.derived_from
+        )
+        for recording in recordings
+    ]
+    return Fingerprint(
+        name=store.name,
+        n_subjects=len({recording.subject for recording in recordings}),
+        n_recordings=len(recordings),
+        n_sessions=len({(recording.subject, recording.session) for recording in recordings}),
+        n_opened=len(recordings),
+        file_seconds=_quantiles(recording.duration_seconds for recording in recordings),
+        sensors=_sensors(sensors),
+        tasks=tuple(task for task, _ in made),
+        window_seconds=store.window_length_seconds,
+        step_seconds=store.step_seconds,
+        n_windows=sum(max((len(candidates(r.windows, task)) for task in chosen), default=0) for r in recordings),
+        lengths={task.name: groups for task, groups in made},
+    )
+
+
+def _headers(study: Study, n_opened: int, *, is_opened: bool) -> dict[int, Header | None]:
+    """Return the headers of a few recordings by their place: spread over the study, and over its conditions."""
+    by_condition: dict[str | None, list[int]] = defaultdict(list)
+    for place, entry in enumerate(study.entries):
+        by_condition[entry.condition].append(place)
+    wanted = sorted({place for places in by_condition.values() for place in _spread(places, n_opened)})
+    headers = {place: header_of(study, study.entries[place]) for place in wanted}
+    if is_opened and not any(headers.values()):
+        firsts = [places[0] for places in by_condition.values()]
+        headers |= {place: header_of(study, study.entries[place], is_opened=True) for place in firsts}
+    return headers
+
+
+def _spread(places: Sequence[int], n: int) -> list[int]:
+    """Return up to ``n`` of the places, the first and the last among them, evenly spread."""
+    if len(places) <= n or n < 2:
+        return list(places[:n])
+    return [places[round(i * (len(places) - 1) / (n - 1))] for i in range(n)]
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """Lengths of a study's recordings: as headers say, else the median of those of the same condition."""
+
+    study: Study
+    headers: Mapping[int, Header | None]
+    medians: dict[str | None, float | None] = field(default_factory=dict)
+
+    def of(self, place: int) -> float | None:
+        header = self.headers.get(place)
+        if header is not None and header.seconds is not None:
+            return header.seconds
+        condition = self.study.entries[place].condition
+        if condition not in self.medians:
+            known = [
+                header.seconds
+                for other, header in self.headers.items()
+                if header is not None
+                and header.seconds is not None
+                and self.study.entries[other].condition == condition
+            ]
+            self.medians[condition] = statistics.median(known) if known else None
+        return self.medians[condition]
+
+
+def _stretches_of_study(study: Study, task: Task, lengths: _Lengths) -> list[_Stretch]:
+    stretches = []
+    for place, entry in enumerate(study.entries):
+        for value, seconds in _labelled(study, entry, task, lengths.of(place)):
+            group = value if isinstance(value, str) else _NUMBER
+            stretches.append(_Stretch(entry.subject, entry.session, entry.title, group, value, seconds))
+    return stretches
+
+
+def _labelled(
+    study: Study, entry: Entry, task: Task, length: float | None
+) -> Iterator[tuple[str | float, float | None]]:
+    """Give class (or number) and length of every labelled stretch of a recording, in time order."""
+    if task.signal is not None:
+        yield 0.0, length
+    elif task.is_of_labels:
+        for interval in entry.intervals:
+            if (name := task.class_of(interval.label)) and interval.duration_seconds > _SHORTEST_SECONDS:
+                yield name, interval.duration_seconds
+        if name := task.class_of(entry.condition or ""):
+            for seconds in _of_condition(entry, length):
+                yield name, seconds
+    else:
+        labels = labels_of(study, entry)
+        for interval, number in labels.numbers(task.column or ""):
+            if interval.label not in task.ignore:
+                yield number, interval.duration_seconds
+        if task.column and task.column in labels.values:
+            yield labels.values[task.column], length
+
+
+def _of_condition(entry: Entry, length: float | None) -> Iterator[float | None]:
+    if length is None or not entry.exceptions:
+        yield length
+        return
+    for part in outside(Interval(0.0, length, entry.condition or ""), entry.exceptions):
+        yield part.duration_seconds
+
+
+def _stretches_of_store(store: Studies, task: Task) -> Iterator[_Stretch]:
+    for recording in sorted(store.recordings, key=_place):
+        yield from _stretches_of_recording(recording, task, store.window_length_seconds)
+
+
+def _place(recording: WindowedRecording) -> tuple[str, int, str]:
+    return recording.subject, -1 if recording.place is None else recording.place, recording.key
+
+
+def _stretches_of_recording(recording: WindowedRecording, task: Task, length: float) -> Iterator[_Stretch]:
+    """Give the stretches of a recording as its windows cover them; of a rating or a whole file, all its windows."""
+    windows = recording.windows
+    rows = candidates(windows, task)
+    spans: dict[tuple[int, str], list[float]] = {}
+    values: dict[tuple[int, str], float] = {}
+    columns = (windows.onset[rows], windows.label[rows], windows.stage[rows])
+    for onset, label, stage in zip(*(column.tolist() for column in columns), strict=True):
+        value = target_of(task, recording.labels, label, onset, length) if task.uses(label) else ""
+        if isinstance(value, str):
+            continue
+        key = (stage, "" if task.signal is not None else str(value))
+        span = spans.setdefault(key, [onset, onset])
+        span[1] = onset
+        values.setdefault(key, float(value))
+    title = " ".join(part for part in (recording.subject, recording.session, recording.recording) if part)
+    for key, (first, last) in sorted(spans.items(), key=lambda row: row[1]):
+        is_number = task.signal is not None or not task.is_classification
+        group = _NUMBER if is_number else task.class_names[int(values[key])]
+        value = values[key] if is_number else group
+        yield _Stretch(recording.subject, recording.session, title, group, value, last - first + length)
+
+
+def _made_of(task: Task, stretches: Sequence[_Stretch]) -> tuple[TaskMakeUp, dict[tuple[str, str], tuple[float, ...]]]:
+    """Return what the stretches of a task are like, and their lengths by person and class where all are known."""
+    groups: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for stretch in stretches:
+        groups[stretch.subject, stretch.group].append(-1.0 if stretch.seconds is None else stretch.seconds)
+    is_known = all(seconds >= 0 for of_group in groups.values() for seconds in of_group)
+    per_person: dict[str, float] = defaultdict(float)
+    for (subject, _), seconds in groups.items():
+        per_person[subject] += sum(seconds)
+    courses = _courses(stretches)
+    firsts = {course[0] for course in courses.values()}
+    is_one_order = task.is_classification and len(courses) > 1
+    made = TaskMakeUp(
+        name=task.name,
+        kind=task.kind,
+        classes=tuple(_class_make_up(name, groups) for name in task.class_names if task.is_of_labels),
+        n_subjects=len(per_person),
+        stretch_seconds=_quantiles(s for of_group in groups.values() for s in of_group) if is_known else None,
+        seconds_per_subject=round(statistics.median(per_person.values()), 3) if per_person and is_known else None,
+        is_rating=task.signal is not None,
+        is_file_label=task.label_is_file,
+        is_subject_label=task.signal is None and _is_constant(stretches, lambda s: s.subject),
+        n_subjects_of_files=_n_of_files(stretches),
+        order=next(iter(courses.values())) if is_one_order and len(set(courses.values())) == 1 else (),
+        first=next(iter(firsts)) if is_one_order and len(firsts) == 1 else "",
+    )
+    return made, {key: tuple(seconds) for key, seconds in groups.items()} if is_known else {}
+
+
+def _class_make_up(name: str, groups: Mapping[tuple[str, str], Sequence[float]]) -> ClassMakeUp:
+    of_class = {subject: seconds for (subject, group), seconds in groups.items() if group == name}
+    n_stretches = sum(len(seconds) for seconds in of_class.values())
+    total = sum(max(s, 0.0) for seconds in of_class.values() for s in seconds)
+    return ClassMakeUp(name=name, n_subjects=len(of_class), n_stretches=n_stretches, seconds=round(total, 3))
+
+
+def _courses(stretches: Sequence[_Stretch]) -> dict[str, tuple[str, ...]]:
+    """Return each person's classes in the order in which they came, those that follow each other once."""
+    courses: dict[str, list[str]] = defaultdict(list)
+    for stretch in stretches:
+        course = courses[stretch.subject]
+        if not course or course[-1] != stretch.group:
+            course.append(stretch.group)
+    return {subject: tuple(course) for subject, course in courses.items()}
+
+
+def _is_constant(stretches: Sequence[_Stretch], key: Callable[[_Stretch], str]) -> bool:
+    values: dict[str, set[str | float]] = defaultdict(set)
+    for stretch in stretches:
+        values[key(stretch)].add(stretch.value)
+    return len(values) > 1 and all(len(each) == 1 for each in values.values())
+
+
+def _n_of_files(stretches: Sequence[_Stretch]) -> int:
+    """Return how many people have a session with two labelled recordings or more."""
+    recordings: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for stretch in stretches:
+        recordings[stretch.subject, stretch.session].add(stretch.recording)
+    return len({subject for (subject, _), names in recordings.items() if len(names) > 1})
+
+
+def _sensors(recordings: Sequence[Sequence[HeaderSensor]]) -> tuple[SensorMakeUp, ...]:
+    by_modality: dict[str, list[HeaderSensor]] = defaultdict(list)
+    for sensors in recordings:
+        merged: dict[str, HeaderSensor] = {}
+        for sensor in sensors:
+            before = merged.get(sensor.modality)
+            n_channels = sensor.n_channels + (before.n_channels if before else 0)
+            rate = max(sensor.sampling_rate, before.sampling_rate if before else 0.0)
+            merged[sensor.modality] = HeaderSensor(sensor.modality, rate, n_channels)
+        for modality, sensor in merged.items():
+            by_modality[modality].append(sensor)
+    return tuple(
+        SensorMakeUp(
+            modality=name,
+            sampling_rate=round(statistics.median(s.sampling_rate for s in each), 3),
+            n_channels=statistics.median_low(s.n_channels for s in each),
+            n_recordings=len(each),
+        )
+        for name, each in sorted(by_modality.items())
+    )
+
+
+def _quantiles(values: Iterable[float]) -> tuple[float, float, float] | None:
+    known = sorted(values)
+    if not known:
+        return None
+    return tuple(round(value, 3) for value in (known[0], statistics.median(known), known[-1]))  # type: ignore[return-value]
