@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 from biopercept.config.settings import (
     PREPARED,
-    REPETITIONS,
     VERSION_KEY,
     Config,
     PlannedConfig,
@@ -27,6 +26,7 @@ from biopercept.config.settings import (
 from biopercept.data.joined import open_studies
 from biopercept.errors import SettingsError, StudyError
 from biopercept.planning.fingerprint import fingerprint_of_store, fingerprint_of_study
+from biopercept.planning.network import REPETITIONS
 from biopercept.planning.rules import plan_of
 from biopercept.resources import preset_names, preset_text
 from biopercept.results.plan import Origin, SettingsPlan, shown_value

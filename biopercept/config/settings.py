@@ -96,7 +96,6 @@ def config_dict(config: Config) -> dict[str, dict[str, Any]]:
     return plain
 
 
-REPETITIONS = "evaluation.n_seeds"
 PREPARED = ("windows", "cleaning")
 """Sections that are settled when a store is prepared; every command that reads a store takes them from it."""
 

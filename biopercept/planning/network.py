@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+REPETITIONS = "evaluation.n_seeds"
+"""The setting that multiplies the time: planned where networks are scored, and nowhere else."""
 _BATCH = 64
 _LEAST_UPDATES, _MOST_UPDATES = 300, 6000
 _MOST_EPOCHS, _LEAST_EPOCHS, _USUAL_EPOCHS = 96, 8, 24
@@ -123,7 +125,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         _always,
-        {"evaluation.n_seeds": _seeds},
+        {REPETITIONS: _seeds},
         lambda s: (
             f"leave-one-subject-out takes about {_shown(s.minutes(_epochs(s)))} processor minutes a repetition; "
             f"up to {_MOST_SEEDS} within {BUDGET_MINUTES:g} are averaged"
