@@ -1,7 +1,7 @@
 """The names of ``import biopercept as bp``: paths or objects and plain keywords in, results with ``to_frame()`` out.
 
-Each function does what the command of its name does. ``config`` is the name of a preset or a YAML file, ``overrides``
-are single settings by name: ``{"windows.length_seconds": 30}``.
+Each function does what the command of its name does. ``config`` is the name of a preset or a YAML file (None: what
+follows from the data), ``overrides`` are single settings by name: ``{"windows.length_seconds": 30}``.
 """
 
 from __future__ import annotations
