@@ -50,13 +50,13 @@ def demo(
     fingerprint = _fingerprint(store)
     for name in MODELS:
         scores = folder / "scores" / name
-        words = f"--model {name} --split k-fold --folds {N_FOLDS}"
+        words = f"--model {name} --split k-fold --folds {N_FOLDS} --seeds 1"
         step(3, f"score {name} on people it has not seen", f"cross-validate {store} -o {scores} {words}")
         is_stale = _scored_store(scores) not in (None, fingerprint)
         cross_validate(
             [store],
             scores,
-            folds=ScoredFolds(split="k-fold", folds=N_FOLDS),
+            folds=ScoredFolds(split="k-fold", folds=N_FOLDS, seeds=1),
             model=options.Model(model=name),
             run=options.FoldRun(jobs=jobs, overwrite=is_stale, quiet=quiet),
         )

@@ -86,7 +86,7 @@ class EvaluationRequest:
     more_stores: tuple[Path, ...] = ()
     folds_from: Path | None = None
     personalisation: PersonalisationSettings = field(default_factory=PersonalisationSettings)
-    settings_plan: SettingsPlan | None = None
+    settings_plan: SettingsPlan | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, eq=False)

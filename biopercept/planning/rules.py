@@ -10,7 +10,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from biopercept.modalities import MODALITIES
@@ -59,7 +59,7 @@ def plan_of(study: Fingerprint, length_seconds: float | None = None) -> Settings
         losses=windowing.losses,
         warnings=tuple(dict.fromkeys([*warnings, *_study_warnings(study)])),
         faults=windowing.faults,
-        study=study,
+        study=replace(study, lengths={}),
     )
 
 
