@@ -19,6 +19,8 @@ raised again ``from`` their cause.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class BioperceptError(Exception):
     """Something that the user can understand and mend; the message is one sentence."""
@@ -64,6 +66,16 @@ class BusyError(BioperceptError):
     """Another process is writing to the same output."""
 
     exit_code = 75
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Return names as a phrase of a sentence, cut after ``most`` with the number of those left out.
+
+    >>> listed("abcd", 3)
+    'a, b, c and 1 more'
+    """
+    every = list(names)
+    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
 
 
 def fault_of_ours(fault: BaseException) -> str:

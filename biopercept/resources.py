@@ -1,14 +1,21 @@
-"""The only place that finds what is packaged: presets and the sample study."""
+"""What is packaged (presets, the sample study), what is installed beside biopercept, and what this machine offers."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 from biopercept.errors import OutputError
+from biopercept.parallel import wait_passively
+from biopercept.version import __version__
 
 
 def preset_names() -> tuple[str, ...]:
@@ -45,3 +52,126 @@ def copy_sample_study(target: Path) -> Path:
     except OSError as fault:
         raise OutputError(f"the sample study cannot be copied to {target}: {fault.strerror or fault}") from fault
     return target
+
+
+CORE = "core"
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One package that biopercept requires: the version range (empty for any) and the version that is there, if any."""
+
+    name: str
+    wanted: str
+    installed: str | None
+    is_met: bool
+
+    def __str__(self) -> str:
+        mark = "ok     " if self.is_met else "MISSING" if self.installed is None else "OTHER  "
+        wanted = f" (wanted {self.wanted})" if self.wanted and not self.is_met else ""
+        return f"{mark} {self.name} {self.installed or 'missing'}{wanted}"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Versions, device and requirements.
+
+    ``device`` is what ``--device auto`` takes; ``devices`` are all, with name and memory. ``groups`` are "core", and
+    one for each extra. ``waiting_threads`` says how idle threads of numerical libraries wait, and who set it.
+    """
+
+    versions: dict[str, str]
+    n_cores: int
+    device: str
+    devices: tuple[str, ...]
+    groups: dict[str, tuple[Requirement, ...]]
+    waiting_threads: str
+
+    @property
+    def is_broken(self) -> bool:
+        """Return whether something that biopercept cannot do without is missing or of another version."""
+        return not all(row.is_met for row in self.groups[CORE])
+
+    def install_line(self, group: str) -> str | None:
+        """Return the command that installs what a group lacks, or None where it lacks nothing."""
+        if all(row.is_met for row in self.groups[group]):
+            return None
+        name = "biopercept" if group == CORE else f"biopercept[{group}]"
+        return f'{"python" if os.name == "nt" else "python3"} -m pip install --upgrade "{name}"'
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain dicts, lists and text."""
+        return {
+            "versions": self.versions,
+            "cores": self.n_cores,
+            "device": self.device,
+            "devices": list(self.devices),
+            "waiting_threads": self.waiting_threads,
+            "packages": {
+                group: {"install": self.install_line(group), "requirements": [asdict(row) for row in rows]}
+                for group, rows in self.groups.items()
+            },
+        }
+
+    def lines(self) -> list[str]:
+        """Return everything as lines to read."""
+        words = [f"{name} {version}" for name, version in self.versions.items()]
+        text = [", ".join(words), f"{self.n_cores} cores; device {self.device} ({'; '.join(self.devices)})"]
+        text.append(f"idle threads wait: {self.waiting_threads}")
+        for group, rows in self.groups.items():
+            text += ["", "core packages" if group == CORE else f"extra [{group}]"]
+            text += [f"  {row}" for row in rows]
+            if line := self.install_line(group):
+                text.append(f"  to install: {line}")
+        return text
+
+
+def describe_installation() -> Installation:
+    """Return what is installed and what this machine offers."""
+    device, devices = _devices()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    versions = {
+        "biopercept": __version__,
+        "Python": platform.python_version(),
+        platform.system(): f"{platform.release()} {platform.machine()}",
+    }
+    return Installation(versions, cores, device, devices, _groups(), wait_passively())
+
+
+def _groups() -> dict[str, tuple[Requirement, ...]]:
+    """Return what the package's own metadata asks for, so that there is no second list."""
+    from packaging.requirements import Requirement as Wanted
+
+    metadata = importlib.metadata.metadata("biopercept")
+    extras = sorted(metadata.get_all("Provides-Extra") or [])
+    groups: dict[str, list[Requirement]] = {CORE: [], **{extra: [] for extra in extras}}
+    for text in metadata.get_all("Requires-Dist") or []:
+        wanted = Wanted(text)
+        for group, rows in groups.items():
+            is_here = wanted.marker is None or wanted.marker.evaluate({"extra": "" if group == CORE else group})
+            is_own = group == CORE or (wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}))
+            if is_here and is_own:
+                rows.append(_requirement(wanted.name, str(wanted.specifier)))
+    return {group: tuple(rows) for group, rows in groups.items()}
+
+
+def _requirement(name: str, wanted: str) -> Requirement:
+    from packaging.specifiers import SpecifierSet
+
+    try:
+        installed = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return Requirement(name, wanted, None, is_met=False)
+    return Requirement(name, wanted, installed, is_met=SpecifierSet(wanted).contains(installed, prereleases=True))
+
+
+def _devices() -> tuple[str, tuple[str, ...]]:
+    """Return what ``--device auto`` takes, and a line on every device."""
+    try:
+        import torch
+    except ImportError:
+        return "none", ("torch is missing",)
+    if not torch.cuda.is_available():
+        return "cpu", (f"cpu with {torch.get_num_threads()} threads",)
+    rows = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return "cuda", tuple(f"cuda:{i} {row.name}, {row.total_memory / 2**30:.0f} GiB" for i, row in enumerate(rows))

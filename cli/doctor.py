@@ -10,7 +10,7 @@ from .terminal import print_json, print_text
 
 def doctor(run: options.Printing = options.Printing()) -> None:
     """Show versions, the device that would be used, and what is missing with the line that installs it."""
-    from biopercept.installation import describe_installation
+    from biopercept.resources import describe_installation
 
     installation = describe_installation()
     if run.as_json:

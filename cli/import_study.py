@@ -13,25 +13,32 @@ from .terminal import print_json, print_text, say
 
 def import_study(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A name that 'biopercept datasets' lists.")],
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder with the data set in its own layout.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="Folder with the data set in its own layout, or its .zip.")
+    ],
     output: options.Output,
     run: options.Run = options.Run(),
 ) -> None:
     """Write a study folder for a public data set (tables only; recordings are referred to, not copied).
 
-    What is left out, and why, is printed and kept in import_report.txt.
+    What is left out, and why, is printed and kept in import_report.txt. A zip is looked at first (names, links, sizes)
+    and unpacked into the study folder, as 'source'.
     """
     from biopercept.errors import StudyError
     from biopercept.files import refuse_existing
     from biopercept.studies.datasets.catalogue import dataset_named
+    from biopercept.studies.datasets.writing import source_folder
     from biopercept.studies.loading import load_study
 
     chosen = dataset_named(dataset)
-    if not source.is_dir():
-        raise StudyError(f"{source} is not a folder; SOURCE is the folder that holds {', '.join(chosen.layout)}")
+    if not source.is_dir() and not (source.is_file() and source.suffix.lower() == ".zip"):
+        raise StudyError(
+            f"{source} is neither a folder nor a .zip; SOURCE is the folder that holds {', '.join(chosen.layout)}"
+        )
     refuse_existing(output, overwrite=run.overwrite)
-    summary = chosen.write_study(source, output)
-    load_study(output)
+    with source_folder(source, output) as folder:
+        summary = chosen.write_study(folder, output)
+        load_study(output)
     if run.as_json:
         print_json({"dataset": chosen.name, "study": str(output), **vars(summary)})
         return

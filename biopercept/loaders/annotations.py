@@ -23,6 +23,11 @@ def plain_label(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text).strip()[:LONGEST_LABEL]
 
 
+def plain_words(text: str, longest: int = LONGEST_LABEL) -> str:
+    """Return a text in one printable line, its words one blank apart."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:longest]
+
+
 def placed_intervals(
     marks: Iterable[tuple[float, float, str]], duration_seconds: float, notes: list[str]
 ) -> tuple[Interval, ...]:

@@ -1,19 +1,47 @@
-"""Zip files as recordings come in them: names, links, passwords and counts are looked at before anything is unpacked.
+"""Packed files as recordings come in them: looked at before they are unpacked, and never to more than allowed.
 
-Nothing is ever written to disk, so a name cannot lead out of a folder; but an archive with such names, or with links,
-was not made by a device, and what else is in it is not believed.
+A recording's zip is read in memory. A data set's is unpacked where it is imported to. An archive with names that lead
+out of it, or with links, was not made by a device, and what else is in it is not believed.
 """
 
 from __future__ import annotations
 
+import gzip
+import shutil
 import stat
 import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from biopercept.errors import RecordingError
+from biopercept.errors import OutputError, RecordingError
 
 MOST_MEMBERS = 1000
+MOST_OF_DATASET = 100_000
+LARGEST_RATIO = 200
+"""Tables of numbers become some twenty times as large; what becomes larger than this was made to fill a disk."""
+_RATIO_FROM_BYTES = 64 << 20
 _ENCRYPTED = 0x1
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_PIECE = 1 << 22
+
+
+def unpacked(path: Path, limit: int, too_large: str) -> Iterator[bytes]:
+    """Give what a gzip file holds, piece by piece.
+
+    Raises RecordingError where it is cut or damaged, and with ``too_large``, which says what to do, once there are more
+    than ``limit`` bytes.
+    """
+    n_bytes = 0
+    try:
+        with gzip.open(path) as stream:
+            while piece := stream.read(_PIECE):
+                n_bytes += len(piece)
+                if n_bytes > limit:
+                    raise RecordingError(f"{path.name}: {too_large}")
+                yield piece
+    except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
+        raise RecordingError(f"{path.name}: the gzip file is cut or damaged ({fault}); copy it again") from fault
 
 
 def checked_members(path: Path, archive: zipfile.ZipFile, most: int = MOST_MEMBERS) -> list[zipfile.ZipInfo]:
@@ -31,6 +59,55 @@ def checked_members(path: Path, archive: zipfile.ZipFile, most: int = MOST_MEMBE
             raise RecordingError(f"{path.name}: the member {info.filename!r} of the zip {fault}")
         seen.add(info.filename)
     return [info for info in infos if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
+
+
+def members_of_table(path: Path, largest: int) -> None:
+    """Look at a spreadsheet (.xlsx is a zip) before a library opens it.
+
+    Raises RecordingError where it is no zip that :func:`checked_members` takes, or holds more than ``largest`` bytes.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            n_bytes = sum(info.file_size for info in checked_members(path, archive))
+    except _DAMAGED as fault:
+        raise RecordingError(f"{path.name}: the file is damaged ({fault}); download it again") from fault
+    if n_bytes > largest:
+        raise RecordingError(f"{path.name}: {n_bytes} bytes unpacked, at most {largest} are read")
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Write the files of a data set's zip below a folder that is not there yet; after a fault nothing is left of it.
+
+    Raises RecordingError where the zip is damaged, is none that :func:`checked_members` takes, or unpacks to more than
+    :data:`LARGEST_RATIO` times its size. Raises OutputError where the disk has no room, or cannot be written.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = checked_members(path, archive, MOST_OF_DATASET)
+            n_bytes = sum(info.file_size for info in members)
+            if n_bytes > max(LARGEST_RATIO * path.stat().st_size, _RATIO_FROM_BYTES):
+                raise RecordingError(
+                    f"{path.name}: {n_bytes} bytes unpacked, more than {LARGEST_RATIO} times the zip; no data set is so"
+                )
+            _write(archive, members, folder, n_bytes)
+    except _DAMAGED as fault:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise RecordingError(f"{path.name}: the zip file is damaged ({fault}); download it again") from fault
+    except OSError as fault:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise OutputError(f"{path.name} cannot be unpacked into {folder} ({fault.strerror or fault})") from fault
+
+
+def _write(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], folder: Path, n_bytes: int) -> None:
+    folder.mkdir(parents=True)
+    free = shutil.disk_usage(folder).free
+    if n_bytes > free:
+        raise OSError(f"it needs {n_bytes >> 20} MB, and {free >> 20} MB are free")
+    for info in members:
+        target = folder / info.filename
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(info) as stream, target.open("xb") as file:  # no more than the size that was checked
+            shutil.copyfileobj(stream, file, 1 << 20)
 
 
 def _fault(info: zipfile.ZipInfo, seen: set[str]) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from biopercept.errors import listed
 from biopercept.loaders.recognition import (
     STUDY,
     Conversion,
@@ -26,6 +28,7 @@ from biopercept.loaders.recognition import (
     tidy_label,
     tidy_unit,
 )
+from biopercept.loaders.time_grid import TimeGrid
 from biopercept.modalities import MODALITIES, UNKNOWN
 from biopercept.recording import Channel, FloatArray, SampleReader, Signal
 
@@ -112,7 +115,7 @@ def assemble_signals(
         )
     strangers = [one.name for one in known if one.modality == UNKNOWN]
     if strangers:
-        notes.append(f"not recognised and not used: {_listed(strangers)}")
+        notes.append(f"not recognised and not used: {listed(strangers)}")
     signals: list[Signal] = []
     for group in _grouped(known):
         signals.append(_signal(group, {signal.name for signal in signals}))
@@ -153,7 +156,7 @@ def _unit_notes(known: Sequence[_Known]) -> list[str]:
         if one.modality != UNKNOWN and one.unit != MODALITIES[one.modality].unit:
             strange.setdefault((one.modality, one.unit), []).append(one.name)
     return [
-        f"{_listed(names)}: {f'unit {unit!r}' if unit else 'no unit'} in the file, which cannot be turned into"
+        f"{listed(names)}: {f'unit {unit!r}' if unit else 'no unit'} in the file, which cannot be turned into"
         f" {MODALITIES[modality].unit} for {modality}; not used until the study says it"
         f" (signals: {{{names[0]}: {{unit: ...}}}})"
         for (modality, unit), names in strange.items()
@@ -269,11 +272,6 @@ def _distinct(channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
     return tuple(distinct)
 
 
-def _listed(names: Sequence[str], most: int = 12) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
 def block_in_memory(samples: FloatArray) -> BlockReader:
     """Return a block reader over samples held in memory, shape (n_channels, n_samples)."""
 
@@ -281,3 +279,36 @@ def block_in_memory(samples: FloatArray) -> BlockReader:
         return np.asarray(samples[list(keys), start:stop], dtype=np.float64)
 
     return read
+
+
+def block_of_rows(
+    samples: NDArray[np.generic], cells: NDArray[np.int64] | None = None, rows: NDArray[np.intp] | None = None
+) -> BlockReader:
+    """Return a block reader over rows as a file holds them, shape (n_rows, n_channels), of any numeric type.
+
+    Row ``rows[i]`` is sample ``cells[i]``; cells increase, and a sample without a row is NaN. Without cells, row i is
+    sample i. Nothing larger than what is asked for is made, so a recording of few rows with long gaps stays small.
+    """
+    places = np.arange(len(samples)) if rows is None else rows
+
+    def read(keys: Sequence[int], start: int, stop: int) -> FloatArray:
+        block = np.full((len(keys), max(stop - start, 0)), np.nan)
+        if cells is None:
+            first, last = min(start, len(places)), min(stop, len(places))
+            at = np.arange(first, last) - start
+        else:
+            first, last = (int(one) for one in np.searchsorted(cells, (start, stop)))
+            at = cells[first:last] - start
+        if first < last:
+            block[:, at] = samples[places[first:last]][:, list(keys)].T
+        return block
+
+    return read
+
+
+def block_on_grid(samples: NDArray[np.generic], grid: TimeGrid) -> BlockReader:
+    """Return a block reader over rows, (n_rows, n_channels), as they lie on a grid; in time order where none fits."""
+    if grid.cells is None:
+        return block_of_rows(samples, rows=grid.rows)
+    is_used = grid.cells >= 0
+    return block_of_rows(samples, grid.cells[is_used], grid.rows[is_used])

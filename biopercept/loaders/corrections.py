@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, listed
 from biopercept.files import is_file, plain_cell
 from biopercept.loaders.recognition import tidy_label
 from biopercept.loaders.sidecars import inherited_files, without_suffix
@@ -303,8 +303,9 @@ def _from_annotations(recording: Recording) -> tuple[list[Correction], tuple[Int
             corrections.append(Correction(BAD, onset, duration, channels, source=words))
     if corrections:
         shown = list(dict.fromkeys(one.source for one in corrections))
-        which = ", ".join(shown[:5]) + (", ..." if len(shown) > 5 else "")
-        notes.append(f"annotations that begin with 'bad' ({len(corrections)}) are taken for bad stretches: {which}")
+        notes.append(
+            f"annotations that begin with 'bad' ({len(corrections)}) are taken for bad stretches: {listed(shown, 5)}"
+        )
     return corrections, labels, notes
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, listed
 from biopercept.files import visible_members
 from biopercept.loaders.corrections import ENDING
 from biopercept.loaders.formats import format_of, formats_text, glance_at, known_but_unread
@@ -47,11 +47,9 @@ class Listing:
         """Return in one line what beside recordings is there; empty where nothing is."""
         parts = list(self.notes)
         if self.others:
-            names = ", ".join(str(path.relative_to(folder)) for path in self.others[:5])
-            more = f" and {len(self.others) - 5} more" if len(self.others) > 5 else ""
+            names = listed((str(path.relative_to(folder)) for path in self.others), 5)
             parts.insert(
-                0,
-                f"{len(self.others)} {'file is' if len(self.others) == 1 else 'files are'} no recording: {names}{more}",
+                0, f"{len(self.others)} {'file is' if len(self.others) == 1 else 'files are'} no recording: {names}"
             )
         return "; ".join(parts)
 

@@ -2,7 +2,9 @@
 
 The transfer functions are those that PLUX publishes with its sensors and in biosignalsnotebooks (raw_to_phy): per
 sensor and family of devices, by the bits of the converter. Where they do not say how a sensor's counts are meant, or do
-not agree (the temperature of a BITalino), the channel keeps its counts, without a unit.
+not agree (the temperature of a BITalino), the channel keeps its counts, without a unit. The chest belt RespiBAN, which
+calls itself a biosignalsplux, has the functions that the readme of WESAD gives (section II.1): its ECG is amplified by
+1000 and not by 1019.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ FASTEST = 10_000
 """Samples a second; the devices reach 4000."""
 MOST_BITS = 24
 BIOSIGNALSPLUX, BITALINO, BITALINO_FIRST = "biosignalsplux", "bitalino (r)evolution", "bitalino"
+RESPIBAN = "respiban"
+_PLUX = (BIOSIGNALSPLUX, RESPIBAN)
 _FAMILIES = {
     "bioplux": BIOSIGNALSPLUX,
     "bioplux_exp": BIOSIGNALSPLUX,
@@ -33,6 +37,7 @@ _FAMILIES = {
     "channeller": BIOSIGNALSPLUX,
     "swifter": BIOSIGNALSPLUX,
     "ddme_openbanplux": BIOSIGNALSPLUX,
+    "respiban": RESPIBAN,
     "bitalino_rev": BITALINO,
     "bitalino_riot": BITALINO,
     "bitalino": BITALINO_FIRST,
@@ -55,24 +60,26 @@ _MODALITIES = {
 }
 # What OpenSignals appends to the name of a sensor for the make that it has.
 _MAKE = re.compile(r"(BITREV|BITALINO|BIT)$")
-_SUPPLY = {BIOSIGNALSPLUX: 3.0, BITALINO: 3.3, BITALINO_FIRST: 3.3}
+_SUPPLY = {BIOSIGNALSPLUX: 3.0, RESPIBAN: 3.0, BITALINO: 3.3, BITALINO_FIRST: 3.3}
 """Operating voltage, V."""
 _GAINS: dict[tuple[str, str], float] = {
     ("ecg", BIOSIGNALSPLUX): 1.019,
+    ("ecg", RESPIBAN): 1.0,
     ("ecg", BITALINO): 1.1,
     ("ecg", BITALINO_FIRST): 1.1,
     ("emg", BIOSIGNALSPLUX): 1.0,
+    ("emg", RESPIBAN): 1.0,
     ("emg", BITALINO): 1.009,
     ("emg", BITALINO_FIRST): 1.008,
     ("eeg", BIOSIGNALSPLUX): 0.041990,
     ("eeg", BITALINO): 0.040000,
 }
 """Gain to mV (of EEG: uV) of sensors that swing around half the supply."""
-_EDA_GAINS = {BIOSIGNALSPLUX: 0.12, BITALINO: 0.132}
+_EDA_GAINS = {BIOSIGNALSPLUX: 0.12, RESPIBAN: 0.12, BITALINO: 0.132}
 """Volt per uS."""
 _PHOTOCURRENT_GAIN = 0.190060606
 """Volt per uA of the pulse sensor."""
-_TURNED_OVER = {BIOSIGNALSPLUX: (28_000, 38_000, 16), BITALINO: (400, 608, 10)}
+_TURNED_OVER = {BIOSIGNALSPLUX: (28_000, 38_000, 16), RESPIBAN: (28_000, 38_000, 16), BITALINO: (400, 608, 10)}
 """Counts of an axis at -1 g and +1 g by the sensor's default calibration, and the bits at which they were counted."""
 _THERMISTOR = (1.12764514e-3, 2.34282709e-4, 8.77303013e-8)
 """Steinhart-Hart coefficients of the sensor."""
@@ -148,7 +155,7 @@ def _function(modality: str, family: str, bits: int) -> tuple[str, Callable[[Flo
         return "uA", lambda counts: counts / steps * volts / _PHOTOCURRENT_GAIN
     if modality == "resp":
         return "%", lambda counts: (counts / steps - 0.5) * 100
-    if modality == "temp" and family == BIOSIGNALSPLUX:
+    if modality == "temp" and family in _PLUX:
         return "degC", lambda counts: _celsius(1e4 * counts / (steps - counts))
     if modality == "acc" and family in _TURNED_OVER:
         low, high, base = _TURNED_OVER[family]
@@ -189,6 +196,8 @@ def plux_device(place: str, fields: Mapping[str, Any], sensors: Sequence[str], l
         )
     names, notes = _names(sensors, labels)
     device = str(fields.get("device", ""))[:40]
+    if str(fields.get("device name", "")).strip().lower() == RESPIBAN:
+        device = RESPIBAN
     ports = tuple(Port(*port) for port in zip(numbers, labels, sensors, bits, names, strict=True))
     notes += [
         f"{port.name}: no published transfer function for the sensor {_shown(port.sensor)} of a {device or 'device'}; "

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
+import numpy as np
+
 from biopercept.errors import SettingsError
 from biopercept.modalities import UNKNOWN, modality_named
+from biopercept.recording import FloatArray
 
 LABEL, UNIT, STUDY, FORMAT = "label", "unit", "study", "format"
 """How a modality was found, the words of ``Signal.recognised_by``."""
@@ -429,3 +432,19 @@ def electrode_position(label: str) -> Position | None:
 def is_reference(label: str) -> bool:
     """Return whether a label names an earlobe or a mastoid, or a usual word for the reference."""
     return label.strip().upper() in _REFERENCES | _REFERENCE_WORDS
+
+
+_NEAR = 0.12
+
+
+def counts_of_one_g(samples: FloatArray, known: tuple[float, ...]) -> float | None:
+    """Return how many counts are one g, (3, n) samples given; None where none of the ``known`` scales fits.
+
+    >>> counts_of_one_g(np.array([[-36.0, -28], [620, 628], [-824, -828]]), (1000.0, 4096.0))
+    1000.0
+    """
+    lengths = np.linalg.norm(samples, axis=0)
+    if not np.isfinite(lengths).any():
+        return None
+    middle = float(np.nanmedian(lengths))
+    return next((scale for scale in known if abs(middle / scale - 1) <= _NEAR), None)

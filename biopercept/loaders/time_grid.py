@@ -1,4 +1,9 @@
-"""Rows at times put on a grid of one rate, where their times allow it; gaps are missing samples, nothing is filled."""
+"""Rows at times put on a grid of one rate, where their times allow it; gaps are missing samples, nothing is filled.
+
+Wireless sensors and loggers stamp what arrives: all rows of a packet carry one time, or times a moment apart, and then
+nothing comes until the next packet. Clocks that tick once a second do the same to every sensor. There the rows are
+counted, and only the packets are timed; a lost packet shows as time that no row accounts for, and stays a gap.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.loaders.packets import spread_packets
 from biopercept.recording import FloatArray
 
 MOST_SAMPLES = 1 << 28
@@ -17,6 +21,24 @@ _MOST_MISFITS = 0.2
 _MOST_EMPTY = 200
 _RUN_ENDS = 5
 _JITTER = 0.2
+
+# Of packets:
+_CLOSE, _FAR = 0.2, 0.5
+"""Rows nearer to each other than a fifth of the mean distance share a packet; beyond half of it a new one begins."""
+_FEWEST_CLOSE = 0.4
+"""Of rows that come two by two, half follow another closely."""
+_FEWEST_OF_TICKS = 0.1
+_MOST_UNEVEN = 0.05
+"""Fewer do where a clock ticks (each 15.6 ms on Windows) hardly slower than rows come; but then its ticks are even."""
+_EVEN = 0.1
+_FEWEST_PACKETS = 10
+_LAG, _AROUND = 10, 20
+_MOST_ASTRAY = 0.05
+_LATE = 2.0
+_MOST_GAPS = 0.2
+_ONE_SIZE = 0.9
+
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +61,7 @@ class TimeGrid:
     times: FloatArray
     sampling_rate: float
     start_seconds: float
-    cells: NDArray[np.int64] | None
+    cells: IntArray | None
     n_samples: int
     notes: tuple[str, ...]
 
@@ -60,8 +82,8 @@ def fit_grid(times: FloatArray) -> TimeGrid | None:
     Rows out of order are sorted. Segments that the clock went through twice are left out, and
     rows whose times fall together are not used, neither one, for nothing says which is right.
     Stamps coarser than the rows (a clock that ticks once a second, packets of a wireless sensor) are spread evenly if
-    the rows come evenly (:mod:`biopercept.loaders.packets`). Where too many rows do not fit, the times are kept and the
-    signal is irregular. Each of these is said in the notes.
+    the rows come evenly. Where too many rows do not fit, the times are kept and the signal is irregular. Each of these
+    is said in the notes.
 
     Examples
     --------
@@ -130,7 +152,7 @@ def _on_grid(rows: NDArray[np.intp], times: FloatArray, notes: list[str]) -> Tim
     return TimeGrid(rows, times, 1 / step, start, np.where(is_alone & ~is_off, cells, -1), n_samples, tuple(notes))
 
 
-def _numbered(times: FloatArray, step: float, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _numbered(times: FloatArray, step: float, counts: IntArray) -> IntArray:
     """Return a sample number for each row: by count within a run, by time from one run to the next."""
     numbers = np.concatenate([[0], np.cumsum(counts)])
     run = np.concatenate([[0], np.cumsum(counts >= _RUN_ENDS)])
@@ -168,7 +190,7 @@ def _from_packets(rows: NDArray[np.intp], times: FloatArray, notes: list[str]) -
     return TimeGrid(rows, times, 1 / step, float(times[0]), packets.numbers, n_samples, (*notes, *remarks))
 
 
-def _steps(times: FloatArray) -> tuple[float, NDArray[np.int64]]:
+def _steps(times: FloatArray) -> tuple[float, IntArray]:
     """Return the seconds between samples, and how many samples lie from each row to the next (0: the same time).
 
     A median alone would take the rounding of millisecond stamps for the step (4 ms at 256 Hz),
@@ -182,14 +204,9 @@ def _steps(times: FloatArray) -> tuple[float, NDArray[np.int64]]:
     spread = np.std((differences / step - counts)[differences > 0])
     if spread > _JITTER:  # a lost sample cannot be told from jitter, a gap can
         counts[(differences > 0) & (differences < _GAP_STEPS * step)] = 1
-    numbers = np.concatenate([[0], np.cumsum(counts)]).astype(np.float64)
+    numbers = np.concatenate([[0], np.cumsum(counts)])
     run = np.concatenate([[0], np.cumsum(counts >= _RUN_ENDS)])
-    sizes = np.bincount(run)
-    numbers -= (np.bincount(run, numbers) / sizes)[run]
-    centred = times - (np.bincount(run, times) / sizes)[run]
-    weight = float(numbers @ numbers)
-    slope = float(numbers @ centred) / weight if weight > 0 else step
-    return _whole_rate(slope if slope > 0 else step, float(times[-1] - times[0])), counts
+    return _whole_rate(_slope(numbers, times, run, step), float(times[-1] - times[0])), counts
 
 
 def _whole_rate(step: float, span: float) -> float:
@@ -200,7 +217,7 @@ def _whole_rate(step: float, span: float) -> float:
     return step
 
 
-def _alone(cells: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _alone(cells: IntArray) -> NDArray[np.bool_]:
     is_same = np.diff(cells) == 0
     is_shared: NDArray[np.bool_] = np.concatenate([[False], is_same]) | np.concatenate([is_same, [False]])
     return ~is_shared
@@ -216,3 +233,106 @@ def _describe(
     jitter = float(np.sqrt(np.mean(deviation**2))) / step
     if jitter > 0.1:
         notes.append(f"times jitter by {100 * jitter:.0f} % of a sample (root mean square)")
+
+
+@dataclass(frozen=True, eq=False)
+class Packets:
+    """Where rows lie that came in packets.
+
+    Attributes
+    ----------
+    numbers : array of int, shape (n_rows,)
+        Sample number of each row, from 0, increasing by more than one where packets were lost.
+    step_seconds : float
+        From sample to sample.
+    packet_seconds : float
+        From packet to packet: so well is the time of a sample known.
+    """
+
+    numbers: IntArray
+    step_seconds: float
+    packet_seconds: float
+
+
+def spread_packets(times: FloatArray) -> Packets | None:
+    """Return how rows at ``times``, in order, lie if they came in packets of evenly taken samples; None if they do not.
+
+    Bursts of samples that have a distance of their own are no packets: a sensor may sleep between them.
+    """
+    differences = np.diff(times)
+    mean = (times[-1] - times[0]) / max(len(differences), 1)
+    is_close = differences < _CLOSE * mean
+    fewest = _FEWEST_OF_TICKS if _has_ticks(differences, mean) else _FEWEST_CLOSE
+    if not len(differences) or is_close.mean() < fewest or _is_even(differences[is_close]):
+        return None
+    firsts = np.concatenate([[0], np.flatnonzero(differences > _FAR * mean) + 1])
+    if len(firsts) < _FEWEST_PACKETS:
+        return None
+    at = times[firsts]
+    packet_seconds = float(np.median(np.diff(at)))
+    step = float(np.median((at[_LAG:] - at[:-_LAG]) / (firsts[_LAG:] - firsts[:-_LAG]))) if len(at) > _LAG else mean
+    run = _runs(at - step * firsts, packet_seconds)
+    if run[-1] > _MOST_GAPS * len(firsts):
+        return None
+    step = _slope(firsts, at, run, step)
+    late = at - step * firsts
+    offsets = np.array([np.median(late[run == one]) for one in range(run[-1] + 1)])
+    if np.mean(np.abs(late - offsets[run]) > _LATE * packet_seconds) > _MOST_ASTRAY:
+        return None
+    lost = _lost(offsets, step, np.diff(np.append(firsts, len(times))))
+    sizes = np.diff(np.append(firsts, len(times)))
+    return Packets(np.arange(len(times)) + np.repeat(lost[run], sizes), step, packet_seconds)
+
+
+def _has_ticks(differences: FloatArray, mean: float) -> bool:
+    """Return whether rows that do not share a time are whole ticks apart, nearly all of them one."""
+    apart = differences[differences > _FAR * mean]
+    if len(apart) < _FEWEST_PACKETS:
+        return False
+    tick = float(np.median(apart))
+    n_ticks = np.round(apart / tick)
+    is_uneven = (n_ticks < 1) | (np.abs(apart / tick - n_ticks) > _EVEN)
+    return bool(is_uneven.mean() <= _MOST_UNEVEN and (n_ticks == 1).mean() >= _ONE_SIZE)
+
+
+def _is_even(steps: FloatArray) -> bool:
+    return bool((steps > 0).all()) and float(np.std(steps)) < _EVEN * float(np.median(steps))
+
+
+def _runs(late: FloatArray, packet_seconds: float) -> IntArray:
+    """Return the number of each packet's run; a run ends where time passed without rows, and was not made up for.
+
+    ``late`` is by how much each packet comes after the rows before it let expect. A packet that is only late is
+    followed by others that are not.
+    """
+    run = np.zeros(len(late), dtype=np.int64)
+    begin = 0
+    for place in np.flatnonzero(np.diff(late) > 0.5 * packet_seconds) + 1:
+        before = float(np.median(late[max(begin, place - _AROUND) : place]))
+        if float(late[place : place + _LAG].min()) - before > 0.5 * packet_seconds:
+            run[place:] += 1
+            begin = int(place)
+    return run
+
+
+def _slope(numbers: IntArray, times: FloatArray, run: IntArray, step: float) -> float:
+    """Return seconds per sample by least squares within the runs; ``step`` where they are too short to tell."""
+    sizes = np.bincount(run)
+    centred = numbers - (np.bincount(run, numbers) / sizes)[run]
+    seconds = times - (np.bincount(run, times) / sizes)[run]
+    weight = float(centred @ centred)
+    slope = float(centred @ seconds) / weight if weight > 0 else step
+    return slope if slope > 0 else step
+
+
+def _lost(offsets: FloatArray, step: float, sizes: IntArray) -> IntArray:
+    """Return how many samples were lost before each run; whole packets where packets are of one size."""
+    lost = np.zeros(len(offsets), dtype=np.int64)
+    size = int(np.bincount(sizes).argmax())
+    is_one_size = np.mean(sizes == size) >= _ONE_SIZE
+    for place in range(1, len(offsets)):
+        n = (offsets[place] - offsets[0]) / step - lost[place - 1]
+        whole = round(n / size) * size
+        n_lost = whole if is_one_size and abs(n - whole) <= _CLOSE * size else round(n)
+        lost[place] = lost[place - 1] + max(n_lost, 0)
+    return lost

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import SettingsError
+from biopercept.errors import SettingsError, listed
 from biopercept.measures.columns import EEG_BANDS
 from biopercept.measures.stretches import Measures, places_of
 from biopercept.modalities import DERIVED_RATE
@@ -78,9 +78,7 @@ class Around:
         known = sorted(set(labels))
         for label in self.labels:
             if label not in known:
-                named = ", ".join(known[:_MOST_NAMED])
-                more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
-                there = f"there are: {named}{more}" if known else "there are no events at all"
+                there = f"there are: {listed(known, _MOST_NAMED)}" if known else "there are no events at all"
                 raise SettingsError(f"no event is labelled {label!r}; {there}{did_you_mean(label, known)}")
 
 

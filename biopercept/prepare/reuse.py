@@ -42,6 +42,7 @@ _IMPORT = re.compile(
     r"|import[ \t]+(?P<modules>[^\n#]+))",
     re.MULTILINE,
 )
+_NAME_IN_TEXT = re.compile(r'"([a-z_][\w.]*)"')
 Status = Literal["prepared", "reused", "failed", "not done"]
 
 COLUMNS = (
@@ -350,7 +351,10 @@ def code_from_file_to_store(package: Traversable | None = None) -> dict[str, byt
         if is_package and not package_module.is_file():
             continue  # a name inside a module, which is looked at by itself
         sources[name] = (package_module if is_package else module).read_bytes()
-        names.extend(imports(sources[name].decode(), name if is_package else name.rpartition(".")[0]))
+        source, package_name = sources[name].decode(), name if is_package else name.rpartition(".")[0]
+        names.extend(imports(source, package_name))
+        if "import_module" in source:  # by names in texts, as the table of formats does
+            names.extend(f"{package_name}.{text}" for text in _NAME_IN_TEXT.findall(source))
     return sources
 
 

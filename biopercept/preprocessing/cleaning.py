@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, listed
 from biopercept.modalities import MODALITIES, UNKNOWN
 from biopercept.preprocessing.cardiac import Beats, device_beats
 from biopercept.preprocessing.corrections import ByHand, CorrectionLog
@@ -348,7 +348,7 @@ def _as_recorded(signal: Signal, is_good: BoolArray, is_shared: BoolArray) -> li
     if is_shared.all() or is_good.sum() < MIN_CHANNELS_FOR_REFERENCE:
         return []
     names = [name for name, shared in zip(signal.channel_names, is_shared, strict=True) if not shared]
-    which = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    which = listed(names, 3)
     if not is_shared.any():
         return [
             f"{signal.name}: kept as recorded, without an average reference, because its channels are measured against "

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from biopercept.errors import listed
 from biopercept.modalities import MODALITIES
 from biopercept.preprocessing.beat_detection import DetectedBeats
 from biopercept.preprocessing.gaps import BoolArray
@@ -325,20 +326,20 @@ def summary(corrections: Sequence[Correction], recording: Recording) -> str:
         if one.kind == BAD:
             stretches.setdefault(one.channels, []).append(one)
     for channels, marks in list(stretches.items())[:_LISTED]:
-        where = f" in {_listed(channels)}" if channels else ""
+        where = f" in {_distinct(channels)}" if channels else ""
         parts.append(f"{_rounded(_seconds_covered(marks, recording))} s marked bad{where}")
     if len(stretches) > _LISTED:
         parts.append(f"stretches of {len(stretches) - _LISTED} more channels marked bad")
     bad = [name for one in corrections if one.kind == CHANNEL_BAD for name in one.channels]
     turned = [name for one in corrections if one.kind == POLARITY for name in one.channels]
-    parts += [f"{_listed(bad)} marked bad throughout"] if bad else []
-    parts += [f"{_listed(turned)} turned"] if turned else []
+    parts += [f"{_distinct(bad)} marked bad throughout"] if bad else []
+    parts += [f"{_distinct(turned)} turned"] if turned else []
     return ", ".join(parts) or "nothing"
 
 
 def described(one: Correction) -> str:
     """Return one correction in a few words, for messages."""
-    of = f" of {_listed(one.channels)}" if one.channels else ""
+    of = f" of {_distinct(one.channels)}" if one.channels else ""
     begin, end = one.span
     if one.kind in (BEAT_ADDED, BEAT_REMOVED):
         return f"{one.kind} at {begin:.3f} s{of}"
@@ -349,10 +350,8 @@ def _rounded(seconds: float) -> str:
     return f"{seconds:.1f}".removesuffix(".0")
 
 
-def _listed(names: Iterable[str]) -> str:
-    distinct = list(dict.fromkeys(names))
-    more = f" and {len(distinct) - _LISTED} more" if len(distinct) > _LISTED else ""
-    return ", ".join(distinct[:_LISTED]) + more
+def _distinct(names: Iterable[str]) -> str:
+    return listed(dict.fromkeys(names), _LISTED)
 
 
 def _seconds_covered(marks: Sequence[Correction], recording: Recording) -> float:

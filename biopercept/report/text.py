@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from biopercept import errors
 from biopercept.results.reading import ResultTable
 
 if TYPE_CHECKING:
@@ -107,8 +108,7 @@ def duration(seconds: float | None) -> str:
 
 def listed(names: list[str] | tuple[str, ...], limit: int = 6) -> str:
     """Return names joined by commas, cut after ``limit`` with the number of those left out."""
-    head = ", ".join(shown(name) for name in names[:limit])
-    return head if len(names) <= limit else f"{head} and {len(names) - limit} more"
+    return errors.listed(map(shown, names), limit)
 
 
 def span(ends: tuple[int, int]) -> str:

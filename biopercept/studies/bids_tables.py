@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from biopercept.errors import listed
 from biopercept.loaders.recognition import SignalOverride, tidy_label
 from biopercept.loaders.sidecars import inherited_files
 from biopercept.modalities import UNKNOWN
@@ -131,8 +132,7 @@ def _corrections(rows: list[_ChannelRow], recording: Recording, path: Path, note
         elif row.is_bad:
             notes.append(f"channels.tsv calls {row.name!r} bad, which {path.name} does not have")
     if bad:
-        reasons = ", ".join(f"{one.channels[0]} ({one.source})" for one in bad[:12])
-        notes.append(f"bad by channels.tsv: {reasons}" + (f" and {len(bad) - 12} more" if len(bad) > 12 else ""))
+        notes.append(f"bad by channels.tsv: {listed(f'{one.channels[0]} ({one.source})' for one in bad)}")
     return bad
 
 

@@ -1,6 +1,7 @@
 """Load a study, checked fully before anything else is done with it, and each of its recordings on one clock.
 
-A study is a plain study folder or a BIDS data set. A recording is all its files, with the study's labels.
+A study is a plain study folder or a BIDS data set. A recording is all its files, with the study's labels. A file of
+annotations alone (an EDF+ hypnogram) is a further file of a recording, placed on its clock, and gives it labels.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from pathlib import Path
 from biopercept.errors import RecordingError, StudyError
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
 from biopercept.loaders.corrections import ENDING, corrections_of, corrections_paths, read_corrections
+from biopercept.loaders.readers.edf import AnnotationFile, read_annotation_file
 from biopercept.loaders.sidecars import read_sidecar
 from biopercept.recording import Correction, Interval, Recording, Signal, outside
-from biopercept.studies.annotation_files import with_annotation_files
 from biopercept.studies.bids import is_bids, read_bids
 from biopercept.studies.definition import Definition, read_definition
 from biopercept.studies.labels import check_agreement, wanted_columns, with_exceptions, with_file_labels
@@ -31,6 +32,7 @@ _FAR_BEYOND = 50.0
 
 _FIRST_YEARS = (1970, 1980, 1984, 1985, 2000)
 """Where clocks begin: unix, DOS and GPS, EDF (which also stands for a date that was removed), devices."""
+_EDF_ENDINGS = (".edf", ".bdf", ".rec")
 
 Loaded = tuple[StudyFile, Recording]
 
@@ -59,7 +61,7 @@ def load_study(folder: Path) -> Study:
             f"{folder} holds neither recordings.tsv (a study folder) nor dataset_description.json or sub-... folders "
             "(a BIDS data set); see 'biopercept import' to write a study folder"
         )
-    study = with_annotation_files(study, faults, load_entry)
+    study = _with_annotation_files(study, faults)
     check_agreement(study, faults)
     if faults:
         raise StudyFaults(folder, told_once(faults))
@@ -429,3 +431,95 @@ def _labels(entry: Entry, loaded: list[Loaded], signals: tuple[Signal, ...]) -> 
         intervals.extend(outside(Interval(start, end - start, entry.condition), entry.exceptions))
     intervals.sort(key=lambda i: (i.onset_seconds, i.duration_seconds, i.label))
     return tuple(intervals), notes
+
+
+def _with_annotation_files(study: Study, faults: list[str]) -> Study:
+    """Return the study in which the annotations of such files are intervals of their recordings, and no files of them.
+
+    They are placed by ``offset_seconds``, or by the start that both headers state; what lies outside the signals is
+    left out and noted. Adds a fault where a file has no signal beside it, or nothing says when it starts.
+    """
+    notes: list[str] = []
+    entries = tuple(_labelled(study, entry, faults, notes) for entry in study.entries)
+    return replace(study, entries=entries, notes=(*study.notes, *notes))
+
+
+def _labelled(study: Study, entry: Entry, faults: list[str], notes: list[str]) -> Entry:
+    if len(entry.files) < 2:
+        return entry
+    annotated = _annotated(entry)
+    if not annotated:
+        return entry
+    others = tuple(file for file in entry.files if file not in annotated)
+    if not others:
+        names = ", ".join(file.path.name for file in annotated)
+        faults.append(
+            f"{entry.title}: {names} hold annotations only; name the recording's own file in a row beside them"
+        )
+        return replace(entry, files=())
+    try:
+        zero, span = _clock(load_entry(study, replace(entry, files=others, condition=None, intervals=())))
+        intervals = [one for file, content in annotated.items() for one in _placed(entry, file, content, zero)]
+    except RecordingError as fault:
+        faults.append(str(fault))
+        return replace(entry, files=others)
+    inside = [_within(interval, span) for interval in intervals]
+    n_outside = sum(one is None for one in inside)
+    if n_outside:
+        notes.append(
+            f"{entry.title}: {n_outside} of {len(inside)} annotations lie outside its signals and are left out"
+        )
+    for file, content in annotated.items():
+        notes += [f"{entry.title}: {file.path.name}: {note}" for note in content.notes]
+    known = [*entry.intervals, *(one for one in inside if one is not None)]
+    return replace(
+        entry,
+        files=others,
+        intervals=tuple(sorted(known, key=lambda i: (i.onset_seconds, i.duration_seconds, i.label))),
+    )
+
+
+def _annotated(entry: Entry) -> dict[StudyFile, AnnotationFile]:
+    """Return the files of a recording that hold annotations alone, with what they say."""
+    annotated = {}
+    for file in entry.files:
+        if file.path.suffix.lower() not in _EDF_ENDINGS:
+            continue
+        try:
+            content = read_annotation_file(file.path)
+        except (RecordingError, OSError):
+            continue  # its fault is that of loading it
+        if content is not None:
+            annotated[file] = content
+    return annotated
+
+
+def _clock(recording: Recording) -> tuple[datetime | None, tuple[float, float]]:
+    """Return when the second zero of a recording is, and where its signals begin and end on its clock."""
+    first = min((signal.start_seconds for signal in recording.signals), default=0.0)
+    return recording.started_at, (first, max((signal.end_seconds for signal in recording.signals), default=0.0))
+
+
+def _placed(entry: Entry, file: StudyFile, content: AnnotationFile, zero: datetime | None) -> list[Interval]:
+    """Return the annotations of a file on the clock of the recording.
+
+    Raises RecordingError where nothing says when they start.
+    """
+    if file.offset_seconds is not None:
+        shift = timedelta(seconds=file.offset_seconds)
+    elif zero is None or content.started_at is None or (zero.tzinfo is None) != (content.started_at.tzinfo is None):
+        raise RecordingError(
+            f"{entry.title}: nothing says when {file.path.name} starts beside the signals; give its offset_seconds in "
+            "recordings.tsv"
+        )
+    else:
+        shift = content.started_at - zero
+    seconds = shift.total_seconds()
+    return [replace(one, onset_seconds=one.onset_seconds + seconds) for one in content.intervals]
+
+
+def _within(interval: Interval, span: tuple[float, float]) -> Interval | None:
+    """Return the part of an interval that lies in a span; None where none does."""
+    begin, end = max(interval.onset_seconds, span[0]), min(interval.end_seconds, span[1])
+    is_event = interval.duration_seconds == 0 and span[0] <= interval.onset_seconds <= span[1]
+    return Interval(begin, end - begin, interval.label) if end > begin or is_event else None

@@ -19,7 +19,7 @@ from biopercept.data.batches import TokenSource, vocabulary_of
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import TrainingStatistics
 from biopercept.data.windows import IntArray
-from biopercept.errors import TrainingError
+from biopercept.errors import TrainingError, listed
 from biopercept.model.token_inputs import TokenVocabulary
 from biopercept.training.checkpoint import take_weights
 from biopercept.training.engine import Engine, seeded
@@ -217,9 +217,8 @@ def not_finite(inputs: WindowInputs, rows: IntArray, epoch: int, step: int) -> s
     """Return the sentence for a training loss that is not finite, naming the recordings of the batch."""
     windows = inputs.windows
     names = sorted({windows.recordings[i].key for i in windows.recording[rows]})
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return (
-        f"the training loss is not finite at epoch {epoch}, step {step + 1}, in a batch of {shown}; "
+        f"the training loss is not finite at epoch {epoch}, step {step + 1}, in a batch of {listed(names, 5)}; "
         "lower training.learning_rate or look at these recordings with inspect"
     )
 

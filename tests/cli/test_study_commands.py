@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
 import typer
-from made_datasets import wesad_person, write_wesad
+from made_datasets import MADE
 from typer.testing import CliRunner, Result
 
 from biopercept.cli.check import check
 from biopercept.cli.datasets import datasets
 from biopercept.cli.import_study import import_study
 from biopercept.cli.panels import with_options
-from biopercept.errors import OutputError, StudyError
+from biopercept.errors import OutputError, RecordingError, StudyError
 from biopercept.resources import sample_study
+from biopercept.studies.loading import load_study
 
 
 def run(*words: str) -> Result:
@@ -171,10 +173,7 @@ def test_check_tells_of_a_class_that_nobody_has(tmp_path: Path) -> None:
 
 
 def test_a_made_folder_of_a_public_data_set_is_imported_and_checked_with_its_recordings(tmp_path: Path) -> None:
-    for number, subject in enumerate(("S2", "S3")):
-        content = wesad_person(subject, {1: 20 + number, 2: 20, 3: 10})
-        content["signal"]["chest"]["EDA"] *= 1 + number  # type: ignore[index]
-        write_wesad(tmp_path / "source", subject, content)
+    MADE["wesad"](tmp_path / "source")
     study = str(tmp_path / "study")
     result = run("import", "wesad", str(tmp_path / "source"), "-o", study)
     assert result.exit_code == 0, result.output
@@ -185,11 +184,70 @@ def test_a_made_folder_of_a_public_data_set_is_imported_and_checked_with_its_rec
     assert "condition" in checked.stdout
 
 
+def zipped(folder: Path, archive: Path, top: str = "") -> Path:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            target.write(file, f"{top}{file.relative_to(folder)}")
+    return archive
+
+
+def test_a_zip_of_a_data_set_is_unpacked_into_the_study(source: Path, tmp_path: Path) -> None:
+    archive = zipped(source, tmp_path / "eegmat-main.zip", top="eegmat-main/")
+    study = tmp_path / "study"
+    result = run("import", "eegmat", str(archive), "-o", str(study))
+    assert result.exit_code == 0, result.output
+    paths = [entry.files[0].path for entry in load_study(study).entries]
+    home = study.resolve() / "source" / "eegmat-main"
+    assert paths == [home / "Subject00_1.edf", home / "Subject00_2.edf"]
+    again = run("import", "eegmat", str(archive), "-o", str(study), "--overwrite")
+    assert str(again.exception) == f"{study / 'source'} is there already; remove it, or choose another output"
+    assert paths[0].is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "link", "message"),
+    [
+        ("../Subject00_1.edf", False, "leads out of the archive, which no device writes"),
+        ("/tmp/Subject00_1.edf", False, "has an absolute name, which no device writes"),
+        ("Subject00_1.edf", True, "is a link or a device and no file"),
+    ],
+)
+def test_a_zip_that_leads_out_of_itself_is_refused(tmp_path: Path, name: str, link: bool, message: str) -> None:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = (0o120777 if link else 0o100644) << 16
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as target:
+        target.writestr(info, "/etc/passwd")
+    result = run("import", "eegmat", str(tmp_path / "set.zip"), "-o", str(tmp_path / "out" / "study"))
+    assert isinstance(result.exception, RecordingError)
+    assert message in str(result.exception)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*"))
+    assert sorted(path.name for path in tmp_path.iterdir()) in (["set.zip"], ["out", "set.zip"])
+
+
+def test_a_zip_that_is_damaged_too_large_or_of_something_else_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    archive = zipped(source, tmp_path / "set.zip")
+    archive.write_bytes(archive.read_bytes()[:-30])
+    cut = run("import", "eegmat", str(archive), "-o", str(study))
+    assert str(cut.exception) == "set.zip: the zip file is damaged (File is not a zip file); download it again"
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as target:
+        target.writestr("Subject00_1.edf", bytes(80 << 20))
+    bomb = run("import", "eegmat", str(tmp_path / "bomb.zip"), "-o", str(study))
+    assert str(bomb.exception) == ("bomb.zip: 83886080 bytes unpacked, more than 200 times the zip; no data set is so")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.txt").write_text("a")
+    other = run("import", "eegmat", str(zipped(tmp_path / "other", tmp_path / "other.zip")), "-o", str(study))
+    assert "see 'biopercept datasets eegmat'" in str(other.exception)
+    assert not study.exists()
+
+
 def test_a_folder_of_something_else_is_answered_with_the_layout(tmp_path: Path) -> None:
     result = run("import", "wesad", str(tmp_path), "-o", str(tmp_path / "study"))
     assert isinstance(result.exception, StudyError)
     assert str(result.exception) == f"{tmp_path} holds no SX/SX.pkl; see 'biopercept datasets wesad'"
     absent = run("import", "wesad", str(tmp_path / "absent"), "-o", str(tmp_path / "study"))
     assert str(absent.exception) == (
-        f"{tmp_path / 'absent'} is not a folder; SOURCE is the folder that holds SX/SX.pkl (S2 to S17 without S12)"
+        f"{tmp_path / 'absent'} is neither a folder nor a .zip; SOURCE is the folder that holds SX/SX.pkl (S2 to S17 "
+        "without S12), and SX/SX_quest.csv for the ratings, or, for a person without it, "
+        "SX/{SX_respiban.txt,SX_quest.csv,SX_E4_Data.zip}"
     )

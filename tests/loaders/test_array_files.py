@@ -209,8 +209,16 @@ def test_variables_nested_without_end_and_packed_without_end_are_refused(tmp_pat
     for packed in (content, _element(15, zlib.compress(content))):
         path.write_bytes(start + packed)
         assert refusal(path) == "made.mat: variables in variables, deeper than 32; store the arrays further up"
-    lie = struct.pack("<II", 14, 2 << 30) + _element(6, struct.pack("<II", 6, 0))
-    path.write_bytes(start + _element(15, zlib.compress(lie)))
+
+
+@pytest.mark.parametrize(("mark", "order"), [(b"IM", "<"), (b"MI", ">"), (b"??", ">")])  # scipy takes >, too
+def test_variables_that_unpack_to_too_much_are_refused_in_each_byte_order(
+    tmp_path: Path, mark: bytes, order: str
+) -> None:
+    lie = zlib.compress(struct.pack(f"{order}6I", 14, 2 << 30, 6, 8, 6, 0))
+    path = tmp_path / "made.mat"
+    head = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack(f"{order}H", 0x0100) + mark
+    path.write_bytes(head + struct.pack(f"{order}II", 15, len(lie)) + lie)
     assert refusal(path) == (
         "made.mat: variables of more than 1024 MB unpacked; save them as version 7.3, which is read piece by piece, or "
         "split the file"

@@ -14,7 +14,6 @@ from scipy.io import savemat
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.loading import load_recording
-from biopercept.loaders.readers import eeglab
 from biopercept.recording import BAD
 
 RATE = 128
@@ -183,8 +182,8 @@ def test_what_unpacks_to_more_than_is_read_is_refused_before_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path, embedded=True, packed=True)
-    monkeypatch.setattr(eeglab, "LARGEST_UNPACKED", 10_000)
-    with pytest.raises(RecordingError, match="unpacks to more than"):
+    monkeypatch.setattr("biopercept.loaders.readers.matlab.LARGEST_VARIABLES", 10_000)
+    with pytest.raises(RecordingError, match=r"more than 0 MB unpacked; save the samples in a \.fdt"):
         load_recording(path)
 
 

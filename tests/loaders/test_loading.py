@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
@@ -70,6 +71,14 @@ def test_no_format_is_both_read_and_known_as_unread() -> None:
         glance = Glance(Path("some.bin"), beginning + bytes(300))
         read = [one.name for one in FORMATS if one.matches(glance)]
         assert not (read and known_but_unread(glance)), beginning
+
+
+def test_every_format_names_a_reader_that_is_there() -> None:
+    from biopercept.loaders.formats import FORMATS
+
+    for form in FORMATS:
+        parameters = inspect.signature(form.reader()).parameters
+        assert list(parameters) == ["path", "overrides"], form.name
 
 
 @pytest.mark.parametrize(

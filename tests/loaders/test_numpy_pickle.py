@@ -133,7 +133,7 @@ def test_a_pickle_beyond_the_limit_is_not_opened(tmp_path: Path, monkeypatch: py
         read_arrays(written(tmp_path, AS_PYTHON_2))
 
 
-@pytest.mark.parametrize("name", ["S2.pkl", "other.pkl", "other.bin", "S2/S3.pkl", "s01.dat"])
+@pytest.mark.parametrize("name", ["S2.pkl", "other.pkl", "other.bin", "S2/S3.pkl", "s1.dat"])
 def test_a_pickle_of_no_known_data_set_stays_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)

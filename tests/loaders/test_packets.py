@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from biopercept.loaders.packets import spread_packets
-from biopercept.loaders.time_grid import TimeGrid, fit_grid
+from biopercept.loaders.time_grid import TimeGrid, fit_grid, spread_packets
 
 RNG = np.random.default_rng(11)
 

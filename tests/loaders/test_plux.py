@@ -25,6 +25,7 @@ HEADER: dict[str, Any] = {
     ("sensor", "device", "bits", "count", "unit", "value"),
     [
         ("ECG", "biosignalsplux", 16, 49152, "mV", 0.25 * 3 / 1.019),
+        ("ECG", "respiban", 16, 49152, "mV", 0.75),
         ("ECGBITREV", "bitalino_rev", 10, 768, "mV", 0.25 * 3.3 / 1.1),
         ("EMG", "channeller", 16, 16384, "mV", -0.75),
         ("EMGBIT", "bitalino", 10, 768, "mV", 0.825 / 1.008),

@@ -18,8 +18,7 @@ import pytest
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.parallel import machine_memory
 from biopercept.prepare import apart
-from biopercept.prepare.apart import read_apart, reading_apart
-from biopercept.prepare.limits import GIGABYTES, SECONDS, ReadingLimits
+from biopercept.prepare.apart import GIGABYTES, SECONDS, ReadingLimits, read_apart, reading_apart
 from biopercept.recording import Recording
 
 

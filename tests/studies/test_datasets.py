@@ -5,14 +5,22 @@ from __future__ import annotations
 import csv
 import gzip
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
+from made_datasets import MADE
 
 from biopercept.errors import StudyError
+from biopercept.prepare.recording import PrepareSettings
+from biopercept.prepare.study import PrepareRun, prepare_study
+from biopercept.preprocessing.windows import WindowSettings
 from biopercept.studies.datasets import eegmat, flight, noneeg, stress_predict
 from biopercept.studies.datasets.catalogue import DATASETS, dataset_named
+from biopercept.studies.datasets.writing import source_folder
+from biopercept.studies.labels import training_faults
 from biopercept.studies.loading import load_entry, load_study
+from biopercept.studies.ratings import rating_faults
 
 LABELS = "Improved_All_Combined_hr_rsp_binary.csv"
 
@@ -202,6 +210,54 @@ def test_flight_files_of_other_columns_or_of_one_scenario_are_left_out(tmp_path:
         "P02Sc1MRF_mV.csv.gz: it cannot be read (BadGzipFile).",
         "P02: none of the files can be used.",
     )
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_a_made_folder_of_two_people_is_imported_checked_and_prepared(made: str, tmp_path: Path) -> None:
+    MADE[made](tmp_path / "source")
+    summary = DATASETS[made.split(" ")[0]].write_study(tmp_path / "source", tmp_path / "study")
+    assert summary.n_subjects == 2
+    study = load_study(tmp_path / "study")
+    assert list(training_faults(study)) == []
+    for entry in study.entries:
+        assert list(rating_faults(load_entry(study, entry), study.tasks)) == []
+    settings = PrepareSettings(WindowSettings(3.0, 3.0))
+    prepared = prepare_study(study, tmp_path / "study.h5", settings, run=PrepareRun(isolate=False))
+    assert [(row.recording, row.status, row.message) for row in prepared.rows] == [
+        (entry.recording, "prepared", "") for entry in study.entries
+    ]
+    assert all(row.windows_labelled > 0 for row in prepared.rows)
+
+
+@pytest.mark.realdata
+def test_stress_predict_is_the_same_from_its_zip(three_subjects: Path, tmp_path: Path) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "Stress-Predict-Dataset-main"), "zip", three_subjects))
+    plain = stress_predict.write_study(three_subjects, tmp_path / "plain")
+    with source_folder(archive, tmp_path / "study") as folder:
+        summary = stress_predict.write_study(folder, tmp_path / "study")
+    assert summary == plain
+    assert (tmp_path / "study" / "events.tsv").read_text() == (tmp_path / "plain" / "events.tsv").read_text()
+    [*files] = (entry.files[0].path for entry in load_study(tmp_path / "study").entries)
+    assert all(path.is_relative_to((tmp_path / "study" / "source").resolve()) for path in files)
+
+
+def test_a_time_log_that_unpacks_to_too_much_or_holds_a_link_is_not_opened(tmp_path: Path) -> None:
+    log = tmp_path / "Time_logs.xlsx"
+    with zipfile.ZipFile(log, "w", zipfile.ZIP_DEFLATED) as target:
+        target.writestr("xl/worksheets/sheet1.xml", bytes(17 << 20))
+    with pytest.raises(StudyError) as fault:
+        stress_predict.read_log(log)
+    assert str(fault.value) == (
+        "Time_logs.xlsx: 17825792 bytes unpacked, at most 16777216 are read; it is the authors' time log"
+    )
+    link = zipfile.ZipInfo("xl/workbook.xml")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(log, "w") as target:
+        target.writestr(link, "/etc/passwd")
+    with pytest.raises(
+        StudyError, match=r"the member 'xl/workbook.xml' of the zip is a link or a device and no file; "
+    ):
+        stress_predict.read_log(log)
 
 
 @pytest.mark.parametrize("dataset", DATASETS.values(), ids=list(DATASETS))

@@ -6,22 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_datasets import START, write_e4, write_tags
+from made_datasets import FIRST_VERSION, NINE, SECOND_VERSION, START, write_affective_road, write_exams, write_session
 
 from biopercept.errors import StudyError
-from biopercept.studies.datasets import exam_stress, induced_stress
+from biopercept.studies.datasets import affective_road, exam_stress, induced_stress
 from biopercept.studies.loading import load_entry, load_study
-
-# Seconds of the presses: baseline from 20 to 200 (the second and third), then a minute for each stage.
-FIRST_VERSION = [5.0, 20.0, 200.0, *(260.0 + 60 * n for n in range(10))]
-SECOND_VERSION = [10.0, 190.0, *(250.0 + 60 * n for n in range(7))]
-
-
-def write_session(source: Path, session: str, name: str, presses: list[float]) -> Path:
-    folder = source / "Wearable_Dataset" / session / name
-    write_e4(folder, seconds=900, is_date=True)
-    write_tags(folder, presses, is_date=True)
-    return folder
 
 
 def test_stages_of_both_versions_lie_between_their_presses(tmp_path: Path) -> None:
@@ -140,23 +129,8 @@ def test_a_line_that_is_no_press_of_the_button_is_refused(tmp_path: Path) -> Non
         induced_stress.write_study(tmp_path, tmp_path / "study")
 
 
-GRADES = (
-    "GRADES - MIDTERM 1\n------\n\nS01 \u2013 78\nS02 \u2013 82\n\nGRADES - MIDTERM 2\n---\nS01 \u2013 90\n\n"
-    "GRADES - FINAL (OUT OF 200)\n---\nS01 \u2013 182\nS02 \u2013 180\n"
-)
-NINE = 1_539_439_200.0
-"""2018-10-13 09:00 in US central summer time."""
-
-
-def exams(source: Path) -> None:
-    begins = {"S1/Midterm 1": -30.0, "S1/Final": 20.0, "S2/Midterm 1": -90.0, "S2/Midterm 2": 0.0, "S2/Final": -10.0}
-    for number, (name, begin) in enumerate(begins.items()):
-        write_e4(source / "Data" / name, seconds=60, start=NINE + begin, eda=1.0 + number)
-    (source / "StudentGrades.txt").write_text(GRADES, encoding="utf-8")
-
-
 def test_exams_begin_at_nine_and_have_the_grade_in_per_cent(tmp_path: Path) -> None:
-    exams(tmp_path)
+    write_exams(tmp_path)
     summary = exam_stress.write_study(tmp_path, tmp_path / "study")
     study = load_study(tmp_path / "study")
     exam = {
@@ -204,7 +178,86 @@ def test_grades_that_are_none_are_refused(tmp_path: Path, text: str, message: st
 
 
 def test_exams_without_the_grades_are_refused(tmp_path: Path) -> None:
-    exams(tmp_path)
+    write_exams(tmp_path)
     (tmp_path / "StudentGrades.txt").unlink()
     with pytest.raises(StudyError, match=r"StudentGrades.txt cannot be read \(No such file or directory\); it holds"):
         exam_stress.write_study(tmp_path, tmp_path / "study")
+
+
+def test_ratings_lie_where_the_drive_begins_on_the_wristband(tmp_path: Path) -> None:
+    write_affective_road(tmp_path, {"GM1": 12, "GM2": 100, "KSG1": 40})
+    summary = affective_road.write_study(tmp_path, tmp_path / "study")
+    assert (summary.n_subjects, summary.n_recordings, summary.left_out) == (2, 3, ())
+    study = load_study(tmp_path / "study")
+    assert [(entry.subject, entry.recording) for entry in study.entries] == [
+        ("GM", "drive1"),
+        ("GM", "drive2"),
+        ("KSG", "drive1"),
+    ]
+    for entry, number in zip(study.entries, (1, 2, 3), strict=True):
+        assert [(i.onset_seconds, i.end_seconds, i.label) for i in entry.intervals] == [(20.0, 200.0, "drive")]
+        recording = load_entry(study, entry)
+        rating = recording.ratings["stress rating"]
+        halves = [float(rating.means(onset, 90.0)[0]) for onset in (20.0, 110.0)]
+        assert halves == pytest.approx([0.25, 0.75], abs=1e-9)
+        assert [float(recording.signal(name).read().mean()) for name in ("EDA", "EDA_2")] == [
+            1.5 + number,
+            5.5 + number,
+        ]
+        assert all(signal.modality != "unknown" for signal in recording.signals)
+
+
+def test_drives_that_cannot_be_placed_are_left_out(tmp_path: Path) -> None:
+    write_affective_road(tmp_path, {"GM1": 12, "GM2": 100, "AD1": 40, "SJ1": 0})
+    data = tmp_path / "Database"
+    (data / "E4" / "2-E4-GM2" / "Left").rename(data / "E4" / "2-E4-GM2" / "Left1")
+    (data / "E4" / "2-E4-GM2" / "Right").rename(data / "E4" / "2-E4-GM2" / "Right1")
+    (data / "E4" / "1-E4-GM1" / "Left" / "EDA.csv").unlink()
+    for old, new in (("AD1,40,80,80,720,720,760", "AD1,40,80,80,720,720,960"), ("SJ1,", "XX1,")):
+        table = data / "Subj_metric" / "Annot_Subjective_metric.csv"
+        assert old in table.read_text()
+        table.write_text(table.read_text().replace(old, new))
+    summary = affective_road.write_study(tmp_path, tmp_path / "study")
+    assert summary.left_out == (
+        "AD1: the drive lasts 180 s on the wristband and 230 s in the ratings, so they cannot be put on one clock.",
+        "GM2: none of its wristbands can be used.",
+        "SJ1: Annot_Subjective_metric.csv does not say when its drive was.",
+    )
+    assert (
+        "GM1: there is no folder E4/N-E4-GM1/Left with a start time; the left wristband is left out." in summary.notes
+    )
+    assert [len(entry.files) for entry in load_study(tmp_path / "study").entries] == [2]
+
+
+def test_drives_without_their_drivers_are_refused(tmp_path: Path) -> None:
+    write_affective_road(tmp_path, {"GM1": 12})
+    ratings = tmp_path / "Database" / "Subj_metric"
+    (ratings / "SM_GM1.csv").rename(ratings / "SM_Drv1.csv")
+    with pytest.raises(StudyError) as fault:
+        affective_road.write_study(tmp_path, tmp_path / "study")
+    assert str(fault.value) == (
+        f"{tmp_path} numbers its drives (SM_Drv1.csv ...), and nothing in this release says who drove, so that people "
+        "cannot be kept apart; import the release whose files carry the drivers' letters (SM_AD1.csv ...)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Drive,Z_Start,Z_End\n", "a.csv has no columns Drive_id, Z_Start and Z_End; they say when a drive was"),
+        (
+            "Drive_id,Z_Start,Z_End\nAD1,5,x\n",
+            "a.csv line 2: Z_Start and Z_End must be the rows of a drive's begin and end (invalid literal for int() "
+            "with base 10: 'x')",
+        ),
+        (
+            "Drive_id,Z_Start,Z_End\n\nAD1,9,5\n",
+            "a.csv line 3: Z_Start and Z_End must be the rows of a drive's begin and end (rows 9 to 5)",
+        ),
+    ],
+)
+def test_annotations_that_say_no_rows_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(StudyError) as fault:
+        affective_road.read_route(tmp_path / "a.csv")
+    assert str(fault.value) == message

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from made_datasets import CASE_HEADER, START, write_case, write_cogwear, write_kemocon
+from made_datasets import CASE_HEADER, MAUS_LEVELS, START, write_case, write_cogwear, write_kemocon, write_maus
 
 from biopercept.errors import RecordingError, StudyError
 from biopercept.loaders.loading import load_recording
-from biopercept.studies.datasets import case, cogwear, k_emocon
+from biopercept.studies.datasets import case, cogwear, k_emocon, maus
 from biopercept.studies.loading import load_entry, load_study
 
 CLIPS = [10, 3, 11, 1, 11, 7, 11, 5, 11, 2, 11, 8, 11, 4, 11, 6, 12]
@@ -205,3 +206,75 @@ def test_cogwear_conditions_are_recordings_of_one_person_in_sessions(tmp_path: P
         ("11", "post", "baseline"): 3.0,
         ("11", "post", "cognitive_load"): 4.0,
     }
+
+
+def test_maus_trials_lie_one_after_the_other_at_the_rates_of_its_authors(tmp_path: Path) -> None:
+    for person in ("006", "008"):
+        write_maus(tmp_path / "MAUS", person, seconds=12)
+    summary = maus.write_study(tmp_path, tmp_path / "study")
+    assert (summary.n_subjects, summary.n_recordings, summary.left_out) == (2, 2, ())
+    study = load_study(tmp_path / "study")
+    assert [(i.onset_seconds, i.label) for i in study.entries[0].intervals] == [
+        (0.0, "0-back"),
+        (360.0, "2-back"),
+        (720.0, "3-back"),
+        (1080.0, "2-back"),
+        (1440.0, "3-back"),
+        (1800.0, "0-back"),
+    ]
+    for entry, wrist in zip(study.entries, (100.0, 102.5), strict=True):
+        recording = load_entry(study, entry)
+        person = int(entry.subject) / 1000
+        kinds = {s.name: (s.modality, s.unit, s.sampling_rate) for s in recording.signals}
+        assert kinds == {
+            "ECG": ("ecg", "", 256.0),
+            "GSR": ("eda", "", 256.0),
+            "PPG finger": ("bvp", "a.u.", 256.0),
+            "PPG wrist": ("bvp", "a.u.", wrist),
+        }
+        for signal, level in zip(recording.signals, MAUS_LEVELS.values(), strict=True):
+            rate = signal.sampling_rate
+            for number in range(6):
+                trial = signal.read(round(number * 360 * rate), round((number * 360 + 10) * rate))
+                assert trial.mean() == pytest.approx((number + 1) * (level + person), abs=1e-3)
+            between = signal.read(round(12 * rate), round(360 * rate))
+            assert np.isnan(between).all()
+        assert np.isnan(recording.signals[0].read(10 * 256, 12 * 256)).all()  # the first trial is shorter
+        assert sum("cannot be turned into" in note for note in recording.notes) == 2
+
+
+def test_maus_people_without_the_columns_of_the_trials_are_left_out(tmp_path: Path) -> None:
+    write_maus(tmp_path, "008", seconds=2)
+    raw = tmp_path / "Data" / "Raw_data"
+    (raw / "008" / "inf_gsr.csv").unlink()
+    (raw / "009").mkdir()
+    (raw / "010").mkdir()
+    (raw / "010" / "inf_ecg.csv").write_text("Trial 1:0back,Trial 2:2back\n1,2\n")
+    summary = maus.write_study(tmp_path, tmp_path / "study")
+    assert summary.left_out == (
+        "009: it holds none of inf_ecg.csv, inf_gsr.csv, inf_ppg.csv, pixart.csv.",
+        "010: inf_ecg.csv has no columns Trial 1:0back, Trial 2:2back, Trial 3:3back, Trial 4:2back, Trial 5:3back, "
+        "Trial 6:0back.",
+    )
+    assert "008: inf_gsr.csv is not there." in summary.notes
+
+
+def test_maus_tables_whose_rate_cannot_be_right_are_refused(tmp_path: Path) -> None:
+    write_maus(tmp_path, "008", seconds=2)
+    wrist = tmp_path / "Data" / "Raw_data" / "008" / "pixart.csv"
+    other = tmp_path / "copies" / "pixart.csv"
+    other.parent.mkdir()
+    other.write_text(wrist.read_text())
+    with pytest.raises(RecordingError) as fault:
+        load_recording(other)
+    assert str(fault.value) == (
+        "pixart.csv: the rate of this wristband differs from person to person, and the folder 'copies' is none of a "
+        "person (002, 003, ...)"
+    )
+    row = "1,2,3,4,5,6\n"
+    wrist.write_text(wrist.read_text().splitlines()[0] + "\n" + row * 40_000)
+    with pytest.raises(RecordingError) as fault:
+        load_recording(wrist)
+    assert str(fault.value) == (
+        "pixart.csv: a trial lasts 390 s, those of MAUS are of 300 s; its rate is not 102.5 Hz, or it is another table"
+    )

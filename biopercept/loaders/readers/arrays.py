@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import RecordingError, SettingsError
+from biopercept.errors import RecordingError, SettingsError, listed
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
 from biopercept.loaders.readers.table_times import is_time
@@ -101,7 +101,7 @@ def recording_of_arrays(
     clocks = [a.place for a in content.arrays if len(_plain(a.shape)) == 1 and is_time(a.name)]
     clocks += [name for name in content.texts if is_time(name)]
     if len(clocks) > 1:
-        raise RecordingError(f"{path.name}: more than one array of times ({', '.join(clocks[:5])}); keep one in a file")
+        raise RecordingError(f"{path.name}: more than one array of times ({listed(clocks, 5)}); keep one in a file")
     if clocks:
         return _by_time(path, content, clocks[0].rsplit("/", 1)[-1], sidecar, overrides)
     notes = [*content.notes]
@@ -132,9 +132,9 @@ def _because(notes: Sequence[str]) -> str:
 
 
 def _no_rate(path: Path, names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return (
-        f"{path.name}: nothing says the sampling rate of {shown}; write it in Hz into {without_suffix(path.name)}.json "
+        f"{path.name}: nothing says the sampling rate of {listed(names, 5)}; write it in Hz into "
+        f"{without_suffix(path.name)}.json "
         'beside the file: {"SamplingFrequency": 256}'
     )
 
@@ -157,7 +157,7 @@ def _by_time(
                 whole = np.asarray(array.samples(_everything(array)), dtype=np.float64)
                 wide.update(zip(labels, whole.T if axis == 0 else whole, strict=True))
     others = [a.name for a in content.arrays if n_rows not in a.shape]
-    notes = [*content.notes, *([f"not as long as {clock!r}, left out: {', '.join(others[:12])}"] if others else [])]
+    notes = [*content.notes, *([f"not as long as {clock!r}, left out: {listed(others)}"] if others else [])]
     attributes = {array.name: array.attributes for array in content.arrays}
     units = {name: str(a[_UNIT]) for name, a in attributes.items() if isinstance(a.get(_UNIT), str)}
     modalities = {name: str(a[_MODALITY]) for name, a in attributes.items() if isinstance(a.get(_MODALITY), str)}

@@ -28,10 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
-from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
+from biopercept.loaders.annotations import plain_label
+from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory, block_of_rows
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
 from biopercept.loaders.libraries import library_for, quiet
-from biopercept.loaders.placed import block_of_rows
 from biopercept.loaders.recognition import FORMAT, SignalOverride
 from biopercept.modalities import MODALITIES, UNKNOWN
 from biopercept.recording import FloatArray, Interval, Recording
@@ -336,7 +336,7 @@ def _raw_data(schema: Any) -> list[str]:
 
 def _schema_name(schema: Any) -> str:
     name = schema.get("name") if isinstance(schema, dict) else schema
-    return "".join(c if c.isprintable() else " " for c in str(name or "without a name"))[:80]
+    return plain_label(str(name or "without a name"))[:80]
 
 
 # ---- one record ----

@@ -26,6 +26,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.annotations import plain_words
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.libraries import library_for, quiet
 from biopercept.loaders.recognition import FORMAT, SignalOverride, quantity_of
@@ -36,7 +37,6 @@ MOST_CHANNELS = 512
 LONGEST_PATTERN = 1 << 21
 """Samples in one period of the interleaved data, of all channels: dividers of real files have a small multiple."""
 MOST_UNPACKED = 512 << 20
-LONGEST_LABEL = 256
 _FIRST_REVISION, _FIRST_VERSION_4, _LAST_REVISION = 30, 61, 1000
 _FASTEST = 1e6
 _MOST_READS, _MOST_AGAIN = 30_000, 5_000
@@ -254,7 +254,7 @@ def _unpacked(path: Path, headers: _Headers, notes: list[str]) -> tuple[BlockRea
     counts = [0 if channel.raw_data is None else len(channel.raw_data) for channel in wanted]
     for channel, n in zip(wanted, counts, strict=True):
         if n < channel.point_count:
-            name = _printable(channel.name)
+            name = plain_words(channel.name)
             notes.append(f"{name}: the file is cut or damaged, {n} of {channel.point_count} samples are there and used")
 
     def read(keys: Sequence[int], start: int, stop: int) -> FloatArray:
@@ -304,7 +304,7 @@ def _inflated(content: bytes, length: int) -> bytes:
 
 
 def _raw_channel(path: Path, key: int, channel: Any, n: int, block: BlockReader) -> RawChannel:
-    label, unit = _printable(channel.name), _printable(channel.units)
+    label, unit = plain_words(channel.name), plain_words(channel.units)
     modality, how = _derived(label, unit)
     return RawChannel(
         label=label,
@@ -334,10 +334,6 @@ def _derived(label: str, unit: str) -> tuple[str, str]:
     return "", ""
 
 
-def _printable(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:LONGEST_LABEL]
-
-
 def _markers(headers: _Headers, duration: float, notes: list[str]) -> tuple[tuple[Interval, ...], datetime | None]:
     """Return the markers as intervals, and when the recording began, where the marker of its first segment says it."""
     intervals = []
@@ -345,7 +341,7 @@ def _markers(headers: _Headers, duration: float, notes: list[str]) -> tuple[tupl
     n_segments = n_outside = 0
     for marker in headers.markers:
         onset = marker.sample_index / headers.rate
-        label = _printable(marker.text or "") or _printable(marker.type if marker.type_code else "") or "marker"
+        label = plain_words(marker.text or "") or plain_words(marker.type if marker.type_code else "") or "marker"
         is_begin = marker.type_code == _APPEND or (marker.type_code is None and _SEGMENT.fullmatch(label) is not None)
         n_segments += is_begin
         if is_begin and marker.sample_index == 0 and started_at is None:

@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.annotations import MOST_ANNOTATIONS, plain_label
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import stray_times
-from biopercept.loaders.identity import identity_notes
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import FloatArray, Interval, Recording
 
@@ -38,8 +38,7 @@ LONGEST_RECORD_SECONDS = 86400.0
 _FIXED = 256
 _FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
 _MAGIC_EDF, _MAGIC_BDF = b"0       ", b"\xffBIOSEMI"
-MOST_ANNOTATIONS = 200_000
-LONGEST_LABEL = 256
+_NAMES_NOBODY = frozenset({"", "X", "M", "F", "N/A", "NA", "UNKNOWN", "ANONYMOUS", "ANONYMIZED", "ANONYMISED"})
 
 
 def load_edf(path: Path, *, overrides: Mapping[str, SignalOverride] | None = None) -> Recording:
@@ -70,6 +69,22 @@ def load_edf(path: Path, *, overrides: Mapping[str, SignalOverride] | None = Non
     if started_at is not None:
         started_at += timedelta(seconds=annotations.first_onset)
     return Recording("", "", path.stem, signals, intervals, started_at, (*notes, *more))
+
+
+def read_triggers(path: Path) -> tuple[tuple[float, int], ...]:
+    """Return seconds and code of each trigger in the last channel of a BDF: where its low byte changes, but for 0.
+
+    Raises RecordingError where the header cannot be trusted, or the last channel cannot be read.
+    """
+    header = read_edf_header(path)
+    channel = header.channels[-1]
+    if channel.fault or channel.is_annotation:
+        raise RecordingError(f"{path.name}: its last channel ({channel.label!r}) is no trigger channel")
+    raw = _raw_channel(path, header, len(header.channels) - 1, channel, None, np.arange(header.n_records))
+    digital = np.rint((raw.block([raw.key], 0, raw.n_samples)[0] - channel.offset) / channel.scale)
+    codes = digital.astype(np.int64) & 0xFF
+    changes = np.flatnonzero(np.diff(codes, prepend=0))
+    return tuple((float(at) / raw.sampling_rate, int(codes[at])) for at in changes if codes[at])
 
 
 @dataclass(frozen=True)
@@ -319,7 +334,8 @@ def read_edf_header(path: Path, *, only_annotations: bool = False) -> EdfHeader:
         raise _fault(path, "no channel has a valid number of samples per data record")
     n_records = _n_records(path, fixed[236:244], size - header_bytes, record_bytes, notes)
     _note_header_bytes(fixed[184:192], header_bytes, notes)
-    notes.extend(identity_notes(_text(fixed[8:88])))
+    if any(word.upper() not in _NAMES_NOBODY for word in _text(fixed[8:88]).split()):
+        notes.append("patient fields present (hidden)")
     return EdfHeader(
         is_bdf=is_bdf,
         is_discontinuous=_text(fixed[192:236]).upper().startswith(("EDF+D", "BDF+D")),
@@ -538,9 +554,4 @@ def _entry(entry: bytes) -> tuple[float, float, list[str]] | None:
     if not is_sound:
         return None
     # The bytes after the last separator are empty in a well-formed list.
-    return onset, duration, [_label(text) for text in (texts[:-1] or texts)]
-
-
-def _label(text: bytes) -> str:
-    decoded = text.decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else " " for c in decoded).strip()[:LONGEST_LABEL]
+    return onset, duration, [plain_label(text.decode("utf-8", "replace")) for text in (texts[:-1] or texts)]

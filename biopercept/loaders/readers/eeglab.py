@@ -12,22 +12,18 @@ Delorme A, Makeig S. EEGLAB: an open source toolbox for analysis of single-trial
 from __future__ import annotations
 
 import math
-import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.libraries import library_for
+from biopercept.loaders.readers.matlab import check_variables
 from biopercept.loaders.readers.mne_raws import MOST_CHANNELS, OpenedRaw, check_size, quiet_mne, recording_of
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Recording
 
-LARGEST_UNPACKED = 1 << 30
-_COMPRESSED, _MATRIX = 15, 14
-_HEADER_BYTES = 128
 _KNOWN_TYPES = frozenset(
     {"eeg", "eog", "ecg", "emg", "misc", "stim", "resp", "bio", "gsr", "temperature", "seeg", "ecog"}
 )
@@ -85,13 +81,15 @@ def read_eeglab_header(path: Path) -> EeglabHeader:
     Raises RecordingError where it is damaged, of a kind that is not read, or holds epochs.
     """
     with path.open("rb") as stream:
-        start = stream.read(_HEADER_BYTES)
-        if not start.startswith(b"MATLAB 5.0"):
-            raise RecordingError(
-                f"{path.name}: an EEGLAB set saved as MATLAB 7.3 (HDF5) is not read; save it in EEGLAB with the samples"
-                " in a .fdt (File, Memory and other options, save two files)"
-            )
-        _check_elements(path, stream, path.stat().st_size, "<" if start[126:128] == b"IM" else ">")
+        is_version_5 = stream.read(10) == b"MATLAB 5.0"
+    if not is_version_5:
+        raise RecordingError(
+            f"{path.name}: an EEGLAB set saved as MATLAB 7.3 (HDF5) is not read; save it in EEGLAB with the samples"
+            " in a .fdt (File, Memory and other options, save two files)"
+        )
+    check_variables(
+        path, "save the samples in a .fdt beside it (EEGLAB: File, Memory and other options, save two files)"
+    )
     values = _variables(path)
     n_trials = _whole(path, values, "trials", 1)
     if n_trials > 1:
@@ -111,40 +109,6 @@ def read_eeglab_header(path: Path) -> EeglabHeader:
         _types(values.get("chanlocs"), n_channels),
         _cut_seconds(values),
     )
-
-
-def _check_elements(path: Path, stream: BinaryIO, size: int, order: str) -> None:
-    """Raise RecordingError where an element of a MATLAB file reaches beyond it, or unpacks to more than is read."""
-    tag = struct.Struct(f"{order}II")
-    at, total = _HEADER_BYTES, 0
-    while at + tag.size <= size:
-        stream.seek(at)
-        kind, n_bytes = tag.unpack(stream.read(tag.size))
-        if kind not in (_COMPRESSED, _MATRIX) or at + tag.size + n_bytes > size:
-            raise _fault(path, f"the variable at byte {at} reaches beyond the file, or is none")
-        total += _unpacked_bytes(path, stream.read(min(n_bytes, 4096)), tag) if kind == _COMPRESSED else n_bytes
-        if total > LARGEST_UNPACKED:
-            raise RecordingError(
-                f"{path.name}: unpacks to more than {LARGEST_UNPACKED >> 20} MB; save the samples in a .fdt beside it"
-                " (EEGLAB: File, Memory and other options, save two files)"
-            )
-        at += tag.size + n_bytes
-    if not total:
-        raise _fault(path, "it holds no variable")
-
-
-def _unpacked_bytes(path: Path, packed: bytes, tag: struct.Struct) -> int:
-    """Return the size that a compressed variable says it has; no more of it is unpacked by what reads it."""
-    try:
-        start = zlib.decompressobj().decompress(packed, tag.size)
-    except zlib.error as fault:
-        raise _fault(path, f"a variable cannot be unpacked ({fault})") from fault
-    if len(start) < tag.size:
-        raise _fault(path, "a variable is cut")
-    kind, n_bytes = tag.unpack(start)
-    if kind != _MATRIX:
-        raise _fault(path, "a variable is none")
-    return int(n_bytes)
 
 
 def _variables(path: Path) -> dict[str, Any]:

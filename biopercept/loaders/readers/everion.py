@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
-from biopercept.loaders.gravity import counts_of_one_g
 from biopercept.loaders.readers.text_tables import numbers_of, read_text, table_of_text
-from biopercept.loaders.recognition import FORMAT, SignalOverride
+from biopercept.loaders.recognition import FORMAT, SignalOverride, counts_of_one_g
 from biopercept.loaders.sidecars import without_suffix
 from biopercept.loaders.time_grid import fit_grid
 from biopercept.modalities import UNKNOWN

@@ -12,12 +12,10 @@ Larson E, et al. MEG and EEG data analysis with MNE-Python. Front Neurosci 2013;
 
 from __future__ import annotations
 
-import gzip
 import shutil
 import struct
 import tempfile
 import weakref
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ import numpy as np
 
 from biopercept.errors import RecordingError
 from biopercept.files import is_file
+from biopercept.loaders.archives import unpacked
 from biopercept.loaders.readers.mne_raws import OpenedRaw, quiet_mne, recording_of
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Recording
@@ -35,7 +34,6 @@ MOST_TAGS = 5_000_000
 MOST_PARTS = 1000
 LARGEST_UNPACKED = 2 << 30
 LARGEST_RATIO = 100
-_CHUNK_BYTES = 1 << 22
 _GZIP = b"\x1f\x8b"
 _TAG = struct.Struct(">iIii")
 _ENTRY = np.dtype([("kind", ">i4"), ("type", ">u4"), ("size", ">i4"), ("position", ">i4")])
@@ -95,20 +93,10 @@ def _unpacked(path: Path) -> Path:
     """
     limit = min(LARGEST_UNPACKED, max(LARGEST_RATIO * path.stat().st_size, 1 << 26))
     file = Path(tempfile.mkdtemp(prefix="biopercept-")) / path.name[: -len(".gz")]
-    n_bytes = 0
+    too_large = f"unpacks to more than {limit >> 20} MB, which no recording of this size does; unpack it yourself"
     try:
-        with gzip.open(path) as packed, file.open("wb") as plain:
-            while piece := packed.read(_CHUNK_BYTES):
-                n_bytes += len(piece)
-                if n_bytes > limit:
-                    raise RecordingError(
-                        f"{path.name}: unpacks to more than {limit >> 20} MB, which no recording of this size does;"
-                        " unpack it yourself"
-                    )
-                plain.write(piece)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
-        _remove(file)
-        raise RecordingError(f"{path.name}: the gzip file is cut or damaged ({fault}); copy it again") from fault
+        with file.open("wb") as plain:
+            plain.writelines(unpacked(path, limit, too_large))
     except OSError as fault:
         _remove(file)
         raise RecordingError(f"{path.name}: cannot be unpacked ({fault.strerror}); unpack it yourself") from fault

@@ -22,10 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
-from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
+from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory, block_of_rows
 from biopercept.loaders.clock import LONGEST_DAYS, stray_times
 from biopercept.loaders.libraries import library_for, quiet
-from biopercept.loaders.placed import block_of_rows
 from biopercept.loaders.recognition import FORMAT, SignalOverride
 from biopercept.modalities import UNKNOWN
 from biopercept.recording import FloatArray, Interval, Recording

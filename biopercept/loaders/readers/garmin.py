@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
-from biopercept.loaders.gravity import counts_of_one_g
 from biopercept.loaders.readers.tables import TableSource, recording_of_table
 from biopercept.loaders.readers.text_tables import TextTable, read_text, table_of_text
-from biopercept.loaders.recognition import SignalOverride
+from biopercept.loaders.recognition import SignalOverride, counts_of_one_g
 from biopercept.loaders.sidecars import read_sidecar, without_suffix
 from biopercept.modalities import UNKNOWN
 from biopercept.recording import FloatArray, Recording

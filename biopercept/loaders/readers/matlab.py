@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, listed
 from biopercept.loaders.readers.arrays import MOST_ARRAYS, Arrays, NamedArray, meaning_of, recording_of_arrays
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Recording
@@ -23,6 +23,7 @@ LARGEST_VARIABLES = 1 << 30
 """Bytes of all unpacked variables."""
 DEEPEST = 8
 _DEEPEST_ELEMENT = 32
+_HEADER_BYTES = 128
 _MATRIX, _PACKED = 14, 15
 _NESTED = frozenset({1, 2, 3, 16, 17})
 """Classes of variables that hold others: cell, structure, object, function, opaque."""
@@ -33,14 +34,14 @@ def load_matlab(path: Path, *, overrides: Mapping[str, SignalOverride] | None = 
 
     Raises RecordingError where the file is damaged, unpacks to too much, or nothing says a rate.
     """
-    _check_sizes(path)
+    check_variables(path, "save them as version 7.3, which is read piece by piece, or split the file")
     arrays: list[NamedArray] = []
     texts: dict[str, list[str]] = {}
     left_out: list[str] = []
     _collect("", _variables(path), {}, arrays, texts, left_out)
     if len(arrays) > MOST_ARRAYS:
         raise RecordingError(f"{path.name}: {len(arrays)} arrays, allowed are {MOST_ARRAYS}")
-    note = f"left out are variables that are no arrays of numbers: {', '.join(left_out[:12])}"
+    note = f"left out are variables that are no arrays of numbers: {listed(left_out)}"
     return recording_of_arrays(path, Arrays(tuple(arrays), texts, (note,) if left_out else ()), overrides)
 
 
@@ -100,22 +101,33 @@ def _attribute(item: tuple[str, Any]) -> tuple[str, Any]:
     return "", None
 
 
-def _check_sizes(path: Path) -> None:
-    """Refuse a file whose variables unpack to too much, by the sizes at their beginning, or nest too deep."""
-    n_unpacked = 0
+def check_variables(path: Path, remedy: str) -> None:
+    """Refuse a file of version 5 whose variables reach beyond it, unpack to too much, or nest too deep for its reader.
+
+    What one unpacks to stands at its beginning, and no more of it is unpacked by what reads it. ``remedy`` says what to
+    do where it is too much.
+
+    Raises RecordingError.
+    """
+    n_unpacked, size = 0, path.stat().st_size
     with path.open("rb") as stream:
-        order = {b"IM": "<", b"MI": ">"}.get(stream.read(128)[126:128])
-        if order is None:
+        header = stream.read(_HEADER_BYTES)
+        if 0 in header[:4]:
             return  # version 4, which neither packs nor nests
+        order = "<" if header[126:128] == b"IM" else ">"
         while len(tag := stream.read(8)) == 8:
             kind, n_bytes = struct.unpack(f"{order}II", tag)
             place = stream.tell()
-            size, holds_others = _beginning(stream, kind, n_bytes, order)
-            n_unpacked += size
+            if place + n_bytes > size:
+                raise RecordingError(
+                    f"{path.name}: the variable at byte {place - 8} reaches beyond the file, which is cut or damaged; "
+                    "copy it or save it again"
+                )
+            n_bytes_unpacked, holds_others = _beginning(stream, kind, n_bytes, order)
+            n_unpacked += n_bytes_unpacked
             if n_unpacked > LARGEST_VARIABLES:
                 raise RecordingError(
-                    f"{path.name}: variables of more than {LARGEST_VARIABLES >> 20} MB unpacked; save them as version "
-                    "7.3, which is read piece by piece, or split the file"
+                    f"{path.name}: variables of more than {LARGEST_VARIABLES >> 20} MB unpacked; {remedy}"
                 )
             if holds_others:
                 stream.seek(place)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, listed
 from biopercept.loaders.readers.table_times import stamps_of
 from biopercept.loaders.readers.tables import TableSource, recording_of_table
 from biopercept.loaders.readers.text_tables import TextTable, read_text, table_of_text
@@ -86,7 +86,7 @@ def _shown(name: str) -> str:
 
 def _left_out(names: Sequence[str]) -> list[str]:
     bands = [name for name in names if _BANDS.fullmatch(name)]
-    return [f"computed by the app and left out: {', '.join(bands[:4])} and {len(bands) - 4} more"] if bands[4:] else []
+    return [f"computed by the app and left out: {listed(bands, 4)}"] if bands[4:] else []
 
 
 def _events(path: Path, elements: Sequence[str], stamps: Sequence[str], is_sample: np.ndarray) -> tuple[Interval, ...]:

@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, listed
 from biopercept.loaders.readers.arrays import MOST_ARRAYS, Arrays, Index, NamedArray, meaning_of, recording_of_arrays
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Recording
@@ -114,7 +114,7 @@ def _archive(path: Path) -> Arrays:
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as fault:
         raise RecordingError(f"{path.name}: a damaged archive ({fault}); copy it again") from fault
     named = tuple(NamedArray(name, values.shape, values.__getitem__, attributes) for name, values in arrays.items())
-    notes = (f"left out are arrays of text, of records or of another shape: {', '.join(left_out[:12])}",)
+    notes = (f"left out are arrays of text, of records or of another shape: {listed(left_out)}",)
     return Arrays(named, notes=notes if left_out else ())
 
 

@@ -54,6 +54,19 @@ def load_opensignals_text(path: Path, *, overrides: Mapping[str, SignalOverride]
     return Recording("", "", without_suffix(path.name), signals, (), started_at, (*remarks, *more))
 
 
+def read_device(path: Path) -> Device:
+    """Return what the header of a file says of its first device, without reading the samples.
+
+    Raises RecordingError where the file cannot be read, or its header is damaged.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_LONGEST_HEADER).decode("utf-8", errors="replace")
+    except OSError as fault:
+        raise RecordingError(f"{path.name}: cannot be read ({fault.strerror})") from fault
+    return _device(path, _divided(path, head)[0][0])
+
+
 def _divided(path: Path, text: str) -> tuple[list[dict[str, Any]], str]:
     """Return what the header says of each device, and the lines under it."""
     head = text[:_LONGEST_HEADER]

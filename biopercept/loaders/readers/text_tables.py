@@ -10,7 +10,6 @@ import csv
 import io
 import re
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.archives import unpacked
 from biopercept.loaders.recognition import quantity_of
 from biopercept.loaders.sidecars import without_suffix
 from biopercept.recording import FloatArray
@@ -171,32 +171,15 @@ def _header_in(comments: list[str], first: str, delimiter: str) -> str:
 
 def _content(path: Path) -> bytes:
     """Return the bytes of a file, unpacked if they are gzip, never more than the limit."""
+    limit, advice = LARGEST_TEXT, "MB of text; store recordings of this length as EDF or WFDB"
     with path.open("rb") as stream:
-        packed = stream.read(LARGEST_TEXT + 1)
-    if packed[:2] != b"\x1f\x8b":
-        if len(packed) > LARGEST_TEXT:
-            raise RecordingError(_too_large(path))
-        return packed
-    unpacked = bytearray()
-    rest = packed
-    try:
-        while rest:
-            engine = zlib.decompressobj(wbits=31)
-            unpacked += engine.decompress(rest, LARGEST_TEXT + 1 - len(unpacked))
-            if len(unpacked) > LARGEST_TEXT or engine.unconsumed_tail:
-                raise RecordingError(_too_large(path))
-            if not engine.eof:
-                raise RecordingError(f"{path.name}: the gzip file is cut; copy it again")
-            rest = engine.unused_data.lstrip(b"\x00")
-            if len(unpacked) > max(LARGEST_RATIO * len(packed), 1 << 26):
-                raise RecordingError(_too_large(path))
-    except zlib.error as fault:
-        raise RecordingError(f"{path.name}: the gzip file is damaged ({fault}); copy it again") from fault
-    return bytes(unpacked)
-
-
-def _too_large(path: Path) -> str:
-    return f"{path.name}: more than {LARGEST_TEXT >> 20} MB of text; store recordings of this length as EDF or WFDB"
+        content = stream.read(limit + 1)
+    if content[:2] == b"\x1f\x8b":
+        limit = min(limit, max(LARGEST_RATIO * len(content), 1 << 26))
+        return b"".join(unpacked(path, limit, f"more than {limit >> 20} {advice}"))
+    if len(content) > limit:
+        raise RecordingError(f"{path.name}: more than {limit >> 20} {advice}")
+    return content
 
 
 def _decoded(path: Path, content: bytes, notes: list[str]) -> str:

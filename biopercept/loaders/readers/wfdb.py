@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, listed
 from biopercept.files import visible_members
+from biopercept.loaders.annotations import plain_label
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
 from biopercept.loaders.recognition import SignalOverride
@@ -112,9 +113,9 @@ def _headers_of(path: Path) -> list[Path]:
         headers = [file for file in headers if file.stem not in parts]
         words = sorted({file.stem.rsplit("_", 1)[0] for file in headers})
         if len(words) > 1:
-            shown = ", ".join(words[:5]) + (" ..." if len(words) > 5 else "")
             raise RecordingError(
-                f"{path.name}: records of {len(words)} names ({shown}); name one, for example {path / headers[0].name}"
+                f"{path.name}: records of {len(words)} names ({listed(words, 5)}); name one, for example "
+                f"{path / headers[0].name}"
             )
     elif path.suffix == ".hea":
         headers = [path]
@@ -291,7 +292,7 @@ def _intervals(header: WfdbHeader, notes: list[str]) -> list[Interval]:
         return []
     rate = float(annotation.fs or header.frame_rate)
     end = header.n_frames / header.frame_rate
-    labels = [_label(text) for text in annotation.aux_note]
+    labels = [plain_label(text or "") for text in annotation.aux_note]
     marks = [(sample / rate, label) for sample, label in zip(annotation.sample, labels, strict=True) if label]
     kept = sorted((float(onset), label) for onset, label in marks if 0 <= onset < end)
     if len(kept) < len(marks):
@@ -300,10 +301,6 @@ def _intervals(header: WfdbHeader, notes: list[str]) -> list[Interval]:
         return []
     ends = [onset for onset, _ in kept[1:]] + [end]
     return [Interval(onset, max(stop - onset, 0.0), label) for (onset, label), stop in zip(kept, ends, strict=True)]
-
-
-def _label(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text or "").strip()[:256]
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import RecordingError
-from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
+from biopercept.errors import RecordingError, listed
+from biopercept.loaders.annotations import LONGEST_LABEL, plain_words
+from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals, block_of_rows, block_on_grid
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS, stray_times
 from biopercept.loaders.libraries import library_for, quiet
-from biopercept.loaders.placed import block_of_rows, block_on_grid
 from biopercept.loaders.readers.xdf_chunks import SoundChunks, XdfContent, XdfStream, opened, walk
 from biopercept.loaders.recognition import FORMAT, SignalOverride, is_cap_grid, is_grid_socket, is_reference, recognise
 from biopercept.loaders.time_grid import fit_grid
@@ -36,7 +36,6 @@ from biopercept.modalities import UNKNOWN
 from biopercept.recording import FloatArray, Interval, Recording
 
 MOST_EVENTS = 200_000
-LONGEST_LABEL = 256
 _BREAK_SECONDS, _BREAK_SAMPLES = 1.0, 5
 """A pause this long is a break, over which no jitter is smoothed; the library's own 500 samples are minutes at 4 Hz."""
 _RATE_TOLERANCE = 1e-3
@@ -165,8 +164,7 @@ def _decoded(path: Path, content: XdfContent) -> list[_Decoded]:
     with_samples = {one.stream.stream_id for one in decoded}
     empty = [stream.name for key, stream in content.streams.items() if key not in with_samples]
     if empty:
-        more = f" and {len(empty) - 12} more" if len(empty) > 12 else ""
-        content.notes.append(f"no samples in the streams: {', '.join(empty[:12])}{more}")
+        content.notes.append(f"no samples in the streams: {listed(empty)}")
     return decoded
 
 
@@ -255,9 +253,7 @@ def _on_one_clock(decoded: list[_Decoded], notes: list[str]) -> list[_Decoded]:
     with_clock = [one for one in near if one.stream.n_offsets]
     alone = [one.stream.name for one in near if not one.stream.n_offsets]
     if with_clock and alone:
-        notes.append(
-            f"{', '.join(alone[:12])}: no clock offsets in the file, so its times are not brought to the others'"
-        )
+        notes.append(f"{listed(alone)}: no clock offsets in the file, so its times are not brought to the others'")
     return near
 
 
@@ -293,8 +289,7 @@ def _events(one: _Decoded, notes: list[str]) -> list[Interval]:
 
 
 def _label(parts: list[str]) -> str:
-    text = ", ".join(part for part in parts if part.strip())[: 4 * LONGEST_LABEL]
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:LONGEST_LABEL]
+    return plain_words(", ".join(part for part in parts if part.strip())[: 4 * LONGEST_LABEL])
 
 
 def _in_order(intervals: list[Interval], notes: list[str]) -> list[Interval]:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from xml.sax.saxutils import escape
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.annotations import plain_words
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -409,7 +410,7 @@ def _stream(stream_id: int, root: Element) -> XdfStream | str:
 
 def _line(text: str | None) -> str:
     """Return a text of a header as one printable line of bounded length."""
-    return " ".join("".join(c if c.isprintable() else " " for c in (text or "")[:1024]).split())[:128]
+    return plain_words((text or "")[:1024], 128)
 
 
 def _take_footer(content: XdfContent, stream: XdfStream, body: bytes) -> bool:

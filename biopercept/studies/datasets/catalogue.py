@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from biopercept.errors import StudyError
 from biopercept.studies.datasets import (
+    affective_road,
     case,
     cogwear,
+    deap,
+    dreamer,
     eegmat,
     exam_stress,
     flight,
     induced_stress,
     k_emocon,
+    maus,
     noneeg,
+    stew,
     stress_predict,
     wesad,
 )
@@ -104,21 +109,29 @@ _ROWS = (
     case.DATASET,
     k_emocon.DATASET,
     cogwear.DATASET,
+    deap.DATASET,
+    dreamer.DATASET,
+    stew.DATASET,
+    maus.DATASET,
+    affective_road.DATASET,
 )
 
 DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
 """Every data set by its name."""
 
 NOT_OFFERED = {
-    "drivedb (PhysioNet, Stress Recognition in Automobile Drivers)": "its 18 records are drives, some of them by the "
-    "same driver, and nothing published says which; people cannot be kept apart. Single records are read (WFDB)",
-    "AffectiveROAD": "its 13 drives are of fewer drivers, and nothing found on its layout says who drove when",
-    "DREAMER": "one MATLAB file holds all people, and a recording must be a file of one person",
-    "AMIGOS": "the units of its MATLAB files could not be confirmed",
-    "DEAP, STEW, MAUS": "nothing found says in which unit their signals are (DEAP and STEW: EEG; MAUS: ECG and GSR)",
-    "SWELL-KW": "the raw signals are in a format of TMSi (.S00) that is not read; tables of features are no signals",
-    "CLAS": "rates, units and times of its tables of blocks could not be confirmed",
-    "CogLoad": "what is published are rows of 30 s at 1 Hz of all people, in random order, and no recordings",
+    "drivedb (PhysioNet, Stress Recognition in Automobile Drivers)": "its records are drives, and nothing found says "
+    "which are of one driver, so that people cannot be kept apart; the presses in its marker channel do not say what "
+    "they begin, and its headers give the skin conductance no unit. Single records are read (WFDB)",
+    "AMIGOS": "its prepared MATLAB files are filtered and averaged, so that nothing in them tells the headset's "
+    "microvolts from counts of its converter, and no page found states them, or the unit of its ECG and GSR",
+    "SWELL-KW": "its raw signals are Poly5 files of TMSi (.S00, 2048 Hz), which are not read; programs that read them "
+    "differ in which channel is the heart's and in the unit of the skin's, and nothing found says on which clock the "
+    "conditions of each minute are. Its tables of features are no signals",
+    "CLAS": "the folders, the blocks and 256 Hz are confirmed (Part1/by_block/1_ecg_*.csv, 1_gsr_ppg_*.csv); in which "
+    "unit ECG and GSR are, and what their column of times counts, could not be",
+    "CogLoad, Snake": "two forms are published: rows of 30 s at 1 Hz of all people in random order (the challenge of "
+    "2020), which are no recordings, and CogDatasets.rar, whose files nothing found describes",
 }
 """Data sets that are asked for and cannot be imported: title -> why."""
 

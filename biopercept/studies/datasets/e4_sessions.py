@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from biopercept.errors import StudyError
@@ -12,9 +13,12 @@ _LARGEST_TAGS = 1 << 20
 _LARGEST_EDA = 64 << 20
 
 
-def session_start(folder: Path) -> float | None:
-    """Return the unix time of second zero: the earliest start of EDA, BVP, ACC and TEMP; None where none gives one."""
-    starts = [start for name in _CLOCK if (start := _start(folder / name)) is not None]
+def session_start(folder: Path, names: Sequence[str] = _CLOCK) -> float | None:
+    """Return the unix time of second zero: the earliest start of EDA, BVP, ACC and TEMP; None where none gives one.
+
+    With other ``names`` it is the earliest start of these files.
+    """
+    starts = [start for name in names if (start := _start(folder / name)) is not None]
     return min(starts, default=None)
 
 

@@ -15,7 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from biopercept.errors import StudyError
+from biopercept.errors import RecordingError, StudyError
+from biopercept.loaders.archives import members_of_table
 from biopercept.recording import Interval
 from biopercept.studies.datasets.writing import ImportSummary, StudyTables
 
@@ -29,6 +30,7 @@ LOG_SECONDS = 120.0
 """A label border this near to the hand-written minute is believed; borders that a tag confirms are up to 163 s off."""
 
 _HALF_DAY = 43_200.0
+_LARGEST_LOG = 16 << 20
 _FOLDER = re.compile(r"^S(\d+)$")
 
 DEFINITION = {
@@ -184,9 +186,12 @@ def read_log(path: Path) -> dict[str, tuple[float, ...]]:
     import openpyxl
 
     try:
+        members_of_table(path, _LARGEST_LOG)
         with path.open("rb") as stream:
             sheet = openpyxl.load_workbook(stream, read_only=True, data_only=True).worksheets[0]
             rows = list(sheet.iter_rows(values_only=True, max_row=200, max_col=30))
+    except RecordingError as fault:
+        raise StudyError(f"{fault}; it is the authors' time log") from fault
     except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as fault:
         raise StudyError(f"{path} cannot be read ({fault}); it holds the authors' time log") from fault
     if not rows or any(str(rows[0][column]).strip() != title for column, title in _BORDER_TITLES.items()):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from biopercept.errors import StudyError
+from biopercept.errors import OutputError, StudyError
 from biopercept.files import write_text
+from biopercept.loaders.archives import unpack
 from biopercept.recording import Interval
 
 Cells = Mapping[str, object]
@@ -34,13 +37,27 @@ class StudyTables:
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def add_protocol(self, subject: str, paths: Sequence[Path], intervals: Sequence[Interval], about: Cells) -> None:
-        """Add a person, described by ``about``, with one recording "protocol": its files and labelled intervals."""
+    def add_protocol(
+        self,
+        subject: str,
+        paths: Sequence[Path] | Mapping[Path, float],
+        intervals: Sequence[Interval],
+        about: Cells,
+        columns: Sequence[Cells] = (),
+    ) -> None:
+        """Add a person, described by ``about``, with one recording "protocol": its files and labelled intervals.
+
+        A mapping of files gives the ``offset_seconds`` of each; ``columns`` are more cells of each interval.
+        """
         ids = {"participant_id": subject, "recording": "protocol"}
         self.participants.append({"participant_id": subject, **about})
-        self.recordings += [{**ids, "path": path} for path in paths]
+        offsets = paths if isinstance(paths, Mapping) else {}
+        self.recordings += [
+            {**ids, "path": path, **({"offset_seconds": offsets[path]} if offsets else {})} for path in paths
+        ]
         self.events += [
-            {**ids, "onset": i.onset_seconds, "duration": i.duration_seconds, "trial_type": i.label} for i in intervals
+            {**ids, "onset": i.onset_seconds, "duration": i.duration_seconds, "trial_type": i.label, **cells}
+            for i, cells in zip(intervals, columns or [{}] * len(intervals), strict=True)
         ]
 
     def write(self, output: Path, definition: Mapping[str, Any]) -> ImportSummary:
@@ -74,6 +91,31 @@ class StudyTables:
         return "\n".join(
             line for title, lines in parts for line in (f"{title}: {len(lines)}", *(f"- {text}" for text in lines), "")
         )
+
+
+@contextmanager
+def source_folder(source: Path, output: Path) -> Iterator[Path]:
+    """Give the folder that a data set lies in: SOURCE, or where it is a zip, what it holds, unpacked below OUTPUT.
+
+    Nothing stays unpacked where the work with it ends in an error. Raises RecordingError where the zip is damaged or
+    was not made of a data set. Raises OutputError where it cannot be unpacked, or something lies where it would be.
+    """
+    if source.is_dir():
+        yield source
+        return
+    is_new = not output.exists()
+    unpacked = output / "source"
+    if unpacked.exists():
+        raise OutputError(f"{unpacked} is there already; remove it, or choose another output")
+    try:
+        unpack(source, unpacked)
+        members = list(unpacked.iterdir())
+        # A zip of a whole folder or repository holds that folder, called as the zip is.
+        is_wrapped = len(members) == 1 and members[0].is_dir() and source.stem.startswith(members[0].name)
+        yield members[0] if is_wrapped else unpacked
+    except BaseException:
+        shutil.rmtree(output if is_new else unpacked, ignore_errors=True)
+        raise
 
 
 def table_text(rows: Sequence[Cells]) -> str:

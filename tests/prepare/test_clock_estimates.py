@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from biopercept.errors import RecordingError
-from biopercept.preprocessing.alignment import Alignment, Series, alignment_by_events, estimate_alignment
+from biopercept.prepare.alignment import Alignment, Series, alignment_by_events, estimate_alignment
 from biopercept.recording import Signal
 
 SECONDS = 3600.0
