@@ -19,9 +19,11 @@ N_FIRST_BYTES = 4096
 HEADER, TEXT = "header", "text"
 """What tells the sensors of a file without its samples: a header, or the first lines of a text."""
 _OF_HEADERS = frozenset(
-    f"readers.{name}" for name in "edf eeglab hdf5 wfdb brainvision fif egi gdf mne_formats".split()
+    f"readers.{name}" for name in ["edf", "eeglab", "hdf5", "wfdb", "brainvision", "fif", "egi", "gdf", "mne_formats"]
 )
-_OF_TEXTS = frozenset(f"readers.{name}" for name in "empatica opensignals_text openbci shimmer muse tables".split())
+_OF_TEXTS = frozenset(
+    f"readers.{name}" for name in ["empatica", "opensignals_text", "openbci", "shimmer", "muse", "tables"]
+)
 _BOM = b"\xef\xbb\xbf"
 _TABLES = frozenset({".csv", ".tsv", ".txt"})
 _TEXTS = frozenset({".log", ".asc", ".dat"})
