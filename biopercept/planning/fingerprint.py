@@ -14,7 +14,7 @@ import struct
 import tempfile
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -92,7 +92,7 @@ def fingerprint_of_store(store: Studies, tasks: Sequence[Task] | None = None) ->
     A stretch is what its windows cover: what lies beyond the last window is not counted.
     """
     recordings, chosen = list(store.recordings), list(tasks or store.tasks.values())
-    made = [_made_of(task, list(_stretches_of_store(store, task))) for task in chosen]
+    made = [_made_of(task, _stretches_of_store(store, task)) for task in chosen]
     sensors = [
         tuple(
             _Sensor(s.modality, s.native_sampling_rate, len(s.channels))
@@ -163,13 +163,12 @@ class _Lengths:
         return self.medians[condition]
 
 
-def _stretches_of_study(study: Study, task: Task, lengths: _Lengths) -> list[_Stretch]:
-    stretches = []
+def _stretches_of_study(study: Study, task: Task, lengths: _Lengths) -> Iterator[_Stretch]:
     for place, entry in enumerate(study.entries):
+        title = entry.title
         for value, seconds in _labelled(study, entry, task, lengths.of(place)):
             group = value if isinstance(value, str) else _NUMBER
-            stretches.append(_Stretch(entry.subject, entry.session, entry.title, group, value, seconds))
-    return stretches
+            yield _Stretch(entry.subject, entry.session, title, group, value, seconds)
 
 
 def _labelled(
@@ -234,18 +233,27 @@ def _stretches_of_recording(recording: WindowedRecording, task: Task, length: fl
         yield _Stretch(recording.subject, recording.session, title, group, value, last - first + length)
 
 
-def _made_of(task: Task, stretches: Sequence[_Stretch]) -> tuple[TaskMakeUp, dict[tuple[str, str], tuple[float, ...]]]:
-    """Return what the stretches of a task are like, and their lengths by person and class where all are known."""
+def _made_of(task: Task, stretches: Iterable[_Stretch]) -> tuple[TaskMakeUp, dict[tuple[str, str], tuple[float, ...]]]:
+    """Return what the stretches of a task are like, and their lengths by person and class where all are known.
+
+    A study may have a million stretches: they are walked through once, and none is kept.
+    """
     groups: dict[tuple[str, str], list[float]] = defaultdict(list)
+    courses: dict[str, list[str]] = defaultdict(list)  # each person's classes as they came, those in a row once
+    values: dict[str, set[str | float]] = defaultdict(set)
+    files: dict[tuple[str, str], set[str]] = defaultdict(set)
     for stretch in stretches:
         groups[stretch.subject, stretch.group].append(-1.0 if stretch.seconds is None else stretch.seconds)
+        if courses[stretch.subject][-1:] != [stretch.group]:
+            courses[stretch.subject].append(stretch.group)
+        values[stretch.subject].add(stretch.value)
+        files[stretch.subject, stretch.session].add(stretch.recording)
     is_known = all(seconds >= 0 for of_group in groups.values() for seconds in of_group)
     per_person: dict[str, float] = defaultdict(float)
     for (subject, _), seconds in groups.items():
         per_person[subject] += sum(seconds)
-    courses = _courses(stretches)
-    firsts = {course[0] for course in courses.values()}
-    is_one_order = task.is_classification and len(courses) > 1
+    orders = {tuple(course) for course in courses.values()} if task.is_classification and len(courses) > 1 else set()
+    firsts = {order[0] for order in orders}
     made = TaskMakeUp(
         name=task.name,
         kind=task.kind,
@@ -255,10 +263,10 @@ def _made_of(task: Task, stretches: Sequence[_Stretch]) -> tuple[TaskMakeUp, dic
         seconds_per_subject=round(statistics.median(per_person.values()), 3) if per_person and is_known else None,
         is_rating=task.signal is not None,
         is_file_label=task.label_is_file,
-        is_subject_label=task.signal is None and _is_constant(stretches, lambda s: s.subject),
-        n_subjects_of_files=_n_of_files(stretches),
-        order=next(iter(courses.values())) if is_one_order and len(set(courses.values())) == 1 else (),
-        first=next(iter(firsts)) if is_one_order and len(firsts) == 1 else "",
+        is_subject_label=task.signal is None and len(values) > 1 and all(len(each) == 1 for each in values.values()),
+        n_subjects_of_files=len({subject for (subject, _), names in files.items() if len(names) > 1}),
+        order=next(iter(orders)) if len(orders) == 1 else (),
+        first=next(iter(firsts)) if len(firsts) == 1 else "",
     )
     return made, {key: tuple(seconds) for key, seconds in groups.items()} if is_known else {}
 
@@ -268,31 +276,6 @@ def _class_make_up(name: str, groups: Mapping[tuple[str, str], Sequence[float]])
     n_stretches = sum(len(seconds) for seconds in of_class.values())
     total = sum(max(s, 0.0) for seconds in of_class.values() for s in seconds)
     return ClassMakeUp(name=name, n_subjects=len(of_class), n_stretches=n_stretches, seconds=round(total, 3))
-
-
-def _courses(stretches: Sequence[_Stretch]) -> dict[str, tuple[str, ...]]:
-    """Return each person's classes in the order in which they came, those that follow each other once."""
-    courses: dict[str, list[str]] = defaultdict(list)
-    for stretch in stretches:
-        course = courses[stretch.subject]
-        if not course or course[-1] != stretch.group:
-            course.append(stretch.group)
-    return {subject: tuple(course) for subject, course in courses.items()}
-
-
-def _is_constant(stretches: Sequence[_Stretch], key: Callable[[_Stretch], str]) -> bool:
-    values: dict[str, set[str | float]] = defaultdict(set)
-    for stretch in stretches:
-        values[key(stretch)].add(stretch.value)
-    return len(values) > 1 and all(len(each) == 1 for each in values.values())
-
-
-def _n_of_files(stretches: Sequence[_Stretch]) -> int:
-    """Return how many people have a session with two labelled recordings or more."""
-    recordings: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for stretch in stretches:
-        recordings[stretch.subject, stretch.session].add(stretch.recording)
-    return len({subject for (subject, _), names in recordings.items() if len(names) > 1})
 
 
 def _sensors(recordings: Sequence[Sequence[_Sensor]]) -> tuple[SensorMakeUp, ...]:

@@ -280,7 +280,7 @@ def _objection(length: float, led: _Led, groups: Lengths) -> str:
     needed = _APART if length >= _LONG_SECONDS or led.lengths is not _SLOW else 1
     if least < needed:
         of_class = f" of {group!r}" if group else ""
-        return f"would leave most people {least:g} windows{of_class} that share nothing"
+        return f"would leave most people {least:g} window{'s' * (least != 1)}{of_class} that share nothing"
     return ""
 
 

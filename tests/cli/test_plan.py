@@ -44,7 +44,7 @@ def test_check_shows_the_plan_and_its_reasons_before_anything_runs(study: Path) 
     assert shown.exit_code == 0, shown.output
     [line] = [line for line in shown.stdout.splitlines() if "windows.length_seconds" in line]
     assert line.split(None, 2)[:2] == ["windows.length_seconds", "30"]
-    assert line.endswith("60 s would leave most people 1 windows of 'task' that share nothing")
+    assert line.endswith("60 s would leave most people 1 window of 'task' that share nothing")
     assert "note: task 't': all people had one order (rest, task, rest)" in shown.stdout
     document = json.loads(run("check", study, "--json").stdout)
     assert document["plan"]["lines"][0]["setting"] == "windows.length_seconds"

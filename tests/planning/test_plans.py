@@ -65,7 +65,7 @@ def test_files_of_three_minutes_have_windows_of_one_and_begin_them_often(tmp_pat
     plan = made(tmp_path, people(8, ("rest", 180), ("task", 180)), are_files=True)
     assert (plan.values["windows.length_seconds"], plan.values["windows.step_seconds"]) == (60.0, 15.0)
     assert because(plan, "windows.length_seconds").endswith(
-        "120 s would leave most people 1 windows of 'rest' that share nothing"
+        "120 s would leave most people 1 window of 'rest' that share nothing"
     )
     assert (
         because(plan, "windows.step_seconds")
@@ -114,7 +114,7 @@ def test_the_shortest_of_five_classes_settles_the_windows(tmp_path: Path) -> Non
     plan = made(tmp_path, people(12, *[(name, 600.0) for name in names[:4]], ("e", 100.0)), tasks=tasks)
     assert plan.values["windows.length_seconds"] == 30.0
     assert because(plan, "windows.length_seconds").endswith(
-        "60 s would leave most people 1 windows of 'e' that share nothing"
+        "60 s would leave most people 1 window of 'e' that share nothing"
     )
     assert [made.name for made in plan.study.tasks[0].classes] == names
     assert plan.study.tasks[0].classes[4].seconds == 1200.0
