@@ -300,11 +300,11 @@ def _sensors(recordings: Sequence[Sequence[_Sensor]]) -> tuple[SensorMakeUp, ...
     )
 
 
-def _quantiles(values: Iterable[float]) -> tuple[float, float, float] | None:
+def _quantiles(values: Iterable[float]) -> tuple[float, ...] | None:
     known = sorted(values)
     if not known:
         return None
-    return tuple(round(value, 3) for value in (known[0], statistics.median(known), known[-1]))  # type: ignore[return-value]
+    return tuple(round(value, 3) for value in (known[0], statistics.median(known), known[-1]))
 
 
 @dataclass(frozen=True)

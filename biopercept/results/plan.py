@@ -48,7 +48,7 @@ class TaskMakeUp:
     kind: str
     classes: tuple[ClassMakeUp, ...] = ()
     n_subjects: int
-    stretch_seconds: tuple[float, float, float] | None = None
+    stretch_seconds: tuple[float, ...] | None = None
     seconds_per_subject: float | None = None
     is_rating: bool = False
     is_file_label: bool = False
@@ -72,7 +72,7 @@ class Fingerprint:
     n_recordings: int
     n_sessions: int
     n_opened: int
-    file_seconds: tuple[float, float, float] | None = None
+    file_seconds: tuple[float, ...] | None = None
     sensors: tuple[SensorMakeUp, ...] | None = None
     tasks: tuple[TaskMakeUp, ...] = ()
     window_seconds: float | None = None

@@ -11,6 +11,7 @@ from made_tables import people, write_study
 from typer.testing import CliRunner, Result
 
 from biopercept.cli.main import build_app
+from biopercept.config.loading import load_config_for
 from biopercept.errors import SettingsError
 from biopercept.results.plan import SettingsPlan
 from biopercept.results.reading import read_result
@@ -107,6 +108,20 @@ def test_a_preset_has_no_plan_and_a_later_run_leaves_none_of_an_earlier_one(stor
     assert (tmp_path / "cv" / "plan.json").is_file()
     outcome = run("cross-validate", store, *words, "-c", "general", "--overwrite")
     assert "settings from the data" not in outcome.stderr
+    assert not (tmp_path / "cv" / "plan.json").exists()
+
+
+def test_a_run_that_goes_on_with_the_same_settings_of_a_file_leaves_no_plan(store: Path, tmp_path: Path) -> None:
+    words = ("-o", tmp_path / "cv", "--seeds", 1, *SMALL)
+    config, _ = load_config_for(store)
+    assert run("cross-validate", store, *words).exit_code == 0
+    fixed = tmp_path / "fixed.yaml"
+    sections = yaml.safe_load(config.text)
+    del sections["biopercept"]
+    fixed.write_text(yaml.safe_dump({"preset": "general", **{s: sections[s] for s in ("tokens", "training")}}))
+    outcome = run("cross-validate", store, *words, "-c", fixed)
+    assert outcome.exit_code == 0, outcome.output
+    assert "was done before" in outcome.stderr
     assert not (tmp_path / "cv" / "plan.json").exists()
 
 

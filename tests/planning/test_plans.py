@@ -31,6 +31,12 @@ def made(
     return plan_of(fingerprint_of_study(load_study(folder)))
 
 
+def _bytes_read() -> int:
+    """Return how many bytes this process has read so far; 0 where the system does not say."""
+    counts = Path("/proc/self/io")
+    return int(counts.read_text().split()[1]) if counts.is_file() else 0
+
+
 def because(plan: SettingsPlan, setting: str) -> str:
     return next(line.because for line in plan.lines if line.setting == setting)
 
@@ -203,8 +209,12 @@ def test_nothing_is_read_but_the_first_lines(tmp_path: Path, monkeypatch: pytest
     with table.open("r+b") as stream:
         stream.truncate(3 << 30)
     monkeypatch.setattr(Signal, "read", lambda *_: pytest.fail("a signal was read"))
-    made_of = fingerprint_of_study(load_study(tmp_path))
+    study = load_study(tmp_path)
+    fingerprint_of_study(study)  # what is imported for it
+    before = _bytes_read()
+    made_of = fingerprint_of_study(study)
     assert [s.modality for s in made_of.sensors or ()] == ["eda", "temp"]
+    assert _bytes_read() - before < 4 << 20
 
 
 def test_the_same_study_has_the_same_plan_whatever_came_before_and_it_reads_back(tmp_path: Path) -> None:
