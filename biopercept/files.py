@@ -114,6 +114,14 @@ def visible_members(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(member for member in folder.iterdir() if not member.name.startswith(".")))
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether a folder is there; none is under a name that no file can have."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def is_file(path: Path) -> bool:
     """Return whether a file is there; none is under a name that is too long for the system."""
     try:

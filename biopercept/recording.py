@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FloatArray = NDArray[np.float64]
-SampleReader = Callable[[int, int], FloatArray]
+SampleReader = Callable[[int, int, slice], FloatArray]
+"""``reader(start, stop, rows)`` gives samples of some channels: (n_rows, stop - start), NaN where missing."""
+
+EVERY = slice(None)
+"""All channels of a signal."""
+
 _TOLERANCE_SECONDS = 1e-6  # onsets are sums of floats
 _KNOWN_FRACTION = 0.5
 """Fraction of a window in which a rating must be known for the window to have one."""
@@ -75,8 +80,8 @@ def outside(whole: Interval, others: Iterable[Interval]) -> tuple[Interval, ...]
 class Signal:
     """Channels of one sensor with one sampling rate, one start and one unit.
 
-    Samples are read on demand by ``reader(start, stop)``, (n_channels, stop - start) float64; a missing sample is NaN,
-    never a filled value. ``name`` is unique within the recording ("BVP", "EEG"); ``modality`` a key of
+    Samples are read on demand by ``reader(start, stop, rows)``, (n_rows, stop - start) float64; a missing sample is
+    NaN, never a filled value. ``name`` is unique within the recording ("BVP", "EEG"); ``modality`` a key of
     :data:`biopercept.modalities.MODALITIES`, or "unknown". An *irregular* signal (inter-beat intervals) has ``times``,
     seconds of each sample on the recording's clock, and its ``sampling_rate`` (Hz) is the median one, for information
     only. ``source`` is the name of the file that it came from, without folder; ``recognised_by`` how the modality was
@@ -126,14 +131,24 @@ class Signal:
             return float(self.times[-1]) if len(self.times) else self.start_seconds
         return self.start_seconds + self.duration_seconds
 
-    def read(self, start: int = 0, stop: int | None = None) -> FloatArray:
-        """Return samples ``start`` to ``stop``: (n_channels, n) float64, NaN where missing.
+    def read(self, start: int = 0, stop: int | None = None, rows: slice = EVERY) -> FloatArray:
+        """Return samples ``start`` to ``stop`` of channels ``rows``: (n_channels, n) float64, NaN where missing.
 
         Bounds outside the signal are clipped to it.
         """
         last = self.n_samples if stop is None else min(stop, self.n_samples)
         first = min(max(start, 0), last)
-        return self.reader(first, last)
+        return self.reader(first, last, rows)
+
+    def of_rows(self, rows: slice) -> Signal:
+        """Return the signal with some of its channels."""
+        places, reader = range(self.n_channels)[rows], self.reader
+
+        def read(start: int, stop: int, inner: slice) -> FloatArray:
+            chosen = places[inner]
+            return reader(start, stop, slice(chosen.start, chosen.stop, chosen.step))
+
+        return replace(self, channels=self.channels[rows], reader=read)
 
     def sample_times(self) -> FloatArray:
         """Return the time of every sample, seconds on the recording's clock: (n_samples,)."""
@@ -161,11 +176,11 @@ class Signal:
             return replace(self, start_seconds=start)
         reader, last = self.reader, self.n_samples - 1
 
-        def read(first: int, stop: int) -> FloatArray:
+        def read(first: int, stop: int, rows: slice) -> FloatArray:
             places = np.minimum(np.rint(np.arange(first, stop) / stretch).astype(np.int64), last)
             if not len(places):
-                return reader(0, 0)
-            return reader(int(places[0]), int(places[-1]) + 1)[:, places - places[0]]
+                return reader(0, 0, rows)
+            return reader(int(places[0]), int(places[-1]) + 1, rows)[:, places - places[0]]
 
         return replace(self, start_seconds=start, n_samples=n_samples, reader=read)
 
@@ -176,7 +191,7 @@ class Signal:
             self,
             sampling_rate=float(sampling_rate),
             n_samples=array.shape[1],
-            reader=lambda start, stop: array[:, start:stop],
+            reader=lambda start, stop, rows: array[rows, start:stop],
         )
 
     @staticmethod
@@ -196,7 +211,7 @@ class Signal:
         if channels is None:
             names = (name,) if len(array) == 1 else tuple(f"{name}{i + 1}" for i in range(len(array)))
             channels = tuple(Channel(n) for n in names)
-        empty = Signal(name, modality, unit, 0.0, 0.0, channels, n_samples=0, reader=lambda start, stop: array)
+        empty = Signal(name, modality, unit, 0.0, 0.0, channels, n_samples=0, reader=lambda start, stop, rows: array)
         return empty.with_samples(array, sampling_rate)
 
 
@@ -314,6 +329,71 @@ class Correction:
         }
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """How another clock is turned into the reference's: ``reference = offset_seconds + (1 + drift) * other``.
+
+    ``drift_ppm`` is in parts per million, 0 where it is within its uncertainty; ``offset_sd`` (at second zero of the
+    other) and ``drift_sd`` are standard deviations; ``residual_seconds`` is the root mean square distance of ``n``
+    pieces (or events) from the line, ``correlation`` their median likeness (1 for events). ``pieces`` are the times on
+    the other clock and each one's distance from the line, seconds; ``n_sought`` counts those that were looked for, of
+    which the others are unlike everything or lie far from the line (0 for events, which are all there).
+    """
+
+    offset_seconds: float
+    drift_ppm: float
+    offset_sd: float
+    drift_sd: float
+    residual_seconds: float
+    n: int
+    correlation: float = 1.0
+    pieces: tuple[tuple[float, float], ...] = ()
+    n_sought: int = 0
+
+    @property
+    def stretch(self) -> float:
+        """Return how many seconds of the reference pass in one of the other."""
+        return 1.0 + self.drift_ppm * 1e-6
+
+    def text(self) -> str:
+        """Return offset, drift, their uncertainty and what is left, in words."""
+        drift = (
+            f"drift {self.drift_ppm:+.1f} ppm (sd {self.drift_sd:.1f})"
+            if self.drift_ppm
+            else f"no drift beyond its uncertainty (sd {self.drift_sd:.1f} ppm)"
+            if np.isfinite(self.drift_sd)
+            else "drift not known"
+        )
+        of_all = f"of {self.n_sought} pieces" if self.n_sought else "events"
+        return (
+            f"offset {self.offset_seconds:+.3f} s (sd {self.offset_sd:.3f}), {drift}, residual "
+            f"{self.residual_seconds:.3f} s over {self.n} {of_all}"
+        )
+
+    def line(self, times: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return seconds to add to times on the other clock, and their standard deviation, which grows from the middle.
+
+        >>> clock = Alignment(2.0, 100.0, 0.05, 30.0, 0.01, 3, pieces=((0.0, 0.0), (2e3, 0.0)))
+        >>> [round(float(number), 3) for numbers in clock.line(np.array([1e3])) for number in numbers]
+        [2.1, 0.04]
+        """
+        middle = float(np.mean([time for time, _ in self.pieces])) if self.pieces else 0.0
+        slope_sd = self.drift_sd * 1e-6 if self.drift_ppm else 0.0
+        at_middle = max(self.offset_sd**2 - (middle * slope_sd) ** 2, 0.0)
+        seconds = np.asarray(self.offset_seconds + self.drift_ppm * 1e-6 * times, dtype=np.float64)
+        return seconds, np.sqrt(at_middle + ((times - middle) * slope_sd) ** 2)
+
+
+@dataclass(frozen=True)
+class AlignedFile:
+    """A file of a recording whose clock was set by what it shares with another file: a quantity such as motion."""
+
+    name: str
+    reference: str
+    quantity: str
+    alignment: Alignment
+
+
 @dataclass(frozen=True, eq=False)
 class Recording:
     """Everything that was measured on one subject in one go, on one clock.
@@ -324,6 +404,7 @@ class Recording:
     other. ``notes`` are what a careful
     reader must know: gaps, guesses, repairs refused, labels left out. ``corrections`` were made by hand; cleaning
     applies them, and nothing before it. ``ratings`` are continuous labels by name, which no signal is read from.
+    ``aligned`` are its files whose clocks were set by what they share.
     """
 
     subject: str
@@ -335,6 +416,7 @@ class Recording:
     notes: tuple[str, ...] = ()
     corrections: tuple[Correction, ...] = ()
     ratings: Mapping[str, Rating] = field(default_factory=dict)
+    aligned: tuple[AlignedFile, ...] = ()
 
     @property
     def duration_seconds(self) -> float:

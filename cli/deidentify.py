@@ -17,8 +17,6 @@ from .terminal import print_json, print_text, safe_text, say
 if TYPE_CHECKING:
     from biopercept.prepare.deidentification import Removed
 
-_SUFFIXES = (".edf", ".bdf", ".rec")
-
 
 @dataclass(frozen=True)
 class Kept:
@@ -73,13 +71,15 @@ def deidentify(
 
 def _files(source: Path, output: Path) -> Iterator[tuple[str, Path, Path]]:
     """Give what each file is called, where it lies and where it goes."""
+    from biopercept.loaders.glance import EDF_SUFFIXES
+
     if not source.is_dir():
         if not source.is_file():
             raise RecordingError(f"{source}: no such file or folder")
         target = output / source.name if output.is_dir() else output
         yield source.name, source, target
         return
-    files = [file for file in sorted(source.rglob("*")) if file.suffix.lower() in _SUFFIXES and file.is_file()]
+    files = [file for file in sorted(source.rglob("*")) if file.suffix.lower() in EDF_SUFFIXES and file.is_file()]
     if not files:
         raise RecordingError(f"{source}: no EDF or BDF file in the folder; names are removed from those alone")
     for file in files:
@@ -88,7 +88,9 @@ def _files(source: Path, output: Path) -> Iterator[tuple[str, Path, Path]]:
 
 
 def _n_others(source: Path) -> int:
-    return sum(file.is_file() and file.suffix.lower() not in _SUFFIXES for file in source.rglob("*"))
+    from biopercept.loaders.glance import EDF_SUFFIXES
+
+    return sum(file.is_file() and file.suffix.lower() not in EDF_SUFFIXES for file in source.rglob("*"))
 
 
 def _refuse_inside(source: Path, output: Path) -> None:

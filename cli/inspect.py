@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from biopercept.recording import Recording, Signal
 
 _CHUNK = 1 << 20
+_WILD = 1e15
 _PLAIN_WIDTH = 140
 
 
@@ -60,7 +61,9 @@ def inspect(
 
 def _recordings(path: Path) -> Iterator[tuple[Path, Recording | BioperceptError]]:
     """Give the recordings of a path and where each lies, or the error in the place of one that cannot be read."""
-    if not path.is_dir():
+    from biopercept.files import is_folder
+
+    if not is_folder(path):
         yield path, _loaded(path)
     elif _is_study(path):
         yield from ((path, recording) for recording in _of_study(path))
@@ -127,7 +130,7 @@ def _report(path: Path, recording: Recording | BioperceptError) -> dict[str, Any
         signals = [_signal_report(signal, recording) for signal in recording.signals]
     except BioperceptError as fault:
         return fault
-    notes = [*recording.notes, *_notes(recording)]
+    notes = [*recording.notes, *_notes(recording), *_wild(signals)]
     return {
         "path": str(path),
         "subject": recording.subject,
@@ -159,6 +162,16 @@ def _notes(recording: Recording) -> list[str]:
     return [
         f"shorter than one window of {length:g} s: prepare refuses the recording unless windows.length_seconds is "
         "shortened"
+    ]
+
+
+def _wild(signals: list[dict[str, Any]]) -> list[str]:
+    """Return which signals have samples that no sensor gives, as a damaged file has them; cleaning masks them."""
+    ends = ((one["name"], one["minimum"], one["maximum"]) for one in signals if one["minimum"] is not None)
+    return [
+        f"{name}: samples reach from {low:.4g} to {high:.4g}, which no sensor gives; such samples are masked"
+        for name, low, high in ends
+        if max(-low, high) > _WILD
     ]
 
 

@@ -77,7 +77,7 @@ def eating() -> Recording:
 
 
 def _in_its_samples(work: Callable[[], object]) -> Recording:
-    signal = Signal("ECG", "ecg", "mV", 250.0, 0.0, (Channel("ECG"),), 100, reader=lambda start, stop: work())  # type: ignore
+    signal = Signal("ECG", "ecg", "mV", 250.0, 0.0, (Channel("ECG"),), 100, reader=lambda start, stop, rows: work())  # type: ignore
     return Recording("S1", "", "r1", (signal,))
 
 

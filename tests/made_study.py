@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from biopercept.recording import Channel, Interval, RecordingLabels
+from biopercept.recording import Channel, Interval, Rating, RecordingLabels
 from biopercept.store.prepared import PreparedRecording, StoredSignal, StoredWindows
 from biopercept.store.writing import StoreHeader, write_recording_part, write_store
 from biopercept.tasks import Task
@@ -19,6 +19,7 @@ TASK = Task("stress", classes={"rest": ("baseline",), "stress": ("stroop",)}, ig
 STAGES = ("baseline", "stroop", "baseline", "break", "stroop", "baseline")
 STAGE_SECONDS = 60.0
 LOAD = Task("load", kind="regression", column="load")
+JOY = Task("joy", kind="regression", signal="Joy", max_lag_seconds=10.0)
 LEVEL = Task("level", kind="ordinal", classes={"low": ("baseline",), "middle": ("break",), "high": ("stroop",)})
 
 
@@ -101,6 +102,24 @@ def study(n_subjects: int = 6, *, seed: int = 0, effect: float = 1.0) -> tuple[P
         recording(name, seed=seed, effect=effect, missing=("EDA", "tonic") if name == last else ())
         for name in (f"P{i + 1:02d}" for i in range(n_subjects))
     )
+
+
+def rated(
+    lag: float, *, noise: float = 0.5, seed: int = 0, wild: str = "", n_subjects: int = 6
+) -> tuple[PreparedRecording, ...]:
+    """Return people who state their heart rate ``lag`` seconds late; of one, ``wild``, all is otherwise."""
+    random = np.random.default_rng(seed)
+    people = []
+    for one in study(n_subjects, seed=seed):
+        heart = one.samples["heart_rate"][0].astype(np.float64)
+        stated = heart + noise * random.normal(size=len(heart))
+        labels = RecordingLabels(ratings={"Joy": Rating(stated, RATE, start_seconds=lag)})
+        if one.subject == wild:
+            labels = RecordingLabels(ratings={"Joy": Rating(1e3 * random.normal(size=len(heart)), RATE)})
+            features = 1e3 * random.normal(size=one.windows.features.shape)
+            one = replace(one, windows=replace(one.windows, features=features.astype(np.float32)))
+        people.append(replace(one, labels=labels))
+    return tuple(people)
 
 
 AUDIT_FEATURES = ("heart/rate_mean", "heart/rate_sd", "eda/scl_mean", "eda/phasic_sd", "temp/mean", "motion/activity")

@@ -1,13 +1,27 @@
-"""Settings that runs of several commands share: each is given those alone that it reads."""
+"""Commands run as a user types them, and settings that several share: each is given those alone that it reads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+import pytest
+
+from biopercept.cli.main import main
 from biopercept.config.loading import load_config
 from biopercept.config.settings import Purpose, unread_sentence
 
 _OPTIONS = ("--pretrain", "--start-from", "--subject", "--fit", "--folds-from", "--events", "--whole")
+
+
+def run_command(
+    capsys: pytest.CaptureFixture[str], *words: object, settings: Iterable[str] = ()
+) -> tuple[int, str, str]:
+    """Return exit code, stdout and stderr of a command, which is given those of the settings that it reads."""
+    with pytest.raises(SystemExit) as leaving:
+        main([*map(str, words), *(set_what_is_read(*words, settings=settings) if settings else [])])
+    printed = capsys.readouterr()
+    assert isinstance(leaving.value.code, int)
+    return leaving.value.code, printed.out, printed.err
 
 
 def purpose_of(*words: object) -> Purpose:

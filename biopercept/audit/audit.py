@@ -21,6 +21,7 @@ from biopercept.audit.design import (
     fixed_order,
     label_is_file,
     overlap,
+    person_effect,
     probe_duplicates,
     probe_sets,
     read_participants,
@@ -37,7 +38,7 @@ from biopercept.audit.readings import (
     probe_time,
     subject_tells_label,
 )
-from biopercept.baselines.features import fit_clock, fit_logistic
+from biopercept.baselines.features import fit_clock, fit_logistic, fit_ridge
 from biopercept.errors import SettingsError
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.runs import FoldDone, remove, require_own_folder
@@ -53,6 +54,15 @@ ProbeBegins = Callable[[str], None]
 """Called with the name of each group of probes as it begins."""
 REFERENCE = "logistic"
 """The model of the features that probes are compared with where no other is given."""
+_NOT_OF_NUMBERS = {
+    "label-order": "a number has no order of conditions; clock-only says what time alone tells of it",
+    "time-in-features": "a number changes from window to window, so that there is no time in which the label stands "
+    "still; clock-only says what time alone tells of it",
+    "identity-in-features": "it is read where the label stands still; person-effect says how much of the number is who "
+    "the person is",
+    "spread-of-ridge": "its bars are those of balanced accuracy; read the CCC of each subject in scores.csv",
+}
+"""Probes that need classes, and why."""
 PAGE_FILE = "audit.md"
 _OWN = (Audit.FILE, PAGE_FILE, *SETTINGS_FILES, "report.html")
 
@@ -109,6 +119,11 @@ def audit(
     """
     with open_store(request.evaluation.store) as store, threads(1):
         data = gather(store, request.evaluation, request.settings)
+        if data.is_of_numbers and (request.fits or request.model_scores is not None):
+            raise SettingsError(
+                f"task {data.plan.task.name!r} predicts a number, and outputs of models are audited of classes and "
+                "levels alone; leave --model-scores and --fit out"
+            )
         model = None
         if request.model_scores is not None:
             outputs = read_outputs(request.model_scores, data)
@@ -145,25 +160,30 @@ def _probes(
     tell("make-up of the study")
     yield constant_label(data)
     yield label_is_file(data)
-    yield fixed_order(data)
+    yield person_effect(data) if data.is_of_numbers else fixed_order(data)
     yield overlap(data)
     yield from probe_sets(data, participants)
     tell("label from clock, movement, quality, gaps and file")
-    reference = data.score(data.predict(fit_logistic))
-    baseline, baseline_name = (reference, REFERENCE) if model is None else (model.score, model.outputs.name)
+    reference_name = "ridge" if data.is_of_numbers else REFERENCE
+    reference = data.score(data.predict(fit_ridge if data.is_of_numbers else fit_logistic))
+    baseline, baseline_name = (reference, reference_name) if model is None else (model.score, model.outputs.name)
     design, clock = probe_design(data, baseline, baseline_name)
     yield from design
-    tell("time and identity in the features")
-    tie = subject_tells_label(data)
-    yield probe_time(data, FEATURES, data.fold_features, clock, reference)
-    everybody = FoldValues(np.empty(0, dtype=np.int64), np.arange(len(data.windows)), data.features)
-    yield probe_identity(data, FEATURES, [everybody], tie)
+    if not data.is_of_numbers:
+        tell("time and identity in the features")
+        tie = subject_tells_label(data)
+        yield probe_time(data, FEATURES, data.fold_features, clock, reference)
+        everybody = FoldValues(np.empty(0, dtype=np.int64), np.arange(len(data.windows)), data.features)
+        yield probe_identity(data, FEATURES, [everybody], tie)
     tell("permuted labels")
     yield probe_permutation(data)
     tell("random split")
     yield probe_random_split(data, None if model is None else model.score)
     tell("copies")
     yield probe_duplicates(data)
+    if data.is_of_numbers:
+        yield from (Skipped(probe=probe, reason=reason) for probe, reason in _NOT_OF_NUMBERS.items())
+        return
     scores = {REFERENCE: reference} if model is None else {REFERENCE: reference, model.outputs.name: model.score}
     yield from spread(data, scores)
     if model is not None:

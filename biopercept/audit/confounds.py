@@ -211,7 +211,7 @@ def _finding(
     else:
         sentence = f"{confound.seen} tells the label with {accuracy(reached)}: {meaning}; {beside}."
     details = {"model": baseline_name, "model_score": baseline.value, "is_pooled": reached.is_pooled}
-    return reached.finding(verdict, sentence, details, probe=confound.name, about="design", name="balanced accuracy")
+    return reached.finding(verdict, sentence, details, probe=confound.name, about="design", name=reached.name)
 
 
 def permuted_labels(data: AuditData, random: np.random.Generator) -> IntArray:
@@ -236,7 +236,7 @@ def permuted_labels(data: AuditData, random: np.random.Generator) -> IntArray:
     if len(single) == len(windows.subjects):
         groups.append(single)
     for segments in groups:
-        labels = [int(windows.only.values[rows[0]]) for rows in segments]
+        labels = [windows.only.values[rows[0]] for rows in segments]
         for rows, label in zip(segments, random.permutation(labels), strict=True):
             drawn[rows] = label
     return drawn
@@ -275,19 +275,29 @@ def probe_permutation(data: AuditData) -> Finding:
         subject_matter="evaluation",
         verdict=LEAK if is_learnt else OK,
         sentence=sentence,
-        score_name="balanced accuracy with permuted labels",
+        score_name=f"{truth.name} with permuted labels",
         score=mean,
         ci95=interval,
         chance=truth.chance,
         n_subjects=truth.n_subjects,
         n_windows=truth.n_windows,
-        details={"p_value": p_value, "balanced_accuracy_true_labels": truth.value, "n_draws": len(null)},
+        details={
+            "p_value": p_value,
+            f"{truth.name.replace(' ', '_').lower()}_true_labels": truth.value,
+            "n_draws": len(null),
+        },
     )
 
 
 def _linear_probabilities(data: AuditData, inputs: Sequence[FoldValues], labels: IntArray) -> FloatArray:
-    """Return the probabilities of a linear discriminant fitted per fold on any labels."""
+    """Return what a linear discriminant (of numbers: a ridge regression) fitted per fold on any labels predicts."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.linear_model import Ridge
+
+    if data.is_of_numbers:
+        return data.fold_by_fold(
+            inputs, labels, lambda values, numbers, _: Ridge(0.1 * len(values)).fit(values, numbers)
+        )
 
     def fit(values: FloatArray, labels: IntArray, _: IntArray) -> Any:
         n = len(np.unique(labels))
@@ -298,7 +308,9 @@ def _linear_probabilities(data: AuditData, inputs: Sequence[FoldValues], labels:
 
 
 def _mean_balanced_accuracy(data: AuditData, probabilities: FloatArray, labels: IntArray) -> float:
-    """Return the mean over subjects of the balanced accuracy; pooled where subjects have one label only."""
+    """Return the mean over subjects of the balanced accuracy (numbers: CCC); pooled where subjects have one label."""
+    if data.is_of_numbers:
+        return data.score_numbers(probabilities[:, 0], labels.astype(np.float64)).value
     is_hit = probabilities.argmax(axis=1) == labels
     per_subject = []
     for subject in data.windows.subjects:
@@ -313,7 +325,7 @@ def _mean_balanced_accuracy(data: AuditData, probabilities: FloatArray, labels: 
 
 def probe_random_split(data: AuditData, model: ProbeScore | None) -> Finding:
     """Return by how much a random split of windows would raise the score of trees: a diagnostic, never a result."""
-    from sklearn.ensemble import ExtraTreesClassifier
+    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
     from sklearn.model_selection import KFold
 
     values = np.where(np.isfinite(data.features), data.features, -1e3)
@@ -321,6 +333,8 @@ def probe_random_split(data: AuditData, model: ProbeScore | None) -> Finding:
     random = KFold(len(data.plan.folds), shuffle=True, random_state=seed).split(labels[:, None])
 
     def fit(values: FloatArray, labels: IntArray, _: IntArray) -> Any:
+        if data.is_of_numbers:
+            return ExtraTreesRegressor(data.settings.n_trees, random_state=seed, n_jobs=1).fit(values, labels)
         trees = ExtraTreesClassifier(data.settings.n_trees, class_weight="balanced", random_state=seed, n_jobs=1)
         return trees.fit(values, labels)
 
@@ -348,7 +362,7 @@ def probe_random_split(data: AuditData, model: ProbeScore | None) -> Finding:
         subject_matter="evaluation",
         verdict=WARNING if is_reached else OK,
         sentence=sentence,
-        score_name="inflation of balanced accuracy",
+        score_name=f"inflation of {grouped.name}",
         score=gain,
         ci95=interval,
         chance=0.0,

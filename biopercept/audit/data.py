@@ -14,11 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.data.normalisation import Sessions
-from biopercept.data.splits import K_FOLD, Fold, make_folds, missing_folds
+from biopercept.data.splits import K_FOLD, Fold, make_folds, stand_ins
 from biopercept.data.windows import FloatArray, IntArray, WindowTable
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.folds import check_classes_per_fold
-from biopercept.evaluation.metrics import bootstrap_interval, percentile_interval, score_subject
+from biopercept.evaluation.metrics import (
+    Bootstrap,
+    bootstrap_interval,
+    number_scores,
+    percentile_interval,
+    score_numbers,
+    score_subject,
+)
 from biopercept.evaluation.plan import EvaluationRequest, Plan, choose_tasks, plan_evaluation
 from biopercept.report.text import count, score, with_interval
 from biopercept.results.audit import Finding, Verdict
@@ -26,9 +33,11 @@ from biopercept.store.prepared import Mask, WindowedRecording
 from biopercept.store.reading import StudyStore
 from biopercept.training.engine import engine_for, seed_for
 from biopercept.training.fitting import Fitter
+from biopercept.training.lag import with_lags
 from biopercept.training.loop import FitRequest
 from biopercept.typed_values import BETWEEN_0_AND_1, at_least, refuse_outside
 
+CONCORDANCE = "CCC"
 FitClasses = Callable[[FloatArray, IntArray, IntArray], Any]
 """Gives the fitted classifier of values, labels and rows of training windows."""
 
@@ -52,6 +61,8 @@ class ProbeScore:
         True where most subjects have one class only, so that no score per subject exists.
     p_value : float or None
         Fraction of circular shifts whose mean correlation is at least as high.
+    name : str
+        Of a label: balanced accuracy of classes, CCC (concordance) of numbers.
     """
 
     value: float
@@ -62,6 +73,7 @@ class ProbeScore:
     per_subject: Mapping[str, float] = field(default_factory=dict)
     is_pooled: bool = False
     p_value: float | None = None
+    name: str = "balanced accuracy"
 
     def is_above_chance(self, margin: float) -> bool:
         """Return whether the whole interval lies more than ``margin`` above guessing."""
@@ -125,6 +137,11 @@ class AuditData:
         return self.plan.windows
 
     @property
+    def is_of_numbers(self) -> bool:
+        """Return whether the label is a number: scores are concordances then, of which guessing gives 0."""
+        return not self.windows.only.task.is_classification
+
+    @property
     def seed(self) -> int:
         """Return the seed of the run."""
         return self.plan.request.seed
@@ -176,8 +193,11 @@ class AuditData:
         )
 
     def predict(self, fitter: Fitter) -> NDArray[np.float64]:
-        """Return the probabilities (n_windows, n_classes) of models fitted on the other subjects of each fold."""
-        probabilities = np.full((len(self.windows), self.windows.only.n_classes), np.nan)
+        """Return what models fitted on the other subjects of each fold predict: probabilities of classes, or a number.
+
+        Shape (n_windows, n_values).
+        """
+        probabilities = np.full((len(self.windows), self.windows.only.task.n_values), np.nan)
         for fold in self.plan.folds:
             request = FitRequest(
                 inputs=self.plan.inputs,
@@ -192,12 +212,16 @@ class AuditData:
         return probabilities
 
     def fold_by_fold(self, folds: Sequence[FoldValues], labels: IntArray, fit: FitClasses) -> FloatArray:
-        """Return the probabilities (n_windows, n_classes) of a classifier fitted on each fold's training windows.
+        """Return what a model fitted on each fold's training windows predicts, as :meth:`predict` does.
 
         ``labels`` need not be the true ones. NaN for windows that no fold tests.
         """
-        probabilities = np.full((len(labels), self.windows.only.n_classes), np.nan)
+        probabilities = np.full((len(labels), self.windows.only.task.n_values), np.nan)
         for fold in folds:
+            if self.is_of_numbers:
+                line = fit(fold.values[fold.training], labels[fold.training], fold.training)
+                probabilities[fold.test, 0] = line.predict(fold.values[fold.test])
+                continue
             known = np.unique(labels[fold.training])
             probabilities[fold.test] = 0.0
             if len(known) < 2:
@@ -212,6 +236,8 @@ class AuditData:
 
         Windows whose probabilities are NaN are excluded.
         """
+        if self.is_of_numbers:
+            return self.score_numbers(probabilities[:, 0], self.windows.only.values)
         windows = self.windows
         is_given = has_all_values(probabilities)
         per_subject, chance = {}, []
@@ -227,6 +253,21 @@ class AuditData:
             return self.pooled(probabilities)
         return self.over_subjects(per_subject, chance=float(np.mean(chance)), n_windows=int(is_given.sum()))
 
+    def score_numbers(self, predicted: FloatArray, label: FloatArray, *, is_pooled: bool = False) -> ProbeScore:
+        """Return the concordance of numbers: per subject where that is defined for most, else pooled; NaN left out."""
+        is_given = np.isfinite(predicted)
+        subject, label, predicted = self.windows.subject[is_given], label[is_given], predicted[is_given]
+        rows = {str(name): subject == name for name in np.unique(subject)}
+        each = [score_numbers(name, label[at], predicted[at]) for name, at in rows.items()]
+        per_subject = {one.participant: one.ccc for one in each if one.ccc is not None}
+        if not is_pooled and len(per_subject) >= max(2, len(each) / 2):
+            over = self.over_subjects(per_subject, chance=0.0, n_windows=len(label))
+            return replace(over, name=CONCORDANCE)
+        agreement = number_scores(subject, label, predicted, each, Bootstrap(self.seed, self.n_bootstrap))["ccc"]
+        value = agreement.pooled or 0.0
+        interval = agreement.pooled_ci95 or (value, value)
+        return ProbeScore(value, interval, 0.0, len(each), len(label), is_pooled=True, name=CONCORDANCE)
+
     def over_subjects(
         self, per_subject: Mapping[str, float], *, chance: float, n_windows: int, p_value: float | None = None
     ) -> ProbeScore:
@@ -239,6 +280,8 @@ class AuditData:
 
     def pooled(self, probabilities: NDArray[np.float64]) -> ProbeScore:
         """Return the balanced accuracy over all windows together, its interval still a bootstrap over subjects."""
+        if self.is_of_numbers:
+            return self.score_numbers(probabilities[:, 0], self.windows.only.values, is_pooled=True)
         windows, k = self.windows, self.windows.only.n_classes
         is_given = has_all_values(probabilities)
         subjects, owner = np.unique(windows.subject[is_given], return_inverse=True)
@@ -279,14 +322,21 @@ def gather(store: StudyStore, request: EvaluationRequest, settings: AuditSetting
     tasks = choose_tasks(store, request.task)
     if len(tasks) > 1:
         raise StudyError(f"--task {request.task} names {len(tasks)} tasks; audit one at a time")
-    if not tasks[0].is_classification:
-        raise StudyError(f"task {tasks[0].name!r} predicts a number; an audit looks at classes and levels")
     fit = replace(request.fit, tokens=replace(request.fit.tokens, raw=False, derived=False, features=True))
     evaluation = replace(request.evaluation, split=K_FOLD, n_seeds=1, label_share=1.0)
-    plan = plan_evaluation(store, replace(request, fit=fit, evaluation=evaluation), needs_folds=False)
+    model = request.model if tasks[0].is_classification else "ridge"  # no model is fitted by its name here
+    request = replace(request, model=model, fit=fit, evaluation=evaluation)
+    plan = plan_evaluation(store, request, needs_folds=False)
+    lagged = with_lags(plan.inputs, np.arange(len(plan.windows), dtype=np.int64))
     n_folds = max(2, min(settings.n_folds, len(plan.windows.subjects)))
     folds = _folds(plan, n_folds)
-    warnings = (*plan.warnings, *missing_folds(folds, K_FOLD, n_folds))
+    lags = tuple(
+        f"the lag of rating {task.signal!r} was estimated on everybody for this audit: {task.lag_seconds:g} s"
+        for task in lagged.windows.tasks
+        if lagged is not plan.inputs
+    )
+    plan = replace(plan, inputs=lagged)
+    warnings = (*plan.warnings, *lags, *stand_ins(folds, n_folds, request.seed))
     return AuditData(replace(plan, folds=folds, warnings=warnings), settings)
 
 
@@ -362,7 +412,7 @@ def accuracy(reached: ProbeScore) -> str:
     """Return "a balanced accuracy of 0.935 [0.905, 0.960] in 34 subjects (guessing: 0.500)"."""
     pooled = " over all windows together" if reached.is_pooled else ""
     return (
-        f"a balanced accuracy of {with_interval(reached.value, reached.ci95)}{pooled} in "
+        f"a {reached.name} of {with_interval(reached.value, reached.ci95)}{pooled} in "
         f"{count(reached.n_subjects, 'subject')} (guessing: {score(reached.chance)})"
     )
 

@@ -38,23 +38,48 @@ _ANCHOR_EVERY_SLOW, _ANCHOR_EVERY_FAST, _SLOW_HZ = 16, 256, 8.0
 _LEAST_SHARED, _LEAST_SHARE = 3, 0.02
 
 
+def _label_word(data: AuditData) -> str:
+    return "number" if data.is_of_numbers else "class"
+
+
+def person_effect(data: AuditData) -> Finding:
+    """Return how much of a number's variance lies between people, which telling people apart would explain."""
+    windows, numbers = data.windows, data.windows.only.values.astype(np.float64)
+    means = np.full(len(windows), np.nan)
+    for subject in windows.subjects:
+        rows = windows.rows_of([subject])
+        means[rows] = numbers[rows].mean()
+    spread = float(np.square(numbers - numbers.mean()).sum())
+    between = float(np.square(means - numbers.mean()).sum()) / spread if spread > 0 else 0.0
+    is_large = between > 0.5
+    end = (
+        "most of what is to be told is who it is, so read the CCC of each subject and not the pooled one."
+        if is_large
+        else "most of it changes within people."
+    )
+    sentence = f"{between:.0%} of the variance of {windows.only.task.quantity} lies between people: {end}"
+    verdict = WARNING if is_large else OK
+    return _of_fraction("person-effect", verdict, sentence, "share of variance", between, data)
+
+
 def constant_label(data: AuditData) -> Finding:
     """Return whether subjects have one label each: then whatever tells people apart predicts the label."""
     windows = data.windows
     constant = [s for s in windows.subjects if len(np.unique(windows.only.values[windows.rows_of([s])])) == 1]
     n, fraction = len(windows.subjects), len(constant) / len(windows.subjects)
+    word = _label_word(data)
     if not constant:
         sentence = (
-            f"Each of {count(n, 'subject')} has windows of more than one class: who it is does not fix the label."
+            f"Each of {count(n, 'subject')} has windows of more than one {word}: who it is does not fix the label."
         )
     elif len(constant) == n:
         sentence = (
-            f"Each of {count(n, 'subject')} has one class only: every lasting difference between people can stand "
+            f"Each of {count(n, 'subject')} has one {word} only: every lasting difference between people can stand "
             "for the label, no score per subject exists, and holding subjects out does not show it."
         )
     else:
         sentence = (
-            f"{len(constant)} of {count(n, 'subject')} have one class only ({listed(constant)}): they have no score "
+            f"{len(constant)} of {count(n, 'subject')} have one {word} only ({listed(constant)}): they have no score "
             "of their own."
         )
     verdict = WARNING if fraction >= 0.25 else OK
@@ -82,7 +107,7 @@ def label_is_file(data: AuditData) -> Finding:
         )
     else:
         verdict, end = OK, "label and file can be told apart."
-    sentence = f"{fraction:.0%} of {count(len(data.recordings), 'recording')} hold one class only: {end}"
+    sentence = f"{fraction:.0%} of {count(len(data.recordings), 'recording')} hold one {_label_word(data)} only: {end}"
     return _of_fraction("label-equals-file", verdict, sentence, "share of recordings", fraction, data)
 
 
@@ -280,17 +305,19 @@ def _of_set(data: AuditData, name: str, levels: NDArray[np.str_]) -> Finding | S
     if predicts_label or lacking:
         parts.append("whatever marks the set can stand for the label, so score the sets apart")
     else:
-        parts.append("all classes are in all sets, about alike")
+        parts.append(f"all {'numbers' if data.is_of_numbers else 'classes'} are in all sets, about alike")
     sentence = "; ".join(parts) + "."
     sentence = sentence[:1].upper() + sentence[1:]
     details = {"levels": {str(n): int(np.sum(code == i)) for i, n in enumerate(names)}, "lacking": lacking}
-    return reached.finding(verdict, sentence, details, probe=probe, about="design", name="balanced accuracy")
+    return reached.finding(verdict, sentence, details, probe=probe, about="design", name=reached.name)
 
 
 def _lacking(data: AuditData, names: NDArray[np.str_], code: NDArray[np.int64]) -> list[str]:
     """Return the sets of at least 2 subjects (or sets that subjects share) that lack a class, in words."""
     windows = data.windows
-    sentences = []
+    sentences: list[str] = []
+    if data.is_of_numbers:
+        return sentences
     for index, name in enumerate(names):
         rows = np.flatnonzero(code == index)
         absent = sorted(set(range(windows.only.n_classes)) - set(windows.only.values[rows].tolist()))

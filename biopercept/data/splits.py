@@ -76,10 +76,10 @@ def make_folds(
 
     The fold that tests a subject is a pure function of its identity, the split, the seed and the number of folds:
     adding or removing a subject moves nobody else. Folds of ``k-fold`` may therefore differ in size (little where
-    subjects are numbered without gaps, see :func:`identity_place`), and one that nobody falls into is missing.
+    subjects are numbered without gaps, see :func:`identity_place`). Where nobody falls into one, somebody stands in
+    (see :func:`dealt_by_identity`): there are as many folds as were wished for.
 
-    Raises SettingsError where the split is unknown, there are too few subjects for it, or all of them fall into one
-    fold.
+    Raises SettingsError where the split is unknown, or there are too few subjects for it.
 
     Parameters
     ----------
@@ -105,23 +105,34 @@ def make_folds(
         if not 2 <= n_folds <= len(everyone):
             raise SettingsError(f"{n_folds} folds for {len(everyone)} subjects; allowed are 2 to {len(everyone)}")
         groups = dealt_by_identity(everyone, n_folds, seed)
-        if len(groups) < 2:
-            raise SettingsError(
-                f"all {len(everyone)} subjects fall into one of {n_folds} folds, which are dealt by identity; "
-                "use more folds or another --seed"
-            )
     return folds_of(groups, everyone, seed=seed, validation_fraction=validation_fraction, label_share=label_share)
 
 
 def dealt_by_identity(subjects: Sequence[str], n_folds: int, salt: object) -> list[tuple[str, list[str]]]:
-    """Return name and subjects, sorted, of each fold that somebody falls into.
+    """Return name and subjects, sorted, of each fold; with fewer subjects than folds, of those that somebody is in.
+
+    A fold that nobody falls into gets one subject of a fold that has more, whose identity puts it first for that. Who
+    is added later moves nobody but those who stand in: they go back once somebody falls into the fold.
 
     >>> dealt_by_identity(["S1", "S2", "S3", "S4"], 2, 0)
     [('01-of-02', ['S2', 'S3']), ('02-of-02', ['S1', 'S4'])]
     """
-    position = {subject: int(identity_place(subject, f"fold-{salt}", n_folds)) for subject in subjects}
-    groups = [(fold_name(i, n_folds), sorted(s for s in subjects if position[s] == i)) for i in range(n_folds)]
-    return [(name, group) for name, group in groups if group]
+    groups: list[list[str]] = [[] for _ in range(n_folds)]
+    for subject in sorted(subjects):
+        groups[_own_fold(subject, n_folds, salt)].append(subject)
+    names = [fold_name(i, n_folds) for i in range(n_folds)]
+    for name, group in zip(names, groups, strict=True):
+        spare = [] if group else [(subject, others) for others in groups if len(others) > 1 for subject in others]
+        if spare:
+            subject, home = min(spare, key=lambda one: identity_rank(one[0], f"stand-in-{salt}-{name}"))
+            home.remove(subject)
+            group.append(subject)
+    return [(name, group) for name, group in zip(names, groups, strict=True) if group]
+
+
+def _own_fold(subject: str, n_folds: int, salt: object) -> int:
+    """Return the fold that a subject's identity puts it into, counted from 0."""
+    return int(identity_place(subject, f"fold-{salt}", n_folds))
 
 
 def fold_name(index: int, n_folds: int) -> str:
@@ -133,15 +144,19 @@ def fold_name(index: int, n_folds: int) -> str:
     return f"{index + 1:02d}-of-{n_folds:02d}"
 
 
-def missing_folds(folds: Sequence[Fold], split: str, n_folds: int) -> tuple[str, ...]:
-    """Return the warning that folds of ``k-fold`` are missing because nobody fell into them; none where none is."""
-    names = {fold.name for fold in folds}
-    empty = [name for name in (fold_name(i, n_folds) for i in range(n_folds)) if name not in names]
-    if split != K_FOLD or not folds or not empty:
+def stand_ins(folds: Sequence[Fold], n_folds: int, seed: int) -> tuple[str, ...]:
+    """Return the warning that subjects stand in, in folds of ``k-fold`` by identity; none where nobody does."""
+    words = [
+        f"{fold.name} ({subject} stands in)"
+        for fold in folds
+        for subject in fold.test
+        if fold_name(_own_fold(subject, n_folds, seed), n_folds) != fold.name
+    ]
+    if not words:
         return ()
     return (
-        f"{len(folds)} folds instead of {n_folds}: subjects are dealt by identity, and nobody fell into "
-        f"{', '.join(empty)}",
+        f"subjects are dealt into {n_folds} folds by identity, and nobody fell into {', '.join(words)}; who is added "
+        "later may move them back: keep the folds with --folds-from",
     )
 
 

@@ -363,10 +363,11 @@ class DenseLabels:
     its end. A rating is that of the task's lag later, and has no value in segments that the task ignores.
     """
 
-    def __init__(self, recordings: Sequence[WindowedRecording], task: Task) -> None:
+    def __init__(self, recordings: Sequence[tuple[RecordingLabels, float]], task: Task) -> None:
+        """Keep the labels of recordings, each with its duration in seconds."""
         self._task = task
-        self._labels = [r.labels for r in recordings]
-        self._steps = [_step_function(r.labels, r.duration_seconds, task) for r in recordings]
+        self._labels = [labels for labels, _ in recordings]
+        self._steps = [_step_function(labels, duration, task) for labels, duration in recordings]
 
     def at(self, recording: IntArray, times: FloatArray) -> FloatArray:
         """Return the class, level or number at each time of recordings by index, (n,); NaN where there is none."""

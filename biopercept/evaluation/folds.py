@@ -22,7 +22,7 @@ from biopercept.data.splits import (
     folds_of,
     identity_place,
     make_folds,
-    missing_folds,
+    stand_ins,
 )
 from biopercept.data.windows import WindowTable
 from biopercept.errors import SettingsError
@@ -202,7 +202,8 @@ def choose_folds(
             validation_fraction=validation_fraction,
             label_share=share,
         )
-    return folds, missing_folds(folds, evaluation.split, evaluation.n_folds)
+    is_by_identity = evaluation.split == K_FOLD and not evaluation.stratify
+    return folds, stand_ins(folds, evaluation.n_folds, seed) if is_by_identity else ()
 
 
 def _by_class(windows: WindowTable, n_folds: int, seed: int) -> list[tuple[str, list[str]]]:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from biopercept.data.batches import ScaledPatches, TokenSource
 from biopercept.data.inputs import WindowInputs
-from biopercept.data.splits import K_FOLD, Fold, make_folds, missing_folds
+from biopercept.data.splits import K_FOLD, Fold, make_folds, stand_ins
 from biopercept.data.views import measured_sensors, restricted
 from biopercept.data.windows import FloatArray, IntArray
 from biopercept.errors import SettingsError
@@ -416,7 +416,7 @@ def _document(plan: GenerationPlan, results: Sequence[GenerationFold]) -> Genera
         for name in plan.sensors
         if name not in queried
     ]
-    warnings += missing_folds(plan.folds, K_FOLD, request.evaluation.n_folds)
+    warnings += stand_ins(plan.folds, request.evaluation.n_folds, request.seed)
     warnings += few_subjects_warnings(len(subjects))
     return Generation(
         study=plan.study,

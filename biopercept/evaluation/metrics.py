@@ -1,7 +1,7 @@
 """Scores of classes, levels and numbers, per subject and over subjects, with bootstrap intervals over subjects.
 
 Metrics come from scikit-learn. A score that is not defined (one class only, fewer than two windows, or the same number
-in all) is None, never 0 or 1.
+in all) is None, never 0 or 1; the agreement of a prediction that is always the same is 0, and not its rounding.
 
 References
 ----------
@@ -33,6 +33,8 @@ Probabilities = NDArray[np.float64]
 Targets = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 ERROR, AGREEMENT, EXPLAINED = "mae", "ccc", "r2"
+_ROUNDING = 1e-12
+"""A variance below this share of the mean square is a constant, and rounding."""
 
 
 def score_subject(subject: str, target: Targets, probabilities: Probabilities) -> SubjectScore:
@@ -183,7 +185,7 @@ def chance_levels(subject: NDArray[np.str_], target: Targets, n_classes: int, *,
 
 def score_numbers(subject: str, label: FloatArray, predicted: FloatArray) -> NumberSubjectScore:
     """Return the scores of one subject; ``label`` and ``predicted`` are (n_windows,), in one unit."""
-    mae, ccc, r2 = _from_sums(_sums(label, predicted))
+    mae, ccc, r2 = _from_sums(_sums(label, predicted, float(label.mean()) if len(label) else 0.0))
     return NumberSubjectScore(participant=subject, n_windows=len(label), mae=mae or 0.0, ccc=ccc, r2=r2)
 
 
@@ -195,7 +197,9 @@ def number_scores(
     bootstrap: Bootstrap,
 ) -> dict[str, NumberScore]:
     """Return each score of numbers over subjects, and over all windows at once with whole subjects resampled."""
-    sums = np.stack([_sums(label[subject == s.participant], predicted[subject == s.participant]) for s in per_subject])
+    middle = float(label.mean())
+    rows = [subject == s.participant for s in per_subject]
+    sums = np.stack([_sums(label[r], predicted[r], middle) for r in rows])
     draws = np.random.default_rng(bootstrap.seed).integers(0, len(sums), size=(bootstrap.n, len(sums)))
     resampled = [_from_sums(sums[draw].sum(axis=0)) for draw in draws]
     pooled = _from_sums(sums.sum(axis=0))
@@ -231,31 +235,36 @@ def level_scores(
 
 
 def weighted_kappa(target: Targets, predicted: Targets, n_levels: int) -> float | None:
-    """Return Cohen's kappa with squared weights; None where only one level is there."""
+    """Return Cohen's kappa with squared weights, 0 of a constant prediction; None where only one level is there."""
     from sklearn.metrics import cohen_kappa_score
 
     if len(np.unique(target)) < 2:
         return None
+    if len(np.unique(predicted)) < 2:
+        return 0.0
     return float(cohen_kappa_score(target, predicted, labels=np.arange(n_levels), weights="quadratic"))
 
 
-def _sums(label: FloatArray, predicted: FloatArray) -> FloatArray:
-    """Return the sums that all scores follow from, so that a resample of subjects is a sum of rows."""
-    error = predicted - label
-    parts = (np.ones_like(label), label, predicted, label**2, predicted**2, label * predicted, np.abs(error), error**2)
+def _sums(label: FloatArray, predicted: FloatArray, middle: float) -> FloatArray:
+    """Return the sums that all scores follow from, so that a resample of subjects is a sum of rows.
+
+    Numbers are counted from ``middle``, which no score depends on: small spreads about large numbers are not rounded.
+    """
+    x, y, error = label - middle, predicted - middle, predicted - label
+    parts = (np.ones_like(x), x, y, x**2, y**2, x * y, np.abs(error), error**2)
     return np.array([part.sum() for part in parts])
 
 
 def _from_sums(sums: FloatArray) -> tuple[float | None, float | None, float | None]:
-    """Return mean absolute error, concordance correlation and R2."""
+    """Return mean absolute error, concordance correlation (0 of a constant prediction) and R2."""
     n, x, y, xx, yy, xy, absolute, squared = (float(value) for value in sums)
     if n < 1:
         return None, None, None
     spread_x, spread_y = xx / n - (x / n) ** 2, yy / n - (y / n) ** 2
-    if n < 2 or spread_x <= 1e-12 * max(1.0, xx / n):
+    if n < 2 or spread_x <= _ROUNDING * xx / n:
         return absolute / n, None, None
-    concordance = 2 * (xy / n - x * y / n**2) / (spread_x + spread_y + ((x - y) / n) ** 2)
-    return absolute / n, concordance, 1 - squared / (n * spread_x)
+    shared = 0.0 if spread_y <= _ROUNDING * yy / n else xy / n - x * y / n**2
+    return absolute / n, 2 * shared / (spread_x + spread_y + ((x - y) / n) ** 2), 1 - squared / (n * spread_x)
 
 
 @dataclass(frozen=True)

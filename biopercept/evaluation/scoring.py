@@ -68,6 +68,9 @@ from biopercept.tasks import ORDINAL, REGRESSION, Task
 from biopercept.training.calibration import set_words
 
 MISSING_FILE = "missing_sensors.csv"
+_MOST_NAMED_FOLDS = 10
+_MOST_LAG_APART = 2.0
+"""Lags of folds that lie further apart, seconds, are no property of the rating: folds share most of their people."""
 
 
 def write_all_scores(
@@ -107,14 +110,22 @@ def _at_lags(plan: Plan, results: Sequence[FoldResult]) -> Plan:
             values = one.values.copy()
             values[result.rows] = one.lagged[result.rows, one.task.lags.index(lag)]
             targets[name] = replace(one, values=values)
-    spans = (
-        f"the lag of rating {targets[name].task.signal!r} was estimated on the training subjects of each fold: "
-        f"{min(each):g} to {max(each):g} s of at most {targets[name].task.lags[-1]:g} s"
-        for name in sorted({name for name, _ in lags})
-        for each in [[lag for other, lag in lags if other == name]]
-    )
+    spans = [_lag_words(targets[name].task, name, results) for name in sorted({name for name, _ in lags})]
     windows = replace(plan.windows, targets=targets)
     return replace(plan, inputs=replace(plan.inputs, windows=windows), warnings=(*plan.warnings, *spans))
+
+
+def _lag_words(task: Task, name: str, results: Sequence[FoldResult]) -> str:
+    """Return the sentence on the lags that folds estimated, each by name where they are few."""
+    lags = {result.fold.name: result.lags[name] for result in results}
+    low, high = min(lags.values()), max(lags.values())
+    each = ", ".join(f"{fold}: {lag:g}" for fold, lag in lags.items())
+    by_fold = f" ({each})" if len(lags) <= _MOST_NAMED_FOLDS and high > low else ""
+    doubt = "; folds disagree, so these data hardly tell it" if high - low > _MOST_LAG_APART else ""
+    return (
+        f"the lag of rating {task.signal!r} was estimated on the training subjects of each fold: {low:g} to {high:g} s "
+        f"of at most {task.max_lag_seconds:g} s{by_fold}{doubt}"
+    )
 
 
 def _one_task(plan: Plan, results: Sequence[FoldResult], task: Task) -> tuple[Plan, list[FoldResult]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from biopercept.data.batches import TokenSource
 from biopercept.data.inputs import WindowInputs
-from biopercept.data.windows import IntArray, WindowTable, grid_windows, target_of
+from biopercept.data.windows import DenseLabels, IntArray, WindowTable, grid_windows, target_of
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.recording import Interval, RecordingLabels
@@ -40,13 +40,14 @@ class Trace:
     """Predictions of one task at single times of a recording.
 
     ``onset`` is in seconds on the recording's clock; ``values``, (n_times, n_values), are probabilities of the classes,
-    or the number, the mean over ``n_windows``.
+    or the number, the mean over ``n_windows``. ``label`` is the true class or number, as of :class:`TaskPredictions`.
     """
 
     every_seconds: float
     onset: FloatArray
     values: FloatArray
     n_windows: NDArray[np.int64]
+    label: tuple[str, ...] | FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +57,8 @@ class TaskPredictions:
     ``values``, (n_windows, n_values), are probabilities of the classes or levels, or the number in the unit of the
     study's column; NaN where withheld, and ``reason`` then says why. ``label`` is the true class of the labelled
     interval that a window lies wholly inside (empty where there is none), or the true number (NaN where it is not
-    known). ``sets`` are the classes in each window's prediction set, joined by `` | ``; empty where the model makes no
-    sets.
+    known); of a rating it is that of ``lag_seconds`` later. ``sets`` are the classes in each window's prediction set,
+    joined by `` | ``; empty where the model makes no sets.
     """
 
     task: Task
@@ -66,6 +67,7 @@ class TaskPredictions:
     label: tuple[str, ...] | FloatArray
     sets: tuple[str, ...] = ()
     trace: Trace | None = None
+    lag_seconds: float = 0.0
 
     @property
     def predicted(self) -> tuple[str, ...] | FloatArray:
@@ -191,19 +193,21 @@ def predict(
     network, windows = checkpoint.network.to(engine.device), read.windows
     rows = np.arange(len(windows), dtype=np.int64)
     values = predict_windows(network, checkpoint.tasks, read.source, rows)
-    traces = {} if every_seconds is None else _traces(checkpoint, read, every_seconds)
+    traces = {} if every_seconds is None else _traces(checkpoint, read, every_seconds, truth)
     is_withheld = np.array([bool(why) for why in read.reasons], dtype=bool)[:, None]
     tasks = {}
     for task in checkpoint.tasks:
         name = task.name
         given, sets, reasons = _calibrated(checkpoint.calibration, task, values[name], read.reasons)
+        known = _lagged(task, truth)
         tasks[name] = TaskPredictions(
             task=task,
             values=np.where(is_withheld, np.nan, given),
             reason=reasons,
-            label=_labels(task, truth, windows),
+            label=_labels(task, known, truth.labels, windows),
             sets=sets,
             trace=traces.get(name),
+            lag_seconds=0.0 if known is None else known.lag_seconds,
         )
     return Predictions(
         subject=recording.subject,
@@ -292,17 +296,24 @@ def _calibrated(
     return calibration.apply(values), sets, undecided
 
 
-def _labels(task: Task, truth: Truth, windows: WindowTable) -> tuple[str, ...] | FloatArray:
-    """Return what the study says of each window: a class or a number, as of :class:`TaskPredictions`."""
-    known, length = truth.task_for(task), windows.length_seconds
+def _labels(
+    task: Task, known: Task | None, labels: RecordingLabels, windows: WindowTable
+) -> tuple[str, ...] | FloatArray:
+    """Return what the study says of each window in its task: a class or a number, as of :class:`TaskPredictions`."""
+    length = windows.length_seconds
     if known is not None and known.signal is not None:
-        lag = task.lag_seconds if known.lags else known.lag_seconds  # as training estimated it, or the study says
-        return _rated(replace(known, lag_seconds=lag), truth.labels, windows)
+        return _rated(known, labels, windows)
     if task.is_classification:
-        return tuple(_class_at(known, float(onset), length, truth.labels.intervals) for onset in windows.onset)
+        return tuple(_class_at(known, float(onset), length, labels.intervals) for onset in windows.onset)
     column = "" if known is None else known.column or ""
-    values = [truth.labels.value_of(column, "", float(onset), length) for onset in windows.onset]
+    values = [labels.value_of(column, "", float(onset), length) for onset in windows.onset]
     return np.array(values, dtype=np.float64)
+
+
+def _lagged(task: Task, truth: Truth) -> Task | None:
+    """Return the study's task; a lag that the study leaves open is that which training estimated."""
+    known = truth.task_for(task)
+    return replace(known, lag_seconds=task.lag_seconds) if known is not None and known.lags else known
 
 
 def _rated(task: Task, labels: RecordingLabels, windows: WindowTable) -> tuple[str, ...] | FloatArray:
@@ -337,8 +348,10 @@ def require_dense(checkpoint: Checkpoint, every_seconds: float) -> None:
         )
 
 
-def _traces(checkpoint: Checkpoint, read: ReadRecording, every: float) -> dict[str, Trace]:
+def _traces(checkpoint: Checkpoint, read: ReadRecording, every: float, truth: Truth) -> dict[str, Trace]:
     """Return every task's predictions at the multiples of ``every`` that lie in a window whose prediction is given."""
+    tasks = {task.name: task for task in checkpoint.tasks}
+    duration = read.windows.recordings[-1].duration_seconds
     windows, length = read.windows, read.windows.length_seconds
     rows = np.flatnonzero([not why for why in read.reasons]).astype(np.int64)
     first = np.ceil(windows.onset[rows] / every - 1e-9).astype(np.int64)  # the first multiple in each window
@@ -360,8 +373,20 @@ def _traces(checkpoint: Checkpoint, read: ReadRecording, every: float) -> dict[s
         sums = [np.bincount(inside, weights=column) for column in values[is_inside].T]
         mean: FloatArray = np.stack(sums, axis=1)[given] / n_windows[given][:, None]
         onset = np.asarray(given * every, dtype=np.float64)
-        traces[name] = Trace(every_seconds=every, onset=onset, values=mean, n_windows=n_windows[given])
+        label = _labels_at(tasks[name], truth, duration, onset)
+        traces[name] = Trace(every_seconds=every, onset=onset, values=mean, n_windows=n_windows[given], label=label)
     return traces
+
+
+def _labels_at(task: Task, truth: Truth, duration: float, onset: FloatArray) -> tuple[str, ...] | FloatArray:
+    """Return what the study says of single times, as training reads it: a class or a number."""
+    known = _lagged(task, truth)
+    values = np.full(len(onset), np.nan)
+    if known is not None:
+        values = DenseLabels([(truth.labels, duration)], known).at(np.zeros(len(onset), dtype=np.int64), onset)
+    if not task.is_classification:
+        return values
+    return tuple("" if known is None or np.isnan(value) else known.class_names[int(value)] for value in values)
 
 
 def predict_times(

@@ -158,8 +158,7 @@ def write_predictions(predictions: Predictions, task: str, folder: Path, model: 
     cells = [[_cell(name, value) for value in values] for name, values in columns.items()]
     write_table(path, tuple(columns), zip(*cells, strict=True), delimiter="\t")
     if of_task.trace is not None:
-        names = [f"probability_{name}" for name in of_task.task.classes] or ["predicted"]
-        _write_trace(of_task.trace, folder / f"{predictions.key}_trace.tsv", names, model)
+        _write_trace(of_task, of_task.trace, folder / f"{predictions.key}_trace.tsv", model)
     return path
 
 
@@ -183,8 +182,8 @@ def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> 
             "quality": "mean signal quality, 0 (useless) to 1",
             "reason": "why no prediction is given; empty where one is",
             "label": "class of the labelled interval the window lies wholly inside, where known"
-            if task.is_classification
-            else f"{task.quantity} as the study gives it, where known",
+            if task.is_of_labels
+            else f"{_truth_words(of_task)}, over the window",
             **(
                 {"prediction_set": "classes that may be true; the prediction is withheld unless it is one"}
                 if of_task.sets
@@ -194,17 +193,27 @@ def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> 
     )
 
 
-def _write_trace(trace: Trace, path: Path, names: list[str], model: str) -> None:
+def _truth_words(of_task: TaskPredictions) -> str:
+    task, lag = of_task.task, of_task.lag_seconds
+    of_rating = f", stated {lag:g} s later" if lag else ""
+    given = f"{task.quantity} as the study gives it" if not task.is_classification else "class that the study gives"
+    return f"{given}{of_rating}, where known"
+
+
+def _write_trace(of_task: TaskPredictions, trace: Trace, path: Path, model: str) -> None:
+    task = of_task.task
     columns = {
         "onset": "the time that is predicted, seconds from the recording's start",
         "n_windows": "windows that hold the time, whose predictions were averaged; each reads up to its own end",
+        "label": f"{_truth_words(of_task)}, at the time",
     }
     write_sidecar(path, TraceSidecar(model=model, every_seconds=trace.every_seconds, columns=columns))
+    names = [f"probability_{name}" for name in task.classes] or ["predicted"]
     rows = [
-        (round(float(onset), 6), *map(_number, values), int(n))
-        for onset, values, n in zip(trace.onset, trace.values, trace.n_windows, strict=True)
+        (round(float(onset), 6), *map(_number, values), int(n), label if isinstance(label, str) else _number(label))
+        for onset, values, n, label in zip(trace.onset, trace.values, trace.n_windows, trace.label, strict=True)
     ]
-    write_table(path, ("onset", *names, "n_windows"), rows, delimiter="\t")
+    write_table(path, ("onset", *names, "n_windows", "label"), rows, delimiter="\t")
 
 
 def summary_columns(task: Task) -> tuple[str, ...]:

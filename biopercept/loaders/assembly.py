@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import listed
 from biopercept.loaders.recognition import (
+    FORMAT,
     STUDY,
     Conversion,
     Position,
@@ -36,6 +38,7 @@ BlockReader = Callable[[Sequence[int], int, int], FloatArray]
 """``reader(keys, start, stop)`` gives samples of channels: (len(keys), stop - start), NaN where missing."""
 
 LONGEST_NAME = 64
+_ROWS_AT_ONCE = 1 << 16
 _AXIS = re.compile(r"(?i)^(?P<stem>.*?)(?P<joint>[ _.\-]*)(?P<axis>[xyz])(?P<tail>[ _.\-].*)?$")
 
 
@@ -109,6 +112,9 @@ def assemble_signals(
     cap = _Cap(is_cap_grid(labels), common_reference(labels))
     known = [_recognised(channel, overrides, cap, notes) for channel in channels]
     notes.extend(_unit_notes(known))
+    strange = [one.name for one in known if not one.raw.label.strip("\x00 \t\r\n").isprintable()]
+    if strange:
+        notes.append(f"labels hold characters that cannot be printed, which are left out: {listed(strange)}")
     if cap.on_grid:
         notes.append(
             "labels number the sockets of a cap (A1, B1, ...), so C3 or F4 is not taken for the 10-20 electrode"
@@ -235,9 +241,10 @@ def _reader(group: Sequence[_Known]) -> SampleReader:
     scale = np.array([[one.conversion.scale] for one in group])
     offset = np.array([[one.conversion.offset] for one in group])
 
-    def read(start: int, stop: int) -> FloatArray:
+    def read(start: int, stop: int, rows: slice) -> FloatArray:
         with np.errstate(over="ignore", invalid="ignore"):
-            samples: FloatArray = block(keys, start, stop) * scale + offset
+            samples: FloatArray = block(keys[rows], start, stop) * scale[rows]
+            samples += offset[rows]
         samples[~np.isfinite(samples)] = np.nan
         return samples
 
@@ -281,8 +288,18 @@ def block_in_memory(samples: FloatArray) -> BlockReader:
     return read
 
 
+class Rows(Protocol):
+    """Rows that are read where they are asked for, as an array of them gives them."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __getitem__(self, rows: NDArray[np.intp], /) -> NDArray[np.generic]:
+        """Return rows, (n, n_channels)."""
+
+
 def block_of_rows(
-    samples: NDArray[np.generic], cells: NDArray[np.int64] | None = None, rows: NDArray[np.intp] | None = None
+    samples: NDArray[np.generic] | Rows, cells: NDArray[np.int64] | None = None, rows: NDArray[np.intp] | None = None
 ) -> BlockReader:
     """Return a block reader over rows as a file holds them, shape (n_rows, n_channels), of any numeric type.
 
@@ -299,16 +316,40 @@ def block_of_rows(
         else:
             first, last = (int(one) for one in np.searchsorted(cells, (start, stop)))
             at = cells[first:last] - start
-        if first < last:
-            block[:, at] = samples[places[first:last]][:, list(keys)].T
+        for some in range(first, last, _ROWS_AT_ONCE):
+            stop_of_some = min(some + _ROWS_AT_ONCE, last)
+            piece = samples[places[some:stop_of_some]][:, list(keys)].T
+            block[:, at[some - first : stop_of_some - first]] = piece
         return block
 
     return read
 
 
-def block_on_grid(samples: NDArray[np.generic], grid: TimeGrid) -> BlockReader:
+def block_on_grid(samples: NDArray[np.generic] | Rows, grid: TimeGrid) -> BlockReader:
     """Return a block reader over rows, (n_rows, n_channels), as they lie on a grid; in time order where none fits."""
     if grid.cells is None:
         return block_of_rows(samples, rows=grid.rows)
     is_used = grid.cells >= 0
     return block_of_rows(samples, grid.cells[is_used], grid.rows[is_used])
+
+
+def channel_of_beats(
+    label: str, source: str, times: FloatArray, intervals: FloatArray, *, unit: str = "s", rate: float | None = None
+) -> RawChannel:
+    """Return intervals of a heart (s), (n,), as a channel at the times (s) at which they end; NaN where none is known.
+
+    ``unit`` is empty where the label says it; ``rate`` is that of the middle interval where none is given.
+    """
+    return RawChannel(
+        label=label,
+        unit=unit,
+        sampling_rate=1 / float(np.nanmedian(intervals)) if rate is None else rate,
+        start_seconds=float(times[0]),
+        n_samples=len(times),
+        key=0,
+        block=block_in_memory(intervals[None]),
+        source=source,
+        modality="ibi",
+        recognised_by=FORMAT,
+        times=times,
+    )

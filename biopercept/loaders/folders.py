@@ -11,8 +11,11 @@ from pathlib import Path
 from biopercept.errors import RecordingError, listed
 from biopercept.files import visible_members
 from biopercept.loaders.corrections import ENDING
-from biopercept.loaders.formats import format_of, formats_text, glance_at, known_but_unread
+from biopercept.loaders.formats import format_of, formats_text
+from biopercept.loaders.glance import glance_at
 from biopercept.loaders.readers.wfdb import named_in_header, segment_names
+from biopercept.loaders.sidecars import without_suffix
+from biopercept.loaders.unread import known_but_unread
 
 DEEPEST = 8
 MOST_FILES = 100_000
@@ -22,6 +25,8 @@ _COMPANIONS = {
     ".lay": (".dat",),
     ".data": (".head",),
     ".eeg": (".21e", ".pnt", ".log", ".cmt"),
+    ".cdt": tuple(f".cdt{ending}" for ending in (".dpa", ".dpo", ".cef", ".ceo", ".hpi")),
+    ".dat": (".dap", ".rs3", ".cef", ".ceo"),
 }
 """By the suffix of a recording: those of files of its name that are parts of it."""
 _POINTS_TO = re.compile(r"(?im)^\s*(?:DataFile|MarkerFile)\s*=\s*(?P<name>[^\r\n]+?)\s*$")
@@ -81,9 +86,28 @@ def recordings_in(folder: Path) -> Listing:
             f"{folder.name or folder}: a folder that holds no recording of a known layout; {formats_text()}"
         )
     paths = sorted(search.paths)
-    if len(paths) == 1 and paths[0].parent == folder and not paths[0].is_file():
+    if len(paths) == 1 and paths[0].parent == folder and not os.path.lexists(paths[0]):
         paths = [folder]  # one record in several files, and nothing else
     return Listing(tuple(paths), tuple(sorted(search.others)), tuple(search.notes))
+
+
+def companions(path: Path) -> tuple[Path, ...]:
+    """Return the files beside a recording's file that are parts of it, by their names or because it names them."""
+    headers = [path] if path.suffix.lower() == ".hea" else []
+    names = dict.fromkeys(name for name in _parts([path], headers) if Path(name).name == name != path.name)
+    return tuple(file for name in names if (file := path.with_name(name)).is_file())
+
+
+def recordings_beside(path: Path) -> tuple[Path, ...]:
+    """Return the other recordings in a file's folder whose names are as its own up to the suffix."""
+    search = _Search()
+    name = without_suffix(path.name)
+    folder = path.absolute().parent
+    files = [file for file in visible_members(folder) if file.is_file() and file.name.startswith(f"{name}.")]
+    _sort_files(folder, files, search)
+    parts = {path.name, *(file.name for file in companions(path))}
+    others = [file for file in search.paths if file.name not in parts]
+    return tuple(file for file in others if path.name not in {part.name for part in companions(file)})
 
 
 def _enter(folder: Path, depth: int, search: _Search) -> None:
@@ -95,14 +119,15 @@ def _enter(folder: Path, depth: int, search: _Search) -> None:
         search.notes.append(f"folders deeper than {DEEPEST} were not entered ({folder.name})")
         return
     try:
-        form = format_of(glance_at(folder, is_folder=True))
+        glance = glance_at(folder, is_folder=True)
+        unread, form = known_but_unread(glance), format_of(glance)
         members = visible_members(folder)
     except OSError as fault:
         if depth == 0:
             raise RecordingError(f"{folder}: cannot be listed ({fault.strerror})") from fault
         search.notes.append(f"{folder.name} cannot be listed ({fault.strerror})")
         return
-    if form is not None and not form.name.startswith("WFDB"):
+    if unread is not None or (form is not None and not form.name.startswith("WFDB")):
         search.paths.append(folder)
         return
     files = [member for member in members if member.is_file()]
@@ -130,29 +155,29 @@ def _sort_files(folder: Path, files: list[Path], search: _Search) -> None:
 
 
 def _is_recording(file: Path) -> bool:
-    """Return whether a reader would take a file, or it is of a format that is known."""
-    if _NO_RECORDING.fullmatch(file.name.split(".")[0]):
-        return False
+    """Return whether a file is of a format that is known, and not named as texts and tables about recordings are."""
+    return not _NO_RECORDING.fullmatch(file.name.split(".")[0]) and is_known(file)
+
+
+def is_known(path: Path) -> bool:
+    """Return whether a reader would take a file or folder, or it is of a format that is known and not read."""
     try:
-        glance = glance_at(file, is_folder=False)
-        return bool(known_but_unread(glance)) or format_of(glance) is not None
+        glance = glance_at(path, is_folder=path.is_dir())
+        return known_but_unread(glance) is not None or format_of(glance) is not None
     except OSError:
         return True  # that it cannot be opened is said when it is read
 
 
 def _parts(files: list[Path], headers: list[Path]) -> Iterator[str]:
-    """Give the names of files that are parts of a recording beside them."""
-    names = {file.name for file in files}
+    """Give the names that parts of recordings have, there or not, and those of files that lie beside a WFDB header."""
     records = {header.stem for header in headers}
     yield from (file.name for file in files if file.stem in records)
     for header in headers:
         yield from named_in_header(header)
     for file in files:
-        yield from (
-            file.stem + ending for ending in _COMPANIONS.get(file.suffix.lower(), ()) if file.stem + ending in names
-        )
         if file.suffix.lower() == ".vhdr":
-            yield from (match["name"] for match in _POINTS_TO.finditer(_start(file)))
+            yield from (match["name"].replace("$b", file.stem) for match in _POINTS_TO.finditer(_start(file)))
+        yield from (file.stem + ending for ending in _COMPANIONS.get(file.suffix.lower(), ()))
 
 
 def _start(file: Path) -> str:

@@ -12,9 +12,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+from biopercept.loaders.glance import Glance
 from biopercept.loaders.recognition import SignalOverride
+from biopercept.loaders.unread import known_but_unread
 from biopercept.recording import Recording
 
+<<<<<<< HEAD
 N_FIRST_BYTES = 4096
 HEADER, TEXT = "header", "text"
 """What tells the sensors of a file without its samples: a header, or the first lines of a text."""
@@ -25,34 +28,13 @@ _OF_TEXTS = frozenset(
     f"readers.{name}" for name in ["empatica", "opensignals_text", "openbci", "shimmer", "muse", "tables"]
 )
 _BOM = b"\xef\xbb\xbf"
+=======
+>>>>>>> main
 _TABLES = frozenset({".csv", ".tsv", ".txt"})
 _TEXTS = frozenset({".log", ".asc", ".dat"})
 """Suffixes of tables, and of files that are tables where they hold text."""
-
-
-@dataclass(frozen=True)
-class Glance:
-    """What is known of a path before a reader is chosen: the path and, of a file, its first bytes without a BOM."""
-
-    path: Path
-    first_bytes: bytes = b""
-    is_folder: bool = False
-
-    @property
-    def suffix(self) -> str:
-        """Return the suffix in lower case, without that of gzip."""
-        path = self.path
-        return (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
-
-    def is_text(self) -> bool:
-        """Return whether it is a file that begins with lines of printed characters."""
-        first = self.first_bytes
-        is_wide = first.startswith((b"\xff\xfe", b"\xfe\xff"))
-        return bool(first) and (is_wide or all(byte > 31 or byte in b"\t\r\n\f" for byte in first))
-
-    def begins(self, *magics: bytes) -> bool:
-        """Return whether it is a file that begins with one of these."""
-        return self.first_bytes.startswith(magics)
+_DOCUMENTS = frozenset({".xlsx", ".xlsm", ".ods", ".docx", ".odt", ".pptx"})
+"""Suffixes of files that are packed as a .zip is, and are none."""
 
 
 class Reader(Protocol):
@@ -111,7 +93,7 @@ def _is_empatica(glance: Glance) -> bool:
 
     if glance.is_folder:
         return is_empatica_folder(glance.path)
-    is_zip = glance.begins(b"PK\x03\x04") or glance.suffix == ".zip"
+    is_zip = (glance.begins(b"PK\x03\x04") and glance.suffix not in _DOCUMENTS) or glance.suffix == ".zip"
     return is_zip or is_empatica_file(glance.path, glance.first_bytes)
 
 
@@ -129,10 +111,10 @@ _is_wesad = _by_file("readers.wesad", "is_wesad")
 _is_deap = _by_file("readers.deap", "is_deap")
 
 
-def _is_pickle(glance: Glance) -> bool:
-    """Return whether a file is a pickle of no data set that is known, by its first bytes or by its name."""
-    is_one = glance.begins(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-    return (is_one or glance.suffix in (".pkl", ".pickle")) and not (_is_wesad(glance) or _is_deap(glance))
+def _is_mff(glance: Glance) -> bool:
+    from biopercept.loaders.readers.mff import is_mff
+
+    return is_mff(glance.path, is_folder=glance.is_folder)
 
 
 def _is_xdf(glance: Glance) -> bool:
@@ -169,6 +151,7 @@ def _is_table(glance: Glance) -> bool:
 
 
 FORMATS: tuple[Format, ...] = (
+    Format("EGI Net Station", "a folder .mff", _is_mff, "readers.mff", "load_mff"),
     Format("EDF, EDF+, BDF, BDF+", ".edf, .bdf", _by_bytes("readers.edf", "is_edf"), "readers.edf", "load_edf"),
     Format(
         "EEGLAB", ".set, with or without .fdt", _by_file("readers.eeglab", "is_eeglab"), "readers.eeglab", "load_eeglab"
@@ -225,6 +208,13 @@ FORMATS: tuple[Format, ...] = (
         "readers.brainvision",
         "load_brainvision",
     ),
+    Format(
+        "Curry",
+        ".cdt with .cdt.dpa, .dat with .dap and .rs3",
+        lambda one: not one.is_folder and bool(_function("readers.curry", "is_curry")(one.path)),
+        "readers.curry",
+        "load_curry",
+    ),
     Format("FIF", ".fif, .fif.gz", _by_file("readers.fif", "is_fif"), "readers.fif", "load_fif"),
     Format("EGI simple binary", ".raw", _by_file("readers.egi", "is_egi"), "readers.egi", "load_egi"),
     Format("XDF (Lab Streaming Layer)", ".xdf, .xdfz, .xdf.gz", _is_xdf, "readers.xdf", "load_xdf"),
@@ -259,6 +249,13 @@ FORMATS: tuple[Format, ...] = (
     Format("Shimmer CSV", ".csv", _by_bytes("readers.shimmer", "is_shimmer"), "readers.shimmer", "load_shimmer"),
     Format("Muse (Mind Monitor)", ".csv", _by_bytes("readers.muse", "is_muse"), "readers.muse", "load_muse"),
     Format("Polar Sensor Logger", ".txt", _begins(b"Phone timestamp;"), "readers.polar", "load_polar"),
+    Format(
+        "Polar Flow",
+        ".csv",
+        _begins(b"Name,Sport,Date,Start time,Duration"),
+        "readers.polar_flow",
+        "load_polar_flow",
+    ),
     Format("Garmin CSV", ".csv", _by_bytes("readers.garmin", "is_garmin"), "readers.garmin", "load_garmin"),
     Format(
         "Biovotion Everion", "a folder of CsvData_*.csv, or one of them", _is_everion, "readers.everion", "load_everion"
@@ -275,34 +272,21 @@ FORMATS: tuple[Format, ...] = (
 )
 """What is read, in the order in which a file is looked at: the first that matches reads it."""
 
-_OTHERS: tuple[tuple[str, Matches], ...] = (
-    ("ANT Neuro (eego)", lambda one: one.begins(b"RIFF") and one.suffix == ".cnt"),
-    ("Curry", lambda one: one.suffix in (".cdt", ".dap", ".rs3")),
-    ("a Python pickle", _is_pickle),
-)
-"""What is known and not read."""
-
 
 def format_of(glance: Glance) -> Format | None:
     """Return the format of a file or folder, or None where it is none of those that are read."""
-    if known_but_unread(glance):
+    if known_but_unread(glance) is not None:
         return None
     return next((one for one in FORMATS if one.matches(glance)), None)
 
 
-def known_but_unread(glance: Glance) -> str:
-    """Return the name of a format that is known and not read; empty where it is none of these."""
-    return next((name for name, matches in _OTHERS if matches(glance)), "")
+def format_without_suffix(path: Path) -> Format | None:
+    """Return the format of a path at which nothing lies, and which names a record by its files less their suffixes."""
+    from biopercept.loaders.readers.wfdb import wfdb_headers
+
+    return next(one for one in FORMATS if one.function == "load_wfdb") if wfdb_headers(path) else None
 
 
 def formats_text() -> str:
     """Return in one line what is read."""
-    return "read are " + "; ".join(f"{one.name} ({one.look})" for one in FORMATS)
-
-
-def glance_at(path: Path, *, is_folder: bool) -> Glance:
-    """Return what is known of a path before it is read."""
-    if is_folder:
-        return Glance(path, is_folder=True)
-    with path.open("rb") as stream:
-        return Glance(path, stream.read(N_FIRST_BYTES).removeprefix(_BOM))
+    return "read are " + "; ".join(one.name for one in FORMATS)

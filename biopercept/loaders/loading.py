@@ -12,12 +12,12 @@ from pathlib import Path
 from biopercept.errors import BioperceptError, RecordingError
 from biopercept.loaders.clock import LONGEST_DAYS
 from biopercept.loaders.corrections import ENDING, with_corrections
-from biopercept.loaders.formats import format_of, formats_text, glance_at, known_but_unread
-from biopercept.loaders.readers.wfdb import load_wfdb, wfdb_headers
+from biopercept.loaders.formats import format_of, format_without_suffix, formats_text
+from biopercept.loaders.glance import EDF_SUFFIXES, glance_at
 from biopercept.loaders.recognition import SignalOverride
+from biopercept.loaders.unread import known_but_unread
 from biopercept.recording import Recording
 
-_NAMES_OF_EDF = (".edf", ".bdf", ".rec")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:(/|:)")  # a Path turns // into /
 
 
@@ -48,21 +48,30 @@ def load_recording(
     path = Path(path)
     try:
         recording = with_corrections(_of_possible_length(_load(path, overrides), path), path)
-    except BioperceptError:
-        raise
+    except BioperceptError as fault:
+        if str(fault).isprintable():
+            raise
+        raise type(fault)(_printable(str(fault))) from fault
     except MemoryError as fault:
         raise RecordingError(f"{path.name}: reading it needs more memory than there is, or than it may use") from fault
     except (OSError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError) as fault:
-        # A last net under the loaders: a damaged file must cost one file, not the run.
-        raise RecordingError(f"{path.name}: cannot be read ({type(fault).__name__}: {fault})") from fault
-    return replace(recording, subject=subject, session=session, name=name or recording.name)
+        # A last net under the loaders: a damaged file must cost one file, not the run. A library's words may hold data.
+        words = fault.strerror if isinstance(fault, OSError) and fault.strerror else type(fault).__name__
+        raise RecordingError(_printable(f"{path.name}: cannot be read ({words})")) from fault
+    notes = tuple(_printable(note) for note in recording.notes)
+    return replace(recording, subject=subject, session=session, name=name or recording.name, notes=notes)
+
+
+def _printable(text: str) -> str:
+    r"""Return what a file says with control characters, line ends and direction marks spelt out ("\x1b")."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _load(path: Path, overrides: Mapping[str, SignalOverride] | None) -> Recording:
     if _ADDRESS.match(str(path)):
         raise RecordingError(f"{path}: addresses are not opened; give the path of a local file")
-    if not os.path.lexists(path) and wfdb_headers(path):
-        return load_wfdb(path, overrides=overrides)
+    if not os.path.lexists(path) and (form := format_without_suffix(path)):
+        return form.reader()(path, overrides=overrides)
     is_folder = _checked_kind(path) == "folder"
     if path.name.endswith(ENDING):
         raise RecordingError(f"{path.name}: corrections by hand, and no recording; name the recording that they are of")
@@ -70,11 +79,11 @@ def _load(path: Path, overrides: Mapping[str, SignalOverride] | None) -> Recordi
     form = format_of(glance)
     if form is not None:
         return form.reader()(path, overrides=overrides)
+    if unread := known_but_unread(glance):
+        raise RecordingError(f"{path.name}: {unread.name}, which is not read; {unread.advice}")
     if is_folder:
         raise RecordingError(f"{path.name}: a folder that holds no recording of a known layout; {formats_text()}")
-    if unread := known_but_unread(glance):
-        raise RecordingError(f"{path.name}: {unread} files are not read; {formats_text()}")
-    if glance.suffix in _NAMES_OF_EDF:
+    if glance.suffix in EDF_SUFFIXES:
         raise RecordingError(f"{path.name}: named {glance.suffix} but does not begin as EDF or BDF; export it again")
     raise RecordingError(f"{path.name}: not a format that is read here; {formats_text()}")
 

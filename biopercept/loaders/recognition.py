@@ -63,6 +63,8 @@ _NOT_A_SIGNAL = re.compile(
     r".*\b(rates?|quality|peaks?|onsets?|offsets?|phasic|tonic|amplitude|phase|variab\w*|ambient|battery|room|device|marker"
     r"|trigger|event|status|differentiat\w*|derivativ\w*|integrat\w*|rms)\b.*"
 )
+_OF_SENSORS = frozenset({"voltage", "conductance", "temperature", "acceleration"})
+"""Quantities that no rate is given in."""
 _HEART_RATE = re.compile(r"(h ?r|heart ?rate|pulse ?rate)( \d+)?( wrist| chest)?")
 
 # Whole labels, after tidying; the order matters: the first that matches wins. Labels that standards prescribe are among
@@ -76,7 +78,11 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"(resp|rsp|respiration|breath\w*|thorax|thor?|abdomen|abdo?|chest belt)\d*\b.*|.*\b(resp|rsp)\d*", "resp"),
     (r"respiratory\d*( (effort|belt|chest|thorax|thoracic|abdomen|abdominal|nasal|flow))?", "resp"),
     (r"(thoracic|abdominal|effort (tho|abd)\w*|(nasal|oral|oronasal) (air ?)?(flow|pressure)|air ?flow)", "resp"),
-    (r"[a-z]?eog\d*\b.*|.*\b[vh]?eog\d*|[vh]eog[lrud]|[vh]eo|e[12] ?[ma][12]|[lr]oc( .*)?", "eog"),
+    (r"[a-z]?eog\d*\b.*|.*\b[vh]?eog\d*|[vh]eo|e[12] ?[ma][12]|[lr]oc( .*)?", "eog"),
+    (
+        r"([lr][vh]?|[vh][lr]?)?eog([vhlrudo]|li|re|ob|un|oben|unten|links|rechts|left|right|up|down|upper|lower)?",
+        "eog",
+    ),
     (r"emg\d*\b.*|.*\bemg\d*", "emg"),
     (r"(.*\b)?(temp|temperature)\d*\b.*|skt\d*", "temp"),
     (r"(.*\b)?(acc|accel|acceleration|accelerometer)\b.*|acc[xyz]|a[xyz]", "acc"),
@@ -113,7 +119,8 @@ def tidy_label(label: str) -> str:
         return text
     rest = text[prefix.end() :]
     # The word is a prefix only where what follows says as much by itself.
-    if rest.lower() == prefix[1].lower() or prefix[1].upper() == "EEG" or _ECG_LEADS.fullmatch(rest.lower()):
+    is_lead = prefix[1].upper() in ("ECG", "EKG") and _ECG_LEADS.fullmatch(rest.lower())
+    if rest.lower() == prefix[1].lower() or prefix[1].upper() == "EEG" or is_lead:
         return rest
     return text
 
@@ -140,8 +147,8 @@ def recognise(label: str, unit: str, sampling_rate: float) -> tuple[str, str]:
     """
     tidy = tidy_label(label)
     word = re.sub(r"[_.:\s]+|(?<=[a-z])(?=[A-Z])", " ", tidy).strip().lower().replace("-", " ")
-    if _HEART_RATE.fullmatch(word):
-        return "hr", LABEL
+    if _HEART_RATE.fullmatch(word):  # in microvolts it is the horizontal EOG on the right of a cap
+        return ("hr", LABEL) if quantity_of(unit) not in _OF_SENSORS else (UNKNOWN, "")
     if _NOT_A_SIGNAL.fullmatch(word):
         return UNKNOWN, ""
     for pattern, modality in _COMPILED:

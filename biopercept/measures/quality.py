@@ -16,7 +16,7 @@ from biopercept.preprocessing.cleaning import clean_recording
 from biopercept.preprocessing.gaps import moving_mean, runs_of
 from biopercept.preprocessing.quality import BANDS, BORDERS, REASONS, SMALLEST_SHARE, SignalQuality, band_of
 from biopercept.preprocessing.settings import CleaningSettings
-from biopercept.recording import FloatArray, Recording
+from biopercept.recording import AlignedFile, FloatArray, Recording
 from biopercept.version import __version__
 
 if TYPE_CHECKING:
@@ -121,13 +121,17 @@ class RatedSignal:
 
 @dataclass(frozen=True, eq=False)
 class RecordingQuality:
-    """Quality of one recording: a signal with its index and reasons each, and notes of what was left out or masked."""
+    """Quality of one recording: a signal with its index and reasons each, and notes of what was left out or masked.
+
+    ``aligned`` are the files whose clocks were set by what they share, and how well.
+    """
 
     subject: str
     session: str
     recording: str
     signals: tuple[RatedSignal, ...]
     notes: tuple[str, ...] = ()
+    aligned: tuple[AlignedFile, ...] = ()
 
     @property
     def title(self) -> str:
@@ -176,7 +180,8 @@ def recording_quality(recording: Recording, cleaning: CleaningSettings | None = 
         for signal in clean.recording.signals
         if signal.name in clean.ratings
     )
-    return RecordingQuality(recording.subject, recording.session, recording.name, signals, clean.recording.notes)
+    names = recording.subject, recording.session, recording.name
+    return RecordingQuality(*names, signals, clean.recording.notes, recording.aligned)
 
 
 def _small(quality: SignalQuality) -> SignalQuality:

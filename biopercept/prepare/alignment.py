@@ -20,14 +20,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
-from biopercept.recording import FloatArray, Recording
+from biopercept.recording import AlignedFile, Alignment, FloatArray, Recording
 from biopercept.studies.loading import Clock, FilePart, PlacedFile, load_placed
 from biopercept.studies.structure import Entry, Study
 
@@ -73,13 +73,17 @@ def clocks_of(parts: Sequence[FilePart]) -> tuple[list[Clock], list[str]]:
     """
     clocks, notes = [Clock()], []
     for part in parts[1:]:
-        alignment, words = _aligned(parts[0], part)
-        clocks.append(Clock() if alignment is None else Clock(alignment.offset_seconds, alignment.stretch))
+        aligned, words = _aligned(parts[0], part)
+        clocks.append(Clock() if aligned is None else _clock_of(aligned))
         notes.append(words)
     return clocks, notes
 
 
-def _aligned(reference: FilePart, other: FilePart) -> tuple[Alignment | None, str]:
+def _clock_of(aligned: AlignedFile) -> Clock:
+    return Clock(aligned.alignment.offset_seconds, aligned.alignment.stretch, aligned)
+
+
+def _aligned(reference: FilePart, other: FilePart) -> tuple[AlignedFile | None, str]:
     """Return where a file's clock lies on the reference's, by the first quantity that tells, and a note."""
     refusals = []
     for quantity, estimate in _estimates(reference, other):
@@ -89,7 +93,8 @@ def _aligned(reference: FilePart, other: FilePart) -> tuple[Alignment | None, st
             refusals.append(f"by {quantity}: {fault}")
             continue
         alike = f", median correlation {alignment.correlation:.2f}" if quantity != EVENTS else ""
-        return alignment, f"{other.name} is aligned to {reference.name} by {quantity}: {alignment.text()}{alike}"
+        aligned = AlignedFile(other.name, reference.name, quantity, alignment)
+        return aligned, f"{other.name} is aligned to {reference.name} by {quantity}: {alignment.text()}{alike}"
     why = "; ".join(refusals) or "they share neither events nor motion nor heart rate"
     return None, f"{other.name} is not aligned to {reference.name}, its clock stays as it is ({why})"
 
@@ -196,45 +201,6 @@ class Series:
         return Series(means, rate, self.start_seconds)
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """How another clock is turned into the reference's: ``reference = offset_seconds + (1 + drift) * other``.
-
-    ``drift_ppm`` is in parts per million, 0 where it is within its uncertainty; ``offset_sd`` (at second zero of the
-    other) and ``drift_sd`` are standard deviations; ``residual_seconds`` is the root mean square distance of ``n``
-    pieces (or events) from the line, ``correlation`` their median likeness (1 for events). ``pieces`` are the times on
-    the other clock and each one's distance from the line, seconds.
-    """
-
-    offset_seconds: float
-    drift_ppm: float
-    offset_sd: float
-    drift_sd: float
-    residual_seconds: float
-    n: int
-    correlation: float = 1.0
-    pieces: tuple[tuple[float, float], ...] = ()
-
-    @property
-    def stretch(self) -> float:
-        """Return how many seconds of the reference pass in one of the other."""
-        return 1.0 + self.drift_ppm * 1e-6
-
-    def text(self) -> str:
-        """Return offset, drift, their uncertainty and what is left, in words."""
-        drift = (
-            f"drift {self.drift_ppm:+.1f} ppm (sd {self.drift_sd:.1f})"
-            if self.drift_ppm
-            else f"no drift beyond its uncertainty (sd {self.drift_sd:.1f} ppm)"
-            if np.isfinite(self.drift_sd)
-            else "drift not known"
-        )
-        return (
-            f"offset {self.offset_seconds:+.3f} s (sd {self.offset_sd:.3f}), {drift}, residual "
-            f"{self.residual_seconds:.3f} s over {self.n} pieces"
-        )
-
-
 def estimate_alignment(
     reference: Series, other: Series, *, most_offset_seconds: float = MOST_OFFSET_SECONDS
 ) -> Alignment:
@@ -263,7 +229,8 @@ def estimate_alignment(
         if len(kept) < _FEWEST_PIECES:
             raise RecordingError(f"only {len(kept)} of {len(places)} pieces are alike at the full rate")
         line = np.polyfit([one.place for one in kept], [one.lag for one in kept], 1)
-    return _fitted([(one.place, one.lag) for one in kept], float(np.median([one.likeness for one in kept])))
+    fitted = _fitted([(one.place, one.lag) for one in kept], float(np.median([one.likeness for one in kept])))
+    return replace(fitted, n_sought=len(places))
 
 
 def alignment_by_events(reference: Sequence[float], other: Sequence[float]) -> Alignment:

@@ -221,8 +221,8 @@ class ReadingProcess:
         recording = replace(recording, signals=signals)
         return (recording, *rest) if isinstance(loaded, tuple) else recording  # type: ignore[return-value]
 
-    def samples(self, place: _Place, signal: int, start: int, stop: int) -> FloatArray:
-        """Return samples of a recording that was loaded there.
+    def samples(self, place: _Place, signal: int, span: tuple[int, int], rows: slice) -> FloatArray:
+        """Return samples, from the first to before the last of a span, of a recording that was loaded there.
 
         Raises RecordingError where they cannot be read, or the process ended over them, or over another recording.
         """
@@ -230,7 +230,7 @@ class ReadingProcess:
 
         if place.n_started != self._n_started or self._pipes is None:
             raise RecordingError(f"{place.title}: the process that it was read in has ended")
-        request = _Read(place.number, signal, start, stop)
+        request = _Read(place.number, signal, span, rows)
         shape, kind = self._answer(request, place.title, place.limits)
         samples = np.empty(shape, dtype=kind)
         if samples.size:
@@ -315,8 +315,8 @@ class _Samples:
     place: _Place
     signal: int
 
-    def __call__(self, start: int, stop: int) -> FloatArray:
-        return self.place.process.samples(self.place, self.signal, start, stop)
+    def __call__(self, start: int, stop: int, rows: slice) -> FloatArray:
+        return self.place.process.samples(self.place, self.signal, (start, stop), rows)
 
 
 @dataclass(frozen=True)
@@ -332,8 +332,8 @@ class _Load:
 class _Read:
     number: int
     signal: int
-    start: int
-    stop: int
+    span: tuple[int, int]
+    rows: slice
 
 
 def serve() -> None:
@@ -386,7 +386,7 @@ def _loaded(request: _Load, kept: dict[int, Recording]) -> tuple[bool, Any]:
     return True, (bare, *rest) if isinstance(loaded, tuple) else bare
 
 
-def _read_elsewhere(start: int, stop: int) -> FloatArray:
+def _read_elsewhere(start: int, stop: int, rows: slice) -> FloatArray:
     raise NotImplementedError("samples are read where the recording is kept")
 
 
@@ -401,9 +401,9 @@ def _within(title: str, limits: ReadingLimits, load: Callable[[], Loaded]) -> Lo
 
 
 def _limited(title: str, limits: ReadingLimits, reader: SampleReader) -> SampleReader:
-    def read(start: int, stop: int) -> FloatArray:
+    def read(start: int, stop: int, rows: slice) -> FloatArray:
         with _named(title, limits):
-            return reader(start, stop)
+            return reader(start, stop, rows)
 
     return read
 
@@ -428,7 +428,7 @@ def _send_samples(request: _Read, recording: Recording, answers: Connection) -> 
     import numpy as np
 
     try:
-        samples = np.ascontiguousarray(recording.signals[request.signal].reader(request.start, request.stop))
+        samples = np.ascontiguousarray(recording.signals[request.signal].reader(*request.span, request.rows))
     except BioperceptError as fault:
         answers.send((False, portable(fault)))
         return

@@ -30,6 +30,7 @@ from biopercept.loaders.corrections import (
     placed_correction,
     read_corrections,
 )
+from biopercept.loaders.folders import recordings_beside
 from biopercept.loaders.readers.wfdb import wfdb_headers
 from biopercept.prepare.sources import Source, placed_recording_of, recording_at
 from biopercept.recording import BAD, BEAT_ADDED, BEAT_REMOVED, CHANNEL_BAD, POLARITY, Correction, Recording, Signal
@@ -282,13 +283,7 @@ def _table_for(path: Path) -> Path:
     if existing is not None:
         return existing
     full, short = corrections_paths(path)
-    name = short.name.removesuffix("_corrections.tsv")
-    alike = [
-        file
-        for file in path.absolute().parent.glob(f"{name.replace('[', '[[]')}.*")
-        if file.name != path.name and file.suffix.lower() in (".edf", ".bdf", ".zip", ".csv", ".tsv", ".txt", ".gz")
-    ]
-    return full if alike else short
+    return full if path.is_file() and recordings_beside(path) else short
 
 
 def _tables(files: Sequence[Path]) -> CorrectionTables:

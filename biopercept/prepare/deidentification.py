@@ -63,7 +63,7 @@ def deidentify(source: Path, target: Path, *, kept_texts: Sequence[str] = (), ke
             raise RecordingError(
                 f"{source.name}: not EDF or BDF, the formats from whose files names are removed; export it as EDF"
             )
-    header = read_edf_header(source)
+    header = read_edf_header(source, only_annotations=True)
     n_annotations = n_kept = 0
     with source.open("rb") as stream, replacing(target) as temporary, temporary.open("wb") as output:
         fixed = bytearray(stream.read(256))

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from biopercept.errors import BioperceptError, OutputError, SettingsError, StoreError
 from biopercept.files import content_hash, write_table
 from biopercept.loaders.corrections import corrections_of
+from biopercept.loaders.folders import companions
 from biopercept.loaders.sidecars import sidecars_of
 from biopercept.prepare.alignment import load_aligned
 from biopercept.prepare.recording import prepare_recording
@@ -272,20 +273,9 @@ class SourceFiles:
         stems = self._listing(path.parent)
         if not path.is_file():
             return tuple(member for stem in sorted(stems) if stem.startswith(path.name) for member in stems[stem])
-        companions = stems.get(_stem(path.name), [path])
-        inherited = (file for file in sidecars_of(path) if file not in companions)
-        return (*companions, *inherited, *self._named_in_header(path))
-
-    def _named_in_header(self, path: Path) -> Iterator[Path]:
-        """Yield signal files that a WFDB header names under another stem."""
-        if path.suffix.lower() != ".hea":
-            return
-        with path.open("rb") as stream:
-            lines = stream.read(1 << 20).decode("ascii", "replace").splitlines()
-        for word in sorted({line.split()[0] for line in lines[1:] if line.split() and not line.startswith("#")}):
-            member = path.parent / word
-            if Path(word).name == word and _stem(word) != _stem(path.name) and member.is_file():
-                yield member
+        members = stems.get(_stem(path.name), [path])
+        elsewhere = (file for file in (*sidecars_of(path), *companions(path)) if file not in members)
+        return tuple(dict.fromkeys((*members, *elsewhere)))
 
     def _listing(self, folder: Path) -> dict[str, list[Path]]:
         if folder not in self._folders:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from biopercept.errors import BioperceptError, RecordingError, SettingsError, fault_of_ours
+from biopercept.files import is_folder
 from biopercept.loaders.folders import recordings_in
 from biopercept.loaders.loading import load_recording
 from biopercept.parallel import ChildProcesses, Limits, Lost, Work
@@ -171,7 +172,7 @@ def _outcome_there(work: tuple[Callable[[Request, Source], Outcome], Request], s
 
 def _places(path: Path) -> tuple[Path, ...]:
     """Return the recordings of a folder; the path itself where it is a file, or where loading it will say its fault."""
-    if not path.is_dir():
+    if not is_folder(path):
         return (path,)
     try:
         return recordings_in(path).paths

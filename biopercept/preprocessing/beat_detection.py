@@ -239,15 +239,10 @@ def systolic_peaks(pulse: FloatArray, rate: float) -> IntArray:
     takes seconds: waves are where the squared pulse, averaged over a systole, stands above its mean over a beat; of
     each the local maximum that stands out most is the peak.
     """
-    from scipy.ndimage import uniform_filter1d
     from scipy.signal import find_peaks
 
-    square = np.square(np.maximum(pulse, 0.0))
     systole = int(np.rint(_PULSE_SECONDS * rate))
-    of_systole, of_beat = (
-        uniform_filter1d(square, size, mode="nearest") for size in (systole, int(np.rint(_BEAT_SECONDS * rate)))
-    )
-    is_wave = of_systole > of_beat + _OVER_MEAN * square.mean()
+    is_wave = _is_wave(pulse, systole, int(np.rint(_BEAT_SECONDS * rate)))
     starts = np.flatnonzero(~is_wave[:-1] & is_wave[1:])
     stops = np.flatnonzero(is_wave[:-1] & ~is_wave[1:])
     stops = stops[stops > starts[0]] if len(starts) else stops
@@ -265,6 +260,16 @@ def systolic_peaks(pulse: FloatArray, rate: float) -> IntArray:
         if inside[0] - (peaks[-1] if peaks else 0) > int(np.rint(_REFRACTORY_SECONDS * rate)):
             peaks.append(int(inside[0]))
     return np.array(peaks, dtype=np.int64)
+
+
+def _is_wave(pulse: FloatArray, systole: int, beat: int) -> BoolArray:
+    """Return where the squared pulse, averaged over a systole, stands above its mean over a beat."""
+    from scipy.ndimage import uniform_filter1d
+
+    square = np.square(np.maximum(pulse, 0.0))
+    of_systole, of_beat = (uniform_filter1d(square, size, mode="nearest") for size in (systole, beat))
+    of_beat += _OVER_MEAN * square.mean()
+    return np.asarray(of_systole > of_beat)
 
 
 def _highest_near(wave: FloatArray, peaks: IntArray, reach: int) -> IntArray:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -28,13 +29,13 @@ from biopercept.errors import RecordingError, listed
 from biopercept.modalities import MODALITIES, UNKNOWN
 from biopercept.preprocessing.cardiac import Beats, device_beats
 from biopercept.preprocessing.corrections import ByHand, CorrectionLog
-from biopercept.preprocessing.derived import Derived, Measured, derive
+from biopercept.preprocessing.derived import LET_GO, Derived, Measured, derive
 from biopercept.preprocessing.eeg import (
     BROAD_LOW_HZ,
     MIN_CHANNELS_FOR_REFERENCE,
-    average_referenced,
     bad_channels,
     doubtful_electrodes,
+    reference_to_average,
     sharing_one_reference,
     without_hum,
 )
@@ -50,9 +51,9 @@ from biopercept.preprocessing.quality import (
     model_quality,
     seconds_of,
 )
-from biopercept.preprocessing.rating import ratings
+from biopercept.preprocessing.rating import hum_by_second, ratings
 from biopercept.preprocessing.respiration import Breaths
-from biopercept.preprocessing.screening import MIN_REPORTED_FRACTION, screened
+from biopercept.preprocessing.screening import MIN_REPORTED_FRACTION, Screen, screened
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.preprocessing.variability import interval_series
 from biopercept.recording import Correction, FloatArray, Recording, Signal
@@ -60,6 +61,8 @@ from biopercept.recording import Correction, FloatArray, Recording, Signal
 _LONGEST_WORDS = 160
 _MOST_AT_ONCE = 1 << 21
 """Samples of a signal that are cleaned at once to see what is left: 16 MB a copy, an hour of ECG at 500 Hz."""
+_MOST_IN_GROUP = 1 << 24
+"""Samples of channels that are cleaned at once at the rate of their file: 128 MB a copy."""
 _SLOW = frozenset({"eda", "resp", "temp", "spo2", "hr"})
 _NOTCHED = frozenset({"eeg", "emg", "ecg"})
 
@@ -203,7 +206,7 @@ def _piece(signal: Signal, start: int, n_samples: int) -> Signal:
         signal,
         start_seconds=signal.start_seconds + start / signal.sampling_rate,
         n_samples=min(n_samples, signal.n_samples - start),
-        reader=lambda first, last: signal.read(start + first, start + last),
+        reader=lambda first, last, rows: signal.read(start + first, start + last, rows),
     )
 
 
@@ -240,30 +243,94 @@ def _clean_signal(
         signal = by_hand.intervals()
         by_hand = replace(by_hand, signal=signal)
     losses = Losses(signal, seconds_of(times))
-    kept = None if signal.modality == "ibi" else losses
-    raw, notes = screened(by_hand.turned(signal.read()), signal, settings, kept, by_hand.bad())
     if signal.modality == "ibi":
+        raw, notes = screened(by_hand.turned(signal.read()), signal, settings, by_hand=by_hand.bad())
         regular = _regular_intervals(signal, raw, times, settings, by_hand)
         losses.add_rejected_intervals(raw[0], regular, times, by_hand.bad_at(times))
-        return Measured(signal, raw, regular, losses, by_hand=by_hand), notes
+        return Measured(signal, raw, np.isfinite(raw).sum(axis=1), regular, losses, by_hand=by_hand), notes
+    screen = Screen(signal, settings, losses)
+    whole = _filtered_in_groups(signal, screen, settings, by_hand)
+    samples, rate = whole.samples, whole.rate
+    losses.charge(TOO_SHORT, samples, rate)
+    notes = screen.notes() + _short_segments(whole, signal) + _narrow_band(samples, signal)
+    notes += _mask_empty(samples, whole.change, signal, settings)
+    losses.charge(NO_SIGNAL, samples, rate)
+    cleaned = signal.with_samples(samples, rate)
+    if whole.broad is not None:
+        notes += _reference(cleaned, whole.broad, losses, settings)
+    parts = whole.raw, whole.n_screened, cleaned, losses, whole.broad
+    return Measured(signal, *parts, by_hand=by_hand, hum=whole.hum), notes
+
+
+@dataclass(frozen=True, eq=False)
+class _Filtered:
+    """Channels screened, brought to the ``rate`` that is stored, and filtered.
+
+    ``raw``, ``broad`` and ``hum`` are what :class:`Measured` has; by channel, ``change`` is the usual difference of
+    neighbouring samples before the filter, and of samples ``n_screened`` are left by the screening, ``n_slower`` at the
+    stored rate, and ``n_short`` of these in segments that no filter could be run over.
+    """
+
+    rate: float
+    raw: FloatArray
+    samples: FloatArray
+    broad: FloatArray | None
+    hum: tuple[FloatArray, ...]
+    change: FloatArray
+    n_screened: FloatArray
+    n_slower: FloatArray
+    n_short: FloatArray
+
+
+def _filtered_in_groups(signal: Signal, screen: Screen, settings: CleaningSettings, by_hand: ByHand) -> _Filtered:
+    """Return all channels filtered, some at a time: at the rate of a file an hour of 64 channels takes gigabytes."""
+    at_once = signal.n_channels if signal.modality == "acc" else max(_MOST_IN_GROUP // signal.n_samples, 1)
+    if at_once >= signal.n_channels:
+        return _filtered_group(screen.of(by_hand.turned(signal.read()), by_hand.bad()), signal, settings)
+    arrays: dict[str, FloatArray] = {}
+    group: dict[str, Any] = {}
+    for first in range(0, signal.n_channels, at_once):
+        part = signal.of_rows(slice(first, first + at_once))
+        there = replace(by_hand, signal=part)
+        group = vars(_filtered_group(screen.of(there.turned(part.read()), there.bad(), first), part, settings))
+        group |= {f"hum {place}": power for place, power in enumerate(group["hum"])}
+        for name, piece in group.items():
+            if isinstance(piece, np.ndarray):
+                if name not in arrays:
+                    arrays[name] = np.empty((signal.n_channels, *piece.shape[1:]))
+                arrays[name][first : first + len(piece)] = piece
+    hum = tuple(arrays.pop(name) for name in group if name.startswith("hum "))
+    return _Filtered(**{"rate": group["rate"], "broad": None, "hum": hum, **arrays})
+
+
+def _filtered_group(raw: FloatArray, signal: Signal, settings: CleaningSettings) -> _Filtered:
     modality = MODALITIES[signal.modality]
     bridge = settings.slow_bridge_seconds if signal.modality in _SLOW else settings.bridge_seconds
     rate = signal.sampling_rate
-    samples = without_hum(raw, rate, settings) if signal.modality in _NOTCHED else raw
+    slower = without_hum(raw, rate, settings) if signal.modality in _NOTCHED else raw
     if rate > modality.model_rate:
-        samples, rate = at_rate(samples, rate, modality.model_rate), modality.model_rate
-    resampled = samples
-    samples = filtered(resampled, rate, *modality.band_hz, bridge_seconds=bridge)
-    losses.charge(TOO_SHORT, samples, rate)
-    notes += _short_segments(raw, resampled, samples, signal) + _narrow_band(samples, signal)
-    samples, more = _empty_masked(raw, samples, signal, settings)
-    losses.charge(NO_SIGNAL, samples, rate)
-    notes += more
-    if signal.modality != "eeg":
-        return Measured(signal, raw, signal.with_samples(samples, rate), losses, by_hand=by_hand), notes
-    broad = filtered(resampled, rate, BROAD_LOW_HZ, None, bridge_seconds=bridge)
-    cleaned, broad, more = _referenced(signal.with_samples(samples, rate), broad, losses, settings)
-    return Measured(signal, raw, cleaned, losses, broad, by_hand=by_hand), notes + more
+        slower, rate = at_rate(slower, rate, modality.model_rate), modality.model_rate
+    samples = filtered(slower, rate, *modality.band_hz, bridge_seconds=bridge)
+    is_eeg = signal.modality == "eeg"
+    is_known = np.isfinite(slower)
+    return _Filtered(
+        rate=rate,
+        raw=raw[:, :0].copy() if signal.modality in LET_GO else raw,
+        samples=samples,
+        broad=filtered(slower, rate, BROAD_LOW_HZ, None, bridge_seconds=bridge) if is_eeg else None,
+        hum=tuple(hum_by_second(raw, signal, settings)),
+        change=np.array([0.0 if modality.band_hz[0] is None else _usual_change(row) for row in raw]),
+        n_screened=np.isfinite(raw).sum(axis=1, dtype=np.float64),
+        n_slower=is_known.sum(axis=1, dtype=np.float64),
+        n_short=(is_known & ~np.isfinite(samples)).sum(axis=1, dtype=np.float64),
+    )
+
+
+def _usual_change(row: FloatArray) -> float:
+    """Return the median difference of neighbouring samples, 0 without any."""
+    change = np.abs(np.diff(row))
+    change = change[np.isfinite(change)]
+    return float(np.median(change)) if len(change) else 0.0
 
 
 def _regular_intervals(
@@ -274,11 +341,11 @@ def _regular_intervals(
     return regular.with_samples(series, MODALITIES["ibi"].model_rate)
 
 
-def _short_segments(raw: FloatArray, resampled: FloatArray, samples: FloatArray, signal: Signal) -> tuple[str, ...]:
+def _short_segments(whole: _Filtered, signal: Signal) -> tuple[str, ...]:
     """Return a note on the samples that no filter could be run over."""
-    fraction = float((np.isfinite(resampled) & ~np.isfinite(samples)).mean())
-    if not np.isfinite(resampled).any():
-        fraction = float(np.isfinite(raw).mean())
+    fraction = float(whole.n_short.sum()) / max(whole.samples.size, 1)
+    if not whole.n_slower.any():
+        fraction = float(whole.n_screened.sum()) / (signal.n_channels * signal.n_samples)
     if fraction < MIN_REPORTED_FRACTION:
         return ()
     return (f"{signal.name}: {100 * fraction:.1f} % masked, in segments too short to be filtered.",)
@@ -295,39 +362,31 @@ def _narrow_band(samples: FloatArray, signal: Signal) -> tuple[str, ...]:
     )
 
 
-def _empty_masked(
-    raw: FloatArray, samples: FloatArray, signal: Signal, settings: CleaningSettings
-) -> tuple[FloatArray, tuple[str, ...]]:
-    """Mask channels of which the filter left almost nothing: they hold hum or drift, not the signal."""
+def _mask_empty(samples: FloatArray, change: FloatArray, signal: Signal, settings: CleaningSettings) -> tuple[str, ...]:
+    """Mask channels of which the filter left almost nothing, in place: they hold hum or drift, not the signal."""
     modality = MODALITIES[signal.modality]
     if modality.band_hz[0] is None:
-        return samples, ()
+        return ()
     smallest = {"ecg": settings.ecg_min_mv, "emg": settings.emg_min_mv}.get(signal.modality, 0.0)
-    out = samples.copy()
     notes: list[str] = []
     for channel, name in enumerate(signal.channel_names):
         if not np.isfinite(samples[channel]).any():
             continue
         # Medians: the filter's transients at the rims must not pass for a signal. Differences: drift is no fault.
         left = float(np.nanmedian(np.abs(samples[channel])))
-        change = np.abs(np.diff(raw[channel]))
-        change = change[np.isfinite(change)]
-        before = float(np.median(change)) if len(change) else 0.0
         where = f"{signal.name}, channel {name}: masked, after filtering"
-        if left <= settings.in_band_share * before:
-            out[channel] = np.nan
+        if left <= settings.in_band_share * change[channel]:
+            samples[channel] = np.nan
             notes.append(f"{where} almost nothing is left of it.")
         elif float(np.nanstd(samples[channel])) < smallest:
-            out[channel] = np.nan
+            samples[channel] = np.nan
             notes.append(f"{where} its standard deviation is below {smallest:g} {modality.unit}.")
-    return out, tuple(notes)
+    return tuple(notes)
 
 
-def _referenced(
-    filtered_eeg: Signal, broad: FloatArray, losses: Losses, settings: CleaningSettings
-) -> tuple[Signal, FloatArray, tuple[str, ...]]:
-    """Return EEG and its broad version against the average of its good channels, bad channels masked and named."""
-    signal, samples = filtered_eeg, filtered_eeg.read()
+def _reference(signal: Signal, broad: FloatArray, losses: Losses, settings: CleaningSettings) -> tuple[str, ...]:
+    """Put EEG and its broad version against the average of its good channels, in place; bad ones are masked, named."""
+    samples = signal.read()
     faults = bad_channels(samples, signal.sampling_rate, settings)
     is_good = np.array([channel not in faults for channel in range(signal.n_channels)])
     notes = [
@@ -337,10 +396,12 @@ def _referenced(
     is_shared = sharing_one_reference(signal.channel_names)
     notes += _as_recorded(signal, is_good, is_shared)
     losses.doubts |= doubtful_electrodes(signal, losses.n_seconds, settings)
-    losses.charge(BAD_CHANNEL, np.where(is_good[:, None], samples, np.nan), signal.sampling_rate)
-    cleaned = signal.with_samples(average_referenced(samples, is_good, is_shared), signal.sampling_rate)
-    losses.charge(NO_REFERENCE, cleaned.read(), signal.sampling_rate)
-    return cleaned, average_referenced(broad, is_good, is_shared), tuple(notes)
+    samples[~is_good] = np.nan
+    losses.charge(BAD_CHANNEL, samples, signal.sampling_rate)
+    for one in (samples, broad):
+        reference_to_average(one, is_good, is_shared)
+    losses.charge(NO_REFERENCE, samples, signal.sampling_rate)
+    return tuple(notes)
 
 
 def _as_recorded(signal: Signal, is_good: BoolArray, is_shared: BoolArray) -> list[str]:

@@ -6,6 +6,7 @@ gives no ground for a value. Where several signals could give one series, the ch
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -49,6 +50,9 @@ MOVEMENT_HZ = (0.5, 15.0)
 LOWEST_ACTIVITY = 1e-3
 """Added before the logarithm, g: the resolution of a wearable's sensor is ten times coarser."""
 
+LET_GO = frozenset({"eeg", "eog", "emg", "acc", "temp", "spo2"})
+"""Modalities in which nothing is looked for at the file's own rate: an hour of EEG takes gigabytes there."""
+
 _MEAN_SECONDS = 1.0
 LOWEST_ENVELOPE = 1e-6
 """Added before the logarithm, mV: far below any amplifier's noise."""
@@ -58,16 +62,20 @@ LOWEST_ENVELOPE = 1e-6
 class Measured:
     """One measured signal on its way: screened at its own rate, and cleaned as it will be stored.
 
-    ``losses`` are what was lost on the way, ``by_hand`` the corrections of the signal. ``broad`` is EEG as cleaned, but
-    before it is limited to its band: what band power is measured in.
+    Of :data:`LET_GO` ``screened`` has no samples; ``n_screened`` are how many of each channel it left. ``losses`` are
+    what was lost on the way, ``by_hand`` the corrections of the signal. ``broad`` is EEG as cleaned, but before it is
+    limited to its band: what band power is measured in. ``hum`` is the power of mains hum of each second, (n_channels,
+    n_seconds), by each frequency that it may have.
     """
 
     original: Signal
     screened: FloatArray
+    n_screened: FloatArray
     cleaned: Signal
     losses: Losses
     broad: FloatArray | None = None
     by_hand: ByHand | None = None
+    hum: Sequence[FloatArray] = ()
 
     @property
     def has_beats_by_hand(self) -> bool:
@@ -124,9 +132,9 @@ def _of(measured: list[Measured], modality: str) -> list[Measured]:
 def _best(derived: Derived, candidates: list[Measured], purpose: str) -> tuple[Measured, int] | None:
     """Return the signal and channel with the largest valid fraction (the first of equals); note the choice."""
     fractions = [
-        (float(np.isfinite(row).sum()) / one.original.sampling_rate, -i, -c)
+        (float(n) / one.original.sampling_rate, -i, -c)
         for i, one in enumerate(candidates)
-        for c, row in enumerate(one.screened)
+        for c, n in enumerate(one.n_screened)
     ]
     if not fractions:
         return None

@@ -67,6 +67,7 @@ _LARGEST_DIFFERENCE = 5.0  # uV^2
 _LARGEST_SHARE = 0.1
 _EPOCHS_NEEDED = 0.5
 _EPOCHS_AT_ONCE = 256
+_COLUMNS_AT_ONCE = 1 << 15
 _BRIDGED_DOUBT = 0.5
 REGIONS = ("frontal", "central", "temporal", "parietal", "occipital")
 """Regions of the head, besides "global" (every channel)."""
@@ -157,16 +158,21 @@ def _uncorrelated(
 ) -> dict[int, str]:
     n = round(sampling_rate)
     n_seconds = samples.shape[1] // n
-    cut = samples[good, : n_seconds * n].reshape(len(good), n_seconds, n).transpose(1, 0, 2)
-    cut = cut[np.isfinite(cut).all(axis=(1, 2))]
-    if len(cut) < 3:
+    parts = []
+    for first in range(0, n_seconds, _EPOCHS_AT_ONCE):
+        last = min(first + _EPOCHS_AT_ONCE, n_seconds)
+        cut = samples[good, first * n : last * n].reshape(len(good), last - first, n).transpose(1, 0, 2)
+        cut = cut[np.isfinite(cut).all(axis=(1, 2))]
+        cut = cut - cut.mean(axis=2, keepdims=True)
+        norm = np.sqrt(np.square(cut).sum(axis=2, keepdims=True))
+        cut = cut / np.where(norm > 0, norm, 1.0)
+        correlation = np.abs(cut @ cut.transpose(0, 2, 1))
+        correlation[:, np.arange(len(good)), np.arange(len(good))] = 0.0
+        parts.append(correlation.max(axis=2, initial=0.0))
+    correlations = np.concatenate([*parts, np.empty((0, len(good)))])
+    if len(correlations) < 3:
         return {}
-    cut = cut - cut.mean(axis=2, keepdims=True)
-    norm = np.sqrt(np.square(cut).sum(axis=2, keepdims=True))
-    cut = cut / np.where(norm > 0, norm, 1.0)
-    correlation = np.abs(cut @ cut.transpose(0, 2, 1))
-    correlation[:, np.arange(len(good)), np.arange(len(good))] = 0.0
-    largest = np.median(correlation.max(axis=2), axis=0)
+    largest = np.median(correlations, axis=0)
     return {
         channel: f"correlates with no other channel (at most {value:.2f})"
         for channel, value in zip(good, largest, strict=True)
@@ -253,22 +259,23 @@ def sharing_one_reference(channel_names: Sequence[str]) -> BoolArray:
     return is_shared if 2 * is_shared.sum() > len(is_shared) else np.zeros(len(is_shared), dtype=bool)
 
 
-def average_referenced(samples: FloatArray, is_good: BoolArray, is_shared: BoolArray) -> FloatArray:
-    """Return channels that share a reference less the average of the good ones of them, bad channels as NaN.
+def reference_to_average(samples: FloatArray, is_good: BoolArray, is_shared: BoolArray) -> None:
+    """Take from channels that share a reference the average of the good ones of them, in place; bad ones become NaN.
 
     Only NaN-free samples of a channel count. Channels of another reference stay as recorded.
     """
-    out = np.where(is_good[:, None], samples, np.nan)
+    samples[~is_good] = np.nan
     rows = is_good & is_shared
     if rows.sum() < MIN_CHANNELS_FOR_REFERENCE:
-        return out
-    chosen = out[rows]
-    is_valid = np.isfinite(chosen)
-    n = is_valid.sum(axis=0)
-    mean = np.where(is_valid, chosen, 0.0).sum(axis=0) / np.maximum(n, 1)
-    mean[n < MIN_CHANNELS_FOR_REFERENCE] = np.nan
-    out[rows] = chosen - mean
-    return np.asarray(out, dtype=np.float64)
+        return
+    for start in range(0, samples.shape[1], _COLUMNS_AT_ONCE):
+        piece = samples[:, start : start + _COLUMNS_AT_ONCE]
+        chosen = piece[rows]
+        is_valid = np.isfinite(chosen)
+        n = is_valid.sum(axis=0)
+        mean = np.where(is_valid, chosen, 0.0).sum(axis=0) / np.maximum(n, 1)
+        mean[n < MIN_CHANNELS_FOR_REFERENCE] = np.nan
+        piece[rows] = chosen - mean
 
 
 def band_power(
@@ -289,9 +296,14 @@ def band_power(
     edges = edges_of_two_passes(sampling_rate, low, high, _BAND_ORDER)
     if edges[1] > 0.45 * sampling_rate:
         return None
-    inside = filtered(broad, sampling_rate, *edges, bridge_seconds=settings.bridge_seconds, order=_BAND_ORDER)
-    power = moving_mean(np.square(inside), round(_POWER_SECONDS * sampling_rate))
-    return on_grid(np.log(np.maximum(power, 0.0) + _LOWEST_POWER), sampling_rate, start_seconds, times)
+    bridge, order, n_around = settings.bridge_seconds, _BAND_ORDER, round(_POWER_SECONDS * sampling_rate)
+    series = np.empty((len(broad), len(times)))
+    for channel in range(len(broad)):
+        inside = filtered(broad[channel : channel + 1], sampling_rate, *edges, bridge_seconds=bridge, order=order)
+        power = moving_mean(np.square(inside), n_around)
+        log_power = np.log(np.maximum(power, 0.0) + _LOWEST_POWER)
+        series[channel] = on_grid(log_power, sampling_rate, start_seconds, times)[0]
+    return series
 
 
 def region_of(channel_name: str) -> str | None:

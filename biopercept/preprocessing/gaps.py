@@ -218,7 +218,9 @@ def _without_line(segment: FloatArray) -> FloatArray:
     """Return a gap-free segment less the straight line that fits it best."""
     at = np.arange(len(segment)) - 0.5 * (len(segment) - 1)
     level = segment - segment.mean()
-    return np.asarray(level - (at @ level) / max(float(at @ at), 1.0) * at, dtype=np.float64)
+    at *= (at @ level) / max(float(at @ at), 1.0)
+    level -= at
+    return np.asarray(level, dtype=np.float64)
 
 
 def at_rate(samples: FloatArray, sampling_rate: float, new_rate: float) -> FloatArray:

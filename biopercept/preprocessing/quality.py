@@ -223,12 +223,18 @@ def model_quality(
     for signal in cleaned.signals:
         quality = valid_share(signal, n_seconds)
         if signal.modality == "eeg":
-            largest = per_second(np.abs(np.nan_to_num(signal.read())), signal, n_seconds, np.maximum)
-            quality = np.where(largest > settings.eeg_artefact_uv, 0.5 * quality, quality)
+            quality = np.where(largest_by_second(signal, n_seconds) > settings.eeg_artefact_uv, 0.5 * quality, quality)
         if signal.name in is_understood:
             quality = quality * rhythm_fraction(is_understood[signal.name], n_seconds)
         out[signal.name] = quality
     return out
+
+
+def largest_by_second(signal: Signal, n_seconds: int) -> FloatArray:
+    """Return the largest amplitude in each second, 0 where nothing is known: (n_channels, n_seconds)."""
+    samples = signal.read()
+    rows = (per_second(np.abs(np.nan_to_num(row[None])), signal, n_seconds, np.maximum) for row in samples)
+    return np.concatenate([*rows, np.zeros((0, n_seconds))])
 
 
 def valid_share(signal: Signal, n_seconds: int) -> FloatArray:

@@ -37,6 +37,7 @@ from biopercept.preprocessing.quality import (
     SignalQuality,
     grid_fraction,
     grid_mean,
+    largest_by_second,
     per_second,
     rhythm_fraction,
 )
@@ -117,7 +118,7 @@ def ratings(
             is_artefact = _is_artefact(one, derived, n_seconds, settings)
             grades.grade(ARTEFACT, 1.0 - is_artefact)
         if modality in _HUMMING:
-            grades.name(POWER_LINE, _is_humming(one, n_seconds, settings))
+            grades.name(POWER_LINE, _is_humming(one, n_seconds))
         if modality in _MOVED:
             grades.name(MOTION, (np.nan_to_num(activity) > MOVING_G)[None])
         if modality in _WORN and is_off.any():
@@ -180,8 +181,7 @@ def _detection_grades(one: Measured, n_seconds: int) -> FloatArray:
 
 def _is_artefact(one: Measured, derived: Derived, n_seconds: int, settings: CleaningSettings) -> BoolArray:
     """Return in which seconds EEG deviates by more than its setting, or has far more power of muscles than usual."""
-    samples = np.abs(np.nan_to_num(one.cleaned.read()))
-    is_large = per_second(samples, one.cleaned, n_seconds, np.maximum) > settings.eeg_artefact_uv
+    is_large = largest_by_second(one.cleaned, n_seconds) > settings.eeg_artefact_uv
     return np.asarray(is_large | _is_muscle(one.cleaned, derived, n_seconds))
 
 
@@ -198,15 +198,23 @@ def _is_muscle(eeg: Signal, derived: Derived, n_seconds: int) -> BoolArray:
         return np.asarray(away > _MUSCLE_Z * np.maximum(usual, _LEAST_SPREAD))
 
 
-def _is_humming(one: Measured, n_seconds: int, settings: CleaningSettings) -> BoolArray:
-    """Return in which seconds mains hum is larger than the signal in its band, (n_channels, n_seconds)."""
-    rate = one.original.sampling_rate
+def hum_by_second(screened: FloatArray, signal: Signal, settings: CleaningSettings) -> list[FloatArray]:
+    """Return the power of mains hum in each second, by each frequency that it may have: (n_channels, n_seconds) each.
+
+    None for signals that no hum is looked for in; ``screened`` are some of the channels at the signal's rate.
+    """
+    if signal.modality not in _HUMMING:
+        return []
     mains = [settings.powerline_hz] if settings.powerline_hz else [50.0, 60.0]
-    mains = [hum for hum in mains if hum < 0.5 * rate - _LEAKAGE_HZ]
+    rate = signal.sampling_rate
+    return [power_by_second(screened, rate, hum) for hum in mains if hum < 0.5 * rate - _LEAKAGE_HZ]
+
+
+def _is_humming(one: Measured, n_seconds: int) -> BoolArray:
+    """Return in which seconds mains hum is larger than the signal in its band, (n_channels, n_seconds)."""
     out = np.zeros((one.original.n_channels, n_seconds), dtype=bool)
     inside = power_by_second(one.cleaned.read(), one.cleaned.sampling_rate)
-    for hum in mains:
-        power = power_by_second(one.screened, rate, hum)
+    for power in one.hum:
         n = min(power.shape[1], inside.shape[1])
         seconds = np.floor(one.original.start_seconds + 0.5 + np.arange(n)).astype(np.int64)
         known = (seconds >= 0) & (seconds < n_seconds)

@@ -65,6 +65,7 @@ _GLITCH_SECONDS = 0.004  # a pacemaker's pulse of 2 ms is spread to twice that b
 _GLITCH_SIZE, _GLITCH_NOISE = 1.5, 8.0
 _NARROW_QRS_HZ, _NARROW_QRS_SIZE = 200.0, 4.0  # below this rate the top of a narrow QRS complex is one sample
 _BLOCK_SECONDS, _BREATH_BLOCK_SECONDS, _BLOCKS = 2.5, 10.0, 7
+_SAMPLES_AT_ONCE = 1 << 18  # of a long row: what is computed of each sample alone, or beside its neighbours
 _MOST_G = 3.0  # nobody lives for long in more, and m/s2 taken for g give 9.8
 _SMALLEST_TEMPERATURE_SPIKE = 0.5  # degC: skin does not warm by that and cool again within a second
 
@@ -95,25 +96,43 @@ def screened(
     The plausible range of a modality whose filter removes an offset is that around the signal's own slow level, so
     that DC-coupled recordings are not masked for it; the level itself may not lie beyond :data:`LARGEST_OFFSET`.
     """
-    out = samples.copy()
-    fractions: dict[str, dict[str, float]] = {}
-    of_all = _not_in_g(samples, signal)
-    for channel, name in enumerate(signal.channel_names):
-        row = out[channel]
-        is_marked = np.zeros(len(row), dtype=bool) if by_hand is None else by_hand[channel]
-        row[is_marked] = np.nan  # nothing else may be judged by it, as a rail or a usual size
-        if losses is not None:
-            losses.add(BY_HAND, is_marked, channel)
-        for reason, words, is_bad in of_all or _faults(row.copy(), signal, settings):
-            # A sample is counted under the first reason only; what was marked by hand is told by who applies it.
-            is_bad = is_bad & (~is_marked if reason == MISSING else np.isfinite(row))
-            fraction = float(is_bad.sum()) / max(len(row), 1)
-            row[is_bad] = np.nan
-            if losses is not None:
-                losses.add(reason, is_bad, channel)
-            if fraction >= MIN_REPORTED_FRACTION:
-                fractions.setdefault(words, {})[name] = fraction
-    return out, tuple(_note(signal, words, by_channel) for words, by_channel in fractions.items())
+    screen = Screen(signal, settings, losses)
+    return screen.of(samples, by_hand), screen.notes()
+
+
+class Screen:
+    """The screening of one signal as :func:`screened` does it, some channels at a time."""
+
+    def __init__(self, signal: Signal, settings: CleaningSettings, losses: Losses | None = None) -> None:
+        self._signal = signal
+        self._settings = settings
+        self._losses = losses
+        self._fractions: dict[str, dict[str, float]] = {}
+
+    def of(self, samples: FloatArray, by_hand: BoolArray | None = None, first: int = 0) -> FloatArray:
+        """Return a copy of the samples of channels from the ``first`` on, with impossible segments as NaN."""
+        out = samples.copy()
+        of_all = _not_in_g(samples, self._signal)
+        for place, row in enumerate(out):
+            channel, name = first + place, self._signal.channel_names[first + place]
+            is_marked = np.zeros(len(row), dtype=bool) if by_hand is None else by_hand[place]
+            row[is_marked] = np.nan  # nothing else may be judged by it, as a rail or a usual size
+            if self._losses is not None:
+                self._losses.add(BY_HAND, is_marked, channel)
+            for reason, words, is_bad in of_all or _faults(row.copy(), self._signal, self._settings):
+                # A sample is counted under the first reason only; what was marked by hand is told by who applies it.
+                is_bad = is_bad & (~is_marked if reason == MISSING else np.isfinite(row))
+                fraction = float(is_bad.sum()) / max(len(row), 1)
+                row[is_bad] = np.nan
+                if self._losses is not None:
+                    self._losses.add(reason, is_bad, channel)
+                if fraction >= MIN_REPORTED_FRACTION:
+                    self._fractions.setdefault(words, {})[name] = fraction
+        return out
+
+    def notes(self) -> tuple[str, ...]:
+        """Return one sentence for each reason, about all channels that were screened."""
+        return tuple(_note(self._signal, words, by_channel) for words, by_channel in self._fractions.items())
 
 
 def _note(signal: Signal, words: str, by_channel: dict[str, float]) -> str:
@@ -256,18 +275,28 @@ def glitches(row: FloatArray, sampling_rate: float, modality: str) -> BoolArray:
     calm = _median_of_three(samples) if n_glitch == 1 else _median(samples, 2 * n_glitch + 1)
     n_block = max(round((_BREATH_BLOCK_SECONDS if modality == "resp" else _BLOCK_SECONDS) * sampling_rate), 3)
     size = _NARROW_QRS_SIZE if modality == "ecg" and sampling_rate < _NARROW_QRS_HZ else _GLITCH_SIZE
-    away = np.abs(samples - calm)
-    bound = size * _usual(_block_highest(calm, n_block) + _block_highest(-calm, n_block), n_block, len(row))
-    bound = np.maximum(bound, _GLITCH_NOISE * 1.4826 * _usual(block_medians(away, n_block), n_block, len(row)))
-    with np.errstate(invalid="ignore"):
-        return np.asarray((bound > 0) & (np.abs(row - calm) > bound))
+    range_of_blocks = median_around(_block_highest(calm, n_block) + _block_highest(-calm, n_block), _BLOCKS)
+    np.subtract(samples, calm, out=samples)
+    noise_of_blocks = median_around(block_medians(np.abs(samples, out=samples), n_block), _BLOCKS)
+    out = np.zeros(len(row), dtype=bool)
+    for start in range(0, len(row), _SAMPLES_AT_ONCE):
+        piece = slice(start, min(start + _SAMPLES_AT_ONCE, len(row)))
+        block = np.arange(piece.start, piece.stop) // n_block
+        bound = size * range_of_blocks[np.minimum(block, len(range_of_blocks) - 1)]
+        noise = noise_of_blocks[np.minimum(block, len(noise_of_blocks) - 1)]
+        bound = np.maximum(bound, _GLITCH_NOISE * 1.4826 * noise)
+        with np.errstate(invalid="ignore"):
+            out[piece] = (bound > 0) & (np.abs(row[piece] - calm[piece]) > bound)
+    return out
 
 
 def _median_of_three(samples: FloatArray) -> FloatArray:
-    before, after = np.roll(samples, 1), np.roll(samples, -1)
-    before[0], after[-1] = samples[0], samples[-1]
-    low, high = np.minimum(before, after), np.maximum(before, after)
-    return np.asarray(np.clip(samples, low, high), dtype=np.float64)
+    out = samples.copy()
+    for start in range(1, len(samples) - 1, _SAMPLES_AT_ONCE):
+        stop = min(start + _SAMPLES_AT_ONCE, len(samples) - 1)
+        before, after = samples[start - 1 : stop - 1], samples[start + 1 : stop + 1]
+        out[start:stop] = np.clip(samples[start:stop], np.minimum(before, after), np.maximum(before, after))
+    return out
 
 
 def _median(samples: FloatArray, size: int) -> FloatArray:
@@ -280,12 +309,6 @@ def _block_highest(samples: FloatArray, n_block: int) -> FloatArray:
     """Return the highest sample of each block; a short block at the end belongs to the one before."""
     n_blocks = max(len(samples) // n_block, 1)
     return np.asarray(np.maximum.reduceat(samples, np.arange(n_blocks) * n_block), dtype=np.float64)
-
-
-def _usual(of_blocks: FloatArray, n_block: int, n_samples: int) -> FloatArray:
-    """Return the median of the seven blocks around each sample's: (n_samples,)."""
-    usual = median_around(of_blocks, _BLOCKS)
-    return np.asarray(usual[np.minimum(np.arange(n_samples) // n_block, len(usual) - 1)], dtype=np.float64)
 
 
 def jumps(row: FloatArray, sampling_rate: float, settings: CleaningSettings) -> BoolArray:

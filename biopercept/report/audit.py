@@ -45,11 +45,12 @@ def print_audit(audit: Audit) -> None:
 def audit_page(audit: Audit) -> str:
     """Return the page: the sentences under their verdict, a table of numbers, what was not looked at."""
     what = f"the predictions of {audit.model}" if audit.model else "data and design"
+    labels = f"classes {', '.join(_plain(c) for c in audit.classes)}" if audit.classes else "a number"
     lines = [
         f"# Audit of task {_plain(audit.task)}: {audit.verdict}",
         "",
-        f"{count(audit.n_subjects, 'subject')}, {count(audit.n_windows, 'window')}, classes "
-        f"{', '.join(_plain(c) for c in audit.classes)}, normalisation {audit.normalisation}, {audit.n_folds} folds "
+        f"{count(audit.n_subjects, 'subject')}, {count(audit.n_windows, 'window')}, "
+        f"{labels}, normalisation {audit.normalisation}, {audit.n_folds} folds "
         f"over subjects; audited: {what}. Intervals are 95 % bootstrap intervals over subjects.",
     ]
     for verdict in reversed(VERDICTS):

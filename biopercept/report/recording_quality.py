@@ -9,8 +9,8 @@ import numpy as np
 
 from biopercept.measures.quality import RatedSignal, RecordingQuality, Sensor
 from biopercept.preprocessing.quality import REASONS
-from biopercept.recording import FloatArray
-from biopercept.report.drawing import FAINT, Drawing, draw
+from biopercept.recording import AlignedFile, FloatArray
+from biopercept.report.drawing import BLUE, FAINT, INK, Drawing, draw
 from biopercept.report.layout import Head, ReportWarning, Section, page_of
 from biopercept.report.text import Table, count, duration, listed, shortened, shown
 
@@ -80,7 +80,7 @@ def _recording_section(one: RecordingQuality, number: int) -> Section:
         f"recording-{number}",
         one.title,
         lead=(lead,),
-        figures=(strips_figure(one),) if n_seconds else (),
+        figures=(*((strips_figure(one),) if n_seconds else ()), *map(clock_figure, one.aligned)),
         tables=(_lost_table(one),),
         folded=folded,
     )
@@ -129,6 +129,37 @@ def strips_figure(one: RecordingQuality) -> Drawing:
         "most of the time. Grey is what was not recorded."
     )
     return draw("strips", f"Quality of {one.title} over time", caption, 1.2 + 0.19 * max(len(strips), 4), paint)
+
+
+def clock_figure(aligned: AlignedFile) -> Drawing:
+    """Return what was added to a file's clock over time with its uncertainty, and how far each piece lies from that."""
+    clock = aligned.alignment
+    pieces = np.array(clock.pieces, dtype=np.float64).reshape(-1, 2)
+    times, left = pieces[:, 0], pieces[:, 1]
+    course = np.linspace(times.min(initial=0.0), times.max(initial=0.0), 101)
+
+    def paint(figure: Figure) -> None:
+        line, residuals = figure.subplots(1, 2)
+        seconds, sd = clock.line(course)
+        line.fill_between(course / 60, seconds - 2 * sd, seconds + 2 * sd, color=BLUE, alpha=0.2, linewidth=0)
+        line.plot(course / 60, seconds, color=BLUE)
+        line.plot(times / 60, clock.line(times)[0] + left, "o", color=INK, markersize=3.5)
+        line.set_ylabel("added to its clock (s)")
+        residuals.axhline(0.0, color=BLUE)
+        residuals.vlines(times / 60, 0.0, 1e3 * left, color=FAINT)
+        residuals.plot(times / 60, 1e3 * left, "o", color=INK, markersize=3.5)
+        residuals.set_ylabel("distance from the line (ms)")
+        for axes in (line, residuals):
+            axes.ticklabel_format(axis="y", useOffset=False)
+            axes.set_xlabel(f"time on the clock of {shortened(aligned.name)} (minutes)")
+
+    what = "shared events" if aligned.quantity == "events" else f"pieces of {aligned.quantity}"
+    caption = (
+        f"{shown(clock.text())}. Dots are {clock.n} {what} where {shown(aligned.reference)} has them; the band is "
+        "two standard deviations of the line to either side."
+    )
+    title = f"Clock of {shown(aligned.name)} beside {shown(aligned.reference)}, by {aligned.quantity}"
+    return draw("clocks", title, caption, 2.6, paint)
 
 
 def _strip(signal: RatedSignal, row: int) -> FloatArray:

@@ -1,8 +1,7 @@
-"""Writing a store: each recording as a part of its own, built in memory, and the parts joined in one pass.
+"""Writing a store: each recording as a part of its own, and the parts joined in one pass.
 
-No file is ever opened for writing under its final name. A part is an HDF5 image made in memory and
-written as plain bytes; the store is streamed into a temporary file, part after part in the order of
-their keys, so that its bytes depend on what it holds and on nothing else.
+No file is ever opened for writing under its final name. The store is streamed into a temporary file, part after part
+in the order of their keys, so that its bytes depend on what it holds and on nothing else.
 
 A new file is written through Python, so that a full disk is an ordinary error and not a crash of the interpreter.
 HDF5's own drivers try to write again when the library shuts down after a failed write, which has ended in a
@@ -24,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StoreError
-from biopercept.files import replacing, write_bytes
+from biopercept.files import replacing
 from biopercept.recording import Rating, RecordingLabels, labels_text
 from biopercept.store.layout import (
     FORMAT,
@@ -78,9 +77,7 @@ def write_recording_part(path: Path, recording: PreparedRecording, *, source_has
 
     Raises OutputError where it cannot be written.
     """
-    import h5py
-
-    with h5py.File(path.name, "w", driver="core", backing_store=False, libver=FORMAT) as part:
+    with replacing(path) as temporary, hdf5_writer(temporary) as part:
         group = part.create_group("recordings").create_group(recording.key)
         _fill(group, recording)
         _set_attributes(
@@ -101,9 +98,6 @@ def write_recording_part(path: Path, recording: PreparedRecording, *, source_has
         )
         _set_attributes(group, {"content_hash": content_hash(group)})
         _set_attributes(part, {"schema": SCHEMA})
-        part.flush()
-        image = part.id.get_file_image()
-    write_bytes(path, image)
 
 
 def _corrections(recording: PreparedRecording) -> dict[str, str]:

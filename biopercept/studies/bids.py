@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from biopercept.files import visible_members
+from biopercept.loaders.folders import companions, is_known
 from biopercept.loaders.sidecars import inherited_files, sidecars_of
 from biopercept.recording import Interval
 from biopercept.studies.bids_tables import acquisition_times
@@ -22,7 +23,7 @@ from biopercept.tasks import Task
 
 _DATATYPES = ("eeg", "beh", "physio", "emg", "ecg", "motion", "func", "meg", "ieeg", "nirs")
 _RECORDED = frozenset({"eeg", "physio", "emg", "ecg", "motion"})
-_SUFFIXES = (".edf", ".bdf", ".vhdr", ".set", ".tsv.gz", ".tsv", ".csv", ".csv.gz")
+_SUFFIXES = frozenset((".edf", ".bdf", ".vhdr", ".set", ".tsv.gz", ".tsv", ".csv", ".csv.gz"))
 _ENTITY = re.compile(r"([a-z]+)-([0-9A-Za-z+]+)")
 
 Group = tuple[str, str, str]
@@ -54,8 +55,8 @@ def read_bids(folder: Path, faults: list[str]) -> Study:
     if (root / "study.yaml").is_file():
         definition = read_definition(root / "study.yaml", faults)
     name, licence = _description(root, faults)
-    groups = _find(root, faults)
     notes: list[str] = []
+    groups = _find(root, faults, notes)
     if not groups:
         faults.append(
             "no recording found; sub-ID/[ses-ID/]eeg|physio|beh/..._eeg.edf or ..._physio.tsv.gz with its .json "
@@ -109,30 +110,41 @@ def _folders(root: Path) -> Iterator[tuple[str, str, Path]]:
                     yield subject, session, home / datatype
 
 
-def _find(root: Path, faults: list[str]) -> dict[Group, _Found]:
-    groups: dict[Group, _Found] = {}
-    events: list[tuple[Group, Path]] = []
+@dataclass(frozen=True)
+class _File:
+    """A file by the entities of its name; ``kind`` is what they end with, "eeg" of "sub-1_task-rest_eeg.edf"."""
+
+    path: Path
+    suffix: str
+    kind: str
+    entities: dict[str, str]
+
+    @property
+    def part(self) -> tuple[str, str]:
+        """Return what tells it from the other files of its recording."""
+        return self.kind, self.entities.get("recording", "")
+
+
+def _find(root: Path, faults: list[str], notes: list[str]) -> dict[Group, _Found]:
+    by_session: dict[tuple[str, str], list[_File]] = {}
     for subject, session, place in _folders(root):
-        for path in visible_members(place):
-            stem, suffix = _split(path.name)
-            entities = dict(_ENTITY.findall(stem))
-            kind = stem.rpartition("_")[2]
-            if kind not in _RECORDED and kind != "events":
-                continue
-            if entities.get("sub") != subject or entities.get("ses", "") != session:
-                faults.append(f"{path.relative_to(root)}: its name says another subject or session than its folders")
-                continue
-            group = (subject, session, _recording_name(entities))
-            if kind == "events":
-                if suffix == ".tsv":
-                    events.append((group, path))
-            elif suffix in _SUFFIXES and _is_usable(root, path, suffix, faults):
-                _add(
-                    root, groups.setdefault(group, _Found(task=entities.get("task", ""))), path, kind, entities, faults
-                )
-    for group, path in events:
-        if group in groups:
-            groups[group].events.append(path)
+        files = [file for path in visible_members(place) if (file := _named(path)) is not None]
+        for file in files:
+            if file.entities.get("sub") != subject or file.entities.get("ses", "") != session:
+                shown = file.path.relative_to(root)
+                faults.append(f"{shown}: its name says another subject or session than its folders")
+            elif file.kind == "events" or _is_recording(root, file, files, notes):
+                by_session.setdefault((subject, session), []).append(file)
+    groups: dict[Group, _Found] = {}
+    for (subject, session), files in by_session.items():
+        is_told_by = _acquisitions(files)
+        for file in sorted(files, key=lambda one: one.kind == "events"):
+            group = (subject, session, _recording_name(file.entities, is_told_by))
+            if file.kind == "events":
+                if group in groups:
+                    groups[group].events.append(file.path)
+            elif _is_usable(root, file.path, file.suffix, faults):
+                _add(root, groups.setdefault(group, _Found(task=file.entities.get("task", ""))), file, faults)
     for parts in groups.values():
         if not parts.events:  # of tables the nearest alone applies, there is no merging
             inherited = [inherited_files(path, ".tsv", "events")[:1] for path in parts.files.values()]
@@ -140,15 +152,46 @@ def _find(root: Path, faults: list[str]) -> dict[Group, _Found]:
     return dict(sorted(groups.items()))
 
 
-def _split(name: str) -> tuple[str, str]:
-    for suffix in sorted(_SUFFIXES, key=len, reverse=True):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)], suffix
-    return name.rpartition(".")[0], ""
+def _named(path: Path) -> _File | None:
+    """Return a file with the entities of its name; None where it is neither a recording by name nor its events."""
+    stem, _, ending = path.name.partition(".")
+    kind = stem.rpartition("_")[2]
+    if (kind not in _RECORDED and kind != "events") or (kind == "events" and ending.lower() != "tsv"):
+        return None
+    return _File(path, f".{ending.lower()}", kind, dict(_ENTITY.findall(stem)))
 
 
-def _recording_name(entities: dict[str, str]) -> str:
-    return "_".join(f"{key}-{entities[key]}" for key in ("task", "run") if key in entities) or "recording"
+def _is_recording(root: Path, file: _File, files: list[_File], notes: list[str]) -> bool:
+    """Return whether a file is read: those of BIDS, and of other formats those that are no part of one beside them."""
+    if file.suffix == ".json":
+        return False
+    if file.suffix in _SUFFIXES:
+        return True
+    stem = file.path.name.partition(".")[0]
+    beside = [one.path for one in files if one.path != file.path and one.path.name.partition(".")[0] == stem]
+    if any(file.path.name in {part.name for part in companions(one)} for one in beside):
+        return False
+    if is_known(file.path):
+        return True
+    notes.append(f"{file.path.relative_to(root)} is of no format that is read; left out")
+    return False
+
+
+def _acquisitions(files: list[_File]) -> set[tuple[str, str]]:
+    """Return the tasks and runs of which several acquisitions were recorded by one device, so that acq- tells them."""
+    seen: dict[tuple[str, str, tuple[str, str]], set[str]] = {}
+    for file in files:
+        if file.kind != "events":
+            key = (file.entities.get("task", ""), file.entities.get("run", ""), file.part)
+            seen.setdefault(key, set()).add(file.entities.get("acq", ""))
+    return {(task, run) for (task, run, _), names in seen.items() if len(names) > 1}
+
+
+def _recording_name(entities: dict[str, str], is_told_by: set[tuple[str, str]]) -> str:
+    """Return "task-X_run-Y", with the acquisition where tasks and runs are those."""
+    has_acquisitions = (entities.get("task", ""), entities.get("run", "")) in is_told_by
+    keys = ("task", "acq", "run") if has_acquisitions else ("task", "run")
+    return "_".join(f"{key}-{entities[key]}" for key in keys if key in entities) or "recording"
 
 
 def _is_usable(root: Path, path: Path, suffix: str, faults: list[str]) -> bool:
@@ -173,15 +216,15 @@ def _is_usable(root: Path, path: Path, suffix: str, faults: list[str]) -> bool:
     return True
 
 
-def _add(root: Path, parts: _Found, path: Path, kind: str, entities: dict[str, str], faults: list[str]) -> None:
-    key = (kind, entities.get("recording", ""))
-    if key in parts.files:
+def _add(root: Path, parts: _Found, file: _File, faults: list[str]) -> None:
+    if file.part in parts.files:
         faults.append(
-            f"{path.relative_to(root)} and {parts.files[key].name} are two {kind} files of one subject, session, task "
-            "and run; give them different run- entities, or recording- entities if they were recorded together"
+            f"{file.path.relative_to(root)} and {parts.files[file.part].name} are two {file.kind} files of one subject,"
+            " session, task and run; give them different run- entities, or recording- entities if they were recorded"
+            " together"
         )
         return
-    parts.files[key] = path
+    parts.files[file.part] = file.path
 
 
 def _entry(

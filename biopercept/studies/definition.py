@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -12,7 +11,7 @@ from typing import Any
 from biopercept.errors import SettingsError
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.studies.structure import EVENTS_WIN, REFUSE, Overlap
-from biopercept.studies.tables import MISSING
+from biopercept.studies.tables import MISSING, finite_number
 from biopercept.tasks import CLASSIFICATION, KINDS, LAG_STEP_SECONDS, ORDINAL, REGRESSION, Kind, Task
 from biopercept.typed_values import Lines, did_you_mean, read_yaml_text
 
@@ -174,7 +173,7 @@ class _Reader:
         text, most = (self.text(body, path, key) for key in ("lag_seconds", "max_lag_seconds"))
         is_auto = text == "auto"
         key, given = ("max_lag_seconds", most) if is_auto else ("lag_seconds", text)
-        number = _number(given) if given else 0.0
+        number = finite_number(given) if given else 0.0
         if is_auto and kind != REGRESSION:
             self.fault((*path, "lag_seconds"), f"task {name!r} has classes, whose lag is not estimated; give a number")
         elif is_auto and not most:
@@ -192,7 +191,9 @@ class _Reader:
         return 0.0, 0.0
 
     def _range(self, name: str, label: str, value: Any) -> tuple[float, float] | None:
-        ends = [_number(end) if isinstance(end, str) else None for end in value] if isinstance(value, list) else []
+        ends = (
+            [finite_number(end) if isinstance(end, str) else None for end in value] if isinstance(value, list) else []
+        )
         if len(ends) == 2 and ends[0] is not None and ends[1] is not None and ends[0] < ends[1]:
             return ends[0], ends[1]
         self.fault(
@@ -235,12 +236,3 @@ class _Reader:
         except SettingsError as fault:
             self.fault((*path, "modality"), str(fault))
             return SignalOverride(unit=unit)
-
-
-def _number(text: str) -> float | None:
-    """Return the finite number that a text spells; None where it spells none."""
-    try:
-        value = float(text) if text.isascii() and "_" not in text else math.nan
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

@@ -6,7 +6,6 @@ Every cell is checked. No recording may stand under two names, which would be a 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from biopercept.files import visible_members
+from biopercept.loaders.folders import companions
 from biopercept.recording import Interval, RecordingLabels
 from biopercept.studies.structure import EVENTS_WIN, Entry, Study
-from biopercept.studies.tables import MISSING, Places, folded
+from biopercept.studies.tables import MISSING, Places, finite_number, folded
 from biopercept.tasks import REGRESSION, Task
 from biopercept.typed_values import did_you_mean
 
@@ -63,7 +63,7 @@ def check_values(study: Study, faults: list[str]) -> None:
                 f"the column {task.column!r} of task {task.name!r} is in {' and in '.join(homes)}; rename all but one"
             )
         for where, text in _cells(study, task.column):
-            if text.strip().lower() not in MISSING and _number(text) is None:
+            if text.strip().lower() not in MISSING and finite_number(text) is None:
                 faults.append(
                     f"{where}: {task.column} is {text!r}; a number is needed for task {task.name!r}, or n/a where it "
                     "is missing"
@@ -116,18 +116,9 @@ def _cells(study: Study, column: str) -> Iterator[tuple[str, str]]:
 
 def _numbers(cells: Mapping[str, str], columns: tuple[str, ...]) -> Iterator[tuple[str, float]]:
     for column in columns:
-        value = _number(cells[column]) if column in cells else None
+        value = finite_number(cells[column]) if column in cells else None
         if value is not None:
             yield column, value
-
-
-def _number(text: str) -> float | None:
-    """Return a cell as a finite number; None where it is none. "1_000" and other scripts' digits are none."""
-    try:
-        value = float(text) if text.isascii() and "_" not in text else math.nan
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def check_agreement(study: Study, faults: list[str]) -> None:
@@ -308,13 +299,13 @@ def _check_same_recording(entries: tuple[Entry, ...], faults: list[str]) -> None
 
 
 def _contents(path: Path) -> list[Path]:
-    """Return the files that hold a recording's samples."""
+    """Return the files that hold a recording's samples: of a file and its parts the largest, for headers are alike."""
     if path.is_dir():
         return [p for p in visible_members(path) if p.is_file()]
     if path.suffix == ".hea" or not path.exists():
         stem = path.with_suffix("") if path.suffix == ".hea" else path
         return [p for p in (stem.with_name(stem.name + ".dat"),) if p.is_file()]
-    return [path] if path.is_file() else []
+    return [max((path, *companions(path)), key=lambda file: file.stat().st_size)] if path.is_file() else []
 
 
 def _alike(group: list[tuple[Entry, Path]], limit: int | None) -> list[list[tuple[Entry, Path]]]:

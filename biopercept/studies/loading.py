@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from biopercept.errors import RecordingError, StudyError
+from biopercept.files import is_folder
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
 from biopercept.loaders.corrections import ENDING, corrections_of, corrections_paths, read_corrections
+from biopercept.loaders.glance import EDF_SUFFIXES
 from biopercept.loaders.readers.edf import AnnotationFile, read_annotation_file
 from biopercept.loaders.sidecars import read_sidecar
-from biopercept.recording import Correction, Interval, Recording, Signal, outside
+from biopercept.recording import AlignedFile, Correction, Interval, Recording, Signal, outside
 from biopercept.studies.bids import is_bids, read_bids
 from biopercept.studies.definition import Definition, read_definition
 from biopercept.studies.labels import check_agreement, wanted_columns, with_exceptions, with_file_labels
@@ -32,14 +34,13 @@ _FAR_BEYOND = 50.0
 
 _FIRST_YEARS = (1970, 1980, 1984, 1985, 2000)
 """Where clocks begin: unix, DOS and GPS, EDF (which also stands for a date that was removed), devices."""
-_EDF_ENDINGS = (".edf", ".bdf", ".rec")
 
 Loaded = tuple[StudyFile, Recording]
 
 
 def is_study(path: Path) -> bool:
     """Return whether a path is a study folder or a BIDS data set (right or not), and no recording."""
-    return path.is_dir() and ((path / "recordings.tsv").is_file() or (path / "study.yaml").is_file() or is_bids(path))
+    return is_folder(path) and ((path / "recordings.tsv").is_file() or (path / "study.yaml").is_file() or is_bids(path))
 
 
 def load_study(folder: Path) -> Study:
@@ -49,7 +50,7 @@ def load_study(folder: Path) -> Study:
 
     Raises StudyError where the folder is neither, StudyFaults with everything that is wrong, each with table and line.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise StudyError(f"{folder} is not a folder; a study folder or a BIDS data set is needed")
     faults: list[str] = []
     if (folder / "recordings.tsv").is_file():
@@ -132,10 +133,11 @@ class FilePart:
 
 @dataclass(frozen=True)
 class Clock:
-    """What puts a file's times on the recording's clock: ``seconds + stretch * time``."""
+    """What puts a file's times on the recording's clock: ``seconds + stretch * time``, and how that was found."""
 
     seconds: float = 0.0
     stretch: float = 1.0
+    aligned: AlignedFile | None = field(default=None, compare=False)
 
 
 Aligner = Callable[[Sequence[FilePart]], tuple[list[Clock], list[str]]]
@@ -181,6 +183,7 @@ def load_placed(study: Study, entry: Entry, aligner: Aligner | None = None) -> t
         started_at=started_at,
         notes=(*own_notes, *notes, *renamed, *label_notes),
         corrections=_corrections(loaded, placed),
+        aligned=tuple(clock.aligned for clock in clocks if clock.aligned is not None),
     )
     return with_ratings(recording, rated_signals(study.tasks)), placed
 
@@ -483,7 +486,7 @@ def _annotated(entry: Entry) -> dict[StudyFile, AnnotationFile]:
     """Return the files of a recording that hold annotations alone, with what they say."""
     annotated = {}
     for file in entry.files:
-        if file.path.suffix.lower() not in _EDF_ENDINGS:
+        if file.path.suffix.lower() not in EDF_SUFFIXES:
             continue
         try:
             content = read_annotation_file(file.path)

@@ -96,7 +96,7 @@ def _read_recordings(
     for row in table:
         key = _key(row, faults)
         path = finder.path(row, faults)
-        offset = None if row.is_missing("offset_seconds") else _offset(row, faults)
+        offset = _offset(row, faults)
         if key is not None:
             named.add(key)
         if key is None or path is None:
@@ -112,7 +112,12 @@ def _read_recordings(
 
 
 def _offset(row: Row, faults: list[str]) -> float | None:
-    """Return the offset of a row's file; None, with a fault, where no recording is as long."""
+    """Return the offset of a row's file, None where none is given; with a fault where no recording is as long.
+
+    ``nan`` is what a computation without a result leaves, and not a word for "not given".
+    """
+    if row.is_missing("offset_seconds") and row.get("offset_seconds").strip().lower() != "nan":
+        return None
     offset = seconds_in(row, "offset_seconds", faults)
     if offset is None or abs(offset) <= LONGEST_DAYS * 86_400:
         return offset

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from biopercept.errors import RecordingError
-from biopercept.recording import FloatArray, Rating, Recording, Signal
+from biopercept.recording import EVERY, FloatArray, Rating, Recording, Signal
 from biopercept.tasks import Task
 
 FASTEST_HZ = 4.0
@@ -113,8 +113,8 @@ def _without(signal: Signal, row: int) -> list[Signal]:
     if not rows:
         return []
 
-    def read(start: int, stop: int) -> FloatArray:
-        return signal.reader(start, stop)[rows]
+    def read(start: int, stop: int, among: slice) -> FloatArray:
+        return signal.reader(start, stop, EVERY)[rows[among]]
 
     return [replace(signal, channels=tuple(signal.channels[other] for other in rows), reader=read)]
 

@@ -226,3 +226,12 @@ class Places:
         if parent not in self._folders:
             self._folders[parent] = os.path.realpath(parent)
         return Path(self._folders[parent], name)
+
+
+def finite_number(text: str) -> float | None:
+    """Return a cell as a finite number; None where it is none. "1_000" and other scripts' digits are none."""
+    try:
+        value = float(text) if text.isascii() and "_" not in text else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -7,7 +7,7 @@ from a saved model, and checked on the last labelled windows of each class.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from biopercept.data.batches import vocabulary_of
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.splits import choose_validation
+from biopercept.data.windows import WindowTable
 from biopercept.errors import SettingsError
 from biopercept.tasks import Task
 from biopercept.training.adaptation import AdaptingFitter, fit_scratch, load_starting_model, require_fitting
@@ -24,7 +25,7 @@ from biopercept.training.calibration import Calibration, CalibrationSettings
 from biopercept.training.checkpoint import Checkpoint, StartingPoint, load_start, save_checkpoint
 from biopercept.training.engine import engine_for, seed_for, threads
 from biopercept.training.fitting import calibration_from, fit_perceiver_io, held_out_predictions
-from biopercept.training.lag import with_lags
+from biopercept.training.lag import estimated_lags, with_lags
 from biopercept.training.loop import EpochReport, FitRequest, FittedNetwork
 from biopercept.training.model_card import model_card
 from biopercept.training.settings import FitSettings, PersonalisationSettings
@@ -227,11 +228,20 @@ def _adapted(request: TrainingRequest, fit_request: FitRequest, personalisation:
     )
 
 
+def _lag_sentences(lags: Mapping[str, float], windows: WindowTable) -> list[str]:
+    return [
+        f"the lag of rating {task.signal!r} was estimated on the training subjects: {lags[name]:g} s of at most "
+        f"{task.max_lag_seconds:g} s"
+        for name, task in ((name, windows.targets[name].task) for name in lags)
+    ]
+
+
 def _description(
     request: TrainingRequest, trained: _Trained, start: StartingPoint | None, seconds: float
 ) -> dict[str, Any]:
     """Return what a model folder says of its training, as plain values."""
     windows, provenance, fitted = request.inputs.windows, request.provenance, trained.fitted
+    lags = estimated_lags(windows, trained.inputs.windows)
     description = {
         "study": provenance.study,
         "store": provenance.store_fingerprint,
@@ -254,7 +264,8 @@ def _description(
         "seconds": seconds,
         "parameters": fitted.n_parameters,
         "scores": provenance.scores,
-        "warnings": list(provenance.warnings),
+        "warnings": [*provenance.warnings, *_lag_sentences(lags, windows)],
+        **({"estimated_lags": dict(lags)} if lags else {}),
         "start_from": None if start is None else {**start.described(fitted.network), "seen": list(start.studies)},
     }
     if provenance.plan is not None:

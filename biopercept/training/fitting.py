@@ -295,7 +295,7 @@ def held_out_predictions(
 def inner_folds(request: FitRequest, n_folds: int) -> tuple[Fold, ...]:
     """Return folds over the fitting subjects alone, dealt by identity; the same whatever the seed.
 
-    Of very few subjects all may fall into one fold: each is then a fold of its own.
+    With fewer subjects than folds each is a fold of its own.
     """
     subjects = request.fitting_subjects
     fraction = request.settings.training.validation_fraction if len(request.validation) else 0.0

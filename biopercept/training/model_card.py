@@ -14,7 +14,8 @@ def model_card(checkpoint: Checkpoint) -> str:
     """Return the model card: data, subjects, scores with intervals, limits, intended use (Markdown)."""
     training, personal = checkpoint.training, checkpoint.training.get("personal")
     names = " and ".join(task.name for task in checkpoint.tasks)
-    predicts = [f"- {task.name}: {_prediction(task)}" for task in checkpoint.tasks]
+    lags = training.get("estimated_lags", {})
+    predicts = [f"- {task.name}: {_prediction(task, task.name in lags)}" for task in checkpoint.tasks]
     if checkpoint.is_dense:
         predicts.append("- the same at any time within a window (`predict --every SECONDS`)")
     lines = [
@@ -54,10 +55,13 @@ def model_card(checkpoint: Checkpoint) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _prediction(task: Task) -> str:
+def _prediction(task: Task, is_estimated: bool) -> str:
+    lag = f", stated {task.lag_seconds:g} s later" if task.lag_seconds or is_estimated else ""
+    lag += " (estimated on the training subjects)" if is_estimated else ""
     if not task.is_classification:
-        return f"a number, the study's {task.quantity} ({task.mean:.4g} +- {task.scale:.4g} among training subjects)"
-    return f"one of {', '.join(task.classes)}{', in order' if task.is_ordinal else ''}"
+        number = f"a number, the study's {task.quantity} ({task.mean:.4g} +- {task.scale:.4g} among training subjects)"
+        return f"{number}{lag}"
+    return f"one of {', '.join(task.classes)}{', in order' if task.is_ordinal else ''}{lag}"
 
 
 def _counts(training: dict[str, Any]) -> str:

@@ -193,7 +193,8 @@ class SingleTimes:
         self, windows: WindowTable, training: IntArray, validation: IntArray, *, weight: float, seed: int
     ) -> None:
         self.weight = weight
-        self.labels = {task.name: DenseLabels(windows.recordings, task) for task in windows.tasks}
+        labels = [(recording.labels, recording.duration_seconds) for recording in windows.recordings]
+        self.labels = {task.name: DenseLabels(labels, task) for task in windows.tasks}
         is_grid = _is_grid(windows)
         self._training, self.validation = training[is_grid[training]], validation[is_grid[validation]]
         self._chance = cell_weights(windows.subject[self._training], np.zeros(len(self._training), dtype=np.int64))

@@ -14,8 +14,9 @@ import pytest
 from biopercept.audit.audit import audit, write_audit
 from biopercept.audit.design import fixed_order
 from biopercept.errors import SettingsError, StudyError
+from biopercept.recording import Rating, RecordingLabels
 from biopercept.report.page import write_report
-from biopercept.results.audit import Finding, Skipped
+from biopercept.results.audit import OK, WARNING, Finding, Skipped
 from biopercept.results.reading import document_of
 from biopercept.tasks import Task
 
@@ -106,14 +107,42 @@ def test_two_models_at_once_are_refused(tmp_path: Path, asked) -> None:
         replace(asked(tmp_path / "made.h5"), model_scores=tmp_path, fits=True)
 
 
-def test_a_task_of_numbers_and_several_tasks_are_refused(made: ModuleType, asked, tmp_path: Path) -> None:
+@pytest.mark.parametrize("plant", ["", "drift", "person"])
+def test_a_rating_is_audited_by_its_concordance(made: ModuleType, asked, tmp_path: Path, plant: str) -> None:
+    """A rating of stages that are shuffled for each person, or that rises with time, or that is who the person is."""
+    random, n = np.random.default_rng(3), int(8 * made.STAGE_SECONDS * made.RATE)
+    people = []
+    for number, one in enumerate(made.planted(n_subjects=10)):
+        course = np.repeat(random.normal(size=8), n // 8) + 0.3 * random.normal(size=n)
+        course = course + np.arange(n) / n * 6 if plant == "drift" else course
+        course = course + 5 * number if plant == "person" else course
+        people.append(replace(one, labels=RecordingLabels(ratings={"Joy": Rating(course, made.RATE)})))
+    task = replace(made.JOY, max_lag_seconds=0.0)
+    store = made.store(tmp_path / "made.h5", people, task=task, features=made.AUDIT_FEATURES)
+    request = asked(store)
+    request = replace(request, evaluation=replace(request.evaluation, task="joy"))
+    found = audit(request, tmp_path / "audit")
+    verdicts = {finding.probe: finding.verdict for finding in found.findings}
+    scores = {finding.probe: finding.score for finding in found.findings}
+    assert verdicts["clock-only"] == (WARNING if plant == "drift" else OK)
+    assert verdicts["person-effect"] == (WARNING if plant == "person" else OK)
+    assert verdicts["label-permutation"] == OK
+    assert (scores["clock-only"] > 0.5) == (plant == "drift")
+    assert "tells the label with a CCC of" in next(f.sentence for f in found.findings if f.probe == "clock-only")
+    skipped = {one.probe: one.reason for one in found.skipped}
+    assert skipped["label-order"].startswith("a number has no order of conditions")
+    assert {"time-in-features", "identity-in-features"} <= set(skipped)
+    write_audit(found, tmp_path / "audit")
+    assert "windows, a number, normalisation" in (tmp_path / "audit" / "audit.md").read_text()
+    with pytest.raises(SettingsError, match="task 'joy' predicts a number, and outputs of models are audited of"):
+        audit(replace(request, fits=True), tmp_path / "fit")
+
+
+def test_several_tasks_at_once_are_refused(made: ModuleType, asked, tmp_path: Path) -> None:
     number = Task("load", kind="regression", column="load")
     store = made.store(tmp_path / "made.h5", made.planted(n_subjects=3), task=(made.TASK, number))
     request = asked(store)
-    for task, sentence in (
-        ("load", "task 'load' predicts a number; an audit looks at classes and levels"),
-        ("stress,load", "--task stress,load names 2 tasks; audit one at a time"),
-    ):
+    for task, sentence in (("stress,load", "--task stress,load names 2 tasks; audit one at a time"),):
         with pytest.raises(StudyError, match=sentence):
             audit(replace(request, evaluation=replace(request.evaluation, task=task)), tmp_path / "audit")
 

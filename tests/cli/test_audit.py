@@ -7,22 +7,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-from biopercept.cli.main import main
+from read_settings import run_command as run
 
 QUICK = [
     word
     for setting in ("n_permutations=20", "n_shifts=100", "n_trees=10", "n_folds=3")
     for word in ("--set", f"audit.{setting}")
 ]
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as leaving:
-        main([str(word) for word in words])
-    said = capsys.readouterr()
-    assert isinstance(leaving.value.code, int)
-    return leaving.value.code, said.out, said.err
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from read_settings import set_what_is_read
+from read_settings import run_command as run
 
-from biopercept.cli.main import main
 from biopercept.training.checkpoint import load_model
 
 SMALL = (
@@ -22,21 +21,13 @@ SMALL = (
 )  # fmt: skip
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: object, is_small: bool = False) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as leaving:
-        main([*map(str, words), *(set_what_is_read(*words, settings=SMALL) if is_small else [])])
-    printed = capsys.readouterr()
-    assert isinstance(leaving.value.code, int)
-    return leaving.value.code, printed.out, printed.err
-
-
 def test_a_personal_model_is_an_ordinary_folder_that_says_whose_it_is(
     made: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = made.store(tmp_path / "made.h5", made.study(3))
     general, own, scratch = tmp_path / "general", tmp_path / "own", tmp_path / "scratch"
-    assert run(capsys, "train", store, "-o", general, "--exclude-subjects", "P01", is_small=True)[0] == 0
-    code, _, err = run(capsys, "train", store, "-o", own, "--subject", "P01", "--start-from", general, is_small=True)
+    assert run(capsys, "train", store, "-o", general, "--exclude-subjects", "P01", settings=SMALL)[0] == 0
+    code, _, err = run(capsys, "train", store, "-o", own, "--subject", "P01", "--start-from", general, settings=SMALL)
     assert code == 0, err
     assert "This model is for P01 alone" in err
     assert "4.7 minutes of that person's labels" in err or "5.0 minutes of that person's labels" in err
@@ -49,9 +40,9 @@ def test_a_personal_model_is_an_ordinary_folder_that_says_whose_it_is(
     assert personal["fell_back"] == all(torch.equal(first[name], second[name]) for name in first)
     assert "## A personal model" in (own / "card.md").read_text()
     again = tmp_path / "again"
-    assert run(capsys, "train", store, "-o", again, "--subject", "P01", "--start-from", own, is_small=True)[0] == 0
+    assert run(capsys, "train", store, "-o", again, "--subject", "P01", "--start-from", own, settings=SMALL)[0] == 0
     assert load_model(again).training["personal"]["had_seen_subject"] is True
-    code, _, err = run(capsys, "train", store, "-o", scratch, "--subject", "P01", is_small=True)
+    code, _, err = run(capsys, "train", store, "-o", scratch, "--subject", "P01", settings=SMALL)
     assert code == 0, err
     assert "It was fitted from new weights." in (scratch / "card.md").read_text()
     assert load_model(scratch).training["personal"]["method"] == "scratch"
@@ -66,13 +57,13 @@ def test_with_too_few_labels_to_check_on_the_model_is_the_starting_model_and_say
     label[np.flatnonzero(label == "stroop")[1:]] = "break"  # one window of stress alone
     few = made.store(tmp_path / "few.h5", [replace(brief, windows=replace(brief.windows, label=label))])
     general = tmp_path / "general"
-    assert run(capsys, "train", store, "-o", general, is_small=True)[0] == 0
+    assert run(capsys, "train", store, "-o", general, settings=SMALL)[0] == 0
     start = load_model(general).network.state_dict()
     for unchecked, sentence in (("keep", "Nothing was adapted: this is the starting model, unchanged"),
                                 ("adapt", "UNCHECKED: they were too few to check on")):  # fmt: skip
         own = tmp_path / unchecked
         words = ("--subject", "P04", "--start-from", general, "--set", f"personalisation.unchecked={unchecked}")
-        code, _, err = run(capsys, "train", few, "-o", own, *words, is_small=True)
+        code, _, err = run(capsys, "train", few, "-o", own, *words, settings=SMALL)
         assert code == 0, err
         assert sentence in " ".join(err.split())
         assert sentence in " ".join((own / "card.md").read_text().split())
@@ -86,12 +77,14 @@ def test_the_curve_is_printed_and_its_folder_is_refused_to_other_settings(
     made: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = made.store(tmp_path / "made.h5", made.study(4))
-    code, out, err = run(capsys, "personalise", store, "-o", tmp_path / "curve", "--folds", 2, "--json", is_small=True)
+    code, out, err = run(capsys, "personalise", store, "-o", tmp_path / "curve", "--folds", 2, "--json", settings=SMALL)
     assert code == 0, err
     found = json.loads(out)
     assert (found["n_subjects"], found["split"]) == (4, "k-fold")
     assert (tmp_path / "curve" / "personalisation.md").read_text().startswith("# What labels of one's own are worth")
-    code, _, err = run(capsys, "personalise", store, "-o", tmp_path / "curve", "--folds", 2, "--seed", 1, is_small=True)
+    code, _, err = run(
+        capsys, "personalise", store, "-o", tmp_path / "curve", "--folds", 2, "--seed", 1, settings=SMALL
+    )
     assert (code, "holds a run with another seed" in err) == (2, True)
 
 

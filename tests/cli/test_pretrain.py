@@ -7,22 +7,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from read_settings import set_what_is_read
-
-from biopercept.cli.main import main
+from read_settings import run_command as run
 
 SMALL = (
         "model.width=16", "model.n_latents=4", "model.n_layers=1", "model.n_heads=2", "training.n_epochs=1",
         "pretraining.n_epochs=1", "evaluation.n_bootstrap=200",
 )  # fmt: skip
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: object, is_small: bool = False) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as leaving:
-        main([*map(str, words), *(set_what_is_read(*words, settings=SMALL) if is_small else [])])
-    printed = capsys.readouterr()
-    assert isinstance(leaving.value.code, int)
-    return leaving.value.code, printed.out, printed.err
 
 
 def test_two_studies_are_pretrained_on_and_a_model_and_a_score_start_from_it(
@@ -43,7 +33,7 @@ def test_two_studies_are_pretrained_on_and_a_model_and_a_score_start_from_it(
         "--exclude-subjects",
         "P05,B0",
         "--json",
-        is_small=True,
+        settings=SMALL,
     )
     assert code == 0, err
     assert json.loads(out)["studies"] == ["made", "made"]
@@ -51,12 +41,12 @@ def test_two_studies_are_pretrained_on_and_a_model_and_a_score_start_from_it(
     assert [row["subjects"] for row in description["studies"]] == [["P01", "P02", "P03", "P04"], ["B1", "B2"]]
     assert description["pretraining"]["objective"] == "alignment"
     assert all("heart_rate/heart_rate" in row["population"]["signals"] for row in description["studies"])
-    code, _, err = run(capsys, "train", store, "-o", model, "--start-from", pre, is_small=True)
+    code, _, err = run(capsys, "train", store, "-o", model, "--start-from", pre, settings=SMALL)
     assert code == 0, err
     assert "started from the weights of a pretrained network" in (model / "card.md").read_text()
     code, out, err = run(
         capsys, "cross-validate", store, "-o", tmp_path / "cv", "--split", "k-fold", "--folds", 2, "--start-from", pre,
-        "--json", is_small=True,
+        "--json", settings=SMALL,
     )  # fmt: skip
     assert code == 0, err
     assert "warning: LEAK: the weights started from had seen 4 of the 5 test subjects (P01, P02, P03, P04)" in err

@@ -7,8 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-from biopercept.cli.main import main
+from read_settings import run_command as run
 
 SMALL = [
     word
@@ -18,14 +17,6 @@ SMALL = [
     )
     for word in ("--set", setting)
 ]  # fmt: skip
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as leaving:
-        main([str(word) for word in words])
-    said = capsys.readouterr()
-    assert isinstance(leaving.value.code, int)
-    return leaving.value.code, said.out, said.err
 
 
 def test_a_page_and_a_document_are_written_and_a_second_run_reads_what_is_done(

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from biopercept.data.splits import Fold, choose_validation, identity_place, make_folds, missing_folds
+from biopercept.data.splits import Fold, choose_validation, identity_place, make_folds, stand_ins
 from biopercept.errors import SettingsError
 
 NUMBERED = tuple(f"S{i:02d}" for i in range(2, 36))
@@ -36,7 +36,9 @@ def test_adding_and_removing_subjects_moves_nobody_else(subjects: tuple[str, ...
         draw = np.random.default_rng(seed)
         for size in (len(subjects) - 1, 20, 12):
             held = tuple(str(s) for s in draw.permutation(subjects)[:size])
-            assert fold_of(held, n, seed) == {subject: whole[subject] for subject in held}
+            moved = [subject for subject, fold in fold_of(held, n, seed).items() if fold != whole[subject]]
+            n_empty = n - len({whole[subject] for subject in held})
+            assert len(moved) == n_empty  # and nobody where every fold has somebody
 
 
 @pytest.mark.parametrize("subjects", [NUMBERED, NAMED])
@@ -114,27 +116,38 @@ def test_folds_set_different_subjects_aside_for_early_stopping() -> None:
     assert len({s for group in groups for s in group}) >= 30
 
 
-def test_a_fold_that_nobody_falls_into_is_left_out_and_said() -> None:
-    few = NAMED[:7]
-    folds = make_folds(few, "k-fold", n_folds=7)
-    assert all(fold.test for fold in folds)
-    assert sorted(s for f in folds for s in f.test) == sorted(few)
-    absent = sorted({f"{i:02d}-of-07" for i in range(1, 8)} - {fold.name for fold in folds})
-    assert absent
-    assert missing_folds(folds, "k-fold", 7) == (
-        f"{len(folds)} folds instead of 7: subjects are dealt by identity, and nobody fell into {', '.join(absent)}",
+def test_in_a_fold_that_nobody_falls_into_somebody_stands_in_and_it_is_said() -> None:
+    """The ten people of flight: their numbers have gaps, and by identity nobody is in fold 04 of 5."""
+    flight = tuple(f"P{i:02d}" for i in (1, 2, 5, 6, 7, 8, 9, 11, 12, 13))
+    numbers = [int(identity_place(person, "fold-0", 5)) for person in flight]
+    (empty,) = {0, 1, 2, 3, 4} - set(numbers)
+    folds = make_folds(flight, "k-fold", n_folds=5)
+    assert sorted(s for f in folds for s in f.test) == sorted(flight)
+    assert [f.name for f in folds] == [f"0{i}-of-05" for i in range(1, 6)]
+    (guest,) = folds[empty].test
+    assert {s: int(f.name[:2]) - 1 for f in folds for s in f.test if s != guest} == {
+        s: number for s, number in zip(flight, numbers, strict=True) if s != guest
+    }
+    assert stand_ins(folds, 5, 0) == (
+        f"subjects are dealt into 5 folds by identity, and nobody fell into 0{empty + 1}-of-05 ({guest} stands in); "
+        "who is added later may move them back: keep the folds with --folds-from",
     )
-    assert missing_folds(make_folds(NUMBERED, "k-fold"), "k-fold", 5) == missing_folds(folds, "subject", 7) == ()
+    assert stand_ins(make_folds(NUMBERED, "k-fold"), 5, 0) == ()
 
 
-def test_subjects_that_all_fall_into_one_fold_are_refused() -> None:
-    of = fold_of(NAMED, 2, 0)
-    same = tuple(subject for subject in NAMED if of[subject] == "01-of-02")[:3]
-    with pytest.raises(SettingsError) as refused:
-        make_folds(same, "k-fold", n_folds=2)
-    assert str(refused.value) == (
-        "all 3 subjects fall into one of 2 folds, which are dealt by identity; use more folds or another --seed"
-    )
+@pytest.mark.parametrize("n", [3, 5, 8, 12])
+def test_there_are_as_many_folds_as_were_wished_for_and_newcomers_move_only_who_stood_in(n: int) -> None:
+    n_moved, n_stood_in = 0, 0
+    for seed in range(30):
+        before = fold_of(NAMED[:12], n, seed)
+        after = fold_of(NAMED[:13], n, seed)
+        assert len(set(before.values())) == len(set(after.values())) == n
+        home = {s: int(identity_place(s, f"fold-{seed}", n)) + 1 for s in NAMED[:13]}
+        away = {s for s, fold in (*before.items(), *after.items()) if int(fold[:2]) != home[s]}
+        n_moved += sum(before[s] != after[s] for s in before)
+        n_stood_in += len(away)
+        assert all(before[s] == after[s] for s in before if s not in away)
+    assert n_moved <= n_stood_in
 
 
 def test_a_fold_with_a_subject_on_two_sides_cannot_be_made() -> None:

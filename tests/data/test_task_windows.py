@@ -88,9 +88,13 @@ def test_single_times_take_the_label_of_their_stretch_and_none_between_or_where_
     at = np.zeros(1, dtype=np.int64)
     rest, stress, none = 0.0, 1.0, np.nan
     expected = [rest, rest, none, none, stress, stress, none, rest, rest, none, none, none]
-    assert np.array_equal(DenseLabels([held], made.TASK).at(at, times)[0], expected, equal_nan=True)
+    assert np.array_equal(
+        DenseLabels([(held.labels, held.duration_seconds)], made.TASK).at(at, times)[0], expected, equal_nan=True
+    )
     numbers = [1, 1, 1, 1, none, none, none, 3, 3, 3, 3, none]
-    assert np.array_equal(DenseLabels([held], made.LOAD).at(at, times)[0], numbers, equal_nan=True)
+    assert np.array_equal(
+        DenseLabels([(held.labels, held.duration_seconds)], made.LOAD).at(at, times)[0], numbers, equal_nan=True
+    )
 
 
 def objective(made: ModuleType, recordings, dense_weight: float = 0.0):

@@ -57,3 +57,28 @@ def test_levels_are_scored_by_distance_and_weighted_agreement() -> None:
     assert found["weighted_kappa"].pooled == pytest.approx(cohen_kappa_score(target, predicted, weights="quadratic"))
     assert found["weighted_kappa"].n_subjects == 1
     assert weighted_kappa(np.array([1, 1]), np.array([0, 1]), 3) is None
+
+
+@pytest.mark.parametrize("constant", [3.2, 0.1 + 0.2, 1e6 / 3])
+def test_a_prediction_that_is_always_the_same_agrees_by_exactly_nothing(constant: float) -> None:
+    draw = np.random.default_rng(0)
+    for n in (2, 7, 53):
+        label, subject = draw.normal(5, 2, n), np.array(["S1", "S2"] * n)[:n]
+        predicted = np.full(n, constant)
+        assert score_numbers("S1", label, predicted).ccc == 0.0
+        each = [score_numbers(s, label[subject == s], predicted[subject == s]) for s in np.unique(subject)]
+        agreement = number_scores(subject, label, predicted, each, Bootstrap(0, 50))["ccc"]
+        assert (agreement.pooled, agreement.pooled_ci95) == (0.0, (0.0, 0.0))
+    levels = draw.integers(0, 3, 41)
+    assert weighted_kappa(levels, np.full(41, 1), 3) == 0.0
+
+
+@pytest.mark.parametrize(("middle", "spread"), [(0.0, 1e-7), (1e7, 0.5), (-4e9, 1e3), (36.6, 1e-4)])
+def test_scores_do_not_depend_on_the_unit_or_on_where_zero_lies(middle: float, spread: float) -> None:
+    draw = np.random.default_rng(1)
+    label, predicted = draw.normal(0, 1, (2, 40))
+    plain, moved = (
+        score_numbers("S1", middle + spread * label, middle + spread * predicted),
+        score_numbers("S1", label, predicted),
+    )
+    assert (plain.ccc, plain.r2) == (pytest.approx(moved.ccc, rel=1e-5), pytest.approx(moved.r2, rel=1e-5))

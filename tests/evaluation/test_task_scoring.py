@@ -177,3 +177,35 @@ def test_what_cannot_be_learnt_is_refused_before_training(
 def test_a_weight_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="NAME=WEIGHT is needed"):
         TrainingSettings(task_weights=(text,))
+
+
+@pytest.mark.parametrize(("model", "fit"), [("ridge", FIT), ("perceiver-io", FIT), ("perceiver-io", DENSE)])
+def test_the_lag_of_a_rating_is_estimated_without_who_is_tested_and_written(
+    made: ModuleType, tmp_path: Path, model: str, fit: FitSettings
+) -> None:
+    """With and without a person whose data are noise: the fold that tests it has the same lag, others another."""
+    lags, sentences, people = {}, {}, made.rated(4.0, noise=25.0, seed=2)
+    for wild in ("", "P06"):
+        folder = tmp_path / (wild or "all")
+        folder.mkdir()
+        path = made.store(folder / "made.h5", made.rated(4.0, noise=25.0, seed=2, wild=wild), task=made.JOY)
+        scores = cross_validate(request(path, model, fit=fit), folder / "cv")
+        documents = [json.loads(file.read_text()) for file in sorted((folder / "cv" / "folds").iterdir())]
+        lags[wild] = {document["fold"]: document["lags"]["joy"] for document in documents}
+        sentences[wild] = [warning for warning in scores["warnings"] if "lag of rating 'Joy'" in warning]
+    with (tmp_path / "all" / "cv" / "predictions.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    testing = {row["fold"] for row in rows if row["participant_id"] == "P06"}
+    assert [lags["P06"][fold] for fold in testing] == [lags[""][fold] for fold in testing]
+    assert lags["P06"] != lags[""], "a person who is fitted to must count, or this test could not fail"
+    for row in rows[::7]:
+        rating = next(one for one in people if one.subject == row["participant_id"]).labels.ratings["Joy"]
+        mean = rating.means(float(row["onset"]) + lags[""][row["fold"]], made.LENGTH)
+        assert float(row["label"]) == pytest.approx(float(mean[0]))
+    [sentence] = sentences[""]
+    low, high = min(lags[""].values()), max(lags[""].values())
+    assert sentence.startswith(
+        "the lag of rating 'Joy' was estimated on the training subjects of each fold: "
+        f"{low:g} to {high:g} s of at most 10 s"
+    )
+    assert ("folds disagree" in sentence) == (high - low > 2)

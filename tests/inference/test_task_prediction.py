@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,9 @@ from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.inference.prediction import Truth, predict, predict_times, read_for, require_dense
 from biopercept.inference.prediction_files import summary_row, write_predictions
 from biopercept.model.biosignals import PerceiverSettings
+from biopercept.recording import Rating, RecordingLabels
 from biopercept.store.reading import open_store
+from biopercept.tasks import Task
 from biopercept.training.adaptation import load_starting_model
 from biopercept.training.checkpoint import DESCRIPTION, load_model, load_start
 from biopercept.training.engine import Engine
@@ -99,8 +102,36 @@ def test_single_times_follow_the_stretches_and_average_the_windows_that_hold_the
     write_predictions(predictions, "stress", tmp_path, "model")
     with (tmp_path / f"{predictions.key}_trace.tsv").open() as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
-    assert list(rows[0]) == ["onset", "probability_rest", "probability_stress", "n_windows"]
+    assert list(rows[0]) == ["onset", "probability_rest", "probability_stress", "n_windows", "label"]
     assert float(rows[7]["onset"]) == 14.0
+    stages = {"baseline": "rest", "stroop": "stress", "break": ""}
+    assert [row["label"] for row in rows] == [stages[s] for s in np.repeat(made.STAGES, 30)]
+
+
+def test_a_rating_is_answered_at_single_times_beside_what_was_stated_a_lag_later(
+    made: ModuleType, tmp_path: Path
+) -> None:
+    """People state the level of their stage six seconds late; a new person's course is followed between the stages."""
+    lag, joy = 6.0, Task("joy", kind="regression", signal="Joy", max_lag_seconds=10.0)
+    level = np.repeat([{"baseline": 2.0, "break": 2.0, "stroop": 8.0}[s] for s in made.STAGES], int(60 * made.RATE))
+    labels = RecordingLabels(ratings={"Joy": Rating(level, made.RATE, start_seconds=lag)})
+    people = [replace(one, labels=labels) for one in made.study(7, effect=3.0)]
+    store = made.store(tmp_path / "made.h5", people[:6], task=joy)
+    settings = replace(SETTINGS, training=replace(SETTINGS.training, n_epochs=40))
+    with open_store(store) as opened:
+        plan = plan_evaluation(opened, EvaluationRequest(store, fit=settings, device="cpu"), needs_folds=False)
+        provenance = Provenance("made", plan.store_fingerprint, dict(opened.settings), ("eda",))
+        checkpoint = train(TrainingRequest(plan.inputs, settings, provenance, device="cpu"), tmp_path / "model")
+    assert checkpoint.tasks[0].lag_seconds == lag
+    assert "stated 6 s later (estimated on the training subjects)" in (tmp_path / "model" / "card.md").read_text()
+    predictions = predict(checkpoint, made.study(7, effect=3.0)[2], ENGINE, truth=Truth(labels), every_seconds=1.0)
+    trace = predictions.tasks["joy"].trace
+    now = level[(trace.onset * made.RATE).astype(int)]
+    assert np.array_equal(trace.label, now)
+    assert np.corrcoef(trace.values[:, 0], now)[0, 1] > 0.8
+    write_predictions(predictions, "joy", tmp_path, "model")
+    described = json.loads((tmp_path / f"{predictions.key}_trace.json").read_text())["columns"]["label"]
+    assert described == "Joy as the study gives it, stated 6 s later, where known, at the time"
 
 
 def test_windows_without_any_signal_are_withheld_and_take_no_part_in_a_trace(

@@ -82,6 +82,24 @@ def write(
     return folder / f"{name}.vhdr"
 
 
+def as_text(header: Path, steps: np.ndarray, *, orientation: str, decimal: str = ".") -> Path:
+    """Make the recording at a header one whose samples are text: a line of labels or a column of them, then numbers."""
+    labels = [line.split(",")[0].replace("\\1 ", "") for line in CHANNELS]
+    numbers = [[f"{value:.2f}".replace(".", decimal) for value in row] for row in steps]
+    if orientation == "VECTORIZED":
+        lines = [" ".join([label, *row]) for label, row in zip(labels, numbers, strict=True)]
+        skipped = ("SkipLines=0", "SkipColumns=1")
+    else:
+        lines = ["  ".join(labels), *(" ".join(row) for row in zip(*numbers, strict=True))]
+        skipped = ("SkipLines=1", "SkipColumns=0")
+    header.with_suffix(".eeg").write_text("\r\n".join(lines) + "\r\n")
+    text = header.read_text(encoding="utf-8").replace("DataFormat=BINARY", "DataFormat=ASCII")
+    text = text.replace("DataOrientation=MULTIPLEXED", f"DataOrientation={orientation}")
+    text = text.replace("[Binary Infos]", "\n".join(["[ASCII Infos]", f"DecimalSymbol={decimal}", *skipped, ""]))
+    header.write_text(text.replace("BinaryFormat=INT_16\n", ""), encoding="utf-8")
+    return header
+
+
 @pytest.fixture
 def steps() -> np.ndarray:
     """Return stored values of every channel of four seconds, the same numbers in every type of sample."""
@@ -166,7 +184,7 @@ def test_a_path_out_of_the_folder_is_refused(tmp_path: Path, steps: np.ndarray, 
         ("SamplingInterval=4000", "SamplingInterval=nan", "SamplingInterval"),
         ("SamplingInterval=4000", "SamplingInterval=0", "SamplingInterval"),
         ("BinaryFormat=INT_16", "BinaryFormat=INT_7", "BinaryFormat"),
-        ("DataFormat=BINARY", "DataFormat=ASCII", "binary"),
+        ("DataFormat=BINARY", "DataFormat=MORSE", "neither BINARY nor ASCII"),
         ("DataFormat=BINARY", "DataFormat=BINARY\r\nSegmentationType=MARKERBASED", "continuous"),
         ("DataOrientation=MULTIPLEXED", "DataOrientation=SIDEWAYS", "DataOrientation"),
         ("[Common Infos]", "[Other Infos]", "Common Infos"),
@@ -265,3 +283,42 @@ def test_a_changed_byte_in_a_header_is_refused_or_conforms(tmp_path: Path, steps
             else:
                 assert all(np.isfinite(signal.read(0, 20)).all() for signal in recording.signals)
         file.write_bytes(content)
+
+
+@pytest.mark.parametrize("orientation", ["MULTIPLEXED", "VECTORIZED"])
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_samples_as_text_are_those_of_the_binary_file(
+    tmp_path: Path, steps: np.ndarray, orientation: str, decimal: str
+) -> None:
+    header = write(tmp_path, steps)
+    stored = load_recording(header)
+    binary = {signal.name: signal.read() for signal in stored.signals}
+    recording = load_recording(as_text(header, steps, orientation=orientation, decimal=decimal))
+    assert {s.name for s in recording.signals} == set(binary)
+    for signal in recording.signals:
+        np.testing.assert_allclose(signal.read(), binary[signal.name], rtol=1e-12)
+        np.testing.assert_allclose(signal.read(200, 300), binary[signal.name][:, 200:300], rtol=1e-12)
+    assert recording.intervals == stored.intervals != ()
+
+
+def test_text_that_mne_reads_is_read_alike(tmp_path: Path, steps: np.ndarray) -> None:
+    header = as_text(write(tmp_path, steps), steps, orientation="MULTIPLEXED")
+    raw = mne.io.read_raw_brainvision(header, verbose="error")
+    recording = load_recording(header)
+    np.testing.assert_allclose(recording.signal("EEG").read()[0], raw.get_data("Fp1")[0] * 1e6, rtol=1e-9)
+
+
+def test_text_with_too_few_numbers_is_refused_and_words_among_them_are_missing(
+    tmp_path: Path, steps: np.ndarray
+) -> None:
+    header = as_text(write(tmp_path, steps), steps, orientation="MULTIPLEXED")
+    samples = header.with_suffix(".eeg")
+    lines = samples.read_text().splitlines()
+    lines[5] = lines[5].replace(lines[5].split()[0], "1e40999999990")
+    samples.write_text("\n".join(lines) + "\n")
+    recording = load_recording(header)
+    assert np.flatnonzero(np.isnan(recording.signal("EEG").read()[0])).tolist() == [4]
+    assert "1 cells of rest.eeg are no numbers and count as missing" in recording.notes
+    samples.write_text("\n".join([*lines[:10], "1 2 3"]) + "\n")
+    with pytest.raises(RecordingError, match=r"rest\.vhdr: rest\.eeg does not hold 7 channels .*line 11 has 3 numbers"):
+        load_recording(header)

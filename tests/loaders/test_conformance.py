@@ -14,6 +14,8 @@ from biopercept.loaders.recognition import SignalOverride
 from biopercept.modalities import MODALITIES, UNKNOWN
 from biopercept.recording import Recording
 
+from . import test_brainvision, test_curry, test_eeglab, test_egi, test_mff, test_mne_formats, test_text_devices
+
 REAL = (
     "eegmat/Subject00_1.edf",
     "eegmat/Subject13_2.edf",
@@ -122,6 +124,41 @@ def test_every_made_recording_conforms(request: pytest.FixtureRequest, fixture: 
     check_recording(load_recording(request.getfixturevalue(fixture)))
 
 
+MADE: tuple[Callable[[Path], Path], ...] = (
+    test_curry.write,
+    test_mff.write,
+    test_egi.write,
+    test_eeglab.write,
+    lambda folder: test_eeglab.as_hdf5(test_eeglab.write(folder, embedded=True)),
+    test_mne_formats.neuroscan,
+    test_mne_formats.nihon,
+    test_mne_formats.persyst,
+    test_mne_formats.nicolet,
+)
+"""Writers of formats that there are no real files of here, or not of every kind."""
+
+
+@pytest.mark.parametrize("write", MADE)
+def test_every_recording_in_a_documented_layout_conforms(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    check_recording(load_recording(write(tmp_path)))
+
+
+@pytest.mark.parametrize("orientation", ["MULTIPLEXED", "VECTORIZED"])
+def test_samples_as_text_conform(tmp_path: Path, orientation: str) -> None:
+    steps = np.random.default_rng(3).integers(1, 3000, (len(test_brainvision.CHANNELS), 1000))
+    header = test_brainvision.write(tmp_path, steps)
+    nonsense = {"Temp": SignalOverride("resp")}
+    check_recording(
+        load_recording(test_brainvision.as_text(header, steps, orientation=orientation), overrides=nonsense)
+    )
+
+
+def test_a_session_of_polar_flow_conforms(tmp_path: Path) -> None:
+    path = tmp_path / "session.csv"
+    path.write_text(test_text_devices.flow("".join(f",00:00:{i:02},{60 + i},,,,,,,\n" for i in range(60))))
+    check_recording(load_recording(path))
+
+
 def test_a_made_table_conforms(write_table: Callable[..., Path]) -> None:
     rows = "".join(f"{i / 32},{np.sin(i):.4f},{0.5:.2f}\n" for i in range(320))
     check_recording(load_recording(write_table("time,BVP,EDA (uS)\n" + rows)))
@@ -160,7 +197,24 @@ def test_a_file_cut_anywhere_is_loaded_in_part_and_says_so_or_is_refused_by_name
 
 
 @pytest.mark.parametrize(
-    "suffix", [".edf", ".bdf", ".csv", ".zip", ".hea", ".tsv.gz", ".dat", ".vhdr", ".set", ".fif", ".raw", ""]
+    "suffix",
+    [
+        ".edf",
+        ".bdf",
+        ".csv",
+        ".zip",
+        ".hea",
+        ".tsv.gz",
+        ".dat",
+        ".vhdr",
+        ".set",
+        ".fif",
+        ".raw",
+        ".cdt",
+        ".dap",
+        ".mff",
+        "",
+    ],
 )
 @pytest.mark.parametrize("content", [b"\x00", bytes(np.random.default_rng(5).integers(0, 256, 5000, dtype=np.uint8))])
 def test_random_bytes_under_any_suffix_are_refused_by_name(tmp_path: Path, suffix: str, content: bytes) -> None:

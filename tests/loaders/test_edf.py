@@ -251,3 +251,10 @@ def test_another_format_named_edf_is_refused_and_bdf_named_edf_is_read_as_what_i
     disguised.write_text("time,ECG\n0,1\n1,2\n")
     with pytest.raises(RecordingError, match=r"disguised.edf: named .edf but does not begin as EDF or BDF"):
         load_recording(disguised)
+
+
+def test_data_records_that_are_too_short_for_any_rate_are_refused(edf_file: Path) -> None:
+    content = edf_file.read_bytes()
+    edf_file.write_bytes(content[:244] + b"1e-7    " + content[252:])
+    with pytest.raises(RecordingError, match=r"^made\.edf: a sampling rate is \S+ Hz \(data records of 1e-07 s\)"):
+        load_recording(edf_file)

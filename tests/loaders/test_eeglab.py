@@ -7,10 +7,11 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import h5py
 import mne
 import numpy as np
 import pytest
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.loading import load_recording
@@ -210,13 +211,96 @@ def test_structures_nested_without_end_are_refused(tmp_path: Path) -> None:
             load_recording(path)
 
 
-def test_another_matlab_file_and_matlab_7_3_say_what_to_do(tmp_path: Path) -> None:
+def test_another_matlab_file_says_what_to_do(tmp_path: Path) -> None:
     savemat(tmp_path / "other.set", {"x": 1.0}, appendmat=False)
     with pytest.raises(RecordingError, match=r"other\.set.*no EEGLAB"):
         load_recording(tmp_path / "other.set")
     (tmp_path / "new.set").write_bytes(b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n" + bytes(1000))
-    with pytest.raises(RecordingError, match=r"new\.set.*MATLAB 7\.3"):
+    with pytest.raises(RecordingError, match=r"new\.set: cannot be read as HDF5"):
         load_recording(tmp_path / "new.set")
+
+
+def as_hdf5(path: Path) -> Path:
+    """Write a set again as MATLAB 7.3 does: structures are groups, rows of tables lie apart and are pointed at."""
+    fields = loadmat(path, squeeze_me=False)
+    record = fields["EEG"][0, 0] if "EEG" in fields else {name: fields[name] for name in fields if name[0] != "_"}
+    names = record.dtype.names if "EEG" in fields else tuple(record)
+    with h5py.File(path, "w", userblock_size=512) as file:
+        apart = file.create_group("#refs#")
+        top = file.create_group("EEG") if "EEG" in fields else file
+        if top is not file:
+            top.attrs["MATLAB_class"] = np.bytes_("struct")
+        for name in names:
+            put(apart, top, name, record[name])
+    with path.open("r+b") as stream:
+        stream.write(
+            b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Mon Jan  1 00:00:00 2024 HDF5 schema 1.00 .".ljust(
+                124
+            )
+        )
+        stream.write(struct.pack("<H", 0x0200) + b"IM")
+    return path
+
+
+def put(apart: h5py.Group, group: h5py.Group, name: str, value: np.ndarray) -> h5py.Dataset:
+    """Write a value of MATLAB as 7.3 does: transposed, text as 16-bit numbers, nothing as its shape."""
+    if value.dtype.names and value.size == 1 and name == "chaninfo":
+        inner = group.create_group(name)
+        inner.attrs["MATLAB_class"] = np.bytes_("struct")
+        for field in value.dtype.names:
+            put(apart, inner, field, value[0, 0][field])
+        return inner
+    if value.dtype.names:
+        inner = group.create_group(name)
+        inner.attrs["MATLAB_class"] = np.bytes_("struct")
+        for field in value.dtype.names:
+            places = [put(apart, apart, f"x{len(apart)}", row[field]).ref for row in value.reshape(-1)]
+            inner.create_dataset(field, data=np.array(places, dtype=h5py.ref_dtype)[:, None])
+        return inner
+    kind = {"U": "char", "f4": "single"}.get("U" if value.dtype.kind == "U" else value.dtype.str[1:], "double")
+    if kind == "char":
+        text = "".join(value.reshape(-1))
+        value = np.array([[ord(c) for c in text]], dtype=np.uint16)
+    if value.size == 0:
+        dataset = group.create_dataset(name, data=np.array(value.shape or (0, 0), dtype=np.uint64))
+        dataset.attrs["MATLAB_empty"] = np.uint8(1)
+    else:
+        dataset = group.create_dataset(name, data=value.T)
+    dataset.attrs["MATLAB_class"] = np.bytes_(kind)
+    return dataset
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_set_of_matlab_7_3_is_read_as_one_of_5(tmp_path: Path, embedded: bool, flat: bool) -> None:
+    path = write(tmp_path, embedded=embedded, flat=flat)
+    old = load_recording(path)
+    planted = {signal.name: (signal.modality, signal.unit, signal.channels, signal.read()) for signal in old.signals}
+    new = load_recording(as_hdf5(path))
+    assert {s.name: (s.modality, s.unit, s.channels) for s in new.signals} == {n: v[:3] for n, v in planted.items()}
+    for signal in new.signals:
+        np.testing.assert_allclose(signal.read(), planted[signal.name][3], rtol=1e-6)
+    assert [(i.onset_seconds, i.duration_seconds, i.label) for i in new.intervals] == [
+        (i.onset_seconds, i.duration_seconds, i.label) for i in old.intervals
+    ]
+    assert new.corrections == old.corrections
+    assert new.notes == old.notes
+
+
+def test_a_set_of_matlab_7_3_is_checked_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RecordingError, match=r"rest\.set: 80 epochs"):
+        load_recording(as_hdf5(write(tmp_path, trials=80.0)))
+    with pytest.raises(RecordingError, match=r"rest\.set.*outside its folder"):
+        load_recording(as_hdf5(write(tmp_path, data="../secret.fdt")))
+    path = as_hdf5(write(tmp_path))
+    with h5py.File(path, "a") as file:
+        file["EEG/etc"] = h5py.ExternalLink("/etc/secret.h5", "/x")
+    with pytest.raises(RecordingError, match=r"rest\.set: has links to elsewhere"):
+        load_recording(path)
+    path = as_hdf5(write(tmp_path, embedded=True))
+    monkeypatch.setattr("biopercept.loaders.readers.eeglab.LARGEST_VARIABLES", 10_000)
+    with pytest.raises(RecordingError, match="unpack to more than"):
+        load_recording(path)
 
 
 def test_real_samples_are_those_of_mne(reference_data: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -46,7 +47,17 @@ def test_a_calibrated_file_is_in_microvolts_as_one_that_is_not(
     assert (eeg.unit, eeg.channel_names, eeg.recognised_by) == ("uV", ("E1", "E2", "E3", "E4", "E5"), "format")
     np.testing.assert_allclose(eeg.read(), steps(">f8").T * microvolts, rtol=1e-6)
     assert [(i.onset_seconds, i.label) for i in recording.intervals] == [(0.4, "DIN1"), (1.2, "resp")]
-    assert recording.started_at == datetime(2023, 4, 5, 6, 7, 8)
+    assert recording.started_at == datetime(2023, 4, 5, 6, 7, 8, 9000)
+
+
+def test_the_start_is_the_header_s_in_every_zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path)
+    for zone in ("UTC", "America/New_York", "Asia/Tokyo"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        assert load_recording(path).started_at == datetime(2023, 4, 5, 6, 7, 8, 9000), zone
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_a_file_that_is_cut_or_of_segments_is_refused(tmp_path: Path) -> None:

@@ -37,6 +37,27 @@ def test_what_is_no_regular_file_is_refused_without_being_opened(tmp_path: Path)
             load_recording(path)
 
 
+def test_a_folder_named_like_a_file_is_refused_without_its_path(tmp_path: Path) -> None:
+    for name in ("S01.csv", "S01.acq", "S01.mat", "S01.edf"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(RecordingError) as fault:
+            load_recording(tmp_path / name)
+        assert str(fault.value).startswith(f"{name}: a folder that holds no recording") and str(tmp_path) not in str(
+            fault.value
+        )
+
+
+def test_escapes_of_a_header_are_spelt_out_and_said(write_table: Callable[..., Path]) -> None:
+    rows = "".join(f"{i / 32},{i % 9 / 10},{'x' if i == 9 else 1}\n" for i in range(320))
+    recording = load_recording(write_table(f"time,ED\x1b[31mA (uS),\x1b]0;go\x07b\n{rows}"))
+    assert all(note.isprintable() for note in recording.notes)
+    assert any("labels hold characters that cannot be printed" in note for note in recording.notes)
+    assert any(r"\x1b]0;go\x07b: 1 cells are not numbers" in note for note in recording.notes)
+    with pytest.raises(RecordingError) as fault:
+        load_recording(Path("no\x1b[31m\nsuch.edf"))
+    assert str(fault.value) == r"no\x1b[31m\nsuch.edf: no such file or folder"
+
+
 @pytest.mark.parametrize("address", ["https://example.org/a.edf", "simplecache::http://example.org/a.edf"])
 def test_addresses_are_not_opened(address: str) -> None:
     with pytest.raises(RecordingError, match="addresses are not opened"):
@@ -52,7 +73,7 @@ def test_addresses_are_not_opened(address: str) -> None:
 def test_formats_that_are_not_read_are_named(tmp_path: Path, first: bytes, title: str) -> None:
     path = tmp_path / "other.csv"
     path.write_bytes(first + bytes(100))
-    with pytest.raises(RecordingError, match=f"other.csv: {title} files are not read; read are EDF"):
+    with pytest.raises(RecordingError, match=f"other.csv: a {title}, which is not read; "):
         load_recording(path)
 
 
@@ -64,7 +85,9 @@ def test_a_name_that_looks_like_an_option_or_holds_markup_is_just_a_name(tmp_pat
 
 
 def test_no_format_is_both_read_and_known_as_unread() -> None:
-    from biopercept.loaders.formats import FORMATS, Glance, known_but_unread
+    from biopercept.loaders.formats import FORMATS
+    from biopercept.loaders.glance import Glance
+    from biopercept.loaders.unread import known_but_unread
 
     beginnings = (b"XDF:", b"GDF 2.20", b"\x89HDF\r\n\x1a\n", b"\x93NUMPY", b"MATLAB 5.0", b"PAR1", b"Brain Vision")
     for beginning in beginnings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from datetime import datetime
 from pathlib import Path
@@ -94,15 +95,18 @@ def test_headers_that_lie_are_refused_or_conform(
     assert capfd.readouterr() == ("", "")
 
 
-def neuroscan(folder: Path) -> Path:
-    """Write the fields that are read: counts, rate, calibration and one event of type 1 behind the samples."""
+def neuroscan(folder: Path, *, kind: int = 1, wide: bool = False) -> Path:
+    """Write the fields that are read: counts, rate, calibration and events behind the samples.
+
+    Events of code 7 at samples 0 and 400, a bad stretch from 600 to 700, and a key that was pressed at 900.
+    """
     head = bytearray(900 + 75 * len(LABELS))
     head[:12] = b"Version 3.0\x00"
     head[121:133] = b"Lovelace Ada"
     head[225:235], head[235:243] = b"06/05/24\x00\x00", b"07:08:09"
     head[370:372] = struct.pack("<H", len(LABELS))
     head[376:378] = struct.pack("<H", RATE)
-    data = steps().tobytes()
+    data = steps("<i4" if wide else "<i2").tobytes()
     head[864:868] = struct.pack("<i", N)
     head[886:890] = struct.pack("<i", len(head) + len(data))
     for row, label in enumerate(LABELS):
@@ -110,10 +114,12 @@ def neuroscan(folder: Path) -> Path:
         head[at : at + len(label)] = label.encode()
         head[at + 59 : at + 63] = struct.pack("<f", 1.0)
         head[at + 71 : at + 75] = struct.pack("<f", 51.2)  # sensitivity * calibration / 204.8 microvolts a step
-    place = len(head) + 400 * 2 * len(LABELS)
-    event = struct.pack("<HBcl", 7, 0, b"\x00", place)
+    events = b""
+    for sample, code, key, pad in ((0, 7, 0, 0), (400, 7, 0, 0), (600, 0, 0, 0xC0), (700, 0, 0, 0xD0), (900, 0, 3, 0)):
+        place = sample if kind == 3 else len(head) + sample * (4 if wide else 2) * len(LABELS)
+        events += struct.pack("<HBBl", code, key, pad, place) + (b"" if kind == 1 else bytes(11))
     path = folder / "rest.cnt"
-    path.write_bytes(bytes(head) + data + struct.pack("<Bll", 1, len(event), 0) + event)
+    path.write_bytes(bytes(head) + data + struct.pack("<Bll", kind, len(events), 0) + events)
     return path
 
 
@@ -122,11 +128,21 @@ def test_neuroscan_files_are_read_without_their_ambiguous_date(tmp_path: Path) -
     planted = steps("<f8").T * 0.25
     np.testing.assert_allclose(recording.signal("EEG").read(), planted[:2], rtol=1e-5)
     np.testing.assert_allclose(recording.signal("ECG").read()[0], planted[2] * 1e-3, rtol=1e-5)
-    (mark,) = recording.intervals
-    assert mark.label == "7"
-    assert abs(mark.onset_seconds - 2.0) <= 1 / RATE, "readers differ by one sample in where they count from"
     assert recording.started_at is None
     assert not any(word in repr(recording) for word in ("Ada", "Lovelace"))
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3])
+@pytest.mark.parametrize("wide", [False, True])
+def test_events_of_neuroscan_lie_where_their_byte_or_sample_lies(tmp_path: Path, kind: int, wide: bool) -> None:
+    recording = load_recording(neuroscan(tmp_path, kind=kind, wide=wide))
+    assert [(i.onset_seconds, i.label) for i in recording.intervals] == [
+        (0.0, "7"),
+        (2.0, "7"),
+        (4.5, "Keyboard Response 3"),
+    ]
+    (bad,) = recording.corrections
+    assert bad.span == (3.0, 3.5)
 
 
 def nihon(folder: Path) -> Path:
@@ -161,8 +177,11 @@ def test_nihon_kohden_files_are_read_in_the_range_of_their_converter(tmp_path: P
         load_recording(path)
 
 
-@pytest.mark.parametrize(("name", "content"), [("x.cdt", b"\x00" * 50), ("x.cnt", b"RIFF" + bytes(90))])
-def test_formats_that_are_known_and_not_read_say_their_name(tmp_path: Path, name: str, content: bytes) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(RecordingError, match=r"x\.c.*(Curry|ANT Neuro)"):
-        load_recording(tmp_path / name)
+@pytest.mark.parametrize("write", [persyst, nicolet, nihon])
+def test_a_pipe_beside_a_file_is_refused_and_not_waited_for(tmp_path: Path, write: object) -> None:
+    path = write(tmp_path)
+    part = {".lay": ".dat", ".data": ".head", ".eeg": ".21E"}[path.suffix]
+    path.with_suffix(part).unlink()
+    os.mkfifo(path.with_suffix(part))
+    with pytest.raises(RecordingError, match=r"^rest\.\w+: (rest\.\w+ beside it is not a regular file|not a format)"):
+        load_recording(path)

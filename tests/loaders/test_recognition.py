@@ -96,6 +96,17 @@ from biopercept.loaders.recognition import (
         ("GYRO x", "deg/s", "unknown"),
         ("PUPIL", "mm", "unknown"),
         ("HEOG", "uV", "eog"),
+        # caps: above (o), below (u), left (li), right (re)
+        ("VEOGo", "uV", "eog"),
+        ("VEOGu", "uV", "eog"),
+        ("HEOGli", "uV", "eog"),
+        ("HEOGre", "uV", "eog"),
+        ("LVEOG", "uV", "eog"),
+        ("EOG-V", "uV", "eog"),
+        ("EOGlogs", "uV", "unknown"),
+        ("HR", "uV", "unknown"),
+        ("HR", "", "hr"),
+        ("HR", "1/min", "hr"),
         # AASM and the sleep archives
         ("E1-M2", "uV", "eog"),
         ("LOC-A2", "uV", "eog"),

@@ -367,3 +367,47 @@ def test_simple_text_of_biosppy_is_read_with_its_rate_and_labels(tmp_path: Path)
     assert load_recording(path).signal("ECG").unit == "mV"
     bare = written(tmp_path, "bare.txt", "# Simple Text Format\n1\n2\n")
     assert refusal(bare) == "bare.txt: the header gives no 'Sampling Rate (Hz):='; add the line, or a JSON sidecar"
+
+
+FLOW = (
+    "Name,Sport,Date,Start time,Duration,Total distance (km),Average heart rate (bpm),HR max,\n"
+    "Ada Lovelace,OTHER_INDOOR,05-04-2024,06:07:08,00:10:00,0.00,72,190,\n"
+    "Sample rate,Time,HR (bpm),Speed (km/h),Pace (min/km),Cadence,Altitude (m),Temperatures (C),Power (W),\n"
+)
+
+
+def flow(rows: str) -> str:
+    return FLOW + rows
+
+
+def test_a_session_of_polar_flow_is_heart_rate_by_the_second(tmp_path: Path) -> None:
+    path = tmp_path / "session.csv"
+    rows = "".join(
+        f"{1 if i == 0 else ''},00:{i // 60:02}:{i % 60:02},{'' if i == 30 else 60 + i % 7},,,,,21.0,,\n"
+        for i in range(90)
+    )
+    path.write_text(flow(rows))
+    recording = load_recording(path)
+    (hr,) = recording.signals
+    assert (hr.name, hr.modality, hr.unit, hr.sampling_rate, hr.recognised_by) == ("HR", "hr", "bpm", 1.0, "format")
+    wanted = 60.0 + np.arange(90) % 7
+    wanted[30] = np.nan
+    np.testing.assert_array_equal(hr.read()[0], wanted)
+    assert recording.started_at == datetime(2024, 4, 5, 6, 7, 8)
+    assert any(note.startswith("left out: Speed") for note in recording.notes)
+    assert "Ada" not in repr(recording)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (FLOW.split("Sample rate")[0], "a session of Polar Flow without samples"),
+        (flow("1,,72,,,,,,,\n,x,73,,,,,,,\n"), "no row of samples has a time"),
+        (FLOW, "no row of samples has a time"),
+    ],
+)
+def test_a_session_of_polar_flow_without_samples_is_one_sentence(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "session.csv"
+    path.write_text(text)
+    with pytest.raises(RecordingError, match=rf"^session\.csv: {words}"):
+        load_recording(path)

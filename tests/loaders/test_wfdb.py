@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import wfdb
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.identity import COMMENTS
 from biopercept.loaders.loading import load_recording
 from biopercept.loaders.recognition import SignalOverride
 
@@ -122,7 +124,7 @@ def test_a_record_that_is_its_own_segment_is_refused(tmp_path: Path) -> None:
         ("1000.0(0)/mV", "", "gives no gain for ECG"),
         ("1000.0(0)/mV", "0/mV", "gives no gain for ECG"),
         ("1000.0(0)/mV", "1000.0", "gives no unit for ECG; mV by the WFDB standard"),
-        ("p1_all 3", "other 3", "calls the record 'other'"),
+        ("p1_all 3", "other 3", "calls the record by another name than its file, 'p1_all'"),
     ],
 )
 def test_a_doubtful_header_is_called_out(wfdb_record: Path, old: str, new: str, note: str) -> None:
@@ -194,7 +196,8 @@ def test_marks_comments_and_line_ends_of_an_editor_change_nothing(wfdb_record: P
     content = wfdb_record.read_bytes()
     wfdb_record.write_bytes(top + (content.replace(b"\n", b"\r\n") if b"\r" in top else content))
     after = load_recording(wfdb_record)
-    assert (after.notes, after.intervals) == (before.notes, before.intervals)
+    assert after.notes == (*([COMMENTS] if b"made by hand" in top else []), *before.notes)
+    assert after.intervals == before.intervals
     for one, other in zip(before.signals, after.signals, strict=True):
         np.testing.assert_array_equal(one.read(), other.read())
 
@@ -321,3 +324,60 @@ def test_a_file_of_two_formats_is_left_out(tmp_path: Path) -> None:
         "one.hea: no signal of the record can be used (one.dat is stored in the formats 16, 212, which one file cannot "
         "have; its signals are left out)"
     )
+
+
+def test_beats_of_an_annotator_are_intervals_of_the_record(reference_data: Path) -> None:
+    recording = load_recording(reference_data / "formats/wfdb_samples/100.hea")
+    theirs = wfdb.rdann(str(reference_data / "formats/wfdb_samples/100"), "atr")
+    at = np.array([s for s, symbol in zip(theirs.sample, theirs.symbol, strict=True) if symbol != "+"]) / theirs.fs
+    (ibi,) = recording.signals_of("ibi")
+    assert (ibi.name, ibi.unit, ibi.recognised_by) == ("IBI atr", "s", "format")
+    np.testing.assert_allclose(ibi.sample_times(), at[1:])
+    np.testing.assert_allclose(ibi.read()[0], np.diff(at))
+    assert "IBI atr: 2273 beats of the annotator 100.atr; 100.qrs are not used" in recording.notes
+
+
+def test_a_program_s_beats_are_read_at_their_own_rate_where_no_person_marked_any(reference_data: Path) -> None:
+    recording = load_recording(reference_data / "formats/wfdb_samples/03700181.hea")
+    (ibi,) = recording.signals_of("ibi")
+    assert ibi.name == "IBI gqrsh"
+    np.testing.assert_allclose(ibi.sample_times()[:3], np.array([1306, 1549, 2035]) / 500)
+
+
+def test_no_interval_spans_what_nobody_could_read(wfdb_record: Path) -> None:
+    name = wfdb_record.stem
+    rate = wfdb.rdheader(str(wfdb_record.with_suffix(""))).fs
+    marks = [("N", 0.5), ("N", 1.25), ("V", 2.0), ("~", 2.5), ("N", 4.0), ("N", 4.75), ("N", 900.0)]
+    for old in wfdb_record.parent.glob(f"{name}.atr"):
+        old.unlink()
+    wfdb.wrann(
+        name,
+        "qrs",
+        np.array([round(at * rate) for _, at in marks]),
+        [symbol for symbol, _ in marks],
+        subtype=np.array([-1 if symbol == "~" else 0 for symbol, _ in marks]),
+        write_dir=str(wfdb_record.parent),
+        fs=rate,
+    )
+    (ibi,) = load_recording(wfdb_record).signals_of("ibi")
+    np.testing.assert_allclose(ibi.sample_times(), [1.25, 2.0, 4.0, 4.75], atol=1 / rate)
+    np.testing.assert_allclose(ibi.read()[0], [0.75, 0.75, np.nan, 0.75], atol=1 / rate)
+
+
+def test_beats_of_several_records_lie_on_their_common_clock(tmp_path: Path) -> None:
+    for name, second in (("S1_a", 0), ("S1_b", 30)):
+        wfdb.wrsamp(
+            name,
+            fs=100,
+            units=["mV"],
+            sig_name=[f"ECG {name}"],
+            p_signal=np.random.default_rng(1).normal(size=(1000, 1)),
+            fmt=["16"],
+            write_dir=str(tmp_path),
+            base_time=datetime(2024, 1, 1, 8, 0, second).time(),
+            base_date=datetime(2024, 1, 1).date(),
+        )
+        wfdb.wrann(name, "qrs", np.array([100, 180, 260]), ["N"] * 3, write_dir=str(tmp_path), fs=100)
+    first, second = load_recording(tmp_path / "S1").signals_of("ibi")
+    np.testing.assert_allclose(first.sample_times(), [1.8, 2.6])
+    np.testing.assert_allclose(second.sample_times(), [31.8, 32.6])

@@ -328,13 +328,33 @@ def test_what_unpacks_to_too_much_is_refused_before_it_is_kept(tmp_path: Path, m
     monkeypatch.setattr(xdf_chunks, "MOST_BYTES", 4 << 20)
     with (
         peak_memory() as peak,
-        pytest.raises(RecordingError, match=r"bomb\.xdfz: the samples of the XDF file need more than 4 MB"),
+        pytest.raises(RecordingError, match=r"bomb\.xdfz: what is kept .* needs more than 4 MB; unpack it"),
     ):
         load_recording(path)
     assert peak() < 30_000_000
 
 
-def test_samples_that_do_not_fit_in_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_that_are_numbers_stay_in_the_file_and_are_the_same_as_from_memory(tmp_path: Path) -> None:
+    times = 500 + np.arange(20_000) / 1000
+    values = np.random.default_rng(2).normal(0, 20, (len(times), 128)).astype("f4")
+    names = tuple((f"F{number}", "uV", "EEG") for number in range(128))
+    content = xdf.file_header() + xdf.stream_header(1, "Amp", "EEG", 128, 1000, channels=names)
+    content += xdf.in_chunks(1, times, values)
+    plain = written(tmp_path, content)
+    with peak_memory() as peak:
+        [signal] = load_recording(plain).signals
+    assert peak() < values.nbytes / 2
+    [packed] = load_recording(written(tmp_path, gzip.compress(content, 1), "made.xdfz")).signals
+    for start, stop, rows in ((0, 20_000, slice(None)), (777, 15_001, slice(5, 9)), (19_999, 20_000, slice(127, 128))):
+        block = signal.read(start, stop, rows)
+        np.testing.assert_array_equal(block, values[start:stop, rows].T.astype(np.float64))
+        np.testing.assert_array_equal(packed.read(start, stop, rows), block)
+    plain.write_bytes(content[:-100_000])
+    with pytest.raises(RecordingError, match="became shorter while it was read"):
+        signal.read()
+
+
+def test_times_that_do_not_fit_in_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xdf_chunks, "MOST_BYTES", 4000)
     with pytest.raises(RecordingError, match=r"cut it into parts, or export the stream as EDF"):
         load_recording(written(tmp_path, one_stream()))

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from biopercept.loaders.loading import load_recording
+from biopercept.measures.quality import recording_quality
 from biopercept.prepare.alignment import clocks_of, load_aligned, load_placed_aligned
 from biopercept.prepare.recording import PrepareSettings
 from biopercept.prepare.study import PrepareRun, prepare_study
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.recording import Channel, Interval, Signal
+from biopercept.report.recording_quality import quality_page
 from biopercept.store.reading import open_store
 from biopercept.studies.loading import FilePart, load_entry, load_study
 from biopercept.studies.structure import StudyFaults
@@ -128,6 +130,24 @@ def test_a_study_says_that_its_files_are_aligned_and_the_store_says_how(tmp_path
             signal.name: signal.start_seconds for signal in store.recordings[0].signals if not signal.derived_from
         }
     assert sorted(starts.values()) == pytest.approx([left.start_seconds, right.start_seconds])
+
+
+def test_the_page_of_quality_draws_the_clock_and_what_is_left(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path / "two"))
+    [aligned] = load_aligned(study, study.entries[0]).aligned
+    assert (aligned.name, aligned.reference, aligned.quantity) == ("right.csv", "left.csv", "motion")
+    found = aligned.alignment
+    assert found.n == len(found.pieces) <= found.n_sought == 8
+    times = np.array([0.0, 700.0, 1400.0])
+    seconds, sd = found.line(times)
+    assert np.all(np.abs(seconds - (OFFSET + (STRETCH - 1) * times)) < 1 / 32)
+    assert sd[1] < min(sd[0], sd[2])
+    assert sd[0] == pytest.approx(found.offset_sd)
+    recording = recording_quality(load_aligned(study, study.entries[0]))
+    page = quality_page("two", [recording], [])
+    assert f"offset +{found.offset_seconds:.3f} s" in page
+    assert f"residual {found.residual_seconds:.3f} s over {found.n} of 8 pieces. Dots are" in page
+    assert page.count("Clock of right.csv beside left.csv, by motion") >= 1
 
 
 def test_nothing_is_aligned_unless_the_study_says_so(tmp_path: Path) -> None:

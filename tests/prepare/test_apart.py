@@ -40,6 +40,7 @@ def test_what_is_read_apart_is_the_same_to_the_bit() -> None:
         assert other.read().tobytes() == one.read().tobytes()  # one is longer than what is sent in one piece
         assert np.array_equal(other.read(3, 8), one.read(3, 8), equal_nan=True)
         assert other.read(4, 4).shape == (one.n_channels, 0)
+        assert np.array_equal(other.read(3, 8, slice(1, 2)), one.read(3, 8)[1:2], equal_nan=True)
         assert (other.times is None) == (one.times is None)
     assert np.array_equal(there.signals[1].times, here.signals[1].times)  # type: ignore[arg-type]
 

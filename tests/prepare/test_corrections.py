@@ -177,6 +177,38 @@ def test_where_another_file_has_the_name_the_table_is_called_after_the_whole_fil
     assert bp.load_recording(path).corrections[0].channels == ("EDA",)
 
 
+@pytest.mark.parametrize(
+    ("beside", "shares"),
+    [
+        ("one.acq", True),
+        ("one.snirf", True),
+        ("one.xdf", True),
+        ("one.json", False),
+        ("one.notes.docx", False),
+        ("one.jpg", False),
+    ],
+)
+def test_every_format_that_is_known_shares_the_name_and_other_files_do_not(
+    path: Path, beside: str, shares: bool
+) -> None:
+    path.with_name(beside).write_bytes((b"XDF:" if shares else b"{}") + bytes(200))
+    written = write_corrections(source(path), [Correction(CHANNEL_BAD, channels=("EDA",))])
+    wanted = "one.edf_corrections.tsv" if shares else "one_corrections.tsv"
+    assert [table.name for table in written.changed] == [wanted]
+
+
+def test_parts_of_a_recording_do_not_share_its_name(tmp_path: Path) -> None:
+    from biopercept.loaders.folders import recordings_beside
+
+    header = tmp_path / "rest.vhdr"
+    header.write_text("Brain Vision Data Exchange Header File Version 1.0\nDataFile=rest.eeg\nMarkerFile=rest.vmrk\n")
+    header.with_suffix(".eeg").write_bytes(bytes(400))
+    header.with_suffix(".vmrk").write_text("Brain Vision Data Exchange Marker File, Version 1.0\n")
+    assert recordings_beside(header) == recordings_beside(header.with_suffix(".eeg")) == ()
+    header.with_suffix(".edf").write_bytes(b"0       " + bytes(400))
+    assert recordings_beside(header) == (header.with_suffix(".edf"),)
+
+
 @pytest.fixture
 def study(path: Path) -> Path:
     """Two devices of one recording, the second 12.5 s late, and a recording of one."""

@@ -143,3 +143,13 @@ def test_what_is_read_is_never_written_over(tmp_path: Path) -> None:
     for words in ((source, "-o", source, "--overwrite"), (tmp_path, "-o", tmp_path / "out")):
         assert "choose another output" in str(_run(*words).exception)
     assert source.read_bytes() == before
+
+
+def test_a_file_of_annotations_alone_is_written_without_them_or_with_those_that_are_kept(tmp_path: Path) -> None:
+    texts = [edfio.EdfAnnotation(30.0 * k, 30.0, text) for k, text in enumerate(["Sleep stage W", "Jane turns"])]
+    source, target = tmp_path / "in.edf", tmp_path / "out.edf"
+    edfio.Edf([], patient=edfio.Patient(name="Jane_Doe"), annotations=texts).write(source)
+    removed = deidentify(source, target, kept_texts=["Sleep stage ?"])
+    assert (removed.n_annotations, removed.n_annotations_kept) == (1, 1)
+    assert [one.text for one in edfio.read_edf(target).annotations] == ["Sleep stage W"]
+    assert b"Jane" in source.read_bytes() and b"Jane" not in target.read_bytes()

@@ -310,7 +310,7 @@ def test_a_bipolar_montage_stays_as_recorded_and_that_is_said(
     clean = clean_recording(make_recording(make_signal("eeg", 128.0, eeg, channels=channels)))
     assert clean.notes == (
         "EEG: kept as recorded, without an average reference, because its channels are measured against different "
-        "electrodes (FP1-F7, F7-T7, T7-P7, ...).",
+        "electrodes (FP1-F7, F7-T7, T7-P7 and 5 more).",
     )
     alone = clean_recording(make_recording(make_signal("eeg", 128.0, eeg[3], channels=channels[3:4])))
     for name in ("EEG", "eeg_alpha", "eeg_gamma"):

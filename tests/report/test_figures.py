@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
+from biopercept.recording import AlignedFile, Alignment
 from biopercept.report.page import subject_timelines, write_figures
+from biopercept.report.recording_quality import clock_figure
 from biopercept.report.score_figures import confusion_counts, reliability_bins, subjects_figure
 from biopercept.report.timelines import overview_figure, timeline_figure
 from biopercept.results.cross_validation import load_cross_validation
@@ -112,3 +115,17 @@ def test_a_class_whose_name_begins_with_an_underscore_is_in_the_legend() -> None
     held = predictions(np.linspace(0, 1, 6), ["rest"] * 6)
     hidden = Predictions(**{**vars(held), "classes": ("rest", "_hidden"), "predicted": ("rest",) * 6})
     assert b"<!-- _hidden -->" in overview_figure(hidden).svg
+
+
+def test_the_figure_of_a_clock_has_each_piece_where_it_lies() -> None:
+    pieces = ((0.0, 0.01), (600.0, -0.02), (1200.0, 0.01))
+    clock = Alignment(1.5, 50.0, 0.02, 20.0, 0.014, 3, 0.9, pieces, n_sought=5)
+    aligned = AlignedFile("<right>.csv", "left.csv", "motion", clock)
+    drawing = clock_figure(aligned)
+    assert drawing.svg == clock_figure(aligned).svg
+    assert (
+        "offset +1.500 s (sd 0.020), drift +50.0 ppm (sd 20.0), residual 0.014 s over 3 of 5 pieces" in drawing.caption
+    )
+    others = [replace(clock, pieces=(*pieces[:2], (1200.0, 0.011))), replace(clock, drift_sd=21.0)]
+    assert all(clock_figure(replace(aligned, alignment=other)).svg != drawing.svg for other in others)
+    assert clock_figure(AlignedFile("a", "b", "events", Alignment(1.5, 0.0, np.nan, np.nan, 0.0, 1))).svg

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -169,6 +170,19 @@ def test_noneeg_notes_that_are_not_the_protocol_cost_the_subject(reference_data:
     assert summary.left_out[0].startswith("Subject2: ")
 
 
+def test_a_damaged_time_log_is_refused_by_name(three_subjects: Path) -> None:
+    log = three_subjects / "Processed_data" / "Time_logs.xlsx"
+    with zipfile.ZipFile(log) as packed:
+        sheet = next(info for info in packed.infolist() if "sheet1" in info.filename)
+    content = bytearray(log.read_bytes())
+    first = sheet.header_offset + 32 + len(sheet.filename)
+    content[first : first + 40] = b"\xff" * 40
+    for damaged, words in ((content, " cannot be read (Error"), (content[:1000], ": the file is damaged (File is not")):
+        log.write_bytes(bytes(damaged))
+        with pytest.raises(StudyError, match=rf"Time_logs\.xlsx{re.escape(words)}.*; it .* the authors' time log$"):
+            stress_predict.read_log(log)
+
+
 @pytest.mark.realdata
 def test_flight_scenarios_are_recordings_of_one_day_with_a_rating_beside_the_ecg(
     reference_data: Path, tmp_path: Path
@@ -202,12 +216,14 @@ def test_flight_files_of_other_columns_or_of_one_scenario_are_left_out(tmp_path:
     (tmp_path / "P01Sc1MRF_mV.csv.gz").write_bytes(gzip.compress(f"Time;Value;Stress\n{rows}".encode()))
     (tmp_path / "P01Sc2MRF_mV.csv").write_text(f"Time,Value,Stress\n{rows}")
     (tmp_path / "P02Sc1MRF_mV.csv.gz").write_bytes(b"not gzip")
+    (tmp_path / "P02Sc2MRF_mV.csv.gz").write_bytes(gzip.compress(b"")[:10] + b"\xff" * 99)
     summary = flight.write_study(tmp_path, tmp_path / "study")
     assert summary.n_recordings == 1
     assert summary.left_out == (
         "P01Sc1MRF_mV.csv.gz: P01Sc1MRF_mV.csv is the same scenario.",
         "P01Sc2MRF_mV.csv: its first line is 'Time,Value,Stress', not 'Time;Value;Stress'.",
         "P02Sc1MRF_mV.csv.gz: it cannot be read (BadGzipFile).",
+        "P02Sc2MRF_mV.csv.gz: it cannot be read (damaged gzip file).",
         "P02: none of the files can be used.",
     )
 

@@ -237,7 +237,7 @@ def test_where_events_win_no_window_lies_in_two_classes(write_study: Writer, tmp
                 assert set(truth[int(onset) : int(onset) + 5]) == stated, onset
         assert {name for names in classes.values() for name in names} == {"rest", "stress", None}
         times = np.arange(120) + 0.5
-        dense = DenseLabels([first], task).at(np.zeros(120, dtype=np.int64), times)
+        dense = DenseLabels([(first.labels, first.duration_seconds)], task).at(np.zeros(120, dtype=np.int64), times)
     assert [task.class_names[int(value)] for value in dense] == truth.tolist()
 
 

@@ -105,7 +105,10 @@ def test_windows_have_the_mean_of_the_rating_after_its_lag(rated: Callable[..., 
 def test_single_times_have_the_rating_of_a_lag_later(rated: Callable[..., Path], tmp_path: Path) -> None:
     times = np.array([[0.0, 12.9, 13.1, 28.1, 50.0, 90.0, 119.0]])
     with prepared(rated(), tmp_path / "s.h5") as store:
-        dense = {name: DenseLabels(store.recordings, task) for name, task in store.tasks.items()}
+        dense = {
+            name: DenseLabels([(r.labels, r.duration_seconds) for r in store.recordings], task)
+            for name, task in store.tasks.items()
+        }
         numbers = dense["joy"].at(np.zeros(1, dtype=np.int64), times)[0]
         classes = dense["mood"].at(np.zeros(1, dtype=np.int64), times)[0]
     assert np.allclose(numbers, stated(times[0]), atol=0.05)
@@ -115,12 +118,7 @@ def test_single_times_have_the_rating_of_a_lag_later(rated: Callable[..., Path],
 def test_a_label_that_a_task_ignores_silences_the_rating() -> None:
     labels = RecordingLabels((Interval(5, 5, "break"),), ratings={"joy": Rating(np.full(80, 4.0), 4.0)})
     task = Task("joy", kind="regression", signal="joy", ignore=("break",))
-
-    class Whole:
-        duration_seconds = 20.0
-
-    Whole.labels = labels
-    at = DenseLabels([Whole()], task).at(np.zeros(1, dtype=np.int64), np.array([[4.9, 5.0, 9.9, 10.0]]))[0]
+    at = DenseLabels([(labels, 20.0)], task).at(np.zeros(1, dtype=np.int64), np.array([[4.9, 5.0, 9.9, 10.0]]))[0]
     assert np.array_equal(at, [4, np.nan, np.nan, 4], equal_nan=True)
 
 

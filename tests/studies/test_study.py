@@ -259,6 +259,34 @@ def test_one_content_under_two_people_is_refused(write_study: Writer) -> None:
     )
 
 
+def write_brainvision(path: Path, samples: bytes, *, named: str) -> None:
+    path.write_text(
+        "Brain Vision Data Exchange Header File Version 1.0\n[Common Infos]\n"
+        f"DataFile={named}\nDataFormat=BINARY\nNumberOfChannels=1\nSamplingInterval=4000\n"
+        "[Binary Infos]\nBinaryFormat=INT_16\n[Channel Infos]\nCh1=Cz,,0.5\n"
+    )
+    path.with_name(named.replace("$b", path.stem)).write_bytes(samples)
+
+
+def test_the_content_of_a_recording_is_its_samples_and_not_its_header(write_study: Writer) -> None:
+    recordings = "participant_id\trecording\tpath\nS01\tlab\tdata/a.vhdr\nS02\tlab\tdata/b.vhdr\n"
+    folder = write_study(recordings=recordings)
+    for name, value in (("a", b"\x01\x02"), ("b", b"\x02\x01")):
+        write_brainvision(folder / f"data/{name}.vhdr", 5000 * value, named="$b.eeg")
+    assert load_study(folder).entries, "two people of one protocol have equal headers"
+    write_brainvision(folder / "data/b.vhdr", 5000 * b"\x01\x02", named="other.eeg")
+    assert "a.vhdr of S01 lab and b.vhdr of S02 lab have the same content" in faults_of(folder)[0]
+
+
+def test_samples_that_a_header_names_are_part_of_what_prepare_remembers(write_study: Writer) -> None:
+    from biopercept.prepare.reuse import SourceFiles
+
+    folder = write_study()
+    write_brainvision(folder / "data/S03.vhdr", bytes(4000), named="samples of S03.eeg")
+    names = [file.name for file in SourceFiles().of(folder / "data/S03.vhdr")]
+    assert names == ["S03.vhdr", "samples of S03.eeg"]
+
+
 def test_a_link_out_of_the_study_is_refused_and_a_link_within_is_not(write_study: Writer) -> None:
     folder = write_study()
     (folder / "data" / "S01.csv").rename(folder / "S01_original.csv")
@@ -308,3 +336,10 @@ def test_a_task_survives_the_way_through_json(write_study: Writer) -> None:
 def test_a_manifest_of_many_rows_keeps_every_row(write_study: Writer) -> None:
     rows = "".join(f"S01\tlab\t{i}\t1\tstroop\n" for i in range(100, 20_100))
     assert len(load_study(write_study(events=EVENTS + rows)).entries[0].intervals) == 20_002
+
+
+def test_an_offset_that_is_nan_is_a_fault_and_one_not_given_is_none(write_study: Writer) -> None:
+    lines = RECORDINGS.splitlines()
+    rows = [f"{lines[0]}\toffset_seconds", f"{lines[1]}\tnan", f"{lines[2]}\tn/a"]
+    (fault,) = faults_of(write_study(recordings="\n".join(rows) + "\n"))
+    assert fault == "recordings.tsv line 2: offset_seconds is 'nan'; a finite number is needed"

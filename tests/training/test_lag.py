@@ -15,37 +15,18 @@ from biopercept.recording import Rating, RecordingLabels
 from biopercept.tasks import Task
 from biopercept.training.lag import estimated_lags, with_lags
 
-JOY = Task("joy", kind="regression", signal="Joy", max_lag_seconds=10.0)
 
-
-def rated(made: ModuleType, lag: float, *, noise: float = 0.5, seed: int = 0, wild: str = "") -> tuple:
-    """People who state their heart rate ``lag`` seconds late; of one, ``wild``, all is otherwise."""
-    random = np.random.default_rng(seed)
-    people = []
-    for recording in made.study(6, seed=seed):
-        heart = recording.samples["heart_rate"][0].astype(np.float64)
-        stated = heart + noise * random.normal(size=len(heart))
-        labels = RecordingLabels(ratings={"Joy": Rating(stated, made.RATE, start_seconds=lag)})
-        if recording.subject == wild:
-            labels = RecordingLabels(ratings={"Joy": Rating(1e3 * random.normal(size=len(heart)), made.RATE)})
-            features = 1e3 * random.normal(size=recording.windows.features.shape)
-            windows = replace(recording.windows, features=features.astype(np.float32))
-            recording = replace(recording, windows=windows)
-        people.append(replace(recording, labels=labels))
-    return tuple(people)
-
-
-def inputs_of(made: ModuleType, people: tuple, task: Task = JOY) -> WindowInputs:
-    table = labelled_windows(people, task, length_seconds=made.LENGTH, feature_names=made.FEATURES)
+def inputs_of(made: ModuleType, people: tuple, task: Task | None = None) -> WindowInputs:
+    table = labelled_windows(people, task or made.JOY, length_seconds=made.LENGTH, feature_names=made.FEATURES)
     return WindowInputs(table, NormalisationSettings(mode="causal"), made.STEP)
 
 
 @pytest.mark.parametrize("lag", [0.0, 1.5, 3.5, 10.0])
 def test_a_planted_lag_is_found_and_the_numbers_are_those_at_it(made: ModuleType, lag: float) -> None:
-    people = rated(made, lag)
+    people = made.rated(lag)
     inputs = inputs_of(made, people)
     found = with_lags(inputs, np.arange(len(inputs.windows))).windows
-    assert found.only.task == replace(JOY, lag_seconds=lag, max_lag_seconds=0.0)
+    assert found.only.task == replace(made.JOY, lag_seconds=lag, max_lag_seconds=0.0)
     assert estimated_lags(inputs.windows, found) == {"joy": lag}
     for row in range(0, len(found), 7):
         rating = people[found.recording[row]].labels.ratings["Joy"]
@@ -59,7 +40,7 @@ def test_a_person_who_is_not_fitted_to_leaves_the_lag_unchanged(made: ModuleType
     for seed in range(4):
         tables = []
         for wild in ("", "P05", "P01"):
-            inputs = inputs_of(made, rated(made, 4.0, noise=25.0, seed=seed, wild=wild))
+            inputs = inputs_of(made, made.rated(4.0, noise=25.0, seed=seed, wild=wild))
             rows = inputs.windows.rows_of(("P01", "P02", "P03", "P04"))
             windows = with_lags(inputs, rows).windows
             tables.append((windows.only.task.lag_seconds, windows.only.values[rows], windows.subject[rows]))
@@ -78,15 +59,15 @@ def test_a_rating_that_stands_still_in_each_recording_has_no_lag(made: ModuleTyp
     ]
     inputs = inputs_of(made, tuple(people))
     assert with_lags(inputs, np.arange(len(inputs.windows))).windows.only.task.lag_seconds == 0.0
-    silent = inputs_of(made, rated(made, 0.0), replace(JOY, max_lag_seconds=0.0, lag_seconds=2.0))
+    silent = inputs_of(made, made.rated(0.0), replace(made.JOY, max_lag_seconds=0.0, lag_seconds=2.0))
     assert with_lags(silent, np.arange(len(silent.windows))) is silent
 
 
 def test_a_joint_table_keeps_the_numbers_at_every_lag(made: ModuleType) -> None:
-    people = rated(made, 3.5)
+    people = made.rated(3.5)
     names = {"length_seconds": made.LENGTH, "feature_names": made.FEATURES}
-    single = labelled_windows(people, JOY, **names)
-    plain = labelled_windows(people, replace(JOY, name="now", max_lag_seconds=0.0), **names)
+    single = labelled_windows(people, made.JOY, **names)
+    plain = labelled_windows(people, replace(made.JOY, name="now", max_lag_seconds=0.0), **names)
     joint = joint_windows([single, plain])
     inputs = WindowInputs(joint, NormalisationSettings(mode="causal"), made.STEP)
     lagged = with_lags(inputs, np.arange(len(joint))).windows

@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.annotations import plain_label
-from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory, block_of_rows
+from biopercept.loaders.assembly import RawChannel, assemble_signals, block_of_rows, channel_of_beats
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
+from biopercept.loaders.identity import identity_of_entries
 from biopercept.loaders.libraries import library_for, quiet
 from biopercept.loaders.recognition import FORMAT, SignalOverride
 from biopercept.modalities import MODALITIES, UNKNOWN
@@ -344,7 +345,10 @@ def _schema_name(schema: Any) -> str:
 
 def _part(record: Any, path: Path, notes: list[str]) -> _Part:
     """Return what is used of a record."""
-    raw = record.get("rawData") or {}
+    raw, enrolled = record.get("rawData") or {}, record.get("enrollment")
+    notes.extend(
+        note for note in identity_of_entries(enrolled if isinstance(enrolled, dict) else {}) if note not in notes
+    )
     part = _Part(
         owner=hash(json.dumps([record.get("enrollment"), record.get("deviceSn")], sort_keys=True, default=str))
     )
@@ -451,21 +455,7 @@ def _beats(path: Path, parts: Sequence[_Part], zero: float) -> list[RawChannel]:
     if not is_beat.any():
         return []
     times = peaks[1:][is_beat] - zero
-    return [
-        RawChannel(
-            label="IBI",
-            unit="s",
-            sampling_rate=1 / float(np.median(intervals[is_beat])),
-            start_seconds=float(times[0]),
-            n_samples=len(times),
-            key=0,
-            block=block_in_memory(intervals[is_beat][None, :]),
-            source=path.name,
-            modality="ibi",
-            recognised_by=FORMAT,
-            times=times,
-        )
-    ]
+    return [channel_of_beats("IBI", path.name, times, intervals[is_beat])]
 
 
 def _tags(parts: Sequence[_Part], zero: float, end: float, notes: list[str]) -> tuple[Interval, ...]:

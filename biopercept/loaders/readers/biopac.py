@@ -132,7 +132,7 @@ def _headers(path: Path) -> _Headers:
         try:
             reader = bioread.reader_for_streaming(_Guarded(stream))
         except Exception as fault:
-            raise _fault(path, f"its headers cannot be read ({type(fault).__name__}: {fault})") from fault
+            raise _fault(path, f"its headers cannot be read ({fault})") from fault
     file = reader.datafile
     if file is None:
         raise _fault(path, "its headers are cut or contradict each other")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,14 +23,15 @@ import numpy as np
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.annotations import bad_at_joins, placed_intervals
-from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
+from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals, block_in_memory
+from biopercept.loaders.identity import identity_in_text
+from biopercept.loaders.readers.mne_raws import FASTEST, MOST_CHANNELS, check_size
+from biopercept.loaders.readers.text_tables import numbers_of, read_text
 from biopercept.loaders.recognition import SignalOverride
+from biopercept.loaders.stored_samples import StoredSamples
 from biopercept.recording import FloatArray, Recording
 
 LARGEST_TEXT = 64 << 20
-MOST_CHANNELS = 4096
-FASTEST = 1e6
-_CHUNK_BYTES = 1 << 22
 _FIRST_LINE = re.compile(rb"Brain ?Vision( Core| V-Amp)? Data( Exchange)? (Header|Marker) File")
 _TYPES = {"INT_16": "i2", "UINT_16": "u2", "INT_32": "i4", "IEEE_FLOAT_32": "f4"}
 _BESIDE = (".eeg", ".vmrk", ".dat", ".avg", ".seg")
@@ -39,20 +40,18 @@ _DATE_DIGITS = 20
 
 @dataclass(frozen=True)
 class BrainVisionHeader:
-    """The checked header: channels with their resolution (file unit per step) and where their samples lie.
+    """The checked header: channels with their resolution (file unit per step) and the reader of their samples.
 
-    ``is_vectorized`` means channel after channel; ``n_samples`` are the samples of every channel that are really there.
+    ``n_samples`` are the samples of every channel that are really there.
     """
 
-    samples_file: Path
     markers_file: Path | None
     labels: tuple[str, ...]
     units: tuple[str, ...]
     resolutions: tuple[float, ...]
     sampling_rate: float
-    kind: np.dtype[np.generic]
-    is_vectorized: bool
     n_samples: int
+    block: BlockReader
     notes: tuple[str, ...]
 
 
@@ -74,9 +73,8 @@ def load_brainvision(path: Path, *, overrides: Mapping[str, SignalOverride] | No
     file = _header_file(path)
     header = read_brainvision_header(file)
     notes = list(header.notes)
-    block = _block(header)
     channels = [
-        RawChannel(label, unit, header.sampling_rate, 0.0, header.n_samples, key, block, file.name)
+        RawChannel(label, unit, header.sampling_rate, 0.0, header.n_samples, key, header.block, file.name)
         for key, (label, unit) in enumerate(zip(header.labels, header.units, strict=True))
         if _is_usable(label, header.resolutions[key], notes)
     ]
@@ -85,6 +83,8 @@ def load_brainvision(path: Path, *, overrides: Mapping[str, SignalOverride] | No
     signals, more = assemble_signals(channels, overrides)
     duration = header.n_samples / header.sampling_rate
     markers = read_markers(header)
+    if markers.is_start_wrong:
+        notes.append("the date and time of the first segment cannot be; the start is not known")
     intervals = placed_intervals(markers.marks, duration, notes)
     joins = bad_at_joins(markers.joins, duration, "New Segment", notes)
     return Recording("", "", file.stem, signals, intervals, markers.started_at, (*notes, *more), joins)
@@ -116,8 +116,11 @@ def _is_usable(label: str, resolution: float, notes: list[str]) -> bool:
     return True
 
 
-def _text(path: Path) -> str:
-    """Return the text of a header or a marker file: UTF-8, or the Latin-1 of older recorders."""
+def header_text(path: Path) -> str:
+    """Return the text of a header or a marker file: UTF-8, or the Latin-1 of older recorders.
+
+    Raises RecordingError where it cannot be read, or is larger than any.
+    """
     if path.stat().st_size > LARGEST_TEXT:
         raise RecordingError(f"{path.name}: larger than {LARGEST_TEXT >> 20} MB, which no header or marker file is")
     try:
@@ -152,46 +155,52 @@ def read_brainvision_header(path: Path) -> BrainVisionHeader:
     Raises RecordingError where a field cannot be trusted, or names a file outside the folder.
     """
     notes: list[str] = []
-    sections = _sections(_text(path))
+    text = header_text(path)
+    sections = _sections(text)
+    notes.extend(identity_in_text(text))
     common = sections.get("common infos", {})
     _check_kind(path, common)
     n_channels = _whole(path, common.get("numberofchannels", ""), "NumberOfChannels", MOST_CHANNELS)
     interval = _number(common.get("samplinginterval", ""))
     if not 1e6 / FASTEST <= interval < math.inf:
         raise _fault(path, f"SamplingInterval is {common.get('samplinginterval', '')!r}, not a number of microseconds")
-    binary = sections.get("binary infos", {})
-    name = binary.get("binaryformat", "INT_16").upper()
-    if name not in _TYPES:
-        raise _fault(path, f"BinaryFormat is {name!r}; read are {', '.join(_TYPES)}")
-    order = ">" if binary.get("usebigendianorder", "").upper() == "YES" else "<"
     labels, units, resolutions = _channels(path, sections.get("channel infos", {}), n_channels, notes)
     samples_file = _named_file(path, common.get("datafile", ""), (".eeg", ".dat"), notes)
     if samples_file is None:
         raise RecordingError(
             f"{path.name}: the samples {common.get('datafile', '')!r} are not beside the header; copy them"
         )
-    kind = np.dtype(order + _TYPES[name])
-    is_vectorized = common.get("dataorientation", "MULTIPLEXED").upper() == "VECTORIZED"
-    n_bytes = samples_file.stat().st_size
-    n_samples = _n_samples(
-        path, n_bytes, n_channels * kind.itemsize, common.get("datapoints", ""), is_vectorized, notes
-    )
+    orientation = common.get("dataorientation", "MULTIPLEXED").upper()
+    scales, points = np.array(resolutions), common.get("datapoints", "")
+    if common.get("dataformat", "BINARY").upper() == "ASCII":
+        layout = {**sections.get("ascii infos", {}), "dataorientation": orientation}
+        samples = _samples_of_text(path, samples_file, layout, n_channels, notes)
+        n_samples, block = samples.shape[1], block_in_memory(samples * scales[:, None])
+        notes.extend(_other_number(n_samples, points))
+    else:
+        binary, is_vectorized = sections.get("binary infos", {}), orientation == "VECTORIZED"
+        stored, more = _stored(path, samples_file, binary, scales, points, is_vectorized)
+        notes += more
+        n_samples, block = stored.n_samples, stored.block()
+    check_size(path, 1e6 / interval, n_samples, n_channels)
     marker = common.get("markerfile", "")
     markers_file = _named_file(path, marker, (".vmrk",), notes) if marker else None
     if marker and markers_file is None:
         notes.append("the marker file that the header names is not there: no markers, and no start time")
-    return BrainVisionHeader(
-        samples_file,
-        markers_file,
-        labels,
-        units,
-        resolutions,
-        1e6 / interval,
-        kind,
-        is_vectorized,
-        n_samples,
-        tuple(notes),
-    )
+    return BrainVisionHeader(markers_file, labels, units, resolutions, 1e6 / interval, n_samples, block, tuple(notes))
+
+
+def _stored(
+    path: Path, file: Path, binary: Mapping[str, str], scales: FloatArray, points: str, is_vectorized: bool
+) -> tuple[StoredSamples, list[str]]:
+    """Return where binary samples lie, and notes. Raises RecordingError where the header does not match them."""
+    name = binary.get("binaryformat", "INT_16").upper()
+    if name not in _TYPES:
+        raise _fault(path, f"BinaryFormat is {name!r}; read are {', '.join(_TYPES)}")
+    kind = np.dtype((">" if binary.get("usebigendianorder", "").upper() == "YES" else "<") + _TYPES[name])
+    notes: list[str] = []
+    n_samples = _n_samples(path, file.stat().st_size, len(scales) * kind.itemsize, points, is_vectorized, notes)
+    return StoredSamples(file, kind, scales, n_samples, is_vectorized), notes
 
 
 def _fault(path: Path, what: str) -> RecordingError:
@@ -216,10 +225,8 @@ def _check_kind(path: Path, common: Mapping[str, str]) -> None:
     """Refuse what is no continuous recording in binary form."""
     if not common:
         raise _fault(path, "the section [Common Infos] is missing")
-    if common.get("dataformat", "BINARY").upper() != "BINARY":
-        raise RecordingError(
-            f"{path.name}: samples as text (DataFormat=ASCII) are not read; export the recording as binary"
-        )
+    if common.get("dataformat", "BINARY").upper() not in ("BINARY", "ASCII"):
+        raise _fault(path, f"DataFormat is {common['dataformat'][:40]!r}, neither BINARY nor ASCII")
     if common.get("datatype", "TIMEDOMAIN").upper() != "TIMEDOMAIN":
         raise RecordingError(f"{path.name}: spectra (DataType) are not read; export the recording in the time domain")
     is_cut = common.get("segmentationtype", "NOTSEGMENTED").upper() != "NOTSEGMENTED"
@@ -266,62 +273,64 @@ def _named_file(path: Path, name: str, suffixes: Sequence[str], notes: list[str]
     return alike
 
 
+def _points(points: str) -> int | None:
+    return int(points) if points.isascii() and points.isdigit() and len(points) < 16 else None
+
+
+def _other_number(n_there: int, points: str) -> Iterator[str]:
+    """Give a note where the header states another number of samples than there are."""
+    n_stated = _points(points)
+    if n_stated is not None and n_stated > n_there:
+        yield f"the file of samples is cut: {n_there} of {n_stated} samples are there and used"
+    elif n_stated is not None and n_stated < n_there:
+        yield f"the header says {n_stated} samples but {n_there} are there; all are used"
+
+
 def _n_samples(path: Path, n_bytes: int, frame_bytes: int, points: str, is_vectorized: bool, notes: list[str]) -> int:
     """Return the samples of each channel that are there; a channel-by-channel file must match its header exactly."""
     n_there, stray = divmod(n_bytes, frame_bytes)
     if n_there < 1:
         raise RecordingError(f"{path.name}: {n_bytes} bytes of samples do not fill one sample of every channel")
-    n_stated = int(points) if points.isascii() and points.isdigit() and len(points) < 16 else None
+    n_stated = _points(points)
     if is_vectorized and (stray or n_stated not in (None, n_there)):
         raise RecordingError(
             f"{path.name}: {n_bytes} bytes of samples, channel by channel, do not match the header"
             f" ({points or 'no'} DataPoints), so no channel can be told from the next; copy the files again"
         )
-    if n_stated is not None and n_stated > n_there:
-        notes.append(f"the file of samples is cut: {n_there} of {n_stated} samples are there and used")
-    elif n_stated is not None and n_stated < n_there:
-        notes.append(f"the header says {n_stated} samples but {n_there} are there; all are used")
+    notes.extend(_other_number(n_there, points))
     if stray:
         notes.append(f"{stray} bytes after the last whole sample are left out")
     return n_there
 
 
-def _block(header: BrainVisionHeader) -> BlockReader:
-    """Return the reader of the channels, each in the unit that the header names."""
-    resolutions = np.array(header.resolutions)
-    n_channels, size = len(resolutions), header.kind.itemsize
+def _samples_of_text(
+    path: Path, samples_file: Path, layout: Mapping[str, str], n_channels: int, notes: list[str]
+) -> FloatArray:
+    """Return the numbers of a file of samples as text, (n_channels, n_samples); ``layout`` says how they lie there.
 
-    def read(keys: Sequence[int], start: int, stop: int) -> FloatArray:
-        rows = list(keys)
-        samples: FloatArray = np.empty((len(rows), max(stop - start, 0)))
-        if header.is_vectorized:
-            for row, key in enumerate(rows):
-                offset = (key * header.n_samples + start) * size
-                samples[row] = _stored(header, offset, samples.shape[1])
-            samples *= resolutions[rows, None]
-            return samples
-        step = max(1, _CHUNK_BYTES // (n_channels * size))
-        for first in range(start, stop, step):
-            n = min(step, stop - first)
-            frames = _stored(header, first * n_channels * size, n * n_channels).reshape(n, n_channels)
-            samples[:, first - start : first - start + n] = frames[:, rows].T
-        samples *= resolutions[rows, None]
-        return samples
-
-    return read
-
-
-def _stored(header: BrainVisionHeader, offset: int, count: int) -> FloatArray:
-    file = header.samples_file
-    try:
-        with file.open("rb") as stream:
-            stream.seek(offset)
-            content = stream.read(count * header.kind.itemsize)
-    except OSError as fault:
-        raise RecordingError(f"{file.name}: cannot be read ({fault.strerror})") from fault
-    if len(content) < count * header.kind.itemsize:
-        raise RecordingError(f"{file.name}: the file became shorter while it was read; load it again")
-    return np.frombuffer(content, dtype=header.kind).astype(np.float64)
+    Raises RecordingError where its lines are not those that the header promises.
+    """
+    skipped = [layout.get(key, "0") for key in ("skiplines", "skipcolumns")]
+    if not all(one.isascii() and one.isdigit() and len(one) < 5 for one in skipped):
+        raise _fault(path, f"SkipLines and SkipColumns are {skipped[0][:40]!r} and {skipped[1][:40]!r}, no counts")
+    text = read_text(samples_file, notes).replace("\r\n", "\n").replace("\r", "\n")
+    if layout.get("decimalsymbol", ".") == ",":
+        text = text.replace(",", ".")
+    n_lines, n_columns = map(int, skipped)
+    lines = [line.split()[n_columns:] for line in text.split("\n")[n_lines:] if line.strip()]
+    is_vectorized = layout["dataorientation"] == "VECTORIZED"
+    n_cells = len(lines[0]) if lines and is_vectorized else n_channels
+    strange = next((f"line {i + n_lines} has {len(one)}" for i, one in enumerate(lines, 1) if len(one) != n_cells), "")
+    if strange or not lines or not n_cells or (is_vectorized and len(lines) != n_channels):
+        raise RecordingError(
+            f"{path.name}: {samples_file.name} does not hold {n_channels} channels as the header says"
+            f" ({strange or f'{len(lines)} lines of {n_cells}'} numbers); export it again"
+        )
+    samples = np.array([numbers_of(line) for line in lines])
+    n_missing = int(np.isnan(samples).sum())
+    if n_missing:
+        notes.append(f"{n_missing} cells of {samples_file.name} are no numbers and count as missing")
+    return samples if is_vectorized else samples.T
 
 
 @dataclass(frozen=True)
@@ -331,6 +340,7 @@ class BrainVisionMarkers:
     marks: tuple[tuple[float, float, str], ...] = ()
     joins: tuple[float, ...] = ()
     started_at: datetime | None = None
+    is_start_wrong: bool = False
 
 
 def read_markers(header: BrainVisionHeader) -> BrainVisionMarkers:
@@ -344,7 +354,8 @@ def read_markers(header: BrainVisionHeader) -> BrainVisionMarkers:
     marks: list[tuple[float, float, str]] = []
     joins: list[float] = []
     started_at: datetime | None = None
-    for line in _sections(_text(header.markers_file)).get("marker infos", {}).values():
+    is_wrong = False
+    for line in _sections(header_text(header.markers_file)).get("marker infos", {}).values():
         fields = [field.strip() for field in line.split(",")] + [""] * 6
         kind, description, position, size, channel, date = (field.replace("\\1", ",") for field in fields[:6])
         onset = (_number(position) - 1) / rate  # the first sample is number 1
@@ -353,6 +364,7 @@ def read_markers(header: BrainVisionHeader) -> BrainVisionMarkers:
                 joins.append(onset)
             if started_at is None:
                 started_at = _start(date, onset)
+                is_wrong = started_at is None and bool(date.strip("0"))
             continue
         points = _number(size)
         duration = points / rate if points > 1 else 0.0  # every marker has one point at least
@@ -361,7 +373,7 @@ def read_markers(header: BrainVisionHeader) -> BrainVisionMarkers:
             number = int(channel[:6])
             text += f"@@{header.labels[number - 1]}" if 1 <= number <= len(header.labels) else ""
         marks.append((onset, duration, text))
-    return BrainVisionMarkers(tuple(marks), tuple(joins), started_at)
+    return BrainVisionMarkers(tuple(marks), tuple(joins), started_at, is_wrong)
 
 
 def _start(date: str, onset: float) -> datetime | None:

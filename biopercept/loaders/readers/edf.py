@@ -27,18 +27,19 @@ from biopercept.errors import RecordingError
 from biopercept.loaders.annotations import MOST_ANNOTATIONS, plain_label
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import stray_times
+from biopercept.loaders.identity import identity_notes
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import FloatArray, Interval, Recording
 
 _CHUNK_BYTES = 1 << 22
 LONGEST_DAYS = 14
 """A discontinuous file that claims to span more is refused: no recording does, a damaged onset does."""
+FASTEST = 1e6
 MOST_CHANNELS = 4096
 LONGEST_RECORD_SECONDS = 86400.0
 _FIXED = 256
 _FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
 _MAGIC_EDF, _MAGIC_BDF = b"0       ", b"\xffBIOSEMI"
-_NAMES_NOBODY = frozenset({"", "X", "M", "F", "N/A", "NA", "UNKNOWN", "ANONYMOUS", "ANONYMIZED", "ANONYMISED"})
 
 
 def load_edf(path: Path, *, overrides: Mapping[str, SignalOverride] | None = None) -> Recording:
@@ -334,8 +335,7 @@ def read_edf_header(path: Path, *, only_annotations: bool = False) -> EdfHeader:
         raise _fault(path, "no channel has a valid number of samples per data record")
     n_records = _n_records(path, fixed[236:244], size - header_bytes, record_bytes, notes)
     _note_header_bytes(fixed[184:192], header_bytes, notes)
-    if any(word.upper() not in _NAMES_NOBODY for word in _text(fixed[8:88]).split()):
-        notes.append("patient fields present (hidden)")
+    notes.extend(identity_notes(_text(fixed[8:88])))
     return EdfHeader(
         is_bdf=is_bdf,
         is_discontinuous=_text(fixed[192:236]).upper().startswith(("EDF+D", "BDF+D")),
@@ -428,6 +428,9 @@ def _check_record_seconds(path: Path, record_seconds: float, channels: tuple[Edf
         )
     if not 0 < record_seconds <= LONGEST_RECORD_SECONDS:
         raise _fault(path, f"the duration of a data record is {record_seconds:g} s, not a positive number of seconds")
+    fastest = max(channel.samples_per_record for channel in channels if not channel.is_annotation) / record_seconds
+    if fastest > FASTEST:
+        raise _fault(path, f"a sampling rate is {fastest:g} Hz (data records of {record_seconds:g} s), which none is")
 
 
 def _n_records(path: Path, field: bytes, data_bytes: int, record_bytes: int, notes: list[str]) -> int:

@@ -1,7 +1,7 @@
 """EEGLAB recordings (.set, with or without .fdt), checked here and read through mne.
 
-A .set is a MATLAB file: its elements are sized, unpacked, before any is read, and the name of the file with the samples
-must not lead out of the folder. EEGLAB keeps no unit: it works in microvolts, and so does mne.
+A .set is a MATLAB file, 5 or 7.3: its elements are sized, unpacked, before any is read, and the name of the file with
+the samples must not lead out of the folder. EEGLAB keeps no unit: it works in microvolts, and so does mne.
 
 References
 ----------
@@ -15,15 +15,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.identity import identity_notes
 from biopercept.loaders.libraries import library_for
-from biopercept.loaders.readers.matlab import check_variables
+from biopercept.loaders.readers.hdf5 import MOST_OBJECTS, checked, members, opened, text_of
+from biopercept.loaders.readers.matlab import LARGEST_VARIABLES, check_variables
 from biopercept.loaders.readers.mne_raws import MOST_CHANNELS, OpenedRaw, check_size, quiet_mne, recording_of
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Recording
 
+_REMEDY = "save the samples in a .fdt beside it (EEGLAB: File, Memory and other options, save two files)"
 _KNOWN_TYPES = frozenset(
     {"eeg", "eog", "ecg", "emg", "misc", "stim", "resp", "bio", "gsr", "temperature", "seeg", "ecog"}
 )
@@ -39,6 +43,7 @@ class EeglabHeader:
     samples_name: str
     types: tuple[str, ...]
     cut_seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def is_eeglab(path: Path, first_bytes: bytes) -> bool:
@@ -64,7 +69,7 @@ def load_eeglab(path: Path, *, overrides: Mapping[str, SignalOverride] | None = 
         if file == path:
             raise RecordingError(f"{path.name}: samples of an EEGLAB set whose .set is not beside them; name the .set")
     header = read_eeglab_header(file)
-    notes: list[str] = []
+    notes = list(header.notes)
     n_samples = _n_samples(file, header, notes)
     library_for(file, "pymatreader")  # mne reads such files through it
     with quiet_mne(file, "EEGLAB", notes):
@@ -82,15 +87,9 @@ def read_eeglab_header(path: Path) -> EeglabHeader:
     """
     with path.open("rb") as stream:
         is_version_5 = stream.read(10) == b"MATLAB 5.0"
-    if not is_version_5:
-        raise RecordingError(
-            f"{path.name}: an EEGLAB set saved as MATLAB 7.3 (HDF5) is not read; save it in EEGLAB with the samples"
-            " in a .fdt (File, Memory and other options, save two files)"
-        )
-    check_variables(
-        path, "save the samples in a .fdt beside it (EEGLAB: File, Memory and other options, save two files)"
-    )
-    values = _variables(path)
+    if is_version_5:
+        check_variables(path, _REMEDY)
+    values = _variables(path) if is_version_5 else _variables_of_hdf5(path)
     n_trials = _whole(path, values, "trials", 1)
     if n_trials > 1:
         raise RecordingError(
@@ -108,6 +107,7 @@ def read_eeglab_header(path: Path) -> EeglabHeader:
         data if isinstance(data, str) else "",
         _types(values.get("chanlocs"), n_channels),
         _cut_seconds(values),
+        identity_notes(str(values.get("subject", "")).strip("[]")),
     )
 
 
@@ -126,6 +126,70 @@ def _variables(path: Path) -> dict[str, Any]:
     if "nbchan" not in values:
         raise RecordingError(f"{path.name}: a MATLAB file that holds no EEGLAB data set (EEG); name a .set")
     return values
+
+
+def _variables_of_hdf5(path: Path) -> dict[str, Any]:
+    """Return the fields of a set in MATLAB 7.3, which is HDF5; numbers called ``data``, the samples, stay unread.
+
+    Raises RecordingError where it points out of itself, or holds more than is read.
+    """
+    read_mat = library_for(path, "pymatreader").read_mat
+    with opened(path) as file:
+        _check_objects(path, file)
+        top = file["EEG"] if "EEG" in file and "nbchan" not in file else file
+        data = top.get("data") if hasattr(top, "get") else None
+        is_name = data is not None and text_of(data.attrs.get("MATLAB_class", "")) == "char"
+    with quiet_mne(path, "EEGLAB"):
+        values: dict[str, Any] = read_mat(path, ignore_fields=() if is_name else ("data",))
+        values = values.get("EEG", values)
+    if not isinstance(values, dict) or "nbchan" not in values:
+        raise RecordingError(f"{path.name}: a MATLAB file that holds no EEGLAB data set (EEG); name a .set")
+    return values
+
+
+def _check_objects(path: Path, file: Any) -> None:
+    """Raise RecordingError where a file of HDF5 links elsewhere, or its data sets are more than is read."""
+    import h5py
+
+    groups, total = [file], 0
+    addresses = {h5py.h5o.get_info(file.id).addr}
+    while groups:
+        group = groups.pop()
+        names = members(group)
+        if len(names) < len(group):
+            raise RecordingError(f"{path.name}: has links to elsewhere, which are not followed; save the set again")
+        for name in names:
+            thing = group[name]
+            address = h5py.h5o.get_info(thing.id).addr
+            if address in addresses:
+                continue
+            addresses.add(address)
+            if len(addresses) > MOST_OBJECTS:
+                raise RecordingError(f"{path.name}: more than {MOST_OBJECTS} fields, which no EEGLAB set has")
+            if isinstance(thing, h5py.Group):
+                groups.append(thing)
+            elif isinstance(thing, h5py.Dataset) and thing.shape is not None:
+                checked(path, thing)
+                total += thing.size * thing.dtype.itemsize
+                if total > LARGEST_VARIABLES:
+                    raise RecordingError(
+                        f"{path.name}: its variables unpack to more than {LARGEST_VARIABLES >> 20} MB; {_REMEDY}"
+                    )
+
+
+def _rows(table: Any) -> list[Any]:
+    """Return the rows of a table of MATLAB, each with its fields as attributes, however it was read."""
+    if hasattr(table, "_fieldnames"):
+        return [table]
+    if isinstance(table, dict):  # of MATLAB 7.3: a list by field, or one value of each where there is one row
+        columns = {name: cells if isinstance(cells, list) else [cells] for name, cells in table.items()}
+        n_rows = max(map(len, columns.values()), default=0)
+        full = {name: cells for name, cells in columns.items() if len(cells) == n_rows}
+        return [SimpleNamespace(**dict(zip(full, row, strict=True))) for row in zip(*full.values(), strict=True)]
+    try:
+        return list(table)
+    except TypeError:
+        return []
 
 
 def _fields(struct_: Any) -> dict[str, Any]:
@@ -180,10 +244,7 @@ def _n_samples(path: Path, header: EeglabHeader, notes: list[str]) -> int:
 
 def _types(locations: Any, n_channels: int) -> tuple[str, ...]:
     """Return the types that the table of channels states, in mne's words; EEG too where only a place on the head is."""
-    try:
-        rows = [locations] if hasattr(locations, "_fieldnames") else list(locations)
-    except TypeError:
-        rows = []
+    rows = _rows(locations)
     if len(rows) != n_channels:
         return ("",) * n_channels
     return tuple(_type(row) for row in rows)
@@ -201,8 +262,7 @@ def _type(row: Any) -> str:
 
 def _cut_seconds(values: Mapping[str, Any]) -> float:
     """Return the seconds that boundaries say were cut out; 0 where they do not say."""
-    events = values.get("event")
-    rows = [events] if hasattr(events, "_fieldnames") else list(events if events is not None else ())
+    rows = _rows(values.get("event"))
     lengths = [
         getattr(row, "duration", None) for row in rows if str(getattr(row, "type", "")).strip().lower() == "boundary"
     ]

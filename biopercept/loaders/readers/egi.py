@@ -1,18 +1,22 @@
 """EGI recordings: the simple binary export of Net Station (.raw), its sizes checked here and its samples read by mne.
 
-mne takes a calibrated file's microvolts for volts, so the unit is worked out here from the header.
+Samples are microvolts, and where the header gives the bits and the range (microvolts) of the converter, steps of
+range / 2**bits microvolts: so says the manual, and EEGLAB, whose reader is written after code of the maker, does the
+same. mne takes the microvolts of such a file for volts. The start is read here, too: mne takes it for a time of the
+machine's own zone.
 
 References
 ----------
 Electrical Geodesics. Net Station file formats technical manual. Eugene, OR: Electrical Geodesics; 2006, chapter 4,
-"EGI simple binary" (doc. S-MAN-200-FFTR-001).
+"EGI simple binary" (doc. S-MAN-200-FFTR-001). EEGLAB, readegi.m: https://github.com/sccn/eeglab.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from biopercept.errors import RecordingError
@@ -38,6 +42,7 @@ class EgiHeader:
     n_there: int
     sampling_rate: int
     is_calibrated: bool
+    started_at: datetime | None
 
 
 def is_egi(path: Path, first_bytes: bytes) -> bool:
@@ -54,7 +59,7 @@ def read_egi_header(path: Path) -> EgiHeader:
         head = stream.read(_HEAD.size)
     if len(head) < _HEAD.size:
         raise _fault(path, "the header is cut")
-    version, *_, rate, n_channels, _gain, bits, span, n_samples, n_events = _HEAD.unpack(head)
+    version, *date, rate, n_channels, _gain, bits, span, n_samples, n_events = _HEAD.unpack(head)
     if version % 2:
         raise RecordingError(
             f"{path.name}: EGI segments (epochs) have no time of a recording; export the continuous recording"
@@ -67,7 +72,16 @@ def read_egi_header(path: Path) -> EgiHeader:
         )
     frame = (n_channels + n_events) * _SAMPLE_BYTES[version]
     n_there = (path.stat().st_size - _HEAD.size - 4 * n_events) // frame
-    return EgiHeader(n_channels, n_events, n_samples, n_there, rate, bits != 0 and span != 0)
+    return EgiHeader(n_channels, n_events, n_samples, n_there, rate, bits != 0 and span != 0, _moment(*date))
+
+
+def _moment(*date: int) -> datetime | None:
+    """Return the start that the header gives, whose last number is milliseconds; None where it is no date."""
+    year, month, day, hour, minute, second, thousandths = date
+    try:
+        return datetime(year, month, day, hour, minute, second, thousandths * 1000)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _fault(path: Path, what: str) -> RecordingError:
@@ -93,7 +107,5 @@ def load_egi(path: Path, *, overrides: Mapping[str, SignalOverride] | None = Non
     types = raw.get_channel_types()
     n_channels = len(types)
     notes.append("the file names no electrodes (E1, E2, ... are sensors of a net), so none has a place on the head")
-    return recording_of(
-        OpenedRaw(path, "EGI simple binary", raw, types, notes, [unit] * n_channels, triggers="known"),
-        overrides,
-    )
+    opened = OpenedRaw(path, "EGI simple binary", raw, types, notes, [unit] * n_channels, triggers="known")
+    return replace(recording_of(opened, overrides), started_at=header.started_at)

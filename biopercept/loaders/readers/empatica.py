@@ -19,7 +19,7 @@ import numpy as np
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.archives import checked_members
-from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
+from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory, channel_of_beats
 from biopercept.loaders.clock import FAR_SECONDS, stray_times
 from biopercept.loaders.recognition import FORMAT, SignalOverride
 from biopercept.modalities import MODALITIES
@@ -40,6 +40,7 @@ _EARLIEST, _LATEST = 1e9, 4e9  # unix seconds, 2001 to 2096: anything else is no
 _FASTEST = 1000.0
 _GRACE_SECONDS = 60.0
 """The device says a beat up to this long after the sensors' last sample, for its files end at different times."""
+_BLANKS = bytes(code for code in range(256) if chr(code).isspace())
 LARGEST_MEMBER = 256 << 20
 """Bytes of one sensor's file: a session may last 48 h, which is 90 MB of BVP."""
 
@@ -204,7 +205,9 @@ def _channels(name: str, sensor: _Sensor, zero: float, notes: list[str]) -> list
     modality, unit, labels = _SENSORS[name]
     if name == "EDA" and sensor.samples[0, 0] == 0 and (sensor.samples[0, 1:2] > 0).all():
         notes.append("EDA: the first sample is 0, which the device writes before it measures")
-    samples = sensor.samples / 64 if unit == "1/64 g" else sensor.samples
+    samples = sensor.samples
+    if unit == "1/64 g":
+        samples /= 64
     block = block_in_memory(samples)
     return [
         RawChannel(
@@ -280,21 +283,7 @@ def _ibi_channels(
     if not len(times):
         return []
     step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
-    return [
-        RawChannel(
-            label="IBI",
-            unit="s",
-            sampling_rate=1 / step,
-            start_seconds=float(times[0]),
-            n_samples=len(times),
-            key=0,
-            block=block_in_memory(beats[:, 1][None, :]),
-            source="IBI.csv",
-            modality="ibi",
-            recognised_by=FORMAT,
-            times=times,
-        )
-    ]
+    return [channel_of_beats("IBI", "IBI.csv", times, beats[:, 1], rate=1 / step)]
 
 
 def _tags(members: Members, notes: list[str]) -> FloatArray:
@@ -411,19 +400,19 @@ def read_numbers(content: bytes, n_columns: int) -> tuple[FloatArray, tuple[str,
         whole, _, cut = content.rpartition(b"\n")
         content = whole
         remarks.append(f"the last line ({len(cut)} bytes) has no line end, may be cut and is left out")
-    text = content.decode("latin-1").rstrip()
-    if not text:
+    content = content.rstrip(_BLANKS)
+    if not content:
         return np.zeros((0, n_columns)), tuple(remarks)
-    values = _fast(text, n_columns)
+    values = _fast(content, n_columns)
     if values is None:
-        values = np.array([_line(line, n_columns) for line in text.splitlines()])
+        values = np.array([_line(line, n_columns) for line in content.decode("latin-1").splitlines()])
     n_unreadable = int(np.isnan(values).any(axis=1).sum())
     if n_unreadable:
         remarks.append(f"{n_unreadable} lines are not {n_columns} plain numbers and count as missing")
     return values, tuple(remarks)
 
 
-def _fast(text: str, n_columns: int) -> FloatArray | None:
+def _fast(content: bytes, n_columns: int) -> FloatArray | None:
     """Return the numbers where every line is well formed, None where one is not."""
     import pandas as pd
 
@@ -431,7 +420,8 @@ def _fast(text: str, n_columns: int) -> FloatArray | None:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # all that it says where it cuts fields off
             frame = pd.read_csv(
-                io.StringIO(text),
+                io.BytesIO(content),  # a text in memory takes four bytes for each of the file
+                encoding="latin-1",
                 header=None,
                 names=range(n_columns),
                 index_col=False,
@@ -445,7 +435,7 @@ def _fast(text: str, n_columns: int) -> FloatArray | None:
     except (ValueError, OverflowError, pd.errors.ParserWarning):  # a ParserError is a ValueError
         return None
     # A first line with too many fields is cut in silence by the parser, hence the count.
-    return frame.to_numpy() if text.count(",") == (n_columns - 1) * len(frame) else None
+    return frame.to_numpy() if content.count(b",") == (n_columns - 1) * len(frame) else None
 
 
 def _line(line: str, n_columns: int) -> list[float]:

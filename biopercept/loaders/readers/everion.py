@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
-from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
+from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory, channel_of_beats
 from biopercept.loaders.readers.text_tables import numbers_of, read_text, table_of_text
 from biopercept.loaders.recognition import FORMAT, SignalOverride, counts_of_one_g
 from biopercept.loaders.sidecars import without_suffix
@@ -138,7 +138,7 @@ def _read(file: Path, notes: list[str]) -> dict[int, _Lines]:
     numbers = [column for column in table.columns[:4] if not isinstance(column, list)]
     if len(numbers) < 4:
         raise RecordingError(f"{file.name}: columns {', '.join(_COLUMNS[:4])} are not numbers; export it again")
-    values, qualities = _values(file, text)
+    values, qualities = _values(text)
     count, stream, tag, seconds = numbers
     n = min(len(count), len(values))
     is_whole = np.all([np.isfinite(column[:n]) & (np.abs(column[:n]) < 2**53) for column in numbers], axis=0)
@@ -162,7 +162,7 @@ def _read(file: Path, notes: list[str]) -> dict[int, _Lines]:
     }
 
 
-def _values(file: Path, text: str) -> tuple[FloatArray, FloatArray]:
+def _values(text: str) -> tuple[FloatArray, FloatArray]:
     """Return the first and the second value of each line; the second is NaN where there is none."""
     cells = [line.rsplit(",", 1)[-1] for line in text.splitlines()[1:] if line.strip()]
     pairs = [cell.partition(";")[::2] for cell in cells]
@@ -214,21 +214,7 @@ def _beat_channels(lines: _Lines, zero: float, notes: list[str]) -> list[RawChan
         return []
     times = _beat_times(counts, seconds, intervals)
     notes.append("IBI: stamps are whole seconds; beats that follow each other were placed by their intervals")
-    return [
-        RawChannel(
-            label="IBI",
-            unit="ms",
-            sampling_rate=1 / float(np.median(intervals)),
-            start_seconds=float(times[0]),
-            n_samples=len(times),
-            key=0,
-            block=block_in_memory(1000 * intervals[None]),
-            source=lines.source,
-            modality="ibi",
-            recognised_by=FORMAT,
-            times=times,
-        )
-    ]
+    return [channel_of_beats("IBI", lines.source, times, intervals)]
 
 
 def _beat_times(counts: NDArray[np.int64], seconds: FloatArray, intervals: FloatArray) -> FloatArray:

@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
-from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory, block_of_rows
+from biopercept.loaders.assembly import RawChannel, assemble_signals, block_of_rows, channel_of_beats
 from biopercept.loaders.clock import LONGEST_DAYS, stray_times
+from biopercept.loaders.identity import identity_notes
 from biopercept.loaders.libraries import library_for, quiet
 from biopercept.loaders.recognition import FORMAT, SignalOverride
 from biopercept.modalities import UNKNOWN
@@ -162,6 +163,9 @@ def _take(messages: _Messages, frame: Any) -> None:
             messages.laps.append((begin, _number(seconds)))
     elif frame.name == "event" and frame.get_value("event", fallback=None) == "timer" and stamp is not None:
         messages.timer.append((stamp, str(frame.get_value("event_type", fallback=""))))
+    elif frame.name == "user_profile":
+        name = identity_notes(str(frame.get_value("friendly_name", fallback=None) or ""))
+        messages.notes.extend(note for note in name if note not in messages.notes)
     elif frame.name == "file_id":
         messages.kind = messages.kind or str(frame.get_value("type", fallback=None) or "")
 
@@ -267,21 +271,7 @@ def _beats(
     if n_gaps:
         notes.append(f"beats: {n_gaps} gaps; the first beat after each is placed to a second")
     notes.append("beats follow each other from the record before the first one, so they are placed to a second")
-    return [
-        RawChannel(
-            label="IBI",
-            unit="s",
-            sampling_rate=1 / float(np.median(intervals)),
-            start_seconds=times[0],
-            n_samples=len(times),
-            key=0,
-            block=block_in_memory(np.array([intervals])),
-            source=path.name,
-            modality="ibi",
-            recognised_by=FORMAT,
-            times=np.array(times),
-        )
-    ]
+    return [channel_of_beats("IBI", path.name, np.array(times), np.array(intervals))]
 
 
 def _laps(messages: _Messages, zero: float) -> list[Interval]:

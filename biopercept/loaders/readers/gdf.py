@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from biopercept.errors import RecordingError
 from biopercept.loaders.annotations import placed_intervals
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
+from biopercept.loaders.identity import HIDDEN, identity_notes
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import FloatArray, Recording
 
@@ -120,6 +121,7 @@ def read_gdf_header(path: Path) -> GdfHeader:
     n_records = _n_records(
         path, int.from_bytes(fixed[236:244], "little", signed=True), size - stated, record_bytes, notes
     )
+    notes.extend(_identity(fixed, version))
     scales, offsets = _calibration(table, n, version)
     return GdfHeader(
         version=version,
@@ -144,6 +146,13 @@ def _fault(path: Path, what: str) -> RecordingError:
 
 def _text(field: bytes) -> str:
     return field.split(b"\x00")[0].decode("latin-1").strip()
+
+
+def _identity(fixed: bytes, version: float) -> tuple[str, ...]:
+    """Return the note that the header names a person or a day of birth, where it does."""
+    if version >= 1.9 and any(fixed[176:184]):
+        return (HIDDEN,)
+    return identity_notes(_text(fixed[8:74] if version >= 1.9 else fixed[8:88]))
 
 
 def _version(path: Path, fixed: bytes) -> float:

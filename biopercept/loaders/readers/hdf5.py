@@ -3,11 +3,15 @@
 The attributes of an array, of the groups above it and numbers beside it (``fs``) say what it is. OpenSignals
 (biosignalsplux, BITalino) has a group for each device, with the header as its attributes and the samples in
 ``raw/channel_N``: counts of each port, turned into units; lost samples are missing.
+
+A file may point out of itself (external links, external storage, virtual data sets) or ask for code that is not here
+(filters): neither is followed. Sizes are compared with what is stored before a sample is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +20,23 @@ from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
+from biopercept.loaders.identity import identity_of_entries
 from biopercept.loaders.plux import Device, places_by_counter, plux_device, transfer_of
 from biopercept.loaders.readers.arrays import MOST_ARRAYS, Arrays, Index, NamedArray, meaning_of, recording_of_arrays
-from biopercept.loaders.readers.hdf5_files import LARGEST_ATTRIBUTE, attributes_of, checked, members, opened, text_of
 from biopercept.loaders.recognition import FORMAT, SignalOverride
+from biopercept.loaders.time_grid import MOST_SAMPLES
 from biopercept.recording import FloatArray, Recording
 
 DEEPEST = 16
 MOST_OBJECTS = 20_000
+MOST_DEVICES = 16
+_FIELDS = ["device", "sampling rate", "channels", "resolution", "date", "time"]
+LARGEST_ATTRIBUTE = 4096
+LARGEST_RATIO = 1100
+"""Bytes of samples from a stored byte: what the strongest usual filter (deflate) can reach, and a little more."""
+_SLACK = 1 << 20
+_FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
+"""Filters of the HDF5 library itself and of h5py; any other is code that a file asks to be loaded."""
 
 
 def is_hdf5(first_bytes: bytes) -> bool:
@@ -37,8 +50,8 @@ def load_hdf5(path: Path, *, overrides: Mapping[str, SignalOverride] | None = No
     Raises RecordingError where the file is damaged or hostile, or nothing says the rate of an array.
     """
     with opened(path) as file:
-        if is_opensignals(file):
-            return recording_of_opensignals(path, file, overrides)
+        if _is_opensignals(file):
+            return _recording_of_opensignals(path, file, overrides)
         content = _arrays(path, file)
     return recording_of_arrays(path, content, overrides)
 
@@ -92,7 +105,8 @@ def _arrays(path: Path, file: Any) -> Arrays:
 
     visit(file, {}, 0)
     notes = [f"left out are {why}: {', '.join(n[:80] for n in names[:8])}" for why, names in left_out.items()]
-    return Arrays(tuple(arrays), notes=tuple(notes))
+    whose = identity_of_entries(attributes_of(file, list(file.attrs)[:LARGEST_ATTRIBUTE]))
+    return Arrays(tuple(arrays), notes=(*notes, *whose))
 
 
 def _numbers(datasets: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,12 +139,7 @@ def _reader(path: Path, name: str) -> Any:
     return samples
 
 
-MOST_DEVICES = 16
-MOST_SAMPLES = 1 << 28
-_FIELDS = ["device", "sampling rate", "channels", "resolution", "date", "time"]
-
-
-def is_opensignals(file: Any) -> bool:
+def _is_opensignals(file: Any) -> bool:
     """Return whether an open HDF5 file is one of OpenSignals."""
     return bool(_devices(file))
 
@@ -142,7 +151,9 @@ def _devices(file: Any) -> list[str]:
     return [name for name, one in groups.items() if "sampling rate" in one.attrs and "raw" in members(one)]
 
 
-def recording_of_opensignals(path: Path, file: Any, overrides: Mapping[str, SignalOverride] | None = None) -> Recording:
+def _recording_of_opensignals(
+    path: Path, file: Any, overrides: Mapping[str, SignalOverride] | None = None
+) -> Recording:
     """Return the recording of an open file; devices are placed by the dates in their headers.
 
     Raises RecordingError where a header contradicts itself or the samples.
@@ -268,3 +279,76 @@ def _block(path: Path, names: Sequence[str], device: Device, places: NDArray[np.
         return samples
 
     return read
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Give an open file: the one door to the HDF5 library, whose errors become RecordingError."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except RecordingError:
+        raise
+    except Exception as fault:  # the library raises whatever the damage runs into
+        words = str(fault).splitlines()[0][:200] if str(fault) else ""
+        raise RecordingError(
+            f"{path.name}: cannot be read as HDF5 ({words}); it is cut or damaged, copy it again"
+        ) from fault
+
+
+def members(group: Any) -> list[str]:
+    """Return the names in a group that are its own, in order: links to elsewhere are no part of it."""
+    import h5py
+
+    return [name for name in group if isinstance(group.get(name, getlink=True), h5py.HardLink)]
+
+
+def checked(path: Path, dataset: Any) -> None:
+    """Refuse a data set that is not in the file, needs a foreign filter, or promises more than is stored.
+
+    Raises RecordingError.
+    """
+    name = f"{path.name}: data set {dataset.name[:80]!r}"
+    if dataset.external:
+        raise RecordingError(f"{name} lies in other files ({dataset.external[0][0][:80]!r}), which are not opened")
+    if dataset.is_virtual:
+        raise RecordingError(f"{name} is put together from other files, which are not opened; export it as one file")
+    properties = dataset.id.get_create_plist()
+    codes = [int(properties.get_filter(i)[0]) for i in range(properties.get_nfilters())]
+    foreign = [code for code in codes if code not in _FILTERS]
+    if foreign:
+        raise RecordingError(
+            f"{name} is packed by filter {foreign[0]}, which is not part of HDF5; store it with gzip or unpacked"
+        )
+    n_promised = float(np.prod([float(size) for size in dataset.shape])) * dataset.dtype.itemsize
+    n_stored = dataset.id.get_storage_size()
+    if n_promised > LARGEST_RATIO * n_stored + _SLACK:
+        raise RecordingError(
+            f"{name} promises {n_promised:.3g} bytes by its shape {dataset.shape}, and {n_stored} are stored; export "
+            "it again"
+        )
+
+
+def text_of(value: Any) -> Any:
+    """Return an attribute's value as plain Python: text, a number, or a list of them; None for anything else."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, np.generic):
+        return text_of(value.item())
+    if isinstance(value, np.ndarray):
+        if value.size == 1:
+            return text_of(value.reshape(-1)[0])
+        return [text_of(one) for one in value.reshape(-1)] if value.ndim == 1 else None
+    return value if isinstance(value, str | int | float) else None
+
+
+def attributes_of(thing: Any, names: list[str] | None = None) -> dict[str, Any]:
+    """Return the attributes of these names that are small: of all that are there where none are given."""
+    values = {}
+    for name in list(thing.attrs) if names is None else [one for one in names if one in thing.attrs]:
+        stored = thing.attrs.get_id(name)
+        if int(np.prod(stored.shape, dtype=float)) <= LARGEST_ATTRIBUTE and stored.dtype.kind in "iufSUO":
+            values[name] = text_of(thing.attrs[name])
+    return values

@@ -57,7 +57,9 @@ def _variables(path: Path) -> dict[str, Any]:
             content: dict[str, Any] = scipy.io.loadmat(path, simplify_cells=True, verify_compressed_data_integrity=True)
     except Exception as fault:  # the library raises whatever the damage runs into
         words = str(fault).splitlines()[0][:200] if str(fault) else ""
-        raise RecordingError(f"{path.name}: cannot be read as MATLAB ({type(fault).__name__}: {words})") from fault
+        raise RecordingError(
+            f"{path.name}: cannot be read as MATLAB ({words}); it is cut or damaged, save it again"
+        ) from fault
     return {name: value for name, value in content.items() if not name.startswith("__")}
 
 

@@ -11,7 +11,7 @@ import contextlib
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from biopercept.loaders.annotations import bad_at_joins, placed_intervals, plain
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import LONGEST_DAYS
 from biopercept.loaders.corrections import placed_correction
+from biopercept.loaders.identity import identity_notes
 from biopercept.loaders.recognition import (
     FORMAT,
     Position,
@@ -52,7 +53,10 @@ _NO_SENSORS = frozenset({"stim", "exci", "ias", "syst", "chpi", "goodness", "err
 _NAMES_A_SENSOR = re.compile(r"eog|ecg|ekg|emg|gsr|eda|resp|temp|trig|status|stim|photo|pulse|ppg|acc|aux|ref\b")
 _COMPOSITE = ("STI101", "STI201", "STI 014")
 _PRIVATE = re.compile(r"(?i)birth|subject|patient|sex|name|hand|his_id|date")
-_MATTERS = re.compile(r"(?i)truncat|unit|gap|lost|missing|not found|set to zero|corrupt|incorrect|omit|overflow|scal")
+_MATTERS = re.compile(
+    r"(?i)truncat|unit|gap|lost|missing|not found|set to zero|corrupt|incorrect|omit|overflow|scal|no 21e"
+)
+_VALUE = re.compile(r"(?s)(invalid literal for|could not convert|time data|unconverted data|isoformat).*")
 _IDLE = re.compile(r"(?i)position|montage|convention|cutoff|highpass|lowpass|software filter")
 _WARNINGS = (
     (re.compile(r"Omitted (\d+) annotation"), "{} annotations lie outside the recording and are left out"),
@@ -123,6 +127,7 @@ def _warning(text: str, path: Path) -> str:
 
 def _sentence(text: str, path: Path) -> str:
     """Return the first sentence of a message of mne without folders; empty where it may say who was recorded."""
+    text = _VALUE.sub(r"\1", text)
     line = plain_label(_FOLDERS.sub("", text.replace(f"{path.parent}/", "")))
     first = re.split(r"(?<=[a-z)'\"])\. ", line)[0].rstrip(".")
     return "" if _PRIVATE.search(re.sub(r"(?i)file ?name|channel names?", "", first)) else first[:200]
@@ -145,10 +150,23 @@ def recording_of(opened: OpenedRaw, overrides: Mapping[str, SignalOverride] | No
     if opened.triggers == "read":
         marks += _trigger_events(opened, rate, n_samples)
     intervals = placed_intervals(marks, duration, notes)
+    notes.extend(_identity(raw.info))
     recording = Recording("", "", path.stem, signals, intervals, _started_at(opened), (*notes, *more))
     joined: list[str] = []
     corrections = bad_at_joins(joins, duration, "boundary", joined)
-    return _with_bad_channels(recording, opened, (*recording.notes, *joined), corrections)
+    recording = replace(recording, notes=(*recording.notes, *joined), corrections=corrections)
+    kinds = dict(zip(raw.ch_names, opened.types, strict=True))
+    return with_bad_channels(
+        recording, [name for name in raw.info["bads"] if kinds[name] not in _NO_SENSORS], path.name
+    )
+
+
+def _identity(info: Any) -> tuple[str, ...]:
+    """Return the note that a header names who was recorded or who recorded, where it does."""
+    person = info["subject_info"] or {}
+    words = [str(person.get(key) or "") for key in ("first_name", "middle_name", "last_name", "his_id", "birthday")]
+    number = person.get("id") or 0
+    return identity_notes(*words, str(info["experimenter"] or ""), str(number) if number else "")
 
 
 def check_size(path: Path, rate: float, n_samples: int, n_channels: int) -> None:
@@ -183,7 +201,7 @@ def _annotations(
             joins.append(onset)
         elif text == SKIPPED:
             gaps.append((max(round(onset * rate), 0), round((onset + duration) * rate)))
-        elif text.lower().startswith("bad") and one["ch_names"]:
+        elif text.lower().startswith("bad") and one.get("ch_names"):  # mne gives them where any annotation has some
             marks.extend((onset, duration, f"{text}@@{name}") for name in one["ch_names"])
         else:
             marks.append((onset, duration, text))
@@ -267,6 +285,29 @@ def _stated_modality(label: str, unit: str, rate: float, kind: str, on_grid: boo
     if by_label not in (UNKNOWN, "eeg") or (is_reference(tidy_label(label)) and not on_grid):
         return ""
     return "eeg" if by_label == UNKNOWN or on_grid else ""
+
+
+def positions_on_head(
+    electrodes: Mapping[str, Sequence[float]], landmarks: Mapping[str, Sequence[float]]
+) -> dict[str, Position]:
+    """Return places of electrodes in mne's head frame, from metres in any frame in which the landmarks are given.
+
+    ``landmarks`` are those of mne (nasion, lpa, rpa); nothing is returned without them, or where they are no head's.
+    """
+    import mne
+
+    if not electrodes or {"nasion", "lpa", "rpa"} - set(landmarks):
+        return {}
+    places = {name: np.asarray(place, dtype=float) for name, place in electrodes.items()}
+    marks = {name: np.asarray(place, dtype=float) for name, place in landmarks.items()}
+    info = mne.create_info(list(places), 1.0, "eeg")
+    with warnings.catch_warnings(), mne.utils.use_log_level("error"):
+        warnings.simplefilter("ignore")
+        try:
+            info.set_montage(mne.channels.make_dig_montage(places, **marks, coord_frame="unknown"))
+        except (ValueError, RuntimeError, np.linalg.LinAlgError):  # landmarks on a line
+            return {}
+    return _digitised(info)
 
 
 def _digitised(info: Any) -> dict[str, Position]:
@@ -379,25 +420,20 @@ def _started_at(opened: OpenedRaw) -> datetime | None:
     return moment if opened.has_zone else moment.replace(tzinfo=None)
 
 
-def _with_bad_channels(
-    recording: Recording, opened: OpenedRaw, notes: tuple[str, ...], corrections: tuple[Correction, ...]
-) -> Recording:
-    """Return the recording with the channels that the file marks as bad as corrections."""
+def with_bad_channels(recording: Recording, labels: Iterable[str], source: str) -> Recording:
+    """Return the recording with the channels that its file, ``source``, marks as bad as corrections and in notes."""
     bad: list[Correction] = []
     strange: list[str] = []
-    for label in opened.raw.info["bads"]:
-        if opened.types[opened.raw.ch_names.index(label)] in _NO_SENSORS:
-            continue
-        placed = placed_correction(Correction(CHANNEL_BAD, source=opened.path.name), tidy_label(label), recording)
+    for label in labels:
+        placed = placed_correction(Correction(CHANNEL_BAD, source=source), tidy_label(label), recording)
         if isinstance(placed, str):
             strange.append(label)
         else:
             bad.append(placed)
+    notes = recording.notes
     if bad:
         notes = (*notes, f"{len(bad)} channels that the file marks as bad are not used")
     if strange:
-        notes = (
-            *notes,
-            f"channels that the file marks as bad and that are not there: {plain_label(', '.join(strange))}",
-        )
-    return replace(recording, notes=notes, corrections=(*bad, *corrections))
+        words = plain_label(", ".join(strange))
+        notes = (*notes, f"channels that the file marks as bad and that are not there: {words}")
+    return replace(recording, notes=notes, corrections=(*bad, *recording.corrections))

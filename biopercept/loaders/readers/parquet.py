@@ -39,7 +39,9 @@ def load_parquet(path: Path, *, overrides: Mapping[str, SignalOverride] | None =
             table = file.read()
     except (pa.ArrowException, OSError) as fault:
         words = str(fault).splitlines()[0][:200] if str(fault) else ""
-        raise RecordingError(f"{path.name}: cannot be read as Parquet ({words})") from fault
+        raise RecordingError(
+            f"{path.name}: cannot be read as Parquet ({words}); it is cut or damaged, copy it again"
+        ) from fault
     notes: list[str] = []
     names, columns = [], []
     for field, column in zip(table.schema, table.columns, strict=True):

@@ -357,7 +357,8 @@ def believed(
     is_stray = stray_times(times)
     if is_stray.any():
         example = float(times[is_stray][0])
-        shown = f"{example:.10g} s" if abs(example) < 1e8 else f"{np.datetime64(round(example), 's')}"
+        is_date = 1e8 <= abs(example) < 1e11
+        shown = f"{np.datetime64(round(example), 's')}" if is_date else f"{example:.10g} s"
         notes.append(
             f"column {name!r}: {int(is_stray.sum())} of {len(times)} rows have a time that all others contradict "
             f"({shown} the first); they are left out"

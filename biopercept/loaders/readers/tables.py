@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError, SettingsError, listed
 from biopercept.loaders.arrivals import even_grid, second_grid
-from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
+from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory, channel_of_beats
 from biopercept.loaders.counters import is_counter_name, sample_numbers
 from biopercept.loaders.readers.table_times import Clock, clock_of, time_columns
 from biopercept.loaders.readers.text_tables import TextTable, read_text_table
@@ -191,20 +191,7 @@ def _beats_alone(source: TableSource, name: str, values: FloatArray, notes: list
     unit = override.unit if override is not None and override.unit else unit
     beats = beats_of(source.path, label, values, unit, source.sidecar.start_seconds or 0.0)
     notes.extend(beats.notes)
-    rate = 1 / float(np.median(beats.intervals))
-    return RawChannel(
-        label=f"{label} (s)",
-        unit="",
-        sampling_rate=rate,
-        start_seconds=float(beats.times[0]),
-        n_samples=len(beats.times),
-        key=0,
-        block=block_in_memory(beats.intervals[None]),
-        source=source.path.name,
-        modality="ibi",
-        recognised_by=FORMAT,
-        times=beats.times,
-    )
+    return channel_of_beats(f"{label} (s)", source.path.name, beats.times, beats.intervals, unit="")
 
 
 def _by_rate(

@@ -19,6 +19,7 @@ import numpy as np
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.archives import unpacked
+from biopercept.loaders.identity import identity_in_text
 from biopercept.loaders.recognition import quantity_of
 from biopercept.loaders.sidecars import without_suffix
 from biopercept.recording import FloatArray
@@ -109,7 +110,8 @@ def read_text_table(path: Path, columns: tuple[str, ...] | None = None) -> TextT
         text, head = f"{header}\n{text}", [header, *head]
     if comments:
         used = "; the last of them names the columns" if header else ""
-        notes.append(f"{len(comments)} lines of comment on top ({comments[0][:40]!r} the first) are not data{used}")
+        notes.append(f"{len(comments)} lines of comment on top are not data{used}")
+        notes.extend(identity_in_text("\n".join(comments)))
     decimal = _decimal(head, delimiter)
     names, has_header = _names(path, head, delimiter, columns)
     n_rows_above, units = _rows_above(head, names, delimiter, has_header=has_header)

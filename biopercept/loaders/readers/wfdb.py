@@ -21,9 +21,10 @@ import numpy as np
 
 from biopercept.errors import RecordingError, listed
 from biopercept.files import visible_members
-from biopercept.loaders.annotations import plain_label
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
+from biopercept.loaders.identity import COMMENTS
+from biopercept.loaders.readers.wfdb_annotators import wfdb_beats, wfdb_words
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import FloatArray, Interval, Recording
 
@@ -62,7 +63,7 @@ def load_wfdb(path: Path, *, overrides: Mapping[str, SignalOverride] | None = No
     """Return the recording of a WFDB record, or of several records of one person on one clock.
 
     Second zero is the first sample. The notes of an ``.atr`` annotator become intervals, each
-    from its note to the next, the last to the end of its record.
+    from its note to the next, the last to the end of its record. Beats of an annotator are a signal of intervals.
 
     Raises RecordingError where a header is damaged, names files outside its folder, or no signal is left.
 
@@ -82,7 +83,9 @@ def load_wfdb(path: Path, *, overrides: Mapping[str, SignalOverride] | None = No
         header = read_wfdb_header(file)
         notes.extend(f"{header.name}: {note}" if len(headers) > 1 else note for note in header.notes)
         channels.extend(_channels(header))
-        intervals.extend(_intervals(header, notes))
+        intervals.extend(wfdb_words(header.path, header.frame_rate, header.n_frames, notes))
+        beats = wfdb_beats(header.path, header.frame_rate, header.n_frames, notes)
+        channels.extend([] if beats is None else [beats])
         if header.started_at is not None:
             started.append(header.started_at)
     if not channels:
@@ -95,13 +98,18 @@ def load_wfdb(path: Path, *, overrides: Mapping[str, SignalOverride] | None = No
         )
     if zero is not None and len(headers) > 1:
         offsets = {file.stem: (start - zero).total_seconds() for file, start in zip(headers, started, strict=True)}
-        channels = [replace(c, start_seconds=c.start_seconds + offsets[c.source]) for c in channels]
+        channels = [_later(c, offsets[c.source]) for c in channels]
     elif len(headers) > 1:
         notes.append(f"{len(headers)} records without a common clock; taken to start together")
     signals, more = assemble_signals(channels, overrides)
     intervals.sort(key=lambda interval: interval.onset_seconds)
     name = headers[0].stem if len(headers) == 1 else _common_name(headers)
     return Recording("", "", name, signals, tuple(intervals), zero, (*notes, *more))
+
+
+def _later(channel: RawChannel, seconds: float) -> RawChannel:
+    times = None if channel.times is None else channel.times + seconds
+    return replace(channel, start_seconds=channel.start_seconds + seconds, times=times)
 
 
 def _headers_of(path: Path) -> list[Path]:
@@ -276,33 +284,6 @@ def _fill(row: FloatArray, segment: WfdbSegment, wanted: WfdbSignal, start: int,
         return
 
 
-def _intervals(header: WfdbHeader, notes: list[str]) -> list[Interval]:
-    """Return the intervals between the notes of the ``.atr`` annotator, in seconds from the record's start."""
-    file = header.path.with_name(f"{header.name}.atr")
-    if not file.is_file():
-        return []
-    import wfdb
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            annotation = wfdb.rdann(str(header.path), "atr")
-    except Exception as fault:  # the library raises whatever its parsing runs into
-        notes.append(f"{file.name}: the annotations cannot be read ({type(fault).__name__}) and are left out")
-        return []
-    rate = float(annotation.fs or header.frame_rate)
-    end = header.n_frames / header.frame_rate
-    labels = [plain_label(text or "") for text in annotation.aux_note]
-    marks = [(sample / rate, label) for sample, label in zip(annotation.sample, labels, strict=True) if label]
-    kept = sorted((float(onset), label) for onset, label in marks if 0 <= onset < end)
-    if len(kept) < len(marks):
-        notes.append(f"{file.name}: {len(marks) - len(kept)} annotations lie outside the record and are left out")
-    if not kept:
-        return []
-    ends = [onset for onset, _ in kept[1:]] + [end]
-    return [Interval(onset, max(stop - onset, 0.0), label) for (onset, label), stop in zip(kept, ends, strict=True)]
-
-
 @dataclass(frozen=True)
 class WfdbSignal:
     """One signal line: label, unit ("" where it is not calibrated), samples per frame, file, frames held there."""
@@ -369,14 +350,14 @@ def read_wfdb_header(file: Path, *, allow_segments: bool = True) -> WfdbHeader:
         raise RecordingError(
             f"{file.name}: the sampling rate {parsed.fs} is not a positive number of Hz; correct the header"
         )
-    notes: list[str] = []
+    notes = [COMMENTS] if any(parsed.comments or ()) else []
     record_line = lines[0].split()
     if len(record_line) < 3:
         notes.append("the header gives no sampling rate; 250 Hz by the WFDB standard")
     elif not _says(record_line[2], rate):
         raise RecordingError(f"{file.name}: the sampling rate {record_line[2]!r} cannot be read; correct the header")
     if record_line[0].split("/")[0] != path.name:
-        notes.append(f"the header calls the record {record_line[0].split('/')[0]!r}, its file is {path.name!r}")
+        notes.append(f"the header calls the record by another name than its file, {path.name!r}")
     started_at = _start(parsed)
     if getattr(parsed, "n_seg", None) is not None and parsed.n_seg > 0 and hasattr(parsed, "seg_name"):
         if not allow_segments:
@@ -550,7 +531,7 @@ def _segments(
             "are read; correct their lengths, or name a segment"
         )
     for note in dict.fromkeys(n for s in segments if s.header is not None for n in s.header.notes):
-        notes.append(f"segments: {note}")
+        notes.append(note if note == COMMENTS else f"segments: {note}")
     known: dict[str, WfdbSignal] = {}
     for segment in segments:
         for signal in segment.header.signals if segment.header is not None else ():

@@ -39,6 +39,7 @@ MOST_EVENTS = 200_000
 _BREAK_SECONDS, _BREAK_SAMPLES = 1.0, 5
 """A pause this long is a break, over which no jitter is smoothed; the library's own 500 samples are minutes at 4 Hz."""
 _RATE_TOLERANCE = 1e-3
+_FAR_BYTES, _PIECE_BYTES = 1 << 16, 1 << 24
 _MOST_ASTRAY_SECONDS = 0.5
 _KINDS = {
     "eeg": "eeg",
@@ -74,7 +75,7 @@ _NO_LABEL = re.compile(r"(?i)(ch(an(nel)?)?)?[ _:.#-]*\d*")
 
 
 def load_xdf(path: Path, *, overrides: Mapping[str, SignalOverride] | None = None) -> Recording:
-    """Return the recording of an XDF file, also of a compressed one; its samples are kept in memory as they are stored.
+    """Return the recording of an XDF file, its samples unread; those of a compressed one are kept in memory.
 
     Second zero is the first sample of any stream. Streams at a nominal rate become regular signals, with their breaks
     as missing samples; irregular ones are put on a grid where their stamps allow it. Strings, and numbers of
@@ -145,7 +146,7 @@ def _decoded(path: Path, content: XdfContent) -> list[_Decoded]:
     Raises RecordingError where they cannot be read.
     """
     pyxdf = library_for(path, "pyxdf")
-    store = _Store(content)
+    store = _Store(path, content)
     with opened(path) as stream, quiet("pyxdf.pyxdf"), np.errstate(all="ignore"):
         options: dict[str, Any] = {
             "jitter_break_threshold_seconds": _BREAK_SECONDS,
@@ -172,15 +173,59 @@ def _sound(stream: Any, content: XdfContent) -> io.BufferedReader:
     return io.BufferedReader(SoundChunks(stream, content.pieces), 1 << 20)
 
 
-class _Store:
-    """Takes the samples from the library as they are decoded, so that they are in memory once and not twice."""
+def _kind(stream: XdfStream) -> np.dtype[Any]:
+    return np.dtype(stream.channel_format.replace("double", "float")).newbyteorder("<")
 
-    def __init__(self, content: XdfContent) -> None:
+
+class _SamplesInFile:
+    """Samples of a stream of numbers, by row, read from a file that is not compressed, each at its place there."""
+
+    def __init__(self, path: Path, stream: XdfStream, places: NDArray[np.int64]) -> None:
+        self._path = path
+        self._stream = stream
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def without(self, is_bad: NDArray[np.bool_]) -> _SamplesInFile:
+        """Return the samples that are not bad."""
+        return _SamplesInFile(self._path, self._stream, self._places[~is_bad])
+
+    def __getitem__(self, rows: NDArray[np.intp]) -> NDArray[Any]:
+        """Return rows of values, (n, n_channels), as the file has them; what lies far apart is read apart."""
+        places, size, kind = self._places[rows], self._stream.sample_bytes, _kind(self._stream)
+        values = np.empty((len(places), self._stream.n_channels), dtype=kind)
+        steps = np.diff(places)
+        ends = [*(np.flatnonzero((steps < 0) | (steps > size + _FAR_BYTES)) + 1).tolist(), len(places)]
+        first = 0
+        with self._path.open("rb") as stream:
+            for end in ends:
+                while first < end:
+                    last = int(np.searchsorted(places[first:end], places[first] + _PIECE_BYTES, side="right")) + first
+                    begin = int(places[first])
+                    stream.seek(begin)
+                    content = stream.read(int(places[last - 1]) + size - begin)
+                    if len(content) < int(places[last - 1]) + size - begin:
+                        raise RecordingError(
+                            f"{self._path.name}: the file became shorter while it was read; load it again"
+                        )
+                    windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(content, np.uint8), size)
+                    values[first:last] = windows[places[first:last] - begin].view(kind)
+                    first = last
+        return values
+
+
+class _Store:
+    """Takes the samples from the library as they are decoded: those of a compressed file are kept, others are not."""
+
+    def __init__(self, path: Path, content: XdfContent) -> None:
+        self._path = path
         self._streams = content.streams
         self._numbers = {
-            key: np.empty((one.n_samples, one.n_channels), dtype=one.channel_format.replace("double", "float"))
+            key: np.empty((one.n_samples, one.n_channels), dtype=_kind(one))
             for key, one in self._streams.items()
-            if not one.is_text
+            if content.is_packed and not one.is_text
         }
         self._stamps = {key: np.empty(one.n_samples) for key, one in self._streams.items()}
         self._n = dict.fromkeys(self._streams, 0)
@@ -192,7 +237,8 @@ class _Store:
         self._stamps[stream_id][first : self._n[stream_id]] = stamps
         if stream_id in self._numbers:
             self._numbers[stream_id][first : self._n[stream_id]] = values
-            values = values[:, :0]
+        if not self._streams[stream_id].is_text:
+            values = np.empty((len(values), 0), dtype=values.dtype)  # a part of the values would keep all of them
         return values, stamps, info
 
     def decoded(self, loaded: Any, notes: list[str]) -> _Decoded | None:
@@ -208,7 +254,10 @@ class _Store:
             )
         if not n:
             return None
-        samples = self._numbers[stream.stream_id][:n] if not stream.is_text else loaded["time_series"][:n]
+        samples = loaded["time_series"][:n] if stream.is_text else self._numbers.get(stream.stream_id)
+        if samples is None:
+            samples = _SamplesInFile(self._path, stream, np.array(stream.places, dtype=np.int64)[:n])
+        samples = samples[:n] if isinstance(samples, np.ndarray) else samples
         segments = [(int(first), int(last)) for first, last in info["segments"]]
         wobble = _wobble(self._stamps[stream.stream_id][:n], segments) if stream.rate else 0.0
         return _Decoded(stream, samples, times, segments, float(info["effective_srate"]), wobble)
@@ -259,7 +308,10 @@ def _on_one_clock(decoded: list[_Decoded], notes: list[str]) -> list[_Decoded]:
 
 def _without(one: _Decoded, is_bad: NDArray[np.bool_]) -> _Decoded:
     rows = np.flatnonzero(~is_bad)
-    samples = [one.samples[row] for row in rows] if isinstance(one.samples, list) else one.samples[rows]
+    if isinstance(one.samples, _SamplesInFile):
+        samples: Any = one.samples.without(is_bad)
+    else:
+        samples = [one.samples[row] for row in rows] if isinstance(one.samples, list) else one.samples[rows]
     # Where a row is gone, a segment ends: its samples are counted, so none may be missing within.
     segment = np.searchsorted([last for _, last in one.segments], rows)
     ends = np.flatnonzero((np.diff(rows) > 1) | (np.diff(segment) > 0))
@@ -277,7 +329,8 @@ def _events(one: _Decoded, notes: list[str]) -> list[Interval]:
     """Return the samples of a marker stream as intervals of duration 0, at their stamps."""
     intervals = []
     n_empty = 0
-    for sample, time in zip(one.samples, one.times, strict=True):
+    samples = one.samples[np.arange(len(one.samples))] if isinstance(one.samples, _SamplesInFile) else one.samples
+    for sample, time in zip(samples, one.times, strict=True):
         label = _label([str(part) if isinstance(part, str) else f"{part:g}" for part in sample])
         if label:
             intervals.append(Interval(float(time), 0.0, label))

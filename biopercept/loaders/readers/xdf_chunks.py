@@ -17,6 +17,7 @@ import io
 import math
 import struct
 import zlib
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from xml.sax.saxutils import escape
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.annotations import plain_words
+from biopercept.loaders.identity import identity_of_entries
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -35,10 +37,10 @@ FILE_HEADER, STREAM_HEADER, SAMPLES, CLOCK_OFFSET, BOUNDARY, STREAM_FOOTER = ran
 BOUNDARY_SIGNATURE = bytes.fromhex("43a546dccbf5410fb30ed5467383cbe4")
 _ITEM_BYTES = {"int8": 1, "int16": 2, "int32": 4, "int64": 8, "float32": 4, "double64": 8, "string": 0}
 
-MOST_BYTES = 640 << 20
-"""Samples are kept in memory, as the file has them, and a compressed file is unpacked as it is read."""
-TIME_BYTES = 64
-"""What the time of one sample takes while clocks are brought together."""
+MOST_BYTES = 2 << 30
+"""What may be kept in memory: the times of samples, and of a compressed file, unpacked as it is read, the samples."""
+TIME_BYTES = 72
+"""What the time of one sample takes while clocks are brought together, and its place in the file."""
 LARGEST_CHUNK = 64 << 20
 LARGEST_XML = 4 << 20
 DEEPEST_XML = 32
@@ -65,7 +67,8 @@ class XdfChannel:
 class XdfStream:
     """A stream as its header describes it, and how many samples of it the sound chunks hold.
 
-    ``rate`` is the nominal one in Hz, 0 of an irregular stream. ``n_offsets`` counts the measurements of its clock.
+    ``rate`` is the nominal one in Hz, 0 of an irregular stream. ``places`` are the bytes of the unpacked file at which
+    the values of each sample begin, where they are numbers. ``n_offsets`` counts the measurements of its clock.
     """
 
     stream_id: int
@@ -77,6 +80,7 @@ class XdfStream:
     channels: tuple[XdfChannel, ...]
     can_drop_samples: bool
     n_samples: int = 0
+    places: array[int] = field(default_factory=lambda: array("q"))
     n_offsets: int = 0
     n_in_footer: int | None = None
 
@@ -102,6 +106,7 @@ class XdfContent:
     it is written there, empty without one.
     """
 
+    is_packed: bool = False
     streams: dict[int, XdfStream] = field(default_factory=dict)
     pieces: list[Piece] = field(default_factory=lambda: [MAGIC])
     started: str = ""
@@ -182,10 +187,9 @@ def walk(path: Path) -> XdfContent:
 
     Raises RecordingError where it is no XDF file, holds no stream, or is too large to be kept in memory.
     """
-    content = XdfContent()
-    packed = is_packed(path)
+    content = XdfContent(is_packed(path))
     with opened(path) as stream:
-        source = _Bytes(stream, MOST_BYTES if packed else 1 << 62)
+        source = _Bytes(stream, MOST_BYTES if content.is_packed else 1 << 62)
         if source.take(len(MAGIC)) != MAGIC:
             raise RecordingError(f"{path.name}: does not begin as XDF ('XDF:'); copy it again or record it again")
         while True:
@@ -212,8 +216,8 @@ def walk(path: Path) -> XdfContent:
 
 def _too_large(path: Path) -> str:
     return (
-        f"{path.name}: the samples of the XDF file need more than {MOST_BYTES >> 20} MB, and are kept in memory here;"
-        " cut it into parts, or export the stream as EDF"
+        f"{path.name}: what is kept of the XDF file in memory, times and of a compressed one the samples, needs more"
+        f" than {MOST_BYTES >> 20} MB; unpack it, cut it into parts, or export the stream as EDF"
     )
 
 
@@ -274,6 +278,8 @@ def _take_in(path: Path, content: XdfContent, tag: int, body: bytes, place: tupl
     """Take in one chunk; False where it does not hold what it says. ``place`` is its (offset, length) in the file."""
     if tag == FILE_HEADER:
         root = _xml(body)
+        if root is not None:
+            _say_identity(content, root)
         content.started = (root.findtext("datetime") or "").strip()[:64] if root is not None else ""
         return root is not None
     if tag == BOUNDARY:
@@ -295,7 +301,7 @@ def _take_in(path: Path, content: XdfContent, tag: int, body: bytes, place: tupl
         if len(body) != 16 or not all(abs(one) < 1e12 for one in struct.unpack("<dd", body)):
             return False
         stream.n_offsets += 1
-    elif not _take_samples(content, stream, body):
+    elif not _take_samples(content, stream, body, sum(place) - len(body)):
         return False
     elif content.n_bytes > MOST_BYTES:
         raise RecordingError(_too_large(path))
@@ -303,7 +309,8 @@ def _take_in(path: Path, content: XdfContent, tag: int, body: bytes, place: tupl
     return True
 
 
-def _take_samples(content: XdfContent, stream: XdfStream, body: bytes) -> bool:
+def _take_samples(content: XdfContent, stream: XdfStream, body: bytes, begin: int) -> bool:
+    """Take in a chunk of samples, whose body begins at that byte of the file; False where it is not what it says."""
     count = _varint(body, 0)
     if count is None:
         return False
@@ -316,15 +323,19 @@ def _take_samples(content: XdfContent, stream: XdfStream, body: bytes) -> bool:
         if content.n_strings > MOST_STRINGS or not _are_strings(body, at, n, stream.n_channels):
             return False
     else:
+        places = array("q")
         for _ in range(n):
             if at >= len(body):
                 return False
             if body[at]:
                 content.has_broken_times |= body[at + 7 : at + 9] in _NO_NUMBERS
-            at += stream.sample_bytes + (9 if body[at] else 1)
+            at += 9 if body[at] else 1
+            places.append(begin + at)
+            at += stream.sample_bytes
         if at != len(body):
             return False
-        content.n_bytes += n * (stream.sample_bytes + TIME_BYTES)
+        content.n_bytes += n * (TIME_BYTES + (stream.sample_bytes if content.is_packed else 0))
+        stream.places.extend(places)
     stream.n_samples += n
     return True
 
@@ -376,9 +387,18 @@ def _take_header(content: XdfContent, stream_id: int, body: bytes) -> bool:
     if isinstance(stream, str):
         content.say(stream)
         return True
+    _say_identity(content, root)
     content.streams[stream_id] = stream
     content.pieces.append(_header_chunk(stream))
     return True
+
+
+def _say_identity(content: XdfContent, root: Element) -> None:
+    """Say that a header names a person, where an element called after a person, or what lies in one, holds a text."""
+    for element in root.iter():
+        for note in identity_of_entries({element.tag: " ".join(element.itertext())}):
+            if note not in content.notes:
+                content.say(note)
 
 
 def _stream(stream_id: int, root: Element) -> XdfStream | str:

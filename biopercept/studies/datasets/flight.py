@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from pathlib import Path
 
 from biopercept.errors import StudyError
@@ -82,6 +83,8 @@ def _header_fault(path: Path) -> str:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             line = stream.readline(200).decode("utf-8-sig", "replace").strip()
+    except zlib.error:
+        return "it cannot be read (damaged gzip file)"
     except (OSError, EOFError) as fault:
         return f"it cannot be read ({type(fault).__name__})"
     return "" if line == _COLUMNS else f"its first line is {line[:60]!r}, not {_COLUMNS!r}"
