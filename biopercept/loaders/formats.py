@@ -17,8 +17,6 @@ from biopercept.loaders.recognition import SignalOverride
 from biopercept.loaders.unread import known_but_unread
 from biopercept.recording import Recording
 
-<<<<<<< HEAD
-N_FIRST_BYTES = 4096
 HEADER, TEXT = "header", "text"
 """What tells the sensors of a file without its samples: a header, or the first lines of a text."""
 _OF_HEADERS = frozenset(
@@ -27,9 +25,6 @@ _OF_HEADERS = frozenset(
 _OF_TEXTS = frozenset(
     f"readers.{name}" for name in ["empatica", "opensignals_text", "openbci", "shimmer", "muse", "tables"]
 )
-_BOM = b"\xef\xbb\xbf"
-=======
->>>>>>> main
 _TABLES = frozenset({".csv", ".tsv", ".txt"})
 _TEXTS = frozenset({".log", ".asc", ".dat"})
 """Suffixes of tables, and of files that are tables where they hold text."""

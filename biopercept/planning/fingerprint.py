@@ -22,7 +22,8 @@ from pathlib import Path
 from biopercept.data.joined import Studies
 from biopercept.data.windows import candidates, target_of
 from biopercept.errors import BioperceptError
-from biopercept.loaders.formats import HEADER, TEXT, format_of, glance_at
+from biopercept.loaders.formats import HEADER, TEXT, format_of
+from biopercept.loaders.glance import glance_at
 from biopercept.loaders.sidecars import sidecars_of
 from biopercept.modalities import MODALITIES
 from biopercept.recording import Interval, Recording, Signal, outside
