@@ -336,10 +336,10 @@ def test_an_interrupt_keeps_what_is_finished_and_says_what_is_not(
 def test_a_full_disk_ends_the_run_with_its_own_reason(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_path: Path, _content: bytes) -> int:
+    def full(_handle: int, _content: memoryview, _place: int) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(OutputError, match=r"cannot write S01__lab-\w+\.h5 in .*: No space left on device"):
         run(study, tmp_path / "made.h5")
     monkeypatch.undo()
