@@ -208,7 +208,7 @@ def labelled_windows(
     lagged: list[FloatArray] = []
     for index, recording in enumerate(recordings):
         windows = recording.windows
-        for row in _candidates(windows, task):
+        for row in candidates(windows, task):
             label, onset = str(windows.label[row]), float(windows.onset[row])
             if not task.uses(label):
                 excluded[f"label {label!r} is ignored by the task"] += 1
@@ -262,7 +262,7 @@ def target_of(task: Task, labels: RecordingLabels, label: str, onset: float, len
     return mean if place is None else place
 
 
-def _candidates(windows: StoredWindows, task: Task) -> list[int]:
+def candidates(windows: StoredWindows, task: Task) -> list[int]:
     """Return the windows that a task looks at: the labelled ones, or for a number or rating the grid without any."""
     is_labelled = np.asarray(windows.is_labelled)
     is_of_whole = not task.is_of_labels and not is_labelled.any()

@@ -38,7 +38,7 @@ from biopercept.evaluation.trust import (
     set_scores,
     trust_warnings,
 )
-from biopercept.files import write_table, write_text
+from biopercept.files import write_table
 from biopercept.results.cross_validation import (
     SCORES_FILE,
     ClassScore,
@@ -55,6 +55,7 @@ from biopercept.results.cross_validation import (
     StudyScore,
     SubjectScore,
 )
+from biopercept.results.plan import write_settings
 from biopercept.results.reading import (
     CountedEstimate,
     Estimate,
@@ -91,7 +92,7 @@ def write_all_scores(
         return write_scores(*_one_task(plan, results, tasks[0]), output)
     scores = {}
     for task in tasks:
-        write_text(output / task.name / "config.yaml", config_text)
+        write_settings(output / task.name, config_text, plan.request.settings_plan)
         scores[task.name] = write_scores(*_one_task(plan, results, task), output / task.name)
     warnings = dict.fromkeys(warning for document in scores.values() for warning in document["warnings"])
     return {"tasks": scores, "warnings": list(warnings)}

@@ -40,6 +40,7 @@ class Provenance:
     * ``modalities``: measured modalities of the training recordings.
     * ``scores``: content of the ``scores.json`` of a cross-validation with the same settings, for the card; of several
       tasks under ``tasks`` by name.
+    * ``plan``: the document that says why the settings are what they are, where they follow from the data.
     """
 
     study: str
@@ -48,6 +49,7 @@ class Provenance:
     modalities: tuple[str, ...]
     scores: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
+    plan: dict[str, Any] | None = None
 
 
 def measured_modalities(recordings: Collection[Any]) -> tuple[str, ...]:
@@ -265,6 +267,8 @@ def _description(
         **({"estimated_lags": dict(lags)} if lags else {}),
         "start_from": None if start is None else {**start.described(fitted.network), "seen": list(start.studies)},
     }
+    if provenance.plan is not None:
+        description["plan"] = provenance.plan
     if trained.personal is None:
         return description
     personal = dict(trained.personal)

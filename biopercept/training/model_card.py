@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +40,7 @@ def model_card(checkpoint: Checkpoint) -> str:
         *(f"- excluded: {n} windows, {reason}" for reason, n in training["n_windows_left_out"].items()),
         *_start_sentence(training["start_from"]),
         *_calibration_sentence(checkpoint.calibration),
+        *_plan_lines(training.get("plan")),
         "",
         "## Scores",
         *_scores(training["scores"], checkpoint),
@@ -118,6 +120,14 @@ def personal_sentence(personal: dict[str, Any]) -> str:
         else "UNCHECKED: they were too few to check on; only a few steps were made, and nothing shows a gain."
     )
     return f"{seen} It was adapted ({personal['method']}) from the starting model. {checked}"
+
+
+def _plan_lines(plan: dict[str, Any] | None) -> list[str]:
+    """Return the settings that followed from the data, a line each with its reason."""
+    if plan is None:
+        return []
+    lines = [f"- {row['setting']} = {json.dumps(row['value'])}: {row['because']}" for row in plan["lines"]]
+    return ["", "## Settings that follow from the data", *lines]
 
 
 def _start_sentence(start: dict[str, Any] | None) -> list[str]:
