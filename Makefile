@@ -7,6 +7,7 @@
 #   make house   size and tangle of the code, beside their bars; HOUSE="--against DIR" puts another checkout before it
 #   make experiments   what the Perceiver is claimed to do, shown on small data (35 CPU minutes; see docs/experiments)
 #   make measurements   what is measured beside what was planted, as pages; RECORDS=DIR, EEG="FILE..." and TIMED="FILE..." add recordings (docs/measurements)
+#   make models      the models that come with the package, from public data; hours; DATA=DIR holds the data sets (docs/models.md)
 #   make clean   remove what the targets made
 # On Linux, torch with CUDA is large; PIP_FLAGS="--extra-index-url ..." takes the CPU build from PyTorch's own index.
 
@@ -24,10 +25,13 @@ EXAMPLES ?= 300
 DEMO_OUTPUT ?= demo-output
 EXPERIMENTS_OUTPUT ?= experiments-output
 EXPERIMENTS_FLAGS ?=
+MODELS_OUTPUT ?= models-output
+MODELS_FLAGS ?=
+DATA ?=
 RECORDS ?=
 EEG ?=
 
-.PHONY: help setup demo test lint types check fuzz bench house experiments measurements clean
+.PHONY: help setup demo test lint types check fuzz bench house experiments measurements models clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -61,7 +65,7 @@ lint: $(READY)
 	@$(PYTHON) -m ruff check .
 
 types: $(READY)
-	@$(PYTHON) -m mypy -p biopercept -p cli -p experiments -p measurements
+	@$(PYTHON) -m mypy -p biopercept -p cli -p experiments -p measurements -p shipping
 
 check: lint types test
 
@@ -86,6 +90,11 @@ measurements: $(READY)
 	@PYTHONPATH=docs $(PYTHON) -m measurements quality
 	@$(if $(TIMED),PYTHONPATH=docs $(PYTHON) -m measurements times $(TIMED))
 
+# A run that was stopped goes on where it was, and names in MODELS_FLAGS make only those.
+models: $(READY)
+	@$(if $(DATA),,echo "name the folder of the public data sets: make models DATA=DIR" >&2; exit 2;) \
+	  PYTHONPATH=docs OMP_NUM_THREADS=1 $(PYTHON) -m shipping $(DATA) $(MODELS_FLAGS) -o $(MODELS_OUTPUT) -j $(WORKERS)
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks $(DEMO_OUTPUT) $(EXPERIMENTS_OUTPUT) bench-output
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks $(DEMO_OUTPUT) $(EXPERIMENTS_OUTPUT) bench-output $(MODELS_OUTPUT)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

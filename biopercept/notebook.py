@@ -359,22 +359,27 @@ def train(
     """
     from biopercept.evaluation.cross_validation import train_on_store
     from biopercept.files import refuse_existing
+    from biopercept.resources import model_folder
 
     if subject is not None and given.get("subjects") is not None:
         raise TypeError("subject is one personal model, subjects are the people of a common one; give one of them")
     refuse_existing(Path(output), overwrite=overwrite)
     config, request = _request(store, given, "train", subject=subject, start_from=start_from)
-    request = replace(request, fit=config.fit(None if start_from is None else Path(start_from)))
+    request = replace(request, fit=config.fit(None if start_from is None else model_folder(start_from)))
     if subject is not None:
         request = replace(request, subjects=(subject,))
     return train_on_store(request, Path(output), is_personal=subject is not None)
 
 
 def load_model(folder: Location) -> Checkpoint:
-    """Return a saved model. Raises CheckpointError where the folder holds none, or one that is damaged."""
+    """Return a saved model, or by name one that comes with the package (``"stress-wrist"``; ``biopercept models``).
+
+    Raises CheckpointError where the folder holds none, or one that is damaged, or the name is unknown.
+    """
+    from biopercept.resources import model_folder
     from biopercept.training import checkpoint
 
-    return checkpoint.load_model(Path(folder))
+    return checkpoint.load_model(model_folder(folder))
 
 
 def predict(
@@ -426,9 +431,10 @@ def reconstruct(
     Raises CheckpointError where the network was not trained for it. Raises RecordingError as :func:`predict`.
     """
     from biopercept.inference import reconstruction
+    from biopercept.resources import model_folder
 
     recording = recording if isinstance(recording, Recording) else load_recording(recording)
-    return reconstruction.reconstruct(Path(model), recording, modality, study=study, device=device)
+    return reconstruction.reconstruct(model_folder(model), recording, modality, study=study, device=device)
 
 
 def _prepared_for(

@@ -1,20 +1,23 @@
-"""What is packaged (presets, the sample study), what is installed beside biopercept, and what this machine offers."""
+"""What is packaged (presets, sample study, models), what is installed beside biopercept, what this machine offers."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from biopercept.errors import OutputError
+from biopercept.errors import CheckpointError, OutputError
 from biopercept.parallel import wait_passively
+from biopercept.typed_values import did_you_mean
 from biopercept.version import __version__
 
 
@@ -52,6 +55,95 @@ def copy_sample_study(target: Path) -> Path:
     except OSError as fault:
         raise OutputError(f"the sample study cannot be copied to {target}: {fault.strerror or fault}") from fault
     return target
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """A trained model that comes with the package; ``folder`` is as ``train`` writes one."""
+
+    name: str
+    folder: Path
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """Return what the model says of itself (``model.json``); its hashes are checked where it is loaded.
+
+        Raises CheckpointError where it cannot be read.
+        """
+        try:
+            description: dict[str, Any] = json.loads((self.folder / "model.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as fault:
+            raise CheckpointError(f"{self.folder} cannot be read ({fault}); install biopercept again") from fault
+        return description
+
+    @property
+    def card(self) -> str:
+        """Return its card (Markdown): whom it was fitted on, scores, what it is not for, what is unknown, licence."""
+        return (self.folder / "card.md").read_text(encoding="utf-8")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what it predicts from what, on whom it was fitted, how it scored, and what licence its data have."""
+        training, whole = self.description["training"], self.description
+        return {
+            "name": self.name,
+            "title": training["shipped"]["title"],
+            "tasks": {task["name"]: list(task["classes"]) for task in whole["tasks"]},
+            "sensors": training["modalities"],
+            "window_seconds": whole["prepare"]["windows"]["length_seconds"],
+            "study": training["study"],
+            "n_subjects": len(training["subjects"]) + len(training["validation_subjects"]),
+            "scores": training["scores"],
+            "scored": training["shipped"]["scored"],
+            "data_licence": training["shipped"]["licence"],
+            "attribution": training["shipped"]["citation"],
+            "parameters": training["parameters"],
+            "bytes": sum(path.stat().st_size for path in self.folder.iterdir()),
+            "weights_sha256": whole["weights_sha256"],
+            "folder": str(self.folder),
+        }
+
+
+def shipped_models() -> dict[str, ShippedModel]:
+    """Return the models that come with the package, by name."""
+    home = Path(str(files("biopercept"))) / "shipped"
+    folders = sorted(path for path in home.glob("*") if (path / "model.json").is_file())
+    return {path.name: ShippedModel(path.name, path) for path in folders}
+
+
+def shipped_model(name: str) -> ShippedModel:
+    """Return a model that comes with the package. Raises CheckpointError, with the names, where there is none of it."""
+    known = shipped_models()
+    if name not in known:
+        raise CheckpointError(
+            f"no model {name!r} comes with biopercept; known are {', '.join(known)}{did_you_mean(name.lower(), known)}"
+        )
+    return known[name]
+
+
+def model_folder(given: str | Path) -> Path:
+    """Return the folder of a model that is given as a path, or as text that may be the name of one in the package.
+
+    A Path is always a folder, and so is text with a separator, such as ``./stress-wrist``.
+
+    Raises CheckpointError where the name is unknown, or a folder of that name is here, too.
+    """
+    folder = Path(given)
+    if isinstance(given, Path) or not given or given != folder.name:
+        return folder
+    known = shipped_models()
+    if given not in known:
+        if folder.exists():
+            return folder
+        raise CheckpointError(
+            f"there is no folder {given!r} here, and no model of that name comes with biopercept; known are "
+            f"{', '.join(known)}{did_you_mean(given.lower(), known)}"
+        )
+    if folder.is_dir():
+        raise CheckpointError(
+            f"{given!r} is a folder here and the name of a model that comes with biopercept; give ./{given} for the "
+            f"folder, or the path that 'biopercept models {given}' names for the other"
+        )
+    return known[given].folder
 
 
 CORE = "core"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from .terminal import print_json, say
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="A model folder that train wrote.")],
+    model: options.SavedModel,
     output: options.Output,
     modalities: Annotated[
         str | None,

@@ -30,7 +30,7 @@ from .terminal import say
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "Data": ("datasets", "import_study", "check", "quality", "correct", "features", "prepare", "deidentify"),
-    "Models": ("pretrain", "train", "predict", "export"),
+    "Models": ("models", "pretrain", "train", "predict", "export"),
     "Evaluation": (
         "cross_validate",
         "learning_curve",

@@ -45,10 +45,30 @@ Quiet = Annotated[bool, run_option("--quiet", "-q", help="Only errors on stderr.
 Verbose = Annotated[bool, run_option("--verbose", "-v", help="More detail on stderr.")]
 Debug = Annotated[bool, run_option("--debug", help="Show the traceback of an error.")]
 NFolds = Annotated[int | None, fold_option("--folds", min=2, help="Number of folds of k-fold.")]
+
+
+def _model_folder(text: str) -> Path:
+    """Return the folder of a model that is given by path or by name; refused here, before anything else is read."""
+    from biopercept.resources import model_folder
+
+    return model_folder(text)
+
+
+SavedModel = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        parser=_model_folder,
+        help="A model folder that train wrote, or the name of a shipped model (biopercept models).",
+    ),
+]
 StartFrom = Annotated[
     Path | None,
     model_option(
-        "--start-from", metavar="MODEL", help="Begin with the weights of this model that fit by name and shape."
+        "--start-from",
+        metavar="MODEL",
+        parser=_model_folder,
+        help="Begin with the weights of this model, a folder or a shipped one's name, that fit by name and shape.",
     ),
 ]
 

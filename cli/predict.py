@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model folder that train wrote.")],
+    model: options.SavedModel,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or a study folder.")],
     output: options.Output,
     every: Annotated[

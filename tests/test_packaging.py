@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from made_datasets import write_e4
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,11 +53,30 @@ def test_the_wheel_holds_every_packaged_file_and_no_leftovers(installed: Path) -
         ("sample_data", "biopercept/"),
     ):
         for path in (ROOT / folder).rglob("*"):
-            is_data = folder in ("configs", "sample_data") or path.suffix in (".html", ".css")
+            is_data = (
+                folder in ("configs", "sample_data") or "shipped" in path.parts or path.suffix in (".html", ".css")
+            )
             if path.is_file() and "__pycache__" not in path.parts and (path.suffix == ".py" or is_data):
                 wanted.add(inside + str(path.relative_to(ROOT)))
     assert names == wanted
     assert len(licences) == 1
+
+
+def test_the_models_in_the_wheel_are_small_and_predict_by_name(installed: Path) -> None:
+    [wheel] = (installed / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        sizes: dict[str, int] = {}
+        for row in archive.infolist():
+            if row.filename.startswith("biopercept/shipped/"):
+                name = row.filename.split("/")[2]
+                sizes[name] = sizes.get(name, 0) + row.file_size
+    assert set(sizes) >= {"stress-wrist", "workload-eeg", "states-wrist"}
+    assert max(sizes.values()) < 3_000_000
+    assert sum(sizes.values()) < 10_000_000
+    assert "stress-wrist: " in _run(installed, "biopercept", "models")
+    write_e4(installed / "X1", seconds=200)
+    _run(installed, "biopercept", "predict", "stress-wrist", "X1", "-o", "predicted", "--device", "cpu")
+    assert "stress-wrist" in (installed / "predicted" / "X1_predictions.json").read_text()
 
 
 def test_the_command_runs_from_another_folder(installed: Path) -> None:

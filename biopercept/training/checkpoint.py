@@ -32,6 +32,7 @@ from biopercept.version import __version__
 SCHEMA = 2  # 1: a network for one classification, another for everything else, parts by other names
 TRAINED, PRETRAINED = "perceiver-io", "pretrained"
 WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.json", "card.md"
+_DIGITS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,10 +129,11 @@ def write_model_folder(
 
     Raises OutputError where the folder cannot be written.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     with replacing_folder(folder) as fresh:
-        save_file({name: value.contiguous().cpu() for name, value in weights.items()}, fresh / WEIGHTS)
+        # Written here, with the usual permissions: save_file makes a file that its owner alone can read.
+        (fresh / WEIGHTS).write_bytes(save({name: value.contiguous().cpu() for name, value in weights.items()}))
         write_text(fresh / CARD, card)
         whole = {**description, "versions": versions(), "weights_sha256": content_hash(fresh / WEIGHTS)}
         whole = json.loads(json.dumps(whole))
@@ -276,8 +278,17 @@ class StartingPoint:
         seen: set[str] = set()
         for used in self.studies:
             if used["study"] == study or used["store"] == store:
-                seen |= set(used["subjects"])
-        return tuple(sorted(seen & set(subjects)))
+                names = set(used["subjects"])
+                seen |= {s for s in subjects if s in names or subject_digest(used["study"], s) in names}
+        return tuple(sorted(seen))
+
+
+def subject_digest(study: str, subject: str) -> str:
+    """Return what stands for a subject in a model that is given away: no name, yet whoever has the study knows whose.
+
+    Names as short as S01 can be guessed from it: it keeps names out of files, and no secret.
+    """
+    return hashlib.sha256(f"{study}/{subject}".encode()).hexdigest()[:_DIGITS]
 
 
 def load_start(folder: Path) -> StartingPoint:
