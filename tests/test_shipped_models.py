@@ -201,3 +201,9 @@ def test_files_of_a_model_can_be_read_by_others(tmp_path: Path) -> None:
 
     save_checkpoint(load_model(shipped_model("stress-wrist").folder), tmp_path / "model", "card")
     assert len({path.stat().st_mode for path in (tmp_path / "model").iterdir()}) == 1
+
+
+def test_whom_a_shipped_model_was_fitted_on_is_known_without_their_names() -> None:
+    start = load_start(shipped_model("states-wrist").folder)
+    assert start.overlap("noneeg", "another store", ["Subject1", "Subject99"]) == ("Subject1",)
+    assert start.overlap("another study", "another store", ["Subject1"]) == ()
