@@ -1,7 +1,7 @@
 """The names of ``import biopercept as bp``: paths or objects and plain keywords in, results with ``to_frame()`` out.
 
-Each function does what the command of its name does. ``config`` is the name of a preset or a YAML file, ``overrides``
-are single settings by name: ``{"windows.length_seconds": 30}``.
+Each function does what the command of its name does. ``config`` is the name of a preset or a YAML file (None: what
+follows from the data), ``overrides`` are single settings by name: ``{"windows.length_seconds": 30}``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from biopercept.config.loading import load_config, load_config_for
+from biopercept.config.loading import load_config, load_config_for, load_config_for_study
 from biopercept.config.settings import Config, Purpose
 from biopercept.errors import SettingsError
 from biopercept.recording import Correction, Recording
@@ -243,6 +243,8 @@ def prepare_study(
 ) -> PrepareSummary:
     """Load, clean and cut every recording of a study into one store; ``to_frame()`` says what became of each.
 
+    Without ``config`` the windows follow from the study (``biopercept check`` shows how).
+
     Recordings are prepared in child processes, so a script calls this below ``if __name__ == "__main__":``. What an
     earlier call prepared is used again.
 
@@ -252,9 +254,12 @@ def prepare_study(
     from biopercept.prepare import study as preparing
     from biopercept.prepare.recording import PrepareSettings
 
-    settings = _config(config, overrides)
+    loaded = study if isinstance(study, Study) else load_study(study)
+    settings = load_config_for_study(
+        loaded, None if config is None else str(config), _changes(overrides), is_opened=True
+    )
     return preparing.prepare_study(
-        study if isinstance(study, Study) else load_study(study),
+        loaded,
         Path(output),
         PrepareSettings(settings.windows, settings.cleaning),
         subjects=subjects,
@@ -499,7 +504,7 @@ def _request(
     if given.get("normalisation") is not None:
         changes.append(f"normalisation.mode={given['normalisation']}")
     purpose = Purpose.of(command, model, given.get("task"), **options)
-    config, sentences = load_config_for(paths[0], None if name is None else str(name), changes, purposes=[purpose])
+    config, sentences = load_config_for(paths, None if name is None else str(name), changes, purposes=[purpose])
     for sentence in sentences:
         warnings.warn(sentence, stacklevel=3)
     subjects = given.get("subjects")

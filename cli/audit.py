@@ -46,9 +46,10 @@ def audit(
     """
     from biopercept.audit import audit as auditing
     from biopercept.config.settings import Purpose
-    from biopercept.files import only_writer, write_text
+    from biopercept.files import only_writer
     from biopercept.report.audit import print_audit
     from biopercept.results.audit import OK
+    from biopercept.results.plan import write_settings
 
     purpose = Purpose.of("audit", "perceiver-io" if audited.fit else "logistic", data.task, fit=audited.fit)
     settings = preset.of_store(store, purposes=[purpose], quiet=run.quiet)
@@ -72,7 +73,7 @@ def audit(
             show(f"perceiver-io, fold {fold.name} {'was done before' if was_done else 'done'} ({n_folds} in all)")
 
         result = auditing.audit(request, output, n_jobs=run.jobs, on_probe=show, on_fold=show_fold)
-        write_text(output / "config.yaml", settings.text)
+        write_settings(output, settings.text, request.evaluation.settings_plan)
         auditing.write_audit(result, output)
     if run.as_json:
         print_json(result)

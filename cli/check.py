@@ -13,6 +13,7 @@ from . import options
 from .terminal import print_json, print_text, safe_text
 
 if TYPE_CHECKING:
+    from biopercept.results.plan import SettingsPlan
     from biopercept.studies.structure import Study
 
 
@@ -26,9 +27,12 @@ def check(
 ) -> None:
     """Validate a study and settings without running; all faults are listed at once. Exit code 2 where there is one.
 
+    Shown is what follows from the data, setting by setting, and why; headers alone are read.
+
     With --recordings, files that cannot be read, clocks that cannot be joined and labels in another unit are found too.
     """
     from biopercept.errors import SettingsError, StudyError
+    from biopercept.results.reading import document_of
     from biopercept.studies.labels import training_faults
     from biopercept.studies.loading import correction_faults, load_study
     from biopercept.studies.ratings import rated_signals
@@ -51,16 +55,23 @@ def check(
         faults.extend(several.faults)
     except StudyError as fault:
         faults.append(str(fault))
-    if preset.is_given:
-        try:
+    plan = None
+    try:
+        if loaded is not None and not faults:
+            _, plan = preset.of_study(loaded, is_opened=recordings)
+        elif preset.is_given:
             preset.load()
-        except SettingsError as fault:
-            faults.append(f"settings: {fault}")
+    except SettingsError as fault:
+        faults.append(f"settings: {fault}")
     report = _report(loaded)
+    if plan is not None:
+        report["plan"] = document_of(plan)
+        report["notes"] += [*plan.losses, *plan.warnings]
+        faults.extend(plan.faults)
     if run.as_json:
         print_json({"study": str(study), "faults": faults, **report})
     else:
-        _print(study, faults, report)
+        _print(study, faults, report, plan)
     if faults:
         raise typer.Exit(2)
 
@@ -104,7 +115,7 @@ def _report(study: Study | None) -> dict[str, Any]:
     }
 
 
-def _print(study: Path, faults: list[str], report: dict[str, Any]) -> None:
+def _print(study: Path, faults: list[str], report: dict[str, Any], plan: SettingsPlan | None) -> None:
     if report:
         print_text(
             f"{safe_text(report['name'])}: {report['n_subjects']} subjects, {report['n_recordings']} recordings, "
@@ -115,6 +126,10 @@ def _print(study: Path, faults: list[str], report: dict[str, Any]) -> None:
         for task, counts in report["tasks"].items():
             shown = ", ".join(f"{label} in {count}" for label, count in counts.items())
             print_text(safe_text(f"task {task}: {shown or 'a number to predict'}{' subjects' if shown else ''}"))
+        if plan is not None:
+            print_text("settings that follow from the data (--config auto), and why:")
+            for row in plan.rows:
+                print_text(f"  {safe_text(row)}")
         for note in report["notes"]:
             print_text(f"note: {safe_text(note)}")
     for fault in faults:

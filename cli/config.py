@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,8 @@ import typer
 from . import options
 from .panels import PanelCommand, with_options
 from .terminal import print_json, print_text
+
+ABOUT_AUTO = "The default: what follows from the study or store, with reasons (check STUDY shows them)."
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List the presets, or show all settings of one.")
 
@@ -19,7 +22,7 @@ def list_presets(run: options.Printing = options.Printing()) -> None:
     """List the presets with one line on each."""
     from biopercept.resources import preset_names, preset_text
 
-    presets = {name: _first_comment(preset_text(name)) for name in preset_names()}
+    presets = {"auto": ABOUT_AUTO} | {name: _first_comment(preset_text(name)) for name in preset_names()}
     if run.as_json:
         print_json({"presets": [{"name": name, "about": about} for name, about in presets.items()]})
         return
@@ -31,15 +34,27 @@ def list_presets(run: options.Printing = options.Printing()) -> None:
 @app.command("show", cls=PanelCommand)
 @with_options
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A preset or a YAML file.")] = "general",
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME|FILE", help="A preset or a YAML file; general, or with --store auto, unless given."
+        ),
+    ] = None,
+    store: Annotated[
+        Path | None, options.data_option("--store", metavar="STORE", help="Of which auto is the plan.")
+    ] = None,
     overrides: options.Overrides = None,
     run: options.Printing = options.Printing(),
 ) -> None:
-    """Show every setting that a preset or a file comes to, as YAML that --config takes."""
-    from biopercept.config.loading import load_config
+    """Show every setting that a preset, a file or the plan of a store comes to, as YAML that --config takes."""
+    from biopercept.config.loading import load_config, load_config_for
     from biopercept.config.settings import config_dict
 
-    config = load_config(name, overrides or ())
+    if store is None:
+        config = load_config("general" if name is None else name, overrides or ())
+    else:
+        config, _ = load_config_for(store, name, overrides or ())
+        options.say_plan(getattr(config, "plan", None), quiet=False)
     if run.as_json:
         print_json(config_dict(config))
     else:

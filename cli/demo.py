@@ -9,8 +9,6 @@ from .terminal import print_text, say
 
 MODELS = ("perceiver-io", "logistic", "dummy")
 N_FOLDS = 5
-WINDOWS = ["windows.length_seconds=30", "windows.step_seconds=10"]
-"""The sample study's stages last a minute: with the usual windows there would be one in each."""
 UNSEEN = ("S09", "S10")
 """Subjects that the final model is not trained on and then predicts."""
 
@@ -44,24 +42,21 @@ def demo(
         say(f"[{number}/6] {words}", quiet=quiet)
         say(f"      biopercept {command}", quiet=quiet)
 
-    sets = "".join(f" --set {change}" for change in WINDOWS)
     copy_sample_study(study)
     step(1, "check the study: six kinds of sensor, two devices on each person", f"check {study}")
     check(study)
-    step(2, "clean, cut and store every recording", f"prepare {study} -o {store} --jobs {jobs}{sets}")
-    prepare(
-        study, store, preset=options.Preset(overrides=WINDOWS), run=StudyRun(jobs=jobs, overwrite=True, quiet=quiet)
-    )
+    step(2, "clean, cut and store every recording", f"prepare {study} -o {store} --jobs {jobs}")
+    prepare(study, store, run=StudyRun(jobs=jobs, overwrite=True, quiet=quiet))
     fingerprint = _fingerprint(store)
     for name in MODELS:
         scores = folder / "scores" / name
-        words = f"--model {name} --split k-fold --folds {N_FOLDS}"
+        words = f"--model {name} --split k-fold --folds {N_FOLDS} --seeds 1"
         step(3, f"score {name} on people it has not seen", f"cross-validate {store} -o {scores} {words}")
         is_stale = _scored_store(scores) not in (None, fingerprint)
         cross_validate(
             [store],
             scores,
-            folds=ScoredFolds(split="k-fold", folds=N_FOLDS),
+            folds=ScoredFolds(split="k-fold", folds=N_FOLDS, seeds=1),
             model=options.Model(model=name),
             run=options.FoldRun(jobs=jobs, overwrite=is_stale, quiet=quiet),
         )

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from biopercept.config.settings import Config, Purpose
     from biopercept.evaluation.plan import EvaluationRequest
     from biopercept.prepare.recording import PrepareSettings
+    from biopercept.results.plan import SettingsPlan
+    from biopercept.studies.structure import Study
 
 data_option, fold_option, model_option, setting_option, run_option = (
     partial(typer.Option, rich_help_panel=panel) for panel in (DATA, FOLDS, MODEL, SETTINGS, RUN)
 )
+
+WINDOW_SETTINGS = ("windows.length_seconds", "windows.step_seconds")
 
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="A store that prepare wrote.")]
 Stores = Annotated[
@@ -56,7 +60,10 @@ TaskName = Annotated[
     str | None, data_option("--task", metavar="NAME[,NAME]", help="The study's task, or several learnt at once.")
 ]
 ConfigName = Annotated[
-    str | None, setting_option("--config", "-c", metavar="NAME|FILE", help="A preset or a YAML file.")
+    str | None,
+    setting_option(
+        "--config", "-c", metavar="auto|NAME|FILE", help="What follows from the data (auto), a preset, or a YAML file."
+    ),
 ]
 Overrides = Annotated[
     list[str] | None, setting_option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; may be repeated.")
@@ -148,6 +155,39 @@ class Preset:
 
         return load_config(self.config, self.overrides or (), purposes=purposes)
 
+    def of_study(
+        self, study: Study, command: str = "", *, is_opened: bool = False
+    ) -> tuple[PrepareSettings, SettingsPlan | None]:
+        """Return how a study is cut and cleaned, and what follows from it; None where another preset is named.
+
+        All settings are loaded only where some are given: they come with networks, whose library takes seconds.
+
+        Parameters
+        ----------
+        command : str
+            Its name, so that what it does not read is refused; empty accepts all settings.
+        is_opened : bool
+            Load a recording where headers do not tell its sensors.
+        """
+        from biopercept.prepare.recording import PrepareSettings
+        from biopercept.preprocessing.windows import WindowSettings
+
+        if self.is_given:
+            from biopercept.config.loading import load_config_for_study
+            from biopercept.config.settings import PlannedConfig, Purpose
+
+            purposes = [Purpose(command)] if command else []
+            loaded = load_config_for_study(
+                study, self.config, self.overrides or (), purposes=purposes, is_opened=is_opened
+            )
+            plan = loaded.plan if isinstance(loaded, PlannedConfig) else None
+            return PrepareSettings(loaded.windows, loaded.cleaning), plan
+        from biopercept.planning.fingerprint import fingerprint_of_study
+        from biopercept.planning.rules import plan_of
+
+        plan = plan_of(fingerprint_of_study(study, is_opened=is_opened))
+        return PrepareSettings(WindowSettings(*(plan.values[name] for name in WINDOW_SETTINGS))), plan
+
     def preparing(self, command: str, *given: str) -> PrepareSettings:
         """Return how a command that reads no store cuts and cleans recordings; ``given`` are options of it.
 
@@ -171,7 +211,7 @@ class ModelPreset(Preset):
 
     def of_store(
         self,
-        store: Path,
+        stores: Path | Sequence[Path],
         named: Mapping[str, object] | None = None,
         *,
         purposes: Sequence[Purpose],
@@ -179,6 +219,8 @@ class ModelPreset(Preset):
         usual: Sequence[str] = (),
     ) -> Config:
         """Return the effective settings of a command that reads a store, whose windows and cleaning are the store's.
+
+        What follows from the data is shown on stderr with its reasons, unless ``quiet``.
 
         Parameters
         ----------
@@ -194,9 +236,10 @@ class ModelPreset(Preset):
         given = {**(named or {}), "normalisation.mode": self.normalisation}
         changes = [f"{key}={value}" for key, value in given.items() if value is not None]
         overrides = [*(self.overrides or ()), *changes]
-        settings, warnings = load_config_for(store, self.config, overrides, assumed=usual, purposes=purposes)
+        settings, warnings = load_config_for(stores, self.config, overrides, assumed=usual, purposes=purposes)
         for warning in warnings:
             say(f"warning: {warning}", quiet=quiet)
+        say_plan(getattr(settings, "plan", None), quiet=quiet)
         return settings
 
 
@@ -271,6 +314,14 @@ class StudyFolds(Folds):
         return tuple(f"{name}={value}" for name, value in earlier.items())
 
 
+def say_plan(plan: SettingsPlan | None, *, quiet: bool) -> None:
+    """Show on stderr what follows from the data, each setting with its value and the reason."""
+    if plan is not None and plan.lines:
+        say("settings from the data (another: --config NAME, --set SECTION.KEY=VALUE):", quiet=quiet)
+        for row in plan.rows:
+            say(f"  {row}", quiet=quiet)
+
+
 def listed(names: str | None) -> tuple[str, ...] | None:
     """Return the names of a comma-separated option, or None where the option was not given."""
     return None if names is None else tuple(part.strip() for part in names.split(",") if part.strip())
@@ -299,7 +350,7 @@ def study_request(
 
     given = {"pretrain": model.pretrain, "start_from": model.start_from, "folds_from": folds.folds_from}
     purpose = Purpose.of(command, model.model, data.task, **given)
-    settings = model.of_store(stores[0], folds.named, purposes=[purpose], quiet=run.quiet, usual=folds.usual)
+    settings = model.of_store(stores, folds.named, purposes=[purpose], quiet=run.quiet, usual=folds.usual)
     fit = settings.fit(model.start_from, is_pretrained=model.pretrain)
     more = {"model": model.model, "task": data.task, "fit": fit, "folds_from": folds.folds_from}
     return settings, evaluation_request(settings, stores, data, model, run, **more)

@@ -13,8 +13,10 @@ from . import options
 from .terminal import print_json, print_text, progress, safe_text, say
 
 if TYPE_CHECKING:
+    from biopercept.prepare.recording import PrepareSettings
     from biopercept.prepare.reuse import LogRow
     from biopercept.prepare.study import PrepareSummary
+    from biopercept.studies.structure import Study
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,15 @@ def prepare(
 ) -> None:
     """Load, clean, cut and measure a whole study into one store; run again to go on where a run stopped.
 
+    Windows follow from the study unless settings are given; 'biopercept check STUDY' shows how.
+
     Exit code 1 where some recordings failed: they are named here and in STORE.log.csv, and the others are stored.
     """
     from biopercept.prepare.study import PrepareRun, chosen_subjects, prepare_study
     from biopercept.studies.loading import load_study
 
-    settings = preset.preparing("prepare")
     loaded = load_study(study)
+    settings = _settings(loaded, preset, quiet=run.quiet)
     alike: Counter[str] = Counter()
     with progress(quiet=run.quiet) as bar:
         task = bar.add_task("preparing", total=None)
@@ -79,6 +83,16 @@ def prepare(
         _print(summary)
     if summary.count("failed"):
         raise typer.Exit(1)
+
+
+def _settings(study: Study, preset: options.Preset, *, quiet: bool) -> PrepareSettings:
+    """Return how the study is cut and cleaned, and say what of it follows from the study, and what that loses."""
+    settings, plan = preset.of_study(study, "prepare", is_opened=True)
+    if plan is not None:
+        options.say_plan(plan.of(options.WINDOW_SETTINGS), quiet=quiet)
+        for sentence in (*plan.faults, *plan.losses):
+            say(f"warning: {sentence}", quiet=quiet)
+    return settings
 
 
 def _line(row: LogRow) -> str:

@@ -81,6 +81,8 @@ def tune(
                 say(f"{n_done[n_fits]}/{n_fits} {candidate} without {fold} {state}", quiet=run.quiet)
 
         candidates = [_candidate(draft, given) for draft in drafts]
+        first = next((one.request for one in candidates if one.request is not None), None)
+        options.say_plan(None if first is None else first.settings_plan, quiet=run.quiet)
         result = selection.tune(candidates, output, n_jobs=run.jobs, overwrite=run.overwrite, on_fit=show)
     for failed in result.failed:
         say(f"warning: candidate {failed.name} could not be fitted: {failed.reason}", quiet=run.quiet)

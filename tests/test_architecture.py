@@ -27,6 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = tuple(
         "training",
         "baselines",
         "results",
+        "planning",
         "report inference",
         "evaluation",
         "audit comparison tuning benchmarks",

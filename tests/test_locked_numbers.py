@@ -173,6 +173,8 @@ def _document(path: Path) -> dict[str, Any]:
 
 def _run(*words: object, settings: Iterable[str] = (), network: tuple[str, ...] = SMALL) -> None:
     chosen = [] if words[0] in WITHOUT_SETTINGS else set_what_is_read(*words, settings=(*network, *settings))
+    if words[0] not in WITHOUT_SETTINGS and "-c" not in words:
+        chosen += ["-c", "general"]  # fixed settings: the numbers are of the code, and not of the plan's rules
     outcome = CliRunner().invoke(build_app(), [*map(str, words), *chosen, "-q"], catch_exceptions=False)
     assert outcome.exit_code == 0, outcome.output
 

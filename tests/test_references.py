@@ -13,6 +13,7 @@ from pathlib import Path
 
 from typer.main import get_command
 
+from biopercept.cli.config import app as config_app
 from biopercept.cli.main import build_app
 from biopercept.config.settings import Config
 
@@ -68,10 +69,10 @@ def test_every_page_that_a_page_links_to_exists() -> None:
 
 def commands() -> dict[str, set[str]]:
     """Return the options of each command."""
-    group = get_command(build_app())
+    of_all, of_config = get_command(build_app()).commands, get_command(config_app).commands  # type: ignore[attr-defined]
     return {
         name: {option for parameter in command.params for option in parameter.opts}
-        for name, command in group.commands.items()  # type: ignore[attr-defined]
+        for name, command in (*of_all.items(), *((f"config {name}", one) for name, one in of_config.items()))
     }
 
 

@@ -45,6 +45,7 @@ from biopercept.evaluation.runs import FoldDone, remove, require_own_folder
 from biopercept.files import write_text
 from biopercept.report.audit import audit_page
 from biopercept.results.audit import VERDICTS, Audit, Finding, Skipped, worst_verdict
+from biopercept.results.plan import SETTINGS_FILES
 from biopercept.results.reading import write_result
 from biopercept.store.reading import open_store
 from biopercept.training.engine import threads
@@ -63,7 +64,7 @@ _NOT_OF_NUMBERS = {
 }
 """Probes that need classes, and why."""
 PAGE_FILE = "audit.md"
-_OWN = (Audit.FILE, PAGE_FILE, "config.yaml", "report.html")
+_OWN = (Audit.FILE, PAGE_FILE, *SETTINGS_FILES, "report.html")
 
 
 @dataclass(frozen=True)

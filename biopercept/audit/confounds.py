@@ -31,6 +31,7 @@ class _Confound:
     columns: Callable[[AuditData], FloatArray]
     can_leak: bool
     meaning_in_files: str = ""
+    meaning_of_numbers: str = ""
 
 
 def clock_columns(data: AuditData) -> FloatArray:
@@ -107,6 +108,8 @@ PROBES: tuple[_Confound, ...] = (
         clock_columns,
         False,
         "recordings of the classes differ in length, or in when the condition begins",
+        "the numbers follow a course in time that people share, so that a model which can read time can score this "
+        "high without reading the state of the body",
     ),
     _Confound(
         "position-only",
@@ -114,6 +117,7 @@ PROBES: tuple[_Confound, ...] = (
         "where in a recording or session a condition lies gives the label away",
         position_columns,
         False,
+        meaning_of_numbers="where in a recording or session a window lies gives its number away",
     ),
     _Confound(
         "motion-only",
@@ -121,6 +125,8 @@ PROBES: tuple[_Confound, ...] = (
         "people moved differently in the conditions, so report a score without movement beside the full one",
         motion_columns,
         False,
+        meaning_of_numbers="the number goes with how people moved, so report a score without movement beside the full "
+        "one",
     ),
     _Confound(
         "quality-only",
@@ -128,6 +134,7 @@ PROBES: tuple[_Confound, ...] = (
         "recordings of the conditions differ in how clean they are",
         lambda data: quality_by_modality(data.windows),
         True,
+        meaning_of_numbers="the number goes with how clean the recording is",
     ),
     _Confound(
         "missingness-only",
@@ -196,7 +203,7 @@ def _finding(
     paired = "" if lead is None else f" (this probe less {baseline_name}, paired by subject: {with_interval(*lead)})"
     beside = f"{baseline_name} reaches {with_interval(baseline.value, baseline.ci95)} on the same windows{paired}"
     meaning = confound.meaning_in_files if data.holds_one_class.all() else confound.meaning
-    meaning = meaning or confound.meaning
+    meaning = (confound.meaning_of_numbers if data.is_of_numbers else meaning) or confound.meaning
     if not predicts_label:
         bar = reached.chance + data.settings.margin
         sentence = (

@@ -33,7 +33,7 @@ from biopercept.store.prepared import Mask, WindowedRecording
 from biopercept.store.reading import StudyStore
 from biopercept.training.engine import engine_for, seed_for
 from biopercept.training.fitting import Fitter
-from biopercept.training.lag import with_lags
+from biopercept.training.lag import estimated_lags, lag_words, with_lags
 from biopercept.training.loop import FitRequest
 from biopercept.typed_values import BETWEEN_0_AND_1, at_least, refuse_outside
 
@@ -331,9 +331,8 @@ def gather(store: StudyStore, request: EvaluationRequest, settings: AuditSetting
     n_folds = max(2, min(settings.n_folds, len(plan.windows.subjects)))
     folds = _folds(plan, n_folds)
     lags = tuple(
-        f"the lag of rating {task.signal!r} was estimated on everybody for this audit: {task.lag_seconds:g} s"
-        for task in lagged.windows.tasks
-        if lagged is not plan.inputs
+        f"the lag of rating {plan.task.signal!r} was estimated on everybody for this audit: {lag_words(lag, plan.task)}"
+        for lag in estimated_lags(plan.windows, lagged.windows).values()
     )
     plan = replace(plan, inputs=lagged)
     warnings = (*plan.warnings, *lags, *stand_ins(folds, n_folds, request.seed))

@@ -6,6 +6,7 @@ never a truth value unless a field asks for one.
 
 from __future__ import annotations
 
+import contextlib
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -13,15 +14,33 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from biopercept.config.settings import PREPARED, VERSION_KEY, Config, Purpose, may_read, unread_sentence
-from biopercept.errors import SettingsError
+from biopercept.config.settings import (
+    PREPARED,
+    VERSION_KEY,
+    Config,
+    PlannedConfig,
+    Purpose,
+    may_read,
+    unread_sentence,
+)
+from biopercept.data.joined import open_studies
+from biopercept.errors import SettingsError, StudyError
+from biopercept.planning.fingerprint import fingerprint_of_store, fingerprint_of_study
+from biopercept.planning.network import REPETITIONS
+from biopercept.planning.rules import plan_of
 from biopercept.resources import preset_names, preset_text
+from biopercept.results.plan import Origin, SettingsPlan, shown_value
+from biopercept.store.reading import StudyStore
+from biopercept.studies.structure import Study
 from biopercept.tasks import Task
 from biopercept.typed_values import did_you_mean, parse_yaml_text, read_setting, read_yaml_text
 from biopercept.version import __version__
 
 DEFAULT_PRESET = "general"
+AUTO = "auto"
+"""The name of the settings that follow from the data; what the plan leaves open is as in the default preset."""
 _PRESET_KEY = "preset"
+_THE_PLAN = "the plan"
 
 
 class SettingsFaults(SettingsError):  # noqa: N818 - several of them, not one
@@ -62,11 +81,12 @@ def load_config(
     assumed: Sequence[str] = (),
     purposes: Sequence[Purpose] = (),
     prepared: Mapping[str, Any] | None = None,
+    plan: SettingsPlan | None = None,
 ) -> Config:
     """Return the settings of a preset or a YAML file, with single values replaced.
 
-    What a file does not mention is taken from the preset that its ``preset:`` key names, and
-    what that does not mention from ``general``.
+    What a file does not mention is taken from the preset that its ``preset:`` key names, or without one from the plan,
+    and what that does not mention from ``general``.
 
     Raises SettingsError where there is no such preset or file, the file is not plain YAML or was written by a newer
     biopercept, a key is unknown or given twice, or a value has the wrong type or lies outside its range; or the user's
@@ -76,7 +96,7 @@ def load_config(
     Parameters
     ----------
     name_or_file : str, optional
-        Name of a packaged preset, or path of a YAML file. None is ``general``.
+        Name of a packaged preset, or path of a YAML file. None, or "auto", is the plan.
     overrides : sequence of str
         ``section.key=value``, applied last, in order.
     assumed : sequence of str
@@ -86,10 +106,14 @@ def load_config(
     prepared : mapping, optional
         Windows and cleaning of the store that is read: they are in its windows already, so they take the place of a
         preset's.
+    plan : SettingsPlan, optional
+        What follows from the data. With one, and settings that are not of another preset, a :class:`PlannedConfig` is
+        returned. Without one, ``general`` stands for it, and the name "auto" is refused.
     """
     faults: list[str] = []
     sections: dict[str, _Section] = {}
-    for layer in _layers(name_or_file, faults):
+    layers, is_planned = _layers(name_or_file, plan, faults)
+    for layer in layers:
         for name, section in layer.items():
             sections.setdefault(name, {}).update(section)
     for override in assumed:
@@ -101,11 +125,14 @@ def load_config(
     config = _build(sections, faults)
     if purposes:
         _refuse_unread(sections, purposes, config)
-    return config
+    if plan is None or not is_planned:
+        return config
+    values = {f"{section}.{key}": value for section, of_it in sections.items() for key, value in of_it.items()}
+    return PlannedConfig(**vars(config), plan=_in_effect(plan, values, config, purposes))
 
 
 def load_config_for(
-    store: Path,
+    stores: Path | Sequence[Path],
     name_or_file: str | None = None,
     overrides: Sequence[str] = (),
     *,
@@ -114,17 +141,21 @@ def load_config_for(
 ) -> tuple[Config, tuple[str, ...]]:
     """Return :func:`load_config` with windows and cleaning of a store, and a warning where a named preset has others.
 
+    Where no preset is named, the plan is made from the store, or from several that can be joined.
+
     Raises SettingsError as :func:`load_config`. Raises StoreError where the store cannot be opened.
     """
     from biopercept.store.reading import open_store
 
+    store, *more = [stores] if isinstance(stores, Path) else stores
     with open_store(store) as opened:
         prepared = dict(opened.settings)
         purposes = [replace(purpose, tasks=_tasks(opened.tasks, purpose.task)) for purpose in purposes]
-    config = load_config(name_or_file, overrides, assumed=assumed, purposes=purposes, prepared=prepared)
-    if name_or_file is None or not any(prepared.get(section) for section in PREPARED):
+        plan = _plan_of_store(opened, more, purposes) if _is_planned(name_or_file) else None
+    config = load_config(name_or_file, overrides, assumed=assumed, purposes=purposes, prepared=prepared, plan=plan)
+    if name_or_file in (None, AUTO) or not any(prepared.get(section) for section in PREPARED):
         return config, ()
-    theirs = load_config(name_or_file)
+    theirs = load_config(name_or_file, plan=plan)
     differing = [
         f"{section}.{row.name}={getattr(getattr(config, section), row.name):g}"
         for section in PREPARED
@@ -137,6 +168,69 @@ def load_config_for(
         f"{store.name} was prepared with {', '.join(differing)}, which is used here; {name_or_file} has other values, "
         "which are for prepare alone",
     )
+
+
+def load_config_for_study(
+    study: Study,
+    name_or_file: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    purposes: Sequence[Purpose] = (),
+    is_opened: bool = False,
+) -> Config:
+    """Return :func:`load_config` with the plan of a study that is not prepared; what follows from windows follows them.
+
+    ``is_opened`` loads a few recordings where headers do not tell their sensors.
+    """
+    if not _is_planned(name_or_file):
+        return load_config(name_or_file, overrides, purposes=purposes)
+    made_of = fingerprint_of_study(study, is_opened=is_opened)
+    plan = plan_of(made_of)
+    length = load_config(name_or_file, overrides, plan=plan).windows.length_seconds
+    if length != plan.values["windows.length_seconds"]:
+        plan = plan_of(made_of, length)
+    return load_config(name_or_file, overrides, purposes=purposes, plan=plan)
+
+
+def _plan_of_store(store: StudyStore, more: Sequence[Path], purposes: Sequence[Purpose]) -> SettingsPlan:
+    """Return the plan of a store, or of several where they have a task in common, for what is to be done with it."""
+    tasks = tuple({task.name: task for purpose in purposes for task in purpose.tasks}.values())
+    made_of = None
+    if more:
+        with contextlib.suppress(StudyError), open_studies(store.path, *more) as joined:  # the command says why not
+            made_of = fingerprint_of_store(joined, [joined.tasks[t.name] for t in tasks if t.name in joined.tasks])
+    plan = plan_of(made_of or fingerprint_of_store(store, tasks))
+    if all(purpose.is_of_repetitions for purpose in purposes):
+        return plan
+    return plan.of([line.setting for line in plan.lines if line.setting != REPETITIONS])
+
+
+def _in_effect(
+    plan: SettingsPlan, values: Mapping[str, _Value], config: Config, purposes: Sequence[Purpose]
+) -> SettingsPlan:
+    """Return what a command reads of a plan, with the values that hold in the end and who gave them."""
+    changed: dict[str, tuple[Any, str, Origin]] = {}
+    shown = []
+    for line in plan.lines:
+        section, _, key = line.setting.partition(".")
+        if not purposes or section in PREPARED or not unread_sentence(line.setting, purposes, config):
+            shown.append(line.setting)
+        value = getattr(getattr(config, section), key)
+        where = values[line.setting].where
+        if where != _THE_PLAN and line.origin != "store":
+            by_plan = "" if value == line.value else f"; the plan has {shown_value(line.value)}"
+            changed[line.setting] = (value, f"{where.partition('=')[0]}{by_plan}", "user")
+    return plan.of(shown).replaced(changed)
+
+
+def _is_planned(name_or_file: str | None) -> bool:
+    """Return whether what is not given follows from the plan: no preset is named, by the user or in their file."""
+    if name_or_file in (None, AUTO):
+        return True
+    path = Path(str(name_or_file))
+    if name_or_file in preset_names() or not path.is_file():
+        return False
+    return str(read_yaml_text(path, [])[0].get(_PRESET_KEY, AUTO)) == AUTO
 
 
 def _refuse_unread(sections: Mapping[str, _Section], purposes: Sequence[Purpose], config: Config) -> None:
@@ -179,26 +273,41 @@ def _take_prepared(prepared: Mapping[str, Any], sections: dict[str, _Section], f
             here[key] = _Value(stored, "the store")
 
 
-def _layers(name_or_file: str | None, faults: list[str]) -> list[dict[str, _Section]]:
-    """Return what each layer sets, the general preset first."""
-    chosen = name_or_file or DEFAULT_PRESET
-    if chosen in preset_names():
-        names, of_file = dict.fromkeys((DEFAULT_PRESET, chosen)), []
-    else:
+def _layers(
+    name_or_file: str | None, plan: SettingsPlan | None, faults: list[str]
+) -> tuple[list[dict[str, _Section]], bool]:
+    """Return what each layer sets, the general preset first, and whether the plan is one of them."""
+    chosen = name_or_file or AUTO
+    of_file: list[dict[str, _Section]] = []
+    base = chosen
+    if chosen == AUTO and name_or_file and plan is None:
+        raise SettingsError(
+            f"the settings {AUTO!r} follow from a study or a store, and here is neither; {_presets_like('')}"
+        )
+    if chosen not in (AUTO, *preset_names()):
         path = Path(chosen)
         if not path.is_file():
             raise SettingsError(f"there is neither a preset nor a file called {chosen!r}; {_presets_like(chosen)}")
         content, lines = read_yaml_text(path, faults)
-        base = str(content.pop(_PRESET_KEY, DEFAULT_PRESET))
+        base = str(content.pop(_PRESET_KEY, AUTO))
         origin: _Origin = "record" if VERSION_KEY in content else "file"
         of_file = [_from(origin, _checked_sections(content, lines, path.name, faults))]
-        if base not in preset_names():
+        if base not in (AUTO, *preset_names()):
             faults.append(
                 f"{path.name} line {lines[(_PRESET_KEY,)]}: no preset is called {base!r}; {_presets_like(base)}"
             )
             base = DEFAULT_PRESET
-        names = dict.fromkeys((DEFAULT_PRESET, base))
-    return [_preset_layer(name, faults) for name in names] + of_file
+    names = dict.fromkeys((DEFAULT_PRESET, base))
+    presets = [_planned_layer(plan) if name == AUTO else _preset_layer(name, faults) for name in names]
+    return [*presets, *of_file], base == AUTO
+
+
+def _planned_layer(plan: SettingsPlan | None) -> dict[str, _Section]:
+    sections: dict[str, _Section] = {}
+    for setting, value in ({} if plan is None else plan.values).items():
+        section, _, key = setting.partition(".")
+        sections.setdefault(section, {})[key] = _Value(value, _THE_PLAN)
+    return sections
 
 
 def _from(origin: _Origin, sections: dict[str, _Section]) -> dict[str, _Section]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +19,7 @@ from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.preprocessing.windows import WindowSettings
+from biopercept.results.plan import SettingsPlan
 from biopercept.tasks import CLASSIFICATION, Task
 from biopercept.training.settings import FitSettings, PersonalisationSettings, PretrainingSettings, TrainingSettings
 from biopercept.version import __version__
@@ -77,9 +78,21 @@ class Config:
         )
 
 
+@dataclass(frozen=True)
+class PlannedConfig(Config):
+    """Settings of which those that nobody gave follow from the data, with the plan that says why."""
+
+    plan: SettingsPlan | None = field(default=None, compare=False)
+
+    def request(self, stores: Sequence[Path]) -> EvaluationRequest:
+        """Return the evaluation, with the plan to be written beside its results."""
+        return replace(super().request(stores), settings_plan=self.plan)
+
+
 def config_dict(config: Config) -> dict[str, dict[str, Any]]:
     """Return the settings as plain dicts, lists, numbers and text, ready for JSON or YAML."""
-    plain: dict[str, dict[str, Any]] = json.loads(json.dumps(asdict(config)))
+    sections = {section.name: asdict(getattr(config, section.name)) for section in fields(Config)}
+    plain: dict[str, dict[str, Any]] = json.loads(json.dumps(sections))
     return plain
 
 
@@ -112,6 +125,11 @@ class Purpose:
         """Return what a command is to do; an option counts as given unless its value is None or false."""
         given = frozenset(f"--{name.replace('_', '-')}" for name, value in options.items() if value)
         return Purpose(command, model, options=given, task=task)
+
+    @property
+    def is_of_repetitions(self) -> bool:
+        """Return whether repetitions are averaged unless the user says otherwise: where networks are scored."""
+        return self.command == "cross-validate" and self.model in _NETWORKS
 
     def is_within_subjects(self, config: Config) -> bool:
         """Return whether the windows of one subject are learnt from and checked on."""

@@ -38,12 +38,15 @@ class Targets:
         Windows to which the task gives nothing, by reason.
     lagged : array, shape (n_windows, n_lags), or None
         The numbers by each of the lags of a rating whose lag is yet to be estimated; ``values`` are then the first.
+    is_lag_untold : bool
+        Whether a lag was to be estimated and these data tell none; it is 0 s then.
     """
 
     task: Task
     values: NDArray[Any]
     excluded: Mapping[str, int] = field(default_factory=dict)
     lagged: FloatArray | None = None
+    is_lag_untold: bool = False
 
     @property
     def is_known(self) -> NDArray[np.bool_]:
@@ -205,7 +208,7 @@ def labelled_windows(
     lagged: list[FloatArray] = []
     for index, recording in enumerate(recordings):
         windows = recording.windows
-        for row in _candidates(windows, task):
+        for row in candidates(windows, task):
             label, onset = str(windows.label[row]), float(windows.onset[row])
             if not task.uses(label):
                 excluded[f"label {label!r} is ignored by the task"] += 1
@@ -259,7 +262,7 @@ def target_of(task: Task, labels: RecordingLabels, label: str, onset: float, len
     return mean if place is None else place
 
 
-def _candidates(windows: StoredWindows, task: Task) -> list[int]:
+def candidates(windows: StoredWindows, task: Task) -> list[int]:
     """Return the windows that a task looks at: the labelled ones, or for a number or rating the grid without any."""
     is_labelled = np.asarray(windows.is_labelled)
     is_of_whole = not task.is_of_labels and not is_labelled.any()

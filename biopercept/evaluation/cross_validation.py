@@ -28,6 +28,8 @@ from biopercept.evaluation.scoring import scored_part, write_all_scores
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.evaluation.time_split import plan_any, plan_personal
 from biopercept.files import only_writer, write_text
+from biopercept.results.plan import SETTINGS_FILES
+from biopercept.results.reading import document_of
 from biopercept.store.reading import open_store
 from biopercept.training.checkpoint import Checkpoint
 from biopercept.training.final import Provenance, TrainingRequest, measured_modalities, train
@@ -80,7 +82,7 @@ def _remove_results(output: Path) -> None:
         "scores.csv",
         "predictions.csv",
         "missing_sensors.csv",
-        "config.yaml",
+        *SETTINGS_FILES,
         "log.jsonl",
         "report.html",
     )
@@ -133,6 +135,7 @@ def train_on_store(
             modalities=measured_modalities(plan.windows.recordings),
             scores=scores,
             warnings=(*plan.warnings, *_check_scores(scores, plan)),
+            plan=None if request.settings_plan is None else document_of(request.settings_plan),
         )
         training = TrainingRequest(
             inputs=plan.inputs,

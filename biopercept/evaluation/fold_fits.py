@@ -60,8 +60,9 @@ class FoldResult:
         Repetitions in which adapting a model was no better than the model, which was kept.
     fewer_sensors : dict of str to float64 array, shape (n_test, n_classes), or None
         By the name of the set of sensors that was left, NaN where a window has nothing of it; None where not tried.
-    lags : mapping of str to float
-        By task, the lag of its rating as estimated on the fold's training subjects; empty where none was.
+    lags : mapping of str to float or None
+        By task, the lag of its rating as estimated on the fold's training subjects, None where they tell none; empty
+        where none was to be estimated.
     """
 
     fold: Fold
@@ -75,7 +76,7 @@ class FoldResult:
     uncalibrated: FloatArray | None = None
     n_fallen_back: int = 0
     fewer_sensors: SensorPredictions | None = None
-    lags: Mapping[str, float] = field(default_factory=dict)
+    lags: Mapping[str, float | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain values."""

@@ -53,6 +53,7 @@ from biopercept.results.generation import (
     SubjectErrors,
     Verdict,
 )
+from biopercept.results.plan import SETTINGS_FILES
 from biopercept.results.reading import CountedEstimate, few_subjects_warnings, write_result
 from biopercept.store.prepared import WindowedRecording
 from biopercept.store.reading import StudyStore, open_store
@@ -80,7 +81,7 @@ def score_generation(request: EvaluationRequest, output: Path, **options: Unpack
     kept = RunFolder(output, "scores of generation", GenerationFold, folds_file="generation_folds.json")
     with open_store(request.store) as store, only_writer(output):
         plan = plan_generation(store, request)
-        clear = partial(kept.clear, (Generation.FILE, PAGE, "config.yaml"))
+        clear = partial(kept.clear, (Generation.FILE, PAGE, *SETTINGS_FILES))
         results = kept.run(plan, _fit_folds, clear, **options)
         result = _document(plan, results)
         write_result(output / Generation.FILE, result)

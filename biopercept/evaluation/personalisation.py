@@ -49,6 +49,7 @@ from biopercept.results.curves import (
     PersonalPoint,
     PersonalRow,
 )
+from biopercept.results.plan import SETTINGS_FILES
 from biopercept.results.reading import few_subjects_warnings, row_of, write_result
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.training.adaptation import adapt, check_windows, fit_scratch, is_better
@@ -82,7 +83,7 @@ def personalise(request: EvaluationRequest, output: Path, **options: Unpack[Fold
     kept = RunFolder(output, "personalisation", PersonalFold, folds_file=PersonalCurve.FOLDS)
     with open_store(request.store) as store, only_writer(output):
         plan = plan_personal_curve(store, request)
-        clear = partial(kept.clear, (PersonalCurve.FILE, TABLE, PAGE, "config.yaml"))
+        clear = partial(kept.clear, (PersonalCurve.FILE, TABLE, PAGE, *SETTINGS_FILES))
         results = kept.run(plan, _fit_folds, clear, **options)
         curve = _document(store.name, plan, results)
         rows = [row_of(row) for row in curve.subjects]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +18,7 @@ from biopercept.baselines.catalogue import NETWORKS, fitter_for
 from biopercept.data.batches import vocabulary_of
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.joined import Studies, subjects_by_study, tables_of
-from biopercept.data.normalisation import PER_RECORDING_MODES, NormalisationSettings, Sessions
+from biopercept.data.normalisation import NormalisationSettings, Sessions
 from biopercept.data.splits import Fold
 from biopercept.data.windows import IntArray, WindowTable, joint_windows
 from biopercept.errors import SettingsError, StudyError
@@ -33,6 +33,8 @@ from biopercept.evaluation.folds import (
 from biopercept.evaluation.metrics import Bootstrap
 from biopercept.evaluation.missing_sensors import NONE, check_missing_sensors
 from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.planning.scaling import normalisation_of_all
+from biopercept.results.plan import SettingsPlan
 from biopercept.store.prepared import WindowedRecording
 from biopercept.tasks import Task
 from biopercept.training.checkpoint import StartingPoint, load_start, versions
@@ -66,6 +68,8 @@ class EvaluationRequest:
         Result folder or ``folds.json`` of an earlier run whose folds are taken.
     personalisation : PersonalisationSettings
         How a model is made a person's own; used by split ``time`` and by the curve over labels.
+    settings_plan : SettingsPlan or None
+        Why the settings are what they are, where they follow from the data: written beside them.
     """
 
     store: Path
@@ -82,6 +86,7 @@ class EvaluationRequest:
     more_stores: tuple[Path, ...] = ()
     folds_from: Path | None = None
     personalisation: PersonalisationSettings = field(default_factory=PersonalisationSettings)
+    settings_plan: SettingsPlan | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,43 +345,6 @@ def choose_recordings(
     if not wanted:
         raise StudyError("no subject is left; check --subjects and --exclude-subjects")
     return tuple(r for r in recordings if r.subject in wanted)
-
-
-def normalisation_of_all(
-    tasks: Sequence[Task], settings: NormalisationSettings, *, is_chosen: bool
-) -> tuple[NormalisationSettings, tuple[str, ...]]:
-    """Return the normalisation that suits every task, and the warnings of all; see :func:`resolve_normalisation`."""
-    resolved = [resolve_normalisation(task, settings, is_chosen=is_chosen) for task in tasks]
-    strictest = next((s for s, _ in resolved if s != settings), settings)
-    return strictest, tuple(dict.fromkeys(warning for _, warnings in resolved for warning in warnings))
-
-
-def resolve_normalisation(
-    task: Task, settings: NormalisationSettings, *, is_chosen: bool
-) -> tuple[NormalisationSettings, tuple[str, ...]]:
-    """Return the normalisation that will be used, and the warnings every output carries.
-
-    Where each file holds one label, any statistic of a file tells the label: such a task is scored with
-    ``global`` unless the user asked otherwise (``is_chosen``), and then the output says that it leaks.
-    """
-    warnings: list[str] = []
-    if task.label_is_file:
-        warnings.append(
-            f"the label of task {task.name!r} is constant within each file: it cannot be told from file effects"
-        )
-        if settings.mode in PER_RECORDING_MODES and settings.scope == "session":
-            warnings.append(
-                f"{settings.mode} normalisation reaches over the recordings of a session: where one label always comes "
-                "first, drift over the session can pass for the label"
-            )
-        elif settings.mode in PER_RECORDING_MODES and not is_chosen:
-            settings = replace(settings, mode="global")
-            warnings.append("normalisation was set to global, because per-file statistics would give the label away")
-        elif settings.mode in PER_RECORDING_MODES:
-            warnings.append(f"LEAK: {settings.mode} normalisation uses statistics of a file, and the file is the label")
-    if settings.is_transductive:
-        warnings.append("transductive: each test recording was scaled by the whole of itself, its future included")
-    return settings, tuple(warnings)
 
 
 def unscored_seconds(recordings: Sequence[WindowedRecording], settings: NormalisationSettings) -> list[float]:

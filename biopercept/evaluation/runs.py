@@ -17,9 +17,10 @@ from typing import Any, Generic, Protocol, Self, TypedDict, TypeVar, Unpack
 
 from biopercept.data.splits import Fold
 from biopercept.errors import SettingsError
-from biopercept.files import write_json, write_text
+from biopercept.files import write_json
 from biopercept.parallel import Executor
 from biopercept.results.folder import FoldsFile
+from biopercept.results.plan import write_settings
 from biopercept.results.reading import document_of
 from biopercept.training.engine import engine_for
 
@@ -151,7 +152,7 @@ class RunFolder(Generic[Result]):
         """
         engine_for(plan.request.device)  # a device that is not there is refused before anything is removed
         self.begin(plan.identity(), plan.folds, clear if options.get("overwrite") else None)
-        write_text(self.path / "config.yaml", options.get("config_text", ""))
+        write_settings(self.path, options.get("config_text", ""), plan.request.settings_plan)
         n_jobs = options.get("n_jobs", 1)
         return self.results(plan.folds, lambda waiting: fit(plan, waiting, n_jobs), options.get("on_fold"))
 

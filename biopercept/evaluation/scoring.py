@@ -38,7 +38,7 @@ from biopercept.evaluation.trust import (
     set_scores,
     trust_warnings,
 )
-from biopercept.files import write_table, write_text
+from biopercept.files import write_table
 from biopercept.results.cross_validation import (
     SCORES_FILE,
     ClassScore,
@@ -55,6 +55,7 @@ from biopercept.results.cross_validation import (
     StudyScore,
     SubjectScore,
 )
+from biopercept.results.plan import write_settings
 from biopercept.results.reading import (
     CountedEstimate,
     Estimate,
@@ -65,6 +66,7 @@ from biopercept.results.reading import (
 )
 from biopercept.tasks import ORDINAL, REGRESSION, Task
 from biopercept.training.calibration import set_words
+from biopercept.training.lag import lag_words
 
 MISSING_FILE = "missing_sensors.csv"
 _MOST_NAMED_FOLDS = 10
@@ -90,7 +92,7 @@ def write_all_scores(
         return write_scores(*_one_task(plan, results, tasks[0]), output)
     scores = {}
     for task in tasks:
-        write_text(output / task.name / "config.yaml", config_text)
+        write_settings(output / task.name, config_text, plan.request.settings_plan)
         scores[task.name] = write_scores(*_one_task(plan, results, task), output / task.name)
     warnings = dict.fromkeys(warning for document in scores.values() for warning in document["warnings"])
     return {"tasks": scores, "warnings": list(warnings)}
@@ -107,7 +109,7 @@ def _at_lags(plan: Plan, results: Sequence[FoldResult]) -> Plan:
             one = targets[name]
             assert one.lagged is not None  # of every task whose lag was estimated
             values = one.values.copy()
-            values[result.rows] = one.lagged[result.rows, one.task.lags.index(lag)]
+            values[result.rows] = one.lagged[result.rows, one.task.lags.index(lag or 0.0)]
             targets[name] = replace(one, values=values)
     spans = [_lag_words(targets[name].task, name, results) for name in sorted({name for name, _ in lags})]
     windows = replace(plan.windows, targets=targets)
@@ -116,15 +118,19 @@ def _at_lags(plan: Plan, results: Sequence[FoldResult]) -> Plan:
 
 def _lag_words(task: Task, name: str, results: Sequence[FoldResult]) -> str:
     """Return the sentence on the lags that folds estimated, each by name where they are few."""
-    lags = {result.fold.name: result.lags[name] for result in results}
+    every = {result.fold.name: result.lags[name] for result in results}
+    lags = {fold: lag for fold, lag in every.items() if lag is not None}
+    begin = f"the lag of rating {task.signal!r} was estimated on the training subjects of each fold: "
+    if not lags:
+        return f"{begin}{lag_words(None, task)}"
+    untold = ""
+    if len(lags) < len(every):
+        untold = f"; in {len(every) - len(lags)} of {len(every)} folds {lag_words(None, task)}"
     low, high = min(lags.values()), max(lags.values())
     each = ", ".join(f"{fold}: {lag:g}" for fold, lag in lags.items())
     by_fold = f" ({each})" if len(lags) <= _MOST_NAMED_FOLDS and high > low else ""
     doubt = "; folds disagree, so these data hardly tell it" if high - low > _MOST_LAG_APART else ""
-    return (
-        f"the lag of rating {task.signal!r} was estimated on the training subjects of each fold: {low:g} to {high:g} s "
-        f"of at most {task.max_lag_seconds:g} s{by_fold}{doubt}"
-    )
+    return f"{begin}{low:g} to {lag_words(high, task)}{by_fold}{doubt}{untold}"
 
 
 def _one_task(plan: Plan, results: Sequence[FoldResult], task: Task) -> tuple[Plan, list[FoldResult]]:

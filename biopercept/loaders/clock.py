@@ -6,6 +6,7 @@ years. Where a clock was set back, rows follow each other in the order of the fi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -24,6 +25,12 @@ _JUMP_STEPS = 20
 _FEW = 0.01
 _MOST_BLOCKS = 200
 _LONELY_SECONDS = 3600.0
+_SET_SECONDS = 1.0 - 1e-3
+_UNSET_BEFORE = 1e9
+"""Unix time of September 2001, before which no clock of these devices stood."""
+_MOST_NOTES = 3
+_AROUND = 500
+"""Rows of some packets, of the two clocks of a file."""
 _ZONE_SECONDS = 900.0
 """All civil clocks differ by whole quarters of an hour, and are set by such."""
 
@@ -189,6 +196,12 @@ def put_on(times: FloatArray) -> SetClock:
     return SetClock(moved, seconds, n_times)
 
 
+def in_another_order(times: FloatArray) -> bool:
+    """Return whether a file has runs of rows in another order than their times, which follow each other once sorted."""
+    blocks = _blocks(times)
+    return len(blocks) > 1 and bool((np.diff(times) < 0).any()) and _meet_when_sorted(blocks, _longest_step(times))
+
+
 def _meet_when_sorted(blocks: list[_Block], longest_step: float) -> bool:
     """Return whether runs, sorted, follow each other without overlap or gap: the file has them in another order."""
     ordered = sorted(blocks, key=lambda block: block.begin)
@@ -204,3 +217,56 @@ def hour_jumped(times: FloatArray) -> float | None:
     step = float(np.median(steps[steps > 0]))
     jumps = np.flatnonzero(np.abs(steps - step - 3600.0) <= max(0.5 * step, 0.05))
     return float(times[jumps[0]]) if len(jumps) and step < 60.0 else None
+
+
+@dataclass(frozen=True)
+class ClockOffset:
+    """By how many seconds one clock is ahead of another where a file begins, and what to say of it.
+
+    ``seconds`` is None where the one was not set (before 2001) in any row.
+    """
+
+    seconds: float | None
+    notes: tuple[str, ...] = ()
+
+
+def offset_of_clocks(arrivals: FloatArray, taken: FloatArray, clock: str) -> ClockOffset:
+    """Return by how much the unix times at which rows came are ahead of the seconds at which they were taken.
+
+    Packets come late, so that the least delay is the best; but only of the rows where the file begins: a clock that is
+    set later, or runs faster, must not move the start. Rows from before the clock was set are not asked. ``clock``
+    names the one of the arrivals.
+    """
+    is_known = np.isfinite(arrivals) & np.isfinite(taken)
+    is_set = is_known & (arrivals > _UNSET_BEFORE)
+    rows = np.flatnonzero(is_set)
+    notes = []
+    if len(rows) < is_known.sum():
+        notes.append(f"{clock} was not set in {int(is_known.sum()) - len(rows)} rows, which say nothing of the start")
+    if not len(rows):
+        return ClockOffset(None, tuple(notes))
+    delay = arrivals[rows] - taken[rows]
+    first, end = 0, len(delay)
+    for place in np.flatnonzero(np.abs(np.diff(delay)) > _SET_SECONDS) + 1:
+        # What is only late is made up for; the least of the rows on each side is hardly late.
+        before = float(delay[max(first, place - _AROUND) : place].min())
+        after = float(delay[place : place + _AROUND].min())
+        if abs(after - before) > _SET_SECONDS:
+            end, first = min(end, int(place)), int(place)
+            way = "ahead of" if after > before else "behind"
+            notes.append(
+                f"from row {rows[place] + 1} on {clock} is {abs(after - before):.6g} s {way} where it was beside the "
+                "clock that places the samples: one of the two was set; no sample was moved for it, and events by the "
+                "other clock lie so far off from there on"
+            )
+    return ClockOffset(float(delay[: min(end, _AROUND)].min()), tuple(notes[:_MOST_NOTES]))
+
+
+def apart(spans: Sequence[tuple[str, float, float]], what: str) -> list[str]:
+    """Return a note for each file or signal (name, begin, end) that overlaps no other: most often a clock set wrong."""
+    return [
+        f"{name} spans {begin:.0f} to {end:.0f} s and overlaps no other {what}; check its clock"
+        for number, (name, begin, end) in enumerate(spans)
+        if len(spans) > 1
+        and all(end <= other[1] or begin >= other[2] for place, other in enumerate(spans) if place != number)
+    ]

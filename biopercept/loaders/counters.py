@@ -33,6 +33,8 @@ def is_counter_name(name: str) -> bool:
 def sample_numbers(counter: FloatArray) -> NDArray[np.int64] | None:
     """Return the sample number of each row, from 0, by a column that counts; None where it does not count.
 
+    Two rows that changed places have each its own number.
+
     It does where most rows have the number of the row before and one more. What it begins anew at is the largest number
     that was seen, or the power of two after it where that is near.
 
@@ -48,11 +50,14 @@ def sample_numbers(counter: FloatArray) -> NDArray[np.int64] | None:
     usual = _usual_step(steps)
     if usual is None:
         return None
-    is_back = steps < 0
+    # Two rows that changed places: a step of two, one back, and two again; else it is a turn that lost nearly all.
+    is_swapped = np.zeros(len(steps), dtype=bool)
+    is_swapped[1:-1] = (steps[1:-1] == -usual) & (steps[:-2] == 2 * usual) & (steps[2:] == 2 * usual)
+    is_back = (steps < 0) & ~is_swapped
     if is_back.any():
         modulus = _modulus(numbers)
         steps = np.where(is_back, steps + modulus, steps)
-    if (steps < 1).any() or np.any(steps % usual):
+    if (steps[~is_swapped] < 1).any() or np.any(steps % usual):
         return None
     places: NDArray[np.int64] = np.concatenate([[0], np.cumsum(steps // usual)])
     return places if places[-1] + 1 <= len(counter) / (1 - _MOST_LOST) else None

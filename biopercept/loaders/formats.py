@@ -17,6 +17,14 @@ from biopercept.loaders.recognition import SignalOverride
 from biopercept.loaders.unread import known_but_unread
 from biopercept.recording import Recording
 
+HEADER, TEXT = "header", "text"
+"""What tells the sensors of a file without its samples: a header, or the first lines of a text."""
+_OF_HEADERS = frozenset(
+    f"readers.{name}" for name in ["edf", "eeglab", "hdf5", "wfdb", "brainvision", "fif", "egi", "gdf", "mne_formats"]
+)
+_OF_TEXTS = frozenset(
+    f"readers.{name}" for name in ["empatica", "opensignals_text", "openbci", "shimmer", "muse", "tables"]
+)
 _TABLES = frozenset({".csv", ".tsv", ".txt"})
 _TEXTS = frozenset({".log", ".asc", ".dat"})
 """Suffixes of tables, and of files that are tables where they hold text."""
@@ -44,6 +52,11 @@ class Format:
     matches: Matches
     module: str
     function: str
+
+    @property
+    def told_by(self) -> str:
+        """Return what tells the sensors of a file: its header, its first lines of text, or (empty) only all of it."""
+        return HEADER if self.module in _OF_HEADERS else TEXT if self.module in _OF_TEXTS else ""
 
     def reader(self) -> Reader:
         """Return its reader, imported now."""

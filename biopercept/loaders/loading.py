@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from biopercept.errors import BioperceptError, RecordingError
-from biopercept.loaders.clock import LONGEST_DAYS
+from biopercept.loaders.clock import LONGEST_DAYS, apart
 from biopercept.loaders.corrections import ENDING, with_corrections
 from biopercept.loaders.formats import format_of, format_without_suffix, formats_text
 from biopercept.loaders.glance import EDF_SUFFIXES, glance_at
@@ -97,7 +97,8 @@ def _of_possible_length(recording: Recording, path: Path) -> Recording:
             f"{path.name}: its samples lie up to {furthest / 86_400:.3g} days from second zero, at most {LONGEST_DAYS} "
             "are read; correct its start or its sampling rate, which are in seconds and in Hz"
         )
-    return recording
+    alone = apart([(signal.name, signal.start_seconds, signal.end_seconds) for signal in recording.signals], "signal")
+    return replace(recording, notes=(*recording.notes, *alone))
 
 
 def _checked_kind(path: Path) -> str:

@@ -55,6 +55,8 @@ class TimeGrid:
         Sample number of each row, -1 for a row whose time it shares with another; None where no grid fits.
     n_samples : int
         Length of the grid, or the number of rows where none fits.
+    notes, order_notes : tuple of str
+        What a reader must know; and that part of it that is of the times themselves, and of no grid.
     """
 
     rows: NDArray[np.intp]
@@ -64,6 +66,7 @@ class TimeGrid:
     cells: IntArray | None
     n_samples: int
     notes: tuple[str, ...]
+    order_notes: tuple[str, ...] = ()
 
     def placed(self, values: FloatArray) -> FloatArray:
         """Return values of all rows, shape (n_rows,), as samples of the grid: (n_samples,), NaN where none lies."""
@@ -95,24 +98,29 @@ def fit_grid(times: FloatArray) -> TimeGrid | None:
     rows = np.flatnonzero(np.isfinite(times))
     if len(rows) < len(times):
         notes.append(f"{len(times) - len(rows)} rows have no readable time and are left out")
+    known = rows
     n_back = int((np.diff(times[rows]) < 0).sum())
     is_passed_twice = _passed_twice(times[rows])
     order = np.argsort(times[rows], kind="stable")
     rows, is_passed_twice = rows[order], is_passed_twice[order]
     if len(rows) < 2 or times[rows[0]] == times[rows[-1]]:
         return None
-    if not n_back:
-        return _on_grid(rows, times[rows], notes)
-    notes.append(f"times go back {n_back} times; rows were put in time order")
+    if n_back:
+        place = int(np.flatnonzero(np.diff(times[known]) < 0)[0])
+        back = float(times[known[place]] - times[known[place + 1]])
+        notes.append(
+            f"times go back {n_back} times (the first by {back:.3g} s at row {known[place + 1] + 1}); rows were put in "
+            "time order"
+        )
     grid = _on_grid(rows, times[rows], [])
     n_clashes = len(rows) if grid.cells is None else int((grid.cells[is_passed_twice] < 0).sum())
-    if n_clashes <= _MOST_TOGETHER * is_passed_twice.sum():
-        return replace(grid, notes=(*notes, *grid.notes))
+    if not n_back or n_clashes <= _MOST_TOGETHER * is_passed_twice.sum():
+        return replace(grid, notes=(*notes, *grid.notes), order_notes=tuple(notes))
     notes.append(f"{int(is_passed_twice.sum())} rows lie where the clock passed twice (set back) and are left out")
     rows = rows[~is_passed_twice]
     if len(rows) < 2 or times[rows[0]] == times[rows[-1]]:
         return None
-    return _on_grid(rows, times[rows], notes)
+    return replace(_on_grid(rows, times[rows], list(notes)), order_notes=tuple(notes))
 
 
 def _passed_twice(times: FloatArray) -> NDArray[np.bool_]:

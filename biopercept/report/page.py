@@ -36,6 +36,7 @@ from biopercept.report.scores import (
     class_table,
     methods_text,
     number_table,
+    plan_table,
     run_table,
     score_table,
     sensor_table,
@@ -268,10 +269,11 @@ def score_sections(validations: Sequence[CrossValidation], anchor: str, suffix: 
 def method_sections(validations: Sequence[CrossValidation], anchor: str, suffix: str) -> list[Section]:
     """Return how they were made; parameters as of :func:`score_sections`."""
     main = validations[0]
+    planned = () if main.plan is None else (plan_table(main.plan),)
     folded = (("Effective settings of " + main.name, main.config_text),) if main.config_text else ()
     return [
         Section(f"methods{anchor}", f"Methods{suffix}", lead=(" ".join(methods_text(main)),)),
-        Section(f"provenance{anchor}", f"Provenance{suffix}", tables=(run_table(main),), folded=folded),
+        Section(f"provenance{anchor}", f"Provenance{suffix}", tables=(run_table(main), *planned), folded=folded),
     ]
 
 

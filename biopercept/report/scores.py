@@ -17,6 +17,7 @@ from biopercept.report.text import (
     with_interval,
 )
 from biopercept.results.cross_validation import CrossValidation, NumberScore, NumberValidation, StudyScore
+from biopercept.results.plan import SettingsPlan, shown_value
 from biopercept.results.reading import Estimate
 
 CHANCE = {"majority": "Chance: majority (accuracy)", "dummy": "Chance: class fractions"}
@@ -169,6 +170,12 @@ def run_table(run: CrossValidation) -> Table:
         *((f"{name} (fingerprint)" if name == "store" else name, value) for name, value in run.fingerprint.items()),
     ]
     return Table("What was run", ("Item", "Value"), tuple(rows), (False, False))
+
+
+def plan_table(plan: SettingsPlan) -> Table:
+    """Return the settings that follow from the data, with their reasons."""
+    rows = tuple((line.setting, shown_value(line.value), line.because) for line in plan.lines)
+    return Table("Settings that follow from the data", ("Setting", "Value", "Because"), rows, (False, False, False))
 
 
 def sensor_table(run: CrossValidation) -> Table | None:

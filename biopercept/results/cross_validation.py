@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StudyError
+from biopercept.results.plan import SettingsPlan, read_plan
 from biopercept.results.predictions import Predictions, predictions_of
 from biopercept.results.reading import (
     CountedEstimate,
@@ -318,6 +319,7 @@ class CrossValidation:
     subjects: tuple[SubjectScore, ...] = unwritten(())
     predictions: Predictions = unwritten(None)
     config_text: str = unwritten("")
+    plan: SettingsPlan | None = unwritten(None)
     config: Mapping[str, Any] = unwritten({})
 
     @property
@@ -448,6 +450,7 @@ def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
         subjects=subjects,
         predictions=predictions,
         config_text=read_text(folder / "config.yaml"),
+        plan=read_plan(folder),
         config=read_settings(folder / "config.yaml"),
     )
 

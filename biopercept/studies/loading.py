@@ -14,7 +14,7 @@ from pathlib import Path
 
 from biopercept.errors import RecordingError, StudyError
 from biopercept.files import is_folder
-from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
+from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS, apart
 from biopercept.loaders.corrections import ENDING, corrections_of, corrections_paths, read_corrections
 from biopercept.loaders.glance import EDF_SUFFIXES
 from biopercept.loaders.readers.edf import AnnotationFile, read_annotation_file
@@ -159,7 +159,9 @@ def load_placed(study: Study, entry: Entry, aligner: Aligner | None = None) -> t
     clocks = _clocks(study, loaded, parts, shifts, aligner, notes)
     parts = [tuple(_on_clock(signal, clock) for signal in part) for part, clock in zip(parts, clocks, strict=True)]
     _refuse_far_away(entry, [signal for part in parts for signal in part])
-    notes.extend(_apart(loaded, parts))
+    spans = [(min(s.start_seconds for s in part), max(s.end_seconds for s in part)) for part in parts if part]
+    if len(spans) == len(parts):
+        notes.extend(apart([(file.path.name, *span) for (file, _), span in zip(loaded, spans, strict=True)], "file"))
     signals, renamed = _with_unique_names([signal for part in parts for signal in part])
     intervals, label_notes = _labels(entry, loaded, signals)
     several = len(loaded) > 1
@@ -368,18 +370,6 @@ def _refuse_far_away(entry: Entry, signals: list[Signal]) -> None:
             f"{entry.title}: its signals reach {furthest / 86_400:.0f} days from second zero, at most {LONGEST_DAYS} "
             "are read; offset_seconds and StartTime are seconds from the recording's start, and no dates"
         )
-
-
-def _apart(loaded: list[Loaded], parts: list[tuple[Signal, ...]]) -> list[str]:
-    """Return a note for each file that overlaps no other in time: most often a clock that was set wrong."""
-    spans = [(min(s.start_seconds for s in part), max(s.end_seconds for s in part)) for part in parts if part]
-    if len(spans) < 2 or len(spans) < len(parts):
-        return []
-    return [
-        f"{file.path.name} spans {begin:.0f} to {end:.0f} s and overlaps no other file; check its clock"
-        for number, ((file, _), (begin, end)) in enumerate(zip(loaded, spans, strict=True))
-        if all(end <= other[0] or begin >= other[1] for i, other in enumerate(spans) if i != number)
-    ]
 
 
 def _with_unique_names(signals: list[Signal]) -> tuple[tuple[Signal, ...], list[str]]:

@@ -25,7 +25,7 @@ from biopercept.training.calibration import Calibration, CalibrationSettings
 from biopercept.training.checkpoint import Checkpoint, StartingPoint, load_start, save_checkpoint
 from biopercept.training.engine import engine_for, seed_for, threads
 from biopercept.training.fitting import calibration_from, fit_perceiver_io, held_out_predictions
-from biopercept.training.lag import estimated_lags, with_lags
+from biopercept.training.lag import estimated_lags, lag_words, with_lags
 from biopercept.training.loop import EpochReport, FitRequest, FittedNetwork
 from biopercept.training.model_card import model_card
 from biopercept.training.settings import FitSettings, PersonalisationSettings
@@ -40,6 +40,7 @@ class Provenance:
     * ``modalities``: measured modalities of the training recordings.
     * ``scores``: content of the ``scores.json`` of a cross-validation with the same settings, for the card; of several
       tasks under ``tasks`` by name.
+    * ``plan``: the document that says why the settings are what they are, where they follow from the data.
     """
 
     study: str
@@ -48,6 +49,7 @@ class Provenance:
     modalities: tuple[str, ...]
     scores: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
+    plan: dict[str, Any] | None = None
 
 
 def measured_modalities(recordings: Collection[Any]) -> tuple[str, ...]:
@@ -226,10 +228,9 @@ def _adapted(request: TrainingRequest, fit_request: FitRequest, personalisation:
     )
 
 
-def _lag_sentences(lags: Mapping[str, float], windows: WindowTable) -> list[str]:
+def _lag_sentences(lags: Mapping[str, float | None], windows: WindowTable) -> list[str]:
     return [
-        f"the lag of rating {task.signal!r} was estimated on the training subjects: {lags[name]:g} s of at most "
-        f"{task.max_lag_seconds:g} s"
+        f"the lag of rating {task.signal!r} was estimated on the training subjects: {lag_words(lags[name], task)}"
         for name, task in ((name, windows.targets[name].task) for name in lags)
     ]
 
@@ -266,6 +267,8 @@ def _description(
         **({"estimated_lags": dict(lags)} if lags else {}),
         "start_from": None if start is None else {**start.described(fitted.network), "seen": list(start.studies)},
     }
+    if provenance.plan is not None:
+        description["plan"] = provenance.plan
     if trained.personal is None:
         return description
     personal = dict(trained.personal)

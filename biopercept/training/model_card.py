@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from biopercept.tasks import Task
 from biopercept.training.calibration import Calibration
 from biopercept.training.checkpoint import Checkpoint
+from biopercept.training.lag import lag_words
 
 
 def model_card(checkpoint: Checkpoint) -> str:
@@ -14,7 +17,7 @@ def model_card(checkpoint: Checkpoint) -> str:
     training, personal = checkpoint.training, checkpoint.training.get("personal")
     names = " and ".join(task.name for task in checkpoint.tasks)
     lags = training.get("estimated_lags", {})
-    predicts = [f"- {task.name}: {_prediction(task, task.name in lags)}" for task in checkpoint.tasks]
+    predicts = [f"- {task.name}: {_prediction(task, lags)}" for task in checkpoint.tasks]
     if checkpoint.is_dense:
         predicts.append("- the same at any time within a window (`predict --every SECONDS`)")
     lines = [
@@ -37,6 +40,7 @@ def model_card(checkpoint: Checkpoint) -> str:
         *(f"- excluded: {n} windows, {reason}" for reason, n in training["n_windows_left_out"].items()),
         *_start_sentence(training["start_from"]),
         *_calibration_sentence(checkpoint.calibration),
+        *_plan_lines(training.get("plan")),
         "",
         "## Scores",
         *_scores(training["scores"], checkpoint),
@@ -53,9 +57,11 @@ def model_card(checkpoint: Checkpoint) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _prediction(task: Task, is_estimated: bool) -> str:
+def _prediction(task: Task, lags: Mapping[str, float | None]) -> str:
+    is_estimated = task.name in lags
+    how = "estimated on the training subjects" if lags.get(task.name) is not None else lag_words(None, task)
     lag = f", stated {task.lag_seconds:g} s later" if task.lag_seconds or is_estimated else ""
-    lag += " (estimated on the training subjects)" if is_estimated else ""
+    lag += f" ({how})" if is_estimated else ""
     if not task.is_classification:
         number = f"a number, the study's {task.quantity} ({task.mean:.4g} +- {task.scale:.4g} among training subjects)"
         return f"{number}{lag}"
@@ -114,6 +120,14 @@ def personal_sentence(personal: dict[str, Any]) -> str:
         else "UNCHECKED: they were too few to check on; only a few steps were made, and nothing shows a gain."
     )
     return f"{seen} It was adapted ({personal['method']}) from the starting model. {checked}"
+
+
+def _plan_lines(plan: dict[str, Any] | None) -> list[str]:
+    """Return the settings that followed from the data, a line each with its reason."""
+    if plan is None:
+        return []
+    lines = [f"- {row['setting']} = {json.dumps(row['value'])}: {row['because']}" for row in plan["lines"]]
+    return ["", "## Settings that follow from the data", *lines]
 
 
 def _start_sentence(start: dict[str, Any] | None) -> list[str]:

@@ -16,6 +16,7 @@ from biopercept.files import write_table, write_text
 from biopercept.report.text import listed, with_interval
 from biopercept.report.tuning import tuning_page
 from biopercept.results.folder import FoldsFile
+from biopercept.results.plan import write_settings
 from biopercept.results.reading import write_result
 from biopercept.results.tuning import (
     CandidateScore,
@@ -124,8 +125,9 @@ def _write_nested(selection: Selection, folder: Path) -> None:
     write_result(folder / FoldsFile.FILE, FoldsFile(run=run, folds=folds))
     single = selection.best_single
     text = "" if single is None else selection.candidate(single).config_text
+    chosen = None if single is None else selection.candidate(single).request
     head = "# Each fold used the settings that it chose itself (see ../tuning.json); these are the best single ones.\n"
-    write_text(folder / "config.yaml", head + text)
+    write_settings(folder, head + text, None if chosen is None else chosen.settings_plan)
     write_scores(plan, nested.results, folder)
 
 

@@ -128,7 +128,10 @@ def test_a_rating_is_audited_by_its_concordance(made: ModuleType, asked, tmp_pat
     assert verdicts["person-effect"] == (WARNING if plant == "person" else OK)
     assert verdicts["label-permutation"] == OK
     assert (scores["clock-only"] > 0.5) == (plant == "drift")
-    assert "tells the label with a CCC of" in next(f.sentence for f in found.findings if f.probe == "clock-only")
+    sentence = next(f.sentence for f in found.findings if f.probe == "clock-only")
+    assert "tells the label with a CCC of" in sentence
+    assert ("the numbers follow a course in time that people share" in sentence) == (plant == "drift")
+    assert not any("condition" in finding.sentence for finding in found.findings)
     skipped = {one.probe: one.reason for one in found.skipped}
     assert skipped["label-order"].startswith("a number has no order of conditions")
     assert {"time-in-features", "identity-in-features"} <= set(skipped)

@@ -37,7 +37,7 @@ def test_what_is_written_beside_the_scores_is_what_the_store_was_prepared_with(s
     )
     assert " ".join(outcome.stderr.split()).count(warning) == 1
     plain = run("cross-validate", store, "-o", tmp_path / "plain", "--model", "logistic")
-    assert "was prepared with" not in plain.stderr  # nobody asked for a preset
+    assert "made.h5 was prepared with" not in plain.stderr  # nobody asked for a preset
 
 
 @pytest.mark.parametrize(

@@ -200,12 +200,15 @@ def test_the_lag_of_a_rating_is_estimated_without_who_is_tested_and_written(
     assert lags["P06"] != lags[""], "a person who is fitted to must count, or this test could not fail"
     for row in rows[::7]:
         rating = next(one for one in people if one.subject == row["participant_id"]).labels.ratings["Joy"]
-        mean = rating.means(float(row["onset"]) + lags[""][row["fold"]], made.LENGTH)
+        mean = rating.means(float(row["onset"]) + (lags[""][row["fold"]] or 0.0), made.LENGTH)
         assert float(row["label"]) == pytest.approx(float(mean[0]))
     [sentence] = sentences[""]
-    low, high = min(lags[""].values()), max(lags[""].values())
+    known = [lag for lag in lags[""].values() if lag is not None]
+    low, high = min(known), max(known)
     assert sentence.startswith(
         "the lag of rating 'Joy' was estimated on the training subjects of each fold: "
         f"{low:g} to {high:g} s of at most 10 s"
     )
     assert ("folds disagree" in sentence) == (high - low > 2)
+    n_untold = len(lags[""]) - len(known)
+    assert (f"; in {n_untold} of {len(lags[''])} folds no lag can be told; 0 s is used" in sentence) == (n_untold > 0)

@@ -326,3 +326,10 @@ def test_what_macos_adds_to_a_zip_is_no_second_session(e4_zip: Path) -> None:
         for name in ("EDA.csv", "._EDA.csv", "._tags.csv"):
             archive.writestr(f"__MACOSX/S01/{name}", b"\x00\x05\x16\x07" + bytes(200))
     assert [signal.name for signal in load_recording(e4_zip).signals] == names
+
+
+def test_a_sensor_an_hour_from_the_others_is_named(e4_folder: Path) -> None:
+    path = e4_folder / "EDA.csv"
+    path.write_text(path.read_text().replace("1600000000.000000", "1600003600.000000", 1))
+    words = "EDA spans 3600 to 3620 s and overlaps no other signal; check its clock"
+    assert words in load_recording(e4_folder).notes

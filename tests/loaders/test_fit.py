@@ -216,3 +216,16 @@ def test_a_size_that_lies_costs_only_the_end(tmp_path: Path) -> None:
     recording = load_recording(written(tmp_path, fit_file(activity(), size=0xFFFFFFF0)))
     assert recording.signal("heart rate").n_samples == 100
     assert any("the file is cut or damaged" in note for note in recording.notes)
+
+
+@pytest.mark.parametrize("seconds", [3600, 1000])
+def test_a_watch_set_back_by_an_hour_goes_on_and_by_any_other_time_is_refused(tmp_path: Path, seconds: int) -> None:
+    body = DEFINITIONS + b"".join(record(BEGIN + k - seconds * (k >= 300), 60 + k % 100) for k in range(600))
+    path = written(tmp_path, fit_file(body))
+    if seconds != 3600:
+        with pytest.raises(RecordingError, match=r"made.fit: records: times go back by 999 s at row 301 of 600"):
+            load_recording(path)
+        return
+    recording = load_recording(path)
+    np.testing.assert_array_equal(recording.signal("heart rate").read()[0], 60 + np.arange(600) % 100)
+    assert any("the clock was set back by 3600 s" in note for note in recording.notes)

@@ -73,7 +73,7 @@ def test_addresses_are_not_opened(address: str) -> None:
 def test_formats_that_are_not_read_are_named(tmp_path: Path, first: bytes, title: str) -> None:
     path = tmp_path / "other.csv"
     path.write_bytes(first + bytes(100))
-    with pytest.raises(RecordingError, match=f"other.csv: a {title}, which is not read; "):
+    with pytest.raises(RecordingError, match=f"other.csv: {title}, which is not read; "):
         load_recording(path)
 
 

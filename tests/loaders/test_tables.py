@@ -491,3 +491,14 @@ def test_a_real_table_is_read_with_its_sidecar(reference_data: Path, tmp_path: P
     }
     assert recording.signal("EDA").unit == ""
     assert any(note.startswith("EDA: no unit") for note in recording.notes)
+
+
+def test_beats_whose_clock_goes_back_or_stands_still_are_said(write_table: Callable[..., Path]) -> None:
+    ends = np.arange(1, 101) * 0.8
+    for times, words in (
+        (ends - 2.0 * (np.arange(100) >= 50), "times go back 1 times (the first by 1.2 s at row 51)"),
+        (np.where(np.arange(100) == 50, ends - 0.8, ends), "1 beats have the time of the one before"),
+    ):
+        rows = "".join(f"{time:.3f},800\n" for time in times)
+        recording = load_recording(write_table(f"time (s),RR (ms)\n{rows}"))
+        assert any(words in note for note in recording.notes), recording.notes

@@ -237,6 +237,33 @@ def test_polar_ecg_lies_by_the_sensors_clock_and_begins_by_the_phones(tmp_path: 
     assert 0 <= late < 0.1
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_phone_whose_clock_is_set_while_polar_records_does_not_move_the_start(tmp_path: Path, share: float) -> None:
+    """At half by an hour back (summer time ends); or not set at all (1970) up to there."""
+    lines = polar(1460, "timestamp [ms];ecg [uV]", "{i};{i}").splitlines()
+    for row in range(1, 731) if share == 0 else range(731, 1461):
+        stamp, _, rest = lines[row].partition(";")
+        seconds = datetime.fromisoformat(stamp).replace(tzinfo=UTC).timestamp()
+        lines[row] = f"{local(seconds - (1_700_000_000 if share == 0 else 3600))};{rest}"
+    recording = load_recording(written(tmp_path, "Polar_H10_ECG.txt", "\n".join(lines) + "\n"))
+    assert recording.started_at is not None
+    assert abs((recording.started_at - datetime(2023, 11, 14, 22, 13, 20)).total_seconds()) < 0.1
+    words = "was not set in 730 rows" if share == 0 else "from row 731 on the phone's clock is 3600 s behind"
+    assert has_note(recording, words)
+
+
+@pytest.mark.parametrize("step", [-1_600_000_000.0, -3600.0, 90_000.0])
+def test_a_computer_whose_clock_is_set_while_openbci_records_is_named(tmp_path: Path, step: float) -> None:
+    lines = openbci(np.arange(1000)).splitlines()
+    for row in range(len(lines) - 500, len(lines)):
+        cells = lines[row].split(", ")
+        lines[row] = ", ".join([*cells[:6], f"{float(cells[6]) + step:.4f}", *cells[7:]])
+    recording = load_recording(written(tmp_path, "made.txt", "\n".join(lines) + "\n"))
+    assert recording.started_at == datetime.fromtimestamp(1_600_000_000, tz=UTC)
+    assert recording.signals[0].n_samples == 1000
+    assert has_note(recording, "the computer's clock was not set in 500 rows" if step < -1e9 else "from row 501 on")
+
+
 def test_polar_acceleration_and_intervals_are_read_in_their_units(tmp_path: Path) -> None:
     acc = load_recording(written(tmp_path, "a_ACC.txt", polar(500, "X [mg];Y [mg];Z [mg]", "0;0;1000"))).signal("ACC")
     np.testing.assert_allclose(np.nanmedian(acc.read(), axis=1), [0, 0, 1])

@@ -393,3 +393,19 @@ def test_a_file_of_markers_alone_is_refused(tmp_path: Path) -> None:
     content = xdf.file_header() + xdf.stream_header(2, "Keys", "Markers", 1, 0, form="string")
     with pytest.raises(RecordingError, match=r"made\.xdf: the XDF file holds no stream of numbers, so no signal"):
         load_recording(written(tmp_path, content + xdf.strings(2, [(510.0, ["go"])])))
+
+
+@pytest.mark.parametrize("seconds", [1.0, 7.3])
+def test_a_clock_that_goes_back_costs_the_samples_that_lie_twice_and_no_others(tmp_path: Path, seconds: float) -> None:
+    numbers = np.arange(6000)
+    times = 500.0 + numbers / 100 - seconds * (numbers >= 3000)
+    content = xdf.file_header() + xdf.stream_header(1, "Heart", "ECG", 1, 100, channels=ECG)
+    recording = load_recording(written(tmp_path, content + xdf.in_chunks(1, times, numbers.astype(float))))
+    n_twice = round(100 * seconds)
+    kept = [*range(3000), *range(3000 + n_twice, 6000)]
+    np.testing.assert_array_equal(recording.signal("ECG").read()[0], kept)
+    assert (
+        f"Heart: {n_twice} samples lie where others lie already (its clock was set back); left out" in recording.notes
+    )
+    back = seconds - 0.01
+    assert any(f"goes back 1 times (the first by {back:.3g} s at sample 3001)" in note for note in recording.notes)

@@ -13,7 +13,7 @@ from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import joint_windows, labelled_windows
 from biopercept.recording import Rating, RecordingLabels
 from biopercept.tasks import Task
-from biopercept.training.lag import estimated_lags, with_lags
+from biopercept.training.lag import estimated_lags, lag_words, with_lags
 
 
 def inputs_of(made: ModuleType, people: tuple, task: Task | None = None) -> WindowInputs:
@@ -61,6 +61,17 @@ def test_a_rating_that_stands_still_in_each_recording_has_no_lag(made: ModuleTyp
     assert with_lags(inputs, np.arange(len(inputs.windows))).windows.only.task.lag_seconds == 0.0
     silent = inputs_of(made, made.rated(0.0), replace(made.JOY, max_lag_seconds=0.0, lag_seconds=2.0))
     assert with_lags(silent, np.arange(len(silent.windows))) is silent
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_rating_that_hardly_follows_the_body_tells_no_lag_and_that_is_said(made: ModuleType, seed: int) -> None:
+    """The lag that is best by chance, 1.5 to 9.5 s in these, is not taken."""
+    inputs = inputs_of(made, made.rated(4.0, noise=80.0, seed=seed))
+    windows = with_lags(inputs, np.arange(len(inputs.windows))).windows
+    assert windows.only.task.lag_seconds == 0.0
+    assert np.array_equal(windows.only.values, inputs.windows.only.values, equal_nan=True)
+    assert estimated_lags(inputs.windows, windows) == {"joy": None}
+    assert lag_words(None, made.JOY) == "no lag can be told; 0 s is used"
 
 
 def test_a_joint_table_keeps_the_numbers_at_every_lag(made: ModuleType) -> None:

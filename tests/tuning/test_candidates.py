@@ -157,7 +157,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_fitted(
 ) -> None:
     path = written(tmp_path, text)
     given = [str(path) if word == "FILE" else word for word in words]
-    assert ran(store, "-o", tmp_path / "out", *given) == 2
+    assert ran(store, "-o", tmp_path / "out", "-q", *given) == 2
     assert capsys.readouterr().err == f"biopercept: {sentence}\n"
     assert not (tmp_path / "out").exists()
 
@@ -167,12 +167,12 @@ def test_stores_of_other_subjects_and_other_folds_are_refused(
 ) -> None:
     other = made.store(tmp_path / "other.h5", made.study(7))
     path = written(tmp_path, f"a: {{model: logistic}}\nb: {{model: logistic, store: {other.name}}}\n")
-    assert ran(store, "-o", tmp_path / "out", "--candidates", path, "--folds", 3) == 2
+    assert ran(store, "-o", tmp_path / "out", "--candidates", path, "--folds", 3, "-q") == 2
     assert capsys.readouterr().err == (
         "biopercept: candidate b has other subjects than a (P07); stores of the same subjects are needed, or leave "
         "some out with --subjects or --exclude-subjects\n"
     )
-    words = (store, "-o", tmp_path / "out", "--candidates", path, "--folds", 3, "--exclude-subjects")
+    words = (store, "-o", tmp_path / "out", "-q", "--candidates", path, "--folds", 3, "--exclude-subjects")
     assert ran(store, "-o", tmp_path / "out", "--candidates", written(tmp_path, "a: {model: lda}\n"), "--folds", 3) == 0
     capsys.readouterr()
     assert ran(*words, "P06") == 2

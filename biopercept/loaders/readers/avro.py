@@ -140,7 +140,8 @@ def _parts(path: Path, notes: list[str]) -> list[_Part]:
 def _near(parts: list[_Part], notes: list[str]) -> list[_Part]:
     """Return the parts that lie within the time that a recording can last from most others."""
     begins = np.array([part.begin for part in parts])
-    is_near = np.abs(begins - np.median(begins)) <= LONGEST_DAYS * FAR_SECONDS / 2
+    with np.errstate(invalid="ignore"):  # a part without samples begins nowhere
+        is_near = np.abs(begins - np.median(begins)) <= LONGEST_DAYS * FAR_SECONDS / 2
     n_far = int((~is_near).sum())
     if n_far:
         notes.append(f"{n_far} files begin more than {LONGEST_DAYS // 2} days from the others, or are empty; left out")

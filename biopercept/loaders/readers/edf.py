@@ -156,7 +156,11 @@ def _record_starts(
     end = np.maximum.accumulate(np.concatenate([[-np.inf], starts[:-1] + header.record_seconds]))
     is_forward = starts >= end - 1e-3 * header.record_seconds
     if not is_forward.all():
-        notes.append(f"{int((~is_forward).sum())} data records start before the one before them ends and are left out")
+        first = int(np.flatnonzero(~is_forward)[0])
+        notes.append(
+            f"{int((~is_forward).sum())} data records start before the one before them ends and are left out (the "
+            f"first is number {everything[first] + 1}, {starts[first]:g} s from the beginning)"
+        )
     kept = everything[is_forward]
     starts = starts[is_forward]
     gaps = np.diff(starts) - header.record_seconds

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_of_rows, channel_of_beats
-from biopercept.loaders.clock import LONGEST_DAYS, stray_times
+from biopercept.loaders.clock import LONGEST_DAYS, put_on, stray_times
 from biopercept.loaders.identity import identity_notes
 from biopercept.loaders.libraries import library_for, quiet
 from biopercept.loaders.recognition import FORMAT, SignalOverride
@@ -62,6 +62,8 @@ def load_fit(path: Path, *, overrides: Mapping[str, SignalOverride] | None = Non
     if is_stray.any():
         notes.append(f"{int(is_stray.sum())} records have a time that all others contradict and are left out")
     rows = np.flatnonzero(~is_stray)
+    if len(rows):
+        stamps[rows] = _put_on(path, stamps[rows], notes)
     beats = _beats(path, messages.beats, float(stamps[rows].min()) if len(rows) else None, notes)
     if not len(rows) and not beats:
         raise RecordingError(_without_data(path, messages))
@@ -77,6 +79,20 @@ def load_fit(path: Path, *, overrides: Mapping[str, SignalOverride] | None = Non
     if started_at is None:
         notes.append("the clock of the device was not set; there is no date and no time of day")
     return Recording("", "", path.stem, signals, tuple(intervals), started_at, (*notes, *more))
+
+
+def _put_on(path: Path, stamps: FloatArray, notes: list[str]) -> FloatArray:
+    """Return the times of records, put on again where the watch was set back while it recorded."""
+    try:
+        clock = put_on(stamps)
+    except ValueError as fault:
+        raise RecordingError(f"{path.name}: records: {fault}") from fault
+    if clock.n_times:
+        notes.append(
+            f"the clock was set back by {clock.seconds:g} s; the records after it follow those before, in the order of "
+            "the file"
+        )
+    return clock.times
 
 
 @dataclass

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
+from biopercept.loaders.clock import offset_of_clocks
 from biopercept.loaders.counters import counter_turn, sample_numbers
 from biopercept.loaders.readers.text_tables import TextTable, read_text, table_of_text
 from biopercept.loaders.recognition import FORMAT, SignalOverride
@@ -75,10 +76,13 @@ def load_openbci(path: Path, *, overrides: Mapping[str, SignalOverride] | None =
             "{modality: eeg}}), or ecg or emg"
         )
     signals, more = assemble_signals(channels, overrides)
-    remarks = (*table.notes, *notes[len(table.notes) :])
     started_at = None
-    if stamps is not None and np.isfinite(stamps).any() and 1e9 < float(np.nanmin(stamps)) < 4e9:
-        started_at = datetime.fromtimestamp(float(stamps[np.isfinite(stamps)][0]), tz=UTC)
+    if stamps is not None:
+        offset = offset_of_clocks(stamps, places / header.sampling_rate, "the computer's clock")
+        notes.extend(offset.notes)
+        if offset.seconds is not None and offset.seconds < 4e9:
+            started_at = datetime.fromtimestamp(offset.seconds, tz=UTC)
+    remarks = (*table.notes, *notes[len(table.notes) :])
     markers = _markers(table, places, header.sampling_rate)
     return Recording("", "", without_suffix(path.name), signals, markers, started_at, (*remarks, *more))
 

@@ -7,6 +7,7 @@ at which packets came, says when the recording began.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from biopercept.errors import RecordingError
+from biopercept.loaders.clock import offset_of_clocks, put_on, stray_times
 from biopercept.loaders.readers.table_times import stamps_of
 from biopercept.loaders.readers.tables import TableSource, recording_of_table
 from biopercept.loaders.readers.text_tables import TextTable, read_text_table
@@ -61,15 +63,21 @@ def load_polar(path: Path, *, overrides: Mapping[str, SignalOverride] | None = N
         raise RecordingError(f"{path.name}: a column of samples holds text; export it again")
     is_even = by_sensor is not None and all(modality not in ("ibi", "hr") for _, _, modality in described)
     times = by_sensor if is_even and by_sensor is not None else by_phone.seconds
-    started_at = _started_at(by_phone.seconds, times)
-    notes = list(table.notes)
+    is_stray = stray_times(times)
+    offset = offset_of_clocks(by_phone.seconds, np.where(is_stray, np.nan, times), "the phone's clock")
+    notes = [*table.notes, *offset.notes]
     if is_even:
         notes.append("samples are placed by the sensor's clock, the start by the phone's, at which the first came")
     rest = [table.names[i] for i in range(len(lower)) if i not in known and "timestamp" not in lower[i]]
     if rest:
         notes.append(f"left out: {', '.join(rest)}")
     names = ("time (s)", *(name for name, _, _ in described))
-    zero = float(np.nanmin(times))
+    # Where a clock is set back, the least of the times is none that was; else rows may stand in any order.
+    placed = times[np.isfinite(times) & ~is_stray]
+    with suppress(ValueError):  # times that go back for no reason are refused where rows are placed, by column
+        placed = put_on(placed).times
+    zero = float(placed.min()) if len(placed) else 0.0
+    start = None if offset.seconds is None else datetime(1970, 1, 1) + timedelta(seconds=offset.seconds + zero)
     ours = replace(
         table,
         names=names,
@@ -79,7 +87,7 @@ def load_polar(path: Path, *, overrides: Mapping[str, SignalOverride] | None = N
     )
     modalities = {name: modality or UNKNOWN for name, _, modality in described}
     source = TableSource(path, read_sidecar(path), overrides, modalities)
-    return recording_of_table(source, ours, started_at=started_at)
+    return recording_of_table(source, ours, started_at=start)
 
 
 def _by_sensor(table: TextTable, lower: list[str]) -> FloatArray | None:
@@ -91,11 +99,3 @@ def _by_sensor(table: TextTable, lower: list[str]) -> FloatArray | None:
         return None
     seconds: FloatArray = (column - column[np.isfinite(column)][0]) / 1e9
     return seconds
-
-
-def _started_at(phone: FloatArray, times: FloatArray) -> datetime | None:
-    """Return the local time of the first sample: packets come late, so that the least delay is the best."""
-    delay = phone - times
-    if not np.isfinite(delay).any():
-        return None
-    return datetime(1970, 1, 1) + timedelta(seconds=float(np.nanmin(delay)) + float(np.nanmin(times)))

@@ -258,7 +258,9 @@ def _by_time(
             continue
         prefix = "" if members[0] not in apart else f"{table.names[members[0]]}: "
         if members[0] in beats:  # each interval stands at its own beat, however evenly they come
-            grid = replace(grid, cells=None, notes=())
+            n_same = int((np.diff(grid.times) == 0).sum())
+            same = (f"{n_same} beats have the time of the one before",) if n_same else ()
+            grid = replace(grid, cells=None, notes=(*grid.order_notes, *same))
         else:
             _compare_rates(grid, sidecar, notes, prefix)
         notes.extend(f"{prefix}{note}" for note in grid.notes)

@@ -36,7 +36,7 @@ from biopercept.modalities import UNKNOWN
 from biopercept.recording import FloatArray, Interval, Recording
 
 MOST_EVENTS = 200_000
-_BREAK_SECONDS, _BREAK_SAMPLES = 1.0, 5
+_BREAK_SECONDS, _BREAK_SAMPLES = 0.9, 5
 """A pause this long is a break, over which no jitter is smoothed; the library's own 500 samples are minutes at 4 Hz."""
 _RATE_TOLERANCE = 1e-3
 _FAR_BYTES, _PIECE_BYTES = 1 << 16, 1 << 24
@@ -437,8 +437,10 @@ def _by_segment(one: _Decoded, notes: list[str]) -> _Placed | None:
         cell = round((middle - start) * rate - (n - 1) / 2)
         over = end - cell
         if over > max(_MOST_ASTRAY_SECONDS * rate, 1):
-            n_over += n
-            continue
+            n_over += min(over, n)
+            if over >= n:
+                continue
+            first, n, cell = first + over, n - over, end
         cell = max(cell, end)
         off = np.abs(start + (cell + np.array([0, n - 1])) / rate - one.times[[first, last]]).max()
         astray = max(astray, float(off))
@@ -450,6 +452,14 @@ def _by_segment(one: _Decoded, notes: list[str]) -> _Placed | None:
         return _by_time(one, False, notes)
     if n_over:
         notes.append(f"{name}: {n_over} samples lie where others lie already (its clock was set back); left out")
+    firsts = [one.times[first] for first, _ in one.segments]
+    backs = [place for place in range(1, len(firsts)) if firsts[place] < one.times[one.segments[place - 1][1]]]
+    if backs:
+        back, row = one.times[one.segments[backs[0] - 1][1]] - firsts[backs[0]], one.segments[backs[0]][0]
+        notes.append(
+            f"{name}: its clock goes back {len(backs)} times (the first by {back:.3g} s at sample {row + 1}); the "
+            "parts lie in the order of their times"
+        )
     _say_gaps(one, np.concatenate(cells), rate, astray, notes)
     block = block_of_rows(one.samples, np.concatenate(cells), np.concatenate(rows))
     return _Placed(rate, float(start), end, block)

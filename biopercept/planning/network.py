@@ -1,0 +1,148 @@
+"""The network's side of the plan, in one table: size, length of training, rate, people to stop by, repetitions.
+
+Rows apply from the top; a later row that applies replaces what an earlier one set.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+REPETITIONS = "evaluation.n_seeds"
+"""The setting that multiplies the time: planned where networks are scored, and nowhere else."""
+_BATCH = 64
+_LEAST_UPDATES, _MOST_UPDATES = 300, 6000
+_MOST_EPOCHS, _LEAST_EPOCHS, _USUAL_EPOCHS = 96, 8, 24
+_LEAST_VALIDATED = 2
+_USUAL_FRACTION, _MOST_FRACTION = 0.15, 0.34
+_MOST_SEEDS = 3
+BUDGET_MINUTES = 120.0
+"""Processor minutes that all folds of leave-one-subject-out may take: an hour on two cores."""
+_MS_PER_WINDOW, _MS_PER_TOKEN = 0.9, 0.005
+"""What a window costs in an epoch at the size below, and each of its raw tokens beside (measured, docs/results.md)."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the table reads: people, labelled windows of all of them, and raw tokens of a window."""
+
+    n_people: int
+    n_windows: int
+    n_raw_tokens: int
+
+    @property
+    def n_training_windows(self) -> float:
+        """Return the windows of a training side: all but one person's."""
+        return self.n_windows * max(self.n_people - 1, 1) / max(self.n_people, 1)
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """Return the batches of an epoch."""
+        return max(1, math.ceil(self.n_training_windows / _BATCH))
+
+    def minutes(self, n_epochs: int) -> float:
+        """Return about how many processor minutes leave-one-subject-out takes with one repetition."""
+        milliseconds = _MS_PER_WINDOW + _MS_PER_TOKEN * self.n_raw_tokens
+        return self.n_people * self.n_training_windows * n_epochs * milliseconds / 60_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """Settings for studies to which ``applies`` says yes; a value may be computed from the size."""
+
+    applies: Callable[[Size], bool]
+    settings: dict[str, Any]
+    because: Callable[[Size], str]
+
+
+def _epochs(size: Size) -> int:
+    """Return the epochs that make enough updates in a small study, and not too many in a large one."""
+    fewest = math.ceil(_LEAST_UPDATES / size.updates_per_epoch)
+    most = max(_LEAST_EPOCHS, _MOST_UPDATES // size.updates_per_epoch)
+    return min(max(_USUAL_EPOCHS, fewest), most, _MOST_EPOCHS)
+
+
+def _fraction(size: Size) -> float:
+    """Return the share of the training people that is at least two of them."""
+    wanted = _LEAST_VALIDATED / max(size.n_people - 1, 1)
+    return min(max(_USUAL_FRACTION, math.ceil(100 * wanted) / 100), _MOST_FRACTION)
+
+
+def _seeds(size: Size) -> int:
+    return max(1, min(_MOST_SEEDS, int(BUDGET_MINUTES / max(size.minutes(_epochs(size)), 1e-9))))
+
+
+def _always(size: Size) -> bool:
+    return True
+
+
+def _is_tiny(size: Size) -> bool:
+    return size.updates_per_epoch * _USUAL_EPOCHS < _LEAST_UPDATES
+
+
+def _is_huge(size: Size) -> bool:
+    return size.updates_per_epoch * _USUAL_EPOCHS > _MOST_UPDATES
+
+
+TABLE: tuple[Row, ...] = (
+    Row(
+        _always,
+        {"model.width": 64, "model.n_latents": 24, "model.n_layers": 3},
+        lambda s: f"a small network for {s.n_people} people; half the size scored lower even on few (docs/tuning.md)",
+    ),
+    Row(
+        _always,
+        {"training.learning_rate": 2e-3, "training.n_epochs": _epochs},
+        lambda s: f"{s.n_windows} windows make {s.updates_per_epoch} updates an epoch; early stopping ends most fits",
+    ),
+    Row(
+        _is_tiny,
+        {"training.n_epochs": _epochs},
+        lambda s: (
+            f"{s.n_windows} windows make {s.updates_per_epoch} updates an epoch, and about {_LEAST_UPDATES} are "
+            "needed to learn"
+        ),
+    ),
+    Row(
+        _is_huge,
+        {"training.n_epochs": _epochs},
+        lambda s: f"{s.n_windows} windows make {s.updates_per_epoch} updates an epoch, and {_MOST_UPDATES} are enough",
+    ),
+    Row(
+        _always,
+        {"training.validation_fraction": _USUAL_FRACTION},
+        lambda s: f"of {s.n_people} people these are enough to stop by",
+    ),
+    Row(
+        lambda s: _fraction(s) > _USUAL_FRACTION,
+        {"training.validation_fraction": _fraction},
+        lambda s: (
+            f"of {s.n_people} people, about {_LEAST_VALIDATED} of a training side decide when to stop, so that it "
+            "is not one person's doing"
+        ),
+    ),
+    Row(
+        _always,
+        {REPETITIONS: _seeds},
+        lambda s: (
+            f"leave-one-subject-out takes about {_shown(s.minutes(_epochs(s)))} processor minutes a repetition; "
+            f"up to {_MOST_SEEDS} within {BUDGET_MINUTES:g} are averaged"
+        ),
+    ),
+)
+
+
+def network_settings(size: Size) -> Iterator[tuple[str, Any, str]]:
+    """Give the settings of the table for a study of this size, with their reasons."""
+    chosen: dict[str, tuple[Any, str]] = {}
+    for row in TABLE:
+        if row.applies(size):
+            for setting, value in row.settings.items():
+                chosen[setting] = (value(size) if callable(value) else value, row.because(size))
+    yield from ((setting, value, because) for setting, (value, because) in chosen.items())
+
+
+def _shown(minutes: float) -> str:
+    return f"{minutes:.0f}" if minutes >= 1 else "1"

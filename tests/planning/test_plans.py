@@ -1,0 +1,249 @@
+"""Plans of made studies of many shapes: each line as it should be, with its reason, and what cannot work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from made_tables import TWO, WRIST, Stages, people, write_study
+
+from biopercept.planning.fingerprint import fingerprint_of_study
+from biopercept.planning.network import Size, network_settings
+from biopercept.planning.rules import plan_of
+from biopercept.recording import Signal
+from biopercept.results.plan import SettingsPlan
+from biopercept.results.reading import document_of, read_result, write_result
+from biopercept.studies.loading import load_study
+
+
+def made(
+    folder: Path,
+    people: Mapping[str, Stages],
+    *,
+    tasks: str = TWO,
+    sensors: Mapping[str, tuple[str, float]] = WRIST,
+    are_files: bool = False,
+    columns: str = "",
+) -> SettingsPlan:
+    """Write a study of tables with sidecars and return its plan; each stage is an event, or a file of its own."""
+    write_study(folder, people, tasks=tasks, sensors=sensors, are_files=are_files, columns=columns)
+    return plan_of(fingerprint_of_study(load_study(folder)))
+
+
+def _bytes_read() -> int:
+    """Return how many bytes this process has read so far; 0 where the system does not say."""
+    counts = Path("/proc/self/io")
+    return int(counts.read_text().split()[1]) if counts.is_file() else 0
+
+
+def because(plan: SettingsPlan, setting: str) -> str:
+    return next(line.because for line in plan.lines if line.setting == setting)
+
+
+def values(plan: SettingsPlan) -> dict[str, object]:
+    """Return the values of the plan but for those that depend on nothing here."""
+    left_out = ("model.", "training.learning_rate", "evaluation")
+    return {name: value for name, value in plan.values.items() if not name.startswith(left_out)}
+
+
+def test_long_stages_of_a_wristband_have_windows_of_two_minutes(tmp_path: Path) -> None:
+    plan = made(tmp_path, people(24, ("rest", 600), ("task", 400), ("rest", 500)))
+    assert values(plan) == {
+        "windows.length_seconds": 120.0,
+        "windows.step_seconds": 30.0,
+        "normalisation.mode": "causal",
+        "normalisation.scope": "recording",
+        "tokens.raw": False,
+        "tokens.longest_seconds": 120.0,
+        "training.n_epochs": 24,
+        "training.validation_fraction": 0.15,
+    }
+    assert because(plan, "windows.length_seconds").endswith("; labelled stretches last 400 to 600 s")
+    assert because(plan, "windows.step_seconds") == "most people then have at least 10 windows of each class"
+    assert because(plan, "tokens.raw") == "raw samples of eda, temp carry nothing beyond their series and features"
+    assert plan.warnings == (
+        "task 't': all people had one order (rest, task, rest), so drift over time can pass for the label; see 'audit'",
+    )
+
+
+def test_files_of_three_minutes_have_windows_of_one_and_begin_them_often(tmp_path: Path) -> None:
+    plan = made(tmp_path, people(8, ("rest", 180), ("task", 180)), are_files=True)
+    assert (plan.values["windows.length_seconds"], plan.values["windows.step_seconds"]) == (60.0, 15.0)
+    assert because(plan, "windows.length_seconds").endswith(
+        "120 s would leave most people 1 window of 'rest' that share nothing"
+    )
+    assert (
+        because(plan, "windows.step_seconds")
+        == "every 30 s would leave most people 5 windows of a class; so there are 9"
+    )
+    # One label per file, and each person has both in one session.
+    assert (plan.values["normalisation.mode"], plan.values["normalisation.scope"]) == ("causal", "session")
+    assert because(plan, "normalisation.scope") == (
+        "the label is the file, and 8 of 8 people have several in a session: its past reaches over them"
+    )
+    assert plan.study.file_seconds is not None
+    assert plan.study.file_seconds == pytest.approx((180, 180, 180), rel=0.02)  # from the size of the text
+
+
+def test_a_label_that_is_the_file_of_people_with_one_file_each_is_said_to_be_nothing_else(tmp_path: Path) -> None:
+    who = {f"P{i}": [("rest" if i % 2 else "task", 300.0)] for i in range(8)}
+    plan = made(tmp_path, who, are_files=True)
+    assert plan.values["normalisation.mode"] == "global"
+    assert because(plan, "normalisation.mode") == "each person has one class only: a scale of their own hides it"
+    assert plan.warnings == (
+        "task 't': nobody has two classes, so whatever tells people apart passes for it, and no score within a person "
+        "is defined",
+    )
+
+
+def test_eight_people_spare_two_to_stop_by_and_small_studies_learn_for_longer(tmp_path: Path) -> None:
+    plan = made(tmp_path, people(8, ("rest", 240), ("task", 240)))
+    assert plan.values["training.validation_fraction"] == 0.29
+    assert plan.values["training.n_epochs"] == 96
+    assert because(plan, "training.n_epochs") == (
+        "208 windows make 3 updates an epoch, and about 300 are needed to learn"
+    )
+
+
+def test_sixty_people_need_no_more_than_the_usual(tmp_path: Path) -> None:
+    plan = made(tmp_path, people(60, ("rest", 400), ("task", 400)))
+    assert plan.values["training.validation_fraction"] == 0.15
+    assert plan.values["training.n_epochs"] == 24
+    assert plan.values["evaluation.n_seeds"] == 3
+    assert {s: v for s, v, _ in network_settings(Size(60, 60_000, 0))}["evaluation.n_seeds"] == 1
+
+
+def test_the_shortest_of_five_classes_settles_the_windows(tmp_path: Path) -> None:
+    names = ["a", "b", "c", "d", "e"]
+    tasks = "{t: {classes: {" + ", ".join(f"{name}: [{name}]" for name in names) + "}}}"
+    plan = made(tmp_path, people(12, *[(name, 600.0) for name in names[:4]], ("e", 100.0)), tasks=tasks)
+    assert plan.values["windows.length_seconds"] == 30.0
+    assert because(plan, "windows.length_seconds").endswith(
+        "60 s would leave most people 1 window of 'e' that share nothing"
+    )
+    assert [made.name for made in plan.study.tasks[0].classes] == names
+    assert plan.study.tasks[0].classes[4].seconds == 1200.0
+
+
+def test_one_sensor_alone_and_movement_alone(tmp_path: Path) -> None:
+    stages = people(10, ("rest", 600), ("task", 600))
+    one = made(tmp_path / "one", stages, sensors={"EDA": ("uS", 4)})
+    assert [s.modality for s in one.study.sensors or ()] == ["eda"]
+    assert one.values["windows.length_seconds"] == 120.0
+    acc = made(tmp_path / "acc", stages, sensors={"acc_x": ("g", 8), "acc_y": ("g", 8), "acc_z": ("g", 8)})
+    assert acc.values["windows.length_seconds"] == 60.0
+    assert "movement" in because(acc, "windows.length_seconds")
+
+
+def test_what_moves_is_said_and_what_does_not_is_not(tmp_path: Path) -> None:
+    stages = {f"P{i}": [("rest", 300.0), ("task", 300.0)][:: -1 if i % 2 else 1] for i in range(6)}
+    still = made(tmp_path / "still", stages)
+    assert still.warnings == ()  # the order differs from person to person
+    moving = made(tmp_path / "moving", stages, sensors={"EDA": ("uS", 4), "ACC": ("g", 4)})
+    assert moving.warnings == (
+        "acceleration is measured: what people do with their hands can pass for their state; see 'audit'",
+    )
+
+
+def test_eeg_alone_has_windows_of_ten_seconds_and_is_read_raw(tmp_path: Path) -> None:
+    eeg = dict.fromkeys(("Fz", "Cz", "Pz", "Oz"), ("uV", 100))
+    plan = made(tmp_path, people(6, ("rest", 60), ("task", 60)), sensors=eeg)
+    assert (plan.values["windows.length_seconds"], plan.values["windows.step_seconds"]) == (10.0, 5.0)
+    assert plan.values["tokens.longest_seconds"] == 20.0
+    assert plan.values["tokens.raw"] is True
+    assert because(plan, "tokens.raw") == "4 channels of EEG at 100 Hz can be read directly"
+
+
+def test_numbers_of_each_trial_need_no_three_windows_of_each(tmp_path: Path) -> None:
+    trials = [(f"film{i}", 70.0) for i in range(10)]
+    plan = made(tmp_path, people(6, *trials), tasks="{mood: {kind: regression, column: mood}}", columns="mood")
+    assert plan.values["windows.length_seconds"] == 60.0
+    assert because(plan, "windows.length_seconds").endswith(
+        "120 s would leave no window of P01, P02, P03, P04 and 2 more"
+    )
+    assert plan.study.tasks[0].classes == ()
+    assert not plan.study.tasks[0].is_file_label
+
+
+def test_one_person_is_told_what_can_be_done(tmp_path: Path) -> None:
+    plan = made(tmp_path, people(1, ("rest", 600), ("task", 600)))
+    assert plan.warnings == (
+        "task 't': one person has labels, so nobody can be left out; 'cross-validate --split time' scores later "
+        "windows by earlier ones, and 'train --subject' makes a model of that person",
+    )
+
+
+def test_a_class_of_one_person_and_people_whom_windows_lose_are_named(tmp_path: Path) -> None:
+    who = {**people(9, ("rest", 600)), "P10": [("rest", 600), ("task", 600)]}
+    assert made(tmp_path / "a", who).warnings[0] == (
+        "task 't': class 'task' is of one person only: left out, nobody has shown it; list its labels under ignore, or "
+        "join it to another class"
+    )
+    # Three seconds of a class are shorter than any window for heart and skin.
+    who = {**people(9, ("rest", 600), ("task", 600)), "P10": [("rest", 600), ("task", 3)]}
+    plan = made(tmp_path / "b", who)
+    assert plan.values["windows.length_seconds"] == 120.0
+    assert plan.losses == (
+        "windows of 120 s lose class 'task' of task 't' of P10 (1 of 10 people), whose stretches last at most 3 s",
+    )
+
+
+def test_windows_longer_than_every_stretch_are_a_fault(tmp_path: Path) -> None:
+    write_study(tmp_path, people(5, ("rest", 300), ("task", 90)))
+    plan = plan_of(fingerprint_of_study(load_study(tmp_path)), 120.0)
+    assert plan.faults == (
+        "windows of 120 s are longer than every labelled stretch of class 'task' of task 't', which last at most 90 s: "
+        "none would be cut; set windows.length_seconds below that",
+    )
+    assert plan_of(fingerprint_of_study(load_study(tmp_path)), 90.0).faults == ()
+
+
+def test_nothing_is_read_but_the_first_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of 3 GiB, all but its first lines a hole: read to its end it would be refused, or take minutes."""
+    write_study(tmp_path, {"P1": [("rest", 600), ("task", 600)]})
+    table = tmp_path / "P1_all.csv"
+    n_lines = 1000
+    lines = table.read_text().splitlines()[: n_lines + 1]
+    table.write_text("\n".join(lines) + "\n")
+    with table.open("r+b") as stream:
+        stream.truncate(3 << 30)
+    monkeypatch.setattr(Signal, "read", lambda *_: pytest.fail("a signal was read"))
+    study = load_study(tmp_path)
+    fingerprint_of_study(study)  # what is imported for it
+    before = _bytes_read()
+    made_of = fingerprint_of_study(study)
+    assert [s.modality for s in made_of.sensors or ()] == ["eda", "temp"]
+    assert _bytes_read() - before < 4 << 20
+
+
+def test_the_same_study_has_the_same_plan_whatever_came_before_and_it_reads_back(tmp_path: Path) -> None:
+    plan = made(tmp_path, people(6, ("rest", 300), ("task", 300)))
+    assert plan_of(fingerprint_of_study(load_study(tmp_path))) == plan
+    write_result(tmp_path / SettingsPlan.FILE, plan)
+    assert document_of(read_result(tmp_path / SettingsPlan.FILE, SettingsPlan)) == document_of(plan)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("stress-predict", (120.0, 30.0, "causal", "recording", False)),
+        ("noneeg", (60.0, 30.0, "causal", "recording", False)),
+        ("eegmat", (10.0, 5.0, "causal", "session", True)),
+    ],
+)
+def test_shared_studies_have_the_windows_and_the_scaling_of_their_presets(
+    name: str, expected: tuple[object, ...], reference_data: Path, tmp_path: Path
+) -> None:
+    from biopercept.studies.datasets.catalogue import DATASETS
+
+    DATASETS[name].write_study(reference_data / name, tmp_path / "study")
+    plan = plan_of(fingerprint_of_study(load_study(tmp_path / "study")))
+    settings = (
+        "windows.length_seconds",
+        "windows.step_seconds",
+        "normalisation.mode",
+        "normalisation.scope",
+        "tokens.raw",
+    )
+    assert tuple(plan.values[setting] for setting in settings) == expected
