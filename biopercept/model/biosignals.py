@@ -222,7 +222,9 @@ def perceiver_for(
         network = whole.without_patches(traces=traces)
     if settings.linear_branch:
         if not (token_settings.features and vocabulary.feature_groups):
-            raise SettingsError("model.linear_branch reads features; set tokens.features to true or the branch to false")
+            raise SettingsError(
+                "model.linear_branch reads features; set tokens.features to true or the branch to false"
+            )
         network.linear = LinearBranch(vocabulary.feature_groups, n_outputs)
     return network
 

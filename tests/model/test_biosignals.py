@@ -294,7 +294,9 @@ def test_the_output_is_the_mean_of_the_network_and_of_a_linear_model_of_the_feat
     alone = BiosignalPerceiver.read_out(network.eval(), network.encode(inputs)).tasks["stress"]
     expected = network.linear.bias.expand(3, -1)
     for group in inputs.features:
-        expected = expected + torch.nan_to_num(group.values * group.is_real) @ network.linear.groups[group.name].weight.T
+        expected = (
+            expected + torch.nan_to_num(group.values * group.is_real) @ network.linear.groups[group.name].weight.T
+        )
     torch.testing.assert_close(network(inputs).tasks["stress"], 0.5 * (alone + expected))
     assert not network(inputs).linear
 
