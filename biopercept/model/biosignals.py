@@ -34,7 +34,6 @@ from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocab
 from biopercept.model.tokens import EarlyFusion, TokenSettings
 from biopercept.tasks import CLASSIFICATION, Task
 
-
 LINEAR = "linear/"
 """Stands before a task's name where the output is that of the linear branch; no task is called so."""
 

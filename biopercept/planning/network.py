@@ -112,8 +112,8 @@ TABLE: tuple[Row, ...] = (
         _is_few,
         {"training.validation_fraction": 0.0, "evaluation.calibration_folds": _CALIBRATION_FOLDS},
         lambda s: (
-            f"of {s.n_people} people the few that could be set aside cost more than they tell; all are learnt from, and "
-            "calibration, where it is wanted, learns from inner folds"
+            f"of {s.n_people} people the few that could be set aside cost more than they tell; all are learnt from, "
+            "and calibration, where it is wanted, learns from inner folds"
         ),
     ),
     Row(
