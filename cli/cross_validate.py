@@ -21,13 +21,7 @@ class ScoredFolds(options.StudyFolds):
             help="Fraction of the training subjects whose labels are used.",
         ),
     ] = None
-    missing_sensors: Annotated[
-        bool,
-        options.fold_option(
-            "--missing-sensors",
-            help="Also score the fitted models with every subset of the sensors.",
-        ),
-    ] = False
+    missing_sensors: options.MissingSensors = False
 
     @property
     def named(self) -> dict[str, object]:

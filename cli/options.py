@@ -45,6 +45,9 @@ Quiet = Annotated[bool, run_option("--quiet", "-q", help="Only errors on stderr.
 Verbose = Annotated[bool, run_option("--verbose", "-v", help="More detail on stderr.")]
 Debug = Annotated[bool, run_option("--debug", help="Show the traceback of an error.")]
 NFolds = Annotated[int | None, fold_option("--folds", min=2, help="Number of folds of k-fold.")]
+MissingSensors = Annotated[
+    bool, fold_option("--missing-sensors", help="Also score the fitted models with every subset of the sensors.")
+]
 StartFrom = Annotated[
     Path | None,
     model_option(

@@ -11,12 +11,19 @@ from biopercept.report.text import (
     count,
     duration,
     heading,
+    listed,
     score,
     shown,
     span,
     with_interval,
 )
-from biopercept.results.cross_validation import CrossValidation, NumberScore, NumberValidation, StudyScore
+from biopercept.results.cross_validation import (
+    CrossValidation,
+    ExternalModel,
+    NumberScore,
+    NumberValidation,
+    StudyScore,
+)
 from biopercept.results.plan import SettingsPlan, shown_value
 from biopercept.results.reading import Estimate
 
@@ -37,6 +44,7 @@ _SPLIT_SENTENCES = {
     "on the others only",
     "study": "Every study was held out once and predicted by a model that was fitted on the other studies only",
     "time": "Within each subject, later windows were predicted by a model that was fitted on earlier ones",
+    "external": "A saved model predicted everybody here and was not changed",
 }
 _NORMALISATIONS = {
     "raw": "Inputs were not scaled.",
@@ -163,6 +171,15 @@ def run_table(run: CrossValidation) -> Table:
         ("Classes", ", ".join(run.classes)),
         ("Split", f"{SPLITS.get(run.split, run.split)}, {count(run.n_folds, 'fold')}"),
         ("Normalisation", normalisation(run)),
+        *(
+            ()
+            if run.external is None
+            else (
+                ("Saved model", run.external.model),
+                ("Its weights (SHA-256)", run.external.weights_sha256),
+                ("Fitted to", fitted_on_words(run.external)),
+            )
+        ),
         ("Seeds", str(run.seeds)),
         ("Trained parameters", NOT_DEFINED if run.parameters is None else f"{run.parameters:,}"),
         ("Multiply-adds per window", NOT_DEFINED if n_operations is None else f"{n_operations:,}"),
@@ -333,6 +350,11 @@ def _labels(run: CrossValidation) -> tuple[str, ...]:
 
 def _stopping(run: CrossValidation) -> str:
     """Say what early stopping looked at."""
+    if run.external is not None:
+        return (
+            f"Nothing was fitted here: scaling, weights and calibration are those of the model {run.external.model} "
+            f"(weights {run.external.weights_sha256[:12]}), fitted to {fitted_on_words(run.external)}."
+        )
     looked = (
         "the last of the subject's own earlier windows, never at the later ones, which are scored"
         if run.split == "time"
@@ -342,6 +364,11 @@ def _stopping(run: CrossValidation) -> str:
         "Everything that is learnt (scaling, weights, when to stop) was learnt inside the training side of a fold: "
         f"early stopping, where a model uses it, looked at {looked}."
     )
+
+
+def fitted_on_words(external: ExternalModel) -> str:
+    """Return "8 subjects of study A and 3 subjects of study B"."""
+    return listed([f"{count(part.n_subjects, 'subject')} of study {shown(part.study)}" for part in external.fitted_on])
 
 
 def _intervals(run: CrossValidation) -> str:

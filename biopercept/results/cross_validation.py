@@ -257,6 +257,31 @@ class NumberSubjectScore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FittedOn:
+    """People that a saved model was fitted to: their study, the fingerprint of its store, how many."""
+
+    study: str
+    store: str
+    n_subjects: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalModel:
+    """The saved model whose scores these are, where people of another study were scored and nothing was fitted.
+
+    ``model`` is the name of its folder. ``compared_by`` says how the scored people were compared with those that it was
+    fitted to: by ``identity`` (study and subject), and by ``content`` of their recordings; ``seen`` are those of the
+    scored whom it was fitted to.
+    """
+
+    model: str
+    weights_sha256: str
+    fitted_on: tuple[FittedOn, ...]
+    compared_by: tuple[str, ...]
+    seen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class CrossValidation:
     """``scores.json`` of a task of classes or levels. All but ``name`` to ``config`` at the end stand in the file.
 
@@ -311,6 +336,7 @@ class CrossValidation:
     weighted_kappa: PooledScore | None = omitted()
     studies: Mapping[str, StudyScore] = omitted({})
     start_from: Mapping[str, Any] | None = omitted()
+    external: ExternalModel | None = omitted()
     missing_sensors: MissingSensors | None = omitted()
     warnings: tuple[str, ...] = ()
     fingerprint: Mapping[str, str] = field(default_factory=dict)
@@ -392,6 +418,7 @@ class NumberValidation:
     chance: NumberChance = NumberChance()
     n_windows_left_out: Mapping[str, Count] = field(default_factory=dict)
     start_from: Mapping[str, Any] | None = omitted()
+    external: ExternalModel | None = omitted()
     warnings: tuple[str, ...] = ()
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     name: str = unwritten("")
