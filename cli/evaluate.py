@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Unseen(options.Data):
+class Unseen(options.GroupedData):
     """Who is scored in which of the model's tasks (all that the study has), and who must not have been seen."""
 
     trained_on: Annotated[
@@ -49,6 +49,7 @@ def evaluate(
 
     Exit code 1 where some recordings could not be prepared: they are named, and the others are scored.
     """
+    from biopercept.comparison.groups import write_groups
     from biopercept.evaluation.external import ExternalRequest, evaluate_store, prepared_for
     from biopercept.evaluation.settings import EvaluationSettings
     from biopercept.report.page import print_scores, write_figures
@@ -65,10 +66,12 @@ def evaluate(
         seed=run.seed,
         device=run.device,
     )
+    study = load_study(data) if data.is_dir() else None
+    levels = people.levels(study)
     failures: tuple[str, ...] = ()
     with ExitStack() as stack:
         store = data
-        if data.is_dir():
+        if study is not None:
             bar = stack.enter_context(progress(quiet=run.quiet))
             line = bar.add_task("preparing", total=None)
 
@@ -77,15 +80,14 @@ def evaluate(
                 if bar.disable or run.verbose:
                     say(f"[{n_done}/{n_all}] {row.title}: {row.status}", quiet=run.quiet)
 
-            prepared = prepared_for(
-                request, load_study(data), output, n_jobs=run.jobs, on_progress=show, overwrite=run.overwrite
-            )
+            prepared = prepared_for(request, study, output, n_jobs=run.jobs, on_progress=show, overwrite=run.overwrite)
             request, store, failures = stack.enter_context(prepared)
         scores = evaluate_store(request, store, output, overwrite=run.overwrite)
+    compared = () if levels is None else write_groups(output, levels, seed=run.seed)
     write_figures(output)
     for failure in failures:
         say(f"failed: {failure}")
-    for warning in scores["warnings"]:
+    for warning in (*scores["warnings"], *compared):
         say(f"warning: {warning}", quiet=run.quiet)
     if run.as_json:
         print_json(scores)

@@ -431,10 +431,16 @@ def _compared(
         f"external validation: the saved model {model.model} (weights {start.sha256[:12]}), fitted to {studies}, was "
         f"scored unchanged; who was among those was looked for by {looked}"
     )
+    before = {subject for part in start.studies for subject in part["subjects"]}
+    alike = sorted(before & set(windows.subjects) - set(seen)) if len(ways) == 1 else []
+    doubt = (
+        f"{len(alike)} subjects have an id that somebody the model was fitted to has in another study "
+        f"({listed(alike, 4)}); --trained-on STORE tells whether their recordings are the same"
+    )
     leak = (
         f"LEAK: the model had been fitted to {len(seen)} of the {len(windows.subjects)} subjects scored: {_who(seen)}"
     )
-    return model, (*((leak,) if seen else ()), sentence)
+    return model, (*((leak,) if seen else ()), sentence, *((doubt,) if alike else ()))
 
 
 def _copies(

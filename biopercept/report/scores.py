@@ -24,6 +24,7 @@ from biopercept.results.cross_validation import (
     NumberValidation,
     StudyScore,
 )
+from biopercept.results.groups import GROUP_WORDS, Groups
 from biopercept.results.plan import SettingsPlan, shown_value
 from biopercept.results.reading import Estimate
 
@@ -213,6 +214,46 @@ def sensor_table(run: CrossValidation) -> Table | None:
     sets = count(len(rows), "set")
     title = f"{run.model} with fewer sensors when tested, trained once with all: {sets} of sensors"
     return Table.of(title, rows, ("Sensors",), fold_above=20)
+
+
+def group_tables(groups: Groups | None) -> tuple[Table, ...]:
+    """Return the scores of groups of people, a row per group, and their differences; none where none were asked for."""
+    if groups is None:
+        return ()
+    rows = [
+        {
+            "Column": column,
+            "Group": shown(group),
+            "Subjects": f"{scores[0].n_subjects:,}{' (too few to compare)' if is_small else ''}",
+            "Windows": f"{scores[0].n_windows:,}",
+            **{_upper(GROUP_WORDS.get(s.score, s.score)): with_interval(s.value, s.ci95) for s in scores},
+        }
+        for (column, group) in dict.fromkeys((s.column, s.group) for s in groups.scores)
+        for scores in [[s for s in groups.scores if (s.column, s.group) == (column, group)]]
+        for is_small in [scores[0].n_subjects < groups.least_people]
+    ]
+    meant = "the mean over classes" if groups.positive is None else f"windows wrongly predicted as {groups.positive}"
+    title = f"Groups of people in task {groups.task} [95 % bootstrap interval over subjects]; false positives: {meant}"
+    tables = [Table.of(title, rows, ("Column", "Group"))]
+    if groups.differences:
+        differences = [
+            {
+                "Column": d.column,
+                "Score": GROUP_WORDS.get(d.score, d.score),
+                "First minus second": f"{shown(d.first)} ({d.n_first}) - {shown(d.second)} ({d.n_second})",
+                "Difference": with_interval(d.difference, d.ci95),
+                "p": score(d.p),
+                "p, Holm": score(d.p_holm),
+            }
+            for d in groups.differences
+        ]
+        what = f"Differences between groups of {groups.least_people} people and more (permutation of people)"
+        tables.append(Table.of(what, differences, ("Column", "Score", "First minus second")))
+    return tuple(tables)
+
+
+def _upper(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def study_table(model: str, split: str, studies: Mapping[str, StudyScore]) -> Table | None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StudyError
+from biopercept.results.groups import Groups, load_groups
 from biopercept.results.plan import SettingsPlan, read_plan
 from biopercept.results.predictions import Predictions, predictions_of
 from biopercept.results.reading import (
@@ -346,6 +347,7 @@ class CrossValidation:
     predictions: Predictions = unwritten(None)
     config_text: str = unwritten("")
     plan: SettingsPlan | None = unwritten(None)
+    groups: Groups | None = unwritten(None)
     config: Mapping[str, Any] = unwritten({})
 
     @property
@@ -425,6 +427,7 @@ class NumberValidation:
     folder: Path = unwritten(Path())
     subjects: tuple[NumberSubjectScore, ...] = unwritten(())
     predictions: NumberPredictions = unwritten(None)
+    groups: Groups | None = unwritten(None)
 
     @property
     def is_probe(self) -> bool:
@@ -452,6 +455,7 @@ def load_validation(folder: Path, name: str = "") -> CrossValidation | NumberVal
         folder=folder,
         subjects=subjects,
         predictions=NumberPredictions(np.array(names), label, predicted),
+        groups=load_groups(folder),
     )
 
 
@@ -478,6 +482,7 @@ def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
         predictions=predictions,
         config_text=read_text(folder / "config.yaml"),
         plan=read_plan(folder),
+        groups=load_groups(folder),
         config=read_settings(folder / "config.yaml"),
     )
 
