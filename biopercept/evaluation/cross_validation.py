@@ -189,6 +189,11 @@ def read_scores(folder: Path) -> dict[str, Any]:
         document: dict[str, Any] = json.loads((part / "scores.json").read_text(encoding="utf-8"))
         model_scores_sentence(document)
         _ = document["task"], document["fingerprint"]["store"]
+        if document.get("external") is not None:
+            raise StudyError(
+                f"{folder} holds the scores of the saved model {document['external']['model']}, not of the model to be "
+                "trained; give what cross-validate wrote"
+            )
         return document
 
     try:

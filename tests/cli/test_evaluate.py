@@ -61,7 +61,10 @@ def test_a_study_is_prepared_with_the_models_windows_and_failures_are_named(fold
     assert "1 recording of preparation.log.csv failed" in page
 
 
-def test_what_can_be_refused_is_before_anything_is_prepared(folder: Path, tmp_path: Path) -> None:
+def test_what_can_be_refused_is_before_anything_is_prepared(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("biopercept.evaluation.external.prepare_study")
     output = tmp_path / "out"
     begin = ("evaluate", folder / "model")
     assert refusal(*begin, folder / "first", "-o", output).startswith(

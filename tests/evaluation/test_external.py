@@ -16,7 +16,7 @@ from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_s
 from biopercept.comparison.comparison import compare
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.errors import SettingsError, StudyError
-from biopercept.evaluation.cross_validation import train_on_store
+from biopercept.evaluation.cross_validation import read_scores, train_on_store
 from biopercept.evaluation.external import ExternalRequest, evaluate_store
 from biopercept.evaluation.fold_fits import fit_fold
 from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
@@ -89,6 +89,12 @@ def test_scores_are_those_of_scikit_learn_on_the_predictions(folder: Path, tmp_p
         "scores.json", "scores.csv", "predictions.csv", "folds.json", "config.yaml", "log.jsonl",
     }  # fmt: skip
     assert "the model model (weights" in write_report(tmp_path / "out").read_text()
+
+
+def test_scores_of_a_saved_model_are_no_scores_for_the_card_of_another(folder: Path, tmp_path: Path) -> None:
+    scored(folder / "model", folder / "other.h5", tmp_path / "out")
+    with pytest.raises(StudyError, match="holds the scores of the saved model model, not of the model to be trained"):
+        read_scores(tmp_path / "out")
 
 
 def test_two_models_on_one_study_are_compared(folder: Path, tmp_path: Path) -> None:
