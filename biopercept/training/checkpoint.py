@@ -306,7 +306,7 @@ def load_start(folder: Path) -> StartingPoint:
 
 def transferable(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the weights of a pretrained network that others can start from: not the query and head of its own task."""
-    return {name: value for name, value in weights.items() if not name.startswith(("queries.", "heads."))}
+    return {name: value for name, value in weights.items() if not name.startswith(("queries.", "heads.", "linear."))}
 
 
 def matching(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> set[str]:

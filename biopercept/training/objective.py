@@ -14,10 +14,11 @@ from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
 from biopercept.data.batches import TokenSource, in_order
 from biopercept.data.windows import DenseLabels, IntArray, WindowTable
-from biopercept.model.biosignals import BiosignalPerceiver, Outputs
+from biopercept.model.biosignals import LINEAR, BiosignalPerceiver, Outputs
 from biopercept.tasks import Task
 
 FloatArray = NDArray[np.float64]
+_LATENTS = "/latents"
 TIMES_PER_WINDOW = 16
 """Single times queried in each window of a training batch."""
 
@@ -79,7 +80,7 @@ class Objective:
             return self._loss_with_times(cast(BiosignalPerceiver, network), source, rows, noise)
 
         def read(part: IntArray) -> dict[str, Tensor]:
-            return dict(network(source.batch(rows[part]), noise).tasks)
+            return network(source.batch(rows[part]), noise).learnt()
 
         truths, masks = self.truths(rows, source.device)
         return self.loss_of(in_order(parts, read), truths, masks, self.label_smoothing)
@@ -93,13 +94,15 @@ class Objective:
     ) -> Tensor:
         """Return the sum over tasks of each one's weight times the mean loss of what it labels.
 
-        Outputs are (B, n_outputs) by task, truths and masks (B,) as :meth:`truths` gives them.
+        Outputs are (B, n_outputs) by task, those of a linear branch beside them (:meth:`Outputs.learnt`): it has a loss
+        for itself. Truths and masks are (B,) as :meth:`truths` gives them.
         """
         losses = []
         for task in self.tasks:
             name = task.name
-            loss = task_loss(task, outputs[name], truths[name], masks.get(name), label_smoothing=label_smoothing)
-            losses.append(self.weights.get(name, 1.0) * loss)
+            for output in (outputs[key] for key in (name, LINEAR + name) if key in outputs):
+                loss = task_loss(task, output, truths[name], masks.get(name), label_smoothing=label_smoothing)
+                losses.append(self.weights.get(name, 1.0) * loss)
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     def truths(self, rows: IntArray, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -151,9 +154,16 @@ class Objective:
     ) -> Tensor:
         times = cast(SingleTimes, self.times)
         chosen, at = times.draw(rows, self.windows.length_seconds)
-        latents = in_order(source.layouts.parts(chosen), lambda part: network.encode(source.batch(chosen[part]), noise))
-        outputs = network.read_out(latents, noise, traces=self._queried(at, source))
-        of_windows = self.loss_of(outputs.tasks, *self.truths(chosen, source.device), self.label_smoothing)
+
+        def read(part: IntArray) -> dict[str, Tensor]:
+            batch = source.batch(chosen[part])
+            linear = {} if network.linear is None else network.linear(batch)
+            return {_LATENTS: network.encode(batch, noise), **linear}
+
+        parts = in_order(source.layouts.parts(chosen), read)
+        outputs = network.read_out(parts.pop(_LATENTS), noise, traces=self._queried(at, source))
+        learnt = replace(outputs, linear=parts).learnt()
+        of_windows = self.loss_of(learnt, *self.truths(chosen, source.device), self.label_smoothing)
         return of_windows + times.weight * self._time_loss(outputs, chosen, at, source.device)
 
     def _queried(self, times: Tensor, source: TokenSource) -> dict[str, Tensor]:

@@ -262,7 +262,7 @@ class StackedNetwork(Generic[Network]):
             mask: dict[str, Tensor],
         ) -> Tensor:
             given: Outputs = functional_call(self.template, weights_of, (join(parts), ListedDraws(drawn)))
-            return self._objective.loss_of(given.tasks, truth, mask, self._objective.label_smoothing)
+            return self._objective.loss_of(given.learnt(), truth, mask, self._objective.label_smoothing)
 
         with self._engine.autocast():
             losses: Tensor = vmap(loss_of)(weights, tensors, draws, truths, masks)

@@ -29,7 +29,7 @@ from biopercept.training.settings import FitSettings, TrainingSettings
 
 ENGINE = Engine(torch.device("cpu"))
 SETTINGS = FitSettings(
-    model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2),
+    model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2, linear_branch=True),
     training=TrainingSettings(n_epochs=12, batch_size=32, learning_rate=5e-3, dense_weight=1.0),
 )
 
@@ -49,6 +49,11 @@ def trained(made: ModuleType, folder: Path, task: str, settings: FitSettings = S
 @pytest.fixture(scope="module")
 def model(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(made, tmp_path_factory.mktemp("tasks"), "stress,load")
+
+
+def test_the_linear_branch_is_learnt_beside_single_times_and_saved(model: Path) -> None:
+    linear = load_model(model).network.linear
+    assert all(float(weights.detach().abs().max()) > 0 for weights in linear.groups["heart"].parameters())
 
 
 def test_a_new_subject_is_answered_in_classes_and_in_the_unit_of_the_column(made: ModuleType, model: Path) -> None:

@@ -10,9 +10,10 @@ import torch
 from made_inputs import Classifier
 
 from biopercept.errors import CheckpointError, SettingsError
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
+from biopercept.model.biosignals import LINEAR, BiosignalPerceiver, PerceiverSettings, perceiver_for
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import TokenSettings
+from biopercept.tasks import Task
 
 VOCABULARY = TokenVocabulary(
     {"eeg": 16, "eda": 8, "acc": 10, "tonic": 8, "heart_rate": 8}, {"heart": 5, "eda": 3}, n_channel_codes=6
@@ -274,3 +275,52 @@ def test_what_the_model_cannot_read_is_refused(model: BiosignalPerceiver) -> Non
         Classifier(PerceiverSettings(), TokenSettings(), VOCABULARY, 0)
     with pytest.raises(SettingsError, match=r"head_dropout is 1\.5"):
         Classifier(PerceiverSettings(head_dropout=1.5), TokenSettings(), VOCABULARY, 2)
+
+
+LINEAR_TASK = Task("stress", classes={"rest": ("a",), "stress": ("b",), "other": ("c",)})
+
+
+def _with_branch() -> BiosignalPerceiver:
+    torch.manual_seed(0)
+    settings = PerceiverSettings(width=32, n_latents=8, n_layers=2, linear_branch=True, head_dropout=0.0)
+    network = perceiver_for([LINEAR_TASK], settings, TokenSettings(), VOCABULARY)
+    for weights in network.linear.parameters():
+        weights.data.normal_()
+    return network
+
+
+def test_the_output_is_the_mean_of_the_network_and_of_a_linear_model_of_the_features() -> None:
+    network, inputs = _with_branch(), _inputs()
+    alone = BiosignalPerceiver.read_out(network.eval(), network.encode(inputs)).tasks["stress"]
+    expected = network.linear.bias.expand(3, -1)
+    for group in inputs.features:
+        expected = (
+            expected + torch.nan_to_num(group.values * group.is_real) @ network.linear.groups[group.name].weight.T
+        )
+    torch.testing.assert_close(network(inputs).tasks["stress"], 0.5 * (alone + expected))
+    assert not network(inputs).linear
+
+
+def test_in_training_network_and_linear_branch_are_apart_and_gradients_do_not_cross() -> None:
+    network, inputs = _with_branch().train(), _inputs()
+    outputs = network(inputs, torch.Generator().manual_seed(0))
+    assert list(outputs.learnt()) == ["stress", LINEAR + "stress"]
+    outputs.linear["stress"].sum().backward(retain_graph=True)
+    assert {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None} == {"linear"}
+    network.zero_grad(set_to_none=True)
+    outputs.tasks["stress"].sum().backward()
+    assert all(parameter.grad is None for parameter in network.linear.parameters())
+
+
+def test_a_window_gets_the_same_from_the_linear_branch_whatever_others_of_its_batch_have() -> None:
+    network, inputs = _with_branch().eval(), _inputs()
+    heart, eda = inputs.features
+    gone = replace(eda, is_real=eda.is_real & torch.tensor([[True], [False], [True]]))
+    beside = network(replace(inputs, features=(heart, gone))).tasks["stress"][1]
+    alone = network(replace(inputs, features=(heart,)).rows(slice(1, 2))).tasks["stress"][0]
+    torch.testing.assert_close(beside, alone)
+
+
+def test_a_linear_branch_without_features_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"^model\.linear_branch reads features; set tokens\.features to true"):
+        perceiver_for([LINEAR_TASK], PerceiverSettings(linear_branch=True), TokenSettings(features=False), VOCABULARY)

@@ -56,8 +56,8 @@ def test_long_stages_of_a_wristband_have_windows_of_two_minutes(tmp_path: Path) 
         "normalisation.scope": "recording",
         "tokens.raw": False,
         "tokens.longest_seconds": 120.0,
-        "training.n_epochs": 24,
-        "training.validation_fraction": 0.15,
+        "training.n_epochs": 20,
+        "training.validation_fraction": 0.0,
     }
     assert because(plan, "windows.length_seconds").endswith("; labelled stretches last 400 to 600 s")
     assert because(plan, "windows.step_seconds") == "most people then have at least 10 windows of each class"
@@ -97,19 +97,26 @@ def test_a_label_that_is_the_file_of_people_with_one_file_each_is_said_to_be_not
     )
 
 
-def test_eight_people_spare_two_to_stop_by_and_small_studies_learn_for_longer(tmp_path: Path) -> None:
+def test_of_few_people_nobody_is_set_aside_and_updates_are_enough_whatever_the_number_of_windows(
+    tmp_path: Path,
+) -> None:
     plan = made(tmp_path, people(8, ("rest", 240), ("task", 240)))
-    assert plan.values["training.validation_fraction"] == 0.29
+    assert plan.values["training.validation_fraction"] == 0.0
+    assert plan.values["evaluation.calibration_folds"] == 5  # nobody else could be learnt from
+    assert plan.values["model.linear_branch"] is True
     assert plan.values["training.n_epochs"] == 96
     assert because(plan, "training.n_epochs") == (
-        "208 windows make 3 updates an epoch, and about 300 are needed to learn"
+        "208 windows make 3 updates an epoch; about 300 updates were enough, and more was learnt by heart"
     )
+    epochs = [{s: v for s, v, _ in network_settings(Size(20, n, 0))}["training.n_epochs"] for n in (500, 3000, 30_000)]
+    assert epochs == [38, 7, 6]
 
 
-def test_sixty_people_need_no_more_than_the_usual(tmp_path: Path) -> None:
+def test_sixty_people_spare_some_to_stop_by(tmp_path: Path) -> None:
     plan = made(tmp_path, people(60, ("rest", 400), ("task", 400)))
     assert plan.values["training.validation_fraction"] == 0.15
     assert plan.values["training.n_epochs"] == 24
+    assert "evaluation.calibration_folds" not in plan.values
     assert plan.values["evaluation.n_seeds"] == 3
     assert {s: v for s, v, _ in network_settings(Size(60, 60_000, 0))}["evaluation.n_seeds"] == 1
 
