@@ -147,3 +147,21 @@ class Task:
             return task
         except FieldError as fault:
             raise StudyError(f"{fault.sentence('a stored task')}; prepare again") from fault
+
+
+def disagreement(task: Task, other: Task | None, study: str) -> str:
+    """Return why the task of a study cannot stand for a model's task of that name; empty where it can.
+
+    Classes are the same by their names, whatever the labels that each side counts to them.
+    """
+    if other is None:
+        return f"study {study!r} has no task {task.name!r}"
+    which = f"task {task.name!r} of study {study!r}"
+    if other.kind != task.kind:
+        return f"{which} is a {other.kind} and the model's is a {task.kind}"
+    theirs, ours = tuple(other.classes), tuple(task.classes)
+    if theirs != ours and (task.is_ordinal or set(theirs) != set(ours)):
+        return f"{which} has the classes {', '.join(theirs)} and the model's are {', '.join(ours)}"
+    if other.ranges != task.ranges:
+        return f"{which} divides its rating into other ranges than the model's"
+    return ""

@@ -25,10 +25,7 @@ class Audited:
     fit: Annotated[
         bool, typer.Option("--fit", help="Fit perceiver-io in few folds and audit its predictions and latents too.")
     ] = False
-    participants: Annotated[
-        Path | None,
-        typer.Option("--participants", metavar="FILE", help="A participants.tsv; its columns are looked at as sets."),
-    ] = None
+    participants: options.Participants = None
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where any verdict is not ok.")] = False
 
 

@@ -21,13 +21,7 @@ class ScoredFolds(options.StudyFolds):
             help="Fraction of the training subjects whose labels are used.",
         ),
     ] = None
-    missing_sensors: Annotated[
-        bool,
-        options.fold_option(
-            "--missing-sensors",
-            help="Also score the fitted models with every subset of the sensors.",
-        ),
-    ] = False
+    missing_sensors: options.MissingSensors = False
 
     @property
     def named(self) -> dict[str, object]:
@@ -43,7 +37,7 @@ class ScoredFolds(options.StudyFolds):
 def cross_validate(
     stores: options.Stores,
     output: options.Output,
-    data: options.Data = options.Data(),
+    data: options.GroupedData = options.GroupedData(),
     folds: ScoredFolds = ScoredFolds(),
     model: options.Model = options.Model(),
     run: options.FoldRun = options.FoldRun(),
@@ -52,9 +46,11 @@ def cross_validate(
 
     An interrupted run goes on where it stopped.
     """
+    from biopercept.comparison.groups import write_groups
     from biopercept.evaluation import cross_validation
     from biopercept.report.page import print_scores, write_figures
 
+    levels = data.levels()
     settings, request = options.study_request("cross-validate", stores, data, folds, model, run)
     with fold_progress(f"{model.model}: folds", quiet=run.quiet, verbose=run.verbose) as show:
         scores = cross_validation.cross_validate(
@@ -65,8 +61,9 @@ def cross_validate(
             overwrite=run.overwrite,
             on_fold=show,
         )
+    compared = () if levels is None else write_groups(output, levels, seed=run.seed)
     write_figures(output)
-    for warning in scores["warnings"]:
+    for warning in (*scores["warnings"], *compared):
         say(f"warning: {warning}", quiet=run.quiet)
     if run.as_json:
         print_json(scores)

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "Models": ("models", "pretrain", "train", "predict", "export"),
     "Evaluation": (
         "cross_validate",
+        "evaluate",
         "learning_curve",
         "personalise",
         "score_generation",

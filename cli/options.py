@@ -18,6 +18,7 @@ from .panels import DATA, FOLDS, MODEL, RUN, SETTINGS
 from .terminal import say
 
 if TYPE_CHECKING:
+    from biopercept.comparison.groups import Levels
     from biopercept.config.settings import Config, Purpose
     from biopercept.evaluation.plan import EvaluationRequest
     from biopercept.prepare.recording import PrepareSettings
@@ -45,6 +46,13 @@ Quiet = Annotated[bool, run_option("--quiet", "-q", help="Only errors on stderr.
 Verbose = Annotated[bool, run_option("--verbose", "-v", help="More detail on stderr.")]
 Debug = Annotated[bool, run_option("--debug", help="Show the traceback of an error.")]
 NFolds = Annotated[int | None, fold_option("--folds", min=2, help="Number of folds of k-fold.")]
+MissingSensors = Annotated[
+    bool, fold_option("--missing-sensors", help="Also score the fitted models with every subset of the sensors.")
+]
+Participants = Annotated[
+    Path | None,
+    data_option("--participants", metavar="FILE", help="A participants.tsv, whose columns are groups of people."),
+]
 
 
 def _model_folder(text: str) -> Path:
@@ -155,6 +163,35 @@ class Data(People):
     """Whose recordings are used, and what is predicted."""
 
     task: TaskName = None
+
+
+@dataclass(frozen=True)
+class GroupedData(Data):
+    """Whose recordings are used, what is predicted, and which groups of people are scored beside everybody."""
+
+    by: Annotated[
+        str | None,
+        data_option("--by", metavar="COLUMN,...", help="Also score and compare groups by columns of participants.tsv."),
+    ] = None
+    participants: Participants = None
+
+    def levels(self, study: Study | None = None) -> Levels | None:
+        """Return the group of each person, of a file that is given or of a study; None where no groups are wanted.
+
+        Raises SettingsError where nothing tells who is in which, or a column is not there.
+        """
+        from biopercept.comparison.groups import levels_of
+        from biopercept.errors import SettingsError
+
+        columns = listed(self.by)
+        if not columns:
+            return None
+        if self.participants is None and study is None:
+            raise SettingsError(
+                f"--by {self.by} needs to know who is who, which no store holds; add --participants participants.tsv"
+            )
+        people = study.participants if self.participants is None and study is not None else ()
+        return levels_of(self.participants or people, columns)
 
 
 @dataclass(frozen=True)

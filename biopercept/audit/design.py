@@ -1,17 +1,11 @@
 """Probes of a study's design: labels tied to people, files, order or sets, scores too even, duplicates.
 
 A set is a session, a device or a group of people; it alarms where it lacks a class or predicts one.
-
-Duplicates are found by content, wherever in a recording they lie. Blocks of samples begin where a sample's own bits say
-so, so that a copy which was cut or shifted has the same blocks (content-defined chunking: A. Muthitacharoen et al., "A
-Low-Bandwidth Network File System", SOSP 2001). Samples are compared in half precision, since filters leave a last trace
-of where a recording began.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,11 +14,12 @@ from numpy.typing import NDArray
 
 from biopercept.audit.data import AuditData, ProbeScore, accuracy
 from biopercept.baselines.features import fit_trees
+from biopercept.data.duplicates import blocks_of, shared_pairs
 from biopercept.data.normalisation import PER_RECORDING_MODES
 from biopercept.errors import StudyError
 from biopercept.report.text import count, listed, score, shown
 from biopercept.results.audit import LEAK, OK, WARNING, Finding, Skipped, Verdict
-from biopercept.store.prepared import FloatSamples, StoredSignal, WindowedRecording
+from biopercept.store.prepared import StoredSignal, WindowedRecording
 from biopercept.studies.tables import read_table
 
 _LEAST_SUBJECTS = 5
@@ -32,10 +27,6 @@ _MOST_LEVELS = 12
 _RECORDED = ("session", "sensors")
 _EVENTS = ("ibi",)  # a beat at a time: its rate is the heart's and not the device's
 _NO_VALUE = "n/a"
-_BLOCK = 64
-_LEAST_DISTINCT = 32
-_ANCHOR_EVERY_SLOW, _ANCHOR_EVERY_FAST, _SLOW_HZ = 16, 256, 8.0
-_LEAST_SHARED, _LEAST_SHARE = 3, 0.02
 
 
 def _label_word(data: AuditData) -> str:
@@ -327,58 +318,14 @@ def _lacking(data: AuditData, names: NDArray[np.str_], code: NDArray[np.int64]) 
     return sentences
 
 
-def blocks_of(recording: WindowedRecording) -> set[bytes]:
-    """Return hashes of the recording's measured samples in blocks of 64; flat and coarse segments are excluded."""
-    hashes: set[bytes] = set()
-    for signal in recording.signals:
-        if signal.derived_from:
-            continue
-        samples, mask = recording.read(signal.name)
-        for channel in range(len(samples)):
-            every = _ANCHOR_EVERY_SLOW if signal.sampling_rate <= _SLOW_HZ else _ANCHOR_EVERY_FAST
-            hashes |= _blocks(np.asarray(samples[channel])[np.asarray(mask[channel])], signal.modality, every)
-    return hashes
-
-
-def _blocks(values: FloatSamples, modality: str, every: int) -> set[bytes]:
-    with np.errstate(over="ignore"):
-        coarse = values.astype(np.float16)
-    bits = coarse.view(np.uint16).astype(np.uint32)
-    anchors = np.flatnonzero((bits[: max(0, len(bits) - _BLOCK + 1)] * 2654435761 >> 7) % every == 0)
-    hashes: set[bytes] = set()
-    end = -1
-    for start in anchors.tolist():
-        if start < end:
-            continue
-        block = coarse[start : start + _BLOCK]
-        if np.isfinite(block).all() and len(np.unique(block)) >= _LEAST_DISTINCT:
-            hashes.add(hashlib.blake2b(modality.encode() + block.tobytes(), digest_size=12).digest())
-            end = start + _BLOCK // 2
-    return hashes
-
-
 def probe_duplicates(data: AuditData) -> Finding:
     """Return whether recordings of different subjects hold the same samples."""
-    owners: dict[bytes, set[int]] = defaultdict(set)
-    sizes = []
-    for index, recording in enumerate(data.recordings):
-        blocks = blocks_of(recording)
-        sizes.append(len(blocks))
-        for block in blocks:
-            owners[block].add(index)
-    shared: dict[tuple[int, int], int] = defaultdict(int)
-    for recordings in owners.values():
-        if len(recordings) > 1:
-            members = sorted(recordings)
-            for i, one in enumerate(members):
-                for other in members[i + 1 :]:
-                    shared[one, other] += 1
-    pairs = []
-    for (one, other), n in shared.items():
-        a, b = data.recordings[one], data.recordings[other]
-        fraction = n / max(1, min(sizes[one], sizes[other]))
-        if a.subject != b.subject and n >= _LEAST_SHARED and fraction >= _LEAST_SHARE:
-            pairs.append((fraction, a.key, b.key))
+    blocks = [blocks_of(recording) for recording in data.recordings]
+    pairs = [
+        (fraction, data.recordings[one].key, data.recordings[other].key)
+        for one, other, fraction in shared_pairs(blocks)
+        if data.recordings[one].subject != data.recordings[other].subject
+    ]
     pairs.sort(reverse=True)
     n_recordings = len(data.recordings)
     if pairs:
@@ -399,5 +346,5 @@ def probe_duplicates(data: AuditData) -> Finding:
         chance=0.0,
         n_subjects=len(data.windows.subjects),
         n_windows=len(data.windows),
-        details={"pairs": [[a, b, round(fraction, 4)] for fraction, a, b in pairs], "n_blocks": int(sum(sizes))},
+        details={"pairs": [[a, b, round(fraction, 4)] for fraction, a, b in pairs], "n_blocks": sum(map(len, blocks))},
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Unpack
 
 from biopercept.baselines.catalogue import require_known
 from biopercept.data.joined import open_studies
+from biopercept.data.splits import Fold
 from biopercept.errors import StudyError
 from biopercept.evaluation.fold_fits import FoldResult, fit_folds
 from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
@@ -28,6 +29,7 @@ from biopercept.evaluation.scoring import scored_part, write_all_scores
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.evaluation.time_split import plan_any, plan_personal
 from biopercept.files import only_writer, write_text
+from biopercept.parallel import Executor
 from biopercept.results.plan import SETTINGS_FILES
 from biopercept.results.reading import document_of
 from biopercept.store.reading import open_store
@@ -35,6 +37,9 @@ from biopercept.training.checkpoint import Checkpoint
 from biopercept.training.final import Provenance, TrainingRequest, measured_modalities, train
 from biopercept.training.loop import EpochReport
 from biopercept.training.model_card import model_scores_sentence, scores_by_task
+
+FitFolds = Callable[[Any, Sequence[Fold], int | Executor], Iterator[tuple[Fold, FoldResult]]]
+"""Gives the results of folds of a plan as they are done, so many at once."""
 
 
 def cross_validate(request: EvaluationRequest, output: Path, **options: Unpack[FoldRunOptions]) -> dict[str, Any]:
@@ -47,10 +52,17 @@ def cross_validate(request: EvaluationRequest, output: Path, **options: Unpack[F
     """
     require_known(request.model)
     with open_studies(request.store, *request.more_stores) as store, only_writer(output):
-        plan = plan_any(store, request)
-        results = _run_folder(output).run(plan, fit_folds, partial(clear_results, output), **options)
-        _write_log(output, results)
-        return write_all_scores(*scored_part(plan, results), output, config_text=options.get("config_text", ""))
+        return run_and_score(plan_any(store, request), fit_folds, output, **options)
+
+
+def run_and_score(plan: Plan, fit: FitFolds, output: Path, **options: Unpack[FoldRunOptions]) -> dict[str, Any]:
+    """Run the folds of a plan, or go on with them, and write and return their scores; ``fit`` gives their results.
+
+    Raises SettingsError where the folder holds something else or folds of other settings or data.
+    """
+    results = _run_folder(output).run(plan, fit, partial(clear_results, output), **options)
+    _write_log(output, results)
+    return write_all_scores(*scored_part(plan, results), output, config_text=options.get("config_text", ""))
 
 
 def _run_folder(output: Path) -> RunFolder[FoldResult]:
@@ -82,6 +94,9 @@ def _remove_results(output: Path) -> None:
         "scores.csv",
         "predictions.csv",
         "missing_sensors.csv",
+        "groups.json",
+        "groups.csv",
+        "preparation.log.csv",
         *SETTINGS_FILES,
         "log.jsonl",
         "report.html",
@@ -174,6 +189,11 @@ def read_scores(folder: Path) -> dict[str, Any]:
         document: dict[str, Any] = json.loads((part / "scores.json").read_text(encoding="utf-8"))
         model_scores_sentence(document)
         _ = document["task"], document["fingerprint"]["store"]
+        if document.get("external") is not None:
+            raise StudyError(
+                f"{folder} holds the scores of the saved model {document['external']['model']}, not of the model to be "
+                "trained; give what cross-validate wrote"
+            )
         return document
 
     try:

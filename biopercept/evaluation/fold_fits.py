@@ -235,7 +235,12 @@ def _result(
     if not settings.is_wanted:
         return result
     held_out = [repetition.held_out for repetition in repetitions if repetition.held_out is not None]
-    learnt = calibration_from(plan.windows, held_out, settings)
+    return calibrated_result(result, calibration_from(plan.windows, held_out, settings))
+
+
+def calibrated_result(result: FoldResult, learnt: Calibration) -> FoldResult:
+    """Return a fold's result with calibrated probabilities."""
+    values = result.probabilities
     calibrated = replace(result, probabilities=learnt.apply(values), calibration=learnt, uncalibrated=values)
     if result.fewer_sensors is None:
         return calibrated

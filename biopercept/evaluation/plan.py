@@ -14,6 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from biopercept.baselines.catalogue import NETWORKS, fitter_for
 from biopercept.data.batches import vocabulary_of
 from biopercept.data.inputs import WindowInputs
@@ -34,6 +36,7 @@ from biopercept.evaluation.metrics import Bootstrap
 from biopercept.evaluation.missing_sensors import NONE, check_missing_sensors
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.planning.scaling import normalisation_of_all
+from biopercept.results.cross_validation import ExternalModel
 from biopercept.results.plan import SettingsPlan
 from biopercept.store.prepared import WindowedRecording
 from biopercept.tasks import Task
@@ -118,6 +121,22 @@ class Plan:
     def fingerprint(self) -> dict[str, str]:
         """Return the SHA-256 of what was prepared, and versions."""
         return {"store": self.store_fingerprint, **versions()}
+
+    @property
+    def split(self) -> str:
+        """Return how people who are scored were kept from the model."""
+        return self.request.evaluation.split
+
+    @property
+    def external(self) -> ExternalModel | None:
+        """Return which saved model is scored; None where models are fitted in folds."""
+        return None
+
+    def training_mean(self, fold: Fold) -> float:
+        """Return the mean number of a fold's training side, every subject weighing the same."""
+        windows, numbers = self.windows, self.windows.only.values
+        means = [float(numbers[rows].mean()) for s in fold.fitting if len(rows := windows.rows_of([s]))]
+        return float(np.mean(means))
 
     @property
     def bootstrap(self) -> Bootstrap:

@@ -200,7 +200,7 @@ def _run(plan: Plan, results: Sequence[FoldResult]) -> dict[str, Any]:
     return {
         "model": request.model,
         "task": plan.task.name,
-        "split": request.evaluation.split,
+        "split": plan.split,
         "n_subjects": len(windows.subjects),
         "n_windows": len(windows),
         "n_folds": len(plan.folds),
@@ -216,6 +216,7 @@ def _run(plan: Plan, results: Sequence[FoldResult]) -> dict[str, Any]:
         "seconds": round(sum(r.seconds for r in results), 1),
         "n_windows_left_out": windows.excluded,
         "start_from": plan.start,
+        "external": plan.external,
         "fingerprint": plan.fingerprint,
     }
 
@@ -311,12 +312,11 @@ _SCORES: dict[str, Callable[..., CrossValidation | NumberValidation]] = {REGRESS
 def _errors_of_the_mean(plan: Plan, per_subject: Sequence[NumberSubjectScore]) -> list[float]:
     """Return each subject's mean absolute error if the mean of its fold's training subjects were predicted."""
     windows, numbers = plan.windows, plan.windows.only.values
-    means = {s: float(numbers[windows.rows_of([s])].mean()) for s in windows.subjects}
     errors = []
     for scored in per_subject:
         fold = next(fold for fold in plan.folds if scored.participant in fold.test)
-        mean = float(np.mean([means[s] for s in fold.fitting if s in means]))
-        errors.append(float(np.abs(numbers[windows.rows_of([scored.participant])] - mean).mean()))
+        away = np.abs(numbers[windows.rows_of([scored.participant])] - plan.training_mean(fold))
+        errors.append(float(away.mean()))
     return errors
 
 

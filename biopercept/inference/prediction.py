@@ -21,7 +21,7 @@ from biopercept.errors import RecordingError, SettingsError
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.recording import Interval, RecordingLabels
 from biopercept.store.prepared import WindowedRecording
-from biopercept.tasks import Task
+from biopercept.tasks import Task, disagreement
 from biopercept.training.calibration import Calibration, set_words, undecided_words
 from biopercept.training.checkpoint import Checkpoint
 from biopercept.training.engine import Engine
@@ -150,19 +150,8 @@ class Truth:
         """Return why the study knows no truth for a task of the model; empty where it does."""
         if self.tasks is None:
             return ""
-        no_truth = "so no truth is written beside its predictions"
-        same = self.tasks.get(task.name)
-        if same is None:
-            return f"study {self.study!r} has no task {task.name!r}, {no_truth}"
-        if same.kind != task.kind:
-            kinds = f"is a {same.kind} and the model's is a {task.kind}"
-            return f"task {task.name!r} of study {self.study!r} {kinds}, {no_truth}"
-        if set(same.classes) != set(task.classes):
-            return (
-                f"task {task.name!r} of study {self.study!r} has the classes {', '.join(same.classes)} and the model's "
-                f"are {', '.join(task.classes)}, {no_truth}"
-            )
-        return ""
+        why = disagreement(task, self.tasks.get(task.name), self.study)
+        return why and f"{why}, so no truth is written beside its predictions"
 
 
 NO_TRUTH = Truth()

@@ -212,6 +212,8 @@ def perceiver_for(
 
     A network of anything but one classification starts from the values that it has beside codes and heads for patches,
     which it was made with at first: documented scores hold for these.
+
+    Raises SettingsError where a linear branch would have no features to read.
     """
     n_outputs = {task.name: task.n_outputs for task in tasks}
     if [task.kind for task in tasks] == [CLASSIFICATION] and not traces:
@@ -250,7 +252,7 @@ class LinearBranch(nn.Module):
 
     def forward(self, inputs: TokenInputs) -> dict[str, Tensor]:
         """Return the output (B, n_outputs) of every task."""
-        total = self.bias.expand(inputs.n_samples, -1)
+        total: Tensor = self.bias.expand(inputs.n_samples, -1)
         for group in inputs.features:
             total = total + self.groups[group.name](group.values.masked_fill(~group.is_real, 0.0))
         return dict(zip(self._tasks, total.split(list(self._tasks.values()), -1), strict=True))

@@ -34,6 +34,7 @@ from biopercept.report.score_figures import (
 )
 from biopercept.report.scores import (
     class_table,
+    group_tables,
     methods_text,
     number_table,
     plan_table,
@@ -99,7 +100,12 @@ def _number_sections(validations: Sequence[NumberValidation]) -> list[Section]:
         return []
     models = [run for run in validations if not run.is_probe]
     by_study = (study_table(f"{model.model}, {model.task},", model.split, model.studies) for model in models)
-    tables = (number_table(validations), *(t for t in by_study if t), *(subject_numbers(model) for model in models))
+    tables = (
+        number_table(validations),
+        *(t for t in by_study if t),
+        *(subject_numbers(model) for model in models),
+        *(t for model in models for t in group_tables(model.groups)),
+    )
     lead = (
         "MAE is the mean absolute error in the unit of the study's column; CCC is Lin's concordance (1: equal, 0: no "
         "agreement); R2 is 1 at best and 0 or less for predictions no better than one number.",
@@ -255,7 +261,10 @@ def score_sections(validations: Sequence[CrossValidation], anchor: str, suffix: 
             f"{main.model} in detail{suffix}",
             lead=trust_sentences(main),
             figures=score_figures(main),
-            tables=tuple(table for table in (subject_table(main), class_table(main), sensor_table(main)) if table),
+            tables=(
+                *(table for table in (subject_table(main), class_table(main), sensor_table(main)) if table),
+                *group_tables(main.groups),
+            ),
         ),
         Section(
             f"timelines{anchor}",

@@ -11,12 +11,20 @@ from biopercept.report.text import (
     count,
     duration,
     heading,
+    listed,
     score,
     shown,
     span,
     with_interval,
 )
-from biopercept.results.cross_validation import CrossValidation, NumberScore, NumberValidation, StudyScore
+from biopercept.results.cross_validation import (
+    CrossValidation,
+    ExternalModel,
+    NumberScore,
+    NumberValidation,
+    StudyScore,
+)
+from biopercept.results.groups import GROUP_WORDS, Groups
 from biopercept.results.plan import SettingsPlan, shown_value
 from biopercept.results.reading import Estimate
 
@@ -37,6 +45,7 @@ _SPLIT_SENTENCES = {
     "on the others only",
     "study": "Every study was held out once and predicted by a model that was fitted on the other studies only",
     "time": "Within each subject, later windows were predicted by a model that was fitted on earlier ones",
+    "external": "A saved model predicted everybody here and was not changed",
 }
 _NORMALISATIONS = {
     "raw": "Inputs were not scaled.",
@@ -163,6 +172,15 @@ def run_table(run: CrossValidation) -> Table:
         ("Classes", ", ".join(run.classes)),
         ("Split", f"{SPLITS.get(run.split, run.split)}, {count(run.n_folds, 'fold')}"),
         ("Normalisation", normalisation(run)),
+        *(
+            ()
+            if run.external is None
+            else (
+                ("Saved model", run.external.model),
+                ("Its weights (SHA-256)", run.external.weights_sha256),
+                ("Fitted to", fitted_on_words(run.external)),
+            )
+        ),
         ("Seeds", str(run.seeds)),
         ("Trained parameters", NOT_DEFINED if run.parameters is None else f"{run.parameters:,}"),
         ("Multiply-adds per window", NOT_DEFINED if n_operations is None else f"{n_operations:,}"),
@@ -196,6 +214,46 @@ def sensor_table(run: CrossValidation) -> Table | None:
     sets = count(len(rows), "set")
     title = f"{run.model} with fewer sensors when tested, trained once with all: {sets} of sensors"
     return Table.of(title, rows, ("Sensors",), fold_above=20)
+
+
+def group_tables(groups: Groups | None) -> tuple[Table, ...]:
+    """Return the scores of groups of people, a row per group, and their differences; none where none were asked for."""
+    if groups is None:
+        return ()
+    rows = [
+        {
+            "Column": column,
+            "Group": shown(group),
+            "Subjects": f"{scores[0].n_subjects:,}{' (too few to compare)' if is_small else ''}",
+            "Windows": f"{scores[0].n_windows:,}",
+            **{_upper(GROUP_WORDS.get(s.score, s.score)): with_interval(s.value, s.ci95) for s in scores},
+        }
+        for (column, group) in dict.fromkeys((s.column, s.group) for s in groups.scores)
+        for scores in [[s for s in groups.scores if (s.column, s.group) == (column, group)]]
+        for is_small in [scores[0].n_subjects < groups.least_people]
+    ]
+    meant = "the mean over classes" if groups.positive is None else f"windows wrongly predicted as {groups.positive}"
+    title = f"Groups of people in task {groups.task} [95 % bootstrap interval over subjects]; false positives: {meant}"
+    tables = [Table.of(title, rows, ("Column", "Group"))]
+    if groups.differences:
+        differences = [
+            {
+                "Column": d.column,
+                "Score": GROUP_WORDS.get(d.score, d.score),
+                "First minus second": f"{shown(d.first)} ({d.n_first}) - {shown(d.second)} ({d.n_second})",
+                "Difference": with_interval(d.difference, d.ci95),
+                "p": score(d.p),
+                "p, Holm": score(d.p_holm),
+            }
+            for d in groups.differences
+        ]
+        what = f"Differences between groups of {groups.least_people} people and more (permutation of people)"
+        tables.append(Table.of(what, differences, ("Column", "Score", "First minus second")))
+    return tuple(tables)
+
+
+def _upper(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def study_table(model: str, split: str, studies: Mapping[str, StudyScore]) -> Table | None:
@@ -333,6 +391,11 @@ def _labels(run: CrossValidation) -> tuple[str, ...]:
 
 def _stopping(run: CrossValidation) -> str:
     """Say what early stopping looked at."""
+    if run.external is not None:
+        return (
+            f"Nothing was fitted here: scaling, weights and calibration are those of the model {run.external.model} "
+            f"(weights {run.external.weights_sha256[:12]}), fitted to {fitted_on_words(run.external)}."
+        )
     looked = (
         "the last of the subject's own earlier windows, never at the later ones, which are scored"
         if run.split == "time"
@@ -342,6 +405,11 @@ def _stopping(run: CrossValidation) -> str:
         "Everything that is learnt (scaling, weights, when to stop) was learnt inside the training side of a fold: "
         f"early stopping, where a model uses it, looked at {looked}."
     )
+
+
+def fitted_on_words(external: ExternalModel) -> str:
+    """Return "8 subjects of study A and 3 subjects of study B"."""
+    return listed([f"{count(part.n_subjects, 'subject')} of study {shown(part.study)}" for part in external.fitted_on])
 
 
 def _intervals(run: CrossValidation) -> str:

@@ -27,6 +27,7 @@ SPLITS = {
     "k-fold": "k-fold over subjects",
     "study": "leave one study out",
     "time": "by time within each subject",
+    "external": "external: a saved model, nothing fitted",
 }
 """What the values of ``split`` mean."""
 _LATEX = {

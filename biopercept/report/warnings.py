@@ -11,6 +11,7 @@ from biopercept.report.text import count, listed, score
 from biopercept.results.cross_validation import CrossValidation, NumberValidation
 from biopercept.results.curves import LearningCurve, PersonalCurve
 from biopercept.results.folder import Results, preparations_of
+from biopercept.results.groups import Groups
 from biopercept.results.reading import FEW_SUBJECTS
 
 _SMALL_SPREAD = 0.03
@@ -46,7 +47,15 @@ def warnings_of(results: Results) -> tuple[ReportWarning, ...]:
     warnings += _of_curves(results)
     warnings += [*_of_comparison(results.cross_validations), *_of_failures(results)]
     warnings += _of_numbers(results.number_validations)
+    for run in results.cross_validations:
+        warnings += _of_groups(run.groups, run.model)
+    for numbers in results.number_validations:
+        warnings += _of_groups(numbers.groups, numbers.model)
     return tuple(sorted(dict.fromkeys(warnings), key=lambda warning: not warning.is_grave))
+
+
+def _of_groups(groups: Groups | None, model: str) -> list[ReportWarning]:
+    return [_light(f"{words[:1].upper()}{words[1:]} ({model}).") for words in (groups.warnings if groups else ())]
 
 
 def same_data(one: CrossValidation, other: CrossValidation) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StudyError
+from biopercept.results.groups import Groups, load_groups
 from biopercept.results.plan import SettingsPlan, read_plan
 from biopercept.results.predictions import Predictions, predictions_of
 from biopercept.results.reading import (
@@ -257,6 +258,31 @@ class NumberSubjectScore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FittedOn:
+    """People that a saved model was fitted to: their study, the fingerprint of its store, how many."""
+
+    study: str
+    store: str
+    n_subjects: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalModel:
+    """The saved model whose scores these are, where people of another study were scored and nothing was fitted.
+
+    ``model`` is the name of its folder. ``compared_by`` says how the scored people were compared with those that it was
+    fitted to: by ``identity`` (study and subject), and by ``content`` of their recordings; ``seen`` are those of the
+    scored whom it was fitted to.
+    """
+
+    model: str
+    weights_sha256: str
+    fitted_on: tuple[FittedOn, ...]
+    compared_by: tuple[str, ...]
+    seen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class CrossValidation:
     """``scores.json`` of a task of classes or levels. All but ``name`` to ``config`` at the end stand in the file.
 
@@ -311,6 +337,7 @@ class CrossValidation:
     weighted_kappa: PooledScore | None = omitted()
     studies: Mapping[str, StudyScore] = omitted({})
     start_from: Mapping[str, Any] | None = omitted()
+    external: ExternalModel | None = omitted()
     missing_sensors: MissingSensors | None = omitted()
     warnings: tuple[str, ...] = ()
     fingerprint: Mapping[str, str] = field(default_factory=dict)
@@ -320,6 +347,7 @@ class CrossValidation:
     predictions: Predictions = unwritten(None)
     config_text: str = unwritten("")
     plan: SettingsPlan | None = unwritten(None)
+    groups: Groups | None = unwritten(None)
     config: Mapping[str, Any] = unwritten({})
 
     @property
@@ -392,12 +420,14 @@ class NumberValidation:
     chance: NumberChance = NumberChance()
     n_windows_left_out: Mapping[str, Count] = field(default_factory=dict)
     start_from: Mapping[str, Any] | None = omitted()
+    external: ExternalModel | None = omitted()
     warnings: tuple[str, ...] = ()
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     name: str = unwritten("")
     folder: Path = unwritten(Path())
     subjects: tuple[NumberSubjectScore, ...] = unwritten(())
     predictions: NumberPredictions = unwritten(None)
+    groups: Groups | None = unwritten(None)
 
     @property
     def is_probe(self) -> bool:
@@ -425,6 +455,7 @@ def load_validation(folder: Path, name: str = "") -> CrossValidation | NumberVal
         folder=folder,
         subjects=subjects,
         predictions=NumberPredictions(np.array(names), label, predicted),
+        groups=load_groups(folder),
     )
 
 
@@ -451,6 +482,7 @@ def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
         predictions=predictions,
         config_text=read_text(folder / "config.yaml"),
         plan=read_plan(folder),
+        groups=load_groups(folder),
         config=read_settings(folder / "config.yaml"),
     )
 

@@ -80,7 +80,8 @@ class Objective:
             return self._loss_with_times(cast(BiosignalPerceiver, network), source, rows, noise)
 
         def read(part: IntArray) -> dict[str, Tensor]:
-            return network(source.batch(rows[part]), noise).learnt()
+            outputs: Outputs = network(source.batch(rows[part]), noise)
+            return outputs.learnt()
 
         truths, masks = self.truths(rows, source.device)
         return self.loss_of(in_order(parts, read), truths, masks, self.label_smoothing)

@@ -11,7 +11,8 @@ from sklearn.metrics import balanced_accuracy_score
 
 from biopercept.audit.confounds import permuted_labels, probe_permutation, real_fractions
 from biopercept.audit.data import AuditSettings, ProbeScore
-from biopercept.audit.design import blocks_of, probe_sets, read_participants, spread
+from biopercept.audit.design import probe_sets, read_participants, spread
+from biopercept.data.duplicates import blocks_of
 from biopercept.errors import SettingsError, StudyError
 from biopercept.results.audit import Finding, Skipped, worst_verdict
 

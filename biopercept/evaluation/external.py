@@ -1,0 +1,491 @@
+"""A saved model scored on labelled people whom it was not fitted to: an external validation, written as one fold.
+
+1. The store has the windows and cleaning of the model, or a study folder is prepared with them for the occasion.
+2. The study's own tasks say which labels belong to which of the model's classes, by the names of the classes.
+3. Whoever the model was fitted to is refused: by study and subject, and by the samples of the recordings where the
+   store that it was trained on is given.
+4. Nothing is fitted: scaling, weights and calibration are the model's. Scores and files are those of a cross-validation
+   of one fold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
+import yaml
+
+from biopercept.data.duplicates import blocks_of, shared_pairs
+from biopercept.data.inputs import WindowInputs
+from biopercept.data.splits import Fold
+from biopercept.data.windows import WindowTable, joint_windows, labelled_windows
+from biopercept.errors import BioperceptError, SettingsError, StudyError, listed
+from biopercept.evaluation.cross_validation import run_and_score
+from biopercept.evaluation.fold_fits import FoldResult, calibrated_result
+from biopercept.evaluation.missing_sensors import NONE, check_missing_sensors, predictions_without, sensor_views
+from biopercept.evaluation.plan import EvaluationRequest, Plan, choose_recordings, seen_subjects, unscored_seconds
+from biopercept.evaluation.runs import require_own_folder
+from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.files import only_writer
+from biopercept.inference.prediction import NO_SIGNAL
+from biopercept.planning.scaling import normalisation_of_all
+from biopercept.prepare.recording import PrepareSettings
+from biopercept.prepare.reuse import log_path
+from biopercept.prepare.study import OnProgress, PrepareRun, chosen_subjects, prepare_study
+from biopercept.results.cross_validation import ExternalModel, FittedOn
+from biopercept.results.folder import FoldsFile
+from biopercept.store.prepared import WindowedRecording
+from biopercept.store.reading import StudyStore, open_store
+from biopercept.studies.structure import Study
+from biopercept.tasks import Task, disagreement
+from biopercept.training.checkpoint import Checkpoint, StartingPoint, load_model, load_start
+from biopercept.training.engine import engine_for
+from biopercept.training.final import measured_modalities
+from biopercept.training.fitting import NetworkOnStudy
+from biopercept.training.loop import FittedNetwork
+from biopercept.training.settings import FitSettings
+
+EXTERNAL = "external"
+"""The split of an external validation, and its one fold."""
+PREPARATION_LOG = "preparation.log.csv"
+_PREPARED = ".prepared"
+_SAME = "the same study and subject"
+
+
+@dataclass(frozen=True)
+class ExternalRequest:
+    """Which saved model is scored on whom, and how.
+
+    Attributes
+    ----------
+    model : Path
+        Its folder.
+    task : str or None
+        One of the model's tasks, or several with commas between them; None: all that the study has.
+    trained_on : Path or None
+        The store that the model was trained on: recordings are then compared with it by their samples, too.
+    is_seen_allowed : bool
+        Whether people whom the model was fitted to are scored all the same, and the scores then called a leak.
+    """
+
+    model: Path
+    task: str | None = None
+    trained_on: Path | None = None
+    is_seen_allowed: bool = False
+    subjects: tuple[str, ...] | None = None
+    excluded: tuple[str, ...] = ()
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    seed: int = 0
+    device: str = "auto"
+
+
+class PreparingOptions(TypedDict, total=False):
+    """How a study is prepared: by how many processes, over what was there, and what is called of each recording."""
+
+    n_jobs: int
+    overwrite: bool
+    on_progress: OnProgress
+
+
+@dataclass(frozen=True, eq=False)
+class ExternalPlan(Plan):
+    """The plan of an external validation: one fold, tested by a model that is there already."""
+
+    checkpoint: Checkpoint | None = None
+    model: ExternalModel | None = None
+
+    @cached_property
+    def stack_size(self) -> int:
+        """Return 0: nothing is fitted."""
+        return 0
+
+    @property
+    def split(self) -> str:
+        """Return that people of another study are scored."""
+        return EXTERNAL
+
+    @property
+    def external(self) -> ExternalModel | None:
+        """Return which saved model is scored."""
+        return self.model
+
+    def training_mean(self, fold: Fold) -> float:
+        """Return the mean number of the people that the model was fitted to."""
+        return self.task.mean
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for a finished run to be used again."""
+        assert self.model is not None
+        whole = super().identity()
+        kept = {name: whole[name] for name in ("store", "model", "task", "subjects", "normalisation", "version")}
+        split = {"split": EXTERNAL, "n_folds": 1, "missing_sensors": self.request.evaluation.missing_sensors}
+        tasks = {"tasks": whole["tasks"]} if "tasks" in whole else {}
+        return {**kept, "weights": self.model.weights_sha256, "split": split, "seed": self.request.seed, **tasks}
+
+
+def evaluate_store(request: ExternalRequest, path: Path, output: Path, *, overwrite: bool = False) -> dict[str, Any]:
+    """Score a saved model on the people of a store and return what a cross-validation returns.
+
+    Raises CheckpointError where the folder is no model. Raises StoreError where the file is no store. Raises StudyError
+    where the study has no task that the model's stands for, or no window that the model can read. Raises SettingsError
+    where the store was cut or cleaned in another way than the model's, somebody was among those it was fitted to, or
+    the folder holds something else.
+    """
+    with open_store(path) as store, only_writer(output):
+        plan = plan_external(store, request)
+        text = yaml.safe_dump(_settings_of(plan), sort_keys=False, allow_unicode=True)
+        return run_and_score(plan, _predicted, output, config_text=text, overwrite=overwrite)
+
+
+@contextmanager
+def prepared_for(
+    request: ExternalRequest, study: Study, output: Path, **how: Unpack[PreparingOptions]
+) -> Iterator[tuple[ExternalRequest, Path, tuple[str, ...]]]:
+    """Prepare the wanted people of a study as the model reads them; give what is evaluated, on which store.
+
+    Given with it is a sentence for each recording that failed. The store lies in ``output`` while the block runs, and
+    after an interruption until the same command goes on; its log stays.
+
+    Raises StudyError where no recording could be prepared. Raises SettingsError as :func:`evaluate_store`.
+    """
+    is_own = (output / FoldsFile.FILE).is_file()
+    require_own_folder(output, "cross-validation", is_own=is_own, overwrite=how.get("overwrite", False))
+    checkpoint = load_model(request.model)
+    people = chosen_subjects(study, request.subjects, request.excluded)
+    _shared_tasks(checkpoint, study.name, study.tasks, request.task)  # what can be refused is, before minutes of work
+    _refuse_seen(request, dict.fromkeys(load_start(request.model).overlap(study.name, "", people), _SAME), len(people))
+    folder = output / _PREPARED
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{hashlib.sha256(repr(people).encode()).hexdigest()[:12]}.h5"
+    run = PrepareRun(n_jobs=how.get("n_jobs", 1), overwrite=True)
+    settings = PrepareSettings.from_plain_values(checkpoint.prepare)
+    try:
+        summary = prepare_study(study, path, settings, subjects=people, run=run, on_progress=how.get("on_progress"))
+        failures = tuple(row.message for row in summary.rows if row.status == "failed")
+        if summary.store is None:
+            why = f"could be prepared as the model reads it: {failures[0]}"
+            raise StudyError(f"no recording of study {study.name!r} {why}")
+        yield replace(request, subjects=None, excluded=()), path, failures
+        shutil.copyfile(log_path(path), output / PREPARATION_LOG)
+        shutil.rmtree(folder)
+    except BioperceptError:
+        shutil.rmtree(folder)
+        with suppress(OSError):
+            output.rmdir()  # where nothing else is in it
+        raise
+
+
+def _refuse_seen(request: ExternalRequest, seen: Mapping[str, str], n_subjects: int) -> None:
+    """Refuse to score people whom the model was fitted to, each given with how that is known, unless it is allowed."""
+    if not seen or request.is_seen_allowed:
+        return
+    raise SettingsError(
+        f"the model {request.model.name} was fitted to {len(seen)} of the {n_subjects} subjects to be scored: "
+        f"{_who(seen)}; leave them out with --exclude-subjects {','.join(sorted(seen))}, or score them all the same "
+        "with --allow-seen, and the scores are then marked as a leak"
+    )
+
+
+def _who(seen: Mapping[str, str]) -> str:
+    """Return the people by how they are known: "S01, S02 (the same study and subject)"."""
+    by_reason: dict[str, list[str]] = {}
+    for subject, why in sorted(seen.items()):
+        by_reason.setdefault(why, []).append(subject)
+    return "; ".join(f"{listed(subjects)} ({why})" for why, subjects in by_reason.items())
+
+
+def plan_external(store: StudyStore, request: ExternalRequest) -> ExternalPlan:
+    """Return the plan of an external validation; raises what :func:`evaluate_store` raises of model, store and task."""
+    checkpoint, start = load_model(request.model), load_start(request.model)
+    _require_alike(checkpoint, store, request.model)
+    tasks, more = _shared_tasks(checkpoint, store.name, store.tasks, request.task)
+    recordings = choose_recordings(store.recordings, request.subjects, request.excluded)
+    inputs, unread = _readable(checkpoint, store, recordings, tasks, request.device)
+    windows = inputs.windows
+    evaluation = replace(
+        request.evaluation,
+        calibration="none" if checkpoint.calibration is None else checkpoint.calibration.method,
+        conformal_coverage=0.0 if checkpoint.calibration is None else checkpoint.calibration.coverage,
+    )
+    check_missing_sensors(evaluation.missing_sensors, "perceiver-io", windows)
+    settled = EvaluationRequest(
+        store.path,
+        task=",".join(windows.targets),
+        fit=FitSettings(tokens=checkpoint.tokens, model=checkpoint.model),
+        normalisation=checkpoint.normalisation,
+        evaluation=evaluation,
+        subjects=request.subjects,
+        excluded=request.excluded,
+        seed=request.seed,
+        device=request.device,
+    )
+    model, warnings = _compared(request, store, start, windows)
+    _, of_scaling = normalisation_of_all(windows.tasks, checkpoint.normalisation, is_chosen=True)
+    return ExternalPlan(
+        request=settled,
+        task=windows.tasks[0],
+        normalisation=checkpoint.normalisation,
+        inputs=inputs,
+        folds=(_fold(checkpoint, windows),),
+        warnings=(*warnings, *of_scaling, *more, *unread, *_sensor_words(checkpoint, recordings)),
+        store_fingerprint=store.fingerprint(),
+        checkpoint=checkpoint,
+        model=model,
+    )
+
+
+def _fold(checkpoint: Checkpoint, windows: WindowTable) -> Fold:
+    """Return the one fold; whom the model was fitted to is named with the study: here others may have those ids."""
+    training = checkpoint.training
+    fitted, stopped = (
+        tuple(f"{training['study']}/{subject}" for subject in training[side])
+        for side in ("subjects", "validation_subjects")
+    )
+    return Fold(EXTERNAL, fitted, stopped, windows.subjects)
+
+
+def _settings_of(plan: ExternalPlan) -> dict[str, Any]:
+    """Return what the scores rest on, as plain values: the model's settings, and how they were made."""
+    checkpoint = plan.checkpoint
+    assert checkpoint is not None
+    sections = {"normalisation": asdict(checkpoint.normalisation), "tokens": asdict(checkpoint.tokens)}
+    sections |= {"model": asdict(checkpoint.model), "training": dict(checkpoint.training["settings"])}
+    sections["evaluation"] = asdict(plan.request.evaluation)
+    plain: dict[str, Any] = _plain({**checkpoint.prepare, **sections})
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _require_alike(checkpoint: Checkpoint, store: StudyStore, folder: Path) -> None:
+    """Refuse a store whose windows, cleaning or features are not those of the model, naming each that differs."""
+    theirs, ours = (
+        PrepareSettings.from_plain_values(values).as_plain_values() for values in (store.settings, checkpoint.prepare)
+    )
+    differing = [
+        f"{section}.{name} is {value} in the store and {ours[section][name]} in the model"
+        for section, values in theirs.items()
+        for name, value in values.items()
+        if value != ours[section][name]
+    ]
+    if differing:
+        raise SettingsError(
+            f"{store.path.name} was not prepared as the model {folder.name} reads recordings: {'; '.join(differing)}; "
+            "give the study's folder, which is then prepared as the model was"
+        )
+    if store.feature_names != checkpoint.feature_names:
+        n = len(set(store.feature_names) ^ set(checkpoint.feature_names))
+        raise SettingsError(
+            f"{store.path.name} has {len(store.feature_names)} features and the model {folder.name} reads "
+            f"{len(checkpoint.feature_names)}, {n} of them in one only: they were made by different versions; prepare "
+            "the study and train the model with one"
+        )
+
+
+def _shared_tasks(
+    checkpoint: Checkpoint, study: str, tasks: dict[str, Task], names: str | None
+) -> tuple[list[Task], tuple[str, ...]]:
+    """Return the study's tasks that are scored, as the model has them, and sentences on those that are not.
+
+    Raises StudyError where a task that was named, or every task, differs from the study's.
+    """
+    known = {task.name: task for task in checkpoint.tasks}
+    wanted = list(known) if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    if unknown := [name for name in wanted if name not in known]:
+        raise StudyError(f"the model has no task {unknown[0]!r}; it predicts: {', '.join(known)}")
+    shared, lacking = [], []
+    for name in dict.fromkeys(wanted):
+        ours, theirs = known[name], tasks.get(name)
+        why = disagreement(ours, theirs, study)
+        if theirs is None or why:
+            lacking.append(why)
+        else:
+            shared.append(_as_the_model_has_it(ours, theirs))
+    if lacking and (names is not None or not shared):
+        has = f"; the study's tasks are {', '.join(tasks)}" if tasks and len(tasks) > 1 else ""
+        raise StudyError(
+            f"{'; '.join(lacking)}{has}; name tasks and classes in its study.yaml as the model does, and which labels "
+            "belong to them"
+        )
+    return shared, tuple(f"not scored: {why}" for why in lacking)
+
+
+def _as_the_model_has_it(ours: Task, theirs: Task) -> Task:
+    """Return the study's task with classes in the model's order, and with the scale and lag that the model learnt."""
+    classes = {name: theirs.classes[name] for name in ours.classes}
+    scaled = replace(theirs, classes=classes, mean=ours.mean, scale=ours.scale)
+    return replace(scaled, lag_seconds=ours.lag_seconds, max_lag_seconds=0.0) if theirs.lags else scaled
+
+
+def _readable(
+    checkpoint: Checkpoint,
+    store: StudyStore,
+    recordings: Sequence[WindowedRecording],
+    tasks: Sequence[Task],
+    device: str,
+) -> tuple[WindowInputs, tuple[str, ...]]:
+    """Return the labelled windows of which the model can read something, and a sentence on the others.
+
+    Raises StudyError where there is none.
+    """
+    unscored = unscored_seconds(recordings, checkpoint.normalisation)
+    tables = [
+        labelled_windows(
+            recordings,
+            task,
+            length_seconds=checkpoint.window_seconds,
+            feature_names=checkpoint.feature_names,
+            unscored_seconds=unscored,
+        )
+        for task in tasks
+    ]
+    windows = joint_windows(tables) if len(tables) > 1 else tables[0]
+    tokens = checkpoint.tokens
+    inputs = WindowInputs(windows, checkpoint.normalisation, store.step_seconds, raw=tokens.raw, derived=tokens.derived)
+    source = _network(checkpoint, inputs, device).source
+    has_tokens = source.has_tokens(np.arange(len(windows), dtype=np.int64))
+    if has_tokens.all():
+        return inputs, ()
+    n, known = int((~has_tokens).sum()), ", ".join(checkpoint.training["modalities"])
+    if not has_tokens.any():
+        raise StudyError(
+            f"none of the {n} labelled windows has a sensor that the model was trained with ({known}); the study has "
+            f"{', '.join(measured_modalities(recordings)) or 'none'}"
+        )
+    kept = windows.at(np.flatnonzero(has_tokens).astype(np.int64))
+    targets = {}
+    for name, of_task in kept.targets.items():
+        n_of_task = int((windows.targets[name].is_known & ~has_tokens).sum())
+        excluded = {**of_task.excluded, NO_SIGNAL: n_of_task} if n_of_task else of_task.excluded
+        targets[name] = replace(of_task, excluded=excluded)
+    gone = sorted({str(s) for s in windows.subject} - {str(s) for s in kept.subject})
+    whole = f", all of {', '.join(gone)}" if gone else ""
+    words = f"{n} of {len(windows)} labelled windows have {NO_SIGNAL} ({known}) and were not scored{whole}"
+    return replace(inputs, windows=replace(kept, targets=targets)), (words,)
+
+
+def _network(checkpoint: Checkpoint, inputs: WindowInputs, device: str) -> NetworkOnStudy:
+    """Return the model as one that predicts the windows of a study."""
+    from biopercept.data.batches import TokenSource
+
+    at = engine_for(device).device
+    n_parameters = int(checkpoint.training["parameters"])
+    fitted = FittedNetwork(checkpoint.network.to(at), checkpoint.population, (), 0, n_parameters)
+    tasks = tuple(task for task in checkpoint.tasks if task.name in inputs.windows.targets)
+    source = TokenSource(inputs, checkpoint.population, checkpoint.tokens, at)
+    return NetworkOnStudy(fitted, tasks, source, np.arange(len(inputs.windows), dtype=np.int64))
+
+
+def _sensor_words(checkpoint: Checkpoint, recordings: Sequence[WindowedRecording]) -> tuple[str, ...]:
+    """Return what the model was trained with and nobody here has, and what it was not trained with."""
+    known, present = checkpoint.training["modalities"], measured_modalities(recordings)
+    lacking, ignored = [m for m in known if m not in present], [m for m in present if m not in known]
+    words = []
+    if lacking:
+        words.append(f"the model was trained with {', '.join(known)}, and nobody here has {', '.join(lacking)}")
+    if ignored:
+        words.append(f"{', '.join(ignored)} of this study is not read: the model was trained without it")
+    return tuple(words)
+
+
+def _compared(
+    request: ExternalRequest, store: StudyStore, start: StartingPoint, windows: WindowTable
+) -> tuple[ExternalModel, tuple[str, ...]]:
+    """Return the model with whom it was fitted to, and what every output says of it.
+
+    Raises SettingsError where somebody who is scored was among those, and that is not allowed.
+    """
+    by_identity = dict.fromkeys(seen_subjects(store, start, windows.subjects), _SAME)
+    ways, by_content = ["identity"], {}
+    if request.trained_on is not None:
+        ways.append("content")
+        with open_store(request.trained_on) as trained:
+            by_content = _copies(trained, start, windows, request)
+    seen = {**by_content, **by_identity}
+    _refuse_seen(request, seen, len(windows.subjects))
+    model = ExternalModel(
+        model=request.model.resolve().name,
+        weights_sha256=start.sha256,
+        fitted_on=tuple(
+            FittedOn(study=part["study"], store=part["store"], n_subjects=len(set(part["subjects"])))
+            for part in start.studies
+        ),
+        compared_by=tuple(ways),
+        seen=tuple(sorted(seen)),
+    )
+    studies = listed([f"{part.study} ({part.n_subjects} subjects)" for part in model.fitted_on])
+    looked = "study, subject and samples" if by_content or len(ways) > 1 else "study and subject alone"
+    sentence = (
+        f"external validation: the saved model {model.model} (weights {start.sha256[:12]}), fitted to {studies}, was "
+        f"scored unchanged; who was among those was looked for by {looked}"
+    )
+    known = [start.overlap(part["study"], part["store"], windows.subjects) for part in start.studies]
+    alike = sorted({s for part in known for s in part} - set(seen)) if len(ways) == 1 else []
+    doubt = (
+        f"{len(alike)} subjects have an id that somebody the model was fitted to has in another study "
+        f"({listed(alike, 4)}); --trained-on STORE tells whether their recordings are the same"
+    )
+    leak = (
+        f"LEAK: the model had been fitted to {len(seen)} of the {len(windows.subjects)} subjects scored: {_who(seen)}"
+    )
+    return model, (*((leak,) if seen else ()), sentence, *((doubt,) if alike else ()))
+
+
+def _copies(
+    trained: StudyStore, start: StartingPoint, windows: WindowTable, request: ExternalRequest
+) -> dict[str, str]:
+    """Return whose recordings hold samples of somebody the model was fitted to, with whose."""
+    fingerprint = trained.fingerprint()
+    used = [part for part in start.studies if part["store"] == fingerprint]
+    if not used:
+        raise SettingsError(
+            f"the model {request.model.name} was not trained on {trained.path.name}, or the store was prepared again "
+            "since; give the store that it was trained on, or leave --trained-on out"
+        )
+    fitted = start.overlap(used[0]["study"], fingerprint, {r.subject for r in trained.recordings})
+    before = [r for r in trained.recordings if r.subject in fitted]
+    here = [windows.recordings[i] for i in np.unique(windows.recording)]
+    blocks = [blocks_of(recording) for recording in (*before, *here)]
+    copies: dict[str, str] = {}
+    for one, other, fraction in shared_pairs(blocks):
+        if one < len(before) <= other:
+            theirs, ours = before[one], here[other - len(before)]
+            copies[ours.subject] = f"{fraction:.0%} of the samples of {ours.key} are those of {theirs.key}"
+    return copies
+
+
+def _predicted(plan: ExternalPlan, folds: Sequence[Fold], n_jobs: object) -> Iterator[tuple[Fold, FoldResult]]:
+    for fold in folds:
+        yield fold, saved_result(plan, fold)
+
+
+def saved_result(plan: ExternalPlan, fold: Fold) -> FoldResult:
+    """Return what the saved model predicts of the fold's people, calibrated as the model is."""
+    started, checkpoint, mode = time.perf_counter(), plan.checkpoint, plan.request.evaluation.missing_sensors
+    assert checkpoint is not None
+    model, rows = _network(checkpoint, plan.inputs, plan.request.device), plan.windows.rows_of(fold.test)
+    values = model.predict(rows)
+    fewer = predictions_without(model, sensor_views(plan.inputs, rows, mode), rows, values)
+    result = FoldResult(
+        fold=fold,
+        rows=rows,
+        probabilities=values,
+        n_parameters=model.n_parameters,
+        seconds=time.perf_counter() - started,
+        history=[],
+        operations_per_window=model.operations_per_window,
+        fewer_sensors=None if mode == NONE else fewer,
+    )
+    return result if checkpoint.calibration is None else calibrated_result(result, checkpoint.calibration)

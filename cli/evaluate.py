@@ -1,0 +1,97 @@
+"""``evaluate``: a saved model scored on labelled people it has not seen, with the files of a cross-validation."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+from .terminal import print_json, progress, safe_text, say
+
+if TYPE_CHECKING:
+    from biopercept.prepare.reuse import LogRow
+
+
+@dataclass(frozen=True)
+class Unseen(options.GroupedData):
+    """Who is scored in which of the model's tasks (all that the study has), and who must not have been seen."""
+
+    trained_on: Annotated[
+        Path | None,
+        options.data_option(
+            "--trained-on", metavar="STORE", help="The model's training store: recordings are compared with it."
+        ),
+    ] = None
+    allow_seen: Annotated[
+        bool,
+        options.data_option("--allow-seen", help="Score people that the model was fitted to, and mark it as a leak."),
+    ] = False
+    missing_sensors: options.MissingSensors = False
+
+
+def evaluate(
+    model: options.SavedModel,
+    data: Annotated[
+        Path, typer.Argument(metavar="STUDY|STORE", help="A study folder, or a store with the model's windows.")
+    ],
+    output: options.Output,
+    people: Unseen = Unseen(),
+    run: options.FoldRun = options.FoldRun(),
+) -> None:
+    """Score a saved model on labelled people it has not seen: an external validation. Nothing is fitted.
+
+    A study folder is prepared with the windows and cleaning of the model. The study's tasks say which of its labels
+    belong to the model's classes. report and compare read the results as those of a cross-validation.
+
+    Exit code 1 where some recordings could not be prepared: they are named, and the others are scored.
+    """
+    from biopercept.comparison.groups import write_groups
+    from biopercept.evaluation.external import ExternalRequest, evaluate_store, prepared_for
+    from biopercept.evaluation.settings import EvaluationSettings
+    from biopercept.report.page import print_scores, write_figures
+    from biopercept.studies.loading import load_study
+
+    request = ExternalRequest(
+        model,
+        task=people.task,
+        trained_on=people.trained_on,
+        is_seen_allowed=people.allow_seen,
+        subjects=people.chosen,
+        excluded=people.excluded,
+        evaluation=EvaluationSettings(missing_sensors="all" if people.missing_sensors else "none"),
+        seed=run.seed,
+        device=run.device,
+    )
+    study = load_study(data) if data.is_dir() else None
+    levels = people.levels(study)
+    failures: tuple[str, ...] = ()
+    with ExitStack() as stack:
+        store = data
+        if study is not None:
+            bar = stack.enter_context(progress(quiet=run.quiet))
+            line = bar.add_task("preparing", total=None)
+
+            def show(n_done: int, n_all: int, row: LogRow) -> None:
+                bar.update(line, completed=n_done, total=n_all, description=safe_text(row.title))
+                if bar.disable or run.verbose:
+                    say(f"[{n_done}/{n_all}] {row.title}: {row.status}", quiet=run.quiet)
+
+            prepared = prepared_for(request, study, output, n_jobs=run.jobs, on_progress=show, overwrite=run.overwrite)
+            request, store, failures = stack.enter_context(prepared)
+        scores = evaluate_store(request, store, output, overwrite=run.overwrite)
+    compared = () if levels is None else write_groups(output, levels, seed=run.seed)
+    write_figures(output)
+    for failure in failures:
+        say(f"failed: {failure}")
+    for warning in (*scores["warnings"], *compared):
+        say(f"warning: {warning}", quiet=run.quiet)
+    if run.as_json:
+        print_json(scores)
+    else:
+        print_scores(output)
+    if failures:
+        raise typer.Exit(1)
