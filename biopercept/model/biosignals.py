@@ -255,7 +255,7 @@ class LinearBranch(nn.Module):
         total: Tensor = self.bias.expand(inputs.n_samples, -1)
         for group in inputs.features:
             total = total + self.groups[group.name](group.values.masked_fill(~group.is_real, 0.0))
-        return dict(zip(self._tasks, total.split(list(self._tasks.values()), -1), strict=True))
+        return dict(zip(self._tasks, torch.split(total, list(self._tasks.values()), -1), strict=True))
 
 
 class BiosignalPerceiver(nn.Module):
