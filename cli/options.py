@@ -212,6 +212,15 @@ class Preset:
 
         return load_config(self.config, self.overrides or (), purposes=purposes)
 
+    def refuse_unread(self, command: str) -> None:
+        """Refuse what a command that reads a study is given and does not read, before the study is looked at."""
+        from biopercept.config.loading import AUTO, load_config
+        from biopercept.config.settings import Purpose
+
+        if self.is_given:
+            name = None if self.config == AUTO else self.config
+            load_config(name, self.overrides or (), purposes=[Purpose(command)])
+
     def of_study(
         self, study: Study, command: str = "", *, is_opened: bool = False
     ) -> tuple[PrepareSettings, SettingsPlan | None]:

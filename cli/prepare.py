@@ -46,6 +46,7 @@ def prepare(
     from biopercept.prepare.study import PrepareRun, chosen_subjects, prepare_study
     from biopercept.studies.loading import load_study
 
+    preset.refuse_unread("prepare")
     loaded = load_study(study)
     settings = _settings(loaded, preset, quiet=run.quiet)
     alike: Counter[str] = Counter()

@@ -88,7 +88,7 @@ def test_what_follows_from_the_store_is_shown_once_and_written_beside_the_scores
     assert lines["tokens.raw"][0] is False
     assert lines["tokens.longest_seconds"] == (40.0, "own.yaml line 1; the plan has 60", "user")
     assert lines["training.validation_fraction"] == (
-        0.4, "--set training.validation_fraction; the plan has 0.34", "user",
+        0.4, "--set training.validation_fraction; the plan has 0", "user",
     )  # fmt: skip
     assert lines["training.n_epochs"][1:] == ("--set training.n_epochs; the plan has 96", "user")
     assert lines["evaluation.n_seeds"][0] == 1
@@ -118,7 +118,7 @@ def test_a_run_that_goes_on_with_the_same_settings_of_a_file_leaves_no_plan(stor
     fixed = tmp_path / "fixed.yaml"
     sections = yaml.safe_load(config.text)
     del sections["biopercept"]
-    fixed.write_text(yaml.safe_dump({"preset": "general", **{s: sections[s] for s in ("tokens", "training")}}))
+    fixed.write_text(yaml.safe_dump({"preset": "general", **{s: sections[s] for s in ("tokens", "model", "training")}}))
     outcome = run("cross-validate", store, *words, "-c", fixed)
     assert outcome.exit_code == 0, outcome.output
     assert "was done before" in outcome.stderr
