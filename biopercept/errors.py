@@ -19,6 +19,7 @@ raised again ``from`` their cause.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 
@@ -76,6 +77,25 @@ def listed(names: Iterable[str], most: int = 12) -> str:
     """
     every = list(names)
     return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
+
+
+_OF_PROGRAMS = re.compile(
+    r"""(File ".*?", line \d+,?( in \w+)?\s*)"""  # a line of a trace
+    r"""|(\b[A-Za-z_.]*(Error|Exception|Warning)\b:?\s*)"""  # the name of a class
+)
+
+
+def library_words(fault: BaseException) -> str:
+    r"""Return what a library says of a file, as half a sentence: its last line, without names of classes and code.
+
+    >>> library_words(ValueError('File "a.py", line 3, in read\n  x = y\nIndexError: 3 bytes are left.'))
+    '3 bytes are left'
+    >>> library_words(KeyError())
+    'it holds what cannot be'
+    """
+    lines = [_OF_PROGRAMS.sub("", line).strip(" .;'\"~^") for line in str(fault).splitlines()]
+    texts = [line for line in lines if any(letter.isalpha() for letter in line)]
+    return texts[-1][:200] if texts else "it holds what cannot be"
 
 
 def fault_of_ours(fault: BaseException) -> str:

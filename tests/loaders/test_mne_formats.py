@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from datetime import datetime
 from pathlib import Path
@@ -185,3 +186,13 @@ def test_a_pipe_beside_a_file_is_refused_and_not_waited_for(tmp_path: Path, writ
     os.mkfifo(path.with_suffix(part))
     with pytest.raises(RecordingError, match=r"^rest\.\w+: (rest\.\w+ beside it is not a regular file|not a format)"):
         load_recording(path)
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.02, 0.1, 0.5])
+def test_what_a_library_says_of_a_cut_file_is_told_without_its_code(tmp_path: Path, fraction: float) -> None:
+    path = neuroscan(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * fraction)])
+    with pytest.raises(RecordingError, match=r"^rest\.cnt: ") as refused:
+        load_recording(path)
+    assert not re.search(r"Error|File |line \d|\^\^|Traceback", str(refused.value))

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, library_words
 from biopercept.loaders.annotations import plain_label
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_of_rows, channel_of_beats
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
@@ -221,7 +221,7 @@ def _read(path: Path, notes: list[str]) -> list[_Part]:
         raise
     except Exception as fault:
         if not parts:
-            raise _fault(path, f"its records cannot be read ({type(fault).__name__}: {fault})") from fault
+            raise _fault(path, f"its records cannot be read ({library_words(fault)})") from fault
         notes.append(f"{path.name}: cut or damaged ({fault}); what comes before is used")
     if not parts:
         raise _fault(path, "it holds no record")

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, library_words
 from biopercept.loaders.annotations import plain_words
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.libraries import library_for, quiet
@@ -228,7 +228,7 @@ def _read(path: Path, channels: list[Any], key: int, offset: int) -> None:
                 reader_type(stream, SimpleNamespace(channels=channels, is_compressed=False), offset).read_data([key])
         except Exception as fault:
             raise RecordingError(
-                f"{path.name}: the samples of the AcqKnowledge file cannot be read ({type(fault).__name__}: {fault})"
+                f"{path.name}: the samples of the AcqKnowledge file cannot be read ({library_words(fault)})"
             ) from fault
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, library_words
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_of_rows, channel_of_beats
 from biopercept.loaders.clock import LONGEST_DAYS, put_on, stray_times
 from biopercept.loaders.identity import identity_notes
@@ -146,10 +146,10 @@ def _messages(path: Path) -> _Messages:
         except Exception as fault:
             if not messages.stamps and not messages.beats:
                 raise RecordingError(
-                    f"{path.name}: the FIT file cannot be read ({type(fault).__name__}: {fault}); export it again"
+                    f"{path.name}: the FIT file cannot be read ({library_words(fault)}); export it again"
                 ) from fault
             messages.notes.append(
-                f"the file is cut or damaged after {n} messages ({type(fault).__name__}); what comes before is used"
+                f"the file is cut or damaged after {n} messages ({library_words(fault)}); what comes before is used"
             )
     if not messages.is_checked:
         messages.notes.append("the checksum is wrong: a part of the file was changed, and values may be wrong")

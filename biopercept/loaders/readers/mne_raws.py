@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.errors import BioperceptError, RecordingError
+from biopercept.errors import BioperceptError, RecordingError, library_words
 from biopercept.loaders.annotations import bad_at_joins, placed_intervals, plain_label
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import LONGEST_DAYS
@@ -108,7 +108,7 @@ def quiet_mne(path: Path, format_name: str, notes: list[str] | None = None) -> I
         except BioperceptError:
             raise
         except Exception as fault:
-            reason = _sentence(str(fault), path) or type(fault).__name__
+            reason = _sentence(library_words(fault), path) or "it holds what cannot be"
             raise RecordingError(
                 f"{path.name}: the {format_name} file cannot be read ({reason}); it is damaged, or not of that format"
             ) from fault

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.errors import RecordingError, listed
+from biopercept.errors import RecordingError, library_words, listed
 from biopercept.files import visible_members
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
@@ -220,7 +220,7 @@ def _frames(header: WfdbHeader, keys: list[int], first: int, last: int) -> list[
                 str(path), sampfrom=first, sampto=last, channels=keys, physical=True, smooth_frames=False
             )
     except Exception as fault:  # the library raises whatever its decoding runs into
-        raise RecordingError(f"{header.name}: samples cannot be read ({type(fault).__name__}: {fault})") from fault
+        raise RecordingError(f"{header.name}: samples cannot be read ({library_words(fault)})") from fault
     return [np.asarray(values, dtype=np.float64) for values in record.e_p_signal]
 
 
@@ -400,7 +400,7 @@ def _parsed(file: Path, path: Path) -> Any:
             parsed = wfdb.rdheader(str(path))
     except Exception as fault:  # the library raises whatever its parsing runs into
         raise RecordingError(
-            f"{file.name}: not a WFDB header ({type(fault).__name__}: {fault}); correct or replace it"
+            f"{file.name}: not a WFDB header ({library_words(fault)}); correct or replace it"
         ) from fault
     if not isinstance(parsed.n_sig, int) or not 0 <= parsed.n_sig <= MOST_CHANNELS:
         raise RecordingError(f"{file.name}: {parsed.n_sig} signals, allowed are 0 to {MOST_CHANNELS}")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from biopercept.errors import library_words
 from biopercept.loaders.annotations import plain_label
 from biopercept.loaders.assembly import RawChannel, channel_of_beats
 from biopercept.recording import Interval
@@ -86,7 +87,7 @@ def _annotation(path: Path, suffix: str, notes: list[str]) -> Any:
             warnings.simplefilter("ignore")
             return wfdb.rdann(str(path), suffix)
     except Exception as fault:  # the library raises whatever its parsing runs into
-        notes.append(f"{file.name}: the annotations cannot be read ({type(fault).__name__}) and are left out")
+        notes.append(f"{file.name}: the annotations cannot be read ({library_words(fault)}) and are left out")
         return None
 
 

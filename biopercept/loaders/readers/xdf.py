@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import RecordingError, listed
+from biopercept.errors import RecordingError, library_words, listed
 from biopercept.loaders.annotations import LONGEST_LABEL, plain_words
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals, block_of_rows, block_on_grid
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS, stray_times
@@ -159,7 +159,7 @@ def _decoded(path: Path, content: XdfContent) -> list[_Decoded]:
             loaded = pyxdf.load_xdf(_sound(stream, content), on_chunk=store.keep, **options)[0]
         except Exception as fault:
             raise RecordingError(
-                f"{path.name}: the streams of the XDF file cannot be decoded ({type(fault).__name__}: {fault})"
+                f"{path.name}: the streams of the XDF file cannot be decoded ({library_words(fault)})"
             ) from fault
     decoded = [one for stream in loaded if (one := store.decoded(stream, content.notes)) is not None]
     with_samples = {one.stream.stream_id for one in decoded}

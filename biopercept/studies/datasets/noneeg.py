@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from biopercept.errors import RecordingError, StudyError
+from biopercept.errors import RecordingError, StudyError, library_words
 from biopercept.recording import Interval
 from biopercept.studies.datasets.writing import ImportSummary, StudyTables
 
@@ -113,6 +113,6 @@ def _read_notes(header: Path) -> tuple[list[str], list[Interval]]:
         states = [note.strip().strip("\x00") for note in notes.aux_note]
     # wfdb raises errors of many kinds on damaged files; this is its one door here.
     except Exception as fault:
-        raise RecordingError(f"{header.name} and its .atr cannot be read ({type(fault).__name__}: {fault})") from fault
+        raise RecordingError(f"{header.name} and its .atr cannot be read ({library_words(fault)})") from fault
     ends = [*onsets[1:], length]
     return list(head.comments), [Interval(a, b - a, state) for a, b, state in zip(onsets, ends, states, strict=True)]
