@@ -81,7 +81,7 @@ def listed(names: Iterable[str], most: int = 12) -> str:
 
 _OF_PROGRAMS = re.compile(
     r"""(File ".*?", line \d+,?( in \w+)?\s*)"""  # a line of a trace
-    r"""|(\b[A-Za-z_.]*(Error|Exception|Warning)\b:?\s*)"""  # the name of a class
+    r"""|(\b[A-Za-z_.]+(Error|Exception|Warning)\b:?\s*)"""  # the name of a class
 )
 
 
@@ -91,11 +91,11 @@ def library_words(fault: BaseException) -> str:
     >>> library_words(ValueError('File "a.py", line 3, in read\n  x = y\nIndexError: 3 bytes are left.'))
     '3 bytes are left'
     >>> library_words(KeyError())
-    'it holds what cannot be'
+    'nothing more is known'
     """
     lines = [_OF_PROGRAMS.sub("", line).strip(" .;'\"~^") for line in str(fault).splitlines()]
     texts = [line for line in lines if any(letter.isalpha() for letter in line)]
-    return texts[-1][:200] if texts else "it holds what cannot be"
+    return texts[-1][:200] if texts else "nothing more is known"
 
 
 def fault_of_ours(fault: BaseException) -> str:

@@ -50,6 +50,7 @@ def evaluate(
     Exit code 1 where some recordings could not be prepared: they are named, and the others are scored.
     """
     from biopercept.comparison.groups import write_groups
+    from biopercept.errors import SettingsError
     from biopercept.evaluation.external import ExternalRequest, evaluate_store, prepared_for
     from biopercept.evaluation.settings import EvaluationSettings
     from biopercept.report.page import print_scores, write_figures
@@ -67,6 +68,8 @@ def evaluate(
         device=run.device,
     )
     study = load_study(data) if data.is_dir() else None
+    if study is None and run.jobs > 1:
+        raise SettingsError("--jobs is for preparing a study folder, and a store is prepared; leave it out")
     levels = people.levels(study)
     failures: tuple[str, ...] = ()
     with ExitStack() as stack:

@@ -97,7 +97,7 @@ TABLE: tuple[Row, ...] = (
         lambda s: (
             f"{s.n_windows} windows make {s.updates_per_epoch} updates an epoch; "
             + (
-                "about 300 updates were enough, and more was learnt by heart"
+                f"about {_LEAST_UPDATES} updates were enough in trials, and more overfitted"
                 if _is_few(s)
                 else "early stopping ends it"
             )

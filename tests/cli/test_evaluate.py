@@ -73,6 +73,9 @@ def test_what_can_be_refused_is_before_anything_is_prepared(
     assert refusal(*begin, folder / "first.h5", "-o", output, "--by", "site") == (
         "--by site needs to know who is who, which no store holds; add --participants participants.tsv"
     )
+    assert refusal(*begin, folder / "first.h5", "-o", output, "-j", 2) == (
+        "--jobs is for preparing a study folder, and a store is prepared; leave it out"
+    )
     assert "which participants.tsv lacks" in refusal(*begin, folder / "other", "-o", output, "--by", "age")
     assert "the model has no task 'x'; it predicts: t" in refusal(*begin, folder / "other", "-o", output, "--task", "x")
     assert not output.exists()

@@ -106,7 +106,7 @@ def test_of_few_people_nobody_is_set_aside_and_updates_are_enough_whatever_the_n
     assert plan.values["model.linear_branch"] is True
     assert plan.values["training.n_epochs"] == 96
     assert because(plan, "training.n_epochs") == (
-        "208 windows make 3 updates an epoch; about 300 updates were enough, and more was learnt by heart"
+        "208 windows make 3 updates an epoch; about 300 updates were enough in trials, and more overfitted"
     )
     epochs = [{s: v for s, v, _ in network_settings(Size(20, n, 0))}["training.n_epochs"] for n in (500, 3000, 30_000)]
     assert epochs == [38, 7, 6]

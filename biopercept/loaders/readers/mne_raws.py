@@ -108,7 +108,7 @@ def quiet_mne(path: Path, format_name: str, notes: list[str] | None = None) -> I
         except BioperceptError:
             raise
         except Exception as fault:
-            reason = _sentence(library_words(fault), path) or "it holds what cannot be"
+            reason = _sentence(library_words(fault), path) or "nothing more is known"
             raise RecordingError(
                 f"{path.name}: the {format_name} file cannot be read ({reason}); it is damaged, or not of that format"
             ) from fault

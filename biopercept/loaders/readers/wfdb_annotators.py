@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.errors import library_words
 from biopercept.loaders.annotations import plain_label
 from biopercept.loaders.assembly import RawChannel, channel_of_beats
 from biopercept.recording import Interval
@@ -86,8 +85,8 @@ def _annotation(path: Path, suffix: str, notes: list[str]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return wfdb.rdann(str(path), suffix)
-    except Exception as fault:  # the library raises whatever its parsing runs into
-        notes.append(f"{file.name}: the annotations cannot be read ({library_words(fault)}) and are left out")
+    except Exception:  # the library raises whatever its parsing runs into
+        notes.append(f"{file.name}: the annotations cannot be read and are left out")
         return None
 
 
