@@ -123,6 +123,11 @@ def load_config(
     if prepared is not None:
         _take_prepared(prepared, sections, faults)
     config = _build(sections, faults)
+    branch = sections["model"]["linear_branch"]
+    if branch.where == _THE_PLAN and config.model.linear_branch and not config.tokens.features:
+        # A planned branch follows what its user says of features; one that was asked for is refused where it is made.
+        sections["model"]["linear_branch"] = _Value(False, sections["tokens"]["features"].where)
+        config = _build(sections, faults)
     if purposes:
         _refuse_unread(sections, purposes, config)
     if plan is None or not is_planned:
