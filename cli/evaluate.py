@@ -53,6 +53,7 @@ def evaluate(
     from biopercept.errors import SettingsError
     from biopercept.evaluation.external import ExternalRequest, evaluate_store, prepared_for
     from biopercept.evaluation.settings import EvaluationSettings
+    from biopercept.prepare.study import PrepareRun
     from biopercept.report.page import print_scores, write_figures
     from biopercept.studies.loading import load_study
 
@@ -83,7 +84,8 @@ def evaluate(
                 if bar.disable or run.verbose:
                     say(f"[{n_done}/{n_all}] {row.title}: {row.status}", quiet=run.quiet)
 
-            prepared = prepared_for(request, study, output, n_jobs=run.jobs, on_progress=show, overwrite=run.overwrite)
+            how = PrepareRun(n_jobs=run.jobs, overwrite=run.overwrite)
+            prepared = prepared_for(request, study, output, run=how, on_progress=show)
             request, store, failures = stack.enter_context(prepared)
         scores = evaluate_store(request, store, output, overwrite=run.overwrite)
     compared = () if levels is None else write_groups(output, levels, seed=run.seed)

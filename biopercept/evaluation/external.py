@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import numpy as np
 import yaml
@@ -52,6 +52,7 @@ from biopercept.training.final import measured_modalities
 from biopercept.training.fitting import NetworkOnStudy
 from biopercept.training.loop import FittedNetwork
 from biopercept.training.settings import FitSettings
+from biopercept.typed_values import to_plain
 
 EXTERNAL = "external"
 """The split of an external validation, and its one fold."""
@@ -85,14 +86,6 @@ class ExternalRequest:
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     seed: int = 0
     device: str = "auto"
-
-
-class PreparingOptions(TypedDict, total=False):
-    """How a study is prepared: by how many processes, over what was there, and what is called of each recording."""
-
-    n_jobs: int
-    overwrite: bool
-    on_progress: OnProgress
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,17 +140,22 @@ def evaluate_store(request: ExternalRequest, path: Path, output: Path, *, overwr
 
 @contextmanager
 def prepared_for(
-    request: ExternalRequest, study: Study, output: Path, **how: Unpack[PreparingOptions]
+    request: ExternalRequest,
+    study: Study,
+    output: Path,
+    *,
+    run: PrepareRun,
+    on_progress: OnProgress | None = None,
 ) -> Iterator[tuple[ExternalRequest, Path, tuple[str, ...]]]:
     """Prepare the wanted people of a study as the model reads them; give what is evaluated, on which store.
 
     Given with it is a sentence for each recording that failed. The store lies in ``output`` while the block runs, and
-    after an interruption until the same command goes on; its log stays.
+    after an interruption until the same command goes on; its log stays. ``run.overwrite`` is about the output.
 
     Raises StudyError where no recording could be prepared. Raises SettingsError as :func:`evaluate_store`.
     """
     is_own = (output / FoldsFile.FILE).is_file()
-    require_own_folder(output, "cross-validation", is_own=is_own, overwrite=how.get("overwrite", False))
+    require_own_folder(output, "cross-validation", is_own=is_own, overwrite=run.overwrite)
     checkpoint = load_model(request.model)
     people = chosen_subjects(study, request.subjects, request.excluded)
     _shared_tasks(checkpoint, study.name, study.tasks, request.task)  # what can be refused is, before minutes of work
@@ -165,10 +163,11 @@ def prepared_for(
     folder = output / _PREPARED
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(repr(people).encode()).hexdigest()[:12]}.h5"
-    run = PrepareRun(n_jobs=how.get("n_jobs", 1), overwrite=True)
     settings = PrepareSettings.from_plain_values(checkpoint.prepare)
     try:
-        summary = prepare_study(study, path, settings, subjects=people, run=run, on_progress=how.get("on_progress"))
+        summary = prepare_study(
+            study, path, settings, subjects=people, run=replace(run, overwrite=True), on_progress=on_progress
+        )
         failures = tuple(row.message for row in summary.rows if row.status == "failed")
         if summary.store is None:
             why = f"could be prepared as the model reads it: {failures[0]}"
@@ -259,14 +258,8 @@ def _settings_of(plan: ExternalPlan) -> dict[str, Any]:
     sections = {"normalisation": asdict(checkpoint.normalisation), "tokens": asdict(checkpoint.tokens)}
     sections |= {"model": asdict(checkpoint.model), "training": dict(checkpoint.training["settings"])}
     sections["evaluation"] = asdict(plan.request.evaluation)
-    plain: dict[str, Any] = _plain({**checkpoint.prepare, **sections})
+    plain: dict[str, Any] = to_plain({**checkpoint.prepare, **sections})
     return plain
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _require_alike(checkpoint: Checkpoint, store: StudyStore, folder: Path) -> None:
