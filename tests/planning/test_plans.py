@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from made_tables import TWO, WRIST, Stages, people, write_study
+from made_tables import Stages, people, write_study
 
 from biopercept.planning.fingerprint import fingerprint_of_study
 from biopercept.planning.network import Size, network_settings
@@ -17,18 +18,9 @@ from biopercept.results.reading import document_of, read_result, write_result
 from biopercept.studies.loading import load_study
 
 
-def made(
-    folder: Path,
-    people: Mapping[str, Stages],
-    *,
-    tasks: str = TWO,
-    sensors: Mapping[str, tuple[str, float]] = WRIST,
-    are_files: bool = False,
-    columns: str = "",
-) -> SettingsPlan:
-    """Write a study of tables with sidecars and return its plan; each stage is an event, or a file of its own."""
-    write_study(folder, people, tasks=tasks, sensors=sensors, are_files=are_files, columns=columns)
-    return plan_of(fingerprint_of_study(load_study(folder)))
+def made(folder: Path, people: Mapping[str, Stages], **shape: Any) -> SettingsPlan:
+    """Return the plan of a study that :func:`write_study` makes, of the same ``shape``."""
+    return plan_of(fingerprint_of_study(load_study(write_study(folder, people, **shape))))
 
 
 def _bytes_read() -> int:
