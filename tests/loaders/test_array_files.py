@@ -69,6 +69,20 @@ def test_a_single_array_is_read_piece_by_piece(tmp_path: Path, order: Any) -> No
     assert signal.n_samples == 5000
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_channels_that_do_not_lie_beside_each_other_are_their_own_rows(tmp_path: Path, axis: int) -> None:
+    samples = RNG.normal(0, 10, (4, 1000))
+    np.save(tmp_path / "made.npy", samples if axis else samples.T)
+    (tmp_path / "made.json").write_text(
+        '{"SamplingFrequency": 250, "Columns": ["Fp1", "ECG", "Cz", "Pz"], "made": {"Units": "uV"}}'
+    )
+    recording = load_recording(tmp_path / "made.npy")
+    eeg, ecg = recording.signal("EEG"), recording.signal("ECG")
+    np.testing.assert_array_equal(eeg.read(10, 20), samples[[0, 2, 3], 10:20])
+    np.testing.assert_array_equal(eeg.read(10, 20, slice(1, 2)), samples[[2], 10:20])
+    np.testing.assert_allclose(ecg.read(10, 20)[0], samples[1, 10:20] / 1000)
+
+
 def test_an_archive_with_times_is_a_table(tmp_path: Path) -> None:
     times = np.arange(100) / 4
     np.savez(tmp_path / "made.npz", time=times, eda_uS=times + 1)
