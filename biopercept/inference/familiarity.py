@@ -110,9 +110,9 @@ def _sensor_remarks(modalities: Sequence[str], recording: WindowedRecording) -> 
     absent, ignored = [m for m in modalities if m not in present], [m for m in present if m not in modalities]
     remarks = []
     if absent:
-        remarks.append(f"{listed(absent)} is not in the recording, and the model was trained with it")
+        remarks.append(f"not in the recording, and the model was trained with it: {listed(absent)}")
     if ignored:
-        remarks.append(f"{listed(ignored)} is not read: the model was trained without it")
+        remarks.append(f"not read, for the model was trained without it: {listed(ignored)}")
     return remarks
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NO_SIGNAL = "no usable signal of a sensor that the model knows"
 IN_REFERENCE = "inside the reference period"
 UNLIKE = "unlike the windows that the model knows"
+OUTSIDE = "a signal outside the range that the model knows"
 FloatArray = NDArray[np.float64]
 
 
@@ -91,14 +92,16 @@ class TaskPredictions:
         """Return how many predictions are withheld for want of sureness, and not of signals."""
         return sum(why not in ("", NO_SIGNAL, IN_REFERENCE) for why in self.reason)
 
-    def abstaining(self, below: float | None, is_unlike: NDArray[np.bool_] | None) -> TaskPredictions:
-        """Return the predictions without those less sure than ``below`` and those of windows that are unlike.
+    def abstaining(self, below: float | None, unlike: Mapping[str, NDArray[np.bool_]]) -> TaskPredictions:
+        """Return the predictions without those less sure than ``below`` and those of windows that are ``unlike``.
 
-        A class is withheld by its reason and its probabilities stay; a number is removed.
+        The latter are given by the reason to withhold them. A class is withheld by its reason and its probabilities
+        stay; a number is removed.
         """
         reasons = list(self.reason)
-        for row in np.flatnonzero(is_unlike) if is_unlike is not None else ():
-            reasons[row] = reasons[row] or UNLIKE
+        for why, rows in unlike.items():
+            for row in np.flatnonzero(rows):
+                reasons[row] = reasons[row] or why
         if below is not None and (confidence := self.confidence) is not None:
             for row in np.flatnonzero(confidence < below):
                 reasons[row] = reasons[row] or f"less sure than {below:g}"
@@ -143,7 +146,8 @@ class Predictions:
     def abstaining(self, below: float | None = None, *, unlike: bool = False) -> Predictions:
         """Return the predictions without those less sure than ``below``, and with ``unlike`` those of unlike windows.
 
-        A prediction is as sure as its highest probability. Withheld ones say why in ``reason``.
+        Windows are unlike by the distance of their features, or by a signal outside the range known. A prediction is as
+        sure as its highest probability. Withheld ones say why in ``reason``.
 
         Raises SettingsError where ``below`` is no probability or no task has probabilities, or the model does not keep
         what it knows.
@@ -151,8 +155,9 @@ class Predictions:
         require_abstention([of_task.task for of_task in self.tasks.values()], below)
         if unlike and not self.familiarity.is_known:
             raise SettingsError(NO_DISTANCE)
-        is_unlike = self.familiarity.is_unlike if unlike else None
-        return replace(self, tasks={name: task.abstaining(below, is_unlike) for name, task in self.tasks.items()})
+        familiarity = self.familiarity
+        rows = {UNLIKE: familiarity.is_unlike, OUTSIDE: familiarity.is_outside} if unlike else {}
+        return replace(self, tasks={name: task.abstaining(below, rows) for name, task in self.tasks.items()})
 
     def to_frame(self, task: str | None = None) -> pd.DataFrame:
         """Return a row per window: the columns of ``predict``'s table of a task; None: the only one, or the first."""

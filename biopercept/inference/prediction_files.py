@@ -52,8 +52,8 @@ class PredictionRequest:
     """What is predicted, by which model folder: recordings and study folders, of some subjects only or without some.
 
     ``every_seconds`` is the distance of single times at which densely trained models predict, too. Predictions less
-    sure than ``abstain_below`` (None: none), and with ``abstain_unlike`` of windows unlike those that the model knows,
-    are withheld.
+    sure than ``abstain_below`` (None: none), and with ``abstain_unlike`` of windows unlike those that the model knows
+    or with a signal outside the range known, are withheld.
     """
 
     model: Path

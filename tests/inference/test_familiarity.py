@@ -19,7 +19,7 @@ from biopercept.data.windows import labelled_windows
 from biopercept.errors import SettingsError
 from biopercept.evaluation.trust import selective_risks
 from biopercept.inference.familiarity import BY_ID, BY_SAMPLES, BY_SUBJECT, NOT_KNOWN
-from biopercept.inference.prediction import UNLIKE, Predictions, Truth, predict, require_this_version
+from biopercept.inference.prediction import OUTSIDE, UNLIKE, Predictions, Truth, predict, require_this_version
 from biopercept.inference.prediction_files import PredictionRequest, predict_files, summary_columns, summary_row
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.preprocessing.features import FEATURE_NAMES
@@ -87,15 +87,22 @@ def test_sizes_are_those_of_the_samples_and_too_few_of_them_have_none(made: Modu
     assert np.isnan([size[1], spread[1]]).all()
 
 
+def with_strange_windows(made: ModuleType) -> PreparedRecording:
+    """Return a recording whose features leap at windows 20 and 21; lasting, they would be usual soon."""
+    recording = made.recording("NEW", seed=5)
+    rows = np.flatnonzero(~recording.windows.is_labelled)[20:22]
+    recording.windows.features[rows] += 1000.0 * (-1.0) ** np.arange(recording.windows.features.shape[1])
+    return recording
+
+
 def test_of_new_people_few_windows_are_unlike_and_of_planted_faults_all(made: ModuleType, model: Checkpoint) -> None:
     usual = [predict(model, made.recording(f"N{k}", seed=50 + k), ENGINE).familiarity for k in range(8)]
     is_inside = np.arange(35) * made.STEP % made.STAGE_SECONDS <= made.STAGE_SECONDS - made.LENGTH
     assert np.mean([f.is_unlike[is_inside].mean() for f in usual]) < 0.04  # across stages nothing was fitted
     assert all(len(f.distance) == 35 and np.isfinite(f.distance).all() for f in usual)
-    strange = made.recording("NEW", seed=5)
-    strange.windows.features[35 // 2 :] *= -30.0
+    strange = with_strange_windows(made)
     found = predict(model, strange, ENGINE).familiarity
-    assert found.is_unlike[-10:].all() and not found.is_unlike[:10].any()
+    assert found.is_unlike[20:22].all() and not found.is_unlike[:20][is_inside[:20]].any()
     [sentence] = [words for words in found.remarks if "unlike" in words]
     assert sentence.startswith(f"{found.is_unlike.mean():.0%} of the windows are unlike those that the model knows")
 
@@ -148,8 +155,8 @@ def test_sensors_that_are_absent_or_not_read_are_named(made: ModuleType, model: 
         masks={**recording.masks, "SpO2": recording.masks["EDA"]},
     )
     remarks = predict(changed, more, ENGINE).remarks
-    assert "temp is not in the recording, and the model was trained with it" in remarks
-    assert "spo2 is not read: the model was trained without it" in remarks
+    assert "not in the recording, and the model was trained with it: temp" in remarks
+    assert "not read, for the model was trained without it: spo2" in remarks
 
 
 def test_whom_the_model_was_fitted_to_is_recognised(made: ModuleType, model: Checkpoint) -> None:
@@ -216,10 +223,13 @@ def test_abstaining_answers_what_risk_against_coverage_says(made: ModuleType, mo
 
 
 def test_windows_that_are_unlike_are_withheld_where_wanted(made: ModuleType, model: Checkpoint) -> None:
-    strange = made.recording("NEW", seed=5)
-    strange.windows.features[35 // 2 :] *= -30.0
+    strange = with_strange_windows(made)
+    strange.samples["EDA"][:, 40:120] *= 1000.0
     found = predict(model, strange, ENGINE).abstaining(unlike=True)
-    assert [why == UNLIKE for why in found.only.reason] == found.familiarity.is_unlike.tolist()
+    is_unlike, is_outside = found.familiarity.is_unlike, found.familiarity.is_outside
+    assert is_unlike[20:22].all() and is_outside[:3].all() and not is_outside[3:5].any()
+    assert [why == UNLIKE for why in found.only.reason] == is_unlike.tolist()
+    assert [why == OUTSIDE for why in found.only.reason] == (is_outside & ~is_unlike).tolist()
     assert not any(name for name, why in zip(found.only.predicted, found.only.reason, strict=True) if why)
 
 
