@@ -236,6 +236,7 @@ def plan_external(store: StudyStore, request: ExternalRequest) -> ExternalPlan:
         folds=(_fold(checkpoint, windows),),
         warnings=(*warnings, *of_scaling, *more, *unread, *_sensor_words(checkpoint, recordings)),
         store_fingerprint=store.fingerprint(),
+        study=store.name,
         checkpoint=checkpoint,
         model=model,
     )

@@ -12,7 +12,7 @@ from typing import Any
 from biopercept.errors import OutputError, StudyError
 from biopercept.files import write_bytes, write_text
 from biopercept.report.audit import audit_table
-from biopercept.report.comparison import comparison_figures, contender_table, pair_table
+from biopercept.report.comparison import comparison_figures, comparison_tables
 from biopercept.report.curves import (
     learning_figures,
     learning_sentence,
@@ -171,7 +171,7 @@ def _comparison_section(comparison: Comparison, number: int) -> Section:
         f"Which differences are significant: {comparison.metric_words}",
         lead=comparison.findings,
         figures=comparison_figures(comparison),
-        tables=(contender_table(comparison), pair_table(comparison)),
+        tables=comparison_tables(comparison),
         folded=(("How it was compared", "\n".join(comparison.methods)),),
     )
 
