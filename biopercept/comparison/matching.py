@@ -176,7 +176,7 @@ def _require_different(groups: Sequence[Sequence[CrossValidation]]) -> None:
                     )
 
 
-def _columns(groups: Sequence[Sequence[CrossValidation]], names: Sequence[str]) -> list[dict[str, CrossValidation]]:
+def _columns(groups: Sequence[Sequence[CrossValidation]], names: list[str]) -> list[dict[str, CrossValidation]]:
     """Return the cross-validations of each study by what the models are known by in all of them.
 
     Raises StudyError where a study lacks a model of another one, or it cannot be told which belong together.

@@ -115,8 +115,11 @@ def _number_sections(validations: Sequence[NumberValidation]) -> list[Section]:
 
 
 def _summary(results: Results) -> str:
+    runs: list[CrossValidation | NumberValidation] = [*results.cross_validations, *results.number_validations]
+    n_external = sum(run.external is not None for run in runs)
     parts = [
-        (len(results.cross_validations) + len(results.number_validations), "cross-validation"),
+        (len(runs) - n_external, "cross-validation"),
+        (n_external, "external validation"),
         (len(results.comparisons), "comparison"),
         (len(results.learning_curves), "learning curve"),
         (len(results.personal_curves), "own-label curve"),
