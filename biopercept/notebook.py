@@ -64,12 +64,17 @@ class Scored(TypedDict, total=False):
     """Keywords of :func:`evaluate`: who is scored in which tasks of the model (None: all that the study has), and how.
 
     ``task`` is one, or several with commas between; ``subjects`` are the only ones, ``exclude_subjects`` those left
-    out; ``seed`` is of the resamples for intervals.
+    out. ``missing_sensors`` scores with every set of sensors, too; ``trained_on`` is the store that the model was
+    trained on, whose recordings are then compared with these; ``allow_seen`` scores people whom the model was fitted
+    to, marked as a leak; ``seed`` is of the resamples for intervals.
     """
 
     task: str | None
     subjects: Sequence[str] | None
     exclude_subjects: Sequence[str]
+    missing_sensors: bool
+    trained_on: Location | None
+    allow_seen: bool
     seed: int
     device: str
 
@@ -365,20 +370,16 @@ def evaluate(
     data: Location | Study,
     output: Location,
     *,
-    missing_sensors: bool = False,
-    trained_on: Location | None = None,
-    allow_seen: bool = False,
     n_jobs: int = 1,
     overwrite: bool = False,
-    **people: Unpack[Scored],
+    **given: Unpack[Scored],
 ) -> Scores:
     """Return scores of a saved model on labelled people it was not fitted to, written to a folder as the command does.
 
     ``model`` is a folder, or the name of a model that comes with the package; ``data`` is a study, which is prepared
     as the model reads it (in a script below ``if __name__ == "__main__":``), or a store with the model's windows. A
-    recording that cannot be prepared is a Python warning, and the others are scored. ``trained_on`` is the store that
-    the model was trained on, whose recordings are then compared with these; ``allow_seen`` scores people whom it was
-    fitted to, marked as a leak. For other keywords see :class:`Scored`.
+    recording that cannot be prepared is a Python warning, and the others are scored. For other keywords see
+    :class:`Scored`.
 
     Raises StudyError where the study has no task of the model, or no window that it can read. Raises SettingsError
     where a store was cut or cleaned in another way than the model's, somebody was seen, or the folder holds something
@@ -389,18 +390,18 @@ def evaluate(
     from biopercept.prepare.study import PrepareRun
     from biopercept.resources import model_folder
 
-    _refuse_unknown(people, Scored)
-    subjects, excluded = people.get("subjects"), people.get("exclude_subjects", ())
+    _refuse_unknown(given, Scored)
+    subjects, trained_on = given.get("subjects"), given.get("trained_on")
     request = ExternalRequest(
         model_folder(model),
-        task=people.get("task"),
+        task=given.get("task"),
         trained_on=None if trained_on is None else Path(trained_on),
-        is_seen_allowed=allow_seen,
+        is_seen_allowed=given.get("allow_seen", False),
         subjects=None if subjects is None else tuple(subjects),
-        excluded=tuple(excluded),
-        evaluation=EvaluationSettings(missing_sensors="all" if missing_sensors else "none"),
-        seed=people.get("seed", 0),
-        device=people.get("device", "auto"),
+        excluded=tuple(given.get("exclude_subjects", ())),
+        evaluation=EvaluationSettings(missing_sensors="all" if given.get("missing_sensors") else "none"),
+        seed=given.get("seed", 0),
+        device=given.get("device", "auto"),
     )
     if isinstance(data, str | Path):
         data = load_study(data) if Path(data).is_dir() else Path(data)

@@ -80,7 +80,9 @@ def test_a_wrong_setting_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_keyword_that_is_not_read_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="there is no keyword 'fold'; there are: task, subjects"):
         bp.cross_validate(tmp_path / "a.h5", tmp_path / "out", fold=5)  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="there is no keyword 'by'; there are: task, subjects, exclude_subjects, seed"):
+    with pytest.raises(
+        TypeError, match="there is no keyword 'by'; there are: task, subjects, exclude_subjects, missing_s"
+    ):
         bp.evaluate(tmp_path / "model", tmp_path / "a.h5", tmp_path / "out", by="sex")  # type: ignore[call-arg]
     request = bp.EvaluationRequest(tmp_path / "a.h5")
     with pytest.raises(TypeError, match="the request says everything itself; leave out seed"):
