@@ -80,7 +80,8 @@ def test_predictions_are_a_table_of_their_windows(made: ModuleType, model: Path)
     assert frame["duration"].unique().tolist() == [made.LENGTH]
     numbers = predictions.to_frame("load")
     assert np.array_equal(numbers["predicted"], predictions.tasks["load"].values[:, 0])
-    assert list(numbers.columns) == ["onset", "duration", "predicted", "quality", "reason", "label"]
+    of_numbers = ["onset", "duration", "predicted", "quality", "reason", "label"]
+    assert list(numbers.columns) == [*of_numbers, "distance", "unlike", "outside_range"]
     columns += ["confidence", "distance", "unlike", "outside_range"]
 
 
