@@ -304,7 +304,8 @@ def load_start(folder: Path) -> StartingPoint:
         else:
             training = description["training"]
             subjects = [*training["subjects"], *training["validation_subjects"]]
-            studies = [{"study": training["study"], "store": training["store"], "subjects": subjects}]
+            alone = {"study": training["study"], "store": training["store"], "subjects": subjects}
+            studies = list(training.get("studies", [alone]))
             if (before := training.get("start_from")) is not None:
                 studies += before["seen"]
             weights = read_weights(folder, description)
