@@ -314,7 +314,8 @@ def test_a_plan_of_several_studies_asks_each_what_its_files_hold(made: ModuleTyp
             made.store(tmp_path / f"{name}.h5", recordings, name=name, task=replace(made.TASK, label_is_file=True))
         )
 
-    plain = made.store(tmp_path / "plain.h5", made.study(6), name="plain")
+    twice = [replace(one, recording=f"part{place}", place=place) for one in made.study(6) for place in (0, 1)]
+    plain = made.store(tmp_path / "plain.h5", twice, name="plain")  # their two files count for nobody else's
     for n_files, expected in ((2, ("causal", "session")), (1, ("global", "recording"))):
         config, _ = load_config_for([plain, of_files(f"files{n_files}", n_files)], purposes=[])
         assert (config.normalisation.mode, config.normalisation.scope) == expected
