@@ -55,7 +55,7 @@ def request(stores: tuple[Path, ...], model: str = "logistic", **changes: object
     return replace(asked, **changes)
 
 
-@pytest.mark.parametrize("model", ["perceiver-io", "logistic", "lstm"])
+@pytest.mark.parametrize("model", ["perceiver-io", "logistic", "lstm", "bagging", "stacking"])
 def test_each_study_is_tested_once_by_models_of_the_others(
     stores: tuple[Path, Path], tmp_path: Path, model: str
 ) -> None:
