@@ -413,7 +413,7 @@ def evaluate(
 
 
 def train(
-    store: Location,
+    stores: Location | Sequence[Location],
     output: Location,
     *,
     subject: str | None = None,
@@ -423,7 +423,8 @@ def train(
 ) -> Checkpoint:
     """Train a model to be kept, save it as a folder and return it; for other keywords see :class:`Given`.
 
-    ``subject`` makes this person's own model, from their windows alone; None: a model of everybody in the store.
+    ``stores`` are a store, or several that are joined. ``subject`` makes this person's own model, from their windows
+    alone; None: a model of everybody.
     ``start_from`` is a model folder whose weights it begins with; of one person the saved model is adapted, a few small
     steps.
 
@@ -437,7 +438,7 @@ def train(
     if subject is not None and given.get("subjects") is not None:
         raise TypeError("subject is one personal model, subjects are the people of a common one; give one of them")
     refuse_existing(Path(output), overwrite=overwrite)
-    config, request = _request(store, given, "train", subject=subject, start_from=start_from)
+    config, request = _request(stores, given, "train", subject=subject, start_from=start_from)
     request = replace(request, fit=config.fit(None if start_from is None else model_folder(start_from)))
     if subject is not None:
         request = replace(request, subjects=(subject,))

@@ -9,19 +9,23 @@ from typing import Any, ClassVar, Literal
 
 from biopercept.files import write_text
 from biopercept.results.reading import read_result, write_result
-from biopercept.typed_values import unwritten
+from biopercept.typed_values import omitted, unwritten
 
 Origin = Literal["plan", "store", "user"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SensorMakeUp:
-    """A measured modality: sampling rate (Hz) and channels, the median over ``n_recordings`` that have it."""
+    """A measured modality: sampling rate (Hz) and channels, the median over ``n_recordings`` that have it.
+
+    They are of ``n_studies``, where several are joined.
+    """
 
     modality: str
     sampling_rate: float
     n_channels: int
     n_recordings: int
+    n_studies: int = omitted(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +44,9 @@ class TaskMakeUp:
 
     ``stretch_seconds`` are shortest, median and longest labelled stretch, ``seconds_per_subject`` the median over the
     people who have labels; None where lengths are not known. ``is_subject_label``: nobody has two classes (or numbers).
-    ``n_subjects_of_files``: people with two labelled files or more in a session. ``order`` is the one order of classes
-    that all people went through, empty where they differ; ``first`` the class that comes first for all.
+    ``n_subjects_of_files``: people with two labelled files or more in a session; of several studies joined, among the
+    ``n_subjects_of_file_labels`` in whose study a file holds one class only. ``order`` is the one order of classes that
+    all people went through, empty where they differ; ``first`` the class that comes first for all.
     """
 
     name: str
@@ -54,6 +59,7 @@ class TaskMakeUp:
     is_file_label: bool = False
     is_subject_label: bool = False
     n_subjects_of_files: int = 0
+    n_subjects_of_file_labels: int = omitted(0)
     order: tuple[str, ...] = ()
     first: str = ""
 
@@ -78,13 +84,19 @@ class Fingerprint:
     window_seconds: float | None = None
     step_seconds: float | None = None
     n_windows: int | None = None
+    n_studies: int = omitted(1)
     lengths: Mapping[str, Mapping[tuple[str, str], Sequence[float]]] = unwritten({})
 
     @property
     def modalities(self) -> frozenset[str]:
-        """Return what is measured in at least half of the recordings that were looked at; none where not known."""
+        """Return what is measured in at least half of the recordings that were looked at; none where not known.
+
+        Of several studies, what most of them measure.
+        """
         most = max((sensor.n_recordings for sensor in self.sensors or ()), default=0)
-        return frozenset(s.modality for s in self.sensors or () if 2 * s.n_recordings >= most)
+        return frozenset(
+            s.modality for s in self.sensors or () if 2 * s.n_recordings >= most and 2 * s.n_studies > self.n_studies
+        )
 
     @property
     def has_motion(self) -> bool:
