@@ -196,7 +196,9 @@ def _planned_windows(study: Fingerprint, length_seconds: float | None = None) ->
     lengths = {name: groups for name, groups in study.lengths.items() if groups}
     if not lengths:
         length = length_seconds or (led.lengths[0] if led.lengths is _FAST else _LONG_SECONDS)
-        why = f"{led.words}; how long the labelled stretches are is not known before the recordings are opened"
+        is_labelled = any(task.n_subjects for task in study.tasks)
+        unknown = "how long the labelled stretches are is not known before the recordings are opened"
+        why = f"{led.words}; {unknown if is_labelled else 'no labelled stretch says how long they may be'}"
         return _Windowing(length, _usual_step(length), why, "half a window, at most 30 s")
     length, why_not_longer = (length_seconds, "") if length_seconds else _longest(led, lengths)
     spans = [task.stretch_seconds for task in study.tasks if task.stretch_seconds]
@@ -299,6 +301,8 @@ def _step(length: float, lengths: Mapping[str, Lengths]) -> tuple[float, str]:
         return usual, f"most people then have at least {_windows_in_words(fewest)}{' of each class' if group else ''}"
     often = length / 4
     more, _ = min(_scarcest(length, often, groups) for groups in lengths.values())
+    if more == fewest:
+        return usual, f"stretches are hardly longer than a window: most people have {_windows_in_words(fewest)} anyhow"
     of_class = " of a class" if group else ""
     return (
         often,

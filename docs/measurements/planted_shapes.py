@@ -274,9 +274,8 @@ def _write_edf(path: Path, signals: Mapping[str, tuple[int, Samples]]) -> None:
     for name, (rate, samples) in signals.items():
         labels, unit, limit = _CHANNELS[name]
         for label, row in zip(labels, np.atleast_2d(samples), strict=True):
-            clipped = np.clip(row, -limit, limit)
-            about = {"label": label, "physical_dimension": unit, "physical_range": (-limit, limit)}
-            parts.append(edfio.EdfSignal(clipped, rate, **about))
+            clipped, span = np.clip(row, -limit, limit), (-limit, limit)
+            parts.append(edfio.EdfSignal(clipped, rate, label=label, physical_dimension=unit, physical_range=span))
     recording = edfio.Recording(startdate=date(2001, 1, 1), equipment_code="made_data")
     edf = edfio.Edf(parts, recording=recording, starttime=time(10, 0, 0), data_record_duration=1)
     path.parent.mkdir(parents=True, exist_ok=True)
