@@ -111,7 +111,7 @@ def _best_preset(shape: Shape, by: By, metric: str) -> str:
 
 
 def _compared(shape: Shape, by: By, metric: str) -> Iterator[tuple[str, tuple[float, float]]]:
-    for other in (_best_preset(shape, by, metric), _LINEAR[shape.is_of_numbers], "boosting", "bagging"):
+    for other in (_best_preset(shape, by, metric), _LINEAR[shape.is_of_numbers]):
         yield other, _difference(by[AUTO][metric], by[other][metric])
 
 
@@ -123,7 +123,7 @@ def _main_table(shapes: Sequence[Shape], scored: Mapping[str, By]) -> str:
         names = [_LINEAR[shape.is_of_numbers] if name == "linear" else name for name in columns]
         cells = [_per_cent(_mean(by[name][metric])) if name in by else "–" for name in names]
         differences = [_signed(*difference) for _, difference in _compared(shape, by, metric)]
-        rows.append([f"{shape.name} ({shape.n_people})", *cells, *differences[:2]])
+        rows.append([f"{shape.name} ({shape.n_people})", *cells, *differences])
     return table(["shape (people)", *columns, "minus best preset", "minus linear"], rows)
 
 
@@ -143,7 +143,7 @@ def _sentences(shapes: Sequence[Shape], scored: Mapping[str, By]) -> str:
     """Return what misses its bar: a hundredth below the best preset, or below a linear model beyond the noise."""
     behind, below = [], []
     for shape in shapes:
-        (best, preset), (linear, (mean, error)), *_ = _compared(shape, scored[shape.name], _first(shape))
+        (best, preset), (linear, (mean, error)) = _compared(shape, scored[shape.name], _first(shape))
         if preset[0] < -_MARGIN:
             behind.append(f"{shape.name} ({best} {_signed(*preset)})")
         if mean < -2 * error:
