@@ -78,6 +78,8 @@ def test_prepare_takes_its_windows_from_the_plan_and_the_step_follows_a_length_t
         "windows.step_seconds": (5.0, "plan"),
     }
     assert written.study.n_subjects == 4
+    whole = read_result(store.with_name("study.plan.json"), SettingsPlan)  # what is planned for others is not prepare's
+    assert list(whole.values) == ["windows.length_seconds", "windows.step_seconds"]
     outcome = run("prepare", study, "-o", tmp_path / "g.h5", "-c", "general")
     assert outcome.exit_code == 0
     assert "settings from the data" not in outcome.stderr
