@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from biopercept.config.loading import load_config, load_config_for, load_config_for_study
-from biopercept.config.settings import Config, Purpose
+from biopercept.config.settings import Config, PlannedConfig, Purpose
 from biopercept.errors import SettingsError
 from biopercept.recording import Correction, Recording
 from biopercept.resources import copy_sample_study
@@ -272,18 +272,22 @@ def prepare_study(
     """
     from biopercept.prepare import study as preparing
     from biopercept.prepare.recording import PrepareSettings
+    from biopercept.results.plan import write_windows_plan
 
     loaded = study if isinstance(study, Study) else load_study(study)
     settings = load_config_for_study(
         loaded, None if config is None else str(config), _changes(overrides), is_opened=True
     )
-    return preparing.prepare_study(
+    summary = preparing.prepare_study(
         loaded,
         Path(output),
         PrepareSettings(settings.windows, settings.cleaning),
         subjects=subjects,
         run=preparing.PrepareRun(n_jobs=n_jobs),
     )
+    if summary.store is not None:
+        write_windows_plan(summary.log, settings.plan if isinstance(settings, PlannedConfig) else None)
+    return summary
 
 
 def open_store(path: Location) -> StudyStore:

@@ -21,6 +21,8 @@ class Scaling(NamedTuple):
 
 def planned_scaling(tasks: Sequence[TaskMakeUp]) -> Scaling:
     """Return the scaling that gives none of the tasks' labels away."""
+    if not any(task.n_subjects for task in tasks):
+        return Scaling("causal", "recording", "nothing is labelled, and a recording's own past is an honest scale")
     for task in tasks:
         if task.is_subject_label and task.n_subjects > 1:
             return Scaling(

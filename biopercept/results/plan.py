@@ -174,12 +174,24 @@ SETTINGS_FILES = ("config.yaml", SettingsPlan.FILE)
 
 
 def write_settings(folder: Path, config_text: str, plan: SettingsPlan | None) -> None:
-    """Write the settings of a run, and the plan that they follow from; a plan of an earlier run is removed."""
+    """Write the settings of a run, and the plan that they follow from."""
     write_text(folder / SETTINGS_FILES[0], config_text)
+    write_plan(folder / SettingsPlan.FILE, plan)
+
+
+def write_windows_plan(log: Path, plan: SettingsPlan | None) -> None:
+    """Write why a store has the windows that it has, as STORE.plan.json beside its log STORE.log.csv."""
     if plan is not None:
-        write_result(folder / SettingsPlan.FILE, plan)
+        plan = plan.of([setting for setting in plan.values if setting.startswith("windows.")])
+    write_plan(log.with_name(f"{log.name.removesuffix('.log.csv')}.{SettingsPlan.FILE}"), plan)
+
+
+def write_plan(path: Path, plan: SettingsPlan | None) -> None:
+    """Write a plan, or remove that of an earlier run where the settings were of a preset."""
+    if plan is not None:
+        write_result(path, plan)
     else:
-        (folder / SettingsPlan.FILE).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def read_plan(folder: Path) -> SettingsPlan | None:
