@@ -330,7 +330,7 @@ def has_subject(part: Mapping[str, Any], subject: str) -> bool:
 def studies_seen(training: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
     """Return ``study``, ``store`` (fingerprint) and ``subjects`` that a trained model was fitted to, from its training.
 
-    A model of several stores has one for each; those that the weights had seen which it started from come after its own.
+    A model of several stores has one for each. Those that the weights it started from had seen come after its own.
     """
     subjects = [*training["subjects"], *training["validation_subjects"]]
     alone = {"study": training["study"], "store": training["store"], "subjects": subjects}
