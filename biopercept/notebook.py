@@ -387,21 +387,24 @@ def predict(
     recording: Location | Recording,
     *,
     every_seconds: float | None = None,
+    adapt: str = "none",
     device: str = "auto",
 ) -> Predictions:
     """Return what a model predicts for each window of a recording; ``to_frame()`` lists them.
 
     The recording is prepared as the model's own study was. Single times ``every_seconds`` apart are predicted, too;
-    only of a model trained with ``training.dense_weight``.
+    only of a model trained with ``training.dense_weight``. ``adapt`` moves the threshold of two classes to the
+    recording without labels: by the windows before each (``past``), or by ``all``, which is transductive.
 
     Raises CheckpointError where the folder holds no model. Raises RecordingError where the recording cannot be read, is
-    shorter than a window or has no sensor that the model was trained with.
+    shorter than a window or has no sensor that the model was trained with. Raises SettingsError where ``adapt`` has no
+    meaning for the model's tasks.
     """
     from biopercept.inference import prediction
     from biopercept.training.engine import engine_for
 
     checkpoint, prepared = _prepared_for(model, recording)
-    return prediction.predict(checkpoint, prepared, engine_for(device), every_seconds=every_seconds)
+    return prediction.predict(checkpoint, prepared, engine_for(device), ways=prediction.Ways(every_seconds, adapt))
 
 
 def explain(

@@ -49,6 +49,14 @@ NFolds = Annotated[int | None, fold_option("--folds", min=2, help="Number of fol
 MissingSensors = Annotated[
     bool, fold_option("--missing-sensors", help="Also score the fitted models with every subset of the sensors.")
 ]
+Adapt = Annotated[
+    str,
+    model_option(
+        "--adapt",
+        metavar="none|past|all",
+        help="Move the threshold of two classes to each recording without labels: by windows before (past), or all.",
+    ),
+]
 Participants = Annotated[
     Path | None,
     data_option("--participants", metavar="FILE", help="A participants.tsv, whose columns are groups of people."),

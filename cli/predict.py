@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,21 +15,30 @@ if TYPE_CHECKING:
     from biopercept.inference.prediction_files import RecordingDone
 
 
-def predict(
-    model: options.SavedModel,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or a study folder.")],
-    output: options.Output,
+@dataclass(frozen=True)
+class Answers:
+    """What is predicted beside the plain answers, and how these are changed."""
+
     every: Annotated[
         float | None,
         typer.Option(
             "--every", metavar="SECONDS", help="Also predict at times this far apart (densely trained models)."
         ),
-    ] = None,
+    ] = None
+    adapt: options.Adapt = "none"
+
+
+def predict(
+    model: options.SavedModel,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or a study folder.")],
+    output: options.Output,
+    how: Answers = Answers(),
     people: options.People = options.People(),
     run: options.ModelRun = options.ModelRun(),
 ) -> None:
     """Write a table of predictions for every recording, with a summary; of several tasks in a folder for each."""
     from biopercept.files import refuse_existing
+    from biopercept.inference.prediction import Ways
     from biopercept.inference.prediction_files import PredictionRequest, predict_files
 
     refuse_existing(output, overwrite=run.overwrite)
@@ -37,7 +47,7 @@ def predict(
         paths=tuple(paths),
         subjects=people.chosen,
         excluded=people.excluded,
-        every_seconds=every,
+        ways=Ways(how.every, how.adapt),
         device=run.device,
     )
     with progress(quiet=run.quiet) as bar:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from biopercept.files import write_table
-from biopercept.inference.prediction import Predictions, TaskPredictions, Trace, Truth, predict, require_dense
+from biopercept.inference.prediction import PLAIN, Predictions, TaskPredictions, Trace, Truth, Ways, predict
+from biopercept.inference.shift import NONE, FloatArray, words_of
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
 from biopercept.prepare.sources import Failure, Source, outcome_of, sources_of
 from biopercept.recording import Recording, RecordingLabels
@@ -28,6 +29,8 @@ from biopercept.training.engine import Engine, engine_for
 
 _COUNTS = ("windows", "withheld", "modalities_used", "modalities_ignored")
 SUMMARY_COLUMNS = ("participant_id", "session", "recording", *_COUNTS)
+SHIFT_COLUMNS = ("adapt", "windows_moved")
+"""Columns that follow where thresholds were moved: how, and of how many windows."""
 _WRITTEN = (
     "*_predictions.tsv", "*_predictions.json", "*_trace.tsv", "*_trace.json", "summary.csv", "failures.csv",
     "report.html",
@@ -38,14 +41,14 @@ _WRITTEN = (
 class PredictionRequest:
     """What is predicted, by which model folder: recordings and study folders, of some subjects only or without some.
 
-    ``every_seconds`` is the distance of single times at which densely trained models predict, too.
+    ``ways`` are what is predicted beside the plain answers, and how these are changed.
     """
 
     model: Path
     paths: tuple[Path, ...]
     subjects: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
-    every_seconds: float | None = None
+    ways: Ways = PLAIN
     device: str = "auto"
 
 
@@ -64,7 +67,7 @@ class RecordingDone:
 class PredictedFiles:
     """What was written: the folder of each task's files, (recording, message) of each failure.
 
-    ``warnings`` say why no truth could be written beside predictions.
+    ``warnings`` say why no truth could be written beside predictions, and how thresholds were moved.
     """
 
     folders: dict[str, Path]
@@ -81,12 +84,11 @@ def predict_files(
     What an earlier call wrote there is removed once the request is known to make sense.
 
     Raises CheckpointError where the folder is no model, or is damaged. Raises SettingsError where a subject or the
-    device is unknown, or single times are wanted of a model not trained for them. Raises OutputError where a file
-    cannot be written.
+    device is unknown, single times are wanted of a model not trained for them, or its threshold cannot be moved. Raises
+    OutputError where a file cannot be written.
     """
     checkpoint = load_model(request.model)
-    if request.every_seconds is not None:
-        require_dense(checkpoint, request.every_seconds)
+    request.ways.require(checkpoint)
     engine = engine_for(request.device)
     sources = sources_of(request.paths, request.subjects, request.excluded)
     names = [task.name for task in checkpoint.tasks]
@@ -94,7 +96,7 @@ def predict_files(
     for folder in {output, *done.folders.values()}:
         for path in [path for pattern in _WRITTEN for path in folder.glob(pattern)]:
             path.unlink()
-    reader = _Reader(checkpoint, engine, request.every_seconds)
+    reader = _Reader(checkpoint, engine, request)
     rows: dict[str, list[tuple[object, ...]]] = {name: [] for name in names}
     for source in sources:
         predictions = outcome_of(_Reader.predict, reader, source)
@@ -109,7 +111,12 @@ def predict_files(
     done.n_recordings, done.warnings = len(sources) - len(done.failures), tuple(filter(None, reader.warnings))
     for task in checkpoint.tasks:
         folder = done.folders[task.name]
-        write_table(folder / "summary.csv", summary_columns(task), rows[task.name])
+        columns = summary_columns(task)
+        if request.ways.adapt != NONE:
+            columns, of_task = (*columns, *SHIFT_COLUMNS), rows[task.name]
+            n_moved = sum(row[-1] > 0 for row in of_task)  # type: ignore[operator]
+            done.warnings += (words_of(request.ways.adapt, n_moved, len(of_task), "recordings"),)
+        write_table(folder / "summary.csv", columns, rows[task.name])
         write_table(folder / "failures.csv", ("recording", "message"), done.failures)
     return done
 
@@ -127,8 +134,8 @@ def _truth(source: Source, recording: Recording) -> Truth:
 class _Reader:
     """Loads, prepares and predicts one recording after the other, and keeps those of a session that are read again."""
 
-    def __init__(self, checkpoint: Checkpoint, engine: Engine, every_seconds: float | None) -> None:
-        self._checkpoint, self._engine, self._every_seconds = checkpoint, engine, every_seconds
+    def __init__(self, checkpoint: Checkpoint, engine: Engine, request: PredictionRequest) -> None:
+        self._checkpoint, self._engine, self._request = checkpoint, engine, request
         self._settings = PrepareSettings.from_plain_values(checkpoint.prepare)
         self._sessions: dict[tuple[str, str], list[PreparedRecording]] = {}
         self.warnings: dict[str, None] = {}
@@ -140,7 +147,12 @@ class _Reader:
         prepared = replace(prepare_recording(recording, self._settings), place=len(before))
         self.warnings.update(dict.fromkeys(truth.lacking(task) for task in self._checkpoint.tasks))
         predictions = predict(
-            self._checkpoint, prepared, self._engine, truth=truth, before=before, every_seconds=self._every_seconds
+            self._checkpoint,
+            prepared,
+            self._engine,
+            truth=truth,
+            before=before,
+            ways=self._request.ways,
         )
         if self._checkpoint.normalisation.scope == "session":
             before.append(prepared)
@@ -163,7 +175,7 @@ def write_predictions(predictions: Predictions, task: str, folder: Path, model: 
 
 
 def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> PredictionSidecar:
-    task = of_task.task
+    task, moved = of_task.task, of_task.shift
     meaning = "most probable class" if task.is_classification else f"in the unit of {task.quantity}"
     return PredictionSidecar(
         participant_id=predictions.subject,
@@ -175,6 +187,8 @@ def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> 
         modalities_used=tuple(predictions.used),
         modalities_ignored=tuple(predictions.ignored),
         notes=tuple(predictions.notes),
+        adapt=None if moved is None else predictions.adapt,
+        transductive=True if predictions.is_transductive else None,
         columns={
             "onset": "start of the window, seconds from the recording's start",
             "duration": "length of the window, seconds",
@@ -189,8 +203,13 @@ def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> 
                 if of_task.sets
                 else {}
             ),
+            **({} if moved is None else {"shift": f"added to the log odds: {_shift_words(predictions, moved)}"}),
         },
     )
+
+
+def _shift_words(predictions: Predictions, moved: FloatArray) -> str:
+    return words_of(predictions.adapt, int((moved != 0).sum()), len(moved), "windows")
 
 
 def _truth_words(of_task: TaskPredictions) -> str:
@@ -236,6 +255,7 @@ def summary_row(predictions: Predictions, task: str) -> tuple[object, ...]:
         statistics = [*fractions, *(round(float(mean), 4) for mean in values.mean(axis=0))]
     else:
         statistics = [_number(float(value)) for value in (values.mean(), values.min(), values.max())]
+    moved, how = of_task.shift, f"{predictions.adapt}{' (TRANSDUCTIVE)' if predictions.is_transductive else ''}"
     return (
         predictions.subject,
         predictions.session,
@@ -245,6 +265,7 @@ def summary_row(predictions: Predictions, task: str) -> tuple[object, ...]:
         " ".join(predictions.used),
         " ".join(predictions.ignored),
         *statistics,
+        *(() if moved is None else (how, int((moved != 0).sum()))),
     )
 
 

@@ -129,7 +129,8 @@ class PredictionSidecar:
     """The JSON file beside a table of ``predict``: whose it is, how it was made, and what its columns are.
 
     ``classes`` and ``notes`` are None for a regression, which has a ``column`` of the study, whose unit the numbers
-    have.
+    have. ``adapt`` says by which windows thresholds were moved, None where they were not; ``transductive`` stands where
+    that was all of the recording.
     """
 
     participant_id: str
@@ -141,6 +142,8 @@ class PredictionSidecar:
     modalities_used: tuple[str, ...] = ()
     modalities_ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] | None = omitted()
+    adapt: str | None = omitted()
+    transductive: bool | None = omitted()
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
