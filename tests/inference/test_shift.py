@@ -64,12 +64,14 @@ def test_a_window_between_those_seen_rests_on_those_that_begin_earlier() -> None
     assert np.array_equal(given, by_count[[0, 1, 100, 101, 120]])
 
 
-def test_withheld_windows_tell_nothing_and_blocks_make_no_difference() -> None:
+def test_withheld_windows_tell_nothing_and_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     values = log_odds(300, 300, shift=1.0)
     holes = np.insert(values, [5, 299], np.nan)
     whole = shifts_of(values, 0.25)
     np.testing.assert_allclose(shifts_of(holes, 0.25)[-1], whole[-1], rtol=1e-9)
     assert np.array_equal(shifts_of(values[:400], 0.25), whole[:401])
+    monkeypatch.setattr("biopercept.inference.shift._BLOCK", 1000)
+    np.testing.assert_allclose(shifts_of(values, 0.25), whole, rtol=1e-9)
     assert shifts_of(np.empty(0), 0.25).tolist() == [0.0]
 
 
