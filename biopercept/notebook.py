@@ -470,11 +470,13 @@ def predict(
 
     The recording is prepared as the model's own study was. Single times ``every_seconds`` apart are predicted, too;
     only of a model trained with ``training.dense_weight``. ``adapt`` moves the threshold of two classes to the
-    recording without labels: by the windows before each (``past``), or by ``all``, which is transductive.
+    recording without labels: by the windows before each (``past``), or by ``all``, which is transductive. ``remarks``
+    say what is unlike what the model knows; ``abstaining(below=0.8, unlike=True)`` withholds what is less sure, and
+    what is unlike.
 
-    Raises CheckpointError where the folder holds no model. Raises RecordingError where the recording cannot be read, is
-    shorter than a window or has no sensor that the model was trained with. Raises SettingsError where ``adapt`` has no
-    meaning for the model's tasks.
+    Raises CheckpointError where the folder holds no model. Raises SettingsError where it reads other features than this
+    version makes, or ``adapt`` has no meaning for its tasks. Raises RecordingError where the recording cannot be read,
+    is shorter than a window or has no sensor that the model was trained with.
     """
     from biopercept.inference import prediction
     from biopercept.training.engine import engine_for
@@ -520,10 +522,12 @@ def _prepared_for(
     model: Location | Checkpoint, recording: Location | Recording
 ) -> tuple[Checkpoint, PreparedRecording]:
     """Return a model, and a recording prepared with the settings of the model's study."""
+    from biopercept.inference import prediction
     from biopercept.prepare import recording as preparing
     from biopercept.studies import ratings
 
     checkpoint = load_model(model) if isinstance(model, str | Path) else model
+    prediction.require_this_version(checkpoint, Path(model).name if isinstance(model, str | Path) else "given")
     settings = preparing.PrepareSettings.from_plain_values(checkpoint.prepare)
     recording = recording if isinstance(recording, Recording) else load_recording(recording)
     recording = ratings.without_labels(recording, checkpoint.tasks)

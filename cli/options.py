@@ -167,6 +167,26 @@ class People:
 
 
 @dataclass(frozen=True)
+class Predicting:
+    """At which times a model predicts, whether its threshold is moved, and which of its predictions are withheld."""
+
+    every: Annotated[
+        float | None,
+        model_option(
+            "--every", metavar="SECONDS", help="Also predict at times this far apart (densely trained models)."
+        ),
+    ] = None
+    adapt: Adapt = "none"
+    abstain_below: Annotated[
+        float | None,
+        model_option("--abstain-below", metavar="P", help="Withhold predictions whose highest probability is lower."),
+    ] = None
+    abstain_unlike: Annotated[
+        bool, model_option("--abstain-unlike", help="Withhold predictions of windows unlike those the model knows.")
+    ] = False
+
+
+@dataclass(frozen=True)
 class Data(People):
     """Whose recordings are used, and what is predicted."""
 

@@ -13,8 +13,21 @@ from typing import Any
 
 import numpy as np
 
+from biopercept.errors import SettingsError
 from biopercept.files import write_table
-from biopercept.inference.prediction import PLAIN, Predictions, TaskPredictions, Trace, Truth, Ways, predict
+from biopercept.inference.familiarity import NOT_KNOWN
+from biopercept.inference.prediction import (
+    NO_DISTANCE,
+    PLAIN,
+    Predictions,
+    TaskPredictions,
+    Trace,
+    Truth,
+    Ways,
+    predict,
+    require_abstention,
+    require_this_version,
+)
 from biopercept.inference.shift import NONE, FloatArray, words_of
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
 from biopercept.prepare.sources import Failure, Source, outcome_of, sources_of
@@ -29,6 +42,7 @@ from biopercept.training.engine import Engine, engine_for
 
 _COUNTS = ("windows", "withheld", "modalities_used", "modalities_ignored")
 SUMMARY_COLUMNS = ("participant_id", "session", "recording", *_COUNTS)
+_FAMILIARITY = ("abstained", "unlike", "outside_range", "fitted_on", "remarks")
 SHIFT_COLUMNS = ("adapt", "windows_moved")
 """Columns that follow where thresholds were moved: how, and of how many windows."""
 _WRITTEN = (
@@ -41,7 +55,9 @@ _WRITTEN = (
 class PredictionRequest:
     """What is predicted, by which model folder: recordings and study folders, of some subjects only or without some.
 
-    ``ways`` are what is predicted beside the plain answers, and how these are changed.
+    ``ways`` are what is predicted beside the plain answers, and how these are changed. Predictions less sure than
+    ``abstain_below`` (None: none), and with ``abstain_unlike`` of windows unlike those that the model knows or with a
+    signal outside the range known, are withheld.
     """
 
     model: Path
@@ -49,25 +65,33 @@ class PredictionRequest:
     subjects: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
     ways: Ways = PLAIN
+    abstain_below: float | None = None
+    abstain_unlike: bool = False
     device: str = "auto"
 
 
 @dataclass(frozen=True, eq=False)
 class RecordingDone:
-    """How one recording went; ``failure`` says why it could not be predicted and is empty where it was."""
+    """How one recording went; ``failure`` says why it could not be predicted and is empty where it was.
+
+    ``remarks`` say what is unlike what the model knows; ``n_abstained`` is over all tasks.
+    """
 
     title: str
     n_recordings: int
     n_windows: int = 0
     notes: tuple[str, ...] = ()
     failure: str = ""
+    remarks: tuple[str, ...] = ()
+    n_abstained: int = 0
 
 
 @dataclass(eq=False)
 class PredictedFiles:
     """What was written: the folder of each task's files, (recording, message) of each failure.
 
-    ``warnings`` say why no truth could be written beside predictions, and how thresholds were moved.
+    ``warnings`` say why no truth could be written beside predictions, what is not known for the model, and how
+    thresholds were moved.
     """
 
     folders: dict[str, Path]
@@ -84,11 +108,11 @@ def predict_files(
     What an earlier call wrote there is removed once the request is known to make sense.
 
     Raises CheckpointError where the folder is no model, or is damaged. Raises SettingsError where a subject or the
-    device is unknown, single times are wanted of a model not trained for them, or its threshold cannot be moved. Raises
-    OutputError where a file cannot be written.
+    device is unknown, the model reads other features than this version makes, or what is wanted needs another model.
+    Raises OutputError where a file cannot be written.
     """
     checkpoint = load_model(request.model)
-    request.ways.require(checkpoint)
+    _require_what_is_wanted(checkpoint, request)
     engine = engine_for(request.device)
     sources = sources_of(request.paths, request.subjects, request.excluded)
     names = [task.name for task in checkpoint.tasks]
@@ -104,11 +128,23 @@ def predict_files(
             done.failures.append((source.title, predictions.reason))
             on_recording(RecordingDone(source.title, len(sources), failure=predictions.reason))
             continue
+        predictions = predictions.abstaining(request.abstain_below, unlike=request.abstain_unlike)
         for name, folder in done.folders.items():
             write_predictions(predictions, name, folder, request.model.resolve().name)
             rows[name].append(summary_row(predictions, name))
-        on_recording(RecordingDone(source.title, len(sources), len(predictions.onset), predictions.notes))
-    done.n_recordings, done.warnings = len(sources) - len(done.failures), tuple(filter(None, reader.warnings))
+        on_recording(
+            RecordingDone(
+                title=source.title,
+                n_recordings=len(sources),
+                n_windows=len(predictions.onset),
+                notes=predictions.notes,
+                remarks=tuple(remark for remark in predictions.remarks if remark != NOT_KNOWN),
+                n_abstained=sum(of_task.n_abstained for of_task in predictions.tasks.values()),
+            )
+        )
+    of_model = () if checkpoint.known is not None else (NOT_KNOWN,)
+    done.n_recordings = len(sources) - len(done.failures)
+    done.warnings = (*filter(None, reader.warnings), *of_model)
     for task in checkpoint.tasks:
         folder = done.folders[task.name]
         columns = summary_columns(task)
@@ -119,6 +155,20 @@ def predict_files(
         write_table(folder / "summary.csv", columns, rows[task.name])
         write_table(folder / "failures.csv", ("recording", "message"), done.failures)
     return done
+
+
+def _require_what_is_wanted(checkpoint: Checkpoint, request: PredictionRequest) -> None:
+    """Refuse what the model cannot do, before anything is read or removed."""
+    require_this_version(checkpoint, request.model.resolve().name)
+    request.ways.require(checkpoint)
+    require_abstention(checkpoint.tasks, request.abstain_below)
+    if request.abstain_unlike and checkpoint.known is None:
+        raise SettingsError(NO_DISTANCE)
+    if request.ways.every_seconds is not None and (request.abstain_unlike or request.abstain_below is not None):
+        raise SettingsError(
+            "--every cannot be combined with --abstain-below or --abstain-unlike: a prediction at a single time is the "
+            "mean of several windows; leave one of them out"
+        )
 
 
 def _truth(source: Source, recording: Recording) -> Truth:
@@ -186,6 +236,8 @@ def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> 
         column=None if task.is_classification else task.quantity,
         modalities_used=tuple(predictions.used),
         modalities_ignored=tuple(predictions.ignored),
+        fitted_on=predictions.familiarity.fitted_by,
+        remarks=tuple(predictions.remarks),
         notes=tuple(predictions.notes),
         adapt=None if moved is None else predictions.adapt,
         transductive=True if predictions.is_transductive else None,
@@ -204,12 +256,31 @@ def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> 
                 else {}
             ),
             **({} if moved is None else {"shift": f"added to the log odds: {_shift_words(predictions, moved)}"}),
+            **_trust_columns(predictions, of_task),
         },
     )
 
 
 def _shift_words(predictions: Predictions, moved: FloatArray) -> str:
     return words_of(predictions.adapt, int((moved != 0).sum()), len(moved), "windows")
+
+
+def _trust_columns(predictions: Predictions, of_task: TaskPredictions) -> dict[str, str]:
+    """Return what the columns are that say how sure a prediction is, and how like its window is to what is known."""
+    columns = {}
+    if of_task.confidence is not None:
+        columns["confidence"] = (
+            "highest of the probabilities; --abstain-below withholds predictions below a value of it"
+        )
+    if predictions.familiarity.is_known:
+        columns |= {
+            "distance": "Mahalanobis distance of the scaled features from those that the model knows, the largest of "
+            "the sensors; 1 is what 1 % of the windows of people left out exceeded; empty where no feature is defined",
+            "unlike": "1 where the distance is above 1, else 0",
+            "outside_range": "1 where a signal's root mean square or standard deviation in the window is outside the "
+            "range that the model knows, in the signal's unit, else 0",
+        }
+    return columns
 
 
 def _truth_words(of_task: TaskPredictions) -> str:
@@ -236,10 +307,15 @@ def _write_trace(of_task: TaskPredictions, trace: Trace, path: Path, model: str)
 
 
 def summary_columns(task: Task) -> tuple[str, ...]:
-    """Return the columns of ``summary.csv``: counts and sensors, then means and fractions of classes, or of numbers."""
+    """Return the columns of ``summary.csv``.
+
+    Counts and sensors, means and fractions of classes, or of numbers, then predictions withheld for want of sureness,
+    fractions of windows unlike those known and with signals outside the range known, and what there is to say of both.
+    """
     if not task.is_classification:
-        return (*SUMMARY_COLUMNS, "mean", "lowest", "highest")
-    return (*SUMMARY_COLUMNS, *(f"share_{c}" for c in task.classes), *(f"mean_probability_{c}" for c in task.classes))
+        return (*SUMMARY_COLUMNS, "mean", "lowest", "highest", *_FAMILIARITY)
+    fractions, means = ([f"{word}_{c}" for c in task.classes] for word in ("share", "mean_probability"))
+    return (*SUMMARY_COLUMNS, *fractions, *means, *_FAMILIARITY)
 
 
 def summary_row(predictions: Predictions, task: str) -> tuple[object, ...]:
@@ -248,7 +324,9 @@ def summary_row(predictions: Predictions, task: str) -> tuple[object, ...]:
     is_given = ~np.array([bool(why) for why in of_task.reason], dtype=bool)
     values, n_given = of_task.values[is_given], int(is_given.sum())
     if not n_given:
-        statistics: list[float | None] = [None] * (len(summary_columns(of_task.task)) - len(SUMMARY_COLUMNS))
+        statistics: list[float | None] = [None] * (
+            len(summary_columns(of_task.task)) - len(SUMMARY_COLUMNS) - len(_FAMILIARITY)
+        )
     elif of_task.task.is_classification:
         names = np.array(of_task.predicted)[is_given]
         fractions = [round(float((names == name).mean()), 4) for name in of_task.task.classes]
@@ -265,8 +343,18 @@ def summary_row(predictions: Predictions, task: str) -> tuple[object, ...]:
         " ".join(predictions.used),
         " ".join(predictions.ignored),
         *statistics,
+        of_task.n_abstained,
+        *_familiarity_cells(predictions),
         *(() if moved is None else (how, int((moved != 0).sum()))),
     )
+
+
+def _familiarity_cells(predictions: Predictions) -> tuple[object, ...]:
+    of_recording = predictions.familiarity
+    fractions: list[float | None] = [None, None]
+    if of_recording.is_known:
+        fractions = [round(float(rows.mean()), 4) for rows in (of_recording.is_unlike, of_recording.is_outside)]
+    return (*fractions, of_recording.fitted_by, "; ".join(of_recording.remarks))
 
 
 def _cell(column: str, value: Any) -> object:
@@ -275,6 +363,8 @@ def _cell(column: str, value: Any) -> object:
         return value
     if column in ("onset", "duration"):
         return float(value)
+    if column in ("unlike", "outside_range"):
+        return int(value)
     if column in ("predicted", "label"):
         return _number(float(value))
     return None if np.isnan(value) else round(float(value), 4 if column == "quality" else 6)

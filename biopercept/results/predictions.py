@@ -129,8 +129,9 @@ class PredictionSidecar:
     """The JSON file beside a table of ``predict``: whose it is, how it was made, and what its columns are.
 
     ``classes`` and ``notes`` are None for a regression, which has a ``column`` of the study, whose unit the numbers
-    have. ``adapt`` says by which windows thresholds were moved, None where they were not; ``transductive`` stands where
-    that was all of the recording.
+    have. ``fitted_on`` is how it is known that the model was fitted to the person, empty where it is not; ``remarks``
+    say what is unlike what the model knows. ``adapt`` says by which windows thresholds were moved,
+    None where they were not; ``transductive`` stands where that was all of the recording.
     """
 
     participant_id: str
@@ -141,6 +142,8 @@ class PredictionSidecar:
     column: str | None = omitted()
     modalities_used: tuple[str, ...] = ()
     modalities_ignored: tuple[str, ...] = ()
+    fitted_on: str = ""
+    remarks: tuple[str, ...] = ()
     notes: tuple[str, ...] | None = omitted()
     adapt: str | None = omitted()
     transductive: bool | None = omitted()

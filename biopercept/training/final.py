@@ -25,6 +25,7 @@ from biopercept.training.calibration import Calibration, CalibrationSettings
 from biopercept.training.checkpoint import Checkpoint, StartingPoint, load_start, save_checkpoint
 from biopercept.training.engine import engine_for, seed_for, threads
 from biopercept.training.fitting import calibration_from, fit_perceiver_io, held_out_predictions
+from biopercept.training.known_inputs import learn_known_inputs
 from biopercept.training.lag import estimated_lags, lag_words, with_lags
 from biopercept.training.loop import EpochReport, FitRequest, FittedNetwork
 from biopercept.training.model_card import model_card
@@ -134,6 +135,7 @@ def train(request: TrainingRequest, output: Path) -> Checkpoint:
         prepare=provenance.prepare,
         training=training,
         calibration=trained.calibration,
+        known=learn_known_inputs(trained.inputs, trained.fitted.population, trained.modalities),
     )
     save_checkpoint(checkpoint, output, model_card(checkpoint))
     return checkpoint
