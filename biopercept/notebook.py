@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from biopercept.config.loading import load_config, load_config_for, load_config_for_study
-from biopercept.config.settings import Config, Purpose
+from biopercept.config.settings import Config, PlannedConfig, Purpose
 from biopercept.errors import SettingsError
 from biopercept.recording import Correction, Recording
 from biopercept.resources import copy_sample_study
@@ -274,18 +274,22 @@ def prepare_study(
     """
     from biopercept.prepare import study as preparing
     from biopercept.prepare.recording import PrepareSettings
+    from biopercept.results.plan import write_windows_plan
 
     loaded = study if isinstance(study, Study) else load_study(study)
     settings = load_config_for_study(
         loaded, None if config is None else str(config), _changes(overrides), is_opened=True
     )
-    return preparing.prepare_study(
+    summary = preparing.prepare_study(
         loaded,
         Path(output),
         PrepareSettings(settings.windows, settings.cleaning),
         subjects=subjects,
         run=preparing.PrepareRun(n_jobs=n_jobs),
     )
+    if summary.store is not None:
+        write_windows_plan(summary.log, settings.plan if isinstance(settings, PlannedConfig) else None)
+    return summary
 
 
 def open_store(path: Location) -> StudyStore:
@@ -416,7 +420,7 @@ def evaluate(
 
 
 def train(
-    store: Location,
+    stores: Location | Sequence[Location],
     output: Location,
     *,
     subject: str | None = None,
@@ -426,7 +430,8 @@ def train(
 ) -> Checkpoint:
     """Train a model to be kept, save it as a folder and return it; for other keywords see :class:`Given`.
 
-    ``subject`` makes this person's own model, from their windows alone; None: a model of everybody in the store.
+    ``stores`` are a store, or several that are joined. ``subject`` makes this person's own model, from their windows
+    alone; None: a model of everybody.
     ``start_from`` is a model folder whose weights it begins with; of one person the saved model is adapted, a few small
     steps.
 
@@ -440,7 +445,7 @@ def train(
     if subject is not None and given.get("subjects") is not None:
         raise TypeError("subject is one personal model, subjects are the people of a common one; give one of them")
     refuse_existing(Path(output), overwrite=overwrite)
-    config, request = _request(store, given, "train", subject=subject, start_from=start_from)
+    config, request = _request(stores, given, "train", subject=subject, start_from=start_from)
     request = replace(request, fit=config.fit(None if start_from is None else model_folder(start_from)))
     if subject is not None:
         request = replace(request, subjects=(subject,))

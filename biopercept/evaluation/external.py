@@ -310,9 +310,9 @@ def plan_external(store: StudyStore, request: ExternalRequest) -> ExternalPlan:
 def _fold(checkpoint: Checkpoint, windows: WindowTable) -> Fold:
     """Return the one fold; whom the model was fitted to is named with the study: here others may have those ids."""
     training = checkpoint.training
+    study = "" if "studies" in training else f"{training['study']}/"  # of several studies they are named so already
     fitted, stopped = (
-        tuple(f"{training['study']}/{subject}" for subject in training[side])
-        for side in ("subjects", "validation_subjects")
+        tuple(f"{study}{subject}" for subject in training[side]) for side in ("subjects", "validation_subjects")
     )
     return Fold(EXTERNAL, fitted, stopped, windows.subjects)
 

@@ -330,12 +330,12 @@ def has_subject(part: Mapping[str, Any], subject: str) -> bool:
 def studies_seen(training: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
     """Return ``study``, ``store`` (fingerprint) and ``subjects`` that a trained model was fitted to, from its training.
 
-    Those that the weights had seen which it started from come after its own.
+    A model of several stores has one for each. Those that the weights it started from had seen come after its own.
     """
     subjects = [*training["subjects"], *training["validation_subjects"]]
+    alone = {"study": training["study"], "store": training["store"], "subjects": subjects}
     before = training.get("start_from")
-    ours = {"study": training["study"], "store": training["store"], "subjects": subjects}
-    return (ours, *(() if before is None else before["seen"]))
+    return (*training.get("studies", [alone]), *(() if before is None else before["seen"]))
 
 
 def load_start(folder: Path) -> StartingPoint:
