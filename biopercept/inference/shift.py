@@ -68,7 +68,7 @@ class _Grid:
 
 @cache
 def _grid() -> _Grid:
-    """Return the readings; the figures were chosen on one half of stress-predict (docs/evaluation.md).
+    """Return the readings; the figures were settled on one half of stress-predict (docs/evaluation.md).
 
     Middles are normal around 0 with deviation 1; distances lie around 3, widths around 1.3, as those of networks and
     logistic regressions do that were trained with classes of equal weight; one class and two are as likely.
