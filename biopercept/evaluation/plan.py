@@ -287,10 +287,11 @@ def describe_start(
     # Weights that are pretrained on in each fold lose what belongs to tasks.
     tasks = windows.tasks if fit.pretraining is None else ()
     sensors = {s.modality for r in windows.recordings for s in r.signals if not s.derived_from}
-    described = start.described(perceiver_io(fit, vocabulary, windows.tasks), tasks, sensors)
+    described = start.described(perceiver_io(fit, vocabulary, windows.tasks), tasks, fit.tokens, sensors)
     warnings = [_leak(start, seen, windows)] if is_tested and (seen := _seen(store, start, windows)) else []
     is_trained = start.kind == TRAINED and fit.pretraining is None
-    if described.get("sensors_not_seen") or (is_trained and (described["new"] or described["unused"])):
+    is_other = "sensors_not_seen" in described or "other_tokens" in described
+    if is_other or (is_trained and (described["new"] or described["unused"])):
         warnings.append(f"weights started from: {start_words(described)}")
     return {**described, "pretrained_in_each_fold": inside}, tuple(warnings)
 

@@ -11,7 +11,7 @@ import json
 import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -285,6 +285,7 @@ class StartingPoint:
     * ``tasks``: in the order of its queries; none of a pretrained network.
     * ``modalities``: measured ones that it was fitted to; None where it does not say.
     * ``known``: what inputs it knows; None where it does not say.
+    * ``tokens``: its token settings.
     """
 
     kind: str
@@ -295,6 +296,7 @@ class StartingPoint:
     tasks: tuple[Task, ...] = ()
     modalities: tuple[str, ...] | None = None
     known: KnownInputs | None = None
+    tokens: Mapping[str, Any] = field(default_factory=dict)
 
     def weights_for(self, feature_names: Sequence[str], tasks: Sequence[Task], folder: Path) -> dict[str, torch.Tensor]:
         """Return the weights for windows with these features and a network of these tasks.
@@ -322,10 +324,13 @@ class StartingPoint:
                 else:
                     yield name, name, value[places if name.startswith("queries.") else outputs]
 
-    def described(self, network: nn.Module, tasks: Sequence[Task], modalities: Collection[str] = ()) -> dict[str, Any]:
+    def described(
+        self, network: nn.Module, tasks: Sequence[Task], tokens: TokenSettings, modalities: Collection[str] = ()
+    ) -> dict[str, Any]:
         """Return, as plain values for an output, where the weights of ``network``, made for ``tasks``, began.
 
-        ``modalities`` are the measured ones that it is fitted to: those that the model never had are named.
+        ``modalities`` are the measured ones that it is fitted to: those that the model never had are named, and so are
+        settings of its ``tokens`` that give the same weights another meaning.
         """
         given = list(self._of_tasks(tasks))
         taken = matching(network, {name: value for name, _, value in given})
@@ -339,7 +344,13 @@ class StartingPoint:
             "new": [name for name in network.state_dict() if name not in taken],
             "unused": [name for name in self.weights if name not in used],
             **({"sensors_not_seen": strange} if strange else {}),
+            **({"other_tokens": other} if (other := self._other_tokens(tokens)) else {}),
         }
+
+    def _other_tokens(self, tokens: TokenSettings) -> dict[str, list[Any]]:
+        """Return the model's value and the one here of each token setting that differs; dropout has no say in it."""
+        ours = {name: value for name, value in asdict(tokens).items() if not name.endswith("_dropout")}
+        return {n: [self.tokens[n], ours[n]] for n in ours if n in self.tokens and self.tokens[n] != ours[n]}
 
     def overlap(self, study: str, store: str, subjects: Collection[str]) -> tuple[str, ...]:
         """Return which of the subjects of a store (by study name or fingerprint) its weights were fitted to, sorted."""
@@ -362,6 +373,8 @@ def start_words(described: Mapping[str, Any]) -> str:
         words.append(f"of the model's, {len(unused)} have no place here ({listed(_parts(unused))})")
     if strange := described.get("sensors_not_seen"):
         words.append(f"it never had {listed(strange)}, so what reads these is as new")
+    for name, (theirs, ours) in described.get("other_tokens", {}).items():
+        words.append(f"its tokens.{name} is {json.dumps(theirs)} and {json.dumps(ours)} here")
     return "; ".join(words)
 
 
@@ -405,7 +418,8 @@ def load_start(folder: Path) -> StartingPoint:
             studies = tuple({key: row[key] for key in ("study", "store", "subjects")} for row in description["studies"])
             weights = transferable(read_weights(folder, description))
             names = tuple(description.get("feature_names", ()))  # not kept by earlier versions
-            return StartingPoint(PRETRAINED, description["weights_sha256"], weights, studies, names)
+            sha256, tokens = description["weights_sha256"], description["tokens"]
+            return StartingPoint(PRETRAINED, sha256, weights, studies, names, tokens=tokens)
         training, known = description["training"], description.get("known")
         return StartingPoint(
             kind=TRAINED,
@@ -415,6 +429,7 @@ def load_start(folder: Path) -> StartingPoint:
             feature_names=tuple(description["feature_names"]),
             tasks=tuple(Task.from_json(row) for row in description["tasks"]),
             modalities=tuple(training["modalities"]),
+            tokens=dict(description["tokens"]),
             known=None if known is None else from_plain(KnownInputs, known),
         )
     except (KeyError, TypeError, ValueError, StudyError) as fault:

@@ -245,7 +245,7 @@ def _adapted(request: TrainingRequest, fit_request: FitRequest, personalisation:
 
 def _beginning(start: StartingPoint, trained: _Trained) -> dict[str, Any]:
     """Return where a model's weights began, and whom these had seen."""
-    described = start.described(trained.fitted.network, trained.tasks, trained.modalities)
+    described = start.described(trained.fitted.network, trained.tasks, trained.settings.tokens, trained.modalities)
     return {**described, "seen": list(start.studies)}
 
 

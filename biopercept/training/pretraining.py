@@ -427,7 +427,7 @@ def save_pretrained(
         "feature_names": list(request.studies[0].windows.feature_names),
         "pretraining": asdict(request.settings),
         "studies": [*studies, *seen],
-        "start_from": None if start is None else start.described(done.network, ()),
+        "start_from": None if start is None else start.described(done.network, (), request.tokens),
         "seed": seed,
         "history": [list(row) for row in done.history],
     }

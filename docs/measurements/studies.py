@@ -243,7 +243,9 @@ def start_units(place: Place, arms: Sequence[str], n_draws: int) -> Iterator[Fro
                     yield FromBase(study, arm, n_labelled, draw, place)
 
 
-def chosen_windows(results: Mapping[tuple[str, tuple[float, float], str], Mapping[str, Any]], model: str, study: str) -> tuple[float, float]:
+def chosen_windows(
+    results: Mapping[tuple[str, tuple[float, float], str], Mapping[str, Any]], model: str, study: str
+) -> tuple[float, float]:
     """Return the windows with the best mean over people of the other studies, each tested by the other one.
 
     ``results`` by model, windows and the study that is left out.

@@ -69,7 +69,7 @@ def _added(recipe: Recipe, work: Path, split: tuple[str, ...]) -> dict[str, Any]
 
     definitions = [_definition(work / study) for study in recipe.studies]
     commands = recipe.steps("DATA", f"WORK/{recipe.name}", split)
-    shipped = {
+    shipped: dict[str, Any] = {
         "title": recipe.title,
         "data": [
             {"study": row["name"], "licence": row["licence"], "citation": " ".join(row["citation"].split())}

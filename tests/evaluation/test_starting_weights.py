@@ -122,7 +122,7 @@ def test_a_network_of_other_tasks_takes_what_belongs_to_its_own_or_nothing_of_ta
     random = torch.Generator().manual_seed(0)
     group = FeatureGroup("heart", torch.randn(4, 3, generator=random), torch.ones(4, 3, dtype=torch.bool))
     read = TokenInputs(features=(group,))
-    given = start.described(ours, wanted)
+    given = start.described(ours, wanted, TokenSettings())
     assert given["n_taken"] + len(given["new"]) == len(before)
     if is_taken:
         for name, values in ours(read).tasks.items():
@@ -133,8 +133,8 @@ def test_a_network_of_other_tasks_takes_what_belongs_to_its_own_or_nothing_of_ta
     kept = {name for name, value in ours.state_dict().items() if torch.equal(value, before[name])}
     assert kept == set(given["new"]) == {n for n in before if n.startswith(("queries.", "heads.", "linear."))}
     assert start_words(given).endswith(
-        "arrays of weights were taken; new are queries, heads and linear; of the model's, "
-        f"{len(given['unused'])} have no place here (queries, heads and linear)"
+        "arrays of weights were taken; new are queries, heads, linear; of the model's, "
+        f"{len(given['unused'])} have no place here (queries, heads, linear)"
     )
 
 
@@ -146,15 +146,20 @@ def trained(made: ModuleType, folder: Path, name: str, people: Sequence[Prepared
 
 
 def test_a_model_of_other_sensors_says_what_it_never_had(made: ModuleType, store: Path, tmp_path: Path) -> None:
-    blind = [made.recording(f"X{i}", seed=3, missing=("EDA", "tonic")) for i in range(4)]
+    others = [made.recording(f"X{i}", seed=3, missing=("tonic",)) for i in range(4)]
+    blind = [
+        replace(one, signals=tuple(replace(s, modality="temp") if s.name == "EDA" else s for s in one.signals))
+        for one in others
+    ]
     start = trained(made, tmp_path / "x", "elsewhere", blind)
     model = load_model(Path(start))
-    scores = cross_validate(request(store, start_from=start), tmp_path / "cv")
+    longer = TokenSettings(longest_seconds=240.0, time_dropout=0.5)
+    scores = cross_validate(request(store, start_from=start, tokens=longer), tmp_path / "cv")
     n = len(model.network.state_dict())
     [said] = [w for w in scores["warnings"] if w.startswith("weights started from: ")]
     assert said == (
         f"weights started from: {n} of {n} arrays of weights were taken; "
-        "it never had eda, so what reads these is as new"
+        "it never had eda, so what reads these is as new; its tokens.longest_seconds is 120.0 and 240.0 here"
     )
     assert scores["start_from"]["sensors_not_seen"] == ["eda"]
     assert [w for w in scores["warnings"] if w.startswith("LEAK")] == []
