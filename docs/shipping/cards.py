@@ -21,7 +21,7 @@ def card(checkpoint: Checkpoint, recipe: Recipe, sha256: str) -> str:
         (*(f"- {line}" for line in recipe.not_for), "", recipe.first),
         tuple(f"- {line}" for line in recipe.unknown),
         tuple(_audit(shipped["audit"])),
-        tuple(_fewer_sensors(shipped.get("across_studies", checkpoint.training["scores"]))),
+        tuple(_fewer_sensors(checkpoint.training["scores"], shipped.get("across_studies"))),
         tuple(_licence(shipped)),
         tuple(_making(shipped, sha256)),
     )
@@ -59,10 +59,11 @@ def _by_study(scores: Mapping[str, Any], across: Mapping[str, Any]) -> list[str]
     return lines
 
 
-def _fewer_sensors(scores: Mapping[str, Any]) -> list[str]:
+def _fewer_sensors(scores: Mapping[str, Any], across: Mapping[str, Any] | None) -> list[str]:
     """Return the scores without one sensor, and with one alone, as a table; of several studies each left out."""
-    lines = ["| sensors | balanced accuracy [95 % interval] | AUROC |", "|---|---|---|"]
-    for row in scores["missing_sensors"]["subsets"]:
+    lines = [] if across is None else [f"Task {across['task']}, each study tested by models of the others:", ""]
+    lines += ["| sensors | balanced accuracy [95 % interval] | AUROC |", "|---|---|---|"]
+    for row in (scores if across is None else across)["missing_sensors"]["subsets"]:
         if row["sensors"] == "all" or row["sensors"].startswith(("without ", "only ")):
             lines.append(f"| {row['sensors']} | {_estimate(row['balanced_accuracy'])} | {_estimate(row['auroc'])} |")
     return lines

@@ -129,7 +129,8 @@ def made_of_two(made: ModuleType, tmp_path: Path) -> tuple[Recipe, Path]:
     for seed, (study, of_study) in enumerate(tasks.items()):
         folder = tmp_path / study
         folder.mkdir()
-        people = made.study(4, seed=seed)
+        lacking = ("EDA", "tonic") if study == "beta" else ()
+        people = [made.recording(f"P0{i}", seed=seed, missing=lacking) for i in range(1, 5)]
         made.store(tmp_path / f"{study}.h5", people, name=study, task=of_study)
         about = f"name: {study}\nlicence: {study.upper()} 1.0\ncitation: the people of {study}\n"
         (folder / "study.yaml").write_text(about)
@@ -177,6 +178,7 @@ def test_a_model_of_two_studies_is_shipped_with_what_each_allows_and_nobody_name
         ("stress", "the study", "alpha", "4"),
         ("stress", "the study", "beta", "4"),
     ]
+    assert "Task stress, each study tested by models of the others:" in model.card
     assert "| without eda | " in model.card
     [row] = [line for line in page_with_table(f"{START}{END}", [model]).splitlines() if "pair" in line]
     assert "4 people of alpha (ALPHA 1.0); 4 people of beta (BETA 1.0)" in row
