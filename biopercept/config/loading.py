@@ -41,6 +41,7 @@ AUTO = "auto"
 """The name of the settings that follow from the data; what the plan leaves open is as in the default preset."""
 _PRESET_KEY = "preset"
 _THE_PLAN = "the plan"
+_BRANCHES = ("linear_branch", "mlp_branch")
 
 
 class SettingsFaults(SettingsError):  # noqa: N818 - several of them, not one
@@ -123,10 +124,7 @@ def load_config(
     if prepared is not None:
         _take_prepared(prepared, sections, faults)
     config = _build(sections, faults)
-    branch = sections["model"]["linear_branch"]
-    if branch.where == _THE_PLAN and config.model.linear_branch and not config.tokens.features:
-        # A planned branch follows what its user says of features; one that was asked for is refused where it is made.
-        sections["model"]["linear_branch"] = _Value(False, sections["tokens"]["features"].where)
+    if not config.tokens.features and _drop_planned_branches(sections, config):
         config = _build(sections, faults)
     if purposes:
         _refuse_unread(sections, purposes, config)
@@ -134,6 +132,17 @@ def load_config(
         return config
     values = {f"{section}.{key}": value for section, of_it in sections.items() for key, value in of_it.items()}
     return PlannedConfig(**vars(config), plan=_in_effect(plan, values, config, purposes))
+
+
+def _drop_planned_branches(sections: dict[str, _Section], config: Config) -> bool:
+    """Take planned branches away, which follow what the user says of features; say whether there was one.
+
+    One that was asked for is refused where it is made.
+    """
+    model = sections["model"]
+    planned = [name for name in _BRANCHES if model[name].where == _THE_PLAN and getattr(config.model, name)]
+    model.update({name: _Value(False, sections["tokens"]["features"].where) for name in planned})
+    return bool(planned)
 
 
 def load_config_for(
