@@ -37,7 +37,7 @@ def inspect(
     reports: list[dict[str, Any]] = []
     n_failed = 0
     alike: Counter[str] = Counter()
-    for path in paths:
+    for path in _chosen(paths):
         for place, recording in _recordings(path):
             report = _report(place, recording)
             if isinstance(report, BioperceptError):
@@ -59,13 +59,20 @@ def inspect(
         raise typer.Exit(1)
 
 
+def _chosen(paths: list[Path]) -> tuple[Path, ...]:
+    from biopercept.prepare.sources import recording_paths
+
+    return recording_paths(paths)
+
+
 def _recordings(path: Path) -> Iterator[tuple[Path, Recording | BioperceptError]]:
     """Give the recordings of a path and where each lies, or the error in the place of one that cannot be read."""
     from biopercept.files import is_folder
+    from biopercept.studies.loading import is_study
 
     if not is_folder(path):
         yield path, _loaded(path)
-    elif _is_study(path):
+    elif is_study(path):
         yield from ((path, recording) for recording in _of_study(path))
     else:
         yield from _of_folder(path)
@@ -103,12 +110,15 @@ def _of_folder(folder: Path) -> Iterator[tuple[Path, Recording | BioperceptError
 def _of_study(folder: Path) -> Iterator[Recording | BioperceptError]:
     from biopercept.prepare.sources import recording_of
     from biopercept.studies.loading import load_study
+    from biopercept.studies.structure import StudyFaults
 
     try:
         study = load_study(folder)
     except BioperceptError as fault:
         yield fault
-        return
+        if not isinstance(fault, StudyFaults) or fault.study is None:
+            return
+        study = fault.study  # a wrong label hides no signal
     for entry in study.entries:
         try:
             yield recording_of(study, entry)
@@ -116,10 +126,6 @@ def _of_study(folder: Path) -> Iterator[Recording | BioperceptError]:
             named = RecordingError(f"{entry.subject} {entry.recording}: {fault}")
             named.__cause__ = fault
             yield named
-
-
-def _is_study(path: Path) -> bool:
-    return any((path / name).is_file() for name in ("study.yaml", "recordings.tsv", "dataset_description.json"))
 
 
 def _report(path: Path, recording: Recording | BioperceptError) -> dict[str, Any] | BioperceptError:

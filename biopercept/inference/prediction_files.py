@@ -15,7 +15,7 @@ import numpy as np
 
 from biopercept.files import write_table
 from biopercept.inference.prediction import Predictions, TaskPredictions, Trace, Truth, predict, require_dense
-from biopercept.prepare.recording import PrepareSettings, prepare_recording
+from biopercept.prepare.recording import OF_A_MODEL, PrepareSettings, prepare_recording
 from biopercept.prepare.sources import Failure, Source, outcome_of, sources_of
 from biopercept.recording import Recording, RecordingLabels
 from biopercept.results.predictions import PredictionSidecar, TraceSidecar, write_sidecar
@@ -137,7 +137,7 @@ class _Reader:
         recording = without_labels(source.load(), self._checkpoint.tasks)
         truth = _truth(source, recording)
         before = self._sessions.setdefault((recording.subject, recording.session), [])
-        prepared = replace(prepare_recording(recording, self._settings), place=len(before))
+        prepared = replace(prepare_recording(recording, self._settings, advice=OF_A_MODEL), place=len(before))
         self.warnings.update(dict.fromkeys(truth.lacking(task) for task in self._checkpoint.tasks))
         predictions = predict(
             self._checkpoint, prepared, self._engine, truth=truth, before=before, every_seconds=self._every_seconds

@@ -35,6 +35,7 @@ from biopercept.prepare.recording import PrepareSettings
 from biopercept.prepare.sources import EachWork, Source, each_of, sources_of
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.studies.loading import is_study
+from biopercept.typed_values import did_you_mean
 from biopercept.version import __version__
 
 CSV, TSV, PARQUET = "csv", "tsv", "parquet"
@@ -143,7 +144,8 @@ def write_features(
     Raises OutputError where a file cannot be written.
     """
     if request.format not in FORMATS:
-        raise SettingsError(f"--format is {request.format!r}; allowed are {', '.join(FORMATS)}")
+        near = did_you_mean(request.format, FORMATS)
+        raise SettingsError(f"--format is {request.format!r}; allowed are {', '.join(FORMATS)}{near}")
     if request.format == PARQUET:
         _require_parquet()
     sources = _sources(request)

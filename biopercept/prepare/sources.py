@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from biopercept.errors import BioperceptError, RecordingError, SettingsError, fault_of_ours
 from biopercept.files import is_folder
-from biopercept.loaders.folders import recordings_in
+from biopercept.loaders.folders import recordings_in, without_parts
 from biopercept.loaders.loading import load_recording
 from biopercept.parallel import ChildProcesses, Limits, Lost, Work
 from biopercept.prepare.alignment import load_aligned, load_placed_aligned
@@ -21,6 +21,8 @@ from biopercept.recording import Recording
 from biopercept.store.prepared import recording_key
 from biopercept.studies.loading import PlacedFile, is_study, load_study
 from biopercept.studies.structure import Entry, Study
+from biopercept.studies.tables import TABLES
+from biopercept.typed_values import not_among
 
 Request = TypeVar("Request")
 Outcome = TypeVar("Outcome")
@@ -82,7 +84,7 @@ def sources_of(
     sources = list(_every_source(paths))
     known = {source.subject for source in sources}
     if unknown := sorted((set(subjects or ()) | set(excluded)) - known):
-        raise SettingsError(f"no recording of subject {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+        raise SettingsError(f"no recording of subject {not_among(unknown, sorted(known))}")
     wanted = [s for s in sources if (subjects is None or s.subject in subjects) and s.subject not in excluded]
     if not wanted:
         raise SettingsError("no recording is left; check --subjects and --exclude-subjects")
@@ -199,8 +201,19 @@ def _named(given: Path, places: Sequence[Path]) -> Iterator[tuple[Path, str]]:
             yield place, f"{long[place]}_{place.suffix.lstrip('.')}"
 
 
-def _every_source(paths: Sequence[Path]) -> Iterator[Source]:
+def recording_paths(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the paths that stand for recordings: files, folders, studies; without files that are parts of another.
+
+    Raises SettingsError where one is a table of a study.
+    """
     for path in paths:
+        if path.is_file() and path.stem in (*TABLES, "study") and is_study(path.parent):
+            raise SettingsError(f"{path} is a table of a study and no recording; give the folder {path.parent}")
+    return without_parts(paths)
+
+
+def _every_source(paths: Sequence[Path]) -> Iterator[Source]:
+    for path in recording_paths(paths):
         if not is_study(path):
             for place, name in _named(path, _places(path)):
                 yield Source(name, recording_key(name, "", name), str(place), place)

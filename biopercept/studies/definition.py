@@ -78,7 +78,8 @@ class _Reader:
     def overlap(self, data: Mapping[str, Any]) -> Overlap:
         given = self.text(data, (), "overlap") or REFUSE
         if given not in (REFUSE, EVENTS_WIN):
-            self.fault(("overlap",), f"overlap is {given!r}; allowed are {REFUSE} and {EVENTS_WIN}")
+            near = did_you_mean(given, (REFUSE, EVENTS_WIN))
+            self.fault(("overlap",), f"overlap is {given!r}; allowed are {REFUSE} and {EVENTS_WIN}{near}")
         return EVENTS_WIN if given == EVENTS_WIN else REFUSE
 
     def is_aligned(self, data: Mapping[str, Any]) -> bool:
@@ -118,7 +119,8 @@ class _Reader:
         kind = self.text(body, path, "kind") or CLASSIFICATION
         ignore = self.labels(body.get("ignore", []), (*path, "ignore"))
         if kind not in KINDS:
-            self.fault((*path, "kind"), f"the kind of task {name!r} is {kind!r}; allowed are {', '.join(KINDS)}")
+            near = did_you_mean(kind, KINDS)
+            self.fault((*path, "kind"), f"the kind of task {name!r} is {kind!r}; allowed are {', '.join(KINDS)}{near}")
             return None
         if "signal" in body:
             return self._rated(name, body, ignore, next(one for one in KINDS if one == kind))
@@ -206,7 +208,8 @@ class _Reader:
         path = ("tasks", name)
         given = self.mapping(body, path, "classes")
         classes = {label: self.labels(value, (*path, "classes", label)) for label, value in given.items()}
-        if len(classes) < 2:
+        is_misspelt = "classes" not in body and any(key not in _TASK for key in body)  # which has been said
+        if len(classes) < 2 and not is_misspelt:
             self.fault(path, f"the task {name!r} has {len(classes)} classes; at least two are needed")
         for label, members in classes.items():
             if not members:
