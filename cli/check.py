@@ -32,6 +32,8 @@ def check(
 
     Headers tell of recordings that are empty, too short or cannot be read, and of labels beyond their ends; with
     --recordings every file is opened, and clocks that cannot be joined are found too.
+
+    Example: biopercept check my-study --recordings
     """
     from biopercept.errors import SettingsError, StudyError
     from biopercept.planning.headers import MOST_LOOKED_AT, looked_at

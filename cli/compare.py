@@ -37,7 +37,10 @@ def compare(
     seed: options.Seed = 0,
     run: options.Run = options.Run(),
 ) -> None:
-    """Compare cross-validations of the same study, paired over subjects."""
+    """Compare cross-validations of the same study, paired over subjects.
+
+    Example: biopercept compare scores-a scores-b -o compared
+    """
     from biopercept.comparison import comparison
     from biopercept.files import refuse_existing
     from biopercept.report.comparison import brief_pair_table, contender_table

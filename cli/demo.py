@@ -23,6 +23,8 @@ def demo(
     """Run the main job on a made sample study, from recordings to a report.
 
     Writes to demo-output unless --output says otherwise. When interrupted, the same command goes on where it was.
+
+    Example: biopercept demo
     """
     from biopercept.resources import copy_sample_study
 

@@ -80,6 +80,8 @@ def features(
     responses and breaths come as tables of their own; around events (--around) there are averages by condition and a
     figure too. Exit code 1 where a recording could not be measured: it is named.
     With --pages, pages/ has a page of each recording: its signals with what was found in them.
+
+    Example: biopercept features my-study -o features --window 60
     """
     from biopercept.files import refuse_existing
     from biopercept.measures.files import FeaturesRequest, write_features

@@ -33,6 +33,8 @@ def inspect(
     A path is a file, a study folder, or any folder: the recordings in it and in those below are
     shown one by one. A recording that cannot be read is named on stderr, the others are shown,
     and the exit code is 1.
+
+    Example: biopercept inspect S01.edf recordings/
     """
     reports: list[dict[str, Any]] = []
     n_failed = 0

@@ -27,7 +27,10 @@ def predict(
     people: options.People = options.People(),
     run: options.ModelRun = options.ModelRun(),
 ) -> None:
-    """Write a table of predictions for every recording, with a summary; of several tasks in a folder for each."""
+    """Write a table of predictions for every recording, with a summary; of several tasks in a folder for each.
+
+    Example: biopercept predict stress-wrist S01.edf -o predictions
+    """
     from biopercept.files import refuse_existing
     from biopercept.inference.prediction_files import PredictionRequest, predict_files
 

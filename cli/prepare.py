@@ -42,6 +42,8 @@ def prepare(
     Windows follow from the study unless settings are given; 'biopercept check STUDY' shows how.
 
     Exit code 1 where some recordings failed: they are named here and in STORE.log.csv, and the others are stored.
+
+    Example: biopercept prepare my-study -o my-study.h5
     """
     from biopercept.prepare.study import PrepareRun, chosen_subjects, prepare_study
     from biopercept.studies.loading import load_study

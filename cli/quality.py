@@ -33,6 +33,8 @@ def quality(
 
     quality.csv has a row per spoilt stretch, sensors.csv one per recording and sensor, quality.html shows both. Exit
     code 1 where a recording could not be read: it is named.
+
+    Example: biopercept quality my-study -o quality
     """
     from biopercept.files import refuse_existing, write_text
     from biopercept.measures.quality import QualityRequest, write_quality
