@@ -338,6 +338,7 @@ def closest(word: str, known: Iterable[str]) -> str:
         plain.setdefault(_plain_word(one), one)
     wanted = _plain_word(word)
     close = [wanted] if wanted in plain else get_close_matches(wanted, plain, n=1, cutoff=0.7)
+    close = close or [one for one in plain if sorted(one) == sorted(wanted)]  # letters in another order
     return plain[close[0]] if close and plain[close[0]] != word else ""
 
 

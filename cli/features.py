@@ -71,6 +71,7 @@ def features(
     output: options.Output,
     rows: Rows = Rows(),
     people: options.People = options.People(),
+    channels: options.Channels = options.Channels(),
     preset: options.Preset = options.Preset(),
     run: FeaturesRun = FeaturesRun(),
 ) -> None:
@@ -99,6 +100,7 @@ def features(
         hrv=rows.hrv,
         around=_around(rows),
         pages=_pages() if run.pages else None,
+        overrides=channels.overrides,
     )
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("measuring: recordings", total=None)

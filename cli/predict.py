@@ -25,6 +25,7 @@ def predict(
         ),
     ] = None,
     people: options.People = options.People(),
+    channels: options.Channels = options.Channels(),
     run: options.ModelRun = options.ModelRun(),
 ) -> None:
     """Write a table of predictions for every recording, with a summary; of several tasks in a folder for each.
@@ -42,6 +43,7 @@ def predict(
         excluded=people.excluded,
         every_seconds=every,
         device=run.device,
+        overrides=channels.overrides,
     )
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("predicting: recordings", total=None)

@@ -26,6 +26,7 @@ def quality(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or study folders.")],
     output: options.Output,
     people: options.People = options.People(),
+    channels: options.Channels = options.Channels(),
     preset: options.Preset = options.Preset(),
     run: QualityRun = QualityRun(),
 ) -> None:
@@ -42,7 +43,7 @@ def quality(
 
     refuse_existing(output, overwrite=run.overwrite)
     cleaning = preset.preparing("quality").cleaning
-    request = QualityRequest(tuple(paths), cleaning, people.chosen, people.excluded, run.jobs)
+    request = QualityRequest(tuple(paths), cleaning, people.chosen, people.excluded, run.jobs, channels.overrides)
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("rating: recordings", total=None)
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from biopercept.files import write_table
 from biopercept.inference.prediction import Predictions, TaskPredictions, Trace, Truth, predict, require_dense
+from biopercept.loaders.recognition import SignalOverride
 from biopercept.prepare.recording import OF_A_MODEL, PrepareSettings, prepare_recording
 from biopercept.prepare.sources import Failure, Source, outcome_of, sources_of
 from biopercept.recording import Recording, RecordingLabels
@@ -38,7 +39,8 @@ _WRITTEN = (
 class PredictionRequest:
     """What is predicted, by which model folder: recordings and study folders, of some subjects only or without some.
 
-    ``every_seconds`` is the distance of single times at which densely trained models predict, too.
+    ``every_seconds`` is the distance of single times at which densely trained models predict, too; ``overrides`` is
+    what the user says of channels of files.
     """
 
     model: Path
@@ -47,6 +49,7 @@ class PredictionRequest:
     excluded: tuple[str, ...] = ()
     every_seconds: float | None = None
     device: str = "auto"
+    overrides: Mapping[str, SignalOverride] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +91,7 @@ def predict_files(
     if request.every_seconds is not None:
         require_dense(checkpoint, request.every_seconds)
     engine = engine_for(request.device)
-    sources = sources_of(request.paths, request.subjects, request.excluded)
+    sources = sources_of(request.paths, request.subjects, request.excluded, request.overrides)
     names = [task.name for task in checkpoint.tasks]
     done = PredictedFiles({names[0]: output} if len(names) == 1 else {name: output / name for name in names})
     for folder in {output, *done.folders.values()}:

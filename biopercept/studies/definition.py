@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from biopercept.errors import SettingsError
-from biopercept.loaders.recognition import SignalOverride
+from biopercept.loaders.recognition import SignalOverride, override_for
 from biopercept.studies.structure import EVENTS_WIN, REFUSE, Overlap
 from biopercept.studies.tables import MISSING, finite_number
 from biopercept.tasks import CLASSIFICATION, KINDS, LAG_STEP_SECONDS, ORDINAL, REGRESSION, Kind, Task
@@ -49,6 +49,33 @@ def read_definition(path: Path, faults: list[str]) -> Definition:
         overlap=reader.overlap(data),
         is_aligned=reader.is_aligned(data),
     )
+
+
+def read_signals(path: Path, units: Mapping[str, str]) -> dict[str, SignalOverride]:
+    """Return what a YAML file says of signals, in the form of ``signals:`` of study.yaml or below that key.
+
+    ``units`` are by (pattern of the) label, too, and go before.
+
+    Raises SettingsError with everything that is wrong with the file.
+    """
+    faults: list[str] = []
+    data, lines = read_yaml_text(path, faults)
+    if "signals" not in data:
+        data, lines = {"signals": data}, {("signals", *place): line for place, line in lines.items()}
+    reader = _Reader(path.name, lines, faults)
+    stated = {pattern: reader.override(pattern, body) for pattern, body in reader.mapping(data, (), "signals").items()}
+    if faults:
+        raise SettingsError("; ".join(faults))
+    return with_units(units, stated)
+
+
+def with_units(units: Mapping[str, str], stated: Mapping[str, SignalOverride]) -> dict[str, SignalOverride]:
+    """Return units of labels as what is said of signals, before the rest of it."""
+    known = {label: override_for(label, stated) or SignalOverride() for label in units}
+    return {
+        **{label: replace(known[label], unit=unit) for label, unit in units.items()},
+        **{pattern: one for pattern, one in stated.items() if pattern not in units},
+    }
 
 
 @dataclass(frozen=True)

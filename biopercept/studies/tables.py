@@ -113,6 +113,8 @@ def read_table(path: Path, needed: tuple[str, ...], faults: list[str], *, name: 
         if not line.strip():
             continue
         n_cells = line.count("\t") + 1
+        if n_cells < len(columns) and title.endswith(".xlsx"):  # a sheet does not keep empty cells at the end of a row
+            line, n_cells = line + "\t" * (len(columns) - n_cells), len(columns)
         if n_cells > len(columns):
             # Empty cells beyond the header hold nothing that could be lost.
             n_cells = max(len(line.rstrip().split("\t")), len(columns))
