@@ -60,6 +60,25 @@ class Given(TypedDict, total=False):
     device: str
 
 
+class Scored(TypedDict, total=False):
+    """Keywords of :func:`evaluate`: who is scored in which tasks of the model (None: all that the study has), and how.
+
+    ``task`` is one, or several with commas between; ``subjects`` are the only ones, ``exclude_subjects`` those left
+    out. ``missing_sensors`` scores with every set of sensors, too; ``trained_on`` is the store that the model was
+    trained on, whose recordings are then compared with these; ``allow_seen`` scores people whom the model was fitted
+    to, marked as a leak; ``seed`` is of the resamples for intervals.
+    """
+
+    task: str | None
+    subjects: Sequence[str] | None
+    exclude_subjects: Sequence[str]
+    missing_sensors: bool
+    trained_on: Location | None
+    allow_seen: bool
+    seed: int
+    device: str
+
+
 class FeatureRows(TypedDict, total=False):
     """Keywords of :func:`features`: what a row is of.
 
@@ -279,7 +298,7 @@ def open_store(path: Location) -> StudyStore:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The scores of a finished cross-validation: of each task what its files hold."""
+    """The scores of a finished cross-validation or external validation: of each task what its files hold."""
 
     folder: Path
     tasks: Mapping[str, CrossValidation | NumberValidation]
@@ -324,7 +343,6 @@ def cross_validate(
     """
     from biopercept.evaluation import cross_validation
     from biopercept.evaluation.plan import EvaluationRequest
-    from biopercept.results.cross_validation import load_validation
 
     folder = Path(output)
     if isinstance(stores, EvaluationRequest):
@@ -335,8 +353,63 @@ def cross_validate(
         config, request = _request(stores, given, "cross-validate", model)
         text = config.text
     cross_validation.cross_validate(request, folder, n_jobs=n_jobs, config_text=text, overwrite=overwrite)
-    places = [folder / name for name in cross_validation.tasks_with_folder(folder)] or [folder]
+    return _scores_in(folder)
+
+
+def _scores_in(folder: Path) -> Scores:
+    """Return the scores that were written to a folder, of one task or of several."""
+    from biopercept.evaluation.cross_validation import tasks_with_folder
+    from biopercept.results.cross_validation import load_validation
+
+    places = [folder / name for name in tasks_with_folder(folder)] or [folder]
     return Scores(folder, {result.task: result for result in map(load_validation, places)})
+
+
+def evaluate(
+    model: Location,
+    data: Location | Study,
+    output: Location,
+    *,
+    n_jobs: int = 1,
+    overwrite: bool = False,
+    **given: Unpack[Scored],
+) -> Scores:
+    """Return scores of a saved model on labelled people it was not fitted to, written to a folder as the command does.
+
+    ``model`` is a folder, or the name of a model that comes with the package; ``data`` is a study, which is prepared
+    as the model reads it (in a script below ``if __name__ == "__main__":``), or a store with the model's windows. A
+    recording that cannot be prepared is a Python warning, and the others are scored. For other keywords see
+    :class:`Scored`.
+
+    Raises StudyError where the study has no task of the model, or no window that it can read. Raises SettingsError
+    where a store was cut or cleaned in another way than the model's, somebody was seen, or the folder holds something
+    else.
+    """
+    from biopercept.evaluation.external import ExternalRequest, evaluate_data
+    from biopercept.evaluation.settings import EvaluationSettings
+    from biopercept.prepare.study import PrepareRun
+    from biopercept.resources import model_folder
+
+    _refuse_unknown(given, Scored)
+    subjects, trained_on = given.get("subjects"), given.get("trained_on")
+    request = ExternalRequest(
+        model_folder(model),
+        task=given.get("task"),
+        trained_on=None if trained_on is None else Path(trained_on),
+        is_seen_allowed=given.get("allow_seen", False),
+        subjects=None if subjects is None else tuple(subjects),
+        excluded=tuple(given.get("exclude_subjects", ())),
+        evaluation=EvaluationSettings(missing_sensors="all" if given.get("missing_sensors") else "none"),
+        seed=given.get("seed", 0),
+        device=given.get("device", "auto"),
+    )
+    if isinstance(data, str | Path):
+        data = load_study(data) if Path(data).is_dir() else Path(data)
+    run = PrepareRun(n_jobs=n_jobs, overwrite=overwrite)
+    _, failures = evaluate_data(request, data, Path(output), run=run)
+    for failure in failures:
+        warnings.warn(failure, stacklevel=2)
+    return _scores_in(Path(output))
 
 
 def train(
@@ -461,8 +534,10 @@ def compare(
 ) -> Comparison:
     """Return which of several cross-validations are better, paired over subjects; ``to_frame()`` lists the pairs.
 
-    Raises StudyError where there are fewer than two, or they were not scored on the same windows. Raises OutputError
-    where the folder is not empty and ``overwrite`` is not set.
+    Those of several studies are compared over the subjects of all, and of each study by itself (``studies``).
+
+    Raises StudyError where there are fewer than two, or those of a study were not scored on the same windows. Raises
+    OutputError where the folder is not empty and ``overwrite`` is not set.
     """
     from biopercept.comparison import comparison
     from biopercept.files import refuse_existing
@@ -498,13 +573,17 @@ def _config(config: Location | None, overrides: Overrides | None) -> Config:
     return load_config(None if config is None else str(config), _changes(overrides))
 
 
+def _refuse_unknown(given: Mapping[str, object], keywords: type[Given] | type[Scored]) -> None:
+    unknown = sorted(given.keys() - keywords.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"there is no keyword {unknown[0]!r}; there are: {', '.join(keywords.__annotations__)}")
+
+
 def _request(
     stores: Location | Sequence[Location], given: Given, command: str, model: str = "perceiver-io", **options: object
 ) -> tuple[Config, EvaluationRequest]:
     """Return the settings for some stores, and what a command learns from them; unread settings are refused."""
-    unknown = sorted(given.keys() - Given.__annotations__.keys())
-    if unknown:
-        raise TypeError(f"there is no keyword {unknown[0]!r}; there are: {', '.join(Given.__annotations__)}")
+    _refuse_unknown(given, Given)
     paths = _paths(stores)
     name, changes = given.get("config"), _changes(given.get("overrides"))
     if given.get("normalisation") is not None:

@@ -30,6 +30,7 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.evaluation.time_split import plan_any, plan_personal
 from biopercept.files import only_writer, write_text
 from biopercept.parallel import Executor
+from biopercept.results.cross_validation import SENSORS_FILE
 from biopercept.results.plan import SETTINGS_FILES
 from biopercept.results.reading import document_of
 from biopercept.store.reading import open_store
@@ -93,7 +94,7 @@ def _remove_results(output: Path) -> None:
         "scores.json",
         "scores.csv",
         "predictions.csv",
-        "missing_sensors.csv",
+        SENSORS_FILE,
         "groups.json",
         "groups.csv",
         "preparation.log.csv",

@@ -138,6 +138,28 @@ def evaluate_store(request: ExternalRequest, path: Path, output: Path, *, overwr
         return run_and_score(plan, _predicted, output, config_text=text, overwrite=overwrite)
 
 
+def evaluate_data(
+    request: ExternalRequest,
+    data: Study | Path,
+    output: Path,
+    *,
+    run: PrepareRun,
+    on_progress: OnProgress | None = None,
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Score a saved model on a study, which is prepared for the occasion, or on a store.
+
+    Returned are the scores as of :func:`evaluate_store`, and a sentence for each recording that could not be prepared.
+
+    Raises SettingsError where jobs are given for a store. Raises as :func:`prepared_for` and :func:`evaluate_store`.
+    """
+    if isinstance(data, Path):
+        if run.n_jobs != 1:
+            raise SettingsError("--jobs is for preparing a study folder, and a store is prepared; leave it out")
+        return evaluate_store(request, data, output, overwrite=run.overwrite), ()
+    with prepared_for(request, data, output, run=run, on_progress=on_progress) as (settled, store, failures):
+        return evaluate_store(settled, store, output, overwrite=run.overwrite), failures
+
+
 @contextmanager
 def prepared_for(
     request: ExternalRequest,
@@ -236,6 +258,7 @@ def plan_external(store: StudyStore, request: ExternalRequest) -> ExternalPlan:
         folds=(_fold(checkpoint, windows),),
         warnings=(*warnings, *of_scaling, *more, *unread, *_sensor_words(checkpoint, recordings)),
         store_fingerprint=store.fingerprint(),
+        study=store.name,
         checkpoint=checkpoint,
         model=model,
     )

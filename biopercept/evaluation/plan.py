@@ -108,6 +108,7 @@ class Plan:
     warnings: tuple[str, ...]
     store_fingerprint: str
     start: dict[str, Any] | None = None
+    study: str = ""
 
     def extended(self, kind: type[AnyPlan], **values: Any) -> AnyPlan:
         """Return the plan as one of a further kind, with other or more ``values``."""
@@ -250,7 +251,7 @@ def plan_evaluation(store: Studies, request: EvaluationRequest, *, needs_folds: 
         *few_labels(evaluation.label_share, folds, is_pretrained=request.fit.pretraining is not None),
         *more,
     )
-    return Plan(request, tasks[0], normalisation, inputs, folds, warnings, store.fingerprint(), start)
+    return Plan(request, tasks[0], normalisation, inputs, folds, warnings, store.fingerprint(), start, store.name)
 
 
 def describe_start(

@@ -76,6 +76,7 @@ def test_scores_are_those_of_scikit_learn_on_the_predictions(folder: Path, tmp_p
     subject = np.array([key[0] for key in run.predictions.keys])
     is_stress = np.array(run.predictions.label) == "stress"
     probability, answer = run.predictions.probabilities[:, 1], np.array(run.predictions.predicted) == "stress"
+    assert document["study"] == "other"
     accuracy = {s: balanced_accuracy_score(is_stress[subject == s], answer[subject == s]) for s in set(subject)}
     assert len(accuracy) == document["n_subjects"] == 6
     assert document["balanced_accuracy"]["mean"] == pytest.approx(np.mean(list(accuracy.values())))
@@ -88,7 +89,9 @@ def test_scores_are_those_of_scikit_learn_on_the_predictions(folder: Path, tmp_p
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {
         "scores.json", "scores.csv", "predictions.csv", "folds.json", "config.yaml", "log.jsonl",
     }  # fmt: skip
-    assert "the model model (weights" in write_report(tmp_path / "out").read_text()
+    page = write_report(tmp_path / "out").read_text()
+    assert "the model model (weights" in page
+    assert "1 external validation" in page and "1 cross-validation" not in page
 
 
 def test_scores_of_a_saved_model_are_no_scores_for_the_card_of_another(folder: Path, tmp_path: Path) -> None:
