@@ -70,8 +70,7 @@ def features(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or study folders.")],
     output: options.Output,
     rows: Rows = Rows(),
-    people: options.People = options.People(),
-    channels: options.Channels = options.Channels(),
+    data: options.PeopleAndChannels = options.PeopleAndChannels(),
     preset: options.Preset = options.Preset(),
     run: FeaturesRun = FeaturesRun(),
 ) -> None:
@@ -94,13 +93,13 @@ def features(
         rows=_kind(rows),
         events=rows.events,
         format=run.table,
-        subjects=people.chosen,
-        excluded=people.excluded,
+        subjects=data.chosen,
+        excluded=data.excluded,
         n_jobs=run.jobs,
         hrv=rows.hrv,
         around=_around(rows),
         pages=_pages() if run.pages else None,
-        overrides=channels.overrides,
+        overrides=data.overrides,
     )
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("measuring: recordings", total=None)

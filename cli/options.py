@@ -228,6 +228,11 @@ class Channels:
 
 
 @dataclass(frozen=True)
+class PeopleAndChannels(Channels, People):
+    """Whose recordings are used, and what a user says of the channels of files."""
+
+
+@dataclass(frozen=True)
 class Preset:
     """The settings: a preset or a file, and single changes."""
 

@@ -24,8 +24,7 @@ def predict(
             "--every", metavar="SECONDS", help="Also predict at times this far apart (densely trained models)."
         ),
     ] = None,
-    people: options.People = options.People(),
-    channels: options.Channels = options.Channels(),
+    data: options.PeopleAndChannels = options.PeopleAndChannels(),
     run: options.ModelRun = options.ModelRun(),
 ) -> None:
     """Write a table of predictions for every recording, with a summary; of several tasks in a folder for each.
@@ -39,11 +38,11 @@ def predict(
     request = PredictionRequest(
         model=model,
         paths=tuple(paths),
-        subjects=people.chosen,
-        excluded=people.excluded,
+        subjects=data.chosen,
+        excluded=data.excluded,
         every_seconds=every,
         device=run.device,
-        overrides=channels.overrides,
+        overrides=data.overrides,
     )
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("predicting: recordings", total=None)

@@ -25,8 +25,7 @@ class QualityRun(options.Run):
 def quality(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or study folders.")],
     output: options.Output,
-    people: options.People = options.People(),
-    channels: options.Channels = options.Channels(),
+    data: options.PeopleAndChannels = options.PeopleAndChannels(),
     preset: options.Preset = options.Preset(),
     run: QualityRun = QualityRun(),
 ) -> None:
@@ -43,7 +42,7 @@ def quality(
 
     refuse_existing(output, overwrite=run.overwrite)
     cleaning = preset.preparing("quality").cleaning
-    request = QualityRequest(tuple(paths), cleaning, people.chosen, people.excluded, run.jobs, channels.overrides)
+    request = QualityRequest(tuple(paths), cleaning, data.chosen, data.excluded, run.jobs, data.overrides)
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("rating: recordings", total=None)
 
