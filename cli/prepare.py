@@ -46,10 +46,13 @@ def prepare(
     Example: biopercept prepare my-study -o my-study.h5
     """
     from biopercept.prepare.study import PrepareRun, chosen_subjects, prepare_study
+    from biopercept.studies.labels import training_faults
     from biopercept.studies.loading import load_study
 
     preset.refuse_unread("prepare")
     loaded = load_study(study)
+    for fault in training_faults(loaded):
+        say(f"warning: {fault}", quiet=run.quiet)
     settings = _settings(loaded, preset, quiet=run.quiet)
     alike: Counter[str] = Counter()
     with progress(quiet=run.quiet) as bar:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from biopercept.errors import BioperceptError, listed
+from biopercept.loaders.folders import is_known
 from biopercept.loaders.formats import HEADER, TEXT, format_of
 from biopercept.loaders.glance import glance_at
 from biopercept.loaders.sidecars import sidecars_of
@@ -93,6 +94,9 @@ def looked_at(study: Study) -> tuple[dict[int, Span], list[str]]:
         if place not in chosen:
             continue
         header = None
+        if any(file.path.exists() and not is_known(file.path) for file in entry.files):
+            faults.append(f"recordings.tsv, {entry.title}: {_fault_of(study, entry)}")
+            continue
         try:
             header = _read(study, entry)
         except (BioperceptError, OSError, ValueError):

@@ -128,8 +128,8 @@ def check_agreement(study: Study, faults: list[str]) -> None:
     strangers = [subject for subject in study.subjects if listed and subject not in listed]
     for number, subject in enumerate(strangers):
         # Looking for a near name is slow; a few hints are enough.
-        near = closest(subject, listed - set(study.subjects)) if number < _HINTS else ""
-        if near:  # what events.tsv says of that person is no second fault
+        near = closest(subject, listed) if number < _HINTS else ""
+        if near and near not in study.subjects:  # what events.tsv says of that person is no second fault
             faults[:] = [fault for fault in faults if f": no recording '{near} " not in fault]
         hint = f"; did you mean {near}?" if near else ""
         faults.append(f"recordings.tsv has recordings of {subject!r}, who is not in participants.tsv{hint}")
@@ -276,8 +276,8 @@ def _check_labels(study: Study, faults: list[str]) -> None:
         if not task.is_of_labels:
             continue
         known = (*task.labels, *task.ignore)
-        if not known:
-            continue  # that it has no labels is a fault of its own
+        if not known or not all(task.classes.values()):
+            continue  # a class without labels is a fault of its own, and they may be these
         for label, count in used.items():
             if not task.knows(label):
                 faults.append(

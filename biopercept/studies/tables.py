@@ -277,6 +277,8 @@ def _others(alike: Sequence[str]) -> str:
         names, most = [place["line"] for place in places[1:] if place], _PLACES_SHOWN
     elif all(places):
         head, names, most = "", [place.group().removesuffix(": ") for place in places[1:] if place], _PLACES_SHOWN
+        if len({place["table"] for place in places if place}) == 1:  # it has been named
+            names = [name.partition(", ")[2] or name for name in names]
     else:
         names = [next(iter(re.findall(r"'[^']*'", fault)), fault[:60]) for fault in alike[1:]]
         head, most = "", _NAMES_SHOWN

@@ -102,7 +102,7 @@ def test_times_in_another_unit_are_seen_without_opening_recordings(study: Path, 
     )
     unit = "milliseconds" if onset == 1000 else "microseconds"
     assert f"onset and duration are seconds from the recording's start, these look like {unit}" in fault
-    assert fault.endswith("(so too in 3 more: events.tsv, S02 lab, events.tsv, S03 lab, events.tsv, S04 lab)")
+    assert fault.endswith("(so too in 3 more: S02 lab, S03 lab, S04 lab)")
 
 
 def test_a_label_beyond_the_end_of_its_file_is_a_note_that_is_counted(study: Path) -> None:
@@ -233,6 +233,7 @@ def test_a_person_written_a_little_otherwise_is_suggested(
         (("--normalisation", "Causal"), "causal"),
         (("--set", "training.n_epoch=3"), "training.n_epochs"),
         (("--set", "Evaluation.n_folds=3"), "evaluation"),
+        (("--set", "n_epochs=3"), "training.n_epochs"),
     ],
     ids=" ".join,
 )
@@ -252,9 +253,14 @@ def test_check_sees_recordings_that_nothing_can_be_cut_of(study: Path) -> None:
     change(study, "events.tsv", "", "S02\tlab\t0\t40\tcalm\nS02\tlab\t40\t40\tcount\nS02\tlab\t80\t40\tidle\n")
     (study / "data" / "S03.csv").write_bytes(b"")
     (study / "data" / "S04.csv").write_text("EDA (uS)\n1\n2\n")
-    empty, no_rate = faults_of(study)
+    (study / "data" / "S01.csv").rename(study / "data" / "S01.edf")
+    change(study, "recordings.tsv", "S01.edf", "S01.csv")
+    no_edf, empty, no_rate = faults_of(study)
+    assert no_edf.startswith("recordings.tsv, S01 lab: S01.edf: named .edf but does not begin as EDF or BDF")
     assert empty == "recordings.tsv, S03 lab: S03.csv: the file is empty (0 bytes)"
     assert no_rate.startswith("recordings.tsv, S04 lab: S04.csv: no time column ('time' in seconds or 'timestamp')")
+    change(study, "recordings.tsv", "S01.csv", "S01.edf")
+    write_csv(study / "data" / "S01.csv", 0)
     write_csv(study / "data" / "S03.csv", 2)
     write_csv(study / "data" / "S04.csv", 3)
     (short,) = faults_of(study)
@@ -265,6 +271,18 @@ def test_check_sees_recordings_that_nothing_can_be_cut_of(study: Path) -> None:
     )
     assert faults_of(study, "--recordings") == [short]
     assert faults_of(study, "--set", "windows.length_seconds=3", "--set", "windows.step_seconds=1") == []
+
+
+def test_prepare_says_that_nothing_is_labelled(study: Path, tmp_path: Path) -> None:
+    (study / "events.tsv").unlink()
+    result = run("prepare", study, "-o", tmp_path / "x.h5", "--subjects", "S01")
+    assert result.exit_code == 0, result.output
+    assert "warning: events.tsv is missing, and recordings.tsv has no column condition" in result.stderr
+
+
+def test_models_are_suggested_whatever_their_case(tmp_path: Path) -> None:
+    result = run("predict", "Stress_wrist", tmp_path, "-o", tmp_path / "out")
+    assert str(result.exception).endswith("did you mean stress-wrist?")
 
 
 def test_check_says_that_one_person_cannot_be_left_out(study: Path) -> None:
