@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from biopercept.config.loading import load_config, load_config_for, load_config_for_study
-from biopercept.config.settings import Config, Purpose
+from biopercept.config.settings import Config, PlannedConfig, Purpose
 from biopercept.errors import SettingsError
 from biopercept.recording import Correction, Recording
 from biopercept.resources import copy_sample_study
@@ -272,18 +272,22 @@ def prepare_study(
     """
     from biopercept.prepare import study as preparing
     from biopercept.prepare.recording import PrepareSettings
+    from biopercept.results.plan import write_windows_plan
 
     loaded = study if isinstance(study, Study) else load_study(study)
     settings = load_config_for_study(
         loaded, None if config is None else str(config), _changes(overrides), is_opened=True
     )
-    return preparing.prepare_study(
+    summary = preparing.prepare_study(
         loaded,
         Path(output),
         PrepareSettings(settings.windows, settings.cleaning),
         subjects=subjects,
         run=preparing.PrepareRun(n_jobs=n_jobs),
     )
+    if summary.store is not None:
+        write_windows_plan(summary.log, settings.plan if isinstance(settings, PlannedConfig) else None)
+    return summary
 
 
 def open_store(path: Location) -> StudyStore:
@@ -413,7 +417,7 @@ def evaluate(
 
 
 def train(
-    store: Location,
+    stores: Location | Sequence[Location],
     output: Location,
     *,
     subject: str | None = None,
@@ -423,7 +427,8 @@ def train(
 ) -> Checkpoint:
     """Train a model to be kept, save it as a folder and return it; for other keywords see :class:`Given`.
 
-    ``subject`` makes this person's own model, from their windows alone; None: a model of everybody in the store.
+    ``stores`` are a store, or several that are joined. ``subject`` makes this person's own model, from their windows
+    alone; None: a model of everybody.
     ``start_from`` is a model folder whose weights it begins with; of one person the saved model is adapted, a few small
     steps.
 
@@ -437,7 +442,7 @@ def train(
     if subject is not None and given.get("subjects") is not None:
         raise TypeError("subject is one personal model, subjects are the people of a common one; give one of them")
     refuse_existing(Path(output), overwrite=overwrite)
-    config, request = _request(store, given, "train", subject=subject, start_from=start_from)
+    config, request = _request(stores, given, "train", subject=subject, start_from=start_from)
     request = replace(request, fit=config.fit(None if start_from is None else model_folder(start_from)))
     if subject is not None:
         request = replace(request, subjects=(subject,))
@@ -465,10 +470,12 @@ def predict(
     """Return what a model predicts for each window of a recording; ``to_frame()`` lists them.
 
     The recording is prepared as the model's own study was. Single times ``every_seconds`` apart are predicted, too;
-    only of a model trained with ``training.dense_weight``.
+    only of a model trained with ``training.dense_weight``. ``remarks`` say what is unlike what the model knows;
+    ``abstaining(below=0.8, unlike=True)`` withholds what is less sure, and what is unlike.
 
-    Raises CheckpointError where the folder holds no model. Raises RecordingError where the recording cannot be read, is
-    shorter than a window or has no sensor that the model was trained with.
+    Raises CheckpointError where the folder holds no model. Raises SettingsError where it reads other features than this
+    version makes. Raises RecordingError where the recording cannot be read, is shorter than a window or has no sensor
+    that the model was trained with.
     """
     from biopercept.inference import prediction
     from biopercept.training.engine import engine_for
@@ -514,10 +521,12 @@ def _prepared_for(
     model: Location | Checkpoint, recording: Location | Recording
 ) -> tuple[Checkpoint, PreparedRecording]:
     """Return a model, and a recording prepared with the settings of the model's study."""
+    from biopercept.inference import prediction
     from biopercept.prepare import recording as preparing
     from biopercept.studies import ratings
 
     checkpoint = load_model(model) if isinstance(model, str | Path) else model
+    prediction.require_this_version(checkpoint, Path(model).name if isinstance(model, str | Path) else "given")
     settings = preparing.PrepareSettings.from_plain_values(checkpoint.prepare)
     recording = recording if isinstance(recording, Recording) else load_recording(recording)
     recording = ratings.without_labels(recording, checkpoint.tasks)

@@ -81,7 +81,8 @@ def check(
         if not recordings and report["n_recordings"] > MOST_LOOKED_AT:
             report["notes"].append(f"files of {MOST_LOOKED_AT} recordings were looked at; --recordings opens all")
     if plan is not None:
-        report["plan"] = document_of(plan)
+        if plan.lines:
+            report["plan"] = document_of(plan)
         report["notes"] += [*plan.losses, *plan.warnings]
         faults.extend(plan.faults)
     if run.as_json:
@@ -159,7 +160,7 @@ def _print(study: Path, faults: list[str], report: dict[str, Any], plan: Setting
         for task, counts in report["tasks"].items():
             shown = ", ".join(f"{label} in {count}" for label, count in counts.items())
             print_text(safe_text(f"task {task}: {shown or 'a number to predict'}{' subjects' if shown else ''}"))
-        if plan is not None:
+        if plan is not None and plan.lines:
             print_text("settings that follow from the data (--config auto), and why:")
             for row in plan.rows:
                 print_text(f"  {safe_text(row)}")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from biopercept.prepare.recording import PrepareSettings
     from biopercept.prepare.reuse import LogRow
     from biopercept.prepare.study import PrepareSummary
+    from biopercept.results.plan import SettingsPlan
     from biopercept.studies.structure import Study
 
 
@@ -41,19 +42,31 @@ def prepare(
 
     Windows follow from the study unless settings are given; 'biopercept check STUDY' shows how.
 
+<<<<<<< HEAD
     Exit code 1 where some recordings failed: they are named here and in STORE.log.csv, and the others are stored.
 
     Example: biopercept prepare my-study -o my-study.h5
     """
     from biopercept.prepare.study import PrepareRun, chosen_subjects, prepare_study
     from biopercept.studies.labels import training_faults
+=======
+    Exit code 1 where some recordings failed: they are named here and in STORE.log.csv, and the others are stored. Why
+    the windows are what they are stands in STORE.plan.json.
+    """
+    from biopercept.prepare.study import PrepareRun, chosen_subjects, prepare_study
+    from biopercept.results.plan import write_windows_plan
+>>>>>>> main
     from biopercept.studies.loading import load_study
 
     preset.refuse_unread("prepare")
     loaded = load_study(study)
+<<<<<<< HEAD
     for fault in training_faults(loaded):
         say(f"warning: {fault}", quiet=run.quiet)
     settings = _settings(loaded, preset, quiet=run.quiet)
+=======
+    settings, plan = _settings(loaded, preset, quiet=run.quiet)
+>>>>>>> main
     alike: Counter[str] = Counter()
     with progress(quiet=run.quiet) as bar:
         task = bar.add_task("preparing", total=None)
@@ -80,6 +93,8 @@ def prepare(
             run=PrepareRun(n_jobs=run.jobs, restart=restart, overwrite=run.overwrite),
             on_progress=show,
         )
+    if summary.store is not None:
+        write_windows_plan(summary.log, plan if plan.lines else None)
     for fault, count in alike.items():
         if count > 1:
             say(f"failed: so too in {count - 1} more: {fault}")
@@ -92,6 +107,7 @@ def prepare(
         raise typer.Exit(1)
 
 
+<<<<<<< HEAD
 def _say_lost_labels(summary: PrepareSummary, *, quiet: bool) -> None:
     """Say of which recordings labels lie beyond the signals: a note in a log is read by few."""
     from biopercept.errors import listed
@@ -107,13 +123,15 @@ def _say_lost_labels(summary: PrepareSummary, *, quiet: bool) -> None:
 
 
 def _settings(study: Study, preset: options.Preset, *, quiet: bool) -> PrepareSettings:
+=======
+def _settings(study: Study, preset: options.Preset, *, quiet: bool) -> tuple[PrepareSettings, SettingsPlan]:
+>>>>>>> main
     """Return how the study is cut and cleaned, and say what of it follows from the study, and what that loses."""
     settings, plan = preset.of_study(study, "prepare", is_opened=True)
-    if plan is not None:
-        options.say_plan(plan.of(options.WINDOW_SETTINGS), quiet=quiet)
-        for sentence in (*plan.faults, *plan.losses):
-            say(f"warning: {sentence}", quiet=quiet)
-    return settings
+    options.say_plan(plan.of(options.WINDOW_SETTINGS), quiet=quiet)
+    for sentence in (*plan.faults, *plan.losses):
+        say(f"warning: {sentence}", quiet=quiet)
+    return settings, plan
 
 
 def _line(row: LogRow) -> str:

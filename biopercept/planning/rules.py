@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from biopercept.modalities import MODALITIES
-from biopercept.planning.network import Size, network_settings
+from biopercept.planning.network import Size, is_few, network_settings
 from biopercept.planning.scaling import planned_scaling
 from biopercept.results.plan import Fingerprint, PlanLine, SettingsPlan, TaskMakeUp
 
@@ -48,10 +48,10 @@ def plan_of(study: Fingerprint, length_seconds: float | None = None) -> Settings
     if n_windows is None:
         n_windows = _n_windows_of(windowing.length_seconds, windowing.step_seconds, study.lengths)
     lines = [*_window_lines(study, windowing), *_scaling_lines(study)]
-    lines += _token_lines(study, windowing.length_seconds)
+    n_people = max((task.n_subjects for task in study.tasks), default=study.n_subjects)
+    lines += _token_lines(study, windowing.length_seconds, n_people)
     if n_windows:
-        n_people = max((task.n_subjects for task in study.tasks), default=study.n_subjects)
-        size = Size(n_people, n_windows, _raw_tokens(study, windowing.length_seconds))
+        size = Size(n_people, n_windows, _raw_tokens(study, windowing.length_seconds, n_people))
         lines += [PlanLine(setting=s, value=value, because=why) for s, value, why in network_settings(size)]
     warnings = [sentence for task in study.tasks for sentence in _task_warnings(task)]
     return SettingsPlan(
@@ -85,14 +85,15 @@ def _scaling_lines(study: Fingerprint) -> Iterator[PlanLine]:
     yield PlanLine(setting="normalisation.scope", value=scope, because=because)
 
 
-def _token_lines(study: Fingerprint, length: float) -> Iterator[PlanLine]:
+def _token_lines(study: Fingerprint, length: float, n_people: int) -> Iterator[PlanLine]:
     wave = _readable_wave(study)
-    why = (
-        f"{wave} can be read directly"
-        if wave
-        else f"{_sensor_words(study)} carry nothing beyond their series and features"
-    )
-    yield PlanLine(setting="tokens.raw", value=bool(wave), because=why)
+    if not wave:
+        why = f"{_sensor_words(study)} carry nothing beyond their series and features"
+    elif is_few(n_people):
+        why = f"of {n_people} people little can be learnt from raw {wave} that their series and features lack"
+    else:
+        why = f"{wave} can be read directly"
+    yield PlanLine(setting="tokens.raw", value=bool(wave) and not is_few(n_people), because=why)
     longest = max(min(2 * length, _LONGEST_SECONDS), length)
     because = f"the slowest wave of the time code covers a window of {length:g} s"
     yield PlanLine(setting="tokens.longest_seconds", value=longest, because=because)
@@ -115,8 +116,8 @@ def _sensor_words(study: Fingerprint) -> str:
     return "raw samples of " + ", ".join(sorted(study.modalities))
 
 
-def _raw_tokens(study: Fingerprint, length: float) -> int:
-    if not _readable_wave(study):
+def _raw_tokens(study: Fingerprint, length: float, n_people: int) -> int:
+    if is_few(n_people) or not _readable_wave(study):
         return 0
     sensors = (s for s in study.sensors or () if s.modality in study.modalities)
     return round(sum(s.n_channels * length / MODALITIES[s.modality].patch_seconds for s in sensors))
@@ -196,7 +197,9 @@ def _planned_windows(study: Fingerprint, length_seconds: float | None = None) ->
     lengths = {name: groups for name, groups in study.lengths.items() if groups}
     if not lengths:
         length = length_seconds or (led.lengths[0] if led.lengths is _FAST else _LONG_SECONDS)
-        why = f"{led.words}; how long the labelled stretches are is not known before the recordings are opened"
+        is_labelled = any(task.n_subjects for task in study.tasks)
+        unknown = "how long the labelled stretches are is not known before the recordings are opened"
+        why = f"{led.words}; {unknown if is_labelled else 'no labelled stretch says how long they may be'}"
         return _Windowing(length, _usual_step(length), why, "half a window, at most 30 s")
     length, why_not_longer = (length_seconds, "") if length_seconds else _longest(led, lengths)
     spans = [task.stretch_seconds for task in study.tasks if task.stretch_seconds]
@@ -280,7 +283,7 @@ def _objection(length: float, led: _Led, groups: Lengths) -> str:
     needed = _APART if length >= _LONG_SECONDS or led.lengths is not _SLOW else 1
     if least < needed:
         of_class = f" of {group!r}" if group else ""
-        return f"would leave most people {least:g} window{'s' * (least != 1)}{of_class} that share nothing"
+        return f"would leave most people {_windows_in_words(least)}{of_class} that share nothing"
     return ""
 
 
@@ -294,12 +297,22 @@ def _scarcest(length: float, step: float, groups: Lengths) -> tuple[float, str]:
 
 def _step(length: float, lengths: Mapping[str, Lengths]) -> tuple[float, str]:
     usual = _usual_step(length)
-    fewest = min(_scarcest(length, usual, groups)[0] for groups in lengths.values())
+    fewest, group = min(_scarcest(length, usual, groups) for groups in lengths.values())
     if fewest >= _WANTED or usual <= length / 4:
-        return usual, f"most people then have at least {fewest:g} windows of each class"
+        return usual, f"most people then have at least {_windows_in_words(fewest)}{' of each class' if group else ''}"
     often = length / 4
-    more = min(_scarcest(length, often, groups)[0] for groups in lengths.values())
-    return often, f"every {usual:g} s would leave most people {fewest:g} windows of a class; so there are {more:g}"
+    more, _ = min(_scarcest(length, often, groups) for groups in lengths.values())
+    if more == fewest:
+        return usual, f"stretches are hardly longer than a window: most people have {_windows_in_words(fewest)} anyhow"
+    of_class = " of a class" if group else ""
+    return (
+        often,
+        f"every {usual:g} s would leave most people {_windows_in_words(fewest)}{of_class}; so there are {more:g}",
+    )
+
+
+def _windows_in_words(n: float) -> str:
+    return f"{n:g} window{'s' * (n != 1)}"
 
 
 def _usual_step(length: float) -> float:

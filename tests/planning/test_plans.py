@@ -145,13 +145,22 @@ def test_what_moves_is_said_and_what_does_not_is_not(tmp_path: Path) -> None:
     )
 
 
-def test_eeg_alone_has_windows_of_ten_seconds_and_is_read_raw(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("n_people", "is_raw", "reason"),
+    [
+        (59, False, "of 59 people little can be learnt from raw {} that their series and features lack"),
+        (60, True, "{} can be read directly"),
+    ],
+)
+def test_eeg_alone_has_windows_of_ten_seconds_and_is_read_raw_where_people_are_many(
+    n_people: int, is_raw: bool, reason: str, tmp_path: Path
+) -> None:
     eeg = dict.fromkeys(("Fz", "Cz", "Pz", "Oz"), ("uV", 100))
-    plan = made(tmp_path, people(6, ("rest", 60), ("task", 60)), sensors=eeg)
+    plan = made(tmp_path, people(n_people, ("rest", 60), ("task", 60)), sensors=eeg)
     assert (plan.values["windows.length_seconds"], plan.values["windows.step_seconds"]) == (10.0, 5.0)
     assert plan.values["tokens.longest_seconds"] == 20.0
-    assert plan.values["tokens.raw"] is True
-    assert because(plan, "tokens.raw") == "4 channels of EEG at 100 Hz can be read directly"
+    assert plan.values["tokens.raw"] is is_raw
+    assert because(plan, "tokens.raw") == reason.format("4 channels of EEG at 100 Hz")
 
 
 def test_numbers_of_each_trial_need_no_three_windows_of_each(tmp_path: Path) -> None:
@@ -163,6 +172,33 @@ def test_numbers_of_each_trial_need_no_three_windows_of_each(tmp_path: Path) -> 
     )
     assert plan.study.tasks[0].classes == ()
     assert not plan.study.tasks[0].is_file_label
+
+
+def test_stretches_of_one_window_are_not_cut_more_often_for_nothing(tmp_path: Path) -> None:
+    plan = made(tmp_path, people(4, *[("rest", 10.0), ("task", 10.0)] * 3))
+    assert (plan.values["windows.length_seconds"], plan.values["windows.step_seconds"]) == (10.0, 5.0)
+    assert because(plan, "windows.step_seconds") == (
+        "stretches are hardly longer than a window: most people have 3 windows anyhow"
+    )
+
+
+def test_a_study_without_labels_is_not_described_by_labels(tmp_path: Path) -> None:
+    plan = made(tmp_path, people(3, ("rest", 60)), tasks="{}")
+    assert because(plan, "windows.length_seconds").endswith("; no labelled stretch says how long they may be")
+    assert because(plan, "normalisation.mode") == ("nothing is labelled, and a recording's own past is an honest scale")
+    assert "training.n_epochs" not in plan.values
+
+
+def test_a_rating_and_numbers_have_windows_of_no_class(tmp_path: Path) -> None:
+    stages = people(3, ("rest", 300))
+    sensors = {"EDA": ("uS", 4.0), "Joy": ("", 4.0)}
+    joy = made(tmp_path / "a", stages, tasks="{joy: {kind: regression, signal: Joy}}", sensors=sensors)
+    assert because(joy, "windows.step_seconds") == "most people then have at least 19 windows"
+    short = people(3, *[("film", 70.0)] * 3)
+    numbers = made(tmp_path / "b", short, tasks="{mood: {kind: regression, column: mood}}", columns="mood")
+    assert because(numbers, "windows.step_seconds") == (
+        "stretches are hardly longer than a window: most people have 3 windows anyhow"
+    )
 
 
 def test_one_person_is_told_what_can_be_done(tmp_path: Path) -> None:
@@ -228,7 +264,7 @@ def test_the_same_study_has_the_same_plan_whatever_came_before_and_it_reads_back
     [
         ("stress-predict", (120.0, 30.0, "causal", "recording", False)),
         ("noneeg", (60.0, 30.0, "causal", "recording", False)),
-        ("eegmat", (10.0, 5.0, "causal", "session", True)),
+        ("eegmat", (10.0, 5.0, "causal", "session", False)),
     ],
 )
 def test_shared_studies_have_the_windows_and_the_scaling_of_their_presets(
