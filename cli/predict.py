@@ -18,18 +18,8 @@ def predict(
     model: options.SavedModel,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or a study folder.")],
     output: options.Output,
-<<<<<<< HEAD
-    every: Annotated[
-        float | None,
-        typer.Option(
-            "--every", metavar="SECONDS", help="Also predict at times this far apart (densely trained models)."
-        ),
-    ] = None,
-    data: options.PeopleAndChannels = options.PeopleAndChannels(),
-=======
     predicting: options.Predicting = options.Predicting(),
-    people: options.People = options.People(),
->>>>>>> main
+    data: options.PeopleAndChannels = options.PeopleAndChannels(),
     run: options.ModelRun = options.ModelRun(),
 ) -> None:
     """Write a table of predictions for every recording, with a summary; of several tasks in a folder for each.
@@ -43,17 +33,11 @@ def predict(
     request = PredictionRequest(
         model=model,
         paths=tuple(paths),
-<<<<<<< HEAD
         subjects=data.chosen,
         excluded=data.excluded,
-        every_seconds=every,
-=======
-        subjects=people.chosen,
-        excluded=people.excluded,
         every_seconds=predicting.every,
         abstain_below=predicting.abstain_below,
         abstain_unlike=predicting.abstain_unlike,
->>>>>>> main
         device=run.device,
         overrides=data.overrides,
     )

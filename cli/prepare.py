@@ -42,31 +42,21 @@ def prepare(
 
     Windows follow from the study unless settings are given; 'biopercept check STUDY' shows how.
 
-<<<<<<< HEAD
-    Exit code 1 where some recordings failed: they are named here and in STORE.log.csv, and the others are stored.
+    Exit code 1 where some recordings failed: they are named here and in STORE.log.csv, and the others are stored. Why
+    the windows are what they are stands in STORE.plan.json.
 
     Example: biopercept prepare my-study -o my-study.h5
     """
     from biopercept.prepare.study import PrepareRun, chosen_subjects, prepare_study
-    from biopercept.studies.labels import training_faults
-=======
-    Exit code 1 where some recordings failed: they are named here and in STORE.log.csv, and the others are stored. Why
-    the windows are what they are stands in STORE.plan.json.
-    """
-    from biopercept.prepare.study import PrepareRun, chosen_subjects, prepare_study
     from biopercept.results.plan import write_windows_plan
->>>>>>> main
+    from biopercept.studies.labels import training_faults
     from biopercept.studies.loading import load_study
 
     preset.refuse_unread("prepare")
     loaded = load_study(study)
-<<<<<<< HEAD
     for fault in training_faults(loaded):
         say(f"warning: {fault}", quiet=run.quiet)
-    settings = _settings(loaded, preset, quiet=run.quiet)
-=======
     settings, plan = _settings(loaded, preset, quiet=run.quiet)
->>>>>>> main
     alike: Counter[str] = Counter()
     with progress(quiet=run.quiet) as bar:
         task = bar.add_task("preparing", total=None)
@@ -107,7 +97,6 @@ def prepare(
         raise typer.Exit(1)
 
 
-<<<<<<< HEAD
 def _say_lost_labels(summary: PrepareSummary, *, quiet: bool) -> None:
     """Say of which recordings labels lie beyond the signals: a note in a log is read by few."""
     from biopercept.errors import listed
@@ -122,10 +111,7 @@ def _say_lost_labels(summary: PrepareSummary, *, quiet: bool) -> None:
         )
 
 
-def _settings(study: Study, preset: options.Preset, *, quiet: bool) -> PrepareSettings:
-=======
 def _settings(study: Study, preset: options.Preset, *, quiet: bool) -> tuple[PrepareSettings, SettingsPlan]:
->>>>>>> main
     """Return how the study is cut and cleaned, and say what of it follows from the study, and what that loses."""
     settings, plan = preset.of_study(study, "prepare", is_opened=True)
     options.say_plan(plan.of(options.WINDOW_SETTINGS), quiet=quiet)

@@ -15,11 +15,6 @@ import numpy as np
 
 from biopercept.errors import SettingsError
 from biopercept.files import write_table
-<<<<<<< HEAD
-from biopercept.inference.prediction import Predictions, TaskPredictions, Trace, Truth, predict, require_dense
-from biopercept.loaders.recognition import SignalOverride
-from biopercept.prepare.recording import OF_A_MODEL, PrepareSettings, prepare_recording
-=======
 from biopercept.inference.familiarity import NOT_KNOWN
 from biopercept.inference.prediction import (
     NO_DISTANCE,
@@ -32,8 +27,8 @@ from biopercept.inference.prediction import (
     require_dense,
     require_this_version,
 )
-from biopercept.prepare.recording import PrepareSettings, prepare_recording
->>>>>>> main
+from biopercept.loaders.recognition import SignalOverride
+from biopercept.prepare.recording import OF_A_MODEL, PrepareSettings, prepare_recording
 from biopercept.prepare.sources import Failure, Source, outcome_of, sources_of
 from biopercept.recording import Recording, RecordingLabels
 from biopercept.results.predictions import PredictionSidecar, TraceSidecar, write_sidecar
@@ -57,14 +52,10 @@ _WRITTEN = (
 class PredictionRequest:
     """What is predicted, by which model folder: recordings and study folders, of some subjects only or without some.
 
-<<<<<<< HEAD
-    ``every_seconds`` is the distance of single times at which densely trained models predict, too; ``overrides`` is
-    what the user says of channels of files.
-=======
     ``every_seconds`` is the distance of single times at which densely trained models predict, too. Predictions less
     sure than ``abstain_below`` (None: none), and with ``abstain_unlike`` of windows unlike those that the model knows
-    or with a signal outside the range known, are withheld.
->>>>>>> main
+    or with a signal outside the range known, are withheld. ``overrides`` is what the user says of
+    channels of files.
     """
 
     model: Path

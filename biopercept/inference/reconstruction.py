@@ -80,13 +80,9 @@ def reconstruct(
     from. Raises SettingsError where the device is unknown, or the network reads other features than this version makes.
     """
     model = load_pretrained(folder, study)
-<<<<<<< HEAD
-    prepared = prepare_recording(recording, PrepareSettings.from_plain_values(model.prepare), advice=OF_A_MODEL)
-=======
     if model.feature_names:
         require_features(folder.name, model.feature_names, FEATURE_NAMES, "this version")
-    prepared = prepare_recording(recording, PrepareSettings.from_plain_values(model.prepare))
->>>>>>> main
+    prepared = prepare_recording(recording, PrepareSettings.from_plain_values(model.prepare), advice=OF_A_MODEL)
     return reconstruct_prepared(model, prepared, modality, engine_for(device), feature_names=FEATURE_NAMES)
 
 

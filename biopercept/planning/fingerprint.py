@@ -287,19 +287,12 @@ def _class_make_up(name: str, groups: Mapping[tuple[str, str], Sequence[float]])
     return ClassMakeUp(name=name, n_subjects=len(of_class), n_stretches=n_stretches, seconds=round(total, 3))
 
 
-<<<<<<< HEAD
-def _sensors(recordings: Sequence[Sequence[Sensor]]) -> tuple[SensorMakeUp, ...]:
-    by_modality: dict[str, list[Sensor]] = defaultdict(list)
-    for sensors in recordings:
-        merged: dict[str, Sensor] = {}
-=======
-def _sensors(recordings: Sequence[Sequence[_Sensor]], studies: Sequence[str] | None = None) -> tuple[SensorMakeUp, ...]:
+def _sensors(recordings: Sequence[Sequence[Sensor]], studies: Sequence[str] | None = None) -> tuple[SensorMakeUp, ...]:
     """Return what the recordings, each of a study (None: of one), have."""
-    by_modality: dict[str, list[_Sensor]] = defaultdict(list)
+    by_modality: dict[str, list[Sensor]] = defaultdict(list)
     studies_of: dict[str, set[str]] = defaultdict(set)
     for sensors, study in zip(recordings, studies or [""] * len(recordings), strict=True):
-        merged: dict[str, _Sensor] = {}
->>>>>>> main
+        merged: dict[str, Sensor] = {}
         for sensor in sensors:
             before = merged.get(sensor.modality)
             n_channels = sensor.n_channels + (before.n_channels if before else 0)
