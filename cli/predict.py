@@ -27,6 +27,7 @@ def predict(
     Example: biopercept predict stress-wrist S01.edf -o predictions
     """
     from biopercept.files import refuse_existing
+    from biopercept.inference.prediction import Ways
     from biopercept.inference.prediction_files import PredictionRequest, predict_files
 
     refuse_existing(output, overwrite=run.overwrite)
@@ -35,7 +36,7 @@ def predict(
         paths=tuple(paths),
         subjects=data.chosen,
         excluded=data.excluded,
-        every_seconds=predicting.every,
+        ways=Ways(predicting.every, predicting.adapt),
         abstain_below=predicting.abstain_below,
         abstain_unlike=predicting.abstain_unlike,
         device=run.device,
