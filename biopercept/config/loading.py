@@ -33,7 +33,7 @@ from biopercept.resources import preset_names, preset_text
 from biopercept.results.plan import Origin, SettingsPlan, shown_value
 from biopercept.studies.structure import Study
 from biopercept.tasks import Task
-from biopercept.typed_values import did_you_mean, parse_yaml_text, read_setting, read_yaml_text
+from biopercept.typed_values import closest, did_you_mean, parse_yaml_text, read_setting, read_yaml_text
 from biopercept.version import __version__
 
 DEFAULT_PRESET = "general"
@@ -379,8 +379,8 @@ def _is_known(section: str, setting: str, where: str, faults: list[str]) -> bool
     if setting in hints[section]:
         return True
     everywhere = [f"{other}.{known}" for other, settings in hints.items() for known in settings]
-    at_home = [f"{section}.{known}" for known in hints[section]]
-    hint = did_you_mean(f"{section}.{setting}", at_home)
+    near = closest(setting, hints[section])
+    hint = f"; did you mean {section}.{near}?" if near else ""
     if not hint:
         moved = [path for path in everywhere if path.endswith(f".{setting}")]
         hint = f"; did you mean {moved[0]}?" if moved else f"; known are {', '.join(hints[section])}"
@@ -407,7 +407,9 @@ def _apply_override(override: str, sections: dict[str, _Section], faults: list[s
     path, has_value, value = override.partition("=")
     section, has_key, setting = path.strip().partition(".")
     if not (has_value and has_key and section and setting):
-        faults.append(f"--set {override}: section.key=value is needed, such as windows.length_seconds=30")
+        homes = [f"{home}.{path.strip()}" for home, settings in _hints().items() if path.strip() in settings]
+        hint = f"; did you mean {homes[0]}?" if homes else ""
+        faults.append(f"--set {override}: section.key=value is needed, such as windows.length_seconds=30{hint}")
         return
     hints = _hints()
     if section not in hints:
