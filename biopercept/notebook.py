@@ -536,7 +536,7 @@ def _prepared_for(
     settings = preparing.PrepareSettings.from_plain_values(checkpoint.prepare)
     recording = recording if isinstance(recording, Recording) else load_recording(recording)
     recording = ratings.without_labels(recording, checkpoint.tasks)
-    return checkpoint, replace(preparing.prepare_recording(recording, settings), place=0)
+    return checkpoint, replace(preparing.prepare_recording(recording, settings, advice=preparing.OF_A_MODEL), place=0)
 
 
 def compare(

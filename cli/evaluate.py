@@ -64,6 +64,8 @@ def evaluate(
     belong to the model's classes. report and compare read the results as those of a cross-validation.
 
     Exit code 1 where some recordings could not be prepared: they are named, and the others are scored.
+
+    Example: biopercept evaluate stress-wrist other-study -o external
     """
     from biopercept.comparison.groups import write_groups
     from biopercept.evaluation.external import ExternalRequest, evaluate_data
@@ -100,5 +102,6 @@ def evaluate(
         print_json(scores)
     else:
         print_scores(output)
+    say(f"written: {output}", quiet=run.quiet)
     if failures:
         raise typer.Exit(1)

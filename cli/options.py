@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from biopercept.comparison.groups import Levels
     from biopercept.config.settings import Config, Purpose
     from biopercept.evaluation.plan import EvaluationRequest
+    from biopercept.loaders.recognition import SignalOverride
     from biopercept.prepare.recording import PrepareSettings
     from biopercept.results.plan import SettingsPlan
     from biopercept.studies.structure import Study
@@ -220,6 +221,43 @@ class GroupedData(Data):
             )
         people = study.participants if self.participants is None and study is not None else ()
         return levels_of(self.participants or people, columns)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What a user says of the channels of files, which belong to no study that says it."""
+
+    signals: Annotated[
+        Path | None,
+        data_option(
+            "--signals", metavar="FILE", help="What channels of files are: YAML as under 'signals:' in a study.yaml."
+        ),
+    ] = None
+    unit: Annotated[
+        list[str] | None,
+        data_option("--unit", metavar="NAME=UNIT", help="Unit of a channel, such as ECG=mV; may be repeated."),
+    ] = None
+
+    @property
+    def overrides(self) -> dict[str, SignalOverride]:
+        """Return what is said, by (pattern of the) channel's label. Raises SettingsError where it cannot be read."""
+        if self.signals is None and not self.unit:
+            return {}
+        from biopercept.errors import SettingsError
+        from biopercept.studies.definition import read_signals, with_units
+
+        units = {}
+        for text in self.unit or ():
+            label, _, unit = (part.strip() for part in text.rpartition("="))
+            if not label or not unit:
+                raise SettingsError(f"--unit {text}: NAME=UNIT is needed, such as ECG=mV")
+            units[label] = unit
+        return with_units(units, {}) if self.signals is None else read_signals(self.signals, units)
+
+
+@dataclass(frozen=True)
+class PeopleAndChannels(Channels, People):
+    """Whose recordings are used, and what a user says of the channels of files."""
 
 
 @dataclass(frozen=True)

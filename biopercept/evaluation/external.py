@@ -64,7 +64,7 @@ from biopercept.training.known_inputs import UNLIKE_FRACTION, KnownInputs, large
 from biopercept.training.loop import FittedNetwork
 from biopercept.training.objective import predict_windows
 from biopercept.training.settings import FitSettings
-from biopercept.typed_values import to_plain
+from biopercept.typed_values import did_you_mean, to_plain
 
 EXTERNAL = "external"
 """The split of an external validation, and its one fold."""
@@ -364,7 +364,8 @@ def _shared_tasks(
     known = {task.name: task for task in checkpoint.tasks}
     wanted = list(known) if names is None else [name.strip() for name in names.split(",") if name.strip()]
     if unknown := [name for name in wanted if name not in known]:
-        raise StudyError(f"the model has no task {unknown[0]!r}; it predicts: {', '.join(known)}")
+        near = did_you_mean(unknown[0], known)
+        raise StudyError(f"the model has no task {unknown[0]!r}; it predicts: {', '.join(known)}{near}")
     shared, lacking = [], []
     for name in dict.fromkeys(wanted):
         ours, theirs = known[name], tasks.get(name)

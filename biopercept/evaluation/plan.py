@@ -46,6 +46,7 @@ from biopercept.training.engine import engine_for
 from biopercept.training.fitting import Fitter, perceiver_io
 from biopercept.training.known_inputs import KnownInputs
 from biopercept.training.settings import FitSettings, PersonalisationSettings
+from biopercept.typed_values import did_you_mean, not_among
 from biopercept.version import __version__
 
 AnyPlan = TypeVar("AnyPlan", bound="Plan")
@@ -389,7 +390,8 @@ def choose_task(store: Studies, name: str | None) -> Task:
     if chosen in store.disagreements:
         raise StudyError(store.disagreements[chosen])
     if chosen not in tasks:
-        raise StudyError(f"task {chosen!r} is not in study {store.name!r}; it has: {', '.join(tasks)}")
+        near = did_you_mean(chosen, tasks)
+        raise StudyError(f"task {chosen!r} is not in study {store.name!r}; it has: {', '.join(tasks)}{near}")
     return tasks[chosen]
 
 
@@ -408,9 +410,7 @@ def choose_recordings(
     known = {r.subject for r in recordings}
     named = set(subjects or ()) | set(excluded)
     if unknown := sorted(named - known):
-        raise StudyError(
-            f"no recording of subject {', '.join(unknown)} in the store; it has: {', '.join(sorted(known))}"
-        )
+        raise StudyError(f"no recording of subject {not_among(unknown, sorted(known))}")
     wanted = (known if subjects is None else set(subjects)) - set(excluded)
     if not wanted:
         raise StudyError("no subject is left; check --subjects and --exclude-subjects")

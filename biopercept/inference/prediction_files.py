@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from biopercept.inference.prediction import (
     require_this_version,
 )
 from biopercept.inference.shift import NONE, FloatArray, words_of
-from biopercept.prepare.recording import PrepareSettings, prepare_recording
+from biopercept.loaders.recognition import SignalOverride
+from biopercept.prepare.recording import OF_A_MODEL, PrepareSettings, prepare_recording
 from biopercept.prepare.sources import Failure, Source, outcome_of, sources_of
 from biopercept.recording import Recording, RecordingLabels
 from biopercept.results.predictions import PredictionSidecar, TraceSidecar, write_sidecar
@@ -57,7 +58,7 @@ class PredictionRequest:
 
     ``ways`` are what is predicted beside the plain answers, and how these are changed. Predictions less sure than
     ``abstain_below`` (None: none), and with ``abstain_unlike`` of windows unlike those that the model knows or with a
-    signal outside the range known, are withheld.
+    signal outside the range known, are withheld. ``overrides`` is what the user says of channels.
     """
 
     model: Path
@@ -68,6 +69,7 @@ class PredictionRequest:
     abstain_below: float | None = None
     abstain_unlike: bool = False
     device: str = "auto"
+    overrides: Mapping[str, SignalOverride] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +116,7 @@ def predict_files(
     checkpoint = load_model(request.model)
     _require_what_is_wanted(checkpoint, request)
     engine = engine_for(request.device)
-    sources = sources_of(request.paths, request.subjects, request.excluded)
+    sources = sources_of(request.paths, request.subjects, request.excluded, request.overrides)
     names = [task.name for task in checkpoint.tasks]
     done = PredictedFiles({names[0]: output} if len(names) == 1 else {name: output / name for name in names})
     for folder in {output, *done.folders.values()}:
@@ -194,7 +196,7 @@ class _Reader:
         recording = without_labels(source.load(), self._checkpoint.tasks)
         truth = _truth(source, recording)
         before = self._sessions.setdefault((recording.subject, recording.session), [])
-        prepared = replace(prepare_recording(recording, self._settings), place=len(before))
+        prepared = replace(prepare_recording(recording, self._settings, advice=OF_A_MODEL), place=len(before))
         self.warnings.update(dict.fromkeys(truth.lacking(task) for task in self._checkpoint.tasks))
         predictions = predict(
             self._checkpoint,

@@ -35,7 +35,7 @@ SCHEMA = 2  # 1: a network for one classification, another for everything else, 
 TRAINED, PRETRAINED = "perceiver-io", "pretrained"
 WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.json", "card.md"
 _DIGITS = 16
-_OF_TASKS = ("queries.", "heads.", "linear.")
+_OF_TASKS = ("queries.", "heads.", "branches.linear.", "branches.mlp.head.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -380,7 +380,8 @@ def start_words(described: Mapping[str, Any]) -> str:
 
 def _parts(names: Sequence[str]) -> list[str]:
     """Return the parts of a network that weights belong to: ``heads``, ``core``, ``fusion.shapes.bvp``."""
-    return list(dict.fromkeys(".".join(n.split(".")[: 3 if n.startswith("fusion.") else 1]) for n in names))
+    depth = {"fusion": 3, "branches": 2}
+    return list(dict.fromkeys(".".join(n.split(".")[: depth.get(n.partition(".")[0], 1)]) for n in names))
 
 
 def subject_digest(study: str, subject: str) -> str:

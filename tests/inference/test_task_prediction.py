@@ -29,7 +29,7 @@ from biopercept.training.settings import FitSettings, TrainingSettings
 
 ENGINE = Engine(torch.device("cpu"))
 SETTINGS = FitSettings(
-    model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2, linear_branch=True),
+    model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2, linear_branch=True, mlp_branch=True),
     training=TrainingSettings(n_epochs=12, batch_size=32, learning_rate=5e-3, dense_weight=1.0),
 )
 
@@ -52,7 +52,7 @@ def model(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_linear_branch_is_learnt_beside_single_times_and_saved(model: Path) -> None:
-    linear = load_model(model).network.linear
+    linear = load_model(model).network.branches["linear"]
     assert all(float(weights.detach().abs().max()) > 0 for weights in linear.groups["heart"].parameters())
 
 
