@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "compare",
         "audit",
     ),
-    "Look": ("demo", "inspect", "report"),
+    "Look": ("demo", "inspect", "view", "report"),
     "Tools": ("config", "benchmark", "doctor"),
 }
 """The functions of the commands by heading, as the help lists them; each lies in a module of its name."""
@@ -51,6 +51,7 @@ READING: dict[str, tuple[str, ...]] = {
     "inspect": ("biopercept.preprocessing.cleaning",),
     "features": _MEASURING,
     "quality": _MEASURING,
+    "view": _MEASURING,
     "correct": (),
     "predict": _MEASURING,
 }

@@ -1,1 +1,1 @@
-"""Recordings looked at: signals at any zoom with labels, quality, marks and predictions, and the page that shows them."""
+"""Recordings looked at: signals at any zoom with labels, quality, marks, predictions, and the page that shows them."""

@@ -88,8 +88,8 @@ def _in_rows(values: NDArray[Any], size: int) -> NDArray[Any]:
 
 def _level(size: int, lowest: Any, highest: Any, total: FloatArray, known: NDArray[Any]) -> Level:
     mean = np.divide(total, known, out=np.full(total.shape, np.nan), where=known > 0)
-    values = (np.fmin.reduce(lowest, axis=2), np.fmax.reduce(highest, axis=2), mean)
-    return Level(size, *(one.astype(np.float32) for one in values), known.astype(np.uint32))
+    low, high = np.fmin.reduce(lowest, axis=2), np.fmax.reduce(highest, axis=2)
+    return Level(size, *(one.astype(np.float32) for one in (low, high, mean)), known=known.astype(np.uint32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +109,7 @@ class Pyramid:
                 whole = level.part(0, level.n_bins)
                 return whole if size == level.size else whole.coarser(size // level.size)
         pieces = list(_pieces(self.signal, size))
-        return Level(
-            size, *(np.concatenate([getattr(piece, name) for piece in pieces], axis=1) for name in _FIELDS)
-        )
+        return Level(size, *(np.concatenate([getattr(piece, name) for piece in pieces], axis=1) for name in _FIELDS))
 
 
 def _pieces(signal: Signal, size: int) -> Iterator[Level]:

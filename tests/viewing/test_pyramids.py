@@ -128,7 +128,9 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, where: str) -> None:
 def test_a_folder_that_cannot_be_written_to_costs_the_cache_alone(tmp_path: Path) -> None:
     signal, samples = made(5_000)
     (tmp_path / ".study.h5.view").write_text("a file where the folder would be")
-    opened(signal, Place.beside(tmp_path / "study.h5", "S01", "abc"), lambda p: assert_is_brute_force(p.at(32), samples))
+    opened(
+        signal, Place.beside(tmp_path / "study.h5", "S01", "abc"), lambda p: assert_is_brute_force(p.at(32), samples)
+    )
 
 
 def test_what_is_stale_is_swept_and_nothing_else(tmp_path: Path) -> None:
