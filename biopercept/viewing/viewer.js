@@ -378,6 +378,7 @@ function drawSignal(panel) {
     words = "a row is " + number(span) + " " + signal.unit + "; ";
   } else {
     panel.y = rangeOf(drawn.lo.flatMap(known), drawn.hi.flatMap(known));
+    if (panel.marks && panel.marks.length) panel.y[1] += 0.14 * (panel.y[1] - panel.y[0]);  // room for the marks
     drawn.lo.forEach((lo, c) => rows.push(drawn.hi[c], lo));
   }
   plot.batch(() => {
@@ -575,7 +576,7 @@ function axisPanel() {
     for (let k = Math.ceil(view.from / step); k * step <= view.to; k++) {
       const x = xOf(k * step), text = clock(k * step, digitsFor(step)), half = ctx.measureText(text).width / 2;
       ctx.fillRect(x, 14, 1, 5);
-      if (x - half > -4 && x + half < width + 4) ctx.fillText(text, x - half, 11);
+      ctx.fillText(text, Math.min(Math.max(x - half, 0), width - 2 * half), 11);
     }
     let nShown = 0;
     DATA.labels.forEach(([onset, length, label], place) => {
@@ -646,7 +647,7 @@ function predictionPanel(row) {
     if (!track) return;
     const first = firstAfter(track.x, view.from), last = firstAfter(track.x, view.to);
     panel.hasPoints = last - first < plotWidth() / 12;
-    panel.y = isClasses ? [0, 1] : rangeOf(track.lines.flatMap(known), track.lines.flatMap(known));
+    panel.y = isClasses ? [-0.06, 1.06] : rangeOf(track.lines.flatMap(known), track.lines.flatMap(known));
     plot.batch(() => {
       plot.setData([track.x, ...track.lines], false);
       plot.setScale("x", { min: view.from, max: view.to });
