@@ -19,6 +19,8 @@ from biopercept.recording import Interval, Recording, Signal
 from biopercept.store.reading import open_store
 from biopercept.viewing.timeline import BEATS, BREATHS, PREPARED, RECORDED, RESPONSES, timeline_of, timeline_of_stored
 
+FEATURES = made_study.AUDIT_FEATURES
+
 
 def run(*words: object) -> Result:
     return CliRunner().invoke(build_app(), ["view", *map(str, words)])
@@ -99,7 +101,7 @@ def test_a_study_becomes_a_folder_of_pages_and_a_bad_recording_costs_itself(tmp_
 
 
 def test_a_store_is_viewed_as_prepared_from_pyramids_kept_beside_it(tmp_path: Path) -> None:
-    store = made_study.store(tmp_path / "study.h5", made_study.study(2))
+    store = made_study.store(tmp_path / "study.h5", made_study.planted(n_subjects=2), features=FEATURES)
     with open_store(store) as opened:
         recording = opened.recordings[0]
         name, key = recording.signals[0].name, recording.key
@@ -111,11 +113,12 @@ def test_a_store_is_viewed_as_prepared_from_pyramids_kept_beside_it(tmp_path: Pa
     assert len(outcome.stdout.split()) == 2
     read = Read((tmp_path / "pages" / f"{key}.html").read_text(encoding="utf-8"))
     _, lowest, _, _ = read.level(0)
+    assert not mask.all()
     known = np.where(mask, samples, np.nan)
     assert np.allclose(lowest, known, equal_nan=True, atol=1e-3 * float(np.nanmax(np.abs(known))))
     kept = sorted((tmp_path / ".study.h5.view").iterdir())
     assert len(kept) == 2
-    made_study.store(store, made_study.study(2, seed=1)[:1])
+    made_study.store(store, made_study.planted(n_subjects=2, seed=1)[:1], features=FEATURES)
     assert run(store, "--html", tmp_path / "again.html").exit_code == 0
     assert len(list((tmp_path / ".study.h5.view").iterdir())) == 1  # of the store as it was, nothing is left
     assert "no recording of subject S99" in fault(store, "--html", tmp_path / "x.html", "--subjects", "S99")
