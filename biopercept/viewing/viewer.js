@@ -426,9 +426,8 @@ function paintBackground(u, panel) {
   const width = Math.max(Math.round(bbox.width / ratio), 1);
   ctx.save();
   ctx.fillStyle = C.line;
-  for (const [onset, length] of DATA.labels)
-    for (const edge of length > 0 ? [onset, onset + length] : [onset])
-      if (edge > view.from && edge < view.to) ctx.fillRect(bbox.left + shareOf(edge) * bbox.width, bbox.top, ratio, bbox.height);
+  const edges = DATA.labels.flatMap(([onset, length]) => (length > 0 ? [onset, onset + length] : [onset])).filter((edge) => edge > view.from && edge < view.to);
+  if (edges.length < width / 6) for (const edge of edges) ctx.fillRect(bbox.left + shareOf(edge) * bbox.width, bbox.top, ratio, bbox.height);
   const quality = panel.quality;
   if (quality) {
     const n = panel.signal.channels.length;
@@ -552,7 +551,7 @@ function lanesOf(rows) {
 }
 
 function axisPanel() {
-  const lanes = lanesOf(DATA.labels), n = Math.min(Math.max(...lanes, 0) + 1, 6);
+  const lanes = lanesOf(DATA.labels), n = Math.min(lanes.reduce((most, lane) => Math.max(most, lane), 0) + 1, 6);
   const hasLabels = DATA.labels.length > 0;
   const panel = panelOf(hasLabels ? "Labels" : "Time", "", 30 + (hasLabels ? 20 * n : 0));
   panel.isAxis = true;
@@ -780,7 +779,9 @@ function placeOverlay() {
 }
 
 function resize() {
-  document.documentElement.style.setProperty("--bar", document.querySelector(".bar").offsetHeight + "px");
+  const style = document.documentElement.style;
+  style.setProperty("--bar", document.querySelector(".bar").offsetHeight + "px");
+  style.setProperty("--axis", panels[0].figure.offsetHeight + "px");
   for (const panel of panels) {
     if (!panel.plot) continue;
     const sides = gutter();

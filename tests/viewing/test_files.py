@@ -17,6 +17,7 @@ from biopercept.cli.main import build_app
 from biopercept.files import write_table
 from biopercept.recording import Interval, Recording, Signal
 from biopercept.store.reading import open_store
+from biopercept.viewing.predictions import PredictionSource
 from biopercept.viewing.timeline import BEATS, BREATHS, PREPARED, RECORDED, RESPONSES, timeline_of, timeline_of_stored
 
 FEATURES = made_study.AUDIT_FEATURES
@@ -139,6 +140,24 @@ def test_held_out_predictions_of_a_cross_validation_are_drawn(tmp_path: Path) ->
     assert outcome.exit_code == 0, outcome.output
     [track] = Read((tmp_path / "a.html").read_text(encoding="utf-8")).data["predictions"]
     assert track["title"] == "scores (held-out folds)"
+
+
+def test_numbers_and_single_times_are_read_with_the_truth_beside_them(tmp_path: Path) -> None:
+    columns = ("onset", "duration", "predicted", "quality", "reason", "label")
+    rows = [(0.0, 10.0, 2.5, 1.0, "", 3.0), (10.0, 10.0, "n/a", 0.1, "too noisy", "n/a")]
+    write_table(tmp_path / "S01__task_predictions.tsv", columns, rows, delimiter="\t")
+    named = {"participant_id": "S01", "session": "", "recording": "task", "model": "m", "column": "arousal"}
+    (tmp_path / "S01__task_predictions.json").write_text(json.dumps(named))
+    times = [(0.5, 2.25, 2, 3.0), (1.0, 2.75, 2, "n/a")]
+    write_table(tmp_path / "S01__task_trace.tsv", ("onset", "predicted", "n_windows", "label"), times, delimiter="\t")
+    source = PredictionSource(tmp_path)
+    assert source.keys() == (("S01", "", "task"),)
+    [track] = source.of(("S01", "", "task"))
+    assert (track.classes, track.column, track.reason) == ((), "arousal", ("", "too noisy"))
+    assert np.array_equal(track.values, [[2.5], [np.nan]], equal_nan=True)
+    assert np.array_equal(track.truth, [3.0, np.nan], equal_nan=True)
+    assert (track.trace_seconds.tolist(), track.trace_values.tolist()) == ([0.5, 1.0], [[2.25], [2.75]])
+    assert source.of(("S02", "", "task")) == ()
 
 
 def heart_skin_and_breath() -> Recording:
