@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from biopercept.notebook import compare as compare
     from biopercept.notebook import correct as correct
     from biopercept.notebook import cross_validate as cross_validate
+    from biopercept.notebook import evaluate as evaluate
     from biopercept.notebook import explain as explain
     from biopercept.notebook import features as features
     from biopercept.notebook import load_model as load_model
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
 wait_passively()  # before anything loads torch
 
 _FUNCTIONS = (
-    "compare", "correct", "cross_validate", "explain", "features", "load_model", "load_recording", "load_study",
-    "open_store", "predict", "prepare_recording", "prepare_study", "quality", "reconstruct", "sample_study", "train",
-    "write_recording_page", "write_report",
+    "compare", "correct", "cross_validate", "evaluate", "explain", "features", "load_model", "load_recording",
+    "load_study", "open_store", "predict", "prepare_recording", "prepare_study", "quality", "reconstruct",
+    "sample_study", "train", "write_recording_page", "write_report",
 )  # fmt: skip
 _DOOR = {
     "EvaluationRequest": "biopercept.evaluation.plan",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from biopercept.config.loading import load_config, load_config_for, load_config_for_study
-from biopercept.config.settings import Config, Purpose
+from biopercept.config.settings import Config, PlannedConfig, Purpose
 from biopercept.errors import SettingsError
 from biopercept.recording import Correction, Recording
 from biopercept.resources import copy_sample_study
@@ -56,6 +56,25 @@ class Given(TypedDict, total=False):
     normalisation: str | None
     config: Location | None
     overrides: Overrides | None
+    seed: int
+    device: str
+
+
+class Scored(TypedDict, total=False):
+    """Keywords of :func:`evaluate`: who is scored in which tasks of the model (None: all that the study has), and how.
+
+    ``task`` is one, or several with commas between; ``subjects`` are the only ones, ``exclude_subjects`` those left
+    out. ``missing_sensors`` scores with every set of sensors, too; ``trained_on`` is the store that the model was
+    trained on, whose recordings are then compared with these; ``allow_seen`` scores people whom the model was fitted
+    to, marked as a leak; ``seed`` is of the resamples for intervals.
+    """
+
+    task: str | None
+    subjects: Sequence[str] | None
+    exclude_subjects: Sequence[str]
+    missing_sensors: bool
+    trained_on: Location | None
+    allow_seen: bool
     seed: int
     device: str
 
@@ -253,18 +272,22 @@ def prepare_study(
     """
     from biopercept.prepare import study as preparing
     from biopercept.prepare.recording import PrepareSettings
+    from biopercept.results.plan import write_windows_plan
 
     loaded = study if isinstance(study, Study) else load_study(study)
     settings = load_config_for_study(
         loaded, None if config is None else str(config), _changes(overrides), is_opened=True
     )
-    return preparing.prepare_study(
+    summary = preparing.prepare_study(
         loaded,
         Path(output),
         PrepareSettings(settings.windows, settings.cleaning),
         subjects=subjects,
         run=preparing.PrepareRun(n_jobs=n_jobs),
     )
+    if summary.store is not None:
+        write_windows_plan(summary.log, settings.plan if isinstance(settings, PlannedConfig) else None)
+    return summary
 
 
 def open_store(path: Location) -> StudyStore:
@@ -279,7 +302,7 @@ def open_store(path: Location) -> StudyStore:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The scores of a finished cross-validation: of each task what its files hold."""
+    """The scores of a finished cross-validation or external validation: of each task what its files hold."""
 
     folder: Path
     tasks: Mapping[str, CrossValidation | NumberValidation]
@@ -324,7 +347,6 @@ def cross_validate(
     """
     from biopercept.evaluation import cross_validation
     from biopercept.evaluation.plan import EvaluationRequest
-    from biopercept.results.cross_validation import load_validation
 
     folder = Path(output)
     if isinstance(stores, EvaluationRequest):
@@ -335,12 +357,67 @@ def cross_validate(
         config, request = _request(stores, given, "cross-validate", model)
         text = config.text
     cross_validation.cross_validate(request, folder, n_jobs=n_jobs, config_text=text, overwrite=overwrite)
-    places = [folder / name for name in cross_validation.tasks_with_folder(folder)] or [folder]
+    return _scores_in(folder)
+
+
+def _scores_in(folder: Path) -> Scores:
+    """Return the scores that were written to a folder, of one task or of several."""
+    from biopercept.evaluation.cross_validation import tasks_with_folder
+    from biopercept.results.cross_validation import load_validation
+
+    places = [folder / name for name in tasks_with_folder(folder)] or [folder]
     return Scores(folder, {result.task: result for result in map(load_validation, places)})
 
 
+def evaluate(
+    model: Location,
+    data: Location | Study,
+    output: Location,
+    *,
+    n_jobs: int = 1,
+    overwrite: bool = False,
+    **given: Unpack[Scored],
+) -> Scores:
+    """Return scores of a saved model on labelled people it was not fitted to, written to a folder as the command does.
+
+    ``model`` is a folder, or the name of a model that comes with the package; ``data`` is a study, which is prepared
+    as the model reads it (in a script below ``if __name__ == "__main__":``), or a store with the model's windows. A
+    recording that cannot be prepared is a Python warning, and the others are scored. For other keywords see
+    :class:`Scored`.
+
+    Raises StudyError where the study has no task of the model, or no window that it can read. Raises SettingsError
+    where a store was cut or cleaned in another way than the model's, somebody was seen, or the folder holds something
+    else.
+    """
+    from biopercept.evaluation.external import ExternalRequest, evaluate_data
+    from biopercept.evaluation.settings import EvaluationSettings
+    from biopercept.prepare.study import PrepareRun
+    from biopercept.resources import model_folder
+
+    _refuse_unknown(given, Scored)
+    subjects, trained_on = given.get("subjects"), given.get("trained_on")
+    request = ExternalRequest(
+        model_folder(model),
+        task=given.get("task"),
+        trained_on=None if trained_on is None else Path(trained_on),
+        is_seen_allowed=given.get("allow_seen", False),
+        subjects=None if subjects is None else tuple(subjects),
+        excluded=tuple(given.get("exclude_subjects", ())),
+        evaluation=EvaluationSettings(missing_sensors="all" if given.get("missing_sensors") else "none"),
+        seed=given.get("seed", 0),
+        device=given.get("device", "auto"),
+    )
+    if isinstance(data, str | Path):
+        data = load_study(data) if Path(data).is_dir() else Path(data)
+    run = PrepareRun(n_jobs=n_jobs, overwrite=overwrite)
+    _, failures = evaluate_data(request, data, Path(output), run=run)
+    for failure in failures:
+        warnings.warn(failure, stacklevel=2)
+    return _scores_in(Path(output))
+
+
 def train(
-    store: Location,
+    stores: Location | Sequence[Location],
     output: Location,
     *,
     subject: str | None = None,
@@ -350,7 +427,8 @@ def train(
 ) -> Checkpoint:
     """Train a model to be kept, save it as a folder and return it; for other keywords see :class:`Given`.
 
-    ``subject`` makes this person's own model, from their windows alone; None: a model of everybody in the store.
+    ``stores`` are a store, or several that are joined. ``subject`` makes this person's own model, from their windows
+    alone; None: a model of everybody.
     ``start_from`` is a model folder whose weights it begins with; of one person the saved model is adapted, a few small
     steps.
 
@@ -364,7 +442,7 @@ def train(
     if subject is not None and given.get("subjects") is not None:
         raise TypeError("subject is one personal model, subjects are the people of a common one; give one of them")
     refuse_existing(Path(output), overwrite=overwrite)
-    config, request = _request(store, given, "train", subject=subject, start_from=start_from)
+    config, request = _request(stores, given, "train", subject=subject, start_from=start_from)
     request = replace(request, fit=config.fit(None if start_from is None else model_folder(start_from)))
     if subject is not None:
         request = replace(request, subjects=(subject,))
@@ -392,10 +470,12 @@ def predict(
     """Return what a model predicts for each window of a recording; ``to_frame()`` lists them.
 
     The recording is prepared as the model's own study was. Single times ``every_seconds`` apart are predicted, too;
-    only of a model trained with ``training.dense_weight``.
+    only of a model trained with ``training.dense_weight``. ``remarks`` say what is unlike what the model knows;
+    ``abstaining(below=0.8, unlike=True)`` withholds what is less sure, and what is unlike.
 
-    Raises CheckpointError where the folder holds no model. Raises RecordingError where the recording cannot be read, is
-    shorter than a window or has no sensor that the model was trained with.
+    Raises CheckpointError where the folder holds no model. Raises SettingsError where it reads other features than this
+    version makes. Raises RecordingError where the recording cannot be read, is shorter than a window or has no sensor
+    that the model was trained with.
     """
     from biopercept.inference import prediction
     from biopercept.training.engine import engine_for
@@ -441,10 +521,12 @@ def _prepared_for(
     model: Location | Checkpoint, recording: Location | Recording
 ) -> tuple[Checkpoint, PreparedRecording]:
     """Return a model, and a recording prepared with the settings of the model's study."""
+    from biopercept.inference import prediction
     from biopercept.prepare import recording as preparing
     from biopercept.studies import ratings
 
     checkpoint = load_model(model) if isinstance(model, str | Path) else model
+    prediction.require_this_version(checkpoint, Path(model).name if isinstance(model, str | Path) else "given")
     settings = preparing.PrepareSettings.from_plain_values(checkpoint.prepare)
     recording = recording if isinstance(recording, Recording) else load_recording(recording)
     recording = ratings.without_labels(recording, checkpoint.tasks)
@@ -461,8 +543,10 @@ def compare(
 ) -> Comparison:
     """Return which of several cross-validations are better, paired over subjects; ``to_frame()`` lists the pairs.
 
-    Raises StudyError where there are fewer than two, or they were not scored on the same windows. Raises OutputError
-    where the folder is not empty and ``overwrite`` is not set.
+    Those of several studies are compared over the subjects of all, and of each study by itself (``studies``).
+
+    Raises StudyError where there are fewer than two, or those of a study were not scored on the same windows. Raises
+    OutputError where the folder is not empty and ``overwrite`` is not set.
     """
     from biopercept.comparison import comparison
     from biopercept.files import refuse_existing
@@ -498,13 +582,17 @@ def _config(config: Location | None, overrides: Overrides | None) -> Config:
     return load_config(None if config is None else str(config), _changes(overrides))
 
 
+def _refuse_unknown(given: Mapping[str, object], keywords: type[Given] | type[Scored]) -> None:
+    unknown = sorted(given.keys() - keywords.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"there is no keyword {unknown[0]!r}; there are: {', '.join(keywords.__annotations__)}")
+
+
 def _request(
     stores: Location | Sequence[Location], given: Given, command: str, model: str = "perceiver-io", **options: object
 ) -> tuple[Config, EvaluationRequest]:
     """Return the settings for some stores, and what a command learns from them; unread settings are refused."""
-    unknown = sorted(given.keys() - Given.__annotations__.keys())
-    if unknown:
-        raise TypeError(f"there is no keyword {unknown[0]!r}; there are: {', '.join(Given.__annotations__)}")
+    _refuse_unknown(given, Given)
     paths = _paths(stores)
     name, changes = given.get("config"), _changes(given.get("overrides"))
     if given.get("normalisation") is not None:

@@ -65,7 +65,8 @@ def check(
         faults.append(f"settings: {fault}")
     report = _report(loaded)
     if plan is not None:
-        report["plan"] = document_of(plan)
+        if plan.lines:
+            report["plan"] = document_of(plan)
         report["notes"] += [*plan.losses, *plan.warnings]
         faults.extend(plan.faults)
     if run.as_json:
@@ -126,7 +127,7 @@ def _print(study: Path, faults: list[str], report: dict[str, Any], plan: Setting
         for task, counts in report["tasks"].items():
             shown = ", ".join(f"{label} in {count}" for label, count in counts.items())
             print_text(safe_text(f"task {task}: {shown or 'a number to predict'}{' subjects' if shown else ''}"))
-        if plan is not None:
+        if plan is not None and plan.lines:
             print_text("settings that follow from the data (--config auto), and why:")
             for row in plan.rows:
                 print_text(f"  {safe_text(row)}")

@@ -37,10 +37,15 @@ def compare(
     seed: options.Seed = 0,
     run: options.Run = options.Run(),
 ) -> None:
-    """Compare cross-validations of the same study, paired over subjects."""
+    """Compare cross-validations of the same study, or of the same models in several studies, paired over subjects.
+
+    Of several studies (compare A B C, a folder of cross-validations each) models are matched by name, the subjects of
+    all are tested together, and each study stands beside it by itself. Scores with missing sensors, where there are
+    any, are compared, too.
+    """
     from biopercept.comparison import comparison
     from biopercept.files import refuse_existing
-    from biopercept.report.comparison import brief_pair_table, contender_table
+    from biopercept.report.comparison import brief_pair_table, contender_table, sensor_cost_table, study_tables
     from biopercept.report.text import terminal_table
 
     refuse_existing(output, overwrite=run.overwrite)
@@ -60,6 +65,10 @@ def compare(
     screen = console()
     screen.print(terminal_table(contender_table(result)))
     screen.print(terminal_table(brief_pair_table(result)))
+    for table in study_tables(result):
+        screen.print(terminal_table(table))
+    if (sensors := sensor_cost_table(result)) is not None:
+        screen.print(terminal_table(sensors))
     for finding in result.findings:
         screen.print(safe_text(finding), soft_wrap=True)
     print_text(str(output / "compare.md"))

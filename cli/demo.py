@@ -108,7 +108,7 @@ def _train_once(store: Path, fingerprint: str, model: Path, scores: Path, unseen
         say(f"{model} was trained before", quiet=quiet)
     else:
         train(
-            store,
+            [store],
             model,
             FinalModel(scores=scores),
             options.Data(exclude_subjects=unseen),

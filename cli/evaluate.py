@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +34,20 @@ class Unseen(options.GroupedData):
     missing_sensors: options.MissingSensors = False
 
 
+@contextmanager
+def preparing(*, quiet: bool, verbose: bool) -> Iterator[Callable[[int, int, LogRow], None]]:
+    """Give what shows the progress of preparing, on a bar or in lines."""
+    with progress(quiet=quiet) as bar:
+        line = bar.add_task("preparing", total=None)
+
+        def show(n_done: int, n_all: int, row: LogRow) -> None:
+            bar.update(line, completed=n_done, total=n_all, description=safe_text(row.title))
+            if bar.disable or verbose:
+                say(f"[{n_done}/{n_all}] {row.title}: {row.status}", quiet=quiet)
+
+        yield show
+
+
 def evaluate(
     model: options.SavedModel,
     data: Annotated[
@@ -50,8 +65,7 @@ def evaluate(
     Exit code 1 where some recordings could not be prepared: they are named, and the others are scored.
     """
     from biopercept.comparison.groups import write_groups
-    from biopercept.errors import SettingsError
-    from biopercept.evaluation.external import ExternalRequest, evaluate_store, prepared_for
+    from biopercept.evaluation.external import ExternalRequest, evaluate_data
     from biopercept.evaluation.settings import EvaluationSettings
     from biopercept.prepare.study import PrepareRun
     from biopercept.report.page import print_scores, write_figures
@@ -69,25 +83,11 @@ def evaluate(
         device=run.device,
     )
     study = load_study(data) if data.is_dir() else None
-    if study is None and run.jobs > 1:
-        raise SettingsError("--jobs is for preparing a study folder, and a store is prepared; leave it out")
     levels = people.levels(study)
-    failures: tuple[str, ...] = ()
+    how = PrepareRun(n_jobs=run.jobs, overwrite=run.overwrite)
     with ExitStack() as stack:
-        store = data
-        if study is not None:
-            bar = stack.enter_context(progress(quiet=run.quiet))
-            line = bar.add_task("preparing", total=None)
-
-            def show(n_done: int, n_all: int, row: LogRow) -> None:
-                bar.update(line, completed=n_done, total=n_all, description=safe_text(row.title))
-                if bar.disable or run.verbose:
-                    say(f"[{n_done}/{n_all}] {row.title}: {row.status}", quiet=run.quiet)
-
-            how = PrepareRun(n_jobs=run.jobs, overwrite=run.overwrite)
-            prepared = prepared_for(request, study, output, run=how, on_progress=show)
-            request, store, failures = stack.enter_context(prepared)
-        scores = evaluate_store(request, store, output, overwrite=run.overwrite)
+        shown = None if study is None else stack.enter_context(preparing(quiet=run.quiet, verbose=run.verbose))
+        scores, failures = evaluate_data(request, study or data, output, run=how, on_progress=shown)
     compared = () if levels is None else write_groups(output, levels, seed=run.seed)
     write_figures(output)
     for failure in failures:

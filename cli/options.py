@@ -162,6 +162,25 @@ class People:
 
 
 @dataclass(frozen=True)
+class Predicting:
+    """At which times a model predicts, and which of its predictions are withheld."""
+
+    every: Annotated[
+        float | None,
+        model_option(
+            "--every", metavar="SECONDS", help="Also predict at times this far apart (densely trained models)."
+        ),
+    ] = None
+    abstain_below: Annotated[
+        float | None,
+        model_option("--abstain-below", metavar="P", help="Withhold predictions whose highest probability is lower."),
+    ] = None
+    abstain_unlike: Annotated[
+        bool, model_option("--abstain-unlike", help="Withhold predictions of windows unlike those the model knows.")
+    ] = False
+
+
+@dataclass(frozen=True)
 class Data(People):
     """Whose recordings are used, and what is predicted."""
 
@@ -226,8 +245,10 @@ class Preset:
 
     def of_study(
         self, study: Study, command: str = "", *, is_opened: bool = False
-    ) -> tuple[PrepareSettings, SettingsPlan | None]:
-        """Return how a study is cut and cleaned, and what follows from it; None where another preset is named.
+    ) -> tuple[PrepareSettings, SettingsPlan]:
+        """Return how a study is cut and cleaned, and what follows from it.
+
+        Where another preset is named the plan has no lines, and says what its windows lose.
 
         All settings are loaded only where some are given: they come with networks, whose library takes seconds.
 
@@ -238,6 +259,8 @@ class Preset:
         is_opened : bool
             Load a recording where headers do not tell its sensors.
         """
+        from biopercept.planning.fingerprint import fingerprint_of_study
+        from biopercept.planning.rules import plan_of
         from biopercept.prepare.recording import PrepareSettings
         from biopercept.preprocessing.windows import WindowSettings
 
@@ -250,10 +273,9 @@ class Preset:
                 study, self.config, self.overrides or (), purposes=purposes, is_opened=is_opened
             )
             plan = loaded.plan if isinstance(loaded, PlannedConfig) else None
+            if plan is None:
+                plan = plan_of(fingerprint_of_study(study), loaded.windows.length_seconds).of(())
             return PrepareSettings(loaded.windows, loaded.cleaning), plan
-        from biopercept.planning.fingerprint import fingerprint_of_study
-        from biopercept.planning.rules import plan_of
-
         plan = plan_of(fingerprint_of_study(study, is_opened=is_opened))
         return PrepareSettings(WindowSettings(*(plan.values[name] for name in WINDOW_SETTINGS))), plan
 

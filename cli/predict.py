@@ -18,12 +18,7 @@ def predict(
     model: options.SavedModel,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or a study folder.")],
     output: options.Output,
-    every: Annotated[
-        float | None,
-        typer.Option(
-            "--every", metavar="SECONDS", help="Also predict at times this far apart (densely trained models)."
-        ),
-    ] = None,
+    predicting: options.Predicting = options.Predicting(),
     people: options.People = options.People(),
     run: options.ModelRun = options.ModelRun(),
 ) -> None:
@@ -37,27 +32,38 @@ def predict(
         paths=tuple(paths),
         subjects=people.chosen,
         excluded=people.excluded,
-        every_seconds=every,
+        every_seconds=predicting.every,
+        abstain_below=predicting.abstain_below,
+        abstain_unlike=predicting.abstain_unlike,
         device=run.device,
     )
+    remarks: dict[str, list[str]] = {}
+    n_abstained = 0
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("predicting: recordings", total=None)
 
         def show(done: RecordingDone) -> None:
+            nonlocal n_abstained
+            n_abstained += done.n_abstained
+            if done.remarks:
+                remarks[done.title] = list(done.remarks)
             if done.failure:
                 say(f"{done.title}: {done.failure}")
             elif bar.disable or run.verbose:
                 say(f"{done.title}: {done.n_windows} windows", quiet=run.quiet)
-            for note in done.notes if run.verbose else ():
-                say(f"{done.title}: {note}", quiet=run.quiet)
+            for words in (*done.remarks, *(done.notes if run.verbose else ())):
+                say(f"{done.title}: {words}", quiet=run.quiet)
             bar.update(line, total=done.n_recordings, advance=1)
 
         written = predict_files(request, output, on_recording=show)
     for warning in written.warnings:
         say(f"warning: {warning}", quiet=run.quiet)
+    if n_abstained:
+        say(f"{n_abstained} predictions were withheld, see the column reason", quiet=run.quiet)
     if run.as_json:
         n_done, n_failed = written.n_recordings, len(written.failures)
-        print_json({"output": str(output), "n_recordings": n_done, "n_failed": n_failed})
+        counts = {"n_recordings": n_done, "n_failed": n_failed, "n_abstained": n_abstained}
+        print_json({"output": str(output), **counts, "remarks": remarks, "warnings": list(written.warnings)})
     else:
         for folder in written.folders.values():
             typer.echo(str(folder / "summary.csv"))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from biopercept.prepare.recording import PrepareSettings
     from biopercept.prepare.reuse import LogRow
     from biopercept.prepare.study import PrepareSummary
+    from biopercept.results.plan import SettingsPlan
     from biopercept.studies.structure import Study
 
 
@@ -41,14 +42,16 @@ def prepare(
 
     Windows follow from the study unless settings are given; 'biopercept check STUDY' shows how.
 
-    Exit code 1 where some recordings failed: they are named here and in STORE.log.csv, and the others are stored.
+    Exit code 1 where some recordings failed: they are named here and in STORE.log.csv, and the others are stored. Why
+    the windows are what they are stands in STORE.plan.json.
     """
     from biopercept.prepare.study import PrepareRun, chosen_subjects, prepare_study
+    from biopercept.results.plan import write_windows_plan
     from biopercept.studies.loading import load_study
 
     preset.refuse_unread("prepare")
     loaded = load_study(study)
-    settings = _settings(loaded, preset, quiet=run.quiet)
+    settings, plan = _settings(loaded, preset, quiet=run.quiet)
     alike: Counter[str] = Counter()
     with progress(quiet=run.quiet) as bar:
         task = bar.add_task("preparing", total=None)
@@ -75,6 +78,8 @@ def prepare(
             run=PrepareRun(n_jobs=run.jobs, restart=restart, overwrite=run.overwrite),
             on_progress=show,
         )
+    if summary.store is not None:
+        write_windows_plan(summary.log, plan if plan.lines else None)
     for fault, count in alike.items():
         if count > 1:
             say(f"failed: so too in {count - 1} more: {fault}")
@@ -86,14 +91,13 @@ def prepare(
         raise typer.Exit(1)
 
 
-def _settings(study: Study, preset: options.Preset, *, quiet: bool) -> PrepareSettings:
+def _settings(study: Study, preset: options.Preset, *, quiet: bool) -> tuple[PrepareSettings, SettingsPlan]:
     """Return how the study is cut and cleaned, and say what of it follows from the study, and what that loses."""
     settings, plan = preset.of_study(study, "prepare", is_opened=True)
-    if plan is not None:
-        options.say_plan(plan.of(options.WINDOW_SETTINGS), quiet=quiet)
-        for sentence in (*plan.faults, *plan.losses):
-            say(f"warning: {sentence}", quiet=quiet)
-    return settings
+    options.say_plan(plan.of(options.WINDOW_SETTINGS), quiet=quiet)
+    for sentence in (*plan.faults, *plan.losses):
+        say(f"warning: {sentence}", quiet=quiet)
+    return settings, plan
 
 
 def _line(row: LogRow) -> str:

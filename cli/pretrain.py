@@ -32,6 +32,7 @@ def pretrain(
     """Pretrain a network on unlabelled windows and save it for --start-from."""
     from biopercept.config.settings import Purpose
     from biopercept.files import refuse_existing
+    from biopercept.results.plan import SettingsPlan, write_plan
     from biopercept.training.pretraining import StoresRequest, pretrain_on_stores
 
     refuse_existing(output, overwrite=run.overwrite)
@@ -48,6 +49,7 @@ def pretrain(
     )
     with epoch_progress("pretraining", settings.pretraining.n_epochs, quiet=run.quiet, verbose=run.verbose) as show:
         done = pretrain_on_stores(request, output, on_epoch=show)
+    write_plan(output / SettingsPlan.FILE, getattr(settings, "plan", None))
     if run.as_json:
         print_json({"model": str(output), "studies": list(done.studies), "loss": done.history[-1][1]})
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -100,7 +101,7 @@ def epoch_progress(title: str, n_epochs: int, *, quiet: bool, verbose: bool) -> 
             bar.update(line, advance=1)
             if bar.disable or verbose:
                 losses = f"loss {loss:.4f}"
-                if validation is not None:
+                if validation is not None and not math.isnan(validation):  # NaN: nobody was set aside
                     losses = f"training loss {loss:.4f}, validation loss {validation:.4f}"
                 say(f"epoch {epoch}: {losses}", quiet=quiet)
 

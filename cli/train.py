@@ -1,4 +1,4 @@
-"""``train``: the final model, fitted on everybody it is given, with its card."""
+"""``train``: the final model, fitted on everybody in one store or several, with its card."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class FinalModel:
 
 
 def train(
-    store: options.Store,
+    stores: options.Stores,
     output: options.Output,
     final: FinalModel = FinalModel(),
     data: options.Data = options.Data(),
     preset: options.ModelPreset = options.ModelPreset(),
     run: options.FitRun = options.FitRun(),
 ) -> None:
-    """Train the final model, of one task or several, or of one subject, and save it as a folder."""
+    """Train the final model, of one study or several, one task or several, or one subject, and save it as a folder."""
     from biopercept.config.settings import Purpose
     from biopercept.evaluation.cross_validation import read_scores, train_on_store
     from biopercept.files import refuse_existing
@@ -46,9 +46,9 @@ def train(
     refuse_existing(output, overwrite=run.overwrite)
     scores = None if final.scores is None else read_scores(final.scores)
     purpose = Purpose.of("train", task=data.task, subject=final.subject, start_from=final.start_from)
-    settings = preset.of_store(store, purposes=[purpose], quiet=run.quiet)
+    settings = preset.of_store(stores, purposes=[purpose], quiet=run.quiet)
     fit = settings.fit(final.start_from)
-    request = options.evaluation_request(settings, [store], data, preset, run, task=data.task, fit=fit)
+    request = options.evaluation_request(settings, stores, data, preset, run, task=data.task, fit=fit)
     if final.subject is not None:
         request = replace(request, subjects=(final.subject,))
     with epoch_progress("training", settings.training.n_epochs, quiet=run.quiet, verbose=run.verbose) as show:

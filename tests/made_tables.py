@@ -21,13 +21,17 @@ def write_study(
     sensors: Mapping[str, tuple[str, float]] = WRIST,
     are_files: bool = False,
     columns: str = "",
+    seed: int = 1,
 ) -> Path:
-    """Write a study of tables with sidecars and return it; each stage is an event, or a file of its own."""
+    """Write a study of tables with sidecars and return it; each stage is an event, or a file of its own.
+
+    Studies of one seed have the same samples.
+    """
     folder.mkdir(exist_ok=True)
     (folder / "study.yaml").write_text(f"name: made\ntasks: {tasks}\n")
     (folder / "participants.tsv").write_text("participant_id\n" + "".join(f"{name}\n" for name in people))
     recordings, events = ["participant_id\trecording\tpath\tcondition"], []
-    random = np.random.default_rng(1)
+    random = np.random.default_rng(seed)
     for name, stages in people.items():
         names = [f"{i}" for i in range(len(stages))] if are_files else ["all"]
         for number, recording in enumerate(names):

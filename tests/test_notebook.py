@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import biopercept as bp
 from biopercept import notebook
+from biopercept.cli.main import build_app
 from biopercept.errors import OutputError, SettingsError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +34,13 @@ def test_the_code_of_the_page_on_python_runs(tmp_path: Path, monkeypatch: pytest
     probabilities = predicted.filter(like="probability_").sum(axis=1)
     assert probabilities[predicted["reason"] == ""].round(6).eq(1.0).all()
     assert (tmp_path / "models" / "S04" / "card.md").is_file()
+    words = ["evaluate", "models/everybody", "sample.h5", "-o", "typed", "--subjects", "S04", "-q"]
+    assert CliRunner().invoke(build_app(), words).exit_code == 0
+    typed = (tmp_path / "typed" / "scores.json").read_text()
+    assert re.sub(r'"seconds":.*', "", typed) == re.sub(
+        r'"seconds":.*', "", (tmp_path / "external/scores.json").read_text()
+    )
+    assert list(names["external"].to_frame()["participant_id"]) == ["S04"]  # type: ignore[attr-defined]
 
 
 def test_the_page_on_python_imports_nothing_but_the_package() -> None:
@@ -71,6 +80,10 @@ def test_a_wrong_setting_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_keyword_that_is_not_read_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="there is no keyword 'fold'; there are: task, subjects"):
         bp.cross_validate(tmp_path / "a.h5", tmp_path / "out", fold=5)  # type: ignore[call-arg]
+    with pytest.raises(
+        TypeError, match="there is no keyword 'by'; there are: task, subjects, exclude_subjects, missing_s"
+    ):
+        bp.evaluate(tmp_path / "model", tmp_path / "a.h5", tmp_path / "out", by="sex")  # type: ignore[call-arg]
     request = bp.EvaluationRequest(tmp_path / "a.h5")
     with pytest.raises(TypeError, match="the request says everything itself; leave out seed"):
         bp.cross_validate(request, tmp_path / "out", seed=1)

@@ -24,7 +24,6 @@ from biopercept.audit.design import (
     person_effect,
     probe_duplicates,
     probe_sets,
-    read_participants,
     spread,
 )
 from biopercept.audit.model_outputs import FOLDER, ModelOutputs, fit_model, probe_folds, read_outputs
@@ -48,6 +47,7 @@ from biopercept.results.audit import VERDICTS, Audit, Finding, Skipped, worst_ve
 from biopercept.results.plan import SETTINGS_FILES
 from biopercept.results.reading import write_result
 from biopercept.store.reading import open_store
+from biopercept.studies.plain import groups_by_subject
 from biopercept.training.engine import threads
 
 ProbeBegins = Callable[[str], None]
@@ -131,7 +131,7 @@ def audit(
         elif request.fits:
             outputs, latents = fit_model(store, request.evaluation, data, output, n_jobs=n_jobs, on_fold=on_fold)
             model = _Model(outputs, data.score(outputs.probabilities), latents)
-        participants = {} if request.participants is None else read_participants(request.participants)
+        participants = {} if request.participants is None else groups_by_subject(request.participants)
         outcomes = list(_probes(data, model, participants, on_probe or (lambda name: None)))
     findings = tuple(f for f in outcomes if isinstance(f, Finding))
     plan, windows = data.plan, data.windows

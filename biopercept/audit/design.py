@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +15,15 @@ from biopercept.audit.data import AuditData, ProbeScore, accuracy
 from biopercept.baselines.features import fit_trees
 from biopercept.data.duplicates import blocks_of, shared_pairs
 from biopercept.data.normalisation import PER_RECORDING_MODES
-from biopercept.errors import StudyError
 from biopercept.report.text import count, listed, score, shown
 from biopercept.results.audit import LEAK, OK, WARNING, Finding, Skipped, Verdict
 from biopercept.store.prepared import StoredSignal, WindowedRecording
-from biopercept.studies.tables import read_table
+from biopercept.studies.plain import UNKNOWN
 
 _LEAST_SUBJECTS = 5
 _MOST_LEVELS = 12
 _RECORDED = ("session", "sensors")
 _EVENTS = ("ibi",)  # a beat at a time: its rate is the heart's and not the device's
-_NO_VALUE = "n/a"
 
 
 def _label_word(data: AuditData) -> str:
@@ -239,13 +236,13 @@ def sets_of(data: AuditData, participants: Mapping[str, Mapping[str, str]]) -> d
     """Return per set variable the level of each window: session, sensors, and the columns of participants.tsv."""
     windows = data.windows
     groups = {
-        "session": np.array([windows.recordings[i].session or _NO_VALUE for i in windows.recording], dtype=np.str_),
+        "session": np.array([windows.recordings[i].session or UNKNOWN for i in windows.recording], dtype=np.str_),
         "sensors": np.array([sensors_of(windows.recordings[i]) for i in windows.recording], dtype=np.str_),
     }
     columns = sorted({column for row in participants.values() for column in row})
     for column in columns:
-        of = {subject: row.get(column, _NO_VALUE) for subject, row in participants.items()}
-        groups[column] = np.array([of.get(str(s), _NO_VALUE) for s in windows.subject], dtype=np.str_)
+        of = {subject: row.get(column, UNKNOWN) for subject, row in participants.items()}
+        groups[column] = np.array([of.get(str(s), UNKNOWN) for s in windows.subject], dtype=np.str_)
     return groups
 
 
@@ -257,20 +254,6 @@ def sensors_of(recording: WindowedRecording) -> str:
 
 def _with_rate(signal: StoredSignal) -> str:
     return f"{signal.modality} {signal.native_sampling_rate:.4g} Hz"
-
-
-def read_participants(path: Path) -> dict[str, dict[str, str]]:
-    """Return the columns of a participants.tsv by subject; raises StudyError where it cannot be read."""
-    faults: list[str] = []
-    table = read_table(path, ("participant_id",), faults)
-    if faults:
-        raise StudyError(f"{faults[0]}{f' (and {len(faults) - 1} more faults)' if len(faults) > 1 else ''}")
-    rows: dict[str, dict[str, str]] = {}
-    for row in table:
-        values = {c: _NO_VALUE if row.is_missing(c) else row.get(c).strip() for c in table.columns}
-        subject = values.pop("participant_id")
-        rows[subject] = rows[subject.removeprefix("sub-")] = values
-    return rows
 
 
 def probe_sets(data: AuditData, participants: Mapping[str, Mapping[str, str]]) -> list[Finding | Skipped]:

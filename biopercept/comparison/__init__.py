@@ -1,1 +1,1 @@
-"""Paired statistics over several cross-validations of the same study."""
+"""Paired statistics over several cross-validations of one study, or of the same models in several."""

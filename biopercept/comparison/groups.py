@@ -25,16 +25,14 @@ from biopercept.evaluation.trust import N_BINS
 from biopercept.results.cross_validation import CrossValidation, load_validation
 from biopercept.results.groups import GROUP_WORDS, GroupDifference, Groups, GroupScore
 from biopercept.results.reading import write_result, write_rows
-from biopercept.studies.plain import read_participants
+from biopercept.studies.plain import UNKNOWN, groups_by_subject
 from biopercept.studies.structure import Participant
-from biopercept.studies.tables import MISSING
 from biopercept.typed_values import did_you_mean
 
 LEAST_PEOPLE = 5
 """People whom a group needs to be compared with another."""
 MOST_GROUPS = 12
 N_PERMUTATIONS = 10_000
-UNKNOWN = "n/a"
 _SIGNIFICANT = 0.05
 _ROUNDING = 1e-12
 
@@ -48,24 +46,17 @@ def levels_of(participants: Path | Sequence[Participant], columns: Sequence[str]
 
     Raises StudyError where the file cannot be read. Raises SettingsError where a column is not there.
     """
-    faults: list[str] = []
-    people = read_participants(participants, faults) if isinstance(participants, Path) else participants
-    if faults:
-        raise StudyError(f"{faults[0]}{f' (and {len(faults) - 1} more faults)' if len(faults) > 1 else ''}")
-    known = sorted({name for person in people for name in person.columns})
+    groups = groups_by_subject(participants)
+    known = sorted({name for of_person in groups.values() for name in of_person})
     for column in columns:
         if column not in known:
             raise SettingsError(
                 f"--by names the column {column!r}, which participants.tsv lacks{did_you_mean(column, known)}; it has: "
                 f"{', '.join(known) or 'no column but participant_id'}"
             )
-    levels: dict[str, dict[str, str]] = {column: {} for column in columns}
-    for person in people:
-        for column in columns:
-            value = person.columns.get(column, "").strip()
-            group = UNKNOWN if value.lower() in MISSING else value
-            levels[column][person.subject] = levels[column][person.subject.removeprefix("sub-")] = group
-    return levels
+    return {
+        column: {subject: of_person.get(column, UNKNOWN) for subject, of_person in groups.items()} for column in columns
+    }
 
 
 def write_groups(folder: Path, levels: Levels, *, seed: int = 0, n_bootstrap: int = 2000) -> tuple[str, ...]:

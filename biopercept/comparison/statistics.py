@@ -1,6 +1,7 @@
 """Statistics of paired differences: rank tests, effect sizes, power, and folds that share training subjects.
 
-Wilcoxon's signed ranks (exact also with ties), Holm's correction, Friedman and Nemenyi.
+Wilcoxon's signed ranks (exact also with ties), signs changed at random where every study shall count the same, Holm's
+correction, Friedman and Nemenyi.
 """
 
 from __future__ import annotations
@@ -17,24 +18,63 @@ Floats = NDArray[np.float64]
 Interval = tuple[float, float]
 _MOST_EXACT = 1000
 _DECIMALS = 12
+_TINY = 1e-12
+_FLIPS_AT_ONCE = 10_000
 
 
-def rank_biserial_interval(differences: Floats, *, seed: int, n_resamples: int) -> Interval | None:
+def resampled(sizes: Sequence[int], *, seed: int, n: int) -> NDArray[np.int64]:
+    """Return ``n`` resamples of subjects as indices, shape (n, n_subjects): each study's are drawn from that study.
+
+    ``sizes`` are the numbers of subjects by study, who stand in this order.
+    """
+    generator = np.random.default_rng(seed)
+    starts = np.cumsum([0, *sizes[:-1]])
+    parts = [start + generator.integers(0, size, size=(n, size)) for start, size in zip(starts, sizes, strict=True)]
+    return np.concatenate(parts, axis=1)
+
+
+def study_weights(sizes: Sequence[int]) -> Floats:
+    """Return each subject's weight in the mean of the studies' means, in which every study counts the same."""
+    return np.repeat([1.0 / (len(sizes) * size) for size in sizes], sizes)
+
+
+def sign_flip_p(differences: Floats, sizes: Sequence[int], *, seed: int, n_flips: int = 100_000) -> float:
+    """Return the two-sided p of the mean of the studies' mean differences, over changes of the differences' signs.
+
+    Where models are alike, each subject's difference could as well have had the other sign. Every assignment of signs
+    is tried where there are no more than ``n_flips``, else as many random ones, and the data's among them.
+    """
+    values = without_noise(differences) * study_weights(sizes)
+    observed, n = abs(float(values.sum())), len(values)
+    if 2**n <= n_flips:
+        signs = 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+        return float(np.mean(np.abs(signs @ values) >= observed - _TINY))
+    generator = np.random.default_rng(seed)
+    n_extreme = 0
+    for n_part in [_FLIPS_AT_ONCE] * (n_flips // _FLIPS_AT_ONCE) + [n_flips % _FLIPS_AT_ONCE]:
+        signs = 1.0 - 2.0 * generator.integers(0, 2, size=(n_part, n))
+        n_extreme += int(np.sum(np.abs(signs @ values) >= observed - _TINY))
+    return (1 + n_extreme) / (1 + n_flips)
+
+
+def rank_biserial_interval(
+    differences: Floats, *, seed: int, n_resamples: int, sizes: Sequence[int] = ()
+) -> Interval | None:
     """Return the 95 % percentile bootstrap interval of the matched rank-biserial correlation over subjects.
 
-    Resamples in which every difference is 0 count as 0. None where fewer than 2 subjects differ.
+    Resamples in which every difference is 0 count as 0. None where fewer than 2 subjects differ. ``sizes`` are the
+    numbers of subjects by study.
     """
     from scipy.stats import rankdata
 
     values = without_noise(differences)
     if np.count_nonzero(values) < 2:
         return None
-    generator = np.random.default_rng(seed)
-    drawn = values[generator.integers(0, len(values), size=(n_resamples, len(values)))]
+    drawn = values[resampled(sizes or (len(values),), seed=seed, n=n_resamples)]
     ranks = rankdata(np.abs(drawn), axis=1)
     total = np.where(drawn != 0, ranks, 0.0).sum(axis=1)
-    resampled = np.where(total > 0, (np.sign(drawn) * ranks).sum(axis=1) / np.maximum(total, 1.0), 0.0)
-    low, high = np.percentile(resampled, [2.5, 97.5])
+    rank_sums = np.where(total > 0, (np.sign(drawn) * ranks).sum(axis=1) / np.maximum(total, 1.0), 0.0)
+    low, high = np.percentile(rank_sums, [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import typing
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
@@ -23,14 +24,13 @@ from biopercept.config.settings import (
     may_read,
     unread_sentence,
 )
-from biopercept.data.joined import open_studies
+from biopercept.data.joined import Studies, open_studies, usual_task
 from biopercept.errors import SettingsError, StudyError
 from biopercept.planning.fingerprint import fingerprint_of_store, fingerprint_of_study
 from biopercept.planning.network import REPETITIONS
 from biopercept.planning.rules import plan_of
 from biopercept.resources import preset_names, preset_text
 from biopercept.results.plan import Origin, SettingsPlan, shown_value
-from biopercept.store.reading import StudyStore
 from biopercept.studies.structure import Study
 from biopercept.tasks import Task
 from biopercept.typed_values import did_you_mean, parse_yaml_text, read_setting, read_yaml_text
@@ -153,10 +153,15 @@ def load_config_for(
     from biopercept.store.reading import open_store
 
     store, *more = [stores] if isinstance(stores, Path) else stores
-    with open_store(store) as opened:
-        prepared = dict(opened.settings)
-        purposes = [replace(purpose, tasks=_tasks(opened.tasks, purpose.task)) for purpose in purposes]
-        plan = _plan_of_store(opened, more, purposes) if _is_planned(name_or_file) else None
+    with ExitStack() as stack:
+        first = stack.enter_context(open_store(store))
+        opened: Studies = first
+        prepared = dict(first.settings)
+        if more:
+            with contextlib.suppress(StudyError):  # the command says why they cannot be joined
+                opened = stack.enter_context(open_studies(store, *more))
+        purposes = [replace(purpose, tasks=_tasks(opened, purpose)) for purpose in purposes]
+        plan = _plan_of_store(opened, purposes) if _is_planned(name_or_file) else None
     config = load_config(name_or_file, overrides, assumed=assumed, purposes=purposes, prepared=prepared, plan=plan)
     if name_or_file in (None, AUTO) or not any(prepared.get(section) for section in PREPARED):
         return config, ()
@@ -197,14 +202,10 @@ def load_config_for_study(
     return load_config(name_or_file, overrides, purposes=purposes, plan=plan)
 
 
-def _plan_of_store(store: StudyStore, more: Sequence[Path], purposes: Sequence[Purpose]) -> SettingsPlan:
-    """Return the plan of a store, or of several where they have a task in common, for what is to be done with it."""
+def _plan_of_store(store: Studies, purposes: Sequence[Purpose]) -> SettingsPlan:
+    """Return the plan of a store, or of several joined, for what is to be done with it."""
     tasks = tuple({task.name: task for purpose in purposes for task in purpose.tasks}.values())
-    made_of = None
-    if more:
-        with contextlib.suppress(StudyError), open_studies(store.path, *more) as joined:  # the command says why not
-            made_of = fingerprint_of_store(joined, [joined.tasks[t.name] for t in tasks if t.name in joined.tasks])
-    plan = plan_of(made_of or fingerprint_of_store(store, tasks))
+    plan = plan_of(fingerprint_of_store(store, tasks))
     if all(purpose.is_of_repetitions for purpose in purposes):
         return plan
     return plan.of([line.setting for line in plan.lines if line.setting != REPETITIONS])
@@ -253,10 +254,17 @@ def _refuse_unread(sections: Mapping[str, _Section], purposes: Sequence[Purpose]
     _raise(faults)
 
 
-def _tasks(tasks: Mapping[str, Task], names: str | None) -> tuple[Task, ...]:
-    """Return the named tasks, none where one is unknown: the plan of the command refuses it."""
-    wanted = [names] if names in tasks else list(tasks) if names is None else [n.strip() for n in names.split(",")]
-    return tuple(tasks[str(name)] for name in wanted) if all(name in tasks for name in wanted) else ()
+def _tasks(store: Studies, purpose: Purpose) -> tuple[Task, ...]:
+    """Return the tasks that are learnt: those named, or the usual one; without labels all there are.
+
+    None where one is unknown: the plan of the command refuses it.
+    """
+    names, tasks = purpose.task, store.tasks
+    if names is None:
+        usual = usual_task(store)
+        return tuple(tasks.values()) if purpose.reads_no_labels or usual is None else (tasks[usual],)
+    wanted = [names] if names in tasks else [n.strip() for n in names.split(",")]
+    return tuple(tasks[name] for name in wanted) if all(name in tasks for name in wanted) else ()
 
 
 def _take_prepared(prepared: Mapping[str, Any], sections: dict[str, _Section], faults: list[str]) -> None:

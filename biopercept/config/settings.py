@@ -111,7 +111,7 @@ class Purpose:
     options : frozenset of str
         Those given of ``--pretrain --start-from --subject --fit --folds-from --events --whole --around``.
     task : str or None
-        The task's name, or several with commas between them; None is the store's only one.
+        The task's name, or several with commas between them; None is the usual one of the stores.
     """
 
     command: str
@@ -130,6 +130,11 @@ class Purpose:
     def is_of_repetitions(self) -> bool:
         """Return whether repetitions are averaged unless the user says otherwise: where networks are scored."""
         return self.command == "cross-validate" and self.model in _NETWORKS
+
+    @property
+    def reads_no_labels(self) -> bool:
+        """Return whether signals alone are learnt from, whatever the tasks."""
+        return self.command in _PRETRAINING.split()
 
     def is_within_subjects(self, config: Config) -> bool:
         """Return whether the windows of one subject are learnt from and checked on."""

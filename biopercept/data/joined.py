@@ -1,10 +1,15 @@
-"""Several stores evaluated as one: same task and windows, features that all have, subjects named by their study."""
+"""Several stores read as one: alike windows, tasks, features and sensors of any, subjects named by their study.
+
+What one study has and another lacks is missing there, as a sensor that was not worn: features are NaN, signals absent,
+and its windows carry no label of a task that it does not have. Features and derived series have one name whatever they
+were measured with: heart rate is heart rate, of an ECG, a pulse wave or a device.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -21,7 +26,7 @@ from biopercept.tasks import ORDINAL, Task
 
 
 class JoinedStores(AbstractContextManager["JoinedStores"]):
-    """Several open stores that read like one, with the features (in the first one's order), tasks and labels of all."""
+    """Several open stores that read like one, with the features and tasks of any, in the order of the stores."""
 
     def __init__(self, parts: Sequence[StudyStore]) -> None:
         names = [store.name for store in parts]
@@ -38,18 +43,19 @@ class JoinedStores(AbstractContextManager["JoinedStores"]):
                     f"{store.name} of {store.window_length_seconds:g} s every {store.step_seconds:g} s; "
                     "prepare them alike"
                 )
-        self.feature_names = tuple(n for n in first.feature_names if all(n in s.feature_names for s in parts))
-        if not self.feature_names:
-            raise StudyError(f"{' and '.join(names)} have no feature in common; prepare them with the same features")
-        self.tasks, self.disagreements = _common_tasks(parts)
+        self.feature_names = tuple(dict.fromkeys(name for store in parts for name in store.feature_names))
+        self.tasks, self.disagreements = _all_tasks(parts)
         self.recordings = tuple(
             RecordingOfStudy(
-                recording, store.name, tuple(store.feature_names.index(name) for name in self.feature_names)
+                recording,
+                store.name,
+                tuple(self.feature_names.index(name) for name in store.feature_names),
+                len(self.feature_names),
             )
             for store in parts
             for recording in store.recordings
         )
-        self.warnings = _differences(parts, self.feature_names)
+        self.warnings = _differences(parts)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 over the fingerprints of all stores."""
@@ -83,7 +89,7 @@ class Studies(AbstractContextManager["Studies"], Protocol):
 
     @property
     def disagreements(self) -> Mapping[str, str]:
-        """Why a task that all stores have by name cannot be evaluated over them, by task."""
+        """Why a task that several stores have by name cannot be evaluated over them, by task."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -93,13 +99,17 @@ class Studies(AbstractContextManager["Studies"], Protocol):
         """Return the SHA-256 of what was prepared."""
 
 
-def _differences(parts: Sequence[StudyStore], common: Sequence[str]) -> tuple[str, ...]:
-    """Return warnings of features that some studies lack, and of settings that differ."""
+def _differences(parts: Sequence[StudyStore]) -> tuple[str, ...]:
+    """Return warnings of sensors and features that some studies lack, and of settings that differ."""
+    sensors = [{s.modality for r in store.recordings for s in r.signals if not s.derived_from} for store in parts]
+    features = [set(store.feature_names) for store in parts]
     warnings = []
-    if dropped := sorted({n for s in parts for n in s.feature_names} - set(common)):
-        warnings.append(
-            f"{len(common)} features that all studies have were used, {len(dropped)} that some lack were not"
-        )
+    for store, has, names in zip(parts, sensors, features, strict=True):
+        lacking = [*sorted(set().union(*sensors) - has), *sorted(set().union(*features) - names)]
+        if lacking:
+            warnings.append(
+                f"study {store.name} lacks {', '.join(lacking)}, which others have: missing there, as if not worn"
+            )
     first = parts[0]
     differing = {
         key
@@ -112,16 +122,13 @@ def _differences(parts: Sequence[StudyStore], common: Sequence[str]) -> tuple[st
     return tuple(warnings)
 
 
-def _common_tasks(parts: Sequence[StudyStore]) -> tuple[dict[str, Task], dict[str, str]]:
-    """Return the tasks that all stores have, and why others that all have by name cannot be joined."""
+def _all_tasks(parts: Sequence[StudyStore]) -> tuple[dict[str, Task], dict[str, str]]:
+    """Return the tasks of any store, and why some that several have by name cannot be joined."""
     joined: dict[str, Task] = {}
     disagreements: dict[str, str] = {}
-    first = parts[0]
-    for name, task in first.tasks.items():
-        tasks = [(store.name, store.tasks[name]) for store in parts if name in store.tasks]
-        if len(tasks) < len(parts):
-            continue
-        for study, other in tasks[1:]:
+    for name in dict.fromkeys(name for store in parts for name in store.tasks):
+        (first, task), *others = [(store.name, store.tasks[name]) for store in parts if name in store.tasks]
+        for study, other in others:
             are_alike = (
                 list(task.classes) == list(other.classes)
                 if task.kind == ORDINAL
@@ -129,16 +136,35 @@ def _common_tasks(parts: Sequence[StudyStore]) -> tuple[dict[str, Task], dict[st
             )
             if _predicted(task) != _predicted(other) or not are_alike:
                 disagreements[name] = (
-                    f"task {name!r} is {_shown(task)} in study {first.name} and {_shown(other)} in study {study}; "
+                    f"task {name!r} is {_shown(task)} in study {first} and {_shown(other)} in study {study}; "
                     "its kind and classes must be the same in all stores"
                 )
-        classes = {c: tuple(dict.fromkeys(w for _, t in tasks for w in t.classes.get(c, ()))) for c in task.classes}
-        is_file = any(t.label_is_file for _, t in tasks)
-        joined[name] = replace(task, classes=classes, label_is_file=is_file)
-    if not joined:
-        names = "; ".join(f"{store.name} has {', '.join(store.tasks) or 'none'}" for store in parts)
-        raise StudyError(f"the stores have no task of one name: {names}; name the task alike in each study.yaml")
+        tasks = [task, *(other for _, other in others)]
+        classes = {c: tuple(dict.fromkeys(w for t in tasks for w in t.classes.get(c, ()))) for c in task.classes}
+        joined[name] = replace(task, classes=classes, label_is_file=any(t.label_is_file for t in tasks))
     return joined, disagreements
+
+
+def usual_task(store: Studies) -> str | None:
+    """Return the task that is meant where none is named: the first, of several studies the first that all have."""
+    return next((name for name in store.tasks if all(name in part.tasks for part in store.parts.values())), None)
+
+
+def refuse_strangers(store: Studies, subjects: Collection[str]) -> None:
+    """Refuse to test a study by models of the others where it shares no sensor, measured or derived, with them.
+
+    Raises StudyError naming the first such study.
+    """
+    has = {
+        part.name: {s.modality for r in part.recordings if prefix + r.subject in subjects for s in r.signals}
+        for prefix, part in store.parts.items()
+    }
+    for name, sensors in has.items():
+        if sensors and not sensors & set().union(*(others for other, others in has.items() if other != name)):
+            raise StudyError(
+                f"study {name} has only {', '.join(sorted(sensors))}, of which the other studies have nothing: their "
+                "models could not read it; leave its store out"
+            )
 
 
 def _shown(task: Task) -> str:
@@ -171,30 +197,53 @@ def subjects_by_study(store: Studies) -> dict[str, list[str]]:
     }
 
 
+def indices_by_study(store: Studies, recordings: Sequence[WindowedRecording]) -> Iterator[tuple[StudyStore, IntArray]]:
+    """Give each study that has any of the recordings, with where they stand."""
+    for prefix, part in store.parts.items():
+        keys = {prefix + recording.key for recording in part.recordings}
+        index = np.array([i for i, r in enumerate(recordings) if r.key in keys], dtype=np.int64)
+        if len(index):
+            yield part, index
+
+
+def task_of_study(part: StudyStore, task: Task) -> Task | None:
+    """Return what a study says of a task, its classes in the order of all studies; None where it has no such task."""
+    if (of_study := part.tasks.get(task.name)) is None:
+        return None
+    return replace(of_study, classes={name: of_study.classes[name] for name in task.classes})
+
+
 def tables_of(
     store: Studies, recordings: Sequence[WindowedRecording], tasks: Sequence[Task], unscored_seconds: Sequence[float]
 ) -> list[WindowTable]:
     """Return the labelled windows of each task; of several stores each by its own study's labels.
 
-    Raises StudyError where a study has no window of the task, or windows of one class only.
+    Raises StudyError where a study has a task and no window of it, or windows of one class only, or a study has none
+    of the tasks.
     """
     table_of = partial(labelled_windows, length_seconds=store.window_length_seconds, feature_names=store.feature_names)
+    studies = list(indices_by_study(store, recordings))
+    names = " or ".join(repr(task.name) for task in tasks)
+    for part, _ in studies:
+        if not any(task.name in part.tasks for task in tasks):
+            has = ", ".join(part.tasks) or "none"
+            raise StudyError(
+                f"study {part.name} has no task {names}; it has: {has}; name it with --task, or leave it out"
+            )
     joined = []
     for task in tasks:
         tables, indices = [], []
-        for prefix, part in store.parts.items():
-            keys = {prefix + recording.key for recording in part.recordings}
-            index = np.array([i for i, r in enumerate(recordings) if r.key in keys], dtype=np.int64)
-            if len(index):
-                of_study = part.tasks[task.name]
-                of_study = replace(of_study, classes={name: of_study.classes[name] for name in task.classes})
+        for part, index in studies:
+            if (of_study := task_of_study(part, task)) is not None:
                 unscored = [unscored_seconds[i] for i in index]
                 try:
                     table = table_of([recordings[i] for i in index], of_study, unscored_seconds=unscored)
                 except StudyError as fault:
-                    raise StudyError(f"study {part.name}: {fault}" if prefix else str(fault)) from fault
+                    raise StudyError(f"study {part.name}: {fault}" if len(store.parts) > 1 else str(fault)) from fault
                 tables.append(table)
                 indices.append(index)
+        if not tables:
+            raise StudyError(f"no study of the chosen subjects has task {task.name!r}")
         joined.append(_joined_table(tables, indices, recordings, task))
     return joined
 
@@ -224,10 +273,11 @@ def _joined_table(
 
 @dataclass(frozen=True, eq=False)
 class RecordingOfStudy(RecordingView):
-    """A recording of one of several studies under a unique name; ``columns`` are the features that all studies have."""
+    """A recording of one of several studies under a unique name, its features at ``columns`` of ``n_features``."""
 
     study: str
     columns: tuple[int, ...]
+    n_features: int
 
     @property
     def key(self) -> str:
@@ -241,6 +291,8 @@ class RecordingOfStudy(RecordingView):
 
     @cached_property
     def windows(self) -> StoredWindows:
-        """Return the windows, with the features that all studies have."""
+        """Return the windows, NaN where the study lacks a feature."""
         windows = self.whole.windows
-        return replace(windows, features=np.asarray(windows.features)[:, list(self.columns)])
+        features = np.full((len(windows), self.n_features), np.nan, dtype=np.float32)
+        features[:, list(self.columns)] = windows.features
+        return replace(windows, features=features)

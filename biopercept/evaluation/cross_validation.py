@@ -21,7 +21,7 @@ from typing import Any, Unpack
 from biopercept.baselines.catalogue import require_known
 from biopercept.data.joined import open_studies
 from biopercept.data.splits import Fold
-from biopercept.errors import StudyError
+from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.fold_fits import FoldResult, fit_folds
 from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.runs import FoldRunOptions, RunFolder
@@ -30,9 +30,9 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.evaluation.time_split import plan_any, plan_personal
 from biopercept.files import only_writer, write_text
 from biopercept.parallel import Executor
+from biopercept.results.cross_validation import SENSORS_FILE
 from biopercept.results.plan import SETTINGS_FILES
 from biopercept.results.reading import document_of
-from biopercept.store.reading import open_store
 from biopercept.training.checkpoint import Checkpoint
 from biopercept.training.final import Provenance, TrainingRequest, measured_modalities, train
 from biopercept.training.loop import EpochReport
@@ -93,7 +93,7 @@ def _remove_results(output: Path) -> None:
         "scores.json",
         "scores.csv",
         "predictions.csv",
-        "missing_sensors.csv",
+        SENSORS_FILE,
         "groups.json",
         "groups.csv",
         "preparation.log.csv",
@@ -122,7 +122,7 @@ def train_on_store(
     scores: dict[str, Any] | None = None,
     on_epoch: EpochReport | None = None,
 ) -> Checkpoint:
-    """Train the final model of a store's wanted subjects, or of one of them, write its folder and return the model.
+    """Train the final model of the wanted subjects of a store, or of several, or of one subject, and return it saved.
 
     Of ``request.evaluation`` only calibration and prediction sets are read; ``training["warnings"]`` of the model says
     what to be wary of.
@@ -130,7 +130,8 @@ def train_on_store(
     A personal model is of the one wanted subject, by ``request.personalisation``; scores of a cross-validation
     (:func:`read_scores`) are for the card.
 
-    Raises StudyError where a task or subject is unknown, windows do not suffice, or the folder of scores holds none.
+    Raises StudyError where a task or subject is unknown, windows do not suffice, stores cannot be joined, or the folder
+    of scores holds none.
     Raises SettingsError, CheckpointError, TrainingError, OutputError: as :func:`biopercept.training.final.train`.
     Raises BusyError where another process is writing there.
     """
@@ -141,16 +142,20 @@ def train_on_store(
         conformal_coverage=calibrating.coverage,
     )
     request = replace(request, evaluation=evaluation)
-    with open_store(request.store) as store, only_writer(output):
+    if is_personal and request.more_stores:
+        raise SettingsError("--subject makes a model of one person; give the one store that holds them")
+    with open_studies(request.store, *request.more_stores) as store, only_writer(output):
+        first = next(iter(store.parts.values()))
         plan = plan_personal(store, request) if is_personal else plan_evaluation(store, request, needs_folds=False)
         provenance = Provenance(
             study=store.name,
             store_fingerprint=plan.store_fingerprint,
-            prepare=dict(store.settings),
+            prepare=dict(first.settings),
             modalities=measured_modalities(plan.windows.recordings),
             scores=scores,
             warnings=(*plan.warnings, *_check_scores(scores, plan)),
             plan=None if request.settings_plan is None else document_of(request.settings_plan),
+            parts={part.name: part.fingerprint() for part in store.parts.values()} if request.more_stores else {},
         )
         training = TrainingRequest(
             inputs=plan.inputs,

@@ -2,8 +2,8 @@
 
 1. The store has the windows and cleaning of the model, or a study folder is prepared with them for the occasion.
 2. The study's own tasks say which labels belong to which of the model's classes, by the names of the classes.
-3. Whoever the model was fitted to is refused: by study and subject, and by the samples of the recordings where the
-   store that it was trained on is given.
+3. Whoever the model was fitted to is refused: by study and subject, and by the samples of the recordings, as far as
+   the model keeps fingerprints of them, or the store that it was trained on is given.
 4. Nothing is fitted: scaling, weights and calibration are the model's. Scores and files are those of a cross-validation
    of one fold.
 """
@@ -35,6 +35,7 @@ from biopercept.evaluation.plan import EvaluationRequest, Plan, choose_recording
 from biopercept.evaluation.runs import require_own_folder
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.files import only_writer
+from biopercept.inference.familiarity import NOT_KNOWN
 from biopercept.inference.prediction import NO_SIGNAL
 from biopercept.planning.scaling import normalisation_of_all
 from biopercept.prepare.recording import PrepareSettings
@@ -46,10 +47,11 @@ from biopercept.store.prepared import WindowedRecording
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.studies.structure import Study
 from biopercept.tasks import Task, disagreement
-from biopercept.training.checkpoint import Checkpoint, StartingPoint, load_model, load_start
+from biopercept.training.checkpoint import Checkpoint, StartingPoint, load_model, load_start, require_features
 from biopercept.training.engine import engine_for
 from biopercept.training.final import measured_modalities
 from biopercept.training.fitting import NetworkOnStudy
+from biopercept.training.known_inputs import UNLIKE_FRACTION, KnownInputs, largest_of
 from biopercept.training.loop import FittedNetwork
 from biopercept.training.settings import FitSettings
 from biopercept.typed_values import to_plain
@@ -136,6 +138,28 @@ def evaluate_store(request: ExternalRequest, path: Path, output: Path, *, overwr
         plan = plan_external(store, request)
         text = yaml.safe_dump(_settings_of(plan), sort_keys=False, allow_unicode=True)
         return run_and_score(plan, _predicted, output, config_text=text, overwrite=overwrite)
+
+
+def evaluate_data(
+    request: ExternalRequest,
+    data: Study | Path,
+    output: Path,
+    *,
+    run: PrepareRun,
+    on_progress: OnProgress | None = None,
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Score a saved model on a study, which is prepared for the occasion, or on a store.
+
+    Returned are the scores as of :func:`evaluate_store`, and a sentence for each recording that could not be prepared.
+
+    Raises SettingsError where jobs are given for a store. Raises as :func:`prepared_for` and :func:`evaluate_store`.
+    """
+    if isinstance(data, Path):
+        if run.n_jobs != 1:
+            raise SettingsError("--jobs is for preparing a study folder, and a store is prepared; leave it out")
+        return evaluate_store(request, data, output, overwrite=run.overwrite), ()
+    with prepared_for(request, data, output, run=run, on_progress=on_progress) as (settled, store, failures):
+        return evaluate_store(settled, store, output, overwrite=run.overwrite), failures
 
 
 @contextmanager
@@ -226,7 +250,7 @@ def plan_external(store: StudyStore, request: ExternalRequest) -> ExternalPlan:
         seed=request.seed,
         device=request.device,
     )
-    model, warnings = _compared(request, store, start, windows)
+    model, warnings = _compared(request, store, start, windows, checkpoint.known)
     _, of_scaling = normalisation_of_all(windows.tasks, checkpoint.normalisation, is_chosen=True)
     return ExternalPlan(
         request=settled,
@@ -234,8 +258,16 @@ def plan_external(store: StudyStore, request: ExternalRequest) -> ExternalPlan:
         normalisation=checkpoint.normalisation,
         inputs=inputs,
         folds=(_fold(checkpoint, windows),),
-        warnings=(*warnings, *of_scaling, *more, *unread, *_sensor_words(checkpoint, recordings)),
+        warnings=(
+            *warnings,
+            *of_scaling,
+            *more,
+            *unread,
+            *_sensor_words(checkpoint, recordings),
+            *_unlike_words(checkpoint, inputs),
+        ),
         store_fingerprint=store.fingerprint(),
+        study=store.name,
         checkpoint=checkpoint,
         model=model,
     )
@@ -244,9 +276,9 @@ def plan_external(store: StudyStore, request: ExternalRequest) -> ExternalPlan:
 def _fold(checkpoint: Checkpoint, windows: WindowTable) -> Fold:
     """Return the one fold; whom the model was fitted to is named with the study: here others may have those ids."""
     training = checkpoint.training
+    study = "" if "studies" in training else f"{training['study']}/"  # of several studies they are named so already
     fitted, stopped = (
-        tuple(f"{training['study']}/{subject}" for subject in training[side])
-        for side in ("subjects", "validation_subjects")
+        tuple(f"{study}{subject}" for subject in training[side]) for side in ("subjects", "validation_subjects")
     )
     return Fold(EXTERNAL, fitted, stopped, windows.subjects)
 
@@ -278,13 +310,7 @@ def _require_alike(checkpoint: Checkpoint, store: StudyStore, folder: Path) -> N
             f"{store.path.name} was not prepared as the model {folder.name} reads recordings: {'; '.join(differing)}; "
             "give the study's folder, which is then prepared as the model was"
         )
-    if store.feature_names != checkpoint.feature_names:
-        n = len(set(store.feature_names) ^ set(checkpoint.feature_names))
-        raise SettingsError(
-            f"{store.path.name} has {len(store.feature_names)} features and the model {folder.name} reads "
-            f"{len(checkpoint.feature_names)}, {n} of them in one only: they were made by different versions; prepare "
-            "the study and train the model with one"
-        )
+    require_features(folder.name, checkpoint.feature_names, store.feature_names, store.path.name)
 
 
 def _shared_tasks(
@@ -393,8 +419,24 @@ def _sensor_words(checkpoint: Checkpoint, recordings: Sequence[WindowedRecording
     return tuple(words)
 
 
+def _unlike_words(checkpoint: Checkpoint, inputs: WindowInputs) -> tuple[str, ...]:
+    """Return how many of the windows are unlike those that the model knows, or that this is not known."""
+    if checkpoint.known is None:
+        return (NOT_KNOWN,)
+    windows = inputs.windows
+    by_sensor = checkpoint.known.distances_by_sensor(inputs.features(checkpoint.population), windows.feature_names)
+    is_unlike = np.nan_to_num(largest_of(by_sensor, len(windows))) > 1.0
+    by_person = {person: float(is_unlike[windows.subject == person].mean()) for person in windows.subjects}
+    many = [person for person, fraction in by_person.items() if fraction > checkpoint.known.usual]
+    of_people = f"; more than {checkpoint.known.usual:.0%} of {listed(many)}" if many else ""
+    return (
+        f"{is_unlike.mean():.1%} of the windows are unlike those that the model knows (of people left out when it was "
+        f"made {UNLIKE_FRACTION:.0%} were){of_people}",
+    )
+
+
 def _compared(
-    request: ExternalRequest, store: StudyStore, start: StartingPoint, windows: WindowTable
+    request: ExternalRequest, store: StudyStore, start: StartingPoint, windows: WindowTable, known: KnownInputs | None
 ) -> tuple[ExternalModel, tuple[str, ...]]:
     """Return the model with whom it was fitted to, and what every output says of it.
 
@@ -406,6 +448,10 @@ def _compared(
         ways.append("content")
         with open_store(request.trained_on) as trained:
             by_content = _copies(trained, start, windows, request)
+    elif known is not None:
+        ways.append("content")
+        here = [windows.recordings[i] for i in np.unique(windows.recording)]
+        by_content = {r.subject: f"the samples of {r.key}" for r in here if known.is_copy(blocks_of(r))}
     seen = {**by_content, **by_identity}
     _refuse_seen(request, seen, len(windows.subjects))
     model = ExternalModel(
@@ -424,8 +470,8 @@ def _compared(
         f"external validation: the saved model {model.model} (weights {start.sha256[:12]}), fitted to {studies}, was "
         f"scored unchanged; who was among those was looked for by {looked}"
     )
-    known = [start.overlap(part["study"], part["store"], windows.subjects) for part in start.studies]
-    alike = sorted({s for part in known for s in part} - set(seen)) if len(ways) == 1 else []
+    named = [start.overlap(part["study"], part["store"], windows.subjects) for part in start.studies]
+    alike = sorted({s for part in named for s in part} - set(seen)) if len(ways) == 1 else []
     doubt = (
         f"{len(alike)} subjects have an id that somebody the model was fitted to has in another study "
         f"({listed(alike, 4)}); --trained-on STORE tells whether their recordings are the same"

@@ -19,9 +19,9 @@ import numpy as np
 from biopercept.baselines.catalogue import NETWORKS, fitter_for
 from biopercept.data.batches import vocabulary_of
 from biopercept.data.inputs import WindowInputs
-from biopercept.data.joined import Studies, subjects_by_study, tables_of
+from biopercept.data.joined import Studies, refuse_strangers, subjects_by_study, tables_of, usual_task
 from biopercept.data.normalisation import NormalisationSettings, Sessions
-from biopercept.data.splits import Fold
+from biopercept.data.splits import STUDY, Fold
 from biopercept.data.windows import IntArray, WindowTable, joint_windows
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.folds import (
@@ -59,7 +59,8 @@ class EvaluationRequest:
     Attributes
     ----------
     task : str or None
-        The study's task, or several with commas between them; None where the study has only one.
+        The study's task, or several with commas between them; None is its first, of several stores the first that
+        all have.
     is_normalisation_chosen : bool
         Whether the user asked for this normalisation; if not, a task whose label is constant in a file is
         scored with ``global``.
@@ -107,6 +108,7 @@ class Plan:
     warnings: tuple[str, ...]
     store_fingerprint: str
     start: dict[str, Any] | None = None
+    study: str = ""
 
     def extended(self, kind: type[AnyPlan], **values: Any) -> AnyPlan:
         """Return the plan as one of a further kind, with other or more ``values``."""
@@ -234,6 +236,8 @@ def plan_evaluation(store: Studies, request: EvaluationRequest, *, needs_folds: 
             folds_from=request.folds_from,
         )
         warnings = (*warnings, *more)
+        if evaluation.split == STUDY:
+            refuse_strangers(store, windows.subjects)
         for task in tasks:
             table = windows.of_task(task.name)[0]
             check_subjects_per_class(table)
@@ -245,11 +249,12 @@ def plan_evaluation(store: Studies, request: EvaluationRequest, *, needs_folds: 
     start, more = describe_start(store, request, windows, is_tested=needs_folds)
     warnings = (
         *warnings,
+        *_not_named(store, request.task, tasks[0].name),
         *store.warnings,
         *few_labels(evaluation.label_share, folds, is_pretrained=request.fit.pretraining is not None),
         *more,
     )
-    return Plan(request, tasks[0], normalisation, inputs, folds, warnings, store.fingerprint(), start)
+    return Plan(request, tasks[0], normalisation, inputs, folds, warnings, store.fingerprint(), start, store.name)
 
 
 def describe_start(
@@ -326,7 +331,7 @@ def check_task_settings(tasks: Sequence[Task], request: EvaluationRequest) -> No
 
 
 def choose_tasks(store: Studies, names: str | None) -> tuple[Task, ...]:
-    """Return the named tasks in order, or the only one; raises StudyError where a name is unknown or given twice."""
+    """Return the named tasks in order, or the usual one; raises StudyError where a name is unknown or given twice."""
     if names is None or names in store.tasks or "," not in names:
         return (choose_task(store, names),)
     wanted = [name.strip() for name in names.split(",") if name.strip()]
@@ -336,18 +341,30 @@ def choose_tasks(store: Studies, names: str | None) -> tuple[Task, ...]:
 
 
 def choose_task(store: Studies, name: str | None) -> Task:
-    """Return the named task or the only one; raises StudyError where it is unknown, or none of several is named."""
+    """Return the named task or the usual one; raises StudyError where it is unknown, or stores have none in common."""
     tasks = store.tasks
     if not tasks:
         raise StudyError(f"study {store.name!r} has no task; add tasks to its study.yaml and prepare again")
-    if name is None and len(tasks) > 1:
-        raise StudyError(f"study {store.name!r} has {len(tasks)} tasks; choose with --task: {', '.join(tasks)}")
-    chosen = next(iter(tasks)) if name is None else name
+    chosen = usual_task(store) if name is None else name
+    if chosen is None:
+        names = "; ".join(f"{part.name} has {', '.join(part.tasks) or 'none'}" for part in store.parts.values())
+        raise StudyError(
+            f"the stores have no task of one name: {names}; name the task alike in each study.yaml, or give several "
+            "with --task NAME,NAME"
+        )
     if chosen in store.disagreements:
         raise StudyError(store.disagreements[chosen])
     if chosen not in tasks:
         raise StudyError(f"task {chosen!r} is not in study {store.name!r}; it has: {', '.join(tasks)}")
     return tasks[chosen]
+
+
+def _not_named(store: Studies, name: str | None, chosen: str) -> tuple[str, ...]:
+    """Return what every output says where no task was named and there are several."""
+    others = [task for task in store.tasks if task != chosen]
+    if name is not None or not others:
+        return ()
+    return (f"no task was named, so {chosen!r} was taken; others: {', '.join(others)} (--task)",)
 
 
 def choose_recordings(

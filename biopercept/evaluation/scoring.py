@@ -41,6 +41,7 @@ from biopercept.evaluation.trust import (
 from biopercept.files import write_table
 from biopercept.results.cross_validation import (
     SCORES_FILE,
+    SENSORS_FILE,
     ClassScore,
     CrossValidation,
     Labels,
@@ -68,7 +69,6 @@ from biopercept.tasks import ORDINAL, REGRESSION, Task
 from biopercept.training.calibration import set_words
 from biopercept.training.lag import lag_words
 
-MISSING_FILE = "missing_sensors.csv"
 _MOST_NAMED_FOLDS = 10
 _MOST_LAG_APART = 2.0
 """Lags of folds that lie further apart, seconds, are no property of the rating: folds share most of their people."""
@@ -167,7 +167,7 @@ def write_scores(plan: Plan, results: Sequence[FoldResult], output: Path) -> dic
     scores = _SCORES.get(plan.task.kind, _class_scores)(plan, results, predicted, per_subject)
     write_rows(output / "scores.csv", per_subject)
     if plan.request.evaluation.missing_sensors != NONE:
-        write_rows(output / MISSING_FILE, _sensor_rows(plan, results))
+        write_rows(output / SENSORS_FILE, _sensor_rows(plan, results))
     _write_predictions(plan, results, predicted, folds, output / "predictions.csv")
     write_result(output / SCORES_FILE, scores)
     return document_of(scores)
@@ -199,6 +199,7 @@ def _run(plan: Plan, results: Sequence[FoldResult]) -> dict[str, Any]:
     windows, request = plan.windows, plan.request
     return {
         "model": request.model,
+        "study": plan.study,
         "task": plan.task.name,
         "split": plan.split,
         "n_subjects": len(windows.subjects),

@@ -241,7 +241,7 @@ def require_one_classification(plan: Plan, what: str) -> None:
     if plan.task.label_is_file:
         raise StudyError(
             f"each file has one class of task {plan.task.name!r}, so within a subject the file tells the label and "
-            f"{what} is impossible; use --split subject"
+            f"{what} is impossible; use cross-validate --split subject"
         )
 
 

@@ -18,12 +18,14 @@ from biopercept.data.batches import TokenSource
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.windows import DenseLabels, IntArray, WindowTable, grid_windows, target_of
 from biopercept.errors import RecordingError, SettingsError
+from biopercept.inference.familiarity import Familiarity, familiarity_of
 from biopercept.model.biosignals import BiosignalPerceiver
+from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.recording import Interval, RecordingLabels
 from biopercept.store.prepared import WindowedRecording
 from biopercept.tasks import Task, disagreement
 from biopercept.training.calibration import Calibration, set_words, undecided_words
-from biopercept.training.checkpoint import Checkpoint
+from biopercept.training.checkpoint import Checkpoint, require_features
 from biopercept.training.engine import Engine
 from biopercept.training.objective import predict_windows, values_of
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 NO_SIGNAL = "no usable signal of a sensor that the model knows"
 IN_REFERENCE = "inside the reference period"
+UNLIKE = "unlike the windows that the model knows"
+OUTSIDE = "a signal outside the range that the model knows"
 FloatArray = NDArray[np.float64]
 
 
@@ -78,6 +82,32 @@ class TaskPredictions:
         classes = self.task.class_names
         return tuple("" if why else classes[k] for k, why in zip(best, self.reason, strict=True))
 
+    @property
+    def confidence(self) -> FloatArray | None:
+        """Return the highest probability of each window, NaN where it has none; None for numbers, which have none."""
+        return np.asarray(self.values.max(axis=1), dtype=np.float64) if self.task.is_classification else None
+
+    @property
+    def n_abstained(self) -> int:
+        """Return how many predictions are withheld for want of sureness, and not of signals."""
+        return sum(why not in ("", NO_SIGNAL, IN_REFERENCE) for why in self.reason)
+
+    def abstaining(self, below: float | None, unlike: Mapping[str, NDArray[np.bool_]]) -> TaskPredictions:
+        """Return the predictions without those less sure than ``below`` and those of windows that are ``unlike``.
+
+        The latter are given by the reason to withhold them. A class is withheld by its reason and its probabilities
+        stay; a number is removed.
+        """
+        reasons = list(self.reason)
+        for why, rows in unlike.items():
+            for row in np.flatnonzero(rows):
+                reasons[row] = reasons[row] or why
+        if below is not None and (confidence := self.confidence) is not None:
+            for row in np.flatnonzero(confidence < below):
+                reasons[row] = reasons[row] or f"less sure than {below:g}"
+        is_removed = np.array([bool(why) for why in reasons], dtype=bool)[:, None] & (not self.task.is_classification)
+        return replace(self, reason=tuple(reasons), values=np.where(is_removed, np.nan, self.values))
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
@@ -85,7 +115,8 @@ class Predictions:
 
     ``onset`` is in seconds on the recording's clock, ``quality`` the mean signal quality of each window in [0, 1], NaN
     where no signal is present. ``used`` are the modalities that the model read, ``ignored`` those it was not trained
-    with; ``notes`` were made while the recording was prepared.
+    with; ``notes`` were made while the recording was prepared. ``familiarity`` says how like the recording is to what
+    the model knows, and whether it was fitted to the person.
     """
 
     subject: str
@@ -99,12 +130,34 @@ class Predictions:
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
     tasks: dict[str, TaskPredictions]
+    familiarity: Familiarity
 
     @property
     def only(self) -> TaskPredictions:
         """Return the predictions of a model of one task."""
         [predictions] = self.tasks.values()
         return predictions
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Return what is unlike what the model knows, and whether it was fitted to the person, a sentence each."""
+        return self.familiarity.remarks
+
+    def abstaining(self, below: float | None = None, *, unlike: bool = False) -> Predictions:
+        """Return the predictions without those less sure than ``below``, and with ``unlike`` those of unlike windows.
+
+        Windows are unlike by the distance of their features, or by a signal outside the range known. A prediction is as
+        sure as its highest probability. Withheld ones say why in ``reason``.
+
+        Raises SettingsError where ``below`` is no probability or no task has probabilities, or the model does not keep
+        what it knows.
+        """
+        require_abstention([of_task.task for of_task in self.tasks.values()], below)
+        if unlike and not self.familiarity.is_known:
+            raise SettingsError(NO_DISTANCE)
+        familiarity = self.familiarity
+        rows = {UNLIKE: familiarity.is_unlike, OUTSIDE: familiarity.is_outside} if unlike else {}
+        return replace(self, tasks={name: task.abstaining(below, rows) for name, task in self.tasks.items()})
 
     def to_frame(self, task: str | None = None) -> pd.DataFrame:
         """Return a row per window: the columns of ``predict``'s table of a task; None: the only one, or the first."""
@@ -125,6 +178,12 @@ class Predictions:
         columns |= {"quality": self.quality, "reason": predictions.reason, "label": predictions.label}
         if predictions.sets:
             columns["prediction_set"] = predictions.sets
+        if (confidence := predictions.confidence) is not None:
+            columns["confidence"] = confidence
+        if self.familiarity.is_known:
+            columns["distance"] = self.familiarity.distance
+            columns["unlike"] = self.familiarity.is_unlike.astype(np.int64)
+            columns["outside_range"] = self.familiarity.is_outside.astype(np.int64)
         return columns
 
 
@@ -155,6 +214,28 @@ class Truth:
 
 
 NO_TRUTH = Truth()
+NO_DISTANCE = (
+    "the model does not keep what it knows, so no window can be called unlike it; train it again, or leave "
+    "--abstain-unlike out"
+)
+
+
+def require_abstention(tasks: Sequence[Task], below: float | None) -> None:
+    """Refuse a least sureness that is no probability, or that no task has. Raises SettingsError."""
+    if below is None:
+        return
+    if not 0 < below <= 1:
+        raise SettingsError(f"--abstain-below is {below:g}; it must be a probability above 0 and at most 1")
+    if not any(task.is_classification for task in tasks):
+        raise SettingsError(
+            f"the model predicts numbers ({', '.join(task.name for task in tasks)}), which have no probability; leave "
+            "--abstain-below out"
+        )
+
+
+def require_this_version(checkpoint: Checkpoint, name: str) -> None:
+    """Refuse a model, called ``name``, that reads other features than this version makes. Raises SettingsError."""
+    require_features(name, checkpoint.feature_names, FEATURE_NAMES, "this version")
 
 
 def predict(
@@ -210,18 +291,20 @@ def predict(
         ignored=read.ignored,
         notes=recording.notes,
         tasks=tasks,
+        familiarity=familiarity_of(checkpoint, read.inputs, None if truth.tasks is None else truth.study),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class ReadRecording:
-    """The windows of a recording as a model reads them, in batches.
+    """The windows of a recording as a model reads them, scaled, and in batches.
 
     ``reasons`` say why a window's prediction is withheld; empty where it is given. ``used`` are the modalities that the
     model reads, ``ignored`` those it was not trained with.
     """
 
     windows: WindowTable
+    inputs: WindowInputs
     source: TokenSource
     reasons: tuple[str, ...]
     used: tuple[str, ...]
@@ -262,7 +345,7 @@ def read_for(
         IN_REFERENCE if early else ("" if real else NO_SIGNAL)
         for early, real in zip(is_reference, has_tokens, strict=True)
     )
-    return ReadRecording(windows, source, reasons, used, ignored)
+    return ReadRecording(windows, inputs, source, reasons, used, ignored)
 
 
 def _calibrated(

@@ -13,8 +13,20 @@ from typing import Any
 
 import numpy as np
 
+from biopercept.errors import SettingsError
 from biopercept.files import write_table
-from biopercept.inference.prediction import Predictions, TaskPredictions, Trace, Truth, predict, require_dense
+from biopercept.inference.familiarity import NOT_KNOWN
+from biopercept.inference.prediction import (
+    NO_DISTANCE,
+    Predictions,
+    TaskPredictions,
+    Trace,
+    Truth,
+    predict,
+    require_abstention,
+    require_dense,
+    require_this_version,
+)
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
 from biopercept.prepare.sources import Failure, Source, outcome_of, sources_of
 from biopercept.recording import Recording, RecordingLabels
@@ -28,6 +40,7 @@ from biopercept.training.engine import Engine, engine_for
 
 _COUNTS = ("windows", "withheld", "modalities_used", "modalities_ignored")
 SUMMARY_COLUMNS = ("participant_id", "session", "recording", *_COUNTS)
+_FAMILIARITY = ("abstained", "unlike", "outside_range", "fitted_on", "remarks")
 _WRITTEN = (
     "*_predictions.tsv", "*_predictions.json", "*_trace.tsv", "*_trace.json", "summary.csv", "failures.csv",
     "report.html",
@@ -38,7 +51,9 @@ _WRITTEN = (
 class PredictionRequest:
     """What is predicted, by which model folder: recordings and study folders, of some subjects only or without some.
 
-    ``every_seconds`` is the distance of single times at which densely trained models predict, too.
+    ``every_seconds`` is the distance of single times at which densely trained models predict, too. Predictions less
+    sure than ``abstain_below`` (None: none), and with ``abstain_unlike`` of windows unlike those that the model knows
+    or with a signal outside the range known, are withheld.
     """
 
     model: Path
@@ -46,25 +61,32 @@ class PredictionRequest:
     subjects: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
     every_seconds: float | None = None
+    abstain_below: float | None = None
+    abstain_unlike: bool = False
     device: str = "auto"
 
 
 @dataclass(frozen=True, eq=False)
 class RecordingDone:
-    """How one recording went; ``failure`` says why it could not be predicted and is empty where it was."""
+    """How one recording went; ``failure`` says why it could not be predicted and is empty where it was.
+
+    ``remarks`` say what is unlike what the model knows; ``n_abstained`` is over all tasks.
+    """
 
     title: str
     n_recordings: int
     n_windows: int = 0
     notes: tuple[str, ...] = ()
     failure: str = ""
+    remarks: tuple[str, ...] = ()
+    n_abstained: int = 0
 
 
 @dataclass(eq=False)
 class PredictedFiles:
     """What was written: the folder of each task's files, (recording, message) of each failure.
 
-    ``warnings`` say why no truth could be written beside predictions.
+    ``warnings`` say why no truth could be written beside predictions, and what is not known for the model.
     """
 
     folders: dict[str, Path]
@@ -81,12 +103,11 @@ def predict_files(
     What an earlier call wrote there is removed once the request is known to make sense.
 
     Raises CheckpointError where the folder is no model, or is damaged. Raises SettingsError where a subject or the
-    device is unknown, or single times are wanted of a model not trained for them. Raises OutputError where a file
-    cannot be written.
+    device is unknown, the model reads other features than this version makes, or what is wanted needs another model.
+    Raises OutputError where a file cannot be written.
     """
     checkpoint = load_model(request.model)
-    if request.every_seconds is not None:
-        require_dense(checkpoint, request.every_seconds)
+    _require_what_is_wanted(checkpoint, request)
     engine = engine_for(request.device)
     sources = sources_of(request.paths, request.subjects, request.excluded)
     names = [task.name for task in checkpoint.tasks]
@@ -102,16 +123,43 @@ def predict_files(
             done.failures.append((source.title, predictions.reason))
             on_recording(RecordingDone(source.title, len(sources), failure=predictions.reason))
             continue
+        predictions = predictions.abstaining(request.abstain_below, unlike=request.abstain_unlike)
         for name, folder in done.folders.items():
             write_predictions(predictions, name, folder, request.model.resolve().name)
             rows[name].append(summary_row(predictions, name))
-        on_recording(RecordingDone(source.title, len(sources), len(predictions.onset), predictions.notes))
-    done.n_recordings, done.warnings = len(sources) - len(done.failures), tuple(filter(None, reader.warnings))
+        on_recording(
+            RecordingDone(
+                title=source.title,
+                n_recordings=len(sources),
+                n_windows=len(predictions.onset),
+                notes=predictions.notes,
+                remarks=tuple(remark for remark in predictions.remarks if remark != NOT_KNOWN),
+                n_abstained=sum(of_task.n_abstained for of_task in predictions.tasks.values()),
+            )
+        )
+    of_model = () if checkpoint.known is not None else (NOT_KNOWN,)
+    done.n_recordings = len(sources) - len(done.failures)
+    done.warnings = (*filter(None, reader.warnings), *of_model)
     for task in checkpoint.tasks:
         folder = done.folders[task.name]
         write_table(folder / "summary.csv", summary_columns(task), rows[task.name])
         write_table(folder / "failures.csv", ("recording", "message"), done.failures)
     return done
+
+
+def _require_what_is_wanted(checkpoint: Checkpoint, request: PredictionRequest) -> None:
+    """Refuse what the model cannot do, before anything is read or removed."""
+    require_this_version(checkpoint, request.model.resolve().name)
+    if request.every_seconds is not None:
+        require_dense(checkpoint, request.every_seconds)
+    require_abstention(checkpoint.tasks, request.abstain_below)
+    if request.abstain_unlike and checkpoint.known is None:
+        raise SettingsError(NO_DISTANCE)
+    if request.every_seconds is not None and (request.abstain_unlike or request.abstain_below is not None):
+        raise SettingsError(
+            "--every cannot be combined with --abstain-below or --abstain-unlike: a prediction at a single time is the "
+            "mean of several windows; leave one of them out"
+        )
 
 
 def _truth(source: Source, recording: Recording) -> Truth:
@@ -174,6 +222,8 @@ def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> 
         column=None if task.is_classification else task.quantity,
         modalities_used=tuple(predictions.used),
         modalities_ignored=tuple(predictions.ignored),
+        fitted_on=predictions.familiarity.fitted_by,
+        remarks=tuple(predictions.remarks),
         notes=tuple(predictions.notes),
         columns={
             "onset": "start of the window, seconds from the recording's start",
@@ -189,8 +239,27 @@ def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> 
                 if of_task.sets
                 else {}
             ),
+            **_trust_columns(predictions, of_task),
         },
     )
+
+
+def _trust_columns(predictions: Predictions, of_task: TaskPredictions) -> dict[str, str]:
+    """Return what the columns are that say how sure a prediction is, and how like its window is to what is known."""
+    columns = {}
+    if of_task.confidence is not None:
+        columns["confidence"] = (
+            "highest of the probabilities; --abstain-below withholds predictions below a value of it"
+        )
+    if predictions.familiarity.is_known:
+        columns |= {
+            "distance": "Mahalanobis distance of the scaled features from those that the model knows, the largest of "
+            "the sensors; 1 is what 1 % of the windows of people left out exceeded; empty where no feature is defined",
+            "unlike": "1 where the distance is above 1, else 0",
+            "outside_range": "1 where a signal's root mean square or standard deviation in the window is outside the "
+            "range that the model knows, in the signal's unit, else 0",
+        }
+    return columns
 
 
 def _truth_words(of_task: TaskPredictions) -> str:
@@ -217,10 +286,15 @@ def _write_trace(of_task: TaskPredictions, trace: Trace, path: Path, model: str)
 
 
 def summary_columns(task: Task) -> tuple[str, ...]:
-    """Return the columns of ``summary.csv``: counts and sensors, then means and fractions of classes, or of numbers."""
+    """Return the columns of ``summary.csv``.
+
+    Counts and sensors, means and fractions of classes, or of numbers, then predictions withheld for want of sureness,
+    fractions of windows unlike those known and with signals outside the range known, and what there is to say of both.
+    """
     if not task.is_classification:
-        return (*SUMMARY_COLUMNS, "mean", "lowest", "highest")
-    return (*SUMMARY_COLUMNS, *(f"share_{c}" for c in task.classes), *(f"mean_probability_{c}" for c in task.classes))
+        return (*SUMMARY_COLUMNS, "mean", "lowest", "highest", *_FAMILIARITY)
+    fractions, means = ([f"{word}_{c}" for c in task.classes] for word in ("share", "mean_probability"))
+    return (*SUMMARY_COLUMNS, *fractions, *means, *_FAMILIARITY)
 
 
 def summary_row(predictions: Predictions, task: str) -> tuple[object, ...]:
@@ -229,7 +303,9 @@ def summary_row(predictions: Predictions, task: str) -> tuple[object, ...]:
     is_given = ~np.array([bool(why) for why in of_task.reason], dtype=bool)
     values, n_given = of_task.values[is_given], int(is_given.sum())
     if not n_given:
-        statistics: list[float | None] = [None] * (len(summary_columns(of_task.task)) - len(SUMMARY_COLUMNS))
+        statistics: list[float | None] = [None] * (
+            len(summary_columns(of_task.task)) - len(SUMMARY_COLUMNS) - len(_FAMILIARITY)
+        )
     elif of_task.task.is_classification:
         names = np.array(of_task.predicted)[is_given]
         fractions = [round(float((names == name).mean()), 4) for name in of_task.task.classes]
@@ -245,7 +321,17 @@ def summary_row(predictions: Predictions, task: str) -> tuple[object, ...]:
         " ".join(predictions.used),
         " ".join(predictions.ignored),
         *statistics,
+        of_task.n_abstained,
+        *_familiarity_cells(predictions),
     )
+
+
+def _familiarity_cells(predictions: Predictions) -> tuple[object, ...]:
+    of_recording = predictions.familiarity
+    fractions: list[float | None] = [None, None]
+    if of_recording.is_known:
+        fractions = [round(float(rows.mean()), 4) for rows in (of_recording.is_unlike, of_recording.is_outside)]
+    return (*fractions, of_recording.fitted_by, "; ".join(of_recording.remarks))
 
 
 def _cell(column: str, value: Any) -> object:
@@ -254,6 +340,8 @@ def _cell(column: str, value: Any) -> object:
         return value
     if column in ("onset", "duration"):
         return float(value)
+    if column in ("unlike", "outside_range"):
+        return int(value)
     if column in ("predicted", "label"):
         return _number(float(value))
     return None if np.isnan(value) else round(float(value), 4 if column == "quality" else 6)

@@ -30,6 +30,7 @@ from biopercept.prepare.recording import PrepareSettings, prepare_recording
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.recording import Recording
 from biopercept.store.prepared import WindowedRecording
+from biopercept.training.checkpoint import require_features
 from biopercept.training.engine import Engine, engine_for
 from biopercept.training.pretraining import PretrainedModel, load_pretrained
 from biopercept.training.settings import MASKED
@@ -76,9 +77,11 @@ def reconstruct(
 
     Raises CheckpointError where the folder is no pretrained network of that objective, or it has never seen the signal.
     Raises RecordingError where the recording is too short or unusable, or no sensor is left to reconstruct the signal
-    from. Raises SettingsError where the device is unknown.
+    from. Raises SettingsError where the device is unknown, or the network reads other features than this version makes.
     """
     model = load_pretrained(folder, study)
+    if model.feature_names:
+        require_features(folder.name, model.feature_names, FEATURE_NAMES, "this version")
     prepared = prepare_recording(recording, PrepareSettings.from_plain_values(model.prepare))
     return reconstruct_prepared(model, prepared, modality, engine_for(device), feature_names=FEATURE_NAMES)
 

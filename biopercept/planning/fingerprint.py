@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from biopercept.data.joined import Studies
+from biopercept.data.joined import Studies, indices_by_study, task_of_study
 from biopercept.data.windows import candidates, target_of
 from biopercept.errors import BioperceptError
 from biopercept.loaders.formats import HEADER, TEXT, format_of
@@ -93,7 +93,8 @@ def fingerprint_of_store(store: Studies, tasks: Sequence[Task] | None = None) ->
     A stretch is what its windows cover: what lies beyond the last window is not counted.
     """
     recordings, chosen = list(store.recordings), list(tasks or store.tasks.values())
-    made = [_made_of(task, _stretches_of_store(store, task)) for task in chosen]
+    made = [_made_of(task, _stretches_of_store(store, task), _subjects_of_files(store, task)) for task in chosen]
+    studies = {recordings[i].key: part.name for part, index in indices_by_study(store, recordings) for i in index}
     sensors = [
         tuple(
             _Sensor(s.modality, s.native_sampling_rate, len(s.channels))
@@ -109,8 +110,9 @@ def fingerprint_of_store(store: Studies, tasks: Sequence[Task] | None = None) ->
         n_sessions=len({(recording.subject, recording.session) for recording in recordings}),
         n_opened=len(recordings),
         file_seconds=_quantiles(recording.duration_seconds for recording in recordings),
-        sensors=_sensors(sensors),
+        sensors=_sensors(sensors, [studies[recording.key] for recording in recordings]),
         tasks=tuple(task for task, _ in made),
+        n_studies=len(store.parts),
         window_seconds=store.window_length_seconds,
         step_seconds=store.step_seconds,
         n_windows=sum(max((len(candidates(r.windows, task)) for task in chosen), default=0) for r in recordings),
@@ -203,8 +205,23 @@ def _of_condition(entry: Entry, length: float | None) -> Iterator[float | None]:
 
 
 def _stretches_of_store(store: Studies, task: Task) -> Iterator[_Stretch]:
-    for recording in sorted(store.recordings, key=_place):
-        yield from _stretches_of_recording(recording, task, store.window_length_seconds)
+    """Give the stretches of a task, those of each study by what its own labels mean."""
+    task_of = {i: task_of_study(part, task) for part, index in indices_by_study(store, store.recordings) for i in index}
+    for index in sorted(range(len(store.recordings)), key=lambda i: _place(store.recordings[i])):
+        if (of_study := task_of[index]) is not None:
+            yield from _stretches_of_recording(store.recordings[index], of_study, store.window_length_seconds)
+
+
+def _subjects_of_files(store: Studies, task: Task) -> frozenset[str] | None:
+    """Return the people of studies in which a file holds one class of the task only; None where there is one study."""
+    if len(store.parts) < 2:
+        return None
+    return frozenset(
+        store.recordings[i].subject
+        for part, index in indices_by_study(store, store.recordings)
+        if (of_study := part.tasks.get(task.name)) is not None and of_study.label_is_file
+        for i in index
+    )
 
 
 def _place(recording: WindowedRecording) -> tuple[str, int, str]:
@@ -234,10 +251,13 @@ def _stretches_of_recording(recording: WindowedRecording, task: Task, length: fl
         yield _Stretch(recording.subject, recording.session, title, group, value, last - first + length)
 
 
-def _made_of(task: Task, stretches: Iterable[_Stretch]) -> tuple[TaskMakeUp, dict[tuple[str, str], tuple[float, ...]]]:
+def _made_of(
+    task: Task, stretches: Iterable[_Stretch], of_files: frozenset[str] | None = None
+) -> tuple[TaskMakeUp, dict[tuple[str, str], tuple[float, ...]]]:
     """Return what the stretches of a task are like, and their lengths by person and class where all are known.
 
-    A study may have a million stretches: they are walked through once, and none is kept.
+    A study may have a million stretches: they are walked through once, and none is kept. ``of_files`` are the people in
+    whose study a file holds one class only; None: everybody, if so the task.
     """
     groups: dict[tuple[str, str], list[float]] = defaultdict(list)
     courses: dict[str, list[str]] = defaultdict(list)  # each person's classes as they came, those in a row once
@@ -249,6 +269,9 @@ def _made_of(task: Task, stretches: Iterable[_Stretch]) -> tuple[TaskMakeUp, dic
             courses[stretch.subject].append(stretch.group)
         values[stretch.subject].add(stretch.value)
         files[stretch.subject, stretch.session].add(stretch.recording)
+    several = {subject for (subject, _), names in files.items() if len(names) > 1}
+    if of_files is not None:
+        several &= of_files
     is_known = all(seconds >= 0 for of_group in groups.values() for seconds in of_group)
     per_person: dict[str, float] = defaultdict(float)
     for (subject, _), seconds in groups.items():
@@ -265,7 +288,8 @@ def _made_of(task: Task, stretches: Iterable[_Stretch]) -> tuple[TaskMakeUp, dic
         is_rating=task.signal is not None,
         is_file_label=task.label_is_file,
         is_subject_label=task.signal is None and len(values) > 1 and all(len(each) == 1 for each in values.values()),
-        n_subjects_of_files=len({subject for (subject, _), names in files.items() if len(names) > 1}),
+        n_subjects_of_files=len(several),
+        n_subjects_of_file_labels=len(of_files & values.keys()) if of_files else 0,
         order=next(iter(orders)) if len(orders) == 1 else (),
         first=next(iter(firsts)) if len(firsts) == 1 else "",
     )
@@ -279,9 +303,11 @@ def _class_make_up(name: str, groups: Mapping[tuple[str, str], Sequence[float]])
     return ClassMakeUp(name=name, n_subjects=len(of_class), n_stretches=n_stretches, seconds=round(total, 3))
 
 
-def _sensors(recordings: Sequence[Sequence[_Sensor]]) -> tuple[SensorMakeUp, ...]:
+def _sensors(recordings: Sequence[Sequence[_Sensor]], studies: Sequence[str] | None = None) -> tuple[SensorMakeUp, ...]:
+    """Return what the recordings, each of a study (None: of one), have."""
     by_modality: dict[str, list[_Sensor]] = defaultdict(list)
-    for sensors in recordings:
+    studies_of: dict[str, set[str]] = defaultdict(set)
+    for sensors, study in zip(recordings, studies or [""] * len(recordings), strict=True):
         merged: dict[str, _Sensor] = {}
         for sensor in sensors:
             before = merged.get(sensor.modality)
@@ -290,12 +316,14 @@ def _sensors(recordings: Sequence[Sequence[_Sensor]]) -> tuple[SensorMakeUp, ...
             merged[sensor.modality] = _Sensor(sensor.modality, rate, n_channels)
         for modality, sensor in merged.items():
             by_modality[modality].append(sensor)
+            studies_of[modality].add(study)
     return tuple(
         SensorMakeUp(
             modality=name,
             sampling_rate=round(statistics.median(s.sampling_rate for s in each), 3),
             n_channels=statistics.median_low(s.n_channels for s in each),
             n_recordings=len(each),
+            n_studies=len(studies_of[name]),
         )
         for name, each in sorted(by_modality.items())
     )

@@ -120,7 +120,7 @@ TABLE: tuple[Row, ...] = (
         _always,
         {REPETITIONS: _seeds},
         lambda s: (
-            f"leave-one-subject-out takes about {_shown(s.minutes(_epochs(s)))} processor minutes a repetition; "
+            f"leave-one-subject-out takes about {_shown(s.minutes(_epochs(s)))} a repetition; "
             f"up to {_MOST_SEEDS} within {BUDGET_MINUTES:g} are averaged"
         ),
     ),
@@ -138,4 +138,5 @@ def network_settings(size: Size) -> Iterator[tuple[str, Any, str]]:
 
 
 def _shown(minutes: float) -> str:
-    return f"{minutes:.0f}" if minutes >= 1 else "1"
+    whole = max(round(minutes), 1)
+    return f"{whole} processor minute{'s' * (whole != 1)}"

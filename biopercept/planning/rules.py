@@ -196,7 +196,9 @@ def _planned_windows(study: Fingerprint, length_seconds: float | None = None) ->
     lengths = {name: groups for name, groups in study.lengths.items() if groups}
     if not lengths:
         length = length_seconds or (led.lengths[0] if led.lengths is _FAST else _LONG_SECONDS)
-        why = f"{led.words}; how long the labelled stretches are is not known before the recordings are opened"
+        is_labelled = any(task.n_subjects for task in study.tasks)
+        unknown = "how long the labelled stretches are is not known before the recordings are opened"
+        why = f"{led.words}; {unknown if is_labelled else 'no labelled stretch says how long they may be'}"
         return _Windowing(length, _usual_step(length), why, "half a window, at most 30 s")
     length, why_not_longer = (length_seconds, "") if length_seconds else _longest(led, lengths)
     spans = [task.stretch_seconds for task in study.tasks if task.stretch_seconds]
@@ -280,7 +282,7 @@ def _objection(length: float, led: _Led, groups: Lengths) -> str:
     needed = _APART if length >= _LONG_SECONDS or led.lengths is not _SLOW else 1
     if least < needed:
         of_class = f" of {group!r}" if group else ""
-        return f"would leave most people {least:g} window{'s' * (least != 1)}{of_class} that share nothing"
+        return f"would leave most people {_windows_in_words(least)}{of_class} that share nothing"
     return ""
 
 
@@ -294,12 +296,22 @@ def _scarcest(length: float, step: float, groups: Lengths) -> tuple[float, str]:
 
 def _step(length: float, lengths: Mapping[str, Lengths]) -> tuple[float, str]:
     usual = _usual_step(length)
-    fewest = min(_scarcest(length, usual, groups)[0] for groups in lengths.values())
+    fewest, group = min(_scarcest(length, usual, groups) for groups in lengths.values())
     if fewest >= _WANTED or usual <= length / 4:
-        return usual, f"most people then have at least {fewest:g} windows of each class"
+        return usual, f"most people then have at least {_windows_in_words(fewest)}{' of each class' if group else ''}"
     often = length / 4
-    more = min(_scarcest(length, often, groups)[0] for groups in lengths.values())
-    return often, f"every {usual:g} s would leave most people {fewest:g} windows of a class; so there are {more:g}"
+    more, _ = min(_scarcest(length, often, groups) for groups in lengths.values())
+    if more == fewest:
+        return usual, f"stretches are hardly longer than a window: most people have {_windows_in_words(fewest)} anyhow"
+    of_class = " of a class" if group else ""
+    return (
+        often,
+        f"every {usual:g} s would leave most people {_windows_in_words(fewest)}{of_class}; so there are {more:g}",
+    )
+
+
+def _windows_in_words(n: float) -> str:
+    return f"{n:g} window{'s' * (n != 1)}"
 
 
 def _usual_step(length: float) -> float:

@@ -21,6 +21,8 @@ class Scaling(NamedTuple):
 
 def planned_scaling(tasks: Sequence[TaskMakeUp]) -> Scaling:
     """Return the scaling that gives none of the tasks' labels away."""
+    if not any(task.n_subjects for task in tasks):
+        return Scaling("causal", "recording", "nothing is labelled, and a recording's own past is an honest scale")
     for task in tasks:
         if task.is_subject_label and task.n_subjects > 1:
             return Scaling(
@@ -30,7 +32,8 @@ def planned_scaling(tasks: Sequence[TaskMakeUp]) -> Scaling:
     if not of_files:
         return Scaling("causal", "recording", "a recording holds several labels, so its own past is an honest scale")
     fewest = min(of_files, key=lambda task: task.n_subjects_of_files)
-    if 2 * fewest.n_subjects_of_files < fewest.n_subjects or not fewest.n_subjects:
+    n_people = fewest.n_subjects_of_file_labels or fewest.n_subjects
+    if 2 * fewest.n_subjects_of_files < n_people or not n_people:
         return Scaling(
             "global",
             "recording",
@@ -39,7 +42,7 @@ def planned_scaling(tasks: Sequence[TaskMakeUp]) -> Scaling:
     return Scaling(
         "causal",
         "session",
-        f"the label is the file, and {fewest.n_subjects_of_files} of {fewest.n_subjects} people have several in a "
+        f"the label is the file, and {fewest.n_subjects_of_files} of {n_people} people have several in a "
         "session: its past reaches over them",
     )
 

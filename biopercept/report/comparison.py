@@ -23,7 +23,7 @@ from biopercept.report.text import (
     shortened,
     with_interval,
 )
-from biopercept.results.comparison import Comparison, Contender
+from biopercept.results.comparison import RANKS_AND_PAIRS, Comparison, Contender, Pair, SensorCost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,11 +45,15 @@ def contender_table(comparison: Comparison) -> Table:
         }
         for model in comparison.contenders
     ]
-    title = (
-        f"Models by {comparison.metric_words}, mean over {count(comparison.n_subjects, 'subject')} "
-        f"({SPLITS.get(comparison.split, comparison.split)})"
-    )
+    split = SPLITS.get(comparison.split, comparison.split)
+    title = f"Models by {comparison.metric_words}, mean over {_subjects(comparison)} ({split})"
     return Table.of(title, rows, ("Model", "Normalisation"))
+
+
+def _subjects(comparison: Comparison) -> str:
+    """Return how many subjects, and of how many studies where there are several."""
+    n = count(comparison.n_subjects, "subject")
+    return f"{n} of {count(len(comparison.studies), 'study', 'studies')}" if comparison.studies else n
 
 
 def pair_table(comparison: Comparison) -> Table:
@@ -67,15 +71,86 @@ def pair_table(comparison: Comparison) -> Table:
             "Smallest detectable": score(pair.smallest_detectable),
             "Smallest detectable, adjusted": score(pair.smallest_detectable_adjusted),
             **({"Corrected t over folds, p Holm": p_value(pair.split_p_holm)} if has_folds else {}),
+            **(_of_studies(pair) if comparison.studies else {}),
             "Significant": "yes" if pair.is_established else "no",
         }
         for pair in comparison.pairs
     ]
     title = (
-        f"Differences in {comparison.metric_words} within {count(comparison.n_subjects, 'subject')}"
+        f"Differences in {comparison.metric_words} within {_subjects(comparison)}"
         f"{'' if comparison.higher_is_better else ' (less is better)'}"
     )
     return Table.of(title, rows, ("First minus second", "Significant"))
+
+
+def _of_studies(pair: Pair) -> dict[str, str]:
+    return {
+        "Mean of studies [95 % CI]": interval_text(pair.mean_of_studies, pair.mean_of_studies_ci95, "{:+.3f}"),
+        "Its permutation p, Holm": p_value(pair.flip_p_holm),
+    }
+
+
+def study_tables(comparison: Comparison) -> tuple[Table, ...]:
+    """Return the scores of each of several studies by itself, and the differences; none where one was compared."""
+    if not comparison.studies:
+        return ()
+    every = (comparison, *comparison.studies)
+    heads = [f"{'All' if one is comparison else one.study} (n = {one.n_subjects})" for one in every]
+    means = [{c.label: with_interval(c.mean, c.ci95) for c in one.contenders} for one in every]
+    of_models = [
+        {"Model": c.label, **{head: of[c.label] for head, of in zip(heads, means, strict=True)}}
+        for c in comparison.contenders
+    ]
+    of_pairs = [
+        {
+            "First minus second": f"{pair.first} - {pair.second}",
+            **{head: _with_p(one, pair) for head, one in zip(heads, every, strict=True)},
+        }
+        for pair in comparison.pairs
+    ]
+    return (
+        Table.of(f"Each study by itself: {comparison.metric_words} [95 % CI]", of_models, ("Model",)),
+        Table.of("Each study by itself: difference [95 % CI], p by Holm in it", of_pairs, ("First minus second",)),
+    )
+
+
+def _with_p(comparison: Comparison, pair: Pair) -> str:
+    mean, ci95, p = comparison.difference(pair.first, pair.second)
+    return f"{interval_text(mean, ci95, '{:+.3f}')}, p {p_value(p)}"
+
+
+def sensor_cost_table(comparison: Comparison) -> Table | None:
+    """Return what each missing sensor costs each model; None where no model was scored without sensors."""
+    if not comparison.sensor_costs:
+        return None
+    reference = comparison.reference
+    is_paired = any(cost.n_paired for cost in comparison.sensor_costs)
+    rows = [
+        {
+            "Missing": cost.sensor or "mean over sensors",
+            "Model": cost.model,
+            "Cost [95 % CI]": with_interval(cost.cost, cost.ci95),
+            "Subjects": f"{cost.n_subjects:,}",
+            "Windows predicted": f"{cost.answered:.0%}",
+            **({f"More than {reference} [95 % CI]": _more(cost, reference)} if is_paired else {}),
+        }
+        for cost in comparison.sensor_costs
+    ]
+    title = f"What a missing sensor costs: {comparison.metric_words} with all sensors minus without it"
+    return Table.of(title, rows, ("Missing", "Model"), fold_above=40)
+
+
+def _more(cost: SensorCost, reference: str) -> str:
+    if cost.model == reference:
+        return ""
+    return f"{interval_text(cost.more, cost.more_ci95, '{:+.3f}')}{f' (n = {cost.n_paired})' if cost.n_paired else ''}"
+
+
+def comparison_tables(comparison: Comparison) -> tuple[Table, ...]:
+    """Return every table of a comparison: models, pairs, each of several studies, missing sensors."""
+    sensors = sensor_cost_table(comparison)
+    tables = (contender_table(comparison), pair_table(comparison), *study_tables(comparison))
+    return (*tables, sensors) if sensors else tables
 
 
 def brief_pair_table(comparison: Comparison) -> Table:
@@ -98,8 +173,7 @@ def markdown_page(comparison: Comparison) -> str:
         "## Findings",
         "\n\n".join(markdown(text) for text in comparison.findings),
         "## Tables",
-        markdown_table(contender_table(comparison)),
-        markdown_table(pair_table(comparison)),
+        *(markdown_table(table) for table in comparison_tables(comparison)),
         "## Methods",
         " ".join(markdown(text) for text in comparison.methods),
     ]
@@ -108,11 +182,13 @@ def markdown_page(comparison: Comparison) -> str:
 
 def latex_page(comparison: Comparison) -> str:
     r"""Return the tables and the findings as LaTeX, to be read with ``\input``."""
+    tables = comparison_tables(comparison)
+    of_studies = ("tab:studies", "tab:study-pairs") if comparison.studies else ()
+    labels = ("tab:models", "tab:pairs", *of_studies, "tab:sensors")[: len(tables)]
     return "\n".join(
         [
             r"% Needs \usepackage{booktabs}.",
-            latex_table(contender_table(comparison), "tab:models"),
-            latex_table(pair_table(comparison), "tab:pairs"),
+            *(latex_table(table, label) for label, table in zip(labels, tables, strict=True)),
             latex(" ".join((*comparison.findings, *comparison.methods))),
             "",
         ]
@@ -163,9 +239,9 @@ def critical_difference_figure(comparison: Comparison) -> Drawing:
         axes.set_ylim(depth + 0.55 * n_left, -1.7)
 
     caption = (
-        f"Average ranks by {comparison.metric_words} over {count(comparison.n_subjects, 'subject')}, 1 is best. Models "
+        f"Average ranks by {comparison.metric_words} over {_subjects(comparison)}, 1 is best. Models "
         "joined by a bar are not shown to differ at the 0.05 level: their ranks lie no further apart than the critical "
-        f"difference of {width:.2f} (Nemenyi)."
+        f"difference of {width:.2f} (Nemenyi). {RANKS_AND_PAIRS}"
     )
     return draw("critical-difference", "Critical difference of ranks", caption, 1.6 + 0.32 * n_left, paint)
 
@@ -214,7 +290,7 @@ def differences_figure(comparison: Comparison) -> Drawing:
         f"{name} {pair.mean_difference:+.3f}" for name, pair in zip(names[:6], comparison.pairs[:6], strict=True)
     )
     caption = (
-        f"Mean difference within {count(comparison.n_subjects, 'subject')} with its 95 % bootstrap interval over "
+        f"Mean difference within {_subjects(comparison)} with its 95 % bootstrap interval over "
         "subjects; filled where the Holm-adjusted exact signed-rank p is below 0.05. The grey band is what this many "
         f"subjects would miss in more than one study of five. {differences}."
     )

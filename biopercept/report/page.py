@@ -12,7 +12,7 @@ from typing import Any
 from biopercept.errors import OutputError, StudyError
 from biopercept.files import write_bytes, write_text
 from biopercept.report.audit import audit_table
-from biopercept.report.comparison import comparison_figures, contender_table, pair_table
+from biopercept.report.comparison import comparison_figures, comparison_tables
 from biopercept.report.curves import (
     learning_figures,
     learning_sentence,
@@ -115,8 +115,11 @@ def _number_sections(validations: Sequence[NumberValidation]) -> list[Section]:
 
 
 def _summary(results: Results) -> str:
+    runs: list[CrossValidation | NumberValidation] = [*results.cross_validations, *results.number_validations]
+    n_external = sum(run.external is not None for run in runs)
     parts = [
-        (len(results.cross_validations) + len(results.number_validations), "cross-validation"),
+        (len(runs) - n_external, "cross-validation"),
+        (n_external, "external validation"),
         (len(results.comparisons), "comparison"),
         (len(results.learning_curves), "learning curve"),
         (len(results.personal_curves), "own-label curve"),
@@ -171,7 +174,7 @@ def _comparison_section(comparison: Comparison, number: int) -> Section:
         f"Which differences are significant: {comparison.metric_words}",
         lead=comparison.findings,
         figures=comparison_figures(comparison),
-        tables=(contender_table(comparison), pair_table(comparison)),
+        tables=comparison_tables(comparison),
         folded=(("How it was compared", "\n".join(comparison.methods)),),
     )
 

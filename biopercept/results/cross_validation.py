@@ -27,6 +27,7 @@ from biopercept.results.reading import (
 from biopercept.typed_values import Count, Interval, Span, omitted, unwritten, written_as
 
 SCORES_FILE = "scores.json"
+SENSORS_FILE = "missing_sensors.csv"
 PROBES: tuple[str, ...] = ("dummy", "clock-only", "motion-only", "quality-only")
 """Models that must not be good: what they reach is not physiology."""
 RULES = ("confidence", "quality", "gated")
@@ -286,6 +287,7 @@ class ExternalModel:
 class CrossValidation:
     """``scores.json`` of a task of classes or levels. All but ``name`` to ``config`` at the end stand in the file.
 
+    ``study`` is empty in files of versions that did not write it, and of several stores joined their names with ``+``.
     ``is_transductive``: the inputs were scaled with statistics of the tested subject's whole recording.
     ``operations_per_window`` are multiply-adds of one prediction by a network. ``seconds`` is the wall-clock time of
     all folds. ``brier`` and ``ece`` are over all windows, with intervals over subjects; ``..._over_subjects`` are the
@@ -299,6 +301,7 @@ class CrossValidation:
     COMMAND: ClassVar[str] = "cross-validate"
 
     model: str
+    study: str = omitted("")
     task: str
     classes: tuple[str, ...]
     split: str
@@ -361,6 +364,11 @@ class CrossValidation:
         return 1.0 / len(self.classes)
 
     @property
+    def study_names(self) -> tuple[str, ...]:
+        """Return the study, or the studies that were joined, whose people were scored; none where it is not known."""
+        return tuple(self.studies) or ((self.study,) if self.study else ())
+
+    @property
     def sensor_subsets(self) -> tuple[SensorSubset, ...]:
         """Return the scores with fewer sensors; empty where they were not asked for."""
         return () if self.missing_sensors is None else self.missing_sensors.subsets
@@ -397,6 +405,7 @@ class NumberValidation:
 
     kind: Literal["regression"]
     model: str
+    study: str = omitted("")
     task: str
     column: str
     split: str
@@ -457,6 +466,14 @@ def load_validation(folder: Path, name: str = "") -> CrossValidation | NumberVal
         predictions=NumberPredictions(np.array(names), label, predicted),
         groups=load_groups(folder),
     )
+
+
+def load_sensor_scores(run: CrossValidation) -> tuple[SensorScore, ...]:
+    """Return each subject's scores with every set of sensors; none where a cross-validation was not scored so.
+
+    Raises StudyError where the table is missing or damaged.
+    """
+    return read_rows(run.folder / SENSORS_FILE, SensorScore) if run.missing_sensors is not None else ()
 
 
 def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:

@@ -9,19 +9,23 @@ from typing import Any, ClassVar, Literal
 
 from biopercept.files import write_text
 from biopercept.results.reading import read_result, write_result
-from biopercept.typed_values import unwritten
+from biopercept.typed_values import omitted, unwritten
 
 Origin = Literal["plan", "store", "user"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SensorMakeUp:
-    """A measured modality: sampling rate (Hz) and channels, the median over ``n_recordings`` that have it."""
+    """A measured modality: sampling rate (Hz) and channels, the median over ``n_recordings`` that have it.
+
+    They are of ``n_studies``, where several are joined.
+    """
 
     modality: str
     sampling_rate: float
     n_channels: int
     n_recordings: int
+    n_studies: int = omitted(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +44,9 @@ class TaskMakeUp:
 
     ``stretch_seconds`` are shortest, median and longest labelled stretch, ``seconds_per_subject`` the median over the
     people who have labels; None where lengths are not known. ``is_subject_label``: nobody has two classes (or numbers).
-    ``n_subjects_of_files``: people with two labelled files or more in a session. ``order`` is the one order of classes
-    that all people went through, empty where they differ; ``first`` the class that comes first for all.
+    ``n_subjects_of_files``: people with two labelled files or more in a session; of several studies joined, among the
+    ``n_subjects_of_file_labels`` in whose study a file holds one class only. ``order`` is the one order of classes that
+    all people went through, empty where they differ; ``first`` the class that comes first for all.
     """
 
     name: str
@@ -54,6 +59,7 @@ class TaskMakeUp:
     is_file_label: bool = False
     is_subject_label: bool = False
     n_subjects_of_files: int = 0
+    n_subjects_of_file_labels: int = omitted(0)
     order: tuple[str, ...] = ()
     first: str = ""
 
@@ -78,13 +84,19 @@ class Fingerprint:
     window_seconds: float | None = None
     step_seconds: float | None = None
     n_windows: int | None = None
+    n_studies: int = omitted(1)
     lengths: Mapping[str, Mapping[tuple[str, str], Sequence[float]]] = unwritten({})
 
     @property
     def modalities(self) -> frozenset[str]:
-        """Return what is measured in at least half of the recordings that were looked at; none where not known."""
+        """Return what is measured in at least half of the recordings that were looked at; none where not known.
+
+        Of several studies, what most of them measure.
+        """
         most = max((sensor.n_recordings for sensor in self.sensors or ()), default=0)
-        return frozenset(s.modality for s in self.sensors or () if 2 * s.n_recordings >= most)
+        return frozenset(
+            s.modality for s in self.sensors or () if 2 * s.n_recordings >= most and 2 * s.n_studies > self.n_studies
+        )
 
     @property
     def has_motion(self) -> bool:
@@ -162,12 +174,24 @@ SETTINGS_FILES = ("config.yaml", SettingsPlan.FILE)
 
 
 def write_settings(folder: Path, config_text: str, plan: SettingsPlan | None) -> None:
-    """Write the settings of a run, and the plan that they follow from; a plan of an earlier run is removed."""
+    """Write the settings of a run, and the plan that they follow from."""
     write_text(folder / SETTINGS_FILES[0], config_text)
+    write_plan(folder / SettingsPlan.FILE, plan)
+
+
+def write_windows_plan(log: Path, plan: SettingsPlan | None) -> None:
+    """Write why a store has the windows that it has, as STORE.plan.json beside its log STORE.log.csv."""
     if plan is not None:
-        write_result(folder / SettingsPlan.FILE, plan)
+        plan = plan.of([setting for setting in plan.values if setting.startswith("windows.")])
+    write_plan(log.with_name(f"{log.name.removesuffix('.log.csv')}.{SettingsPlan.FILE}"), plan)
+
+
+def write_plan(path: Path, plan: SettingsPlan | None) -> None:
+    """Write a plan, or remove that of an earlier run where the settings were of a preset."""
+    if plan is not None:
+        write_result(path, plan)
     else:
-        (folder / SettingsPlan.FILE).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def read_plan(folder: Path) -> SettingsPlan | None:

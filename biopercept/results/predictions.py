@@ -129,7 +129,8 @@ class PredictionSidecar:
     """The JSON file beside a table of ``predict``: whose it is, how it was made, and what its columns are.
 
     ``classes`` and ``notes`` are None for a regression, which has a ``column`` of the study, whose unit the numbers
-    have.
+    have. ``fitted_on`` is how it is known that the model was fitted to the person, empty where it is not; ``remarks``
+    say what is unlike what the model knows.
     """
 
     participant_id: str
@@ -140,6 +141,8 @@ class PredictionSidecar:
     column: str | None = omitted()
     modalities_used: tuple[str, ...] = ()
     modalities_ignored: tuple[str, ...] = ()
+    fitted_on: str = ""
+    remarks: tuple[str, ...] = ()
     notes: tuple[str, ...] | None = omitted()
     columns: Mapping[str, str] = field(default_factory=dict)
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+from biopercept.errors import StudyError
 from biopercept.loaders.clock import LONGEST_DAYS
 from biopercept.recording import Interval
 from biopercept.studies.structure import Entry, Participant, StudyFile
-from biopercept.studies.tables import Places, Row, Table, name_fault, read_table, seconds_in
+from biopercept.studies.tables import MISSING, Places, Row, Table, name_fault, read_table, seconds_in
 
 Key = tuple[str, str, str]
 """Subject, session, recording."""
+UNKNOWN = "n/a"
+"""The group of those of whom a table does not say it."""
 
 
 def read_participants(path: Path, faults: list[str]) -> tuple[Participant, ...]:
@@ -29,6 +33,25 @@ def read_participants(path: Path, faults: list[str]) -> tuple[Participant, ...]:
         else:
             people[subject] = Participant(subject, {k: v for k, v in row.cells.items() if k != "participant_id"})
     return tuple(people.values())
+
+
+def groups_by_subject(participants: Path | Iterable[Participant]) -> dict[str, dict[str, str]]:
+    """Return the group that each column of participants.tsv puts a subject into, ``n/a`` where the cell says nothing.
+
+    Subjects are under their id with and without ``sub-``, as the tables of BIDS and its files write them.
+
+    Raises StudyError where the file cannot be read, or names somebody twice or not at all.
+    """
+    faults: list[str] = []
+    people = read_participants(participants, faults) if isinstance(participants, Path) else participants
+    if faults:
+        raise StudyError(f"{faults[0]}{f' (and {len(faults) - 1} more faults)' if len(faults) > 1 else ''}")
+    groups: dict[str, dict[str, str]] = {}
+    for person in people:
+        cells = {column: cell.strip() for column, cell in person.columns.items()}
+        of_person = {column: UNKNOWN if cell.lower() in MISSING else cell for column, cell in cells.items()}
+        groups[person.subject] = groups[person.subject.removeprefix("sub-")] = of_person
+    return groups
 
 
 def read_entries(folder: Path, faults: list[str], columns: tuple[str, ...] = ()) -> tuple[Entry, ...]:

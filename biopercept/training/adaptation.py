@@ -33,7 +33,7 @@ from biopercept.data.batches import TokenSource
 from biopercept.data.views import visible_inputs
 from biopercept.data.windows import IntArray, WindowTable
 from biopercept.errors import CheckpointError, SettingsError, TrainingError
-from biopercept.training.checkpoint import PRETRAINED, Checkpoint, load_model, read_description
+from biopercept.training.checkpoint import PRETRAINED, Checkpoint, load_model, read_description, require_features
 from biopercept.training.engine import Engine, seeded
 from biopercept.training.fitting import FittedModel, NetworkOnStudy, fit_perceiver_io
 from biopercept.training.loop import FitRequest, FittedNetwork, Optimisation
@@ -215,11 +215,7 @@ def require_fitting(checkpoint: Checkpoint, windows: WindowTable, folder: Path) 
             f"the model {folder} reads windows of {length:g} s and the store has windows of "
             f"{windows.length_seconds:g} s; prepare the store with the model's settings"
         )
-    if checkpoint.feature_names != windows.feature_names:
-        raise SettingsError(
-            f"the model {folder} and the store have different features; prepare the store with the biopercept and the "
-            "settings that the model was trained with"
-        )
+    require_features(folder.name, checkpoint.feature_names, windows.feature_names, "the store")
     if checkpoint.normalisation.is_transductive:
         raise SettingsError(
             f"the model {folder} scales by whole recordings (normalisation recording), and a person's later windows "

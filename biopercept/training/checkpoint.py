@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,13 +19,14 @@ import torch
 from torch import nn
 
 from biopercept.data.normalisation import NormalisationSettings, TrainingStatistics
-from biopercept.errors import CheckpointError, SettingsError, StudyError
+from biopercept.errors import CheckpointError, SettingsError, StudyError, listed
 from biopercept.files import content_hash, replacing_folder, write_json, write_text
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, perceiver_for
 from biopercept.model.token_inputs import TokenVocabulary
 from biopercept.model.tokens import TokenSettings
 from biopercept.tasks import CLASSIFICATION, Task
 from biopercept.training.calibration import Calibration
+from biopercept.training.known_inputs import KnownInputs
 from biopercept.typed_values import from_plain, to_plain
 from biopercept.version import __version__
 
@@ -47,6 +48,7 @@ class Checkpoint:
     * ``training``: subjects, windows, seed, epochs, store fingerprint and scores as plain values.
     * ``calibration``: applied to its probabilities; None where it was trained without, as all models are but those of
       one classification.
+    * ``known``: what inputs it knows; None of a model that was made before this was kept.
     """
 
     network: BiosignalPerceiver
@@ -60,6 +62,7 @@ class Checkpoint:
     prepare: dict[str, Any]
     training: dict[str, Any]
     calibration: Calibration | None = None
+    known: KnownInputs | None = None
 
     @property
     def window_seconds(self) -> float:
@@ -115,6 +118,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, card: str) -> None:
         "population": checkpoint.population.to_json(),
         "calibration": to_plain(checkpoint.calibration),
         "training": checkpoint.training,
+        **({} if checkpoint.known is None else {"known": to_plain(checkpoint.known)}),
     }
     write_model_folder(folder, checkpoint.network.state_dict(), description, card)
 
@@ -173,6 +177,7 @@ def load_model(folder: Path) -> Checkpoint:
             prepare=description["prepare"],
             training=description["training"],
             calibration=None if calibration is None else from_plain(Calibration, calibration),
+            known=None if description.get("known") is None else from_plain(KnownInputs, description["known"]),
         )
         _require_use(checkpoint)
     if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
@@ -186,6 +191,25 @@ def _require_use(checkpoint: Checkpoint) -> None:
     _ = checkpoint.window_seconds
     if not checkpoint.tasks or not checkpoint.training["modalities"]:
         raise KeyError("tasks and modalities")
+    if checkpoint.known is not None and not checkpoint.known.names <= set(checkpoint.feature_names):
+        raise KeyError("known features")
+
+
+def require_features(model: str, ours: Sequence[str], theirs: Sequence[str], where: str) -> None:
+    """Refuse features that are not those which a model reads, in its order: the network knows them by their places.
+
+    ``ours`` are the model's, which ``model`` names; ``theirs`` are of ``where``, such as "this version".
+
+    Raises SettingsError.
+    """
+    if tuple(ours) == tuple(theirs):
+        return
+    lacking, new = ([name for name in one if name not in set(other)] for one, other in ((ours, theirs), (theirs, ours)))
+    differing = [f"{listed(names)} {words}" for names, words in ((lacking, "missing"), (new, "new")) if names]
+    raise SettingsError(
+        f"the model {model} reads {len(ours)} features and {where} has {len(theirs)}: "
+        f"{', '.join(differing) or 'the same in another order'}; prepare and train the model with one version"
+    )
 
 
 @contextmanager
@@ -255,12 +279,23 @@ class StartingPoint:
 
     * ``sha256``: of its weights.
     * ``studies``: ``study``, ``store`` (fingerprint) and ``subjects`` that its weights were fitted to.
+    * ``feature_names``: of the features that it reads, in the order of its weights; empty where it does not say.
     """
 
     kind: str
     sha256: str
     weights: Mapping[str, torch.Tensor]
     studies: tuple[dict[str, Any], ...]
+    feature_names: tuple[str, ...] = ()
+
+    def weights_for(self, feature_names: Sequence[str], folder: Path) -> dict[str, torch.Tensor]:
+        """Return the weights for windows with these features.
+
+        Raises SettingsError where they are not the model's.
+        """
+        if self.feature_names:
+            require_features(folder.name, self.feature_names, feature_names, "the store")
+        return dict(self.weights)
 
     def described(self, network: nn.Module) -> dict[str, Any]:
         """Return, as plain values for an output, where the weights of ``network`` began."""
@@ -275,12 +310,8 @@ class StartingPoint:
 
     def overlap(self, study: str, store: str, subjects: Collection[str]) -> tuple[str, ...]:
         """Return which of the subjects of a store (by study name or fingerprint) its weights were fitted to, sorted."""
-        seen: set[str] = set()
-        for used in self.studies:
-            if used["study"] == study or used["store"] == store:
-                names = set(used["subjects"])
-                seen |= {s for s in subjects if s in names or subject_digest(used["study"], s) in names}
-        return tuple(sorted(seen))
+        used = [part for part in self.studies if part["study"] == study or part["store"] == store]
+        return tuple(sorted({s for part in used for s in subjects if has_subject(part, s)}))
 
 
 def subject_digest(study: str, subject: str) -> str:
@@ -289,6 +320,22 @@ def subject_digest(study: str, subject: str) -> str:
     Names as short as S01 can be guessed from it: it keeps names out of files, and no secret.
     """
     return hashlib.sha256(f"{study}/{subject}".encode()).hexdigest()[:_DIGITS]
+
+
+def has_subject(part: Mapping[str, Any], subject: str) -> bool:
+    """Return whether a part of :func:`studies_seen` has a subject of this id, as it is or by its digest."""
+    return subject in part["subjects"] or subject_digest(part["study"], subject) in part["subjects"]
+
+
+def studies_seen(training: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return ``study``, ``store`` (fingerprint) and ``subjects`` that a trained model was fitted to, from its training.
+
+    A model of several stores has one for each. Those that the weights it started from had seen come after its own.
+    """
+    subjects = [*training["subjects"], *training["validation_subjects"]]
+    alone = {"study": training["study"], "store": training["store"], "subjects": subjects}
+    before = training.get("start_from")
+    return (*training.get("studies", [alone]), *(() if before is None else before["seen"]))
 
 
 def load_start(folder: Path) -> StartingPoint:
@@ -301,14 +348,11 @@ def load_start(folder: Path) -> StartingPoint:
         if description["kind"] == PRETRAINED:
             studies = [{key: row[key] for key in ("study", "store", "subjects")} for row in description["studies"]]
             weights = transferable(read_weights(folder, description))
+            names = tuple(description.get("feature_names", ()))  # not kept by earlier versions
         else:
-            training = description["training"]
-            subjects = [*training["subjects"], *training["validation_subjects"]]
-            studies = [{"study": training["study"], "store": training["store"], "subjects": subjects}]
-            if (before := training.get("start_from")) is not None:
-                studies += before["seen"]
-            weights = read_weights(folder, description)
-        return StartingPoint(description["kind"], description["weights_sha256"], weights, tuple(studies))
+            studies = list(studies_seen(description["training"]))
+            weights, names = read_weights(folder, description), tuple(description["feature_names"])
+        return StartingPoint(description["kind"], description["weights_sha256"], weights, tuple(studies), names)
     except (KeyError, TypeError) as fault:
         raise CheckpointError(
             f"{DESCRIPTION} in {folder} does not say what its weights were fitted to ({fault}); train the model again"

@@ -1,4 +1,4 @@
-"""Train a model to be kept, of everybody in a store or of one person, and save it as a folder with its card.
+"""Train a model to be kept, of everybody in a store or several, or of one person, and save it with its card.
 
 A model of everybody holds out a few subjects to stop early. A model of one person is fitted from new weights or adapted
 from a saved model, and checked on the last labelled windows of each class.
@@ -25,6 +25,7 @@ from biopercept.training.calibration import Calibration, CalibrationSettings
 from biopercept.training.checkpoint import Checkpoint, StartingPoint, load_start, save_checkpoint
 from biopercept.training.engine import engine_for, seed_for, threads
 from biopercept.training.fitting import calibration_from, fit_perceiver_io, held_out_predictions
+from biopercept.training.known_inputs import learn_known_inputs
 from biopercept.training.lag import estimated_lags, lag_words, with_lags
 from biopercept.training.loop import EpochReport, FitRequest, FittedNetwork
 from biopercept.training.model_card import model_card
@@ -41,6 +42,7 @@ class Provenance:
     * ``scores``: content of the ``scores.json`` of a cross-validation with the same settings, for the card; of several
       tasks under ``tasks`` by name.
     * ``plan``: the document that says why the settings are what they are, where they follow from the data.
+    * ``parts``: of several stores joined, the fingerprint of each by its study; subjects are "study/subject" then.
     """
 
     study: str
@@ -50,6 +52,18 @@ class Provenance:
     scores: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
     plan: dict[str, Any] | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+    def studies(self, subjects: Collection[str]) -> list[dict[str, Any]]:
+        """Return of several stores each study, its store and those of the subjects that are its own, by their ids."""
+        return [
+            {
+                "study": study,
+                "store": store,
+                "subjects": [s.removeprefix(f"{study}/") for s in subjects if s.startswith(f"{study}/")],
+            }
+            for study, store in self.parts.items()
+        ]
 
 
 def measured_modalities(recordings: Collection[Any]) -> tuple[str, ...]:
@@ -134,6 +148,7 @@ def train(request: TrainingRequest, output: Path) -> Checkpoint:
         prepare=provenance.prepare,
         training=training,
         calibration=trained.calibration,
+        known=learn_known_inputs(trained.inputs, trained.fitted.population, trained.modalities),
     )
     save_checkpoint(checkpoint, output, model_card(checkpoint))
     return checkpoint
@@ -244,6 +259,7 @@ def _description(
     description = {
         "study": provenance.study,
         "store": provenance.store_fingerprint,
+        **({"studies": provenance.studies((*trained.training, *trained.validation))} if provenance.parts else {}),
         "modalities": list(trained.modalities),
         "subjects": list(trained.training),
         "validation_subjects": list(trained.validation),

@@ -212,7 +212,8 @@ def starting_weights(request: FitRequest) -> dict[str, torch.Tensor] | None:
     Raises CheckpointError where the model to start from cannot be read.
     """
     settings, windows = request.settings, request.inputs.windows
-    start = dict(load_start(Path(settings.start_from)).weights) if settings.start_from else None
+    folder = Path(settings.start_from)
+    start = load_start(folder).weights_for(windows.feature_names, folder) if settings.start_from else None
     if settings.pretraining is None:
         return start
     subjects = {str(s) for s in windows.subject[request.training]} | set(request.unlabelled)

@@ -37,6 +37,7 @@ def model_card(checkpoint: Checkpoint) -> str:
         f"Study {training['study']}: {len(training['subjects'])} training subjects, "
         f"{len(training['validation_subjects'])} more for early stopping; {training['n_windows']} windows "
         f"({_counts(training)}).",
+        *(f"- {part['study']}: {len(part['subjects'])} people" for part in training.get("studies", ())),
         *(f"- excluded: {n} windows, {reason}" for reason, n in training["n_windows_left_out"].items()),
         *_start_sentence(training["start_from"]),
         *_calibration_sentence(checkpoint.calibration),

@@ -58,6 +58,7 @@ from biopercept.training.checkpoint import (
     load_start,
     read_description,
     read_weights,
+    require_features,
     take_weights,
     write_model_folder,
 )
@@ -298,6 +299,7 @@ def joint_vocabulary(studies: Sequence[WindowInputs]) -> TokenVocabulary:
                     f"the stores have {counts[group]} and {len(columns)} features of the group {group!r}; "
                     "prepare the studies with one version of biopercept"
                 )
+        require_features("to be pretrained", studies[0].windows.feature_names, study.windows.feature_names, "a store")
         names.update(dict.fromkeys(study.windows.feature_names))
     vocabulary = vocabulary_of(tuple(names))
     return TokenVocabulary(vocabulary.patch_samples, counts, vocabulary.n_channel_codes)
@@ -371,7 +373,7 @@ def pretrain_on_stores(request: StoresRequest, output: Path, *, on_epoch: LossRe
             settings=fit.pretraining,
             engine=engine,
             seed=seed_for(request.seed, "pretrain"),
-            start_from=None if start is None else start.weights,
+            start_from=None if start is None else start.weights_for(stores[0].feature_names, Path(fit.start_from)),
             on_epoch=on_epoch,
         )
         done = pretrain(pretraining)
@@ -422,6 +424,7 @@ def save_pretrained(
         "tokens": asdict(request.tokens),
         "model": asdict(request.model),
         "vocabulary": done.vocabulary.to_json(),
+        "feature_names": list(request.studies[0].windows.feature_names),
         "pretraining": asdict(request.settings),
         "studies": [*studies, *seen],
         "start_from": None if start is None else start.described(done.network),
@@ -435,7 +438,8 @@ def save_pretrained(
 class PretrainedModel:
     """A pretrained network, in evaluation mode on the CPU, with all it takes to reconstruct signals of a new recording.
 
-    The settings of preparation and the population are those of ``study``.
+    The settings of preparation and the population are those of ``study``. ``feature_names`` are empty where the model
+    was made before they were kept.
     """
 
     network: BiosignalPerceiver
@@ -445,6 +449,7 @@ class PretrainedModel:
     study: str
     prepare: dict[str, Any]
     population: TrainingStatistics
+    feature_names: tuple[str, ...] = ()
 
 
 def load_pretrained(folder: Path, study: str | None = None) -> PretrainedModel:
@@ -478,4 +483,5 @@ def load_pretrained(folder: Path, study: str | None = None) -> PretrainedModel:
             study=name,
             prepare=dict(studies[name]["prepare"]),
             population=TrainingStatistics.from_json(studies[name]["population"]),
+            feature_names=tuple(description.get("feature_names", ())),
         )

@@ -16,7 +16,7 @@ from biopercept.files import write_table, write_text
 from biopercept.report.text import listed, with_interval
 from biopercept.report.tuning import tuning_page
 from biopercept.results.folder import FoldsFile
-from biopercept.results.plan import write_settings
+from biopercept.results.plan import SettingsPlan, write_plan, write_settings
 from biopercept.results.reading import write_result
 from biopercept.results.tuning import (
     CandidateScore,
@@ -32,7 +32,7 @@ from biopercept.tuning.design import Design
 from biopercept.tuning.ranking import METRICS, NESTED_FOLDER, InnerScores, Scores, Selection, ranked
 from biopercept.version import __version__
 
-FILES = (Tuning.FILE, "tuning.csv", "tuning.md", "inner_scores.csv")
+FILES = (Tuning.FILE, "tuning.csv", "tuning.md", "inner_scores.csv", SettingsPlan.FILE)
 CHOSEN = "chosen.yaml"
 
 
@@ -82,7 +82,10 @@ def _write_inner_scores(selection: Selection, path: Path) -> None:
 
 
 def _write_chosen(selection: Selection, output: Path) -> None:
-    """Write the recommended settings; of an ensemble those of each member, and of the best single candidate."""
+    """Write the recommended settings; of an ensemble those of each member, and of the best single candidate.
+
+    Beside those of the single one lies the plan that they follow from, where they do.
+    """
     for path in output.glob("chosen*.yaml"):
         path.unlink()
     best, single = selection.best, selection.best_single
@@ -91,6 +94,8 @@ def _write_chosen(selection: Selection, output: Path) -> None:
         write_text(output / f"chosen-{member}.yaml", _settings(selection, member, f"chosen-{member}.yaml", best))
     if single is not None:
         write_text(output / CHOSEN, _settings(selection, single, CHOSEN, best))
+    request = None if single is None else selection.candidate(single).request
+    write_plan(output / SettingsPlan.FILE, None if request is None else request.settings_plan)
 
 
 def _settings(selection: Selection, name: str, file: str, best: str) -> str:
@@ -125,9 +130,9 @@ def _write_nested(selection: Selection, folder: Path) -> None:
     write_result(folder / FoldsFile.FILE, FoldsFile(run=run, folds=folds))
     single = selection.best_single
     text = "" if single is None else selection.candidate(single).config_text
-    chosen = None if single is None else selection.candidate(single).request
+    request = None if single is None else selection.candidate(single).request
     head = "# Each fold used the settings that it chose itself (see ../tuning.json); these are the best single ones.\n"
-    write_settings(folder, head + text, None if chosen is None else chosen.settings_plan)
+    write_settings(folder, head + text, None if request is None else request.settings_plan)
     write_scores(plan, nested.results, folder)
 
 

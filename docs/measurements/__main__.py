@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from biopercept.cli.terminal import print_text
+from biopercept.cli.terminal import print_text, say
 from biopercept.files import write_text
-from measurements import hearts_page, quality_page, signals_page
+from measurements import hearts_page, quality_page, shapes_page, signals_page
 from measurements import times as times_page
+
+if TYPE_CHECKING:
+    from experiments.units import Unit
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
 
@@ -51,6 +54,25 @@ def quality(
 ) -> None:
     """Errors of heart rate, RMSSD, breaths and skin responses against the quality index; minutes."""
     write_text(output, quality_page.page(output.parent))
+    print_text(str(output))
+
+
+@app.command()
+def shapes(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Made studies and scores; what is there is kept.")],
+    stores: Annotated[
+        list[Path] | None, typer.Option("--store", help="A prepared study whose plan is shown as well; repeatable.")
+    ] = None,
+    names: Annotated[list[str] | None, typer.Option("--shape", help="One of the shapes; repeatable.")] = None,
+    seeds: Annotated[int, typer.Option(min=0, help="Made studies of each shape; 0: nothing is scored.")] = 1,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("docs/measurements/shapes.md"),
+) -> None:
+    """Settings from the data beside presets and baselines on made studies of many shapes; half an hour."""
+
+    def show(unit: Unit, was_done: bool, n_units: int) -> None:
+        say(f"{unit.name}: {'was done before' if was_done else 'done'} ({n_units} in all)")
+
+    write_text(output, shapes_page.page(folder, seeds, names or (), stores or (), show))
     print_text(str(output))
 
 

@@ -11,10 +11,11 @@ from sklearn.metrics import balanced_accuracy_score
 
 from biopercept.audit.confounds import permuted_labels, probe_permutation, real_fractions
 from biopercept.audit.data import AuditSettings, ProbeScore
-from biopercept.audit.design import probe_sets, read_participants, spread
+from biopercept.audit.design import probe_sets, spread
 from biopercept.data.duplicates import blocks_of
 from biopercept.errors import SettingsError, StudyError
 from biopercept.results.audit import Finding, Skipped, worst_verdict
+from biopercept.studies.plain import groups_by_subject
 
 
 def spread_of(data, values: list[float]) -> str:
@@ -45,7 +46,7 @@ def test_a_set_that_lacks_a_class_or_tells_it_is_a_warning(gathered, tmp_path: P
     lines = [f"{s}\t{'AB'[i % 2]}\t{'XYXXYYXYXXYY'[i]}" for i, s in enumerate(constant.windows.subjects)]
     table = tmp_path / "participants.tsv"
     table.write_text("participant_id\tsite\tsex\n" + "\n".join(lines) + "\n")
-    participants = read_participants(table)
+    participants = groups_by_subject(table)
     found = {f.probe: f for f in probe_sets(constant, participants)}
     assert found["set-site"].verdict == "warning"
     assert found["set-site"].score == 1.0
@@ -58,7 +59,10 @@ def test_a_set_that_lacks_a_class_or_tells_it_is_a_warning(gathered, tmp_path: P
 def test_a_participants_table_without_ids_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "p.tsv").write_text("name\tsite\na\tb\n")
     with pytest.raises(StudyError, match="the column 'participant_id' is missing"):
-        read_participants(tmp_path / "p.tsv")
+        groups_by_subject(tmp_path / "p.tsv")
+    (tmp_path / "p.tsv").write_text("participant_id\tsite\nsub-a\tN/A\na\tnorth\na\tsouth\n")
+    with pytest.raises(StudyError, match=r"p\.tsv line 4: the participant 'a' is listed twice"):
+        groups_by_subject(tmp_path / "p.tsv")
 
 
 def test_a_copy_is_found_where_its_start_was_cut_off(made) -> None:

@@ -53,13 +53,15 @@ def test_check_shows_the_plan_and_its_reasons_before_anything_runs(study: Path) 
 
 
 def test_check_says_what_cannot_work_with_the_settings_given(study: Path) -> None:
-    outcome = run("check", study, "--set", "windows.length_seconds=80")
-    assert outcome.exit_code == 2
-    assert (
-        "fault: windows of 80 s are longer than every labelled stretch of class 'task' of task 't', which last at most "
-        "70 s: none would be cut; set windows.length_seconds below that"
-    ) in outcome.stdout
-    assert run("check", study, "-c", "stress-wrist").exit_code == 0  # a preset has no plan
+    for given, seconds in ((("--set", "windows.length_seconds=80"), 80), (("-c", "stress-wrist"), 120)):
+        outcome = run("check", study, *given)
+        assert outcome.exit_code == 2
+        assert (
+            f"fault: windows of {seconds} s are longer than every labelled stretch of class 'task' of task 't', which "
+            "last at most 70 s: none would be cut; set windows.length_seconds below that"
+        ) in outcome.stdout
+        assert ("settings that follow from the data" in outcome.stdout) == ("-c" not in given)  # a preset has no plan
+    assert run("check", study, "-c", "workload-eeg").exit_code == 0
 
 
 def test_prepare_takes_its_windows_from_the_plan_and_the_step_follows_a_length_that_is_given(
@@ -70,9 +72,20 @@ def test_prepare_takes_its_windows_from_the_plan_and_the_step_follows_a_length_t
     assert run("prepare", study, "-o", tmp_path / "s.h5", "--set", "windows.length_seconds=20", "-q").exit_code == 0
     with open_store(tmp_path / "s.h5") as opened:
         assert (opened.window_length_seconds, opened.step_seconds) == (20.0, 5.0)
-    assert run("prepare", study, "-o", tmp_path / "g.h5", "-c", "general", "-q").exit_code == 0
+    written = read_result(tmp_path / "s.plan.json", SettingsPlan)  # beside the log, of what prepare reads
+    assert {line.setting: (line.value, line.origin) for line in written.lines} == {
+        "windows.length_seconds": (20.0, "user"),
+        "windows.step_seconds": (5.0, "plan"),
+    }
+    assert written.study.n_subjects == 4
+    whole = read_result(store.with_name("study.plan.json"), SettingsPlan)  # what is planned for others is not prepare's
+    assert list(whole.values) == ["windows.length_seconds", "windows.step_seconds"]
+    outcome = run("prepare", study, "-o", tmp_path / "g.h5", "-c", "general")
+    assert outcome.exit_code == 0
+    assert "settings from the data" not in outcome.stderr
     with open_store(tmp_path / "g.h5") as opened:
         assert (opened.window_length_seconds, opened.step_seconds) == (60.0, 30.0)
+    assert not (tmp_path / "g.plan.json").exists()
 
 
 def test_what_follows_from_the_store_is_shown_once_and_written_beside_the_scores(store: Path, tmp_path: Path) -> None:
@@ -151,3 +164,22 @@ def test_a_planned_linear_branch_goes_with_the_features_and_one_that_is_asked_fo
     assert (line.value, line.because) == (False, "--set tokens.features; the plan has true")
     assert load_config_for(store, None, (*without, "model.linear_branch=true"))[0].model.linear_branch
     assert load_config_for(store)[0].model.linear_branch
+
+
+def test_tune_and_pretrain_write_the_plan_that_they_worked_by_and_none_of_an_earlier_run(
+    store: Path, tmp_path: Path
+) -> None:
+    candidates = tmp_path / "candidates.yaml"
+    candidates.write_text("line: {model: logistic}\ndiscriminant: {model: lda}\n")
+    tune = ("tune", store, "-o", tmp_path / "tune", "--candidates", candidates, "--folds", 3)
+    pretrain = ("pretrain", store, "-o", tmp_path / "pretrained", "--set", "pretraining.n_epochs=1", *SMALL[2:])
+    for words, setting, origin in ((tune, "normalisation.mode", "plan"), (pretrain, "model.width", "user")):
+        outcome = run(*words)
+        assert outcome.exit_code == 0, outcome.output
+        path = Path(words[3]) / SettingsPlan.FILE
+        lines = {line.setting: line.origin for line in read_result(path, SettingsPlan).lines}
+        assert lines[setting] == origin
+        assert lines["windows.length_seconds"] == "store"
+        assert "training.n_epochs" not in lines  # neither reads it
+        assert run(*words, "-c", "general", "--overwrite").exit_code == 0
+        assert not path.exists()

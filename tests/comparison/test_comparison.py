@@ -69,6 +69,19 @@ def test_what_only_a_single_test_would_show_is_not_significant(tmp_path: Path, r
     assert held.findings[1] == "No difference is significant at the 0.05 level."
 
 
+def test_where_ranks_and_pairs_differ_it_is_said_of_whom_and_why(tmp_path: Path, run: Run) -> None:
+    """Models one rank apart for everybody: every pair is significant, and no two neighbours' ranks are."""
+    for place, model in enumerate(("lstm", "lda", "boosting", "ridge")):
+        run(
+            tmp_path / "r" / model, [v - 0.05 * place - 0.001 * i * place for i, v in enumerate(FAIR[:10])], model=model
+        )
+    result = compare([tmp_path / "r"], n_resamples=2000)
+    assert 1.0 < (result.friedman["critical_difference"] or 0) < 2.0 and all(p.is_established for p in result.pairs)
+    [text] = [text for text in result.findings if text.startswith("Ranks and pairs differ on ")]
+    assert text.startswith("Ranks and pairs differ on lstm and lda (ranks 1.00 apart, significant in the table); ")
+    assert "lstm and boosting" not in text and "answer different questions" in text
+
+
 @pytest.mark.parametrize("reference", ["fair", "logistic"])
 def test_a_reference_is_a_folders_name_or_a_model(three: Path, reference: str) -> None:
     assert compare([three], reference=reference).reference == "logistic"

@@ -1,4 +1,4 @@
-"""Several stores at once: each study tested by models of the others, people kept apart, disagreements refused."""
+"""Several stores at once: each study tested by models of the others, what one lacks is missing, people kept apart."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def request(stores: tuple[Path, ...], model: str = "logistic", **changes: object
     return replace(asked, **changes)
 
 
-@pytest.mark.parametrize("model", ["perceiver-io", "logistic", "lstm"])
+@pytest.mark.parametrize("model", ["perceiver-io", "logistic", "lstm", "bagging", "stacking"])
 def test_each_study_is_tested_once_by_models_of_the_others(
     stores: tuple[Path, Path], tmp_path: Path, model: str
 ) -> None:
@@ -72,7 +72,10 @@ def test_each_study_is_tested_once_by_models_of_the_others(
         own = [float(r["balanced_accuracy"]) for s, r in rows.items() if s.startswith(study)]
         assert scores["studies"][study]["n_subjects"] == n
         assert scores["studies"][study]["balanced_accuracy"]["mean"] == pytest.approx(np.mean(own))
-    assert "2 features that all studies have were used, 2 that some lack were not" in scores["warnings"]
+    assert [w for w in scores["warnings"] if "lacks" in w] == [
+        "study alpha lacks heart/extra, which others have: missing there, as if not worn",
+        "study beta lacks eda/phasic_sd, which others have: missing there, as if not worn",
+    ]
     assert (scores["split"], scores["n_subjects"]) == ("study", 9)
     studies = load_cross_validation(tmp_path / "cv").studies
     assert [(name, study.n_subjects, study.balanced_accuracy.mean) for name, study in studies.items()] == [
@@ -99,11 +102,16 @@ def test_a_studys_name_may_hold_a_slash(made: ModuleType, tmp_path: Path) -> Non
 def test_joined_rows_are_those_of_the_stores(made: ModuleType, stores: tuple[Path, Path]) -> None:
     with open_studies(*stores) as joined, open_store(stores[1]) as second:
         plan = plan_evaluation(joined, request(stores))
-        assert plan.windows.feature_names == made.FEATURES[:2]
+        assert plan.windows.feature_names == (*made.FEATURES, "heart/extra")
         single = EvaluationRequest(stores[1], "logistic", fit=SMALL)
         alone = plan_evaluation(second, single).windows
         own = plan.windows.rows_of([s for s in plan.windows.subjects if s.startswith("beta/")])
-        assert np.array_equal(plan.windows.raw_features()[own], alone.raw_features()[:, [1, 0]])
+        features = plan.windows.raw_features()
+        assert np.array_equal(features[own][:, [0, 1, 3]], alone.raw_features()[:, [1, 0, 2]])
+        others = plan.windows.rows_of([s for s in plan.windows.subjects if s.startswith("alpha/")])
+        assert np.isnan(features[own][:, 2]).all()
+        assert np.isnan(features[others][:, 3]).all()
+        assert np.isfinite(features[plan.windows.rows_of(["alpha/P01"])][:, :3]).all()
         assert np.array_equal(plan.windows.only.values[own], alone.only.values)
         assert np.array_equal(plan.windows.onset[own], alone.onset)
         assert [s.partition("/")[2] for s in plan.windows.subject[own]] == alone.subject.tolist()
@@ -171,14 +179,23 @@ def test_stores_that_cannot_be_joined_are_refused(made: ModuleType, stores: tupl
     )
     joy = made.store(tmp_path / "d.h5", made.study(3), name="delta", task=replace(made.TASK, name="joy"))
     assert refusal(stores[0], joy) == (
-        "the stores have no task of one name: alpha has stress; delta has joy; name the task alike in each study.yaml"
+        "the stores have no task of one name: alpha has stress; delta has joy; name the task alike in each "
+        "study.yaml, or give several with --task NAME,NAME"
     )
     long = made.store(tmp_path / "e.h5", made.study(3), name="eps", length=30.0)
     assert refusal(stores[0], long) == (
         "alpha has windows of 20 s every 10 s, eps of 30 s every 10 s; prepare them alike"
     )
-    bare = made.store(tmp_path / "f.h5", made.study(3), name="phi", features=("eda/a", "eda/b", "eda/c"))
-    assert refusal(stores[0], bare) == "alpha and phi have no feature in common; prepare them with the same features"
+    assert refusal(stores[0], joy, task="stress") == (
+        "study delta has no task 'stress'; it has: joy; name it with --task, or leave it out"
+    )
+    hearts = [made.recording(f"P{i}", seed=3, missing=("EDA", "tonic")) for i in range(1, 4)]
+    skins = [made.recording(f"P{i}", seed=4, missing=("heart_rate",)) for i in range(1, 4)]
+    strangers = [made.store(tmp_path / f"{n}.h5", r, name=n) for n, r in (("heart", hearts), ("skin", skins))]
+    assert refusal(*strangers) == (
+        "study heart has only heart_rate, of which the other studies have nothing: their models could not read it; "
+        "leave its store out"
+    )
     dense = replace(SMALL, training=replace(SMALL.training, dense_weight=0.5))
     assert "set it to 0 for several" in refusal(*stores, model="perceiver-io", fit=dense)
 
@@ -209,3 +226,96 @@ def test_the_command_takes_stores_and_folds(stores: tuple[Path, Path], tmp_path:
     assert run("-o", tmp_path / "c", "--folds-from", tmp_path / "a", "--split", "subject") == 2
     assert run("-o", tmp_path / "d", "--split", "study") == 0
     assert "stratify" not in json.loads((tmp_path / "d" / "folds.json").read_text())["run"]["split"]
+
+
+LEVELS = Task("level", classes={"low": ("baseline",), "high": ("stroop",)}, ignore=("break",))
+
+
+@pytest.fixture(scope="module")
+def with_second_task(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two studies of one task, ``stress``; the second has another, ``level``, before it."""
+    folder = tmp_path_factory.mktemp("tasks")
+    first = made.store(folder / "a.h5", made.study(4), name="alpha")
+    return first, made.store(folder / "b.h5", made.study(4, seed=1), name="beta", task=(LEVELS, made.TASK))
+
+
+def test_one_network_learns_tasks_that_not_every_study_has(with_second_task: tuple[Path, Path], tmp_path: Path) -> None:
+    from biopercept.evaluation.cross_validation import train_on_store
+    from biopercept.training.checkpoint import load_model, load_start
+
+    asked = request(with_second_task, "perceiver-io", task="stress,level")
+    with open_studies(*with_second_task) as joined:
+        windows = plan_evaluation(joined, asked, needs_folds=False).windows
+    is_beta = np.char.startswith(windows.subject, "beta/")
+    assert windows.targets["stress"].is_known.all()
+    assert np.array_equal(windows.targets["level"].is_known, is_beta)
+    train_on_store(asked, tmp_path / "model")
+    model, start = load_model(tmp_path / "model"), load_start(tmp_path / "model")
+    assert [task.name for task in model.tasks] == ["stress", "level"]
+    assert [(row["study"], sorted(row["subjects"])) for row in start.studies] == [
+        (study, ["P01", "P02", "P03", "P04"]) for study in ("alpha", "beta")
+    ]
+    with open_store(with_second_task[1]) as second:
+        assert [row["store"] for row in start.studies][1] == second.fingerprint()
+        assert start.overlap("beta", "", ["P02", "P09"]) == ("P02",)
+    assert "- beta: 4 people" in (tmp_path / "model" / "card.md").read_text()
+    with pytest.raises(SettingsError, match="give the one store that holds them"):
+        train_on_store(replace(asked, subjects=("beta/P01",)), tmp_path / "own", is_personal=True)
+
+
+def test_the_command_trains_on_stores_and_says_what_each_lacks(
+    stores: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from biopercept.training.checkpoint import load_model
+
+    words = ("train", *stores, "-o", tmp_path / "model", "--set", "training.n_epochs=1", "--set", "model.width=16")
+    with pytest.raises(SystemExit) as leaving:
+        main([str(w) for w in words])
+    assert not leaving.value.code
+    assert "warning: study beta lacks eda/phasic_sd" in capsys.readouterr().err
+    model = load_model(tmp_path / "model")
+    assert {s.partition("/")[0] for s in model.training["subjects"]} == {"alpha", "beta"}
+    assert model.feature_names[-1] == "heart/extra"
+
+
+def test_tasks_of_some_studies_are_scored_where_they_are(with_second_task: tuple[Path, Path], tmp_path: Path) -> None:
+    by_subject = EvaluationSettings("k-fold", n_folds=4, n_bootstrap=200)
+    asked = request(with_second_task, "perceiver-io", task="stress,level", evaluation=by_subject)
+    scores = cross_validate(asked, tmp_path / "cv")["tasks"]
+    assert (scores["stress"]["n_subjects"], scores["level"]["n_subjects"]) == (8, 4)
+    assert (list(scores["stress"]["studies"]), list(scores["level"]["studies"])) == (["alpha", "beta"], ["beta"])
+    with pytest.raises(SettingsError, match="fold beta has no training subject with class 'low'"):
+        cross_validate(replace(asked, evaluation=BY_STUDY), tmp_path / "by_study")
+
+
+def test_without_a_name_the_first_task_is_taken_and_said(with_second_task: tuple[Path, Path]) -> None:
+    alone = EvaluationRequest(with_second_task[1], "logistic", fit=SMALL)
+    with open_store(with_second_task[1]) as store, open_studies(*with_second_task) as joined:
+        plan, of_both = plan_evaluation(store, alone), plan_evaluation(joined, request(with_second_task))
+        named = plan_evaluation(store, replace(alone, task="level"))
+    assert (plan.task.name, of_both.task.name) == ("level", "stress")  # of several the first that all have
+    assert "no task was named, so 'level' was taken; others: stress (--task)" in plan.warnings
+    assert "no task was named, so 'stress' was taken; others: level (--task)" in of_both.warnings
+    assert not any("no task was named" in warning for warning in named.warnings)
+
+
+def test_a_plan_of_several_studies_asks_each_what_its_files_hold(made: ModuleType, tmp_path: Path) -> None:
+    """Where one study's label is the file and its people have several in a session, all are scaled by sessions."""
+    from biopercept.config.loading import load_config_for
+
+    def of_files(name: str, n_files: int) -> Path:
+        recordings = []
+        for one in made.study(4, seed=2):
+            for place, label in list(enumerate(("baseline", "stroop")))[:n_files]:
+                half = replace(one, recording=label, place=place)
+                half.windows.label[half.windows.is_labelled] = label
+                recordings.append(replace(half, windows=replace(half.windows, label=half.windows.label.copy())))
+        return Path(
+            made.store(tmp_path / f"{name}.h5", recordings, name=name, task=replace(made.TASK, label_is_file=True))
+        )
+
+    twice = [replace(one, recording=f"part{place}", place=place) for one in made.study(6) for place in (0, 1)]
+    plain = made.store(tmp_path / "plain.h5", twice, name="plain")  # their two files count for nobody else's
+    for n_files, expected in ((2, ("causal", "session")), (1, ("global", "recording"))):
+        config, _ = load_config_for([plain, of_files(f"files{n_files}", n_files)], purposes=[])
+        assert (config.normalisation.mode, config.normalisation.scope) == expected

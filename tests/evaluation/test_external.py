@@ -21,10 +21,12 @@ from biopercept.evaluation.external import ExternalRequest, evaluate_store
 from biopercept.evaluation.fold_fits import fit_fold
 from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.inference.familiarity import NOT_KNOWN
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.report.page import write_report
 from biopercept.results.cross_validation import load_cross_validation, load_validation
 from biopercept.store.reading import open_store
+from biopercept.training.checkpoint import load_model, save_checkpoint
 from biopercept.training.engine import seed_for
 from biopercept.training.settings import FitSettings, TrainingSettings
 
@@ -76,6 +78,7 @@ def test_scores_are_those_of_scikit_learn_on_the_predictions(folder: Path, tmp_p
     subject = np.array([key[0] for key in run.predictions.keys])
     is_stress = np.array(run.predictions.label) == "stress"
     probability, answer = run.predictions.probabilities[:, 1], np.array(run.predictions.predicted) == "stress"
+    assert document["study"] == "other"
     accuracy = {s: balanced_accuracy_score(is_stress[subject == s], answer[subject == s]) for s in set(subject)}
     assert len(accuracy) == document["n_subjects"] == 6
     assert document["balanced_accuracy"]["mean"] == pytest.approx(np.mean(list(accuracy.values())))
@@ -88,7 +91,9 @@ def test_scores_are_those_of_scikit_learn_on_the_predictions(folder: Path, tmp_p
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {
         "scores.json", "scores.csv", "predictions.csv", "folds.json", "config.yaml", "log.jsonl",
     }  # fmt: skip
-    assert "the model model (weights" in write_report(tmp_path / "out").read_text()
+    page = write_report(tmp_path / "out").read_text()
+    assert "the model model (weights" in page
+    assert "1 external validation" in page and "1 cross-validation" not in page
 
 
 def test_scores_of_a_saved_model_are_no_scores_for_the_card_of_another(folder: Path, tmp_path: Path) -> None:
@@ -130,11 +135,21 @@ def test_a_copy_under_another_name_is_seen_where_the_training_store_is_given(
         scored(folder / "model", copied, tmp_path / "out", trained_on=folder / "made.h5")
     alone = scored(folder / "model", copied, tmp_path / "out", trained_on=folder / "made.h5", excluded=("X9",))
     assert alone["external"]["compared_by"] == ["identity", "content"]
-    blind = scored(folder / "model", copied, tmp_path / "blind")
+    with pytest.raises(SettingsError, match=r"1 of the 4 subjects to be scored: X9 \(the samples of X9__protocol\);"):
+        scored(folder / "model", copied, tmp_path / "out")
+    earlier = without_what_it_knows(folder / "model", tmp_path / "earlier")
+    blind = scored(earlier, copied, tmp_path / "blind")
     assert blind["external"]["compared_by"] == ["identity"]
     assert "was looked for by study and subject alone" in blind["warnings"][0]
+    assert NOT_KNOWN in blind["warnings"]
     with pytest.raises(SettingsError, match=r"the model model was not trained on other\.h5"):
         scored(folder / "model", copied, tmp_path / "no", trained_on=folder / "other.h5")
+
+
+def without_what_it_knows(model: Path, folder: Path) -> Path:
+    """Write a model as it was made before what it knows was kept."""
+    save_checkpoint(replace(load_model(model), known=None), folder, "card")
+    return folder
 
 
 def test_classes_are_mapped_by_name_with_the_studys_own_labels(made: ModuleType, folder: Path, tmp_path: Path) -> None:

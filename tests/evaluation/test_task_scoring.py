@@ -156,7 +156,6 @@ def test_a_test_subjects_data_and_labels_never_change_what_another_subject_is_to
         ("logistic", {"task": "stress,load"}, SettingsError, "logistic answers one task at a time"),
         ("perceiver-io", {"task": "stress,stress"}, StudyError, "names a task twice"),
         ("perceiver-io", {"task": "stress,joy"}, StudyError, "task 'joy' is not in study"),
-        ("perceiver-io", {}, StudyError, "has 3 tasks; choose with --task: stress, load, level"),
         (
             "perceiver-io",
             {"task": "load", "fit": replace(FIT, training=TrainingSettings(task_weights=("joy=2",)))},

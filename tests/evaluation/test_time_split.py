@@ -297,7 +297,7 @@ def test_where_each_file_has_one_class_it_is_impossible(made: ModuleType, tmp_pa
     with pytest.raises(
         StudyError,
         match=r"^each file has one class of task 'stress', so within a subject the file tells the label and --split "
-        r"time is impossible; use --split subject$",
+        r"time is impossible; use cross-validate --split subject$",
     ):
         cross_validate(request(path), tmp_path / "cv")
 

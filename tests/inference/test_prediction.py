@@ -133,6 +133,7 @@ def test_the_table_reads_back_and_holds_every_window(made: ModuleType, model: Pa
     lines = [line.split("\t") for line in path.read_text().splitlines()]
     assert lines[0] == [
         "onset", "duration", "predicted", "probability_rest", "probability_stress", "quality", "reason", "label",
+        "confidence", "distance", "unlike", "outside_range",
     ]  # fmt: skip
     assert len(lines) - 1 == len(found.onset) == 35
     assert [row[2] for row in lines[1:]] == list(found.only.predicted)
@@ -239,8 +240,8 @@ def test_a_set_that_is_not_one_class_is_an_abstention_with_its_probabilities(mad
     assert {found.only.reason[i] for i in np.flatnonzero(unsure)} == {"undecided between rest | stress at 80% coverage"}
     assert np.array_equal(found.only.values, plain.only.values)
     lines = write_predictions(found, "stress", tmp_path, "model").read_text().splitlines()
-    assert lines[0].split("\t")[-1] == "prediction_set"
-    assert [line.split("\t")[-1] for line in lines[1:]] == list(found.only.sets)
+    column = lines[0].split("\t").index("prediction_set")
+    assert [line.split("\t")[column] for line in lines[1:]] == list(found.only.sets)
     narrow = replace(checkpoint, calibration=replace(checkpoint.calibration, threshold=0.0))
     empty = predict(narrow, made.recording("NEW", seed=5), ENGINE)
     assert set(empty.only.reason) == {"undecided: no class is likely enough at 80% coverage"}

@@ -73,13 +73,16 @@ def test_predictions_are_a_table_of_their_windows(made: ModuleType, model: Path)
     predictions = predict(load_model(model), held, ENGINE, truth=Truth(held.labels))
     frame = predictions.to_frame("stress")
     columns = ["onset", "duration", "predicted", "probability_rest", "probability_stress", "quality", "reason", "label"]
+    columns += ["confidence", "distance", "unlike", "outside_range"]
     assert list(frame.columns) == columns
     assert np.array_equal(frame["probability_stress"], predictions.tasks["stress"].values[:, 1])
     assert set(frame["predicted"]) <= {"rest", "stress"}
     assert frame["duration"].unique().tolist() == [made.LENGTH]
     numbers = predictions.to_frame("load")
     assert np.array_equal(numbers["predicted"], predictions.tasks["load"].values[:, 0])
-    assert list(numbers.columns) == ["onset", "duration", "predicted", "quality", "reason", "label"]
+    of_numbers = ["onset", "duration", "predicted", "quality", "reason", "label"]
+    assert list(numbers.columns) == [*of_numbers, "distance", "unlike", "outside_range"]
+    columns += ["confidence", "distance", "unlike", "outside_range"]
 
 
 def test_single_times_follow_the_stretches_and_average_the_windows_that_hold_them(

@@ -165,6 +165,33 @@ def test_numbers_of_each_trial_need_no_three_windows_of_each(tmp_path: Path) -> 
     assert not plan.study.tasks[0].is_file_label
 
 
+def test_stretches_of_one_window_are_not_cut_more_often_for_nothing(tmp_path: Path) -> None:
+    plan = made(tmp_path, people(4, *[("rest", 10.0), ("task", 10.0)] * 3))
+    assert (plan.values["windows.length_seconds"], plan.values["windows.step_seconds"]) == (10.0, 5.0)
+    assert because(plan, "windows.step_seconds") == (
+        "stretches are hardly longer than a window: most people have 3 windows anyhow"
+    )
+
+
+def test_a_study_without_labels_is_not_described_by_labels(tmp_path: Path) -> None:
+    plan = made(tmp_path, people(3, ("rest", 60)), tasks="{}")
+    assert because(plan, "windows.length_seconds").endswith("; no labelled stretch says how long they may be")
+    assert because(plan, "normalisation.mode") == ("nothing is labelled, and a recording's own past is an honest scale")
+    assert "training.n_epochs" not in plan.values
+
+
+def test_a_rating_and_numbers_have_windows_of_no_class(tmp_path: Path) -> None:
+    stages = people(3, ("rest", 300))
+    sensors = {"EDA": ("uS", 4.0), "Joy": ("", 4.0)}
+    joy = made(tmp_path / "a", stages, tasks="{joy: {kind: regression, signal: Joy}}", sensors=sensors)
+    assert because(joy, "windows.step_seconds") == "most people then have at least 19 windows"
+    short = people(3, *[("film", 70.0)] * 3)
+    numbers = made(tmp_path / "b", short, tasks="{mood: {kind: regression, column: mood}}", columns="mood")
+    assert because(numbers, "windows.step_seconds") == (
+        "stretches are hardly longer than a window: most people have 3 windows anyhow"
+    )
+
+
 def test_one_person_is_told_what_can_be_done(tmp_path: Path) -> None:
     plan = made(tmp_path, people(1, ("rest", 600), ("task", 600)))
     assert plan.warnings == (

@@ -44,7 +44,9 @@ def made(kind: Any, *, is_full: bool) -> Any:
     for place, part in enumerate(dataclasses.fields(kind)):
         if part.metadata.get("unwritten") or (not is_full and part.metadata.get("omitted")):
             continue
-        values[part.name] = _value(hints[part.name], place, is_full=is_full)
+        hint = hints[part.name]
+        is_of_itself = typing.get_args(hint)[:1] == (kind,)  # a comparison holds those of its studies, and they none
+        values[part.name] = _value(hint, place, is_full=is_full and not is_of_itself)
     if kind is PersonalPoint and not is_full:
         values["tier"] = GENERAL
     return kind(**values)

@@ -19,7 +19,10 @@ DEFINITION = {
     "licence": "ODC-BY 1.0",
     "citation": "I. Zyma et al., Electroencephalograms during Mental Arithmetic Task Performance, Data 4(1):14, 2019, "
     "doi 10.3390/data4010014; PhysioNet eegmat 1.0.0, doi 10.13026/C2JQ1P",
-    "tasks": {"workload": {"classes": {"rest": ["rest"], "arithmetic": ["arithmetic"]}}},
+    "tasks": {
+        "workload": {"classes": {"rest": ["rest"], "arithmetic": ["arithmetic"]}},
+        "stress": {"classes": {"rest": ["rest"], "stress": ["arithmetic"]}},
+    },
 }
 
 

@@ -28,7 +28,11 @@ DEFINITION = {
                 "emotional": ["EmotionalStress"],
                 "cognitive": ["CognitiveStress"],
             }
-        }
+        },
+        "stress": {
+            "classes": {"rest": ["Relax"], "stress": ["CognitiveStress", "EmotionalStress"]},
+            "ignore": ["PhysicalStress"],
+        },
     },
     "signals": {
         "a[xyz]": {"modality": "acc", "unit": "g"},
