@@ -314,6 +314,7 @@ def packed_track(track: PredictionTrack) -> tuple[list[dict[str, Any]], bytes]:
     blob.add_floats("values", track.values.T)
     blob.add("predicted", np.array([[places.get(name, 0) for name in track.predicted]], dtype=np.int64))
     blob.add("label", np.array([[places.get(name, 0) for name in track.label]], dtype=np.int64))
+    blob.add("unlike", track.is_unlike[None])
     blob.add_floats("truth", track.truth[None])
     blob.add_floats("traceSeconds", track.trace_seconds[None])
     blob.add_floats("traceValues", track.trace_values.T)

@@ -42,6 +42,7 @@ MOST_BYTES = 10_000_000
 _MOST_ROWS = 400
 _RESERVE = 60_000  # headings and the like, beside what is counted
 _OPEN_ROWS = 12
+_UNLIKE = "unlike what the model knows"
 _FORMS = {
     RECORDED: "Signals are as they were recorded; quality and marks are of their cleaning.",
     PREPARED: "Signals are as prepared in a store: cleaned, at the rates that models read, gaps where masked. A "
@@ -320,7 +321,7 @@ def _mark_listing(timeline: Timeline) -> Listing:
 
 def _prediction_listing(track: PredictionTrack) -> Listing:
     is_classes = bool(track.classes)
-    columns = ("Window", "Length", "Predicted", "Probability" if is_classes else "", "True", "Withheld because")
+    columns = ("Window", "Length", "Predicted", "Probability" if is_classes else "", "True", "Remark")
     rows = []
     for row in range(len(track.onset)):
         best = np.nanmax(track.values[row]) if np.isfinite(track.values[row]).any() else np.nan
@@ -333,7 +334,7 @@ def _prediction_listing(track: PredictionTrack) -> Listing:
                 f"{named or 'withheld'}{sets}",
                 f"{best:.2f}" if is_classes and np.isfinite(best) else "",
                 track.label[row] if is_classes else _number(track.truth[row]),
-                track.reason[row],
+                track.reason[row] or (_UNLIKE if track.is_unlike[row] else ""),
             )
         )
     spans = tuple((float(a), float(a + b)) for a, b in zip(track.onset, track.duration, strict=True))

@@ -32,7 +32,8 @@ class PredictionTrack:
     ``values``, (n, n_lines), are the probabilities of ``classes``, or the number that is predicted and ``classes`` is
     empty; NaN where withheld, and then ``reason`` says why, where that is known. ``predicted`` and ``label`` are
     classes, empty where withheld or unknown; of numbers ``truth`` is what they are compared with. ``sets`` are the
-    classes that may be true, where the model gives such sets. ``trace_seconds`` and ``trace_values``, (n, n_lines), are
+    classes that may be true, where the model gives such sets; ``is_unlike``: the window is unlike what the model knows,
+    where it says so. ``trace_seconds`` and ``trace_values``, (n, n_lines), are
     predictions at single times.
     """
 
@@ -47,6 +48,7 @@ class PredictionTrack:
     truth: FloatArray
     reason: tuple[str, ...]
     sets: tuple[str, ...]
+    is_unlike: NDArray[np.bool_]
     trace_seconds: FloatArray
     trace_values: FloatArray
 
@@ -131,9 +133,10 @@ def _track(
     if np.isnan(onset).any() or np.isnan(duration).any():
         raise StudyError(f"{table.path} has a window without onset or duration; run the command that wrote it again")
     seconds, traced = _traced(trace, values.shape[1])
+    is_unlike = (table.numbers("unlike", optional=True) > 0) | (table.numbers("outside_range", optional=True) > 0)
     return PredictionTrack(
         title, classes, column, onset, duration, values, predicted, label, truth,
-        table.texts("reason", ""), table.texts("prediction_set", ""), seconds, traced,
+        table.texts("reason", ""), table.texts("prediction_set", ""), is_unlike, seconds, traced,
     )  # fmt: skip
 
 

@@ -631,7 +631,7 @@ function predictionPanel(row) {
   plotIn(panel, { list }, { values: (_, splits) => splits.map(number) }, {});
   panel.load = async () => {
     const parts = await unpacked(row), one = (name) => parts[name][0];
-    const track = { onset: one("onset"), duration: one("duration"), predicted: one("predicted"), label: one("label") };
+    const track = { onset: one("onset"), duration: one("duration"), predicted: one("predicted"), label: one("label"), unlike: one("unlike") };
     track.cells = cellEdges(track);
     const plain = (values) => Array.from(values, (value) => (Number.isNaN(value) ? null : value));
     const isTraced = one("traceSeconds").length > 0;
@@ -652,7 +652,7 @@ function predictionPanel(row) {
       plot.setScale("x", { min: view.from, max: view.to });
       plot.setScale("y", { min: panel.y[0], max: panel.y[1] });
     });
-    panel.how.textContent = isClasses ? "probability of each class; hatched is withheld" : "";
+    panel.how.textContent = isClasses ? "probability of each class; hatched is withheld" + (track.unlike.some((one) => one) ? ", underlined unlike what the model knows" : "") : "";
     panel.canvas.setAttribute("aria-label", "Predictions in view: " + (last - first));
     if (isClasses) drawClasses(panel, row, colourOf);
   };
@@ -660,10 +660,11 @@ function predictionPanel(row) {
     const track = panel.track;
     const i = track ? track.cells.findIndex(([from, to]) => from <= seconds && seconds < to) : -1;
     if (i < 0) return "";
-    if (!isClasses) return number(track.windows[0][i] === null ? NaN : track.windows[0][i]) || "withheld";
+    const remark = track.unlike[i] ? " \u00b7 unlike what the model knows" : "";
+    if (!isClasses) return (number(track.windows[0][i] === null ? NaN : track.windows[0][i]) || "withheld") + remark;
     const named = track.predicted[i] ? row.classes[track.predicted[i] - 1] : "withheld";
     const best = track.predicted[i] ? " " + number(track.windows[track.predicted[i] - 1][i]) : "";
-    return named + best + (track.label[i] ? " \u00b7 true: " + row.classes[track.label[i] - 1] : "");
+    return named + best + (track.label[i] ? " \u00b7 true: " + row.classes[track.label[i] - 1] : "") + remark;
   };
   return panel;
 }
@@ -680,6 +681,10 @@ function drawClasses(panel, row, colourOf) {
       if (classes[i]) {
         ctx.fillStyle = colourOf(row.classes[classes[i] - 1]);
         ctx.fillRect(left, 14 * place + 1, Math.max(right - left, 0.7), 12);
+        if (name === "predicted" && track.unlike[i]) {
+          ctx.fillStyle = C.ink;
+          ctx.fillRect(left, 14 * place + 10, Math.max(right - left, 0.7), 3);
+        }
       } else if (name === "predicted") {
         ctx.strokeStyle = C.soft;
         ctx.beginPath();

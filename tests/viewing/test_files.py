@@ -143,8 +143,8 @@ def test_held_out_predictions_of_a_cross_validation_are_drawn(tmp_path: Path) ->
 
 
 def test_numbers_and_single_times_are_read_with_the_truth_beside_them(tmp_path: Path) -> None:
-    columns = ("onset", "duration", "predicted", "quality", "reason", "label")
-    rows = [(0.0, 10.0, 2.5, 1.0, "", 3.0), (10.0, 10.0, "n/a", 0.1, "too noisy", "n/a")]
+    columns = ("onset", "duration", "predicted", "quality", "reason", "label", "unlike")
+    rows = [(0.0, 10.0, 2.5, 1.0, "", 3.0, 0), (10.0, 10.0, "n/a", 0.1, "too noisy", "n/a", 1)]
     write_table(tmp_path / "S01__task_predictions.tsv", columns, rows, delimiter="\t")
     named = {"participant_id": "S01", "session": "", "recording": "task", "model": "m", "column": "arousal"}
     (tmp_path / "S01__task_predictions.json").write_text(json.dumps(named))
@@ -154,6 +154,7 @@ def test_numbers_and_single_times_are_read_with_the_truth_beside_them(tmp_path: 
     assert source.keys() == (("S01", "", "task"),)
     [track] = source.of(("S01", "", "task"))
     assert (track.classes, track.column, track.reason) == ((), "arousal", ("", "too noisy"))
+    assert track.is_unlike.tolist() == [False, True]
     assert np.array_equal(track.values, [[2.5], [np.nan]], equal_nan=True)
     assert np.array_equal(track.truth, [3.0, np.nan], equal_nan=True)
     assert (track.trace_seconds.tolist(), track.trace_values.tolist()) == ([0.5, 1.0], [[2.25], [2.75]])

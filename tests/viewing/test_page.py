@@ -141,7 +141,8 @@ def track(**fields: Any) -> PredictionTrack:
         "title": "model", "classes": ("calm", "tense"), "column": "", "onset": np.array([0.0, 30.0]),
         "duration": np.array([60.0, 60.0]), "values": np.array([[0.25, 0.75], [np.nan, np.nan]]),
         "predicted": ("tense", ""), "label": ("calm", ""), "truth": np.full(2, np.nan), "reason": ("", "too noisy"),
-        "sets": ("", ""), "trace_seconds": np.zeros(0), "trace_values": np.zeros((0, 2)),
+        "sets": ("", ""), "is_unlike": np.array([True, False]),
+        "trace_seconds": np.zeros(0), "trace_values": np.zeros((0, 2)),
     }  # fmt: skip
     return PredictionTrack(**given | fields)
 
@@ -154,7 +155,8 @@ def test_predictions_lie_underneath_with_probabilities_and_why_they_were_withhel
     assert parts["onset"].tolist() == [[0.0, 30.0]]
     assert np.allclose(parts["values"], [[0.25, np.nan], [0.75, np.nan]], equal_nan=True)
     assert (parts["predicted"].tolist(), parts["label"].tolist()) == ([[2.0, 0.0]], [[1.0, 0.0]])
-    assert re.search(r"tense\s+0\.75\s+calm", read.elements.text)
+    assert re.search(r"tense\s+0\.75\s+calm\s+unlike what the model knows", read.elements.text)
+    assert parts["unlike"].tolist() == [[1.0, 0.0]]
     assert re.search(r"withheld\s+too noisy", read.elements.text)
 
 
