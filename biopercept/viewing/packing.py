@@ -45,12 +45,12 @@ class Blob:
 
     def add(self, name: str, values: NDArray[Any], *, is_delta: bool = False) -> None:
         """Append an array (n_rows, n_columns) of whole numbers from 0, or of any below 2**30 as differences."""
-        numbers = np.atleast_2d(values).astype(np.int64)
-        if is_delta:
-            steps = np.diff(numbers, axis=1, prepend=0)
-            numbers = (steps << 1) ^ (steps >> 63)
+        numbers = np.empty(np.atleast_2d(values).shape, dtype="<u4")
+        for place, row in enumerate(np.atleast_2d(values)):
+            steps = np.diff(row.astype(np.int64), prepend=0) if is_delta else row.astype(np.int64)
+            numbers[place] = (steps << 1) ^ (steps >> 63) if is_delta else steps
         n_planes = max((int(numbers.max(initial=0)).bit_length() + 7) // 8, 1)
-        planes = numbers.astype("<u4").reshape(-1, 1).view(np.uint8)[:, :n_planes]
+        planes = numbers.reshape(-1, 1).view(np.uint8)[:, :n_planes]
         self._parts.append(np.ascontiguousarray(planes.T).tobytes())
         rows, columns = numbers.shape
         self.streams.append({"name": name, "planes": n_planes, "rows": rows, "columns": columns, "delta": is_delta})
@@ -197,8 +197,8 @@ def _in_time(times: FloatArray, samples: FloatArray, seconds: float) -> Level:
         np.add.at(known[channel], at, 1)
         np.add.at(total[channel], at, values)
     mean = np.divide(total, known, out=np.full(shape, np.nan), where=known > 0)
-    arrays = (one.astype(np.float32) for one in (lowest, highest, mean))
-    return Level(1, *arrays, known=known.astype(np.uint32))
+    low, high, middle = (one.astype(np.float32) for one in (lowest, highest, mean))
+    return Level(1, low, high, middle, known.astype(np.uint32))
 
 
 def _add_values(blob: Blob, level: Level, *, is_range: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -208,18 +208,17 @@ def _add_values(blob: Blob, level: Level, *, is_range: bool) -> tuple[FloatArray
         blob.add("gap", is_gap)
     rounding = [step_of(level, channel) for channel in range(len(level.lowest))]
     steps, offsets = (np.array(values, dtype=np.float64) for values in zip(*rounding, strict=True))
-    lowest, highest = (
-        _whole(_filled((one.astype(np.float64) - offsets[:, None]) / steps[:, None]))
-        for one in (level.lowest, level.highest)
-    )
-    blob.add("lowest", lowest, is_delta=True)
+    whole = np.empty((2, *level.lowest.shape), dtype=np.int32)
+    errors = np.zeros((2, len(steps)))
+    for end, rows in enumerate((level.lowest, level.highest)):
+        for channel, row in enumerate(rows.astype(np.float64)):
+            whole[end, channel] = _whole(_filled((row - offsets[channel])[None] / steps[channel]))[0]
+            off = np.abs(whole[end, channel] * steps[channel] + offsets[channel] - row)
+            errors[end, channel] = np.max(off, where=~is_gap[channel], initial=0.0)
+    blob.add("lowest", whole[0], is_delta=True)
     if is_range:
-        blob.add("width", highest - lowest)
-    errors = []
-    for shown, values in ((lowest, level.lowest), (highest, level.highest)):
-        off = np.abs(shown * steps[:, None] + offsets[:, None] - values)
-        errors.append(np.nanmax(np.where(is_gap, 0.0, off), axis=1, initial=0.0))
-    return steps, offsets, np.maximum(*errors)
+        blob.add("width", whole[1] - whole[0])
+    return steps, offsets, errors.max(axis=0)
 
 
 def _ends(level: Level) -> tuple[float, float]:

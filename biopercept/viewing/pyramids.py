@@ -89,7 +89,9 @@ def _in_rows(values: NDArray[Any], size: int) -> NDArray[Any]:
 def _level(size: int, lowest: Any, highest: Any, total: FloatArray, known: NDArray[Any]) -> Level:
     mean = np.divide(total, known, out=np.full(total.shape, np.nan), where=known > 0)
     low, high = np.fmin.reduce(lowest, axis=2), np.fmax.reduce(highest, axis=2)
-    return Level(size, *(one.astype(np.float32) for one in (low, high, mean)), known=known.astype(np.uint32))
+    return Level(
+        size, low.astype(np.float32), high.astype(np.float32), mean.astype(np.float32), known.astype(np.uint32)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +108,13 @@ class Pyramid:
         """
         for level in reversed(self.levels):
             if size % level.size == 0:
-                whole = level.part(0, level.n_bins)
-                return whole if size == level.size else whole.coarser(size // level.size)
-        pieces = list(_pieces(self.signal, size))
-        return Level(size, *(np.concatenate([getattr(piece, name) for piece in pieces], axis=1) for name in _FIELDS))
+                return _joined(list(_coarser_pieces(level, size // level.size)))
+        return _joined(list(_pieces(self.signal, size)))
+
+
+def _joined(pieces: Sequence[Level]) -> Level:
+    rows = {name: np.concatenate([getattr(piece, name) for piece in pieces], axis=1) for name in _FIELDS}
+    return Level(pieces[0].size, **rows)
 
 
 def _pieces(signal: Signal, size: int) -> Iterator[Level]:
@@ -134,17 +139,18 @@ def _fill(levels: Sequence[Level], signal: Signal) -> None:
     """Compute the levels of a signal into arrays of the right shape, which may lie in a file, a piece at a time."""
     for place, level in enumerate(levels):
         done = 0
-        pieces = _pieces(signal, level.size) if place == 0 else _coarser_pieces(levels[place - 1])
+        pieces = _pieces(signal, level.size) if place == 0 else _coarser_pieces(levels[place - 1], FACTOR)
         for piece in pieces:
             for name in _FIELDS:
                 getattr(level, name)[:, done : done + piece.n_bins] = getattr(piece, name)
             done += piece.n_bins
 
 
-def _coarser_pieces(level: Level) -> Iterator[Level]:
-    step = max(_AT_ONCE // max(level.lowest.shape[0], 1) // FACTOR, 1) * FACTOR
-    for start in range(0, level.n_bins, step):
-        yield level.part(start, start + step).coarser(FACTOR)
+def _coarser_pieces(level: Level, factor: int) -> Iterator[Level]:
+    step = max(_AT_ONCE // max(level.lowest.shape[0], 1) // factor, 1) * factor
+    for start in range(0, max(level.n_bins, 1), step):
+        part = level.part(start, start + step)
+        yield part if factor == 1 else part.coarser(factor)
 
 
 def pyramid_of(signal: Signal) -> Pyramid:
