@@ -45,14 +45,14 @@ class Blob:
 
     def add(self, name: str, values: NDArray[Any], *, is_delta: bool = False) -> None:
         """Append an array (n_rows, n_columns) of whole numbers from 0, or of any below 2**30 as differences."""
-        numbers = np.empty(np.atleast_2d(values).shape, dtype="<u4")
+        rows, columns = len(np.atleast_2d(values)), np.atleast_2d(values).shape[1]
+        numbers = np.empty((rows, columns), dtype="<u4")
         for place, row in enumerate(np.atleast_2d(values)):
             steps = np.diff(row.astype(np.int64), prepend=0) if is_delta else row.astype(np.int64)
             numbers[place] = (steps << 1) ^ (steps >> 63) if is_delta else steps
         n_planes = max((int(numbers.max(initial=0)).bit_length() + 7) // 8, 1)
         planes = numbers.reshape(-1, 1).view(np.uint8)[:, :n_planes]
         self._parts.append(np.ascontiguousarray(planes.T).tobytes())
-        rows, columns = numbers.shape
         self.streams.append({"name": name, "planes": n_planes, "rows": rows, "columns": columns, "delta": is_delta})
 
     def add_floats(self, name: str, values: FloatArray) -> None:
