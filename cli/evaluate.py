@@ -32,6 +32,7 @@ class Unseen(options.GroupedData):
         options.data_option("--allow-seen", help="Score people that the model was fitted to, and mark it as a leak."),
     ] = False
     missing_sensors: options.MissingSensors = False
+    adapt: options.Adapt = "none"
 
 
 @contextmanager
@@ -76,6 +77,7 @@ def evaluate(
         task=people.task,
         trained_on=people.trained_on,
         is_seen_allowed=people.allow_seen,
+        adapt=people.adapt,
         subjects=people.chosen,
         excluded=people.excluded,
         evaluation=EvaluationSettings(missing_sensors="all" if people.missing_sensors else "none"),

@@ -49,6 +49,14 @@ NFolds = Annotated[int | None, fold_option("--folds", min=2, help="Number of fol
 MissingSensors = Annotated[
     bool, fold_option("--missing-sensors", help="Also score the fitted models with every subset of the sensors.")
 ]
+Adapt = Annotated[
+    str,
+    model_option(
+        "--adapt",
+        metavar="none|past|all",
+        help="Move the threshold of two classes to each recording without labels: by windows before (past), or all.",
+    ),
+]
 Participants = Annotated[
     Path | None,
     data_option("--participants", metavar="FILE", help="A participants.tsv, whose columns are groups of people."),
@@ -163,7 +171,7 @@ class People:
 
 @dataclass(frozen=True)
 class Predicting:
-    """At which times a model predicts, and which of its predictions are withheld."""
+    """At which times a model predicts, whether its threshold is moved, and which of its predictions are withheld."""
 
     every: Annotated[
         float | None,
@@ -171,6 +179,7 @@ class Predicting:
             "--every", metavar="SECONDS", help="Also predict at times this far apart (densely trained models)."
         ),
     ] = None
+    adapt: Adapt = "none"
     abstain_below: Annotated[
         float | None,
         model_option("--abstain-below", metavar="P", help="Withhold predictions whose highest probability is lower."),

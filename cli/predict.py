@@ -24,6 +24,7 @@ def predict(
 ) -> None:
     """Write a table of predictions for every recording, with a summary; of several tasks in a folder for each."""
     from biopercept.files import refuse_existing
+    from biopercept.inference.prediction import Ways
     from biopercept.inference.prediction_files import PredictionRequest, predict_files
 
     refuse_existing(output, overwrite=run.overwrite)
@@ -32,7 +33,7 @@ def predict(
         paths=tuple(paths),
         subjects=people.chosen,
         excluded=people.excluded,
-        every_seconds=predicting.every,
+        ways=Ways(predicting.every, predicting.adapt),
         abstain_below=predicting.abstain_below,
         abstain_unlike=predicting.abstain_unlike,
         device=run.device,

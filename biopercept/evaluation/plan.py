@@ -185,6 +185,11 @@ class Plan:
         }
 
     @property
+    def is_transductive(self) -> bool:
+        """Return whether predictions rest on what came after them."""
+        return self.normalisation.is_transductive
+
+    @property
     def scored_rows(self) -> IntArray | None:
         """Return the rows of the windows that are scored; None where all are."""
         return None

@@ -16,7 +16,7 @@ _BATCH = 64
 _LEAST_UPDATES, _MOST_UPDATES = 300, 6000
 _MOST_EPOCHS, _LEAST_EPOCHS, _USUAL_EPOCHS = 96, 6, 24
 _FEW_PEOPLE = 60
-"""Below these nobody is set aside to stop by."""
+"""Below these nobody is set aside to stop by, and raw waves are not read (docs/tuning.md)."""
 _USUAL_FRACTION = 0.15
 _CALIBRATION_FOLDS = 5
 _MOST_SEEDS = 3
@@ -59,8 +59,13 @@ class Row:
     because: Callable[[Size], str]
 
 
+def is_few(n_people: int) -> bool:
+    """Return whether so few people took part that nobody is set aside, and raw waves are not read."""
+    return n_people < _FEW_PEOPLE
+
+
 def _is_few(size: Size) -> bool:
-    return size.n_people < _FEW_PEOPLE
+    return is_few(size.n_people)
 
 
 def _epochs(size: Size) -> int:

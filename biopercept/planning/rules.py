@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from biopercept.modalities import MODALITIES
-from biopercept.planning.network import Size, network_settings
+from biopercept.planning.network import Size, is_few, network_settings
 from biopercept.planning.scaling import planned_scaling
 from biopercept.results.plan import Fingerprint, PlanLine, SettingsPlan, TaskMakeUp
 
@@ -48,10 +48,10 @@ def plan_of(study: Fingerprint, length_seconds: float | None = None) -> Settings
     if n_windows is None:
         n_windows = _n_windows_of(windowing.length_seconds, windowing.step_seconds, study.lengths)
     lines = [*_window_lines(study, windowing), *_scaling_lines(study)]
-    lines += _token_lines(study, windowing.length_seconds)
+    n_people = max((task.n_subjects for task in study.tasks), default=study.n_subjects)
+    lines += _token_lines(study, windowing.length_seconds, n_people)
     if n_windows:
-        n_people = max((task.n_subjects for task in study.tasks), default=study.n_subjects)
-        size = Size(n_people, n_windows, _raw_tokens(study, windowing.length_seconds))
+        size = Size(n_people, n_windows, _raw_tokens(study, windowing.length_seconds, n_people))
         lines += [PlanLine(setting=s, value=value, because=why) for s, value, why in network_settings(size)]
     warnings = [sentence for task in study.tasks for sentence in _task_warnings(task)]
     return SettingsPlan(
@@ -85,14 +85,15 @@ def _scaling_lines(study: Fingerprint) -> Iterator[PlanLine]:
     yield PlanLine(setting="normalisation.scope", value=scope, because=because)
 
 
-def _token_lines(study: Fingerprint, length: float) -> Iterator[PlanLine]:
+def _token_lines(study: Fingerprint, length: float, n_people: int) -> Iterator[PlanLine]:
     wave = _readable_wave(study)
-    why = (
-        f"{wave} can be read directly"
-        if wave
-        else f"{_sensor_words(study)} carry nothing beyond their series and features"
-    )
-    yield PlanLine(setting="tokens.raw", value=bool(wave), because=why)
+    if not wave:
+        why = f"{_sensor_words(study)} carry nothing beyond their series and features"
+    elif is_few(n_people):
+        why = f"of {n_people} people little can be learnt from raw {wave} that their series and features lack"
+    else:
+        why = f"{wave} can be read directly"
+    yield PlanLine(setting="tokens.raw", value=bool(wave) and not is_few(n_people), because=why)
     longest = max(min(2 * length, _LONGEST_SECONDS), length)
     because = f"the slowest wave of the time code covers a window of {length:g} s"
     yield PlanLine(setting="tokens.longest_seconds", value=longest, because=because)
@@ -115,8 +116,8 @@ def _sensor_words(study: Fingerprint) -> str:
     return "raw samples of " + ", ".join(sorted(study.modalities))
 
 
-def _raw_tokens(study: Fingerprint, length: float) -> int:
-    if not _readable_wave(study):
+def _raw_tokens(study: Fingerprint, length: float, n_people: int) -> int:
+    if is_few(n_people) or not _readable_wave(study):
         return 0
     sensors = (s for s in study.sensors or () if s.modality in study.modalities)
     return round(sum(s.n_channels * length / MODALITIES[s.modality].patch_seconds for s in sensors))

@@ -145,13 +145,22 @@ def test_what_moves_is_said_and_what_does_not_is_not(tmp_path: Path) -> None:
     )
 
 
-def test_eeg_alone_has_windows_of_ten_seconds_and_is_read_raw(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("n_people", "is_raw", "reason"),
+    [
+        (59, False, "of 59 people little can be learnt from raw {} that their series and features lack"),
+        (60, True, "{} can be read directly"),
+    ],
+)
+def test_eeg_alone_has_windows_of_ten_seconds_and_is_read_raw_where_people_are_many(
+    n_people: int, is_raw: bool, reason: str, tmp_path: Path
+) -> None:
     eeg = dict.fromkeys(("Fz", "Cz", "Pz", "Oz"), ("uV", 100))
-    plan = made(tmp_path, people(6, ("rest", 60), ("task", 60)), sensors=eeg)
+    plan = made(tmp_path, people(n_people, ("rest", 60), ("task", 60)), sensors=eeg)
     assert (plan.values["windows.length_seconds"], plan.values["windows.step_seconds"]) == (10.0, 5.0)
     assert plan.values["tokens.longest_seconds"] == 20.0
-    assert plan.values["tokens.raw"] is True
-    assert because(plan, "tokens.raw") == "4 channels of EEG at 100 Hz can be read directly"
+    assert plan.values["tokens.raw"] is is_raw
+    assert because(plan, "tokens.raw") == reason.format("4 channels of EEG at 100 Hz")
 
 
 def test_numbers_of_each_trial_need_no_three_windows_of_each(tmp_path: Path) -> None:
@@ -255,7 +264,7 @@ def test_the_same_study_has_the_same_plan_whatever_came_before_and_it_reads_back
     [
         ("stress-predict", (120.0, 30.0, "causal", "recording", False)),
         ("noneeg", (60.0, 30.0, "causal", "recording", False)),
-        ("eegmat", (10.0, 5.0, "causal", "session", True)),
+        ("eegmat", (10.0, 5.0, "causal", "session", False)),
     ],
 )
 def test_shared_studies_have_the_windows_and_the_scaling_of_their_presets(
