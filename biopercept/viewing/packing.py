@@ -32,6 +32,7 @@ VIEWED_BINS = 256
 _TIME_STEP = 1e-4
 _MOST_POINTS = 200_000
 _MOST_STEPS = 1 << 29
+_MOST_BINS = 12_000_000  # of all channels: what a browser has room for, however little space flat signals take
 _GROWTH, _GROWTH_TO_SAMPLES = 2.1, 1.6
 _NATIVE_SAMPLE, _NATIVE_TOLERANCE = 20_000, 0.05
 
@@ -102,8 +103,11 @@ def packed_signals(
     left = budget - sum(one.size for one in (*overviews.values(), *points.values()))
     queue = [(_next_cost(deepest[name], sizes[name]), name) for name in sizes if sizes[name] > 1]
     heapq.heapify(queue)
+    bins = {name: one.head["n"] * pyramids[name].signal.n_channels for name, one in overviews.items()}
     while queue:
         cost, name = heapq.heappop(queue)
+        if sum(bins.values()) + bins[name] > _MOST_BINS:
+            continue
         freed = 0 if deepest[name] is overviews[name] else deepest[name].size
         if cost > left + freed:
             continue
@@ -112,6 +116,7 @@ def packed_signals(
             continue
         left += freed - one.size
         deepest[name], sizes[name] = one, sizes[name] // 2
+        bins[name] *= 2
         if sizes[name] > 1:
             heapq.heappush(queue, (_next_cost(one, sizes[name]), name))
     packed = {name: PackedSignal(overviews[name], deepest[name]) for name in pyramids}

@@ -12,6 +12,7 @@ import pytest
 from viewed_page import Elements, Read
 
 from biopercept.recording import Channel, FloatArray, Interval, Signal
+from biopercept.viewing import packing
 from biopercept.viewing.page import page_of, write_page
 from biopercept.viewing.predictions import PredictionTrack
 from biopercept.viewing.pyramids import pyramid_of
@@ -208,6 +209,13 @@ def lazy(name: str, n_channels: int, rate: float, seconds: float) -> Signal:
         return np.tile(wave, (n_channels, 1)) + np.arange(n_channels)[:, None]
 
     return Signal(name, "eeg", "uV", rate, 0.0, channels, int(seconds * rate), read)
+
+
+def test_flat_signals_that_take_no_room_are_cut_in_depth_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "_MOST_BINS", 20_000)
+    flat = Signal.from_samples("EEG", "eeg", "uV", 250.0, np.zeros((4, 100_000)))
+    head = Read(page(timeline(flat))).level(0)[0]
+    assert 10_000 <= 4 * head["n"] <= 20_000
 
 
 def test_signals_that_do_not_fit_are_cut_in_depth_and_slow_ones_last() -> None:
