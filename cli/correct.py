@@ -30,9 +30,7 @@ class WhichRecording:
     session: Annotated[
         str | None, options.data_option("--session", metavar="NAME", help="Of a study: of which session.")
     ] = None
-    recording: Annotated[
-        str | None, options.data_option("--recording", metavar="NAME", help="Of a study: which recording.")
-    ] = None
+    recording: options.RecordingName = None
 
 
 @dataclass(frozen=True)

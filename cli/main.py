@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "personalise",
         "score_generation",
     ),
-    "Look and export": ("report", "export"),
+    "Look and export": ("view", "report", "export"),
     "Tools": ("config", "benchmark", "doctor"),
 }
 """The functions of the commands by heading, as the help lists them; each lies in a module of its name."""
@@ -52,6 +52,7 @@ READING: dict[str, tuple[str, ...]] = {
     "inspect": ("biopercept.preprocessing.cleaning",),
     "features": _MEASURING,
     "quality": _MEASURING,
+    "view": _MEASURING,
     "correct": (),
     "predict": _MEASURING,
 }

@@ -93,6 +93,9 @@ Subjects = Annotated[str | None, data_option("--subjects", metavar="ID,ID...", h
 ExcludeSubjects = Annotated[
     str | None, data_option("--exclude-subjects", metavar="ID,ID...", help="Leave these subjects out.")
 ]
+RecordingName = Annotated[
+    str | None, data_option("--recording", metavar="NAME", help="Of several recordings: which one.")
+]
 TaskName = Annotated[
     str | None, data_option("--task", metavar="NAME[,NAME]", help="The study's task, or several learnt at once.")
 ]
