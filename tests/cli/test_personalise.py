@@ -91,7 +91,7 @@ def test_the_curve_is_printed_and_its_folder_is_refused_to_other_settings(
 def test_mistakes_are_named(made: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = made.store(tmp_path / "made.h5", made.study(3))
     code, _, err = run(capsys, "train", store, "-o", tmp_path / "a", "--subject", "P09")
-    assert (code, "no recording of subject P09 in the store" in err) == (2, True)
+    assert (code, "no recording of subject P09; there are: " in err) == (2, True)
     code, _, err = run(capsys, "train", store, "-o", tmp_path / "b", "--subject", "P01", "--subjects", "P02")
     assert (code, "give one" in err) == (2, True)
     code, _, err = run(capsys, "personalise", store, "-o", tmp_path / "c", "--split", "time")

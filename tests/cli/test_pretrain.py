@@ -58,6 +58,6 @@ def test_mistakes_are_named(made: ModuleType, tmp_path: Path, capsys: pytest.Cap
     code, _, err = run(capsys, "pretrain", store, "-o", tmp_path / "a", "--objective", "magic")
     assert (code, "allowed are masked, contrastive, alignment" in err) == (2, True)
     code, _, err = run(capsys, "pretrain", store, "-o", tmp_path / "b", "--subjects", "P99")
-    assert (code, "no recording of subject P99 in the stores" in err) == (2, True)
+    assert (code, "no recording of subject P99; there are: " in err) == (2, True)
     code, _, err = run(capsys, "train", store, "-o", tmp_path / "c", "--start-from", tmp_path)
     assert (code, "is not a model: it has no model.json" in err) == (2, True)

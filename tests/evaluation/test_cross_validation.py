@@ -193,7 +193,7 @@ def test_unknown_task_model_and_subject_are_refused_with_what_there_is(store: Pa
         cross_validate(request(store, task="joy"), tmp_path / "a")
     with pytest.raises(SettingsError, match=r"model is 'svm'; allowed are perceiver-io, perceiver, transformer, "):
         cross_validate(request(store, "svm"), tmp_path / "b")
-    with pytest.raises(StudyError, match=r"no recording of subject P77 in the store; it has: P01, P02"):
+    with pytest.raises(StudyError, match=r"no recording of subject P77; there are: P01, P02"):
         cross_validate(request(store, subjects=("P01", "P77")), tmp_path / "c")
 
 
