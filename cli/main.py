@@ -30,7 +30,7 @@ from .terminal import say
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "Data": ("datasets", "import_study", "check", "quality", "correct", "features", "prepare", "deidentify"),
-    "Models": ("models", "pretrain", "train", "predict", "export"),
+    "Models": ("models", "pretrain", "train", "predict", "explain", "reconstruct", "export"),
     "Evaluation": (
         "cross_validate",
         "evaluate",
@@ -53,6 +53,8 @@ READING: dict[str, tuple[str, ...]] = {
     "quality": _MEASURING,
     "correct": (),
     "predict": _MEASURING,
+    "explain": _MEASURING,
+    "reconstruct": _MEASURING,
 }
 """Commands that read recordings, and the modules that they import while the first is read."""
 
