@@ -66,23 +66,11 @@ class TokenMap:
     sensor: tuple[str, ...]
     seconds: FloatArray
 
-    def by_name(self, names: tuple[str, ...]) -> dict[str, FloatArray]:
-        """Return the sum (B,) over each name's tokens: of ``modality``, ``channel`` or ``sensor``."""
-        column = np.array(names)
-        return {name: self.weights[:, column == name].sum(1) for name in dict.fromkeys(names)}
-
-    def by_time(self, edges: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the sum over each interval of time (B, T), and over what has no time there (B,).
-
-        The T + 1 rising ``edges`` are seconds from the window's start; a token counts where its centre lies, the last
-        edge excluded. Features, and tokens outside the edges, have no time.
-        """
-        sums = [(self.weights * inside).sum(1) for inside in self.at_times(edges)]
-        in_time = np.stack(sums, 1)
-        return in_time, self.weights.sum(1) - in_time.sum(1)
-
     def at_times(self, edges: FloatArray) -> list[NDArray[np.bool_]]:
-        """Return which tokens (B, N) lie in each interval of time."""
+        """Return which tokens (B, N) have their centre in each interval of time, its end excluded.
+
+        The T + 1 rising ``edges`` are seconds from the window's start. Features have no time.
+        """
         index = np.searchsorted(edges, self.seconds, side="right") - 1
         index[~np.isfinite(self.seconds)] = -1
         return [index == number for number in range(len(edges) - 1)]

@@ -168,7 +168,7 @@ def explain(
         reasons = ", ".join(f"{why}: {n}" for why, n in left_out.items())
         raise RecordingError(f"{recording.key} has no window to explain ({reasons})")
     if len(rows) > settings.n_windows:
-        left_out[f"more than {settings.n_windows} windows"] = len(rows) - settings.n_windows
+        left_out[f"no more than {settings.n_windows} of a recording are taken"] = len(rows) - settings.n_windows
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, settings.n_windows).round().astype(np.int64))]
     return _Explainer(checkpoint, read, chosen, settings, engine).explain(rows, left_out)
 

@@ -7,6 +7,7 @@ could not be explained.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -335,9 +336,11 @@ def _warnings(
             "half of the output is a linear model of the features, which has no attention: attention is of the "
             "network's half alone, the other methods are of both"
         )
-    n_left = sum(sum(one.left_out.values()) for one in done.recordings)
-    if n_left:
-        words.append(f"{n_left} windows were not explained; {results.Explanation.FILE} says why by recording")
+    reasons: Counter[str] = Counter()
+    for one in done.recordings:
+        reasons.update(one.left_out)
+    n = sum(one.n_windows for one in done.recordings)
+    words += [f"{n_left} of {n} windows were not explained: {why}" for why, n_left in reasons.items()]
     return words
 
 

@@ -60,12 +60,6 @@ def test_fractions_sum_to_one_over_real_tokens_and_absent_ones_have_none(network
     np.testing.assert_allclose(tokens.weights.sum(1), [1, 1, 0], atol=1e-12)
     assert (tokens.weights[~tokens.is_real] == 0).all()
     assert (tokens.weights[tokens.is_real] > 0).all()
-    edges = np.arange(0.0, 31.0, 10.0)
-    for fractions in (
-        *(np.column_stack(list(tokens.by_name(n).values())) for n in (tokens.modality, tokens.channel, tokens.sensor)),
-        np.column_stack(tokens.by_time(edges)),
-    ):
-        np.testing.assert_allclose(fractions.sum(1), [1, 1, 0], atol=1e-12)
 
 
 def test_names_and_times_are_those_of_the_tokens(network: BiosignalPerceiver) -> None:
@@ -76,14 +70,14 @@ def test_names_and_times_are_those_of_the_tokens(network: BiosignalPerceiver) ->
     assert tokens.seconds[0, :13].tolist() == [*np.arange(2.5, 30, 5.0)] * 2 + [5.0]
     assert np.isnan(tokens.seconds[:, -1]).all()
     called = named(tokens, inputs(), [("left", "right"), ("wrist",)])
-    assert tuple(called.by_name(called.channel)) == ("left", "right", "wrist", "heart")
+    assert called.channel == ("left",) * 6 + ("right",) * 6 + ("wrist",) * 3 + ("heart",)
 
 
 def test_time_counts_where_the_centre_of_a_token_lies(network: BiosignalPerceiver) -> None:
     tokens = attention_map(network, inputs())
-    fractions, timeless = tokens.by_time(np.array([0.0, 5.0, 30.0]))
-    np.testing.assert_allclose(fractions[:, 0], tokens.weights[:, 0] + tokens.weights[:, 6])  # 5.0 s is of the next
-    np.testing.assert_allclose(timeless, tokens.weights[:, -1])
+    early, late = tokens.at_times(np.array([0.0, 5.0, 30.0]))
+    assert np.flatnonzero(early[0]).tolist() == [0, 6]  # 5.0 s, the first of the temperature, is of the next
+    assert np.flatnonzero(~(early | late)[0]).tolist() == [15]  # the features
 
 
 def test_roll_out_multiplies_what_each_layer_read_with_half_for_the_residual(network: BiosignalPerceiver) -> None:

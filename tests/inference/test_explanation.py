@@ -195,7 +195,7 @@ def test_an_interval_counts_windows_that_do_not_overlap(made: ModuleType, severa
     explanation = explain(several, made.recording("NEW", seed=5), ENGINE, settings=ExplainSettings(n_windows=7))
     chosen = explanation.onset[explanation.apart()]
     assert (np.diff(chosen) >= made.LENGTH).all()
-    assert explanation.left_out == {"more than 7 windows": 28}
+    assert explanation.left_out == {"no more than 7 of a recording are taken": 28}
 
 
 def test_what_the_model_does_not_know_is_refused(made: ModuleType, several: Checkpoint) -> None:
