@@ -244,7 +244,12 @@ def named(tokens: TokenMap, inputs: TokenInputs, names: Sequence[Sequence[str]])
         for name in channels
         for _ in range(signal.is_real.shape[2])
     ]
-    return replace(tokens, channel=(*channel, *tokens.channel[len(channel) :]))
+    return replace(tokens, channel=(*channel, *map(called, tokens.channel[len(channel) :])))
+
+
+def called(group: str) -> str:
+    """Return what the channel of a feature group is called, so that it is not taken for a signal."""
+    return f"{group} features"
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ from biopercept.inference.attribution import (
     Question,
     TokenMap,
     attention_map,
+    called,
     deletions,
     integrated_gradients,
     named,
@@ -32,6 +33,7 @@ from biopercept.inference.attribution import (
     without_tokens,
 )
 from biopercept.inference.prediction import ReadRecording, read_for
+from biopercept.modalities import MODALITIES
 from biopercept.model.token_inputs import TokenInputs
 from biopercept.results.explanation import ATTENTION, CHANNEL, FEATURE, GRADIENTS, MODALITY, OCCLUSION, SENSOR, TIME
 from biopercept.store.prepared import WindowedRecording
@@ -219,8 +221,10 @@ class _Explainer:
         several = Counter(bank.modality for bank in self.read.inputs.banks)
         for bank in self.read.inputs.banks:
             rate = f" at {bank.sampling_rate:g} Hz" if several[bank.modality] > 1 else ""
+            is_series = MODALITIES[bank.modality].is_derived  # whose one channel is called as it is
             channels[bank.modality, float(np.float32(bank.sampling_rate))] = {
-                f"{bank.modality} {channel.name}{rate}": channel.position for channel in bank.channels
+                (c.name if is_series and c.name == bank.modality else f"{bank.modality} {c.name}") + rate: c.position
+                for c in bank.channels
             }
         return channels
 
@@ -294,7 +298,7 @@ class _Explainer:
                 if has.any():
                     fall = answers - question.answers(without_feature(inputs, group, column))
                     of_branch = gradients.branch[group][:, column]
-                    part = Part(FEATURE, self.checkpoint.feature_names[index], of_group[group], "features")
+                    part = Part(FEATURE, self.checkpoint.feature_names[index], of_group[called(group)], "features")
                     self._keep(part, place, {GRADIENTS: values, BRANCH: of_branch, OCCLUSION: fall}, has)
         signed = direction[:, None]
         importance = {ATTENTION: looked.weights, GRADIENTS: added.weights * signed, OCCLUSION: of_channel * signed}
@@ -307,7 +311,7 @@ class _Explainer:
             column = {SENSOR: tokens.sensor, MODALITY: tokens.modality, CHANNEL: tokens.channel}[part.kind]
             of_group = dict(zip(tokens.channel, column, strict=True))
             for group, values in branch.items():
-                if of_group[group] == part.name:
+                if of_group[called(group)] == part.name:
                     total += np.nansum(values, axis=1)
         return total
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from biopercept.files import write_text
 from biopercept.report.drawing import BLUE, FAINT, INK, RED, Drawing, draw, name_rows
 from biopercept.report.layout import Head, KeyNumber, ReportWarning, Section, page_of
-from biopercept.report.text import Table, count, interval_text, listed, shortened
+from biopercept.report.text import Table, count, interval_text, listed, shortened, turned
 from biopercept.results.explanation import (
     ATTENTION,
     BETTER,
@@ -113,13 +113,14 @@ def _believed(result: Explanation, task: ExplainedTask, rows: Sequence[Faithfuln
     if top is not None:
         numbers.append(KeyNumber("Largest fall without", top.name, f"{_or_none(top.occlusion)} {task.unit}, mean"))
     lead = (
-        f"What is explained of {task.name}: {task.of} ({task.unit}).",
+        f"What is explained of {task.name}: {task.of}.",
         "Comprehensiveness: how far the answer falls when the most important tokens are absent (5, 10, 20 and 50 % of "
         "them, mean); higher is better. Sufficiency: how far it falls when they alone are there; lower is better. "
         "Random: as many taken at random, five draws. Brackets are 95 % intervals over windows that do not overlap; "
         "windows of one person say nothing about other people.",
     )
-    heads = ("Method", "Windows", "Comprehensiveness", "Random", "Difference", "Sufficiency", "Random ", "Difference ")
+    heads = ("Method", "Windows", "Comprehensiveness", "of random", "more than random", "Sufficiency", "of random ")
+    ends = ("less than random", "Verdict")
     cells = [
         (
             _WORDS[row.method],
@@ -134,32 +135,34 @@ def _believed(result: Explanation, task: ExplainedTask, rows: Sequence[Faithfuln
         )
         for row in rows
     ]
-    title = f"Faithfulness of each method ({task.unit}; a difference above 0 is better than random)"
-    table = Table(title, (*heads, "Verdict"), tuple(cells), (False, *[True] * 7, False))
+    title = f"Faithfulness of each method ({task.unit}; above 0 is better in the rows beside random)"
+    table = turned(Table(title, (*heads, *ends), tuple(cells), (False, *[True] * 7, False)))
     folded = (("What the methods are", "\n".join(f"{name}: {words}" for name, words in METHODS.items())),)
     head = Section(f"faithful{anchor}", f"Can it be believed?{end}", lead=lead, numbers=tuple(numbers))
     return replace(head, tables=(table,), folded=folded)
 
 
 def _table(task: ExplainedTask, kind: str, parts: Sequence[PartScore]) -> Table:
-    heads = ["Name", "Sensor", "Attention", f"Integrated gradients ({task.unit})", f"Size ({task.unit})"]
-    heads += [f"Linear branch ({task.unit})", f"Occlusion ({task.unit})", "Windows"]
+    columns = {
+        "Attention": ATTENTION,
+        f"Integrated gradients ({task.unit})": GRADIENTS,
+        f"Size ({task.unit})": f"{GRADIENTS}_size",
+        f"Linear branch ({task.unit})": "linear_branch",
+        f"Occlusion ({task.unit})": OCCLUSION,
+    }
+    used = {head: name for head, name in columns.items() if any(getattr(part, name) for part in parts)}
     ordered = parts if kind == TIME else sorted(parts, key=_size, reverse=True)
-    cells = tuple(
-        (
-            part.name,
-            part.sensor,
-            _or_none(part.attention),
-            _or_none(part.integrated_gradients),
-            _or_none(part.integrated_gradients_size),
-            _or_none(part.linear_branch),
-            _or_none(part.occlusion),
-            str(part.n_windows),
-        )
+    rows = [
+        {
+            "Name": part.name,
+            **({"Sensor": part.sensor} if kind in (CHANNEL, FEATURE) else {}),
+            **{head: _or_none(getattr(part, name)) for head, name in used.items()},
+            "Windows": str(part.n_windows),
+        }
         for part in ordered
-    )
+    ]
     title = f"{count(len(parts), 'part')} of the input, mean over windows"
-    return Table(title, tuple(heads), cells, (False, False, *[True] * 6), fold_above=12)
+    return Table.of(title, rows, ("Name", "Sensor"), fold_above=12)
 
 
 def _or_none(value: float | None) -> str:

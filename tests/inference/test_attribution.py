@@ -69,8 +69,8 @@ def test_names_and_times_are_those_of_the_tokens(network: BiosignalPerceiver) ->
     assert tokens.sensor == ("eda",) * 12 + ("temp",) * 3 + ("ecg",)
     assert tokens.seconds[0, :13].tolist() == [*np.arange(2.5, 30, 5.0)] * 2 + [5.0]
     assert np.isnan(tokens.seconds[:, -1]).all()
-    called = named(tokens, inputs(), [("left", "right"), ("wrist",)])
-    assert called.channel == ("left",) * 6 + ("right",) * 6 + ("wrist",) * 3 + ("heart",)
+    tokens = named(tokens, inputs(), [("left", "right"), ("wrist",)])
+    assert tokens.channel == ("left",) * 6 + ("right",) * 6 + ("wrist",) * 3 + ("heart features",)
 
 
 def test_time_counts_where_the_centre_of_a_token_lies(network: BiosignalPerceiver) -> None:
