@@ -66,7 +66,8 @@ class Scored(TypedDict, total=False):
     ``task`` is one, or several with commas between; ``subjects`` are the only ones, ``exclude_subjects`` those left
     out. ``missing_sensors`` scores with every set of sensors, too; ``trained_on`` is the store that the model was
     trained on, whose recordings are then compared with these; ``allow_seen`` scores people whom the model was fitted
-    to, marked as a leak; ``seed`` is of the resamples for intervals.
+    to, marked as a leak; ``adapt`` moves the threshold as in :func:`predict`; ``seed`` is of the resamples for
+    intervals.
     """
 
     task: str | None
@@ -75,6 +76,7 @@ class Scored(TypedDict, total=False):
     missing_sensors: bool
     trained_on: Location | None
     allow_seen: bool
+    adapt: str
     seed: int
     device: str
 
@@ -401,6 +403,7 @@ def evaluate(
         task=given.get("task"),
         trained_on=None if trained_on is None else Path(trained_on),
         is_seen_allowed=given.get("allow_seen", False),
+        adapt=given.get("adapt", "none"),
         subjects=None if subjects is None else tuple(subjects),
         excluded=tuple(given.get("exclude_subjects", ())),
         evaluation=EvaluationSettings(missing_sensors="all" if given.get("missing_sensors") else "none"),
@@ -465,23 +468,26 @@ def predict(
     recording: Location | Recording,
     *,
     every_seconds: float | None = None,
+    adapt: str = "none",
     device: str = "auto",
 ) -> Predictions:
     """Return what a model predicts for each window of a recording; ``to_frame()`` lists them.
 
     The recording is prepared as the model's own study was. Single times ``every_seconds`` apart are predicted, too;
-    only of a model trained with ``training.dense_weight``. ``remarks`` say what is unlike what the model knows;
-    ``abstaining(below=0.8, unlike=True)`` withholds what is less sure, and what is unlike.
+    only of a model trained with ``training.dense_weight``. ``adapt`` moves the threshold of two classes to the
+    recording without labels: by the windows before each (``past``), or by ``all``, which is transductive. ``remarks``
+    say what is unlike what the model knows; ``abstaining(below=0.8, unlike=True)`` withholds what is less sure, and
+    what is unlike.
 
     Raises CheckpointError where the folder holds no model. Raises SettingsError where it reads other features than this
-    version makes. Raises RecordingError where the recording cannot be read, is shorter than a window or has no sensor
-    that the model was trained with.
+    version makes, or ``adapt`` has no meaning for its tasks. Raises RecordingError where the recording cannot be read,
+    is shorter than a window or has no sensor that the model was trained with.
     """
     from biopercept.inference import prediction
     from biopercept.training.engine import engine_for
 
     checkpoint, prepared = _prepared_for(model, recording)
-    return prediction.predict(checkpoint, prepared, engine_for(device), every_seconds=every_seconds)
+    return prediction.predict(checkpoint, prepared, engine_for(device), ways=prediction.Ways(every_seconds, adapt))
 
 
 def explain(
@@ -535,7 +541,7 @@ def _prepared_for(
     settings = preparing.PrepareSettings.from_plain_values(checkpoint.prepare)
     recording = recording if isinstance(recording, Recording) else load_recording(recording)
     recording = ratings.without_labels(recording, checkpoint.tasks)
-    return checkpoint, replace(preparing.prepare_recording(recording, settings), place=0)
+    return checkpoint, replace(preparing.prepare_recording(recording, settings, advice=preparing.OF_A_MODEL), place=0)
 
 
 def compare(

@@ -115,7 +115,7 @@ def shipped_model(name: str) -> ShippedModel:
     known = shipped_models()
     if name not in known:
         raise CheckpointError(
-            f"no model {name!r} comes with biopercept; known are {', '.join(known)}{did_you_mean(name.lower(), known)}"
+            f"no model {name!r} comes with biopercept; known are {', '.join(known)}{did_you_mean(name, known)}"
         )
     return known[name]
 
@@ -136,7 +136,7 @@ def model_folder(given: str | Path) -> Path:
             return folder
         raise CheckpointError(
             f"there is no folder {given!r} here, and no model of that name comes with biopercept; known are "
-            f"{', '.join(known)}{did_you_mean(given.lower(), known)}"
+            f"{', '.join(known)}{did_you_mean(given, known)}"
         )
     if folder.is_dir():
         raise CheckpointError(

@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 import yaml
 
-from biopercept.errors import SettingsError
+from biopercept.errors import SettingsError, listed
 
 T = TypeVar("T")
 
@@ -86,7 +87,9 @@ def refuse_other_than(section: str, settings: object, allowed: Mapping[str, Sequ
         chosen = getattr(settings, name)
         for value in chosen if isinstance(chosen, tuple) else (chosen,):
             if value not in words:
-                raise SettingsError(f"{section}.{name} is {value!r}; allowed are {', '.join(words)}")
+                raise SettingsError(
+                    f"{section}.{name} is {value!r}; allowed are {', '.join(words)}{did_you_mean(str(value), words)}"
+                )
 
 
 def omitted(default: Any = None) -> Any:
@@ -317,9 +320,40 @@ def _shown(given: Any) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return "; did you mean X?" with the known word closest to ``word``, or nothing where none is close."""
-    close = get_close_matches(word, list(known), n=1, cutoff=0.7)
-    return f"; did you mean {close[0]}?" if close else ""
+    """Return "; did you mean X?" with the known word closest to ``word``, or nothing where none is close.
+
+    One that differs only in case, in leading zeros or in what stands between its parts is the closest.
+
+    >>> did_you_mean("s5", ["S15", "S05"]), did_you_mean("Late_Fusion", ["late-fusion"])
+    ('; did you mean S05?', '; did you mean late-fusion?')
+    """
+    near = closest(word, known)
+    return f"; did you mean {near}?" if near else ""
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """Return the word that :func:`did_you_mean` names; empty where none is close."""
+    plain: dict[str, str] = {}
+    for one in known:
+        plain.setdefault(_plain_word(one), one)
+    wanted = _plain_word(word)
+    close = [wanted] if wanted in plain else get_close_matches(wanted, plain, n=1, cutoff=0.7)
+    close = close or [one for one in plain if sorted(one) == sorted(wanted)]  # letters in another order
+    return plain[close[0]] if close and plain[close[0]] != word else ""
+
+
+def _plain_word(word: str) -> str:
+    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", re.sub(r"[-_ ]", "", word.casefold()))
+
+
+def not_among(words: Iterable[str], known: Iterable[str]) -> str:
+    """Return words that are not known, what there is, and which of it the first could mean.
+
+    >>> not_among(["S5"], ["S05", "S06"])
+    'S5; there are: S05, S06; did you mean S05?'
+    """
+    wrong, there = list(words), list(known)
+    return f"{', '.join(wrong)}; there are: {listed(there, 40)}{did_you_mean(wrong[0], there)}"
 
 
 def read_setting(given: Any, hint: Any, where: str, faults: list[str]) -> Any:
@@ -336,8 +370,19 @@ def read_setting(given: Any, hint: Any, where: str, faults: list[str]) -> Any:
     try:
         return read_as(hint, given, where, from_text=True)
     except FieldError as fault:
-        faults.append(f"{where} is {_shown(given)}; {fault.wanted} is needed")
+        choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+        near = did_you_mean(str(given), map(str, choices))
+        faults.append(f"{where} is {_shown(given)}; {fault.wanted} is needed{near}")
         return None
+
+
+def dialect_of(columns: Sequence[str]) -> str:
+    """Return how the header of a table is written that is not plain cells between tabs; empty where it is."""
+    if all(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in columns):
+        return "the cells stand in quotation marks"
+    marks = {";": "semicolons", ",": "commas", " ": "blanks"}
+    word = next((word for mark, word in marks.items() if len(columns) == 1 and mark in columns[0]), "")
+    return f"the columns are separated by {word} and not by tabs" if word else ""
 
 
 class _NoAliasLoader(yaml.BaseLoader):

@@ -40,6 +40,8 @@ def audit(
     """Look for leaks and confounds: ok, warning or leak per probe.
 
     Each verdict comes with a sentence that can be quoted.
+
+    Example: biopercept audit my-study.h5 -o audit
     """
     from biopercept.audit import audit as auditing
     from biopercept.config.settings import Purpose
@@ -76,5 +78,6 @@ def audit(
         print_json(result)
     else:
         print_audit(result)
+    say(f"written: {output}", quiet=run.quiet)
     if audited.strict and result.verdict != OK:
         raise typer.Exit(1)

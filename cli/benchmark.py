@@ -19,7 +19,10 @@ def benchmark(
     output: options.OptionalOutput = None,
     run: options.Run = options.Run(),
 ) -> None:
-    """Measure the network: CPU time and memory beside other implementations, operations up to a million tokens."""
+    """Measure the network: CPU time and memory beside other implementations, operations up to a million tokens.
+
+    Example: biopercept benchmark -o benchmark
+    """
     from biopercept.benchmarks import cost, speed
     from biopercept.benchmarks.peers import installed
     from biopercept.files import refuse_existing, write_json, write_text
@@ -51,6 +54,7 @@ def benchmark(
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / "benchmark.json", document)
         write_text(output / "benchmark.md", text + "\n")
+        say(f"written: {output}", quiet=run.quiet)
     if run.as_json:
         print_json(document)
     else:

@@ -14,6 +14,7 @@ from .terminal import print_json, print_text, safe_text
 
 if TYPE_CHECKING:
     from biopercept.results.plan import SettingsPlan
+    from biopercept.studies.loading import Span
     from biopercept.studies.structure import Study
 
 
@@ -27,30 +28,39 @@ def check(
 ) -> None:
     """Validate a study and settings without running; all faults are listed at once. Exit code 2 where there is one.
 
-    Shown is what follows from the data, setting by setting, and why; headers alone are read.
+    Shown is what follows from the data, setting by setting, and why.
 
-    With --recordings, files that cannot be read, clocks that cannot be joined and labels in another unit are found too.
+    Headers tell of recordings that are empty, too short or cannot be read, and of labels beyond their ends; with
+    --recordings every file is opened, and clocks that cannot be joined are found too.
+
+    Example: biopercept check my-study --recordings
     """
     from biopercept.errors import SettingsError, StudyError
+    from biopercept.planning.headers import MOST_LOOKED_AT, looked_at
     from biopercept.results.reading import document_of
     from biopercept.studies.labels import training_faults
-    from biopercept.studies.loading import correction_faults, load_study
+    from biopercept.studies.loading import correction_faults, label_faults, load_study
     from biopercept.studies.ratings import rated_signals
     from biopercept.studies.structure import StudyFaults
     from biopercept.studies.tables import told_once
 
     faults: list[str] = []
+    notes: list[str] = []
+    spans: dict[int, Span] = {}
     loaded = None
     try:
         loaded = load_study(study)
         faults.extend(training_faults(loaded))
         malformed = tuple(correction_faults(loaded))
-        faults.extend(told_once(malformed))
-        if recordings:
-            faults.extend(told_once(_faults_of_recordings(loaded, malformed)))
-        elif rated_signals(loaded.tasks):
+        faults.extend(malformed)
+        spans, of_files = _opened(loaded, malformed) if recordings else looked_at(loaded)
+        faults.extend(of_files)
+        if not recordings and rated_signals(loaded.tasks):
             first = replace(loaded, entries=loaded.entries[:1])  # tells a name that is not right; --recordings the rest
-            faults.extend(_faults_of_recordings(first, malformed))
+            faults.extend(fault for fault in _opened(first, malformed)[1] if fault not in of_files)
+        for of_labels, beyond in (label_faults(loaded.entries[place], span) for place, span in spans.items()):
+            faults.extend(of_labels)
+            notes.extend(beyond)
     except StudyFaults as several:
         faults.extend(several.faults)
     except StudyError as fault:
@@ -58,12 +68,18 @@ def check(
     plan = None
     try:
         if loaded is not None and not faults:
-            _, plan = preset.of_study(loaded, is_opened=recordings)
+            settings, plan = preset.of_study(loaded, is_opened=recordings)
+            faults.extend(_too_short(loaded, spans, settings.windows.length_seconds))
         elif preset.is_given:
             preset.load()
     except SettingsError as fault:
         faults.append(f"settings: {fault}")
+    faults = list(told_once(faults))
     report = _report(loaded)
+    if report:
+        report["notes"] += told_once(notes)
+        if not recordings and report["n_recordings"] > MOST_LOOKED_AT:
+            report["notes"].append(f"files of {MOST_LOOKED_AT} recordings were looked at; --recordings opens all")
     if plan is not None:
         if plan.lines:
             report["plan"] = document_of(plan)
@@ -77,22 +93,39 @@ def check(
         raise typer.Exit(2)
 
 
-def _faults_of_recordings(study: Study, known: tuple[str, ...]) -> Iterator[str]:
-    """Give a sentence for each recording that cannot be loaded for a fault that is not known.
+def _opened(study: Study, known: tuple[str, ...]) -> tuple[dict[int, Span], list[str]]:
+    """Return where recordings begin and end, by their place, and a sentence for each that cannot be loaded.
 
-    No sample is read that the format allows to leave.
+    No sample is read that the format allows to leave; a fault that is known is not repeated.
     """
     from biopercept.errors import RecordingError
     from biopercept.prepare.sources import recording_of
+    from biopercept.studies.loading import Span
     from biopercept.studies.ratings import rating_faults
 
-    for entry in study.entries:
+    spans, faults = {}, []
+    for place, entry in enumerate(study.entries):
         try:
             recording = recording_of(study, entry)
-            yield from (f"recordings.tsv, {entry.title}: {fault}" for fault in rating_faults(recording, study.tasks))
         except RecordingError as fault:
             if not any(one in str(fault) for one in known):
-                yield f"recordings.tsv, {entry.title}: {str(fault).removeprefix(f'{entry.title}: ')}"
+                faults.append(f"recordings.tsv, {entry.title}: {str(fault).removeprefix(f'{entry.title}: ')}")
+            continue
+        faults += (f"recordings.tsv, {entry.title}: {fault}" for fault in rating_faults(recording, study.tasks))
+        if recording.signals:
+            start = min(signal.start_seconds for signal in recording.signals)
+            spans[place] = Span(start, max(signal.end_seconds for signal in recording.signals))
+    return spans, faults
+
+
+def _too_short(study: Study, spans: dict[int, Span], length: float) -> Iterator[str]:
+    """Give a sentence for each recording that is shorter than a window."""
+    for place, span in spans.items():
+        if (span.end if span.is_exact else 1.5 * span.end) < length:
+            yield (
+                f"recordings.tsv, {study.entries[place].title}: it lasts {span.end:.0f} s, and one window has "
+                f"{length:g} s: nothing could be cut of it; leave it out, or set windows.length_seconds below that"
+            )
 
 
 def _report(study: Study | None) -> dict[str, Any]:
@@ -136,4 +169,6 @@ def _print(study: Path, faults: list[str], report: dict[str, Any], plan: Setting
     for fault in faults:
         print_text(f"fault: {safe_text(fault)}")
     count = {0: "no fault", 1: "1 fault"}.get(len(faults), f"{len(faults)} faults")
-    print_text(f"{count} in {safe_text(study)}")
+    n_notes = len(report.get("notes", ()))
+    noted = f"; {n_notes} note{'s' * (n_notes > 1)} to read" if n_notes else ""
+    print_text(f"{count} in {safe_text(study)}{noted}")

@@ -42,6 +42,8 @@ def compare(
     Of several studies (compare A B C, a folder of cross-validations each) models are matched by name, the subjects of
     all are tested together, and each study stands beside it by itself. Scores with missing sensors, where there are
     any, are compared, too.
+
+    Example: biopercept compare scores-a scores-b -o compared
     """
     from biopercept.comparison import comparison
     from biopercept.files import refuse_existing

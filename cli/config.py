@@ -19,7 +19,10 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List the pr
 @app.command("list", cls=PanelCommand)
 @with_options
 def list_presets(run: options.Printing = options.Printing()) -> None:
-    """List the presets with one line on each."""
+    """List the presets with one line on each.
+
+    Example: biopercept config list
+    """
     from biopercept.resources import preset_names, preset_text
 
     presets = {"auto": ABOUT_AUTO} | {name: _first_comment(preset_text(name)) for name in preset_names()}
@@ -46,7 +49,10 @@ def show(
     overrides: options.Overrides = None,
     run: options.Printing = options.Printing(),
 ) -> None:
-    """Show every setting that a preset, a file or the plan of a store comes to, as YAML that --config takes."""
+    """Show every setting that a preset, a file or the plan of a store comes to, as YAML that --config takes.
+
+    Example: biopercept config show stress-wrist
+    """
     from biopercept.config.loading import load_config, load_config_for
     from biopercept.config.settings import config_dict
 

@@ -30,9 +30,7 @@ class WhichRecording:
     session: Annotated[
         str | None, options.data_option("--session", metavar="NAME", help="Of a study: of which session.")
     ] = None
-    recording: Annotated[
-        str | None, options.data_option("--recording", metavar="NAME", help="Of a study: which recording.")
-    ] = None
+    recording: options.RecordingName = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,8 @@ def correct(
 
     Every command that reads the recording honours the table, NAME_corrections.tsv, which can be written by hand, too.
     Times are seconds from the recording's start. What would have no effect is refused. Prints what is in the table.
+
+    Example: biopercept correct S01.edf --bad 120:135 --who AB
     """
     from biopercept.prepare.corrections import corrections_in, undo_corrections, write_corrections
 

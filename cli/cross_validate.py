@@ -45,6 +45,8 @@ def cross_validate(
     """Score a model on subjects it was not trained on, or (--split time) on later windows of each subject.
 
     An interrupted run goes on where it stopped.
+
+    Example: biopercept cross-validate my-study.h5 -o scores --model logistic
     """
     from biopercept.comparison.groups import write_groups
     from biopercept.evaluation import cross_validation
@@ -69,3 +71,4 @@ def cross_validate(
         print_json(scores)
     else:
         print_scores(output)
+    say(f"written: {output}", quiet=run.quiet)

@@ -14,7 +14,10 @@ def datasets(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show one data set in full.")] = None,
     run: options.Printing = options.Printing(),
 ) -> None:
-    """List the public data sets we know: content, licence, where to get them, the folder layout expected."""
+    """List the public data sets we know: content, licence, where to get them, the folder layout expected.
+
+    Example: biopercept datasets eegmat
+    """
     from biopercept.studies.datasets.catalogue import DATASETS, NOT_OFFERED, dataset_named
 
     chosen = list(DATASETS.values()) if name is None else [dataset_named(name)]

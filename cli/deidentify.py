@@ -30,7 +30,7 @@ class Kept:
 
 
 def deidentify(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="An EDF or BDF file, or a folder with such files.")],
+    source: Annotated[Path, typer.Argument(metavar="PATH", help="An EDF or BDF file, or a folder with such files.")],
     output: options.Output,
     kept: Kept = Kept(),
     run: options.Run = options.Run(),
@@ -40,6 +40,8 @@ def deidentify(
     Patient, recording and start date become those of an anonymous EDF+ file, annotations go unless --keep says
     otherwise. Of a folder all EDF and BDF files are written, under their names, into the output; others are not
     copied. Prints what was removed. Names of files and labels of channels are kept: see whether they tell a name.
+
+    Example: biopercept deidentify S01.edf -o clean/S01.edf
     """
     from biopercept.files import refuse_existing
     from biopercept.prepare.deidentification import deidentify as written_without_names
@@ -65,6 +67,7 @@ def deidentify(
         print_json({"schema": 1, "output": str(output), "files": files, "n_failed": n_failed})
     if is_folder and (n_others := _n_others(source)):
         say(f"{n_others} other files of the folder are not copied", quiet=run.quiet)
+    say(f"written: {output}", quiet=run.quiet)
     if n_failed:
         raise typer.Exit(1)
 

@@ -23,6 +23,8 @@ def demo(
     """Run the main job on a made sample study, from recordings to a report.
 
     Writes to demo-output unless --output says otherwise. When interrupted, the same command goes on where it was.
+
+    Example: biopercept demo
     """
     from biopercept.resources import copy_sample_study
 
@@ -64,8 +66,8 @@ def demo(
     step(4, f"train on everybody but {unseen}", f"train {store} -o {model} --exclude-subjects {unseen}")
     _train_once(store, fingerprint, model, folder / "scores" / MODELS[0], unseen, quiet=quiet)
     step(5, f"predict {unseen}", f"predict {model} {study} -o {predictions} --subjects {unseen}")
-    of_unseen, again = options.People(subjects=unseen), options.ModelRun(overwrite=True, quiet=quiet)
-    predict(model, [study], predictions, people=of_unseen, run=again)
+    of_unseen, again = options.PeopleAndChannels(subjects=unseen), options.ModelRun(overwrite=True, quiet=quiet)
+    predict(model, [study], predictions, data=of_unseen, run=again)
     step(6, "write the report", f"report {folder}")
     report(folder, overwrite=True, quiet=True)
     _say_where(folder, quiet=quiet)

@@ -9,7 +9,10 @@ from .terminal import print_json, print_text
 
 
 def doctor(run: options.Printing = options.Printing()) -> None:
-    """Show versions, the device that would be used, and what is missing with the line that installs it."""
+    """Show versions, the device that would be used, and what is missing with the line that installs it.
+
+    Example: biopercept doctor
+    """
     from biopercept.resources import describe_installation
 
     installation = describe_installation()

@@ -32,6 +32,7 @@ class Unseen(options.GroupedData):
         options.data_option("--allow-seen", help="Score people that the model was fitted to, and mark it as a leak."),
     ] = False
     missing_sensors: options.MissingSensors = False
+    adapt: options.Adapt = "none"
 
 
 @contextmanager
@@ -63,6 +64,8 @@ def evaluate(
     belong to the model's classes. report and compare read the results as those of a cross-validation.
 
     Exit code 1 where some recordings could not be prepared: they are named, and the others are scored.
+
+    Example: biopercept evaluate stress-wrist other-study -o external
     """
     from biopercept.comparison.groups import write_groups
     from biopercept.evaluation.external import ExternalRequest, evaluate_data
@@ -76,6 +79,7 @@ def evaluate(
         task=people.task,
         trained_on=people.trained_on,
         is_seen_allowed=people.allow_seen,
+        adapt=people.adapt,
         subjects=people.chosen,
         excluded=people.excluded,
         evaluation=EvaluationSettings(missing_sensors="all" if people.missing_sensors else "none"),
@@ -98,5 +102,6 @@ def evaluate(
         print_json(scores)
     else:
         print_scores(output)
+    say(f"written: {output}", quiet=run.quiet)
     if failures:
         raise typer.Exit(1)

@@ -30,6 +30,13 @@ class Explaining:
 
 
 @dataclass(frozen=True)
+class ExplainedData(options.PeopleAndChannels):
+    """Whose recordings are explained, and which tasks of the model."""
+
+    task: options.TaskName = None
+
+
+@dataclass(frozen=True)
 class ExplainRun(options.ModelRun):
     """How the command runs; the seed is of the random deletions."""
 
@@ -40,7 +47,7 @@ def explain(
     model: options.SavedModel,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or a study folder.")],
     output: options.Output,
-    data: options.Data = options.Data(),
+    data: ExplainedData = ExplainedData(),
     explaining: Explaining = Explaining(),
     run: ExplainRun = ExplainRun(),
 ) -> None:
@@ -49,6 +56,8 @@ def explain(
     Three methods stand side by side (attention roll-out, integrated gradients, occlusion), each with its faithfulness:
     whether what it calls important matters more than as much taken at random. Exit code 1 where a recording could not
     be explained: it is named.
+
+    Example: biopercept explain stress-wrist S01.edf -o explained
     """
     from biopercept.files import refuse_existing
     from biopercept.inference.explanation import ExplainSettings
@@ -64,6 +73,7 @@ def explain(
         subjects=data.chosen,
         excluded=data.excluded,
         device=run.device,
+        overrides=data.overrides,
     )
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("explaining: recordings", total=None)

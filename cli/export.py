@@ -19,7 +19,12 @@ def export(
     ] = None,
     run: options.Run = options.Run(),
 ) -> None:
-    """Write a model as ONNX; needs the extra onnx."""
+    """ONNX: write a trained model as one file that other programs and languages run, and check that it answers alike.
+
+    Needs the extra onnx: pip install 'biopercept[onnx]'.
+
+    Example: biopercept export stress-wrist -o stress.onnx
+    """
     from biopercept.errors import OutputError
     from biopercept.files import refuse_existing
     from biopercept.inference.onnx_export import TOLERANCE, check_export, export_onnx

@@ -70,7 +70,7 @@ def features(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or study folders.")],
     output: options.Output,
     rows: Rows = Rows(),
-    people: options.People = options.People(),
+    data: options.PeopleAndChannels = options.PeopleAndChannels(),
     preset: options.Preset = options.Preset(),
     run: FeaturesRun = FeaturesRun(),
 ) -> None:
@@ -80,6 +80,8 @@ def features(
     responses and breaths come as tables of their own; around events (--around) there are averages by condition and a
     figure too. Exit code 1 where a recording could not be measured: it is named.
     With --pages, pages/ has a page of each recording: its signals with what was found in them.
+
+    Example: biopercept features my-study -o features --window 60
     """
     from biopercept.files import refuse_existing
     from biopercept.measures.files import FeaturesRequest, write_features
@@ -91,12 +93,13 @@ def features(
         rows=_kind(rows),
         events=rows.events,
         format=run.table,
-        subjects=people.chosen,
-        excluded=people.excluded,
+        subjects=data.chosen,
+        excluded=data.excluded,
         n_jobs=run.jobs,
         hrv=rows.hrv,
         around=_around(rows),
         pages=_pages() if run.pages else None,
+        overrides=data.overrides,
     )
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("measuring: recordings", total=None)

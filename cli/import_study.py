@@ -23,6 +23,8 @@ def import_study(
 
     What is left out, and why, is printed and kept in import_report.txt. A zip is looked at first (names, links, sizes)
     and unpacked into the study folder, as 'source'.
+
+    Example: biopercept import eegmat downloads/eegmat -o eegmat
     """
     from biopercept.errors import StudyError
     from biopercept.files import refuse_existing

@@ -15,6 +15,7 @@ from . import options
 from .terminal import console, print_json, safe_text, say
 
 if TYPE_CHECKING:
+    from biopercept.prepare.sources import Stated
     from biopercept.recording import Recording, Signal
 
 _CHUNK = 1 << 20
@@ -26,6 +27,7 @@ def inspect(
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH...", help="Recordings, or folders of them.", show_default=False)
     ],
+    channels: options.Channels = options.Channels(),
     run: options.Printing = options.Printing(),
 ) -> None:
     """Show every signal of recordings: what it is, its rate, range and gaps, and whether it would be used.
@@ -33,12 +35,15 @@ def inspect(
     A path is a file, a study folder, or any folder: the recordings in it and in those below are
     shown one by one. A recording that cannot be read is named on stderr, the others are shown,
     and the exit code is 1.
+
+    Example: biopercept inspect S01.edf recordings/
     """
     reports: list[dict[str, Any]] = []
     n_failed = 0
     alike: Counter[str] = Counter()
-    for path in paths:
-        for place, recording in _recordings(path):
+    chosen, stated = _chosen(paths, channels)
+    for path in chosen:
+        for place, recording in _recordings(path, stated):
             report = _report(place, recording)
             if isinstance(report, BioperceptError):
                 n_failed += 1
@@ -59,28 +64,41 @@ def inspect(
         raise typer.Exit(1)
 
 
-def _recordings(path: Path) -> Iterator[tuple[Path, Recording | BioperceptError]]:
+def _chosen(paths: list[Path], channels: options.Channels) -> tuple[tuple[Path, ...], Stated | None]:
+    """Return the paths that stand for recordings, and what the user says of their channels."""
+    from biopercept.prepare.sources import Stated, recording_paths, refuse_of_study
+    from biopercept.studies.loading import is_study
+
+    chosen, overrides = recording_paths(paths), channels.overrides
+    if not overrides:
+        return chosen, None
+    refuse_of_study(next((path for path in chosen if is_study(path)), None))
+    return chosen, Stated(overrides, is_of_one=len(chosen) == 1 and chosen[0].is_file())
+
+
+def _recordings(path: Path, stated: Stated | None) -> Iterator[tuple[Path, Recording | BioperceptError]]:
     """Give the recordings of a path and where each lies, or the error in the place of one that cannot be read."""
     from biopercept.files import is_folder
+    from biopercept.studies.loading import is_study
 
     if not is_folder(path):
-        yield path, _loaded(path)
-    elif _is_study(path):
+        yield path, _loaded(path, stated)
+    elif is_study(path):
         yield from ((path, recording) for recording in _of_study(path))
     else:
-        yield from _of_folder(path)
+        yield from _of_folder(path, stated)
 
 
-def _loaded(path: Path) -> Recording | BioperceptError:
+def _loaded(path: Path, stated: Stated | None) -> Recording | BioperceptError:
     from biopercept.prepare.sources import recording_at
 
     try:
-        return recording_at(path)
+        return recording_at(path, stated=stated)
     except BioperceptError as fault:
         return fault
 
 
-def _of_folder(folder: Path) -> Iterator[tuple[Path, Recording | BioperceptError]]:
+def _of_folder(folder: Path, stated: Stated | None) -> Iterator[tuple[Path, Recording | BioperceptError]]:
     """Give what is in a folder that is no study; what else lies there is said in a line."""
     from biopercept.loaders.folders import recordings_in
 
@@ -90,7 +108,7 @@ def _of_folder(folder: Path) -> Iterator[tuple[Path, Recording | BioperceptError
         yield folder, fault
         return
     for path in listing.paths:
-        recording = _loaded(path)
+        recording = _loaded(path, stated)
         if isinstance(recording, BioperceptError) and path.parent != folder and path != folder:
             named = RecordingError(f"{path.parent.relative_to(folder)}: {recording}")
             named.__cause__ = recording
@@ -103,12 +121,15 @@ def _of_folder(folder: Path) -> Iterator[tuple[Path, Recording | BioperceptError
 def _of_study(folder: Path) -> Iterator[Recording | BioperceptError]:
     from biopercept.prepare.sources import recording_of
     from biopercept.studies.loading import load_study
+    from biopercept.studies.structure import StudyFaults
 
     try:
         study = load_study(folder)
     except BioperceptError as fault:
         yield fault
-        return
+        if not isinstance(fault, StudyFaults) or fault.study is None:
+            return
+        study = fault.study  # a wrong label hides no signal
     for entry in study.entries:
         try:
             yield recording_of(study, entry)
@@ -116,10 +137,6 @@ def _of_study(folder: Path) -> Iterator[Recording | BioperceptError]:
             named = RecordingError(f"{entry.subject} {entry.recording}: {fault}")
             named.__cause__ = fault
             yield named
-
-
-def _is_study(path: Path) -> bool:
-    return any((path / name).is_file() for name in ("study.yaml", "recordings.tsv", "dataset_description.json"))
 
 
 def _report(path: Path, recording: Recording | BioperceptError) -> dict[str, Any] | BioperceptError:

@@ -34,6 +34,8 @@ def learning_curve(
     """Score a model with the labels of few, more and all training subjects.
 
     Each share has a folder of its own, and an interrupted run goes on where it stopped.
+
+    Example: biopercept learning-curve my-study.h5 -o curve
     """
     from biopercept.evaluation import learning_curve as curve
     from biopercept.report.curves import learning_page
@@ -50,4 +52,4 @@ def learning_curve(
             overwrite=run.overwrite,
             on_fold=lambda share, *fold: show(*fold, where=f"share {share:g}, ", n_rounds=len(shares)),
         )
-    print_result(result, learning_page(result), as_json=run.as_json, quiet=run.quiet)
+    print_result(result, learning_page(result), output, as_json=run.as_json, quiet=run.quiet)

@@ -29,19 +29,20 @@ from .panels import PanelCommand, PanelGroup, with_options
 from .terminal import say
 
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "Data": ("datasets", "import_study", "check", "quality", "correct", "features", "prepare", "deidentify"),
-    "Models": ("models", "pretrain", "train", "predict", "explain", "reconstruct", "export"),
-    "Evaluation": (
+    "Start here": ("demo", "init", "check", "inspect"),
+    "Data": ("datasets", "import_study", "prepare", "quality", "correct", "features", "deidentify"),
+    "Models": ("models", "train", "predict", "explain", "pretrain", "reconstruct"),
+    "Evaluate": (
         "cross_validate",
         "evaluate",
+        "compare",
+        "audit",
+        "tune",
         "learning_curve",
         "personalise",
         "score_generation",
-        "tune",
-        "compare",
-        "audit",
     ),
-    "Look": ("demo", "inspect", "report"),
+    "Look and export": ("view", "report", "export"),
     "Tools": ("config", "benchmark", "doctor"),
 }
 """The functions of the commands by heading, as the help lists them; each lies in a module of its name."""
@@ -51,6 +52,7 @@ READING: dict[str, tuple[str, ...]] = {
     "inspect": ("biopercept.preprocessing.cleaning",),
     "features": _MEASURING,
     "quality": _MEASURING,
+    "view": _MEASURING,
     "correct": (),
     "predict": _MEASURING,
     "explain": _MEASURING,
@@ -85,7 +87,7 @@ def build_app() -> typer.Typer:
         name="biopercept",
         cls=PanelGroup,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},

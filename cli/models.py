@@ -14,7 +14,10 @@ def models(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show the card of one model.")] = None,
     run: options.Printing = options.Printing(),
 ) -> None:
-    """List the models that come with the package: tasks, sensors, windows, scores, licence of their training data."""
+    """List the models that come with the package: tasks, sensors, windows, scores, licence of their training data.
+
+    Example: biopercept models stress-wrist
+    """
     from biopercept.resources import shipped_model, shipped_models
 
     chosen = list(shipped_models().values()) if name is None else [shipped_model(name)]

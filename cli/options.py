@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from biopercept.comparison.groups import Levels
     from biopercept.config.settings import Config, Purpose
     from biopercept.evaluation.plan import EvaluationRequest
+    from biopercept.loaders.recognition import SignalOverride
     from biopercept.prepare.recording import PrepareSettings
     from biopercept.results.plan import SettingsPlan
     from biopercept.studies.structure import Study
@@ -48,6 +49,14 @@ Debug = Annotated[bool, run_option("--debug", help="Show the traceback of an err
 NFolds = Annotated[int | None, fold_option("--folds", min=2, help="Number of folds of k-fold.")]
 MissingSensors = Annotated[
     bool, fold_option("--missing-sensors", help="Also score the fitted models with every subset of the sensors.")
+]
+Adapt = Annotated[
+    str,
+    model_option(
+        "--adapt",
+        metavar="none|past|all",
+        help="Move the threshold of two classes to each recording without labels: by windows before (past), or all.",
+    ),
 ]
 Participants = Annotated[
     Path | None,
@@ -83,6 +92,9 @@ StartFrom = Annotated[
 Subjects = Annotated[str | None, data_option("--subjects", metavar="ID,ID...", help="Use only these subjects.")]
 ExcludeSubjects = Annotated[
     str | None, data_option("--exclude-subjects", metavar="ID,ID...", help="Leave these subjects out.")
+]
+RecordingName = Annotated[
+    str | None, data_option("--recording", metavar="NAME", help="Of several recordings: which one.")
 ]
 TaskName = Annotated[
     str | None, data_option("--task", metavar="NAME[,NAME]", help="The study's task, or several learnt at once.")
@@ -160,7 +172,7 @@ class People:
 
 @dataclass(frozen=True)
 class Predicting:
-    """At which times a model predicts, and which of its predictions are withheld."""
+    """At which times a model predicts, whether its threshold is moved, and which of its predictions are withheld."""
 
     every: Annotated[
         float | None,
@@ -168,6 +180,7 @@ class Predicting:
             "--every", metavar="SECONDS", help="Also predict at times this far apart (densely trained models)."
         ),
     ] = None
+    adapt: Adapt = "none"
     abstain_below: Annotated[
         float | None,
         model_option("--abstain-below", metavar="P", help="Withhold predictions whose highest probability is lower."),
@@ -211,6 +224,43 @@ class GroupedData(Data):
             )
         people = study.participants if self.participants is None and study is not None else ()
         return levels_of(self.participants or people, columns)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What a user says of the channels of files, which belong to no study that says it."""
+
+    signals: Annotated[
+        Path | None,
+        data_option(
+            "--signals", metavar="FILE", help="What channels of files are: YAML as under 'signals:' in a study.yaml."
+        ),
+    ] = None
+    unit: Annotated[
+        list[str] | None,
+        data_option("--unit", metavar="NAME=UNIT", help="Unit of a channel, such as ECG=mV; may be repeated."),
+    ] = None
+
+    @property
+    def overrides(self) -> dict[str, SignalOverride]:
+        """Return what is said, by (pattern of the) channel's label. Raises SettingsError where it cannot be read."""
+        if self.signals is None and not self.unit:
+            return {}
+        from biopercept.errors import SettingsError
+        from biopercept.studies.definition import read_signals, with_units
+
+        units = {}
+        for text in self.unit or ():
+            label, _, unit = (part.strip() for part in text.rpartition("="))
+            if not label or not unit:
+                raise SettingsError(f"--unit {text}: NAME=UNIT is needed, such as ECG=mV")
+            units[label] = unit
+        return with_units(units, {}) if self.signals is None else read_signals(self.signals, units)
+
+
+@dataclass(frozen=True)
+class PeopleAndChannels(Channels, People):
+    """Whose recordings are used, and what a user says of the channels of files."""
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,11 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 class PanelCommand(TyperCommand):
     """A command whose help shows its options under headings."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage line: arguments as they are called everywhere, in brackets where optional."""
+        arguments = [one for one in self.get_params(ctx) if one.param_type_name == "argument"]
+        return ["[OPTIONS]", *(_optional(one.metavar or one.name.upper(), one) for one in arguments)]
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments first, the command's own options, then the shared ones by heading, --help last."""
         sections: dict[str, list[tuple[str, str]]] = {}
@@ -74,6 +79,10 @@ class PanelGroup(TyperGroup):
         for heading, rows in sections.items():
             with formatter.section(heading):
                 formatter.write_dl([(f"{name:<{width}}", words) for name, words in rows])
+
+
+def _optional(word: str, argument: Any) -> str:
+    return word if argument.required or word.startswith("[") else f"[{word}]"
 
 
 def _first_sentence(text: str) -> str:

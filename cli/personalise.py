@@ -17,6 +17,8 @@ def personalise(
     """Adapt a model of other people to each subject with more and more labels, and score its later windows.
 
     Folds are k-fold over subjects unless --split or --set says otherwise. An interrupted run goes on where it stopped.
+
+    Example: biopercept personalise my-study.h5 -o personal
     """
     from biopercept.config.settings import Purpose
     from biopercept.evaluation import personalisation
@@ -34,4 +36,4 @@ def personalise(
             on_fold=show,
         )
     page = (output / personalisation.PAGE).read_text(encoding="utf-8")
-    print_result(result, page, as_json=run.as_json, quiet=run.quiet)
+    print_result(result, page, output, as_json=run.as_json, quiet=run.quiet)

@@ -19,23 +19,28 @@ def predict(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or a study folder.")],
     output: options.Output,
     predicting: options.Predicting = options.Predicting(),
-    people: options.People = options.People(),
+    data: options.PeopleAndChannels = options.PeopleAndChannels(),
     run: options.ModelRun = options.ModelRun(),
 ) -> None:
-    """Write a table of predictions for every recording, with a summary; of several tasks in a folder for each."""
+    """Write a table of predictions for every recording, with a summary; of several tasks in a folder for each.
+
+    Example: biopercept predict stress-wrist S01.edf -o predictions
+    """
     from biopercept.files import refuse_existing
+    from biopercept.inference.prediction import Ways
     from biopercept.inference.prediction_files import PredictionRequest, predict_files
 
     refuse_existing(output, overwrite=run.overwrite)
     request = PredictionRequest(
         model=model,
         paths=tuple(paths),
-        subjects=people.chosen,
-        excluded=people.excluded,
-        every_seconds=predicting.every,
+        subjects=data.chosen,
+        excluded=data.excluded,
+        ways=Ways(predicting.every, predicting.adapt),
         abstain_below=predicting.abstain_below,
         abstain_unlike=predicting.abstain_unlike,
         device=run.device,
+        overrides=data.overrides,
     )
     remarks: dict[str, list[str]] = {}
     n_abstained = 0

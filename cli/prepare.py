@@ -44,13 +44,18 @@ def prepare(
 
     Exit code 1 where some recordings failed: they are named here and in STORE.log.csv, and the others are stored. Why
     the windows are what they are stands in STORE.plan.json.
+
+    Example: biopercept prepare my-study -o my-study.h5
     """
     from biopercept.prepare.study import PrepareRun, chosen_subjects, prepare_study
     from biopercept.results.plan import write_windows_plan
+    from biopercept.studies.labels import training_faults
     from biopercept.studies.loading import load_study
 
     preset.refuse_unread("prepare")
     loaded = load_study(study)
+    for fault in training_faults(loaded):
+        say(f"warning: {fault}", quiet=run.quiet)
     settings, plan = _settings(loaded, preset, quiet=run.quiet)
     alike: Counter[str] = Counter()
     with progress(quiet=run.quiet) as bar:
@@ -83,12 +88,27 @@ def prepare(
     for fault, count in alike.items():
         if count > 1:
             say(f"failed: so too in {count - 1} more: {fault}")
+    _say_lost_labels(summary, quiet=run.quiet)
     if run.as_json:
         print_json(_document(summary))
     else:
         _print(summary)
     if summary.count("failed"):
         raise typer.Exit(1)
+
+
+def _say_lost_labels(summary: PrepareSummary, *, quiet: bool) -> None:
+    """Say of which recordings labels lie beyond the signals: a note in a log is read by few."""
+    from biopercept.errors import listed
+    from biopercept.studies.loading import BEYOND
+
+    lost = [row.title for row in summary.rows if any(BEYOND in note for note in row.notes)]
+    if lost:
+        say(
+            f"warning: labels lie beyond the signals of {listed(lost)}, and nothing is cut there; "
+            "'biopercept check STUDY --recordings' says which",
+            quiet=quiet,
+        )
 
 
 def _settings(study: Study, preset: options.Preset, *, quiet: bool) -> tuple[PrepareSettings, SettingsPlan]:

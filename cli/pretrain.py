@@ -29,7 +29,10 @@ def pretrain(
     preset: options.ModelPreset = options.ModelPreset(),
     run: options.FitRun = options.FitRun(),
 ) -> None:
-    """Pretrain a network on unlabelled windows and save it for --start-from."""
+    """Pretrain a network on unlabelled windows and save it for --start-from.
+
+    Example: biopercept pretrain my-study.h5 -o pretrained
+    """
     from biopercept.config.settings import Purpose
     from biopercept.files import refuse_existing
     from biopercept.results.plan import SettingsPlan, write_plan

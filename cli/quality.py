@@ -25,7 +25,7 @@ class QualityRun(options.Run):
 def quality(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or study folders.")],
     output: options.Output,
-    people: options.People = options.People(),
+    data: options.PeopleAndChannels = options.PeopleAndChannels(),
     preset: options.Preset = options.Preset(),
     run: QualityRun = QualityRun(),
 ) -> None:
@@ -33,6 +33,8 @@ def quality(
 
     quality.csv has a row per spoilt stretch, sensors.csv one per recording and sensor, quality.html shows both. Exit
     code 1 where a recording could not be read: it is named.
+
+    Example: biopercept quality my-study -o quality
     """
     from biopercept.files import refuse_existing, write_text
     from biopercept.measures.quality import QualityRequest, write_quality
@@ -40,7 +42,7 @@ def quality(
 
     refuse_existing(output, overwrite=run.overwrite)
     cleaning = preset.preparing("quality").cleaning
-    request = QualityRequest(tuple(paths), cleaning, people.chosen, people.excluded, run.jobs)
+    request = QualityRequest(tuple(paths), cleaning, data.chosen, data.excluded, run.jobs, data.overrides)
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("rating: recordings", total=None)
 

@@ -36,7 +36,7 @@ def reconstruct(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or a study folder.")],
     output: options.Output,
     wanted: Wanted = Wanted(),
-    people: options.People = options.People(),
+    data: options.PeopleAndChannels = options.PeopleAndChannels(),
     run: options.ModelRun = options.ModelRun(),
 ) -> None:
     """Write a missing or bad sensor as the others give it, with its error where the recording has the sensor.
@@ -44,6 +44,8 @@ def reconstruct(
     MODEL is a network that pretrain --objective masked wrote. Where a sensor is there it is hidden and reconstructed
     too: its error stands beside those of a straight line and of a mean, so that one sees whether it is worth anything.
     Exit code 1 where a recording could not be reconstructed: it is named.
+
+    Example: biopercept reconstruct pretrained S01.edf --sensor eda -o reconstructed
     """
     from biopercept.files import refuse_existing
     from biopercept.inference.reconstruction_files import ReconstructRequest, reconstruct_files
@@ -55,9 +57,10 @@ def reconstruct(
         paths=tuple(paths),
         sensor=wanted.sensor,
         study=wanted.study,
-        subjects=people.chosen,
-        excluded=people.excluded,
+        subjects=data.chosen,
+        excluded=data.excluded,
         device=run.device,
+        overrides=data.overrides,
     )
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("reconstructing: recordings", total=None)

@@ -25,7 +25,10 @@ def report(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Write one HTML page that opens offline: warnings, scores with intervals, figures, methods, provenance."""
+    """Write one HTML page that opens offline: warnings, scores with intervals, figures, methods, provenance.
+
+    Example: biopercept report scores
+    """
     from biopercept.files import refuse_existing
     from biopercept.report.page import write_report
 

@@ -17,6 +17,8 @@ def score_generation(
     """Mask each sensor in turn for subjects not pretrained on, and score its reconstruction from the others.
 
     An interrupted run goes on where it stopped.
+
+    Example: biopercept score-generation my-study.h5 -o generation
     """
     from dataclasses import replace
 
@@ -35,4 +37,5 @@ def score_generation(
             overwrite=run.overwrite,
             on_fold=show,
         )
-    print_result(result, (output / generation.PAGE).read_text(encoding="utf-8"), as_json=run.as_json, quiet=run.quiet)
+    page = (output / generation.PAGE).read_text(encoding="utf-8")
+    print_result(result, page, output, as_json=run.as_json, quiet=run.quiet)

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
     from rich.progress import Progress
 
@@ -108,11 +110,12 @@ def epoch_progress(title: str, n_epochs: int, *, quiet: bool, verbose: bool) -> 
         yield show
 
 
-def print_result(result: Any, page: str, *, as_json: bool, quiet: bool) -> None:
-    """Print the warnings of a result, and the result as its page or as JSON."""
+def print_result(result: Any, page: str, output: Path, *, as_json: bool, quiet: bool) -> None:
+    """Print the warnings of a result, the result as its page or as JSON, and where it was written."""
     for warning in result.warnings:
         say(f"warning: {warning}", quiet=quiet)
     if as_json:
         print_json(result)
     else:
         print_text(page.rstrip("\n"))
+    say(f"written: {output}", quiet=quiet)

@@ -34,7 +34,10 @@ def train(
     preset: options.ModelPreset = options.ModelPreset(),
     run: options.FitRun = options.FitRun(),
 ) -> None:
-    """Train the final model, of one study or several, one task or several, or one subject, and save it as a folder."""
+    """Train the final model, of one study or several, one task or several, or one subject, and save it as a folder.
+
+    Example: biopercept train my-study.h5 -o model --task stress
+    """
     from biopercept.config.settings import Purpose
     from biopercept.evaluation.cross_validation import read_scores, train_on_store
     from biopercept.files import refuse_existing

@@ -56,6 +56,8 @@ def tune(
     """Choose settings inside the training subjects and score the choice on subjects that it did not see.
 
     An interrupted run goes on where it stopped; candidates added later are fitted and the others used again.
+
+    Example: biopercept tune my-study.h5 -o tuned --trials 8
     """
     from biopercept.errors import SettingsError
     from biopercept.tuning import selection

@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = tuple(
         "results",
         "planning",
         "report inference",
+        "viewing",
         "evaluation",
         "audit comparison tuning benchmarks",
         "config",

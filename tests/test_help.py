@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -32,6 +36,60 @@ def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) ->
     text = capsys.readouterr().out
     assert [command for command in NAMES if f"\n  {command} " not in text] == []
     assert [heading for heading in COMMANDS if f"\n{heading}:\n" not in text] == []
+
+
+def test_every_command_has_an_example_that_it_understands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pretrained").mkdir()  # a model of one's own, where no shipped one would do
+    monkeypatch.chdir(tmp_path)
+    for words, command in commands():
+        text = " ".join((command.help or "").split())
+        assert ". Example: biopercept " in text, words
+        example = shlex.split(text.rpartition("Example: biopercept ")[2])
+        assert example[: len(words)] == words
+        command.make_context(" ".join(words), example[len(words) :])  # raises where an option or argument is none
+
+
+def commands() -> list[tuple[list[str], Any]]:
+    """Return every command, with the words that call it."""
+    listed: list[tuple[list[str], Any]] = []
+    for name, command in get_command(build_app()).commands.items():  # type: ignore[attr-defined]
+        inside = getattr(command, "commands", None)
+        listed += [([name], command)] if inside is None else [([name, one], inside[one]) for one in inside]
+    return listed
+
+
+def test_the_usage_calls_arguments_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = {}
+    for words in (["prepare"], ["cross-validate"], ["predict"], ["models"], ["config", "show"]):
+        with pytest.raises(SystemExit):
+            main([*words, "--help"])
+        seen[words[-1]] = capsys.readouterr().out.splitlines()[0].partition("[OPTIONS] ")[2]
+    assert seen == {
+        "prepare": "STUDY",
+        "cross-validate": "STORE...",
+        "predict": "MODEL PATH...",
+        "models": "[NAME]",
+        "show": "[NAME|FILE]",
+    }
+
+
+def test_export_says_onnx_first_and_completion_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "export ONNX: write a trained model" in text
+    assert "--install-completion" in text
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    """The words that a shell asks with are those of typer's own scripts."""
+    for typed, expected in (("biopercept cross-", {"cross-validate"}), ("biopercept predict --un", {"--unit"})):
+        script = "from biopercept.cli.main import main; main([])"
+        asking = {"_BIOPERCEPT_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+        run = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={**os.environ, **asking}
+        )
+        assert set(run.stdout.split()) == expected
 
 
 def test_every_option_and_argument_is_explained() -> None:

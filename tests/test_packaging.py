@@ -54,7 +54,9 @@ def test_the_wheel_holds_every_packaged_file_and_no_leftovers(installed: Path) -
     ):
         for path in (ROOT / folder).rglob("*"):
             is_data = (
-                folder in ("configs", "sample_data") or "shipped" in path.parts or path.suffix in (".html", ".css")
+                folder in ("configs", "sample_data")
+                or "shipped" in path.parts
+                or path.suffix in (".html", ".css", ".js", ".txt")
             )
             if path.is_file() and "__pycache__" not in path.parts and (path.suffix == ".py" or is_data):
                 wanted.add(inside + str(path.relative_to(ROOT)))

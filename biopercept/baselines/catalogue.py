@@ -19,6 +19,7 @@ from biopercept.baselines.sensor_networks import CnnLateFusion, Hourglass, LongS
 from biopercept.data.windows import WindowTable
 from biopercept.errors import SettingsError
 from biopercept.training.fitting import Fitter, NetworkFitter, fit_perceiver_io, fitter_of_one_task
+from biopercept.typed_values import did_you_mean
 
 NETWORKS: dict[str, NetworkFitter] = {
     "perceiver-io": fit_perceiver_io,
@@ -66,7 +67,8 @@ def fitter_named(name: str) -> Fitter:
     """Return the function that fits a model. Raises SettingsError where no model has the name."""
     if name not in MODELS:
         hint = f"; {', '.join(REGRESSORS)} predict a number" if name in REGRESSORS else ""
-        raise SettingsError(f"model is {name!r}; allowed are {', '.join(MODELS)}{hint}")
+        near = did_you_mean(name, MODELS)
+        raise SettingsError(f"model is {name!r}; allowed are {', '.join(MODELS)}{hint}{near}")
     return MODELS[name]
 
 

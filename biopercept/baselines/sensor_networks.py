@@ -5,7 +5,6 @@ Each is a class whose docstring names its source and what differs here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
@@ -15,9 +14,10 @@ from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 from biopercept.errors import SettingsError
 from biopercept.modalities import DERIVED_RATE, MODALITIES
 from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.branches import FeatureCode
 from biopercept.model.dropout import drop
 from biopercept.model.layers import initialise
-from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
+from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import TokenSettings, hide_tokens
 
 KERNEL, STRIDE = 7, 4
@@ -25,24 +25,6 @@ MOST_LAYERS = 3
 N_HALVINGS = 2
 STEP_SECONDS = 1.0
 """Length of a time step of the LSTM."""
-
-
-class FeatureCode(nn.Module):
-    """One vector from all feature groups (name to number of features): maps of values and which are real, summed."""
-
-    def __init__(self, width: int, groups: Mapping[str, int]) -> None:
-        super().__init__()
-        self.width = width
-        self.groups = nn.ModuleDict({name: nn.Linear(2 * n, width) for name, n in groups.items()})
-
-    def forward(self, features: tuple[FeatureGroup, ...], n_samples: int, like: Tensor) -> Tensor:
-        """Return (n_samples, width), of dtype and device of ``like``; a group without a real feature adds exactly 0."""
-        total = like.new_zeros(n_samples, self.width)
-        for group in features:
-            values = group.values.masked_fill(~group.is_real, 0.0)
-            code = self.groups[group.name](torch.cat((values, group.is_real.to(values.dtype)), -1))
-            total = total + code.masked_fill(~group.is_real.any(-1, keepdim=True), 0.0)
-        return total
 
 
 class SignalNetwork(nn.Module):

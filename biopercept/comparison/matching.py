@@ -18,6 +18,7 @@ from biopercept.report.text import count, listed, shown
 from biopercept.results.cross_validation import CrossValidation
 from biopercept.results.folder import FoldsFile, load_results
 from biopercept.results.reading import read_result
+from biopercept.typed_values import did_you_mean
 
 METRICS = {"balanced_accuracy": True, "macro_f1": True, "auroc": True, "mcc": True, "brier": False, "ece": False}
 """Columns of ``scores.csv`` that can be compared, and whether more is better."""
@@ -127,7 +128,7 @@ def match(validations: Sequence[CrossValidation], metric: str) -> Matched:
     fewer than two subjects of a study have a defined score.
     """
     if metric not in METRICS:
-        raise SettingsError(f"metric is {metric!r}; allowed are {', '.join(METRICS)}")
+        raise SettingsError(f"metric is {metric!r}; allowed are {', '.join(METRICS)}{did_you_mean(metric, METRICS)}")
     by_store: dict[str, list[CrossValidation]] = {}
     for run in validations:
         if not run.fingerprint.get("store"):

@@ -387,7 +387,10 @@ def _of_unlike_runs(validations: Sequence[CrossValidation], labels: Sequence[str
             "others did not; a difference between them says nothing about the models."
         )
     elif transductive:
-        yield "All are transductive: each tested recording was scaled by the whole of itself, its future included."
+        yield (
+            "All are transductive: each tested recording was scaled, or its threshold moved, by the whole of itself, "
+            "its future included."
+        )
     yield from _of_differences(validations, labels)
 
 

@@ -33,7 +33,7 @@ from biopercept.resources import preset_names, preset_text
 from biopercept.results.plan import Origin, SettingsPlan, shown_value
 from biopercept.studies.structure import Study
 from biopercept.tasks import Task
-from biopercept.typed_values import did_you_mean, parse_yaml_text, read_setting, read_yaml_text
+from biopercept.typed_values import closest, did_you_mean, parse_yaml_text, read_setting, read_yaml_text
 from biopercept.version import __version__
 
 DEFAULT_PRESET = "general"
@@ -41,6 +41,7 @@ AUTO = "auto"
 """The name of the settings that follow from the data; what the plan leaves open is as in the default preset."""
 _PRESET_KEY = "preset"
 _THE_PLAN = "the plan"
+_BRANCHES = ("linear_branch", "mlp_branch")
 
 
 class SettingsFaults(SettingsError):  # noqa: N818 - several of them, not one
@@ -123,10 +124,7 @@ def load_config(
     if prepared is not None:
         _take_prepared(prepared, sections, faults)
     config = _build(sections, faults)
-    branch = sections["model"]["linear_branch"]
-    if branch.where == _THE_PLAN and config.model.linear_branch and not config.tokens.features:
-        # A planned branch follows what its user says of features; one that was asked for is refused where it is made.
-        sections["model"]["linear_branch"] = _Value(False, sections["tokens"]["features"].where)
+    if not config.tokens.features and _drop_planned_branches(sections, config):
         config = _build(sections, faults)
     if purposes:
         _refuse_unread(sections, purposes, config)
@@ -134,6 +132,17 @@ def load_config(
         return config
     values = {f"{section}.{key}": value for section, of_it in sections.items() for key, value in of_it.items()}
     return PlannedConfig(**vars(config), plan=_in_effect(plan, values, config, purposes))
+
+
+def _drop_planned_branches(sections: dict[str, _Section], config: Config) -> bool:
+    """Take planned branches away, which follow what the user says of features; say whether there was one.
+
+    One that was asked for is refused where it is made.
+    """
+    model = sections["model"]
+    planned = [name for name in _BRANCHES if model[name].where == _THE_PLAN and getattr(config.model, name)]
+    model.update({name: _Value(False, sections["tokens"]["features"].where) for name in planned})
+    return bool(planned)
 
 
 def load_config_for(
@@ -370,8 +379,8 @@ def _is_known(section: str, setting: str, where: str, faults: list[str]) -> bool
     if setting in hints[section]:
         return True
     everywhere = [f"{other}.{known}" for other, settings in hints.items() for known in settings]
-    at_home = [f"{section}.{known}" for known in hints[section]]
-    hint = did_you_mean(f"{section}.{setting}", at_home)
+    near = closest(setting, hints[section])
+    hint = f"; did you mean {section}.{near}?" if near else ""
     if not hint:
         moved = [path for path in everywhere if path.endswith(f".{setting}")]
         hint = f"; did you mean {moved[0]}?" if moved else f"; known are {', '.join(hints[section])}"
@@ -398,7 +407,9 @@ def _apply_override(override: str, sections: dict[str, _Section], faults: list[s
     path, has_value, value = override.partition("=")
     section, has_key, setting = path.strip().partition(".")
     if not (has_value and has_key and section and setting):
-        faults.append(f"--set {override}: section.key=value is needed, such as windows.length_seconds=30")
+        homes = [f"{home}.{path.strip()}" for home, settings in _hints().items() if path.strip() in settings]
+        hint = f"; did you mean {homes[0]}?" if homes else ""
+        faults.append(f"--set {override}: section.key=value is needed, such as windows.length_seconds=30{hint}")
         return
     hints = _hints()
     if section not in hints:

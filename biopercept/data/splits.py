@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import SettingsError
-from biopercept.typed_values import omitted, to_plain
+from biopercept.typed_values import did_you_mean, omitted, to_plain
 
 SUBJECT = "subject"
 K_FOLD = "k-fold"
@@ -93,7 +93,9 @@ def make_folds(
     """
     everyone = sorted(set(subjects))
     if split not in (SUBJECT, K_FOLD):
-        raise SettingsError(f"split is {split!r}; allowed are {SUBJECT}, {K_FOLD}")
+        raise SettingsError(
+            f"split is {split!r}; allowed are {SUBJECT}, {K_FOLD}{did_you_mean(split, (SUBJECT, K_FOLD))}"
+        )
     if len(everyone) < 3:
         raise SettingsError(
             f"{len(everyone)} subject{'s' * (len(everyone) != 1)} with labelled windows; "

@@ -26,8 +26,8 @@ import yaml
 from biopercept.data.duplicates import blocks_of, shared_pairs
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.splits import Fold
-from biopercept.data.windows import WindowTable, joint_windows, labelled_windows
-from biopercept.errors import BioperceptError, SettingsError, StudyError, listed
+from biopercept.data.windows import FloatArray, IntArray, WindowTable, joint_windows, labelled_windows
+from biopercept.errors import BioperceptError, RecordingError, SettingsError, StudyError, listed
 from biopercept.evaluation.cross_validation import run_and_score
 from biopercept.evaluation.fold_fits import FoldResult, calibrated_result
 from biopercept.evaluation.missing_sensors import NONE, check_missing_sensors, predictions_without, sensor_views
@@ -36,7 +36,9 @@ from biopercept.evaluation.runs import require_own_folder
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.files import only_writer
 from biopercept.inference.familiarity import NOT_KNOWN
-from biopercept.inference.prediction import NO_SIGNAL
+from biopercept.inference.prediction import NO_SIGNAL, read_for
+from biopercept.inference.shift import ALL, require_adaptable, shifted, words_of
+from biopercept.inference.shift import NONE as UNMOVED
 from biopercept.planning.scaling import normalisation_of_all
 from biopercept.prepare.recording import PrepareSettings
 from biopercept.prepare.reuse import log_path
@@ -53,8 +55,9 @@ from biopercept.training.final import measured_modalities
 from biopercept.training.fitting import NetworkOnStudy
 from biopercept.training.known_inputs import UNLIKE_FRACTION, KnownInputs, largest_of
 from biopercept.training.loop import FittedNetwork
+from biopercept.training.objective import predict_windows
 from biopercept.training.settings import FitSettings
-from biopercept.typed_values import to_plain
+from biopercept.typed_values import did_you_mean, to_plain
 
 EXTERNAL = "external"
 """The split of an external validation, and its one fold."""
@@ -77,12 +80,15 @@ class ExternalRequest:
         The store that the model was trained on: recordings are then compared with it by their samples, too.
     is_seen_allowed : bool
         Whether people whom the model was fitted to are scored all the same, and the scores then called a leak.
+    adapt : str
+        How the threshold is moved to each recording without labels: none, past or all, as ``predict`` does it.
     """
 
     model: Path
     task: str | None = None
     trained_on: Path | None = None
     is_seen_allowed: bool = False
+    adapt: str = UNMOVED
     subjects: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
@@ -92,10 +98,14 @@ class ExternalRequest:
 
 @dataclass(frozen=True, eq=False)
 class ExternalPlan(Plan):
-    """The plan of an external validation: one fold, tested by a model that is there already."""
+    """The plan of an external validation: one fold, tested by a model that is there already.
+
+    ``shift`` is what is added to the log odds of every window, (n_windows,), by task; empty where nothing is adapted.
+    """
 
     checkpoint: Checkpoint | None = None
     model: ExternalModel | None = None
+    shift: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @cached_property
     def stack_size(self) -> int:
@@ -112,6 +122,11 @@ class ExternalPlan(Plan):
         """Return which saved model is scored."""
         return self.model
 
+    @property
+    def is_transductive(self) -> bool:
+        """Return whether scaling, or the threshold, rests on the whole of each recording."""
+        return super().is_transductive or (self.model is not None and self.model.adapt == ALL)
+
     def training_mean(self, fold: Fold) -> float:
         """Return the mean number of the people that the model was fitted to."""
         return self.task.mean
@@ -123,7 +138,15 @@ class ExternalPlan(Plan):
         kept = {name: whole[name] for name in ("store", "model", "task", "subjects", "normalisation", "version")}
         split = {"split": EXTERNAL, "n_folds": 1, "missing_sensors": self.request.evaluation.missing_sensors}
         tasks = {"tasks": whole["tasks"]} if "tasks" in whole else {}
-        return {**kept, "weights": self.model.weights_sha256, "split": split, "seed": self.request.seed, **tasks}
+        moved = {} if self.model.adapt is None else {"adapt": self.model.adapt}
+        return {
+            **kept,
+            **moved,
+            "weights": self.model.weights_sha256,
+            "split": split,
+            "seed": self.request.seed,
+            **tasks,
+        }
 
 
 def evaluate_store(request: ExternalRequest, path: Path, output: Path, *, overwrite: bool = False) -> dict[str, Any]:
@@ -226,7 +249,10 @@ def _who(seen: Mapping[str, str]) -> str:
 
 
 def plan_external(store: StudyStore, request: ExternalRequest) -> ExternalPlan:
-    """Return the plan of an external validation; raises what :func:`evaluate_store` raises of model, store and task."""
+    """Return the plan of an external validation; raises what :func:`evaluate_store` raises of model, store and task.
+
+    Raises SettingsError where the threshold of a task cannot be moved, or sensors are to be left out as well.
+    """
     checkpoint, start = load_model(request.model), load_start(request.model)
     _require_alike(checkpoint, store, request.model)
     tasks, more = _shared_tasks(checkpoint, store.name, store.tasks, request.task)
@@ -239,6 +265,11 @@ def plan_external(store: StudyStore, request: ExternalRequest) -> ExternalPlan:
         conformal_coverage=0.0 if checkpoint.calibration is None else checkpoint.calibration.coverage,
     )
     check_missing_sensors(evaluation.missing_sensors, "perceiver-io", windows)
+    require_adaptable(windows.tasks, request.adapt)
+    if request.adapt != UNMOVED and evaluation.missing_sensors != NONE:
+        raise SettingsError(
+            "--missing-sensors scores the model as it is and --adapt moves its threshold; leave one of them out"
+        )
     settled = EvaluationRequest(
         store.path,
         task=",".join(windows.targets),
@@ -251,6 +282,7 @@ def plan_external(store: StudyStore, request: ExternalRequest) -> ExternalPlan:
         device=request.device,
     )
     model, warnings = _compared(request, store, start, windows, checkpoint.known)
+    shift, moved = _shifts(checkpoint, recordings, windows, request)
     _, of_scaling = normalisation_of_all(windows.tasks, checkpoint.normalisation, is_chosen=True)
     return ExternalPlan(
         request=settled,
@@ -260,6 +292,7 @@ def plan_external(store: StudyStore, request: ExternalRequest) -> ExternalPlan:
         folds=(_fold(checkpoint, windows),),
         warnings=(
             *warnings,
+            *moved,
             *of_scaling,
             *more,
             *unread,
@@ -270,6 +303,7 @@ def plan_external(store: StudyStore, request: ExternalRequest) -> ExternalPlan:
         study=store.name,
         checkpoint=checkpoint,
         model=model,
+        shift=shift,
     )
 
 
@@ -323,7 +357,8 @@ def _shared_tasks(
     known = {task.name: task for task in checkpoint.tasks}
     wanted = list(known) if names is None else [name.strip() for name in names.split(",") if name.strip()]
     if unknown := [name for name in wanted if name not in known]:
-        raise StudyError(f"the model has no task {unknown[0]!r}; it predicts: {', '.join(known)}")
+        near = did_you_mean(unknown[0], known)
+        raise StudyError(f"the model has no task {unknown[0]!r}; it predicts: {', '.join(known)}{near}")
     shared, lacking = [], []
     for name in dict.fromkeys(wanted):
         ours, theirs = known[name], tasks.get(name)
@@ -463,12 +498,14 @@ def _compared(
         ),
         compared_by=tuple(ways),
         seen=tuple(sorted(seen)),
+        adapt=None if request.adapt == UNMOVED else request.adapt,
     )
     studies = listed([f"{part.study} ({part.n_subjects} subjects)" for part in model.fitted_on])
     looked = "study, subject and samples" if by_content or len(ways) > 1 else "study and subject alone"
     sentence = (
         f"external validation: the saved model {model.model} (weights {start.sha256[:12]}), fitted to {studies}, was "
-        f"scored unchanged; who was among those was looked for by {looked}"
+        f"scored {'unchanged' if model.adapt is None else 'with its threshold moved'}; who was among those was looked "
+        f"for by {looked}"
     )
     named = [start.overlap(part["study"], part["store"], windows.subjects) for part in start.studies]
     alike = sorted({s for part in named for s in part} - set(seen)) if len(ways) == 1 else []
@@ -505,6 +542,51 @@ def _copies(
     return copies
 
 
+def _shifts(
+    checkpoint: Checkpoint, recordings: Sequence[WindowedRecording], windows: WindowTable, request: ExternalRequest
+) -> tuple[dict[str, FloatArray], tuple[str, ...]]:
+    """Return what is added to the log odds of every labelled window by task, and sentences on it.
+
+    It rests on every window of a recording, labelled or not, as in ``predict``.
+    """
+    if request.adapt == UNMOVED:
+        return {}, ()
+    engine, n_moved = engine_for(request.device), dict.fromkeys(windows.targets, 0)
+    shift = {name: np.zeros(len(windows)) for name in windows.targets}
+    tasks = [task for task in checkpoint.tasks if task.name in shift]
+    scored, earlier = np.unique(windows.recording), dict[tuple[str, str], list[WindowedRecording]]()
+    by_key = {windows.recordings[index].key: index for index in scored}
+    for recording in recordings:
+        before = earlier.setdefault((recording.subject, recording.session), [])
+        with suppress(RecordingError):  # predict refuses the recording, so no window of it can be read without labels
+            if recording.key in by_key:
+                read = read_for(checkpoint, recording, engine, before)
+                every = np.arange(len(read.windows), dtype=np.int64)
+                values = predict_windows(checkpoint.network.to(engine.device), tasks, read.source, every)
+                here = windows.recording == by_key[recording.key]
+                for name, of_recording in shift.items():
+                    of_recording[here] = read.shift_at(windows.onset[here], values[name], request.adapt)
+                    n_moved[name] += bool(of_recording[here].any())
+        if checkpoint.normalisation.scope == "session":
+            before.append(recording)
+    several = len(shift) > 1
+    return shift, tuple(
+        f"{f'task {name}: ' if several else ''}{words_of(request.adapt, n, len(scored), 'recordings')}"
+        for name, n in n_moved.items()
+    )
+
+
+def _moved(plan: ExternalPlan, values: FloatArray, rows: IntArray) -> FloatArray:
+    """Return predictions, of several tasks side by side, with the log odds of every task moved by its shift."""
+    if not plan.shift:
+        return values
+    first, parts = 0, []
+    for task in plan.windows.tasks:
+        parts.append(shifted(values[:, first : first + task.n_values], plan.shift[task.name][rows]))
+        first += task.n_values
+    return np.concatenate(parts, axis=1)
+
+
 def _predicted(plan: ExternalPlan, folds: Sequence[Fold], n_jobs: object) -> Iterator[tuple[Fold, FoldResult]]:
     for fold in folds:
         yield fold, saved_result(plan, fold)
@@ -515,7 +597,7 @@ def saved_result(plan: ExternalPlan, fold: Fold) -> FoldResult:
     started, checkpoint, mode = time.perf_counter(), plan.checkpoint, plan.request.evaluation.missing_sensors
     assert checkpoint is not None
     model, rows = _network(checkpoint, plan.inputs, plan.request.device), plan.windows.rows_of(fold.test)
-    values = model.predict(rows)
+    values = _moved(plan, model.predict(rows), rows)
     fewer = predictions_without(model, sensor_views(plan.inputs, rows, mode), rows, values)
     result = FoldResult(
         fold=fold,

@@ -44,6 +44,7 @@ from biopercept.training.checkpoint import StartingPoint, load_start, versions
 from biopercept.training.engine import engine_for
 from biopercept.training.fitting import Fitter, perceiver_io
 from biopercept.training.settings import FitSettings, PersonalisationSettings
+from biopercept.typed_values import did_you_mean, not_among
 from biopercept.version import __version__
 
 AnyPlan = TypeVar("AnyPlan", bound="Plan")
@@ -183,6 +184,11 @@ class Plan:
             **stacked,
             **({"tasks": list(self.windows.targets)} if len(self.windows.targets) > 1 else {}),
         }
+
+    @property
+    def is_transductive(self) -> bool:
+        """Return whether predictions rest on what came after them."""
+        return self.normalisation.is_transductive
 
     @property
     def scored_rows(self) -> IntArray | None:
@@ -355,7 +361,8 @@ def choose_task(store: Studies, name: str | None) -> Task:
     if chosen in store.disagreements:
         raise StudyError(store.disagreements[chosen])
     if chosen not in tasks:
-        raise StudyError(f"task {chosen!r} is not in study {store.name!r}; it has: {', '.join(tasks)}")
+        near = did_you_mean(chosen, tasks)
+        raise StudyError(f"task {chosen!r} is not in study {store.name!r}; it has: {', '.join(tasks)}{near}")
     return tasks[chosen]
 
 
@@ -374,9 +381,7 @@ def choose_recordings(
     known = {r.subject for r in recordings}
     named = set(subjects or ()) | set(excluded)
     if unknown := sorted(named - known):
-        raise StudyError(
-            f"no recording of subject {', '.join(unknown)} in the store; it has: {', '.join(sorted(known))}"
-        )
+        raise StudyError(f"no recording of subject {not_among(unknown, sorted(known))}")
     wanted = (known if subjects is None else set(subjects)) - set(excluded)
     if not wanted:
         raise StudyError("no subject is left; check --subjects and --exclude-subjects")

@@ -209,7 +209,7 @@ def _run(plan: Plan, results: Sequence[FoldResult]) -> dict[str, Any]:
         "step_seconds": plan.inputs.step_seconds,
         "normalisation": plan.normalisation.mode,
         "normalisation_scope": plan.normalisation.scope,
-        "is_transductive": plan.normalisation.is_transductive,
+        "is_transductive": plan.is_transductive,
         "seeds": request.evaluation.n_seeds,
         "seed": request.seed,
         "parameters": max(r.n_parameters for r in results),

@@ -2,10 +2,10 @@
 
 1. **Attention roll-out**: the attention of the task's query to the latents, of the latents to each other layer by
    layer, and of the latents to the tokens, multiplied; residuals count half. Where the network looked, not why it
-   decided; a linear branch has no attention.
+   decided; a branch of the features has no attention.
 2. **Integrated gradients**: what each input added between inputs at their usual value (0 once scaled) and as they are.
    They sum to the difference of the two answers; how far they do not is given as ``gap``. Ours and not captum's: some
-   lines that tell network and linear branch apart in one pass, and equal captum's (tested).
+   lines that tell network and branches apart in one pass, and equal captum's (tested).
 3. **Occlusion**: how the answer falls when something is absent, as a sensor that was not worn is: the network knows
    absence from its training, so no stand-in value is made up.
 
@@ -89,10 +89,10 @@ class Question:
     target: Tensor | None
 
     def answer(self, inputs: TokenInputs, of_branch: TokenInputs | None = None) -> Tensor:
-        """Return the answers (B,); ``of_branch`` is what a linear branch reads in place of ``inputs``."""
+        """Return the answers (B,); ``of_branch`` is what branches of the features read in place of ``inputs``."""
         outputs = self.network.read_out(self.network.encode(inputs))
-        if self.network.linear is not None:
-            outputs = self.network.with_linear(outputs, self.network.linear(of_branch or inputs))
+        if self.network.branches:
+            outputs = self.network.with_branches(outputs, self.network.of_branches(of_branch or inputs))
         return answer_of(self.task, outputs.tasks[self.task.name], self.target)
 
     def answers(self, inputs: TokenInputs) -> FloatArray:
@@ -163,7 +163,7 @@ class Gradients:
     """Integrated gradients of B windows, in the unit of the answer.
 
     ``tokens`` hold the sum of each token; ``features`` by group (B, F), NaN where a feature is undefined, ``branch``
-    the part of these that went through a linear branch. ``usual`` (B,) is the answer to inputs at their usual value,
+    the part of these that went through branches. ``usual`` (B,) is the answer to inputs at their usual value,
     ``gap`` (B,) what the sum lacks of the difference to it.
     """
 
@@ -179,7 +179,7 @@ def integrated_gradients(question: Question, inputs: TokenInputs) -> Gradients:
     question.network.eval()
     read = question.network.fusion.settings.part_read(inputs)
     patches, values = [s.patches for s in read.sensors], [g.values for g in read.features]
-    ends = [*patches, *values, *(values if question.network.linear is not None else [])]
+    ends = [*patches, *values, *(values if question.network.branches else [])]
     sums = [torch.zeros_like(end, dtype=torch.float64) for end in ends]
     nodes, weights = np.polynomial.legendre.leggauss(_N_NODES)
     for place, weight in zip(0.5 * (nodes + 1.0), 0.5 * weights, strict=True):
@@ -208,7 +208,7 @@ def integrated_gradients(question: Question, inputs: TokenInputs) -> Gradients:
 
 
 def _moved(inputs: TokenInputs, leaves: list[Tensor]) -> tuple[TokenInputs, TokenInputs]:
-    """Return the inputs with other values, and those of a linear branch, whose features come last where it is there."""
+    """Return the inputs with other values, and those of branches, whose features come last where it is there."""
     n, n_groups = len(inputs.sensors), len(inputs.features)
     sensors = tuple(replace(s, patches=leaf) for s, leaf in zip(inputs.sensors, leaves[:n], strict=True))
 

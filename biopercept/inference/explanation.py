@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 N_TIMES = 10
 """Parts of equal length into which a window is divided."""
 MOST_WINDOWS = 100
-BRANCH = "linear_branch"
+BRANCH = "branches"
 _COLUMNS = (ATTENTION, GRADIENTS, BRANCH, OCCLUSION)
 _BATCH = 16
 
@@ -94,7 +94,7 @@ class Explanation:
     * ``onset``: seconds on the recording's clock. ``left_out`` counts the windows that are not explained, by reason.
     * ``answers``, ``usual``: what is explained, and the same of inputs at their usual value, in ``unit``; ``target``
       the class whose log odds it is, "" of a number or level.
-    * ``parts``: for each column (``attention``, ``integrated_gradients``, ``linear_branch``, ``occlusion``) the values
+    * ``parts``: for each column (``attention``, ``integrated_gradients``, ``branches``, ``occlusion``) the values
       of every part (n,), NaN where a window has nothing of it or the method does not see it.
     * ``gap``: what integrated gradients lack.
     * ``faithfulness``: of each method, by window.
@@ -305,7 +305,7 @@ class _Explainer:
         return gradients.usual, gradients.gap, importance, direction
 
     def _branch_of(self, part: Part, tokens: TokenMap, branch: Mapping[str, FloatArray]) -> FloatArray:
-        """Return what went through the linear branch of the feature groups of a part; they have no time."""
+        """Return what went through branches of the feature groups of a part; they have no time."""
         total = np.zeros(len(tokens.weights))
         if part.kind != TIME:
             column = {SENSOR: tokens.sensor, MODALITY: tokens.modality, CHANNEL: tokens.channel}[part.kind]

@@ -27,6 +27,7 @@ from biopercept.inference.explanation import (
 )
 from biopercept.inference.prediction import require_this_version
 from biopercept.inference.prediction_files import SessionReader
+from biopercept.loaders.recognition import SignalOverride
 from biopercept.measures.averages import over_rows
 from biopercept.prepare.sources import Failure, Source, outcome_of, sources_of
 from biopercept.results import explanation as results
@@ -65,10 +66,10 @@ _COLUMNS = {
     "name": "the part; a sensor has all that is computed from it, a time is in seconds from the window's start",
     "sensor": "the measured sensor that the part comes from",
     "modality": "the modality of the part; features where it is of a group of features",
-    "unit": "unit of integrated_gradients, linear_branch and occlusion",
+    "unit": "unit of integrated_gradients, branches and occlusion",
     ATTENTION: f"{METHODS[ATTENTION]}; 0 to 1",
     GRADIENTS: f"{METHODS[GRADIENTS]}; above 0: towards the answer",
-    BRANCH: "the part of integrated_gradients that went through the model's linear branch",
+    BRANCH: "the part of integrated_gradients that went through branches of the features beside the network",
     OCCLUSION: f"{METHODS[OCCLUSION]}; above 0: it spoke for the answer",
     "n_windows": "windows that have the part",
     "..._size": "mean of the absolute values",
@@ -81,7 +82,7 @@ _COLUMNS = {
 class ExplainRequest:
     """What is explained, by which model folder: recordings and study folders, of some subjects only or without some.
 
-    ``tasks`` of the model; None: all.
+    ``tasks`` of the model; None: all. ``overrides`` is what the user says of channels.
     """
 
     model: Path
@@ -91,6 +92,7 @@ class ExplainRequest:
     subjects: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
     device: str = "auto"
+    overrides: Mapping[str, SignalOverride] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +131,7 @@ def explain_files(
     require_this_version(checkpoint, request.model.resolve().name)
     tasks = tasks_of(checkpoint, request.tasks, request.settings.of_class)
     engine = engine_for(request.device)
-    sources = sources_of(request.paths, request.subjects, request.excluded)
+    sources = sources_of(request.paths, request.subjects, request.excluded, request.overrides)
     for pattern in (f"*{SUFFIX}", TABLE, FAILURES, PAGE, results.Explanation.FILE):
         for path in output.glob(pattern):
             path.unlink()
@@ -208,7 +210,7 @@ def _score(key: Mapping[str, str], of: Explanation, part: Part, values: Mapping[
         attention=_mean(values[ATTENTION]),
         integrated_gradients=_mean(values[GRADIENTS]),
         integrated_gradients_size=_mean(np.abs(values[GRADIENTS])),
-        linear_branch=_mean(values[BRANCH]),
+        branches=_mean(values[BRANCH]),
         occlusion=_mean(values[OCCLUSION]),
         occlusion_size=_mean(np.abs(values[OCCLUSION])),
         start=part.start,
@@ -225,12 +227,12 @@ def _result(
     explained = [task for task in tasks if task.name in done.explained]
     rows = [_task_row(task, done.explained[task.name], request.settings) for task in explained]
     faithfulness = [_faithful(task, done.explained[task.name], method) for task in explained for method in METHODS]
-    has_branch = checkpoint.network.linear is not None
+    has_branch = len(checkpoint.network.branches) > 0
     return results.Explanation(
         model=request.model.resolve().name,
         window_seconds=checkpoint.window_seconds,
         seed=request.settings.seed,
-        has_linear_branch=has_branch,
+        has_branches=has_branch,
         methods=METHODS,
         tasks=tuple(rows),
         faithfulness=tuple(faithfulness),
@@ -333,8 +335,8 @@ def _warnings(
     ]
     if has_branch:
         words.append(
-            "half of the output is a linear model of the features, which has no attention: attention is of the "
-            "network's half alone, the other methods are of both"
+            "part of the output is of branches that read the features beside the network and have no attention: "
+            "attention is of the network's part alone, the other methods are of all"
         )
     reasons: Counter[str] = Counter()
     for one in done.recordings:

@@ -19,6 +19,7 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.windows import DenseLabels, IntArray, WindowTable, grid_windows, target_of
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.inference.familiarity import Familiarity, familiarity_of
+from biopercept.inference.shift import ALL, NONE, log_odds_of, require_adaptable, shift_at, shifted
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.recording import Interval, RecordingLabels
@@ -62,7 +63,8 @@ class TaskPredictions:
     study's column; NaN where withheld, and ``reason`` then says why. ``label`` is the true class of the labelled
     interval that a window lies wholly inside (empty where there is none), or the true number (NaN where it is not
     known); of a rating it is that of ``lag_seconds`` later. ``sets`` are the classes in each window's prediction set,
-    joined by `` | ``; empty where the model makes no sets.
+    joined by `` | ``; empty where the model makes no sets. ``shift``, (n_windows,), was added to the log odds of the
+    second class; None where nothing was to be adapted.
     """
 
     task: Task
@@ -72,6 +74,7 @@ class TaskPredictions:
     sets: tuple[str, ...] = ()
     trace: Trace | None = None
     lag_seconds: float = 0.0
+    shift: FloatArray | None = None
 
     @property
     def predicted(self) -> tuple[str, ...] | FloatArray:
@@ -131,6 +134,12 @@ class Predictions:
     notes: tuple[str, ...]
     tasks: dict[str, TaskPredictions]
     familiarity: Familiarity
+    adapt: str = NONE
+
+    @property
+    def is_transductive(self) -> bool:
+        """Return whether predictions rest on what came after them: their threshold was moved by the whole recording."""
+        return self.adapt == ALL
 
     @property
     def only(self) -> TaskPredictions:
@@ -184,6 +193,8 @@ class Predictions:
             columns["distance"] = self.familiarity.distance
             columns["unlike"] = self.familiarity.is_unlike.astype(np.int64)
             columns["outside_range"] = self.familiarity.is_outside.astype(np.int64)
+        if predictions.shift is not None:
+            columns["shift"] = predictions.shift
         return columns
 
 
@@ -238,6 +249,32 @@ def require_this_version(checkpoint: Checkpoint, name: str) -> None:
     require_features(name, checkpoint.feature_names, FEATURE_NAMES, "this version")
 
 
+@dataclass(frozen=True)
+class Ways:
+    """What is predicted beside a model's plain answers, and how these are changed.
+
+    ``every_seconds``: distance of single times at which every task is predicted, too. ``adapt``: none, past or all, as
+    :mod:`biopercept.inference.shift` says: the windows that the threshold of a recording is moved by.
+    """
+
+    every_seconds: float | None = None
+    adapt: str = NONE
+
+    def require(self, checkpoint: Checkpoint) -> None:
+        """Refuse ways that the model does not have. Raises SettingsError."""
+        require_adaptable(checkpoint.tasks, self.adapt)
+        if self.every_seconds is None:
+            return
+        require_dense(checkpoint, self.every_seconds)
+        if self.adapt != NONE:
+            raise SettingsError(
+                "--every predicts at single times and --adapt moves those of windows; leave one of them out"
+            )
+
+
+PLAIN = Ways()
+
+
 def predict(
     checkpoint: Checkpoint,
     recording: WindowedRecording,
@@ -245,20 +282,20 @@ def predict(
     *,
     truth: Truth = NO_TRUTH,
     before: Sequence[WindowedRecording] = (),
-    every_seconds: float | None = None,
+    ways: Ways = PLAIN,
 ) -> Predictions:
     """Return a model's predictions for one recording that was prepared with the model's own settings.
 
     ``truth`` is what the study says, only to write it beside the predictions. Earlier recordings ``before`` of the same
     session are read where the model's normalisation reaches over the session; each, and ``recording``, must then know
-    its ``place``. Every task is predicted at single times ``every_seconds`` apart, too.
+    its ``place``.
 
     Raises RecordingError where the recording is shorter than a window, or has no sensor that the model was trained
     with. Raises SettingsError where single times are wanted of a model that was not trained for them, or no window
-    holds one.
+    holds one; or where the threshold of a task cannot be moved.
     """
-    if every_seconds is not None:
-        require_dense(checkpoint, every_seconds)
+    ways.require(checkpoint)
+    every_seconds, adapt = ways.every_seconds, ways.adapt
     read = read_for(checkpoint, recording, engine, before)
     network, windows = checkpoint.network.to(engine.device), read.windows
     rows = np.arange(len(windows), dtype=np.int64)
@@ -268,6 +305,10 @@ def predict(
     tasks = {}
     for task in checkpoint.tasks:
         name = task.name
+        shift = None
+        if adapt != NONE:
+            shift = read.shift_at(windows.onset, values[name], adapt)
+            values[name] = shifted(values[name], shift)
         given, sets, reasons = _calibrated(checkpoint.calibration, task, values[name], read.reasons)
         known = _lagged(task, truth)
         tasks[name] = TaskPredictions(
@@ -278,6 +319,7 @@ def predict(
             sets=sets,
             trace=traces.get(name),
             lag_seconds=0.0 if known is None else known.lag_seconds,
+            shift=shift,
         )
     return Predictions(
         subject=recording.subject,
@@ -292,6 +334,7 @@ def predict(
         notes=recording.notes,
         tasks=tasks,
         familiarity=familiarity_of(checkpoint, read.inputs, None if truth.tasks is None else truth.study),
+        adapt=adapt,
     )
 
 
@@ -309,6 +352,13 @@ class ReadRecording:
     reasons: tuple[str, ...]
     used: tuple[str, ...]
     ignored: tuple[str, ...]
+
+    def shift_at(self, onset: FloatArray, values: FloatArray, adapt: str) -> FloatArray:
+        """Return what is added to the log odds of windows that begin at ``onset``, given ``values`` of all windows."""
+        is_given = np.array([not why for why in self.reasons], dtype=bool)
+        seen = np.where(is_given, log_odds_of(values), np.nan)
+        weight = min(1.0, self.inputs.step_seconds / self.windows.length_seconds)
+        return shift_at(adapt, onset, self.windows.onset, seen, weight)
 
 
 def read_for(

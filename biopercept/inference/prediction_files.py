@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,19 @@ from biopercept.files import write_table
 from biopercept.inference.familiarity import NOT_KNOWN
 from biopercept.inference.prediction import (
     NO_DISTANCE,
+    PLAIN,
     Predictions,
     TaskPredictions,
     Trace,
     Truth,
+    Ways,
     predict,
     require_abstention,
-    require_dense,
     require_this_version,
 )
-from biopercept.prepare.recording import PrepareSettings, prepare_recording
+from biopercept.inference.shift import NONE, FloatArray, words_of
+from biopercept.loaders.recognition import SignalOverride
+from biopercept.prepare.recording import OF_A_MODEL, PrepareSettings, prepare_recording
 from biopercept.prepare.sources import Failure, Source, outcome_of, sources_of
 from biopercept.recording import Recording, RecordingLabels
 from biopercept.results.predictions import PredictionSidecar, TraceSidecar, write_sidecar
@@ -41,6 +44,8 @@ from biopercept.training.engine import Engine, engine_for
 _COUNTS = ("windows", "withheld", "modalities_used", "modalities_ignored")
 SUMMARY_COLUMNS = ("participant_id", "session", "recording", *_COUNTS)
 _FAMILIARITY = ("abstained", "unlike", "outside_range", "fitted_on", "remarks")
+SHIFT_COLUMNS = ("adapt", "windows_moved")
+"""Columns that follow where thresholds were moved: how, and of how many windows."""
 _WRITTEN = (
     "*_predictions.tsv", "*_predictions.json", "*_trace.tsv", "*_trace.json", "summary.csv", "failures.csv",
     "report.html",
@@ -51,19 +56,20 @@ _WRITTEN = (
 class PredictionRequest:
     """What is predicted, by which model folder: recordings and study folders, of some subjects only or without some.
 
-    ``every_seconds`` is the distance of single times at which densely trained models predict, too. Predictions less
-    sure than ``abstain_below`` (None: none), and with ``abstain_unlike`` of windows unlike those that the model knows
-    or with a signal outside the range known, are withheld.
+    ``ways`` are what is predicted beside the plain answers, and how these are changed. Predictions less sure than
+    ``abstain_below`` (None: none), and with ``abstain_unlike`` of windows unlike those that the model knows or with a
+    signal outside the range known, are withheld. ``overrides`` is what the user says of channels.
     """
 
     model: Path
     paths: tuple[Path, ...]
     subjects: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
-    every_seconds: float | None = None
+    ways: Ways = PLAIN
     abstain_below: float | None = None
     abstain_unlike: bool = False
     device: str = "auto"
+    overrides: Mapping[str, SignalOverride] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +92,8 @@ class RecordingDone:
 class PredictedFiles:
     """What was written: the folder of each task's files, (recording, message) of each failure.
 
-    ``warnings`` say why no truth could be written beside predictions, and what is not known for the model.
+    ``warnings`` say why no truth could be written beside predictions, what is not known for the model, and how
+    thresholds were moved.
     """
 
     folders: dict[str, Path]
@@ -109,13 +116,13 @@ def predict_files(
     checkpoint = load_model(request.model)
     _require_what_is_wanted(checkpoint, request)
     engine = engine_for(request.device)
-    sources = sources_of(request.paths, request.subjects, request.excluded)
+    sources = sources_of(request.paths, request.subjects, request.excluded, request.overrides)
     names = [task.name for task in checkpoint.tasks]
     done = PredictedFiles({names[0]: output} if len(names) == 1 else {name: output / name for name in names})
     for folder in {output, *done.folders.values()}:
         for path in [path for pattern in _WRITTEN for path in folder.glob(pattern)]:
             path.unlink()
-    reader = _Reader(checkpoint, engine, request.every_seconds)
+    reader = _Reader(checkpoint, engine, request)
     rows: dict[str, list[tuple[object, ...]]] = {name: [] for name in names}
     for source in sources:
         predictions = outcome_of(_Reader.predict, reader, source)
@@ -142,7 +149,12 @@ def predict_files(
     done.warnings = (*filter(None, reader.warnings), *of_model)
     for task in checkpoint.tasks:
         folder = done.folders[task.name]
-        write_table(folder / "summary.csv", summary_columns(task), rows[task.name])
+        columns = summary_columns(task)
+        if request.ways.adapt != NONE:
+            columns, of_task = (*columns, *SHIFT_COLUMNS), rows[task.name]
+            n_moved = sum(row[-1] > 0 for row in of_task)  # type: ignore[operator]
+            done.warnings += (words_of(request.ways.adapt, n_moved, len(of_task), "recordings"),)
+        write_table(folder / "summary.csv", columns, rows[task.name])
         write_table(folder / "failures.csv", ("recording", "message"), done.failures)
     return done
 
@@ -150,12 +162,11 @@ def predict_files(
 def _require_what_is_wanted(checkpoint: Checkpoint, request: PredictionRequest) -> None:
     """Refuse what the model cannot do, before anything is read or removed."""
     require_this_version(checkpoint, request.model.resolve().name)
-    if request.every_seconds is not None:
-        require_dense(checkpoint, request.every_seconds)
+    request.ways.require(checkpoint)
     require_abstention(checkpoint.tasks, request.abstain_below)
     if request.abstain_unlike and checkpoint.known is None:
         raise SettingsError(NO_DISTANCE)
-    if request.every_seconds is not None and (request.abstain_unlike or request.abstain_below is not None):
+    if request.ways.every_seconds is not None and (request.abstain_unlike or request.abstain_below is not None):
         raise SettingsError(
             "--every cannot be combined with --abstain-below or --abstain-unlike: a prediction at a single time is the "
             "mean of several windows; leave one of them out"
@@ -184,7 +195,7 @@ class SessionReader:
         """Return a recording, as loaded and as prepared, and those of its session that were kept before it."""
         recording = without_labels(source.load(), self._checkpoint.tasks)
         before = self._sessions.get((recording.subject, recording.session), [])
-        prepared = replace(prepare_recording(recording, self._settings), place=len(before))
+        prepared = replace(prepare_recording(recording, self._settings, advice=OF_A_MODEL), place=len(before))
         return recording, prepared, tuple(before)
 
     def keep(self, prepared: PreparedRecording) -> None:
@@ -196,8 +207,8 @@ class SessionReader:
 class _Reader:
     """Predicts one recording after the other."""
 
-    def __init__(self, checkpoint: Checkpoint, engine: Engine, every_seconds: float | None) -> None:
-        self._checkpoint, self._engine, self._every_seconds = checkpoint, engine, every_seconds
+    def __init__(self, checkpoint: Checkpoint, engine: Engine, request: PredictionRequest) -> None:
+        self._checkpoint, self._engine, self._request = checkpoint, engine, request
         self._sessions = SessionReader(checkpoint)
         self.warnings: dict[str, None] = {}
 
@@ -206,7 +217,12 @@ class _Reader:
         truth = _truth(source, recording)
         self.warnings.update(dict.fromkeys(truth.lacking(task) for task in self._checkpoint.tasks))
         predictions = predict(
-            self._checkpoint, prepared, self._engine, truth=truth, before=before, every_seconds=self._every_seconds
+            self._checkpoint,
+            prepared,
+            self._engine,
+            truth=truth,
+            before=before,
+            ways=self._request.ways,
         )
         self._sessions.keep(prepared)
         return predictions
@@ -228,7 +244,7 @@ def write_predictions(predictions: Predictions, task: str, folder: Path, model: 
 
 
 def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> PredictionSidecar:
-    task = of_task.task
+    task, moved = of_task.task, of_task.shift
     meaning = "most probable class" if task.is_classification else f"in the unit of {task.quantity}"
     return PredictionSidecar(
         participant_id=predictions.subject,
@@ -242,6 +258,8 @@ def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> 
         fitted_on=predictions.familiarity.fitted_by,
         remarks=tuple(predictions.remarks),
         notes=tuple(predictions.notes),
+        adapt=None if moved is None else predictions.adapt,
+        transductive=True if predictions.is_transductive else None,
         columns={
             "onset": "start of the window, seconds from the recording's start",
             "duration": "length of the window, seconds",
@@ -256,9 +274,14 @@ def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> 
                 if of_task.sets
                 else {}
             ),
+            **({} if moved is None else {"shift": f"added to the log odds: {_shift_words(predictions, moved)}"}),
             **_trust_columns(predictions, of_task),
         },
     )
+
+
+def _shift_words(predictions: Predictions, moved: FloatArray) -> str:
+    return words_of(predictions.adapt, int((moved != 0).sum()), len(moved), "windows")
 
 
 def _trust_columns(predictions: Predictions, of_task: TaskPredictions) -> dict[str, str]:
@@ -329,6 +352,7 @@ def summary_row(predictions: Predictions, task: str) -> tuple[object, ...]:
         statistics = [*fractions, *(round(float(mean), 4) for mean in values.mean(axis=0))]
     else:
         statistics = [_number(float(value)) for value in (values.mean(), values.min(), values.max())]
+    moved, how = of_task.shift, f"{predictions.adapt}{' (TRANSDUCTIVE)' if predictions.is_transductive else ''}"
     return (
         predictions.subject,
         predictions.session,
@@ -340,6 +364,7 @@ def summary_row(predictions: Predictions, task: str) -> tuple[object, ...]:
         *statistics,
         of_task.n_abstained,
         *_familiarity_cells(predictions),
+        *(() if moved is None else (how, int((moved != 0).sum()))),
     )
 
 

@@ -26,7 +26,7 @@ from biopercept.errors import CheckpointError, RecordingError
 from biopercept.modalities import MODALITIES
 from biopercept.model.biosignals import reconstruct_patches
 from biopercept.model.token_inputs import SensorPatches
-from biopercept.prepare.recording import PrepareSettings, prepare_recording
+from biopercept.prepare.recording import OF_A_MODEL, PrepareSettings, prepare_recording
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.recording import Recording
 from biopercept.store.prepared import WindowedRecording
@@ -167,7 +167,7 @@ def reconstruct(
     """
     model = load_pretrained(folder, study)
     require_use(model, folder.name, modality)
-    prepared = prepare_recording(recording, PrepareSettings.from_plain_values(model.prepare))
+    prepared = prepare_recording(recording, PrepareSettings.from_plain_values(model.prepare), advice=OF_A_MODEL)
     return reconstruct_prepared(model, prepared, modality, engine_for(device), feature_names=FEATURE_NAMES)
 
 

@@ -6,7 +6,7 @@ with its errors, ``reconstruction.json`` the same with what every column is, ``f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from biopercept.inference.reconstruction import (
     require_use,
     signals_to_reconstruct,
 )
+from biopercept.loaders.recognition import SignalOverride
 from biopercept.measures.averages import over_rows
-from biopercept.prepare.recording import PrepareSettings, prepare_recording
+from biopercept.prepare.recording import OF_A_MODEL, PrepareSettings, prepare_recording
 from biopercept.prepare.sources import Failure, Source, outcome_of, sources_of
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.results.reading import write_result, write_rows
@@ -63,6 +64,7 @@ class ReconstructRequest:
 
     ``sensor`` is a measured modality with all that is computed from it, or one derived series; None: all that a
     recording lacks. ``study`` is whose preparation and scale are used, of a network of several; None: the first.
+    ``overrides`` is what the user says of channels.
     """
 
     model: Path
@@ -72,6 +74,7 @@ class ReconstructRequest:
     subjects: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
     device: str = "auto"
+    overrides: Mapping[str, SignalOverride] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +98,7 @@ class _OneByOne:
         self.settings = PrepareSettings.from_plain_values(self.model.prepare)
 
     def reconstruct(self, source: Source) -> tuple[PreparedRecording, list[ReconstructedSignal]]:
-        prepared = prepare_recording(source.load(), self.settings)
+        prepared = prepare_recording(source.load(), self.settings, advice=OF_A_MODEL)
         names = signals_to_reconstruct(self.model, prepared, self.sensor, FEATURE_NAMES)
         signals = [
             reconstruct_prepared(self.model, prepared, name, self.engine, feature_names=FEATURE_NAMES) for name in names
@@ -117,7 +120,7 @@ def reconstruct_files(
     model = load_pretrained(request.model, request.study)
     require_use(model, request.model.resolve().name, request.sensor)
     engine = engine_for(request.device)
-    sources = sources_of(request.paths, request.subjects, request.excluded)
+    sources = sources_of(request.paths, request.subjects, request.excluded, request.overrides)
     for pattern in (f"*{SUFFIX}", TABLE, FAILURES, PAGE, Reconstruction.FILE):
         for path in output.glob(pattern):
             path.unlink()

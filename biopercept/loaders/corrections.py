@@ -37,7 +37,7 @@ from biopercept.recording import (
     Recording,
     Signal,
 )
-from biopercept.typed_values import did_you_mean, read_text
+from biopercept.typed_values import dialect_of, did_you_mean, read_text
 
 ENDING = "_corrections.tsv"
 COLUMNS = ("onset", "duration", "kind", "channel", "who", "when")
@@ -90,7 +90,7 @@ def read_corrections(file: Path) -> CorrectionTable:
     if text is None:
         return CorrectionTable(faults=tuple(faults))
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    columns = tuple(cell.strip() for cell in lines[0].split("\t"))
+    columns = tuple(cell.strip() for cell in lines[0].rstrip("\t").split("\t"))
     if fault := _header_fault(columns):
         return CorrectionTable(columns, faults=(f"{file.name} line 1: {fault}",))
     rows: list[CorrectionRow] = []
@@ -98,6 +98,8 @@ def read_corrections(file: Path) -> CorrectionTable:
         if not line.strip():
             continue
         cells = line.split("\t")
+        while len(cells) > len(columns) and not cells[-1].strip():
+            cells.pop()  # tabs after the last cell hold nothing
         where = f"{file.name} line {number}"
         if len(cells) != len(columns):
             faults.append(
@@ -115,8 +117,8 @@ def read_corrections(file: Path) -> CorrectionTable:
 def _header_fault(columns: tuple[str, ...]) -> str:
     if columns == ("",):
         return f"no header; the first line must name the columns {', '.join(COLUMNS)}"
-    if len(columns) == 1:
-        return "the columns are not separated by tabs; save the table as tab-separated text"
+    if "kind" not in columns and (words := dialect_of(columns)):
+        return f"{words}; save the table as tab-separated text"
     if twice := sorted({column for column in columns if columns.count(column) > 1}):
         return f"the column {', '.join(twice)} is there twice"
     absent = [column for column in _NEEDED if column not in columns]

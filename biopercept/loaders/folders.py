@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from biopercept.loaders.corrections import ENDING
 from biopercept.loaders.formats import format_of, formats_text
 from biopercept.loaders.glance import glance_at
 from biopercept.loaders.readers.wfdb import named_in_header, segment_names
-from biopercept.loaders.sidecars import without_suffix
+from biopercept.loaders.sidecars import sidecars_of, without_suffix
 from biopercept.loaders.unread import known_but_unread
 
 DEEPEST = 8
@@ -96,6 +96,25 @@ def companions(path: Path) -> tuple[Path, ...]:
     headers = [path] if path.suffix.lower() == ".hea" else []
     names = dict.fromkeys(name for name in _parts([path], headers) if Path(name).name == name != path.name)
     return tuple(file for name in names if (file := path.with_name(name)).is_file())
+
+
+def without_parts(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Return paths without the files that are parts of another of them, as a pattern of names gives both.
+
+    Parts are sidecars, signal files of a header, markers, corrections by hand: they are read with their recording.
+    """
+    by_folder: dict[Path, list[Path]] = {}
+    for path in paths:
+        if path.is_file():
+            by_folder.setdefault(path.absolute().parent, []).append(path)
+    parts: set[Path] = set()
+    for files in by_folder.values():
+        headers = [file for file in files if file.suffix.lower() == ".hea"]
+        names = {*_parts(files, headers)} - {header.name for header in headers} if len(files) > 1 else set()
+        beside = {sidecar for file in files for sidecar in sidecars_of(file)} if len(files) > 1 else set()
+        of_others = {f for f in files if f.name in names or f.name.endswith(_BESIDE) or f.absolute() in beside}
+        parts |= of_others if len(of_others) < len(files) else set()
+    return tuple(path for path in paths if path not in parts)
 
 
 def recordings_beside(path: Path) -> tuple[Path, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from biopercept.errors import BioperceptError, RecordingError
+from biopercept.errors import BioperceptError, RecordingError, listed
 from biopercept.loaders.clock import LONGEST_DAYS, apart
 from biopercept.loaders.corrections import ENDING, with_corrections
 from biopercept.loaders.formats import format_of, format_without_suffix, formats_text
@@ -75,6 +75,10 @@ def _load(path: Path, overrides: Mapping[str, SignalOverride] | None) -> Recordi
     is_folder = _checked_kind(path) == "folder"
     if path.name.endswith(ENDING):
         raise RecordingError(f"{path.name}: corrections by hand, and no recording; name the recording that they are of")
+    if path.suffix.lower() == ".json":
+        others = [file.name for file in sorted(path.parent.glob(f"{path.stem}.*")) if file.name != path.name]
+        of_what = f"; name its recording, {listed(others, 3)}" if others else ""
+        raise RecordingError(f"{path.name}: describes a recording, and is none{of_what}")
     glance = glance_at(path, is_folder=is_folder)
     form = format_of(glance)
     if form is not None:

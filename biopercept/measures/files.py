@@ -9,8 +9,8 @@ each thing that was masked, left out, corrected or doubtful. Where pages are wan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from biopercept.errors import SettingsError
 from biopercept.files import replacing, write_json, write_table
+from biopercept.loaders.recognition import SignalOverride
 from biopercept.measures.around import COURSE_UNITS, Around
 from biopercept.measures.averages import Events, MeanCourse, averages, mean_courses
 from biopercept.measures.columns import OF_A_RECORDING, OF_A_ROW, column_of, plainly
@@ -35,6 +36,7 @@ from biopercept.prepare.recording import PrepareSettings
 from biopercept.prepare.sources import EachWork, Source, each_of, sources_of
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.studies.loading import is_study
+from biopercept.typed_values import did_you_mean
 from biopercept.version import __version__
 
 CSV, TSV, PARQUET = "csv", "tsv", "parquet"
@@ -91,7 +93,7 @@ class FeaturesRequest:
 
     ``rows`` says what a row is of (windows, events, whole); ``events`` is the study whose events they are, None where
     they are not of events. ``hrv`` adds the full set of heart rate variability; ``pages`` is None where no pages are
-    wanted; rows are around events where ``around`` is given.
+    wanted; rows are around events where ``around`` is given. ``overrides`` is what the user says of channels of files.
     """
 
     paths: tuple[Path, ...]
@@ -105,6 +107,7 @@ class FeaturesRequest:
     hrv: bool = False
     pages: Pages | None = None
     around: Around | None = None
+    overrides: Mapping[str, SignalOverride] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +146,8 @@ def write_features(
     Raises OutputError where a file cannot be written.
     """
     if request.format not in FORMATS:
-        raise SettingsError(f"--format is {request.format!r}; allowed are {', '.join(FORMATS)}")
+        near = did_you_mean(request.format, FORMATS)
+        raise SettingsError(f"--format is {request.format!r}; allowed are {', '.join(FORMATS)}{near}")
     if request.format == PARQUET:
         _require_parquet()
     sources = _sources(request)
@@ -225,10 +229,10 @@ def _require_parquet() -> None:
 
 def _sources(request: FeaturesRequest) -> list[Source]:
     if request.events is None:
-        return sources_of(request.paths, request.subjects, request.excluded)
+        return sources_of(request.paths, request.subjects, request.excluded, request.overrides)
     if not is_study(request.events):
         raise SettingsError(f"--events {request.events} is no study folder; rows of events need a study's events.tsv")
-    sources = sources_of((request.events,), request.subjects, request.excluded)
+    sources = sources_of((request.events,), request.subjects, request.excluded, request.overrides)
     wanted = {path.resolve() for path in request.paths} - {request.events.resolve()}
     files = {s.key: {f.path.resolve() for f in s.entry.files} for s in sources if s.entry is not None}
     if strangers := wanted - set().union(*files.values()):

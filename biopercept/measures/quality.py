@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from biopercept.files import write_json, write_table
+from biopercept.loaders.recognition import SignalOverride
 from biopercept.measures.columns import OF_A_RECORDING, OF_A_ROW, plainly
 from biopercept.prepare.sources import EachWork, Source, each_of, sources_of
 from biopercept.preprocessing.cleaning import clean_recording
@@ -151,13 +152,17 @@ class RecordingQuality:
 
 @dataclass(frozen=True, eq=False)
 class QualityRequest:
-    """What is rated: recordings and study folders, of some subjects only or without some."""
+    """What is rated: recordings and study folders, of some subjects only or without some.
+
+    ``overrides`` is what the user says of channels of files.
+    """
 
     paths: tuple[Path, ...]
     cleaning: CleaningSettings
     subjects: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
     n_jobs: int = 1
+    overrides: Mapping[str, SignalOverride] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +208,7 @@ def write_quality(
 
     Raises SettingsError where a subject is unknown. Raises OutputError where a file cannot be written.
     """
-    sources = sources_of(request.paths, request.subjects, request.excluded)
+    sources = sources_of(request.paths, request.subjects, request.excluded, request.overrides)
     outcomes = tuple(each_of(EachWork(_rated, request.cleaning, _unrated), sources, request.n_jobs, on_recording))
     done = [one.quality for one in outcomes if one.quality is not None]
     write_table(output / "quality.csv", (*OF_A_ROW[:3], *Run._fields), _rows(done, _runs))

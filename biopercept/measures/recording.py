@@ -235,7 +235,8 @@ def _label_of(intervals: tuple[Interval, ...], start: float, end: float) -> str:
 
 
 def _title(recording: Recording) -> str:
-    return " ".join(part for part in (recording.subject, recording.session, recording.name) if part) or "the recording"
+    parts = dict.fromkeys((recording.subject, recording.session, recording.name))  # of a file alone two are the same
+    return " ".join(filter(None, parts)) or "the recording"
 
 
 def _detected(clean: CleanRecording) -> dict[str, Detected]:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.modalities import MODALITIES
+from biopercept.model.branches import LINEAR, MLP, LinearBranch, MlpBranch
 from biopercept.model.dropout import drop
 from biopercept.model.encodings import ChannelEncoding, ModalityEncoding, RateEncoding, refuse_odd_heads
 from biopercept.model.layers import LearnedArray, initialise
@@ -33,9 +34,6 @@ from biopercept.model.perceiver import CoreSettings, PerceiverIO, refuse_out_of_
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import EarlyFusion, TokenSettings
 from biopercept.tasks import CLASSIFICATION, Task
-
-LINEAR = "linear/"
-"""Stands before a task's name where the output is that of the linear branch; no task is called so."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,8 @@ class PerceiverSettings:
     * ``widening``: hidden width of the two-layer networks, in multiples of ``width``.
     * ``rotary_latents``: latents are spread over the time that the time code knows (``tokens.longest_seconds``), and
       their self-attention turns with the time between them (see ``encodings``).
-    * ``linear_branch``: a linear model of the features beside the network: each is learnt for itself, the output is the
-      mean of both.
+    * ``linear_branch``, ``mlp_branch``: a linear model, and a network of two layers, of the features beside the
+      Perceiver: each is learnt for itself, the output is the mean of all.
     * ``attention_dropout``, ``feedforward_dropout``, ``head_dropout``, ``path_dropout``: chance in training that a
       token is hidden from a latent; that an element of a two-layer network's output, an element of what the output
       layer reads, or a residual branch of a latent layer (per sample) is dropped.
@@ -66,6 +64,7 @@ class PerceiverSettings:
     widening: int = 2
     rotary_latents: bool = False
     linear_branch: bool = False
+    mlp_branch: bool = False
     attention_dropout: float = 0.1
     feedforward_dropout: float = 0.2
     head_dropout: float = 0.2
@@ -108,20 +107,20 @@ class Outputs:
 
     * ``tasks`` (B, n_outputs): for the whole window, by task: logits of classes or of the steps between levels, or a
       scaled number.
-    * ``linear`` (B, n_outputs): in training, what the linear branch gives, by task, and ``tasks`` then is what the
-      network gives without it; empty in evaluation, where ``tasks`` is the mean of both.
+    * ``branches`` (B, n_outputs): in training, what each branch gives, by its name, a slash and the task, and ``tasks``
+      then is what the network gives without them; empty in evaluation, where ``tasks`` is the mean of all.
     * ``traces`` (B, Q, n_outputs): at the times queried, by task.
     * ``patches`` (B, Q, L): normalised samples, in the order of the queries.
     """
 
     tasks: Mapping[str, Tensor] = field(default_factory=dict)
-    linear: Mapping[str, Tensor] = field(default_factory=dict)
+    branches: Mapping[str, Tensor] = field(default_factory=dict)
     traces: Mapping[str, Tensor] = field(default_factory=dict)
     patches: tuple[Tensor, ...] = ()
 
     def learnt(self) -> dict[str, Tensor]:
-        """Return what has a loss of its own for whole windows: by task, of the linear branch by ``LINEAR`` and task."""
-        return {**self.tasks, **{LINEAR + name: value for name, value in self.linear.items()}}
+        """Return what has a loss of its own for whole windows: by task; of a branch by its name, a slash, the task."""
+        return {**self.tasks, **self.branches}
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,41 +220,18 @@ def perceiver_for(
     else:
         whole = BiosignalPerceiver(settings, token_settings, vocabulary, n_outputs, traces=traces, reconstructs=True)
         network = whole.without_patches(traces=traces)
-    if settings.linear_branch:
-        if not (token_settings.features and vocabulary.feature_groups):
-            raise SettingsError(
-                "model.linear_branch reads features; set tokens.features to true or the branch to false"
-            )
-        network.linear = LinearBranch(vocabulary.feature_groups, n_outputs)
+    wanted = [name for name, is_wanted in ((LINEAR, settings.linear_branch), (MLP, settings.mlp_branch)) if is_wanted]
+    if wanted and not (token_settings.features and vocabulary.feature_groups):
+        raise SettingsError(
+            f"model.{wanted[0]}_branch reads features; set tokens.features to true or the branch to false"
+        )
+    for name in wanted:
+        network.branches[name] = (
+            LinearBranch(vocabulary.feature_groups, n_outputs)
+            if name == LINEAR
+            else MlpBranch(vocabulary.feature_groups, n_outputs, settings, token_settings.dropout)
+        )
     return network
-
-
-class LinearBranch(nn.Module):
-    """A linear map of the features to the output of every task, from zero: beside the network, not through it.
-
-    A missing feature counts as 0, its mean.
-
-    References
-    ----------
-    H.-T. Cheng et al., "Wide & Deep Learning for Recommender Systems", DLRS 2016, doi:10.1145/2988450.2988454. There
-    both parts are learnt by their sum; here each has a loss for itself, so that they err differently (docs/tuning.md).
-    """
-
-    def __init__(self, groups: Mapping[str, int], tasks: Mapping[str, int]) -> None:
-        super().__init__()
-        self._tasks = dict(tasks)
-        n_outputs = sum(tasks.values())
-        self.groups = nn.ModuleDict({name: nn.Linear(n, n_outputs, bias=False) for name, n in groups.items()})
-        self.bias = nn.Parameter(torch.zeros(n_outputs))
-        for weights in self.groups.parameters():
-            nn.init.zeros_(weights)
-
-    def forward(self, inputs: TokenInputs) -> dict[str, Tensor]:
-        """Return the output (B, n_outputs) of every task."""
-        total: Tensor = self.bias.expand(inputs.n_samples, -1)
-        for group in inputs.features:
-            total = total + self.groups[group.name](group.values.masked_fill(~group.is_real, 0.0))
-        return dict(zip(self._tasks, torch.split(total, list(self._tasks.values()), -1), strict=True))
 
 
 class BiosignalPerceiver(nn.Module):
@@ -299,7 +275,7 @@ class BiosignalPerceiver(nn.Module):
             n_codes = vocabulary.n_channel_codes if reconstructs else None
             self.query_codes = QueryCodes(settings.width, token_settings, n_codes)
         self.heads = nn.ModuleList(nn.Linear(settings.width, n_outputs) for n_outputs in tasks.values())
-        self.linear: LinearBranch | None = None
+        self.branches = nn.ModuleDict()
         self.patches = nn.ModuleDict()
         if reconstructs:
             read = token_settings.lengths_read(vocabulary)
@@ -333,13 +309,25 @@ class BiosignalPerceiver(nn.Module):
         Raises CheckpointError where the inputs or the queries hold what the vocabulary does not.
         """
         outputs = self.read_out(self.encode(inputs, generator), generator, traces=traces, patches=patches)
-        return outputs if self.linear is None else self.with_linear(outputs, self.linear(inputs))
+        return self.with_branches(outputs, self.of_branches(inputs, generator)) if self.branches else outputs
 
-    def with_linear(self, outputs: Outputs, linear: Mapping[str, Tensor]) -> Outputs:
-        """Return the network's outputs beside those of the linear branch in training, their means in evaluation."""
+    def of_branches(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Return what every branch gives (B, n_outputs), by its name, a slash and the task."""
+        return {
+            f"{name}/{task}": output
+            for name, branch in self.branches.items()
+            for task, output in branch(inputs, generator).items()
+        }
+
+    def with_branches(self, outputs: Outputs, branches: Mapping[str, Tensor]) -> Outputs:
+        """Return the network's outputs beside those of its branches in training, their means in evaluation."""
         if self.training:
-            return replace(outputs, linear=linear)
-        return replace(outputs, tasks={name: 0.5 * (value + linear[name]) for name, value in outputs.tasks.items()})
+            return replace(outputs, branches=branches)
+        means = {}
+        for task, value in outputs.tasks.items():
+            values = [value, *(branches[f"{name}/{task}"] for name in self.branches)]
+            means[task] = torch.stack(values).sum(0) / len(values)
+        return replace(outputs, tasks=means)
 
     def encode(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> Tensor:
         """Return the latents (B, n_latents, width) of a batch of windows."""

@@ -1,37 +1,25 @@
 """What a study is made of: people, recordings, sensors, and the labelled stretches of each task.
 
 Of a study before it is prepared it is made from the tables, and from what the files of a few recordings say of
-themselves; no signal is read. Formats with a header are opened by their readers, which read samples on demand. Of text
-only the first lines are read, as a file of their own; its length is taken from its size. What neither tells is left to
-``prepare``. Of a store it is made from its windows.
+themselves (:mod:`biopercept.planning.headers`); no signal is read. What they do not tell is left to ``prepare``. Of a
+store it is made from its windows.
 """
 
 from __future__ import annotations
 
-import shutil
 import statistics
-import struct
-import tempfile
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from biopercept.data.joined import Studies, indices_by_study, task_of_study
 from biopercept.data.windows import candidates, target_of
-from biopercept.errors import BioperceptError
-from biopercept.loaders.formats import HEADER, TEXT, format_of
-from biopercept.loaders.glance import glance_at
-from biopercept.loaders.sidecars import sidecars_of
-from biopercept.modalities import MODALITIES
-from biopercept.recording import Interval, Recording, Signal, outside
+from biopercept.planning.headers import Header, Sensor, header_of
+from biopercept.recording import Interval, outside
 from biopercept.results.plan import ClassMakeUp, Fingerprint, SensorMakeUp, TaskMakeUp
 from biopercept.store.prepared import WindowedRecording
 from biopercept.studies.labels import labels_of
-from biopercept.studies.loading import load_entry
-from biopercept.studies.structure import Entry, Study, StudyFile
+from biopercept.studies.structure import Entry, Study
 from biopercept.tasks import Task
 
 N_OPENED = 4
@@ -40,8 +28,6 @@ _MOST_OPENED = 12
 _NUMBER = ""
 """The one group of stretches of a task of numbers, whose stretches have no class."""
 _SHORTEST_SECONDS = 0.1
-_FIRST_BYTES = 1 << 16
-_LEAST_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -97,9 +83,7 @@ def fingerprint_of_store(store: Studies, tasks: Sequence[Task] | None = None) ->
     studies = {recordings[i].key: part.name for part, index in indices_by_study(store, recordings) for i in index}
     sensors = [
         tuple(
-            _Sensor(s.modality, s.native_sampling_rate, len(s.channels))
-            for s in recording.signals
-            if not s.derived_from
+            Sensor(s.modality, s.native_sampling_rate, len(s.channels)) for s in recording.signals if not s.derived_from
         )
         for recording in recordings
     ]
@@ -120,7 +104,7 @@ def fingerprint_of_store(store: Studies, tasks: Sequence[Task] | None = None) ->
     )
 
 
-def _headers(study: Study, n_opened: int, *, is_opened: bool) -> dict[int, _Header | None]:
+def _headers(study: Study, n_opened: int, *, is_opened: bool) -> dict[int, Header | None]:
     """Return the headers of a few recordings by their place: spread over the study, and over its conditions."""
     by_condition: dict[str | None, list[int]] = defaultdict(list)
     for place, entry in enumerate(study.entries):
@@ -128,10 +112,10 @@ def _headers(study: Study, n_opened: int, *, is_opened: bool) -> dict[int, _Head
     n_each = max(1, min(n_opened, _MOST_OPENED // max(len(by_condition), 1))) if n_opened else 0
     wanted = sorted({place for places in by_condition.values() for place in _spread(places, n_each)})
     wanted = _spread(wanted, _MOST_OPENED)
-    headers = {place: _header_of(study, study.entries[place]) for place in wanted}
+    headers = {place: header_of(study, study.entries[place]) for place in wanted}
     if is_opened and not any(headers.values()):
         firsts = [places[0] for places in by_condition.values()]
-        headers |= {place: _header_of(study, study.entries[place], is_opened=True) for place in firsts}
+        headers |= {place: header_of(study, study.entries[place], is_opened=True) for place in firsts}
     return headers
 
 
@@ -147,7 +131,7 @@ class _Lengths:
     """Lengths of a study's recordings: as headers say, else the median of those of the same condition, or of all."""
 
     study: Study
-    headers: Mapping[int, _Header | None]
+    headers: Mapping[int, Header | None]
     medians: dict[str | None, float | None] = field(default_factory=dict)
 
     def of(self, place: int) -> float | None:
@@ -303,17 +287,17 @@ def _class_make_up(name: str, groups: Mapping[tuple[str, str], Sequence[float]])
     return ClassMakeUp(name=name, n_subjects=len(of_class), n_stretches=n_stretches, seconds=round(total, 3))
 
 
-def _sensors(recordings: Sequence[Sequence[_Sensor]], studies: Sequence[str] | None = None) -> tuple[SensorMakeUp, ...]:
+def _sensors(recordings: Sequence[Sequence[Sensor]], studies: Sequence[str] | None = None) -> tuple[SensorMakeUp, ...]:
     """Return what the recordings, each of a study (None: of one), have."""
-    by_modality: dict[str, list[_Sensor]] = defaultdict(list)
+    by_modality: dict[str, list[Sensor]] = defaultdict(list)
     studies_of: dict[str, set[str]] = defaultdict(set)
     for sensors, study in zip(recordings, studies or [""] * len(recordings), strict=True):
-        merged: dict[str, _Sensor] = {}
+        merged: dict[str, Sensor] = {}
         for sensor in sensors:
             before = merged.get(sensor.modality)
             n_channels = sensor.n_channels + (before.n_channels if before else 0)
             rate = max(sensor.sampling_rate, before.sampling_rate if before else 0.0)
-            merged[sensor.modality] = _Sensor(sensor.modality, rate, n_channels)
+            merged[sensor.modality] = Sensor(sensor.modality, rate, n_channels)
         for modality, sensor in merged.items():
             by_modality[modality].append(sensor)
             studies_of[modality].add(study)
@@ -334,114 +318,3 @@ def _quantiles(values: Iterable[float]) -> tuple[float, ...] | None:
     if not known:
         return None
     return tuple(round(value, 3) for value in (known[0], statistics.median(known), known[-1]))
-
-
-@dataclass(frozen=True)
-class _Sensor:
-    """A measured modality of one recording: sampling rate (Hz) and number of channels."""
-
-    modality: str
-    sampling_rate: float
-    n_channels: int
-
-
-@dataclass(frozen=True)
-class _Header:
-    """What the files of one recording say; ``seconds`` is its length, None where it is not known."""
-
-    sensors: tuple[_Sensor, ...]
-    seconds: float | None
-
-
-def _header_of(study: Study, entry: Entry, *, is_opened: bool = False) -> _Header | None:
-    """Return what the files of a recording say of themselves; None where a file says nothing, or cannot be read.
-
-    With ``is_opened`` the recording is loaded whatever its formats.
-    """
-    study = replace(study, tasks={}, is_aligned=False)  # ratings and alignment read samples
-    kinds = [HEADER if is_opened else _told_by(file) for file in entry.files]
-    if not kinds or not all(kinds):
-        return None
-    try:
-        if TEXT not in kinds:
-            recording = load_entry(study, entry)
-            return _Header(_sensors_in([recording]), recording.duration_seconds or None)
-        return _of_first_lines(study, entry, kinds)
-    except (BioperceptError, OSError, ValueError):
-        return None  # check --recordings and prepare say what is wrong with it
-
-
-def _told_by(file: StudyFile) -> str:
-    try:
-        is_folder = file.path.is_dir()
-        form = format_of(glance_at(file.path, is_folder=is_folder))
-    except (BioperceptError, OSError, ValueError):
-        return HEADER if file.path.with_name(f"{file.path.name}.hea").is_file() else ""
-    return "" if form is None else form.told_by
-
-
-def _of_first_lines(study: Study, entry: Entry, kinds: Sequence[str]) -> _Header:
-    """Return what the first lines of a recording's text files say, and the headers of its others."""
-    recordings, seconds = [], []
-    for file, kind in zip(entry.files, kinds, strict=True):
-        alone = replace(entry, files=(file,), intervals=(), condition=None, exceptions=())
-        if kind != TEXT:
-            recording = load_entry(study, alone)
-            seconds.append(recording.duration_seconds)
-        else:
-            with _first_lines(file.path) as (first, ratios):
-                recording = load_entry(study, replace(alone, files=(replace(file, path=first),)))
-            seconds += [
-                signal.duration_seconds * _ratio_of(signal, ratios) for signal in recording.signals if signal.is_regular
-            ]
-        recordings.append(recording)
-    length = max(seconds, default=0.0)
-    return _Header(_sensors_in(recordings), length if length >= _LEAST_SECONDS else None)
-
-
-def _ratio_of(signal: Signal, ratios: Mapping[str, float]) -> float:
-    """Return how many times as long a signal is as the first lines of its file; of a folder the file of its name."""
-    return ratios.get(signal.source) or ratios.get(f"{signal.name}.csv") or min(ratios.values(), default=1.0)
-
-
-@contextmanager
-def _first_lines(path: Path) -> Iterator[tuple[Path, Mapping[str, float]]]:
-    """Give a copy of the first lines of a file, or of the files of a folder, and how many times as long each is."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / path.name
-        if not path.is_dir():
-            for sidecar in reversed(sidecars_of(path)):  # the nearest last, under the name that is looked for first
-                shutil.copyfile(sidecar, Path(folder) / sidecar.name)
-            yield place, {place.name: _copy(path, place)}
-            return
-        place.mkdir()
-        yield place, {file.name: _copy(file, place / file.name) for file in sorted(path.glob("*.csv"))}
-
-
-def _copy(source: Path, target: Path) -> float:
-    """Write the first whole lines of a text, unpacked under its name, and return its size as a multiple of theirs."""
-    with source.open("rb") as stream:
-        packed = stream.read(_FIRST_BYTES)
-        size = source.stat().st_size
-        first = packed
-        if packed[:2] == b"\x1f\x8b":
-            first = zlib.decompressobj(wbits=31).decompress(packed, _FIRST_BYTES)
-            stream.seek(-4, 2)
-            size = struct.unpack("<I", stream.read(4))[0]  # modulo 4 GiB; such texts are not read
-    if len(first) < size:
-        first = first[: first.rfind(b"\n") + 1]
-    target.write_bytes(first)
-    return max(size / len(first), 1.0) if first else 1.0
-
-
-def _sensors_in(recordings: Sequence[Recording]) -> tuple[_Sensor, ...]:
-    sensors: dict[str, _Sensor] = {}
-    for signal in (signal for recording in recordings for signal in recording.signals):
-        row = MODALITIES.get(signal.modality)
-        if row is None or row.is_derived:
-            continue
-        before = sensors.get(signal.modality)
-        rate = max(signal.sampling_rate, before.sampling_rate if before else 0.0)
-        n_channels = signal.n_channels + (before.n_channels if before else 0)
-        sensors[signal.modality] = _Sensor(signal.modality, rate, n_channels)
-    return tuple(sensors[name] for name in sorted(sensors))

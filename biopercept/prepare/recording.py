@@ -14,6 +14,9 @@ from biopercept.preprocessing.windows import WindowSettings, cut_windows
 from biopercept.recording import Recording, RecordingLabels, Signal
 from biopercept.store.prepared import FloatSamples, Mask, PreparedRecording, StoredSignal, StoredWindows
 
+OF_A_MODEL = "the model was fitted on windows of that length; leave the recording out, or take a model of shorter ones"
+"""What to do about a recording that is too short for a model, whose windows nobody can choose."""
+
 
 @dataclass(frozen=True)
 class PrepareSettings:
@@ -40,8 +43,15 @@ class PrepareSettings:
             ) from fault
 
 
-def prepare_recording(recording: Recording, settings: PrepareSettings | None = None) -> PreparedRecording:
+def prepare_recording(
+    recording: Recording,
+    settings: PrepareSettings | None = None,
+    *,
+    advice: str = "shorten windows.length_seconds or leave the recording out",
+) -> PreparedRecording:
     """Return a recording cleaned, cut and measured: what a store would hold of it.
+
+    ``advice`` is what to do about one that is too short, where windows cannot be chosen.
 
     Raises RecordingError where no signal is left after cleaning, or the recording is shorter than one window. Raises
     SettingsError where the window settings are not positive numbers.
@@ -58,7 +68,7 @@ def prepare_recording(recording: Recording, settings: PrepareSettings | None = N
     if len(windows) == 0:
         raise RecordingError(
             f"{_title(recording)} is too short: {recording.duration_seconds:.1f} s where one window has {length:g} s; "
-            "shorten windows.length_seconds or leave the recording out"
+            f"{advice}"
         )
     clean = clean_recording(recording, settings.cleaning)
     samples: dict[str, FloatSamples] = {}
@@ -92,7 +102,8 @@ def prepare_recording(recording: Recording, settings: PrepareSettings | None = N
 
 
 def _title(recording: Recording) -> str:
-    return " ".join(part for part in (recording.subject, recording.session, recording.name) if part) or "the recording"
+    parts = dict.fromkeys((recording.subject, recording.session, recording.name))  # of a file alone two are the same
+    return " ".join(filter(None, parts)) or "the recording"
 
 
 def _masked(signal: Signal) -> tuple[FloatSamples, Mask]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,8 +12,9 @@ from typing import Any, Generic, TypeVar
 
 from biopercept.errors import BioperceptError, RecordingError, SettingsError, fault_of_ours
 from biopercept.files import is_folder
-from biopercept.loaders.folders import recordings_in
+from biopercept.loaders.folders import recordings_in, without_parts
 from biopercept.loaders.loading import load_recording
+from biopercept.loaders.recognition import SignalOverride, override_for
 from biopercept.parallel import ChildProcesses, Limits, Lost, Work
 from biopercept.prepare.alignment import load_aligned, load_placed_aligned
 from biopercept.prepare.apart import read_apart
@@ -21,14 +22,20 @@ from biopercept.recording import Recording
 from biopercept.store.prepared import recording_key
 from biopercept.studies.loading import PlacedFile, is_study, load_study
 from biopercept.studies.structure import Entry, Study
+from biopercept.studies.tables import TABLES
+from biopercept.typed_values import not_among
 
+_ANY = SignalOverride()
 Request = TypeVar("Request")
 Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A recording not yet loaded, a file's or a study's; ``key`` names its output files, ``title`` it in messages."""
+    """A recording not yet loaded, a file's or a study's; ``key`` names its output files, ``title`` it in messages.
+
+    ``stated`` is what its user says of the channels of a file.
+    """
 
     subject: str
     key: str
@@ -36,6 +43,7 @@ class Source:
     path: Path
     study: Study | None = None
     entry: Entry | None = None
+    stated: Stated | None = None
 
     def load(self) -> Recording:
         """Return the recording; of a file by itself the subject and the recording are called what the file is.
@@ -44,12 +52,33 @@ class Source:
         """
         if self.study is not None and self.entry is not None:
             return recording_of(self.study, self.entry)
-        return recording_at(self.path, self.subject)
+        return recording_at(self.path, self.subject, self.stated)
 
 
-def recording_at(path: Path, subject: str = "") -> Recording:
-    """Return the recording at a path, read apart where a process was opened; it is called what the subject is."""
-    return read_apart(path.name or str(path), (path,), partial(load_recording, path, subject=subject, name=subject))
+@dataclass(frozen=True)
+class Stated:
+    """What a user says of channels, by patterns of their labels; ``is_of_one`` is whether a single file is meant."""
+
+    overrides: Mapping[str, SignalOverride]
+    is_of_one: bool = True
+
+
+def recording_at(path: Path, subject: str = "", stated: Stated | None = None) -> Recording:
+    """Return the recording at a path, read apart where a process was opened; it is called what the subject is.
+
+    Raises RecordingError where it cannot be read, or is the one of which something is ``stated`` of no channel.
+    """
+    overrides = stated.overrides if stated is not None else None
+    load = partial(load_recording, path, subject=subject, name=subject, overrides=overrides)
+    recording = read_apart(path.name or str(path), (path,), load)
+    labels = [label for signal in recording.signals for label in (signal.name, *signal.channel_names)]
+    unmatched = [name for name in overrides or () if not any(override_for(label, {name: _ANY}) for label in labels)]
+    if stated is None or not unmatched:
+        return recording
+    sentence = f"no channel is called {not_among(unmatched, dict.fromkeys(labels))}"
+    if stated.is_of_one:
+        raise RecordingError(f"{path.name}: {sentence}")
+    return replace(recording, notes=(*recording.notes, sentence))
 
 
 def recording_of(study: Study, entry: Entry) -> Recording:
@@ -72,17 +101,26 @@ def _alone(study: Study, entry: Entry) -> Study:
 
 
 def sources_of(
-    paths: Sequence[Path], subjects: Collection[str] | None = None, excluded: Collection[str] = ()
+    paths: Sequence[Path],
+    subjects: Collection[str] | None = None,
+    excluded: Collection[str] = (),
+    overrides: Mapping[str, SignalOverride] | None = None,
 ) -> list[Source]:
     """Return the recordings that are wanted of files, folders and studies, in the order given.
 
+    ``overrides`` is what a user says of channels of files; of a study its own tables say it.
+
     Raises SettingsError where a named subject has no recording, nothing is left, or two recordings would share an
-    output file.
+    output file, or something is said of channels of a study.
     """
     sources = list(_every_source(paths))
+    if overrides:
+        refuse_of_study(next((source.path for source in sources if source.study is not None), None))
+        stated = Stated(overrides, is_of_one=len(sources) == 1)
+        sources = [replace(source, stated=stated) for source in sources]
     known = {source.subject for source in sources}
     if unknown := sorted((set(subjects or ()) | set(excluded)) - known):
-        raise SettingsError(f"no recording of subject {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+        raise SettingsError(f"no recording of subject {not_among(unknown, sorted(known))}")
     wanted = [s for s in sources if (subjects is None or s.subject in subjects) and s.subject not in excluded]
     if not wanted:
         raise SettingsError("no recording is left; check --subjects and --exclude-subjects")
@@ -95,6 +133,12 @@ def sources_of(
             )
         titles[key] = source.title
     return wanted
+
+
+def refuse_of_study(path: Path | None) -> None:
+    """Refuse a study where something is said of the channels of files. Raises SettingsError."""
+    if path is not None:
+        raise SettingsError(f"--signals and --unit are of files; the study {path} says it in its study.yaml (signals:)")
 
 
 def each_of(
@@ -199,8 +243,19 @@ def _named(given: Path, places: Sequence[Path]) -> Iterator[tuple[Path, str]]:
             yield place, f"{long[place]}_{place.suffix.lstrip('.')}"
 
 
-def _every_source(paths: Sequence[Path]) -> Iterator[Source]:
+def recording_paths(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the paths that stand for recordings: files, folders, studies; without files that are parts of another.
+
+    Raises SettingsError where one is a table of a study.
+    """
     for path in paths:
+        if path.is_file() and path.stem in (*TABLES, "study") and is_study(path.parent):
+            raise SettingsError(f"{path} is a table of a study and no recording; give the folder {path.parent}")
+    return without_parts(paths)
+
+
+def _every_source(paths: Sequence[Path]) -> Iterator[Source]:
+    for path in recording_paths(paths):
         if not is_study(path):
             for place, name in _named(path, _places(path)):
                 yield Source(name, recording_key(name, "", name), str(place), place)

@@ -43,6 +43,7 @@ from biopercept.store.prepared import recording_key
 from biopercept.store.writing import StoreHeader, says, write_recording_part, write_store
 from biopercept.studies.labels import labels_of
 from biopercept.studies.structure import Entry, Study
+from biopercept.typed_values import not_among
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,9 +96,7 @@ def chosen_subjects(study: Study, subjects: Sequence[str] | None, exclude: Seque
     """
     unknown = [s for s in (*(subjects or ()), *(exclude or ())) if s not in study.subjects]
     if unknown:
-        raise SettingsError(
-            f"the study {study.name} has no recording of {', '.join(unknown)}; it has {', '.join(study.subjects)}"
-        )
+        raise SettingsError(f"the study {study.name} has no recording of {not_among(unknown, study.subjects)}")
     kept = tuple(s for s in study.subjects if (subjects is None or s in subjects) and s not in (exclude or ()))
     if not kept:
         raise SettingsError(f"no subject of the study {study.name} is left; name fewer in --exclude-subjects")

@@ -147,7 +147,7 @@ def _table(task: ExplainedTask, kind: str, parts: Sequence[PartScore]) -> Table:
         "Attention": ATTENTION,
         f"Integrated gradients ({task.unit})": GRADIENTS,
         f"Size ({task.unit})": f"{GRADIENTS}_size",
-        f"Linear branch ({task.unit})": "linear_branch",
+        f"Through branches ({task.unit})": "branches",
         f"Occlusion ({task.unit})": OCCLUSION,
     }
     used = {head: name for head, name in columns.items() if any(getattr(part, name) for part in parts)}

@@ -218,6 +218,11 @@ def _of_failures(results: Results) -> Iterator[ReportWarning]:
     for what in begun:
         yield _light(f"{what} has not finished and is not shown; run its command again, it goes on.")
     for folder in results.predictions:
+        if "adapt" in folder.summary.columns and any("TRANSDUCTIVE" in how for how in folder.summary.texts("adapt")):
+            yield _grave(
+                f"{folder.name} is transductive: the threshold of each recording was moved by the whole of it "
+                "(--adapt all), which a live system would not have."
+            )
         if len(folder.failures):
             yield _light(
                 f"{count(len(folder.failures), 'recording')} in {folder.name} could not be predicted; see the "

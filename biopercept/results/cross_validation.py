@@ -273,7 +273,8 @@ class ExternalModel:
 
     ``model`` is the name of its folder. ``compared_by`` says how the scored people were compared with those that it was
     fitted to: by ``identity`` (study and subject), and by ``content`` of their recordings; ``seen`` are those of the
-    scored whom it was fitted to.
+    scored whom it was fitted to. ``adapt``: its threshold was moved to each recording without labels, by the windows
+    before each (past) or by all.
     """
 
     model: str
@@ -281,6 +282,7 @@ class ExternalModel:
     fitted_on: tuple[FittedOn, ...]
     compared_by: tuple[str, ...]
     seen: tuple[str, ...] = ()
+    adapt: str | None = omitted()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,7 +290,7 @@ class CrossValidation:
     """``scores.json`` of a task of classes or levels. All but ``name`` to ``config`` at the end stand in the file.
 
     ``study`` is empty in files of versions that did not write it, and of several stores joined their names with ``+``.
-    ``is_transductive``: the inputs were scaled with statistics of the tested subject's whole recording.
+    ``is_transductive``: the inputs were scaled, or the threshold moved, by the tested subject's whole recording.
     ``operations_per_window`` are multiply-adds of one prediction by a network. ``seconds`` is the wall-clock time of
     all folds. ``brier`` and ``ece`` are over all windows, with intervals over subjects; ``..._over_subjects`` are the
     same scores within subjects. ``kind`` is None for classes without order; levels have two scores more. ``name`` is

@@ -35,7 +35,7 @@ class PartScore:
     ``name`` is the part's among those of its ``kind``; parts of time have ``start`` and ``stop``, seconds from the
     window's start, channels ``x``, ``y`` and ``z`` of an electrode in metres (head coordinates). ``attention`` is a
     fraction; the others have the ``unit`` of the answer, and are signed: above 0 for the answer that is explained.
-    ``_size`` is the mean of the absolute value. ``linear_branch`` is the part of the integrated gradients that went
+    ``_size`` is the mean of the absolute value. ``branches`` is the part of the integrated gradients that went
     through it. None where it is not defined.
     """
 
@@ -52,7 +52,7 @@ class PartScore:
     attention: float | None
     integrated_gradients: float | None
     integrated_gradients_size: float | None
-    linear_branch: float | None
+    branches: float | None
     occlusion: float | None
     occlusion_size: float | None
     start: float | None = None
@@ -126,7 +126,7 @@ class Explanation:
     model: str
     window_seconds: float
     seed: Count
-    has_linear_branch: bool
+    has_branches: bool
     methods: Mapping[str, str]
     tasks: tuple[ExplainedTask, ...]
     faithfulness: tuple[Faithfulness, ...]
@@ -152,6 +152,6 @@ def _mean(rows: list[PartScore]) -> PartScore:
         n = sum(weight for _, weight in known)
         return sum(value * weight for value, weight in known) / n if n else None
 
-    numbers = (ATTENTION, GRADIENTS, f"{GRADIENTS}_size", "linear_branch", OCCLUSION, f"{OCCLUSION}_size")
+    numbers = (ATTENTION, GRADIENTS, f"{GRADIENTS}_size", "branches", OCCLUSION, f"{OCCLUSION}_size")
     means: dict[str, Any] = {column: mean(column) for column in numbers}
     return replace(rows[0], n_windows=sum(row.n_windows for row in rows), **means)

@@ -130,7 +130,8 @@ class PredictionSidecar:
 
     ``classes`` and ``notes`` are None for a regression, which has a ``column`` of the study, whose unit the numbers
     have. ``fitted_on`` is how it is known that the model was fitted to the person, empty where it is not; ``remarks``
-    say what is unlike what the model knows.
+    say what is unlike what the model knows. ``adapt`` says by which windows thresholds were moved,
+    None where they were not; ``transductive`` stands where that was all of the recording.
     """
 
     participant_id: str
@@ -144,6 +145,8 @@ class PredictionSidecar:
     fitted_on: str = ""
     remarks: tuple[str, ...] = ()
     notes: tuple[str, ...] | None = omitted()
+    adapt: str | None = omitted()
+    transductive: bool | None = omitted()
     columns: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from biopercept.errors import SettingsError
-from biopercept.loaders.recognition import SignalOverride
+from biopercept.loaders.recognition import SignalOverride, override_for
 from biopercept.studies.structure import EVENTS_WIN, REFUSE, Overlap
 from biopercept.studies.tables import MISSING, finite_number
 from biopercept.tasks import CLASSIFICATION, KINDS, LAG_STEP_SECONDS, ORDINAL, REGRESSION, Kind, Task
@@ -51,6 +51,33 @@ def read_definition(path: Path, faults: list[str]) -> Definition:
     )
 
 
+def read_signals(path: Path, units: Mapping[str, str]) -> dict[str, SignalOverride]:
+    """Return what a YAML file says of signals, in the form of ``signals:`` of study.yaml or below that key.
+
+    ``units`` are by (pattern of the) label, too, and go before.
+
+    Raises SettingsError with everything that is wrong with the file.
+    """
+    faults: list[str] = []
+    data, lines = read_yaml_text(path, faults)
+    if "signals" not in data:
+        data, lines = {"signals": data}, {("signals", *place): line for place, line in lines.items()}
+    reader = _Reader(path.name, lines, faults)
+    stated = {pattern: reader.override(pattern, body) for pattern, body in reader.mapping(data, (), "signals").items()}
+    if faults:
+        raise SettingsError("; ".join(faults))
+    return with_units(units, stated)
+
+
+def with_units(units: Mapping[str, str], stated: Mapping[str, SignalOverride]) -> dict[str, SignalOverride]:
+    """Return units of labels as what is said of signals, before the rest of it."""
+    known = {label: override_for(label, stated) or SignalOverride() for label in units}
+    return {
+        **{label: replace(known[label], unit=unit) for label, unit in units.items()},
+        **{pattern: one for pattern, one in stated.items() if pattern not in units},
+    }
+
+
 @dataclass(frozen=True)
 class _Reader:
     """Takes values out of the parsed file and tells every fault with its line."""
@@ -78,7 +105,8 @@ class _Reader:
     def overlap(self, data: Mapping[str, Any]) -> Overlap:
         given = self.text(data, (), "overlap") or REFUSE
         if given not in (REFUSE, EVENTS_WIN):
-            self.fault(("overlap",), f"overlap is {given!r}; allowed are {REFUSE} and {EVENTS_WIN}")
+            near = did_you_mean(given, (REFUSE, EVENTS_WIN))
+            self.fault(("overlap",), f"overlap is {given!r}; allowed are {REFUSE} and {EVENTS_WIN}{near}")
         return EVENTS_WIN if given == EVENTS_WIN else REFUSE
 
     def is_aligned(self, data: Mapping[str, Any]) -> bool:
@@ -118,7 +146,8 @@ class _Reader:
         kind = self.text(body, path, "kind") or CLASSIFICATION
         ignore = self.labels(body.get("ignore", []), (*path, "ignore"))
         if kind not in KINDS:
-            self.fault((*path, "kind"), f"the kind of task {name!r} is {kind!r}; allowed are {', '.join(KINDS)}")
+            near = did_you_mean(kind, KINDS)
+            self.fault((*path, "kind"), f"the kind of task {name!r} is {kind!r}; allowed are {', '.join(KINDS)}{near}")
             return None
         if "signal" in body:
             return self._rated(name, body, ignore, next(one for one in KINDS if one == kind))
@@ -206,7 +235,8 @@ class _Reader:
         path = ("tasks", name)
         given = self.mapping(body, path, "classes")
         classes = {label: self.labels(value, (*path, "classes", label)) for label, value in given.items()}
-        if len(classes) < 2:
+        is_misspelt = "classes" not in body and any(key not in _TASK for key in body)  # which has been said
+        if len(classes) < 2 and not is_misspelt:
             self.fault(path, f"the task {name!r} has {len(classes)} classes; at least two are needed")
         for label, members in classes.items():
             if not members:

@@ -16,9 +16,9 @@ from biopercept.files import visible_members
 from biopercept.loaders.folders import companions
 from biopercept.recording import Interval, RecordingLabels
 from biopercept.studies.structure import EVENTS_WIN, Entry, Study
-from biopercept.studies.tables import MISSING, Places, finite_number, folded
+from biopercept.studies.tables import MISSING, Places, finite_number, folded, table_in, table_like
 from biopercept.tasks import REGRESSION, Task
-from biopercept.typed_values import did_you_mean
+from biopercept.typed_values import closest, did_you_mean
 
 _HEAD = 1 << 20
 _HINTS = 10
@@ -128,7 +128,10 @@ def check_agreement(study: Study, faults: list[str]) -> None:
     strangers = [subject for subject in study.subjects if listed and subject not in listed]
     for number, subject in enumerate(strangers):
         # Looking for a near name is slow; a few hints are enough.
-        hint = did_you_mean(subject, listed) if number < _HINTS else ""
+        near = closest(subject, listed) if number < _HINTS else ""
+        if near and near not in study.subjects:  # what events.tsv says of that person is no second fault
+            faults[:] = [fault for fault in faults if f": no recording '{near} " not in fault]
+        hint = f"; did you mean {near}?" if near else ""
         faults.append(f"recordings.tsv has recordings of {subject!r}, who is not in participants.tsv{hint}")
     _check_twins((person.subject for person in study.participants), "participant_id", faults)
     _check_twins(("_".join((e.subject, e.session, e.recording)) for e in study.entries), "recording", faults)
@@ -228,8 +231,14 @@ def _first_clash(valued: list[Valued]) -> tuple[Valued, Valued] | None:
 
 
 def training_faults(study: Study) -> tuple[str, ...]:
-    """Return why a task cannot be learnt from the study: a class without any labelled interval, or no number."""
-    faults = []
+    """Return why a task cannot be learnt from the study: no label at all, a class without one, or no number."""
+    faults: list[str] = []
+    of_labels = [task for task in study.tasks.values() if task.is_of_labels and task.column is None]
+    if of_labels and not any(entry.labels for entry in study.entries):
+        events = table_in(study.folder, "events")
+        there = "events.tsv is missing" if events is None else f"{events.name} has no row of a recording"
+        near = table_like(study.folder, "events") if events is None else ""
+        return (f"{there}, and recordings.tsv has no column condition: nothing says which label holds when{near}",)
     for task in study.tasks.values():
         if task.column is not None and not n_subjects_with_value(study, task):
             faults.append(f"task {task.name!r}: the column {task.column!r} has no number in any row")
@@ -267,6 +276,8 @@ def _check_labels(study: Study, faults: list[str]) -> None:
         if not task.is_of_labels:
             continue
         known = (*task.labels, *task.ignore)
+        if not known or not all(task.classes.values()):
+            continue  # a class without labels is a fault of its own, and they may be these
         for label, count in used.items():
             if not task.knows(label):
                 faults.append(

@@ -7,7 +7,7 @@ annotations alone (an EDF+ hypnogram) is a further file of a recording, placed o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,9 +26,12 @@ from biopercept.studies.labels import check_agreement, wanted_columns, with_exce
 from biopercept.studies.plain import read_entries, read_participants
 from biopercept.studies.ratings import rated_signals, with_ratings
 from biopercept.studies.structure import Entry, Participant, Study, StudyFaults, StudyFile
-from biopercept.studies.tables import told_once
+from biopercept.studies.tables import TABLES, table_in, table_like, told_once
 
+BEYOND = "labelled intervals reach beyond the signals"
 _LATE_SECONDS = 1.0
+_ESTIMATED = 1.5
+"""How many times as long as estimated a recording may be."""
 _FAR_BEYOND = 50.0
 """Labels that reach this many times as far as the signals are in another unit."""
 
@@ -40,33 +43,49 @@ Loaded = tuple[StudyFile, Recording]
 
 def is_study(path: Path) -> bool:
     """Return whether a path is a study folder or a BIDS data set (right or not), and no recording."""
-    return is_folder(path) and ((path / "recordings.tsv").is_file() or (path / "study.yaml").is_file() or is_bids(path))
+    return is_folder(path) and (
+        table_in(path, "recordings") is not None or (path / "study.yaml").is_file() or is_bids(path)
+    )
 
 
 def load_study(folder: Path) -> Study:
     """Return a study whose tables are right; recordings are not opened.
 
-    The folder holds study.yaml, participants.tsv, recordings.tsv and (optionally) events.tsv, or a BIDS data set.
+    The folder holds study.yaml, participants.tsv, recordings.tsv and (optionally) events.tsv, or a BIDS data set. Each
+    of the tables may be a .csv or .xlsx instead.
 
     Raises StudyError where the folder is neither, StudyFaults with everything that is wrong, each with table and line.
     """
     if not is_folder(folder):
-        raise StudyError(f"{folder} is not a folder; a study folder or a BIDS data set is needed")
+        near = f"; give its folder, {folder.parent}" if folder.is_file() and is_study(folder.parent) else ""
+        near = "; a store is made of a study, and is none" if folder.suffix == ".h5" else near
+        raise StudyError(f"{folder} is not a folder; a study folder or a BIDS data set is needed{near}")
     faults: list[str] = []
-    if (folder / "recordings.tsv").is_file():
+    if table_in(folder, "recordings") is not None:
         study = _read_plain(folder, faults)
     elif is_bids(folder):
         study = read_bids(folder, faults)
     else:
         raise StudyError(
             f"{folder} holds neither recordings.tsv (a study folder) nor dataset_description.json or sub-... folders "
-            "(a BIDS data set); see 'biopercept import' to write a study folder"
+            f"(a BIDS data set){table_like(folder, 'recordings')}; see 'biopercept init' and 'biopercept import' to "
+            "write a study folder"
         )
     study = _with_annotation_files(study, faults)
     check_agreement(study, faults)
     if faults:
-        raise StudyFaults(folder, told_once(faults))
+        raise StudyFaults(folder, told_once(_with_names_of(folder, faults)), study)
     return replace(with_exceptions(with_file_labels(study)), notes=told_once(study.notes))
+
+
+def _with_names_of(folder: Path, faults: Iterable[str]) -> Iterator[str]:
+    """Give faults with the tables called what they are called there, where they are no .tsv."""
+    files = {f"{name}.tsv": path.name for name in TABLES if (path := table_in(folder, name)) is not None}
+    others = {usual: name for usual, name in files.items() if name != usual}
+    for fault in faults:
+        for usual, name in others.items():
+            fault = fault.replace(usual, name)
+        yield fault
 
 
 def _read_plain(folder: Path, faults: list[str]) -> Study:
@@ -77,10 +96,10 @@ def _read_plain(folder: Path, faults: list[str]) -> Study:
     else:
         faults.append("study.yaml is missing; it gives the study's name and tasks")
     people: tuple[Participant, ...] = ()
-    if (folder / "participants.tsv").is_file():
-        people = read_participants(folder / "participants.tsv", faults)
+    if (table := table_in(folder, "participants", faults)) is not None:
+        people = read_participants(table, faults)
     else:
-        faults.append("participants.tsv is missing; it lists every participant_id")
+        faults.append(f"participants.tsv is missing; it lists every participant_id{table_like(folder, 'participants')}")
     return Study(
         folder=folder.resolve(),
         name=definition.name or folder.resolve().name,
@@ -388,12 +407,51 @@ def _with_unique_names(signals: list[Signal]) -> tuple[tuple[Signal, ...], list[
     return tuple(unique), notes
 
 
-def _refuse_other_unit(entry: Entry, worst: Interval, end: float, *, is_most: bool) -> None:
-    """Refuse labels whose times are no seconds from the start: the first would cover it all, the rest be lost."""
+@dataclass(frozen=True)
+class Span:
+    """Where the signals of a recording begin and end, seconds; ``is_exact`` is False where the end is estimated."""
+
+    start: float
+    end: float
+    is_exact: bool = True
+
+
+def label_faults(entry: Entry, span: Span) -> tuple[list[str], list[str]]:
+    """Return why the labels of a recording cannot be its own, and which reach beyond its signals.
+
+    The first is a fault, the second happens where a recording was cut short.
+    """
+    where, until = f"events.tsv, {entry.title}", f"its signals, which span {span.start:.0f} to {span.end:.0f} s"
+    end = span.end + _LATE_SECONDS if span.is_exact else _ESTIMATED * span.end
+    late = [i for i in entry.intervals if i.end_seconds > end or i.onset_seconds < span.start - _LATE_SECONDS]
+    beyond = [i for i in late if i.onset_seconds >= end or i.end_seconds <= span.start - _LATE_SECONDS]
+    if not late:
+        return [], []
+    worst = max(beyond or late, key=lambda i: max(i.end_seconds - end, span.start - i.onset_seconds))
+    stated = f"{worst.label!r} is stated to span {worst.onset_seconds:.0f} to {worst.end_seconds:.0f} s"
+    if 2 * len(beyond) > len(entry.intervals) or (beyond and _unit_of(worst, span.end)):
+        unit = _unit_of(worst, span.end)
+        advice = f", these look like {unit}" if unit else ""
+        return [
+            f"{where}: {len(beyond)} of {len(entry.intervals)} labelled intervals lie wholly beyond {until} ({stated});"
+            f" onset and duration are seconds from the recording's start{advice}"
+        ], []
+    n = len(beyond or late)
+    words = f"{n} labelled interval{'s' * (n > 1)} of {len(entry.intervals)} {'lies' if n == 1 else 'lie'} "
+    return [], [f"{where}: {words}{'wholly' if beyond else 'partly'} beyond {until} ({stated})"]
+
+
+def _unit_of(worst: Interval, end: float) -> str:
+    """Return what the times of a label that lies far beyond the signals look like; empty where they look like none."""
     scales = {"milliseconds": 1e3, "microseconds": 1e6}
     fitting = [word for word, scale in scales.items() if worst.end_seconds / scale <= 1.05 * end + 60]
     unit = "unix times" if worst.onset_seconds > 1e9 else next(iter(fitting), "")
-    if is_most and unit and worst.end_seconds > _FAR_BEYOND * end:
+    return unit if worst.end_seconds > _FAR_BEYOND * end else ""
+
+
+def _refuse_other_unit(entry: Entry, worst: Interval, end: float, *, is_most: bool) -> None:
+    """Refuse labels whose times are no seconds from the start: the first would cover it all, the rest be lost."""
+    if is_most and (unit := _unit_of(worst, end)):
         raise RecordingError(
             f"{entry.title}: {worst.label!r} is stated to span {worst.onset_seconds:.0f} to {worst.end_seconds:.0f} s "
             f"and the signals end at {end:.0f} s; onset and duration are seconds from the recording's start, these "
@@ -413,7 +471,7 @@ def _labels(entry: Entry, loaded: list[Loaded], signals: tuple[Signal, ...]) -> 
         worst = max(late, key=lambda i: i.end_seconds - end)
         _refuse_other_unit(entry, worst, end, is_most=2 * len(late) > len(entry.intervals))
         notes.append(
-            f"{len(late)} labelled intervals reach beyond the signals, which span {start:.0f} to {end:.0f} s "
+            f"{len(late)} {BEYOND}, which span {start:.0f} to {end:.0f} s "
             f"({worst.label!r} is stated to span {worst.onset_seconds:.0f} to {worst.end_seconds:.0f} s)"
         )
     unused = sum(len(rec.intervals) for _, rec in loaded)

@@ -11,12 +11,16 @@ from biopercept.errors import StudyError
 from biopercept.loaders.clock import LONGEST_DAYS
 from biopercept.recording import Interval
 from biopercept.studies.structure import Entry, Participant, StudyFile
-from biopercept.studies.tables import MISSING, Places, Row, Table, name_fault, read_table, seconds_in
+from biopercept.studies.tables import MISSING, Places, Row, Table, name_fault, read_table, seconds_in, table_in
+from biopercept.typed_values import closest, did_you_mean
 
 Key = tuple[str, str, str]
 """Subject, session, recording."""
 UNKNOWN = "n/a"
 """The group of those of whom a table does not say it."""
+_FIRST_LINES = 200
+"""Lines in which a near name is looked for, which is slow."""
+_MOST_HINTS = 10
 
 
 def read_participants(path: Path, faults: list[str]) -> tuple[Participant, ...]:
@@ -27,9 +31,9 @@ def read_participants(path: Path, faults: list[str]) -> tuple[Participant, ...]:
         subject = row.get("participant_id")
         problem = name_fault(subject, "participant_id")
         if problem:
-            faults.append(f"{row.where}: {problem}")
+            faults.append(f"{row.at('participant_id')}: {problem}")
         elif subject in people:
-            faults.append(f"{row.where}: the participant {subject!r} is listed twice")
+            faults.append(f"{row.at('participant_id')}: the participant {subject!r} is listed twice")
         else:
             people[subject] = Participant(subject, {k: v for k, v in row.cells.items() if k != "participant_id"})
     return tuple(people.values())
@@ -60,14 +64,15 @@ def read_entries(folder: Path, faults: list[str], columns: tuple[str, ...] = ())
     Of the columns named the cells of both tables are kept.
     """
     kept: dict[Key, dict[str, str]] = {}
-    table = read_table(folder / "recordings.tsv", ("participant_id", "recording", "path"), faults)
+    path = table_in(folder, "recordings", faults) or folder / "recordings.tsv"
+    table = read_table(path, ("participant_id", "recording", "path"), faults)
     if not table.columns:
         return ()  # without recordings every event would be a fault of its own
     files, conditions, named = _read_recordings(folder, table, faults, columns, kept)
     intervals: dict[Key, list[Interval]] = {}
     cells: dict[Key, dict[Interval, dict[str, str]]] = {}
-    events = folder / "events.tsv"
-    if events.is_file():
+    events = table_in(folder, "events", faults)
+    if events is not None:
         needed = ("participant_id", "recording", "onset", "duration", "trial_type")
         intervals = _read_events(read_table(events, needed, faults), named, faults, columns, cells)
     return tuple(
@@ -93,13 +98,12 @@ def _key(row: Row, faults: list[str]) -> Key | None:
     # An empty or "n/a" session is no session; the other two must be there.
     session = "" if row.is_missing("session") else row.get("session")
     key = (row.get("participant_id"), session, row.get("recording"))
-    problems = [
-        name_fault(value, what)
+    in_row = [
+        f"{row.at(what)}: {problem}"
         for value, what in zip(key, ("participant_id", "session", "recording"), strict=True)
-        if what != "session" or value
+        if (what != "session" or value) and (problem := name_fault(value, what))
     ]
-    in_row = [problem for problem in problems if problem]
-    faults.extend(f"{row.where}: {problem}" for problem in in_row)
+    faults.extend(in_row)
     return None if in_row else key
 
 
@@ -145,8 +149,8 @@ def _offset(row: Row, faults: list[str]) -> float | None:
     if offset is None or abs(offset) <= LONGEST_DAYS * 86_400:
         return offset
     faults.append(
-        f"{row.where}: offset_seconds is {row.get('offset_seconds').strip()!r}, more than {LONGEST_DAYS} days; it is "
-        "in seconds from the recording's start, and no date"
+        f"{row.at('offset_seconds')}: offset_seconds is {row.get('offset_seconds').strip()!r}, more than "
+        f"{LONGEST_DAYS} days; it is in seconds from the recording's start, and no date"
     )
     return None
 
@@ -161,16 +165,18 @@ def _keep_cells(
     for column, text in cells_of(row, columns).items():
         first = kept.setdefault(key, {}).setdefault(column, text)
         if text != first:
-            faults.append(f"{row.where}: the {column} {text!r} differs from {first!r} of the same recording")
+            faults.append(f"{row.at(column)}: the {column} {text!r} differs from {first!r} of the same recording")
 
 
 def _add_condition(row: Row, key: Key, conditions: dict[Key, str], faults: list[str]) -> None:
     condition = row.get("condition").strip()
     if not condition.isprintable():
-        faults.append(f"{row.where}: condition {condition!a} holds characters that cannot be shown")
+        faults.append(f"{row.at('condition')}: condition {condition!a} holds characters that cannot be shown")
     first = conditions.setdefault(key, condition)
     if condition != first:
-        faults.append(f"{row.where}: the condition {condition!r} differs from {first!r} of the same recording")
+        faults.append(
+            f"{row.at('condition')}: the condition {condition!r} differs from {first!r} of the same recording"
+        )
 
 
 class _Finder:
@@ -179,6 +185,7 @@ class _Finder:
     def __init__(self, folder: Path) -> None:
         self._root = folder.resolve()
         self._places = Places()
+        self._n_hints = 0
 
     def is_same(self, first: Path, second: Path) -> bool:
         return self._places.real(first) == self._places.real(second)
@@ -187,7 +194,7 @@ class _Finder:
         """Return the absolute path of a row's file; None, with a fault, where it cannot be used."""
         text = row.get("path").strip()
         if row.is_missing("path") or not text.isprintable():
-            faults.append(f"{row.where}: the path is {text!r}; the path of a recording is needed")
+            faults.append(f"{row.at('path')}: the path is {text!r}; the path of a recording is needed")
             return None
         # The name that the study uses is kept: the suffix and the files beside it belong to it.
         path = self._root / text
@@ -196,7 +203,7 @@ class _Finder:
         except (OSError, RuntimeError) as fault:
             problem = f"cannot be followed ({type(fault).__name__})"
         if problem:
-            faults.append(f"{row.where}: the file {text!r} {problem}")
+            faults.append(f"{row.at('path')}: the file {text!r} {problem}")
             return None
         return path
 
@@ -205,8 +212,21 @@ class _Finder:
         if is_relative and not real.is_relative_to(self._root):
             return "leads out of the study folder; write it as an absolute path"
         if not real.exists():
-            return "" if _is_wfdb_name(path) else "is not there"
+            return "" if _is_wfdb_name(path) else f"is not there{self._hint(path)}"
         return "" if os.access(real, os.R_OK) else "may not be read; check its permissions"
+
+    def _hint(self, path: Path) -> str:
+        """Return what a path that leads nowhere could mean: where it first leads nowhere, the nearest name there."""
+        self._n_hints += 1
+        above = next((folder for folder in path.parents if folder.is_dir()), None)
+        if above is None or self._n_hints > _MOST_HINTS:
+            return ""
+        wrong, *rest = path.relative_to(above).parts
+        near = closest(wrong, (member.name for member in above.iterdir()))
+        meant = above.joinpath(near, *rest)
+        if not near or not meant.exists():
+            return ""
+        return f"; did you mean {meant.relative_to(self._root) if meant.is_relative_to(self._root) else meant}?"
 
 
 def _is_wfdb_name(path: Path) -> bool:
@@ -228,7 +248,8 @@ def _read_events(
         if key is None or interval is None:
             continue
         if key not in named:
-            faults.append(f"{row.where}: no recording {_title(key)!r} in recordings.tsv")
+            hint = did_you_mean(_title(key), map(_title, named)) if row.number < _FIRST_LINES else ""
+            faults.append(f"{row.where}: no recording {_title(key)!r} in recordings.tsv{hint}")
             continue
         if (first := lines.setdefault(key, {}).setdefault(interval, row.number)) != row.number:
             faults.append(f"{row.where}: the same row as {row.table} line {first}")
@@ -244,10 +265,10 @@ def interval_of(row: Row, faults: list[str]) -> Interval | None:
     duration = seconds_in(row, "duration", faults, at_least=0.0)
     label = row.get("trial_type").strip()
     if row.is_missing("trial_type"):
-        faults.append(f"{row.where}: trial_type is {label!r}; a label is needed, or remove the row")
+        faults.append(f"{row.at('trial_type')}: trial_type is {label!r}; a label is needed, or remove the row")
         return None
     if not label.isprintable():
-        faults.append(f"{row.where}: trial_type {label!a} holds characters that cannot be shown")
+        faults.append(f"{row.at('trial_type')}: trial_type {label!a} holds characters that cannot be shown")
         return None
     if onset is None or duration is None:
         return None

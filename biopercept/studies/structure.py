@@ -118,10 +118,13 @@ class Study:
 
 
 class StudyFaults(StudyError):  # noqa: N818
-    """Everything that is wrong with a study, found in one reading: a sentence each, with table and line."""
+    """Everything that is wrong with a study, found in one reading: a sentence each, with table and line.
 
-    def __init__(self, folder: Path, faults: tuple[str, ...]) -> None:
-        self.faults = faults
+    ``study`` is what could be read of it all the same.
+    """
+
+    def __init__(self, folder: Path, faults: tuple[str, ...], study: Study | None = None) -> None:
+        self.faults, self.study = faults, study
         shown = " ".join(f"({number}) {fault}." for number, fault in enumerate(faults[:_SHOWN], 1))
         rest = "" if len(faults) <= _SHOWN else f" And {len(faults) - _SHOWN} more: biopercept check lists them all."
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"

@@ -1,4 +1,4 @@
-"""Tab-separated tables read with their line numbers, every cell as text, every fault reported at once.
+"""Tables (.tsv, .csv, .xlsx) read with their line numbers, every cell as text, every fault reported at once.
 
 The paths in a study's tables are resolved here, links followed; each folder is looked up once, so that large tables
 stay fast.
@@ -6,6 +6,8 @@ stay fast.
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import os
 import re
@@ -14,9 +16,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from biopercept.typed_values import did_you_mean, read_text
+from biopercept.errors import library_words, listed
+from biopercept.typed_values import dialect_of, did_you_mean, read_text
 
+ENDINGS = (".tsv", ".csv", ".xlsx")
+"""What a table of a study may end with; the first is what is written."""
+TABLES = ("participants", "recordings", "events")
 MAX_BYTES = 256 << 20
 MAX_NAME = 64
 MISSING = frozenset({"", "n/a", "nan"})
@@ -34,7 +41,17 @@ class Row:
     @property
     def where(self) -> str:
         """Return where it stands, as messages say it."""
-        return f"{self.table} line {self.number}"
+        return f"{self.table} {'row' if self.table.endswith('.xlsx') else 'line'} {self.number}"
+
+    def at(self, column: str) -> str:
+        """Return where a cell stands: of a sheet by its letter and number, as the program that shows it does."""
+        if not self.table.endswith(".xlsx") or column not in self.cells:
+            return self.where
+        place, letters = list(self.cells).index(column) + 1, ""
+        while place:
+            place, rest = divmod(place - 1, 26)
+            letters = chr(ord("A") + rest) + letters
+        return f"{self.table} cell {letters}{self.number}"
 
     def get(self, column: str) -> str:
         """Return the cell's text, empty where the table lacks the column."""
@@ -59,33 +76,52 @@ class Table:
             yield Row(self.name, number, dict(zip(self.columns, cells, strict=False)))
 
 
+def table_in(folder: Path, name: str, faults: list[str] | None = None) -> Path | None:
+    """Return the table of a name in a folder, whatever it ends with; None where there is none.
+
+    A fault is added where there are two.
+    """
+    there = [path for ending in ENDINGS if (path := folder / f"{name}{ending}").is_file()]
+    if len(there) > 1 and faults is not None:
+        faults.append(f"{listed(path.name for path in there)} are all the table {name}; keep one of them")
+    return next(iter(there), None)
+
+
+def table_like(folder: Path, name: str) -> str:
+    """Return "; did you mean X?" with a file of a folder that could be meant for a table that is not there."""
+    others = [path.name for path in folder.iterdir() if path.is_file() and path.stem not in TABLES]
+    return did_you_mean(f"{name}.tsv", others)
+
+
 def read_table(path: Path, needed: tuple[str, ...], faults: list[str], *, name: str = "") -> Table:
-    """Return the rows of a .tsv file; faults are added to ``faults``, and rows that have one are left out.
+    """Return the rows of a table; faults are added to ``faults``, and rows that have one are left out.
 
     ``needed`` are columns that must be there; ``name`` is what messages call the table, the file's name where empty.
     """
     title = name or path.name
-    text = read_text(path, MAX_BYTES, faults)
-    if text is None:
+    lines = _lines(path, title, needed, faults)
+    if lines is None:
         return Table(title)
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    top = next((place for place, line in enumerate(lines) if not line.startswith("#")), 0)  # comments may stand on top
-    columns = tuple(cell.strip() for cell in lines[top].split("\t"))
-    if not _check_header(columns, needed, f"{title} line {top + 1}", faults):
+    top = next((place for place, (_, line) in enumerate(lines) if not line.startswith("#")), 0)  # comments on top
+    number, header = lines[top] if lines else (1, "")
+    columns = tuple(cell.strip() for cell in header.rstrip("\t").split("\t"))
+    where = Row(title, number, {}).where
+    if not _check_header(columns, needed, where, faults):
         return Table(title)
     kept = []
-    for number, line in enumerate(lines[top + 1 :], top + 2):
+    for number, line in lines[top + 1 :]:
         if not line.strip():
             continue
         n_cells = line.count("\t") + 1
+        if n_cells < len(columns) and title.endswith(".xlsx"):  # a sheet does not keep empty cells at the end of a row
+            line, n_cells = line + "\t" * (len(columns) - n_cells), len(columns)
         if n_cells > len(columns):
             # Empty cells beyond the header hold nothing that could be lost.
             n_cells = max(len(line.rstrip().split("\t")), len(columns))
         if n_cells != len(columns):
-            faults.append(
-                f"{title} line {number}: {n_cells} cells where the header has {len(columns)}; cells are separated by "
-                "tabs"
-            )
+            mark = "; cells are separated by tabs" if path.suffix.lower() not in ENDINGS[1:] else ""
+            where = Row(title, number, {}).where
+            faults.append(f"{where}: {n_cells} cells where the header has {len(columns)}{mark}")
         else:
             kept.append((number, line))
     if not kept:
@@ -93,19 +129,99 @@ def read_table(path: Path, needed: tuple[str, ...], faults: list[str], *, name: 
     return Table(title, columns, tuple(kept))
 
 
+def _lines(path: Path, title: str, needed: tuple[str, ...], faults: list[str]) -> list[tuple[int, str]] | None:
+    """Return the rows of a table as lines of cells between tabs, each with its number; None with a fault."""
+    ending = path.suffix.lower()
+    if ending == ".xlsx":
+        return _lines_of_sheet(path, title, faults)
+    text = read_text(path, MAX_BYTES, faults)
+    if text is None:
+        return None
+    if ending != ".csv":
+        return list(enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1))
+    first = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
+    mark = max(";,\t", key=lambda one: len({cell.strip(' "') for cell in first.split(one)} & set(needed)))
+    lines, before = [], 0
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+    try:
+        for cells in reader:
+            lines.append((before + 1, _line_of(cells, Row(title, before + 1, {}).where, faults)))
+            before = reader.line_num
+    except csv.Error as fault:
+        faults.append(f"{title} line {reader.line_num}: not a row of cells ({library_words(fault)})")
+        return None
+    return lines
+
+
+def _line_of(cells: Iterable[str], where: str, faults: list[str]) -> str:
+    """Return cells as a line with tabs between them; none can hold a tab or a line's end itself."""
+    each = list(cells)
+    if any(mark in cell for cell in each for mark in "\t\n\r"):
+        faults.append(f"{where}: a cell holds a tab or a line's end; remove it")
+    return "\t".join(" ".join(cell.split()) if any(m in cell for m in "\t\n\r") else cell for cell in each)
+
+
+def _lines_of_sheet(path: Path, title: str, faults: list[str]) -> list[tuple[int, str]] | None:
+    """Return the rows of the one sheet of a workbook, or of that with the table's name, as it shows values."""
+    import zipfile
+
+    import openpyxl
+
+    if path.stat().st_size > MAX_BYTES:
+        faults.append(f"{title} has {path.stat().st_size} bytes; {MAX_BYTES} are allowed")
+        return None
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        try:
+            filled = {sheet.title: sheet for sheet in book.worksheets if sheet.max_row and any(_values(sheet, 1))}
+            sheet = filled.get(path.stem) or (next(iter(filled.values())) if len(filled) == 1 else None)
+            if sheet is None and not filled:
+                return []
+            if sheet is None:
+                faults.append(
+                    f"{title} has {len(filled)} sheets ({listed(filled)}); keep one, or name the one meant {path.stem}"
+                )
+                return None
+            rows = enumerate(sheet.iter_rows(values_only=True), 1)
+            return [(n, _line_of(map(_text_of, row), f"{title} row {n}", faults).rstrip("\t")) for n, row in rows]
+        finally:
+            book.close()
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, SyntaxError, zipfile.BadZipFile) as fault:
+        faults.append(f"{title}: cannot be read as a workbook ({library_words(fault)}); save it again as .xlsx")
+        return None
+
+
+def _values(sheet: Any, n_rows: int) -> Iterator[Any]:
+    for row in sheet.iter_rows(max_row=n_rows, values_only=True):
+        yield from (value for value in row if value is not None)
+
+
+def _text_of(value: Any) -> str:
+    """Return a cell of a workbook as text: whole numbers without a point, times as ISO 8601 writes them."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
 def _check_header(columns: tuple[str, ...], needed: tuple[str, ...], where: str, faults: list[str]) -> bool:
+    table = re.split(" (?:line|row) ", where)[0]
     if columns == ("",):
-        table = where.rpartition(" line ")[0]
         faults.append(f"{table} is empty; its first line must name the columns {', '.join(needed)}")
         return False
-    if len(columns) == 1 and any(mark in columns[0] for mark in ",; ") and len(needed) > 1:
-        faults.append(f"{where}: the columns are not separated by tabs; save the table as tab-separated text")
+    absent = [column for column in needed if column not in columns]
+    if absent and (words := dialect_of(columns)):
+        advice = f"save it as tab-separated text, or call it {Path(table).stem}.csv"
+        faults.append(
+            f"{where}: {words}; {advice if table.endswith('.tsv') else 'save the table as tab-separated text'}"
+        )
         return False
     twice = sorted({column for column in columns if columns.count(column) > 1})
     if twice:
-        faults.append(f"{where}: the column {', '.join(twice)} is there twice")
+        names = ", ".join(column or "without a name" for column in twice)
+        faults.append(f"{where}: the column {names} is there twice")
         return False
-    absent = [column for column in needed if column not in columns]
     if absent:
         names = f"column {absent[0]!r} is" if len(absent) == 1 else f"columns {', '.join(map(repr, absent))} are"
         hint = "".join(did_you_mean(column, columns) for column in absent)
@@ -113,7 +229,9 @@ def _check_header(columns: tuple[str, ...], needed: tuple[str, ...], where: str,
     return not absent
 
 
-_PLACE = re.compile(r"(?P<table>[^:,]*?\.(?:tsv|yaml|json|csv|gz|edf|bdf))(?:,[^:]*| line (?P<line>\d+))?: ")
+_PLACE = re.compile(
+    r"(?P<table>[^:,]*?\.(?:tsv|yaml|json|csv|xlsx|gz|edf|bdf))(?:,[^:]*| (?:line |row |cell [A-Z]+)(?P<line>\d+))?: "
+)
 _FEWEST_ALIKE = 3
 _PLACES_SHOWN = 10
 _NAMES_SHOWN = 40
@@ -155,9 +273,12 @@ def _others(alike: Sequence[str]) -> str:
     """Return where the second fault and those after it are, in a few words."""
     places = [_PLACE.match(fault) for fault in alike]
     if all(place is not None and place["line"] for place in places) and len({p["table"] for p in places if p}) == 1:
-        head, names, most = "lines ", [place["line"] for place in places[1:] if place], _PLACES_SHOWN
+        head = "rows " if places[0] and places[0]["table"].endswith(".xlsx") else "lines "
+        names, most = [place["line"] for place in places[1:] if place], _PLACES_SHOWN
     elif all(places):
         head, names, most = "", [place.group().removesuffix(": ") for place in places[1:] if place], _PLACES_SHOWN
+        if len({place["table"] for place in places if place}) == 1:  # it has been named
+            names = [name.partition(", ")[2] or name for name in names]
     else:
         names = [next(iter(re.findall(r"'[^']*'", fault)), fault[:60]) for fault in alike[1:]]
         head, most = "", _NAMES_SHOWN
@@ -173,11 +294,12 @@ def seconds_in(row: Row, column: str, faults: list[str], *, at_least: float | No
             raise ValueError(text)
         value = float(text)
     except ValueError:
-        faults.append(f"{row.where}: {column} is {text!r}; a number of seconds is needed")
+        point = "" if finite_number(text.replace(",", ".")) is None else f", with a point: {text.replace(',', '.')}"
+        faults.append(f"{row.at(column)}: {column} is {text!r}; a number of seconds is needed{point}")
         return None
     if not math.isfinite(value) or (at_least is not None and value < at_least):
         allowed = "a finite number" if at_least is None else f"a finite number of at least {at_least:g}"
-        faults.append(f"{row.where}: {column} is {text!r}; {allowed} is needed")
+        faults.append(f"{row.at(column)}: {column} is {text!r}; {allowed} is needed")
         return None
     return value
 

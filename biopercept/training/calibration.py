@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import SettingsError
+from biopercept.typed_values import did_you_mean
 
 Floats = NDArray[np.float64]
 Curve = tuple[tuple[float, ...], tuple[float, ...]]
@@ -38,7 +39,8 @@ class CalibrationSettings:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise SettingsError(f"evaluation.calibration is {self.method!r}; allowed are {', '.join(METHODS)}")
+            near = did_you_mean(self.method, METHODS)
+            raise SettingsError(f"evaluation.calibration is {self.method!r}; allowed are {', '.join(METHODS)}{near}")
         if self.n_folds < 0 or self.n_folds == 1:
             raise SettingsError(f"evaluation.calibration_folds is {self.n_folds}; it must be 0, or 2 and more")
         if not 0 <= self.coverage < 1:

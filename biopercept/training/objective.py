@@ -14,7 +14,8 @@ from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
 from biopercept.data.batches import TokenSource, in_order
 from biopercept.data.windows import DenseLabels, IntArray, WindowTable
-from biopercept.model.biosignals import LINEAR, BiosignalPerceiver, Outputs
+from biopercept.model.biosignals import BiosignalPerceiver, Outputs
+from biopercept.model.branches import LINEAR, MLP
 from biopercept.tasks import Task
 
 FloatArray = NDArray[np.float64]
@@ -95,13 +96,14 @@ class Objective:
     ) -> Tensor:
         """Return the sum over tasks of each one's weight times the mean loss of what it labels.
 
-        Outputs are (B, n_outputs) by task, those of a linear branch beside them (:meth:`Outputs.learnt`): it has a loss
-        for itself. Truths and masks are (B,) as :meth:`truths` gives them.
+        Outputs are (B, n_outputs) by task, those of branches beside them (:meth:`Outputs.learnt`): each has a loss for
+        itself. Truths and masks are (B,) as :meth:`truths` gives them.
         """
         losses = []
         for task in self.tasks:
             name = task.name
-            for output in (outputs[key] for key in (name, LINEAR + name) if key in outputs):
+            keys = (name, f"{LINEAR}/{name}", f"{MLP}/{name}")
+            for output in (outputs[key] for key in keys if key in outputs):
                 loss = task_loss(task, output, truths[name], masks.get(name), label_smoothing=label_smoothing)
                 losses.append(self.weights.get(name, 1.0) * loss)
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
@@ -158,12 +160,11 @@ class Objective:
 
         def read(part: IntArray) -> dict[str, Tensor]:
             batch = source.batch(chosen[part])
-            linear = {} if network.linear is None else network.linear(batch)
-            return {_LATENTS: network.encode(batch, noise), **linear}
+            return {_LATENTS: network.encode(batch, noise), **network.of_branches(batch, noise)}
 
         parts = in_order(source.layouts.parts(chosen), read)
         outputs = network.read_out(parts.pop(_LATENTS), noise, traces=self._queried(at, source))
-        learnt = replace(outputs, linear=parts).learnt()
+        learnt = replace(outputs, branches=parts).learnt()
         of_windows = self.loss_of(learnt, *self.truths(chosen, source.device), self.label_smoothing)
         return of_windows + times.weight * self._time_loss(outputs, chosen, at, source.device)
 

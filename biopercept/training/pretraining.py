@@ -66,6 +66,7 @@ from biopercept.training.engine import Engine, engine_for, seed_for, seeded, thr
 from biopercept.training.loop import Optimisation
 from biopercept.training.objective import cell_weights, contrastive_loss, patch_loss
 from biopercept.training.settings import ALIGNMENT, CONTRASTIVE, MASKED, FitSettings, PretrainingSettings
+from biopercept.typed_values import not_among
 
 LossReport = Callable[[int, float], None]
 SUMMARY = "summary"
@@ -387,7 +388,7 @@ def _wanted(
     """Return the wanted recordings of each store; a subject must be known to one of them."""
     known = {r.subject for store in stores for r in store.recordings}
     if unknown := sorted((set(subjects or ()) | set(excluded)) - known):
-        raise StudyError(f"no recording of subject {', '.join(unknown)} in the stores; they have {len(known)} subjects")
+        raise StudyError(f"no recording of subject {not_among(unknown, sorted(known))}")
     kept = (known if subjects is None else set(subjects)) - set(excluded)
     if not kept:
         raise StudyError("no subject is left; check --subjects and --exclude-subjects")

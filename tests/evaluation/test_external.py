@@ -22,12 +22,14 @@ from biopercept.evaluation.fold_fits import fit_fold
 from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.inference.familiarity import NOT_KNOWN
+from biopercept.inference.prediction import Ways, predict
+from biopercept.inference.shift import log_odds_of
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.report.page import write_report
 from biopercept.results.cross_validation import load_cross_validation, load_validation
 from biopercept.store.reading import open_store
 from biopercept.training.checkpoint import load_model, save_checkpoint
-from biopercept.training.engine import seed_for
+from biopercept.training.engine import engine_for, seed_for
 from biopercept.training.settings import FitSettings, TrainingSettings
 
 QUICK = EvaluationSettings(split="k-fold", n_folds=2, n_bootstrap=200, folds_at_once="single")
@@ -229,3 +231,35 @@ def test_numbers_are_beside_the_mean_of_the_models_own_people(made: ModuleType, 
     assert document["chance"]["training_mean_mae"] == pytest.approx(expected)
     assert run.external is not None
     assert run.external.model == "model"
+
+
+def test_a_moved_threshold_is_that_of_predict_on_every_window_and_is_flagged_where_it_sees_the_future(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("biopercept.inference.shift.SMALLEST_EVIDENCE", 0.0)  # so that short recordings are moved
+    model, store = folder / "model", folder / "other.h5"
+    documents, odds = {}, {}
+    for adapt in ("none", "past", "all"):
+        documents[adapt] = scored(model, store, tmp_path / adapt, adapt=adapt)
+        run = load_cross_validation(tmp_path / adapt)
+        odds[adapt] = log_odds_of(run.predictions.probabilities)
+    assert [documents[adapt]["transductive"] for adapt in documents] == [False, False, True]
+    assert [documents[adapt]["external"].get("adapt") for adapt in documents] == [None, "past", "all"]
+    assert [any(w.startswith("transductive: the threshold") for w in documents[a]["warnings"]) for a in documents] == [
+        False, False, True,
+    ]  # fmt: skip
+    assert "TRANSDUCTIVE" in write_report(tmp_path / "all").read_text()
+    with open_store(store) as opened:
+        first = opened.recordings[0]
+        alone = predict(load_model(model), first, engine_for("cpu"), ways=Ways(adapt="all")).only.shift
+    here = np.array([key[0] == first.subject for key in run.predictions.keys])
+    np.testing.assert_allclose((odds["all"] - odds["none"])[here], alone[0], atol=1e-3)
+    assert np.ptp((odds["past"] - odds["none"])[here]) > 0
+    compared = compare([tmp_path / "none", tmp_path / "all"], n_resamples=2000)
+    assert any("Transductive and not: " in remark for remark in (*compared.findings, *compared.cautions))
+
+
+def test_a_moved_threshold_and_missing_sensors_are_not_mixed(folder: Path, tmp_path: Path) -> None:
+    request = ExternalRequest(folder / "model", evaluation=replace(QUICK, missing_sensors="all"), adapt="past")
+    with pytest.raises(SettingsError, match="--adapt moves its threshold; leave one of them out"):
+        evaluate_store(request, folder / "other.h5", tmp_path / "out")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,8 @@ from biopercept.inference.attribution import (
     without_feature,
     without_tokens,
 )
-from biopercept.model.biosignals import BiosignalPerceiver, LinearBranch, perceiver_for
+from biopercept.model.biosignals import BiosignalPerceiver, perceiver_for
+from biopercept.model.branches import LinearBranch
 from biopercept.model.token_inputs import TokenInputs
 from biopercept.tasks import Task
 
@@ -36,12 +37,12 @@ def network() -> BiosignalPerceiver:
     return network.eval()
 
 
-def made_for(*tasks: Task, branch: bool = False) -> BiosignalPerceiver:
+def made_for(*tasks: Task, branches: Sequence[str] = ()) -> BiosignalPerceiver:
     torch.manual_seed(1)
-    network = perceiver_for(tasks, replace(SMALL, linear_branch=branch), OPEN, VOCABULARY)
-    if network.linear is not None:
-        for weights in network.linear.parameters():
-            torch.nn.init.normal_(weights)
+    settings = replace(SMALL, linear_branch="linear" in branches, mlp_branch="mlp" in branches)
+    network = perceiver_for(tasks, settings, OPEN, VOCABULARY)
+    for weights in network.branches.parameters():
+        torch.nn.init.normal_(weights)
     return network.eval()
 
 
@@ -99,29 +100,29 @@ KINDS = pytest.mark.parametrize(
 )
 
 
-def question_of(task: Task, target: list[int] | None, *, branch: bool = False) -> Question:
-    network = made_for(LOAD, LEVEL, STRESS, branch=branch)
+def question_of(task: Task, target: list[int] | None, *branches: str) -> Question:
+    network = made_for(LOAD, LEVEL, STRESS, branches=branches)
     return Question(network, task, None if target is None else torch.tensor(target))
 
 
 @KINDS
-@pytest.mark.parametrize("branch", [False, True])
+@pytest.mark.parametrize("branches", [(), ("linear", "mlp")])
 def test_gradients_sum_to_the_difference_from_the_usual_answer(
-    task: Task, target: list[int] | None, branch: bool
+    task: Task, target: list[int] | None, branches: tuple[str, ...]
 ) -> None:
-    question = question_of(task, target, branch=branch)
+    question = question_of(task, target, *branches)
     gradients = integrated_gradients(question, inputs())
     difference = question.answers(inputs()) - gradients.usual
     assert np.abs(difference).min() > 1e-3
     np.testing.assert_allclose(gradients.tokens.weights.sum(1), difference, rtol=0.03, atol=0.003)
     np.testing.assert_allclose(gradients.gap, difference - gradients.tokens.weights.sum(1), atol=1e-9)
     np.testing.assert_allclose(gradients.features["heart"].sum(1), gradients.tokens.weights[:, -1], atol=1e-9)
-    assert gradients.branch["heart"].any() == branch
+    assert gradients.branch["heart"].any() == bool(branches)
 
 
 def test_gradients_equal_those_of_captum() -> None:
     attr = pytest.importorskip("captum.attr")
-    question, made = question_of(LOAD, None, branch=True), inputs()
+    question, made = question_of(LOAD, None, "linear", "mlp"), inputs()
 
     def answer(eda: torch.Tensor, temp: torch.Tensor, heart: torch.Tensor) -> torch.Tensor:
         steps = made.rows(torch.arange(len(eda)) % 2)  # captum lays the steps of all windows behind one another
@@ -138,13 +139,14 @@ def test_gradients_equal_those_of_captum() -> None:
 
 def test_of_a_linear_model_every_method_gives_weight_times_value() -> None:
     """A network that answers 0 beside its branch: half of weight times value, scaled, is exact."""
-    question = question_of(LOAD, None, branch=True)
+    question = question_of(LOAD, None, "linear")
     for part in question.network.heads.parameters():
         torch.nn.init.zeros_(part)
-    assert isinstance(question.network.linear, LinearBranch)
+    linear = question.network.branches["linear"]
+    assert isinstance(linear, LinearBranch)
     made = inputs()
     made.features[0].is_real[1, 2] = False
-    weights = question.network.linear.groups["heart"].weight[0].detach()
+    weights = linear.groups["heart"].weight[0].detach()
     exact = (0.5 * LOAD.scale * weights * made.features[0].values).numpy()
     exact[1, 2] = np.nan
     gradients = integrated_gradients(question, made)
@@ -159,7 +161,7 @@ def test_of_a_linear_model_every_method_gives_weight_times_value() -> None:
 
 
 def test_absent_inputs_change_nothing_and_have_nothing() -> None:
-    question = question_of(STRESS, [0, 1, 0], branch=True)
+    question = question_of(STRESS, [0, 1, 0], "linear", "mlp")
     made, strange = partly_absent(), partly_absent()
     for part in strange.sensors:
         part.patches[~part.is_real] = 7.0

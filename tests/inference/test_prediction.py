@@ -14,9 +14,10 @@ import torch
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows
-from biopercept.errors import CheckpointError, RecordingError
-from biopercept.inference.prediction import IN_REFERENCE, NO_SIGNAL, Truth, predict
-from biopercept.inference.prediction_files import write_predictions
+from biopercept.errors import CheckpointError, RecordingError, SettingsError
+from biopercept.inference.prediction import IN_REFERENCE, NO_SIGNAL, Truth, Ways, predict
+from biopercept.inference.prediction_files import summary_row, write_predictions
+from biopercept.inference.shift import log_odds_of
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.recording import Interval, RecordingLabels
 from biopercept.training.calibration import CalibrationSettings
@@ -257,3 +258,31 @@ def test_a_damaged_calibration_is_an_error_of_the_model(made: ModuleType, tmp_pa
     path.write_text(json.dumps({**held, "description_sha256": _description_hash(held)}))
     with pytest.raises(CheckpointError, match="the calibration is damaged"):
         load_model(tmp_path / "m")
+
+
+def test_a_moved_threshold_is_seen_in_every_output_and_the_default_moves_nothing(
+    made: ModuleType, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, new = load_model(model), made.recording("NEW", seed=5)
+    monkeypatch.setattr("biopercept.inference.shift.SMALLEST_EVIDENCE", 0.0)  # so that a short recording is moved
+    plain, past, whole = (predict(checkpoint, new, ENGINE, ways=Ways(adapt=adapt)) for adapt in ("none", "past", "all"))
+    assert plain.only.shift is None
+    assert "shift" not in plain.columns("stress")
+    for moved in (past, whole):
+        expected = log_odds_of(plain.only.values) + moved.only.shift
+        assert np.count_nonzero(moved.only.shift) > 5
+        np.testing.assert_allclose(log_odds_of(moved.only.values), expected, atol=1e-4)
+    assert (past.is_transductive, whole.is_transductive) == (False, True)
+    for moved in (past, whole):
+        path = write_predictions(moved, "stress", tmp_path, "model")
+        sidecar = json.loads(path.with_suffix(".json").read_text())
+        assert (sidecar["adapt"], sidecar.get("transductive", False)) == (moved.adapt, moved.is_transductive)
+        assert ("transductive" in sidecar["columns"]["shift"]) is moved.is_transductive
+        assert moved.adapt in summary_row(moved, "stress")[-2]
+
+
+def test_single_times_are_not_moved(made: ModuleType, model: Path) -> None:
+    checkpoint = load_model(model)
+    dense = replace(checkpoint, training={**checkpoint.training, "settings": {"dense_weight": 1.0}})
+    with pytest.raises(SettingsError, match="leave one of them out"):
+        predict(dense, made.recording("NEW", seed=5), ENGINE, ways=Ways(5.0, "past"))

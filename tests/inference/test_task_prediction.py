@@ -15,7 +15,7 @@ import torch
 
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
-from biopercept.inference.prediction import Truth, predict, predict_times, read_for, require_dense
+from biopercept.inference.prediction import Truth, Ways, predict, predict_times, read_for, require_dense
 from biopercept.inference.prediction_files import summary_row, write_predictions
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.recording import Rating, RecordingLabels
@@ -29,7 +29,7 @@ from biopercept.training.settings import FitSettings, TrainingSettings
 
 ENGINE = Engine(torch.device("cpu"))
 SETTINGS = FitSettings(
-    model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2, linear_branch=True),
+    model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2, linear_branch=True, mlp_branch=True),
     training=TrainingSettings(n_epochs=12, batch_size=32, learning_rate=5e-3, dense_weight=1.0),
 )
 
@@ -52,7 +52,7 @@ def model(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_linear_branch_is_learnt_beside_single_times_and_saved(model: Path) -> None:
-    linear = load_model(model).network.linear
+    linear = load_model(model).network.branches["linear"]
     assert all(float(weights.detach().abs().max()) > 0 for weights in linear.groups["heart"].parameters())
 
 
@@ -90,7 +90,7 @@ def test_single_times_follow_the_stretches_and_average_the_windows_that_hold_the
 ) -> None:
     checkpoint = load_model(model)
     held = made.numbered([made.recording("NEW", seed=5)])[0]
-    predictions = predict(checkpoint, held, ENGINE, truth=Truth(held.labels), every_seconds=2.0)
+    predictions = predict(checkpoint, held, ENGINE, truth=Truth(held.labels), ways=Ways(2.0))
     trace = predictions.tasks["stress"].trace
     assert trace.onset.tolist() == [2.0 * k for k in range(180)]
     assert np.allclose(trace.values.sum(axis=1), 1, atol=1e-6)
@@ -132,7 +132,7 @@ def test_a_rating_is_answered_at_single_times_beside_what_was_stated_a_lag_later
         checkpoint = train(TrainingRequest(plan.inputs, settings, provenance, device="cpu"), tmp_path / "model")
     assert checkpoint.tasks[0].lag_seconds == lag
     assert "stated 6 s later (estimated on the training subjects)" in (tmp_path / "model" / "card.md").read_text()
-    predictions = predict(checkpoint, made.study(7, effect=3.0)[2], ENGINE, truth=Truth(labels), every_seconds=1.0)
+    predictions = predict(checkpoint, made.study(7, effect=3.0)[2], ENGINE, truth=Truth(labels), ways=Ways(1.0))
     trace = predictions.tasks["joy"].trace
     now = level[(trace.onset * made.RATE).astype(int)]
     assert np.array_equal(trace.label, now)
@@ -151,7 +151,7 @@ def test_windows_without_any_signal_are_withheld_and_take_no_part_in_a_trace(
         held.masks[name][:, gap] = False
         held.samples[name][:, gap] = 0
     held.windows.features[(held.windows.onset >= 100) & (held.windows.onset + made.LENGTH <= 160)] = np.nan
-    predictions = predict(load_model(model), held, ENGINE, every_seconds=5.0)
+    predictions = predict(load_model(model), held, ENGINE, ways=Ways(5.0))
     load = predictions.tasks["load"]
     inside = (predictions.onset >= 100) & (predictions.onset + made.LENGTH <= 160)
     assert np.array_equal(np.isnan(load.predicted), inside)

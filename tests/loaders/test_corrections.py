@@ -83,7 +83,10 @@ def test_what_is_wrong_with_a_row_is_one_sentence_with_its_place(edf_file: Path,
     ("head", "fault"),
     [
         ("onset\tkind", "the column duration is missing (there are: onset, kind)"),
-        ("onset,duration,kind", "the columns are not separated by tabs; save the table as tab-separated text"),
+        (
+            "onset,duration,kind",
+            "the columns are separated by commas and not by tabs; save the table as tab-separated text",
+        ),
         ("", "no header; the first line must name the columns onset, duration, kind, channel, who, when"),
         ("onset\tduration\tkind\tkind", "the column kind is there twice"),
     ],

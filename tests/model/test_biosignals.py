@@ -10,7 +10,8 @@ import torch
 from made_inputs import Classifier
 
 from biopercept.errors import CheckpointError, SettingsError
-from biopercept.model.biosignals import LINEAR, BiosignalPerceiver, PerceiverSettings, perceiver_for
+from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, perceiver_for
+from biopercept.model.branches import LINEAR, MLP
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import TokenSettings
 from biopercept.tasks import Task
@@ -280,40 +281,67 @@ def test_what_the_model_cannot_read_is_refused(model: BiosignalPerceiver) -> Non
 LINEAR_TASK = Task("stress", classes={"rest": ("a",), "stress": ("b",), "other": ("c",)})
 
 
-def _with_branch() -> BiosignalPerceiver:
+def _with_branches(**chosen: bool) -> BiosignalPerceiver:
     torch.manual_seed(0)
-    settings = PerceiverSettings(width=32, n_latents=8, n_layers=2, linear_branch=True, head_dropout=0.0)
+    settings = PerceiverSettings(width=32, n_latents=8, n_layers=2, head_dropout=0.0, **chosen)
     network = perceiver_for([LINEAR_TASK], settings, TokenSettings(), VOCABULARY)
-    for weights in network.linear.parameters():
+    for weights in network.branches.parameters():
         weights.data.normal_()
     return network
 
 
 def test_the_output_is_the_mean_of_the_network_and_of_a_linear_model_of_the_features() -> None:
-    network, inputs = _with_branch(), _inputs()
+    network, inputs = _with_branches(linear_branch=True), _inputs()
+    linear = network.branches[LINEAR]
     alone = BiosignalPerceiver.read_out(network.eval(), network.encode(inputs)).tasks["stress"]
-    expected = network.linear.bias.expand(3, -1)
+    expected = linear.bias.expand(3, -1)
     for group in inputs.features:
-        expected = (
-            expected + torch.nan_to_num(group.values * group.is_real) @ network.linear.groups[group.name].weight.T
-        )
+        expected = expected + torch.nan_to_num(group.values * group.is_real) @ linear.groups[group.name].weight.T
     torch.testing.assert_close(network(inputs).tasks["stress"], 0.5 * (alone + expected))
-    assert not network(inputs).linear
+    assert not network(inputs).branches
 
 
-def test_in_training_network_and_linear_branch_are_apart_and_gradients_do_not_cross() -> None:
-    network, inputs = _with_branch().train(), _inputs()
+def test_the_output_is_the_mean_of_all_branches() -> None:
+    network, inputs = _with_branches(linear_branch=True, mlp_branch=True).eval(), _inputs()
+    alone = network.read_out(network.encode(inputs)).tasks["stress"]
+    linear, mlp = (network.branches[name](inputs)["stress"] for name in (LINEAR, MLP))
+    torch.testing.assert_close(network(inputs).tasks["stress"], (alone + linear + mlp) / 3)
+    first = torch.cat(
+        [torch.cat((torch.nan_to_num(g.values * g.is_real), g.is_real.float()), 1) for g in inputs.features], 1
+    )
+    weights = torch.cat([network.branches[MLP].code.groups[g.name].weight for g in inputs.features], 1)
+    biases = sum(network.branches[MLP].code.groups[g.name].bias for g in inputs.features)
+    assert all(group.is_real.any(1).all() for group in inputs.features)
+    hidden = torch.nn.functional.gelu(first @ weights.T + biases)
+    top, head = network.branches[MLP].top, network.branches[MLP].head
+    torch.testing.assert_close(mlp, head(torch.nn.functional.gelu(top(hidden))))
+
+
+def test_in_training_network_and_branches_are_apart_and_gradients_do_not_cross() -> None:
+    network, inputs = _with_branches(linear_branch=True, mlp_branch=True).train(), _inputs()
     outputs = network(inputs, torch.Generator().manual_seed(0))
-    assert list(outputs.learnt()) == ["stress", LINEAR + "stress"]
-    outputs.linear["stress"].sum().backward(retain_graph=True)
-    assert {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None} == {"linear"}
+    assert list(outputs.learnt()) == ["stress", "linear/stress", "mlp/stress"]
+    for name in (LINEAR, MLP):
+        network.zero_grad(set_to_none=True)
+        outputs.branches[f"{name}/stress"].sum().backward(retain_graph=True)
+        reached = {tuple(n.split(".")[:2]) for n, p in network.named_parameters() if p.grad is not None}
+        assert reached == {("branches", name)}
     network.zero_grad(set_to_none=True)
     outputs.tasks["stress"].sum().backward()
-    assert all(parameter.grad is None for parameter in network.linear.parameters())
+    assert all(parameter.grad is None for parameter in network.branches.parameters())
 
 
-def test_a_window_gets_the_same_from_the_linear_branch_whatever_others_of_its_batch_have() -> None:
-    network, inputs = _with_branch().eval(), _inputs()
+def test_every_sensor_is_hidden_from_the_two_layer_branch_in_training_too() -> None:
+    hidden = TokenSettings(modality_dropout=0.9)
+    network = perceiver_for([LINEAR_TASK], PerceiverSettings(mlp_branch=True), hidden, VOCABULARY).train()
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack([network.branches[MLP](_inputs(), generator)["stress"] for _ in range(8)])
+    assert len(torch.unique(draws[:, 0], dim=0)) > 1
+
+
+@pytest.mark.parametrize("branch", ["linear_branch", "mlp_branch"])
+def test_a_window_gets_the_same_from_a_branch_whatever_others_of_its_batch_have(branch: str) -> None:
+    network, inputs = _with_branches(**{branch: True}).eval(), _inputs()
     heart, eda = inputs.features
     gone = replace(eda, is_real=eda.is_real & torch.tensor([[True], [False], [True]]))
     beside = network(replace(inputs, features=(heart, gone))).tasks["stress"][1]
@@ -321,6 +349,7 @@ def test_a_window_gets_the_same_from_the_linear_branch_whatever_others_of_its_ba
     torch.testing.assert_close(beside, alone)
 
 
-def test_a_linear_branch_without_features_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"^model\.linear_branch reads features; set tokens\.features to true"):
-        perceiver_for([LINEAR_TASK], PerceiverSettings(linear_branch=True), TokenSettings(features=False), VOCABULARY)
+@pytest.mark.parametrize("branch", ["linear_branch", "mlp_branch"])
+def test_a_branch_without_features_is_refused(branch: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^model\.{branch} reads features; set tokens\.features to true"):
+        perceiver_for([LINEAR_TASK], PerceiverSettings(**{branch: True}), TokenSettings(features=False), VOCABULARY)

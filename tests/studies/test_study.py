@@ -216,7 +216,11 @@ def test_comments_on_top_and_empty_cells_behind_are_no_rows(write_study: Writer)
         ("participants", "participant_id\nS01\nS02\nS\x003\n", "cannot be part of a file name"),
         ("participants", f"participant_id\nS01\nS02\n{'x' * 300}\n", "has 300 characters; 64 are allowed"),
         ("participants", "participant_id\nS1\nS02\n", "recordings of 'S01', who is not in participants.tsv"),
-        ("recordings", RECORDINGS.replace("\t", ","), "recordings.tsv line 1: the columns are not separated by tabs"),
+        (
+            "recordings",
+            RECORDINGS.replace("\t", ","),
+            "recordings.tsv line 1: the columns are separated by commas and not by tabs",
+        ),
         ("recordings", RECORDINGS + "S01\tlab\n", "recordings.tsv line 4: 2 cells where the header has 3"),
         ("recordings", RECORDINGS + "S01\tlab\tdata/S01.csv\n", "line 4: the file 'data/S01.csv' is listed twice"),
         (

@@ -127,11 +127,11 @@ def test_numbers_levels_and_several_tasks_are_stacked_as_they_are_alone(
     inputs = inputs_of(made, made.numbered(made.study(5)), [known[name] for name in names])
     settings = replace(BRIEF, task_weights=("load=0.5",))
     folds = with_settings([fold(inputs, "123", "4"), fold(inputs, "245", "1", seed=1), fold(inputs, "45")], settings)
-    branched = replace(SMALL, linear_branch=True)
+    branched = replace(SMALL, linear_branch=True, mlp_branch=True)
     folds = [replace(asked, settings=replace(asked.settings, model=branched)) for asked in folds]
     for stacked, asked in zip(together(folds), folds, strict=True):
         single = alone(asked)
-        assert float(single.fitted.network.linear.bias.detach().abs().sum()) > 0
+        assert float(single.fitted.network.branches["linear"].bias.detach().abs().sum()) > 0
         assert stacked.tasks == single.tasks  # numbers on the scale of the fold's own training subjects
         assert np.allclose(stacked.fitted.history, single.fitted.history, rtol=0, atol=2e-5, equal_nan=True)
         assert np.allclose(answers(inputs, stacked), answers(inputs, single), rtol=1e-4, atol=1e-3)

@@ -50,6 +50,8 @@ def load_hdf5(path: Path, *, overrides: Mapping[str, SignalOverride] | None = No
     Raises RecordingError where the file is damaged or hostile, or nothing says the rate of an array.
     """
     with opened(path) as file:
+        if "biopercept_version" in file.attrs:  # cleaned series of many people would pass for the signals of one
+            raise RecordingError(f"{path.name}: a store that prepare wrote, and no recording; give its study's folder")
         if _is_opensignals(file):
             return _recording_of_opensignals(path, file, overrides)
         content = _arrays(path, file)

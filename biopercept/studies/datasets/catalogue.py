@@ -143,6 +143,6 @@ def dataset_named(name: str) -> Dataset:
     """
     if name not in DATASETS:
         raise StudyError(
-            f"there is no data set {name!r}; known are {', '.join(DATASETS)}{did_you_mean(name.lower(), DATASETS)}"
+            f"there is no data set {name!r}; known are {', '.join(DATASETS)}{did_you_mean(name, DATASETS)}"
         )
     return DATASETS[name]

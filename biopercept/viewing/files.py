@@ -1,0 +1,190 @@
+"""Pages of files, studies and stores: which recordings are meant, where each page goes, and how each one went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from biopercept.errors import SettingsError, StoreError
+from biopercept.files import is_file, is_folder, refuse_existing
+from biopercept.prepare.sources import EachWork, Source, each_of, sources_of
+from biopercept.results.predictions import RecordingKey
+from biopercept.store.prepared import safe_file_stem
+from biopercept.store.reading import StoredRecording, StudyStore, open_store
+from biopercept.viewing.page import write_page
+from biopercept.viewing.predictions import PredictionSource
+from biopercept.viewing.pyramids import Place, sweep
+from biopercept.viewing.timeline import Timeline, timeline_of, timeline_of_stored
+
+_MOST_NAMED = 8
+
+
+@dataclass(frozen=True, eq=False)
+class ViewRequest:
+    """What is looked at: a recording, a folder of them, a study or a store; of some subjects, or one recording only.
+
+    ``recording`` is the name or the key of those that are meant. ``html`` is a file where there is one recording, and
+    a folder where there are several; what it holds is replaced only with ``overwrite``.
+    """
+
+    path: Path
+    html: Path
+    predictions: Path | None = None
+    subjects: tuple[str, ...] | None = None
+    excluded: tuple[str, ...] = ()
+    recording: str | None = None
+    overwrite: bool = False
+    n_jobs: int = 1
+
+
+@dataclass(frozen=True)
+class Viewed:
+    """How one recording went: its page with its size in bytes, or why there is none.
+
+    ``note`` says what the page lacks of what was wanted.
+    """
+
+    title: str
+    page: Path | None = None
+    size: int = 0
+    failure: str = ""
+    note: str = ""
+
+
+def view(
+    request: ViewRequest, *, on_recording: Callable[[Viewed, int], None] = lambda _, __: None
+) -> tuple[Viewed, ...]:
+    """Write a page for each recording that is meant, and return how each went, in the order given.
+
+    A recording that cannot be read costs itself alone. ``on_recording`` is told of each, and how many there are.
+
+    Raises SettingsError where no recording is meant, or the predictions are of others. Raises StudyError where there
+    are no predictions, StoreError where the store is damaged, and OutputError where a page cannot be written.
+    """
+    source = None if request.predictions is None else PredictionSource(request.predictions)
+    if _is_store(request.path):
+        with open_store(request.path) as store:
+            return tuple(_of_store(request, store, source, on_recording))
+    sources = sources_of((request.path,), request.subjects, request.excluded)
+    keys = [_key(one) for one in sources]
+    chosen = [one for one, key in zip(sources, keys, strict=True) if _is_meant(request, one.key, key)]
+    _refuse_none(request, chosen, [one.title for one in sources])
+    _refuse_strangers(source, [_key(one) for one in chosen])
+    pages = _targets(request, [one.key for one in chosen])
+    work = EachWork(_viewed, (source, dict(zip([one.key for one in chosen], pages, strict=True))), _failed)
+    return tuple(each_of(work, chosen, request.n_jobs, on_recording))
+
+
+def _is_store(path: Path) -> bool:
+    import h5py
+
+    if not is_file(path) or not h5py.is_hdf5(path):
+        return False
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return "biopercept_version" in file.attrs
+    except (OSError, RuntimeError):
+        return False
+
+
+def _key(source: Source) -> RecordingKey:
+    if source.entry is None:
+        return source.subject, "", source.subject
+    return source.entry.subject, source.entry.session, source.entry.recording
+
+
+def _is_meant(request: ViewRequest, key: str, names: RecordingKey) -> bool:
+    return request.recording is None or request.recording in (key, names[2], " ".join(filter(None, names)))
+
+
+def _refuse_none(request: ViewRequest, chosen: Sequence[object], titles: Sequence[str]) -> None:
+    if not chosen:
+        raise SettingsError(f"no recording is called {request.recording!r}; there are: {_some(titles)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return "; ".join(names[:_MOST_NAMED]) + ("; ..." if len(names) > _MOST_NAMED else "")
+
+
+def _refuse_strangers(source: PredictionSource | None, keys: Sequence[RecordingKey]) -> None:
+    """Refuse predictions of other recordings only, before any is read."""
+    if source is None or set(keys) & set(source.keys()):
+        return
+    wanted, there = ([" ".join(dict.fromkeys(filter(None, key))) for key in some] for some in (keys, source.keys()))
+    raise SettingsError(
+        f"{source.folder} predicts none of what is viewed ({_some(wanted)}); it predicts: {_some(there)}"
+    )
+
+
+def _targets(request: ViewRequest, keys: Sequence[str]) -> list[Path]:
+    """Return where each page goes; what is there is refused, unless it may be replaced."""
+    is_in_folder = len(keys) > 1 or is_folder(request.html)
+    if not is_in_folder:
+        refuse_existing(request.html, overwrite=request.overwrite, is_folder=False)
+        return [request.html]
+    if len(keys) > 1 and (is_file(request.html) or request.html.suffix.lower() in (".html", ".htm")):
+        raise SettingsError(
+            f"{request.path} holds {len(keys)} recordings, each with a page of its own: give --html a folder, or "
+            "choose one with --recording or --subjects"
+        )
+    pages = [request.html / f"{key}.html" for key in keys]
+    for page in pages:
+        refuse_existing(page, overwrite=request.overwrite, is_folder=False)
+    return pages
+
+
+def _viewed(work: tuple[PredictionSource | None, dict[str, Path]], source: Source) -> Viewed:
+    predictions, pages = work
+    timeline, note = _with_predictions(timeline_of(source.load()), predictions, _key(source))
+    page = pages[source.key]
+    return Viewed(source.title, page, write_page(timeline, page), note=note)
+
+
+def _failed(source: Source, reason: str) -> Viewed:
+    return Viewed(source.title, failure=reason)
+
+
+def _with_predictions(timeline: Timeline, source: PredictionSource | None, key: RecordingKey) -> tuple[Timeline, str]:
+    if source is None:
+        return timeline, ""
+    tracks = source.of(key)
+    note = "" if tracks else f"{source.folder} predicts nothing of {timeline.title}"
+    return replace(timeline, predictions=tracks, notes=(*timeline.notes, *([f"{note}."] if note else []))), note
+
+
+def _of_store(
+    request: ViewRequest,
+    store: StudyStore,
+    source: PredictionSource | None,
+    on_recording: Callable[[Viewed, int], None],
+) -> Iterator[Viewed]:
+    places = {
+        one.key: Place.beside(request.path, safe_file_stem(one.key), one.content_hash) for one in store.recordings
+    }
+    sweep(request.path, places.values())
+    chosen = [one for one in store.recordings if _is_chosen(request, one)]
+    known = {one.subject for one in store.recordings}
+    if strangers := sorted((set(request.subjects or ()) | set(request.excluded)) - known):
+        raise SettingsError(
+            f"no recording of subject {', '.join(strangers)} in {request.path.name}; there are: {_some(sorted(known))}"
+        )
+    _refuse_none(request, chosen, [one.key for one in store.recordings])
+    _refuse_strangers(source, [_stored_key(one) for one in chosen])
+    for one, page in zip(chosen, _targets(request, [one.key for one in chosen]), strict=True):
+        try:
+            timeline, note = _with_predictions(timeline_of_stored(one), source, _stored_key(one))
+            viewed = Viewed(timeline.title, page, write_page(timeline, page, places[one.key]), note=note)
+        except StoreError as fault:
+            viewed = Viewed(one.key, failure=str(fault))
+        on_recording(viewed, len(chosen))
+        yield viewed
+
+
+def _stored_key(one: StoredRecording) -> RecordingKey:
+    return one.subject, one.session, one.recording
+
+
+def _is_chosen(request: ViewRequest, one: StoredRecording) -> bool:
+    is_of = request.subjects is None or one.subject in request.subjects
+    return is_of and one.subject not in request.excluded and _is_meant(request, one.key, _stored_key(one))

@@ -1,0 +1,132 @@
+"""``init``: the tables of a study, begun from a folder of files by what their names say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+from .terminal import print_json, print_text, safe_text, say
+
+if TYPE_CHECKING:
+    from biopercept.studies.beginning import Beginning
+
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class InitRun(options.Printing):
+    """How the command runs."""
+
+    quiet: options.Quiet = False
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The study's folder, where its tables are written.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or folders of them.")],
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            "--pattern",
+            metavar="'S{participant}_{condition}.csv'",
+            help="What file names say: {participant}, {session}, {recording}, {condition}, and {device} where several "
+            "files are one recording; * is anything. Guessed and shown if left out.",
+        ),
+    ] = None,
+    run: InitRun = InitRun(),
+) -> None:
+    """Begin a study from a folder of files: write study.yaml, participants.tsv and recordings.tsv by their names.
+
+    Recordings stay where they are. Nothing that exists is written over. What file names cannot say, such as labels of
+    parts of a recording, stands in study.yaml as comments.
+
+    Example: biopercept init my-study recordings/ --pattern 'S{participant}_{condition}.csv'
+    """
+    from biopercept.errors import StudyError
+    from biopercept.files import is_folder
+    from biopercept.loaders.folders import recordings_in
+    from biopercept.prepare.sources import recording_paths
+    from biopercept.studies.beginning import read_names, write_beginning
+    from biopercept.studies.loading import load_study
+    from biopercept.studies.structure import StudyFaults
+
+    files: list[Path] = []
+    for path in recording_paths(paths):
+        if not is_folder(path) and not path.exists():
+            raise StudyError(f"{path}: no such file or folder")
+        files += recordings_in(path).paths if is_folder(path) else [path]
+    begun = read_names(files, pattern)
+    notes = [f"{path.name} is not called as the pattern says, and is left out" for path in begun.others[:_SHOWN]]
+    if len(begun.others) > _SHOWN:
+        notes.append(f"{len(begun.others) - _SHOWN} more files are left out for their names")
+    unknown, of_first = _unknown_channels(begun)
+    written = write_beginning(begun, folder, unknown)
+    faults: tuple[str, ...] = ()
+    try:
+        load_study(folder)
+    except StudyFaults as several:
+        faults = several.faults
+    if run.as_json:
+        print_json(
+            {
+                "pattern": begun.pattern,
+                "is_guessed": pattern is None,
+                "n_participants": len(begun.participants),
+                "n_recordings": begun.n_recordings,
+                "conditions": dict(begun.conditions),
+                "written": [str(path) for path in written],
+                "notes": [*notes, *of_first],
+                "faults": list(faults),
+            }
+        )
+        return
+    _print(begun, is_guessed=pattern is None)
+    for note in (*notes, *of_first):
+        say(f"note: {note}", quiet=run.quiet)
+    for fault in faults:
+        say(f"to mend: {fault}", quiet=run.quiet)
+    print_text(f"written: {', '.join(str(path) for path in written)}")
+    say(f"next: look through them, then 'biopercept check {folder}'", quiet=run.quiet)
+
+
+def _print(begun: Beginning, *, is_guessed: bool) -> None:
+    guess = "  (guessed: check it, or give another with --pattern)" if is_guessed else ""
+    print_text(f"pattern: {safe_text(begun.pattern)}{guess}")
+    n_people, n_files = len(begun.participants), len(begun.files)
+    print_text(f"{n_people} participants, {begun.n_recordings} recordings, {n_files} files")
+    if begun.conditions:
+        counts = ", ".join(f"{name} {count}" for name, count in begun.conditions.items())
+        print_text(safe_text(f"conditions: {counts}"))
+    for file in begun.files[:_SHOWN]:
+        parts = {"participant": file.participant, "session": file.session, "recording": file.recording}
+        words = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
+        of = f", condition {file.condition}" if file.condition else ""
+        print_text(safe_text(f"  {file.path.name}: {words}{of}"))
+    if n_files > _SHOWN:
+        print_text("  ...")
+
+
+def _unknown_channels(begun: Beginning) -> tuple[dict[str, str], list[str]]:
+    """Return channels of the first recording's files that could not be used, with why, and what else keeps them out."""
+    from biopercept.errors import BioperceptError
+    from biopercept.loaders.loading import load_recording
+    from biopercept.preprocessing.cleaning import why_unused
+
+    first = begun.files[0]
+    unknown: dict[str, str] = {}
+    notes = []
+    for file in begun.files:
+        if (file.participant, file.session, file.recording) != (first.participant, first.session, first.recording):
+            continue
+        try:
+            recording = load_recording(file.path)
+        except BioperceptError as fault:
+            notes.append(str(fault))
+            continue
+        for signal in recording.signals:
+            if reason := why_unused(signal):
+                unknown.update(dict.fromkeys(signal.channel_names, safe_text(reason)))
+    return unknown, notes

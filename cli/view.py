@@ -1,0 +1,85 @@
+"""``view``: signals, labels, quality, beats and predictions of recordings as pages that open in any browser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from biopercept.errors import SettingsError
+
+from . import options
+from .terminal import print_json, print_text, progress, say
+
+if TYPE_CHECKING:
+    from biopercept.viewing.files import Viewed
+
+
+@dataclass(frozen=True)
+class Viewing(options.People):
+    """What is looked at, and what lies underneath."""
+
+    recording: options.RecordingName = None
+    predictions: Annotated[
+        Path | None,
+        options.data_option(
+            "--predictions", metavar="DIR", help="What predict or cross-validate wrote, drawn underneath."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class ViewRun(options.Run):
+    """Where pages go and how the command runs."""
+
+    html: Annotated[
+        Path | None,
+        options.run_option("--html", metavar="FILE|DIR", help="The page; of several recordings the folder of pages."),
+    ] = None
+    jobs: options.Jobs = 1
+
+
+def view(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Recordings, a study folder, or a store.")],
+    what: Viewing = Viewing(),
+    run: ViewRun = ViewRun(),
+) -> None:
+    """Look at a recording: all signals on one time axis, with labels, quality, beats and predictions.
+
+    Writes a page per recording that opens offline in any browser, at most 10 MB: zoom, move, measure. Each signal says
+    how finely the page has it. Exit code 1 where a recording could not be read: it is named.
+    Example: biopercept view S01.edf --html S01.html
+    """
+    from biopercept.viewing.files import ViewRequest, view
+
+    if run.html is None:
+        raise SettingsError(
+            "the desktop window is not in this version; add --html FILE for a page that any browser opens"
+        )
+    request = ViewRequest(
+        path, run.html, what.predictions, what.chosen, what.excluded, what.recording, run.overwrite, run.jobs
+    )
+    with progress(quiet=run.quiet) as bar:
+        line = bar.add_task("pages: recordings", total=None)
+
+        def show(done: Viewed, n_recordings: int) -> None:
+            if done.failure:
+                say(f"{done.title}: {done.failure}")
+            elif bar.disable:
+                say(f"{done.title}: {done.size / 1e6:.1f} MB", quiet=run.quiet)
+            if done.note:
+                say(f"warning: {done.note}", quiet=run.quiet)
+            bar.update(line, total=n_recordings, advance=1)
+
+        outcomes = view(request, on_recording=show)
+    pages = [str(one.page) for one in outcomes if one.page is not None]
+    n_failed = len(outcomes) - len(pages)
+    if run.as_json:
+        print_json({"pages": pages, "n_failed": n_failed})
+    else:
+        for page in pages:
+            print_text(page)
+    if n_failed:
+        raise typer.Exit(1)
