@@ -100,7 +100,7 @@ class Explanation:
     * ``faithfulness``: of each method, by window.
     """
 
-    task: Task
+    task: str
     unit: str
     onset: FloatArray
     length_seconds: float
@@ -136,7 +136,7 @@ class Explanation:
         table: dict[str, list[object]] = {
             "onset": [float(self.onset[row]) for row, _ in rows],
             "duration": [self.length_seconds] * len(rows),
-            "task": [self.task.name] * len(rows),
+            "task": [self.task] * len(rows),
             "target": [self.target[row] for row, _ in rows],
             "answer": [float(self.answers[row]) for row, _ in rows],
         }
@@ -246,7 +246,7 @@ class _Explainer:
                 done.setdefault(name, []).append(of_method)
         names = self.task.class_names
         return Explanation(
-            task=self.task,
+            task=self.task.name,
             unit=unit_of(self.task),
             onset=self.read.windows.onset[rows],
             length_seconds=self.read.windows.length_seconds,

@@ -181,7 +181,7 @@ def _add(done: _Collected, prepared: PreparedRecording, by_task: Sequence[Explan
     write_table(output / table, tuple(columns[0]), [[_cell(value) for value in row] for row in rows])
     key = {"participant_id": prepared.subject, "session": prepared.session, "recording": prepared.recording}
     for explanation in by_task:
-        done.explained.setdefault(explanation.task.name, []).append(explanation)
+        done.explained.setdefault(explanation.task, []).append(explanation)
         done.parts += [_score(key, explanation, part, values) for part, values in explanation.parts.items()]
     first = by_task[0]
     done.recordings.append(
@@ -200,7 +200,7 @@ def _score(key: Mapping[str, str], of: Explanation, part: Part, values: Mapping[
     x, y, z = part.position or (None, None, None)
     return PartScore(
         **key,
-        task=of.task.name,
+        task=of.task,
         kind=part.kind,
         name=part.name,
         sensor=part.sensor,

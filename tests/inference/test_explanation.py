@@ -155,7 +155,7 @@ def test_every_kind_of_task_is_explained_with_its_branches(
 ) -> None:
     recording = made.recording("NEW", seed=5)
     explanation = explain(several, recording, ENGINE, task=task, settings=ExplainSettings(n_windows=5))
-    assert (explanation.unit, len(explanation), explanation.task.name) == (unit, 5, task)
+    assert (explanation.unit, len(explanation), explanation.task) == (unit, 5, task)
     kinds = {part.kind for part in explanation.parts}
     assert kinds == set(KINDS)
     sensors = [values for part, values in explanation.parts.items() if part.kind == SENSOR]
