@@ -6,7 +6,7 @@
 #   make bench   speed, as ratios
 #   make house   size and tangle of the code, beside their bars; HOUSE="--against DIR" puts another checkout before it
 #   make experiments   what the Perceiver is claimed to do, shown on small data (35 CPU minutes; see docs/experiments)
-#   make measurements   what is measured beside what was planted, as pages; RECORDS=DIR, EEG="FILE..." and TIMED="FILE..." add recordings, SHAPES=DIR scores made studies there, and STORES="FILE..." shows their plans (docs/measurements)
+#   make measurements   what is measured beside what was planted, as pages; RECORDS=DIR, EEG="FILE..." and TIMED="FILE..." add recordings, SHAPES=DIR scores made studies there, and STORES="FILE..." shows their plans, STUDIES=DIR with DATA=DIR tests each shared study by the others, hours (docs/measurements)
 #   make models      the models that come with the package, from public data; hours; DATA=DIR holds the data sets (docs/models.md)
 #   make clean   remove what the targets made
 # On Linux, torch with CUDA is large; PIP_FLAGS="--extra-index-url ..." takes the CPU build from PyTorch's own index.
@@ -90,6 +90,8 @@ measurements: $(READY)
 	@PYTHONPATH=docs $(PYTHON) -m measurements quality
 	@$(if $(TIMED),PYTHONPATH=docs $(PYTHON) -m measurements times $(TIMED))
 	@$(if $(SHAPES),PYTHONPATH=docs $(PYTHON) -m measurements shapes $(SHAPES) $(addprefix --store ,$(STORES)))
+	@$(if $(STUDIES),$(if $(DATA),,echo "name the folder of the public data sets: STUDIES=DIR DATA=DIR" >&2; exit 2;) \
+	  PYTHONPATH=docs OMP_NUM_THREADS=1 $(PYTHON) -m measurements studies $(STUDIES) $(DATA) -j $(WORKERS))
 
 # A run that was stopped goes on where it was, and names in MODELS_FLAGS make only those.
 models: $(READY)

@@ -82,8 +82,15 @@ class ShippedModel:
         return (self.folder / "card.md").read_text(encoding="utf-8")
 
     def to_json(self) -> dict[str, Any]:
-        """Return what it predicts from what, on whom it was fitted, how it scored, and what licence its data have."""
+        """Return what it predicts from what, on whom it was fitted, how it scored, and what licences its data have.
+
+        ``data`` has a row for each study: its people, licence and citation.
+        """
         training, whole = self.description["training"], self.description
+        everybody = [*training["subjects"], *training["validation_subjects"]]
+        parts = training.get("studies", [{"study": training["study"], "subjects": everybody}])
+        people = {part["study"]: len(part["subjects"]) for part in parts}
+        data = [{**row, "n_subjects": people[row["study"]]} for row in training["shipped"]["data"]]
         return {
             "name": self.name,
             "title": training["shipped"]["title"],
@@ -91,11 +98,11 @@ class ShippedModel:
             "sensors": training["modalities"],
             "window_seconds": whole["prepare"]["windows"]["length_seconds"],
             "study": training["study"],
-            "n_subjects": len(training["subjects"]) + len(training["validation_subjects"]),
+            "n_subjects": sum(people.values()),
             "scores": training["scores"],
             "scored": training["shipped"]["scored"],
-            "data_licence": training["shipped"]["licence"],
-            "attribution": training["shipped"]["citation"],
+            "across_studies": training["shipped"].get("across_studies"),
+            "data": data,
             "parameters": training["parameters"],
             "bytes": sum(path.stat().st_size for path in self.folder.iterdir()),
             "weights_sha256": whole["weights_sha256"],

@@ -37,10 +37,10 @@ def _print_row(row: dict[str, Any]) -> None:
         "predicts": "; ".join(f"{task}: {', '.join(classes)}" for task, classes in row["tasks"].items()),
         "sensors": f"{', '.join(row['sensors'])}; any of them may be missing",
         "windows": f"{row['window_seconds']:g} s",
-        "fitted on": f"{row['n_subjects']} people of {row['study']}",
+        "fitted on": ", ".join(f"{part['n_subjects']} people of {part['study']}" for part in row["data"]),
         "scores": row["scored"],
-        "data licence": row["data_licence"],
-        "cite": row["attribution"],
+        "data licence": ", ".join(dict.fromkeys(part["licence"] for part in row["data"])),
+        "cite": "; ".join(part["citation"] for part in row["data"]),
         "size": f"{row['bytes'] / 1e6:.1f} MB, {row['parameters']} parameters",
     }
     print_text(f"{row['name']}: {row['title']}")

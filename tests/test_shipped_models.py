@@ -22,18 +22,22 @@ from biopercept.cli.panels import with_options
 from biopercept.errors import BioperceptError, CheckpointError
 from biopercept.resources import model_folder, sample_study, shipped_model, shipped_models
 from biopercept.training.checkpoint import load_model, load_start
-from biopercept.training.model_card import model_scores_sentence
+from biopercept.training.model_card import model_scores_sentence, scores_by_task
 from shipping.cards import SECTIONS
 from shipping.recipes import LARGEST_BYTES, LARGEST_BYTES_TOGETHER, RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = [recipe.name for recipe in RECIPES]
+NAMES = sorted(shipped_models())
+NOT_MADE_YET = {"base"}
+"""Recipes whose model may be missing: made and shipped once its measurement is done."""
 PAGE = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 
 
 def test_every_recipe_has_its_model_and_together_they_are_small() -> None:
     models = shipped_models()
-    assert sorted(models) == sorted(NAMES)
+    recipes = {recipe.name for recipe in RECIPES}
+    assert set(models) <= recipes
+    assert recipes - set(models) <= NOT_MADE_YET
     sizes = [model.to_json()["bytes"] for model in models.values()]
     assert max(sizes) < LARGEST_BYTES == 3_000_000
     assert sum(sizes) < LARGEST_BYTES_TOGETHER == 10_000_000
@@ -55,15 +59,18 @@ def test_the_card_says_what_a_stranger_must_know(name: str) -> None:
     titles = re.findall(r"^## (.+)$", model.card, flags=re.M)
     assert [title for title in titles if title in SECTIONS] == list(SECTIONS)
     assert {"Intended use", "What it predicts", "Data", "Scores", "Limits"} <= set(titles)
-    sentence = model_scores_sentence(training["scores"])
-    assert re.search(r"balanced accuracy 0\.\d+ \[0\.\d+, [01]\.\d+\]", sentence)
-    assert sentence in model.card
-    assert sentence == training["shipped"]["scored"]
+    for scores in scores_by_task(training["scores"]).values():
+        sentence = model_scores_sentence(scores)
+        assert re.search(r"balanced accuracy 0\.\d+ \[0\.\d+, [01]\.\d+\]", sentence)
+        assert sentence in model.card
+        assert sentence in training["shipped"]["scored"]
+        assert scores["fingerprint"]["store"] == training["store"]
     for word in ("Population: ", "Device: ", "Protocol: ", "Order of conditions: "):
         assert model.card.count(f"- {word}") == 1
     assert "clock-only: " in model.card or "clock-only" in str(training["shipped"]["audit"])
-    assert training["shipped"]["citation"] in model.card
-    assert training["scores"]["fingerprint"]["store"] == training["store"]
+    for row in training["shipped"]["data"]:
+        assert row["citation"] in model.card
+        assert row["licence"] in model.card
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,19 +87,20 @@ def test_nobody_and_no_machine_is_named_in_a_model(name: str) -> None:
 
 def test_no_recording_of_the_real_studies_lends_its_name(reference_data: Path) -> None:
     people = {
-        "stress-wrist": [path.name for path in (reference_data / "stress-predict" / "Raw_data").iterdir()],
-        "workload-eeg": [path.name.split("_")[0] for path in (reference_data / "eegmat").glob("*_1.edf")],
-        "states-wrist": [path.name.split("_")[0] for path in (reference_data / "noneeg").rglob("*_SpO2HR.hea")],
+        "stress-predict": [path.name for path in (reference_data / "stress-predict" / "Raw_data").iterdir()],
+        "eegmat": [path.name.split("_")[0] for path in (reference_data / "eegmat").glob("*_1.edf")],
+        "noneeg": [path.name.split("_")[0] for path in (reference_data / "noneeg").rglob("*_SpO2HR.hea")],
     }
-    for name, ids in people.items():
-        assert len(ids) >= 18
+    assert min(map(len, people.values())) >= 18
+    for name in NAMES:
         text = (shipped_model(name).folder / "model.json").read_text() + shipped_model(name).card
-        assert [person for person in ids if re.search(rf"\b{person}\b", text)] == []
         start = load_start(shipped_model(name).folder)
-        [study] = start.studies
-        assert len(start.overlap(study["study"], "another store", [*ids, "nobody"])) == len(study["subjects"])
-        assert start.overlap("another study", study["store"], ids) == start.overlap(study["study"], "", ids)
-        assert start.overlap("another study", "another store", ids) == ()
+        for study in start.studies:
+            ids = people[study["study"]]
+            assert [person for person in ids if re.search(rf"\b{person}\b", text)] == []
+            assert len(start.overlap(study["study"], "another store", [*ids, "nobody"])) == len(study["subjects"])
+            assert start.overlap("another study", study["store"], ids) == start.overlap(study["study"], "", ids)
+            assert start.overlap("another study", "another store", ids) == ()
 
 
 def test_the_list_shows_each_model_with_licence_attribution_and_scores() -> None:
@@ -101,8 +109,11 @@ def test_the_list_shows_each_model_with_licence_attribution_and_scores() -> None
     for name in NAMES:
         row = shipped_model(name).to_json()
         block = run.stdout.split(f"{name}: ")[1].split("\n\n")[0]
-        for words in (row["title"], row["data_licence"], row["attribution"], row["scored"], ", ".join(row["sensors"])):
+        for words in (row["title"], row["scored"], ", ".join(row["sensors"])):
             assert words in block
+        for part in row["data"]:
+            for words in (part["licence"], part["citation"], f"{part['n_subjects']} people of {part['study']}"):
+                assert words in block
         assert f"windows: {row['window_seconds']:g} s" in block
     card = CliRunner().invoke(build_app(), ["models", NAMES[0]])
     assert card.stdout.rstrip("\n") == shipped_model(NAMES[0]).card.rstrip("\n")

@@ -31,7 +31,14 @@ from biopercept.errors import BioperceptError, RecordingError, SettingsError, St
 from biopercept.evaluation.cross_validation import run_and_score
 from biopercept.evaluation.fold_fits import FoldResult, calibrated_result
 from biopercept.evaluation.missing_sensors import NONE, check_missing_sensors, predictions_without, sensor_views
-from biopercept.evaluation.plan import EvaluationRequest, Plan, choose_recordings, seen_subjects, unscored_seconds
+from biopercept.evaluation.plan import (
+    EvaluationRequest,
+    Plan,
+    choose_recordings,
+    copied_subjects,
+    seen_subjects,
+    unscored_seconds,
+)
 from biopercept.evaluation.runs import require_own_folder
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.files import only_writer
@@ -485,8 +492,7 @@ def _compared(
             by_content = _copies(trained, start, windows, request)
     elif known is not None:
         ways.append("content")
-        here = [windows.recordings[i] for i in np.unique(windows.recording)]
-        by_content = {r.subject: f"the samples of {r.key}" for r in here if known.is_copy(blocks_of(r))}
+        by_content = {who: f"the samples of {key}" for who, key in copied_subjects(known, windows).items()}
     seen = {**by_content, **by_identity}
     _refuse_seen(request, seen, len(windows.subjects))
     model = ExternalModel(

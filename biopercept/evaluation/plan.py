@@ -18,6 +18,7 @@ import numpy as np
 
 from biopercept.baselines.catalogue import NETWORKS, fitter_for
 from biopercept.data.batches import vocabulary_of
+from biopercept.data.duplicates import blocks_of
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.joined import Studies, refuse_strangers, subjects_by_study, tables_of, usual_task
 from biopercept.data.normalisation import NormalisationSettings, Sessions
@@ -40,9 +41,10 @@ from biopercept.results.cross_validation import ExternalModel
 from biopercept.results.plan import SettingsPlan
 from biopercept.store.prepared import WindowedRecording
 from biopercept.tasks import Task
-from biopercept.training.checkpoint import StartingPoint, load_start, versions
+from biopercept.training.checkpoint import PRETRAINED, TRAINED, StartingPoint, load_start, start_words, versions
 from biopercept.training.engine import engine_for
 from biopercept.training.fitting import Fitter, perceiver_io
+from biopercept.training.known_inputs import KnownInputs
 from biopercept.training.settings import FitSettings, PersonalisationSettings
 from biopercept.typed_values import did_you_mean, not_among
 from biopercept.version import __version__
@@ -266,7 +268,9 @@ def plan_evaluation(store: Studies, request: EvaluationRequest, *, needs_folds: 
 def describe_start(
     store: Studies, request: EvaluationRequest, windows: WindowTable, *, is_tested: bool
 ) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
-    """Return where the network's weights begin (None: new ones), and a warning where they have seen who is tested.
+    """Return where the network's weights begin (None: new ones), and what is to be said of it.
+
+    That is, where they have seen who is tested, by identity or by samples, and what of the model was not taken.
 
     Raises SettingsError where the model is not the Perceiver, which alone can start from weights. Raises
     CheckpointError where the model to start from cannot be read.
@@ -281,15 +285,40 @@ def describe_start(
         return {"pretrained_in_each_fold": inside}, ()
     start = load_start(Path(fit.start_from))
     vocabulary = vocabulary_of(windows.feature_names)
-    described = start.described(perceiver_io(fit, vocabulary, windows.tasks))
-    seen = seen_subjects(store, start, windows.subjects) if is_tested else ()
-    warnings: tuple[str, ...] = ()
-    if seen:
-        warnings = (
-            f"LEAK: the weights started from had seen {len(seen)} of the {len(windows.subjects)} test subjects "
-            f"({', '.join(seen)}); pretrain inside each fold with --pretrain instead",
-        )
-    return {**described, "pretrained_in_each_fold": inside}, warnings
+    # Weights that are pretrained on in each fold lose what belongs to tasks.
+    tasks = windows.tasks if fit.pretraining is None else ()
+    sensors = {s.modality for r in windows.recordings for s in r.signals if not s.derived_from}
+    described = start.described(perceiver_io(fit, vocabulary, windows.tasks), tasks, fit.tokens, sensors)
+    warnings = [_leak(start, seen, windows)] if is_tested and (seen := _seen(store, start, windows)) else []
+    is_trained = start.kind == TRAINED and fit.pretraining is None
+    is_other = "sensors_not_seen" in described or "other_tokens" in described
+    if is_other or (is_trained and (described["new"] or described["unused"])):
+        warnings.append(f"weights started from: {start_words(described)}")
+    return {**described, "pretrained_in_each_fold": inside}, tuple(warnings)
+
+
+def _seen(store: Studies, start: StartingPoint, windows: WindowTable) -> tuple[str, ...]:
+    """Return whom a model to start from was fitted to: by study and own id, or by the samples of their recordings."""
+    copies = () if start.known is None else copied_subjects(start.known, windows)
+    return tuple(sorted({*seen_subjects(store, start, windows.subjects), *copies}))
+
+
+def _leak(start: StartingPoint, seen: Sequence[str], windows: WindowTable) -> str:
+    instead = (
+        "pretrain inside each fold with --pretrain instead"
+        if start.kind == PRETRAINED
+        else "their labels, too: start from a model that was trained without them (train --exclude-subjects)"
+    )
+    return (
+        f"LEAK: the weights started from had seen {len(seen)} of the {len(windows.subjects)} test subjects "
+        f"({', '.join(seen)}); {instead}"
+    )
+
+
+def copied_subjects(known: KnownInputs, windows: WindowTable) -> dict[str, str]:
+    """Return the subjects of a table whose recordings hold samples that a model was fitted to, with which recording."""
+    here = [windows.recordings[i] for i in np.unique(windows.recording)]
+    return {r.subject: r.key for r in here if known.is_copy(blocks_of(r))}
 
 
 def check_calibration(tasks: Sequence[Task], evaluation: EvaluationSettings, what: str = "") -> None:

@@ -11,7 +11,8 @@ import json
 import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ SCHEMA = 2  # 1: a network for one classification, another for everything else, 
 TRAINED, PRETRAINED = "perceiver-io", "pretrained"
 WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.json", "card.md"
 _DIGITS = 16
+_OF_TASKS = ("queries.", "heads.", "branches.linear.", "branches.mlp.head.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,6 +282,10 @@ class StartingPoint:
     * ``sha256``: of its weights.
     * ``studies``: ``study``, ``store`` (fingerprint) and ``subjects`` that its weights were fitted to.
     * ``feature_names``: of the features that it reads, in the order of its weights; empty where it does not say.
+    * ``tasks``: in the order of its queries; none of a pretrained network.
+    * ``modalities``: measured ones that it was fitted to; None where it does not say.
+    * ``known``: what inputs it knows; None where it does not say.
+    * ``tokens``: its token settings.
     """
 
     kind: str
@@ -287,31 +293,95 @@ class StartingPoint:
     weights: Mapping[str, torch.Tensor]
     studies: tuple[dict[str, Any], ...]
     feature_names: tuple[str, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    modalities: tuple[str, ...] | None = None
+    known: KnownInputs | None = None
+    tokens: Mapping[str, Any] = field(default_factory=dict)
 
-    def weights_for(self, feature_names: Sequence[str], folder: Path) -> dict[str, torch.Tensor]:
-        """Return the weights for windows with these features.
+    def weights_for(self, feature_names: Sequence[str], tasks: Sequence[Task], folder: Path) -> dict[str, torch.Tensor]:
+        """Return the weights for windows with these features and a network of these tasks.
 
-        Raises SettingsError where they are not the model's.
+        What belongs to tasks is among them only where each of ``tasks`` is the model's by name and classes.
+
+        Raises SettingsError where the features are not the model's.
         """
         if self.feature_names:
             require_features(folder.name, self.feature_names, feature_names, "the store")
-        return dict(self.weights)
+        return {name: value for name, _, value in self._of_tasks(tasks)}
 
-    def described(self, network: nn.Module) -> dict[str, Any]:
-        """Return, as plain values for an output, where the weights of ``network`` began."""
-        taken = matching(network, self.weights)
+    def _of_tasks(self, tasks: Sequence[Task]) -> Iterator[tuple[str, str, torch.Tensor]]:
+        """Give every weight as a network of these tasks has it: its name there, its name here, its values."""
+        places = [_place_among(task, self.tasks) for task in tasks]
+        ends = list(accumulate(task.n_outputs for task in self.tasks))
+        outputs = [k for p in places if p is not None for k in range(ends[p] - self.tasks[p].n_outputs, ends[p])]
+        for name, value in self.weights.items():
+            if not name.startswith(_OF_TASKS):
+                yield name, name, value
+            elif tasks and None not in places:
+                if name.startswith("heads."):
+                    _, number, rest = name.split(".", 2)
+                    yield from ((f"heads.{k}.{rest}", name, value) for k, p in enumerate(places) if p == int(number))
+                else:
+                    yield name, name, value[places if name.startswith("queries.") else outputs]
+
+    def described(
+        self, network: nn.Module, tasks: Sequence[Task], tokens: TokenSettings, modalities: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """Return, as plain values for an output, where the weights of ``network``, made for ``tasks``, began.
+
+        ``modalities`` are the measured ones that it is fitted to: those that the model never had are named, and so are
+        settings of its ``tokens`` that give the same weights another meaning.
+        """
+        given = list(self._of_tasks(tasks))
+        taken = matching(network, {name: value for name, _, value in given})
+        used = {here for name, here, _ in given if name in taken}
+        strange = sorted(set(modalities) - set(modalities if self.modalities is None else self.modalities))
         return {
             "kind": self.kind,
             "weights_sha256": self.sha256,
             "studies": [study["study"] for study in self.studies],
             "n_taken": len(taken),
             "new": [name for name in network.state_dict() if name not in taken],
+            "unused": [name for name in self.weights if name not in used],
+            **({"sensors_not_seen": strange} if strange else {}),
+            **({"other_tokens": other} if (other := self._other_tokens(tokens)) else {}),
         }
+
+    def _other_tokens(self, tokens: TokenSettings) -> dict[str, list[Any]]:
+        """Return the model's value and the one here of each token setting that differs; dropout has no say in it."""
+        ours = {name: value for name, value in asdict(tokens).items() if not name.endswith("_dropout")}
+        return {n: [self.tokens[n], ours[n]] for n in ours if n in self.tokens and self.tokens[n] != ours[n]}
 
     def overlap(self, study: str, store: str, subjects: Collection[str]) -> tuple[str, ...]:
         """Return which of the subjects of a store (by study name or fingerprint) its weights were fitted to, sorted."""
         used = [part for part in self.studies if part["study"] == study or part["store"] == store]
         return tuple(sorted({s for part in used for s in subjects if has_subject(part, s)}))
+
+
+def _place_among(task: Task, others: Sequence[Task]) -> int | None:
+    """Return where a task that is the same by name, kind, classes in their order, and quantity stands; else None."""
+    same = (task.name, task.kind, task.class_names, task.quantity)
+    return next((k for k, t in enumerate(others) if (t.name, t.kind, t.class_names, t.quantity) == same), None)
+
+
+def start_words(described: Mapping[str, Any]) -> str:
+    """Return how much of a model that was started from was taken, what began anew, and what found no place."""
+    words = [f"{described['n_taken']} of {described['n_taken'] + len(described['new'])} arrays of weights were taken"]
+    if described["new"]:
+        words.append(f"new are {listed(_parts(described['new']))}")
+    if unused := described["unused"]:
+        words.append(f"of the model's, {len(unused)} have no place here ({listed(_parts(unused))})")
+    if strange := described.get("sensors_not_seen"):
+        words.append(f"it never had {listed(strange)}, so what reads these is as new")
+    for name, (theirs, ours) in described.get("other_tokens", {}).items():
+        words.append(f"its tokens.{name} is {json.dumps(theirs)} and {json.dumps(ours)} here")
+    return "; ".join(words)
+
+
+def _parts(names: Sequence[str]) -> list[str]:
+    """Return the parts of a network that weights belong to: ``heads``, ``core``, ``fusion.shapes.bvp``."""
+    depth = {"fusion": 3, "branches": 2}
+    return list(dict.fromkeys(".".join(n.split(".")[: depth.get(n.partition(".")[0], 1)]) for n in names))
 
 
 def subject_digest(study: str, subject: str) -> str:
@@ -346,14 +416,24 @@ def load_start(folder: Path) -> StartingPoint:
     description = read_description(folder)
     try:
         if description["kind"] == PRETRAINED:
-            studies = [{key: row[key] for key in ("study", "store", "subjects")} for row in description["studies"]]
+            studies = tuple({key: row[key] for key in ("study", "store", "subjects")} for row in description["studies"])
             weights = transferable(read_weights(folder, description))
             names = tuple(description.get("feature_names", ()))  # not kept by earlier versions
-        else:
-            studies = list(studies_seen(description["training"]))
-            weights, names = read_weights(folder, description), tuple(description["feature_names"])
-        return StartingPoint(description["kind"], description["weights_sha256"], weights, tuple(studies), names)
-    except (KeyError, TypeError) as fault:
+            sha256, tokens = description["weights_sha256"], description["tokens"]
+            return StartingPoint(PRETRAINED, sha256, weights, studies, names, tokens=tokens)
+        training, known = description["training"], description.get("known")
+        return StartingPoint(
+            kind=TRAINED,
+            sha256=description["weights_sha256"],
+            weights=read_weights(folder, description),
+            studies=studies_seen(training),
+            feature_names=tuple(description["feature_names"]),
+            tasks=tuple(Task.from_json(row) for row in description["tasks"]),
+            modalities=tuple(training["modalities"]),
+            tokens=dict(description["tokens"]),
+            known=None if known is None else from_plain(KnownInputs, known),
+        )
+    except (KeyError, TypeError, ValueError, StudyError) as fault:
         raise CheckpointError(
             f"{DESCRIPTION} in {folder} does not say what its weights were fitted to ({fault}); train the model again"
         ) from fault
@@ -361,7 +441,7 @@ def load_start(folder: Path) -> StartingPoint:
 
 def transferable(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the weights of a pretrained network that others can start from: not the query and head of its own task."""
-    return {name: value for name, value in weights.items() if not name.startswith(("queries.", "heads.", "linear."))}
+    return {name: value for name, value in weights.items() if not name.startswith(_OF_TASKS)}
 
 
 def matching(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> set[str]:

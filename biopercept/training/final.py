@@ -243,6 +243,12 @@ def _adapted(request: TrainingRequest, fit_request: FitRequest, personalisation:
     )
 
 
+def _beginning(start: StartingPoint, trained: _Trained) -> dict[str, Any]:
+    """Return where a model's weights began, and whom these had seen."""
+    described = start.described(trained.fitted.network, trained.tasks, trained.settings.tokens, trained.modalities)
+    return {**described, "seen": list(start.studies)}
+
+
 def _lag_sentences(lags: Mapping[str, float | None], windows: WindowTable) -> list[str]:
     return [
         f"the lag of rating {task.signal!r} was estimated on the training subjects: {lag_words(lags[name], task)}"
@@ -281,7 +287,7 @@ def _description(
         "scores": provenance.scores,
         "warnings": [*provenance.warnings, *_lag_sentences(lags, windows)],
         **({"estimated_lags": dict(lags)} if lags else {}),
-        "start_from": None if start is None else {**start.described(fitted.network), "seen": list(start.studies)},
+        "start_from": None if start is None else _beginning(start, trained),
     }
     if provenance.plan is not None:
         description["plan"] = provenance.plan

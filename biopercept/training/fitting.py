@@ -213,7 +213,8 @@ def starting_weights(request: FitRequest) -> dict[str, torch.Tensor] | None:
     """
     settings, windows = request.settings, request.inputs.windows
     folder = Path(settings.start_from)
-    start = load_start(folder).weights_for(windows.feature_names, folder) if settings.start_from else None
+    tasks = () if settings.pretraining is not None else windows.tasks
+    start = load_start(folder).weights_for(windows.feature_names, tasks, folder) if settings.start_from else None
     if settings.pretraining is None:
         return start
     subjects = {str(s) for s in windows.subject[request.training]} | set(request.unlabelled)

@@ -8,7 +8,7 @@ from typing import Any
 
 from biopercept.tasks import Task
 from biopercept.training.calibration import Calibration
-from biopercept.training.checkpoint import Checkpoint
+from biopercept.training.checkpoint import Checkpoint, start_words
 from biopercept.training.lag import lag_words
 
 
@@ -135,8 +135,8 @@ def _start_sentence(start: dict[str, Any] | None) -> list[str]:
     if start is None:
         return []
     return [
-        f"It started from the weights of a {start['kind']} network ({start['n_taken']} taken by name and shape, "
-        f"{len(start['new'])} new) that had seen signals of {', '.join(start['studies'])}."
+        f"It started from the weights of a {start['kind']} network that had seen signals of "
+        f"{', '.join(start['studies'])}: {start_words(start)}."
     ]
 
 

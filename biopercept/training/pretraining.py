@@ -374,7 +374,7 @@ def pretrain_on_stores(request: StoresRequest, output: Path, *, on_epoch: LossRe
             settings=fit.pretraining,
             engine=engine,
             seed=seed_for(request.seed, "pretrain"),
-            start_from=None if start is None else start.weights_for(stores[0].feature_names, Path(fit.start_from)),
+            start_from=None if start is None else start.weights_for(stores[0].feature_names, (), Path(fit.start_from)),
             on_epoch=on_epoch,
         )
         done = pretrain(pretraining)
@@ -428,7 +428,7 @@ def save_pretrained(
         "feature_names": list(request.studies[0].windows.feature_names),
         "pretraining": asdict(request.settings),
         "studies": [*studies, *seen],
-        "start_from": None if start is None else start.described(done.network),
+        "start_from": None if start is None else start.described(done.network, (), request.tokens),
         "seed": seed,
         "history": [list(row) for row in done.history],
     }

@@ -9,8 +9,9 @@ import typer
 
 from biopercept.cli.terminal import print_text, say
 from biopercept.files import write_text
-from measurements import hearts_page, quality_page, shapes_page, signals_page
+from measurements import hearts_page, quality_page, shapes_page, signals_page, studies_page
 from measurements import times as times_page
+from measurements.studies import ARMS, BASELINES, CHOOSING, NETWORK, Place
 
 if TYPE_CHECKING:
     from experiments.units import Unit
@@ -68,12 +69,37 @@ def shapes(
     output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("docs/measurements/shapes.md"),
 ) -> None:
     """Settings from the data beside presets and baselines on made studies of many shapes; half an hour."""
-
-    def show(unit: Unit, was_done: bool, n_units: int) -> None:
-        say(f"{unit.name}: {'was done before' if was_done else 'done'} ({n_units} in all)")
-
-    write_text(output, shapes_page.page(folder, seeds, names or (), stores or (), show))
+    write_text(output, shapes_page.page(folder, seeds, names or (), stores or (), _show))
     print_text(str(output))
+
+
+@app.command()
+def studies(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Stores, models, scores; what is there is kept.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with the public data sets, each by its name.")],
+    models: Annotated[list[str] | None, typer.Option("--model", help="One of the models; repeatable.")] = None,
+    arms: Annotated[list[str] | None, typer.Option("--start", help=f"One of: {'; '.join(ARMS)}; repeatable.")] = None,
+    draws: Annotated[int, typer.Option(min=0, help="Draws of folds and labelled people; 0: no starting.")] = 3,
+    windows: Annotated[bool, typer.Option(help="Choose the length of windows by inner folds.")] = True,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", help="Worker processes.")] = 1,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("docs/measurements/studies.md"),
+) -> None:
+    """Each shared study by models of the others, and models that start from them; hours, and goes on where stopped."""
+    scored, begun = models or (NETWORK, *BASELINES), arms or ARMS
+    if unknown := sorted({*scored} - {NETWORK, *BASELINES}) + sorted({*begun} - {*ARMS}):
+        raise typer.BadParameter(f"nothing here is called {unknown[0]!r}")
+    wanted = studies_page.Wanted(
+        models=tuple(scored),
+        choosing=tuple(model for model in CHOOSING if windows and model in scored),
+        arms=tuple(begun),
+        n_draws=draws,
+    )
+    write_text(output, studies_page.page(Place(data, folder), wanted, _show, jobs))
+    print_text(str(output))
+
+
+def _show(unit: Unit, was_done: bool, n_units: int) -> None:
+    say(f"{unit.name}: {'was done before' if was_done else 'done'} ({n_units} in all)")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 from biopercept.resources import ShippedModel
 from biopercept.training.checkpoint import Checkpoint
-from biopercept.training.model_card import model_card, model_scores_sentence
+from biopercept.training.model_card import model_card, model_scores_sentence, scores_by_task
 from shipping.recipes import Recipe
 
 SECTIONS = ("Not for", "What is unknown", "What the audit says", "With fewer sensors", "Licence", "How it was made")
@@ -21,27 +21,49 @@ def card(checkpoint: Checkpoint, recipe: Recipe, sha256: str) -> str:
         (*(f"- {line}" for line in recipe.not_for), "", recipe.first),
         tuple(f"- {line}" for line in recipe.unknown),
         tuple(_audit(shipped["audit"])),
-        tuple(_fewer_sensors(checkpoint.training["scores"])),
+        tuple(_fewer_sensors(checkpoint.training["scores"], shipped.get("across_studies"))),
         tuple(_licence(shipped)),
         tuple(_making(shipped, sha256)),
     )
     sections = [line for title, body in zip(SECTIONS, bodies, strict=True) for line in ("", f"## {title}", *body)]
+    if "across_studies" in shipped:
+        sections += ["", "## By study", *_by_study(checkpoint.training["scores"], shipped["across_studies"])]
     text = model_card(checkpoint)
     return f"# {recipe.name}: {text.removeprefix('# ')}" + "\n".join(sections) + "\n"
 
 
 def _audit(findings: Iterable[Mapping[str, str]]) -> list[str]:
     """Return the sentences of every finding that is not ok, and the names of the others."""
-    rows = list(findings)
-    lines = [f"- **{row['verdict']}**, {row['probe']}: {row['sentence']}" for row in rows if row["verdict"] != "ok"]
-    fine = [row["probe"] for row in rows if row["verdict"] == "ok"]
-    return [*lines, f"- ok: {', '.join(fine)}."]
+    by_study: dict[str, list[Mapping[str, str]]] = {}
+    for row in findings:
+        by_study.setdefault(f"{row['study']}: " if "study" in row else "", []).append(row)
+    lines = []
+    for study, rows in by_study.items():
+        bad = [row for row in rows if row["verdict"] != "ok"]
+        lines += [f"- {study}**{row['verdict']}**, {row['probe']}: {row['sentence']}" for row in bad]
+        lines.append(f"- {study}ok: {', '.join(row['probe'] for row in rows if row['verdict'] == 'ok')}.")
+    return lines
 
 
-def _fewer_sensors(scores: Mapping[str, Any]) -> list[str]:
-    """Return the scores without one sensor, and with one alone, as a table."""
-    lines = ["| sensors | balanced accuracy [95 % interval] | AUROC |", "|---|---|---|"]
-    for row in scores["missing_sensors"]["subsets"]:
+def _by_study(scores: Mapping[str, Any], across: Mapping[str, Any]) -> list[str]:
+    """Return the scores of each study: by models that had others of its people, and by models of the others alone."""
+    lines = [
+        "| task | left out | study | people | balanced accuracy [95 % interval] | AUROC |",
+        "|---|---|---|---|---|---|",
+    ]
+    for left_out, document in (("people", scores), ("the study", across)):
+        for task, of_task in scores_by_task(dict(document)).items():
+            for study, row in of_task.get("studies", {}).items():
+                values = f"{_estimate(row['balanced_accuracy'])} | {_estimate(row['auroc'])}"
+                lines.append(f"| {task} | {left_out} | {study} | {row['n_subjects']} | {values} |")
+    return lines
+
+
+def _fewer_sensors(scores: Mapping[str, Any], across: Mapping[str, Any] | None) -> list[str]:
+    """Return the scores without one sensor, and with one alone, as a table; of several studies each left out."""
+    lines = [] if across is None else [f"Task {across['task']}, each study tested by models of the others:", ""]
+    lines += ["| sensors | balanced accuracy [95 % interval] | AUROC |", "|---|---|---|"]
+    for row in (scores if across is None else across)["missing_sensors"]["subsets"]:
         if row["sensors"] == "all" or row["sensors"].startswith(("without ", "only ")):
             lines.append(f"| {row['sensors']} | {_estimate(row['balanced_accuracy'])} | {_estimate(row['auroc'])} |")
     return lines
@@ -57,8 +79,11 @@ def _estimate(score: Mapping[str, Any]) -> str:
 def _licence(shipped: Mapping[str, Any]) -> list[str]:
     return [
         "Weights and card: BSD-3-Clause, as biopercept. No recording, and no name of a person, is in this folder.",
-        f"Contains information from data that are made available under the licence {shipped['licence']}; whoever "
-        f"passes the model on keeps this notice. The data: {shipped['citation']}.",
+        *(
+            f"Contains information from data that are made available under the licence {row['licence']}; whoever "
+            f"passes the model on keeps this notice. The data: {row['citation']}."
+            for row in shipped["data"]
+        ),
     ]
 
 
@@ -74,8 +99,19 @@ def _making(shipped: Mapping[str, Any], sha256: str) -> list[str]:
 
 
 def scored(training: Mapping[str, Any]) -> str:
-    """Return how a model of one task scored, in a sentence."""
-    return model_scores_sentence(training["scores"])
+    """Return how a model scored, in a sentence for each task, and on studies left out where there are several."""
+    by_task = scores_by_task(training["scores"])
+    if list(by_task) == [training["scores"].get("task")]:
+        return model_scores_sentence(training["scores"])
+    sentences = [f"{task}: {model_scores_sentence(scores)}" for task, scores in by_task.items()]
+    if across := training["shipped"].get("across_studies"):
+        sentences.append(f"{across['task']} of a study left out: {model_scores_sentence(across)}")
+    return " ".join(sentences)
+
+
+def _cell(scores: Mapping[str, Any], *, is_one: bool) -> str:
+    task = "" if is_one else f"{scores['task']} "
+    return f"{task}{_estimate(scores['balanced_accuracy'])} ({scores['split']}, {scores['n_folds']} folds)"
 
 
 def page_with_table(page: str, models: Iterable[ShippedModel]) -> str:
@@ -87,9 +123,12 @@ def page_with_table(page: str, models: Iterable[ShippedModel]) -> str:
     ]
     for row in (model.to_json() for model in models):
         classes = "; ".join(", ".join(names) for names in row["tasks"].values())
-        split = f"{row['scores']['split']}, {row['scores']['n_folds']} folds"
-        score = f"{_estimate(row['scores']['balanced_accuracy'])} ({split})"
-        people = f"{row['n_subjects']} people of {row['study']} ({row['data_licence']})"
+        of_tasks = [*scores_by_task(row["scores"]).values()]
+        across = [] if row["across_studies"] is None else [row["across_studies"]]
+        score = "; ".join(_cell(scores, is_one=len(row["tasks"]) == 1) for scores in (*of_tasks, *across))
+        people = "; ".join(
+            f"{part['n_subjects']} people of {part['study']} ({part['licence']})" for part in row["data"]
+        )
         cells = (f"`{row['name']}`", classes, ", ".join(row["sensors"]), f"{row['window_seconds']:g} s", people, score)
         lines.append(f"| {' | '.join(cells)} | {row['bytes'] / 1e6:.1f} MB, SHA-256 `{row['weights_sha256']}` |")
     return before + START + "\n".join(lines) + "\n" + END + rest.split(END)[1]

@@ -6,48 +6,68 @@ from dataclasses import dataclass
 
 LARGEST_BYTES, LARGEST_BYTES_TOGETHER = 3_000_000, 10_000_000
 """What a model, and all of them together, may take in the wheel."""
+SCORES, ACROSS, AUDIT = "scores", "across-studies", "audit"
+"""What is written below the working folder: folds over people, over studies, and the audit (of several of each)."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One model: how it is made, and what its card says beside what is measured.
 
-    * ``study``: word of ``biopercept import``; licence and citation are those of the imported study.
+    * ``studies``: words of ``biopercept import``; licence and citation are those of the imported studies. Several are
+      joined.
+    * ``task``: one, or several with commas between; of several studies the first is one that all have.
     * ``not_for``, ``unknown``: sentences of the card.
     * ``first``: what a recording needs before predictions mean something.
+    * ``windows``: ``section.key=value`` of ``prepare``; empty: as planned for the study. Several studies need one.
     """
 
     name: str
     title: str
-    study: str
+    studies: tuple[str, ...]
     task: str
     first: str
     not_for: tuple[str, ...]
     unknown: tuple[str, ...]
     config: str = "auto"
     seed: int = 0
+    windows: tuple[str, ...] = ()
 
     def steps(self, data: str, work: str, split: tuple[str, ...], n_jobs: int = 1) -> dict[str, list[str]]:
         """Return the commands that make it, by what each writes below ``work``, in their order.
 
         ``data`` is the folder of the public data sets; ``split`` are options of ``cross-validate`` for its folds. A
-        model is one network, so one network a fold is scored.
+        model is one network, so one network a fold is scored. Of several studies each is tested by models of the
+        others as well, on the task that all have, and audited by itself.
         """
-        study, store, scores, settings = f"{work}/study", f"{work}/store.h5", f"{work}/scores", ["-c", self.config]
-        fitted = [*settings, "--task", self.task, "--seed", str(self.seed)]
-        return {
-            "study": ["import", self.study, f"{data}/{self.study}", "-o", study],
-            "store": ["prepare", study, "-o", store, *settings, "-j", str(n_jobs)],
-            "scores": [
-                *("cross-validate", store, "-o", scores, *fitted, *split, "--seeds", "1", "--missing-sensors"),
-                *("--device", "cpu", "-j", str(n_jobs)),
-            ],
-            "audit": ["audit", store, "-o", f"{work}/audit", *fitted, "--model-scores", scores, "--overwrite"],
-            "model": [
-                *("train", store, "-o", f"{work}/model", *fitted, "--scores", scores),
-                *("--device", "cpu", "--overwrite"),
-            ],
+        stores, settings = [f"{work}/{study}.h5" for study in self.studies], ["-c", self.config]
+        cut = [word for change in self.windows for word in ("--set", change)]
+        jobs, alone = ["-j", str(n_jobs)], ["--seeds", "1", "--device", "cpu"]
+        steps = {study: ["import", study, f"{data}/{study}", "-o", f"{work}/{study}"] for study in self.studies} | {
+            f"{study}.h5": ["prepare", f"{work}/{study}", "-o", f"{work}/{study}.h5", *settings, *cut, *jobs]
+            for study in self.studies
         }
+
+        def fitted(task: str) -> list[str]:
+            return [*settings, "--task", task, "--seed", str(self.seed)]
+
+        def scored(name: str, task: str, *options: str) -> list[str]:
+            return ["cross-validate", *stores, "-o", f"{work}/{name}", *fitted(task), *options, *alone, *jobs]
+
+        def audited(name: str, study: str, *options: str) -> list[str]:
+            common = fitted(self.task.partition(",")[0])
+            return ["audit", f"{work}/{study}.h5", "-o", f"{work}/{name}", *common, *options, "--overwrite"]
+
+        if len(self.studies) == 1:
+            steps[SCORES] = scored(SCORES, self.task, *split, "--missing-sensors")
+            steps[AUDIT] = audited(AUDIT, *self.studies, "--model-scores", f"{work}/{SCORES}")
+        else:
+            each = ("--split", "study", "--set", "evaluation.missing_sensors=single")
+            steps[SCORES] = scored(SCORES, self.task, *split)
+            steps[ACROSS] = scored(ACROSS, self.task.partition(",")[0], *each)
+            steps |= {f"{AUDIT}-{study}": audited(f"{AUDIT}-{study}", study) for study in self.studies}
+        trained = [*stores, "-o", f"{work}/model", *fitted(self.task), "--scores", f"{work}/{SCORES}"]
+        return {**steps, "model": ["train", *trained, "--device", "cpu", "--overwrite"]}
 
 
 _OF_NOBODY = (
@@ -59,7 +79,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name="stress-wrist",
         title="rest or mental stress from a wristband (pulse, skin conductance, temperature, movement)",
-        study="stress-predict",
+        studies=("stress-predict",),
         task="stress",
         first="It scales a recording by its own past, so the first minutes of a recording say little; a recording "
         "should begin at rest.",
@@ -83,7 +103,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name="workload-eeg",
         title="rest or mental arithmetic from EEG and ECG, or from either alone",
-        study="eegmat",
+        studies=("eegmat",),
         task="workload",
         first="It scales a recording by the past of its session: give the recordings of a session as a study, rest "
         "first, as in the laboratory. A recording by itself has only its own past.",
@@ -106,7 +126,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name="states-wrist",
         title="relaxation, physical, emotional or cognitive stress from a wristband and an oximeter",
-        study="noneeg",
+        studies=("noneeg",),
         task="state",
         first="It scales a recording by its own past, so the first minutes of a recording say little; a recording "
         "should begin at rest.",
@@ -122,6 +142,37 @@ RECIPES: tuple[Recipe, ...] = (
             "Protocol: one session of about 38 minutes; mixtures of the states were not seen.",
             "Order of conditions: the same for everybody, so recovery, habituation and drift of sensors cannot be told "
             "from the state.",
+        ),
+    ),
+    # Tasks: `stress` is the one that all three have, so each sensor is learnt with it; `state` tells kinds of stress
+    # apart and has the windows of movement, which would lie unused. `workload` of eegmat is `stress` there, window by
+    # window: a second query would learn the same labels again, and count that study twice.
+    Recipe(
+        name="base",
+        title="rest or stress, and four states, from any of nine sensors; made to start from (--start-from base)",
+        studies=("stress-predict", "noneeg", "eegmat"),
+        task="stress,state",
+        windows=("windows.length_seconds=30", "windows.step_seconds=10"),
+        first="It is a beginning for models of a study of your own (train or cross-validate, --start-from base). Its "
+        "predictions can be read as those of the other models, after a start at rest; where one of these is made for "
+        "your sensors, prefer it.",
+        not_for=(
+            *_OF_NOBODY,
+            "Proof that it helps: whether a model that starts from it is better than one from new weights is measured "
+            "in docs/measurements/studies.md, and is to be measured again on your study, on people it has not seen.",
+            "Combinations of sensors from several of its studies: EEG and skin conductance were never worn together.",
+            "Physical work under `stress`: windows of it have the task `state` alone.",
+        ),
+        unknown=(
+            "Population: people of three laboratories, of whom one study says nothing, the others that they were "
+            "healthy and mostly students.",
+            "Device: one wristband of two kinds, one oximeter, one EEG system; which sensor a window has tells its "
+            "study, and so its protocol and its share of stress.",
+            "Protocol: its stress is a Stroop test, an interview, counting backwards, serial subtraction and a horror "
+            "film, which need not be one state of the body; what one study teaches of another is little (card, by "
+            "study).",
+            "Order of conditions: rest comes first in all three, so recovery, habituation and drift of sensors cannot "
+            "be told from the state.",
         ),
     ),
 )

@@ -254,4 +254,4 @@ def test_other_features_than_this_version_makes_are_refused_by_name(model: Check
         predict_files(PredictionRequest(folder, (folder,)), folder.parent / "out")
     start = StartingPoint("pretrained", "", {}, (), FEATURE_NAMES)
     with pytest.raises(SettingsError, match=r"the model p reads .* and the store has .*: the same in another order"):
-        start.weights_for(FEATURE_NAMES[::-1], Path("p"))
+        start.weights_for(FEATURE_NAMES[::-1], (), Path("p"))
