@@ -493,7 +493,10 @@ def predict(
 def explain(
     model: Location | Checkpoint, recording: Location | Recording, *, task: str | None = None, device: str = "auto"
 ) -> Explanation:
-    """Return how much of the attention behind a model's predictions went to each time, channel and modality.
+    """Return what a model's predictions rested on: each sensor, modality, channel, time and feature, by three methods.
+
+    ``to_frame()`` has a row per window and part; ``faithfulness`` says what deleting tokens does, by method and window.
+    At most 100 windows, evenly spread, are explained.
 
     Raises SettingsError where the model does not predict ``task`` (None: its first). Raises CheckpointError and
     RecordingError as :func:`predict`.
@@ -513,6 +516,8 @@ def reconstruct(
     ``model`` is a folder that ``pretrain`` wrote with the objective ``masked``; ``modality`` is such as ``heart_rate``,
     and whatever the recording has of its sensor is masked; ``study`` is whose scale to use, where the network saw
     several (None: the first).
+
+    ``errors()`` compares with what was measured.
 
     Raises CheckpointError where the network was not trained for it. Raises RecordingError as :func:`predict`.
     """

@@ -31,7 +31,7 @@ from .terminal import say
 COMMANDS: dict[str, tuple[str, ...]] = {
     "Start here": ("demo", "init", "check", "inspect"),
     "Data": ("datasets", "import_study", "prepare", "quality", "correct", "features", "deidentify"),
-    "Models": ("models", "train", "predict", "pretrain"),
+    "Models": ("models", "train", "predict", "explain", "pretrain", "reconstruct"),
     "Evaluate": (
         "cross_validate",
         "evaluate",
@@ -55,6 +55,8 @@ READING: dict[str, tuple[str, ...]] = {
     "view": _MEASURING,
     "correct": (),
     "predict": _MEASURING,
+    "explain": _MEASURING,
+    "reconstruct": _MEASURING,
 }
 """Commands that read recordings, and the modules that they import while the first is read."""
 

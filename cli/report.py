@@ -16,8 +16,8 @@ def report(
         Path,
         typer.Argument(
             metavar="DIR",
-            help="What cross-validate, audit, learning-curve, personalise, predict, prepare or demo wrote, or their "
-            "parent.",
+            help="What cross-validate, audit, learning-curve, personalise, predict, explain, reconstruct, prepare or "
+            "demo wrote, or their parent.",
         ),
     ],
     output: options.OptionalOutput = None,

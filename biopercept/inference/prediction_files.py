@@ -183,20 +183,38 @@ def _truth(source: Source, recording: Recording) -> Truth:
     return Truth(labels, source.study.name, source.study.tasks)
 
 
+class SessionReader:
+    """Loads and prepares one recording after the other as a model reads them, and keeps those that are read again."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._settings = PrepareSettings.from_plain_values(checkpoint.prepare)
+        self._sessions: dict[tuple[str, str], list[PreparedRecording]] = {}
+
+    def read(self, source: Source) -> tuple[Recording, PreparedRecording, tuple[PreparedRecording, ...]]:
+        """Return a recording, as loaded and as prepared, and those of its session that were kept before it."""
+        recording = without_labels(source.load(), self._checkpoint.tasks)
+        before = self._sessions.get((recording.subject, recording.session), [])
+        prepared = replace(prepare_recording(recording, self._settings, advice=OF_A_MODEL), place=len(before))
+        return recording, prepared, tuple(before)
+
+    def keep(self, prepared: PreparedRecording) -> None:
+        """Keep a recording for those that come after it, where the model's normalisation reaches over a session."""
+        if self._checkpoint.normalisation.scope == "session":
+            self._sessions.setdefault((prepared.subject, prepared.session), []).append(prepared)
+
+
 class _Reader:
-    """Loads, prepares and predicts one recording after the other, and keeps those of a session that are read again."""
+    """Predicts one recording after the other."""
 
     def __init__(self, checkpoint: Checkpoint, engine: Engine, request: PredictionRequest) -> None:
         self._checkpoint, self._engine, self._request = checkpoint, engine, request
-        self._settings = PrepareSettings.from_plain_values(checkpoint.prepare)
-        self._sessions: dict[tuple[str, str], list[PreparedRecording]] = {}
+        self._sessions = SessionReader(checkpoint)
         self.warnings: dict[str, None] = {}
 
     def predict(self, source: Source) -> Predictions:
-        recording = without_labels(source.load(), self._checkpoint.tasks)
+        recording, prepared, before = self._sessions.read(source)
         truth = _truth(source, recording)
-        before = self._sessions.setdefault((recording.subject, recording.session), [])
-        prepared = replace(prepare_recording(recording, self._settings, advice=OF_A_MODEL), place=len(before))
         self.warnings.update(dict.fromkeys(truth.lacking(task) for task in self._checkpoint.tasks))
         predictions = predict(
             self._checkpoint,
@@ -206,8 +224,7 @@ class _Reader:
             before=before,
             ways=self._request.ways,
         )
-        if self._checkpoint.normalisation.scope == "session":
-            before.append(prepared)
+        self._sessions.keep(prepared)
         return predictions
 
 

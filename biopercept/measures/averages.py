@@ -57,7 +57,7 @@ def averages(recordings: Events, names: Sequence[str]) -> tuple[Average, ...]:
     for condition in conditions_of(recordings):
         rows = [(who, _rows(one, names, condition)) for who, one in recordings]
         subject_means, n_events = _by_subject(rows, len(names))
-        mean, low, high, sd = _over_subjects(subject_means)
+        mean, low, high, sd = over_rows(subject_means)
         known = np.isfinite(subject_means).sum(axis=0)
         for place, name in enumerate(names):
             ends = _or_none(low[place]), _or_none(high[place]), _or_none(sd[place])
@@ -77,7 +77,7 @@ def mean_courses(recordings: Events) -> tuple[MeanCourse, ...]:
             subject_means, _ = _by_subject(rows, len(offsets))
             if len(subject_means) == 0:
                 continue
-            mean, low, high, _ = _over_subjects(subject_means)
+            mean, low, high, _ = over_rows(subject_means)
             n_events = sum(len(values) for _, values in rows)
             out.append(MeanCourse(condition, series, offsets, mean, low, high, len(subject_means), n_events))
     return tuple(out)
@@ -117,8 +117,8 @@ def _by_subject(rows: Sequence[tuple[str, FloatArray]], n: int) -> tuple[FloatAr
     return means, np.asarray(n_events, dtype=np.float64)
 
 
-def _over_subjects(values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Return mean, ends of the 95 % interval and standard deviation (n - 1) over subjects, by column."""
+def over_rows(values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return mean, ends of the 95 % interval and standard deviation (n - 1) over rows, by column, of what is known."""
     from scipy.special import stdtrit
 
     mean, n = mean_of_known(values, axis=0), np.isfinite(values).sum(axis=0)

@@ -107,6 +107,11 @@ class LatentLayer(nn.Module):
         x = x + self._path(self.attention(normed, normed, mask, generator), generator)
         return x + self._path(self.feed_forward(x, generator), generator)
 
+    def weights(self, x: Tensor) -> Tensor:
+        """Return the attention weights (B, H, L, L) of the same call."""
+        normed = self.norm(x)
+        return self.attention.read_with_weights(normed, normed, None)[1]
+
     def _path(self, branch: Tensor, generator: torch.Generator | None) -> Tensor:
         if not self.training or self.path_dropout == 0.0:
             return branch

@@ -93,6 +93,9 @@ class EarlyFusion(nn.Module):
         # One pass gives the normalised shape, the mean and 1 / sqrt(variance + floor^2).
         floor = self.settings.shape_floor**2
         shape, mean, steepness = torch.native_layer_norm(sensor.patches, sensor.patches.shape[-1:], None, None, floor)
+        if sensor.patches.requires_grad:  # an explanation: the pass above has a gradient for its first result alone
+            mean = sensor.patches.mean(-1, keepdim=True)
+            steepness = (sensor.patches.var(-1, correction=0, keepdim=True) + floor).rsqrt()
         shape = shape.masked_fill_(absent, 0.0)
         amplitude = torch.cat((mean, -steepness.log(), sensor.quality[..., None]), -1)
         rate = sensor.rate.masked_fill(~sensor.is_real.any(2).any(1), 1.0)  # (B,)

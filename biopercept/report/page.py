@@ -22,7 +22,9 @@ from biopercept.report.curves import (
     personal_tables,
 )
 from biopercept.report.drawing import Drawing
+from biopercept.report.explanation import explanation_sections
 from biopercept.report.layout import Head, KeyNumber, Section, page_of
+from biopercept.report.reconstruction import errors_section
 from biopercept.report.score_figures import (
     confusion_figure,
     models_figure,
@@ -126,6 +128,8 @@ def _summary(results: Results) -> str:
         (sum(len(folder.recordings) for folder in results.predictions), "predicted recording"),
         (sum(len(log.table) for log in results.logs), "prepared recording"),
         (len(results.audits), "audit"),
+        (len(results.explanations), "explanation"),
+        (len(results.reconstructions), "reconstruction"),
     ]
     return ", ".join(count(n, noun) for n, noun in parts if n)
 
@@ -149,6 +153,10 @@ def sections_of(results: Results) -> tuple[Section, ...]:
     )
     for of_kind, section in kinds:
         sections += [section(result, number) for number, result in enumerate(of_kind, 1)]
+    for explanation in results.explanations:
+        end = f": {explanation.name}" if len(results.explanations) > 1 else ""
+        sections += explanation_sections(explanation, end)
+    sections += [errors_section(reconstruction) for reconstruction in results.reconstructions]
     if results.logs:
         sections.append(_preparation_section(results.logs))
     for question, (anchor, suffix) in zip(questions, ends, strict=True):

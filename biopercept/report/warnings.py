@@ -47,6 +47,9 @@ def warnings_of(results: Results) -> tuple[ReportWarning, ...]:
     warnings += _of_curves(results)
     warnings += [*_of_comparison(results.cross_validations), *_of_failures(results)]
     warnings += _of_numbers(results.number_validations)
+    done = [(one.name, one.warnings) for one in results.explanations]
+    done += [(one.name, one.warnings) for one in results.reconstructions]
+    warnings += [_light(f"{words[:1].upper()}{words[1:]} ({name}).") for name, of_one in done for words in of_one]
     for run in results.cross_validations:
         warnings += _of_groups(run.groups, run.model)
     for numbers in results.number_validations:

@@ -17,8 +17,10 @@ from biopercept.results.audit import Audit
 from biopercept.results.comparison import Comparison
 from biopercept.results.cross_validation import SCORES_FILE, CrossValidation, NumberValidation, load_validation
 from biopercept.results.curves import LearningCurve, PersonalCurve
+from biopercept.results.explanation import Explanation
 from biopercept.results.predictions import SUFFIX, PredictionFolder, RecordingKey, load_predictions
 from biopercept.results.reading import ResultTable, read_json, read_result, read_table
+from biopercept.results.reconstruction import Reconstruction
 
 _DEEPEST = 3
 _MOST_FOLDERS = 5000
@@ -55,8 +57,8 @@ def load_results(folder: Path) -> Results:
         raise StudyError(
             f"{folder} holds no results; a report needs {SCORES_FILE} (cross-validate), {Audit.FILE} (audit), "
             f"{Comparison.FILE} (compare), {LearningCurve.FILE} (learning-curve), {PersonalCurve.FILE} (personalise), "
-            f"summary.csv with failures.csv (predict) or a {LOG_SUFFIX} table (prepare), there or up to {_DEEPEST} "
-            "folders below"
+            f"{Explanation.FILE} (explain), {Reconstruction.FILE} (reconstruct), summary.csv with "
+            f"failures.csv (predict) or a {LOG_SUFFIX} table (prepare), there or up to {_DEEPEST} folders below"
         )
     if not set(by_kind) - {"unfinished", "unfinished_curves"}:
         begun = [(name, "cross-validation", SCORES_FILE, "cross-validate") for name in by_kind["unfinished"]]
@@ -78,6 +80,8 @@ _FILES: dict[str, Any] = {
     "personal_curves": PersonalCurve,
     "learning_curves": LearningCurve,
     "audits": Audit,
+    "explanations": Explanation,
+    "reconstructions": Reconstruction,
 }
 """Kinds of result that are one file, by the field of :class:`Results` that holds them."""
 
@@ -196,3 +200,5 @@ class Results:
     personal_curves: tuple[PersonalCurve, ...] = ()
     learning_curves: tuple[LearningCurve, ...] = ()
     unfinished_curves: tuple[str, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
+    reconstructions: tuple[Reconstruction, ...] = ()

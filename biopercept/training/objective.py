@@ -331,6 +331,22 @@ def values_of(task: Task, outputs: Tensor) -> Tensor:
     return torch.cat((edge, above), -1) - torch.cat((above, 0.0 * edge), -1)
 
 
+def answer_of(task: Task, outputs: Tensor, target: Tensor | None) -> Tensor:
+    """Return one number (B,) for a network's outputs (B, n_outputs): what an explanation is of.
+
+    The log odds of the class ``target`` (B,) against all others; the expected level of an ordinal scale, counted from
+    0; the number of a regression in its column's unit.
+    """
+    if task.is_regression:
+        return values_of(task, outputs)[..., 0]
+    if task.is_ordinal or target is None:
+        levels = values_of(task, outputs)
+        return (levels * torch.arange(levels.shape[-1], device=levels.device)).sum(-1)
+    is_target = torch.arange(outputs.shape[-1], device=outputs.device) == target[:, None]
+    others = outputs.masked_fill(is_target, -torch.inf).logsumexp(-1)
+    return outputs.gather(-1, target[:, None])[:, 0] - others
+
+
 def patch_loss(reconstructed: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     """Return Huber's loss between patches (B, Q, L), mean over samples and over the patches whose mask (B, Q) is True.
 

@@ -461,7 +461,10 @@ def load_pretrained(folder: Path, study: str | None = None) -> PretrainedModel:
     """
     description = read_description(folder)
     if description["kind"] != PRETRAINED:
-        raise CheckpointError(f"{folder} holds a trained model; a pretrained network is needed: run pretrain")
+        raise CheckpointError(
+            f"{folder.resolve().name} was trained to predict and has no heads for signals; a network that 'biopercept "
+            "pretrain --objective masked' wrote can reconstruct them"
+        )
     weights = read_weights(folder, description)
     with describing(folder, "pretrain the network again"):
         studies = {row["study"]: row for row in reversed(description["studies"]) if row.get("population")}

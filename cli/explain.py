@@ -1,0 +1,99 @@
+"""``explain``: what a model's answers rested on, by time, channel, modality and feature, and whether to believe it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+from .terminal import print_json, print_text, progress, say
+
+if TYPE_CHECKING:
+    from biopercept.inference.explanation_files import ExplainedOne
+
+
+@dataclass(frozen=True)
+class Explaining:
+    """What is explained."""
+
+    of_class: Annotated[
+        str | None,
+        options.model_option("--class", metavar="NAME", help="Explain this class in every window, not the predicted."),
+    ] = None
+    n_windows: Annotated[
+        int,
+        options.data_option("--n-windows", metavar="N", min=1, help="At most so many windows of each, evenly spread."),
+    ] = 100
+
+
+@dataclass(frozen=True)
+class ExplainedData(options.PeopleAndChannels):
+    """Whose recordings are explained, and which tasks of the model."""
+
+    task: options.TaskName = None
+
+
+@dataclass(frozen=True)
+class ExplainRun(options.ModelRun):
+    """How the command runs; the seed is of the random deletions."""
+
+    seed: options.Seed = 0
+
+
+def explain(
+    model: options.SavedModel,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or a study folder.")],
+    output: options.Output,
+    data: ExplainedData = ExplainedData(),
+    explaining: Explaining = Explaining(),
+    run: ExplainRun = ExplainRun(),
+) -> None:
+    """Write what a model's answers rested on: tables and a page, by sensor, modality, channel, time and feature.
+
+    Three methods stand side by side (attention roll-out, integrated gradients, occlusion), each with its faithfulness:
+    whether what it calls important matters more than as much taken at random. Exit code 1 where a recording could not
+    be explained: it is named.
+
+    Example: biopercept explain stress-wrist S01.edf -o explained
+    """
+    from biopercept.files import refuse_existing
+    from biopercept.inference.explanation import ExplainSettings
+    from biopercept.inference.explanation_files import ExplainRequest, explain_files
+    from biopercept.report.explanation import faithfulness_lines, write_page
+
+    refuse_existing(output, overwrite=run.overwrite)
+    request = ExplainRequest(
+        model=model,
+        paths=tuple(paths),
+        settings=ExplainSettings(explaining.n_windows, explaining.of_class, run.seed),
+        tasks=options.listed(data.task),
+        subjects=data.chosen,
+        excluded=data.excluded,
+        device=run.device,
+        overrides=data.overrides,
+    )
+    with progress(quiet=run.quiet) as bar:
+        line = bar.add_task("explaining: recordings", total=None)
+
+        def show(done: ExplainedOne) -> None:
+            if done.failure:
+                say(f"{done.title}: {done.failure}")
+            elif bar.disable or run.verbose:
+                say(f"{done.title}: {done.n_windows} windows", quiet=run.quiet)
+            bar.update(line, total=done.n_recordings, advance=1)
+
+        result = explain_files(request, output, on_recording=show)
+    page = write_page(result, output)
+    for warning in result.warnings:
+        say(f"warning: {warning}", quiet=run.quiet)
+    if run.as_json:
+        print_json(result)
+    else:
+        for words in faithfulness_lines(result):
+            print_text(words)
+        print_text(str(page))
+    if result.n_failed:
+        raise typer.Exit(1)
