@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -23,8 +23,6 @@ from biopercept.store.reading import StudyStore
 from biopercept.studies.structure import Study
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from biopercept.evaluation.plan import EvaluationRequest
     from biopercept.inference.explanation import Explanation
     from biopercept.inference.prediction import Predictions
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from biopercept.prepare.corrections import CorrectionTables
     from biopercept.prepare.study import PrepareSummary
     from biopercept.results.comparison import Comparison
-    from biopercept.results.cross_validation import CrossValidation, NumberValidation
+    from biopercept.results.cross_validation import Scores
     from biopercept.training.checkpoint import Checkpoint
 
 Location = str | Path
@@ -302,34 +300,6 @@ def open_store(path: Location) -> StudyStore:
     return reading.open_store(Path(path))
 
 
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """The scores of a finished cross-validation or external validation: of each task what its files hold."""
-
-    folder: Path
-    tasks: Mapping[str, CrossValidation | NumberValidation]
-
-    @property
-    def only(self) -> CrossValidation | NumberValidation:
-        """Return the result of the one task there is. Raises ValueError where there are several."""
-        [result] = self.tasks.values()
-        return result
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return a row per task and subject: scores over the windows of a subject that the model had never seen."""
-        import pandas as pd
-
-        tables = [
-            pd.read_csv(
-                result.folder / "scores.csv",
-                dtype={"participant_id": str, "fold": str},
-                float_precision="round_trip",  # the quick ones die of an exponent that is far too large
-            )
-            for result in self.tasks.values()
-        ]
-        return pd.concat(tables, keys=self.tasks, names=["task", None]).reset_index(level="task")
-
-
 def cross_validate(
     stores: Location | Sequence[Location] | EvaluationRequest,
     output: Location,
@@ -365,7 +335,7 @@ def cross_validate(
 def _scores_in(folder: Path) -> Scores:
     """Return the scores that were written to a folder, of one task or of several."""
     from biopercept.evaluation.cross_validation import tasks_with_folder
-    from biopercept.results.cross_validation import load_validation
+    from biopercept.results.cross_validation import Scores, load_validation
 
     places = [folder / name for name in tasks_with_folder(folder)] or [folder]
     return Scores(folder, {result.task: result for result in map(load_validation, places)})
@@ -391,7 +361,8 @@ def evaluate(
     where a store was cut or cleaned in another way than the model's, somebody was seen, or the folder holds something
     else.
     """
-    from biopercept.evaluation.external import ExternalRequest, evaluate_data
+    from biopercept.evaluation.external import evaluate_data
+    from biopercept.evaluation.external_people import ExternalRequest
     from biopercept.evaluation.settings import EvaluationSettings
     from biopercept.prepare.study import PrepareRun
     from biopercept.resources import model_folder

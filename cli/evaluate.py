@@ -68,7 +68,8 @@ def evaluate(
     Example: biopercept evaluate stress-wrist other-study -o external
     """
     from biopercept.comparison.groups import write_groups
-    from biopercept.evaluation.external import ExternalRequest, evaluate_data
+    from biopercept.evaluation.external import evaluate_data
+    from biopercept.evaluation.external_people import ExternalRequest
     from biopercept.evaluation.settings import EvaluationSettings
     from biopercept.prepare.study import PrepareRun
     from biopercept.report.page import print_scores, write_figures

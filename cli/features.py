@@ -11,7 +11,7 @@ import typer
 from biopercept.errors import SettingsError
 
 from . import options
-from .terminal import print_json, progress, safe_text, say
+from .terminal import print_json, recording_progress, safe_text, say
 
 if TYPE_CHECKING:
     from biopercept.measures.around import Around
@@ -101,19 +101,15 @@ def features(
         pages=_pages() if run.pages else None,
         overrides=data.overrides,
     )
-    with progress(quiet=run.quiet) as bar:
-        line = bar.add_task("measuring: recordings", total=None)
+    with recording_progress("measuring", quiet=run.quiet, verbose=run.verbose) as show:
 
-        def show(done: Measured, n_recordings: int) -> None:
-            if done.features is None:
-                say(f"{done.source.title}: {done.failure}")
-            elif bar.disable or run.verbose:
-                say(f"{done.source.title}: {len(done.features.label)} rows", quiet=run.quiet)
+        def on_recording(done: Measured, n_recordings: int) -> None:
+            n_rows = 0 if done.features is None else len(done.features.label)
+            show(done.source.title, n_recordings, f"{n_rows} rows", done.failure)
             for note in done.features.notes if run.verbose and done.features else ():
                 say(safe_text(f"{done.source.title}: {note}"), quiet=run.quiet)
-            bar.update(line, total=n_recordings, advance=1)
 
-        written = write_features(request, output, on_recording=show)
+        written = write_features(request, output, on_recording=on_recording)
     if written.courses:
         _draw(written.courses, output)
     if run.as_json:

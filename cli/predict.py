@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .terminal import print_json, progress, say
+from .terminal import print_json, recording_progress, say
 
 if TYPE_CHECKING:
     from biopercept.inference.prediction_files import RecordingDone
@@ -44,23 +44,18 @@ def predict(
     )
     remarks: dict[str, list[str]] = {}
     n_abstained = 0
-    with progress(quiet=run.quiet) as bar:
-        line = bar.add_task("predicting: recordings", total=None)
+    with recording_progress("predicting", quiet=run.quiet, verbose=run.verbose) as show:
 
-        def show(done: RecordingDone) -> None:
+        def on_recording(done: RecordingDone) -> None:
             nonlocal n_abstained
             n_abstained += done.n_abstained
             if done.remarks:
                 remarks[done.title] = list(done.remarks)
-            if done.failure:
-                say(f"{done.title}: {done.failure}")
-            elif bar.disable or run.verbose:
-                say(f"{done.title}: {done.n_windows} windows", quiet=run.quiet)
+            show(done.title, done.n_recordings, f"{done.n_windows} windows", done.failure)
             for words in (*done.remarks, *(done.notes if run.verbose else ())):
                 say(f"{done.title}: {words}", quiet=run.quiet)
-            bar.update(line, total=done.n_recordings, advance=1)
 
-        written = predict_files(request, output, on_recording=show)
+        written = predict_files(request, output, on_recording=on_recording)
     for warning in written.warnings:
         say(f"warning: {warning}", quiet=run.quiet)
     if n_abstained:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .terminal import print_json, print_text, progress, say
+from .terminal import print_result, recording_progress
 
 if TYPE_CHECKING:
     from biopercept.inference.reconstruction_files import ReconstructedOne
@@ -62,25 +62,13 @@ def reconstruct(
         device=run.device,
         overrides=data.overrides,
     )
-    with progress(quiet=run.quiet) as bar:
-        line = bar.add_task("reconstructing: recordings", total=None)
+    with recording_progress("reconstructing", quiet=run.quiet, verbose=run.verbose) as show:
 
-        def show(done: ReconstructedOne) -> None:
-            if done.failure:
-                say(f"{done.title}: {done.failure}")
-            elif bar.disable or run.verbose:
-                say(f"{done.title}: {', '.join(done.signals)}", quiet=run.quiet)
-            bar.update(line, total=done.n_recordings, advance=1)
+        def on_recording(done: ReconstructedOne) -> None:
+            show(done.title, done.n_recordings, ", ".join(done.signals), done.failure)
 
-        result = reconstruct_files(request, output, on_recording=show)
-    page = write_page(result, output)
-    for warning in result.warnings:
-        say(f"warning: {warning}", quiet=run.quiet)
-    if run.as_json:
-        print_json(result)
-    else:
-        for words in error_lines(result):
-            print_text(words)
-        print_text(str(page))
+        result = reconstruct_files(request, output, on_recording=on_recording)
+    page = "\n".join((*error_lines(result), str(write_page(result, output))))
+    print_result(result, page, output, as_json=run.as_json, quiet=run.quiet)
     if result.n_failed:
         raise typer.Exit(1)

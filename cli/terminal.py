@@ -110,6 +110,22 @@ def epoch_progress(title: str, n_epochs: int, *, quiet: bool, verbose: bool) -> 
         yield show
 
 
+@contextmanager
+def recording_progress(title: str, *, quiet: bool, verbose: bool) -> Iterator[Callable[..., None]]:
+    """Show how many recordings are done, on a terminal as a bar and elsewhere line by line; a failure always."""
+    with progress(quiet=quiet) as bar:
+        line = bar.add_task(f"{title}: recordings", total=None)
+
+        def show(recording: str, n_recordings: int, words: str, failure: str = "") -> None:
+            if failure:
+                say(f"{recording}: {failure}")
+            elif bar.disable or verbose:
+                say(f"{recording}: {words}", quiet=quiet)
+            bar.update(line, total=n_recordings, advance=1)
+
+        yield show
+
+
 def print_result(result: Any, page: str, output: Path, *, as_json: bool, quiet: bool) -> None:
     """Print the warnings of a result, the result as its page or as JSON, and where it was written."""
     for warning in result.warnings:

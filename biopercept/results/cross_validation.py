@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from biopercept.results.reading import (
     read_text,
 )
 from biopercept.typed_values import Count, Interval, Span, omitted, unwritten, written_as
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCORES_FILE = "scores.json"
 SENSORS_FILE = "missing_sensors.csv"
@@ -444,6 +447,34 @@ class NumberValidation:
     def is_probe(self) -> bool:
         """Return whether the model is a probe, which must not be good."""
         return self.model in PROBES
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The scores of a finished cross-validation or external validation: of each task what its files hold."""
+
+    folder: Path
+    tasks: Mapping[str, CrossValidation | NumberValidation]
+
+    @property
+    def only(self) -> CrossValidation | NumberValidation:
+        """Return the result of the one task there is. Raises ValueError where there are several."""
+        [result] = self.tasks.values()
+        return result
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per task and subject: scores over the windows of a subject that the model had never seen."""
+        import pandas as pd
+
+        tables = [
+            pd.read_csv(
+                result.folder / "scores.csv",
+                dtype={"participant_id": str, "fold": str},
+                float_precision="round_trip",  # the quick ones die of an exponent that is far too large
+            )
+            for result in self.tasks.values()
+        ]
+        return pd.concat(tables, keys=self.tasks, names=["task", None]).reset_index(level="task")
 
 
 def load_validation(folder: Path, name: str = "") -> CrossValidation | NumberValidation:

@@ -17,7 +17,8 @@ from biopercept.comparison.comparison import compare
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.cross_validation import read_scores, train_on_store
-from biopercept.evaluation.external import ExternalRequest, evaluate_store
+from biopercept.evaluation.external import evaluate_store
+from biopercept.evaluation.external_people import ExternalRequest
 from biopercept.evaluation.fold_fits import fit_fold
 from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
