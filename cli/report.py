@@ -21,6 +21,10 @@ def report(
         ),
     ],
     output: options.OptionalOutput = None,
+    title: Annotated[
+        str,
+        typer.Option("--title", metavar="TEXT", help="What stands on top of the page; the folder's name otherwise."),
+    ] = "",
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -34,6 +38,6 @@ def report(
 
     target = folder / "report.html" if output is None else output
     refuse_existing(target, overwrite=overwrite, is_folder=False)
-    path = write_report(folder, target)
+    path = write_report(folder, target, title=title)
     say("written; open it in any browser", quiet=quiet)
     print_text(str(path))

@@ -16,6 +16,7 @@ from biopercept.report.text import (
     interval_text,
     latex,
     latex_table,
+    listed,
     markdown,
     markdown_table,
     p_value,
@@ -241,9 +242,25 @@ def critical_difference_figure(comparison: Comparison) -> Drawing:
     caption = (
         f"Average ranks by {comparison.metric_words} over {_subjects(comparison)}, 1 is best. Models "
         "joined by a bar are not shown to differ at the 0.05 level: their ranks lie no further apart than the critical "
-        f"difference of {width:.2f} (Nemenyi). {RANKS_AND_PAIRS}"
+        f"difference of {width:.2f} (Nemenyi). {RANKS_AND_PAIRS}{_disagreements(comparison, width)}"
     )
     return draw("critical-difference", "Critical difference of ranks", caption, 1.6 + 0.32 * n_left, paint)
+
+
+def _disagreements(comparison: Comparison, width: float) -> str:
+    """Name the pairs of which the figure of ranks and the table of pairs say different things."""
+    ranks = {c.label: c.average_rank for c in comparison.contenders}
+    joined, apart = [], []
+    for pair in comparison.pairs:
+        is_joined = abs(ranks[pair.first] - ranks[pair.second]) <= width
+        if is_joined == pair.is_established:
+            (joined if is_joined else apart).append(f"{pair.first} and {pair.second}")
+    sentences = [
+        (joined, "joined by a bar here and significant in the table"),
+        (apart, "not joined here and not significant in the table"),
+    ]
+    words = "; ".join(f"{listed(names)} ({what})" for names, what in sentences if names)
+    return f" They disagree on {words}." if words else " Here they agree on every pair in the table."
 
 
 def _rank_axis(axes: Axes, n: int, width: float) -> None:

@@ -1,16 +1,16 @@
 """The page that every report is: a head, what to read first, and sections, as one HTML file that loads nothing.
 
-All text is shown as text, whatever stands in it; there is no script, and figures are part of the file.
+All text is shown as text, whatever stands in it; figures, styles and the scripts that it runs are part of the file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
 from biopercept.report.drawing import Drawing
-from biopercept.report.text import Table, shown
+from biopercept.report.template import HERE, carried, environment
+from biopercept.report.text import Table
 from biopercept.version import __version__
 
 
@@ -57,17 +57,19 @@ class Section:
 
 def page_of(head: Head, sections: Sequence[Section], warnings: Sequence[ReportWarning] = ()) -> str:
     """Return the HTML page of some sections."""
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    def finalize(value: object) -> object:
-        return value if isinstance(value, Markup) else shown(value)
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, finalize=finalize, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals["image"] = lambda figure: Markup(figure.data_uri)  # noqa: S704 - base64 of our own bytes
-    template = environment.from_string(files("biopercept.report").joinpath("report.html").read_text(encoding="utf-8"))
-    return template.render(
-        name=head.name, summary=head.summary, warnings=warnings, sections=sections, version=__version__
+    made = environment()
+    made.globals["image"] = lambda figure: Markup(figure.data_uri)  # noqa: S704 - base64 of our own bytes
+    styles, style_hashes = carried((HERE, "report.css"), (HERE, "tables.css"))
+    scripts, script_hashes = carried((HERE, "report.js"), (HERE, "tables.js"))
+    return made.get_template("report.html").render(
+        head=head,
+        warnings=warnings,
+        sections=sections,
+        styles=styles,
+        style_hashes=style_hashes,
+        scripts=scripts,
+        script_hashes=script_hashes,
+        version=__version__,
     )

@@ -1,4 +1,4 @@
-"""One self-contained HTML page from a folder of results: opens offline, runs no script, shows data as text.
+"""One self-contained HTML page from a folder of results: opens offline, loads nothing, shows data as text.
 
 The sections of the page, which figures a folder gets and in which order, and the scores as printed on the terminal.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from biopercept.errors import OutputError, StudyError
@@ -76,10 +77,10 @@ MOST_TIMELINES = 6
 """Timelines of new recordings that a page shows."""
 
 
-def write_report(folder: Path, output: Path | None = None) -> Path:
+def write_report(folder: Path, output: Path | None = None, *, title: str = "") -> Path:
     """Write the page of a folder of results and return its path: ``output``, or ``folder/report.html`` where None.
 
-    An existing file is replaced. Raises StudyError where the folder holds no results or a result is damaged. Raises
+    ``title`` stands on top of it; the folder's name where empty. An existing file is replaced. Raises StudyError where the folder holds no results or a result is damaged. Raises
     OutputError where the page cannot be written; an older one is then unharmed.
     """
     target = folder / "report.html" if output is None else output
@@ -87,13 +88,14 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
         fault = OutputError(f"{target} is a folder; give the name of a file that ends in .html")
         fault.exit_code = 2
         raise fault
-    write_text(target, render(load_results(folder)))
+    write_text(target, render(load_results(folder), title))
     return target
 
 
-def render(results: Results) -> str:
-    """Return the HTML page of results."""
-    head = Head(results.name, _summary(results))
+def render(results: Results, title: str = "") -> str:
+    """Return the HTML page of results; ``title`` stands on top of it, or the folder's name where empty."""
+    summary = f"{results.name}: {_summary(results)}" if title else _summary(results)
+    head = Head(title or results.name, summary)
     return page_of(head, sections_of(results), warnings_of(results))
 
 
@@ -137,16 +139,17 @@ def _summary(results: Results) -> str:
 def sections_of(results: Results) -> tuple[Section, ...]:
     """Return the parts of the page, in reading order."""
     questions = _questions(results.cross_validations)
-    ends = [
-        (f"-{number}" if number > 1 else "", f": {question[0].task}" if len(questions) > 1 else "")
-        for number, question in enumerate(questions, 1)
-    ]
+    suffixes = _suffixes([question[0] for question in questions])
+    ends = [(f"-{number}" if number > 1 else "", suffix) for number, suffix in enumerate(suffixes, 1)]
     sections = _number_sections(results.number_validations)
     for question, (anchor, suffix) in zip(questions, ends, strict=True):
         sections += score_sections(question, anchor, suffix)
+    ending = {
+        one.name: f" ({one.study or one.name})" if len(results.comparisons) > 1 else "" for one in results.comparisons
+    }
     kinds: tuple[tuple[Sequence[Any], Callable[[Any, int], Section]], ...] = (
         (results.audits, _audit_section),
-        (results.comparisons, _comparison_section),
+        (results.comparisons, lambda one, number: _comparison_section(one, number, ending[one.name])),
         (results.learning_curves, _learning_section),
         (results.personal_curves, _personal_section),
         (results.predictions, _prediction_section),
@@ -176,10 +179,20 @@ def _questions(validations: Sequence[CrossValidation]) -> list[list[CrossValidat
     return groups
 
 
-def _comparison_section(comparison: Comparison, number: int) -> Section:
+def _suffixes(mains: Sequence[CrossValidation]) -> list[str]:
+    """Return what tells the headings of several questions apart: task, study, and the folder where both agree."""
+    columns = ([run.task for run in mains], [" + ".join(run.study_names) for run in mains])
+    differing = [column for column in columns if len(set(column)) > 1]
+    names = [", ".join(filter(None, words)) for words in zip(*differing, strict=True)] or [""] * len(mains)
+    if len(set(names)) < len(names):
+        names = [f"{name} ({run.name})".strip() for name, run in zip(names, mains, strict=True)]
+    return [f": {name}" if name else "" for name in names]
+
+
+def _comparison_section(comparison: Comparison, number: int, ending: str) -> Section:
     return Section(
         f"comparison-{number}",
-        f"Which differences are significant: {comparison.metric_words}",
+        f"Which differences are significant: {comparison.metric_words}{ending}",
         lead=comparison.findings,
         figures=comparison_figures(comparison),
         tables=comparison_tables(comparison),
@@ -260,7 +273,7 @@ def score_sections(validations: Sequence[CrossValidation], anchor: str, suffix: 
     )
     claim = (
         f"{main.model} on task {main.task} ({', '.join(main.classes)}), {count(main.n_windows, 'window')} of "
-        f"{count(main.n_subjects, 'subject')}, normalisation {main.normalisation}"
+        f"{count(main.n_subjects, 'subject')}{_of_study(main)}, normalisation {main.normalisation}"
         f"{', TRANSDUCTIVE' if main.is_transductive else ''}. Intervals are 95 % bootstrap intervals over subjects."
     )
     return [
@@ -280,7 +293,7 @@ def score_sections(validations: Sequence[CrossValidation], anchor: str, suffix: 
         Section(
             f"timelines{anchor}",
             f"Predictions over time{suffix}",
-            lead=("The worst, the median and the best held-out subject.",),
+            lead=("The worst held-out subject, the one nearest to the median over subjects, and the best.",),
             figures=subject_timelines(main),
         ),
     ]
@@ -309,7 +322,7 @@ def _key_numbers(main: CrossValidation, validations: Sequence[CrossValidation]) 
         ),
         KeyNumber("Macro-F1", score(main.macro_f1.mean), f"{_interval(main.macro_f1.ci95)}, n = {n}"),
         KeyNumber(
-            "Worst subject", score(scores.worst), f"median {score(scores.median)}, SD {score(scores.sd)} over subjects"
+            "Worst subject", score(scores.worst), f"median over subjects {score(scores.median)}, SD {score(scores.sd)}"
         ),
         KeyNumber(
             "Below chance", "n/a" if below is None else str(below), f"of {n}; guessing gives {score(main.chance_level)}"
@@ -322,6 +335,10 @@ def _key_numbers(main: CrossValidation, validations: Sequence[CrossValidation]) 
     else:
         numbers.append(KeyNumber("Calibration error", score(main.ece), f"Brier score {score(main.brier)}; 0 is best"))
     return tuple(numbers)
+
+
+def _of_study(run: CrossValidation) -> str:
+    return f" of {listed(run.study_names)}" if run.study_names else ""
 
 
 def _defined(score: ClassScore, main: CrossValidation) -> str:
@@ -354,9 +371,9 @@ def score_figures(run: CrossValidation) -> tuple[Drawing, ...]:
 
 
 def subject_timelines(run: CrossValidation) -> tuple[Drawing, ...]:
-    """Return timelines of the worst, the median and the best subject, so that the choice flatters nobody.
+    """Return timelines of the worst, the middle and the best subject, so that the choice flatters nobody.
 
-    Of a subject with several recordings the one with most windows is drawn.
+    The middle one has the score nearest to the median over subjects, which of an even number is nobody's. Of a subject with several recordings the one with most windows is drawn.
     """
     rows = sorted(
         (s for s in run.subjects if s.balanced_accuracy is not None),
@@ -364,13 +381,16 @@ def subject_timelines(run: CrossValidation) -> tuple[Drawing, ...]:
     )
     if not rows:
         return ()
-    chosen = {rows[-1]: "Best", rows[len(rows) // 2]: "Median", rows[0]: "Worst"}
+    half = median(s.balanced_accuracy or 0.0 for s in rows)
+    middle = min(rows, key=lambda s: abs((s.balanced_accuracy or 0.0) - half))
+    chosen = {rows[-1]: ("best", "Best"), middle: ("median", f"Nearest to the median of {score(half)}")}
+    chosen[rows[0]] = ("worst", "Worst")
     figures = []
-    for subject, word in reversed(chosen.items()):
+    for subject, (name, words) in sorted(chosen.items(), key=lambda one: one[0].balanced_accuracy or 0.0):
         key = _longest(run.predictions, subject.participant)
         if key is not None:
-            note = f"{word} subject by balanced accuracy ({score(subject.balanced_accuracy)}), {run.model}: "
-            figures.append(timeline_figure(run.predictions.of_recording(key), f"timeline-{word.lower()}", note))
+            note = f"{words} by balanced accuracy: {subject.participant} ({score(subject.balanced_accuracy)}), {run.model}: "
+            figures.append(timeline_figure(run.predictions.of_recording(key), f"timeline-{name}", note))
     return tuple(figures)
 
 

@@ -72,7 +72,7 @@ def score_table(validations: Sequence[CrossValidation]) -> Table:
             "AUROC per subject": estimate(run.auroc),
             "AUROC pooled": score(run.auroc.pooled),
             **({"MCC": estimate(run.mcc)} if has_mcc else {}),
-            "Median subject": score(run.balanced_accuracy.median),
+            "Median over subjects": score(run.balanced_accuracy.median),
             "Worst subject": score(run.balanced_accuracy.worst),
             "Subjects below chance": _below_chance(run),
             "Chance: guessing": score(run.chance_level),
@@ -187,7 +187,7 @@ def run_table(run: CrossValidation) -> Table:
         ("Wall-clock time", duration(run.seconds)),
         *((f"{name} (fingerprint)" if name == "store" else name, value) for name, value in run.fingerprint.items()),
     ]
-    return Table("What was run", ("Item", "Value"), tuple(rows), (False, False))
+    return Table("What was run", ("Item", "Value"), tuple(rows), (False, False), is_sortable=False)
 
 
 def plan_table(plan: SettingsPlan) -> Table:
