@@ -25,6 +25,14 @@ def report(
         str,
         typer.Option("--title", metavar="TEXT", help="What stands on top of the page; the folder's name otherwise."),
     ] = "",
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            metavar="PATH",
+            help="A store, or a study's folder, that lies elsewhere: signals, features by condition, participants.",
+        ),
+    ] = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -38,6 +46,6 @@ def report(
 
     target = folder / "report.html" if output is None else output
     refuse_existing(target, overwrite=overwrite, is_folder=False)
-    path = write_report(folder, target, title=title)
+    path = write_report(folder, target, title=title, beside=beside or ())
     say("written; open it in any browser", quiet=quiet)
     print_text(str(path))

@@ -5,13 +5,19 @@ All text is shown as text, whatever stands in it; figures, styles and the script
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from biopercept.report.drawing import Drawing
-from biopercept.report.template import HERE, carried, environment
-from biopercept.report.text import Table
+from biopercept.report.template import HERE, carried, environment, uplot_licence
+from biopercept.report.text import Table, shown
 from biopercept.version import __version__
+
+_STYLES = ((HERE, "report.css"), (HERE, "tables.css"))
+_SCRIPTS = ((HERE, "report.js"), (HERE, "tables.js"))
+_CURVE_STYLES = ((HERE, "uplot.min.css"),)
+_CURVE_SCRIPTS = ((HERE, "uplot.min.js"), (HERE, "curves.js"))
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,11 @@ def page_of(head: Head, sections: Sequence[Section], warnings: Sequence[ReportWa
 
     made = environment()
     made.globals["image"] = lambda figure: Markup(figure.data_uri)  # noqa: S704 - base64 of our own bytes
-    styles, style_hashes = carried((HERE, "report.css"), (HERE, "tables.css"))
-    scripts, script_hashes = carried((HERE, "report.js"), (HERE, "tables.js"))
+    made.globals["csv"] = lambda data: Markup(data.data_uri)  # noqa: S704 - base64
+    made.globals["panels"] = lambda data: json.dumps([[shown(title), n] for title, n in data.panels])
+    has_curves = any(figure.data and figure.data.panels for section in sections for figure in section.figures)
+    styles, style_hashes = carried(*_STYLES, *(_CURVE_STYLES if has_curves else ()))
+    scripts, script_hashes = carried(*_SCRIPTS, *(_CURVE_SCRIPTS if has_curves else ()))
     return made.get_template("report.html").render(
         head=head,
         warnings=warnings,
@@ -71,5 +80,6 @@ def page_of(head: Head, sections: Sequence[Section], warnings: Sequence[ReportWa
         style_hashes=style_hashes,
         scripts=scripts,
         script_hashes=script_hashes,
+        licence=uplot_licence() if has_curves else "",
         version=__version__,
     )

@@ -1,4 +1,4 @@
-"""What every page is made of: templates that escape all text, and the styles and scripts that a page carries by hash."""
+"""What every page is made of: templates that escape all text, and the styles and scripts that it carries by hash."""
 
 from __future__ import annotations
 

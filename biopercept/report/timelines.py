@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.report.drawing import FAINT, GREEN, GRID, INK, RED, Drawing, class_legend, colours, draw, name_rows
+from biopercept.report.drawing import (
+    FAINT,
+    GREEN,
+    GRID,
+    INK,
+    RED,
+    Drawing,
+    FigureData,
+    class_legend,
+    colours,
+    draw,
+    name_rows,
+)
 from biopercept.report.text import count, shortened, shown
 from biopercept.results.folder import Preparation
 from biopercept.results.predictions import NumberLine, Predictions, RecordingKey
@@ -31,20 +43,11 @@ def timeline_figure(predictions: Predictions, name: str, note: str = "") -> Draw
     """
     shades = colours(predictions.classes)
     starts, lengths = _cells(predictions)
-    strips = [("predicted", predictions.predicted)]
-    if predictions.has_labels:
-        strips.insert(0, ("true", predictions.label))
+    n_strips = 1 + predictions.has_labels
 
     def paint(figure: Figure) -> None:
-        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[0.35 * len(strips), 1.6])
-        for row, (_, names) in enumerate(strips):
-            _class_bars(top, row, (starts, lengths), names, shades)
-            withheld = _merged(starts, lengths, np.array([not cell for cell in names], dtype=bool))
-            top.broken_barh(withheld, (row - 0.4, 0.8), facecolor=GRID, hatch="////", edgecolor=FAINT, linewidth=0)
-        top.set_yticks(range(len(strips)), [label for label, _ in strips])
-        top.set_ylim(len(strips) - 0.5, -0.5)
-        top.tick_params(axis="both", length=0)
-        top.spines[:].set_visible(False)
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[0.35 * n_strips, 1.6])
+        class_strips(top, predictions)
         _probability_lines(bottom, predictions, starts + lengths / 2)
         class_legend(figure, predictions.classes, shades, loc="outside upper right", ncols=min(6, len(shades)))
 
@@ -54,7 +57,28 @@ def timeline_figure(predictions: Predictions, name: str, note: str = "") -> Draw
         f"{f'; {n_withheld:,} withheld, hatched grey' if n_withheld else ''}; blank where there is no window. "
         "Probabilities are between 0 and 1 and sum to 1."
     )
-    return draw(name, f"Timeline of {title_of(predictions.keys[0])}", caption, 2.6, paint)
+    columns = ("time (min)", *(f"probability of {name}" for name in predictions.classes))
+    values = (starts + lengths / 2, *predictions.probabilities.T)
+    rows = tuple(zip(*(column.tolist() for column in values), strict=True))
+    data = FigureData(columns, rows, (("probability (0 to 1)", len(predictions.classes)),))
+    return draw(name, f"Timeline of {title_of(predictions.keys[0])}", caption, 2.6, paint, data=data)
+
+
+def class_strips(axes: Axes, predictions: Predictions) -> None:
+    """Draw the true class, where it is known, above the predicted one as coloured strips over minutes."""
+    shades = colours(predictions.classes)
+    starts, lengths = _cells(predictions)
+    strips = [("predicted", predictions.predicted)]
+    if predictions.has_labels:
+        strips.insert(0, ("true", predictions.label))
+    for row, (_, names) in enumerate(strips):
+        _class_bars(axes, row, (starts, lengths), names, shades)
+        withheld = _merged(starts, lengths, np.array([not cell for cell in names], dtype=bool))
+        axes.broken_barh(withheld, (row - 0.4, 0.8), facecolor=GRID, hatch="////", edgecolor=FAINT, linewidth=0)
+    axes.set_yticks(range(len(strips)), [label for label, _ in strips])
+    axes.set_ylim(len(strips) - 0.5, -0.5)
+    axes.tick_params(axis="both", length=0)
+    axes.spines[:].set_visible(False)
 
 
 def title_of(key: RecordingKey) -> str:

@@ -12,9 +12,9 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from biopercept.recording import AlignedFile, Alignment
-from biopercept.report.page import subject_timelines, write_figures
 from biopercept.report.recording_quality import clock_figure
 from biopercept.report.score_figures import confusion_counts, reliability_bins, subjects_figure
+from biopercept.report.score_sections import subject_timelines, write_figures
 from biopercept.report.timelines import overview_figure, timeline_figure
 from biopercept.results.cross_validation import load_cross_validation
 from biopercept.results.predictions import Predictions
