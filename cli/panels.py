@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 DATA, FOLDS, MODEL, SETTINGS, RUN = "Data", "Folds", "Model", "Settings", "Output and run"
@@ -72,14 +73,12 @@ class PanelCommand(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; the line that was given is written into the folder of results that it made."""
-        from click.exceptions import Exit
-
         outcome = None
         try:
             outcome = super().invoke(ctx)
-        except Exit as leaving:  # some of many recordings failed: the results are there
+        except typer.Exit:  # some of many recordings failed: the results are there
             _write_down(ctx)
-            raise leaving
+            raise
         _write_down(ctx)
         return outcome
 

@@ -30,7 +30,7 @@ def report(
         typer.Option(
             "--with",
             metavar="PATH",
-            help="A store, or a study's folder, that lies elsewhere: signals, features by condition, participants.",
+            help="A store, a study's folder or a folder of 'explain' that lies elsewhere and says more of the results.",
         ),
     ] = None,
     overwrite: options.Overwrite = False,

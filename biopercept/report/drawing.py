@@ -115,6 +115,11 @@ class Drawing:
     data: FigureData | None = None
 
     @property
+    def n_bytes(self) -> int:
+        """Return about how many bytes the figure takes in a page."""
+        return 4 * (len(self.svg) + (len(self.data.csv) if self.data else 0)) // 3
+
+    @property
     def data_uri(self) -> str:
         """Return the figure as a ``data:`` address for an image."""
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode("ascii")

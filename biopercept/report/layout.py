@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from biopercept.report.drawing import Drawing
 from biopercept.report.template import HERE, carried, environment, uplot_licence
-from biopercept.report.text import Table, shown
+from biopercept.report.text import Table, count, shown
 from biopercept.version import __version__
 
 _STYLES = ((HERE, "report.css"), (HERE, "tables.css"))
@@ -59,6 +59,24 @@ class Section:
     figures: tuple[Drawing, ...] = ()
     tables: tuple[Table, ...] = ()
     folded: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class PictureBudget:
+    """How many bytes of pictures a part of the page may still have, so that the page can be sent by mail."""
+
+    left: int
+
+    def kept(self, figures: Sequence[Drawing], where: str) -> tuple[tuple[Drawing, ...], tuple[str, ...]]:
+        """Return the figures that there is room for, and a sentence on the others that says ``where`` they are."""
+        kept = []
+        for figure in figures:
+            if figure.n_bytes <= self.left:
+                self.left -= figure.n_bytes
+                kept.append(figure)
+        n_out = len(figures) - len(kept)
+        words = f"{count(n_out, 'figure')} left out, as this page would be too large with more: {where}."
+        return tuple(kept), (words,) if n_out else ()
 
 
 def page_of(head: Head, sections: Sequence[Section], warnings: Sequence[ReportWarning] = ()) -> str:

@@ -6,6 +6,7 @@ The sections of the page, which figures a folder gets and in which order, and th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,12 @@ from biopercept.report.curves import (
 )
 from biopercept.report.drawing import Drawing
 from biopercept.report.explanation import explanation_sections
-from biopercept.report.layout import Head, Section, page_of
+from biopercept.report.layout import Head, PictureBudget, Section, page_of
 from biopercept.report.reconstruction import errors_section
 from biopercept.report.score_figures import (
     number_figure,
 )
-from biopercept.report.score_sections import method_sections, questions_of, score_sections, suffixes_of
+from biopercept.report.score_sections import method_sections, questions_of, score_sections, studies_section, suffixes_of
 from biopercept.report.scores import (
     group_tables,
     number_table,
@@ -52,9 +53,12 @@ from biopercept.results.cross_validation import (
     NumberValidation,
 )
 from biopercept.results.curves import LearningCurve, PersonalCurve
+from biopercept.results.explanation import Explanation
 from biopercept.results.folder import PrepareLog, Results, load_results, preparations_of
 from biopercept.results.predictions import PredictionFolder, load_lines
+from biopercept.results.reading import read_result
 
+_MOST_PICTURES = 2_400_000
 MOST_TIMELINES = 6
 """Timelines of new recordings that a page shows."""
 
@@ -62,8 +66,8 @@ MOST_TIMELINES = 6
 def write_report(folder: Path, output: Path | None = None, *, title: str = "", beside: Sequence[Path] = ()) -> Path:
     """Write the page of a folder of results and return its path: ``output``, or ``folder/report.html`` where None.
 
-    ``title`` stands on top of it; the folder's name where empty. ``beside`` are stores and studies that lie elsewhere
-    and say more of the results. An existing file is replaced.
+    ``title`` stands on top of it; the folder's name where empty. ``beside`` are stores, studies and folders of
+    ``explain`` that lie elsewhere and say more of the results. An existing file is replaced.
 
     Raises StudyError where the folder holds no results or a result is damaged. Raises OutputError where the page cannot
     be written; an older one is then unharmed.
@@ -73,9 +77,16 @@ def write_report(folder: Path, output: Path | None = None, *, title: str = "", b
         fault = OutputError(f"{target} is a folder; give the name of a file that ends in .html")
         fault.exit_code = 2
         raise fault
-    results, files = load_results(folder), study_files(folder, beside)
+    results = load_results(folder)
+    explained = [path for path in beside if (path / Explanation.FILE).is_file()]
+    results = replace(results, explanations=(*results.explanations, *map(_explanation, explained)))
+    files = study_files(folder, [path for path in beside if path not in explained])
     write_text(target, render(results, title, files))
     return target
+
+
+def _explanation(folder: Path) -> Explanation:
+    return replace(read_result(folder / Explanation.FILE, Explanation), name=folder.resolve().name)
 
 
 def render(results: Results, title: str = "", files: StudyFiles | None = None) -> str:
@@ -127,10 +138,14 @@ def sections_of(results: Results, files: StudyFiles | None = None) -> tuple[Sect
     questions = questions_of(results.cross_validations)
     suffixes = suffixes_of([question[0] for question in questions])
     ends = [(f"-{number}" if number > 1 else "", suffix) for number, suffix in enumerate(suffixes, 1)]
-    sections = _number_sections(results.number_validations)
+    sections = [studies_section(questions)] if len(questions) > 1 else []
+    sections += _number_sections(results.number_validations)
     for question, (anchor, suffix) in zip(questions, ends, strict=True):
-        sections += score_sections(question, anchor, suffix)
-        sections += _study_sections(question[0], files or StudyFiles(), anchor, suffix)
+        budget = PictureBudget(_MOST_PICTURES // len(questions))
+        sections += score_sections(question, anchor, suffix, budget)
+        sections += _study_sections(question[0], files or StudyFiles(), (anchor, suffix), budget)
+        if len(questions) > 1:
+            sections += method_sections(question, anchor, suffix)
     ending = {
         one.name: f" ({one.study or one.name})" if len(results.comparisons) > 1 else "" for one in results.comparisons
     }
@@ -149,18 +164,20 @@ def sections_of(results: Results, files: StudyFiles | None = None) -> tuple[Sect
     sections += [errors_section(reconstruction) for reconstruction in results.reconstructions]
     if results.logs:
         sections.append(_preparation_section(results.logs))
-    for question, (anchor, suffix) in zip(questions, ends, strict=True):
-        sections += method_sections(question, anchor, suffix)
+    if len(questions) == 1:
+        sections += method_sections(questions[0], *ends[0])
     return tuple(sections)
 
 
-def _study_sections(run: CrossValidation, files: StudyFiles, anchor: str, suffix: str) -> list[Section]:
+def _study_sections(
+    run: CrossValidation, files: StudyFiles, end: tuple[str, str], budget: PictureBudget
+) -> list[Section]:
     """Return the people of a question and, where the store that was scored is at hand, its features and signals."""
-    sections = [people_section(run, files.participants_of(run), anchor, suffix)]
+    sections = [people_section(run, files.participants_of(run), end)]
     store = files.store_of(run)
     if store is not None:
         with store:
-            sections += store_sections(run, store, anchor, suffix)
+            sections += store_sections(run, store, end, budget)
     return sections
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 from biopercept.files import write_bytes
 from biopercept.report.drawing import Drawing
-from biopercept.report.layout import KeyNumber, Section
+from biopercept.report.layout import KeyNumber, PictureBudget, Section
 from biopercept.report.score_figures import (
     confusion_figure,
     models_figure,
@@ -23,6 +24,7 @@ from biopercept.report.scores import (
     group_tables,
     labels_of,
     methods_text,
+    normalisation,
     plan_table,
     run_table,
     score_table,
@@ -31,12 +33,13 @@ from biopercept.report.scores import (
     subject_table,
     trust_sentences,
 )
-from biopercept.report.text import Table, count, listed, score, turned
+from biopercept.report.text import SPLITS, Table, count, listed, score, turned, with_interval
 from biopercept.report.timelines import overview_figure, quality_figure, timeline_figure
 from biopercept.report.training import training_figure
 from biopercept.report.warnings import same_data
 from biopercept.results.command import commands_of
 from biopercept.results.cross_validation import (
+    PROBES,
     SCORES_FILE,
     ClassScore,
     CrossValidation,
@@ -50,7 +53,6 @@ from biopercept.results.training import training_courses
 
 _MAIN_MODEL = "perceiver-io"
 _MOST_TURNED = 6
-_MOST_PICTURES = 1_400_000
 _UNKNOWN_COMMAND = "not written down: made from Python, or by an older version"
 
 
@@ -76,10 +78,13 @@ def suffixes_of(mains: Sequence[CrossValidation]) -> list[str]:
     return [f": {name}" if name else "" for name in names]
 
 
-def score_sections(validations: Sequence[CrossValidation], anchor: str, suffix: str) -> list[Section]:
+def score_sections(
+    validations: Sequence[CrossValidation], anchor: str, suffix: str, budget: PictureBudget
+) -> list[Section]:
     """Return what the cross-validations of one question found: side by side, and then each model in detail.
 
-    ``anchor`` and ``suffix`` end the sections' anchors and titles, which tells several questions apart.
+    ``anchor`` and ``suffix`` end the sections' anchors and titles, which tells several questions apart; ``budget`` is
+    what the pictures of all of them may take.
     """
     main = validations[0]
     table = score_table(validations)
@@ -96,48 +101,79 @@ def score_sections(validations: Sequence[CrossValidation], anchor: str, suffix: 
         f"{count(main.n_subjects, 'subject')}{_of_study(main)}, normalisation {main.normalisation}"
         f"{', TRANSDUCTIVE' if main.is_transductive else ''}. Intervals are 95 % bootstrap intervals over subjects."
     )
+    data, no_data = budget.kept(data_figures(main), _in_figures(main))
+    first, *others = [_model_in_detail(run, main, budget) for run in (main, *validations[1:])]
+    timelines, no_timelines = budget.kept(subject_timelines(main), _in_figures(main))
+    details = [
+        replace(
+            section,
+            anchor=f"model{anchor}{f'-{number}' if number > 1 else ''}",
+            title=f"{label} in detail{suffix}",
+        )
+        for number, (section, label) in enumerate(zip((first, *others), labels_of(validations), strict=True), 1)
+    ]
+    chosen = "The worst held-out subject, the one nearest to the median over subjects, and the best."
     return [
         Section(f"key{anchor}", f"Key numbers{suffix}", lead=(claim,), numbers=_key_numbers(main, validations)),
         compared,
-        Section(f"data{anchor}", f"Data{suffix}", figures=data_figures(main), tables=_left_out_tables(main)),
-        *_models_in_detail(validations, anchor, suffix),
-        Section(
-            f"timelines{anchor}",
-            f"Predictions over time{suffix}",
-            lead=("The worst held-out subject, the one nearest to the median over subjects, and the best.",),
-            figures=subject_timelines(main),
-        ),
+        Section(f"data{anchor}", f"Data{suffix}", lead=no_data, figures=data, tables=_left_out_tables(main)),
+        details[0],
+        Section(f"timelines{anchor}", f"Predictions over time{suffix}", (chosen, *no_timelines), figures=timelines),
+        *details[1:],
     ]
 
 
-def _models_in_detail(validations: Sequence[CrossValidation], anchor: str, suffix: str) -> list[Section]:
-    """Return a part per model, the main one first; pictures end where they would make the page too large to send."""
-    sections, n_bytes = [], 0
-    for number, (run, label) in enumerate(zip(validations, labels_of(validations), strict=True)):
-        figures = [
-            *score_figures(run),
-            *([drawn] if (drawn := training_figure(training_courses(run.folder), run.model)) else []),
-        ]
-        if number and run.is_probe:
-            figures = figures[:1]
-        n_bytes += sum(len(figure.svg) for figure in figures)
-        lead = trust_sentences(run)
-        if number and n_bytes > _MOST_PICTURES:
-            figures, lead = (
-                [],
-                (*lead, f"Its figures lie in {run.name}/figures: this page would be too large with them."),
+def _in_figures(run: CrossValidation) -> str:
+    return f"see {run.name}/figures, or make a report of {run.name} alone"
+
+
+def _model_in_detail(run: CrossValidation, main: CrossValidation, budget: PictureBudget) -> Section:
+    """Return a model's figures and tables, of a probe its subjects alone; anchor and title are to come."""
+    figures = list(score_figures(run))
+    training = training_figure(training_courses(run.folder), run.model)
+    figures += [training] if training else []
+    if run.is_probe and run is not main:
+        figures = figures[:1]
+    kept, words = budget.kept(figures, _in_figures(run))
+    tables = (subject_table(run), class_table(run), sensor_table(run))
+    shown = (*(table for table in tables if table), *group_tables(run.groups))
+    return Section("", "", lead=(*trust_sentences(run), *words), figures=kept, tables=shown)
+
+
+def studies_section(questions: Sequence[Sequence[CrossValidation]]) -> Section:
+    """Return one table of the scores of several studies or tasks: a row for each, a column per model."""
+    models = list(dict.fromkeys(run.model for question in questions for run in question))
+    rows = []
+    for question in questions:
+        main = question[0]
+        by_model = {run.model: run for run in reversed(question)}
+        scores = {
+            f"{name} (probe)" if name in PROBES else name: (
+                with_interval(by_model[name].balanced_accuracy.mean, by_model[name].balanced_accuracy.ci95)
+                if name in by_model
+                else ""
             )
-        tables = (subject_table(run), class_table(run), sensor_table(run))
-        sections.append(
-            Section(
-                f"model{anchor}{f'-{number + 1}' if number else ''}",
-                f"{label} in detail{suffix}",
-                lead=lead,
-                figures=tuple(figures),
-                tables=(*(table for table in tables if table), *group_tables(run.groups)),
-            )
+            for name in models
+        }
+        rows.append(
+            {
+                "Study": " + ".join(main.study_names) or main.name,
+                "Task": main.task,
+                "Subjects": f"{main.n_subjects:,}",
+                "Windows": f"{main.n_windows:,}",
+                "Guessing": score(main.chance_level),
+                **scores,
+                "Normalisation": normalisation(main),
+                "Split": SPLITS.get(main.split, main.split),
+            }
         )
-    return sections
+    title = f"Balanced accuracy, mean over subjects [95 % bootstrap interval over subjects]: {count(len(rows), 'row')}"
+    lead = (
+        "Each row is a question of its own, with its own people, classes and recordings: compare models within a row. "
+        "Whether a model is better over all studies is what 'compare' tests.",
+    )
+    table = Table.of(title, rows, ("Study", "Task", "Normalisation", "Split"))
+    return Section("studies", "Studies side by side", lead=lead, tables=(table,))
 
 
 def method_sections(validations: Sequence[CrossValidation], anchor: str, suffix: str) -> list[Section]:

@@ -67,7 +67,10 @@ def study_files(folder: Path, given: Sequence[Path] = ()) -> StudyFiles:
         elif (path / PARTICIPANTS).is_file():
             participants.append(path / PARTICIPANTS)
         else:
-            raise StudyError(f"--with {path}: neither a store ({STORE_SUFFIX}) nor a study with {PARTICIPANTS}")
+            raise StudyError(
+                f"{path} is no store ({STORE_SUFFIX}), no study with {PARTICIPANTS} and no folder of 'explain'; "
+                "--with takes one of these"
+            )
     for place in folders_below(folder):
         stores += sorted(place.glob(f"*{STORE_SUFFIX}"))
         participants += sorted(_existing([place / PARTICIPANTS]))

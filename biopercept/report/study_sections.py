@@ -14,7 +14,7 @@ from biopercept.measures.columns import column_of
 from biopercept.measures.conditions import ConditionEffect, condition_effects
 from biopercept.measures.statistics import smallest_p
 from biopercept.report.drawing import BLUE, FAINT, INK, Drawing, FigureData, draw, name_rows
-from biopercept.report.layout import Section
+from biopercept.report.layout import PictureBudget, Section
 from biopercept.report.score_sections import longest_recording, middle_subject
 from biopercept.report.stored_signals import cleaning_of, signal_figures
 from biopercept.report.text import Table, count, interval_text, listed, p_value, shortened, shown, with_interval
@@ -32,8 +32,11 @@ _MOST_BARS = 20
 _ID = "participant_id"
 
 
-def people_section(run: CrossValidation, people: ResultTable | None, anchor: str, suffix: str) -> Section:
-    """Return who was scored: age, sex and the like where a table of participants says them; windows and minutes."""
+def people_section(run: CrossValidation, people: ResultTable | None, end: tuple[str, str]) -> Section:
+    """Return who was scored: age, sex and the like where a table of participants says them; windows and minutes.
+
+    ``end`` are the ends of the section's anchor and title.
+    """
     columns = (
         () if people is None else tuple(name for name in people.columns if name != _ID and _is_shown(people, run, name))
     )
@@ -56,8 +59,8 @@ def people_section(run: CrossValidation, people: ResultTable | None, anchor: str
         lead += [words for name in columns if (words := _summary(people, run, name))]
     title = f"{count(len(rows), 'scored subject')}: windows of each true class, and the minutes that they cover"
     return Section(
-        f"people{anchor}",
-        f"Participants{suffix}",
+        f"people{end[0]}",
+        f"Participants{end[1]}",
         lead=tuple(lead),
         tables=(Table.of(title, rows, ("Subject",), fold_above=40),),
     )
@@ -121,12 +124,14 @@ def _amount(predictions: Predictions, person: str, label: str) -> tuple[int, flo
     return len(rows), seconds / 60.0
 
 
-def store_sections(run: CrossValidation, store: StudyStore, anchor: str, suffix: str) -> list[Section]:
+def store_sections(
+    run: CrossValidation, store: StudyStore, end: tuple[str, str], budget: PictureBudget
+) -> list[Section]:
     """Return features by condition and the signals of one tested recording, from the store that was scored."""
-    return [*_signal_section(run, store, anchor, suffix), *_effect_section(run, store, anchor, suffix)]
+    return [*_effect_section(run, store, end), *_signal_section(run, store, end, budget)]
 
 
-def _effect_section(run: CrossValidation, store: StudyStore, anchor: str, suffix: str) -> list[Section]:
+def _effect_section(run: CrossValidation, store: StudyStore, end: tuple[str, str]) -> list[Section]:
     scored = {subject.participant for subject in run.subjects}
     recordings = [recording for recording in store.recordings if recording.subject in scored]
     task = store.tasks.get(run.task)
@@ -147,14 +152,14 @@ def _effect_section(run: CrossValidation, store: StudyStore, anchor: str, suffix
         "Means within each person of the store's features, not scaled, and their paired differences over people: "
         f"{count(len(table), 'labelled window')} of {people}. dz is the mean difference over its standard deviation; "
         "intervals are 95 % (Student's t for the difference, noncentral t for dz); p is of Wilcoxon's exact "
-        f"signed-rank test, by Holm over all {len(effects)} comparisons.{_least_p(effects)} What a model learnt from is another "
-        "question: see the explanation."
+        f"signed-rank test, by Holm over all {len(effects)} comparisons.{_least_p(effects)} What a model "
+        "learnt from is another question: see the explanation."
     )
     figure = _effect_figure(effects)
     return [
         Section(
-            f"features{anchor}",
-            f"Features by condition{suffix}",
+            f"features{end[0]}",
+            f"Features by condition{end[1]}",
             (lead,),
             figures=(figure,),
             tables=(_effect_table(effects),),
@@ -261,7 +266,9 @@ def _effect_figure(effects: Sequence[ConditionEffect]) -> Drawing:
     return draw("effects", "Largest effects", caption, 0.9 + 0.24 * len(drawn), paint, data=data)
 
 
-def _signal_section(run: CrossValidation, store: StudyStore, anchor: str, suffix: str) -> list[Section]:
+def _signal_section(
+    run: CrossValidation, store: StudyStore, end: tuple[str, str], budget: PictureBudget
+) -> list[Section]:
     chosen = _middle_recording(run)
     recording = next((r for r in store.recordings if chosen == (r.subject, r.session, r.recording)), None)
     if chosen is None or recording is None:
@@ -273,9 +280,9 @@ def _signal_section(run: CrossValidation, store: StudyStore, anchor: str, suffix
         f"The longest recording of the held-out subject whose score is nearest to the median ({key}). Every recording "
         f"with its predictions, at any zoom: biopercept view {store.path.name} --predictions {run.name}."
     )
-    return (
-        [Section(f"signals{anchor}", f"Signals with predictions{suffix}", (lead,), figures=figures)] if figures else []
-    )
+    kept, words = budget.kept(figures, f"make a report of {run.name} alone")
+    title = f"Signals with predictions{end[1]}"
+    return [Section(f"signals{end[0]}", title, (lead, *words), figures=kept)] if figures else []
 
 
 def _middle_recording(run: CrossValidation) -> RecordingKey | None:
