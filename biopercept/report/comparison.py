@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from biopercept.report.drawing import BLUE, FAINT, INK, Drawing, draw, name_rows, reach
+from biopercept.report.drawing import BLUE, FAINT, INK, Drawing, FigureData, draw, name_rows, reach
 from biopercept.report.text import (
     SPLITS,
     Table,
@@ -244,7 +244,8 @@ def critical_difference_figure(comparison: Comparison) -> Drawing:
         "joined by a bar are not shown to differ at the 0.05 level: their ranks lie no further apart than the critical "
         f"difference of {width:.2f} (Nemenyi). {RANKS_AND_PAIRS}{_disagreements(comparison, width)}"
     )
-    return draw("critical-difference", "Critical difference of ranks", caption, 1.6 + 0.32 * n_left, paint)
+    data = FigureData(("model", "average rank"), tuple((c.label, c.average_rank) for c in ranked))
+    return draw("critical-difference", "Critical difference of ranks", caption, 1.6 + 0.32 * n_left, paint, data=data)
 
 
 def _disagreements(comparison: Comparison, width: float) -> str:
@@ -311,4 +312,8 @@ def differences_figure(comparison: Comparison) -> Drawing:
         "subjects; filled where the Holm-adjusted exact signed-rank p is below 0.05. The grey band is what this many "
         f"subjects would miss in more than one study of five. {differences}."
     )
-    return draw("differences", "Differences between models", caption, 1.0 + 0.34 * len(names), paint)
+    rows = tuple(
+        (p.first, p.second, p.n, p.mean_difference, *(p.ci95 or (None, None)), p.p_holm) for p in comparison.pairs
+    )
+    data = FigureData(("first", "second", "subjects", "first minus second", "low", "high", "p Holm"), rows)
+    return draw("differences", "Differences between models", caption, 1.0 + 0.34 * len(names), paint, data=data)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.report.drawing import BLUE, FAINT, GREEN, GRID, INK, RED, Drawing, draw, name_rows, reach
+from biopercept.report.drawing import BLUE, FAINT, GREEN, GRID, INK, RED, Drawing, FigureData, draw, name_rows, reach
 from biopercept.report.scores import N_BINS, estimate, labels_of, pooled
 from biopercept.report.text import count, score, shortened
 from biopercept.results.cross_validation import CrossValidation, NumberValidation, SensorSubset
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _MOST_ROWS = 60
+_MOST_DOTS = 5000
 _LEGEND_ABOVE = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": 4, "borderaxespad": 0.2}
 _LINES = {"confidence": (BLUE, "-"), "gated": (GREEN, "--"), "quality": (FAINT, "-.")}
 _MOST_SUBSETS = 40
@@ -51,7 +52,13 @@ def models_figure(validations: Sequence[CrossValidation]) -> Drawing:
         f"Mean over subjects with its 95 % bootstrap interval over n = {subjects} subjects; a grey dot is one subject; "
         f"the dashed line is guessing ({score(level)}). Probes (squares) must not be good. {below}."
     )
-    return draw("models", "Models side by side", caption, 0.9 + 0.42 * len(validations), paint)
+    rows = tuple(
+        (name, s.participant, s.balanced_accuracy, s.n_windows)
+        for name, run in zip(labels_of(validations), validations, strict=True)
+        for s in run.subjects
+    )
+    data = FigureData(("model", "subject", "balanced accuracy", "windows"), rows)
+    return draw("models", "Models side by side", caption, 0.9 + 0.42 * len(validations), paint, data=data)
 
 
 def _spread(n: int, row: int) -> NDArray[np.float64]:
@@ -118,7 +125,8 @@ def subjects_figure(run: CrossValidation) -> Drawing:
         f"mean {estimate(run.balanced_accuracy)}, the band is its 95 % bootstrap interval over subjects.{left}"
     )
     height = 1.3 + 0.19 * min(max(len(rows), 3), _MOST_ROWS)
-    return draw("subjects", "Scores per subject", caption, height, paint)
+    data = FigureData(("subject", "balanced accuracy"), tuple((s.participant, s.balanced_accuracy) for s in rows))
+    return draw("subjects", "Scores per subject", caption, height, paint, data=data)
 
 
 def _thinned(names: Sequence[str]) -> list[str]:
@@ -161,7 +169,9 @@ def confusion_figure(run: CrossValidation) -> Drawing:
         f"{run.model}: {count(total, 'held-out window')} of {count(run.n_subjects, 'subject')}, each predicted by a "
         "model that never saw its subject's test windows. Percent of each row, and the number of windows."
     )
-    return draw("confusion", "Confusion matrix", caption, side - 0.2, paint, width=side)
+    cells = tuple((t, p, int(counts[i, j])) for i, t in enumerate(run.classes) for j, p in enumerate(run.classes))
+    data = FigureData(("true class", "predicted class", "windows"), cells)
+    return draw("confusion", "Confusion matrix", caption, side - 0.2, paint, width=side, data=data)
 
 
 def reliability_figure(run: CrossValidation) -> Drawing | None:
@@ -198,7 +208,9 @@ def reliability_figure(run: CrossValidation) -> Drawing | None:
         f"score {score(run.brier)} (0 is best). Windows of one subject are not independent, so the points carry no "
         "interval."
     )
-    return draw("reliability", "Reliability of the probabilities", caption, 4.2, paint)
+    rows = tuple(zip(bins.predicted.tolist(), bins.observed.tolist(), bins.n.tolist(), strict=True))
+    data = FigureData((f"predicted probability {which}", truth, "windows"), rows, ((truth, 1),))
+    return draw("reliability", "Reliability of the probabilities", caption, 4.2, paint, data=data)
 
 
 def risk_figure(run: CrossValidation) -> Drawing | None:
@@ -230,7 +242,12 @@ def risk_figure(run: CrossValidation) -> Drawing | None:
         "predicts only the most trusted windows, the right end all. A curve that falls to the left says that trust is "
         "earned; a lower area is better. Over all windows, without interval."
     )
-    return draw("risk-coverage", "Risk against coverage", caption, 3.4, paint)
+    risks = [curve.risk for curve in trust.curves.values()]
+    columns = ("coverage (fraction of windows)", *(names.get(rule, rule) for rule in trust.curves))
+    data = FigureData(
+        columns, tuple(zip(trust.coverage, *risks, strict=True)), (("risk (fraction wrong)", len(risks)),)
+    )
+    return draw("risk-coverage", "Risk against coverage", caption, 3.4, paint, data=data)
 
 
 def sensor_figure(run: CrossValidation) -> Drawing | None:
@@ -268,7 +285,12 @@ def sensor_figure(run: CrossValidation) -> Drawing | None:
         f"score with all sensors, the dashed one guessing ({guessing}). A sensor goes with all that is computed from "
         "it; windows with nothing left that the model reads are not scored."
     )
-    return draw("missing-sensors", "With fewer sensors", caption, 0.9 + 0.26 * len(drawn), paint)
+    rows = tuple(
+        (row.sensors, row.balanced_accuracy.mean, *(row.balanced_accuracy.ci95 or (None, None)), row.n_windows)
+        for row in drawn
+    )
+    data = FigureData(("sensors", "balanced accuracy", "low", "high", "windows"), rows)
+    return draw("missing-sensors", "With fewer sensors", caption, 0.9 + 0.26 * len(drawn), paint, data=data)
 
 
 def _drawn(subsets: tuple[SensorSubset, ...]) -> tuple[SensorSubset, ...]:
@@ -356,4 +378,6 @@ def number_figure(run: NumberValidation) -> Drawing:
         f"{count(run.n_subjects, 'subject')}; mean absolute error {estimate(run.mae)} (mean over subjects, 95 % "
         f"bootstrap interval over subjects), pooled CCC {pooled(run.ccc)}."
     )
-    return draw("predicted-numbers", f"Predicted and true {run.task}", caption, 4.4, paint, width=6.0)
+    rows = tuple(zip(subject.tolist(), label.tolist(), predicted.tolist(), strict=True))[:_MOST_DOTS]
+    data = FigureData(("subject", f"{run.column} in the study", f"{run.column} predicted"), rows)
+    return draw("predicted-numbers", f"Predicted and true {run.task}", caption, 4.4, paint, width=6.0, data=data)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 _MOST_ROWS = 60
+_MOST_WINDOWS = 4000  # of the numbers that a figure carries; all stand in the tables of the folder
 _MINUTE = 60.0
 _CLOCK = "time since the recording began (minutes)"
 
@@ -173,7 +174,15 @@ def overview_figure(predictions: Predictions) -> Drawing:
         f"{count(subjects, 'subject')} "
         f"({counts}), coloured by true class; blank is not scored: unlabelled, ignored or unusable.{cut}"
     )
-    return draw("data-overview", "Where the scored windows lie", caption, 1.1 + 0.165 * max(len(drawn), 3), paint)
+    rows = zip(
+        predictions.keys, predictions.onset.tolist(), predictions.duration.tolist(), predictions.label, strict=True
+    )
+    columns = ("subject", "session", "recording", "onset (s)", "duration (s)", "true class")
+    data = FigureData(
+        columns, tuple((*key, onset, length, label) for key, onset, length, label in rows)[:_MOST_WINDOWS]
+    )
+    height = 1.1 + 0.165 * max(len(drawn), 3)
+    return draw("data-overview", "Where the scored windows lie", caption, height, paint, data=data)
 
 
 def quality_figure(predictions: Predictions) -> Drawing | None:
@@ -202,7 +211,10 @@ def quality_figure(predictions: Predictions) -> Drawing | None:
         f"A dot is one scored window, {count(int(known.sum()), 'window')} of {count(len(subjects), 'subject')}; "
         f"{unknown:,} of unknown quality.{cut}"
     )
-    return draw("quality", "Signal quality of the scored windows", caption, 1.1 + 0.165 * max(len(drawn), 3), paint)
+    rows = tuple(zip(owner.tolist(), predictions.onset.tolist(), predictions.quality.tolist(), strict=True))
+    data = FigureData(("subject", "onset (s)", "quality (0 to 1)"), rows[:_MOST_WINDOWS])
+    height = 1.1 + 0.165 * max(len(drawn), 3)
+    return draw("quality", "Signal quality of the scored windows", caption, height, paint, data=data)
 
 
 def missing_figure(preparations: Sequence[Preparation]) -> Drawing | None:
@@ -241,7 +253,10 @@ def missing_figure(preparations: Sequence[Preparation]) -> Drawing | None:
         f"{count(kept, 'window')} kept and {lost:,} left out in {count(len(rows), 'recording')}; "
         f"{count(failed, 'recording')} failed.{cut}"
     )
-    return draw("missing-data", "Windows kept and left out", caption, 1.1 + 0.19 * max(len(drawn), 3), paint)
+    counts = tuple((title_of(row.key), row.kept, *(row.left_out.get(name, 0) for name in reasons)) for row in rows)
+    data = FigureData(("recording", "kept", *reasons), counts)
+    height = 1.1 + 0.19 * max(len(drawn), 3)
+    return draw("missing-data", "Windows kept and left out", caption, height, paint, data=data)
 
 
 def _cut(n_drawn: int, n: int, noun: str) -> str:
@@ -267,4 +282,7 @@ def line_figure(line: NumberLine, name: str) -> Drawing:
     caption = (
         f"{line.title}: predictions for {count(len(line.seconds), 'time' if line.is_trace else 'window')}: {kind}."
     )
-    return draw(name, f"{'Trace' if line.is_trace else 'Numbers'} of {line.title}", caption, 2.6, paint)
+    title = f"{'Trace' if line.is_trace else 'Numbers'} of {line.title}"
+    rows = tuple(zip(line.seconds.tolist(), *line.values.T.tolist(), strict=True))[:_MOST_WINDOWS]
+    data = FigureData(("time (s)", *line.names), rows, (("prediction", len(line.names)),))
+    return draw(name, title, caption, 2.6, paint, data=data)
