@@ -251,7 +251,8 @@ def critical_difference_figure(comparison: Comparison) -> Drawing:
 def _disagreements(comparison: Comparison, width: float) -> str:
     """Name the pairs of which the figure of ranks and the table of pairs say different things."""
     ranks = {c.label: c.average_rank for c in comparison.contenders}
-    joined, apart = [], []
+    joined: list[str] = []
+    apart: list[str] = []
     for pair in comparison.pairs:
         is_joined = abs(ranks[pair.first] - ranks[pair.second]) <= width
         if is_joined == pair.is_established:

@@ -83,7 +83,7 @@ def signal_figures(
 def _lines(recording: WindowedRecording) -> list[_Line]:
     chosen = [s for s in recording.signals if s.n_samples and (not s.derived_from or s.modality in _SHOWN_SERIES)]
     lines = []
-    for stored in chosen[:_MOST_SIGNALS]:
+    for stored in sorted(chosen, key=lambda one: bool(one.derived_from))[:_MOST_SIGNALS]:
         signal = signal_of_store(recording, stored)
         channel = signal.channel_names[0]
         name = signal.name if signal.n_channels == 1 else f"{signal.name} {channel}"
@@ -261,7 +261,8 @@ def _spectrum(line: _Line, predictions: Predictions, name: str) -> tuple[FloatAr
     taper = np.hanning(n)
     power = np.square(np.abs(np.fft.rfft((whole - whole.mean(axis=1, keepdims=True)) * taper, axis=1)))
     density = 2.0 * power.mean(axis=0) / (rate * np.square(taper).sum())
-    return np.fft.rfftfreq(n, 1.0 / rate)[1:], np.asarray(density[1:], dtype=np.float64), len(whole)
+    frequency = np.asarray(np.fft.rfftfreq(n, 1.0 / rate)[1:], dtype=np.float64)
+    return frequency, np.asarray(density[1:], dtype=np.float64), len(whole)
 
 
 def cleaning_of(settings: Any) -> CleaningSettings:

@@ -115,7 +115,8 @@ def _totals(run: CrossValidation) -> str:
 def _amount(predictions: Predictions, person: str, label: str) -> tuple[int, float]:
     """Return how many windows of a class a person has, and how many minutes they cover."""
     rows = [r for r, key in enumerate(predictions.keys) if key[0] == person and predictions.label[r] == label]
-    seconds, reached = 0.0, {}
+    seconds = 0.0
+    reached: dict[RecordingKey, float] = {}
     for row in sorted(rows, key=lambda r: (predictions.keys[r], predictions.onset[r])):
         key, start = predictions.keys[row], float(predictions.onset[row])
         end = start + float(predictions.duration[row])
@@ -218,7 +219,7 @@ def _effect_figure(effects: Sequence[ConditionEffect]) -> Drawing:
             low, high = effect.dz_ci95 or (0.0, 0.0)
             colour = BLUE if low > 0 or high < 0 else FAINT
             axes.plot([low, high], [row, row], color=colour, linewidth=1.6)
-            axes.plot([effect.dz], [row], "o", color=colour, markersize=5)
+            axes.plot([effect.dz or 0.0], [row], "o", color=colour, markersize=5)
         name_rows(axes, [shortened(name, 40) for name in names])
         axes.set_xlabel("Cohen's dz over people (0: no difference)")
         axes.grid(axis="x")

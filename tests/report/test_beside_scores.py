@@ -101,7 +101,7 @@ def test_participants_are_counted_by_what_the_table_says_of_those_scored(
     folder = write_validation(tmp_path / "out" / "cv", study="alpha")
     write_people(tmp_path / "out" / "study", people(load_cross_validation(folder)))
     text = text_of(write_report(tmp_path / "out"))
-    assert "Age: mean 35.0, SD 13.4, 20 to 62 (n = 8)." in text and "Sex: F 3, M 5 (n = 8)." in text
+    assert "Age: mean 35.0, SD 13.1, 20 to 62 (n = 8)." in text and "Sex: F 3, M 5 (n = 8)." in text
     assert "gate" not in text and "S99" not in text  # free text may name a person
 
 
