@@ -245,7 +245,9 @@ def critical_difference_figure(comparison: Comparison) -> Drawing:
         f"difference of {width:.2f} (Nemenyi). {RANKS_AND_PAIRS}{_disagreements(comparison, width)}"
     )
     data = FigureData(("model", "average rank"), tuple((c.label, c.average_rank) for c in ranked))
-    return draw("critical-difference", "Critical difference of ranks", caption, 1.6 + 0.32 * n_left, paint, data=data)
+    return draw("critical-difference", "Critical difference of ranks", caption, 1.6 + 0.32 * n_left, paint).with_data(
+        data
+    )
 
 
 def _disagreements(comparison: Comparison, width: float) -> str:
@@ -317,4 +319,4 @@ def differences_figure(comparison: Comparison) -> Drawing:
         (p.first, p.second, p.n, p.mean_difference, *(p.ci95 or (None, None)), p.p_holm) for p in comparison.pairs
     )
     data = FigureData(("first", "second", "subjects", "first minus second", "low", "high", "p Holm"), rows)
-    return draw("differences", "Differences between models", caption, 1.0 + 0.34 * len(names), paint, data=data)
+    return draw("differences", "Differences between models", caption, 1.0 + 0.34 * len(names), paint).with_data(data)

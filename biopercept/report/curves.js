@@ -52,7 +52,7 @@
     };
     const move = (step) => {
       const first = across.findIndex((value) => value >= x.min);
-      state.place = Math.min(Math.max((state.place === null ? first : state.place) + step, 0), across.length - 1);
+      state.place = state.place === null ? first : Math.min(Math.max(state.place + step, 0), across.length - 1);
       plots.forEach((plot) => plot.setCursor({ left: plot.valToPos(across[state.place], "x"), top: 10 }));
     };
     const actions = {

@@ -88,7 +88,7 @@ def _figure(model: str, points: tuple[LearningPoint, ...], suffix: str) -> Drawi
         ("labelled subjects per fold", words, "low", "high"), rows, ((words, 3),) if len(rows) > 1 else ()
     )
     title = f"Score against labelled subjects: {points[0].task}"
-    return draw(f"learning-curve{suffix}", title, caption, 3.4, paint, data=data)
+    return draw(f"learning-curve{suffix}", title, caption, 3.4, paint).with_data(data)
 
 
 def learning_page(curve: LearningCurve) -> str:

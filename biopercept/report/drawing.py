@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from biopercept.files import guarded_cell
@@ -114,6 +114,10 @@ class Drawing:
     svg: bytes
     data: FigureData | None = None
 
+    def with_data(self, data: FigureData) -> Drawing:
+        """Return the figure with the numbers in it."""
+        return replace(self, data=data)
+
     @property
     def n_bytes(self) -> int:
         """Return about how many bytes the figure takes in a page."""
@@ -146,14 +150,7 @@ def house_style() -> Iterator[None]:
 
 
 def draw(
-    name: str,
-    title: str,
-    caption: str,
-    height: float,
-    paint: Callable[[Figure], None],
-    *,
-    width: float = WIDTH,
-    data: FigureData | None = None,
+    name: str, title: str, caption: str, height: float, paint: Callable[[Figure], None], *, width: float = WIDTH
 ) -> Drawing:
     """Return what ``paint`` puts on an empty figure of ``height`` and ``width`` inches."""
     from matplotlib.figure import Figure
@@ -162,7 +159,7 @@ def draw(
         figure = Figure(figsize=(width, height), layout="constrained")
         paint(figure)
         svg = rendered(figure)
-    return Drawing(name, title, caption, svg, data)
+    return Drawing(name, title, caption, svg)
 
 
 def rendered(figure: Figure) -> bytes:

@@ -37,8 +37,7 @@ from biopercept.report.scores import (
     study_table,
     subject_numbers,
 )
-from biopercept.report.study_files import StudyFiles, study_files
-from biopercept.report.study_sections import people_section, store_sections
+from biopercept.report.study_sections import StudyFiles, people_section, store_sections, study_files
 from biopercept.report.text import count, file_table, listed, terminal_table, turned
 from biopercept.report.timelines import (
     line_figure,

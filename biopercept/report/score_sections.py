@@ -18,6 +18,7 @@ from biopercept.report.score_figures import (
     risk_figure,
     sensor_figure,
     subjects_figure,
+    training_figure,
 )
 from biopercept.report.scores import (
     class_table,
@@ -35,7 +36,6 @@ from biopercept.report.scores import (
 )
 from biopercept.report.text import SPLITS, Table, count, listed, score, turned, with_interval
 from biopercept.report.timelines import overview_figure, quality_figure, timeline_figure
-from biopercept.report.training import training_figure
 from biopercept.report.warnings import same_data
 from biopercept.results.command import commands_of
 from biopercept.results.cross_validation import (

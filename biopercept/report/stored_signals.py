@@ -131,7 +131,7 @@ def _overview(lines: Sequence[_Line], recording: WindowedRecording, predictions:
         "and the true and the predicted class."
     )
     height = 0.9 + 0.62 * len(lines) + 1.0
-    return draw("signals", "Signals with predictions beneath", caption, height, paint, data=data)
+    return draw("signals", "Signals with predictions beneath", caption, height, paint).with_data(data)
 
 
 def _envelope(line: _Line, edges: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -188,7 +188,7 @@ def _beats_figure(lines: Sequence[_Line], cleaning: CleaningSettings, note: str)
     data = FigureData(
         ("time (s)", line.title), tuple(zip(seconds.tolist(), values.tolist(), strict=True)), ((line.title, 1),)
     )
-    return draw("beats", "Heart beats", caption, 2.4, paint, data=data)
+    return draw("beats", "Heart beats", caption, 2.4, paint).with_data(data)
 
 
 def _beats_of(line: _Line, cleaning: CleaningSettings) -> Beats:
@@ -243,7 +243,7 @@ def _spectra_figure(lines: Sequence[_Line], predictions: Predictions, note: str)
         f"sample, Hann taper, mean taken out. Windows: {counts}. One person, so without interval."
     )
     data = FigureData(("signal", "class", "frequency (Hz)", "density (unit^2/Hz)", "windows"), tuple(rows))
-    return draw("spectra", "Spectra by class", caption, 0.5 + 1.9 * -(-len(spectra) // 2), paint, data=data)
+    return draw("spectra", "Spectra by class", caption, 0.5 + 1.9 * -(-len(spectra) // 2), paint).with_data(data)
 
 
 def _spectrum(line: _Line, predictions: Predictions, name: str) -> tuple[FloatArray, FloatArray, int] | None:

@@ -1,15 +1,17 @@
-"""The study behind the scores: its people, its features by condition, and one tested recording as signals."""
+"""The study behind the scores: where its store and its table lie, its people, features by condition, and signals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from biopercept.data.windows import labelled_windows
-from biopercept.errors import StudyError
+from biopercept.errors import BioperceptError, StudyError
 from biopercept.measures.columns import column_of
 from biopercept.measures.conditions import ConditionEffect, condition_effects
 from biopercept.measures.statistics import smallest_p
@@ -19,17 +21,86 @@ from biopercept.report.score_sections import longest_recording, middle_subject
 from biopercept.report.stored_signals import cleaning_of, signal_figures
 from biopercept.report.text import Table, count, interval_text, listed, p_value, shortened, shown, with_interval
 from biopercept.results.cross_validation import CrossValidation
+from biopercept.results.folder import folders_below
 from biopercept.results.predictions import Predictions, RecordingKey
-from biopercept.results.reading import ResultTable
+from biopercept.results.reading import ResultTable, read_settings, read_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from biopercept.store.reading import StudyStore
 
+STORE_SUFFIX = ".h5"
+PARTICIPANTS = "participants.tsv"
+_STUDY = "study.yaml"
 _MOST_LEVELS = 8
 _MOST_BARS = 20
 _ID = "participant_id"
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """Paths of stores, and of tables of participants."""
+
+    stores: tuple[Path, ...] = ()
+    participants: tuple[Path, ...] = ()
+
+    def store_of(self, run: CrossValidation) -> StudyStore | None:
+        """Return the opened store whose people a cross-validation scored; None where it is not among them."""
+        from biopercept.store.reading import open_store
+
+        wanted = run.fingerprint.get("store")
+        for path in self.stores if wanted else ():
+            try:
+                store = open_store(path)
+            except BioperceptError:  # of another version, or no store: what was scored is not in it
+                continue
+            if store.fingerprint() == wanted:
+                return store
+            store.close()
+        return None
+
+    def participants_of(self, run: CrossValidation) -> ResultTable | None:
+        """Return the table that has every scored person, of the study of that name where it says its name."""
+        people = {subject.participant for subject in run.subjects}
+        for path in self.participants:
+            name = str(_name_of(path.with_name(_STUDY)))
+            if run.study and name and name != run.study:
+                continue
+            table = read_table(path)
+            if table.has("participant_id") and people <= set(table.texts("participant_id")):
+                return table
+        return None
+
+
+def study_files(folder: Path, given: Sequence[Path] = ()) -> StudyFiles:
+    """Return what lies in a folder of results and up to three levels below, and what is given from elsewhere.
+
+    Each of ``given`` is a store or a folder with a table of participants. Raises StudyError where one is neither.
+    """
+    stores, participants = [], []
+    for path in given:
+        if path.is_file() and path.suffix == STORE_SUFFIX:
+            stores.append(path)
+        elif (path / PARTICIPANTS).is_file():
+            participants.append(path / PARTICIPANTS)
+        else:
+            raise StudyError(
+                f"{path} is no store ({STORE_SUFFIX}), no study with {PARTICIPANTS} and no folder of 'explain'; "
+                "--with takes one of these"
+            )
+    for place in folders_below(folder):
+        stores += sorted(place.glob(f"*{STORE_SUFFIX}"))
+        participants += [place / PARTICIPANTS] if (place / PARTICIPANTS).is_file() else []
+    return StudyFiles(tuple(stores), tuple(participants))
+
+
+def _name_of(path: Path) -> str:
+    """Return the name that a study's settings give it; empty where there are none."""
+    try:
+        return str(read_settings(path).get("name", "")) if path.is_file() else ""
+    except StudyError:
+        return ""
 
 
 def people_section(run: CrossValidation, people: ResultTable | None, end: tuple[str, str]) -> Section:
@@ -87,7 +158,8 @@ def _numbers(values: Sequence[str]) -> list[float] | None:
 def _is_shown(people: ResultTable, run: CrossValidation, name: str) -> bool:
     """Return whether a column says something of a group: numbers, or few words; free text may name a person."""
     values = _values(people, run, name)
-    return bool(values) and (_numbers(values) is not None or len(set(values)) <= _MOST_LEVELS < 2 * len(values))
+    most = min(_MOST_LEVELS, max(2, len(values) // 2))
+    return bool(values) and (_numbers(values) is not None or len(set(values)) <= most)
 
 
 def _summary(people: ResultTable, run: CrossValidation, name: str) -> str:
@@ -264,7 +336,7 @@ def _effect_figure(effects: Sequence[ConditionEffect]) -> Drawing:
             for e in effects
         ),
     )
-    return draw("effects", "Largest effects", caption, 0.9 + 0.24 * len(drawn), paint, data=data)
+    return draw("effects", "Largest effects", caption, 0.9 + 0.24 * len(drawn), paint).with_data(data)
 
 
 def _signal_section(

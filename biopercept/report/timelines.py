@@ -62,7 +62,7 @@ def timeline_figure(predictions: Predictions, name: str, note: str = "") -> Draw
     values = (starts + lengths / 2, *predictions.probabilities.T)
     rows = tuple(zip(*(column.tolist() for column in values), strict=True))
     data = FigureData(columns, rows, (("probability (0 to 1)", len(predictions.classes)),))
-    return draw(name, f"Timeline of {title_of(predictions.keys[0])}", caption, 2.6, paint, data=data)
+    return draw(name, f"Timeline of {title_of(predictions.keys[0])}", caption, 2.6, paint).with_data(data)
 
 
 def class_strips(axes: Axes, predictions: Predictions) -> None:
@@ -182,7 +182,7 @@ def overview_figure(predictions: Predictions) -> Drawing:
         columns, tuple((*key, onset, length, label) for key, onset, length, label in rows)[:_MOST_WINDOWS]
     )
     height = 1.1 + 0.165 * max(len(drawn), 3)
-    return draw("data-overview", "Where the scored windows lie", caption, height, paint, data=data)
+    return draw("data-overview", "Where the scored windows lie", caption, height, paint).with_data(data)
 
 
 def quality_figure(predictions: Predictions) -> Drawing | None:
@@ -214,7 +214,7 @@ def quality_figure(predictions: Predictions) -> Drawing | None:
     rows = tuple(zip(owner.tolist(), predictions.onset.tolist(), predictions.quality.tolist(), strict=True))
     data = FigureData(("subject", "onset (s)", "quality (0 to 1)"), rows[:_MOST_WINDOWS])
     height = 1.1 + 0.165 * max(len(drawn), 3)
-    return draw("quality", "Signal quality of the scored windows", caption, height, paint, data=data)
+    return draw("quality", "Signal quality of the scored windows", caption, height, paint).with_data(data)
 
 
 def missing_figure(preparations: Sequence[Preparation]) -> Drawing | None:
@@ -256,7 +256,7 @@ def missing_figure(preparations: Sequence[Preparation]) -> Drawing | None:
     counts = tuple((title_of(row.key), row.kept, *(row.left_out.get(name, 0) for name in reasons)) for row in rows)
     data = FigureData(("recording", "kept", *reasons), counts)
     height = 1.1 + 0.19 * max(len(drawn), 3)
-    return draw("missing-data", "Windows kept and left out", caption, height, paint, data=data)
+    return draw("missing-data", "Windows kept and left out", caption, height, paint).with_data(data)
 
 
 def _cut(n_drawn: int, n: int, noun: str) -> str:
@@ -285,4 +285,4 @@ def line_figure(line: NumberLine, name: str) -> Drawing:
     title = f"{'Trace' if line.is_trace else 'Numbers'} of {line.title}"
     rows = tuple(zip(line.seconds.tolist(), *line.values.T.tolist(), strict=True))[:_MOST_WINDOWS]
     data = FigureData(("time (s)", *line.names), rows, (("prediction", len(line.names)),))
-    return draw(name, title, caption, 2.6, paint, data=data)
+    return draw(name, title, caption, 2.6, paint).with_data(data)

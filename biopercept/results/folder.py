@@ -113,7 +113,10 @@ def _is_shared(folder: Path) -> bool:
 
 
 def folders_below(root: Path) -> Iterator[Path]:
-    """Give the folder and those below it, sorted, no link followed and no hidden folder entered."""
+    """Give the folder and those below it, sorted, no link followed and no hidden folder entered.
+
+    Raises StudyError where there are more than 5000, or one cannot be looked into.
+    """
     pending = [(root, 0)]
     seen = 0
     while pending:

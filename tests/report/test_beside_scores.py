@@ -20,10 +20,10 @@ from biopercept.errors import StudyError
 from biopercept.report.drawing import FigureData
 from biopercept.report.layout import PictureBudget
 from biopercept.report.page import write_report
+from biopercept.report.score_figures import training_figure
 from biopercept.report.score_sections import score_sections
 from biopercept.report.study_sections import people_section
 from biopercept.report.text import Table
-from biopercept.report.training import training_figure
 from biopercept.results.command import add_command
 from biopercept.results.cross_validation import CrossValidation, load_cross_validation
 from biopercept.results.reading import read_table

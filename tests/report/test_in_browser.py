@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from html import unescape
 from pathlib import Path
 
 import pytest
 from headless_browser import needs_browser, opened
 
+from biopercept.report.drawing import Drawing, FigureData
 from biopercept.report.layout import Head, Section, page_of
 from biopercept.report.page import write_report
 from biopercept.report.text import Table
@@ -86,3 +89,42 @@ def test_nothing_is_wider_than_the_screen_and_no_cell_is_cut(hostile_demo: Path,
     page, _ = opened(write_report(hostile_demo), tmp_path, clicks=WIDTHS, width=width)
     [title] = re.findall(r"<title>(.*?)</title>", page)
     assert title == '{"page":false,"wide":[],"clipped":[]}'
+
+
+CURVES = """
+const button = [...document.querySelectorAll(".tools button")][0];
+button.click();
+const box = document.querySelector(".curves");
+const press = (key) => box.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+press("ArrowRight");
+press("ArrowRight");
+requestAnimationFrame(() => setTimeout(() => {
+  document.title = JSON.stringify({
+    pressed: button.getAttribute("aria-pressed"),
+    picture: document.querySelector(".plot").hidden,
+    canvases: box.querySelectorAll("canvas").length,
+    titles: [...box.querySelectorAll(".u-title")].map((one) => one.textContent),
+    read: [...box.querySelectorAll(".u-value")].map((one) => one.textContent),
+    names: [...box.querySelectorAll(".u-label")].map((one) => one.textContent),
+    svg: document.querySelector("a[data-svg]").href === document.querySelector("figure img").src,
+  });
+}, 200));
+"""
+
+
+def test_curves_are_drawn_from_the_numbers_and_read_off_by_key(tmp_path: Path) -> None:
+    names = ('a, "b"', "<img src=x onerror=alert(1)>", "unknown")
+    rows = ((0.0, 1.5, 10.0, None), (1.0, 2.5, 20.0, 3.0), (2.0, 3.5, 30.0, None))
+    data = FigureData(("time (s)", *names), rows, (("first <b>", 1), ("second", 2)))
+    figure = Drawing("f", "Figure", "Caption.", b"<svg/>").with_data(data)
+    path = tmp_path / "page.html"
+    path.write_text(page_of(Head("x", "y"), [Section("one", "One", figures=(figure,))]), encoding="utf-8")
+    assert opened(path, tmp_path)[1] == []  # under the page's policy
+    page, console = opened(path, tmp_path, clicks=CURVES)
+    assert console == []
+    [title] = re.findall(r"<title>(.*?)</title>", page)
+    seen = json.loads(unescape(title))
+    assert (seen["pressed"], seen["picture"], seen["canvases"], seen["svg"]) == ("true", True, 2, True)
+    assert seen["titles"] == ["first <b>", "second"]
+    assert [name for name in seen["names"] if name != "time (s)"] == list(names)
+    assert [value for value in seen["read"] if value != "--"] == ["1", "2.5", "1", "20", "3"]
