@@ -13,7 +13,7 @@ import pytest
 
 from biopercept.errors import StudyError
 from biopercept.report.curves import learning_figures, personal_figure, personal_sentences, personal_tables
-from biopercept.report.drawing import house_style
+from biopercept.report.drawing import Drawing, house_style
 from biopercept.report.page import sections_of, write_report
 from biopercept.results.curves import LearningCurve, PersonalCurve
 from biopercept.results.folder import load_results
@@ -92,11 +92,12 @@ def painted(monkeypatch: pytest.MonkeyPatch, module: str, make: Callable[[], obj
 
     kept = []
 
-    def draw(name: str, title: str, caption: str, height: float, paint: Callable[[Figure], None]) -> None:
+    def draw(name: str, title: str, caption: str, height: float, paint: Callable[[Figure], None]) -> Drawing:
         with house_style():
             figure = Figure()
             paint(figure)
             kept.append(figure.axes[0])
+        return Drawing(name, title, caption, b"")
 
     monkeypatch.setattr(f"biopercept.report.{module}.draw", draw)
     make()

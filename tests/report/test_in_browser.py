@@ -96,9 +96,11 @@ const button = [...document.querySelectorAll(".tools button")][0];
 button.click();
 const box = document.querySelector(".curves");
 const press = (key) => box.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
-press("ArrowRight");
-press("ArrowRight");
-requestAnimationFrame(() => setTimeout(() => {
+setTimeout(() => {
+  press("ArrowRight");
+  press("ArrowRight");
+}, 100);
+setTimeout(() => {
   document.title = JSON.stringify({
     pressed: button.getAttribute("aria-pressed"),
     picture: document.querySelector(".plot").hidden,
@@ -108,7 +110,7 @@ requestAnimationFrame(() => setTimeout(() => {
     names: [...box.querySelectorAll(".u-label")].map((one) => one.textContent),
     svg: document.querySelector("a[data-svg]").href === document.querySelector("figure img").src,
   });
-}, 200));
+}, 300);
 """
 
 

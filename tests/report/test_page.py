@@ -56,6 +56,7 @@ TAGS = {
     "footer",
     "wbr",
     "script",
+    "span",
 }
 VOID = {"meta", "img", "wbr"}
 
