@@ -196,7 +196,7 @@ _ORIGINS = {"plan": "the plan", "store": "the store", "user": "the user"}
 def plan_table(plan: SettingsPlan, models: str) -> Table:
     """Return the settings that follow from the data, with their reasons and whose they are."""
     rows = tuple((line.setting, shown_value(line.value), line.because, _ORIGINS[line.origin]) for line in plan.lines)
-    title = f"{count(len(rows), 'setting')} of {models}"
+    title = f"Settings that follow from the data: {models}"
     return Table(title, ("Setting", "Value", "Because", "Given by"), rows, (False,) * 4)
 
 

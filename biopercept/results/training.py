@@ -33,6 +33,8 @@ def training_courses(folder: Path) -> tuple[TrainingCourse, ...]:
         return ()
     courses = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
             history = [(int(epoch), float(loss), None if v is None else float(v)) for epoch, loss, v in row["history"]]

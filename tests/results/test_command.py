@@ -20,10 +20,10 @@ def test_commands_stand_in_order_each_once_and_a_first_one_replaces_them(tmp_pat
     assert commands_of(tmp_path) == ("c",)
 
 
-def test_the_home_of_the_user_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/jane.doe")
-    add_command(tmp_path, ("predict", "/home/jane.doe/model"), is_first=False)
-    assert commands_of(tmp_path) == ("predict ~/model",)
+def test_no_folder_of_the_machine_is_written(tmp_path: Path) -> None:
+    words = ("predict", "/home/jane.doe/my model", "new/a.edf", "--with=/data/x.h5", "/srv/study/", "a/b", "1/2")
+    add_command(tmp_path, words, is_first=False)
+    assert commands_of(tmp_path) == ("predict 'my model' new/a.edf --with=x.h5 study a/b 1/2",)
     assert "jane" not in (tmp_path / "command.json").read_text()
 
 
@@ -44,7 +44,7 @@ def test_a_command_line_leaves_its_line_beside_its_results(tmp_path: Path) -> No
         with pytest.raises(SystemExit) as leaving:
             door.main([*words, *more])
         assert leaving.value.code == 0
-    assert commands_of(tmp_path / "out") == (f"biopercept {' '.join([*words, '--overwrite'])}",)
+    assert commands_of(tmp_path / "out") == ("biopercept compare runs -o out -q --overwrite",)
 
 
 def test_a_command_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
