@@ -23,7 +23,7 @@ _MOST_SEEDS = 3
 BUDGET_MINUTES = 120.0
 """Processor minutes that all folds of leave-one-subject-out may take: an hour on two cores."""
 _MS_PER_WINDOW, _MS_PER_TOKEN = 0.9, 0.005
-"""What a window costs in an epoch at the size below, and each raw token beside (measured, docs/experiments/results.md)."""
+"""What a window costs in an epoch at the size below, and each raw token beside (docs/experiments/results.md)."""
 
 
 @dataclass(frozen=True)
