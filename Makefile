@@ -49,8 +49,9 @@ $(PYTHON):
 
 # torch comes first and alone, so that an extra index given in PIP_FLAGS decides its build.
 $(READY): pyproject.toml constraints.txt | $(PYTHON)
-	@echo "installing biopercept and its tools into $(VENV) (the first time takes minutes)" >&2
+	@echo "installing into $(VENV), once: torch first, which is large (1 of 2) ..." >&2
 	@$(PIP) install $(PIP_FLAGS) -c constraints.txt torch
+	@echo "biopercept with the tools for tests, types and pages: some 120 packages (2 of 2) ..." >&2
 	@$(PIP) install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
 	@touch $@
 
