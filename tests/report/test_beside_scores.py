@@ -217,7 +217,7 @@ def test_the_envelope_of_a_signal_is_its_lowest_and_highest_value(scored: Path) 
 
 def test_a_store_that_was_not_scored_says_nothing(scored: Path, made: ModuleType) -> None:
     (scored / "made.h5").unlink()
-    made.store(scored / "made.h5", [made.recording("S0", seed=7)])
+    made.store(scored / "made.h5", [made.recording(f"S{n}", seed=7, effect=2.0) for n in range(6)])
     text = text_of(write_report(scored))
     assert "Features by condition" not in text and "Signals with predictions" not in text
 
