@@ -539,14 +539,18 @@ def compare(
     return result
 
 
-def write_report(folder: Location, output: Location | None = None) -> Path:
+def write_report(
+    folder: Location, output: Location | None = None, *, title: str = "", beside: Location | Sequence[Location] = ()
+) -> Path:
     """Return the page that was written: everything in a folder of results as one HTML file that opens offline.
+
+    ``beside`` are stores and studies that lie elsewhere and say more of the results.
 
     Raises StudyError where there is no result in the folder, or one is damaged.
     """
     from biopercept.report import page
 
-    return page.write_report(Path(folder), None if output is None else Path(output))
+    return page.write_report(Path(folder), None if output is None else Path(output), title=title, beside=_paths(beside))
 
 
 def _paths(given: Location | Sequence[Location]) -> tuple[Path, ...]:

@@ -20,10 +20,10 @@ from biopercept.preprocessing.gaps import runs_of
 from biopercept.preprocessing.quality import REASONS
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import Correction, FloatArray, Interval, Rating, Recording, Signal
+from biopercept.report.stored_signals import signal_of_store
 from biopercept.viewing.predictions import PredictionTrack
 
 if TYPE_CHECKING:
-    from biopercept.store.prepared import StoredSignal
     from biopercept.store.reading import StoredRecording
 
 RECORDED, PREPARED = "as recorded", "as prepared"
@@ -197,7 +197,7 @@ def timeline_of_stored(recording: StoredRecording) -> Timeline:
     labels = recording.labels
     condition = (Interval(0.0, recording.duration_seconds, labels.condition),) if labels.condition else ()
     names = recording.reason_names
-    signals = tuple(_of_store(recording, signal) for signal in recording.signals if signal.n_samples)
+    signals = tuple(signal_of_store(recording, signal) for signal in recording.signals if signal.n_samples)
     quality = {}
     for signal in signals:
         index = recording.read_quality(signal.name)
@@ -221,21 +221,3 @@ def timeline_of_stored(recording: StoredRecording) -> Timeline:
 def _stored_words(row: Mapping[str, object]) -> str:
     parts = [f"{name} {value}" for name, value in row.items() if name != "kind" and value not in (None, "", [])]
     return f"{row.get('kind', '')}: {', '.join(parts) or 'throughout, everything'}"
-
-
-def _of_store(recording: StoredRecording, signal: StoredSignal) -> Signal:
-    def read(start: int, stop: int, rows: slice) -> FloatArray:
-        samples, mask = recording.read(signal.name, start, stop)
-        return np.where(mask[rows], samples[rows], np.nan).astype(np.float64)
-
-    return Signal(
-        name=signal.name,
-        modality=signal.modality,
-        unit=signal.unit,
-        sampling_rate=signal.sampling_rate,
-        start_seconds=signal.start_seconds,
-        channels=signal.channels,
-        n_samples=signal.n_samples,
-        reader=read,
-        derived_from=signal.derived_from,
-    )
