@@ -55,6 +55,21 @@ class Row:
     modality: str
 
 
+class Budget:
+    """The time that may be spent on reading for one frame; one tile is read in any case, so that frames become fine."""
+
+    def __init__(self, seconds: float = np.inf) -> None:
+        self._until = time.perf_counter() + seconds
+        self._n_read = 0
+
+    def may_read(self) -> bool:
+        """Return whether one more tile may be read, and count it."""
+        if self._n_read and time.perf_counter() >= self._until:
+            return False
+        self._n_read += 1
+        return True
+
+
 class Trace:
     """One signal of a timeline, to be drawn at any zoom; ``pyramid`` is None of an irregular one."""
 
@@ -67,13 +82,14 @@ class Trace:
         if not signal.is_regular:
             order = np.argsort(signal.sample_times(), kind="stable")
             self._points = signal.sample_times()[order], signal.read()[:, order]
-        self.centre, self.half = self._usual()
+        self.centre, self.half, self.offset = self._usual()
 
-    def columns(self, start: float, stop: float, n_pixels: int, until: float = np.inf) -> Columns:
+    def columns(self, start: float, stop: float, n_pixels: int, budget: Budget | None = None) -> Columns:
         """Return what lies under each of ``n_pixels`` between two seconds of the recording's clock.
 
-        ``until`` is a time of :func:`time.perf_counter`: what would have to be read later is drawn from wider bins.
+        What there is no ``budget`` to read for is drawn from wider bins.
         """
+        budget = budget or Budget()
         edges = np.linspace(start, stop, n_pixels + 1)
         if self._points is not None:
             times, values = self._points
@@ -87,10 +103,10 @@ class Trace:
         if span[1] <= span[0]:
             nothing = np.full((self.signal.n_channels, n_pixels), np.nan, dtype=np.float32)
             return Columns(nothing, nothing)
-        if self._read(size, span, until):
+        if self._read(size, span, budget):
             return Columns(*self._between(size, span, edges))
         wide = (span[0] * size // FINEST, min(span[1] * size // FINEST + 1, self._n_bins(FINEST)))
-        self._read(FINEST, wide)
+        self._read(FINEST, wide, Budget())
         return Columns(*self._between(FINEST, wide, edges), is_fine=False)
 
     def known_level(self, seconds: float) -> Level:
@@ -123,14 +139,14 @@ class Trace:
             lowest, highest = self._tiles[size, tile]
             yield lowest[:, part], highest[:, part]
 
-    def _read(self, size: int, span: tuple[int, int], until: float = np.inf) -> bool:
+    def _read(self, size: int, span: tuple[int, int], budget: Budget) -> bool:
         """Read the tiles of bins that are not kept; return whether time was long enough for all of them."""
         tiles = range(span[0] // _TILE, (span[1] - 1) // _TILE + 1)
         for tile in tiles:
             if (size, tile) in self._tiles:
                 self._tiles.move_to_end((size, tile))
                 continue
-            if time.perf_counter() >= until:
+            if not budget.may_read():
                 return False
             self._tiles[size, tile] = self._tile(size, tile * _TILE, (tile + 1) * _TILE)
         while len(self._tiles) > max(self._n_kept, 2 * len(tiles)):
@@ -149,8 +165,11 @@ class Trace:
         part = binned(samples, size)
         return part.lowest, part.highest
 
-    def _usual(self) -> tuple[FloatArray, FloatArray]:
-        """Return the middle and half the usual range of each channel: of waves in seconds, of levels in all."""
+    def _usual(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return middle and half the usual range of each channel, and how far the middle lies above the baseline.
+
+        Of waves that is in stretches of some seconds, of levels in all.
+        """
         if self._points is not None:
             lowest = highest = self._points[1].astype(np.float32)
             is_slow = True
@@ -159,18 +178,25 @@ class Trace:
             level = self.known_level(_USUAL_SECONDS)
             lowest, highest = level.lowest, level.highest
         n_channels = self.signal.n_channels
-        centre, half = np.zeros(n_channels), np.ones(n_channels)
+        centre, half, offset = np.zeros(n_channels), np.ones(n_channels), np.zeros(n_channels)
         for channel, (low, high) in enumerate(zip(lowest, highest, strict=True)):
             low, high = (row[np.isfinite(row)].astype(np.float64) for row in (low, high))
             if not len(low):
                 continue
             bottom, top = np.percentile(low, 1.0), np.percentile(high, 99.0)
             centre[channel] = (bottom + top) / 2 if is_slow else np.median(low + high) / 2
+            if not is_slow and n_channels == 1:
+                offset[channel] = float(np.nanmedian((lowest[channel] + highest[channel]) / 2 - level.mean[channel]))
             half[channel] = (top - bottom) / 2 if is_slow else np.percentile(high - low, 75.0) / 2
         known = half[half > 0]
         if not is_slow and n_channels > 1 and len(known):
             half[:] = np.median(known)  # channels of one sensor at one scale, or they could not be compared
-        return centre, np.where(half > 0, half, np.maximum(np.abs(centre), 1.0) * 1e-3)
+        return centre, np.where(half > 0, half, np.maximum(np.abs(centre), 1.0) * 1e-3), offset
+
+    @property
+    def cost(self) -> float:
+        """Return how much there is to read of a second: what costs little is read first."""
+        return self.signal.n_channels * self.signal.sampling_rate if self.signal.is_regular else 0.0
 
     @property
     def is_wave(self) -> bool:
@@ -225,10 +251,8 @@ def _joined(low: Range, high: Range) -> tuple[Range, Range]:
     return joined_low, joined_high
 
 
-def painted(
-    columns: Sequence[tuple[Range, Range]], tops: Sequence[int], height: int, image: NDArray[np.uint8], shade: int
-) -> None:
-    """Paint columns in pixels, top down from 0 to ``height`` of each row, into an image from its top pixel on.
+def painted(columns: Sequence[tuple[Range, Range]], tops: Sequence[int], image: NDArray[np.uint8], shade: int) -> None:
+    """Paint columns in pixels, counted down from the top of each row, into an image.
 
     ``columns`` are (lowest, highest) in pixels of the row, (n_pixels,) each; what reaches beyond the image is cut. NaN
     paints nothing. ``shade`` is written where there is something.

@@ -432,7 +432,7 @@ def test_a_label_beside_a_condition_is_refused_where_it_is_written_and_where_it_
     assert str(run(labelled, "--label", "10:20=task").exception) == f"label: {why}"
     table = labelled / "one_corrections.tsv"
     table.write_text(HEAD.replace("when", "when\tlabel") + "10\t10\tlabel\tn/a\t\t\ttask\n")
-    with pytest.raises(BioperceptError, match="one_corrections.tsv, P1 lab: its label is the condition 'rest'"):
+    with pytest.raises(BioperceptError, match=r"one_corrections\.tsv, P1 lab: its label is the condition 'rest'"):
         sources_of([labelled])
 
 
