@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from PySide6 import QtCore, QtGui
 
-from biopercept.desktop.traces import Budget, Row, Trace, painted
+from biopercept.desktop.traces import Budget, Row, SpoiltSeconds, Trace, painted, shaded
 from biopercept.recording import BAD, CHANNEL_BAD, Correction, FloatArray, Interval
 from biopercept.viewing.predictions import PredictionTrack
-from biopercept.viewing.timeline import BEATS, SPOILT, Marks, Quality
+from biopercept.viewing.timeline import BEATS, Marks
 
 SELECT, BEAT_TOOL = "select", "beats"
 """What the mouse is for."""
@@ -27,11 +27,8 @@ _CLIP = 1.5  # rows from the middle of its own that a spike is drawn to
 _INK = {"eeg": "#1f3b5c", "ecg": "#8a1f2f", "bvp": "#8a1f2f", "ibi": "#8a1f2f", "hr": "#8a1f2f", "resp": "#1d5c3a"}
 _INK |= {"eda": "#6b4a12", "temp": "#4b2d6b", "rating": "#0f5a66"}
 _INKS = ("#333333", *dict.fromkeys(_INK.values()))
-_SELECTED, _BAD, _SPOILT = (
-    QtGui.QColor(40, 110, 220, 50),
-    QtGui.QColor(200, 30, 30, 70),
-    QtGui.QColor(120, 120, 120, 45),
-)
+_SHADES = (QtGui.QColor(0, 0, 0, 0), QtGui.QColor(120, 120, 120, 22), QtGui.QColor(120, 120, 120, 55))
+_SELECTED, _BAD = QtGui.QColor(40, 110, 220, 50), QtGui.QColor(200, 30, 30, 70)
 _BEAT, _MARK = QtGui.QColor(0, 100, 230), QtGui.QColor(90, 90, 90)
 
 PlacedRows = Sequence[tuple[Row, float]]
@@ -66,7 +63,7 @@ class Content:
     rows: tuple[Row, ...] = ()
     traces: dict[str, Trace] = field(default_factory=dict)
     labels: tuple[Interval, ...] = ()
-    quality: dict[str, Quality] = field(default_factory=dict)
+    spoilt: dict[str, SpoiltSeconds] = field(default_factory=dict)
     marks: tuple[Marks, ...] = ()
     predictions: tuple[PredictionTrack, ...] = ()
     saved: tuple[Correction, ...] = ()
@@ -121,7 +118,6 @@ class FramePainter:
     def __init__(self) -> None:
         self._key: tuple[object, ...] = ()
         self._image: QtGui.QImage | None = None
-        self._pixels: Any = None
 
     def forget(self) -> None:
         """Draw the waves again."""
@@ -165,10 +161,13 @@ class FramePainter:
                 for row, _ in mine
             ]
             tops = [round(top) for _, top in mine]
+            if name in view.content.spoilt:
+                shares = view.content.spoilt[name].shares(view.start, view.start + view.span, width)
+                shaded(shares[[row.channel for row, _ in mine]], tops, round(view.layout.row) - 1, pixels[:, :width])
             painted(lines, tops, pixels[:, :width], _shade_of(traces[name]))
         image = QtGui.QImage(pixels.data, width, n_lines, pixels.shape[1], QtGui.QImage.Format.Format_Indexed8)
-        image.setColorTable([QtGui.QColor(0, 0, 0, 0).rgba(), *(QtGui.QColor(ink).rgba() for ink in _INKS)])
-        self._pixels, self._image = pixels, image  # the image does not keep its pixels
+        image.setColorTable([colour.rgba() for colour in (*_SHADES, *map(QtGui.QColor, _INKS))])
+        self._image = image.convertToFormat(QtGui.QImage.Format.Format_ARGB32_Premultiplied)
         return is_fine
 
 
@@ -189,17 +188,11 @@ def _paint_labels(painter: QtGui.QPainter, view: View) -> None:
 
 
 def _paint_behind(painter: QtGui.QPainter, view: View) -> None:
-    """Shade what is spoilt, and what was marked bad by hand; what is not saved yet has an edge."""
+    """Shade the chosen row, and what was marked bad by hand: hatched where it is saved."""
     content, rect, height = view.content, view.rect, view.layout.row
     for row, top in view.placed_rows:
         if row == view.row:
             painter.fillRect(QtCore.QRectF(rect.left(), top, rect.width(), height), QtGui.QColor(40, 110, 220, 14))
-        quality = content.quality.get(row.signal)
-        if quality is not None and row.channel < len(quality.index):
-            for begin, end in _runs(quality.index[row.channel], view.start, view.start + view.span):
-                area = view.stretch(begin, end, top + 1, height - 2)
-                if area is not None:
-                    painter.fillRect(area, _SPOILT)
         for corrections, is_saved in ((content.saved, True), (content.pending, False)):
             for one in corrections:
                 if one.kind not in (BAD, CHANNEL_BAD) or not _is_about(one, row):
@@ -307,18 +300,8 @@ def _fill(painter: QtGui.QPainter, area: QtCore.QRectF, colour: QtGui.QColor, op
     painter.fillRect(area, shade)
 
 
-def _runs(index: Any, begin: float, end: float) -> list[tuple[int, int]]:
-    """Return the spoilt seconds in view as (first, end)."""
-    first, last = max(int(begin), 0), min(int(end) + 1, len(index))
-    if last <= first:
-        return []
-    spoilt = np.concatenate(([False], index[first:last] < SPOILT, [False]))
-    edges = np.flatnonzero(np.diff(spoilt.astype(np.int8)))
-    return [(first + int(a), first + int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
-
 def _shade_of(trace: Trace) -> int:
-    return _INKS.index(_INK.get(trace.signal.modality, _INKS[0])) + 1
+    return _INKS.index(_INK.get(trace.signal.modality, _INKS[0])) + len(_SHADES)
 
 
 def _is_about(one: Correction, row: Row) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from biopercept.modalities import MODALITIES
 from biopercept.recording import FloatArray, Signal
 from biopercept.viewing.pyramids import FINEST, Level, Pyramid, binned
-from biopercept.viewing.timeline import RATING, Timeline
+from biopercept.viewing.timeline import RATING, SPOILT, Quality, Timeline
 
 _TILE = 512
 """Bins, or samples, of a tile."""
@@ -204,6 +204,23 @@ class Trace:
         return self.signal.is_regular and self.signal.sampling_rate >= _SLOW_HZ
 
 
+class SpoiltSeconds:
+    """Which seconds of a signal are spoilt, by channel, counted once so that any stretch is looked up."""
+
+    def __init__(self, quality: Quality) -> None:
+        is_spoilt = quality.index < SPOILT
+        self._before = np.zeros((len(is_spoilt), is_spoilt.shape[1] + 1), dtype=np.int32)
+        np.cumsum(is_spoilt, axis=1, out=self._before[:, 1:])
+
+    def shares(self, start: float, stop: float, n_pixels: int) -> Range:
+        """Return the share of spoilt seconds under each pixel, (n_channels, n_pixels); 0 where nothing was rated."""
+        edges = np.linspace(start, stop, n_pixels + 1)
+        last = self._before.shape[1] - 1
+        first = np.clip(np.floor(edges[:-1]).astype(np.int64), 0, last)
+        end = np.clip(np.ceil(edges[1:]).astype(np.int64), 0, last)
+        return ((self._before[:, end] - self._before[:, first]) / np.maximum(end - first, 1)).astype(np.float32)
+
+
 def columns_of_bins(lowest: Range, highest: Range, edges: FloatArray) -> tuple[Range, Range]:
     """Return the range of bins between edges, which are places among the bins, joined to that of the column before.
 
@@ -270,6 +287,14 @@ def painted(columns: Sequence[tuple[Range, Range]], tops: Sequence[int], image: 
             continue
         lines = np.arange(begin, end, dtype=np.int16)[:, None]
         np.copyto(image[begin:end], np.uint8(shade), where=(lines >= upper) & (lines <= lower))
+
+
+def shaded(shares: Range, tops: Sequence[int], height: int, image: NDArray[np.uint8]) -> None:
+    """Shade what is spoilt in rows of ``height`` pixels of an image: 1 where a part is, 2 where half of it is."""
+    shades = (shares > 0).astype(np.uint8) + (shares >= 0.5)
+    for shade, top in zip(shades, tops, strict=True):
+        if shade.any():
+            image[max(top, 0) : max(top + height, 0)] = shade
 
 
 def traces_of(timeline: Timeline, pyramids: Mapping[str, Pyramid]) -> dict[str, Trace]:

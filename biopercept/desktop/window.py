@@ -15,7 +15,7 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from biopercept.desktop.editing import Edits
 from biopercept.desktop.montage import AS_RECORDED
 from biopercept.desktop.painting import BEAT_TOOL, SELECT, Content
-from biopercept.desktop.traces import Row, rows_of
+from biopercept.desktop.traces import Row, SpoiltSeconds, rows_of
 from biopercept.desktop.viewer import Entry, Opened, Viewer
 from biopercept.errors import SettingsError
 from biopercept.prepare.corrections import CorrectionTables, undo_corrections, write_corrections
@@ -35,6 +35,7 @@ class Window(Viewer):
         super().__init__(recordings)
         self._again = again
         self.edits: Edits | None = None
+        self._spoilt: dict[str, SpoiltSeconds] = {}
         self._is_closing = False
         self._add_corrections()
         self.canvas.beat_clicked.connect(self._on_beat)
@@ -97,6 +98,7 @@ class Window(Viewer):
     def show_recording(self, opened: Opened) -> None:
         """Show what was read, with nothing corrected yet."""
         self.edits = Edits(opened.timeline, opened.viewable.source)
+        self._spoilt = {name: SpoiltSeconds(quality) for name, quality in opened.timeline.quality.items()}
         super().show_recording(opened)
 
     def refresh(self) -> None:
@@ -114,7 +116,7 @@ class Window(Viewer):
                 rows=rows,
                 traces=traces,
                 labels=edits.labels(),
-                quality={name: quality for name, quality in timeline.quality.items() if name in recorded},
+                spoilt={name: spoilt for name, spoilt in self._spoilt.items() if name in recorded},
                 marks=timeline.marks,
                 predictions=timeline.predictions,
                 saved=timeline.by_hand,
