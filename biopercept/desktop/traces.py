@@ -232,8 +232,9 @@ def columns_of_bins(lowest: Range, highest: Range, edges: FloatArray) -> tuple[R
     is_inside = (last > 0) & (first < n_bins)
     starts = np.clip(first, 0, n_bins - 1)
     end = int(min(max(last[-1], starts[-1] + 1), n_bins))
-    low = np.fmin.reduceat(lowest[:, :end], starts, axis=1)
-    high = np.fmax.reduceat(highest[:, :end], starts, axis=1)
+    across = np.clip(last - 1, 0, n_bins - 1)  # a bin across an edge is in both columns
+    low = np.fmin(np.fmin.reduceat(lowest[:, :end], starts, axis=1), lowest[:, across])
+    high = np.fmax(np.fmax.reduceat(highest[:, :end], starts, axis=1), highest[:, across])
     low[:, ~is_inside], high[:, ~is_inside] = np.nan, np.nan
     return _joined(low, high)
 

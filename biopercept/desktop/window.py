@@ -49,7 +49,6 @@ class Window(Viewer):
     def _add_corrections(self) -> None:
         self.correction_list = QtWidgets.QListWidget()
         self.command_text = QtWidgets.QPlainTextEdit(readOnly=True)
-        self.command_text.setPlaceholderText("The command lines that do the same")
         self.who = QtWidgets.QLineEdit(placeholderText="who (written beside each correction)")
         for widget in (self.correction_list, self.command_text, self.who):
             widget.setFocusPolicy(QtCore.Qt.FocusPolicy.ClickFocus)
@@ -150,8 +149,8 @@ class Window(Viewer):
             self.actions_by_name[name].setStatusTip(why)
         self.setWindowTitle(f"{self.timeline.title}[*] - biopercept")
         self.setWindowModified(bool(pending))
-        words = f": {len(pending)} not saved" if pending else f" ({why})" if why else ""
-        self.docks["Corrections"].setWindowTitle(f"Corrections{words}")
+        self.command_text.setPlaceholderText(why.capitalize() or "The command lines that do the same")
+        self.docks["Corrections"].setWindowTitle(f"Corrections{f': {len(pending)} not saved' if pending else ''}")
 
     def bad_channels(self, signal: Signal) -> set[str]:
         """Return the channels of a signal that were marked bad throughout, saved or not."""
