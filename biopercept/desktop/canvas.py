@@ -17,6 +17,7 @@ from biopercept.desktop.traces import Row
 SHORTEST_SECONDS = 0.05
 _LANE, _TRACK = 22.0, 76.0  # pixels
 _NEAR_PIXELS = 7
+_LONGEST_NAME, _NAME_PIXELS = 15, 120
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200)
 
 
@@ -73,7 +74,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         box.setDefaultPadding(0.0)
         box.sigResized.connect(lambda _: self.set_view(self.start, self.span))
         self.getPlotItem().hideButtons()
-        self.getAxis("left").setWidth(110)
+        self.getAxis("left").setWidth(_NAME_PIXELS)
         for axis in axes.values():
             axis.setPen("#555555")
             axis.setTextPen("#222222")
@@ -309,7 +310,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 16 else f"{text[:15]}…"
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
 
 
 class _Picture(pg.GraphicsObject):  # type: ignore[misc]

@@ -190,9 +190,12 @@ class Edits:
         self._step(one)
 
     def _refuse_without_effect(self, wanted: Pending) -> None:
+        turned = {name for one in wanted if one.kind == POLARITY for name in one.channels}
+        if any(_is_of_beat(one) and turned.intersection(one.channels) for one in wanted):
+            raise SettingsError("beats are looked for anew in a wave that was turned: save one before the other")
         log = self._log(wanted)
         for signal in self._signals.values():
-            if any(one.kind in (BEAT_ADDED, BEAT_REMOVED) and signal.name in one.channels for one in wanted):
+            if any(_is_of_beat(one) and signal.name in one.channels for one in wanted):
                 log.of(signal).beats(self._detected(signal.name))
         for one in wanted:
             opening = f"not corrected, {described(one)}: "

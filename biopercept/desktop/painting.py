@@ -29,7 +29,7 @@ _INK |= {"eda": "#6b4a12", "temp": "#4b2d6b", "rating": "#0f5a66"}
 _INKS = ("#333333", *dict.fromkeys(_INK.values()))
 _SHADES = (QtGui.QColor(0, 0, 0, 0), QtGui.QColor(120, 120, 120, 22), QtGui.QColor(120, 120, 120, 55))
 _SELECTED, _BAD = QtGui.QColor(40, 110, 220, 50), QtGui.QColor(200, 30, 30, 70)
-_BEAT, _MARK = QtGui.QColor(0, 100, 230), QtGui.QColor(90, 90, 90)
+_BEAT, _MARK = QtGui.QColor(0, 100, 230, 160), QtGui.QColor(90, 90, 90)
 
 PlacedRows = Sequence[tuple[Row, float]]
 """Rows with the pixel of the top of each."""

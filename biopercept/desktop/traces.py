@@ -112,9 +112,9 @@ class Trace:
     def known_level(self, seconds: float) -> Level:
         """Return the whole signal in bins of about some seconds, in memory, for what is usual in it."""
         wanted = seconds * self.signal.sampling_rate
-        level = max((one for one in self._levels if one.size <= wanted), key=lambda one: one.size, default=None)
-        level = self._levels[0] if level is None else level
-        return level.part(0, level.n_bins)
+        finer = [level for level in self._levels if level.size <= wanted]
+        level = finer[-1] if finer else self._levels[0]
+        return level.part(0, level.n_bins).coarser(max(round(wanted / level.size), 1))
 
     def _size_for(self, samples_per_pixel: float) -> int:
         sizes = [*_SIZES, *(level.size for level in self._levels)]

@@ -19,27 +19,8 @@ from biopercept.desktop.montage import (
 from biopercept.errors import RecordingError
 from biopercept.recording import Channel, FloatArray, Signal
 
-NAMES = [
-    "Fp1",
-    "Fp2",
-    "F7",
-    "F3",
-    "Fz",
-    "F4",
-    "F8",
-    "T3",
-    "C3",
-    "Cz",
-    "C4",
-    "T4",
-    "T5",
-    "P3",
-    "Pz",
-    "P4",
-    "T6",
-    "O1",
-    "O2",
-]
+FRONT, MIDDLE, BACK = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8"), ("T3", "C3", "Cz", "C4", "T4"), ("T5", "P3", "Pz")
+NAMES = [*FRONT, *MIDDLE, *BACK, "P4", "T6", "O1", "O2"]
 RATE = 128
 
 
