@@ -92,7 +92,10 @@ class Edits:
         self._toggle(Correction(CHANNEL_BAD, channels=self._named(name)))
 
     def turn(self, signal: str) -> None:
-        """Say that an ECG or pulse wave is upside down; where that is not saved yet, take it back."""
+        """Say that an ECG or pulse wave is upside down; where that is not saved yet, take it back.
+
+        Raises SettingsError where the signal is neither.
+        """
         modality = self._signal(signal).modality
         if modality not in TURNABLE:
             raise SettingsError(f"only ECG and pulse waves can be turned, and {signal} is neither")

@@ -328,7 +328,10 @@ class Viewer(QtWidgets.QMainWindow):
         raise NotImplementedError
 
     def show_topography(self) -> None:
-        """Show the power of the stretch that is selected, or in view, on the head."""
+        """Show the power of the stretch that is selected, or in view, on the head.
+
+        Raises SettingsError where there is no EEG.
+        """
         if not self._eeg:
             raise SettingsError("there is no EEG in this recording")
         chosen, canvas = self.canvas.selection, self.canvas
@@ -361,7 +364,7 @@ class Viewer(QtWidgets.QMainWindow):
         self.canvas.fit(is_fitted=not self.canvas.is_fitted)
 
     def next_spoilt(self) -> None:
-        """Go to the next stretch of a shown signal whose quality is low."""
+        """Go to the next stretch of a shown signal whose quality is low. Raises SettingsError where none follows."""
         begins = sorted(
             float(begin)
             for name, quality in self.timeline.quality.items()

@@ -241,7 +241,10 @@ class Window(Viewer):
     # Saving
 
     def save(self) -> None:
-        """Write what is not saved into the table beside the recording, and read the recording again."""
+        """Write what is not saved into the table beside the recording, and read the recording again.
+
+        Raises SettingsError where there is nothing to save.
+        """
         edits = self._editing()
         if not edits.pending:
             raise SettingsError("there is nothing to save")
