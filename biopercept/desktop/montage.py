@@ -187,8 +187,8 @@ def drawn(topography: Topography, width: int = 300) -> NDArray[np.uint8]:
         axes.set_title(name, fontsize=8, pad=2)
         _colour_bar(figure, image, axes)
     figure.subplots_adjust(left=0.02, right=0.88, top=0.93, bottom=0.03, wspace=0.35, hspace=0.25)
-    canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba()))
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba()))  # type: ignore[no-untyped-call]
 
 
 def _head() -> tuple[float, float, float, float]:

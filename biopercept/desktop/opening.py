@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
 
 from biopercept.errors import SettingsError
 from biopercept.viewing.files import Meant, Viewable, viewables
@@ -17,6 +20,8 @@ _WITHOUT_SCREEN = ("offscreen", "minimal")
 # Qt ends the process where it cannot show anything: tried in another one, which also finds missing system libraries.
 _TRIAL = "from PySide6.QtWidgets import QApplication; QApplication([])"
 _TRIAL_SECONDS = 60.0
+_TELLING = ("could not connect", "is needed", "Error")
+"""Words of the line in which Qt, or Python, says why."""
 
 
 def open_window(meant: Meant) -> None:
@@ -41,8 +46,41 @@ def _run(meant: Meant, recordings: tuple[Viewable, ...]) -> None:
     application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["biopercept"])
     window = Window(recordings, lambda: _again(meant))
     window.show()
-    application.exec()
-    window.release()
+    try:
+        with _stops_close(window.close):
+            application.exec()
+    finally:
+        window.release()
+
+
+@contextmanager
+def _stops_close(close: Callable[[], object]) -> Iterator[None]:
+    """Let Ctrl-C and the like close the window, which asks for what is not saved, and end the command after that."""
+    from PySide6 import QtCore
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    received: list[tuple[int, FrameType | None]] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append((number, frame))
+        close()
+
+    wakes = QtCore.QTimer(interval=200)  # Python looks for signals only when something of it runs
+    wakes.timeout.connect(lambda: None)
+    wakes.start()
+    for number, handler in before.items():
+        if callable(handler):
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        wakes.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number, frame in received[:1]:
+        ends = before[signal.Signals(number)]
+        if callable(ends):
+            ends(number, frame)
 
 
 def _again(meant: Meant) -> tuple[Viewable, ...]:
@@ -73,5 +111,5 @@ def _refuse_without_display() -> None:
         raise SettingsError(f"the display does not answer; try again, {_PAGE}") from None
     if trial.returncode != 0:
         lines = [line.strip() for line in trial.stderr.splitlines() if line.strip()]
-        why = next((line for line in lines if "could not connect" in line or "Error" in line), "Qt cannot start")
+        why = next((line for line in lines if any(word in line for word in _TELLING)), "Qt cannot start")
         raise SettingsError(f"the window cannot be shown ({why.rstrip('.')}); mend that, {_PAGE}")

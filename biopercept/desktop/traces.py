@@ -218,7 +218,8 @@ class SpoiltSeconds:
         last = self._before.shape[1] - 1
         first = np.clip(np.floor(edges[:-1]).astype(np.int64), 0, last)
         end = np.clip(np.ceil(edges[1:]).astype(np.int64), 0, last)
-        return ((self._before[:, end] - self._before[:, first]) / np.maximum(end - first, 1)).astype(np.float32)
+        n_spoilt = self._before[:, end] - self._before[:, first]
+        return np.asarray(n_spoilt / np.maximum(end - first, 1), dtype=np.float32)
 
 
 def columns_of_bins(lowest: Range, highest: Range, edges: FloatArray) -> tuple[Range, Range]:

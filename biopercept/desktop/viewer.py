@@ -84,6 +84,8 @@ class Viewer(QtWidgets.QMainWindow):
         self._recorded: dict[str, Trace] = {}
         self._eeg: list[Signal] = []
         self._jobs: set[_Job] = set()
+        self._pool = QtCore.QThreadPool()
+        self._pool.setMaxThreadCount(1)  # one thing after the other: recordings are read by one process apart
         self.hidden: dict[str, bool] = {}
         self.actions_by_name: dict[str, QtGui.QAction] = {}
         self.canvas = Canvas()
@@ -191,7 +193,7 @@ class Viewer(QtWidgets.QMainWindow):
         job.signals.done.connect(partial(self._on_done, job, done))
         job.signals.failed.connect(partial(self._on_failed, job))
         self.statusBar().showMessage(f"{words} ...")
-        QtCore.QThreadPool.globalInstance().start(job)
+        self._pool.start(job)
 
     def _on_done(self, job: _Job, done: Callable[[Any], None], result: Any) -> None:
         self.statusBar().clearMessage()
@@ -298,7 +300,7 @@ class Viewer(QtWidgets.QMainWindow):
 
     def release(self) -> None:
         """Close the files of what is shown, after the window was closed."""
-        QtCore.QThreadPool.globalInstance().waitForDone()
+        self._pool.waitForDone()
         if self.opened is not None:
             self.opened.stack.close()
             self.opened = None

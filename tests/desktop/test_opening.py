@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -66,3 +71,21 @@ def test_the_door_of_the_room_loads_no_qt() -> None:
     code = "import sys, biopercept.desktop.opening; print('PySide6' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("PySide6") is None, reason="the extra desktop is not installed")
+def test_the_command_shows_the_window_until_it_is_told_to_stop(recording_file: Path) -> None:
+    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+    command = [sys.executable, "-m", "biopercept.cli", "view", str(recording_file)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        limit = threading.Timer(120, process.kill)
+        limit.start()
+        # Qt says this as the window is shown.
+        assert "propagateSizeHints" in process.stderr.readline()
+        time.sleep(1.0)
+        process.send_signal(signal.SIGTERM)
+        words = process.stderr.read()
+        assert process.wait(60) == 143, words
+        limit.cancel()
+    assert "Traceback" not in words
