@@ -28,7 +28,8 @@ _INK = {"eeg": "#1f3b5c", "ecg": "#8a1f2f", "bvp": "#8a1f2f", "ibi": "#8a1f2f", 
 _INK |= {"eda": "#6b4a12", "temp": "#4b2d6b", "rating": "#0f5a66"}
 _INKS = ("#333333", *dict.fromkeys(_INK.values()))
 _SHADES = (QtGui.QColor(0, 0, 0, 0), QtGui.QColor(120, 120, 120, 22), QtGui.QColor(120, 120, 120, 55))
-_SELECTED, _BAD = QtGui.QColor(40, 110, 220, 50), QtGui.QColor(200, 30, 30, 70)
+_SELECTED = QtGui.QColor(40, 110, 220, 50)
+_BAD_SAVED, _BAD_PENDING = QtGui.QColor(200, 30, 30, 150), QtGui.QColor(200, 30, 30, 70)
 _BEAT, _MARK = QtGui.QColor(0, 100, 230, 160), QtGui.QColor(90, 90, 90)
 
 PlacedRows = Sequence[tuple[Row, float]]
@@ -199,8 +200,8 @@ def _paint_behind(painter: QtGui.QPainter, view: View) -> None:
                     continue
                 area = view.stretch(*one.span, top + 1, height - 2)
                 if area is not None:
-                    brush = QtCore.Qt.BrushStyle.BDiagPattern if is_saved else QtCore.Qt.BrushStyle.SolidPattern
-                    painter.fillRect(area, QtGui.QBrush(_BAD, brush))
+                    hatched = QtGui.QBrush(_BAD_SAVED, QtCore.Qt.BrushStyle.BDiagPattern)
+                    painter.fillRect(area, hatched if is_saved else QtGui.QBrush(_BAD_PENDING))
 
 
 def _paint_marks(painter: QtGui.QPainter, view: View) -> None:

@@ -255,7 +255,7 @@ class Viewer(QtWidgets.QMainWindow):
         timeline = opened.timeline
         self._recorded = dict(opened.traces)
         self._eeg = [one for one in timeline.signals if one.modality == _EEG]
-        montages = list(montages_of(self._eeg[0])) if self._eeg else []
+        montages, montage = list(montages_of(self._eeg[0])) if self._eeg else [], self.montage_choice.currentText()
         self.montage_choice.clear()
         self.montage_choice.addItems(montages)
         self._choices[1].setVisible(len(montages) > 1)
@@ -266,6 +266,8 @@ class Viewer(QtWidgets.QMainWindow):
             self.canvas.select(None)
         self._list_signals()
         self.refresh()
+        if is_same and montage in montages[1:]:
+            self.use_montage(montage)
         notes = [*([opened.note] if opened.note else []), *timeline.notes]
         if notes and not is_same:
             self.statusBar().showMessage(notes[0])

@@ -313,6 +313,13 @@ def test_montages_and_topography(study: Path, open_window: Open) -> None:
     settled(window)
     assert not window.map.pixmap().isNull()
     assert window.docks["Topography"].windowTitle().startswith("Topography, 0:02 to 0:08: dB of 1 uV")
+    window.canvas.select(None)
+    drag(window, "EDA", 2.0, 8.0)
+    press(window, Key.Key_X)
+    press(window, Key.Key_S, CONTROL)
+    settled(window)
+    assert window.timeline.by_hand != ()
+    assert window.canvas.content.rows[2].title == "Fp1-O1"  # as it was chosen
     window.use_montage("as recorded")
     assert window.canvas.content.rows[2].name == "EEG/Fp1"
 
