@@ -120,8 +120,11 @@ def test_a_store_and_what_is_saved_already_are_not_corrected(source: Source) -> 
         Edits(timeline, None).mark_bad(1.0, 2.0)
     edits = Edits(timeline, source)
     edits.turn("ECG")
+    edits.mark_bad(40.0, 50.0)
     write_corrections(source, edits.pending)
     again = Edits(timeline_of(source.load()), source)
+    with pytest.raises(SettingsError, match="it lies in a stretch that is marked bad"):
+        again.add_beat(45.0, "ECG")
     assert again.is_turned("ECG")
     with pytest.raises(SettingsError, match="polarity of ECG is saved already"):
         again.turn("ECG")

@@ -43,6 +43,11 @@ def open_window(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     monkeypatch.setattr(sys, "excepthook", lambda kind, fault, trace: faults.append(fault))
     windows, contexts = [], []
 
+    def unexpected(_: Any, n: int) -> None:
+        raise AssertionError(f"asked what is to become of {n} corrections")
+
+    monkeypatch.setattr(Window, "ask_unsaved", unexpected)  # a question would wait for a person
+
     def opened(what: Path | Viewable) -> Any:
         meant = Meant(what) if isinstance(what, Path) else None
         recordings = (what,)

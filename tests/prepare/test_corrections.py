@@ -399,6 +399,19 @@ def test_a_label_set_by_hand_is_what_a_study_says_and_prepare_cuts_windows_by(la
     assert labels_in(labelled) == [(5, 60, "rest"), (65, 60, "task")]
 
 
+def test_of_several_files_a_label_stands_once_and_on_the_clock_of_the_first(labelled: Path) -> None:
+    (labelled / "two.edf").write_bytes((labelled / "one.edf").read_bytes())
+    other = edfio.read_edf(labelled / "two.edf")
+    other.signals[0].update_data(other.signals[0].data + 0.5)
+    other.write(labelled / "two.edf")
+    with (labelled / "recordings.tsv").open("a") as table:
+        table.write("P1\tlab\ttwo.edf\t-3\n")
+    assert run(labelled, "--label", "25:45=task").exit_code == 0
+    assert (labelled / "one_corrections.tsv").read_text().splitlines()[1].startswith("20\t20\tlabel")
+    assert not (labelled / "two_corrections.tsv").exists()
+    assert labels_in(labelled)[:3] == [(5, 20, "rest"), (25, 20, "task"), (45, 20, "rest")]
+
+
 def test_a_label_of_a_file_alone_is_among_its_intervals(path: Path) -> None:
     assert run(path, "--label", "10:20=calm").exit_code == 0
     for recording in (bp.load_recording(path), source(path).load()):
