@@ -18,7 +18,7 @@ IMPORTED_AS = {
     "perceiver-pytorch": "perceiver_pytorch",
     "PySide6-Essentials": "PySide6",
 }
-PEERS = {"perceiver"}  # installs only against its own pins: docs/speed.md says how
+PEERS = {"perceiver"}  # installs only against its own pins: docs/experiments/speed.md says how
 RUN_TIME_EXTRAS = ("bench", "desktop", "formats", "onnx", "parquet")
 NOT_IMPORTED = {
     "pytest-benchmark",  # a plugin of pytest
