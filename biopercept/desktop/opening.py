@@ -77,10 +77,10 @@ def _stops_close(close: Callable[[], object]) -> Iterator[None]:
         wakes.stop()
         for number, handler in before.items():
             signal.signal(number, handler)
-    for number, frame in received[:1]:
-        ends = before[signal.Signals(number)]
+    for one, frame in received[:1]:
+        ends = before[signal.Signals(one)]
         if callable(ends):
-            ends(number, frame)
+            ends(one, frame)
 
 
 def _again(meant: Meant) -> tuple[Viewable, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,6 @@ from biopercept.recording import Channel, Signal
 from biopercept.viewing.files import Meant, Viewable, viewables
 from biopercept.viewing.timeline import BEATS, RECORDED, Timeline
 
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 QtWidgets = pytest.importorskip("PySide6.QtWidgets", exc_type=ImportError)
 QtCore = pytest.importorskip("PySide6.QtCore")
 QtTest = pytest.importorskip("PySide6.QtTest")
@@ -38,6 +36,7 @@ def open_window(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """Open windows on paths or recordings; what fails in what the mouse and the keys call fails the test."""
     from biopercept.desktop.window import Window
 
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
     application = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
     faults: list[BaseException] = []
     monkeypatch.setattr(sys, "excepthook", lambda kind, fault, trace: faults.append(fault))
