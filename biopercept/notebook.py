@@ -111,9 +111,10 @@ def load_recording(path: Location) -> Recording:
     Raises RecordingError where the format is not read here, or nothing in it can be trusted.
     """
     from biopercept.loaders import loading
+    from biopercept.loaders.corrections import with_labels_by_hand
 
     stem = Path(path).resolve().name.split(".")[0]
-    return loading.load_recording(Path(path), subject=stem, name=stem)
+    return with_labels_by_hand(loading.load_recording(Path(path), subject=stem, name=stem))
 
 
 def correct(path: Location, corrections: Sequence[Correction], *, who: str = "") -> CorrectionTables:

@@ -19,7 +19,7 @@ from biopercept.preprocessing.cleaning import CleanRecording, clean_recording
 from biopercept.preprocessing.gaps import runs_of
 from biopercept.preprocessing.quality import REASONS
 from biopercept.preprocessing.settings import CleaningSettings
-from biopercept.recording import Correction, FloatArray, Interval, Rating, Recording, Signal
+from biopercept.recording import LABEL, Correction, FloatArray, Interval, Rating, Recording, Signal
 from biopercept.report.stored_signals import signal_of_store
 from biopercept.viewing.predictions import PredictionTrack
 
@@ -81,7 +81,8 @@ class Timeline:
     """One recording on one clock, with what lies beside its signals.
 
     ``form`` is :data:`RECORDED` or :data:`PREPARED`. ``quality`` is by name of a signal. ``labels`` are events and
-    conditions, in time order. ``content_hash`` says what a store's recording holds, empty of others.
+    conditions, in time order. ``corrections`` are the words for what was corrected by hand, ``by_hand`` what it was,
+    empty of a store. ``content_hash`` says what a store's recording holds, empty of others.
     """
 
     subject: str
@@ -95,6 +96,7 @@ class Timeline:
     marks: tuple[Marks, ...] = ()
     predictions: tuple[PredictionTrack, ...] = ()
     corrections: tuple[str, ...] = ()
+    by_hand: tuple[Correction, ...] = ()
     notes: tuple[str, ...] = ()
     content_hash: str = ""
 
@@ -119,6 +121,7 @@ def timeline_of(recording: Recording, cleaning: CleaningSettings | None = None) 
         signals=(*signals, *_ratings(recording.ratings)),
         labels=_in_order(recording.intervals),
         corrections=tuple(_words(one) for one in recording.corrections),
+        by_hand=recording.corrections,
         notes=(*recording.notes, *notes),
     )
     try:
@@ -169,7 +172,8 @@ def _in_order(intervals: tuple[Interval, ...]) -> tuple[Interval, ...]:
 def _words(one: Correction) -> str:
     begin, end = one.span
     when = "throughout" if math.isinf(begin) else f"at {begin:g} s" if begin == end else f"{begin:g} to {end:g} s"
-    return f"{one.kind}: {when}, {', '.join(one.channels) or 'everything'}{f', by {one.who}' if one.who else ''}"
+    what = (one.label or "none") if one.kind == LABEL else ", ".join(one.channels) or "everything"
+    return f"{one.kind}: {when}, {what}{f', by {one.who}' if one.who else ''}"
 
 
 def _marks(clean: CleanRecording) -> Iterator[Marks]:
