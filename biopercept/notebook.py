@@ -579,7 +579,7 @@ def _request(
     name, changes = given.get("config"), _changes(given.get("overrides"))
     if given.get("normalisation") is not None:
         changes.append(f"normalisation.mode={given['normalisation']}")
-    purpose = Purpose.of(command, model, given.get("task"), **options)
+    purpose = Purpose.of(command, model, given.get("task"), normalisation=given.get("normalisation"), **options)
     config, sentences = load_config_for(paths, None if name is None else str(name), changes, purposes=[purpose])
     for sentence in sentences:
         warnings.warn(sentence, stacklevel=3)

@@ -371,6 +371,8 @@ class ModelPreset(Preset):
         """
         from biopercept.config.loading import load_config_for
 
+        if self.normalisation is not None:
+            purposes = [replace(one, options=one.options | {"--normalisation"}) for one in purposes]
         given = {**(named or {}), "normalisation.mode": self.normalisation}
         changes = [f"{key}={value}" for key, value in given.items() if value is not None]
         overrides = [*(self.overrides or ()), *changes]

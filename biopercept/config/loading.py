@@ -29,6 +29,7 @@ from biopercept.errors import SettingsError, StudyError
 from biopercept.planning.fingerprint import fingerprint_of_store, fingerprint_of_study
 from biopercept.planning.network import REPETITIONS
 from biopercept.planning.rules import plan_of
+from biopercept.planning.scaling import normalisation_of_all
 from biopercept.resources import preset_names, preset_text
 from biopercept.results.plan import Origin, SettingsPlan, shown_value
 from biopercept.studies.structure import Study
@@ -41,6 +42,8 @@ AUTO = "auto"
 """The name of the settings that follow from the data; what the plan leaves open is as in the default preset."""
 _PRESET_KEY = "preset"
 _THE_PLAN = "the plan"
+_HONESTY = "the label is the file, and a file's scale would give it away"
+"""Where a mode comes from that takes the place of one that leaks; ``--normalisation`` alone is taken as it is."""
 _BRANCHES = ("linear_branch", "mlp_branch")
 
 
@@ -128,6 +131,8 @@ def load_config(
         config = _build(sections, faults)
     if purposes:
         _refuse_unread(sections, purposes, config)
+    if _hide_labels(sections, purposes, config):
+        config = _build(sections, faults)
     if plan is None or not is_planned:
         return config
     values = {f"{section}.{key}": value for section, of_it in sections.items() for key, value in of_it.items()}
@@ -143,6 +148,21 @@ def _drop_planned_branches(sections: dict[str, _Section], config: Config) -> boo
     planned = [name for name in _BRANCHES if model[name].where == _THE_PLAN and getattr(config.model, name)]
     model.update({name: _Value(False, sections["tokens"]["features"].where) for name in planned})
     return bool(planned)
+
+
+def _hide_labels(sections: Mapping[str, _Section], purposes: Sequence[Purpose], config: Config) -> bool:
+    """Put another mode in place of a scaling that would give a label away, as evaluation does; say whether there was.
+
+    So what is shown and written is what is done. A scaling that was chosen (``--normalisation``) stays.
+    """
+    for purpose in purposes:
+        if purpose.is_scaling_settled(config):
+            continue
+        honest, _ = normalisation_of_all(purpose.tasks, config.normalisation, is_chosen=False)
+        if honest.mode != config.normalisation.mode:
+            sections["normalisation"]["mode"] = _Value(honest.mode, _HONESTY)
+            return True
+    return False
 
 
 def load_config_for(
@@ -234,7 +254,8 @@ def _in_effect(
         where = values[line.setting].where
         if where != _THE_PLAN and line.origin != "store":
             by_plan = "" if value == line.value else f"; the plan has {shown_value(line.value)}"
-            changed[line.setting] = (value, f"{where.partition('=')[0]}{by_plan}", "user")
+            origin: Origin = "plan" if where == _HONESTY else "user"
+            changed[line.setting] = (value, f"{where.partition('=')[0]}{by_plan}", origin)
     return plan.of(shown).replaced(changed)
 
 
