@@ -373,7 +373,7 @@ def _familiarity_cells(predictions: Predictions) -> tuple[object, ...]:
     fractions: list[float | None] = [None, None]
     if of_recording.is_known:
         fractions = [round(float(rows.mean()), 4) for rows in (of_recording.is_unlike, of_recording.is_outside)]
-    return (*fractions, of_recording.fitted_by, "; ".join(of_recording.remarks))
+    return (*fractions, of_recording.fitted_by, "; ".join(predictions.remarks))
 
 
 def _cell(column: str, value: Any) -> object:
