@@ -33,6 +33,7 @@ from biopercept.planning.scaling import normalisation_of_all
 from biopercept.resources import preset_names, preset_text
 from biopercept.results.plan import Origin, SettingsPlan, shown_value
 from biopercept.studies.structure import Study
+from biopercept.synonyms import synonym_of
 from biopercept.tasks import Task
 from biopercept.typed_values import closest, did_you_mean, parse_yaml_text, read_setting, read_yaml_text
 from biopercept.version import __version__
@@ -428,7 +429,10 @@ def _apply_override(override: str, sections: dict[str, _Section], faults: list[s
     path, has_value, value = override.partition("=")
     section, has_key, setting = path.strip().partition(".")
     if not (has_value and has_key and section and setting):
-        homes = [f"{home}.{path.strip()}" for home, settings in _hints().items() if path.strip() in settings]
+        word = path.strip()
+        known = [name for settings in _hints().values() for name in settings]
+        name = word if word in known else synonym_of(word, known)
+        homes = [f"{home}.{name}" for home, settings in _hints().items() if name in settings]
         hint = f"; did you mean {homes[0]}?" if homes else ""
         faults.append(f"--set {override}: section.key=value is needed, such as windows.length_seconds=30{hint}")
         return
