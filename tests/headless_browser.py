@@ -33,9 +33,7 @@ class Browser:
     def __init__(self, path: str, profile: Path) -> None:
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for pair in (os.pipe(), os.pipe()) for end in pair]
         theirs_in, self._out, self._in, theirs_out = ends
-        flags = ("--headless=new --no-sandbox --remote-debugging-pipe --disable-gpu --disable-quic --no-first-run "
-                 "--disable-background-networking --disable-component-update --disable-sync --hide-scrollbars "
-                 "--disable-dev-shm-usage --window-size=1000,900").split()  # fmt: skip
+        flags = ["--headless=new", "--no-sandbox", "--remote-debugging-pipe", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--disable-dev-shm-usage", "--window-size=1000,900"]  # fmt: skip
         words = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'
         command = ["bash", "-c", words, path, *flags, f"--user-data-dir={profile}", "about:blank"]
         self._process = subprocess.Popen(

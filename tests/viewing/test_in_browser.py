@@ -189,7 +189,8 @@ def test_full_range_lets_the_spike_into_the_axis_and_arrows_change_the_scale(vie
         return float(
             viewer.value(
                 "(() => { const canvas = document.querySelectorAll('#stack figure')[2].querySelector('.u-wrap canvas');"
-                "const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', {willReadFrequently: true});"
+                "const copy = new OffscreenCanvas(canvas.width, canvas.height)"
+                ".getContext('2d', {willReadFrequently: true});"
                 "copy.drawImage(canvas, 0, 0);"
                 "const data = copy.getImageData(0, 0, canvas.width, canvas.height).data;"
                 "let n = 0; for (let i = 3; i < data.length; i += 4) if (data[i] > 60) n++; return n })()"
