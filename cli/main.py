@@ -23,6 +23,7 @@ from types import FrameType, TracebackType
 import typer
 
 from biopercept.errors import BioperceptError
+from biopercept.progress import stopped_words
 from biopercept.version import __version__
 
 from .panels import PanelCommand, PanelGroup, with_options
@@ -110,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _run(words, is_debugging="--debug" in words)
         if code == _INTERRUPTED:
             code = _TOLD_TO_STOP if stops else _INTERRUPTED
-            say("biopercept: stopped; what was finished is kept")
+            say(f"biopercept: {stopped_words()}")
     sys.exit(_after_flushing(code))
 
 

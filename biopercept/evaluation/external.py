@@ -439,8 +439,8 @@ def _shifts(
     ]
     if of_one_class:
         sentences.append(
-            f"{', '.join(of_one_class)}: all labels are of one class, and --adapt read two and moved the threshold: the "
-            "predictions are worse for it; leave --adapt out for recordings of one class"
+            f"{', '.join(of_one_class)}: all labels are of one class, and --adapt read two and moved the threshold: "
+            "the predictions are worse for it; leave --adapt out for recordings of one class"
         )
     return shift, tuple(sentences)
 

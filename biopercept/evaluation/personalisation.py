@@ -34,6 +34,7 @@ from biopercept.evaluation.runs import FoldRunOptions, PlainFold, RunFolder
 from biopercept.evaluation.time_split import require_one_classification
 from biopercept.files import only_writer, write_table, write_text
 from biopercept.parallel import Executor, Work, run_jobs
+from biopercept.progress import steps
 from biopercept.report.curves import personal_page
 from biopercept.results.curves import (
     ALL,
@@ -229,19 +230,24 @@ def fit_personal_fold(plan: PersonalPlan, fold: Fold) -> PersonalFold:
     subjects = [subject for subject in fold.test if subject in plan.shots]
     attempts: dict[_Key, list[_Attempt]] = defaultdict(list)
     n_parameters = 0
-    with threads(request.fit.training.n_threads):
+    n_fits = 1 if plan.reference_inputs is None else 2
+    n_steps = request.evaluation.n_seeds * (n_fits + len(subjects)) if subjects else 0
+    with threads(request.fit.training.n_threads), steps("part", n_steps) as done:
         for repetition in range(request.evaluation.n_seeds if subjects else 0):
             fitted = _fit_general(plan, plan.inputs, fold, repetition)
             n_parameters = fitted.n_parameters
+            done.advance("the model of the others is fitted")
             general = _General(plan, fitted, engine_for(request.device, request.fit.training.precision), repetition)
             for subject in subjects:
                 for key, attempt in general.attempts(subject):
                     attempts[key].append(attempt)
+                done.advance(f"adapted to {subject}")
             if plan.reference_inputs is not None:
                 scaled = _fit_general(plan, plan.reference_inputs, fold, repetition)
                 for subject in subjects:
                     probabilities = scaled.predict(plan.scored_rows_of(subject))
                     attempts[subject, NO_LABELS, REFERENCE, 0].append(_Attempt(probabilities))
+                done.advance()
     rows = [_row(plan, *key, of_key) for key, of_key in attempts.items()]
     return PersonalFold(
         fold=fold,

@@ -154,8 +154,8 @@ class Predictions:
         That is what is unlike what the model knows, whether it was fitted to the person, and whether a threshold was
         moved of what may be one class alone.
         """
-        of_tasks = [(task.shift, task.label) for task in self.tasks.values()]
-        cautions = (caution(shift, label) for shift, label in of_tasks if shift is not None and isinstance(label, tuple))
+        moved = [(of.shift, of.label) for of in self.tasks.values() if of.shift is not None]
+        cautions = (caution(shift, label) for shift, label in moved if isinstance(label, tuple))
         return (*self.familiarity.remarks, *dict.fromkeys(filter(None, cautions)))
 
     def abstaining(self, below: float | None = None, *, unlike: bool = False) -> Predictions:

@@ -32,6 +32,7 @@ from biopercept.inference.shift import NONE, FloatArray, words_of
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.prepare.recording import OF_A_MODEL, PrepareSettings, prepare_recording
 from biopercept.prepare.sources import Failure, Source, outcome_of, sources_of
+from biopercept.progress import each
 from biopercept.recording import Recording, RecordingLabels
 from biopercept.results.predictions import PredictionSidecar, TraceSidecar, write_sidecar
 from biopercept.store.prepared import PreparedRecording
@@ -124,7 +125,7 @@ def predict_files(
             path.unlink()
     reader = _Reader(checkpoint, engine, request)
     rows: dict[str, list[tuple[object, ...]]] = {name: [] for name in names}
-    for source in sources:
+    for source in each("recordings", sources):
         predictions = outcome_of(_Reader.predict, reader, source)
         if isinstance(predictions, Failure):
             done.failures.append((source.title, predictions.reason))

@@ -39,6 +39,7 @@ from biopercept.prepare.reuse import (
 from biopercept.prepare.sources import recording_of
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.preprocessing.windows import cut_windows
+from biopercept.progress import steps
 from biopercept.store.prepared import recording_key
 from biopercept.store.writing import StoreHeader, says, write_recording_part, write_store
 from biopercept.studies.labels import labels_of
@@ -149,8 +150,11 @@ def prepare_study(
         progress = _Progress(chosen.entries, parts, on_progress)
         try:
             jobs = progress.plan(context, reusable)
-            for index, result in _results(context, jobs, run):
-                progress.take(jobs[index], result)
+            n_all = len(chosen.entries)
+            with steps("recordings", n_all, done=n_all - len(jobs), is_kept=True) as done:
+                for index, result in _results(context, jobs, run):
+                    progress.take(jobs[index], result)
+                    done.advance()
             if progress.sources:
                 header = _header(context, progress.sources)
                 is_new = any(source != output for source in progress.sources.values())

@@ -74,7 +74,8 @@ def with_units(units: Mapping[str, str], stated: Mapping[str, SignalOverride]) -
 
     Raises SettingsError where one is no unit, or none of what the label says is measured.
     """
-    given = {label: replace(override_for(label, stated) or SignalOverride(), unit=unit) for label, unit in units.items()}
+    known = {label: override_for(label, stated) or SignalOverride() for label in units}
+    given = {label: replace(known[label], unit=unit) for label, unit in units.items()}
     for label, override in given.items():
         if fault := unit_fault(label, override, is_strict=True):
             raise SettingsError(f"--unit {label}={units[label]}: {fault}")

@@ -244,8 +244,8 @@ _NAMES_SHOWN = 40
 def told_once(faults: Iterable[str]) -> tuple[str, ...]:
     """Return faults, each kind once: of three or more that differ only in place and values, the first with the count.
 
-    Places are the lines of one table, or the tables of a data set that has one for each recording. Decimal commas are one
-    fault of a table from the second on.
+    Places are the lines of one table, or the tables of a data set that has one for each recording. Decimal commas are
+    one fault of a table from the second on.
 
     >>> told_once(f"a.tsv line {n}: onset is 'x{n}'; a number of seconds is needed" for n in (2, 3, 4))
     ("a.tsv line 2: onset is 'x2'; a number of seconds is needed (so too in 2 more: lines 3, 4)",)
