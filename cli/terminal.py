@@ -142,8 +142,8 @@ def sparkline(values: Sequence[float]) -> str:
     if not known:
         return " " * len(values)
     low, high = min(known), max(known)
-    steps = (len(BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(BARS[round((v - low) * steps)] if math.isfinite(v) else " " for v in values)
+    steps, last = (len(BARS) / (high - low) if high > low else 0.0), len(BARS) - 1
+    return "".join(BARS[min(int((v - low) * steps), last)] if math.isfinite(v) else " " for v in values)
 
 
 @contextmanager
