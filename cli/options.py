@@ -188,6 +188,14 @@ class Predicting:
     abstain_unlike: Annotated[
         bool, model_option("--abstain-unlike", help="Withhold predictions of windows unlike those the model knows.")
     ] = False
+    also: Annotated[
+        str | None,
+        run_option(
+            "--also",
+            metavar="FORMAT,...",
+            help="For other tools: bids (derivatives), edf and mne (annotations), csv and parquet (one tidy table).",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
