@@ -91,9 +91,7 @@ def test_the_command_line_answers_the_words_of_other_tools(words: tuple[str, ...
         (("--set", "lr=1"), "; did you mean training.learning_rate?"),
     ],
 )
-def test_values_that_the_field_uses_are_answered(
-    words: tuple[str, ...], end: str, store: Path, tmp_path: Path
-) -> None:
+def test_values_that_the_field_uses_are_answered(words: tuple[str, ...], end: str, store: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(build_app(), ["cross-validate", str(store), "-o", str(tmp_path / "o"), *words])
     assert str(result.exception).endswith(end)
 

@@ -105,7 +105,10 @@ def test_a_full_disk_is_74(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert _outcome(monkeypatch, ["work"], KeyboardInterrupt()) == 130
-    assert capsys.readouterr().err == "biopercept: stopped; files that were written are whole, what was not finished is lost\n"
+    assert (
+        capsys.readouterr().err
+        == "biopercept: stopped; files that were written are whole, what was not finished is lost\n"
+    )
 
 
 def test_an_exit_code_that_a_command_chose_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,9 @@ def test_of_a_study_the_study_says_it(command: str, table: Path, tmp_path: Path)
     ],
 )
 def test_what_cannot_be_read_is_refused(words: tuple[str, str], sentence: str, table: Path, tmp_path: Path) -> None:
-    (tmp_path / "units.yaml").write_text("odd: {unit: points}\nGSR: {unit: K}\n")  # what is not recognised may be a rating
+    (tmp_path / "units.yaml").write_text(
+        "odd: {unit: points}\nGSR: {unit: K}\n"
+    )  # what is not recognised may be a rating
     (tmp_path / "bad.yaml").write_text("GSR:\n  units: uS\n")
     option, value = words
     result = run("inspect", table, option, tmp_path / value if value.endswith(".yaml") else value)

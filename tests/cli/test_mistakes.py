@@ -169,7 +169,9 @@ def test_decimal_commas_in_several_columns_of_a_table_are_one_fault(study: Path)
     assert faults_of(study) == [f"{one} (so too in 1 more cell: line 2)"]
     change(study, "events.tsv", "S02\tlab\t0,5\t39,5\tcalm", "S02\tlab\t0\t40\tcalm")
     assert faults_of(study) == [f"{one} (so too in 3 more cells: lines 2, 5)"]
-    change(study, "recordings.tsv", "participant_id\trecording\tpath\toffset_seconds", "participant_id\trecording\tpath")
+    change(
+        study, "recordings.tsv", "participant_id\trecording\tpath\toffset_seconds", "participant_id\trecording\tpath"
+    )
     each_line(study, "recordings", lambda line: line if "offset" in line else f"{line}\t1,5")
     assert [fault.partition(" line")[0] for fault in faults_of(study)] == ["recordings.tsv", "events.tsv"]
 

@@ -194,7 +194,11 @@ def test_a_scaling_that_would_give_the_label_away_is_written_as_what_is_done(tmp
     assert run("prepare", made, "-o", store, "-q").exit_code == 0
     assert load_config_for(store, purposes=[Purpose("train")])[0].normalisation.scope == "session"  # the plan
     words = ("cross-validate", store, "--model", "lda", "--set", "normalisation.scope=recording")
-    for name, given in {"plan": (), "preset": ("-c", "general"), "mode": ("--set", "normalisation.mode=causal")}.items():
+    for name, given in {
+        "plan": (),
+        "preset": ("-c", "general"),
+        "mode": ("--set", "normalisation.mode=causal"),
+    }.items():
         outcome = run(*words, "-o", tmp_path / name, *given)
         assert outcome.exit_code == 0, outcome.output
         written = yaml.safe_load((tmp_path / name / "config.yaml").read_text())["normalisation"]
