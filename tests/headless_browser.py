@@ -18,6 +18,11 @@ from typing import Any
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _SECONDS = 30.0
+_FLAGS = (
+    "headless=new", "no-sandbox", "remote-debugging-pipe", "disable-gpu", "disable-quic", "no-first-run",
+    "disable-background-networking", "disable-component-update", "disable-sync", "hide-scrollbars",
+    "disable-dev-shm-usage", "window-size=1000,900",
+)  # fmt: skip
 _SHIFT = 8
 _KEYS = {"ArrowLeft": 37, "ArrowRight": 39, "ArrowUp": 38, "ArrowDown": 40, "Home": 36, "End": 35, "Escape": 27}
 
@@ -33,7 +38,7 @@ class Browser:
     def __init__(self, path: str, profile: Path) -> None:
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for pair in (os.pipe(), os.pipe()) for end in pair]
         theirs_in, self._out, self._in, theirs_out = ends
-        flags = ["--headless=new", "--no-sandbox", "--remote-debugging-pipe", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--disable-dev-shm-usage", "--window-size=1000,900"]  # fmt: skip
+        flags = [f"--{flag}" for flag in _FLAGS]
         words = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'
         command = ["bash", "-c", words, path, *flags, f"--user-data-dir={profile}", "about:blank"]
         self._process = subprocess.Popen(

@@ -9,12 +9,12 @@ from biopercept.progress import each, listening, steps, stopped_words
 
 def test_steps_within_steps_are_parts_of_the_step_that_is_being_done() -> None:
     heard: list[tuple[float, str]] = []
-    with listening(lambda done: heard.append((round(done.fraction, 3), done.words))):
-        with steps("folds", 4, done=1) as folds:
-            for _ in each("repetition", [1, 2]):
-                with steps("epoch", 5) as epochs:
-                    epochs.advance("loss 0.5")
-            folds.advance()
+    listener = listening(lambda done: heard.append((round(done.fraction, 3), done.words)))
+    with listener, steps("folds", 4, done=1) as folds:
+        for _ in each("repetition", [1, 2]):
+            with steps("epoch", 5) as epochs:
+                epochs.advance("loss 0.5")
+        folds.advance()
     assert heard[:4] == [
         (0.25, ""),
         (0.25, "repetition 1 of 2"),
@@ -44,10 +44,9 @@ def test_an_earlier_runs_work_took_no_time_in_this_one() -> None:
 
 def test_nobody_hears_after_listening_and_errors_leave_nothing_open() -> None:
     heard = []
-    with listening(lambda done: heard.append(len(done.open))), pytest.raises(ValueError, match="wrong"):
-        with steps("folds", 2):
-            with steps("epoch", 2):
-                raise ValueError("wrong")
+    listener = listening(lambda done: heard.append(len(done.open)))
+    with listener, pytest.raises(ValueError, match="wrong"), steps("folds", 2), steps("epoch", 2):
+        raise ValueError("wrong")
     with steps("folds", 2) as folds:
         folds.advance()
     assert heard == [1, 2]
@@ -67,7 +66,7 @@ def test_what_is_said_at_an_interrupt_is_what_was_kept() -> None:
         with steps("epoch", 9):
             raise KeyboardInterrupt
     assert stopped_words() == (
-        "stopped; kept are 2 of 5 folds and 1 of 3 people of the fold: the same command goes on there, what was begun begins "
-        "again"
+        "stopped; kept are 2 of 5 folds and 1 of 3 people of the fold: the same command goes on there, what was begun "
+        "begins again"
     )
     assert "kept are" not in stopped_words()

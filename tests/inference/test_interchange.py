@@ -1,4 +1,4 @@
-"""Predictions for other tools: read back by the tools themselves they are what the table holds; BIDS as its schema says."""
+"""Predictions for other tools: read back by those they are what the table holds, and BIDS is as its schema says."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def test_annotations_are_read_back_by_edfio_mne_and_the_readers_of_this_package(
     expected = [(0.0, 20.0, "load: =rest"), (10.0, 20.0, "load: stress")]  # the withheld one is none
     path = tmp_path / "S 01_2_lab_annotations.edf"
     assert [tuple(one) for one in edfio.read_edf(path).annotations] == expected
-    for annotations in (mne.read_annotations(path), mne.read_annotations(tmp_path / "S 01_2_lab-annot.fif")):
-        read = zip(annotations.onset, annotations.duration, annotations.description, strict=True)
+    for marks in (mne.read_annotations(path), mne.read_annotations(tmp_path / "S 01_2_lab-annot.fif")):
+        read = zip(marks.onset, marks.duration, marks.description, strict=True)
         assert [(float(onset), float(length), str(text)) for onset, length, text in read] == expected
     ours = read_annotation_file(path)
     assert (
