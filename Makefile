@@ -2,6 +2,7 @@
 #   make demo    the main job on the packaged sample study
 #   make test    the tests
 #   make check   format, lint, types and tests
+#   make docs    the pages under docs/ as a site: site/index.html
 #   make fuzz    damaged files of every format, many more than the tests try; EXAMPLES=N of each file
 #   make bench   speed, as ratios
 #   make house   size and tangle of the code, beside their bars; HOUSE="--against DIR" puts another checkout before it
@@ -31,7 +32,7 @@ DATA ?=
 RECORDS ?=
 EEG ?=
 
-.PHONY: help setup demo test lint types check fuzz bench house experiments measurements models clean
+.PHONY: help setup demo test lint types check docs fuzz bench house experiments measurements models clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -48,8 +49,9 @@ $(PYTHON):
 
 # torch comes first and alone, so that an extra index given in PIP_FLAGS decides its build.
 $(READY): pyproject.toml constraints.txt | $(PYTHON)
-	@echo "installing biopercept and its tools into $(VENV) (the first time takes minutes)" >&2
+	@echo "installing into $(VENV), once: torch first, which is large (1 of 2) ..." >&2
 	@$(PIP) install $(PIP_FLAGS) -c constraints.txt torch
+	@echo "biopercept with the tools for tests, types and pages: some 120 packages (2 of 2) ..." >&2
 	@$(PIP) install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
 	@touch $@
 
@@ -68,6 +70,10 @@ types: $(READY)
 	@$(PYTHON) -m mypy -p biopercept -p cli -p experiments -p measurements -p shipping
 
 check: lint types test
+
+docs: $(READY)
+	@$(PYTHON) -m mkdocs build --strict --quiet -f .mkdocs.yml -d site
+	@echo "site/index.html"
 
 fuzz: $(READY)
 	@FUZZ_EXAMPLES=$(EXAMPLES) OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/loaders/test_fuzz.py
@@ -99,5 +105,5 @@ models: $(READY)
 	  PYTHONPATH=docs OMP_NUM_THREADS=1 $(PYTHON) -m shipping $(DATA) $(MODELS_FLAGS) -o $(MODELS_OUTPUT) -j $(WORKERS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks $(DEMO_OUTPUT) $(EXPERIMENTS_OUTPUT) bench-output $(MODELS_OUTPUT)
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks $(DEMO_OUTPUT) $(EXPERIMENTS_OUTPUT) site bench-output $(MODELS_OUTPUT)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

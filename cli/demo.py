@@ -33,6 +33,7 @@ def demo(
     from .predict import predict
     from .prepare import StudyRun, prepare
     from .report import report
+    from .view import Viewing, ViewRun, view
 
     folder = output or Path("demo-output")
     study, store, model, predictions = folder / "study", folder / "study.h5", folder / "model", folder / "predictions"
@@ -41,7 +42,7 @@ def demo(
 
     def step(number: int, words: str, command: str) -> None:
         say("", quiet=quiet)
-        say(f"[{number}/6] {words}", quiet=quiet)
+        say(f"[{number}/7] {words}", quiet=quiet)
         say(f"      biopercept {command}", quiet=quiet)
 
     copy_sample_study(study)
@@ -70,6 +71,10 @@ def demo(
     predict(model, [study], predictions, data=of_unseen, run=again)
     step(6, "write the report", f"report {folder}")
     report(folder, overwrite=True, quiet=True)
+    page, last = folder / f"{UNSEEN[-1]}.html", UNSEEN[-1]
+    words = f"--subjects {last} --predictions {predictions} --html {page}"
+    step(7, f"draw the signals of {last} with what was predicted", f"view {study} {words}")
+    view(study, Viewing(subjects=last, predictions=predictions), ViewRun(html=page, overwrite=True, quiet=True))
     _say_where(folder, quiet=quiet)
 
 
@@ -124,19 +129,18 @@ def _clear(folder: Path) -> None:
 
     for name in ("study", "study.h5.parts", "scores", "model", "predictions"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("study.h5", "study.log.csv", "report.html"):
+    for name in ("study.h5", "study.log.csv", "report.html", f"{UNSEEN[-1]}.html"):
         (folder / name).unlink(missing_ok=True)
 
 
 def _say_where(folder: Path, *, quiet: bool) -> None:
     places = {
-        "report.html": "everything on one page; open it in any browser",
-        "scores/perceiver-io/scores.json": "the scores, for a program",
-        "predictions/summary.csv": "what the model predicts for two people it had never seen",
-        "model/card.md": "what the model is, what it was trained on, and its limits",
-        "study/": "the made recordings and tables, an example for a study of your own",
+        "report.html": "scores, warnings and how they were made, on one page for any browser",
+        f"{UNSEEN[-1]}.html": "signals of a person unknown to the model, with what it predicted: zoom and move",
+        "predictions/summary.csv": "the same in numbers, a row per recording, for a spreadsheet",
     }
     say("", quiet=quiet)
-    say("Where to look:", quiet=quiet)
+    say("Three files to open:", quiet=quiet)
     for name, words in places.items():
         print_text(f"  {folder / name}  {words}")
+    say(f"{folder / 'study'} is an example for a study of your own.", quiet=quiet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import typing
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
@@ -71,7 +72,8 @@ class PanelCommand(TyperCommand):
             is_argument = parameter.param_type_name == "argument"
             usual = "Arguments" if is_argument else RUN if parameter.name == "help" else "Options"
             if (row := parameter.get_help_record(ctx)) is not None:
-                sections.setdefault(getattr(parameter, "rich_help_panel", None) or usual, []).append(row)
+                words = (_one_kind(row[0]), row[1])
+                sections.setdefault(getattr(parameter, "rich_help_panel", None) or usual, []).append(words)
         for heading in sorted(sections, key=_HEADINGS.index):
             with formatter.section(heading):
                 formatter.write_dl(sections[heading])
@@ -107,6 +109,11 @@ class PanelGroup(TyperGroup):
         for heading, rows in sections.items():
             with formatter.section(heading):
                 formatter.write_dl([(f"{name:<{width}}", words) for name, words in rows])
+
+
+def _one_kind(words: str) -> str:
+    """Return an option's words with the kind of one value, where typer names a list of Python."""
+    return re.sub(r"<list\[(\w+)\]>", lambda match: f"<{match[1].lower()}>", words)
 
 
 def _optional(word: str, argument: Any) -> str:

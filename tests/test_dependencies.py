@@ -13,8 +13,8 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 IMPORTED_AS = {"scikit-learn": "sklearn", "pyyaml": "yaml", "perceiver-pytorch": "perceiver_pytorch"}
-PEERS = {"perceiver"}  # installs only against its own pins: docs/speed.md says how
-RUN_TIME_EXTRAS = ("bench", "formats", "onnx", "parquet")
+PEERS = {"perceiver"}  # installs only against its own pins: docs/experiments/speed.md says how
+RUN_TIME_EXTRAS = ("bench", "edf", "formats", "onnx", "parquet")
 NOT_IMPORTED = {
     "pytest-benchmark",  # a plugin of pytest
     "onnx",

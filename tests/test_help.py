@@ -28,6 +28,7 @@ def test_every_command_explains_itself(words: list[str], capsys: pytest.CaptureF
     text = capsys.readouterr().out
     assert text.lstrip().startswith(f"Usage: biopercept {' '.join(words)}")
     assert "--help" in text
+    assert "list[" not in text  # a kind of value as Python spells it
 
 
 def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """What a cross-validation will do, settled before anything is trained: tasks, windows, normalisation, folds, stacks.
 
-Whether folds are fitted one by one or in stacks follows what was measured (``docs/speed.md``).
+Whether folds are fitted one by one or in stacks follows what was measured (``docs/experiments/speed.md``).
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class EvaluationSettings:
         Fraction of windows whose prediction set shall hold the true class; 0 makes no sets.
     folds_at_once : str
         stacked (the networks of several folds are fitted in one program), single (one by one), or auto: stacked where
-        that was measured to be quicker (see ``docs/speed.md``). Results differ by rounding alone.
+        that was measured to be quicker (see ``docs/experiments/speed.md``). Results differ by rounding alone.
     stack_size : int
         Networks (folds times seeds) in one program, at most: bounds memory, and what an interruption loses. 0: 64 on
         CUDA, 8 on processors, whose caches hold no more.

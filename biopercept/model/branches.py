@@ -1,7 +1,7 @@
 """Branches of the features beside the network: simple models that are learnt for themselves and averaged with it.
 
 With few people a linear model, and a small network of all features at once, err differently than the Perceiver; the
-mean of all was better than each (docs/tuning.md).
+mean of all was better than each (docs/experiments/tuning.md).
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class LinearBranch(nn.Module):
     References
     ----------
     H.-T. Cheng et al., "Wide & Deep Learning for Recommender Systems", DLRS 2016, doi:10.1145/2988450.2988454. There
-    both parts are learnt by their sum; here each has a loss for itself, so that they err differently (docs/tuning.md).
+    both parts are learnt by their sum; here each has a loss for itself, so that they err differently
+    (docs/experiments/tuning.md).
     """
 
     def __init__(self, groups: Mapping[str, int], tasks: Mapping[str, int]) -> None:

@@ -11,12 +11,13 @@ which bounds every score beforehand: where the bound is small, weights need no m
 simply add up.
 
 **Small**: the fused kernel of processors is made for long inputs: over some tens of tokens, forward and backward, two
-plain products and a softmax take half its time, and their scores are small enough to be kept (measured, docs/speed.md).
+plain products and a softmax take half its time, and their scores are small enough to be kept (measured,
+docs/experiments/speed.md).
 
 **Products**: torch multiplies float32 matrices on processors with MKL, which does not use AVX-512 on processors of AMD;
 oneDNN, which torch carries for convolutions and low precision, does. There the same product takes a half to a third of
-the time (measured, docs/speed.md). The choice depends on the machine and on nothing that varies from run to run, so
-that the same seed gives the same numbers; both libraries sum in float32 and differ by rounding alone.
+the time (measured, docs/experiments/speed.md). The choice depends on the machine and on nothing that varies from run to
+run, so that the same seed gives the same numbers; both libraries sum in float32 and differ by rounding alone.
 
 References
 ----------

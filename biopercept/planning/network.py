@@ -16,14 +16,14 @@ _BATCH = 64
 _LEAST_UPDATES, _MOST_UPDATES = 300, 6000
 _MOST_EPOCHS, _LEAST_EPOCHS, _USUAL_EPOCHS = 96, 6, 24
 _FEW_PEOPLE = 60
-"""Below these nobody is set aside to stop by, and raw waves are not read (docs/tuning.md)."""
+"""Below these nobody is set aside to stop by, and raw waves are not read (docs/experiments/tuning.md)."""
 _USUAL_FRACTION = 0.15
 _CALIBRATION_FOLDS = 5
 _MOST_SEEDS = 3
 BUDGET_MINUTES = 120.0
 """Processor minutes that all folds of leave-one-subject-out may take: an hour on two cores."""
 _MS_PER_WINDOW, _MS_PER_TOKEN = 0.9, 0.005
-"""What a window costs in an epoch at the size below, and each of its raw tokens beside (measured, docs/results.md)."""
+"""What a window costs in an epoch at the size below, and each raw token beside (docs/experiments/results.md)."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ TABLE: tuple[Row, ...] = (
     Row(
         _always,
         {"model.width": 64, "model.n_latents": 24, "model.n_layers": 3},
-        lambda s: f"a small network for {s.n_people} people; half the size scored lower even on few (docs/tuning.md)",
+        lambda s: f"a small network for {s.n_people} people; half of it scored lower (docs/experiments/tuning.md)",
     ),
     Row(
         _always,

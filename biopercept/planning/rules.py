@@ -1,7 +1,7 @@
 """The plan of a study: settings that follow from what it is made of, each with its reason, and what cannot work.
 
-The rules rest on what is known of the signals and on inner folds (``docs/planning.md``, ``docs/tuning.md``), and on no
-score of the study itself.
+The rules rest on what is known of the signals and on inner folds (``docs/planning.md``,
+``docs/experiments/tuning.md``), and on no score of the study itself.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ of steps in which it had a gradient (a parameter without one, of a sensor that a
 Results are those of :func:`biopercept.training.loop.fit_network` within rounding (tested), but for dropout draws
 where a single fit would read its batches in parts (mixed studies, see ``data/batches.py``; here they stay whole). It
 pays where a single fit leaves the machine idle: on a GPU, and for small networks on processors (measured:
-``docs/speed.md``).
+``docs/experiments/speed.md``).
 
 References
 ----------
