@@ -23,7 +23,6 @@ from types import FrameType, TracebackType
 import typer
 
 from biopercept.errors import BioperceptError
-from biopercept.progress import stopped_words
 from biopercept.version import __version__
 
 from .panels import PanelCommand, PanelGroup, with_options
@@ -111,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _run(words, is_debugging="--debug" in words)
         if code == _INTERRUPTED:
             code = _TOLD_TO_STOP if stops else _INTERRUPTED
+            from biopercept.progress import stopped_words
+
             say(f"biopercept: {stopped_words()}")
     sys.exit(_after_flushing(code))
 

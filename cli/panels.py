@@ -12,8 +12,6 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-from biopercept.synonyms import option_of, synonym_of
-
 DATA, FOLDS, MODEL, SETTINGS, RUN = "Data", "Folds", "Model", "Settings", "Output and run"
 _HEADINGS = ("Arguments", "Options", DATA, FOLDS, MODEL, SETTINGS, RUN)
 
@@ -81,6 +79,8 @@ class PanelCommand(TyperCommand):
 
 def _name_the_option(fault: Any, options: list[str]) -> None:
     """Put what an option is called here into the words of its refusal, in place of names of nearly the same letters."""
+    from biopercept.synonyms import option_of
+
     name = fault.option_name
     longer = [option for option in options if len(name) > 3 and option.startswith(name)]
     if meant := option_of(name, options) or next(iter(longer), ""):
@@ -95,6 +95,8 @@ class PanelGroup(TyperGroup):
         try:
             return super().resolve_command(ctx, args)
         except Exception as fault:  # of click, or of the copy of it that typer brings
+            from biopercept.synonyms import synonym_of
+
             if hasattr(fault, "message") and (meant := synonym_of(args[0], self.list_commands(ctx))):
                 fault.message = f"No such command '{args[0]}'. Did you mean '{meant}'?"
             raise

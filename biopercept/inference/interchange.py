@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,8 @@ def require_formats(formats: Sequence[str]) -> None:
         if one not in FORMATS:
             raise SettingsError(f"--also names {one!r}; allowed are {', '.join(FORMATS)}{did_you_mean(one, FORMATS)}")
     for one, library, extra in ((EDF, "edfio", "edf"), (PARQUET, "pyarrow", "parquet")):
-        if one in formats:
-            try:
-                __import__(library)
-            except ImportError as fault:
-                raise SettingsError(f"--also {one} needs {library}: pip install 'biopercept[{extra}]'") from fault
+        if one in formats and find_spec(library) is None:
+            raise SettingsError(f"--also {one} needs {library}: pip install 'biopercept[{extra}]'")
 
 
 def clear(folder: Path) -> None:
