@@ -83,6 +83,8 @@ def _tell() -> None:
 def steps(what: str, total: int, *, done: int = 0, is_kept: bool = False, weight: int = 1) -> Iterator[Steps]:
     """Open steps, of which some may be ``done`` from before; see :class:`Steps`."""
     opened = Steps(what, total, done, is_kept, weight, before=done)
+    if not _PROGRESS.open:
+        _PROGRESS.stopped = ()  # what was ended before is another work's
     _PROGRESS.open.append(opened)
     _tell()
     try:
@@ -121,5 +123,5 @@ def stopped_words() -> str:
         return "stopped; files that were written are whole, what was not finished is lost"
     parts = [f"{one.done} of {one.total} {one.what}" for one in kept if one.done]
     if not parts:
-        return f"stopped before the first of {kept[-1].total} {kept[-1].what} was finished: nothing is kept"
-    return f"stopped; kept are {' and '.join(parts)}: the same command goes on there, what was begun begins again"
+        return f"stopped before the first of {kept[-1].total} {kept[-1].what} was finished"
+    return f"stopped; kept are {' and '.join(parts)}: the same command without --overwrite goes on there"

@@ -56,7 +56,7 @@ def test_nobody_hears_after_listening_and_errors_leave_nothing_open() -> None:
 def test_what_is_said_at_an_interrupt_is_what_was_kept() -> None:
     with pytest.raises(KeyboardInterrupt), steps("folds", 5, is_kept=True):
         raise KeyboardInterrupt
-    assert stopped_words() == "stopped before the first of 5 folds was finished: nothing is kept"
+    assert stopped_words() == "stopped before the first of 5 folds was finished"
     with (
         pytest.raises(KeyboardInterrupt),
         steps("folds", 5, done=2, is_kept=True),
@@ -66,7 +66,7 @@ def test_what_is_said_at_an_interrupt_is_what_was_kept() -> None:
         with steps("epoch", 9):
             raise KeyboardInterrupt
     assert stopped_words() == (
-        "stopped; kept are 2 of 5 folds and 1 of 3 people of the fold: the same command goes on there, what was begun "
-        "begins again"
+        "stopped; kept are 2 of 5 folds and 1 of 3 people of the fold: the same command without --overwrite goes on "
+        "there"
     )
     assert "kept are" not in stopped_words()

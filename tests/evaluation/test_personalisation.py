@@ -232,21 +232,24 @@ def test_a_run_killed_between_folds_goes_on_and_ends_the_same(
 def test_a_run_stopped_within_a_fold_keeps_its_people_and_says_so(
     store: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fitted, adapted = [], []
+    fitted, adapted, stopped = [], [], []
     keep, fit = personalisation._KeptPeople.keep, personalisation._fit_general
 
     def keeping(*given):
+        if len(adapted) == 1 and not stopped:
+            stopped.append(True)
+            raise KeyboardInterrupt
         keep(*given)
         adapted.append(given[2])
-        if len(adapted) == 1:
-            raise KeyboardInterrupt
 
     monkeypatch.setattr(personalisation._KeptPeople, "keep", keeping)
     monkeypatch.setattr(personalisation, "_fit_general", lambda *given: fitted.append(1) or fit(*given))
     with pytest.raises(KeyboardInterrupt):
         personalise(request(store), tmp_path / "stopped")
     [path] = (tmp_path / "stopped" / "folds" / "people").iterdir()
-    assert stopped_words().startswith("stopped before the first of 2 folds was finished")  # it was not counted yet
+    assert stopped_words() == (
+        "stopped; kept are 1 of 2 people of the fold: the same command without --overwrite goes on there"
+    )
     n_fitted = len(fitted)
     personalise(request(store), tmp_path / "stopped")
     assert len(adapted) == len(set(adapted)) == 4  # nobody twice
