@@ -144,7 +144,7 @@ _OPTIONS = {
 def plain_word(word: str) -> str:
     """Return a word without case and without what stands between its parts.
 
-    >>> plain_word("Random-Forest"), plain_word("--n_jobs")
+    >>> plain_word("Random-Forest"), plain_word("n_jobs")
     ('randomforest', 'njobs')
     """
     return "".join(letter for letter in word.casefold() if letter not in "-_ ")
@@ -176,7 +176,7 @@ def synonym_of(word: str, known: Iterable[str]) -> str:
 def option_of(word: str, options: Iterable[str]) -> str:
     """Return what is to be typed for an option that other tools have; empty where none of the ``options`` is it.
 
-    >>> option_of("--loso", ["--split"]), option_of("--epochs", ["--set", "--model"]), option_of("--gpu", ["--split"])
+    >>> option_of("loso", ["--split"]), option_of("epochs", ["--set", "--model"]), option_of("gpu", ["--split"])
     ('--split subject', '--set training.n_epochs=N', '')
     """
     names = set(options)
