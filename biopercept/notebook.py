@@ -111,9 +111,10 @@ def load_recording(path: Location) -> Recording:
     Raises RecordingError where the format is not read here, or nothing in it can be trusted.
     """
     from biopercept.loaders import loading
+    from biopercept.loaders.corrections import with_labels_by_hand
 
     stem = Path(path).resolve().name.split(".")[0]
-    return loading.load_recording(Path(path), subject=stem, name=stem)
+    return with_labels_by_hand(loading.load_recording(Path(path), subject=stem, name=stem))
 
 
 def correct(path: Location, corrections: Sequence[Correction], *, who: str = "") -> CorrectionTables:
@@ -549,14 +550,18 @@ def compare(
     return result
 
 
-def write_report(folder: Location, output: Location | None = None) -> Path:
+def write_report(
+    folder: Location, output: Location | None = None, *, title: str = "", beside: Location | Sequence[Location] = ()
+) -> Path:
     """Return the page that was written: everything in a folder of results as one HTML file that opens offline.
+
+    ``beside`` are stores and studies that lie elsewhere and say more of the results.
 
     Raises StudyError where there is no result in the folder, or one is damaged.
     """
     from biopercept.report import page
 
-    return page.write_report(Path(folder), None if output is None else Path(output))
+    return page.write_report(Path(folder), None if output is None else Path(output), title=title, beside=_paths(beside))
 
 
 def _paths(given: Location | Sequence[Location]) -> tuple[Path, ...]:

@@ -266,8 +266,9 @@ class Rating:
 
 
 BAD, CHANNEL_BAD, POLARITY, BEAT_ADDED, BEAT_REMOVED = "bad", "channel-bad", "polarity", "beat-added", "beat-removed"
-CORRECTIONS = (BAD, CHANNEL_BAD, POLARITY, BEAT_ADDED, BEAT_REMOVED)
-"""What can be corrected by hand: a bad stretch, a bad channel, a wave upside down, a missed beat, a false one."""
+LABEL = "label"
+CORRECTIONS = (BAD, CHANNEL_BAD, POLARITY, BEAT_ADDED, BEAT_REMOVED, LABEL)
+"""What can be corrected by hand: a bad stretch or channel, a wave upside down, a missed beat, a false one, a label."""
 
 
 @dataclass(frozen=True)
@@ -280,6 +281,7 @@ class Correction:
     full recording, and a beat has none, whatever is given. ``channels`` are names of signals ("ECG") or of their
     channels ("EEG/Fp1"); none means everything, and of a beat the signal that beats are looked for in. ``who`` and
     ``when`` (ISO 8601) are as they were written, ``source`` is the name of the file, or the words of the annotation.
+    ``label`` is that of a stretch whose label was set, empty where it has none.
     """
 
     kind: str
@@ -289,6 +291,7 @@ class Correction:
     who: str = ""
     when: str = ""
     source: str = ""
+    label: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
@@ -301,6 +304,8 @@ class Correction:
                 f"a bad stretch lasts {self.duration_seconds:g} s; a duration above 0 is needed (of a channel that is "
                 "bad throughout the kind is channel-bad)"
             )
+        if self.kind == LABEL and not 0 < self.duration_seconds < math.inf:
+            raise SettingsError(f"a labelled stretch lasts {self.duration_seconds:g} s; a duration above 0 is needed")
 
     @property
     def span(self) -> tuple[float, float]:
@@ -326,7 +331,31 @@ class Correction:
             "who": self.who,
             "when": self.when,
             "source": self.source,
+            **({"label": self.label} if self.kind == LABEL else {}),
         }
+
+
+def relabelled(intervals: Iterable[Interval], corrections: Iterable[Correction]) -> dict[Interval, Interval | None]:
+    """Return the labels that hold after some were set by hand, each with the one it is a part of, None where it is new.
+
+    Of an earlier label what lies outside the stretch stays; a later correction goes before an earlier one.
+
+    >>> [one.label for one in relabelled([Interval(0, 9, "rest")], [Correction(LABEL, 3, 2, label="task")])]
+    ['rest', 'task', 'rest']
+    """
+    parts: dict[Interval, Interval | None] = {one: one for one in intervals}
+    for correction in corrections:
+        if correction.kind != LABEL:
+            continue
+        stretch = Interval(correction.onset_seconds, correction.duration_seconds, correction.label)
+        cut: dict[Interval, Interval | None] = {}
+        for one, origin in parts.items():
+            is_apart = one.end_seconds <= stretch.onset_seconds or one.onset_seconds >= stretch.end_seconds
+            cut |= dict.fromkeys([one] if is_apart else outside(one, [stretch]), origin)
+        parts = cut | ({stretch: None} if stretch.label else {})
+    return dict(
+        sorted(parts.items(), key=lambda pair: (pair[0].onset_seconds, pair[0].duration_seconds, pair[0].label))
+    )
 
 
 @dataclass(frozen=True)

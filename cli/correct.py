@@ -1,4 +1,4 @@
-"""``correct``: stretches, channels and beats corrected by hand, in a table beside the recording."""
+"""``correct``: stretches, channels, beats and labels corrected by hand, in a table beside the recording."""
 
 from __future__ import annotations
 
@@ -52,6 +52,10 @@ class Edits:
     ] = None
     polarity: Annotated[
         list[str] | None, typer.Option("--polarity", metavar="SIGNAL", help="This ECG or pulse wave is upside down.")
+    ] = None
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="A:B=NAME", help="The label from second A to B; an empty NAME: it has none."),
     ] = None
     channel: Annotated[
         str | None,
@@ -159,13 +163,24 @@ def _wanted(edits: Edits) -> list[Correction]:
     channels = () if edits.channel is None else (edits.channel,)
     wanted = [Correction(BAD, *_stretch(text), channels) for text in edits.bad or ()]
     wanted += [Correction(CHANNEL_BAD, channels=(name,)) for name in edits.bad_channel or ()]
+    wanted += [_label(text) for text in edits.label or ()]
     wanted += [Correction(POLARITY, channels=(name,)) for name in edits.polarity or ()]
     for kind, times in ((BEAT_REMOVED, edits.remove_beat), (BEAT_ADDED, edits.add_beat)):
         wanted += [Correction(kind, time, 0.0, channels) for time in times or ()]
     return wanted
 
 
-def _stretch(text: str) -> tuple[float, float]:
+def _label(text: str) -> Correction:
+    """Return the label of "A:B=NAME"."""
+    from biopercept.recording import LABEL, Correction
+
+    stretch, equals, name = text.partition("=")
+    if not equals:
+        raise SettingsError(f"--label is {text!r}; A:B=NAME is needed, and A:B= where there is no label")
+    return Correction(LABEL, *_stretch(stretch, "--label"), label=name.strip())
+
+
+def _stretch(text: str, option: str = "--bad") -> tuple[float, float]:
     """Return onset and duration of "A:B"."""
     first, colon, last = text.partition(":")
     try:
@@ -174,7 +189,7 @@ def _stretch(text: str) -> tuple[float, float]:
             raise ValueError(text)
     except ValueError:
         raise SettingsError(
-            f"--bad is {text!r}; A:B is needed, seconds from the recording's start, B after A"
+            f"{option} is {text!r}; A:B is needed, seconds from the recording's start, B after A"
         ) from None
     return begin, end - begin
 

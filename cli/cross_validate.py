@@ -50,7 +50,8 @@ def cross_validate(
     """
     from biopercept.comparison.groups import write_groups
     from biopercept.evaluation import cross_validation
-    from biopercept.report.page import print_scores, write_figures
+    from biopercept.report.page import print_scores
+    from biopercept.report.score_sections import write_figures
 
     levels = data.levels()
     settings, request = options.study_request("cross-validate", stores, data, folds, model, run)

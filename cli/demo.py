@@ -27,6 +27,7 @@ def demo(
     Example: biopercept demo
     """
     from biopercept.resources import copy_sample_study
+    from biopercept.results.command import add_command
 
     from .check import check
     from .cross_validate import ScoredFolds, cross_validate
@@ -62,6 +63,9 @@ def demo(
             folds=ScoredFolds(split="k-fold", folds=N_FOLDS, seeds=1),
             model=options.Model(model=name),
             run=options.FoldRun(jobs=jobs, overwrite=is_stale, quiet=quiet),
+        )
+        add_command(
+            scores, ("biopercept", "cross-validate", str(store), "-o", str(scores), *words.split()), is_first=True
         )
     unseen = ",".join(UNSEEN)
     step(4, f"train on everybody but {unseen}", f"train {store} -o {model} --exclude-subjects {unseen}")

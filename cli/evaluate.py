@@ -72,7 +72,8 @@ def evaluate(
     from biopercept.evaluation.external_people import ExternalRequest
     from biopercept.evaluation.settings import EvaluationSettings
     from biopercept.prepare.study import PrepareRun
-    from biopercept.report.page import print_scores, write_figures
+    from biopercept.report.page import print_scores
+    from biopercept.report.score_sections import write_figures
     from biopercept.studies.loading import load_study
 
     request = ExternalRequest(

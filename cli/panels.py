@@ -10,9 +10,26 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 DATA, FOLDS, MODEL, SETTINGS, RUN = "Data", "Folds", "Model", "Settings", "Output and run"
+_WORDS = "biopercept.words"
+_RESULTS = frozenset(
+    [
+        "cross-validate",
+        "evaluate",
+        "audit",
+        "compare",
+        "learning-curve",
+        "personalise",
+        "predict",
+        "explain",
+        "reconstruct",
+        "tune",
+    ]
+)
+"""Commands whose folder a report reads, and then says which command made it."""
 _HEADINGS = ("Arguments", "Options", DATA, FOLDS, MODEL, SETTINGS, RUN)
 
 
@@ -47,7 +64,24 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 class PanelCommand(TyperCommand):
-    """A command whose help shows its options under headings."""
+    """A command whose help shows its options under headings, and that writes down beside its results how it was run."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep the words as they were given."""
+        ctx.meta[_WORDS] = tuple(args)
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; the line that was given is written into the folder of results that it made."""
+        outcome = None
+        try:
+            outcome = super().invoke(ctx)
+        except typer.Exit:  # some of many recordings failed: the results are there
+            _write_down(ctx)
+            raise
+        _write_down(ctx)
+        return outcome
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words of a command line; where an option has another name here, the refusal says it."""
@@ -111,6 +145,16 @@ class PanelGroup(TyperGroup):
         for heading, rows in sections.items():
             with formatter.section(heading):
                 formatter.write_dl([(f"{name:<{width}}", words) for name, words in rows])
+
+
+def _write_down(ctx: Any) -> None:
+    output = ctx.params.get("output")
+    if ctx.info_name in _RESULTS and output is not None and output.is_dir():
+        from biopercept.results.command import add_command
+
+        add_command(
+            output, ("biopercept", ctx.info_name, *ctx.meta[_WORDS]), is_first=bool(ctx.params.get("overwrite"))
+        )
 
 
 def _one_kind(words: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,24 @@ import typer
 
 from . import options
 from .terminal import print_text, say
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What stands on the page beside the results."""
+
+    title: Annotated[
+        str,
+        typer.Option("--title", metavar="TEXT", help="What stands on top of the page; the folder's name otherwise."),
+    ] = ""
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            metavar="PATH",
+            help="A store, a study's folder or a folder of 'explain' that lies elsewhere and says more of the results.",
+        ),
+    ] = None
 
 
 def report(
@@ -21,6 +40,7 @@ def report(
         ),
     ],
     output: options.OptionalOutput = None,
+    shown: Shown = Shown(),
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -34,6 +54,6 @@ def report(
 
     target = folder / "report.html" if output is None else output
     refuse_existing(target, overwrite=overwrite, is_folder=False)
-    path = write_report(folder, target)
+    path = write_report(folder, target, title=shown.title, beside=shown.beside or ())
     say("written; open it in any browser", quiet=quiet)
     print_text(str(path))

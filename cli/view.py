@@ -1,4 +1,4 @@
-"""``view``: signals, labels, quality, beats and predictions of recordings as pages that open in any browser."""
+"""``view``: signals, labels, quality, beats and predictions of recordings in a window, or as pages for any browser."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import options
 from .terminal import print_json, print_text, progress, say
 
 if TYPE_CHECKING:
-    from biopercept.viewing.files import Viewed
+    from biopercept.viewing.files import Meant, Viewed
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class ViewRun(options.Run):
 
     html: Annotated[
         Path | None,
-        options.run_option("--html", metavar="FILE|DIR", help="The page; of several recordings the folder of pages."),
+        options.run_option(
+            "--html", metavar="FILE|DIR", help="No window, but a page; of several recordings a folder of pages."
+        ),
     ] = None
     jobs: options.Jobs = 1
 
@@ -48,19 +50,18 @@ def view(
 ) -> None:
     """Look at a recording: all signals on one time axis, with labels, quality, beats and predictions.
 
-    Writes a page per recording that opens offline in any browser, at most 10 MB: zoom, move, measure. Each signal says
-    how finely the page has it. Exit code 1 where a recording could not be read: it is named.
+    Opens a window (pip install 'biopercept[desktop]'), in which recordings are corrected by hand as 'correct' does it.
+    With --html it writes a page per recording instead, which opens offline in any browser, at most 10 MB: zoom, move,
+    measure. Exit code 1 where a recording could not be read: it is named.
     Example: biopercept view S01.edf --html S01.html
     """
-    from biopercept.viewing.files import ViewRequest, view
+    from biopercept.viewing.files import Meant, ViewRequest, view
 
+    meant = Meant(path, what.predictions, what.chosen, what.excluded, what.recording)
     if run.html is None:
-        raise SettingsError(
-            "the desktop window is not in this version; add --html FILE for a page that any browser opens"
-        )
-    request = ViewRequest(
-        path, run.html, what.predictions, what.chosen, what.excluded, what.recording, run.overwrite, run.jobs
-    )
+        _open_window(meant, run)
+        return
+    request = ViewRequest(meant, run.html, run.overwrite, run.jobs)
     with progress(quiet=run.quiet) as bar:
         line = bar.add_task("pages: recordings", total=None)
 
@@ -83,3 +84,13 @@ def view(
             print_text(page)
     if n_failed:
         raise typer.Exit(1)
+
+
+def _open_window(meant: Meant, run: ViewRun) -> None:
+    """Open the window; what is said of pages is refused."""
+    from biopercept.desktop.opening import open_window
+
+    of_pages = {"--overwrite": run.overwrite, "--jobs": run.jobs != 1, "--json": run.as_json}
+    if given := [name for name, is_given in of_pages.items() if is_given]:
+        raise SettingsError(f"{', '.join(given)}: of pages, and not of the window; add --html FILE for a page")
+    open_window(meant)

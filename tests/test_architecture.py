@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = tuple(
         "planning",
         "report inference",
         "viewing",
+        "desktop",
         "evaluation",
         "audit comparison tuning benchmarks",
         "config",
@@ -39,7 +40,8 @@ FLOORS: tuple[tuple[str, ...], ...] = tuple(
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms} | {"": len(FLOORS)}
 WITHIN_A_FLOOR = {("studies", "loaders")}  # the arrows between second-floor rooms that the plan allows
-HEAVY = ("torch", "mne", "neurokit2", "scipy", "pandas", "sklearn", "matplotlib", "h5py", "wfdb", "edfio")
+QT = ("PySide6", "pyqtgraph", "shiboken6")
+HEAVY = (*QT, "torch", "mne", "neurokit2", "scipy", "pandas", "sklearn", "matplotlib", "h5py", "wfdb", "edfio")
 LIGHT_AT_TOP = {"typer", "biopercept"}
 HOMELESS = {
     "utils",
@@ -161,6 +163,13 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
     assert loaded & set(HEAVY) == set()
+
+
+def test_qt_is_imported_in_the_room_of_the_window_alone() -> None:
+    strangers = [m for m in _modules() if _room(m) != "desktop" for t in _imported(m) if t.partition(".")[0] in QT]
+    assert strangers == []
+    inside = {m for m in _modules() for t in _imported(m, at_top_only=True) if t.partition(".")[0] in QT}
+    assert inside == {f"biopercept.desktop.{name}" for name in ("canvas", "painting", "viewer", "window")}
 
 
 def test_init_files_hold_no_work() -> None:

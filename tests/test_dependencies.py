@@ -12,9 +12,14 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-IMPORTED_AS = {"scikit-learn": "sklearn", "pyyaml": "yaml", "perceiver-pytorch": "perceiver_pytorch"}
+IMPORTED_AS = {
+    "scikit-learn": "sklearn",
+    "pyyaml": "yaml",
+    "perceiver-pytorch": "perceiver_pytorch",
+    "PySide6-Essentials": "PySide6",
+}
 PEERS = {"perceiver"}  # installs only against its own pins: docs/experiments/speed.md says how
-RUN_TIME_EXTRAS = ("bench", "edf", "formats", "onnx", "parquet")
+RUN_TIME_EXTRAS = ("bench", "desktop", "edf", "formats", "onnx", "parquet")
 NOT_IMPORTED = {
     "pytest-benchmark",  # a plugin of pytest
     "onnx",

@@ -13,7 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.comparison.matching import METRICS, Matched, find_validations, index_of, match
-from biopercept.comparison.statistics import (
+from biopercept.comparison.wording import ALPHA, cautions_of, findings_of, methods_of
+from biopercept.errors import SettingsError
+from biopercept.evaluation.metrics import percentile_interval
+from biopercept.files import only_writer, write_bytes, write_text
+from biopercept.measures.statistics import (
     cohens_dz,
     cohens_dz_interval,
     corrected_resampled_t,
@@ -28,10 +32,6 @@ from biopercept.comparison.statistics import (
     study_weights,
     without_noise,
 )
-from biopercept.comparison.wording import ALPHA, cautions_of, findings_of, methods_of
-from biopercept.errors import SettingsError
-from biopercept.evaluation.metrics import percentile_interval
-from biopercept.files import only_writer, write_bytes, write_text
 from biopercept.report.comparison import comparison_figures, latex_page, markdown_page
 from biopercept.results.comparison import POOLED, SENSOR_METRICS, WITHOUT, Comparison, Contender, Pair, SensorCost
 from biopercept.results.cross_validation import CrossValidation, load_sensor_scores

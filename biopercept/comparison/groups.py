@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.comparison.statistics import holm
 from biopercept.errors import SettingsError, StudyError, listed
 from biopercept.evaluation.cross_validation import tasks_with_folder
 from biopercept.evaluation.metrics import binned_error, percentile_interval
 from biopercept.evaluation.trust import N_BINS
+from biopercept.measures.statistics import holm
 from biopercept.results.cross_validation import CrossValidation, load_validation
 from biopercept.results.groups import GROUP_WORDS, GroupDifference, Groups, GroupScore
 from biopercept.results.reading import write_result, write_rows

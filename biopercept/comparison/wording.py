@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence, Set
 
 from biopercept.comparison.matching import Matched, MatchedStudy
-from biopercept.comparison.statistics import smallest_p
+from biopercept.measures.statistics import smallest_p
 from biopercept.report.text import SPLITS, count, interval_text, listed, p_value, score, shown, with_interval
 from biopercept.report.warnings import PROBE_MEANING
 from biopercept.results.comparison import RANKS_AND_PAIRS, SENSOR_METRICS, Comparison, Pair, SensorCost

@@ -4,7 +4,7 @@
 record that a WFDB path names); where two recordings share that name, it is called after the full name of the file,
 ``NAME.edf_corrections.tsv``. A row is a correction: ``onset`` and ``duration`` in seconds from the recording's start,
 ``kind`` (:data:`biopercept.recording.CORRECTIONS`), ``channel`` (a signal, SIGNAL/CHANNEL, or n/a for everything),
-``who`` and ``when``; other columns are nobody's business here.
+``who`` and ``when``, and of a stretch whose label was set its ``label``; other columns are nobody's business here.
 
 What can be known to be wrong before anything is cleaned is refused, all of it at once: a correction that is not applied
 is a wrong number. What only cleaning can tell (no beat where one is removed) is a note of cleaning.
@@ -31,16 +31,20 @@ from biopercept.recording import (
     BEAT_REMOVED,
     CHANNEL_BAD,
     CORRECTIONS,
+    LABEL,
     POLARITY,
     Correction,
     Interval,
     Recording,
     Signal,
+    relabelled,
 )
 from biopercept.typed_values import dialect_of, did_you_mean, read_text
 
 ENDING = "_corrections.tsv"
 COLUMNS = ("onset", "duration", "kind", "channel", "who", "when")
+LABEL_COLUMN = "label"
+"""A column that only a table with labels needs."""
 EVERYTHING = "n/a"
 HEART_MODALITIES = ("ecg", "bvp", "ibi")
 """What beats are looked for in, the first that a recording has."""
@@ -133,6 +137,11 @@ def _row(cells: dict[str, str], where: str, source: str) -> CorrectionRow | str:
     channel, who, when = (_text(cells.get(column, "")) for column in ("channel", "who", "when"))
     if kind in (CHANNEL_BAD, POLARITY) and not channel:
         return f"a row of kind {kind} must name its channel"
+    label = _text(cells.get(LABEL_COLUMN, ""))
+    if kind == LABEL and LABEL_COLUMN not in cells:
+        return f"a row of kind label needs a column {LABEL_COLUMN} (n/a in it: no label)"
+    if kind == LABEL and channel:
+        return "a row of kind label is about the recording; write n/a as its channel"
     onset, duration = _seconds(cells["onset"]), _seconds(cells["duration"])
     for column, seconds in (("onset", onset), ("duration", duration)):
         if isinstance(seconds, float) and not math.isfinite(seconds):
@@ -143,7 +152,8 @@ def _row(cells: dict[str, str], where: str, source: str) -> CorrectionRow | str:
         return fault
     is_whole = kind == CHANNEL_BAD or (kind == POLARITY and not duration)
     times = (0.0, math.inf) if is_whole else (onset or 0.0, duration or 0.0)
-    return CorrectionRow(where, channel, Correction(kind, *times, (), who, when, source))
+    named = label if kind == LABEL else ""
+    return CorrectionRow(where, channel, Correction(kind, *times, (), who, when, source, named))
 
 
 def _text(cell: str) -> str:
@@ -169,6 +179,8 @@ def _time_fault(kind: str, onset: float | None, duration: float | None) -> str:
         return f"duration is {duration:g}; a beat has none, write 0" if duration else ""
     if kind == BAD and (onset is None or not duration):
         return "a row of kind bad needs an onset and a duration above 0 (a channel that is bad throughout: channel-bad)"
+    if kind == LABEL and (onset is None or not duration):
+        return "a row of kind label needs an onset and a duration above 0"
     if kind == CHANNEL_BAD and (onset or duration):
         return "a row of kind channel-bad is about the full recording, write n/a; of a stretch the kind is bad"
     if kind == POLARITY and ((duration and onset is None) or (onset and not duration)):
@@ -208,6 +220,13 @@ def with_corrections(recording: Recording, path: Path) -> Recording:
         notes=(*recording.notes, *notes),
         corrections=(*recording.corrections, *rows, *marked),
     )
+
+
+def with_labels_by_hand(recording: Recording) -> Recording:
+    """Return a recording, of files alone, with the labels that were set by hand among its intervals."""
+    if not any(one.kind == LABEL for one in recording.corrections):
+        return recording
+    return replace(recording, intervals=tuple(relabelled(recording.intervals, recording.corrections)))
 
 
 def placed_correction(correction: Correction, channel: str, recording: Recording) -> Correction | str:

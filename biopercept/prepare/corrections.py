@@ -25,6 +25,7 @@ from biopercept.loaders.corrections import (
     COLUMNS,
     EVERYTHING,
     HEART_MODALITIES,
+    LABEL_COLUMN,
     corrections_of,
     corrections_paths,
     placed_correction,
@@ -33,13 +34,24 @@ from biopercept.loaders.corrections import (
 from biopercept.loaders.folders import recordings_beside
 from biopercept.loaders.readers.wfdb import wfdb_headers
 from biopercept.prepare.sources import Source, placed_recording_of, recording_at
-from biopercept.recording import BAD, BEAT_ADDED, BEAT_REMOVED, CHANNEL_BAD, POLARITY, Correction, Recording, Signal
+from biopercept.recording import (
+    BAD,
+    BEAT_ADDED,
+    BEAT_REMOVED,
+    CHANNEL_BAD,
+    LABEL,
+    POLARITY,
+    Correction,
+    Recording,
+    Signal,
+)
+from biopercept.studies.labels import label_fault
 from biopercept.studies.loading import PlacedFile
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_ORDER = (BAD, CHANNEL_BAD, POLARITY, BEAT_REMOVED, BEAT_ADDED)
+_ORDER = (BAD, CHANNEL_BAD, POLARITY, BEAT_REMOVED, BEAT_ADDED, LABEL)
 _BEATS = (BEAT_ADDED, BEAT_REMOVED)
 
 
@@ -88,6 +100,7 @@ def write_corrections(source: Source, wanted: Sequence[Correction], who: str = "
     notes: list[str] = []
     placed = [_placed(one, recording) for one in sorted(wanted, key=lambda one: _ORDER.index(one.kind))]
     placed = _with_beats(placed, recording, notes)
+    _refuse_labels(source, placed)
     when = datetime.now(UTC).isoformat(timespec="milliseconds")
     new: dict[Path, list[dict[str, str]]] = {}
     for one in placed:
@@ -122,7 +135,7 @@ def undo_corrections(source: Source) -> CorrectionTables:
             while stamp and n_last < len(rows) and rows[-1 - n_last].get("when") == stamp:
                 n_last += 1
             kept = [line for line in lines if line.strip()][:-n_last]
-            if len(kept) == 1 and columns == COLUMNS:
+            if len(kept) == 1 and columns in (COLUMNS, (*COLUMNS, LABEL_COLUMN)):
                 _remove(path)
             else:
                 write_text(path, "\n".join(kept) + "\n")
@@ -164,6 +177,8 @@ def _placed(one: Correction, recording: Recording) -> Correction:
         raise SettingsError(f"a correction is of one channel or of all, and not of {', '.join(one.channels)}")
     if not math.isfinite(one.onset_seconds):
         raise SettingsError(f"{one.kind}: the time is {one.onset_seconds}; a number of seconds is needed")
+    if one.kind == LABEL and one.channels:
+        raise SettingsError(f"label: it is about the recording, and not of {one.channels[0]}")
     if one.kind in (CHANNEL_BAD, POLARITY) and not one.channels:
         raise SettingsError(f"{one.kind}: the channel must be named")
     if one.kind == CHANNEL_BAD and math.isfinite(one.duration_seconds):
@@ -172,6 +187,15 @@ def _placed(one: Correction, recording: Recording) -> Correction:
     if isinstance(placed, str):
         raise SettingsError(f"{one.kind}: {placed}")
     return placed
+
+
+def _refuse_labels(source: Source, placed: Sequence[Correction]) -> None:
+    """Refuse labels that the study of a recording does not take."""
+    if source.study is None or source.entry is None:
+        return
+    for label in dict.fromkeys(one.label for one in placed if one.kind == LABEL):
+        if fault := label_fault(source.study, source.entry, label):
+            raise SettingsError(f"label: {fault}")
 
 
 def _with_beats(placed: list[Correction], recording: Recording, notes: list[str]) -> list[Correction]:
@@ -247,14 +271,14 @@ def _cells(
     """Give the table and the row of each file that a correction is about, on the file's clock, in its own names."""
     wanted = one.channels[0] if one.channels else ""
     signal, _, channel = wanted.partition("/")
-    for file in files:
+    for file in files[:1] if one.kind == LABEL else files:
         theirs = {unique: name for name, unique in file.names.items()}
         if wanted and signal not in theirs:
             continue
         own_name = f"{theirs[signal]}/{channel}" if channel else theirs.get(signal, EVERYTHING)
         begin, end = one.span
         spans = [(s.start_seconds, s.end_seconds) for s in recording.signals if s.name in theirs]
-        if not wanted and not any(begin <= last and end >= first for first, last in spans):
+        if one.kind != LABEL and not wanted and not any(begin <= last and end >= first for first, last in spans):
             continue  # of a recording of several files, those that were running
         is_whole = math.isinf(one.duration_seconds)
         row = {
@@ -264,6 +288,7 @@ def _cells(
             "channel": _plain(own_name),
             "who": _plain(one.who),
             "when": one.when,
+            **({LABEL_COLUMN: _plain(one.label)} if one.kind == LABEL else {}),
         }
         yield _table_for(file.path), row
 
@@ -318,12 +343,13 @@ def _last(path: Path) -> str:
 def _text_with(path: Path, rows: Sequence[Mapping[str, str]]) -> str:
     """Return the table with rows below those that are there; a column that the table lacks is added to all."""
     columns: tuple[str, ...]
+    needed = (*COLUMNS, *((LABEL_COLUMN,) if any(LABEL_COLUMN in row for row in rows) else ()))
     if not path.is_file():
-        columns, lines = COLUMNS, ["\t".join(COLUMNS)]
+        columns, lines = needed, ["\t".join(needed)]
     else:
         columns, _, lines = _parsed(path)
         lines = [line for line in lines if line.strip()]
-        absent = [column for column in COLUMNS if column not in columns]
+        absent = [column for column in needed if column not in columns]
         lines = [
             "\t".join([line, *(absent if number == 0 else [EVERYTHING] * len(absent))])
             for number, line in enumerate(lines)

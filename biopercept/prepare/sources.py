@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from biopercept.errors import BioperceptError, RecordingError, SettingsError, fault_of_ours
 from biopercept.files import is_folder
+from biopercept.loaders.corrections import with_labels_by_hand
 from biopercept.loaders.folders import recordings_in, without_parts
 from biopercept.loaders.loading import load_recording
 from biopercept.loaders.recognition import SignalOverride, override_for
@@ -70,7 +71,7 @@ def recording_at(path: Path, subject: str = "", stated: Stated | None = None) ->
     """
     overrides = stated.overrides if stated is not None else None
     load = partial(load_recording, path, subject=subject, name=subject, overrides=overrides)
-    recording = read_apart(path.name or str(path), (path,), load)
+    recording = with_labels_by_hand(read_apart(path.name or str(path), (path,), load))
     labels = [label for signal in recording.signals for label in (signal.name, *signal.channel_names)]
     unmatched = [name for name in overrides or () if not any(override_for(label, {name: _ANY}) for label in labels)]
     if stated is None or not unmatched:

@@ -30,6 +30,7 @@ from biopercept.recording import (
     BEAT_ADDED,
     BEAT_REMOVED,
     CHANNEL_BAD,
+    LABEL,
     POLARITY,
     Correction,
     FloatArray,
@@ -51,7 +52,8 @@ class CorrectionLog:
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
-        self._applied: set[int] = set()
+        # Labels are set where the labels are read: nothing is left to do for them.
+        self._applied = {number for number, one in enumerate(recording.corrections) if one.kind == LABEL}
         self._refused: dict[int, str] = {}
 
     def of(self, signal: Signal) -> ByHand:
@@ -334,6 +336,8 @@ def summary(corrections: Sequence[Correction], recording: Recording) -> str:
     turned = [name for one in corrections if one.kind == POLARITY for name in one.channels]
     parts += [f"{_distinct(bad)} marked bad throughout"] if bad else []
     parts += [f"{_distinct(turned)} turned"] if turned else []
+    n_labels = sum(one.kind == LABEL for one in corrections)
+    parts += [f"{n_labels} label{'s' * (n_labels > 1)} set"] if n_labels else []
     return ", ".join(parts) or "nothing"
 
 
@@ -343,6 +347,8 @@ def described(one: Correction) -> str:
     begin, end = one.span
     if one.kind in (BEAT_ADDED, BEAT_REMOVED):
         return f"{one.kind} at {begin:.3f} s{of}"
+    if one.kind == LABEL:
+        return f"{f'label {one.label!r}' if one.label else 'no label'} from {begin:g} to {end:g} s"
     return f"{one.kind}{of}" if not np.isfinite(end) else f"{one.kind}{of} from {begin:g} to {end:g} s"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from biopercept.report.drawing import BLUE, FAINT, INK, Drawing, draw, name_rows, reach
+from biopercept.report.drawing import BLUE, FAINT, INK, Drawing, FigureData, draw, name_rows, reach
 from biopercept.report.text import (
     SPLITS,
     Table,
@@ -16,6 +16,7 @@ from biopercept.report.text import (
     interval_text,
     latex,
     latex_table,
+    listed,
     markdown,
     markdown_table,
     p_value,
@@ -241,9 +242,29 @@ def critical_difference_figure(comparison: Comparison) -> Drawing:
     caption = (
         f"Average ranks by {comparison.metric_words} over {_subjects(comparison)}, 1 is best. Models "
         "joined by a bar are not shown to differ at the 0.05 level: their ranks lie no further apart than the critical "
-        f"difference of {width:.2f} (Nemenyi). {RANKS_AND_PAIRS}"
+        f"difference of {width:.2f} (Nemenyi). {RANKS_AND_PAIRS}{_disagreements(comparison, width)}"
     )
-    return draw("critical-difference", "Critical difference of ranks", caption, 1.6 + 0.32 * n_left, paint)
+    data = FigureData(("model", "average rank"), tuple((c.label, c.average_rank) for c in ranked))
+    return draw("critical-difference", "Critical difference of ranks", caption, 1.6 + 0.32 * n_left, paint).with_data(
+        data
+    )
+
+
+def _disagreements(comparison: Comparison, width: float) -> str:
+    """Name the pairs of which the figure of ranks and the table of pairs say different things."""
+    ranks = {c.label: c.average_rank for c in comparison.contenders}
+    joined: list[str] = []
+    apart: list[str] = []
+    for pair in comparison.pairs:
+        is_joined = abs(ranks[pair.first] - ranks[pair.second]) <= width
+        if is_joined == pair.is_established:
+            (joined if is_joined else apart).append(f"{pair.first} and {pair.second}")
+    sentences = [
+        (joined, "joined by a bar here and significant in the table"),
+        (apart, "not joined here and not significant in the table"),
+    ]
+    words = "; ".join(f"{listed(names)} ({what})" for names, what in sentences if names)
+    return f" They disagree on {words}." if words else " Here they agree on every pair in the table."
 
 
 def _rank_axis(axes: Axes, n: int, width: float) -> None:
@@ -294,4 +315,8 @@ def differences_figure(comparison: Comparison) -> Drawing:
         "subjects; filled where the Holm-adjusted exact signed-rank p is below 0.05. The grey band is what this many "
         f"subjects would miss in more than one study of five. {differences}."
     )
-    return draw("differences", "Differences between models", caption, 1.0 + 0.34 * len(names), paint)
+    rows = tuple(
+        (p.first, p.second, p.n, p.mean_difference, *(p.ci95 or (None, None)), p.p_holm) for p in comparison.pairs
+    )
+    data = FigureData(("first", "second", "subjects", "first minus second", "low", "high", "p Holm"), rows)
+    return draw("differences", "Differences between models", caption, 1.0 + 0.34 * len(names), paint).with_data(data)

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from biopercept.report.drawing import BLUE, FAINT, GREEN, INK, RED, Drawing, draw, reach
+from biopercept.report.drawing import BLUE, FAINT, GREEN, INK, RED, Drawing, FigureData, draw, reach
 from biopercept.report.text import Table, count, interval_text, markdown, markdown_table, span, with_interval
 from biopercept.results.curves import STAMP, CurveScore, LearningCurve, LearningPoint, PersonalCurve, PersonalPoint
 
@@ -80,7 +80,15 @@ def _figure(model: str, points: tuple[LearningPoint, ...], suffix: str) -> Drawi
         f"{model}, task {points[0].task}: mean {words} over the tested subjects with its 95 % bootstrap interval. A "
         f"point lies at the middle of the fewest and the most labelled subjects of a fold. {points_text}."
     )
-    return draw(f"learning-curve{suffix}", f"Score against labelled subjects: {points[0].task}", caption, 3.4, paint)
+    rows = tuple(
+        (sum(point.subjects_labelled) / 2, mean, *(point.ci95 or (None, None)))
+        for point, mean in sorted(known, key=lambda one: sum(one[0].subjects_labelled))
+    )
+    data = FigureData(
+        ("labelled subjects per fold", words, "low", "high"), rows, ((words, 3),) if len(rows) > 1 else ()
+    )
+    title = f"Score against labelled subjects: {points[0].task}"
+    return draw(f"learning-curve{suffix}", title, caption, 3.4, paint).with_data(data)
 
 
 def learning_page(curve: LearningCurve) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from biopercept.report.text import shortened
+from biopercept.files import guarded_cell
+from biopercept.report.text import shortened, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,13 +68,60 @@ _STYLE: Any = {
 
 
 @dataclass(frozen=True)
+class FigureData:
+    """The numbers of a figure as a table, to be taken away as CSV; units stand in the names of the columns.
+
+    Where there are ``panels`` the page can also draw them as curves to zoom and read off: the first column is the
+    horizontal axis, in rising order, and each panel has a title and the next so many columns.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    panels: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def csv(self) -> bytes:
+        """Return the table as CSV in UTF-8: numbers to six digits, nothing where one is not known."""
+        stream = io.StringIO(newline="")
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerows([map(_cell, row) for row in (self.columns, *self.rows)])
+        return stream.getvalue().encode("utf-8")
+
+    @property
+    def data_uri(self) -> str:
+        """Return the CSV as a ``data:`` address."""
+        return "data:text/csv;charset=utf-8;base64," + base64.b64encode(self.csv).decode("ascii")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return guarded_cell(shown(value))
+    if value is None or not math.isfinite(value):
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
 class Drawing:
-    """A finished figure: file name without suffix, what it shows, and how to read it, with n and the uncertainty."""
+    """A finished figure: file name without suffix, what it shows, and how to read it, with n and the uncertainty.
+
+    ``data`` are the numbers in it; None where they stand in a table beside it.
+    """
 
     name: str
     title: str
     caption: str
     svg: bytes
+    data: FigureData | None = None
+
+    def with_data(self, data: FigureData) -> Drawing:
+        """Return the figure with the numbers in it."""
+        return replace(self, data=data)
+
+    @property
+    def n_bytes(self) -> int:
+        """Return about how many bytes the figure takes in a page."""
+        return 4 * (len(self.svg) + (len(self.data.csv) if self.data else 0)) // 3
 
     @property
     def data_uri(self) -> str:

@@ -1,17 +1,23 @@
 """The page that every report is: a head, what to read first, and sections, as one HTML file that loads nothing.
 
-All text is shown as text, whatever stands in it; there is no script, and figures are part of the file.
+All text is shown as text, whatever stands in it; figures, styles and the scripts that it runs are part of the file.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
 from biopercept.report.drawing import Drawing
-from biopercept.report.text import Table, shown
+from biopercept.report.template import HERE, carried, environment, uplot_licence
+from biopercept.report.text import Table, count, shown
 from biopercept.version import __version__
+
+_STYLES = ((HERE, "report.css"), (HERE, "tables.css"))
+_SCRIPTS = ((HERE, "report.js"), (HERE, "tables.js"))
+_CURVE_STYLES = ((HERE, "uplot.min.css"),)
+_CURVE_SCRIPTS = ((HERE, "uplot.min.js"), (HERE, "curves.js"))
 
 
 @dataclass(frozen=True)
@@ -55,19 +61,43 @@ class Section:
     folded: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass
+class PictureBudget:
+    """How many bytes of pictures a part of the page may still have, so that the page can be sent by mail."""
+
+    left: int
+
+    def kept(self, figures: Sequence[Drawing], where: str) -> tuple[tuple[Drawing, ...], tuple[str, ...]]:
+        """Return the figures that there is room for, and a sentence on the others that says ``where`` they are."""
+        kept = []
+        for figure in figures:
+            if figure.n_bytes <= self.left:
+                self.left -= figure.n_bytes
+                kept.append(figure)
+        n_out = len(figures) - len(kept)
+        words = f"{count(n_out, 'figure')} left out, as this page would be too large with more: {where}."
+        return tuple(kept), (words,) if n_out else ()
+
+
 def page_of(head: Head, sections: Sequence[Section], warnings: Sequence[ReportWarning] = ()) -> str:
     """Return the HTML page of some sections."""
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    def finalize(value: object) -> object:
-        return value if isinstance(value, Markup) else shown(value)
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, finalize=finalize, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals["image"] = lambda figure: Markup(figure.data_uri)  # noqa: S704 - base64 of our own bytes
-    template = environment.from_string(files("biopercept.report").joinpath("report.html").read_text(encoding="utf-8"))
-    return template.render(
-        name=head.name, summary=head.summary, warnings=warnings, sections=sections, version=__version__
+    made = environment()
+    made.globals["image"] = lambda figure: Markup(figure.data_uri)  # noqa: S704 - base64 of our own bytes
+    made.globals["csv"] = lambda data: Markup(data.data_uri)  # noqa: S704 - base64
+    made.globals["panels"] = lambda data: json.dumps([[shown(title), n] for title, n in data.panels])
+    has_curves = any(figure.data and figure.data.panels for section in sections for figure in section.figures)
+    styles, style_hashes = carried(*_STYLES, *(_CURVE_STYLES if has_curves else ()))
+    scripts, script_hashes = carried(*_SCRIPTS, *(_CURVE_SCRIPTS if has_curves else ()))
+    return made.get_template("report.html").render(
+        head=head,
+        warnings=warnings,
+        sections=sections,
+        styles=styles,
+        style_hashes=style_hashes,
+        scripts=scripts,
+        script_hashes=script_hashes,
+        licence=uplot_licence() if has_curves else "",
+        version=__version__,
     )

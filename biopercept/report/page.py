@@ -1,4 +1,4 @@
-"""One self-contained HTML page from a folder of results: opens offline, runs no script, shows data as text.
+"""One self-contained HTML page from a folder of results: opens offline, loads nothing, shows data as text.
 
 The sections of the page, which figures a folder gets and in which order, and the scores as printed on the terminal.
 """
@@ -6,11 +6,12 @@ The sections of the page, which figures a folder gets and in which order, and th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from biopercept.errors import OutputError, StudyError
-from biopercept.files import write_bytes, write_text
+from biopercept.files import write_text
 from biopercept.report.audit import audit_table
 from biopercept.report.comparison import comparison_figures, comparison_tables
 from biopercept.report.curves import (
@@ -23,78 +24,75 @@ from biopercept.report.curves import (
 )
 from biopercept.report.drawing import Drawing
 from biopercept.report.explanation import explanation_sections
-from biopercept.report.layout import Head, KeyNumber, Section, page_of
+from biopercept.report.layout import Head, PictureBudget, Section, page_of
 from biopercept.report.reconstruction import errors_section
 from biopercept.report.score_figures import (
-    confusion_figure,
-    models_figure,
     number_figure,
-    reliability_figure,
-    risk_figure,
-    sensor_figure,
-    subjects_figure,
 )
+from biopercept.report.score_sections import method_sections, questions_of, score_sections, studies_section, suffixes_of
 from biopercept.report.scores import (
-    class_table,
     group_tables,
-    methods_text,
     number_table,
-    plan_table,
-    run_table,
     score_table,
-    sensor_table,
     study_table,
     subject_numbers,
-    subject_table,
-    trust_sentences,
 )
-from biopercept.report.text import Table, count, file_table, listed, score, terminal_table, turned
+from biopercept.report.study_sections import StudyFiles, people_section, store_sections, study_files
+from biopercept.report.text import count, file_table, listed, terminal_table, turned
 from biopercept.report.timelines import (
     line_figure,
     missing_figure,
-    overview_figure,
-    quality_figure,
     timeline_figure,
 )
-from biopercept.report.warnings import same_data, warnings_of
+from biopercept.report.warnings import warnings_of
 from biopercept.results.audit import VERDICTS, Audit
 from biopercept.results.comparison import Comparison
 from biopercept.results.cross_validation import (
-    SCORES_FILE,
-    ClassScore,
     CrossValidation,
     NumberValidation,
-    load_validation,
 )
 from biopercept.results.curves import LearningCurve, PersonalCurve
+from biopercept.results.explanation import Explanation
 from biopercept.results.folder import PrepareLog, Results, load_results, preparations_of
-from biopercept.results.predictions import PredictionFolder, Predictions, RecordingKey, load_lines
+from biopercept.results.predictions import PredictionFolder, load_lines
+from biopercept.results.reading import read_result
 
-_MAIN_MODEL = "perceiver-io"
-_MOST_TURNED = 6
+_MOST_PICTURES = 2_400_000
 MOST_TIMELINES = 6
 """Timelines of new recordings that a page shows."""
 
 
-def write_report(folder: Path, output: Path | None = None) -> Path:
+def write_report(folder: Path, output: Path | None = None, *, title: str = "", beside: Sequence[Path] = ()) -> Path:
     """Write the page of a folder of results and return its path: ``output``, or ``folder/report.html`` where None.
 
-    An existing file is replaced. Raises StudyError where the folder holds no results or a result is damaged. Raises
-    OutputError where the page cannot be written; an older one is then unharmed.
+    ``title`` stands on top of it; the folder's name where empty. ``beside`` are stores, studies and folders of
+    ``explain`` that lie elsewhere and say more of the results. An existing file is replaced.
+
+    Raises StudyError where the folder holds no results or a result is damaged. Raises OutputError where the page cannot
+    be written; an older one is then unharmed.
     """
     target = folder / "report.html" if output is None else output
     if target.is_dir():
         fault = OutputError(f"{target} is a folder; give the name of a file that ends in .html")
         fault.exit_code = 2
         raise fault
-    write_text(target, render(load_results(folder)))
+    results = load_results(folder)
+    explained = [path for path in beside if (path / Explanation.FILE).is_file()]
+    results = replace(results, explanations=(*results.explanations, *map(_explanation, explained)))
+    files = study_files(folder, [path for path in beside if path not in explained])
+    write_text(target, render(results, title, files))
     return target
 
 
-def render(results: Results) -> str:
-    """Return the HTML page of results."""
-    head = Head(results.name, _summary(results))
-    return page_of(head, sections_of(results), warnings_of(results))
+def _explanation(folder: Path) -> Explanation:
+    return replace(read_result(folder / Explanation.FILE, Explanation), name=folder.resolve().name)
+
+
+def render(results: Results, title: str = "", files: StudyFiles | None = None) -> str:
+    """Return the HTML page of results; ``title`` stands on top of it, or the folder's name where empty."""
+    summary = f"{results.name}: {_summary(results)}" if title else _summary(results)
+    head = Head(title or results.name, summary)
+    return page_of(head, sections_of(results, files), warnings_of(results))
 
 
 def _number_sections(validations: Sequence[NumberValidation]) -> list[Section]:
@@ -134,19 +132,25 @@ def _summary(results: Results) -> str:
     return ", ".join(count(n, noun) for n, noun in parts if n)
 
 
-def sections_of(results: Results) -> tuple[Section, ...]:
+def sections_of(results: Results, files: StudyFiles | None = None) -> tuple[Section, ...]:
     """Return the parts of the page, in reading order."""
-    questions = _questions(results.cross_validations)
-    ends = [
-        (f"-{number}" if number > 1 else "", f": {question[0].task}" if len(questions) > 1 else "")
-        for number, question in enumerate(questions, 1)
-    ]
-    sections = _number_sections(results.number_validations)
+    questions = questions_of(results.cross_validations)
+    suffixes = suffixes_of([question[0] for question in questions])
+    ends = [(f"-{number}" if number > 1 else "", suffix) for number, suffix in enumerate(suffixes, 1)]
+    sections = [studies_section(questions)] if len(questions) > 1 else []
+    sections += _number_sections(results.number_validations)
     for question, (anchor, suffix) in zip(questions, ends, strict=True):
-        sections += score_sections(question, anchor, suffix)
+        budget = PictureBudget(_MOST_PICTURES // len(questions))
+        sections += score_sections(question, anchor, suffix, budget)
+        sections += _study_sections(question[0], files or StudyFiles(), (anchor, suffix), budget)
+        if len(questions) > 1:
+            sections += method_sections(question, anchor, suffix)
+    ending = {
+        one.name: f" ({one.study or one.name})" if len(results.comparisons) > 1 else "" for one in results.comparisons
+    }
     kinds: tuple[tuple[Sequence[Any], Callable[[Any, int], Section]], ...] = (
         (results.audits, _audit_section),
-        (results.comparisons, _comparison_section),
+        (results.comparisons, lambda one, number: _comparison_section(one, number, ending[one.name])),
         (results.learning_curves, _learning_section),
         (results.personal_curves, _personal_section),
         (results.predictions, _prediction_section),
@@ -159,27 +163,27 @@ def sections_of(results: Results) -> tuple[Section, ...]:
     sections += [errors_section(reconstruction) for reconstruction in results.reconstructions]
     if results.logs:
         sections.append(_preparation_section(results.logs))
-    for question, (anchor, suffix) in zip(questions, ends, strict=True):
-        sections += method_sections(question, anchor, suffix)
+    if len(questions) == 1:
+        sections += method_sections(questions[0], *ends[0])
     return tuple(sections)
 
 
-def _questions(validations: Sequence[CrossValidation]) -> list[list[CrossValidation]]:
-    """Return cross-validations grouped by the question they answer, the main model first in each group."""
-    groups: list[list[CrossValidation]] = []
-    for run in sorted(validations, key=lambda run: (run.is_probe, run.model != _MAIN_MODEL)):
-        group = next((group for group in groups if same_data(group[0], run)), None)
-        if group is None:
-            groups.append([run])
-        else:
-            group.append(run)
-    return groups
+def _study_sections(
+    run: CrossValidation, files: StudyFiles, end: tuple[str, str], budget: PictureBudget
+) -> list[Section]:
+    """Return the people of a question and, where the store that was scored is at hand, its features and signals."""
+    sections = [people_section(run, files.participants_of(run), end)]
+    store = files.store_of(run)
+    if store is not None:
+        with store:
+            sections += store_sections(run, store, end, budget)
+    return sections
 
 
-def _comparison_section(comparison: Comparison, number: int) -> Section:
+def _comparison_section(comparison: Comparison, number: int, ending: str) -> Section:
     return Section(
         f"comparison-{number}",
-        f"Which differences are significant: {comparison.metric_words}",
+        f"Which differences are significant: {comparison.metric_words}{ending}",
         lead=comparison.findings,
         figures=comparison_figures(comparison),
         tables=comparison_tables(comparison),
@@ -243,142 +247,6 @@ def _preparation_section(logs: Sequence[PrepareLog]) -> Section:
     return Section("preparation", title, lead=(lead,), figures=figures, tables=tables)
 
 
-def score_sections(validations: Sequence[CrossValidation], anchor: str, suffix: str) -> list[Section]:
-    """Return what the cross-validations of one question found; the first, the main model, is shown in detail.
-
-    ``anchor`` and ``suffix`` end the sections' anchors and titles, which tells several questions apart.
-    """
-    main = validations[0]
-    table = score_table(validations)
-    proper = [run for run in validations if run is main or not run.is_probe]
-    by_study = [study_table(run.model, run.split, run.studies) for run in proper]
-    compared = Section(
-        f"scores{anchor}",
-        ("Models side by side" if len(validations) > 1 else "Scores") + suffix,
-        figures=(models_figure(validations),) if len(validations) > 1 else (),
-        tables=(turned(table) if len(validations) <= _MOST_TURNED else table, *(run for run in by_study if run)),
-    )
-    claim = (
-        f"{main.model} on task {main.task} ({', '.join(main.classes)}), {count(main.n_windows, 'window')} of "
-        f"{count(main.n_subjects, 'subject')}, normalisation {main.normalisation}"
-        f"{', TRANSDUCTIVE' if main.is_transductive else ''}. Intervals are 95 % bootstrap intervals over subjects."
-    )
-    return [
-        Section(f"key{anchor}", f"Key numbers{suffix}", lead=(claim,), numbers=_key_numbers(main, validations)),
-        compared,
-        Section(f"data{anchor}", f"Data{suffix}", figures=data_figures(main), tables=_left_out_tables(main)),
-        Section(
-            f"model{anchor}",
-            f"{main.model} in detail{suffix}",
-            lead=trust_sentences(main),
-            figures=score_figures(main),
-            tables=(
-                *(table for table in (subject_table(main), class_table(main), sensor_table(main)) if table),
-                *group_tables(main.groups),
-            ),
-        ),
-        Section(
-            f"timelines{anchor}",
-            f"Predictions over time{suffix}",
-            lead=("The worst, the median and the best held-out subject.",),
-            figures=subject_timelines(main),
-        ),
-    ]
-
-
-def method_sections(validations: Sequence[CrossValidation], anchor: str, suffix: str) -> list[Section]:
-    """Return how they were made; parameters as of :func:`score_sections`."""
-    main = validations[0]
-    planned = () if main.plan is None else (plan_table(main.plan),)
-    folded = (("Effective settings of " + main.name, main.config_text),) if main.config_text else ()
-    return [
-        Section(f"methods{anchor}", f"Methods{suffix}", lead=(" ".join(methods_text(main)),)),
-        Section(f"provenance{anchor}", f"Provenance{suffix}", tables=(run_table(main), *planned), folded=folded),
-    ]
-
-
-def _key_numbers(main: CrossValidation, validations: Sequence[CrossValidation]) -> tuple[KeyNumber, ...]:
-    scores, n = main.balanced_accuracy, count(main.n_subjects, "subject")
-    below = scores.subjects_below_chance
-    numbers = [
-        KeyNumber("Balanced accuracy", score(scores.mean), f"{_interval(scores.ci95)}, n = {n}"),
-        KeyNumber(
-            "AUROC per subject",
-            score(main.auroc.mean),
-            f"{_interval(main.auroc.ci95)}, pooled {score(main.auroc.pooled)}{_defined(main.auroc, main)}",
-        ),
-        KeyNumber("Macro-F1", score(main.macro_f1.mean), f"{_interval(main.macro_f1.ci95)}, n = {n}"),
-        KeyNumber(
-            "Worst subject", score(scores.worst), f"median {score(scores.median)}, SD {score(scores.sd)} over subjects"
-        ),
-        KeyNumber(
-            "Below chance", "n/a" if below is None else str(below), f"of {n}; guessing gives {score(main.chance_level)}"
-        ),
-    ]
-    clock = next((run for run in validations if run.model == "clock-only"), None)
-    if clock is not None and clock is not main:
-        reached = clock.balanced_accuracy
-        numbers.append(KeyNumber("Clock alone", score(reached.mean), f"{_interval(reached.ci95)}, no sensor used"))
-    else:
-        numbers.append(KeyNumber("Calibration error", score(main.ece), f"Brier score {score(main.brier)}; 0 is best"))
-    return tuple(numbers)
-
-
-def _defined(score: ClassScore, main: CrossValidation) -> str:
-    """Return over how many subjects a score is defined, where that is not all of them."""
-    n = score.n_subjects
-    return "" if n is None or n == main.n_subjects else f", defined for {count(n, 'subject')}"
-
-
-def _interval(ci95: tuple[float, float] | None) -> str:
-    return "no interval" if ci95 is None else f"95 % CI {score(ci95[0])} to {score(ci95[1])}"
-
-
-def _left_out_tables(main: CrossValidation) -> tuple[Table, ...]:
-    if not main.n_windows_left_out:
-        return ()
-    rows = tuple((reason, f"{n:,}") for reason, n in main.n_windows_left_out.items())
-    return (Table("Windows that were not scored", ("Reason", "Windows"), rows, (False, True)),)
-
-
-def data_figures(run: CrossValidation) -> tuple[Drawing, ...]:
-    """Return the figures of what was scored: labels over time, and quality where it is known."""
-    drawn = (overview_figure(run.predictions) if len(run.predictions) else None, quality_figure(run.predictions))
-    return tuple(figure for figure in drawn if figure)
-
-
-def score_figures(run: CrossValidation) -> tuple[Drawing, ...]:
-    """Return the figures of scores: subjects, confusion matrix, reliability, risk against coverage, fewer sensors."""
-    painters = (subjects_figure, confusion_figure, reliability_figure, risk_figure, sensor_figure)
-    return tuple(figure for paint in painters if (figure := paint(run)))
-
-
-def subject_timelines(run: CrossValidation) -> tuple[Drawing, ...]:
-    """Return timelines of the worst, the median and the best subject, so that the choice flatters nobody.
-
-    Of a subject with several recordings the one with most windows is drawn.
-    """
-    rows = sorted(
-        (s for s in run.subjects if s.balanced_accuracy is not None),
-        key=lambda s: (s.balanced_accuracy or 0.0, s.participant),
-    )
-    if not rows:
-        return ()
-    chosen = {rows[-1]: "Best", rows[len(rows) // 2]: "Median", rows[0]: "Worst"}
-    figures = []
-    for subject, word in reversed(chosen.items()):
-        key = _longest(run.predictions, subject.participant)
-        if key is not None:
-            note = f"{word} subject by balanced accuracy ({score(subject.balanced_accuracy)}), {run.model}: "
-            figures.append(timeline_figure(run.predictions.of_recording(key), f"timeline-{word.lower()}", note))
-    return tuple(figures)
-
-
-def _longest(predictions: Predictions, participant: str) -> RecordingKey | None:
-    keys = [key for key in predictions.recordings if key[0] == participant]
-    return max(keys, key=lambda key: (predictions.keys.count(key), key), default=None)
-
-
 def prediction_timelines(folder: PredictionFolder) -> tuple[Drawing, ...]:
     """Return timelines of the first recordings of a folder of ``predict``, and their numbers and traces."""
     recordings = [windows for windows in folder.recordings if len(windows)][:MOST_TIMELINES]
@@ -390,29 +258,6 @@ def prediction_timelines(folder: PredictionFolder) -> tuple[Drawing, ...]:
         ),
         *(line_figure(line, f"line-{number}") for number, line in enumerate(lines, 1)),
     )
-
-
-def write_figures(folder: Path) -> tuple[Path, ...]:
-    """Draw the figures of a finished cross-validation into ``folder/figures`` (SVG) and return their paths.
-
-    Of several tasks those of each, in the task's own folder. Raises StudyError where the folder is not a finished
-    cross-validation. Raises OutputError where a figure cannot be written; those written before stay whole.
-    """
-    if not (folder / SCORES_FILE).is_file():
-        below = sorted(path.parent for path in folder.glob(f"*/{SCORES_FILE}"))
-        if below:
-            return tuple(path for place in below for path in write_figures(place))
-    paths = []
-    run = load_validation(folder)
-    if isinstance(run, NumberValidation):
-        figures: tuple[Drawing, ...] = (number_figure(run),)
-    else:
-        figures = (*score_figures(run), *data_figures(run), *subject_timelines(run))
-    for figure in figures:
-        path = folder / "figures" / f"{figure.name}.svg"
-        write_bytes(path, figure.svg)
-        paths.append(path)
-    return tuple(paths)
 
 
 def print_scores(folder: Path) -> None:

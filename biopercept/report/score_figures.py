@@ -1,4 +1,4 @@
-"""Figures of a cross-validation: models, subjects, classes, reliability, risk, missing sensors, predicted numbers.
+"""Figures of a cross-validation: models, subjects, classes, reliability, risk, sensors, training, predicted numbers.
 
 The little that a report counts by itself is here: the confusion matrix and the bins of the reliability curve.
 """
@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.report.drawing import BLUE, FAINT, GREEN, GRID, INK, RED, Drawing, draw, name_rows, reach
+from biopercept.recording import FloatArray
+from biopercept.report.drawing import BLUE, FAINT, GREEN, GRID, INK, RED, Drawing, FigureData, draw, name_rows, reach
 from biopercept.report.scores import N_BINS, estimate, labels_of, pooled
 from biopercept.report.text import count, score, shortened
 from biopercept.results.cross_validation import CrossValidation, NumberValidation, SensorSubset
 from biopercept.results.predictions import Predictions
+from biopercept.results.training import TrainingCourse
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _MOST_ROWS = 60
+_MOST_DOTS = 5000
 _LEGEND_ABOVE = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": 4, "borderaxespad": 0.2}
 _LINES = {"confidence": (BLUE, "-"), "gated": (GREEN, "--"), "quality": (FAINT, "-.")}
 _MOST_SUBSETS = 40
@@ -51,7 +54,13 @@ def models_figure(validations: Sequence[CrossValidation]) -> Drawing:
         f"Mean over subjects with its 95 % bootstrap interval over n = {subjects} subjects; a grey dot is one subject; "
         f"the dashed line is guessing ({score(level)}). Probes (squares) must not be good. {below}."
     )
-    return draw("models", "Models side by side", caption, 0.9 + 0.42 * len(validations), paint)
+    rows = tuple(
+        (name, s.participant, s.balanced_accuracy, s.n_windows)
+        for name, run in zip(labels_of(validations), validations, strict=True)
+        for s in run.subjects
+    )
+    data = FigureData(("model", "subject", "balanced accuracy", "windows"), rows)
+    return draw("models", "Models side by side", caption, 0.9 + 0.42 * len(validations), paint).with_data(data)
 
 
 def _spread(n: int, row: int) -> NDArray[np.float64]:
@@ -118,7 +127,8 @@ def subjects_figure(run: CrossValidation) -> Drawing:
         f"mean {estimate(run.balanced_accuracy)}, the band is its 95 % bootstrap interval over subjects.{left}"
     )
     height = 1.3 + 0.19 * min(max(len(rows), 3), _MOST_ROWS)
-    return draw("subjects", "Scores per subject", caption, height, paint)
+    data = FigureData(("subject", "balanced accuracy"), tuple((s.participant, s.balanced_accuracy) for s in rows))
+    return draw("subjects", "Scores per subject", caption, height, paint).with_data(data)
 
 
 def _thinned(names: Sequence[str]) -> list[str]:
@@ -161,7 +171,9 @@ def confusion_figure(run: CrossValidation) -> Drawing:
         f"{run.model}: {count(total, 'held-out window')} of {count(run.n_subjects, 'subject')}, each predicted by a "
         "model that never saw its subject's test windows. Percent of each row, and the number of windows."
     )
-    return draw("confusion", "Confusion matrix", caption, side - 0.2, paint, width=side)
+    cells = tuple((t, p, int(counts[i, j])) for i, t in enumerate(run.classes) for j, p in enumerate(run.classes))
+    data = FigureData(("true class", "predicted class", "windows"), cells)
+    return draw("confusion", "Confusion matrix", caption, side - 0.2, paint, width=side).with_data(data)
 
 
 def reliability_figure(run: CrossValidation) -> Drawing | None:
@@ -198,7 +210,9 @@ def reliability_figure(run: CrossValidation) -> Drawing | None:
         f"score {score(run.brier)} (0 is best). Windows of one subject are not independent, so the points carry no "
         "interval."
     )
-    return draw("reliability", "Reliability of the probabilities", caption, 4.2, paint)
+    rows = tuple(zip(bins.predicted.tolist(), bins.observed.tolist(), bins.n.tolist(), strict=True))
+    data = FigureData((f"predicted probability {which}", truth, "windows"), rows, ((truth, 1),))
+    return draw("reliability", "Reliability of the probabilities", caption, 4.2, paint).with_data(data)
 
 
 def risk_figure(run: CrossValidation) -> Drawing | None:
@@ -230,7 +244,12 @@ def risk_figure(run: CrossValidation) -> Drawing | None:
         "predicts only the most trusted windows, the right end all. A curve that falls to the left says that trust is "
         "earned; a lower area is better. Over all windows, without interval."
     )
-    return draw("risk-coverage", "Risk against coverage", caption, 3.4, paint)
+    risks = [curve.risk for curve in trust.curves.values()]
+    columns = ("coverage (fraction of windows)", *(names.get(rule, rule) for rule in trust.curves))
+    data = FigureData(
+        columns, tuple(zip(trust.coverage, *risks, strict=True)), (("risk (fraction wrong)", len(risks)),)
+    )
+    return draw("risk-coverage", "Risk against coverage", caption, 3.4, paint).with_data(data)
 
 
 def sensor_figure(run: CrossValidation) -> Drawing | None:
@@ -268,7 +287,12 @@ def sensor_figure(run: CrossValidation) -> Drawing | None:
         f"score with all sensors, the dashed one guessing ({guessing}). A sensor goes with all that is computed from "
         "it; windows with nothing left that the model reads are not scored."
     )
-    return draw("missing-sensors", "With fewer sensors", caption, 0.9 + 0.26 * len(drawn), paint)
+    rows = tuple(
+        (row.sensors, row.balanced_accuracy.mean, *(row.balanced_accuracy.ci95 or (None, None)), row.n_windows)
+        for row in drawn
+    )
+    data = FigureData(("sensors", "balanced accuracy", "low", "high", "windows"), rows)
+    return draw("missing-sensors", "With fewer sensors", caption, 0.9 + 0.26 * len(drawn), paint).with_data(data)
 
 
 def _drawn(subsets: tuple[SensorSubset, ...]) -> tuple[SensorSubset, ...]:
@@ -331,6 +355,67 @@ def reliability_bins(predictions: Predictions, n_bins: int = N_BINS) -> Reliabil
     )
 
 
+def training_figure(courses: Sequence[TrainingCourse], model: str) -> Drawing | None:
+    """Return the losses of each fit; None where no model was fitted in epochs."""
+    if not courses:
+        return None
+    last = max(course.epochs[-1] for course in courses)
+    training = [_by_epoch(course, course.training, last) for course in courses]
+    validation = [_by_epoch(course, course.validation, last) for course in courses]
+    has_validation = any(np.isfinite(values).any() for values in validation)
+    epochs = np.arange(1, last + 1)
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        for place, (seen, unseen) in enumerate(zip(training, validation, strict=True)):
+            axes.plot(epochs, seen, color=BLUE, linewidth=1.0, alpha=0.6, label=None if place else "training people")
+            if has_validation:
+                label = None if place else "people set aside"
+                axes.plot(epochs, unseen, color=RED, linewidth=1.0, alpha=0.6, linestyle="--", label=label)
+        axes.set_xlabel("epoch (passes over the training windows)")
+        axes.set_ylabel("loss (no unit, less is better)")
+        axes.grid()
+        axes.legend(loc="upper right")
+
+    names = [
+        f"fold {course.fold}" + (f", repetition {course.repetition + 1}" if _repeats(courses) else "")
+        for course in courses
+    ]
+    panels = [("loss on training people", len(names))]
+    columns = training
+    if has_validation:
+        panels.append(("loss on people set aside", len(names)))
+        columns = [*training, *validation]
+    shown = names * len(panels)
+    data = FigureData(
+        ("epoch", *shown),
+        tuple(zip(epochs.tolist(), *(values.tolist() for values in columns), strict=True)),
+        tuple(panels),
+    )
+    ends = np.array([course.training[-1] for course in courses])
+    seen_by = (
+        "the dashed lines are people of the training side who were set aside to say when to stop, never held-out ones"
+        if has_validation
+        else "nobody was set aside, so that every fit ran to its last epoch"
+    )
+    caption = (
+        f"{model}: {count(len(courses), 'fit')} ({count(len({c.fold for c in courses}), 'fold')}), {seen_by}. Last "
+        f"training loss: median {score(float(np.median(ends)))}, {score(min(ends))} to {score(max(ends))}. "
+        "A loss on training people says how training went, and nothing about people never seen."
+    )
+    return draw("training", "Training, epoch by epoch", caption, 3.2, paint).with_data(data)
+
+
+def _by_epoch(course: TrainingCourse, losses: Sequence[float | None], last: int) -> FloatArray:
+    values = np.full(last, np.nan)
+    values[np.array(course.epochs) - 1] = [np.nan if loss is None else loss for loss in losses]
+    return values
+
+
+def _repeats(courses: Sequence[TrainingCourse]) -> bool:
+    return any(course.repetition for course in courses)
+
+
 def number_figure(run: NumberValidation) -> Drawing:
     """Return every held-out window as a dot: the study's number across, the predicted one up."""
     windows = run.predictions
@@ -356,4 +441,6 @@ def number_figure(run: NumberValidation) -> Drawing:
         f"{count(run.n_subjects, 'subject')}; mean absolute error {estimate(run.mae)} (mean over subjects, 95 % "
         f"bootstrap interval over subjects), pooled CCC {pooled(run.ccc)}."
     )
-    return draw("predicted-numbers", f"Predicted and true {run.task}", caption, 4.4, paint, width=6.0)
+    rows = tuple(zip(subject.tolist(), label.tolist(), predicted.tolist(), strict=True))[:_MOST_DOTS]
+    data = FigureData(("subject", f"{run.column} in the study", f"{run.column} predicted"), rows)
+    return draw("predicted-numbers", f"Predicted and true {run.task}", caption, 4.4, paint, width=6.0).with_data(data)

@@ -72,7 +72,7 @@ def score_table(validations: Sequence[CrossValidation]) -> Table:
             "AUROC per subject": estimate(run.auroc),
             "AUROC pooled": score(run.auroc.pooled),
             **({"MCC": estimate(run.mcc)} if has_mcc else {}),
-            "Median subject": score(run.balanced_accuracy.median),
+            "Median over subjects": score(run.balanced_accuracy.median),
             "Worst subject": score(run.balanced_accuracy.worst),
             "Subjects below chance": _below_chance(run),
             "Chance: guessing": score(run.chance_level),
@@ -187,13 +187,17 @@ def run_table(run: CrossValidation) -> Table:
         ("Wall-clock time", duration(run.seconds)),
         *((f"{name} (fingerprint)" if name == "store" else name, value) for name, value in run.fingerprint.items()),
     ]
-    return Table("What was run", ("Item", "Value"), tuple(rows), (False, False))
+    return Table(f"What was run: {run.model}", ("Item", "Value"), tuple(rows), (False, False), is_sortable=False)
 
 
-def plan_table(plan: SettingsPlan) -> Table:
-    """Return the settings that follow from the data, with their reasons."""
-    rows = tuple((line.setting, shown_value(line.value), line.because) for line in plan.lines)
-    return Table("Settings that follow from the data", ("Setting", "Value", "Because"), rows, (False, False, False))
+_ORIGINS = {"plan": "the plan", "store": "the store", "user": "the user"}
+
+
+def plan_table(plan: SettingsPlan, models: str) -> Table:
+    """Return the settings that follow from the data, with their reasons and whose they are."""
+    rows = tuple((line.setting, shown_value(line.value), line.because, _ORIGINS[line.origin]) for line in plan.lines)
+    title = f"Settings that follow from the data: {models}"
+    return Table(title, ("Setting", "Value", "Because", "Given by"), rows, (False,) * 4)
 
 
 def sensor_table(run: CrossValidation) -> Table | None:

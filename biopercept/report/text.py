@@ -160,7 +160,8 @@ class Table:
     """A table of text, ready to be shown: cells are not yet escaped for any medium.
 
     ``title`` says what the rows are, with n; ``numeric`` which columns are set to the right. A page shows the table
-    closed where it has more than ``fold_above`` rows, and the first cell of each as a link to one of ``links``, if any.
+    closed where it has more than ``fold_above`` rows, and the first cell of each as a link to one of ``links``, if any;
+    it can be sorted where ``is_sortable``.
     """
 
     title: str
@@ -169,6 +170,7 @@ class Table:
     numeric: tuple[bool, ...]
     fold_above: int = 60
     links: tuple[str, ...] = ()
+    is_sortable: bool = True
 
     @staticmethod
     def of(title: str, rows: Sequence[Mapping[str, str]], words: Collection[str], fold_above: int = 60) -> Table:
@@ -200,7 +202,7 @@ def turned(table: Table) -> Table:
     """Return the table with its rows as columns: right for many scores of a few models."""
     heads = ("", *(row[0] for row in table.rows))
     rows = tuple((name, *(row[place] for row in table.rows)) for place, name in enumerate(table.columns) if place)
-    return Table(table.title, heads, rows, (False,) * len(heads))
+    return Table(table.title, heads, rows, (False,) * len(heads), is_sortable=False)
 
 
 def terminal_table(table: Table) -> RichTable:

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.report.drawing import FAINT, GREEN, GRID, INK, RED, Drawing, class_legend, colours, draw, name_rows
+from biopercept.report.drawing import (
+    FAINT,
+    GREEN,
+    GRID,
+    INK,
+    RED,
+    Drawing,
+    FigureData,
+    class_legend,
+    colours,
+    draw,
+    name_rows,
+)
 from biopercept.report.text import count, shortened, shown
 from biopercept.results.folder import Preparation
 from biopercept.results.predictions import NumberLine, Predictions, RecordingKey
@@ -19,6 +31,7 @@ if TYPE_CHECKING:
 
 
 _MOST_ROWS = 60
+_MOST_WINDOWS = 4000  # of the numbers that a figure carries; all stand in the tables of the folder
 _MINUTE = 60.0
 _CLOCK = "time since the recording began (minutes)"
 
@@ -31,20 +44,11 @@ def timeline_figure(predictions: Predictions, name: str, note: str = "") -> Draw
     """
     shades = colours(predictions.classes)
     starts, lengths = _cells(predictions)
-    strips = [("predicted", predictions.predicted)]
-    if predictions.has_labels:
-        strips.insert(0, ("true", predictions.label))
+    n_strips = 1 + predictions.has_labels
 
     def paint(figure: Figure) -> None:
-        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[0.35 * len(strips), 1.6])
-        for row, (_, names) in enumerate(strips):
-            _class_bars(top, row, (starts, lengths), names, shades)
-            withheld = _merged(starts, lengths, np.array([not cell for cell in names], dtype=bool))
-            top.broken_barh(withheld, (row - 0.4, 0.8), facecolor=GRID, hatch="////", edgecolor=FAINT, linewidth=0)
-        top.set_yticks(range(len(strips)), [label for label, _ in strips])
-        top.set_ylim(len(strips) - 0.5, -0.5)
-        top.tick_params(axis="both", length=0)
-        top.spines[:].set_visible(False)
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[0.35 * n_strips, 1.6])
+        class_strips(top, predictions)
         _probability_lines(bottom, predictions, starts + lengths / 2)
         class_legend(figure, predictions.classes, shades, loc="outside upper right", ncols=min(6, len(shades)))
 
@@ -54,7 +58,28 @@ def timeline_figure(predictions: Predictions, name: str, note: str = "") -> Draw
         f"{f'; {n_withheld:,} withheld, hatched grey' if n_withheld else ''}; blank where there is no window. "
         "Probabilities are between 0 and 1 and sum to 1."
     )
-    return draw(name, f"Timeline of {title_of(predictions.keys[0])}", caption, 2.6, paint)
+    columns = ("time (min)", *(f"probability of {name}" for name in predictions.classes))
+    values = (starts + lengths / 2, *predictions.probabilities.T)
+    rows = tuple(zip(*(column.tolist() for column in values), strict=True))
+    data = FigureData(columns, rows, (("probability (0 to 1)", len(predictions.classes)),))
+    return draw(name, f"Timeline of {title_of(predictions.keys[0])}", caption, 2.6, paint).with_data(data)
+
+
+def class_strips(axes: Axes, predictions: Predictions) -> None:
+    """Draw the true class, where it is known, above the predicted one as coloured strips over minutes."""
+    shades = colours(predictions.classes)
+    starts, lengths = _cells(predictions)
+    strips = [("predicted", predictions.predicted)]
+    if predictions.has_labels:
+        strips.insert(0, ("true", predictions.label))
+    for row, (_, names) in enumerate(strips):
+        _class_bars(axes, row, (starts, lengths), names, shades)
+        withheld = _merged(starts, lengths, np.array([not cell for cell in names], dtype=bool))
+        axes.broken_barh(withheld, (row - 0.4, 0.8), facecolor=GRID, hatch="////", edgecolor=FAINT, linewidth=0)
+    axes.set_yticks(range(len(strips)), [label for label, _ in strips])
+    axes.set_ylim(len(strips) - 0.5, -0.5)
+    axes.tick_params(axis="both", length=0)
+    axes.spines[:].set_visible(False)
 
 
 def title_of(key: RecordingKey) -> str:
@@ -149,7 +174,15 @@ def overview_figure(predictions: Predictions) -> Drawing:
         f"{count(subjects, 'subject')} "
         f"({counts}), coloured by true class; blank is not scored: unlabelled, ignored or unusable.{cut}"
     )
-    return draw("data-overview", "Where the scored windows lie", caption, 1.1 + 0.165 * max(len(drawn), 3), paint)
+    rows = zip(
+        predictions.keys, predictions.onset.tolist(), predictions.duration.tolist(), predictions.label, strict=True
+    )
+    columns = ("subject", "session", "recording", "onset (s)", "duration (s)", "true class")
+    data = FigureData(
+        columns, tuple((*key, onset, length, label) for key, onset, length, label in rows)[:_MOST_WINDOWS]
+    )
+    height = 1.1 + 0.165 * max(len(drawn), 3)
+    return draw("data-overview", "Where the scored windows lie", caption, height, paint).with_data(data)
 
 
 def quality_figure(predictions: Predictions) -> Drawing | None:
@@ -178,7 +211,10 @@ def quality_figure(predictions: Predictions) -> Drawing | None:
         f"A dot is one scored window, {count(int(known.sum()), 'window')} of {count(len(subjects), 'subject')}; "
         f"{unknown:,} of unknown quality.{cut}"
     )
-    return draw("quality", "Signal quality of the scored windows", caption, 1.1 + 0.165 * max(len(drawn), 3), paint)
+    rows = tuple(zip(owner.tolist(), predictions.onset.tolist(), predictions.quality.tolist(), strict=True))
+    data = FigureData(("subject", "onset (s)", "quality (0 to 1)"), rows[:_MOST_WINDOWS])
+    height = 1.1 + 0.165 * max(len(drawn), 3)
+    return draw("quality", "Signal quality of the scored windows", caption, height, paint).with_data(data)
 
 
 def missing_figure(preparations: Sequence[Preparation]) -> Drawing | None:
@@ -217,7 +253,10 @@ def missing_figure(preparations: Sequence[Preparation]) -> Drawing | None:
         f"{count(kept, 'window')} kept and {lost:,} left out in {count(len(rows), 'recording')}; "
         f"{count(failed, 'recording')} failed.{cut}"
     )
-    return draw("missing-data", "Windows kept and left out", caption, 1.1 + 0.19 * max(len(drawn), 3), paint)
+    counts = tuple((title_of(row.key), row.kept, *(row.left_out.get(name, 0) for name in reasons)) for row in rows)
+    data = FigureData(("recording", "kept", *reasons), counts)
+    height = 1.1 + 0.19 * max(len(drawn), 3)
+    return draw("missing-data", "Windows kept and left out", caption, height, paint).with_data(data)
 
 
 def _cut(n_drawn: int, n: int, noun: str) -> str:
@@ -243,4 +282,7 @@ def line_figure(line: NumberLine, name: str) -> Drawing:
     caption = (
         f"{line.title}: predictions for {count(len(line.seconds), 'time' if line.is_trace else 'window')}: {kind}."
     )
-    return draw(name, f"{'Trace' if line.is_trace else 'Numbers'} of {line.title}", caption, 2.6, paint)
+    title = f"{'Trace' if line.is_trace else 'Numbers'} of {line.title}"
+    rows = tuple(zip(line.seconds.tolist(), *line.values.T.tolist(), strict=True))[:_MOST_WINDOWS]
+    data = FigureData(("time (s)", *line.names), rows, (("prediction", len(line.names)),))
+    return draw(name, title, caption, 2.6, paint).with_data(data)

@@ -47,7 +47,7 @@ def load_results(folder: Path) -> Results:
     if not folder.is_dir():
         raise StudyError(f"there is no folder {folder}; give one that cross-validate, predict or demo has written")
     by_kind: dict[str, list[Any]] = defaultdict(list)
-    for path in _folders(folder):
+    for path in folders_below(folder):
         name = path.relative_to(folder).as_posix() if path != folder else folder.resolve().name
         for kind, result in _results_in(path, name):
             by_kind[kind].append(result)
@@ -112,8 +112,11 @@ def _is_shared(folder: Path) -> bool:
     return bool(tasks) and all((folder / name / SCORES_FILE).is_file() for name in tasks)
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    """Give the folder and those below it, sorted, no link followed and no hidden folder entered."""
+def folders_below(root: Path) -> Iterator[Path]:
+    """Give the folder and those below it, sorted, no link followed and no hidden folder entered.
+
+    Raises StudyError where there are more than 5000, or one cannot be looked into.
+    """
     pending = [(root, 0)]
     seen = 0
     while pending:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from biopercept.errors import RecordingError
 from biopercept.files import visible_members
+from biopercept.loaders.corrections import corrections_of, read_corrections
 from biopercept.loaders.folders import companions
-from biopercept.recording import Interval, RecordingLabels
+from biopercept.recording import LABEL, Interval, RecordingLabels, relabelled
 from biopercept.studies.structure import EVENTS_WIN, Entry, Study
 from biopercept.studies.tables import MISSING, Places, finite_number, folded, point_words, table_in, table_like
 from biopercept.tasks import REGRESSION, Task
@@ -44,6 +46,59 @@ def labels_of(study: Study, entry: Entry) -> RecordingLabels:
     values = {c: number for row in (person, entry.columns) for c, number in _numbers(row, columns)}
     each = tuple(dict(_numbers(entry.interval_columns.get(i, {}), columns)) for i in entry.intervals)
     return RecordingLabels(entry.intervals, each if any(each) else (), entry.condition or "", values)
+
+
+def with_labels_by_hand(study: Study, start_of: Callable[[Entry], float], faults: list[str]) -> Study:
+    """Return the study with the labels that were set by hand beside the files of its recordings.
+
+    They stand in the table of a recording's first file, on its clock: ``start_of`` is where that begins on the
+    recording's. Adds a fault where the label of a recording is its condition, which holds throughout. A table that is
+    malformed costs its recording alone, when it is read.
+    """
+    return replace(study, entries=tuple(_with_labels(entry, start_of, faults) for entry in study.entries))
+
+
+def _with_labels(entry: Entry, start_of: Callable[[Entry], float], faults: list[str]) -> Entry:
+    table = corrections_of(entry.files[0].path) if entry.files else None
+    rows = () if table is None else read_corrections(table).rows
+    corrections = [row.correction for row in rows if row.correction.kind == LABEL]
+    if table is None or not corrections:
+        return entry
+    if entry.condition is not None:
+        faults.append(f"{table.name}, {entry.title}: {of_condition(entry.condition)}; take the row of kind label out")
+        return entry
+    try:
+        begin = start_of(entry)
+    except RecordingError:
+        return entry  # it is refused for this when it is read
+    placed = (replace(one, onset_seconds=one.onset_seconds + begin) for one in corrections)
+    parts = relabelled(entry.intervals, placed)
+    columns = {part: entry.interval_columns.get(origin, {}) for part, origin in parts.items() if origin is not None}
+    return replace(
+        entry, intervals=tuple(parts), interval_columns={part: cells for part, cells in columns.items() if cells}
+    )
+
+
+def of_condition(condition: str) -> str:
+    """Return why no stretch of a recording is labelled by hand whose label is its condition."""
+    return (
+        f"its label is the condition {condition!r} of recordings.tsv, which holds throughout: no stretch of it is set "
+        "by hand"
+    )
+
+
+def label_fault(study: Study, entry: Entry, label: str) -> str:
+    """Return why a label cannot be set by hand in a recording of a study; empty where it can."""
+    if entry.condition is not None:
+        return of_condition(entry.condition)
+    for task in study.tasks.values():
+        known = (*task.labels, *task.ignore)
+        if label and task.is_of_labels and known and not task.knows(label):
+            return (
+                f"the label {label!r} is under no class of task {task.name!r} (known are {', '.join(known)}): add it "
+                f"to a class or to ignore in study.yaml{did_you_mean(label, known)}"
+            )
+    return ""
 
 
 def check_values(study: Study, faults: list[str]) -> None:

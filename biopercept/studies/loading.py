@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from biopercept.errors import RecordingError, StudyError
@@ -22,7 +23,13 @@ from biopercept.loaders.sidecars import read_sidecar
 from biopercept.recording import AlignedFile, Correction, Interval, Recording, Signal, outside
 from biopercept.studies.bids import is_bids, read_bids
 from biopercept.studies.definition import Definition, read_definition
-from biopercept.studies.labels import check_agreement, wanted_columns, with_exceptions, with_file_labels
+from biopercept.studies.labels import (
+    check_agreement,
+    wanted_columns,
+    with_exceptions,
+    with_file_labels,
+    with_labels_by_hand,
+)
 from biopercept.studies.plain import read_entries, read_participants
 from biopercept.studies.ratings import rated_signals, with_ratings
 from biopercept.studies.structure import Entry, Participant, Study, StudyFaults, StudyFile
@@ -72,6 +79,7 @@ def load_study(folder: Path) -> Study:
             "write a study folder"
         )
     study = _with_annotation_files(study, faults)
+    study = with_labels_by_hand(study, partial(_start_of_first, study), faults)
     check_agreement(study, faults)
     if faults:
         raise StudyFaults(folder, told_once(_with_names_of(folder, faults)), study)
@@ -528,6 +536,13 @@ def _labelled(study: Study, entry: Entry, faults: list[str], notes: list[str]) -
         files=others,
         intervals=tuple(sorted(known, key=lambda i: (i.onset_seconds, i.duration_seconds, i.label))),
     )
+
+
+def _start_of_first(study: Study, entry: Entry) -> float:
+    """Return where the clock of a recording's first file begins on the recording's; one file alone is not opened."""
+    if len(entry.files) == 1:
+        return entry.files[0].offset_seconds or 0.0
+    return load_placed(study, replace(entry, condition=None, intervals=()))[1][0].shift_seconds
 
 
 def _annotated(entry: Entry) -> dict[StudyFile, AnnotationFile]:

@@ -1,9 +1,11 @@
-"""Pages of files, studies and stores: which recordings are meant, where each page goes, and how each one went."""
+"""Files, studies and stores looked at: which recordings are meant, where each page goes, and how each one went."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from biopercept.errors import SettingsError, StoreError
@@ -21,21 +23,44 @@ _MOST_NAMED = 8
 
 
 @dataclass(frozen=True, eq=False)
-class ViewRequest:
+class Meant:
     """What is looked at: a recording, a folder of them, a study or a store; of some subjects, or one recording only.
 
-    ``recording`` is the name or the key of those that are meant. ``html`` is a file where there is one recording, and
-    a folder where there are several; what it holds is replaced only with ``overwrite``.
+    ``recording`` is the name or the key of those that are meant; ``predictions`` is a folder of what is drawn beneath.
     """
 
     path: Path
-    html: Path
     predictions: Path | None = None
     subjects: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
     recording: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ViewRequest:
+    """Pages of what is looked at, in one process or several.
+
+    ``html`` is a file where there is one recording, and a folder where there are several; what it holds is replaced
+    only with ``overwrite``.
+    """
+
+    meant: Meant
+    html: Path
     overwrite: bool = False
     n_jobs: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Viewable:
+    """A recording that can be looked at, not yet read: ``read`` gives its timeline, and a note on what it lacks.
+
+    ``place`` is where its pyramids are kept, ``source`` what is corrected of it; each is None where there is none.
+    """
+
+    title: str
+    read: Callable[[], tuple[Timeline, str]]
+    place: Place | None = None
+    source: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -62,18 +87,67 @@ def view(
     Raises SettingsError where no recording is meant, or the predictions are of others. Raises StudyError where there
     are no predictions, StoreError where the store is damaged, and OutputError where a page cannot be written.
     """
-    source = None if request.predictions is None else PredictionSource(request.predictions)
-    if _is_store(request.path):
-        with open_store(request.path) as store:
+    meant = request.meant
+    source = None if meant.predictions is None else PredictionSource(meant.predictions)
+    if _is_store(meant.path):
+        with open_store(meant.path) as store:
             return tuple(_of_store(request, store, source, on_recording))
-    sources = sources_of((request.path,), request.subjects, request.excluded)
-    keys = [_key(one) for one in sources]
-    chosen = [one for one, key in zip(sources, keys, strict=True) if _is_meant(request, one.key, key)]
-    _refuse_none(request, chosen, [one.title for one in sources])
-    _refuse_strangers(source, [_key(one) for one in chosen])
+    chosen = _chosen_sources(meant, source)
     pages = _targets(request, [one.key for one in chosen])
     work = EachWork(_viewed, (source, dict(zip([one.key for one in chosen], pages, strict=True))), _failed)
     return tuple(each_of(work, chosen, request.n_jobs, on_recording))
+
+
+@contextmanager
+def viewables(meant: Meant) -> Iterator[tuple[Viewable, ...]]:
+    """Give the recordings that are meant, to be read while the block runs: a store is open as long.
+
+    Raises what :func:`view` raises.
+    """
+    source = None if meant.predictions is None else PredictionSource(meant.predictions)
+    if _is_store(meant.path):
+        with open_store(meant.path) as store:
+            chosen, places = _chosen_stored(meant, store, source)
+            yield tuple(Viewable(one.key, partial(_stored_timeline, one, source), places[one.key]) for one in chosen)
+        return
+    yield tuple(
+        Viewable(one.title, partial(_timeline, one, source), source=one) for one in _chosen_sources(meant, source)
+    )
+
+
+def _timeline(source: Source, predictions: PredictionSource | None) -> tuple[Timeline, str]:
+    return _with_predictions(timeline_of(source.load()), predictions, _key(source))
+
+
+def _stored_timeline(one: StoredRecording, predictions: PredictionSource | None) -> tuple[Timeline, str]:
+    return _with_predictions(timeline_of_stored(one), predictions, _stored_key(one))
+
+
+def _chosen_sources(meant: Meant, source: PredictionSource | None) -> list[Source]:
+    """Return the recordings of files and studies that are meant. Raises SettingsError where there are none."""
+    sources = sources_of((meant.path,), meant.subjects, meant.excluded)
+    keys = [_key(one) for one in sources]
+    chosen = [one for one, key in zip(sources, keys, strict=True) if _is_meant(meant, one.key, key)]
+    _refuse_none(meant, chosen, [one.title for one in sources])
+    _refuse_strangers(source, [_key(one) for one in chosen])
+    return chosen
+
+
+def _chosen_stored(
+    meant: Meant, store: StudyStore, source: PredictionSource | None
+) -> tuple[list[StoredRecording], dict[str, Place]]:
+    """Return the recordings of a store that are meant, and where pyramids are kept; stale ones are removed."""
+    places = {one.key: Place.beside(meant.path, safe_file_stem(one.key), one.content_hash) for one in store.recordings}
+    sweep(meant.path, places.values())
+    chosen = [one for one in store.recordings if _is_chosen(meant, one)]
+    known = {one.subject for one in store.recordings}
+    if strangers := sorted((set(meant.subjects or ()) | set(meant.excluded)) - known):
+        raise SettingsError(
+            f"no recording of subject {', '.join(strangers)} in {meant.path.name}; there are: {_some(sorted(known))}"
+        )
+    _refuse_none(meant, chosen, [one.key for one in store.recordings])
+    _refuse_strangers(source, [_stored_key(one) for one in chosen])
+    return chosen, places
 
 
 def _is_store(path: Path) -> bool:
@@ -94,13 +168,13 @@ def _key(source: Source) -> RecordingKey:
     return source.entry.subject, source.entry.session, source.entry.recording
 
 
-def _is_meant(request: ViewRequest, key: str, names: RecordingKey) -> bool:
-    return request.recording is None or request.recording in (key, names[2], " ".join(filter(None, names)))
+def _is_meant(meant: Meant, key: str, names: RecordingKey) -> bool:
+    return meant.recording is None or meant.recording in (key, names[2], " ".join(filter(None, names)))
 
 
-def _refuse_none(request: ViewRequest, chosen: Sequence[object], titles: Sequence[str]) -> None:
+def _refuse_none(meant: Meant, chosen: Sequence[object], titles: Sequence[str]) -> None:
     if not chosen:
-        raise SettingsError(f"no recording is called {request.recording!r}; there are: {_some(titles)}")
+        raise SettingsError(f"no recording is called {meant.recording!r}; there are: {_some(titles)}")
 
 
 def _some(names: Sequence[str]) -> str:
@@ -125,7 +199,7 @@ def _targets(request: ViewRequest, keys: Sequence[str]) -> list[Path]:
         return [request.html]
     if len(keys) > 1 and (is_file(request.html) or request.html.suffix.lower() in (".html", ".htm")):
         raise SettingsError(
-            f"{request.path} holds {len(keys)} recordings, each with a page of its own: give --html a folder, or "
+            f"{request.meant.path} holds {len(keys)} recordings, each with a page of its own: give --html a folder, or "
             "choose one with --recording or --subjects"
         )
     pages = [request.html / f"{key}.html" for key in keys]
@@ -136,7 +210,7 @@ def _targets(request: ViewRequest, keys: Sequence[str]) -> list[Path]:
 
 def _viewed(work: tuple[PredictionSource | None, dict[str, Path]], source: Source) -> Viewed:
     predictions, pages = work
-    timeline, note = _with_predictions(timeline_of(source.load()), predictions, _key(source))
+    timeline, note = _timeline(source, predictions)
     page = pages[source.key]
     return Viewed(source.title, page, write_page(timeline, page), note=note)
 
@@ -159,21 +233,10 @@ def _of_store(
     source: PredictionSource | None,
     on_recording: Callable[[Viewed, int], None],
 ) -> Iterator[Viewed]:
-    places = {
-        one.key: Place.beside(request.path, safe_file_stem(one.key), one.content_hash) for one in store.recordings
-    }
-    sweep(request.path, places.values())
-    chosen = [one for one in store.recordings if _is_chosen(request, one)]
-    known = {one.subject for one in store.recordings}
-    if strangers := sorted((set(request.subjects or ()) | set(request.excluded)) - known):
-        raise SettingsError(
-            f"no recording of subject {', '.join(strangers)} in {request.path.name}; there are: {_some(sorted(known))}"
-        )
-    _refuse_none(request, chosen, [one.key for one in store.recordings])
-    _refuse_strangers(source, [_stored_key(one) for one in chosen])
+    chosen, places = _chosen_stored(request.meant, store, source)
     for one, page in zip(chosen, _targets(request, [one.key for one in chosen]), strict=True):
         try:
-            timeline, note = _with_predictions(timeline_of_stored(one), source, _stored_key(one))
+            timeline, note = _stored_timeline(one, source)
             viewed = Viewed(timeline.title, page, write_page(timeline, page, places[one.key]), note=note)
         except StoreError as fault:
             viewed = Viewed(one.key, failure=str(fault))
@@ -185,6 +248,6 @@ def _stored_key(one: StoredRecording) -> RecordingKey:
     return one.subject, one.session, one.recording
 
 
-def _is_chosen(request: ViewRequest, one: StoredRecording) -> bool:
-    is_of = request.subjects is None or one.subject in request.subjects
-    return is_of and one.subject not in request.excluded and _is_meant(request, one.key, _stored_key(one))
+def _is_chosen(meant: Meant, one: StoredRecording) -> bool:
+    is_of = meant.subjects is None or one.subject in meant.subjects
+    return is_of and one.subject not in meant.excluded and _is_meant(meant, one.key, _stored_key(one))

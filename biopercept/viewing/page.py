@@ -7,11 +7,9 @@ end. The page runs the two scripts that it carries and nothing else, and loads n
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from biopercept.modalities import MODALITIES
 from biopercept.recording import Signal
 from biopercept.report.drawing import colours
 from biopercept.report.recordings.strips import when
+from biopercept.report.template import HERE, asset, carried, environment, uplot_licence
 from biopercept.report.text import NOT_DEFINED, Table, count, duration, shown
 from biopercept.version import __version__
 from biopercept.viewing.packing import (
@@ -39,6 +38,7 @@ from biopercept.viewing.timeline import PREPARED, RATING, RECORDED, SPOILT, Time
 MOST_BYTES = 10_000_000
 """Size of a page, whatever is in the recording: mail takes it."""
 
+_PACKAGE = "biopercept.viewing"
 _MOST_ROWS = 400
 _RESERVE = 60_000  # headings and the like, beside what is counted
 _OPEN_ROWS = 12
@@ -158,17 +158,11 @@ def _what(signal: Signal) -> str:
 
 
 def _rendered(timeline: Timeline, document: dict[str, Any], blobs: Sequence[bytes], tables: Sequence[Listing]) -> str:
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    def finalize(value: object) -> object:
-        return value if isinstance(value, Markup) else shown(value)
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, finalize=finalize, trim_blocks=True, lstrip_blocks=True
-    )
-    scripts, styles = ("uplot.min.js", "viewer.js"), ("uplot.min.css", "viewer.css")
-    template = environment.from_string(_asset("viewer.html"))
+    scripts, script_hashes = carried((HERE, "uplot.min.js"), (_PACKAGE, "viewer.js"), (HERE, "tables.js"))
+    styles, style_hashes = carried((HERE, "uplot.min.css"), (_PACKAGE, "viewer.css"), (HERE, "tables.css"))
+    template = environment().from_string(asset(_PACKAGE, "viewer.html"))
     return template.render(
         title=timeline.title or "recording",
         summary=_summary(timeline),
@@ -178,22 +172,13 @@ def _rendered(timeline: Timeline, document: dict[str, Any], blobs: Sequence[byte
         open_rows=_OPEN_ROWS,
         document=Markup(_data_block(document)),  # noqa: S704 - no "<" is left in it
         blobs=[Markup(base64.b64encode(one).decode("ascii")) for one in blobs],  # noqa: S704 - letters of our own
-        scripts=[Markup(_asset(name)) for name in scripts],  # noqa: S704 - our own files
-        styles=[Markup(_asset(name)) for name in styles],  # noqa: S704
-        script_hashes=Markup(" ".join(map(_hash_of, scripts))),  # noqa: S704
-        style_hashes=Markup(" ".join(map(_hash_of, styles))),  # noqa: S704
-        licence=_asset("uplot.license.txt").replace("--", "- -"),
+        scripts=scripts,
+        styles=styles,
+        script_hashes=script_hashes,
+        style_hashes=style_hashes,
+        licence=uplot_licence(),
         version=__version__,
     )
-
-
-def _asset(name: str) -> str:
-    return files("biopercept.viewing").joinpath(name).read_text(encoding="utf-8").strip()
-
-
-def _hash_of(name: str) -> str:
-    digest = hashlib.sha256(f"\n{_asset(name)}\n".encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def _data_block(document: dict[str, Any]) -> str:

@@ -19,11 +19,11 @@ from biopercept.preprocessing.cleaning import CleanRecording, clean_recording
 from biopercept.preprocessing.gaps import runs_of
 from biopercept.preprocessing.quality import REASONS
 from biopercept.preprocessing.settings import CleaningSettings
-from biopercept.recording import Correction, FloatArray, Interval, Rating, Recording, Signal
+from biopercept.recording import LABEL, Correction, FloatArray, Interval, Rating, Recording, Signal
+from biopercept.report.stored_signals import signal_of_store
 from biopercept.viewing.predictions import PredictionTrack
 
 if TYPE_CHECKING:
-    from biopercept.store.prepared import StoredSignal
     from biopercept.store.reading import StoredRecording
 
 RECORDED, PREPARED = "as recorded", "as prepared"
@@ -81,7 +81,8 @@ class Timeline:
     """One recording on one clock, with what lies beside its signals.
 
     ``form`` is :data:`RECORDED` or :data:`PREPARED`. ``quality`` is by name of a signal. ``labels`` are events and
-    conditions, in time order. ``content_hash`` says what a store's recording holds, empty of others.
+    conditions, in time order. ``corrections`` are the words for what was corrected by hand, ``by_hand`` what it was,
+    empty of a store. ``content_hash`` says what a store's recording holds, empty of others.
     """
 
     subject: str
@@ -95,6 +96,7 @@ class Timeline:
     marks: tuple[Marks, ...] = ()
     predictions: tuple[PredictionTrack, ...] = ()
     corrections: tuple[str, ...] = ()
+    by_hand: tuple[Correction, ...] = ()
     notes: tuple[str, ...] = ()
     content_hash: str = ""
 
@@ -119,6 +121,7 @@ def timeline_of(recording: Recording, cleaning: CleaningSettings | None = None) 
         signals=(*signals, *_ratings(recording.ratings)),
         labels=_in_order(recording.intervals),
         corrections=tuple(_words(one) for one in recording.corrections),
+        by_hand=recording.corrections,
         notes=(*recording.notes, *notes),
     )
     try:
@@ -169,7 +172,8 @@ def _in_order(intervals: tuple[Interval, ...]) -> tuple[Interval, ...]:
 def _words(one: Correction) -> str:
     begin, end = one.span
     when = "throughout" if math.isinf(begin) else f"at {begin:g} s" if begin == end else f"{begin:g} to {end:g} s"
-    return f"{one.kind}: {when}, {', '.join(one.channels) or 'everything'}{f', by {one.who}' if one.who else ''}"
+    what = (one.label or "none") if one.kind == LABEL else ", ".join(one.channels) or "everything"
+    return f"{one.kind}: {when}, {what}{f', by {one.who}' if one.who else ''}"
 
 
 def _marks(clean: CleanRecording) -> Iterator[Marks]:
@@ -197,7 +201,7 @@ def timeline_of_stored(recording: StoredRecording) -> Timeline:
     labels = recording.labels
     condition = (Interval(0.0, recording.duration_seconds, labels.condition),) if labels.condition else ()
     names = recording.reason_names
-    signals = tuple(_of_store(recording, signal) for signal in recording.signals if signal.n_samples)
+    signals = tuple(signal_of_store(recording, signal) for signal in recording.signals if signal.n_samples)
     quality = {}
     for signal in signals:
         index = recording.read_quality(signal.name)
@@ -221,21 +225,3 @@ def timeline_of_stored(recording: StoredRecording) -> Timeline:
 def _stored_words(row: Mapping[str, object]) -> str:
     parts = [f"{name} {value}" for name, value in row.items() if name != "kind" and value not in (None, "", [])]
     return f"{row.get('kind', '')}: {', '.join(parts) or 'throughout, everything'}"
-
-
-def _of_store(recording: StoredRecording, signal: StoredSignal) -> Signal:
-    def read(start: int, stop: int, rows: slice) -> FloatArray:
-        samples, mask = recording.read(signal.name, start, stop)
-        return np.where(mask[rows], samples[rows], np.nan).astype(np.float64)
-
-    return Signal(
-        name=signal.name,
-        modality=signal.modality,
-        unit=signal.unit,
-        sampling_rate=signal.sampling_rate,
-        start_seconds=signal.start_seconds,
-        channels=signal.channels,
-        n_samples=signal.n_samples,
-        reader=read,
-        derived_from=signal.derived_from,
-    )

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.comparison.statistics import holm, signed_rank_test
 from biopercept.evaluation.metrics import bootstrap_interval
 from biopercept.inference.shift import ALL, PAST
+from biopercept.measures.statistics import holm, signed_rank_test
 from experiments.units import Unit, UnitDone, run_units
 from measurements.signals_page import table
 from measurements.studies import (

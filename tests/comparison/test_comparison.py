@@ -11,9 +11,9 @@ import pytest
 from scipy.stats import wilcoxon
 
 from biopercept.comparison.comparison import compare
-from biopercept.comparison.statistics import holm
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.metrics import bootstrap_interval
+from biopercept.measures.statistics import holm
 from biopercept.results.comparison import Comparison, Pair
 
 Run = Callable[..., Path]

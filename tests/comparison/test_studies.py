@@ -12,8 +12,8 @@ import pytest
 from scipy.stats import permutation_test, rankdata, wilcoxon
 
 from biopercept.comparison.comparison import compare, write_comparison
-from biopercept.comparison.statistics import holm, sign_flip_p
 from biopercept.errors import SettingsError, StudyError
+from biopercept.measures.statistics import holm, sign_flip_p
 from biopercept.report.page import write_report
 from biopercept.results.comparison import Comparison
 from biopercept.results.reading import read_result

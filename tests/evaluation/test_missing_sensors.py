@@ -23,7 +23,8 @@ from biopercept.evaluation.time_split import plan_in_time
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 from biopercept.recording import Channel
-from biopercept.report.page import write_figures, write_report
+from biopercept.report.page import write_report
+from biopercept.report.score_sections import write_figures
 from biopercept.report.scores import sensor_table
 from biopercept.results.cross_validation import load_cross_validation
 from biopercept.store.prepared import PreparedRecording, StoredSignal

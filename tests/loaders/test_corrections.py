@@ -49,7 +49,10 @@ def test_columns_may_stand_in_any_order_and_others_beside_them(edf_file: Path) -
 @pytest.mark.parametrize(
     ("row", "fault"),
     [
-        ("1\t1\tbadd\tn/a", "kind is 'badd'; allowed are bad, channel-bad, polarity, beat-added, beat-removed; "),
+        (
+            "1\t1\tbadd\tn/a",
+            "kind is 'badd'; allowed are bad, channel-bad, polarity, beat-added, beat-removed, label; ",
+        ),
         ("soon\t1\tbad\tn/a", "onset is 'soon'; a number of seconds is needed"),
         ("1\tinf\tbad\tn/a", "duration is 'inf'; a number of seconds is needed"),
         ("1_0\t1\tbad\tn/a", "onset is '1_0'; a number of seconds is needed"),

@@ -324,8 +324,140 @@ def test_inspect_and_check_say_what_was_corrected_and_what_is_wrong_with_it(stud
     (study / "late_corrections.tsv").write_text(HEAD + "1\t2\tworse\tn/a\t\t\n1\t2\tbad\tECG\t\t\n")
     checked = json.loads(runner.invoke(app, ["check", str(study), "--json"]).stdout)["faults"]
     assert [one for one in checked if "corrections" in one] == [
-        "late_corrections.tsv line 2: kind is 'worse'; allowed are bad, channel-bad, polarity, beat-added, beat-removed"
+        "late_corrections.tsv line 2: kind is 'worse'; allowed are bad, channel-bad, polarity, beat-added, "
+        "beat-removed, label"
     ]
     (study / "late_corrections.tsv").write_text(HEAD + "1\t2\tbad\tECG\t\t\n")
     checked = json.loads(runner.invoke(app, ["check", str(study), "--json", "--recordings"]).stdout)["faults"]
     assert any("late_corrections.tsv line 2: there is no signal or channel 'ECG'" in one for one in checked)
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """A study of one recording: a minute of rest, then one of task, on a clock 5 s after the file's."""
+    edfio.Edf([edfio.EdfSignal(2 + 0.3 * np.sin(np.arange(500) / 15), 4, label="EDA", physical_dimension="uS")]).write(
+        tmp_path / "one.edf"
+    )
+    tables = {
+        "study.yaml": "name: made\ntasks: {load: {classes: {low: [rest], high: [task]}, ignore: [break]}}\n",
+        "participants.tsv": "participant_id\nP1\n",
+        "recordings.tsv": "participant_id\trecording\tpath\toffset_seconds\nP1\tlab\tone.edf\t5\n",
+        "events.tsv": "participant_id\trecording\tonset\tduration\ttrial_type\n"
+        "P1\tlab\t5\t60\trest\nP1\tlab\t65\t60\ttask\n",
+    }
+    for name, text in tables.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def labels_in(study: Path) -> list[tuple[float, float, str]]:
+    intervals = sources_of([study])[0].load().intervals
+    return [(one.onset_seconds, one.duration_seconds, one.label) for one in intervals]
+
+
+def test_a_label_set_by_hand_is_what_a_study_says_and_prepare_cuts_windows_by(labelled: Path, tmp_path: Path) -> None:
+    outcome = run(labelled, "--label", "25:45=task", "--label", "95:125=", "--bad", "6:7", "--who", "Anna")
+    assert outcome.exit_code == 0, outcome.output
+    table = labelled / "one_corrections.tsv"
+    rows = [line.split("\t") for line in table.read_text().splitlines()]
+    assert rows[0][-1] == "label"
+    # On the clock of the file, which begins 5 s later than the recording's.
+    assert [(row[0], row[1], row[2], row[-1]) for row in rows[1:]] == [
+        ("1", "1", "bad", "n/a"),
+        ("20", "20", "label", "task"),
+        ("90", "30", "label", "n/a"),
+    ]
+    assert labels_in(labelled) == [(5, 20, "rest"), (25, 20, "task"), (45, 20, "rest"), (65, 30, "task")]
+    assert "3 labels" not in outcome.output
+    assert "2 labels set" in clean_recording(sources_of([labelled])[0].load()).notes[0]
+    store = tmp_path / "made.h5"
+    prepared = CliRunner().invoke(
+        build_app(),
+        [
+            "prepare",
+            str(labelled),
+            "-o",
+            str(store),
+            "--set",
+            "windows.length_seconds=10",
+            "--set",
+            "windows.step_seconds=10",
+        ],
+    )
+    assert prepared.exit_code == 0, prepared.output
+    with bp.open_store(store) as opened:
+        recording = opened.recordings[0]
+        windows = recording.windows
+        rows = zip(windows.onset.tolist(), map(str, windows.label), windows.is_labelled.tolist(), strict=True)
+        assert sorted((onset, label) for onset, label, is_labelled in rows if is_labelled) == [
+            (5.0, "rest"), (15.0, "rest"), (25.0, "task"), (35.0, "task"), (45.0, "rest"), (55.0, "rest"),
+            (65.0, "task"), (75.0, "task"), (85.0, "task"),
+        ]  # fmt: skip
+        assert [one.label for one in recording.labels.intervals] == ["rest", "task", "rest", "task"]
+    assert run(labelled, "--undo").exit_code == 0
+    assert not table.exists()
+    assert labels_in(labelled) == [(5, 60, "rest"), (65, 60, "task")]
+
+
+def test_of_several_files_a_label_stands_once_and_on_the_clock_of_the_first(labelled: Path) -> None:
+    (labelled / "two.edf").write_bytes((labelled / "one.edf").read_bytes())
+    other = edfio.read_edf(labelled / "two.edf")
+    other.signals[0].update_data(other.signals[0].data + 0.5)
+    other.write(labelled / "two.edf")
+    with (labelled / "recordings.tsv").open("a") as table:
+        table.write("P1\tlab\ttwo.edf\t-3\n")
+    assert run(labelled, "--label", "25:45=task").exit_code == 0
+    assert (labelled / "one_corrections.tsv").read_text().splitlines()[1].startswith("20\t20\tlabel")
+    assert not (labelled / "two_corrections.tsv").exists()
+    assert labels_in(labelled)[:3] == [(5, 20, "rest"), (25, 20, "task"), (45, 20, "rest")]
+
+
+def test_a_label_of_a_file_alone_is_among_its_intervals(path: Path) -> None:
+    assert run(path, "--label", "10:20=calm").exit_code == 0
+    for recording in (bp.load_recording(path), source(path).load()):
+        assert [(one.onset_seconds, one.duration_seconds, one.label) for one in recording.intervals] == [
+            (10, 10, "calm")
+        ]
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("10:20", "--label is '10:20'; A:B=NAME is needed, and A:B= where there is no label"),
+        ("20:10=rest", "--label is '20:10'; A:B is needed, seconds from the recording's start, B after A"),
+        (
+            "10:20=rset",
+            "label: the label 'rset' is under no class of task 'load' (known are rest, task, break): add it to a class "
+            "or to ignore in study.yaml; did you mean rest?",
+        ),
+    ],
+)
+def test_a_label_that_the_study_does_not_take_is_refused(labelled: Path, option: str, sentence: str) -> None:
+    outcome = run(labelled, "--label", option)
+    assert str(outcome.exception) == sentence
+    assert not (labelled / "one_corrections.tsv").exists()
+
+
+def test_a_label_beside_a_condition_is_refused_where_it_is_written_and_where_it_is_read(labelled: Path) -> None:
+    (labelled / "events.tsv").unlink()
+    (labelled / "recordings.tsv").write_text("participant_id\trecording\tpath\tcondition\nP1\tlab\tone.edf\trest\n")
+    why = "its label is the condition 'rest' of recordings.tsv, which holds throughout: no stretch of it is set by hand"
+    assert str(run(labelled, "--label", "10:20=task").exception) == f"label: {why}"
+    table = labelled / "one_corrections.tsv"
+    table.write_text(HEAD.replace("when", "when\tlabel") + "10\t10\tlabel\tn/a\t\t\ttask\n")
+    with pytest.raises(BioperceptError, match=r"one_corrections\.tsv, P1 lab: its label is the condition 'rest'"):
+        sources_of([labelled])
+
+
+def test_malformed_rows_of_labels_are_named(path: Path) -> None:
+    table = path.with_name("one_corrections.tsv")
+    table.write_text(HEAD + "10\t10\tlabel\tn/a\t\t\n")
+    assert corrections_in(source(path)).faults == (
+        "one_corrections.tsv line 2: a row of kind label needs a column label (n/a in it: no label)",
+    )
+    head = HEAD.replace("when", "when\tlabel")
+    table.write_text(head + "10\t10\tlabel\tECG\t\t\tx\n10\tn/a\tlabel\tn/a\t\t\tx\n")
+    assert corrections_in(source(path)).faults == (
+        "one_corrections.tsv line 2: a row of kind label is about the recording; write n/a as its channel",
+        "one_corrections.tsv line 3: a row of kind label needs an onset and a duration above 0",
+    )

@@ -32,7 +32,7 @@ Scores: mean over subjects [95 % bootstrap interval over subjects]
  Macro-F1                      0.701 [0.660, 0.740]    0.701 [0.660, 0.740]
  AUROC per subject             0.803 [0.760, 0.840]    0.803 [0.760, 0.840]
  AUROC pooled                  0.792                   0.792
- Median subject                0.720                   0.720
+ Median over subjects          0.720                   0.720
  Worst subject                 0.708                   0.917
  Subjects below chance         0 of 8                  0 of 8
  Chance: guessing              0.500                   0.500

@@ -71,7 +71,6 @@ def test_a_file_becomes_a_page_with_its_signal_quality_and_predictions(signal_fi
     [track] = read.data["predictions"]
     assert track["title"] == "stress-wrist"
     assert read.unpacked(track)["onset"].tolist() == [[0.0, 30.0]]  # in time order
-    assert "desktop window" in fault(signal_file)
     assert fault(signal_file, "--html", page).endswith(
         "exists and is not empty; choose another output or add --overwrite"
     )

@@ -18,7 +18,7 @@ from biopercept.measures.stretches import Measures
 from biopercept.modalities import MODALITIES
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.preprocessing.eeg import REGIONS
-from biopercept.recording import Correction
+from biopercept.recording import LABEL, Correction
 from biopercept.report.drawing import Drawing
 from biopercept.report.layout import Head, KeyNumber, ReportWarning, Section, page_of
 from biopercept.report.recordings.body import brain_figures, breath_figure, overview_figure, skin_figures
@@ -186,7 +186,7 @@ def _correction_table(corrections: Sequence[Correction]) -> Table:
             "Kind": one.kind,
             "Onset (s)": "" if np.isinf(one.duration_seconds) else f"{one.onset_seconds:g}",
             "Duration (s)": "" if np.isinf(one.duration_seconds) else f"{one.duration_seconds:g}",
-            "Channels": ", ".join(one.channels),
+            "Of": (one.label or "no label") if one.kind == LABEL else ", ".join(one.channels),
             "Who": one.who,
             "When": one.when,
             "From": one.source,
@@ -194,7 +194,7 @@ def _correction_table(corrections: Sequence[Correction]) -> Table:
         for one in corrections
     ]
     title = f"{count(len(rows), 'correction')} that were applied; without a time: of the full recording"
-    return Table.of(title, rows, ("Kind", "Channels", "Who", "When", "From"), fold_above=30)
+    return Table.of(title, rows, ("Kind", "Of", "Who", "When", "From"), fold_above=30)
 
 
 def _measure_table(values: dict[str, float]) -> Table:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import nct, ttest_1samp
 
-from biopercept.comparison.statistics import (
+from biopercept.measures.statistics import (
     cohens_dz,
     cohens_dz_interval,
     corrected_resampled_t,
@@ -75,7 +75,7 @@ def test_without_spread_or_subjects_nothing_is_claimed_to_be_detectable() -> Non
 def test_the_interval_of_the_rank_biserial_holds_it_and_is_seeded() -> None:
     values = np.random.default_rng(6).normal(0.5, 1, 25)
     low, high = rank_biserial_interval(values, seed=1, n_resamples=2000) or (1.0, -1.0)
-    from biopercept.comparison.statistics import signed_rank_test
+    from biopercept.measures.statistics import signed_rank_test
 
     assert -1 <= low < (signed_rank_test(values).rank_biserial or 2.0) < high <= 1
     assert (low, high) == rank_biserial_interval(values, seed=1, n_resamples=2000)

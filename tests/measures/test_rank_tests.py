@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import PermutationMethod, friedmanchisquare, rankdata, wilcoxon
 
-from biopercept.comparison.statistics import critical_difference, friedman_test, holm, signed_rank_test, smallest_p
+from biopercept.measures.statistics import critical_difference, friedman_test, holm, signed_rank_test, smallest_p
 
 # Demsar 2006, table 6: AUC of C4.5, with -m, with -cf, with both, on 14 data sets ("voting" has two that round alike).
 DEMSAR = np.array([

@@ -1,0 +1,117 @@
+// Curves to zoom and read off, drawn from the numbers that a figure carries; the picture stays for paper.
+"use strict";
+(() => {
+  const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
+  const DASHES = [[], [6, 3], [2, 3]];
+  const HEIGHT = 150;
+  const MOST_NAMED = 12;
+
+  // The columns of a CSV file in a data: address, numbers or null; names are quoted where they hold a comma.
+  function columnsOf(link) {
+    const bytes = Uint8Array.from(atob(link.href.slice(link.href.indexOf(",") + 1)), (c) => c.charCodeAt(0));
+    const [head, ...lines] = new TextDecoder().decode(bytes).trimEnd().split("\n");
+    const names = [...head.matchAll(/"((?:[^"]|"")*)"(?:,|$)|([^,]*)(?:,|$)/g)]
+      .map((match) => (match[1] === undefined ? match[2] : match[1].replace(/""/g, '"')));
+    const rows = lines.map((line) => line.split(",").map((cell) => (cell === "" ? null : Number(cell))));
+    const columns = rows[0].map((_, place) => rows.map((row) => row[place]));
+    return { names: names.slice(0, columns.length), columns };
+  }
+
+  function optionsOf(title, names, xName, width, isLast, key) {
+    const ink = getComputedStyle(document.body).color;
+    const grid = { stroke: getComputedStyle(document.body).getPropertyValue("--line"), width: 1 };
+    const axis = { stroke: ink, grid, ticks: grid, font: "12px system-ui, sans-serif" };
+    const isRange = names.length === 2 && names[0].endsWith("lowest") && names[1].endsWith("highest");
+    const lines = names.map((name, place) => ({
+      label: name,
+      stroke: COLOURS[isRange ? 0 : place % COLOURS.length],
+      dash: DASHES[isRange ? 0 : Math.floor(place / COLOURS.length) % DASHES.length],
+      width: isRange ? 0.7 : 1.4,
+      points: { show: false },
+    }));
+    return {
+      title,
+      width,
+      height: HEIGHT + (isLast ? 45 : 20),
+      legend: { show: names.length <= MOST_NAMED },
+      cursor: { sync: { key }, drag: { x: true, y: false } },
+      scales: { x: { time: false } },
+      axes: [{ ...axis, label: isLast ? xName : undefined, labelSize: 18 }, { ...axis, size: 62 }],
+      series: [{ label: xName }, ...lines],
+      bands: isRange ? [{ series: [2, 1], fill: `${COLOURS[0]}40` }] : [],
+    };
+  }
+
+  // Arrows read off the next value, plus and minus zoom, Home shows everything.
+  function onKey(event, plots, state) {
+    const { scales: { x }, data: [across] } = plots[0];
+    const width = x.max - x.min;
+    const zoom = (factor) => {
+      const middle = state.place === null ? (x.min + x.max) / 2 : across[state.place];
+      plots.forEach((plot) => plot.setScale("x", { min: middle - width * factor / 2, max: middle + width * factor / 2 }));
+    };
+    const move = (step) => {
+      const first = across.findIndex((value) => value >= x.min);
+      state.place = state.place === null ? first : Math.min(Math.max(state.place + step, 0), across.length - 1);
+      plots.forEach((plot) => plot.setCursor({ left: plot.valToPos(across[state.place], "x"), top: 10 }));
+    };
+    const actions = {
+      ArrowLeft: () => move(-1),
+      ArrowRight: () => move(1),
+      "+": () => zoom(0.5),
+      "-": () => zoom(2),
+      Home: () => plots.forEach((plot) => plot.setScale("x", { min: across[0], max: across[across.length - 1] })),
+    };
+    if (!actions[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    actions[event.key]();
+  }
+
+  function drawn(link, box) {
+    const { names, columns } = columnsOf(link);
+    const panels = JSON.parse(link.dataset.panels);
+    const key = link.download;
+    let at = 1;
+    return panels.map(([title, n], place) => {
+      const options = optionsOf(
+        title, names.slice(at, at + n), names[0], box.clientWidth, place === panels.length - 1, key,
+      );
+      const plot = new uPlot(options, [columns[0], ...columns.slice(at, at + n)], box);
+      at += n;
+      return plot;
+    });
+  }
+
+  for (const link of document.querySelectorAll("a[data-panels]")) {
+    const figure = link.closest("figure");
+    const picture = figure.querySelector(".plot");
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = "Explore the curves";
+    button.setAttribute("aria-pressed", "false");
+    link.before(button);
+    let box = null;
+    button.addEventListener("click", () => {
+      const isOpen = button.getAttribute("aria-pressed") === "false";
+      button.setAttribute("aria-pressed", String(isOpen));
+      button.textContent = isOpen ? "Show the picture" : "Explore the curves";
+      picture.hidden = isOpen;
+      if (box) {
+        box.hidden = !isOpen;
+        return;
+      }
+      box = document.createElement("div");
+      box.className = "curves";
+      box.tabIndex = 0;
+      box.setAttribute("role", "group");
+      box.setAttribute("aria-label", "Curves: drag to zoom, double click or Home shows all, arrows read off, + and - zoom");
+      picture.after(box);
+      const plots = drawn(link, box);
+      const state = { place: null };
+      box.addEventListener("keydown", (event) => onKey(event, plots, state));
+      new ResizeObserver(() => {
+        if (box.clientWidth) plots.forEach((plot) => plot.setSize({ width: box.clientWidth, height: plot.height }));
+      }).observe(box);
+    });
+  }
+})();

@@ -1,0 +1,364 @@
+"""The study behind the scores: where its store and its table lie, its people, features by condition, and signals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from biopercept.data.windows import labelled_windows
+from biopercept.errors import BioperceptError, StudyError
+from biopercept.measures.columns import column_of
+from biopercept.measures.conditions import ConditionEffect, condition_effects
+from biopercept.measures.statistics import smallest_p
+from biopercept.report.drawing import BLUE, FAINT, INK, Drawing, FigureData, draw, name_rows
+from biopercept.report.layout import PictureBudget, Section
+from biopercept.report.score_sections import longest_recording, middle_subject
+from biopercept.report.stored_signals import cleaning_of, signal_figures
+from biopercept.report.text import Table, count, interval_text, listed, p_value, shortened, shown, with_interval
+from biopercept.results.cross_validation import CrossValidation
+from biopercept.results.folder import folders_below
+from biopercept.results.predictions import Predictions, RecordingKey
+from biopercept.results.reading import ResultTable, read_settings, read_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from biopercept.store.reading import StudyStore
+
+STORE_SUFFIX = ".h5"
+PARTICIPANTS = "participants.tsv"
+_STUDY = "study.yaml"
+_MOST_LEVELS = 8
+_MOST_BARS = 20
+_ID = "participant_id"
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """Paths of stores, and of tables of participants."""
+
+    stores: tuple[Path, ...] = ()
+    participants: tuple[Path, ...] = ()
+
+    def store_of(self, run: CrossValidation) -> StudyStore | None:
+        """Return the opened store whose people a cross-validation scored; None where it is not among them."""
+        from biopercept.store.reading import open_store
+
+        wanted = run.fingerprint.get("store")
+        for path in self.stores if wanted else ():
+            try:
+                store = open_store(path)
+            except BioperceptError:  # of another version, or no store: what was scored is not in it
+                continue
+            if store.fingerprint() == wanted:
+                return store
+            store.close()
+        return None
+
+    def participants_of(self, run: CrossValidation) -> ResultTable | None:
+        """Return the table that has every scored person, of the study of that name where it says its name."""
+        people = {subject.participant for subject in run.subjects}
+        for path in self.participants:
+            name = str(_name_of(path.with_name(_STUDY)))
+            if run.study and name and name != run.study:
+                continue
+            table = read_table(path)
+            if table.has("participant_id") and people <= set(table.texts("participant_id")):
+                return table
+        return None
+
+
+def study_files(folder: Path, given: Sequence[Path] = ()) -> StudyFiles:
+    """Return what lies in a folder of results and up to three levels below, and what is given from elsewhere.
+
+    Each of ``given`` is a store or a folder with a table of participants. Raises StudyError where one is neither.
+    """
+    stores, participants = [], []
+    for path in given:
+        if path.is_file() and path.suffix == STORE_SUFFIX:
+            stores.append(path)
+        elif (path / PARTICIPANTS).is_file():
+            participants.append(path / PARTICIPANTS)
+        else:
+            raise StudyError(
+                f"{path} is no store ({STORE_SUFFIX}), no study with {PARTICIPANTS} and no folder of 'explain'; "
+                "--with takes one of these"
+            )
+    for place in folders_below(folder):
+        stores += sorted(place.glob(f"*{STORE_SUFFIX}"))
+        participants += [place / PARTICIPANTS] if (place / PARTICIPANTS).is_file() else []
+    return StudyFiles(tuple(stores), tuple(participants))
+
+
+def _name_of(path: Path) -> str:
+    """Return the name that a study's settings give it; empty where there are none."""
+    try:
+        return str(read_settings(path).get("name", "")) if path.is_file() else ""
+    except StudyError:
+        return ""
+
+
+def people_section(run: CrossValidation, people: ResultTable | None, end: tuple[str, str]) -> Section:
+    """Return who was scored: age, sex and the like where a table of participants says them; windows and minutes.
+
+    ``end`` are the ends of the section's anchor and title.
+    """
+    columns = (
+        () if people is None else tuple(name for name in people.columns if name != _ID and _is_shown(people, run, name))
+    )
+    order = sorted({key[0] for key in run.predictions.keys})
+    about = {} if people is None else dict(zip(people.texts(_ID), people.rows, strict=True))
+    rows = []
+    for person in order:
+        of_person = [key for key in run.predictions.recordings if key[0] == person]
+        row = {"Subject": person}
+        for name in columns:
+            row[_heading(name)] = about[person][people.columns.index(name)] if people is not None else ""
+        row["Recordings"] = str(len(of_person))
+        for label in run.classes:
+            n, minutes = _amount(run.predictions, person, label)
+            row[f"{shown(label)}: windows"] = f"{n:,}"
+            row[f"{shown(label)}: min"] = f"{minutes:.1f}"
+        rows.append(row)
+    lead = [_totals(run)]
+    if people is not None:
+        lead += [words for name in columns if (words := _summary(people, run, name))]
+    title = f"{count(len(rows), 'scored subject')}: windows of each true class, and the minutes that they cover"
+    return Section(
+        f"people{end[0]}",
+        f"Participants{end[1]}",
+        lead=tuple(lead),
+        tables=(Table.of(title, rows, ("Subject",), fold_above=40),),
+    )
+
+
+def _heading(name: str) -> str:
+    words = name.replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def _values(people: ResultTable, run: CrossValidation, name: str) -> list[str]:
+    scored = {subject.participant for subject in run.subjects}
+    pairs = zip(people.texts(_ID), people.texts(name), strict=True)
+    return [value.strip() for person, value in pairs if person in scored and value.strip() not in ("", "n/a")]
+
+
+def _numbers(values: Sequence[str]) -> list[float] | None:
+    try:
+        return [float(value) for value in values]
+    except ValueError:
+        return None
+
+
+def _is_shown(people: ResultTable, run: CrossValidation, name: str) -> bool:
+    """Return whether a column says something of a group: numbers, or few words; free text may name a person."""
+    values = _values(people, run, name)
+    most = min(_MOST_LEVELS, max(2, len(values) // 2))
+    return bool(values) and (_numbers(values) is not None or len(set(values)) <= most)
+
+
+def _summary(people: ResultTable, run: CrossValidation, name: str) -> str:
+    values = _values(people, run, name)
+    unknown = f", unknown of {len(run.subjects) - len(values)}" if len(values) < len(run.subjects) else ""
+    numbers = _numbers(values)
+    if numbers is not None and len(set(values)) > 2:
+        sd = f", SD {stdev(numbers):.1f}" if len(numbers) > 1 else ""
+        ends = f"{min(numbers):g} to {max(numbers):g}"
+        return f"{_heading(name)}: mean {mean(numbers):.1f}{sd}, {ends} (n = {len(numbers)}{unknown})."
+    counts = ", ".join(f"{shown(value)} {values.count(value)}" for value in sorted(set(values)))
+    return f"{_heading(name)}: {counts} (n = {len(values)}{unknown})."
+
+
+def _totals(run: CrossValidation) -> str:
+    parts = []
+    for label in run.classes:
+        amounts = [_amount(run.predictions, s.participant, label) for s in run.subjects]
+        n, minutes = sum(n for n, _ in amounts), sum(minutes for _, minutes in amounts)
+        people = sum(n > 0 for n, _ in amounts)
+        parts.append(f"{shown(label)} {count(n, 'window')} and {minutes:.1f} min of {count(people, 'subject')}")
+    return f"Scored: {'; '.join(parts)}. Windows overlap where the step is shorter than the window; minutes count once."
+
+
+def _amount(predictions: Predictions, person: str, label: str) -> tuple[int, float]:
+    """Return how many windows of a class a person has, and how many minutes they cover."""
+    rows = [r for r, key in enumerate(predictions.keys) if key[0] == person and predictions.label[r] == label]
+    seconds = 0.0
+    reached: dict[RecordingKey, float] = {}
+    for row in sorted(rows, key=lambda r: (predictions.keys[r], predictions.onset[r])):
+        key, start = predictions.keys[row], float(predictions.onset[row])
+        end = start + float(predictions.duration[row])
+        seconds += end - min(max(start, reached.get(key, start)), end)
+        reached[key] = end
+    return len(rows), seconds / 60.0
+
+
+def store_sections(
+    run: CrossValidation, store: StudyStore, end: tuple[str, str], budget: PictureBudget
+) -> list[Section]:
+    """Return features by condition and the signals of one tested recording, from the store that was scored."""
+    return [*_effect_section(run, store, end), *_signal_section(run, store, end, budget)]
+
+
+def _effect_section(run: CrossValidation, store: StudyStore, end: tuple[str, str]) -> list[Section]:
+    scored = {subject.participant for subject in run.subjects}
+    recordings = [recording for recording in store.recordings if recording.subject in scored]
+    task = store.tasks.get(run.task)
+    if task is None or not task.is_classification:
+        return []
+    try:
+        table = labelled_windows(
+            recordings, task, length_seconds=store.window_length_seconds, feature_names=store.feature_names
+        )
+    except StudyError:
+        return []
+    classes = np.array(table.only.classes)[table.only.values]
+    effects = condition_effects(table.raw_features(), store.feature_names, table.subject, classes)
+    if not effects:
+        return []
+    people = count(len(set(table.subject)), "person", "people")
+    lead = (
+        "Means within each person of the store's features, not scaled, and their paired differences over people: "
+        f"{count(len(table), 'labelled window')} of {people}. dz is the mean difference over its standard deviation; "
+        "intervals are 95 % (Student's t for the difference, noncentral t for dz); p is of Wilcoxon's exact "
+        f"signed-rank test, by Holm over all {len(effects)} comparisons.{_least_p(effects)} What a model "
+        "learnt from is another question: see the explanation."
+    )
+    figure = _effect_figure(effects)
+    return [
+        Section(
+            f"features{end[0]}",
+            f"Features by condition{end[1]}",
+            (lead,),
+            figures=(figure,),
+            tables=(_effect_table(effects),),
+        )
+    ]
+
+
+def _least_p(effects: Sequence[ConditionEffect]) -> str:
+    """Say where so few people cannot give a small p after so many comparisons, whatever the effect."""
+    most = max(effect.n_people for effect in effects)
+    least = min(smallest_p(most) * len(effects), 1.0)
+    if least <= 0.05:
+        return ""
+    return (
+        f" With {most} people the smallest p that the test can give is {p_value(smallest_p(most))}: times "
+        f"{len(effects)} comparisons, none can be below {least:.2f}, whatever the effect; read the intervals."
+    )
+
+
+def _unit(name: str) -> str:
+    try:
+        return column_of(name).unit
+    except KeyError:
+        return ""
+
+
+def _effect_table(effects: Sequence[ConditionEffect]) -> Table:
+    rows = [
+        {
+            "Feature": effect.feature,
+            "Unit": _unit(effect.feature),
+            "Second minus first": f"{shown(effect.second)} - {shown(effect.first)}",
+            "People": str(effect.n_people),
+            "First, mean": f"{effect.means[0]:.4g}",
+            "Second, mean": f"{effect.means[1]:.4g}",
+            "Difference [95 % CI]": interval_text(effect.difference, effect.ci95, "{:+.3g}"),
+            "dz [95 % CI]": with_interval(effect.dz, effect.dz_ci95, 2),
+            "p": p_value(effect.p),
+            "p, Holm": p_value(effect.p_holm),
+        }
+        for effect in effects
+    ]
+    title = f"{count(len(rows), 'paired comparison')}, the largest dz first"
+    return Table.of(title, rows, ("Feature", "Unit", "Second minus first"), fold_above=30)
+
+
+def _effect_figure(effects: Sequence[ConditionEffect]) -> Drawing:
+    drawn = [effect for effect in effects if effect.dz is not None and effect.dz_ci95 is not None][:_MOST_BARS]
+    several = len({(effect.first, effect.second) for effect in effects}) > 1
+    names = [f"{e.feature}{f' ({e.second} - {e.first})' if several else ''}" for e in drawn]
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.axvline(0.0, color=INK, linewidth=0.9, linestyle="--")
+        for row, effect in enumerate(drawn):
+            low, high = effect.dz_ci95 or (0.0, 0.0)
+            colour = BLUE if low > 0 or high < 0 else FAINT
+            axes.plot([low, high], [row, row], color=colour, linewidth=1.6)
+            axes.plot([effect.dz or 0.0], [row], "o", color=colour, markersize=5)
+        name_rows(axes, [shortened(name, 40) for name in names])
+        axes.set_xlabel("Cohen's dz over people (0: no difference)")
+        axes.grid(axis="x")
+
+    pairs = listed([f"{pair[1]} minus {pair[0]}" for pair in dict.fromkeys((e.first, e.second) for e in effects)])
+    people = sorted({effect.n_people for effect in drawn})
+    n = f"{people[0]}" if len(people) == 1 else f"{people[0]} to {people[-1]}"
+    caption = (
+        f"{pairs}: the {len(drawn)} largest of {len(effects)} paired effect sizes over n = {n} people with their 95 % "
+        "intervals; blue where the interval leaves 0 out, without adjusting for the number of features."
+    )
+    data = FigureData(
+        (
+            "feature",
+            "unit",
+            "first",
+            "second",
+            "people",
+            "difference",
+            "low",
+            "high",
+            "dz",
+            "dz low",
+            "dz high",
+            "p",
+            "p Holm",
+        ),
+        tuple(
+            (
+                e.feature,
+                _unit(e.feature),
+                e.first,
+                e.second,
+                e.n_people,
+                e.difference,
+                *e.ci95,
+                e.dz,
+                *(e.dz_ci95 or (None, None)),
+                e.p,
+                e.p_holm,
+            )
+            for e in effects
+        ),
+    )
+    return draw("effects", "Largest effects", caption, 0.9 + 0.24 * len(drawn), paint).with_data(data)
+
+
+def _signal_section(
+    run: CrossValidation, store: StudyStore, end: tuple[str, str], budget: PictureBudget
+) -> list[Section]:
+    chosen = _middle_recording(run)
+    recording = next((r for r in store.recordings if chosen == (r.subject, r.session, r.recording)), None)
+    if chosen is None or recording is None:
+        return []
+    note = f"{run.model}, the subject nearest to the median: "
+    figures = signal_figures(recording, run.predictions.of_recording(chosen), cleaning_of(store.settings), note)
+    key = " ".join(part for part in chosen if part)
+    lead = (
+        f"The longest recording of the held-out subject whose score is nearest to the median ({key}). Every recording "
+        f"with its predictions, at any zoom: biopercept view {store.path.name} --predictions {run.name}."
+    )
+    kept, words = budget.kept(figures, f"make a report of {run.name} alone")
+    title = f"Signals with predictions{end[1]}"
+    return [Section(f"signals{end[0]}", title, (lead, *words), figures=kept)] if figures else []
+
+
+def _middle_recording(run: CrossValidation) -> RecordingKey | None:
+    """Return the recording with most windows of the subject whose score is nearest to the median over subjects."""
+    subject = middle_subject(run)
+    return None if subject is None else longest_recording(run.predictions, subject.participant)
