@@ -66,12 +66,6 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 class PanelCommand(TyperCommand):
     """A command whose help shows its options under headings, and that writes down beside its results how it was run."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Keep the words as they were given."""
-        ctx.meta[_WORDS] = tuple(args)
-        rest: list[str] = super().parse_args(ctx, args)
-        return rest
-
     def invoke(self, ctx: Any) -> Any:
         """Run the command; the line that was given is written into the folder of results that it made."""
         outcome = None
@@ -84,7 +78,8 @@ class PanelCommand(TyperCommand):
         return outcome
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the words of a command line; where an option has another name here, the refusal says it."""
+        """Read the words of a command line and keep them; where an option has another name here, the refusal says it."""
+        ctx.meta[_WORDS] = tuple(args)
         try:
             return list(super().parse_args(ctx, args))
         except Exception as fault:  # of click, or of the copy of it that typer brings
