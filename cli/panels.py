@@ -78,7 +78,7 @@ class PanelCommand(TyperCommand):
         return outcome
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the words of a command line and keep them; where an option has another name here, the refusal says it."""
+        """Read and keep the words of a command line; where an option has another name here, the refusal says it."""
         ctx.meta[_WORDS] = tuple(args)
         try:
             return list(super().parse_args(ctx, args))
