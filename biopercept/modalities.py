@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from biopercept.typed_values import did_you_mean
+
 
 @dataclass(frozen=True)
 class Modality:
@@ -105,5 +107,7 @@ def modality_named(name: str) -> Modality:
     key = name.strip().lower()
     key = ALIASES.get(key, key)
     if key not in MODALITIES:
-        raise KeyError(f"unknown modality {name!r}; known are: {', '.join(MODALITY_NAMES)}")
+        raise KeyError(
+            f"unknown modality {name!r}; known are: {', '.join(MODALITY_NAMES)}{did_you_mean(name, MODALITY_NAMES)}"
+        )
     return MODALITIES[key]

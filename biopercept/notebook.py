@@ -263,7 +263,8 @@ def prepare_study(
 ) -> PrepareSummary:
     """Load, clean and cut every recording of a study into one store; ``to_frame()`` says what became of each.
 
-    Without ``config`` the windows follow from the study (``biopercept check`` shows how).
+    Without ``config`` the windows follow from the study (``biopercept check`` shows how). What the windows lose, and
+    labels that no model could learn from, are Python warnings.
 
     Recordings are prepared in child processes, so a script calls this below ``if __name__ == "__main__":``. What an
     earlier call prepared is used again.
@@ -271,14 +272,21 @@ def prepare_study(
     Raises StudyError, SettingsError where the study, a setting or a subject is wrong. Raises StoreError where
     ``output`` is something else than a store, or holds recordings that would be dropped.
     """
+    from biopercept.planning.fingerprint import fingerprint_of_study
+    from biopercept.planning.rules import plan_of
     from biopercept.prepare import study as preparing
     from biopercept.prepare.recording import PrepareSettings
     from biopercept.results.plan import write_windows_plan
+    from biopercept.studies.labels import training_faults
 
     loaded = study if isinstance(study, Study) else load_study(study)
     settings = load_config_for_study(
         loaded, None if config is None else str(config), _changes(overrides), is_opened=True
     )
+    planned = settings.plan if isinstance(settings, PlannedConfig) else None
+    plan = planned or plan_of(fingerprint_of_study(loaded), settings.windows.length_seconds)
+    for sentence in (*training_faults(loaded), *plan.faults, *plan.losses):
+        warnings.warn(sentence, stacklevel=2)
     summary = preparing.prepare_study(
         loaded,
         Path(output),
@@ -287,7 +295,9 @@ def prepare_study(
         run=preparing.PrepareRun(n_jobs=n_jobs),
     )
     if summary.store is not None:
-        write_windows_plan(summary.log, settings.plan if isinstance(settings, PlannedConfig) else None)
+        write_windows_plan(summary.log, planned)
+    for sentence in summary.warnings:
+        warnings.warn(sentence, stacklevel=2)
     return summary
 
 
@@ -584,7 +594,7 @@ def _request(
     name, changes = given.get("config"), _changes(given.get("overrides"))
     if given.get("normalisation") is not None:
         changes.append(f"normalisation.mode={given['normalisation']}")
-    purpose = Purpose.of(command, model, given.get("task"), **options)
+    purpose = Purpose.of(command, model, given.get("task"), normalisation=given.get("normalisation"), **options)
     config, sentences = load_config_for(paths, None if name is None else str(name), changes, purposes=[purpose])
     for sentence in sentences:
         warnings.warn(sentence, stacklevel=3)

@@ -30,6 +30,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 import yaml
 
 from biopercept.errors import SettingsError, listed
+from biopercept.synonyms import plain_word, synonym_of
 
 T = TypeVar("T")
 
@@ -322,7 +323,8 @@ def _shown(given: Any) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean X?" with the known word closest to ``word``, or nothing where none is close.
 
-    One that differs only in case, in leading zeros or in what stands between its parts is the closest.
+    One that differs only in case, in leading zeros or in what stands between its parts is the closest, then one that
+    the field calls so (:mod:`biopercept.synonyms`), then one whose letters are nearly the same.
 
     >>> did_you_mean("s5", ["S15", "S05"]), did_you_mean("Late_Fusion", ["late-fusion"])
     ('; did you mean S05?', '; did you mean late-fusion?')
@@ -337,13 +339,15 @@ def closest(word: str, known: Iterable[str]) -> str:
     for one in known:
         plain.setdefault(_plain_word(one), one)
     wanted = _plain_word(word)
+    if wanted not in plain and (meant := synonym_of(word, plain.values())):
+        return meant
     close = [wanted] if wanted in plain else get_close_matches(wanted, plain, n=1, cutoff=0.7)
     close = close or [one for one in plain if sorted(one) == sorted(wanted)]  # letters in another order
     return plain[close[0]] if close and plain[close[0]] != word else ""
 
 
 def _plain_word(word: str) -> str:
-    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", re.sub(r"[-_ ]", "", word.casefold()))
+    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", plain_word(word))
 
 
 def not_among(words: Iterable[str], known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ import typer
 from biopercept.errors import BioperceptError, RecordingError
 
 from . import options
-from .terminal import console, print_json, safe_text, say
+from .terminal import BARS, console, print_json, safe_text, say, sparkline
 
 if TYPE_CHECKING:
     from biopercept.prepare.sources import Stated
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 _WILD = 1e15
 _PLAIN_WIDTH = 140
+_SHAPE_BINS = 24
+_SHAPE_WIDTH = 120
+"""A narrower terminal has no room for sparklines."""
+_WAVE_HZ = 8.0
 
 
 def inspect(
@@ -59,6 +63,9 @@ def inspect(
         if count > 1:
             say(f"biopercept: so too in {count - 1} more: {fault}")
     if run.as_json:
+        for report in reports:
+            for signal in report["signals"]:
+                del signal["shape"]  # to look at, and no number of the signal
         print_json({"schema": 1, "recordings": reports, "n_failed": n_failed})
     if n_failed:
         raise typer.Exit(1)
@@ -195,7 +202,7 @@ def _wild(signals: list[dict[str, Any]]) -> list[str]:
 def _signal_report(signal: Signal, recording: Recording) -> dict[str, Any]:
     from biopercept.preprocessing.cleaning import why_unused
 
-    low, high, n_missing = _range(signal)
+    low, high, n_missing, shape = _range(signal)
     reason = why_unused(signal, corrections=recording.corrections)
     return {
         "name": signal.name,
@@ -210,6 +217,7 @@ def _signal_report(signal: Signal, recording: Recording) -> dict[str, Any]:
         "n_samples": signal.n_samples,
         "minimum": low,
         "maximum": high,
+        "shape": shape,
         "missing_percent": 100.0 * n_missing / max(signal.n_samples * signal.n_channels, 1),
         "source": signal.source,
         "is_used": not reason,
@@ -217,19 +225,35 @@ def _signal_report(signal: Signal, recording: Recording) -> dict[str, Any]:
     }
 
 
-def _range(signal: Signal) -> tuple[float | None, float | None, int]:
-    """Return the lowest and highest sample (None where all are missing) and the count of missing ones, in pieces."""
+def _range(signal: Signal) -> tuple[float | None, float | None, int, list[float]]:
+    """Return the lowest and highest sample (None where all are missing), the count of missing ones, and the shape.
+
+    The shape, of the first channel, is for a sparkline: its mean in each part of the recording, or where it is a wave
+    (from 8 Hz) its standard deviation; NaN where a part has no sample. Samples are read in pieces.
+    """
     import numpy as np
 
     low, high, n_missing = np.inf, -np.inf, 0
+    sums = np.zeros((3, _SHAPE_BINS))  # count, sum, sum of squares
     step = max(_CHUNK // max(signal.n_channels, 1), 1)
     for start in range(0, signal.n_samples, step):
         samples = signal.read(start, start + step)
+        first = np.asarray(samples[0], dtype=np.float64)
+        is_known = np.isfinite(first)
+        places = (np.arange(start, start + len(first)) * _SHAPE_BINS // signal.n_samples)[is_known]
+        known = first[is_known]
+        with np.errstate(over="ignore", invalid="ignore"):
+            for row, weights in enumerate((None, known, known**2)):
+                sums[row] += np.bincount(places, weights, minlength=_SHAPE_BINS)
         is_missing = np.isnan(samples)
         n_missing += int(is_missing.sum())
         low = min(low, float(np.min(samples, where=~is_missing, initial=np.inf)))
         high = max(high, float(np.max(samples, where=~is_missing, initial=-np.inf)))
-    return (low, high, n_missing) if low <= high else (None, None, n_missing)
+    count, total, squares = sums
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = total / count
+        shape = np.sqrt(np.maximum(squares / count - mean**2, 0.0)) if signal.sampling_rate >= _WAVE_HZ else mean
+    return (low, high, n_missing, shape.tolist()) if low <= high else (None, None, n_missing, [])
 
 
 def _labels(recording: Recording) -> list[dict[str, Any]]:
@@ -253,11 +277,15 @@ def _show(report: dict[str, Any]) -> None:
     who = " ".join(part for part in (report["subject"], report["session"], report["recording"]) if part)
     screen.print(Text(safe_text(f"{who}  ({report['path']}), {report['duration_seconds']:g} s"), style="bold"))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("signal", "modality", "unit", "Hz", "start s", "length s", "range", "gaps", "used"):
+    has_shape = screen.is_terminal and screen.width >= _SHAPE_WIDTH and _can_draw(screen.encoding)
+    shape = ("over time",) if has_shape else ()
+    for title in ("signal", "modality", "unit", "Hz", "start s", "length s", "range", *shape, "gaps", "used"):
         justify: Literal["left", "right"] = "right" if title in ("Hz", "start s", "length s", "gaps") else "left"
         table.add_column(title, justify=justify, no_wrap=title in ("modality", "unit", "Hz", "start s", "length s"))
     for signal in report["signals"]:
-        table.add_row(*(Text(safe_text(cell)) for cell in _row(signal)))
+        cells = list(_row(signal))
+        cells[7:7] = [sparkline(signal["shape"])] if has_shape else []
+        table.add_row(*(Text(safe_text(cell)) for cell in cells))
     if any(not signal["is_regular"] for signal in report["signals"]):
         table.caption = "* irregular: a typical rate"
     screen.print(table)
@@ -270,6 +298,15 @@ def _show(report: dict[str, Any]) -> None:
     for note in report["notes"]:
         screen.print(Text(safe_text(f"note: {note}")))
     screen.print()
+
+
+def _can_draw(encoding: str) -> bool:
+    """Return whether a terminal shows the characters of which sparklines are made."""
+    try:
+        BARS.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def _row(signal: dict[str, Any]) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def learning_curve(
 
     shares = curve.parse_shares(folds.shares)
     settings, request = options.study_request("learning-curve", stores, data, folds, model, run)
-    with fold_progress(f"{model.model}: folds", quiet=run.quiet, verbose=run.verbose) as show:
+    with fold_progress(f"{model.model}: shares", quiet=run.quiet, verbose=run.verbose) as show:
         result = curve.learning_curve(
             request,
             shares,
@@ -50,6 +50,6 @@ def learning_curve(
             n_jobs=run.jobs,
             config_text=settings.text,
             overwrite=run.overwrite,
-            on_fold=lambda share, *fold: show(*fold, where=f"share {share:g}, ", n_rounds=len(shares)),
+            on_fold=lambda share, *fold: show(*fold, where=f"share {share:g}, "),
         )
     print_result(result, learning_page(result), output, as_json=run.as_json, quiet=run.quiet)

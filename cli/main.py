@@ -110,7 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _run(words, is_debugging="--debug" in words)
         if code == _INTERRUPTED:
             code = _TOLD_TO_STOP if stops else _INTERRUPTED
-            say("biopercept: stopped; what was finished is kept")
+            from biopercept.progress import stopped_words
+
+            say(f"biopercept: {stopped_words()}")
     sys.exit(_after_flushing(code))
 
 

@@ -188,6 +188,14 @@ class Predicting:
     abstain_unlike: Annotated[
         bool, model_option("--abstain-unlike", help="Withhold predictions of windows unlike those the model knows.")
     ] = False
+    also: Annotated[
+        str | None,
+        run_option(
+            "--also",
+            metavar="FORMAT,...",
+            help="For other tools: bids (derivatives), edf and mne (annotations), csv and parquet (one tidy table).",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -371,6 +379,8 @@ class ModelPreset(Preset):
         """
         from biopercept.config.loading import load_config_for
 
+        if self.normalisation is not None:
+            purposes = [replace(one, options=one.options | {"--normalisation"}) for one in purposes]
         given = {**(named or {}), "normalisation.mode": self.normalisation}
         changes = [f"{key}={value}" for key, value in given.items() if value is not None]
         overrides = [*(self.overrides or ()), *changes]

@@ -66,12 +66,6 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 class PanelCommand(TyperCommand):
     """A command whose help shows its options under headings, and that writes down beside its results how it was run."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Keep the words as they were given."""
-        ctx.meta[_WORDS] = tuple(args)
-        rest: list[str] = super().parse_args(ctx, args)
-        return rest
-
     def invoke(self, ctx: Any) -> Any:
         """Run the command; the line that was given is written into the folder of results that it made."""
         outcome = None
@@ -82,6 +76,16 @@ class PanelCommand(TyperCommand):
             raise
         _write_down(ctx)
         return outcome
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read and keep the words of a command line; where an option has another name here, the refusal says it."""
+        ctx.meta[_WORDS] = tuple(args)
+        try:
+            return list(super().parse_args(ctx, args))
+        except Exception as fault:  # of click, or of the copy of it that typer brings
+            if type(fault).__name__ == "NoSuchOption":
+                _name_the_option(fault, [name for one in self.get_params(ctx) for name in one.opts])
+            raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the words of the usage line: arguments as they are called everywhere, in brackets where optional."""
@@ -102,8 +106,29 @@ class PanelCommand(TyperCommand):
                 formatter.write_dl(sections[heading])
 
 
+def _name_the_option(fault: Any, options: list[str]) -> None:
+    """Put what an option is called here into the words of its refusal, in place of names of nearly the same letters."""
+    from biopercept.synonyms import option_of
+
+    name = fault.option_name
+    longer = [option for option in options if len(name) > 3 and option.startswith(name)]
+    if meant := option_of(name, options) or next(iter(longer), ""):
+        fault.message, fault.possibilities = f"No such option: {name}. Did you mean '{meant}'?", None
+
+
 class PanelGroup(TyperGroup):
     """Commands that the help lists under headings, in the order in which they were added."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that is meant; where it has another name here, the refusal says it."""
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as fault:  # of click, or of the copy of it that typer brings
+            from biopercept.synonyms import synonym_of
+
+            if hasattr(fault, "message") and (meant := synonym_of(args[0], self.list_commands(ctx))):
+                fault.message = f"No such command '{args[0]}'. Did you mean '{meant}'?"
+            raise
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write a section for each heading, with the first sentence on each of its commands."""

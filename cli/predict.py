@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,7 @@ def predict(
     Example: biopercept predict stress-wrist S01.edf -o predictions
     """
     from biopercept.files import refuse_existing
+    from biopercept.inference.interchange import plain_windows
     from biopercept.inference.prediction import Ways
     from biopercept.inference.prediction_files import PredictionRequest, predict_files
 
@@ -41,7 +42,9 @@ def predict(
         abstain_unlike=predicting.abstain_unlike,
         device=run.device,
         overrides=data.overrides,
+        also=options.listed(predicting.also) or (),
     )
+    windows: list[dict[str, Any]] = []
     remarks: dict[str, list[str]] = {}
     n_abstained = 0
     with recording_progress("predicting", quiet=run.quiet, verbose=run.verbose) as show:
@@ -49,6 +52,8 @@ def predict(
         def on_recording(done: RecordingDone) -> None:
             nonlocal n_abstained
             n_abstained += done.n_abstained
+            if run.as_json and done.predictions is not None:
+                windows.extend(plain_windows(done.predictions, task) for task in done.predictions.tasks)
             if done.remarks:
                 remarks[done.title] = list(done.remarks)
             show(done.title, done.n_recordings, f"{done.n_windows} windows", done.failure)
@@ -63,7 +68,8 @@ def predict(
     if run.as_json:
         n_done, n_failed = written.n_recordings, len(written.failures)
         counts = {"n_recordings": n_done, "n_failed": n_failed, "n_abstained": n_abstained}
-        print_json({"output": str(output), **counts, "remarks": remarks, "warnings": list(written.warnings)})
+        words = {"remarks": remarks, "warnings": list(written.warnings)}
+        print_json({"output": str(output), **counts, **words, "predictions": windows})
     else:
         for folder in written.folders.values():
             typer.echo(str(folder / "summary.csv"))

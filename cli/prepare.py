@@ -88,27 +88,14 @@ def prepare(
     for fault, count in alike.items():
         if count > 1:
             say(f"failed: so too in {count - 1} more: {fault}")
-    _say_lost_labels(summary, quiet=run.quiet)
+    for warning in summary.warnings:
+        say(f"warning: {warning}", quiet=run.quiet)
     if run.as_json:
         print_json(_document(summary))
     else:
         _print(summary)
     if summary.count("failed"):
         raise typer.Exit(1)
-
-
-def _say_lost_labels(summary: PrepareSummary, *, quiet: bool) -> None:
-    """Say of which recordings labels lie beyond the signals: a note in a log is read by few."""
-    from biopercept.errors import listed
-    from biopercept.studies.loading import BEYOND
-
-    lost = [row.title for row in summary.rows if any(BEYOND in note for note in row.notes)]
-    if lost:
-        say(
-            f"warning: labels lie beyond the signals of {listed(lost)}, and nothing is cut there; "
-            "'biopercept check STUDY --recordings' says which",
-            quiet=quiet,
-        )
 
 
 def _settings(study: Study, preset: options.Preset, *, quiet: bool) -> tuple[PrepareSettings, SettingsPlan]:

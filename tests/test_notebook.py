@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
+from made_tables import people, write_study
 from typer.testing import CliRunner
 
 import biopercept as bp
@@ -93,3 +95,19 @@ def test_results_that_are_there_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="exists and is not empty"):
         bp.compare(tmp_path, tmp_path)
+
+
+def test_prepare_study_warns_of_all_that_the_command_warns_of(tmp_path: Path) -> None:
+    tasks = "{t: {classes: {rest: [rest], task: [task]}}, u: {classes: {rest: [rest, task], gone: [gone]}}}"
+    folder = write_study(tmp_path / "study", people(2, ("rest", 130), ("task", 70)), tasks=tasks)
+    events = folder / "events.tsv"
+    events.write_text(events.read_text() + "P02\tall\t900\t40\ttask\n")
+    given = ["--subjects", "P02", "-c", "stress-wrist"]
+    command = CliRunner().invoke(build_app(), ["prepare", str(folder), "-o", str(tmp_path / "a.h5"), *given])
+    assert command.exit_code == 0, command.output
+    expected = [line.removeprefix("warning: ") for line in command.stderr.splitlines() if line.startswith("warning: ")]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        bp.prepare_study(folder, tmp_path / "b.h5", "stress-wrist", subjects=["P02"])
+    assert [str(warning.message) for warning in caught] == expected
+    assert len(expected) == 3  # a class of nobody, windows too long, a label beyond the end

@@ -22,7 +22,7 @@ def test_the_list_of_files_is_up_to_date() -> None:
 
 def test_commands_in_the_readme_exist_with_their_presets() -> None:
     known = {command_name(name) for names in COMMANDS.values() for name in names} | {"COMMAND"}
-    used = re.findall(r"^(?:.*`)?biopercept ([\w-]+)", README, flags=re.M)
+    used = re.findall(r"^(?:.*`)?biopercept ([a-z][\w-]*)", README, flags=re.M)
     assert set(used) - known - {"turns", "is"} == set()
     assert set(re.findall(r" -c ([\w-]+)", README)) - {"constraints"} <= set(preset_names())
 

@@ -24,7 +24,7 @@ PAGES.remove(ROOT / "CHANGELOG.md")  # history may name what is gone
 
 # Names that look like references and are not.
 OF_OTHER_PROGRAMS = {"--extra-index-url", "--ignore-requires-python", "--no-deps", "--upgrade"}  # pip's
-OF_THE_PROGRAM = {"--version", "--help", "--install-completion"}
+OF_THE_PROGRAM = {"--show-completion", "--version", "--help", "--install-completion"}
 FILE_ENDINGS = ("py", "json", "csv", "md")  # audit.json is a file, and audit.margin a setting
 
 

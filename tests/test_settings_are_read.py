@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import typing
 from collections.abc import Iterator
@@ -40,6 +41,8 @@ COMMANDS = {
     "audit": (),
     "audit --fit": ("--fit",),
 }
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = sorted(path for folder in ("biopercept", "cli") for path in (ROOT / folder).rglob("*.py"))
 WITHOUT_TASK = {"prepare": (), "features": (), "quality": (), "pretrain": (), "score-generation": ()}
 WITHOUT_SETTINGS = ("predict", "compare", "report", "export", "benchmark", "inspect", "datasets", "doctor")
 
@@ -162,3 +165,27 @@ def test_a_setting_of_the_scaling_is_refused_exactly_where_it_changes_no_input(
         changes = not np.array_equal(features(), features(**{key: value}), equal_nan=True)
     config = load_config(overrides=[f"normalisation.mode={mode}"])
     assert changes == (not unread_sentence(f"normalisation.{key}", [Purpose("train")], config))
+
+
+def test_no_word_is_looked_for_inside_a_text_of_several_words() -> None:
+    """``"train" in "pretrain score-generation"`` is true: a table of words is split first, or is a tuple."""
+    tables, looked_into = [], []
+    for path, module in ((path, ast.parse(path.read_text("utf-8"))) for path in MODULES):
+        for node in module.body:
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and " " in str(node.value.value):
+                tables += [(path, target.id) for target in node.targets if isinstance(target, ast.Name)]
+        looked_into += [
+            (path, other.id)
+            for node in ast.walk(module)
+            if isinstance(node, ast.Compare) and any(isinstance(o, ast.In | ast.NotIn) for o in node.ops)
+            for other in node.comparators
+            if isinstance(other, ast.Name)
+        ]
+    assert len(tables) > 5
+    assert sorted(set(tables) & set(looked_into)) == []
+
+
+def test_a_pretraining_setting_is_read_where_pretraining_is_meant_by_its_whole_name() -> None:
+    assert not Purpose("train").reads_no_labels
+    condition = READERS["pretraining.n_epochs"][0][1][0]
+    assert [name for name in ("train", "pretrain", "tune") if condition.holds(Purpose(name), Config())] == ["pretrain"]

@@ -42,6 +42,7 @@ from biopercept.errors import SettingsError
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.runs import FoldDone, remove, require_own_folder
 from biopercept.files import write_text
+from biopercept.progress import steps
 from biopercept.report.audit import audit_page
 from biopercept.results.audit import VERDICTS, Audit, Finding, Skipped, worst_verdict
 from biopercept.results.plan import SETTINGS_FILES
@@ -132,7 +133,15 @@ def audit(
             outputs, latents = fit_model(store, request.evaluation, data, output, n_jobs=n_jobs, on_fold=on_fold)
             model = _Model(outputs, data.score(outputs.probabilities), latents)
         participants = {} if request.participants is None else groups_by_subject(request.participants)
-        outcomes = list(_probes(data, model, participants, on_probe or (lambda name: None)))
+        n_groups = 5 + (not data.is_of_numbers) * (1 if model is None else 2)
+        with steps("probes", n_groups, done=-1) as done:
+
+            def tell(name: str) -> None:
+                done.advance(name)
+                if on_probe is not None:
+                    on_probe(name)
+
+            outcomes = list(_probes(data, model, participants, tell))
     findings = tuple(f for f in outcomes if isinstance(f, Finding))
     plan, windows = data.plan, data.windows
     return Audit(

@@ -29,9 +29,11 @@ from biopercept.errors import SettingsError, StudyError
 from biopercept.planning.fingerprint import fingerprint_of_store, fingerprint_of_study
 from biopercept.planning.network import REPETITIONS
 from biopercept.planning.rules import plan_of
+from biopercept.planning.scaling import normalisation_of_all
 from biopercept.resources import preset_names, preset_text
 from biopercept.results.plan import Origin, SettingsPlan, shown_value
 from biopercept.studies.structure import Study
+from biopercept.synonyms import synonym_of
 from biopercept.tasks import Task
 from biopercept.typed_values import closest, did_you_mean, parse_yaml_text, read_setting, read_yaml_text
 from biopercept.version import __version__
@@ -41,6 +43,8 @@ AUTO = "auto"
 """The name of the settings that follow from the data; what the plan leaves open is as in the default preset."""
 _PRESET_KEY = "preset"
 _THE_PLAN = "the plan"
+_HONESTY = "the label is the file, and a file's scale would give it away"
+"""Where a mode comes from that takes the place of one that leaks; ``--normalisation`` alone is taken as it is."""
 _BRANCHES = ("linear_branch", "mlp_branch")
 
 
@@ -128,6 +132,8 @@ def load_config(
         config = _build(sections, faults)
     if purposes:
         _refuse_unread(sections, purposes, config)
+    if _hide_labels(sections, purposes, config):
+        config = _build(sections, faults)
     if plan is None or not is_planned:
         return config
     values = {f"{section}.{key}": value for section, of_it in sections.items() for key, value in of_it.items()}
@@ -143,6 +149,21 @@ def _drop_planned_branches(sections: dict[str, _Section], config: Config) -> boo
     planned = [name for name in _BRANCHES if model[name].where == _THE_PLAN and getattr(config.model, name)]
     model.update({name: _Value(False, sections["tokens"]["features"].where) for name in planned})
     return bool(planned)
+
+
+def _hide_labels(sections: Mapping[str, _Section], purposes: Sequence[Purpose], config: Config) -> bool:
+    """Put another mode in place of a scaling that would give a label away, as evaluation does; say whether there was.
+
+    So what is shown and written is what is done. A scaling that was chosen (``--normalisation``) stays.
+    """
+    for purpose in purposes:
+        if purpose.is_scaling_settled(config):
+            continue
+        honest, _ = normalisation_of_all(purpose.tasks, config.normalisation, is_chosen=False)
+        if honest.mode != config.normalisation.mode:
+            sections["normalisation"]["mode"] = _Value(honest.mode, _HONESTY)
+            return True
+    return False
 
 
 def load_config_for(
@@ -234,7 +255,8 @@ def _in_effect(
         where = values[line.setting].where
         if where != _THE_PLAN and line.origin != "store":
             by_plan = "" if value == line.value else f"; the plan has {shown_value(line.value)}"
-            changed[line.setting] = (value, f"{where.partition('=')[0]}{by_plan}", "user")
+            origin: Origin = "plan" if where == _HONESTY else "user"
+            changed[line.setting] = (value, f"{where.partition('=')[0]}{by_plan}", origin)
     return plan.of(shown).replaced(changed)
 
 
@@ -407,7 +429,10 @@ def _apply_override(override: str, sections: dict[str, _Section], faults: list[s
     path, has_value, value = override.partition("=")
     section, has_key, setting = path.strip().partition(".")
     if not (has_value and has_key and section and setting):
-        homes = [f"{home}.{path.strip()}" for home, settings in _hints().items() if path.strip() in settings]
+        word = path.strip()
+        known = [name for settings in _hints().values() for name in settings]
+        name = word if word in known else synonym_of(word, known)
+        homes = [f"{home}.{name}" for home, settings in _hints().items() if name in settings]
         hint = f"; did you mean {homes[0]}?" if homes else ""
         faults.append(f"--set {override}: section.key=value is needed, such as windows.length_seconds=30{hint}")
         return

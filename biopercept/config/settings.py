@@ -109,7 +109,8 @@ class Purpose:
     tasks : tuple of Task
         What is learnt; empty where nothing is, or it is not known.
     options : frozenset of str
-        Those given of ``--pretrain --start-from --subject --fit --folds-from --events --whole --around``.
+        Those given of ``--pretrain --start-from --subject --fit --folds-from --events --whole --around
+        --normalisation``.
     task : str or None
         The task's name, or several with commas between them; None is the usual one of the stores.
     """
@@ -135,6 +136,10 @@ class Purpose:
     def reads_no_labels(self) -> bool:
         """Return whether signals alone are learnt from, whatever the tasks."""
         return self.command in _PRETRAINING.split()
+
+    def is_scaling_settled(self, config: Config) -> bool:
+        """Return whether the normalisation stands as it is, whatever the labels: chosen, a model's, or of no labels."""
+        return "--normalisation" in self.options or self.reads_no_labels or self.is_adapting(config)
 
     def is_within_subjects(self, config: Config) -> bool:
         """Return whether the windows of one subject are learnt from and checked on."""
@@ -180,7 +185,7 @@ _BY_REFERENCE = _Where(
     "normalisation.mode is reference",
     lambda p, c: c.normalisation.mode == "reference" or (p.command == "personalise" and _uses(c, "reference")),
 )
-_PRETRAINED = _Where("--pretrain is given", lambda p, c: p.command in _PRETRAINING or "--pretrain" in p.options)
+_PRETRAINED = _Where("--pretrain is given", lambda p, c: p.reads_no_labels or "--pretrain" in p.options)
 _HAS_CLASSES = _Where("a task has classes", lambda p, c: not p.tasks or any(t.is_classification for t in p.tasks))
 _HAS_UNORDERED = _Where(
     "a task has classes without order", lambda p, c: not p.tasks or any(t.kind == CLASSIFICATION for t in p.tasks)

@@ -46,7 +46,7 @@ from biopercept.evaluation.plan import (
 from biopercept.evaluation.runs import require_own_folder
 from biopercept.files import only_writer
 from biopercept.inference.prediction import NO_SIGNAL, read_for
-from biopercept.inference.shift import ALL, require_adaptable, shifted, words_of
+from biopercept.inference.shift import ALL, caution, require_adaptable, shifted, words_of
 from biopercept.inference.shift import NONE as UNMOVED
 from biopercept.planning.scaling import normalisation_of_all
 from biopercept.prepare.recording import PrepareSettings
@@ -410,6 +410,7 @@ def _shifts(
     if request.adapt == UNMOVED:
         return {}, ()
     engine, n_moved = engine_for(request.device), dict.fromkeys(windows.targets, 0)
+    of_one_class: dict[str, None] = {}
     shift = {name: np.zeros(len(windows)) for name in windows.targets}
     tasks = [task for task in checkpoint.tasks if task.name in shift]
     scored, earlier = np.unique(windows.recording), dict[tuple[str, str], list[WindowedRecording]]()
@@ -425,13 +426,23 @@ def _shifts(
                 for name, of_recording in shift.items():
                     of_recording[here] = read.shift_at(windows.onset[here], values[name], request.adapt)
                     n_moved[name] += bool(of_recording[here].any())
+                    targets = windows.targets[name]
+                    labels = [targets.classes[value] if value >= 0 else "" for value in targets.values[here]]
+                    if caution(of_recording[here], labels):
+                        of_one_class[recording.key] = None
         if checkpoint.normalisation.scope == "session":
             before.append(recording)
     several = len(shift) > 1
-    return shift, tuple(
+    sentences = [
         f"{f'task {name}: ' if several else ''}{words_of(request.adapt, n, len(scored), 'recordings')}"
         for name, n in n_moved.items()
-    )
+    ]
+    if of_one_class:
+        sentences.append(
+            f"{', '.join(of_one_class)}: all labels are of one class, and --adapt read two and moved the threshold: "
+            "the predictions are worse for it; leave --adapt out for recordings of one class"
+        )
+    return shift, tuple(sentences)
 
 
 def _moved(plan: ExternalPlan, values: FloatArray, rows: IntArray) -> FloatArray:

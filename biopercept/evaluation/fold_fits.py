@@ -28,6 +28,7 @@ from biopercept.evaluation.missing_sensors import (
 from biopercept.evaluation.plan import EvaluationRequest, Plan, in_stacks
 from biopercept.evaluation.time_split import plan_any
 from biopercept.parallel import Executor, Work, run_jobs
+from biopercept.progress import each, steps
 from biopercept.results.folder import FoldsFile
 from biopercept.training.calibration import Calibration
 from biopercept.training.engine import engine_for, seed_for, threads
@@ -137,7 +138,7 @@ def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
     """Return one fold's predictions; they depend on the plan and the fold's subjects, not on what ran before."""
     started = time.perf_counter()
     repetitions, views, model = _repetitions(plan, fold), _views(plan, fold), None
-    for repetition in repetitions:
+    for repetition in each("repetition", repetitions):
         with threads(plan.request.fit.training.n_threads):
             model = plan.fitter()(repetition.request)
             _predict(plan, fold, repetition, model, views)
@@ -155,7 +156,7 @@ def fit_together(plan: Plan, folds: Sequence[Fold]) -> list[FoldResult]:
     started = time.perf_counter()
     repetitions = {fold.name: _repetitions(plan, fold) for fold in folds}
     requests = [repetition.request for of_fold in repetitions.values() for repetition in of_fold]
-    with threads(plan.request.fit.training.n_threads):
+    with threads(plan.request.fit.training.n_threads), steps("stack", 1, weight=len(folds)):
         try:
             models = NETWORKS[plan.request.model].together(requests)
         except torch.OutOfMemoryError as fault:

@@ -16,6 +16,7 @@ from biopercept.evaluation.folds import count_labels, read_run, require_same
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.runs import RunOptions, require_own_folder
 from biopercept.files import only_writer, write_table, write_text
+from biopercept.progress import each
 from biopercept.report.curves import learning_page
 from biopercept.results.curves import LearningCurve, LearningPoint
 from biopercept.results.reading import write_result
@@ -59,7 +60,7 @@ def learning_curve(
         require_own_folder(output, "learning curve", is_own=is_begun, overwrite=options.get("overwrite", False))
         points: list[LearningPoint] = []
         warnings: dict[str, None] = {}
-        for share in shares:
+        for share in each("share", shares):
             with_share = replace(request, evaluation=replace(request.evaluation, label_share=share))
             show = None if on_fold is None else partial(on_fold, share)
             scores = cross_validate(with_share, share_folder(output, share), on_fold=show, **options)

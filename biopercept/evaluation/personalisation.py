@@ -11,9 +11,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -32,8 +35,9 @@ from biopercept.evaluation.missing_sensors import NONE
 from biopercept.evaluation.plan import EvaluationRequest, Plan, check_calibration, plan_evaluation
 from biopercept.evaluation.runs import FoldRunOptions, PlainFold, RunFolder
 from biopercept.evaluation.time_split import require_one_classification
-from biopercept.files import only_writer, write_table, write_text
+from biopercept.files import only_writer, write_json, write_table, write_text
 from biopercept.parallel import Executor, Work, run_jobs
+from biopercept.progress import steps
 from biopercept.report.curves import personal_page
 from biopercept.results.curves import (
     ALL,
@@ -83,13 +87,16 @@ def personalise(request: EvaluationRequest, output: Path, **options: Unpack[Fold
     kept = RunFolder(output, "personalisation", PersonalFold, folds_file=PersonalCurve.FOLDS)
     with open_store(request.store) as store, only_writer(output):
         plan = plan_personal_curve(store, request)
+        people = output / kept.folds_folder / "people"
         clear = partial(kept.clear, (PersonalCurve.FILE, TABLE, PAGE, *SETTINGS_FILES))
+        plan = replace(plan, request=replace(plan.request, people_folder=people))
         results = kept.run(plan, _fit_folds, clear, **options)
         curve = _document(store.name, plan, results)
         rows = [row_of(row) for row in curve.subjects]
         write_table(output / TABLE, ("participant_id", *list(rows[0])[1:]), [tuple(row.values()) for row in rows])
         write_result(output / PersonalCurve.FILE, curve)
         write_text(output / PAGE, personal_page(curve))
+        shutil.rmtree(people, ignore_errors=True)
         return curve
 
 
@@ -228,20 +235,23 @@ def fit_personal_fold(plan: PersonalPlan, fold: Fold) -> PersonalFold:
     request = plan.request
     subjects = [subject for subject in fold.test if subject in plan.shots]
     attempts: dict[_Key, list[_Attempt]] = defaultdict(list)
-    n_parameters = 0
-    with threads(request.fit.training.n_threads):
-        for repetition in range(request.evaluation.n_seeds if subjects else 0):
-            fitted = _fit_general(plan, plan.inputs, fold, repetition)
-            n_parameters = fitted.n_parameters
-            general = _General(plan, fitted, engine_for(request.device, request.fit.training.precision), repetition)
-            for subject in subjects:
-                for key, attempt in general.attempts(subject):
-                    attempts[key].append(attempt)
-            if plan.reference_inputs is not None:
-                scaled = _fit_general(plan, plan.reference_inputs, fold, repetition)
-                for subject in subjects:
-                    probabilities = scaled.predict(plan.scored_rows_of(subject))
-                    attempts[subject, NO_LABELS, REFERENCE, 0].append(_Attempt(probabilities))
+    kept, n_parameters = _KeptPeople(request.people_folder, fold), 0
+    wanted = [(repetition, subject) for repetition in range(request.evaluation.n_seeds) for subject in subjects]
+    n_before = sum(kept.has(*one) for one in wanted)
+    with (
+        threads(request.fit.training.n_threads),
+        steps("people of the fold", len(wanted), done=n_before, is_kept=True) as done,
+    ):
+        for repetition in range(request.evaluation.n_seeds):
+            if missing := [subject for subject in subjects if not kept.has(repetition, subject)]:
+                general = _general(plan, fold, repetition)
+                for subject in missing:
+                    kept.keep(repetition, subject, dict(general.attempts(subject)), general.fitted.n_parameters)
+                    done.advance(f"adapted to {subject}")
+    for one in wanted:
+        of_subject, n_parameters = kept.attempts(*one)
+        for key, attempt in of_subject.items():
+            attempts[key].append(attempt)
     rows = [_row(plan, *key, of_key) for key, of_key in attempts.items()]
     return PersonalFold(
         fold=fold,
@@ -251,6 +261,60 @@ def fit_personal_fold(plan: PersonalPlan, fold: Fold) -> PersonalFold:
         scored={subject: plan.scored_rows_of(subject).tolist() for subject in subjects},
         granted={subject: _granted_rows(plan, subject) for subject in subjects},
     )
+
+
+class _KeptPeople:
+    """What is finished of a fold before all of it is: a file for each person and repetition; without a folder none."""
+
+    def __init__(self, folder: Path | None, fold: Fold) -> None:
+        self._folder, self._fold = folder, fold
+        self._attempts: dict[tuple[int, str], tuple[dict[_Key, _Attempt], int]] = {}
+
+    def has(self, repetition: int, subject: str) -> bool:
+        """Return whether a person is finished, by this run or an earlier one."""
+        if (repetition, subject) not in self._attempts and self._folder is not None:
+            with suppress(OSError, ValueError, KeyError, TypeError):  # absent or damaged: it is fitted again
+                document = json.loads(self._path(repetition, subject).read_text(encoding="utf-8"))
+                attempts = {
+                    (subject, one["tier"], one["method"], one["k"]): _Attempt(
+                        np.asarray(one["probabilities"], dtype=np.float64),
+                        np.asarray(one["labelled"], dtype=np.int64),
+                        one["fell_back"],
+                        one["is_checked"],
+                    )
+                    for one in document["attempts"]
+                }
+                self._attempts[repetition, subject] = attempts, document["n_parameters"]
+        return (repetition, subject) in self._attempts
+
+    def keep(self, repetition: int, subject: str, attempts: dict[_Key, _Attempt], n_parameters: int) -> None:
+        """Keep what was predicted of a person."""
+        self._attempts[repetition, subject] = attempts, n_parameters
+        if self._folder is None:
+            return
+        rows = [
+            {"tier": tier, "method": method, "k": k, **asdict(attempt)}
+            for (_, tier, method, k), attempt in attempts.items()
+        ]
+        for row in rows:
+            row |= {"probabilities": row["probabilities"].tolist(), "labelled": row["labelled"].tolist()}
+        write_json(self._path(repetition, subject), {"n_parameters": n_parameters, "attempts": rows})
+
+    def attempts(self, repetition: int, subject: str) -> tuple[dict[_Key, _Attempt], int]:
+        """Return what was predicted of a finished person, and the parameters of the general model."""
+        return self._attempts[repetition, subject]
+
+    def _path(self, repetition: int, subject: str) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{self._fold.name}-{repetition}-{subject}.json"
+
+
+def _general(plan: PersonalPlan, fold: Fold, repetition: int) -> _General:
+    """Return the general model of a fold, and where it is wanted that of inputs scaled by each recording's start."""
+    fitted = _fit_general(plan, plan.inputs, fold, repetition)
+    scaled = None if plan.reference_inputs is None else _fit_general(plan, plan.reference_inputs, fold, repetition)
+    engine = engine_for(plan.request.device, plan.request.fit.training.precision)
+    return _General(plan, fitted, engine, repetition, scaled)
 
 
 def _fit_general(plan: PersonalPlan, inputs: WindowInputs, fold: Fold, repetition: int) -> NetworkOnStudy:
@@ -275,12 +339,16 @@ def _fit_general(plan: PersonalPlan, inputs: WindowInputs, fold: Fold, repetitio
 
 @dataclass(frozen=True, eq=False)
 class _General:
-    """The general model of a fold, which predicts its test subjects and is adapted to them."""
+    """The general model of a fold, which predicts its test subjects and is adapted to them.
+
+    ``scaled`` is that of inputs scaled by each recording's start, None where it is not wanted.
+    """
 
     plan: PersonalPlan
     fitted: NetworkOnStudy
     engine: Engine
     repetition: int
+    scaled: NetworkOnStudy | None = None
 
     def attempts(self, subject: str) -> Iterator[tuple[_Key, _Attempt]]:
         """Give what each tier and method predicts of a subject's scored windows."""
@@ -299,6 +367,8 @@ class _General:
                     yield (subject, tier, method, k), self._adapted(course, method, k, labelled)
         if SCRATCH in settings.methods:
             yield (subject, ALL, SCRATCH, 0), self._from_scratch(course, shots.earlier)
+        if self.scaled is not None:
+            yield (subject, NO_LABELS, REFERENCE, 0), _Attempt(self.scaled.predict(plan.scored_rows_of(subject)))
 
     def _seed(self, *parts: object) -> int:
         return seed_for(self.plan.request.seed, "personalise", self.repetition, *parts)

@@ -77,6 +77,8 @@ class EvaluationRequest:
         How a model is made a person's own; used by split ``time`` and by the curve over labels.
     settings_plan : SettingsPlan or None
         Why the settings are what they are, where they follow from the data: written beside them.
+    people_folder : Path or None
+        Where the curve over labels keeps what is finished of a fold, a file for each person, until all of it is.
     """
 
     store: Path
@@ -94,6 +96,7 @@ class EvaluationRequest:
     folds_from: Path | None = None
     personalisation: PersonalisationSettings = field(default_factory=PersonalisationSettings)
     settings_plan: SettingsPlan | None = field(default=None, compare=False)
+    people_folder: Path | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, eq=False)

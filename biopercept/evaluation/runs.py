@@ -19,6 +19,7 @@ from biopercept.data.splits import Fold
 from biopercept.errors import SettingsError
 from biopercept.files import write_json
 from biopercept.parallel import Executor
+from biopercept.progress import steps
 from biopercept.results.folder import FoldsFile
 from biopercept.results.plan import write_settings
 from biopercept.results.reading import document_of
@@ -205,10 +206,14 @@ class RunFolder(Generic[Result]):
         for fold in folds:
             if fold not in missing:
                 report(fold, True, len(folds))
-        keeper = Keeper(self)
-        with closing(_generator(fit(missing))) as finished:
+        keeper, n_before = Keeper(self), len(folds) - len(missing)
+        with (
+            closing(_generator(fit(missing))) as finished,
+            steps("folds", len(folds), done=n_before, is_kept=True) as done,
+        ):
             for fold, result in finished:
                 keeper.keep(names[fold], fold, result)
+                done.advance()
                 report(fold, False, len(folds))
         kept = []
         for fold in folds:

@@ -30,6 +30,7 @@ from biopercept.inference.prediction_files import SessionReader
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.measures.averages import over_rows
 from biopercept.prepare.sources import Failure, Source, outcome_of, sources_of
+from biopercept.progress import each
 from biopercept.results import explanation as results
 from biopercept.results.explanation import (
     ATTENTION,
@@ -137,7 +138,7 @@ def explain_files(
             path.unlink()
     one = _OneByOne(checkpoint, engine, tasks, request.settings)
     done = _Collected()
-    for source in sources:
+    for source in each("recordings", sources):
         explained = outcome_of(_OneByOne.explain, one, source)
         if isinstance(explained, Failure):
             done.failures.append((source.title, explained.reason))

@@ -19,7 +19,7 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.windows import DenseLabels, IntArray, WindowTable, grid_windows, target_of
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.inference.familiarity import Familiarity, familiarity_of
-from biopercept.inference.shift import ALL, NONE, log_odds_of, require_adaptable, shift_at, shifted
+from biopercept.inference.shift import ALL, NONE, caution, log_odds_of, require_adaptable, shift_at, shifted
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.recording import Interval, RecordingLabels
@@ -149,8 +149,14 @@ class Predictions:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Return what is unlike what the model knows, and whether it was fitted to the person, a sentence each."""
-        return self.familiarity.remarks
+        """Return what a user of the predictions should know, a sentence each.
+
+        That is what is unlike what the model knows, whether it was fitted to the person, and whether a threshold was
+        moved of what may be one class alone.
+        """
+        moved = [(of.shift, of.label) for of in self.tasks.values() if of.shift is not None]
+        cautions = (caution(shift, label) for shift, label in moved if isinstance(label, tuple))
+        return (*self.familiarity.remarks, *dict.fromkeys(filter(None, cautions)))
 
     def abstaining(self, below: float | None = None, *, unlike: bool = False) -> Predictions:
         """Return the predictions without those less sure than ``below``, and with ``unlike`` those of unlike windows.

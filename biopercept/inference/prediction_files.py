@@ -16,6 +16,7 @@ import numpy as np
 from biopercept.errors import SettingsError
 from biopercept.files import write_table
 from biopercept.inference.familiarity import NOT_KNOWN
+from biopercept.inference.interchange import Interchange, clear, require_formats
 from biopercept.inference.prediction import (
     NO_DISTANCE,
     PLAIN,
@@ -32,6 +33,7 @@ from biopercept.inference.shift import NONE, FloatArray, words_of
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.prepare.recording import OF_A_MODEL, PrepareSettings, prepare_recording
 from biopercept.prepare.sources import Failure, Source, outcome_of, sources_of
+from biopercept.progress import each
 from biopercept.recording import Recording, RecordingLabels
 from biopercept.results.predictions import PredictionSidecar, TraceSidecar, write_sidecar
 from biopercept.store.prepared import PreparedRecording
@@ -58,7 +60,8 @@ class PredictionRequest:
 
     ``ways`` are what is predicted beside the plain answers, and how these are changed. Predictions less sure than
     ``abstain_below`` (None: none), and with ``abstain_unlike`` of windows unlike those that the model knows or with a
-    signal outside the range known, are withheld. ``overrides`` is what the user says of channels.
+    signal outside the range known, are withheld. ``overrides`` is what the user says of channels,
+    ``also`` names formats of other tools (:mod:`biopercept.inference.interchange`).
     """
 
     model: Path
@@ -70,6 +73,7 @@ class PredictionRequest:
     abstain_unlike: bool = False
     device: str = "auto"
     overrides: Mapping[str, SignalOverride] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +81,7 @@ class RecordingDone:
     """How one recording went; ``failure`` says why it could not be predicted and is empty where it was.
 
     ``remarks`` say what is unlike what the model knows; ``n_abstained`` is over all tasks.
+    ``predictions`` None where there are none.
     """
 
     title: str
@@ -86,6 +91,7 @@ class RecordingDone:
     failure: str = ""
     remarks: tuple[str, ...] = ()
     n_abstained: int = 0
+    predictions: Predictions | None = field(default=None, repr=False)
 
 
 @dataclass(eq=False)
@@ -122,9 +128,14 @@ def predict_files(
     for folder in {output, *done.folders.values()}:
         for path in [path for pattern in _WRITTEN for path in folder.glob(pattern)]:
             path.unlink()
+        clear(folder)
+    others = {
+        name: Interchange(request.also, folder, name, request.model.resolve().name)
+        for name, folder in done.folders.items()
+    }
     reader = _Reader(checkpoint, engine, request)
     rows: dict[str, list[tuple[object, ...]]] = {name: [] for name in names}
-    for source in sources:
+    for source in each("recordings", sources):
         predictions = outcome_of(_Reader.predict, reader, source)
         if isinstance(predictions, Failure):
             done.failures.append((source.title, predictions.reason))
@@ -133,6 +144,7 @@ def predict_files(
         predictions = predictions.abstaining(request.abstain_below, unlike=request.abstain_unlike)
         for name, folder in done.folders.items():
             write_predictions(predictions, name, folder, request.model.resolve().name)
+            others[name].take(predictions, _sidecar(predictions, predictions.tasks[name], "").columns)
             rows[name].append(summary_row(predictions, name))
         on_recording(
             RecordingDone(
@@ -142,6 +154,7 @@ def predict_files(
                 notes=predictions.notes,
                 remarks=tuple(remark for remark in predictions.remarks if remark != NOT_KNOWN),
                 n_abstained=sum(of_task.n_abstained for of_task in predictions.tasks.values()),
+                predictions=predictions,
             )
         )
     of_model = () if checkpoint.known is not None else (NOT_KNOWN,)
@@ -156,12 +169,14 @@ def predict_files(
             done.warnings += (words_of(request.ways.adapt, n_moved, len(of_task), "recordings"),)
         write_table(folder / "summary.csv", columns, rows[task.name])
         write_table(folder / "failures.csv", ("recording", "message"), done.failures)
+        others[task.name].close()
     return done
 
 
 def _require_what_is_wanted(checkpoint: Checkpoint, request: PredictionRequest) -> None:
     """Refuse what the model cannot do, before anything is read or removed."""
     require_this_version(checkpoint, request.model.resolve().name)
+    require_formats(request.also)
     request.ways.require(checkpoint)
     require_abstention(checkpoint.tasks, request.abstain_below)
     if request.abstain_unlike and checkpoint.known is None:
@@ -373,7 +388,7 @@ def _familiarity_cells(predictions: Predictions) -> tuple[object, ...]:
     fractions: list[float | None] = [None, None]
     if of_recording.is_known:
         fractions = [round(float(rows.mean()), 4) for rows in (of_recording.is_unlike, of_recording.is_outside)]
-    return (*fractions, of_recording.fitted_by, "; ".join(of_recording.remarks))
+    return (*fractions, of_recording.fitted_by, "; ".join(predictions.remarks))
 
 
 def _cell(column: str, value: Any) -> object:

@@ -28,6 +28,7 @@ from biopercept.measures.averages import over_rows
 from biopercept.prepare.recording import OF_A_MODEL, PrepareSettings, prepare_recording
 from biopercept.prepare.sources import Failure, Source, outcome_of, sources_of
 from biopercept.preprocessing.features import FEATURE_NAMES
+from biopercept.progress import each
 from biopercept.results.reading import write_result, write_rows
 from biopercept.results.reconstruction import (
     BETTER,
@@ -127,7 +128,7 @@ def reconstruct_files(
     one = _OneByOne(model, engine, request.sensor)
     rows: list[ReconstructedChannel] = []
     failures: list[tuple[str, str]] = []
-    for source in sources:
+    for source in each("recordings", sources):
         done = outcome_of(_OneByOne.reconstruct, one, source)
         if isinstance(done, Failure):
             failures.append((source.title, done.reason))

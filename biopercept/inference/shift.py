@@ -159,6 +159,25 @@ def require_adaptable(tasks: Sequence[Task], adapt: str) -> None:
             )
 
 
+def caution(shift: FloatArray, label: Sequence[str]) -> str:
+    """Return what is to be said of a recording that was moved and may hold one class alone; empty where it holds two.
+
+    ``shift`` and the true class ``label``, empty where it is not known, have an entry per window.
+    """
+    classes = sorted(set(label) - {""})
+    if not shift.any() or len(classes) > 1:
+        return ""
+    if classes:
+        return (
+            f"every labelled window is {classes[0]!r}, and --adapt read two classes and moved the threshold: the "
+            "predictions are worse for it; leave --adapt out for recordings of one class"
+        )
+    return (
+        "--adapt read two classes here and moved the threshold, as it sometimes does where there is one class alone, "
+        "whose predictions are then worse; leave --adapt out unless the recording is known to hold both"
+    )
+
+
 def words_of(adapt: str, n_moved: int, n_all: int, what: str) -> str:
     """Return the sentence that outputs carry: of ``n_all`` recordings or windows, ``n_moved`` were moved."""
     rest = "the others show one class, or too little" if n_moved < n_all else "all showed two classes"

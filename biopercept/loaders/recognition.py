@@ -16,8 +16,9 @@ from functools import lru_cache
 import numpy as np
 
 from biopercept.errors import SettingsError
-from biopercept.modalities import UNKNOWN, modality_named
+from biopercept.modalities import MODALITIES, UNKNOWN, modality_named
 from biopercept.recording import FloatArray
+from biopercept.typed_values import did_you_mean
 
 LABEL, UNIT, STUDY, FORMAT = "label", "unit", "study", "format"
 """How a modality was found, the words of ``Signal.recognised_by``."""
@@ -383,6 +384,32 @@ def convert_unit(unit: str, target: str) -> Conversion | None:
             (scale, offset), (target_scale, target_offset) = units[given], units[target]
             return Conversion(_tidy_factor(scale / target_scale), (offset - target_offset) / target_scale)
     return None
+
+
+def unit_fault(label: str, override: SignalOverride, *, is_strict: bool = False) -> str:
+    """Return why a stated unit cannot be that of the channels so labelled, with those that can; empty where it can.
+
+    A channel that is not recognised, such as a rating, may have any unit; ``is_strict`` one of the table alone.
+
+    >>> unit_fault("ECG", SignalOverride(unit="foo"))
+    "'foo' is no unit of ecg; known are V, mV, uV, nV"
+    """
+    unit, modality = override.unit, override.modality or recognise(label, "", np.nan)[0]
+    if unit is None:
+        return ""
+    if modality == UNKNOWN:
+        known = [name for units in _QUANTITIES.values() for name in units]
+        is_known = not is_strict or tidy_unit(unit) in (*known, ARBITRARY)
+        return "" if is_known else f"{unit!r} is no known unit; known are {_units_like(unit, known)}"
+    wanted = MODALITIES[modality].unit
+    if convert_unit(unit, wanted):
+        return ""
+    fitting = next(units for units in _QUANTITIES.values() if wanted in units)
+    return f"{unit!r} is no unit of {modality}; known are {_units_like(unit, fitting)}"
+
+
+def _units_like(unit: str, known: Iterable[str]) -> str:
+    return ", ".join(known) + did_you_mean(unit, known)
 
 
 def quantity_of(unit: str) -> str:

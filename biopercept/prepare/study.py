@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biopercept.errors import BioperceptError, OutputError, SettingsError, fault_of_ours
+from biopercept.errors import BioperceptError, OutputError, SettingsError, fault_of_ours, listed
 from biopercept.files import only_writer
 from biopercept.parallel import ONE_THREAD, ChildProcesses, Executor, Limits, Lost, Work
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
@@ -39,9 +39,11 @@ from biopercept.prepare.reuse import (
 from biopercept.prepare.sources import recording_of
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.preprocessing.windows import cut_windows
+from biopercept.progress import steps
 from biopercept.store.prepared import recording_key
 from biopercept.store.writing import StoreHeader, says, write_recording_part, write_store
 from biopercept.studies.labels import labels_of
+from biopercept.studies.loading import BEYOND
 from biopercept.studies.structure import Entry, Study
 from biopercept.typed_values import not_among
 
@@ -59,6 +61,17 @@ class PrepareSummary:
     log: Path
     rows: tuple[LogRow, ...]
     seconds: float
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return what a note in the log is too little for: whose labels lie beyond their signals."""
+        lost = [row.title for row in self.rows if any(BEYOND in note for note in row.notes)]
+        if not lost:
+            return ()
+        return (
+            f"labels lie beyond the signals of {listed(lost)}, and nothing is cut there; "
+            "'biopercept check STUDY --recordings' says which",
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row per recording: what became of it, with its windows and what was left out of them."""
@@ -137,8 +150,11 @@ def prepare_study(
         progress = _Progress(chosen.entries, parts, on_progress)
         try:
             jobs = progress.plan(context, reusable)
-            for index, result in _results(context, jobs, run):
-                progress.take(jobs[index], result)
+            n_all = len(chosen.entries)
+            with steps("recordings", n_all, done=n_all - len(jobs), is_kept=True) as done:
+                for index, result in _results(context, jobs, run):
+                    progress.take(jobs[index], result)
+                    done.advance()
             if progress.sources:
                 header = _header(context, progress.sources)
                 is_new = any(source != output for source in progress.sources.values())

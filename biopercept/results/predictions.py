@@ -18,6 +18,7 @@ PREFIX = "probability_"
 SUFFIX = "_predictions.tsv"
 _SUM_TOLERANCE = 1e-3
 _EMPTY = ("", "n/a")
+_NUMBERS = ("predicted", "true")
 RecordingKey = tuple[str, str, str]
 """Participant, session, recording."""
 
@@ -245,8 +246,10 @@ def load_lines(folder: Path, limit: int) -> tuple[NumberLine, ...]:
     lines = []
     for path in sorted(folder.glob("*_trace.tsv"))[:limit]:
         table = read_table(path)
-        names = tuple(name for name in table.columns if name not in ("onset", "n_windows"))
-        values = np.stack([table.numbers(name) for name in names], axis=1)
+        names = tuple(name for name in table.columns if name.startswith(PREFIX))
+        columns = names or ("predicted", "label")  # the label beside probabilities is a class
+        names = names or _NUMBERS
+        values = np.stack([table.numbers(name, optional=name == "label") for name in columns], axis=1)
         lines.append(NumberLine(path.name.removesuffix("_trace.tsv"), names, table.numbers("onset"), values, True))
     for path in sorted(folder.glob(f"*{SUFFIX}"))[:limit]:
         table = read_table(path)
@@ -254,5 +257,5 @@ def load_lines(folder: Path, limit: int) -> tuple[NumberLine, ...]:
             middle = table.numbers("onset") + table.numbers("duration") / 2
             values = np.stack([table.numbers("predicted"), table.numbers("label", optional=True)], axis=1)
             title = path.name.removesuffix(SUFFIX)
-            lines.append(NumberLine(title, ("predicted", "true"), middle, values, False))
+            lines.append(NumberLine(title, _NUMBERS, middle, values, False))
     return tuple(lines)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from biopercept.errors import SettingsError
-from biopercept.loaders.recognition import SignalOverride, override_for
+from biopercept.loaders.recognition import SignalOverride, override_for, unit_fault
 from biopercept.studies.structure import EVENTS_WIN, REFUSE, Overlap
 from biopercept.studies.tables import MISSING, finite_number
 from biopercept.tasks import CLASSIFICATION, KINDS, LAG_STEP_SECONDS, ORDINAL, REGRESSION, Kind, Task
@@ -70,10 +70,17 @@ def read_signals(path: Path, units: Mapping[str, str]) -> dict[str, SignalOverri
 
 
 def with_units(units: Mapping[str, str], stated: Mapping[str, SignalOverride]) -> dict[str, SignalOverride]:
-    """Return units of labels as what is said of signals, before the rest of it."""
+    """Return units of labels as what is said of signals, before the rest of it.
+
+    Raises SettingsError where one is no unit, or none of what the label says is measured.
+    """
     known = {label: override_for(label, stated) or SignalOverride() for label in units}
+    given = {label: replace(known[label], unit=unit) for label, unit in units.items()}
+    for label, override in given.items():
+        if fault := unit_fault(label, override, is_strict=True):
+            raise SettingsError(f"--unit {label}={units[label]}: {fault}")
     return {
-        **{label: replace(known[label], unit=unit) for label, unit in units.items()},
+        **given,
         **{pattern: one for pattern, one in stated.items() if pattern not in units},
     }
 
@@ -262,7 +269,10 @@ class _Reader:
         self.refuse_unknown(body, path, _SIGNAL)
         unit = self.text(body, path, "unit") or None
         try:
-            return SignalOverride(modality=self.text(body, path, "modality") or None, unit=unit)
+            stated = SignalOverride(modality=self.text(body, path, "modality") or None, unit=unit)
         except SettingsError as fault:
             self.fault((*path, "modality"), str(fault))
             return SignalOverride(unit=unit)
+        if wrong := unit_fault(pattern, stated):
+            self.fault((*path, "unit"), wrong)
+        return stated

@@ -18,7 +18,7 @@ from biopercept.loaders.corrections import corrections_of, read_corrections
 from biopercept.loaders.folders import companions
 from biopercept.recording import LABEL, Interval, RecordingLabels, relabelled
 from biopercept.studies.structure import EVENTS_WIN, Entry, Study
-from biopercept.studies.tables import MISSING, Places, finite_number, folded, table_in, table_like
+from biopercept.studies.tables import MISSING, Places, finite_number, folded, point_words, table_in, table_like
 from biopercept.tasks import REGRESSION, Task
 from biopercept.typed_values import closest, did_you_mean
 
@@ -121,7 +121,7 @@ def check_values(study: Study, faults: list[str]) -> None:
             if text.strip().lower() not in MISSING and finite_number(text) is None:
                 faults.append(
                     f"{where}: {task.column} is {text!r}; a number is needed for task {task.name!r}, or n/a where it "
-                    "is missing"
+                    f"is missing{point_words(text)}"
                 )
 
 

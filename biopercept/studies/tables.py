@@ -233,6 +233,9 @@ _PLACE = re.compile(
     r"(?P<table>[^:,]*?\.(?:tsv|yaml|json|csv|xlsx|gz|edf|bdf))(?:,[^:]*| (?:line |row |cell [A-Z]+)(?P<line>\d+))?: "
 )
 _FEWEST_ALIKE = 3
+_WITH_A_POINT = ", with a point: "
+_DECIMAL_COMMAS = "decimal commas"
+"""What all such cells of a table share, whatever their column: the program that wrote it, so it is one fault."""
 _PLACES_SHOWN = 10
 _NAMES_SHOWN = 40
 """Each name asks for a decision of its own, a line only for a look."""
@@ -241,7 +244,8 @@ _NAMES_SHOWN = 40
 def told_once(faults: Iterable[str]) -> tuple[str, ...]:
     """Return faults, each kind once: of three or more that differ only in place and values, the first with the count.
 
-    Places are the lines of one table, or the tables of a data set that has one for each recording.
+    Places are the lines of one table, or the tables of a data set that has one for each recording. Decimal commas are
+    one fault of a table from the second on.
 
     >>> told_once(f"a.tsv line {n}: onset is 'x{n}'; a number of seconds is needed" for n in (2, 3, 4))
     ("a.tsv line 2: onset is 'x2'; a number of seconds is needed (so too in 2 more: lines 3, 4)",)
@@ -250,10 +254,11 @@ def told_once(faults: Iterable[str]) -> tuple[str, ...]:
     for fault in dict.fromkeys(faults):
         kinds.setdefault(_kind_of(fault), []).append(fault)
     once = []
-    for alike in kinds.values():
-        once += (
-            alike if len(alike) < _FEWEST_ALIKE else [f"{alike[0]} (so too in {len(alike) - 1} more: {_others(alike)})"]
-        )
+    for (_, words), alike in kinds.items():
+        fewest = 2 if words == _DECIMAL_COMMAS else _FEWEST_ALIKE
+        n_more = len(alike) - 1
+        what = "" if words != _DECIMAL_COMMAS else " cell" if n_more == 1 else " cells"
+        once += alike if len(alike) < fewest else [f"{alike[0]} (so too in {n_more} more{what}: {_others(alike)})"]
     return tuple(once)
 
 
@@ -263,6 +268,8 @@ def _kind_of(fault: str) -> tuple[str, str]:
     if fault.startswith("task "):
         return "", fault  # tasks are few, and each is a matter of its own
     table = "" if place is None else re.split(r"[_/]", place["table"])[-1]
+    if _WITH_A_POINT in fault:
+        return table, _DECIMAL_COMMAS
     words = re.sub(r"; did you mean [^?]*\?", "", fault if place is None else fault[place.end() :])
     if place is not None and place["line"] == "1":
         return table, words  # of a header the names are what is at fault
@@ -282,6 +289,8 @@ def _others(alike: Sequence[str]) -> str:
     else:
         names = [next(iter(re.findall(r"'[^']*'", fault)), fault[:60]) for fault in alike[1:]]
         head, most = "", _NAMES_SHOWN
+    names = list(dict.fromkeys(names))
+    head = f"{head[:-2]} " if head and len(names) == 1 else head
     return f"{head}{', '.join(names[:most])}{', ...' if len(names) > most else ''}"
 
 
@@ -294,14 +303,19 @@ def seconds_in(row: Row, column: str, faults: list[str], *, at_least: float | No
             raise ValueError(text)
         value = float(text)
     except ValueError:
-        point = "" if finite_number(text.replace(",", ".")) is None else f", with a point: {text.replace(',', '.')}"
-        faults.append(f"{row.at(column)}: {column} is {text!r}; a number of seconds is needed{point}")
+        faults.append(f"{row.at(column)}: {column} is {text!r}; a number of seconds is needed{point_words(text)}")
         return None
     if not math.isfinite(value) or (at_least is not None and value < at_least):
         allowed = "a finite number" if at_least is None else f"a finite number of at least {at_least:g}"
         faults.append(f"{row.at(column)}: {column} is {text!r}; {allowed} is needed")
         return None
     return value
+
+
+def point_words(text: str) -> str:
+    """Return how a number with a decimal comma is to be written, for the end of its fault; empty for other text."""
+    with_point = text.strip().replace(",", ".")
+    return "" if "," not in text or finite_number(with_point) is None else f"{_WITH_A_POINT}{with_point}"
 
 
 @lru_cache(maxsize=1 << 16)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from biopercept.errors import SettingsError
+from biopercept.typed_values import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ def engine_for(device: str, precision: str = "float32") -> Engine:
     """
     if device == "auto":
         return Engine(torch.device("cuda" if torch.cuda.is_available() else "cpu"), precision)
+    near = did_you_mean(device, ("auto", "cpu", "cuda"))
+    unknown = f"device is {device!r}; allowed are auto, cpu, cuda and cuda:N{near}"
     try:
         chosen = torch.device(device)
     except RuntimeError as fault:
-        raise SettingsError(f"device is {device!r}; allowed are auto, cpu, cuda and cuda:N") from fault
+        raise SettingsError(unknown) from fault
     if chosen.type not in ("cpu", "cuda"):
-        raise SettingsError(f"device is {device!r}; allowed are auto, cpu, cuda and cuda:N")
+        raise SettingsError(unknown)
     if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
         raise SettingsError(
             f"device {device!r} was asked for but this machine has {torch.cuda.device_count()} CUDA devices; use cpu"

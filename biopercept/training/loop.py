@@ -21,6 +21,7 @@ from biopercept.data.normalisation import TrainingStatistics
 from biopercept.data.windows import IntArray
 from biopercept.errors import TrainingError, listed
 from biopercept.model.token_inputs import TokenVocabulary
+from biopercept.progress import steps
 from biopercept.training.checkpoint import take_weights
 from biopercept.training.engine import Engine, seeded
 from biopercept.training.settings import FitSettings, PretrainingSettings, TrainingSettings
@@ -108,12 +109,13 @@ class EarlyStopping(Generic[State]):
     """The epochs of one fit: their losses, the best one's weights, and whether training is over.
 
     ``history`` holds (epoch, training loss, validation loss), ``best`` (validation loss, epoch, weights); without
-    validation windows the last epoch is the best.
+    validation windows the last epoch is the best. ``words`` are the last epoch's losses, for who watches.
     """
 
     request: FitRequest
     history: list[tuple[int, float, float]] = field(default_factory=list)
     best: tuple[float, int, State] | None = None
+    words: str = ""
 
     def is_over(self, loss: float, score: float, state: State) -> bool:
         """Note an epoch's training and validation loss, keep its weights where they are the best; say whether to stop.
@@ -127,6 +129,7 @@ class EarlyStopping(Generic[State]):
         self.history.append((epoch, loss, score))
         if self.request.on_epoch is not None:
             self.request.on_epoch(*self.history[-1])
+        self.words = f"loss {loss:.3f}" + (f", validation {score:.3f}" if has_validation else "")
         if self.best is None or not has_validation or score < self.best[0]:
             self.best = (score, epoch, state)
             return epoch == settings.n_epochs
@@ -157,7 +160,7 @@ def fit_network(
     population = inputs.fit(request.fitting_subjects)
     source = TokenSource(inputs, population, request.settings.tokens, engine.device)
     epochs: EarlyStopping[dict[str, torch.Tensor]] = EarlyStopping(request)
-    with seeded(request.seed) as generator:
+    with seeded(request.seed) as generator, steps("epoch", settings.n_epochs) as done:
         network = new_network(request, make, start_from).to(engine.device)
         noise = torch.Generator(engine.device).manual_seed(request.seed)
         weights = objective.sampling_weights(request.training)
@@ -178,6 +181,7 @@ def fit_network(
             state = average.state()
             score = _validation_loss(network, state, source, request.validation, objective)
             is_over = epochs.is_over(total / request.n_steps, score, state)
+            done.advance(epochs.words)
     best_epoch, state = epochs.kept
     network.load_state_dict(state)
     network.eval()

@@ -48,6 +48,7 @@ from biopercept.model.dropout import TokenDropout
 from biopercept.model.layers import initialise
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import TokenSettings, hide_tokens, token_layout
+from biopercept.progress import each
 from biopercept.store.prepared import WindowedRecording
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.training.checkpoint import (
@@ -262,7 +263,7 @@ def pretrain(request: PretrainingRequest) -> PretrainedNetwork:
             take_weights(pretext.network, request.start_from)
         noise = torch.Generator(engine.device).manual_seed(seed)
         optimisation = Optimisation(pretext, engine, settings, n_steps * settings.n_epochs)
-        for epoch in range(1, settings.n_epochs + 1):
+        for epoch in each("epoch", range(1, settings.n_epochs + 1)):
             total = 0.0
             for step in range(n_steps):
                 study = int(torch.multinomial(sizes, 1, generator=generator))

@@ -49,6 +49,7 @@ from biopercept.model.cpu_kernels import whole
 from biopercept.model.dropout import Draw, ListedDraws
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import TokenSettings
+from biopercept.progress import steps
 from biopercept.training.engine import Engine, seeded
 from biopercept.training.loop import EarlyStopping, FitRequest, FittedNetwork, Network, new_network, not_finite, rate_at
 from biopercept.training.objective import Objective
@@ -125,13 +126,17 @@ class _StackedFit(Generic[Network]):
 
     def run(self) -> list[FittedNetwork[Network]]:
         step = 0
-        with together():
+        n_epochs = self._settings.n_epochs
+        with together(), steps("epoch", n_epochs) as done:
             while self._courses:
                 self._step(step)
                 step += 1
                 ended = [i for i, course in enumerate(self._courses) if step % course.request.n_steps == 0]
                 if ended:
+                    first = self._courses[ended[0]].epochs
                     self._end_epochs(ended)
+                    slowest = min((len(course.epochs.history) for course in self._courses), default=n_epochs)
+                    done.advance(first.words, by=slowest - done.done)
         return [self._done[number] for number in range(len(self._done))]
 
     def _step(self, step: int) -> None:

@@ -27,6 +27,7 @@ from biopercept.evaluation.plan import EvaluationRequest, Plan, in_stacks, plan_
 from biopercept.evaluation.runs import Keeper, RunFolder
 from biopercept.files import only_writer
 from biopercept.parallel import Executor, Work, run_jobs
+from biopercept.progress import steps
 from biopercept.results.tuning import Tuning
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.training.engine import engine_for
@@ -225,7 +226,7 @@ def fit_all(
                 report(design.candidate.name, name, True, n_fits)
     keeper = Keeper(folder)
     plans = Plans()
-    with closing(plans):
+    with closing(plans), steps("inner fits", n_fits, done=len(results), is_kept=True) as done:
         for work, outcome in run_jobs(Work(_fit, _no_plans, None), list(missing), n_jobs, plans):
             names = [design.candidate.name for design in missing[work]]  # candidates of equal settings share the fit
             if isinstance(outcome, SettingsError | TrainingError):
@@ -236,6 +237,7 @@ def fit_all(
                 kept = keeper.keep(file_name, fold, result, candidate=names[-1])
                 for name in names:
                     results[name, fold.name] = kept
+                    done.advance()
                     report(name, fold.name, False, n_fits)
     return Fits(results, failures)
 

@@ -105,7 +105,10 @@ def test_a_full_disk_is_74(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert _outcome(monkeypatch, ["work"], KeyboardInterrupt()) == 130
-    assert capsys.readouterr().err == "biopercept: stopped; what was finished is kept\n"
+    assert (
+        capsys.readouterr().err
+        == "biopercept: stopped; files that were written are whole, what was not finished is lost\n"
+    )
 
 
 def test_an_exit_code_that_a_command_chose_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +164,8 @@ def test_a_signal_lets_work_save_itself_and_has_its_exit_code(number: signal.Sig
         time.sleep(0.05)
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (code, "saved\n", "biopercept: stopped; what was finished is kept\n")
+    sentence = "biopercept: stopped; files that were written are whole, what was not finished is lost\n"
+    assert (process.returncode, out, err) == (code, "saved\n", sentence)
 
 
 def _config_show(stdout: int) -> tuple[int, str]:

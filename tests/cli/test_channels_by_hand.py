@@ -33,6 +33,9 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
+ALL_UNITS = "V, mV, uV, nV, S, mS, uS, nS, degC, K, degF, g, mg, m/s2, bpm, Hz, %, s, ms, us"
+
+
 def shown(*words: object) -> dict[str, dict[str, object]]:
     result = run("inspect", "--json", *words)
     assert result.exit_code == 0, result.output
@@ -48,8 +51,8 @@ def test_a_unit_by_hand_makes_a_channel_usable_in_that_unit(table: Path) -> None
 
 def test_a_file_says_modality_and_unit_and_the_option_goes_before(table: Path, tmp_path: Path) -> None:
     alone, below = tmp_path / "alone.yaml", tmp_path / "study.yaml"
-    alone.write_text("od*: {modality: temp, unit: degC}\nGSR: {unit: kS}\n")
-    below.write_text("name: x\nsignals:\n  od*: {modality: temp, unit: degC}\n  GSR: {unit: kS}\n")
+    alone.write_text("od*: {modality: temp, unit: degC}\nGSR: {unit: mS}\n")
+    below.write_text("name: x\nsignals:\n  od*: {modality: temp, unit: degC}\n  GSR: {unit: mS}\n")
     for file in (alone, below):
         signals = shown(table, "--signals", file, "--unit", "GSR=nS")
         assert (signals["odd"]["modality"], signals["odd"]["unit"], signals["odd"]["is_used"]) == ("temp", "degC", True)
@@ -92,11 +95,18 @@ def test_of_a_study_the_study_says_it(command: str, table: Path, tmp_path: Path)
     ("words", "sentence"),
     [
         (("--unit", "GSR"), "--unit GSR: NAME=UNIT is needed, such as ECG=mV"),
+        (("--unit", "GSR=foo"), "--unit GSR=foo: 'foo' is no unit of eda; known are S, mS, uS, nS"),
+        (("--unit", "GSR=mSi"), "--unit GSR=mSi: 'mSi' is no unit of eda; known are S, mS, uS, nS; did you mean mS?"),
+        (("--unit", "odd=foo"), f"--unit odd=foo: 'foo' is no known unit; known are {ALL_UNITS}"),
+        (("--signals", "units.yaml"), "units.yaml line 2: 'K' is no unit of eda; known are S, mS, uS, nS"),
         (("--signals", "gone.yaml"), "gone.yaml cannot be read (No such file or directory)"),
         (("--signals", "bad.yaml"), "bad.yaml line 2: unknown key 'signals.GSR.units'; did you mean unit?"),
     ],
 )
 def test_what_cannot_be_read_is_refused(words: tuple[str, str], sentence: str, table: Path, tmp_path: Path) -> None:
+    (tmp_path / "units.yaml").write_text(
+        "odd: {unit: points}\nGSR: {unit: K}\n"
+    )  # what is not recognised may be a rating
     (tmp_path / "bad.yaml").write_text("GSR:\n  units: uS\n")
     option, value = words
     result = run("inspect", table, option, tmp_path / value if value.endswith(".yaml") else value)

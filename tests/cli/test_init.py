@@ -86,6 +86,7 @@ def test_files_of_several_devices_are_one_recording_and_strangers_are_named(tmp_
             ["study_S01_rest_E4", "study_S02_rest_polar", "study_S02_work_E4"],
             "study_{participant}_{condition}_{device}",
         ),
+        (["rest_S01", "stress_S01", "rest_S02"], "{condition}_{participant}"),
         (["pilot 1", "pilot 2"], "pilot {participant}"),
         (["anna", "bert"], "{participant}"),
         (["sub-01_task-rest_eeg", "sub-02_task-nback_eeg"], "sub-{participant}_task-{condition}_*"),

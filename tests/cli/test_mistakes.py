@@ -163,6 +163,29 @@ def test_a_decimal_comma_is_answered_with_the_point(study: Path) -> None:
     ]
 
 
+def test_decimal_commas_in_several_columns_of_a_table_are_one_fault(study: Path) -> None:
+    one = "events.tsv line 2: onset is '0,5'; a number of seconds is needed, with a point: 0.5"
+    change(study, "events.tsv", "S01\tlab\t0,5\t39,5\tcalm", "S01\tlab\t0\t40\tcalm")
+    assert faults_of(study) == [f"{one} (so too in 1 more cell: line 2)"]
+    change(study, "events.tsv", "S02\tlab\t0,5\t39,5\tcalm", "S02\tlab\t0\t40\tcalm")
+    assert faults_of(study) == [f"{one} (so too in 3 more cells: lines 2, 5)"]
+    change(
+        study, "recordings.tsv", "participant_id\trecording\tpath\toffset_seconds", "participant_id\trecording\tpath"
+    )
+    each_line(study, "recordings", lambda line: line if "offset" in line else f"{line}\t1,5")
+    assert [fault.partition(" line")[0] for fault in faults_of(study)] == ["recordings.tsv", "events.tsv"]
+
+
+def test_a_decimal_comma_in_a_column_of_numbers_is_answered_with_the_point(study: Path) -> None:
+    change(study, "study.yaml", "work: [count]}}, u: {kind: regression, column: age}}", "work: [count]}}}")
+    change(study, "participants.tsv", "S01\t20,5", "S01\t20")
+    change(study, "participants.tsv", "S02\t21,5", "S02\t21")
+    assert faults_of(study) == [
+        "participants.tsv, S01: age is '20,5'; a number is needed for task 'u', or n/a where it is missing, with a "
+        "point: 20.5 (so too in 1 more cell: S02)"
+    ]
+
+
 def test_a_missing_table_of_events_is_the_one_fault_and_a_file_like_it_is_named(study: Path) -> None:
     (study / "events.tsv").rename(study / "event.tsv")
     assert faults_of(study) == [

@@ -12,11 +12,13 @@ from typer.testing import CliRunner, Result
 
 from biopercept.cli.main import build_app
 from biopercept.config.loading import load_config_for
+from biopercept.config.settings import Purpose
 from biopercept.errors import SettingsError
 from biopercept.results.plan import SettingsPlan
 from biopercept.results.reading import read_result
 from biopercept.store.reading import open_store
 
+MODE = "normalisation.mode"
 SMALL = [word for text in ("training.n_epochs=1", "model.width=8", "model.n_latents=2", "model.n_heads=1")
          for word in ("--set", text)]  # fmt: skip
 
@@ -183,3 +185,30 @@ def test_tune_and_pretrain_write_the_plan_that_they_worked_by_and_none_of_an_ear
         assert "training.n_epochs" not in lines  # neither reads it
         assert run(*words, "-c", "general", "--overwrite").exit_code == 0
         assert not path.exists()
+
+
+def test_a_scaling_that_would_give_the_label_away_is_written_as_what_is_done(tmp_path: Path) -> None:
+    stages = people(6, ("rest", 120), ("task", 120))
+    store = tmp_path / "files.h5"
+    made = write_study(tmp_path / "files", stages, are_files=True)
+    assert run("prepare", made, "-o", store, "-q").exit_code == 0
+    assert load_config_for(store, purposes=[Purpose("train")])[0].normalisation.scope == "session"  # the plan
+    words = ("cross-validate", store, "--model", "lda", "--set", "normalisation.scope=recording")
+    for name, given in {
+        "plan": (),
+        "preset": ("-c", "general"),
+        "mode": ("--set", "normalisation.mode=causal"),
+    }.items():
+        outcome = run(*words, "-o", tmp_path / name, *given)
+        assert outcome.exit_code == 0, outcome.output
+        written = yaml.safe_load((tmp_path / name / "config.yaml").read_text())["normalisation"]
+        scores = json.loads((tmp_path / name / "scores.json").read_text())
+        assert (written["mode"], scores["normalisation"]) == ("global", "global")
+    [mode] = [line for line in read_result(tmp_path / "plan" / "plan.json", SettingsPlan).lines if line.setting == MODE]
+    assert (mode.value, mode.because, mode.origin) == (
+        "global", "the label is the file, and a file's scale would give it away; the plan has causal", "plan",
+    )  # fmt: skip
+    assert run(*words, "-o", tmp_path / "chosen", "--normalisation", "causal").exit_code == 0
+    scores = json.loads((tmp_path / "chosen" / "scores.json").read_text())
+    written = yaml.safe_load((tmp_path / "chosen" / "config.yaml").read_text())["normalisation"]
+    assert (written["mode"], scores["normalisation"]) == ("causal", "causal")

@@ -234,6 +234,19 @@ def test_numbers_are_beside_the_mean_of_the_models_own_people(made: ModuleType, 
     assert run.external.model == "model"
 
 
+def test_recordings_of_one_class_whose_threshold_was_moved_are_named(
+    folder: Path, made: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("biopercept.inference.shift.SMALLEST_EVIDENCE", 0.0)
+    first, *others = made.study(6, seed=5)
+    labels = np.where(first.windows.label == "stroop", "baseline", first.windows.label)
+    first = replace(first, windows=replace(first.windows, label=labels))
+    made.store(tmp_path / "other.h5", [first, *others], name="other")
+    warnings = scored(folder / "model", tmp_path / "other.h5", tmp_path / "out", adapt="all")["warnings"]
+    [sentence] = [warning for warning in warnings if "are of one class" in warning]
+    assert sentence.startswith(f"{first.key}: all labels are of one class, and --adapt read two")
+
+
 def test_a_moved_threshold_is_that_of_predict_on_every_window_and_is_flagged_where_it_sees_the_future(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +263,7 @@ def test_a_moved_threshold_is_that_of_predict_on_every_window_and_is_flagged_whe
         False, False, True,
     ]  # fmt: skip
     assert "TRANSDUCTIVE" in write_report(tmp_path / "all").read_text()
+    assert not any("are of one class" in warning for warning in documents["all"]["warnings"])
     with open_store(store) as opened:
         first = opened.recordings[0]
         alone = predict(load_model(model), first, engine_for("cpu"), ways=Ways(adapt="all")).only.shift

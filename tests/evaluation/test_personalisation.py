@@ -27,6 +27,7 @@ from biopercept.evaluation.personalisation import (
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.model.biosignals import PerceiverSettings
+from biopercept.progress import stopped_words
 from biopercept.results.curves import PersonalCurve
 from biopercept.results.folder import load_results
 from biopercept.results.reading import read_result
@@ -226,6 +227,35 @@ def test_a_run_killed_between_folds_goes_on_and_ends_the_same(
     assert without_times(tmp_path / "stopped") == without_times(finished)
     with pytest.raises(SettingsError, match="holds a run with another personalisation"):
         personalise(request(store, settings={"n_steps": 5}), tmp_path / "stopped")
+
+
+def test_a_run_stopped_within_a_fold_keeps_its_people_and_says_so(
+    store: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted, adapted, stopped = [], [], []
+    keep, fit = personalisation._KeptPeople.keep, personalisation._fit_general
+
+    def keeping(*given):
+        if len(adapted) == 1 and not stopped:
+            stopped.append(True)
+            raise KeyboardInterrupt
+        keep(*given)
+        adapted.append(given[2])
+
+    monkeypatch.setattr(personalisation._KeptPeople, "keep", keeping)
+    monkeypatch.setattr(personalisation, "_fit_general", lambda *given: fitted.append(1) or fit(*given))
+    with pytest.raises(KeyboardInterrupt):
+        personalise(request(store), tmp_path / "stopped")
+    [path] = (tmp_path / "stopped" / "folds" / "people").iterdir()
+    assert stopped_words() == (
+        "stopped; kept are 1 of 2 people of the fold: the same command without --overwrite goes on there"
+    )
+    n_fitted = len(fitted)
+    personalise(request(store), tmp_path / "stopped")
+    assert len(adapted) == len(set(adapted)) == 4  # nobody twice
+    assert len(fitted) == n_fitted + 4  # both models of both folds
+    assert not path.exists()
+    assert without_times(tmp_path / "stopped") == without_times(finished)
 
 
 def test_data_and_labels_of_the_scored_part_reach_no_weight(

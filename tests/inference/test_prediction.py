@@ -279,6 +279,9 @@ def test_a_moved_threshold_is_seen_in_every_output_and_the_default_moves_nothing
         assert (sidecar["adapt"], sidecar.get("transductive", False)) == (moved.adapt, moved.is_transductive)
         assert ("transductive" in sidecar["columns"]["shift"]) is moved.is_transductive
         assert moved.adapt in summary_row(moved, "stress")[-2]
+        assert "--adapt read two classes here and moved the threshold" in summary_row(moved, "stress")[-3]
+        assert moved.remarks[-1] in sidecar["remarks"]
+    assert not any("--adapt" in remark for remark in plain.remarks)
 
 
 def test_single_times_are_not_moved(made: ModuleType, model: Path) -> None:

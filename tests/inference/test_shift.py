@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from biopercept.errors import SettingsError
-from biopercept.inference.shift import log_odds_of, require_adaptable, shift_at, shifted, shifts_of, words_of
+from biopercept.inference.shift import caution, log_odds_of, require_adaptable, shift_at, shifted, shifts_of, words_of
 from biopercept.tasks import Task
 
 
@@ -100,3 +100,12 @@ def test_what_has_no_middle_between_two_classes_is_refused() -> None:
 def test_only_what_rests_on_the_future_is_called_transductive() -> None:
     assert words_of("all", 2, 3, "recordings").startswith("transductive: ")
     assert "transductive" not in words_of("past", 2, 3, "recordings")
+
+
+def test_a_recording_that_was_moved_and_may_hold_one_class_is_cautioned_about() -> None:
+    moved, still = np.array([0.0, 0.4]), np.zeros(2)
+    assert caution(moved, ("rest", "rest")).startswith("every labelled window is 'rest', and --adapt read two classes")
+    assert caution(moved, ("rest", "")).startswith("every labelled window is 'rest'")
+    assert "leave --adapt out unless the recording is known to hold both" in caution(moved, ("", ""))
+    assert caution(moved, ("rest", "stress")) == ""
+    assert caution(still, ("rest", "rest")) == ""

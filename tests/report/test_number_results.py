@@ -82,14 +82,20 @@ def test_the_page_shows_numbers_and_figures_are_written_for_each_task(results: P
 
 def test_traces_and_numbers_of_predict_are_lines(tmp_path: Path) -> None:
     (tmp_path / "S1_trace.tsv").write_text(
-        "onset\tprobability_a\tprobability_b\tn_windows\n0\t0.2\t0.8\t1\n5\t0.4\t0.6\t2\n"
+        "onset\tprobability_a\tprobability_b\tn_windows\tlabel\n0\t0.2\t0.8\t1\ta\n5\t0.4\t0.6\t2\t\n"
     )
+    (tmp_path / "S2_trace.tsv").write_text("onset\tpredicted\tn_windows\tlabel\n0\t3\t1\t4\n5\t2\t2\t\n")
     header = "onset\tduration\tpredicted\tquality\treason\tlabel\n"
     (tmp_path / "S1_predictions.tsv").write_text(header + "0\t20\t3.5\t1\t\t4\n10\t20\t\t1\tno signal\t\n")
-    trace, numbers = load_lines(tmp_path, 6)
+    trace, of_numbers, numbers = load_lines(tmp_path, 6)
     assert (trace.names, trace.values[1].tolist(), trace.is_trace) == (
         ("probability_a", "probability_b"),
         [0.4, 0.6],
+        True,
+    )
+    assert (of_numbers.names, of_numbers.values[0].tolist(), of_numbers.is_trace) == (
+        ("predicted", "true"),
+        [3.0, 4.0],
         True,
     )
     assert numbers.seconds.tolist() == [10.0, 20.0]
