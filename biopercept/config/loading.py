@@ -45,7 +45,6 @@ _PRESET_KEY = "preset"
 _THE_PLAN = "the plan"
 _HONESTY = "the label is the file, and a file's scale would give it away"
 """Where a mode comes from that takes the place of one that leaks; ``--normalisation`` alone is taken as it is."""
-_BRANCHES = ("linear_branch", "mlp_branch")
 
 
 class SettingsFaults(SettingsError):  # noqa: N818 - several of them, not one
@@ -128,7 +127,7 @@ def load_config(
     if prepared is not None:
         _take_prepared(prepared, sections, faults)
     config = _build(sections, faults)
-    if not config.tokens.features and _drop_planned_branches(sections, config):
+    if not config.tokens.features and _drop_planned_linear(sections, config):
         config = _build(sections, faults)
     if purposes:
         _refuse_unread(sections, purposes, config)
@@ -140,15 +139,16 @@ def load_config(
     return PlannedConfig(**vars(config), plan=_in_effect(plan, values, config, purposes))
 
 
-def _drop_planned_branches(sections: dict[str, _Section], config: Config) -> bool:
-    """Take planned branches away, which follow what the user says of features; say whether there was one.
+def _drop_planned_linear(sections: dict[str, _Section], config: Config) -> bool:
+    """Take a planned linear branch away, which follows what the user says of features; say whether there was one.
 
     One that was asked for is refused where it is made.
     """
     model = sections["model"]
-    planned = [name for name in _BRANCHES if model[name].where == _THE_PLAN and getattr(config.model, name)]
-    model.update({name: _Value(False, sections["tokens"]["features"].where) for name in planned})
-    return bool(planned)
+    if model["linear_branch"].where != _THE_PLAN or not config.model.linear_branch:
+        return False
+    model["linear_branch"] = _Value(False, sections["tokens"]["features"].where)
+    return True
 
 
 def _hide_labels(sections: Mapping[str, _Section], purposes: Sequence[Purpose], config: Config) -> bool:

@@ -268,7 +268,7 @@ _TABLE: tuple[tuple[str, str, _Readers], ...] = (
     ),
     ("model", "width feedforward_dropout", _part_of(*_NETWORKS)),
     ("model", "n_latents n_cross_attentions rotary_latents", _part_of(*_PERCEIVERS)),
-    ("model", "linear_branch mlp_branch", _fit_of(("perceiver-io",))),
+    ("model", "linear_branch conv_branch", _fit_of(("perceiver-io",))),
     ("model", "n_blocks", _part_of(*_PERCEIVERS, "hourglass")),
     ("model", "n_layers", _part_of(*_TOKEN_MODELS, "ecg-transformer", "lstm")),
     ("model", "n_heads attention_dropout", _part_of(*_TOKEN_MODELS, "ecg-transformer")),

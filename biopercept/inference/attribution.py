@@ -2,7 +2,7 @@
 
 1. **Attention roll-out**: the attention of the task's query to the latents, of the latents to each other layer by
    layer, and of the latents to the tokens, multiplied; residuals count half. Where the network looked, not why it
-   decided; a branch of the features has no attention.
+   decided; a branch has no attention.
 2. **Integrated gradients**: what each input added between inputs at their usual value (0 once scaled) and as they are.
    They sum to the difference of the two answers; how far they do not is given as ``gap``. Ours and not captum's: some
    lines that tell network and branches apart in one pass, and equal captum's (tested).
@@ -89,7 +89,7 @@ class Question:
     target: Tensor | None
 
     def answer(self, inputs: TokenInputs, of_branch: TokenInputs | None = None) -> Tensor:
-        """Return the answers (B,); ``of_branch`` is what branches of the features read in place of ``inputs``."""
+        """Return the answers (B,); ``of_branch`` is what branches read in place of ``inputs``."""
         outputs = self.network.read_out(self.network.encode(inputs))
         if self.network.branches:
             outputs = self.network.with_branches(outputs, self.network.of_branches(of_branch or inputs))
@@ -162,14 +162,15 @@ def _token_map(network: BiosignalPerceiver, inputs: TokenInputs, weights: FloatA
 class Gradients:
     """Integrated gradients of B windows, in the unit of the answer.
 
-    ``tokens`` hold the sum of each token; ``features`` by group (B, F), NaN where a feature is undefined, ``branch``
-    the part of these that went through branches. ``usual`` (B,) is the answer to inputs at their usual value,
-    ``gap`` (B,) what the sum lacks of the difference to it.
+    ``tokens`` hold the sum of each token; ``features`` by group (B, F), NaN where a feature is undefined;
+    ``branch_tokens`` (B, N) and ``branch_features`` the part of these that went through branches. ``usual`` (B,) is the
+    answer to inputs at their usual value, ``gap`` (B,) what the sum lacks of the difference to it.
     """
 
     tokens: TokenMap
     features: Mapping[str, FloatArray]
-    branch: Mapping[str, FloatArray]
+    branch_tokens: FloatArray
+    branch_features: Mapping[str, FloatArray]
     usual: FloatArray
     gap: FloatArray
 
@@ -178,45 +179,43 @@ def integrated_gradients(question: Question, inputs: TokenInputs) -> Gradients:
     """Return what each input adds to the answers on the way from its usual value; the network is left in evaluation."""
     question.network.eval()
     read = question.network.fusion.settings.part_read(inputs)
-    patches, values = [s.patches for s in read.sensors], [g.values for g in read.features]
-    ends = [*patches, *values, *(values if question.network.branches else [])]
-    sums = [torch.zeros_like(end, dtype=torch.float64) for end in ends]
+    ends = [*(s.patches for s in read.sensors), *(g.values for g in read.features)]
+    n_signals, n_sides = len(read.sensors), 2 if question.network.branches else 1
+    sums = [torch.zeros_like(end, dtype=torch.float64) for end in ends * n_sides]  # the network's, then its branches'
     nodes, weights = np.polynomial.legendre.leggauss(_N_NODES)
     for place, weight in zip(0.5 * (nodes + 1.0), 0.5 * weights, strict=True):
-        leaves = [(float(place) * end).requires_grad_() for end in ends]
-        answers = question.answer(*_moved(read, leaves))
+        leaves = [(float(place) * end).requires_grad_() for end in ends * n_sides]
+        answers = question.answer(_moved(read, leaves[: len(ends)]), _moved(read, leaves[-len(ends) :]))
         given = torch.autograd.grad(answers.sum(), leaves, allow_unused=True)
         for total, gradient in zip(sums, given, strict=True):
             if gradient is not None:
                 total += float(weight) * gradient
-    parts = [total * end for total, end in zip(sums, ends, strict=True)]
-    of_patches = [part.sum(-1).flatten(1) for part in parts[: len(patches)]]
-    of_network = parts[len(patches) : len(patches) + len(values)]
-    of_branch = parts[len(patches) + len(values) :] or [torch.zeros_like(part) for part in of_network]
-    whole = [a + b for a, b in zip(of_network, of_branch, strict=True)]
-    tokens = torch.cat([*of_patches, *(part.sum(-1, keepdim=True) for part in whole)], 1)
-    usual = question.answers(_moved(read, [0.0 * end for end in ends])[0])
-    known = [g.is_real.cpu().numpy() for g in read.features]
-    names = [g.name for g in read.features]
+    parts = [total * end for total, end in zip(sums, ends * n_sides, strict=True)]
+    of_branch = parts[len(ends) :] or [torch.zeros_like(part) for part in parts]
+    whole = [a + b for a, b in zip(parts[: len(ends)], of_branch, strict=True)]
+    usual = question.answers(_moved(read, [0.0 * end for end in ends]))
+    known = [(g.name, g.is_real.cpu().numpy()) for g in read.features]
+
+    def by_token(parts: list[Tensor]) -> Tensor:
+        of_patches = [part.sum(-1).flatten(1) for part in parts[:n_signals]]
+        return torch.cat([*of_patches, *(part.sum(-1, keepdim=True) for part in parts[n_signals:])], 1)
 
     def by_group(parts: list[Tensor]) -> dict[str, FloatArray]:
-        return {n: np.where(real, _array(part), np.nan) for n, real, part in zip(names, known, parts, strict=True)}
+        features = zip(known, parts[n_signals:], strict=True)
+        return {name: np.where(real, _array(part), np.nan) for (name, real), part in features}
 
-    token_map = _token_map(question.network, read, _array(tokens))
+    token_map = _token_map(question.network, read, _array(by_token(whole)))
+    branch_tokens = np.where(token_map.is_real, _array(by_token(of_branch)), 0.0)
     gap = question.answers(read) - usual - token_map.weights.sum(1)
-    return Gradients(token_map, by_group(whole), by_group(of_branch), usual, gap)
+    return Gradients(token_map, by_group(whole), branch_tokens, by_group(of_branch), usual, gap)
 
 
-def _moved(inputs: TokenInputs, leaves: list[Tensor]) -> tuple[TokenInputs, TokenInputs]:
-    """Return the inputs with other values, and those of branches, whose features come last where it is there."""
-    n, n_groups = len(inputs.sensors), len(inputs.features)
+def _moved(inputs: TokenInputs, leaves: Sequence[Tensor]) -> TokenInputs:
+    """Return the inputs with other values, of signals and then of feature groups."""
+    n = len(inputs.sensors)
     sensors = tuple(replace(s, patches=leaf) for s, leaf in zip(inputs.sensors, leaves[:n], strict=True))
-
-    def groups(values: list[Tensor]) -> tuple[FeatureGroup, ...]:
-        return tuple(replace(g, values=leaf) for g, leaf in zip(inputs.features, values, strict=True))
-
-    of_network = TokenInputs(sensors, groups(leaves[n : n + n_groups]))
-    return of_network, TokenInputs(sensors, groups(leaves[n + n_groups :])) if leaves[n + n_groups :] else of_network
+    features = zip(inputs.features, leaves[n:], strict=True)
+    return TokenInputs(sensors, tuple(replace(group, values=leaf) for group, leaf in features))
 
 
 def without_tokens(inputs: TokenInputs, absent: NDArray[np.bool_]) -> TokenInputs:

@@ -284,7 +284,7 @@ class _Explainer:
             has = (looked.is_real & tokens).any(1)
             fall = answers - question.answers(without_tokens(inputs, tokens))
             sums = {ATTENTION: (looked.weights * tokens).sum(1), GRADIENTS: (added.weights * tokens).sum(1)}
-            sums[BRANCH] = self._branch_of(part, looked, gradients.branch)
+            sums[BRANCH] = (gradients.branch_tokens * tokens).sum(1)
             self._keep(part, place, {**sums, OCCLUSION: fall}, has)
             if part.kind == CHANNEL:
                 of_channel[:, tokens] = fall[:, None]
@@ -297,23 +297,12 @@ class _Explainer:
                 has = np.isfinite(values)
                 if has.any():
                     fall = answers - question.answers(without_feature(inputs, group, column))
-                    of_branch = gradients.branch[group][:, column]
+                    of_branch = gradients.branch_features[group][:, column]
                     part = Part(FEATURE, self.checkpoint.feature_names[index], of_group[called(group)], "features")
                     self._keep(part, place, {GRADIENTS: values, BRANCH: of_branch, OCCLUSION: fall}, has)
         signed = direction[:, None]
         importance = {ATTENTION: looked.weights, GRADIENTS: added.weights * signed, OCCLUSION: of_channel * signed}
         return gradients.usual, gradients.gap, importance, direction
-
-    def _branch_of(self, part: Part, tokens: TokenMap, branch: Mapping[str, FloatArray]) -> FloatArray:
-        """Return what went through branches of the feature groups of a part; they have no time."""
-        total = np.zeros(len(tokens.weights))
-        if part.kind != TIME:
-            column = {SENSOR: tokens.sensor, MODALITY: tokens.modality, CHANNEL: tokens.channel}[part.kind]
-            of_group = dict(zip(tokens.channel, column, strict=True))
-            for group, values in branch.items():
-                if of_group[called(group)] == part.name:
-                    total += np.nansum(values, axis=1)
-        return total
 
     def _token_parts(self, tokens: TokenMap) -> Iterator[tuple[Part, np.ndarray]]:
         """Give each part that is made of tokens, with its tokens: (N,), or (B, N) for parts of time."""

@@ -70,7 +70,7 @@ _COLUMNS = {
     "unit": "unit of integrated_gradients, branches and occlusion",
     ATTENTION: f"{METHODS[ATTENTION]}; 0 to 1",
     GRADIENTS: f"{METHODS[GRADIENTS]}; above 0: towards the answer",
-    BRANCH: "the part of integrated_gradients that went through branches of the features beside the network",
+    BRANCH: "the part of integrated_gradients that went through branches beside the network",
     OCCLUSION: f"{METHODS[OCCLUSION]}; above 0: it spoke for the answer",
     "n_windows": "windows that have the part",
     "..._size": "mean of the absolute values",
@@ -336,7 +336,7 @@ def _warnings(
     ]
     if has_branch:
         words.append(
-            "part of the output is of branches that read the features beside the network and have no attention: "
+            "part of the output is of branches beside the network, which have no attention: "
             "attention is of the network's part alone, the other methods are of all"
         )
     reasons: Counter[str] = Counter()

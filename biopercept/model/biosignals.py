@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.modalities import MODALITIES
-from biopercept.model.branches import LINEAR, MLP, LinearBranch, MlpBranch
+from biopercept.model.branches import CONV, LINEAR, ConvBranch, LinearBranch
 from biopercept.model.dropout import drop
 from biopercept.model.encodings import ChannelEncoding, ModalityEncoding, RateEncoding, refuse_odd_heads
 from biopercept.model.layers import LearnedArray, initialise
@@ -48,8 +48,8 @@ class PerceiverSettings:
     * ``widening``: hidden width of the two-layer networks, in multiples of ``width``.
     * ``rotary_latents``: latents are spread over the time that the time code knows (``tokens.longest_seconds``), and
       their self-attention turns with the time between them (see ``encodings``).
-    * ``linear_branch``, ``mlp_branch``: a linear model, and a network of two layers, of the features beside the
-      Perceiver: each is learnt for itself, the output is the mean of all.
+    * ``linear_branch``, ``conv_branch``: a linear model of the features, and a late fusion of signals and features by
+      convolutions, beside the Perceiver: each is learnt for itself, the output is the mean of all.
     * ``attention_dropout``, ``feedforward_dropout``, ``head_dropout``, ``path_dropout``: chance in training that a
       token is hidden from a latent; that an element of a two-layer network's output, an element of what the output
       layer reads, or a residual branch of a latent layer (per sample) is dropped.
@@ -64,7 +64,7 @@ class PerceiverSettings:
     widening: int = 2
     rotary_latents: bool = False
     linear_branch: bool = False
-    mlp_branch: bool = False
+    conv_branch: bool = False
     attention_dropout: float = 0.1
     feedforward_dropout: float = 0.2
     head_dropout: float = 0.2
@@ -220,17 +220,14 @@ def perceiver_for(
     else:
         whole = BiosignalPerceiver(settings, token_settings, vocabulary, n_outputs, traces=traces, reconstructs=True)
         network = whole.without_patches(traces=traces)
-    wanted = [name for name, is_wanted in ((LINEAR, settings.linear_branch), (MLP, settings.mlp_branch)) if is_wanted]
-    if wanted and not (token_settings.features and vocabulary.feature_groups):
-        raise SettingsError(
-            f"model.{wanted[0]}_branch reads features; set tokens.features to true or the branch to false"
-        )
-    for name in wanted:
-        network.branches[name] = (
-            LinearBranch(vocabulary.feature_groups, n_outputs)
-            if name == LINEAR
-            else MlpBranch(vocabulary.feature_groups, n_outputs, settings, token_settings.dropout)
-        )
+    if settings.linear_branch:
+        if not (token_settings.features and vocabulary.feature_groups):
+            raise SettingsError(
+                "model.linear_branch reads features; set tokens.features to true or the branch to false"
+            )
+        network.branches[LINEAR] = LinearBranch(vocabulary.feature_groups, n_outputs)
+    if settings.conv_branch:
+        network.branches[CONV] = ConvBranch(vocabulary, n_outputs, settings, token_settings)
     return network
 
 

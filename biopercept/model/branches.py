@@ -1,63 +1,22 @@
-"""Branches of the features beside the network: simple models that are learnt for themselves and averaged with it.
+"""Branches beside the network: simpler models that are learnt for themselves and averaged with it.
 
-With few people a linear model, and a small network of all features at once, err differently than the Perceiver; the
-mean of all was better than each (docs/experiments/tuning.md).
+With few people a linear model of the features, and a late fusion by convolutions, err differently than the Perceiver;
+the mean of all was better than each (docs/experiments/tuning.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
-from biopercept.model.dropout import TokenDropout, drop
-from biopercept.model.layers import initialise
-from biopercept.model.token_inputs import FeatureGroup, TokenInputs
-from biopercept.model.tokens import hide_tokens
+from biopercept.model.late_fusion import LateFusion, Sizes
+from biopercept.model.token_inputs import TokenInputs, TokenVocabulary
+from biopercept.model.tokens import TokenSettings
 
-LINEAR, MLP = "linear", "mlp"
+LINEAR, CONV = "linear", "conv"
 """Names of the branches beside the network; before a task's name, with a slash, their outputs."""
-
-
-class Sizes(Protocol):
-    """What a two-layer branch reads of the network's settings (``PerceiverSettings``)."""
-
-    @property
-    def width(self) -> int:
-        """Width of the second layer."""
-
-    @property
-    def widening(self) -> int:
-        """Width of the first, in multiples of the second."""
-
-    @property
-    def feedforward_dropout(self) -> float:
-        """Chance that an element of the first layer is dropped."""
-
-    @property
-    def head_dropout(self) -> float:
-        """Chance that an element of the second layer is dropped."""
-
-
-class FeatureCode(nn.Module):
-    """One vector from all feature groups (name to number of features): maps of values and which are real, summed."""
-
-    def __init__(self, width: int, groups: Mapping[str, int]) -> None:
-        super().__init__()
-        self.width = width
-        self.groups = nn.ModuleDict({name: nn.Linear(2 * n, width) for name, n in groups.items()})
-
-    def forward(self, features: tuple[FeatureGroup, ...], n_samples: int, like: Tensor) -> Tensor:
-        """Return (n_samples, width), of dtype and device of ``like``; a group without a real feature adds exactly 0."""
-        total = like.new_zeros(n_samples, self.width)
-        for group in features:
-            values = group.values.masked_fill(~group.is_real, 0.0)
-            code = self.groups[group.name](torch.cat((values, group.is_real.to(values.dtype)), -1))
-            total = total + code.masked_fill(~group.is_real.any(-1, keepdim=True), 0.0)
-        return total
 
 
 class LinearBranch(nn.Module):
@@ -89,31 +48,20 @@ class LinearBranch(nn.Module):
         return dict(zip(self._tasks, torch.split(total, list(self._tasks.values()), -1), strict=True))
 
 
-class MlpBranch(nn.Module):
-    """Two layers over all features at once: beside the network, whose tokens each carry one group.
+class ConvBranch(nn.Module):
+    """Late fusion of signals and features (:class:`LateFusion`): plain means over time, which the Perceiver lacks.
 
     In training whole sensors are hidden from it as from the network, by draws of its own.
     """
 
     def __init__(
-        self,
-        groups: Mapping[str, int],
-        tasks: Mapping[str, int],
-        settings: Sizes,
-        hidden: TokenDropout,
+        self, vocabulary: TokenVocabulary, tasks: Mapping[str, int], settings: Sizes, tokens: TokenSettings
     ) -> None:
         super().__init__()
-        self._tasks, self._settings, self._hidden = dict(tasks), settings, hidden
-        width = settings.widening * settings.width
-        self.code = FeatureCode(width, groups)
-        self.top = nn.Linear(width, settings.width)
-        self.head = nn.Linear(settings.width, sum(tasks.values()))
-        initialise(self)
+        self._tasks = dict(tasks)
+        self.fusion = LateFusion(settings, tokens, vocabulary, sum(tasks.values()))
 
     def forward(self, inputs: TokenInputs, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return the output (B, n_outputs) of every task."""
-        kept = hide_tokens(TokenInputs((), inputs.features), self._hidden, self.training, generator)
-        x = F.gelu(self.code(kept.features, inputs.n_samples, self.head.weight))
-        x = F.gelu(self.top(drop(x, self._settings.feedforward_dropout, self.training, generator)))
-        outputs: Tensor = self.head(drop(x, self._settings.head_dropout, self.training, generator))
+        outputs = self.fusion(inputs, generator)
         return dict(zip(self._tasks, torch.split(outputs, list(self._tasks.values()), -1), strict=True))

@@ -35,7 +35,7 @@ SCHEMA = 2  # 1: a network for one classification, another for everything else, 
 TRAINED, PRETRAINED = "perceiver-io", "pretrained"
 WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.json", "card.md"
 _DIGITS = 16
-_OF_TASKS = ("queries.", "heads.", "branches.linear.", "branches.mlp.head.")
+_OF_TASKS = ("queries.", "heads.", "branches.linear.", "branches.conv.fusion.head.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,6 @@ from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 from biopercept.data.batches import TokenSource, in_order
 from biopercept.data.windows import DenseLabels, IntArray, WindowTable
 from biopercept.model.biosignals import BiosignalPerceiver, Outputs
-from biopercept.model.branches import LINEAR, MLP
 from biopercept.tasks import Task
 
 FloatArray = NDArray[np.float64]
@@ -102,8 +101,7 @@ class Objective:
         losses = []
         for task in self.tasks:
             name = task.name
-            keys = (name, f"{LINEAR}/{name}", f"{MLP}/{name}")
-            for output in (outputs[key] for key in keys if key in outputs):
+            for output in (value for key, value in outputs.items() if name in (key, key.partition("/")[2])):
                 loss = task_loss(task, output, truths[name], masks.get(name), label_smoothing=label_smoothing)
                 losses.append(self.weights.get(name, 1.0) * loss)
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()

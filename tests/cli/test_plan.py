@@ -161,7 +161,7 @@ def test_the_plan_of_a_store_is_shown_as_settings_and_auto_without_data_is_refus
 def test_a_planned_linear_branch_goes_with_the_features_and_one_that_is_asked_for_does_not(store: Path) -> None:
     without = ("tokens.features=false", "tokens.raw=true")
     config, _ = load_config_for(store, None, without)
-    assert not (config.model.linear_branch or config.model.mlp_branch)
+    assert config.model.conv_branch and not config.model.linear_branch
     line = next(line for line in config.plan.lines if line.setting == "model.linear_branch")
     assert (line.value, line.because) == (False, "--set tokens.features; the plan has true")
     assert load_config_for(store, None, (*without, "model.linear_branch=true"))[0].model.linear_branch

@@ -98,7 +98,7 @@ OTHER_ORDER = Task("stress", classes={"stress": ("stroop",), "rest": ("baseline"
 
 
 def network_of(tasks: tuple[Task, ...], seed: int) -> BiosignalPerceiver:
-    settings = replace(SMALL, linear_branch=True, mlp_branch=True)
+    settings = replace(SMALL, linear_branch=True, conv_branch=True)
     torch.manual_seed(seed)
     network = perceiver_for(tasks, settings, TokenSettings(), TokenVocabulary({"eda": 20, "ecg": 128}, {"heart": 3}, 2))
     with torch.no_grad():
@@ -134,11 +134,11 @@ def test_a_network_of_other_tasks_takes_what_belongs_to_its_own_or_nothing_of_ta
     assert (
         kept
         == set(given["new"])
-        == {n for n in before if n.startswith(("queries.", "heads.", "branches.linear.", "branches.mlp.head."))}
+        == {n for n in before if n.startswith(("queries.", "heads.", "branches.linear.", "branches.conv.fusion.head."))}
     )
     assert start_words(given).endswith(
-        "arrays of weights were taken; new are queries, heads, branches.linear, branches.mlp; of the model's, "
-        f"{len(given['unused'])} have no place here (queries, heads, branches.linear, branches.mlp)"
+        "arrays of weights were taken; new are queries, heads, branches.linear, branches.conv; of the model's, "
+        f"{len(given['unused'])} have no place here (queries, heads, branches.linear, branches.conv)"
     )
 
 

@@ -39,10 +39,10 @@ def network() -> BiosignalPerceiver:
 
 def made_for(*tasks: Task, branches: Sequence[str] = ()) -> BiosignalPerceiver:
     torch.manual_seed(1)
-    settings = replace(SMALL, linear_branch="linear" in branches, mlp_branch="mlp" in branches)
+    settings = replace(SMALL, linear_branch="linear" in branches, conv_branch="conv" in branches)
     network = perceiver_for(tasks, settings, OPEN, VOCABULARY)
     for weights in network.branches.parameters():
-        torch.nn.init.normal_(weights)
+        torch.nn.init.normal_(weights, std=0.3)
     return network.eval()
 
 
@@ -106,7 +106,7 @@ def question_of(task: Task, target: list[int] | None, *branches: str) -> Questio
 
 
 @KINDS
-@pytest.mark.parametrize("branches", [(), ("linear", "mlp")])
+@pytest.mark.parametrize("branches", [(), ("linear", "conv")])
 def test_gradients_sum_to_the_difference_from_the_usual_answer(
     task: Task, target: list[int] | None, branches: tuple[str, ...]
 ) -> None:
@@ -117,12 +117,12 @@ def test_gradients_sum_to_the_difference_from_the_usual_answer(
     np.testing.assert_allclose(gradients.tokens.weights.sum(1), difference, rtol=0.03, atol=0.003)
     np.testing.assert_allclose(gradients.gap, difference - gradients.tokens.weights.sum(1), atol=1e-9)
     np.testing.assert_allclose(gradients.features["heart"].sum(1), gradients.tokens.weights[:, -1], atol=1e-9)
-    assert gradients.branch["heart"].any() == bool(branches)
+    assert gradients.branch_features["heart"].any() == bool(branches)
 
 
 def test_gradients_equal_those_of_captum() -> None:
     attr = pytest.importorskip("captum.attr")
-    question, made = question_of(LOAD, None, "linear", "mlp"), inputs()
+    question, made = question_of(LOAD, None, "linear", "conv"), inputs()
 
     def answer(eda: torch.Tensor, temp: torch.Tensor, heart: torch.Tensor) -> torch.Tensor:
         steps = made.rows(torch.arange(len(eda)) % 2)  # captum lays the steps of all windows behind one another
@@ -151,7 +151,7 @@ def test_of_a_linear_model_every_method_gives_weight_times_value() -> None:
     exact[1, 2] = np.nan
     gradients = integrated_gradients(question, made)
     np.testing.assert_allclose(gradients.features["heart"], exact, rtol=1e-5)
-    np.testing.assert_allclose(gradients.branch["heart"], exact, rtol=1e-5)
+    np.testing.assert_allclose(gradients.branch_features["heart"], exact, rtol=1e-5)
     whole = question.answers(made)
     for column in range(4):
         fall = whole - question.answers(without_feature(made, "heart", column))
@@ -161,7 +161,7 @@ def test_of_a_linear_model_every_method_gives_weight_times_value() -> None:
 
 
 def test_absent_inputs_change_nothing_and_have_nothing() -> None:
-    question = question_of(STRESS, [0, 1, 0], "linear", "mlp")
+    question = question_of(STRESS, [0, 1, 0], "linear", "conv")
     made, strange = partly_absent(), partly_absent()
     for part in strange.sensors:
         part.patches[~part.is_real] = 7.0

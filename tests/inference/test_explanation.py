@@ -136,7 +136,7 @@ def test_methods_that_point_at_what_was_planted_are_more_faithful_than_random(
 def several(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     folder = tmp_path_factory.mktemp("tasks")
     settings = FitSettings(
-        model=replace(SMALL, linear_branch=True, mlp_branch=True),
+        model=replace(SMALL, linear_branch=True, conv_branch=True),
         training=TrainingSettings(n_epochs=4, batch_size=32, learning_rate=5e-3, dense_weight=1.0),
     )
     store = made.store(folder / "made.h5", made.numbered(made.study(6)), task=(made.TASK, made.LOAD, made.LEVEL))
@@ -165,7 +165,9 @@ def test_every_kind_of_task_is_explained_with_its_branches(
     assert set(of_branch) == set(made.FEATURES)
     assert all(np.abs(values).max() > 1e-6 for values in of_branch.values())
     by_sensor = np.sum([values["branches"] for values in sensors], axis=0)
-    np.testing.assert_allclose(by_sensor, np.sum(list(of_branch.values()), axis=0), atol=1e-6)
+    by_channel = np.sum([v["branches"] for p, v in explanation.parts.items() if p.kind == CHANNEL], axis=0)
+    np.testing.assert_allclose(by_sensor, by_channel, atol=1e-6)
+    assert np.abs(by_sensor - np.sum(list(of_branch.values()), axis=0)).max() > 1e-6  # signals, too
     frame = explanation.to_frame()
     assert frame["unit"].unique().tolist() == [unit]
     assert len(frame) == 5 * len(explanation.parts)

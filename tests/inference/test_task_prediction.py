@@ -29,7 +29,7 @@ from biopercept.training.settings import FitSettings, TrainingSettings
 
 ENGINE = Engine(torch.device("cpu"))
 SETTINGS = FitSettings(
-    model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2, linear_branch=True, mlp_branch=True),
+    model=PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2, linear_branch=True, conv_branch=True),
     training=TrainingSettings(n_epochs=12, batch_size=32, learning_rate=5e-3, dense_weight=1.0),
 )
 

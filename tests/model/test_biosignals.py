@@ -11,7 +11,7 @@ from made_inputs import Classifier
 
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, perceiver_for
-from biopercept.model.branches import LINEAR, MLP
+from biopercept.model.branches import CONV, LINEAR
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import TokenSettings
 from biopercept.tasks import Task
@@ -302,26 +302,27 @@ def test_the_output_is_the_mean_of_the_network_and_of_a_linear_model_of_the_feat
 
 
 def test_the_output_is_the_mean_of_all_branches() -> None:
-    network, inputs = _with_branches(linear_branch=True, mlp_branch=True).eval(), _inputs()
+    network, inputs = _with_branches(linear_branch=True, conv_branch=True).eval(), _inputs()
     alone = network.read_out(network.encode(inputs)).tasks["stress"]
-    linear, mlp = (network.branches[name](inputs)["stress"] for name in (LINEAR, MLP))
-    torch.testing.assert_close(network(inputs).tasks["stress"], (alone + linear + mlp) / 3)
-    first = torch.cat(
-        [torch.cat((torch.nan_to_num(g.values * g.is_real), g.is_real.float()), 1) for g in inputs.features], 1
-    )
-    weights = torch.cat([network.branches[MLP].code.groups[g.name].weight for g in inputs.features], 1)
-    biases = sum(network.branches[MLP].code.groups[g.name].bias for g in inputs.features)
-    assert all(group.is_real.any(1).all() for group in inputs.features)
-    hidden = torch.nn.functional.gelu(first @ weights.T + biases)
-    top, head = network.branches[MLP].top, network.branches[MLP].head
-    torch.testing.assert_close(mlp, head(torch.nn.functional.gelu(top(hidden))))
+    linear, conv = (network.branches[name](inputs)["stress"] for name in (LINEAR, CONV))
+    torch.testing.assert_close(network(inputs).tasks["stress"], (alone + linear + conv) / 3)
+
+
+def test_the_convolutional_branch_reads_signals_and_features_and_says_the_same_whatever_absent_ones_hold() -> None:
+    network, inputs = _with_branches(conv_branch=True).eval(), _inputs()
+    branch = network.branches[CONV]
+    whole = branch(inputs)["stress"]
+    for part in (replace(inputs, features=()), replace(inputs, sensors=())):
+        assert not torch.allclose(branch(part)["stress"], whole)
+    junk = tuple(replace(s, patches=s.patches.masked_fill(~s.is_real[..., None], 9.0)) for s in inputs.sensors)
+    torch.testing.assert_close(branch(replace(inputs, sensors=junk))["stress"], whole)
 
 
 def test_in_training_network_and_branches_are_apart_and_gradients_do_not_cross() -> None:
-    network, inputs = _with_branches(linear_branch=True, mlp_branch=True).train(), _inputs()
+    network, inputs = _with_branches(linear_branch=True, conv_branch=True).train(), _inputs()
     outputs = network(inputs, torch.Generator().manual_seed(0))
-    assert list(outputs.learnt()) == ["stress", "linear/stress", "mlp/stress"]
-    for name in (LINEAR, MLP):
+    assert list(outputs.learnt()) == ["stress", "linear/stress", "conv/stress"]
+    for name in (LINEAR, CONV):
         network.zero_grad(set_to_none=True)
         outputs.branches[f"{name}/stress"].sum().backward(retain_graph=True)
         reached = {tuple(n.split(".")[:2]) for n, p in network.named_parameters() if p.grad is not None}
@@ -331,15 +332,15 @@ def test_in_training_network_and_branches_are_apart_and_gradients_do_not_cross()
     assert all(parameter.grad is None for parameter in network.branches.parameters())
 
 
-def test_every_sensor_is_hidden_from_the_two_layer_branch_in_training_too() -> None:
+def test_sensors_are_hidden_from_the_convolutional_branch_in_training_too() -> None:
     hidden = TokenSettings(modality_dropout=0.9)
-    network = perceiver_for([LINEAR_TASK], PerceiverSettings(mlp_branch=True), hidden, VOCABULARY).train()
+    network = perceiver_for([LINEAR_TASK], PerceiverSettings(conv_branch=True), hidden, VOCABULARY).train()
     generator = torch.Generator().manual_seed(0)
-    draws = torch.stack([network.branches[MLP](_inputs(), generator)["stress"] for _ in range(8)])
+    draws = torch.stack([network.branches[CONV](_inputs(), generator)["stress"] for _ in range(8)])
     assert len(torch.unique(draws[:, 0], dim=0)) > 1
 
 
-@pytest.mark.parametrize("branch", ["linear_branch", "mlp_branch"])
+@pytest.mark.parametrize("branch", ["linear_branch", "conv_branch"])
 def test_a_window_gets_the_same_from_a_branch_whatever_others_of_its_batch_have(branch: str) -> None:
     network, inputs = _with_branches(**{branch: True}).eval(), _inputs()
     heart, eda = inputs.features
@@ -349,7 +350,9 @@ def test_a_window_gets_the_same_from_a_branch_whatever_others_of_its_batch_have(
     torch.testing.assert_close(beside, alone)
 
 
-@pytest.mark.parametrize("branch", ["linear_branch", "mlp_branch"])
-def test_a_branch_without_features_is_refused(branch: str) -> None:
-    with pytest.raises(SettingsError, match=rf"^model\.{branch} reads features; set tokens\.features to true"):
-        perceiver_for([LINEAR_TASK], PerceiverSettings(**{branch: True}), TokenSettings(features=False), VOCABULARY)
+def test_a_linear_branch_without_features_is_refused_and_the_other_reads_signals_alone() -> None:
+    without = TokenSettings(features=False)
+    with pytest.raises(SettingsError, match=r"^model\.linear_branch reads features; set tokens\.features to true"):
+        perceiver_for([LINEAR_TASK], PerceiverSettings(linear_branch=True), without, VOCABULARY)
+    network = perceiver_for([LINEAR_TASK], PerceiverSettings(conv_branch=True), without, VOCABULARY).eval()
+    assert torch.isfinite(network(_inputs()).tasks["stress"]).all()

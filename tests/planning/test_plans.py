@@ -95,7 +95,7 @@ def test_of_few_people_nobody_is_set_aside_and_updates_are_enough_whatever_the_n
     plan = made(tmp_path, people(8, ("rest", 240), ("task", 240)))
     assert plan.values["training.validation_fraction"] == 0.0
     assert plan.values["evaluation.calibration_folds"] == 5  # nobody else could be learnt from
-    assert plan.values["model.linear_branch"] is plan.values["model.mlp_branch"] is True
+    assert plan.values["model.linear_branch"] is plan.values["model.conv_branch"] is True
     assert plan.values["training.n_epochs"] == 96
     assert because(plan, "training.n_epochs") == (
         "208 windows make 3 updates an epoch; about 300 updates were enough in trials, and more overfitted"

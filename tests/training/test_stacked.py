@@ -127,7 +127,7 @@ def test_numbers_levels_and_several_tasks_are_stacked_as_they_are_alone(
     inputs = inputs_of(made, made.numbered(made.study(5)), [known[name] for name in names])
     settings = replace(BRIEF, task_weights=("load=0.5",))
     folds = with_settings([fold(inputs, "123", "4"), fold(inputs, "245", "1", seed=1), fold(inputs, "45")], settings)
-    branched = replace(SMALL, linear_branch=True, mlp_branch=True)
+    branched = replace(SMALL, linear_branch=True, conv_branch=True)
     folds = [replace(asked, settings=replace(asked.settings, model=branched)) for asked in folds]
     for stacked, asked in zip(together(folds), folds, strict=True):
         single = alone(asked)
