@@ -5,9 +5,9 @@ A baseline of its own, and a branch beside the Perceiver, which has no plain mea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +79,7 @@ class SignalNetwork(nn.Module):
         b, c, p, length = sensor.patches.shape
         is_real = sensor.is_real[..., None].expand(-1, -1, -1, length).reshape(b * c, p * length, 1)
         x = sensor.patches.reshape(b * c, p * length, 1).masked_fill(~is_real, 0.0)
-        for layer, norm in zip(self.layers, self.norms, strict=True):
+        for layer, norm in zip(cast(Iterable[nn.Conv1d], self.layers), self.norms, strict=True):
             stretches = F.pad(x, (0, 0, KERNEL // 2, KERNEL // 2)).unfold(1, KERNEL, STRIDE)  # (B C, T, channels, K)
             x = F.gelu(norm(F.linear(stretches.flatten(2), layer.weight.flatten(1), layer.bias)))
             is_real = is_real[:, ::STRIDE]
