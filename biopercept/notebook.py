@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from biopercept.config.loading import load_config, load_config_for, load_config_for_study
-from biopercept.config.settings import Config, PlannedConfig, Purpose
+from biopercept.config.loading import config_and_plan_of_study, load_config, load_config_for
+from biopercept.config.settings import Config, Purpose
 from biopercept.errors import SettingsError
 from biopercept.recording import Correction, Recording
 from biopercept.resources import copy_sample_study
@@ -144,9 +144,7 @@ def prepare_recording(
     from biopercept.prepare import recording as preparing
 
     settings = _config(config, overrides)
-    if not isinstance(recording, Recording):
-        recording = load_recording(recording)
-    return preparing.prepare_recording(recording, preparing.PrepareSettings(settings.windows, settings.cleaning))
+    return preparing.prepare_recording(_loaded(recording), settings.preparing())
 
 
 def features(
@@ -165,17 +163,13 @@ def features(
     SettingsError where a setting is wrong, or no event has a label of ``around``.
     """
     from biopercept.measures.recording import WINDOWS, around_features, recording_features
-    from biopercept.prepare import recording as preparing
 
-    around = _around(**rows)
-    settings = _config(config, overrides)
-    if not isinstance(recording, Recording):
-        recording = load_recording(recording)
-    cleaning = preparing.PrepareSettings(settings.windows, settings.cleaning)
+    around, settings = _around(**rows), _config(config, overrides).preparing()
+    recording = _loaded(recording)
     if around is None:
-        return recording_features(recording, cleaning, rows.get("rows", WINDOWS), hrv=rows.get("hrv", False))
+        return recording_features(recording, settings, rows.get("rows", WINDOWS), hrv=rows.get("hrv", False))
     around.refuse_unknown(interval.label for interval in recording.intervals)
-    return around_features(recording, around, cleaning)
+    return around_features(recording, around, settings)
 
 
 def _around(
@@ -194,9 +188,7 @@ def _around(
         return None
     if rows or hrv:
         raise SettingsError("around has rows of its own, a few seconds long: leave out rows and hrv")
-    times = {"before_seconds": before, "after_seconds": after}
-    given = {name: value for name, value in times.items() if value is not None}
-    return Around((around,) if isinstance(around, str) else tuple(around), **given)
+    return Around.of([around] if isinstance(around, str) else around, before, after)
 
 
 def quality(
@@ -213,7 +205,7 @@ def quality(
     from biopercept.measures.quality import recording_quality
 
     cleaning = _config(config, overrides).cleaning
-    return recording_quality(recording if isinstance(recording, Recording) else load_recording(recording), cleaning)
+    return recording_quality(_loaded(recording), cleaning)
 
 
 def write_recording_page(
@@ -230,14 +222,10 @@ def write_recording_page(
     setting is wrong. Raises OutputError where the page cannot be written.
     """
     from biopercept.measures.recording import WHOLE, measured_and_cleaned
-    from biopercept.prepare import recording as preparing
     from biopercept.report.recordings.page import write_page
 
-    settings = _config(config, overrides)
-    if not isinstance(recording, Recording):
-        recording = load_recording(recording)
-    request = preparing.PrepareSettings(settings.windows, settings.cleaning)
-    features, clean = measured_and_cleaned(recording, request, WHOLE)
+    settings = _config(config, overrides).preparing()
+    features, clean = measured_and_cleaned(_loaded(recording), settings, WHOLE)
     write_page(features, clean, features.measures, Path(output))
     return Path(output)
 
@@ -272,30 +260,24 @@ def prepare_study(
     Raises StudyError, SettingsError where the study, a setting or a subject is wrong. Raises StoreError where
     ``output`` is something else than a store, or holds recordings that would be dropped.
     """
-    from biopercept.planning.fingerprint import fingerprint_of_study
-    from biopercept.planning.rules import plan_of
     from biopercept.prepare import study as preparing
-    from biopercept.prepare.recording import PrepareSettings
     from biopercept.results.plan import write_windows_plan
     from biopercept.studies.labels import training_faults
 
     loaded = study if isinstance(study, Study) else load_study(study)
-    settings = load_config_for_study(
-        loaded, None if config is None else str(config), _changes(overrides), is_opened=True
-    )
-    planned = settings.plan if isinstance(settings, PlannedConfig) else None
-    plan = planned or plan_of(fingerprint_of_study(loaded), settings.windows.length_seconds)
+    name = None if config is None else str(config)
+    settings, plan = config_and_plan_of_study(loaded, name, _changes(overrides), is_opened=True)
     for sentence in (*training_faults(loaded), *plan.faults, *plan.losses):
         warnings.warn(sentence, stacklevel=2)
     summary = preparing.prepare_study(
         loaded,
         Path(output),
-        PrepareSettings(settings.windows, settings.cleaning),
+        settings.preparing(),
         subjects=subjects,
         run=preparing.PrepareRun(n_jobs=n_jobs),
     )
     if summary.store is not None:
-        write_windows_plan(summary.log, planned)
+        write_windows_plan(summary.log, plan if plan.lines else None)
     for sentence in summary.warnings:
         warnings.warn(sentence, stacklevel=2)
     return summary
@@ -566,6 +548,10 @@ def write_report(
 
 def _paths(given: Location | Sequence[Location]) -> tuple[Path, ...]:
     return tuple(Path(one) for one in ([given] if isinstance(given, str | Path) else given))
+
+
+def _loaded(recording: Location | Recording) -> Recording:
+    return recording if isinstance(recording, Recording) else load_recording(recording)
 
 
 def _changes(overrides: Overrides | None) -> list[str]:

@@ -133,15 +133,13 @@ def _draw(courses: tuple[MeanCourse, ...], output: Path) -> None:
 def _around(rows: Rows) -> Around | None:
     from biopercept.measures.around import Around
 
-    times = {"before_seconds": rows.before, "after_seconds": rows.after}
-    given = {name: value for name, value in times.items() if value is not None}
     if not rows.around:
-        if given:
+        if (rows.before, rows.after) != (None, None):
             raise SettingsError("--before and --after are of events; name the events with --around EVENT")
         return None
     if rows.hrv:
         raise SettingsError("--hrv and --around contradict each other: a few seconds have no heart rate variability")
-    return Around(tuple(dict.fromkeys(rows.around)), **given)
+    return Around.of(rows.around, rows.before, rows.after)
 
 
 def _pages() -> Pages:

@@ -320,17 +320,14 @@ class Preset:
         from biopercept.preprocessing.windows import WindowSettings
 
         if self.is_given:
-            from biopercept.config.loading import load_config_for_study
-            from biopercept.config.settings import PlannedConfig, Purpose
+            from biopercept.config.loading import config_and_plan_of_study
+            from biopercept.config.settings import Purpose
 
             purposes = [Purpose(command)] if command else []
-            loaded = load_config_for_study(
+            loaded, plan = config_and_plan_of_study(
                 study, self.config, self.overrides or (), purposes=purposes, is_opened=is_opened
             )
-            plan = loaded.plan if isinstance(loaded, PlannedConfig) else None
-            if plan is None:
-                plan = plan_of(fingerprint_of_study(study), loaded.windows.length_seconds).of(())
-            return PrepareSettings(loaded.windows, loaded.cleaning), plan
+            return loaded.preparing(), plan
         plan = plan_of(fingerprint_of_study(study, is_opened=is_opened))
         return PrepareSettings(WindowSettings(*(plan.values[name] for name in WINDOW_SETTINGS))), plan
 
@@ -346,7 +343,7 @@ class Preset:
         from biopercept.config.settings import Purpose
 
         loaded = self.load(Purpose(command, options=frozenset(given)))
-        return PrepareSettings(loaded.windows, loaded.cleaning)
+        return loaded.preparing()
 
 
 @dataclass(frozen=True)

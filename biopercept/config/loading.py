@@ -232,6 +232,24 @@ def load_config_for_study(
     return load_config(name_or_file, overrides, purposes=purposes, plan=plan)
 
 
+def config_and_plan_of_study(
+    study: Study,
+    name_or_file: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    purposes: Sequence[Purpose] = (),
+    is_opened: bool = False,
+) -> tuple[Config, SettingsPlan]:
+    """Return :func:`load_config_for_study`, and what the plan says of the study.
+
+    Where the settings are a preset's the plan has no lines, and says what their windows lose.
+    """
+    config = load_config_for_study(study, name_or_file, overrides, purposes=purposes, is_opened=is_opened)
+    if isinstance(config, PlannedConfig) and config.plan is not None:
+        return config, config.plan
+    return config, plan_of(fingerprint_of_study(study), config.windows.length_seconds).of(())
+
+
 def _plan_of_store(store: Studies, purposes: Sequence[Purpose]) -> SettingsPlan:
     """Return the plan of a store, or of several joined, for what is to be done with it."""
     tasks = tuple({task.name: task for purpose in purposes for task in purpose.tasks}.values())

@@ -26,6 +26,7 @@ from biopercept.version import __version__
 
 if TYPE_CHECKING:
     from biopercept.evaluation.plan import EvaluationRequest
+    from biopercept.prepare.recording import PrepareSettings
 
 VERSION_KEY = "biopercept"
 """Key under which a file of all settings, as a command wrote it, names the version."""
@@ -63,6 +64,12 @@ class Config:
             pretraining=self.pretraining if is_pretrained else None,
             start_from="" if start_from is None else str(start_from),
         )
+
+    def preparing(self) -> PrepareSettings:
+        """Return how recordings are cut into windows, and cleaned before."""
+        from biopercept.prepare.recording import PrepareSettings
+
+        return PrepareSettings(self.windows, self.cleaning)
 
     def request(self, stores: Sequence[Path]) -> EvaluationRequest:
         """Return an evaluation of one store or several with these settings; what else it says is the usual."""

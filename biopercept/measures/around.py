@@ -63,6 +63,12 @@ class Around:
                     f"{name} is {value:g}; it must be a number of seconds from 1 to {_LONGEST_SECONDS:g}"
                 )
 
+    @staticmethod
+    def of(labels: Iterable[str], before: float | None = None, after: float | None = None) -> Around:
+        """Return events by label, each once, with times that are the usual ones where they are None."""
+        times = {"before_seconds": before, "after_seconds": after}
+        return Around(tuple(dict.fromkeys(labels)), **{name: t for name, t in times.items() if t is not None})
+
     @property
     def offsets(self) -> FloatArray:
         """Return when a stretch is read, seconds from the onset: every 0.25 s, the end left out."""

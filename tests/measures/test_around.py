@@ -267,3 +267,7 @@ def test_a_label_that_no_event_has_is_refused_with_those_there_are() -> None:
         bp.features(one, around=["tone"], after=0.0)
     with pytest.raises(SettingsError, match="before and after are of events; name the events with around"):
         bp.features(one, before=3.0)
+
+
+def test_a_label_that_is_named_twice_is_measured_once_and_times_not_given_are_the_usual_ones() -> None:
+    assert Around.of(["tone", "light", "tone"], after=5.0) == Around(("tone", "light"), after_seconds=5.0)

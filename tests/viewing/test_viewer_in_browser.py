@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from devtools_browser import Browser, browser_path
+from headless_browser import Browser, browser_path, needs_browser
 
 from biopercept.recording import Interval, Signal
 from biopercept.viewing.page import write_page
 from biopercept.viewing.timeline import RECORDED, Timeline
 
-pytestmark = pytest.mark.skipif(browser_path() is None, reason="needs Chromium (Debian: apt-get install chromium)")
+pytestmark = needs_browser
 SECONDS = 100.0
 CLOCK = r"(?:(\d+):)?(\d+):([\d.]+)"
 
