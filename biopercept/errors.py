@@ -79,6 +79,15 @@ def listed(names: Iterable[str], most: int = 12) -> str:
     return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
 
 
+def recording_title(subject: str, session: str, recording: str) -> str:
+    """Return subject, session and recording as one phrase for messages; what is empty or said already is left out.
+
+    >>> recording_title("S01", "", "baseline"), recording_title("S01_E4", "", "S01_E4")
+    ('S01 baseline', 'S01_E4')
+    """
+    return " ".join(dict.fromkeys(part for part in (subject, session, recording) if part))
+
+
 _OF_PROGRAMS = re.compile(
     r"""(File ".*?", line \d+,?( in \w+)?\s*)"""  # a line of a trace
     r"""|(\b[A-Za-z_.]+(Error|Exception|Warning)\b:?\s*)"""  # the name of a class

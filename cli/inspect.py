@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from biopercept.errors import BioperceptError, RecordingError
+from biopercept.errors import BioperceptError, RecordingError, recording_title
 
 from . import options
 from .terminal import BARS, console, print_json, safe_text, say, sparkline
@@ -274,7 +274,7 @@ def _show(report: dict[str, Any]) -> None:
     screen = console()
     if not screen.is_terminal:
         screen.width = _PLAIN_WIDTH  # a pipe or a file has no width to fit
-    who = " ".join(part for part in (report["subject"], report["session"], report["recording"]) if part)
+    who = recording_title(report["subject"], report["session"], report["recording"])
     screen.print(Text(safe_text(f"{who}  ({report['path']}), {report['duration_seconds']:g} s"), style="bold"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     has_shape = screen.is_terminal and screen.width >= _SHAPE_WIDTH and _can_draw(screen.encoding)

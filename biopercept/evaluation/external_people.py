@@ -21,7 +21,7 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.inference.familiarity import NOT_KNOWN
 from biopercept.inference.shift import NONE as UNMOVED
 from biopercept.results.cross_validation import ExternalModel, FittedOn
-from biopercept.store.prepared import WindowedRecording
+from biopercept.store.prepared import WindowedRecording, title_of
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.training.checkpoint import Checkpoint, StartingPoint
 from biopercept.training.final import measured_modalities
@@ -178,5 +178,5 @@ def _copies(
     for one, other, fraction in shared_pairs(blocks):
         if one < len(before) <= other:
             theirs, ours = before[one], here[other - len(before)]
-            copies[ours.subject] = f"{fraction:.0%} of the samples of {ours.key} are those of {theirs.key}"
+            copies[ours.subject] = f"{fraction:.0%} of the samples of {title_of(ours)} are those of {title_of(theirs)}"
     return copies

@@ -36,7 +36,7 @@ from biopercept.inference.prediction import ReadRecording, read_for
 from biopercept.modalities import MODALITIES
 from biopercept.model.token_inputs import TokenInputs
 from biopercept.results.explanation import ATTENTION, CHANNEL, FEATURE, GRADIENTS, MODALITY, OCCLUSION, SENSOR, TIME
-from biopercept.store.prepared import WindowedRecording
+from biopercept.store.prepared import WindowedRecording, title_of
 from biopercept.tasks import Task
 from biopercept.training.checkpoint import Checkpoint
 from biopercept.training.engine import Engine
@@ -168,7 +168,7 @@ def explain(
     left_out = {why: read.reasons.count(why) for why in dict.fromkeys(read.reasons) if why}
     if not len(rows):
         reasons = ", ".join(f"{why}: {n}" for why, n in left_out.items())
-        raise RecordingError(f"{recording.key} has no window to explain ({reasons})")
+        raise RecordingError(f"{title_of(recording)} has no window to explain ({reasons})")
     if len(rows) > settings.n_windows:
         left_out[f"no more than {settings.n_windows} of a recording are taken"] = len(rows) - settings.n_windows
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, settings.n_windows).round().astype(np.int64))]

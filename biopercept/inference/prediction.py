@@ -23,7 +23,7 @@ from biopercept.inference.shift import ALL, NONE, caution, log_odds_of, require_
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.recording import Interval, RecordingLabels
-from biopercept.store.prepared import WindowedRecording
+from biopercept.store.prepared import WindowedRecording, title_of
 from biopercept.tasks import Task, disagreement
 from biopercept.training.calibration import Calibration, set_words, undecided_words
 from biopercept.training.checkpoint import Checkpoint, require_features
@@ -381,14 +381,15 @@ def read_for(
     )
     if not len(windows):
         raise RecordingError(
-            f"{recording.key} lasts {recording.duration_seconds:.1f} s, less than the model's window of {length:g} s"
+            f"{title_of(recording)} lasts {recording.duration_seconds:.1f} s, less than the model's window of "
+            f"{length:g} s"
         )
     present = sorted({s.modality for s in recording.signals if not s.derived_from})
     known = checkpoint.training["modalities"]
     used, ignored = (tuple(m for m in present if (m in known) is is_known) for is_known in (True, False))
     if not used:
         raise RecordingError(
-            f"{recording.key} has {', '.join(ignored) or 'no sensor'} and the model was trained with "
+            f"{title_of(recording)} has {', '.join(ignored) or 'no sensor'} and the model was trained with "
             f"{', '.join(known)}; they share none"
         )
     step = float(checkpoint.prepare["windows"]["step_seconds"])

@@ -29,7 +29,7 @@ from biopercept.model.token_inputs import SensorPatches
 from biopercept.prepare.recording import OF_A_MODEL, PrepareSettings, prepare_recording
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.recording import Recording
-from biopercept.store.prepared import WindowedRecording
+from biopercept.store.prepared import WindowedRecording, title_of
 from biopercept.training.checkpoint import require_features
 from biopercept.training.engine import Engine, engine_for
 from biopercept.training.pretraining import PretrainedModel, load_pretrained
@@ -185,7 +185,7 @@ def reconstruct_prepared(
     length, step = (float(model.prepare["windows"][f"{name}_seconds"]) for name in ("length", "step"))
     windows = grid_windows([recording], length_seconds=length, feature_names=feature_names)
     if not len(windows):
-        raise RecordingError(f"{recording.key} has no window of {length:g} s; a longer recording is needed")
+        raise RecordingError(f"{title_of(recording)} has no window of {length:g} s; a longer recording is needed")
     tokens = model.tokens
     inputs = WindowInputs(windows, model.normalisation, step, raw=tokens.raw, derived=tokens.derived)
     sensors = measured_sensors([recording], feature_names)
@@ -197,7 +197,8 @@ def reconstruct_prepared(
     rows = rows[shown.has_tokens(rows)]
     if not len(rows):
         raise RecordingError(
-            f"{recording.key} has {', '.join(sensors) or 'no sensor'}; nothing is left to reconstruct {modality} from"
+            f"{title_of(recording)} has {', '.join(sensors) or 'no sensor'}; nothing is left to reconstruct "
+            f"{modality} from"
         )
     hidden = TokenSource(restricted(inputs, sorted(masked)), model.population, tokens, engine.device)
     network = model.network.to(engine.device)
@@ -263,8 +264,8 @@ def signals_to_reconstruct(
         poor = tuple(name for name in known if _usable(recording, name) < _LEAST_USABLE)
         if not poor:
             raise RecordingError(
-                f"{recording.key} has every signal that the network knows ({', '.join(known)}); name the sensor to "
-                "reconstruct with --sensor"
+                f"{title_of(recording)} has every signal that the network knows ({', '.join(known)}); name the sensor "
+                "to reconstruct with --sensor"
             )
         return poor
     if sensor in MODALITIES and MODALITIES[sensor].is_derived:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from biopercept.errors import recording_title
 from biopercept.files import write_json, write_table
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.measures.columns import OF_A_RECORDING, OF_A_ROW, plainly
@@ -137,7 +138,7 @@ class RecordingQuality:
     @property
     def title(self) -> str:
         """Return the words for the recording."""
-        return " ".join(dict.fromkeys(part for part in (self.subject, self.session, self.recording) if part))
+        return recording_title(self.subject, self.session, self.recording)
 
     def sensors(self) -> tuple[Sensor, ...]:
         """Return how each signal fared as a whole."""

@@ -17,7 +17,7 @@ from biopercept.data.windows import candidates, target_of
 from biopercept.planning.headers import Header, Sensor, header_of
 from biopercept.recording import Interval, outside
 from biopercept.results.plan import ClassMakeUp, Fingerprint, SensorMakeUp, TaskMakeUp
-from biopercept.store.prepared import WindowedRecording
+from biopercept.store.prepared import WindowedRecording, title_of
 from biopercept.studies.labels import labels_of
 from biopercept.studies.structure import Entry, Study
 from biopercept.tasks import Task
@@ -227,7 +227,7 @@ def _stretches_of_recording(recording: WindowedRecording, task: Task, length: fl
         span = spans.setdefault(key, [onset, onset])
         span[1] = onset
         values.setdefault(key, float(value))
-    title = " ".join(part for part in (recording.subject, recording.session, recording.recording) if part)
+    title = title_of(recording)
     for key, (first, last) in sorted(spans.items(), key=lambda row: row[1]):
         is_number = task.signal is not None or not task.is_classification
         group = _NUMBER if is_number else task.class_names[int(values[key])]

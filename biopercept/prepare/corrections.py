@@ -206,14 +206,16 @@ def _with_beats(placed: list[Correction], recording: Recording, notes: list[str]
     if not any(one.kind in _BEATS for one in placed):
         return placed
     of_heart = tuple(s for s in recording.signals if s.modality in (*HEART_MODALITIES, "hr"))
-    heart = replace(recording, signals=of_heart, notes=())
+    # Beats are looked for in the wave as this call leaves it: turned, and without what it marks bad.
+    others = [one for one in placed if one.kind not in (*_BEATS, LABEL)]
+    heart = replace(recording, signals=of_heart, notes=(), corrections=(*recording.corrections, *others))
     usual = ""
     if any(one.kind in _BEATS and not one.channels for one in placed):
         usual = clean_recording(heart).beats.source
         if not usual:
             raise SettingsError("no beats were found in any signal; name the signal that the beats are of (--channel)")
     named = [replace(one, channels=(usual,)) if one.kind in _BEATS and not one.channels else one for one in placed]
-    log = CorrectionLog(recording)
+    log = CorrectionLog(heart)
     for signal in of_heart:
         earlier = tuple(log.of(signal).corrections.values())
         alone = replace(heart, signals=(signal,), corrections=earlier)

@@ -19,7 +19,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
-from biopercept.errors import BioperceptError, OutputError, SettingsError, StoreError
+from biopercept.errors import BioperceptError, OutputError, SettingsError, StoreError, recording_title
 from biopercept.files import content_hash, write_table
 from biopercept.loaders.corrections import corrections_of
 from biopercept.loaders.folders import companions
@@ -76,7 +76,7 @@ class LogRow:
     @property
     def title(self) -> str:
         """Return subject, session and recording as one phrase for messages."""
-        return " ".join(part for part in (self.subject, self.session, self.recording) if part)
+        return recording_title(self.subject, self.session, self.recording)
 
 
 def log_path(store: Path) -> Path:

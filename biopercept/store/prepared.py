@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import StoreError
+from biopercept.errors import StoreError, recording_title
 from biopercept.recording import Channel, Correction, Interval, RecordingLabels
 
 FloatSamples = NDArray[np.float32]
@@ -209,6 +209,11 @@ def recording_key(subject: str, session: str, recording: str) -> str:
     return "_".join(_escaped(part) for part in (subject, session, recording))
 
 
+def title_of(recording: WindowedRecording) -> str:
+    """Return the words for a recording in messages."""
+    return recording_title(recording.subject, recording.session, recording.recording)
+
+
 def safe_file_stem(key: str) -> str:
     """Return a short file name for a recording, distinct even where the disk ignores case or limits length."""
     return f"{key[:60]}-{hashlib.sha256(key.encode('utf-8')).hexdigest()[:16]}"
@@ -239,7 +244,7 @@ def require_signal(recording: WindowedRecording, signal_name: str) -> StoredSign
         if signal.name == signal_name:
             return signal
     names = ", ".join(signal.name for signal in recording.signals) or "none"
-    raise StoreError(f"recording {recording.key} has no signal {signal_name!r}; it has: {names}")
+    raise StoreError(f"recording {title_of(recording)} has no signal {signal_name!r}; it has: {names}")
 
 
 def channels_to_json(channels: tuple[Channel, ...]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, recording_title
 from biopercept.recording import EVERY, FloatArray, Rating, Recording, Signal
 from biopercept.tasks import Task
 
@@ -151,4 +151,4 @@ def _still_true(note: str, ratings: Mapping[str, Rating]) -> str:
 
 
 def _title(recording: Recording) -> str:
-    return " ".join(part for part in (recording.subject, recording.session, recording.name) if part) or "the recording"
+    return recording_title(recording.subject, recording.session, recording.name) or "the recording"

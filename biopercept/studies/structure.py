@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from biopercept.errors import StudyError
+from biopercept.errors import StudyError, recording_title
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Interval
 from biopercept.tasks import Task
@@ -76,7 +76,7 @@ class Entry:
     @property
     def title(self) -> str:
         """Return subject, session and recording as one phrase for messages."""
-        return " ".join(part for part in (self.subject, self.session, self.recording) if part)
+        return recording_title(self.subject, self.session, self.recording)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from biopercept.data.windows import IntArray
 from biopercept.errors import TrainingError, listed
 from biopercept.model.token_inputs import TokenVocabulary
 from biopercept.progress import steps
+from biopercept.store.prepared import title_of
 from biopercept.training.checkpoint import take_weights
 from biopercept.training.engine import Engine, seeded
 from biopercept.training.settings import FitSettings, PretrainingSettings, TrainingSettings
@@ -220,7 +221,7 @@ def _validation_loss(
 def not_finite(inputs: WindowInputs, rows: IntArray, epoch: int, step: int) -> str:
     """Return the sentence for a training loss that is not finite, naming the recordings of the batch."""
     windows = inputs.windows
-    names = sorted({windows.recordings[i].key for i in windows.recording[rows]})
+    names = sorted({title_of(windows.recordings[i]) for i in windows.recording[rows]})
     return (
         f"the training loss is not finite at epoch {epoch}, step {step + 1}, in a batch of {listed(names, 5)}; "
         "lower training.learning_rate or look at these recordings with inspect"

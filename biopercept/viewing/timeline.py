@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, recording_title
 from biopercept.preprocessing.cleaning import CleanRecording, clean_recording
 from biopercept.preprocessing.gaps import runs_of
 from biopercept.preprocessing.quality import REASONS
@@ -103,7 +103,7 @@ class Timeline:
     @property
     def title(self) -> str:
         """Return the words for the recording."""
-        return " ".join(dict.fromkeys(part for part in (self.subject, self.session, self.recording) if part))
+        return recording_title(self.subject, self.session, self.recording)
 
 
 def timeline_of(recording: Recording, cleaning: CleaningSettings | None = None) -> Timeline:

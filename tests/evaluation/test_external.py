@@ -134,7 +134,7 @@ def test_a_copy_under_another_name_is_seen_where_the_training_store_is_given(
 ) -> None:
     renamed = replace(made.study(8)[1], subject="X9")
     copied = made.store(tmp_path / "copied.h5", [renamed, *made.study(3, seed=5)], name="elsewhere")
-    with pytest.raises(SettingsError, match=r"1 of the 4 .* X9 \(\d+% of the samples of X9__protocol are those of P02"):
+    with pytest.raises(SettingsError, match=r"1 of the 4 .* X9 \(\d+% of the samples of X9 protocol are those of P02"):
         scored(folder / "model", copied, tmp_path / "out", trained_on=folder / "made.h5")
     alone = scored(folder / "model", copied, tmp_path / "out", trained_on=folder / "made.h5", excluded=("X9",))
     assert alone["external"]["compared_by"] == ["identity", "content"]

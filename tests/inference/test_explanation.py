@@ -189,7 +189,7 @@ def test_what_is_missing_has_no_number_and_what_is_not_read_is_counted(made: Mod
     for mask in recording.masks.values():
         mask[:] = False
     recording.windows.features[:] = np.nan
-    with pytest.raises(RecordingError, match=rf"^NEW__protocol has no window to explain \({NO_SIGNAL}: 35\)$"):
+    with pytest.raises(RecordingError, match=rf"^NEW protocol has no window to explain \({NO_SIGNAL}: 35\)$"):
         explain(several, recording, ENGINE)
 
 

@@ -123,7 +123,7 @@ def test_part_of_the_sensors_is_enough_and_a_stranger_to_all_is_refused(made: Mo
     assert np.isfinite(found.only.values).all()
     checkpoint.training["modalities"] = ["eeg"]
     with pytest.raises(
-        RecordingError, match="NEW__protocol has eda and the model was trained with eeg; they share none"
+        RecordingError, match="NEW protocol has eda and the model was trained with eeg; they share none"
     ):
         predict(checkpoint, made.recording("NEW", seed=5), ENGINE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -76,6 +77,26 @@ def test_what_is_written_is_what_cleaning_then_applies(path: Path) -> None:
     np.testing.assert_allclose(clean.beats.intervals[1:], np.diff(planted), atol=0.008)
     assert clean.notes[0] == "corrected by hand: 1 beat removed, 1 added, 3.5 s marked bad in EDA."
     assert list(written.to_frame()["kind"]) == ["bad", "beat-removed", "beat-added"]
+
+
+def test_beats_are_those_of_the_wave_as_the_same_call_leaves_it(path: Path, tmp_path: Path) -> None:
+    at = float(BEATS[5])
+    turned, removed = Correction(POLARITY, channels=("ECG",)), Correction(BEAT_REMOVED, at, 0.0, ("ECG",))
+    (tmp_path / "twice").mkdir()
+    twice = Path(shutil.copy(path, tmp_path / "twice" / "one.edf"))
+    write_corrections(source(twice), [turned])
+    [after] = write_corrections(source(twice), [removed]).notes
+    [in_one] = write_corrections(source(path), [turned, removed]).notes
+    assert in_one == after
+    assert in_one.endswith(" 0.033 s from what was given")  # the wave that pointed down follows the R-peak
+    assert not any(note.startswith("not corrected") for note in clean_recording(bp.load_recording(path)).notes)
+
+
+def test_a_beat_within_what_the_same_call_marks_bad_is_refused(path: Path) -> None:
+    at = float(BEATS[5])
+    with pytest.raises(SettingsError, match="no beat of ECG within"):
+        write_corrections(source(path), [Correction(BAD, at - 1, 2.0), Correction(BEAT_REMOVED, at, 0.0, ("ECG",))])
+    assert not path.with_name("one_corrections.tsv").exists()
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_a_closed_store_says_so(store_path: Path) -> None:
 
 def test_an_unknown_signal_or_recording_is_refused_with_what_there_is(store_path: Path) -> None:
     with open_store(store_path) as store:
-        with pytest.raises(StoreError, match=r"S1__lab%5F1 has no signal 'ECG'; it has: EEG, a/b"):
+        with pytest.raises(StoreError, match=r"S1 lab_1 has no signal 'ECG'; it has: EEG, a/b"):
             store.recording("S1__lab%5F1").read("ECG")
         with pytest.raises(StoreError, match="has no recording 'S9'; it has 2 others"):
             store.recording("S9")

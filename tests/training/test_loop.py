@@ -107,7 +107,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_recordings_of_the_batch(made: 
         held.samples["heart_rate"][:] = np.float32(3e38)
         held.windows.features[:] = np.nan
     settings = TrainingSettings(n_epochs=1, batch_size=8, learning_rate=1e30, gradient_clip=1e30)
-    with pytest.raises(TrainingError, match=r"not finite at epoch 1, step \d+, in a batch of P0\d__protocol"):
+    with pytest.raises(TrainingError, match=r"not finite at epoch 1, step \d+, in a batch of P0\d protocol"):
         fitted(made, poisoned, settings=settings)
 
 
