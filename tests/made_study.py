@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -219,6 +219,7 @@ def store(
     name: str = "made",
     length: float = LENGTH,
     is_ordered: bool = False,
+    about: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the recordings as a store of the named study at ``path`` and return it."""
     sources = []
@@ -232,7 +233,7 @@ def store(
     labels = {held.key: held.labels for held in recordings if not held.labels.is_empty()}
     write_store(
         path,
-        StoreHeader(name, tasks, settings, tuple(features), labels, order),
+        StoreHeader(name, tasks, settings, tuple(features), labels, order, about or {}),
         sources,
     )
     return path

@@ -33,6 +33,7 @@ from biopercept.parallel import Executor
 from biopercept.results.cross_validation import SENSORS_FILE
 from biopercept.results.plan import SETTINGS_FILES
 from biopercept.results.reading import document_of
+from biopercept.results.training import LOG_FILE
 from biopercept.training.checkpoint import Checkpoint
 from biopercept.training.final import Provenance, TrainingRequest, measured_modalities, train
 from biopercept.training.loop import EpochReport
@@ -98,7 +99,7 @@ def _remove_results(output: Path) -> None:
         "groups.csv",
         "preparation.log.csv",
         *SETTINGS_FILES,
-        "log.jsonl",
+        LOG_FILE,
         "report.html",
     )
     _run_folder(output).clear(files, ("figures",))
@@ -111,7 +112,7 @@ def _write_log(output: Path, results: Sequence[FoldResult]) -> None:
         for r in results
         for i, history in enumerate(r.history)
     ]
-    write_text(output / "log.jsonl", "\n".join(lines) + "\n")
+    write_text(output / LOG_FILE, "".join(f"{line}\n" for line in lines))
 
 
 def train_on_store(
@@ -155,6 +156,7 @@ def train_on_store(
             scores=scores,
             warnings=(*plan.warnings, *_check_scores(scores, plan)),
             plan=None if request.settings_plan is None else document_of(request.settings_plan),
+            about={part.name: part.about for part in store.parts.values()},
             parts={part.name: part.fingerprint() for part in store.parts.values()} if request.more_stores else {},
         )
         training = TrainingRequest(

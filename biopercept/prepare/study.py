@@ -232,7 +232,9 @@ def _header(context: PrepareContext, stored: Collection[str]) -> StoreHeader:
     settings = context.settings.as_plain_values()
     labels = {_key(entry): labels_of(study, entry) for entry in study.entries}
     stated = {key: labels_held for key, labels_held in labels.items() if not labels_held.is_empty()}
-    return StoreHeader(study.name, tuple(study.tasks.values()), settings, FEATURE_NAMES, stated, order)
+    texts = {"description": study.description, "licence": study.licence, "citation": study.citation}
+    about = {key: text for key, text in texts.items() if text}
+    return StoreHeader(study.name, tuple(study.tasks.values()), settings, FEATURE_NAMES, stated, order, about)
 
 
 def _results(

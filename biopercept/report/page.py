@@ -13,6 +13,7 @@ from typing import Any
 from biopercept.errors import OutputError, StudyError
 from biopercept.files import write_text
 from biopercept.report.audit import audit_table
+from biopercept.report.cards import cards_section
 from biopercept.report.comparison import comparison_figures, comparison_tables
 from biopercept.report.curves import (
     learning_figures,
@@ -37,7 +38,7 @@ from biopercept.report.scores import (
     study_table,
     subject_numbers,
 )
-from biopercept.report.study_sections import StudyFiles, people_section, store_sections, study_files
+from biopercept.report.study_sections import StudyFiles, people_section, people_words, store_sections, study_files
 from biopercept.report.text import count, file_table, listed, terminal_table, turned
 from biopercept.report.timelines import (
     line_figure,
@@ -172,12 +173,13 @@ def _study_sections(
     run: CrossValidation, files: StudyFiles, end: tuple[str, str], budget: PictureBudget
 ) -> list[Section]:
     """Return the people of a question and, where the store that was scored is at hand, its features and signals."""
-    sections = [people_section(run, files.participants_of(run), end)]
+    people = files.participants_of(run)
+    sections, words = [people_section(run, people, end)], people_words(run, people)
     store = files.store_of(run)
-    if store is not None:
-        with store:
-            sections += store_sections(run, store, end, budget)
-    return sections
+    if store is None:
+        return [*sections, cards_section(run, None, words, end)]
+    with store:
+        return [*sections, *store_sections(run, store, end, budget), cards_section(run, store, words, end)]
 
 
 def _comparison_section(comparison: Comparison, number: int, ending: str) -> Section:

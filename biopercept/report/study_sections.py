@@ -104,13 +104,11 @@ def _name_of(path: Path) -> str:
 
 
 def people_section(run: CrossValidation, people: ResultTable | None, end: tuple[str, str]) -> Section:
-    """Return who was scored: age, sex and the like where a table of participants says them; windows and minutes.
+    """Return who was scored: what a table of participants says of them (:func:`people_words`); windows and minutes.
 
     ``end`` are the ends of the section's anchor and title.
     """
-    columns = (
-        () if people is None else tuple(name for name in people.columns if name != _ID and _is_shown(people, run, name))
-    )
+    columns = _shown_columns(run, people)
     order = sorted({key[0] for key in run.predictions.keys})
     about = {} if people is None else dict(zip(people.texts(_ID), people.rows, strict=True))
     rows = []
@@ -125,9 +123,7 @@ def people_section(run: CrossValidation, people: ResultTable | None, end: tuple[
             row[f"{shown(label)}: windows"] = f"{n:,}"
             row[f"{shown(label)}: min"] = f"{minutes:.1f}"
         rows.append(row)
-    lead = [_totals(run)]
-    if people is not None:
-        lead += [words for name in columns if (words := _summary(people, run, name))]
+    lead = [_totals(run), *people_words(run, people)]
     title = f"{count(len(rows), 'scored subject')}: windows of each true class, and the minutes that they cover"
     return Section(
         f"people{end[0]}",
@@ -135,6 +131,15 @@ def people_section(run: CrossValidation, people: ResultTable | None, end: tuple[
         lead=tuple(lead),
         tables=(Table.of(title, rows, ("Subject",), fold_above=40),),
     )
+
+
+def people_words(run: CrossValidation, people: ResultTable | None) -> tuple[str, ...]:
+    """Return a sentence on age, sex and the like of those scored, for each column that says something of a group."""
+    return () if people is None else tuple(_summary(people, run, name) for name in _shown_columns(run, people))
+
+
+def _shown_columns(run: CrossValidation, people: ResultTable | None) -> tuple[str, ...]:
+    return () if people is None else tuple(c for c in people.columns if c != _ID and _is_shown(people, run, c))
 
 
 def _heading(name: str) -> str:

@@ -62,8 +62,8 @@ class StudyStore:
 
     It may be handed to worker processes: each opens the file for itself. ``settings`` are those it was prepared with,
     as plain values by section ("windows", "cleaning"). ``recordings`` stand in the order of their keys, ``order`` are
-    the keys as the study lists them; ``labels`` are what the study says, by key. Both are empty in a store of an older
-    version.
+    the keys as the study lists them; ``labels`` are what the study says, by key; ``about`` is what it says of itself
+    ("description", "licence", "citation"). All three are empty in a store of an older version.
     """
 
     disagreements: Mapping[str, str] = MappingProxyType({})
@@ -103,6 +103,8 @@ class StudyStore:
         self.step_seconds = float(self.settings["windows"]["step_seconds"])
         text = str(read_attribute(root, "labels")) if "labels" in root.attrs else "{}"
         self.labels: Mapping[str, RecordingLabels] = MappingProxyType(labels_from_text(text))
+        about = json.loads(read_attribute(root, "about")) if "about" in root.attrs else {}
+        self.about: Mapping[str, str] = MappingProxyType({str(key): str(text) for key, text in about.items()})
         group = child(root, "recordings", is_group=True)
         self.recordings: tuple[StoredRecording, ...] = tuple(StoredRecording(self, key) for key in sorted(group))
 

@@ -48,7 +48,8 @@ class StoreHeader:
     """What a store says of the whole study.
 
     Settings are plain values by section ("windows", "cleaning"), labels are by key of the recording, and ``order``
-    holds the keys as the study lists them.
+    holds the keys as the study lists them. ``about`` is what the study says of itself: "description", "licence",
+    "citation", where it does; it is no part of a fingerprint.
     """
 
     study: str
@@ -57,6 +58,7 @@ class StoreHeader:
     feature_names: tuple[str, ...]
     labels: Mapping[str, RecordingLabels] = field(default_factory=dict)
     order: tuple[str, ...] = ()
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def attributes(self) -> dict[str, str | int]:
         """Return the attributes of the store's root."""
@@ -69,6 +71,7 @@ class StoreHeader:
             "feature_names": json.dumps(self.feature_names),
             "order": json.dumps(self.order),
             **({"labels": labels_text(self.labels)} if self.labels else {}),
+            **({"about": json.dumps(self.about)} if self.about else {}),
         }
 
 

@@ -54,7 +54,7 @@ def read_bids(folder: Path, faults: list[str]) -> Study:
     definition = Definition()
     if (root / "study.yaml").is_file():
         definition = read_definition(root / "study.yaml", faults)
-    name, licence = _description(root, faults)
+    name, licence, citation = _description(root, faults)
     notes: list[str] = []
     groups = _find(root, faults, notes)
     if not groups:
@@ -69,6 +69,7 @@ def read_bids(folder: Path, faults: list[str]) -> Study:
         name=definition.name or name or root.name,
         description=definition.description,
         licence=definition.licence or licence,
+        citation=definition.citation or citation,
         participants=_participants(root, groups, faults),
         entries=tuple(_entry(root, group, parts, definition.tasks, faults, notes) for group, parts in groups.items()),
         tasks=definition.tasks,
@@ -79,16 +80,18 @@ def read_bids(folder: Path, faults: list[str]) -> Study:
     )
 
 
-def _description(root: Path, faults: list[str]) -> tuple[str, str]:
+def _description(root: Path, faults: list[str]) -> tuple[str, str, str]:
+    """Return name, licence and what to cite."""
     path = root / "dataset_description.json"
     if not path.is_file():
-        return "", ""
+        return "", "", ""
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
-        return str(document.get("Name", "")), str(document.get("License", ""))
+        name, licence, citation = (str(document.get(key, "")) for key in ("Name", "License", "HowToAcknowledge"))
+        return name, licence, citation
     except (OSError, ValueError, AttributeError, RecursionError) as fault:
         faults.append(f"dataset_description.json cannot be read ({type(fault).__name__}); it must be a JSON object")
-        return "", ""
+        return "", "", ""
 
 
 def _participants(root: Path, groups: dict[Group, _Found], faults: list[str]) -> tuple[Participant, ...]:

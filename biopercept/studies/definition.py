@@ -28,6 +28,7 @@ class Definition:
     name: str = ""
     description: str = ""
     licence: str = ""
+    citation: str = ""
     tasks: dict[str, Task] = field(default_factory=dict)
     overrides: dict[str, SignalOverride] = field(default_factory=dict)
     overlap: Overlap = REFUSE
@@ -39,7 +40,7 @@ def read_definition(path: Path, faults: list[str]) -> Definition:
     data, lines = read_yaml_text(path, faults)
     reader = _Reader(path.name, lines, faults)
     reader.refuse_unknown(data, (), _TOP)
-    texts = {key: reader.text(data, (), key) for key in ("name", "description", "licence")}
+    texts = {key: reader.text(data, (), key) for key in ("name", "description", "licence", "citation")}
     tasks = {name: reader.task(name, body) for name, body in reader.mapping(data, (), "tasks").items()}
     signals = reader.mapping(data, (), "signals")
     return Definition(

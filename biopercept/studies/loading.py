@@ -113,6 +113,7 @@ def _read_plain(folder: Path, faults: list[str]) -> Study:
         name=definition.name or folder.resolve().name,
         description=definition.description,
         licence=definition.licence,
+        citation=definition.citation,
         participants=people,
         entries=read_entries(folder, faults, wanted_columns(definition.tasks)),
         tasks=definition.tasks,

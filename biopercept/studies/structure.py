@@ -100,6 +100,7 @@ class Study:
     overlap: Overlap = REFUSE
     is_aligned: bool = False
     notes: tuple[str, ...] = ()
+    citation: str = ""
 
     @property
     def subjects(self) -> tuple[str, ...]:

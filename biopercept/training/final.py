@@ -42,6 +42,7 @@ class Provenance:
     * ``scores``: content of the ``scores.json`` of a cross-validation with the same settings, for the card; of several
       tasks under ``tasks`` by name.
     * ``plan``: the document that says why the settings are what they are, where they follow from the data.
+    * ``about``: of each study by its name, what it says of itself ("description", "licence", "citation").
     * ``parts``: of several stores joined, the fingerprint of each by its study; subjects are "study/subject" then.
     """
 
@@ -53,6 +54,7 @@ class Provenance:
     warnings: tuple[str, ...] = ()
     plan: dict[str, Any] | None = None
     parts: Mapping[str, str] = field(default_factory=dict)
+    about: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def studies(self, subjects: Collection[str]) -> list[dict[str, Any]]:
         """Return of several stores each study, its store and those of the subjects that are its own, by their ids."""
@@ -266,6 +268,7 @@ def _description(
         "study": provenance.study,
         "store": provenance.store_fingerprint,
         **({"studies": provenance.studies((*trained.training, *trained.validation))} if provenance.parts else {}),
+        "about": {study: dict(texts) for study, texts in provenance.about.items()},
         "modalities": list(trained.modalities),
         "subjects": list(trained.training),
         "validation_subjects": list(trained.validation),

@@ -10,6 +10,7 @@ from biopercept.tasks import Task
 from biopercept.training.calibration import Calibration
 from biopercept.training.checkpoint import Checkpoint, start_words
 from biopercept.training.lag import lag_words
+from biopercept.version import INTENDED_USE
 
 
 def model_card(checkpoint: Checkpoint) -> str:
@@ -25,7 +26,7 @@ def model_card(checkpoint: Checkpoint) -> str:
         "",
         *([] if personal is None else ["## A personal model", personal_sentence(personal), ""]),
         "## Intended use",
-        "Research on human factors. It is no medical device; nobody should be judged, diagnosed or hired by it.",
+        INTENDED_USE,
         "",
         "## What it predicts",
         f"For each window of {checkpoint.window_seconds:g} s:",
@@ -38,6 +39,7 @@ def model_card(checkpoint: Checkpoint) -> str:
         f"{len(training['validation_subjects'])} more for early stopping; {training['n_windows']} windows "
         f"({_counts(training)}).",
         *(f"- {part['study']}: {len(part['subjects'])} people" for part in training.get("studies", ())),
+        *_about_lines(training.get("about", {})),
         *(f"- excluded: {n} windows, {reason}" for reason, n in training["n_windows_left_out"].items()),
         *_start_sentence(training["start_from"]),
         *_calibration_sentence(checkpoint.calibration),
@@ -56,6 +58,18 @@ def model_card(checkpoint: Checkpoint) -> str:
         f"{training['seconds']} s of training.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _about_lines(about: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return what each study says of itself, and that it does not say under which licence it may be used."""
+    lines = []
+    for study, texts in about.items():
+        if description := texts.get("description"):
+            lines.append(f"- {study}: {' '.join(description.split())}")
+        licence = texts.get("licence") or "not stated (licence: in study.yaml)"
+        citation = f"; to cite: {' '.join(texts['citation'].split())}" if texts.get("citation") else ""
+        lines.append(f"- licence of the data of {study}: {licence}{citation}")
+    return lines
 
 
 def _prediction(task: Task, lags: Mapping[str, float | None]) -> str:

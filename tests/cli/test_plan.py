@@ -146,6 +146,7 @@ def test_the_card_of_a_model_says_why_its_settings_are_what_they_are(store: Path
     card = (tmp_path / "model" / "card.md").read_text()
     assert "- tokens.raw = false: raw samples of eda, temp carry nothing beyond their series and features" in card
     assert "evaluation.n_seeds" not in card  # train makes one network
+    assert "- licence of the data of made: not stated (licence: in study.yaml)" in card
 
 
 def test_the_plan_of_a_store_is_shown_as_settings_and_auto_without_data_is_refused(store: Path) -> None:

@@ -90,6 +90,19 @@ def study(tmp_path: Path) -> Path:
     return write_study(tmp_path / "study")
 
 
+def test_what_a_study_says_of_itself_is_kept_and_is_no_part_of_what_scores_are_of(study: Path, tmp_path: Path) -> None:
+    run(study, tmp_path / "made.h5")
+    with open_store(tmp_path / "made.h5") as store:
+        assert dict(store.about) == {"description": "made", "licence": "CC0"}
+        before = store.fingerprint()
+    words = (study / "study.yaml").read_text().replace("licence: CC0", "licence: MIT\ncitation: A. Author, 2020")
+    (study / "study.yaml").write_text(words)
+    assert statuses(run(study, tmp_path / "made.h5")) == ["reused"] * 3
+    with open_store(tmp_path / "made.h5") as store:
+        assert dict(store.about) == {"description": "made", "licence": "MIT", "citation": "A. Author, 2020"}
+        assert store.fingerprint() == before
+
+
 def test_a_recording_in_memory_holds_what_its_store_holds(study: Path, tmp_path: Path) -> None:
     from biopercept.studies.loading import load_entry
 

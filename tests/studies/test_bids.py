@@ -31,7 +31,8 @@ def write_physio(path: Path, column: str, value: float, start: float = 0.0) -> N
 def dataset(tmp_path: Path) -> Path:
     root = tmp_path / "set"
     root.mkdir()
-    (root / "dataset_description.json").write_text('{"Name": "Pilot", "License": "CC0", "BIDSVersion": "1.10.0"}')
+    about = {"Name": "Pilot", "License": "CC0", "HowToAcknowledge": "A. Author, 2020", "BIDSVersion": "1.10.0"}
+    (root / "dataset_description.json").write_text(json.dumps(about))
     (root / "participants.tsv").write_text("participant_id\tage\nsub-01\t30\nsub-02\tn/a\n")
     for number, subject in enumerate(("01", "02"), 1):
         home = root / f"sub-{subject}" / "ses-a" / "beh"
@@ -46,7 +47,7 @@ def dataset(tmp_path: Path) -> Path:
 
 def test_recordings_are_found_by_their_entities(dataset: Path) -> None:
     study = load_study(dataset)
-    assert (study.name, study.licence) == ("Pilot", "CC0")
+    assert (study.name, study.licence, study.citation) == ("Pilot", "CC0", "A. Author, 2020")
     assert [(e.subject, e.session, e.recording) for e in study.entries] == [
         ("01", "a", "task-lab_run-1"),
         ("02", "a", "task-lab_run-1"),

@@ -1,0 +1,76 @@
+"""Data card and model card: filled from the store, the table of people and the scores; what is not stated is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from biopercept.report.cards import cards_section
+from biopercept.report.page import write_report
+from biopercept.report.text import Table
+from biopercept.results.cross_validation import CrossValidation, load_cross_validation
+from biopercept.store.reading import open_store
+from biopercept.version import INTENDED_USE, __version__
+
+Write = Callable[..., Path]
+ABOUT = {"description": "Eight people\nat  rest.", "licence": "CC0-1.0", "citation": "A. Author, Journal 1, 2020"}
+
+
+def cells(table: Table) -> dict[str, str]:
+    return dict(table.rows)
+
+
+@pytest.fixture
+def run(write_validation: Write, tmp_path: Path) -> CrossValidation:
+    return load_cross_validation(write_validation(tmp_path / "cv", study="made"))
+
+
+def test_the_data_card_says_what_study_and_store_say(made: ModuleType, tmp_path: Path, run: CrossValidation) -> None:
+    path = made.store(tmp_path / "made.h5", made.study(9)[:9], about=ABOUT)
+    with open_store(path) as store:
+        assert dict(store.about) == ABOUT
+        section = cards_section(run, store, ("Age: mean 30.0 (n = 8).",), ("-2", ": made"))
+    data = cells(section.tables[0])
+    assert (section.anchor, section.title) == ("cards-2", "Data card and model card: made")
+    assert data["Content"] == "Eight people at rest."
+    assert (data["Licence"], data["To cite"]) == (ABOUT["licence"], ABOUT["citation"])
+    assert data["People"] == "8 scored of 9 in the store. Age: mean 30.0 (n = 8)."
+    assert data["Recordings"].startswith("9 recordings in 9 sessions, ")
+    assert data["Signals"] == "eda, 1 channel at 4 Hz (in 8 recordings). Rates are those of the store."
+    assert data["Windows scored"].startswith(f"{run.n_windows:,} of 60 s")
+    assert data["Prepared with"] == f"biopercept {__version__}"
+    assert data["Corrected by hand"] == "nothing"
+
+
+def test_what_is_not_stated_is_said_with_where_it_belongs(
+    made: ModuleType, tmp_path: Path, run: CrossValidation
+) -> None:
+    with open_store(made.store(tmp_path / "made.h5", made.study(8))) as store:
+        assert dict(store.about) == {}
+        stated = cells(cards_section(run, store, (), ("", "")).tables[0])
+    assert stated["Licence"] == "not stated (licence: in study.yaml, then prepare again)"
+    assert stated["People"].endswith("Age, sex and the like: not stated (columns of participants.tsv).")
+    without = cells(cards_section(run, None, (), ("", "")).tables[0])
+    assert without["Licence"].startswith("not known here") and "--with STORE" in without["Signals"]
+
+
+def test_the_model_card_has_the_scores_and_what_was_not_measured(run: CrossValidation) -> None:
+    model = cells(cards_section(run, None, (), ("", "")).tables[1])
+    mean, (low, high) = run.balanced_accuracy.mean, run.balanced_accuracy.ci95
+    assert model["Balanced accuracy"].startswith(f"{mean:.3f} [{low:.3f}, {high:.3f}] (mean over 8 subjects")
+    assert model["Use"] == INTENDED_USE
+    assert model["Groups of people"] == "not compared (cross-validate --by COLUMN)"
+    assert model["Fitted to"].endswith("tested on people it has not seen")
+    by_time = cells(cards_section(replace(run, split="time"), None, (), ("", "")).tables[1])
+    assert by_time["Fitted to"].endswith("tested on later windows of the same people")
+    told = cells(cards_section(replace(run, warnings=("<b>", "two")), None, (), ("", "")).tables[1])
+    assert told["Warnings"] == "<b> two"
+
+
+def test_every_report_of_scores_has_both_cards(finished: Path) -> None:
+    page = write_report(finished).read_text(encoding="utf-8")
+    assert page.count('id="cards"') == 1 and "Data card: " in page and "Model card: " in page
