@@ -13,7 +13,6 @@ from typing import Any
 from biopercept.errors import OutputError, StudyError
 from biopercept.files import write_text
 from biopercept.report.audit import audit_table
-from biopercept.report.cards import cards_section
 from biopercept.report.comparison import comparison_figures, comparison_tables
 from biopercept.report.curves import (
     learning_figures,
@@ -33,13 +32,21 @@ from biopercept.report.score_figures import (
 from biopercept.report.score_sections import method_sections, questions_of, score_sections, studies_section, suffixes_of
 from biopercept.report.scores import (
     group_tables,
+    model_card_table,
     number_table,
     score_table,
     study_table,
     subject_numbers,
 )
-from biopercept.report.study_sections import StudyFiles, people_section, people_words, store_sections, study_files
-from biopercept.report.text import count, file_table, listed, terminal_table, turned
+from biopercept.report.study_sections import (
+    StudyFiles,
+    data_card,
+    people_section,
+    people_words,
+    store_sections,
+    study_files,
+)
+from biopercept.report.text import Table, count, file_table, listed, terminal_table, turned
 from biopercept.report.timelines import (
     line_figure,
     missing_figure,
@@ -177,9 +184,20 @@ def _study_sections(
     sections, words = [people_section(run, people, end)], people_words(run, people)
     store = files.store_of(run)
     if store is None:
-        return [*sections, cards_section(run, None, words, end)]
+        return [*sections, cards_section(run, data_card(run, None, words), end)]
     with store:
-        return [*sections, *store_sections(run, store, end, budget), cards_section(run, store, words, end)]
+        cards = cards_section(run, data_card(run, store, words), end)
+        return [*sections, *store_sections(run, store, end, budget), cards]
+
+
+def cards_section(run: CrossValidation, data: Table, end: tuple[str, str]) -> Section:
+    """Return the cards of data and model; ``end`` are the ends of the section's anchor and title."""
+    lead = (
+        "What was written down, in the files of the study and of this run. What is not stated here was not, and has to "
+        "be looked up with whoever made the recordings."
+    )
+    tables = (data, model_card_table(run))
+    return Section(f"cards{end[0]}", f"Data card and model card{end[1]}", (lead,), tables=tables)
 
 
 def _comparison_section(comparison: Comparison, number: int, ending: str) -> Section:

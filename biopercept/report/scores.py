@@ -11,7 +11,9 @@ from biopercept.report.text import (
     count,
     duration,
     heading,
+    interval_text,
     listed,
+    p_value,
     score,
     shown,
     span,
@@ -27,6 +29,7 @@ from biopercept.results.cross_validation import (
 from biopercept.results.groups import GROUP_WORDS, Groups
 from biopercept.results.plan import SettingsPlan, shown_value
 from biopercept.results.reading import Estimate
+from biopercept.version import INTENDED_USE
 
 CHANCE = {"majority": "Chance: majority (accuracy)", "dummy": "Chance: class fractions"}
 """Headings of the chance levels that a cross-validation measures."""
@@ -298,6 +301,83 @@ def trust_sentences(run: CrossValidation) -> tuple[str, ...]:
             f"{sets.learnt_from}."
         )
     return tuple(sentences)
+
+
+def model_card_table(run: CrossValidation) -> Table:
+    """Return a line for each question on a model, answered from its scores; what was not measured says so.
+
+    References
+    ----------
+    M. Mitchell et al., "Model Cards for Model Reporting", FAT* 2019, doi:10.1145/3287560.3287596.
+    """
+    made = {name: value for name, value in run.fingerprint.items() if name != "store"}
+    rows = {
+        "Model": _what(run),
+        "Predicts": f"one of {', '.join(map(shown, run.classes))}"
+        + (f" for each window of {run.window_seconds:g} s" if run.window_seconds else ""),
+        "Inputs scaled": normalisation(run),
+        "Fitted to": _fitted(run),
+        "Balanced accuracy": f"{estimate(run.balanced_accuracy)} (mean over {count(run.n_subjects, 'subject')}, 95 % "
+        f"bootstrap over subjects), worst subject {score(run.balanced_accuracy.worst)}",
+        "AUROC": estimate(run.auroc),
+        "Without a sensor": _fewer_sensors(run),
+        "Groups of people": _groups(run),
+        "Probabilities": _probabilities(run),
+        "Made with": ", ".join(f"{name} {value}" for name, value in made.items()) or "not stated",
+        "Use": INTENDED_USE,
+        "Not known": "other people, devices, protocols and stressors than those of the study; how often it would be "
+        "wrong in a day of ordinary life",
+        "Warnings": " ".join(map(shown, run.warnings)) or "none",
+    }
+    return card_table(f"Model card: {run.model}", rows)
+
+
+def card_table(title: str, rows: Mapping[str, str]) -> Table:
+    """Return questions and their answers as a table, in their order."""
+    return Table(title, ("What", "Known"), tuple(rows.items()), (False, False), is_sortable=False)
+
+
+def _what(run: CrossValidation) -> str:
+    size = "" if run.parameters is None else f", {run.parameters:,} trained numbers"
+    seeds = "" if run.seeds == 1 else f", probabilities averaged over {run.seeds} seeds"
+    return f"{run.model}{size}{seeds}"
+
+
+def _fitted(run: CrossValidation) -> str:
+    if run.external is not None:
+        return fitted_on_words(run.external)
+    tested = "later windows of the same people" if run.split == "time" else "people it has not seen"
+    how = f"{SPLITS.get(run.split, run.split)}, {count(run.n_folds, 'fold')}"
+    return f"{how}: the scores are of one fitted model per fold and seed, tested on {tested}"
+
+
+def _fewer_sensors(run: CrossValidation) -> str:
+    rows = [row for row in run.sensor_subsets if row.sensors.startswith("without ")]
+    if not rows:
+        return "not measured (cross-validate --missing-sensors)"
+    return "; ".join(
+        f"{row.sensors} {interval_text(row.difference.mean, row.difference.ci95, '{:+.3f}')}" for row in rows
+    )
+
+
+def _groups(run: CrossValidation) -> str:
+    if run.groups is None:
+        return "not compared (cross-validate --by COLUMN)"
+    parts = [
+        f"{GROUP_WORDS.get(d.score, d.score)} {shown(d.first)} minus {shown(d.second)} "
+        f"{_signed(d.difference, d.ci95)} (p, Holm: {p_value(d.p_holm)})"
+        for d in run.groups.differences
+    ]
+    return "; ".join(parts) or "too few people in each group to compare"
+
+
+def _signed(difference: float | None, ci95: tuple[float, float] | None) -> str:
+    return interval_text(difference, ci95, "{:+.3f}")
+
+
+def _probabilities(run: CrossValidation) -> str:
+    how = "not calibrated" if run.calibration is None else f"calibrated ({run.calibration.method})"
+    return f"{how}; Brier score {score(run.brier)}, calibration error {score(run.ece)} over all windows"
 
 
 def number_table(validations: Sequence[NumberValidation]) -> Table:

@@ -1,7 +1,8 @@
-"""The study behind the scores: where its store and its table lie, its people, features by condition, and signals."""
+"""The study behind the scores: its store and table, its people, data card, features by condition, and signals."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,19 @@ from biopercept.measures.statistics import smallest_p
 from biopercept.report.drawing import BLUE, FAINT, INK, Drawing, FigureData, draw, name_rows
 from biopercept.report.layout import PictureBudget, Section
 from biopercept.report.score_sections import longest_recording, middle_subject
+from biopercept.report.scores import card_table
 from biopercept.report.stored_signals import cleaning_of, signal_figures
-from biopercept.report.text import Table, count, interval_text, listed, p_value, shortened, shown, with_interval
+from biopercept.report.text import (
+    Table,
+    count,
+    duration,
+    interval_text,
+    listed,
+    p_value,
+    shortened,
+    shown,
+    with_interval,
+)
 from biopercept.results.cross_validation import CrossValidation
 from biopercept.results.folder import folders_below
 from biopercept.results.predictions import Predictions, RecordingKey
@@ -34,6 +46,7 @@ STORE_SUFFIX = ".h5"
 PARTICIPANTS = "participants.tsv"
 _STUDY = "study.yaml"
 _MOST_LEVELS = 8
+_NO_STORE = "not known here: the store that was scored is not in this folder (report --with STORE)"
 _MOST_BARS = 20
 _ID = "participant_id"
 
@@ -200,6 +213,83 @@ def _amount(predictions: Predictions, person: str, label: str) -> tuple[int, flo
         seconds += end - min(max(start, reached.get(key, start)), end)
         reached[key] = end
     return len(rows), seconds / 60.0
+
+
+def data_card(run: CrossValidation, store: StudyStore | None, people: Sequence[str]) -> Table:
+    """Return a line for each question on the data, answered from what was written down; what was not, says so.
+
+    ``people`` are sentences on age, sex and the like (:func:`people_words`).
+
+    References
+    ----------
+    T. Gebru et al., "Datasheets for Datasets", Communications of the ACM 64(12), 2021, doi:10.1145/3458723.
+    """
+    about = {} if store is None else store.about
+    missing = _NO_STORE if store is None else "not stated ({}: in study.yaml, then prepare again)"
+    stated = {
+        key: shown(" ".join(about[key].split())) if about.get(key) else missing.format(key)
+        for key in ("description", "licence", "citation")
+    }
+    left_out = [f"{shown(reason)}: {n:,}" for reason, n in run.n_windows_left_out.items() if n]
+    rows = {
+        "Study": shown(run.study) or "not stated",
+        "Content": stated["description"],
+        "Licence": stated["licence"],
+        "To cite": stated["citation"],
+        "People": _people_line(run, store, people),
+        "Recordings": _NO_STORE if store is None else _recordings_line(store),
+        "Signals": _NO_STORE if store is None else _signals_line(store),
+        "Labels": f"task {shown(run.task)}: {', '.join(map(shown, run.classes))}",
+        "Windows scored": _windows_line(run),
+        "Windows left out": "; ".join(left_out) or "none",
+        "Corrected by hand": _NO_STORE if store is None else _corrections_line(store),
+        "Prepared with": _NO_STORE if store is None else f"biopercept {store.biopercept_version}",
+        "How people were found, and their consent; who set the labels, and how": stated["description"]
+        if about.get("description")
+        else missing.format("description"),
+    }
+    return card_table(f"Data card: {shown(run.study or run.task)}", rows)
+
+
+def _people_line(run: CrossValidation, store: StudyStore | None, people: Sequence[str]) -> str:
+    known = "" if store is None else f" of {len({recording.subject for recording in store.recordings}):,} in the store"
+    groups = " ".join(people) or "Age, sex and the like: not stated (columns of participants.tsv)."
+    return f"{run.n_subjects:,} scored{known}. {groups}"
+
+
+def _recordings_line(store: StudyStore) -> str:
+    lengths = sorted(recording.duration_seconds for recording in store.recordings)
+    sessions = len({(recording.subject, recording.session) for recording in store.recordings})
+    ends = f"{duration(lengths[0])} to {duration(lengths[-1])} each" if lengths else "none"
+    return f"{count(len(lengths), 'recording')} in {count(sessions, 'session')}, {duration(sum(lengths))} ({ends})"
+
+
+def _signals_line(store: StudyStore) -> str:
+    """Return modality, channels and rate of every measured signal, and in how many recordings it is."""
+    kinds = Counter(
+        (signal.modality, len(signal.channels), round(signal.sampling_rate, 3))
+        for recording in store.recordings
+        for signal in recording.signals
+        if not signal.derived_from
+    )
+    parts = [
+        f"{modality}, {count(n_channels, 'channel')} at {rate:g} Hz (in {count(n, 'recording')})"
+        for (modality, n_channels, rate), n in sorted(kinds.items())
+    ]
+    return f"{'; '.join(parts)}. Rates are those of the store."
+
+
+def _windows_line(run: CrossValidation) -> str:
+    size = "" if run.window_seconds is None else f" of {run.window_seconds:g} s"
+    every = "" if run.step_seconds is None else f", one every {run.step_seconds:g} s"
+    counts = Counter(run.predictions.label)
+    return f"{run.n_windows:,}{size}{every}: {', '.join(f'{shown(c)} {counts[c]:,}' for c in run.classes)}"
+
+
+def _corrections_line(store: StudyStore) -> str:
+    numbers = [len(recording.corrections) for recording in store.recordings]
+    with_some = sum(n > 0 for n in numbers)
+    return f"{count(sum(numbers), 'correction')} in {count(with_some, 'recording')}" if with_some else "nothing"
 
 
 def store_sections(

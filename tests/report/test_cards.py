@@ -9,8 +9,9 @@ from types import ModuleType
 
 import pytest
 
-from biopercept.report.cards import cards_section
-from biopercept.report.page import write_report
+from biopercept.report.page import cards_section, write_report
+from biopercept.report.scores import model_card_table
+from biopercept.report.study_sections import data_card
 from biopercept.report.text import Table
 from biopercept.results.cross_validation import CrossValidation, load_cross_validation
 from biopercept.store.reading import open_store
@@ -33,8 +34,8 @@ def test_the_data_card_says_what_study_and_store_say(made: ModuleType, tmp_path:
     path = made.store(tmp_path / "made.h5", made.study(9)[:9], about=ABOUT)
     with open_store(path) as store:
         assert dict(store.about) == ABOUT
-        section = cards_section(run, store, ("Age: mean 30.0 (n = 8).",), ("-2", ": made"))
-    data = cells(section.tables[0])
+        table = data_card(run, store, ("Age: mean 30.0 (n = 8).",))
+    data, section = cells(table), cards_section(run, table, ("-2", ": made"))
     assert (section.anchor, section.title) == ("cards-2", "Data card and model card: made")
     assert data["Content"] == "Eight people at rest."
     assert (data["Licence"], data["To cite"]) == (ABOUT["licence"], ABOUT["citation"])
@@ -51,23 +52,23 @@ def test_what_is_not_stated_is_said_with_where_it_belongs(
 ) -> None:
     with open_store(made.store(tmp_path / "made.h5", made.study(8))) as store:
         assert dict(store.about) == {}
-        stated = cells(cards_section(run, store, (), ("", "")).tables[0])
+        stated = cells(data_card(run, store, ()))
     assert stated["Licence"] == "not stated (licence: in study.yaml, then prepare again)"
     assert stated["People"].endswith("Age, sex and the like: not stated (columns of participants.tsv).")
-    without = cells(cards_section(run, None, (), ("", "")).tables[0])
+    without = cells(data_card(run, None, ()))
     assert without["Licence"].startswith("not known here") and "--with STORE" in without["Signals"]
 
 
 def test_the_model_card_has_the_scores_and_what_was_not_measured(run: CrossValidation) -> None:
-    model = cells(cards_section(run, None, (), ("", "")).tables[1])
+    model = cells(model_card_table(run))
     mean, (low, high) = run.balanced_accuracy.mean, run.balanced_accuracy.ci95
     assert model["Balanced accuracy"].startswith(f"{mean:.3f} [{low:.3f}, {high:.3f}] (mean over 8 subjects")
     assert model["Use"] == INTENDED_USE
     assert model["Groups of people"] == "not compared (cross-validate --by COLUMN)"
     assert model["Fitted to"].endswith("tested on people it has not seen")
-    by_time = cells(cards_section(replace(run, split="time"), None, (), ("", "")).tables[1])
+    by_time = cells(model_card_table(replace(run, split="time")))
     assert by_time["Fitted to"].endswith("tested on later windows of the same people")
-    told = cells(cards_section(replace(run, warnings=("<b>", "two")), None, (), ("", "")).tables[1])
+    told = cells(model_card_table(replace(run, warnings=("<b>", "two"))))
     assert told["Warnings"] == "<b> two"
 
 
