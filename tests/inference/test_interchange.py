@@ -82,8 +82,25 @@ def test_names_of_bids_derivatives_match_the_schema_package(tmp_path: Path) -> N
         "README", "dataset_description.json",
     }  # fmt: skip
     assert len(names) == 7
-    required = {name for name, one in schema.objects.metadata.GeneratedBy["items"].properties.items() if name == "Name"}
-    assert required == {"Name"}
+
+
+def test_the_description_of_a_bids_derivative_is_as_the_schema_package_wants_it(tmp_path: Path) -> None:
+    pytest.importorskip("bidsschematools", reason="needs bidsschematools (pip install 'biopercept[dev]')")
+    jsonschema = pytest.importorskip("jsonschema", reason="needs jsonschema (pip install 'biopercept[dev]')")
+    from bidsschematools.schema import load_schema
+
+    schema = load_schema()
+    description = json.loads((written(tmp_path, "bids") / "bids" / "dataset_description.json").read_text())
+    rules = [schema.rules.json.dataset[name] for name in ("dataset_description", "derivative_description")]
+    levels = {
+        field: how if isinstance(how, str) else how["level"] for rule in rules for field, how in rule.fields.items()
+    }
+    assert {"Name", "BIDSVersion", "GeneratedBy"} <= {field for field, level in levels.items() if level == "required"}
+    assert {field for field, level in levels.items() if level == "required"} <= set(description) <= set(levels)
+    for field, value in description.items():
+        jsonschema.validate(value, schema.objects.metadata[field].to_dict())
+    assert description["DatasetType"] == "derivative"
+    assert description["BIDSVersion"].rpartition(".")[0] == schema.bids_version.rpartition(".")[0]
 
 
 def test_recordings_that_bids_cannot_tell_apart_are_refused(tmp_path: Path) -> None:
