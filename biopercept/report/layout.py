@@ -49,7 +49,8 @@ class KeyNumber:
 class Section:
     """A part of the page: its title, an opening sentence, figures, tables and quoted text, in that order.
 
-    ``numbers`` come first, ``folded`` (title and text) last and closed.
+    ``numbers`` come first, ``folded`` (title and text) last and closed. ``group`` is the study that the section is of,
+    where the page has several: the contents name it once.
     """
 
     anchor: str
@@ -59,6 +60,12 @@ class Section:
     figures: tuple[Drawing, ...] = ()
     tables: tuple[Table, ...] = ()
     folded: tuple[tuple[str, str], ...] = ()
+    group: str = ""
+
+    @property
+    def entry(self) -> str:
+        """Return its title in the contents, where the study stands above."""
+        return self.title.removesuffix(f": {self.group}") if self.group else self.title
 
 
 @dataclass

@@ -149,10 +149,11 @@ def sections_of(results: Results, files: StudyFiles | None = None) -> tuple[Sect
     sections += _number_sections(results.number_validations)
     for question, (anchor, suffix) in zip(questions, ends, strict=True):
         budget = PictureBudget(_MOST_PICTURES // len(questions))
-        sections += score_sections(question, anchor, suffix, budget)
-        sections += _study_sections(question[0], files or StudyFiles(), (anchor, suffix), budget)
+        of_question = score_sections(question, anchor, suffix, budget)
+        of_question += _study_sections(question[0], files or StudyFiles(), (anchor, suffix), budget)
         if len(questions) > 1:
-            sections += method_sections(question, anchor, suffix)
+            of_question += method_sections(question, anchor, suffix)
+        sections += [replace(section, group=suffix.removeprefix(": ")) for section in of_question]
     ending = {
         one.name: f" ({one.study or one.name})" if len(results.comparisons) > 1 else "" for one in results.comparisons
     }

@@ -327,7 +327,7 @@ def model_card_table(run: CrossValidation) -> Table:
         "Use": INTENDED_USE,
         "Not known": "other people, devices, protocols and stressors than those of the study; how often it would be "
         "wrong in a day of ordinary life",
-        "Warnings": " ".join(map(shown, run.warnings)) or "none",
+        "Warnings": f"{count(len(run.warnings), 'warning')}, on top of this page" if run.warnings else "none",
     }
     return card_table(f"Model card: {run.model}", rows)
 

@@ -159,10 +159,18 @@ def test_several_studies_begin_with_one_table_of_their_scores(tmp_path: Path, wr
     assert text.index("Studies side by side") < text.index("Key numbers: alpha", text.index("Read this first"))
     assert re.search(rf"alpha stress 8 192 0\.500 {means[0]} \[.*?beta stress 8 192 0\.500 {means[1]} \[", text)
     assert page.read_text().index("Methods: alpha</h2>") < page.read_text().index("Key numbers: beta</h2>")
+    contents = page.read_text().partition('<nav aria-label="Contents"')[2].partition("</nav>")[0]
+    assert re.findall(r"<b>(.*)</b>", contents) == ["alpha", "beta"]
+    before, *groups = contents.split("<b>")
+    assert '">Studies side by side</a>' in before and 'class="grouped"' not in before
+    for group in groups:
+        assert re.findall(r'class="grouped">(.*)</a>', group)[0] == "Key numbers" and ">Methods</a>" in group
 
 
 def test_one_study_has_no_such_table(demo: Path) -> None:
-    assert "Studies side by side" not in text_of(write_report(demo))
+    page = write_report(demo)
+    assert "Studies side by side" not in text_of(page)
+    assert 'class="grouped"' not in page.read_text(encoding="utf-8")
 
 
 def test_the_commands_stand_on_the_page_and_where_none_was_written_it_says_so(demo: Path) -> None:
