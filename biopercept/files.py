@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +18,11 @@ from typing import Any
 from biopercept.errors import BusyError, OutputError
 
 _CHUNK = 1 << 20
+_HERE = hashlib.sha256(socket.gethostname().encode("utf-8", "surrogateescape")).hexdigest()[:6]
+_LEFT = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{6})-(?P<process>\d+)\.(?P<kind>tmp|old)")
+"""Names of what is being written: of a machine's process, which tells whether it is still being written."""
+_SWEPT: set[Path] = set()
+_AT_WORKING_FOLDER, _EXCHANGE = -100, 2
 
 
 @contextmanager
@@ -23,11 +32,14 @@ def replacing(target: Path) -> Iterator[Path]:
     The temporary file is synced to disk and renamed over the target, so that a reader sees the
     old file or the new one and never part of one. It is removed where the block fails.
 
+    What processes that were killed left behind in the folder is removed.
+
     Raises OutputError where the folder cannot be written to or the disk is full.
     """
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = _beside(target, "tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
         yield temporary
         _sync(temporary)
         temporary.replace(target)
@@ -46,22 +58,26 @@ def replacing_folder(target: Path) -> Iterator[Path]:
     """Give an empty folder beside ``target`` that becomes ``target``, files and all, when the block ends well.
 
     What was there before goes only when the new folder is whole, and stays where the block fails; files in it that
-    the new folder does not write itself are carried over.
+    the new folder does not write itself are carried over. Where the system can exchange two folders in one step, one of
+    the two is there at any moment; elsewhere a process that is killed between two steps leaves the old one aside, and
+    the next that writes in this place puts it back.
 
     Raises OutputError where the folder cannot be written to or the disk is full.
     """
-    fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    former = target.with_name(f".{target.name}.{os.getpid()}.old")
+    fresh, former = _beside(target, "tmp"), _beside(target, "old")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
         shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
+        fresh.mkdir()
         yield fresh
         if target.is_dir():
             _carry_over(target, fresh)
         _sync(fresh)
-        if target.exists():
-            target.replace(former)
-        fresh.replace(target)
+        if not (target.exists() and _exchanged(fresh, target)):
+            if target.exists():
+                target.replace(former)
+            fresh.replace(target)
         _sync(target.parent)
     except OSError as fault:
         raise OutputError(
@@ -72,6 +88,57 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         if former.exists() and not target.exists():
             former.replace(target)
         shutil.rmtree(former, ignore_errors=True)
+
+
+def _beside(target: Path, kind: str) -> Path:
+    """Return where this process writes what will be ``target``, or puts what it was aside."""
+    return target.with_name(f".{target.name}.{_HERE}-{os.getpid()}.{kind}")
+
+
+def _exchanged(fresh: Path, target: Path) -> bool:
+    """Exchange two folders in one step; return False where the system cannot."""
+    exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # Linux
+    if exchange is None:
+        return False
+    names = (_AT_WORKING_FOLDER, os.fsencode(fresh), _AT_WORKING_FOLDER, os.fsencode(target))
+    if exchange(*names, _EXCHANGE) == 0:
+        return True
+    if (code := ctypes.get_errno()) in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):  # this file system cannot
+        return False
+    raise OSError(code, os.strerror(code))
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes of this machine left in a folder, once; put back a folder that was set aside."""
+    place = folder.resolve()
+    if place in _SWEPT:
+        return
+    _SWEPT.add(place)
+    try:
+        members = [*place.iterdir()]
+    except OSError:  # written to, and not listed
+        return
+    for path in members:
+        left = _LEFT.fullmatch(path.name)
+        if left is None or left["host"] != _HERE or _is_running(int(left["process"])):
+            continue
+        with suppress(OSError):  # another process sweeps, too
+            if left["kind"] == "old" and not (target := place / left["name"]).exists():
+                path.replace(target)
+            elif path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it belongs to somebody else
+        return True
+    return True
 
 
 def _carry_over(source: Path, target: Path) -> None:

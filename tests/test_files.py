@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from biopercept import files
 from biopercept.errors import BusyError, OutputError
-from biopercept.files import only_writer, replacing, replacing_folder, write_table
+from biopercept.files import only_writer, replacing, replacing_folder, write_table, write_text
 
 
 def test_a_new_folder_takes_the_place_of_the_old_and_keeps_what_it_does_not_write(tmp_path: Path) -> None:
@@ -56,3 +60,62 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 def test_no_cell_of_a_table_is_a_formula(tmp_path: Path) -> None:
     write_table(tmp_path / "t.csv", ("=id", "x"), [("+1", -1.5), ("@a", None), ("ok", float("nan"))])
     assert (tmp_path / "t.csv").read_text().splitlines() == ["'=id,x", "'+1,-1.5", "'@a,", "ok,"]
+
+
+WRITES = """
+import os, sys
+from pathlib import Path
+from biopercept import files
+
+target, at = Path(sys.argv[1]), int(sys.argv[2])
+if sys.argv[3:]:
+    files._exchanged = lambda fresh, target: False
+n_steps = 0
+
+def counted(step):
+    def run(*words, **options):
+        global n_steps
+        n_steps += 1
+        if n_steps == at:
+            os.kill(os.getpid(), 9)
+        return step(*words, **options)
+    return run
+
+for name in ("_carry_over", "_sync", "_exchanged"):
+    setattr(files, name, counted(getattr(files, name)))
+Path.replace = counted(Path.replace)
+files.shutil.rmtree = counted(files.shutil.rmtree)
+with files.replacing_folder(target) as fresh:
+    (fresh / "weights").write_text("new")
+print(n_steps)
+"""
+
+
+@pytest.mark.parametrize("how", [(), ("no exchange",)], ids=["exchange", "two steps"])
+def test_killed_at_any_step_one_of_the_two_folders_is_there_and_nothing_is_left_over(
+    tmp_path: Path, how: tuple[str, ...]
+) -> None:
+    for at in range(1, 30):
+        target = tmp_path / f"{at}" / "model"
+        target.mkdir(parents=True)
+        (target / "weights").write_text("old")
+        words = [sys.executable, "-c", WRITES, str(target), str(at), *how]
+        run = subprocess.run(words, capture_output=True, text=True, check=False)
+        if run.returncode == 0:
+            break
+        assert run.returncode == -9, run.stderr
+        if not how:
+            assert (target / "weights").read_text() in ("old", "new")
+        files._SWEPT.clear()
+        write_text(target.parent / "other", "")  # the next that writes there puts it in order
+        assert (target / "weights").read_text() in ("old", "new")
+        assert sorted(path.name for path in target.parent.iterdir()) == ["model", "other"]
+    assert at > 5 and (target / "weights").read_text() == "new"
+
+
+def test_what_a_running_process_or_another_machine_writes_is_left_alone(tmp_path: Path) -> None:
+    ours, theirs = f".a.{files._HERE}-{os.getpid()}.tmp", ".a.000000-1.tmp"
+    for name in (ours, theirs, ".notes.tmp"):
+        (tmp_path / name).write_text("at work")
+    write_text(tmp_path / "b", "")
+    assert {path.name for path in tmp_path.iterdir()} == {ours, theirs, ".notes.tmp", "b"}
