@@ -22,7 +22,16 @@ from numpy.typing import NDArray
 
 from biopercept.errors import StoreError, StudyError
 from biopercept.recording import Rating, RecordingLabels, labels_from_text, labels_text
-from biopercept.store.layout import RATINGS, REASONS, SCHEMA, SIGNAL_ATTRIBUTES, child, is_intact, read_attribute
+from biopercept.store.layout import (
+    RATINGS,
+    REASONS,
+    SCHEMA,
+    SIGNAL_ATTRIBUTES,
+    child,
+    datasets_of,
+    is_intact,
+    read_attribute,
+)
 from biopercept.store.prepared import (
     FloatSamples,
     Mask,
@@ -216,6 +225,10 @@ def _open_file(path: Path) -> tuple[Any, NDArray[np.uint8]]:
         return opened, np.memmap(stream, dtype=np.uint8, mode="r")
 
 
+_INTACT: set[tuple[int, int, int, int, str]] = set()
+"""Recordings that this process has found to be what was written, by file (device, number, time, size) and key."""
+
+
 class StoredRecording:
     """One recording of a store; everything is read on demand, and only while the store is open."""
 
@@ -332,6 +345,7 @@ class StoredRecording:
         return windows
 
     def _array(self, group: Any, name: str) -> NDArray[Any]:
+        self._require_intact()
         return np.array(_mapped(self._store.mapped(), child(group, name, is_group=False)))
 
     def read(self, signal_name: str, start: int = 0, stop: int | None = None) -> tuple[FloatSamples, Mask]:
@@ -390,6 +404,7 @@ class StoredRecording:
         self._store.hdf5()  # refuses a closed store
         if signal_name not in self._maps:
             signal = require_signal(self, signal_name)
+            self._require_intact()
             samples, mask = (
                 _mapped(
                     self._store.mapped(),
@@ -404,12 +419,32 @@ class StoredRecording:
             self._maps[signal_name] = samples, mask
         return self._maps[signal_name]
 
+    def _require_intact(self) -> None:
+        """Refuse content that is not what was written: looked at once in a process, when it is first read."""
+        if self._place in _INTACT:
+            return
+        for _, dataset in datasets_of(self._group):
+            _mapped(self._store.mapped(), dataset)  # refuses a size that the file does not hold, before it is read
+        if not self.is_intact():
+            raise StoreError(
+                f"recording {self.key} in {self._store.path.name} is damaged: it is not what was written; run "
+                "'prepare' again, it redoes only what is damaged"
+            )
+
     def is_intact(self) -> bool:
         """Return whether everything the recording holds is what was written, by reading it once."""
         try:
-            return is_intact(self._group)
+            whole = is_intact(self._group)
         except StoreError:
             return False
+        if whole:
+            _INTACT.add(self._place)
+        return whole
+
+    @property
+    def _place(self) -> tuple[int, int, int, int, str]:
+        about = os.fstat(self._store.hdf5().id.get_vfd_handle())
+        return about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size, self.key
 
 
 def _mapped(content: NDArray[np.uint8], dataset: Any) -> NDArray[Any]:

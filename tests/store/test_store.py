@@ -16,6 +16,7 @@ import pytest
 
 from biopercept.errors import OutputError, StoreError
 from biopercept.recording import Channel
+from biopercept.store import reading
 from biopercept.store.prepared import PreparedRecording, StoredSignal, StoredWindows, recording_key, safe_file_stem
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.store.writing import StoreHeader, write_recording_part, write_store
@@ -212,6 +213,26 @@ def test_a_flipped_bit_in_the_samples_is_found_and_the_recording_named(store_pat
     store_path.write_bytes(content)
     with pytest.raises(StoreError, match=r"damaged in 1 of 2 recordings \(s1__lab%5F1\)"):
         open_store(store_path, verify=True)
+    damaged = "recording s1__lab%5F1 in .* is damaged: it is not what was written"
+    with open_store(store_path) as store:  # without being asked to: whatever is read of it, and nothing else
+        for read in (lambda r: r.read("EEG"), lambda r: r.windows):
+            with pytest.raises(StoreError, match=damaged):
+                read(store.recording("s1__lab%5F1"))
+        [other] = [recording for recording in store.recordings if recording.key != "s1__lab%5F1"]
+        assert len(other.windows)
+
+
+def test_what_was_found_whole_is_not_looked_at_again_in_a_process(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    hashing = reading.is_intact
+    monkeypatch.setattr(reading, "is_intact", lambda group: looked.append(group.name) or hashing(group))
+    for _ in range(2):
+        with open_store(store_path) as store:
+            for recording in store.recordings:
+                assert len(recording.windows) and recording.read(recording.signals[0].name)
+    assert len(looked) == len(set(looked)) == 2
 
 
 def test_no_changed_byte_outside_the_samples_is_taken_for_data(tmp_path: Path) -> None:
