@@ -6,6 +6,7 @@ fitted, and a later run goes on only where both are equal.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -24,6 +25,9 @@ from biopercept.results.folder import FoldsFile
 from biopercept.results.plan import write_settings
 from biopercept.results.reading import document_of
 from biopercept.training.engine import engine_for
+
+_HASH = "sha256"
+"""Key of the hash over the rest of a fold's file, so that no damaged number is taken for a result."""
 
 FoldDone = Callable[[Fold, bool, int], None]
 """Called with ``(fold, was_done_before, n_folds)`` as folds finish."""
@@ -236,7 +240,9 @@ class RunFolder(Generic[Result]):
         """Return a kept result; None where it is absent or damaged."""
         try:
             document = json.loads(self.file(name).read_text(encoding="utf-8"))
-            return self.result.from_json(document, fold) if isinstance(document, dict) else None
+            if not isinstance(document, dict) or document.pop(_HASH, _hashed(document)) != _hashed(document):
+                return None
+            return self.result.from_json(document, fold)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -257,8 +263,15 @@ class Keeper(Generic[Result]):
             times = {key: value * ratio for key, value in document.items() if key.startswith("seconds")}
             document |= times  # its parts, such as those of pretraining, keep their fraction of it
         self._last = now
-        write_json(self._folder.file(name), {**more, **document})
+        content = json.loads(json.dumps({**more, **document}))
+        write_json(self._folder.file(name), {**content, _HASH: _hashed(content)})
         return self._folder.result.from_json(document, fold)
+
+
+def _hashed(document: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of what a fold's file holds beside its hash."""
+    content = {key: value for key, value in document.items() if key != _HASH}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
 
 
 def _generator(finished: Iterator[tuple[Fold, Result]]) -> Generator[tuple[Fold, Result], None, None]:

@@ -205,6 +205,19 @@ def test_a_damaged_set_of_folds_is_never_scored_as_a_whole_study(store: Path, tm
         cross_validate(request(store), tmp_path / "cv")
 
 
+def test_a_changed_number_in_a_finished_fold_is_no_result(store: Path, tmp_path: Path) -> None:
+    cross_validate(request(store), tmp_path / "cv")
+    file = tmp_path / "cv" / "folds" / "002.json"
+    whole = json.loads(file.read_text())
+    whole["probabilities"][0][0] += 0.01
+    file.write_text(json.dumps(whole))
+    with pytest.raises(SettingsError, match=r"002\.json is damaged; delete it and run the same command again"):
+        cross_validate(request(store), tmp_path / "cv")
+    del whole["sha256"]  # as an older version wrote it
+    file.write_text(json.dumps(whole))
+    cross_validate(request(store), tmp_path / "cv")
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"rows": [1]}'])
 def test_a_fold_file_cut_short_is_named_with_what_to_do(store: Path, tmp_path: Path, content: str) -> None:
     cross_validate(request(store), tmp_path / "cv")
