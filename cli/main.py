@@ -61,6 +61,7 @@ READING: dict[str, tuple[str, ...]] = {
 """Commands that read recordings, and the modules that they import while the first is read."""
 
 _BUG, _WRITE_FAILED, _INTERRUPTED, _READER_GONE, _TOLD_TO_STOP = 70, 74, 130, 141, 143
+_SOON_SECONDS = 0.05
 _FULL_OR_FROZEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
 
@@ -134,14 +135,24 @@ def _stops_as_interrupts() -> Iterator[list[int]]:
         received.append(number)
         raise KeyboardInterrupt
 
-    before = {}
+    def again(lost: sys.UnraisableHookArgs) -> None:
+        """Send a stop once more that came within a destructor or a callback, where its exception is dropped."""
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            report(lost)
+            return
+        number = received[-1] if received else signal.SIGINT
+        threading.Timer(_SOON_SECONDS, signal.pthread_kill, (threading.main_thread().ident, number)).start()
+
+    before, report = {}, sys.unraisablehook
     if threading.current_thread() is threading.main_thread():
+        sys.unraisablehook = again
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
             if signal.getsignal(number) is signal.SIG_DFL:  # nohup and the like asked to be left alone
                 before[number] = signal.signal(number, stop)
     try:
         yield received
     finally:
+        sys.unraisablehook = report
         for number, handler in before.items():
             signal.signal(number, handler)
 

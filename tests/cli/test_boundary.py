@@ -168,6 +168,31 @@ def test_a_signal_lets_work_save_itself_and_has_its_exit_code(number: signal.Sig
     assert (process.returncode, out, err) == (code, "saved\n", sentence)
 
 
+IN_A_DESTRUCTOR = """
+import os, signal, sys, time
+from biopercept.cli import main as door
+class Stopped:
+    def __del__(self):
+        os.kill(os.getpid(), NUMBER)
+        for _ in range(1000): pass  # here its exception is dropped by Python
+def work(**words):
+    Stopped()
+    time.sleep(60)
+door.build_app = lambda: work
+door.main(["work"])
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_within_a_destructor_is_not_lost(number: signal.Signals, code: int) -> None:
+    heard = "import signal; signal.signal(signal.SIGTERM, signal.SIG_DFL); "
+    heard += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    command = [sys.executable, "-c", heard + IN_A_DESTRUCTOR.replace("NUMBER", str(int(number)))]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (run.returncode, run.stdout) == (code, "")
+    assert run.stderr == "biopercept: stopped; files that were written are whole, what was not finished is lost\n"
+
+
 def _config_show(stdout: int) -> tuple[int, str]:
     command = [sys.executable, "-m", "biopercept.cli", "config", "show", "general"]
     run = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
