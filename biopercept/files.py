@@ -218,8 +218,6 @@ def only_writer(target: Path) -> Iterator[None]:
 
     Raises BusyError where another process holds it. Raises OutputError where the folder cannot be written to.
     """
-    import fcntl
-
     place = target.resolve()  # ".", and a link to the target, are the target
     if not place.name:
         raise OutputError(f"cannot write {target}: it is the root of the disk; choose another output")
@@ -230,26 +228,32 @@ def only_writer(target: Path) -> Iterator[None]:
     except OSError as fault:
         raise OutputError(f"cannot write in {target.parent}: {fault.strerror}; choose another output") from fault
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as fault:
-            raise BusyError(
-                f"another process is writing {target.name}; wait for it or choose another output"
-            ) from fault
+        lock_of(handle, target)
         yield
     finally:
         os.close(handle)
 
 
+def lock_of(handle: int, target: Path) -> None:
+    """Lock an open file for this process, until it is closed. Raises BusyError where another process holds it."""
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as fault:
+        raise BusyError(f"another process is writing {target.name}; wait for it or choose another output") from fault
+
+
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def refuse_existing(output: Path, *, overwrite: bool, is_folder: bool = True) -> None:
+def refuse_existing(output: Path, *, overwrite: bool, is_folder: bool = True, beside: str = "") -> None:
     """Refuse an output that exists and is not empty, or is a file where a folder is written.
 
-    Raises OutputError with exit code 2 where it does and ``overwrite`` is not set.
+    ``beside`` is the name of a file in it that does not count. Raises OutputError with exit code 2 where it does and
+    ``overwrite`` is not set.
     """
-    is_taken = output.is_file() or (output.is_dir() and any(output.iterdir()))
+    is_taken = output.is_file() or (output.is_dir() and any(path.name != beside for path in output.iterdir()))
     if is_taken and not overwrite:
         fault = OutputError(f"{output} exists and is not empty; choose another output or add --overwrite")
         fault.exit_code = 2

@@ -12,6 +12,7 @@ import typer
 from biopercept.errors import BioperceptError, OutputError, RecordingError
 
 from . import options
+from .claims import claim
 from .terminal import print_json, print_text, safe_text, say
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ def deidentify(
     from biopercept.prepare.deidentification import deidentify as written_without_names
 
     is_folder = source.is_dir()
-    refuse_existing(output, overwrite=run.overwrite, is_folder=is_folder)
+    if is_folder:
+        claim(output, overwrite=run.overwrite)
+    else:
+        refuse_existing(output, overwrite=run.overwrite, is_folder=False)
     _refuse_inside(source, output)
     removed: dict[str, Removed] = {}
     n_failed = 0

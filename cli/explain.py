@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
+from .claims import claim
 from .terminal import print_result, recording_progress
 
 if TYPE_CHECKING:
@@ -59,12 +60,11 @@ def explain(
 
     Example: biopercept explain stress-wrist S01.edf -o explained
     """
-    from biopercept.files import refuse_existing
     from biopercept.inference.explanation import ExplainSettings
     from biopercept.inference.explanation_files import ExplainRequest, explain_files
     from biopercept.report.explanation import faithfulness_lines, write_page
 
-    refuse_existing(output, overwrite=run.overwrite)
+    claim(output, overwrite=run.overwrite)
     request = ExplainRequest(
         model=model,
         paths=tuple(paths),

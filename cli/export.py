@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from . import options
+from .claims import claim
 from .terminal import print_json, say
 
 
@@ -26,11 +27,10 @@ def export(
     Example: biopercept export stress-wrist -o stress.onnx
     """
     from biopercept.errors import OutputError
-    from biopercept.files import refuse_existing
     from biopercept.inference.onnx_export import TOLERANCE, check_export, export_onnx
     from biopercept.training.checkpoint import load_model
 
-    refuse_existing(output, overwrite=run.overwrite)
+    claim(output, overwrite=run.overwrite)
     checkpoint = load_model(model)
     chosen = options.listed(modalities)
     say("exporting; this takes a minute", quiet=run.quiet)

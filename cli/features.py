@@ -11,6 +11,7 @@ import typer
 from biopercept.errors import SettingsError
 
 from . import options
+from .claims import claim
 from .terminal import print_json, recording_progress, safe_text, say
 
 if TYPE_CHECKING:
@@ -83,10 +84,9 @@ def features(
 
     Example: biopercept features my-study -o features --window 60
     """
-    from biopercept.files import refuse_existing
     from biopercept.measures.files import FeaturesRequest, write_features
 
-    refuse_existing(output, overwrite=run.overwrite)
+    claim(output, overwrite=run.overwrite)
     request = FeaturesRequest(
         paths=tuple(paths),
         settings=_settings(rows, preset),

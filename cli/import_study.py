@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options
+from .claims import claim
 from .terminal import print_json, print_text, say
 
 
@@ -27,7 +28,6 @@ def import_study(
     Example: biopercept import eegmat downloads/eegmat -o eegmat
     """
     from biopercept.errors import StudyError
-    from biopercept.files import refuse_existing
     from biopercept.studies.datasets.catalogue import dataset_named
     from biopercept.studies.datasets.writing import source_folder
     from biopercept.studies.loading import load_study
@@ -37,7 +37,7 @@ def import_study(
         raise StudyError(
             f"{source} is neither a folder nor a .zip; SOURCE is the folder that holds {', '.join(chosen.layout)}"
         )
-    refuse_existing(output, overwrite=run.overwrite)
+    claim(output, overwrite=run.overwrite)
     with source_folder(source, output) as folder:
         summary = chosen.write_study(folder, output)
         load_study(output)

@@ -13,6 +13,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from .claims import claiming
+
 DATA, FOLDS, MODEL, SETTINGS, RUN = "Data", "Folds", "Model", "Settings", "Output and run"
 _WORDS = "biopercept.words"
 _RESULTS = frozenset(
@@ -68,14 +70,14 @@ class PanelCommand(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; the line that was given is written into the folder of results that it made."""
-        outcome = None
-        try:
-            outcome = super().invoke(ctx)
-        except typer.Exit:  # some of many recordings failed: the results are there
+        with claiming((str(ctx.info_name), *ctx.meta[_WORDS])):
+            try:
+                outcome = super().invoke(ctx)
+            except typer.Exit:  # some of many recordings failed: the results are there
+                _write_down(ctx)
+                raise
             _write_down(ctx)
-            raise
-        _write_down(ctx)
-        return outcome
+            return outcome
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read and keep the words of a command line; where an option has another name here, the refusal says it."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
+from .claims import claim
 from .terminal import print_json, recording_progress, say
 
 if TYPE_CHECKING:
@@ -26,12 +27,11 @@ def predict(
 
     Example: biopercept predict stress-wrist S01.edf -o predictions
     """
-    from biopercept.files import refuse_existing
     from biopercept.inference.interchange import plain_windows
     from biopercept.inference.prediction import Ways
     from biopercept.inference.prediction_files import PredictionRequest, predict_files
 
-    refuse_existing(output, overwrite=run.overwrite)
+    claim(output, overwrite=run.overwrite)
     request = PredictionRequest(
         model=model,
         paths=tuple(paths),

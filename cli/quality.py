@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
+from .claims import claim
 from .terminal import print_json, progress, say
 
 if TYPE_CHECKING:
@@ -36,11 +37,11 @@ def quality(
 
     Example: biopercept quality my-study -o quality
     """
-    from biopercept.files import refuse_existing, write_text
+    from biopercept.files import write_text
     from biopercept.measures.quality import QualityRequest, write_quality
     from biopercept.report.recording_quality import quality_page
 
-    refuse_existing(output, overwrite=run.overwrite)
+    claim(output, overwrite=run.overwrite)
     cleaning = preset.preparing("quality").cleaning
     request = QualityRequest(tuple(paths), cleaning, data.chosen, data.excluded, run.jobs, data.overrides)
     with progress(quiet=run.quiet) as bar:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
+from .claims import claim
 from .terminal import print_result, recording_progress
 
 if TYPE_CHECKING:
@@ -47,11 +48,10 @@ def reconstruct(
 
     Example: biopercept reconstruct pretrained S01.edf --sensor eda -o reconstructed
     """
-    from biopercept.files import refuse_existing
     from biopercept.inference.reconstruction_files import ReconstructRequest, reconstruct_files
     from biopercept.report.reconstruction import error_lines, write_page
 
-    refuse_existing(output, overwrite=run.overwrite)
+    claim(output, overwrite=run.overwrite)
     request = ReconstructRequest(
         model=model,
         paths=tuple(paths),

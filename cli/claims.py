@@ -1,0 +1,105 @@
+"""The folder of results that a command fills: nobody else writes there meanwhile, and it is marked until it is whole.
+
+A command that was killed leaves the mark, and the same command line is then not refused for what it wrote before.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import typer
+
+_UNFINISHED = ".unfinished"
+_SAID_ANEW = frozenset(["--overwrite", "--json", "--debug", "-q", "--quiet", "-v", "--verbose"])
+"""Options that may differ when a command is given again."""
+
+
+class Claims:
+    """The folders that one command took, until it ends: each holds an open, locked file with the command's line."""
+
+    def __init__(self) -> None:
+        self._taken: list[tuple[Path, int, bool]] = []
+
+    def take(self, output: Path, line: str, *, overwrite: bool) -> None:
+        """Take a folder for a command line; refuse one with something in it, unless this line left it unfinished."""
+        from biopercept.errors import OutputError
+        from biopercept.files import refuse_existing
+
+        is_new, mark = not output.is_dir(), output / _UNFINISHED
+        if not mark.is_file():
+            refuse_existing(output, overwrite=overwrite)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            handle = _locked(mark)
+        except OSError as fault:
+            raise OutputError(f"cannot write in {output}: {fault.strerror}; choose another output") from fault
+        self._taken.append((output, handle, is_new))
+        if os.pread(handle, os.fstat(handle).st_size, 0) != line.encode("utf-8", "surrogateescape"):
+            refuse_existing(output, overwrite=overwrite, beside=_UNFINISHED)
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, line.encode("utf-8", "surrogateescape"), 0)
+
+    def end(self, *, is_whole: bool) -> None:
+        """Give the folders back: what is whole loses its mark, and so does a folder in which nothing was written."""
+        for output, handle, is_new in self._taken:
+            is_empty = not any(path.name != _UNFINISHED for path in output.iterdir()) if output.is_dir() else True
+            if is_whole or is_empty:
+                (output / _UNFINISHED).unlink(missing_ok=True)
+            if is_new and is_empty:
+                with suppress(OSError):
+                    output.rmdir()
+            os.close(handle)
+
+
+def _locked(mark: Path) -> int:
+    """Return an open file that this process alone has; another may have removed it between opening and locking."""
+    from biopercept.files import lock_of
+
+    while True:
+        handle = os.open(mark, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            lock_of(handle, mark.parent)
+            if mark.exists() and os.path.samestat(os.fstat(handle), mark.stat()):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+_RUNNING: list[tuple[str, Claims]] = []
+
+
+def claim(output: Path, *, overwrite: bool) -> None:
+    """Take the folder of results for the command that runs; where none does, only refuse one with something in it.
+
+    Raises OutputError with exit code 2 where something is in it and ``overwrite`` is not set, BusyError where another
+    process writes there.
+    """
+    if _RUNNING:
+        line, claims = _RUNNING[-1]
+        claims.take(output, line, overwrite=overwrite)
+    else:
+        from biopercept.files import refuse_existing
+
+        refuse_existing(output, overwrite=overwrite)
+
+
+@contextmanager
+def claiming(words: Sequence[str]) -> Iterator[None]:
+    """Run a command, given its name and words; what it takes is given back when it ends, whole or not."""
+    claims, is_whole = Claims(), False
+    _RUNNING.append((shlex.join(word for word in words if word not in _SAID_ANEW), claims))
+    try:
+        yield
+        is_whole = True
+    except typer.Exit:  # some of many recordings failed: the results are there
+        is_whole = True
+        raise
+    finally:
+        _RUNNING.pop()
+        claims.end(is_whole=is_whole)
