@@ -32,6 +32,9 @@ from biopercept.model.tokens import TokenSettings
 CALL_TOKENS = 2048
 """Masked tokens that cost as much as one more call of a network (a processor took 1900 in training, 900 else)."""
 
+AMOUNTS = frozenset(["heart/coverage"])
+"""Features that say how much was measured: where nothing else of their group is known, they are absent, too."""
+
 
 @dataclass(frozen=True, eq=False)
 class ScaledPatches:
@@ -77,6 +80,8 @@ class TokenSource:
                 part = values[:, columns]
                 is_known = np.array([inputs.windows.feature_names[c] in population.features for c in columns])
                 is_real = np.isfinite(part) & is_known
+                amounts = np.array([inputs.windows.feature_names[c] in AMOUNTS for c in columns])
+                is_real[:, amounts] &= is_real[:, ~amounts].any(axis=1, keepdims=True)
                 filled = torch.from_numpy(np.where(is_real, part, 0.0).astype(np.float32)).to(device)
                 self._groups.append((name, filled, torch.from_numpy(is_real).to(device)))
 

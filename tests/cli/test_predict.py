@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,18 @@ def test_prepare_into_the_folder_one_stands_in_is_a_sentence(tmp_path: Path, mon
     with sample_study() as study:
         fault = CliRunner().invoke(build_app(), ["prepare", str(study), "-o", "."]).exception
     assert str(fault) == f". is a folder; name the store's file, for example {tmp_path.name}.h5"
+
+
+def test_a_stretch_in_which_nothing_is_usable_has_no_prediction(tmp_path: Path) -> None:
+    chest, out = tmp_path / "chest.edf", tmp_path / "out"
+    with sample_study() as study:
+        shutil.copy(study / "recordings" / "S01_chest.edf", chest)
+    for words in (["correct", chest, "--bad", "120:180"], ["predict", "workload-eeg", chest, "-o", out]):
+        assert CliRunner().invoke(build_app(), [*map(str, words)]).exit_code == 0
+    [table] = out.glob("*_predictions.tsv")
+    with table.open(encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream, delimiter="\t") if 120 <= float(row["onset"]) <= 170]
+    assert len(rows) == 11
+    assert {(row["predicted"], row["reason"]) for row in rows} == {
+        ("", "no usable signal of a sensor that the model knows")
+    }

@@ -83,6 +83,20 @@ def test_features_that_no_training_subject_had_are_absent_tokens(made: ModuleTyp
     assert {g.name for g in batch.features} == {"heart"}
 
 
+def test_how_much_was_measured_is_no_token_where_nothing_was(made: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(made, "FEATURES", ("heart/mean_nn", "heart/coverage", *made.FEATURES[2:]))
+    recordings = made.study(3)
+    for recording in recordings:
+        recording.windows.features[:, 1] = 0.5
+    recordings[0].windows.features[::2, 0] = np.nan
+    recordings[0].windows.features[::2, 1] = 0.0
+    inputs, source = source_of(made, recordings)
+    [heart] = [group for group in source.batch(np.arange(len(inputs.windows))).features if group.name == "heart"]
+    is_known = np.isfinite(inputs.windows.raw_features()[:, 0])
+    assert not is_known.all() and is_known.any()
+    np.testing.assert_array_equal(heart.is_real.numpy(), np.column_stack([is_known, is_known]))
+
+
 def test_raw_signals_are_not_clipped(made: ModuleType) -> None:
     windows = labelled_windows(made.study(3), made.TASK, length_seconds=made.LENGTH, feature_names=made.FEATURES)
     inputs = WindowInputs(windows, NormalisationSettings("raw"), made.STEP)
