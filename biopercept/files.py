@@ -264,6 +264,34 @@ def refuse_existing(output: Path, *, overwrite: bool, is_folder: bool = True, be
         raise fault
 
 
+def refuse_inputs(output: Path, inputs: Iterable[Path], *, is_in_study_allowed: bool = True) -> None:
+    """Refuse, overwriting or not, an output that is what is read, or lies in a folder of recordings that is read.
+
+    A study's own folder may hold results beside its tables, where that is allowed. Raises OutputError with exit code 2.
+    """
+    place = output.resolve()
+    for path in inputs:
+        source = path.resolve()
+        is_within = source in place.parents and not (is_in_study_allowed and is_file(source / "study.yaml"))
+        if source == place or is_within:
+            what = "is what is read" if source == place else f"lies in {path}, which is read"
+            fault = OutputError(f"{output} {what}; choose another output")
+            fault.exit_code = 2
+            raise fault
+
+
+def refuse_other_than_page(target: Path, *, overwrite: bool) -> None:
+    """Refuse the place of a page where something is that may not be replaced, or that is no page (.html).
+
+    Raises OutputError with exit code 2.
+    """
+    if is_file(target) and target.suffix.lower() not in (".html", ".htm"):
+        fault = OutputError(f"{target} is there and is no page (.html); choose another output")
+        fault.exit_code = 2
+        raise fault
+    refuse_existing(target, overwrite=overwrite, is_folder=False)
+
+
 def guarded_cell(text: str) -> str:
     """Return text for a CSV or TSV cell that no spreadsheet runs as a formula; :func:`plain_cell` undoes it.
 

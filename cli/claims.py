@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -74,18 +74,19 @@ def _locked(mark: Path) -> int:
 _RUNNING: list[tuple[str, Claims]] = []
 
 
-def claim(output: Path, *, overwrite: bool) -> None:
+def claim(output: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
     """Take the folder of results for the command that runs; where none does, only refuse one with something in it.
 
-    Raises OutputError with exit code 2 where something is in it and ``overwrite`` is not set, BusyError where another
-    process writes there.
+    Raises OutputError with exit code 2 where something is in it and ``overwrite`` is not set, or where it is one of the
+    ``inputs`` or lies among recordings that are read. Raises BusyError where another process writes there.
     """
+    from biopercept.files import refuse_existing, refuse_inputs
+
+    refuse_inputs(output, inputs)
     if _RUNNING:
         line, claims = _RUNNING[-1]
         claims.take(output, line, overwrite=overwrite)
     else:
-        from biopercept.files import refuse_existing
-
         refuse_existing(output, overwrite=overwrite)
 
 

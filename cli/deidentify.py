@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from biopercept.errors import BioperceptError, OutputError, RecordingError
+from biopercept.errors import BioperceptError, RecordingError
 
 from . import options
 from .claims import claim
@@ -44,15 +44,15 @@ def deidentify(
 
     Example: biopercept deidentify S01.edf -o clean/S01.edf
     """
-    from biopercept.files import refuse_existing
+    from biopercept.files import refuse_existing, refuse_inputs
     from biopercept.prepare.deidentification import deidentify as written_without_names
 
     is_folder = source.is_dir()
+    refuse_inputs(output, (source,), is_in_study_allowed=False)
     if is_folder:
         claim(output, overwrite=run.overwrite)
     else:
         refuse_existing(output, overwrite=run.overwrite, is_folder=False)
-    _refuse_inside(source, output)
     removed: dict[str, Removed] = {}
     n_failed = 0
     for name, file, target in _files(source, output):
@@ -98,15 +98,6 @@ def _n_others(source: Path) -> int:
     from biopercept.loaders.glance import EDF_SUFFIXES
 
     return sum(file.is_file() and file.suffix.lower() not in EDF_SUFFIXES for file in source.rglob("*"))
-
-
-def _refuse_inside(source: Path, output: Path) -> None:
-    """Refuse an output that would write over what is read, or among it."""
-    here, there = source.resolve(), output.resolve()
-    if there == here or (source.is_dir() and here in there.parents):
-        fault = OutputError(f"{output} is, or lies in, what is read; choose another output")
-        fault.exit_code = 2
-        raise fault
 
 
 def _words(removed: Removed) -> str:

@@ -64,7 +64,7 @@ def explain(
     from biopercept.inference.explanation_files import ExplainRequest, explain_files
     from biopercept.report.explanation import faithfulness_lines, write_page
 
-    claim(output, overwrite=run.overwrite)
+    claim(output, overwrite=run.overwrite, inputs=paths)
     request = ExplainRequest(
         model=model,
         paths=tuple(paths),

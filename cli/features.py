@@ -86,7 +86,7 @@ def features(
     """
     from biopercept.measures.files import FeaturesRequest, write_features
 
-    claim(output, overwrite=run.overwrite)
+    claim(output, overwrite=run.overwrite, inputs=paths)
     request = FeaturesRequest(
         paths=tuple(paths),
         settings=_settings(rows, preset),

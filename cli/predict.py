@@ -31,7 +31,7 @@ def predict(
     from biopercept.inference.prediction import Ways
     from biopercept.inference.prediction_files import PredictionRequest, predict_files
 
-    claim(output, overwrite=run.overwrite)
+    claim(output, overwrite=run.overwrite, inputs=paths)
     request = PredictionRequest(
         model=model,
         paths=tuple(paths),

@@ -41,7 +41,7 @@ def quality(
     from biopercept.measures.quality import QualityRequest, write_quality
     from biopercept.report.recording_quality import quality_page
 
-    claim(output, overwrite=run.overwrite)
+    claim(output, overwrite=run.overwrite, inputs=paths)
     cleaning = preset.preparing("quality").cleaning
     request = QualityRequest(tuple(paths), cleaning, data.chosen, data.excluded, run.jobs, data.overrides)
     with progress(quiet=run.quiet) as bar:

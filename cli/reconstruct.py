@@ -51,7 +51,7 @@ def reconstruct(
     from biopercept.inference.reconstruction_files import ReconstructRequest, reconstruct_files
     from biopercept.report.reconstruction import error_lines, write_page
 
-    claim(output, overwrite=run.overwrite)
+    claim(output, overwrite=run.overwrite, inputs=paths)
     request = ReconstructRequest(
         model=model,
         paths=tuple(paths),

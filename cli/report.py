@@ -49,11 +49,11 @@ def report(
 
     Example: biopercept report scores
     """
-    from biopercept.files import refuse_existing
+    from biopercept.files import refuse_other_than_page
     from biopercept.report.page import write_report
 
     target = folder / "report.html" if output is None else output
-    refuse_existing(target, overwrite=overwrite, is_folder=False)
+    refuse_other_than_page(target, overwrite=overwrite)
     path = write_report(folder, target, title=shown.title, beside=shown.beside or ())
     say("written; open it in any browser", quiet=quiet)
     print_text(str(path))

@@ -11,7 +11,15 @@ import pytest
 
 from biopercept import files
 from biopercept.errors import BusyError, OutputError
-from biopercept.files import only_writer, replacing, replacing_folder, write_table, write_text
+from biopercept.files import (
+    only_writer,
+    refuse_inputs,
+    refuse_other_than_page,
+    replacing,
+    replacing_folder,
+    write_table,
+    write_text,
+)
 
 
 def test_a_new_folder_takes_the_place_of_the_old_and_keeps_what_it_does_not_write(tmp_path: Path) -> None:
@@ -119,3 +127,27 @@ def test_what_a_running_process_or_another_machine_writes_is_left_alone(tmp_path
         (tmp_path / name).write_text("at work")
     write_text(tmp_path / "b", "")
     assert {path.name for path in tmp_path.iterdir()} == {ours, theirs, ".notes.tmp", "b"}
+
+
+def test_what_is_read_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "E4").mkdir()
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.yaml").write_text("name: s\n")
+    for output, inputs in (("a.edf", "a.edf"), ("E4", "E4"), ("E4/out", "E4"), ("study", "study")):
+        with pytest.raises(OutputError, match=r"which is read|is what is read") as caught:
+            refuse_inputs(tmp_path / output, [tmp_path / "other.edf", tmp_path / inputs])
+        assert caught.value.exit_code == 2
+    refuse_inputs(tmp_path / "study" / "results", [tmp_path / "study"])
+    with pytest.raises(OutputError, match="which is read"):
+        refuse_inputs(tmp_path / "study" / "results", [tmp_path / "study"], is_in_study_allowed=False)
+
+
+def test_a_page_replaces_pages_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.edf").write_text("samples")
+    (tmp_path / "a.html").write_text("old")
+    with pytest.raises(OutputError, match=r"a\.edf is there and is no page \(\.html\)"):
+        refuse_other_than_page(tmp_path / "a.edf", overwrite=True)
+    with pytest.raises(OutputError, match="exists and is not empty"):
+        refuse_other_than_page(tmp_path / "a.html", overwrite=False)
+    refuse_other_than_page(tmp_path / "a.html", overwrite=True)
+    refuse_other_than_page(tmp_path / "new", overwrite=False)

@@ -33,6 +33,10 @@ from biopercept.training.objective import predict_windows, values_of
 if TYPE_CHECKING:
     import pandas as pd
 
+ALONE = (
+    "given by itself, and the model scales a recording by the past of its session: one that holds a single condition "
+    "may be called the other; give the recordings of the session as a study, rest first"
+)
 NO_SIGNAL = "no usable signal of a sensor that the model knows"
 IN_REFERENCE = "inside the reference period"
 UNLIKE = "unlike the windows that the model knows"
@@ -119,7 +123,8 @@ class Predictions:
     ``onset`` is in seconds on the recording's clock, ``quality`` the mean signal quality of each window in [0, 1], NaN
     where no signal is present. ``used`` are the modalities that the model read, ``ignored`` those it was not trained
     with; ``notes`` were made while the recording was prepared. ``familiarity`` says how like the recording is to what
-    the model knows, and whether it was fitted to the person.
+    the model knows, and whether it was fitted to the person; ``is_alone`` that a model which scales by the past of a
+    session was given this recording of it alone.
     """
 
     subject: str
@@ -135,6 +140,7 @@ class Predictions:
     tasks: dict[str, TaskPredictions]
     familiarity: Familiarity
     adapt: str = NONE
+    is_alone: bool = False
 
     @property
     def is_transductive(self) -> bool:
@@ -151,12 +157,13 @@ class Predictions:
     def remarks(self) -> tuple[str, ...]:
         """Return what a user of the predictions should know, a sentence each.
 
-        That is what is unlike what the model knows, whether it was fitted to the person, and whether a threshold was
-        moved of what may be one class alone.
+        That is what is unlike what the model knows, whether it was fitted to the person, whether a threshold was moved
+        of what may be one class alone, and whether the rest of the session is missing by which inputs are scaled.
         """
         moved = [(of.shift, of.label) for of in self.tasks.values() if of.shift is not None]
         cautions = (caution(shift, label) for shift, label in moved if isinstance(label, tuple))
-        return (*self.familiarity.remarks, *dict.fromkeys(filter(None, cautions)))
+        alone = (ALONE,) if self.is_alone else ()
+        return (*alone, *self.familiarity.remarks, *dict.fromkeys(filter(None, cautions)))
 
     def abstaining(self, below: float | None = None, *, unlike: bool = False) -> Predictions:
         """Return the predictions without those less sure than ``below``, and with ``unlike`` those of unlike windows.
@@ -287,14 +294,14 @@ def predict(
     engine: Engine,
     *,
     truth: Truth = NO_TRUTH,
-    before: Sequence[WindowedRecording] = (),
+    before: Sequence[WindowedRecording] | None = None,
     ways: Ways = PLAIN,
 ) -> Predictions:
     """Return a model's predictions for one recording that was prepared with the model's own settings.
 
     ``truth`` is what the study says, only to write it beside the predictions. Earlier recordings ``before`` of the same
     session are read where the model's normalisation reaches over the session; each, and ``recording``, must then know
-    its ``place``.
+    its ``place``. None: the recording is given by itself, which is then remarked.
 
     Raises RecordingError where the recording is shorter than a window, or has no sensor that the model was trained
     with. Raises SettingsError where single times are wanted of a model that was not trained for them, or no window
@@ -302,7 +309,7 @@ def predict(
     """
     ways.require(checkpoint)
     every_seconds, adapt = ways.every_seconds, ways.adapt
-    read = read_for(checkpoint, recording, engine, before)
+    read = read_for(checkpoint, recording, engine, before or ())
     network, windows = checkpoint.network.to(engine.device), read.windows
     rows = np.arange(len(windows), dtype=np.int64)
     values = predict_windows(network, checkpoint.tasks, read.source, rows)
@@ -341,6 +348,7 @@ def predict(
         tasks=tasks,
         familiarity=familiarity_of(checkpoint, read.inputs, None if truth.tasks is None else truth.study),
         adapt=adapt,
+        is_alone=before is None and checkpoint.normalisation.scope == "session",
     )
 
 

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def predict_files(
         name: Interchange(request.also, folder, name, request.model.resolve().name)
         for name, folder in done.folders.items()
     }
-    reader = _Reader(checkpoint, engine, request)
+    reader = _Reader(checkpoint, engine, request, sources)
     rows: dict[str, list[tuple[object, ...]]] = {name: [] for name in names}
     for source in each("recordings", sources):
         predictions = outcome_of(_Reader.predict, reader, source)
@@ -222,9 +223,12 @@ class SessionReader:
 class _Reader:
     """Predicts one recording after the other."""
 
-    def __init__(self, checkpoint: Checkpoint, engine: Engine, request: PredictionRequest) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, engine: Engine, request: PredictionRequest, sources: Sequence[Source]
+    ) -> None:
         self._checkpoint, self._engine, self._request = checkpoint, engine, request
         self._sessions = SessionReader(checkpoint)
+        self._n_of_session = Counter(_session(source) for source in sources)
         self.warnings: dict[str, None] = {}
 
     def predict(self, source: Source) -> Predictions:
@@ -236,11 +240,16 @@ class _Reader:
             prepared,
             self._engine,
             truth=truth,
-            before=before,
+            before=before if self._n_of_session[_session(source)] > 1 else None,
             ways=self._request.ways,
         )
         self._sessions.keep(prepared)
         return predictions
+
+
+def _session(source: Source) -> tuple[str, ...]:
+    """Return what tells the sessions of recordings apart; each file that is given by itself is one."""
+    return (source.key,) if source.entry is None else (source.entry.subject, source.entry.session)
 
 
 def write_predictions(predictions: Predictions, task: str, folder: Path, model: str) -> Path:

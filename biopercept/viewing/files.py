@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from biopercept.errors import SettingsError, StoreError
-from biopercept.files import is_file, is_folder, refuse_existing
+from biopercept.files import is_file, is_folder, refuse_other_than_page
 from biopercept.prepare.sources import EachWork, Source, each_of, sources_of
 from biopercept.results.predictions import RecordingKey
 from biopercept.store.prepared import safe_file_stem
@@ -195,7 +195,7 @@ def _targets(request: ViewRequest, keys: Sequence[str]) -> list[Path]:
     """Return where each page goes; what is there is refused, unless it may be replaced."""
     is_in_folder = len(keys) > 1 or is_folder(request.html)
     if not is_in_folder:
-        refuse_existing(request.html, overwrite=request.overwrite, is_folder=False)
+        refuse_other_than_page(request.html, overwrite=request.overwrite)
         return [request.html]
     if len(keys) > 1 and (is_file(request.html) or request.html.suffix.lower() in (".html", ".htm")):
         raise SettingsError(
@@ -204,7 +204,7 @@ def _targets(request: ViewRequest, keys: Sequence[str]) -> list[Path]:
         )
     pages = [request.html / f"{key}.html" for key in keys]
     for page in pages:
-        refuse_existing(page, overwrite=request.overwrite, is_folder=False)
+        refuse_other_than_page(page, overwrite=request.overwrite)
     return pages
 
 

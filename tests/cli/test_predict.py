@@ -62,7 +62,9 @@ def test_a_stretch_in_which_nothing_is_usable_has_no_prediction(tmp_path: Path) 
     with sample_study() as study:
         shutil.copy(study / "recordings" / "S01_chest.edf", chest)
     for words in (["correct", chest, "--bad", "120:180"], ["predict", "workload-eeg", chest, "-o", out]):
-        assert CliRunner().invoke(build_app(), [*map(str, words)]).exit_code == 0
+        run = CliRunner().invoke(build_app(), [*map(str, words)])
+        assert run.exit_code == 0
+    assert "given by itself, and the model scales a recording by the past of its session" in run.stderr
     [table] = out.glob("*_predictions.tsv")
     with table.open(encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream, delimiter="\t") if 120 <= float(row["onset"]) <= 170]

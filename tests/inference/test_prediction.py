@@ -15,7 +15,7 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows
 from biopercept.errors import CheckpointError, RecordingError, SettingsError
-from biopercept.inference.prediction import IN_REFERENCE, NO_SIGNAL, Truth, Ways, predict
+from biopercept.inference.prediction import ALONE, IN_REFERENCE, NO_SIGNAL, Truth, Ways, predict
 from biopercept.inference.prediction_files import summary_row, write_predictions
 from biopercept.inference.shift import log_odds_of
 from biopercept.model.biosignals import PerceiverSettings
@@ -113,6 +113,10 @@ def test_a_model_that_knows_sessions_reads_the_recordings_before(made: ModuleTyp
     assert alone.onset.tolist() == after.onset.tolist()
     assert not np.allclose(alone.only.values, after.only.values, atol=1e-3)
     assert not np.allclose(after_higher.only.values, after.only.values, atol=1e-3)
+    by_itself = predict(checkpoint, second, ENGINE)
+    assert ALONE in by_itself.remarks and ALONE not in alone.remarks  # the first of a session has nothing before it
+    np.testing.assert_array_equal(by_itself.only.values, alone.only.values)
+    assert ALONE not in predict(trained(made, tmp_path / "r"), second, ENGINE).remarks
 
 
 def test_part_of_the_sensors_is_enough_and_a_stranger_to_all_is_refused(made: ModuleType, model: Path) -> None:
