@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,8 @@ class Claims:
 
     def __init__(self) -> None:
         self._taken: list[tuple[Path, int, bool]] = []
+        self._begun_empty: set[Path] = set()
+        self._is_nothing_done = False
 
     def take(self, output: Path, line: str, *, overwrite: bool) -> None:
         """Take a folder for a command line; refuse one with something in it, unless this line left it unfinished."""
@@ -38,14 +41,23 @@ class Claims:
         except OSError as fault:
             raise OutputError(f"cannot write in {output}: {fault.strerror}; choose another output") from fault
         self._taken.append((output, handle, is_new))
+        if not any(path.name != _UNFINISHED for path in output.iterdir()):
+            self._begun_empty.add(output)
         if os.pread(handle, os.fstat(handle).st_size, 0) != line.encode("utf-8", "surrogateescape"):
             refuse_existing(output, overwrite=overwrite, beside=_UNFINISHED)
             os.ftruncate(handle, 0)
             os.pwrite(handle, line.encode("utf-8", "surrogateescape"), 0)
 
+    def discard(self) -> bool:
+        """Have what was written removed at the end; return whether all of it goes, the folders being empty before."""
+        self._is_nothing_done = True
+        return all(output in self._begun_empty for output, *_ in self._taken)
+
     def end(self, *, is_whole: bool) -> None:
         """Give the folders back: what is whole loses its mark, and so does a folder in which nothing was written."""
         for output, handle, is_new in self._taken:
+            if self._is_nothing_done and output in self._begun_empty:
+                _empty(output)
             is_empty = not any(path.name != _UNFINISHED for path in output.iterdir()) if output.is_dir() else True
             if is_whole or is_empty:
                 (output / _UNFINISHED).unlink(missing_ok=True)
@@ -53,6 +65,14 @@ class Claims:
                 with suppress(OSError):
                     output.rmdir()
             os.close(handle)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != _UNFINISHED:
+            path.unlink(missing_ok=True)
 
 
 def _locked(mark: Path) -> int:
@@ -88,6 +108,14 @@ def claim(output: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None
         claims.take(output, line, overwrite=overwrite)
     else:
         refuse_existing(output, overwrite=overwrite)
+
+
+def nothing_done(*, quiet: bool = False) -> None:
+    """Say that every recording failed: what was written of none goes, where the folder was empty before."""
+    from .terminal import say
+
+    goes = bool(_RUNNING) and _RUNNING[-1][1].discard()
+    say(f"no recording succeeded{', so nothing was written' if goes else ''}", quiet=quiet)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import typer
 from biopercept.errors import SettingsError
 
 from . import options
-from .claims import claim
+from .claims import claim, nothing_done
 from .terminal import print_json, recording_progress, safe_text, say
 
 if TYPE_CHECKING:
@@ -110,14 +110,21 @@ def features(
                 say(safe_text(f"{done.source.title}: {note}"), quiet=run.quiet)
 
         written = write_features(request, output, on_recording=on_recording)
+    if not written.n_recordings:
+        nothing_done(quiet=run.quiet)
     if written.courses:
         _draw(written.courses, output)
     if run.as_json:
         n_done, n_failed = written.n_recordings, len(written.failures)
         print_json(
-            {"table": str(written.table), "n_recordings": n_done, "n_rows": written.n_rows, "n_failed": n_failed}
+            {
+                "table": str(written.table) if n_done else None,
+                "n_recordings": n_done,
+                "n_rows": written.n_rows,
+                "n_failed": n_failed,
+            }
         )
-    else:
+    elif written.n_recordings:
         typer.echo(str(written.table))
     if written.failures:
         raise typer.Exit(1)

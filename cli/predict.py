@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .claims import claim
+from .claims import claim, nothing_done
 from .terminal import print_json, recording_progress, say
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ def predict(
                 say(f"{done.title}: {words}", quiet=run.quiet)
 
         written = predict_files(request, output, on_recording=on_recording)
-    for warning in written.warnings:
+    if not written.n_recordings:
+        nothing_done(quiet=run.quiet)
+    for warning in written.warnings if written.n_recordings else ():
         say(f"warning: {warning}", quiet=run.quiet)
     if n_abstained:
         say(f"{n_abstained} predictions were withheld, see the column reason", quiet=run.quiet)
@@ -69,8 +71,8 @@ def predict(
         n_done, n_failed = written.n_recordings, len(written.failures)
         counts = {"n_recordings": n_done, "n_failed": n_failed, "n_abstained": n_abstained}
         words = {"remarks": remarks, "warnings": list(written.warnings)}
-        print_json({"output": str(output), **counts, **words, "predictions": windows})
-    else:
+        print_json({"output": str(output) if n_done else None, **counts, **words, "predictions": windows})
+    elif written.n_recordings:
         for folder in written.folders.values():
             typer.echo(str(folder / "summary.csv"))
     if written.failures:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .claims import claim
+from .claims import claim, nothing_done
 from .terminal import print_json, progress, say
 
 if TYPE_CHECKING:
@@ -55,11 +55,15 @@ def quality(
         outcomes = write_quality(request, output, on_recording=show)
     failures = [(one.source.title, one.failure) for one in outcomes if one.quality is None]
     recordings = [one.quality for one in outcomes if one.quality is not None]
+    if not recordings:
+        nothing_done(quiet=run.quiet)
     page = output / "quality.html"
     write_text(page, quality_page(", ".join(path.resolve().name for path in paths), recordings, failures))
     if run.as_json:
-        print_json({"page": str(page), "n_recordings": len(recordings), "n_failed": len(failures)})
-    else:
+        print_json(
+            {"page": str(page) if recordings else None, "n_recordings": len(recordings), "n_failed": len(failures)}
+        )
+    elif recordings:
         typer.echo(str(page))
     if failures:
         raise typer.Exit(1)

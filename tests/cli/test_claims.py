@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from biopercept.cli.claims import claim, claiming
+from biopercept.cli.main import build_app
 from biopercept.errors import BusyError, OutputError
+from biopercept.resources import sample_study
 
 LINE = ("predict", "model", "a.csv", "-o", "out")
 KILLED = """
@@ -78,3 +81,22 @@ def test_results_of_which_some_recordings_failed_are_whole(tmp_path: Path) -> No
         (tmp_path / "out" / "failures.csv").write_text("")
         raise typer.Exit(1)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["failures.csv"]
+
+
+def test_what_failed_for_every_recording_does_not_stand_in_the_way_of_the_next(tmp_path: Path) -> None:
+    (tmp_path / "bad.edf").write_text("x")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "notes.txt").write_text("mine")
+    with sample_study() as study:
+        good = str(study / "recordings" / "S01_chest.edf")
+        for command in (["features"], ["quality"], ["predict", "workload-eeg"]):
+            out = str(tmp_path / "out")
+            failed = CliRunner().invoke(build_app(), [*command, str(tmp_path / "bad.edf"), "-o", out])
+            assert (failed.exit_code, failed.stdout) == (1, "")
+            assert failed.stderr.endswith("no recording succeeded, so nothing was written\n")
+            assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.edf", "kept"]
+        kept = ["features", str(tmp_path / "bad.edf"), "-o", str(tmp_path / "kept"), "--overwrite"]
+        assert CliRunner().invoke(build_app(), kept).stderr.endswith("no recording succeeded\n")
+        assert (tmp_path / "kept" / "notes.txt").read_text() == "mine"
+        words = ["features", good, "-o", str(tmp_path / "out"), "--whole"]
+        assert CliRunner().invoke(build_app(), words).exit_code == 0
