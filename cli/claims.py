@@ -1,6 +1,7 @@
 """The folder of results that a command fills: nobody else writes there meanwhile, and it is marked until it is whole.
 
-A command that was killed leaves the mark, and the same command line is then not refused for what it wrote before.
+A command that was killed leaves the mark, and the same command line is then not refused for what it wrote before. One
+that succeeded for no recording leaves it, too, and no command is then refused for the failures that are listed there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import typer
 
-_UNFINISHED = ".unfinished"
+_UNFINISHED, _NO_RESULT = ".unfinished", b"no recording succeeded"
 _SAID_ANEW = frozenset(["--overwrite", "--json", "--debug", "-q", "--quiet", "-v", "--verbose"])
 """Options that may differ when a command is given again."""
 
@@ -41,30 +42,36 @@ class Claims:
         except OSError as fault:
             raise OutputError(f"cannot write in {output}: {fault.strerror}; choose another output") from fault
         self._taken.append((output, handle, is_new))
+        left, own = os.pread(handle, os.fstat(handle).st_size, 0), line.encode("utf-8", "surrogateescape")
+        if left == _NO_RESULT:
+            _empty(output)
+        elif left != own:
+            refuse_existing(output, overwrite=overwrite, beside=_UNFINISHED)
+        _write(handle, own)
         if not any(path.name != _UNFINISHED for path in output.iterdir()):
             self._begun_empty.add(output)
-        if os.pread(handle, os.fstat(handle).st_size, 0) != line.encode("utf-8", "surrogateescape"):
-            refuse_existing(output, overwrite=overwrite, beside=_UNFINISHED)
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, line.encode("utf-8", "surrogateescape"), 0)
 
-    def discard(self) -> bool:
-        """Have what was written removed at the end; return whether all of it goes, the folders being empty before."""
+    def note_no_result(self) -> None:
+        """Note that what is written are no results: of a folder that was empty the next command may replace it."""
         self._is_nothing_done = True
-        return all(output in self._begun_empty for output, *_ in self._taken)
 
     def end(self, *, is_whole: bool) -> None:
         """Give the folders back: what is whole loses its mark, and so does a folder in which nothing was written."""
         for output, handle, is_new in self._taken:
-            if self._is_nothing_done and output in self._begun_empty:
-                _empty(output)
             is_empty = not any(path.name != _UNFINISHED for path in output.iterdir()) if output.is_dir() else True
-            if is_whole or is_empty:
+            if self._is_nothing_done and output in self._begun_empty and not is_empty:
+                _write(handle, _NO_RESULT)
+            elif is_whole or is_empty:
                 (output / _UNFINISHED).unlink(missing_ok=True)
             if is_new and is_empty:
                 with suppress(OSError):
                     output.rmdir()
             os.close(handle)
+
+
+def _write(handle: int, content: bytes) -> None:
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, content, 0)
 
 
 def _empty(folder: Path) -> None:
@@ -111,11 +118,12 @@ def claim(output: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None
 
 
 def nothing_done(*, quiet: bool = False) -> None:
-    """Say that every recording failed: what was written of none goes, where the folder was empty before."""
+    """Say that no recording succeeded; the list of failures is then nothing that the next command must not replace."""
     from .terminal import say
 
-    goes = bool(_RUNNING) and _RUNNING[-1][1].discard()
-    say(f"no recording succeeded{', so nothing was written' if goes else ''}", quiet=quiet)
+    if _RUNNING:
+        _RUNNING[-1][1].note_no_result()
+    say("no recording succeeded", quiet=quiet)
 
 
 @contextmanager

@@ -87,16 +87,20 @@ def test_what_failed_for_every_recording_does_not_stand_in_the_way_of_the_next(t
     (tmp_path / "bad.edf").write_text("x")
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "notes.txt").write_text("mine")
+    out = tmp_path / "out"
     with sample_study() as study:
         good = str(study / "recordings" / "S01_chest.edf")
-        for command in (["features"], ["quality"], ["predict", "workload-eeg"]):
-            out = str(tmp_path / "out")
-            failed = CliRunner().invoke(build_app(), [*command, str(tmp_path / "bad.edf"), "-o", out])
+        for command in (["predict", "workload-eeg"], ["quality"], ["features"]):
+            failed = CliRunner().invoke(build_app(), [*command, str(tmp_path / "bad.edf"), "-o", str(out)])
             assert (failed.exit_code, failed.stdout) == (1, "")
-            assert failed.stderr.endswith("no recording succeeded, so nothing was written\n")
-            assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.edf", "kept"]
-        kept = ["features", str(tmp_path / "bad.edf"), "-o", str(tmp_path / "kept"), "--overwrite"]
-        assert CliRunner().invoke(build_app(), kept).stderr.endswith("no recording succeeded\n")
+            assert failed.stderr.endswith("no recording succeeded\n")
+        assert (out / "failures.csv").is_file()
+        whole = ["features", good, "-o", str(out), "--whole"]
+        assert CliRunner().invoke(build_app(), whole).exit_code == 0
+        assert not (out / "failures.csv").read_text().count("bad.edf") and not (out / "quality.html").exists()
+        assert isinstance(CliRunner().invoke(build_app(), whole).exception, OutputError)  # now there are results
+        for words in ([], ["--overwrite"]):
+            kept = ["features", str(tmp_path / "bad.edf"), "-o", str(tmp_path / "kept"), *words]
+            CliRunner().invoke(build_app(), kept)
+            assert isinstance(CliRunner().invoke(build_app(), kept[:4]).exception, OutputError)
         assert (tmp_path / "kept" / "notes.txt").read_text() == "mine"
-        words = ["features", good, "-o", str(tmp_path / "out"), "--whole"]
-        assert CliRunner().invoke(build_app(), words).exit_code == 0
