@@ -54,12 +54,18 @@ def init(
     from biopercept.studies.structure import StudyFaults
 
     files: list[Path] = []
+    unread: list[Path] = []
     for path in recording_paths(paths):
         if not is_folder(path) and not path.exists():
             raise StudyError(f"{path}: no such file or folder")
-        files += recordings_in(path).paths if is_folder(path) else [path]
+        listing = recordings_in(path) if is_folder(path) else None
+        files += [path] if listing is None else listing.paths
+        unread += () if listing is None else listing.others
     begun = read_names(files, pattern)
     notes = [f"{path.name} is not called as the pattern says, and is left out" for path in begun.others[:_SHOWN]]
+    suffixes = {file.path.suffix.lower() for file in begun.files}
+    alike = [path for path in unread if path.suffix.lower() in suffixes]
+    notes += [f"{path.name} is left out: it is no recording that can be read (empty?)" for path in alike[:_SHOWN]]
     if len(begun.others) > _SHOWN:
         notes.append(f"{len(begun.others) - _SHOWN} more files are left out for their names")
     unknown, of_first = _unknown_channels(begun)
@@ -111,12 +117,13 @@ def _print(begun: Beginning, *, is_guessed: bool) -> None:
 
 def _unknown_channels(begun: Beginning) -> tuple[dict[str, str], list[str]]:
     """Return channels of the first recording's files that could not be used, with why, and what else keeps them out."""
-    from biopercept.errors import BioperceptError
+    from biopercept.errors import BioperceptError, listed
     from biopercept.loaders.loading import load_recording
     from biopercept.preprocessing.cleaning import why_unused
 
     first = begun.files[0]
     unknown: dict[str, str] = {}
+    held_by: dict[str, str] = {}
     notes = []
     for file in begun.files:
         if (file.participant, file.session, file.recording) != (first.participant, first.session, first.recording):
@@ -126,6 +133,14 @@ def _unknown_channels(begun: Beginning) -> tuple[dict[str, str], list[str]]:
         except BioperceptError as fault:
             notes.append(str(fault))
             continue
+        twice = [signal.name for signal in recording.signals if signal.name in held_by]
+        if twice and "{device}" not in begun.pattern:
+            notes.append(
+                f"{held_by[twice[0]]} and {file.path.name} are files of one recording by the pattern, and both hold "
+                f"{listed(twice, 4)}: if they are conditions or parts, and not devices worn at once, write "
+                "{condition} or {recording} into the pattern"
+            )
+        held_by.update({signal.name: file.path.name for signal in recording.signals})
         for signal in recording.signals:
             if reason := why_unused(signal):
                 unknown.update(dict.fromkeys(signal.channel_names, safe_text(reason)))

@@ -100,9 +100,11 @@ def prepare(
 
 def _settings(study: Study, preset: options.Preset, *, quiet: bool) -> tuple[PrepareSettings, SettingsPlan]:
     """Return how the study is cut and cleaned, and say what of it follows from the study, and what that loses."""
+    from biopercept.studies.labels import labels_without_task
+
     settings, plan = preset.of_study(study, "prepare", is_opened=True)
     options.say_plan(plan.of(options.WINDOW_SETTINGS), quiet=quiet)
-    for sentence in (*plan.faults, *plan.losses):
+    for sentence in (*labels_without_task(study), *plan.faults, *plan.losses):
         say(f"warning: {sentence}", quiet=quiet)
     return settings, plan
 

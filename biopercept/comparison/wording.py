@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
+from typing import Any
 
 from biopercept.comparison.matching import Matched, MatchedStudy
 from biopercept.measures.statistics import smallest_p
@@ -422,8 +423,17 @@ def _of_probes(comparison: Comparison, matched: Matched) -> Iterator[str]:
         if not run.is_probe:
             continue
         not_above = _not_above(comparison, label, probes)
+        if not not_above and not _is_above_guessing(run):
+            continue  # nothing is given away, and every model is better
         more = f" Not significantly better than it: {listed(not_above)}." if not_above else ""
         yield f"{label} is a probe that must not be good: {PROBE_MEANING[run.model]}.{more}"
+
+
+def _is_above_guessing(run: Any) -> bool:
+    """Return whether what a probe reaches is above guessing; of numbers, and where no interval is known, it may be."""
+    if not isinstance(run, CrossValidation) or run.balanced_accuracy.ci95 is None:
+        return True
+    return run.balanced_accuracy.ci95[0] > run.chance_level
 
 
 def _not_above(comparison: Comparison, probe: str, probes: set[str]) -> list[str]:

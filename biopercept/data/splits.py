@@ -105,7 +105,10 @@ def make_folds(
         groups = [(subject, [subject]) for subject in everyone]
     else:
         if not 2 <= n_folds <= len(everyone):
-            raise SettingsError(f"{n_folds} folds for {len(everyone)} subjects; allowed are 2 to {len(everyone)}")
+            raise SettingsError(
+                f"{n_folds} folds for {len(everyone)} subjects; allowed are 2 to {len(everyone)} (--folds, "
+                "evaluation.n_folds)"
+            )
         groups = dealt_by_identity(everyone, n_folds, seed)
     return folds_of(groups, everyone, seed=seed, validation_fraction=validation_fraction, label_share=label_share)
 

@@ -212,7 +212,7 @@ def _by_class(windows: WindowTable, n_folds: int, seed: int) -> list[tuple[str, 
             raise SettingsError(f"evaluation.stratify balances classes, and task {task.name!r} predicts a number")
     if not 2 <= n_folds <= len(windows.subjects):
         n = len(windows.subjects)
-        raise SettingsError(f"{n_folds} folds for {n} subjects; allowed are 2 to {n}")
+        raise SettingsError(f"{n_folds} folds for {n} subjects; allowed are 2 to {n} (--folds, evaluation.n_folds)")
     groups = dealt_by_class(windows.subject, [targets.values for targets in windows.targets.values()], n_folds, seed)
     if len(groups) < 2:
         raise SettingsError(f"all {len(windows.subjects)} subjects fall into one of {n_folds} folds; use more folds")

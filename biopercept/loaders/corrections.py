@@ -243,12 +243,16 @@ def placed_correction(correction: Correction, channel: str, recording: Recording
         return f"beats are those of ECG, a pulse wave or inter-beat intervals, and {what}"
     if correction.kind == POLARITY and signals[0].modality not in TURNABLE:
         return f"only ECG and pulse waves can be turned, and {signals[0].name} is {_title(signals[0])}"
-    begin, end = correction.span
-    first = min((signal.start_seconds for signal in recording.signals), default=0.0)
-    last = recording.duration_seconds
-    if begin > last or end < min(first, 0.0):
-        return f"{_seconds_text(begin)} s lies outside the recording, which spans {min(first, 0.0):g} to {last:.3f} s"
+    (begin, end), (first, last) = correction.span, span_of(recording)
+    if begin > last or end < first:
+        return f"{_seconds_text(begin)} s lies outside the recording, which spans {first:g} to {last:.3f} s"
     return correction
+
+
+def span_of(recording: Recording) -> tuple[float, float]:
+    """Return where a recording begins and ends, seconds on its clock; it begins at 0 or with an earlier signal."""
+    first = min((signal.start_seconds for signal in recording.signals), default=0.0)
+    return min(first, 0.0), recording.duration_seconds
 
 
 def _seconds_text(seconds: float) -> str:

@@ -30,6 +30,7 @@ from biopercept.loaders.corrections import (
     corrections_paths,
     placed_correction,
     read_corrections,
+    span_of,
 )
 from biopercept.loaders.folders import recordings_beside
 from biopercept.loaders.readers.wfdb import wfdb_headers
@@ -101,6 +102,8 @@ def write_corrections(source: Source, wanted: Sequence[Correction], who: str = "
     placed = [_placed(one, recording) for one in sorted(wanted, key=lambda one: _ORDER.index(one.kind))]
     placed = _with_beats(placed, recording, notes)
     _refuse_labels(source, placed)
+    _refuse_repeated(placed, recording.corrections)
+    notes += [words for one in placed if (words := _beyond(one, recording))]
     when = datetime.now(UTC).isoformat(timespec="milliseconds")
     new: dict[Path, list[dict[str, str]]] = {}
     for one in placed:
@@ -187,6 +190,32 @@ def _placed(one: Correction, recording: Recording) -> Correction:
     if isinstance(placed, str):
         raise SettingsError(f"{one.kind}: {placed}")
     return placed
+
+
+def _refuse_repeated(placed: Sequence[Correction], earlier: Sequence[Correction]) -> None:
+    """Refuse what the table says already, or the call says twice: it would change nothing."""
+    from biopercept.preprocessing.corrections import described
+
+    said_before = {_what(one) for one in earlier}
+    for one in placed:
+        if _what(one) in said_before:
+            raise SettingsError(f"{described(one)}: it is in the table already; nothing was changed")
+        said_before.add(_what(one))
+
+
+def _what(one: Correction) -> tuple[object, ...]:
+    return (one.kind, one.onset_seconds, one.duration_seconds, one.channels, one.label)
+
+
+def _beyond(one: Correction, recording: Recording) -> str:
+    """Return a note on a stretch that reaches beyond the recording; empty where it does not."""
+    from biopercept.preprocessing.corrections import described
+
+    begin, end = one.span
+    first, last = span_of(recording)
+    if not (math.isfinite(begin) and math.isfinite(end)) or (begin >= first and end <= last):
+        return ""
+    return f"{described(one)} reaches beyond the recording, which spans {first:g} to {last:.3f} s"
 
 
 def _refuse_labels(source: Source, placed: Sequence[Correction]) -> None:

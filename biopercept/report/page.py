@@ -236,8 +236,9 @@ def _prediction_section(folder: PredictionFolder, number: int) -> Section:
     windows = folder.recordings
     n, withheld = sum(map(len, windows)), sum(not name for predicted in windows for name in predicted.predicted)
     cut = f" The first {MOST_TIMELINES} are drawn." if len(windows) > MOST_TIMELINES else ""
+    model = f"By the model {listed(folder.models)}: " if folder.models else ""
     lead = (
-        f"{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld:,} of them withheld (the table says "
+        f"{model}{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld:,} withheld (the table says "
         f"why); {count(len(folder.failures), 'recording')} failed.{cut}"
     )
     tables = [file_table(folder.summary, f"Summary of {count(len(folder.summary), 'recording')}")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from biopercept.report.layout import ReportWarning
@@ -12,6 +13,7 @@ from biopercept.results.cross_validation import CrossValidation, NumberValidatio
 from biopercept.results.curves import LearningCurve, PersonalCurve
 from biopercept.results.folder import Results, preparations_of
 from biopercept.results.groups import Groups
+from biopercept.results.predictions import PredictionFolder
 from biopercept.results.reading import FEW_SUBJECTS
 
 _SMALL_SPREAD = 0.03
@@ -47,6 +49,7 @@ def warnings_of(results: Results) -> tuple[ReportWarning, ...]:
     warnings += _of_curves(results)
     warnings += [*_of_comparison(results.cross_validations), *_of_failures(results)]
     warnings += _of_numbers(results.number_validations)
+    warnings += _of_predictions(results.predictions)
     done = [(one.name, one.warnings) for one in results.explanations]
     done += [(one.name, one.warnings) for one in results.reconstructions]
     warnings += [_light(f"{words[:1].upper()}{words[1:]} ({name}).") for name, of_one in done for words in of_one]
@@ -55,6 +58,20 @@ def warnings_of(results: Results) -> tuple[ReportWarning, ...]:
     for numbers in results.number_validations:
         warnings += _of_groups(numbers.groups, numbers.model)
     return tuple(sorted(dict.fromkeys(warnings), key=lambda warning: not warning.is_grave))
+
+
+def _of_predictions(folders: Sequence[PredictionFolder]) -> Iterator[ReportWarning]:
+    """Say what is remarked of recordings, each remark once with how many it is of; and what no prediction says."""
+    for folder in folders:
+        counts = Counter(remark for one in folder.sidecars for remark in dict.fromkeys(one.remarks))
+        whole = count(len(folder.sidecars), "recording")
+        for remark, n in counts.most_common():
+            yield _light(f"{folder.name}: {n} of {whole}: {remark}.")
+        if folder.models:
+            yield _light(
+                f"{folder.name}: whether predictions are right is not known here. What the model was fitted on, how it "
+                f"scored on people it had not seen, and what it is not for, its card says ({listed(folder.models)})."
+            )
 
 
 def _of_groups(groups: Groups | None, model: str) -> list[ReportWarning]:

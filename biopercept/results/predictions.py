@@ -102,27 +102,32 @@ def load_predictions(folder: Path, name: str = "") -> PredictionFolder:
 
     Raises StudyError where ``summary.csv`` or ``failures.csv`` is missing, or a table is damaged.
     """
-    recordings = []
+    recordings, sidecars = [], []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
-        table = read_table(path)
+        table, sidecar = read_table(path), _sidecar_of(path)
+        sidecars += [] if sidecar is None else [sidecar]
         if any(name.startswith(PREFIX) for name in table.columns) or "predicted" not in table.columns:
-            recordings.append(predictions_of(table, key=_key_of(path)))  # numbers are read by load_lines
+            recordings.append(predictions_of(table, key=_key_of(path, sidecar)))  # numbers are read by load_lines
     return PredictionFolder(
         name=name or folder.resolve().name,
         folder=folder,
         recordings=tuple(recordings),
         summary=read_table(folder / "summary.csv"),
         failures=read_table(folder / "failures.csv"),
+        sidecars=tuple(sidecars),
     )
 
 
-def _key_of(path: Path) -> RecordingKey:
+def _key_of(path: Path, sidecar: PredictionSidecar | None) -> RecordingKey:
     """Return whose predictions a file holds: from its JSON sidecar, or from its name where there is none."""
-    sidecar = path.with_suffix(".json")
-    if not sidecar.is_file():
+    if sidecar is None:
         return (path.name.removesuffix(SUFFIX), "", "")
-    named = read_document(sidecar, PredictionSidecar, read_json(sidecar), "predict")
-    return (named.participant_id, named.session, named.recording)
+    return (sidecar.participant_id, sidecar.session, sidecar.recording)
+
+
+def _sidecar_of(path: Path) -> PredictionSidecar | None:
+    sidecar = path.with_suffix(".json")
+    return read_document(sidecar, PredictionSidecar, read_json(sidecar), "predict") if sidecar.is_file() else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,13 +220,22 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class PredictionFolder:
-    """A folder of ``predict``: predictions per recording, a summary and the failures; ``name`` as in a report."""
+    """A folder of ``predict``: predictions per recording, a summary and the failures; ``name`` as in a report.
+
+    ``sidecars`` say of each recording what made its predictions, and what to know of them.
+    """
 
     name: str
     folder: Path
     recordings: tuple[Predictions, ...]
     summary: ResultTable
     failures: ResultTable
+    sidecars: tuple[PredictionSidecar, ...] = ()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Return the models that made the predictions."""
+        return tuple(sorted({one.model for one in self.sidecars if one.model}))
 
 
 @dataclass(frozen=True, eq=False)

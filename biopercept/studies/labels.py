@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, listed
 from biopercept.files import visible_members
 from biopercept.loaders.corrections import corrections_of, read_corrections
 from biopercept.loaders.folders import companions
@@ -33,6 +33,17 @@ _ROUNDING_SECONDS = 0.1
 def wanted_columns(tasks: Mapping[str, Task]) -> tuple[str, ...]:
     """Return the columns that the study's regression tasks name."""
     return tuple(dict.fromkeys(task.column for task in tasks.values() if task.kind == REGRESSION and task.column))
+
+
+def labels_without_task(study: Study) -> tuple[str, ...]:
+    """Return the sentence on labels of a study that names no task; nothing where it names one or has no labels."""
+    labels = sorted({label for entry in study.entries for label in entry.labels})
+    if study.tasks or not labels:
+        return ()
+    return (
+        f"{study.name} has labels ({listed(labels, 6)}) and its study.yaml names no task: nothing can be scored or "
+        "learnt until it has tasks: with classes of these labels",
+    )
 
 
 def labels_of(study: Study, entry: Entry) -> RecordingLabels:

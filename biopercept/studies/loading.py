@@ -25,6 +25,7 @@ from biopercept.studies.bids import is_bids, read_bids
 from biopercept.studies.definition import Definition, read_definition
 from biopercept.studies.labels import (
     check_agreement,
+    labels_without_task,
     wanted_columns,
     with_exceptions,
     with_file_labels,
@@ -83,7 +84,8 @@ def load_study(folder: Path) -> Study:
     check_agreement(study, faults)
     if faults:
         raise StudyFaults(folder, told_once(_with_names_of(folder, faults)), study)
-    return replace(with_exceptions(with_file_labels(study)), notes=told_once(study.notes))
+    study = with_exceptions(with_file_labels(study))
+    return replace(study, notes=told_once((*study.notes, *labels_without_task(study))))
 
 
 def _with_names_of(folder: Path, faults: Iterable[str]) -> Iterator[str]:

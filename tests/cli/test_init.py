@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from biopercept.cli.main import build_app
 from biopercept.errors import OutputError, StudyError
+from biopercept.resources import sample_study
 from biopercept.studies.beginning import guessed_pattern
 from biopercept.studies.loading import load_study
 
@@ -123,3 +125,29 @@ def test_channels_whose_unit_is_not_known_stand_in_study_yaml_as_comments(tmp_pa
     assert "#   GSR: {modality: , unit: }  # its unit is 'not given'" in text
     uncommented = text.replace("# signals:", "signals:").replace("#   GSR: {modality: , unit: }", "  GSR: {unit: uS}")
     assert yaml.safe_load(uncommented)["signals"] == {"GSR": {"unit": "uS"}}
+
+
+def test_files_of_one_recording_with_the_same_signal_and_files_that_are_empty_are_named(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    with sample_study() as study:
+        for name in ("S01_rest", "S01_task", "S02_rest", "S02_task"):
+            shutil.copy(study / "recordings" / "S01_chest.edf", data / f"{name}.edf")
+    (data / "S04_rest.edf").write_text("")
+    said = run("init", tmp_path / "study", data, "--pattern", "{participant}_*.edf").stderr
+    assert "S01_rest.edf and S01_task.edf are files of one recording by the pattern, and both hold " in said
+    assert "write {condition} or {recording} into the pattern" in said
+    assert "S04_rest.edf is left out: it is no recording that can be read" in said
+    for number, part in enumerate(("condition", "device")):
+        clean = run("init", tmp_path / f"other{number}", data, "--pattern", f"{{participant}}_{{{part}}}.edf")
+        assert "files of one recording" not in clean.stderr
+
+
+def test_labels_that_no_task_names_are_said_by_check_and_prepare(tmp_path: Path) -> None:
+    run("init", tmp_path / "study", write(tmp_path / "data", NAMES))
+    about = yaml.safe_load((tmp_path / "study" / "study.yaml").read_text())
+    del about["tasks"]
+    (tmp_path / "study" / "study.yaml").write_text(yaml.safe_dump(about))
+    sentence = "has labels (rest, stress) and its study.yaml names no task: nothing can be scored or learnt"
+    assert sentence in run("check", tmp_path / "study").stdout
+    assert sentence in run("prepare", tmp_path / "study", "-o", tmp_path / "s.h5").stderr

@@ -167,6 +167,14 @@ def test_a_model_not_shown_to_beat_a_probe_is_named(three: Path, run: Run) -> No
     assert "Not significantly better than it: logistic, boosting." in caution
 
 
+def test_a_probe_that_only_guesses_and_that_every_model_beats_is_no_caution(three: Path, run: Run) -> None:
+    guessing = {"mean": 0.3, "ci95": [0.2, 0.4], "worst": 0.1, "subjects_below_chance": 8}
+    run(three / "clock", [v - 0.5 for v in FAIR], model="clock-only", balanced_accuracy=guessing)
+    result = compare([three])
+    assert any("clock-only (probe)" in (pair.first, pair.second) for pair in result.pairs)
+    assert not any("clock-only" in text for text in result.cautions)
+
+
 def test_too_few_subjects_to_establish_anything_is_said(tmp_path: Path, run: Run) -> None:
     run(tmp_path / "r" / "a", FAIR[:5], model="lstm"), run(tmp_path / "r" / "b", [0.1] * 5, model="lda")
     held = compare([tmp_path / "r"])

@@ -165,7 +165,7 @@ def test_a_fold_with_a_subject_on_two_sides_cannot_be_made() -> None:
             5,
             "2 subjects with labelled windows; cross-validation over subjects needs at least 3",
         ),
-        (NUMBERED, "k-fold", 35, "35 folds for 34 subjects; allowed are 2 to 34"),
+        (NUMBERED, "k-fold", 35, "35 folds for 34 subjects; allowed are 2 to 34 (--folds, evaluation.n_folds)"),
     ],
 )
 def test_a_split_that_cannot_be_is_refused(subjects: tuple[str, ...], split: str, n: int, sentence: str) -> None:

@@ -126,6 +126,26 @@ def test_what_would_have_no_effect_is_refused_and_nothing_is_written(
     assert corrections_in(source(path)).rows == {}
 
 
+def test_what_the_table_says_already_is_refused_and_what_reaches_beyond_the_recording_is_said(path: Path) -> None:
+    wanted = [
+        Correction(BAD, -5.0, 10.0),
+        Correction(POLARITY, channels=("ECG",)),
+        Correction(BAD, 55.0, 20.0, ("EDA",)),
+    ]
+    written = write_corrections(source(path), wanted)
+    assert written.notes == (
+        "bad from -5 to 5 s reaches beyond the recording, which spans 0 to 60.000 s",
+        "bad of EDA from 55 to 75 s reaches beyond the recording, which spans 0 to 60.000 s",
+    )
+    before = path.with_name("one_corrections.tsv").read_text()
+    for again in wanted:
+        with pytest.raises(SettingsError, match="it is in the table already; nothing was changed"):
+            write_corrections(source(path), [again])
+    with pytest.raises(SettingsError, match="it is in the table already"):
+        write_corrections(source(path), [Correction(BAD, 20.0, 1.0), Correction(BAD, 20.0, 1.0)])
+    assert path.with_name("one_corrections.tsv").read_text() == before
+
+
 def test_rows_columns_and_words_that_are_not_ours_stay(path: Path) -> None:
     table = path.with_name("one_corrections.tsv")
     table.write_text("why\tkind\tonset\tduration\nblink & cough\tbad\t1\t2\n")

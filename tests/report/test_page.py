@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import statistics
 from collections.abc import Callable
@@ -251,7 +252,24 @@ def test_the_middle_subject_is_not_called_the_median(tmp_path: Path, write_valid
 def test_a_folder_of_predictions_alone_has_a_page(tmp_path: Path, write_prediction_folder: Callable[..., Path]) -> None:
     page = Page(write_report(write_prediction_folder(tmp_path / "predicted")))
     assert page.figures() == ["predictions-1-timeline-1", "predictions-1-timeline-2"]
-    assert "2 recordings with 60 windows, 2 of them withheld" in page.text
+    assert "2 recordings with 60 windows, 2 withheld" in page.text
+
+
+def test_a_page_of_predictions_names_the_model_and_says_first_what_was_remarked(
+    tmp_path: Path, write_prediction_folder: Callable[..., Path]
+) -> None:
+    folder = write_prediction_folder(tmp_path / "predicted")
+    for number, path in enumerate(sorted(folder.glob("*_predictions.json"))):
+        about = json.loads(path.read_text()) | {
+            "model": "calm<b>",
+            "remarks": ["one; two", "ECG is unlike"][: 2 - number],
+        }
+        path.write_text(json.dumps(about))
+    text = Page(write_report(folder)).text
+    first = text.split("Read this first")[-1].partition("New recordings")[0]
+    assert "predicted: 2 of 2 recordings: one; two." in first and "1 of 2 recordings: ECG is unlike." in first
+    assert "its card says (calm<b>)" in first
+    assert "By the model calm<b>: 2 recordings with 60 windows" in text
 
 
 def test_an_output_that_is_a_folder_is_refused(demo: Path, tmp_path: Path) -> None:
