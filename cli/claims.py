@@ -29,7 +29,10 @@ class Claims:
         self._is_nothing_done = False
 
     def take(self, output: Path, line: str, *, overwrite: bool) -> None:
-        """Take a folder for a command line; refuse one with something in it, unless this line left it unfinished."""
+        """Take a folder for a command line; refuse one with something in it, unless this line left it unfinished.
+
+        Raises OutputError where it is refused or cannot be written to, BusyError where another process writes there.
+        """
         from biopercept.errors import OutputError
         from biopercept.files import refuse_existing
 
@@ -42,12 +45,12 @@ class Claims:
         except OSError as fault:
             raise OutputError(f"cannot write in {output}: {fault.strerror}; choose another output") from fault
         self._taken.append((output, handle, is_new))
-        left, own = os.pread(handle, os.fstat(handle).st_size, 0), line.encode("utf-8", "surrogateescape")
+        left, wanted = os.pread(handle, os.fstat(handle).st_size, 0), line.encode("utf-8", "surrogateescape")
         if left == _NO_RESULT:
             _empty(output)
-        elif left != own:
+        elif left != wanted:
             refuse_existing(output, overwrite=overwrite, beside=_UNFINISHED)
-        _write(handle, own)
+        _write(handle, wanted)
         if not any(path.name != _UNFINISHED for path in output.iterdir()):
             self._begun_empty.add(output)
 
