@@ -267,12 +267,14 @@ def refuse_existing(output: Path, *, overwrite: bool, is_folder: bool = True, be
 def refuse_inputs(output: Path, inputs: Iterable[Path], *, is_in_study_allowed: bool = True) -> None:
     """Refuse, overwriting or not, an output that is what is read, or lies in a folder of recordings that is read.
 
-    A study's own folder may hold results beside its tables, where that is allowed. Raises OutputError with exit code 2.
+    The folder of a study, or of a BIDS data set, may hold results, where that is allowed. Raises OutputError with exit
+    code 2.
     """
     place = output.resolve()
     for path in inputs:
         source = path.resolve()
-        is_within = source in place.parents and not (is_in_study_allowed and is_file(source / "study.yaml"))
+        is_study = any(is_file(source / name) for name in ("study.yaml", "dataset_description.json"))
+        is_within = source in place.parents and not (is_in_study_allowed and is_study)
         if source == place or is_within:
             what = "is what is read" if source == place else f"lies in {path}, which is read"
             fault = OutputError(f"{output} {what}; choose another output")

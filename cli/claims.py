@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -20,12 +21,21 @@ _SAID_ANEW = frozenset(["--overwrite", "--json", "--debug", "-q", "--quiet", "-v
 """Options that may differ when a command is given again."""
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """A folder that a command took: its open, locked mark, whether it is new, and what was in it."""
+
+    output: Path
+    handle: int
+    is_new: bool
+    before: Mapping[str, tuple[int, int]]
+
+
 class Claims:
-    """The folders that one command took, until it ends: each holds an open, locked file with the command's line."""
+    """The folders that one command took, until it ends."""
 
     def __init__(self) -> None:
-        self._taken: list[tuple[Path, int, bool]] = []
-        self._begun_empty: set[Path] = set()
+        self._taken: list[_Taken] = []
         self._is_nothing_done = False
 
     def take(self, output: Path, line: str, *, overwrite: bool) -> None:
@@ -44,15 +54,17 @@ class Claims:
             handle = _locked(mark)
         except OSError as fault:
             raise OutputError(f"cannot write in {output}: {fault.strerror}; choose another output") from fault
-        self._taken.append((output, handle, is_new))
         left, wanted = os.pread(handle, os.fstat(handle).st_size, 0), line.encode("utf-8", "surrogateescape")
-        if left == _NO_RESULT:
-            _empty(output)
-        elif left != wanted:
-            refuse_existing(output, overwrite=overwrite, beside=_UNFINISHED)
+        try:
+            if left.startswith(_NO_RESULT):
+                _remove(output, left.decode("utf-8", "surrogateescape").splitlines()[1:])
+            if left != wanted:
+                refuse_existing(output, overwrite=overwrite, beside=_UNFINISHED)
+        except OutputError:
+            os.close(handle)
+            raise
         _write(handle, wanted)
-        if not any(path.name != _UNFINISHED for path in output.iterdir()):
-            self._begun_empty.add(output)
+        self._taken.append(_Taken(output, handle, is_new, _content(output)))
 
     def note_no_result(self) -> None:
         """Note that what is written are no results: of a folder that was empty the next command may replace it."""
@@ -60,16 +72,22 @@ class Claims:
 
     def end(self, *, is_whole: bool) -> None:
         """Give the folders back: what is whole loses its mark, and so does a folder in which nothing was written."""
-        for output, handle, is_new in self._taken:
-            is_empty = not any(path.name != _UNFINISHED for path in output.iterdir()) if output.is_dir() else True
-            if self._is_nothing_done and output in self._begun_empty and not is_empty:
-                _write(handle, _NO_RESULT)
-            elif is_whole or is_empty:
-                (output / _UNFINISHED).unlink(missing_ok=True)
-            if is_new and is_empty:
+        for one in self._taken:
+            now = _content(one.output)
+            if self._is_nothing_done and not one.before and now:
+                _write(one.handle, "\n".join([_NO_RESULT.decode(), *now]).encode("utf-8", "surrogateescape"))
+            elif is_whole or now == one.before:
+                (one.output / _UNFINISHED).unlink(missing_ok=True)
+            if one.is_new and not now:
                 with suppress(OSError):
-                    output.rmdir()
-            os.close(handle)
+                    one.output.rmdir()
+            os.close(one.handle)
+
+
+def _content(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return what lies in a folder beside the mark, by name, with time and size; nothing where there is none."""
+    members = [path for path in folder.iterdir() if path.name != _UNFINISHED] if folder.is_dir() else []
+    return {path.name: ((about := path.lstat()).st_mtime_ns, about.st_size) for path in sorted(members)}
 
 
 def _write(handle: int, content: bytes) -> None:
@@ -77,11 +95,12 @@ def _write(handle: int, content: bytes) -> None:
     os.pwrite(handle, content, 0)
 
 
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    """Remove what a command that succeeded for no recording wrote, and nothing else that lies there."""
+    for path in (folder / name for name in names):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
-        elif path.name != _UNFINISHED:
+        else:
             path.unlink(missing_ok=True)
 
 

@@ -138,6 +138,8 @@ def test_what_is_read_is_never_written_over(tmp_path: Path) -> None:
             refuse_inputs(tmp_path / output, [tmp_path / "other.edf", tmp_path / inputs])
         assert caught.value.exit_code == 2
     refuse_inputs(tmp_path / "study" / "results", [tmp_path / "study"])
+    (tmp_path / "E4" / "dataset_description.json").write_text("{}")  # then it is a BIDS data set
+    refuse_inputs(tmp_path / "E4" / "derivatives" / "out", [tmp_path / "E4"])
     with pytest.raises(OutputError, match="which is read"):
         refuse_inputs(tmp_path / "study" / "results", [tmp_path / "study"], is_in_study_allowed=False)
 

@@ -2,7 +2,8 @@
 
 ::
 
-    /                     attributes: schema, biopercept_version, study, tasks, settings, feature_names, labels
+    /                     attributes: schema, biopercept_version, study, tasks, settings, feature_names, labels,
+                          order; about (description, licence, citation), where the study says something of itself
       recordings/KEY      attributes: subject, session, recording, duration_seconds, signal_names, left_out, notes,
                           source_hash, settings_hash, content_hash; corrections, where some were made by hand
         signals/NAME      float32 (n_channels, n_samples), contiguous; attributes: name, modality, unit, rates, ...

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from biopercept.cli.claims import claim, claiming
+from biopercept.cli.claims import claim, claiming, nothing_done
 from biopercept.cli.main import build_app
 from biopercept.errors import BusyError, OutputError
 from biopercept.resources import sample_study
@@ -19,7 +19,7 @@ LINE = ("predict", "model", "a.csv", "-o", "out")
 KILLED = """
 import os, sys
 from pathlib import Path
-from biopercept.cli.claims import claim, claiming
+from biopercept.cli.claims import claim, claiming, nothing_done
 with claiming(sys.argv[2:]):
     claim(Path(sys.argv[1]), overwrite=False)
     (Path(sys.argv[1]) / "first.tsv").write_text("half")
@@ -104,3 +104,36 @@ def test_what_failed_for_every_recording_does_not_stand_in_the_way_of_the_next(t
             CliRunner().invoke(build_app(), kept)
             assert isinstance(CliRunner().invoke(build_app(), kept[:4]).exception, OutputError)
         assert (tmp_path / "kept" / "notes.txt").read_text() == "mine"
+
+
+def test_what_somebody_laid_beside_a_list_of_failures_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(typer.Exit), claiming(LINE):
+        claim(out, overwrite=False)
+        (out / "failures.csv").write_text("")
+        nothing_done(quiet=True)
+        raise typer.Exit(1)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="exists and is not empty"), claiming(LINE):
+        claim(out, overwrite=False)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_a_command_that_fails_over_finished_results_leaves_them_finished(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with claiming(LINE):
+        claim(out, overwrite=False)
+        (out / "summary.csv").write_text("good")
+    with pytest.raises(ValueError, match="no model"), claiming((*LINE, "--overwrite")):
+        claim(out, overwrite=True)
+        raise ValueError("no model")
+    with pytest.raises(OutputError, match="exists and is not empty"), claiming(LINE):
+        claim(out, overwrite=False)
+    assert [path.name for path in out.iterdir()] == ["summary.csv"]
+
+
+def test_a_refused_command_leaves_the_mark_of_the_one_that_was_killed(killed: Path) -> None:
+    with pytest.raises(OutputError), claiming((*LINE, "--json", "--adapt", "past")):
+        claim(killed, overwrite=False)
+    with claiming(LINE):
+        claim(killed, overwrite=False)
