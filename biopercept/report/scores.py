@@ -327,7 +327,9 @@ def model_card_table(run: CrossValidation) -> Table:
         "Use": INTENDED_USE,
         "Not known": "other people, devices, protocols and stressors than those of the study; how often it would be "
         "wrong in a day of ordinary life",
-        "Warnings": f"{count(len(run.warnings), 'warning')}, on top of this page" if run.warnings else "none",
+        "Warnings": f"{count(len(run.warnings), 'warning')} of this run, among those on top of this page"
+        if run.warnings
+        else "none",
     }
     return card_table(f"Model card: {run.model}", rows)
 
@@ -355,9 +357,7 @@ def _fewer_sensors(run: CrossValidation) -> str:
     rows = [row for row in run.sensor_subsets if row.sensors.startswith("without ")]
     if not rows:
         return "not measured (cross-validate --missing-sensors)"
-    return "; ".join(
-        f"{row.sensors} {interval_text(row.difference.mean, row.difference.ci95, '{:+.3f}')}" for row in rows
-    )
+    return "; ".join(f"{row.sensors} {_signed(row.difference.mean, row.difference.ci95)}" for row in rows)
 
 
 def _groups(run: CrossValidation) -> str:

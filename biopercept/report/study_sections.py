@@ -244,7 +244,7 @@ def data_card(run: CrossValidation, store: StudyStore | None, people: Sequence[s
         "Windows left out": "; ".join(left_out) or "none",
         "Corrected by hand": _NO_STORE if store is None else _corrections_line(store),
         "Prepared with": _NO_STORE if store is None else f"biopercept {store.biopercept_version}",
-        "How people were found, and their consent; who set the labels, and how": stated["description"]
+        "How people were found, and their consent; who set the labels, and how": "as far as its content says"
         if about.get("description")
         else missing.format("description"),
     }

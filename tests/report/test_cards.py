@@ -69,7 +69,7 @@ def test_the_model_card_has_the_scores_and_what_was_not_measured(run: CrossValid
     by_time = cells(model_card_table(replace(run, split="time")))
     assert by_time["Fitted to"].endswith("tested on later windows of the same people")
     told = cells(model_card_table(replace(run, warnings=("<b>", "two"))))
-    assert told["Warnings"] == "2 warnings, on top of this page"
+    assert told["Warnings"] == "2 warnings of this run, among those on top of this page"
 
 
 def test_every_report_of_scores_has_both_cards(finished: Path) -> None:
