@@ -146,7 +146,7 @@ def test_the_command_tries_the_files_candidates_and_says_what_to_report(
         (("--candidates", "FILE", "--set", "evaluation.label_share=0.5"), "a: {}\n", "tune uses all labels of the "
          "training side; evaluation.label_share is 0.5, which must be 1"),
         (("--candidates", "FILE", "--folds", "9"), "a: {}\n", "candidate a: 9 folds for 6 subjects; allowed are "
-         "2 to 6"),
+         "2 to 6 (--folds, evaluation.n_folds)"),
         (("--candidates", "FILE", "--folds", "3"), "a: {}\nb: {normalisation.mode: reference}\nc: {ensemble: [a, b]}\n",
          "ensemble c joins a and b, which answer about different windows; members need one store and one way of "
          "leaving windows out"),
