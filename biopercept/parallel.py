@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from biopercept.errors import SettingsError
+from biopercept.progress import Progress, Share, listening, show_others
 
 Request = TypeVar("Request")
 Context = TypeVar("Context")
@@ -39,6 +40,8 @@ ONE_THREAD = dict.fromkeys(_THREAD_COUNTS, "1")
 
 _START_SECONDS = 120.0
 _END_SECONDS = 5.0
+_REPORT_SECONDS = 0.5
+"""A child reports how far it is no more often than this."""
 
 _waiting = ""
 _is_child = False
@@ -190,6 +193,8 @@ class ChildProcesses:
                 wait([child.connection for child in busy], timeout=None if math.isinf(pause) else pause)
                 for child in busy:
                     outcome = child.outcome()
+                    shares = [other.share for other in children if other.index is not None]
+                    show_others(shares, is_one_done=outcome is not None)
                     if outcome is not None:
                         yield outcome
                         if not child.is_alive:
@@ -214,6 +219,7 @@ class _Child:
         self._limits = limits
         self._has_worked = False
         self.index: int | None = None
+        self.share = Share(0.0)
         self.deadline = 0.0
         self.is_alive = True
         with _environment(environment):
@@ -222,7 +228,7 @@ class _Child:
 
     def give(self, index: int, job: Any) -> None:
         """Hand over one job."""
-        self.index = index
+        self.index, self.share = index, Share(0.0)
         self.deadline = time.monotonic() + self._limits.seconds + (0.0 if self._has_worked else _START_SECONDS)
         with contextlib.suppress(OSError):  # it died already: outcome() says so
             self.connection.send(job)
@@ -237,6 +243,9 @@ class _Child:
                 result = self.connection.recv()
             except (EOFError, OSError):
                 return index, self._lost_because()
+            if isinstance(result, Share):
+                self.share = result
+                return None
             self.index, self._has_worked = None, True
             return index, result
         if time.monotonic() >= self.deadline:
@@ -280,7 +289,7 @@ def _serve(connection: Any, work: Work[Any, Any, Any, Any], memory_bytes: int) -
     warnings.simplefilter("ignore")  # third-party warnings; what matters comes back as notes
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _limit_memory(memory_bytes)
-    contexts: list[Any] = []
+    reporting, contexts = _Reporting(connection), list[Any]()
     while True:
         try:
             job = connection.recv()
@@ -291,12 +300,27 @@ def _serve(connection: Any, work: Work[Any, Any, Any, Any], memory_bytes: int) -
         try:
             if not contexts:
                 contexts.append(work.request if work.open_context is None else work.open_context(work.request))
-            result = work.do(contexts[0], job)
+            with listening(reporting):
+                result = work.do(contexts[0], job)
         except Exception as fault:
             is_memory = isinstance(fault, MemoryError) or "can't allocate memory" in str(fault)  # the latter is torch's
             limit = f"it needs more than the {memory_bytes / 1e9:.0f} GB of memory that a process may use"
             result = Lost(limit) if is_memory else Lost(f"it met {type(fault).__name__}: {fault}", portable(fault))
         connection.send(result)
+
+
+class _Reporting:
+    """Tells the parent now and then how far this process is with its job."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._next = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _REPORT_SECONDS
+            with contextlib.suppress(OSError):  # the parent died, and with it this process
+                self._connection.send(progress.share)
 
 
 def portable(fault: Exception) -> Exception:

@@ -1,8 +1,8 @@
 """How far long work has come, from the code that does it to whoever shows it: steps within steps, and what is kept.
 
 Work says ``with steps("folds", 10) as folds: ... folds.advance()``; steps opened inside are parts of the step that is
-being done. Whoever shows it listens: :func:`listening`. Nothing is shown where nobody listens, and what runs in other
-processes is not heard.
+being done. Whoever shows it listens: :func:`listening`. Nothing is shown where nobody listens. What runs in child
+processes is reported to the parent, which says how far they are: :func:`show_others`.
 """
 
 from __future__ import annotations
@@ -10,28 +10,38 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 Listener = Callable[["Progress"], None]
 
 
+class Share(NamedTuple):
+    """How much of one step another process has done, in [0, 1], and words on it."""
+
+    fraction: float
+    words: str = ""
+
+
 @dataclass(eq=False)
 class Steps:
     """Steps of one kind: ``done`` of ``total``, and words on the last of them, such as its loss.
 
-    ``is_kept``: what is done is in files, and the same command goes on behind it. ``weight`` is how many steps of the
-    outer kind these are together, ``before`` how many were done before.
+    ``is_kept``: what is done is in files, and the same command goes on behind it; ``is_result``: these are results,
+    which ``--overwrite`` removes. ``weight`` is how many steps of the
+    outer kind these are together, ``before`` how many were done before, ``others`` steps that other processes are at.
     """
 
     what: str
     total: int
     done: int = 0
     is_kept: bool = False
+    is_result: bool = True
     weight: int = 1
     words: str = ""
     before: int = 0
+    others: tuple[Share, ...] = ()
 
     def advance(self, words: str = "", *, by: int = 1) -> None:
         """Say that one more step is done, or ``by`` of them."""
@@ -50,7 +60,7 @@ class Progress:
     @property
     def fraction(self) -> float:
         """Return how much of all is done, in [0, 1]."""
-        inner, weight = 0.0, 1
+        inner, weight = sum(share.fraction for share in self.open[-1].others) if self.open else 0.0, 1
         for one in reversed(self.open):
             inner = min(max(one.done + weight * inner, 0.0) / one.total, 1.0) if one.total else 0.0
             weight = one.weight
@@ -65,9 +75,20 @@ class Progress:
     @property
     def words(self) -> str:
         """Return what was said last, and what is being done below the outermost steps: "epoch 12 of 96, loss 0.61"."""
-        inner = [f"{one.what} {min(one.done + 1, one.total)} of {one.total}" for one in self.open[1:] if one.total > 1]
-        last = next((one.words for one in reversed(self.open) if one.words), "")
-        return ", ".join(filter(None, [*inner, last]))
+        words = _in_words(self.open[1:], self.open)
+        busy = next((share.words for share in self.open[-1].others if share.words), "") if self.open else ""
+        return ", ".join(filter(None, [words, busy]))
+
+    @property
+    def share(self) -> Share:
+        """Return how far this process is with all its steps, for another one of whose steps they are a part."""
+        return Share(self.fraction, _in_words(self.open, self.open))
+
+
+def _in_words(inner: Sequence[Steps], all_open: Sequence[Steps]) -> str:
+    counts = [f"{one.what} {min(one.done + 1, one.total)} of {one.total}" for one in inner if one.total > 1]
+    last = next((one.words for one in reversed(all_open) if one.words), "")
+    return ", ".join(filter(None, [*counts, last]))
 
 
 _PROGRESS = Progress()
@@ -80,9 +101,11 @@ def _tell() -> None:
 
 
 @contextmanager
-def steps(what: str, total: int, *, done: int = 0, is_kept: bool = False, weight: int = 1) -> Iterator[Steps]:
+def steps(
+    what: str, total: int, *, done: int = 0, is_kept: bool = False, is_result: bool = True, weight: int = 1
+) -> Iterator[Steps]:
     """Open steps, of which some may be ``done`` from before; see :class:`Steps`."""
-    opened = Steps(what, total, done, is_kept, weight, before=done)
+    opened = Steps(what, total, done, is_kept, is_result, weight, before=done)
     if not _PROGRESS.open:
         _PROGRESS.stopped = ()  # what was ended before is another work's
     _PROGRESS.open.append(opened)
@@ -115,13 +138,29 @@ def listening(listener: Listener) -> Iterator[None]:
         _LISTENERS.remove(listener)
 
 
+def show_others(shares: Sequence[Share], *, is_one_done: bool) -> None:
+    """Say how far other processes are, each with one step of those that were opened last.
+
+    Where one has just done its step, nothing is shown before that step is advanced by: all would seem to go back.
+    """
+    if _PROGRESS.open and _PROGRESS.open[-1].others != tuple(shares):
+        _PROGRESS.open[-1].others = tuple(shares)
+        if not is_one_done:
+            _tell()
+
+
 def stopped_words() -> str:
     """Return what is kept of work that was ended early, a sentence for the user, and forget it."""
     stopped, _PROGRESS.stopped = _PROGRESS.stopped, ()
     kept = [one for one in stopped if one.is_kept]
     if not kept:
         return "stopped; files that were written are whole, what was not finished is lost"
-    parts = [f"{one.done} of {one.total} {one.what}" for one in kept if one.done]
+    parts = [f"{one.done} of {one.total} {_plural(one.what)}" for one in kept if one.done]
     if not parts:
-        return f"stopped before the first of {kept[-1].total} {kept[-1].what} was finished"
-    return f"stopped; kept are {' and '.join(parts)}: the same command without --overwrite goes on there"
+        return f"stopped before the first of {kept[-1].total} {_plural(kept[-1].what)} was finished"
+    how = " without --overwrite" if any(one.is_result for one in kept if one.done) else ""
+    return f"stopped; kept are {' and '.join(parts)}: the same command{how} goes on there"
+
+
+def _plural(what: str) -> str:
+    return "epochs" if what == "epoch" else what

@@ -13,6 +13,7 @@ import numpy as np
 
 from biopercept.errors import RecordingError, TrainingError
 from biopercept.parallel import Work
+from biopercept.progress import steps
 from biopercept.recording import Channel, Interval, Recording, Signal
 
 
@@ -35,7 +36,17 @@ def _eat(context: None, n_bytes: int) -> int:
     return len(bytearray(n_bytes))
 
 
+def _halves(context: None, job: str) -> str:
+    with steps("halves", 2) as halves:
+        time.sleep(0.6)  # longer than between two reports
+        halves.advance("loss 0.50")
+        time.sleep(0.3)
+        halves.advance()
+    return job
+
+
 WORK = Work(_work, _open, 10)
+HALVES: Work[None, None, str, str] = Work(_halves, None, None)
 EATING: Work[None, None, int, int] = Work(_eat, None, None)
 
 

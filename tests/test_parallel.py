@@ -13,13 +13,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from child_work import EATING, WORK
+from child_work import EATING, HALVES, WORK
 
 from biopercept.errors import SettingsError, TrainingError
 from biopercept.evaluation.cross_validation import cross_validate
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.parallel import ChildProcesses, Limits, Lost, Work, run_jobs
+from biopercept.progress import listening, steps
 
 
 class InLine:
@@ -68,6 +69,17 @@ def test_what_the_work_raises_in_a_child_is_raised_here_as_it_is_with_where_it_c
         list(run_jobs(WORK, ["not finite", "2"], 2, [10]))
     assert str(caught.value) == "the loss is not finite"
     assert "in _work" in "".join(caught.value.__notes__)
+
+
+def test_how_far_children_are_counts_before_they_are_done() -> None:
+    shown = []
+    with listening(lambda progress: shown.append((progress.fraction, progress.words))), steps("folds", 2) as folds:
+        for _ in run_jobs(HALVES, ["a", "b"], 2, None):
+            folds.advance()
+    fractions = [fraction for fraction, _ in shown]
+    assert any("loss 0.50" in words and 0.25 <= fraction <= 0.75 for fraction, words in shown)
+    assert fractions == sorted(fractions)
+    assert shown[-1] == (1.0, "")
 
 
 def test_what_another_executor_loses_or_forgets_is_named() -> None:

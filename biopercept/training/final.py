@@ -6,7 +6,6 @@ from a saved model, and checked on the last labelled windows of each class.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from biopercept.training.known_inputs import learn_known_inputs
 from biopercept.training.lag import estimated_lags, lag_words, with_lags
 from biopercept.training.loop import EpochReport, FitRequest, FittedNetwork
 from biopercept.training.model_card import model_card
+from biopercept.training.resuming import Work, resuming, unfinished
 from biopercept.training.settings import FitSettings, PersonalisationSettings
 from biopercept.training.time_split import course_of, set_aside
 
@@ -132,13 +132,20 @@ def train(request: TrainingRequest, output: Path) -> Checkpoint:
     CheckpointError where the model to start from cannot be read, or has nothing in common with the network. Raises
     TrainingError where the loss is not finite. Raises OutputError where the model cannot be written.
     """
+    with resuming(unfinished(output)) as work:
+        checkpoint = _trained(request, work)
+        save_checkpoint(checkpoint, output, model_card(checkpoint))
+    return checkpoint
+
+
+def _trained(request: TrainingRequest, work: Work) -> Checkpoint:
+    """Return the model that ``work`` is for."""
     start_from, provenance = request.settings.start_from, request.provenance
-    started = time.perf_counter()
     with threads(request.settings.training.n_threads):
         trained = _of_everybody(request) if request.personalisation is None else _of_one_person(request)
     start = load_start(Path(start_from)) if start_from else None
-    training = _description(request, trained, start, round(time.perf_counter() - started, 1))
-    checkpoint = Checkpoint(
+    training = _description(request, trained, start, round(work.seconds, 1))
+    return Checkpoint(
         network=trained.fitted.network.cpu(),
         tasks=trained.tasks,
         feature_names=request.inputs.windows.feature_names,
@@ -152,8 +159,6 @@ def train(request: TrainingRequest, output: Path) -> Checkpoint:
         calibration=trained.calibration,
         known=learn_known_inputs(trained.inputs, trained.fitted.population, trained.modalities),
     )
-    save_checkpoint(checkpoint, output, model_card(checkpoint))
-    return checkpoint
 
 
 def _of_everybody(request: TrainingRequest) -> _Trained:

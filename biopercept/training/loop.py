@@ -6,7 +6,8 @@ AdamW on a cosine with warm-up; the running mean of the weights is what is evalu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, Protocol, TypeVar
@@ -25,6 +26,7 @@ from biopercept.progress import steps
 from biopercept.store.prepared import title_of
 from biopercept.training.checkpoint import take_weights
 from biopercept.training.engine import Engine, seeded
+from biopercept.training.resuming import KeptFit, kept_fit, random_states, set_random_states
 from biopercept.training.settings import FitSettings, PretrainingSettings, TrainingSettings
 
 EpochReport = Callable[[int, float, float], None]
@@ -104,6 +106,10 @@ class Objective(Protocol):
     def validation_loss(self, network: nn.Module, source: TokenSource, rows: IntArray) -> float:
         """Return the loss that early stopping looks at."""
 
+    @property
+    def generators(self) -> tuple[torch.Generator, ...]:
+        """Return the generators that it draws from itself."""
+
 
 @dataclass
 class EarlyStopping(Generic[State]):
@@ -136,6 +142,14 @@ class EarlyStopping(Generic[State]):
             return epoch == settings.n_epochs
         return epoch == settings.n_epochs or epoch - self.best[1] >= settings.patience
 
+    def take(self, history: Sequence[tuple[int, float, float]], score: float, epoch: int, state: State) -> None:
+        """Go on behind the epochs of an earlier process: their losses, and the best one with its weights."""
+        self.history = [(int(number), loss, validation) for number, loss, validation in history]
+        self.best = (score, epoch, state)
+        if self.request.on_epoch is not None:
+            for row in self.history:
+                self.request.on_epoch(*row)
+
     @property
     def kept(self) -> tuple[int, State]:
         """Return the best epoch and its weights."""
@@ -161,13 +175,19 @@ def fit_network(
     population = inputs.fit(request.fitting_subjects)
     source = TokenSource(inputs, population, request.settings.tokens, engine.device)
     epochs: EarlyStopping[dict[str, torch.Tensor]] = EarlyStopping(request)
-    with seeded(request.seed) as generator, steps("epoch", settings.n_epochs) as done:
+    with ExitStack() as stack:
+        generator = stack.enter_context(seeded(request.seed))
         network = new_network(request, make, start_from).to(engine.device)
         noise = torch.Generator(engine.device).manual_seed(request.seed)
         weights = objective.sampling_weights(request.training)
         optimisation = Optimisation(network, engine, settings, request.n_steps * settings.n_epochs)
         average = RunningMean(network, settings.average_decay)
-        is_over = False
+        kept = stack.enter_context(_kept_fit(request, network, population, weights))
+        course = _Course(network, optimisation, average, epochs, (generator, noise, *objective.generators))
+        is_over = course.take(kept) if kept.read() else False
+        done = stack.enter_context(
+            steps("epoch", settings.n_epochs, done=len(epochs.history), is_kept=kept.is_on, is_result=False)
+        )
         while not is_over:
             network.train()
             total = 0.0
@@ -182,11 +202,55 @@ def fit_network(
             state = average.state()
             score = _validation_loss(network, state, source, request.validation, objective)
             is_over = epochs.is_over(total / request.n_steps, score, state)
+            course.give(kept, is_over=is_over)
             done.advance(epochs.words)
     best_epoch, state = epochs.kept
     network.load_state_dict(state)
     network.eval()
     return FittedNetwork(network, population, tuple(epochs.history), best_epoch, optimisation.n_trained)
+
+
+@dataclass(frozen=True, eq=False)
+class _Course:
+    """Everything that changes while a network is fitted, as one state to be kept and taken up again."""
+
+    network: nn.Module
+    optimisation: Optimisation
+    average: RunningMean
+    epochs: EarlyStopping[dict[str, torch.Tensor]]
+    generators: tuple[torch.Generator, ...]
+
+    def give(self, kept: KeptFit, *, is_over: bool) -> None:
+        """Note the state after an epoch."""
+        if not kept.is_on:
+            return
+        assert self.epochs.best is not None
+        score, epoch, best = self.epochs.best
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in best.items()}
+        tensors |= self.average.kept() | self.optimisation.kept() | random_states(self.generators)
+        values = {"history": self.epochs.history, "best": [score, epoch], "is_over": is_over}
+        kept.note(tensors, values, is_last=is_over)
+
+    def take(self, kept: KeptFit) -> bool:
+        """Go on where a state was noted, and return whether it is the last."""
+        self.network.load_state_dict(kept.under("network"))
+        self.average.take(kept)
+        self.optimisation.take(kept)
+        set_random_states(kept, self.generators)
+        self.epochs.take(kept.values["history"], *kept.values["best"], kept.under("best"))
+        return bool(kept.values["is_over"])
+
+
+def _kept_fit(
+    request: FitRequest, network: nn.Module, population: TrainingStatistics, weights: torch.Tensor
+) -> AbstractContextManager[KeptFit]:
+    """Return the state of a fit by what it depends on: the data by its windows, labels and statistics."""
+    windows = request.inputs.windows
+    labels = [targets.values for targets in windows.targets.values()]
+    rows = (request.training, request.validation, windows.recording, windows.onset, weights.numpy(), *labels)
+    data = (population.to_json(), request.inputs.settings, request.inputs.step_seconds)
+    return kept_fit(network, *rows, *data, request.settings, request.engine, request.seed)
 
 
 def new_network(
@@ -255,6 +319,25 @@ class Optimisation:
         self._schedule.step()
         return float(loss.detach())
 
+    def kept(self) -> dict[str, torch.Tensor]:
+        """Return its state as arrays by name."""
+        state = self._optimiser.state_dict()["state"]
+        arrays = {f"optimiser.{k}.{name}": value for k, row in state.items() for name, value in row.items()}
+        return {**arrays, "schedule": torch.tensor(self._schedule.last_epoch)}
+
+    def take(self, kept: KeptFit) -> None:
+        """Go on from the state that :meth:`kept` gave."""
+        rows: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in kept.under("optimiser").items():
+            number, _, key = name.partition(".")
+            rows.setdefault(int(number), {})[key] = value
+        self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": rows})
+        n_steps = int(kept.tensors["schedule"])
+        rates = [self._schedule.lr_lambdas[k](n_steps) * base for k, base in enumerate(self._schedule.base_lrs)]
+        self._schedule.last_epoch = n_steps
+        for group, rate in zip(self._optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate
+
     @property
     def n_trained(self) -> int:
         """Return how many numbers of the network ever had a gradient."""
@@ -288,6 +371,16 @@ class RunningMean:
             state = network.state_dict()
             names = list(state)
             torch._foreach_lerp_([self._mean[n] for n in names], [state[n] for n in names], 1.0 - self._decay)
+
+    def kept(self) -> dict[str, torch.Tensor]:
+        """Return its state as arrays by name."""
+        return {**{f"mean.{name}": value for name, value in self._mean.items()}, "seen": torch.tensor(self._seen)}
+
+    def take(self, kept: KeptFit) -> None:
+        """Go on from the state that :meth:`kept` gave."""
+        self._seen = int(kept.tensors["seen"])
+        for name, value in kept.under("mean").items():
+            self._mean[name].copy_(value)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the mean as a state that the network can load."""

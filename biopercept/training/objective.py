@@ -73,6 +73,11 @@ class Objective:
             chances = [chance / max(float(chance.sum()), 1e-300) for chance in chances]
         return torch.from_numpy(np.mean(chances, axis=0))
 
+    @property
+    def generators(self) -> tuple[torch.Generator, ...]:
+        """Return what it draws from itself: times within windows."""
+        return () if self.times is None else (self.times.generator,)
+
     def loss(self, network: nn.Module, source: TokenSource, rows: IntArray, noise: torch.Generator) -> Tensor:
         """Return the loss of a batch of windows, read in parts of like sensors, with its graph."""
         parts = source.layouts.parts(rows)
@@ -208,14 +213,14 @@ class SingleTimes:
         is_grid = _is_grid(windows)
         self._training, self.validation = training[is_grid[training]], validation[is_grid[validation]]
         self._chance = cell_weights(windows.subject[self._training], np.zeros(len(self._training), dtype=np.int64))
-        self._generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
 
     def draw(self, rows: IntArray, length_seconds: float) -> tuple[IntArray, Tensor]:
         """Return a batch's windows with those of the grid, and times (n, Q) within them, seconds."""
         n_more = max(1, len(rows) // 2)
-        more = torch.multinomial(self._chance, n_more, replacement=True, generator=self._generator)
+        more = torch.multinomial(self._chance, n_more, replacement=True, generator=self.generator)
         chosen = np.concatenate([rows, self._training[more.numpy()]])
-        return chosen, length_seconds * torch.rand(len(chosen), TIMES_PER_WINDOW, generator=self._generator)
+        return chosen, length_seconds * torch.rand(len(chosen), TIMES_PER_WINDOW, generator=self.generator)
 
 
 def cell_weights(subject: NDArray[np.str_], target: IntArray) -> Tensor:

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import combinations
@@ -48,7 +48,7 @@ from biopercept.model.dropout import TokenDropout
 from biopercept.model.layers import initialise
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import TokenSettings, hide_tokens, token_layout
-from biopercept.progress import each
+from biopercept.progress import steps
 from biopercept.store.prepared import WindowedRecording
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.training.checkpoint import (
@@ -66,6 +66,7 @@ from biopercept.training.checkpoint import (
 from biopercept.training.engine import Engine, engine_for, seed_for, seeded, threads
 from biopercept.training.loop import Optimisation
 from biopercept.training.objective import cell_weights, contrastive_loss, patch_loss
+from biopercept.training.resuming import KeptFit, kept_fit, random_states, resuming, set_random_states, unfinished
 from biopercept.training.settings import ALIGNMENT, CONTRASTIVE, MASKED, FitSettings, PretrainingSettings
 from biopercept.typed_values import not_among
 
@@ -256,14 +257,21 @@ def pretrain(request: PretrainingRequest) -> PretrainedNetwork:
     chances = [cell_weights(s.windows.subject, np.zeros(len(s.windows), dtype=np.int64)) for s in studies]
     sizes = torch.tensor([float(len(s.windows)) for s in studies])
     n_steps = max(1, math.ceil(float(sizes.sum()) / settings.batch_size))
-    history = []
-    with seeded(seed) as generator:
+    history: list[tuple[int, float]] = []
+    with ExitStack() as stack:
+        generator = stack.enter_context(seeded(seed))
         pretext = PretextNetwork(request.model, request.tokens, vocabulary, settings).to(engine.device).train()
         if request.start_from is not None:
             take_weights(pretext.network, request.start_from)
         noise = torch.Generator(engine.device).manual_seed(seed)
         optimisation = Optimisation(pretext, engine, settings, n_steps * settings.n_epochs)
-        for epoch in each("epoch", range(1, settings.n_epochs + 1)):
+        kept = stack.enter_context(_kept_pretraining(request, pretext))
+        if kept.read():
+            history = _taken(kept, pretext, optimisation, (generator, noise))
+        done = stack.enter_context(
+            steps("epoch", settings.n_epochs, done=len(history), is_kept=kept.is_on, is_result=False)
+        )
+        for epoch in range(len(history) + 1, settings.n_epochs + 1):
             total = 0.0
             for step in range(n_steps):
                 study = int(torch.multinomial(sizes, 1, generator=generator))
@@ -279,7 +287,29 @@ def pretrain(request: PretrainingRequest) -> PretrainedNetwork:
             history.append((epoch, total / n_steps))
             if request.on_epoch is not None:
                 request.on_epoch(*history[-1])
+            if kept.is_on:
+                tensors = {f"network.{name}": value for name, value in pretext.state_dict().items()}
+                tensors |= optimisation.kept() | random_states((generator, noise))
+                kept.note(tensors, {"history": history}, is_last=epoch == settings.n_epochs)
+            done.advance(f"loss {history[-1][1]:.3f}")
     return PretrainedNetwork(pretext.network.cpu().eval(), vocabulary, tuple(history))
+
+
+def _kept_pretraining(request: PretrainingRequest, pretext: nn.Module) -> AbstractContextManager[KeptFit]:
+    """Return the state of a pretraining by what it depends on: the data by its windows and statistics."""
+    rows = [rows for s in request.studies for rows in (s.windows.recording, s.windows.onset)]
+    data = [(s.fit(s.windows.subjects).to_json(), s.settings, s.step_seconds) for s in request.studies]
+    return kept_fit(pretext, *rows, data, request.tokens, request.model, request.settings, request.engine, request.seed)
+
+
+def _taken(
+    kept: KeptFit, pretext: nn.Module, optimisation: Optimisation, generators: Sequence[torch.Generator]
+) -> list[tuple[int, float]]:
+    """Go on where a state was noted, and return the losses of the epochs before."""
+    pretext.load_state_dict(kept.under("network"))
+    optimisation.take(kept)
+    set_random_states(kept, generators)
+    return [(int(epoch), loss) for epoch, loss in kept.values["history"]]
 
 
 def _loss(pretext: PretextNetwork, source: TokenSource, rows: IntArray, noise: torch.Generator) -> torch.Tensor:
@@ -378,8 +408,9 @@ def pretrain_on_stores(request: StoresRequest, output: Path, *, on_epoch: LossRe
             start_from=None if start is None else start.weights_for(stores[0].feature_names, (), Path(fit.start_from)),
             on_epoch=on_epoch,
         )
-        done = pretrain(pretraining)
-        save_pretrained(done, pretraining, described, output, seed=request.seed, start=start)
+        with resuming(unfinished(output)):
+            done = pretrain(pretraining)
+            save_pretrained(done, pretraining, described, output, seed=request.seed, start=start)
     return PretrainedStores(tuple(row["study"] for row in described), done.history)
 
 

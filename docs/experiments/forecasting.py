@@ -88,6 +88,9 @@ class ForecastObjective:
     windows: WindowTable
     modality: str
 
+    generators = ()
+    """It draws nothing itself."""
+
     def sampling_weights(self, rows: IntArray) -> torch.Tensor:
         """Return how often each window is drawn, (len(rows),): subjects weigh the same."""
         return cell_weights(self.windows.subject[rows], np.zeros(len(rows), dtype=np.int64))

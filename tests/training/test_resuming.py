@@ -1,0 +1,199 @@
+"""A fit that was stopped goes on at its last whole epoch and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from biopercept.data.inputs import WindowInputs
+from biopercept.data.normalisation import NormalisationSettings
+from biopercept.data.windows import joint_windows, labelled_windows
+from biopercept.errors import TrainingError
+from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.tokens import TokenSettings
+from biopercept.training import resuming as room
+from biopercept.training.engine import Engine
+from biopercept.training.fitting import fit_perceiver_io
+from biopercept.training.loop import FitRequest, Optimisation
+from biopercept.training.pretraining import PretrainingRequest, pretrain, unlabelled_inputs
+from biopercept.training.resuming import resuming, unfinished
+from biopercept.training.settings import FitSettings, PretrainingSettings, TrainingSettings
+
+SMALL = PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2)
+BRIEF = TrainingSettings(n_epochs=4, batch_size=32, learning_rate=3e-3)
+ENGINE = Engine(torch.device("cpu"))
+
+
+class _Steps:
+    """How many steps were taken, and after how many the process is stopped."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.taken, self.most = 0, 10**9
+        step = Optimisation.step
+
+        def counted(optimisation: Optimisation, loss):
+            if self.taken == self.most:
+                raise KeyboardInterrupt
+            self.taken += 1
+            return step(optimisation, loss)
+
+        monkeypatch.setattr(Optimisation, "step", counted)
+
+    @contextmanager
+    def stopped_after(self, n_steps: int) -> Iterator[None]:
+        self.taken, self.most = 0, n_steps
+        with pytest.raises(KeyboardInterrupt):
+            yield
+        self.taken, self.most = 0, 10**9
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> _Steps:
+    return _Steps(monkeypatch)
+
+
+def request(made: ModuleType, settings: TrainingSettings = BRIEF, *, seed: int = 0, validation=("P04",)) -> FitRequest:
+    windows = labelled_windows(made.study(5), made.TASK, length_seconds=made.LENGTH, feature_names=made.FEATURES)
+    if settings.dense_weight > 0:
+        windows = joint_windows([windows], with_grid=True)
+    inputs = WindowInputs(windows, NormalisationSettings(), made.STEP)
+    fit = FitSettings(TokenSettings(), SMALL, settings)
+    rows = windows.rows_of(("P01", "P02", "P03"))
+    return FitRequest(inputs, rows, windows.rows_of(validation), fit, ENGINE, seed)
+
+
+def equal(one, other) -> bool:
+    first, second = one.network.state_dict(), other.network.state_dict()
+    return one.history == other.history and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("dense_weight", [0.0, 0.5])
+def test_a_stopped_fit_ends_as_one_that_was_not_without_doing_again_what_was_done(
+    made: ModuleType, tmp_path: Path, counted: _Steps, dense_weight: float
+) -> None:
+    of_what = request(made, replace(BRIEF, dense_weight=dense_weight))
+    straight = fit_perceiver_io(of_what).fitted
+    n_steps = counted.taken
+    with counted.stopped_after(n_steps * 3 // 4 + 1), resuming(tmp_path / "fit"):  # within the last of four epochs
+        fit_perceiver_io(of_what)
+    assert len(list((tmp_path / "fit").iterdir())) == 1
+    with resuming(tmp_path / "fit"):
+        resumed = fit_perceiver_io(of_what).fitted
+        assert counted.taken == n_steps // 4
+        again = fit_perceiver_io(of_what).fitted  # part of unfinished work, and done itself
+        assert counted.taken == n_steps // 4
+    assert equal(resumed, straight)
+    assert equal(again, straight)
+    assert not (tmp_path / "fit").exists()
+
+
+def test_early_stopping_goes_on_with_the_best_epoch_of_before(
+    made: ModuleType, tmp_path: Path, counted: _Steps
+) -> None:
+    settings = TrainingSettings(n_epochs=12, batch_size=32, learning_rate=3e-2, patience=2)
+    straight = fit_perceiver_io(request(made, settings)).fitted
+    n_steps, n_epochs = counted.taken, len(straight.history)
+    assert straight.best_epoch < n_epochs < 12
+    with counted.stopped_after(n_steps - 1), resuming(tmp_path / "fit"):
+        fit_perceiver_io(request(made, settings))
+    with resuming(tmp_path / "fit"):
+        resumed = fit_perceiver_io(request(made, settings)).fitted
+    assert counted.taken == n_steps // n_epochs
+    assert resumed.best_epoch == straight.best_epoch
+    assert equal(resumed, straight)
+
+
+@pytest.mark.parametrize("change", ["seed", "settings", "labels", "signals"])
+def test_the_state_of_another_fit_is_not_taken(made: ModuleType, tmp_path: Path, counted: _Steps, change: str) -> None:
+    with counted.stopped_after(10), resuming(tmp_path / "fit"):
+        fit_perceiver_io(request(made))
+    other = request(made)
+    if change == "seed":
+        other = replace(other, seed=1)
+    elif change == "settings":
+        other = request(made, replace(BRIEF, learning_rate=2e-3))
+    elif change == "labels":
+        values = other.inputs.windows.only.values
+        values[other.training[:2]] = 1 - values[other.training[:2]]
+    else:
+        other.inputs.windows.recordings[0].samples["EDA"][:] += 1.0
+        other.inputs.windows.recordings[0].windows.features[:] += 1.0
+    straight = fit_perceiver_io(other).fitted
+    n_steps, counted.taken = counted.taken, 0
+    with resuming(tmp_path / "fit"):
+        assert equal(fit_perceiver_io(other).fitted, straight)
+    assert counted.taken == n_steps
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+def test_a_damaged_state_is_not_taken(made: ModuleType, tmp_path: Path, counted: _Steps, damage: str) -> None:
+    straight = fit_perceiver_io(request(made)).fitted
+    n_steps = counted.taken
+    with counted.stopped_after(n_steps - 1), resuming(tmp_path / "fit"):
+        fit_perceiver_io(request(made))
+    [state] = (tmp_path / "fit").iterdir()
+    content = bytearray(state.read_bytes())
+    content[-99] ^= 1
+    state.write_bytes({"cut": content[:-9], "flipped": content, "empty": b""}[damage])
+    with resuming(tmp_path / "fit"):
+        assert equal(fit_perceiver_io(request(made)).fitted, straight)
+    assert counted.taken == n_steps
+
+
+def test_states_are_kept_after_a_kill_and_go_where_the_same_fit_would_fail_again(
+    made: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with suppress(RuntimeError), resuming(tmp_path / "fit"):
+        fit_perceiver_io(request(made))
+        raise RuntimeError
+    assert (tmp_path / "fit").is_dir()
+    with suppress(TrainingError), resuming(tmp_path / "fit"):
+        raise TrainingError("not finite")
+    assert not (tmp_path / "fit").exists()
+    monkeypatch.setattr(room, "SECONDS", 0.0)  # as if epochs took long: each is written as it ends
+
+    def killed(epoch: int, *_: float) -> None:
+        if epoch == 3:
+            raise RuntimeError  # a kill leaves no time to write anything
+
+    with suppress(RuntimeError), resuming(tmp_path / "fit"):
+        fit_perceiver_io(replace(request(made), on_epoch=killed))
+    epochs: list[int] = []
+    with resuming(tmp_path / "fit") as work:
+        fit_perceiver_io(replace(request(made), on_epoch=lambda epoch, *_: epochs.append(epoch)))
+        assert work.before > 0
+    assert epochs == [1, 2, 3, 4]
+
+
+def test_pretraining_goes_on_as_well(made: ModuleType, tmp_path: Path, counted: _Steps) -> None:
+    studies = tuple(
+        unlabelled_inputs(
+            people, NormalisationSettings(), TokenSettings(), length_seconds=made.LENGTH, step_seconds=made.STEP,
+            feature_names=made.FEATURES,
+        )
+        for people in (made.study(3), made.study(5)[3:])
+    )  # fmt: skip
+    settings = PretrainingSettings(n_epochs=3, batch_size=32, n_queries=4)
+    of_what = PretrainingRequest(studies, TokenSettings(), SMALL, settings, ENGINE, 0)
+    straight = pretrain(of_what)
+    n_steps = counted.taken
+    with counted.stopped_after(n_steps - 1), resuming(tmp_path / "fit"):
+        pretrain(of_what)
+    with resuming(tmp_path / "fit"):
+        resumed = pretrain(of_what)
+    assert counted.taken == n_steps // 3
+    assert resumed.history == straight.history
+    assert all(torch.equal(resumed.weights[name], value) for name, value in straight.weights.items())
+
+
+def test_the_folder_is_hidden_beside_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert unfinished(Path("model")) == tmp_path / ".model.fit"
+    assert np.isclose(room.SECONDS, 10.0)
