@@ -26,7 +26,9 @@ def _machine() -> str:
     with suppress(OSError):
         parts.append(Path("/etc/machine-id").read_bytes())
     with suppress(OSError):
-        parts.append(os.fsencode(os.readlink("/proc/self/ns/pid")))  # numbers of processes mean something in it alone
+        parts.append(
+            os.fsencode(Path("/proc/self/ns/pid").readlink())
+        )  # numbers of processes mean something in it alone
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:6]
 
 

@@ -56,7 +56,9 @@ class Part:
         """Return the part that is meant by "2/4". Raises SettingsError where none is."""
         match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
         if match is None or not 1 <= int(match[1]) <= int(match[2]):
-            raise SettingsError(f"--part {text}: I/N is needed, from 1/N to N/N, such as 2/4; or slurm, in an array job")
+            raise SettingsError(
+                f"--part {text}: I/N is needed, from 1/N to N/N, such as 2/4; or slurm, in an array job"
+            )
         return Part(int(match[1]), int(match[2]))
 
     @staticmethod
@@ -299,7 +301,9 @@ class Units:
             words += f"; never begun: {listed(map(str, never))})" if never else ")"
         if self._sharing.part is None:
             raise UnfinishedError(f"{words}; run these parts (again), then --collect once more; nothing was written")
-        fault = UnfinishedError(f"{self._sharing.part} is done; {words}; the last part joins all, and so does --collect")
+        fault = UnfinishedError(
+            f"{self._sharing.part} is done; {words}; the last part joins all, and so does --collect"
+        )
         fault.exit_code = 0
         raise fault
 

@@ -53,14 +53,14 @@ def cross_validate(
     from biopercept.report.page import print_scores
     from biopercept.report.score_sections import write_figures
 
-    sharing = run.sharing(*run.anew)
+    sharing, executor = run.sharing(*run.anew), run.executor(run.jobs, output)
     levels = data.levels()
     settings, request = options.study_request("cross-validate", stores, data, folds, model, run)
     with fold_progress(f"{model.model}: folds", quiet=run.quiet, verbose=run.verbose) as show:
         scores = cross_validation.cross_validate(
             request,
             output,
-            n_jobs=run.jobs,
+            n_jobs=executor,
             config_text=settings.text,
             overwrite=run.overwrite,
             sharing=sharing,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from biopercept.config.settings import Config, Purpose
     from biopercept.evaluation.plan import EvaluationRequest
     from biopercept.loaders.recognition import SignalOverride
+    from biopercept.parallel import Executor
     from biopercept.prepare.recording import PrepareSettings
     from biopercept.results.plan import SettingsPlan
     from biopercept.sharing import Sharing
@@ -49,7 +50,15 @@ Part = Annotated[
     run_option(
         "--part",
         metavar="I/N|slurm",
-        help="Do part I of N of the work, in an output that all share; in an array job of SLURM its task, unless given.",
+        help="Do part I of N of the work in an output that all share; by default that of an array job of SLURM.",
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    run_option(
+        "--cluster",
+        metavar="local:N|dask://HOST:PORT|slurm",
+        help="Do the work in N processes, on the workers of a Dask scheduler, or as jobs of SLURM.",
     ),
 ]
 Collect = Annotated[bool, run_option("--collect", help="Do nothing but join what the parts have done.")]
@@ -170,6 +179,18 @@ class Shared:
 
     part: Part = None
     collect: Collect = False
+    cluster: Cluster = None
+
+    def executor(self, jobs: int, output: Path) -> int | Executor:
+        """Return what does the work: child processes, or a cluster. Raises SettingsError where that is not there."""
+        if self.cluster is None:
+            return jobs
+        from biopercept.cluster import executor_of
+        from biopercept.errors import SettingsError
+
+        if jobs != 1:
+            raise SettingsError("--jobs and --cluster both say where the work is done; give one of them")
+        return executor_of(self.cluster, output)
 
     def sharing(self, *anew: str) -> Sharing | None:
         """Return what this process does of the work; None for all. In an array job of SLURM it is said on stderr.

@@ -23,7 +23,7 @@ def personalise(
     from biopercept.config.settings import Purpose
     from biopercept.evaluation import personalisation
 
-    sharing = run.sharing(*run.anew)
+    sharing, executor = run.sharing(*run.anew), run.executor(run.jobs, output)
     purposes, usual = [Purpose.of("personalise", task=data.task)], ("evaluation.split=k-fold",)
     settings = preset.of_store(store, folds.named, purposes=purposes, quiet=run.quiet, usual=usual)
     request = options.evaluation_request(settings, [store], data, preset, run, task=data.task)
@@ -31,7 +31,7 @@ def personalise(
         result = personalisation.personalise(
             request,
             output,
-            n_jobs=run.jobs,
+            n_jobs=executor,
             config_text=settings.text,
             overwrite=run.overwrite,
             sharing=sharing,

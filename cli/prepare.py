@@ -52,7 +52,7 @@ def prepare(
     from biopercept.studies.labels import training_faults
     from biopercept.studies.loading import load_study
 
-    sharing = run.sharing(*(["--restart"] if restart else []))
+    sharing, executor = run.sharing(*(["--restart"] if restart else [])), run.executor(run.jobs, output)
     preset.refuse_unread("prepare")
     loaded = load_study(study)
     for fault in training_faults(loaded):
@@ -81,7 +81,7 @@ def prepare(
             output,
             settings,
             subjects=chosen_subjects(loaded, people.chosen, people.excluded),
-            run=PrepareRun(n_jobs=run.jobs, restart=restart, overwrite=run.overwrite, sharing=sharing),
+            run=PrepareRun(executor, restart, run.overwrite, sharing=sharing),
             on_progress=show,
         )
     if summary.store is not None:

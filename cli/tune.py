@@ -65,7 +65,7 @@ def tune(
 
     if choice.candidates is None and not choice.trials:
         raise SettingsError("tune needs something to choose from: --candidates FILE, --trials N, or both")
-    sharing = run.sharing(*run.anew)
+    sharing, executor = run.sharing(*run.anew), run.executor(run.jobs, output)
     drafts = [
         *(read_candidates(choice.candidates) if choice.candidates is not None else ()),
         *(random_trials(choice.trials, run.seed) if choice.trials else ()),
@@ -87,7 +87,7 @@ def tune(
         first = next((one.request for one in candidates if one.request is not None), None)
         options.say_plan(None if first is None else first.settings_plan, quiet=run.quiet)
         result = selection.tune(
-            candidates, output, n_jobs=run.jobs, overwrite=run.overwrite, sharing=sharing, on_fit=show
+            candidates, output, n_jobs=executor, overwrite=run.overwrite, sharing=sharing, on_fit=show
         )
     for failed in result.failed:
         say(f"warning: candidate {failed.name} could not be fitted: {failed.reason}", quiet=run.quiet)

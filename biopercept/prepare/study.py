@@ -154,7 +154,9 @@ def prepare_study(
         context = PrepareContext(chosen, settings, settings_hash(settings.as_plain_values(), FEATURE_NAMES))
         reusable = Reusable(output, parts, context.settings_hash, restart=run.restart)
         refuse_dropping(reusable.keys, [*map(_key, chosen.entries)], [*map(_key, study.entries)], output)
-        progress = _Progress(context, reusable, KeptRows(parts, context.settings_hash) if is_shared else None, on_progress)
+        progress = _Progress(
+            context, reusable, KeptRows(parts, context.settings_hash) if is_shared else None, on_progress
+        )
         try:
             _prepare_missing(context, progress, parts, run)
             with joining(run.sharing, parts):
@@ -304,8 +306,8 @@ def _results(
 ) -> Iterator[tuple[int, LogRow | Unwritable | Lost]]:
     """Yield the index of each job and what became of it, as they come."""
     if run.isolate:
-        executor = ChildProcesses(run.n_jobs, run.limits, ONE_THREAD) if isinstance(run.n_jobs, int) else run.n_jobs
-        yield from executor.run(Work(prepare_one, None, context), jobs)
+        executor = ChildProcesses(run.n_jobs) if isinstance(run.n_jobs, int) else run.n_jobs
+        yield from executor.run(Work(prepare_one, None, context, run.limits, ONE_THREAD), jobs)
         return
     for index, job in enumerate(jobs):
         yield index, prepare_one(context, job)

@@ -325,7 +325,9 @@ class _KeptFits:
             kind = TrainingError if document["error"] == TrainingError.__name__ else SettingsError
             return kind(document["message"])
         except (OSError, ValueError, LookupError, TypeError) as fault:
-            raise SettingsError(f"{self._failure_file(name)} is damaged; delete it and run the same part again") from fault
+            raise SettingsError(
+                f"{self._failure_file(name)} is damaged; delete it and run the same part again"
+            ) from fault
 
 
 def _fit_name(design: Design, stack: Sequence[Fold], fold: Fold) -> str:
