@@ -9,6 +9,7 @@
     |-- StoreError             the HDF5 store of a prepared study           2
     |-- CheckpointError        a saved model                                2
     |-- TrainingError          training met non-finite numbers              4
+    |-- UnfinishedError        units of shared work are not done yet         1
     |-- OutputError            a result could not be written                74
     `-- BusyError              another process holds the output             75
 
@@ -55,6 +56,12 @@ class TrainingError(BioperceptError):
     """Training stopped on numbers that are not finite."""
 
     exit_code = 4
+
+
+class UnfinishedError(BioperceptError):
+    """Units of work that several processes share are not done yet; what is done is kept."""
+
+    exit_code = 1
 
 
 class OutputError(BioperceptError):

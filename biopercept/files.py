@@ -18,10 +18,27 @@ from typing import Any
 from biopercept.errors import BusyError, OutputError
 
 _CHUNK = 1 << 20
-_HERE = hashlib.sha256(socket.gethostname().encode("utf-8", "surrogateescape")).hexdigest()[:6]
+
+
+def _machine() -> str:
+    """Return what tells machines, and containers on one machine, apart that may share a folder and a name."""
+    parts = [socket.gethostname().encode("utf-8", "surrogateescape")]
+    with suppress(OSError):
+        parts.append(Path("/etc/machine-id").read_bytes())
+    with suppress(OSError):
+        parts.append(
+            os.fsencode(Path("/proc/self/ns/pid").readlink())
+        )  # numbers of processes mean something in it alone
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:6]
+
+
+MACHINE = _machine()
+"""Names this machine, 6 hex digits."""
+
 _LEFT = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{6})-(?P<process>\d+)\.(?P<kind>tmp|old)")
 """Names of what is being written: of a machine's process, which tells whether it is still being written."""
 _SWEPT: set[Path] = set()
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
 _AT_WORKING_FOLDER, _EXCHANGE = -100, 2
 
 
@@ -92,7 +109,7 @@ def replacing_folder(target: Path) -> Iterator[Path]:
 
 def _beside(target: Path, kind: str) -> Path:
     """Return where this process writes what will be ``target``, or puts what it was aside."""
-    return target.with_name(f".{target.name}.{_HERE}-{os.getpid()}.{kind}")
+    return target.with_name(f".{target.name}.{MACHINE}-{os.getpid()}.{kind}")
 
 
 def _exchanged(fresh: Path, target: Path) -> bool:
@@ -120,7 +137,7 @@ def _sweep(folder: Path) -> None:
         return
     for path in members:
         left = _LEFT.fullmatch(path.name)
-        if left is None or left["host"] != _HERE or _is_running(int(left["process"])):
+        if left is None or left["host"] != MACHINE or is_running(int(left["process"])):
             continue
         with suppress(OSError):  # another process sweeps, too
             if left["kind"] == "old" and not (target := place / left["name"]).exists():
@@ -131,7 +148,8 @@ def _sweep(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Return whether a process of this machine is running."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -211,10 +229,11 @@ def content_hash(path: Path) -> str:
 
 
 @contextmanager
-def only_writer(target: Path) -> Iterator[None]:
+def only_writer(target: Path, *, is_shared: bool = False) -> Iterator[None]:
     """Hold the right to write ``target`` (a file or a folder) while the block runs.
 
-    The lock is the operating system's and ends with the process, so a dead owner never blocks.
+    The lock is the operating system's and ends with the process, so a dead owner never blocks; file systems of networks
+    may not have it. ``is_shared``: others that share the work hold it too (:mod:`biopercept.sharing`).
 
     Raises BusyError where another process holds it. Raises OutputError where the folder cannot be written to.
     """
@@ -228,19 +247,24 @@ def only_writer(target: Path) -> Iterator[None]:
     except OSError as fault:
         raise OutputError(f"cannot write in {target.parent}: {fault.strerror}; choose another output") from fault
     try:
-        lock_of(handle, target)
+        lock_of(handle, target, is_shared=is_shared)
         yield
     finally:
         os.close(handle)
 
 
-def lock_of(handle: int, target: Path) -> None:
-    """Lock an open file for this process, until it is closed. Raises BusyError where another process holds it."""
+def lock_of(handle: int, target: Path, *, is_shared: bool = False) -> None:
+    """Lock an open file for this process, or for all that share it, until it is closed.
+
+    Nothing is locked where the file system has no locks. Raises BusyError where another process holds it.
+    """
     import fcntl
 
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as fault:
+        if fault.errno in _NO_LOCKS:
+            return
         raise BusyError(f"another process is writing {target.name}; wait for it or choose another output") from fault
 
 

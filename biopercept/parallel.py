@@ -14,9 +14,9 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from biopercept.errors import SettingsError
@@ -98,11 +98,13 @@ class Limits:
 class Lost:
     """What comes back for a job without a result: the reason, half a sentence, and what the work raised.
 
-    ``fault`` is None where its process died or was stopped.
+    ``fault`` is None where its process died or was stopped. ``is_with_worker``: what worked on it was lost, so that
+    another may do it.
     """
 
     reason: str
     fault: Exception | None = field(default=None, compare=False)
+    is_with_worker: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,12 +112,15 @@ class Work(Generic[Request, Context, Job, Result]):
     """What is done with each of many jobs; everything in it can be sent to another process.
 
     ``do(context, job)`` gives the result; ``open_context(request)`` makes the context, once in each process, None takes
-    the request itself. Both are functions of a module.
+    the request itself. Both are functions of a module. ``limits`` are kept for each job, and ``environment`` is set,
+    where it runs in a child process of this machine: None and {} leave both to the executor.
     """
 
     do: Callable[[Context, Job], Result]
     open_context: Callable[[Request], Context] | None
     request: Request
+    limits: Limits | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Executor(Protocol):
@@ -173,18 +178,19 @@ class ChildProcesses:
 
     n_processes: int
     limits: Limits = field(default_factory=Limits)
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, work: Work[Any, Any, Job, Result], jobs: Sequence[Job]) -> Generator[tuple[int, Result | Lost]]:
         """Yield the index of each job and its result, as they come."""
         from multiprocessing.connection import wait
 
+        limits, environment = work.limits or self.limits, {**self.environment, **work.environment}
         waiting = deque(enumerate(jobs))
         children: list[_Child] = []
         try:
             while waiting or any(child.index is not None for child in children):
                 while waiting and len(children) < min(self.n_processes, len(jobs)):
-                    children.append(_Child(work, self.limits, self.environment))
+                    children.append(_Child(work, limits, environment))
                 for child in children:
                     if child.index is None and waiting:
                         child.give(*waiting.popleft())
@@ -206,10 +212,40 @@ class ChildProcesses:
                 child.kill()
 
 
+@dataclass(frozen=True)
+class Again:
+    """Jobs that were lost with their worker done again, by another executor, at most ``n_attempts`` times each."""
+
+    executor: Executor
+    n_attempts: int = 3
+
+    def run(self, work: Work[Any, Any, Job, Result], jobs: Sequence[Job]) -> Generator[tuple[int, Result | Lost]]:
+        """Yield the index of each job and its result, as they come; what is done again comes last."""
+        left = [*range(len(jobs))]
+        for attempt in range(1, self.n_attempts + 1):
+            lost: list[int] = []
+            results = self.executor.run(work, [jobs[index] for index in left])
+            try:
+                for place, outcome in results:
+                    if not (isinstance(outcome, Lost) and outcome.is_with_worker):
+                        yield left[place], outcome
+                    elif attempt < self.n_attempts:
+                        lost.append(left[place])
+                    else:
+                        reason = f"{outcome.reason}, {self.n_attempts} times in all"
+                        yield left[place], replace(outcome, reason=reason)
+            finally:
+                if hasattr(results, "close"):
+                    results.close()
+            if not lost:
+                return
+            left = lost
+
+
 class _Child:
     """A process that waits for jobs."""
 
-    def __init__(self, work: Work[Any, Any, Any, Any], limits: Limits, environment: dict[str, str]) -> None:
+    def __init__(self, work: Work[Any, Any, Any, Any], limits: Limits, environment: Mapping[str, str]) -> None:
         from multiprocessing import get_context
 
         spawning = get_context("spawn")
@@ -260,8 +296,8 @@ class _Child:
         if code in (-signal.SIGPROF, -signal.SIGALRM):
             return Lost("reading it took longer than files of its size may take")
         if code is not None and code < 0:
-            return Lost(f"the process that worked on it was ended by signal {-code}")
-        return Lost(f"the process that worked on it ended with code {code}")
+            return Lost(f"the process that worked on it was ended by signal {-code}", is_with_worker=True)
+        return Lost(f"the process that worked on it ended with code {code}", is_with_worker=True)
 
     def dismiss(self) -> None:
         """Let the process end by itself."""
@@ -297,16 +333,24 @@ def _serve(connection: Any, work: Work[Any, Any, Any, Any], memory_bytes: int) -
             return
         if job is None:
             return
-        try:
-            if not contexts:
-                contexts.append(work.request if work.open_context is None else work.open_context(work.request))
-            with listening(reporting):
-                result = work.do(contexts[0], job)
-        except Exception as fault:
-            is_memory = isinstance(fault, MemoryError) or "can't allocate memory" in str(fault)  # the latter is torch's
-            limit = f"it needs more than the {memory_bytes / 1e9:.0f} GB of memory that a process may use"
-            result = Lost(limit) if is_memory else Lost(f"it met {type(fault).__name__}: {fault}", portable(fault))
-        connection.send(result)
+        with listening(reporting):
+            outcome = outcome_of(work, contexts, job, memory_bytes)
+        connection.send(outcome)
+
+
+def outcome_of(work: Work[Any, Any, Job, Result], contexts: list[Any], job: Job, memory_bytes: int) -> Result | Lost:
+    """Return what comes of a job in this process, whatever it raises; the context is made where ``contexts`` is empty.
+
+    ``memory_bytes`` is what the process may use, for the words where that is too little.
+    """
+    try:
+        if not contexts:
+            contexts.append(work.request if work.open_context is None else work.open_context(work.request))
+        return work.do(contexts[0], job)
+    except Exception as fault:
+        is_memory = isinstance(fault, MemoryError) or "can't allocate memory" in str(fault)  # the latter is torch's
+        limit = f"it needs more than the {memory_bytes / 1e9:.0f} GB of memory that a process may use"
+        return Lost(limit) if is_memory else Lost(f"it met {type(fault).__name__}: {fault}", portable(fault))
 
 
 class _Reporting:
@@ -355,7 +399,7 @@ def _limit_memory(memory_bytes: int) -> None:
 
 
 @contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

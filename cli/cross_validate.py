@@ -40,7 +40,7 @@ def cross_validate(
     data: options.GroupedData = options.GroupedData(),
     folds: ScoredFolds = ScoredFolds(),
     model: options.Model = options.Model(),
-    run: options.FoldRun = options.FoldRun(),
+    run: options.SharedFoldRun = options.SharedFoldRun(),
 ) -> None:
     """Score a model on subjects it was not trained on, or (--split time) on later windows of each subject.
 
@@ -53,15 +53,17 @@ def cross_validate(
     from biopercept.report.page import print_scores
     from biopercept.report.score_sections import write_figures
 
+    sharing, executor = run.sharing(*run.anew), run.executor(run.jobs, output)
     levels = data.levels()
     settings, request = options.study_request("cross-validate", stores, data, folds, model, run)
     with fold_progress(f"{model.model}: folds", quiet=run.quiet, verbose=run.verbose) as show:
         scores = cross_validation.cross_validate(
             request,
             output,
-            n_jobs=run.jobs,
+            n_jobs=executor,
             config_text=settings.text,
             overwrite=run.overwrite,
+            sharing=sharing,
             on_fold=show,
         )
     compared = () if levels is None else write_groups(output, levels, seed=run.seed)

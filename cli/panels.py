@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ _RESULTS = frozenset(
     ]
 )
 """Commands whose folder a report reads, and then says which command made it."""
+_BY_WHOM = ("--part", "--cluster")
 _HEADINGS = ("Arguments", "Options", DATA, FOLDS, MODEL, SETTINGS, RUN)
 
 
@@ -149,9 +150,18 @@ def _write_down(ctx: Any) -> None:
     if ctx.info_name in _RESULTS and output is not None and output.is_dir():
         from biopercept.results.command import add_command
 
-        add_command(
-            output, ("biopercept", ctx.info_name, *ctx.meta[_WORDS]), is_first=bool(ctx.params.get("overwrite"))
-        )
+        words = ("biopercept", ctx.info_name, *_of_the_whole(ctx.meta[_WORDS]))
+        add_command(output, words, is_first=bool(ctx.params.get("overwrite")))
+
+
+def _of_the_whole(words: Sequence[str]) -> Iterator[str]:
+    """Give the words of a command line without those that say by whom the work is done: results do not depend on it."""
+    waiting = iter(words)
+    for word in waiting:
+        if word in _BY_WHOM:
+            next(waiting, None)
+        elif word != "--collect" and not word.startswith(tuple(f"{name}=" for name in _BY_WHOM)):
+            yield word
 
 
 def _one_kind(words: str) -> str:

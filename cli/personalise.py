@@ -12,7 +12,7 @@ def personalise(
     data: options.Data = options.Data(),
     folds: options.Folds = options.Folds(),
     preset: options.ModelPreset = options.ModelPreset(),
-    run: options.FoldRun = options.FoldRun(),
+    run: options.SharedFoldRun = options.SharedFoldRun(),
 ) -> None:
     """Adapt a model of other people to each subject with more and more labels, and score its later windows.
 
@@ -23,6 +23,7 @@ def personalise(
     from biopercept.config.settings import Purpose
     from biopercept.evaluation import personalisation
 
+    sharing, executor = run.sharing(*run.anew), run.executor(run.jobs, output)
     purposes, usual = [Purpose.of("personalise", task=data.task)], ("evaluation.split=k-fold",)
     settings = preset.of_store(store, folds.named, purposes=purposes, quiet=run.quiet, usual=usual)
     request = options.evaluation_request(settings, [store], data, preset, run, task=data.task)
@@ -30,9 +31,10 @@ def personalise(
         result = personalisation.personalise(
             request,
             output,
-            n_jobs=run.jobs,
+            n_jobs=executor,
             config_text=settings.text,
             overwrite=run.overwrite,
+            sharing=sharing,
             on_fold=show,
         )
     page = (output / personalisation.PAGE).read_text(encoding="utf-8")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class StudyRun(options.Printing):
-    """How the command runs; what an earlier run prepared is used again."""
+class StudyRun(options.Shared, options.Printing):
+    """How the command runs, on one machine or several; what an earlier run prepared is used again."""
 
     jobs: options.Jobs = 1
     overwrite: options.Overwrite = False
@@ -52,6 +52,7 @@ def prepare(
     from biopercept.studies.labels import training_faults
     from biopercept.studies.loading import load_study
 
+    sharing, executor = run.sharing(*(["--restart"] if restart else [])), run.executor(run.jobs, output)
     preset.refuse_unread("prepare")
     loaded = load_study(study)
     for fault in training_faults(loaded):
@@ -80,7 +81,7 @@ def prepare(
             output,
             settings,
             subjects=chosen_subjects(loaded, people.chosen, people.excluded),
-            run=PrepareRun(n_jobs=run.jobs, restart=restart, overwrite=run.overwrite),
+            run=PrepareRun(executor, restart, run.overwrite, sharing=sharing),
             on_progress=show,
         )
     if summary.store is not None:

@@ -51,7 +51,7 @@ def tune(
     choice: Choice = Choice(),
     data: options.Data = options.Data(),
     preset: options.Preset = options.Preset(),
-    run: options.FoldRun = options.FoldRun(),
+    run: options.SharedFoldRun = options.SharedFoldRun(),
 ) -> None:
     """Choose settings inside the training subjects and score the choice on subjects that it did not see.
 
@@ -65,6 +65,7 @@ def tune(
 
     if choice.candidates is None and not choice.trials:
         raise SettingsError("tune needs something to choose from: --candidates FILE, --trials N, or both")
+    sharing, executor = run.sharing(*run.anew), run.executor(run.jobs, output)
     drafts = [
         *(read_candidates(choice.candidates) if choice.candidates is not None else ()),
         *(random_trials(choice.trials, run.seed) if choice.trials else ()),
@@ -85,7 +86,9 @@ def tune(
         candidates = [_candidate(draft, given) for draft in drafts]
         first = next((one.request for one in candidates if one.request is not None), None)
         options.say_plan(None if first is None else first.settings_plan, quiet=run.quiet)
-        result = selection.tune(candidates, output, n_jobs=run.jobs, overwrite=run.overwrite, on_fit=show)
+        result = selection.tune(
+            candidates, output, n_jobs=executor, overwrite=run.overwrite, sharing=sharing, on_fit=show
+        )
     for failed in result.failed:
         say(f"warning: candidate {failed.name} could not be fitted: {failed.reason}", quiet=run.quiet)
     if run.as_json:

@@ -122,7 +122,7 @@ def test_killed_at_any_step_one_of_the_two_folders_is_there_and_nothing_is_left_
 
 
 def test_what_a_running_process_or_another_machine_writes_is_left_alone(tmp_path: Path) -> None:
-    ours, theirs = f".a.{files._HERE}-{os.getpid()}.tmp", ".a.000000-1.tmp"
+    ours, theirs = f".a.{files.MACHINE}-{os.getpid()}.tmp", ".a.000000-1.tmp"
     for name in (ours, theirs, ".notes.tmp"):
         (tmp_path / name).write_text("at work")
     write_text(tmp_path / "b", "")

@@ -245,7 +245,7 @@ def fit_model(
     def work(waiting: Sequence[Fold]) -> Iterator[tuple[Fold, FoldLatents]]:
         return run_jobs(Work(fit_with_latents, _plan_of, plan.request), waiting, n_jobs, plan)
 
-    results = kept.results(plan.folds, work, on_fold)
+    results = kept.results([(fold,) for fold in plan.folds], work, on_fold)
     windows = plan.windows
     probabilities = np.full((len(windows), windows.only.n_classes), np.nan)
     names = np.full(len(windows), "", dtype=object)

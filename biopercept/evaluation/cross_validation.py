@@ -34,6 +34,7 @@ from biopercept.results.cross_validation import SENSORS_FILE
 from biopercept.results.plan import SETTINGS_FILES
 from biopercept.results.reading import document_of
 from biopercept.results.training import LOG_FILE
+from biopercept.sharing import joining
 from biopercept.training.checkpoint import Checkpoint
 from biopercept.training.final import Provenance, TrainingRequest, measured_modalities, train
 from biopercept.training.loop import EpochReport
@@ -49,21 +50,25 @@ def cross_validate(request: EvaluationRequest, output: Path, **options: Unpack[F
     Of several tasks each has its own in a folder of its name; all of them are returned.
 
     Raises SettingsError where the folder holds something else or folds of other settings or data, or a class has too
-    few subjects. Raises BusyError where another process is writing there.
+    few subjects. Raises BusyError where another process is writing there. Raises UnfinishedError where folds are
+    missing that other processes do.
     """
     require_known(request.model)
-    with open_studies(request.store, *request.more_stores) as store, only_writer(output):
+    is_shared = options.get("sharing") is not None
+    with open_studies(request.store, *request.more_stores) as store, only_writer(output, is_shared=is_shared):
         return run_and_score(plan_any(store, request), fit_folds, output, **options)
 
 
 def run_and_score(plan: Plan, fit: FitFolds, output: Path, **options: Unpack[FoldRunOptions]) -> dict[str, Any]:
     """Run the folds of a plan, or go on with them, and write and return their scores; ``fit`` gives their results.
 
-    Raises SettingsError where the folder holds something else or folds of other settings or data.
+    Raises SettingsError where the folder holds something else or folds of other settings or data. Raises
+    UnfinishedError where folds are missing that other processes do.
     """
     results = _run_folder(output).run(plan, fit, partial(clear_results, output), **options)
-    _write_log(output, results)
-    return write_all_scores(*scored_part(plan, results), output, config_text=options.get("config_text", ""))
+    with joining(options.get("sharing"), output):
+        _write_log(output, results)
+        return write_all_scores(*scored_part(plan, results), output, config_text=options.get("config_text", ""))
 
 
 def _run_folder(output: Path) -> RunFolder[FoldResult]:

@@ -25,7 +25,7 @@ from biopercept.evaluation.missing_sensors import (
     read_predictions,
     sensor_views,
 )
-from biopercept.evaluation.plan import EvaluationRequest, Plan, in_stacks
+from biopercept.evaluation.plan import EvaluationRequest, Plan
 from biopercept.evaluation.time_split import plan_any
 from biopercept.parallel import Executor, Work, run_jobs
 from biopercept.progress import each, steps
@@ -254,8 +254,7 @@ def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int | Executor) -> Iter
         yield from run_jobs(Work(fit_fold, _plan_of, plan.request), folds, n_jobs, plan)
         return
     # Stacks of all folds, so that a resumed run ends with equal bytes: one of which some are done is fitted again.
-    every = in_stacks(plan.folds, plan.stack_size, plan.request.evaluation)
-    stacks = [stack for stack in every if any(fold in folds for fold in stack)]
+    stacks = [stack for stack in plan.units() if any(fold in folds for fold in stack)]
     for stack, results in run_jobs(Work(fit_together, _plan_of, plan.request), stacks, n_jobs, plan):
         yield from ((fold, result) for fold, result in zip(stack, results, strict=True) if fold in folds)
 

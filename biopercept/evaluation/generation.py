@@ -113,6 +113,10 @@ class GenerationPlan:
         assert self.request.fit.pretraining is not None  # plan_generation saw to it
         return self.request.fit.pretraining
 
+    def units(self) -> list[tuple[Fold, ...]]:
+        """Return the folds, each alone."""
+        return [(fold,) for fold in self.folds]
+
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for finished folds of an earlier run to be used again."""
         request = self.request

@@ -55,6 +55,7 @@ from biopercept.results.curves import (
 )
 from biopercept.results.plan import SETTINGS_FILES
 from biopercept.results.reading import few_subjects_warnings, row_of, write_result
+from biopercept.sharing import joining
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.training.adaptation import adapt, check_windows, fit_scratch, is_better
 from biopercept.training.engine import Engine, engine_for, seed_for, threads
@@ -78,26 +79,29 @@ def personalise(request: EvaluationRequest, output: Path, **options: Unpack[Fold
 
     Raises SettingsError where a setting does not go with it, or the folder holds something else or folds of other
     settings or data. Raises StudyError where subjects or windows do not suffice, or each file holds one class. Raises
-    BusyError where another process is writing there.
+    BusyError where another process is writing there. Raises UnfinishedError where folds are missing that other
+    processes do.
     """
     if request.evaluation.n_bootstrap < LEAST_BOOTSTRAP:
         raise SettingsError(
             f"evaluation.n_bootstrap is {request.evaluation.n_bootstrap}; the curve needs at least {LEAST_BOOTSTRAP}"
         )
     kept = RunFolder(output, "personalisation", PersonalFold, folds_file=PersonalCurve.FOLDS)
-    with open_store(request.store) as store, only_writer(output):
+    sharing = options.get("sharing")
+    with open_store(request.store) as store, only_writer(output, is_shared=sharing is not None):
         plan = plan_personal_curve(store, request)
         people = output / kept.folds_folder / "people"
         clear = partial(kept.clear, (PersonalCurve.FILE, TABLE, PAGE, *SETTINGS_FILES))
         plan = replace(plan, request=replace(plan.request, people_folder=people))
         results = kept.run(plan, _fit_folds, clear, **options)
-        curve = _document(store.name, plan, results)
-        rows = [row_of(row) for row in curve.subjects]
-        write_table(output / TABLE, ("participant_id", *list(rows[0])[1:]), [tuple(row.values()) for row in rows])
-        write_result(output / PersonalCurve.FILE, curve)
-        write_text(output / PAGE, personal_page(curve))
-        shutil.rmtree(people, ignore_errors=True)
-        return curve
+        with joining(sharing, output):
+            curve = _document(store.name, plan, results)
+            rows = [row_of(row) for row in curve.subjects]
+            write_table(output / TABLE, ("participant_id", *list(rows[0])[1:]), [tuple(row.values()) for row in rows])
+            write_result(output / PersonalCurve.FILE, curve)
+            write_text(output / PAGE, personal_page(curve))
+            shutil.rmtree(people, ignore_errors=True)
+            return curve
 
 
 @dataclass(frozen=True, eq=False)

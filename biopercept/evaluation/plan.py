@@ -159,6 +159,10 @@ class Plan:
             return 0  # each fold has the lag of its own training subjects
         return stack_size(request.model, request.fit, request.evaluation, request.device)
 
+    def units(self) -> list[tuple[Fold, ...]]:
+        """Return the folds by what is fitted in one go: stacks of them, or each alone."""
+        return in_stacks(self.folds, self.stack_size, self.request.evaluation)
+
     def fitter(self) -> Fitter:
         """Return what fits a fold's model."""
         return fitter_for(self.request.model, self.windows)

@@ -24,6 +24,7 @@ from biopercept.progress import steps
 from biopercept.results.folder import FoldsFile
 from biopercept.results.plan import write_settings
 from biopercept.results.reading import document_of
+from biopercept.sharing import Sharing, Units
 from biopercept.training.engine import engine_for
 
 _HASH = "sha256"
@@ -44,11 +45,14 @@ class RunOptions(TypedDict, total=False):
         Effective settings (YAML), kept beside the results.
     overwrite : bool
         Remove the results of an earlier run, once it is sure that this one can begin.
+    sharing : Sharing or None
+        Which of the folds this process does, where several share them (None: all).
     """
 
     n_jobs: int | Executor
     config_text: str
     overwrite: bool
+    sharing: Sharing | None
 
 
 class FoldRunOptions(RunOptions, total=False):
@@ -106,6 +110,9 @@ class FoldPlan(Protocol):
     def folds(self) -> tuple[Fold, ...]:
         """All folds of the run."""
 
+    def units(self) -> Sequence[Sequence[Fold]]:
+        """Return the folds by what is fitted in one go."""
+
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for finished folds of an earlier run to be used again."""
 
@@ -153,13 +160,15 @@ class RunFolder(Generic[Result]):
     ) -> tuple[Result, ...]:
         """Begin a run or go on with it, and return every fold's result; ``clear`` removes an earlier run.
 
-        Raises SettingsError as :meth:`begin` and :meth:`results` do.
+        Raises SettingsError as :meth:`begin` and :meth:`results` do, UnfinishedError as the latter.
         """
         engine_for(plan.request.device)  # a device that is not there is refused before anything is removed
         self.begin(plan.identity(), plan.folds, clear if options.get("overwrite") else None)
         write_settings(self.path, options.get("config_text", ""), plan.request.settings_plan)
         n_jobs = options.get("n_jobs", 1)
-        return self.results(plan.folds, lambda waiting: fit(plan, waiting, n_jobs), options.get("on_fold"))
+        return self.results(
+            plan.units(), lambda waiting: fit(plan, waiting, n_jobs), options.get("on_fold"), options.get("sharing")
+        )
 
     def begin(
         self, identity: Mapping[str, Any], folds: Sequence[Fold], clear: Callable[[], None] | None = None
@@ -194,31 +203,44 @@ class RunFolder(Generic[Result]):
 
     def results(
         self,
-        folds: Sequence[Fold],
+        units: Sequence[Sequence[Fold]],
         fit: Callable[[Sequence[Fold]], Iterator[tuple[Fold, Result]]],
         on_fold: FoldDone | None = None,
+        sharing: Sharing | None = None,
     ) -> tuple[Result, ...]:
         """Return every fold's result: those of an earlier run from their files, the others fitted now.
 
-        ``fit`` gives the results of the folds that are still to be done, in any order.
+        ``units`` are the folds by what is fitted in one go; ``fit`` gives the results of folds that are still to be
+        done, in any order. With ``sharing`` only the units of one part are fitted.
 
-        Raises SettingsError where a fold's file is damaged.
+        Raises SettingsError where a fold's file is damaged. Raises UnfinishedError where units of other parts are
+        missing.
         """
         report = on_fold or (lambda fold, was_done, n: None)
+        folds = [fold for unit in units for fold in unit]
         names = {fold: f"{index:03d}" for index, fold in enumerate(folds, 1)}
-        missing = [fold for fold in folds if not self.file(names[fold]).is_file()]
-        for fold in folds:
-            if fold not in missing:
-                report(fold, True, len(folds))
-        keeper, n_before = Keeper(self), len(folds) - len(missing)
+        by_name = {names[unit[0]]: unit for unit in units}
+        titles = {name: ", ".join(fold.name for fold in unit) for name, unit in by_name.items()}
+
+        def is_kept(fold: Fold) -> bool:
+            return self.file(names[fold]).is_file()
+
+        kept_before = [fold for fold in folds if is_kept(fold)]
+        for fold in kept_before:
+            report(fold, True, len(folds))
+        keeper = Keeper(self)
         with (
-            closing(_generator(fit(missing))) as finished,
-            steps("folds", len(folds), done=n_before, is_kept=True) as done,
+            Units(sharing, self.path, titles, lambda name: all(map(is_kept, by_name[name])), "folds") as shared,
+            steps("folds", len(folds), done=len(kept_before), is_kept=True) as done,
         ):
-            for fold, result in finished:
-                keeper.keep(names[fold], fold, result)
-                done.advance()
-                report(fold, False, len(folds))
+            for unit_names in shared.rounds():
+                waiting = [fold for name in unit_names for fold in by_name[name] if not is_kept(fold)]
+                with closing(_generator(fit(waiting))) as finished:
+                    for fold, result in finished:
+                        keeper.keep(names[fold], fold, result)
+                        done.advance()
+                        report(fold, False, len(folds))
+            shared.require_all()
         kept = []
         for fold in folds:
             if (read := self.find(names[fold], fold)) is None:

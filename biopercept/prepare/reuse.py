@@ -11,16 +11,17 @@ import json
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from biopercept.errors import BioperceptError, OutputError, SettingsError, StoreError, recording_title
-from biopercept.files import content_hash, write_table
+from biopercept.files import content_hash, write_json, write_table
 from biopercept.loaders.corrections import corrections_of
 from biopercept.loaders.folders import companions
 from biopercept.loaders.sidecars import sidecars_of
@@ -111,10 +112,10 @@ def part_path(parts: Path, key: str) -> Path:
 
 
 @contextmanager
-def parts_folder(store: Path, *, restart: bool) -> Iterator[Path]:
+def parts_folder(store: Path, *, restart: bool, is_shared: bool = False) -> Iterator[Path]:
     """Give the folder in which the parts of a store are kept until it is whole; it goes once it is empty.
 
-    Temporary files of a run that died are removed. Call it as the only writer of the store.
+    Temporary files of a run that died are removed, unless others write there too. Call it as a writer of the store.
 
     Raises OutputError where the folder cannot be made, or a file or link is in its place.
     """
@@ -125,18 +126,47 @@ def parts_folder(store: Path, *, restart: bool) -> Iterator[Path]:
         if restart and parts.exists():
             shutil.rmtree(parts)
         parts.mkdir(exist_ok=True)
-        for pattern in (f".{store.name}.*.tmp", f".{log_path(store).name}.*.tmp"):
-            for leftover in store.parent.glob(pattern):
-                leftover.unlink()
-        for leftover in parts.glob(".*.tmp"):
+        patterns = () if is_shared else (f".{store.name}.*.tmp", f".{log_path(store).name}.*.tmp")
+        for leftover in (*chain(*map(store.parent.glob, patterns)), *(() if is_shared else parts.glob(".*.tmp"))):
             leftover.unlink()
     except OSError as fault:
         raise OutputError(f"cannot write in {store.parent}: {fault.strerror}; choose another output") from fault
     try:
         yield parts
     finally:
-        if parts.is_dir() and not any(parts.iterdir()):
+        with suppress(OSError):  # something is in it, or it is gone
             parts.rmdir()
+
+
+@dataclass(frozen=True)
+class KeptRows:
+    """The log's rows of recordings that are finished, as files among the parts: who joins the store writes the log."""
+
+    parts: Path
+    settings_hash: str
+
+    def keep(self, key: str, source_hash: str, row: LogRow) -> None:
+        """Keep the row of a recording. Raises OutputError where it cannot be written."""
+        hashes = {"source_hash": source_hash, "settings_hash": self.settings_hash}
+        write_json(self._file(key), {**hashes, "row": asdict(row)})
+
+    def find(self, key: str, source_hash: str) -> LogRow | None:
+        """Return the row of a recording made from these sources and settings; None where it is absent or damaged."""
+        try:
+            document = json.loads(self._file(key).read_text(encoding="utf-8"))
+            if (document["source_hash"], document["settings_hash"]) != (source_hash, self.settings_hash):
+                return None
+            values = document["row"]
+            return LogRow(**{**values, "signals": tuple(values["signals"]), "notes": tuple(values["notes"])})
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
+    def is_there(self, key: str) -> bool:
+        """Return whether there is a row, of whatever sources."""
+        return self._file(key).is_file()
+
+    def _file(self, key: str) -> Path:
+        return part_path(self.parts, key).with_suffix(".json")
 
 
 class Reusable:
@@ -166,9 +196,17 @@ class Reusable:
             self.is_damaged = True  # whole files replace it; what is in it is not trusted
             return frozenset()
 
+    def part(self, key: str) -> Path:
+        """Return the file of a recording among the parts."""
+        return part_path(self._parts, key)
+
+    def may_have(self, key: str) -> bool:
+        """Return whether there is something of a recording, made from whatever."""
+        return key in self.keys or self.part(key).is_file()
+
     def find(self, key: str, source_hash: str) -> Path | None:
         """Return the part or store that holds a recording made from these sources and settings, intact; else None."""
-        candidates = [part_path(self._parts, key), *([self._store] if key in self.keys else [])]
+        candidates = [self.part(key), *([self._store] if key in self.keys else [])]
         return next((path for path in candidates if self._holds(path, key, source_hash)), None)
 
     def _holds(self, path: Path, key: str, source_hash: str) -> bool:

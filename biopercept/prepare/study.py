@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +22,11 @@ from biopercept.files import only_writer
 from biopercept.parallel import ONE_THREAD, ChildProcesses, Executor, Limits, Lost, Work
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
 from biopercept.prepare.reuse import (
+    KeptRows,
     LogRow,
     Reusable,
     SourceFiles,
     log_path,
-    part_path,
     parts_folder,
     refuse_dropping,
     refuse_other_file,
@@ -40,6 +40,7 @@ from biopercept.prepare.sources import recording_of
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.preprocessing.windows import cut_windows
 from biopercept.progress import steps
+from biopercept.sharing import Sharing, Units, joining
 from biopercept.store.prepared import recording_key
 from biopercept.store.writing import StoreHeader, says, write_recording_part, write_store
 from biopercept.studies.labels import labels_of
@@ -92,7 +93,8 @@ class PrepareRun:
     ``restart`` uses nothing that an earlier run prepared; ``overwrite`` replaces a store of other settings, or of
     another study. ``isolate`` False prepares in this process, one after the other, for debugging and for scripts
     without a main guard: a recording that crashes or hangs then takes the run with it, and sums may differ in the last
-    digit unless numerical libraries run with one thread.
+    digit unless numerical libraries run with one thread. ``sharing`` says which recordings this process prepares, where
+    several share them (None: all).
     """
 
     n_jobs: int | Executor = 1
@@ -100,6 +102,7 @@ class PrepareRun:
     overwrite: bool = False
     isolate: bool = True
     limits: Limits = field(default_factory=Limits)
+    sharing: Sharing | None = None
 
 
 def chosen_subjects(study: Study, subjects: Sequence[str] | None, exclude: Sequence[str] | None) -> tuple[str, ...]:
@@ -133,7 +136,7 @@ def prepare_study(
     Raises StoreError where ``output`` is something else than a store, or holds recordings that this run would drop.
     Raises SettingsError where the settings cannot be used, or a subject is not in the study. Raises OutputError where
     nothing can be written there (disk full, read-only). Raises BusyError where another process is preparing into the
-    same store.
+    same store. Raises UnfinishedError where recordings are missing that other processes prepare.
     """
     begun = time.monotonic()
     settings, run = settings or PrepareSettings(), run or PrepareRun()
@@ -143,62 +146,105 @@ def prepare_study(
     refuse_other_file(output)
     if not (run.restart or run.overwrite):
         refuse_other_settings(output, study.name, settings.as_plain_values())
-    with only_writer(output), parts_folder(output, restart=run.restart) as parts:
+    is_shared = run.sharing is not None
+    with (
+        only_writer(output, is_shared=is_shared),
+        parts_folder(output, restart=run.restart, is_shared=is_shared) as parts,
+    ):
         context = PrepareContext(chosen, settings, settings_hash(settings.as_plain_values(), FEATURE_NAMES))
         reusable = Reusable(output, parts, context.settings_hash, restart=run.restart)
         refuse_dropping(reusable.keys, [*map(_key, chosen.entries)], [*map(_key, study.entries)], output)
-        progress = _Progress(chosen.entries, parts, on_progress)
+        progress = _Progress(
+            context, reusable, KeptRows(parts, context.settings_hash) if is_shared else None, on_progress
+        )
         try:
-            jobs = progress.plan(context, reusable)
-            n_all = len(chosen.entries)
-            with steps("recordings", n_all, done=n_all - len(jobs), is_kept=True) as done:
-                for index, result in _results(context, jobs, run):
-                    progress.take(jobs[index], result)
-                    done.advance()
-            if progress.sources:
-                header = _header(context, progress.sources)
-                is_new = any(source != output for source in progress.sources.values())
-                if is_new or not says(output, header, progress.sources):
-                    write_store(output, header, tuple(progress.sources.items()))
-        except BaseException:
-            with contextlib.suppress(OutputError):  # what ended the run is what the user must read
+            _prepare_missing(context, progress, parts, run)
+            with joining(run.sharing, parts):
+                _join(context, progress.sources, output)
                 write_log(log_path(output), progress.rows())
+                if progress.sources or is_shared:
+                    shutil.rmtree(parts, ignore_errors=is_shared)  # others of the same part may look into it
+        except BaseException:
+            if not is_shared:
+                with contextlib.suppress(OutputError):  # what ended the run is what the user must read
+                    write_log(log_path(output), progress.rows())
             raise
-        write_log(log_path(output), progress.rows())
-        if progress.sources:
-            shutil.rmtree(parts)
     store = output if progress.sources else None
     return PrepareSummary(store, log_path(output), progress.rows(), time.monotonic() - begun)
 
 
-class _Progress:
-    """What has become of each recording so far."""
+def _prepare_missing(context: PrepareContext, progress: _Progress, parts: Path, run: PrepareRun) -> None:
+    """Prepare what no run has, of all or of one part. Raises UnfinishedError where other parts are missing."""
+    titles = {key: entry.title for key, entry in progress.entries.items()}
+    with Units(run.sharing, parts, titles, progress.is_done, "recordings") as shared:
+        for keys in shared.rounds():
+            jobs = [job for job in map(progress.job, keys) if job is not None]
+            n_all = len(titles)
+            with steps("recordings", n_all, done=n_all - len(jobs), is_kept=True) as done:
+                for index, result in _results(context, jobs, run):
+                    progress.take(jobs[index], result)
+                    done.advance()
+                    shared.done(_key(jobs[index].entry))
+        shared.require_all()
 
-    def __init__(self, entries: Sequence[Entry], parts: Path, on_progress: OnProgress | None) -> None:
-        self._entries = entries
-        self._parts = parts
+
+def _join(context: PrepareContext, sources: Mapping[str, Path], output: Path) -> None:
+    """Join the recordings into the store, where there are any and it does not hold exactly these."""
+    if not sources:
+        return
+    header = _header(context, sources)
+    if any(source != output for source in sources.values()) or not says(output, header, sources):
+        write_store(output, header, tuple(sources.items()))
+
+
+class _Progress:
+    """What has become of each recording so far: done by this run, by earlier ones, or by others that share the work."""
+
+    def __init__(
+        self, context: PrepareContext, reusable: Reusable, kept: KeptRows | None, on_progress: OnProgress | None
+    ) -> None:
+        self._context = context
+        self._reusable = reusable
+        self._kept = kept
         self._on_progress = on_progress
+        self._files = SourceFiles()
+        self._hashes: dict[str, str] = {}
         self._rows: dict[str, LogRow] = {}
+        self.entries = {_key(entry): entry for entry in context.study.entries}
         self.sources: dict[str, Path] = {}
 
-    def plan(self, context: PrepareContext, reusable: Reusable) -> list[PrepareJob]:
-        """Return what must be prepared, having noted what can be used again and what cannot be read."""
-        files = SourceFiles()
-        jobs = []
-        for entry in self._entries:
-            key = _key(entry)
-            try:
-                hashed = source_hash(context.study, entry, files)
-            except (OSError, ValueError) as fault:
-                self._note(failed_row(entry, f"its files cannot be read ({fault})"))
-                continue
-            reusable_source = reusable.find(key, hashed)
-            if reusable_source is None:
-                jobs.append(PrepareJob(entry, part_path(self._parts, key), hashed))
-            else:
-                self.sources[key] = reusable_source
-                self._note(reused_row(reusable_source, entry))
-        return jobs
+    def is_done(self, key: str) -> bool:
+        """Return whether a recording is finished, having noted it where it is.
+
+        Files of a recording that others prepare are not looked at before there is something of it.
+        """
+        if key in self._rows:
+            return True
+        if self._kept is not None and not (self._kept.is_there(key) or self._reusable.may_have(key)):
+            return False
+        if not self._is_hashed(key):
+            return True
+        hashed, entry = self._hashes[key], self.entries[key]
+        row = None if self._kept is None else self._kept.find(key, hashed)
+        if row is not None and row.status == "failed":
+            self._note(row)
+            return True
+        source = self._reusable.find(key, hashed)
+        if source is None:
+            return False
+        self.sources[key] = source
+        if row is None:
+            row = reused_row(source, entry)
+            if self._kept is not None and source == self._reusable.part(key):  # ended before its row was kept
+                row = replace(row, status="prepared")
+        self._note(row)
+        return True
+
+    def job(self, key: str) -> PrepareJob | None:
+        """Return what must be done for a recording; None, having noted it, where its files cannot be read."""
+        if not self._is_hashed(key):
+            return None
+        return PrepareJob(self.entries[key], self._reusable.part(key), self._hashes[key])
 
     def take(self, job: PrepareJob, result: LogRow | Unwritable | Lost) -> None:
         """Note what became of a job. Raises OutputError where its part could not be written."""
@@ -207,17 +253,35 @@ class _Progress:
         row = failed_row(job.entry, result.reason) if isinstance(result, Lost) else result
         if row.status == "prepared":
             self.sources[_key(job.entry)] = job.part
+        if self._kept is not None:
+            self._kept.keep(_key(job.entry), job.source_hash, row)
         self._note(row)
+
+    def _is_hashed(self, key: str) -> bool:
+        """Return whether it is known what a recording is read from; where its files cannot be read, note that."""
+        if key in self._hashes:
+            return True
+        entry = self.entries[key]
+        try:
+            self._hashes[key] = source_hash(self._context.study, entry, self._files)
+        except (OSError, ValueError) as fault:
+            row = failed_row(entry, f"its files cannot be read ({fault})")
+            if self._kept is not None:
+                self._kept.keep(key, "", row)
+            self._note(row)
+            return False
+        return True
 
     def _note(self, row: LogRow) -> None:
         self._rows[recording_key(row.subject, row.session, row.recording)] = row
         if self._on_progress is not None:
-            self._on_progress(len(self._rows), len(self._entries), row)
+            self._on_progress(len(self._rows), len(self.entries), row)
 
     def rows(self) -> tuple[LogRow, ...]:
         """Return a row for every recording, in the order of the study."""
         return tuple(
-            self._rows.get(_key(e), LogRow(e.subject, e.session, e.recording, "not done")) for e in self._entries
+            self._rows.get(key, LogRow(e.subject, e.session, e.recording, "not done"))
+            for key, e in self.entries.items()
         )
 
 
@@ -242,8 +306,8 @@ def _results(
 ) -> Iterator[tuple[int, LogRow | Unwritable | Lost]]:
     """Yield the index of each job and what became of it, as they come."""
     if run.isolate:
-        executor = ChildProcesses(run.n_jobs, run.limits, ONE_THREAD) if isinstance(run.n_jobs, int) else run.n_jobs
-        yield from executor.run(Work(prepare_one, None, context), jobs)
+        executor = ChildProcesses(run.n_jobs) if isinstance(run.n_jobs, int) else run.n_jobs
+        yield from executor.run(Work(prepare_one, None, context, run.limits, ONE_THREAD), jobs)
         return
     for index, job in enumerate(jobs):
         yield index, prepare_one(context, job)
