@@ -26,6 +26,7 @@ from biopercept.evaluation.missing_sensors import (
     sensor_views,
 )
 from biopercept.evaluation.plan import EvaluationRequest, Plan
+from biopercept.evaluation.runs import fit_each
 from biopercept.evaluation.time_split import plan_any
 from biopercept.parallel import Executor, Work, run_jobs
 from biopercept.progress import each, steps
@@ -251,7 +252,7 @@ def calibrated_result(result: FoldResult, learnt: Calibration) -> FoldResult:
 def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int | Executor) -> Iterator[tuple[Fold, FoldResult]]:
     """Give each fold's result as it is done, ``n_jobs`` folds (or stacks of folds) at once."""
     if not plan.stack_size:
-        yield from run_jobs(Work(fit_fold, _plan_of, plan.request), folds, n_jobs, plan)
+        yield from fit_each(fit_fold, _plan_of, plan, folds, n_jobs)
         return
     # Stacks of all folds, so that a resumed run ends with equal bytes: one of which some are done is fitted again.
     stacks = [stack for stack in plan.units() if any(fold in folds for fold in stack)]

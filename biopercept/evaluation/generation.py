@@ -33,11 +33,11 @@ from biopercept.data.windows import FloatArray, IntArray
 from biopercept.errors import SettingsError
 from biopercept.evaluation.metrics import Bootstrap
 from biopercept.evaluation.plan import EvaluationRequest, choose_recordings
-from biopercept.evaluation.runs import FoldRunOptions, PlainFold, RunFolder
+from biopercept.evaluation.runs import FoldRunOptions, PlainFold, RunFolder, fit_each
 from biopercept.files import only_writer, write_text
 from biopercept.modalities import MODALITIES
 from biopercept.model.biosignals import BiosignalPerceiver, reconstruct_patches
-from biopercept.parallel import Executor, Work, run_jobs
+from biopercept.parallel import Executor
 from biopercept.report.generation import generation_page
 from biopercept.results.generation import (
     BETTER,
@@ -404,7 +404,7 @@ def _plan_of(request: EvaluationRequest) -> GenerationPlan:
 def _fit_folds(
     plan: GenerationPlan, folds: Sequence[Fold], n_jobs: int | Executor
 ) -> Iterator[tuple[Fold, GenerationFold]]:
-    return run_jobs(Work(fit_generation_fold, _plan_of, plan.request), folds, n_jobs, plan)
+    return fit_each(fit_generation_fold, _plan_of, plan, folds, n_jobs)
 
 
 def _document(plan: GenerationPlan, results: Sequence[GenerationFold]) -> Generation:

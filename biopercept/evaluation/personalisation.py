@@ -33,10 +33,10 @@ from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.metrics import Bootstrap, score_subject
 from biopercept.evaluation.missing_sensors import NONE
 from biopercept.evaluation.plan import EvaluationRequest, Plan, check_calibration, plan_evaluation
-from biopercept.evaluation.runs import FoldRunOptions, PlainFold, RunFolder
+from biopercept.evaluation.runs import FoldRunOptions, PlainFold, RunFolder, fit_each
 from biopercept.evaluation.time_split import require_one_classification
 from biopercept.files import only_writer, write_json, write_table, write_text
-from biopercept.parallel import Executor, Work, run_jobs
+from biopercept.parallel import Executor
 from biopercept.progress import steps
 from biopercept.report.curves import personal_page
 from biopercept.results.curves import (
@@ -456,7 +456,7 @@ def _plan_of(request: EvaluationRequest) -> PersonalPlan:
 def _fit_folds(
     plan: PersonalPlan, folds: Sequence[Fold], n_jobs: int | Executor
 ) -> Iterator[tuple[Fold, PersonalFold]]:
-    return run_jobs(Work(fit_personal_fold, _plan_of, plan.request), folds, n_jobs, plan)
+    return fit_each(fit_personal_fold, _plan_of, plan, folds, n_jobs)
 
 
 def _document(study: str, plan: PersonalPlan, results: Sequence[PersonalFold]) -> PersonalCurve:

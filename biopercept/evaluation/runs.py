@@ -13,19 +13,21 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypedDict, TypeVar, Unpack
 
 from biopercept.data.splits import Fold
 from biopercept.errors import SettingsError
 from biopercept.files import write_json
-from biopercept.parallel import Executor
+from biopercept.parallel import Executor, Work, run_jobs
 from biopercept.progress import steps
 from biopercept.results.folder import FoldsFile
 from biopercept.results.plan import write_settings
 from biopercept.results.reading import document_of
 from biopercept.sharing import Sharing, Units
 from biopercept.training.engine import engine_for
+from biopercept.training.resuming import keeping_pieces, place_of_pieces, resuming
 
 _HASH = "sha256"
 """Key of the hash over the rest of a fold's file, so that no damaged number is taken for a result."""
@@ -230,6 +232,7 @@ class RunFolder(Generic[Result]):
             report(fold, True, len(folds))
         keeper = Keeper(self)
         with (
+            keeping_pieces(self.path / ".fit"),
             Units(sharing, self.path, titles, lambda name: all(map(is_kept, by_name[name])), "folds") as shared,
             steps("folds", len(folds), done=len(kept_before), is_kept=True) as done,
         ):
@@ -288,6 +291,41 @@ class Keeper(Generic[Result]):
         content = json.loads(json.dumps({**more, **document}))
         write_json(self._folder.file(name), {**content, _HASH: _hashed(content)})
         return self._folder.result.from_json(document, fold)
+
+
+@dataclass(frozen=True)
+class _FoldJob:
+    """A fold to be fitted; ``states`` is the folder of the states of its fits."""
+
+    fold: Fold
+    states: Path | None
+
+    @property
+    def name(self) -> str:
+        return self.fold.name
+
+
+def fit_each(
+    fit: Callable[[Any, Fold], Result],
+    open_plan: Callable[[Any], Any],
+    plan: FoldPlan,
+    folds: Sequence[Fold],
+    n_jobs: int | Executor,
+) -> Iterator[tuple[Fold, Result]]:
+    """Give what ``fit(plan, fold)`` gives for each fold as it is done, ``n_jobs`` at once; a stopped fit goes on.
+
+    ``open_plan`` makes the plan from its request in another process. Raises what ``fit`` raises.
+    """
+    jobs = [_FoldJob(fold, place_of_pieces()) for fold in folds]
+    for job, result in run_jobs(Work(partial(_fit_kept, fit), open_plan, plan.request), jobs, n_jobs, plan):
+        yield job.fold, result
+
+
+def _fit_kept(fit: Callable[[Any, Fold], Result], plan: Any, job: _FoldJob) -> Result:
+    if job.states is None:
+        return fit(plan, job.fold)
+    with resuming(job.states):
+        return fit(plan, job.fold)
 
 
 def _hashed(document: Mapping[str, Any]) -> str:

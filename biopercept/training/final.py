@@ -28,7 +28,7 @@ from biopercept.training.known_inputs import learn_known_inputs
 from biopercept.training.lag import estimated_lags, lag_words, with_lags
 from biopercept.training.loop import EpochReport, FitRequest, FittedNetwork
 from biopercept.training.model_card import model_card
-from biopercept.training.resuming import Work, resuming, unfinished
+from biopercept.training.resuming import LongWork, resuming, unfinished
 from biopercept.training.settings import FitSettings, PersonalisationSettings
 from biopercept.training.time_split import course_of, set_aside
 
@@ -138,7 +138,7 @@ def train(request: TrainingRequest, output: Path) -> Checkpoint:
     return checkpoint
 
 
-def _trained(request: TrainingRequest, work: Work) -> Checkpoint:
+def _trained(request: TrainingRequest, work: LongWork) -> Checkpoint:
     """Return the model that ``work`` is for."""
     start_from, provenance = request.settings.start_from, request.provenance
     with threads(request.settings.training.n_threads):

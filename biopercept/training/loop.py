@@ -230,7 +230,7 @@ class _Course:
         tensors |= {f"best.{name}": value for name, value in best.items()}
         tensors |= self.average.kept() | self.optimisation.kept() | random_states(self.generators)
         values = {"history": self.epochs.history, "best": [score, epoch], "is_over": is_over}
-        kept.note(tensors, values, is_last=is_over)
+        kept.note(tensors, values)
 
     def take(self, kept: KeptFit) -> bool:
         """Go on where a state was noted, and return whether it is the last."""

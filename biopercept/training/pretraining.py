@@ -290,7 +290,7 @@ def pretrain(request: PretrainingRequest) -> PretrainedNetwork:
             if kept.is_on:
                 tensors = {f"network.{name}": value for name, value in pretext.state_dict().items()}
                 tensors |= optimisation.kept() | random_states((generator, noise))
-                kept.note(tensors, {"history": history}, is_last=epoch == settings.n_epochs)
+                kept.note(tensors, {"history": history})
             done.advance(f"loss {history[-1][1]:.3f}")
     return PretrainedNetwork(pretext.network.cpu().eval(), vocabulary, tuple(history))
 

@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,10 +31,14 @@ SECONDS = 10.0
 
 
 @dataclass(eq=False)
-class Work:
-    """What fits are part of: the folder of their states, and how long it took in this process and in those before."""
+class LongWork:
+    """What fits are part of: the folder of their states, and how long it took in this process and in those before.
+
+    ``states`` are the files of its fits.
+    """
 
     folder: Path
+    states: list[Path] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
     before: float = 0.0
 
@@ -44,7 +48,8 @@ class Work:
         return self.before + time.perf_counter() - self.started
 
 
-_WORK: ContextVar[Work | None] = ContextVar("work whose fits are kept", default=None)
+_PLACE: ContextVar[Path | None] = ContextVar("folder for states of work that is done piece by piece", default=None)
+_WORK: ContextVar[LongWork | None] = ContextVar("work whose fits are kept", default=None)
 
 
 def unfinished(output: Path) -> Path:
@@ -54,12 +59,31 @@ def unfinished(output: Path) -> Path:
 
 
 @contextmanager
-def resuming(folder: Path) -> Iterator[Work]:
+def keeping_pieces(folder: Path) -> Iterator[None]:
+    """Name the folder for the states of work that is done piece by piece, each in :func:`resuming` of its own.
+
+    It is removed where the block ends well; what is left in it then was of pieces of other settings.
+    """
+    before = _PLACE.set(folder)
+    try:
+        yield
+    finally:
+        _PLACE.reset(before)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def place_of_pieces() -> Path | None:
+    """Return the folder that :func:`keeping_pieces` named; None outside of it."""
+    return _PLACE.get()
+
+
+@contextmanager
+def resuming(folder: Path) -> Iterator[LongWork]:
     """Keep the states of fits in a folder while the block runs, and take those that are there.
 
-    The folder is removed where the block ends well, or by a fault that the same fit would meet again.
+    They are removed where the block ends well, or by a fault that the same fit would meet again.
     """
-    work = Work(folder)
+    work = LongWork(folder)
     before = _WORK.set(work)
     is_over = True
     try:
@@ -72,7 +96,10 @@ def resuming(folder: Path) -> Iterator[Work]:
     finally:
         _WORK.reset(before)
         if is_over:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                for state in work.states:
+                    state.unlink(missing_ok=True)
+                folder.rmdir()  # states of other pieces, or of other settings, stay
 
 
 @dataclass(eq=False)
@@ -80,7 +107,7 @@ class KeptFit:
     """The state of one fit: arrays by name, and plain values; see :func:`kept_fit`."""
 
     path: Path | None
-    work: Work | None = None
+    work: LongWork | None = None
     tensors: dict[str, Tensor] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     _written: float = field(default_factory=time.monotonic)
@@ -91,8 +118,8 @@ class KeptFit:
         """Return whether states are kept at all."""
         return self.path is not None
 
-    def note(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any], *, is_last: bool) -> None:
-        """Take the state after an epoch, and write it where the last was written long ago or no other follows.
+    def note(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Take the state after an epoch, and write it where the last was written long ago.
 
         Raises OutputError where it cannot be written.
         """
@@ -101,7 +128,7 @@ class KeptFit:
         self.tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
         self.values = {**values, "seconds": self.work.seconds}
         self._is_new = True
-        if is_last or time.monotonic() - self._written >= SECONDS:
+        if time.monotonic() - self._written >= SECONDS:
             self.write()
 
     def write(self) -> None:
@@ -151,6 +178,7 @@ def kept_fit(network: nn.Module, *of_what: object) -> Iterator[KeptFit]:
         yield KeptFit(None)
         return
     one = KeptFit(work.folder / f"{_identity(network, of_what)}.safetensors", work)
+    work.states.append(one.path)
     try:
         yield one
     except (KeyboardInterrupt, SystemExit):

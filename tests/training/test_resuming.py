@@ -16,8 +16,12 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import joint_windows, labelled_windows
 from biopercept.errors import TrainingError
+from biopercept.evaluation.cross_validation import cross_validate
+from biopercept.evaluation.plan import EvaluationRequest
+from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
+from biopercept.progress import stopped_words
 from biopercept.training import resuming as room
 from biopercept.training.engine import Engine
 from biopercept.training.fitting import fit_perceiver_io
@@ -76,8 +80,9 @@ def equal(one, other) -> bool:
 
 @pytest.mark.parametrize("dense_weight", [0.0, 0.5])
 def test_a_stopped_fit_ends_as_one_that_was_not_without_doing_again_what_was_done(
-    made: ModuleType, tmp_path: Path, counted: _Steps, dense_weight: float
+    made: ModuleType, tmp_path: Path, counted: _Steps, monkeypatch: pytest.MonkeyPatch, dense_weight: float
 ) -> None:
+    monkeypatch.setattr(room, "SECONDS", 0.0)  # as if epochs took long: each is written as it ends
     of_what = request(made, replace(BRIEF, dense_weight=dense_weight))
     straight = fit_perceiver_io(of_what).fitted
     n_steps = counted.taken
@@ -150,14 +155,15 @@ def test_a_damaged_state_is_not_taken(made: ModuleType, tmp_path: Path, counted:
 def test_states_are_kept_after_a_kill_and_go_where_the_same_fit_would_fail_again(
     made: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(room, "SECONDS", 0.0)
     with suppress(RuntimeError), resuming(tmp_path / "fit"):
         fit_perceiver_io(request(made))
         raise RuntimeError
     assert (tmp_path / "fit").is_dir()
     with suppress(TrainingError), resuming(tmp_path / "fit"):
+        fit_perceiver_io(request(made))
         raise TrainingError("not finite")
     assert not (tmp_path / "fit").exists()
-    monkeypatch.setattr(room, "SECONDS", 0.0)  # as if epochs took long: each is written as it ends
 
     def killed(epoch: int, *_: float) -> None:
         if epoch == 3:
@@ -191,6 +197,23 @@ def test_pretraining_goes_on_as_well(made: ModuleType, tmp_path: Path, counted: 
     assert counted.taken == n_steps // 3
     assert resumed.history == straight.history
     assert all(torch.equal(resumed.weights[name], value) for name, value in straight.weights.items())
+
+
+def test_a_fold_goes_on_within_and_not_at_its_beginning(made: ModuleType, tmp_path: Path, counted: _Steps) -> None:
+    store = made.store(tmp_path / "made.h5", made.study(6))
+    split = EvaluationSettings(split="k-fold", n_folds=3, n_seeds=2)
+    of_what = EvaluationRequest(store, fit=FitSettings(TokenSettings(), SMALL, BRIEF), evaluation=split)
+    straight = cross_validate(of_what, tmp_path / "straight")
+    n_steps = counted.taken
+    with counted.stopped_after(n_steps * 14 // 24 + 1):  # the second repetition of the second fold, third epoch of four
+        cross_validate(of_what, tmp_path / "run")
+    assert stopped_words().startswith("stopped; kept are 1 of 3 folds and 2 of 4 epochs: ")
+    resumed = cross_validate(of_what, tmp_path / "run")
+    assert {**resumed, "seconds": 0} == {**straight, "seconds": 0}
+    assert counted.taken == n_steps * 14 // 24  # the first repetition took no ten seconds and is done again
+    assert not (tmp_path / "run" / ".fit").exists()
+    predictions = [(tmp_path / name / "predictions.csv").read_bytes() for name in ("straight", "run")]
+    assert predictions[0] == predictions[1]
 
 
 def test_the_folder_is_hidden_beside_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
