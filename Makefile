@@ -9,6 +9,7 @@
 #   make experiments   what the Perceiver is claimed to do, shown on small data (35 CPU minutes; see docs/experiments)
 #   make measurements   what is measured beside what was planted, as pages; RECORDS=DIR, EEG="FILE..." and TIMED="FILE..." add recordings, SHAPES=DIR scores made studies there, and STORES="FILE..." shows their plans, STUDIES=DIR with DATA=DIR tests each shared study by the others, hours (docs/measurements)
 #   make models      the models that come with the package, from public data; hours; DATA=DIR holds the data sets (docs/models.md)
+#   make soak     commands are killed and given again: KILLS=200 times in all; an hour or more (docs/measurements/soak.md)
 #   make clean   remove what the targets made
 # On Linux, torch with CUDA is large; PIP_FLAGS="--extra-index-url ..." takes the CPU build from PyTorch's own index.
 
@@ -28,11 +29,13 @@ EXPERIMENTS_OUTPUT ?= experiments-output
 EXPERIMENTS_FLAGS ?=
 MODELS_OUTPUT ?= models-output
 MODELS_FLAGS ?=
+SOAK_OUTPUT ?= soak-output
+KILLS ?= 200
 DATA ?=
 RECORDS ?=
 EEG ?=
 
-.PHONY: help setup demo test lint types check docs fuzz bench house experiments measurements models clean
+.PHONY: help setup demo test lint types check docs fuzz soak bench house experiments measurements models clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -78,6 +81,11 @@ docs: $(READY)
 fuzz: $(READY)
 	@FUZZ_EXAMPLES=$(EXAMPLES) OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/loaders/test_fuzz.py
 
+# FAULTS=LIBRARY fails each file operation as well.
+soak: $(READY)
+	@rm -rf $(SOAK_OUTPUT)
+	@OMP_NUM_THREADS=1 $(PYTHON) tests/soak.py $(SOAK_OUTPUT) --kills $(KILLS) $(if $(FAULTS),--faults $(FAULTS)) -o docs/measurements/soak.md
+
 bench: $(READY)
 	@$(PYTHON) -m pytest tests/benchmarks --benchmark-enable --benchmark-only
 
@@ -105,5 +113,5 @@ models: $(READY)
 	  PYTHONPATH=docs OMP_NUM_THREADS=1 $(PYTHON) -m shipping $(DATA) $(MODELS_FLAGS) -o $(MODELS_OUTPUT) -j $(WORKERS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks $(DEMO_OUTPUT) $(EXPERIMENTS_OUTPUT) site bench-output $(MODELS_OUTPUT)
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks $(DEMO_OUTPUT) $(EXPERIMENTS_OUTPUT) site bench-output $(MODELS_OUTPUT) $(SOAK_OUTPUT)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
