@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -35,7 +36,15 @@ def _eat(context: None, n_bytes: int) -> int:
     return len(bytearray(n_bytes))
 
 
+def _die_once(context: None, marker: Path) -> str:
+    if marker.suffix == ".always" or not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return marker.name
+
+
 WORK = Work(_work, _open, 10)
+DYING_ONCE: Work[None, None, Path, str] = Work(_die_once, None, None)
 EATING: Work[None, None, int, int] = Work(_eat, None, None)
 
 
