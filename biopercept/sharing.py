@@ -126,7 +126,10 @@ class Locks:
             self._folder.rmdir()  # not while anything is in it
 
     def take(self, name: str) -> bool:
-        """Take the lock of a unit, or one whose process has ended; return False where another process holds it."""
+        """Take the lock of a unit, or one whose process has ended; return False where another process holds it.
+
+        Raises OutputError where nothing can be written.
+        """
         generation, path = self._newest(name)
         if path is not None and self._counts(path):
             return False
@@ -330,6 +333,7 @@ def joining(sharing: Sharing | None, output: Path) -> Iterator[None]:
     """
     if sharing is None:
         yield
+        shutil.rmtree(output / FOLDER, ignore_errors=True)  # of parts that this run has made up for
         return
     with Locks(output / FOLDER) as locks:
         while not locks.take(_JOIN):

@@ -198,6 +198,9 @@ def test_without_sharing_all_units_are_ours_and_nothing_is_written(tmp_path: Pat
     with Units(None, tmp_path, TITLES, {"002"}.__contains__, "folds") as alone:
         assert list(alone.rounds()) == [("001", "003", "004", "005")]
         alone.require_all()
+    (tmp_path / FOLDER).mkdir()
+    with joining(None, tmp_path):
+        pass
     assert not list(tmp_path.glob("*"))
 
 
