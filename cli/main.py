@@ -2,8 +2,8 @@
 
 Command modules import nothing heavy at their top, so that ``--help`` is instant. Exit codes: 0 well; 1 some recordings
 failed, or parts of shared work are missing; 2 the user's mistake; 4 training met non-finite numbers; 70 a bug of ours;
-74 a write failed; 75 another process holds the output; 130 interrupted (Ctrl-C); 141 the reader of our output went away;
-143 told to stop (SIGTERM, SIGHUP, SIGUSR1).
+74 a write failed; 75 another process holds the output; 130 interrupted (Ctrl-C); 141 the reader of our output went
+away; 143 told to stop (SIGTERM, SIGHUP, SIGUSR1).
 """
 
 from __future__ import annotations
