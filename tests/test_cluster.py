@@ -82,8 +82,8 @@ def test_a_worker_of_dask_that_is_killed_costs_nothing(
             if more:
                 wait_until_busy(workers[0])
                 workers[0].kill()
-            _, said = running.communicate()
-        assert (running.returncode, said) == (0, "")
+            _, errors = running.communicate()
+        assert (running.returncode, errors) == (0, "")
         folder = tmp_path / name / "scores"
         results[name] = [
             (folder / file).read_bytes() for file in ("predictions.csv", "scores.csv", "folds.json", "command.json")
@@ -128,6 +128,38 @@ def test_jobs_of_submitit_and_its_folder_goes(tmp_path: Path, monkeypatch: pytes
     executor = Futures(partial(submitit_pool, tmp_path / "jobs", "local"))
     assert dict(run_jobs(WORK, ["1", "2"], executor, [10])) == {"1": 10, "2": 20}
     assert not (tmp_path / "jobs").exists()
+
+
+SBATCH = """
+import os, re, subprocess, sys
+text = open(sys.argv[-1]).read()
+for task in range(int(re.search(r"--array=0-(\\d+)", text)[1]) + 1):
+    values = {"JOB_ID": f"{70 + task}", "ARRAY_JOB_ID": "7", "ARRAY_TASK_ID": f"{task}", "NTASKS": "1"}
+    values |= {"JOB_NUM_NODES": "1", "NODEID": "0", "PROCID": "0", "LOCALID": "0", "JOB_NODELIST": "here"}
+    environment = {**os.environ, **{f"SLURM_{name}": value for name, value in values.items()}}
+    quiet = {name: subprocess.DEVNULL for name in ("stdin", "stdout", "stderr")}
+    subprocess.Popen(["bash", sys.argv[-1]], env=environment, start_new_session=True, **quiet)
+print("Submitted batch job 7")
+"""
+SRUN = """
+import os, sys
+words = sys.argv[1:]
+command = words[next(i for i, word in enumerate(words) if "python" in os.path.basename(word)) :]
+os.execv(command[0], command)
+"""
+SACCT = "print('JobID|State|NodeList\\n7_0|RUNNING|here\\n7_1|RUNNING|here')"
+
+
+@needs_submitit
+def test_jobs_of_slurm_are_one_array_submitted_by_sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, program in (("sbatch", SBATCH), ("srun", SRUN), ("sacct", SACCT), ("scancel", "")):
+        (tmp_path / name).write_text(f"#!{sys.executable}\n{program}")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), os.environ["PATH"]]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    executor = executor_of("slurm", tmp_path / "out" / "scores")
+    assert dict(run_jobs(WORK, ["1", "2"], executor, [10])) == {"1": 10, "2": 20}
+    assert not list((tmp_path / "out").iterdir())
 
 
 @needs_submitit
