@@ -289,7 +289,7 @@ class Units:
         assert self._locks is not None
         titles = listed(self._titles[name] for name in names)
         holder = next(filter(None, map(self._locks.holder, names)), "another process")
-        return f"waiting for {len(names)} {self._what} that {holder} is doing: {titles}"
+        return f"waiting for {self._what} that {holder} is doing: {titles}"
 
     def require_all(self) -> None:
         """Raise UnfinishedError where results are missing, saying whose they are; its exit code is 0 for a part."""

@@ -176,7 +176,7 @@ def test_two_parts_of_the_same_unit_wait_for_each_other(tmp_path: Path, monkeypa
     with units(tmp_path, Part(1, 2), done, on_wait=words.append) as shared:
         given = [names for names in shared.rounds() if done.update(names) is None]
     assert given == [("001", "005")]
-    assert words == ["waiting for 1 folds that process 1 on node7 is doing: S03"]
+    assert words == ["waiting for folds that process 1 on node7 is doing: S03"]
 
 
 def test_a_unit_that_another_process_gave_up_is_done_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
