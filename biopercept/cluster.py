@@ -7,6 +7,7 @@ folders are those that all machines share. A worker of another version refuses.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import re
 import shutil
@@ -150,6 +151,7 @@ def dask_pool(address: str) -> Iterator[Any]:
         client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as fault:
         raise SettingsError(f"no Dask scheduler answers at {address} within {_CONNECT_SECONDS} s") from fault
+    logging.getLogger("distributed.client").setLevel(logging.ERROR)  # that a lost result is made again is no news
     with client:
         try:
             client.wait_for_workers(1, timeout=_FIRST_WORKER_SECONDS)

@@ -126,11 +126,14 @@ class Locks:
             self._folder.rmdir()  # not while anything is in it
 
     def take(self, name: str) -> bool:
-        """Take the lock of a unit, or one whose process has ended; return False where another process holds it."""
+        """Take the lock of a unit, or one whose process has ended; return False where another process holds it.
+
+        Raises OutputError where nothing can be written.
+        """
         generation, path = self._newest(name)
         if path is not None and self._counts(path):
             return False
-        fresh = self._folder / f"{name}.{generation + 1}.lock"
+        fresh = self._path(name, generation + 1)
         about = {"host": socket.gethostname(), "machine": MACHINE, "process": os.getpid()}
         self._make_folder()
         try:
@@ -147,11 +150,13 @@ class Locks:
         return True
 
     def release(self, name: str) -> None:
-        """Give a lock back, with what is left of those that it took over."""
-        mine = self._mine.pop(name, None)
-        for path in () if mine is None else self._all(name):
+        """Give a lock back, with the generations of it that it took over."""
+        if self._mine.pop(name, None) is None:
+            return
+        generation, _ = self._newest(name)
+        for number in range(generation, -1, -1):  # there is none without the one before it
             with suppress(OSError):  # already swept away with the folder
-                path.unlink(missing_ok=True)
+                self._path(name, number).unlink(missing_ok=True)
 
     def holder(self, name: str) -> str:
         """Return which process holds a lock, as half a sentence; empty where none does."""
@@ -168,13 +173,15 @@ class Locks:
         except OSError as fault:
             raise OutputError(f"cannot write in {self._folder.parent}: {fault.strerror}") from fault
 
-    def _all(self, name: str) -> list[Path]:
-        return [path for path in self._folder.glob("*.lock") if path.name.rsplit(".", 2)[0] == name]
+    def _path(self, name: str, generation: int) -> Path:
+        return self._folder / f"{name}.{generation}.lock"
 
     def _newest(self, name: str) -> tuple[int, Path | None]:
-        numbered = {int(path.name.rsplit(".", 2)[1]): path for path in self._all(name)}
-        newest = max(numbered, default=-1)
-        return newest, numbered.get(newest)
+        """Return the newest generation of a lock and its file; -1 and None where there is none."""
+        generation = -1
+        while self._path(name, generation + 1).exists():
+            generation += 1
+        return generation, None if generation < 0 else self._path(name, generation)
 
     def _counts(self, path: Path) -> bool:
         """Return whether the process that made a lock still works."""
@@ -282,30 +289,34 @@ class Units:
         assert self._locks is not None
         titles = listed(self._titles[name] for name in names)
         holder = next(filter(None, map(self._locks.holder, names)), "another process")
-        return f"waiting for {len(names)} {self._what} that {holder} is doing: {titles}"
+        return f"waiting for {self._what} that {holder} is doing: {titles}"
 
     def require_all(self) -> None:
         """Raise UnfinishedError where results are missing, saying whose they are; its exit code is 0 for a part."""
         missing = [name for name in self._titles if not self._is_done(name)] if self._sharing is not None else []
         if self._sharing is None or not missing:
             return
-        begun = _parts_begun(self._folder)
-        n_parts = {part.n_parts for part in begun}
         words = f"{len(missing)} of {len(self._titles)} {self._what} are not done"
-        words += f": {listed(self._titles[name] for name in missing)}"
-        if len(n_parts) == 1:
-            count, order = n_parts.pop(), [*self._titles]
-            numbers = sorted({order.index(name) % count + 1 for name in missing})
-            never = [number for number in numbers if Part(number, count) not in begun]
-            words += f" (part {listed(map(str, numbers))} of {count}"
-            words += f"; never begun: {listed(map(str, never))})" if never else ")"
+        words += f": {listed(self._titles[name] for name in missing)}{self._whose(missing)}"
         if self._sharing.part is None:
-            raise UnfinishedError(f"{words}; run these parts (again), then --collect once more; nothing was written")
+            raise UnfinishedError(f"{words}; run what is missing, then --collect once more; nothing was written")
         fault = UnfinishedError(
             f"{self._sharing.part} is done; {words}; the last part joins all, and so does --collect"
         )
         fault.exit_code = 0
         raise fault
+
+    def _whose(self, missing: Sequence[str]) -> str:
+        """Return in brackets whose the units are; nothing where that is not known, or parts were begun of several n."""
+        begun, order = _parts_begun(self._folder), [*self._titles]
+        counts = {part.n_parts for part in begun}
+        if len(counts) != 1:
+            return ""
+        n_parts = counts.pop()
+        parts = [Part(number, n_parts) for number in sorted({order.index(name) % n_parts + 1 for name in missing})]
+        never = listed(str(part.number) for part in parts if part not in begun)
+        words = f"part{'s' if len(parts) > 1 else ''} {listed(str(part.number) for part in parts)} of {n_parts}"
+        return f" ({words}; never begun: {never})" if never else f" ({words})"
 
 
 def _parts_begun(folder: Path) -> set[Part]:
@@ -322,6 +333,7 @@ def joining(sharing: Sharing | None, output: Path) -> Iterator[None]:
     """
     if sharing is None:
         yield
+        shutil.rmtree(output / FOLDER, ignore_errors=True)  # of parts that this run has made up for
         return
     with Locks(output / FOLDER) as locks:
         while not locks.take(_JOIN):

@@ -1,9 +1,9 @@
 """The door of the command line: every command by its name, and every outcome turned into a sentence and an exit code.
 
 Command modules import nothing heavy at their top, so that ``--help`` is instant. Exit codes: 0 well; 1 some recordings
-failed; 2 the user's mistake; 4 training met non-finite numbers; 70 a bug of ours; 74 a write failed; 75 another process
-holds the output; 130 interrupted (Ctrl-C); 141 the reader of our output went away; 143 told to stop (SIGTERM, SIGHUP,
-SIGUSR1).
+failed, or parts of shared work are missing; 2 the user's mistake; 4 training met non-finite numbers; 70 a bug of ours;
+74 a write failed; 75 another process holds the output; 130 interrupted (Ctrl-C); 141 the reader of our output went
+away; 143 told to stop (SIGTERM, SIGHUP, SIGUSR1).
 """
 
 from __future__ import annotations

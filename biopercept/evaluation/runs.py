@@ -182,7 +182,11 @@ class RunFolder(Generic[Result]):
         Raises SettingsError where the folder holds something else, or another run, naming what differs.
         """
         path = self.path / self.folds_file
-        require_own_folder(self.path, self.kind, is_own=path.is_file(), overwrite=clear is not None)
+        try:
+            require_own_folder(self.path, self.kind, is_own=path.is_file(), overwrite=clear is not None)
+        except SettingsError:
+            if not path.is_file():  # another part may have begun it between the two questions
+                raise
         if clear is not None:
             clear()
         document = json.loads(json.dumps(document_of(FoldsFile(run=identity, folds=tuple(folds)))))

@@ -307,7 +307,9 @@ def _results(
     """Yield the index of each job and what became of it, as they come."""
     if run.isolate:
         executor = ChildProcesses(run.n_jobs) if isinstance(run.n_jobs, int) else run.n_jobs
-        yield from executor.run(Work(prepare_one, None, context, run.limits, ONE_THREAD), jobs)
+        study = replace(context.study, participants=(), entries=(), notes=())  # each job has its own entry
+        work = Work(prepare_one, None, replace(context, study=study), run.limits, ONE_THREAD)
+        yield from executor.run(work, jobs)
         return
     for index, job in enumerate(jobs):
         yield index, prepare_one(context, job)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from biopercept.data.normalisation import NormalisationSettings
-from biopercept.errors import SettingsError, StudyError
+from biopercept.errors import SettingsError, StudyError, UnfinishedError
 from biopercept.evaluation import personalisation
 from biopercept.evaluation.metrics import Bootstrap, bootstrap_interval
 from biopercept.evaluation.personalisation import (
@@ -31,6 +31,7 @@ from biopercept.progress import stopped_words
 from biopercept.results.curves import PersonalCurve
 from biopercept.results.folder import load_results
 from biopercept.results.reading import read_result
+from biopercept.sharing import Part, Sharing
 from biopercept.store.prepared import PreparedRecording
 from biopercept.store.reading import open_store
 from biopercept.training.settings import FitSettings, PersonalisationSettings, TrainingSettings
@@ -227,6 +228,18 @@ def test_a_run_killed_between_folds_goes_on_and_ends_the_same(
     assert without_times(tmp_path / "stopped") == without_times(finished)
     with pytest.raises(SettingsError, match="holds a run with another personalisation"):
         personalise(request(store, settings={"n_steps": 5}), tmp_path / "stopped")
+
+
+def test_parts_are_joined_to_what_one_process_gives(store: Path, finished: Path, tmp_path: Path) -> None:
+    output = tmp_path / "parts"
+    with pytest.raises(
+        UnfinishedError, match=r"^part 2 of 2 is done; 1 of 2 folds are not done: .* \(part 1 of 2; never"
+    ):
+        personalise(request(store), output, sharing=Sharing(Part(2, 2)))
+    personalise(request(store), output, sharing=Sharing(Part(1, 2)))
+    assert without_times(output) == without_times(finished)
+    files = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) for folder in (output, finished)]
+    assert files[0] == files[1]
 
 
 def test_a_run_stopped_within_a_fold_keeps_its_people_and_says_so(

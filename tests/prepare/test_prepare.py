@@ -19,16 +19,26 @@ from typer.testing import CliRunner
 
 from biopercept.cli.panels import with_options
 from biopercept.cli.prepare import prepare as prepare_command
-from biopercept.errors import BusyError, OutputError, SettingsError, StoreError
+from biopercept.errors import BusyError, OutputError, SettingsError, StoreError, UnfinishedError
 from biopercept.files import only_writer
 from biopercept.parallel import ChildProcesses, Limits, Lost, Work
+from biopercept.prepare import study as study_module
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
-from biopercept.prepare.reuse import LogRow, write_log
-from biopercept.prepare.study import PrepareRun, PrepareSummary, chosen_subjects, prepare_study
+from biopercept.prepare.reuse import LogRow, log_path, source_hash, write_log
+from biopercept.prepare.study import (
+    PrepareJob,
+    PrepareRun,
+    PrepareSummary,
+    chosen_subjects,
+    prepare_one,
+    prepare_study,
+)
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.recording import Interval, Recording, Signal
+from biopercept.sharing import Part, Sharing
 from biopercept.store.reading import open_store
 from biopercept.studies.loading import load_study
+from biopercept.studies.structure import Entry
 
 SUBJECTS = ("S01", "S02", "S03")
 
@@ -496,3 +506,71 @@ def test_the_command_names_what_failed_and_exits_1(study: Path, tmp_path: Path) 
     assert "3 recordings: 2 prepared, 0 reused, 1 failed" in result.stdout
     with open_store(tmp_path / "made.h5") as store:
         assert store.step_seconds == 20.0
+
+
+def shared(study: Path, output: Path, part: Part | None, **options: object) -> PrepareSummary:
+    return run(study, output, sharing=Sharing(part), **options)
+
+
+def test_parts_of_a_study_give_the_store_and_the_log_of_one_process(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hashed(whole: object, entry: Entry, finder: object) -> str:
+        if entry.subject == "S03":
+            raise PermissionError(13, "Permission denied")
+        return source_hash(whole, entry, finder)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(study_module, "source_hash", hashed)
+    (study / "data" / "S02.csv").write_text("EDA,TEMP\nnot,numbers\n")
+    alone, together = tmp_path / "alone" / "made.h5", tmp_path / "together" / "made.h5"
+    run(study, alone)
+    with pytest.raises(
+        UnfinishedError, match=r"^part 2 of 2 is done; 2 of 3 recordings are not done: S01 lab, S03 lab"
+    ):
+        shared(study, together, Part(2, 2))
+    assert not together.exists()
+    assert not log_path(together).exists()
+    with pytest.raises(UnfinishedError, match=r"^2 of 3 recordings are not done: .* --collect once more; nothing was"):
+        shared(study, together, None)
+    assert statuses(shared(study, together, Part(1, 2))) == ["prepared", "failed", "failed"]
+    assert together.read_bytes() == alone.read_bytes()
+    tables = [
+        [{**row, "seconds": ""} for row in csv.DictReader(log_path(path).read_text().splitlines())]
+        for path in (alone, together)
+    ]
+    assert tables[0] == tables[1]
+    assert sorted(path.name for path in together.parent.iterdir()) == [".made.h5.lock", "made.h5", "made.log.csv"]
+    with pytest.raises(UnfinishedError, match="2 of 3 recordings are not done: S02 lab, S03 lab; run what is missing"):
+        shared(study, together, None)  # what failed is tried again by the next run
+    assert together.read_bytes() == alone.read_bytes()
+
+
+def test_a_part_does_not_do_again_what_is_finished_even_where_it_ended_before_it_said_so(
+    study: Path, tmp_path: Path, uninterrupted: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, done = tmp_path / "made.h5", list[str]()
+
+    def count(context: object, job: PrepareJob) -> object:
+        done.append(job.entry.subject)
+        return prepare_one(context, job)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(study_module, "prepare_one", count)
+    with pytest.raises(UnfinishedError):
+        shared(study, output, Part(1, 2))
+    rows = sorted((tmp_path / "made.h5.parts").glob("*.json"))
+    rows[0].unlink()
+    with pytest.raises(UnfinishedError, match="1 of 3 recordings are not done: S02 lab"):
+        shared(study, output, Part(1, 2))
+    assert done == ["S01", "S03"]
+    assert statuses(shared(study, output, Part(2, 2))) == ["prepared"] * 3
+    assert output.read_bytes() == uninterrupted
+
+
+def test_a_recording_that_changed_since_a_part_prepared_it_is_prepared_again(study: Path, tmp_path: Path) -> None:
+    output = tmp_path / "made.h5"
+    with pytest.raises(UnfinishedError):
+        shared(study, output, Part(1, 2))
+    write_recording(study, "S01", seed=1)
+    with pytest.raises(UnfinishedError, match="1 of 3 recordings are not done: S01 lab"):
+        shared(study, output, Part(2, 2))
+    assert statuses(shared(study, output, Part(1, 2))) == ["prepared"] * 3

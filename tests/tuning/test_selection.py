@@ -17,7 +17,7 @@ from biopercept.baselines.catalogue import MODELS
 from biopercept.config.loading import load_config
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.splits import Fold, choose_validation
-from biopercept.errors import SettingsError, TrainingError
+from biopercept.errors import SettingsError, TrainingError, UnfinishedError
 from biopercept.evaluation.cross_validation import cross_validate
 from biopercept.evaluation.fold_fits import fit_fold
 from biopercept.evaluation.folds import given_settings
@@ -27,6 +27,7 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.results.cross_validation import load_cross_validation
 from biopercept.results.reading import document_of
+from biopercept.sharing import Part, Sharing
 from biopercept.store.reading import open_store
 from biopercept.training.settings import FitSettings, TrainingSettings
 from biopercept.tuning import design, selection
@@ -295,6 +296,27 @@ def test_a_run_killed_between_fits_ends_as_one_that_was_not(
 
 def test_the_number_of_jobs_changes_nothing(several: list[Candidate], done: tuple[dict, Path], tmp_path: Path) -> None:
     assert _without_times(_tuned(several, tmp_path / "two", n_jobs=2)) == _without_times(done[0])
+
+
+def test_parts_of_the_inner_fits_are_joined_to_what_one_process_gives(
+    several: list[Candidate], store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverging(request):
+        raise TrainingError("the loss is not finite in epoch 1")
+
+    monkeypatch.setitem(MODELS, "bagging", diverging)
+    alone = _tuned(several, tmp_path / "alone")
+    with pytest.raises(UnfinishedError, match=r"^part 2 of 2 is done; 5 of 9 inner fits are not done: causal without"):
+        _tuned(several, tmp_path / "parts", sharing=Sharing(Part(2, 2)))
+    with pytest.raises(UnfinishedError, match=r"\(part 1 of 2; never begun: 1\); run what is missing, then --collect"):
+        _tuned(several, tmp_path / "parts", sharing=Sharing())
+    assert not (tmp_path / "parts" / "tuning.json").exists()
+    joined = _tuned(several, tmp_path / "parts", sharing=Sharing(Part(1, 2)))
+    assert _without_times(joined) == _without_times(alone)
+    files = [
+        sorted(str(p.relative_to(tmp_path / name)) for p in (tmp_path / name).rglob("*")) for name in ("parts", "alone")
+    ]
+    assert files[0] == files[1]
 
 
 def test_stacked_fits_say_what_single_ones_do(store: Path, tmp_path: Path) -> None:
