@@ -169,6 +169,10 @@ class People:
         """Return the subjects to leave out."""
         return listed(self.exclude_subjects) or ()
 
+    def of(self, purpose: Purpose) -> Purpose:
+        """Return what a command is to do, with these people."""
+        return replace(purpose, subjects=self.chosen, excluded=self.excluded)
+
 
 @dataclass(frozen=True)
 class Predicting:
@@ -494,7 +498,7 @@ def study_request(
     from biopercept.config.settings import Purpose
 
     given = {"pretrain": model.pretrain, "start_from": model.start_from, "folds_from": folds.folds_from}
-    purpose = Purpose.of(command, model.model, data.task, **given)
+    purpose = data.of(Purpose.of(command, model.model, data.task, **given))
     settings = model.of_store(stores, folds.named, purposes=[purpose], quiet=run.quiet, usual=folds.usual)
     fit = settings.fit(model.start_from, is_pretrained=model.pretrain)
     more = {"model": model.model, "task": data.task, "fit": fit, "folds_from": folds.folds_from}

@@ -23,7 +23,7 @@ def personalise(
     from biopercept.config.settings import Purpose
     from biopercept.evaluation import personalisation
 
-    purposes, usual = [Purpose.of("personalise", task=data.task)], ("evaluation.split=k-fold",)
+    purposes, usual = [data.of(Purpose.of("personalise", task=data.task))], ("evaluation.split=k-fold",)
     settings = preset.of_store(store, folds.named, purposes=purposes, quiet=run.quiet, usual=usual)
     request = options.evaluation_request(settings, [store], data, preset, run, task=data.task)
     with fold_progress("personalisation: folds", quiet=run.quiet, verbose=run.verbose) as show:
