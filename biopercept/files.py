@@ -46,7 +46,7 @@ def replacing(target: Path) -> Iterator[Path]:
         _sync(target.parent)
     except OSError as fault:
         raise OutputError(
-            f"cannot write {target.name} in {target.parent}: {fault.strerror or fault}; nothing was changed"
+            f"cannot write {target.name} in {target.parent}: {fault.strerror or fault}; what was there is unchanged"
         ) from fault
     finally:
         with suppress(OSError):  # the folder itself may be what cannot be written
@@ -81,7 +81,7 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         _sync(target.parent)
     except OSError as fault:
         raise OutputError(
-            f"cannot write {target.name} in {target.parent}: {fault.strerror or fault}; nothing was changed"
+            f"cannot write {target.name} in {target.parent}: {fault.strerror or fault}; what was there is unchanged"
         ) from fault
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -214,7 +214,8 @@ def content_hash(path: Path) -> str:
 def only_writer(target: Path) -> Iterator[None]:
     """Hold the right to write ``target`` (a file or a folder) while the block runs.
 
-    The lock is the operating system's and ends with the process, so a dead owner never blocks.
+    The lock is the operating system's and ends with the process, so a dead owner never blocks. Its file, ``.NAME.lock``
+    beside the target, goes when the block ends; that of a process that was killed stays and does no harm.
 
     Raises BusyError where another process holds it. Raises OutputError where the folder cannot be written to.
     """
@@ -224,24 +225,45 @@ def only_writer(target: Path) -> Iterator[None]:
     lock = place.with_name(f".{place.name}.lock")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = locked(lock, target)
     except OSError as fault:
         raise OutputError(f"cannot write in {target.parent}: {fault.strerror}; choose another output") from fault
     try:
-        lock_of(handle, target)
         yield
     finally:
+        with suppress(OSError):  # while it is locked: whoever opened it meanwhile looks for another
+            if os.path.samestat(os.fstat(handle), lock.stat()):  # else somebody removed it by hand, and it is another's
+                lock.unlink()
         os.close(handle)
 
 
-def lock_of(handle: int, target: Path) -> None:
-    """Lock an open file for this process, until it is closed. Raises BusyError where another process holds it."""
+def locked(lock: Path, target: Path) -> int:
+    """Return an open file that this process alone has locked until it is closed; it is made where it is not there.
+
+    It may be removed while it is locked: who opened it before that finds another file in its place, or none, and takes
+    that one.
+
+    Raises BusyError where another process writes ``target``. Raises OSError where the file cannot be made.
+    """
     import fcntl
 
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as fault:
-        raise BusyError(f"another process is writing {target.name}; wait for it or choose another output") from fault
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), lock.stat()):
+                return handle
+        except FileNotFoundError:
+            pass  # removed between opening and locking
+        except OSError as fault:
+            os.close(handle)
+            raise BusyError(
+                f"another process is writing {target.name}; wait for it or choose another output"
+            ) from fault
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
 
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from biopercept.errors import OutputError
+
 T = TypeVar("T")
 
 Listener = Callable[["Progress"], None]
@@ -42,7 +44,10 @@ class Steps:
 
 @dataclass(eq=False)
 class Progress:
-    """All steps that are open now, the outermost first; ``stopped`` are those at which work was last ended early."""
+    """All steps that are open now, the outermost first; ``stopped`` are those at which work was last ended early.
+
+    Work may end early behind its steps, too: the last outermost ones that are kept stand there until others begin.
+    """
 
     open: list[Steps] = field(default_factory=list)
     stopped: tuple[Steps, ...] = ()
@@ -89,7 +94,9 @@ def steps(what: str, total: int, *, done: int = 0, is_kept: bool = False, weight
     _tell()
     try:
         yield opened
-    except KeyboardInterrupt:
+        if is_kept and _PROGRESS.open[:1] == [opened]:
+            _PROGRESS.stopped = (opened,)
+    except (KeyboardInterrupt, OutputError, OSError):
         _PROGRESS.stopped = (opened, *_PROGRESS.stopped)
         raise
     finally:
@@ -117,11 +124,28 @@ def listening(listener: Listener) -> Iterator[None]:
 
 def stopped_words() -> str:
     """Return what is kept of work that was ended early, a sentence for the user, and forget it."""
-    stopped, _PROGRESS.stopped = _PROGRESS.stopped, ()
-    kept = [one for one in stopped if one.is_kept]
+    kept, parts = _kept()[1:]
     if not kept:
         return "stopped; files that were written are whole, what was not finished is lost"
-    parts = [f"{one.done} of {one.total} {one.what}" for one in kept if one.done]
     if not parts:
         return f"stopped before the first of {kept[-1].total} {kept[-1].what} was finished"
     return f"stopped; kept are {' and '.join(parts)}: the same command without --overwrite goes on there"
+
+
+def unwritten_words() -> str:
+    """Return what is kept of work that ended as a file could not be written, and forget it; empty of a single file."""
+    stopped, kept, parts = _kept()
+    if not stopped:
+        return ""
+    if not kept:
+        return "files that were written before are whole; the same command begins again"
+    if not parts:
+        return f"none of {kept[-1].total} {kept[-1].what} was finished"
+    return f"kept are {' and '.join(parts)}: once there is room, the same command without --overwrite goes on there"
+
+
+def _kept() -> tuple[tuple[Steps, ...], list[Steps], list[str]]:
+    """Return the steps at which work ended, those of them that are kept, and how many in words; forget them."""
+    stopped, _PROGRESS.stopped = _PROGRESS.stopped, ()
+    kept = [one for one in stopped if one.is_kept]
+    return stopped, kept, [f"{one.done} of {one.total} {one.what}" for one in kept if one.done]

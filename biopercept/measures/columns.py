@@ -153,6 +153,24 @@ _AROUND = (
 PUBLISHED = tuple(column.name for column in _PUBLISHED)
 """Measures of beats, responses and breaths in the units in which studies publish them."""
 
+SAME_MEASURES = {
+    "heart/mean_nn": "HRV_MeanNN",
+    "heart/log_sdnn": "HRV_SDNN",
+    "heart/log_rmssd": "HRV_RMSSD",
+    "heart/pnn50": "HRV_pNN50",
+    "heart/log_lf": "HRV_LF",
+    "heart/log_hf": "HRV_HF",
+    "heart/coverage": "HRV_Coverage",
+}
+"""What stands in a table twice: the feature that models read, and as it is published.
+
+Where the feature's name has ``log_`` it is the logarithm of 1 + the other; ``pnn50`` is a fraction and the other per
+cent; the others are equal.
+"""
+
+GROUP_OF_PREFIX = {"HRV": "heart", "SCR": "eda", "RSP": "resp", "EEG": "eeg"}
+"""The group of features that a published column belongs to, by what stands before its first underscore."""
+
 EEG_BANDS = {name.removeprefix("eeg_"): band for name, band in BANDS.items()}
 """Bands of power per channel and region, Hz."""
 

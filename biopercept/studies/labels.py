@@ -200,7 +200,7 @@ def check_agreement(study: Study, faults: list[str]) -> None:
             faults[:] = [fault for fault in faults if f": no recording '{near} " not in fault]
         hint = f"; did you mean {near}?" if near else ""
         where = f" ({rows[subject]})" if rows[subject] else ""
-        faults.append(f"recordings.tsv has recordings of {subject!r}{where}, who is not in participants.tsv{hint}")
+        faults.append(f"recordings of {subject!r}{where}, who is not in participants.tsv{hint}")
     _check_twins(((person.subject, person.row) for person in study.participants), "participant_id", faults)
     _check_twins((("_".join((e.subject, e.session, e.recording)), e.row) for e in study.entries), "recording", faults)
     _check_labels(study, faults)
