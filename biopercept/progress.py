@@ -122,18 +122,24 @@ def listening(listener: Listener) -> Iterator[None]:
         _LISTENERS.remove(listener)
 
 
-def stopped_words() -> str:
-    """Return what is kept of work that was ended early, a sentence for the user, and forget it."""
+def stopped_words(afresh: str = "--overwrite") -> str:
+    """Return what is kept of work that was ended early, a sentence for the user, and forget it.
+
+    ``afresh`` is the option with which the command begins again whatever is kept.
+    """
     kept, parts = _kept()[1:]
     if not kept:
         return "stopped; files that were written are whole, what was not finished is lost"
     if not parts:
         return f"stopped before the first of {kept[-1].total} {kept[-1].what} was finished"
-    return f"stopped; kept are {' and '.join(parts)}: the same command without --overwrite goes on there"
+    return f"stopped; kept are {' and '.join(parts)}: the same command without {afresh} goes on there"
 
 
-def unwritten_words() -> str:
-    """Return what is kept of work that ended as a file could not be written, and forget it; empty of a single file."""
+def unwritten_words(afresh: str = "--overwrite") -> str:
+    """Return what is kept of work that ended as a file could not be written, and forget it; empty of a single file.
+
+    ``afresh`` as in :func:`stopped_words`.
+    """
     stopped, kept, parts = _kept()
     if not stopped:
         return ""
@@ -141,7 +147,7 @@ def unwritten_words() -> str:
         return "files that were written before are whole; the same command begins again"
     if not parts:
         return f"none of {kept[-1].total} {kept[-1].what} was finished"
-    return f"kept are {' and '.join(parts)}: once there is room, the same command without --overwrite goes on there"
+    return f"kept are {' and '.join(parts)}: once there is room, the same command without {afresh} goes on there"
 
 
 def _kept() -> tuple[tuple[Steps, ...], list[Steps], list[str]]:

@@ -109,7 +109,10 @@ class PanelCommand(TyperCommand):
 
 
 _INSTEAD = {
-    ("train", "--model"): "train fits and saves perceiver-io alone, whose size is set with --set model.width=32 and the "
+    (
+        "train",
+        "--model",
+    ): "train fits and saves perceiver-io alone, whose size is set with --set model.width=32 and the "
     "like; 'cross-validate --model NAME' fits and scores other models, and --start-from begins with a saved one.",
     ("train", "--pretrain"): "Pretrain first ('biopercept pretrain STORE -o pretrained'), then train with --start-from "
     "pretrained.",

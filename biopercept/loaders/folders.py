@@ -184,7 +184,12 @@ def _sort_files(folder: Path, files: list[Path], search: _Search) -> None:
     search.outputs |= outputs
     search.paths += _records(folder, headers)
     for file in files:
-        if file in outputs or file.name in parts or file.suffix.lower() in (".json", ".hea") or file.name.endswith(_BESIDE):
+        if (
+            file in outputs
+            or file.name in parts
+            or file.suffix.lower() in (".json", ".hea")
+            or file.name.endswith(_BESIDE)
+        ):
             continue
         if _is_recording(file):
             search.paths.append(file)

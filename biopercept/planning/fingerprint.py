@@ -131,7 +131,8 @@ def labels_without_windows(study: Study, length_seconds: float) -> tuple[str, ..
             ]
             sentences += (
                 f"windows of {length_seconds:g} s are longer than every stretch of the label {label!r}, which last at "
-                f"most {longest[label]:.5g} s: class {name!r} of task {task.name!r} has windows of its other labels alone"
+                f"most {longest[label]:.5g} s: class {name!r} of task {task.name!r} has windows of its other labels "
+                "alone"
                 for label in short
                 if len(short) < len(there)
             )

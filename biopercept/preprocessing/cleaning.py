@@ -165,8 +165,8 @@ def _why_left_out(signal: Signal) -> str:
         return f"{modality.title} is computed here, not read from a file"
     if signal.unit != modality.unit:
         return (
-            f"its unit is {signal.unit or 'not given'!r} and {modality.title} needs {modality.unit!r} (say its unit: of "
-            "a file alone with --unit NAME=UNIT, in a study under 'signals' in study.yaml)"
+            f"its unit is {signal.unit or 'not given'!r} and {modality.title} needs {modality.unit!r} (say its unit: "
+            "of a file alone with --unit NAME=UNIT, in a study under 'signals' in study.yaml)"
         )
     if not (math.isfinite(signal.sampling_rate) and signal.sampling_rate > 0) and signal.is_regular:
         return f"its sampling rate is {signal.sampling_rate!r} Hz"

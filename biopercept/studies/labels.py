@@ -330,9 +330,7 @@ def _check_twins(names: Iterable[tuple[str, str]], what: str, faults: list[str])
         first, its_row = seen.setdefault(folded(name), (name, row))
         if first != name:
             where = f" ({its_row} and {row})" if row else ""
-            faults.append(
-                f"the {what}s {first!a} and {name!a}{where} differ only in case or Unicode form; rename one"
-            )
+            faults.append(f"the {what}s {first!a} and {name!a}{where} differ only in case or Unicode form; rename one")
 
 
 def _check_labels(study: Study, faults: list[str]) -> None:
@@ -352,8 +350,8 @@ def _check_labels(study: Study, faults: list[str]) -> None:
         for label, count in used.items():
             if not task.knows(label):
                 faults.append(
-                    f"the label {label!r} ({count} recordings, first {firsts[label]}) is under no class of task {task.name!r} "
-                    f"(known are {', '.join(known)}): add it to a class or to ignore{did_you_mean(label, known)}"
+                    f"the label {label!r} ({count} recordings, first {firsts[label]}) is under no class of task "
+                    f"{task.name!r} (known are {', '.join(known)}): add it to a class or to ignore{did_you_mean(label, known)}"
                 )
 
 
@@ -366,7 +364,9 @@ def _check_same_recording(entries: tuple[Entry, ...], faults: list[str]) -> None
         for file in entry.files:
             owner = owners.setdefault(os.path.normcase(places.real(file.path)), entry)
             if owner is not entry:
-                faults.append(f"{file.path.name} is listed under two recordings: {owner.titled_row} and {entry.titled_row}")
+                faults.append(
+                    f"{file.path.name} is listed under two recordings: {owner.titled_row} and {entry.titled_row}"
+                )
             elif contents := _contents(file.path):
                 same_size.setdefault(sum(p.stat().st_size for p in contents), []).append((entry, file.path))
     # Only files of one size can be equal: hash those, first by their beginnings.
@@ -375,8 +375,8 @@ def _check_same_recording(entries: tuple[Entry, ...], faults: list[str]) -> None
             for same in _alike(alike, None):
                 first, second = same[0], same[1]
                 faults.append(
-                    f"{first[1].name} of {first[0].titled_row} and {second[1].name} of {second[0].titled_row} have the same "
-                    "content; one recording under two names would leak across folds"
+                    f"{first[1].name} of {first[0].titled_row} and {second[1].name} of {second[0].titled_row} have the "
+                    "same content; one recording under two names would leak across folds"
                 )
 
 

@@ -466,8 +466,8 @@ def _refuse_other_unit(entry: Entry, worst: Interval, end: float, *, is_most: bo
     if is_most and (unit := _unit_of(worst, end)):
         raise RecordingError(
             f"{entry.title}: {worst.label!r} ({entry.row_of(worst)}) is stated to span {worst.onset_seconds:.0f} to "
-            f"{worst.end_seconds:.0f} s and the signals end at {end:.0f} s; onset and duration are seconds from the recording's start, these "
-            f"look like {unit}"
+            f"{worst.end_seconds:.0f} s and the signals end at {end:.0f} s; onset and duration are seconds "
+            f"from the recording's start, these look like {unit}"
         )
 
 

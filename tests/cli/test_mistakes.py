@@ -182,8 +182,8 @@ def test_a_decimal_comma_in_a_column_of_numbers_is_answered_with_the_point(study
     change(study, "participants.tsv", "S01\t20,5", "S01\t20")
     change(study, "participants.tsv", "S02\t21,5", "S02\t21")
     assert faults_of(study) == [
-        "participants.tsv line 2, S01: age is '20,5'; a number is needed for task 'u', or n/a where it is missing, with a "
-        "point: 20.5 (so too in 1 more cell: S02)"
+        "participants.tsv line 2, S01: age is '20,5'; a number is needed for task 'u', or n/a where it is missing, with "
+        "a point: 20.5 (so too in 1 more cell: line 3)"
     ]
 
 
@@ -202,8 +202,18 @@ def test_a_missing_table_of_events_is_the_one_fault_and_a_file_like_it_is_named(
 @pytest.mark.parametrize(
     ("table", "right", "wrong", "expected"),
     [
-        ("recordings.tsv", "S03\t", "S3\t", f"recordings of 'S3' (recordings.tsv line 4), {NOT_LISTED}; did you mean S03?"),
-        ("participants.tsv", "S03", "s03", f"recordings of 'S03' (recordings.tsv line 4), {NOT_LISTED}; did you mean s03?"),
+        (
+            "recordings.tsv",
+            "S03\t",
+            "S3\t",
+            f"recordings of 'S3' (recordings.tsv line 4), {NOT_LISTED}; did you mean S03?",
+        ),
+        (
+            "participants.tsv",
+            "S03",
+            "s03",
+            f"recordings of 'S03' (recordings.tsv line 4), {NOT_LISTED}; did you mean s03?",
+        ),
         (
             "events.tsv",
             "S03\t",
@@ -215,8 +225,8 @@ def test_a_missing_table_of_events_is_the_one_fault_and_a_file_like_it_is_named(
             "events.tsv",
             "count",
             "Count",
-            "the label 'Count' (4 recordings, first events.tsv line 3) is under no class of task 't' (known are calm, idle, count): add it to a "
-            "class or to ignore; did you mean count?",
+            "the label 'Count' (4 recordings, first events.tsv line 3) is under no class of task 't' (known are calm, idle, "
+            "count): add it to a class or to ignore; did you mean count?",
         ),
         ("study.yaml", "classes", "clases", "study.yaml line 2: unknown key 'tasks.t.clases'; did you mean classes?"),
         (
@@ -244,7 +254,7 @@ def test_faults_of_every_kind_are_listed_in_one_go_each_with_its_row(study: Path
     begins = [
         "recordings of 'S04' (recordings.tsv line 5), who is not in participants.tsv",
         "the label 'cuont' (1 recordings, first events.tsv line 9) is under no class",
-        "events.tsv line 3, S01 lab: 'count' (work) from 20 to 60 s and 'calm' (rest) from 0 to 40 s of events.tsv line 2",
+        "events.tsv line 3, S01 lab: 'count' (work) from 20 to 60 s and 'calm' (rest) from 0 to 40 s of events.tsv line",
         "recordings.tsv line 4, S03 lab: S03.csv: the file is empty",
         "events.tsv line 7, S02 lab: 2 of 3 labelled intervals lie wholly beyond its signals",
     ]
@@ -266,8 +276,8 @@ def test_what_windows_lose_is_said_beside_other_faults(study: Path) -> None:
 def test_a_label_of_a_class_that_no_window_fits_is_named_with_task_and_class(study: Path, tmp_path: Path) -> None:
     each_line(study, "events", lambda line: re.sub(r"\t40\tidle$", "\t15\tidle", line))
     lost = (
-        "windows of 20 s are longer than every stretch of the label 'idle', which last at most 15 s: class 'rest' of task "
-        "'t' has windows of its other labels alone"
+        "windows of 20 s are longer than every stretch of the label 'idle', which last at most 15 s: class 'rest' of "
+        "task 't' has windows of its other labels alone"
     )
     longer = ("--set", "windows.length_seconds=20")
     result = run("check", study, "--json", *longer)

@@ -35,7 +35,8 @@ def test_a_model_behind_what_it_is_applied_to_is_told_its_place(
         (model / "model.json").write_text("{}")
     result = run(command, lone, model, "-o", tmp_path / "out")
     assert str(result.exception) == (
-        f"{model} is a model and {lone} is none: the model comes first, as in biopercept {command} {model} {lone} -o DIR"
+        f"{model} is a model and {lone} is none: the model comes first, as in biopercept {command} {model} {lone} -o "
+        "DIR"
     )
     assert not (tmp_path / "out").exists()
 
@@ -49,8 +50,8 @@ def test_without_any_model_that_is_what_is_said(lone: Path, tmp_path: Path) -> N
 def test_a_kind_of_model_is_told_from_a_saved_one(name: str, lone: Path, tmp_path: Path) -> None:
     result = run("predict", name, lone, "-o", tmp_path / "out")
     assert str(result.exception).startswith(
-        f"{name!r} is a kind of model, which 'cross-validate --model {name}' fits and scores; here a saved one is needed: "
-        "a folder that train wrote, or one of states-wrist, "
+        f"{name!r} is a kind of model, which 'cross-validate --model {name}' fits and scores; here a saved one is needed"
+        ": a folder that train wrote, or one of states-wrist, "
     )
 
 

@@ -53,7 +53,9 @@ def test_tables_beside_a_result_are_no_recordings(tmp_path: Path, marker: str) -
         (tmp_path / name).write_text(ROWS)
     maker = RESULTS[marker]
     assert maker_of(tmp_path) == maker and maker_of(tmp_path / "beats.csv") == maker
-    with pytest.raises(RecordingError, match=f"written by {maker}, and no recordings; name the recordings, or a folder"):
+    with pytest.raises(
+        RecordingError, match=f"written by {maker}, and no recordings; name the recordings, or a folder"
+    ):
         recordings_in(tmp_path)
     with pytest.raises(RecordingError, match=f"^beats.csv: written by {maker}, and no recording; name the recordings"):
         load_recording(tmp_path / "beats.csv")
