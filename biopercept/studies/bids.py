@@ -246,7 +246,7 @@ def _entry(
         intervals=ordered(lines),
         interval_columns=cells,
         lines=lines if len(parts.events) == 1 else {},
-        events_table=", ".join(str(path.relative_to(root)) for path in parts.events) or "events.tsv",
+        events_table=", ".join(str(path.relative_to(root)) for path in parts.events),
     )
 
 

@@ -351,7 +351,8 @@ def _check_labels(study: Study, faults: list[str]) -> None:
             if not task.knows(label):
                 faults.append(
                     f"the label {label!r} ({count} recordings, first {firsts[label]}) is under no class of task "
-                    f"{task.name!r} (known are {', '.join(known)}): add it to a class or to ignore{did_you_mean(label, known)}"
+                    f"{task.name!r} (known are {', '.join(known)}): add it to a class or to ignore"
+                    f"{did_you_mean(label, known)}"
                 )
 
 

@@ -86,7 +86,7 @@ def read_entries(folder: Path, faults: list[str], columns: tuple[str, ...] = ())
             interval_columns=cells.get(key, {}),
             row=named[key],
             lines=lines.get(key, {}),
-            events_table=events.name if events is not None else "events.tsv",
+            events_table=events.name if events is not None else "",
         )
         for key, listed in files.items()
     )

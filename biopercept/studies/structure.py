@@ -106,9 +106,10 @@ class Entry:
         return f"{self.row or files or 'recordings.tsv'}, {self.title}"
 
     def row_of(self, interval: Interval) -> str:
-        """Return where an interval stands, "events.tsv line 2"; the table alone where its line is not known."""
-        number = self.lines.get(interval)
-        return self.events_table if number is None else Row(self.events_table, number, {}).where
+        """Return where an interval stands, "events.tsv line 2"; not every one is of a table."""
+        if (number := self.lines.get(interval)) is not None:
+            return Row(self.events_table, number, {}).where
+        return self.events_table if self.events_table and not self.lines else "annotations of a file or labels by hand"
 
 
 @dataclass(frozen=True)

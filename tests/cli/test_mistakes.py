@@ -182,8 +182,8 @@ def test_a_decimal_comma_in_a_column_of_numbers_is_answered_with_the_point(study
     change(study, "participants.tsv", "S01\t20,5", "S01\t20")
     change(study, "participants.tsv", "S02\t21,5", "S02\t21")
     assert faults_of(study) == [
-        "participants.tsv line 2, S01: age is '20,5'; a number is needed for task 'u', or n/a where it is missing, with "
-        "a point: 20.5 (so too in 1 more cell: line 3)"
+        "participants.tsv line 2, S01: age is '20,5'; a number is needed for task 'u', or n/a where it is missing, "
+        "with a point: 20.5 (so too in 1 more cell: line 3)"
     ]
 
 
@@ -225,8 +225,8 @@ def test_a_missing_table_of_events_is_the_one_fault_and_a_file_like_it_is_named(
             "events.tsv",
             "count",
             "Count",
-            "the label 'Count' (4 recordings, first events.tsv line 3) is under no class of task 't' (known are calm, idle, "
-            "count): add it to a class or to ignore; did you mean count?",
+            "the label 'Count' (4 recordings, first events.tsv line 3) is under no class of task 't' (known are calm, "
+            "idle, count): add it to a class or to ignore; did you mean count?",
         ),
         ("study.yaml", "classes", "clases", "study.yaml line 2: unknown key 'tasks.t.clases'; did you mean classes?"),
         (
@@ -254,7 +254,7 @@ def test_faults_of_every_kind_are_listed_in_one_go_each_with_its_row(study: Path
     begins = [
         "recordings of 'S04' (recordings.tsv line 5), who is not in participants.tsv",
         "the label 'cuont' (1 recordings, first events.tsv line 9) is under no class",
-        "events.tsv line 3, S01 lab: 'count' (work) from 20 to 60 s and 'calm' (rest) from 0 to 40 s of events.tsv line",
+        "events.tsv line 3, S01 lab: 'count' (work) from 20 to 60 s and 'calm' (rest) from 0 to 40 s of events.tsv",
         "recordings.tsv line 4, S03 lab: S03.csv: the file is empty",
         "events.tsv line 7, S02 lab: 2 of 3 labelled intervals lie wholly beyond its signals",
     ]
@@ -355,17 +355,20 @@ def test_check_sees_recordings_that_nothing_can_be_cut_of(study: Path) -> None:
     (study / "data" / "S04.csv").write_text("EDA (uS)\n1\n2\n")
     (study / "data" / "S01.csv").rename(study / "data" / "S01.edf")
     change(study, "recordings.tsv", "S01.edf", "S01.csv")
-    no_edf, empty, no_rate = faults_of(study)
-    assert no_edf.startswith("recordings.tsv, S01 lab: S01.edf: named .edf but does not begin as EDF or BDF")
-    assert empty == "recordings.tsv, S03 lab: S03.csv: the file is empty (0 bytes)"
-    assert no_rate.startswith("recordings.tsv, S04 lab: S04.csv: no time column ('time' in seconds or 'timestamp')")
+    no_edf, empty, no_rate, too_short = faults_of(study)
+    assert too_short.startswith("recordings.tsv line 3, S02 lab: it lasts 4 s, and one window has")
+    assert no_edf.startswith("recordings.tsv line 2, S01 lab: S01.edf: named .edf but does not begin as EDF or BDF")
+    assert empty == "recordings.tsv line 4, S03 lab: S03.csv: the file is empty (0 bytes)"
+    assert no_rate.startswith(
+        "recordings.tsv line 5, S04 lab: S04.csv: no time column ('time' in seconds or 'timestamp')"
+    )
     change(study, "recordings.tsv", "S01.csv", "S01.edf")
     write_csv(study / "data" / "S01.csv", 0)
     write_csv(study / "data" / "S03.csv", 2)
     write_csv(study / "data" / "S04.csv", 3)
     (short,) = faults_of(study)
     assert re.fullmatch(
-        r"recordings\.tsv, S02 lab: it lasts 4 s, and one window has \d+ s: nothing could be cut of it; leave it out, "
+        r"recordings\.tsv line 3, S02 lab: it lasts 4 s, and one window has \d+ s: nothing could be cut of it; leave it out, "
         r"or set windows\.length_seconds below that",
         short,
     )
@@ -437,7 +440,7 @@ def test_inspect_shows_a_study_in_which_a_label_is_wrong(study: Path) -> None:
     change(study, "events.tsv", "cuont", "count")
     result = run("inspect", study)
     assert result.exit_code == 1
-    assert "the label 'cuont' (4 recordings) is under no class of task 't'" in result.stderr
+    assert "the label 'cuont' (4 recordings, first events.tsv line 3) is under no class of task 't'" in result.stderr
     assert all(name in result.stdout for name in PEOPLE)
     assert "cuont (1x, 40 s)" in result.stdout
 

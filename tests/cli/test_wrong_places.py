@@ -50,8 +50,8 @@ def test_without_any_model_that_is_what_is_said(lone: Path, tmp_path: Path) -> N
 def test_a_kind_of_model_is_told_from_a_saved_one(name: str, lone: Path, tmp_path: Path) -> None:
     result = run("predict", name, lone, "-o", tmp_path / "out")
     assert str(result.exception).startswith(
-        f"{name!r} is a kind of model, which 'cross-validate --model {name}' fits and scores; here a saved one is needed"
-        ": a folder that train wrote, or one of states-wrist, "
+        f"{name!r} is a kind of model, which 'cross-validate --model {name}' fits and scores; here a saved one is "
+        "needed: a folder that train wrote, or one of states-wrist, "
     )
 
 
