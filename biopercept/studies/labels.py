@@ -349,10 +349,10 @@ def _check_labels(study: Study, faults: list[str]) -> None:
             continue  # a class without labels is a fault of its own, and they may be these
         for label, count in used.items():
             if not task.knows(label):
+                of = f"{count} recording{'s' * (count > 1)}, first {firsts[label]}"
                 faults.append(
-                    f"the label {label!r} ({count} recordings, first {firsts[label]}) is under no class of task "
-                    f"{task.name!r} (known are {', '.join(known)}): add it to a class or to ignore"
-                    f"{did_you_mean(label, known)}"
+                    f"the label {label!r} ({of}) is under no class of task {task.name!r} "
+                    f"(known are {', '.join(known)}): add it to a class or to ignore{did_you_mean(label, known)}"
                 )
 
 

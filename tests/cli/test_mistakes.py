@@ -253,7 +253,7 @@ def test_faults_of_every_kind_are_listed_in_one_go_each_with_its_row(study: Path
     (study / "data" / "S03.csv").write_text("")
     begins = [
         "recordings of 'S04' (recordings.tsv line 5), who is not in participants.tsv",
-        "the label 'cuont' (1 recordings, first events.tsv line 9) is under no class",
+        "the label 'cuont' (1 recording, first events.tsv line 9) is under no class",
         "events.tsv line 3, S01 lab: 'count' (work) from 20 to 60 s and 'calm' (rest) from 0 to 40 s of events.tsv",
         "recordings.tsv line 4, S03 lab: S03.csv: the file is empty",
         "events.tsv line 7, S02 lab: 2 of 3 labelled intervals lie wholly beyond its signals",
@@ -290,7 +290,8 @@ def test_a_label_of_a_class_that_no_window_fits_is_named_with_task_and_class(stu
 def test_prepare_counts_what_tasks_use_and_names_what_they_ignore(study: Path, tmp_path: Path) -> None:
     change(study, "study.yaml", "[calm], work: [count]}, ignore: [idle]}}", "[calm, idle], work: [count]}}}")
     for status in ("prepared", "reused"):
-        result = run("prepare", study, "-o", tmp_path / "x.h5", "--json", "--set", "windows.length_seconds=20")
+        windows = ("--set", "windows.length_seconds=20", "--set", "windows.step_seconds=10")
+        result = run("prepare", study, "-o", tmp_path / "x.h5", "--json", *windows)
         document = json.loads(result.stdout)
         assert document["recordings"][status] == 4
         assert document["left_out"] == {"the label 'idle' is in no task": 4 * 3}
@@ -302,13 +303,13 @@ def test_prepare_counts_what_tasks_use_and_names_what_they_ignore(study: Path, t
 
 def test_the_plan_is_of_those_who_are_used(study: Path, tmp_path: Path) -> None:
     each_line(study, "events", lambda line: re.sub(r"\t40\t(?=\w+$)", "\t6\t", line) if "S01" in line else line)
-    for given, length in (((), "5 s"), (("--exclude-subjects", "S01"), "20 s")):
+    for given, length in (((), 5.0), (("--exclude-subjects", "S01"), 30.0)):
         result = run("prepare", study, "-o", tmp_path / f"{len(given)}.h5", *given)
         assert result.exit_code == 0, result.output
         plan = json.loads((tmp_path / f"{len(given)}.plan.json").read_text())
         assert plan["study"]["n_subjects"] == (3 if given else 4)
         lengths = [row["value"] for row in plan["lines"] if row["setting"] == "windows.length_seconds"]
-        assert lengths == [float(length.removesuffix(" s"))]
+        assert lengths == [length]
 
 
 @pytest.mark.parametrize("option", ["--subjects", "--exclude-subjects"])
@@ -368,8 +369,8 @@ def test_check_sees_recordings_that_nothing_can_be_cut_of(study: Path) -> None:
     write_csv(study / "data" / "S04.csv", 3)
     (short,) = faults_of(study)
     assert re.fullmatch(
-        r"recordings\.tsv line 3, S02 lab: it lasts 4 s, and one window has \d+ s: nothing could be cut of it; leave it out, "
-        r"or set windows\.length_seconds below that",
+        r"recordings\.tsv line 3, S02 lab: it lasts 4 s, and one window has \d+ s: nothing could be cut of it; leave "
+        r"it out, or set windows\.length_seconds below that",
         short,
     )
     assert faults_of(study, "--recordings") == [short]

@@ -151,8 +151,8 @@ def tables(*events: str, condition: str = "", overlap: str = "") -> dict[str, st
         (
             ("0 60 baseline", "50 60 stroop"),
             "events.tsv line 3, S01 lab: 'stroop' (stress) from 50 to 110 s and 'baseline' (rest) from 0 to 60 s of "
-            "events.tsv line 2 are two classes of task 'stress' for the same time; correct one, or list one of the labels "
-            "under ignore",
+            "events.tsv line 2 are two classes of task 'stress' for the same time; correct one, or list one of the "
+            "labels under ignore",
         ),
         (
             ("0 120 baseline", "10 5 break", "20 5 stroop"),

@@ -63,8 +63,8 @@ def test_all_faults_are_told_at_once_with_table_and_line(write_study: Writer) ->
         "events.tsv line 6: onset is 'x'; a number of seconds is needed",
         "events.tsv line 7: duration is '-1'; a finite number of at least 0 is needed",
         "events.tsv line 8: trial_type is 'nan'; a label is needed, or remove the row",
-        "the label 'strop' (1 recordings, first events.tsv line 9) is under no class of task 'stress' (known are baseline, relax, stroop, "
-        "break): add it to a class or to ignore; did you mean stroop?",
+        "the label 'strop' (1 recording, first events.tsv line 9) is under no class of task 'stress' (known are "
+        "baseline, relax, stroop, break): add it to a class or to ignore; did you mean stroop?",
     )
 
 
@@ -78,7 +78,7 @@ def test_the_message_of_many_faults_is_one_line_and_says_how_many(tmp_path: Path
 def test_many_labels_under_no_class_are_one_sentence_with_their_names(write_study: Writer) -> None:
     rows = "".join(f"S01\tlab\t{200 + i}\t1\tx{i}\n" for i in range(30))
     (found,) = faults_of(write_study(events=EVENTS + rows))
-    assert found.startswith("the label 'x0' (1 recordings, first events.tsv line 6) is under no class of task 'stress'")
+    assert found.startswith("the label 'x0' (1 recording, first events.tsv line 6) is under no class of task 'stress'")
     assert found.endswith("".join(f", 'x{i}'" for i in range(2, 30)) + ")")
 
 
