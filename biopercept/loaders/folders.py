@@ -38,6 +38,7 @@ _NO_RECORDING = re.compile(
     re.IGNORECASE,
 )
 """Names, before the first dot, of texts and tables about recordings."""
+_STUDY, _TABLES = "study.yaml", ("participants", "recordings", "events")
 _NOT_ENTERED = frozenset({"derivatives", "sourcedata", "node_modules", "__pycache__"})
 
 
@@ -180,6 +181,8 @@ def _sort_files(folder: Path, files: list[Path], search: _Search) -> None:
     """Put each file of a folder among the recordings, the others, or nowhere: it is part of another."""
     headers = [file for file in files if file.suffix.lower() == ".hea"]
     parts = set(_parts(files, headers))
+    if any(file.name == _STUDY for file in files):  # its tables are about recordings
+        files = [file for file in files if file.stem not in _TABLES]
     outputs = outputs_among(folder, files)
     search.outputs |= outputs
     search.paths += _records(folder, headers)

@@ -84,6 +84,17 @@ def test_recordings_beside_results_are_found_and_what_is_left_out_is_said(tmp_pa
     assert "4 files that cross-validate and prepare wrote are left out" in words
 
 
+def test_tables_of_a_study_further_down_are_no_recordings(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    study.mkdir()
+    for name in ("study.yaml", "participants.tsv", "recordings.tsv", "events.tsv"):
+        (study / name).write_text("onset\tECG (mV)\n0\t1\n")
+    (study / "S01.csv").write_text(ROWS)
+    assert [path.name for path in recordings_in(tmp_path).paths] == ["S01.csv"]
+    (study / "study.yaml").unlink()
+    assert len(recordings_in(tmp_path).paths) == 3
+
+
 def test_tables_of_others_are_recordings_whatever_they_are_called(tmp_path: Path) -> None:
     (tmp_path / "beats.csv").write_text(ROWS)
     assert maker_of(tmp_path / "beats.csv") == ""

@@ -87,9 +87,9 @@ def test_stages_that_contradict_the_events_are_a_fault(night: Path) -> None:
     with pytest.raises(StudyFaults) as caught:
         load_study(night)
     assert caught.value.faults == (
-        "events.tsv line 2, P1 night: 'Sleep stage 2' (sleep) from 20 to 30 s and 'Sleep stage W' (wake) from 10 to "
-        "70 s of annotations of a file or labels by hand are two classes of task 'stage' for the same time; correct one, "
-        "or list one of the labels under ignore",
+        "events.tsv line 2, P1 night: 'Sleep stage 2' (sleep) from 20 to 30 s and 'Sleep stage W' (wake) from 10 "
+        "to 70 s of annotations of a file or labels by hand are two classes of task 'stage' for the same time; correct "
+        "one, or list one of the labels under ignore",
     )
 
 
