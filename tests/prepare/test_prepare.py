@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -23,12 +24,14 @@ from biopercept.errors import BusyError, OutputError, SettingsError, StoreError
 from biopercept.files import only_writer
 from biopercept.parallel import ChildProcesses, Limits, Lost, Work
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
-from biopercept.prepare.reuse import LogRow, write_log
+from biopercept.prepare.reuse import LogRow, used_and_ignored, write_log
 from biopercept.prepare.study import PrepareRun, PrepareSummary, chosen_subjects, prepare_study
+from biopercept.preprocessing.derived import DEVICE_DISAGREES
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.recording import Interval, Recording, Signal
 from biopercept.store.reading import open_store
 from biopercept.studies.loading import load_study
+from biopercept.tasks import Task
 
 SUBJECTS = ("S01", "S02", "S03")
 
@@ -496,3 +499,26 @@ def test_the_command_names_what_failed_and_exits_1(study: Path, tmp_path: Path) 
     assert "3 recordings: 2 prepared, 0 reused, 1 failed" in result.stdout
     with open_store(tmp_path / "made.h5") as store:
         assert store.step_seconds == 20.0
+
+
+def test_heart_rates_that_disagree_are_a_warning_that_names_whose(tmp_path: Path) -> None:
+    note = f"heart_rate: {DEVICE_DISAGREES}: HR and the beats of ECG differ by 40 1/min."
+    rows = tuple(LogRow(subject, "", "lab", "prepared", notes=(note,) * (subject != "S2")) for subject in ("S1", "S2"))
+    summary = PrepareSummary(tmp_path / "x.h5", tmp_path / "x.log.csv", rows, 1.0)
+    assert summary.warnings == (
+        "the device's own heart rate and the beats disagree in S1 lab: one of the two is wrong there; the notes in "
+        "x.log.csv say by how much",
+    )
+    assert replace(summary, rows=rows[1:]).warnings == ()
+
+
+def test_windows_of_labels_that_no_task_uses_are_counted_apart() -> None:
+    of_labels = Task("a", classes={"x": ("rest",), "y": ("work",)}, ignore=("break",))
+    tasks = (of_labels, Task("b", "regression", column="load"))
+    labels = ["rest", "break", "work", "break", "talk"]
+    assert used_and_ignored(labels, tasks[:1]) == (
+        2,
+        {"the label 'break' is in no task": 2, "the label 'talk' is in no task": 1},
+    )
+    assert used_and_ignored(labels, tasks) == (5, {})  # numbers are of any label
+    assert used_and_ignored(labels, ()) == (5, {})
