@@ -262,7 +262,8 @@ def _means_of_parts(series: FloatArray) -> FloatArray:
     parts = series[: len(series) // n * n].reshape(-1, n)
     n_known = np.isfinite(parts).sum(axis=1)
     is_enough = 2 * n_known >= n
-    return np.divide(np.nansum(parts, axis=1), n_known, out=np.full(len(parts), np.nan), where=is_enough)
+    means = np.divide(np.nansum(parts, axis=1), n_known, out=np.full(len(parts), np.nan), where=is_enough)
+    return np.asarray(means, dtype=np.float64)
 
 
 def _add_rate(
