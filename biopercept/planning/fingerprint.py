@@ -122,7 +122,7 @@ def labels_without_windows(study: Study, length_seconds: float) -> tuple[str, ..
         for interval in entry.intervals:
             longest[interval.label] = max(longest.get(interval.label, 0.0), interval.duration_seconds)
     conditions = {entry.condition for entry in study.entries}
-    sentences = []
+    sentences: list[str] = []
     for task in study.tasks.values():
         for name, labels in task.classes.items() if task.is_of_labels else ():
             there = [label for label in labels if label in longest or label in conditions]
