@@ -63,7 +63,7 @@ def replacing(target: Path) -> Iterator[Path]:
         _sync(target.parent)
     except OSError as fault:
         raise OutputError(
-            f"cannot write {target.name} in {target.parent}: {fault.strerror or fault}; nothing was changed"
+            f"cannot write {target.name} in {target.parent}: {fault.strerror or fault}; what was there is unchanged"
         ) from fault
     finally:
         with suppress(OSError):  # the folder itself may be what cannot be written
@@ -98,7 +98,7 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         _sync(target.parent)
     except OSError as fault:
         raise OutputError(
-            f"cannot write {target.name} in {target.parent}: {fault.strerror or fault}; nothing was changed"
+            f"cannot write {target.name} in {target.parent}: {fault.strerror or fault}; what was there is unchanged"
         ) from fault
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -233,7 +233,8 @@ def only_writer(target: Path, *, is_shared: bool = False) -> Iterator[None]:
     """Hold the right to write ``target`` (a file or a folder) while the block runs.
 
     The lock is the operating system's and ends with the process, so a dead owner never blocks; file systems of networks
-    may not have it. ``is_shared``: others that share the work hold it too (:mod:`biopercept.sharing`).
+    may not have it. Its file, ``.NAME.lock`` beside the target, goes when the last block ends; that of a process that
+    was killed stays and does no harm. ``is_shared``: others that share the work hold it too (:mod:`biopercept.sharing`).
 
     Raises BusyError where another process holds it. Raises OutputError where the folder cannot be written to.
     """
@@ -243,29 +244,55 @@ def only_writer(target: Path, *, is_shared: bool = False) -> Iterator[None]:
     lock = place.with_name(f".{place.name}.lock")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = locked(lock, target, is_shared=is_shared)
     except OSError as fault:
         raise OutputError(f"cannot write in {target.parent}: {fault.strerror}; choose another output") from fault
     try:
-        lock_of(handle, target, is_shared=is_shared)
         yield
     finally:
+        with suppress(OSError):  # while it is locked, by nobody else: whoever opened it meanwhile looks for another
+            _flock(handle, is_shared=False)
+            if os.path.samestat(os.fstat(handle), lock.stat()):  # else somebody removed it by hand, and it is another's
+                lock.unlink()
         os.close(handle)
 
 
-def lock_of(handle: int, target: Path, *, is_shared: bool = False) -> None:
-    """Lock an open file for this process, or for all that share it, until it is closed.
+def locked(lock: Path, target: Path, *, is_shared: bool = False) -> int:
+    """Return an open file that this process, or all that share it, has locked until it is closed.
 
-    Nothing is locked where the file system has no locks. Raises BusyError where another process holds it.
+    It is made where it is not there, and may be removed while it is locked: who opened it before that finds another
+    file in its place, or none, and takes that one. Nothing is locked where the file system has no locks.
+
+    Raises BusyError where another process writes ``target``. Raises OSError where the file cannot be made.
     """
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _flock(handle, is_shared=is_shared)
+            if os.path.samestat(os.fstat(handle), lock.stat()):
+                return handle
+        except FileNotFoundError:
+            pass  # removed between opening and locking
+        except OSError as fault:
+            os.close(handle)
+            raise BusyError(
+                f"another process is writing {target.name}; wait for it or choose another output"
+            ) from fault
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _flock(handle: int, *, is_shared: bool) -> None:
+    """Lock an open file, or do nothing where the file system has no locks. Raises OSError where another has."""
     import fcntl
 
     try:
         fcntl.flock(handle, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as fault:
-        if fault.errno in _NO_LOCKS:
-            return
-        raise BusyError(f"another process is writing {target.name}; wait for it or choose another output") from fault
+        if fault.errno not in _NO_LOCKS:
+            raise
 
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

@@ -260,14 +260,17 @@ def prepare_study(
     Raises StudyError, SettingsError where the study, a setting or a subject is wrong. Raises StoreError where
     ``output`` is something else than a store, or holds recordings that would be dropped.
     """
+    from biopercept.planning.fingerprint import labels_without_windows
     from biopercept.prepare import study as preparing
     from biopercept.results.plan import write_windows_plan
     from biopercept.studies.labels import training_faults
 
     loaded = study if isinstance(study, Study) else load_study(study)
     name = None if config is None else str(config)
-    settings, plan = config_and_plan_of_study(loaded, name, _changes(overrides), is_opened=True)
-    for sentence in (*training_faults(loaded), *plan.faults, *plan.losses):
+    used = preparing.of_subjects(loaded, preparing.chosen_subjects(loaded, subjects, None))
+    settings, plan = config_and_plan_of_study(used, name, _changes(overrides), is_opened=True)
+    lost = labels_without_windows(used, settings.windows.length_seconds)
+    for sentence in (*training_faults(loaded), *plan.faults, *plan.losses, *lost):
         warnings.warn(sentence, stacklevel=2)
     summary = preparing.prepare_study(
         loaded,
@@ -581,17 +584,19 @@ def _request(
     if given.get("normalisation") is not None:
         changes.append(f"normalisation.mode={given['normalisation']}")
     purpose = Purpose.of(command, model, given.get("task"), normalisation=given.get("normalisation"), **options)
+    subjects, excluded = given.get("subjects"), tuple(given.get("exclude_subjects", ()))
+    subjects = None if subjects is None else tuple(subjects)
+    purpose = replace(purpose, subjects=subjects, excluded=excluded)
     config, sentences = load_config_for(paths, None if name is None else str(name), changes, purposes=[purpose])
     for sentence in sentences:
         warnings.warn(sentence, stacklevel=3)
-    subjects = given.get("subjects")
     request = replace(
         config.request(paths),
         model=model,
         task=given.get("task"),
         is_normalisation_chosen=given.get("normalisation") is not None,
-        subjects=None if subjects is None else tuple(subjects),
-        excluded=tuple(given.get("exclude_subjects", ())),
+        subjects=subjects,
+        excluded=excluded,
         seed=given.get("seed", 0),
         device=given.get("device", "auto"),
     )

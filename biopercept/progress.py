@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
+from biopercept.errors import OutputError
+
 T = TypeVar("T")
 
 Listener = Callable[["Progress"], None]
@@ -52,7 +54,10 @@ class Steps:
 
 @dataclass(eq=False)
 class Progress:
-    """All steps that are open now, the outermost first; ``stopped`` are those at which work was last ended early."""
+    """All steps that are open now, the outermost first; ``stopped`` are those at which work was last ended early.
+
+    Work may end early behind its steps, too: the last outermost ones that are kept stand there until others begin.
+    """
 
     open: list[Steps] = field(default_factory=list)
     stopped: tuple[Steps, ...] = ()
@@ -112,7 +117,9 @@ def steps(
     _tell()
     try:
         yield opened
-    except KeyboardInterrupt:
+        if is_kept and _PROGRESS.open[:1] == [opened]:
+            _PROGRESS.stopped = (opened,)
+    except (KeyboardInterrupt, OutputError, OSError):
         _PROGRESS.stopped = (opened, *_PROGRESS.stopped)
         raise
     finally:
@@ -149,17 +156,60 @@ def show_others(shares: Sequence[Share], *, is_one_done: bool) -> None:
             _tell()
 
 
-def stopped_words() -> str:
-    """Return what is kept of work that was ended early, a sentence for the user, and forget it."""
-    stopped, _PROGRESS.stopped = _PROGRESS.stopped, ()
-    kept = [one for one in stopped if one.is_kept]
-    if not kept:
+def stopped_words(afresh: str = "--overwrite") -> str:
+    """Return what is kept of work that was ended early, a sentence for the user, and forget it.
+
+    ``afresh`` is the option with which the command begins again whatever results are kept.
+    """
+    ended = _ended()
+    if not ended.kept:
         return "stopped; files that were written are whole, what was not finished is lost"
-    parts = [f"{one.done} of {one.total} {_plural(one.what)}" for one in kept if one.done]
-    if not parts:
-        return f"stopped before the first of {kept[-1].total} {_plural(kept[-1].what)} was finished"
-    how = " without --overwrite" if any(one.is_result for one in kept if one.done) else ""
-    return f"stopped; kept are {' and '.join(parts)}: the same command{how} goes on there"
+    if not ended.parts:
+        return f"stopped before the first of {ended.all_of_them} was finished"
+    return f"stopped; kept are {ended.parts}: the same command{ended.without(afresh)} goes on there"
+
+
+def unwritten_words(afresh: str = "--overwrite") -> str:
+    """Return what is kept of work that ended as a file could not be written, and forget it; empty of a single file.
+
+    ``afresh`` as in :func:`stopped_words`.
+    """
+    ended = _ended()
+    if not ended.steps:
+        return ""
+    if not ended.kept:
+        return "files that were written before are whole; the same command begins again"
+    if not ended.parts:
+        return f"none of {ended.all_of_them} was finished"
+    return f"kept are {ended.parts}: once there is room, the same command{ended.without(afresh)} goes on there"
+
+
+class _Ended(NamedTuple):
+    """The steps at which work ended early."""
+
+    steps: tuple[Steps, ...]
+
+    @property
+    def kept(self) -> list[Steps]:
+        return [one for one in self.steps if one.is_kept]
+
+    @property
+    def parts(self) -> str:
+        return " and ".join(f"{one.done} of {one.total} {_plural(one.what)}" for one in self.kept if one.done)
+
+    @property
+    def all_of_them(self) -> str:
+        return f"{self.kept[-1].total} {_plural(self.kept[-1].what)}"
+
+    def without(self, afresh: str) -> str:
+        """Return which option must not be given, where there are results that it would remove."""
+        return f" without {afresh}" if any(one.is_result for one in self.kept if one.done) else ""
+
+
+def _ended() -> _Ended:
+    """Return where work ended, and forget it."""
+    stopped, _PROGRESS.stopped = _PROGRESS.stopped, ()
+    return _Ended(stopped)
 
 
 def _plural(what: str) -> str:

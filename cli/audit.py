@@ -50,7 +50,7 @@ def audit(
     from biopercept.results.audit import OK
     from biopercept.results.plan import write_settings
 
-    purpose = Purpose.of("audit", "perceiver-io" if audited.fit else "logistic", data.task, fit=audited.fit)
+    purpose = data.of(Purpose.of("audit", "perceiver-io" if audited.fit else "logistic", data.task, fit=audited.fit))
     settings = preset.of_store(store, purposes=[purpose], quiet=run.quiet)
     request = auditing.AuditRequest(
         options.evaluation_request(settings, [store], data, preset, run, model="logistic", task=data.task),

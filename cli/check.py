@@ -36,6 +36,7 @@ def check(
     Example: biopercept check my-study --recordings
     """
     from biopercept.errors import SettingsError, StudyError
+    from biopercept.planning.fingerprint import labels_without_windows
     from biopercept.planning.headers import MOST_LOOKED_AT, looked_at
     from biopercept.results.reading import document_of
     from biopercept.studies.labels import training_faults
@@ -47,29 +48,32 @@ def check(
     faults: list[str] = []
     notes: list[str] = []
     spans: dict[int, Span] = {}
-    loaded = None
+    loaded = readable = None
     try:
-        loaded = load_study(study)
+        loaded = readable = load_study(study)
         faults.extend(training_faults(loaded))
-        malformed = tuple(correction_faults(loaded))
-        faults.extend(malformed)
-        spans, of_files = _opened(loaded, malformed) if recordings else looked_at(loaded)
-        faults.extend(of_files)
-        if not recordings and rated_signals(loaded.tasks):
-            first = replace(loaded, entries=loaded.entries[:1])  # tells a name that is not right; --recordings the rest
-            faults.extend(fault for fault in _opened(first, malformed)[1] if fault not in of_files)
-        for of_labels, beyond in (label_faults(loaded.entries[place], span) for place, span in spans.items()):
-            faults.extend(of_labels)
-            notes.extend(beyond)
     except StudyFaults as several:
         faults.extend(several.faults)
+        readable = several.study
     except StudyError as fault:
         faults.append(str(fault))
+    if readable is not None:
+        malformed = tuple(correction_faults(readable))
+        faults.extend(malformed)
+        spans, of_files = _opened(readable, malformed) if recordings else looked_at(readable)
+        faults.extend(of_files)
+        if not recordings and rated_signals(readable.tasks):
+            first = replace(readable, entries=readable.entries[:1])  # tells a wrong name; --recordings the rest
+            faults.extend(fault for fault in _opened(first, malformed)[1] if fault not in of_files)
+        for of_labels, beyond in (label_faults(readable.entries[place], span) for place, span in spans.items()):
+            faults.extend(of_labels)
+            notes.extend(beyond)
     plan = None
     try:
-        if loaded is not None and not faults:
+        if loaded is not None:
             settings, plan = preset.of_study(loaded, is_opened=recordings)
             faults.extend(_too_short(loaded, spans, settings.windows.length_seconds))
+            notes.extend(labels_without_windows(loaded, settings.windows.length_seconds))
         elif preset.is_given:
             preset.load()
     except SettingsError as fault:
@@ -81,7 +85,7 @@ def check(
         if not recordings and report["n_recordings"] > MOST_LOOKED_AT:
             report["notes"].append(f"files of {MOST_LOOKED_AT} recordings were looked at; --recordings opens all")
     if plan is not None:
-        if plan.lines:
+        if plan.lines and not faults:  # of what is wrong no settings follow
             report["plan"] = document_of(plan)
         report["notes"] += [*plan.losses, *plan.warnings]
         faults.extend(plan.faults)
@@ -109,9 +113,9 @@ def _opened(study: Study, known: tuple[str, ...]) -> tuple[dict[int, Span], list
             recording = recording_of(study, entry)
         except RecordingError as fault:
             if not any(one in str(fault) for one in known):
-                faults.append(f"recordings.tsv, {entry.title}: {str(fault).removeprefix(f'{entry.title}: ')}")
+                faults.append(f"{entry.where}: {str(fault).removeprefix(f'{entry.title}: ')}")
             continue
-        faults += (f"recordings.tsv, {entry.title}: {fault}" for fault in rating_faults(recording, study.tasks))
+        faults += (f"{entry.where}: {fault}" for fault in rating_faults(recording, study.tasks))
         if recording.signals:
             start = min(signal.start_seconds for signal in recording.signals)
             spans[place] = Span(start, max(signal.end_seconds for signal in recording.signals))
@@ -123,7 +127,7 @@ def _too_short(study: Study, spans: dict[int, Span], length: float) -> Iterator[
     for place, span in spans.items():
         if (span.end if span.is_exact else 1.5 * span.end) < length:
             yield (
-                f"recordings.tsv, {study.entries[place].title}: it lasts {span.end:.0f} s, and one window has "
+                f"{study.entries[place].where}: it lasts {span.end:.0f} s, and one window has "
                 f"{length:g} s: nothing could be cut of it; leave it out, or set windows.length_seconds below that"
             )
 
@@ -160,7 +164,7 @@ def _print(study: Path, faults: list[str], report: dict[str, Any], plan: Setting
         for task, counts in report["tasks"].items():
             shown = ", ".join(f"{label} in {count}" for label, count in counts.items())
             print_text(safe_text(f"task {task}: {shown or 'a number to predict'}{' subjects' if shown else ''}"))
-        if plan is not None and plan.lines:
+        if plan is not None and "plan" in report:
             print_text("settings that follow from the data (--config auto), and why:")
             for row in plan.rows:
                 print_text(f"  {safe_text(row)}")

@@ -44,14 +44,14 @@ class Claims:
         Raises OutputError where it is refused or cannot be written to, BusyError where another process writes there.
         """
         from biopercept.errors import OutputError
-        from biopercept.files import refuse_existing
+        from biopercept.files import locked, refuse_existing
 
         is_new, mark = not output.is_dir(), output / _UNFINISHED
         if not mark.is_file():
             refuse_existing(output, overwrite=overwrite)
         try:
             output.mkdir(parents=True, exist_ok=True)
-            handle = _locked(mark)
+            handle = locked(mark, output)
         except OSError as fault:
             raise OutputError(f"cannot write in {output}: {fault.strerror}; choose another output") from fault
         left, wanted = os.pread(handle, os.fstat(handle).st_size, 0), line.encode("utf-8", "surrogateescape")
@@ -102,22 +102,6 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-def _locked(mark: Path) -> int:
-    """Return an open file that this process alone has; another may have removed it between opening and locking."""
-    from biopercept.files import lock_of
-
-    while True:
-        handle = os.open(mark, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            lock_of(handle, mark.parent)
-            if mark.exists() and os.path.samestat(os.fstat(handle), mark.stat()):
-                return handle
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
 
 
 _RUNNING: list[tuple[str, Claims]] = []

@@ -76,6 +76,7 @@ def evaluate(
     from biopercept.report.score_sections import write_figures
     from biopercept.studies.loading import load_study
 
+    options.refuse_swapped("evaluate", model, [data])
     request = ExternalRequest(
         model,
         task=people.task,

@@ -64,6 +64,7 @@ def explain(
     from biopercept.inference.explanation_files import ExplainRequest, explain_files
     from biopercept.report.explanation import faithfulness_lines, write_page
 
+    options.refuse_swapped("explain", model, paths)
     claim(output, overwrite=run.overwrite, inputs=paths)
     request = ExplainRequest(
         model=model,

@@ -85,6 +85,7 @@ def features(
     Example: biopercept features my-study -o features --window 60
     """
     from biopercept.measures.files import FeaturesRequest, write_features
+    from biopercept.preprocessing.derived import DEVICE_DISAGREES
 
     claim(output, overwrite=run.overwrite, inputs=paths)
     request = FeaturesRequest(
@@ -106,7 +107,9 @@ def features(
         def on_recording(done: Measured, n_recordings: int) -> None:
             n_rows = 0 if done.features is None else len(done.features.label)
             show(done.source.title, n_recordings, f"{n_rows} rows", done.failure)
-            for note in done.features.notes if run.verbose and done.features else ():
+            for note in done.features.notes if done.features else ():
+                if not run.verbose and DEVICE_DISAGREES not in note:
+                    continue
                 say(safe_text(f"{done.source.title}: {note}"), quiet=run.quiet)
 
         written = write_features(request, output, on_recording=on_recording)

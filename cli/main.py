@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = _TOLD_TO_STOP if stops else _INTERRUPTED
             from biopercept.progress import stopped_words
 
-            say(f"biopercept: {stopped_words()}")
+            say(f"biopercept: {stopped_words(_afresh(words))}")
     sys.exit(_after_flushing(code))
 
 
@@ -169,12 +169,15 @@ def _run(words: list[str], *, is_debugging: bool) -> int:
         if is_debugging:
             traceback.print_exc()
         _say_error(error)
+        if error.exit_code == _WRITE_FAILED:
+            _say_what_is_kept(words)
         return error.exit_code
     except Exception as fault:
         if is_debugging:
             traceback.print_exc()
         if isinstance(fault, OSError) and fault.errno in _FULL_OR_FROZEN:
             say(f"biopercept: a write failed ({fault.strerror}); make room or choose another output and run it again")
+            _say_what_is_kept(words)
             return _WRITE_FAILED
         log = _write_crash_log(fault)
         say(f"biopercept: a bug of ours ({type(fault).__name__}: {fault}); please report it with the log {log}")
@@ -187,6 +190,19 @@ def _code_of(leaving: SystemExit) -> int:
     if isinstance(cause, OSError) and cause.errno == errno.EPIPE:
         return _READER_GONE
     return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+
+
+def _afresh(words: Sequence[str]) -> str:
+    """Return the option with which a command begins again: prepare goes on with its parts under --overwrite, too."""
+    return "--restart" if words[:1] == ["prepare"] else "--overwrite"
+
+
+def _say_what_is_kept(words: Sequence[str]) -> None:
+    """Say what of long work is there although a file could not be written."""
+    from biopercept.progress import unwritten_words
+
+    if sentence := unwritten_words(_afresh(words)):
+        say(f"biopercept: {sentence}")
 
 
 def _say_error(error: BioperceptError) -> None:

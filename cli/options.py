@@ -87,9 +87,20 @@ Participants = Annotated[
 
 def _model_folder(text: str) -> Path:
     """Return the folder of a model that is given by path or by name; refused here, before anything else is read."""
-    from biopercept.resources import model_folder
+    from biopercept.errors import CheckpointError
+    from biopercept.resources import model_folder, shipped_models
 
-    return model_folder(text)
+    try:
+        return model_folder(text)
+    except CheckpointError as fault:
+        from biopercept.baselines.catalogue import MODELS, REGRESSORS
+
+        if text not in {*MODELS, *REGRESSORS}:
+            raise
+        raise CheckpointError(
+            f"{text!r} is a kind of model, which 'cross-validate --model {text}' fits and scores; here a saved one is "
+            f"needed: a folder that train wrote, or one of {', '.join(shipped_models())}"
+        ) from fault
 
 
 SavedModel = Annotated[
@@ -100,6 +111,27 @@ SavedModel = Annotated[
         help="A model folder that train wrote, or the name of a shipped model (biopercept models).",
     ),
 ]
+
+
+def refuse_swapped(command: str, model: Path, others: Sequence[Path]) -> None:
+    """Refuse a model that stands where recordings, a study or a store does, and the other way round.
+
+    Raises SettingsError with the order that is right.
+    """
+    from biopercept.errors import SettingsError
+    from biopercept.resources import shipped_models
+
+    known = shipped_models()
+    models = [path for path in others if (path / "model.json").is_file() or str(path) in known]
+    if not models or (model / "model.json").is_file():
+        return
+    rest = [model, *(path for path in others if path != models[0])]
+    raise SettingsError(
+        f"{models[0]} is a model and {model} is none: the model comes first, as in biopercept {command} {models[0]} "
+        f"{' '.join(map(str, rest[:2]))}{' ...' if len(rest) > 2 else ''} -o DIR"
+    )
+
+
 StartFrom = Annotated[
     Path | None,
     model_option(
@@ -246,6 +278,10 @@ class People:
     def excluded(self) -> tuple[str, ...]:
         """Return the subjects to leave out."""
         return listed(self.exclude_subjects) or ()
+
+    def of(self, purpose: Purpose) -> Purpose:
+        """Return what a command is to do, with these people."""
+        return replace(purpose, subjects=self.chosen, excluded=self.excluded)
 
 
 @dataclass(frozen=True)
@@ -572,7 +608,7 @@ def study_request(
     from biopercept.config.settings import Purpose
 
     given = {"pretrain": model.pretrain, "start_from": model.start_from, "folds_from": folds.folds_from}
-    purpose = Purpose.of(command, model.model, data.task, **given)
+    purpose = data.of(Purpose.of(command, model.model, data.task, **given))
     settings = model.of_store(stores, folds.named, purposes=[purpose], quiet=run.quiet, usual=folds.usual)
     fit = settings.fit(model.start_from, is_pretrained=model.pretrain)
     more = {"model": model.model, "task": data.task, "fit": fit, "folds_from": folds.folds_from}

@@ -87,7 +87,7 @@ class PanelCommand(TyperCommand):
             return list(super().parse_args(ctx, args))
         except Exception as fault:  # of click, or of the copy of it that typer brings
             if type(fault).__name__ == "NoSuchOption":
-                _name_the_option(fault, [name for one in self.get_params(ctx) for name in one.opts])
+                _name_the_option(fault, [name for one in self.get_params(ctx) for name in one.opts], ctx)
             raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -109,14 +109,42 @@ class PanelCommand(TyperCommand):
                 formatter.write_dl(sections[heading])
 
 
-def _name_the_option(fault: Any, options: list[str]) -> None:
-    """Put what an option is called here into the words of its refusal, in place of names of nearly the same letters."""
+_INSTEAD = {
+    (
+        "train",
+        "--model",
+    ): "train fits and saves perceiver-io alone, whose size is set with --set model.width=32 and the "
+    "like; 'cross-validate --model NAME' fits and scores other models, and --start-from begins with a saved one.",
+    ("train", "--pretrain"): "Pretrain first ('biopercept pretrain STORE -o pretrained'), then train with --start-from "
+    "pretrained.",
+    ("train", "--folds"): "train fits one model to everybody; 'cross-validate --folds N' scores a model.",
+}
+"""What to do in place of an option that a command does not have and users look for there."""
+
+
+def _name_the_option(fault: Any, options: list[str], ctx: Any) -> None:
+    """Put what an option is called here into the words of its refusal, in place of names of nearly the same letters.
+
+    Of one that other commands have they are named, and what this one does instead.
+    """
     from biopercept.synonyms import option_of
 
     name = fault.option_name
     longer = [option for option in options if len(name) > 3 and option.startswith(name)]
     if meant := option_of(name, options) or next(iter(longer), ""):
         fault.message, fault.possibilities = f"No such option: {name}. Did you mean '{meant}'?", None
+    elif instead := _INSTEAD.get((ctx.info_name, name), ""):
+        fault.message, fault.possibilities = f"No such option: {name}. {instead}", None
+    elif others := _commands_with(name, ctx):
+        fault.message = f"No such option: {name}. It is an option of {', '.join(others)}, and not of {ctx.info_name}."
+        fault.possibilities = None
+
+
+def _commands_with(name: str, ctx: Any) -> list[str]:
+    """Return the other commands that have an option."""
+    group = getattr(ctx.parent, "command", None)
+    commands = getattr(group, "commands", {})
+    return [other for other, one in commands.items() if any(name in each.opts for each in one.params)]
 
 
 class PanelGroup(TyperGroup):

@@ -24,7 +24,7 @@ def personalise(
     from biopercept.evaluation import personalisation
 
     sharing, executor = run.sharing(*run.anew), run.executor(run.jobs, output)
-    purposes, usual = [Purpose.of("personalise", task=data.task)], ("evaluation.split=k-fold",)
+    purposes, usual = [data.of(Purpose.of("personalise", task=data.task))], ("evaluation.split=k-fold",)
     settings = preset.of_store(store, folds.named, purposes=purposes, quiet=run.quiet, usual=usual)
     request = options.evaluation_request(settings, [store], data, preset, run, task=data.task)
     with fold_progress("personalisation: folds", quiet=run.quiet, verbose=run.verbose) as show:

@@ -31,6 +31,7 @@ def predict(
     from biopercept.inference.prediction import Ways
     from biopercept.inference.prediction_files import PredictionRequest, predict_files
 
+    options.refuse_swapped("predict", model, paths)
     claim(output, overwrite=run.overwrite, inputs=paths)
     request = PredictionRequest(
         model=model,

@@ -47,7 +47,7 @@ def prepare(
 
     Example: biopercept prepare my-study -o my-study.h5
     """
-    from biopercept.prepare.study import PrepareRun, chosen_subjects, prepare_study
+    from biopercept.prepare.study import PrepareRun, chosen_subjects, of_subjects, prepare_study
     from biopercept.results.plan import write_windows_plan
     from biopercept.studies.labels import training_faults
     from biopercept.studies.loading import load_study
@@ -57,7 +57,8 @@ def prepare(
     loaded = load_study(study)
     for fault in training_faults(loaded):
         say(f"warning: {fault}", quiet=run.quiet)
-    settings, plan = _settings(loaded, preset, quiet=run.quiet)
+    subjects = chosen_subjects(loaded, people.chosen, people.excluded)
+    settings, plan = _settings(of_subjects(loaded, subjects), preset, quiet=run.quiet)
     alike: Counter[str] = Counter()
     with progress(quiet=run.quiet) as bar:
         task = bar.add_task("preparing", total=None)
@@ -80,7 +81,7 @@ def prepare(
             loaded,
             output,
             settings,
-            subjects=chosen_subjects(loaded, people.chosen, people.excluded),
+            subjects=subjects,
             run=PrepareRun(executor, restart, run.overwrite, sharing=sharing),
             on_progress=show,
         )
@@ -101,11 +102,13 @@ def prepare(
 
 def _settings(study: Study, preset: options.Preset, *, quiet: bool) -> tuple[PrepareSettings, SettingsPlan]:
     """Return how the study is cut and cleaned, and say what of it follows from the study, and what that loses."""
+    from biopercept.planning.fingerprint import labels_without_windows
     from biopercept.studies.labels import labels_without_task
 
     settings, plan = preset.of_study(study, "prepare", is_opened=True)
     options.say_plan(plan.of(options.WINDOW_SETTINGS), quiet=quiet)
-    for sentence in (*labels_without_task(study), *plan.faults, *plan.losses):
+    lost = labels_without_windows(study, settings.windows.length_seconds)
+    for sentence in (*labels_without_task(study), *plan.faults, *plan.losses, *lost):
         say(f"warning: {sentence}", quiet=quiet)
     return settings, plan
 

@@ -40,7 +40,7 @@ def pretrain(
 
     refuse_existing(output, overwrite=run.overwrite)
     named = {"pretraining.objective": pretext.objective}
-    settings = preset.of_store(stores, named, purposes=[Purpose("pretrain")], quiet=run.quiet)
+    settings = preset.of_store(stores, named, purposes=[people.of(Purpose("pretrain"))], quiet=run.quiet)
     request = StoresRequest(
         stores=tuple(stores),
         fit=settings.fit(pretext.start_from, is_pretrained=True),

@@ -39,6 +39,7 @@ def quality(
     """
     from biopercept.files import write_text
     from biopercept.measures.quality import QualityRequest, write_quality
+    from biopercept.preprocessing.derived import DEVICE_DISAGREES
     from biopercept.report.recording_quality import quality_page
 
     claim(output, overwrite=run.overwrite, inputs=paths)
@@ -50,6 +51,9 @@ def quality(
         def show(done: Rated, n_recordings: int) -> None:
             if done.quality is None:
                 say(f"{done.source.title}: {done.failure}")
+            for note in done.quality.notes if done.quality is not None else ():
+                if DEVICE_DISAGREES in note:
+                    say(f"{done.source.title}: {note}", quiet=run.quiet)
             bar.update(line, total=n_recordings, advance=1)
 
         outcomes = write_quality(request, output, on_recording=show)

@@ -51,6 +51,7 @@ def reconstruct(
     from biopercept.inference.reconstruction_files import ReconstructRequest, reconstruct_files
     from biopercept.report.reconstruction import error_lines, write_page
 
+    options.refuse_swapped("reconstruct", model, paths)
     claim(output, overwrite=run.overwrite, inputs=paths)
     request = ReconstructRequest(
         model=model,

@@ -25,7 +25,7 @@ def score_generation(
     from biopercept.config.settings import Purpose
     from biopercept.evaluation import generation
 
-    purposes = [Purpose("score-generation")]
+    purposes = [people.of(Purpose("score-generation"))]
     settings = preset.of_store(store, {"evaluation.n_folds": folds}, purposes=purposes, quiet=run.quiet)
     request = options.evaluation_request(settings, [store], people, preset, run, fit=settings.fit(is_pretrained=True))
     with fold_progress("generation: folds", quiet=run.quiet, verbose=run.verbose) as show:

@@ -48,7 +48,7 @@ def train(
         raise typer.BadParameter("--subject is one personal model, --subjects are the people of a common one; give one")
     refuse_existing(output, overwrite=run.overwrite)
     scores = None if final.scores is None else read_scores(final.scores)
-    purpose = Purpose.of("train", task=data.task, subject=final.subject, start_from=final.start_from)
+    purpose = data.of(Purpose.of("train", task=data.task, subject=final.subject, start_from=final.start_from))
     settings = preset.of_store(stores, purposes=[purpose], quiet=run.quiet)
     fit = settings.fit(final.start_from)
     request = options.evaluation_request(settings, stores, data, preset, run, task=data.task, fit=fit)

@@ -70,7 +70,7 @@ def tune(
         *(read_candidates(choice.candidates) if choice.candidates is not None else ()),
         *(random_trials(choice.trials, run.seed) if choice.trials else ()),
     ]
-    purposes = tuple(_purpose(draft, data.task) for draft in drafts if not draft.members)
+    purposes = tuple(data.of(_purpose(draft, data.task)) for draft in drafts if not draft.members)
     given = _Given(store, choice.folds, data, preset, run, purposes)
     n_done: dict[int, int] = {}
     with progress(quiet=run.quiet) as bar:

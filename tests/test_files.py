@@ -153,3 +153,44 @@ def test_a_page_replaces_pages_alone(tmp_path: Path) -> None:
         refuse_other_than_page(tmp_path / "a.html", overwrite=False)
     refuse_other_than_page(tmp_path / "a.html", overwrite=True)
     refuse_other_than_page(tmp_path / "new", overwrite=False)
+
+
+def test_the_lock_goes_with_the_last_line_and_never_from_under_another(tmp_path: Path) -> None:
+    target, lock = tmp_path / "out", tmp_path / ".out.lock"
+    with only_writer(target):
+        assert lock.is_file()
+        with pytest.raises(BusyError, match="another process is writing out"), only_writer(target):
+            pass
+        assert lock.is_file()  # whoever was refused has not removed it
+    assert not lock.exists()
+    with only_writer(target):
+        lock.unlink()
+        with only_writer(target):  # by hand removed, so another took it
+            pass
+        lock.touch()
+    assert lock.is_file()
+
+
+_WRITE_ALONE = """
+import sys, time
+from pathlib import Path
+from biopercept.errors import BusyError
+from biopercept.files import only_writer
+target = Path(sys.argv[1])
+inside = target.with_name("inside")
+for _ in range(300):
+    try:
+        with only_writer(target):
+            inside.touch(exist_ok=False)  # a second within would fail here
+            inside.unlink()
+    except BusyError:
+        pass
+"""
+
+
+def test_processes_that_make_and_remove_one_lock_are_never_inside_together(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _WRITE_ALONE, str(tmp_path / "out")]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    faults = [process.communicate()[1] for process in processes]
+    assert faults == ["", "", ""]
+    assert [*tmp_path.iterdir()] == []

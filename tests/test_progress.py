@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from biopercept.progress import each, listening, steps, stopped_words
+from biopercept.errors import OutputError
+from biopercept.progress import each, listening, steps, stopped_words, unwritten_words
 
 
 def test_steps_within_steps_are_parts_of_the_step_that_is_being_done() -> None:
@@ -70,3 +71,31 @@ def test_what_is_said_at_an_interrupt_is_what_was_kept() -> None:
         "there"
     )
     assert "kept are" not in stopped_words()
+
+
+def test_what_is_said_where_a_file_cannot_be_written_is_what_was_kept() -> None:
+    assert unwritten_words() == ""  # a single file is no long work
+    with pytest.raises(OutputError), steps("recordings", 5, done=2, is_kept=True) as done:
+        done.advance()
+        raise OutputError("the disk is full")
+    goes_on = "once there is room, the same command without --overwrite goes on there"
+    assert unwritten_words() == f"kept are 3 of 5 recordings: {goes_on}"
+    assert unwritten_words() == ""
+    with pytest.raises(OSError, match="full"), steps("folds", 4, is_kept=True):
+        raise OSError("full")
+    assert unwritten_words() == "none of 4 folds was finished"
+    with pytest.raises(OutputError):
+        for _ in each("recordings", [1, 2]):
+            raise OutputError("the disk is full")
+
+
+def test_what_was_kept_is_said_of_work_that_ends_behind_its_last_step() -> None:
+    with steps("folds", 2, is_kept=True) as folds:
+        for _ in range(2):
+            with steps("people of the fold", 3, is_kept=True) as people:
+                people.advance(by=3)
+            folds.advance()
+    assert stopped_words() == "stopped; kept are 2 of 2 folds: the same command without --overwrite goes on there"
+    with steps("recordings", 2):
+        pass
+    assert unwritten_words() == ""

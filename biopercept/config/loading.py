@@ -253,7 +253,8 @@ def config_and_plan_of_study(
 def _plan_of_store(store: Studies, purposes: Sequence[Purpose]) -> SettingsPlan:
     """Return the plan of a store, or of several joined, for what is to be done with it."""
     tasks = tuple({task.name: task for purpose in purposes for task in purpose.tasks}.values())
-    plan = plan_of(fingerprint_of_store(store, tasks))
+    people = {r.subject for r in store.recordings if any(purpose.is_of(r.subject) for purpose in purposes)}
+    plan = plan_of(fingerprint_of_store(store, tasks, people or None))  # that nobody is left is said by the command
     if all(purpose.is_of_repetitions for purpose in purposes):
         return plan
     return plan.of([line.setting for line in plan.lines if line.setting != REPETITIONS])

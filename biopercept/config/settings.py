@@ -120,6 +120,8 @@ class Purpose:
         --normalisation``.
     task : str or None
         The task's name, or several with commas between them; None is the usual one of the stores.
+    subjects, excluded : tuple of str
+        Whose recordings are used (None: everybody's), and whose are left out.
     """
 
     command: str
@@ -127,12 +129,18 @@ class Purpose:
     tasks: tuple[Task, ...] = ()
     options: frozenset[str] = frozenset()
     task: str | None = None
+    subjects: tuple[str, ...] | None = None
+    excluded: tuple[str, ...] = ()
 
     @staticmethod
     def of(command: str, model: str = "perceiver-io", task: str | None = None, **options: object) -> Purpose:
         """Return what a command is to do; an option counts as given unless its value is None or false."""
         given = frozenset(f"--{name.replace('_', '-')}" for name, value in options.items() if value)
         return Purpose(command, model, options=given, task=task)
+
+    def is_of(self, subject: str) -> bool:
+        """Return whether the recordings of a person are used."""
+        return (self.subjects is None or subject in self.subjects) and subject not in self.excluded
 
     @property
     def is_of_repetitions(self) -> bool:

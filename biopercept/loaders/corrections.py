@@ -276,9 +276,10 @@ def _named(name: str, signals: Sequence[Signal]) -> tuple[str, Signal] | str:
         if alike:
             return f"the channel {name!r} is in several signals; write {' or '.join(one[0] for one in alike[:3])}"
     names = [signal.name for signal in signals]
+    parts = [f"{s.name} ({', '.join(s.channel_names)})" if s.n_channels > 1 else s.name for s in signals]
     channels = [f"{s.name}/{c}" for s in signals if s.n_channels > 1 for c in s.channel_names]
     hint = did_you_mean(name, (*names, *channels))
-    return f"there is no signal or channel {name!r} (there are: {', '.join(names)}){hint}"
+    return f"there is no signal or channel {name!r} (there are: {', '.join(parts)}){hint}"
 
 
 def _reaching_beyond(where: str, correction: Correction, recording: Recording) -> Iterator[str]:

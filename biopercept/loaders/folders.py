@@ -13,6 +13,7 @@ from biopercept.files import visible_members
 from biopercept.loaders.corrections import ENDING
 from biopercept.loaders.formats import format_of, formats_text
 from biopercept.loaders.glance import glance_at
+from biopercept.loaders.outputs import maker_of, outputs_among
 from biopercept.loaders.readers.wfdb import named_in_header, segment_names
 from biopercept.loaders.sidecars import sidecars_of, without_suffix
 from biopercept.loaders.unread import known_but_unread
@@ -37,6 +38,7 @@ _NO_RECORDING = re.compile(
     re.IGNORECASE,
 )
 """Names, before the first dot, of texts and tables about recordings."""
+_STUDY, _TABLES = "study.yaml", ("participants", "recordings", "events")
 _NOT_ENTERED = frozenset({"derivatives", "sourcedata", "node_modules", "__pycache__"})
 
 
@@ -67,6 +69,7 @@ class _Search:
     others: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     entered: set[str] = field(default_factory=set)
+    outputs: dict[Path, str] = field(default_factory=dict)
     n_files: int = 0
 
 
@@ -75,12 +78,18 @@ def recordings_in(folder: Path) -> Listing:
 
     A folder that is one recording (Empatica E4, a WFDB record in several files) is given as itself. Parts of a
     recording (signal files of a header, sidecars, corrections, markers) and hidden files are not listed; links to a
-    folder that was entered already are not followed. Whether a file can be read is not known before it is.
+    folder that was entered already are not followed. What commands of this package wrote there is left out, and noted.
+    Whether a file can be read is not known before it is.
 
     Raises RecordingError where nothing is a recording, or the folder cannot be listed.
     """
     search = _Search()
     _enter(folder, 0, search)
+    if not search.paths and (makers := sorted({*search.outputs.values(), *filter(None, [maker_of(folder)])})):
+        raise RecordingError(
+            f"{folder.name or folder}: written by {' and '.join(makers)}, and no recordings; name the recordings, or a "
+            "folder of them"
+        )
     if not search.paths:
         raise RecordingError(
             f"{folder.name or folder}: a folder that holds no recording of a known layout; {formats_text()}"
@@ -88,7 +97,16 @@ def recordings_in(folder: Path) -> Listing:
     paths = sorted(search.paths)
     if len(paths) == 1 and paths[0].parent == folder and not os.path.lexists(paths[0]):
         paths = [folder]  # one record in several files, and nothing else
-    return Listing(tuple(paths), tuple(sorted(search.others)), tuple(search.notes))
+    return Listing(tuple(paths), tuple(sorted(search.others)), (*search.notes, *_outputs_in_words(search, folder)))
+
+
+def _outputs_in_words(search: _Search, folder: Path) -> Iterator[str]:
+    """Give in one line which files are results and were left out."""
+    if not search.outputs:
+        return
+    n, makers = len(search.outputs), sorted(set(search.outputs.values()))
+    names = listed((str(path.relative_to(folder)) for path in search.outputs), 3)
+    yield f"{n} file{'s' * (n > 1)} that {' and '.join(makers)} wrote {'are' if n > 1 else 'is'} left out: {names}"
 
 
 def companions(path: Path) -> tuple[Path, ...]:
@@ -163,9 +181,18 @@ def _sort_files(folder: Path, files: list[Path], search: _Search) -> None:
     """Put each file of a folder among the recordings, the others, or nowhere: it is part of another."""
     headers = [file for file in files if file.suffix.lower() == ".hea"]
     parts = set(_parts(files, headers))
+    if any(file.name == _STUDY for file in files):  # its tables are about recordings
+        files = [file for file in files if file.stem not in _TABLES]
+    outputs = outputs_among(folder, files)
+    search.outputs |= outputs
     search.paths += _records(folder, headers)
     for file in files:
-        if file.name in parts or file.suffix.lower() in (".json", ".hea") or file.name.endswith(_BESIDE):
+        if (
+            file in outputs
+            or file.name in parts
+            or file.suffix.lower() in (".json", ".hea")
+            or file.name.endswith(_BESIDE)
+        ):
             continue
         if _is_recording(file):
             search.paths.append(file)

@@ -14,6 +14,7 @@ from biopercept.loaders.clock import LONGEST_DAYS, apart
 from biopercept.loaders.corrections import ENDING, with_corrections
 from biopercept.loaders.formats import format_of, format_without_suffix, formats_text
 from biopercept.loaders.glance import EDF_SUFFIXES, glance_at
+from biopercept.loaders.outputs import maker_of
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.loaders.unread import known_but_unread
 from biopercept.recording import Recording
@@ -81,6 +82,8 @@ def _load(path: Path, overrides: Mapping[str, SignalOverride] | None) -> Recordi
         raise RecordingError(f"{path.name}: describes a recording, and is none{of_what}")
     glance = glance_at(path, is_folder=is_folder)
     form = format_of(glance)
+    if (form is None or not is_folder) and (maker := maker_of(path)):
+        raise RecordingError(f"{path.name}: written by {maker}, and no recording; name the recordings themselves")
     if form is not None:
         return form.reader()(path, overrides=overrides)
     if unread := known_but_unread(glance):

@@ -41,9 +41,17 @@ class Column:
     highest: float | None = None
 
 
+_BEATS_OR_DEVICE = "beats, else hr"
+
 # series in a feature's name -> what it is, unit, where it comes from, range
 _SERIES: dict[str, tuple[str, str, str, float | None, float | None]] = {
-    "heart/rate": ("heart rate", "1/min", "beats", 25.0, 240.0),
+    "heart/rate": (
+        "heart rate (of beats; of the device's own rate where no beats were accepted)",
+        "1/min",
+        _BEATS_OR_DEVICE,
+        25.0,
+        240.0,
+    ),
     "heart/variability": ("log of the mean absolute change from beat to beat over 10 s", "log ms", "beats", 0.0, None),
     "heart/pulse_amplitude": ("log of the pulse wave's amplitude", "log a.u.", "bvp", None, None),
     "eda/tonic": ("log of the tonic skin conductance level", "log uS", "eda", None, None),
@@ -130,7 +138,7 @@ def _of_rate(name: str, what: str, source: str, lowest: float, highest: float) -
 
 _AROUND = (
     Column("Other_Events", "events", "other chosen events from --before to --after around this one", "events", 0.0),
-    *_of_rate("ECG_Rate", "heart rate (of ECG, pulse wave or device)", "beats", 25.0, 240.0),
+    *_of_rate("ECG_Rate", "heart rate (of ECG, pulse wave or device)", _BEATS_OR_DEVICE, 25.0, 240.0),
     *_of_rate("RSP_Rate", "breathing rate", "breaths", 3.0, 60.0),
     Column("EDA_SCR", "0 or 1", "whether a skin response begins 1 to 5 s after the event", "responses", 0.0, 1.0),
     Column("SCR_Peak_Amplitude", "uS", "rise of the first such response; missing without one", "responses", 0.0),
@@ -144,6 +152,24 @@ _AROUND = (
 )
 PUBLISHED = tuple(column.name for column in _PUBLISHED)
 """Measures of beats, responses and breaths in the units in which studies publish them."""
+
+SAME_MEASURES = {
+    "heart/mean_nn": "HRV_MeanNN",
+    "heart/log_sdnn": "HRV_SDNN",
+    "heart/log_rmssd": "HRV_RMSSD",
+    "heart/pnn50": "HRV_pNN50",
+    "heart/log_lf": "HRV_LF",
+    "heart/log_hf": "HRV_HF",
+    "heart/coverage": "HRV_Coverage",
+}
+"""What stands in a table twice: the feature that models read, and as it is published.
+
+Where the feature's name has ``log_`` it is the logarithm of 1 + the other; ``pnn50`` is a fraction and the other per
+cent; the others are equal.
+"""
+
+GROUP_OF_PREFIX = {"HRV": "heart", "SCR": "eda", "RSP": "resp", "EEG": "eeg"}
+"""The group of features that a published column belongs to, by what stands before its first underscore."""
 
 EEG_BANDS = {name.removeprefix("eeg_"): band for name, band in BANDS.items()}
 """Bands of power per channel and region, Hz."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from biopercept.data.joined import Studies, indices_by_study, task_of_study
@@ -28,6 +28,7 @@ _MOST_OPENED = 12
 _NUMBER = ""
 """The one group of stretches of a task of numbers, whose stretches have no class."""
 _SHORTEST_SECONDS = 0.1
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,19 @@ def fingerprint_of_study(
     )
 
 
-def fingerprint_of_store(store: Studies, tasks: Sequence[Task] | None = None) -> Fingerprint:
-    """Return what a store, or several joined, is made of; only windows are read.
+def fingerprint_of_store(
+    store: Studies, tasks: Sequence[Task] | None = None, subjects: Collection[str] | None = None
+) -> Fingerprint:
+    """Return what a store, or several joined, is made of, ``subjects`` alone (None: everybody); only windows are read.
 
     A stretch is what its windows cover: what lies beyond the last window is not counted.
     """
-    recordings, chosen = list(store.recordings), list(tasks or store.tasks.values())
-    made = [_made_of(task, _stretches_of_store(store, task), _subjects_of_files(store, task)) for task in chosen]
+    recordings = [one for one in store.recordings if subjects is None or one.subject in subjects]
+    chosen = list(tasks or store.tasks.values())
+    made = [
+        _made_of(task, _stretches_of_store(store, recordings, task), _subjects_of_files(store, recordings, task))
+        for task in chosen
+    ]
     studies = {recordings[i].key: part.name for part, index in indices_by_study(store, recordings) for i in index}
     sensors = [
         tuple(
@@ -102,6 +109,34 @@ def fingerprint_of_store(store: Studies, tasks: Sequence[Task] | None = None) ->
         n_windows=sum(max((len(candidates(r.windows, task)) for task in chosen), default=0) for r in recordings),
         lengths={task.name: groups for task, groups in made},
     )
+
+
+def labels_without_windows(study: Study, length_seconds: float) -> tuple[str, ...]:
+    """Return a sentence for each label of a class that windows of a length are too long for: that class lacks it.
+
+    Of a label whose stretches are files (a condition) nothing is said. What holds of all labels of a class is said of
+    the class by the plan.
+    """
+    longest: dict[str, float] = {}
+    for entry in study.entries:
+        for interval in entry.intervals:
+            longest[interval.label] = max(longest.get(interval.label, 0.0), interval.duration_seconds)
+    conditions = {entry.condition for entry in study.entries}
+    sentences: list[str] = []
+    for task in study.tasks.values():
+        for name, labels in task.classes.items() if task.is_of_labels else ():
+            there = [label for label in labels if label in longest or label in conditions]
+            short = [
+                label for label in there if label not in conditions and longest[label] + _ROUNDING < length_seconds
+            ]
+            sentences += (
+                f"windows of {length_seconds:g} s are longer than every stretch of the label {label!r}, which last at "
+                f"most {longest[label]:.5g} s: class {name!r} of task {task.name!r} has windows of its other labels "
+                "alone"
+                for label in short
+                if len(short) < len(there)
+            )
+    return tuple(sentences)
 
 
 def _headers(study: Study, n_opened: int, *, is_opened: bool) -> dict[int, Header | None]:
@@ -188,21 +223,21 @@ def _of_condition(entry: Entry, length: float | None) -> Iterator[float | None]:
         yield part.duration_seconds
 
 
-def _stretches_of_store(store: Studies, task: Task) -> Iterator[_Stretch]:
+def _stretches_of_store(store: Studies, recordings: Sequence[WindowedRecording], task: Task) -> Iterator[_Stretch]:
     """Give the stretches of a task, those of each study by what its own labels mean."""
-    task_of = {i: task_of_study(part, task) for part, index in indices_by_study(store, store.recordings) for i in index}
-    for index in sorted(range(len(store.recordings)), key=lambda i: _place(store.recordings[i])):
+    task_of = {i: task_of_study(part, task) for part, index in indices_by_study(store, recordings) for i in index}
+    for index in sorted(range(len(recordings)), key=lambda i: _place(recordings[i])):
         if (of_study := task_of[index]) is not None:
-            yield from _stretches_of_recording(store.recordings[index], of_study, store.window_length_seconds)
+            yield from _stretches_of_recording(recordings[index], of_study, store.window_length_seconds)
 
 
-def _subjects_of_files(store: Studies, task: Task) -> frozenset[str] | None:
+def _subjects_of_files(store: Studies, recordings: Sequence[WindowedRecording], task: Task) -> frozenset[str] | None:
     """Return the people of studies in which a file holds one class of the task only; None where there is one study."""
     if len(store.parts) < 2:
         return None
     return frozenset(
-        store.recordings[i].subject
-        for part, index in indices_by_study(store, store.recordings)
+        recordings[i].subject
+        for part, index in indices_by_study(store, recordings)
         if (of_study := part.tasks.get(task.name)) is not None and of_study.label_is_file
         for i in index
     )

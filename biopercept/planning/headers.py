@@ -89,20 +89,20 @@ def looked_at(study: Study) -> tuple[dict[int, Span], list[str]]:
     chosen = {int(number * step) for number in range(MOST_LOOKED_AT)}
     for place, entry in enumerate(study.entries):
         if empty := [file.path.name for file in entry.files if file.path.is_file() and not file.path.stat().st_size]:
-            faults.append(f"recordings.tsv, {entry.title}: {listed(empty)}: the file is empty (0 bytes)")
+            faults.append(f"{entry.where}: {listed(empty)}: the file is empty (0 bytes)")
             continue
         if place not in chosen:
             continue
         header = None
         if any(file.path.exists() and not is_known(file.path) for file in entry.files):
-            faults.append(f"recordings.tsv, {entry.title}: {_fault_of(study, entry)}")
+            faults.append(f"{entry.where}: {_fault_of(study, entry)}")
             continue
         try:
             header = _read(study, entry)
         except (BioperceptError, OSError, ValueError):
             fault = _fault_of(study, entry) if n_sound < _MOST_SOUND else ""
             n_sound += not fault
-            faults += [f"recordings.tsv, {entry.title}: {fault}"] if fault else []
+            faults += [f"{entry.where}: {fault}"] if fault else []
         if header is not None and header.seconds is not None:
             spans[place] = Span(0.0, header.seconds, is_exact=header.is_exact)
     return spans, faults

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,8 @@ from importlib.resources.abc import Traversable
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from biopercept.errors import BioperceptError, OutputError, SettingsError, StoreError, recording_title
 from biopercept.files import content_hash, write_json, write_table
@@ -33,6 +36,7 @@ from biopercept.store.reading import open_store
 from biopercept.store.writing import opened_recording, write_recording_part
 from biopercept.studies.ratings import rated_signals
 from biopercept.studies.structure import Entry, Study
+from biopercept.tasks import Task
 from biopercept.version import __version__
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -58,8 +62,9 @@ class LogRow:
     """What became of one recording: "prepared", "reused", "failed" or, the run having been interrupted, "not done".
 
     A recording is reused where an earlier run had prepared it from the same files and settings; it then took 0
-    ``seconds``. Windows lie inside labelled intervals or in the grid over the full recording; ``left_out`` counts
-    others, by reason. ``message`` says why it failed.
+    ``seconds``. ``windows_labelled`` counts windows inside intervals whose label a task of the study uses (of a study
+    without tasks, of any label), ``windows_grid`` those of the grid over the full recording; ``left_out`` counts
+    others, by reason, windows of labels that no task uses among them. ``message`` says why it failed.
     """
 
     subject: str
@@ -78,6 +83,13 @@ class LogRow:
     def title(self) -> str:
         """Return subject, session and recording as one phrase for messages."""
         return recording_title(self.subject, self.session, self.recording)
+
+
+def used_and_ignored(labels: Sequence[str], tasks: Collection[Task]) -> tuple[int, dict[str, int]]:
+    """Return how many labelled windows a task uses (without tasks all of them), and the others by the reason."""
+    ignored = Counter(label for label in labels if tasks and not any(task.uses(label) for task in tasks))
+    reasons = {f"the label {label!r} is in no task": n for label, n in sorted(ignored.items())}
+    return len(labels) - ignored.total(), reasons
 
 
 def log_path(store: Path) -> Path:
@@ -227,18 +239,21 @@ class Reusable:
             return False
 
 
-def reused_row(source: Path, entry: Entry) -> LogRow:
+def reused_row(source: Path, entry: Entry, tasks: Collection[Task]) -> LogRow:
     """Return the log's row, as stored, of a recording used again. Raises StoreError where the source is damaged."""
     with opened_recording(source, recording_key(entry.subject, entry.session, entry.recording)) as group:
-        is_labelled = child(child(group, "windows", is_group=True), "is_labelled", is_group=False)[:]
+        windows = child(group, "windows", is_group=True)
+        is_labelled = child(windows, "is_labelled", is_group=False)[:] != 0
+        texts = np.char.decode(child(windows, "label", is_group=False)[:], "utf-8", "replace")
+        n_used, ignored = used_and_ignored(texts[is_labelled].tolist(), tasks)
         return LogRow(
             entry.subject,
             entry.session,
             entry.recording,
             "reused",
-            windows_labelled=int((is_labelled != 0).sum()),
-            windows_grid=int((is_labelled == 0).sum()),
-            left_out=json.loads(read_attribute(group, "left_out")),
+            windows_labelled=n_used,
+            windows_grid=int((~is_labelled).sum()),
+            left_out=json.loads(read_attribute(group, "left_out")) | ignored,
             signals=tuple(json.loads(read_attribute(group, "signal_names"))),
             notes=tuple(json.loads(read_attribute(group, "notes"))),
         )

@@ -34,9 +34,11 @@ from biopercept.prepare.reuse import (
     reused_row,
     settings_hash,
     source_hash,
+    used_and_ignored,
     write_log,
 )
 from biopercept.prepare.sources import recording_of
+from biopercept.preprocessing.derived import DEVICE_DISAGREES
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.preprocessing.windows import cut_windows
 from biopercept.progress import steps
@@ -65,14 +67,23 @@ class PrepareSummary:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Return what a note in the log is too little for: whose labels lie beyond their signals."""
-        lost = [row.title for row in self.rows if any(BEYOND in note for note in row.notes)]
-        if not lost:
-            return ()
-        return (
-            f"labels lie beyond the signals of {listed(lost)}, and nothing is cut there; "
-            "'biopercept check STUDY --recordings' says which",
+        """Return what a note in the log is too little for: whose labels lie beyond, whose heart rates disagree."""
+        lost, apart = (
+            [row.title for row in self.rows if any(words in note for note in row.notes)]
+            for words in (BEYOND, DEVICE_DISAGREES)
         )
+        warnings = []
+        if lost:
+            warnings.append(
+                f"labels lie beyond the signals of {listed(lost)}, and nothing is cut there; "
+                "'biopercept check STUDY --recordings' says which"
+            )
+        if apart:
+            warnings.append(
+                f"{DEVICE_DISAGREES} in {listed(apart)}: one of the two is wrong there; the notes in {self.log.name} "
+                "say by how much"
+            )
+        return tuple(warnings)
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row per recording: what became of it, with its windows and what was left out of them."""
@@ -117,6 +128,11 @@ def chosen_subjects(study: Study, subjects: Sequence[str] | None, exclude: Seque
     if not kept:
         raise SettingsError(f"no subject of the study {study.name} is left; name fewer in --exclude-subjects")
     return kept
+
+
+def of_subjects(study: Study, subjects: Collection[str]) -> Study:
+    """Return a study with the recordings of some subjects alone, as its plan is made for a run of these."""
+    return replace(study, entries=tuple(entry for entry in study.entries if entry.subject in subjects))
 
 
 def prepare_study(
@@ -234,7 +250,7 @@ class _Progress:
             return False
         self.sources[key] = source
         if row is None:
-            row = reused_row(source, entry)
+            row = reused_row(source, entry, self._context.study.tasks.values())
             if self._kept is not None and source == self._reusable.part(key):  # ended before its row was kept
                 row = replace(row, status="prepared")
         self._note(row)
@@ -355,16 +371,18 @@ def prepare_one(context: PrepareContext, job: PrepareJob) -> LogRow | Unwritable
         return replace(failed_row(entry, "", time.monotonic() - begun), message=str(fault))
     except Exception as fault:
         return failed_row(entry, fault_of_ours(fault), time.monotonic() - begun)
-    n_labelled = int(prepared.windows.is_labelled.sum())
+    windows = prepared.windows
+    labels = windows.label[windows.is_labelled].tolist()
+    n_used, ignored = used_and_ignored(labels, context.study.tasks.values())
     return LogRow(
         entry.subject,
         entry.session,
         entry.recording,
         "prepared",
         time.monotonic() - begun,
-        windows_labelled=n_labelled,
-        windows_grid=len(prepared.windows) - n_labelled,
-        left_out=dict(prepared.left_out),
+        windows_labelled=n_used,
+        windows_grid=len(windows) - len(labels),
+        left_out=dict(prepared.left_out) | ignored,
         signals=tuple(signal.name for signal in prepared.signals),
         notes=prepared.notes,
     )

@@ -156,12 +156,18 @@ def _duration(recording: Recording) -> float:
 def _why_left_out(signal: Signal) -> str:
     """Return why a signal cannot be cleaned; empty where it can."""
     if signal.modality == UNKNOWN or signal.modality not in MODALITIES:
-        return "what it measures was not recognised (name its modality under 'signals' in study.yaml)"
+        return (
+            "what it measures was not recognised (name its modality: of a file alone with --signals FILE, in a study "
+            "under 'signals' in study.yaml)"
+        )
     modality = MODALITIES[signal.modality]
     if modality.is_derived:
         return f"{modality.title} is computed here, not read from a file"
     if signal.unit != modality.unit:
-        return f"its unit is {signal.unit or 'not given'!r} and {modality.title} needs {modality.unit!r}"
+        return (
+            f"its unit is {signal.unit or 'not given'!r} and {modality.title} needs {modality.unit!r} (say its unit: "
+            "of a file alone with --unit NAME=UNIT, in a study under 'signals' in study.yaml)"
+        )
     if not (math.isfinite(signal.sampling_rate) and signal.sampling_rate > 0) and signal.is_regular:
         return f"its sampling rate is {signal.sampling_rate!r} Hz"
     if signal.n_samples == 0 or signal.n_channels == 0:

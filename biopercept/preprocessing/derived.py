@@ -6,7 +6,7 @@ gives no ground for a value. Where several signals could give one series, the ch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -53,7 +53,14 @@ LOWEST_ACTIVITY = 1e-3
 LET_GO = frozenset({"eeg", "eog", "emg", "acc", "temp", "spo2"})
 """Modalities in which nothing is looked for at the file's own rate: an hour of EEG takes gigabytes there."""
 
+DEVICE_DISAGREES = "the device's own heart rate and the beats disagree"
+"""Begins what a note says of a recording in which one of the two is wrong."""
+
 _MEAN_SECONDS = 1.0
+_COMPARED_SECONDS = 10.0
+_FEWEST_COMPARED = 3
+_CLEARLY_APART = 10.0  # 1/min: a device's rate lags and is smoothed, and differs by 1 to 5 from that of the same beats
+_MENTIONED_SHARE = 0.01
 LOWEST_ENVELOPE = 1e-6
 """Added before the logarithm, mV: far below any amplifier's noise."""
 
@@ -181,6 +188,7 @@ def _heart(derived: Derived, measured: list[Measured], times: FloatArray, settin
     device_rate, device_name = _device_rate(measured, times)
     layers: list[tuple[FloatArray, str]] = []
     sources: list[_HeartSource] = []
+    compared: list[tuple[FloatArray, str]] = []
     amplitude: FloatArray | None = None
     ecg = _best(derived, _of_heart(measured, "ecg"), "heart_rate")
     if ecg is not None:
@@ -197,8 +205,9 @@ def _heart(derived: Derived, measured: list[Measured], times: FloatArray, settin
         one, channel = bvp
         beats, notes = bvp_beats(one.screened[channel], one.original, settings, one.by_hand)
         derived.notes.extend(notes)
-        beats = checked_against_device(beats, device_rate, times, settings)
         is_measured = _is_measured(one, channel, times)
+        compared.append((beat_series.rate_series(beats, is_measured, times, settings), one.original.name))
+        beats = checked_against_device(beats, device_rate, times, settings)
         sources.append(_HeartSource(beats, is_measured, one.has_beats_by_hand))
         layers.append((beat_series.rate_series(beats, is_measured, times, settings), one.original.name))
         derived.is_understood[one.original.name] = np.isfinite(layers[-1][0])
@@ -218,8 +227,10 @@ def _heart(derived: Derived, measured: list[Measured], times: FloatArray, settin
     corrected = [source.beats.source for source in sources if source.is_corrected]
     layers.sort(key=lambda layer: layer[1] not in corrected)
     if device_name:
+        compared += [layer for layer in layers if layer[1] not in [name for _, name in compared]]
+        derived.notes.extend(_disagreements(device_rate, device_name, compared))
         layers.append((device_rate, device_name))
-    _add_rate(derived, layers, times)
+    _add_rate(derived, layers, times, device_name if sources else "")
     _add_variability(derived, sources, times, settings, has_ecg=ecg is not None)
     if bvp is not None and amplitude is not None:
         derived.add("pulse_amplitude", amplitude, bvp[0].original.name)
@@ -232,8 +243,33 @@ def _device_rate(measured: list[Measured], times: FloatArray) -> tuple[FloatArra
     return np.full(len(times), np.nan), ""
 
 
-def _add_rate(derived: Derived, layers: list[tuple[FloatArray, str]], times: FloatArray) -> None:
-    """Add heart rate: the first layer, its holes filled from the next, and so on."""
+def _disagreements(device_rate: FloatArray, name: str, compared: list[tuple[FloatArray, str]]) -> Iterator[str]:
+    """Give a note for each signal whose beats, before any is dropped for it, contradict the device's own rate."""
+    of_device = _means_of_parts(device_rate)
+    for rate, source in compared:
+        apart = np.abs(_means_of_parts(rate) - of_device)
+        apart = apart[np.isfinite(apart)]
+        if len(apart) >= _FEWEST_COMPARED and (middle := float(np.median(apart))) > _CLEARLY_APART:
+            yield (
+                f"heart_rate: {DEVICE_DISAGREES}: {name} and the beats of {source} differ by {middle:.0f} 1/min in the "
+                f"median of {len(apart)} windows of {_COMPARED_SECONDS:g} s; one of the two is wrong, look at both."
+            )
+
+
+def _means_of_parts(series: FloatArray) -> FloatArray:
+    """Return the mean of each 10 s of a series of the grid; NaN where less than half of them is known."""
+    n = round(_COMPARED_SECONDS * DERIVED_RATE)
+    parts = series[: len(series) // n * n].reshape(-1, n)
+    n_known = np.isfinite(parts).sum(axis=1)
+    is_enough = 2 * n_known >= n
+    means = np.divide(np.nansum(parts, axis=1), n_known, out=np.full(len(parts), np.nan), where=is_enough)
+    return np.asarray(means, dtype=np.float64)
+
+
+def _add_rate(
+    derived: Derived, layers: list[tuple[FloatArray, str]], times: FloatArray, device_beside_beats: str
+) -> None:
+    """Add heart rate: the first layer, its holes filled from the next, and so on; note what a device fills."""
     if not layers:
         return
     rate = np.full(len(times), np.nan)
@@ -243,6 +279,11 @@ def _add_rate(derived: Derived, layers: list[tuple[FloatArray, str]], times: Flo
         if is_filled.any():
             rate[is_filled] = series[is_filled]
             used.append(name)
+        share = is_filled.sum() / max(np.isfinite(rate).sum(), 1)
+        if name == device_beside_beats and share >= _MENTIONED_SHARE:
+            derived.notes.append(
+                f"heart_rate: {100 * share:.0f} % of it is {name}, the device's own, where no beats were accepted."
+            )
     derived.add("heart_rate", rate, "+".join(used) or "+".join(name for _, name in layers))
 
 

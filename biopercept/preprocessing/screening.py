@@ -201,8 +201,8 @@ def _not_in_g(samples: FloatArray, signal: Signal) -> list[Fault]:
     if usual <= _MOST_G:
         return []
     words = (
-        f"half of the time more than {usual:.3g} g where a body at rest measures 1 g; say its unit under 'signals' in "
-        "study.yaml (m/s2, mg)"
+        f"half of the time more than {usual:.3g} g where a body at rest measures 1 g; say its unit (m/s2, mg): "
+        "of a file alone with --unit NAME=UNIT, in a study under 'signals' in study.yaml"
     )
     return [Fault(OUT_OF_RANGE, words, np.ones(samples.shape[1], dtype=bool))]
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from biopercept.files import visible_members
@@ -98,7 +98,7 @@ def _participants(root: Path, groups: dict[Group, _Found], faults: list[str]) ->
     path = root / "participants.tsv"
     if path.is_file():
         people = read_participants(path, faults)
-        return tuple(Participant(p.subject.removeprefix("sub-"), p.columns) for p in people)
+        return tuple(replace(p, subject=p.subject.removeprefix("sub-")) for p in people)
     return tuple(Participant(subject) for subject in dict.fromkeys(subject for subject, _, _ in groups))
 
 
@@ -238,13 +238,15 @@ def _entry(
             faults.append(problem)
     files = _placed_files(root, group, parts, faults)
     is_label = any(task.knows(parts.task) for task in tasks.values())
-    cells: dict[Interval, dict[str, str]] = {}
+    lines, cells = _intervals(root, parts.events, wanted_columns(tasks), faults, notes)
     return Entry(
         *group,
         files=files,
         condition=parts.task if is_label else None,
-        intervals=_intervals(root, parts.events, faults, notes, wanted_columns(tasks), cells),
+        intervals=ordered(lines),
         interval_columns=cells,
+        lines=lines if len(parts.events) == 1 else {},
+        events_table=", ".join(str(path.relative_to(root)) for path in parts.events),
     )
 
 
@@ -270,14 +272,11 @@ def _placed_files(root: Path, group: Group, parts: _Found, faults: list[str]) ->
 
 
 def _intervals(
-    root: Path,
-    tables: list[Path],
-    faults: list[str],
-    notes: list[str],
-    columns: tuple[str, ...],
-    cells: dict[Interval, dict[str, str]],
-) -> tuple[Interval, ...]:
-    intervals: dict[Interval, None] = {}
+    root: Path, tables: list[Path], columns: tuple[str, ...], faults: list[str], notes: list[str]
+) -> tuple[dict[Interval, int], dict[Interval, dict[str, str]]]:
+    """Return the labelled intervals of some tables with their lines, and the cells of the columns in each."""
+    lines: dict[Interval, int] = {}
+    cells: dict[Interval, dict[str, str]] = {}
     for path in tables:
         shown = str(path.relative_to(root))
         table = read_table(path, ("onset", "duration"), faults, name=shown)
@@ -289,9 +288,9 @@ def _intervals(
             if any(row.is_missing(column) for column in ("onset", "duration", "trial_type")):
                 n_missing += 1
             elif interval := interval_of(row, faults):
-                intervals[interval] = None
+                lines.setdefault(interval, row.number)
                 if values := cells_of(row, columns):
                     cells[interval] = values
         if n_missing:
             notes.append(f"{shown}: {n_missing} events left out, their onset, duration or trial_type is n/a")
-    return ordered(list(intervals))
+    return lines, cells

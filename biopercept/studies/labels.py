@@ -171,13 +171,13 @@ def _cells(study: Study, column: str) -> Iterator[tuple[str, str]]:
     """Give where and what each cell of a column is."""
     for person in study.participants:
         if column in person.columns:
-            yield f"participants.tsv, {person.subject}", person.columns[column]
+            yield f"{person.row or 'participants.tsv'}, {person.subject}", person.columns[column]
     for entry in study.entries:
         if column in entry.columns:
-            yield f"recordings.tsv, {entry.title}", entry.columns[column]
+            yield entry.where, entry.columns[column]
         for interval, cells in entry.interval_columns.items():
             if column in cells:
-                yield f"events.tsv, {entry.title} at {interval.onset_seconds:g} s", cells[column]
+                yield f"{entry.row_of(interval)}, {entry.title} at {interval.onset_seconds:g} s", cells[column]
 
 
 def _numbers(cells: Mapping[str, str], columns: tuple[str, ...]) -> Iterator[tuple[str, float]]:
@@ -191,6 +191,7 @@ def check_agreement(study: Study, faults: list[str]) -> None:
     """Add a sentence to ``faults`` for everything in which a study's tables disagree."""
     listed = {person.subject for person in study.participants}
     # Where nobody is listed, that has been said of the table; it need not be said again of everybody.
+    rows = {entry.subject: entry.row for entry in reversed(study.entries)}
     strangers = [subject for subject in study.subjects if listed and subject not in listed]
     for number, subject in enumerate(strangers):
         # Looking for a near name is slow; a few hints are enough.
@@ -198,9 +199,10 @@ def check_agreement(study: Study, faults: list[str]) -> None:
         if near and near not in study.subjects:  # what events.tsv says of that person is no second fault
             faults[:] = [fault for fault in faults if f": no recording '{near} " not in fault]
         hint = f"; did you mean {near}?" if near else ""
-        faults.append(f"recordings.tsv has recordings of {subject!r}, who is not in participants.tsv{hint}")
-    _check_twins((person.subject for person in study.participants), "participant_id", faults)
-    _check_twins(("_".join((e.subject, e.session, e.recording)) for e in study.entries), "recording", faults)
+        where = f" ({rows[subject]})" if rows[subject] else ""
+        faults.append(f"recordings of {subject!r}{where}, who is not in participants.tsv{hint}")
+    _check_twins(((person.subject, person.row) for person in study.participants), "participant_id", faults)
+    _check_twins((("_".join((e.subject, e.session, e.recording)), e.row) for e in study.entries), "recording", faults)
     _check_labels(study, faults)
     check_values(study, faults)
     _check_overlaps(study, faults)
@@ -241,29 +243,23 @@ def _check_overlaps(study: Study, faults: list[str]) -> None:
     """Add a sentence for each task in which two classes, or two numbers, are stated of the same time."""
     for task in study.tasks.values():
         clashes = [(entry, clash) for entry in study.entries if (clash := _first_clash(_valued(study, entry, task)))]
-        if clashes:
-            entry, (one, other) = clashes[0]
+        for entry, (one, other) in clashes:
             faults.append(
-                f"task {task.name!r}: {_counted(len(clashes))} two {'numbers' if task.column else 'classes'} for the "
-                f"same time (the first, {entry.title}: {_span(*one)} and {_span(*other)}); correct events.tsv, or list "
-                "one of the labels under ignore"
+                f"{entry.row_of(other[0])}, {entry.title}: {_span(*other)} and {_span(*one)} of "
+                f"{entry.row_of(one[0])} are two {'numbers' if task.column else 'classes'} of task {task.name!r} for "
+                "the same time; correct one, or list one of the labels under ignore"
             )
         if study.overlap == EVENTS_WIN or task.column is not None:
             continue
         beside = [(e, i) for e in study.entries for i in e.intervals if _is_beside(task, e, i)]
-        if beside:
-            entry, interval = beside[0]
+        for entry, interval in beside:
             condition = entry.condition or ""
             faults.append(
-                f"task {task.name!r}: {_counted(len({e.title for e, _ in beside}))} events of another class than their "
-                f"condition (the first, {entry.title}: the condition {condition!r} ({task.class_of(condition)}) and "
-                f"{_span(interval, task.class_of(interval.label))}); remove the condition, or write 'overlap: "
-                "events-win' into study.yaml, and it holds for the rest of the recording"
+                f"{entry.row_of(interval)}, {entry.title}: {_span(interval, task.class_of(interval.label))} is of "
+                f"another class of task {task.name!r} than the condition {condition!r} ({task.class_of(condition)}); "
+                "remove the condition, or write 'overlap: events-win' into study.yaml, and it holds for the rest of "
+                "the recording"
             )
-
-
-def _counted(n_recordings: int) -> str:
-    return "1 recording has" if n_recordings == 1 else f"{n_recordings} recordings have"
 
 
 def _span(interval: Interval, value: object) -> str:
@@ -327,17 +323,24 @@ def _is_file_label(entries: Iterable[Entry], task: Task) -> bool:
     return len(labelled) > 1 and all(len(names) == 1 for names in labelled)
 
 
-def _check_twins(names: Iterable[str], what: str, faults: list[str]) -> None:
+def _check_twins(names: Iterable[tuple[str, str]], what: str, faults: list[str]) -> None:
     """Refuse ids that differ only by case or Unicode form: their outputs would overwrite one another on some disks."""
-    seen: dict[str, str] = {}
-    for name in names:
-        first = seen.setdefault(folded(name), name)
+    seen: dict[str, tuple[str, str]] = {}
+    for name, row in names:
+        first, its_row = seen.setdefault(folded(name), (name, row))
         if first != name:
-            faults.append(f"the {what}s {first!a} and {name!a} differ only in case or Unicode form; rename one")
+            where = f" ({its_row} and {row})" if row else ""
+            faults.append(f"the {what}s {first!a} and {name!a}{where} differ only in case or Unicode form; rename one")
 
 
 def _check_labels(study: Study, faults: list[str]) -> None:
     used = Counter(label for entry in study.entries for label in entry.labels)
+    firsts: dict[str, str] = {}
+    for entry in study.entries:
+        for interval in entry.intervals:
+            if interval.label not in firsts:
+                firsts[interval.label] = entry.row_of(interval)
+        firsts.setdefault(entry.condition or "", entry.row)
     for task in study.tasks.values():
         if not task.is_of_labels:
             continue
@@ -346,8 +349,9 @@ def _check_labels(study: Study, faults: list[str]) -> None:
             continue  # a class without labels is a fault of its own, and they may be these
         for label, count in used.items():
             if not task.knows(label):
+                of = f"{count} recording{'s' * (count > 1)}, first {firsts[label]}"
                 faults.append(
-                    f"the label {label!r} ({count} recordings) is under no class of task {task.name!r} "
+                    f"the label {label!r} ({of}) is under no class of task {task.name!r} "
                     f"(known are {', '.join(known)}): add it to a class or to ignore{did_you_mean(label, known)}"
                 )
 
@@ -361,7 +365,9 @@ def _check_same_recording(entries: tuple[Entry, ...], faults: list[str]) -> None
         for file in entry.files:
             owner = owners.setdefault(os.path.normcase(places.real(file.path)), entry)
             if owner is not entry:
-                faults.append(f"{file.path.name} is listed under two recordings: {owner.title} and {entry.title}")
+                faults.append(
+                    f"{file.path.name} is listed under two recordings: {owner.titled_row} and {entry.titled_row}"
+                )
             elif contents := _contents(file.path):
                 same_size.setdefault(sum(p.stat().st_size for p in contents), []).append((entry, file.path))
     # Only files of one size can be equal: hash those, first by their beginnings.
@@ -370,8 +376,8 @@ def _check_same_recording(entries: tuple[Entry, ...], faults: list[str]) -> None
             for same in _alike(alike, None):
                 first, second = same[0], same[1]
                 faults.append(
-                    f"{first[1].name} of {first[0].title} and {second[1].name} of {second[0].title} have the same "
-                    "content; one recording under two names would leak across folds"
+                    f"{first[1].name} of {first[0].titled_row} and {second[1].name} of {second[0].titled_row} have the "
+                    "same content; one recording under two names would leak across folds"
                 )
 
 

@@ -432,13 +432,14 @@ def label_faults(entry: Entry, span: Span) -> tuple[list[str], list[str]]:
 
     The first is a fault, the second happens where a recording was cut short.
     """
-    where, until = f"events.tsv, {entry.title}", f"its signals, which span {span.start:.0f} to {span.end:.0f} s"
+    until = f"its signals, which span {span.start:.0f} to {span.end:.0f} s"
     end = span.end + _LATE_SECONDS if span.is_exact else _ESTIMATED * span.end
     late = [i for i in entry.intervals if i.end_seconds > end or i.onset_seconds < span.start - _LATE_SECONDS]
     beyond = [i for i in late if i.onset_seconds >= end or i.end_seconds <= span.start - _LATE_SECONDS]
     if not late:
         return [], []
     worst = max(beyond or late, key=lambda i: max(i.end_seconds - end, span.start - i.onset_seconds))
+    where = f"{entry.row_of(worst)}, {entry.title}"
     stated = f"{worst.label!r} is stated to span {worst.onset_seconds:.0f} to {worst.end_seconds:.0f} s"
     if 2 * len(beyond) > len(entry.intervals) or (beyond and _unit_of(worst, span.end)):
         unit = _unit_of(worst, span.end)
@@ -464,9 +465,9 @@ def _refuse_other_unit(entry: Entry, worst: Interval, end: float, *, is_most: bo
     """Refuse labels whose times are no seconds from the start: the first would cover it all, the rest be lost."""
     if is_most and (unit := _unit_of(worst, end)):
         raise RecordingError(
-            f"{entry.title}: {worst.label!r} is stated to span {worst.onset_seconds:.0f} to {worst.end_seconds:.0f} s "
-            f"and the signals end at {end:.0f} s; onset and duration are seconds from the recording's start, these "
-            f"look like {unit}"
+            f"{entry.title}: {worst.label!r} ({entry.row_of(worst)}) is stated to span {worst.onset_seconds:.0f} to "
+            f"{worst.end_seconds:.0f} s and the signals end at {end:.0f} s; onset and duration are seconds "
+            f"from the recording's start, these look like {unit}"
         )
 
 

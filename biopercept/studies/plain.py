@@ -35,7 +35,8 @@ def read_participants(path: Path, faults: list[str]) -> tuple[Participant, ...]:
         elif subject in people:
             faults.append(f"{row.at('participant_id')}: the participant {subject!r} is listed twice")
         else:
-            people[subject] = Participant(subject, {k: v for k, v in row.cells.items() if k != "participant_id"})
+            cells = {k: v for k, v in row.cells.items() if k != "participant_id"}
+            people[subject] = Participant(subject, cells, row.where)
     return tuple(people.values())
 
 
@@ -69,26 +70,29 @@ def read_entries(folder: Path, faults: list[str], columns: tuple[str, ...] = ())
     if not table.columns:
         return ()  # without recordings every event would be a fault of its own
     files, conditions, named = _read_recordings(folder, table, faults, columns, kept)
-    intervals: dict[Key, list[Interval]] = {}
+    lines: dict[Key, dict[Interval, int]] = {}
     cells: dict[Key, dict[Interval, dict[str, str]]] = {}
     events = table_in(folder, "events", faults)
     if events is not None:
         needed = ("participant_id", "recording", "onset", "duration", "trial_type")
-        intervals = _read_events(read_table(events, needed, faults), named, faults, columns, cells)
+        lines = _read_events(read_table(events, needed, faults), set(named), faults, columns, cells)
     return tuple(
         Entry(
             *key,
             files=tuple(listed),
             condition=conditions.get(key),
-            intervals=ordered(intervals.get(key, [])),
+            intervals=ordered(lines.get(key, {})),
             columns=kept.get(key, {}),
             interval_columns=cells.get(key, {}),
+            row=named[key],
+            lines=lines.get(key, {}),
+            events_table=events.name if events is not None else "",
         )
         for key, listed in files.items()
     )
 
 
-def ordered(intervals: list[Interval]) -> tuple[Interval, ...]:
+def ordered(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
     """Return the intervals in time order."""
     return tuple(sorted(intervals, key=lambda i: (i.onset_seconds, i.duration_seconds, i.label)))
 
@@ -114,18 +118,18 @@ def cells_of(row: Row, columns: tuple[str, ...]) -> dict[str, str]:
 
 def _read_recordings(
     folder: Path, table: Table, faults: list[str], columns: tuple[str, ...], kept: dict[Key, dict[str, str]]
-) -> tuple[dict[Key, list[StudyFile]], dict[Key, str], set[Key]]:
-    """Return the files and the condition of each recording, and every recording that a row names, sound or not."""
+) -> tuple[dict[Key, list[StudyFile]], dict[Key, str], dict[Key, str]]:
+    """Return files and condition of each recording, and the first row of each that one names, sound or not."""
     files: dict[Key, list[StudyFile]] = {}
     conditions: dict[Key, str] = {}
-    named: set[Key] = set()
+    named: dict[Key, str] = {}
     finder = _Finder(folder)
     for row in table:
         key = _key(row, faults)
         path = finder.path(row, faults)
         offset = _offset(row, faults)
         if key is not None:
-            named.add(key)
+            named.setdefault(key, row.where)
         if key is None or path is None:
             continue
         if any(finder.is_same(file.path, path) for file in files.get(key, [])):
@@ -240,7 +244,8 @@ def _read_events(
     faults: list[str],
     columns: tuple[str, ...],
     cells: dict[Key, dict[Interval, dict[str, str]]],
-) -> dict[Key, list[Interval]]:
+) -> dict[Key, dict[Interval, int]]:
+    """Return the intervals of each recording, with their lines."""
     lines: dict[Key, dict[Interval, int]] = {}
     for row in table:
         key = _key(row, faults)
@@ -256,7 +261,7 @@ def _read_events(
             continue
         if values := cells_of(row, columns):
             cells.setdefault(key, {})[interval] = values
-    return {key: list(intervals) for key, intervals in lines.items()}
+    return lines
 
 
 def interval_of(row: Row, faults: list[str]) -> Interval | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from biopercept.errors import StudyError, recording_title
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Interval
+from biopercept.studies.tables import Row
 from biopercept.tasks import Task
 
 if TYPE_CHECKING:
@@ -23,10 +24,14 @@ EVENTS_WIN: Overlap = "events-win"
 
 @dataclass(frozen=True)
 class Participant:
-    """One person of a study: ``participant_id`` exactly as written ("007" stays "007"), other columns as text."""
+    """One person of a study: ``participant_id`` exactly as written ("007" stays "007"), other columns as text.
+
+    ``row`` is where the person stands, "participants.tsv line 2"; empty where no table lists people.
+    """
 
     subject: str
     columns: Mapping[str, str] = field(default_factory=dict)
+    row: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,10 @@ class Entry:
         Those of events.tsv in time order; the condition is not among them.
     columns, interval_columns : mapping
         Cells of recordings.tsv, and of events.tsv for each interval, in the columns that regression tasks name.
+    row : str
+        Where it is listed first, "recordings.tsv line 2"; empty of a BIDS data set, which has no such table.
+    lines, events_table : mapping, str
+        The line of each interval that is known, and the table it is a line of.
     """
 
     subject: str
@@ -66,6 +75,9 @@ class Entry:
     columns: Mapping[str, str] = field(default_factory=dict, hash=False)
     interval_columns: Mapping[Interval, Mapping[str, str]] = field(default_factory=dict, hash=False)
     exceptions: tuple[Interval, ...] = ()
+    row: str = field(default="", compare=False)
+    lines: Mapping[Interval, int] = field(default_factory=dict, compare=False, repr=False)
+    events_table: str = field(default="events.tsv", compare=False)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -77,6 +89,27 @@ class Entry:
     def title(self) -> str:
         """Return subject, session and recording as one phrase for messages."""
         return recording_title(self.subject, self.session, self.recording)
+
+    @property
+    def titled_row(self) -> str:
+        """Return whose and which recording it is, with its row where a table has one."""
+        return f"{self.title} ({self.row})" if self.row else self.title
+
+    @property
+    def where(self) -> str:
+        """Return the row and whose recording it is, as faults of its files begin; of BIDS the file in place of a row.
+
+        >>> Entry("S01", "", "lab", (), row="recordings.tsv line 2").where
+        'recordings.tsv line 2, S01 lab'
+        """
+        files = ", ".join(file.path.name for file in self.files)
+        return f"{self.row or files or 'recordings.tsv'}, {self.title}"
+
+    def row_of(self, interval: Interval) -> str:
+        """Return where an interval stands, "events.tsv line 2"; not every one is of a table."""
+        if (number := self.lines.get(interval)) is not None:
+            return Row(self.events_table, number, {}).where
+        return self.events_table if self.events_table and not self.lines else "annotations of a file or labels by hand"
 
 
 @dataclass(frozen=True)

@@ -230,7 +230,8 @@ def _check_header(columns: tuple[str, ...], needed: tuple[str, ...], where: str,
 
 
 _PLACE = re.compile(
-    r"(?P<table>[^:,]*?\.(?:tsv|yaml|json|csv|xlsx|gz|edf|bdf))(?:,[^:]*| (?:line |row |cell [A-Z]+)(?P<line>\d+))?: "
+    r"(?P<table>[^:,]*?\.(?:tsv|yaml|json|csv|xlsx|gz|edf|bdf))"
+    r"(?: (?:line |row |cell [A-Z]+)(?P<line>\d+))?(?:,[^:]*)?: "
 )
 _FEWEST_ALIKE = 3
 _WITH_A_POINT = ", with a point: "

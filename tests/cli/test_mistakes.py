@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Callable
@@ -98,18 +99,18 @@ def test_times_in_another_unit_are_seen_without_opening_recordings(study: Path, 
     each_line(study, "events", lambda line: scaled(line, onset, duration))
     (fault,) = faults_of(study)
     assert fault.startswith(
-        "events.tsv, S01 lab: 2 of 3 labelled intervals lie wholly beyond its signals, which span 0"
+        "events.tsv line 4, S01 lab: 2 of 3 labelled intervals lie wholly beyond its signals, which span 0"
     )
     unit = "milliseconds" if onset == 1000 else "microseconds"
     assert f"onset and duration are seconds from the recording's start, these look like {unit}" in fault
-    assert fault.endswith("(so too in 3 more: S02 lab, S03 lab, S04 lab)")
+    assert fault.endswith("(so too in 3 more: lines 7, 10, 13)")
 
 
 def test_a_label_beyond_the_end_of_its_file_is_a_note_that_is_counted(study: Path) -> None:
     change(study, "events.tsv", "S02\tlab\t900\t40\tidle", "S02\tlab\t80\t40\tidle")
     change(study, "events.tsv", "S03\tlab\t80\t400\tidle", "S03\tlab\t80\t40\tidle")
     wholly, partly = (note for note in notes_of(study) if note.startswith("events.tsv"))
-    assert wholly.startswith("events.tsv, S02 lab: 1 labelled interval of 3 lies wholly beyond its signals, which span")
+    assert wholly.startswith("events.tsv line 7, S02 lab: 1 labelled interval of 3 lies wholly beyond its signals, ")
     assert wholly.endswith("('idle' is stated to span 900 to 940 s)")
     assert "S03 lab: 1 labelled interval of 3 lies partly beyond its signals" in partly
     assert re.search(r"; \d notes to read$", run("check", study).stdout.rstrip())
@@ -181,8 +182,8 @@ def test_a_decimal_comma_in_a_column_of_numbers_is_answered_with_the_point(study
     change(study, "participants.tsv", "S01\t20,5", "S01\t20")
     change(study, "participants.tsv", "S02\t21,5", "S02\t21")
     assert faults_of(study) == [
-        "participants.tsv, S01: age is '20,5'; a number is needed for task 'u', or n/a where it is missing, with a "
-        "point: 20.5 (so too in 1 more cell: S02)"
+        "participants.tsv line 2, S01: age is '20,5'; a number is needed for task 'u', or n/a where it is missing, "
+        "with a point: 20.5 (so too in 1 more cell: line 3)"
     ]
 
 
@@ -201,8 +202,18 @@ def test_a_missing_table_of_events_is_the_one_fault_and_a_file_like_it_is_named(
 @pytest.mark.parametrize(
     ("table", "right", "wrong", "expected"),
     [
-        ("recordings.tsv", "S03\t", "S3\t", f"recordings.tsv has recordings of 'S3', {NOT_LISTED}; did you mean S03?"),
-        ("participants.tsv", "S03", "s03", f"recordings.tsv has recordings of 'S03', {NOT_LISTED}; did you mean s03?"),
+        (
+            "recordings.tsv",
+            "S03\t",
+            "S3\t",
+            f"recordings of 'S3' (recordings.tsv line 4), {NOT_LISTED}; did you mean S03?",
+        ),
+        (
+            "participants.tsv",
+            "S03",
+            "s03",
+            f"recordings of 'S03' (recordings.tsv line 4), {NOT_LISTED}; did you mean s03?",
+        ),
         (
             "events.tsv",
             "S03\t",
@@ -214,8 +225,8 @@ def test_a_missing_table_of_events_is_the_one_fault_and_a_file_like_it_is_named(
             "events.tsv",
             "count",
             "Count",
-            "the label 'Count' (4 recordings) is under no class of task 't' (known are calm, idle, count): add it to a "
-            "class or to ignore; did you mean count?",
+            "the label 'Count' (4 recordings, first events.tsv line 3) is under no class of task 't' (known are calm, "
+            "idle, count): add it to a class or to ignore; did you mean count?",
         ),
         ("study.yaml", "classes", "clases", "study.yaml line 2: unknown key 'tasks.t.clases'; did you mean classes?"),
         (
@@ -232,6 +243,73 @@ def test_one_slip_is_one_fault_with_what_was_meant(
 ) -> None:
     change(study, table, wrong, right)
     assert faults_of(study) == [expected]
+
+
+def test_faults_of_every_kind_are_listed_in_one_go_each_with_its_row(study: Path) -> None:
+    each_line(study, "events", lambda line: scaled(line, 1000, 1000) if line.startswith("S02") else line)
+    change(study, "events.tsv", "S01\tlab\t20\t40\tcount", "S01\tlab\t40\t40\tcount")
+    change(study, "events.tsv", "S03\tlab\t40\t40\tcuont", "S03\tlab\t40\t40\tcount")
+    change(study, "participants.tsv", "S4\t", "S04\t")
+    (study / "data" / "S03.csv").write_text("")
+    begins = [
+        "recordings of 'S04' (recordings.tsv line 5), who is not in participants.tsv",
+        "the label 'cuont' (1 recording, first events.tsv line 9) is under no class",
+        "events.tsv line 3, S01 lab: 'count' (work) from 20 to 60 s and 'calm' (rest) from 0 to 40 s of events.tsv",
+        "recordings.tsv line 4, S03 lab: S03.csv: the file is empty",
+        "events.tsv line 7, S02 lab: 2 of 3 labelled intervals lie wholly beyond its signals",
+    ]
+    faults = faults_of(study)
+    assert len(faults) == len(begins)
+    for fault, begin in zip(faults, begins, strict=True):
+        assert fault.startswith(begin), fault
+
+
+def test_what_windows_lose_is_said_beside_other_faults(study: Path) -> None:
+    (study / "data" / "S03.csv").write_text("")
+    faults = faults_of(study, "--set", "windows.length_seconds=60")
+    assert faults[0].startswith("recordings.tsv line 4, S03 lab: S03.csv: the file is empty")
+    assert [fault.partition(" of task")[0] for fault in faults[1:]] == [
+        f"windows of 60 s are longer than every labelled stretch of class {name!r}" for name in ("rest", "work")
+    ]
+
+
+def test_a_label_of_a_class_that_no_window_fits_is_named_with_task_and_class(study: Path, tmp_path: Path) -> None:
+    each_line(study, "events", lambda line: re.sub(r"\t40\tidle$", "\t15\tidle", line))
+    lost = (
+        "windows of 20 s are longer than every stretch of the label 'idle', which last at most 15 s: class 'rest' of "
+        "task 't' has windows of its other labels alone"
+    )
+    longer = ("--set", "windows.length_seconds=20")
+    result = run("check", study, "--json", *longer)
+    assert result.exit_code == 0 and lost in json.loads(result.stdout)["notes"]
+    assert not [note for note in notes_of(study) if "longer than every stretch" in note]  # of windows that follow
+    prepared = run("prepare", study, "-o", tmp_path / "x.h5", "--subjects", "S02", *longer)
+    assert f"warning: {lost}" in " ".join(prepared.stderr.split())
+
+
+def test_prepare_counts_what_tasks_use_and_names_what_they_ignore(study: Path, tmp_path: Path) -> None:
+    change(study, "study.yaml", "[calm], work: [count]}, ignore: [idle]}}", "[calm, idle], work: [count]}}}")
+    for status in ("prepared", "reused"):
+        windows = ("--set", "windows.length_seconds=20", "--set", "windows.step_seconds=10")
+        result = run("prepare", study, "-o", tmp_path / "x.h5", "--json", *windows)
+        document = json.loads(result.stdout)
+        assert document["recordings"][status] == 4
+        assert document["left_out"] == {"the label 'idle' is in no task": 4 * 3}
+        with (tmp_path / "x.log.csv").open() as lines:
+            rows = list(csv.DictReader(lines))
+        assert [row["windows_labelled"] for row in rows] == ["6"] * 4
+        assert rows[0]["left_out"] == "the label 'idle' is in no task: 3"
+
+
+def test_the_plan_is_of_those_who_are_used(study: Path, tmp_path: Path) -> None:
+    each_line(study, "events", lambda line: re.sub(r"\t40\t(?=\w+$)", "\t6\t", line) if "S01" in line else line)
+    for given, length in (((), 5.0), (("--exclude-subjects", "S01"), 30.0)):
+        result = run("prepare", study, "-o", tmp_path / f"{len(given)}.h5", *given)
+        assert result.exit_code == 0, result.output
+        plan = json.loads((tmp_path / f"{len(given)}.plan.json").read_text())
+        assert plan["study"]["n_subjects"] == (3 if given else 4)
+        lengths = [row["value"] for row in plan["lines"] if row["setting"] == "windows.length_seconds"]
+        assert lengths == [length]
 
 
 @pytest.mark.parametrize("option", ["--subjects", "--exclude-subjects"])
@@ -278,18 +356,21 @@ def test_check_sees_recordings_that_nothing_can_be_cut_of(study: Path) -> None:
     (study / "data" / "S04.csv").write_text("EDA (uS)\n1\n2\n")
     (study / "data" / "S01.csv").rename(study / "data" / "S01.edf")
     change(study, "recordings.tsv", "S01.edf", "S01.csv")
-    no_edf, empty, no_rate = faults_of(study)
-    assert no_edf.startswith("recordings.tsv, S01 lab: S01.edf: named .edf but does not begin as EDF or BDF")
-    assert empty == "recordings.tsv, S03 lab: S03.csv: the file is empty (0 bytes)"
-    assert no_rate.startswith("recordings.tsv, S04 lab: S04.csv: no time column ('time' in seconds or 'timestamp')")
+    no_edf, empty, no_rate, too_short = faults_of(study)
+    assert too_short.startswith("recordings.tsv line 3, S02 lab: it lasts 4 s, and one window has")
+    assert no_edf.startswith("recordings.tsv line 2, S01 lab: S01.edf: named .edf but does not begin as EDF or BDF")
+    assert empty == "recordings.tsv line 4, S03 lab: S03.csv: the file is empty (0 bytes)"
+    assert no_rate.startswith(
+        "recordings.tsv line 5, S04 lab: S04.csv: no time column ('time' in seconds or 'timestamp')"
+    )
     change(study, "recordings.tsv", "S01.csv", "S01.edf")
     write_csv(study / "data" / "S01.csv", 0)
     write_csv(study / "data" / "S03.csv", 2)
     write_csv(study / "data" / "S04.csv", 3)
     (short,) = faults_of(study)
     assert re.fullmatch(
-        r"recordings\.tsv, S02 lab: it lasts 4 s, and one window has \d+ s: nothing could be cut of it; leave it out, "
-        r"or set windows\.length_seconds below that",
+        r"recordings\.tsv line 3, S02 lab: it lasts 4 s, and one window has \d+ s: nothing could be cut of it; leave "
+        r"it out, or set windows\.length_seconds below that",
         short,
     )
     assert faults_of(study, "--recordings") == [short]
@@ -360,7 +441,7 @@ def test_inspect_shows_a_study_in_which_a_label_is_wrong(study: Path) -> None:
     change(study, "events.tsv", "cuont", "count")
     result = run("inspect", study)
     assert result.exit_code == 1
-    assert "the label 'cuont' (4 recordings) is under no class of task 't'" in result.stderr
+    assert "the label 'cuont' (4 recordings, first events.tsv line 3) is under no class of task 't'" in result.stderr
     assert all(name in result.stdout for name in PEOPLE)
     assert "cuont (1x, 40 s)" in result.stdout
 

@@ -120,10 +120,14 @@ def test_check_names_two_classes_for_the_same_time_and_leaves_with_2(tmp_path: P
     (tmp_path / "recordings.tsv").write_text("participant_id\trecording\tpath\nS01\tr\tx.csv\n")
     header = "participant_id\trecording\tonset\tduration\ttrial_type\n"
     (tmp_path / "events.tsv").write_text(header + "S01\tr\t0\t9\ta\nS01\tr\t5\t9\tb\n")
-    (tmp_path / "x.csv").write_text("time,EDA\n0,1\n")
+    rows = (f"{i / 4},{1 + i % 7 / 10}" for i in range(60))
+    (tmp_path / "x.csv").write_text("\n".join(["time,EDA (uS)", *rows]) + "\n")
     result = run("check", str(tmp_path))
     assert result.exit_code == 2
-    assert "fault: task 't': 1 recording has two classes for the same time (the first, S01 r: 'a' (a)" in result.stdout
+    assert (
+        "fault: events.tsv line 3, S01 r: 'b' (b) from 5 to 14 s and 'a' (a) from 0 to 9 s of events.tsv line 2 are "
+        "two classes of task 't' for the same time; correct one, or list one of the labels under ignore\n"
+    ) in result.stdout
     assert result.stdout.strip().endswith(f"1 fault in {tmp_path}")
 
 
@@ -152,13 +156,14 @@ def test_check_of_recordings_names_what_only_their_files_tell(tmp_path: Path) ->
     assert result.exit_code == 2
     labels, clocks, table = json.loads(result.stdout)["faults"]
     assert labels.startswith(
-        "recordings.tsv, S1 r: 'a' is stated to span 80000 to 120000 s and the signals end at 120 s"
+        "recordings.tsv line 2, S1 r: 'a' (events.tsv line 4) is stated to span 80000 to 120000 s and the signals end "
+        "at 120 s"
     )
-    assert labels.endswith("like milliseconds (so too in 2 more: S2 r, S3 r)")
+    assert labels.endswith("like milliseconds (so too in 2 more: lines 3, 4)")
     assert clocks.startswith(
-        "recordings.tsv, S5 r: of S5.csv, zoned.csv, some give their start with a time zone and some without"
+        "recordings.tsv line 6, S5 r: of S5.csv, zoned.csv, some give their start with a time zone and some without"
     )
-    assert table.startswith("recordings.tsv, S6 r: S6.csv: no time column")
+    assert table.startswith("recordings.tsv line 7, S6 r: S6.csv: no time column")
 
 
 def test_check_tells_of_a_class_that_nobody_has(tmp_path: Path) -> None:

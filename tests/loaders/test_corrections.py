@@ -66,7 +66,7 @@ def test_columns_may_stand_in_any_order_and_others_beside_them(edf_file: Path) -
         ("n/a\tn/a\tpolarity\tn/a", "a row of kind polarity must name its channel"),
         ("n/a\tn/a\tchannel-bad\t", "a row of kind channel-bad must name its channel"),
         ("1\t1\tbad", "3 cells where the header has 4; cells are separated by tabs"),
-        ("1\t1\tbad\tEEG/Fp9", "there is no signal or channel 'EEG/Fp9' (there are: EEG, A2-A1, ECG, EDA)"),
+        ("1\t1\tbad\tEEG/Fp9", "there is no signal or channel 'EEG/Fp9' (there are: EEG (Fp1, T3), A2-A1, ECG, EDA)"),
         ("10.5\t1\tbad\tn/a", "10.5 s lies outside the recording, which spans 0 to 10.000 s"),
         ("-3\t1\tbad\tn/a", "-3 s lies outside the recording, which spans 0 to 10.000 s"),
         ("97.31\t0\tbeat-removed\tn/a", "97.31 s lies outside the recording, which spans 0 to 10.000 s"),

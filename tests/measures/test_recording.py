@@ -7,9 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
-from biopercept.measures.columns import column_of
+from biopercept.measures.columns import GROUP_OF_PREFIX, OF_A_ROW, SAME_MEASURES, column_of
 from biopercept.measures.recording import recording_features
 from biopercept.prepare.recording import PrepareSettings
+from biopercept.preprocessing.features import FEATURE_GROUPS, FEATURE_NAMES
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.recording import Channel, Interval, Recording, Signal
 from measurements.planted_hearts import ecg_of, regular_heart
@@ -140,3 +141,22 @@ def test_every_column_says_what_it_is_and_stays_in_its_range() -> None:
         assert (known >= (-np.inf if column.lowest is None else column.lowest) - 1e-9).all(), name
         assert (known <= (np.inf if column.highest is None else column.highest) + 1e-9).all(), name
     assert not [name for name in frame.columns if name.startswith(("resp/", "RSP", "emg/", "motion/"))]
+
+
+def test_every_column_is_named_by_one_of_two_rules_and_what_stands_twice_is_one_number() -> None:
+    skin = Signal.from_samples("EDA", "eda", "uS", 8.0, skin_of(np.arange(20.0, 280.0, 20.0), 0.4, 300.0, 8.0))
+    breath = Signal.from_samples("RESP", "resp", "a.u.", 25.0, chest_of(breath_peaks(15.0, 300.0), 300.0, 25.0))
+    table = recording_features(recording(ecg()[0], skin, breath, eeg(300.0)), rows="windows", hrv=False).to_frame()
+    names = [name for name in table.columns if name not in OF_A_ROW]
+    for name in names:
+        if "/" in name:
+            assert name in FEATURE_NAMES and name.split("/")[0] in FEATURE_GROUPS, name
+        else:
+            prefix = name.split("_")[0]
+            assert GROUP_OF_PREFIX.get(prefix) in FEATURE_GROUPS or prefix in ("quality", "coverage"), name
+    assert {GROUP_OF_PREFIX.get(name.split("_")[0]) for name in names} >= {"heart", "eda", "resp", "eeg"}
+    for feature, published in SAME_MEASURES.items():
+        numbers = table[published]
+        assert numbers.notna().sum() > 3, published
+        expected = numbers / 100 if feature == "heart/pnn50" else np.log1p(numbers) if "/log_" in feature else numbers
+        np.testing.assert_allclose(table[feature], expected, rtol=1e-5, err_msg=feature)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -24,7 +25,7 @@ from biopercept.files import only_writer
 from biopercept.parallel import ChildProcesses, Limits, Lost, Work
 from biopercept.prepare import study as study_module
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
-from biopercept.prepare.reuse import LogRow, log_path, source_hash, write_log
+from biopercept.prepare.reuse import LogRow, log_path, source_hash, used_and_ignored, write_log
 from biopercept.prepare.study import (
     PrepareJob,
     PrepareRun,
@@ -33,12 +34,14 @@ from biopercept.prepare.study import (
     prepare_one,
     prepare_study,
 )
+from biopercept.preprocessing.derived import DEVICE_DISAGREES
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.recording import Interval, Recording, Signal
 from biopercept.sharing import Part, Sharing
 from biopercept.store.reading import open_store
 from biopercept.studies.loading import load_study
 from biopercept.studies.structure import Entry
+from biopercept.tasks import Task
 
 SUBJECTS = ("S01", "S02", "S03")
 
@@ -574,3 +577,26 @@ def test_a_recording_that_changed_since_a_part_prepared_it_is_prepared_again(stu
     with pytest.raises(UnfinishedError, match="1 of 3 recordings are not done: S01 lab"):
         shared(study, output, Part(2, 2))
     assert statuses(shared(study, output, Part(1, 2))) == ["prepared"] * 3
+
+
+def test_heart_rates_that_disagree_are_a_warning_that_names_whose(tmp_path: Path) -> None:
+    note = f"heart_rate: {DEVICE_DISAGREES}: HR and the beats of ECG differ by 40 1/min."
+    rows = tuple(LogRow(subject, "", "lab", "prepared", notes=(note,) * (subject != "S2")) for subject in ("S1", "S2"))
+    summary = PrepareSummary(tmp_path / "x.h5", tmp_path / "x.log.csv", rows, 1.0)
+    assert summary.warnings == (
+        "the device's own heart rate and the beats disagree in S1 lab: one of the two is wrong there; the notes in "
+        "x.log.csv say by how much",
+    )
+    assert replace(summary, rows=rows[1:]).warnings == ()
+
+
+def test_windows_of_labels_that_no_task_uses_are_counted_apart() -> None:
+    of_labels = Task("a", classes={"x": ("rest",), "y": ("work",)}, ignore=("break",))
+    tasks = (of_labels, Task("b", "regression", column="load"))
+    labels = ["rest", "break", "work", "break", "talk"]
+    assert used_and_ignored(labels, tasks[:1]) == (
+        2,
+        {"the label 'break' is in no task": 2, "the label 'talk' is in no task": 1},
+    )
+    assert used_and_ignored(labels, tasks) == (5, {})  # numbers are of any label
+    assert used_and_ignored(labels, ()) == (5, {})

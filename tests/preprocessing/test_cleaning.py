@@ -14,6 +14,7 @@ import pytest
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.modalities import DERIVED_RATE, MODALITIES
 from biopercept.preprocessing.cleaning import clean_recording
+from biopercept.preprocessing.derived import DEVICE_DISAGREES
 from biopercept.preprocessing.features import FEATURE_NAMES, compute_features, window_quality
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import Channel, Recording, Signal
@@ -105,6 +106,45 @@ def test_holes_of_the_pulse_rate_are_filled_by_the_device_and_nowhere_else(
     assert not known[(times >= 40) & (times < 80)].any()
     np.testing.assert_array_equal(both.read()[0, known], alone[known])
     np.testing.assert_allclose(both.read()[0, (times >= 40) & (times < 80)], 71.5)
+
+
+@pytest.mark.parametrize(("modality", "rate"), [("ecg", 256.0), ("bvp", 64.0)])
+@pytest.mark.parametrize(("of_device", "is_apart"), [(71.5, False), (79.0, False), (110.0, True)])
+def test_a_device_whose_heart_rate_is_not_that_of_the_beats_is_said(
+    modality: str,
+    rate: float,
+    of_device: float,
+    is_apart: bool,
+    make_signal: Maker,
+    make_recording: RecordingMaker,
+    make_ecg: Callable[..., np.ndarray],
+    make_pulse: Callable[..., np.ndarray],
+    make_beats: Callable[..., np.ndarray],
+) -> None:
+    wave = (make_ecg if modality == "ecg" else make_pulse)(make_beats(120), 120, rate)  # about 71 a minute
+    signal, device = make_signal(modality, rate, wave), make_signal("hr", 1.0, np.full(120, of_device))
+    notes = [note for note in clean_recording(make_recording(signal, device)).notes if DEVICE_DISAGREES in note]
+    assert bool(notes) == is_apart
+    if is_apart:
+        apart = int(re.search(r"differ by (\d+) 1/min in the median of 1[12] windows of 10 s", notes[0])[1])
+        assert f"HR and the beats of {signal.name}" in notes[0] and 37 <= apart <= 41
+
+
+def test_how_much_of_the_heart_rate_is_the_devices_is_said(
+    make_signal: Maker,
+    make_recording: RecordingMaker,
+    make_pulse: Callable[..., np.ndarray],
+    make_beats: Callable[..., np.ndarray],
+) -> None:
+    samples = make_pulse(make_beats(120), 120, 64.0)
+    device = make_signal("hr", 1.0, np.full(120, 71.5))
+    for hole, low, high in ((0, 0, 10), (60, 50, 60)):
+        samples[64 * 40 : 64 * (40 + hole)] = np.nan
+        notes = clean_recording(make_recording(make_signal("bvp", 64.0, samples), device)).notes
+        shares = [int(m[1]) for n in notes if (m := re.match(r"heart_rate: (\d+) % of it is HR, the device's own", n))]
+        assert low <= sum(shares) <= high
+    alone = clean_recording(make_recording(device))
+    assert alone.recording.signal("heart_rate").derived_from == "HR" and alone.notes == ()
 
 
 def test_a_bad_eeg_channel_is_masked_named_and_kept_out_of_the_reference(

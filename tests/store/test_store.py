@@ -349,7 +349,9 @@ def test_a_store_that_cannot_be_written_leaves_the_old_one(store_path: Path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(OutputError, match=r"cannot write made\.h5 in .*: No space left on device; nothing was changed"):
+    with pytest.raises(
+        OutputError, match=r"cannot write made\.h5 in .*: No space left on device; what was there is unchanged"
+    ):
         write_store(store_path, replace(HEADER, study="other"), [("S1__lab%5F1", store_path)])
     assert store_path.read_bytes() == before
     assert not [p for p in store_path.parent.iterdir() if p.name.endswith(".tmp")]

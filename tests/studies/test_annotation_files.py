@@ -84,8 +84,13 @@ def test_stages_that_contradict_the_events_are_a_fault(night: Path) -> None:
     (night / "events.tsv").write_text(
         "participant_id\trecording\tonset\tduration\ttrial_type\nP1\tnight\t20\t10\tSleep stage 2\n"
     )
-    with pytest.raises(StudyFaults, match="task 'stage': 1 recording has two classes for the same time"):
+    with pytest.raises(StudyFaults) as caught:
         load_study(night)
+    assert caught.value.faults == (
+        "events.tsv line 2, P1 night: 'Sleep stage 2' (sleep) from 20 to 30 s and 'Sleep stage W' (wake) from 10 "
+        "to 70 s of annotations of a file or labels by hand are two classes of task 'stage' for the same time; correct "
+        "one, or list one of the labels under ignore",
+    )
 
 
 def test_a_real_hypnogram_labels_a_real_recording(reference_data: Path, tmp_path: Path) -> None:

@@ -71,7 +71,10 @@ def test_study_yaml_at_the_top_gives_tasks_and_its_labels_are_checked(dataset: P
     (dataset / "study.yaml").write_text(TASKS)
     assert load_study(dataset).tasks["load"].class_of("arithmetic") == "work"
     (dataset / "study.yaml").write_text(TASKS.replace("[rest]", "[relax]"))
-    with pytest.raises(StudyFaults, match=r"the label 'rest' \(2 recordings\) is under no class of task 'load'"):
+    with pytest.raises(
+        StudyFaults,
+        match=r"the label 'rest' \(2 recordings, first sub-01/ses-a/.*_events.tsv line 2\) is under no class of",
+    ):
         load_study(dataset)
 
 

@@ -58,7 +58,10 @@ def test_a_column_of_recordings_is_a_number_of_the_whole_recording(write_study: 
     ("replaced", "sentence"),
     [
         ({}, "the column 'load' of task 'load' is in none of participants.tsv, recordings.tsv and events.tsv"),
-        ({"events": EVENTS.replace("10.5", "much")}, "events.tsv, S01 lab at 0 s: load is 'much'; a number is needed"),
+        (
+            {"events": EVENTS.replace("10.5", "much")},
+            "events.tsv line 2, S01 lab at 0 s: load is 'much'; a number is needed",
+        ),
         ({"events": EVENTS.replace("80", "1_000")}, "load is '1_000'; a number is needed for task 'load'"),
         (
             {"events": EVENTS, "participants": "participant_id\tage\tload\nS01\t31\t1\nS02\t28\t2\n"},
@@ -147,18 +150,18 @@ def tables(*events: str, condition: str = "", overlap: str = "") -> dict[str, st
     [
         (
             ("0 60 baseline", "50 60 stroop"),
-            "task 'stress': 1 recording has two classes for the same time (the first, S01 lab: 'baseline' (rest) from "
-            "0 to 60 s and 'stroop' (stress) from 50 to 110 s); correct events.tsv, or list one of the labels under "
-            "ignore",
+            "events.tsv line 3, S01 lab: 'stroop' (stress) from 50 to 110 s and 'baseline' (rest) from 0 to 60 s of "
+            "events.tsv line 2 are two classes of task 'stress' for the same time; correct one, or list one of the "
+            "labels under ignore",
         ),
         (
             ("0 120 baseline", "10 5 break", "20 5 stroop"),
-            "'baseline' (rest) from 0 to 120 s and 'stroop' (stress) from 20",
+            "events.tsv line 4, S01 lab: 'stroop' (stress) from 20 to 25 s and 'baseline' (rest) from 0 to 120 s of",
         ),
-        (("0 120 stroop", "0 120 relax"), "'relax' (rest) from 0 to 120 s and 'stroop' (stress) from 0 to 120 s"),
+        (("0 120 stroop", "0 120 relax"), "'stroop' (stress) from 0 to 120 s and 'relax' (rest) from 0 to 120 s of"),
         (
             ("0 100 relax", "5 5 baseline", "90 30 stroop"),
-            "'relax' (rest) from 0 to 100 s and 'stroop' (stress) from 90",
+            "events.tsv line 4, S01 lab: 'stroop' (stress) from 90 to 120 s and 'relax' (rest) from 0 to 100 s of",
         ),
     ],
 )
@@ -191,9 +194,9 @@ def test_a_condition_beside_events_of_another_class_is_a_fault_that_names_the_ru
     with pytest.raises(StudyFaults) as caught:
         load_study(write_study(**tables("60 30 stroop", "90 30 relax", condition="baseline")))
     assert caught.value.faults == (
-        "task 'stress': 1 recording has events of another class than their condition (the first, S01 lab: the "
-        "condition 'baseline' (rest) and 'stroop' (stress) from 60 to 90 s); remove the condition, or write 'overlap: "
-        "events-win' into study.yaml, and it holds for the rest of the recording",
+        "events.tsv line 2, S01 lab: 'stroop' (stress) from 60 to 90 s is of another class of task 'stress' than the "
+        "condition 'baseline' (rest); remove the condition, or write 'overlap: events-win' into study.yaml, and it "
+        "holds for the rest of the recording",
     )
 
 
@@ -257,8 +260,8 @@ def test_a_rule_changes_what_a_recording_is_made_from(write_study: Writer) -> No
 def test_two_numbers_for_the_same_time_are_a_fault(write_study: Writer) -> None:
     overlapping = EVENTS.replace("S01\tlab\t60\t60\tstroop", "S01\tlab\t30\t60\tbaseline")
     sentence = (
-        r"task 'load': 1 recording has two numbers for the same time \(the first, S01 lab: 'baseline' \(10.5\) from 0 "
-        r"to 60 s and 'baseline' \(80.0\) from 30 to 90 s\)"
+        r"events.tsv line 3, S01 lab: 'baseline' \(80.0\) from 30 to 90 s and 'baseline' \(10.5\) from 0 to 60 s of "
+        r"events.tsv line 2 are two numbers of task 'load' for the same time"
     )
     with pytest.raises(StudyFaults, match=sentence):
         load_study(write_study(study=YAML, events=overlapping))

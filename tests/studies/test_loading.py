@@ -143,7 +143,8 @@ def test_labels_in_another_unit_than_seconds_are_refused(
     labels = ("baseline", "stroop", "relax")
     text = "".join(f"{s}\tlab\t{o:.0f}\t{d:.0f}\t{labels[k % 3]}\n" for k, (s, o, d) in enumerate(rows))
     study = load_study(write_study(events=ONSETS + text))
-    with pytest.raises(RecordingError, match=f"S01 lab: 'relax' is stated to span .* these look like {unit}$"):
+    begin = r"S01 lab: 'relax' \(events.tsv line 4\) is stated to span"
+    with pytest.raises(RecordingError, match=f"{begin} .* these look like {unit}$"):
         load_entry(study, study.entries[0])
 
 

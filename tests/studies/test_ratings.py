@@ -216,4 +216,4 @@ def test_a_recording_without_the_rating_or_beyond_the_classes_is_named(rated: Ca
     }
     shown = subprocess.run([sys.executable, "-m", "cli", "check", folder], capture_output=True, text=True, check=False)
     assert shown.returncode == 2
-    assert "fault: recordings.tsv, S01 lab: no signal 'Joy', the rating of task 'joy', 'mood'" in shown.stdout
+    assert "fault: recordings.tsv line 2, S01 lab: no signal 'Joy', the rating of task 'joy', 'mood'" in shown.stdout

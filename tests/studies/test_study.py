@@ -63,8 +63,8 @@ def test_all_faults_are_told_at_once_with_table_and_line(write_study: Writer) ->
         "events.tsv line 6: onset is 'x'; a number of seconds is needed",
         "events.tsv line 7: duration is '-1'; a finite number of at least 0 is needed",
         "events.tsv line 8: trial_type is 'nan'; a label is needed, or remove the row",
-        "the label 'strop' (1 recordings) is under no class of task 'stress' (known are baseline, relax, stroop, "
-        "break): add it to a class or to ignore; did you mean stroop?",
+        "the label 'strop' (1 recording, first events.tsv line 9) is under no class of task 'stress' (known are "
+        "baseline, relax, stroop, break): add it to a class or to ignore; did you mean stroop?",
     )
 
 
@@ -78,7 +78,7 @@ def test_the_message_of_many_faults_is_one_line_and_says_how_many(tmp_path: Path
 def test_many_labels_under_no_class_are_one_sentence_with_their_names(write_study: Writer) -> None:
     rows = "".join(f"S01\tlab\t{200 + i}\t1\tx{i}\n" for i in range(30))
     (found,) = faults_of(write_study(events=EVENTS + rows))
-    assert found.startswith("the label 'x0' (1 recordings) is under no class of task 'stress'")
+    assert found.startswith("the label 'x0' (1 recording, first events.tsv line 6) is under no class of task 'stress'")
     assert found.endswith("".join(f", 'x{i}'" for i in range(2, 30)) + ")")
 
 
@@ -128,7 +128,7 @@ def test_one_missing_column_is_one_sentence_in_a_study_of_many(
         ("events", "\tbaseline\n", "\tbaseline\tx\n", "events.tsv line 2: 6 cells where the header has 5"),
         ("events", "\tlab\t", "\tfield\t", "events.tsv line 2: no recording 'S000 field' in recordings.tsv"),
         ("recordings", "data/", "dato/", "recordings.tsv line 2: the file 'dato/S000.csv' is not there"),
-        ("participants", "S", "P", "recordings.tsv has recordings of 'S000', who is not in participants.tsv"),
+        ("participants", "S", "P", "recordings of 'S000' (recordings.tsv line 2), who is not in participants.tsv"),
     ],
 )
 def test_a_fault_of_every_row_is_one_sentence_with_the_count(
@@ -208,14 +208,18 @@ def test_comments_on_top_and_empty_cells_behind_are_no_rows(write_study: Writer)
             "participants_id\nS01\n",
             "'participant_id' is missing (there are: participants_id); did you mean",
         ),
-        ("participants", "participant_id\nS01\ns01\nS02\n", "participant_ids 'S01' and 's01' differ only in case"),
+        (
+            "participants",
+            "participant_id\nS01\ns01\nS02\n",
+            "'S01' and 's01' (participants.tsv line 2 and participants.tsv line 3) differ only in case",
+        ),
         ("participants", "participant_id\nS01\nS02 \n", "the participant_id 'S02 ' has blanks around it; remove them"),
         ("participants", "participant_id\nS01\nS02\ne\u0301\n", "is not in composed Unicode form (NFC); retype it"),
         ("participants", "participant_id\nS01\nS02\n\u00e9\nE\u0301\n", "'E\\u0301' is not in composed Unicode form"),
         ("participants", "participant_id\nS01\nS02\n..\n", "'..' cannot be part of a file name"),
         ("participants", "participant_id\nS01\nS02\nS\x003\n", "cannot be part of a file name"),
         ("participants", f"participant_id\nS01\nS02\n{'x' * 300}\n", "has 300 characters; 64 are allowed"),
-        ("participants", "participant_id\nS1\nS02\n", "recordings of 'S01', who is not in participants.tsv"),
+        ("participants", "participant_id\nS1\nS02\n", "recordings of 'S01' (recordings.tsv line 2), who is not in"),
         (
             "recordings",
             RECORDINGS.replace("\t", ","),
@@ -226,7 +230,7 @@ def test_comments_on_top_and_empty_cells_behind_are_no_rows(write_study: Writer)
         (
             "recordings",
             RECORDINGS + "S02\tb\tdata/S01.csv\n",
-            "S01.csv is listed under two recordings: S01 lab and S02 b",
+            "listed under two recordings: S01 lab (recordings.tsv line 2) and S02 b (recordings.tsv line 4)",
         ),
         (
             "recordings",
@@ -236,7 +240,7 @@ def test_comments_on_top_and_empty_cells_behind_are_no_rows(write_study: Writer)
         (
             "recordings",
             RECORDINGS + "S02\tLAB\tdata/S01.csv\n",
-            "the recordings 'S02__lab' and 'S02__LAB' differ only in",
+            "'S02__lab' and 'S02__LAB' (recordings.tsv line 3 and recordings.tsv line 4) differ only in",
         ),
         ("events", EVENTS + "S09\tlab\t0\t1\trelax\n", "events.tsv line 6: no recording 'S09 lab' in recordings.tsv"),
         ("events", EVENTS + "S01\tlab\t0\t60\tbaseline\n", "events.tsv line 6: the same row as events.tsv line 2"),
@@ -258,8 +262,8 @@ def test_one_content_under_two_people_is_refused(write_study: Writer) -> None:
     folder = write_study()
     (folder / "data" / "S02.csv").write_bytes((folder / "data" / "S01.csv").read_bytes())
     assert faults_of(folder) == (
-        "S01.csv of S01 lab and S02.csv of S02 lab have the same content; one recording under two names would "
-        "leak across folds",
+        "S01.csv of S01 lab (recordings.tsv line 2) and S02.csv of S02 lab (recordings.tsv line 3) have the same "
+        "content; one recording under two names would leak across folds",
     )
 
 
@@ -279,7 +283,9 @@ def test_the_content_of_a_recording_is_its_samples_and_not_its_header(write_stud
         write_brainvision(folder / f"data/{name}.vhdr", 5000 * value, named="$b.eeg")
     assert load_study(folder).entries, "two people of one protocol have equal headers"
     write_brainvision(folder / "data/b.vhdr", 5000 * b"\x01\x02", named="other.eeg")
-    assert "a.vhdr of S01 lab and b.vhdr of S02 lab have the same content" in faults_of(folder)[0]
+    assert faults_of(folder)[0].startswith(
+        "a.vhdr of S01 lab (recordings.tsv line 2) and b.vhdr of S02 lab (recordings.tsv line 3) have the same content"
+    )
 
 
 def test_samples_that_a_header_names_are_part_of_what_prepare_remembers(write_study: Writer) -> None:

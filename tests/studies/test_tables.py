@@ -112,7 +112,7 @@ def test_names_of_tables_in_faults_are_those_that_are_there(write_study: Writer)
     folder = write_study(participants="participant_id\nS01\n")
     for table in TABLES:
         as_csv(folder / f"{table}.tsv")
-    assert faults_of(folder) == ("recordings.csv has recordings of 'S02', who is not in participants.csv",)
+    assert faults_of(folder) == ("recordings of 'S02' (recordings.csv line 3), who is not in participants.csv",)
 
 
 def test_of_several_sheets_the_one_of_the_tables_name_is_read(write_study: Writer) -> None:

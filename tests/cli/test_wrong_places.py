@@ -1,0 +1,72 @@
+"""Words that stand in each other's place, and options and models that are looked for in the wrong command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from biopercept.cli.main import build_app
+
+ROWS = "\n".join(["time,zzz", *(f"{i / 10},{i % 7}" for i in range(900))])
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(build_app(), [str(word) for word in words])
+
+
+@pytest.fixture
+def lone(tmp_path: Path) -> Path:
+    path = tmp_path / "one.csv"
+    path.write_text(ROWS)
+    return path
+
+
+@pytest.mark.parametrize("command", ["predict", "explain", "reconstruct", "evaluate"])
+@pytest.mark.parametrize("is_shipped", [True, False])
+def test_a_model_behind_what_it_is_applied_to_is_told_its_place(
+    command: str, is_shipped: bool, lone: Path, tmp_path: Path
+) -> None:
+    model: str | Path = "stress-wrist"
+    if not is_shipped:
+        model = tmp_path / "model"
+        model.mkdir()
+        (model / "model.json").write_text("{}")
+    result = run(command, lone, model, "-o", tmp_path / "out")
+    assert str(result.exception) == (
+        f"{model} is a model and {lone} is none: the model comes first, as in biopercept {command} {model} {lone} -o "
+        "DIR"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_any_model_that_is_what_is_said(lone: Path, tmp_path: Path) -> None:
+    result = run("predict", lone, lone, "-o", tmp_path / "out")
+    assert "is not a model: it has no model.json" in str(result.exception)
+
+
+@pytest.mark.parametrize("name", ["logistic", "ridge", "perceiver-io"])
+def test_a_kind_of_model_is_told_from_a_saved_one(name: str, lone: Path, tmp_path: Path) -> None:
+    result = run("predict", name, lone, "-o", tmp_path / "out")
+    assert str(result.exception).startswith(
+        f"{name!r} is a kind of model, which 'cross-validate --model {name}' fits and scores; here a saved one is "
+        "needed: a folder that train wrote, or one of states-wrist, "
+    )
+
+
+def test_an_option_of_another_command_is_named_with_what_to_do() -> None:
+    result = run("train", "x.h5", "-o", "y", "--model", "logistic")
+    assert result.exit_code == 2
+    words = " ".join(result.stderr.split())
+    assert "No such option: --model. train fits and saves perceiver-io alone" in words
+    assert "'cross-validate --model NAME' fits and scores other models" in words
+    words = " ".join(run("report", "x", "--every", "3").stderr.split())
+    assert "No such option: --every. It is an option of predict, and not of report." in words
+    assert "It is an option" not in run("report", "x", "--nonsense").stderr
+
+
+def test_advice_on_a_channel_of_a_lone_file_needs_no_study(lone: Path) -> None:
+    result = run("inspect", lone, "--json")
+    assert result.exit_code == 0, result.output
+    assert "of a file alone with --signals FILE, in a study under 'signals' in study.yaml" in result.stdout
