@@ -79,6 +79,24 @@ def listed(names: Iterable[str], most: int = 12) -> str:
     return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
 
 
+def ranged(low: str, high: str) -> str:
+    """Return the lowest and the highest of some values, as they are written, as one phrase; once where they read alike.
+
+    >>> ranged("4", "4"), ranged("4", "6")
+    ('4', '4 to 6')
+    """
+    return low if low == high else f"{low} to {high}"
+
+
+def the_model(name: str) -> str:
+    """Return a saved model by the name of its folder, which is often "model" itself.
+
+    >>> the_model("stress"), the_model("model")
+    ('the model stress', 'the model in folder model')
+    """
+    return f"the model in folder {name}" if name.lower() == "model" else f"the model {name}"
+
+
 def recording_title(subject: str, session: str, recording: str) -> str:
     """Return subject, session and recording as one phrase for messages; what is empty or said already is left out.
 

@@ -106,8 +106,8 @@ def unlike_words(checkpoint: Checkpoint, inputs: WindowInputs) -> tuple[str, ...
     many = [person for person, fraction in by_person.items() if fraction > checkpoint.known.usual]
     of_people = f"; more than {checkpoint.known.usual:.0%} of {listed(many)}" if many else ""
     return (
-        f"{is_unlike.mean():.1%} of the windows are unlike those that the model knows (of people left out when it was "
-        f"made {UNLIKE_FRACTION:.0%} were){of_people}",
+        f"{is_unlike.mean():.1%} of the windows are unlike those that the model knows (of new people like those that it "
+        f"was trained on, about {UNLIKE_FRACTION:.0%} are){of_people}",
     )
 
 
