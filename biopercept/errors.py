@@ -88,13 +88,13 @@ def ranged(low: str, high: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def the_model(name: str) -> str:
-    """Return a saved model by the name of its folder, which is often "model" itself.
+def the_model(folder: object, noun: str = "the model") -> str:
+    """Return a saved model by its folder, whose name is often "model" itself.
 
-    >>> the_model("stress"), the_model("model")
-    ('the model stress', 'the model in folder model')
+    >>> the_model("stress"), the_model("model", "the saved model")
+    ('the model stress', 'the saved model in folder model')
     """
-    return f"the model in folder {name}" if name.lower() == "model" else f"the model {name}"
+    return f"{noun} in folder {folder}" if str(folder).lower().startswith("model") else f"{noun} {folder}"
 
 
 def recording_title(subject: str, session: str, recording: str) -> str:

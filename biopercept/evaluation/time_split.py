@@ -23,7 +23,7 @@ from biopercept.data.joined import Studies
 from biopercept.data.splits import SUBJECT, TIME, Fold
 from biopercept.data.views import visible_inputs
 from biopercept.data.windows import IntArray, WindowTable
-from biopercept.errors import SettingsError, StudyError
+from biopercept.errors import SettingsError, StudyError, ranged
 from biopercept.evaluation.missing_sensors import check_missing_sensors
 from biopercept.evaluation.plan import EvaluationRequest, Plan, check_calibration, plan_evaluation
 from biopercept.training.adaptation import AdaptingFitter, enough_steps, load_starting_model, require_fitting
@@ -265,10 +265,10 @@ def _warnings(
     minutes: dict[str, float],
     embargo: float,
 ) -> list[str]:
+    least_and_most = ranged(f"{min(minutes.values()):.0f}", f"{max(minutes.values()):.0f}")
     warnings = [
-        f"within subjects: {min(minutes.values()):.0f} to {max(minutes.values()):.0f} minutes of the subject's own "
-        f"labels were learnt from, and {embargo:g} s lie between them and what is scored; this says nothing about "
-        "people never seen"
+        f"within subjects: {least_and_most} minute{'s' * (least_and_most != '1')} of the subject's own labels were "
+        f"learnt from, and {embargo:g} s lie between them and what is scored; this says nothing about people never seen"
     ]
     if impossible:
         who = ", ".join(f"{subject} ({why})" for subject, why in impossible.items())

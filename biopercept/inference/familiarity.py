@@ -196,7 +196,9 @@ def feature_remarks(known: KnownInputs, raw: FloatArray, names: Sequence[str]) -
         fraction = float(((values < low) | (values > high)).mean()) if len(values) else 0.0
         if fraction > 0.5:
             unit = _unit_of(name)
-            outside.append((fraction, f"{name} (about {np.median(values):.3g}{unit}, known {_between((low, high))}{unit})"))
+            outside.append(
+                (fraction, f"{name} (about {np.median(values):.3g}{unit}, known {_between((low, high))}{unit})")
+            )
     if not outside:
         return []
     words = [words for _, words in sorted(outside, key=lambda row: -row[0])]

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from biopercept.errors import OutputError, StudyError
+from biopercept.errors import OutputError, StudyError, the_model
 from biopercept.files import write_text
 from biopercept.report.audit import audit_table
 from biopercept.report.comparison import comparison_figures, comparison_tables
@@ -234,12 +234,13 @@ def _personal_section(curve: PersonalCurve, number: int) -> Section:
 
 def _prediction_section(folder: PredictionFolder, number: int) -> Section:
     windows = folder.recordings
-    n, withheld = sum(map(len, windows)), sum(not name for predicted in windows for name in predicted.predicted)
+    n, n_withheld = sum(map(len, windows)), sum(not name for predicted in windows for name in predicted.predicted)
+    withheld = f"{n_withheld:,} withheld (the table says why)" if n_withheld else "none withheld"
+    failed = f"{count(len(folder.failures), 'recording')} failed" if len(folder.failures) else "none failed"
     cut = f" The first {MOST_TIMELINES} are drawn." if len(windows) > MOST_TIMELINES else ""
-    model = f"By the model {listed(folder.models)}: " if folder.models else ""
+    model = f"By {listed([the_model(name) for name in folder.models])}: " if folder.models else ""
     lead = (
-        f"{model}{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld:,} withheld (the table says "
-        f"why); {count(len(folder.failures), 'recording')} failed.{cut}"
+        f"{model}{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld}; {failed}.{cut}"
     )
     tables = [file_table(folder.summary, f"Summary of {count(len(folder.summary), 'recording')}")]
     if len(folder.failures):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from biopercept.errors import the_model
 from biopercept.report.text import (
     NOT_DEFINED,
     SPLITS,
@@ -477,7 +478,7 @@ def _stopping(run: CrossValidation) -> str:
     """Say what early stopping looked at."""
     if run.external is not None:
         return (
-            f"Nothing was fitted here: scaling, weights and calibration are those of the model {run.external.model} "
+            f"Nothing was fitted here: scaling, weights and calibration are those of {the_model(run.external.model)} "
             f"(weights {run.external.weights_sha256[:12]}), fitted to {fitted_on_words(run.external)}."
         )
     looked = (

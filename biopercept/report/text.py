@@ -119,7 +119,7 @@ def span(ends: tuple[int, int]) -> str:
     ('3', '3 to 5')
     """
     low, high = ends
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return errors.ranged(f"{low:,}", f"{high:,}")
 
 
 def interval_text(

@@ -35,12 +35,10 @@ def model_card(checkpoint: Checkpoint) -> str:
         f"Inputs are scaled by the normalisation `{checkpoint.normalisation.mode}`.",
         "",
         "## Data",
-        f"Study {training['study']}: {len(training['subjects'])} training subjects, "
-        f"{len(training['validation_subjects'])} more for early stopping; {training['n_windows']} windows "
-        f"({_counts(training)}).",
+        f"Study {training['study']}: {_people(training)}; {training['n_windows']} windows ({_counts(training)}).",
         *(f"- {part['study']}: {len(part['subjects'])} people" for part in training.get("studies", ())),
         *_about_lines(training.get("about", {})),
-        *(f"- excluded: {n} windows, {reason}" for reason, n in training["n_windows_left_out"].items()),
+        *(f"- excluded: {n} windows, {reason}" for reason, n in training["n_windows_left_out"].items() if n),
         *_start_sentence(training["start_from"]),
         *_calibration_sentence(checkpoint.calibration),
         *_plan_lines(training.get("plan")),
@@ -81,6 +79,12 @@ def _prediction(task: Task, lags: Mapping[str, float | None]) -> str:
         number = f"a number, the study's {task.quantity} ({task.mean:.4g} +- {task.scale:.4g} among training subjects)"
         return f"{number}{lag}"
     return f"one of {', '.join(task.classes)}{', in order' if task.is_ordinal else ''}{lag}"
+
+
+def _people(training: dict[str, Any]) -> str:
+    n, n_aside = len(training["subjects"]), len(training["validation_subjects"])
+    aside = f"{n_aside} more for early stopping" if n_aside else "nobody set aside for early stopping"
+    return f"{n} training subject{'s' * (n != 1)}, {aside}"
 
 
 def _counts(training: dict[str, Any]) -> str:

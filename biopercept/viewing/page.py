@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from biopercept.errors import ranged
 from biopercept.files import write_text
 from biopercept.modalities import MODALITIES
 from biopercept.recording import Signal
@@ -249,7 +250,7 @@ def _error(one: Packed, unit: str) -> str:
 
 def _ends(one: Packed) -> str:
     low, high = one.ends
-    return f"{low:.4g} to {high:.4g}" if np.isfinite(low) else NOT_DEFINED
+    return ranged(f"{low:.4g}", f"{high:.4g}") if np.isfinite(low) else NOT_DEFINED
 
 
 def _label_listing(timeline: Timeline) -> Listing:

@@ -272,7 +272,7 @@ def test_other_features_than_this_version_makes_are_refused_by_name(model: Check
     with pytest.raises(SettingsError, match="the same in another order; prepare and train the model with one version"):
         require_this_version(replace(model, feature_names=FEATURE_NAMES[::-1]), "m")
     require_this_version(replace(model, feature_names=FEATURE_NAMES), "m")
-    with pytest.raises(SettingsError, match=r"the model model reads \d+ features and this version has"):
+    with pytest.raises(SettingsError, match=r"the model in folder model reads \d+ features and this version has"):
         predict_files(PredictionRequest(folder, (folder,)), folder.parent / "out")
     start = StartingPoint("pretrained", "", {}, (), FEATURE_NAMES)
     with pytest.raises(SettingsError, match=r"the model p reads .* and the store has .*: the same in another order"):
