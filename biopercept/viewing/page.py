@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from biopercept.errors import ranged
-from biopercept.files import write_text
+from biopercept.files import signed_page, write_text
 from biopercept.modalities import MODALITIES
 from biopercept.recording import Signal
 from biopercept.report.drawing import colours
@@ -63,14 +63,20 @@ class Listing:
     spans: tuple[tuple[float, float], ...] = ()
 
 
-def write_page(timeline: Timeline, target: Path, place: Place | None = None, *, most_bytes: int = MOST_BYTES) -> int:
+def write_page(
+    timeline: Timeline, target: Path, place: Place | None = None, *, made_from: tuple[str, Path] | None = None
+) -> int:
     """Write the page of a timeline and return its size in bytes; ``place`` is where its pyramids are kept.
+
+    ``made_from`` is what the page is signed as: a page of the same may replace it (:func:`signed_page`).
 
     Raises OutputError where it cannot be written; an older one is then unharmed.
     """
     regular = [signal for signal in timeline.signals if signal.is_regular]
     with pyramids_of(regular, place) as pyramids:
-        page = page_of(timeline, dict(pyramids), most_bytes)
+        page = page_of(timeline, dict(pyramids))
+    if made_from is not None:
+        page = signed_page(page, *made_from)
     write_text(target, page)
     return len(page.encode("utf-8"))
 
