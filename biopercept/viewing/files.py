@@ -93,7 +93,9 @@ def view(
         with open_store(meant.path) as store:
             return tuple(_of_store(request, store, source, on_recording))
     chosen = _chosen_sources(meant, source)
-    pages = _targets(request, [one.key for one in chosen])
+    keys = [one.key for one in chosen]
+    alone = "__".join(dict.fromkeys(keys[0].split("__"))) if chosen[0].entry is None else ""
+    pages = _targets(request, keys, alone)
     targets = {one.key: (page, _made_from(meant, one.key)) for one, page in zip(chosen, pages, strict=True)}
     work = EachWork(_viewed, (source, targets), _failed)
     return tuple(each_of(work, chosen, request.n_jobs, on_recording))
@@ -192,8 +194,11 @@ def _refuse_strangers(source: PredictionSource | None, keys: Sequence[RecordingK
     )
 
 
-def _targets(request: ViewRequest, keys: Sequence[str]) -> list[Path]:
-    """Return where each page goes; what is there is refused, unless it may be replaced."""
+def _targets(request: ViewRequest, keys: Sequence[str], alone: str = "") -> list[Path]:
+    """Return where each page goes; what is there is refused, unless it may be replaced.
+
+    In a folder a page has the key for its name, or ``alone`` where it is the only one.
+    """
     is_named = request.html.suffix.lower() in (".html", ".htm") and not is_folder(request.html)
     if len(keys) > 1 and (is_file(request.html) or is_named):
         raise SettingsError(
@@ -206,7 +211,8 @@ def _targets(request: ViewRequest, keys: Sequence[str]) -> list[Path]:
             f"--html {request.html} is neither a page nor a folder: a page ends in .html, and a folder that is not yet "
             "there has no dot in its name"
         )
-    pages = [request.html] if is_named else [request.html / f"{key}.html" for key in keys]
+    names = [alone] if alone and len(keys) == 1 else keys
+    pages = [request.html] if is_named else [request.html / f"{name}.html" for name in names]
     for page, key in zip(pages, keys, strict=True):
         what, source = _made_from(request.meant, key)
         refuse_other_than_page(page, overwrite=request.overwrite, what=what, source=source)

@@ -53,13 +53,12 @@ def test_a_page_of_the_same_folder_is_replaced_and_one_of_another_or_changed_is_
     other = tmp_path / "other"
     shutil.copytree(results, other)
     page = tmp_path / "page.html"
-    for words in ([], ["--title", "Mine"]):
-        assert CliRunner().invoke(app, [str(results), "-o", str(page), *words]).exit_code == 0
-    assert "<h1>Mine</h1>" in page.read_text(encoding="utf-8")
+    for _ in range(2):
+        assert CliRunner().invoke(app, [str(results), "-o", str(page)]).exit_code == 0
     made = page.read_bytes()
     assert isinstance(CliRunner().invoke(app, [str(other), "-o", str(page)]).exception, OutputError)
     assert page.read_bytes() == made and str(tmp_path).encode() not in made
-    page.write_bytes(made.replace(b"<h1>Mine</h1>", b"<h1>Mine too</h1>"))
+    page.write_bytes(made.replace(b"<h1>out</h1>", b"<h1>mine</h1>"))
     assert isinstance(CliRunner().invoke(app, [str(results), "-o", str(page)]).exception, OutputError)
 
 
