@@ -25,7 +25,7 @@ from biopercept.data.views import visible_inputs
 from biopercept.data.windows import IntArray, WindowTable
 from biopercept.errors import SettingsError, StudyError, ranged
 from biopercept.evaluation.missing_sensors import check_missing_sensors
-from biopercept.evaluation.plan import EvaluationRequest, Plan, check_calibration, plan_evaluation
+from biopercept.evaluation.plan import EvaluationRequest, Plan, check_calibration, leak_warnings, plan_evaluation
 from biopercept.training.adaptation import AdaptingFitter, enough_steps, load_starting_model, require_fitting
 from biopercept.training.checkpoint import Checkpoint, load_start
 from biopercept.training.fitting import Fitter
@@ -212,7 +212,11 @@ def plan_personal(store: Studies, request: EvaluationRequest) -> Plan:
     plan = plan_evaluation(store, _as_the_model(request, checkpoint), needs_folds=False)
     require_one_classification(plan, "--subject")
     check_calibration([plan.task], request.evaluation, "a model of one person")
-    return plan
+    if checkpoint is None:
+        return plan
+    start = load_start(Path(request.fit.start_from))
+    leaks = leak_warnings(store, start, plan.windows, "subjects that the model is for and is checked on")
+    return replace(plan, warnings=(*plan.warnings, *leaks))
 
 
 def _as_the_model(request: EvaluationRequest, checkpoint: Checkpoint | None) -> EvaluationRequest:
