@@ -107,7 +107,7 @@ def _beside_signals(timeline: Timeline, blobs: list[bytes]) -> dict[str, Any]:
     """Return what the script reads, without the levels of the signals."""
     names = tuple(dict.fromkeys(label.label for label in timeline.labels))
     classes = tuple(dict.fromkeys(name for track in timeline.predictions for name in track.classes))
-    shades = {shown(name): shade for name, (shade, _) in colours(tuple(dict.fromkeys((*names, *classes)))).items()}
+    shades = {shown(name): shade for name, (shade, _) in colours(classes, names).items()}
     reasons = next((quality.names for quality in timeline.quality.values()), ())
 
     def add(streams_and_data: tuple[list[dict[str, Any]], bytes]) -> dict[str, Any]:
