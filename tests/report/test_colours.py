@@ -7,6 +7,7 @@ import re
 from html import unescape
 
 import numpy as np
+import pytest
 
 from biopercept.recording import Interval
 from biopercept.report.drawing import LINES, colours
@@ -20,6 +21,7 @@ from biopercept.viewing.page import page_of
 from biopercept.viewing.predictions import PredictionTrack
 from biopercept.viewing.timeline import RECORDED, Timeline
 
+pytestmark = pytest.mark.figures
 CLASSES = ("stress", "rest", "amusement")  # in the order of their task, which is neither the alphabet's nor time's
 
 
